@@ -1,0 +1,24 @@
+"""The prompted forward pass over a frozen timm VisionTransformer: tokens in, CLS token out.
+
+It serves every prompt-tuning method and knows none of them. A method describes its prompts as a ``PromptSource``;
+``prompted_forward`` computes only what reaches the logits and the loss.
+"""
+
+from shipbench.prompting.forward import PassOutput, PassTrace, embed, frozen, pool, prompted_forward
+from shipbench.prompting.prompts import AttentionRule, BlockPlan, Glimpse, PromptSource
+from shipbench.prompting.stochastic_depth import drop_rates, sample_drop_factors
+
+__all__ = [
+    "AttentionRule",
+    "BlockPlan",
+    "Glimpse",
+    "PassOutput",
+    "PassTrace",
+    "PromptSource",
+    "drop_rates",
+    "embed",
+    "frozen",
+    "pool",
+    "prompted_forward",
+    "sample_drop_factors",
+]

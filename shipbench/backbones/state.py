@@ -1,0 +1,115 @@
+"""Reading checkpoints without running anything in them, and building the backbone that fits one."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
+
+from shipbench.errors import InputError
+
+_WRAPPERS = ("model", "state_dict", "model_state_dict")
+
+
+def read_state_dict(source: Mapping[str, Tensor] | str | Path) -> dict[str, Tensor]:
+    """Return a state dict from one in memory, a ``.safetensors`` file, or a ``.pth`` / ``.pt`` file.
+
+    Pickled files are read with weights only: anything but tensors in plain containers raises ``InputError``.
+    """
+    content = _read_file(Path(source)) if isinstance(source, (str, Path)) else dict(source)
+    for wrapper in _WRAPPERS:
+        inner = content.get(wrapper)
+        if isinstance(inner, Mapping):
+            content = dict(inner)
+            break
+    tensors = {key.removeprefix("module."): value for key, value in content.items() if isinstance(value, Tensor)}
+    if not tensors:
+        where = f" in {source}" if isinstance(source, (str, Path)) else ""
+        raise InputError(f"found no weights{where}; expected a state dict of tensors")
+    return tensors
+
+
+def _read_file(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise InputError(f"checkpoint {path} does not exist or is not a file")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise InputError(f"checkpoint {path} holds more than weights, or is no checkpoint; it was not loaded") from None
+    except Exception as error:
+        raise InputError(f"checkpoint {path} cannot be read: {str(error).splitlines()[0]}") from error
+    if not isinstance(content, Mapping):
+        raise InputError(f"checkpoint {path} holds a {type(content).__name__}, not a state dict")
+    return dict(content)
+
+
+def take(state: dict[str, Tensor], key: str) -> Tensor:
+    """Remove and return one tensor; raises ``InputError`` that names the key if it is not there."""
+    if key not in state:
+        raise InputError(f"the checkpoint has no {key!r}")
+    return state.pop(key)
+
+
+def refuse_keys(what: str, missing: Sequence[str], surprising: Sequence[str]) -> None:
+    """Raise ``InputError`` that names the keys that do not fit, if any."""
+    parts = [
+        f"{label} {', '.join(sorted(keys)[:6])}{f' and {len(keys) - 6} more' if len(keys) > 6 else ''}"
+        for label, keys in (("missing", missing), ("surprising", surprising))
+        if keys
+    ]
+    if parts:
+        raise InputError(f"these are not the weights of {what}: {'; '.join(parts)}")
+
+
+def load_strictly(model: torch.nn.Module, state: Mapping[str, Tensor], what: str) -> None:
+    """Load a state dict, refusing missing keys, surprising keys and wrong shapes by name."""
+    own = model.state_dict()
+    refuse_keys(what, [k for k in own if k not in state], [k for k in state if k not in own])
+    for key, value in state.items():
+        if own[key].shape != value.shape:
+            raise InputError(
+                f"these are not the weights of {what}: {key} is {tuple(value.shape)}, expected {tuple(own[key].shape)}"
+            )
+    model.load_state_dict(state)
+
+
+def build_vit(
+    state: Mapping[str, Tensor], num_heads: int, image_size: int, patch_size: int, what: str
+) -> VisionTransformer:
+    """Return a plain ViT whose sizes are read off a state dict in timm's naming, with its weights."""
+    depth = len({key.split(".")[1] for key in state if key.startswith("blocks.")})
+    sizes = ("patch_embed.proj.weight", "blocks.0.mlp.fc1.weight")
+    refuse_keys(what, [key for key in sizes if key not in state], [])
+    width = state[sizes[0]].shape[0]
+    if width % num_heads:
+        raise InputError(f"the checkpoint's width {width} does not divide into num_heads={num_heads}")
+    model = VisionTransformer(
+        img_size=image_size,
+        patch_size=patch_size,
+        embed_dim=width,
+        depth=depth,
+        num_heads=num_heads,
+        mlp_ratio=state[sizes[1]].shape[0] / width,
+        num_classes=0,
+    )
+    load_strictly(model, state, what)
+    return model
+
+
+def weights_sha256(state: Mapping[str, Tensor]) -> str:
+    """Return one hash of names, types, shapes and values, so equal weights agree whatever file they came in."""
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        value = state[key].detach().cpu().contiguous()
+        digest.update(f"{key}|{value.dtype}|{tuple(value.shape)}|".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -1,0 +1,41 @@
+"""SHIP: semantic hierarchical prompt tuning (Zhu et al., ICASSP 2025, arXiv 2412.16956)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from shipbench.methods.ship.config import ShipConfig
+
+if TYPE_CHECKING:
+    from shipbench.methods.ship.attributes import attribute_prototypes
+    from shipbench.methods.ship.hierarchy import affinity_matrix, build_hierarchy
+    from shipbench.methods.ship.model import Ship
+    from shipbench.methods.ship.official import count_parameters, load_official_checkpoint
+
+__all__ = [
+    "Ship",
+    "ShipConfig",
+    "affinity_matrix",
+    "attribute_prototypes",
+    "build_hierarchy",
+    "count_parameters",
+    "load_official_checkpoint",
+]
+
+_HOMES = {
+    "Ship": "model",
+    "affinity_matrix": "hierarchy",
+    "attribute_prototypes": "attributes",
+    "build_hierarchy": "hierarchy",
+    "count_parameters": "official",
+    "load_official_checkpoint": "official",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs torch when it is first used, so that listing methods stays fast."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'shipbench.methods.ship' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"shipbench.methods.ship.{_HOMES[name]}"), name)

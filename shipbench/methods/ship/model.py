@@ -1,0 +1,182 @@
+"""SHIP as a module: images in, logits out; the training loss with its matching term (sections 4 and 5)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from shipbench.errors import InputError
+from shipbench.methods.ship.config import ShipConfig
+from shipbench.methods.ship.prompts import ShipPrompts
+from shipbench.prompting import (
+    AttentionRule,
+    PassOutput,
+    PassTrace,
+    drop_rates,
+    embed,
+    frozen,
+    pool,
+    prompted_forward,
+    sample_drop_factors,
+)
+from shipbench.prompting.heads import new_head
+from shipbench.prompting.streams import PromptMemo
+
+
+@dataclass(frozen=True)
+class LossTerms:
+    """The training loss apart: ``total`` = ``cross_entropy`` + weight * ``matching``; ``logits`` (B, classes)."""
+
+    cross_entropy: Tensor
+    matching: Tensor
+    total: Tensor
+    logits: Tensor
+
+
+@dataclass(frozen=True)
+class ShipTrace:
+    """Every block's CLS token (B, D), and the tokens chosen to guide attributes, by the block they guide."""
+
+    block_cls: list[Tensor]
+    selected_indices: dict[int, Tensor]
+    selected_tokens: dict[int, Tensor]
+
+
+class Ship(nn.Module):
+    """Semantic hierarchical prompts over a frozen backbone; only prompts and head require gradients.
+
+    ``levels`` are the first blocks of the levels, starting with 0; ``prototypes`` (C, D) is the attribute bank, which
+    may be None when no attribute prompts are used. Images are normalised floats (B, 3, H, W).
+    Stochastic depth in training is the backbone's own.
+    """
+
+    def __init__(
+        self,
+        backbone: VisionTransformer,
+        num_classes: int,
+        levels: list[int],
+        prototypes: Tensor | None,
+        config: ShipConfig | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config or ShipConfig()
+        self.levels = list(levels)
+        self.backbone = frozen(backbone)
+        depth, width = len(backbone.blocks), backbone.embed_dim
+        _check(self.levels, depth, prototypes, width, _image_tokens(backbone), self.config)
+        bank = None if prototypes is None else torch.as_tensor(prototypes).to(backbone.cls_token.dtype)
+        self.prompts = ShipPrompts(self.levels, depth, width, bank, self.config)
+        self.head = new_head(width, num_classes)
+        self.rule = AttentionRule(
+            coupled=self.config.attention == "coupled",
+            scale=self.config.attention_scale,
+            prompts_attend=self.config.prompt_attention,
+        )
+        self._memo: tuple[tuple[object, ...], PromptMemo] | None = None
+
+    def train(self, mode: bool = True) -> Ship:
+        """Set the training mode of everything but the backbone, whose dropout stays off."""
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (B, classes)."""
+        if self.training and torch.is_grad_enabled():
+            return self._logits(self._run(images, drop_factors=self._sample(images)))
+        return self._logits(self._run(images, memo=self._prompt_memo()))
+
+    def loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Return the training loss, a scalar; stochastic depth is drawn in training mode only."""
+        return self.loss_terms(images, labels, self._sample(images)).total
+
+    def loss_terms(self, images: Tensor, labels: Tensor, drop_factors: Tensor | None = None) -> LossTerms:
+        """Return the loss in its parts, under given stochastic-depth factors (L, 2, B), or none."""
+        weight = self.config.matching_weight
+        output = self._run(images, match=weight > 0, drop_factors=drop_factors)
+        logits = self._logits(output)
+        cross_entropy = F.cross_entropy(logits, labels)
+        matching = matching_loss(output) if weight > 0 else torch.zeros_like(cross_entropy)
+        return LossTerms(cross_entropy, matching, cross_entropy + weight * matching, logits)
+
+    @torch.no_grad()
+    def trace(self, images: Tensor) -> ShipTrace:
+        """Run an evaluation pass and return what it saw on its way."""
+        seen = PassTrace()
+        self._run(images, trace=seen)
+        tops = {block: glimpse.top(self.config.attribute_length) for block, glimpse in seen.glimpses.items()}
+        indices = {block: top[0] for block, top in tops.items()}
+        return ShipTrace(seen.block_cls, indices, {block: top[1] for block, top in tops.items()})
+
+    def _run(
+        self,
+        images: Tensor,
+        *,
+        match: bool = False,
+        drop_factors: Tensor | None = None,
+        memo: PromptMemo | None = None,
+        trace: PassTrace | None = None,
+    ) -> PassOutput:
+        tokens = embed(self.backbone, images)
+        top = min(self.config.top_k, tokens.shape[1]) if match else 0
+        return prompted_forward(
+            self.backbone,
+            tokens,
+            self.prompts,
+            self.rule,
+            match_top=top,
+            drop_factors=drop_factors,
+            memo=memo,
+            trace=trace,
+        )
+
+    def _logits(self, output: PassOutput) -> Tensor:
+        return self.head(pool(self.backbone, output.cls))
+
+    def _sample(self, images: Tensor) -> Tensor | None:
+        return sample_drop_factors(drop_rates(self.backbone), len(images)) if self.training else None
+
+    def _prompt_memo(self) -> PromptMemo | None:
+        """Return what is known of the shared prompts, as long as no parameter has changed since."""
+        if torch.is_grad_enabled():
+            return None
+        mixed = torch.is_autocast_enabled(self.head.weight.device.type)
+        key = (mixed, *((p.data_ptr(), p._version, p.dtype) for p in self.prompts.parameters()))
+        if self._memo is None or self._memo[0] != key:
+            self._memo = (key, PromptMemo())
+        return self._memo[1]
+
+
+def matching_loss(output: PassOutput) -> Tensor:
+    """Return the mean over prompts and images of the least 1 - cosine to a selected image token (section 5)."""
+    assert output.selected is not None
+    if output.prompts is None:
+        return output.selected.new_zeros(())
+    cosine = F.normalize(output.prompts, dim=-1) @ F.normalize(output.selected, dim=-1).transpose(1, 2)
+    return (1 - cosine).amin(dim=-1).mean()
+
+
+def _image_tokens(backbone: VisionTransformer) -> int:
+    return int(backbone.patch_embed.num_patches + backbone.num_prefix_tokens)
+
+
+def _check(
+    levels: list[int], depth: int, prototypes: Tensor | None, width: int, image_tokens: int, config: ShipConfig
+) -> None:
+    if not levels or levels[0] != 0 or sorted(set(levels)) != levels or levels[-1] >= depth:
+        raise InputError(f"levels {levels} must start with 0, rise, and stay below the backbone's {depth} blocks")
+    if not config.has_attributes:
+        return
+    if prototypes is None:
+        raise InputError("attribute prompts need a bank of prototypes; pass one, or set attribute_length=0")
+    if prototypes.ndim != 2 or prototypes.shape[1] != width:
+        raise InputError(f"the bank of prototypes is {tuple(prototypes.shape)}, but the backbone's width is {width}")
+    if image_tokens < config.attribute_length:
+        raise InputError(
+            f"attribute_length={config.attribute_length} needs as many image tokens, but this image size gives "
+            f"only {image_tokens}; use larger images or set attribute_length lower"
+        )

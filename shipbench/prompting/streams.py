@@ -1,0 +1,87 @@
+"""Prompt tokens on their way through the blocks, computed once for all images that share their state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import torch
+from timm.models.vision_transformer import Block
+from torch import Tensor
+
+from shipbench.prompting.attention import merge_and_project, project_kv
+from shipbench.prompting.stochastic_depth import BranchFactors
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Prompt tokens (S, K, D) in S states.
+
+    A ``private`` stream has one state for each image (S = B). Otherwise ``owner`` (B,) on the CPU says which state
+    each image sees, and None that all see the only one.
+    """
+
+    name: str
+    tokens: Tensor
+    private: bool = False
+    owner: Tensor | None = None
+
+    def spread(self, values: Tensor) -> Tensor:
+        """Turn per-state ``values`` (S, ...) into (B, ...), or leave them (1, ...) if all images share them."""
+        return values if self.owner is None else values[self.owner.to(values.device, non_blocking=True)]
+
+    def add(self, branch: Tensor, factors: BranchFactors | None) -> Stream:
+        """Add a residual branch (S, K, D), splitting states that only some of their images drop it for."""
+        if factors is None:
+            return replace(self, tokens=self.tokens + branch)
+        if self.private:
+            return replace(self, tokens=self.tokens + factors.column(branch) * branch)
+        parent, factor, owner = factors.split(self.owner)
+        parent = parent.to(branch.device)
+        scaled = BranchFactors(factor).column(branch) * branch[parent]
+        return Stream(self.name, self.tokens[parent] + scaled, owner=owner)
+
+
+@dataclass(frozen=True)
+class Advanced:
+    """What one block makes of a stream that does not attend: keys and values for the images, and its output."""
+
+    key: Tensor
+    value: Tensor
+    output: Stream | None
+
+
+@dataclass(frozen=True)
+class PromptMemo:
+    """Streams already advanced, by block and name: valid while the parameters do not change and nothing drops."""
+
+    known: dict[tuple[int, str], Advanced] = field(default_factory=dict)
+
+
+def advance(
+    block: Block,
+    stream: Stream,
+    survives: bool,
+    attention_factors: BranchFactors | None,
+    mlp_factors: BranchFactors | None,
+) -> Advanced:
+    """Advance a stream through a block in which prompts do not attend: their attention output is LN1(prompt).
+
+    Nothing but keys and values is computed for a stream that ends with this block.
+    """
+    normed = block.norm1(stream.tokens)
+    key, value = project_kv(block.attn, normed)
+    output = None
+    if survives:
+        attended = stream.add(block.ls1(merge_and_project(block.attn, normed)), attention_factors)
+        output = attended.add(block.ls2(block.mlp(block.norm2(attended.tokens))), mlp_factors)
+    return Advanced(stream.spread(key), stream.spread(value), output)
+
+
+def join(pairs: list[tuple[Tensor, Tensor]], batch: int) -> tuple[Tensor, Tensor] | None:
+    """Concatenate keys and values (1 or B, H, K, d) over streams; they stay (1, H, P, d) if all images share them."""
+    if len(pairs) < 2:
+        return pairs[0] if pairs else None
+    shared = all(key.shape[0] == 1 for key, _ in pairs)
+    size = 1 if shared else batch
+    keys, values = zip(*((k.expand(size, -1, -1, -1), v.expand(size, -1, -1, -1)) for k, v in pairs), strict=True)
+    return torch.cat(keys, dim=2), torch.cat(values, dim=2)

@@ -1,0 +1,49 @@
+"""Learning rates, one for each epoch."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, TypeAlias, get_args
+
+from shipbench.errors import InputError
+
+ScheduleName: TypeAlias = Literal["cosine", "ship", "vpt"]
+SCHEDULES: tuple[str, ...] = get_args(ScheduleName)
+
+
+def learning_rates(schedule: str, lr: float, epochs: int, warmup_epochs: int = 10) -> list[float]:
+    """Return the learning rate of every epoch.
+
+    ``cosine``: linear warm-up over ``warmup_epochs`` that reaches ``lr``, then half a cosine towards 0. ``ship`` and
+    ``vpt`` are the official schedules of SHIP and VPT, quirks included.
+    """
+    if schedule not in SCHEDULES:
+        raise InputError(f"unknown schedule {schedule!r}; choose one of {', '.join(SCHEDULES)}")
+    rates = {"cosine": _cosine, "ship": _ship, "vpt": _vpt}[schedule]
+    return [rates(epoch, lr, epochs, warmup_epochs) for epoch in range(epochs)]
+
+
+def _half_cosine(progress: float) -> float:
+    return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def _cosine(epoch: int, lr: float, epochs: int, warmup: int) -> float:
+    if epoch < warmup:
+        return lr * (epoch + 1) / (warmup + 1)
+    return lr * _half_cosine((epoch - warmup) / max(epochs - warmup, 1))
+
+
+def _ship(epoch: int, lr: float, epochs: int, warmup: int) -> float:
+    """SHIP steps its scheduler after an epoch with that epoch's own number: epochs 0 and 1 share a rate."""
+    start, floor = 1e-6, 1e-5
+    step = max(epoch - 1, 0)
+    if step < warmup:
+        return start + step * (lr - start) / warmup
+    return floor + (lr - floor) * _half_cosine(step / epochs)
+
+
+def _vpt(epoch: int, lr: float, epochs: int, warmup: int) -> float:
+    """VPT's first epoch trains with a rate of 0."""
+    if epoch < warmup:
+        return lr * epoch / warmup
+    return lr * _half_cosine((epoch - warmup) / max(epochs - warmup, 1))
