@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from shipbench.run import run
+    from shipbench.runner import run
     from shipbench.spec import RunSpec
     from shipbench.store import RunRecord, load_results
 
@@ -16,7 +16,7 @@ _HOMES = {
     "RunRecord": "shipbench.store",
     "RunSpec": "shipbench.spec",
     "load_results": "shipbench.store",
-    "run": "shipbench.run",
+    "run": "shipbench.runner",
 }
 
 

@@ -34,3 +34,22 @@ def atomic_path(target: Path) -> Iterator[Path]:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def taking_turns(lock_file: Path, busy: str) -> Iterator[None]:
+    """Let one process at a time into the block; the others say ``busy`` and wait for their turn."""
+    import filelock
+
+    from shipbench.console import say
+
+    lock = filelock.FileLock(lock_file)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        say(busy)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

@@ -6,6 +6,7 @@ Class counts and test sizes of VTAB-1k: Zhai et al. 2019 (arXiv 1910.04867) and 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -33,14 +34,13 @@ class Task:
 
 @dataclass(frozen=True)
 class Suite:
-    """Tasks that are run together, and the image size (pixels) that their backbone gets by default."""
+    """Tasks that are run together, their default backbone, and what the default recipe is for them."""
 
     name: SuiteName
     tasks: tuple[Task, ...]
     description: str
-    image_size: int | None = None
-    epochs: int | None = None
-    backbone: str = field(default="vit_base_patch16_224.orig_in21k")
+    backbone: str = "vit_base_patch16_224.orig_in21k"
+    recipe: Mapping[str, int | float] = field(default_factory=dict)
 
 
 def _vtab(name: str, group: Group, num_classes: int, n_test: int, *aliases: str) -> Task:
@@ -84,18 +84,16 @@ DEMO = Suite(
         Task("clevr-dist", "Structured", "demo", 6, 1000, 1000, source="rendered after CLEVR"),
     ),
     "six small embedded tasks on a real pretrained ViT: a demonstration and a regression net, not a benchmark",
-    image_size=70,
-    epochs=10,
-    backbone="demo-vit-small-patch14",
+    "demo-vit-small-patch14",
+    {"image_size": 70, "epochs": 10, "warmup_epochs": 1, "drop_path": 0.0},
 )
 
 DEMO_TINY = Suite(
     "demo-tiny",
     (Task("demo-tiny", "Structured", "demo-tiny", 4, 400, 200, source="rendered as dSprites (Apache-2.0)"),),
     "one tiny rendered task for tests and a first look",
-    image_size=56,
-    epochs=6,
-    backbone="demo-vit-small-patch14",
+    "demo-vit-small-patch14",
+    {"image_size": 56, "epochs": 6, "warmup_epochs": 1, "drop_path": 0.0},
 )
 
 SUITES: tuple[Suite, ...] = (VTAB, DEMO, DEMO_TINY)

@@ -52,11 +52,28 @@ def _read_file(path: Path) -> dict[str, Tensor]:
     return dict(content)
 
 
-def take(state: dict[str, Tensor], key: str) -> Tensor:
-    """Remove and return one tensor; raises ``InputError`` that names the key if it is not there."""
-    if key not in state:
-        raise InputError(f"the checkpoint has no {key!r}")
-    return state.pop(key)
+def fuse_qkv(
+    state: Mapping[str, Tensor], pattern: str, parts: tuple[str, str, str]
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Concatenate every block's three projections as timm keeps them; also return the names of those missing.
+
+    ``pattern`` names a projection, with ``{index}``, ``{part}`` and ``{kind}``. Raises ``InputError`` for a block that
+    has a fused projection beside separate ones.
+    """
+    fused, missing = dict(state), []
+    prefix = pattern.split("{index}")[0]
+    indices = {key.removeprefix(prefix).split(".")[0] for key in state if key.startswith(prefix)}
+    for index in sorted(indices):
+        for kind in ("weight", "bias"):
+            target = f"blocks.{index}.attn.qkv.{kind}"
+            if target in state:
+                raise InputError(f"the checkpoint has the surprising key {target} beside separate projections")
+            names = [pattern.format(index=index, part=part, kind=kind) for part in parts]
+            missing += [name for name in names if name not in state]
+            present = [fused.pop(name) for name in names if name in state]
+            # What is incomplete is refused by the names above; the stand-in only keeps the key from being named twice.
+            fused[target] = torch.cat(present) if present else torch.empty(0)
+    return fused, missing
 
 
 def refuse_keys(what: str, missing: Sequence[str], surprising: Sequence[str]) -> None:
@@ -70,10 +87,13 @@ def refuse_keys(what: str, missing: Sequence[str], surprising: Sequence[str]) ->
         raise InputError(f"these are not the weights of {what}: {'; '.join(parts)}")
 
 
-def load_strictly(model: torch.nn.Module, state: Mapping[str, Tensor], what: str) -> None:
+def load_strictly(
+    model: torch.nn.Module, state: Mapping[str, Tensor], what: str, also_missing: Sequence[str] = ()
+) -> None:
     """Load a state dict, refusing missing keys, surprising keys and wrong shapes by name."""
     own = model.state_dict()
-    refuse_keys(what, [k for k in own if k not in state], [k for k in state if k not in own])
+    missing = [k for k in own if k not in state] + list(also_missing)
+    refuse_keys(what, missing, [k for k in state if k not in own])
     for key, value in state.items():
         if own[key].shape != value.shape:
             raise InputError(
@@ -83,12 +103,21 @@ def load_strictly(model: torch.nn.Module, state: Mapping[str, Tensor], what: str
 
 
 def build_vit(
-    state: Mapping[str, Tensor], num_heads: int, image_size: int, patch_size: int, what: str
+    state: Mapping[str, Tensor],
+    num_heads: int,
+    image_size: int,
+    patch_size: int,
+    what: str,
+    also_missing: Sequence[str] = (),
 ) -> VisionTransformer:
-    """Return a plain ViT whose sizes are read off a state dict in timm's naming, with its weights."""
+    """Return a plain ViT whose sizes are read off a state dict in timm's naming, with its weights.
+
+    Raises ``InputError`` that names every missing key (``also_missing`` among them) and every surprising one.
+    """
     depth = len({key.split(".")[1] for key in state if key.startswith("blocks.")})
     sizes = ("patch_embed.proj.weight", "blocks.0.mlp.fc1.weight")
-    refuse_keys(what, [key for key in sizes if key not in state], [])
+    unsized = [key for key in sizes if key not in state]
+    refuse_keys(what, unsized + list(also_missing) if unsized else [], [])
     width = state[sizes[0]].shape[0]
     if width % num_heads:
         raise InputError(f"the checkpoint's width {width} does not divide into num_heads={num_heads}")
@@ -101,7 +130,7 @@ def build_vit(
         mlp_ratio=state[sizes[1]].shape[0] / width,
         num_classes=0,
     )
-    load_strictly(model, state, what)
+    load_strictly(model, state, what, also_missing)
     return model
 
 

@@ -5,6 +5,7 @@ It serves every prompt-tuning method and knows none of them. A method describes 
 """
 
 from shipbench.prompting.forward import PassOutput, PassTrace, embed, frozen, pool, prompted_forward
+from shipbench.prompting.heads import new_head
 from shipbench.prompting.prompts import AttentionRule, BlockPlan, Glimpse, PromptSource
 from shipbench.prompting.stochastic_depth import drop_rates, sample_drop_factors
 
@@ -18,6 +19,7 @@ __all__ = [
     "drop_rates",
     "embed",
     "frozen",
+    "new_head",
     "pool",
     "prompted_forward",
     "sample_drop_factors",

@@ -120,7 +120,8 @@ def prompted_forward(
 
 def _entering(source: PromptSource, index: int, glimpse: Glimpse | None) -> list[Stream]:
     plan = source.plan[index]
-    streams = [Stream(name, source.fresh(index, name)) for name in plan.fresh]
+    fresh = [(name, source.fresh(index, name)) for name in plan.fresh]
+    streams = [Stream(name, tokens, private=len(tokens) > 1) for name, tokens in fresh]
     if glimpse is not None:
         streams += [Stream(name, source.guided(index, name, glimpse), private=True) for name in plan.guided]
     return streams

@@ -12,8 +12,8 @@ from torch import Tensor
 class BlockPlan:
     """The prompt streams of one block, by name.
 
-    ``carried`` streams are the previous block's outputs; ``fresh`` ones enter here with the same tokens for all
-    images; ``guided`` ones enter with tokens that depend on each image through a ``Glimpse`` of the previous block.
+    ``carried`` streams are the previous block's outputs; ``fresh`` ones enter here without a look at the images;
+    ``guided`` ones enter with tokens that depend on each image through a ``Glimpse`` of the previous block.
     A stream that is in none of them has ended.
     """
 
@@ -71,7 +71,7 @@ class PromptSource(Protocol):
         ...
 
     def fresh(self, block: int, name: str) -> Tensor:
-        """Return tokens (1, K, D) of a stream that enters ``block``, the same for all images."""
+        """Return tokens of a stream that enters ``block``: (1, K, D), the same for all images, or (B, K, D)."""
         ...
 
     def guided(self, block: int, name: str, glimpse: Glimpse) -> Tensor:

@@ -19,11 +19,11 @@ from shipbench.prompting import (
     drop_rates,
     embed,
     frozen,
+    new_head,
     pool,
     prompted_forward,
     sample_drop_factors,
 )
-from shipbench.prompting.heads import new_head
 from shipbench.prompting.streams import PromptMemo
 
 

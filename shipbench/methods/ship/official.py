@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from shipbench.backbones.state import build_vit, read_state_dict, refuse_keys, take
+from shipbench.backbones.state import build_vit, fuse_qkv, read_state_dict
 from shipbench.errors import InputError
 from shipbench.methods.ship.config import ShipConfig
 from shipbench.methods.ship.model import Ship
@@ -33,16 +33,16 @@ def load_official_checkpoint(
     ``levels`` are the blocks where its prompts enter; ``prototypes`` (C, D) is the attribute bank, which official
     checkpoints do not carry. Stochastic depth is 0. Raises ``InputError`` that names every missing or surprising key.
     """
+    what = "an official SHIP checkpoint"
     state = read_state_dict(state_dict)
     levels = [int(level) for level in levels]
-    wanted = [f"compound_prompts_visual.{index}" for index in range(len(levels))]
-    wanted += ["semantic_share_prompt", "attribute_prompt", "head.weight", "head.bias"]
-    missing = [key for key in wanted if key not in state]
-    if missing:
-        refuse_keys("an official SHIP checkpoint", missing, [])
-    own = {key: state.pop(key) for key in wanted}
+    own_names = [f"compound_prompts_visual.{index}" for index in range(len(levels))]
+    own_names += ["semantic_share_prompt", "attribute_prompt", "head.weight", "head.bias"]
+    missing = [key for key in own_names if key not in state]
+    own = {key: state.pop(key) for key in own_names if key in state}
     state.pop(_UNUSED, None)
-    backbone = build_vit(_fuse_qkv(state), num_heads, image_size, patch_size, "an official SHIP checkpoint")
+    fused, unfused = fuse_qkv(state, "blocks.{index}.attn.{part}.{kind}", ("q", "k", "v"))
+    backbone = build_vit(fused, num_heads, image_size, patch_size, what, also_missing=missing + unfused)
     model = Ship(backbone, len(own["head.bias"]), levels, torch.as_tensor(prototypes), _config(own, len(levels)))
     model.load_state_dict(_own_names(own, len(levels), model), strict=False)
     return model.eval()
@@ -54,15 +54,6 @@ def count_parameters(*, levels: Sequence[int], prompt_length: int, width: int, n
     attribute_levels = min(config.attribute_levels, sum(level > 0 for level in levels))
     prompts = len(levels) * prompt_length + config.shared_length + attribute_levels * config.attribute_length
     return prompts * width + num_classes * (width + 1)
-
-
-def _fuse_qkv(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Concatenate the separate q, k and v projections, in this order, as timm keeps them."""
-    for index in range(1 + max((int(k.split(".")[1]) for k in state if k.startswith("blocks.")), default=-1)):
-        for kind in ("weight", "bias"):
-            parts = [take(state, f"blocks.{index}.attn.{name}.{kind}") for name in "qkv"]
-            state[f"blocks.{index}.attn.qkv.{kind}"] = torch.cat(parts)
-    return state
 
 
 def _config(own: Mapping[str, Tensor], num_levels: int) -> ShipConfig:

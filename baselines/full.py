@@ -1,0 +1,27 @@
+"""Full fine-tuning: the backbone as timm runs it, with a new head."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from shipbench.prompting import new_head
+
+
+class FullModel(nn.Module):
+    """A backbone whose every weight is trained; images are normalised floats (B, 3, H, W)."""
+
+    def __init__(self, backbone: VisionTransformer, num_classes: int) -> None:
+        super().__init__()
+        self.backbone = backbone.requires_grad_(True)
+        self.head = new_head(backbone.embed_dim, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (B, classes)."""
+        features = self.backbone.forward_features(images)
+        return self.head(self.backbone.forward_head(features, pre_logits=True))
+
+    def loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Return the cross-entropy, a scalar."""
+        return F.cross_entropy(self(images), labels)

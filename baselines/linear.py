@@ -1,0 +1,54 @@
+"""The linear probe: a head on features that never change."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from shipbench.prompting import frozen, new_head
+
+
+class Readout(nn.Module):
+    """A linear classifier of features (B, D)."""
+
+    def __init__(self, width: int, num_classes: int) -> None:
+        super().__init__()
+        self.head = new_head(width, num_classes)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return logits (B, classes)."""
+        return self.head(features)
+
+    def loss(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Return the cross-entropy, a scalar."""
+        return F.cross_entropy(self(features), labels)
+
+
+class LinearModel(nn.Module):
+    """A frozen backbone and a trained readout of its final CLS token; images are normalised (B, 3, H, W)."""
+
+    def __init__(self, backbone: VisionTransformer, num_classes: int) -> None:
+        super().__init__()
+        self.backbone = frozen(backbone)
+        self.readout = Readout(backbone.embed_dim, num_classes)
+
+    def train(self, mode: bool = True) -> LinearModel:
+        """Set the training mode of the readout; the backbone stays in evaluation mode."""
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+    @torch.no_grad()
+    def features(self, images: Tensor) -> Tensor:
+        """Return the backbone's final CLS token (B, D)."""
+        return self.backbone.forward_head(self.backbone.forward_features(images), pre_logits=True)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (B, classes)."""
+        return self.readout(self.features(images))
+
+    def loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Return the cross-entropy, a scalar."""
+        return F.cross_entropy(self(images), labels)

@@ -1,0 +1,169 @@
+"""Visual prompt tuning, shallow and deep (Jia et al., ECCV 2022, arXiv 2203.12119)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from baselines.methods import VptConfig
+from shipbench.backbones import build_vit, fuse_qkv, read_state_dict
+from shipbench.errors import InputError
+from shipbench.prompting import (
+    AttentionRule,
+    BlockPlan,
+    Glimpse,
+    drop_rates,
+    embed,
+    frozen,
+    new_head,
+    pool,
+    prompted_forward,
+    sample_drop_factors,
+)
+
+_ENCODER = "enc.transformer."
+_BLOCK_NAMES = {
+    "attention_norm": "norm1",
+    "ffn_norm": "norm2",
+    "attn.out": "attn.proj",
+    "ffn.fc1": "mlp.fc1",
+    "ffn.fc2": "mlp.fc2",
+}
+_OTHER_NAMES = {
+    "embeddings.patch_embeddings.weight": "patch_embed.proj.weight",
+    "embeddings.patch_embeddings.bias": "patch_embed.proj.bias",
+    "embeddings.cls_token": "cls_token",
+    "embeddings.position_embeddings": "pos_embed",
+    "encoder.encoder_norm.weight": "norm.weight",
+    "encoder.encoder_norm.bias": "norm.bias",
+}
+
+
+class VptPrompts(nn.Module):
+    """``tokens`` (blocks or 1, p, width), and their projection to the backbone's width, if there is one.
+
+    Initial tokens are U(+-sqrt(6 / (3 patch^2 + width))), as in the official implementation.
+    """
+
+    def __init__(self, backbone: VisionTransformer, config: VptConfig, *, deep: bool) -> None:
+        super().__init__()
+        depth = len(backbone.blocks)
+        width = config.project or backbone.embed_dim
+        bound = math.sqrt(6 / (3 * math.prod(backbone.patch_embed.patch_size) + width))
+        count = depth if deep else 1
+        self.tokens = nn.Parameter(torch.empty(count, config.prompt_length, width).uniform_(-bound, bound))
+        self.projection: nn.Module = nn.Identity()
+        if config.project:
+            projection = nn.Linear(width, backbone.embed_dim)
+            nn.init.kaiming_normal_(projection.weight, a=0, mode="fan_out")
+            self.projection = projection
+        self.dropout = nn.Dropout(config.dropout)
+        later = BlockPlan(fresh=("prompts",)) if deep else BlockPlan(carried=("prompts",))
+        self.plan = (BlockPlan(fresh=("prompts",)), *[later] * (depth - 1))
+
+
+@dataclass(frozen=True)
+class _Source:
+    """The prompts of one pass; with dropout in training, every one of ``batch`` images has its own mask."""
+
+    prompts: VptPrompts
+    batch: int
+
+    @property
+    def plan(self) -> tuple[BlockPlan, ...]:
+        return self.prompts.plan
+
+    def fresh(self, block: int, name: str) -> Tensor:
+        tokens = self.prompts.projection(self.prompts.tokens[block]).unsqueeze(0)
+        dropout = self.prompts.dropout
+        return dropout(tokens.expand(self.batch, -1, -1)) if dropout.training and dropout.p else tokens
+
+    def guided(self, block: int, name: str, glimpse: Glimpse) -> Tensor:
+        raise LookupError(f"VPT has no prompts that look at images, asked for {name!r}")
+
+
+class Vpt(nn.Module):
+    """Prompts over a frozen backbone, with joint attention; images are normalised floats (B, 3, H, W)."""
+
+    def __init__(self, backbone: VisionTransformer, num_classes: int, config: VptConfig, *, deep: bool) -> None:
+        super().__init__()
+        self.backbone = frozen(backbone)
+        self.prompts = VptPrompts(backbone, config, deep=deep)
+        self.head = new_head(backbone.embed_dim, num_classes)
+
+    def train(self, mode: bool = True) -> Vpt:
+        """Set the training mode of prompts and head; the backbone's dropout stays off."""
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (B, classes); stochastic depth is drawn in training mode only."""
+        factors = sample_drop_factors(drop_rates(self.backbone), len(images)) if self.training else None
+        tokens = embed(self.backbone, images)
+        source = _Source(self.prompts, len(images))
+        output = prompted_forward(self.backbone, tokens, source, AttentionRule(coupled=True), drop_factors=factors)
+        return self.head(pool(self.backbone, output.cls))
+
+    def loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Return the cross-entropy, a scalar."""
+        return F.cross_entropy(self(images), labels)
+
+
+def load_official_checkpoint(
+    state_dict: Mapping[str, Tensor] | str | Path, *, num_heads: int, image_size: int = 224, patch_size: int = 16
+) -> Vpt:
+    """Return a ``Vpt`` with the weights of an official VPT checkpoint (a state dict, or a file of one).
+
+    Shallow or deep, projected or not: read off the checkpoint. Stochastic depth and prompt dropout are 0. Raises
+    ``InputError`` that names every missing or surprising key.
+    """
+    what = "an official VPT checkpoint"
+    state = read_state_dict(state_dict)
+    own, missing = _take_own(state)
+    pattern = f"{_ENCODER}encoder.layer.{{index}}.attn.{{part}}.{{kind}}"
+    fused, unfused = fuse_qkv(state, pattern, ("query", "key", "value"))
+    named = {_timm_name(key): value for key, value in fused.items()}
+    backbone = build_vit(named, num_heads, image_size, patch_size, what, also_missing=missing + unfused)
+    tokens = own["prompts.tokens"]
+    project = tokens.shape[-1] if "prompts.projection.weight" in own else 0
+    config = VptConfig(prompt_length=tokens.shape[1], project=project)
+    model = Vpt(backbone, len(own["head.bias"]), config, deep=len(tokens) > 1)
+    if len(tokens) not in (1, len(backbone.blocks)):
+        raise InputError(f"the checkpoint has prompts for {len(tokens)} blocks, but {len(backbone.blocks)} blocks")
+    model.load_state_dict(own, strict=False)
+    return model.eval()
+
+
+def _take_own(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """Take prompts, projection and head out of ``state`` under our names; also return what is missing of them."""
+    names = {
+        "prompts.tokens": f"{_ENCODER}prompt_embeddings",
+        "head.weight": "head.last_layer.weight",
+        "head.bias": "head.last_layer.bias",
+    }
+    if any(key.startswith(f"{_ENCODER}prompt_proj.") for key in state):
+        names |= {f"prompts.projection.{kind}": f"{_ENCODER}prompt_proj.{kind}" for kind in ("weight", "bias")}
+    missing = [official for official in names.values() if official not in state]
+    own = {ours: state.pop(official) for ours, official in names.items() if official in state}
+    deep = state.pop(f"{_ENCODER}deep_prompt_embeddings", None)
+    if deep is not None and "prompts.tokens" in own:
+        own["prompts.tokens"] = torch.cat([own["prompts.tokens"], deep])
+    return own, missing
+
+
+def _timm_name(key: str) -> str:
+    """Rename a backbone key; one that is not known keeps its name, so that it is refused by it."""
+    short = key.removeprefix(_ENCODER)
+    parts = short.split(".")
+    module = ".".join(parts[3:-1])
+    if parts[:2] == ["encoder", "layer"] and module in _BLOCK_NAMES:
+        return f"blocks.{parts[2]}.{_BLOCK_NAMES[module]}.{parts[-1]}"
+    return _OTHER_NAMES.get(short, key)

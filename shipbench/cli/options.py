@@ -1,0 +1,141 @@
+"""Options that several commands share, and the configuration file that can stand in for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import click
+import typer
+
+from shipbench.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    from shipbench.spec import RunSpec
+
+
+def _read_config(context: typer.Context, path: Path | None) -> Path | None:
+    """Let a TOML file give the options that the command line does not."""
+    if path is not None:
+        options = [p for p in context.command.params if p.name != "config"]
+        context.default_map = _config_values(path, options)
+    return path
+
+
+def _config_values(path: Path, options: list[click.Parameter]) -> dict[str, Any]:
+    names = {option.opts[-1].lstrip("-"): str(option.name) for option in options}
+    values: dict[str, Any] = {}
+    for key, value in _read_toml(path).items():
+        if key not in names:
+            raise InputError(f"unknown key {key!r} in {path}{did_you_mean(key, list(names))}")
+        if key == "set" and isinstance(value, dict):
+            value = [f"{name}={_plain(setting)}" for name, setting in _flat(value).items()]
+        elif isinstance(value, list):
+            value = ",".join(map(str, value))
+        values[names[key]] = value
+    return values
+
+
+def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in table.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
+
+
+def _plain(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        import tomllib
+    except ModuleNotFoundError:
+        import tomli as tomllib
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"configuration file {path} cannot be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"configuration file {path} is not TOML: {error}") from error
+
+
+Tasks = Annotated[
+    str,
+    typer.Option(
+        help="Suites (all, demo, demo-tiny), groups (natural, specialized, structured) or task names, comma-separated."
+    ),
+]
+Seeds = Annotated[str, typer.Option(help="Seeds, as in 0, 0-4 or 0,2,5.")]
+Backbone = Annotated[str | None, typer.Option(help="A timm ViT by name; the suite's own if not given.")]
+Checkpoint = Annotated[
+    str | None, typer.Option(help="Weights: a .npz, .safetensors or .pth file, or 'random' (seeded, for timing).")
+]
+Data = Annotated[Path | None, typer.Option(envvar="SHIPBENCH_DATA", help="The folder of VTAB-1k.")]
+Results = Annotated[Path, typer.Option(envvar="SHIPBENCH_RESULTS", help="The folder where records are kept.")]
+Epochs = Annotated[int | None, typer.Option(help="Train for so many epochs, whatever the recipe says.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:i.")]
+Jobs = Annotated[int | None, typer.Option(min=1, help="Runs at a time; by default one per GPU, or one on the CPU.")]
+Precision = Annotated[str, typer.Option(help="auto, fp32 or bf16; auto is bf16 where the device is made for it.")]
+RecipeName = Annotated[str, typer.Option("--recipe", help="default (common to all methods) or published (per task).")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; METHOD.KEY=VALUE for one method only."),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")]
+Force = Annotated[bool, typer.Option("--force", help="Run again what is done already.")]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Run again what failed before.")]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", is_eager=True, callback=_read_config, help="A TOML file with these options; the line above wins."
+    ),
+]
+
+
+@dataclass(frozen=True)
+class GridOptions:
+    """The shared options of one command, as they were given."""
+
+    tasks: str
+    seeds: str
+    backbone: str | None
+    checkpoint: str | None
+    data: Path | None
+    results: Path
+    epochs: int | None
+    device: str
+    jobs: int | None
+    precision: str
+    recipe: str
+    settings: list[str] | None
+    dry_run: bool
+    force: bool
+    retry_failed: bool
+
+    def values(self) -> dict[str, Any]:
+        """Return the settings that were given, ``--epochs`` among them."""
+        from shipbench.settings import parse_pairs
+
+        found: dict[str, Any] = dict(parse_pairs(self.settings or []))
+        if self.epochs is not None:
+            if "epochs" in found:
+                raise InputError("epochs is given twice: by --epochs and by --set")
+            found["epochs"] = self.epochs
+        return found
+
+    def template(self) -> RunSpec:
+        """Return a spec with everything that is the same for all runs."""
+        from shipbench.spec import RunSpec
+
+        return RunSpec(
+            method="ship",
+            task="demo-tiny",
+            recipe=self.recipe,
+            backbone=self.backbone,
+            checkpoint=self.checkpoint,
+            precision=self.precision,  # type: ignore[arg-type]
+            data=self.data,
+            device=self.device,
+        )

@@ -1,0 +1,105 @@
+"""``shipbench run``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from shipbench.cli import options
+from shipbench.cli.options import GridOptions
+
+if TYPE_CHECKING:
+    from shipbench.spec import RunSpec
+
+
+def run(
+    method: Annotated[str, typer.Option(help="Methods, comma-separated, or all.")],
+    tasks: options.Tasks,
+    seeds: options.Seeds = "0",
+    backbone: options.Backbone = None,
+    checkpoint: options.Checkpoint = None,
+    data: options.Data = None,
+    results: options.Results = Path("results"),
+    epochs: options.Epochs = None,
+    device: options.Device = "auto",
+    jobs: options.Jobs = None,
+    precision: options.Precision = "auto",
+    recipe: options.RecipeName = "default",
+    settings: options.Settings = None,
+    dry_run: options.DryRun = False,
+    force: options.Force = False,
+    retry_failed: options.RetryFailed = False,
+    config: options.Config = None,
+) -> None:
+    """Train and test methods on tasks; a run that is done already is skipped."""
+    from shipbench.grid import make_grid, parse_seeds
+    from shipbench.methods import parse_methods
+    from shipbench.tasks import parse_tasks
+
+    given = GridOptions(
+        tasks,
+        seeds,
+        backbone,
+        checkpoint,
+        data,
+        results,
+        epochs,
+        device,
+        jobs,
+        precision,
+        recipe,
+        settings,
+        dry_run,
+        force,
+        retry_failed,
+    )
+    specs = make_grid(parse_methods(method), parse_tasks(tasks), parse_seeds(seeds), given.template(), given.values())
+    carry_out(specs, given)
+
+
+def carry_out(specs: list[RunSpec], given: GridOptions) -> None:
+    """Plan, say what will happen, run, and show the results; exits with 1 if a run failed."""
+    import logging
+
+    from shipbench.console import say
+    from shipbench.planning import make_data_ready, make_plan, require_runs
+    from shipbench.store import Store
+
+    # The hub's client reports every retry; its last error is all that a person needs.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    store = Store(given.results)
+    if not given.dry_run:
+        store.check_writable()
+    plan = make_plan(specs, store, force=given.force, retry_failed=given.retry_failed)
+    require_runs(plan)
+    say(plan.summary())
+    if given.dry_run:
+        from shipbench.cli.tables import print_plan
+
+        print_plan(plan)
+        return
+    make_data_ready(plan)
+    _run_and_show(plan, given)
+
+
+def _run_and_show(plan, given: GridOptions) -> None:  # type: ignore[no-untyped-def]
+    from shipbench.cli.tables import print_results
+    from shipbench.console import say
+    from shipbench.engine import carry_out_plan, default_jobs
+    from shipbench.progress import make_reporter
+
+    jobs = min(given.jobs or default_jobs(given.device), max(1, len(plan.chosen)))
+    try:
+        with make_reporter(len(plan.chosen)) as reporter:
+            records = carry_out_plan(plan, given.results, jobs, reporter)
+    except KeyboardInterrupt:
+        say(f"interrupted; finished runs are kept in {given.results}, and the same command goes on where it stopped")
+        sys.exit(130)
+    print_results(plan, given.results)
+    failed = [record for record in records if not record.done]
+    if failed:
+        say(f"{len(failed)} of {len(records)} runs failed; see 'shipbench list runs --results {given.results}'")
+        sys.exit(1)

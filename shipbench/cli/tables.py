@@ -1,0 +1,95 @@
+"""Plans and results as tables on standard output."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from shipbench.grid import Plan
+from shipbench.store import RunRecord, Store
+from shipbench.tasks import GROUPS, TASKS
+
+
+def out_console() -> Console:
+    """Return a console on standard output, wide enough for whole rows where it is not a terminal."""
+    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else 200, highlight=False)
+
+
+def print_plan(plan: Plan) -> None:
+    """Print every run of a plan with its state."""
+    table = Table("run", "method", "task", "seed", "state", "settings")
+    for run in plan.runs:
+        changed = ", ".join(f"{key}={value}" for key, value in dict(run.spec.overrides).items())
+        state = run.state.value if run not in plan.chosen else f"{run.state.value}: will run"
+        table.add_row(run.run_id, run.spec.method, run.spec.task, str(run.spec.seed), state, changed)
+    out_console().print(table)
+
+
+def print_results(plan: Plan, results: Path) -> None:
+    """Print test accuracy in percent, tasks x methods, with the mean and sample deviation over seeds."""
+    store = Store(results)
+    records = [record for run in plan.runs if (record := store.read(run.run_id)) is not None]
+    columns = list(dict.fromkeys(_column(record) for record in records))
+    cells = _by_cell(records)
+    table = Table("task", *columns, title="final test accuracy, % (mean over seeds ± sample deviation)")
+    tasks = list(dict.fromkeys(run.spec.resolved.task.name for run in plan.runs))
+    for task in tasks:
+        table.add_row(task, *(_show(cells[column, task]) for column in columns))
+    if len(tasks) > 1:
+        table.add_section()
+        for name, average in (("mean of groups", _mean_of_groups), ("mean of tasks", _mean_of_tasks)):
+            table.add_row(name, *(_percent(average(column, tasks, cells)) for column in columns))
+    out_console().print(table)
+    if any(record.suite.startswith("demo") for record in records):
+        out_console().print("The demo suite is a demonstration and a regression net, not a benchmark.")
+
+
+Cells = dict[tuple[str, str], list[float | None]]
+
+
+def _column(record: RunRecord) -> str:
+    return f"{record.method} [{record.switches}]" if record.switches else record.method
+
+
+def _by_cell(records: Iterable[RunRecord]) -> Cells:
+    cells: Cells = defaultdict(list)
+    for record in records:
+        cells[_column(record), record.task].append(record.final_test_acc if record.done else None)
+    return cells
+
+
+def _show(values: list[float | None]) -> str:
+    """A cell with a failed run says so; it is never silently averaged over fewer seeds."""
+    if not values:
+        return "-"
+    done = [value for value in values if value is not None]
+    failed = f" ({len(values) - len(done)} failed)" if len(done) < len(values) else ""
+    if not done:
+        return failed.strip()
+    spread = f" ± {100 * statistics.stdev(done):.1f}" if len(done) > 1 else ""
+    return f"{100 * statistics.fmean(done):.1f}{spread}{failed}"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def _mean_of_tasks(column: str, tasks: list[str], cells: Cells) -> float | None:
+    """Return the mean over tasks, or None if a task has no value or a failed run."""
+    values = [value for task in tasks for value in (cells[column, task] or [None])]
+    if any(value is None for value in values):
+        return None
+    return statistics.fmean(statistics.fmean(v for v in cells[column, t] if v is not None) for t in tasks)
+
+
+def _mean_of_groups(column: str, tasks: list[str], cells: Cells) -> float | None:
+    groups = [[task for task in tasks if TASKS[task].group == group] for group in GROUPS]
+    means = [_mean_of_tasks(column, members, cells) for members in groups if members]
+    known = [mean for mean in means if mean is not None]
+    return statistics.fmean(known) if len(known) == len(means) == len(GROUPS) else None

@@ -1,0 +1,121 @@
+"""Methods x tasks x seeds x overrides -> specs, and the plan: which of them are done, to do, or failed before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any
+
+from shipbench.errors import InputError, did_you_mean
+from shipbench.methods import Method
+from shipbench.settings import field_names
+from shipbench.spec import RunSpec
+from shipbench.tasks import Task
+from shipbench.training.recipe import Recipe
+
+
+class State(Enum):
+    """What a plan does with a run."""
+
+    TO_DO = "to do"
+    DONE = "done"
+    FAILED = "failed before"
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A spec, its run id, and what is known of it."""
+
+    spec: RunSpec
+    run_id: str
+    state: State
+
+    @property
+    def title(self) -> str:
+        """A short name for people."""
+        switches = self.spec.resolved.switches
+        variant = f" [{switches}]" if switches else ""
+        return f"{self.spec.method}{variant} on {self.spec.task}, seed {self.spec.seed}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All runs that were asked for, in order; ``chosen`` are the ones that will be carried out."""
+
+    runs: tuple[PlannedRun, ...]
+    chosen: tuple[PlannedRun, ...]
+
+    def count(self, state: State) -> int:
+        """Return how many runs are in ``state``."""
+        return sum(run.state is state for run in self.runs)
+
+    def summary(self) -> str:
+        """Say in one line what will happen."""
+        skipped = len(self.runs) - len(self.chosen)
+        failed = sum(run.state is State.FAILED for run in self.runs) - sum(
+            run.state is State.FAILED for run in self.chosen
+        )
+        hint = f"; {failed} failed before (--retry-failed runs them again)" if failed else ""
+        return f"{len(self.runs)} runs: {len(self.chosen)} to do, {skipped - failed} done{hint}"
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Read ``0-4``, ``0,2,5`` or a mixture of both, without repeats."""
+    seeds: list[int] = []
+    for part in (piece.strip() for piece in text.split(",")):
+        first, dash, last = part.partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
+            raise InputError(f"--seeds {text!r} is not a list of seeds, as in 0, 0-4 or 0,2,5")
+        seeds.extend(range(int(first), int(last if dash else first) + 1))
+    return list(dict.fromkeys(seeds))
+
+
+def overrides_by_method(methods: Iterable[Method], values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Give every method the overrides that it has.
+
+    A plain key goes to all methods that have such a setting, and at least one must; ``METHOD.KEY`` goes to one.
+    """
+    common = field_names(Recipe)
+    known = {method.name: common + field_names(method.settings) for method in methods}
+    chosen: dict[str, dict[str, Any]] = {name: {} for name in known}
+    for key, value in values.items():
+        method, dot, setting = key.partition(".")
+        if dot and method not in known:
+            raise InputError(f"--set {key}: method {method!r} is not among those of this command ({', '.join(known)})")
+        targets = [method] if dot else list(known)
+        name = setting if dot else key
+        having = [target for target in targets if name in known[target]]
+        if not having:
+            every = sorted({k for target in targets for k in known[target]})
+            raise InputError(
+                f"unknown setting {name!r} for {', '.join(targets)}{did_you_mean(name, every)}; "
+                f"known are {', '.join(every)}"
+            )
+        for target in having:
+            chosen[target][name] = value
+    return chosen
+
+
+def make_grid(
+    methods: Iterable[Method],
+    tasks: Iterable[Task],
+    seeds: Iterable[int],
+    template: RunSpec,
+    values: Mapping[str, Any],
+) -> list[RunSpec]:
+    """Return a spec for every method, task and seed, task by task; everything else comes from ``template``.
+
+    Every spec is resolved here, so that a setting that does not fit is refused before anything runs.
+    """
+    methods, seeds = list(methods), list(seeds)
+    overrides = overrides_by_method(methods, values)
+    specs = [
+        replace(template, method=method.name, task=task.name, seed=seed, overrides=overrides[method.name])
+        for task in tasks
+        for method in methods
+        for seed in seeds
+    ]
+    for spec in specs:
+        _ = spec.resolved
+    return specs

@@ -1,0 +1,82 @@
+"""From specs to a plan: find out what each run is, look it up in the store, and make its data ready."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from shipbench import data
+from shipbench.backbones import load_backbone, preprocessing_of, sha256_of
+from shipbench.device import resolve_device, resolve_precision
+from shipbench.errors import InputError
+from shipbench.grid import Plan, PlannedRun, State
+from shipbench.spec import RunSpec
+from shipbench.store import Store
+
+
+def make_plan(specs: Iterable[RunSpec], store: Store, *, force: bool, retry_failed: bool) -> Plan:
+    """Look up every spec in the store; equal specs are one run.
+
+    Raises ``InputError`` for a backbone or data that are not there or do not fit.
+    """
+    identify = _identifier()
+    runs: dict[str, PlannedRun] = {}
+    for spec in specs:
+        run_id = identify(spec)
+        if run_id not in runs:
+            runs[run_id] = PlannedRun(spec, run_id, _state(store, run_id))
+    wanted = {State.TO_DO} | ({State.FAILED} if retry_failed else set())
+    chosen = tuple(run for run in runs.values() if force or run.state in wanted)
+    return Plan(tuple(runs.values()), chosen)
+
+
+def _state(store: Store, run_id: str) -> State:
+    return {None: State.TO_DO, "done": State.DONE, "failed": State.FAILED}[store.status(run_id)]
+
+
+def _identifier() -> Callable[[RunSpec], str]:
+    """Return a function from spec to run id that loads each backbone and reads each task's folder once."""
+    backbones: dict[tuple[str, str | None, int | None], str] = {}
+    fingerprints: dict[tuple[str, Path | None], str] = {}
+
+    def identify(spec: RunSpec) -> str:
+        resolved = spec.resolved
+        weights = (resolved.backbone, spec.checkpoint, resolved.recipe.image_size)
+        if weights not in backbones:
+            backbones[weights] = sha256_of(load_backbone(weights[0], checkpoint=spec.checkpoint, image_size=weights[2]))
+        copy = (resolved.task.name, spec.data)
+        if copy not in fingerprints:
+            fingerprints[copy] = data.fingerprint(resolved.task, spec.data)
+        return resolved.run_id(
+            data_fingerprint=fingerprints[copy],
+            backbone_sha256=backbones[weights],
+            precision=resolve_precision(spec.precision, resolve_device(spec.device)),
+        )
+
+    return identify
+
+
+def make_data_ready(plan: Plan) -> None:
+    """Decode the images of every chosen run once, with all cores, before workers share them.
+
+    Raises ``InputError`` for an image that cannot be read, so that bad data stop a grid before it begins.
+    """
+    ready: set[tuple[object, ...]] = set()
+    for run in plan.chosen:
+        resolved = run.spec.resolved
+        size = resolved.recipe.image_size or _native_size(run.spec)
+        key = (resolved.task.name, run.spec.data, size, resolved.splits)
+        if key not in ready:
+            data.load(resolved.task, image_size=size, root=run.spec.data, splits=resolved.splits)
+            ready.add(key)
+
+
+def _native_size(spec: RunSpec) -> int:
+    backbone = load_backbone(spec.resolved.backbone, checkpoint="random")
+    return preprocessing_of(backbone).image_size
+
+
+def require_runs(plan: Plan) -> None:
+    """Refuse an empty plan."""
+    if not plan.runs:
+        raise InputError("there is nothing to run: no method, task or seed is left")

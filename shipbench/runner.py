@@ -1,0 +1,268 @@
+"""Spec to record: the one path that every run takes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+import shipbench
+from shipbench import data
+from shipbench.backbones import Preprocessing, load_backbone, preprocessing_of, sha256_of
+from shipbench.data.types import TaskData
+from shipbench.device import PeakMemory, resolve_device, resolve_precision, seed_everything
+from shipbench.features import block_features, cached_features, frozen_features
+from shipbench.methods import BuildContext, Built, FrozenFeatures
+from shipbench.provenance import git_commit
+from shipbench.spec import ResolvedSpec, RunSpec
+from shipbench.store import RunRecord, RunTables, Store
+from shipbench.training.inputs import FeatureInputs, ImageInputs, Inputs, image_inputs
+from shipbench.training.loop import Arithmetic, EpochReport, Fit, fit
+
+Say = Callable[[str], None]
+OnEpoch = Callable[[EpochReport], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A resolved spec with what it needs in hand."""
+
+    resolved: ResolvedSpec
+    run_id: str
+    backbone: VisionTransformer
+    preprocessing: Preprocessing
+    task_data: TaskData
+    arithmetic: Arithmetic
+
+
+def _silent(_: object) -> None:
+    return None
+
+
+def run(
+    spec: RunSpec,
+    *,
+    results: Path | str | None = None,
+    force: bool = False,
+    say: Say = _silent,
+    on_epoch: OnEpoch = _silent,
+) -> RunRecord:
+    """Carry out one run and return its record.
+
+    With a ``results`` folder the record is stored there, and a run whose record is there already is not repeated
+    unless ``force``. Raises ``InputError`` for a spec that cannot be carried out, ``ShipbenchError`` if training fails.
+    """
+    prepared = prepare(spec)
+    store = None if results is None else Store(results)
+    if store is not None and not force:
+        record = store.read(prepared.run_id)
+        if record is not None and record.done:
+            return record
+    return carry_out(prepared, store, say, on_epoch)
+
+
+def prepare(spec: RunSpec) -> Prepared:
+    """Load what a run needs: backbone, images and device; raises ``InputError`` for whatever does not fit."""
+    resolved = spec.resolved
+    device = resolve_device(spec.device)
+    precision = resolve_precision(spec.precision, device)
+    backbone = load_backbone(
+        resolved.backbone,
+        checkpoint=spec.checkpoint,
+        image_size=resolved.recipe.image_size,
+        drop_path=resolved.recipe.drop_path,
+    )
+    preprocessing = _preprocessing(backbone, resolved)
+    task_data = data.load(resolved.task, image_size=preprocessing.image_size, root=spec.data, splits=resolved.splits)
+    run_id = resolved.run_id(
+        data_fingerprint=task_data.fingerprint, backbone_sha256=sha256_of(backbone), precision=precision
+    )
+    return Prepared(resolved, run_id, backbone, preprocessing, task_data, Arithmetic(device, precision))
+
+
+def _preprocessing(backbone: VisionTransformer, resolved: ResolvedSpec) -> Preprocessing:
+    own, recipe = preprocessing_of(backbone), resolved.recipe
+    return Preprocessing(own.image_size, recipe.mean or own.mean, recipe.std or own.std)
+
+
+def carry_out(prepared: Prepared, store: Store | None, say: Say = _silent, on_epoch: OnEpoch = _silent) -> RunRecord:
+    """Train, evaluate and store one run."""
+    resolved, arithmetic = prepared.resolved, prepared.arithmetic
+    seed_everything(resolved.spec.seed, arithmetic.device)
+    memory = PeakMemory(arithmetic.device)
+    train, evaluation = (_inputs(prepared, name, resident=index == 0) for index, name in enumerate(resolved.splits))
+    built = _build(prepared, train, say)
+    trained, train_inputs, eval_inputs = _trainable(built.model, train, evaluation, prepared)
+    seed = resolved.spec.seed
+    done = fit(trained, train_inputs, eval_inputs, resolved.recipe, arithmetic, seed, on_epoch)
+    record = _describe(prepared, built, done, memory.bytes(), len(train), len(evaluation))
+    if store is not None:
+        _store(store, record, built.model, done, evaluation.labels)
+    return record
+
+
+def _inputs(prepared: Prepared, split: Any, *, resident: bool) -> ImageInputs:
+    device = prepared.arithmetic.device
+    return image_inputs(prepared.task_data[split], prepared.preprocessing, device, resident=resident)
+
+
+def _build(prepared: Prepared, train: ImageInputs, say: Say) -> Built:
+    resolved = prepared.resolved
+    backbone = prepared.backbone.to(prepared.arithmetic.device)
+
+    def features(kind: str) -> Tensor:
+        key = ("blocks", kind, resolved.splits[0], *_feature_key(prepared))
+        return cached_features(key, lambda: block_features(backbone, train, kind))
+
+    context = BuildContext(backbone, resolved.task.num_classes, resolved.settings, features, say)
+    built = resolved.method.build(context)
+    built.model.to(prepared.arithmetic.device)
+    return built
+
+
+def _feature_key(prepared: Prepared) -> tuple[object, ...]:
+    return (prepared.task_data.fingerprint, sha256_of(prepared.backbone), prepared.preprocessing)
+
+
+def _trainable(
+    model: nn.Module, train: ImageInputs, evaluation: ImageInputs, prepared: Prepared
+) -> tuple[nn.Module, Inputs, Inputs]:
+    """Return what is trained and its inputs: the model on images, or its readout on features that never change."""
+    if not isinstance(model, FrozenFeatures):
+        return model, train, evaluation
+    readout, method = model.readout, prepared.resolved.method.name
+    model.eval()
+    inputs = [train, evaluation]
+    ready = []
+    for split, images in zip(prepared.resolved.splits, inputs, strict=True):
+        key = ("readout", method, split, prepared.arithmetic.precision, *_feature_key(prepared))
+        features = cached_features(key, partial(_features, model, images, prepared))
+        ready.append(FeatureInputs(features.to(prepared.arithmetic.device), images.labels))
+    return readout, ready[0], ready[1]
+
+
+def _features(model: FrozenFeatures, images: ImageInputs, prepared: Prepared) -> Tensor:
+    with prepared.arithmetic.autocast():
+        return frozen_features(model, images)
+
+
+def _describe(prepared: Prepared, built: Built, done: Fit, peak_memory: int, n_train: int, n_test: int) -> RunRecord:
+    base = blank_record(prepared.resolved.spec, prepared.run_id, prepared)
+    trained = {name: p.numel() for name, p in built.model.named_parameters() if p.requires_grad}
+    head = sum(count for name, count in trained.items() if name.startswith(("head.", "readout.head.")))
+    epochs = done.epochs
+    images = sum(report.images for report in epochs)
+    train_seconds = sum(report.train_seconds for report in epochs)
+    eval_seconds = sum(report.eval_seconds for report in epochs)
+    return dataclasses.replace(
+        base,
+        status="done",
+        threads=torch.get_num_threads(),
+        n_train=n_train,
+        n_test=n_test,
+        trainable_params=sum(trained.values()),
+        trainable_params_without_head=sum(trained.values()) - head,
+        total_params=sum(p.numel() for p in built.model.parameters()),
+        train_loss=epochs[-1].train_loss,
+        train_seconds=train_seconds,
+        eval_seconds=eval_seconds,
+        train_images_per_second=images / train_seconds,
+        eval_images_per_second=len(done.evaluated) * n_test / eval_seconds,
+        peak_memory_bytes=peak_memory,
+        levels=json.dumps(built.facts["levels"]) if "levels" in built.facts else "",
+        affinity=json.dumps(built.facts["affinity"]) if "affinity" in built.facts else "",
+        **_scores(done, prepared.resolved.spec.protocol),
+    )
+
+
+def _scores(done: Fit, protocol: str) -> dict[str, Any]:
+    """Return the accuracies of the evaluation split under the names that belong to it."""
+    final = done.evaluated[-1][1].accuracy
+    if protocol != "final":
+        return {"val_acc": final}
+    best_epoch, best = max(done.evaluated, key=lambda pair: pair[1].accuracy)
+    return {"final_test_acc": final, "best_test_acc": best.accuracy, "best_test_epoch": best_epoch}
+
+
+def blank_record(spec: RunSpec, run_id: str, prepared: Prepared, **changes: Any) -> RunRecord:
+    """Return the record of a run that has not produced anything: what it is and where it ran."""
+    resolved, task = prepared.resolved, prepared.resolved.task
+    record = RunRecord(
+        run_id=run_id,
+        status="failed",
+        method=resolved.method.name,
+        task=task.name,
+        group=task.group,
+        suite=task.suite,
+        seed=spec.seed,
+        recipe=spec.recipe,
+        protocol=spec.protocol,
+        settings=resolved.config,
+        switches=resolved.switches,
+        backbone=resolved.backbone,
+        backbone_sha256=sha256_of(prepared.backbone),
+        checkpoint=Path(spec.checkpoint).name if spec.checkpoint else "",
+        image_size=prepared.preprocessing.image_size,
+        data_fingerprint=prepared.task_data.fingerprint,
+        image_format=prepared.task_data.image_format,
+        num_classes=task.num_classes,
+        precision=prepared.arithmetic.precision,
+        device=str(prepared.arithmetic.device),
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        host=platform.node(),
+        python_version=platform.python_version(),
+        torch_version=version("torch"),
+        timm_version=version("timm"),
+        numpy_version=version("numpy"),
+        sklearn_version=version("scikit-learn"),
+        shipbench_version=shipbench.__version__,
+        git_commit=git_commit(),
+    )
+    return dataclasses.replace(record, **changes)
+
+
+def _store(store: Store, record: RunRecord, model: nn.Module, done: Fit, labels: Tensor) -> None:
+    last = done.evaluated[-1][1]
+    predictions = {
+        "index": list(range(len(labels))),
+        "label": labels.cpu().numpy(),
+        "predicted": last.predicted.numpy(),
+        "confidence": last.confidence.numpy(),
+    }
+    own = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items() if not k.startswith("backbone.")}
+    if not _trains_backbone(model):
+        store.write_weights(record.run_id, own, _weights_metadata(record))
+    split = "test" if record.protocol == "final" else "val"
+    store.write(record, RunTables(_history(done, split), predictions))
+
+
+def _trains_backbone(model: nn.Module) -> bool:
+    return any(p.requires_grad for name, p in model.named_parameters() if name.startswith("backbone."))
+
+
+def _weights_metadata(record: RunRecord) -> Mapping[str, str]:
+    names = ("run_id", "method", "task", "backbone", "backbone_sha256", "levels", "image_size", "num_classes")
+    row = record.to_row()
+    return {name: str(row[name]) for name in names} | {"config": row["config"]}
+
+
+def _history(done: Fit, split: str) -> Mapping[str, list[Any]]:
+    """Return a row per epoch for training, and one per evaluation."""
+    rows = []
+    for report in done.epochs:
+        rows.append((report.epoch, "train", report.train_loss, float("nan"), report.learning_rate))
+        if report.evaluation is not None:
+            scores = report.evaluation
+            rows.append((report.epoch, split, scores.loss, scores.accuracy, report.learning_rate))
+    names = ("epoch", "split", "loss", "accuracy", "learning_rate")
+    return dict(zip(names, (list(column) for column in zip(*rows, strict=True)), strict=True))

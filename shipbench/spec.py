@@ -1,0 +1,124 @@
+"""What one run is: a frozen spec, the settings it resolves to, and the id that follows from them."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from shipbench.data.types import SplitName
+from shipbench.errors import InputError, did_you_mean
+from shipbench.methods import Method, get_method
+from shipbench.settings import canonical_json, configure, field_names, refuse_unknown
+from shipbench.tasks import Task, get_task, suite_of
+from shipbench.training.recipe import Recipe
+
+Overrides: TypeAlias = tuple[tuple[str, Any], ...]
+Precision: TypeAlias = Literal["auto", "fp32", "bf16"]
+RECIPES = ("default", "published")
+# Part of every run id: raised when the same spec begins to mean another computation.
+_ID_VERSION = 1
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One run: a method on a task with a seed.
+
+    ``overrides`` change settings of the method or of the recipe by name (a mapping, or pairs). ``backbone`` None is
+    the suite's own. ``protocol`` "final" trains on the 1000 and tests; "validation" trains on the 800 and scores the
+    200. ``data`` (the folder of VTAB-1k), ``device`` and ``checkpoint``'s path are where things lie: they do not
+    change the run's id; the checkpoint's weights do.
+    """
+
+    method: str
+    task: str
+    seed: int = 0
+    overrides: Overrides | Mapping[str, Any] = ()
+    recipe: str = "default"
+    backbone: str | None = None
+    checkpoint: str | None = None
+    precision: Precision = "auto"
+    protocol: Literal["final", "validation"] = "final"
+    data: Path | None = field(default=None, compare=False)
+    device: str = field(default="auto", compare=False)
+
+    def __post_init__(self) -> None:
+        """Freeze the overrides and refuse values that can be judged without looking anything up."""
+        pairs = self.overrides.items() if isinstance(self.overrides, Mapping) else self.overrides
+        object.__setattr__(self, "overrides", tuple(sorted((str(key), value) for key, value in pairs)))
+        if self.recipe not in RECIPES:
+            raise InputError(f"unknown recipe {self.recipe!r}{did_you_mean(self.recipe, list(RECIPES))}")
+        if self.precision not in ("auto", "fp32", "bf16"):
+            raise InputError(f"unknown precision {self.precision!r}; choose auto, fp32 or bf16")
+        if self.seed < 0:
+            raise InputError(f"seed is {self.seed}; it must be 0 or more")
+
+    @cached_property
+    def resolved(self) -> ResolvedSpec:
+        """The method, the task, and every setting of this run."""
+        return resolve(self)
+
+
+@dataclass(frozen=True)
+class ResolvedSpec:
+    """A spec with everything that follows from it: nothing is left to a default."""
+
+    spec: RunSpec
+    method: Method
+    task: Task
+    settings: Any
+    recipe: Recipe
+    backbone: str
+
+    @property
+    def switches(self) -> str:
+        """The ablation switches that are on, joined by +."""
+        return "+".join(self.method.switches(self.settings))
+
+    @property
+    def splits(self) -> tuple[SplitName, SplitName]:
+        """The splits to train on and to evaluate on; no other is ever opened."""
+        return ("train", "test") if self.spec.protocol == "final" else ("train800", "val200")
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Every setting by name: the method's, then the recipe's."""
+        return {**dataclasses.asdict(self.settings), **dataclasses.asdict(self.recipe)}
+
+    def run_id(self, *, data_fingerprint: str, backbone_sha256: str, precision: str) -> str:
+        """Return the hash of what decides the result, never of where files lie: 16 hexadecimal digits."""
+        identity = {
+            "version": _ID_VERSION,
+            "method": self.method.name,
+            "settings": dataclasses.asdict(self.settings),
+            "recipe": dataclasses.asdict(self.recipe),
+            "task": self.task.name,
+            "data": data_fingerprint,
+            "backbone": backbone_sha256,
+            "seed": self.spec.seed,
+            "protocol": self.spec.protocol,
+            "precision": precision,
+        }
+        return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:16]
+
+
+def resolve(spec: RunSpec) -> ResolvedSpec:
+    """Look up a spec's method and task and fill in its settings.
+
+    The order, later over earlier: common recipe, the suite's, the method's, the spec's overrides. Raises
+    ``InputError`` for unknown names and for values that do not fit.
+    """
+    method, task = get_method(spec.method), get_task(spec.task)
+    suite = suite_of(task)
+    values: dict[str, Any] = dict(suite.recipe) if spec.recipe == "default" else {}
+    values.update(method.recipe(spec.recipe, task))
+    values.update(spec.overrides)
+    own, common = field_names(method.settings), field_names(Recipe)
+    refuse_unknown(values, own + common, f"method {method.name}")
+    settings = configure(method.settings, {key: value for key, value in values.items() if key in own})
+    recipe = configure(Recipe, {key: value for key, value in values.items() if key in common})
+    return ResolvedSpec(spec, method, task, settings, recipe, spec.backbone or suite.backbone)

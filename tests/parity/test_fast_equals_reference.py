@@ -1,0 +1,177 @@
+"""The fast forward passes give the logits, losses and gradients of the literal ones, whatever the configuration."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import example, given
+from hypothesis import settings as hypothesis_settings
+from torch import Tensor
+
+from shipbench.errors import InputError
+from shipbench.methods.ship import Ship
+from tests.parity import adapters
+from tests.parity.adapters import build_vpt, trained
+from tests.parity.comparing import assert_all_close, assert_close, gradients, leaves
+from tests.parity.strategies import (
+    Problem,
+    ShipShape,
+    VptShape,
+    ship_problem,
+    ship_shapes,
+    vpt_problem,
+    vpt_shapes,
+)
+from tests.reference import ship, vpt
+from tests.reference.tiny import TinyVit
+
+TOLERANCE = 1e-9
+few = hypothesis_settings(max_examples=25, derandomize=True, deadline=None, database=None)
+
+PAPER = ShipShape(
+    backbone=TinyVit(depth=5),
+    settings=ship.Settings(levels=(0, 1, 3)),
+    length=3,
+    shared=10,
+    attribute=10,
+    normalise_bank=False,
+    batch=4,
+    drop_rate=0.6,
+    seed=7,
+)
+
+
+def fast(shape: ShipShape, problem: Problem) -> Ship:
+    config = adapters.ship_config(
+        shape.settings,
+        length=shape.length,
+        shared=shape.shared,
+        attribute=shape.attribute,
+        normalise_bank=shape.normalise_bank,
+    )
+    return adapters.build_ship(problem.vit, problem.parameters, shape.settings.levels, problem.bank, config)
+
+
+def literal(
+    shape: ShipShape, problem: Problem, parameters: dict[str, Tensor], drop_factors: Tensor | None
+) -> ship.Result:
+    bank = torch.nn.functional.normalize(problem.bank, dim=-1) if shape.normalise_bank else problem.bank
+    return ship.forward(
+        problem.vit,
+        parameters,
+        shape.settings,
+        problem.images,
+        problem.labels,
+        bank=bank,
+        drop_factors=drop_factors,
+    )
+
+
+@few
+@given(ship_shapes())
+@example(PAPER)
+def test_ship_training(shape: ShipShape) -> None:
+    problem = ship_problem(shape)
+    model = fast(shape, problem).train()
+    terms = model.loss_terms(problem.images, problem.labels, drop_factors=problem.drop_factors)
+    parameters = leaves(problem.parameters)
+    result = literal(shape, problem, parameters, problem.drop_factors)
+    assert_close(terms.logits, result.logits, TOLERANCE, "logits")
+    assert_close(terms.cross_entropy, result.cross_entropy, TOLERANCE, "cross-entropy")
+    assert_close(terms.total, result.loss, TOLERANCE, "total")
+    if shape.settings.matching_weight > 0:
+        assert_close(terms.matching, result.matching, TOLERANCE, "matching")
+    assert_all_close(gradients(terms.total, trained(model)), gradients(result.loss, parameters), TOLERANCE)
+
+
+@few
+@given(ship_shapes())
+@example(PAPER)
+def test_ship_evaluation(shape: ShipShape) -> None:
+    problem = ship_problem(shape)
+    model = fast(shape, problem).eval()
+    with torch.no_grad():
+        result = literal(shape, problem, problem.parameters, None)
+        assert_close(model(problem.images), result.logits, TOLERANCE, "logits")
+        assert_close(model.loss(problem.images, problem.labels), result.loss, TOLERANCE, "loss")
+    assert_close(model(problem.images), result.logits, TOLERANCE, "logits with gradients")
+    seen = model.trace(problem.images)
+    assert_all_close(dict(enumerate(seen.block_cls)), dict(enumerate(result.block_cls)), TOLERANCE)
+    assert set(seen.selected_indices) == set(seen.selected_tokens) == set(result.attribute)
+    for block, attribute in result.attribute.items():
+        assert torch.equal(seen.selected_indices[block], attribute.selection.indices)
+        assert_close(seen.selected_tokens[block], attribute.selection.tokens, TOLERANCE, "selected tokens")
+
+
+def test_evaluation_follows_changed_parameters() -> None:
+    problem = ship_problem(PAPER)
+    model = fast(PAPER, problem).eval()
+    changed = {name: value + 0.5 for name, value in problem.parameters.items()}
+    with torch.no_grad():
+        model(problem.images)
+        for name, parameter in trained(model).items():
+            parameter.copy_(changed[name])
+        logits = model(problem.images)
+    assert_close(logits, literal(PAPER, problem, changed, None).logits, TOLERANCE)
+
+
+def test_evaluation_does_not_depend_on_the_batch() -> None:
+    problem = ship_problem(PAPER)
+    model = fast(PAPER, problem).eval()
+    with torch.no_grad():
+        alone = [model(image[None]) for image in problem.images]
+        assert_close(torch.cat(alone), model(problem.images), TOLERANCE)
+
+
+def test_ship_draws_stochastic_depth_in_training_only() -> None:
+    shape = replace(PAPER, backbone=replace(PAPER.backbone, drop_path=0.7))
+    problem = ship_problem(shape)
+    model = fast(shape, problem)
+    factors = adapters.drawn_factors(problem.vit, shape.batch, seed=11)
+    assert not factors.all()
+    plain = literal(shape, problem, problem.parameters, None)
+    dropped = literal(shape, problem, problem.parameters, factors.double())
+    torch.manual_seed(11)
+    assert_close(model.train().loss(problem.images, problem.labels), dropped.loss, TOLERANCE, "training loss")
+    torch.manual_seed(11)
+    assert_close(model(problem.images), dropped.logits, TOLERANCE, "training logits")
+    assert_close(model.eval().loss(problem.images, problem.labels), plain.loss, TOLERANCE, "loss without dropping")
+    with torch.no_grad():
+        assert_close(model(problem.images), plain.logits, TOLERANCE, "evaluation logits")
+
+
+@pytest.mark.parametrize("deep", [False, True], ids=["shallow", "deep"])
+def test_vpt_draws_stochastic_depth_in_training_only(deep: bool) -> None:
+    shape = VptShape(TinyVit(drop_path=0.7), deep=deep, length=3, projection=None, batch=4, seed=8)
+    problem = vpt_problem(shape)
+    model = build_vpt(problem.vit, problem.parameters)
+    parameters = leaves(problem.parameters)
+    factors = adapters.drawn_factors(problem.vit, shape.batch, seed=11)
+    assert not factors.all()
+    dropped = vpt.forward(problem.vit, parameters, problem.images, problem.labels, drop_factors=factors.double())
+    torch.manual_seed(11)
+    loss = model.train().loss(problem.images, problem.labels)
+    assert_close(loss, dropped.loss, TOLERANCE, "training loss")
+    assert_all_close(gradients(loss, trained(model)), gradients(dropped.loss, parameters), TOLERANCE)
+    plain = vpt.forward(problem.vit, parameters, problem.images, problem.labels)
+    assert_close(model.eval()(problem.images), plain.logits, TOLERANCE, "evaluation logits")
+
+
+def test_fewer_image_tokens_than_attribute_prompts_are_refused() -> None:
+    shape = ShipShape(TinyVit(image_size=8), PAPER.settings, 2, 1, 10, False, 2, None, 0)
+    with pytest.raises(InputError, match="attribute_length"):
+        fast(shape, ship_problem(shape))
+
+
+@few
+@given(vpt_shapes())
+def test_vpt(shape: VptShape) -> None:
+    problem = vpt_problem(shape)
+    parameters = leaves(problem.parameters)
+    model = build_vpt(problem.vit, problem.parameters)
+    result = vpt.forward(problem.vit, parameters, problem.images, problem.labels)
+    with torch.no_grad():
+        assert_close(model(problem.images), result.logits, TOLERANCE, "logits")
+    loss = model.train().loss(problem.images, problem.labels)
+    assert_close(loss, result.loss, TOLERANCE, "loss")
+    assert_all_close(gradients(loss, trained(model)), gradients(result.loss, parameters), TOLERANCE)
