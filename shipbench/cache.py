@@ -20,6 +20,13 @@ def cache_dir(*parts: str) -> Path:
     return path
 
 
+def _umask() -> int:
+    """Return the process's umask; it can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``target``; on success it is synced and renamed to it, else removed."""
@@ -27,6 +34,8 @@ def atomic_path(target: Path) -> Iterator[Path]:
     descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
     os.close(descriptor)
     temporary = Path(name)
+    # mkstemp makes files for its owner alone; results and caches are shared as any other file of the user would be.
+    temporary.chmod(0o666 & ~_umask())
     try:
         yield temporary
         with temporary.open("rb") as stream:

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from shipbench.cli import data, listing, report, run
+from shipbench.cli import bench, data, listing, report, run
 from shipbench.errors import ShipbenchError
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("report")(report.report)
+app.command("bench")(bench.bench)
 app.add_typer(listing.app, name="list")
 app.add_typer(data.app, name="data")
 

@@ -98,7 +98,7 @@ def runs(results: options.Results = Path("results"), as_json: Json = False) -> N
 
     frame = load_results(results)
     names = ["run_id", "status", "method", "switches", "task", "seed", "final_test_acc", "train_seconds", "error"]
-    rows: list[Row] = [] if frame.empty else frame[names].to_dict(orient="records")  # type: ignore[assignment]
+    rows: list[Row] = [] if frame.empty else frame[names].to_dict(orient="records")
     if not as_json:
         rows = [row | {key: f"{row[key]:.3f}" for key in ("final_test_acc", "train_seconds")} for row in rows]
     _show([{k: None if v != v else v for k, v in row.items()} for row in rows], as_json)

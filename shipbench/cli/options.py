@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
 
 from shipbench.errors import InputError, did_you_mean
@@ -23,7 +23,7 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
     return path
 
 
-def _config_values(path: Path, options: list[click.Parameter]) -> dict[str, Any]:
+def _config_values(path: Path, options: list[Any]) -> dict[str, Any]:
     names = {option.opts[-1].lstrip("-"): str(option.name) for option in options}
     values: dict[str, Any] = {}
     for key, value in _read_toml(path).items():
@@ -49,9 +49,9 @@ def _plain(value: Any) -> str:
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
-    try:
+    if sys.version_info >= (3, 11):
         import tomllib
-    except ModuleNotFoundError:
+    else:
         import tomli as tomllib
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,100 @@
+"""``shipbench bench``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from shipbench.cli import options
+from shipbench.errors import InputError
+
+if TYPE_CHECKING:
+    from shipbench.bench import Measurement
+
+
+def bench(
+    method: Annotated[str, typer.Option(help="Methods, comma-separated, or all.")] = "all",
+    backbone: Annotated[str, typer.Option(help="A timm ViT by name.")] = "vit_base_patch16_224.orig_in21k",
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Weights; 'random' will do for timing, and is the default.")
+    ] = "random",
+    image_size: Annotated[int | None, typer.Option(help="Pixels; the backbone's own if not given.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images in a batch.")] = 16,
+    prompt_lengths: Annotated[str, typer.Option(help="Prompt lengths, comma-separated.")] = "50",
+    levels: Annotated[str, typer.Option(help="First blocks of the semantic levels.")] = "0,2,4,6,8,11",
+    drop_path: Annotated[float, typer.Option(min=0, max=0.99, help="Stochastic depth in training.")] = 0.1,
+    repeats: Annotated[int, typer.Option(min=1, help="Rounds; medians are shown.")] = 5,
+    device: options.Device = "auto",
+    precision: options.Precision = "fp32",
+    settings: options.Settings = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write everything here.")] = None,
+) -> None:
+    """Measure every method's training step and inference against the bare frozen backbone."""
+    from shipbench.bench import BenchOptions, as_json, run_bench
+    from shipbench.device import resolve_device, resolve_precision
+    from shipbench.grid import overrides_by_method
+    from shipbench.methods import parse_methods
+    from shipbench.settings import parse_pairs
+    from shipbench.training.loop import Arithmetic
+
+    chosen = parse_methods(method)
+    place = resolve_device(device)
+    arithmetic = Arithmetic(place, resolve_precision(precision, place))
+    wanted = BenchOptions(
+        backbone=backbone,
+        checkpoint=checkpoint,
+        image_size=image_size,
+        batch_size=batch_size,
+        repeats=repeats,
+        drop_path=drop_path,
+        levels=_numbers("--levels", levels),
+        prompt_lengths=_numbers("--prompt-lengths", prompt_lengths),
+    )
+    measured = run_bench(chosen, wanted, arithmetic, overrides_by_method(chosen, parse_pairs(settings or [])))
+    content = as_json(measured, wanted, arithmetic)
+    _print(measured, f"{content['device']}, {content['threads']} threads, {precision}, batch {batch_size}")
+    if json_file is not None:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        json_file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _numbers(name: str, text: str) -> tuple[int, ...]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise InputError(f"{name} {text!r} is not a list of whole numbers, as in 10,50,200")
+    return tuple(int(part) for part in parts)
+
+
+def _print(measured: list[Measurement], title: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        "subject",
+        "prompts",
+        "inference s (range)",
+        "x bare",
+        "training s (range)",
+        "x bare",
+        "step memory MB",
+        "x bare",
+        "GFLOPs / image (inference, training)",
+        title=title,
+    )
+    for row in measured:
+        table.add_row(
+            row.subject,
+            "-" if row.prompt_length is None else str(row.prompt_length),
+            f"{row.inference.median:.3f} ({row.inference.low:.3f}-{row.inference.high:.3f})",
+            f"{row.inference_ratio:.2f}",
+            f"{row.training.median:.3f} ({row.training.low:.3f}-{row.training.high:.3f})",
+            f"{row.training_ratio:.2f}",
+            f"{row.training_bytes / 1e6:.0f}",
+            f"{row.memory_ratio:.2f}",
+            f"{row.inference_flops / 1e9:.1f}, {row.training_flops / 1e9:.1f}",
+        )
+    Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(table)

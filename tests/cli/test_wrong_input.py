@@ -1,0 +1,187 @@
+"""Wrong input: one sentence on standard error, exit code 2, and no record written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import Outcome
+from tests.data.builders import vtab_tree
+
+Shipbench = Callable[..., Outcome]
+TINY = ("--backbone", "test_vit", "--checkpoint", "random", "--set", "image_size=64", "--epochs", "1")
+
+
+@pytest.fixture
+def tree(tmp_path: Path, cache: Path) -> Path:
+    return vtab_tree(tmp_path / "data", tasks=("cifar100", "dtd"))
+
+
+def refused(outcome: Outcome, results: Path, *words: str) -> None:
+    lines = [line for line in outcome.err.splitlines() if line.startswith(("error:", "Usage", "│", "╭"))]
+    assert outcome.code == 2, outcome.err
+    assert lines, outcome.err
+    for word in words:
+        assert word in outcome.err
+    assert "Traceback" not in outcome.err
+    assert not list(results.glob("runs/*.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--method", "shp", "--tasks", "dtd"), ("unknown method 'shp'", "did you mean 'ship'")),
+        (("--method", "ship", "--tasks", "cifar10"), ("unknown task", "did you mean 'cifar100'")),
+        (("--method", "ship", "--tasks", ""), ("--tasks is empty",)),
+        (("--method", "", "--tasks", "dtd"), ("--method is empty",)),
+        (("--method", "ship", "--tasks", "dtd", "--seeds", "a"), ("--seeds 'a'",)),
+        (("--method", "ship", "--tasks", "dtd", "--seeds", "4-1"), ("--seeds '4-1'",)),
+        (("--method", "ship", "--tasks", "dtd", "--set", "promt_length=5"), ("did you mean 'prompt_length'",)),
+        (("--method", "ship", "--tasks", "dtd", "--set", "prompt_length"), ("is not KEY=VALUE",)),
+        (("--method", "ship", "--tasks", "dtd", "--set", "lr=fast"), ("lr='fast' is not a number",)),
+        (("--method", "ship", "--tasks", "dtd", "--set", "lr=nan"), ("lr='nan' is not a number",)),
+        (("--method", "ship", "--tasks", "dtd", "--set", "batch_size=0"), ("batch_size is 0",)),
+        (("--method", "ship", "--tasks", "dtd", "--set", "prompt_length=2.5"), ("is not a whole number",)),
+        (("--method", "ship", "--tasks", "dtd", "--set", "attention=loose"), ("one of decoupled, coupled",)),
+        (("--method", "ship", "--tasks", "dtd", "--set", "vpt-deep.prompt_length=3"), ("not among",)),
+        (("--method", "ship", "--tasks", "dtd", "--device", "cuda:7"), ("is not there",)),
+        (("--method", "ship", "--tasks", "dtd", "--device", "abacus"), ("unknown device",)),
+        (("--method", "ship", "--tasks", "dtd", "--precision", "fp8"), ("unknown precision",)),
+        (("--method", "ship", "--tasks", "dtd", "--recipe", "publishd"), ("did you mean 'published'",)),
+        (("--method", "linear", "--tasks", "dtd", "--recipe", "published"), ("no published",)),
+        (("--method", "ship", "--tasks", "digits", "--recipe", "published"), ("no published settings",)),
+        (("--method", "ship", "--tasks", "dtd", "--jobs", "0"), ("--jobs",)),
+        (("--method", "ship", "--tasks", "dtd", "--colour", "red"), ("--colour",)),
+    ],
+)
+def test_wrong_options(
+    shipbench: Shipbench, tree: Path, tmp_path: Path, arguments: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    outcome = shipbench("run", *TINY, "--data", tree, "--results", tmp_path / "r", *arguments)
+    refused(outcome, tmp_path / "r", *words)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--backbone", "vit_bas_patch16_224"), ("unknown backbone", "did you mean")),
+        (("--backbone", "resnet18"), ("not a plain timm VisionTransformer",)),
+        (("--backbone", "vit_base_patch16_gap_224"), ("no class token",)),
+        (("--set", "image_size=65"), ("not a multiple of", "try 64")),
+        (("--checkpoint", "nothing.pth"), ("does not exist",)),
+    ],
+)
+def test_wrong_backbone(
+    shipbench: Shipbench, tree: Path, tmp_path: Path, options: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    given = dict(zip(TINY[::2], TINY[1::2], strict=True)) | dict(zip(options[::2], options[1::2], strict=True))
+    line = [part for pair in given.items() for part in pair]
+    common = ("--method", "linear", "--tasks", "dtd", "--data", tree, "--results", tmp_path / "r")
+    refused(shipbench("run", *common, *line), tmp_path / "r", *words)
+
+
+def _missing_folder(tree: Path) -> None:
+    tree.rename(tree.parent / "elsewhere")
+
+
+def _missing_task(tree: Path) -> None:
+    (tree / "dtd").rename(tree / "dtd-old")
+
+
+def _missing_split(tree: Path) -> None:
+    (tree / "dtd" / "test.txt").unlink()
+
+
+def _truncated_image(tree: Path) -> None:
+    image = next((tree / "dtd" / "images" / "test").iterdir())
+    image.write_bytes(image.read_bytes()[:40])
+
+
+def _label_out_of_range(tree: Path) -> None:
+    split = tree / "dtd" / "test.txt"
+    lines = split.read_text().splitlines()
+    split.write_text("\n".join([lines[0].rsplit(" ", 1)[0] + " 47", *lines[1:]]) + "\n")
+
+
+def _empty_split(tree: Path) -> None:
+    (tree / "dtd" / "test.txt").write_text("")
+
+
+def _missing_image(tree: Path) -> None:
+    next((tree / "dtd" / "images" / "test").iterdir()).unlink()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        _missing_folder,
+        _missing_task,
+        _missing_split,
+        _truncated_image,
+        _label_out_of_range,
+        _empty_split,
+        _missing_image,
+    ],
+)
+def test_damaged_data(shipbench: Shipbench, tree: Path, tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    damage(tree)
+    common = ("--method", "linear", "--tasks", "dtd", "--data", tree, "--results", tmp_path / "r")
+    refused(shipbench("run", *TINY, *common), tmp_path / "r", "dtd" if tree.exists() else "data")
+
+
+def test_vtab_without_a_folder(shipbench: Shipbench, tmp_path: Path, cache: Path) -> None:
+    outcome = shipbench("run", *TINY, "--method", "linear", "--tasks", "dtd", "--results", tmp_path / "r")
+    refused(outcome, tmp_path / "r", "--data")
+
+
+def test_checkpoint_of_another_model(shipbench: Shipbench, tree: Path, tmp_path: Path) -> None:
+    torch.save({"fc.weight": torch.zeros(3, 3)}, tmp_path / "other.pth")
+    line = ("--method", "linear", "--tasks", "dtd", "--data", tree, "--backbone", "test_vit")
+    outcome = shipbench("run", *line, "--checkpoint", tmp_path / "other.pth", "--results", tmp_path / "r")
+    refused(outcome, tmp_path / "r", "other.pth", "missing", "surprising fc.weight")
+
+
+class Planted:
+    """Anything but a tensor in a pickle could run code when it is loaded."""
+
+
+def test_pickled_objects_are_not_loaded(shipbench: Shipbench, tree: Path, tmp_path: Path) -> None:
+    torch.save({"model": Planted()}, tmp_path / "planted.pth")
+    line = ("--method", "linear", "--tasks", "dtd", "--data", tree, "--backbone", "test_vit")
+    outcome = shipbench("run", *line, "--checkpoint", tmp_path / "planted.pth", "--results", tmp_path / "r")
+    refused(outcome, tmp_path / "r", "planted.pth", "was not loaded")
+
+
+def test_npz_of_another_model(shipbench: Shipbench, tree: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "other.npz", weights=np.zeros(3))
+    line = ("--method", "linear", "--tasks", "dtd", "--data", tree, "--backbone", "test_vit")
+    outcome = shipbench("run", *line, "--checkpoint", tmp_path / "other.npz", "--results", tmp_path / "r")
+    refused(outcome, tmp_path / "r", "does not fit")
+
+
+def test_results_folder_that_is_a_file(shipbench: Shipbench, tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    line = ("--method", "linear", "--tasks", "dtd", "--data", tree)
+    outcome = shipbench("run", *TINY, *line, "--results", tmp_path / "taken")
+    refused(outcome, tmp_path / "r", "cannot be written to")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("method = 'linear'\ntaks = 'dtd'\n", ("unknown key 'taks'", "did you mean 'tasks'")),
+        ("method = \n", ("is not TOML",)),
+    ],
+)
+def test_wrong_config_file(shipbench: Shipbench, tmp_path: Path, content: str, words: tuple[str, ...]) -> None:
+    (tmp_path / "grid.toml").write_text(content)
+    outcome = shipbench("run", "--config", tmp_path / "grid.toml", "--results", tmp_path / "r")
+    refused(outcome, tmp_path / "r", *words)
+
+
+def test_listing_results_that_are_not_there(shipbench: Shipbench, tmp_path: Path) -> None:
+    refused(shipbench("list", "runs", "--results", tmp_path / "r"), tmp_path / "r", "no results")
