@@ -18,11 +18,11 @@ from typing import Any
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from shipbench.backbones import load_backbone
 from shipbench.device import PeakMemory
 from shipbench.errors import InputError
+from shipbench.flops import count_flops
 from shipbench.methods import BuildContext, Method
 from shipbench.prompting import frozen
 from shipbench.settings import configure, field_names
@@ -223,8 +223,8 @@ def _measure(subjects: Sequence[_Subject], batch: int, arithmetic: Arithmetic) -
                 training_ratio=_ratio(subject.train_seconds, bare.train_seconds),
                 training_bytes=used,
                 memory_ratio=used / memory[0] if memory[0] else float("nan"),
-                inference_flops=_flops(subject.infer) / batch,
-                training_flops=_flops(subject.train) / batch,
+                inference_flops=count_flops(subject.infer) / batch,
+                training_flops=count_flops(subject.train) / batch,
             )
         )
     return rows
@@ -259,9 +259,3 @@ def _return_free_memory() -> None:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
     except (OSError, AttributeError):
         return
-
-
-def _flops(work: Callable[[], object]) -> float:
-    with FlopCounterMode(display=False) as counter:
-        work()
-    return float(counter.get_total_flops())

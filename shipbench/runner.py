@@ -22,6 +22,7 @@ from shipbench.backbones import Preprocessing, load_backbone, preprocessing_of, 
 from shipbench.data.types import TaskData
 from shipbench.device import PeakMemory, resolve_device, resolve_precision, seed_everything
 from shipbench.features import block_features, cached_features, frozen_features
+from shipbench.flops import count_flops
 from shipbench.methods import BuildContext, Built, FrozenFeatures
 from shipbench.provenance import git_commit
 from shipbench.spec import ResolvedSpec, RunSpec
@@ -105,7 +106,9 @@ def carry_out(prepared: Prepared, store: Store | None, say: Say = _silent, on_ep
     trained, train_inputs, eval_inputs = _trainable(built.model, train, evaluation, prepared)
     seed = resolved.spec.seed
     done = fit(trained, train_inputs, eval_inputs, resolved.recipe, arithmetic, seed, on_epoch)
-    record = _describe(prepared, built, done, memory.bytes(), len(train), len(evaluation))
+    peak_memory = memory.bytes()
+    record = _describe(prepared, built, done, peak_memory, len(train), len(evaluation))
+    record = dataclasses.replace(record, flops_per_image=_inference_flops(built.model, evaluation))
     if store is not None:
         _store(store, record, built.model, done, evaluation.labels)
     return record

@@ -95,7 +95,9 @@ class RunRecord:
     def from_row(cls, row: Mapping[str, Any]) -> RunRecord:
         """Return the record of a stored row."""
         known = {f.name for f in fields(cls)} - {"settings"}
-        return cls(**{k: v for k, v in row.items() if k in known}, settings=json.loads(row["config"]))
+        # Parquet keeps an unknown number as null.
+        values = {key: _NAN if value is None else value for key, value in row.items() if key in known}
+        return cls(**values, settings=json.loads(row["config"]))
 
 
 def _cell(value: Any) -> Any:

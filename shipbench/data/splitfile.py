@@ -1,0 +1,106 @@
+"""The lines of a VTAB-1k split file: ``images/test/000123.jpg 7``, a path in the task folder and a label.
+
+The path may contain spaces, so the label is the last token. Windows line ends, a byte-order mark, blank lines and
+backslashes between folders are accepted; a path that could leave the task folder is not.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from shipbench.errors import InputError
+
+_LINE = re.compile(r"(.*[^ \t])[ \t]+([^ \t]+)", re.DOTALL)
+_DRIVE = re.compile(r"[A-Za-z]:")
+_CONTROL = re.compile(r"[\x00-\x1f]")
+_LABEL = re.compile(r"[0-9]{1,9}")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One image of a split: its path in the task folder, with ``/`` between folders, and its label."""
+
+    path: str
+    label: int
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with a line; lines count from 1, and line 0 stands for the whole file."""
+
+    line: int
+    message: str
+
+
+@dataclass(frozen=True)
+class SplitFile:
+    """A split file as read: the good lines in order, the bad ones, and how it was written."""
+
+    entries: tuple[Entry, ...]
+    faults: tuple[Fault, ...]
+    windows_line_ends: bool
+
+
+def parse_split(content: bytes, num_classes: int) -> SplitFile:
+    """Read the bytes of a split file; labels must lie in ``[0, num_classes)``. Faults are listed, not raised."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return SplitFile((), (Fault(0, "is not UTF-8 text"),), False)
+    lines = [(number, line.strip(" \t\r")) for number, line in enumerate(text.split("\n"), start=1)]
+    parsed = [_parse_line(number, line, num_classes) for number, line in lines if line]
+    faults = [item for item in parsed if isinstance(item, Fault)] if parsed else [Fault(0, "is empty")]
+    entries = tuple(item for item in parsed if isinstance(item, Entry))
+    return SplitFile(entries, tuple(faults), "\r\n" in text)
+
+
+def read_split(file: Path, num_classes: int) -> tuple[Entry, ...]:
+    """Read a split file and raise ``InputError`` for the first thing that is wrong with it."""
+    split = parse_split(read_bytes(file), num_classes)
+    if split.faults:
+        raise InputError(describe_fault(file, split.faults[0]))
+    return split.entries
+
+
+def read_bytes(file: Path) -> bytes:
+    """Read a file whole; one that cannot be read is an ``InputError`` that names it."""
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {file}: {error.strerror or error}") from error
+
+
+def describe_fault(file: Path, fault: Fault) -> str:
+    """Say where a fault is and what it is, in one sentence."""
+    return f"{file}, line {fault.line}: {fault.message}" if fault.line else f"{file} {fault.message}"
+
+
+def _parse_line(number: int, line: str, num_classes: int) -> Entry | Fault:
+    match = _LINE.fullmatch(line)
+    if match is None:
+        return Fault(number, f"expected 'path label', found {line!r}")
+    path, label = match[1].replace("\\", "/"), match[2]
+    if message := _path_fault(path) or _label_fault(label, num_classes):
+        return Fault(number, message)
+    return Entry("/".join(part for part in path.split("/") if part not in ("", ".")), int(label))
+
+
+def _path_fault(path: str) -> str | None:
+    parts = path.split("/")
+    if path.startswith("/") or _DRIVE.match(path):
+        return f"the path {path!r} is absolute; write it relative to the task folder"
+    if ".." in parts:
+        return f"the path {path!r} leaves the task folder"
+    if _CONTROL.search(path) or not set(parts) - {"", "."}:
+        return f"the path {path!r} is not a file name"
+    return None
+
+
+def _label_fault(label: str, num_classes: int) -> str | None:
+    if not _LABEL.fullmatch(label):
+        return f"the label {label!r} is not an integer from 0 to {num_classes - 1}"
+    if int(label) >= num_classes:
+        return f"the label {label} is out of range; this task's labels are 0 to {num_classes - 1}"
+    return None

@@ -1,0 +1,170 @@
+"""The reader of VTAB-1k folders: where a task lies, what its split files say, which files they name.
+
+``<root>/<task>/{train800,val200,train800val200,test}.txt`` beside ``images/``; a task folder may carry one of its other
+names, and ``root`` may hold one more folder around the tasks. The 1000 training images are train800 followed by val200.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from shipbench.data.splitfile import Entry, read_split
+from shipbench.data.types import SplitName
+from shipbench.errors import InputError
+from shipbench.tasks import VTAB, Task
+
+Role: TypeAlias = Literal["train800", "val200", "test"]
+
+ROLES: tuple[Role, ...] = ("train800", "val200", "test")
+UNION = "train800val200"
+
+_MAX_DEPTH = 3
+_TASK_FOLDERS = frozenset(name for task in VTAB.tasks for name in task.folder_names)
+
+
+@dataclass(frozen=True)
+class TaskSource:
+    """A task's folder (links resolved) and the entries of train800, val200 and test."""
+
+    task: Task
+    folder: Path
+    roles: Mapping[Role, tuple[Entry, ...]]
+
+    def entries(self, split: SplitName) -> tuple[Entry, ...]:
+        """Return a split's entries; ``train`` is train800 followed by val200."""
+        if split == "train":
+            return (*self.roles["train800"], *self.roles["val200"])
+        return self.roles[split]
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What the file system knows of the images that were asked for: those found, and what is wrong with the others."""
+
+    found: Mapping[str, os.stat_result]
+    faults: tuple[str, ...]
+
+
+def find_base(root: Path | None) -> Path:
+    """Return the folder that holds the task folders: ``root``, or the one below it (at most three levels down)."""
+    if root is None:
+        raise InputError("VTAB-1k tasks are read from a folder; pass --data DIR or set SHIPBENCH_DATA")
+    if not root.is_dir():
+        raise InputError(f"{root} is not a folder; name the folder that holds the VTAB-1k tasks")
+    level = [root]
+    for _ in range(_MAX_DEPTH + 1):
+        bases = [folder for folder in level if task_folders(folder)]
+        if len(bases) > 1:
+            raise InputError(f"{root} holds several copies of VTAB-1k ({bases[0]}, {bases[1]}); name one of them")
+        if bases:
+            return bases[0]
+        level = [child for folder in level for child in _subfolders(folder)]
+    raise InputError(
+        f"{root} holds no VTAB-1k task: no folder is called {VTAB.tasks[0].name}, {VTAB.tasks[1].name}, ..."
+    )
+
+
+def task_folders(base: Path) -> list[str]:
+    """Return the names of the folders in ``base`` that are called like a VTAB-1k task, sorted."""
+    return sorted(child.name for child in _subfolders(base) if child.name in _TASK_FOLDERS)
+
+
+def folders_of(task: Task, base: Path) -> list[str]:
+    """Return the task's folder names that exist in ``base``, the canonical one first."""
+    return [name for name in task.folder_names if (base / name).is_dir()]
+
+
+def find_task(task: Task, base: Path) -> Path:
+    """Return the task's folder in ``base``, links resolved; its canonical name is preferred to its other names."""
+    names = folders_of(task, base)
+    if names:
+        return (base / names[0]).resolve()
+    raise InputError(f"{base} has no folder for {task.name} ({' or '.join(task.folder_names)})")
+
+
+def open_task(task: Task, root: Path | None) -> TaskSource:
+    """Read the split files of a task; raises ``InputError`` for anything that is missing, empty or malformed.
+
+    A missing train800val200 is not needed. If only that one exists and has the full 1000 lines, its first 800 are
+    train800 and its last 200 val200, as VTAB-1k defines it.
+    """
+    folder = find_task(task, find_base(root))
+    files = {name: folder / f"{name}.txt" for name in (*ROLES, UNION)}
+    read = {name: read_split(file, task.num_classes) for name, file in files.items() if file.is_file()}
+    if not {"train800", "val200"} & read.keys() and len(read.get(UNION, ())) == task.n_train == 1000:
+        read |= {"train800": read[UNION][:800], "val200": read[UNION][800:]}
+    for role in ROLES:
+        if role not in read:
+            raise InputError(f"{files[role]} is missing; run 'shipbench data verify' on this copy of VTAB-1k")
+    _check_union(files[UNION], read)
+    return TaskSource(task, folder, {role: read[role] for role in ROLES})
+
+
+def label_disagreement(train: Iterable[Entry], union: Iterable[Entry]) -> int | None:
+    """Return the first line (from 1) whose label differs between train800 + val200 and train800val200, if any."""
+    ours, theirs = [entry.label for entry in train], [entry.label for entry in union]
+    if ours == theirs:
+        return None
+    same = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), None)
+    return (min(len(ours), len(theirs)) if same is None else same) + 1
+
+
+def scan_images(folder: Path, paths: Iterable[str]) -> Scan:
+    """Look up image files, one directory listing per folder; a file must be regular and lie inside ``folder``.
+
+    ``folder`` has its links resolved; ``paths`` are relative to it.
+    """
+    wanted: dict[str, set[str]] = defaultdict(set)
+    for path in paths:
+        parent, _, name = path.rpartition("/")
+        wanted[parent].add(name)
+    found: dict[str, os.stat_result] = {}
+    faults: list[str] = []
+    for parent, names in sorted(wanted.items()):
+        scan = _scan_directory(folder, parent, names)
+        found |= scan.found
+        faults += scan.faults
+    return Scan(found, tuple(faults))
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    children = (child for child in folder.iterdir() if not child.name.startswith((".", "__MACOSX")))
+    return sorted(child for child in children if child.is_dir())
+
+
+def _check_union(file: Path, read: Mapping[str, tuple[Entry, ...]]) -> None:
+    if UNION not in read:
+        return
+    line = label_disagreement((*read["train800"], *read["val200"]), read[UNION])
+    if line is not None:
+        raise InputError(
+            f"{file} is not train800 followed by val200 (line {line}): this copy of VTAB-1k is inconsistent; "
+            "get another, or remove the file to train on train800 and val200"
+        )
+
+
+def _scan_directory(folder: Path, parent: str, names: set[str]) -> Scan:
+    directory = folder / parent
+    if not directory.is_dir():
+        return Scan({}, tuple(f"{directory}/{name} is missing" for name in sorted(names)))
+    if not directory.resolve().is_relative_to(folder):
+        return Scan({}, (f"{directory} is a link that leaves the task folder",))
+    with os.scandir(directory) as listing:
+        listed = {item.name: item for item in listing if item.name in names}
+    faults = {name: _file_fault(listed.get(name), f"{directory}/{name}", folder) for name in sorted(names)}
+    prefix = f"{parent}/" if parent else ""
+    found = {prefix + name: item.stat() for name, item in listed.items() if faults[name] is None}
+    return Scan(found, tuple(fault for fault in faults.values() if fault))
+
+
+def _file_fault(item: os.DirEntry[str] | None, file: str, folder: Path) -> str | None:
+    if item is None:
+        return f"{file} is missing"
+    if item.is_symlink() and not Path(file).resolve().is_relative_to(folder):
+        return f"{file} is a link that leaves the task folder"
+    return None if item.is_file() else f"{file} is not a regular file"

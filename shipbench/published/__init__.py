@@ -1,0 +1,83 @@
+"""Numbers that papers printed, kept as data with their sources inside.
+
+``published_vtab1k.json``: per-task accuracies of published methods, each row with its paper, backbone and protocol;
+``ship_results.json``: SHIP's own results, settings and levels; ``vtab_tasks.json``: the catalogue of the 19 tasks.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """One row of a published VTAB-1k table; accuracies in percent by canonical task name."""
+
+    method: str
+    paper: str
+    venue: str
+    year: int
+    backbone: str
+    accuracy_percent: Mapping[str, float]
+    trainable_params_millions: float | None
+    params_include_head: bool | None
+    protocol: str
+    notes: str
+    inconsistencies: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PublishedShipRun:
+    """What SHIP's authors got on one task: the settings, the levels and the best test accuracy (percent)."""
+
+    task: str
+    best_test_accuracy_percent: float
+    lr: float
+    weight_decay: float
+    threshold: float
+    prompt_length: int
+    levels: tuple[int, ...]
+    published_parameter_count: int
+    trainable_parameters_used: int
+
+
+def _read(name: str) -> Any:
+    return json.loads(resources.files(__name__).joinpath(name).read_text(encoding="utf-8"))
+
+
+def _row(entry: dict[str, Any]) -> PublishedRow:
+    return PublishedRow(
+        method=entry["method"],
+        paper=entry["paper"],
+        venue=entry["venue"],
+        year=entry["year"],
+        backbone=entry["backbone"],
+        accuracy_percent=entry["accuracy_percent"],
+        trainable_params_millions=entry.get("trainable_params_millions"),
+        params_include_head=entry.get("params_include_head"),
+        protocol=entry.get("protocol", ""),
+        notes=entry["notes"],
+        inconsistencies=tuple(entry["inconsistencies"]),
+    )
+
+
+@cache
+def published_rows() -> tuple[PublishedRow, ...]:
+    """Return every published VTAB-1k row, in the order of the data file."""
+    return tuple(_row(entry) for entry in _read("published_vtab1k.json"))
+
+
+@cache
+def published_ship_runs() -> Mapping[str, PublishedShipRun]:
+    """Return SHIP's published run of each task, by canonical task name."""
+    names = PublishedShipRun.__dataclass_fields__
+    runs = _read("ship_results.json")["results"]
+    return {
+        run["task"]: PublishedShipRun(**{name: tuple(run[name]) if name == "levels" else run[name] for name in names})
+        for run in runs
+    }

@@ -1,0 +1,100 @@
+"""Backbones: what is loaded, what is refused, and the hash that weights have whatever file they came in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from shipbench.backbones import load_backbone, preprocessing_of, sha256_of
+from shipbench.errors import InputError
+from tests.parity.golden import golden_file
+
+
+@pytest.fixture(scope="module")
+def state() -> dict[str, torch.Tensor]:
+    torch.manual_seed(5)
+    return timm.create_model("test_vit", num_classes=10).state_dict()
+
+
+def test_random_weights_are_seeded() -> None:
+    torch.manual_seed(1)
+    before = torch.random.get_rng_state()
+    one, other = (load_backbone("test_vit", checkpoint="random") for _ in range(2))
+    assert sha256_of(one) == sha256_of(other)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_equal_weights_have_one_hash_in_every_format(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
+    save_file(state, tmp_path / "w.safetensors")
+    torch.save(state, tmp_path / "w.pth")
+    torch.save({"model": {f"module.{key}": value for key, value in state.items()}}, tmp_path / "wrapped.pt")
+    names = ("w.safetensors", "w.pth", "wrapped.pt")
+    hashes = {sha256_of(load_backbone("test_vit", checkpoint=tmp_path / name)) for name in names}
+    assert len(hashes) == 1
+    changed = dict(state) | {"norm.bias": state["norm.bias"] + 1e-6}
+    save_file(changed, tmp_path / "changed.safetensors")
+    assert sha256_of(load_backbone("test_vit", checkpoint=tmp_path / "changed.safetensors")) not in hashes
+
+
+def test_the_hash_is_that_of_the_weights_before_resampling() -> None:
+    native = load_backbone("test_vit", checkpoint="random")
+    small = load_backbone("test_vit", checkpoint="random", image_size=64)
+    assert small.pos_embed.shape != native.pos_embed.shape
+    assert sha256_of(small) == sha256_of(native)
+    assert preprocessing_of(small).image_size == 64
+    assert small(torch.zeros(1, 3, 64, 64)).shape == (1, 64)
+
+
+def test_preprocessing_comes_with_the_weights() -> None:
+    half = preprocessing_of(load_backbone("vit_tiny_patch16_224", checkpoint="random"))
+    assert half.mean == half.std == (0.5, 0.5, 0.5)
+    clip = preprocessing_of(load_backbone("vit_xsmall_patch16_clip_224", checkpoint="random"))
+    assert clip.mean != half.mean
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("resnet18", "not a plain timm VisionTransformer"),
+        ("vit_base_patch16_gap_224", "no class token"),
+        ("eva02_tiny_patch14_224", "not a plain timm VisionTransformer"),
+        ("vit_small_patch16_18x2_224", "ParallelThingsBlock"),
+    ],
+)
+def test_what_cannot_be_prompted_is_refused_with_the_reason(name: str, reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        load_backbone(name, checkpoint="random")
+
+
+@pytest.mark.parametrize("damage", ["missing", "surprising", "shape"])
+def test_weights_that_do_not_fit_are_named(tmp_path: Path, state: dict[str, torch.Tensor], damage: str) -> None:
+    broken = dict(state)
+    if damage == "missing":
+        del broken["blocks.1.mlp.fc1.bias"]
+    elif damage == "surprising":
+        broken["blocks.9.mlp.fc1.bias"] = torch.zeros(3)
+    else:
+        broken["blocks.1.mlp.fc1.bias"] = torch.zeros(3)
+    save_file(broken, tmp_path / "w.safetensors")
+    with pytest.raises(InputError, match=r"blocks\.[19]\.mlp\.fc1\.bias"):
+        load_backbone("test_vit", checkpoint=tmp_path / "w.safetensors")
+
+
+def test_googles_naming() -> None:
+    import numpy as np
+    from safetensors.torch import load_file
+
+    sizes = {"embed_dim": 48, "num_heads": 4, "depth": 12}
+    path = golden_file("google_npz_tiny.npz")
+    model = load_backbone("vit_tiny_patch16_224", checkpoint=path, architecture=sizes)
+    images = load_file(golden_file("ship_tiny.safetensors"))["images"].float()
+    expected = np.load(golden_file("google_npz_tiny_expected.npz"))["final_norm_cls"]
+    with torch.no_grad():
+        found = model.forward_features(images)[:, 0]
+    torch.testing.assert_close(found, torch.from_numpy(expected), rtol=0, atol=2e-5)
+    with pytest.raises(InputError, match="12 encoder blocks"):
+        load_backbone("vit_tiny_patch16_224", checkpoint=path, architecture=sizes | {"depth": 6})

@@ -1,0 +1,117 @@
+"""``shipbench data``: what it prints and how it exits."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from shipbench.cli.data import app
+from shipbench.data import fingerprint, verify
+from shipbench.errors import InputError
+from shipbench.tasks import get_task
+from tests.data.builders import small_task, vtab_tree
+from tests.data.hub import REPO, Hub, serve
+from tests.data.test_fetch import packed
+
+TASKS = ("cifar100", "dtd")
+
+
+def run(*arguments: object) -> tuple[int, str]:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout
+
+
+@pytest.fixture
+def copy(tmp_path: Path, private_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Write a copy of two tasks, which are all that ``verify`` then looks for."""
+    small = partial(verify.verify, tasks=[small_task(name) for name in TASKS])
+    monkeypatch.setattr(verify, "verify", small)
+    return vtab_tree(tmp_path / "copy", tasks=TASKS, folders={"cifar100": "cifar"})
+
+
+def test_verify_of_a_sound_copy_exits_0(copy: Path) -> None:
+    code, out = run("verify", copy)
+    assert code == 0
+    rows = [line for line in out.splitlines() if line.startswith("│ ")]
+    assert [row.split("│")[1].strip() for row in rows] == list(TASKS)
+    assert [cell.strip() for cell in rows[0].split("│")[2:11]] == [
+        *("ok", "cifar", "8", "2", "10", "6", "png", "12x10", "10"),
+    ]
+    assert fingerprint(get_task("dtd"), copy)[:12] in rows[1]
+    assert "all 2 tasks are in order" in out
+
+
+def test_verify_of_a_broken_copy_lists_problems_and_exits_1(copy: Path) -> None:
+    (copy / "dtd/images/test/000000.png").unlink()
+    code, out = run("verify", copy, "--jobs", 1)
+    assert code == 1
+    assert f"problem: dtd: {copy / 'dtd'}/images/test/000000.png is missing" in out
+    assert "1 of 2 tasks have problems" in out
+
+
+def test_verify_shows_warnings_without_failing(tmp_path: Path, copy: Path) -> None:
+    code, out = run("verify", vtab_tree(tmp_path / "jpeg", tasks=TASKS, image_format="jpeg"))
+    assert code == 0
+    assert "warning: cifar100: LOSSY COPY" in out
+    assert "│ warnings │" in out
+
+
+def test_verify_of_no_copy_is_bad_input(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(InputError) as caught:
+            run("verify", folder)
+        assert caught.value.exit_code == 2
+
+
+def test_import_says_what_arrived(copy: Path, tmp_path: Path) -> None:
+    code, out = run("import", copy, "--to", tmp_path / "to")
+    assert code == 0
+    assert "imported 2 tasks" in out
+    assert "cifar100, dtd" in out
+    assert run("verify", tmp_path / "to")[0] == 0
+
+
+def test_import_goes_to_the_default_folder(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run("import", copy)
+    assert (tmp_path / "data/vtab-1k/cifar100/test.txt").is_file()
+
+
+def test_fetch_says_what_came_from_where(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with serve(Hub({"vtab.zip": packed(copy)})) as hub:
+        code, out = run("fetch", "--to", tmp_path / "to", "--repo", REPO, "--endpoint", hub.address)
+    assert code == 0
+    assert f"imported 2 tasks into {tmp_path / 'to'} from {REPO} at 0123456789abcdef" in out
+
+
+def test_inspect_shows_the_task(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHIPBENCH_DATA", str(copy))
+    sheet = tmp_path / "sheet.png"
+    code, out = run("inspect", "cifar", "--grid", sheet)
+    assert code == 0
+    assert out.startswith("cifar100 (vtab-1k, Natural): 100 classes, format png")
+    assert fingerprint(get_task("cifar100"), copy) in out
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if line.startswith("│")]
+    assert rows[0] == ["0", "1", "0", "1", "1"]
+    assert rows[-1] == ["all", "8", "2", "10", "6"]
+    assert sheet.is_file()
+
+
+def test_inspect_without_a_folder_says_how_to_give_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SHIPBENCH_DATA", raising=False)
+    with pytest.raises(InputError, match="--data DIR"):
+        run("inspect", "dtd")
+
+
+def test_nothing_heavy_is_imported_for_help() -> None:
+    code = "import sys, shipbench.cli.data; print(sorted({'numpy', 'PIL', 'torch', 'joblib'} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

@@ -1,0 +1,170 @@
+"""Fetching from a hub on this machine: archives and loose folders, interruptions, damage, refusals."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shipbench.data import fingerprint
+from shipbench.data.fetch import Fetched, fetch
+from shipbench.errors import InputError, ShipbenchError
+from shipbench.tasks import get_task
+from tests.data.builders import vtab_tree
+from tests.data.hub import COMMIT, REPO, Hub, serve
+
+TASKS = ("cifar100", "dtd")
+
+
+@pytest.fixture
+def copy(tmp_path: Path, private_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Write a copy to serve, and keep the client from proxies, long waits and blocks larger than the files."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 250)
+    return vtab_tree(tmp_path / "copy", tasks=TASKS)
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    """Name the folder to fetch into."""
+    return tmp_path / "data" / "vtab-1k"
+
+
+def packed(folder: Path, prefix: str = "vtab-1k/") -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for path in sorted(folder.rglob("*")):
+            archive.write(path, prefix + path.relative_to(folder).as_posix())
+    return stream.getvalue()
+
+
+@pytest.fixture
+def hub(copy: Path) -> Iterator[Hub]:
+    """Serve one zip, as the default repository does."""
+    with serve(Hub({"README.md": b"# VTAB-1k", "vtab-1k.zip": packed(copy)})) as running:
+        yield running
+
+
+def left_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+def test_fetches_imports_and_records_the_commit(hub: Hub, copy: Path, target: Path) -> None:
+    fetched = fetch(target, repo=REPO, endpoint=hub.address)
+    assert fetched == Fetched(REPO, "main", COMMIT, TASKS)
+    assert left_in(target) == [*TASKS, "fetched.json"]
+    assert left_in(target.parent) == ["vtab-1k"]
+    record = json.loads((target / "fetched.json").read_text())
+    assert record == {"repo": REPO, "revision": "main", "commit": COMMIT, "tasks": list(TASKS)}
+    for name in TASKS:
+        assert fingerprint(get_task(name), target) == fingerprint(get_task(name), copy)
+    assert hub.downloads() == [None]
+
+
+def test_the_hub_may_come_from_the_environment(hub: Hub, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", f"{hub.address}/")
+    assert fetch(target, repo=REPO).commit == COMMIT
+
+
+def test_a_dropped_connection_is_taken_up_at_once(hub: Hub, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.cut = 1000
+
+    def restore(seconds: float) -> None:
+        hub.cut = None
+
+    monkeypatch.setattr("time.sleep", restore)
+    fetch(target, repo=REPO, endpoint=hub.address)
+    assert hub.downloads() == [None, "bytes=1000-"]
+    assert left_in(target) == [*TASKS, "fetched.json"]
+
+
+def test_a_stopped_download_goes_on_at_the_next_call(hub: Hub, copy: Path, target: Path) -> None:
+    hub.cut = 1000
+    with pytest.raises(ShipbenchError, match=r"cannot download someone/VTAB-1k .* try again") as caught:
+        fetch(target, repo=REPO, endpoint=hub.address)
+    assert not isinstance(caught.value, InputError)
+    assert not target.exists()
+    hub.cut = None
+    hub.requests.clear()
+    fetch(target, repo=REPO, endpoint=hub.address)
+    assert hub.downloads() == ["bytes=1000-"]
+    assert fingerprint(get_task("dtd"), target) == fingerprint(get_task("dtd"), copy)
+    assert left_in(target.parent) == ["vtab-1k"]
+
+
+def test_an_archive_that_has_arrived_is_not_asked_for_again(hub: Hub, target: Path) -> None:
+    hub.files = {"vtab-1k.zip": b"PK not a zip"}
+    for _ in range(2):
+        with pytest.raises(InputError, match="damaged"):
+            fetch(target, repo=REPO, endpoint=hub.address)
+    assert hub.downloads() == [None]
+
+
+def test_damage_on_the_way_is_noticed(hub: Hub, target: Path) -> None:
+    hub.announced = "0" * 64
+    with pytest.raises(ShipbenchError, match=r"vtab-1k\.zip arrived damaged"):
+        fetch(target, repo=REPO, endpoint=hub.address)
+    assert not target.exists()
+    hub.announced = None
+    assert fetch(target, repo=REPO, endpoint=hub.address).tasks == TASKS
+
+
+def test_the_token_goes_to_the_hub_and_not_to_its_storage(hub: Hub, target: Path) -> None:
+    with serve(Hub(hub.files)) as storage:
+        hub.storage = storage.address
+        fetch(target, repo=REPO, endpoint=hub.address)
+        assert storage.downloads() == [None]
+        assert all("authorization" not in headers for _, _, headers in storage.requests)
+    assert all(headers.get("authorization") == "Bearer hf_secret" for _, _, headers in hub.requests)
+
+
+def test_several_archives_are_imported_together(hub: Hub, tmp_path: Path, target: Path) -> None:
+    hub.files = {f"{name}.zip": packed(vtab_tree(tmp_path / name, tasks=[name]), "") for name in TASKS}
+    assert fetch(target, repo=REPO, endpoint=hub.address).tasks == TASKS
+    assert left_in(target) == [*TASKS, "fetched.json"]
+
+
+def test_loose_task_folders_are_taken_too(hub: Hub, copy: Path, target: Path) -> None:
+    files = {path.relative_to(copy).as_posix(): path.read_bytes() for path in copy.rglob("dtd/**/*") if path.is_file()}
+    hub.files = {"README.md": b"# VTAB-1k", **files}
+    assert fetch(target, repo=REPO, endpoint=hub.address).tasks == ("dtd",)
+    assert fingerprint(get_task("dtd"), target) == fingerprint(get_task("dtd"), copy)
+    assert left_in(target) == ["dtd", "fetched.json"]
+
+
+@pytest.mark.parametrize(("repo", "revision"), [("someone/else", "main"), (REPO, "v2")])
+def test_what_the_hub_does_not_have_is_one_sentence(hub: Hub, target: Path, repo: str, revision: str) -> None:
+    with pytest.raises(ShipbenchError, match=f"cannot download {repo}") as caught:
+        fetch(target, repo=repo, endpoint=hub.address, revision=revision)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_empty_repository_is_refused(hub: Hub, target: Path) -> None:
+    hub.files = {}
+    with pytest.raises(ShipbenchError, match="is empty"):
+        fetch(target, repo=REPO, endpoint=hub.address)
+
+
+def test_a_repository_of_something_else_is_refused(hub: Hub, target: Path) -> None:
+    hub.files = {"README.md": b"# Something else"}
+    with pytest.raises(InputError, match="holds no VTAB-1k task"):
+        fetch(target, repo=REPO, endpoint=hub.address)
+
+
+def test_no_hub_is_one_sentence(copy: Path, target: Path) -> None:
+    with pytest.raises(ShipbenchError, match="cannot download"):
+        fetch(target, repo=REPO, endpoint="http://127.0.0.1:9")
+
+
+def test_tasks_that_are_there_are_not_downloaded(hub: Hub, target: Path) -> None:
+    (target / "dtd").mkdir(parents=True)
+    with pytest.raises(InputError, match="already exists"):
+        fetch(target, repo=REPO, endpoint=hub.address)
+    assert hub.requests == []

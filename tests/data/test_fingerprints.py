@@ -1,0 +1,146 @@
+"""The fingerprint: its definition, what it depends on, and when it is remembered."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shipbench.data import fingerprint, fingerprints
+from shipbench.errors import InputError
+from shipbench.tasks import get_task
+from tests.data.builders import encode, vtab_tree
+
+DTD = get_task("dtd")
+FIRST = Path("dtd/images/test/000000.png")
+OTHER = encode(np.full((10, 12, 3), 9, np.uint8))
+
+
+def by_definition(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for role in ("train800", "val200", "test"):
+        for line in (folder / f"{role}.txt").read_text().splitlines():
+            path, label = line.split(" ")
+            image = hashlib.sha256((folder / path).read_bytes()).hexdigest()
+            digest.update("\0".join([role, path, label, image]).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def forget_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a copy that was written a moment ago be remembered, as an old one is."""
+    monkeypatch.setattr(fingerprints, "_TICK_NS", 0)
+
+
+def forbid_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path) -> bytes:
+        raise AssertionError(f"read {path}")
+
+    monkeypatch.setattr(fingerprints, "read_bytes", fail)
+
+
+def test_follows_its_definition(dtd: Path) -> None:
+    assert fingerprint(DTD, dtd) == by_definition(dtd / "dtd")
+
+
+def test_does_not_depend_on_place_alias_or_line_ends(tmp_path: Path, private_cache: Path) -> None:
+    task = get_task("cifar100")
+    first = vtab_tree(tmp_path / "a", tasks=["cifar100"])
+    second = vtab_tree(tmp_path / "b" / "vtab-1k", tasks=["cifar100"], folders={"cifar100": "cifar"}).parent
+    for file in second.glob("vtab-1k/cifar/*.txt"):
+        file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+    assert fingerprint(task, first) == fingerprint(task, second)
+
+
+def test_does_not_depend_on_images_that_no_split_names(dtd: Path) -> None:
+    before = fingerprint(DTD, dtd)
+    (dtd / "dtd/images/test/unlisted.png").write_bytes(OTHER)
+    (dtd / "dtd/train800val200.txt").unlink()
+    assert fingerprint(DTD, dtd) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda root: (root / FIRST).write_bytes(OTHER),
+        lambda root: (root / "dtd/test.txt").write_text((root / "dtd/test.txt").read_text().replace("png 5", "png 6")),
+        lambda root: (root / "dtd/test.txt").write_text("images/test/000000.png 0\n"),
+        lambda root: (root / "dtd/images/val200/000000.png").write_bytes(OTHER),
+    ],
+)
+def test_changes_with_images_and_labels(dtd: Path, change: object) -> None:
+    before = fingerprint(DTD, dtd)
+    change(dtd)  # type: ignore[operator]
+    assert fingerprint(DTD, dtd) != before
+
+
+def test_is_remembered_without_reading_an_image(dtd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forget_nothing(monkeypatch)
+    first = fingerprint(DTD, dtd)
+    forbid_reading(monkeypatch)
+    assert fingerprint(DTD, dtd) == first
+
+
+def test_a_replaced_file_is_noticed_though_size_and_time_are_the_same(
+    dtd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forget_nothing(monkeypatch)
+    before = fingerprint(DTD, dtd)
+    image = dtd / FIRST
+    data, times = bytearray(image.read_bytes()), image.stat()
+    data[-20] ^= 1
+    fresh = image.with_suffix(".new")
+    fresh.write_bytes(data)
+    os.utime(fresh, ns=(times.st_atime_ns, times.st_mtime_ns))
+    fresh.replace(image)
+    assert image.stat().st_size == times.st_size
+    assert image.stat().st_mtime_ns == times.st_mtime_ns
+    assert fingerprint(DTD, dtd) != before
+
+
+def test_a_copy_written_a_moment_ago_is_not_remembered(
+    dtd: Path, private_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fingerprints, "_TICK_NS", 3600 * 10**9)
+    first = fingerprint(DTD, dtd)
+    assert not list((private_cache / "fingerprints").iterdir())
+    assert fingerprint(DTD, dtd) == first
+
+
+def test_a_moved_copy_is_still_remembered(dtd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forget_nothing(monkeypatch)
+    first = fingerprint(DTD, dtd)
+    forbid_reading(monkeypatch)
+    assert fingerprint(DTD, dtd.rename(tmp_path / "moved")) == first
+
+
+def test_a_damaged_memo_is_ignored(dtd: Path, private_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forget_nothing(monkeypatch)
+    first = fingerprint(DTD, dtd)
+    (memo,) = (private_cache / "fingerprints").glob("*.json")
+    for damage in ("", "{}", '{"fingerprint": 1', '["a"]'):
+        memo.write_text(damage)
+        assert fingerprint(DTD, dtd) == first
+
+
+def test_two_copies_alike_in_names_sizes_and_times_are_told_apart(
+    dtd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forget_nothing(monkeypatch)
+    twin = tmp_path / "twin"
+    shutil.copytree(dtd, twin)
+    data = bytearray((twin / FIRST).read_bytes())
+    data[-20] ^= 1
+    (twin / FIRST).write_bytes(data)
+    for file in twin.rglob("*"):
+        os.utime(file, ns=(0, (dtd / file.relative_to(twin)).stat().st_mtime_ns))
+    assert fingerprint(DTD, dtd) != fingerprint(DTD, twin)
+
+
+def test_a_missing_image_is_refused_by_name(dtd: Path) -> None:
+    (dtd / FIRST).unlink()
+    with pytest.raises(InputError, match=r"images/test/000000\.png is missing; run 'shipbench data verify'"):
+        fingerprint(DTD, dtd)

@@ -1,0 +1,174 @@
+"""Decoding: the same pixels as the field's loaders, known answers for every colour mode, clear refusals."""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from shipbench.data.images import MAX_PIXELS, decode, image_format, resize, sniff, to_rgb
+from shipbench.errors import InputError
+from tests.data.builders import encode
+
+RNG = np.random.default_rng(7)
+PHOTO = RNG.integers(0, 256, (31, 47, 3)).astype(np.uint8)
+
+
+def saved(image: Image.Image, kind: str, **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def pixels(data: bytes) -> np.ndarray:
+    image = decode(data, "image")
+    assert image.mode == "RGB"
+    return np.asarray(image)
+
+
+@pytest.mark.parametrize("kind", ["png", "bmp", "ppm"])
+def test_lossless_files_give_back_their_pixels(kind: str) -> None:
+    assert np.array_equal(pixels(encode(PHOTO, kind)), PHOTO)
+
+
+def test_jpeg_decodes_as_pillow_does() -> None:
+    data = encode(PHOTO, "jpeg")
+    assert np.array_equal(pixels(data), np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
+
+
+def test_grey_is_repeated_over_channels() -> None:
+    grey = PHOTO[..., 0]
+    assert np.array_equal(pixels(encode(grey)), np.repeat(grey[..., None], 3, axis=2))
+
+
+def test_one_bit_is_black_and_white() -> None:
+    mask = PHOTO[..., 0] > 127
+    data = saved(Image.fromarray(mask), "PNG")
+    assert np.array_equal(pixels(data)[..., 1], mask * 255)
+
+
+@pytest.mark.parametrize(("mode", "channels"), [("LA", 2), ("RGBA", 4)])
+def test_transparency_is_dropped_and_the_colour_kept(mode: str, channels: int) -> None:
+    array = RNG.integers(0, 256, (5, 6, channels)).astype(np.uint8)
+    array[..., -1] = np.arange(6) * 51
+    colour = np.repeat(array[..., :1], 3, axis=2) if mode == "LA" else array[..., :3]
+    assert np.array_equal(pixels(saved(Image.fromarray(array, mode), "PNG")), colour)
+
+
+@pytest.mark.parametrize("transparency", [None, 1, bytes([0, 128, 255])])
+def test_palettes_are_looked_up(transparency: int | bytes | None) -> None:
+    image = Image.new("P", (3, 1))
+    image.putpalette([10, 20, 30, 200, 100, 50, 1, 2, 3])
+    image.putdata([0, 1, 2])
+    options = {} if transparency is None else {"transparency": transparency}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = pixels(saved(image, "PNG", **options))
+    assert found.tolist() == [[[10, 20, 30], [200, 100, 50], [1, 2, 3]]]
+
+
+@pytest.mark.parametrize("kind", ["png", "ppm"])
+def test_sixteen_bit_grey_is_scaled_not_clipped(kind: str) -> None:
+    values = np.array([[0, 128, 129, 257, 32768, 65278, 65535]], dtype=np.uint16)
+    assert pixels(encode(values, kind))[0, :, 0].tolist() == [0, 0, 1, 1, 128, 254, 255]
+
+
+def test_big_endian_sixteen_bit_grey_is_scaled() -> None:
+    image = Image.frombytes("I;16B", (2, 1), b"\x80\x00\xff\xff")
+    assert np.asarray(to_rgb(image))[0, :, 2].tolist() == [128, 255]
+
+
+def test_cmyk_jpeg_becomes_rgb() -> None:
+    flat = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
+    found = pixels(saved(flat, "JPEG", quality=95))
+    assert np.abs(found.astype(int) - [255, 0, 0]).max() <= 4
+
+
+def test_exif_orientation_is_ignored() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = saved(Image.fromarray(PHOTO), "JPEG", exif=exif)
+    assert decode(turned, "image").size == (47, 31)
+    assert np.array_equal(pixels(turned), pixels(encode(PHOTO, "jpeg")))
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "ppm"])
+@pytest.mark.parametrize("lost", [0.5, 0.9, 1])
+def test_truncated_files_are_refused_by_name(kind: str, lost: float) -> None:
+    data = encode(PHOTO, kind)
+    cut = data[:-1] if lost == 1 else data[: int(len(data) * (1 - lost))]
+    with pytest.raises(InputError, match=r"images/test/3\.img"):
+        decode(cut, "images/test/3.img")
+
+
+def test_damaged_pixels_are_refused() -> None:
+    data = bytearray(encode(PHOTO))
+    data[len(data) // 2] ^= 0xFF
+    with pytest.raises(InputError, match="cannot be decoded"):
+        decode(bytes(data), "x.png")
+
+
+@pytest.mark.parametrize("data", [b"", b"hello", b"GIF89a" + b"\0" * 40, b"\x89PNG\r\n\x1a\n"])
+def test_other_files_are_refused(data: bytes) -> None:
+    with pytest.raises(InputError, match=r"x\.png"):
+        decode(data, "x.png")
+
+
+@pytest.mark.parametrize("side", [7072, 30_000])
+def test_absurd_dimensions_are_refused_without_decoding(side: int) -> None:
+    assert side * side > MAX_PIXELS
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"\0" * 10)), (b"IEND", b"")]
+    body = b"".join(
+        struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        for name, content in chunks
+    )
+    with pytest.raises(InputError, match=r"huge\.png is .*pixels"):
+        decode(b"\x89PNG\r\n\x1a\n" + body, "huge.png")
+
+
+def test_floating_point_pixels_are_refused() -> None:
+    with pytest.raises(ValueError, match="8-bit"):
+        to_rgb(Image.new("F", (2, 2)))
+
+
+@pytest.mark.parametrize("size", [1, 10, 32, 224])
+@pytest.mark.parametrize("shape", [(31, 47), (32, 32), (300, 20)])
+def test_resize_is_pillows_bicubic(size: int, shape: tuple[int, int]) -> None:
+    image = Image.fromarray(RNG.integers(0, 256, (*shape, 3)).astype(np.uint8))
+    found = resize(image, size)
+    assert found.dtype == np.uint8
+    assert np.array_equal(found, np.asarray(image.resize((size, size), Image.Resampling.BICUBIC)))
+
+
+def test_a_flat_image_stays_flat_whatever_its_shape() -> None:
+    flat = Image.new("RGB", (37, 5), (12, 200, 99))
+    assert (resize(flat, 64) == (12, 200, 99)).all()
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (encode(PHOTO, "jpeg"), "jpeg"),
+        (encode(PHOTO, "png"), "png"),
+        (encode(PHOTO, "webp"), "webp"),
+        (saved(Image.fromarray(PHOTO), "WEBP", lossless=True), "webp-lossless"),
+        (encode(PHOTO, "bmp"), "bmp"),
+        (encode(PHOTO, "ppm"), "ppm"),
+        (b"plain text", "unknown"),
+        (b"", "unknown"),
+    ],
+)
+def test_the_kind_is_told_by_the_bytes(data: bytes, kind: str) -> None:
+    assert sniff(data) == kind
+
+
+def test_a_copy_is_named_by_its_worst_file() -> None:
+    assert image_format({"png", "jpeg"}) == "jpeg"
+    assert image_format({"webp"}) == "jpeg"
+    assert image_format({"png", "bmp", "ppm", "webp-lossless"}) == "png"

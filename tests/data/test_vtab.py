@@ -1,0 +1,149 @@
+"""The folder reader: names, nesting, missing and inconsistent split files, links."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from shipbench.data.vtab import find_base, find_task, open_task, scan_images
+from shipbench.errors import InputError
+from shipbench.tasks import VTAB, get_task
+from tests.data.builders import vtab_tree
+
+DTD = get_task("dtd")
+
+
+def edit(file: Path, old: str, new: str) -> None:
+    file.write_text(file.read_text().replace(old, new))
+
+
+def test_reads_all_nineteen_tasks(tmp_path: Path) -> None:
+    root = vtab_tree(tmp_path)
+    for task in VTAB.tasks:
+        source = open_task(task, root)
+        assert [len(source.entries(name)) for name in ("train800", "val200", "train", "test")] == [8, 2, 10, 6]
+        assert [entry.label for entry in source.entries("train")] == [i % task.num_classes for i in range(10)]
+
+
+@pytest.mark.parametrize(("name", "alias"), [("cifar100", "cifar"), ("oxford_iiit_pet", "oxford_pet")])
+def test_accepts_the_other_folder_name(tmp_path: Path, name: str, alias: str) -> None:
+    root = vtab_tree(tmp_path, tasks=[name], folders={name: alias})
+    assert open_task(get_task(name), root).folder == (root / alias).resolve()
+
+
+def test_prefers_the_canonical_folder(tmp_path: Path) -> None:
+    vtab_tree(tmp_path, tasks=["cifar100"], folders={"cifar100": "cifar"})
+    vtab_tree(tmp_path, tasks=["cifar100"])
+    assert find_task(get_task("cifar100"), tmp_path).name == "cifar100"
+
+
+@pytest.mark.parametrize("inside", ["vtab-1k", "a/b/c"])
+def test_finds_a_nested_copy(tmp_path: Path, inside: str) -> None:
+    vtab_tree(tmp_path / inside, tasks=["dtd"])
+    (tmp_path / "__MACOSX" / "dtd").mkdir(parents=True)
+    (tmp_path / "notes").mkdir()
+    assert find_base(tmp_path) == tmp_path / inside
+
+
+def test_two_nested_copies_are_ambiguous(tmp_path: Path) -> None:
+    vtab_tree(tmp_path / "old", tasks=["dtd"])
+    vtab_tree(tmp_path / "new", tasks=["dtd"])
+    with pytest.raises(InputError, match="several copies"):
+        find_base(tmp_path)
+
+
+def test_no_root_says_how_to_give_one() -> None:
+    with pytest.raises(InputError, match="--data DIR or set SHIPBENCH_DATA"):
+        open_task(DTD, None)
+
+
+def test_a_root_without_tasks_or_that_is_no_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no VTAB-1k task"):
+        find_base(tmp_path)
+    with pytest.raises(InputError, match="is not a folder"):
+        find_base(tmp_path / "nowhere")
+
+
+def test_a_missing_task_names_its_folders(dtd: Path) -> None:
+    with pytest.raises(InputError, match=r"no folder for cifar100 \(cifar100 or cifar\)"):
+        open_task(get_task("cifar"), dtd)
+
+
+@pytest.mark.parametrize("name", ["train800", "val200", "test"])
+def test_a_missing_split_file_is_refused(dtd: Path, name: str) -> None:
+    (dtd / "dtd" / f"{name}.txt").unlink()
+    with pytest.raises(InputError, match=rf"{name}\.txt is missing"):
+        open_task(DTD, dtd)
+
+
+def test_the_1000_are_composed_without_their_own_file(dtd: Path) -> None:
+    whole = open_task(DTD, dtd).entries("train")
+    (dtd / "dtd" / "train800val200.txt").unlink()
+    assert open_task(DTD, dtd).entries("train") == whole
+
+
+def test_a_full_train800val200_alone_is_split_800_to_200(full_size_kitti: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "kitti"
+    folder.mkdir()
+    for name in ("train800val200.txt", "test.txt"):
+        (folder / name).write_bytes((full_size_kitti / "kitti" / name).read_bytes())
+    source = open_task(get_task("kitti"), tmp_path)
+    assert [len(source.entries(name)) for name in ("train800", "val200")] == [800, 200]
+    assert source.entries("val200")[0].path == "images/train800val200/000800.png"
+
+
+def test_a_short_train800val200_alone_is_refused(dtd: Path) -> None:
+    for name in ("train800", "val200"):
+        (dtd / "dtd" / f"{name}.txt").unlink()
+    with pytest.raises(InputError, match=r"train800\.txt is missing"):
+        open_task(DTD, dtd)
+
+
+@pytest.mark.parametrize(("old", "new", "line"), [("000009.png 9", "000009.png 8", 10), ("000000.png 0\n", "", 1)])
+def test_split_files_that_disagree_are_refused(dtd: Path, old: str, new: str, line: int) -> None:
+    edit(dtd / "dtd" / "train800val200.txt", f"images/train800val200/{old}", f"images/train800val200/{new}" * bool(new))
+    with pytest.raises(InputError, match=rf"not train800 followed by val200 \(line {line}\)"):
+        open_task(DTD, dtd)
+
+
+def test_scan_reports_missing_files_and_folders(dtd: Path) -> None:
+    folder = (dtd / "dtd").resolve()
+    scan = scan_images(folder, ["images/test/000000.png", "images/test/99.png", "pictures/0.png", "test.txt"])
+    assert set(scan.found) == {"images/test/000000.png", "test.txt"}
+    assert [fault.removeprefix(f"{folder}/") for fault in scan.faults] == [
+        "images/test/99.png is missing",
+        "pictures/0.png is missing",
+    ]
+
+
+def test_scan_refuses_links_that_leave_the_folder(dtd: Path, tmp_path: Path) -> None:
+    folder = (dtd / "dtd").resolve()
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "0.png").write_bytes(b"secret")
+    (folder / "images" / "test" / "link.png").symlink_to(outside / "0.png")
+    (folder / "images" / "away").symlink_to(outside)
+    (folder / "images" / "test" / "inside.png").symlink_to(folder / "images" / "test" / "000000.png")
+    paths = ["images/test/link.png", "images/away/0.png", "images/test/inside.png"]
+    scan = scan_images(folder, paths)
+    assert set(scan.found) == {"images/test/inside.png"}
+    assert all("leaves the task folder" in fault for fault in scan.faults)
+    assert len(scan.faults) == 2
+
+
+def test_scan_refuses_what_is_not_a_file(dtd: Path) -> None:
+    folder = (dtd / "dtd").resolve()
+    os.mkfifo(folder / "images" / "pipe.png")
+    (folder / "images" / "broken.png").symlink_to(folder / "nowhere.png")
+    scan = scan_images(folder, ["images/pipe.png", "images/test", "images/broken.png"])
+    assert not scan.found
+    assert all("not a regular file" in fault for fault in scan.faults)
+
+
+def test_a_task_folder_may_itself_be_a_link(dtd: Path, tmp_path: Path) -> None:
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    (linked / "dtd").symlink_to(dtd / "dtd")
+    assert open_task(DTD, linked).folder == (dtd / "dtd").resolve()

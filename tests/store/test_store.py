@@ -1,0 +1,108 @@
+"""The store: whole files or none, every column kept, old and new records side by side."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from shipbench.cache import atomic_path
+from shipbench.errors import InputError
+from shipbench.store import RunRecord, RunTables, Store, load_history, load_predictions, load_results
+
+
+def make_record(**changes: object) -> RunRecord:
+    record = RunRecord(
+        run_id="a1",
+        status="done",
+        method="ship",
+        task="dtd",
+        group="Natural",
+        suite="vtab-1k",
+        seed=0,
+        recipe="default",
+        protocol="final",
+        settings={"lr": 0.001, "prompt_length": 10, "mean": (0.5, 0.5, 0.5), "end_layer": None},
+        backbone="vit",
+        backbone_sha256="b" * 64,
+        checkpoint="",
+        image_size=224,
+        data_fingerprint="d" * 64,
+        image_format="png",
+        num_classes=47,
+        precision="fp32",
+        device="cpu",
+        final_test_acc=0.625,
+    )
+    return replace(record, **changes)
+
+
+def test_a_record_survives_its_file(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    record = make_record(settings={"lr": 0.001, "end_layer": None}, levels="[0, 3]")
+    store.write(record, RunTables({"epoch": [0]}, {"index": [0, 1], "label": [1, 2]}))
+    again = store.read("a1")
+    assert again is not None
+    assert again.to_row().keys() == record.to_row().keys()
+    assert {k: v for k, v in again.to_row().items() if v == v} == {k: v for k, v in record.to_row().items() if v == v}
+    assert list(load_history(tmp_path, ["a1"]).columns) == ["run_id", "epoch"]
+    assert list(load_predictions(tmp_path, ["a1"])["label"]) == [1, 2]
+
+
+def test_settings_are_flat_columns(tmp_path: Path) -> None:
+    Store(tmp_path).write(make_record())
+    row = load_results(tmp_path).iloc[0]
+    assert (row["cfg.lr"], row["cfg.prompt_length"], row["cfg.mean"]) == (0.001, 10, "0.5,0.5,0.5")
+
+
+def test_records_with_different_settings_are_read_together(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write(make_record(run_id="a", settings={"lr": 0.1}))
+    store.write(make_record(run_id="b", settings={"lr": 0.1, "prompt_length": 5}))
+    frame = load_results(tmp_path).set_index("run_id")
+    assert pd.isna(frame.loc["a", "cfg.prompt_length"])
+    assert frame.loc["b", "cfg.prompt_length"] == 5
+
+
+def test_a_failure_is_replaced_by_what_follows_it(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert store.status("a1") is None
+    store.write(make_record(status="failed", error="the loss is nan"))
+    assert store.status("a1") == "failed"
+    store.write(make_record())
+    assert store.status("a1") == "done"
+    assert len(load_results(tmp_path)) == 1
+
+
+def test_half_a_record_is_refused_and_named(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write(make_record())
+    path = store.path("runs", "a1")
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(InputError, match=r"a1\.parquet cannot be read"):
+        store.read("a1")
+
+
+def test_a_write_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    def write_half() -> None:
+        with atomic_path(tmp_path / "kept.txt") as temporary:
+            temporary.write_text("half")
+            raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        write_half()
+    assert not list(tmp_path.iterdir())
+
+
+def test_files_that_are_being_written_are_not_read(tmp_path: Path) -> None:
+    Store(tmp_path).write(make_record())
+    with atomic_path(tmp_path / "runs" / "b2.parquet") as temporary:
+        temporary.write_bytes(b"PAR1")
+        assert list(load_results(tmp_path)["run_id"]) == ["a1"]
+
+
+def test_a_folder_without_results_is_said_to_be_one(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no results"):
+        load_results(tmp_path / "nothing")

@@ -1,0 +1,117 @@
+"""Schedules, optimiser groups and the loop, on a model small enough to follow by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from shipbench.errors import InputError, ShipbenchError
+from shipbench.training.inputs import FeatureInputs
+from shipbench.training.loop import Arithmetic, EpochReport, Fit, evaluate, fit, make_optimizer
+from shipbench.training.recipe import Recipe
+from shipbench.training.schedule import learning_rates
+
+CPU = Arithmetic(torch.device("cpu"), "fp32")
+
+
+class Tiny(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(4, 3)
+        self.fixed = nn.Parameter(torch.ones(2, 2), requires_grad=False)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.head(inputs)
+
+    def loss(self, inputs: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(self(inputs), labels)
+
+
+def separable(count: int) -> FeatureInputs:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(count) % 3
+    features = 3 * F.one_hot(labels, 4).float() + 0.1 * torch.randn(count, 4, generator=generator)
+    return FeatureInputs(features, labels)
+
+
+def trained(recipe: Recipe, seed: int = 0, inputs: FeatureInputs | None = None) -> tuple[Fit, list[EpochReport]]:
+    torch.manual_seed(0)
+    heard: list[EpochReport] = []
+    inputs = inputs or separable(30)
+    done = fit(Tiny(), inputs, separable(12), recipe, CPU, seed, heard.append)
+    return done, heard
+
+
+def test_training_learns_and_reports_every_epoch() -> None:
+    done, heard = trained(Recipe(epochs=20, batch_size=8, lr=0.1, warmup_epochs=0))
+    assert [report.epoch for report in heard] == list(range(20))
+    assert heard[-1].train_loss < heard[0].train_loss / 5
+    assert done.evaluated[-1][1].accuracy == 1.0
+
+
+def test_evaluation_happens_when_the_recipe_says() -> None:
+    assert [epoch for epoch, _ in trained(Recipe(epochs=7))[0].evaluated] == [6]
+    assert [epoch for epoch, _ in trained(Recipe(epochs=7, eval_every=3))[0].evaluated] == [0, 3, 6]
+    assert [epoch for epoch, _ in trained(Recipe(epochs=6, eval_every=2))[0].evaluated] == [0, 2, 4, 5]
+
+
+def test_evaluating_more_often_changes_nothing_that_is_learned() -> None:
+    once = trained(Recipe(epochs=5, lr=0.1))[0].evaluated[-1][1]
+    often = trained(Recipe(epochs=5, lr=0.1, eval_every=1))[0].evaluated[-1][1]
+    assert torch.equal(once.confidence, often.confidence)
+
+
+def test_the_seed_decides_the_order_of_images() -> None:
+    recipe = Recipe(epochs=3, batch_size=4, lr=0.1)
+    same = [trained(recipe, seed=1)[1][-1].train_loss for _ in range(2)]
+    assert same[0] == same[1]
+    assert trained(recipe, seed=2)[1][-1].train_loss != same[0]
+
+
+def test_the_last_partial_batch_is_dropped_if_the_recipe_says() -> None:
+    assert trained(Recipe(epochs=1, batch_size=8))[1][0].images == 24
+    assert trained(Recipe(epochs=1, batch_size=8, drop_last=False))[1][0].images == 30
+    assert trained(Recipe(epochs=1, batch_size=64))[1][0].images == 30
+
+
+def test_a_loss_that_is_not_finite_names_epoch_and_rate() -> None:
+    broken = FeatureInputs(torch.full((6, 4), math.inf), torch.zeros(6, dtype=torch.long))
+    with pytest.raises(ShipbenchError, match=r"the loss is nan in epoch 0 at learning rate"):
+        trained(Recipe(epochs=2), inputs=broken)
+
+
+def test_weight_decay_spares_biases_and_frozen_tensors_are_left_out() -> None:
+    groups = make_optimizer(Tiny(), Recipe(weight_decay=0.3)).param_groups
+    assert [[tuple(p.shape) for p in group["params"]] for group in groups] == [[(3, 4)], [(3,)]]
+    assert [group["weight_decay"] for group in groups] == [0.3, 0.0]
+
+
+def test_evaluation_in_pieces_equals_evaluation_at_once() -> None:
+    torch.manual_seed(0)
+    model, inputs = Tiny(), separable(12)
+    whole, pieces = evaluate(model, inputs, CPU), evaluate(model, inputs, CPU, batch_size=5)
+    torch.testing.assert_close(whole.confidence, pieces.confidence)
+    logits = model(inputs.features)
+    assert whole.accuracy == pytest.approx(float((logits.argmax(1) == inputs.labels).float().mean()))
+    assert whole.loss == pytest.approx(float(F.cross_entropy(logits, inputs.labels).detach()))
+
+
+def test_the_cosine_warms_up_to_its_peak_and_ends_near_zero() -> None:
+    rates = learning_rates("cosine", 1.0, 100, 10)
+    assert rates.index(max(rates)) == 10
+    assert max(rates) == 1.0
+    assert all(a < b for a, b in zip(rates[:10], rates[1:11], strict=True))
+    assert all(a > b for a, b in zip(rates[10:-1], rates[11:], strict=True))
+    assert 0 < rates[-1] < 0.001
+
+
+@pytest.mark.parametrize(
+    "values", [{"lr": -1.0}, {"epochs": 0}, {"drop_path": 1.0}, {"std": (0.0, 1.0, 1.0)}, {"optimizer": "lion"}]
+)
+def test_recipes_that_cannot_be_trained_are_refused(values: dict[str, object]) -> None:
+    with pytest.raises(InputError, match=next(iter(values))):
+        Recipe(**values)
