@@ -79,10 +79,21 @@ class Measurement:
 class _Subject:
     name: str
     prompt_length: int | None
-    infer: Callable[[], object]
+    model: nn.Module
+    images: Tensor
     train: Callable[[], object]
+    arithmetic: Arithmetic
     infer_seconds: list[float] = field(default_factory=list)
     train_seconds: list[float] = field(default_factory=list)
+
+    def infer(self) -> None:
+        self.model.eval()
+        with torch.no_grad(), self.arithmetic.autocast():
+            self.model(self.images)
+
+    def inference_flops(self) -> float:
+        self.model.eval()
+        return count_flops(lambda: self.model(self.images)) / len(self.images)
 
 
 def run_bench(
@@ -161,10 +172,6 @@ def _bare(backbone: VisionTransformer, images: Tensor, arithmetic: Arithmetic) -
     """The yardstick: the frozen backbone as timm runs it, and its gradient with respect to the image tokens."""
     vit = frozen(copy.deepcopy(backbone))
 
-    def infer() -> None:
-        with torch.no_grad(), arithmetic.autocast():
-            vit(images)
-
     def train() -> None:
         with arithmetic.autocast():
             with torch.no_grad():
@@ -172,18 +179,13 @@ def _bare(backbone: VisionTransformer, images: Tensor, arithmetic: Arithmetic) -
             features = vit.norm(vit.blocks(tokens.requires_grad_(True)))
         features[:, 0].float().sum().backward()
 
-    return _Subject("bare backbone", None, infer, train)
+    return _Subject("bare backbone", None, vit, images, train, arithmetic)
 
 
 def _subject(
     name: str, length: int | None, model: nn.Module, images: Tensor, labels: Tensor, arithmetic: Arithmetic
 ) -> _Subject:
     optimizer = make_optimizer(model, Recipe())
-
-    def infer() -> None:
-        model.eval()
-        with torch.no_grad(), arithmetic.autocast():
-            model(images)
 
     def train() -> None:
         model.train()
@@ -193,7 +195,7 @@ def _subject(
         loss.backward()
         optimizer.step()
 
-    return _Subject(name, length, infer, train)
+    return _Subject(name, length, model, images, train, arithmetic)
 
 
 def _time(subjects: Sequence[_Subject], repeats: int, arithmetic: Arithmetic) -> None:
@@ -223,7 +225,7 @@ def _measure(subjects: Sequence[_Subject], batch: int, arithmetic: Arithmetic) -
                 training_ratio=_ratio(subject.train_seconds, bare.train_seconds),
                 training_bytes=used,
                 memory_ratio=used / memory[0] if memory[0] else float("nan"),
-                inference_flops=count_flops(subject.infer) / batch,
+                inference_flops=subject.inference_flops(),
                 training_flops=count_flops(subject.train) / batch,
             )
         )

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import platform
+import re
+from pathlib import Path
 
 import torch
 
@@ -13,12 +17,9 @@ def resolve_device(name: str) -> torch.device:
     """Return the device called ``auto``, ``cpu``, ``cuda`` or ``cuda:i``; raises ``InputError`` if there is none."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise InputError(f"unknown device {name!r}; choose auto, cpu, cuda or cuda:0") from None
-    if device.type not in ("cpu", "cuda"):
-        raise InputError(f"device {name!r} is not supported; choose auto, cpu, cuda or cuda:0")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise InputError(f"unknown device {name!r}; choose auto, cpu, cuda or cuda:0")
+    device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InputError(f"device {name!r} is not there: this machine has {torch.cuda.device_count()} CUDA device(s)")
     return device
@@ -47,7 +48,7 @@ def seed_everything(seed: int, device: torch.device) -> None:
 
 def devices_for_workers(device: torch.device, jobs: int) -> list[str]:
     """Return one device name for each of ``jobs`` workers: every CUDA device in turn, or the CPU for all."""
-    if device.type == "cuda" and device.index is None:
+    if str(device) == "cuda":
         return [f"cuda:{index % torch.cuda.device_count()}" for index in range(jobs)]
     return [str(device)] * jobs
 
@@ -71,21 +72,17 @@ class PeakMemory:
 
 def _reset_resident_peak() -> None:
     """Ask Linux to forget the peak; elsewhere the peak is that of the whole process."""
-    try:
-        with open("/proc/self/clear_refs", "w") as stream:  # noqa: PTH123
-            stream.write("5")
-    except OSError:
-        return
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def _resident_peak() -> int:
-    try:
-        with open("/proc/self/status") as stream:  # noqa: PTH123
-            peak = next(line for line in stream if line.startswith("VmHWM"))
+    status = Path("/proc/self/status")
+    if status.exists():
+        peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(peak.split()[1]) * 1024
-    except (OSError, StopIteration):
-        import resource
-        import sys
+    import resource
 
-        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return used if sys.platform == "darwin" else used * 1024
+    # macOS counts bytes here, other systems kilobytes.
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used if platform.system() == "Darwin" else used * 1024

@@ -47,7 +47,7 @@ def carry_out_plan(plan: Plan, results: Path, jobs: int, reporter: Reporter) -> 
 def default_jobs(device: str) -> int:
     """Return one worker for each CUDA device, or one for the CPU, whose threads it uses all."""
     resolved = resolve_device(device)
-    return torch.cuda.device_count() if resolved.type == "cuda" and resolved.index is None else 1
+    return torch.cuda.device_count() if str(resolved) == "cuda" else 1
 
 
 def _teller(run: PlannedRun, reporter: Reporter) -> Emit:

@@ -26,7 +26,7 @@ from shipbench.flops import count_flops
 from shipbench.methods import BuildContext, Built, FrozenFeatures
 from shipbench.provenance import git_commit
 from shipbench.spec import ResolvedSpec, RunSpec
-from shipbench.store import RunRecord, RunTables, Store
+from shipbench.store import EXPORT_FORMAT, RunRecord, RunTables, Store
 from shipbench.training.inputs import FeatureInputs, ImageInputs, Inputs, image_inputs
 from shipbench.training.loop import Arithmetic, EpochReport, Fit, fit
 
@@ -110,7 +110,7 @@ def carry_out(prepared: Prepared, store: Store | None, say: Say = _silent, on_ep
     record = _describe(prepared, built, done, peak_memory, len(train), len(evaluation))
     record = dataclasses.replace(record, flops_per_image=_inference_flops(built.model, evaluation))
     if store is not None:
-        _store(store, record, built.model, done, evaluation.labels)
+        _store(store, record, prepared, built, done, evaluation.labels)
     return record
 
 
@@ -157,6 +157,12 @@ def _trainable(
 def _features(model: FrozenFeatures, images: ImageInputs, prepared: Prepared) -> Tensor:
     with prepared.arithmetic.autocast():
         return frozen_features(model, images)
+
+
+def _inference_flops(model: nn.Module, inputs: Inputs) -> float:
+    image = inputs.batch(torch.arange(1))
+    model.eval()
+    return count_flops(lambda: model(image))
 
 
 def _describe(prepared: Prepared, built: Built, done: Fit, peak_memory: int, n_train: int, n_test: int) -> RunRecord:
@@ -234,7 +240,7 @@ def blank_record(spec: RunSpec, run_id: str, prepared: Prepared, **changes: Any)
     return dataclasses.replace(record, **changes)
 
 
-def _store(store: Store, record: RunRecord, model: nn.Module, done: Fit, labels: Tensor) -> None:
+def _store(store: Store, record: RunRecord, prepared: Prepared, built: Built, done: Fit, labels: Tensor) -> None:
     last = done.evaluated[-1][1]
     predictions = {
         "index": list(range(len(labels))),
@@ -242,9 +248,10 @@ def _store(store: Store, record: RunRecord, model: nn.Module, done: Fit, labels:
         "predicted": last.predicted.numpy(),
         "confidence": last.confidence.numpy(),
     }
-    own = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items() if not k.startswith("backbone.")}
-    if not _trains_backbone(model):
-        store.write_weights(record.run_id, own, _weights_metadata(record))
+    if not _trains_backbone(built.model):
+        state = built.model.state_dict()
+        own = {k: v.detach().cpu().contiguous() for k, v in state.items() if not k.startswith("backbone.")}
+        store.write_weights(record.run_id, own, _weights_metadata(record, prepared, built))
     split = "test" if record.protocol == "final" else "val"
     store.write(record, RunTables(_history(done, split), predictions))
 
@@ -253,10 +260,21 @@ def _trains_backbone(model: nn.Module) -> bool:
     return any(p.requires_grad for name, p in model.named_parameters() if name.startswith("backbone."))
 
 
-def _weights_metadata(record: RunRecord) -> Mapping[str, str]:
-    names = ("run_id", "method", "task", "backbone", "backbone_sha256", "levels", "image_size", "num_classes")
-    row = record.to_row()
-    return {name: str(row[name]) for name in names} | {"config": row["config"]}
+def _weights_metadata(record: RunRecord, prepared: Prepared, built: Built) -> Mapping[str, str]:
+    """Return everything that is needed to use the trained part: see ``shipbench.export``."""
+    facts = {name: value for name, value in built.facts.items() if name != "affinity"}
+    return {
+        "format": EXPORT_FORMAT,
+        "run_id": record.run_id,
+        "method": record.method,
+        "settings": json.dumps(dataclasses.asdict(prepared.resolved.settings)),
+        "facts": json.dumps(facts),
+        "task": record.task,
+        "num_classes": str(record.num_classes),
+        "backbone": record.backbone,
+        "backbone_sha256": record.backbone_sha256,
+        "preprocessing": json.dumps(dataclasses.asdict(prepared.preprocessing)),
+    }
 
 
 def _history(done: Fit, split: str) -> Mapping[str, list[Any]]:

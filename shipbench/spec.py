@@ -29,9 +29,9 @@ class RunSpec:
     """One run: a method on a task with a seed.
 
     ``overrides`` change settings of the method or of the recipe by name (a mapping, or pairs). ``backbone`` None is
-    the suite's own. ``protocol`` "final" trains on the 1000 and tests; "validation" trains on the 800 and scores the
-    200. ``data`` (the folder of VTAB-1k), ``device`` and ``checkpoint``'s path are where things lie: they do not
-    change the run's id; the checkpoint's weights do.
+    the suite's own. ``protocol`` "final" trains on the 1000 and tests; "tuning" trains on the 800, scores the 200 and
+    never opens the test split. ``data`` (the folder of VTAB-1k), ``device`` and the path in ``checkpoint`` say where
+    things lie and do not change the run's id; the checkpoint's weights do.
     """
 
     method: str
@@ -42,7 +42,7 @@ class RunSpec:
     backbone: str | None = None
     checkpoint: str | None = None
     precision: Precision = "auto"
-    protocol: Literal["final", "validation"] = "final"
+    protocol: Literal["final", "tuning"] = "final"
     data: Path | None = field(default=None, compare=False)
     device: str = field(default="auto", compare=False)
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _NAN = float("nan")
+EXPORT_FORMAT = "shipbench-weights-1"
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class RunRecord:
         """Return the record of a stored row."""
         known = {f.name for f in fields(cls)} - {"settings"}
         # Parquet keeps an unknown number as null.
-        values = {key: _NAN if value is None else value for key, value in row.items() if key in known}
+        values: dict[str, Any] = {k: _NAN if v is None else v for k, v in row.items() if k in known}
         return cls(**values, settings=json.loads(row["config"]))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +35,7 @@ class Outcome:
 
 
 @pytest.fixture
-def shipbench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Outcome]]:
+def shipbench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
     """Run ``shipbench ARGUMENTS...`` in this process, through the same entry point as the console script."""
 
     def call(*arguments: object) -> Outcome:
@@ -48,4 +48,4 @@ def shipbench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
         captured = capsys.readouterr()
         return Outcome(code, captured.out, captured.err)
 
-    yield call
+    return call

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -102,14 +103,14 @@ def _hub_message(name: str, error: Exception) -> str:
     )
 
 
-def refuse_unpromptable(model: torch.nn.Module, name: str) -> None:
+def refuse_unpromptable(model: Any, name: str) -> None:
     """Raise ``InputError`` unless ``model`` is a plain pre-norm ViT that classifies by its class token."""
     reason = _unpromptable(model)
     if reason:
         raise InputError(f"backbone {name!r} cannot be prompted: {reason}")
 
 
-def _unpromptable(model: torch.nn.Module) -> str:
+def _unpromptable(model: Any) -> str:
     if type(model) is not VisionTransformer:
         return f"it is a {type(model).__name__}, not a plain timm VisionTransformer"
     if model.cls_token is None:

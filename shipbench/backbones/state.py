@@ -6,6 +6,7 @@ import hashlib
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
@@ -16,7 +17,7 @@ from shipbench.errors import InputError
 _WRAPPERS = ("model", "state_dict", "model_state_dict")
 
 
-def read_state_dict(source: Mapping[str, Tensor] | str | Path) -> dict[str, Tensor]:
+def read_state_dict(source: Mapping[str, Any] | str | Path) -> dict[str, Tensor]:
     """Return a state dict from one in memory, a ``.safetensors`` file, or a ``.pth`` / ``.pt`` file.
 
     Pickled files are read with weights only: anything but tensors in plain containers raises ``InputError``.
@@ -34,7 +35,7 @@ def read_state_dict(source: Mapping[str, Tensor] | str | Path) -> dict[str, Tens
     return tensors
 
 
-def _read_file(path: Path) -> dict[str, Tensor]:
+def _read_file(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"checkpoint {path} does not exist or is not a file")
     try:
@@ -140,5 +141,5 @@ def weights_sha256(state: Mapping[str, Tensor]) -> str:
     for key in sorted(state):
         value = state[key].detach().cpu().contiguous()
         digest.update(f"{key}|{value.dtype}|{tuple(value.shape)}|".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from shipbench.cli import bench, data, listing, report, run
+from shipbench.cli import ablate, bench, data, export, listing, report, run
 from shipbench.errors import ShipbenchError
 
 app = typer.Typer(
@@ -20,8 +20,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run")(run.run)
+app.command("ablate")(ablate.ablate)
 app.command("report")(report.report)
 app.command("bench")(bench.bench)
+app.command("export")(export.export)
+app.command("predict")(export.predict)
 app.add_typer(listing.app, name="list")
 app.add_typer(data.app, name="data")
 

@@ -25,7 +25,8 @@ class BuildContext:
 
     ``backbone`` is the run's own copy on its device, with the recipe's stochastic depth. ``block_features(kind)``
     returns features (images, blocks, D) of the training images in every block of the frozen backbone, for kind
-    ``"cls"`` or ``"mean"`` (over image tokens). ``say`` tells the user something in one line.
+    ``"cls"`` or ``"mean"`` (over image tokens). ``say`` tells the user something in one line. ``known`` are the facts
+    of an earlier build whose weights will be loaded: with them, a method builds the same shapes without any images.
     """
 
     backbone: VisionTransformer
@@ -33,6 +34,7 @@ class BuildContext:
     settings: Any
     block_features: Callable[[str], Tensor]
     say: Callable[[str], None]
+    known: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,20 @@ def _row(entry: dict[str, Any]) -> PublishedRow:
     )
 
 
+def _ship_run(entry: dict[str, Any]) -> PublishedShipRun:
+    return PublishedShipRun(
+        task=entry["task"],
+        best_test_accuracy_percent=entry["best_test_accuracy_percent"],
+        lr=entry["lr"],
+        weight_decay=entry["weight_decay"],
+        threshold=entry["threshold"],
+        prompt_length=entry["prompt_length"],
+        levels=tuple(entry["levels"]),
+        published_parameter_count=entry["published_parameter_count"],
+        trainable_parameters_used=entry["trainable_parameters_used"],
+    )
+
+
 @cache
 def published_rows() -> tuple[PublishedRow, ...]:
     """Return every published VTAB-1k row, in the order of the data file."""
@@ -75,9 +89,4 @@ def published_rows() -> tuple[PublishedRow, ...]:
 @cache
 def published_ship_runs() -> Mapping[str, PublishedShipRun]:
     """Return SHIP's published run of each task, by canonical task name."""
-    names = PublishedShipRun.__dataclass_fields__
-    runs = _read("ship_results.json")["results"]
-    return {
-        run["task"]: PublishedShipRun(**{name: tuple(run[name]) if name == "levels" else run[name] for name in names})
-        for run in runs
-    }
+    return {entry["task"]: _ship_run(entry) for entry in _read("ship_results.json")["results"]}

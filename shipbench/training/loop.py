@@ -141,7 +141,7 @@ def _train_epoch(
     for chosen in _batches(len(train), recipe, order):
         optimizer.zero_grad(set_to_none=True)
         with arithmetic.autocast():
-            loss = model.loss(train.batch(chosen), train.labels[chosen.to(arithmetic.device)])
+            loss: Tensor = model.loss(train.batch(chosen), train.labels[chosen.to(arithmetic.device)])  # type: ignore[operator]
         loss.backward()
         optimizer.step()
         losses.append(loss.detach())

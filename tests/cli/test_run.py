@@ -26,11 +26,52 @@ TIMES = [
     "eval_images_per_second",
     "peak_memory_bytes",
 ]
-COLUMNS = """run_id status error created shipbench_version git_commit host device precision method switches task group
-suite backbone backbone_sha256 image_size seed recipe config data_fingerprint image_format num_classes n_train n_test
-trainable_params trainable_params_without_head total_params final_test_acc best_test_acc best_test_epoch val_acc
-train_loss train_seconds eval_seconds train_images_per_second eval_images_per_second peak_memory_bytes levels
-affinity cfg.lr cfg.epochs cfg.prompt_length cfg.threshold""".split()
+COLUMNS = [
+    "run_id",
+    "status",
+    "error",
+    "created",
+    "shipbench_version",
+    "git_commit",
+    "host",
+    "device",
+    "precision",
+    "method",
+    "switches",
+    "task",
+    "group",
+    "suite",
+    "backbone",
+    "backbone_sha256",
+    "image_size",
+    "seed",
+    "recipe",
+    "config",
+    "data_fingerprint",
+    "image_format",
+    "num_classes",
+    "n_train",
+    "n_test",
+    "trainable_params",
+    "trainable_params_without_head",
+    "total_params",
+    "final_test_acc",
+    "best_test_acc",
+    "best_test_epoch",
+    "val_acc",
+    "train_loss",
+    "train_seconds",
+    "eval_seconds",
+    "train_images_per_second",
+    "eval_images_per_second",
+    "peak_memory_bytes",
+    "levels",
+    "affinity",
+    "cfg.lr",
+    "cfg.epochs",
+    "cfg.prompt_length",
+    "cfg.threshold",
+]
 
 
 @pytest.fixture

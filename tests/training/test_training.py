@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -104,8 +105,8 @@ def test_the_cosine_warms_up_to_its_peak_and_ends_near_zero() -> None:
     rates = learning_rates("cosine", 1.0, 100, 10)
     assert rates.index(max(rates)) == 10
     assert max(rates) == 1.0
-    assert all(a < b for a, b in zip(rates[:10], rates[1:11], strict=True))
-    assert all(a > b for a, b in zip(rates[10:-1], rates[11:], strict=True))
+    assert all(a < b for a, b in pairwise(rates[:11]))
+    assert all(a > b for a, b in pairwise(rates[10:]))
     assert 0 < rates[-1] < 0.001
 
 

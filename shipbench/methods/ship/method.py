@@ -62,17 +62,33 @@ class ShipMethod:
 
     def build(self, context: BuildContext) -> Built:
         """Find levels and bank on the training images through the frozen backbone, then build the prompts."""
-        from shipbench.methods.ship.hierarchy import affinity_matrix, build_hierarchy
         from shipbench.methods.ship.model import Ship
 
         config: ShipConfig = context.settings
-        features = context.block_features(config.feature)
-        affinity = affinity_matrix(features)
-        levels = build_hierarchy(affinity, config.threshold, config.end_layer)
-        bank = _bank(features[:, -1], config, context) if config.has_attributes else None
-        _say_levels(levels, config, context)
-        model = Ship(context.backbone, context.num_classes, levels, bank, config)
-        return Built(model, {"levels": levels, "affinity": affinity.tolist()})
+        levels, bank, facts = _restored(config, context) if context.known else _found(config, context)
+        return Built(Ship(context.backbone, context.num_classes, levels, bank, config), facts)
+
+
+def _found(config: ShipConfig, context: BuildContext) -> tuple[list[int], Tensor | None, Mapping[str, Any]]:
+    """Return levels and bank as the training images have them."""
+    from shipbench.methods.ship.hierarchy import affinity_matrix, build_hierarchy
+
+    features = context.block_features(config.feature)
+    affinity = affinity_matrix(features)
+    levels = build_hierarchy(affinity, config.threshold, config.end_layer)
+    _say_levels(levels, config, context)
+    bank = _bank(features[:, -1], config, context) if config.has_attributes else None
+    facts = {"levels": levels, "affinity": affinity.tolist(), "prototypes": 0 if bank is None else len(bank)}
+    return levels, bank, facts
+
+
+def _restored(config: ShipConfig, context: BuildContext) -> tuple[list[int], Tensor | None, Mapping[str, Any]]:
+    """Return the levels of an earlier build, and a bank of its shape whose values are loaded afterwards."""
+    import torch
+
+    size = context.known["prototypes"]
+    bank = torch.zeros(size, context.backbone.embed_dim) if size else None
+    return list(context.known["levels"]), bank, context.known
 
 
 def _bank(features: Tensor, config: ShipConfig, context: BuildContext) -> Tensor:
@@ -89,8 +105,3 @@ def _say_levels(levels: list[int], config: ShipConfig, context: BuildContext) ->
     context.say(f"{len(levels)} semantic levels, starting at blocks {', '.join(map(str, levels))}")
     if config.has_attributes and above < config.attribute_levels:
         context.say(f"attribute prompts enter {above} level(s): no others start beyond block 0")
-
-
-def apply_switches(names: tuple[str, ...]) -> dict[str, Any]:
-    """Return the settings that turn on the switches in ``names``."""
-    return {key: value for name in names for key, value in SWITCHES[name].items()}

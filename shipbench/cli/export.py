@@ -1,0 +1,41 @@
+"""``shipbench export`` and ``shipbench predict``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from shipbench.cli import options
+
+
+def export(
+    run_id: Annotated[str, typer.Argument(help="A run, as 'shipbench list runs' names it.")],
+    file: Annotated[Path, typer.Argument(help="The .safetensors file to write.")],
+    results: options.Results = Path("results"),
+) -> None:
+    """Save the trained part of a run, with everything needed to use it."""
+    from shipbench.export import export_run
+    from shipbench.store import Store
+
+    export_run(Store(results), run_id, file)
+    typer.echo(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
+
+
+def predict(
+    file: Annotated[Path, typer.Argument(help="A file that 'shipbench export' wrote.")],
+    images: Annotated[list[Path], typer.Argument(help="Images to classify.")],
+    checkpoint: options.Checkpoint = None,
+    top: Annotated[int, typer.Option(min=1, help="Classes to show for each image.")] = 5,
+) -> None:
+    """Classify images with an exported run: the most probable classes of each, by number."""
+    from shipbench.export import load_exported
+    from shipbench.export import predict as classify
+
+    exported = load_exported(file, checkpoint=checkpoint)
+    probabilities = classify(exported, images)
+    values, classes = probabilities.topk(min(top, probabilities.shape[1]), dim=1)
+    for path, row, numbers in zip(images, values.tolist(), classes.tolist(), strict=True):
+        shown = ", ".join(f"{number} ({100 * value:.1f} %)" for number, value in zip(numbers, row, strict=True))
+        typer.echo(f"{path}: {shown}")

@@ -1,0 +1,37 @@
+"""From records to a paper's tables and figures: pure functions of data frames."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shipbench.report.build import ReportOptions, build_report
+from shipbench.report.study import build_study
+from shipbench.report.tables.main import Statistic, main_frame
+from shipbench.report.write import FORMATS, parse_formats, write_report
+from shipbench.selection import get_selection
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["FORMATS", "ReportOptions", "build_report", "main_table", "parse_formats", "write_report"]
+
+
+def main_table(
+    results: pd.DataFrame,
+    *,
+    suite: str | None = None,
+    select: str = "final",
+    statistic: Statistic = "mean",
+    history: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """Return the main table's numbers as a frame.
+
+    Rows are methods by their printed names; columns are the suite's tasks, its groups, "mean of groups" and "mean of
+    tasks" (percent, unrounded; NaN where a task is missing), and for ``statistic="mean"`` the trainable parameters
+    with and without the head. ``statistic`` takes sample deviations over seeds or numbers of seeds instead. ``suite``
+    defaults to the first that occurs in the catalogue's order.
+    """
+    study = build_study(results, history, get_selection(select))
+    if suite is None and not study.suites:
+        return main_frame(study, "vtab-1k", statistic)
+    return main_frame(study, suite or study.suites[0], statistic)

@@ -1,0 +1,1 @@
+"""Figures of a report: each a pure function of a study."""

@@ -1,0 +1,106 @@
+"""Put labels beside points so that none covers another label or a point."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from math import cos, hypot, pi, sin
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
+
+from shipbench.report.figures.style import MUTED, text_size
+
+_ANGLES = tuple(pi * step / 8 for step in (0, 8, 2, 6, 4, 12, 14, 10, 1, 7, 15, 9, 3, 5, 11, 13))
+_RADII = (7, 12, 18, 26, 36, 50)
+_POINT = 4
+
+
+def place_labels(
+    axis: Axes,
+    points: Sequence[tuple[float, float]],
+    labels: Sequence[str],
+    size: float,
+    line: Sequence[tuple[float, float]] = (),
+) -> None:
+    """Annotate data ``points`` with ``labels`` (font ``size``) that keep off each other, the points and ``line``.
+
+    A thin line leads to a label that had to move away.
+    """
+    figure = axis.get_figure()
+    if not isinstance(figure, Figure):
+        return
+    figure.draw_without_rendering()
+    scale = figure.dpi / 72
+    pixels = [axis.transData.transform(point) for point in points]
+    taken = [_square(pixel, _POINT * scale) for pixel in pixels]
+    taken += [_square(pixel, scale) for pixel in _along([axis.transData.transform(point) for point in line], 3 * scale)]
+    frame = axis.get_window_extent()
+    for point, pixel, label in zip(points, pixels, labels, strict=True):
+        width, height = text_size(figure, label, size)
+        radius, angle = _best(pixel, width, height, taken, frame, scale)
+        taken.append(_box(pixel, width, height, radius * scale, angle))
+        _annotate(axis, point, label, size, radius, angle)
+
+
+def _square(pixel: Any, half: float) -> Bbox:
+    return Bbox.from_bounds(pixel[0] - half, pixel[1] - half, 2 * half, 2 * half)
+
+
+def _along(corners: Sequence[Any], step: float) -> list[Any]:
+    """Return points every ``step`` pixels along a line through ``corners``."""
+    found = []
+    for start, end in pairwise(corners):
+        count = max(2, int(hypot(*(end - start)) / step))
+        found += [start + (end - start) * i / count for i in range(count)]
+    return found
+
+
+def _anchor(angle: float) -> tuple[float, float]:
+    """Return which part of the label touches the point: 0 its left or lower edge, 0.5 its middle, 1 the far edge."""
+    across = 0.0 if cos(angle) > 0.5 else 1.0 if cos(angle) < -0.5 else 0.5
+    up = 0.0 if sin(angle) > 0.5 else 1.0 if sin(angle) < -0.5 else 0.5
+    return across, up
+
+
+def _box(pixel: Any, width: float, height: float, radius: float, angle: float) -> Bbox:
+    """Return the box of a label that is ``radius`` pixels away in direction ``angle``."""
+    across, up = _anchor(angle)
+    x = pixel[0] + radius * cos(angle) - across * width
+    y = pixel[1] + radius * sin(angle) - up * height
+    return Bbox.from_bounds(x, y, width, height)
+
+
+def _best(
+    pixel: Any, width: float, height: float, taken: Sequence[Bbox], frame: Bbox, scale: float
+) -> tuple[float, float]:
+    def cost(radius: float, angle: float) -> float:
+        box = _box(pixel, width, height, radius * scale, angle)
+        covered = sum(_overlap(box, other) for other in taken)
+        outside = width * height - _overlap(box, frame)
+        return 10 * covered + 10 * outside + radius
+
+    return min(((r, a) for r in _RADII for a in _ANGLES), key=lambda choice: cost(*choice))
+
+
+def _overlap(one: Bbox, other: Bbox) -> float:
+    wide = min(one.x1, other.x1) - max(one.x0, other.x0)
+    high = min(one.y1, other.y1) - max(one.y0, other.y0)
+    return float(wide * high) if wide > 0 and high > 0 else 0.0
+
+
+def _annotate(axis: Axes, point: tuple[float, float], label: str, size: float, radius: float, angle: float) -> None:
+    across, up = _anchor(angle)
+    line = {"arrowstyle": "-", "color": MUTED, "linewidth": 0.5} if radius > _RADII[1] else None
+    axis.annotate(
+        label,
+        point,
+        xytext=(radius * cos(angle), radius * sin(angle)),
+        textcoords="offset points",
+        ha={0.0: "left", 0.5: "center", 1.0: "right"}[across],
+        va={0.0: "bottom", 0.5: "center", 1.0: "top"}[up],
+        fontsize=size,
+        arrowprops=line,
+    )

@@ -1,0 +1,168 @@
+"""One look for every figure: colour-blind-safe colours, vector fonts, and ink that a page can turn around."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import ceil
+from typing import Any, cast
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from shipbench.report.arms import Arm
+
+INK = "#1f2431"
+MUTED = "#666d7c"
+RULE = "#d8dce4"
+PAPER = "#fefefe"
+BLUE, VERMILION, GREEN, PINK, ORANGE, SKY, GREY, PURPLE = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#e69f00",
+    "#56b4e9",
+    "#7b7f87",
+    "#6f4fa3",
+)
+PALETTE = (ORANGE, PINK, PURPLE, SKY, BLUE, GREEN, VERMILION, GREY)
+GROUP_COLOURS = {"Natural": GREEN, "Specialized": PINK, "Structured": BLUE}
+NARROW, WIDE = 4.0, 7.2
+_MARKERS = ("D", "v", "P", "X", "<", ">", "h", "*")
+_LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+
+_RC: dict[str, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "text.parse_math": False,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7.5,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": MUTED,
+    "axes.titlecolor": INK,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.facecolor": "none",
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "xtick.minor.width": 0.5,
+    "xtick.major.size": 3,
+    "ytick.major.size": 3,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 5,
+    "legend.frameon": False,
+    "figure.facecolor": PAPER,
+    "savefig.facecolor": PAPER,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "shipbench",
+    "pdf.fonttype": 42,
+    "path.simplify": True,
+}
+
+
+@dataclass(frozen=True)
+class SeriesStyle:
+    """How one method looks in every figure."""
+
+    colour: str
+    marker: str
+    line: Any
+
+
+_KNOWN = {
+    "full": SeriesStyle(GREEN, "s", "-"),
+    "linear": SeriesStyle(GREY, "o", "-"),
+    "vpt-shallow": SeriesStyle(SKY, "^", "-"),
+    "vpt-deep": SeriesStyle(BLUE, "D", "-"),
+    "ship": SeriesStyle(VERMILION, "o", "-"),
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Draw and save with the report's look, and leave matplotlib's settings as they were."""
+    with mpl.rc_context(cast(Any, _RC)):
+        yield
+
+
+def new_figure(width: float, height: float, footer: str) -> Figure:
+    """Return an empty figure (inches) with its small footer line; no window is ever opened."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.get_layout_engine().set(w_pad=0.07, h_pad=0.07)  # type: ignore[union-attr, call-arg]
+    figure.supxlabel(footer, x=0.008, ha="left", fontsize=5.5, color=MUTED)
+    return figure
+
+
+def arm_styles(arms: Sequence[Arm]) -> dict[int, SeriesStyle]:
+    """Give every arm a look, by its key."""
+    return {arm.key: look for arm, look in zip(arms, series_styles([arm.method for arm in arms]), strict=True)}
+
+
+def series_styles(methods: Sequence[str]) -> list[SeriesStyle]:
+    """Give every series a look: known methods keep theirs, others and repeats get the next one free."""
+    styles: list[SeriesStyle] = []
+    strangers = 0
+    for i, method in enumerate(methods):
+        if method in _KNOWN and method not in methods[:i]:
+            styles.append(_KNOWN[method])
+        else:
+            styles.append(_stranger(strangers))
+            strangers += 1
+    return styles
+
+
+def _stranger(number: int) -> SeriesStyle:
+    return SeriesStyle(
+        PALETTE[number % len(PALETTE)],
+        _MARKERS[number % len(_MARKERS)],
+        _LINES[(1 + number // len(PALETTE)) % len(_LINES)],
+    )
+
+
+def panels(figure: Figure, count: int, columns: int, **shared: Any) -> list[Axes]:
+    """Return ``count`` axes in rows of ``columns``; places left over stay empty."""
+    rows = ceil(count / columns)
+    grid = figure.subplots(rows, columns, squeeze=False, **shared)
+    axes = [axis for line in grid for axis in line]
+    for axis in axes[count:]:
+        axis.set_visible(False)
+    return axes[:count]
+
+
+def only_grid(axis: Axes, which: str) -> None:
+    """Keep grid lines across one direction alone ("x" or "y")."""
+    axis.grid(False)
+    axis.grid(True, axis=which)  # type: ignore[arg-type]
+
+
+def text_size(figure: Figure, text: str, size: float) -> tuple[float, float]:
+    """Return the width and height in pixels of ``text`` at font size ``size``."""
+    probe = figure.text(0, 0, text, fontsize=size)
+    extent = probe.get_window_extent()
+    probe.remove()
+    return float(extent.width), float(extent.height)
+
+
+def text_width(figure: Figure, text: str, size: float) -> float:
+    """Return the width of ``text`` as a part of the figure's width."""
+    return text_size(figure, text, size)[0] / (figure.get_figwidth() * figure.dpi)

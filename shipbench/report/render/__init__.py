@@ -1,0 +1,1 @@
+"""Tables and figures in their formats; every text is escaped for the format it goes into."""

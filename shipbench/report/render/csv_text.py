@@ -1,0 +1,55 @@
+"""Tables as CSV: plain numbers, one column per statistic."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+from shipbench.report.model import Table
+
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def table_csv(table: Table) -> str:
+    """Return the table as CSV: values unrounded, statistics such as deviations in columns of their own."""
+    if table.records is not None:
+        return frame_csv(table.records)
+    names = [name for column in table.columns for name in (column.key, *_extra_names(column.key, column.extras))]
+    rows = []
+    for row in table.rows:
+        values: list[Any] = []
+        for column, cell in zip(table.columns, row.cells, strict=True):
+            extras = dict(cell.extras)
+            values += [cell.value, *(extras.get(name) for name in column.extras)]
+        rows.append([row.kind, *values])
+    return _write(["row", *names], rows)
+
+
+def frame_csv(frame: pd.DataFrame) -> str:
+    """Return a frame as CSV without its index."""
+    return _write([str(name) for name in frame.columns], frame.itertuples(index=False, name=None))
+
+
+def _extra_names(key: str, extras: Iterable[str]) -> list[str]:
+    return [f"{key} {extra}" for extra in extras]
+
+
+def _write(header: list[str], rows: Iterable[Iterable[Any]]) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow([_safe(name) for name in header])
+    writer.writerows([_safe(value) for value in row] for row in rows)
+    return stream.getvalue()
+
+
+def _safe(value: Any) -> Any:
+    """Blank what is unknown, and keep a spreadsheet from reading a text as a formula."""
+    if value is None or (pd.api.types.is_scalar(value) and pd.isna(value)):
+        return ""
+    if isinstance(value, str):
+        return f"'{value}" if value.startswith(_FORMULA_STARTS) else value
+    return value

@@ -1,0 +1,171 @@
+"""Tables as LaTeX with booktabs, and a document that shows them all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from shipbench.report.model import Cell, Column, Figure, Report, Row, Table
+
+PACKAGES = "% needs \\usepackage{amssymb,array,booktabs,graphicx,longtable}\n"
+_WIDE_COLUMNS = 9
+_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "*": "{*}",
+    "[": "{[}",
+    "]": "{]}",
+    "\N{MINUS SIGN}": "$-$",
+    "±": r"$\pm$",
+    "\N{MULTIPLICATION SIGN}": r"$\times$",
+    "·": r"$\cdot$",
+    "✓": r"$\checkmark$",
+    "\N{DAGGER}": r"\textdagger{}",
+    "\N{EN DASH}": "--",
+    "\N{EM DASH}": "---",
+    "\N{LEFT DOUBLE QUOTATION MARK}": "``",
+    "\N{RIGHT DOUBLE QUOTATION MARK}": "''",
+    "\N{RIGHT SINGLE QUOTATION MARK}": "'",
+    "…": r"\dots{}",
+}
+_LATIN_1 = range(0xA1, 0x100)
+
+
+def escape(text: str) -> str:
+    """Return ``text`` so that pdfLaTeX prints it; letters beyond Latin-1 become their code point."""
+    return "".join(_letter(letter) for letter in " ".join(text.split()))
+
+
+def _letter(letter: str) -> str:
+    if letter in _SPECIAL:
+        return _SPECIAL[letter]
+    if " " <= letter <= "~" or (ord(letter) in _LATIN_1 and letter.isalpha()):
+        return letter
+    return f"{{[}}U+{ord(letter):04X}{{]}}"
+
+
+def latex_table(table: Table) -> str:
+    """Return the table as a float, or as a longtable where it may run over pages."""
+    body = _long(table) if table.long else _float(table)
+    return PACKAGES + body
+
+
+def _float(table: Table) -> str:
+    columns, wide = table.columns, len(table.columns) > _WIDE_COLUMNS
+    spec = "".join({"left": "l", "right": "r", "center": "c"}[column.align] for column in columns)
+    top = (f"\\begin{{tabular}}{{{spec}}}", r"\toprule", *_header(columns), r"\midrule")
+    tabular = "\n".join((*top, *_body(table.rows), r"\bottomrule", r"\end{tabular}"))
+    star = "*" if wide else ""
+    fitted = (
+        f"\\sbox0{{%\n{tabular}%\n}}%\n"
+        r"\ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi"
+    )
+    lines = [f"\\begin{{table{star}}}[tbp]", r"\centering", _caption(table), r"\setlength{\tabcolsep}{3pt}"]
+    lines += [r"\footnotesize", fitted, *_notes(table), f"\\end{{table{star}}}"]
+    return "\n".join(lines) + "\n"
+
+
+def _long(table: Table) -> str:
+    """Return a longtable whose text columns share the width of the line."""
+    columns = table.columns
+    text = [column for column in columns if column.align == "left"]
+    share = 0.86 / len(text)
+    left = f">{{\\raggedright\\arraybackslash}}p{{{share:.3f}\\linewidth}}"
+    spec = "".join(left if column.align == "left" else "r" for column in columns)
+    header = " & ".join(escape(column.title) for column in columns) + r" \\"
+    lines = [r"\begingroup\scriptsize", r"\setlength{\tabcolsep}{3pt}\setlength{\LTcapwidth}{\linewidth}"]
+    lines += [f"\\begin{{longtable}}{{{spec}}}", _caption(table) + r"\\", r"\toprule", header, r"\midrule", r"\endhead"]
+    rows = [" & ".join(escape(_one_line(cell)) for cell in row.cells) + r" \\" for row in table.rows]
+    lines += [*rows, r"\bottomrule", r"\end{longtable}", *_notes(table), r"\endgroup"]
+    return "\n".join(lines) + "\n"
+
+
+def _one_line(cell: Cell) -> str:
+    return f"{cell.text} ({cell.below})" if cell.below else cell.text
+
+
+def _caption(table: Table) -> str:
+    return f"\\caption{{{escape(table.caption)}}}\\label{{tab:{table.name}}}"
+
+
+def _notes(table: Table) -> list[str]:
+    notes = [escape(note) for note in (*table.notes, *table.warnings)]
+    return [r"\par\smallskip\raggedright\scriptsize", r"\\".join(notes) + r"\par"] if notes else []
+
+
+def _header(columns: Sequence[Column]) -> list[str]:
+    titles = " & ".join(_title(column) for column in columns) + r" \\"
+    if not any(column.group for column in columns):
+        return [titles]
+    spans, rules, first = [], [], 1
+    for group, members in groupby(columns, key=lambda column: column.group):
+        last = first + len(list(members)) - 1
+        spans.append(f"\\multicolumn{{{last - first + 1}}}{{c}}{{{escape(group)}}}")
+        rules += [f"\\cmidrule(lr){{{first}-{last}}}"] if group else []
+        first = last + 1
+    return [" & ".join(spans) + r" \\", "".join(rules), titles]
+
+
+def _title(column: Column) -> str:
+    title = escape(column.title)
+    return f"\\rotatebox{{90}}{{{title}}}" if column.upright else title
+
+
+def _body(rows: Sequence[Row]) -> list[str]:
+    lines = []
+    for row in rows:
+        lines += [r"\midrule"] if row.rule and row is not rows[0] else []
+        lines += _row(row)
+    return lines
+
+
+def _row(row: Row) -> list[str]:
+    """Write a row, and under it, smaller, what stands below its cells."""
+    marks = {"best": "\\textbf{%s}", "second": "\\underline{%s}", "": "%s"}
+    italic = "\\textit{%s}" if row.kind == "difference" else "%s"
+    cells = [italic % (marks[cell.mark] % escape(cell.text)) if cell.text else "" for cell in row.cells]
+    line = " & ".join(cells) + r" \\"
+    if not any(cell.below for cell in row.cells):
+        return [line]
+    below = [f"{{\\tiny {escape(cell.below)}}}" if cell.below else "" for cell in row.cells]
+    return [line + "[-1.5pt]", " & ".join(below) + r" \\"]
+
+
+def preview_document(report: Report, image_suffix: str | None) -> str:
+    """Return a document that inputs every table and, where there are files LaTeX can read, every figure."""
+    inputs = [f"\\input{{tables/{table.name}.tex}}" for table in report.tables()]
+    if image_suffix in ("pdf", "png"):
+        inputs += [_figure(figure) for figure in report.figures()]
+    body = "\n\\clearpage\n".join(inputs)
+    return f"{_PREAMBLE}\\section*{{{escape(report.title)}}}\n{body}\n\\end{{document}}\n"
+
+
+def _figure(figure: Figure) -> str:
+    width = r"\linewidth" if figure.wide else r"0.6\linewidth"
+    return (
+        "\\begin{figure}[tbp]\n\\centering\n"
+        f"\\includegraphics[width={width}]{{figures/{figure.name}}}\n"
+        f"\\caption{{{escape(figure.caption)}}}\\label{{fig:{figure.name}}}\n\\end{{figure}}"
+    )
+
+
+_PREAMBLE = r"""\documentclass[10pt]{article}
+\usepackage[T1]{fontenc}
+\usepackage[utf8]{inputenc}
+\IfFileExists{lmodern.sty}{\usepackage{lmodern}}{}
+\usepackage[a4paper,landscape,margin=15mm]{geometry}
+\usepackage{amssymb,array,booktabs,graphicx,longtable}
+\begin{document}
+"""

@@ -1,0 +1,69 @@
+"""Tables as GitHub-flavoured Markdown, and the whole report as one Markdown page."""
+
+from __future__ import annotations
+
+import re
+
+from shipbench.report.model import Cell, Column, Figure, Report, Table
+
+_SPECIAL = re.compile(r"([\\`*_\[\]|~$])")
+_LINE_START = re.compile(r"^(?=[#+=-])|^(\d+)(?=[.)](?:\s|$))")
+_ALIGN = {"left": ":---", "right": "---:", "center": ":---:"}
+
+
+def escape(text: str) -> str:
+    """Return ``text`` so that Markdown shows it letter by letter, on one line."""
+    plain = " ".join(text.split())
+    plain = plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _LINE_START.sub(r"\1\\", _SPECIAL.sub(r"\\\1", plain))
+
+
+def markdown_table(table: Table) -> str:
+    """Return heading, caption, table and notes."""
+    parts = [f"### {escape(table.title)}", escape(table.caption)]
+    if table.rows:
+        header = " | ".join(_header(column) for column in table.columns)
+        lines = [f"| {header} |", f"| {' | '.join(_ALIGN[column.align] for column in table.columns)} |"]
+        lines += [f"| {' | '.join(map(_cell, table.columns, row.cells))} |" for row in table.rows]
+        parts.append("\n".join(lines))
+    notes = [*table.notes, *table.warnings]
+    if notes:
+        parts.append("\n".join(f"- {escape(note)}" for note in notes))
+    return "\n\n".join(parts) + "\n"
+
+
+def markdown_report(report: Report, image_suffix: str | None) -> str:
+    """Return the whole report; figures are linked where they are written as files."""
+    parts = [f"# {escape(report.title)}", escape(report.lead)]
+    parts.append("\n".join(f"- {escape(name)}: {escape(value)}" for name, value in report.facts))
+    if report.warnings:
+        warnings = "\n".join(f"> - {escape(text)}" for text in report.warnings)
+        parts.append(f"> **Read this first**\n>\n{warnings}")
+    for section in report.sections:
+        parts.append(f"## {escape(section.title)}")
+        parts += [_item(item, image_suffix) for item in section.items]
+    if report.command:
+        parts.append(f"Made by: {escape(report.command)}")
+    return "\n\n".join(part.strip() for part in parts if part) + "\n"
+
+
+def _item(item: Table | Figure, image_suffix: str | None) -> str:
+    if isinstance(item, Table):
+        return markdown_table(item)
+    if image_suffix is None:
+        return ""
+    image = f"![{escape(item.alt)}](figures/{item.name}.{image_suffix})"
+    return f"### {escape(item.title)}\n\n{image}\n\n{escape(item.caption)}"
+
+
+def _header(column: Column) -> str:
+    group = column.group if column.group and column.group not in ("Means",) else ""
+    titles_of_their_own = group in ("Natural", "Specialized", "Structured", "Parts", "")
+    return escape(column.title if titles_of_their_own else f"{group}: {column.title}")
+
+
+def _cell(column: Column, cell: Cell) -> str:
+    text = escape(cell.text)
+    marked = {"best": f"**{text}**", "second": f"<ins>{text}</ins>", "": text}[cell.mark]
+    below = f"({escape(cell.below)})" if column.align == "left" else escape(cell.below)
+    return f"{marked} {below}".strip() if cell.below else marked

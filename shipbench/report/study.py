@@ -1,0 +1,148 @@
+"""A study: the runs that a selection rule can speak about, sorted into arms, with their scores in percent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+
+from shipbench.report.arms import Arm, Configuration, assign_arms, configurations
+from shipbench.report.labels import group_order, suite_order, task_order
+from shipbench.report.records import uniform_history, uniform_records
+from shipbench.selection import Selection
+from shipbench.statistics import mean_of_groups, mean_of_tasks, sample_deviation
+from shipbench.tasks import SUITES
+
+
+@dataclass(frozen=True)
+class Score:
+    """A mean in percent, its sample deviation over seeds (NaN for one seed), and those seeds."""
+
+    mean: float
+    deviation: float
+    seeds: tuple[int, ...]
+
+
+NO_SCORE = Score(float("nan"), float("nan"), ())
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One arm's scores: per task, per group, and the two averages; a missing task leaves its means NaN."""
+
+    tasks: Mapping[str, Score]
+    groups: Mapping[str, Score]
+    mean_of_groups: Score
+    mean_of_tasks: Score
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """``records``: every record; ``runs``: those that count here, with ``arm`` and ``accuracy`` (fraction)."""
+
+    records: pd.DataFrame
+    runs: pd.DataFrame
+    history: pd.DataFrame
+    arms: tuple[Arm, ...]
+    selection: Selection
+
+    @cached_property
+    def suites(self) -> tuple[str, ...]:
+        """The suites that occur, in the catalogue's order."""
+        return tuple(sorted(set(self.runs["suite"]), key=suite_order))
+
+    def arms_of(self, suite: str, *, main: bool) -> list[Arm]:
+        """Return the suite's arms: those of the main table, or all of them."""
+        return [arm for arm in self.arms if arm.suite == suite and (arm.main or not main)]
+
+    def runs_of(self, arms: Sequence[Arm]) -> pd.DataFrame:
+        """Return the runs of these arms, failed ones included."""
+        return self.runs[self.runs["arm"].isin([arm.key for arm in arms])]
+
+    def settings_of(self, arm: Arm) -> dict[str, Configuration]:
+        """Return the arm's settings by task."""
+        runs = self.runs_of([arm])
+        return dict(zip(runs["task"], configurations(runs), strict=True))
+
+    def groups_of(self, suite: str) -> dict[str, tuple[str, ...]]:
+        """Return the suite's groups and their tasks: all of the catalogue's, run or not."""
+        known = {item.name: item.tasks for item in SUITES}
+        if suite in known:
+            pairs = [(task.group, task.name) for task in known[suite]]
+        else:
+            own = self.runs[self.runs["suite"] == suite]
+            pairs = sorted(set(zip(own["group"], own["task"], strict=True)))
+        groups = sorted({group for group, _ in pairs}, key=group_order)
+        return {group: tuple(task for other, task in pairs if other == group) for group in groups}
+
+    def tasks_of(self, suite: str) -> list[str]:
+        """Return the suite's tasks, group by group."""
+        return [task for tasks in self.groups_of(suite).values() for task in tasks]
+
+    @cached_property
+    def _tables(self) -> dict[int, pd.DataFrame]:
+        done = self.runs[self.runs["accuracy"].notna()]
+        return {
+            int(key): 100 * runs.pivot(index="seed", columns="task", values="accuracy")
+            for key, runs in done.groupby("arm")
+        }
+
+    def accuracies(self, arm: Arm) -> pd.DataFrame:
+        """Return the arm's accuracies in percent: seeds as rows, tasks as columns, NaN where there is no run."""
+        return self._tables.get(arm.key, pd.DataFrame(dtype=float))
+
+    def summary(self, arm: Arm) -> Summary:
+        """Return the arm's scores per task and group, and both averages."""
+        return summarise(self.accuracies(arm), self.groups_of(arm.suite))
+
+    def means(self, arms: Sequence[Arm]) -> pd.DataFrame:
+        """Return mean accuracies in percent: tasks as rows, arm keys as columns."""
+        columns = {arm.key: self.accuracies(arm).mean(axis=0) for arm in arms}
+        table = pd.DataFrame(columns)
+        return table.reindex(sorted(table.index, key=task_order))
+
+
+def build_study(results: pd.DataFrame, history: pd.DataFrame | None, selection: Selection) -> Study:
+    """Sort records into arms under one selection rule."""
+    records, curves = uniform_records(results), uniform_history(history)
+    accuracy = selection.accuracy(records, curves).where(records["status"] == "done")
+    records = records.assign(accuracy=accuracy.astype(float))
+    counted = records["accuracy"].notna()
+    protocols = set(records.loc[counted, "protocol"]) or {"final"}
+    failed = (records["status"] != "done") & records["protocol"].isin(protocols)
+    runs = records[counted | failed]
+    keys, arms = assign_arms(runs)
+    return Study(records, runs.assign(arm=keys), curves, arms, selection)
+
+
+def summarise(accuracies: pd.DataFrame, groups: Mapping[str, Sequence[str]]) -> Summary:
+    """Summarise seeds x tasks: means of cell means, and sample deviations over the seeds' own averages."""
+    tasks = [task for names in groups.values() for task in names]
+    table = accuracies.reindex(columns=tasks)
+    scores = {task: _score(table[task].dropna()) for task in tasks}
+    means = {task: score.mean for task, score in scores.items()}
+    per_group = {
+        group: Score(mean_of_tasks(means, names), *_over_seeds(table, {group: names}))
+        for group, names in groups.items()
+    }
+    return Summary(
+        scores,
+        per_group,
+        Score(mean_of_groups(means, groups), *_over_seeds(table, groups)),
+        Score(mean_of_tasks(means, tasks), *_over_seeds(table, {"all": tasks})),
+    )
+
+
+def _score(values: pd.Series[float]) -> Score:
+    if not len(values):
+        return NO_SCORE
+    return Score(float(values.mean()), sample_deviation(list(values)), tuple(int(seed) for seed in values.index))
+
+
+def _over_seeds(table: pd.DataFrame, groups: Mapping[str, Sequence[str]]) -> tuple[float, tuple[int, ...]]:
+    """Return the deviation of the seeds' own mean of groups, and the seeds that have every task."""
+    complete = table.dropna(subset=[task for names in groups.values() for task in names])
+    averages = [mean_of_groups({str(k): float(v) for k, v in row.items()}, groups) for _, row in complete.iterrows()]
+    return sample_deviation(averages), tuple(int(seed) for seed in complete.index)

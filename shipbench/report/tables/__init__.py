@@ -1,0 +1,1 @@
+"""Tables of a report: each a pure function of a study."""

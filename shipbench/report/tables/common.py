@@ -1,0 +1,77 @@
+"""Cells and marks that several tables share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pandas as pd
+
+from shipbench.report.arms import Arm
+from shipbench.report.labels import seed_list
+from shipbench.report.model import MISSING, Cell, Mark, Row
+from shipbench.report.numbers import deviation, known, percent, short
+from shipbench.report.study import Score, Study
+
+FEWER_SEEDS = "\N{DAGGER}"
+SCORE_EXTRAS = ("deviation", "seeds")
+_MILLION = 1e6
+
+
+def arm_seeds(study: Study, arm: Arm) -> tuple[int, ...]:
+    """Return the seeds that the arm was run with, failed runs included."""
+    return tuple(sorted({int(seed) for seed in study.runs.loc[study.runs["arm"] == arm.key, "seed"]}))
+
+
+def label_cell(study: Study, arm: Arm) -> Cell:
+    """Return the arm's name with its seeds below."""
+    seeds = arm_seeds(study, arm)
+    noun = "seed" if len(seeds) == 1 else "seeds"
+    return Cell(text=arm.label, below=f"{noun} {seed_list(seeds)}", value=arm.label)
+
+
+def score_cell(score: Score, expected: Sequence[int]) -> Cell:
+    """Return a mean in percent with its deviation below; a dagger if it rests on fewer seeds than the row."""
+    extras = (("deviation", score.deviation), ("seeds", len(score.seeds)))
+    if not known(score.mean):
+        return Cell(text=MISSING, extras=extras)
+    dagger = FEWER_SEEDS if len(score.seeds) < len(expected) else ""
+    return Cell(percent(score.mean) + dagger, deviation(score.deviation), score.mean, extras)
+
+
+def empty_mean(cell: Cell) -> Cell:
+    """Leave a mean over missing tasks blank instead of marking it as a missing run."""
+    return replace(cell, text="") if cell.value is None else cell
+
+
+def millions_cell(value: float) -> Cell:
+    """Return a number of parameters in millions."""
+    return Cell(text=short(value, _MILLION), value=value if known(value) else None)
+
+
+def marked(rows: Sequence[Row], columns: Sequence[int]) -> list[Row]:
+    """Mark the best and second best printed value of each column among our own rows."""
+    marks = {(row, column): mark for column in columns for row, mark in _marks(rows, column).items()}
+    return [
+        replace(
+            row,
+            cells=tuple(replace(cell, mark=marks.get((i, column), "")) for column, cell in enumerate(row.cells)),
+        )
+        for i, row in enumerate(rows)
+    ]
+
+
+def _marks(rows: Sequence[Row], column: int) -> dict[int, Mark]:
+    """Compare what is printed, so that equal-looking cells are marked alike; nothing to mark if all are equal."""
+    own = [(i, row.cells[column].value) for i, row in enumerate(rows) if row.kind == "ours"]
+    printed = {i: round(value, 1) for i, value in own if isinstance(value, float)}
+    ranking = sorted(set(printed.values()), reverse=True)
+    if len(ranking) < 2:
+        return {}
+    names: dict[float, Mark] = {ranking[0]: "best", ranking[1]: "second"}
+    return {i: names[value] for i, value in printed.items() if value in names}
+
+
+def mean_over_tasks(runs: pd.DataFrame, column: str) -> float:
+    """Return the mean over tasks of a column's mean over finished runs."""
+    return float(runs[runs["status"] == "done"].groupby("task")[column].mean().mean())

@@ -1,0 +1,71 @@
+"""The cost table: parameters, FLOPs, speed, memory and minutes of every main arm, per device."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from shipbench.report.arms import Arm
+from shipbench.report.captions import caption
+from shipbench.report.labels import slug, suite_name
+from shipbench.report.model import Cell, Column, Row, Table, text_cell
+from shipbench.report.numbers import known, short
+from shipbench.report.provenance import mixtures
+from shipbench.report.study import Study
+from shipbench.report.tables.common import mean_over_tasks
+
+_GIB = 1024**3
+_MEASURES = (
+    (Column("trainable_params", "with head", "Parameters (M)"), 1e6),
+    (Column("trainable_params_without_head", "without head", "Parameters (M)"), 1e6),
+    (Column("total_params", "total", "Parameters (M)"), 1e6),
+    (Column("flops_per_image", "GFLOPs per image"), 1e9),
+    (Column("train_images_per_second", "training", "Images/s"), 1.0),
+    (Column("eval_images_per_second", "evaluation", "Images/s"), 1.0),
+    (Column("peak_memory_bytes", "Memory (GiB)"), float(_GIB)),
+    (Column("train_seconds", "training", "Minutes per run"), 60.0),
+    (Column("eval_seconds", "evaluation", "Minutes per run"), 60.0),
+)
+_CAPTION = (
+    "{suite}: what a run costs, averaged over seeds and then over the tasks that were run. "
+    "Trainable parameters with and without the classification head, all parameters of the model, "
+    "FLOPs of one evaluated image, throughput, peak memory, and wall-clock minutes; "
+    "speeds compare only on the same device and precision."
+)
+
+
+def cost_table(study: Study, suite: str) -> Table:
+    """Return the suite's cost table, a row per main arm, device and precision."""
+    arms = study.arms_of(suite, main=True)
+    runs = study.runs_of(arms)
+    runs = runs[runs["status"] == "done"]
+    rows = [row for arm in arms for row in _rows(arm, runs[runs["arm"] == arm.key])]
+    return Table(
+        name=f"cost-{slug(suite)}",
+        title=f"{suite_name(suite)}: cost",
+        caption=caption(_CAPTION.format(suite=suite_name(suite)), study.selection, suite),
+        columns=(
+            Column("method", "Method", align="left"),
+            Column("device", "Device", align="left"),
+            *(column for column, _ in _MEASURES),
+            Column("runs", "Runs"),
+        ),
+        rows=tuple(rows),
+        warnings=mixtures(runs),
+    )
+
+
+def _rows(arm: Arm, runs: pd.DataFrame) -> list[Row]:
+    """Return a row for every device and precision that the arm ran on."""
+    places = sorted(set(zip(runs["device"], runs["precision"], strict=True)))
+    rows = []
+    for device, precision in places:
+        there = runs[(runs["device"] == device) & (runs["precision"] == precision)]
+        where = Cell(device or "not recorded", precision, ", ".join(part for part in (device, precision) if part))
+        measures = [_measure(there, column.key, scale) for column, scale in _MEASURES]
+        rows.append(Row((text_cell(arm.label), where, *measures, Cell(f"{len(there):,}", value=len(there)))))
+    return rows
+
+
+def _measure(runs: pd.DataFrame, column: str, scale: float) -> Cell:
+    value = mean_over_tasks(runs, column)
+    return Cell(short(value, scale), value=value if known(value) else None)

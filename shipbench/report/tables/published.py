@@ -1,0 +1,71 @@
+"""Published rows beside our own: what papers printed, and how far ours is from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+from shipbench.errors import InputError, did_you_mean
+from shipbench.published import PublishedRow, published_rows
+from shipbench.report.arms import Arm
+
+PublishedChoice: TypeAlias = Literal["same", "all", "none"]
+_SAME_METHOD = {
+    "Full fine-tuning": "full",
+    "Full fine-tuning (re-run, Han et al. 2024)": "full",
+    "Linear probe": "linear",
+    "VPT-Shallow": "vpt-shallow",
+    "VPT-Deep": "vpt-deep",
+    "VPT-Deep (re-run, Han et al. 2024)": "vpt-deep",
+    "SHIP": "ship",
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A published row and our main arms of the same method."""
+
+    row: PublishedRow
+    arms: tuple[Arm, ...]
+
+
+def published_choice(text: str) -> PublishedChoice:
+    """Read ``--published``; raises ``InputError`` for anything but same, all and none."""
+    for choice in get_args(PublishedChoice):
+        if text == choice:
+            return choice
+    known = list(get_args(PublishedChoice))
+    raise InputError(f"--published: unknown choice {text!r}{did_you_mean(text, known)}; use {', '.join(known)}")
+
+
+def comparisons(arms: Sequence[Arm], choice: PublishedChoice) -> list[Comparison]:
+    """Return the chosen published rows with our arms of the same method: those first, in our order."""
+    if choice == "none":
+        return []
+    pairs = [
+        Comparison(row, tuple(arm for arm in arms if _SAME_METHOD.get(row.method) == arm.method))
+        for row in published_rows()
+    ]
+    shown = [pair for pair in pairs if pair.arms or choice == "all"]
+    return sorted(shown, key=lambda pair: list(arms).index(pair.arms[0]) if pair.arms else len(arms))
+
+
+def source_note(row: PublishedRow) -> str:
+    """Return the footnote of a published row: where it was printed, on what, and how it was chosen."""
+    protocol = f"; protocol: {row.protocol}" if row.protocol else ""
+    unclear = f"; inconsistent in print: {', '.join(row.inconsistencies)}" if row.inconsistencies else ""
+    return f"{row.paper}, {row.venue} {row.year}; {row.backbone}{protocol}{unclear}."
+
+
+def letters(count: int) -> list[str]:
+    """Return footnote letters: a to z, then aa, ab and so on."""
+    alphabet = "abcdefghijklmnopqrstuvwxyz"
+    return [("" if i < 26 else alphabet[i // 26 - 1]) + alphabet[i % 26] for i in range(count)]
+
+
+def published_means(row: PublishedRow, groups: Mapping[str, Sequence[str]]) -> dict[str, float]:
+    """Return the row's own accuracies in percent for the tasks of ``groups``."""
+    return {
+        task: row.accuracy_percent[task] for tasks in groups.values() for task in tasks if task in row.accuracy_percent
+    }

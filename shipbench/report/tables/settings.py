@@ -1,0 +1,96 @@
+"""The settings of every run: grouped for reading, one line per run in the CSV."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from shipbench.report.arms import configurations
+from shipbench.report.captions import caption
+from shipbench.report.labels import (
+    component_name,
+    joined,
+    method_name,
+    method_order,
+    seed_list,
+    setting_name,
+    suite_name,
+    suite_order,
+    task_list,
+)
+from shipbench.report.model import Cell, Column, Row, Table, text_cell
+from shipbench.report.numbers import setting
+from shipbench.report.records import reading_order
+from shipbench.report.study import Study
+
+_BY = ["suite", "method", "switches", "protocol", "recipe", "backbone", "image_size", "settings"]
+_LEADING = ("run_id", "status", "suite", "task", "method", "switches", "protocol", "recipe", "seed")
+
+
+def settings_table(study: Study) -> Table:
+    """Return the settings of all records; runs that differ only in task and seed share a row."""
+    records = study.records
+    configs = configurations(records)
+    shared = dict(set.intersection(*map(set, configs))) if len(configs) else {}
+    records = records.assign(
+        settings=[" · ".join(_pair(k, v) for k, v in config if k not in shared) for config in configs]
+    )
+    groups = sorted(records.groupby(_BY, dropna=False, sort=False), key=lambda item: _order(item[0]))
+    return Table(
+        name="settings",
+        title="Settings of every run",
+        caption=caption(
+            "Runs that differ only in task and seed share a row; the CSV has one row per run.", study.selection
+        ),
+        columns=(
+            Column("method", "Method", align="left"),
+            Column("tasks", "Tasks", align="left"),
+            Column("seeds", "Seeds", align="left"),
+            Column("runs", "Runs"),
+            Column("made", "Protocol, recipe, backbone", align="left"),
+            Column("settings", "Settings", align="left"),
+        ),
+        rows=tuple(_row(study, key, group) for key, group in groups),
+        notes=_shared_note(shared),
+        long=True,
+        records=_per_run(study.records),
+    )
+
+
+def _pair(key: str, value: Any) -> str:
+    return f"{setting_name(key)} {setting(value)}"
+
+
+def _shared_note(shared: dict[str, Any]) -> tuple[str, ...]:
+    pairs = " · ".join(_pair(key, value) for key, value in sorted(shared.items()))
+    return (f"The same for every run: {pairs}.",) if pairs else ()
+
+
+def _order(key: tuple[Any, ...]) -> tuple[Any, ...]:
+    suite, method, switches = key[:3]
+    return suite_order(suite), method_order(method), switches.count("+") + bool(switches), str(key[2:])
+
+
+def _row(study: Study, key: tuple[Any, ...], group: pd.DataFrame) -> Row:
+    suite, method, switches, protocol, recipe, backbone, size, settings = key
+    without = joined([component_name(switch) for switch in switches.split("+") if switch])
+    name = f"{method_name(method)}, without {without}" if without else method_name(method)
+    tasks = task_list(group["task"], study.tasks_of(suite))
+    made = [protocol, f"{recipe} recipe" if recipe else "", backbone, "" if pd.isna(size) else f"{size:g} px"]
+    return Row(
+        (
+            text_cell(name),
+            Cell(tasks, suite_name(suite), tasks),
+            text_cell(seed_list([int(seed) for seed in group["seed"]])),
+            Cell(str(len(group)), value=len(group)),
+            text_cell(", ".join(part for part in made if part)),
+            text_cell(settings),
+        )
+    )
+
+
+def _per_run(records: pd.DataFrame) -> pd.DataFrame:
+    settings = sorted(name for name in records.columns if name.startswith("cfg."))
+    names = [*_LEADING, "backbone", "backbone_sha256", "image_size", "precision", "device", *settings]
+    return records.loc[reading_order(records), names]

@@ -1,0 +1,102 @@
+"""A report on disk: tables, figures, a Markdown page, one HTML page, and results in long form."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from shipbench.errors import InputError, did_you_mean
+from shipbench.report.model import Report, Table
+from shipbench.report.render.csv_text import frame_csv, table_csv
+from shipbench.report.render.html import html_page
+from shipbench.report.render.images import images
+from shipbench.report.render.latex import latex_table, preview_document
+from shipbench.report.render.markdown import markdown_report, markdown_table
+
+FORMATS = ("md", "tex", "csv", "html", "png", "pdf", "svg")
+_MANIFEST = "manifest.json"
+_TABLES = {"md": markdown_table, "tex": latex_table, "csv": table_csv}
+
+
+def parse_formats(text: str) -> tuple[str, ...]:
+    """Read a comma list of formats, in a fixed order; raises ``InputError`` for an unknown or empty one."""
+    names = [part.strip().lower().removeprefix(".") for part in text.split(",") if part.strip()]
+    for name in names:
+        if name not in FORMATS:
+            raise InputError(
+                f"--format: unknown format {name!r}{did_you_mean(name, list(FORMATS))}; use {', '.join(FORMATS)}"
+            )
+    if not names:
+        raise InputError(f"--format is empty; name one or more of {', '.join(FORMATS)}")
+    return tuple(name for name in FORMATS if name in names)
+
+
+def write_report(report: Report, output: Path, formats: Sequence[str]) -> list[Path]:
+    """Write ``report`` below ``output`` and return the files, the page first.
+
+    Files of an earlier report in the same folder that this one does not have are removed (they are known from its
+    manifest); nothing else there is touched. Raises ``InputError`` if ``output`` is a file.
+    """
+    if output.exists() and not output.is_dir():
+        raise InputError(f"--output: {output} is a file; name a folder for the report")
+    contents = report_files(report, formats)
+    stale = _stale(output, contents)
+    for name, content in contents.items():
+        path = output / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    for path in stale:
+        path.unlink(missing_ok=True)
+    manifest = {"files": sorted(contents)}
+    (output / _MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    return [output / name for name in contents]
+
+
+def report_files(report: Report, formats: Sequence[str]) -> dict[str, bytes]:
+    """Return every file of the report by its path in the report's folder, the page first."""
+    pictures = [name for name in ("png", "pdf", "svg") if name in formats]
+    drawn = [*pictures, *(["svg"] if "html" in formats and "svg" not in pictures else [])]
+    drawings = {figure.name: images(figure, drawn) for figure in report.figures()}
+    files = {name: text.encode("utf-8") for name, text in _pages(report, formats, drawings).items()}
+    for table in report.tables():
+        files |= _table_files(table, formats)
+    for name, by_suffix in drawings.items():
+        files |= {f"figures/{name}.{suffix}": by_suffix[suffix] for suffix in pictures}
+    return files
+
+
+def _pages(report: Report, formats: Sequence[str], drawings: Mapping[str, Mapping[str, bytes]]) -> dict[str, str]:
+    pages = {}
+    if "html" in formats:
+        pages["index.html"] = html_page(report, {name: made["svg"] for name, made in drawings.items()})
+    if "md" in formats:
+        pages["report.md"] = markdown_report(report, _first(formats, "png", "svg"))
+    if "tex" in formats:
+        pages["preview.tex"] = preview_document(report, _first(formats, "pdf", "png"))
+    if "csv" in formats:
+        pages["results.csv"] = frame_csv(report.results)
+    return pages
+
+
+def _first(formats: Sequence[str], *wanted: str) -> str | None:
+    return next((name for name in wanted if name in formats), None)
+
+
+def _table_files(table: Table, formats: Sequence[str]) -> dict[str, bytes]:
+    return {
+        f"tables/{table.name}.{suffix}": render(table).encode("utf-8")
+        for suffix, render in _TABLES.items()
+        if suffix in formats
+    }
+
+
+def _stale(output: Path, contents: Mapping[str, bytes]) -> list[Path]:
+    """Return files that the manifest of an earlier report names, that lie inside, and that are not written again."""
+    try:
+        names = json.loads((output / _MANIFEST).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    root = output.resolve()
+    paths = [output / str(name) for name in names if str(name) not in contents]
+    return [path for path in paths if path.resolve().is_relative_to(root) and path.is_file()]

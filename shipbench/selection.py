@@ -1,0 +1,100 @@
+"""Which accuracy of a run counts: small named rules whose names are printed wherever a number is shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import pandas as pd
+
+from shipbench.errors import InputError, did_you_mean
+
+
+class Selection(Protocol):
+    """One rule: a name, a sentence for captions, and the accuracy it takes from each run."""
+
+    @property
+    def name(self) -> str:
+        """Return the name, as in ``--select``."""
+
+    @property
+    def gist(self) -> str:
+        """Return what the rule takes in a few words, for captions."""
+
+    @property
+    def sentence(self) -> str:
+        """Return what the rule takes in a sentence, for readers who meet it first."""
+
+    def accuracy(self, results: pd.DataFrame, history: pd.DataFrame) -> pd.Series[float]:
+        """Return a test accuracy (fraction) per row of ``results``; NaN where the rule does not apply."""
+
+
+@dataclass(frozen=True)
+class Final:
+    """Test accuracy after the last epoch; runs that only tune settings are left out."""
+
+    name: str = "final"
+    gist: str = "after the last epoch"
+    sentence: str = "test accuracy after the last epoch; no epoch is chosen on test images"
+
+    def accuracy(self, results: pd.DataFrame, history: pd.DataFrame) -> pd.Series[float]:
+        """Return ``final_test_acc`` of every run that was trained to be tested."""
+        return results["final_test_acc"].where(results["protocol"] != "tuning")
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What validation images chose: settings (protocol "validation"), or else the epoch."""
+
+    name: str = "validation"
+    gist: str = "chosen on validation images"
+    sentence: str = (
+        "settings or epoch chosen on validation images (train800 / val200), never on test images; tested once"
+    )
+
+    def accuracy(self, results: pd.DataFrame, history: pd.DataFrame) -> pd.Series[float]:
+        """Return the final accuracy of tuned runs, and elsewhere the test accuracy at the best val epoch."""
+        tuned = results["final_test_acc"].where(results["protocol"] == "validation")
+        chosen = results["run_id"].map(_test_at_best_validation(history))
+        return tuned.fillna(chosen.where(results["protocol"] == "final"))
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """The best test evaluation seen during training: what peeking at the test split would report."""
+
+    name: str = "oracle"
+    gist: str = "best test epoch, chosen on test images"
+    sentence: str = (
+        "the best of all test evaluations during training, chosen by looking at the test split: "
+        "an upper bound, not a fair result"
+    )
+
+    def accuracy(self, results: pd.DataFrame, history: pd.DataFrame) -> pd.Series[float]:
+        """Return ``best_test_acc`` of every run that was trained to be tested."""
+        return results["best_test_acc"].where(results["protocol"] != "tuning")
+
+
+SELECTIONS: tuple[Selection, ...] = (Final(), Validation(), Oracle())
+
+
+def get_selection(name: str) -> Selection:
+    """Return the rule called ``name``; raises ``InputError`` if there is none."""
+    known = {rule.name: rule for rule in SELECTIONS}
+    if name not in known:
+        raise InputError(
+            f"--select: unknown rule {name!r}{did_you_mean(name, list(known))}; use one of {', '.join(known)}"
+        )
+    return known[name]
+
+
+def _test_at_best_validation(history: pd.DataFrame) -> dict[str, float]:
+    """Map run ids to the test accuracy at the earliest epoch with the highest validation accuracy."""
+    wide = history[history["split"].isin(["val", "test"])].pivot_table(
+        index=["run_id", "epoch"], columns="split", values="accuracy", aggfunc="last"
+    )
+    if not {"val", "test"} <= set(wide.columns):
+        return {}
+    both = wide.dropna(subset=["val", "test"]).reset_index().sort_values("epoch", kind="stable")
+    best = both.loc[both.groupby("run_id")["val"].idxmax()]
+    return dict(zip(best["run_id"], best["test"].astype(float), strict=True))

@@ -1,0 +1,67 @@
+"""``shipbench ablate``: which variants there are, and that runs are shared with ``shipbench run``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from shipbench import load_results
+from shipbench.ablation import parse_switches, switch_sets
+from shipbench.methods.ship.method import SWITCHES
+from tests.conftest import Outcome
+from tests.data.builders import vtab_tree
+
+Shipbench = Callable[..., Outcome]
+TINY = ("--backbone", "test_vit", "--checkpoint", "random", "--set", "image_size=64", "--epochs", "1", "--tasks", "dtd")
+
+
+@pytest.fixture
+def line(tmp_path: Path, cache: Path) -> tuple[object, ...]:
+    return (*TINY, "--data", vtab_tree(tmp_path / "data", tasks=("dtd",)), "--results", tmp_path / "r")
+
+
+def test_sets_of_switches() -> None:
+    every = tuple(SWITCHES)
+    assert switch_sets(every, "leave-one-out") == [(), *((name,) for name in every)]
+    steps = switch_sets(every, "add-one-in")
+    assert steps[0] == every
+    assert steps[-1] == ()
+    assert [len(step) for step in steps] == [5, 4, 3, 2, 1, 0]
+    assert len(set(switch_sets(every, "all"))) == 32
+    assert parse_switches(None) == every
+
+
+def test_leave_one_out_shares_the_full_run(shipbench: Shipbench, line: tuple[object, ...], tmp_path: Path) -> None:
+    assert shipbench("run", "--method", "ship", *line).code == 0
+    outcome = shipbench("ablate", *line)
+    assert outcome.code == 0, outcome.err
+    assert "6 runs: 5 to do, 1 done" in outcome.err
+    frame = load_results(tmp_path / "r")
+    assert set(frame["switches"]) == {"", *SWITCHES}
+    assert frame["final_test_acc"].between(0, 1).all()
+
+
+def test_a_sweep_varies_one_setting(shipbench: Shipbench, line: tuple[object, ...], tmp_path: Path) -> None:
+    outcome = shipbench("ablate", *line, "--sweep", "prompt_length=2,4")
+    assert outcome.code == 0, outcome.err
+    assert sorted(load_results(tmp_path / "r")["cfg.prompt_length"]) == [2, 4]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--switch", "no-hierarchi"), "did you mean 'no-hierarchy'"),
+        (("--mode", "one"), "unknown mode 'one'"),
+        (("--sweep", "prompt_length"), "is not KEY=V1"),
+        (("--sweep", "promt_length=1,2"), "did you mean 'prompt_length'"),
+    ],
+)
+def test_wrong_variants_are_refused(
+    shipbench: Shipbench, line: tuple[object, ...], tmp_path: Path, options: tuple[str, str], words: str
+) -> None:
+    outcome = shipbench("ablate", *line, *options)
+    assert outcome.code == 2
+    assert words in outcome.err
+    assert not (tmp_path / "r" / "runs").exists()

@@ -1,0 +1,78 @@
+"""``shipbench export`` and ``predict``: the exported file alone gives the run's own predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from shipbench import load_results
+from shipbench.export import load_exported
+from shipbench.export import predict as classify
+from shipbench.store import load_predictions
+from tests.conftest import Outcome
+from tests.data.builders import vtab_tree
+
+Shipbench = Callable[..., Outcome]
+METHODS = ["ship", "vpt-deep", "vpt-shallow", "linear"]
+
+
+@pytest.fixture
+def study(shipbench: Shipbench, tmp_path: Path, cache: Path) -> Path:
+    data = vtab_tree(tmp_path / "data", tasks=("dtd",))
+    tiny = ("--backbone", "test_vit", "--checkpoint", "random", "--set", "image_size=64", "--epochs", "2")
+    line = ("--method", "all", "--tasks", "dtd", "--data", data, "--results", tmp_path / "r")
+    assert shipbench("run", *tiny, *line).code == 0
+    return tmp_path
+
+
+def run_of(study: Path, method: str) -> str:
+    frame = load_results(study / "r")
+    return str(frame.loc[frame["method"] == method, "run_id"].item())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_exported_run_predicts_as_the_run_did(shipbench: Shipbench, study: Path, method: str) -> None:
+    run_id, file = run_of(study, method), study / "trained.safetensors"
+    assert shipbench("export", run_id, file, "--results", study / "r").code == 0
+    exported = load_exported(file, checkpoint="random")
+    images = [
+        study / "data" / "dtd" / line.split()[0] for line in (study / "data/dtd/test.txt").read_text().splitlines()
+    ]
+    probabilities = classify(exported, images)
+    stored = load_predictions(study / "r", [run_id])
+    assert probabilities.argmax(dim=1).tolist() == stored["predicted"].tolist()
+    torch.testing.assert_close(
+        probabilities.amax(dim=1), torch.tensor(stored["confidence"].to_numpy()), rtol=1e-4, atol=1e-5
+    )
+    outcome = shipbench("predict", file, images[0], "--checkpoint", "random", "--top", 3)
+    assert outcome.code == 0
+    assert f": {stored['predicted'][0]} (" in outcome.out
+    assert outcome.out.count("%") == 3
+
+
+def test_another_backbone_is_refused_by_its_hash(shipbench: Shipbench, study: Path) -> None:
+    import timm
+
+    file, other = study / "trained.safetensors", study / "other.pth"
+    shipbench("export", run_of(study, "ship"), file, "--results", study / "r")
+    torch.manual_seed(99)
+    torch.save(timm.create_model("test_vit", num_classes=0).state_dict(), other)
+    outcome = shipbench("predict", file, study / "x.png", "--checkpoint", other)
+    assert outcome.code == 2
+    assert "was trained on weights" in outcome.err
+
+
+def test_what_cannot_be_exported_or_used_is_refused(shipbench: Shipbench, study: Path) -> None:
+    full, file = run_of(study, "full"), study / "f.safetensors"
+    assert "keeps no weights" in shipbench("export", full, file, "--results", study / "r").err
+    assert "there is no run" in shipbench("export", "nothing", file, "--results", study / "r").err
+    assert not file.exists()
+    (study / "junk.safetensors").write_bytes(b"junk")
+    assert shipbench("predict", study / "junk.safetensors", study / "x.png").code == 2
+    shipbench("export", run_of(study, "linear"), file, "--results", study / "r")
+    outcome = shipbench("predict", file, study / "nothing.png", "--checkpoint", "random")
+    assert outcome.code == 2
+    assert "nothing.png" in outcome.err

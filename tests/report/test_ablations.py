@@ -1,0 +1,200 @@
+"""Ablations and sweeps: who is compared to whom, over what, with which interval."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+import pandas as pd
+import pytest
+from scipy import stats
+
+from shipbench.report import ReportOptions, build_report
+from shipbench.report.differences import paired_difference
+from shipbench.report.model import Table
+from shipbench.report.study import Study, build_study
+from shipbench.report.tables.sweeps import sweeps
+from shipbench.selection import Final
+from tests.report.builders import DEMO_TASKS, VTAB_TASKS, grid, make_record, make_results
+
+Records = list[dict[str, Any]]
+
+
+def switched(records: Records, switch: str, loss: float, **columns: Any) -> Records:
+    return [
+        {
+            **record,
+            **columns,
+            "run_id": f"{record['run_id']}-{switch}",
+            "switches": switch,
+            "final_test_acc": record["final_test_acc"] - loss * (1 + i % 3),
+        }
+        for i, record in enumerate(records)
+    ]
+
+
+def study_of(records: Records) -> Study:
+    return build_study(make_results(records), None, Final())
+
+
+def table_of(records: Records, name: str) -> Table:
+    report = build_report(make_results(records), None, ReportOptions())
+    return next(table for table in report.tables() if table.name == name)
+
+
+def cells(table: Table, label: str) -> dict[str, Any]:
+    row = next(row for row in table.rows if row.cells[0].text == label)
+    return {column.key: cell for column, cell in zip(table.columns, row.cells, strict=True)}
+
+
+def test_the_difference_and_its_interval_are_recomputed_over_tasks() -> None:
+    full = grid(("ship",), DEMO_TASKS, (0, 1))
+    ablated = switched(full, "no-hierarchy", 0.004)
+    found = cells(table_of(full + ablated, "ablation-demo"), "SHIP (without hierarchy)")
+    per_task = [
+        statistics.fmean(
+            100 * (a["final_test_acc"] - f["final_test_acc"])
+            for a, f in zip(ablated, full, strict=True)
+            if f["task"] == task
+        )
+        for task in DEMO_TASKS
+    ]
+    mean = statistics.fmean(per_task)
+    half = float(stats.t.ppf(0.975, 5)) * statistics.stdev(per_task) / 6**0.5
+    cell = found["difference"]
+    assert cell.value == pytest.approx(mean)
+    assert dict(cell.extras) == pytest.approx({"low": mean - half, "high": mean + half, "tasks": 6, "seeds": 2})
+    assert cell.text == f"{mean:.1f}".replace("-", "\N{MINUS SIGN}")
+    assert found["pairs"].text == "6 tasks"
+
+
+def test_only_shared_tasks_and_seeds_are_compared() -> None:
+    full = grid(("ship",), DEMO_TASKS, (0, 1, 2))
+    kept = [r for r in full if r["seed"] == 1 and r["task"] in DEMO_TASKS[:4]]
+    table = table_of(full + switched(kept, "no-matching-loss", 0.01), "ablation-demo")
+    found = cells(table, "SHIP (without matching loss)")
+    assert (found["pairs"].text, found["pairs"].below) == ("4 tasks", "seeds 1")
+    assert found["mean of groups"].text == ""
+    assert cells(table, "SHIP")["mean of groups"].text != ""
+
+
+def test_with_few_tasks_the_interval_is_over_seeds() -> None:
+    reference = pd.DataFrame({"a": [50.0, 52.0, 54.0], "b": [60.0, 61.0, 62.0]}, index=[0, 1, 2])
+    ours = reference + pd.DataFrame({"a": [-1.0, -2.0, -3.0], "b": [-1.0, -2.0, -3.0]}, index=[0, 1, 2])
+    found = paired_difference(ours, reference)
+    assert found.over == "seeds"
+    assert found.interval.mean == pytest.approx(-2)
+    assert found.interval.high - found.interval.low == pytest.approx(2 * stats.t.ppf(0.975, 2) / 3**0.5)
+
+
+def test_marks_say_which_parts_are_on() -> None:
+    full = grid(("ship",), DEMO_TASKS, (0,))
+    both = switched(full, "no-matching-loss+no-hierarchy", 0.01)
+    table = table_of(full + switched(full, "no-hierarchy", 0.01) + both, "ablation-demo")
+    marks = {
+        row.cells[0].text: tuple(
+            bool(cell.value) for cell, column in zip(row.cells, table.columns, strict=True) if column.group == "Parts"
+        )
+        for row in table.rows
+    }
+    assert [column.title for column in table.columns if column.group == "Parts"] == ["hierarchy", "matching loss"]
+    assert marks == {
+        "SHIP": (True, True),
+        "SHIP (without hierarchy)": (False, True),
+        "SHIP (without hierarchy, without matching loss)": (False, False),
+    }
+
+
+def test_ablated_runs_stay_out_of_the_main_table() -> None:
+    full = grid(("ship",), DEMO_TASKS, (0, 1))
+    table = table_of(full + switched(full, "coupled-attention", 0.05), "main-demo")
+    assert [row.cells[0].text for row in table.rows] == ["SHIP"]
+
+
+def test_an_ablation_without_the_full_method_has_no_difference() -> None:
+    table = table_of(switched(grid(("ship",), DEMO_TASKS, (0,)), "no-hierarchy", 0.0), "ablation-demo")
+    assert cells(table, "SHIP (without hierarchy)")["difference"].text == ""
+    assert any("no differences" in note for note in table.notes)
+
+
+def varied(records: Records, key: str, value: Any, **columns: Any) -> Records:
+    return [{**r, f"cfg.{key}": value, "run_id": f"{r['run_id']}-{key}-{value}", **columns} for r in records]
+
+
+BASE = [
+    {**record, "cfg.prompt_length": 10, "cfg.matching_weight": 0.5} for record in grid(("ship",), DEMO_TASKS, (0, 1))
+]
+
+
+def test_a_sweep_is_runs_that_differ_in_one_setting() -> None:
+    first_seed = [r for r in BASE if r["seed"] == 0]
+    records = BASE + varied(first_seed, "prompt_length", 5) + varied(first_seed, "prompt_length", 50)
+    (sweep,) = sweeps(study_of(records), "demo")
+    assert (sweep.key, sweep.tasks) == ("cfg.prompt_length", 6)
+    assert [(point.value, point.default) for point in sweep.points] == [(5, False), (10, True), (50, False)]
+    mean = statistics.fmean(100 * r["final_test_acc"] for r in first_seed)
+    assert sweep.points[0].mean == pytest.approx(mean)
+    assert [row.cells[0].text for row in table_of(records, "main-demo").rows] == ["SHIP"]
+    labels = [row.cells[0].text for row in table_of(records, "settings-varied-demo").rows]
+    assert labels == ["SHIP", "SHIP (prompt length 5)", "SHIP (prompt length 50)"]
+
+
+def test_a_swept_value_that_is_also_a_switch_joins_its_sweep() -> None:
+    records = (
+        BASE + varied(BASE, "matching_weight", 1.0) + varied(BASE, "matching_weight", 0.0, switches="no-matching-loss")
+    )
+    (sweep,) = sweeps(study_of(records), "demo")
+    assert [point.value for point in sweep.points] == [0, 0.5, 1]
+
+
+def test_an_ablation_alone_is_no_sweep() -> None:
+    records = BASE + varied(BASE, "matching_weight", 0.0, switches="no-matching-loss")
+    assert sweeps(study_of(records), "demo") == []
+
+
+def test_two_settings_changed_together_are_no_sweep_of_either() -> None:
+    first_seed = [r for r in BASE if r["seed"] == 0]
+    both = varied(varied(first_seed, "prompt_length", 20), "matching_weight", 0.1)
+    study = study_of(BASE + both)
+    assert sweeps(study, "demo") == []
+    assert [arm.label for arm in study.arms] == ["SHIP", "SHIP (matching weight 0.1, prompt length 20)"]
+
+
+def test_overridden_settings_are_never_the_reference() -> None:
+    early = varied(BASE, "prompt_length", 5, overrides="prompt_length=5", created="2020-01-01")
+    study = study_of([*early, *BASE])
+    assert [arm.label for arm in study.arms] == ["SHIP", "SHIP (prompt length 5)"]
+
+
+def test_settings_that_a_recipe_gives_per_task_do_not_split_a_row() -> None:
+    records = [{**r, "cfg.lr": 0.001 * (1 + DEMO_TASKS.index(r["task"]))} for r in BASE]
+    study = study_of(records)
+    assert [arm.label for arm in study.arms] == ["SHIP"]
+    assert study.accuracies(study.arms[0]).shape == (2, 6)
+
+
+def test_the_same_seed_on_two_copies_of_the_data_is_two_rows() -> None:
+    other = [{**r, "data_fingerprint": "other", "run_id": f"{r['run_id']}-o", "final_test_acc": 0.9} for r in BASE[:1]]
+    labels = [arm.label for arm in study_of(BASE + other).arms]
+    assert labels == ["SHIP", "SHIP (record 2 of the same seeds)"]
+
+
+def test_numbers_of_one_value_are_one_setting_whatever_their_type() -> None:
+    mixed = [{**r, "cfg.prompt_length": 10.0 if r["seed"] else 10} for r in BASE]
+    other = [make_record("linear", task) for task in DEMO_TASKS]
+    assert [arm.label for arm in study_of(mixed + other).arms] == ["Linear probe", "SHIP"]
+
+
+def test_settings_are_listed_for_every_run() -> None:
+    table = table_of(BASE + varied(BASE, "prompt_length", 5), "settings")
+    assert table.records is not None
+    assert len(table.records) == 2 * len(BASE)
+    assert sorted(table.records["cfg.prompt_length"].unique()) == [5, 10]
+    assert sum(int(row.cells[3].text) for row in table.rows) == 2 * len(BASE)
+    assert any("matching weight 0.5" in note for note in table.notes)
+
+
+def test_unknown_switches_and_methods_have_an_ablation_too() -> None:
+    full = grid(("mine",), VTAB_TASKS[:3], (0, 1))
+    table = table_of(full + switched(full, "no-magic", 0.02), "ablation-vtab-1k")
+    assert [row.cells[0].text for row in table.rows] == ["mine", "mine (without magic)"]

@@ -1,0 +1,146 @@
+"""Figures: all of them draw, labels keep apart, and what they show is what the records say."""
+
+from __future__ import annotations
+
+import json
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure as MplFigure
+from matplotlib.text import Annotation
+
+from shipbench.report import ReportOptions, build_report
+from shipbench.report.figures.pareto import CostPoint, draw_pareto
+from shipbench.report.figures.ranks import draw_ranks
+from shipbench.report.figures.structure import hierarchies
+from shipbench.report.figures.style import series_styles, style
+from shipbench.report.model import Figure, Report
+from shipbench.report.render.images import images
+from shipbench.report.study import build_study
+from shipbench.selection import Final
+from tests.report.builders import DEMO_TASKS, VTAB_TASKS, grid, make_record, make_results
+
+NAMES = ["Full fine-tuning", "Linear probe", "VPT-shallow", "VPT-deep", "AdaptFormer", "LoRA-8", "SSF", "SHIP"]
+
+
+def figure_named(report: Report, name: str) -> Figure:
+    return next(figure for figure in report.figures() if figure.name == name)
+
+
+def extents(figure: MplFigure, texts: list[Annotation]) -> list[tuple[float, float, float, float]]:
+    figure.draw_without_rendering()
+    return [text.get_window_extent().extents for text in texts]
+
+
+def overlapping(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return min(one[2], other[2]) > max(one[0], other[0]) and min(one[3], other[3]) > max(one[1], other[1])
+
+
+def test_a_study_has_every_figure(demo_report: Report) -> None:
+    names = {figure.name for figure in demo_report.figures()}
+    assert names == {
+        f"{kind}-demo"
+        for kind in (
+            "pareto",
+            "oracle-gap",
+            "differences",
+            "critical-difference",
+            "ablation",
+            "sweeps",
+            "affinity",
+            "adjacent-affinity",
+            "levels",
+            "curves-accuracy",
+            "curves-loss",
+        )
+    }
+
+
+def test_drawing_is_repeatable_and_leaves_the_settings_alone(demo_report: Report) -> None:
+    import matplotlib as mpl
+
+    before = dict(mpl.rcParams)
+    figure = figure_named(demo_report, "oracle-gap-demo")
+    first, second = (images(figure, ("png", "svg", "pdf")) for _ in range(2))
+    assert first == second
+    assert first["png"].startswith(b"\x89PNG")
+    assert first["pdf"].startswith(b"%PDF")
+    assert dict(mpl.rcParams) == before
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_labels_of_crowded_points_keep_apart(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    looks = series_styles(NAMES)
+    points = [
+        CostPoint(name, 10 ** rng.uniform(4.5, 6), rng.uniform(70, 76), 0.2, look)
+        for name, look in zip(NAMES, looks, strict=True)
+    ]
+    figure = draw_pareto(points, "19 tasks", "selection rule: final")
+    labels = [child for child in figure.axes[0].get_children() if isinstance(child, Annotation)]
+    assert sorted(label.get_text() for label in labels) == sorted(NAMES)
+    boxes = extents(figure, labels)
+    assert not any(overlapping(one, other) for one, other in combinations(boxes, 2))
+    width, height = figure.bbox.size
+    assert all(x0 >= 0 and x1 <= width and y0 >= 0 and y1 <= height for x0, y0, x1, y1 in boxes)
+
+
+@pytest.mark.parametrize("count", [3, 8, 16])
+def test_critical_difference_labels_stay_inside_and_apart(count: int) -> None:
+    labels = [f"Method number {i}" for i in range(count)]
+    with style():
+        figure = draw_ranks(labels, list(np.linspace(1, count, count)), series_styles(labels), 1.4, "footer")
+    texts = [child for child in figure.axes[0].get_children() if isinstance(child, Annotation)]
+    boxes = extents(figure, texts)
+    assert len(boxes) == count
+    width, height = figure.bbox.size
+    assert all(x0 >= 0 and x1 <= width and y0 >= 0 and y1 <= height for x0, y0, x1, y1 in boxes)
+    assert not any(overlapping(one, other) for one, other in combinations(boxes, 2))
+
+
+def test_methods_look_the_same_in_every_figure() -> None:
+    assert series_styles(["linear", "ship"])[1] == series_styles(["full", "vpt-deep", "ship"])[2]
+    looks = series_styles([f"other-{i}" for i in range(16)])
+    assert len({(look.colour, look.marker, str(look.line)) for look in looks}) == 16
+
+
+def test_hierarchies_come_from_the_lowest_seed_of_the_main_arm() -> None:
+    affinity = np.eye(4).tolist()
+    records = [
+        make_record(task="dtd", seed=seed, levels=json.dumps(levels), affinity=json.dumps(affinity))
+        for seed, levels in [(1, [0, 1]), (0, [0, 2, 3])]
+    ]
+    records.append(make_record(task="svhn", levels="not json", affinity="[[1, 2]]"))
+    study = build_study(make_results(records), None, Final())
+    (found,) = hierarchies(study, "vtab-1k", study.arms[0])
+    assert (found.task, found.levels, found.blocks) == ("dtd", (0, 2, 3), 4)
+    assert np.array_equal(found.affinity, np.eye(4))
+
+
+def test_missing_methods_are_left_out_of_comparisons_by_name() -> None:
+    records = [
+        r
+        for r in grid(("full", "linear", "vpt-deep", "ship"), VTAB_TASKS, (0,))
+        if (r["method"], r["task"]) != ("full", "dtd")
+    ]
+    report = build_report(make_results(records))
+    for name in ("pareto-vtab-1k", "critical-difference-vtab-1k"):
+        assert "Left out for missing tasks: Full fine-tuning." in figure_named(report, name).caption
+
+
+def test_the_baseline_can_be_chosen() -> None:
+    records = make_results(grid(("linear", "vpt-deep", "ship"), DEMO_TASKS, (0,)))
+    assert "to VPT-deep" in figure_named(build_report(records), "differences-demo").title
+    chosen = build_report(records, None, ReportOptions(baseline="linear"))
+    assert "to Linear probe" in figure_named(chosen, "differences-demo").title
+
+
+def test_one_run_alone_makes_a_report_that_draws() -> None:
+    record = make_record(task="demo-tiny", levels="[0]", affinity="[[1.0]]")
+    history = pd.DataFrame([{"run_id": record["run_id"], "epoch": 0, "split": "test", "accuracy": 0.4}])
+    report = build_report(make_results([record]), history)
+    names = [figure.name for figure in report.figures()]
+    assert names == ["oracle-gap-demo-tiny", "levels-demo-tiny", "curves-accuracy-demo-tiny"]
+    assert all(images(figure, ("svg",))["svg"] for figure in report.figures())

@@ -1,0 +1,209 @@
+"""Markdown, LaTeX, CSV and HTML: right in structure, and harmless whatever a record says."""
+
+from __future__ import annotations
+
+import csv
+import html.parser
+import io
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shipbench.report import ReportOptions, build_report, write_report
+from shipbench.report.model import Report
+from shipbench.report.render import latex, markdown
+from shipbench.report.render.csv_text import frame_csv, table_csv
+from tests.report.builders import grid, make_record, make_results
+
+HOSTILE = (
+    "<script>alert(1)</script> & 100% of_a $\\frac{ #~^ \\input{/etc/passwd} ]]> --> | `code` *b* [x](y) "
+    "\"q' \x07 Ωé\n\n# head"
+)
+PDFLATEX = shutil.which("pdflatex")
+
+
+@pytest.fixture(scope="module")
+def hostile_report() -> Report:
+    """Every text of a record is hostile, in done and in failed runs."""
+    texts = ("recipe", "backbone", "backbone_sha256", "image_format", "precision", "device", "git_commit", "switches")
+    poison: dict[str, Any] = dict.fromkeys(texts, HOSTILE)
+    records = grid((HOSTILE, "vpt-deep", "ship"), ("cifar100", "dtd", "../../" + HOSTILE), (0, 1))
+    records += [{**r, **poison, "run_id": f"{HOSTILE}{i}", "cfg.note": HOSTILE} for i, r in enumerate(records)]
+    records.append(make_record(HOSTILE, "svhn", suite=HOSTILE, group=HOSTILE, status="failed", error=HOSTILE * 20))
+    history = pd.DataFrame(
+        [
+            {"run_id": r["run_id"], "epoch": epoch, "split": "test", "accuracy": 0.1 * epoch}
+            for r in records
+            for epoch in (1, 2)
+        ]
+    )
+    return build_report(make_results(records), history, ReportOptions(title=HOSTILE, command=HOSTILE))
+
+
+@pytest.fixture(scope="module")
+def hostile_folder(hostile_report: Report, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("hostile") / "inside"
+    write_report(hostile_report, folder, ("md", "tex", "csv", "html", "png", "svg"))
+    return folder
+
+
+class Tags(html.parser.HTMLParser):
+    """Collects tags, attributes and visible text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def parsed(page: str) -> Tags:
+    tags = Tags()
+    tags.feed(page)
+    return tags
+
+
+def test_hostile_text_stays_text_in_html(hostile_folder: Path) -> None:
+    page = parsed((hostile_folder / "index.html").read_text(encoding="utf-8"))
+    assert "script" not in page.tags
+    assert "<script>alert(1)</script>" in page.text
+    assert not any(name.startswith("on") for name, _ in page.attributes)
+
+
+def test_no_file_leaves_the_folder(hostile_folder: Path) -> None:
+    assert [path.name for path in hostile_folder.parent.iterdir()] == ["inside"]
+    names = [path.name for path in hostile_folder.rglob("*") if path.is_file()]
+    assert all(re.fullmatch(r"[a-z0-9.-]+", name) for name in names)
+
+
+def test_the_page_asks_the_network_for_nothing(written: Path) -> None:
+    page = parsed((written / "index.html").read_text(encoding="utf-8"))
+    links = [value or "" for name, value in page.attributes if name in ("src", "href", "xlink:href")]
+    assert links
+    assert all(link.startswith(("#", "data:")) for link in links)
+    assert not {"script", "iframe", "object", "embed"} & set(page.tags)
+
+
+def test_ids_on_the_page_are_unique_and_links_lead_somewhere(written: Path) -> None:
+    page = parsed((written / "index.html").read_text(encoding="utf-8"))
+    ids = [value for name, value in page.attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+    targets = [
+        value[1:] for name, value in page.attributes if name in ("href", "xlink:href") and value and value[0] == "#"
+    ]
+    assert set(targets) <= set(ids)
+
+
+def test_figures_on_the_page_take_the_pages_ink(written: Path) -> None:
+    page = (written / "index.html").read_text(encoding="utf-8")
+    drawings = re.findall(r"<svg .*?</svg>", page, flags=re.DOTALL)
+    assert len(drawings) == len(list((written / "figures").glob("*.svg")))
+    assert all("var(--fig-ink" in drawing and "var(--fig-paper" in drawing for drawing in drawings)
+
+
+def test_svg_files_are_well_formed(written: Path, hostile_folder: Path) -> None:
+    files = [*(written / "figures").glob("*.svg"), *(hostile_folder / "figures").glob("*.svg")]
+    assert files
+    for path in files:
+        assert ElementTree.parse(path).getroot().tag.endswith("svg")
+
+
+def test_csv_reads_back_what_was_written(hostile_report: Report) -> None:
+    results = hostile_report.results
+    back = pd.read_csv(io.StringIO(frame_csv(results)))
+    assert list(back["run_id"]) == list(results["run_id"])
+    assert back["accuracy"].to_numpy() == pytest.approx(results["accuracy"].to_numpy(), nan_ok=True)
+    for table in hostile_report.tables():
+        rows = list(csv.reader(io.StringIO(table_csv(table))))
+        assert {len(row) for row in rows} == {len(rows[0])}
+
+
+def test_csv_texts_are_no_formulas() -> None:
+    text = frame_csv(pd.DataFrame({"text": ["=1+1", "@x", "fine"], "number": [-1.5, 2.0, None]}))
+    assert text.splitlines() == ["text,number", "'=1+1,-1.5", "'@x,2.0", "fine,"]
+
+
+def test_csv_has_deviations_and_seeds_beside_means(demo_report: Report) -> None:
+    table = next(table for table in demo_report.tables() if table.name == "main-demo")
+    rows = list(csv.DictReader(io.StringIO(table_csv(table))))
+    ship = next(row for row in rows if row["method"] == "SHIP")
+    assert ship["digits seeds"] == "2"
+    assert float(ship["digits deviation"]) > 0
+    linear = next(row for row in rows if row["method"] == "Linear probe")
+    assert (linear["digits seeds"], linear["digits deviation"]) == ("1", "")
+
+
+def markdown_rows(text: str) -> Iterator[list[str]]:
+    for line in text.splitlines():
+        if line.startswith("|"):
+            yield re.split(r"(?<!\\)\|", line)[1:-1]
+
+
+def test_markdown_tables_keep_their_shape(hostile_report: Report) -> None:
+    for table in hostile_report.tables():
+        text = markdown.markdown_table(table)
+        assert {len(cells) for cells in markdown_rows(text)} == {len(table.columns)}
+        assert "<script" not in text
+
+
+def test_markdown_marks_best_and_second(demo_report: Report) -> None:
+    text = markdown.markdown_table(next(demo_report.tables()))
+    assert re.search(r"\*\*\d\d\.\d\*\* ±", text)
+    assert re.search(r"<ins>\d\d\.\d</ins> ±", text)
+
+
+@given(st.text())
+def test_markdown_escape_leaves_no_live_character(text: str) -> None:
+    escaped = markdown.escape(text)
+    assert "\n" not in escaped
+    assert "<" not in escaped
+    assert not re.search(r"(?<!\\)(?:\\\\)*[|`*_~$\[\]]", escaped)
+    assert not re.match(r"[#+=-]|\d+[.)](\s|$)", escaped)
+
+
+@given(st.text())
+def test_latex_escape_leaves_no_live_character(text: str) -> None:
+    escaped = latex.escape(text)
+    assert escaped.isascii() or all(0xA1 <= ord(c) < 0x100 for c in escaped if not c.isascii())
+    bare = re.sub(r"\\textbackslash\{\}|\\text[a-z]+\{\}|\\dots\{\}|\\[&%$#_{}]|\$\\?[a-z-]+\$", "", escaped)
+    assert not re.search(r"[\\&%$#_~^]", bare)
+    assert bare.count("{") == bare.count("}")
+
+
+def test_latex_tables_are_balanced(hostile_report: Report) -> None:
+    for table in hostile_report.tables():
+        text = latex.latex_table(table)
+        assert [text.count(rule) for rule in (r"\toprule", r"\bottomrule")] == [1, 1]
+        assert re.findall(r"\\begin\{(\w+\*?)\}", text) == list(reversed(re.findall(r"\\end\{(\w+\*?)\}", text)))
+        body = text.split(r"\midrule", 1)[1].split(r"\bottomrule")[0]
+        lines = [line for line in body.splitlines() if r"\\" in line]
+        separators = {len(re.findall(r"(?<!\\)&", line)) for line in lines}
+        assert separators <= {len(table.columns) - 1}
+
+
+@pytest.mark.skipif(PDFLATEX is None, reason="pdflatex is not installed")
+@pytest.mark.parametrize("which", ["written", "hostile_folder"])
+def test_latex_compiles(which: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    folder = tmp_path / "report"
+    shutil.copytree(request.getfixturevalue(which), folder)
+    command = [str(PDFLATEX), "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "preview.tex"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", timeout=300)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert (folder / "preview.pdf").stat().st_size > 10_000
+    assert "Missing character" not in done.stdout

@@ -1,0 +1,255 @@
+"""The main table: every number again, from the raw records, with nothing but Python's own arithmetic."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from typing import Any
+
+import pytest
+
+from shipbench.errors import InputError
+from shipbench.published import published_rows
+from shipbench.report import ReportOptions, build_report, main_table
+from shipbench.report.labels import DEMO_SENTENCE
+from shipbench.report.model import Report, Row, Table
+from shipbench.tasks import VTAB
+from tests.report.builders import DEMO_TASKS, METHODS, VTAB_TASKS, grid, make_record, make_results
+
+Records = list[dict[str, Any]]
+NATURAL = [task.name for task in VTAB.tasks if task.group == "Natural"]
+
+
+def report_of(records: Records, **options: Any) -> Report:
+    return build_report(make_results(records), None, ReportOptions(**options))
+
+
+def table_of(records: Records, name: str = "main-vtab-1k", **options: Any) -> Table:
+    return next(table for table in report_of(records, **options).tables() if table.name == name)
+
+
+def texts(table: Table, label: str) -> dict[str, str]:
+    row = next(row for row in table.rows if row.cells[0].text == label)
+    return {column.key: cell.text for column, cell in zip(table.columns, row.cells, strict=True)}
+
+
+def below(table: Table, label: str) -> dict[str, str]:
+    row = next(row for row in table.rows if row.cells[0].text == label)
+    return {column.key: cell.below for column, cell in zip(table.columns, row.cells, strict=True)}
+
+
+def marks(table: Table, column: str) -> dict[str, str]:
+    index = [c.key for c in table.columns].index(column)
+    return {row.cells[0].text: row.cells[index].mark for row in table.rows if row.kind == "ours"}
+
+
+def accuracies(records: Records, method: str, task: str) -> list[float]:
+    return [100 * r["final_test_acc"] for r in records if (r["method"], r["task"]) == (method, task)]
+
+
+def task_mean(records: Records, method: str, task: str) -> float:
+    return statistics.fmean(accuracies(records, method, task))
+
+
+def test_every_cell_and_mean_is_recomputed() -> None:
+    records = grid(METHODS, VTAB_TASKS, (0, 1, 2))
+    table = table_of(records)
+    names = dict(zip(METHODS, ("Full fine-tuning", "Linear probe", "VPT-shallow", "VPT-deep", "SHIP"), strict=True))
+    for method, label in names.items():
+        shown, deviations = texts(table, label), below(table, label)
+        for task in VTAB_TASKS:
+            values = accuracies(records, method, task)
+            assert shown[task] == f"{statistics.fmean(values):.1f}"
+            assert deviations[task] == f"±{statistics.stdev(values):.1f}"
+        means = {task: task_mean(records, method, task) for task in VTAB_TASKS}
+        groups = {
+            g: [means[t.name] for t in VTAB.tasks if t.group == g] for g in ("Natural", "Specialized", "Structured")
+        }
+        for group, values in groups.items():
+            assert shown[group] == f"{statistics.fmean(values):.1f}"
+        of_groups = statistics.fmean(statistics.fmean(values) for values in groups.values())
+        assert shown["mean of groups"] == f"{of_groups:.1f}"
+        assert shown["mean of tasks"] == f"{statistics.fmean(means.values()):.1f}"
+
+
+def test_deviation_of_an_average_is_over_the_seeds_own_averages() -> None:
+    records = grid(("ship",), VTAB_TASKS, (0, 1, 2))
+    per_seed = [statistics.fmean(100 * r["final_test_acc"] for r in records if r["seed"] == seed) for seed in (0, 1, 2)]
+    assert below(table_of(records), "SHIP")["mean of tasks"] == f"±{statistics.stdev(per_seed):.1f}"
+
+
+def test_deleting_a_task_empties_its_means_and_shows_the_gap() -> None:
+    records = [r for r in grid(("full", "ship"), VTAB_TASKS, (0, 1)) if (r["method"], r["task"]) != ("full", "kitti")]
+    table = table_of(records)
+    shown = texts(table, "Full fine-tuning")
+    assert shown["kitti"] == "–"  # noqa: RUF001
+    assert [shown[name] for name in ("Structured", "mean of groups", "mean of tasks")] == ["", "", ""]
+    assert shown["Natural"] == f"{statistics.fmean(task_mean(records, 'full', t) for t in NATURAL):.1f}"
+    assert all(texts(table, "SHIP").values())
+
+
+def test_a_lost_seed_is_marked_where_it_is_missing() -> None:
+    records = [r for r in grid(("ship",), VTAB_TASKS, (0, 1, 2)) if (r["task"], r["seed"]) != ("dtd", 2)]
+    shown = texts(table_of(records), "SHIP")
+    assert shown["dtd"] == f"{task_mean(records, 'ship', 'dtd'):.1f}†"
+    assert shown["Natural"].endswith("†")
+    assert shown["mean of tasks"].endswith("†")
+    assert not shown["Structured"].endswith("†")
+
+
+def test_best_and_second_are_compared_as_printed() -> None:
+    accuracy = {"full": 0.70004, "linear": 0.70001, "vpt-deep": 0.65, "ship": 0.6}
+    records = [make_record(method, task, 0, value) for method, value in accuracy.items() for task in VTAB_TASKS]
+    found = marks(table_of(records), "cifar100")
+    assert found == {"Full fine-tuning": "best", "Linear probe": "best", "VPT-deep": "second", "SHIP": ""}
+
+
+def test_equal_columns_and_lonely_rows_have_no_best() -> None:
+    assert set(marks(table_of([make_record()]), "cifar100").values()) == {""}
+    equal = [make_record(method) for method in ("full", "ship")]
+    assert set(marks(table_of(equal), "cifar100").values()) == {""}
+
+
+def test_parameters_are_means_over_tasks_with_and_without_the_head() -> None:
+    counts = {"dtd": (1_000_000, 900_000), "svhn": (2_000_000, 1_950_000)}
+    records = [
+        make_record(task=task, seed=seed, trainable_params=with_head, trainable_params_without_head=without)
+        for task, (with_head, without) in counts.items()
+        for seed in (0, 1)
+    ]
+    records.append(make_record(task="kitti", status="failed", trainable_params=0, trainable_params_without_head=0))
+    shown = texts(table_of(records), "SHIP")
+    assert shown["trainable_params"] == "1.50"
+    assert shown["trainable_params_without_head"] == "1.43"
+
+
+def test_published_rows_stand_under_a_rule_with_the_difference_to_ours() -> None:
+    records = grid(("vpt-deep", "linear"), VTAB_TASKS, (0, 1))
+    table = table_of(records)
+    rows = list(table.rows)
+    first = next(i for i, row in enumerate(rows) if row.kind == "published")
+    assert [row.rule for row in rows] == [i == first for i in range(len(rows))]
+    assert {row.kind for row in rows[:first]} == {"ours"}
+    printed = next(row for row in published_rows() if row.method == "VPT-Deep")
+    at = next(i for i, row in enumerate(rows) if row.cells[0].text.startswith("VPT-Deep, published"))
+    index = [column.key for column in table.columns].index("svhn")
+    assert rows[at].cells[index].text == f"{printed.accuracy_percent['svhn']:.1f}"
+    difference = task_mean(records, "vpt-deep", "svhn") - printed.accuracy_percent["svhn"]
+    assert rows[at + 1].kind == "difference"
+    assert rows[at + 1].cells[index].value == pytest.approx(difference)
+    assert any("Visual Prompt Tuning" in note for note in table.notes)
+
+
+def test_published_rows_can_be_all_or_none() -> None:
+    records = grid(("ship",), VTAB_TASKS, (0,))
+    kinds = {choice: [row.kind for row in table_of(records, published=choice).rows] for choice in ("all", "none")}
+    assert kinds["all"].count("published") == len(published_rows())
+    assert "published" not in kinds["none"]
+
+
+def test_published_means_of_the_table_are_those_of_the_data_file() -> None:
+    table = table_of(grid(("ship",), VTAB_TASKS, (0,)))
+    shown = texts(table, next(row.cells[0].text for row in table.rows if row.kind == "published"))
+    assert (shown["mean of groups"], shown["mean of tasks"]) == ("76.9", "74.6")
+
+
+def test_suites_have_tables_of_their_own_and_only_vtab_has_published_rows() -> None:
+    report = report_of(grid(("ship",), VTAB_TASKS[:2], (0,)) + grid(("ship",), DEMO_TASKS, (0,)))
+    tables = {table.name: table for table in report.tables()}
+    assert not set(DEMO_TASKS) & {column.key for column in tables["main-vtab-1k"].columns}
+    assert not set(VTAB_TASKS) & {column.key for column in tables["main-demo"].columns}
+    assert {row.kind for row in tables["main-demo"].rows} == {"ours"}
+
+
+def test_demo_numbers_always_say_what_they_are() -> None:
+    report = report_of(grid(("full", "ship", "linear"), DEMO_TASKS, (0, 1)))
+    items = [item for section in report.sections[:-1] for item in section.items]
+    assert items
+    assert all(DEMO_SENTENCE in item.caption for item in items)
+    assert DEMO_SENTENCE in report.lead
+    assert DEMO_SENTENCE not in report_of(grid(("ship",), VTAB_TASKS, (0,))).lead
+
+
+def test_the_frame_has_the_tables_numbers_unrounded() -> None:
+    records = [r for r in grid(METHODS, VTAB_TASKS, (0, 1)) if (r["method"], r["task"]) != ("full", "dtd")]
+    frame = main_table(make_results(records))
+    assert list(frame.index) == ["Full fine-tuning", "Linear probe", "VPT-shallow", "VPT-deep", "SHIP"]
+    assert frame.loc["SHIP", "svhn"] == pytest.approx(task_mean(records, "ship", "svhn"), abs=1e-9)
+    assert math.isnan(frame.loc["Full fine-tuning", "mean of groups"])
+    assert frame.loc["SHIP", "trainable_params"] == 300_000
+    deviations = main_table(make_results(records), statistic="deviation")
+    expected = statistics.stdev(accuracies(records, "ship", "svhn"))
+    assert deviations.loc["SHIP", "svhn"] == pytest.approx(expected)
+    assert main_table(make_results(records), statistic="seeds").loc["SHIP", "svhn"] == 2
+
+
+def test_known_averages_of_published_rows_loaded_as_records() -> None:
+    rows = published_rows()
+    records = [
+        make_record(f"method-{i:02d}", task, 0, accuracy / 100)
+        for i, row in enumerate(rows)
+        for task, accuracy in row.accuracy_percent.items()
+    ]
+    frame = main_table(make_results(records))
+    vpt = frame.iloc[[row.method for row in rows].index("VPT-Deep")]
+    assert (vpt["mean of groups"], vpt["mean of tasks"]) == pytest.approx((71.97, 69.426), abs=6e-4)
+
+
+def test_the_long_form_has_every_record_once() -> None:
+    records = [*grid(("ship", "linear"), VTAB_TASKS[:3], (0, 1)), make_record(task="kitti", status="failed")]
+    results = report_of(records).results
+    assert sorted(results["run_id"]) == sorted(r["run_id"] for r in records)
+    values = results.set_index("run_id")
+    assert values.loc[records[0]["run_id"], "accuracy"] == records[0]["final_test_acc"]
+    assert math.isnan(values.loc[records[-1]["run_id"], "accuracy"])
+
+
+@pytest.mark.parametrize(
+    ("records", "message"),
+    [
+        ([make_record(accuracy=76.3)], "fractions from 0 to 1"),
+        ([{"method": "ship"}], "no column 'run_id'"),
+        ([{**make_record(), "seed": "x"}], "whole number as its seed"),
+        ([], "no records"),
+    ],
+)
+def test_records_that_cannot_be_used_are_refused(records: Records, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        report_of(records)
+
+
+def test_an_unknown_baseline_is_refused() -> None:
+    with pytest.raises(InputError, match="did you mean 'ship'"):
+        report_of([make_record()], baseline="shipp")
+
+
+def test_missing_and_failed_runs_are_named() -> None:
+    records = [r for r in grid(("ship",), VTAB_TASKS, (0, 1)) if (r["task"], r["seed"]) != ("dtd", 1)]
+    records.append(make_record(task="dtd", seed=1, status="failed", error="out of\nmemory"))
+    records = [r for r in records if r["task"] != "kitti"]
+    rows = [[cell.text for cell in row.cells] for row in table_of(records, "missing").rows]
+    assert ["failed", "SHIP", "DTD", "1", "out of memory"] in rows
+    assert ["missing", "SHIP", "KITTI-Dist", "0, 1", "no finished run"] in rows
+    assert len(rows) == 2
+
+
+def row_labels(rows: list[Row]) -> list[str]:
+    return [row.cells[0].text for row in rows]
+
+
+def test_recipes_weights_and_sizes_are_never_averaged_together() -> None:
+    variants: list[dict[str, Any]] = [
+        {"recipe": "published"},
+        {"backbone_sha256": "f" * 64},
+        {"image_size": 384},
+        {"protocol": "validation"},
+    ]
+    for variant in variants:
+        records = grid(("ship",), VTAB_TASKS, (0, 1)) + [
+            {**r, **variant, "final_test_acc": 0.9, "run_id": r["run_id"] + "x"}
+            for r in grid(("ship",), VTAB_TASKS, (0, 1))
+        ]
+        own = [row for row in table_of(records).rows if row.kind == "ours"]
+        assert len(own) == 2, variant
+        assert len(set(row_labels(own))) == 2
+        assert {row.cells[1].text for row in own} == {f"{task_mean(records[:38], 'ship', 'cifar100'):.1f}", "90.0"}

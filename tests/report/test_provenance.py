@@ -1,0 +1,57 @@
+"""What a report mixes is said at its top and at the table, and nothing is said where nothing is mixed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from shipbench.report import build_report
+from shipbench.report.model import Report
+from tests.report.builders import DEMO_TASKS, VTAB_TASKS, grid, make_results
+
+
+def report_of(records: list[dict[str, Any]]) -> Report:
+    return build_report(make_results(records))
+
+
+def test_clean_records_have_no_warning() -> None:
+    report = report_of(grid(("ship", "linear"), VTAB_TASKS, (0, 1)))
+    assert report.warnings == ()
+    assert all(table.warnings == () for table in report.tables())
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "phrase"),
+    [
+        ("data_fingerprint", "another copy", "Mixed data fingerprints: more than one copy of the data for CIFAR-100."),
+        ("image_format", "jpeg", "Mixed image formats"),
+        ("backbone_sha256", "e" * 64, "Mixed backbone weights"),
+        ("shipbench_version", "0.2.0", "Mixed versions of the code"),
+        ("git_commit", "fedcba9876543210", "Mixed versions of the code"),
+        ("precision", "bf16", "Mixed numerical precisions"),
+        ("image_size", 384, "Mixed image sizes"),
+        ("image_format", "", "not recorded"),
+    ],
+)
+def test_every_mixture_is_said_at_the_top_and_at_its_tables(column: str, value: Any, phrase: str) -> None:
+    records = grid(("linear", "ship"), VTAB_TASKS, (0, 1))
+    records = [{**r, column: value} if (r["task"], r["method"]) == ("cifar100", "ship") else r for r in records]
+    records += grid(("linear", "ship"), DEMO_TASKS, (0, 1))
+    report = report_of(records)
+    assert any(phrase in warning and "VTAB-1k: methods and tasks" in warning for warning in report.warnings)
+    tables = {table.name: table for table in report.tables()}
+    assert any(phrase in warning for warning in tables["main-vtab-1k"].warnings)
+    assert any(phrase in warning for warning in tables["cost-vtab-1k"].warnings)
+    assert tables["main-demo"].warnings == ()
+
+
+def test_different_tasks_may_have_different_fingerprints() -> None:
+    records = [{**r, "data_fingerprint": r["task"]} for r in grid(("ship",), VTAB_TASKS, (0, 1))]
+    assert report_of(records).warnings == ()
+
+
+def test_failed_runs_do_not_count_as_mixed() -> None:
+    records = grid(("ship",), VTAB_TASKS, (0, 1))
+    records[0] = {**records[0], "status": "failed", "shipbench_version": "0.0.1"}
+    assert report_of(records).warnings == ()

@@ -1,0 +1,148 @@
+"""Writing a report: the files that were asked for, no stale ones, and the command that does it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from shipbench.cli import app
+from shipbench.errors import InputError
+from shipbench.report import ReportOptions, build_report, parse_formats, write_report
+from tests.report.builders import VTAB_TASKS, grid, make_history, make_results
+
+
+def suffixes(folder: Path) -> set[str]:
+    return {path.suffix[1:] for path in folder.rglob("*") if path.is_file()} - {"json"}
+
+
+def test_every_format_is_written_where_it_belongs(written: Path) -> None:
+    assert (written / "index.html").is_file()
+    assert (written / "report.md").is_file()
+    assert (written / "results.csv").is_file()
+    assert {path.suffix for path in (written / "tables").iterdir()} == {".md", ".tex", ".csv"}
+    assert {path.suffix for path in (written / "figures").iterdir()} == {".png", ".pdf", ".svg"}
+
+
+def test_images_linked_from_markdown_exist(written: Path) -> None:
+    text = (written / "report.md").read_text(encoding="utf-8")
+    links = [part.split(")")[0] for part in text.split("](")[1:] if part.startswith("figures/")]
+    assert links
+    assert all((written / link).is_file() for link in links)
+
+
+@pytest.mark.parametrize("formats", [("csv",), ("md", "png"), ("html",), ("tex", "pdf")])
+def test_only_what_was_asked_for_is_written(formats: tuple[str, ...], tmp_path: Path) -> None:
+    report = build_report(make_results(grid(("ship", "linear"), VTAB_TASKS[:2], (0,))))
+    write_report(report, tmp_path, formats)
+    assert suffixes(tmp_path) == set(formats)
+
+
+def test_writing_twice_gives_the_same_bytes_and_removes_what_is_stale(tmp_path: Path) -> None:
+    records = grid(("ship", "linear"), VTAB_TASKS[:2], (0, 1))
+    formats = ("md", "csv", "svg", "html")
+    write_report(build_report(make_results(records)), tmp_path, formats)
+    first = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    (tmp_path / "notes.txt").write_text("mine")
+    write_report(build_report(make_results(records)), tmp_path, formats)
+    assert {path: path.read_bytes() for path in first} == first
+    write_report(build_report(make_results(records[:2])), tmp_path, ("csv",))
+    assert suffixes(tmp_path) == {"csv", "txt"}
+    assert not list((tmp_path / "figures").iterdir())
+
+
+def test_a_manifest_cannot_make_it_delete_elsewhere(tmp_path: Path) -> None:
+    victim = tmp_path / "victim.txt"
+    victim.write_text("keep")
+    output = tmp_path / "report"
+    output.mkdir()
+    (output / "manifest.json").write_text(json.dumps({"files": ["../victim.txt", str(victim), 3]}))
+    write_report(build_report(make_results(grid(("ship",), VTAB_TASKS[:1], (0,)))), output, ("csv",))
+    assert victim.read_text() == "keep"
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="is a file"):
+        write_report(build_report(make_results(grid(("ship",), VTAB_TASKS[:1], (0,)))), tmp_path / "file", ("csv",))
+
+
+def test_formats_are_read_in_any_order_and_case() -> None:
+    assert parse_formats("SVG, .html,md,md") == ("md", "html", "svg")
+
+
+@pytest.mark.parametrize(("text", "message"), [("pgn", "did you mean 'png'"), ("", "empty"), (",", "empty")])
+def test_wrong_formats_are_refused(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        parse_formats(text)
+
+
+def test_columns_that_foreign_records_lack_are_no_obstacle(tmp_path: Path) -> None:
+    bare = [
+        {name: record[name] for name in ("run_id", "method", "task", "seed", "final_test_acc")}
+        for record in grid(("a", "b", "c"), VTAB_TASKS, (0,))
+    ]
+    report = build_report(pd.DataFrame(bare), None, ReportOptions(published="none"))
+    write_report(report, tmp_path, ("md", "tex", "csv", "html"))
+    assert report.warnings == ()
+
+
+def store(folder: Path, records: list[dict[str, Any]]) -> Path:
+    """Lay records out as the store does: a parquet file per run, and one for its history."""
+    for kind in ("runs", "history"):
+        (folder / kind).mkdir(parents=True)
+    for record in records:
+        pd.DataFrame([record]).to_parquet(folder / "runs" / f"{record['run_id']}.parquet")
+        history = make_history(record["run_id"], record["final_test_acc"], record["best_test_acc"], 20)
+        history.to_parquet(folder / "history" / f"{record['run_id']}.parquet")
+    return folder
+
+
+def test_the_command_reports_a_results_folder(tmp_path: Path) -> None:
+    results = store(tmp_path / "results", grid(("ship", "linear"), VTAB_TASKS[:2], (0, 1)))
+    output = tmp_path / "out"
+    arguments = [
+        "report",
+        "--results",
+        str(results),
+        "--output",
+        str(output),
+        "--format",
+        "md,csv",
+        "--select",
+        "oracle",
+    ]
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    text = (output / "report.md").read_text(encoding="utf-8")
+    assert "Selection rule: oracle" in text
+    assert str(tmp_path) not in text
+    assert len(pd.read_csv(output / "results.csv")) == 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--select", "best"], "unknown rule"),
+        (["--format", "docx"], "unknown format"),
+        (["--published", "some"], "unknown choice"),
+        (["--baseline", "vpt"], "no run of"),
+    ],
+)
+def test_wrong_options_are_input_errors(arguments: list[str], message: str, tmp_path: Path) -> None:
+    results = store(tmp_path / "results", grid(("ship",), VTAB_TASKS[:1], (0,)))
+    done = CliRunner().invoke(app, ["report", "--results", str(results), "--output", str(tmp_path / "out"), *arguments])
+    assert isinstance(done.exception, InputError)
+    assert message in str(done.exception)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_empty_results_folder_is_an_input_error(tmp_path: Path) -> None:
+    (tmp_path / "results" / "runs").mkdir(parents=True)
+    done = CliRunner().invoke(app, ["report", "--results", str(tmp_path / "results")])
+    assert isinstance(done.exception, InputError)
+    assert "no records" in str(done.exception)
