@@ -12,6 +12,9 @@ from pathlib import Path
 def git_commit() -> str:
     """Return the commit of the checkout that this code runs from, with ``+`` if it has changes; empty if unknown."""
     here = Path(__file__).parent
+    # An installed copy may lie inside somebody else's checkout, whose commit says nothing about this code.
+    if not (here.parent / ".git").exists():
+        return ""
     try:
         commit = _git(here, "rev-parse", "--short=12", "HEAD")
         return commit + ("+" if commit and _git(here, "status", "--porcelain", "--", str(here)) else "")

@@ -218,6 +218,7 @@ def blank_record(spec: RunSpec, run_id: str, prepared: Prepared, **changes: Any)
         protocol=spec.protocol,
         settings=resolved.config,
         switches=resolved.switches,
+        overrides=resolved.overrides,
         backbone=resolved.backbone,
         backbone_sha256=sha256_of(prepared.backbone),
         checkpoint=Path(spec.checkpoint).name if spec.checkpoint else "",

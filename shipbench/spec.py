@@ -89,6 +89,12 @@ class ResolvedSpec:
         """Every setting by name: the method's, then the recipe's."""
         return {**dataclasses.asdict(self.settings), **dataclasses.asdict(self.recipe)}
 
+    @property
+    def overrides(self) -> str:
+        """The settings that are not as the recipe has them, as ``key=value`` joined by commas."""
+        usual = resolve(dataclasses.replace(self.spec, overrides=())).config
+        return ", ".join(f"{key}={value}" for key, value in sorted(self.config.items()) if value != usual[key])
+
     def run_id(self, *, data_fingerprint: str, backbone_sha256: str, precision: str) -> str:
         """Return the hash of what decides the result, never of where files lie: 16 hexadecimal digits."""
         identity = {

@@ -50,6 +50,7 @@ class RunRecord:
     precision: str
     device: str
     switches: str = ""
+    overrides: str = ""
     error: str = ""
     created: str = ""
     shipbench_version: str = ""

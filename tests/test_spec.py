@@ -160,3 +160,9 @@ def test_a_grid_is_every_combination_once() -> None:
     methods = [get_method("linear"), get_method("vpt-deep")]
     specs = make_grid(methods, parse_tasks("dtd,svhn"), [0, 1], RunSpec("ship", "dtd"), {})
     assert len({(s.method, s.task, s.seed) for s in specs}) == len(specs) == 8
+
+
+def test_overrides_are_what_differs_from_the_recipe() -> None:
+    assert RunSpec("ship", "dtd", overrides={"lr": 0.001}).resolved.overrides == ""
+    changed = RunSpec("ship", "dtd", overrides={"prompt_length": "5", "lr": 0.01})
+    assert changed.resolved.overrides == "lr=0.01, prompt_length=5"

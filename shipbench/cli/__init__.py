@@ -49,6 +49,9 @@ def main() -> None:
         os.environ["SHIPBENCH_DEBUG"] = "1"
     try:
         app()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
     except Exception as error:
         if debug:
             raise

@@ -12,6 +12,8 @@ from markupsafe import Markup
 from shipbench.report.model import Column, Figure, Report, Table
 from shipbench.report.render.images import inline_svg
 
+_NARROW_TABLE = 5
+
 
 @dataclass(frozen=True)
 class Span:
@@ -37,7 +39,7 @@ def html_page(report: Report, drawings: Mapping[str, bytes]) -> str:
         svg={name: Markup(inline_svg(svg, name)) for name, svg in drawings.items()},
         spans=spans,
         is_table=lambda item: isinstance(item, Table),
-        is_wide=lambda item: item.wide if isinstance(item, Figure) else len(item.columns) > 9,
+        is_wide=lambda item: item.wide if isinstance(item, Figure) else len(item.columns) > _NARROW_TABLE,
     )
 
 

@@ -7,7 +7,7 @@ import re
 from shipbench.report.model import Cell, Column, Figure, Report, Table
 
 _SPECIAL = re.compile(r"([\\`*_\[\]|~$])")
-_LINE_START = re.compile(r"^(?=[#+=-])|^(\d+)(?=[.)](?:\s|$))")
+_LINE_START = re.compile(r"^(?=[#=]|[+-](?:[\s-]|$))|^(\d+)(?=[.)](?:\s|$))")
 _ALIGN = {"left": ":---", "right": "---:", "center": ":---:"}
 
 
