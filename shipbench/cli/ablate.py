@@ -2,37 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from shipbench.cli import options
-from shipbench.cli.options import GridOptions
+from shipbench.cli.options import GridOptions, grid_command
 
 
+@grid_command
 def ablate(
-    tasks: options.Tasks,
+    given: GridOptions,
     switch: Annotated[str | None, typer.Option(help="Switches, comma-separated; all of them if not given.")] = None,
     mode: Annotated[str, typer.Option(help="leave-one-out, add-one-in or all.")] = "leave-one-out",
     sweep: Annotated[
         list[str] | None, typer.Option(metavar="KEY=V1,V2", help="Vary one setting of SHIP instead of switches.")
     ] = None,
-    seeds: options.Seeds = "0",
-    backbone: options.Backbone = None,
-    checkpoint: options.Checkpoint = None,
-    data: options.Data = None,
-    results: options.Results = Path("results"),
-    epochs: options.Epochs = None,
-    device: options.Device = "auto",
-    jobs: options.Jobs = None,
-    precision: options.Precision = "auto",
-    recipe: options.RecipeName = "default",
-    settings: options.Settings = None,
-    dry_run: options.DryRun = False,
-    force: options.Force = False,
-    retry_failed: options.RetryFailed = False,
-    config: options.Config = None,
 ) -> None:
     """Train SHIP with parts of it switched off, or with one setting varied; runs that exist are shared."""
     from shipbench.ablation import parse_sweep, parse_switches, switch_sets, variant_settings
@@ -41,27 +25,10 @@ def ablate(
     from shipbench.methods import get_method
     from shipbench.tasks import parse_tasks
 
-    given = GridOptions(
-        tasks,
-        seeds,
-        backbone,
-        checkpoint,
-        data,
-        results,
-        epochs,
-        device,
-        jobs,
-        precision,
-        recipe,
-        settings,
-        dry_run,
-        force,
-        retry_failed,
-    )
     variants = [variant for text in sweep or [] for variant in parse_sweep(text)]
     if not variants or switch is not None:
         variants += [variant_settings(names) for names in switch_sets(parse_switches(switch), mode)]
-    chosen, wanted, ship = parse_tasks(tasks), parse_seeds(seeds), [get_method("ship")]
+    chosen, wanted, ship = parse_tasks(given.tasks), parse_seeds(given.seeds), [get_method("ship")]
     specs = [
         spec
         for variant in variants

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -96,23 +98,23 @@ Config = Annotated[
 
 @dataclass(frozen=True)
 class GridOptions:
-    """The shared options of one command, as they were given."""
+    """The options that every command over a grid has; see ``grid_command``."""
 
-    tasks: str
-    seeds: str
-    backbone: str | None
-    checkpoint: str | None
-    data: Path | None
-    results: Path
-    epochs: int | None
-    device: str
-    jobs: int | None
-    precision: str
-    recipe: str
-    settings: list[str] | None
-    dry_run: bool
-    force: bool
-    retry_failed: bool
+    tasks: Tasks
+    seeds: Seeds = "0"
+    backbone: Backbone = None
+    checkpoint: Checkpoint = None
+    data: Data = None
+    results: Results = Path("results")
+    epochs: Epochs = None
+    device: Device = "auto"
+    jobs: Jobs = None
+    precision: Precision = "auto"
+    recipe: RecipeName = "default"
+    settings: Settings = None
+    dry_run: DryRun = False
+    force: Force = False
+    retry_failed: RetryFailed = False
 
     def values(self) -> dict[str, Any]:
         """Return the settings that were given, ``--epochs`` among them."""
@@ -139,3 +141,31 @@ class GridOptions:
             data=self.data,
             device=self.device,
         )
+
+
+def grid_command(command: Callable[..., None]) -> Callable[..., None]:
+    """Give ``command(given: GridOptions, ...)`` the options of a grid and ``--config`` beside its own."""
+    own = inspect.signature(command, eval_str=True).parameters.values()
+    hints = get_type_hints(GridOptions, include_extras=True)
+    empty = inspect.Parameter.empty
+    shared = [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=empty if field.default is MISSING else field.default,
+            annotation=hints[field.name],
+        )
+        for field in fields(GridOptions)
+    ]
+    config = inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Config)
+    special = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own if parameter.name != "given"]
+
+    def run_command(**values: Any) -> None:
+        given = GridOptions(**{field.name: values[field.name] for field in fields(GridOptions)})
+        command(given, **{parameter.name: values[parameter.name] for parameter in special})
+
+    parameters = [*special, *shared, config]
+    run_command.__doc__ = command.__doc__
+    run_command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    run_command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return run_command

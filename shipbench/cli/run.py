@@ -3,61 +3,26 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shipbench.cli import options
-from shipbench.cli.options import GridOptions
+from shipbench.cli.options import GridOptions, grid_command
 
 if TYPE_CHECKING:
+    from shipbench.grid import Plan
     from shipbench.spec import RunSpec
 
 
-def run(
-    method: Annotated[str, typer.Option(help="Methods, comma-separated, or all.")],
-    tasks: options.Tasks,
-    seeds: options.Seeds = "0",
-    backbone: options.Backbone = None,
-    checkpoint: options.Checkpoint = None,
-    data: options.Data = None,
-    results: options.Results = Path("results"),
-    epochs: options.Epochs = None,
-    device: options.Device = "auto",
-    jobs: options.Jobs = None,
-    precision: options.Precision = "auto",
-    recipe: options.RecipeName = "default",
-    settings: options.Settings = None,
-    dry_run: options.DryRun = False,
-    force: options.Force = False,
-    retry_failed: options.RetryFailed = False,
-    config: options.Config = None,
-) -> None:
+@grid_command
+def run(given: GridOptions, method: Annotated[str, typer.Option(help="Methods, comma-separated, or all.")]) -> None:
     """Train and test methods on tasks; a run that is done already is skipped."""
     from shipbench.grid import make_grid, parse_seeds
     from shipbench.methods import parse_methods
     from shipbench.tasks import parse_tasks
 
-    given = GridOptions(
-        tasks,
-        seeds,
-        backbone,
-        checkpoint,
-        data,
-        results,
-        epochs,
-        device,
-        jobs,
-        precision,
-        recipe,
-        settings,
-        dry_run,
-        force,
-        retry_failed,
-    )
-    specs = make_grid(parse_methods(method), parse_tasks(tasks), parse_seeds(seeds), given.template(), given.values())
-    carry_out(specs, given)
+    tasks, seeds = parse_tasks(given.tasks), parse_seeds(given.seeds)
+    carry_out(make_grid(parse_methods(method), tasks, seeds, given.template(), given.values()), given)
 
 
 def carry_out(specs: list[RunSpec], given: GridOptions) -> None:
@@ -85,7 +50,7 @@ def carry_out(specs: list[RunSpec], given: GridOptions) -> None:
     _run_and_show(plan, given)
 
 
-def _run_and_show(plan, given: GridOptions) -> None:  # type: ignore[no-untyped-def]
+def _run_and_show(plan: Plan, given: GridOptions) -> None:
     from shipbench.cli.tables import print_results
     from shipbench.console import say
     from shipbench.engine import carry_out_plan, default_jobs
