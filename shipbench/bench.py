@@ -65,6 +65,7 @@ class Measurement:
 
     subject: str
     prompt_length: int | None
+    precision: str
     inference: Timing
     training: Timing
     inference_ratio: float
@@ -119,12 +120,11 @@ def run_bench(
     return _measure(subjects, options.batch_size, arithmetic)
 
 
-def as_json(measurements: Sequence[Measurement], options: BenchOptions, arithmetic: Arithmetic) -> dict[str, Any]:
+def as_json(measurements: Sequence[Measurement], options: BenchOptions, device: torch.device) -> dict[str, Any]:
     """Return everything that was measured, and what it was measured on."""
     return {
         "options": asdict(options),
-        "device": _device_name(arithmetic.device),
-        "precision": arithmetic.precision,
+        "device": _device_name(device),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "measurements": [asdict(measurement) for measurement in measurements],
@@ -219,6 +219,7 @@ def _measure(subjects: Sequence[_Subject], batch: int, arithmetic: Arithmetic) -
             Measurement(
                 subject=subject.name,
                 prompt_length=subject.prompt_length,
+                precision=arithmetic.precision,
                 inference=_timing(subject.infer_seconds),
                 training=_timing(subject.train_seconds),
                 inference_ratio=_ratio(subject.infer_seconds, bare.infer_seconds),

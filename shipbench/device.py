@@ -26,7 +26,12 @@ def resolve_device(name: str) -> torch.device:
 
 
 def resolve_precision(name: str, device: torch.device) -> str:
-    """Return ``fp32`` or ``bf16``; ``auto`` is bf16 where the device has instructions for it."""
+    """Return ``fp32`` or ``bf16``; ``auto`` is bf16 where the device has instructions for it.
+
+    Raises ``InputError`` for any other name.
+    """
+    if name not in ("auto", "fp32", "bf16"):
+        raise InputError(f"unknown precision {name!r}; choose auto, fp32 or bf16")
     if name != "auto":
         return name
     return "bf16" if _has_bf16(device) else "fp32"

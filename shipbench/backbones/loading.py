@@ -9,8 +9,7 @@ from typing import Any
 
 import timm
 import torch
-from timm.layers import Attention
-from timm.models.vision_transformer import Block, VisionTransformer, checkpoint_filter_fn
+from timm.models.vision_transformer import Attention, Block, VisionTransformer, checkpoint_filter_fn
 
 from shipbench.backbones.state import load_strictly, read_state_dict, weights_sha256
 from shipbench.errors import InputError, did_you_mean

@@ -29,7 +29,7 @@ def bench(
     drop_path: Annotated[float, typer.Option(min=0, max=0.99, help="Stochastic depth in training.")] = 0.1,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds; medians are shown.")] = 5,
     device: options.Device = "auto",
-    precision: options.Precision = "fp32",
+    precision: Annotated[str, typer.Option(help="Precisions, comma-separated: fp32, bf16 or auto.")] = "fp32",
     settings: options.Settings = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write everything here.")] = None,
 ) -> None:
@@ -43,7 +43,7 @@ def bench(
 
     chosen = parse_methods(method)
     place = resolve_device(device)
-    arithmetic = Arithmetic(place, resolve_precision(precision, place))
+    precisions = dict.fromkeys(resolve_precision(name.strip(), place) for name in precision.split(","))
     wanted = BenchOptions(
         backbone=backbone,
         checkpoint=checkpoint,
@@ -54,9 +54,10 @@ def bench(
         levels=_numbers("--levels", levels),
         prompt_lengths=_numbers("--prompt-lengths", prompt_lengths),
     )
-    measured = run_bench(chosen, wanted, arithmetic, overrides_by_method(chosen, parse_pairs(settings or [])))
-    content = as_json(measured, wanted, arithmetic)
-    _print(measured, f"{content['device']}, {content['threads']} threads, {precision}, batch {batch_size}")
+    overrides = overrides_by_method(chosen, parse_pairs(settings or []))
+    measured = [row for name in precisions for row in run_bench(chosen, wanted, Arithmetic(place, name), overrides)]
+    content = as_json(measured, wanted, place)
+    _print(measured, f"{content['device']}, {content['threads']} threads, batch {batch_size}")
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -76,6 +77,7 @@ def _print(measured: list[Measurement], title: str) -> None:
     table = Table(
         "subject",
         "prompts",
+        "precision",
         "inference s (range)",
         "x bare",
         "training s (range)",
@@ -89,6 +91,7 @@ def _print(measured: list[Measurement], title: str) -> None:
         table.add_row(
             row.subject,
             "-" if row.prompt_length is None else str(row.prompt_length),
+            row.precision,
             f"{row.inference.median:.3f} ({row.inference.low:.3f}-{row.inference.high:.3f})",
             f"{row.inference_ratio:.2f}",
             f"{row.training.median:.3f} ({row.training.low:.3f}-{row.training.high:.3f})",

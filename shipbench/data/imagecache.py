@@ -6,15 +6,13 @@ file that is not exactly as long as its header says, or that does not fit the ot
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from shipbench.cache import atomic_path, cache_dir
-from shipbench.console import say
+from shipbench.cache import atomic_path, cache_dir, taking_turns
 from shipbench.data.images import resize
 from shipbench.data.native import NativeSplit
 from shipbench.data.parallel import stream
@@ -37,7 +35,7 @@ def cached_split(
     if split is not None:
         return split
     try:
-        with _turn(folder / f"{key}.lock", title):
+        with taking_turns(folder / f"{key}.lock", f"waiting for another process to decode {title}"):
             split = _read(folder, key, size)
             if split is None:
                 _write(_files(folder, key), title, size, open_split(), jobs)
@@ -94,19 +92,3 @@ def _draw_into(file: Path, split: NativeSplit, size: int, description: str, jobs
 
     for _ in stream(work, len(split.labels), description, jobs):
         pass
-
-
-@contextmanager
-def _turn(lock_file: Path, title: str) -> Iterator[None]:
-    import filelock
-
-    lock = filelock.FileLock(lock_file)
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        say(f"waiting for another process to decode {title}")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()

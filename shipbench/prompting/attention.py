@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from timm.layers import Attention
+from timm.models.vision_transformer import Attention
 from torch import Tensor
 
 
@@ -19,7 +19,7 @@ def split_heads(attention: Attention, projected: Tensor) -> Tensor:
 
 def _project(attention: Attention, tokens: Tensor, start: int, end: int) -> tuple[Tensor, ...]:
     """Apply parts ``start`` to ``end`` of the fused projection, whose rows are q, k, v in this order."""
-    width = attention.attn_dim
+    width = attention.num_heads * attention.head_dim
     rows = slice(start * width, end * width)
     bias = attention.qkv.bias
     projected = F.linear(tokens, attention.qkv.weight[rows], None if bias is None else bias[rows])
@@ -82,7 +82,9 @@ def project_out(attention: Attention, heads_out: Tensor) -> Tensor:
 
 def merge_and_project(attention: Attention, merged: Tensor) -> Tensor:
     """Apply the output projection to merged heads (B, T, D)."""
-    return attention.proj(attention.norm(merged))
+    # Early releases of timm 1.0 have no norm between attention and projection.
+    norm = getattr(attention, "norm", None)
+    return attention.proj(merged if norm is None else norm(merged))
 
 
 @torch.no_grad()

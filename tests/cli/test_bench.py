@@ -34,3 +34,16 @@ def test_ship_at_inference_needs_less_arithmetic_than_the_bare_backbone(shipbenc
 def test_wrong_input(shipbench: Shipbench) -> None:
     assert "do not fit" in shipbench("bench", *SMALL, "--levels", "0,9").err
     assert shipbench("bench", *SMALL, "--prompt-lengths", "five").code == 2
+    assert "unknown precision 'fp8'" in shipbench("bench", *SMALL, "--precision", "fp32,fp8").err
+
+
+def test_precisions_are_measured_apart(shipbench: Shipbench, tmp_path: Path) -> None:
+    line = ("--method", "vpt-deep", "--precision", "fp32,bf16", "--prompt-lengths", 5, "--json", tmp_path / "b.json")
+    assert shipbench("bench", *SMALL, *line).code == 0
+    rows = json.loads((tmp_path / "b.json").read_text())["measurements"]
+    assert [(row["subject"], row["precision"]) for row in rows] == [
+        ("bare backbone", "fp32"),
+        ("vpt-deep", "fp32"),
+        ("bare backbone", "bf16"),
+        ("vpt-deep", "bf16"),
+    ]

@@ -185,3 +185,12 @@ def test_wrong_config_file(shipbench: Shipbench, tmp_path: Path, content: str, w
 
 def test_listing_results_that_are_not_there(shipbench: Shipbench, tmp_path: Path) -> None:
     refused(shipbench("list", "runs", "--results", tmp_path / "r"), tmp_path / "r", "no results")
+
+
+def test_cache_folder_that_cannot_be_made(
+    shipbench: Shipbench, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "taken").write_text("")
+    monkeypatch.setenv("SHIPBENCH_CACHE", str(tmp_path / "taken" / "cache"))
+    line = ("--method", "linear", "--tasks", "dtd", "--data", tree, "--results", tmp_path / "r")
+    refused(shipbench("run", *TINY, *line), tmp_path / "r", "cache folder", "SHIPBENCH_CACHE")
