@@ -144,3 +144,10 @@ def test_one_run_alone_makes_a_report_that_draws() -> None:
     names = [figure.name for figure in report.figures()]
     assert names == ["oracle-gap-demo-tiny", "levels-demo-tiny", "curves-accuracy-demo-tiny"]
     assert all(images(figure, ("svg",))["svg"] for figure in report.figures())
+
+
+@pytest.mark.parametrize(("eval_every", "shown"), [(0, False), (10, True)])
+def test_the_oracle_gap_of_runs_that_were_tested_once_is_not_claimed(eval_every: int, shown: bool) -> None:
+    record = make_record(**{"cfg.eval_every": eval_every, "best_test_acc": 0.5})
+    report = build_report(make_results([record]))
+    assert any(figure.name.startswith("oracle-gap") for figure in report.figures()) is shown

@@ -37,10 +37,10 @@ class OracleGap:
 
 
 def oracle_figure(study: Study, suite: str) -> Figure | None:
-    """Return the figure for a suite's main arms; None if no run has both accuracies."""
+    """Return the figure for a suite's main arms; None if no run was tested at more than its last epoch."""
     arms = study.arms_of(suite, main=True)
     looks = arm_styles(arms)
-    runs = study.runs[study.runs["status"] == "done"].dropna(subset=["final_test_acc", "best_test_acc"])
+    runs = _tested_along_the_way(study.runs)
     gaps = []
     for arm in arms:
         own = runs[runs["arm"] == arm.key]
@@ -62,6 +62,14 @@ def oracle_figure(study: Study, suite: str) -> Figure | None:
         draw=lambda: draw_oracle(gaps, small),
         alt=f"Accuracy after the last and at the best epoch for {counted(len(gaps), 'method')}.",
     )
+
+
+def _tested_along_the_way(runs: pd.DataFrame) -> pd.DataFrame:
+    """Leave out runs that were tested once, at the end: their gap is not zero but unknown."""
+    finished = runs[runs["status"] == "done"].dropna(subset=["final_test_acc", "best_test_acc"])
+    if "cfg.eval_every" not in finished:
+        return finished
+    return finished[finished["cfg.eval_every"].fillna(1) > 0]
 
 
 def _mean(runs: pd.DataFrame, column: str) -> float:
