@@ -149,7 +149,14 @@ def hostile_tar(file: Path, name: str, kind: bytes = tarfile.REGTYPE, link: str 
     return file
 
 
-ESCAPES = ["../evil.txt", "/elsewhere/evil.txt", "dtd/../../evil.txt", "..\\evil.txt", "C:\\evil.txt", "\\\\host\\evil.txt"]
+ESCAPES = [
+    "../evil.txt",
+    "/elsewhere/evil.txt",
+    "dtd/../../evil.txt",
+    "..\\evil.txt",
+    "C:\\evil.txt",
+    "\\\\host\\evil.txt",
+]
 
 
 @pytest.mark.parametrize("name", ESCAPES)
