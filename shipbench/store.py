@@ -138,8 +138,8 @@ class Store:
 
     def status(self, run_id: str) -> str | None:
         """Return ``"done"`` or ``"failed"``, or None if there is no record of the run."""
-        record = self.read(run_id)
-        return None if record is None else record.status
+        path = self.path("runs", run_id)
+        return str(_read_row(path, ["status"])["status"]) if path.exists() else None
 
     def read(self, run_id: str) -> RunRecord | None:
         """Return a run's record, if there is one."""
@@ -166,16 +166,26 @@ class Store:
 
 def _write_parquet(path: Path, columns: Mapping[str, Any]) -> None:
     import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
     with atomic_path(path) as temporary:
-        pd.DataFrame(dict(columns)).to_parquet(temporary, index=False, engine="pyarrow")
+        table = pa.Table.from_pandas(pd.DataFrame(dict(columns)), preserve_index=False)
+        # What describes a hundred columns would outweigh their one row five times.
+        pq.write_table(
+            table.replace_schema_metadata(None),
+            temporary,
+            use_dictionary=False,
+            write_statistics=False,
+            store_schema=False,
+        )
 
 
-def _read_row(path: Path) -> dict[str, Any]:
+def _read_row(path: Path, columns: list[str] | None = None) -> dict[str, Any]:
     import pyarrow.parquet as pq
 
     try:
-        rows = pq.read_table(path, partitioning=None).to_pylist()
+        rows = pq.ParquetFile(path).read(columns).to_pylist()
         return rows[0]
     except Exception as error:
         raise InputError(f"record {path} cannot be read ({error}); move it away to run it again") from error
@@ -189,7 +199,7 @@ def _read_all(files: list[Path]) -> pd.DataFrame:
 
     if not files:
         return pd.DataFrame()
-    tables = [pq.read_table(file, partitioning=None) for file in files]
+    tables = [pq.ParquetFile(file).read() for file in files]
     return pa.concat_tables(tables, promote_options="permissive").to_pandas()
 
 

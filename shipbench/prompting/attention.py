@@ -38,6 +38,15 @@ def project_q(attention: Attention, tokens: Tensor) -> Tensor:
     return attention.q_norm(query)
 
 
+def project_q_by_head(attention: Attention, tokens: Tensor) -> Tensor:
+    """Return the queries alone, laid out head by head: the rows of all images follow each other.
+
+    ``attend`` to keys that the images share then needs no copy of them, which would be kept for the backward pass.
+    """
+    (query,) = _project(attention, tokens, 0, 1)
+    return attention.q_norm(query.transpose(0, 1).contiguous()).transpose(0, 1)
+
+
 def project_kv(attention: Attention, tokens: Tensor) -> tuple[Tensor, Tensor]:
     """Return keys and values alone."""
     key, value = _project(attention, tokens, 1, 3)

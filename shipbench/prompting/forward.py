@@ -22,6 +22,7 @@ from shipbench.prompting.attention import (
     project_kv,
     project_out,
     project_q,
+    project_q_by_head,
     project_qkv,
 )
 from shipbench.prompting.prompts import AttentionRule, BlockPlan, Glimpse, PromptSource, take_tokens
@@ -190,7 +191,11 @@ def _advance(step: _Step, stream: Stream, silent: bool, memo: PromptMemo | None)
 
 
 def _image_attention(step: _Step, tokens: Tensor, prompts: KeyValue | None, rule: AttentionRule) -> Tensor:
-    query, key, value = project_qkv(step.block.attn, step.block.norm1(tokens))
+    attention, normed = step.block.attn, step.block.norm1(tokens)
+    if prompts is None or rule.coupled or prompts[0].shape[0] > 1:
+        query, key, value = project_qkv(attention, normed)
+    else:
+        query, (key, value) = project_q_by_head(attention, normed), project_kv(attention, normed)
     return _mix(step, query, (key, value), prompts, rule)
 
 
