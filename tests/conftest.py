@@ -9,8 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings as hypothesis_settings
 
 from shipbench.cli import main
+
+# Examples are the same in every run, and none is judged by how long it took.
+hypothesis_settings.register_profile("shipbench", deadline=None, derandomize=True, database=None)
+hypothesis_settings.load_profile("shipbench")
 
 
 @pytest.fixture(scope="session", autouse=True)

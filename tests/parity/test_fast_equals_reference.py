@@ -26,7 +26,7 @@ from tests.reference import ship, vpt
 from tests.reference.tiny import TinyVit
 
 TOLERANCE = 1e-9
-few = hypothesis_settings(max_examples=25, derandomize=True, deadline=None, database=None)
+few = hypothesis_settings(max_examples=25)
 
 PAPER = ShipShape(
     backbone=TinyVit(depth=5),
