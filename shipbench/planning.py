@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 from shipbench import data
 from shipbench.backbones import load_backbone, preprocessing_of, sha256_of

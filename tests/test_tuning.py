@@ -72,7 +72,9 @@ def test_a_grid_is_a_product_in_the_order_given() -> None:
 def test_final_runs_carry_the_winner_to_every_seed() -> None:
     (search,) = searches("linear", "dtd,svhn", "lr=0.1,0.01", common=True, weight_decay="0.5")
     final = search.final_specs(1, [3, 4, 5])
-    assert [(spec.task, spec.seed) for spec in final] == [(task, seed) for task in ("dtd", "svhn") for seed in (3, 4, 5)]
+    assert [(spec.task, spec.seed) for spec in final] == [
+        (task, seed) for task in ("dtd", "svhn") for seed in (3, 4, 5)
+    ]
     for spec in final:
         assert spec.protocol == "final"
         assert (spec.resolved.recipe.lr, spec.resolved.recipe.weight_decay) == (0.01, 0.5)

@@ -177,7 +177,9 @@ def test_wrong_input_is_refused(
     assert not (tmp_path / "r").exists()
 
 
-def test_the_file_is_json_that_anything_can_read(shipbench: Shipbench, line: tuple[object, ...], tmp_path: Path) -> None:
+def test_the_file_is_json_that_anything_can_read(
+    shipbench: Shipbench, line: tuple[object, ...], tmp_path: Path
+) -> None:
     shipbench("tune", *line, "--grid", "lr=0.1", "--choose-only")
     (path,) = (tmp_path / "r" / "tuning").iterdir()
     assert json.loads(path.read_text(), parse_constant=pytest.fail)["method"] == "linear"
