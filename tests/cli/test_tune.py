@@ -50,6 +50,7 @@ def test_tuned_then_retrained_and_tested_once(shipbench: Shipbench, line: tuple[
     assert tuning["final_test_acc"].isna().all()
     assert tuning["best_test_acc"].isna().all()
     assert list(final["seed"]) == [0, 1]
+    assert list(final["chance_acc"]) == pytest.approx([1 / 6] * 2)
     (kept,) = load_tunings(tmp_path / "r")
     best = tuning["val_acc"].max()
     assert kept["trials"][kept["winner"]]["mean_val_acc"] == best
@@ -183,3 +184,18 @@ def test_the_file_is_json_that_anything_can_read(
     shipbench("tune", *line, "--grid", "lr=0.1", "--choose-only")
     (path,) = (tmp_path / "r" / "tuning").iterdir()
     assert json.loads(path.read_text(), parse_constant=pytest.fail)["method"] == "linear"
+
+
+def test_a_report_shows_tuned_runs_beside_those_of_the_recipe(
+    shipbench: Shipbench, line: tuple[object, ...], tmp_path: Path
+) -> None:
+    assert shipbench("tune", *line, "--grid", "lr=0.1,0.001").code == 0
+    assert shipbench("run", *line).code == 0
+    outcome = shipbench("report", "--results", tmp_path / "r", "--output", tmp_path / "out", "--format", "md,csv")
+    assert outcome.code == 0, outcome.err
+    page = next((tmp_path / "out").glob("*.md")).read_text()
+    assert "**Protocol**" in page
+    assert "| Linear probe (tuned on validation)" in page
+    assert "chosen on val200 after training on train800 (2 tuning runs" in page
+    assert "agreement of predictions" in page
+    assert "bootstrap intervals" in page
