@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-RESAMPLES = 2000
+RESAMPLES = 1000
 # Resampling a test set of tens of thousands of images all at once would take gigabytes.
 _BATCH = 50
 
