@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from shipbench.errors import InputError
-from shipbench.methods import BuildContext, Built, SettingValue
+from shipbench.methods import BuildContext, Built, Grid, SettingValue
 
 if TYPE_CHECKING:
     from shipbench.tasks import Task
@@ -19,6 +19,27 @@ def _default_only(method: str, recipe: str) -> None:
             f"{method} has no published per-task settings (its paper chooses lr and weight decay on val200); "
             "use --recipe default"
         )
+
+
+# The rates and weight decays that the official implementation of VPT tries (tune_vtab.py of KMnP/vpt). It scales
+# rates by batch / 256; the grids below hold what reaches the optimiser at its batch of 64.
+_VPT_BATCH = 64
+_VPT_DECAYS = (0.01, 0.001, 0.0001, 0.0)
+
+
+def _scaled(*rates: float) -> tuple[float, ...]:
+    return tuple(rate * _VPT_BATCH / 256 for rate in rates)
+
+
+def _sgd_grid() -> Grid:
+    """Return the grid for prompts and linear probes."""
+    return {
+        "lr": _scaled(50.0, 25.0, 10.0, 5.0, 2.5, 1.0, 0.5, 0.25, 0.1, 0.05),
+        "weight_decay": _VPT_DECAYS,
+        "optimizer": ("sgd",),
+        "schedule": ("vpt",),
+        "batch_size": (_VPT_BATCH,),
+    }
 
 
 @dataclass(frozen=True)
@@ -60,6 +81,16 @@ class FullFineTuning:
         _default_only(self.name, recipe)
         return {"lr": 1e-4}
 
+    def grids(self) -> Mapping[str, Grid]:
+        """Return ``small``, a first look of ours, and ``published``: VPT's grid for full fine-tuning with AdamW."""
+        published: Grid = {
+            "lr": _scaled(0.005, 0.001, 0.0005, 0.0001),
+            "weight_decay": _VPT_DECAYS,
+            "schedule": ("vpt",),
+            "batch_size": (_VPT_BATCH,),
+        }
+        return {"small": {"lr": (3e-5, 1e-4, 3e-4)}, "published": published}
+
     def switches(self, settings: NoSettings) -> tuple[str, ...]:
         """Return none: there is nothing to switch."""
         return ()
@@ -82,6 +113,10 @@ class LinearProbe:
         """Train a hundred epochs at ten times the rate in every suite: on fixed features they take seconds."""
         _default_only(self.name, recipe)
         return {"epochs": 100, "warmup_epochs": 10, "lr": 1e-2}
+
+    def grids(self) -> Mapping[str, Grid]:
+        """Return ``small``, a first look of ours, and ``published``: VPT's grid for linear probes with SGD."""
+        return {"small": {"lr": (1e-3, 1e-2, 1e-1)}, "published": _sgd_grid()}
 
     def switches(self, settings: NoSettings) -> tuple[str, ...]:
         """Return none: there is nothing to switch."""
@@ -106,6 +141,13 @@ class VptShallow:
         """Return nothing: the common recipe holds."""
         _default_only(self.name, recipe)
         return {}
+
+    def grids(self) -> Mapping[str, Grid]:
+        """Return ``small``, a first look of ours, and ``published``: VPT's rates and decays with SGD.
+
+        The published grid leaves the prompt length as it is set: the official script tunes for one length at a time.
+        """
+        return {"small": {"prompt_length": (5, 10, 50), "lr": (1e-3, 5e-3)}, "published": _sgd_grid()}
 
     def switches(self, settings: VptConfig) -> tuple[str, ...]:
         """Return none: there is nothing to switch."""

@@ -60,19 +60,21 @@ class Plan:
         return f"{len(self.runs)} runs: {len(self.chosen)} to do, {skipped - failed} done{hint}"
 
 
-def parse_seeds(text: str) -> list[int]:
+def parse_seeds(text: str, option: str = "--seeds") -> list[int]:
     """Read ``0-4``, ``0,2,5`` or a mixture of both, without repeats."""
     seeds: list[int] = []
     for part in (piece.strip() for piece in text.split(",")):
         first, dash, last = part.partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
-            raise InputError(f"--seeds {text!r} is not a list of seeds, as in 0, 0-4 or 0,2,5")
+            raise InputError(f"{option} {text!r} is not a list of seeds, as in 0, 0-4 or 0,2,5")
         seeds.extend(range(int(first), int(last if dash else first) + 1))
     return list(dict.fromkeys(seeds))
 
 
-def overrides_by_method(methods: Iterable[Method], values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Give every method the overrides that it has.
+def overrides_by_method(
+    methods: Iterable[Method], values: Mapping[str, Any], option: str = "--set"
+) -> dict[str, dict[str, Any]]:
+    """Give every method the overrides that it has; ``option`` is where the user gave them.
 
     A plain key goes to all methods that have such a setting, and at least one must; ``METHOD.KEY`` goes to one.
     """
@@ -82,7 +84,9 @@ def overrides_by_method(methods: Iterable[Method], values: Mapping[str, Any]) ->
     for key, value in values.items():
         method, dot, setting = key.partition(".")
         if dot and method not in known:
-            raise InputError(f"--set {key}: method {method!r} is not among those of this command ({', '.join(known)})")
+            raise InputError(
+                f"{option} {key}: method {method!r} is not among those of this command ({', '.join(known)})"
+            )
         targets = [method] if dot else list(known)
         name = setting if dot else key
         having = [target for target in targets if name in known[target]]

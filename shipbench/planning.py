@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 from shipbench import data
 from shipbench.backbones import load_backbone, preprocessing_of, sha256_of
@@ -37,16 +36,16 @@ def _state(store: Store, run_id: str) -> State:
 def _identifier() -> Callable[[RunSpec], str]:
     """Return a function from spec to run id that loads each backbone and reads each task's folder once."""
     backbones: dict[tuple[str, str | None, int | None], str] = {}
-    fingerprints: dict[tuple[str, Path | None], str] = {}
+    fingerprints: dict[tuple[object, ...], str] = {}
 
     def identify(spec: RunSpec) -> str:
         resolved = spec.resolved
         weights = (resolved.backbone, spec.checkpoint, resolved.recipe.image_size)
         if weights not in backbones:
             backbones[weights] = sha256_of(load_backbone(weights[0], checkpoint=spec.checkpoint, image_size=weights[2]))
-        copy = (resolved.task.name, spec.data)
+        copy = (resolved.task.name, spec.data, resolved.splits)
         if copy not in fingerprints:
-            fingerprints[copy] = data.fingerprint(resolved.task, spec.data)
+            fingerprints[copy] = data.fingerprint(resolved.task, spec.data, resolved.splits)
         return resolved.run_id(
             data_fingerprint=fingerprints[copy],
             backbone_sha256=backbones[weights],

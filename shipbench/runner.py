@@ -108,7 +108,8 @@ def carry_out(prepared: Prepared, store: Store | None, say: Say = _silent, on_ep
     done = fit(trained, train_inputs, eval_inputs, resolved.recipe, arithmetic, seed, on_epoch)
     peak_memory = memory.bytes()
     record = _describe(prepared, built, done, peak_memory, len(train), len(evaluation))
-    record = dataclasses.replace(record, flops_per_image=_inference_flops(built.model, evaluation))
+    flops, chance = _inference_flops(built.model, evaluation), _commonest_class(evaluation.labels)
+    record = dataclasses.replace(record, flops_per_image=flops, chance_acc=chance)
     if store is not None:
         _store(store, record, prepared, built, done, evaluation.labels)
     return record
@@ -163,6 +164,11 @@ def _inference_flops(model: nn.Module, inputs: Inputs) -> float:
     image = inputs.batch(torch.arange(1))
     model.eval()
     return count_flops(lambda: model(image))
+
+
+def _commonest_class(labels: Tensor) -> float:
+    """Return the accuracy of always answering the commonest class: what a collapsed run does not exceed."""
+    return float(labels.bincount().max().item() / len(labels))
 
 
 def _describe(prepared: Prepared, built: Built, done: Fit, peak_memory: int, n_train: int, n_test: int) -> RunRecord:

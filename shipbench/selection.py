@@ -1,17 +1,26 @@
-"""Which accuracy of a run counts: small named rules whose names are printed wherever a number is shown."""
+"""Which accuracy of a run counts: small named rules whose names are printed wherever a number is shown.
+
+Other packages add rules through the entry-point group ``shipbench.selections``; the three here cannot be replaced.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
 from typing import Protocol
 
 import pandas as pd
 
 from shipbench.errors import InputError, did_you_mean
 
+GROUP = "shipbench.selections"
+
 
 class Selection(Protocol):
-    """One rule: a name, a sentence for captions, and the accuracy it takes from each run."""
+    """One rule: a name, a sentence for captions, and the accuracy it takes from each run.
+
+    Implement these members and register the class (no arguments) as an entry point under the rule's name.
+    """
 
     @property
     def name(self) -> str:
@@ -44,7 +53,10 @@ class Final:
 
 @dataclass(frozen=True)
 class Validation:
-    """What validation images chose: settings (protocol "validation"), or else the epoch."""
+    """What validation images chose: settings, or else the epoch.
+
+    A report gives runs on the 1000 that a tuning names the protocol "validation"; no stored record has it.
+    """
 
     name: str = "validation"
     gist: str = "chosen on validation images"
@@ -78,14 +90,32 @@ class Oracle:
 SELECTIONS: tuple[Selection, ...] = (Final(), Validation(), Oracle())
 
 
+def list_selections() -> list[str]:
+    """Return the names of all rules: ours, then those of other packages, sorted."""
+    own = [rule.name for rule in SELECTIONS]
+    return [*own, *sorted(_installed().keys() - set(own))]
+
+
 def get_selection(name: str) -> Selection:
-    """Return the rule called ``name``; raises ``InputError`` if there is none."""
-    known = {rule.name: rule for rule in SELECTIONS}
-    if name not in known:
-        raise InputError(
-            f"--select: unknown rule {name!r}{did_you_mean(name, list(known))}; use one of {', '.join(known)}"
-        )
-    return known[name]
+    """Return the rule called ``name``; raises ``InputError`` if there is none, or if it cannot be imported."""
+    own = {rule.name: rule for rule in SELECTIONS}
+    if name in own:
+        return own[name]
+    installed = _installed()
+    if name not in installed:
+        known = list_selections()
+        raise InputError(f"--select: unknown rule {name!r}{did_you_mean(name, known)}; use one of {', '.join(known)}")
+    try:
+        rule: Selection = installed[name].load()()
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"rule {name!r} ({installed[name].value}) cannot be imported: {error}") from error
+    if rule.name != name:
+        raise InputError(f"rule {name!r} calls itself {rule.name!r}; a rule is printed under the name it is asked for")
+    return rule
+
+
+def _installed() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP)}
 
 
 def _test_at_best_validation(history: pd.DataFrame) -> dict[str, float]:

@@ -52,6 +52,8 @@ class RunSpec:
         object.__setattr__(self, "overrides", tuple(sorted((str(key), value) for key, value in pairs)))
         if self.recipe not in RECIPES:
             raise InputError(f"unknown recipe {self.recipe!r}{did_you_mean(self.recipe, list(RECIPES))}")
+        if self.protocol not in ("final", "tuning"):
+            raise InputError(f"unknown protocol {self.protocol!r}; choose final or tuning")
         if self.precision not in ("auto", "fp32", "bf16"):
             raise InputError(f"unknown precision {self.precision!r}; choose auto, fp32 or bf16")
         if self.seed < 0:

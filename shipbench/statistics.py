@@ -10,7 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+RESAMPLES = 1000
+# Resampling a test set of tens of thousands of images all at once would take gigabytes.
+_BATCH = 50
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,15 @@ class FriedmanTest:
     """Friedman's chi-squared statistic (corrected for ties) and its p-value."""
 
     statistic: float
+    p_value: float
+
+
+@dataclass(frozen=True)
+class SignTest:
+    """How many pairs one side and the other side win, and the exact two-sided p-value of that."""
+
+    ours: int
+    theirs: int
     p_value: float
 
 
@@ -55,6 +70,55 @@ def student_interval(values: Sequence[float], level: float = 0.95) -> Interval:
         return Interval(mean, float("nan"), float("nan"), len(array))
     half = float(stats.t.ppf((1 + level) / 2, len(array) - 1) * stats.sem(array))
     return Interval(mean, mean - half, mean + half, len(array))
+
+
+def bootstrap_interval(values: Sequence[float] | NDArray[np.float64], level: float = 0.95) -> Interval:
+    """Return the mean of ``values`` and its percentile bootstrap interval, the same for the same values.
+
+    ``values`` may be a score per task, or per image how often it was classified right. The ends are NaN for fewer
+    than two values.
+    """
+    array = np.asarray(values, dtype=float)
+    mean = float(array.mean()) if len(array) else float("nan")
+    if len(array) < 2:
+        return Interval(mean, float("nan"), float("nan"), len(array))
+    found = stats.bootstrap(
+        (array,), np.mean, n_resamples=RESAMPLES, batch=_BATCH, confidence_level=level, method="percentile", rng=0
+    ).confidence_interval
+    return Interval(mean, float(found.low), float(found.high), len(array))
+
+
+def mcnemar_test(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> SignTest:
+    """Compare two classifiers on the same images by the exact McNemar test (binomial on discordant images).
+
+    Both arrays (n,) say how often each image was classified right: 0 or 1, or the share of seeds. With one seed this
+    is McNemar's test; with several every image still counts once, for the side that is right more often, so that
+    seeds are not taken for new images.
+    """
+    difference = np.round(np.asarray(ours, dtype=float) - np.asarray(theirs, dtype=float), 9)
+    won, lost = int((difference > 0).sum()), int((difference < 0).sum())
+    p_value = float(stats.binomtest(won, won + lost).pvalue) if won + lost else 1.0
+    return SignTest(won, lost, p_value)
+
+
+def wilcoxon_test(differences: Sequence[float]) -> float:
+    """Return the two-sided p-value of Wilcoxon's signed-rank test of paired differences; NaN without a difference.
+
+    Zero differences are left out, as Wilcoxon does; the p-value is exact for small samples without ties.
+    """
+    array = np.round(np.asarray(differences, dtype=float), 9)
+    if not (array != 0).any():
+        return float("nan")
+    return float(stats.wilcoxon(array[array != 0]).pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values adjusted by Holm's step-down method; unknown ones (NaN) stay so and do not count."""
+    array = np.asarray(p_values, dtype=float)
+    known = np.isfinite(array)
+    if known.any():
+        array[known] = multipletests(array[known], method="holm")[1]
+    return [float(value) for value in array]
 
 
 def task_ranks(scores: pd.DataFrame) -> pd.DataFrame:

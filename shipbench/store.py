@@ -72,6 +72,7 @@ class RunRecord:
     best_test_acc: float = _NAN
     best_test_epoch: int = -1
     val_acc: float = _NAN
+    chance_acc: float = _NAN
     train_loss: float = _NAN
     train_seconds: float = _NAN
     eval_seconds: float = _NAN

@@ -77,6 +77,13 @@ def test_published_settings_are_the_authors_own() -> None:
     assert resolved.recipe.schedule == "ship"
 
 
+def test_the_protocol_decides_the_splits() -> None:
+    assert RunSpec("ship", "dtd").resolved.splits == ("train", "test")
+    assert RunSpec("ship", "dtd", protocol="tuning").resolved.splits == ("train800", "val200")
+    with pytest.raises(InputError, match="unknown protocol 'oracle'"):
+        RunSpec("ship", "dtd", protocol="oracle")  # type: ignore[arg-type]
+
+
 def test_switches_follow_from_settings() -> None:
     assert RunSpec("ship", "dtd").resolved.switches == ""
     spec = RunSpec("ship", "dtd", overrides={"threshold": 1.0, "matching_weight": 0})

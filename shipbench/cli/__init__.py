@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from shipbench.cli import ablate, bench, data, export, listing, report, run
+from shipbench.cli import ablate, bench, data, export, listing, report, run, tune
 from shipbench.errors import ShipbenchError
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("ablate")(ablate.ablate)
+app.command("tune")(tune.tune)
 app.command("report")(report.report)
 app.command("bench")(bench.bench)
 app.command("export")(export.export)

@@ -1,4 +1,4 @@
-"""``shipbench list``: tasks, methods, backbones, ablations, runs."""
+"""``shipbench list``: tasks, methods, backbones, ablations, selections, runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from shipbench.cli import options
 
-app = typer.Typer(no_args_is_help=True, help="List tasks, methods, backbones, ablations or runs.")
+app = typer.Typer(no_args_is_help=True, help="List tasks, methods, backbones, ablations, selections or runs.")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Row = dict[str, Any]
@@ -92,13 +92,25 @@ def ablations(as_json: Json = False) -> None:
 
 
 @app.command()
+def selections(as_json: Json = False) -> None:
+    """List the rules that --select knows: which accuracy of a run counts."""
+    from shipbench.selection import get_selection, list_selections
+
+    rules = [get_selection(name) for name in list_selections()]
+    _show([{"name": rule.name, "counts": rule.sentence} for rule in rules], as_json)
+
+
+@app.command()
 def runs(results: options.Results = Path("results"), as_json: Json = False) -> None:
     """List every record of a results folder."""
     from shipbench.store import load_results
 
     frame = load_results(results)
-    names = ["run_id", "status", "method", "switches", "task", "seed", "final_test_acc", "train_seconds", "error"]
+    names = ["run_id", "status", "protocol", "method", "switches", "task", "seed"]
+    names += ["val_acc", "final_test_acc", "train_seconds", "error"]
     rows: list[Row] = [] if frame.empty else frame[names].to_dict(orient="records")
     if not as_json:
-        rows = [row | {key: f"{row[key]:.3f}" for key in ("final_test_acc", "train_seconds")} for row in rows]
+        rows = [
+            row | {key: f"{row[key]:.3f}" for key in ("val_acc", "final_test_acc", "train_seconds")} for row in rows
+        ]
     _show([{k: None if v != v else v for k, v in row.items()} for row in rows], as_json)

@@ -27,13 +27,14 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
 
 def _config_values(path: Path, options: list[Any]) -> dict[str, Any]:
     names = {option.opts[-1].lstrip("-"): str(option.name) for option in options}
+    repeatable = {option.opts[-1].lstrip("-") for option in options if option.multiple}
     values: dict[str, Any] = {}
     for key, value in _read_toml(path).items():
         if key not in names:
             raise InputError(f"unknown key {key!r} in {path}{did_you_mean(key, list(names))}")
-        if key == "set" and isinstance(value, dict):
+        if key in ("set", "grid") and isinstance(value, dict):
             value = [f"{name}={_plain(setting)}" for name, setting in _flat(value).items()]
-        elif isinstance(value, list):
+        elif isinstance(value, list) and key not in repeatable:
             value = ",".join(map(str, value))
         values[names[key]] = value
     return values

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,10 @@ def report(
     results: Results = Path("results"),
     output: Annotated[Path, typer.Option(help="The folder to write the report into.")] = Path("reports/latest"),
     select: Annotated[
-        str, typer.Option(help="Which accuracy counts: final, validation, or oracle (the best test epoch).")
+        str,
+        typer.Option(
+            help="Which accuracy counts: final, validation, oracle (the best test epoch), or an installed rule."
+        ),
     ] = "final",
     formats: Annotated[
         str, typer.Option("--format", help="What to write: any of md, tex, csv, html, png, pdf, svg.")
@@ -32,14 +36,17 @@ def report(
     """Write tables, figures and one page from the records of a results folder, and from nothing else."""
     from shipbench.report import ReportOptions, build_report, parse_formats, write_report
     from shipbench.report.tables.published import published_choice
-    from shipbench.store import load_history, load_results
+    from shipbench.store import load_history, load_predictions, load_results
+    from shipbench.tuning_file import load_tunings
 
     chosen = parse_formats(formats)
     command = _command(results, output, select, formats, baseline, published)
     options = ReportOptions(select, baseline, published_choice(published), title, command)
     records = load_results(results)
     history = load_history(results, records["run_id"]) if len(records) else None
-    made = build_report(records, history, options)
+    made = build_report(
+        records, history, options, predictions=partial(load_predictions, results), tunings=load_tunings(results)
+    )
     say(f"{len(records)} records, {sum(1 for _ in made.figures())} figures")
     files = write_report(made, output, chosen)
     typer.echo(files[0] if "html" in chosen else output)

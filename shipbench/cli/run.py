@@ -12,6 +12,7 @@ from shipbench.cli.options import GridOptions, grid_command
 if TYPE_CHECKING:
     from shipbench.grid import Plan
     from shipbench.spec import RunSpec
+    from shipbench.store import RunRecord
 
 
 @grid_command
@@ -53,18 +54,25 @@ def carry_out(specs: list[RunSpec], given: GridOptions) -> None:
 def _run_and_show(plan: Plan, given: GridOptions) -> None:
     from shipbench.cli.tables import print_results
     from shipbench.console import say
+
+    records = run_chosen(plan, given)
+    print_results(plan, given.results)
+    failed = [record for record in records if not record.done]
+    if failed:
+        say(f"{len(failed)} of {len(records)} runs failed; see 'shipbench list runs --results {given.results}'")
+        sys.exit(1)
+
+
+def run_chosen(plan: Plan, given: GridOptions) -> list[RunRecord]:
+    """Carry out the chosen runs of a plan with a progress display; exits with 130 when interrupted."""
+    from shipbench.console import say
     from shipbench.engine import carry_out_plan, default_jobs
     from shipbench.progress import make_reporter
 
     jobs = min(given.jobs or default_jobs(given.device), max(1, len(plan.chosen)))
     try:
         with make_reporter(len(plan.chosen)) as reporter:
-            records = carry_out_plan(plan, given.results, jobs, reporter)
+            return carry_out_plan(plan, given.results, jobs, reporter)
     except KeyboardInterrupt:
         say(f"interrupted; finished runs are kept in {given.results}, and the same command goes on where it stopped")
         sys.exit(130)
-    print_results(plan, given.results)
-    failed = [record for record in records if not record.done]
-    if failed:
-        say(f"{len(failed)} of {len(records)} runs failed; see 'shipbench list runs --results {given.results}'")
-        sys.exit(1)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import sys
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -14,6 +15,7 @@ from rich.table import Table
 from shipbench.grid import Plan
 from shipbench.store import RunRecord, Store
 from shipbench.tasks import GROUPS, TASKS
+from shipbench.tuning import Choice, Search, Trial
 
 
 def out_console() -> Console:
@@ -50,6 +52,34 @@ def print_results(plan: Plan, results: Path) -> None:
         out_console().print("The demo suite is a demonstration and a regression net, not a benchmark.")
 
 
+def print_choice(search: Search, trials: Sequence[Trial], choice: Choice) -> None:
+    """Print every point of a search with its validation accuracy in percent, the winner marked, and ties said."""
+    title = f"{search.method} on {', '.join(search.tasks)}: accuracy on val200, %"
+    table = Table(*search.axes, "val acc", "trainable", "", title=title)
+    for i, trial in enumerate(trials):
+        score = f"failed: {trial.error}" if trial.error else _trial_score(search, trial)
+        mark = "chosen" if i == choice.winner else "tied" if i in choice.tied else ""
+        cost = "" if math.isnan(trial.trainable_params) else f"{trial.trainable_params:,.0f}"
+        table.add_row(*(str(value) for value in trial.settings.values()), score, cost, mark)
+    out_console().print(table, markup=False)
+    out_console().print(_verdict(trials, choice), markup=False)
+
+
+def _trial_score(search: Search, trial: Trial) -> str:
+    """Spread is over seeds: it is left out where several tasks are averaged."""
+    return _show(list(trial.accuracies)) if len(search.tasks) == 1 else f"{100 * trial.mean:.1f}"
+
+
+def _verdict(trials: Sequence[Trial], choice: Choice) -> str:
+    failed = sum(bool(trial.error) for trial in trials)
+    excluded = f"; {failed} of {len(trials)} settings excluded, as a run of theirs failed" if failed else ""
+    if choice.winner is None:
+        return "nothing chosen: a run of every setting failed"
+    settings = ", ".join(f"{key}={value}" for key, value in trials[choice.winner].settings.items())
+    tie = f"; {len(choice.tied)} tied, decided by: {choice.broken_by}" if choice.tied else ""
+    return f"chosen: {settings}{tie}{excluded}"
+
+
 Cells = dict[tuple[str, str], list[float | None]]
 
 
@@ -64,7 +94,7 @@ def _by_cell(records: Iterable[RunRecord]) -> Cells:
     return cells
 
 
-def _show(values: list[float | None]) -> str:
+def _show(values: Sequence[float | None]) -> str:
     """A cell with a failed run says so; it is never silently averaged over fewer seeds."""
     if not values:
         return "-"

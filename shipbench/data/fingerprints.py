@@ -19,7 +19,7 @@ from shipbench.data.images import ImageKind, image_format, sniff
 from shipbench.data.parallel import stream
 from shipbench.data.splitfile import read_bytes
 from shipbench.data.types import ImageFormat
-from shipbench.data.vtab import ROLES, TaskSource, scan_images
+from shipbench.data.vtab import ROLES, Role, TaskSource, scan_images
 from shipbench.errors import InputError
 
 _TICK_NS = 100_000_000
@@ -46,7 +46,7 @@ def identify(source: TaskSource, jobs: int | None = None) -> Identity:
 
     Raises ``InputError`` if an image that a split file names is missing, unreadable or outside the task folder.
     """
-    paths = [entry.path for role in ROLES for entry in source.roles[role]]
+    paths = [entry.path for role in _roles(source) for entry in source.roles[role]]
     scan = scan_images(source.folder, paths)
     if scan.faults:
         raise InputError(f"{scan.faults[0]}; run 'shipbench data verify' on this copy of VTAB-1k")
@@ -65,11 +65,12 @@ def identity_of(source: TaskSource, files: Mapping[str, FileIdentity]) -> Identi
     """Combine the hashes of a copy's files, by path, into its identity.
 
     The fingerprint is the SHA-256 of one record per entry of train800, val200 and test, in file order: role, path,
-    label and image hash, separated by NUL and ended by a line feed.
+    label and image hash, separated by NUL and ended by a line feed. A source without its test split has the
+    fingerprint of the other two.
     """
     digest = hashlib.sha256()
     kinds: set[ImageKind] = set()
-    for role in ROLES:
+    for role in _roles(source):
         for entry in source.roles[role]:
             file = files[entry.path]
             digest.update(f"{role}\0{entry.path}\0{entry.label}\0{file.sha256}\n".encode())
@@ -82,6 +83,10 @@ def identify_bytes(data: bytes) -> FileIdentity:
     return FileIdentity(hashlib.sha256(data).hexdigest(), sniff(data))
 
 
+def _roles(source: TaskSource) -> list[Role]:
+    return [role for role in ROLES if role in source.roles]
+
+
 def _hash_files(source: TaskSource, paths: list[str], jobs: int | None) -> dict[str, FileIdentity]:
     def work(start: int, stop: int) -> list[FileIdentity]:
         return [identify_bytes(read_bytes(source.folder / path)) for path in paths[start:stop]]
@@ -92,7 +97,7 @@ def _hash_files(source: TaskSource, paths: list[str], jobs: int | None) -> dict[
 
 def _signature(source: TaskSource, found: Mapping[str, stat_result]) -> str:
     digest = hashlib.sha256()
-    for role in ROLES:
+    for role in _roles(source):
         for entry in source.roles[role]:
             facts = found[entry.path]
             times = f"{facts.st_mtime_ns}\0{facts.st_ctime_ns}\0{facts.st_ino}"

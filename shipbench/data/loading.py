@@ -15,13 +15,17 @@ from shipbench.tasks import Task
 _DRAWING_RULES = 1
 """Raised whenever decoding or resizing changes what is drawn, so that older cached images are left alone."""
 
+_ALL: tuple[SplitName, ...] = ("train", "test")
 
-def fingerprint(task: Task, root: Path | None) -> str:
+
+def fingerprint(task: Task, root: Path | None, splits: tuple[SplitName, ...] = _ALL) -> str:
     """Return the SHA-256 (hex) that identifies the images and labels of ``task``, wherever they lie.
 
-    ``root`` is the VTAB-1k folder; demo tasks need none. Raises ``InputError`` for a missing or malformed folder.
+    ``root`` is the VTAB-1k folder; demo tasks need none. Where ``splits`` leaves out test, no file of a VTAB-1k
+    task's test split is opened and the fingerprint is that of the 1000. Raises ``InputError`` for a missing or
+    malformed folder.
     """
-    return identity(task, root).fingerprint
+    return _open(task, root, None, splits)[1].fingerprint
 
 
 def load(
@@ -29,15 +33,16 @@ def load(
     *,
     image_size: int,
     root: Path | None,
-    splits: tuple[SplitName, ...] = ("train", "test"),
+    splits: tuple[SplitName, ...] = _ALL,
     jobs: int | None = None,
 ) -> TaskData:
     """Load splits of a task as ``(n, image_size, image_size, 3)`` uint8 RGB, memory-mapped from the image cache.
 
     ``train`` is the 1000 (train800 followed by val200). Only the splits asked for are decoded, in ``jobs`` threads or
-    one per usable core. Raises ``InputError`` for a missing or malformed folder and for images that cannot be decoded.
+    one per usable core; the fingerprint is that of ``fingerprint`` for the same splits. Raises ``InputError`` for a
+    missing or malformed folder and for images that cannot be decoded.
     """
-    open_split, copy = _open(task, root, jobs)
+    open_split, copy = _open(task, root, jobs, splits)
 
     def load_split(name: SplitName) -> Split:
         key = f"{task.name}-{name}-{image_size}px-v{_DRAWING_RULES}-{copy.fingerprint}"
@@ -48,12 +53,14 @@ def load(
 
 def identity(task: Task, root: Path | None, jobs: int | None = None) -> Identity:
     """Return a task's fingerprint and how its images are stored; raises as ``fingerprint`` does."""
-    return _open(task, root, jobs)[1]
+    return _open(task, root, jobs, _ALL)[1]
 
 
-def _open(task: Task, root: Path | None, jobs: int | None) -> tuple[Callable[[SplitName], NativeSplit], Identity]:
+def _open(
+    task: Task, root: Path | None, jobs: int | None, splits: tuple[SplitName, ...]
+) -> tuple[Callable[[SplitName], NativeSplit], Identity]:
     if task.suite == "vtab-1k":
-        source = open_task(task, root)
+        source = open_task(task, root, with_test="test" in splits)
         return lambda name: vtab_split(source, name), identify(source, jobs)
 
     from shipbench.data import demo

@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 
 from shipbench.data.splitfile import Entry, read_split
 from shipbench.data.types import SplitName
-from shipbench.errors import InputError
+from shipbench.errors import InputError, ShipbenchError
 from shipbench.tasks import VTAB, Task
 
 Role: TypeAlias = Literal["train800", "val200", "test"]
@@ -29,7 +29,7 @@ _TASK_FOLDERS = frozenset(name for task in VTAB.tasks for name in task.folder_na
 
 @dataclass(frozen=True)
 class TaskSource:
-    """A task's folder (links resolved) and the entries of train800, val200 and test."""
+    """A task's folder (links resolved) and the entries of train800 and val200, and of test if it was opened."""
 
     task: Task
     folder: Path
@@ -39,6 +39,8 @@ class TaskSource:
         """Return a split's entries; ``train`` is train800 followed by val200."""
         if split == "train":
             return (*self.roles["train800"], *self.roles["val200"])
+        if split not in self.roles:
+            raise ShipbenchError(f"{self.task.name} was opened without its {split!r} split")
         return self.roles[split]
 
 
@@ -87,22 +89,24 @@ def find_task(task: Task, base: Path) -> Path:
     raise InputError(f"{base} has no folder for {task.name} ({' or '.join(task.folder_names)})")
 
 
-def open_task(task: Task, root: Path | None) -> TaskSource:
+def open_task(task: Task, root: Path | None, *, with_test: bool = True) -> TaskSource:
     """Read the split files of a task; raises ``InputError`` for anything that is missing, empty or malformed.
 
     A missing train800val200 is not needed. If only that one exists and has the full 1000 lines, its first 800 are
-    train800 and its last 200 val200, as VTAB-1k defines it.
+    train800 and its last 200 val200, as VTAB-1k defines it. Without ``with_test`` the file of the test split is not
+    even looked at, and what is returned has no such split.
     """
     folder = find_task(task, find_base(root))
-    files = {name: folder / f"{name}.txt" for name in (*ROLES, UNION)}
+    roles = tuple(role for role in ROLES if with_test or role != "test")
+    files = {name: folder / f"{name}.txt" for name in (*roles, UNION)}
     read = {name: read_split(file, task.num_classes) for name, file in files.items() if file.is_file()}
     if not {"train800", "val200"} & read.keys() and len(read.get(UNION, ())) == task.n_train == 1000:
         read |= {"train800": read[UNION][:800], "val200": read[UNION][800:]}
-    for role in ROLES:
+    for role in roles:
         if role not in read:
             raise InputError(f"{files[role]} is missing; run 'shipbench data verify' on this copy of VTAB-1k")
     _check_union(files[UNION], read)
-    return TaskSource(task, folder, {role: read[role] for role in ROLES})
+    return TaskSource(task, folder, {role: read[role] for role in roles})
 
 
 def label_disagreement(train: Iterable[Entry], union: Iterable[Entry]) -> int | None:

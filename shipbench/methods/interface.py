@@ -6,9 +6,9 @@ A method is found through the entry-point group ``shipbench.methods``. Its class
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from shipbench.tasks import Task
 
 SettingValue = str | int | float | bool | None | tuple[float, ...]
+Grid: TypeAlias = Mapping[str, Sequence[SettingValue]]
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,15 @@ class FrozenFeatures(Protocol):
 
     def features(self, images: Tensor) -> Tensor:
         """Return features (B, D) of normalised images (B, 3, H, W)."""
+        ...
+
+
+@runtime_checkable
+class Tunable(Protocol):
+    """A method that brings grids of its own for ``shipbench tune --grid NAME``; a method need not."""
+
+    def grids(self) -> Mapping[str, Grid]:
+        """Return the method's grids by name, each as settings with the values to try, in the order to try them."""
         ...
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from shipbench.report.build import ReportOptions, build_report
 from shipbench.report.study import build_study
 from shipbench.report.tables.main import Statistic, main_frame
+from shipbench.report.tuned import with_tuned_runs
 from shipbench.report.write import FORMATS, parse_formats, write_report
 from shipbench.selection import get_selection
 
@@ -23,15 +25,17 @@ def main_table(
     select: str = "final",
     statistic: Statistic = "mean",
     history: pd.DataFrame | None = None,
+    tunings: Sequence[Mapping[str, Any]] = (),
 ) -> pd.DataFrame:
     """Return the main table's numbers as a frame.
 
     Rows are methods by their printed names; columns are the suite's tasks, its groups, "mean of groups" and "mean of
     tasks" (percent, unrounded; NaN where a task is missing), and for ``statistic="mean"`` the trainable parameters
     with and without the head. ``statistic`` takes sample deviations over seeds or numbers of seeds instead. ``suite``
-    defaults to the first that occurs in the catalogue's order.
+    defaults to the first that occurs in the catalogue's order. ``tunings`` (``shipbench.tuning_file.load_tunings``)
+    give runs whose settings were tuned a row of their own.
     """
-    study = build_study(results, history, get_selection(select))
+    study = build_study(with_tuned_runs(results, tunings), history, get_selection(select))
     if suite is None and not study.suites:
         return main_frame(study, "vtab-1k", statistic)
     return main_frame(study, suite or study.suites[0], statistic)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
 from shipbench.errors import InputError, did_you_mean
 from shipbench.report.arms import Arm
 from shipbench.report.captions import rule_sentence
+from shipbench.report.comparisons import Contest, contests
 from shipbench.report.differences import ablations
 from shipbench.report.figures.curves import sweep_figure, training_figure
 from shipbench.report.figures.differences import ablation_figure, baseline_arm, task_differences_figure
@@ -31,15 +33,22 @@ from shipbench.report.labels import (
 )
 from shipbench.report.long_form import long_form
 from shipbench.report.model import Figure, Report, Section, Table
+from shipbench.report.predictions import LoadPredictions, with_chance
+from shipbench.report.protocol import protocol_box
 from shipbench.report.study import Study, build_study
 from shipbench.report.tables.ablation import ablation_table
+from shipbench.report.tables.agreement import agreement, agreement_table
 from shipbench.report.tables.cost import cost_table
+from shipbench.report.tables.intervals import intervals_table
 from shipbench.report.tables.main import main_results_table
 from shipbench.report.tables.missing import missing_table
+from shipbench.report.tables.oracle import oracle_table
 from shipbench.report.tables.published import PublishedChoice
 from shipbench.report.tables.ranks import ranking, ranks_table
 from shipbench.report.tables.settings import settings_table
+from shipbench.report.tables.significance import across_tasks_table, per_task_table
 from shipbench.report.tables.sweeps import sweeps, variants_table
+from shipbench.report.tuned import with_tuned_runs
 from shipbench.selection import get_selection
 
 
@@ -59,9 +68,17 @@ class ReportOptions:
 
 
 def build_report(
-    results: pd.DataFrame, history: pd.DataFrame | None = None, options: ReportOptions | None = None
+    results: pd.DataFrame,
+    history: pd.DataFrame | None = None,
+    options: ReportOptions | None = None,
+    *,
+    predictions: LoadPredictions | None = None,
+    tunings: Sequence[Mapping[str, Any]] = (),
 ) -> Report:
     """Return the report of ``results`` (one row per run) and ``history`` (one row per evaluation).
+
+    ``predictions`` returns the stored predictions of run ids (run_id, index, label, predicted); without it, what is
+    computed from images is left out. ``tunings`` are the decisions of ``shipbench tune``.
 
     Nothing is drawn yet: figures draw themselves when they are written. Raises ``InputError`` for records that
     cannot be used, an unknown rule, or a baseline that was not run.
@@ -69,9 +86,11 @@ def build_report(
     options = options or ReportOptions()
     if not len(results):
         raise InputError("there are no records to report; run 'shipbench run' first")
+    results = with_tuned_runs(with_chance(results, predictions) if predictions else results, tunings)
     study = build_study(results, history, get_selection(options.select))
     _check_baseline(study, options.baseline)
-    sections = (*(s for suite in study.suites for s in _suite_sections(study, suite, options)), _records(study))
+    suites = (s for suite in study.suites for s in _suite_sections(study, suite, options, predictions))
+    sections = (*suites, _records(study))
     return Report(
         title=printable(options.title),
         lead=_lead(study),
@@ -80,6 +99,7 @@ def build_report(
         sections=sections,
         results=long_form(study),
         command=printable(options.command),
+        protocol=protocol_box(study),
     )
 
 
@@ -91,11 +111,13 @@ def _check_baseline(study: Study, baseline: str | None) -> None:
         )
 
 
-def _suite_sections(study: Study, suite: str, options: ReportOptions) -> list[Section]:
+def _suite_sections(
+    study: Study, suite: str, options: ReportOptions, predictions: LoadPredictions | None
+) -> list[Section]:
     """Return a suite's sections; a section without content is left out."""
     name, anchor = suite_name(suite), slug(suite)
     sections = (
-        Section(f"{anchor}-results", f"{name}: results", _result_items(study, suite, options)),
+        Section(f"{anchor}-results", f"{name}: results", _result_items(study, suite, options, predictions)),
         Section(f"{anchor}-ablations", f"{name}: ablations and settings", _ablation_items(study, suite)),
         Section(f"{anchor}-structure", f"{name}: block affinity and levels", tuple(structure_figures(study, suite))),
         Section(f"{anchor}-training", f"{name}: training and cost", _training_items(study, suite)),
@@ -103,21 +125,40 @@ def _suite_sections(study: Study, suite: str, options: ReportOptions) -> list[Se
     return [section for section in sections if section.items]
 
 
-def _result_items(study: Study, suite: str, options: ReportOptions) -> tuple[Table | Figure, ...]:
+def _result_items(
+    study: Study, suite: str, options: ReportOptions, predictions: LoadPredictions | None
+) -> tuple[Table | Figure, ...]:
     if not study.arms_of(suite, main=True):
         return ()
     found = ranking(study, suite)
     ranks = (ranks_table(study, suite, found), rank_figure(study, suite, found)) if found else ()
     baseline = _baseline(study, suite, options.baseline)
-    differences = task_differences_figure(study, suite, baseline) if baseline else None
+    tests = contests(study, suite, baseline, predictions) if baseline else []
     items = (
-        main_results_table(study, suite, options.published),
+        main_results_table(study, suite, options.published, baseline.label if baseline else "", tests),
         pareto_figure(study, suite),
         oracle_figure(study, suite),
-        differences,
+        oracle_table(study, suite),
+        *(_against(study, suite, baseline, tests) if baseline else ()),
         *ranks,
+        *(_from_images(study, suite, predictions) if predictions else ()),
     )
     return tuple(item for item in items if item is not None)
+
+
+def _against(study: Study, suite: str, baseline: Arm, tests: Sequence[Contest]) -> tuple[Table | Figure | None, ...]:
+    return (
+        task_differences_figure(study, suite, baseline),
+        across_tasks_table(study, suite, baseline, tests),
+        per_task_table(study, suite, baseline, tests),
+    )
+
+
+def _from_images(study: Study, suite: str, predictions: LoadPredictions) -> tuple[Table | None, ...]:
+    return (
+        intervals_table(study, suite, predictions),
+        agreement_table(study, suite, agreement(study, suite, predictions)),
+    )
 
 
 def _baseline(study: Study, suite: str, method: str | None) -> Arm | None:
@@ -148,7 +189,7 @@ def _records(study: Study) -> Section:
 
 
 def _lead(study: Study) -> str:
-    done = int((study.records["status"] == "done").sum())
+    done = int((_once(study.records)["status"] == "done").sum())
     methods = sorted(set(study.records["method"]), key=method_order)
     suites = joined([suite_name(suite) for suite in study.suites])
     text = f"{counted(done, 'finished run')} of {counted(len(methods), 'method')} on {suites or 'no suite'}."
@@ -156,8 +197,14 @@ def _lead(study: Study) -> str:
     return f"{text} {rule_sentence(study.selection)}{demo}"
 
 
+def _once(records: pd.DataFrame) -> pd.DataFrame:
+    """Leave out the second view of runs that are shown both as they are and as tuned on validation."""
+    twice = records["run_id"].isin(records.loc[records["protocol"] != "validation", "run_id"])
+    return records[~twice | (records["protocol"] != "validation")]
+
+
 def _facts(study: Study) -> tuple[tuple[str, str], ...]:
-    records = study.records
+    records = _once(study.records)
     done = records["status"] == "done"
     counted_runs = int(records["accuracy"].notna().sum())
     methods = [method_name(method) for method in sorted(set(records["method"]), key=method_order)]

@@ -85,7 +85,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything a report says: facts and warnings first, then sections, and all results in long form."""
+    """Everything a report says: facts, warnings and the protocol first, then sections, and all results in long form."""
 
     title: str
     lead: str
@@ -94,6 +94,7 @@ class Report:
     sections: tuple[Section, ...]
     results: pd.DataFrame
     command: str = ""
+    protocol: tuple[tuple[str, str], ...] = ()
 
     def tables(self) -> Iterable[Table]:
         """Yield the tables in reading order."""

@@ -35,6 +35,9 @@ _TEXTS = {
 }
 _NUMBERS = (
     "image_size",
+    "n_train",
+    "n_test",
+    "chance_acc",
     "trainable_params",
     "trainable_params_without_head",
     "total_params",

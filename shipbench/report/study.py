@@ -40,7 +40,11 @@ class Summary:
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """``records``: every record; ``runs``: those that count here, with ``arm`` and ``accuracy`` (fraction)."""
+    """``records``: every record; ``runs``: those that count here, with ``arm`` and ``accuracy`` (fraction).
+
+    ``collapsed`` marks finished runs that are no better than always answering the commonest class, where its share
+    of the test images (``chance_acc``) is known. They count like any other run.
+    """
 
     records: pd.DataFrame
     runs: pd.DataFrame
@@ -65,6 +69,12 @@ class Study:
         """Return the arm's settings by task."""
         runs = self.runs_of([arm])
         return dict(zip(runs["task"], configurations(runs), strict=True))
+
+    def collapsed(self, arm: Arm) -> dict[str, tuple[int, ...]]:
+        """Return the arm's collapsed seeds by task."""
+        runs = self.runs_of([arm])
+        lost = runs[runs["collapsed"]].groupby("task")["seed"]
+        return {str(task): tuple(sorted(int(seed) for seed in seeds)) for task, seeds in lost}
 
     def groups_of(self, suite: str) -> dict[str, tuple[str, ...]]:
         """Return the suite's groups and their tasks: all of the catalogue's, run or not."""
@@ -108,7 +118,7 @@ def build_study(results: pd.DataFrame, history: pd.DataFrame | None, selection: 
     """Sort records into arms under one selection rule."""
     records, curves = uniform_records(results), uniform_history(history)
     accuracy = selection.accuracy(records, curves).where(records["status"] == "done")
-    records = records.assign(accuracy=accuracy.astype(float))
+    records = records.assign(accuracy=accuracy.astype(float), collapsed=accuracy <= records["chance_acc"])
     counted = records["accuracy"].notna()
     protocols = set(records.loc[counted, "protocol"]) or {"final"}
     failed = (records["status"] != "done") & records["protocol"].isin(protocols)

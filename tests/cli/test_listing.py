@@ -27,6 +27,12 @@ def test_methods(shipbench: Shipbench) -> None:
     assert {"full", "linear", "ship", "vpt-deep", "vpt-shallow"} <= set(names)
 
 
+def test_selections(shipbench: Shipbench) -> None:
+    rows = json.loads(shipbench("list", "selections", "--json").out)
+    assert [row["name"] for row in rows][:3] == ["final", "validation", "oracle"]
+    assert all(row["counts"] for row in rows)
+
+
 def test_ablations(shipbench: Shipbench) -> None:
     rows = json.loads(shipbench("list", "ablations", "--json").out)
     assert [row["switch"] for row in rows] == [
@@ -43,7 +49,9 @@ def test_backbones(shipbench: Shipbench) -> None:
     assert names[:2] == ["demo-vit-small-patch14", "vit_base_patch16_224.orig_in21k"]
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("run", "--help"), ("list", "tasks"), ("list", "methods")])
+@pytest.mark.parametrize(
+    "arguments", [("--help",), ("run", "--help"), ("tune", "--help"), ("list", "tasks"), ("list", "methods")]
+)
 def test_nothing_heavy_is_imported(arguments: tuple[str, ...]) -> None:
     code = (
         "import sys; sys.argv = ['shipbench', *sys.argv[1:]]\n"

@@ -20,9 +20,9 @@ FIRST = Path("dtd/images/test/000000.png")
 OTHER = encode(np.full((10, 12, 3), 9, np.uint8))
 
 
-def by_definition(folder: Path) -> str:
+def by_definition(folder: Path, roles: tuple[str, ...] = ("train800", "val200", "test")) -> str:
     digest = hashlib.sha256()
-    for role in ("train800", "val200", "test"):
+    for role in roles:
         for line in (folder / f"{role}.txt").read_text().splitlines():
             path, label = line.split(" ")
             image = hashlib.sha256((folder / path).read_bytes()).hexdigest()
@@ -44,6 +44,15 @@ def forbid_reading(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_follows_its_definition(dtd: Path) -> None:
     assert fingerprint(DTD, dtd) == by_definition(dtd / "dtd")
+
+
+def test_without_test_it_is_that_of_the_1000_and_opens_no_test_file(dtd: Path) -> None:
+    expected = by_definition(dtd / "dtd", ("train800", "val200"))
+    (dtd / "dtd" / "test.txt").unlink()
+    shutil.rmtree(dtd / "dtd" / "images" / "test")
+    assert fingerprint(DTD, dtd, ("train800", "val200")) == expected
+    with pytest.raises(InputError, match=r"test\.txt is missing"):
+        fingerprint(DTD, dtd)
 
 
 def test_does_not_depend_on_place_alias_or_line_ends(tmp_path: Path, private_cache: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shipbench.data.vtab import find_base, find_task, open_task, scan_images
-from shipbench.errors import InputError
+from shipbench.errors import InputError, ShipbenchError
 from shipbench.tasks import VTAB, get_task
 from tests.data.builders import vtab_tree
 
@@ -76,6 +76,16 @@ def test_a_missing_split_file_is_refused(dtd: Path, name: str) -> None:
     (dtd / "dtd" / f"{name}.txt").unlink()
     with pytest.raises(InputError, match=rf"{name}\.txt is missing"):
         open_task(DTD, dtd)
+
+
+def test_without_the_test_split_no_file_of_it_is_looked_at(dtd: Path) -> None:
+    whole = open_task(DTD, dtd)
+    (dtd / "dtd" / "test.txt").unlink()
+    source = open_task(DTD, dtd, with_test=False)
+    assert set(source.roles) == {"train800", "val200"}
+    assert source.entries("train") == whole.entries("train")
+    with pytest.raises(ShipbenchError, match="opened without its 'test' split"):
+        source.entries("test")
 
 
 def test_the_1000_are_composed_without_their_own_file(dtd: Path) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
+import types
+from importlib.metadata import EntryPoint
 
 import pandas as pd
 import pytest
@@ -10,7 +13,7 @@ import pytest
 from shipbench.errors import InputError
 from shipbench.report import ReportOptions, build_report, main_table
 from shipbench.report.records import uniform_history, uniform_records
-from shipbench.selection import SELECTIONS, get_selection
+from shipbench.selection import GROUP, SELECTIONS, Final, get_selection, list_selections
 from tests.report.builders import make_record, make_results
 
 
@@ -74,3 +77,47 @@ def test_a_rule_that_fits_no_run_leaves_tables_out_and_says_why() -> None:
     assert [table.name for table in report.tables()] == ["missing", "settings"]
     missing = next(report.tables())
     assert missing.rows[0].cells[0].text == "not counted"
+
+
+class Cautious(Final):
+    """A rule of somebody else's: the final accuracy, less a point."""
+
+    def __init__(self, name: str = "cautious") -> None:
+        super().__init__(name, "one point below the last epoch", "test accuracy after the last epoch less one point")
+
+    def accuracy(self, results: pd.DataFrame, history: pd.DataFrame) -> pd.Series:
+        return super().accuracy(results, history) - 0.01
+
+
+@pytest.fixture
+def plugged_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Install a package with rules, one of which claims a name of ours."""
+    module = types.ModuleType("rules_of_others")
+    module.Cautious = Cautious  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    values = {"cautious": "Cautious", "final": "Cautious", "other": "Cautious", "lost": "Nothing"}
+    points = [EntryPoint(name, f"rules_of_others:{value}", GROUP) for name, value in values.items()]
+    monkeypatch.setattr("shipbench.selection.entry_points", lambda group: points if group == GROUP else [])
+
+
+@pytest.mark.usefixtures("plugged_in")
+def test_rules_of_other_packages_are_found_and_named() -> None:
+    assert list_selections() == ["final", "validation", "oracle", "cautious", "lost", "other"]
+    records = make_results([make_record(accuracy=0.5)])
+    report = build_report(records, None, ReportOptions(select="cautious"))
+    assert "Selection rule: cautious (one point below the last epoch)." in next(report.tables()).caption
+    assert main_table(records, select="cautious").loc["SHIP", "cifar100"] == pytest.approx(49)
+
+
+@pytest.mark.usefixtures("plugged_in")
+def test_a_rule_of_ours_cannot_be_replaced() -> None:
+    assert get_selection("final") == Final()
+    assert type(get_selection("final")) is Final
+
+
+@pytest.mark.usefixtures("plugged_in")
+def test_a_broken_rule_is_named() -> None:
+    with pytest.raises(InputError, match=r"'lost' .* cannot be imported"):
+        get_selection("lost")
+    with pytest.raises(InputError, match="calls itself 'cautious'"):
+        get_selection("other")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from shipbench.errors import InputError
-from shipbench.methods.interface import BuildContext, Built, SettingValue
+from shipbench.methods.interface import BuildContext, Built, Grid, SettingValue
 from shipbench.methods.ship.config import ShipConfig
 
 if TYPE_CHECKING:
@@ -47,6 +47,20 @@ class ShipMethod:
             "threshold": found.threshold,
             "schedule": "ship",
             "eval_every": 10,
+        }
+
+    def grids(self) -> Mapping[str, Grid]:
+        """Return ``small``, a first look of ours, and ``published``: every value that the authors' results use."""
+        from shipbench.published import published_ship_runs
+
+        runs = published_ship_runs().values()
+        return {
+            "small": {"prompt_length": (5, 10, 50), "threshold": (0.93, 0.97), "weight_decay": (1e-4, 1e-2)},
+            "published": {
+                "prompt_length": sorted({run.prompt_length for run in runs}),
+                "threshold": sorted({run.threshold for run in runs}),
+                "weight_decay": sorted({run.weight_decay for run in runs}),
+            },
         }
 
     def switches(self, settings: ShipConfig) -> tuple[str, ...]:

@@ -36,6 +36,9 @@ def markdown_report(report: Report, image_suffix: str | None) -> str:
     """Return the whole report; figures are linked where they are written as files."""
     parts = [f"# {escape(report.title)}", escape(report.lead)]
     parts.append("\n".join(f"- {escape(name)}: {escape(value)}" for name, value in report.facts))
+    if report.protocol:
+        said = "\n".join(f"> - {escape(name)}: {escape(text)}" for name, text in report.protocol)
+        parts.append(f"> **Protocol**\n>\n{said}")
     if report.warnings:
         warnings = "\n".join(f"> - {escape(text)}" for text in report.warnings)
         parts.append(f"> **Read this first**\n>\n{warnings}")

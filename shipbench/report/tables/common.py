@@ -14,6 +14,7 @@ from shipbench.report.numbers import deviation, known, percent, short
 from shipbench.report.study import Score, Study
 
 FEWER_SEEDS = "\N{DAGGER}"
+COLLAPSED = "\N{DOUBLE DAGGER}"
 SCORE_EXTRAS = ("deviation", "seeds")
 _MILLION = 1e6
 

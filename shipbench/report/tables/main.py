@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal, TypeAlias
 
 import pandas as pd
 
 from shipbench.report.arms import Arm
 from shipbench.report.captions import caption
+from shipbench.report.comparisons import BETTER, WORSE, Contest, TaskTest
 from shipbench.report.labels import MEAN_OF_GROUPS, MEAN_OF_TASKS, slug, suite_name, task_name
 from shipbench.report.model import MISSING, Cell, Column, Row, Table
 from shipbench.report.numbers import known, percent, signed
 from shipbench.report.provenance import mixtures
 from shipbench.report.study import Score, Study, Summary, summarise
 from shipbench.report.tables.common import (
+    COLLAPSED,
     FEWER_SEEDS,
     SCORE_EXTRAS,
     arm_seeds,
@@ -47,11 +50,17 @@ _CAPTION = (
 )
 
 
-def main_results_table(study: Study, suite: str, published: PublishedChoice = "same") -> Table:
-    """Return the suite's main table; published rows only where they belong (VTAB-1k)."""
+def main_results_table(
+    study: Study, suite: str, published: PublishedChoice = "same", baseline: str = "", found: Sequence[Contest] = ()
+) -> Table:
+    """Return the suite's main table; published rows only where they belong (VTAB-1k).
+
+    ``found`` puts a mark under accuracies that differ from those of ``baseline`` (its label) beyond chance.
+    """
     arms = study.arms_of(suite, main=True)
     columns = _columns(study, suite)
-    own = marked([_own_row(study, arm) for arm in arms], range(1, len(columns) - 2))
+    tests = {contest.arm.key: contest.tasks for contest in found}
+    own = marked([_own_row(study, arm, tests.get(arm.key, {})) for arm in arms], range(1, len(columns) - 2))
     pairs = comparisons(arms, published) if suite == "vtab-1k" else []
     sources = [source_note(pair.row) for pair in pairs]
     marks = dict(zip(dict.fromkeys(sources), letters(len(pairs)), strict=False))
@@ -64,7 +73,7 @@ def main_results_table(study: Study, suite: str, published: PublishedChoice = "s
         ),
         columns=columns,
         rows=tuple(rows),
-        notes=(*_notes(own), *(f"[{mark}] {source}" for source, mark in marks.items())),
+        notes=(*_notes(own, baseline), *(f"[{mark}] {source}" for source, mark in marks.items())),
         warnings=mixtures(study.runs_of(arms)),
     )
 
@@ -112,18 +121,19 @@ def _columns(study: Study, suite: str) -> tuple[Column, ...]:
     return (Column("method", "Method", align="left"), *tasks, *means, *averages, *_PARAMETERS)
 
 
-def _own_row(study: Study, arm: Arm) -> Row:
-    parameters = [millions_cell(value) for value in _parameters(study, arm).values()]
-    scores = _score_cells(study.summary(arm), arm_seeds(study, arm))
-    return Row((label_cell(study, arm), *scores, *parameters))
-
-
-def _score_cells(summary: Summary, seeds: Sequence[int]) -> list[Cell]:
+def _own_row(study: Study, arm: Arm, tests: Mapping[str, TaskTest]) -> Row:
+    summary, seeds = study.summary(arm), arm_seeds(study, arm)
+    collapsed = study.collapsed(arm)
+    tasks = [_task_cell(score_cell(s, seeds), tests.get(t), t in collapsed) for t, s in summary.tasks.items()]
     means = [*summary.groups.values(), summary.mean_of_groups, summary.mean_of_tasks]
-    return [
-        *(score_cell(score, seeds) for score in summary.tasks.values()),
-        *(empty_mean(score_cell(score, seeds)) for score in means),
-    ]
+    averages = [empty_mean(score_cell(score, seeds)) for score in means]
+    parameters = [millions_cell(value) for value in _parameters(study, arm).values()]
+    return Row((label_cell(study, arm), *tasks, *averages, *parameters))
+
+
+def _task_cell(cell: Cell, test: TaskTest | None, collapsed: bool) -> Cell:
+    below = f"{cell.below} {test.mark if test else ''}".strip()
+    return replace(cell, text=cell.text + COLLAPSED if collapsed else cell.text, below=below)
 
 
 def _published_rows(study: Study, suite: str, pairs: Sequence[Comparison], marks: Sequence[str]) -> list[Row]:
@@ -170,11 +180,22 @@ def _means(summary: Summary) -> list[float]:
     return [score.mean for score in scores]
 
 
-def _notes(rows: Sequence[Row]) -> list[str]:
-    texts = [cell.text for row in rows for cell in row.cells[1:]]
+def _notes(rows: Sequence[Row], baseline: str) -> list[str]:
+    cells = [cell for row in rows for cell in row.cells[1:]]
+    texts = [cell.text for cell in cells]
     notes = []
     if MISSING in texts:
         notes.append(f"{MISSING} no finished run; see the table of missing and failed runs.")
-    if any(text.endswith(FEWER_SEEDS) for text in texts):
+    if any(cell.below.endswith((BETTER, WORSE)) for cell in cells):
+        notes.append(
+            f"{BETTER} better, {WORSE} worse than {baseline} beyond chance: exact McNemar test on the images, "
+            "corrected by Holm over all methods and tasks, at the 5 % level."
+        )
+    if any(text.endswith(COLLAPSED) for text in texts):
+        notes.append(
+            f"{COLLAPSED} collapsed: at least one seed is no better than always answering the commonest class; it is "
+            "kept in the mean and named in the table of missing and failed runs."
+        )
+    if any(FEWER_SEEDS in text for text in texts):
         notes.append(f"{FEWER_SEEDS} fewer seeds than the rest of the row: some runs are missing or failed.")
     return notes

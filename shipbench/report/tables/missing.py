@@ -23,13 +23,13 @@ _LONGEST_ERROR = 300
 
 def missing_table(study: Study) -> Table:
     """Return failed runs, runs that the selection rule cannot speak about, and cells without a run."""
-    rows = (*_failed(study), *_without_value(study), *_missing(study))
+    rows = (*_failed(study), *_collapsed(study), *_without_value(study), *_missing(study))
     return Table(
         name="missing",
         title="Missing and failed",
         caption=caption(
-            "Failed runs, finished runs outside the selection rule, and combinations of method, task and seed "
-            "that no finished run covers.",
+            "Failed runs, collapsed runs (no better than always answering the commonest class), finished runs outside "
+            "the selection rule, and combinations of method, task and seed that no finished run covers.",
             study.selection,
         ),
         columns=(
@@ -68,6 +68,16 @@ def _failed(study: Study) -> Iterator[Row]:
         why = " ".join(run["error"].split()) or "no reason recorded"
         why = f"{why[:_LONGEST_ERROR]}…" if len(why) > _LONGEST_ERROR else why
         yield _row(study, run["status"], name, run["suite"], [run["task"]], [int(run["seed"])], why)
+
+
+def _collapsed(study: Study) -> Iterator[Row]:
+    for arm in study.arms:
+        for task, seeds in study.collapsed(arm).items():
+            runs = study.runs[(study.runs["arm"] == arm.key) & (study.runs["task"] == task)]
+            worst = 100 * runs.loc[runs["collapsed"], "accuracy"].min()
+            chance = 100 * runs["chance_acc"].max()
+            why = f"{worst:.1f} % at worst, where the commonest class alone gives {chance:.1f} %; kept in the means"
+            yield _row(study, "collapsed", arm.label, arm.suite, [task], list(seeds), why)
 
 
 def _without_value(study: Study) -> Iterator[Row]:

@@ -1,0 +1,127 @@
+"""``shipbench tune``."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from shipbench.cli.options import GridOptions, grid_command
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from shipbench.grid import Plan
+    from shipbench.spec import RunSpec
+    from shipbench.tuning import Choice, Search, Trial
+
+
+@grid_command
+def tune(
+    given: GridOptions,
+    method: Annotated[str, typer.Option(help="Methods, comma-separated, or all.")],
+    grid: Annotated[
+        list[str], typer.Option(metavar="KEY=V1,V2|NAME", help="Values to try, or a grid that the method brings.")
+    ],
+    tuning_seeds: Annotated[
+        str | None, typer.Option(help="Seeds of the runs that are compared; the first of --seeds if not given.")
+    ] = None,
+    common: Annotated[bool, typer.Option("--common", help="Choose one setting for all tasks together.")] = False,
+    choose_only: Annotated[bool, typer.Option("--choose-only", help="Stop at the choice; test nothing.")] = False,
+) -> None:
+    """Choose settings on train800 and val200, never on test; then train on the 1000 and test once for every seed."""
+    from shipbench.grid import parse_seeds
+    from shipbench.methods import parse_methods
+    from shipbench.tasks import parse_tasks
+    from shipbench.tuning import make_searches
+
+    seeds = parse_seeds(given.seeds)
+    trying = parse_seeds(tuning_seeds, "--tuning-seeds") if tuning_seeds is not None else seeds[:1]
+    methods, tasks = parse_methods(method), parse_tasks(given.tasks)
+    searches = make_searches(methods, tasks, grid, trying, given.template(), given.values(), common=common)
+    plan = _plan(searches, given)
+    _say_plan(plan, searches, [] if choose_only else seeds)
+    if given.dry_run:
+        return
+    decisions = _decide(searches, plan, given, trying)
+    if not choose_only:
+        _retrain(decisions, given, trying, seeds)
+    if any(choice.winner is None for _, _, choice in decisions):
+        sys.exit(1)
+
+
+def _plan(searches: Sequence[Search], given: GridOptions) -> Plan:
+    from shipbench.planning import make_plan
+    from shipbench.store import Store
+
+    store = Store(given.results)
+    if not given.dry_run:
+        store.check_writable()
+    specs = [spec for search in searches for spec in search.specs]
+    return make_plan(specs, store, force=given.force, retry_failed=given.retry_failed)
+
+
+def _say_plan(plan: Plan, searches: Sequence[Search], seeds: Sequence[int]) -> None:
+    """Print every tuning run with its state, then say what follows from them."""
+    from shipbench.cli.tables import print_plan
+    from shipbench.console import say
+
+    print_plan(plan)
+    say(f"tuning on train800, scored on val200, test unopened; {plan.summary()}")
+    cells = sum(len(search.tasks) for search in searches)
+    if seeds:
+        say(f"then the chosen settings on the 1000, tested once: {cells * len(seeds)} runs")
+
+
+def _decide(
+    searches: Sequence[Search], plan: Plan, given: GridOptions, seeds: Sequence[int]
+) -> list[tuple[Search, list[Trial], Choice]]:
+    """Carry out the tuning runs; record and print the choice of every search."""
+    from shipbench.cli.run import run_chosen
+    from shipbench.cli.tables import print_choice
+    from shipbench.console import say
+    from shipbench.planning import make_data_ready
+    from shipbench.store import Store
+    from shipbench.tuning import choose, collect
+    from shipbench.tuning_file import describe, write_tuning
+
+    make_data_ready(plan)
+    run_chosen(plan, given)
+    store, ids = Store(given.results), _ids(plan)
+    records = {run.run_id: record for run in plan.runs if (record := store.read(run.run_id)) is not None}
+    decisions = []
+    for search in searches:
+        trials = collect(search, ids.__getitem__, records)
+        choice = choose(trials)
+        path = write_tuning(given.results, describe(search, seeds, trials, choice))
+        print_choice(search, trials, choice)
+        say(f"recorded in {path}")
+        decisions.append((search, trials, choice))
+    return decisions
+
+
+def _ids(plan: Plan) -> dict[RunSpec, str]:
+    return {run.spec: run.run_id for run in plan.runs}
+
+
+def _retrain(
+    decisions: Sequence[tuple[Search, list[Trial], Choice]],
+    given: GridOptions,
+    trying: Sequence[int],
+    seeds: Sequence[int],
+) -> None:
+    """Link the winners' runs on the 1000 to their tunings, then carry them out like any other runs."""
+    from shipbench.cli.run import carry_out
+    from shipbench.planning import make_plan
+    from shipbench.store import Store
+    from shipbench.tuning_file import describe, write_tuning
+
+    final = [search.final_specs(c.winner, seeds) if c.winner is not None else [] for search, _, c in decisions]
+    specs = [spec for chosen in final for spec in chosen]
+    if not specs:
+        return
+    ids = _ids(make_plan(specs, Store(given.results), force=given.force, retry_failed=given.retry_failed))
+    for (search, trials, choice), chosen in zip(decisions, final, strict=True):
+        write_tuning(given.results, describe(search, trying, trials, choice, [ids[spec] for spec in chosen]))
+    carry_out(specs, given)

@@ -1,0 +1,80 @@
+"""Stored per-image predictions as a report needs them: one task at a time, images as rows, runs as columns.
+
+Predictions are those after the last epoch. A rule that counts another accuracy of a run has none that belong to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from shipbench.report.arms import Arm
+from shipbench.report.study import Study
+
+LoadPredictions: TypeAlias = Callable[[Iterable[str]], pd.DataFrame]
+
+
+@dataclass(frozen=True, eq=False)
+class TaskPredictions:
+    """One task: ``labels`` (n,), and per arm key the predicted classes (n images x seeds)."""
+
+    task: str
+    labels: pd.Series[int]
+    predicted: dict[int, pd.DataFrame]
+
+    def right(self, arm: Arm, seeds: Sequence[int]) -> pd.Series[float]:
+        """Return for every image the share of ``seeds`` whose prediction is right."""
+        return self.predicted[arm.key][list(seeds)].eq(self.labels, axis=0).mean(axis=1)
+
+    def shared_seeds(self, one: Arm, other: Arm) -> list[int]:
+        """Return the seeds that both arms have predictions of."""
+        empty = pd.DataFrame()
+        columns = (set(self.predicted.get(arm.key, empty).columns) for arm in (one, other))
+        return sorted(set.intersection(*columns))
+
+
+def predictions_of(study: Study, arms: Sequence[Arm], task: str, load: LoadPredictions) -> TaskPredictions | None:
+    """Return the predictions of the arms' counted runs on a task; None if there are none.
+
+    Runs on other images than the first arm's (other indices or labels) are left out: they cannot be paired.
+    """
+    runs = study.runs_of(arms)
+    runs = runs[(runs["task"] == task) & np.isclose(runs["accuracy"], runs["final_test_acc"])]
+    frame = load(runs["run_id"])
+    if not len(frame):
+        return None
+    by_run = {str(run_id): part.set_index("index").sort_index() for run_id, part in frame.groupby("run_id")}
+    order = {arm.key: i for i, arm in enumerate(arms)}
+    rows = sorted(zip(runs["arm"], runs["seed"], runs["run_id"], strict=True), key=lambda row: (order[row[0]], row[1]))
+    known = [row for row in rows if row[2] in by_run]
+    labels = by_run[known[0][2]]["label"]
+    columns: dict[int, dict[int, pd.Series[int]]] = {}
+    for key, seed, run_id in known:
+        if by_run[run_id]["label"].equals(labels):
+            columns.setdefault(int(key), {})[int(seed)] = by_run[run_id]["predicted"]
+    return TaskPredictions(task, labels, {key: pd.DataFrame(found) for key, found in columns.items()})
+
+
+def with_chance(results: pd.DataFrame, load: LoadPredictions) -> pd.DataFrame:
+    """Fill in ``chance_acc``, the share of the commonest class among test labels, where a record lacks it.
+
+    One run per copy of a task is looked at, for its labels alone.
+    """
+    if "final_test_acc" not in results or "data_fingerprint" not in results:
+        return results
+    known = results.get("chance_acc", pd.Series(float("nan"), index=results.index)).astype(float)
+    lacking = results[known.isna() & results["final_test_acc"].notna()]
+    shares = {
+        key: _commonest(load([runs["run_id"].iloc[0]])) for key, runs in lacking.groupby(["task", "data_fingerprint"])
+    }
+    pairs = zip(lacking["task"], lacking["data_fingerprint"], strict=True)
+    found = pd.Series([shares.get(pair, float("nan")) for pair in pairs], index=lacking.index, dtype=float)
+    return results.assign(chance_acc=known.fillna(found))
+
+
+def _commonest(predictions: pd.DataFrame) -> float:
+    return float(predictions["label"].value_counts(normalize=True).max()) if len(predictions) else float("nan")

@@ -1,0 +1,101 @@
+"""The protocol in words: what was trained, selected and tested, on which data, with which weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from shipbench.report.labels import counted, joined, seed_list, suite_name, task_name, task_order
+from shipbench.report.provenance import few
+from shipbench.report.study import Study
+
+Sentences = tuple[tuple[str, str], ...]
+
+
+def protocol_box(study: Study) -> Sentences:
+    """Return headed sentences about the runs that count; an unknown fact is said to be unknown."""
+    counted_runs = study.records[study.records["accuracy"].notna()].drop_duplicates("run_id")
+    if not len(counted_runs):
+        return ()
+    return (
+        ("Trained", _trained(counted_runs)),
+        ("Settings", _settings(study)),
+        ("Tested", _tested(study, counted_runs)),
+        *((f"Data, {suite_name(suite)}", _data(counted_runs, suite)) for suite in study.suites),
+        ("Weights", _weights(counted_runs)),
+    )
+
+
+def _numbers(values: pd.Series[float]) -> str:
+    known = sorted({int(value) for value in values if pd.notna(value) and value > 0})
+    if not known:
+        return "an unrecorded number of"
+    return f"{known[0]:,}" if len(known) == 1 else f"{known[0]:,} to {known[-1]:,}"
+
+
+def _trained(runs: pd.DataFrame) -> str:
+    seeds = [int(seed) for seed in runs["seed"]]
+    noun = "seed" if len(set(seeds)) == 1 else "seeds"
+    return (
+        f"{counted(len(runs), 'run')}, each on {_numbers(runs['n_train'])} training images (train800 and val200 "
+        f"together where a task is VTAB-1k's), {noun} {seed_list(seeds)}."
+    )
+
+
+def _settings(study: Study) -> str:
+    records = study.records
+    tuned = records[(records["protocol"] == "validation") & records["accuracy"].notna()]
+    fixed = records[(records["protocol"] == "final") & records["accuracy"].notna()]
+    tuning = records[records["protocol"] == "tuning"]
+    parts = []
+    if len(fixed):
+        recipes = joined(sorted({recipe or "unnamed" for recipe in fixed["recipe"]}))
+        changed = int((fixed["overrides"] != "").sum())
+        with_changes = f", {counted(changed, 'run')} of them with settings changed by hand" if changed else ""
+        parts.append(f"{counted(len(fixed), 'run')} fixed beforehand ({recipes} recipe{with_changes}).")
+    if len(tuned):
+        parts.append(
+            f"{counted(len(tuned), 'run')} chosen on val200 after training on train800 "
+            f"({counted(len(tuning), 'tuning run')} in the folder, none of which opened the test split), then "
+            "retrained on all training images."
+        )
+    return " ".join(parts)
+
+
+def _tested(study: Study, runs: pd.DataFrame) -> str:
+    history = study.history[study.history["run_id"].isin(runs["run_id"])]
+    tests = history[history["split"] == "test"].groupby("run_id").size()
+    along = int((tests > 1).sum())
+    also = (
+        f" {counted(along, 'run')} tested during training as well; see the oracle gap for what choosing by that claims."
+        if along
+        else ""
+    )
+    return (
+        f"On {_numbers(runs['n_test'])} test images per task. The rule {study.selection.name} counts "
+        f"{study.selection.sentence}.{also}"
+    )
+
+
+def _data(runs: pd.DataFrame, suite: str) -> str:
+    own = runs[runs["suite"] == suite]
+    parts = []
+    for task in sorted(set(own["task"]), key=task_order):
+        there = own[own["task"] == task]
+        prints = sorted({value[:12] or "not recorded" for value in there["data_fingerprint"]})
+        formats = sorted({value or "format not recorded" for value in there["image_format"]})
+        parts.append(f"{task_name(task)} ({joined(formats)}, fingerprint {joined(prints)})")
+    return f"{'; '.join(parts)}."
+
+
+def _weights(runs: pd.DataFrame) -> str:
+    pairs = sorted(set(zip(runs["backbone"], runs["backbone_sha256"], strict=True)))
+    return f"{_listed([f'{name or _UNKNOWN} (sha256 {digest or _UNKNOWN})' for name, digest in pairs])}."
+
+
+_UNKNOWN = "not recorded"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return few(names, most=8)

@@ -1,0 +1,78 @@
+"""How often two methods give an image the same class, whether or not it is the right one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import TypeAlias
+
+from shipbench.report.arms import Arm
+from shipbench.report.captions import caption
+from shipbench.report.labels import counted, slug, suite_name
+from shipbench.report.model import Cell, Column, Row, Table, text_cell
+from shipbench.report.numbers import percent
+from shipbench.report.predictions import LoadPredictions, TaskPredictions, predictions_of
+from shipbench.report.study import Study
+
+Agreement: TypeAlias = Mapping[tuple[int, int], Mapping[str, float]]
+_CAPTION = (
+    "{suite}: share of test images, in percent, that two methods give the same class after the last epoch: mean over "
+    "the seeds that both have, then over the tasks that both were run on. On the diagonal, a method with itself over "
+    "pairs of its own seeds."
+)
+
+
+def agreement(study: Study, suite: str, load: LoadPredictions) -> Agreement:
+    """Return for every pair of main arms (by key, in table order) the share of equal predictions per task, in [0, 1].
+
+    An arm is paired with itself over different seeds.
+    """
+    arms = study.arms_of(suite, main=True)
+    pairs: dict[tuple[int, int], dict[str, float]] = {}
+    for task in study.tasks_of(suite):
+        found = predictions_of(study, arms, task, load)
+        if found is None:
+            continue
+        for i, one in enumerate(arms):
+            for other in arms[: i + 1]:
+                share = _share(found, one, other)
+                if share is not None:
+                    pairs.setdefault((one.key, other.key), {})[task] = share
+    return pairs
+
+
+def _share(found: TaskPredictions, one: Arm, other: Arm) -> float | None:
+    seeds = found.shared_seeds(one, other)
+    pairs = [(a, b) for a in seeds for b in seeds if (a < b if one == other else a == b)]
+    ours, theirs = (found.predicted.get(arm.key) for arm in (one, other))
+    if ours is None or theirs is None or not pairs:
+        return None
+    return fmean(float((ours[a] == theirs[b]).mean()) for a, b in pairs)
+
+
+def agreement_table(study: Study, suite: str, found: Agreement) -> Table | None:
+    """Return the lower triangle of agreements; None for fewer than two arms with predictions."""
+    arms = [arm for arm in study.arms_of(suite, main=True) if any(arm.key in pair for pair in found)]
+    if len(arms) < 2:
+        return None
+    return Table(
+        name=f"agreement-{slug(suite)}",
+        title=f"{suite_name(suite)}: agreement of predictions",
+        caption=caption(_CAPTION.format(suite=suite_name(suite)), study.selection, suite),
+        columns=(
+            Column("method", "Method", align="left"),
+            *(Column(arm.label, arm.label, upright=len(arms) > 4, extras=("tasks",)) for arm in arms),
+        ),
+        rows=tuple(_row(arm, arms, found) for arm in arms),
+    )
+
+
+def _row(arm: Arm, arms: Sequence[Arm], found: Agreement) -> Row:
+    return Row((text_cell(arm.label), *(_cell(found.get((arm.key, other.key), {})) for other in arms)))
+
+
+def _cell(tasks: Mapping[str, float]) -> Cell:
+    if not tasks:
+        return Cell(extras=(("tasks", 0),))
+    mean = 100 * fmean(tasks.values())
+    return Cell(percent(mean), counted(len(tasks), "task"), mean, (("tasks", len(tasks)),))

@@ -1,0 +1,65 @@
+"""How far accuracies could move: bootstrap intervals over test images per task, and over tasks for the mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from shipbench.report.captions import caption
+from shipbench.report.labels import MEAN_OF_TASKS, slug, suite_name, task_name
+from shipbench.report.model import MISSING, Cell, Column, Row, Table, text_cell
+from shipbench.report.numbers import known, percent
+from shipbench.report.predictions import LoadPredictions, predictions_of
+from shipbench.report.study import Study
+from shipbench.statistics import Interval, bootstrap_interval
+
+_EXTRAS = ("low", "high")
+_CAPTION = (
+    "{suite}: test accuracy in percent after the last epoch with its 95 % percentile bootstrap interval: per task over "
+    "test images (every image with the share of seeds that classify it right), in the last column over the suite's "
+    "tasks. Neither knows how much a method varies between trainings: that is the deviation over seeds."
+)
+
+
+def intervals_table(study: Study, suite: str, load: LoadPredictions) -> Table | None:
+    """Return the table of bootstrap intervals; None if no predictions are stored."""
+    arms = study.arms_of(suite, main=True)
+    found = {task: _per_arm(study, suite, task, load) for task in study.tasks_of(suite)}
+    tasks = [task for task, intervals in found.items() if intervals]
+    if not tasks:
+        return None
+    rows = []
+    for arm in arms:
+        means = study.means([arm])[arm.key].reindex(study.tasks_of(suite))
+        over_tasks = bootstrap_interval(means.to_numpy()) if not means.isna().any() else None
+        cells = [_cell(found[task].get(arm.key)) for task in tasks]
+        rows.append(Row((text_cell(arm.label), *cells, _cell(over_tasks))))
+    return Table(
+        name=f"intervals-{slug(suite)}",
+        title=f"{suite_name(suite)}: bootstrap intervals",
+        caption=caption(_CAPTION.format(suite=suite_name(suite)), study.selection, suite),
+        columns=(
+            Column("method", "Method", align="left"),
+            *(Column(task, task_name(task), upright=True, extras=_EXTRAS) for task in tasks),
+            Column(MEAN_OF_TASKS, MEAN_OF_TASKS, upright=True, extras=_EXTRAS),
+        ),
+        rows=tuple(rows),
+    )
+
+
+def _per_arm(study: Study, suite: str, task: str, load: LoadPredictions) -> Mapping[int, Interval]:
+    arms = study.arms_of(suite, main=True)
+    found = predictions_of(study, arms, task, load)
+    if found is None:
+        return {}
+    present = [arm for arm in arms if arm.key in found.predicted]
+    shares = {arm.key: found.right(arm, found.shared_seeds(arm, arm)).to_numpy() for arm in present}
+    return {key: bootstrap_interval(100 * np.asarray(share)) for key, share in shares.items()}
+
+
+def _cell(interval: Interval | None) -> Cell:
+    if interval is None or not known(interval.mean):
+        return Cell(MISSING)
+    below = f"{percent(interval.low)} to {percent(interval.high)}" if known(interval.low) else ""
+    return Cell(percent(interval.mean), below, interval.mean, (("low", interval.low), ("high", interval.high)))

@@ -1,0 +1,109 @@
+"""Paired tests of every method against the baseline: one table across tasks, one per task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from shipbench.report.arms import Arm
+from shipbench.report.captions import caption
+from shipbench.report.comparisons import BETTER, WORSE, Contest
+from shipbench.report.labels import slug, suite_name, task_name
+from shipbench.report.model import MISSING, Cell, Column, Row, Table, text_cell
+from shipbench.report.numbers import known, signed
+from shipbench.report.provenance import mixtures
+from shipbench.report.study import Study
+
+_ACROSS = (
+    "{suite}: every method against {baseline}. Difference in percentage points, mean over the tasks that both were run "
+    "on (paired over seeds), with a 95 % bootstrap interval over those tasks; tasks won and lost; two-sided Wilcoxon "
+    "signed-rank test across tasks, then corrected by Holm for the number of methods. Tasks with a difference beyond "
+    "chance: exact McNemar tests on the images, corrected by Holm over all methods and tasks, at the 5 % level."
+)
+_PER_TASK = (
+    "{suite}: exact McNemar tests against {baseline} on the test images. p-value corrected by Holm over all methods "
+    "and tasks; below, the images that the method classifies right for more of the shared seeds than {baseline}, and "
+    "for fewer. Every image counts once. Predictions are those after the last epoch."
+)
+
+
+def p_text(value: float) -> str:
+    """Write a p-value with three decimals, "<0.001" below that, nothing if it is unknown."""
+    if not known(value):
+        return ""
+    return "<0.001" if value < 0.0005 else f"{value:.3f}"
+
+
+def across_tasks_table(study: Study, suite: str, baseline: Arm, found: Sequence[Contest]) -> Table | None:
+    """Return the table of tests across tasks; None if nothing can be compared."""
+    if not found:
+        return None
+    return Table(
+        name=f"significance-{slug(suite)}",
+        title=f"{suite_name(suite)}: difference to {baseline.label}",
+        caption=caption(_ACROSS.format(suite=suite_name(suite), baseline=baseline.label), study.selection, suite),
+        columns=(
+            Column("method", "Method", align="left"),
+            Column("difference", "difference", extras=("low", "high")),
+            Column("tasks", "tasks"),
+            Column("won", "won", "Tasks by mean"),
+            Column("lost", "lost", "Tasks by mean"),
+            Column("wilcoxon_p", "p", "Wilcoxon"),
+            Column("wilcoxon_holm_p", "p, Holm", "Wilcoxon"),
+            Column("beyond_chance_better", "better", "Beyond chance"),
+            Column("beyond_chance_worse", "worse", "Beyond chance"),
+        ),
+        rows=tuple(_across_row(contest) for contest in found),
+        warnings=mixtures(study.runs_of([baseline, *(contest.arm for contest in found)])),
+    )
+
+
+def _across_row(contest: Contest) -> Row:
+    interval, values = contest.interval, contest.differences.values()
+    below = f"{signed(interval.low)} to {signed(interval.high)}" if known(interval.low) else ""
+    marks = [test.mark for test in contest.tasks.values()]
+    counts = [sum(value > 0 for value in values), sum(value < 0 for value in values)]
+    beyond = [marks.count(BETTER), marks.count(WORSE)] if contest.tasks else [None, None]
+    return Row(
+        (
+            text_cell(contest.arm.label),
+            Cell(signed(interval.mean), below, interval.mean, (("low", interval.low), ("high", interval.high))),
+            Cell(str(len(values)), value=len(values)),
+            *(Cell(str(count), value=count) for count in counts),
+            *(_p_cell(value) for value in (contest.wilcoxon, contest.wilcoxon_adjusted)),
+            *(Cell(MISSING if count is None else str(count), value=count) for count in beyond),
+        )
+    )
+
+
+def _p_cell(value: float) -> Cell:
+    return Cell(p_text(value) or MISSING, value=value if known(value) else None)
+
+
+def per_task_table(study: Study, suite: str, baseline: Arm, found: Sequence[Contest]) -> Table | None:
+    """Return the table of McNemar tests; None if no predictions are stored."""
+    tasks = [task for task in study.tasks_of(suite) if any(task in contest.tasks for contest in found)]
+    if not tasks:
+        return None
+    extras = ("p", "images won", "images lost")
+    return Table(
+        name=f"mcnemar-{slug(suite)}",
+        title=f"{suite_name(suite)}: {baseline.label} task by task",
+        caption=caption(_PER_TASK.format(suite=suite_name(suite), baseline=baseline.label), study.selection, suite),
+        columns=(
+            Column("method", "Method", align="left"),
+            *(Column(task, task_name(task), upright=True, extras=extras) for task in tasks),
+        ),
+        rows=tuple(
+            Row((text_cell(contest.arm.label), *(_task_cell(contest, task) for task in tasks))) for contest in found
+        ),
+        notes=(f"{BETTER} better, {WORSE} worse than {baseline.label} beyond chance at the 5 % level.",),
+    )
+
+
+def _task_cell(contest: Contest, task: str) -> Cell:
+    if task not in contest.tasks:
+        return Cell(MISSING)
+    test = contest.tasks[task]
+    signs = test.signs
+    extras = (("p", signs.p_value), ("images won", signs.ours), ("images lost", signs.theirs))
+    return Cell(f"{p_text(test.adjusted)}{test.mark}", f"{signs.ours} : {signs.theirs}", test.adjusted, extras)

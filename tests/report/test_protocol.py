@@ -1,0 +1,263 @@
+"""What a reviewer asks: paired tests, agreement, collapsed seeds, tuned runs, and the protocol in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from shipbench.report import ReportOptions, build_report, main_table
+from shipbench.report.arms import Arm
+from shipbench.report.comparisons import contests
+from shipbench.report.model import Cell, Report, Table
+from shipbench.report.predictions import LoadPredictions, with_chance
+from shipbench.report.render.latex import latex_table
+from shipbench.report.render.markdown import markdown_report
+from shipbench.report.study import Study, build_study
+from shipbench.report.tables.agreement import agreement
+from shipbench.report.tuned import with_tuned_runs
+from shipbench.selection import get_selection
+from shipbench.statistics import holm, mcnemar_test
+from tests.report.builders import DEMO_TASKS, grid, make_record, make_results
+
+Records = list[dict[str, Any]]
+
+
+def predicted(records: Records, images: int = 400, classes: int = 4) -> tuple[Records, pd.DataFrame]:
+    """Return records and predictions that fit each other: the first images of every run are right."""
+    frames, kept = [], []
+    for number, record in enumerate(records):
+        right = round(record["final_test_acc"] * images)
+        labels = np.arange(images) % classes
+        wrong = (labels + 1) % classes
+        order = np.random.default_rng(number).permutation(images) if record["method"] == "linear" else np.arange(images)
+        guesses = wrong.copy()
+        guesses[order[:right]] = labels[order[:right]]
+        frames.append(
+            pd.DataFrame({"run_id": record["run_id"], "index": range(images), "label": labels, "predicted": guesses})
+        )
+        kept.append({**record, "final_test_acc": right / images})
+    return kept, pd.concat(frames, ignore_index=True)
+
+
+def loader(frame: pd.DataFrame) -> LoadPredictions:
+    def load(run_ids: Iterable[str]) -> pd.DataFrame:
+        return frame[frame["run_id"].isin(list(run_ids))]
+
+    return load
+
+
+def study_of(records: Records) -> Study:
+    return build_study(make_results(records), None, get_selection("final"))
+
+
+def arm_of(study: Study, method: str) -> Arm:
+    return next(arm for arm in study.arms if arm.method == method)
+
+
+def table(report: Report, name: str) -> Table:
+    return next(table for table in report.tables() if table.name == name)
+
+
+def cell(found: Table, row: str, column: str) -> Cell:
+    cells = next(r.cells for r in found.rows if r.cells[0].text == row)
+    return cells[[c.key for c in found.columns].index(column)]
+
+
+def test_every_cell_is_tested_on_its_images_and_corrected_over_all() -> None:
+    records, frame = predicted(grid(("linear", "vpt-deep", "ship"), DEMO_TASKS, (0, 1)))
+    study = study_of(records)
+    found = contests(study, "demo", arm_of(study, "vpt-deep"), loader(frame))
+    assert [contest.arm.method for contest in found] == ["linear", "ship"]
+    by_run = {run: part.set_index("index") for run, part in frame.groupby("run_id")}
+    ids = {(r["method"], r["task"], r["seed"]): r["run_id"] for r in records}
+
+    def right(method: str, task: str) -> np.ndarray:
+        runs = [by_run[ids[method, task, seed]] for seed in (0, 1)]
+        return np.mean([run["label"] == run["predicted"] for run in runs], axis=0)
+
+    p_values = [
+        mcnemar_test(right(contest.arm.method, task), right("vpt-deep", task)).p_value
+        for contest in found
+        for task in DEMO_TASKS
+    ]
+    shown = [contest.tasks[task].adjusted for contest in found for task in DEMO_TASKS]
+    assert shown == pytest.approx(holm(p_values))
+
+
+def test_marks_stand_under_the_accuracies_that_differ_beyond_chance() -> None:
+    records = [make_record("vpt-deep", "digits", 0, 0.5), make_record("ship", "digits", 0, 0.9)]
+    records += [make_record("vpt-deep", "textures", 0, 0.8), make_record("ship", "textures", 0, 0.8)]
+    records += [make_record("vpt-deep", "clevr-count", 0, 0.8), make_record("ship", "clevr-count", 0, 0.6)]
+    records, frame = predicted(records)
+    report = build_report(make_results(records), predictions=loader(frame))
+    main = table(report, "main-demo")
+    assert [cell(main, "SHIP", task).below for task in ("digits", "textures", "clevr-count")] == ["▲", "", "▼"]
+    assert any("exact McNemar" in note for note in main.notes)
+    assert "blacktriangle" in latex_table(main)
+    across = table(report, "significance-demo")
+    assert cell(across, "SHIP", "beyond_chance_better").value == 1
+    assert cell(across, "SHIP", "beyond_chance_worse").value == 1
+    assert cell(table(report, "mcnemar-demo"), "SHIP", "digits").below == "160 : 0"
+
+
+def test_without_predictions_there_are_tests_across_tasks_only() -> None:
+    report = build_report(make_results(grid(("vpt-deep", "ship"), DEMO_TASKS, (0,))))
+    across = table(report, "significance-demo")
+    # Six differences of one sign: 2 / 2^6.
+    assert cell(across, "SHIP", "wilcoxon_p").value == pytest.approx(0.03125)
+    assert cell(across, "SHIP", "beyond_chance_better").value is None
+    assert not any(t.name.startswith(("mcnemar", "agreement")) for t in report.tables())
+
+
+def test_missing_cells_are_left_out_of_tests() -> None:
+    records = grid(("vpt-deep", "ship"), DEMO_TASKS, (0,))
+    records, frame = predicted([r for r in records if (r["method"], r["task"]) != ("ship", "digits")])
+    study = study_of(records)
+    (contest,) = contests(study, "demo", arm_of(study, "vpt-deep"), loader(frame))
+    assert set(contest.tasks) == set(contest.differences) == set(DEMO_TASKS) - {"digits"}
+
+
+def test_runs_on_other_images_are_never_paired() -> None:
+    records, frame = predicted([make_record("vpt-deep", "digits"), make_record("ship", "digits")])
+    frame.loc[frame["run_id"] == records[1]["run_id"], "label"] += 1
+    study = study_of(records)
+    (contest,) = contests(study, "demo", arm_of(study, "vpt-deep"), loader(frame))
+    assert contest.tasks == {}
+
+
+def test_predictions_do_not_speak_for_another_epoch() -> None:
+    records, frame = predicted(grid(("vpt-deep", "ship"), DEMO_TASKS, (0,)))
+    report = build_report(make_results(records), None, ReportOptions(select="oracle"), predictions=loader(frame))
+    assert not any(t.name.startswith(("mcnemar", "agreement")) for t in report.tables())
+
+
+def test_agreement_by_hand() -> None:
+    records, frame = predicted([make_record("vpt-deep", "digits", s, 0.5) for s in (0, 1)])
+    more, other = predicted([make_record("ship", "digits", s, 0.75) for s in (0, 1)])
+    study = study_of([*records, *more])
+    found = agreement(study, "demo", loader(pd.concat([frame, other])))
+    vpt, ship = arm_of(study, "vpt-deep").key, arm_of(study, "ship").key
+    # Wrong answers are alike by construction: only the quarter that SHIP alone gets right differs.
+    assert found == {(vpt, vpt): {"digits": 1.0}, (ship, vpt): {"digits": 0.75}, (ship, ship): {"digits": 1.0}}
+
+
+def test_intervals_are_over_images_and_over_tasks() -> None:
+    records, frame = predicted(grid(("vpt-deep", "ship"), DEMO_TASKS, (0, 1)))
+    found = table(build_report(make_results(records), predictions=loader(frame)), "intervals-demo")
+    for task in DEMO_TASKS:
+        shares = [r["final_test_acc"] for r in records if (r["method"], r["task"]) == ("ship", task)]
+        shown = cell(found, "SHIP", task)
+        low, high = dict(shown.extras)["low"], dict(shown.extras)["high"]
+        mean = 50 * sum(shares)
+        half = 196 * np.sqrt(mean / 100 * (1 - mean / 100) / 400)
+        assert shown.value == pytest.approx(mean)
+        assert (low, high) == pytest.approx((mean - half, mean + half), abs=1.0)
+    assert cell(found, "SHIP", "mean of tasks").below.count(" to ") == 1
+
+
+def test_one_of_two_seeds_collapses_and_is_shown_not_dropped() -> None:
+    records = grid(("vpt-deep", "ship"), DEMO_TASKS, (0, 1), chance_acc=0.2)
+    fallen = next(r for r in records if (r["method"], r["task"], r["seed"]) == ("ship", "textures", 1))
+    fallen |= {"final_test_acc": 0.2, "best_test_acc": 0.9}
+    kept = next(r for r in records if (r["method"], r["task"], r["seed"]) == ("ship", "textures", 0))
+    report = build_report(make_results(records))
+    main = table(report, "main-demo")
+    shown = cell(main, "SHIP", "textures")
+    assert shown.value == pytest.approx(50 * (kept["final_test_acc"] + 0.2))
+    assert shown.text.endswith("‡")
+    assert dict(shown.extras)["seeds"] == 2
+    assert any(note.startswith("‡ collapsed") for note in main.notes)
+    assert cell(main, "VPT-deep", "textures").text.endswith(tuple("0123456789"))
+    rows = [[c.text for c in row.cells] for row in table(report, "missing").rows]
+    assert [row[:4] for row in rows if row[0] == "collapsed"] == [["collapsed", "SHIP", "textures", "1"]]
+
+
+def test_chance_is_read_from_labels_where_records_lack_it() -> None:
+    records, frame = predicted([make_record("ship", "digits", s, 0.5) for s in (0, 1)], images=4, classes=3)
+    filled = with_chance(make_results([*records, make_record("ship", "textures", chance_acc=0.3)]), loader(frame))
+    assert list(filled["chance_acc"]) == [0.5, 0.5, 0.3]
+
+
+def tuned_records() -> tuple[Records, list[dict[str, Any]]]:
+    plain = [make_record("ship", t, 0, 0.5, **{"cfg.prompt_length": 10, "overrides": ""}) for t in DEMO_TASKS]
+    won = [
+        make_record("ship", t, 0, 0.6, **{"cfg.prompt_length": 5 + i, "overrides": f"prompt_length={5 + i}"})
+        for i, t in enumerate(DEMO_TASKS)
+    ]
+    tries = [make_record("ship", t, 0, float("nan"), protocol="tuning", val_acc=0.4) for t in DEMO_TASKS]
+    return [*plain, *won, *tries], [{"final_runs": [r["run_id"] for r in won]}]
+
+
+def test_tuned_runs_are_a_method_of_their_own() -> None:
+    records, tunings = tuned_records()
+    report = build_report(make_results(records), tunings=tunings)
+    main = table(report, "main-demo")
+    labels = [row.cells[0].text for row in main.rows]
+    assert labels == ["SHIP", "SHIP (tuned on validation)"]
+    assert cell(main, "SHIP", "mean of tasks").text == "50.0"
+    assert cell(main, "SHIP (tuned on validation)", "mean of tasks").text == "60.0"
+    assert not any(t.name.startswith("settings-varied") for t in report.tables())
+    assert dict(report.protocol)["Settings"].startswith("6 runs fixed beforehand (default recipe). 6 runs chosen on")
+    assert list(main_table(make_results(records), tunings=tunings)["mean of tasks"]) == pytest.approx([50, 60])
+    chosen = build_report(make_results(records), None, ReportOptions(select="validation"), tunings=tunings)
+    assert [row.cells[0].text for row in table(chosen, "main-demo").rows] == ["SHIP (tuned on validation)"]
+
+
+def test_the_recipes_own_run_can_win_and_then_stands_in_both_rows() -> None:
+    records, tunings = tuned_records()
+    own = records[0]["run_id"]
+    tunings[0]["final_runs"][0] = own
+    frame = with_tuned_runs(make_results(records), tunings)
+    assert sorted(frame.loc[frame["run_id"] == own, "protocol"]) == ["final", "validation"]
+    report = build_report(make_results(records), tunings=tunings)
+    assert report.lead.startswith("18 finished runs")
+
+
+def test_a_sweep_keeps_the_run_that_a_tuning_chose() -> None:
+    records, tunings = tuned_records()
+    swept = make_record("ship", DEMO_TASKS[0], 0, 0.55, **{"cfg.prompt_length": 50, "overrides": "prompt_length=50"})
+    frame = with_tuned_runs(make_results([*records, swept]), tunings)
+    chosen = tunings[0]["final_runs"]
+    assert sorted(frame.loc[frame["run_id"] == chosen[0], "protocol"]) == ["final", "validation"]
+    assert list(frame.loc[frame["run_id"] == chosen[1], "protocol"]) == ["validation"]
+
+
+def test_the_protocol_box_says_what_data_and_which_weights() -> None:
+    records = grid(("ship",), ("dtd", "svhn"), (0, 1, 2), n_train=1000, n_test=1880)
+    report = build_report(make_results(records))
+    said = dict(report.protocol)
+    assert "6 runs, each on 1,000 training images" in said["Trained"]
+    assert "seeds 0–2" in said["Trained"]  # noqa: RUF001
+    assert "On 1,880 test images" in said["Tested"]
+    assert "The rule final counts" in said["Tested"]
+    assert "DTD (png, fingerprint data-of-dtd)" in said["Data, VTAB-1k"]
+    assert f"sha256 {'a1b2c3d4' * 8}" in said["Weights"]
+    page = markdown_report(report, None)
+    assert page.index("**Protocol**") < page.index("## VTAB-1k")
+
+
+def test_the_page_says_the_protocol_before_its_numbers(written: Path) -> None:
+    (page,) = (file.read_text(encoding="utf-8") for file in written.glob("*.html"))
+    assert page.index('aria-label="Protocol"') < page.index('class="facts"') < page.index("<table>")
+
+
+def test_nothing_counted_has_no_protocol() -> None:
+    report = build_report(make_results([make_record()]), None, ReportOptions(select="validation"))
+    assert report.protocol == ()
+
+
+def test_the_oracle_gap_in_numbers() -> None:
+    records = [make_record("ship", t, 0, a, best_test_acc=b) for t, a, b in (("dtd", 0.5, 0.6), ("svhn", 0.7, 0.7))]
+    gaps = table(build_report(make_results(records)), "oracle-gaps-vtab-1k")
+    assert [cell(gaps, "SHIP", key).text for key in ("final", "oracle", "gap", "largest_gap", "tasks")] == [
+        "60.0",
+        "65.0",
+        "+5.0",
+        "+10.0",
+        "2",
+    ]

@@ -1,0 +1,193 @@
+"""Choosing settings: grids, the rule and its ties, and what is kept of a decision."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shipbench import RunSpec
+from shipbench.errors import InputError
+from shipbench.methods import Method, get_method
+from shipbench.tasks import Task, parse_tasks
+from shipbench.tuning import FEWER_PARAMETERS, GRID_ORDER, Choice, Search, Trial, choose, make_searches, parse_grids
+from shipbench.tuning_file import describe, load_tunings, tuning_id, write_tuning
+
+TEMPLATE = RunSpec("ship", "demo-tiny")
+
+
+def trial(*accuracies: float, params: float = 100, error: str = "", name: str = "r") -> Trial:
+    runs = tuple(f"{name}{i}" for i in range(len(accuracies)))
+    return Trial({"lr": 0.1}, runs, accuracies, params, error)
+
+
+def searches(methods: str, tasks: str, *grids: str, common: bool = False, **values: object) -> list[Search]:
+    chosen: list[Method] = [get_method(name) for name in methods.split(",")]
+    found: list[Task] = parse_tasks(tasks)
+    return make_searches(chosen, found, grids, [0, 1], TEMPLATE, values, common=common)
+
+
+def test_the_best_mean_over_seeds_wins() -> None:
+    assert choose([trial(0.9, 0.1), trial(0.6, 0.5), trial(0.2, 0.3)]) == Choice(1)
+
+
+def test_a_tie_goes_to_fewer_parameters_then_to_the_order_of_the_grid() -> None:
+    lean, big = trial(0.5, params=10), trial(0.5, params=20)
+    assert choose([big, lean]) == Choice(1, (0, 1), FEWER_PARAMETERS)
+    assert choose([lean, lean]) == Choice(0, (0, 1), GRID_ORDER)
+    assert choose([big, lean, lean]) == Choice(1, (0, 1, 2), f"{FEWER_PARAMETERS}, then {GRID_ORDER}")
+
+
+def test_equal_means_tie_whatever_rounding_does_to_their_sums() -> None:
+    assert 0.1 + 0.2 != 0.15 + 0.15
+    assert choose([trial(0.1, 0.2, 0.3, params=2), trial(0.3, 0.15, 0.15, params=1)]).winner == 1
+
+
+def test_a_point_with_a_failed_run_cannot_win() -> None:
+    broken = trial(1.0, math.nan, error="boom")
+    assert choose([broken, trial(0.2, 0.3)]) == Choice(1)
+    assert choose([broken]) == Choice(None)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(1, 3)), min_size=1, max_size=12))
+def test_the_rule_is_the_minimum_of_a_sort_key(points: list[tuple[int, int]]) -> None:
+    trials = [trial(correct / 200, params=params) for correct, params in points]
+    keys = [(-correct, params, i) for i, (correct, params) in enumerate(points)]
+    assert choose(trials).winner == min(keys)[-1]
+
+
+def test_a_grid_is_a_product_in_the_order_given() -> None:
+    (search,) = searches("linear", "dtd", "lr=0.1,0.01", "weight_decay=0,0.1")
+    settings = [tuple(point.settings.values()) for point in search.points]
+    assert settings == [(0.1, 0), (0.1, 0.1), (0.01, 0), (0.01, 0.1)]
+    assert {spec.protocol for spec in search.specs} == {"tuning"}
+    assert len(search.specs) == 4 * 2
+
+
+def test_final_runs_carry_the_winner_to_every_seed() -> None:
+    (search,) = searches("linear", "dtd,svhn", "lr=0.1,0.01", common=True, weight_decay="0.5")
+    final = search.final_specs(1, [3, 4, 5])
+    assert [(spec.task, spec.seed) for spec in final] == [
+        (task, seed) for task in ("dtd", "svhn") for seed in (3, 4, 5)
+    ]
+    for spec in final:
+        assert spec.protocol == "final"
+        assert (spec.resolved.recipe.lr, spec.resolved.recipe.weight_decay) == (0.01, 0.5)
+
+
+def test_a_search_per_method_and_task_or_one_for_all_tasks() -> None:
+    assert len(searches("linear,vpt-deep", "dtd,svhn", "lr=0.1")) == 4
+    found = searches("linear,vpt-deep", "dtd,svhn", "lr=0.1", common=True)
+    assert [search.tasks for search in found] == [("dtd", "svhn")] * 2
+
+
+def test_points_that_mean_the_same_are_one() -> None:
+    (search,) = searches("linear", "dtd", "lr=0.1,1e-1,0.10")
+    assert len(search.points) == 1
+
+
+@pytest.mark.parametrize("name", ["ship", "vpt-deep", "vpt-shallow", "linear", "full"])
+@pytest.mark.parametrize("grid", ["small", "published"])
+def test_every_grid_that_methods_bring_can_be_resolved(name: str, grid: str) -> None:
+    (search,) = searches(name, "dtd", grid)
+    assert len(search.points) == math.prod(len(values) for values in search.axes.values())
+
+
+def test_a_key_replaces_an_axis_of_a_named_grid() -> None:
+    axes = parse_grids(["small", "prompt_length=7"], [get_method("vpt-deep")])["vpt-deep"]
+    assert axes["prompt_length"] == ("7",)
+    assert len(axes["lr"]) > 1
+
+
+def test_keys_go_to_the_methods_that_have_them() -> None:
+    axes = parse_grids(["lr=1,2", "ship.prompt_length=3"], [get_method("ship"), get_method("linear")])
+    assert axes == {"ship": {"lr": ("1", "2"), "prompt_length": ("3",)}, "linear": {"lr": ("1", "2")}}
+
+
+class OwnMethod:
+    """A method from elsewhere, without grids."""
+
+    name = "own"
+    settings = type(get_method("linear").settings())
+
+
+@pytest.mark.parametrize(
+    ("grids", "words"),
+    [
+        (["lr"], "no grid 'lr'"),
+        (["smal"], "did you mean 'small'"),
+        (["=1"], "neither KEY=V1"),
+        (["lr="], "neither KEY=V1"),
+        (["lr=1", "lr=2"], "gives 'lr' twice"),
+        (["promt_length=1"], "did you mean 'prompt_length'"),
+        (["linear.lr=1"], "not among those of this command"),
+    ],
+)
+def test_wrong_grids_are_refused(grids: list[str], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        parse_grids(grids, [get_method("ship")])
+
+
+def test_a_method_without_grids_is_tuned_by_keys_alone() -> None:
+    own: Method = OwnMethod()  # type: ignore[assignment]
+    assert parse_grids(["lr=1"], [own]) == {"own": {"lr": ("1",)}}
+    with pytest.raises(InputError, match="it has none"):
+        parse_grids(["small"], [own])
+
+
+def test_a_method_without_anything_to_tune_is_refused() -> None:
+    with pytest.raises(InputError, match="nothing to tune for linear"):
+        parse_grids(["prompt_length=1"], [get_method("ship"), get_method("linear")])
+
+
+def test_a_setting_is_tuned_or_set() -> None:
+    with pytest.raises(InputError, match="lr is given twice"):
+        searches("linear", "dtd", "lr=0.1,0.2", lr="0.3")
+
+
+def document(*final_runs: str, trials: tuple[Trial, ...] = (trial(0.5), trial(0.6, name="s"))) -> dict[str, object]:
+    (search,) = searches("linear", "dtd", "lr=0.1,0.01")
+    return describe(search, [0], trials, choose(trials), final_runs)
+
+
+def test_a_decision_is_kept_whole(tmp_path: Path) -> None:
+    written = document("f0", "f1")
+    path = write_tuning(tmp_path, written)
+    assert load_tunings(tmp_path) == [written]
+    assert [path.name] == [file.name for file in (tmp_path / "tuning").iterdir()]
+    assert json.loads(path.read_text())["trials"][1]["val_acc"] == [0.6]
+
+
+def test_final_runs_add_up_while_the_winner_stays(tmp_path: Path) -> None:
+    write_tuning(tmp_path, document("f0"))
+    write_tuning(tmp_path, document("f1", "f0"))
+    assert load_tunings(tmp_path)[0]["final_runs"] == ["f0", "f1"]
+    other = document("g0") | {"winner_settings": {"lr": 0.7}}
+    write_tuning(tmp_path, other)
+    assert load_tunings(tmp_path)[0]["final_runs"] == ["g0"]
+
+
+def test_a_failed_score_is_null_and_the_id_follows_from_the_runs(tmp_path: Path) -> None:
+    broken = trial(math.nan, params=math.nan, error="boom")
+    write_tuning(tmp_path, document(trials=(broken,)))
+    assert load_tunings(tmp_path)[0]["trials"][0]["mean_val_acc"] is None
+    assert tuning_id([broken]) == tuning_id([trial(0.9)]) != tuning_id([replace(broken, runs=("other",))])
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "tuning").mkdir()
+    (tmp_path / "tuning" / "x.json").write_text("{")
+    with pytest.raises(InputError, match=r"x\.json cannot be read"):
+        load_tunings(tmp_path)
+    (tmp_path / "tuning" / "x.json").write_text("[]")
+    with pytest.raises(InputError, match="is not of the format"):
+        load_tunings(tmp_path)
+
+
+def test_a_folder_without_tunings_has_none(tmp_path: Path) -> None:
+    assert load_tunings(tmp_path) == []
