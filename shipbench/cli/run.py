@@ -35,6 +35,11 @@ def carry_out(specs: list[RunSpec], given: GridOptions) -> None:
 
     # The hub's client reports every retry; its last error is all that a person needs.
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    scheduler = given.cluster()
+    if scheduler is not None:
+        from shipbench.cluster import require_cluster
+
+        require_cluster(scheduler)
     store = Store(given.results)
     if not given.dry_run:
         store.check_writable()
@@ -54,15 +59,19 @@ def _run_and_show(plan: Plan, given: GridOptions) -> None:
     from shipbench.cli.tables import print_results
     from shipbench.console import say
     from shipbench.engine import carry_out_plan, default_jobs
+    from shipbench.interrupts import exit_code, sigterm_interrupts
     from shipbench.progress import make_reporter
 
     jobs = min(given.jobs or default_jobs(given.device), max(1, len(plan.chosen)))
     try:
-        with make_reporter(len(plan.chosen)) as reporter:
-            records = carry_out_plan(plan, given.results, jobs, reporter)
-    except KeyboardInterrupt:
-        say(f"interrupted; finished runs are kept in {given.results}, and the same command goes on where it stopped")
-        sys.exit(130)
+        with sigterm_interrupts(), make_reporter(len(plan.chosen)) as reporter:
+            records = carry_out_plan(plan, given.results, jobs, reporter, given.cluster())
+    except KeyboardInterrupt as stop:
+        say(
+            f"stopped; finished runs and the checkpoints of unfinished ones are kept in {given.results}, and the same "
+            "command goes on from there"
+        )
+        sys.exit(exit_code(stop))
     print_results(plan, given.results)
     failed = [record for record in records if not record.done]
     if failed:
