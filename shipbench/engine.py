@@ -1,4 +1,4 @@
-"""Carries out a plan, here, in worker processes or on a cluster, beside other processes that have plans of their own."""
+"""Carries out a plan: here, in worker processes or on a cluster, beside other processes with plans of their own."""
 
 from __future__ import annotations
 
