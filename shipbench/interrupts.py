@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 
-class Terminated(KeyboardInterrupt):  # noqa: N818
+class Terminated(KeyboardInterrupt):
     """SIGTERM arrived."""
 
 

@@ -114,11 +114,12 @@ def _report(rows: list[tuple[str, Tally]], arguments: argparse.Namespace) -> str
     lines = [
         "# Reliability",
         "",
-        f"`python -m tests.faults.campaign --kills {arguments.kills} --bytes {arguments.bytes} --seed {arguments.seed}`",
+        f"`python -m tests.faults.campaign --kills {arguments.kills} --bytes {arguments.bytes} "
+        f"--seed {arguments.seed}`",
         "",
-        "A grid of four methods (test_vit, 8 epochs, a checkpoint after every epoch) is killed at random points and the",
-        "same command is started again, until it is done. Then every record, history, prediction and weight is compared",
-        "with those of an undisturbed grid (times apart), and no record may have been written twice.",
+        "A grid of four methods (test_vit, 8 epochs, a checkpoint after every epoch) is killed at random points and",
+        "the same command is started again, until it is done. Then every record, history, prediction and weight is",
+        "compared with those of an undisturbed grid (times apart), and no record may have been written twice.",
         "",
         "| fault | injected | refused with a sentence | grids | runs | lost |",
         "| --- | --- | --- | --- | --- | --- |",

@@ -46,9 +46,7 @@ def test_a_changed_byte_is_noticed(undisturbed: Grid, kind: str) -> None:
 @pytest.mark.parametrize(
     ("stop", "code", "jobs"), [(signal.SIGINT, 130, "1"), (signal.SIGTERM, 143, "1"), (signal.SIGTERM, 143, "2")]
 )
-def test_a_grid_that_is_told_to_stop(
-    undisturbed: Grid, grid: Grid, stop: signal.Signals, code: int, jobs: str
-) -> None:
+def test_a_grid_that_is_told_to_stop(undisturbed: Grid, grid: Grid, stop: signal.Signals, code: int, jobs: str) -> None:
     endless = replace(grid, method="ship,vpt-deep", epochs=400, options=("--jobs", jobs))
     command = endless.start()
     command.wait_for("epoch 40/400")

@@ -107,9 +107,7 @@ def test_a_checkpoint_of_another_run_is_not_used(spec: Callable[..., RunSpec], t
 
 
 @pytest.mark.parametrize("place", [0, 9, 400, -5, None])
-def test_a_damaged_checkpoint_is_not_used(
-    spec: Callable[..., RunSpec], tmp_path: Path, place: int | None
-) -> None:
+def test_a_damaged_checkpoint_is_not_used(spec: Callable[..., RunSpec], tmp_path: Path, place: int | None) -> None:
     checkpoint = interrupted(spec("linear"), tmp_path / "r", 2)
     content = bytearray(checkpoint.read_bytes())
     if place is None:
