@@ -9,6 +9,8 @@ The row in ``runs`` is written last: a run counts as done when, and only when, i
 from __future__ import annotations
 
 import json
+import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -224,11 +226,19 @@ class Store:
         try:
             yield
         except (OSError, SafetensorError) as error:
-            reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+            reason = _reason(error)
             raise StoreError(
                 f"results folder {self.root} cannot be written to any more ({reason}); finished runs are kept, and the "
                 "same command goes on when it can be"
             ) from error
+
+
+def _reason(error: Exception) -> str:
+    """Return the system's own words; safetensors has its number in the text."""
+    number = re.search(r"os error (\d+)", str(error))
+    if number is not None:
+        return os.strerror(int(number[1]))
+    return getattr(error, "strerror", None) or " ".join(str(error).split())
 
 
 def _read_record(path: Path) -> tuple[RunRecord, pa.Table]:
