@@ -133,9 +133,10 @@ def _epoch_row(report: EpochReport) -> dict[str, Any]:
 
 
 def _epoch_report(row: dict[str, Any]) -> EpochReport:
-    scores = row["evaluation"]
-    evaluation = None if scores is None else Evaluation(*scores, torch.empty(0), torch.empty(0))
-    return EpochReport(**{**row, "evaluation": evaluation})
+    if row["evaluation"] is None:
+        return EpochReport(**row)
+    loss, accuracy = row["evaluation"]
+    return EpochReport(**{**row, "evaluation": Evaluation(loss, accuracy, torch.empty(0), torch.empty(0))})
 
 
 def _seconds() -> float:

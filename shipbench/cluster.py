@@ -73,11 +73,12 @@ def carry_on_cluster(runs: Sequence[PlannedRun], results: Path, address: str, he
 @contextmanager
 def _connected(address: str) -> Iterator[Any]:
     try:
-        from distributed import Client
+        import distributed
     except ImportError as error:
         raise InputError("--engine dask needs Dask, which is not here: pip install 'shipbench[dask]'") from error
     try:
-        client = Client(address, timeout=_TIMEOUT, set_as_default=False)
+        connect: Any = distributed.Client
+        client = connect(address, timeout=_TIMEOUT, set_as_default=False)
     except (OSError, ValueError) as error:
         raise InputError(f"no Dask scheduler answers at {address}; start one, as in 'dask scheduler'") from error
     with client:

@@ -268,8 +268,8 @@ def load_results(results: Path | str) -> pd.DataFrame:
     frame = as_frame([_read_record(file)[1] for file in files], folder)
     if frame.empty:
         return frame
-    absent = {column.name: column.default for column in fields(RunRecord) if column.name not in frame.columns}
-    absent.pop("settings")
+    absent: dict[str, Any] = {column.name: column.default for column in fields(RunRecord)}
+    absent = {name: default for name, default in absent.items() if name not in (*frame.columns, "settings")}
     return frame.assign(**absent).sort_values(["suite", "method", "task", "seed", "run_id"], ignore_index=True)
 
 
