@@ -1,47 +1,51 @@
-"""Carries out a plan: one run after another in this process, or several at once in joblib's worker processes."""
+"""Carries out a plan: here, in worker processes or on a cluster, beside other processes with plans of their own."""
 
 from __future__ import annotations
 
-import os
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
-from joblib import Parallel, delayed, parallel_config
 
-from shipbench.device import devices_for_workers, resolve_device
+from shipbench import claims
+from shipbench.attempt import attempt, give_up, tidy
+from shipbench.console import say
+from shipbench.device import resolve_device
+from shipbench.errors import ShipbenchError
 from shipbench.grid import Plan, PlannedRun
 from shipbench.progress import Reporter
-from shipbench.runner import blank_record, carry_out, prepare
 from shipbench.store import RunRecord, Store
-from shipbench.training.loop import EpochReport
 
-Emit = Callable[[str, Any], None]
-
-
-@dataclass(frozen=True)
-class _Events:
-    """Where a worker's events go: a queue to the process that shows them."""
-
-    queue: Any
-    run_id: str
-
-    def __call__(self, kind: str, content: Any) -> None:
-        # Predictions are on disk; there is no need to send them through a pipe as well.
-        brief = content.without_predictions() if isinstance(content, EpochReport) else content
-        self.queue.put((self.run_id, kind, brief))
+Carry = Callable[[Sequence[PlannedRun]], None]
+_POLL_SECONDS = 1.0
+# A run whose process died so often, without an error of its own, would only kill the next one.
+_DEATHS = 3
 
 
-def carry_out_plan(plan: Plan, results: Path, jobs: int, reporter: Reporter) -> list[RunRecord]:
-    """Carry out the chosen runs and return their records, failed ones included; one failure stops no other run."""
-    if not plan.chosen:
-        return []
-    if jobs == 1:
-        return [_attempt(run, results, _teller(run, reporter)) for run in plan.chosen]
-    return _in_workers(plan.chosen, results, jobs, reporter)
+def carry_out_plan(
+    plan: Plan, results: Path, jobs: int, reporter: Reporter, scheduler: str | None = None
+) -> list[RunRecord]:
+    """Carry out the chosen runs and return their records, failed ones included; one failure stops no other run.
+
+    Runs that other processes are doing in the same folder are left to them and waited for. ``scheduler`` is the
+    address of a Dask scheduler whose workers do the runs instead of ``jobs`` processes here. Raises ``StoreError`` if
+    the results folder cannot be written to.
+    """
+    grid = _Grid(plan.chosen, results, reporter)
+    tidy(results)
+    try:
+        grid.until_all_are_over(_carry(grid, results, jobs, scheduler))
+    except BaseException:
+        # Workers that were ended could not give their runs free; a full disk is no reason to hide what happened.
+        with suppress(ShipbenchError):
+            tidy(results)
+        raise
+    return [record for run in plan.chosen if (record := grid.store.read(run.run_id)) is not None]
 
 
 def default_jobs(device: str) -> int:
@@ -50,69 +54,84 @@ def default_jobs(device: str) -> int:
     return torch.cuda.device_count() if str(resolved) == "cuda" else 1
 
 
-def _teller(run: PlannedRun, reporter: Reporter) -> Emit:
-    return lambda kind, content: _tell(reporter, run, kind, content)
+def _carry(grid: _Grid, results: Path, jobs: int, scheduler: str | None) -> Carry:
+    if scheduler is not None:
+        from shipbench.cluster import carry_on_cluster
+
+        return lambda runs: carry_on_cluster(runs, results, scheduler, grid.hear)
+    if jobs > 1:
+        from shipbench.workers import carry_in_workers
+
+        return lambda runs: carry_in_workers(runs, results, jobs, grid.hear)
+    return lambda runs: _carry_here(runs, results, grid.hear)
 
 
-def _tell(reporter: Reporter, run: PlannedRun, kind: str, content: Any) -> None:
-    if kind == "started":
-        reporter.started(run)
-    elif kind == "note":
-        reporter.note(run, content)
-    elif kind == "epoch":
-        reporter.epoch(run, content)
-    else:
-        reporter.finished(run, content)
+def _carry_here(runs: Sequence[PlannedRun], results: Path, hear: Callable[[str, str, Any], None]) -> None:
+    for run in runs:
+        attempt(run, results, lambda kind, content, run=run: hear(run.run_id, kind, content))  # type: ignore[misc]
 
 
-def _attempt(run: PlannedRun, results: Path, emit: Emit) -> RunRecord:
-    """Carry out one run; whatever goes wrong becomes a failed record."""
-    store = Store(results)
-    emit("started", None)
-    prepared = prepare(run.spec)
-    try:
-        record = carry_out(prepared, store, lambda text: emit("note", text), lambda report: emit("epoch", report))
-    except Exception as error:
-        if os.environ.get("SHIPBENCH_DEBUG"):
-            raise
-        record = blank_record(run.spec, run.run_id, prepared, error=_one_line(error))
-        store.write(record)
-    emit("finished", record)
-    return record
+class _Grid:
+    """Runs that are to be carried out: which of them are over is read from the store, whoever did them."""
 
+    def __init__(self, runs: Sequence[PlannedRun], results: Path, reporter: Reporter) -> None:
+        self.store = Store(results)
+        self.runs = {run.run_id: run for run in runs}
+        self.reporter = reporter
+        self.begun: Counter[str] = Counter()
+        self.told: set[str] = set()
+        self.waiting = 0
+        self.lock = threading.Lock()
 
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 500 else text[:497] + "..."
+    def until_all_are_over(self, carry: Carry) -> None:
+        """Carry out what nobody else is doing, again and again, until every run has a new record."""
+        left = list(self.runs.values())
+        while left:
+            free = [run for run in left if claims.holder(self.store.root, run.run_id) is None]
+            self._say_what_others_do(left, free)
+            if free:
+                self._give_up_deadly(free)
+                carry(free)
+            left = self._left(left)
+            if left:
+                time.sleep(_POLL_SECONDS)
 
+    def hear(self, run_id: str, kind: str, content: Any) -> None:
+        """Tell the reporter what happens to a run."""
+        with self.lock:
+            run = self.runs[run_id]
+            if run_id in self.told:
+                return
+            if kind == "started":
+                self.begun[run_id] += 1
+                self.reporter.started(run)
+            elif kind == "note":
+                self.reporter.note(run, content)
+            elif kind == "epoch":
+                self.reporter.epoch(run, content)
+            else:
+                self.told.add(run_id)
+                self.reporter.finished(run, content)
 
-def _in_workers(runs: tuple[PlannedRun, ...], results: Path, jobs: int, reporter: Reporter) -> list[RunRecord]:
-    from multiprocessing import Manager
+    def _left(self, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
+        left = []
+        for run in runs:
+            if self.store.written(run.run_id) == run.seen:
+                left.append(run)
+            else:
+                self.hear(run.run_id, "finished", self.store.read(run.run_id))
+        return left
 
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    devices = devices_for_workers(resolve_device(runs[0].spec.device), jobs)
-    by_id = {run.run_id: run for run in runs}
-    with Manager() as manager:
-        queue: Any = manager.Queue()
-        listener = threading.Thread(target=_listen, args=(queue, by_id, reporter), daemon=True)
-        listener.start()
-        with parallel_config(backend="loky", inner_max_num_threads=threads):
-            records = Parallel(n_jobs=jobs)(
-                delayed(_in_worker)(run, results, devices[index % jobs], threads, _Events(queue, run.run_id))
-                for index, run in enumerate(runs)
-            )
-        queue.put(None)
-        listener.join()
-    return list(records)
+    def _give_up_deadly(self, runs: Sequence[PlannedRun]) -> None:
+        for run in runs:
+            if self.begun[run.run_id] >= _DEATHS:
+                reason = f"its process died {_DEATHS} times without an error (killed for lack of memory, perhaps)"
+                give_up(run, self.store.root, reason)
 
-
-def _in_worker(run: PlannedRun, results: Path, device: str, threads: int, emit: _Events) -> RunRecord:
-    torch.set_num_threads(threads)
-    placed = replace(run, spec=replace(run.spec, device=device))
-    return _attempt(placed, results, emit)
-
-
-def _listen(queue: Any, runs: dict[str, PlannedRun], reporter: Reporter) -> None:
-    while (event := queue.get()) is not None:
-        run_id, kind, content = event
-        _tell(reporter, runs[run_id], kind, content)
+    def _say_what_others_do(self, left: Sequence[PlannedRun], free: Sequence[PlannedRun]) -> None:
+        held = [run for run in left if run not in free]
+        if held and len(held) != self.waiting:
+            who = claims.holder(self.store.root, held[0].run_id) or "another process"
+            then = "the others come first" if free else "waiting for them"
+            say(f"{len(held)} runs are being done by another process ({who}); {then}")
+        self.waiting = len(held)

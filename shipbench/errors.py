@@ -1,4 +1,4 @@
-"""The two kinds of failure a user can meet, and the exit code each one has."""
+"""The kinds of failure a user can meet, and the exit code each one has."""
 
 
 class ShipbenchError(Exception):
@@ -11,6 +11,10 @@ class InputError(ShipbenchError):
     """The request cannot be carried out as given; says what is wrong, where, and what to do."""
 
     exit_code = 2
+
+
+class StoreError(ShipbenchError):
+    """The results folder cannot be written to any more, so that no run can be kept."""
 
 
 def did_you_mean(name: str, known: list[str]) -> str:

@@ -2,42 +2,61 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
+from shipbench.backbones.state import weights_sha256
 from shipbench.cache import atomic_path, cache_dir
 from shipbench.methods import FrozenFeatures
 from shipbench.prompting import embed
 from shipbench.training.inputs import Inputs
+from shipbench.training.memory import Portions, Say, in_portions
+
+
+def _silent(_: str) -> None:
+    return None
 
 
 def cached_features(key: tuple[object, ...], compute: Callable[[], Tensor]) -> Tensor:
     """Return a tensor that is kept under a hash of ``key``; a damaged file is computed again."""
     name = hashlib.sha256(repr(key).encode()).hexdigest()[:32]
     path = cache_dir("features") / f"{name}.safetensors"
-    if path.exists():
-        try:
-            return load_file(path)["features"]
-        except (SafetensorError, KeyError, OSError):
-            path.unlink(missing_ok=True)
+    known = _read(path)
+    if known is not None:
+        return known
     features = compute().cpu().contiguous()
-    with atomic_path(path) as temporary:
-        save_file({"features": features}, temporary)
+    # What cannot be kept (a full disk) costs the next run some time and this one nothing.
+    with contextlib.suppress(SafetensorError, OSError), atomic_path(path) as temporary:
+        save_file({"features": features}, temporary, metadata={"sha256": weights_sha256({"features": features})})
     return features
 
 
+def _read(path: Path) -> Tensor | None:
+    """Return the tensor in a file, or None if there is no file or not every byte of it is as it was written."""
+    try:
+        with safe_open(path, framework="pt") as stream:
+            features, expected = stream.get_tensor("features"), (stream.metadata() or {}).get("sha256")
+    except (SafetensorError, OSError):
+        return None
+    return features if expected == weights_sha256({"features": features}) else None
+
+
 @torch.no_grad()
-def block_features(backbone: VisionTransformer, inputs: Inputs, kind: str, batch_size: int = 64) -> Tensor:
+def block_features(
+    backbone: VisionTransformer, inputs: Inputs, kind: str, batch_size: int = 64, say: Say = _silent
+) -> Tensor:
     """Return features (images, blocks, D), float32: every block's CLS token, or the mean of its image tokens."""
     backbone.eval()
-    rows = [_all_blocks(backbone, inputs.batch(c), kind) for c in torch.arange(len(inputs)).split(batch_size)]
-    return torch.cat(rows)
+    portions = Portions(batch_size, "the features of every block", say)
+    return in_portions(len(inputs), portions, lambda chunk: _all_blocks(backbone, inputs.batch(chunk), kind))
 
 
 def _all_blocks(backbone: VisionTransformer, images: Tensor, kind: str) -> Tensor:
@@ -50,6 +69,7 @@ def _all_blocks(backbone: VisionTransformer, images: Tensor, kind: str) -> Tenso
 
 
 @torch.no_grad()
-def frozen_features(model: FrozenFeatures, inputs: Inputs, batch_size: int = 128) -> Tensor:
+def frozen_features(model: FrozenFeatures, inputs: Inputs, batch_size: int = 128, say: Say = _silent) -> Tensor:
     """Return the features (images, D), float32, that a model's readout is trained on."""
-    return torch.cat([model.features(inputs.batch(c)).float() for c in torch.arange(len(inputs)).split(batch_size)])
+    portions = Portions(batch_size, "the features of the frozen backbone", say)
+    return in_portions(len(inputs), portions, lambda chunk: model.features(inputs.batch(chunk)).float())

@@ -25,11 +25,17 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A spec, its run id, and what is known of it."""
+    """A spec, its run id, and what is known of it.
+
+    ``seen`` tells the record that was there when the run was planned (``Store.written``) from one that another process
+    writes later. A ``fresh`` run does not go on from a checkpoint.
+    """
 
     spec: RunSpec
     run_id: str
     state: State
+    seen: int | None = None
+    fresh: bool = False
 
     @property
     def title(self) -> str:

@@ -23,7 +23,9 @@ def make_plan(specs: Iterable[RunSpec], store: Store, *, force: bool, retry_fail
     for spec in specs:
         run_id = identify(spec)
         if run_id not in runs:
-            runs[run_id] = PlannedRun(spec, run_id, _state(store, run_id))
+            # The time first: a record that is written in between is then one that came after.
+            seen = store.written(run_id)
+            runs[run_id] = PlannedRun(spec, run_id, _state(store, run_id), seen, fresh=force)
     wanted = {State.TO_DO} | ({State.FAILED} if retry_failed else set())
     chosen = tuple(run for run in runs.values() if force or run.state in wanted)
     return Plan(tuple(runs.values()), chosen)

@@ -112,6 +112,9 @@ class LiveReporter:
     def started(self, run: PlannedRun) -> None:
         """Add a bar."""
         epochs = run.spec.resolved.recipe.epochs
+        # A run whose worker died begins again.
+        if run.run_id in self.bars:
+            self.progress.remove_task(self.bars[run.run_id])
         self.bars[run.run_id] = self.progress.add_task(run.title, total=epochs, detail="preparing")
 
     def note(self, run: PlannedRun, text: str) -> None:

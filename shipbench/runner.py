@@ -19,6 +19,7 @@ from torch import Tensor, nn
 import shipbench
 from shipbench import data
 from shipbench.backbones import Preprocessing, load_backbone, preprocessing_of, sha256_of
+from shipbench.checkpoints import Checkpoint
 from shipbench.data.types import TaskData
 from shipbench.device import PeakMemory, resolve_device, resolve_precision, seed_everything
 from shipbench.features import block_features, cached_features, frozen_features
@@ -28,7 +29,7 @@ from shipbench.provenance import git_commit
 from shipbench.spec import ResolvedSpec, RunSpec
 from shipbench.store import EXPORT_FORMAT, RunRecord, RunTables, Store
 from shipbench.training.inputs import FeatureInputs, ImageInputs, Inputs, image_inputs
-from shipbench.training.loop import Arithmetic, EpochReport, Fit, fit
+from shipbench.training.loop import Arithmetic, EpochReport, Fit, Hooks, fit
 
 Say = Callable[[str], None]
 OnEpoch = Callable[[EpochReport], None]
@@ -47,6 +48,10 @@ class Prepared:
 
 
 def _silent(_: object) -> None:
+    return None
+
+
+def _nothing() -> None:
     return None
 
 
@@ -69,7 +74,7 @@ def run(
         record = store.read(prepared.run_id)
         if record is not None and record.done:
             return record
-    return carry_out(prepared, store, say, on_epoch)
+    return carry_out(prepared, store, say, on_epoch, fresh=force)
 
 
 def prepare(spec: RunSpec) -> Prepared:
@@ -96,21 +101,41 @@ def _preprocessing(backbone: VisionTransformer, resolved: ResolvedSpec) -> Prepr
     return Preprocessing(own.image_size, recipe.mean or own.mean, recipe.std or own.std)
 
 
-def carry_out(prepared: Prepared, store: Store | None, say: Say = _silent, on_epoch: OnEpoch = _silent) -> RunRecord:
-    """Train, evaluate and store one run."""
+def carry_out(
+    prepared: Prepared,
+    store: Store | None,
+    say: Say = _silent,
+    on_epoch: OnEpoch = _silent,
+    *,
+    fresh: bool = False,
+    check: Callable[[], None] = _nothing,
+) -> RunRecord:
+    """Train, evaluate and store one run.
+
+    With a ``store``, the run leaves a checkpoint every few epochs and goes on from one that an earlier process left,
+    unless it is to be ``fresh``. ``check`` is called before every step and before anything is stored; what it raises
+    stops the run.
+    """
     resolved, arithmetic = prepared.resolved, prepared.arithmetic
+    path = None if store is None else store.path("checkpoints", prepared.run_id)
+    checkpoint = None if path is None else Checkpoint(path, prepared.run_id, arithmetic.device, say)
+    progress = None if checkpoint is None or fresh else checkpoint.read()
     seed_everything(resolved.spec.seed, arithmetic.device)
     memory = PeakMemory(arithmetic.device)
     train, evaluation = (_inputs(prepared, name, resident=index == 0) for index, name in enumerate(resolved.splits))
-    built = _build(prepared, train, say)
-    trained, train_inputs, eval_inputs = _trainable(built.model, train, evaluation, prepared)
+    built = _build(prepared, train, say, known=progress.facts if progress else {})
+    trained, train_inputs, eval_inputs = _trainable(built.model, train, evaluation, prepared, say)
+    hooks = Hooks(say=say, start=progress.snapshot if progress else None, check=check)
+    if checkpoint is not None:
+        hooks = dataclasses.replace(hooks, keep=partial(checkpoint.offer, facts=built.facts))
     seed = resolved.spec.seed
-    done = fit(trained, train_inputs, eval_inputs, resolved.recipe, arithmetic, seed, on_epoch)
+    done = fit(trained, train_inputs, eval_inputs, resolved.recipe, arithmetic, seed, on_epoch, hooks)
     peak_memory = memory.bytes()
     record = _describe(prepared, built, done, peak_memory, len(train), len(evaluation))
     flops, chance = _inference_flops(built.model, evaluation), _commonest_class(evaluation.labels)
     record = dataclasses.replace(record, flops_per_image=flops, chance_acc=chance)
     if store is not None:
+        check()
         _store(store, record, prepared, built, done, evaluation.labels)
     return record
 
@@ -120,15 +145,15 @@ def _inputs(prepared: Prepared, split: Any, *, resident: bool) -> ImageInputs:
     return image_inputs(prepared.task_data[split], prepared.preprocessing, device, resident=resident)
 
 
-def _build(prepared: Prepared, train: ImageInputs, say: Say) -> Built:
+def _build(prepared: Prepared, train: ImageInputs, say: Say, known: Mapping[str, Any]) -> Built:
     resolved = prepared.resolved
     backbone = prepared.backbone.to(prepared.arithmetic.device)
 
     def features(kind: str) -> Tensor:
         key = ("blocks", kind, resolved.splits[0], *_feature_key(prepared))
-        return cached_features(key, lambda: block_features(backbone, train, kind))
+        return cached_features(key, lambda: block_features(backbone, train, kind, say=say))
 
-    context = BuildContext(backbone, resolved.task.num_classes, resolved.settings, features, say)
+    context = BuildContext(backbone, resolved.task.num_classes, resolved.settings, features, say, known)
     built = resolved.method.build(context)
     built.model.to(prepared.arithmetic.device)
     return built
@@ -139,7 +164,7 @@ def _feature_key(prepared: Prepared) -> tuple[object, ...]:
 
 
 def _trainable(
-    model: nn.Module, train: ImageInputs, evaluation: ImageInputs, prepared: Prepared
+    model: nn.Module, train: ImageInputs, evaluation: ImageInputs, prepared: Prepared, say: Say
 ) -> tuple[nn.Module, Inputs, Inputs]:
     """Return what is trained and its inputs: the model on images, or its readout on features that never change."""
     if not isinstance(model, FrozenFeatures):
@@ -150,14 +175,14 @@ def _trainable(
     ready = []
     for split, images in zip(prepared.resolved.splits, inputs, strict=True):
         key = ("readout", method, split, prepared.arithmetic.precision, *_feature_key(prepared))
-        features = cached_features(key, partial(_features, model, images, prepared))
+        features = cached_features(key, partial(_features, model, images, prepared, say))
         ready.append(FeatureInputs(features.to(prepared.arithmetic.device), images.labels))
     return readout, ready[0], ready[1]
 
 
-def _features(model: FrozenFeatures, images: ImageInputs, prepared: Prepared) -> Tensor:
+def _features(model: FrozenFeatures, images: ImageInputs, prepared: Prepared, say: Say) -> Tensor:
     with prepared.arithmetic.autocast():
-        return frozen_features(model, images)
+        return frozen_features(model, images, say=say)
 
 
 def _inference_flops(model: nn.Module, inputs: Inputs) -> float:
@@ -183,6 +208,7 @@ def _describe(prepared: Prepared, built: Built, done: Fit, peak_memory: int, n_t
         base,
         status="done",
         threads=torch.get_num_threads(),
+        micro_batch=done.micro_batch,
         n_train=n_train,
         n_test=n_test,
         trainable_params=sum(trained.values()),
@@ -209,9 +235,12 @@ def _scores(done: Fit, protocol: str) -> dict[str, Any]:
     return {"final_test_acc": final, "best_test_acc": best.accuracy, "best_test_epoch": best_epoch}
 
 
-def blank_record(spec: RunSpec, run_id: str, prepared: Prepared, **changes: Any) -> RunRecord:
-    """Return the record of a run that has not produced anything: what it is and where it ran."""
-    resolved, task = prepared.resolved, prepared.resolved.task
+def blank_record(spec: RunSpec, run_id: str, prepared: Prepared | None, **changes: Any) -> RunRecord:
+    """Return the record of a run that has not produced anything: what it is and where it ran.
+
+    What only a prepared run can know (data, weights, precision) stays empty if ``prepared`` is None.
+    """
+    resolved, task = spec.resolved, spec.resolved.task
     record = RunRecord(
         run_id=run_id,
         status="failed",
@@ -226,14 +255,14 @@ def blank_record(spec: RunSpec, run_id: str, prepared: Prepared, **changes: Any)
         switches=resolved.switches,
         overrides=resolved.overrides,
         backbone=resolved.backbone,
-        backbone_sha256=sha256_of(prepared.backbone),
+        backbone_sha256=sha256_of(prepared.backbone) if prepared else "",
         checkpoint=Path(spec.checkpoint).name if spec.checkpoint else "",
-        image_size=prepared.preprocessing.image_size,
-        data_fingerprint=prepared.task_data.fingerprint,
-        image_format=prepared.task_data.image_format,
+        image_size=prepared.preprocessing.image_size if prepared else resolved.recipe.image_size or 0,
+        data_fingerprint=prepared.task_data.fingerprint if prepared else "",
+        image_format=prepared.task_data.image_format if prepared else "",
         num_classes=task.num_classes,
-        precision=prepared.arithmetic.precision,
-        device=str(prepared.arithmetic.device),
+        precision=prepared.arithmetic.precision if prepared else spec.precision,
+        device=str(prepared.arithmetic.device) if prepared else spec.device,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         host=platform.node(),
         python_version=platform.python_version(),
@@ -261,6 +290,7 @@ def _store(store: Store, record: RunRecord, prepared: Prepared, built: Built, do
         store.write_weights(record.run_id, own, _weights_metadata(record, prepared, built))
     split = "test" if record.protocol == "final" else "val"
     store.write(record, RunTables(_history(done, split), predictions))
+    store.remove("checkpoints", record.run_id)
 
 
 def _trains_backbone(model: nn.Module) -> bool:

@@ -2,32 +2,41 @@
 
 ``runs/<run_id>.parquet`` holds one row, ``history/<run_id>.parquet`` a row per epoch and split, and
 ``predictions/<run_id>.parquet`` a row per evaluated image; ``weights/<run_id>.safetensors`` is the trained part.
-The row in ``runs`` is written last: a run counts as done when, and only when, it is there.
+The row in ``runs`` is written last: a run counts as done when, and only when, it is there. Until then
+``checkpoints/<run_id>.safetensors`` may hold where it got to. Every parquet file carries a hash of its own content.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shipbench.cache import atomic_path
-from shipbench.errors import InputError
+from shipbench.errors import InputError, StoreError
+from shipbench.parquet import as_frame, read_parquet, unreadable, write_parquet
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 _NAN = float("nan")
 EXPORT_FORMAT = "shipbench-weights-1"
+KINDS = ("runs", "history", "predictions", "weights", "checkpoints")
 
 
 @dataclass(frozen=True)
 class RunRecord:
     """Everything known of one run; accuracies are fractions in [0, 1], unknown numbers NaN.
 
-    ``settings`` are written as flat ``cfg.*`` columns and again, as JSON, in the column ``config``.
+    ``settings`` are written as flat ``cfg.*`` columns and again, as JSON, in the column ``config``. ``micro_batch`` is
+    the number of images at a time in training after the device ran out of memory, 0 if it never did.
     """
 
     run_id: str
@@ -78,6 +87,7 @@ class RunRecord:
     eval_seconds: float = _NAN
     train_images_per_second: float = _NAN
     eval_images_per_second: float = _NAN
+    micro_batch: int = 0
     peak_memory_bytes: int = 0
     levels: str = ""
     affinity: str = ""
@@ -96,11 +106,32 @@ class RunRecord:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> RunRecord:
-        """Return the record of a stored row."""
-        known = {f.name for f in fields(cls)} - {"settings"}
-        # Parquet keeps an unknown number as null.
-        values: dict[str, Any] = {k: _NAN if v is None else v for k, v in row.items() if k in known}
-        return cls(**values, settings=json.loads(row["config"]))
+        """Return the record of a stored row; columns of a newer version are left out.
+
+        Raises ``ValueError`` for a column that is missing without a default, and for a value of another kind.
+        """
+        settings = json.loads(_typed("config", "str", row.get("config")))
+        if not isinstance(settings, dict):
+            raise ValueError("config is not a table of settings")
+        values: dict[str, Any] = {"settings": settings}
+        for column in fields(cls):
+            absent = column.name not in row
+            if column.name == "settings" or (absent and column.default is not MISSING):
+                continue
+            values[column.name] = _typed(column.name, str(column.type), row.get(column.name))
+        if values["status"] not in ("done", "failed"):
+            raise ValueError(f"status is {values['status']!r}, neither done nor failed")
+        return cls(**values)
+
+
+def _typed(name: str, kind: str, value: Any) -> Any:
+    """Return a stored value as the record has it: parquet keeps an unknown number as null."""
+    if kind == "float" and value is None:
+        return _NAN
+    allowed: dict[str, type | tuple[type, ...]] = {"str": str, "int": int, "float": (int, float)}
+    if isinstance(value, bool) or not isinstance(value, allowed[kind]):
+        raise ValueError(f"column {name} is {'missing' if value is None else repr(value)[:40]}, expected {kind}")
+    return value
 
 
 def _cell(value: Any) -> Any:
@@ -123,99 +154,124 @@ class Store:
         self.root = Path(root)
 
     def path(self, kind: str, run_id: str) -> Path:
-        """Return where a run's ``runs``, ``history``, ``predictions`` or ``weights`` file is."""
-        suffix = "safetensors" if kind == "weights" else "parquet"
+        """Return where a run's ``runs``, ``history``, ``predictions``, ``weights`` or ``checkpoints`` file is."""
+        suffix = "safetensors" if kind in ("weights", "checkpoints") else "parquet"
         return self.root / kind / f"{run_id}.{suffix}"
 
     def check_writable(self) -> None:
         """Make the folder; raises ``InputError`` if it cannot be written to."""
-        probe = self.root / "runs" / ".writable"
+        folder = self.root / "runs"
         try:
-            with atomic_path(probe):
-                pass
-            probe.unlink()
+            folder.mkdir(parents=True, exist_ok=True)
+            # Not an empty file, which would fit on a full disk.
+            with tempfile.TemporaryFile(dir=folder) as probe:
+                probe.write(bytes(4096))
         except OSError as error:
             raise InputError(f"results folder {self.root} cannot be written to: {error.strerror}") from error
 
     def status(self, run_id: str) -> str | None:
         """Return ``"done"`` or ``"failed"``, or None if there is no record of the run."""
-        path = self.path("runs", run_id)
-        return str(_read_row(path, ["status"])["status"]) if path.exists() else None
+        record = self.read(run_id)
+        return None if record is None else record.status
+
+    def written(self, run_id: str) -> int | None:
+        """Return a number that changes whenever a run's record is written, or None if there is none."""
+        try:
+            return self.path("runs", run_id).stat().st_mtime_ns
+        except FileNotFoundError:
+            return None
 
     def read(self, run_id: str) -> RunRecord | None:
-        """Return a run's record, if there is one."""
+        """Return a run's record, if there is one; raises ``InputError`` for one that cannot be read."""
         path = self.path("runs", run_id)
-        if not path.exists():
-            return None
-        return RunRecord.from_row(_read_row(path))
+        return _read_record(path)[0] if path.exists() else None
 
     def write(self, record: RunRecord, tables: RunTables | None = None) -> None:
-        """Store a run: its tables first, its row last, each file whole or not at all."""
-        for kind, columns in (("history", tables and tables.history), ("predictions", tables and tables.predictions)):
-            if columns:
-                _write_parquet(self.path(kind, record.run_id), {"run_id": record.run_id, **columns})
-        row = {key: [value] for key, value in record.to_row().items()}
-        _write_parquet(self.path("runs", record.run_id), row)
+        """Store a run: its tables first, its row last, each file whole or not at all.
+
+        Raises ``StoreError`` if the folder cannot be written to.
+        """
+        with self._writing():
+            for kind, columns in (
+                ("history", tables and tables.history),
+                ("predictions", tables and tables.predictions),
+            ):
+                if columns:
+                    write_parquet(self.path(kind, record.run_id), {"run_id": record.run_id, **columns})
+            row = {key: [value] for key, value in record.to_row().items()}
+            write_parquet(self.path("runs", record.run_id), row)
 
     def write_weights(self, run_id: str, tensors: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
-        """Store the trained part of a run."""
+        """Store the trained part of a run; raises ``StoreError`` if the folder cannot be written to."""
         from safetensors.torch import save_file
 
-        with atomic_path(self.path("weights", run_id)) as temporary:
+        with self._writing(), atomic_path(self.path("weights", run_id)) as temporary:
             save_file(dict(tensors), temporary, metadata=dict(metadata))
 
+    def remove(self, kind: str, run_id: str) -> None:
+        """Remove a file of a run, if it is there and can be removed."""
+        with suppress(OSError):
+            self.path(kind, run_id).unlink()
 
-def _write_parquet(path: Path, columns: Mapping[str, Any]) -> None:
-    import pandas as pd
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    def sweep(self, run_id: str) -> None:
+        """Remove what a process left half-written when it was killed; only for who has the run to itself."""
+        with self._writing():
+            for kind in KINDS:
+                for part in (self.root / kind).glob(f".{run_id}.*.part"):
+                    part.unlink(missing_ok=True)
 
-    with atomic_path(path) as temporary:
-        table = pa.Table.from_pandas(pd.DataFrame(dict(columns)), preserve_index=False)
-        # What describes a hundred columns would outweigh their one row five times.
-        pq.write_table(
-            table.replace_schema_metadata(None),
-            temporary,
-            use_dictionary=False,
-            write_statistics=False,
-            store_schema=False,
-        )
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        from safetensors import SafetensorError
+
+        try:
+            yield
+        except (OSError, SafetensorError) as error:
+            reason = _reason(error)
+            raise StoreError(
+                f"results folder {self.root} cannot be written to any more ({reason}); finished runs are kept, and the "
+                "same command goes on when it can be"
+            ) from error
 
 
-def _read_row(path: Path, columns: list[str] | None = None) -> dict[str, Any]:
-    import pyarrow.parquet as pq
+def _reason(error: Exception) -> str:
+    """Return the system's own words; safetensors has its number in the text."""
+    number = re.search(r"os error (\d+)", str(error))
+    if number is not None:
+        return os.strerror(int(number[1]))
+    return getattr(error, "strerror", None) or " ".join(str(error).split())
 
+
+def _read_record(path: Path) -> tuple[RunRecord, pa.Table]:
+    """Return a record and its table; raises ``InputError`` for a file that is not one run's whole record."""
+    table = read_parquet(path)
+    if table.num_rows != 1:
+        raise unreadable(path, f"it has {table.num_rows} rows, not one")
     try:
-        rows = pq.ParquetFile(path).read(columns).to_pylist()
-        return rows[0]
-    except Exception as error:
-        raise InputError(f"record {path} cannot be read ({error}); move it away to run it again") from error
-
-
-def _read_all(files: list[Path]) -> pd.DataFrame:
-    """Read files whose columns may differ: a column that a file lacks is missing in its rows."""
-    import pandas as pd
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if not files:
-        return pd.DataFrame()
-    tables = [pq.ParquetFile(file).read() for file in files]
-    return pa.concat_tables(tables, promote_options="permissive").to_pandas()
+        record = RunRecord.from_row(table.to_pylist()[0])
+    except (ValueError, TypeError) as error:
+        raise unreadable(path, f"it is of another version: {error}") from error
+    if record.run_id != path.stem:
+        raise unreadable(path, f"it is the record of run {record.run_id}")
+    return record, table
 
 
 def load_results(results: Path | str) -> pd.DataFrame:
     """Return every record of a results folder, one row per run, sorted by suite, method, task and seed.
 
-    Raises ``InputError`` if the folder does not exist.
+    Raises ``InputError`` if the folder does not exist, and for a record that cannot be read.
     """
     folder = Path(results) / "runs"
     if not folder.is_dir():
         raise InputError(f"there are no results in {results}: it has no 'runs' folder")
-    frame = _read_all(sorted(folder.glob("*.parquet")))
+    # Other systems leave hidden files of their own beside ours.
+    files = [file for file in sorted(folder.glob("*.parquet")) if not file.name.startswith(".")]
+    frame = as_frame([_read_record(file)[1] for file in files], folder)
     if frame.empty:
         return frame
-    return frame.sort_values(["suite", "method", "task", "seed", "run_id"], ignore_index=True)
+    absent: dict[str, Any] = {column.name: column.default for column in fields(RunRecord)}
+    absent = {name: default for name, default in absent.items() if name not in (*frame.columns, "settings")}
+    return frame.assign(**absent).sort_values(["suite", "method", "task", "seed", "run_id"], ignore_index=True)
 
 
 def load_history(results: Path | str, run_ids: Iterable[str]) -> pd.DataFrame:
@@ -230,4 +286,5 @@ def load_predictions(results: Path | str, run_ids: Iterable[str]) -> pd.DataFram
 
 def _load_kind(kind: str, results: Path | str, run_ids: Iterable[str]) -> pd.DataFrame:
     store = Store(results)
-    return _read_all([path for run_id in run_ids if (path := store.path(kind, run_id)).exists()])
+    files = [path for run_id in run_ids if (path := store.path(kind, run_id)).exists()]
+    return as_frame([read_parquet(file) for file in files], store.root / kind)

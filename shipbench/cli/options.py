@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from shipbench.spec import RunSpec
 
 
+# Options that a configuration file may give as a table of settings.
+_TABLES = ("set", "grid")
+
+
 def _read_config(context: typer.Context, path: Path | None) -> Path | None:
     """Let a TOML file give the options that the command line does not."""
     if path is not None:
@@ -26,18 +30,24 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
 
 
 def _config_values(path: Path, options: list[Any]) -> dict[str, Any]:
-    names = {option.opts[-1].lstrip("-"): str(option.name) for option in options}
-    repeatable = {option.opts[-1].lstrip("-") for option in options if option.multiple}
+    known = {option.opts[-1].lstrip("-"): option for option in options}
     values: dict[str, Any] = {}
     for key, value in _read_toml(path).items():
-        if key not in names:
-            raise InputError(f"unknown key {key!r} in {path}{did_you_mean(key, list(names))}")
-        if key in ("set", "grid") and isinstance(value, dict):
-            value = [f"{name}={_plain(setting)}" for name, setting in _flat(value).items()]
-        elif isinstance(value, list) and key not in repeatable:
-            value = ",".join(map(str, value))
-        values[names[key]] = value
+        if key not in known:
+            raise InputError(f"unknown key {key!r} in {path}{did_you_mean(key, list(known))}")
+        if isinstance(value, dict) and key not in _TABLES:
+            raise InputError(f"key {key!r} in {path} is a table; only [set] and [grid] may be one")
+        values[str(known[key].name)] = _option(value, several=known[key].multiple)
     return values
+
+
+def _option(value: Any, *, several: bool) -> Any:
+    """Return a TOML value as the command line would give it."""
+    if isinstance(value, dict):
+        return [f"{name}={_plain(setting)}" for name, setting in _flat(value).items()]
+    if several:
+        return [_plain(item) for item in (value if isinstance(value, list) else [value])]
+    return value if isinstance(value, bool) else _plain(value)
 
 
 def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -80,6 +90,8 @@ Results = Annotated[Path, typer.Option(envvar="SHIPBENCH_RESULTS", help="The fol
 Epochs = Annotated[int | None, typer.Option(help="Train for so many epochs, whatever the recipe says.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:i.")]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Runs at a time; by default one per GPU, or one on the CPU.")]
+Engine = Annotated[str, typer.Option(help="local, or dask for the workers of a Dask cluster.")]
+Scheduler = Annotated[str | None, typer.Option(help="The Dask scheduler's address, as in tcp://HOST:8786.")]
 Precision = Annotated[str, typer.Option(help="auto, fp32 or bf16; auto is bf16 where the device is made for it.")]
 RecipeName = Annotated[str, typer.Option("--recipe", help="default (common to all methods) or published (per task).")]
 Settings = Annotated[
@@ -110,6 +122,8 @@ class GridOptions:
     epochs: Epochs = None
     device: Device = "auto"
     jobs: Jobs = None
+    engine: Engine = "local"
+    scheduler: Scheduler = None
     precision: Precision = "auto"
     recipe: RecipeName = "default"
     settings: Settings = None
@@ -127,6 +141,14 @@ class GridOptions:
                 raise InputError("epochs is given twice: by --epochs and by --set")
             found["epochs"] = self.epochs
         return found
+
+    def cluster(self) -> str | None:
+        """Return the address of the Dask scheduler, or None for this machine; refuses what does not fit together."""
+        if self.engine not in ("local", "dask"):
+            raise InputError(f"unknown engine {self.engine!r}; choose local or dask")
+        if (self.engine == "dask") != (self.scheduler is not None):
+            raise InputError("--engine dask and --scheduler ADDRESS belong together; give both or none")
+        return self.scheduler
 
     def template(self) -> RunSpec:
         """Return a spec with everything that is the same for all runs."""

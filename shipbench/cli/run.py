@@ -36,6 +36,7 @@ def carry_out(specs: list[RunSpec], given: GridOptions) -> None:
 
     # The hub's client reports every retry; its last error is all that a person needs.
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    check_cluster(given)
     store = Store(given.results)
     if not given.dry_run:
         store.check_writable()
@@ -49,6 +50,15 @@ def carry_out(specs: list[RunSpec], given: GridOptions) -> None:
         return
     make_data_ready(plan)
     _run_and_show(plan, given)
+
+
+def check_cluster(given: GridOptions) -> None:
+    """Raise ``InputError`` if the runs are meant for a cluster that does not answer."""
+    scheduler = given.cluster()
+    if scheduler is not None:
+        from shipbench.cluster import require_cluster
+
+        require_cluster(scheduler)
 
 
 def _run_and_show(plan: Plan, given: GridOptions) -> None:
@@ -67,12 +77,16 @@ def run_chosen(plan: Plan, given: GridOptions) -> list[RunRecord]:
     """Carry out the chosen runs of a plan with a progress display; exits with 130 when interrupted."""
     from shipbench.console import say
     from shipbench.engine import carry_out_plan, default_jobs
+    from shipbench.interrupts import exit_code, sigterm_interrupts
     from shipbench.progress import make_reporter
 
     jobs = min(given.jobs or default_jobs(given.device), max(1, len(plan.chosen)))
     try:
-        with make_reporter(len(plan.chosen)) as reporter:
-            return carry_out_plan(plan, given.results, jobs, reporter)
-    except KeyboardInterrupt:
-        say(f"interrupted; finished runs are kept in {given.results}, and the same command goes on where it stopped")
-        sys.exit(130)
+        with sigterm_interrupts(), make_reporter(len(plan.chosen)) as reporter:
+            return carry_out_plan(plan, given.results, jobs, reporter, given.cluster())
+    except KeyboardInterrupt as stop:
+        say(
+            f"stopped; finished runs and the checkpoints of unfinished ones are kept in {given.results}, and the same "
+            "command goes on from there"
+        )
+        sys.exit(exit_code(stop))

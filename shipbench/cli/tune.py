@@ -52,9 +52,11 @@ def tune(
 
 
 def _plan(searches: Sequence[Search], given: GridOptions) -> Plan:
+    from shipbench.cli.run import check_cluster
     from shipbench.planning import make_plan
     from shipbench.store import Store
 
+    check_cluster(given)
     store = Store(given.results)
     if not given.dry_run:
         store.check_writable()

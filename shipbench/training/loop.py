@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -13,8 +14,10 @@ from torch import Tensor, nn
 
 from shipbench.errors import ShipbenchError
 from shipbench.training.inputs import Inputs
+from shipbench.training.memory import PartOfBatch, Portions, in_portions
 from shipbench.training.recipe import Recipe
 from shipbench.training.schedule import learning_rates
+from shipbench.training.snapshot import Snapshot, capture, random_states, restore, set_random_states
 
 EVALUATION_BATCH = 128
 
@@ -52,9 +55,14 @@ class EpochReport:
 
 @dataclass(frozen=True)
 class Fit:
-    """All epochs of a finished training run."""
+    """All epochs of a finished training run.
+
+    ``micro_batch`` is the number of images that went through the model at once after the device ran out of memory,
+    0 if it never did.
+    """
 
     epochs: list[EpochReport] = field(default_factory=list)
+    micro_batch: int = 0
 
     @property
     def evaluated(self) -> list[tuple[int, Evaluation]]:
@@ -92,6 +100,28 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=recipe.lr)
 
 
+def _ignore(_: object) -> None:
+    return None
+
+
+def _nothing() -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What a caller may attach to training.
+
+    ``say`` hears notes; ``start`` is where an earlier process got to; ``keep`` is offered a snapshot after every epoch
+    but the last, as a function that takes it; ``check`` is called before every step and raises to stop the run.
+    """
+
+    say: Callable[[str], None] = _ignore
+    start: Snapshot | None = None
+    keep: Callable[[Callable[[], Snapshot]], None] = _ignore
+    check: Callable[[], None] = _nothing
+
+
 def fit(
     model: nn.Module,
     train: Inputs,
@@ -100,23 +130,120 @@ def fit(
     arithmetic: Arithmetic,
     seed: int,
     on_epoch: Callable[[EpochReport], None],
+    hooks: Hooks | None = None,
 ) -> Fit:
     """Train for the recipe's epochs and evaluate when it says so, always after the last one.
 
-    Raises ``ShipbenchError`` with the epoch and the learning rate if the loss stops being finite.
+    Raises ``ShipbenchError`` with the epoch and the settings if the loss stops being finite, and if not even one image
+    fits into the device's memory; with fewer than a batch, gradients are added up over parts of it.
     """
-    optimizer = make_optimizer(model, recipe)
-    order = torch.Generator().manual_seed(seed)
-    done = Fit()
-    for epoch, rate in enumerate(learning_rates(recipe.schedule, recipe.lr, recipe.epochs, recipe.warmup_epochs)):
-        for group in optimizer.param_groups:
+    hooks = hooks or Hooks()
+    trainer = _Trainer(model, train, evaluation, recipe, arithmetic, seed, hooks)
+    epochs = trainer.resume(hooks.start) if hooks.start else []
+    rates = learning_rates(recipe.schedule, recipe.lr, recipe.epochs, recipe.warmup_epochs)
+    for epoch in range(len(epochs), recipe.epochs):
+        epochs.append(trainer.epoch(epoch, rates[epoch]))
+        on_epoch(epochs[-1])
+        if epoch < recipe.epochs - 1:
+            hooks.keep(lambda: trainer.snapshot(epochs))
+    return Fit(epochs, trainer.micro_batch)
+
+
+class _Trainer:
+    """A model in training: its optimiser, the order of its images, and how many of them fit at once."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        train: Inputs,
+        evaluation: Inputs,
+        recipe: Recipe,
+        arithmetic: Arithmetic,
+        seed: int,
+        hooks: Hooks,
+    ) -> None:
+        self.model, self.train, self.evaluation = model, train, evaluation
+        self.recipe, self.arithmetic, self.hooks = recipe, arithmetic, hooks
+        self.optimizer = make_optimizer(model, recipe)
+        self.order = torch.Generator().manual_seed(seed)
+        self.batch = min(recipe.batch_size, len(train))
+        self.portions = Portions(self.batch, "training", hooks.say)
+        self.evaluated_portions = Portions(EVALUATION_BATCH, "evaluation", hooks.say)
+
+    @property
+    def micro_batch(self) -> int:
+        return self.portions.size if self.portions.size < self.batch else 0
+
+    def snapshot(self, epochs: list[EpochReport]) -> Snapshot:
+        tensors = capture(self.model, self.optimizer, self.order, self.arithmetic.device)
+        return Snapshot(tensors, tuple(epochs), (self.portions.size, self.evaluated_portions.size))
+
+    def resume(self, start: Snapshot) -> list[EpochReport]:
+        restore(start.tensors, self.model, self.optimizer, self.order, self.arithmetic.device)
+        self.portions.size, self.evaluated_portions.size = start.portions
+        return list(start.epochs)
+
+    def epoch(self, epoch: int, rate: float) -> EpochReport:
+        for group in self.optimizer.param_groups:
             group["lr"] = rate
-        report = _train_epoch(model, train, optimizer, recipe, arithmetic, order, epoch, rate)
-        if _due(epoch, recipe):
-            report = _with_evaluation(report, model, evaluation, arithmetic)
-        done.epochs.append(report)
-        on_epoch(report)
-    return done
+        report = self._train(epoch, rate)
+        return self._with_evaluation(report) if _due(epoch, self.recipe) else report
+
+    def _train(self, epoch: int, rate: float) -> EpochReport:
+        self.model.train()
+        start = time.perf_counter()
+        losses = []
+        images = 0
+        for chosen in _batches(len(self.train), self.recipe, self.order):
+            self.hooks.check()
+            losses.append(self._step(chosen))
+            images += len(chosen)
+        # Reading the loss once an epoch, not once a step, lets a GPU run ahead.
+        mean_loss = float(torch.stack(losses).float().mean())
+        if not math.isfinite(mean_loss):
+            raise ShipbenchError(_diverged(mean_loss, epoch, rate, self.recipe, self.arithmetic))
+        return EpochReport(epoch, self.recipe.epochs, mean_loss, rate, time.perf_counter() - start, images)
+
+    def _step(self, chosen: Tensor) -> Tensor:
+        """Take one step on a batch and return its loss; starts the step again with less if memory runs out."""
+        randomness = random_states(self.arithmetic.device)
+        loss = self._gradients(chosen, randomness)
+        while loss is None:
+            self.portions.shrink(len(chosen))
+            loss = self._gradients(chosen, randomness)
+        self.optimizer.step()
+        return loss
+
+    def _gradients(self, chosen: Tensor, randomness: dict[str, Tensor]) -> Tensor | None:
+        """Leave the gradients of a batch's mean loss and return that loss, or None if memory ran out."""
+        self.optimizer.zero_grad(set_to_none=True)
+        # What runs after an out-of-memory error runs outside its handler: the error holds on to the failed pass.
+        with contextlib.suppress(torch.OutOfMemoryError):
+            if self.portions.size >= len(chosen):
+                return self._backward(chosen, 1.0)
+            total = torch.zeros((), device=self.arithmetic.device)
+            for start in range(0, len(chosen), self.portions.size):
+                part = chosen[start : start + self.portions.size]
+                set_random_states(randomness, self.arithmetic.device)
+                # A mean over the batch is the mean of its parts, weighted by their sizes.
+                with PartOfBatch(start, len(part), len(chosen)):
+                    total += self._backward(part, len(part) / len(chosen))
+            return total
+        return None
+
+    def _backward(self, chosen: Tensor, weight: float) -> Tensor:
+        with self.arithmetic.autocast():
+            labels = self.train.labels[chosen.to(self.arithmetic.device)]
+            loss: Tensor = self.model.loss(self.train.batch(chosen), labels)  # type: ignore[operator]
+        if weight != 1.0:
+            loss = loss * weight
+        loss.backward()
+        return loss.detach()
+
+    def _with_evaluation(self, report: EpochReport) -> EpochReport:
+        start = time.perf_counter()
+        evaluation = _evaluate(self.model, self.evaluation, self.arithmetic, self.evaluated_portions)
+        return replace(report, evaluation=evaluation, eval_seconds=time.perf_counter() - start)
 
 
 def _due(epoch: int, recipe: Recipe) -> bool:
@@ -124,33 +251,10 @@ def _due(epoch: int, recipe: Recipe) -> bool:
     return epoch == recipe.epochs - 1 or (every > 0 and epoch % every == 0)
 
 
-def _train_epoch(
-    model: nn.Module,
-    train: Inputs,
-    optimizer: torch.optim.Optimizer,
-    recipe: Recipe,
-    arithmetic: Arithmetic,
-    order: torch.Generator,
-    epoch: int,
-    rate: float,
-) -> EpochReport:
-    model.train()
-    start = time.perf_counter()
-    losses = []
-    images = 0
-    for chosen in _batches(len(train), recipe, order):
-        optimizer.zero_grad(set_to_none=True)
-        with arithmetic.autocast():
-            loss: Tensor = model.loss(train.batch(chosen), train.labels[chosen.to(arithmetic.device)])  # type: ignore[operator]
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.detach())
-        images += len(chosen)
-    # Reading the loss once an epoch, not once a step, lets a GPU run ahead.
-    mean_loss = float(torch.stack(losses).float().mean())
-    if not math.isfinite(mean_loss):
-        raise ShipbenchError(f"the loss is {mean_loss} in epoch {epoch} at learning rate {rate:g}; try a lower lr")
-    return EpochReport(epoch, recipe.epochs, mean_loss, rate, time.perf_counter() - start, images)
+def _diverged(loss: float, epoch: int, rate: float, recipe: Recipe, arithmetic: Arithmetic) -> str:
+    settings = f"optimizer={recipe.optimizer}, lr={recipe.lr:g}, batch_size={recipe.batch_size}"
+    where = f"in epoch {epoch} at learning rate {rate:g} ({settings}, precision={arithmetic.precision})"
+    return f"the loss is {loss} {where}; try a lower lr"
 
 
 def _batches(count: int, recipe: Recipe, order: torch.Generator) -> Iterator[Tensor]:
@@ -159,24 +263,22 @@ def _batches(count: int, recipe: Recipe, order: torch.Generator) -> Iterator[Ten
     return (chunk for chunk in chunks if len(chunk) == size or not recipe.drop_last)
 
 
-def _with_evaluation(report: EpochReport, model: nn.Module, inputs: Inputs, arithmetic: Arithmetic) -> EpochReport:
-    start = time.perf_counter()
-    evaluation = evaluate(model, inputs, arithmetic)
-    seconds = time.perf_counter() - start
-    return replace(report, evaluation=evaluation, eval_seconds=seconds)
-
-
-@torch.no_grad()
 def evaluate(
     model: nn.Module, inputs: Inputs, arithmetic: Arithmetic, batch_size: int = EVALUATION_BATCH
 ) -> Evaluation:
-    """Score a model on a split, in order."""
+    """Score a model on a split, in order; with fewer images at a time if the device's memory asks for it."""
+    return _evaluate(model, inputs, arithmetic, Portions(batch_size, "evaluation", _ignore))
+
+
+@torch.no_grad()
+def _evaluate(model: nn.Module, inputs: Inputs, arithmetic: Arithmetic, portions: Portions) -> Evaluation:
     model.eval()
-    parts = []
-    for chunk in torch.arange(len(inputs)).split(batch_size):
+
+    def score(chunk: Tensor) -> Tensor:
         with arithmetic.autocast():
-            parts.append(model(inputs.batch(chunk)).float())
-    logits = torch.cat(parts)
+            return model(inputs.batch(chunk)).float()
+
+    logits = in_portions(len(inputs), portions, score)
     confidence, predicted = logits.softmax(dim=1).max(dim=1)
     accuracy = (predicted == inputs.labels).double().mean()
     loss = F.cross_entropy(logits, inputs.labels)

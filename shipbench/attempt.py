@@ -1,0 +1,104 @@
+"""One planned run from claim to record: what every engine does, in whatever process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from shipbench import claims
+from shipbench.claims import Claim, ClaimLostError
+from shipbench.errors import ShipbenchError, StoreError
+from shipbench.grid import PlannedRun
+from shipbench.runner import Prepared, blank_record, carry_out, prepare
+from shipbench.store import Store
+
+Emit = Callable[[str, Any], None]
+
+
+def attempt(run: PlannedRun, results: Path, emit: Emit) -> None:
+    """Carry out a run and store its record, done or failed, unless another process has the run or did it meanwhile.
+
+    Raises ``StoreError`` if the results folder cannot be written to.
+    """
+    store = Store(results)
+    claim = claims.take(store.root, run.run_id)
+    if claim is None:
+        return
+    with claim:
+        if store.written(run.run_id) == run.seen:
+            store.sweep(run.run_id)
+            _carry_out(run, store, claim, emit)
+
+
+def give_up(run: PlannedRun, results: Path, reason: str) -> None:
+    """Store a failed record of a run that cannot be carried out, unless another process has it."""
+    store = Store(results)
+    claim = claims.take(store.root, run.run_id)
+    if claim is None:
+        return
+    with claim:
+        if store.written(run.run_id) == run.seen:
+            _fail(run, store, None, reason)
+
+
+def tidy(results: Path) -> None:
+    """Remove what processes that were killed left behind: stale claims, and checkpoints of runs that are done."""
+    store = Store(results)
+    claims.sweep(store.root)
+    unfinished = [path.stem for path in (store.root / "checkpoints").glob("*.safetensors")]
+    for run_id in sorted({*claims.claimed(store.root), *unfinished}):
+        claim = claims.take(store.root, run_id)
+        if claim is None:
+            continue
+        with claim:
+            if store.written(run_id) is not None:
+                store.remove("checkpoints", run_id)
+
+
+def _carry_out(run: PlannedRun, store: Store, claim: Claim, emit: Emit) -> None:
+    emit("started", None)
+    prepared: Prepared | None = None
+    try:
+        prepared = _prepare(run)
+        record = carry_out(
+            prepared,
+            store,
+            lambda text: emit("note", text),
+            lambda report: emit("epoch", report),
+            fresh=run.fresh,
+            check=claim.check,
+        )
+    except StoreError:
+        raise
+    except ClaimLostError:
+        emit("note", "was given to another process")
+        return
+    except Exception as error:
+        if os.environ.get("SHIPBENCH_DEBUG"):
+            raise
+        record = _fail(run, store, prepared, _one_line(error))
+    emit("finished", record)
+
+
+def _prepare(run: PlannedRun) -> Prepared:
+    prepared = prepare(run.spec)
+    if prepared.run_id != run.run_id:
+        raise ShipbenchError(
+            f"the data of {run.spec.task} or the weights of the backbone have changed since the grid was planned; "
+            "the same command plans it again"
+        )
+    return prepared
+
+
+def _fail(run: PlannedRun, store: Store, prepared: Prepared | None, reason: str) -> Any:
+    record = blank_record(run.spec, run.run_id, prepared, error=reason)
+    store.write(record)
+    store.remove("checkpoints", run.run_id)
+    return record
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 500 else text[:497] + "..."

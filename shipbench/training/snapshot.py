@@ -1,0 +1,80 @@
+"""Everything that decides the rest of a training run, taken between two epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from shipbench.training.loop import EpochReport
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """``tensors`` by name (weights, optimiser, random states), and the reports of the ``epochs`` that are over.
+
+    ``portions`` are the images at a time in training and in evaluation; see ``shipbench.training.memory``.
+    """
+
+    tensors: Mapping[str, Tensor]
+    epochs: tuple[EpochReport, ...]
+    portions: tuple[int, int]
+
+
+def weights_to_keep(model: nn.Module) -> dict[str, Tensor]:
+    """Return the state of a model without the parameters that are never trained, which the backbone brings."""
+    fixed = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    return {name: value.detach() for name, value in model.state_dict().items() if name not in fixed}
+
+
+def capture(
+    model: nn.Module, optimizer: torch.optim.Optimizer, order: torch.Generator, device: torch.device
+) -> dict[str, Tensor]:
+    """Return copies on the CPU of what ``restore`` needs."""
+    found = {f"model.{name}": value for name, value in weights_to_keep(model).items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        found |= {f"optimizer.{index}.{key}": value for key, value in state.items() if value is not None}
+    found |= {f"random.{name}": value for name, value in random_states(device).items()}
+    found["order"] = order.get_state()
+    return {name: value.detach().cpu().clone().contiguous() for name, value in found.items()}
+
+
+def restore(
+    tensors: Mapping[str, Tensor],
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    order: torch.Generator,
+    device: torch.device,
+) -> None:
+    """Put a model, its optimiser and all random generators into the state that ``capture`` saw."""
+    model.load_state_dict({**model.state_dict(), **_below("model.", tensors)})
+    states: dict[int, dict[str, Any]] = {}
+    for name, value in _below("optimizer.", tensors).items():
+        index, _, key = name.partition(".")
+        states.setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+    order.set_state(tensors["order"])
+    set_random_states(_below("random.", tensors), device)
+
+
+def random_states(device: torch.device) -> dict[str, Tensor]:
+    """Return the states of torch's global generators: the CPU's, and the device's if it is a GPU."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def set_random_states(states: Mapping[str, Tensor], device: torch.device) -> None:
+    """Set what ``random_states`` returned."""
+    torch.set_rng_state(states["cpu"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states["cuda"], device)
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,61 @@
+"""Configuration files that are wrong in one way or another: one sentence and exit code 2."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Outcome
+
+START = 'method = "linear"\ntasks = "dtd"\n'
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (START + "epocs = 3\n", "did you mean 'epochs'"),
+        (START + "config = 'other.toml'\n", "unknown key 'config'"),
+        (START + "epochs = 'many'\n", "epochs"),
+        (START + "epochs = [1, 2]\n", "epochs"),
+        (START + "epochs = 2.5\n", "epochs"),
+        (START + "jobs = 0\n", "jobs"),
+        (START + "force = 'perhaps'\n", "force"),
+        (START + "backbone = 'test_vit'\ncheckpoint = 'random'\nimage_size = 64\n", "unknown key 'image_size'"),
+        (START + "backbone = 'test_vit'\ncheckpoint = 'random'\ndata = 5\n", "5"),
+        (START + "set = 5\n", "is not KEY=VALUE"),
+        (START + "set = ['lr']\n", "is not KEY=VALUE"),
+        (START + "[set]\nlearning_rate = 0.1\n", "unknown setting 'learning_rate'"),
+        (START + "[set]\nlr = nan\n", "is not a number"),
+        (START + "[set]\nlr = true\n", "is not a number"),
+        (START + "[set.vpt-deep]\nlr = 0.1\n", "not among"),
+        (START + "[tasks.more]\nname = 'dtd'\n", "is not TOML"),
+        ("method = 'linear'\n[tasks]\nname = 'dtd'\n", "key 'tasks' in"),
+        (START + "tasks = 'dtd'\n", "is not TOML"),
+        (START + "seeds = 'all'\n", "--seeds 'all'"),
+        (START + "seeds = -1\n", "--seeds '-1'"),
+        ("\x00", "is not TOML"),
+    ],
+)
+def test_wrong_configuration(
+    shipbench: Callable[..., Outcome], tmp_path: Path, cache: Path, content: str, words: str
+) -> None:
+    (tmp_path / "grid.toml").write_text(content)
+    outcome = shipbench("run", "--config", tmp_path / "grid.toml", "--results", tmp_path / "r")
+    assert outcome.code == 2, outcome.err
+    assert words in outcome.err
+    assert "Traceback" not in outcome.err
+    assert not list((tmp_path / "r").glob("runs/*.parquet"))
+
+
+def test_bytes_that_are_not_text(shipbench: Callable[..., Outcome], tmp_path: Path) -> None:
+    (tmp_path / "grid.toml").write_bytes(b"\xff\xfe")
+    assert "cannot be read" in shipbench("run", "--config", tmp_path / "grid.toml").err
+
+
+def test_settings_may_be_a_list(shipbench: Callable[..., Outcome], tmp_path: Path, cache: Path) -> None:
+    (tmp_path / "grid.toml").write_text("method = 'linear'\ntasks = 'digits'\nset = ['lr=0.5', 'epochs=3']\n")
+    outcome = shipbench("run", "--config", tmp_path / "grid.toml", "--dry-run")
+    assert outcome.code == 0, outcome.err
+    assert "epochs=3, lr=0.5" in outcome.out

@@ -1,0 +1,151 @@
+"""A grid that takes seconds, run by the real command line in processes of its own that can be killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from shipbench.store import Store, load_history, load_predictions, load_results
+
+TIMES = [
+    "created",
+    "train_seconds",
+    "eval_seconds",
+    "train_images_per_second",
+    "eval_images_per_second",
+    "peak_memory_bytes",
+]
+METHODS = "linear,ship,vpt-deep,full"
+# A fork of a process that has imported everything begins at once.
+_CONTEXT = get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["shipbench.engine", "shipbench.planning", "shipbench.workers", "shipbench.cli.tables"])
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What ``shipbench run`` is told: data, cache and results folders, and options."""
+
+    data: Path
+    cache: Path
+    results: Path
+    method: str = METHODS
+    epochs: int = 8
+    options: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def arguments(self) -> list[str]:
+        """The command line."""
+        common = ["run", "--tasks", "dtd", "--backbone", "test_vit", "--checkpoint", "random", "--method", self.method]
+        settings = ["--set", "image_size=64", "--set", "drop_path=0.2", "--set", "batch_size=4"]
+        folders = ["--data", str(self.data), "--results", str(self.results), "--epochs", str(self.epochs)]
+        return [*common, *settings, *folders, *self.options]
+
+    @property
+    def log(self) -> Path:
+        """Where everything that the command prints is added to."""
+        return self.results.with_suffix(".log")
+
+    def start(self) -> Started:
+        """Run the command in a process of its own."""
+        environment = {"SHIPBENCH_CACHE": str(self.cache), "SHIPBENCH_CHECKPOINT_SECONDS": "0", **self.environment}
+        process = _CONTEXT.Process(target=_command, args=(self.arguments, environment, self.log))
+        process.start()
+        return Started(process, self)
+
+    def run(self, seconds: float = 100) -> int:
+        """Run the command to its end and return its exit code."""
+        return self.start().wait(seconds)
+
+
+@dataclass(frozen=True)
+class Started:
+    """A command that is running."""
+
+    process: Any
+    grid: Grid
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the command's process alone."""
+        if self.process.is_alive():
+            os.kill(self.process.pid, number)
+
+    def wait(self, seconds: float = 100) -> int:
+        """Wait for the end and return the exit code."""
+        self.process.join(seconds)
+        if self.process.exitcode is None:
+            self.process.kill()
+            raise TimeoutError(f"the command did not end; it printed:\n{self.grid.log.read_text()}")
+        return int(self.process.exitcode)
+
+    def wait_for(self, text: str, seconds: float = 60) -> None:
+        """Wait until the command has printed ``text``."""
+        end = time.monotonic() + seconds
+        while text not in (self.grid.log.read_text() if self.grid.log.exists() else ""):
+            if time.monotonic() > end or not self.process.is_alive():
+                raise TimeoutError(f"{text!r} was not printed, but:\n{self.grid.log.read_text()}")
+            time.sleep(0.02)
+
+
+def _command(arguments: list[str], environment: dict[str, str], log: Path) -> None:
+    os.setsid()
+    # A test run in the background ignores what Ctrl-C sends, and so would its children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ.update(environment)
+    descriptor = os.open(log, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o644)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    torch.set_num_threads(1)
+    sys.argv = ["shipbench", *arguments]
+    from shipbench.cli import main
+
+    code = 0
+    try:
+        main()
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    # The end of a forked process waits for joblib's idle workers, which the end of an ordinary one would have ended.
+    sys.stdout.flush()
+    os._exit(code)
+
+
+def written(results: Path) -> dict[str, int]:
+    """Return when each record of a folder was written."""
+    return {path.stem: path.stat().st_mtime_ns for path in (results / "runs").glob("[!.]*.parquet")}
+
+
+def differences(results: Path, undisturbed: Path) -> list[str]:
+    """Return how a folder differs from that of an undisturbed grid, times apart: nothing, if nothing was lost."""
+    a, b = (load_results(folder).sort_values("run_id", ignore_index=True) for folder in (results, undisturbed))
+    if list(a["run_id"]) != list(b["run_id"]):
+        return [f"{len(a)} runs instead of {len(b)}"]
+    found = [] if a.drop(columns=TIMES).equals(b.drop(columns=TIMES)) else ["records differ"]
+    for load in (load_history, load_predictions):
+        same = load(results, a["run_id"]).equals(load(undisturbed, a["run_id"]))
+        found += [] if same else [f"{load.__name__} differs"]
+    return found + [f"weights of {run_id} differ" for run_id in a["run_id"] if not _same(run_id, results, undisturbed)]
+
+
+def leftovers(results: Path) -> list[str]:
+    """Return the files of a finished grid that should not be there any more."""
+    hidden = [path for path in results.rglob(".*") if path.is_file()]
+    unfinished: Iterable[Path] = [*(results / "claims").glob("*"), *(results / "checkpoints").glob("*")]
+    return sorted({str(path.relative_to(results)) for path in [*hidden, *unfinished]})
+
+
+def _same(run_id: str, *folders: Path) -> bool:
+    first, second = (Store(folder).path("weights", run_id) for folder in folders)
+    if not first.exists() or not second.exists():
+        return first.exists() == second.exists()
+    tensors = load_file(second)
+    return all(torch.equal(value, tensors[name]) for name, value in load_file(first).items())

@@ -1,0 +1,107 @@
+"""A real Dask scheduler and its workers on this machine: the same records as here, even if a worker dies."""
+
+from __future__ import annotations
+
+import builtins
+import gc
+import os
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shipbench.store import load_results
+from tests.conftest import Outcome
+from tests.faults.campaign import make_grid
+from tests.faults.grids import Grid, differences, leftovers
+
+distributed = pytest.importorskip("distributed")
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills processes as POSIX systems do")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Grid:
+    grid = make_grid(tmp_path_factory.mktemp("grid"), method="ship,vpt-deep,full")
+    assert grid.run() == 0, grid.log.read_text()
+    return grid
+
+
+@pytest.fixture(scope="module")
+def cluster(undisturbed: Grid) -> Iterator[Any]:
+    # Dask's nannies give every worker one thread for its arithmetic, as the grids of these tests have.
+    environment = {"SHIPBENCH_CACHE": str(undisturbed.cache), "SHIPBENCH_CHECKPOINT_SECONDS": "0"}
+    settings = {"distributed.nanny.environ": environment}
+    import dask
+
+    with (
+        dask.config.set(settings),
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None
+        ) as cluster,
+    ):
+        yield cluster
+
+
+def test_a_cluster_that_loses_a_worker_makes_the_same_records(undisturbed: Grid, cluster: Any, tmp_path: Path) -> None:
+    options = ("--engine", "dask", "--scheduler", cluster.scheduler_address)
+    grid = replace(undisturbed, results=tmp_path / "results", options=options)
+    command = grid.start()
+    command.wait_for("loss")
+    with distributed.Client(cluster.scheduler_address, set_as_default=False) as client:
+        busy = [worker for worker, tasks in client.processing().items() if tasks]
+        pids = client.run(os.getpid, workers=busy[:1])
+    os.kill(next(iter(pids.values())), signal.SIGKILL)
+    assert command.wait() == 0, grid.log.read_text()
+    assert differences(grid.results, undisturbed.results) == [], grid.log.read_text()
+    assert leftovers(grid.results) == []
+
+
+def test_a_grid_on_a_cluster_can_be_stopped(undisturbed: Grid, cluster: Any, tmp_path: Path) -> None:
+    options = ("--engine", "dask", "--scheduler", cluster.scheduler_address)
+    grid = replace(undisturbed, results=tmp_path / "r", options=options, method="vpt-deep", epochs=500)
+    command = grid.start()
+    command.wait_for("epoch 50/500")
+    command.send(signal.SIGTERM)
+    assert command.wait(30) == 143
+    assert "the same command goes on from there" in grid.log.read_text()
+    assert load_results(tmp_path / "r").empty if (tmp_path / "r" / "runs").exists() else True
+
+
+LINE = ("run", "--method", "linear", "--tasks", "demo-tiny")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--engine", "dask"), "belong together"),
+        (("--scheduler", "tcp://127.0.0.1:1"), "belong together"),
+        (("--engine", "ray"), "unknown engine 'ray'"),
+        (("--engine", "dask", "--scheduler", "nonsense://x"), "no Dask scheduler answers at nonsense://x"),
+    ],
+)
+def test_wrong_engines(shipbench: Callable[..., Outcome], tmp_path: Path, options: tuple[str, ...], words: str) -> None:
+    outcome = shipbench(*LINE, *options, "--results", tmp_path / "r")
+    assert outcome.code == 2
+    assert words in outcome.err
+    assert not (tmp_path / "r").exists()
+
+
+def test_dask_that_is_not_installed(
+    shipbench: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Clients that were never connected import when they are collected.
+    gc.collect()
+    real = builtins.__import__
+
+    def without_dask(name: str, *rest: Any) -> Any:
+        if name.partition(".")[0] == "distributed":
+            raise ImportError(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without_dask)
+    outcome = shipbench(*LINE, "--engine", "dask", "--scheduler", "tcp://127.0.0.1:1", "--results", tmp_path / "r")
+    assert outcome.code == 2
+    assert "pip install 'shipbench[dask]'" in outcome.err

@@ -1,0 +1,108 @@
+"""Processes that are killed, told to stop, or side by side: every run is done once, and equals an undisturbed one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from shipbench.store import load_results
+from tests.faults.campaign import damage_bytes, kill_at_random, make_grid
+from tests.faults.grids import Grid, differences, leftovers, written
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills processes as POSIX systems do")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Grid:
+    grid = make_grid(tmp_path_factory.mktemp("grid"))
+    assert grid.run() == 0, grid.log.read_text()
+    return grid
+
+
+@pytest.fixture
+def grid(undisturbed: Grid, tmp_path: Path) -> Grid:
+    return replace(undisturbed, results=tmp_path / "results")
+
+
+def test_kills_at_random_points_lose_nothing(undisturbed: Grid, tmp_path: Path) -> None:
+    grid = replace(undisturbed, results=tmp_path / "undisturbed")
+    tally = kill_at_random(grid, kills=4, seed=7)
+    assert tally.lost == []
+    assert tally.faults == 4
+
+
+@pytest.mark.parametrize("kind", ["runs", "history", "predictions"])
+def test_a_changed_byte_is_noticed(undisturbed: Grid, kind: str) -> None:
+    tally = damage_bytes(undisturbed.results, kind, count=100, seed=3)
+    assert tally.lost == []
+    assert tally.refused > 10
+
+
+@pytest.mark.parametrize(
+    ("stop", "code", "jobs"), [(signal.SIGINT, 130, "1"), (signal.SIGTERM, 143, "1"), (signal.SIGTERM, 143, "2")]
+)
+def test_a_grid_that_is_told_to_stop(undisturbed: Grid, grid: Grid, stop: signal.Signals, code: int, jobs: str) -> None:
+    endless = replace(grid, method="ship,vpt-deep", epochs=400, options=("--jobs", jobs))
+    command = endless.start()
+    command.wait_for("epoch 40/400")
+    command.send(stop)
+    began = time.monotonic()
+    assert command.wait() == code
+    assert time.monotonic() - began < 10
+    said = grid.log.read_text()
+    assert "the same command goes on from there" in said
+    assert "Traceback" not in said
+    assert leftovers(grid.results) == [f"checkpoints/{path.name}" for path in _checkpoints(grid.results)]
+    assert _checkpoints(grid.results)
+    if jobs == "2":
+        time.sleep(1)
+        assert not _processes(command.process.pid)
+
+
+def _checkpoints(results: Path) -> list[Path]:
+    return sorted((results / "checkpoints").iterdir())
+
+
+def _processes(session: int) -> list[int]:
+    """Return the processes that a command left behind."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == session and fields[0] not in "ZX":
+            found.append(int(stat.parent.name))
+    return found
+
+
+def test_two_grids_on_one_folder_do_each_run_once(undisturbed: Grid, grid: Grid) -> None:
+    other = replace(grid, method="full,vpt-deep,ship,linear")
+    both = [grid.start(), other.start()]
+    assert [command.wait() for command in both] == [0, 0], grid.log.read_text()
+    assert differences(grid.results, undisturbed.results) == []
+    assert leftovers(grid.results) == []
+    said = grid.log.read_text()
+    for run_id in written(grid.results):
+        begun = [line for line in said.splitlines() if line.startswith(run_id) and " on dtd, seed 0" in line]
+        assert len([line for line in begun if "[" not in line]) == 1, said
+
+
+def test_a_run_whose_worker_dies_is_done_by_another(undisturbed: Grid, grid: Grid) -> None:
+    command = replace(grid, options=("--jobs", "2")).start()
+    command.wait_for("loss")
+    workers = [pid for pid in _processes(command.process.pid) if pid != command.process.pid and _is_worker(pid)]
+    os.kill(workers[0], signal.SIGKILL)
+    assert command.wait() == 0, grid.log.read_text()
+    assert set(load_results(grid.results)["status"]) == {"done"}
+    assert leftovers(grid.results) == []
+
+
+def _is_worker(pid: int) -> bool:
+    line = Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b"popen_loky" in line and b"resource_tracker" not in line

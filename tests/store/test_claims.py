@@ -1,0 +1,128 @@
+"""Claims: one holder at a time, whoever dies; another's claim is judged by the file system's clock."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from shipbench import claims
+from shipbench.claims import Claim, ClaimLostError, holder, revoke, take
+from shipbench.errors import StoreError
+
+
+def claim_file(root: Path, **changes: object) -> Path:
+    """Plant the claim of some other process."""
+    (root / "claims").mkdir(parents=True, exist_ok=True)
+    path = root / "claims" / "a1.json"
+    path.write_text(json.dumps(asdict(replace(claims._myself("other"), **changes))))
+    return path
+
+
+def aged(path: Path, seconds: float) -> None:
+    then = time.time() - seconds
+    os.utime(path, (then, then))
+
+
+def dead_process() -> int:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    return ended.pid
+
+
+def test_a_claim_excludes_others_until_it_ends(tmp_path: Path) -> None:
+    claim = take(tmp_path, "a1")
+    assert claim is not None
+    with claim:
+        assert take(tmp_path, "a1") is None
+        assert f"process {os.getpid()}" in str(holder(tmp_path, "a1"))
+        assert take(tmp_path, "b2") is not None
+    assert holder(tmp_path, "a1") is None
+    assert take(tmp_path, "a1") is not None
+
+
+def test_the_claim_of_a_dead_process_is_stale_at_once(tmp_path: Path) -> None:
+    claim_file(tmp_path, pid=dead_process())
+    assert holder(tmp_path, "a1") is None
+    assert take(tmp_path, "a1") is not None
+
+
+def test_a_process_id_that_was_used_again_holds_nothing(tmp_path: Path) -> None:
+    if not Path("/proc/self/stat").exists():
+        pytest.skip("this system does not tell when a process began")
+    claim_file(tmp_path, started="1")
+    assert take(tmp_path, "a1") is not None
+
+
+@pytest.mark.parametrize(("age", "free"), [(0, False), (60, False), (180, True)])
+def test_a_claim_of_another_machine_is_judged_by_its_age(tmp_path: Path, age: float, free: bool) -> None:
+    aged(claim_file(tmp_path, host="far", place="far", pid=1), age)
+    assert (holder(tmp_path, "a1") is None) is free
+    assert (take(tmp_path, "a1") is not None) is free
+
+
+@pytest.mark.parametrize(("age", "free"), [(0, False), (180, True)])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"host": 3}', b"\xff"])
+def test_a_claim_that_cannot_be_read_is_judged_by_its_age(
+    tmp_path: Path, content: bytes, age: float, free: bool
+) -> None:
+    path = claim_file(tmp_path)
+    path.write_bytes(content)
+    aged(path, age)
+    assert (take(tmp_path, "a1") is not None) is free
+
+
+def test_of_many_that_want_a_stale_claim_one_gets_it(tmp_path: Path) -> None:
+    for attempt in range(20):
+        claim_file(tmp_path, pid=dead_process() if attempt == 0 else 2**22 + 1)
+        with ThreadPoolExecutor(8) as pool:
+            # A loser may find the guard of the winner and give up; a second look finds the winner's claim.
+            taken = [claim for claim in pool.map(lambda _: take(tmp_path, "a1"), range(8)) if claim]
+        assert len(taken) == 1
+        (tmp_path / "claims" / "a1.json").unlink()
+    assert not list((tmp_path / "claims").iterdir())
+
+
+def test_the_guard_of_a_process_that_died_in_a_takeover_is_removed(tmp_path: Path) -> None:
+    path = claim_file(tmp_path, pid=dead_process())
+    path.with_name(".a1.takeover").write_text(path.read_text())
+    assert take(tmp_path, "a1") is None
+    assert take(tmp_path, "a1") is not None
+
+
+def test_a_claim_that_was_revoked_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "_LOOK_SECONDS", 0.05)
+    claim = take(tmp_path, "a1")
+    assert isinstance(claim, Claim)
+    with claim:
+        claim.check()
+        revoke(tmp_path, "a1")
+        claim_file(tmp_path)
+        time.sleep(0.3)
+        with pytest.raises(ClaimLostError):
+            claim.check()
+    assert (tmp_path / "claims" / "a1.json").exists(), "the claim of the other process was removed"
+
+
+def test_a_claim_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(claims, "_RENEW_SECONDS", 0.1)
+    claim = take(tmp_path, "a1")
+    assert claim is not None
+    aged(claim.path, 1000)
+    with claim:
+        time.sleep(0.4)
+        assert time.time() - claim.path.stat().st_mtime < 10
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+    (tmp_path / "claims").write_text("")
+    with pytest.raises(StoreError, match="cannot be written to"):
+        take(tmp_path, "a1")

@@ -1,0 +1,105 @@
+"""Records that another version wrote, that were changed, or that are no records: refused in one sentence, or read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from shipbench.store import Store, load_results
+from tests.conftest import Outcome
+from tests.store.test_store import make_record
+
+Shipbench = Callable[..., Outcome]
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Path:
+    Store(tmp_path).write(make_record())
+    return Store(tmp_path).path("runs", "a1")
+
+
+def rewrite(path: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    """Write a record as another program would: without our hash."""
+    change(pd.read_parquet(path)).to_parquet(path, index=False)
+
+
+def refused(outcome: Outcome, *words: str) -> None:
+    assert outcome.code == 2, outcome.err
+    assert outcome.err.startswith("error: ")
+    assert "Traceback" not in outcome.err
+    for word in words:
+        assert word in outcome.err
+
+
+WRONG: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = {
+    "no method": (lambda f: f.drop(columns="method"), "column method is missing"),
+    "no settings": (lambda f: f.drop(columns="config"), "column config is missing"),
+    "a text for a number": (lambda f: f.assign(seed="zero"), "column seed is 'zero', expected int"),
+    "a number for a text": (lambda f: f.assign(task=3), "column task is 3, expected str"),
+    "a text for an accuracy": (lambda f: f.assign(final_test_acc="good"), "expected float"),
+    "a list for a text": (lambda f: f.assign(device=[["cpu"]]), "expected str"),
+    "settings that are not JSON": (lambda f: f.assign(config="{"), "is of another version"),
+    "settings that are a list": (lambda f: f.assign(config="[1]"), "is not a table of settings"),
+    "a status that is none": (lambda f: f.assign(status="perhaps"), "neither done nor failed"),
+    "two rows": (lambda f: pd.concat([f, f]), "it has 2 rows, not one"),
+    "no rows": (lambda f: f.iloc[:0], "it has 0 rows, not one"),
+    "another run's record": (lambda f: f.assign(run_id="b2"), "it is the record of run b2"),
+}
+
+
+@pytest.mark.parametrize("name", list(WRONG))
+@pytest.mark.parametrize("command", ["list", "report"])
+def test_records_that_cannot_be_used(
+    shipbench: Shipbench, record: Path, tmp_path: Path, name: str, command: str
+) -> None:
+    change, words = WRONG[name]
+    rewrite(record, change)
+    line: tuple[Any, ...] = ("list", "runs") if command == "list" else ("report", "--output", tmp_path / "report")
+    refused(shipbench(*line, "--results", tmp_path), "a1.parquet", words, "move it away")
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"not parquet at all", b"PAR1" + bytes(100) + b"PAR1"])
+def test_files_that_are_not_parquet(shipbench: Shipbench, record: Path, tmp_path: Path, content: bytes) -> None:
+    record.write_bytes(content)
+    refused(shipbench("list", "runs", "--results", tmp_path), "a1.parquet cannot be read")
+
+
+def test_a_value_that_was_changed_is_noticed(shipbench: Shipbench, record: Path, tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(record, partitioning=None)
+    column = table.column_names.index("final_test_acc")
+    pq.write_table(table.set_column(column, "final_test_acc", pa.array([0.99])), record)
+    refused(shipbench("list", "runs", "--results", tmp_path), "its content is not what was written")
+
+
+def test_a_record_of_a_newer_version_is_read(record: Path, tmp_path: Path) -> None:
+    rewrite(record, lambda frame: frame.assign(colour="red", **{"cfg.new": 1}))
+    frame = load_results(tmp_path)
+    assert list(frame["colour"]) == ["red"]
+    assert Store(tmp_path).status("a1") == "done"
+
+
+def test_a_record_of_an_older_version_is_read(shipbench: Shipbench, record: Path, tmp_path: Path) -> None:
+    rewrite(record, lambda frame: frame.drop(columns=["switches", "micro_batch", "train_seconds", "error"]))
+    assert list(load_results(tmp_path)["switches"]) == [""]
+    assert shipbench("list", "runs", "--results", tmp_path).code == 0
+
+
+def test_foreign_files_are_left_alone(shipbench: Shipbench, record: Path, tmp_path: Path) -> None:
+    (tmp_path / "runs" / "._a1.parquet").write_bytes(b"what another system keeps beside a file")
+    (tmp_path / "runs" / "notes.txt").write_text("mine")
+    (tmp_path / "runs" / "a\nb").write_text("")
+    (tmp_path / "other").mkdir()
+    assert shipbench("list", "runs", "--results", tmp_path).code == 0
+    assert len(load_results(tmp_path)) == 1
+
+
+def test_the_same_column_of_two_kinds(shipbench: Shipbench, record: Path, tmp_path: Path) -> None:
+    Store(tmp_path).write(make_record(run_id="b2", settings={"lr": "fast"}))
+    refused(shipbench("list", "runs", "--results", tmp_path), "do not fit together")

@@ -1,0 +1,120 @@
+"""A device that runs out of memory: the same results from fewer images at a time, and a clean end at none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from baselines.full import FullModel
+from baselines.methods import VptConfig
+from baselines.vpt import Vpt
+from shipbench.backbones import load_backbone
+from shipbench.errors import ShipbenchError
+from shipbench.features import block_features
+from shipbench.methods.ship import Ship, ShipConfig
+from shipbench.training.inputs import FeatureInputs
+from shipbench.training.loop import Arithmetic, Fit, Hooks, fit
+from shipbench.training.recipe import Recipe
+
+CPU = Arithmetic(torch.device("cpu"), "fp32")
+
+
+def ship(backbone: Any) -> nn.Module:
+    bank = torch.randn(3, backbone.embed_dim, generator=torch.Generator().manual_seed(0))
+    return Ship(backbone, 4, [0, 2, 4], bank, ShipConfig(prompt_length=2, prototypes=3, attribute_length=2))
+
+
+def vpt(backbone: Any) -> nn.Module:
+    return Vpt(backbone, 4, VptConfig(prompt_length=3, dropout=0.2), deep=True)
+
+
+MODELS = {"ship": ship, "vpt-deep": vpt, "full": lambda backbone: FullModel(backbone, 4)}
+
+
+@contextmanager
+def memory_for(images: int, model: nn.Module) -> Iterator[list[int]]:
+    """Let the patch embedding run out of memory for more than so many images; yields the sizes that were tried."""
+    tried: list[int] = []
+
+    def check(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        tried.append(len(inputs[0]))
+        if len(inputs[0]) > images:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    handle = model.backbone.patch_embed.register_forward_pre_hook(check)
+    yield tried
+    handle.remove()
+
+
+def images(count: int) -> FeatureInputs:
+    generator = torch.Generator().manual_seed(count)
+    return FeatureInputs(torch.randn(count, 3, 32, 32, generator=generator), torch.arange(count) % 4)
+
+
+def trained(build: Callable[[Any], nn.Module], fitting: int) -> tuple[Fit, dict[str, Tensor], list[str], list[int]]:
+    torch.manual_seed(0)
+    model = build(load_backbone("test_vit", checkpoint="random", image_size=32, drop_path=0.4))
+    said: list[str] = []
+    # SGD keeps the size of a difference in gradients, where AdamW's first steps would only keep its sign.
+    recipe = Recipe(epochs=3, batch_size=6, optimizer="sgd", lr=0.05, warmup_epochs=0, eval_every=1)
+    with memory_for(fitting, model) as tried:
+        done = fit(model, images(12), images(9), recipe, CPU, 0, lambda _: None, Hooks(say=said.append))
+    return done, {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}, said, tried
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+@pytest.mark.parametrize("fitting", [4, 1])
+def test_parts_of_a_batch_train_as_the_whole_one(name: str, fitting: int) -> None:
+    whole, weights, quiet, _ = trained(MODELS[name], 100)
+    parts, same, said, _ = trained(MODELS[name], fitting)
+    assert whole.micro_batch == 0
+    assert not quiet
+    assert parts.micro_batch == {4: 3, 1: 1}[fitting]
+    assert "out of memory: training goes on with 3 images at a time instead of 6" in said
+    for name_, value in weights.items():
+        torch.testing.assert_close(same[name_], value, rtol=1e-4, atol=1e-5)
+    for a, b in zip(whole.epochs, parts.epochs, strict=True):
+        assert b.train_loss == pytest.approx(a.train_loss, rel=1e-4)
+        assert a.evaluation is not None
+        assert b.evaluation is not None
+        torch.testing.assert_close(b.evaluation.confidence, a.evaluation.confidence, rtol=1e-4, atol=1e-5)
+
+
+def test_a_smaller_size_is_remembered() -> None:
+    *_, tried = trained(MODELS["full"], 3)
+    assert tried[:3] == [6, 3, 3]
+    assert [size for size in tried if size > 3] == [6, 9, 5]
+
+
+def test_one_image_that_does_not_fit_ends_the_run() -> None:
+    with pytest.raises(ShipbenchError, match="out of memory in training: not even one image"):
+        trained(MODELS["ship"], 0)
+
+
+def test_features_are_computed_in_smaller_pieces() -> None:
+    torch.manual_seed(0)
+    model = MODELS["full"](load_backbone("test_vit", checkpoint="random", image_size=32))
+    whole = block_features(model.backbone, images(9), "cls")
+    said: list[str] = []
+    with memory_for(2, model):
+        pieces = block_features(model.backbone, images(9), "cls", say=said.append)
+    torch.testing.assert_close(pieces, whole)
+    assert said
+
+
+def test_a_resumed_run_begins_with_the_size_that_fitted() -> None:
+    model = MODELS["full"](load_backbone("test_vit", checkpoint="random", image_size=32))
+    recipe = Recipe(epochs=2, batch_size=6, warmup_epochs=0)
+    taken: list[Any] = []
+    with memory_for(3, model):
+        hooks = Hooks(keep=lambda take: taken.append(take()))
+        fit(model, images(12), images(9), recipe, CPU, 0, lambda _: None, hooks)
+    with memory_for(3, model) as tried:
+        fit(model, images(12), images(9), recipe, CPU, 0, lambda _: None, replace(hooks, start=taken[0]))
+    assert tried[0] == 3

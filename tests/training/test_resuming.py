@@ -1,0 +1,147 @@
+"""A run that was interrupted and resumed equals one that was not, bit for bit."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from shipbench import RunSpec, run
+from shipbench.store import Store, load_history, load_predictions, load_results
+from tests.data.builders import vtab_tree
+
+TIMES = ["created", "train_seconds", "eval_seconds", "train_images_per_second", "eval_images_per_second"]
+EPOCHS = 4
+
+
+class PowerCutError(BaseException):
+    """Ends a process where it stands: no handler of the program sees it."""
+
+
+@pytest.fixture
+def spec(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., RunSpec]:
+    monkeypatch.setenv("SHIPBENCH_CHECKPOINT_SECONDS", "0")
+    data = vtab_tree(tmp_path / "data", tasks=("dtd",))
+
+    def make(method: str, **overrides: Any) -> RunSpec:
+        settings = {"image_size": 64, "epochs": EPOCHS, "batch_size": 4, "eval_every": 1, **overrides}
+        return RunSpec(
+            method=method, task="dtd", backbone="test_vit", checkpoint="random", data=data, overrides=settings
+        )
+
+    return make
+
+
+def interrupted(spec: RunSpec, results: Path, after: int) -> Path:
+    """Begin a run, end it after so many epochs, and return its checkpoint."""
+
+    def stop(report: Any) -> None:
+        if report.epoch == after:
+            raise PowerCutError
+
+    with pytest.raises(PowerCutError):
+        run(spec, results=results, on_epoch=stop)
+    (checkpoint,) = (results / "checkpoints").iterdir()
+    return checkpoint
+
+
+def assert_same_results(a: Path, b: Path) -> None:
+    one, two = load_results(a), load_results(b)
+    drop = [*TIMES, "peak_memory_bytes"]
+    pd.testing.assert_frame_equal(one.drop(columns=drop), two.drop(columns=drop))
+    for load in (load_history, load_predictions):
+        pd.testing.assert_frame_equal(load(a, one["run_id"]), load(b, one["run_id"]))
+    for run_id in one["run_id"]:
+        first, second = (Store(root).path("weights", run_id) for root in (a, b))
+        assert first.exists() == second.exists()
+        if first.exists():
+            tensors = load_file(second)
+            assert all(torch.equal(value, tensors[name]) for name, value in load_file(first).items())
+
+
+@pytest.mark.parametrize(
+    ("method", "overrides"),
+    [
+        ("ship", {"drop_path": 0.3}),
+        ("vpt-deep", {"drop_path": 0.3, "dropout": 0.2}),
+        ("full", {"drop_path": 0.3}),
+        ("linear", {"optimizer": "sgd"}),
+    ],
+)
+def test_a_resumed_run_equals_one_that_was_never_interrupted(
+    spec: Callable[..., RunSpec], tmp_path: Path, method: str, overrides: dict[str, Any]
+) -> None:
+    wanted = spec(method, **overrides)
+    run(wanted, results=tmp_path / "whole")
+    for after in (1, 3):
+        interrupted(wanted, tmp_path / "resumed", after)
+    said: list[str] = []
+    run(wanted, results=tmp_path / "resumed", say=said.append)
+    assert any("goes on after epoch 3 of 4" in text for text in said), said
+    assert_same_results(tmp_path / "whole", tmp_path / "resumed")
+    assert not list((tmp_path / "resumed" / "checkpoints").iterdir())
+
+
+def test_force_starts_anew(spec: Callable[..., RunSpec], tmp_path: Path) -> None:
+    interrupted(spec("linear"), tmp_path / "r", 2)
+    heard: list[int] = []
+    run(spec("linear"), results=tmp_path / "r", force=True, on_epoch=lambda report: heard.append(report.epoch))
+    assert heard == list(range(EPOCHS))
+
+
+def test_a_checkpoint_of_another_run_is_not_used(spec: Callable[..., RunSpec], tmp_path: Path) -> None:
+    foreign = interrupted(spec("linear", lr=0.5), tmp_path / "a", 2)
+    own = interrupted(spec("linear"), tmp_path / "b", 2)
+    foreign.replace(own)
+    said: list[str] = []
+    run(spec("linear"), results=tmp_path / "b", say=said.append)
+    assert any("its run_id is" in text and "starts anew" in text for text in said)
+    run(spec("linear"), results=tmp_path / "whole")
+    assert_same_results(tmp_path / "whole", tmp_path / "b")
+
+
+@pytest.mark.parametrize("place", [0, 9, 400, -5, None])
+def test_a_damaged_checkpoint_is_not_used(spec: Callable[..., RunSpec], tmp_path: Path, place: int | None) -> None:
+    checkpoint = interrupted(spec("linear"), tmp_path / "r", 2)
+    content = bytearray(checkpoint.read_bytes())
+    if place is None:
+        del content[len(content) // 2 :]
+    else:
+        content[place] ^= 4
+    checkpoint.write_bytes(bytes(content))
+    said: list[str] = []
+    run(spec("linear"), results=tmp_path / "r", say=said.append)
+    assert any("the run starts anew" in text for text in said)
+    run(spec("linear"), results=tmp_path / "whole")
+    assert_same_results(tmp_path / "whole", tmp_path / "r")
+
+
+def test_short_epochs_are_not_all_kept(
+    spec: Callable[..., RunSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHIPBENCH_CHECKPOINT_SECONDS", "60")
+    run(spec("linear"), results=tmp_path / "r")
+    assert not (tmp_path / "r" / "checkpoints").exists()
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_takes_no_checkpoint_stops_no_run(spec: Callable[..., RunSpec], tmp_path: Path) -> None:
+    (tmp_path / "r" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "r" / "checkpoints").chmod(0o500)
+    said: list[str] = []
+    assert run(spec("linear"), results=tmp_path / "r", say=said.append).done
+    assert any("no checkpoint can be written" in text for text in said)
+
+
+def test_a_file_in_place_of_the_checkpoints_stops_no_run(spec: Callable[..., RunSpec], tmp_path: Path) -> None:
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "checkpoints").write_text("")
+    said: list[str] = []
+    assert run(spec("linear"), results=tmp_path / "r", say=said.append).done
+    assert sum("no checkpoint can be written" in text for text in said) == 1
