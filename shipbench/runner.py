@@ -47,6 +47,17 @@ class Prepared:
     arithmetic: Arithmetic
 
 
+@dataclasses.dataclass(frozen=True)
+class Assembled:
+    """A model, the images that it is scored on, and what is trained on which inputs: itself, or its readout."""
+
+    built: Built
+    images: ImageInputs
+    trained: nn.Module
+    train: Inputs
+    evaluation: Inputs
+
+
 def _silent(_: object) -> None:
     return None
 
@@ -122,22 +133,25 @@ def carry_out(
     progress = None if checkpoint is None or fresh else checkpoint.read()
     seed_everything(resolved.spec.seed, arithmetic.device)
     memory = PeakMemory(arithmetic.device)
-    train, evaluation = (_inputs(prepared, name, resident=index == 0) for index, name in enumerate(resolved.splits))
-    built = _build(prepared, train, say, known=progress.facts if progress else {})
-    trained, train_inputs, eval_inputs = _trainable(built.model, train, evaluation, prepared, say)
+    ready = assemble(prepared, say, known=progress.facts if progress else {})
     hooks = Hooks(say=say, start=progress.snapshot if progress else None, check=check)
     if checkpoint is not None:
-        hooks = dataclasses.replace(hooks, keep=partial(checkpoint.offer, facts=built.facts))
+        hooks = dataclasses.replace(hooks, keep=partial(checkpoint.offer, facts=ready.built.facts))
     seed = resolved.spec.seed
-    done = fit(trained, train_inputs, eval_inputs, resolved.recipe, arithmetic, seed, on_epoch, hooks)
-    peak_memory = memory.bytes()
-    record = _describe(prepared, built, done, peak_memory, len(train), len(evaluation))
-    flops, chance = _inference_flops(built.model, evaluation), _commonest_class(evaluation.labels)
-    record = dataclasses.replace(record, flops_per_image=flops, chance_acc=chance)
+    done = fit(ready.trained, ready.train, ready.evaluation, resolved.recipe, arithmetic, seed, on_epoch, hooks)
+    record = describe(prepared, ready, done, memory.bytes())
     if store is not None:
         check()
-        _store(store, record, prepared, built, done, evaluation.labels)
+        store_run(store, record, prepared, ready, done)
     return record
+
+
+def assemble(prepared: Prepared, say: Say = _silent, known: Mapping[str, Any] | None = None) -> Assembled:
+    """Build a run's model and its inputs; ``known`` facts of an earlier build are not found out again."""
+    splits = prepared.resolved.splits
+    train, evaluation = (_inputs(prepared, name, resident=index == 0) for index, name in enumerate(splits))
+    built = _build(prepared, train, say, known or {})
+    return Assembled(built, evaluation, *_trainable(built.model, train, evaluation, prepared, say))
 
 
 def _inputs(prepared: Prepared, split: Any, *, resident: bool) -> ImageInputs:
@@ -196,7 +210,9 @@ def _commonest_class(labels: Tensor) -> float:
     return float(labels.bincount().max().item() / len(labels))
 
 
-def _describe(prepared: Prepared, built: Built, done: Fit, peak_memory: int, n_train: int, n_test: int) -> RunRecord:
+def describe(prepared: Prepared, ready: Assembled, done: Fit, peak_memory: int) -> RunRecord:
+    """Return the record of a finished run; ``peak_memory`` in bytes."""
+    built, n_test = ready.built, len(ready.images)
     base = blank_record(prepared.resolved.spec, prepared.run_id, prepared)
     trained = {name: p.numel() for name, p in built.model.named_parameters() if p.requires_grad}
     head = sum(count for name, count in trained.items() if name.startswith(("head.", "readout.head.")))
@@ -209,11 +225,13 @@ def _describe(prepared: Prepared, built: Built, done: Fit, peak_memory: int, n_t
         status="done",
         threads=torch.get_num_threads(),
         micro_batch=done.micro_batch,
-        n_train=n_train,
+        n_train=len(ready.train),
         n_test=n_test,
         trainable_params=sum(trained.values()),
         trainable_params_without_head=sum(trained.values()) - head,
         total_params=sum(p.numel() for p in built.model.parameters()),
+        flops_per_image=_inference_flops(built.model, ready.images),
+        chance_acc=_commonest_class(ready.images.labels),
         train_loss=epochs[-1].train_loss,
         train_seconds=train_seconds,
         eval_seconds=eval_seconds,
@@ -276,7 +294,9 @@ def blank_record(spec: RunSpec, run_id: str, prepared: Prepared | None, **change
     return dataclasses.replace(record, **changes)
 
 
-def _store(store: Store, record: RunRecord, prepared: Prepared, built: Built, done: Fit, labels: Tensor) -> None:
+def store_run(store: Store, record: RunRecord, prepared: Prepared, ready: Assembled, done: Fit) -> None:
+    """Store a finished run: its weights, tables and row, and no checkpoint any more."""
+    built, labels = ready.built, ready.images.labels
     last = done.evaluated[-1][1]
     predictions = {
         "index": list(range(len(labels))),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,7 +13,10 @@ from shipbench.cli import options
 from shipbench.errors import InputError
 
 if TYPE_CHECKING:
-    from shipbench.bench import Measurement
+    from collections.abc import Callable, Iterable, Mapping
+
+    from shipbench.bench import EndToEnd, EndToEndOptions, Measurement
+    from shipbench.methods import Method
 
 
 def bench(
@@ -32,9 +35,18 @@ def bench(
     precision: Annotated[str, typer.Option(help="Precisions, comma-separated: fp32, bf16 or auto.")] = "fp32",
     settings: options.Settings = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write everything here.")] = None,
+    end_to_end: Annotated[
+        bool, typer.Option("--end-to-end", help="Time whole runs, from image files to the stored record.")
+    ] = False,
+    train_images: Annotated[int, typer.Option(min=8, help="With --end-to-end: images to train on.")] = 1000,
+    test_images: Annotated[int, typer.Option(min=8, help="With --end-to-end: images to test on.")] = 1000,
+    epochs: Annotated[int, typer.Option(min=1, help="With --end-to-end: epochs that the estimate counts.")] = 100,
 ) -> None:
-    """Measure every method's training step and inference against the bare frozen backbone."""
-    from shipbench.bench import BenchOptions, as_json, run_bench
+    """Measure every method's training step and inference against the bare frozen backbone.
+
+    With --end-to-end, measure whole runs instead, and estimate what the 19 tasks of VTAB-1k would take.
+    """
+    from shipbench.bench import BenchOptions, EndToEndOptions, as_json, run_bench
     from shipbench.device import resolve_device, resolve_precision
     from shipbench.grid import overrides_by_method
     from shipbench.methods import parse_methods
@@ -44,6 +56,20 @@ def bench(
     chosen = parse_methods(method)
     place = resolve_device(device)
     precisions = dict.fromkeys(resolve_precision(name.strip(), place) for name in precision.split(","))
+    overrides = overrides_by_method(chosen, parse_pairs(settings or []))
+    if end_to_end:
+        whole = EndToEndOptions(
+            backbone=backbone,
+            checkpoint=checkpoint,
+            image_size=image_size,
+            batch_size=batch_size,
+            train_images=train_images,
+            test_images=test_images,
+            epochs=epochs,
+            device=device,
+        )
+        _whole_runs(chosen, whole, precisions, overrides, json_file)
+        return
     wanted = BenchOptions(
         backbone=backbone,
         checkpoint=checkpoint,
@@ -54,10 +80,36 @@ def bench(
         levels=_numbers("--levels", levels),
         prompt_lengths=_numbers("--prompt-lengths", prompt_lengths),
     )
-    overrides = overrides_by_method(chosen, parse_pairs(settings or []))
     measured = [row for name in precisions for row in run_bench(chosen, wanted, Arithmetic(place, name), overrides)]
     content = as_json(measured, wanted, place)
     _print(measured, f"{content['device']}, {content['threads']} threads, batch {batch_size}")
+    _write(json_file, content)
+
+
+def _whole_runs(
+    methods: list[Method],
+    options: EndToEndOptions,
+    precisions: Iterable[str],
+    overrides: dict[str, dict[str, Any]],
+    json_file: Path | None,
+) -> None:
+    from dataclasses import asdict, replace
+
+    from shipbench.bench import environment, run_end_to_end
+    from shipbench.device import resolve_device
+
+    measured = [
+        run_end_to_end(method, replace(options, precision=name, overrides=overrides.get(method.name, {})))
+        for name in precisions
+        for method in methods
+    ]
+    about = environment(resolve_device(options.device))
+    _print_whole(measured, f"{about['device']}, {about['threads']} threads, batch {options.batch_size}")
+    rows = [asdict(row) | {"benchmark_seconds": row.benchmark_seconds} for row in measured]
+    _write(json_file, {"options": asdict(options), **about, "measurements": rows})
+
+
+def _write(json_file: Path | None, content: dict[str, Any]) -> None:
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -101,3 +153,38 @@ def _print(measured: list[Measurement], title: str) -> None:
             f"{row.inference_flops / 1e9:.1f}, {row.training_flops / 1e9:.1f}",
         )
     Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(table)
+
+
+def _print_whole(measured: list[EndToEnd], title: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", *(f"{row.method}, {row.precision}" for row in measured), title=title)
+    lines: list[tuple[str, Callable[[EndToEnd], str]]] = [
+        ("decoding, images/s", lambda row: f"{row.decoding_rate:.0f}"),
+        ("training, images/s", lambda row: f"{row.training_rate:.1f}"),
+        ("evaluation, images/s", lambda row: f"{row.evaluation_rate:.1f}"),
+        ("training: data, model, optimiser", lambda row: _percents(row.training_shares)),
+        ("evaluation: data, model", lambda row: _percents(row.evaluation_shares)),
+        ("loading, building, storing, s", _fixed),
+        ("matrix product, TFLOP/s", lambda row: f"{row.matrix_rate / 1e12:.2f}"),
+        ("of which training, evaluation", lambda row: f"{row.training_fraction:.0%}, {row.evaluation_fraction:.0%}"),
+        *((f"19 tasks: {part}, min", _estimate(part)) for part in measured[0].estimates),
+        ("19 tasks, min", lambda row: f"{row.benchmark_seconds / 60:.1f}"),
+    ]
+    for name, cell in lines:
+        table.add_row(name, *(cell(row) for row in measured))
+    Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(table)
+
+
+def _estimate(part: str) -> Callable[[EndToEnd], str]:
+    return lambda row: f"{row.estimates[part] / 60:.1f}"
+
+
+def _fixed(row: EndToEnd) -> str:
+    return f"{row.loading_seconds:.2f}, {row.building_seconds:.2f}, {row.storing_seconds:.2f}"
+
+
+def _percents(shares: Mapping[str, float]) -> str:
+    order = [part for part in ("data", "model", "optimiser") if part in shares]
+    return ", ".join(f"{shares[part]:.1%}" for part in order)

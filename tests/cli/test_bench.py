@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import Outcome
 
 Shipbench = Callable[..., Outcome]
@@ -47,3 +49,22 @@ def test_precisions_are_measured_apart(shipbench: Shipbench, tmp_path: Path) -> 
         ("bare backbone", "bf16"),
         ("vpt-deep", "bf16"),
     ]
+
+
+def test_whole_runs_are_measured_and_leave_nothing(shipbench: Shipbench, tmp_path: Path, cache: Path) -> None:
+    line = ("--method", "vpt-deep,linear", "--train-images", 16, "--test-images", 12, "--batch-size", 8)
+    outcome = shipbench(
+        "bench", "--end-to-end", "--backbone", "test_vit", "--image-size", 64, *line, "--json", tmp_path / "b.json"
+    )
+    assert outcome.code == 0, outcome.err
+    prompted, linear = json.loads((tmp_path / "b.json").read_text())["measurements"]
+    for row in (prompted, linear):
+        assert sum(row["training_shares"].values()) == pytest.approx(1)
+        assert set(row["training_shares"]) == {"data", "optimiser", "model"}
+        assert sum(row["estimates"].values()) == pytest.approx(row["benchmark_seconds"])
+    # 100 epochs of 19 000 images, then every test image of VTAB-1k once; features of a linear probe are read once.
+    assert prompted["estimates"]["training"] == pytest.approx(1_900_000 / prompted["training_rate"])
+    assert prompted["estimates"]["evaluation"] == pytest.approx(387_904 / prompted["evaluation_rate"])
+    assert linear["estimates"]["evaluation"] == 0
+    assert linear["estimates"]["building"] == pytest.approx(linear["building_seconds"] * (19_000 + 387_904) / 28)
+    assert not cache.exists()

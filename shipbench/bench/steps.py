@@ -124,11 +124,14 @@ def as_json(measurements: Sequence[Measurement], options: BenchOptions, device: 
     """Return everything that was measured, and what it was measured on."""
     return {
         "options": asdict(options),
-        "device": _device_name(device),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
+        **environment(device),
         "measurements": [asdict(measurement) for measurement in measurements],
     }
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Return what things are measured on: the device, the threads, and the version of torch."""
+    return {"device": _device_name(device), "threads": torch.get_num_threads(), "torch": torch.__version__}
 
 
 def _device_name(device: torch.device) -> str:

@@ -1,0 +1,15 @@
+"""What things cost: a step of every method against the bare backbone, and a whole run from the disk to the store."""
+
+from shipbench.bench.end_to_end import EndToEnd, EndToEndOptions, run_end_to_end
+from shipbench.bench.steps import BenchOptions, Measurement, as_json, environment, run_bench
+
+__all__ = [
+    "BenchOptions",
+    "EndToEnd",
+    "EndToEndOptions",
+    "Measurement",
+    "as_json",
+    "environment",
+    "run_bench",
+    "run_end_to_end",
+]
