@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import builtins
 import gc
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -94,14 +94,7 @@ def test_dask_that_is_not_installed(
 ) -> None:
     # Clients that were never connected import when they are collected.
     gc.collect()
-    real = builtins.__import__
-
-    def without_dask(name: str, *rest: Any) -> Any:
-        if name.partition(".")[0] == "distributed":
-            raise ImportError(name)
-        return real(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", without_dask)
+    monkeypatch.setitem(sys.modules, "distributed", None)
     outcome = shipbench(*LINE, "--engine", "dask", "--scheduler", "tcp://127.0.0.1:1", "--results", tmp_path / "r")
     assert outcome.code == 2
     assert "pip install 'shipbench[dask]'" in outcome.err
