@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _NAN = float("nan")
 EXPORT_FORMAT = "shipbench-weights-1"
+_ESSENTIAL = ("run_id", "status", "method", "task")
 KINDS = ("runs", "history", "predictions", "weights", "checkpoints")
 
 
@@ -235,20 +236,24 @@ class Store:
 
 
 def _reason(error: Exception) -> str:
-    """Return the system's own words; safetensors has its number in the text."""
-    number = re.search(r"os error (\d+)", str(error))
+    """Return the system's own words; safetensors and pyarrow have its number in the text."""
+    number = re.search(r"(?:os error|errno) (\d+)", str(error))
     if number is not None:
         return os.strerror(int(number[1]))
     return getattr(error, "strerror", None) or " ".join(str(error).split())
 
 
-def _read_record(path: Path) -> tuple[RunRecord, pa.Table]:
-    """Return a record and its table; raises ``InputError`` for a file that is not one run's whole record."""
+def _read_record(path: Path, *, complete: bool = True) -> tuple[RunRecord, pa.Table]:
+    """Return a record and its table; raises ``InputError`` for a file that is not one run's whole record.
+
+    One that need not be ``complete`` may lack columns, as a table from elsewhere does that was made into records.
+    """
     table = read_parquet(path)
     if table.num_rows != 1:
         raise unreadable(path, f"it has {table.num_rows} rows, not one")
     try:
-        record = RunRecord.from_row(table.to_pylist()[0])
+        row = table.to_pylist()[0]
+        record = RunRecord.from_row(row if complete else _blank_row() | row)
     except (ValueError, TypeError) as error:
         raise unreadable(path, f"it is of another version: {error}") from error
     if record.run_id != path.stem:
@@ -256,21 +261,29 @@ def _read_record(path: Path) -> tuple[RunRecord, pa.Table]:
     return record, table
 
 
+def _blank_row() -> dict[str, Any]:
+    """Return what stands in for columns that a record from elsewhere may lack."""
+    kinds: dict[str, Any] = {"str": "", "int": 0}
+    names = {c.name: str(c.type) for c in fields(RunRecord) if c.default is MISSING and c.name != "settings"}
+    return {"config": "{}"} | {name: kinds[kind] for name, kind in names.items() if name not in _ESSENTIAL}
+
+
 def load_results(results: Path | str) -> pd.DataFrame:
     """Return every record of a results folder, one row per run, sorted by suite, method, task and seed.
 
-    Raises ``InputError`` if the folder does not exist, and for a record that cannot be read.
+    Records from elsewhere may lack columns, but not run_id, status, method and task. Raises ``InputError`` if the
+    folder does not exist, and for a record that cannot be read.
     """
     folder = Path(results) / "runs"
     if not folder.is_dir():
         raise InputError(f"there are no results in {results}: it has no 'runs' folder")
     # Other systems leave hidden files of their own beside ours.
     files = [file for file in sorted(folder.glob("*.parquet")) if not file.name.startswith(".")]
-    frame = as_frame([_read_record(file)[1] for file in files], folder)
+    frame = as_frame([_read_record(file, complete=False)[1] for file in files], folder)
     if frame.empty:
         return frame
-    absent: dict[str, Any] = {column.name: column.default for column in fields(RunRecord)}
-    absent = {name: default for name, default in absent.items() if name not in (*frame.columns, "settings")}
+    defaults: dict[str, Any] = {c.name: c.default for c in fields(RunRecord) if c.default is not MISSING}
+    absent = {name: default for name, default in defaults.items() if name not in frame.columns}
     return frame.assign(**absent).sort_values(["suite", "method", "task", "seed", "run_id"], ignore_index=True)
 
 

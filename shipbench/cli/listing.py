@@ -108,7 +108,7 @@ def runs(results: options.Results = Path("results"), as_json: Json = False) -> N
     frame = load_results(results)
     names = ["run_id", "status", "protocol", "method", "switches", "task", "seed"]
     names += ["val_acc", "final_test_acc", "train_seconds", "error"]
-    rows: list[Row] = [] if frame.empty else frame[names].to_dict(orient="records")
+    rows: list[Row] = [] if frame.empty else frame.reindex(columns=names).to_dict(orient="records")
     if not as_json:
         rows = [
             row | {key: f"{row[key]:.3f}" for key in ("val_acc", "final_test_acc", "train_seconds")} for row in rows

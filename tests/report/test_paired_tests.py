@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shipbench.published import published_rows
@@ -133,6 +133,7 @@ def test_wilcoxon_without_any_difference_is_unknown() -> None:
     assert wilcoxon_test([0.0, 1.0, 2.0, 3.0]) == wilcoxon_test([1.0, 2.0, 3.0])
 
 
+@settings(max_examples=25)
 @given(st.lists(st.floats(0, 1), max_size=8))
 def test_holm_by_its_definition(values: list[float]) -> None:
     order = sorted(range(len(values)), key=values.__getitem__)

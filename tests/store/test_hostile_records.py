@@ -37,7 +37,7 @@ def refused(outcome: Outcome, *words: str) -> None:
 
 WRONG: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = {
     "no method": (lambda f: f.drop(columns="method"), "column method is missing"),
-    "no settings": (lambda f: f.drop(columns="config"), "column config is missing"),
+    "no status": (lambda f: f.drop(columns="status"), "column status is missing"),
     "a text for a number": (lambda f: f.assign(seed="zero"), "column seed is 'zero', expected int"),
     "a number for a text": (lambda f: f.assign(task=3), "column task is 3, expected str"),
     "a text for an accuracy": (lambda f: f.assign(final_test_acc="good"), "expected float"),
@@ -89,6 +89,16 @@ def test_a_record_of_an_older_version_is_read(shipbench: Shipbench, record: Path
     rewrite(record, lambda frame: frame.drop(columns=["switches", "micro_batch", "train_seconds", "error"]))
     assert list(load_results(tmp_path)["switches"]) == [""]
     assert shipbench("list", "runs", "--results", tmp_path).code == 0
+
+
+def test_a_table_from_elsewhere_can_be_made_into_records(shipbench: Shipbench, record: Path, tmp_path: Path) -> None:
+    few = ["run_id", "status", "method", "task", "group", "suite", "seed", "final_test_acc"]
+    rewrite(record, lambda frame: frame[few])
+    assert list(load_results(tmp_path)["method"]) == [make_record().method]
+    assert shipbench("list", "runs", "--results", tmp_path).code == 0
+    done = shipbench("report", "--results", tmp_path, "--output", tmp_path / "report", "--format", "md")
+    assert done.code == 0, done.err
+    assert Store(tmp_path).path("runs", "a1").exists()
 
 
 def test_foreign_files_are_left_alone(shipbench: Shipbench, record: Path, tmp_path: Path) -> None:
