@@ -6,6 +6,7 @@ import dataclasses
 import json
 import types
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from shipbench.errors import InputError, did_you_mean
@@ -41,9 +42,15 @@ def refuse_unknown(keys: Iterable[str], known: list[str], where: str) -> None:
             )
 
 
+@cache
+def _hints(config: type[Any]) -> dict[str, Any]:
+    """Return the types of a settings class's fields, which are texts until they are evaluated."""
+    return get_type_hints(config)
+
+
 def configure(config: type[Config], values: Mapping[str, object]) -> Config:
     """Return ``config`` with ``values`` (typed, or text as on the command line) in place of its defaults."""
-    hints = get_type_hints(config)
+    hints = _hints(config)
     refuse_unknown(values, field_names(config), config.__name__)
     return config(**{key: convert(key, hints[key], value) for key, value in values.items()})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
 from shipbench.errors import InputError, did_you_mean
@@ -10,6 +11,8 @@ from shipbench.methods.interface import Method
 GROUP = "shipbench.methods"
 
 
+# Reading the metadata of every installed package takes as long as looking up twenty records.
+@cache
 def _found() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=GROUP)}
 

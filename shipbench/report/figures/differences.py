@@ -102,7 +102,7 @@ def draw_task_differences(
         for axis, line, title in zip(axes, lines, titles, strict=True):
             _lollipops(axis, line, tasks, colours)
             axis.set_title(title)
-        figure.axes[0].margins(x=0.22)
+        figure.axes[0].margins(x=0.3)
         figure.axes[0].set_ylim(len(tasks) - 0.4, -0.6)
         figure.axes[0].set_yticks(range(len(tasks)), [shortened(task_name(task), 20) for task in tasks])
         figure.suptitle(
