@@ -7,7 +7,7 @@ import json
 import types
 from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from shipbench.errors import InputError, did_you_mean
 
@@ -50,7 +50,8 @@ def _hints(config: type[Any]) -> dict[str, Any]:
 
 def configure(config: type[Config], values: Mapping[str, object]) -> Config:
     """Return ``config`` with ``values`` (typed, or text as on the command line) in place of its defaults."""
-    hints = _hints(config)
+    # mypy does not know that a class can be hashed.
+    hints = _hints(cast("Any", config))
     refuse_unknown(values, field_names(config), config.__name__)
     return config(**{key: convert(key, hints[key], value) for key, value in values.items()})
 

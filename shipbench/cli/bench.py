@@ -57,24 +57,14 @@ def bench(
     place = resolve_device(device)
     precisions = dict.fromkeys(resolve_precision(name.strip(), place) for name in precision.split(","))
     overrides = overrides_by_method(chosen, parse_pairs(settings or []))
+    about: dict[str, Any] = {"backbone": backbone, "checkpoint": checkpoint}
+    about |= {"image_size": image_size, "batch_size": batch_size}
     if end_to_end:
-        whole = EndToEndOptions(
-            backbone=backbone,
-            checkpoint=checkpoint,
-            image_size=image_size,
-            batch_size=batch_size,
-            train_images=train_images,
-            test_images=test_images,
-            epochs=epochs,
-            device=device,
-        )
-        _whole_runs(chosen, whole, precisions, overrides, json_file)
+        counts = {"train_images": train_images, "test_images": test_images, "epochs": epochs}
+        _whole_runs(chosen, EndToEndOptions(**about, **counts, device=device), precisions, overrides, json_file)
         return
     wanted = BenchOptions(
-        backbone=backbone,
-        checkpoint=checkpoint,
-        image_size=image_size,
-        batch_size=batch_size,
+        **about,
         repeats=repeats,
         drop_path=drop_path,
         levels=_numbers("--levels", levels),
