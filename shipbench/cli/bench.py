@@ -60,7 +60,7 @@ def bench(
     about: dict[str, Any] = {"backbone": backbone, "checkpoint": checkpoint}
     about |= {"image_size": image_size, "batch_size": batch_size}
     if end_to_end:
-        counts = {"train_images": train_images, "test_images": test_images, "epochs": epochs}
+        counts: dict[str, Any] = {"train_images": train_images, "test_images": test_images, "epochs": epochs}
         _whole_runs(chosen, EndToEndOptions(**about, **counts, device=device), precisions, overrides, json_file)
         return
     wanted = BenchOptions(
