@@ -108,6 +108,7 @@ class LinearProbe:
     name = "linear"
     summary = "linear probe: a new head on the frozen backbone's final CLS token"
     settings = NoSettings
+    trains_on_features = True
 
     def recipe(self, recipe: str, task: Task) -> Mapping[str, SettingValue]:
         """Train a hundred epochs at ten times the rate in every suite: on fixed features they take seconds."""

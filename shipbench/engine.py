@@ -14,6 +14,7 @@ import torch
 
 from shipbench import claims
 from shipbench.attempt import attempt, give_up, tidy
+from shipbench.concurrency import jobs_on_cpu, threads_of_each
 from shipbench.console import say
 from shipbench.device import resolve_device
 from shipbench.errors import ShipbenchError
@@ -48,10 +49,12 @@ def carry_out_plan(
     return [record for run in plan.chosen if (record := grid.store.read(run.run_id)) is not None]
 
 
-def default_jobs(device: str) -> int:
-    """Return one worker for each CUDA device, or one for the CPU, whose threads it uses all."""
-    resolved = resolve_device(device)
-    return torch.cuda.device_count() if str(resolved) == "cuda" else 1
+def default_jobs(plan: Plan) -> int:
+    """Return one worker for each CUDA device, or as many as the CPU does best, which may have to be measured."""
+    device = resolve_device(plan.runs[0].spec.device)
+    if device.type == "cpu":
+        return jobs_on_cpu(plan)
+    return torch.cuda.device_count() if device.index is None else 1
 
 
 def _carry(grid: _Grid, results: Path, jobs: int, scheduler: str | None) -> Carry:
@@ -67,6 +70,7 @@ def _carry(grid: _Grid, results: Path, jobs: int, scheduler: str | None) -> Carr
 
 
 def _carry_here(runs: Sequence[PlannedRun], results: Path, hear: Callable[[str, str, Any], None]) -> None:
+    torch.set_num_threads(threads_of_each(1))
     for run in runs:
         attempt(run, results, lambda kind, content, run=run: hear(run.run_id, kind, content))  # type: ignore[misc]
 

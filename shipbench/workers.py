@@ -17,6 +17,7 @@ from joblib.externals.loky import get_reusable_executor
 from joblib.externals.loky.process_executor import BrokenProcessPool
 
 from shipbench.attempt import attempt
+from shipbench.concurrency import threads_of_each
 from shipbench.console import say
 from shipbench.device import devices_for_workers, resolve_device
 from shipbench.events import Address, Channel, Sender
@@ -27,14 +28,16 @@ from shipbench.interrupts import leave_signals_to_the_parent
 def carry_in_workers(runs: Sequence[PlannedRun], results: Path, jobs: int, hear: Any) -> None:
     """Attempt every run in one of ``jobs`` worker processes; ``hear(run_id, kind, content)`` gets their events.
 
+    The cores are divided by ``jobs`` even if fewer runs are left, so that those repeat what they would have been.
     A worker that dies takes its round with it; who calls sees in the store what is left to do. All workers end before
     an exception leaves this function.
     """
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    threads = threads_of_each(jobs)
     devices = devices_for_workers(resolve_device(runs[0].spec.device), jobs)
     try:
         with Channel(hear) as channel, parallel_config(backend="loky", inner_max_num_threads=threads):
-            Parallel(n_jobs=jobs, batch_size=1)(
+            # With one job, joblib would not start a process, whose threads are its own.
+            Parallel(n_jobs=max(2, min(jobs, len(runs))), batch_size=1)(
                 delayed(_in_worker)(run, results, devices[index % jobs], threads, channel.address)
                 for index, run in enumerate(runs)
             )

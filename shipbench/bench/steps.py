@@ -26,6 +26,7 @@ from shipbench.flops import count_flops
 from shipbench.methods import BuildContext, Method
 from shipbench.prompting import frozen
 from shipbench.settings import configure, field_names
+from shipbench.throughput import backbone_step
 from shipbench.training.loop import Arithmetic, make_optimizer
 from shipbench.training.recipe import Recipe
 
@@ -175,14 +176,7 @@ def _bare(backbone: VisionTransformer, images: Tensor, arithmetic: Arithmetic) -
     """The yardstick: the frozen backbone as timm runs it, and its gradient with respect to the image tokens."""
     vit = frozen(copy.deepcopy(backbone))
 
-    def train() -> None:
-        with arithmetic.autocast():
-            with torch.no_grad():
-                tokens = vit.norm_pre(vit._pos_embed(vit.patch_embed(images)))
-            features = vit.norm(vit.blocks(tokens.requires_grad_(True)))
-        features[:, 0].float().sum().backward()
-
-    return _Subject("bare backbone", None, vit, images, train, arithmetic)
+    return _Subject("bare backbone", None, vit, images, lambda: backbone_step(vit, images, arithmetic), arithmetic)
 
 
 def _subject(

@@ -74,6 +74,15 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise InputError(f"configuration file {path} is not TOML: {error}") from error
 
 
+def _number_of_jobs(text: str) -> int | None:
+    """Return N, or None for ``auto``."""
+    if text == "auto":
+        return None
+    if not (text.isdecimal() and int(text)):
+        raise InputError(f"--jobs {text!r} is neither auto nor a whole number of 1 or more")
+    return int(text)
+
+
 Tasks = Annotated[
     str,
     typer.Option(
@@ -89,7 +98,14 @@ Data = Annotated[Path | None, typer.Option(envvar="SHIPBENCH_DATA", help="The fo
 Results = Annotated[Path, typer.Option(envvar="SHIPBENCH_RESULTS", help="The folder where records are kept.")]
 Epochs = Annotated[int | None, typer.Option(help="Train for so many epochs, whatever the recipe says.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:i.")]
-Jobs = Annotated[int | None, typer.Option(min=1, help="Runs at a time; by default one per GPU, or one on the CPU.")]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        parser=_number_of_jobs,
+        metavar="N|auto",
+        help="Runs at a time; auto, the default, is one per GPU, or as many as the CPU does best.",
+    ),
+]
 Engine = Annotated[str, typer.Option(help="local, or dask for the workers of a Dask cluster.")]
 Scheduler = Annotated[str | None, typer.Option(help="The Dask scheduler's address, as in tcp://HOST:8786.")]
 Precision = Annotated[str, typer.Option(help="auto, fp32 or bf16; auto is bf16 where the device is made for it.")]

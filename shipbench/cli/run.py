@@ -80,10 +80,13 @@ def run_chosen(plan: Plan, given: GridOptions) -> list[RunRecord]:
     from shipbench.interrupts import exit_code, sigterm_interrupts
     from shipbench.progress import make_reporter
 
-    jobs = min(given.jobs or default_jobs(given.device), max(1, len(plan.chosen)))
+    cluster = given.cluster()
     try:
-        with sigterm_interrupts(), make_reporter(len(plan.chosen)) as reporter:
-            return carry_out_plan(plan, given.results, jobs, reporter, given.cluster())
+        with sigterm_interrupts():
+            # Not those that are left: threads change rounding, and a grid goes on as it was begun.
+            jobs = 1 if cluster else min(given.jobs or default_jobs(plan), len(plan.runs))
+            with make_reporter(len(plan.chosen)) as reporter:
+                return carry_out_plan(plan, given.results, jobs, reporter, cluster)
     except KeyboardInterrupt as stop:
         say(
             f"stopped; finished runs and the checkpoints of unfinished ones are kept in {given.results}, and the same "

@@ -55,7 +55,8 @@ class Built:
 class FrozenFeatures(Protocol):
     """A model that is a trained readout on fixed features: the harness computes features once for all epochs.
 
-    ``readout`` is a module with ``readout(features) -> logits`` and ``readout.loss(features, labels)``.
+    ``readout`` is a module with ``readout(features) -> logits`` and ``readout.loss(features, labels)``. A method that
+    builds nothing else may have ``trains_on_features = True``, so that a plan counts its runs as short ones.
     """
 
     readout: nn.Module

@@ -21,6 +21,7 @@ START = 'method = "linear"\ntasks = "dtd"\n'
         (START + "epochs = [1, 2]\n", "epochs"),
         (START + "epochs = 2.5\n", "epochs"),
         (START + "jobs = 0\n", "jobs"),
+        (START + "jobs = 1.5\n", "jobs"),
         (START + "force = 'perhaps'\n", "force"),
         (START + "backbone = 'test_vit'\ncheckpoint = 'random'\nimage_size = 64\n", "unknown key 'image_size'"),
         (START + "backbone = 'test_vit'\ncheckpoint = 'random'\ndata = 5\n", "5"),

@@ -54,7 +54,8 @@ def refused(outcome: Outcome, results: Path, *words: str) -> None:
         (("--method", "ship", "--tasks", "dtd", "--recipe", "publishd"), ("did you mean 'published'",)),
         (("--method", "linear", "--tasks", "dtd", "--recipe", "published"), ("no published",)),
         (("--method", "ship", "--tasks", "digits", "--recipe", "published"), ("no published settings",)),
-        (("--method", "ship", "--tasks", "dtd", "--jobs", "0"), ("--jobs",)),
+        (("--method", "ship", "--tasks", "dtd", "--jobs", "0"), ("--jobs '0' is neither",)),
+        (("--method", "ship", "--tasks", "dtd", "--jobs", "many"), ("--jobs 'many' is neither",)),
         (("--method", "ship", "--tasks", "dtd", "--colour", "red"), ("--colour",)),
     ],
 )
