@@ -30,7 +30,7 @@ from shipbench.grid import Plan, PlannedRun
 from shipbench.settings import canonical_json
 from shipbench.throughput import Workload, available_memory, measure
 
-# What two cores do in some five minutes; a measurement, which takes a quarter of a minute, is not worth it for less.
+# What two cores of 2.5 GHz do in some five minutes; for less, a measurement would take longer than it can save.
 _WORTH_FLOPS = 3e13
 # Measurements repeat to about a tenth; more runs at a time than necessary only take memory.
 _TOLERANCE = 1.1
