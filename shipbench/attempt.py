@@ -22,6 +22,16 @@ def attempt(run: PlannedRun, results: Path, emit: Emit) -> None:
 
     Raises ``StoreError`` if the results folder cannot be written to.
     """
+    _with_claim(run, results, lambda store, claim: _carry_out(run, store, claim, emit))
+
+
+def give_up(run: PlannedRun, results: Path, reason: str) -> None:
+    """Store a failed record of a run that cannot be carried out, unless another process has it or did it meanwhile."""
+    _with_claim(run, results, lambda store, _: _fail(run, store, None, reason))
+
+
+def _with_claim(run: PlannedRun, results: Path, work: Callable[[Store, Claim], object]) -> None:
+    """Do some work on a run that nobody else has and whose record is still the one that the plan has seen."""
     store = Store(results)
     claim = claims.take(store.root, run.run_id)
     if claim is None:
@@ -29,18 +39,7 @@ def attempt(run: PlannedRun, results: Path, emit: Emit) -> None:
     with claim:
         if store.written(run.run_id) == run.seen:
             store.sweep(run.run_id)
-            _carry_out(run, store, claim, emit)
-
-
-def give_up(run: PlannedRun, results: Path, reason: str) -> None:
-    """Store a failed record of a run that cannot be carried out, unless another process has it."""
-    store = Store(results)
-    claim = claims.take(store.root, run.run_id)
-    if claim is None:
-        return
-    with claim:
-        if store.written(run.run_id) == run.seen:
-            _fail(run, store, None, reason)
+            work(store, claim)
 
 
 def tidy(results: Path) -> None:

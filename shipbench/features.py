@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
+from shipbench import console
 from shipbench.backbones.state import weights_sha256
 from shipbench.cache import atomic_path, cache_dir
 from shipbench.methods import FrozenFeatures
@@ -32,6 +33,8 @@ def cached_features(key: tuple[object, ...], compute: Callable[[], Tensor]) -> T
     known = _read(path)
     if known is not None:
         return known
+    if path.exists():
+        console.say(f"the cached features in {path} are damaged; computing them again")
     features = compute().cpu().contiguous()
     # What cannot be kept (a full disk) costs the next run some time and this one nothing.
     with contextlib.suppress(SafetensorError, OSError), atomic_path(path) as temporary:

@@ -1,134 +1,77 @@
-"""Kill a grid at random points, damage its files, and count what was lost: ``python -m tests.faults.campaign``."""
+"""Kill grids at random moments, damage their files, and count what was lost: ``python -m tests.faults.campaign``."""
 
 from __future__ import annotations
 
 import argparse
-import random
-import shutil
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pandas as pd
+from tests.faults.damage import damage_bytes
+from tests.faults.grids import Grid, make_grid
+from tests.faults.kills import Kills, Tally, kill_at_random, kill_workers_of_a_cluster
+from tests.faults.phases import PHASES, STORING
 
-from shipbench.errors import ShipbenchError
-from shipbench.store import load_history, load_predictions, load_results
-from tests.data.builders import vtab_tree
-from tests.faults.grids import Grid, differences, leftovers, written
-
-
-@dataclass
-class Tally:
-    """What was injected, how many grids were brought to their end, and what was lost."""
-
-    faults: int = 0
-    grids: int = 0
-    runs: int = 0
-    refused: int = 0
-    lost: list[str] = field(default_factory=list)
+Row = tuple[str, Tally]
 
 
-def make_grid(folder: Path, **changes: object) -> Grid:
-    """Return a grid over a new data folder."""
-    data = vtab_tree(folder / "data", tasks=("dtd",), n_train=20, n_test=12)
-    return replace(Grid(data, folder / "cache", folder / "undisturbed"), **changes)
+def _say(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
 
 
-def kill_at_random(grid: Grid, kills: int, seed: int, fault: signal.Signals = signal.SIGKILL) -> Tally:
-    """Carry out ``grid`` in new folders, over and over, until so many of its processes were killed."""
-    began = time.monotonic()
-    assert grid.run() == 0, grid.log.read_text()
-    usual = time.monotonic() - began
-    chance, tally = random.Random(seed), Tally()
-    while tally.faults < kills:
-        disturbed = replace(grid, results=grid.results.with_name(f"disturbed-{tally.grids}"))
-        _until_done(disturbed, usual, chance, kills, fault, tally)
-        tally.lost += differences(disturbed.results, grid.results)
-        tally.lost += [f"left behind: {name}" for name in leftovers(disturbed.results)]
-        tally.grids += 1
-        tally.runs += len(written(disturbed.results))
-        shutil.rmtree(disturbed.results)
-    return tally
+def _grid(folder: Path, *options: str) -> Grid:
+    folder.mkdir()
+    grid = make_grid(folder, options=("--set", "eval_every=1", *options))
+    assert grid.run(900) == 0, grid.said
+    return grid
 
 
-def _until_done(
-    grid: Grid, usual: float, chance: random.Random, kills: int, fault: signal.Signals, tally: Tally
-) -> None:
-    before: dict[str, int] = {}
-    while True:
-        command = grid.start()
-        if tally.faults < kills:
-            command.process.join(chance.uniform(0, usual))
-        killed = tally.faults < kills and command.process.is_alive()
-        if killed:
-            command.send(fault)
-            tally.faults += 1
-        code = command.wait()
-        after = written(grid.results)
-        tally.lost += [f"record {run} was written twice" for run in before if after.get(run) != before[run]]
-        before = after
-        if code == 0:
-            return
-        if not killed:
-            tally.lost.append(f"a command that was not killed ended with {code}")
-            return
+def _faults(folder: Path, kills: int, count: int, seed: int) -> Iterator[tuple[str, Callable[[], Tally]]]:
+    """Yield what is injected, by the name that the report gives it."""
+    fifth, tenth = max(1, kills // 5), max(1, kills // 10)
+    grid = _grid(folder / "one")
+    yield "kill -9 at random moments", lambda: kill_at_random(grid, Kills(kills, seed), _say)
+    yield "kill -9 while a run is stored", lambda: kill_at_random(grid, Kills(fifth, seed, aimed=STORING), _say)
+    yield "SIGTERM at random moments", lambda: kill_at_random(grid, Kills(fifth, seed, signal.SIGTERM), _say)
+    yield (
+        "kill -9 of one of two commands that share a results folder",
+        lambda: kill_at_random(grid, Kills(fifth, seed, at_once=2), _say),
+    )
+    for kind in ("runs", "history", "predictions"):
+        yield f"one bit of a file in {kind}", lambda kind=kind: damage_bytes(grid.results, kind, count, seed)
+    pair = _grid(folder / "two", "--jobs", "2")
+    yield "kill -9 of a command with two worker processes", lambda: kill_at_random(pair, Kills(tenth, seed), _say)
+    yield "kill -9 of a Dask cluster's workers", lambda: kill_workers_of_a_cluster(grid, tenth, seed, _say)
 
 
-def damage_bytes(results: Path, kind: str, count: int, seed: int) -> Tally:
-    """Change single bytes of one parquet file and read it: it must be refused, or be what it was."""
-    chance, tally = random.Random(seed), Tally()
-    path = sorted((results / kind).glob("*.parquet"))[0]
-    load: dict[str, Callable[[], pd.DataFrame]] = {
-        "runs": lambda: load_results(results),
-        "history": lambda: load_history(results, [path.stem]),
-        "predictions": lambda: load_predictions(results, [path.stem]),
-    }
-    whole, content = load[kind](), path.read_bytes()
-    try:
-        for place in chance.sample(range(len(content)), min(count, len(content))):
-            damaged = bytearray(content)
-            damaged[place] ^= 1 << chance.randrange(8)
-            path.write_bytes(bytes(damaged))
-            _read_damaged(load[kind], whole, f"byte {place} of {kind}", tally)
-    finally:
-        path.write_bytes(content)
-    return tally
-
-
-def _read_damaged(load: Callable[[], pd.DataFrame], whole: pd.DataFrame, what: str, tally: Tally) -> None:
-    tally.faults += 1
-    try:
-        if not load().equals(whole):
-            tally.lost.append(f"{what} was changed and nobody noticed")
-    except ShipbenchError:
-        tally.refused += 1
-    except Exception as error:
-        tally.lost.append(f"{what} was changed, and reading ended with {type(error).__name__}: {error}")
-
-
-def _report(rows: list[tuple[str, Tally]], arguments: argparse.Namespace) -> str:
+def _report(rows: list[Row], arguments: argparse.Namespace, minutes: float) -> str:
+    struck = [(phase, rows[0][1].phases[phase]) for phase in PHASES]
     lines = [
         "# Reliability",
         "",
         f"`python -m tests.faults.campaign --kills {arguments.kills} --bytes {arguments.bytes} "
-        f"--seed {arguments.seed}`",
+        f"--seed {arguments.seed}`, {minutes:.0f} minutes",
         "",
-        "A grid of four methods (test_vit, 8 epochs, a checkpoint after every epoch) is killed at random points and",
-        "the same command is started again, until it is done. Then every record, history, prediction and weight is",
-        "compared with those of an undisturbed grid (times apart), and no record may have been written twice.",
+        "A grid of four runs (linear, ship, vpt-deep and full; test_vit, 8 epochs with an evaluation and a checkpoint",
+        "after each) is begun in an empty results folder and killed; then the same command is given again, and killed",
+        "again, until it ends by itself. What every such grid leaves must equal what an undisturbed grid leaves:",
+        "records, histories, predictions and weights (times and memory apart). No record may have been written twice,",
+        "and no claim, checkpoint or temporary file may be left. Moments are drawn from a seed; half of the signals",
+        "are sent to the command's process alone, half to its process group.",
         "",
-        "| fault | injected | refused with a sentence | grids | runs | lost |",
+        "| fault | injected | refused with a sentence | grids | runs, each done once | lost |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for name, tally in rows:
-        refused = str(tally.refused) if tally.refused else "-"
-        lines.append(f"| {name} | {tally.faults} | {refused} | {tally.grids} | {tally.runs} | {len(tally.lost)} |")
+        refused, grids, runs = (number or "-" for number in (tally.refused, tally.grids, tally.runs))
+        lines.append(f"| {name} | {tally.faults} | {refused} | {grids} | {runs} | {len(tally.lost)} |")
+    lines += ["", f"What the {rows[0][1].faults} kills at random moments struck:", ""]
+    lines += ["| phase | kills |", "| --- | --- |", *(f"| {phase} | {count} |" for phase, count in struck), ""]
     lost = [f"- {name}: {text}" for name, tally in rows for text in tally.lost]
-    return "\n".join([*lines, "", *(["Lost:", "", *lost] if lost else ["Nothing was lost."]), ""])
+    return "\n".join([*lines, *(["Lost:", "", *lost] if lost else ["Nothing was lost."]), ""])
 
 
 def main() -> int:
@@ -139,18 +82,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("reports/reliability.md"))
     arguments = parser.parse_args()
+    began, rows = time.monotonic(), []
     with tempfile.TemporaryDirectory() as name:
-        grid = make_grid(Path(name))
-        rows = [("kill -9, one process", kill_at_random(grid, arguments.kills, arguments.seed))]
-        for kind in ("runs", "history", "predictions"):
-            rows.append((f"one bit of {kind}", damage_bytes(grid.results, kind, arguments.bytes, arguments.seed)))
-        (Path(name) / "two").mkdir()
-        pair = make_grid(Path(name) / "two", options=("--jobs", "2"))
-        kills = max(1, arguments.kills // 10)
-        rows.append(("kill -9, two workers", kill_at_random(pair, kills, arguments.seed)))
-        again = replace(pair, results=pair.results.with_name("terminated"))
-        rows.append(("SIGTERM, two workers", kill_at_random(again, kills, arguments.seed, signal.SIGTERM)))
-    text = _report(rows, arguments)
+        for fault, inject in _faults(Path(name), arguments.kills, arguments.bytes, arguments.seed):
+            _say(fault)
+            rows.append((fault, inject()))
+    text = _report(rows, arguments, (time.monotonic() - began) / 60)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(text)
     print(text)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ import torch
 from safetensors.torch import load_file
 
 from shipbench.store import Store, load_history, load_predictions, load_results
+from tests.data.builders import vtab_tree
+from tests.faults.phases import keep_phase, read_phase
 
 TIMES = [
     "created",
@@ -28,7 +31,12 @@ TIMES = [
 METHODS = "linear,ship,vpt-deep,full"
 # A fork of a process that has imported everything begins at once.
 _CONTEXT = get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["shipbench.engine", "shipbench.planning", "shipbench.workers", "shipbench.cli.tables"])
+_CONTEXT.set_forkserver_preload(
+    [
+        *("shipbench.engine", "shipbench.planning", "shipbench.workers", "shipbench.cli.tables"),
+        *("shipbench.methods.ship", "baselines.methods", "sklearn.cluster", "pyarrow.parquet", "platformdirs"),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,8 @@ class Grid:
     epochs: int = 8
     options: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
+    watched: bool = False
+    """Whether the command keeps the phase that it is in, for ``Started.phase``."""
 
     @property
     def arguments(self) -> list[str]:
@@ -56,12 +66,25 @@ class Grid:
         """Where everything that the command prints is added to."""
         return self.results.with_suffix(".log")
 
+    @property
+    def said(self) -> str:
+        """Everything that the command has printed."""
+        return self.log.read_text() if self.log.exists() else ""
+
+    @property
+    def all_environment(self) -> dict[str, str]:
+        """What the command finds in its environment: its own cache folder, and a checkpoint after every epoch."""
+        return {"SHIPBENCH_CACHE": str(self.cache), "SHIPBENCH_CHECKPOINT_SECONDS": "0", **self.environment}
+
     def start(self) -> Started:
         """Run the command in a process of its own."""
-        environment = {"SHIPBENCH_CACHE": str(self.cache), "SHIPBENCH_CHECKPOINT_SECONDS": "0", **self.environment}
-        process = _CONTEXT.Process(target=_command, args=(self.arguments, environment, self.log))
+        phase = self.results.with_name(f".{self.results.name}-{secrets.token_hex(4)}.phase")
+        process = _CONTEXT.Process(
+            target=_command,
+            args=(self.arguments, self.all_environment, self.log, phase if self.watched else None),
+        )
         process.start()
-        return Started(process, self)
+        return Started(process, self, phase)
 
     def run(self, seconds: float = 100) -> int:
         """Run the command to its end and return its exit code."""
@@ -74,31 +97,53 @@ class Started:
 
     process: Any
     grid: Grid
+    phase_file: Path
 
-    def send(self, number: signal.Signals) -> None:
-        """Send a signal to the command's process alone."""
+    @property
+    def phase(self) -> str:
+        """What a watched command is doing, or was doing when it died."""
+        return read_phase(self.phase_file)
+
+    def send(self, number: signal.Signals, *, group: bool = False) -> None:
+        """Send a signal to the command's process alone, or to its whole process group."""
         if self.process.is_alive():
-            os.kill(self.process.pid, number)
+            # The process has not left this one's group before it has begun to run.
+            whole = group and os.getpgid(self.process.pid) == self.process.pid
+            (os.killpg if whole else os.kill)(self.process.pid, number)
 
     def wait(self, seconds: float = 100) -> int:
         """Wait for the end and return the exit code."""
         self.process.join(seconds)
         if self.process.exitcode is None:
             self.process.kill()
-            raise TimeoutError(f"the command did not end; it printed:\n{self.grid.log.read_text()}")
+            raise TimeoutError(f"the command did not end; it printed:\n{self.grid.said}")
         return int(self.process.exitcode)
 
     def wait_for(self, text: str, seconds: float = 60) -> None:
         """Wait until the command has printed ``text``."""
         end = time.monotonic() + seconds
-        while text not in (self.grid.log.read_text() if self.grid.log.exists() else ""):
+        while text not in self.grid.said:
             if time.monotonic() > end or not self.process.is_alive():
-                raise TimeoutError(f"{text!r} was not printed, but:\n{self.grid.log.read_text()}")
+                raise TimeoutError(f"{text!r} was not printed, but:\n{self.grid.said}")
+            time.sleep(0.02)
+
+    def wait_for_lines(self, count: int, seconds: float) -> None:
+        """Wait until the command has printed so many lines, or has ended."""
+        end = time.monotonic() + seconds
+        while self.grid.said.count("\n") < count and self.process.is_alive() and time.monotonic() < end:
             time.sleep(0.02)
 
 
-def _command(arguments: list[str], environment: dict[str, str], log: Path) -> None:
+def make_grid(folder: Path, **changes: Any) -> Grid:
+    """Return a grid over a new data folder."""
+    data = vtab_tree(folder / "data", tasks=("dtd",), n_train=20, n_test=12)
+    return replace(Grid(data, folder / "cache", folder / "undisturbed"), **changes)
+
+
+def _command(arguments: list[str], environment: dict[str, str], log: Path, phase_file: Path | None) -> None:
     os.setsid()
+    if phase_file is not None:
+        keep_phase(phase_file)
     # A test run in the background ignores what Ctrl-C sends, and so would its children.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.update(environment)

@@ -15,7 +15,6 @@ import pytest
 
 from shipbench.store import load_results
 from tests.conftest import Outcome
-from tests.faults.campaign import make_grid
 from tests.faults.grids import Grid, differences, leftovers
 
 distributed = pytest.importorskip("distributed")
@@ -23,19 +22,11 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills processes as P
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Grid:
-    grid = make_grid(tmp_path_factory.mktemp("grid"), method="ship,vpt-deep,full")
-    assert grid.run() == 0, grid.log.read_text()
-    return grid
-
-
-@pytest.fixture(scope="module")
 def cluster(undisturbed: Grid) -> Iterator[Any]:
-    # Dask's nannies give every worker one thread for its arithmetic, as the grids of these tests have.
-    environment = {"SHIPBENCH_CACHE": str(undisturbed.cache), "SHIPBENCH_CHECKPOINT_SECONDS": "0"}
-    settings = {"distributed.nanny.environ": environment}
     import dask
 
+    # Dask's nannies give every worker one thread for its arithmetic, as the grids of these tests have.
+    settings = {"distributed.nanny.environ": undisturbed.all_environment}
     with (
         dask.config.set(settings),
         distributed.LocalCluster(

@@ -11,17 +11,9 @@ from pathlib import Path
 import pytest
 
 from shipbench.store import load_results
-from tests.faults.campaign import make_grid
-from tests.faults.grids import Grid, differences, leftovers, written
+from tests.faults.grids import Grid, differences, leftovers, make_grid, written
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX processes")
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Grid:
-    grid = make_grid(tmp_path_factory.mktemp("grid"))
-    assert grid.run() == 0, grid.log.read_text()
-    return grid
 
 
 @pytest.fixture

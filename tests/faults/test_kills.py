@@ -11,17 +11,11 @@ from pathlib import Path
 import pytest
 
 from shipbench.store import load_results
-from tests.faults.campaign import damage_bytes, kill_at_random, make_grid
+from tests.faults.damage import damage_bytes
 from tests.faults.grids import Grid, differences, leftovers, written
+from tests.faults.kills import Kills, kill_at_random
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills processes as POSIX systems do")
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Grid:
-    grid = make_grid(tmp_path_factory.mktemp("grid"))
-    assert grid.run() == 0, grid.log.read_text()
-    return grid
 
 
 @pytest.fixture
@@ -29,9 +23,8 @@ def grid(undisturbed: Grid, tmp_path: Path) -> Grid:
     return replace(undisturbed, results=tmp_path / "results")
 
 
-def test_kills_at_random_points_lose_nothing(undisturbed: Grid, tmp_path: Path) -> None:
-    grid = replace(undisturbed, results=tmp_path / "undisturbed")
-    tally = kill_at_random(grid, kills=4, seed=7)
+def test_kills_at_random_moments_lose_nothing(undisturbed: Grid) -> None:
+    tally = kill_at_random(undisturbed, Kills(4, seed=7))
     assert tally.lost == []
     assert tally.faults == 4
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from shipbench import RunSpec, run
+from shipbench.checkpoints import Checkpoint
 from shipbench.store import Store, load_history, load_predictions, load_results
 from tests.data.builders import vtab_tree
 
@@ -106,20 +108,40 @@ def test_a_checkpoint_of_another_run_is_not_used(spec: Callable[..., RunSpec], t
     assert_same_results(tmp_path / "whole", tmp_path / "b")
 
 
-@pytest.mark.parametrize("place", [0, 9, 400, -5, None])
-def test_a_damaged_checkpoint_is_not_used(spec: Callable[..., RunSpec], tmp_path: Path, place: int | None) -> None:
-    checkpoint = interrupted(spec("linear"), tmp_path / "r", 2)
-    content = bytearray(checkpoint.read_bytes())
-    if place is None:
-        del content[len(content) // 2 :]
-    else:
-        content[place] ^= 4
-    checkpoint.write_bytes(bytes(content))
+def damaged(content: bytes, chance: random.Random) -> bytes:
+    """Return a file's content with one bit changed, or cut off: in its header or anywhere, at random."""
+    header = 8 + int.from_bytes(content[:8], "little")
+    place = chance.randrange(chance.choice([header, len(content)]))
+    if chance.random() < 0.3:
+        return content[:place]
+    return content[:place] + bytes([content[place] ^ 1 << chance.randrange(5)]) + content[place + 1 :]
+
+
+@pytest.mark.parametrize("method", ["linear", "ship"])
+def test_no_damage_to_a_checkpoint_goes_unnoticed(spec: Callable[..., RunSpec], tmp_path: Path, method: str) -> None:
+    file = interrupted(spec(method), tmp_path / "r", 2)
     said: list[str] = []
-    run(spec("linear"), results=tmp_path / "r", say=said.append)
-    assert any("the run starts anew" in text for text in said)
+    checkpoint = Checkpoint(file, file.stem, torch.device("cpu"), said.append)
+    content, chance = file.read_bytes(), random.Random(2)
+    assert checkpoint.read() is not None
+    for _ in range(100):
+        said.clear()
+        file.write_bytes(damaged(content, chance))
+        assert checkpoint.read() is None
+        assert "the run starts anew" in said[0]
+
+
+def test_a_run_with_a_damaged_checkpoint_starts_anew(spec: Callable[..., RunSpec], tmp_path: Path) -> None:
     run(spec("linear"), results=tmp_path / "whole")
-    assert_same_results(tmp_path / "whole", tmp_path / "r")
+    chance = random.Random(3)
+    for number in range(5):
+        results = tmp_path / f"r{number}"
+        checkpoint = interrupted(spec("linear"), results, 2)
+        checkpoint.write_bytes(damaged(checkpoint.read_bytes(), chance))
+        said: list[str] = []
+        run(spec("linear"), results=results, say=said.append)
+        assert any("the run starts anew" in text for text in said), said
+        assert_same_results(tmp_path / "whole", results)
 
 
 def test_short_epochs_are_not_all_kept(

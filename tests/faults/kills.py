@@ -1,0 +1,162 @@
+"""Commands that are killed and started again until their grid is done, and what that has cost."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import wait
+from typing import Any
+
+from tests.faults.grids import Grid, Started, differences, leftovers, written
+
+Say = Callable[[str], None]
+_PATIENCE = 900.0
+# A command gives up a run whose worker died three times, as it should; so many deaths give up none.
+_DEATHS = 2
+
+
+@dataclass(frozen=True)
+class Kills:
+    """How many faults to inject, and of which kind.
+
+    ``at_once`` commands share a results folder. ``aimed`` names the phase that a kill waits for; without, it strikes at
+    a random moment.
+    """
+
+    count: int
+    seed: int
+    number: signal.Signals = signal.SIGKILL
+    at_once: int = 1
+    aimed: str = ""
+
+
+@dataclass
+class Tally:
+    """What was injected and what it struck, how many grids were brought to their end, and what was lost."""
+
+    faults: int = 0
+    grids: int = 0
+    runs: int = 0
+    refused: int = 0
+    phases: Counter[str] = field(default_factory=Counter)
+    lost: list[str] = field(default_factory=list)
+
+    def close(self, grid: Grid, undisturbed: Grid) -> None:
+        """Count a grid that came to its end, compare it with the undisturbed one and remove it."""
+        name = grid.results.name
+        self.lost += [f"{name}: {text}" for text in differences(grid.results, undisturbed.results)]
+        self.lost += [f"{name}: {file} was left behind" for file in leftovers(grid.results)]
+        self.grids += 1
+        self.runs += len(written(grid.results))
+        shutil.rmtree(grid.results)
+
+
+def kill_at_random(grid: Grid, kills: Kills, say: Say = print) -> Tally:
+    """Carry out ``grid`` in new folders, over and over, until so many of its commands were killed.
+
+    ``grid.results`` holds the undisturbed grid.
+    """
+    longest, chance, tally = usual_seconds(grid) / 2, random.Random(kills.seed), Tally()
+    while tally.faults < kills.count:
+        disturbed = replace(grid, results=grid.results.with_name(f"disturbed-{tally.grids}"), watched=True)
+        _until_done(disturbed, kills, longest, chance, tally)
+        tally.close(disturbed, grid)
+        say(f"{tally.faults} of {kills.count} kills, {tally.grids} grids, {len(tally.lost)} lost")
+    return tally
+
+
+def usual_seconds(grid: Grid) -> float:
+    """Return how long the grid takes from the start, with its images in the cache."""
+    began = time.monotonic()
+    again = replace(grid, results=grid.results.with_name("again"))
+    code = again.run(_PATIENCE)
+    seconds = time.monotonic() - began
+    assert code == 0, again.log.read_text()
+    assert differences(again.results, grid.results) == []
+    shutil.rmtree(again.results)
+    return seconds
+
+
+def _until_done(grid: Grid, kills: Kills, longest: float, chance: random.Random, tally: Tally) -> None:
+    running = [grid.start() for _ in range(kills.at_once)]
+    records: dict[str, int] = {}
+    while running:
+        more = tally.faults < kills.count
+        if more:
+            _pause(running, kills.aimed, chance.uniform(0, longest))
+        victim = chance.choice(running)
+        if more and victim.process.is_alive():
+            _strike(victim, kills.number, chance, tally)
+            running[running.index(victim)] = grid.start()
+        else:
+            running.remove(victim)
+            _expect(victim, 0, tally)
+        now = written(grid.results)
+        tally.lost += [f"record {run} was written twice" for run in records if now.get(run) != records[run]]
+        records = now
+
+
+def _pause(running: list[Started], aimed: str, seconds: float) -> None:
+    """Wait until a random moment, which may be one after a command has come to the aimed phase."""
+    while aimed and not any(command.phase == aimed or not command.process.is_alive() for command in running):
+        time.sleep(0.001)
+    wait([command.process.sentinel for command in running], 0.1 * seconds if aimed else seconds)
+
+
+def _strike(victim: Started, number: signal.Signals, chance: random.Random, tally: Tally) -> None:
+    victim.send(number, group=chance.random() < 0.5)
+    code = victim.wait(_PATIENCE)
+    # A command that was ending by itself is not one that was killed.
+    if code == 0:
+        return
+    tally.faults += 1
+    tally.phases[victim.phase] += 1
+    if code not in (-number, 128 + number):
+        tally.lost.append(f"a command that was sent {number.name} ended with {code}")
+
+
+def _expect(command: Started, code: int, tally: Tally) -> None:
+    found = command.wait(_PATIENCE)
+    if found != code:
+        tally.lost.append(f"a command that was not killed ended with {found}: {command.grid.log.read_text()[-2000:]}")
+
+
+def kill_workers_of_a_cluster(grid: Grid, count: int, seed: int, say: Say = print) -> Tally:
+    """Carry out ``grid`` on a Dask cluster of two workers, over and over, until so many workers were killed.
+
+    ``grid.results`` holds the undisturbed grid. The cluster replaces its dead workers.
+    """
+    import dask
+    from distributed import LocalCluster
+
+    chance, tally = random.Random(seed), Tally()
+    options: dict[str, Any] = {"threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": None}
+    with (
+        dask.config.set({"distributed.nanny.environ": grid.all_environment}),
+        LocalCluster(n_workers=2, processes=True, **options) as cluster,
+    ):
+        there = (*grid.options, "--engine", "dask", "--scheduler", cluster.scheduler_address)
+        while tally.faults < count:
+            results = grid.results.with_name(f"cluster-{tally.grids}")
+            disturbed = replace(grid, results=results, options=there)
+            _kill_workers(disturbed, cluster, min(_DEATHS, count - tally.faults), chance, tally)
+            tally.close(disturbed, grid)
+            say(f"{tally.faults} of {count} workers killed, {tally.grids} grids, {len(tally.lost)} lost")
+    return tally
+
+
+def _kill_workers(grid: Grid, cluster: Any, count: int, chance: random.Random, tally: Tally) -> None:
+    command = grid.start()
+    for lines in sorted(chance.sample(range(3, 30), count)):
+        command.wait_for_lines(lines, _PATIENCE)
+        workers = [nanny.pid for nanny in cluster.workers.values() if nanny.pid]
+        if command.process.is_alive() and workers:
+            os.kill(chance.choice(workers), signal.SIGKILL)
+            tally.faults += 1
+    _expect(command, 0, tally)
