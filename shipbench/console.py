@@ -7,22 +7,29 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 Item = TypeVar("Item")
+# Names of files, runs and variants are shown as they are: [no-hierarchy] is no colour, and :x: no picture.
+_LITERAL: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
 
 
 def err_console() -> Console:
     """Return a console on the present standard error."""
-    return Console(file=sys.stderr, highlight=False, soft_wrap=True)
+    return Console(file=sys.stderr, soft_wrap=True, **_LITERAL)
+
+
+def out_console() -> Console:
+    """Return a console on standard output, wide enough for whole rows where it is not a terminal."""
+    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else 200, **_LITERAL)
 
 
 def say(message: str) -> None:
-    """Print one plain line on standard error; markup in ``message`` is not interpreted."""
-    err_console().print(message, markup=False)
+    """Print one plain line on standard error."""
+    err_console().print(message)
 
 
 def track(items: Iterable[Item], description: str, total: int) -> Iterator[Item]:
@@ -34,7 +41,7 @@ def track(items: Iterable[Item], description: str, total: int) -> Iterator[Item]
         return
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),

@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from shipbench.backbones import Preprocessing, load_backbone, sha256_of
+from shipbench.backbones.state import first_line
 from shipbench.cache import atomic_path
 from shipbench.data.images import decode, resize
 from shipbench.errors import InputError, did_you_mean
@@ -57,10 +57,18 @@ def load_exported(path: Path, *, checkpoint: str | None = None) -> Exported:
     """Rebuild the model of an exported file on its backbone.
 
     ``checkpoint`` is where the backbone's weights are, if not where its name says. Raises ``InputError`` for a file of
-    another kind, and for a backbone whose hash is not the one that the run was trained on.
+    another kind or with other contents than were written, and for a backbone whose hash is not the one that the run was
+    trained on.
     """
     metadata, tensors = _read(path)
-    preprocessing = Preprocessing(**_with_tuples(json.loads(metadata["preprocessing"])))
+    try:
+        return _assemble(path, metadata, tensors, checkpoint)
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise InputError(f"{path} cannot be used: what it says of its run is damaged ({first_line(error)})") from error
+
+
+def _assemble(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor], checkpoint: str | None) -> Exported:
+    preprocessing = configure(Preprocessing, json.loads(metadata["preprocessing"]))
     backbone = load_backbone(metadata["backbone"], checkpoint=checkpoint, image_size=preprocessing.image_size)
     if sha256_of(backbone) != metadata["backbone_sha256"]:
         raise InputError(
@@ -73,10 +81,6 @@ def load_exported(path: Path, *, checkpoint: str | None = None) -> Exported:
         raise InputError(f"{path} does not hold the weights of method {metadata['method']} as it is installed here")
     model.load_state_dict(tensors, strict=False)
     return Exported(model.eval(), preprocessing, metadata["run_id"], metadata["method"], metadata["task"])
-
-
-def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:

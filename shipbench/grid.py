@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -13,6 +14,9 @@ from shipbench.settings import field_names
 from shipbench.spec import RunSpec
 from shipbench.tasks import Task
 from shipbench.training.recipe import Recipe
+
+_SEEDS = re.compile(r"(\d{1,18})(?:-(\d{1,18}))?")
+_MOST_SEEDS = 10_000
 
 
 class State(Enum):
@@ -69,11 +73,14 @@ class Plan:
 def parse_seeds(text: str, option: str = "--seeds") -> list[int]:
     """Read ``0-4``, ``0,2,5`` or a mixture of both, without repeats."""
     seeds: list[int] = []
-    for part in (piece.strip() for piece in text.split(",")):
-        first, dash, last = part.partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
+    for part in text.split(","):
+        match = _SEEDS.fullmatch(part.strip())
+        span = match and range(int(match[1]), int(match[2] or match[1]) + 1)
+        if not span:
             raise InputError(f"{option} {text!r} is not a list of seeds, as in 0, 0-4 or 0,2,5")
-        seeds.extend(range(int(first), int(last if dash else first) + 1))
+        if len(span) > _MOST_SEEDS:
+            raise InputError(f"{option} {text!r} asks for {len(span)} seeds; {_MOST_SEEDS} at a time are the most")
+        seeds.extend(span)
     return list(dict.fromkeys(seeds))
 
 

@@ -38,6 +38,8 @@ def read_parquet(path: Path) -> pa.Table:
     """
     import pyarrow.parquet as pq
 
+    if not path.is_file():
+        raise unreadable(path, "it is not a file")
     # Damage surfaces as many kinds of error, wherever the reader stumbles over it.
     try:
         with pq.ParquetFile(path) as file:

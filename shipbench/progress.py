@@ -88,11 +88,11 @@ class LiveReporter:
 
     def __init__(self, total: int) -> None:
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[detail]}"),
+            TextColumn("{task.fields[detail]}", markup=False),
         )
         self.progress = Progress(*columns, console=err_console())
         self.grid = self.progress.add_task("runs", total=total, detail="")
@@ -119,7 +119,7 @@ class LiveReporter:
 
     def note(self, run: PlannedRun, text: str) -> None:
         """Print above the bars what the method says."""
-        self.progress.console.print(f"{run.title}: {text}", markup=False)
+        self.progress.console.print(f"{run.title}: {text}")
 
     def epoch(self, run: PlannedRun, report: EpochReport) -> None:
         """Move the bar."""
@@ -131,7 +131,7 @@ class LiveReporter:
         if bar is not None:
             self.progress.remove_task(bar)
         self.progress.advance(self.grid)
-        self.progress.console.print(f"{run.title}: {outcome(record)}", markup=False)
+        self.progress.console.print(f"{run.title}: {outcome(record)}")
 
 
 def make_reporter(total: int) -> PlainReporter | LiveReporter:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import types
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -12,6 +13,8 @@ from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get
 from shipbench.errors import InputError, did_you_mean
 
 Config = TypeVar("Config")
+# No count of anything comes near it, and every column and tensor that a setting may end in can hold less.
+_INT_LIMIT = 2**31
 
 
 def parse_pairs(pairs: Iterable[str]) -> dict[str, str]:
@@ -60,7 +63,7 @@ def convert(key: str, annotation: Any, value: object) -> Any:
     """Return ``value`` as ``annotation`` wants it; raises ``InputError`` that names the key if it cannot be."""
     try:
         return _convert(annotation, value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InputError(f"{key}={value!r} is not {_describe(annotation)}") from None
 
 
@@ -109,7 +112,7 @@ def _convert_number(kind: type[int] | type[float], value: object) -> int | float
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise TypeError
     number = float(value)
-    if number != number:
+    if not math.isfinite(number) or (kind is int and abs(number) >= _INT_LIMIT):
         raise ValueError
     if kind is int:
         if isinstance(value, float) and not value.is_integer():
@@ -127,7 +130,9 @@ def _describe(annotation: Any) -> str:
         return " or ".join([*kinds, "none"])
     if origin is tuple:
         return f"{len(get_args(annotation))} numbers, as in 0.5,0.5,0.5"
-    return {bool: "true or false", int: "a whole number", float: "a number"}.get(annotation, "text")
+    return {bool: "true or false", int: "a whole number below 2**31", float: "a number that is finite"}.get(
+        annotation, "text"
+    )
 
 
 def canonical_json(value: object) -> str:

@@ -56,8 +56,8 @@ class RunSpec:
             raise InputError(f"unknown protocol {self.protocol!r}; choose final or tuning")
         if self.precision not in ("auto", "fp32", "bf16"):
             raise InputError(f"unknown precision {self.precision!r}; choose auto, fp32 or bf16")
-        if self.seed < 0:
-            raise InputError(f"seed is {self.seed}; it must be 0 or more")
+        if not 0 <= self.seed < 2**63:
+            raise InputError(f"seed is {self.seed}; it must be 0 or more, and below 2**63")
 
     @cached_property
     def resolved(self) -> ResolvedSpec:
@@ -129,4 +129,6 @@ def resolve(spec: RunSpec) -> ResolvedSpec:
     refuse_unknown(values, own + common, f"method {method.name}")
     settings = configure(method.settings, {key: value for key, value in values.items() if key in own})
     recipe = configure(Recipe, {key: value for key, value in values.items() if key in common})
-    return ResolvedSpec(spec, method, task, settings, recipe, spec.backbone or suite.backbone)
+    return ResolvedSpec(
+        spec, method, task, settings, recipe, suite.backbone if spec.backbone is None else spec.backbone
+    )

@@ -254,7 +254,7 @@ def _read_record(path: Path, *, complete: bool = True) -> tuple[RunRecord, pa.Ta
     try:
         row = table.to_pylist()[0]
         record = RunRecord.from_row(row if complete else _blank_row() | row)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise unreadable(path, f"it is of another version: {error}") from error
     if record.run_id != path.stem:
         raise unreadable(path, f"it is the record of run {record.run_id}")

@@ -90,7 +90,7 @@ def load_tunings(results: Path | str) -> list[dict[str, Any]]:
 def _read(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"tuning {path} cannot be read ({error}); move it away and tune again") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise InputError(f"tuning {path} is not of the format {FORMAT}; move it away and tune again")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ import timm
 import torch
 from timm.models.vision_transformer import Attention, Block, VisionTransformer, checkpoint_filter_fn
 
-from shipbench.backbones.state import load_strictly, read_state_dict, weights_sha256
+from shipbench.backbones.state import first_line, load_strictly, members_of_zip, read_state_dict, weights_sha256
 from shipbench.errors import InputError, did_you_mean
 
 DEMO_BACKBONE = "demo-vit-small-patch14"
 _DEMO_ARCHITECTURE = "vit_small_patch14_dinov2"
 RANDOM = "random"
+MAX_IMAGE_SIZE = 4096
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ def _create(
     if not timm.is_model(arch):
         known = [DEMO_BACKBONE, *timm.list_models("*vit*")]
         raise InputError(f"unknown backbone {name!r}{did_you_mean(name, known)}; see 'shipbench list backbones'")
+    _refuse_unknown_tag(arch)
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
@@ -91,6 +94,16 @@ def _create(
 
         load_strictly(model, read_state_dict(demo_weights_path()), f"backbone {name}")
     return model
+
+
+def _refuse_unknown_tag(name: str) -> None:
+    try:
+        timm.get_pretrained_cfg(name)
+    except RuntimeError as error:
+        tags = timm.list_pretrained(f"{name.split('.')[0]}.*")
+        raise InputError(
+            f"unknown backbone {name!r}{did_you_mean(name, tags)}; see 'shipbench list backbones'"
+        ) from error
 
 
 def _hub_message(name: str, error: Exception) -> str:
@@ -127,13 +140,13 @@ def _unpromptable(model: Any) -> str:
 def _load_file(model: VisionTransformer, path: Path, name: str) -> None:
     if not path.is_file():
         raise InputError(f"checkpoint {path} does not exist or is not a file")
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         _load_npz(model, path, name)
         return
     try:
         state = checkpoint_filter_fn(read_state_dict(path), model)
     except (KeyError, RuntimeError, AttributeError, IndexError) as error:
-        raise InputError(f"checkpoint {path} does not fit backbone {name}: {error}") from error
+        raise InputError(f"checkpoint {path} does not fit backbone {name}: {first_line(error)}") from error
     heads = ("head.", "fc_norm.", "pre_logits.", "head_dist.")
     state = {key: value for key, value in state.items() if not key.startswith(heads)}
     load_strictly(model, state, f"backbone {name} (checkpoint {path})")
@@ -141,12 +154,9 @@ def _load_file(model: VisionTransformer, path: Path, name: str) -> None:
 
 def _load_npz(model: VisionTransformer, path: Path, name: str) -> None:
     """Load Google's naming through timm's reader, after checking what that reader would pass over in silence."""
-    import numpy as np
-
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            names = set(arrays.files)
-    except (OSError, ValueError, EOFError) as error:
+        names = {member.removesuffix(".npy") for member in members_of_zip(path)}
+    except (OSError, zipfile.BadZipFile) as error:
         raise InputError(f"checkpoint {path} cannot be read as .npz: {error}") from error
     prefix = "opt/target/" if any(n.startswith("opt/target/") for n in names) else ""
     blocks = {n.split("encoderblock_")[1].split("/")[0] for n in names if "encoderblock_" in n}
@@ -157,16 +167,14 @@ def _load_npz(model: VisionTransformer, path: Path, name: str) -> None:
         )
     try:
         model.load_pretrained(str(path))
-    except (KeyError, RuntimeError, ValueError, AssertionError) as error:
-        raise InputError(f"checkpoint {path} does not fit backbone {name}: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    except Exception as error:
+        raise InputError(f"checkpoint {path} does not fit backbone {name}: {first_line(error)}") from error
 
 
 def _resize(model: VisionTransformer, image_size: int, name: str) -> None:
     patch = int(model.patch_embed.patch_size[0])
+    if image_size > MAX_IMAGE_SIZE:
+        raise InputError(f"image_size={image_size} is more than {MAX_IMAGE_SIZE} pixels, the most that a run may use")
     if image_size < patch or image_size % patch:
         nearest = max(patch, round(image_size / patch) * patch)
         raise InputError(f"image_size={image_size} is not a multiple of {name}'s patch size {patch}; try {nearest}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import warnings
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ from torch import Tensor
 from shipbench.errors import InputError
 
 _WRAPPERS = ("model", "state_dict", "model_state_dict")
+# Trained weights hardly compress; a file of zeros does.
+_MOST_PACKED = 100
 
 
 def read_state_dict(source: Mapping[str, Any] | str | Path) -> dict[str, Tensor]:
@@ -28,29 +32,60 @@ def read_state_dict(source: Mapping[str, Any] | str | Path) -> dict[str, Tensor]
         if isinstance(inner, Mapping):
             content = dict(inner)
             break
-    tensors = {key.removeprefix("module."): value for key, value in content.items() if isinstance(value, Tensor)}
+    where = f" in {source}" if isinstance(source, (str, Path)) else ""
+    tensors = {str(key).removeprefix("module."): value for key, value in content.items() if isinstance(value, Tensor)}
     if not tensors:
-        where = f" in {source}" if isinstance(source, (str, Path)) else ""
         raise InputError(f"found no weights{where}; expected a state dict of tensors")
+    for key, value in tensors.items():
+        if not _holds_weights(value):
+            raise InputError(f"{key}{where} is not a dense tensor of floating-point numbers, as weights are")
     return tensors
+
+
+def _holds_weights(value: Tensor) -> bool:
+    dense = value.layout is torch.strided and not value.is_meta and value.is_floating_point()
+    # One number that is expanded to any size would be written out when it is resampled.
+    return dense and value.untyped_storage().nbytes() >= value.numel() * value.element_size()
+
+
+def members_of_zip(path: Path) -> list[str]:
+    """Return the names in a checkpoint that is a zip file; raises ``InputError`` for one that would fill the memory."""
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    size = sum(member.file_size for member in members)
+    if size > _MOST_PACKED * path.stat().st_size:
+        raise InputError(f"checkpoint {path} would unpack to {size} bytes; weights cannot be packed so tightly")
+    return [member.filename for member in members]
 
 
 def _read_file(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"checkpoint {path} does not exist or is not a file")
     try:
-        if path.suffix == ".safetensors":
+        if path.suffix.lower() == ".safetensors":
             from safetensors.torch import load_file
 
             return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        if zipfile.is_zipfile(path):
+            members_of_zip(path)
+        with warnings.catch_warnings():
+            # What torch thinks of odd contents is for its developers; those that are refused get a sentence below.
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except InputError:
+        raise
     except pickle.UnpicklingError:
         raise InputError(f"checkpoint {path} holds more than weights, or is no checkpoint; it was not loaded") from None
     except Exception as error:
-        raise InputError(f"checkpoint {path} cannot be read: {str(error).splitlines()[0]}") from error
+        raise InputError(f"checkpoint {path} cannot be read: {first_line(error)}") from error
     if not isinstance(content, Mapping):
         raise InputError(f"checkpoint {path} holds a {type(content).__name__}, not a state dict")
     return dict(content)
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, or its kind if it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def fuse_qkv(

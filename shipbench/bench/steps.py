@@ -150,8 +150,9 @@ def _lengths(method: Method, options: BenchOptions) -> tuple[int | None, ...]:
 def _build(
     method: Method, length: int | None, backbone: VisionTransformer, options: BenchOptions, overrides: dict[str, Any]
 ) -> nn.Module:
-    if options.levels and options.levels[-1] >= len(backbone.blocks):
-        raise InputError(f"levels {options.levels} do not fit a backbone of {len(backbone.blocks)} blocks")
+    levels, depth = list(options.levels), len(backbone.blocks)
+    if not levels or levels[0] != 0 or levels != sorted(set(levels)) or levels[-1] >= depth:
+        raise InputError(f"levels {levels} must start with 0, rise, and stay below the backbone's {depth} blocks")
     values = overrides | ({} if length is None else {"prompt_length": length})
     context = BuildContext(
         backbone=copy.deepcopy(backbone),

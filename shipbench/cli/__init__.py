@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
 import typer
 
 from shipbench.cli import ablate, bench, data, export, listing, report, run, tune
-from shipbench.errors import ShipbenchError
+from shipbench.errors import InputError, ShipbenchError
 
 app = typer.Typer(
     name="shipbench",
@@ -44,6 +45,9 @@ def _root(
 
 def main() -> None:
     """Run the command line: one sentence for an error, a traceback only with ``--debug``."""
+    _let_anything_be_printed()
+    # The hub's client reports every retry; its last error is all that a person needs.
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     debug = "--debug" in sys.argv[1:]
     if debug:
         sys.argv[1:] = [argument for argument in sys.argv[1:] if argument != "--debug"]
@@ -59,12 +63,26 @@ def main() -> None:
         _explain(error)
 
 
+def _let_anything_be_printed() -> None:
+    """Show letters that a stream cannot encode (file names may be any bytes) by number; a closed stream takes all."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def _explain(error: Exception) -> None:
     from shipbench.console import say
 
     if isinstance(error, ShipbenchError):
         say(f"error: {error}")
         sys.exit(error.exit_code)
+    if isinstance(error, OSError) and error.filename is not None:
+        # Runs turn such errors into records, so that here it is a path of the command line that cannot be used.
+        say(f"error: {error.filename2 or error.filename} cannot be used: {error.strerror}")
+        sys.exit(InputError.exit_code)
     text = " ".join(str(error).split()) or "no message"
     say(f"unexpected error: {type(error).__name__}: {text}; run again with --debug for the traceback")
     sys.exit(1)

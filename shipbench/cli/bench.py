@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,7 +26,7 @@ def bench(
         str | None, typer.Option(help="Weights; 'random' will do for timing, and is the default.")
     ] = "random",
     image_size: Annotated[int | None, typer.Option(help="Pixels; the backbone's own if not given.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images in a batch.")] = 16,
+    batch_size: Annotated[int, typer.Option(min=1, max=1_000_000, help="Images in a batch.")] = 16,
     prompt_lengths: Annotated[str, typer.Option(help="Prompt lengths, comma-separated.")] = "50",
     levels: Annotated[str, typer.Option(help="First blocks of the semantic levels.")] = "0,2,4,6,8,11",
     drop_path: Annotated[float, typer.Option(min=0, max=0.99, help="Stochastic depth in training.")] = 0.1,
@@ -107,14 +107,15 @@ def _write(json_file: Path | None, content: dict[str, Any]) -> None:
 
 def _numbers(name: str, text: str) -> tuple[int, ...]:
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() for part in parts):
+    if not all(re.fullmatch(r"\d{1,9}", part) for part in parts):
         raise InputError(f"{name} {text!r} is not a list of whole numbers, as in 10,50,200")
     return tuple(int(part) for part in parts)
 
 
 def _print(measured: list[Measurement], title: str) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from shipbench.console import out_console
 
     table = Table(
         "subject",
@@ -142,12 +143,13 @@ def _print(measured: list[Measurement], title: str) -> None:
             f"{row.memory_ratio:.2f}",
             f"{row.inference_flops / 1e9:.1f}, {row.training_flops / 1e9:.1f}",
         )
-    Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(table)
+    out_console().print(table)
 
 
 def _print_whole(measured: list[EndToEnd], title: str) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from shipbench.console import out_console
 
     table = Table("", *(f"{row.method}, {row.precision}" for row in measured), title=title)
     lines: list[tuple[str, Callable[[EndToEnd], str]]] = [
@@ -164,7 +166,7 @@ def _print_whole(measured: list[EndToEnd], title: str) -> None:
     ]
     for name, cell in lines:
         table.add_row(name, *(cell(row) for row in measured))
-    Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(table)
+    out_console().print(table)
 
 
 def _estimate(part: str) -> Callable[[EndToEnd], str]:

@@ -94,9 +94,9 @@ def inspect_command(
 
 
 def _print_reports(reports: Sequence[TaskReport]) -> None:
-    from rich.console import Console
+    from shipbench.console import out_console
 
-    Console(width=None if _on_terminal() else 160).print(_report_table(reports))
+    out_console().print(_report_table(reports))
     for report in reports:
         for kind, sentences in (("problem", report.problems), ("warning", report.warnings), ("note", report.notes)):
             for sentence in sentences:
@@ -129,8 +129,9 @@ def _report_row(report: TaskReport) -> tuple[str, ...]:
 
 
 def _print_summary(summary: TaskSummary) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from shipbench.console import out_console
 
     task = summary.task
     typer.echo(f"{task.name} ({task.suite}, {task.group}): {task.num_classes} classes, format {summary.image_format}")
@@ -144,10 +145,4 @@ def _print_summary(summary: TaskSummary) -> None:
         table.add_row(str(label), *(str(counts[label]) for counts in summary.counts.values()))
     table.add_section()
     table.add_row("all", *(str(counts.sum()) for counts in summary.counts.values()))
-    Console(width=None if _on_terminal() else 160).print(table)
-
-
-def _on_terminal() -> bool:
-    import sys
-
-    return sys.stdout.isatty()
+    out_console().print(table)

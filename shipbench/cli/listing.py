@@ -14,21 +14,22 @@ app = typer.Typer(no_args_is_help=True, help="List tasks, methods, backbones, ab
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Row = dict[str, Any]
+# Records may come from anywhere; what they say is no order to the terminal.
+_UNPRINTABLE = dict.fromkeys((*range(32), *range(127, 160)), " ")
 
 
 def _show(rows: list[Row], as_json: bool) -> None:
     if as_json:
         print(json.dumps(rows, indent=1))
         return
-    import sys
-
-    from rich.console import Console
     from rich.table import Table
+
+    from shipbench.console import out_console
 
     table = Table(*(rows[0] if rows else ["nothing to list"]))
     for row in rows:
-        table.add_row(*(str(value) for value in row.values()))
-    Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(table, markup=False)
+        table.add_row(*(str(value).translate(_UNPRINTABLE) for value in row.values()))
+    out_console().print(table)
 
 
 @app.command()

@@ -28,14 +28,10 @@ def run(given: GridOptions, method: Annotated[str, typer.Option(help="Methods, c
 
 def carry_out(specs: list[RunSpec], given: GridOptions) -> None:
     """Plan, say what will happen, run, and show the results; exits with 1 if a run failed."""
-    import logging
-
     from shipbench.console import say
     from shipbench.planning import make_data_ready, make_plan, require_runs
     from shipbench.store import Store
 
-    # The hub's client reports every retry; its last error is all that a person needs.
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     check_cluster(given)
     store = Store(given.results)
     if not given.dry_run:

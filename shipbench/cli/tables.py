@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import math
 import statistics
-import sys
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
+from shipbench.console import out_console
 from shipbench.grid import Plan
 from shipbench.store import RunRecord, Store
 from shipbench.tasks import GROUPS, TASKS
 from shipbench.tuning import Choice, Search, Trial
-
-
-def out_console() -> Console:
-    """Return a console on standard output, wide enough for whole rows where it is not a terminal."""
-    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else 200, highlight=False)
 
 
 def print_plan(plan: Plan) -> None:
@@ -37,8 +31,9 @@ def print_results(plan: Plan, results: Path) -> None:
     """Print test accuracy in percent, tasks x methods, with the mean and sample deviation over seeds."""
     store = Store(results)
     records = [record for run in plan.runs if (record := store.read(run.run_id)) is not None]
-    columns = list(dict.fromkeys(_column(record) for record in records))
-    cells = _by_cell(records)
+    named = _columns(records)
+    columns = list(dict.fromkeys(named.values()))
+    cells = _by_cell(records, named)
     table = Table("task", *columns, title="final test accuracy, % (mean over seeds ± sample deviation)")
     tasks = list(dict.fromkeys(run.spec.resolved.task.name for run in plan.runs))
     for task in tasks:
@@ -61,8 +56,8 @@ def print_choice(search: Search, trials: Sequence[Trial], choice: Choice) -> Non
         mark = "chosen" if i == choice.winner else "tied" if i in choice.tied else ""
         cost = "" if math.isnan(trial.trainable_params) else f"{trial.trainable_params:,.0f}"
         table.add_row(*(str(value) for value in trial.settings.values()), score, cost, mark)
-    out_console().print(table, markup=False)
-    out_console().print(_verdict(trials, choice), markup=False)
+    out_console().print(table)
+    out_console().print(_verdict(trials, choice))
 
 
 def _trial_score(search: Search, trial: Trial) -> str:
@@ -83,14 +78,30 @@ def _verdict(trials: Sequence[Trial], choice: Choice) -> str:
 Cells = dict[tuple[str, str], list[float | None]]
 
 
-def _column(record: RunRecord) -> str:
+def _columns(records: Sequence[RunRecord]) -> dict[str, str]:
+    """Return the column of every run by its id: method, switches, and what a sweep varies; seeds alone share a cell."""
+    alike: dict[tuple[str, str], list[RunRecord]] = defaultdict(list)
+    for record in records:
+        alike[_arm(record), record.task].append(record)
+    varied: dict[str, set[str]] = defaultdict(set)
+    for (arm, _), group in alike.items():
+        first = group[0].settings
+        varied[arm] |= {key for record in group for key in first if record.settings.get(key) != first[key]}
+    return {record.run_id: _column(record, sorted(varied[_arm(record)])) for record in records}
+
+
+def _arm(record: RunRecord) -> str:
     return f"{record.method} [{record.switches}]" if record.switches else record.method
 
 
-def _by_cell(records: Iterable[RunRecord]) -> Cells:
+def _column(record: RunRecord, varied: Iterable[str]) -> str:
+    return ", ".join([_arm(record), *(f"{key}={record.settings.get(key)}" for key in varied)])
+
+
+def _by_cell(records: Iterable[RunRecord], columns: Mapping[str, str]) -> Cells:
     cells: Cells = defaultdict(list)
     for record in records:
-        cells[_column(record), record.task].append(record.final_test_acc if record.done else None)
+        cells[columns[record.run_id], record.task].append(record.final_test_acc if record.done else None)
     return cells
 
 

@@ -67,7 +67,7 @@ def unpack(source: Path, target: Path, limits: Limits = LIMITS) -> None:
     except _DAMAGED as error:
         raise InputError(f"{source} is damaged and cannot be unpacked: {error}") from error
     except OSError as error:
-        raise InputError(f"cannot unpack {source} into {target}: {error}") from error
+        raise InputError(f"cannot unpack {source}: {error}") from error
 
 
 class _Writer:

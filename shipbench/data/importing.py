@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,7 @@ def import_archive(source: Path, target: Path, *, limits: Limits = LIMITS) -> li
 
 def import_archives(sources: Sequence[Path], target: Path, *, limits: Limits = LIMITS) -> list[str]:
     """Import a copy that comes in several parts, each with tasks of its own; otherwise as ``import_archive``."""
+    check_absent([], target)
     with _folder_beside(target) as aside:
         staged = aside / "staged"
         staged.mkdir()
@@ -36,7 +38,9 @@ def import_archives(sources: Sequence[Path], target: Path, *, limits: Limits = L
 
 
 def check_absent(tasks: list[Task], target: Path) -> None:
-    """Raise ``InputError`` if ``target`` already has a folder for one of ``tasks``."""
+    """Raise ``InputError`` if ``target`` already has a folder for one of ``tasks``, or cannot be a folder itself."""
+    if os.path.lexists(target) and not target.is_dir():
+        raise InputError(f"{target} is not a folder; import into one, or to a name that is not taken")
     for task in tasks:
         for name in folders_of(task, target):
             raise InputError(f"{target / name} already exists; remove it or import into another folder")
@@ -68,9 +72,12 @@ def _unpack(source: Path, unpacked: Path, target: Path, limits: Limits) -> None:
     tasks = _tasks_in(base)
     check_absent(tasks, target)
     for task in tasks:
+        place = find_task(task, base)
+        if unpacked.is_relative_to(place):
+            raise InputError(f"{target} lies in {place}, which is to be copied; import into another folder")
         say(f"copying {task.name}")
         (unpacked / task.name).mkdir()
-        unpack(find_task(task, base), unpacked / task.name, limits)
+        unpack(place, unpacked / task.name, limits)
 
 
 def _tasks_in(base: Path) -> list[Task]:

@@ -26,7 +26,9 @@ def stream(
 def _results(work: Callable[[int, int], Sequence[Result]], total: int, jobs: int | None) -> Iterator[Result]:
     import joblib
 
-    calls = (joblib.delayed(work)(start, min(start + _CHUNK, total)) for start in range(0, total, _CHUNK))
-    pool = joblib.Parallel(n_jobs=jobs or joblib.cpu_count(), backend="threading", return_as="generator")
+    starts = range(0, total, _CHUNK)
+    calls = (joblib.delayed(work)(start, min(start + _CHUNK, total)) for start in starts)
+    threads = max(1, min(jobs or joblib.cpu_count(), len(starts)))
+    pool = joblib.Parallel(n_jobs=threads, backend="threading", return_as="generator")
     for results in pool(calls):
         yield from results

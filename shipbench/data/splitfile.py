@@ -16,6 +16,8 @@ _LINE = re.compile(r"(.*[^ \t])[ \t]+([^ \t]+)", re.DOTALL)
 _DRIVE = re.compile(r"[A-Za-z]:")
 _CONTROL = re.compile(r"[\x00-\x1f]")
 _LABEL = re.compile(r"[0-9]{1,9}")
+# What is said of a line stays a sentence, whatever the file holds.
+_SHOWN = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,27 +82,31 @@ def describe_fault(file: Path, fault: Fault) -> str:
 def _parse_line(number: int, line: str, num_classes: int) -> Entry | Fault:
     match = _LINE.fullmatch(line)
     if match is None:
-        return Fault(number, f"expected 'path label', found {line!r}")
+        return Fault(number, f"expected 'path label', found {_shown(line)}")
     path, label = match[1].replace("\\", "/"), match[2]
     if message := _path_fault(path) or _label_fault(label, num_classes):
         return Fault(number, message)
     return Entry("/".join(part for part in path.split("/") if part not in ("", ".")), int(label))
 
 
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
+
+
 def _path_fault(path: str) -> str | None:
     parts = path.split("/")
     if path.startswith("/") or _DRIVE.match(path):
-        return f"the path {path!r} is absolute; write it relative to the task folder"
+        return f"the path {_shown(path)} is absolute; write it relative to the task folder"
     if ".." in parts:
-        return f"the path {path!r} leaves the task folder"
+        return f"the path {_shown(path)} leaves the task folder"
     if _CONTROL.search(path) or not set(parts) - {"", "."}:
-        return f"the path {path!r} is not a file name"
+        return f"the path {_shown(path)} is not a file name"
     return None
 
 
 def _label_fault(label: str, num_classes: int) -> str | None:
     if not _LABEL.fullmatch(label):
-        return f"the label {label!r} is not an integer from 0 to {num_classes - 1}"
+        return f"the label {_shown(label)} is not an integer from 0 to {num_classes - 1}"
     if int(label) >= num_classes:
         return f"the label {label} is out of range; this task's labels are 0 to {num_classes - 1}"
     return None

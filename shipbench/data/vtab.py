@@ -169,6 +169,7 @@ def _scan_directory(folder: Path, parent: str, names: set[str]) -> Scan:
 def _file_fault(item: os.DirEntry[str] | None, file: str, folder: Path) -> str | None:
     if item is None:
         return f"{file} is missing"
-    if item.is_symlink() and not Path(file).resolve().is_relative_to(folder):
+    # os.path.realpath and Path.is_file pass over a link that leads to itself, which resolve() and is_file() raise for.
+    if item.is_symlink() and not Path(os.path.realpath(file)).is_relative_to(folder):
         return f"{file} is a link that leaves the task folder"
-    return None if item.is_file() else f"{file} is not a regular file"
+    return None if Path(file).is_file() else f"{file} is not a regular file"

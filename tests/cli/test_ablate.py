@@ -41,12 +41,15 @@ def test_leave_one_out_shares_the_full_run(shipbench: Shipbench, line: tuple[obj
     frame = load_results(tmp_path / "r")
     assert set(frame["switches"]) == {"", *SWITCHES}
     assert frame["final_test_acc"].between(0, 1).all()
+    assert all(f"[{name}]" in "".join(outcome.out.split()) for name in SWITCHES)
 
 
 def test_a_sweep_varies_one_setting(shipbench: Shipbench, line: tuple[object, ...], tmp_path: Path) -> None:
     outcome = shipbench("ablate", *line, "--sweep", "prompt_length=2,4")
     assert outcome.code == 0, outcome.err
     assert sorted(load_results(tmp_path / "r")["cfg.prompt_length"]) == [2, 4]
+    assert "ship, prompt_length=2" in outcome.out
+    assert "ship, prompt_length=4" in outcome.out
 
 
 @pytest.mark.parametrize(

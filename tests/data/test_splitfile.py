@@ -52,6 +52,11 @@ def test_any_bytes_give_safe_entries_or_faults(content: bytes, num_classes: int)
         assert "\n" not in entry.path
 
 
+@pytest.mark.parametrize("line", ["a" * 5000, "a.png " + "9" * 5000, "../" + "a" * 5000 + " 1"])
+def test_what_is_said_of_an_endless_line_is_short(line: str) -> None:
+    assert len(one_fault(line)) < 250
+
+
 @given(LINES, st.integers(0, 396))
 def test_a_label_out_of_range_is_found_wherever_it_is(lines: list[tuple[str, int]], highest: int) -> None:
     text = "".join(f"{path} {label}\n" for path, label in lines)

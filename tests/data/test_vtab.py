@@ -147,8 +147,10 @@ def test_scan_refuses_what_is_not_a_file(dtd: Path) -> None:
     folder = (dtd / "dtd").resolve()
     os.mkfifo(folder / "images" / "pipe.png")
     (folder / "images" / "broken.png").symlink_to(folder / "nowhere.png")
-    scan = scan_images(folder, ["images/pipe.png", "images/test", "images/broken.png"])
+    (folder / "images" / "loop.png").symlink_to("loop.png")
+    scan = scan_images(folder, ["images/pipe.png", "images/test", "images/broken.png", "images/loop.png"])
     assert not scan.found
+    assert len(scan.faults) == 4
     assert all("not a regular file" in fault for fault in scan.faults)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,18 @@ def test_files_that_are_not_parquet(shipbench: Shipbench, record: Path, tmp_path
     refused(shipbench("list", "runs", "--results", tmp_path), "a1.parquet cannot be read")
 
 
+@pytest.mark.parametrize("kind", ["folder", "pipe", "link that leads nowhere", "link to itself"])
+def test_records_that_are_no_files(shipbench: Shipbench, record: Path, tmp_path: Path, kind: str) -> None:
+    other = record.with_name("b2.parquet")
+    if kind == "folder":
+        other.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(other)
+    else:
+        other.symlink_to("b2.parquet" if kind == "link to itself" else "nowhere")
+    refused(shipbench("list", "runs", "--results", tmp_path), "b2.parquet cannot be read (it is not a file)")
+
+
 def test_a_value_that_was_changed_is_noticed(shipbench: Shipbench, record: Path, tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -99,6 +112,13 @@ def test_a_table_from_elsewhere_can_be_made_into_records(shipbench: Shipbench, r
     done = shipbench("report", "--results", tmp_path, "--output", tmp_path / "report", "--format", "md")
     assert done.code == 0, done.err
     assert Store(tmp_path).path("runs", "a1").exists()
+
+
+def test_a_record_gives_the_terminal_no_orders(shipbench: Shipbench, record: Path, tmp_path: Path) -> None:
+    rewrite(record, lambda frame: frame.assign(method="\x1b]0;owned\x07", error="[red]one\ntwo :x:"))
+    out = shipbench("list", "runs", "--results", tmp_path).out
+    assert "[red]one two :x:" in out
+    assert not {"\x1b", "\x07"} & set(out)
 
 
 def test_foreign_files_are_left_alone(shipbench: Shipbench, record: Path, tmp_path: Path) -> None:

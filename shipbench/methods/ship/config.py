@@ -43,6 +43,10 @@ class ShipConfig:
         for name in ("prototypes", "top_k"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        if self.end_layer is not None and self.end_layer < 1:
+            raise InputError(
+                f"end_layer is {self.end_layer}; it must be 1 or more, as the first level starts at block 0"
+            )
         for name in ("attention_scale", "attribute_scale"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must lie between 0 and 1")

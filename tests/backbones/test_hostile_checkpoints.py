@@ -1,0 +1,127 @@
+"""Checkpoints that are damaged, that lie about themselves or that would fill the memory: refused in one sentence."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+
+from shipbench.backbones import load_backbone
+from shipbench.backbones.state import read_state_dict
+from shipbench.errors import InputError
+
+Weights = dict[str, torch.Tensor]
+POSITIONS = "pos_embed"
+
+
+@pytest.fixture(scope="module")
+def state() -> Weights:
+    torch.manual_seed(5)
+    return timm.create_model("test_vit", num_classes=0).state_dict()
+
+
+def refused(path: Path, words: str) -> None:
+    with pytest.raises(InputError, match=words) as caught:
+        load_backbone("test_vit", checkpoint=path)
+    assert path.name in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda positions: torch.zeros(1).expand(1, 1 + 40_000 * 40_000, 64),
+        lambda positions: positions.to("meta"),
+        lambda positions: positions.to_sparse(),
+        lambda positions: positions.to(torch.complex64),
+        lambda positions: positions.to(torch.int64),
+    ],
+    ids=["expanded to any size", "without data", "sparse", "complex", "whole numbers"],
+)
+@pytest.mark.filterwarnings("error")
+def test_tensors_that_are_no_weights(
+    tmp_path: Path, state: Weights, change: Callable[[torch.Tensor], torch.Tensor]
+) -> None:
+    torch.save(state | {POSITIONS: change(state[POSITIONS])}, tmp_path / "w.pth")
+    refused(tmp_path / "w.pth", "pos_embed in .* is not a dense tensor of floating-point numbers")
+
+
+def test_half_precision_is_weights(tmp_path: Path, state: Weights) -> None:
+    torch.save({key: value.half() for key, value in state.items()}, tmp_path / "w.pth")
+    assert load_backbone("test_vit", checkpoint=tmp_path / "w.pth").pos_embed.dtype == torch.float32
+
+
+def test_keys_that_are_no_names(tmp_path: Path) -> None:
+    torch.save({1: torch.zeros(2)}, tmp_path / "w.pth")
+    refused(tmp_path / "w.pth", "surprising 1")
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".npz"])
+@pytest.mark.parametrize("content", [b"", b"text\n", b"PK\x05\x06" + bytes(18), pickle.dumps({"a": 1}, protocol=4)])
+@pytest.mark.filterwarnings("error")
+def test_files_that_are_no_checkpoints(tmp_path: Path, suffix: str, content: bytes) -> None:
+    path = tmp_path / f"w{suffix}"
+    path.write_bytes(content)
+    refused(path, "cannot be read|no checkpoint|does not fit")
+
+
+def google_npz(path: Path) -> bytes:
+    """Write a file with the names that are looked for first, and return its bytes."""
+    blocks = {f"Transformer/encoderblock_{index}/x": np.zeros(2) for index in range(6)}
+    np.savez(path, **{"embedding/kernel": np.zeros((16, 16, 3, 64))}, **blocks)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["end", "half", "byte"])
+def test_damaged_npz(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "w.npz"
+    content = google_npz(path)
+    changed = content[:3000] + bytes([content[3000] ^ 1]) + content[3001:]
+    path.write_bytes({"end": content[:-40], "half": content[: len(content) // 2], "byte": changed}[damage])
+    refused(path, "cannot be read as .npz|does not fit")
+
+
+def test_an_array_called_npz(tmp_path: Path) -> None:
+    np.save(tmp_path / "w.npy", np.zeros(3))
+    (tmp_path / "w.npy").rename(tmp_path / "w.npz")
+    refused(tmp_path / "w.npz", "cannot be read as .npz")
+
+
+def zeros_npy(size: int) -> bytes:
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": (size // 4,)})
+    return stream.getvalue() + bytes(size)
+
+
+@pytest.mark.parametrize("name", ["w.npz", "w.pth"])
+def test_a_file_that_would_fill_the_memory(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("embedding/kernel.npy", zeros_npy(4_000_000))
+    refused(path, "would unpack to 4000128 bytes")
+
+
+def test_suffixes_in_capitals(tmp_path: Path, state: Weights) -> None:
+    from safetensors.torch import save_file
+
+    save_file(state, tmp_path / "W.SAFETENSORS")
+    assert read_state_dict(tmp_path / "W.SAFETENSORS").keys() == state.keys()
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224.nosuchtag", "vit_tiny_patch16_224..", ""])
+def test_names_that_timm_does_not_have(name: str) -> None:
+    with pytest.raises(InputError, match="unknown backbone"):
+        load_backbone(name, checkpoint="random")
+
+
+@pytest.mark.parametrize("size", [160_000, 16 * 10**30])
+def test_images_of_absurd_sizes(size: int) -> None:
+    with pytest.raises(InputError, match="more than 4096 pixels"):
+        load_backbone("test_vit", checkpoint="random", image_size=size)
