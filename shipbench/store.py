@@ -3,7 +3,7 @@
 ``runs/<run_id>.parquet`` holds one row, ``history/<run_id>.parquet`` a row per epoch and split, and
 ``predictions/<run_id>.parquet`` a row per evaluated image; ``weights/<run_id>.safetensors`` is the trained part.
 The row in ``runs`` is written last: a run counts as done when, and only when, it is there. Until then
-``checkpoints/<run_id>.safetensors`` may hold where it got to. Every parquet file carries a hash of its own content.
+``checkpoints/<run_id>.safetensors`` may hold where it got to. Every parquet file carries a hash of its own bytes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from shipbench.cache import atomic_path
 from shipbench.errors import InputError, StoreError
-from shipbench.parquet import as_frame, read_parquet, unreadable, write_parquet
+from shipbench.parquet import as_frame, only_row, read_parquet, read_row, unreadable, write_parquet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -185,7 +185,7 @@ class Store:
     def read(self, run_id: str) -> RunRecord | None:
         """Return a run's record, if there is one; raises ``InputError`` for one that cannot be read."""
         path = self.path("runs", run_id)
-        return _read_record(path)[0] if path.exists() else None
+        return _to_record(path, read_row(path)) if path.exists() else None
 
     def write(self, record: RunRecord, tables: RunTables | None = None) -> None:
         """Store a run: its tables first, its row last, each file whole or not at all.
@@ -243,22 +243,22 @@ def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or " ".join(str(error).split())
 
 
-def _read_record(path: Path, *, complete: bool = True) -> tuple[RunRecord, pa.Table]:
-    """Return a record and its table; raises ``InputError`` for a file that is not one run's whole record.
-
-    One that need not be ``complete`` may lack columns, as a table from elsewhere does that was made into records.
-    """
-    table = read_parquet(path)
-    if table.num_rows != 1:
-        raise unreadable(path, f"it has {table.num_rows} rows, not one")
+def _to_record(path: Path, row: Mapping[str, Any]) -> RunRecord:
+    """Return the record in a file's row; raises ``InputError`` for a row that is not the whole record of that run."""
     try:
-        row = table.to_pylist()[0]
-        record = RunRecord.from_row(row if complete else _blank_row() | row)
+        record = RunRecord.from_row(row)
     except (ValueError, TypeError, RecursionError) as error:
         raise unreadable(path, f"it is of another version: {error}") from error
     if record.run_id != path.stem:
         raise unreadable(path, f"it is the record of run {record.run_id}")
-    return record, table
+    return record
+
+
+def _record_table(path: Path) -> pa.Table:
+    """Return the table of a record that may lack columns, as one from elsewhere does that was made into records."""
+    table = read_parquet(path)
+    _to_record(path, _blank_row() | only_row(path, table))
+    return table
 
 
 def _blank_row() -> dict[str, Any]:
@@ -279,7 +279,7 @@ def load_results(results: Path | str) -> pd.DataFrame:
         raise InputError(f"there are no results in {results}: it has no 'runs' folder")
     # Other systems leave hidden files of their own beside ours.
     files = [file for file in sorted(folder.glob("*.parquet")) if not file.name.startswith(".")]
-    frame = as_frame([_read_record(file, complete=False)[1] for file in files], folder)
+    frame = as_frame([_record_table(file) for file in files], folder)
     if frame.empty:
         return frame
     defaults: dict[str, Any] = {c.name: c.default for c in fields(RunRecord) if c.default is not MISSING}

@@ -43,11 +43,13 @@ def agreement(study: Study, suite: str, load: LoadPredictions) -> Agreement:
 
 def _share(found: TaskPredictions, one: Arm, other: Arm) -> float | None:
     seeds = found.shared_seeds(one, other)
-    pairs = [(a, b) for a in seeds for b in seeds if (a < b if one == other else a == b)]
-    ours, theirs = (found.predicted.get(arm.key) for arm in (one, other))
-    if ours is None or theirs is None or not pairs:
+    places = range(len(seeds))
+    pairs = [(a, b) for a in places for b in places if (a < b if one == other else a == b)]
+    if not pairs:
         return None
-    return fmean(float((ours[a] == theirs[b]).mean()) for a, b in pairs)
+    # Arrays, as pandas would align the two columns of every one of many pairs.
+    ours, theirs = (found.predicted[arm.key][seeds].to_numpy() for arm in (one, other))
+    return fmean(float((ours[:, a] == theirs[:, b]).mean()) for a, b in pairs)
 
 
 def agreement_table(study: Study, suite: str, found: Agreement) -> Table | None:
