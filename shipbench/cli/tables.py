@@ -20,9 +20,10 @@ from shipbench.tuning import Choice, Search, Trial
 def print_plan(plan: Plan) -> None:
     """Print every run of a plan with its state."""
     table = Table("run", "method", "task", "seed", "state", "settings")
+    chosen = {run.run_id for run in plan.chosen}
     for run in plan.runs:
         changed = ", ".join(f"{key}={value}" for key, value in dict(run.spec.overrides).items())
-        state = run.state.value if run not in plan.chosen else f"{run.state.value}: will run"
+        state = run.state.value if run.run_id not in chosen else f"{run.state.value}: will run"
         table.add_row(run.run_id, run.spec.method, run.spec.task, str(run.spec.seed), state, changed)
     out_console().print(table)
 
