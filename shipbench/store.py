@@ -103,7 +103,8 @@ class RunRecord:
         row = asdict(self)
         settings = row.pop("settings")
         row["config"] = json.dumps(settings, sort_keys=True)
-        return row | {f"cfg.{key}": _cell(value) for key, value in settings.items()}
+        row |= {f"cfg.{key}": _cell(value) for key, value in settings.items()}
+        return {key: _as_text(value) if isinstance(value, str) else value for key, value in row.items()}
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> RunRecord:
@@ -135,6 +136,11 @@ def _typed(name: str, kind: str, value: Any) -> Any:
     return value
 
 
+def _as_text(value: str) -> str:
+    """Return text that can be stored: a file's name, and an error about it, may hold bytes that are no letters."""
+    return value.encode(errors="backslashreplace").decode()
+
+
 def _cell(value: Any) -> Any:
     """Sequences become text, so that a column has one type in every file; missing values stay missing."""
     return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else value
@@ -162,6 +168,8 @@ class Store:
     def check_writable(self) -> None:
         """Make the folder; raises ``InputError`` if it cannot be written to."""
         folder = self.root / "runs"
+        if _as_text(str(self.root)) != str(self.root):
+            raise InputError(f"results folder {self.root} cannot be used: its name is not UTF-8; give it another")
         try:
             folder.mkdir(parents=True, exist_ok=True)
             # Not an empty file, which would fit on a full disk.

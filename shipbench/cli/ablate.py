@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from shipbench.cli.options import GridOptions, grid_command
+from shipbench.errors import InputError
 
 
 @grid_command
@@ -25,13 +26,14 @@ def ablate(
     from shipbench.methods import get_method
     from shipbench.tasks import parse_tasks
 
+    values = given.values()
     variants = [variant for text in sweep or [] for variant in parse_sweep(text)]
+    for key in (key for variant in variants for key in variant if key in values):
+        raise InputError(f"{key} is given twice: by --sweep and by --set or --epochs")
     if not variants or switch is not None:
         variants += [variant_settings(names) for names in switch_sets(parse_switches(switch), mode)]
     chosen, wanted, ship = parse_tasks(given.tasks), parse_seeds(given.seeds), [get_method("ship")]
     specs = [
-        spec
-        for variant in variants
-        for spec in make_grid(ship, chosen, wanted, given.template(), given.values() | variant)
+        spec for variant in variants for spec in make_grid(ship, chosen, wanted, given.template(), values | variant)
     ]
     carry_out(specs, given)

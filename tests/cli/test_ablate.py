@@ -58,6 +58,8 @@ def test_a_sweep_varies_one_setting(shipbench: Shipbench, line: tuple[object, ..
         (("--switch", "no-hierarchi"), "did you mean 'no-hierarchy'"),
         (("--mode", "one"), "unknown mode 'one'"),
         (("--sweep", "prompt_length"), "is not KEY=V1"),
+        (("--sweep", "epochs=1,2"), "epochs is given twice"),
+        (("--sweep", "image_size=32,64"), "image_size is given twice"),
         (("--sweep", "promt_length=1,2"), "did you mean 'prompt_length'"),
     ],
 )

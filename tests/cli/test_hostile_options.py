@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
+import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from shipbench import load_results
 from shipbench.spec import RunSpec
 from tests.conftest import Outcome
 from tests.data.builders import encode, pixels_of, vtab_tree
@@ -89,6 +92,21 @@ def test_seeds_and_numbers_from_python() -> None:
 )
 def test_paths_that_lead_nowhere(shipbench: Shipbench, cache: Path, line: tuple[str, ...]) -> None:
     refused(shipbench(*line), "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse names that are not UTF-8")
+def test_names_that_are_not_text(shipbench: Shipbench, tree: Path, tmp_path: Path, cache: Path) -> None:
+    odd = tmp_path / os.fsdecode(b"caf\xe9.pth")
+    torch.save(timm.create_model("test_vit", num_classes=0).state_dict(), tmp_path / "w.pth")
+    (tmp_path / "w.pth").rename(odd)
+    line = ("--method", "linear", "--tasks", "dtd", "--data", tree, "--backbone", "test_vit", "--epochs", "1")
+    line = (*line, "--set", "image_size=64", "--checkpoint", odd)
+    done = shipbench("run", *line, "--results", tmp_path / "r")
+    assert done.code == 0, done.err
+    assert list(load_results(tmp_path / "r")["checkpoint"]) == ["caf\\udce9.pth"]
+    folder = tmp_path / os.fsdecode(b"r\xe9")
+    refused(shipbench("run", *line, "--results", folder), "its name is not UTF-8")
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize(
