@@ -8,11 +8,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tests.faults.damage import damage_bytes
 from tests.faults.grids import Grid, make_grid
-from tests.faults.kills import Kills, Tally, kill_at_random, kill_workers_of_a_cluster
+from tests.faults.kills import Kills, Tally, kill_at_random, kill_workers_of_a_cluster, usual_seconds
 from tests.faults.phases import PHASES, STORING
 
 Row = tuple[str, Tally]
@@ -32,19 +34,21 @@ def _grid(folder: Path, *options: str) -> Grid:
 def _faults(folder: Path, kills: int, count: int, seed: int) -> Iterator[tuple[str, Callable[[], Tally]]]:
     """Yield what is injected, by the name that the report gives it."""
     fifth, tenth = max(1, kills // 5), max(1, kills // 10)
-    grid = _grid(folder / "one")
-    yield "kill -9 at random moments", lambda: kill_at_random(grid, Kills(kills, seed), _say)
-    yield "kill -9 while a run is stored", lambda: kill_at_random(grid, Kills(fifth, seed, aimed=STORING), _say)
-    yield "SIGTERM at random moments", lambda: kill_at_random(grid, Kills(fifth, seed, signal.SIGTERM), _say)
-    yield (
-        "kill -9 of one of two commands that share a results folder",
-        lambda: kill_at_random(grid, Kills(fifth, seed, at_once=2), _say),
-    )
+
+    def killed(grid: Grid, longest: float, count: int, **options: Any) -> Callable[[], Tally]:
+        return lambda: kill_at_random(grid, Kills(count, seed, **options), longest, _say)
+
+    one = _grid(folder / "one")
+    seconds = usual_seconds(one) / 2
+    yield "kill -9 at random moments", killed(one, seconds, kills)
+    yield "kill -9 while a run is stored", killed(one, seconds, fifth, aimed=STORING)
+    yield "SIGTERM at random moments", killed(one, seconds, fifth, number=signal.SIGTERM)
+    yield "kill -9 of one of two commands that share a results folder", killed(one, seconds, fifth, at_once=2)
     for kind in ("runs", "history", "predictions"):
-        yield f"one bit of a file in {kind}", lambda kind=kind: damage_bytes(grid.results, kind, count, seed)
-    pair = _grid(folder / "two", "--jobs", "2")
-    yield "kill -9 of a command with two worker processes", lambda: kill_at_random(pair, Kills(tenth, seed), _say)
-    yield "kill -9 of a Dask cluster's workers", lambda: kill_workers_of_a_cluster(grid, tenth, seed, _say)
+        yield f"one bit of a file in {kind}", partial(damage_bytes, one.results, kind, count, seed)
+    two = _grid(folder / "two", "--jobs", "2")
+    yield "kill -9 of a command with two worker processes", killed(two, usual_seconds(two) / 2, tenth)
+    yield "kill -9 of a Dask cluster's workers", lambda: kill_workers_of_a_cluster(one, tenth, seed, _say)
 
 
 def _report(rows: list[Row], arguments: argparse.Namespace, minutes: float) -> str:
@@ -87,10 +91,10 @@ def main() -> int:
         for fault, inject in _faults(Path(name), arguments.kills, arguments.bytes, arguments.seed):
             _say(fault)
             rows.append((fault, inject()))
-    text = _report(rows, arguments, (time.monotonic() - began) / 60)
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(text)
-    print(text)
+            # After every row, so that what was counted is not lost with the campaign.
+            arguments.output.parent.mkdir(parents=True, exist_ok=True)
+            arguments.output.write_text(_report(rows, arguments, (time.monotonic() - began) / 60))
+    print(arguments.output.read_text())
     return 1 if any(tally.lost for _, tally in rows) else 0
 
 

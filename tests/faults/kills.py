@@ -57,12 +57,12 @@ class Tally:
         shutil.rmtree(grid.results)
 
 
-def kill_at_random(grid: Grid, kills: Kills, say: Say = print) -> Tally:
+def kill_at_random(grid: Grid, kills: Kills, longest: float, say: Say = print) -> Tally:
     """Carry out ``grid`` in new folders, over and over, until so many of its commands were killed.
 
-    ``grid.results`` holds the undisturbed grid.
+    ``grid.results`` holds the undisturbed grid; a command has at most ``longest`` seconds to live.
     """
-    longest, chance, tally = usual_seconds(grid) / 2, random.Random(kills.seed), Tally()
+    chance, tally = random.Random(kills.seed), Tally()
     while tally.faults < kills.count:
         disturbed = replace(grid, results=grid.results.with_name(f"disturbed-{tally.grids}"), watched=True)
         _until_done(disturbed, kills, longest, chance, tally)
