@@ -59,7 +59,7 @@ MODELS = {"ship": ship, "vpt-deep": vpt, "full": lambda backbone: FullModel(back
 
 
 def images(count: int, device: torch.device) -> ImageInputs:
-    """Images on ``device``, which everything else of them is not."""
+    """Images that lie on ``device`` and are computed with on the meta device."""
     pixels = torch.zeros(count, SIZE, SIZE, 3, dtype=torch.uint8, device=device)
     mean, std = (torch.empty(1, 3, 1, 1, device=META) for _ in range(2))
     return ImageInputs(pixels, torch.zeros(count, dtype=torch.long, device=META), mean, std)
