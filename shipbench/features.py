@@ -16,10 +16,12 @@ from torch import Tensor
 from shipbench import console
 from shipbench.backbones.state import weights_sha256
 from shipbench.cache import atomic_path, cache_dir
+from shipbench.device import inference_batch
 from shipbench.methods import FrozenFeatures
 from shipbench.prompting import embed
 from shipbench.training.inputs import Inputs
 from shipbench.training.memory import Portions, Say, in_portions
+from shipbench.training.read_ahead import ReadAhead
 
 
 def _silent(_: str) -> None:
@@ -59,7 +61,8 @@ def block_features(
     """Return features (images, blocks, D), float32: every block's CLS token, or the mean of its image tokens."""
     backbone.eval()
     portions = Portions(batch_size, "the features of every block", say)
-    return in_portions(len(inputs), portions, lambda chunk: _all_blocks(backbone, inputs.batch(chunk), kind))
+    with ReadAhead(inputs) as ahead:
+        return in_portions(len(inputs), portions, lambda chunk: _all_blocks(backbone, ahead.batch(chunk), kind))
 
 
 def _all_blocks(backbone: VisionTransformer, images: Tensor, kind: str) -> Tensor:
@@ -72,7 +75,8 @@ def _all_blocks(backbone: VisionTransformer, images: Tensor, kind: str) -> Tenso
 
 
 @torch.no_grad()
-def frozen_features(model: FrozenFeatures, inputs: Inputs, batch_size: int = 128, say: Say = _silent) -> Tensor:
+def frozen_features(model: FrozenFeatures, inputs: Inputs, say: Say = _silent) -> Tensor:
     """Return the features (images, D), float32, that a model's readout is trained on."""
-    portions = Portions(batch_size, "the features of the frozen backbone", say)
-    return in_portions(len(inputs), portions, lambda chunk: model.features(inputs.batch(chunk)).float())
+    portions = Portions(inference_batch(inputs.labels.device), "the features of the frozen backbone", say)
+    with ReadAhead(inputs) as ahead:
+        return in_portions(len(inputs), portions, lambda chunk: model.features(ahead.batch(chunk)).float())

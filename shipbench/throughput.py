@@ -18,14 +18,12 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor
 
 from shipbench.backbones import load_backbone
+from shipbench.bench.subjects import BareBackbone, Batch, subject
 from shipbench.device import PeakMemory
 from shipbench.errors import ShipbenchError
 from shipbench.interrupts import leave_signals_to_the_parent
-from shipbench.prompting import embed, frozen
 from shipbench.training.loop import Arithmetic
 
 _ROUNDS = 3
@@ -118,22 +116,13 @@ def _ended() -> ShipbenchError:
     return ShipbenchError("the number of runs at a time could not be measured: a process that was to work ended")
 
 
-def backbone_step(vit: VisionTransformer, images: Tensor, arithmetic: Arithmetic) -> None:
-    """Run the forward pass of a frozen backbone as timm does, and its gradient with respect to the image tokens."""
-    with arithmetic.autocast():
-        with torch.no_grad():
-            tokens = embed(vit, images)
-        features = vit.norm(vit.blocks(tokens.requires_grad_(True)))
-    features[:, 0].float().sum().backward()
-
-
 def _training(workload: Workload) -> tuple[Callable[[], None], int]:
     """Return a step of training, and how many images it takes."""
-    vit = frozen(load_backbone(workload.backbone, checkpoint="random", image_size=workload.image_size))
+    vit = load_backbone(workload.backbone, checkpoint="random", image_size=workload.image_size)
     size, patches = int(vit.patch_embed.img_size[0]), int(vit.patch_embed.num_patches)
     images = torch.randn(max(1, min(workload.batch_size, _TOKENS // patches)), 3, size, size)
-    arithmetic = Arithmetic(_CPU, workload.precision)
-    return lambda: backbone_step(vit, images, arithmetic), len(images)
+    batch = Batch(images, torch.zeros(len(images)), Arithmetic(_CPU, workload.precision))
+    return subject("bare backbone", None, BareBackbone(vit), batch).train, len(images)
 
 
 def _bytes_of_a_run(workload: Workload) -> float:

@@ -7,12 +7,10 @@ them alike; medians are compared. Nothing here is a test: a figure belongs to th
 from __future__ import annotations
 
 import copy
-import ctypes
-import gc
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -20,15 +18,12 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from shipbench.backbones import load_backbone
-from shipbench.device import PeakMemory
+from shipbench.bench.memory import step_bytes, tensor_bytes
+from shipbench.bench.subjects import BareBackbone, Batch, Subject, compile_subject, subject
 from shipbench.errors import InputError
-from shipbench.flops import count_flops
 from shipbench.methods import BuildContext, Method
-from shipbench.prompting import frozen
 from shipbench.settings import configure, field_names
-from shipbench.throughput import backbone_step
-from shipbench.training.loop import Arithmetic, make_optimizer
-from shipbench.training.recipe import Recipe
+from shipbench.training.loop import Arithmetic
 
 _BANK_IMAGES = 256
 
@@ -37,7 +32,8 @@ _BANK_IMAGES = 256
 class BenchOptions:
     """What is measured: images of ``image_size`` in batches of ``batch_size``, ``repeats`` rounds after a warm-up.
 
-    ``levels`` are the first blocks of the semantic levels that methods with a hierarchy get to see.
+    ``levels`` are the first blocks of the semantic levels that methods with a hierarchy get to see. ``compiled``
+    measures every model a second time, compiled by ``torch.compile``.
     """
 
     backbone: str
@@ -49,6 +45,7 @@ class BenchOptions:
     drop_path: float = 0.1
     levels: tuple[int, ...] = (0, 2, 4, 6, 8, 11)
     prompt_lengths: tuple[int, ...] = (50,)
+    compiled: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,46 +59,41 @@ class Timing:
 
 @dataclass(frozen=True)
 class Measurement:
-    """One subject: seconds for a batch, ratios to the bare backbone, bytes of a training step, FLOPs for an image."""
+    """One subject: seconds for a batch, ratios to the bare backbone, bytes of a training step, FLOPs for an image.
+
+    ``training_bytes`` are what a step adds to the memory in use, ``training_tensor_bytes`` the weights and the tensors
+    kept for the backward pass. Every ratio is to the bare backbone that is not compiled.
+    """
 
     subject: str
     prompt_length: int | None
     precision: str
+    compiled: bool
     inference: Timing
     training: Timing
     inference_ratio: float
     training_ratio: float
     training_bytes: int
     memory_ratio: float
+    training_tensor_bytes: int
+    tensor_ratio: float
     inference_flops: float
     training_flops: float
 
 
-@dataclass
-class _Subject:
-    name: str
-    prompt_length: int | None
-    model: nn.Module
-    images: Tensor
-    train: Callable[[], object]
-    arithmetic: Arithmetic
-    infer_seconds: list[float] = field(default_factory=list)
-    train_seconds: list[float] = field(default_factory=list)
-
-    def infer(self) -> None:
-        self.model.eval()
-        with torch.no_grad(), self.arithmetic.autocast():
-            self.model(self.images)
-
-    def inference_flops(self) -> float:
-        self.model.eval()
-        return count_flops(lambda: self.model(self.images)) / len(self.images)
-
-
 def run_bench(
-    methods: Sequence[Method], options: BenchOptions, arithmetic: Arithmetic, settings: dict[str, dict[str, Any]]
+    methods: Sequence[Method],
+    options: BenchOptions,
+    arithmetic: Arithmetic,
+    settings: dict[str, dict[str, Any]],
+    say: Callable[[str], None],
 ) -> list[Measurement]:
-    """Measure the bare backbone, then every method at every prompt length; ``settings`` are overrides by method."""
+    """Measure the bare backbone, then every method at every prompt length; ``settings`` are overrides by method.
+
+    Raises ``InputError`` for levels that do not fit the backbone, and for ``compiled`` with stochastic depth.
+    """
+    if options.compiled and options.drop_path:
+        raise InputError("a compiled step cannot drop branches for some images only; use --drop-path 0 with --compile")
     torch.manual_seed(0)
     backbone = load_backbone(
         options.backbone,
@@ -112,13 +104,16 @@ def run_bench(
     size = int(backbone.patch_embed.img_size[0])
     images = torch.randn(options.batch_size, 3, size, size, device=arithmetic.device)
     labels = torch.randint(options.num_classes, (options.batch_size,), device=arithmetic.device)
-    subjects = [_bare(backbone, images, arithmetic)]
+    batch = Batch(images, labels, arithmetic)
+    subjects = [subject("bare backbone", None, BareBackbone(backbone), batch)]
     for method in methods:
         for length in _lengths(method, options):
             model = _build(method, length, backbone, options, settings.get(method.name, {}))
-            subjects.append(_subject(method.name, length, model.to(arithmetic.device), images, labels, arithmetic))
+            subjects.append(subject(method.name, length, model.to(arithmetic.device), batch))
+    if options.compiled:
+        subjects += [compiled for source in subjects if (compiled := compile_subject(source, say))]
     _time(subjects, options.repeats, arithmetic)
-    return _measure(subjects, options.batch_size, arithmetic)
+    return _measure(subjects, arithmetic)
 
 
 def as_json(measurements: Sequence[Measurement], options: BenchOptions, device: torch.device) -> dict[str, Any]:
@@ -173,33 +168,10 @@ def _features_with_levels(levels: Sequence[int], depth: int, width: int) -> Tens
     )
 
 
-def _bare(backbone: VisionTransformer, images: Tensor, arithmetic: Arithmetic) -> _Subject:
-    """The yardstick: the frozen backbone as timm runs it, and its gradient with respect to the image tokens."""
-    vit = frozen(copy.deepcopy(backbone))
-
-    return _Subject("bare backbone", None, vit, images, lambda: backbone_step(vit, images, arithmetic), arithmetic)
-
-
-def _subject(
-    name: str, length: int | None, model: nn.Module, images: Tensor, labels: Tensor, arithmetic: Arithmetic
-) -> _Subject:
-    optimizer = make_optimizer(model, Recipe())
-
-    def train() -> None:
-        model.train()
-        optimizer.zero_grad(set_to_none=True)
-        with arithmetic.autocast():
-            loss: Tensor = model.loss(images, labels)  # type: ignore[operator]
-        loss.backward()
-        optimizer.step()
-
-    return _Subject(name, length, model, images, train, arithmetic)
-
-
-def _time(subjects: Sequence[_Subject], repeats: int, arithmetic: Arithmetic) -> None:
+def _time(subjects: Sequence[Subject], repeats: int, arithmetic: Arithmetic) -> None:
     for index in range(repeats + 1):
-        for subject in subjects:
-            for work, seconds in ((subject.infer, subject.infer_seconds), (subject.train, subject.train_seconds)):
+        for one in subjects:
+            for work, seconds in ((one.infer, one.infer_seconds), (one.train, one.train_seconds)):
                 arithmetic.wait()
                 start = time.perf_counter()
                 work()
@@ -208,27 +180,38 @@ def _time(subjects: Sequence[_Subject], repeats: int, arithmetic: Arithmetic) ->
                     seconds.append(time.perf_counter() - start)
 
 
-def _measure(subjects: Sequence[_Subject], batch: int, arithmetic: Arithmetic) -> list[Measurement]:
+def _measure(subjects: Sequence[Subject], arithmetic: Arithmetic) -> list[Measurement]:
     bare = subjects[0]
-    memory = [_step_bytes(subject.train, arithmetic) for subject in subjects]
+    resident = [step_bytes(one.train, arithmetic) for one in subjects]
+    counts = [_counts(one) for one in subjects]
     rows = []
-    for subject, used in zip(subjects, memory, strict=True):
-        rows.append(
-            Measurement(
-                subject=subject.name,
-                prompt_length=subject.prompt_length,
-                precision=arithmetic.precision,
-                inference=_timing(subject.infer_seconds),
-                training=_timing(subject.train_seconds),
-                inference_ratio=_ratio(subject.infer_seconds, bare.infer_seconds),
-                training_ratio=_ratio(subject.train_seconds, bare.train_seconds),
-                training_bytes=used,
-                memory_ratio=used / memory[0] if memory[0] else float("nan"),
-                inference_flops=subject.inference_flops(),
-                training_flops=count_flops(subject.train) / batch,
-            )
+    for one, used, (kept, flops) in zip(subjects, resident, counts, strict=True):
+        row = Measurement(
+            subject=one.name,
+            prompt_length=one.prompt_length,
+            precision=arithmetic.precision,
+            compiled=one.compiled,
+            inference=_timing(one.infer_seconds),
+            training=_timing(one.train_seconds),
+            inference_ratio=_ratio(one.infer_seconds, bare.infer_seconds),
+            training_ratio=_ratio(one.train_seconds, bare.train_seconds),
+            training_bytes=used,
+            memory_ratio=used / resident[0] if resident[0] else float("nan"),
+            training_tensor_bytes=kept,
+            tensor_ratio=kept / counts[0][0],
+            inference_flops=flops[0],
+            training_flops=flops[1],
         )
+        rows.append(row)
     return rows
+
+
+def _counts(one: Subject) -> tuple[int, tuple[float, float]]:
+    """Return the bytes of tensors and the FLOPs of steps that drop the same branches in every subject, each time."""
+    torch.manual_seed(0)
+    kept = tensor_bytes(one.model, one.train)
+    torch.manual_seed(0)
+    return kept, one.flops()
 
 
 def _timing(seconds: Sequence[float]) -> Timing:
@@ -238,25 +221,3 @@ def _timing(seconds: Sequence[float]) -> Timing:
 def _ratio(seconds: Sequence[float], bare: Sequence[float]) -> float:
     """Return the median of the ratios of neighbours in time, round by round."""
     return statistics.median(a / b for a, b in zip(seconds, bare, strict=True))
-
-
-def _step_bytes(work: Callable[[], object], arithmetic: Arithmetic) -> int:
-    """Return the memory that one step adds to what was in use before it."""
-    gc.collect()
-    arithmetic.wait()
-    if arithmetic.device.type == "cuda":
-        before = torch.cuda.memory_allocated(arithmetic.device)
-    else:
-        _return_free_memory()
-        before = PeakMemory(arithmetic.device).bytes()
-    peak = PeakMemory(arithmetic.device)
-    work()
-    return max(0, peak.bytes() - before)
-
-
-def _return_free_memory() -> None:
-    """Ask glibc to give freed memory back, so that the step's own shows; elsewhere nothing happens."""
-    try:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-    except (OSError, AttributeError):
-        return

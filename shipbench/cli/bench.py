@@ -15,7 +15,9 @@ from shipbench.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from shipbench.bench import EndToEnd, EndToEndOptions, Measurement
+    import torch
+
+    from shipbench.bench import BenchOptions, EndToEnd, EndToEndOptions, Measurement
     from shipbench.methods import Method
 
 
@@ -29,11 +31,17 @@ def bench(
     batch_size: Annotated[int, typer.Option(min=1, max=1_000_000, help="Images in a batch.")] = 16,
     prompt_lengths: Annotated[str, typer.Option(help="Prompt lengths, comma-separated.")] = "50",
     levels: Annotated[str, typer.Option(help="First blocks of the semantic levels.")] = "0,2,4,6,8,11",
-    drop_path: Annotated[float, typer.Option(min=0, max=0.99, help="Stochastic depth in training.")] = 0.1,
+    drop_path: Annotated[
+        float | None, typer.Option(min=0, max=0.99, help="Stochastic depth in training: 0.1, or 0 with --compile.")
+    ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds; medians are shown.")] = 5,
     device: options.Device = "auto",
     precision: Annotated[str, typer.Option(help="Precisions, comma-separated: fp32, bf16 or auto.")] = "fp32",
     settings: options.Settings = None,
+    compiled: Annotated[
+        bool,
+        typer.Option("--compile", help="Measure every model with torch.compile as well, without stochastic depth."),
+    ] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write everything here.")] = None,
     end_to_end: Annotated[
         bool, typer.Option("--end-to-end", help="Time whole runs, from image files to the stored record.")
@@ -46,12 +54,11 @@ def bench(
 
     With --end-to-end, measure whole runs instead, and estimate what the 19 tasks of VTAB-1k would take.
     """
-    from shipbench.bench import BenchOptions, EndToEndOptions, as_json, run_bench
+    from shipbench.bench import BenchOptions, EndToEndOptions
     from shipbench.device import resolve_device, resolve_precision
     from shipbench.grid import overrides_by_method
     from shipbench.methods import parse_methods
     from shipbench.settings import parse_pairs
-    from shipbench.training.loop import Arithmetic
 
     chosen = parse_methods(method)
     place = resolve_device(device)
@@ -66,13 +73,31 @@ def bench(
     wanted = BenchOptions(
         **about,
         repeats=repeats,
-        drop_path=drop_path,
+        drop_path=(0.0 if compiled else 0.1) if drop_path is None else drop_path,
+        compiled=compiled,
         levels=_numbers("--levels", levels),
         prompt_lengths=_numbers("--prompt-lengths", prompt_lengths),
     )
-    measured = [row for name in precisions for row in run_bench(chosen, wanted, Arithmetic(place, name), overrides)]
+    _steps(chosen, wanted, place, precisions, overrides, json_file)
+
+
+def _steps(
+    methods: list[Method],
+    wanted: BenchOptions,
+    place: torch.device,
+    precisions: Iterable[str],
+    overrides: dict[str, dict[str, Any]],
+    json_file: Path | None,
+) -> None:
+    from shipbench.bench import as_json, run_bench
+    from shipbench.console import say
+    from shipbench.training.loop import Arithmetic
+
+    ways = [Arithmetic(place, name) for name in precisions]
+    measured = [row for way in ways for row in run_bench(methods, wanted, way, overrides, say)]
     content = as_json(measured, wanted, place)
-    _print(measured, f"{content['device']}, {content['threads']} threads, batch {batch_size}")
+    batch = f"batch {wanted.batch_size}, stochastic depth {wanted.drop_path:g}"
+    _print(measured, f"{content['device']}, {content['threads']} threads, {batch}")
     _write(json_file, content)
 
 
@@ -121,13 +146,16 @@ def _print(measured: list[Measurement], title: str) -> None:
         "subject",
         "prompts",
         "precision",
+        "compiled",
         "inference s (range)",
         "x bare",
         "training s (range)",
         "x bare",
         "step memory MB",
         "x bare",
-        "GFLOPs / image (inference, training)",
+        "tensors MB",
+        "x bare",
+        "GFLOPs / image",
         title=title,
     )
     for row in measured:
@@ -135,12 +163,15 @@ def _print(measured: list[Measurement], title: str) -> None:
             row.subject,
             "-" if row.prompt_length is None else str(row.prompt_length),
             row.precision,
+            "yes" if row.compiled else "no",
             f"{row.inference.median:.3f} ({row.inference.low:.3f}-{row.inference.high:.3f})",
             f"{row.inference_ratio:.2f}",
             f"{row.training.median:.3f} ({row.training.low:.3f}-{row.training.high:.3f})",
             f"{row.training_ratio:.2f}",
             f"{row.training_bytes / 1e6:.0f}",
             f"{row.memory_ratio:.2f}",
+            f"{row.training_tensor_bytes / 1e6:.0f}",
+            f"{row.tensor_ratio:.2f}",
             f"{row.inference_flops / 1e9:.1f}, {row.training_flops / 1e9:.1f}",
         )
     out_console().print(table)

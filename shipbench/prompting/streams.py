@@ -36,7 +36,7 @@ class Stream:
         if self.private:
             return replace(self, tokens=self.tokens + factors.column(branch) * branch)
         parent, factor, owner = factors.split(self.owner)
-        parent = parent.to(branch.device)
+        parent = parent.to(branch.device, non_blocking=True)
         scaled = BranchFactors(factor).column(branch) * branch[parent]
         return Stream(self.name, self.tokens[parent] + scaled, owner=owner)
 

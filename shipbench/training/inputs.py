@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol
 
 import numpy as np
@@ -29,6 +31,10 @@ class Inputs(Protocol):
         """Return the inputs at ``indices`` (CPU, long), on the device."""
         ...
 
+    def read(self, indices: Tensor) -> Callable[[], Tensor]:
+        """Do the slow part of ``batch``, in any thread; what is returned does the rest in the thread that computes."""
+        ...
+
 
 @dataclass(frozen=True)
 class ImageInputs:
@@ -45,7 +51,16 @@ class ImageInputs:
 
     def batch(self, indices: Tensor) -> Tensor:
         """Return normalised images (B, 3, H, W) on the device."""
-        chosen = self.images[indices.to(self.images.device)].to(self.mean.device, non_blocking=True)
+        return self.read(indices)()
+
+    def read(self, indices: Tensor) -> Callable[[], Tensor]:
+        """Gather images and send them off; what is returned waits for them on the device and normalises them there."""
+        if self.images.device.type != "cpu":
+            return lambda: self._normalised(self.images[indices.to(self.images.device, non_blocking=True)])
+        arrive = _send(_gather(self.images, indices, pinned=self.mean.is_cuda), self.mean.device)
+        return lambda: self._normalised(arrive())
+
+    def _normalised(self, chosen: Tensor) -> Tensor:
         return (chosen.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
 
 
@@ -62,7 +77,45 @@ class FeatureInputs:
 
     def batch(self, indices: Tensor) -> Tensor:
         """Return features (B, D)."""
-        return self.features[indices.to(self.features.device)]
+        return self.features[indices.to(self.features.device, non_blocking=True)]
+
+    def read(self, indices: Tensor) -> Callable[[], Tensor]:
+        """There is nothing to read: features lie on the device."""
+        return lambda: self.batch(indices)
+
+
+def _gather(images: Tensor, indices: Tensor, *, pinned: bool) -> Tensor:
+    """Return the images at ``indices`` in memory of their own, ``pinned`` if a GPU is to fetch them from there."""
+    chosen = torch.empty((len(indices), *images.shape[1:]), dtype=images.dtype, pin_memory=pinned)
+    # NumPy copies with this thread alone and without the interpreter's lock; torch would start more threads for it.
+    # "clip" because "raise" would copy twice.
+    np.take(images.numpy(), indices.numpy(), axis=0, out=chosen.numpy(), mode="clip")
+    return chosen
+
+
+def _send(images: Tensor, device: torch.device) -> Callable[[], Tensor]:
+    """Begin to copy pinned ``images`` to a GPU; what is returned makes the GPU, not the caller, wait for the copy."""
+    if device.type != "cuda":
+        return lambda: images.to(device, non_blocking=True)
+    aside = _copy_stream(device)
+    with torch.cuda.stream(aside):
+        sent = images.to(device, non_blocking=True)
+    arrived = aside.record_event()
+
+    def arrive() -> Tensor:
+        computing = torch.cuda.current_stream(device)
+        computing.wait_event(arrived)
+        # The memory belongs to the other stream, which must not use it again while this one still reads it.
+        sent.record_stream(computing)
+        return sent
+
+    return arrive
+
+
+@cache
+def _copy_stream(device: torch.device) -> torch.cuda.Stream:
+    """Return the stream of copies to a GPU, the same for all: each stream keeps freed memory for itself."""
+    return torch.cuda.Stream(device)
 
 
 def image_inputs(split: Split, preprocessing: Preprocessing, device: torch.device, *, resident: bool) -> ImageInputs:

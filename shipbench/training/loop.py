@@ -12,14 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from shipbench.device import inference_batch
 from shipbench.errors import ShipbenchError
 from shipbench.training.inputs import Inputs
 from shipbench.training.memory import PartOfBatch, Portions, in_portions
+from shipbench.training.read_ahead import ReadAhead
 from shipbench.training.recipe import Recipe
 from shipbench.training.schedule import learning_rates
 from shipbench.training.snapshot import Snapshot, capture, random_states, restore, set_random_states
-
-EVALUATION_BATCH = 128
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ class _Trainer:
         self.order = torch.Generator().manual_seed(seed)
         self.batch = min(recipe.batch_size, len(train))
         self.portions = Portions(self.batch, "training", hooks.say)
-        self.evaluated_portions = Portions(EVALUATION_BATCH, "evaluation", hooks.say)
+        self.evaluated_portions = Portions(inference_batch(arithmetic.device), "evaluation", hooks.say)
 
     @property
     def micro_batch(self) -> int:
@@ -234,7 +234,7 @@ class _Trainer:
 
     def _backward(self, chosen: Tensor, weight: float) -> Tensor:
         with self.arithmetic.autocast():
-            labels = self.train.labels[chosen.to(self.arithmetic.device)]
+            labels = self.train.labels[chosen.to(self.arithmetic.device, non_blocking=True)]
             loss: Tensor = self.model.loss(self.train.batch(chosen), labels)  # type: ignore[operator]
         if weight != 1.0:
             loss = loss * weight
@@ -264,23 +264,24 @@ def _batches(count: int, recipe: Recipe, order: torch.Generator) -> Iterator[Ten
     return (chunk for chunk in chunks if len(chunk) == size or not recipe.drop_last)
 
 
-def evaluate(
-    model: nn.Module, inputs: Inputs, arithmetic: Arithmetic, batch_size: int = EVALUATION_BATCH
-) -> Evaluation:
+def evaluate(model: nn.Module, inputs: Inputs, arithmetic: Arithmetic, batch_size: int | None = None) -> Evaluation:
     """Score a model on a split, in order; with fewer images at a time if the device's memory asks for it."""
-    return _evaluate(model, inputs, arithmetic, Portions(batch_size, "evaluation", _ignore))
+    size = batch_size or inference_batch(arithmetic.device)
+    return _evaluate(model, inputs, arithmetic, Portions(size, "evaluation", _ignore))
 
 
 @torch.no_grad()
 def _evaluate(model: nn.Module, inputs: Inputs, arithmetic: Arithmetic, portions: Portions) -> Evaluation:
     model.eval()
 
-    def score(chunk: Tensor) -> Tensor:
-        with arithmetic.autocast():
-            return model(inputs.batch(chunk)).float()
-
-    logits = in_portions(len(inputs), portions, score)
+    with ReadAhead(inputs) as ahead:
+        logits = in_portions(len(inputs), portions, lambda chunk: _logits(model, ahead.batch(chunk), arithmetic))
     confidence, predicted = logits.softmax(dim=1).max(dim=1)
     accuracy = (predicted == inputs.labels).double().mean()
     loss = F.cross_entropy(logits, inputs.labels)
     return Evaluation(float(loss), float(accuracy), predicted.cpu(), confidence.cpu())
+
+
+def _logits(model: nn.Module, batch: Tensor, arithmetic: Arithmetic) -> Tensor:
+    with arithmetic.autocast():
+        return model(batch).float()

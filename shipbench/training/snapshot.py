@@ -63,6 +63,7 @@ def restore(
 
 def random_states(device: torch.device) -> dict[str, Tensor]:
     """Return the states of torch's global generators: the CPU's, and the device's if it is a GPU."""
+    # A GPU's generator is a seed and a count on the host: taking them does not wait for the device.
     states = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         states["cuda"] = torch.cuda.get_rng_state(device)

@@ -7,7 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
+from shipbench.backbones import load_backbone
+from shipbench.bench.memory import tensor_bytes
+from shipbench.methods.ship import Ship, ShipConfig
 from tests.conftest import Outcome
 
 Shipbench = Callable[..., Outcome]
@@ -68,3 +72,78 @@ def test_whole_runs_are_measured_and_leave_nothing(shipbench: Shipbench, tmp_pat
     assert linear["estimates"]["evaluation"] == 0
     assert linear["estimates"]["building"] == pytest.approx(linear["building_seconds"] * (19_000 + 387_904) / 28)
     assert not cache.exists()
+
+
+def test_bytes_of_tensors_are_the_same_every_time(shipbench: Shipbench, tmp_path: Path) -> None:
+    line = ("--method", "ship,full", "--drop-path", 0.5, "--prompt-lengths", 5, "--json", tmp_path / "b.json")
+    rows = []
+    for repeats in (1, 2):
+        assert shipbench("bench", *SMALL, *line, "--repeats", repeats).code == 0
+        rows.append(json.loads((tmp_path / "b.json").read_text())["measurements"])
+    for name in ("training_tensor_bytes", "training_flops"):
+        assert [row[name] for row in rows[0]] == [row[name] for row in rows[1]]
+    bare, _, full = rows[0]
+    assert bare["tensor_ratio"] == 1.0
+    # Full fine-tuning keeps the input of every layer for its weights' gradients.
+    assert full["training_tensor_bytes"] > bare["training_tensor_bytes"]
+
+
+def test_tensors_kept_for_the_backward_pass_are_counted_once() -> None:
+    layer = torch.nn.Linear(8, 8, bias=False)
+    inputs = torch.zeros(5, 8)
+
+    def step() -> None:
+        # The input is kept for the layer's gradient, its sine for none, and the output's square keeps the output.
+        hidden = layer(inputs.sin())
+        (hidden * hidden).sum().backward()
+
+    assert tensor_bytes(layer, step) == 4 * (8 * 8 + 5 * 8 + 5 * 8)
+
+
+def test_compiled_models_are_measured_next_to_the_others(
+    shipbench: Shipbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+    # Compiling takes minutes; what it does to a model is tested below.
+    monkeypatch.setattr(torch, "compile", lambda function: given.append(function) or function)
+    outcome = shipbench("bench", *SMALL, "--method", "vpt-deep", "--compile", "--json", tmp_path / "b.json")
+    assert outcome.code == 0, outcome.err
+    content = json.loads((tmp_path / "b.json").read_text())
+    rows = [(row["subject"], row["compiled"]) for row in content["measurements"]]
+    assert rows == [("bare backbone", False), ("vpt-deep", False), ("bare backbone", True), ("vpt-deep", True)]
+    assert len(given) == 4
+    assert content["options"]["drop_path"] == 0
+    assert all(row["training"]["low"] > 0 for row in content["measurements"])
+
+
+def test_a_model_that_cannot_be_compiled_is_measured_as_it_is(
+    shipbench: Shipbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("no C++ compiler\nand more")
+
+    monkeypatch.setattr(torch, "compile", lambda _: refuse)
+    outcome = shipbench("bench", *SMALL, "--method", "vpt-deep", "--compile", "--json", tmp_path / "b.json")
+    assert outcome.code == 0
+    assert "vpt-deep is measured without torch.compile only, which failed: no C++ compiler\n" in outcome.err
+    assert not any(row["compiled"] for row in json.loads((tmp_path / "b.json").read_text())["measurements"])
+
+
+def test_stochastic_depth_is_not_compiled(shipbench: Shipbench) -> None:
+    outcome = shipbench("bench", *SMALL, "--compile", "--drop-path", 0.1)
+    assert outcome.code == 2
+    assert "use --drop-path 0 with --compile" in outcome.err
+
+
+def test_ship_is_one_graph_to_the_compiler_and_gives_the_same_logits() -> None:
+    torch.manual_seed(0)
+    backbone = load_backbone("test_vit", checkpoint="random", image_size=32)
+    config = ShipConfig(prompt_length=2, prototypes=3, attribute_length=2)
+    model = Ship(backbone, 4, [0, 2, 4], torch.randn(3, backbone.embed_dim), config).eval()
+    # Whatever the compiler cannot follow would be an error here.
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    with torch.no_grad():
+        images = torch.randn(2, 3, 32, 32)
+        torch.testing.assert_close(compiled(images), model(images))
+        model.prompts.shared.add_(1.0)
+        torch.testing.assert_close(compiled(images), model(images))

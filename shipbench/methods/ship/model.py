@@ -142,7 +142,8 @@ class Ship(nn.Module):
 
     def _prompt_memo(self) -> PromptMemo | None:
         """Return what is known of the shared prompts, as long as no parameter has changed since."""
-        if torch.is_grad_enabled():
+        # A compiled pass would be compiled again whenever what is known changes.
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
             return None
         mixed = torch.is_autocast_enabled(self.head.weight.device.type)
         key = (mixed, *((p.data_ptr(), p._version, p.dtype) for p in self.prompts.parameters()))
