@@ -43,7 +43,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class Advanced:
-    """What one block makes of a stream that does not attend: keys and values for the images, and its output."""
+    """What one block makes of a stream that does not attend: keys and values (S, H, K, d), and its output."""
 
     key: Tensor
     value: Tensor
@@ -74,7 +74,14 @@ def advance(
     if survives:
         attended = stream.add(block.ls1(merge_and_project(block.attn, normed)), attention_factors)
         output = attended.add(block.ls2(block.mlp(block.norm2(attended.tokens))), mlp_factors)
-    return Advanced(stream.spread(key), stream.spread(value), output)
+    return Advanced(key, value, output)
+
+
+def recall(known: Advanced, stream: Stream) -> Advanced:
+    """Return what is known of a stream's states as the images of this pass see them: other images, the same states."""
+    if known.output is None:
+        return known
+    return replace(known, output=replace(known.output, owner=stream.owner))
 
 
 def join(pairs: list[tuple[Tensor, Tensor]], batch: int) -> tuple[Tensor, Tensor] | None:
