@@ -40,7 +40,7 @@ def give_up(run: PlannedRun, results: Path, reason: str) -> None:
         return
     with claim:
         if store.written(run.run_id) == run.seen:
-            _fail(run, store, None, reason)
+            fail(run, store, None, reason)
 
 
 def tidy(results: Path) -> None:
@@ -61,7 +61,7 @@ def _carry_out(run: PlannedRun, store: Store, claim: Claim, emit: Emit) -> None:
     emit("started", None)
     prepared: Prepared | None = None
     try:
-        prepared = _prepare(run)
+        prepared = prepare_planned(run)
         record = carry_out(
             prepared,
             store,
@@ -78,11 +78,12 @@ def _carry_out(run: PlannedRun, store: Store, claim: Claim, emit: Emit) -> None:
     except Exception as error:
         if os.environ.get("SHIPBENCH_DEBUG"):
             raise
-        record = _fail(run, store, prepared, _one_line(error))
+        record = fail(run, store, prepared, one_line(error))
     emit("finished", record)
 
 
-def _prepare(run: PlannedRun) -> Prepared:
+def prepare_planned(run: PlannedRun) -> Prepared:
+    """Load what a run needs; raises ``ShipbenchError`` if its data or weights are no longer those of the plan."""
     prepared = prepare(run.spec)
     if prepared.run_id != run.run_id:
         raise ShipbenchError(
@@ -92,13 +93,15 @@ def _prepare(run: PlannedRun) -> Prepared:
     return prepared
 
 
-def _fail(run: PlannedRun, store: Store, prepared: Prepared | None, reason: str) -> Any:
+def fail(run: PlannedRun, store: Store, prepared: Prepared | None, reason: str) -> Any:
+    """Store and return the record of a run that failed."""
     record = blank_record(run.spec, run.run_id, prepared, error=reason)
     store.write(record)
     store.remove("checkpoints", run.run_id)
     return record
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """Return what an error says, short enough for a record."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 500 else text[:497] + "..."
