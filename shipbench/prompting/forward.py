@@ -19,6 +19,7 @@ from shipbench.prompting.attention import (
     attend_decoupled,
     attend_jointly,
     cls_scores,
+    per_image,
     project_kv,
     project_out,
     project_q,
@@ -27,7 +28,7 @@ from shipbench.prompting.attention import (
 )
 from shipbench.prompting.prompts import AttentionRule, BlockPlan, Glimpse, PromptSource, take_tokens
 from shipbench.prompting.stochastic_depth import BranchFactors
-from shipbench.prompting.streams import Advanced, PromptMemo, Stream, advance, join, recall
+from shipbench.prompting.streams import Advanced, PromptMemo, Stream, advance, join
 
 KeyValue = tuple[Tensor, Tensor]
 
@@ -89,23 +90,21 @@ def prompted_forward(
     *,
     match_top: int = 0,
     drop_factors: Tensor | None = None,
-    owner: Tensor | None = None,
     memo: PromptMemo | None = None,
     trace: PassTrace | None = None,
 ) -> PassOutput:
     """Run all blocks on image tokens (B, N, D) with the prompts of ``source``.
 
     ``match_top`` > 0 asks for that many selected image tokens and the prompt tokens of the last block (for a
-    matching loss). ``drop_factors`` (L, 2, B) on the CPU are stochastic-depth factors, 0 or 1 / keep. ``owner`` (B,)
-    on the CPU says which of the source's sets of fresh prompts each image sees, None that there is one for all.
-    ``memo`` keeps shared prompt states between passes with equal parameters.
+    matching loss). ``drop_factors`` (L, 2, B) on the CPU are stochastic-depth factors, 0 or 1 / keep. ``memo``
+    keeps shared prompt states between passes with equal parameters.
     """
     steps = _steps(vit, source.plan, rule, match_top, drop_factors)
     streams: list[Stream] = []
     glimpse: Glimpse | None = None
     for step, plan in zip(steps, source.plan, strict=True):
         streams = [stream for stream in streams if stream.name in plan.carried]
-        streams += _entering(source, step.index, glimpse, owner)
+        streams += _entering(source, step.index, glimpse, tokens.shape[0])
         if step is steps[-1]:
             break
         guides = bool(source.plan[step.index + 1].guided)
@@ -121,17 +120,13 @@ def prompted_forward(
     return output
 
 
-def _entering(source: PromptSource, index: int, glimpse: Glimpse | None, owner: Tensor | None) -> list[Stream]:
+def _entering(source: PromptSource, index: int, glimpse: Glimpse | None, batch: int) -> list[Stream]:
     plan = source.plan[index]
-    streams = [_fresh(name, source.fresh(index, name), owner) for name in plan.fresh]
+    fresh = [(name, source.fresh(index, name)) for name in plan.fresh]
+    streams = [Stream(name, tokens, private=len(tokens) == batch > 1) for name, tokens in fresh]
     if glimpse is not None:
         streams += [Stream(name, source.guided(index, name, glimpse), private=True) for name in plan.guided]
     return streams
-
-
-def _fresh(name: str, tokens: Tensor, owner: Tensor | None) -> Stream:
-    private = len(tokens) == len(owner) if owner is not None else len(tokens) > 1
-    return Stream(name, tokens, private, None if private else owner)
 
 
 def _steps(
@@ -163,7 +158,8 @@ def _inner_block(
     """Run a block that others follow; returns image tokens, surviving streams and the CLS scores if needed."""
     attending = [s for s in streams if step.attends and s.name in step.survivors]
     advanced = [_advance(step, stream, stream not in attending, memo) for stream in streams]
-    prompts = _prompt_keys(streams, advanced, tokens.shape[0])
+    batch = tokens.shape[0]
+    prompts = join([(a.key, a.value) for a in advanced], batch)
     outputs = [a.output for a in advanced if a.output is not None]
     scores = None
     if needs_scores or attending:
@@ -178,7 +174,7 @@ def _inner_block(
     else:
         tokens = _add_kept(
             tokens,
-            lambda part, kept: _image_attention(step, part, _of(prompts, kept), rule),
+            lambda part, kept: _image_attention(step, part, _of(prompts, kept, batch), rule),
             step.attention_factors,
         )
     return _add_mlp(step, tokens), outputs, scores
@@ -188,18 +184,12 @@ def _advance(step: _Step, stream: Stream, silent: bool, memo: PromptMemo | None)
     """Advance one stream, or recall it; a stream that attends gives its keys and values alone."""
     slot = (step.index, stream.name)
     if memo is not None and slot in memo.known:
-        return recall(memo.known[slot], stream)
+        return memo.known[slot]
     survives = silent and stream.name in step.survivors
     advanced = advance(step.block, stream, survives, step.attention_factors, step.mlp_factors)
     if memo is not None and not stream.private:
         memo.known[slot] = advanced
     return advanced
-
-
-def _prompt_keys(streams: list[Stream], advanced: list[Advanced], batch: int) -> KeyValue | None:
-    """Return keys and values of all prompts as the images see them."""
-    pairs = zip(streams, advanced, strict=True)
-    return join([(stream.spread(a.key), stream.spread(a.value)) for stream, a in pairs], batch)
 
 
 def _image_attention(step: _Step, tokens: Tensor, prompts: KeyValue | None, rule: AttentionRule) -> Tensor:
@@ -220,11 +210,11 @@ def _mix(step: _Step, query: Tensor, image: KeyValue, prompts: KeyValue | None, 
     return step.block.ls1(project_out(step.block.attn, heads))
 
 
-def _of(prompts: KeyValue | None, kept: Tensor | None) -> KeyValue | None:
-    """Return prompt keys and values of the images in ``kept``; shared ones serve any images."""
+def _of(prompts: KeyValue | None, kept: Tensor | None, batch: int) -> KeyValue | None:
+    """Return prompt keys and values of the images in ``kept``; those that all share serve any images."""
     if prompts is None or kept is None or prompts[0].shape[0] == 1:
         return prompts
-    return prompts[0][kept], prompts[1][kept]
+    return per_image(prompts[0], batch)[kept], per_image(prompts[1], batch)[kept]
 
 
 def _add(tokens: Tensor, branch: Tensor, factors: BranchFactors | None) -> Tensor:
@@ -262,9 +252,9 @@ def _attend_prompts(step: _Step, streams: list[Stream], image: KeyValue, prompts
 def _prompt_rows(step: _Step, streams: list[Stream], image: KeyValue, prompts: KeyValue | None) -> Tensor:
     """Return the block's output (B, P, D) for the prompt tokens as queries."""
     block, batch = step.block, image[0].shape[0]
-    tokens = torch.cat([s.spread(s.tokens).expand(batch, -1, -1) for s in streams], dim=1)
+    tokens = torch.cat([per_image(s.spread(s.tokens), batch) for s in streams], dim=1)
     queries = [s.spread(project_q(block.attn, block.norm1(s.tokens))) for s in streams]
-    query = torch.cat([q.expand(batch, -1, -1, -1) for q in queries], dim=2)
+    query = torch.cat([per_image(q, batch) for q in queries], dim=2)
     branch = block.ls1(project_out(block.attn, attend_jointly(query, image, prompts)))
     return _add_mlp(step, _add(tokens, branch, step.attention_factors))
 
@@ -280,7 +270,7 @@ def _last_block(
     """Run the last block for the rows that are read: CLS and, for a matching loss, selected tokens and prompts."""
     attention = step.block.attn
     advanced = [_advance(step, stream, False, memo) for stream in streams]
-    prompts = _prompt_keys(streams, advanced, tokens.shape[0])
+    prompts = join([(a.key, a.value) for a in advanced], tokens.shape[0])
     normed = step.block.norm1(tokens)
     image = project_kv(attention, normed)
     rows, query = tokens[:, :1], project_q(attention, normed[:, :1])

@@ -73,7 +73,7 @@ class PromptSource(Protocol):
     def fresh(self, block: int, name: str) -> Tensor:
         """Return tokens of a stream that enters ``block``: (B, K, D), or (1, K, D), the same for all images.
 
-        Of a source that several runs share (see ``shipbench.prompting.stacking``), (R, K, D).
+        (S, K, D) are seen by the images in S equal and consecutive shares; see ``shipbench.prompting.stacking``.
         """
         ...
 

@@ -46,7 +46,6 @@ def stacked_forward(
 
     The parts must agree in plan, rule and ``match_top``. ``memo`` is as in ``prompted_forward``.
     """
-    images = len(tokens) // len(parts)
     output = prompted_forward(
         vit,
         tokens,
@@ -54,9 +53,9 @@ def stacked_forward(
         parts[0].rule,
         match_top=parts[0].match_top,
         drop_factors=_joined_factors(parts),
-        owner=torch.arange(len(parts)).repeat_interleave(images) if len(parts) > 1 else None,
         memo=memo,
     )
+    images = len(tokens) // len(parts)
     return [_share(output, slice(start, start + images)) for start in range(0, len(tokens), images)]
 
 

@@ -8,7 +8,7 @@ import torch
 from timm.models.vision_transformer import Block
 from torch import Tensor
 
-from shipbench.prompting.attention import merge_and_project, project_kv
+from shipbench.prompting.attention import merge_and_project, per_image, project_kv
 from shipbench.prompting.stochastic_depth import BranchFactors
 
 
@@ -17,7 +17,8 @@ class Stream:
     """Prompt tokens (S, K, D) in S states.
 
     A ``private`` stream has one state for each image (S = B). Otherwise ``owner`` (B,) on the CPU says which state
-    each image sees, and None that all see the only one.
+    each image sees, and None that they see them in S equal and consecutive shares: all images the only one, or the
+    images of each run that run's.
     """
 
     name: str
@@ -26,7 +27,7 @@ class Stream:
     owner: Tensor | None = None
 
     def spread(self, values: Tensor) -> Tensor:
-        """Turn per-state ``values`` (S, ...) into (B, ...), or leave them (1, ...) if all images share them."""
+        """Turn per-state ``values`` (S, ...) into (B, ...), or leave them as they are if images share them equally."""
         return values if self.owner is None else values[self.owner.to(values.device, non_blocking=True)]
 
     def add(self, branch: Tensor, factors: BranchFactors | None) -> Stream:
@@ -35,15 +36,18 @@ class Stream:
             return replace(self, tokens=self.tokens + branch)
         if self.private:
             return replace(self, tokens=self.tokens + factors.column(branch) * branch)
-        parent, factor, owner = factors.split(self.owner)
+        parent, factor, owner = factors.split(self._owner(len(factors.values)))
         parent = parent.to(branch.device)
         scaled = BranchFactors(factor).column(branch) * branch[parent]
         return Stream(self.name, self.tokens[parent] + scaled, owner=owner)
 
+    def _owner(self, images: int) -> Tensor:
+        return per_image(torch.arange(len(self.tokens)), images) if self.owner is None else self.owner
+
 
 @dataclass(frozen=True)
 class Advanced:
-    """What one block makes of a stream that does not attend: keys and values (S, H, K, d), and its output."""
+    """What one block makes of a stream that does not attend: keys and values for the images, and its output."""
 
     key: Tensor
     value: Tensor
@@ -74,21 +78,14 @@ def advance(
     if survives:
         attended = stream.add(block.ls1(merge_and_project(block.attn, normed)), attention_factors)
         output = attended.add(block.ls2(block.mlp(block.norm2(attended.tokens))), mlp_factors)
-    return Advanced(key, value, output)
-
-
-def recall(known: Advanced, stream: Stream) -> Advanced:
-    """Return what is known of a stream's states as the images of this pass see them: other images, the same states."""
-    if known.output is None:
-        return known
-    return replace(known, output=replace(known.output, owner=stream.owner))
+    return Advanced(stream.spread(key), stream.spread(value), output)
 
 
 def join(pairs: list[tuple[Tensor, Tensor]], batch: int) -> tuple[Tensor, Tensor] | None:
-    """Concatenate keys and values (1 or B, H, K, d) over streams; they stay (1, H, P, d) if all images share them."""
+    """Concatenate keys and values (S, H, K, d) over streams: (S, H, P, d), or (B, H, P, d) where their S differ."""
     if len(pairs) < 2:
         return pairs[0] if pairs else None
-    shared = all(key.shape[0] == 1 for key, _ in pairs)
-    size = 1 if shared else batch
-    keys, values = zip(*((k.expand(size, -1, -1, -1), v.expand(size, -1, -1, -1)) for k, v in pairs), strict=True)
+    counts = {key.shape[0] for key, _ in pairs}
+    size = batch if len(counts) > 1 else counts.pop()
+    keys, values = zip(*((per_image(key, size), per_image(value, size)) for key, value in pairs), strict=True)
     return torch.cat(keys, dim=2), torch.cat(values, dim=2)
