@@ -136,6 +136,7 @@ class VptShallow:
     name = "vpt-shallow"
     summary = "visual prompt tuning, shallow: p prompts at the first block, carried through"
     settings = VptConfig
+    stackable = True
     deep = False
 
     def recipe(self, recipe: str, task: Task) -> Mapping[str, SettingValue]:

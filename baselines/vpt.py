@@ -19,6 +19,9 @@ from shipbench.prompting import (
     AttentionRule,
     BlockPlan,
     Glimpse,
+    Part,
+    PassOutput,
+    draw_part,
     drop_rates,
     embed,
     frozen,
@@ -28,6 +31,7 @@ from shipbench.prompting import (
     sample_drop_factors,
 )
 
+_JOINT = AttentionRule(coupled=True)
 _ENCODER = "enc.transformer."
 _BLOCK_NAMES = {
     "attention_norm": "norm1",
@@ -106,15 +110,32 @@ class Vpt(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, classes); stochastic depth is drawn in training mode only."""
-        factors = sample_drop_factors(drop_rates(self.backbone), len(images)) if self.training else None
+        factors = self._sample(len(images))
         tokens = embed(self.backbone, images)
         source = _Source(self.prompts, len(images))
-        output = prompted_forward(self.backbone, tokens, source, AttentionRule(coupled=True), drop_factors=factors)
-        return self.head(pool(self.backbone, output.cls))
+        return self.logits_of(prompted_forward(self.backbone, tokens, source, _JOINT, drop_factors=factors))
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
         """Return the cross-entropy, a scalar."""
         return F.cross_entropy(self(images), labels)
+
+    def part(self, images: int, *, match: bool) -> Part:
+        """Return what this model brings to a pass that several share, drawing dropped branches and prompts in training.
+
+        ``match`` changes nothing: VPT's loss needs the logits alone.
+        """
+        return draw_part(_Source(self.prompts, images), _JOINT, 0, self._sample(images))
+
+    def logits_of(self, output: PassOutput) -> Tensor:
+        """Return the logits (B, classes) that a pass leads to."""
+        return self.head(pool(self.backbone, output.cls))
+
+    def loss_of(self, output: PassOutput, labels: Tensor) -> Tensor:
+        """Return the cross-entropy that a pass leads to, a scalar."""
+        return F.cross_entropy(self.logits_of(output), labels)
+
+    def _sample(self, images: int) -> Tensor | None:
+        return sample_drop_factors(drop_rates(self.backbone), images) if self.training else None
 
 
 def load_official_checkpoint(

@@ -27,7 +27,7 @@ def attempt(run: PlannedRun, results: Path, emit: Emit) -> None:
 
 def give_up(run: PlannedRun, results: Path, reason: str) -> None:
     """Store a failed record of a run that cannot be carried out, unless another process has it or did it meanwhile."""
-    _with_claim(run, results, lambda store, _: _fail(run, store, None, reason))
+    _with_claim(run, results, lambda store, _: fail(run, store, None, reason))
 
 
 def _with_claim(run: PlannedRun, results: Path, work: Callable[[Store, Claim], object]) -> None:
@@ -60,7 +60,7 @@ def _carry_out(run: PlannedRun, store: Store, claim: Claim, emit: Emit) -> None:
     emit("started", None)
     prepared: Prepared | None = None
     try:
-        prepared = _prepare(run)
+        prepared = prepare_planned(run)
         record = carry_out(
             prepared,
             store,
@@ -77,11 +77,12 @@ def _carry_out(run: PlannedRun, store: Store, claim: Claim, emit: Emit) -> None:
     except Exception as error:
         if os.environ.get("SHIPBENCH_DEBUG"):
             raise
-        record = _fail(run, store, prepared, _one_line(error))
+        record = fail(run, store, prepared, one_line(error))
     emit("finished", record)
 
 
-def _prepare(run: PlannedRun) -> Prepared:
+def prepare_planned(run: PlannedRun) -> Prepared:
+    """Load what a run needs; raises ``ShipbenchError`` if its data or weights are no longer those of the plan."""
     prepared = prepare(run.spec)
     if prepared.run_id != run.run_id:
         raise ShipbenchError(
@@ -91,13 +92,15 @@ def _prepare(run: PlannedRun) -> Prepared:
     return prepared
 
 
-def _fail(run: PlannedRun, store: Store, prepared: Prepared | None, reason: str) -> Any:
+def fail(run: PlannedRun, store: Store, prepared: Prepared | None, reason: str) -> Any:
+    """Store and return the record of a run that failed."""
     record = blank_record(run.spec, run.run_id, prepared, error=reason)
     store.write(record)
     store.remove("checkpoints", run.run_id)
     return record
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """Return what an error says, short enough for a record."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 500 else text[:497] + "..."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import Counter
@@ -13,13 +14,15 @@ from typing import Any
 import torch
 
 from shipbench import claims
-from shipbench.attempt import attempt, give_up, tidy
+from shipbench.attempt import give_up, tidy
 from shipbench.concurrency import jobs_on_cpu, threads_of_each
 from shipbench.console import say
 from shipbench.device import resolve_device
 from shipbench.errors import ShipbenchError
 from shipbench.grid import Plan, PlannedRun
 from shipbench.progress import Reporter
+from shipbench.stack_attempt import Tell, attempt_stack
+from shipbench.stacking import Stacking, in_stacks
 from shipbench.store import RunRecord, Store
 
 Carry = Callable[[Sequence[PlannedRun]], None]
@@ -29,18 +32,24 @@ _DEATHS = 3
 
 
 def carry_out_plan(
-    plan: Plan, results: Path, jobs: int, reporter: Reporter, scheduler: str | None = None
+    plan: Plan,
+    results: Path,
+    jobs: int,
+    reporter: Reporter,
+    scheduler: str | None = None,
+    stacking: Stacking | None = None,
 ) -> list[RunRecord]:
     """Carry out the chosen runs and return their records, failed ones included; one failure stops no other run.
 
     Runs that other processes are doing in the same folder are left to them and waited for. ``scheduler`` is the
-    address of a Dask scheduler whose workers do the runs instead of ``jobs`` processes here. Raises ``StoreError`` if
-    the results folder cannot be written to.
+    address of a Dask scheduler whose workers do the runs, one by one, instead of ``jobs`` processes here. ``stacking``
+    says which runs these may train together; by default none. Raises ``StoreError`` if the results folder cannot be
+    written to.
     """
     grid = _Grid(plan.chosen, results, reporter)
     tidy(results)
     try:
-        grid.until_all_are_over(_carry(grid, results, jobs, scheduler))
+        grid.until_all_are_over(_carry(grid, results, jobs, scheduler, stacking or Stacking()))
     except BaseException:
         # Workers that were ended could not give their runs free; a full disk is no reason to hide what happened.
         with suppress(ShipbenchError):
@@ -57,7 +66,7 @@ def default_jobs(plan: Plan) -> int:
     return torch.cuda.device_count() if device.index is None else 1
 
 
-def _carry(grid: _Grid, results: Path, jobs: int, scheduler: str | None) -> Carry:
+def _carry(grid: _Grid, results: Path, jobs: int, scheduler: str | None, stacking: Stacking) -> Carry:
     if scheduler is not None:
         from shipbench.cluster import carry_on_cluster
 
@@ -65,14 +74,16 @@ def _carry(grid: _Grid, results: Path, jobs: int, scheduler: str | None) -> Carr
     if jobs > 1:
         from shipbench.workers import carry_in_workers
 
-        return lambda runs: carry_in_workers(runs, results, jobs, grid.hear)
-    return lambda runs: _carry_here(runs, results, grid.hear)
+        return lambda runs: carry_in_workers(
+            grid.in_stacks(runs, stacking, jobs), results, jobs, grid.hear, measured=stacking.measured
+        )
+    return lambda runs: _carry_here(grid.in_stacks(runs, stacking), results, grid.hear, stacking.measured)
 
 
-def _carry_here(runs: Sequence[PlannedRun], results: Path, hear: Callable[[str, str, Any], None]) -> None:
+def _carry_here(stacks: Sequence[Sequence[PlannedRun]], results: Path, hear: Tell, measured: bool) -> None:
     torch.set_num_threads(threads_of_each(1))
-    for run in runs:
-        attempt(run, results, lambda kind, content, run=run: hear(run.run_id, kind, content))  # type: ignore[misc]
+    for stack in stacks:
+        attempt_stack(stack, results, hear, measured=measured)
 
 
 class _Grid:
@@ -99,6 +110,12 @@ class _Grid:
             left = self._left(left)
             if left:
                 time.sleep(_POLL_SECONDS)
+
+    def in_stacks(self, runs: Sequence[PlannedRun], stacking: Stacking, jobs: int = 1) -> list[tuple[PlannedRun, ...]]:
+        """Group runs that may be trained together, so that all of ``jobs`` processes have something to do."""
+        most = min(stacking.most, math.ceil(len(runs) / jobs))
+        # What may have killed its process before, perhaps for lack of memory, is tried alone.
+        return in_stacks(runs, most, alone={run_id for run_id, times in self.begun.items() if times})
 
     def hear(self, run_id: str, kind: str, content: Any) -> None:
         """Tell the reporter what happens to a run."""

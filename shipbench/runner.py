@@ -128,8 +128,7 @@ def carry_out(
     stops the run.
     """
     resolved, arithmetic = prepared.resolved, prepared.arithmetic
-    path = None if store is None else store.path("checkpoints", prepared.run_id)
-    checkpoint = None if path is None else Checkpoint(path, prepared.run_id, arithmetic.device, say)
+    checkpoint = None if store is None else checkpoint_of(prepared, store, say)
     progress = None if checkpoint is None or fresh else checkpoint.read()
     seed_everything(resolved.spec.seed, arithmetic.device)
     memory = PeakMemory(arithmetic.device)
@@ -146,12 +145,23 @@ def carry_out(
     return record
 
 
+def checkpoint_of(prepared: Prepared, store: Store, say: Say) -> Checkpoint:
+    """Return the checkpoint of a run, whether or not there is one yet."""
+    path = store.path("checkpoints", prepared.run_id)
+    return Checkpoint(path, prepared.run_id, prepared.arithmetic.device, say)
+
+
 def assemble(prepared: Prepared, say: Say = _silent, known: Mapping[str, Any] | None = None) -> Assembled:
     """Build a run's model and its inputs; ``known`` facts of an earlier build are not found out again."""
-    splits = prepared.resolved.splits
-    train, evaluation = (_inputs(prepared, name, resident=index == 0) for index, name in enumerate(splits))
-    built = _build(prepared, train, say, known or {})
+    train, evaluation = load_inputs(prepared)
+    built = build(prepared, train, say, known or {})
     return Assembled(built, evaluation, *_trainable(built.model, train, evaluation, prepared, say))
+
+
+def load_inputs(prepared: Prepared) -> tuple[ImageInputs, ImageInputs]:
+    """Return the images to train on, which stay on the device, and those to evaluate on."""
+    train, evaluation = prepared.resolved.splits
+    return _inputs(prepared, train, resident=True), _inputs(prepared, evaluation, resident=False)
 
 
 def _inputs(prepared: Prepared, split: Any, *, resident: bool) -> ImageInputs:
@@ -159,7 +169,8 @@ def _inputs(prepared: Prepared, split: Any, *, resident: bool) -> ImageInputs:
     return image_inputs(prepared.task_data[split], prepared.preprocessing, device, resident=resident)
 
 
-def _build(prepared: Prepared, train: ImageInputs, say: Say, known: Mapping[str, Any]) -> Built:
+def build(prepared: Prepared, train: ImageInputs, say: Say, known: Mapping[str, Any]) -> Built:
+    """Build a run's model on its device; ``known`` as in ``assemble``."""
     resolved = prepared.resolved
     backbone = prepared.backbone.to(prepared.arithmetic.device)
 

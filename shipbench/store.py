@@ -37,7 +37,9 @@ class RunRecord:
     """Everything known of one run; accuracies are fractions in [0, 1], unknown numbers NaN.
 
     ``settings`` are written as flat ``cfg.*`` columns and again, as JSON, in the column ``config``. ``micro_batch`` is
-    the number of images at a time in training after the device ran out of memory, 0 if it never did.
+    the number of images at a time in training after the device ran out of memory, 0 if it never did. ``stacked_runs``
+    were trained together in one process: then the seconds are this run's equal share of theirs, and the memory is that
+    of all of them.
     """
 
     run_id: str
@@ -89,6 +91,7 @@ class RunRecord:
     train_images_per_second: float = _NAN
     eval_images_per_second: float = _NAN
     micro_batch: int = 0
+    stacked_runs: int = 1
     peak_memory_bytes: int = 0
     levels: str = ""
     affinity: str = ""

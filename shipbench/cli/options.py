@@ -15,6 +15,7 @@ from shipbench.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
     from shipbench.spec import RunSpec
+    from shipbench.stacking import Stacking
 
 
 # Options that a configuration file may give as a table of settings.
@@ -106,6 +107,13 @@ Jobs = Annotated[
         help="Runs at a time; auto, the default, is one per GPU, or as many as the CPU does best.",
     ),
 ]
+Stack = Annotated[
+    str,
+    typer.Option(
+        help="Train runs that differ in seed, lr or weight decay in one pass over the frozen backbone: auto (on a GPU, "
+        "if a measurement shows it to be faster), off, or up to N runs."
+    ),
+]
 Engine = Annotated[str, typer.Option(help="local, or dask for the workers of a Dask cluster.")]
 Scheduler = Annotated[str | None, typer.Option(help="The Dask scheduler's address, as in tcp://HOST:8786.")]
 Precision = Annotated[str, typer.Option(help="auto, fp32 or bf16; auto is bf16 where the device is made for it.")]
@@ -138,6 +146,7 @@ class GridOptions:
     epochs: Epochs = None
     device: Device = "auto"
     jobs: Jobs = None
+    stack: Stack = "auto"
     engine: Engine = "local"
     scheduler: Scheduler = None
     precision: Precision = "auto"
@@ -165,6 +174,17 @@ class GridOptions:
         if (self.engine == "dask") != (self.scheduler is not None):
             raise InputError("--engine dask and --scheduler ADDRESS belong together; give both or none")
         return self.scheduler
+
+    def stacking(self) -> Stacking:
+        """Return which runs may be trained together; refuses what cannot be."""
+        from shipbench.stacking import parse_stacking
+
+        stacking = parse_stacking(self.stack)
+        if self.engine == "dask" and stacking.most > 1 and not stacking.measured:
+            raise InputError(
+                "--stack N and --engine dask do not go together: a cluster's worker does one run at a time"
+            )
+        return stacking
 
     def template(self) -> RunSpec:
         """Return a spec with everything that is the same for all runs."""

@@ -49,7 +49,8 @@ def carry_out(specs: list[RunSpec], given: GridOptions) -> None:
 
 
 def check_cluster(given: GridOptions) -> None:
-    """Raise ``InputError`` if the runs are meant for a cluster that does not answer."""
+    """Raise ``InputError`` if the runs are meant for a cluster that does not answer, or for stacks it cannot do."""
+    given.stacking()
     scheduler = given.cluster()
     if scheduler is not None:
         from shipbench.cluster import require_cluster
@@ -72,17 +73,19 @@ def _run_and_show(plan: Plan, given: GridOptions) -> None:
 def run_chosen(plan: Plan, given: GridOptions) -> list[RunRecord]:
     """Carry out the chosen runs of a plan with a progress display; exits with 130 when interrupted."""
     from shipbench.console import say
+    from shipbench.device import resolve_device
     from shipbench.engine import carry_out_plan, default_jobs
     from shipbench.interrupts import exit_code, sigterm_interrupts
     from shipbench.progress import make_reporter
 
     cluster = given.cluster()
+    stacking = given.stacking().on(resolve_device(given.device).type)
     try:
         with sigterm_interrupts():
             # Not those that are left: threads change rounding, and a grid goes on as it was begun.
             jobs = 1 if cluster else min(given.jobs or default_jobs(plan), len(plan.runs))
             with make_reporter(len(plan.chosen)) as reporter:
-                return carry_out_plan(plan, given.results, jobs, reporter, cluster)
+                return carry_out_plan(plan, given.results, jobs, reporter, cluster, stacking)
     except KeyboardInterrupt as stop:
         say(
             f"stopped; finished runs and the checkpoints of unfinished ones are kept in {given.results}, and the same "

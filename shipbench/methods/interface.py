@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
     from torch import Tensor, nn
 
+    from shipbench.prompting import Part, PassOutput
     from shipbench.tasks import Task
 
 SettingValue = str | int | float | bool | None | tuple[float, ...]
@@ -63,6 +64,32 @@ class FrozenFeatures(Protocol):
 
     def features(self, images: Tensor) -> Tensor:
         """Return features (B, D) of normalised images (B, 3, H, W)."""
+        ...
+
+
+@runtime_checkable
+class Stackable(Protocol):
+    """A model over a frozen backbone that can share passes with models of the same method, settings and shapes.
+
+    A method whose models are all like this says so with ``stackable = True``; then runs that differ in their seed,
+    learning rate or weight decay alone may be trained together (see ``shipbench.prompting.stacking``).
+    """
+
+    backbone: VisionTransformer
+
+    def part(self, images: int, *, match: bool) -> Part:
+        """Return what this model brings to a pass over so many images, with its random numbers drawn.
+
+        ``match`` asks for what the loss needs besides the logits; the model's mode decides about random numbers.
+        """
+        ...
+
+    def logits_of(self, output: PassOutput) -> Tensor:
+        """Return the logits (B, classes) of this model's share of a pass."""
+        ...
+
+    def loss_of(self, output: PassOutput, labels: Tensor) -> Tensor:
+        """Return the training loss, a scalar, of this model's share of a pass."""
         ...
 
 

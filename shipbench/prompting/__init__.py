@@ -7,15 +7,18 @@ It serves every prompt-tuning method and knows none of them. A method describes 
 from shipbench.prompting.forward import PassOutput, PassTrace, embed, frozen, pool, prompted_forward
 from shipbench.prompting.heads import new_head
 from shipbench.prompting.prompts import AttentionRule, BlockPlan, Glimpse, PromptSource
+from shipbench.prompting.stacking import Part, draw_part, stacked_forward
 from shipbench.prompting.stochastic_depth import drop_rates, sample_drop_factors
 
 __all__ = [
     "AttentionRule",
     "BlockPlan",
     "Glimpse",
+    "Part",
     "PassOutput",
     "PassTrace",
     "PromptSource",
+    "draw_part",
     "drop_rates",
     "embed",
     "frozen",
@@ -23,4 +26,5 @@ __all__ = [
     "pool",
     "prompted_forward",
     "sample_drop_factors",
+    "stacked_forward",
 ]

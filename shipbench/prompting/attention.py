@@ -53,15 +53,21 @@ def project_kv(attention: Attention, tokens: Tensor) -> tuple[Tensor, Tensor]:
     return attention.k_norm(key), value
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Return softmax(q k^T / sqrt(d)) v, (B, H, T, d); keys and values of batch 1 are shared by all images.
+def per_image(states: Tensor, images: int) -> Tensor:
+    """Turn states (S, ...), which the images see in S equal and consecutive shares, into (B, ...)."""
+    count, *rest = states.shape
+    return states.unsqueeze(1).expand(count, images // count, *rest).flatten(0, 1)
 
-    Shared keys see the queries of all images as one long sequence, so that nothing is repeated and the gradient of
-    a key is summed where it is made.
+
+def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Return softmax(q k^T / sqrt(d)) v, (B, H, T, d); keys and values (S, H, P, d) are shared by B / S images each.
+
+    Keys that all images share (S = 1) see their queries as one long sequence, so that nothing is repeated and the
+    gradient of a key is summed where it is made.
     """
     batch, heads, length, width = query.shape
-    if key.shape[0] == batch:
-        return F.scaled_dot_product_attention(query, key, value)
+    if key.shape[0] > 1 or batch == 1:
+        return F.scaled_dot_product_attention(query, per_image(key, batch), per_image(value, batch))
     rows = query.permute(1, 0, 2, 3).reshape(1, heads, batch * length, width)
     out = F.scaled_dot_product_attention(rows, key, value)
     return out.view(heads, batch, length, width).permute(1, 0, 2, 3)
@@ -80,7 +86,7 @@ def attend_jointly(query: Tensor, image: tuple[Tensor, Tensor], prompts: tuple[T
     if prompts is None:
         return attend(query, *image)
     batch = image[0].shape[0]
-    key, value = (torch.cat([i, p.expand(batch, -1, -1, -1)], dim=2) for i, p in zip(image, prompts, strict=True))
+    key, value = (torch.cat([i, per_image(p, batch)], dim=2) for i, p in zip(image, prompts, strict=True))
     return attend(query, key, value)
 
 

@@ -19,6 +19,7 @@ from shipbench.prompting.attention import (
     attend_decoupled,
     attend_jointly,
     cls_scores,
+    per_image,
     project_kv,
     project_out,
     project_q,
@@ -103,7 +104,7 @@ def prompted_forward(
     glimpse: Glimpse | None = None
     for step, plan in zip(steps, source.plan, strict=True):
         streams = [stream for stream in streams if stream.name in plan.carried]
-        streams += _entering(source, step.index, glimpse)
+        streams += _entering(source, step.index, glimpse, tokens.shape[0])
         if step is steps[-1]:
             break
         guides = bool(source.plan[step.index + 1].guided)
@@ -119,10 +120,10 @@ def prompted_forward(
     return output
 
 
-def _entering(source: PromptSource, index: int, glimpse: Glimpse | None) -> list[Stream]:
+def _entering(source: PromptSource, index: int, glimpse: Glimpse | None, batch: int) -> list[Stream]:
     plan = source.plan[index]
     fresh = [(name, source.fresh(index, name)) for name in plan.fresh]
-    streams = [Stream(name, tokens, private=len(tokens) > 1) for name, tokens in fresh]
+    streams = [Stream(name, tokens, private=len(tokens) == batch > 1) for name, tokens in fresh]
     if glimpse is not None:
         streams += [Stream(name, source.guided(index, name, glimpse), private=True) for name in plan.guided]
     return streams
@@ -157,7 +158,8 @@ def _inner_block(
     """Run a block that others follow; returns image tokens, surviving streams and the CLS scores if needed."""
     attending = [s for s in streams if step.attends and s.name in step.survivors]
     advanced = [_advance(step, stream, stream not in attending, memo) for stream in streams]
-    prompts = join([(a.key, a.value) for a in advanced], tokens.shape[0])
+    batch = tokens.shape[0]
+    prompts = join([(a.key, a.value) for a in advanced], batch)
     outputs = [a.output for a in advanced if a.output is not None]
     scores = None
     if needs_scores or attending:
@@ -172,7 +174,7 @@ def _inner_block(
     else:
         tokens = _add_kept(
             tokens,
-            lambda part, kept: _image_attention(step, part, _of(prompts, kept), rule),
+            lambda part, kept: _image_attention(step, part, _of(prompts, kept, batch), rule),
             step.attention_factors,
         )
     return _add_mlp(step, tokens), outputs, scores
@@ -208,11 +210,11 @@ def _mix(step: _Step, query: Tensor, image: KeyValue, prompts: KeyValue | None, 
     return step.block.ls1(project_out(step.block.attn, heads))
 
 
-def _of(prompts: KeyValue | None, kept: Tensor | None) -> KeyValue | None:
-    """Return prompt keys and values of the images in ``kept``; shared ones serve any images."""
+def _of(prompts: KeyValue | None, kept: Tensor | None, batch: int) -> KeyValue | None:
+    """Return prompt keys and values of the images in ``kept``; those that all share serve any images."""
     if prompts is None or kept is None or prompts[0].shape[0] == 1:
         return prompts
-    return prompts[0][kept], prompts[1][kept]
+    return per_image(prompts[0], batch)[kept], per_image(prompts[1], batch)[kept]
 
 
 def _add(tokens: Tensor, branch: Tensor, factors: BranchFactors | None) -> Tensor:
@@ -250,9 +252,9 @@ def _attend_prompts(step: _Step, streams: list[Stream], image: KeyValue, prompts
 def _prompt_rows(step: _Step, streams: list[Stream], image: KeyValue, prompts: KeyValue | None) -> Tensor:
     """Return the block's output (B, P, D) for the prompt tokens as queries."""
     block, batch = step.block, image[0].shape[0]
-    tokens = torch.cat([s.spread(s.tokens).expand(batch, -1, -1) for s in streams], dim=1)
+    tokens = torch.cat([per_image(s.spread(s.tokens), batch) for s in streams], dim=1)
     queries = [s.spread(project_q(block.attn, block.norm1(s.tokens))) for s in streams]
-    query = torch.cat([q.expand(batch, -1, -1, -1) for q in queries], dim=2)
+    query = torch.cat([per_image(q, batch) for q in queries], dim=2)
     branch = block.ls1(project_out(block.attn, attend_jointly(query, image, prompts)))
     return _add_mlp(step, _add(tokens, branch, step.attention_factors))
 

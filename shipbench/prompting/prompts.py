@@ -71,7 +71,10 @@ class PromptSource(Protocol):
         ...
 
     def fresh(self, block: int, name: str) -> Tensor:
-        """Return tokens of a stream that enters ``block``: (1, K, D), the same for all images, or (B, K, D)."""
+        """Return tokens of a stream that enters ``block``: (B, K, D), or (1, K, D), the same for all images.
+
+        (S, K, D) are seen by the images in S equal and consecutive shares; see ``shipbench.prompting.stacking``.
+        """
         ...
 
     def guided(self, block: int, name: str, glimpse: Glimpse) -> Tensor:

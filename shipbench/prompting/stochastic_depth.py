@@ -49,14 +49,13 @@ class BranchFactors:
         """Indices of images that keep the branch, or None if all do."""
         return None if bool((self.values != 0).all()) else self.values.nonzero().flatten()
 
-    def split(self, owner: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def split(self, owner: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Split the states that images own by what this branch does to them.
 
-        ``owner`` (B,) maps images to states, None to the only one. Returns, for every distinct (state, factor)
-        pair, its ``parent`` state (S',) and ``factor`` (S',), and the new owner (B,).
+        ``owner`` (B,) maps images to states. Returns, for every distinct (state, factor) pair, its ``parent`` state
+        (S',) and ``factor`` (S',), and the new owner (B,).
         """
-        before = torch.zeros(len(self.values), dtype=torch.long) if owner is None else owner
-        code = before * 2 + (self.values != 0)
+        code = owner * 2 + (self.values != 0)
         pairs, after = code.unique(return_inverse=True)
         # The factor is the same for all images that keep the branch: read it from the first one of each pair.
         first = torch.stack([(after == pair).nonzero()[0, 0] for pair in range(len(pairs))])

@@ -8,7 +8,7 @@ import torch
 from timm.models.vision_transformer import Block
 from torch import Tensor
 
-from shipbench.prompting.attention import merge_and_project, project_kv
+from shipbench.prompting.attention import merge_and_project, per_image, project_kv
 from shipbench.prompting.stochastic_depth import BranchFactors
 
 
@@ -17,7 +17,8 @@ class Stream:
     """Prompt tokens (S, K, D) in S states.
 
     A ``private`` stream has one state for each image (S = B). Otherwise ``owner`` (B,) on the CPU says which state
-    each image sees, and None that all see the only one.
+    each image sees, and None that they see them in S equal and consecutive shares: all images the only one, or the
+    images of each run that run's.
     """
 
     name: str
@@ -26,7 +27,7 @@ class Stream:
     owner: Tensor | None = None
 
     def spread(self, values: Tensor) -> Tensor:
-        """Turn per-state ``values`` (S, ...) into (B, ...), or leave them (1, ...) if all images share them."""
+        """Turn per-state ``values`` (S, ...) into (B, ...), or leave them as they are if images share them equally."""
         return values if self.owner is None else values[self.owner.to(values.device, non_blocking=True)]
 
     def add(self, branch: Tensor, factors: BranchFactors | None) -> Stream:
@@ -35,10 +36,13 @@ class Stream:
             return replace(self, tokens=self.tokens + branch)
         if self.private:
             return replace(self, tokens=self.tokens + factors.column(branch) * branch)
-        parent, factor, owner = factors.split(self.owner)
+        parent, factor, owner = factors.split(self._owner(len(factors.values)))
         parent = parent.to(branch.device, non_blocking=True)
         scaled = BranchFactors(factor).column(branch) * branch[parent]
         return Stream(self.name, self.tokens[parent] + scaled, owner=owner)
+
+    def _owner(self, images: int) -> Tensor:
+        return per_image(torch.arange(len(self.tokens)), images) if self.owner is None else self.owner
 
 
 @dataclass(frozen=True)
@@ -78,10 +82,10 @@ def advance(
 
 
 def join(pairs: list[tuple[Tensor, Tensor]], batch: int) -> tuple[Tensor, Tensor] | None:
-    """Concatenate keys and values (1 or B, H, K, d) over streams; they stay (1, H, P, d) if all images share them."""
+    """Concatenate keys and values (S, H, K, d) over streams: (S, H, P, d), or (B, H, P, d) where their S differ."""
     if len(pairs) < 2:
         return pairs[0] if pairs else None
-    shared = all(key.shape[0] == 1 for key, _ in pairs)
-    size = 1 if shared else batch
-    keys, values = zip(*((k.expand(size, -1, -1, -1), v.expand(size, -1, -1, -1)) for k, v in pairs), strict=True)
+    counts = {key.shape[0] for key, _ in pairs}
+    size = batch if len(counts) > 1 else counts.pop()
+    keys, values = zip(*((per_image(key, size), per_image(value, size)) for key, value in pairs), strict=True)
     return torch.cat(keys, dim=2), torch.cat(values, dim=2)

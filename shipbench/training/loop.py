@@ -139,18 +139,17 @@ def fit(
     fits into the device's memory; with fewer than a batch, gradients are added up over parts of it.
     """
     hooks = hooks or Hooks()
-    trainer = _Trainer(model, train, evaluation, recipe, arithmetic, seed, hooks)
+    trainer = Trainer(model, train, evaluation, recipe, arithmetic, seed, hooks)
     epochs = trainer.resume(hooks.start) if hooks.start else []
-    rates = learning_rates(recipe.schedule, recipe.lr, recipe.epochs, recipe.warmup_epochs)
     for epoch in range(len(epochs), recipe.epochs):
-        epochs.append(trainer.epoch(epoch, rates[epoch]))
+        epochs.append(trainer.epoch(epoch))
         on_epoch(epochs[-1])
         if epoch < recipe.epochs - 1:
             hooks.keep(lambda: trainer.snapshot(epochs))
     return Fit(epochs, trainer.micro_batch)
 
 
-class _Trainer:
+class Trainer:
     """A model in training: its optimiser, the order of its images, and how many of them fit at once."""
 
     def __init__(
@@ -167,43 +166,60 @@ class _Trainer:
         self.recipe, self.arithmetic, self.hooks = recipe, arithmetic, hooks
         self.optimizer = make_optimizer(model, recipe)
         self.order = torch.Generator().manual_seed(seed)
+        self.rates = learning_rates(recipe.schedule, recipe.lr, recipe.epochs, recipe.warmup_epochs)
         self.batch = min(recipe.batch_size, len(train))
         self.portions = Portions(self.batch, "training", hooks.say)
         self.evaluated_portions = Portions(inference_batch(arithmetic.device), "evaluation", hooks.say)
 
     @property
     def micro_batch(self) -> int:
+        """As in ``Fit``."""
         return self.portions.size if self.portions.size < self.batch else 0
 
     def snapshot(self, epochs: list[EpochReport]) -> Snapshot:
+        """Return everything that decides the rest of the run, after ``epochs``."""
         tensors = capture(self.model, self.optimizer, self.order, self.arithmetic.device)
         return Snapshot(tensors, tuple(epochs), (self.portions.size, self.evaluated_portions.size))
 
     def resume(self, start: Snapshot) -> list[EpochReport]:
+        """Go to where a snapshot was taken and return the epochs before it."""
         restore(start.tensors, self.model, self.optimizer, self.order, self.arithmetic.device)
         self.portions.size, self.evaluated_portions.size = start.portions
         return list(start.epochs)
 
-    def epoch(self, epoch: int, rate: float) -> EpochReport:
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        report = self._train(epoch, rate)
-        return self._with_evaluation(report) if _due(epoch, self.recipe) else report
+    def epoch(self, epoch: int) -> EpochReport:
+        """Train for one epoch, and evaluate if the recipe says so."""
+        report = self._train(epoch)
+        return self._with_evaluation(report) if is_due(epoch, self.recipe) else report
 
-    def _train(self, epoch: int, rate: float) -> EpochReport:
+    def begin(self, epoch: int) -> list[Tensor]:
+        """Make ready for an epoch and return its batches, as indices of images."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rates[epoch]
         self.model.train()
-        start = time.perf_counter()
-        losses = []
-        images = 0
-        for chosen in _batches(len(self.train), self.recipe, self.order):
-            self.hooks.check()
-            losses.append(self._step(chosen))
-            images += len(chosen)
+        return list(_batches(len(self.train), self.recipe, self.order))
+
+    def report(self, epoch: int, losses: list[Tensor], images: int, start: float, share: int = 1) -> EpochReport:
+        """Report an epoch that began at ``start`` (``time.perf_counter``) and that ``share`` runs spent together.
+
+        Raises ``ShipbenchError`` if the mean of the steps' ``losses`` is not finite.
+        """
         # Reading the loss once an epoch, not once a step, lets a GPU run ahead.
         mean_loss = float(torch.stack(losses).float().mean())
+        rate = self.rates[epoch]
         if not math.isfinite(mean_loss):
             raise ShipbenchError(_diverged(mean_loss, epoch, rate, self.recipe, self.arithmetic))
-        return EpochReport(epoch, self.recipe.epochs, mean_loss, rate, time.perf_counter() - start, images)
+        seconds = (time.perf_counter() - start) / share
+        return EpochReport(epoch, self.recipe.epochs, mean_loss, rate, seconds, images)
+
+    def _train(self, epoch: int) -> EpochReport:
+        start = time.perf_counter()
+        losses = []
+        batches = self.begin(epoch)
+        for chosen in batches:
+            self.hooks.check()
+            losses.append(self._step(chosen))
+        return self.report(epoch, losses, sum(map(len, batches)), start)
 
     def _step(self, chosen: Tensor) -> Tensor:
         """Take one step on a batch and return its loss; starts the step again with less if memory runs out."""
@@ -247,7 +263,8 @@ class _Trainer:
         return replace(report, evaluation=evaluation, eval_seconds=time.perf_counter() - start)
 
 
-def _due(epoch: int, recipe: Recipe) -> bool:
+def is_due(epoch: int, recipe: Recipe) -> bool:
+    """Return whether an evaluation follows ``epoch``."""
     every = recipe.eval_every
     return epoch == recipe.epochs - 1 or (every > 0 and epoch % every == 0)
 
@@ -273,12 +290,16 @@ def evaluate(model: nn.Module, inputs: Inputs, arithmetic: Arithmetic, batch_siz
 @torch.no_grad()
 def _evaluate(model: nn.Module, inputs: Inputs, arithmetic: Arithmetic, portions: Portions) -> Evaluation:
     model.eval()
-
     with ReadAhead(inputs) as ahead:
         logits = in_portions(len(inputs), portions, lambda chunk: _logits(model, ahead.batch(chunk), arithmetic))
+    return score_logits(logits, inputs.labels)
+
+
+def score_logits(logits: Tensor, labels: Tensor) -> Evaluation:
+    """Return the scores of a split's logits (n, classes), float32."""
     confidence, predicted = logits.softmax(dim=1).max(dim=1)
-    accuracy = (predicted == inputs.labels).double().mean()
-    loss = F.cross_entropy(logits, inputs.labels)
+    accuracy = (predicted == labels).double().mean()
+    loss = F.cross_entropy(logits, labels)
     return Evaluation(float(loss), float(accuracy), predicted.cpu(), confidence.cpu())
 
 

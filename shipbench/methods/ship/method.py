@@ -30,6 +30,7 @@ class ShipMethod:
     name = "ship"
     summary = "semantic hierarchical prompts: levels, shared and attribute prompts, decoupled attention, matching loss"
     settings = ShipConfig
+    stackable = True
 
     def recipe(self, recipe: str, task: Task) -> Mapping[str, SettingValue]:
         """Return the authors' training recipe and per-task settings under ``"published"``, and nothing else."""

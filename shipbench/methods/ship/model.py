@@ -14,8 +14,10 @@ from shipbench.methods.ship.config import ShipConfig
 from shipbench.methods.ship.prompts import ShipPrompts
 from shipbench.prompting import (
     AttentionRule,
+    Part,
     PassOutput,
     PassTrace,
+    draw_part,
     drop_rates,
     embed,
     frozen,
@@ -87,18 +89,35 @@ class Ship(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, classes)."""
         if self.training and torch.is_grad_enabled():
-            return self._logits(self._run(images, drop_factors=self._sample(images)))
-        return self._logits(self._run(images, memo=self._prompt_memo()))
+            return self.logits_of(self._run(images, drop_factors=self._sample(len(images))))
+        return self.logits_of(self._run(images, memo=self._prompt_memo()))
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
         """Return the training loss, a scalar; stochastic depth is drawn in training mode only."""
-        return self.loss_terms(images, labels, self._sample(images)).total
+        return self.loss_terms(images, labels, self._sample(len(images))).total
 
     def loss_terms(self, images: Tensor, labels: Tensor, drop_factors: Tensor | None = None) -> LossTerms:
         """Return the loss in its parts, under given stochastic-depth factors (L, 2, B), or none."""
+        return self._terms(self._run(images, match=True, drop_factors=drop_factors), labels)
+
+    def part(self, images: int, *, match: bool) -> Part:
+        """Return what this model brings to a pass that several share, drawing stochastic depth in training mode.
+
+        ``match`` asks for what the loss needs (see ``loss_of``) besides the logits (``logits_of``).
+        """
+        return draw_part(self.prompts, self.rule, self._match_top(match), self._sample(images))
+
+    def logits_of(self, output: PassOutput) -> Tensor:
+        """Return the logits (B, classes) that a pass leads to."""
+        return self.head(pool(self.backbone, output.cls))
+
+    def loss_of(self, output: PassOutput, labels: Tensor) -> Tensor:
+        """Return the training loss that a pass leads to, a scalar."""
+        return self._terms(output, labels).total
+
+    def _terms(self, output: PassOutput, labels: Tensor) -> LossTerms:
         weight = self.config.matching_weight
-        output = self._run(images, match=weight > 0, drop_factors=drop_factors)
-        logits = self._logits(output)
+        logits = self.logits_of(output)
         cross_entropy = F.cross_entropy(logits, labels)
         matching = matching_loss(output) if weight > 0 else torch.zeros_like(cross_entropy)
         return LossTerms(cross_entropy, matching, cross_entropy + weight * matching, logits)
@@ -121,24 +140,23 @@ class Ship(nn.Module):
         memo: PromptMemo | None = None,
         trace: PassTrace | None = None,
     ) -> PassOutput:
-        tokens = embed(self.backbone, images)
-        top = min(self.config.top_k, tokens.shape[1]) if match else 0
         return prompted_forward(
             self.backbone,
-            tokens,
+            embed(self.backbone, images),
             self.prompts,
             self.rule,
-            match_top=top,
+            match_top=self._match_top(match),
             drop_factors=drop_factors,
             memo=memo,
             trace=trace,
         )
 
-    def _logits(self, output: PassOutput) -> Tensor:
-        return self.head(pool(self.backbone, output.cls))
+    def _match_top(self, match: bool) -> int:
+        wanted = match and self.config.matching_weight > 0
+        return min(self.config.top_k, _image_tokens(self.backbone)) if wanted else 0
 
-    def _sample(self, images: Tensor) -> Tensor | None:
-        return sample_drop_factors(drop_rates(self.backbone), len(images)) if self.training else None
+    def _sample(self, images: int) -> Tensor | None:
+        return sample_drop_factors(drop_rates(self.backbone), images) if self.training else None
 
     def _prompt_memo(self) -> PromptMemo | None:
         """Return what is known of the shared prompts, as long as no parameter has changed since."""

@@ -1,0 +1,157 @@
+"""``--stack``: runs trained together leave the records of runs trained alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from shipbench import load_results, stack_attempt
+from shipbench.stacking import Stacking
+from shipbench.store import Store, load_history, load_predictions
+from tests.conftest import Outcome
+from tests.data.builders import vtab_tree
+from tests.faults.grids import leftovers
+
+Shipbench = Callable[..., Outcome]
+TINY = ("--backbone", "test_vit", "--checkpoint", "random", "--tasks", "dtd", "--epochs", "3")
+SETTINGS = ("--set", "image_size=64", "--set", "drop_path=0.2", "--set", "batch_size=4", "--set", "eval_every=1")
+# Columns in which a run of a stack may differ from the same run alone by more than rounding.
+FREE = [
+    "created",
+    "train_seconds",
+    "eval_seconds",
+    "train_images_per_second",
+    "eval_images_per_second",
+    "peak_memory_bytes",
+    "stacked_runs",
+]
+
+
+@pytest.fixture
+def line(tmp_path: Path, cache: Path) -> Callable[..., tuple[object, ...]]:
+    data = vtab_tree(tmp_path / "data", tasks=("dtd",))
+
+    def make(results: str, *options: object) -> tuple[object, ...]:
+        return (*TINY, *SETTINGS, "--data", data, "--results", tmp_path / results, *options)
+
+    return make
+
+
+def assert_same_records(a: Path, b: Path) -> None:
+    one, two = load_results(a), load_results(b)
+    # Which arithmetic a library chooses for a matrix product may depend on its size.
+    pd.testing.assert_frame_equal(one.drop(columns=FREE), two.drop(columns=FREE), rtol=1e-3)
+    pd.testing.assert_series_equal(one["final_test_acc"], two["final_test_acc"])
+    pd.testing.assert_frame_equal(*(load_history(root, one["run_id"]) for root in (a, b)), rtol=1e-3)
+    pd.testing.assert_frame_equal(*(load_predictions(root, one["run_id"]) for root in (a, b)), rtol=1e-3)
+    assert all(Store(b).path("weights", run_id).exists() for run_id in one["run_id"])
+
+
+def test_a_stacked_grid_leaves_the_records_of_separate_runs(
+    shipbench: Shipbench, line: Callable[..., tuple[object, ...]], tmp_path: Path
+) -> None:
+    grid = ("--method", "ship,vpt-shallow,vpt-deep,linear", "--seeds", "0-2", "--set", "vpt-deep.dropout=0.2")
+    assert shipbench("run", *line("alone", *grid, "--stack", "off")).code == 0
+    outcome = shipbench("run", *line("together", *grid, "--stack", "3"))
+    assert outcome.code == 0, outcome.err
+    assert outcome.err.count("trained together with 2 other run(s)") == 3
+    assert_same_records(tmp_path / "alone", tmp_path / "together")
+    frame = load_results(tmp_path / "together")
+    assert set(frame.groupby("method")["stacked_runs"].unique().map(tuple).items()) == {
+        ("linear", (1,)),
+        ("ship", (3,)),
+        ("vpt-deep", (3,)),
+        ("vpt-shallow", (3,)),
+    }
+    assert leftovers(tmp_path / "together") == []
+
+
+def test_workers_do_stacks(shipbench: Shipbench, line: Callable[..., tuple[object, ...]], tmp_path: Path) -> None:
+    grid = ("--method", "ship", "--seeds", "0-3")
+    assert shipbench("run", *line("alone", *grid)).code == 0
+    outcome = shipbench("run", *line("together", *grid, "--stack", "4", "--jobs", "2"))
+    assert outcome.code == 0, outcome.err
+    assert outcome.err.count("trained together with 1 other run(s)") == 2
+    assert_same_records(tmp_path / "alone", tmp_path / "together")
+
+
+def test_one_run_that_diverges_fails_alone(
+    shipbench: Shipbench, line: Callable[..., tuple[object, ...]], tmp_path: Path
+) -> None:
+    grid = ("--method", "vpt-deep", "--set", "optimizer=sgd", "--grid", "lr=0.01,1e30,0.02", "--choose-only")
+    assert shipbench("tune", *line("alone", *grid)).code == 0
+    outcome = shipbench("tune", *line("together", *grid, "--stack", "8"))
+    assert outcome.code == 0, outcome.err
+    assert "trained together with 2 other run(s)" in outcome.err
+    one, two = (load_results(tmp_path / name) for name in ("alone", "together"))
+    for column in ("run_id", "status", "error", "val_acc"):
+        pd.testing.assert_series_equal(one[column], two[column])
+    assert sorted(two["status"]) == ["done", "done", "failed"]
+
+
+def test_without_enough_memory_runs_go_one_by_one(
+    shipbench: Shipbench,
+    line: Callable[..., tuple[object, ...]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def too_much(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(stack_attempt, "fit_stack", too_much)
+    outcome = shipbench("run", *line("r", "--method", "ship", "--seeds", "0-1", "--stack", "2"))
+    assert outcome.code == 0, outcome.err
+    assert "2 runs do not fit on the device together; they go on one by one" in outcome.err
+    assert outcome.err.count(" ship on dtd, seed 0\n") == 1
+    assert list(load_results(tmp_path / "r")["stacked_runs"]) == [1, 1]
+
+
+@pytest.mark.parametrize(("seconds", "stacked"), [((0.010, 0.020), 2), ((0.030, 0.020), 1)])
+def test_auto_stacks_what_a_measurement_shows_to_be_faster(
+    shipbench: Shipbench,
+    line: Callable[..., tuple[object, ...]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: tuple[float, float],
+    stacked: int,
+) -> None:
+    # A CPU never measures: this lets it do what a GPU would do.
+    monkeypatch.setattr(Stacking, "on", lambda self, _: self)
+    monkeypatch.setattr(stack_attempt, "seconds_per_step", lambda *_: seconds)
+    outcome = shipbench("run", *line("r", "--method", "ship", "--seeds", "0-1"))
+    assert outcome.code == 0, outcome.err
+    assert f"a step of 2 runs takes {1e3 * seconds[0]:.1f} ms together, 20.0 ms one by one" in outcome.err
+    assert list(load_results(tmp_path / "r")["stacked_runs"]) == [stacked] * 2
+
+
+def test_a_cpu_does_not_stack_of_its_own_accord(
+    shipbench: Shipbench, line: Callable[..., tuple[object, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr("shipbench.engine.carry_out_plan", lambda *arguments: given.extend(arguments) or [])
+    shipbench("run", *line("r", "--method", "ship", "--seeds", "0-1", "--device", "cpu"))
+    assert given[-1] == Stacking(most=1)
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "many", "1.5", ""])
+def test_a_stack_that_means_nothing_is_refused(
+    shipbench: Shipbench, line: Callable[..., tuple[object, ...]], tmp_path: Path, text: str
+) -> None:
+    outcome = shipbench("run", *line("r", "--method", "ship", "--stack", text))
+    assert outcome.code == 2
+    assert "--stack" in outcome.err
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_cluster_does_not_stack(
+    shipbench: Shipbench, line: Callable[..., tuple[object, ...]], tmp_path: Path
+) -> None:
+    dask = ("--engine", "dask", "--scheduler", "tcp://127.0.0.1:1")
+    outcome = shipbench("run", *line("r", "--method", "ship", "--stack", "3", *dask))
+    assert outcome.code == 2
+    assert "--stack N and --engine dask" in outcome.err

@@ -1,0 +1,201 @@
+"""Runs trained together: each has the epochs, weights and snapshots of the run that is trained alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from baselines.methods import VptConfig
+from baselines.vpt import Vpt
+from shipbench.backbones import load_backbone
+from shipbench.errors import ShipbenchError
+from shipbench.methods import Stackable
+from shipbench.methods.ship import Ship, ShipConfig
+from shipbench.training.inputs import FeatureInputs
+from shipbench.training.loop import Arithmetic, EpochReport, Fit, Hooks, fit
+from shipbench.training.recipe import Recipe
+from shipbench.training.snapshot import Snapshot, random_states
+from shipbench.training.stack import Member, fit_stack, seconds_per_step
+
+CPU = Arithmetic(torch.device("cpu"), "fp32")
+EPOCHS = 3
+# Batches of 6 out of 14 images leave a last one of 2, as recipes without drop_last have it.
+RECIPE = Recipe(epochs=EPOCHS, batch_size=6, lr=0.01, warmup_epochs=1, eval_every=1, drop_last=False)
+RUNS = [(RECIPE, 0), (replace(RECIPE, lr=0.003, weight_decay=0.1), 0), (RECIPE, 5)]
+SGD = [(replace(recipe, optimizer="sgd"), seed) for recipe, seed in RUNS]
+
+
+def ship(backbone: Any) -> nn.Module:
+    bank = torch.randn(3, backbone.embed_dim, generator=torch.Generator().manual_seed(0))
+    return Ship(backbone, 4, [0, 2, 4], bank, ShipConfig(prompt_length=2, prototypes=3, attribute_length=2))
+
+
+def vpt(backbone: Any) -> nn.Module:
+    return Vpt(backbone, 4, VptConfig(prompt_length=3, dropout=0.2), deep=True)
+
+
+MODELS = {"ship": ship, "vpt-deep": vpt}
+
+
+def images(count: int) -> FeatureInputs:
+    generator = torch.Generator().manual_seed(count)
+    return FeatureInputs(torch.randn(count, 3, 32, 32, generator=generator), torch.arange(count) % 4)
+
+
+TRAIN, TEST = images(14), images(9)
+
+
+def backbone() -> Any:
+    return load_backbone("test_vit", checkpoint="random", image_size=32, drop_path=0.4)
+
+
+def built(build: Callable[[Any], nn.Module], seed: int, trunk: Any) -> nn.Module:
+    torch.manual_seed(seed)
+    return build(trunk)
+
+
+def member(build: Callable[[Any], nn.Module], run: tuple[Recipe, int], trunk: Any, **hooks: Any) -> Member:
+    recipe, seed = run
+    model = built(build, seed, trunk)
+    assert isinstance(model, Stackable)
+    return Member(model, recipe, seed, random_states(CPU.device), lambda _: None, Hooks(**hooks))
+
+
+def together(members: Sequence[Member]) -> list[Fit | ShipbenchError]:
+    ends = dict(fit_stack(members, TRAIN, TEST, CPU))
+    return [ends[index] for index in range(len(members))]
+
+
+def alone(build: Callable[[Any], nn.Module], run: tuple[Recipe, int], **hooks: Any) -> tuple[Fit, nn.Module]:
+    recipe, seed = run
+    model = built(build, seed, backbone())
+    return fit(model, TRAIN, TEST, recipe, CPU, seed, lambda _: None, Hooks(**hooks)), model
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+
+
+def assert_same_fit(found: Fit | ShipbenchError, expected: Fit) -> None:
+    assert isinstance(found, Fit), found
+    assert len(found.epochs) == len(expected.epochs)
+    for a, b in zip(found.epochs, expected.epochs, strict=True):
+        assert (a.epoch, a.epochs, a.learning_rate, a.images) == (b.epoch, b.epochs, b.learning_rate, b.images)
+        assert a.train_loss == pytest.approx(b.train_loss, rel=1e-4)
+        assert a.train_seconds > 0
+        assert a.evaluation is not None
+        assert b.evaluation is not None
+        assert a.evaluation.loss == pytest.approx(b.evaluation.loss, rel=1e-4)
+        assert torch.equal(a.evaluation.predicted, b.evaluation.predicted)
+        torch.testing.assert_close(a.evaluation.confidence, b.evaluation.confidence, rtol=1e-4, atol=1e-5)
+
+
+def assert_same_weights(found: nn.Module, expected: nn.Module) -> None:
+    for name, value in weights(expected).items():
+        torch.testing.assert_close(weights(found)[name], value, rtol=1e-4, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+@pytest.mark.parametrize("runs", [RUNS, SGD], ids=["adamw", "sgd"])
+def test_a_stack_trains_every_run_as_if_it_were_alone(name: str, runs: list[tuple[Recipe, int]]) -> None:
+    trunk = backbone()
+    members = [member(MODELS[name], run, trunk) for run in runs]
+    for one, run, end in zip(members, runs, together(members), strict=True):
+        expected, model = alone(MODELS[name], run)
+        assert_same_fit(end, expected)
+        assert_same_weights(one.model, model)
+
+
+def test_one_evaluation_and_a_fair_share_of_the_time() -> None:
+    runs = [(replace(recipe, eval_every=0), seed) for recipe, seed in RUNS]
+    trunk = backbone()
+    start = time.perf_counter()
+    ends = together([member(ship, run, trunk) for run in runs])
+    elapsed = time.perf_counter() - start
+    reports = [report for end in ends if isinstance(end, Fit) for report in end.epochs]
+    assert [report.epoch for report in reports if report.evaluation is not None] == [EPOCHS - 1] * 3
+    assert sum(report.train_seconds + report.eval_seconds for report in reports) < elapsed
+
+
+def keeping(taken: list[Snapshot]) -> Callable[[Callable[[], Snapshot]], None]:
+    return lambda take: taken.append(take())
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+def test_snapshots_go_both_ways_and_need_not_be_of_the_same_epoch(name: str) -> None:
+    build, trunk = MODELS[name], backbone()
+    from_stack: list[Snapshot] = []
+    together([member(build, RUNS[0], trunk, keep=keeping(from_stack)), member(build, RUNS[2], trunk)])
+    expected, model = alone(build, RUNS[0])
+    resumed, same = alone(build, RUNS[0], start=from_stack[0])
+    assert_same_fit(resumed, expected)
+    assert_same_weights(same, model)
+    from_single: list[Snapshot] = []
+    alone(build, RUNS[0], keep=keeping(from_single))
+    trunk = backbone()
+    members = [member(build, RUNS[0], trunk, start=from_single[1]), member(build, RUNS[2], trunk)]
+    ends = list(fit_stack(members, TRAIN, TEST, CPU))
+    assert [index for index, _ in ends] == [0, 1]
+    assert_same_fit(ends[0][1], expected)
+    assert_same_weights(members[0].model, model)
+    assert_same_fit(ends[1][1], alone(build, RUNS[2])[0])
+
+
+def test_a_loss_that_is_not_finite_ends_its_run_alone() -> None:
+    trunk = backbone()
+    wild = (replace(SGD[1][0], lr=1e30), 0)
+    heard: list[EpochReport] = []
+    members = [member(ship, run, trunk) for run in (SGD[0], wild, SGD[2])]
+    members[1] = replace(members[1], on_epoch=heard.append)
+    first, failed, last = together(members)
+    assert isinstance(failed, ShipbenchError)
+    assert "try a lower lr" in str(failed)
+    assert len(heard) < EPOCHS
+    for end, one, run in ((first, members[0], SGD[0]), (last, members[2], SGD[2])):
+        expected, model = alone(ship, run)
+        assert_same_fit(end, expected)
+        assert_same_weights(one.model, model)
+
+
+def test_a_run_that_is_taken_away_leaves_the_others_alone() -> None:
+    trunk = backbone()
+    steps: list[int] = []
+
+    def lose() -> None:
+        steps.append(1)
+        if len(steps) == 5:
+            raise ShipbenchError("taken away")
+
+    taken, kept = together([member(ship, RUNS[0], trunk, check=lose), member(ship, RUNS[1], trunk)])
+    assert str(taken) == "taken away"
+    assert len(steps) == 5
+    assert_same_fit(kept, alone(ship, RUNS[1])[0])
+
+
+def test_a_measurement_changes_no_run() -> None:
+    trunk = backbone()
+    members = [member(ship, run, trunk) for run in RUNS]
+    before = [{name: value.clone() for name, value in weights(one.model).items()} for one in members]
+    assert min(seconds_per_step(members, TRAIN, CPU)) > 0
+    for one, values in zip(members, before, strict=True):
+        assert all(torch.equal(values[name], value) for name, value in weights(one.model).items())
+        assert all(p.grad is None for p in one.model.parameters())
+    assert_same_fit(together(members)[0], alone(ship, RUNS[0])[0])
+
+
+def test_a_step_without_enough_memory_is_for_the_caller_to_handle() -> None:
+    trunk = backbone()
+
+    def check(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if len(inputs[0]) > RECIPE.batch_size:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    trunk.patch_embed.register_forward_pre_hook(check)
+    with pytest.raises(torch.OutOfMemoryError):
+        together([member(ship, run, trunk) for run in RUNS])
