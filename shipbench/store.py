@@ -282,7 +282,7 @@ def load_results(results: Path | str) -> pd.DataFrame:
     frame = as_frame([_read_record(file, complete=False)[1] for file in files], folder)
     if frame.empty:
         return frame
-    defaults: dict[str, Any] = {c.name: c.default for c in fields(RunRecord) if c.default is not MISSING}
+    defaults: dict[str, Any] = _blank_row() | {c.name: c.default for c in fields(RunRecord) if c.default is not MISSING}
     absent = {name: default for name, default in defaults.items() if name not in frame.columns}
     return frame.assign(**absent).sort_values(["suite", "method", "task", "seed", "run_id"], ignore_index=True)
 

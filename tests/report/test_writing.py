@@ -102,6 +102,20 @@ def store(folder: Path, records: list[dict[str, Any]]) -> Path:
     return folder
 
 
+def test_the_command_reports_records_with_the_essential_columns_alone(tmp_path: Path) -> None:
+    (tmp_path / "results" / "runs").mkdir(parents=True)
+    for record in grid(("a", "b", "c"), ("cifar", *VTAB_TASKS[1:]), (42,)):
+        essential = {name: record[name] for name in ("run_id", "status", "method", "task", "seed", "final_test_acc")}
+        pd.DataFrame([essential]).to_parquet(tmp_path / "results" / "runs" / f"{record['run_id']}.parquet")
+    arguments = ["report", "--results", str(tmp_path / "results"), "--output", str(tmp_path / "out"), "--format", "csv"]
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    main = pd.read_csv(tmp_path / "out" / "tables" / "main-vtab-1k.csv").set_index("method")
+    assert main.loc["a", "mean of tasks"] == pytest.approx(30 + 1.1 * 9)
+    assert (tmp_path / "out" / "tables" / "ranks-vtab-1k.csv").exists()
+    assert (tmp_path / "out" / "tables" / "significance-vtab-1k.csv").exists()
+
+
 def test_the_command_reports_a_results_folder(tmp_path: Path) -> None:
     results = store(tmp_path / "results", grid(("ship", "linear"), VTAB_TASKS[:2], (0, 1)))
     output = tmp_path / "out"
