@@ -13,8 +13,9 @@ from shipbench.report.arms import Arm
 from shipbench.report.captions import rule_sentence
 from shipbench.report.comparisons import Contest, contests
 from shipbench.report.differences import ablations
+from shipbench.report.figures.ablation import ablation_figure
 from shipbench.report.figures.curves import sweep_figure, training_figure
-from shipbench.report.figures.differences import ablation_figure, baseline_arm, task_differences_figure
+from shipbench.report.figures.differences import baseline_arm, task_differences_figure
 from shipbench.report.figures.oracle import oracle_figure
 from shipbench.report.figures.pareto import pareto_figure
 from shipbench.report.figures.ranks import rank_figure

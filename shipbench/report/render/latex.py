@@ -159,7 +159,7 @@ def _figure(figure: Figure) -> str:
     width = r"\linewidth" if figure.wide else r"0.6\linewidth"
     return (
         "\\begin{figure}[tbp]\n\\centering\n"
-        f"\\includegraphics[width={width}]{{figures/{figure.name}}}\n"
+        f"\\includegraphics[width={width},height=0.8\\textheight,keepaspectratio]{{figures/{figure.name}}}\n"
         f"\\caption{{{escape(figure.caption)}}}\\label{{fig:{figure.name}}}\n\\end{{figure}}"
     )
 
