@@ -177,8 +177,8 @@ def _ablation_items(study: Study, suite: str) -> tuple[Table | Figure, ...]:
 def _training_items(study: Study, suite: str) -> tuple[Table | Figure, ...]:
     if not study.arms_of(suite, main=True):
         return ()
-    curves = (training_figure(study, suite, what) for what in ("accuracy", "loss"))
-    return (cost_table(study, suite), *(figure for figure in curves if figure is not None))
+    items = (cost_table(study, suite), *(training_figure(study, suite, what) for what in ("accuracy", "loss")))
+    return tuple(item for item in items if item is not None)
 
 
 def _records(study: Study) -> Section:

@@ -187,10 +187,10 @@ def test_one_of_two_seeds_collapses_and_is_shown_not_dropped() -> None:
     main = table(report, "main-demo")
     shown = cell(main, "SHIP", "textures")
     assert shown.value == pytest.approx(50 * (kept["final_test_acc"] + 0.2))
-    assert shown.text.endswith("‡")
+    assert shown.sign == "‡"
     assert dict(shown.extras)["seeds"] == 2
     assert any(note.startswith("‡ collapsed") for note in main.notes)
-    assert cell(main, "VPT-deep", "textures").text.endswith(tuple("0123456789"))
+    assert cell(main, "VPT-deep", "textures").sign == ""
     rows = [[c.text for c in row.cells] for row in table(report, "missing").rows]
     assert [row[:4] for row in rows if row[0] == "collapsed"] == [["collapsed", "SHIP", "textures", "1"]]
 
