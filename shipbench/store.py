@@ -293,8 +293,11 @@ def load_results(results: Path | str) -> pd.DataFrame:
     frame = as_frame([_record_table(file) for file in files], folder)
     if frame.empty:
         return frame
-    defaults: dict[str, Any] = {c.name: c.default for c in fields(RunRecord) if c.default is not MISSING}
-    absent = {name: default for name, default in defaults.items() if name not in frame.columns}
+    defaults: dict[str, Any] = _blank_row() | {c.name: c.default for c in fields(RunRecord) if c.default is not MISSING}
+    unknown = {
+        name: default if isinstance(default, str) or name == "seed" else _NAN for name, default in defaults.items()
+    }
+    absent = {name: value for name, value in unknown.items() if name not in frame.columns}
     return frame.assign(**absent).sort_values(["suite", "method", "task", "seed", "run_id"], ignore_index=True)
 
 

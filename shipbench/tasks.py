@@ -122,13 +122,17 @@ _SETS: dict[str, tuple[Task, ...]] = {
 
 def get_task(name: str) -> Task:
     """Return the task called ``name`` (canonical name or folder alias); raises ``InputError`` if none is."""
-    if name in _ALIASES:
-        name = _ALIASES[name]
+    name = canonical_name(name)
     if name in _SETS:
         raise InputError(f"{name!r} is a set of tasks; name one of them")
     if name not in TASKS:
         raise InputError(f"unknown task {name!r}{did_you_mean(name, [*TASKS, *_SETS])}; see 'shipbench list tasks'")
     return TASKS[name]
+
+
+def canonical_name(name: str) -> str:
+    """Return the catalogue's name of a task that goes by a folder alias; any other name stays as it is."""
+    return _ALIASES.get(name, name)
 
 
 def suite_of(task: Task) -> Suite:

@@ -13,8 +13,9 @@ from shipbench.report.arms import Arm
 from shipbench.report.captions import rule_sentence
 from shipbench.report.comparisons import Contest, contests
 from shipbench.report.differences import ablations
+from shipbench.report.figures.ablation import ablation_figure
 from shipbench.report.figures.curves import sweep_figure, training_figure
-from shipbench.report.figures.differences import ablation_figure, baseline_arm, task_differences_figure
+from shipbench.report.figures.differences import baseline_arm, task_differences_figure
 from shipbench.report.figures.oracle import oracle_figure
 from shipbench.report.figures.pareto import pareto_figure
 from shipbench.report.figures.ranks import rank_figure
@@ -33,7 +34,7 @@ from shipbench.report.labels import (
 )
 from shipbench.report.long_form import long_form
 from shipbench.report.model import Figure, Report, Section, Table
-from shipbench.report.predictions import LoadPredictions, with_chance
+from shipbench.report.predictions import LoadPredictions, suite_predictions, with_chance
 from shipbench.report.protocol import protocol_box
 from shipbench.report.study import Study, build_study
 from shipbench.report.tables.ablation import ablation_table
@@ -128,12 +129,14 @@ def _suite_sections(
 def _result_items(
     study: Study, suite: str, options: ReportOptions, predictions: LoadPredictions | None
 ) -> tuple[Table | Figure, ...]:
-    if not study.arms_of(suite, main=True):
+    arms = study.arms_of(suite, main=True)
+    if not arms:
         return ()
     found = ranking(study, suite)
     ranks = (ranks_table(study, suite, found), rank_figure(study, suite, found)) if found else ()
     baseline = _baseline(study, suite, options.baseline)
-    tests = contests(study, suite, baseline, predictions) if baseline else []
+    images = suite_predictions(study, suite, baseline or arms[0], predictions)
+    tests = contests(study, suite, baseline, images) if baseline else []
     items = (
         main_results_table(study, suite, options.published, baseline.label if baseline else "", tests),
         pareto_figure(study, suite),
@@ -141,7 +144,8 @@ def _result_items(
         oracle_table(study, suite),
         *(_against(study, suite, baseline, tests) if baseline else ()),
         *ranks,
-        *(_from_images(study, suite, predictions) if predictions else ()),
+        intervals_table(study, suite, images),
+        agreement_table(study, suite, agreement(study, suite, images)),
     )
     return tuple(item for item in items if item is not None)
 
@@ -151,13 +155,6 @@ def _against(study: Study, suite: str, baseline: Arm, tests: Sequence[Contest]) 
         task_differences_figure(study, suite, baseline),
         across_tasks_table(study, suite, baseline, tests),
         per_task_table(study, suite, baseline, tests),
-    )
-
-
-def _from_images(study: Study, suite: str, predictions: LoadPredictions) -> tuple[Table | None, ...]:
-    return (
-        intervals_table(study, suite, predictions),
-        agreement_table(study, suite, agreement(study, suite, predictions)),
     )
 
 
@@ -180,8 +177,8 @@ def _ablation_items(study: Study, suite: str) -> tuple[Table | Figure, ...]:
 def _training_items(study: Study, suite: str) -> tuple[Table | Figure, ...]:
     if not study.arms_of(suite, main=True):
         return ()
-    curves = (training_figure(study, suite, what) for what in ("accuracy", "loss"))
-    return (cost_table(study, suite), *(figure for figure in curves if figure is not None))
+    items = (cost_table(study, suite), *(training_figure(study, suite, what) for what in ("accuracy", "loss")))
+    return tuple(item for item in items if item is not None)
 
 
 def _records(study: Study) -> Section:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from shipbench.report.arms import Arm
 from shipbench.report.differences import paired_difference
-from shipbench.report.predictions import LoadPredictions, TaskPredictions, predictions_of
+from shipbench.report.predictions import TaskPredictions
 from shipbench.report.study import Study
 from shipbench.statistics import Interval, SignTest, bootstrap_interval, holm, mcnemar_test, wilcoxon_test
 
@@ -46,11 +46,10 @@ class Contest:
     wilcoxon_adjusted: float = float("nan")
 
 
-def contests(study: Study, suite: str, baseline: Arm, load: LoadPredictions | None) -> list[Contest]:
-    """Compare every other main arm of the suite to ``baseline``; without predictions there are no tests per task."""
+def contests(study: Study, suite: str, baseline: Arm, predictions: Mapping[str, TaskPredictions]) -> list[Contest]:
+    """Compare every other main arm of the suite to ``baseline``; there are tests per task where predictions are."""
     arms = [arm for arm in study.arms_of(suite, main=True) if arm != baseline]
-    tests = _task_tests(study, suite, baseline, arms, load) if load else {}
-    found = [_contest(study, arm, baseline, tests.get(arm.key, {})) for arm in arms]
+    found = [_contest(study, arm, baseline, _task_tests(predictions, arm, baseline)) for arm in arms]
     return _corrected([contest for contest in found if contest.differences])
 
 
@@ -61,19 +60,9 @@ def _contest(study: Study, arm: Arm, baseline: Arm, tests: Mapping[str, SignTest
     return Contest(arm, tasks, bootstrap_interval(values), wilcoxon_test(values), results)
 
 
-def _task_tests(
-    study: Study, suite: str, baseline: Arm, arms: Sequence[Arm], load: LoadPredictions
-) -> dict[int, dict[str, SignTest]]:
-    tests: dict[int, dict[str, SignTest]] = {arm.key: {} for arm in arms}
-    for task in study.tasks_of(suite):
-        found = predictions_of(study, [baseline, *arms], task, load)
-        if found is None:
-            continue
-        for arm in arms:
-            signs = _signs(found, arm, baseline)
-            if signs is not None:
-                tests[arm.key][task] = signs
-    return tests
+def _task_tests(predictions: Mapping[str, TaskPredictions], arm: Arm, baseline: Arm) -> dict[str, SignTest]:
+    tests = ((task, _signs(found, arm, baseline)) for task, found in predictions.items())
+    return {task: signs for task, signs in tests if signs is not None}
 
 
 def _signs(found: TaskPredictions, arm: Arm, baseline: Arm) -> SignTest | None:

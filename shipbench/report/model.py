@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -13,17 +14,19 @@ if TYPE_CHECKING:
 Mark: TypeAlias = Literal["", "best", "second"]
 RowKind: TypeAlias = Literal["ours", "published", "difference"]
 MISSING = "–"  # noqa: RUF001
+_NUMBER = re.compile(r"[<+\N{MINUS SIGN}]?[\d,]+(\.\d+)?")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: ``text`` and a small ``below`` for people, ``value`` and ``extras`` for the CSV."""
+    """One cell: ``text``, its ``sign`` and a small ``below`` for people, ``value`` and ``extras`` for the CSV."""
 
     text: str = ""
     below: str = ""
     value: float | int | str | None = None
     extras: tuple[tuple[str, float | None], ...] = ()
     mark: Mark = ""
+    sign: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,21 @@ class Report:
     def figures(self) -> Iterable[Figure]:
         """Yield the figures in reading order."""
         return (item for section in self.sections for item in section.items if isinstance(item, Figure))
+
+
+def decimal_padding(table: Table) -> list[list[str]]:
+    """Return per row and column the invisible text after a number that puts decimal points one under another."""
+    columns = [
+        _padding([row.cells[i].text for row in table.rows], column.align) for i, column in enumerate(table.columns)
+    ]
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def _padding(texts: Sequence[str], align: str) -> list[str]:
+    found = [_NUMBER.fullmatch(text) if align == "right" else None for text in texts]
+    widest = max((len(match[1] or "") for match in found if match), default=0)
+    shown = [match[1] or "" if match else None for match in found]
+    return ["" if part is None else f".{'0' * widest}"[len(part) : widest] for part in shown]
 
 
 def text_cell(text: str) -> Cell:

@@ -1,11 +1,11 @@
-"""Stored per-image predictions as a report needs them: one task at a time, images as rows, runs as columns.
+"""Stored per-image predictions as a report needs them, read once: per task, images as rows and runs as columns.
 
 Predictions are those after the last epoch. A rule that counts another accuracy of a run has none that belong to it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -16,6 +16,7 @@ from shipbench.report.arms import Arm
 from shipbench.report.study import Study
 
 LoadPredictions: TypeAlias = Callable[[Iterable[str]], pd.DataFrame]
+_CLASS = "int32"
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,11 +38,23 @@ class TaskPredictions:
         return sorted(set.intersection(*columns))
 
 
-def predictions_of(study: Study, arms: Sequence[Arm], task: str, load: LoadPredictions) -> TaskPredictions | None:
-    """Return the predictions of the arms' counted runs on a task; None if there are none.
+def suite_predictions(
+    study: Study, suite: str, baseline: Arm, load: LoadPredictions | None
+) -> Mapping[str, TaskPredictions]:
+    """Return the predictions of the suite's main arms by task; tasks without any are left out.
 
-    Runs on other images than the first arm's (other indices or labels) are left out: they cannot be paired.
+    Runs on other images than the baseline's (or, where it has none, the first arm's) are left out: they cannot be
+    paired.
     """
+    if load is None:
+        return {}
+    arms = sorted(study.arms_of(suite, main=True), key=lambda arm: arm != baseline)
+    found = ((task, _task_predictions(study, arms, task, load)) for task in study.tasks_of(suite))
+    return {task: predictions for task, predictions in found if predictions is not None}
+
+
+def _task_predictions(study: Study, arms: Sequence[Arm], task: str, load: LoadPredictions) -> TaskPredictions | None:
+    """Return the predictions of the arms' counted runs on a task; None if there are none."""
     runs = study.runs_of(arms)
     runs = runs[(runs["task"] == task) & np.isclose(runs["accuracy"], runs["final_test_acc"])]
     frame = load(runs["run_id"])
@@ -55,7 +68,7 @@ def predictions_of(study: Study, arms: Sequence[Arm], task: str, load: LoadPredi
     columns: dict[int, dict[int, pd.Series[int]]] = {}
     for key, seed, run_id in known:
         if by_run[run_id]["label"].equals(labels):
-            columns.setdefault(int(key), {})[int(seed)] = by_run[run_id]["predicted"]
+            columns.setdefault(int(key), {})[int(seed)] = by_run[run_id]["predicted"].astype(_CLASS)
     return TaskPredictions(task, labels, {key: pd.DataFrame(found) for key, found in columns.items()})
 
 

@@ -49,8 +49,11 @@ def _settings(study: Study) -> str:
     fixed = records[(records["protocol"] == "final") & records["accuracy"].notna()]
     tuning = records[records["protocol"] == "tuning"]
     parts = []
+    unknown, fixed = fixed[fixed["recipe"] == ""], fixed[fixed["recipe"] != ""]
+    if len(unknown):
+        parts.append(f"{counted(len(unknown), 'run')} without a recorded recipe: how they were chosen is not known.")
     if len(fixed):
-        recipes = joined(sorted({recipe or "unnamed" for recipe in fixed["recipe"]}))
+        recipes = joined(sorted(set(fixed["recipe"])))
         changed = int((fixed["overrides"] != "").sum())
         with_changes = f", {counted(changed, 'run')} of them with settings changed by hand" if changed else ""
         parts.append(f"{counted(len(fixed), 'run')} fixed beforehand ({recipes} recipe{with_changes}).")
@@ -80,6 +83,8 @@ def _tested(study: Study, runs: pd.DataFrame) -> str:
 
 def _data(runs: pd.DataFrame, suite: str) -> str:
     own = runs[runs["suite"] == suite]
+    if not (own["data_fingerprint"].any() or own["image_format"].any()):
+        return f"{counted(own['task'].nunique(), 'task')}; neither fingerprints nor image formats are recorded."
     parts = []
     for task in sorted(set(own["task"]), key=task_order):
         there = own[own["task"] == task]
@@ -90,6 +95,8 @@ def _data(runs: pd.DataFrame, suite: str) -> str:
 
 
 def _weights(runs: pd.DataFrame) -> str:
+    if not (runs["backbone"].any() or runs["backbone_sha256"].any()):
+        return "Not recorded."
     pairs = sorted(set(zip(runs["backbone"], runs["backbone_sha256"], strict=True)))
     return f"{_listed([f'{name or _UNKNOWN} (sha256 {digest or _UNKNOWN})' for name, digest in pairs])}."
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from shipbench.errors import InputError
 from shipbench.report.labels import method_order, printable, suite_order, switch_order, task_order
-from shipbench.tasks import SUITES, TASKS
+from shipbench.tasks import SUITES, TASKS, canonical_name
 
 _REQUIRED = ("run_id", "method", "task", "seed")
 _TEXTS = {
@@ -64,8 +64,9 @@ def uniform_records(results: pd.DataFrame) -> pd.DataFrame:
     frame = results.reset_index(drop=True).copy()
     texts = {name: _text(frame, name, default) for name, default in _TEXTS.items()}
     numbers = {name: _number(frame, name) for name in _NUMBERS}
-    required = {name: _text(frame, name, "") for name in ("run_id", "method", "task")}
-    frame = frame.assign(**{**texts, **numbers, **required, "seed": _seeds(frame)})
+    required = {name: _text(frame, name, "") for name in ("run_id", "method")}
+    tasks = _text(frame, "task", "").map(canonical_name)
+    frame = frame.assign(**{**texts, **numbers, **required, "task": tasks, "seed": _seeds(frame)})
     _check_accuracies(frame)
     return frame.assign(
         switches=frame["switches"].map(_ordered_switches),

@@ -38,7 +38,7 @@ def test_ship_at_inference_needs_less_arithmetic_than_the_bare_backbone(shipbenc
 
 
 def test_wrong_input(shipbench: Shipbench) -> None:
-    assert "do not fit" in shipbench("bench", *SMALL, "--levels", "0,9").err
+    assert "blocks" in shipbench("bench", *SMALL, "--levels", "0,9").err
     assert shipbench("bench", *SMALL, "--prompt-lengths", "five").code == 2
     assert "unknown precision 'fp8'" in shipbench("bench", *SMALL, "--precision", "fp32,fp8").err
 

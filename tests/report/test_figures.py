@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from itertools import combinations
+from itertools import combinations, pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,15 +13,18 @@ from matplotlib.figure import Figure as MplFigure
 from matplotlib.text import Annotation
 
 from shipbench.report import ReportOptions, build_report
+from shipbench.report.figures.curves import draw_sweeps
 from shipbench.report.figures.pareto import CostPoint, draw_pareto
 from shipbench.report.figures.ranks import draw_ranks
 from shipbench.report.figures.structure import hierarchies
-from shipbench.report.figures.style import series_styles, style
+from shipbench.report.figures.style import NARROW, legend_above, new_figure, series_styles, style
 from shipbench.report.model import Figure, Report
+from shipbench.report.numbers import setting
 from shipbench.report.render.images import images
 from shipbench.report.study import build_study
+from shipbench.report.tables.sweeps import Sweep, SweepPoint
 from shipbench.selection import Final
-from tests.report.builders import DEMO_TASKS, VTAB_TASKS, grid, make_record, make_results
+from tests.report.builders import DEMO_TASKS, METHODS, VTAB_TASKS, grid, make_record, make_results
 
 NAMES = ["Full fine-tuning", "Linear probe", "VPT-shallow", "VPT-deep", "AdaptFormer", "LoRA-8", "SSF", "SHIP"]
 
@@ -104,6 +108,49 @@ def test_methods_look_the_same_in_every_figure() -> None:
     assert series_styles(["linear", "ship"])[1] == series_styles(["full", "vpt-deep", "ship"])[2]
     looks = series_styles([f"other-{i}" for i in range(16)])
     assert len({(look.colour, look.marker, str(look.line)) for look in looks}) == 16
+
+
+def test_sixteen_strangers_and_the_known_methods_all_look_different() -> None:
+    looks = series_styles([*METHODS, *(f"method {i}" for i in range(16))])
+    assert len({(look.colour, look.marker) for look in looks}) == len(looks)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [(0, 0.05, 0.1, 0.5, 1, 2), (0.9, 0.92, 0.95, 0.97, 0.98, 1.0), (1, 5, 10, 20, 50, 100), ("cls", "mean"), (8,)],
+)
+def test_swept_values_are_labelled_without_touching(values: tuple[Any, ...]) -> None:
+    points = tuple(SweepPoint(value, 50.0 + i, float("nan"), i == 0) for i, value in enumerate(values))
+    figure = draw_sweeps([Sweep("SHIP", "ship", key, 3, points) for key in ("x", "y", "z")], "")
+    figure.draw_without_rendering()
+    labels = [label for label in figure.axes[0].get_xticklabels() if label.get_text()]
+    assert [label.get_text() for label in labels] == [setting(value) for value in values]
+    boxes = [label.get_window_extent() for label in labels]
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+
+
+@pytest.mark.parametrize("count", [3, 7])
+def test_differences_of_few_and_of_many_methods_say_every_number(count: int) -> None:
+    records = grid(["vpt-deep", *(f"m{i}" for i in range(count))], VTAB_TASKS, (0,))
+    records = [r for r in records if (r["method"], r["task"]) != ("m1", "svhn")]
+    figure = next(f for f in build_report(make_results(records)).figures() if f.name.startswith("differences")).draw()
+    texts = [text.get_text() for axis in figure.axes for text in axis.texts]
+    assert sum(text not in ("", "nan") for text in texts) == count * 19 - 1
+    assert figure.get_figheight() < 9
+    figure.draw_without_rendering()
+    lowest = figure.axes[min(count, 4) - 1] if count < 7 else None
+    assert lowest is None or any(label.get_text() for label in lowest.get_xticklabels())
+
+
+def test_legends_stay_inside_their_figure() -> None:
+    with style():
+        figure = new_figure(NARROW, 3, "")
+        axis = figure.subplots()
+        for name in ("Natural (7 tasks)", "Specialized (4 tasks)", "Structured (8 tasks)"):
+            axis.plot([0, 1], label=name)
+        legend_above(figure, *axis.get_legend_handles_labels())
+        figure.draw_without_rendering()
+    assert figure.legends[0].get_window_extent().x1 <= figure.bbox.x1
 
 
 def test_hierarchies_come_from_the_lowest_seed_of_the_main_arm() -> None:

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shipbench.report import ReportOptions, build_report, write_report
-from shipbench.report.model import Report
+from shipbench.report.model import MISSING, Cell, Column, Report, Row, Table, decimal_padding
 from shipbench.report.render import latex, markdown
 from shipbench.report.render.csv_text import frame_csv, table_csv
 from tests.report.builders import grid, make_record, make_results
@@ -166,6 +166,17 @@ def test_markdown_marks_best_and_second(demo_report: Report) -> None:
     text = markdown.markdown_table(next(demo_report.tables()))
     assert re.search(r"\*\*\d\d\.\d\*\* ±", text)
     assert re.search(r"<ins>\d\d\.\d</ins> ±", text)
+
+
+def test_decimal_points_stand_one_under_another() -> None:
+    texts = ["85.8", "0.038", "1,234", "<0.001", "", MISSING, "\N{MINUS SIGN}7"]
+    columns = (Column("method", "Method", align="left"), Column("x", "x"))
+    rows = tuple(Row((Cell("1.5"), Cell(text, sign="†"))) for text in texts)
+    table = Table("t", "T", "", columns, rows)
+    assert [pad for _, pad in decimal_padding(table)] == ["00", "", ".000", "", "", "", ".000"]
+    assert not any(pad for pad, _ in decimal_padding(table))
+    assert r"85.8\phantom{00}\rlap{\textdagger{}}" in latex.latex_table(table)
+    assert "| 85.8† |" in markdown.markdown_table(table)
 
 
 @given(st.text())

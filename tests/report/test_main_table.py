@@ -30,7 +30,7 @@ def table_of(records: Records, name: str = "main-vtab-1k", **options: Any) -> Ta
 
 def texts(table: Table, label: str) -> dict[str, str]:
     row = next(row for row in table.rows if row.cells[0].text == label)
-    return {column.key: cell.text for column, cell in zip(table.columns, row.cells, strict=True)}
+    return {column.key: cell.text + cell.sign for column, cell in zip(table.columns, row.cells, strict=True)}
 
 
 def below(table: Table, label: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from shipbench.published import published_rows
 from shipbench.statistics import (
@@ -158,6 +159,15 @@ def test_bootstrap_of_a_share_is_near_the_binomial_interval() -> None:
     assert (found.mean, found.n) == (0.8, 1000)
     assert (found.low, found.high) == pytest.approx((0.8 - half, 0.8 + half), abs=0.004)
     assert found == bootstrap_interval(right)
+
+
+@pytest.mark.parametrize("values", [np.repeat([0.0, 0.2, 0.6, 1.0], [90, 20, 40, 250]), np.arange(19) ** 1.5])
+def test_bootstrap_is_that_of_scipy_up_to_chance(values: np.ndarray) -> None:
+    theirs = stats.bootstrap((values,), np.mean, n_resamples=20_000, batch=500, method="percentile", rng=1)
+    ours, spread = bootstrap_interval(values), theirs.bootstrap_distribution.std()
+    # With 1000 resamples a 2.5 % quantile is off by about 0.08 deviations.
+    assert ours.low == pytest.approx(theirs.confidence_interval.low, abs=0.3 * spread)
+    assert ours.high == pytest.approx(theirs.confidence_interval.high, abs=0.3 * spread)
 
 
 def test_bootstrap_of_one_value_has_no_interval() -> None:

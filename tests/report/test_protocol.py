@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from shipbench.report import ReportOptions, build_report, main_table
 from shipbench.report.arms import Arm
 from shipbench.report.comparisons import contests
 from shipbench.report.model import Cell, Report, Table
-from shipbench.report.predictions import LoadPredictions, with_chance
+from shipbench.report.predictions import LoadPredictions, TaskPredictions, suite_predictions, with_chance
 from shipbench.report.render.latex import latex_table
 from shipbench.report.render.markdown import markdown_report
 from shipbench.report.study import Study, build_study
@@ -59,6 +59,12 @@ def arm_of(study: Study, method: str) -> Arm:
     return next(arm for arm in study.arms if arm.method == method)
 
 
+def against(study: Study, method: str, frame: pd.DataFrame) -> tuple[Arm, Mapping[str, TaskPredictions]]:
+    """Return the baseline and the predictions paired with its own."""
+    baseline = arm_of(study, method)
+    return baseline, suite_predictions(study, "demo", baseline, loader(frame))
+
+
 def table(report: Report, name: str) -> Table:
     return next(table for table in report.tables() if table.name == name)
 
@@ -71,7 +77,7 @@ def cell(found: Table, row: str, column: str) -> Cell:
 def test_every_cell_is_tested_on_its_images_and_corrected_over_all() -> None:
     records, frame = predicted(grid(("linear", "vpt-deep", "ship"), DEMO_TASKS, (0, 1)))
     study = study_of(records)
-    found = contests(study, "demo", arm_of(study, "vpt-deep"), loader(frame))
+    found = contests(study, "demo", *against(study, "vpt-deep", frame))
     assert [contest.arm.method for contest in found] == ["linear", "ship"]
     by_run = {run: part.set_index("index") for run, part in frame.groupby("run_id")}
     ids = {(r["method"], r["task"], r["seed"]): r["run_id"] for r in records}
@@ -118,7 +124,7 @@ def test_missing_cells_are_left_out_of_tests() -> None:
     records = grid(("vpt-deep", "ship"), DEMO_TASKS, (0,))
     records, frame = predicted([r for r in records if (r["method"], r["task"]) != ("ship", "digits")])
     study = study_of(records)
-    (contest,) = contests(study, "demo", arm_of(study, "vpt-deep"), loader(frame))
+    (contest,) = contests(study, "demo", *against(study, "vpt-deep", frame))
     assert set(contest.tasks) == set(contest.differences) == set(DEMO_TASKS) - {"digits"}
 
 
@@ -126,7 +132,7 @@ def test_runs_on_other_images_are_never_paired() -> None:
     records, frame = predicted([make_record("vpt-deep", "digits"), make_record("ship", "digits")])
     frame.loc[frame["run_id"] == records[1]["run_id"], "label"] += 1
     study = study_of(records)
-    (contest,) = contests(study, "demo", arm_of(study, "vpt-deep"), loader(frame))
+    (contest,) = contests(study, "demo", *against(study, "vpt-deep", frame))
     assert contest.tasks == {}
 
 
@@ -136,11 +142,23 @@ def test_predictions_do_not_speak_for_another_epoch() -> None:
     assert not any(t.name.startswith(("mcnemar", "agreement")) for t in report.tables())
 
 
+def test_predictions_are_read_once_per_task() -> None:
+    records, frame = predicted(grid(("linear", "vpt-deep", "ship"), DEMO_TASKS, (0, 1), chance_acc=0.1))
+    asked: list[str] = []
+
+    def load(run_ids: Iterable[str]) -> pd.DataFrame:
+        asked.extend(run_ids)
+        return loader(frame)(asked[-6:])
+
+    build_report(make_results(records), predictions=load)
+    assert sorted(asked) == sorted(record["run_id"] for record in records)
+
+
 def test_agreement_by_hand() -> None:
     records, frame = predicted([make_record("vpt-deep", "digits", s, 0.5) for s in (0, 1)])
     more, other = predicted([make_record("ship", "digits", s, 0.75) for s in (0, 1)])
     study = study_of([*records, *more])
-    found = agreement(study, "demo", loader(pd.concat([frame, other])))
+    found = agreement(study, "demo", against(study, "vpt-deep", pd.concat([frame, other]))[1])
     vpt, ship = arm_of(study, "vpt-deep").key, arm_of(study, "ship").key
     # Wrong answers are alike by construction: only the quarter that SHIP alone gets right differs.
     assert found == {(vpt, vpt): {"digits": 1.0}, (ship, vpt): {"digits": 0.75}, (ship, ship): {"digits": 1.0}}
@@ -169,10 +187,10 @@ def test_one_of_two_seeds_collapses_and_is_shown_not_dropped() -> None:
     main = table(report, "main-demo")
     shown = cell(main, "SHIP", "textures")
     assert shown.value == pytest.approx(50 * (kept["final_test_acc"] + 0.2))
-    assert shown.text.endswith("‡")
+    assert shown.sign == "‡"
     assert dict(shown.extras)["seeds"] == 2
     assert any(note.startswith("‡ collapsed") for note in main.notes)
-    assert cell(main, "VPT-deep", "textures").text.endswith(tuple("0123456789"))
+    assert cell(main, "VPT-deep", "textures").sign == ""
     rows = [[c.text for c in row.cells] for row in table(report, "missing").rows]
     assert [row[:4] for row in rows if row[0] == "collapsed"] == [["collapsed", "SHIP", "textures", "1"]]
 

@@ -69,6 +69,14 @@ def test_average_ranks_share_ties() -> None:
     )
 
 
+def test_means_that_are_equal_on_paper_tie_whatever_their_last_bit() -> None:
+    ours, theirs = (0.1 + 0.2 + 0.3) / 3, (0.3 + 0.2 + 0.1) / 3
+    assert ours != theirs
+    scores = pd.DataFrame({"x": [ours, 0.9], "y": [theirs, 0.8], "z": [0.1, 0.7]})
+    assert average_ranks(scores).to_dict() == {"x": 1.25, "y": 1.75, "z": 3.0}
+    assert friedman_test(scores) == friedman_test(scores.replace(theirs, ours))
+
+
 def test_average_ranks_refuse_gaps() -> None:
     with pytest.raises(ValueError, match="every task"):
         average_ranks(pd.DataFrame({"x": [0.1, np.nan], "y": [0.2, 0.3]}))

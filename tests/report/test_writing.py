@@ -89,6 +89,11 @@ def test_columns_that_foreign_records_lack_are_no_obstacle(tmp_path: Path) -> No
     report = build_report(pd.DataFrame(bare), None, ReportOptions(published="none"))
     write_report(report, tmp_path, ("md", "tex", "csv", "html"))
     assert report.warnings == ()
+    assert not any(table.name.startswith("cost") for table in report.tables())
+    said = dict(report.protocol)
+    assert said["Settings"] == "57 runs without a recorded recipe: how they were chosen is not known."
+    assert said["Data, VTAB-1k"] == "19 tasks; neither fingerprints nor image formats are recorded."
+    assert said["Weights"] == "Not recorded."
 
 
 def store(folder: Path, records: list[dict[str, Any]]) -> Path:
@@ -100,6 +105,21 @@ def store(folder: Path, records: list[dict[str, Any]]) -> Path:
         history = make_history(record["run_id"], record["final_test_acc"], record["best_test_acc"], 20)
         history.to_parquet(folder / "history" / f"{record['run_id']}.parquet")
     return folder
+
+
+def test_the_command_reports_records_with_the_essential_columns_alone(tmp_path: Path) -> None:
+    (tmp_path / "results" / "runs").mkdir(parents=True)
+    for record in grid(("a", "b", "c"), ("cifar", *VTAB_TASKS[1:]), (42,)):
+        essential = {name: record[name] for name in ("run_id", "status", "method", "task", "seed", "final_test_acc")}
+        pd.DataFrame([essential]).to_parquet(tmp_path / "results" / "runs" / f"{record['run_id']}.parquet")
+    arguments = ["report", "--results", str(tmp_path / "results"), "--output", str(tmp_path / "out"), "--format", "csv"]
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    main = pd.read_csv(tmp_path / "out" / "tables" / "main-vtab-1k.csv").set_index("method")
+    assert main.loc["a", "mean of tasks"] == pytest.approx(30 + 1.1 * 9)
+    assert main["trainable_params"].isna().all()
+    assert (tmp_path / "out" / "tables" / "ranks-vtab-1k.csv").exists()
+    assert (tmp_path / "out" / "tables" / "significance-vtab-1k.csv").exists()
 
 
 def test_the_command_reports_a_results_folder(tmp_path: Path) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from math import log
 from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as MplFigure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import MaxNLocator
 
 from shipbench.report.arms import Arm, sortable
 from shipbench.report.captions import caption, footer
@@ -18,6 +20,7 @@ from shipbench.report.figures.style import (
     WIDE,
     SeriesStyle,
     arm_styles,
+    legend_above,
     new_figure,
     panels,
     series_styles,
@@ -29,6 +32,7 @@ from shipbench.report.numbers import known, setting
 from shipbench.report.study import Study
 from shipbench.report.tables.sweeps import Sweep
 
+_LETTERS = 28
 _WHAT = {
     "accuracy": ("test", "accuracy", 100.0, "test accuracy (%)"),
     "loss": ("train", "loss", 1.0, "training loss"),
@@ -114,9 +118,7 @@ def _legend(figure: MplFigure, arms: Sequence[Arm], looks: Mapping[int, SeriesSt
         for a in shown
     ]
     labels = [arm.short_label for arm in shown]
-    letters = 16 * figure.get_figwidth()
-    columns = max(1, min(len(shown), int(letters / (max(map(len, labels), default=0) + 7))))
-    figure.legend(handles, labels, loc="outside upper left", ncols=columns)
+    legend_above(figure, handles, labels)
 
 
 def sweep_figure(study: Study, suite: str, found: Sequence[Sweep]) -> Figure | None:
@@ -126,7 +128,8 @@ def sweep_figure(study: Study, suite: str, found: Sequence[Sweep]) -> Figure | N
     small = footer(study.selection, suite)
     text = (
         f"{suite_name(suite)}: mean test accuracy when a single setting is varied and everything else is kept; "
-        "bars: sample deviation over seeds; the ringed point is the recipe's own value. Each curve averages the tasks "
+        "bars: sample deviation over seeds; the ringed point is the recipe's own value. Values stand at their ratios "
+        "where they span a wide range, and side by side where they would touch. Each curve averages the tasks "
         "that all of its points share (their number is in the legend)."
     )
     return Figure(
@@ -181,13 +184,24 @@ def _sweep_panel(axis: Axes, found: Sequence[Sweep]) -> None:
 
 
 def _places(axis: Axes, values: Sequence[Any]) -> dict[Any, float]:
-    """Map values to x: numbers as they are, wide positive ranges logarithmically, words side by side."""
+    """Map values to x: numbers as they are, wide positive ranges logarithmically; words and crowds side by side."""
+    labels = [setting(value) for value in values]
+    spots = _spots(values)
+    if _crowded(spots, labels):
+        spots = list(range(len(values)))
+    axis.set_xticks(spots, labels)
+    return dict(zip(values, spots, strict=True))
+
+
+def _spots(values: Sequence[Any]) -> list[float]:
     if any(isinstance(value, (str, bool)) for value in values):
-        axis.set_xticks(range(len(values)), [setting(value) for value in values])
-        return {value: float(i) for i, value in enumerate(values)}
-    if min(values) > 0 and max(values) / min(values) >= 8:
-        axis.set_xscale("log")
-        axis.xaxis.set_minor_locator(NullLocator())
-        axis.xaxis.set_minor_formatter(NullFormatter())
-    axis.set_xticks(values, [setting(value) for value in values])
-    return {value: float(value) for value in values}
+        return list(range(len(values)))
+    wide = min(values) > 0 and max(values) / min(values) >= 8
+    return [log(value) if wide else float(value) for value in values]
+
+
+def _crowded(spots: Sequence[float], labels: Sequence[str]) -> bool:
+    """Say whether labels would touch in a panel that has room for some thirty letters."""
+    scale = _LETTERS / (max(spots) - min(spots) or 1.0)
+    pairs = zip(pairwise(spots), pairwise(labels), strict=True)
+    return any((right - left) * scale < (len(one) + len(other)) / 2 + 1 for (left, right), (one, other) in pairs)

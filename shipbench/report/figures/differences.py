@@ -1,32 +1,35 @@
-"""Differences: of every method to a baseline per task, and of ablations to the full method."""
+"""Differences of every method to a baseline per task: lollipops for a few methods, a table in colour for many."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as MplFigure
 
 from shipbench.report.arms import Arm
 from shipbench.report.captions import caption, footer
-from shipbench.report.differences import Ablation, PairedDifference, paired_difference
+from shipbench.report.differences import paired_difference
 from shipbench.report.figures.style import (
     GREY,
     GROUP_COLOURS,
     INK,
+    INK_ON_MAP,
     MUTED,
     NARROW,
-    VERMILION,
+    PAPER,
+    PAPER_ON_MAP,
+    WIDE,
     new_figure,
     only_grid,
     panels,
     style,
 )
 from shipbench.report.labels import (
-    component_name,
     counted,
-    method_name,
     shortened,
     slug,
     suite_name,
@@ -34,9 +37,11 @@ from shipbench.report.labels import (
     wrapped,
 )
 from shipbench.report.model import Figure
-from shipbench.report.numbers import known, signed
+from shipbench.report.numbers import signed
 from shipbench.report.study import Study
-from shipbench.report.tables.ablation import difference_to_full, interval_over
+
+_FEW = 6
+_STRONG = 0.6
 
 
 @dataclass(frozen=True)
@@ -45,14 +50,6 @@ class TaskDifferences:
 
     label: str
     values: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class AblationLine:
-    """One ablated arm: its label and its paired difference to the full method."""
-
-    label: str
-    difference: PairedDifference
 
 
 def baseline_arm(study: Study, suite: str, method: str) -> Arm | None:
@@ -71,15 +68,18 @@ def task_differences_figure(study: Study, suite: str, baseline: Arm) -> Figure |
     if not lines:
         return None
     groups, small = study.groups_of(suite), footer(study.selection, suite)
+    few = len(lines) <= _FEW
     text = (
         f"{suite_name(suite)}: difference to {baseline.label} per task in percentage points, paired over the seeds "
-        "that both have (mean); above zero is better than the baseline. Tasks without a pair are left out."
+        "that both have (mean); above zero is better than the baseline. "
+        + ("Tasks without a pair are left out." if few else _colours_said(lines))
     )
+    draw = partial(draw_task_differences if few else draw_difference_map, lines, groups, baseline.short_label, small)
     return Figure(
         name=f"differences-{slug(suite)}",
         title=f"{suite_name(suite)}: difference to {baseline.label} per task",
         caption=caption(text, study.selection, suite),
-        draw=lambda: draw_task_differences(lines, groups, baseline.short_label, small),
+        draw=draw,
         alt=f"Per-task differences to {baseline.label} for {counted(len(lines), 'method')}.",
         wide=True,
     )
@@ -89,8 +89,7 @@ def draw_task_differences(
     lines: Sequence[TaskDifferences], groups: Mapping[str, Sequence[str]], baseline: str, small: str
 ) -> MplFigure:
     """Draw one panel of lollipops per method, tasks from top to bottom."""
-    shown = {task for line in lines for task in line.values}
-    tasks = [task for names in groups.values() for task in names if task in shown]
+    tasks = _shown(lines, groups)
     colours = {task: GROUP_COLOURS.get(group, GREY) for group, names in groups.items() for task in names}
     columns = min(len(lines), 4)
     rows = -(-len(lines) // columns)
@@ -102,13 +101,24 @@ def draw_task_differences(
         for axis, line, title in zip(axes, lines, titles, strict=True):
             _lollipops(axis, line, tasks, colours)
             axis.set_title(title)
+        for axis in axes[-columns:]:
+            axis.tick_params(labelbottom=True)
         figure.axes[0].margins(x=0.3)
         figure.axes[0].set_ylim(len(tasks) - 0.4, -0.6)
         figure.axes[0].set_yticks(range(len(tasks)), [shortened(task_name(task), 20) for task in tasks])
-        figure.suptitle(
-            f"difference to {shortened(baseline, 30)} (percentage points)", x=0.008, ha="left", fontsize=8, color=INK
-        )
+        _heading(figure, baseline)
         return figure
+
+
+def _heading(figure: MplFigure, baseline: str) -> None:
+    text = f"difference to {shortened(baseline, 30)} (percentage points)"
+    figure.suptitle(text, x=0.008, ha="left", fontsize=8, color=INK)
+
+
+def _shown(lines: Sequence[TaskDifferences], groups: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the tasks that any line has, group by group."""
+    present = {task for line in lines for task in line.values}
+    return [task for names in groups.values() for task in names if task in present]
 
 
 def _lollipops(axis: Axes, line: TaskDifferences, tasks: Sequence[str], colours: Mapping[str, str]) -> None:
@@ -132,66 +142,35 @@ def _lollipops(axis: Axes, line: TaskDifferences, tasks: Sequence[str], colours:
     only_grid(axis, "x")
 
 
-def ablation_figure(study: Study, suite: str, ablation: Ablation, number: int = 0) -> Figure | None:
-    """Return the differences of an ablation with their intervals; None without a full arm to compare to."""
-    found = [(arm, difference_to_full(study, arm, ablation)) for arm in ablation.ablated]
-    lines = [AblationLine(_parts(arm), difference) for arm, difference in found if difference]
-    if not lines or ablation.full is None:
-        return None
-    method, small = method_name(ablation.full.method), footer(study.selection, suite)
-    text = (
-        f"{suite_name(suite)}: difference to full {method} in percentage points when a part is switched off, "
-        f"with 95 % Student t intervals ({interval_over(study, ablation)}); small points are single tasks. "
-        "Pairs share task and seed; the number of shared tasks stands on the right."
-    )
-    return Figure(
-        name=f"ablation-{slug(suite)}" + (f"-{number + 1}" if number else ""),
-        title=f"{suite_name(suite)}: what each part of {method} adds",
-        caption=caption(text, study.selection, suite),
-        draw=lambda: draw_ablation(lines, method, small),
-        alt=f"Differences of {counted(len(lines), 'ablation')} to full {method} with intervals.",
-    )
-
-
-def _parts(arm: Arm) -> str:
-    """Name what is switched off, one part per line."""
-    return "\n".join(f"{'–' if i else 'without'} {component_name(s)}" for i, s in enumerate(arm.switches))  # noqa: RUF001
-
-
-def draw_ablation(lines: Sequence[AblationLine], method: str, small: str) -> MplFigure:
-    """Draw a forest plot: mean, interval and single tasks of every ablated arm."""
-    heights = [max(1.0, 0.62 * (1 + line.label.count("\n"))) for line in lines]
-    places = [sum(heights[:i]) + heights[i] / 2 for i in range(len(lines))]
+def draw_difference_map(
+    lines: Sequence[TaskDifferences], groups: Mapping[str, Sequence[str]], baseline: str, small: str
+) -> MplFigure:
+    """Draw methods x tasks as coloured cells with their numbers; white gaps part the groups."""
+    tasks = _shown(lines, groups)
+    values = np.array([[line.values.get(task, np.nan) for task in tasks] for line in lines])
+    limit = _limit(lines)
     with style():
-        figure = new_figure(NARROW, 0.85 + 0.36 * sum(heights), small)
+        figure = new_figure(max(NARROW, min(WIDE, 2.0 + 0.3 * len(tasks))), 1.3 + 0.2 * len(lines), small)
         axis = figure.subplots()
-        axis.axvline(0, color=INK, linewidth=0.8)
-        for y, line in zip(places, lines, strict=True):
-            _forest_line(axis, y, line.difference)
-        axis.set_yticks(places, [line.label for line in lines])
-        axis.set_ylim(sum(heights), 0)
-        axis.tick_params(axis="y", length=0)
-        axis.set_xlabel(f"difference to full {method} (percentage points)")
-        only_grid(axis, "x")
+        axis.imshow(values, cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
+        for (y, x), value in np.ndenumerate(values):
+            colour = PAPER_ON_MAP if abs(value) > _STRONG * limit else INK_ON_MAP
+            axis.text(x, y, signed(value), ha="center", va="center_baseline", fontsize=5.5, color=colour)
+        starts = np.cumsum([sum(task in tasks for task in names) for names in groups.values()])
+        axis.vlines(starts[:-1] - 0.5, -0.5, len(lines) - 0.5, color=PAPER, linewidth=3)
+        axis.set_xticks(range(len(tasks)), [shortened(task_name(task), 20) for task in tasks], rotation=90)
+        axis.set_yticks(range(len(lines)), [shortened(line.label, 34) for line in lines])
+        axis.tick_params(length=0, labeltop=True, labelbottom=False)
+        axis.grid(False)
+        axis.spines[:].set_visible(False)
+        _heading(figure, baseline)
         return figure
 
 
-def _forest_line(axis: Axes, y: float, difference: PairedDifference) -> None:
-    interval = difference.interval
-    values = list(difference.tasks.values())
-    axis.plot(values, [y] * len(values), "o", color=GREY, alpha=0.45, markersize=3, markeredgewidth=0)
-    if known(interval.low):
-        axis.plot([interval.low, interval.high], [y, y], color=VERMILION, linewidth=2, solid_capstyle="round")
-    axis.plot(interval.mean, y, "o", color=VERMILION, markersize=6)
-    tasks = counted(len(values), "task")
-    axis.annotate(
-        f"{signed(interval.mean)}  ({tasks})",
-        (1.0, y),
-        xycoords=axis.get_yaxis_transform(),
-        xytext=(4, 0),
-        textcoords="offset points",
-        va="center",
-        fontsize=7,
-        color=MUTED,
-        annotation_clip=False,
-    )
+def _limit(lines: Sequence[TaskDifferences]) -> float:
+    """Return where colours saturate: nine of ten differences are smaller."""
+    return max(1.0, float(np.quantile([abs(value) for line in lines for value in line.values.values()], 0.9)))
+
+
+def _colours_said(lines: Sequence[TaskDifferences]) -> str:
+    return f"Blue is better, red worse; colours saturate at {_limit(lines):.1f} points. Empty cells have no pair."

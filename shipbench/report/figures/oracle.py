@@ -8,12 +8,12 @@ from matplotlib.figure import Figure as MplFigure
 
 from shipbench.report.captions import caption, footer
 from shipbench.report.figures.style import (
-    MUTED,
     NARROW,
     PAPER,
     SeriesStyle,
     arm_styles,
     new_figure,
+    note_beside,
     only_grid,
     style,
 )
@@ -55,17 +55,7 @@ def draw_oracle(gaps: Sequence[OracleGap], looks: Sequence[SeriesStyle], small: 
             axis.plot([gap.final, gap.best], [y, y], color=look.colour, linewidth=2, zorder=2)
             axis.plot(gap.best, y, marker="o", color=look.colour, markerfacecolor=PAPER, zorder=3)
             axis.plot(gap.final, y, marker="o", color=look.colour, zorder=4)
-            axis.annotate(
-                f"{signed(gap.best - gap.final)}  ({counted(gap.tasks, 'task')})",
-                (1.0, y),
-                xycoords=axis.get_yaxis_transform(),
-                xytext=(4, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=7,
-                color=MUTED,
-                annotation_clip=False,
-            )
+            note_beside(axis, y, f"{signed(gap.best - gap.final)}  ({counted(gap.tasks, 'task')})")
         axis.set_yticks(range(len(gaps)), [wrapped(gap.arm.short_label, 24) for gap in gaps])
         axis.set_ylim(len(gaps) - 0.5, -0.5)
         axis.margins(x=0.08)

@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from shipbench.report.captions import caption, footer
 from shipbench.report.differences import comparable
 from shipbench.report.figures.placement import place_labels
-from shipbench.report.figures.style import INK, MUTED, NARROW, PAPER, SeriesStyle, arm_styles, new_figure, style
+from shipbench.report.figures.style import INK, MUTED, NARROW, PAPER, WIDE, SeriesStyle, arm_styles, new_figure, style
 from shipbench.report.labels import counted, joined, slug, suite_name
 from shipbench.report.model import Figure
 from shipbench.report.numbers import known
@@ -19,6 +19,7 @@ from shipbench.report.study import Study
 from shipbench.report.tables.common import mean_over_tasks
 from shipbench.statistics import pareto_front, sample_deviation
 
+_MANY = 8
 _CAPTION = (
     "{suite}: mean of {tasks} against trainable parameters (head included, mean over tasks, logarithmic axis). "
     "Bars: sample deviation over seeds. Filled points on the line form the Pareto front: no method is both "
@@ -69,13 +70,14 @@ def pareto_figure(study: Study, suite: str) -> Figure | None:
         ),
         draw=lambda: draw_pareto(points, counted(len(table), "task"), small),
         alt=f"Scatter plot of accuracy against trainable parameters for {counted(len(points), 'method')}.",
+        wide=len(points) > _MANY,
     )
 
 
 def draw_pareto(points: list[CostPoint], tasks: str, small: str) -> MplFigure:
     """Draw the scatter plot with its front."""
     with style():
-        figure = new_figure(NARROW, 3.2, small)
+        figure = new_figure(*((WIDE, 4.2) if len(points) > _MANY else (NARROW, 3.2)), small)
         axis = figure.subplots()
         front = pareto_front([p.parameters for p in points], [p.accuracy for p in points])
         line = sorted((p.parameters, p.accuracy) for p, on in zip(points, front, strict=True) if on)

@@ -15,7 +15,7 @@ from shipbench.report.figures.style import MUTED, text_size
 
 _ANGLES = tuple(pi * step / 8 for step in (0, 8, 2, 6, 4, 12, 14, 10, 1, 7, 15, 9, 3, 5, 11, 13))
 _RADII = (7, 12, 18, 26, 36, 50)
-_POINT = 4
+_POINT = 5.5
 
 
 def place_labels(

@@ -119,7 +119,8 @@ def _elbows(
         edge = ends[0] - gap if better else ends[1] + gap
         axis.plot([rank, rank, edge], [0, y, y], color=look.colour, linewidth=1)
         axis.plot(rank, 0, marker=look.marker, markersize=5, color=look.colour, clip_on=False)
-        text = f"{label}  {rank:.2f}" if better else f"{rank:.2f}  {label}"
+        number = f"{rank:.2f}" if better else f"{rank:.2f}".rjust(len(f"{ranks[-1]:.2f}"), "\N{FIGURE SPACE}")
+        text = f"{label}  {number}" if better else f"{number}  {label}"
         axis.annotate(
             text,
             (edge, y),

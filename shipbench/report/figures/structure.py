@@ -19,10 +19,13 @@ from shipbench.report.figures.style import (
     GREY,
     GROUP_COLOURS,
     INK,
+    INK_ON_MAP,
     MUTED,
     NARROW,
+    PAPER_ON_MAP,
     SKY,
     WIDE,
+    legend_above,
     new_figure,
     only_grid,
     panels,
@@ -110,14 +113,15 @@ def draw_heat_maps(found: Sequence[Hierarchy], small: str) -> MplFigure:
     with style():
         figure = new_figure(WIDE if columns > 1 else NARROW, 0.4 + rows * (min(side, 2.3) + 0.12), small)
         axes = panels(figure, len(found), columns)
-        images = [_heat_map(axis, hierarchy, lowest) for axis, hierarchy in zip(axes, found, strict=True)]
+        line = 0.8 if columns > 3 else 1.3
+        images = [_heat_map(axis, hierarchy, lowest, line) for axis, hierarchy in zip(axes, found, strict=True)]
         bar = figure.colorbar(images[-1], ax=figure.axes[: rows * columns], shrink=0.6, aspect=30, pad=0.015)
         bar.set_label("affinity")
         bar.outline.set_visible(False)
         return figure
 
 
-def _heat_map(axis: Axes, hierarchy: Hierarchy, lowest: float) -> AxesImage:
+def _heat_map(axis: Axes, hierarchy: Hierarchy, lowest: float, line: float) -> AxesImage:
     blocks = hierarchy.blocks
     image = axis.imshow(
         hierarchy.affinity,
@@ -129,7 +133,7 @@ def _heat_map(axis: Axes, hierarchy: Hierarchy, lowest: float) -> AxesImage:
     )
     for first, last in _spans(hierarchy):
         size = last - first
-        for colour, width in ((INK_ON_MAP, 2.6), (PAPER_ON_MAP, 1.3)):
+        for colour, width in ((INK_ON_MAP, 2 * line), (PAPER_ON_MAP, line)):
             axis.add_patch(
                 Rectangle(
                     (first + 0.5, first + 0.5), size, size, fill=False, edgecolor=colour, linewidth=width, clip_on=False
@@ -145,9 +149,6 @@ def _heat_map(axis: Axes, hierarchy: Hierarchy, lowest: float) -> AxesImage:
     return image
 
 
-INK_ON_MAP, PAPER_ON_MAP = "#101319", "#fffdf7"
-
-
 def _spans(hierarchy: Hierarchy) -> list[tuple[int, int]]:
     """Return each level as (first block, one past its last block), from 0."""
     ends = [*hierarchy.levels[1:], hierarchy.blocks]
@@ -158,7 +159,8 @@ def _adjacent(study: Study, suite: str, arm: Arm, found: Sequence[Hierarchy], su
     small = footer(study.selection, suite)
     text = (
         f"{suite_name(suite)}, {arm.label}: affinity of each block with the next over depth, one thin line per task, "
-        "the mean of each group in bold. A dip is where features change most and a level is likely to begin."
+        "the mean of each group (with its number of tasks) in bold. A dip is where features change most and a level is "
+        "likely to begin."
     )
     return Figure(
         name=f"adjacent-affinity-{suffix}",
@@ -190,22 +192,23 @@ def draw_adjacent(found: Sequence[Hierarchy], small: str) -> MplFigure:
                     linewidth=2,
                     marker="o",
                     markersize=3.5,
-                    label=f"{group} ({counted(len(lines), 'task')})",
+                    label=f"{group} ({len(lines)})",
                 )
         pairs = max(len(line) for lines in groups.values() for line in lines)
         axis.set_xticks(range(1, pairs + 1), [f"{i}–{i + 1}" for i in range(1, pairs + 1)])  # noqa: RUF001
         axis.tick_params(axis="x", labelsize=6)
         axis.set(xlabel="blocks", ylabel="affinity")
         only_grid(axis, "y")
-        figure.legend(loc="outside upper left", ncols=3, handlelength=1.4, columnspacing=1.2)
+        legend_above(figure, *axis.get_legend_handles_labels())
         return figure
 
 
 def _levels(study: Study, suite: str, arm: Arm, found: Sequence[Hierarchy], suffix: str) -> Figure:
     small = footer(study.selection, suite)
     text = (
-        f"{suite_name(suite)}, {arm.label}: the levels on every task. Blocks of one colour run share "
-        "their prompts; the number of levels stands on the right. Lowest seed of each task."
+        f"{suite_name(suite)}, {arm.label}: the levels on every task. The blocks of one bar share "
+        "their prompts; colours alternate from bar to bar. The number of levels stands on the right. Lowest seed of "
+        "each task."
     )
     return Figure(
         name=f"levels-{suffix}",
@@ -225,7 +228,7 @@ def draw_levels(found: Sequence[Hierarchy], small: str) -> MplFigure:
         for y, hierarchy in enumerate(found):
             for i, (first, last) in enumerate(_spans(hierarchy)):
                 axis.barh(y, last - first - 0.1, left=first + 0.55, height=0.7, color=(BLUE, SKY)[i % 2], linewidth=0)
-            axis.text(blocks + 0.75, y, str(len(hierarchy.levels)), va="center", fontsize=7, color=INK)
+            axis.text(blocks + 1.4, y, str(len(hierarchy.levels)), va="center", ha="right", fontsize=7, color=INK)
         axis.set_yticks(range(len(found)), [shortened(task_name(hierarchy.task), 20) for hierarchy in found])
         axis.set_ylim(len(found) - 0.4, -0.6)
         axis.set_xlim(0.5, blocks + 0.5)
@@ -235,6 +238,6 @@ def draw_levels(found: Sequence[Hierarchy], small: str) -> MplFigure:
         axis.grid(False)
         axis.spines[:].set_visible(False)
         axis.annotate(
-            "levels", (blocks + 0.75, -0.75), va="bottom", ha="center", fontsize=7, color=MUTED, annotation_clip=False
+            "levels", (blocks + 1.4, -0.75), va="bottom", ha="right", fontsize=7, color=MUTED, annotation_clip=False
         )
         return figure

@@ -9,6 +9,7 @@ from math import ceil
 from typing import Any, cast
 
 import matplotlib as mpl
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -19,6 +20,8 @@ INK = "#1f2431"
 MUTED = "#666d7c"
 RULE = "#d8dce4"
 PAPER = "#fefefe"
+# On coloured cells ink does not turn around with the page.
+INK_ON_MAP, PAPER_ON_MAP = "#101319", "#fffdf7"
 BLUE, VERMILION, GREEN, PINK, ORANGE, SKY, GREY, PURPLE = (
     "#0072b2",
     "#d55e00",
@@ -32,7 +35,9 @@ BLUE, VERMILION, GREEN, PINK, ORANGE, SKY, GREY, PURPLE = (
 PALETTE = (ORANGE, PINK, PURPLE, SKY, BLUE, GREEN, VERMILION, GREY)
 GROUP_COLOURS = {"Natural": GREEN, "Specialized": PINK, "Structured": BLUE}
 NARROW, WIDE = 4.0, 7.2
-_MARKERS = ("D", "v", "P", "X", "<", ">", "h", "*")
+_MARKERS = ("D", "v", "P", "X", "<", ">", "d", "*")
+# A colour that comes back gets a marker well away from its first one.
+_MARKER_STEP = 3
 _LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 
 _RC: dict[str, Any] = {
@@ -134,7 +139,7 @@ def series_styles(methods: Sequence[str]) -> list[SeriesStyle]:
 def _stranger(number: int) -> SeriesStyle:
     return SeriesStyle(
         PALETTE[number % len(PALETTE)],
-        _MARKERS[number % len(_MARKERS)],
+        _MARKERS[(number + _MARKER_STEP * (number // len(PALETTE))) % len(_MARKERS)],
         _LINES[(1 + number // len(PALETTE)) % len(_LINES)],
     )
 
@@ -147,6 +152,29 @@ def panels(figure: Figure, count: int, columns: int, **shared: Any) -> list[Axes
     for axis in axes[count:]:
         axis.set_visible(False)
     return axes[:count]
+
+
+def legend_above(figure: Figure, handles: Sequence[Artist], labels: Sequence[str]) -> None:
+    """Put a legend above the axes, in as many columns as the figure is wide."""
+    widest = max((text_width(figure, label, _RC["legend.fontsize"]) for label in labels), default=0.0)
+    beside_text = 0.5 / figure.get_figwidth()
+    columns = int(0.98 / (widest + beside_text))
+    figure.legend(handles, labels, loc="outside upper left", ncols=max(1, min(len(labels), columns)))
+
+
+def note_beside(axis: Axes, y: float, text: str) -> None:
+    """Write ``text`` right of the axes, at the height of ``y``."""
+    axis.annotate(
+        text,
+        (1.0, y),
+        xycoords=axis.get_yaxis_transform(),
+        xytext=(4, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=7,
+        color=MUTED,
+        annotation_clip=False,
+    )
 
 
 def only_grid(axis: Axes, which: str) -> None:

@@ -9,7 +9,7 @@ from itertools import groupby
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from shipbench.report.model import Column, Figure, Report, Table
+from shipbench.report.model import Column, Figure, Report, Table, decimal_padding
 from shipbench.report.render.images import inline_svg
 
 _NARROW_TABLE = 5
@@ -38,6 +38,7 @@ def html_page(report: Report, drawings: Mapping[str, bytes]) -> str:
         styles=Markup(styles),
         svg={name: Markup(inline_svg(svg, name)) for name, svg in drawings.items()},
         spans=spans,
+        padding=decimal_padding,
         is_table=lambda item: isinstance(item, Table),
         is_wide=lambda item: item.wide if isinstance(item, Figure) else len(item.columns) > _NARROW_TABLE,
     )

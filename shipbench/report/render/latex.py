@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
-from shipbench.report.model import Cell, Column, Figure, Report, Row, Table
+from shipbench.report.model import Cell, Column, Figure, Report, Row, Table, decimal_padding
 
 PACKAGES = "% needs \\usepackage{amssymb,array,booktabs,graphicx,longtable}\n"
 _WIDE_COLUMNS = 9
@@ -69,7 +69,7 @@ def _float(table: Table) -> str:
     columns, wide = table.columns, len(table.columns) > _WIDE_COLUMNS
     spec = "".join({"left": "l", "right": "r", "center": "c"}[column.align] for column in columns)
     top = (f"\\begin{{tabular}}{{{spec}}}", r"\toprule", *_header(columns), r"\midrule")
-    tabular = "\n".join((*top, *_body(table.rows), r"\bottomrule", r"\end{tabular}"))
+    tabular = "\n".join((*top, *_body(table), r"\bottomrule", r"\end{tabular}"))
     star = "*" if wide else ""
     fitted = (
         f"\\sbox0{{%\n{tabular}%\n}}%\n"
@@ -96,7 +96,8 @@ def _long(table: Table) -> str:
 
 
 def _one_line(cell: Cell) -> str:
-    return f"{cell.text} ({cell.below})" if cell.below else cell.text
+    text = cell.text + cell.sign
+    return f"{text} ({cell.below})" if cell.below else text
 
 
 def _caption(table: Table) -> str:
@@ -126,24 +127,33 @@ def _title(column: Column) -> str:
     return f"\\rotatebox{{90}}{{{title}}}" if column.upright else title
 
 
-def _body(rows: Sequence[Row]) -> list[str]:
+def _body(table: Table) -> list[str]:
     lines = []
-    for row in rows:
-        lines += [r"\midrule"] if row.rule and row is not rows[0] else []
-        lines += _row(row)
+    for row, padding in zip(table.rows, decimal_padding(table), strict=True):
+        lines += [r"\midrule"] if row.rule and row is not table.rows[0] else []
+        lines += _row(row, padding)
     return lines
 
 
-def _row(row: Row) -> list[str]:
+def _row(row: Row, padding: Sequence[str]) -> list[str]:
     """Write a row, and under it, smaller, what stands below its cells."""
     marks = {"best": "\\textbf{%s}", "second": "\\underline{%s}", "": "%s"}
     italic = "\\textit{%s}" if row.kind == "difference" else "%s"
-    cells = [italic % (marks[cell.mark] % escape(cell.text)) if cell.text else "" for cell in row.cells]
+    cells = [
+        italic % (marks[cell.mark] % escape(cell.text)) + _after(cell, pad) if cell.text else ""
+        for cell, pad in zip(row.cells, padding, strict=True)
+    ]
     line = " & ".join(cells) + r" \\"
     if not any(cell.below for cell in row.cells):
         return [line]
     below = [f"{{\\tiny {escape(cell.below)}}}" if cell.below else "" for cell in row.cells]
     return [line + "[-1.5pt]", " & ".join(below) + r" \\"]
+
+
+def _after(cell: Cell, pad: str) -> str:
+    """Keep decimal points one under another: room for missing digits, and none for the sign."""
+    room = f"\\phantom{{{pad}}}" if pad else ""
+    return room + (f"\\rlap{{{escape(cell.sign)}}}" if cell.sign else "")
 
 
 def preview_document(report: Report, image_suffix: str | None) -> str:
@@ -159,7 +169,7 @@ def _figure(figure: Figure) -> str:
     width = r"\linewidth" if figure.wide else r"0.6\linewidth"
     return (
         "\\begin{figure}[tbp]\n\\centering\n"
-        f"\\includegraphics[width={width}]{{figures/{figure.name}}}\n"
+        f"\\includegraphics[width={width},height=0.8\\textheight,keepaspectratio]{{figures/{figure.name}}}\n"
         f"\\caption{{{escape(figure.caption)}}}\\label{{fig:{figure.name}}}\n\\end{{figure}}"
     )
 

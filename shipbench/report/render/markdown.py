@@ -67,6 +67,6 @@ def _header(column: Column) -> str:
 
 def _cell(column: Column, cell: Cell) -> str:
     text = escape(cell.text)
-    marked = {"best": f"**{text}**", "second": f"<ins>{text}</ins>", "": text}[cell.mark]
+    marked = {"best": f"**{text}**", "second": f"<ins>{text}</ins>", "": text}[cell.mark] + escape(cell.sign)
     below = f"({escape(cell.below)})" if column.align == "left" else escape(cell.below)
     return f"{marked} {below}".strip() if cell.below else marked

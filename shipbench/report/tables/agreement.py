@@ -11,7 +11,7 @@ from shipbench.report.captions import caption
 from shipbench.report.labels import counted, slug, suite_name
 from shipbench.report.model import Cell, Column, Row, Table, text_cell
 from shipbench.report.numbers import percent
-from shipbench.report.predictions import LoadPredictions, TaskPredictions, predictions_of
+from shipbench.report.predictions import TaskPredictions
 from shipbench.report.study import Study
 
 Agreement: TypeAlias = Mapping[tuple[int, int], Mapping[str, float]]
@@ -22,17 +22,14 @@ _CAPTION = (
 )
 
 
-def agreement(study: Study, suite: str, load: LoadPredictions) -> Agreement:
+def agreement(study: Study, suite: str, predictions: Mapping[str, TaskPredictions]) -> Agreement:
     """Return for every pair of main arms (by key, in table order) the share of equal predictions per task, in [0, 1].
 
     An arm is paired with itself over different seeds.
     """
     arms = study.arms_of(suite, main=True)
     pairs: dict[tuple[int, int], dict[str, float]] = {}
-    for task in study.tasks_of(suite):
-        found = predictions_of(study, arms, task, load)
-        if found is None:
-            continue
+    for task, found in predictions.items():
         for i, one in enumerate(arms):
             for other in arms[: i + 1]:
                 share = _share(found, one, other)

@@ -37,7 +37,7 @@ def score_cell(score: Score, expected: Sequence[int]) -> Cell:
     if not known(score.mean):
         return Cell(text=MISSING, extras=extras)
     dagger = FEWER_SEEDS if len(score.seeds) < len(expected) else ""
-    return Cell(percent(score.mean) + dagger, deviation(score.deviation), score.mean, extras)
+    return Cell(percent(score.mean), deviation(score.deviation), score.mean, extras, sign=dagger)
 
 
 def empty_mean(cell: Cell) -> Cell:

@@ -33,11 +33,13 @@ _CAPTION = (
 )
 
 
-def cost_table(study: Study, suite: str) -> Table:
-    """Return the suite's cost table, a row per main arm, device and precision."""
+def cost_table(study: Study, suite: str) -> Table | None:
+    """Return the suite's cost table, a row per main arm, device and precision; None if no cost is recorded."""
     arms = study.arms_of(suite, main=True)
     runs = study.runs_of(arms)
     runs = runs[runs["status"] == "done"]
+    if runs[[column.key for column, _ in _MEASURES]].isna().to_numpy().all():
+        return None
     rows = [row for arm in arms for row in _rows(arm, runs[runs["arm"] == arm.key])]
     return Table(
         name=f"cost-{slug(suite)}",

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from shipbench.report.arms import Arm
 from shipbench.report.captions import caption
 from shipbench.report.labels import MEAN_OF_TASKS, slug, suite_name, task_name
 from shipbench.report.model import MISSING, Cell, Column, Row, Table, text_cell
 from shipbench.report.numbers import known, percent
-from shipbench.report.predictions import LoadPredictions, predictions_of
+from shipbench.report.predictions import TaskPredictions
 from shipbench.report.study import Study
 from shipbench.statistics import Interval, bootstrap_interval
 
@@ -22,11 +23,11 @@ _CAPTION = (
 )
 
 
-def intervals_table(study: Study, suite: str, load: LoadPredictions) -> Table | None:
+def intervals_table(study: Study, suite: str, predictions: Mapping[str, TaskPredictions]) -> Table | None:
     """Return the table of bootstrap intervals; None if no predictions are stored."""
     arms = study.arms_of(suite, main=True)
-    found = {task: _per_arm(study, suite, task, load) for task in study.tasks_of(suite)}
-    tasks = [task for task, intervals in found.items() if intervals]
+    found = {task: _per_arm(arms, in_task) for task, in_task in predictions.items()}
+    tasks = list(found)
     if not tasks:
         return None
     rows = []
@@ -48,11 +49,7 @@ def intervals_table(study: Study, suite: str, load: LoadPredictions) -> Table | 
     )
 
 
-def _per_arm(study: Study, suite: str, task: str, load: LoadPredictions) -> Mapping[int, Interval]:
-    arms = study.arms_of(suite, main=True)
-    found = predictions_of(study, arms, task, load)
-    if found is None:
-        return {}
+def _per_arm(arms: Sequence[Arm], found: TaskPredictions) -> Mapping[int, Interval]:
     present = [arm for arm in arms if arm.key in found.predicted]
     shares = {arm.key: found.right(arm, found.shared_seeds(arm, arm)).to_numpy() for arm in present}
     return {key: bootstrap_interval(100 * np.asarray(share)) for key, share in shares.items()}

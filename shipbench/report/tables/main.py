@@ -133,7 +133,7 @@ def _own_row(study: Study, arm: Arm, tests: Mapping[str, TaskTest]) -> Row:
 
 def _task_cell(cell: Cell, test: TaskTest | None, collapsed: bool) -> Cell:
     below = f"{cell.below} {test.mark if test else ''}".strip()
-    return replace(cell, text=cell.text + COLLAPSED if collapsed else cell.text, below=below)
+    return replace(cell, sign=cell.sign + COLLAPSED if collapsed else cell.sign, below=below)
 
 
 def _published_rows(study: Study, suite: str, pairs: Sequence[Comparison], marks: Sequence[str]) -> list[Row]:
@@ -182,20 +182,20 @@ def _means(summary: Summary) -> list[float]:
 
 def _notes(rows: Sequence[Row], baseline: str) -> list[str]:
     cells = [cell for row in rows for cell in row.cells[1:]]
-    texts = [cell.text for cell in cells]
+    signs = "".join(cell.sign for cell in cells)
     notes = []
-    if MISSING in texts:
+    if any(cell.text == MISSING for cell in cells):
         notes.append(f"{MISSING} no finished run; see the table of missing and failed runs.")
     if any(cell.below.endswith((BETTER, WORSE)) for cell in cells):
         notes.append(
             f"{BETTER} better, {WORSE} worse than {baseline} beyond chance: exact McNemar test on the images, "
             "corrected by Holm over all methods and tasks, at the 5 % level."
         )
-    if any(text.endswith(COLLAPSED) for text in texts):
+    if COLLAPSED in signs:
         notes.append(
             f"{COLLAPSED} collapsed: at least one seed is no better than always answering the commonest class; it is "
             "kept in the mean and named in the table of missing and failed runs."
         )
-    if any(FEWER_SEEDS in text for text in texts):
+    if FEWER_SEEDS in signs:
         notes.append(f"{FEWER_SEEDS} fewer seeds than the rest of the row: some runs are missing or failed.")
     return notes

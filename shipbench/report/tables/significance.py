@@ -106,4 +106,5 @@ def _task_cell(contest: Contest, task: str) -> Cell:
     test = contest.tasks[task]
     signs = test.signs
     extras = (("p", signs.p_value), ("images won", signs.ours), ("images lost", signs.theirs))
-    return Cell(f"{p_text(test.adjusted)}{test.mark}", f"{signs.ours} : {signs.theirs}", test.adjusted, extras)
+    below = f"{signs.ours} : {signs.theirs}"
+    return Cell(p_text(test.adjusted), below, test.adjusted, extras, sign=test.mark)

@@ -128,7 +128,9 @@ def _sweeps_over(study: Study, family: Sequence[Arm], key: str) -> list[Sweep]:
     found = []
     for rest, arms in groups.items():
         if len(arms) > 1:
-            values = {arm: _value(study, arm, key) for arm in arms} | ({} if rest else _switched(study, arms, key))
+            values = {arm: _value(study, arm, key) for arm in arms}
+            switched = {} if rest else _switched(study, arms, key)
+            values |= {arm: value for arm, value in switched.items() if value not in values.values()}
             points = _points(study, values, key)
             tasks = len(_shared_tasks(study, list(values)))
             found += [Sweep(_label(arms, rest), arms[0].method, key, tasks, points)] if len(points) > 1 else []
