@@ -123,11 +123,11 @@ _SETS: dict[str, tuple[Task, ...]] = {
 def get_task(name: str) -> Task:
     """Return the task called ``name`` (canonical name or folder alias); raises ``InputError`` if none is."""
     name = canonical_name(name)
+    if name in TASKS:
+        return TASKS[name]
     if name in _SETS:
         raise InputError(f"{name!r} is a set of tasks; name one of them")
-    if name not in TASKS:
-        raise InputError(f"unknown task {name!r}{did_you_mean(name, [*TASKS, *_SETS])}; see 'shipbench list tasks'")
-    return TASKS[name]
+    raise InputError(f"unknown task {name!r}{did_you_mean(name, [*TASKS, *_SETS])}; see 'shipbench list tasks'")
 
 
 def canonical_name(name: str) -> str:
