@@ -17,7 +17,7 @@ from shipbench import claims
 from shipbench.attempt import attempt
 from shipbench.console import say
 from shipbench.device import resolve_device, resolve_precision
-from shipbench.errors import InputError
+from shipbench.errors import InputError, ShipbenchError
 from shipbench.events import brief
 from shipbench.grid import PlannedRun
 from shipbench.spec import RunSpec
@@ -40,8 +40,10 @@ def carry_on_cluster(runs: Sequence[PlannedRun], results: Path, address: str, he
     """Attempt every run on some worker; ``hear(run_id, kind, content)`` gets their events.
 
     A run whose worker dies is given to another one, which goes on from its checkpoint. An interruption takes the runs
-    that are under way back from their workers, which then stop at their next step.
+    that are under way back from their workers, which then stop at their next step. Raises ``ShipbenchError`` if the
+    scheduler goes away.
     """
+    from distributed import CancelledError
     from distributed.scheduler import KilledWorker
 
     topic = f"shipbench-{secrets.token_hex(4)}"
@@ -64,6 +66,11 @@ def carry_on_cluster(runs: Sequence[PlannedRun], results: Path, address: str, he
             say("a run has killed several workers of the cluster; what is left is tried again")
         except TimeoutError as error:
             raise InputError(f"the Dask cluster at {address} has no worker; start some, with --nthreads 1") from error
+        except CancelledError as error:
+            raise ShipbenchError(
+                f"the Dask scheduler at {address} is gone; finished runs and the checkpoints of unfinished ones are kept "
+                f"in {results}, and the same command goes on when a scheduler is back"
+            ) from error
         except KeyboardInterrupt:
             for run_id in tuple(busy):
                 claims.revoke(results, run_id)

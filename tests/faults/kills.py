@@ -124,7 +124,7 @@ def _strike(victim: Started, number: signal.Signals, chance: random.Random, tall
 def _expect(command: Started, code: int, tally: Tally) -> None:
     found = command.wait(_PATIENCE)
     if found != code:
-        tally.lost.append(f"a command that was not killed ended with {found}: {command.grid.log.read_text()[-2000:]}")
+        tally.lost.append(f"a command that was not killed ended with {found}: {command.grid.said[-2000:]}")
 
 
 def kill_workers_of_a_cluster(grid: Grid, count: int, seed: int, say: Say = print) -> Tally:

@@ -20,9 +20,9 @@ BETWEEN = "between runs"
 PHASES = (START_UP, PREPARING, TRAINING, EVALUATION, CHECKPOINT, STORING, BETWEEN)
 _PLACES = {
     "shipbench.engine:carry_out_plan": BETWEEN,
-    "shipbench.attempt:_prepare": PREPARING,
+    "shipbench.attempt:prepare_planned": PREPARING,
     "shipbench.runner:assemble": PREPARING,
-    "shipbench.training.loop:_Trainer._train": TRAINING,
+    "shipbench.training.loop:Trainer._train": TRAINING,
     "shipbench.training.loop:_evaluate": EVALUATION,
     "shipbench.checkpoints:Checkpoint.offer": CHECKPOINT,
     "shipbench.runner:store_run": STORING,
