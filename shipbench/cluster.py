@@ -68,8 +68,8 @@ def carry_on_cluster(runs: Sequence[PlannedRun], results: Path, address: str, he
             raise InputError(f"the Dask cluster at {address} has no worker; start some, with --nthreads 1") from error
         except CancelledError as error:
             raise ShipbenchError(
-                f"the Dask scheduler at {address} is gone; finished runs and the checkpoints of unfinished ones are kept "
-                f"in {results}, and the same command goes on when a scheduler is back"
+                f"the Dask scheduler at {address} is gone; finished runs and the checkpoints of unfinished ones are "
+                f"kept in {results}, and the same command goes on when a scheduler is back"
             ) from error
         except KeyboardInterrupt:
             for run_id in tuple(busy):

@@ -61,19 +61,22 @@ def test_a_grid_on_a_cluster_can_be_stopped(undisturbed: Grid, cluster: Any, tmp
     assert load_results(tmp_path / "r").empty if (tmp_path / "r" / "runs").exists() else True
 
 
-def test_a_scheduler_that_goes_away_is_said_and_costs_nothing(undisturbed: Grid, tmp_path: Path) -> None:
-    with distributed.LocalCluster(
-        n_workers=1, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None
-    ) as cluster:
-        options = ("--engine", "dask", "--scheduler", cluster.scheduler_address)
-        grid = replace(undisturbed, results=tmp_path / "results", options=options)
-        command = grid.start()
-        command.wait_for("loss")
-    assert command.wait(60) == 1
-    assert grid.log.read_text().count("is gone; finished runs") == 1, grid.log.read_text()
-    assert "Traceback" not in grid.log.read_text()
-    assert replace(grid, options=undisturbed.options).run() == 0
-    assert differences(grid.results, undisturbed.results) == [], grid.log.read_text()
+def test_a_scheduler_that_goes_away_is_said(
+    undisturbed: Grid,
+    cluster: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    shipbench: Callable[..., Outcome],
+) -> None:
+    def gone(_: object) -> None:
+        raise distributed.CancelledError("lost")
+
+    monkeypatch.setattr("shipbench.cluster.Parallel", lambda **_: gone)
+    monkeypatch.setenv("SHIPBENCH_CACHE", str(undisturbed.cache))
+    options = ("--engine", "dask", "--scheduler", cluster.scheduler_address)
+    outcome = shipbench(*replace(undisturbed, results=tmp_path / "r", options=options).arguments)
+    assert outcome.code == 1
+    assert f"the Dask scheduler at {cluster.scheduler_address} is gone" in outcome.err
 
 
 LINE = ("run", "--method", "linear", "--tasks", "demo-tiny")
