@@ -111,10 +111,11 @@ def assign_arms(runs: pd.DataFrame) -> tuple[pd.Series[int], tuple[Arm, ...]]:
 def configurations(runs: pd.DataFrame) -> list[Configuration]:
     """Return every run's settings as sorted ``(key, value)`` pairs, leaving out those it does not have."""
     names = sorted(name for name in runs.columns if name.startswith("cfg."))
-    rows = runs[names].itertuples(index=False, name=None)
+    # A frame without columns has no rows to go through before pandas 3.
+    rows = runs[["run_id", *names]].itertuples(index=False, name=None)
     return [
         tuple((name, _plain(value)) for name, value in zip(names, values, strict=True) if _present(value))
-        for values in rows
+        for _, *values in rows
     ]
 
 
