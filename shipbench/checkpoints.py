@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 import shipbench
@@ -99,7 +99,8 @@ class Checkpoint:
         text = json.dumps(content)
         metadata = {"content": text, "sha256": _digest(text, snapshot.tensors)}
         with atomic_path(self.path) as temporary:
-            save_file(dict(snapshot.tensors), temporary, metadata=metadata)
+            # Not its save_file, which writes to a file of its own beside: a kill would leave that behind.
+            temporary.write_bytes(save(dict(snapshot.tensors), metadata))
 
     def _parse(self, metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> Progress:
         text = metadata["content"]

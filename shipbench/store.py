@@ -215,10 +215,11 @@ class Store:
 
     def write_weights(self, run_id: str, tensors: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
         """Store the trained part of a run; raises ``StoreError`` if the folder cannot be written to."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         with self._writing(), atomic_path(self.path("weights", run_id)) as temporary:
-            save_file(dict(tensors), temporary, metadata=dict(metadata))
+            # Not its save_file, which writes to a file of its own beside: a kill would leave that behind.
+            temporary.write_bytes(save(dict(tensors), dict(metadata)))
 
     def remove(self, kind: str, run_id: str) -> None:
         """Remove a file of a run, if it is there and can be removed."""
