@@ -12,20 +12,12 @@ import pytest
 from shipbench import load_results
 from shipbench.store import load_history, load_predictions
 from shipbench.tasks import VTAB
-from tests.conftest import Outcome
+from tests.conftest import TIMES, Outcome
 from tests.data.builders import vtab_tree
 
 Shipbench = Callable[..., Outcome]
 TINY = ("--backbone", "test_vit", "--checkpoint", "random", "--set", "image_size=64", "--epochs", "2")
 METHODS = ("full", "linear", "ship", "vpt-deep", "vpt-shallow")
-TIMES = [
-    "created",
-    "train_seconds",
-    "eval_seconds",
-    "train_images_per_second",
-    "eval_images_per_second",
-    "peak_memory_bytes",
-]
 COLUMNS = [
     "run_id",
     "status",

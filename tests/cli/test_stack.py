@@ -13,7 +13,7 @@ import torch
 from shipbench import load_results, stack_attempt
 from shipbench.stacking import Stacking
 from shipbench.store import Store, load_history, load_predictions
-from tests.conftest import Outcome
+from tests.conftest import TIMES, Outcome
 from tests.data.builders import vtab_tree
 from tests.faults.grids import leftovers
 
@@ -21,15 +21,7 @@ Shipbench = Callable[..., Outcome]
 TINY = ("--backbone", "test_vit", "--checkpoint", "random", "--tasks", "dtd", "--epochs", "3")
 SETTINGS = ("--set", "image_size=64", "--set", "drop_path=0.2", "--set", "batch_size=4", "--set", "eval_every=1")
 # Columns in which a run of a stack may differ from the same run alone by more than rounding.
-FREE = [
-    "created",
-    "train_seconds",
-    "eval_seconds",
-    "train_images_per_second",
-    "eval_images_per_second",
-    "peak_memory_bytes",
-    "stacked_runs",
-]
+FREE = [*TIMES, "stacked_runs"]
 
 
 @pytest.fixture

@@ -17,17 +17,10 @@ import torch
 from safetensors.torch import load_file
 
 from shipbench.store import Store, load_history, load_predictions, load_results
+from tests.conftest import TIMES
 from tests.data.builders import vtab_tree
 from tests.faults.phases import keep_phase, read_phase
 
-TIMES = [
-    "created",
-    "train_seconds",
-    "eval_seconds",
-    "train_images_per_second",
-    "eval_images_per_second",
-    "peak_memory_bytes",
-]
 METHODS = "linear,ship,vpt-deep,full"
 # A fork of a process that has imported everything begins at once.
 _CONTEXT = get_context("forkserver")

@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 
 from shipbench.store import load_history, load_predictions, load_results
+from tests.conftest import TIMES
 from tests.faults.campaign import make_grid
-from tests.faults.grids import TIMES, Grid, leftovers
+from tests.faults.grids import Grid, leftovers
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills processes as POSIX systems do")
 STACKED = ("--seeds", "0-2", "--stack", "3")

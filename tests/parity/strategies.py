@@ -33,6 +33,20 @@ class ShipShape:
         return min(self.settings.attribute_levels, len(self.settings.levels) - 1) if self.attribute else 0
 
 
+PAPER = ShipShape(
+    backbone=TinyVit(depth=5),
+    settings=ship.Settings(levels=(0, 1, 3)),
+    length=3,
+    shared=10,
+    attribute=10,
+    normalise_bank=False,
+    batch=4,
+    drop_rate=0.6,
+    seed=7,
+)
+"""The paper's configuration, small."""
+
+
 @dataclass(frozen=True)
 class VptShape:
     """What decides a VPT problem, besides its numbers."""

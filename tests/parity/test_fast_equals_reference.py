@@ -14,6 +14,7 @@ from tests.parity import adapters
 from tests.parity.adapters import build_vpt, trained
 from tests.parity.comparing import assert_all_close, assert_close, gradients, leaves
 from tests.parity.strategies import (
+    PAPER,
     Problem,
     ShipShape,
     VptShape,
@@ -27,18 +28,6 @@ from tests.reference.tiny import TinyVit
 
 TOLERANCE = 1e-9
 few = hypothesis_settings(max_examples=25)
-
-PAPER = ShipShape(
-    backbone=TinyVit(depth=5),
-    settings=ship.Settings(levels=(0, 1, 3)),
-    length=3,
-    shared=10,
-    attribute=10,
-    normalise_bank=False,
-    batch=4,
-    drop_rate=0.6,
-    seed=7,
-)
 
 
 def fast(shape: ShipShape, problem: Problem) -> Ship:

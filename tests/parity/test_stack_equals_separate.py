@@ -20,25 +20,21 @@ from shipbench.prompting.streams import PromptMemo
 from tests.parity import adapters
 from tests.parity.adapters import build_vpt, trained
 from tests.parity.comparing import assert_all_close, assert_close, gradients
-from tests.parity.strategies import Problem, ShipShape, VptShape, ship_problem, ship_shapes, vpt_problem, vpt_shapes
-from tests.reference import ship
+from tests.parity.strategies import (
+    PAPER,
+    Problem,
+    ShipShape,
+    VptShape,
+    ship_problem,
+    ship_shapes,
+    vpt_problem,
+    vpt_shapes,
+)
 from tests.reference.tiny import TinyVit
 
 TOLERANCE = 1e-9
 RUNS = 3
 few = hypothesis_settings(max_examples=25)
-
-PAPER = ShipShape(
-    backbone=TinyVit(depth=5),
-    settings=ship.Settings(levels=(0, 1, 3)),
-    length=3,
-    shared=10,
-    attribute=10,
-    normalise_bank=False,
-    batch=4,
-    drop_rate=0.6,
-    seed=7,
-)
 
 
 def ship_models(shape: ShipShape) -> tuple[list[Ship], list[Problem]]:

@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 from shipbench import RunSpec, run
 from shipbench.checkpoints import Checkpoint
 from shipbench.store import Store, load_history, load_predictions, load_results
+from tests.conftest import TIMES
 from tests.data.builders import vtab_tree
 
-TIMES = ["created", "train_seconds", "eval_seconds", "train_images_per_second", "eval_images_per_second"]
 EPOCHS = 4
 
 
@@ -55,8 +55,7 @@ def interrupted(spec: RunSpec, results: Path, after: int) -> Path:
 
 def assert_same_results(a: Path, b: Path) -> None:
     one, two = load_results(a), load_results(b)
-    drop = [*TIMES, "peak_memory_bytes"]
-    pd.testing.assert_frame_equal(one.drop(columns=drop), two.drop(columns=drop))
+    pd.testing.assert_frame_equal(one.drop(columns=TIMES), two.drop(columns=TIMES))
     for load in (load_history, load_predictions):
         pd.testing.assert_frame_equal(load(a, one["run_id"]), load(b, one["run_id"]))
     for run_id in one["run_id"]:
