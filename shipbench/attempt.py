@@ -93,8 +93,9 @@ def prepare_planned(run: PlannedRun) -> Prepared:
 
 
 def fail(run: PlannedRun, store: Store, prepared: Prepared | None, reason: str) -> Any:
-    """Store and return the record of a run that failed."""
-    record = blank_record(run.spec, run.run_id, prepared, error=reason)
+    """Store and return the record of a run that failed; one that could not be prepared has the hashes of the plan."""
+    hashes = {} if prepared else {"data_fingerprint": run.data_fingerprint, "backbone_sha256": run.backbone_sha256}
+    record = blank_record(run.spec, run.run_id, prepared, error=reason, **hashes)
     store.write(record)
     store.remove("checkpoints", run.run_id)
     return record

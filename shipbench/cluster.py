@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 import secrets
 import threading
@@ -24,6 +25,7 @@ from shipbench.spec import RunSpec
 
 Hear = Callable[[str, str, Any], None]
 _TIMEOUT = "10s"
+_LOOK_EVERY = 2.0
 # A run seeds torch's global generators, so that a worker process does one at a time.
 _ONE_AT_A_TIME = threading.Lock()
 
@@ -58,7 +60,7 @@ def carry_on_cluster(runs: Sequence[PlannedRun], results: Path, address: str, he
     with _connected(address) as client:
         client.subscribe_topic(topic, on_event)
         try:
-            with parallel_config(backend="dask", client=client):
+            with _ended_with_its_scheduler(client), parallel_config(backend=_backend(client)):
                 Parallel(batch_size=1, pre_dispatch="all")(
                     delayed(_on_worker)(_shipped(run), results.resolve(), topic) for run in runs
                 )
@@ -83,6 +85,8 @@ def _connected(address: str) -> Iterator[Any]:
         import distributed
     except ImportError as error:
         raise InputError("--engine dask needs Dask, which is not here: pip install 'shipbench[dask]'") from error
+    # What happens to the connection is said here, in a sentence instead of a traceback.
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     try:
         connect: Any = distributed.Client
         client = connect(address, timeout=_TIMEOUT, set_as_default=False)
@@ -90,6 +94,44 @@ def _connected(address: str) -> Iterator[Any]:
         raise InputError(f"no Dask scheduler answers at {address}; start one, as in 'dask scheduler'") from error
     with client:
         yield client
+
+
+def _backend(client: Any) -> Any:
+    """Return joblib's Dask backend, made to use the workers however few they are.
+
+    Where a cluster has one, as while a batch system still starts the others, joblib would do all runs in this process.
+    """
+    from joblib._dask import DaskDistributedBackend
+
+    class Backend(DaskDistributedBackend):  # type: ignore[misc]
+        def effective_n_jobs(self, n_jobs: int) -> int:
+            return max(2, int(super().effective_n_jobs(n_jobs)))
+
+    return Backend(client=client)
+
+
+@contextmanager
+def _ended_with_its_scheduler(client: Any) -> Iterator[None]:
+    """Close the client, which cancels what it waits for, when its scheduler no longer answers.
+
+    A client is told that its scheduler closes, and then waits for the results for ever.
+    """
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(_LOOK_EVERY):
+            try:
+                client.nthreads()
+            except Exception:
+                client.close(timeout=0)
+                return
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 def _shipped(run: PlannedRun) -> PlannedRun:

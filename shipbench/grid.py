@@ -32,7 +32,8 @@ class PlannedRun:
     """A spec, its run id, and what is known of it.
 
     ``seen`` tells the record that was there when the run was planned (``Store.written``) from one that another process
-    writes later. A ``fresh`` run does not go on from a checkpoint.
+    writes later. A ``fresh`` run does not go on from a checkpoint. The fingerprint of the data and the SHA-256 of the
+    backbone's weights (hex) are those that the run was planned with; empty where nobody looked.
     """
 
     spec: RunSpec
@@ -40,6 +41,8 @@ class PlannedRun:
     state: State
     seen: int | None = None
     fresh: bool = False
+    data_fingerprint: str = ""
+    backbone_sha256: str = ""
 
     @property
     def title(self) -> str:

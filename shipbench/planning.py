@@ -21,11 +21,11 @@ def make_plan(specs: Iterable[RunSpec], store: Store, *, force: bool, retry_fail
     identify = _identifier()
     runs: dict[str, PlannedRun] = {}
     for spec in specs:
-        run_id = identify(spec)
+        run_id, hashes = identify(spec)
         if run_id not in runs:
             # The time first: a record that is written in between is then one that came after.
             seen = store.written(run_id)
-            runs[run_id] = PlannedRun(spec, run_id, _state(store, run_id), seen, fresh=force)
+            runs[run_id] = PlannedRun(spec, run_id, _state(store, run_id), seen, force, **hashes)
     wanted = {State.TO_DO} | ({State.FAILED} if retry_failed else set())
     chosen = tuple(run for run in runs.values() if force or run.state in wanted)
     return Plan(tuple(runs.values()), chosen)
@@ -35,12 +35,15 @@ def _state(store: Store, run_id: str) -> State:
     return {None: State.TO_DO, "done": State.DONE, "failed": State.FAILED}[store.status(run_id)]
 
 
-def _identifier() -> Callable[[RunSpec], str]:
-    """Return a function from spec to run id that loads each backbone and reads each task's folder once."""
+def _identifier() -> Callable[[RunSpec], tuple[str, dict[str, str]]]:
+    """Return a function from spec to run id and the hashes of data and weights that are in it.
+
+    It loads each backbone and reads each task's folder once.
+    """
     backbones: dict[tuple[str, str | None, int | None], str] = {}
     fingerprints: dict[tuple[object, ...], str] = {}
 
-    def identify(spec: RunSpec) -> str:
+    def identify(spec: RunSpec) -> tuple[str, dict[str, str]]:
         resolved = spec.resolved
         weights = (resolved.backbone, spec.checkpoint, resolved.recipe.image_size)
         if weights not in backbones:
@@ -48,11 +51,9 @@ def _identifier() -> Callable[[RunSpec], str]:
         copy = (resolved.task.name, spec.data, resolved.splits)
         if copy not in fingerprints:
             fingerprints[copy] = data.fingerprint(resolved.task, spec.data, resolved.splits)
-        return resolved.run_id(
-            data_fingerprint=fingerprints[copy],
-            backbone_sha256=backbones[weights],
-            precision=resolve_precision(spec.precision, resolve_device(spec.device)),
-        )
+        hashes = {"data_fingerprint": fingerprints[copy], "backbone_sha256": backbones[weights]}
+        precision = resolve_precision(spec.precision, resolve_device(spec.device))
+        return resolved.run_id(**hashes, precision=precision), hashes
 
     return identify
 

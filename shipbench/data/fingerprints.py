@@ -116,12 +116,19 @@ def _newest(facts: Iterable[stat_result]) -> Iterable[int]:
 
 
 def _recall(memo: Path) -> Identity | None:
+    """Return what was remembered; ``None`` if that is nothing, or has changed since it was written."""
     try:
-        return Identity(**json.loads(memo.read_text()))
+        digest, text = memo.read_text().split(" ", 1)
+        return Identity(**json.loads(text)) if digest == _digest(text) else None
     except (OSError, ValueError, TypeError):
         return None
 
 
 def _remember(memo: Path, identity: Identity) -> None:
+    text = json.dumps(asdict(identity))
     with atomic_path(memo) as temporary:
-        temporary.write_text(json.dumps(asdict(identity)))
+        temporary.write_text(f"{_digest(text)} {text}")
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -135,6 +135,20 @@ def test_a_damaged_memo_is_ignored(dtd: Path, private_cache: Path, monkeypatch: 
         assert fingerprint(DTD, dtd) == first
 
 
+def test_a_memo_with_one_bit_changed_is_ignored(
+    dtd: Path, private_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forget_nothing(monkeypatch)
+    first = fingerprint(DTD, dtd)
+    (memo,) = (private_cache / "fingerprints").glob("*.json")
+    whole = memo.read_bytes()
+    for place in range(len(whole)):
+        changed = bytearray(whole)
+        changed[place] ^= 1
+        memo.write_bytes(changed)
+        assert fingerprint(DTD, dtd) == first, place
+
+
 def test_two_copies_alike_in_names_sizes_and_times_are_told_apart(
     dtd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

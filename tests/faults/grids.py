@@ -117,6 +117,7 @@ class Started:
         end = time.monotonic() + seconds
         while text not in self.grid.said:
             if time.monotonic() > end or not self.process.is_alive():
+                self.process.kill()
                 raise TimeoutError(f"{text!r} was not printed, but:\n{self.grid.said}")
             time.sleep(0.02)
 

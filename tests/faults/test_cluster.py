@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -61,22 +64,57 @@ def test_a_grid_on_a_cluster_can_be_stopped(undisturbed: Grid, cluster: Any, tmp
     assert load_results(tmp_path / "r").empty if (tmp_path / "r" / "runs").exists() else True
 
 
-def test_a_scheduler_that_goes_away_is_said(
-    undisturbed: Grid,
-    cluster: Any,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    shipbench: Callable[..., Outcome],
-) -> None:
-    def gone(_: object) -> None:
-        raise distributed.CancelledError("lost")
+@pytest.fixture
+def scheduler(undisturbed: Grid, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """A scheduler in a process of its own, with one worker, and its address."""
+    file = tmp_path / "scheduler.json"
+    common = ("--scheduler-file", str(file), "--no-dashboard")
+    environment = {**os.environ, **undisturbed.all_environment}
 
-    monkeypatch.setattr("shipbench.cluster.Parallel", lambda **_: gone)
-    monkeypatch.setenv("SHIPBENCH_CACHE", str(undisturbed.cache))
-    options = ("--engine", "dask", "--scheduler", cluster.scheduler_address)
-    outcome = shipbench(*replace(undisturbed, results=tmp_path / "r", options=options).arguments)
-    assert outcome.code == 1
-    assert f"the Dask scheduler at {cluster.scheduler_address} is gone" in outcome.err
+    def start(part: str, *options: str) -> subprocess.Popen[bytes]:
+        line = [sys.executable, "-m", f"distributed.cli.dask_{part}", *common, *options]
+        return subprocess.Popen(line, env=environment, cwd=tmp_path, stderr=subprocess.DEVNULL)
+
+    first = start("scheduler", "--host", "127.0.0.1", "--port", "0")
+    while not file.exists():
+        assert first.poll() is None
+        time.sleep(0.05)
+    worker = start("worker", "--nthreads", "1", "--death-timeout", "10")
+    yield first, json.loads(file.read_text())["address"]
+    for process in (worker, first):
+        process.kill()
+        process.wait()
+
+
+def test_a_cluster_of_one_worker_does_the_runs(
+    undisturbed: Grid, scheduler: tuple[subprocess.Popen[bytes], str], tmp_path: Path
+) -> None:
+    options = ("--engine", "dask", "--scheduler", scheduler[1])
+    grid = replace(undisturbed, results=tmp_path / "r", options=options, method="linear,vpt-deep")
+    command = grid.start()
+    command.wait_for("loss")
+    with distributed.Client(scheduler[1], set_as_default=False) as client:
+        assert any(client.processing().values())
+    assert command.wait() == 0, grid.said
+    whole = load_results(undisturbed.results).set_index("run_id")
+    frame = load_results(grid.results)
+    assert list(frame["final_test_acc"]) == list(whole.loc[frame["run_id"], "final_test_acc"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_scheduler_that_goes_away_is_said(
+    undisturbed: Grid, scheduler: tuple[subprocess.Popen[bytes], str], tmp_path: Path, number: signal.Signals
+) -> None:
+    process, address = scheduler
+    impatient = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "3s"}
+    options = ("--engine", "dask", "--scheduler", address)
+    grid = replace(undisturbed, results=tmp_path / "r", options=options, method="vpt-deep", epochs=500)
+    command = replace(grid, environment={**grid.environment, **impatient}).start()
+    command.wait_for("epoch 50/500")
+    process.send_signal(number)
+    assert command.wait(60) == 1, grid.said
+    assert f"the Dask scheduler at {address} is gone" in grid.said
+    assert "Traceback" not in grid.said
 
 
 LINE = ("run", "--method", "linear", "--tasks", "demo-tiny")

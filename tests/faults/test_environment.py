@@ -76,7 +76,10 @@ def test_data_that_vanish_under_a_grid(undisturbed: Grid, tmp_path: Path) -> Non
     assert str(grid.data) in said
     assert "Traceback" not in said
     assert leftovers(grid.results) == []
-    assert "failed" in set(load_results(grid.results)["status"])
+    frame = load_results(grid.results)
+    assert "failed" in set(frame["status"])
+    assert set(frame["data_fingerprint"]) == set(load_results(undisturbed.results)["data_fingerprint"])
+    assert set(frame["backbone_sha256"]) == set(load_results(undisturbed.results)["backbone_sha256"])
     gone.rename(grid.data)
     assert replace(grid, options=("--retry-failed",)).run() == 0, grid.log.read_text()
     frame = load_results(grid.results)
