@@ -51,6 +51,7 @@ _NUMBERS = (
     "eval_images_per_second",
     "peak_memory_bytes",
     "flops_per_image",
+    "stacked_runs",
 )
 _ACCURACIES = ("final_test_acc", "best_test_acc", "val_acc")
 HISTORY_COLUMNS = ("run_id", "epoch", "split", "loss", "accuracy", "learning_rate")

@@ -22,7 +22,7 @@ from shipbench.report import ReportOptions, build_report, write_report
 from shipbench.report.model import MISSING, Cell, Column, Report, Row, Table, decimal_padding
 from shipbench.report.render import latex, markdown
 from shipbench.report.render.csv_text import frame_csv, table_csv
-from tests.report.builders import grid, make_record, make_results
+from tests.report.builders import VTAB_TASKS, grid, make_record, make_results
 
 HOSTILE = (
     "<script>alert(1)</script> & 100% of_a $\\frac{ #~^ \\input{/etc/passwd} ]]> --> | `code` *b* [x](y) "
@@ -208,13 +208,44 @@ def test_latex_tables_are_balanced(hostile_report: Report) -> None:
         assert separators <= {len(table.columns) - 1}
 
 
+def test_a_table_higher_than_a_page_goes_on_in_another_float() -> None:
+    kinds = ("ours", "published", "difference", "difference")
+    rows = tuple(Row((Cell(f"row {i}"), Cell("1.0", "±0.5"))) for i in range(20))
+    rows += tuple(Row((Cell(f"{kinds[i % 4]} {i}"), Cell("2.0")), kinds[i % 4]) for i in range(60))  # type: ignore[arg-type]
+    columns = (Column("name", "Name", align="left"), Column("x", "X"))
+    text = latex.latex_table(Table("t", "T", "Caption.", columns, rows, ("a note",), ("a warning",)))
+    floats = text.split(r"\begin{table}")[1:]
+    assert len(floats) == 4
+    assert [part.count(r"\caption{Caption.}\label{tab:t}") for part in floats] == [1, 0, 0, 0]
+    assert [part.count(r"\addtocounter{table}{-1}") for part in floats] == [0, 1, 1, 1]
+    assert ["a note" in part and "a warning" in part for part in floats] == [False, False, False, True]
+    assert [row.cells[0].text for row in rows] == re.findall(r"(?:row|ours|published|difference) \d+", text)
+    for part in floats:
+        assert not part.split(r"\midrule")[1].lstrip().startswith(r"\textit{difference")
+        assert len(re.findall(r"\\\\", part.split(r"\midrule")[1])) <= 32
+
+
 @pytest.mark.skipif(PDFLATEX is None, reason="pdflatex is not installed")
 @pytest.mark.parametrize("which", ["written", "hostile_folder"])
 def test_latex_compiles(which: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     folder = tmp_path / "report"
     shutil.copytree(request.getfixturevalue(which), folder)
+    compiled(folder)
+
+
+@pytest.mark.skipif(PDFLATEX is None, reason="pdflatex is not installed")
+def test_every_published_row_fits_on_pages(tmp_path: Path) -> None:
+    records = grid(("ship", "vpt-deep", "vpt-shallow", "linear", "full"), VTAB_TASKS, (0, 1))
+    report = build_report(make_results(records), options=ReportOptions(published="all"))
+    write_report(report, tmp_path, formats=("tex",))
+    assert "Float too large" not in compiled(tmp_path)
+
+
+def compiled(folder: Path) -> str:
+    """Compile a report's preview and return what LaTeX said."""
     command = [str(PDFLATEX), "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "preview.tex"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", timeout=300)
     assert done.returncode == 0, done.stdout[-3000:]
     assert (folder / "preview.pdf").stat().st_size > 10_000
     assert "Missing character" not in done.stdout
+    return done.stdout

@@ -96,6 +96,14 @@ def test_columns_that_foreign_records_lack_are_no_obstacle(tmp_path: Path) -> No
     assert said["Weights"] == "Not recorded."
 
 
+def test_the_cost_table_says_how_many_runs_shared_passes() -> None:
+    records = grid(("ship",), VTAB_TASKS, (0, 1), stacked_runs=2) + grid(("linear",), VTAB_TASKS, (0, 1))
+    (cost,) = (table for table in build_report(make_results(records)).tables() if table.name == "cost-vtab-1k")
+    assert cost.notes[0].startswith("38 of 76 runs shared passes over the backbone with others")
+    alone = build_report(make_results(records[38:])).tables()
+    assert [table.notes for table in alone if table.name == "cost-vtab-1k"] == [()]
+
+
 def store(folder: Path, records: list[dict[str, Any]]) -> Path:
     """Lay records out as the store does: a parquet file per run, and one for its history."""
     for kind in ("runs", "history"):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 
 from shipbench.report.model import Cell, Column, Figure, Report, Row, Table, decimal_padding
 
 PACKAGES = "% needs \\usepackage{amssymb,array,booktabs,graphicx,longtable}\n"
 _WIDE_COLUMNS = 9
+_PAGE_LINES = 32
 _SPECIAL = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -66,6 +68,42 @@ def latex_table(table: Table) -> str:
 
 
 def _float(table: Table) -> str:
+    """Return the table as a float; one that is higher than a page as several, under one number."""
+    first, *others = _parts(table)
+    return _one_float(first, continued=False) + "".join(_one_float(part, continued=True) for part in others)
+
+
+def _parts(table: Table) -> list[Table]:
+    """Divide the rows over pages, a row and its differences on one; notes and warnings follow the last part."""
+    notes = len(table.notes) + len(table.warnings)
+    blocks = _blocks(table.rows)
+    if sum(map(_lines, blocks)) + notes <= _PAGE_LINES:
+        return [table]
+    pages: list[list[Row]] = []
+    for i, block in enumerate(blocks):
+        room = _PAGE_LINES - (notes if i + 1 == len(blocks) else 0)
+        if not pages or _lines([*pages[-1], *block]) > room:
+            pages.append([])
+        pages[-1] += block
+    parts = [replace(table, rows=tuple(page), notes=(), warnings=()) for page in pages[:-1]]
+    return [*parts, replace(table, rows=tuple(pages[-1]))]
+
+
+def _blocks(rows: Sequence[Row]) -> list[list[Row]]:
+    blocks: list[list[Row]] = []
+    for row in rows:
+        if row.kind == "difference" and blocks:
+            blocks[-1].append(row)
+        else:
+            blocks.append([row])
+    return blocks
+
+
+def _lines(rows: Sequence[Row]) -> int:
+    return sum(2 if any(cell.below for cell in row.cells) else 1 for row in rows)
+
+
+def _one_float(table: Table, *, continued: bool) -> str:
     columns, wide = table.columns, len(table.columns) > _WIDE_COLUMNS
     spec = "".join({"left": "l", "right": "r", "center": "c"}[column.align] for column in columns)
     top = (f"\\begin{{tabular}}{{{spec}}}", r"\toprule", *_header(columns), r"\midrule")
@@ -75,8 +113,9 @@ def _float(table: Table) -> str:
         f"\\sbox0{{%\n{tabular}%\n}}%\n"
         r"\ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi"
     )
-    lines = [f"\\begin{{table{star}}}[tbp]", r"\centering", _caption(table), r"\setlength{\tabcolsep}{3pt}"]
-    lines += [r"\footnotesize", fitted, *_notes(table), f"\\end{{table{star}}}"]
+    again = [r"\addtocounter{table}{-1}", r"\caption{(continued)}"]
+    lines = [f"\\begin{{table{star}}}[tbp]", r"\centering", *(again if continued else [_caption(table)])]
+    lines += [r"\setlength{\tabcolsep}{3pt}", r"\footnotesize", fitted, *_notes(table), f"\\end{{table{star}}}"]
     return "\n".join(lines) + "\n"
 
 

@@ -52,7 +52,19 @@ def cost_table(study: Study, suite: str) -> Table | None:
             Column("runs", "Runs"),
         ),
         rows=tuple(rows),
+        notes=_notes(runs),
         warnings=mixtures(runs),
+    )
+
+
+def _notes(runs: pd.DataFrame) -> tuple[str, ...]:
+    """Say how many runs were trained together: their seconds and memory are not those of a run alone."""
+    together = int((runs["stacked_runs"] > 1).sum())
+    if not together:
+        return ()
+    return (
+        f"{together:,} of {len(runs):,} runs shared passes over the backbone with others (stacked_runs in the "
+        "records): their time is an equal share, their memory that of all.",
     )
 
 
