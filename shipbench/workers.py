@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
@@ -36,7 +37,13 @@ def carry_in_workers(
     threads = threads_of_each(jobs)
     devices = devices_for_workers(resolve_device(stacks[0][0].spec.device), jobs)
     try:
-        with Channel(hear) as channel, parallel_config(backend="loky", inner_max_num_threads=threads):
+        with (
+            Channel(hear) as channel,
+            parallel_config(backend="loky", inner_max_num_threads=threads),
+            warnings.catch_warnings(),
+        ):
+            # Between two runs loky replaces a worker that has grown in memory, as one does; nothing is lost by that.
+            warnings.filterwarnings("ignore", "A worker stopped while some jobs were given to the executor")
             # With one job, joblib would not start a process, whose threads are its own.
             Parallel(n_jobs=max(2, min(jobs, len(stacks))), batch_size=1)(
                 delayed(_in_worker)(stack, results, devices[index % jobs], threads, channel.address, measured)
