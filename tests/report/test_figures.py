@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure as MplFigure
-from matplotlib.text import Annotation
+from matplotlib.text import Annotation, Text
 
 from shipbench.report import ReportOptions, build_report
 from shipbench.report.figures.curves import draw_sweeps
@@ -89,6 +89,21 @@ def test_labels_of_crowded_points_keep_apart(seed: int) -> None:
     assert not any(overlapping(one, other) for one, other in combinations(boxes, 2))
     width, height = figure.bbox.size
     assert all(x0 >= 0 and x1 <= width and y0 >= 0 and y1 <= height for x0, y0, x1, y1 in boxes)
+
+
+def test_labels_keep_off_error_bars() -> None:
+    looks = series_styles(["linear", "vpt-shallow", "full"])
+    values = [("Linear probe", 4e3, 61.3, 0.1), ("VPT-shallow", 8e3, 61.3, 1.5), ("Full", 2e7, 58.0, 1.0)]
+    points = [CostPoint(*value, look) for value, look in zip(values, looks, strict=True)]
+    figure = draw_pareto(points, "6 tasks", "selection rule: final")
+    figure.draw_without_rendering()
+    axis = figure.axes[0]
+    # A thin line from a label to its point may cross a bar; the text may not.
+    texts = [child for child in axis.get_children() if isinstance(child, Annotation)]
+    boxes = [Text.get_window_extent(text).extents for text in texts]
+    for _, x, y, deviation in values:
+        (left, low), (right, high) = axis.transData.transform([(x, y - deviation), (x, y + deviation)])
+        assert not any(overlapping((left - 1, low, right + 1, high), box) for box in boxes)
 
 
 @pytest.mark.parametrize("count", [3, 8, 16])

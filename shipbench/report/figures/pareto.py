@@ -100,8 +100,13 @@ def draw_pareto(points: list[CostPoint], tasks: str, small: str) -> MplFigure:
         _millions(axis, [p.parameters for p in points])
         axis.margins(x=0.12, y=0.12)
         axis.tick_params(which="both", colors=MUTED, labelcolor=INK)
-        place_labels(axis, [(p.parameters, p.accuracy) for p in points], [p.label for p in points], 7.5, line)
+        lines = [line, *(_error_bar(point) for point in points if known(point.deviation))]
+        place_labels(axis, [(p.parameters, p.accuracy) for p in points], [p.label for p in points], 7.5, lines)
         return figure
+
+
+def _error_bar(point: CostPoint) -> list[tuple[float, float]]:
+    return [(point.parameters, point.accuracy + sign * point.deviation) for sign in (-1, 1)]
 
 
 def _millions(axis: Axes, parameters: list[float]) -> None:

@@ -23,9 +23,9 @@ def place_labels(
     points: Sequence[tuple[float, float]],
     labels: Sequence[str],
     size: float,
-    line: Sequence[tuple[float, float]] = (),
+    lines: Sequence[Sequence[tuple[float, float]]] = (),
 ) -> None:
-    """Annotate data ``points`` with ``labels`` (font ``size``) that keep off each other, the points and ``line``.
+    """Annotate data ``points`` with ``labels`` (font ``size``) that keep off each other, the points and ``lines``.
 
     A thin line leads to a label that had to move away.
     """
@@ -36,7 +36,9 @@ def place_labels(
     scale = figure.dpi / 72
     pixels = [axis.transData.transform(point) for point in points]
     taken = [_square(pixel, _POINT * scale) for pixel in pixels]
-    taken += [_square(pixel, scale) for pixel in _along([axis.transData.transform(point) for point in line], 3 * scale)]
+    for line in lines:
+        corners = [axis.transData.transform(point) for point in line]
+        taken += [_square(pixel, scale) for pixel in _along(corners, 3 * scale)]
     frame = axis.get_window_extent()
     for point, pixel, label in zip(points, pixels, labels, strict=True):
         width, height = text_size(figure, label, size)
