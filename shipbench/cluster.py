@@ -123,7 +123,9 @@ def _ended_with_its_scheduler(client: Any) -> Iterator[None]:
             try:
                 client.nthreads()
             except Exception:
-                client.close(timeout=0)
+                # Whatever becomes of the connection, the client stops waiting.
+                with suppress(Exception):
+                    client.close(timeout=1)
                 return
 
     watcher = threading.Thread(target=watch, daemon=True)
