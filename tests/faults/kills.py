@@ -155,7 +155,9 @@ def _kill_workers(grid: Grid, cluster: Any, count: int, chance: random.Random, t
     command = grid.start()
     for lines in sorted(chance.sample(range(3, 30), count)):
         command.wait_for_lines(lines, _PATIENCE)
-        workers = [nanny.pid for nanny in cluster.workers.values() if nanny.pid]
+        # A nanny does not replace a worker that dies before it has come to the scheduler.
+        known = cluster.scheduler.workers
+        workers = [nanny.pid for nanny in cluster.workers.values() if nanny.pid and nanny.worker_address in known]
         if command.process.is_alive() and workers:
             os.kill(chance.choice(workers), signal.SIGKILL)
             tally.faults += 1
