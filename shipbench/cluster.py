@@ -25,7 +25,6 @@ from shipbench.spec import RunSpec
 
 Hear = Callable[[str, str, Any], None]
 _TIMEOUT = "10s"
-_LOOK_EVERY = 2.0
 # A run seeds torch's global generators, so that a worker process does one at a time.
 _ONE_AT_A_TIME = threading.Lock()
 
@@ -60,7 +59,7 @@ def carry_on_cluster(runs: Sequence[PlannedRun], results: Path, address: str, he
     with _connected(address) as client:
         client.subscribe_topic(topic, on_event)
         try:
-            with _ended_with_its_scheduler(client), parallel_config(backend=_backend(client)):
+            with parallel_config(backend=_backend(client)):
                 Parallel(batch_size=1, pre_dispatch="all")(
                     delayed(_on_worker)(_shipped(run), results.resolve(), topic) for run in runs
                 )
@@ -108,32 +107,6 @@ def _backend(client: Any) -> Any:
             return max(2, int(super().effective_n_jobs(n_jobs)))
 
     return Backend(client=client)
-
-
-@contextmanager
-def _ended_with_its_scheduler(client: Any) -> Iterator[None]:
-    """Close the client, which cancels what it waits for, when its scheduler no longer answers.
-
-    A client is told that its scheduler closes, and then waits for the results for ever.
-    """
-    over = threading.Event()
-
-    def watch() -> None:
-        while not over.wait(_LOOK_EVERY):
-            try:
-                client.nthreads()
-            except Exception:
-                # Whatever becomes of the connection, the client stops waiting.
-                with suppress(Exception):
-                    client.close(timeout=1)
-                return
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        over.set()
 
 
 def _shipped(run: PlannedRun) -> PlannedRun:

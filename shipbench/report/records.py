@@ -52,6 +52,7 @@ _NUMBERS = (
     "peak_memory_bytes",
     "flops_per_image",
     "stacked_runs",
+    "threads",
 )
 _ACCURACIES = ("final_test_acc", "best_test_acc", "val_acc")
 HISTORY_COLUMNS = ("run_id", "epoch", "split", "loss", "accuracy", "learning_rate")

@@ -101,17 +101,30 @@ def test_a_cluster_of_one_worker_does_the_runs(
     assert list(frame["final_test_acc"]) == list(whole.loc[frame["run_id"], "final_test_acc"])
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def _shut_down(_process: subprocess.Popen[bytes], address: str) -> None:
+    distributed.Client(address, set_as_default=False).shutdown()
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        pytest.param(lambda process, _address: process.kill(), id="killed"),
+        pytest.param(lambda process, _address: process.terminate(), id="terminated"),
+        pytest.param(_shut_down, id="shut-down"),
+    ],
+)
 def test_a_scheduler_that_goes_away_is_said(
-    undisturbed: Grid, scheduler: tuple[subprocess.Popen[bytes], str], tmp_path: Path, number: signal.Signals
+    undisturbed: Grid,
+    scheduler: tuple[subprocess.Popen[bytes], str],
+    tmp_path: Path,
+    end: Callable[[subprocess.Popen[bytes], str], None],
 ) -> None:
     process, address = scheduler
-    impatient = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "3s"}
     options = ("--engine", "dask", "--scheduler", address)
     grid = replace(undisturbed, results=tmp_path / "r", options=options, method="vpt-deep", epochs=500)
-    command = replace(grid, environment={**grid.environment, **impatient}).start()
+    command = grid.start()
     command.wait_for("epoch 50/500")
-    process.send_signal(number)
+    end(process, address)
     assert command.wait(60) == 1, grid.said
     assert f"the Dask scheduler at {address} is gone" in grid.said
     assert "Traceback" not in grid.said

@@ -223,6 +223,8 @@ def test_a_table_higher_than_a_page_goes_on_in_another_float() -> None:
     for part in floats:
         assert not part.split(r"\midrule")[1].lstrip().startswith(r"\textit{difference")
         assert len(re.findall(r"\\\\", part.split(r"\midrule")[1])) <= 32
+    notes = tuple(f"note {i}" for i in range(40))
+    assert latex.latex_table(Table("t", "T", "Caption.", columns, (), notes)).count(r"\begin{table}") == 1
 
 
 @pytest.mark.skipif(PDFLATEX is None, reason="pdflatex is not installed")

@@ -104,6 +104,20 @@ def test_the_cost_table_says_how_many_runs_shared_passes() -> None:
     assert [table.notes for table in alone if table.name == "cost-vtab-1k"] == [()]
 
 
+def test_the_cost_table_says_that_runs_had_different_threads() -> None:
+    two, one = (
+        grid(("ship",), VTAB_TASKS, (0,), device="cpu", threads=2),
+        grid(("ship",), VTAB_TASKS, (1, 2), device="cpu", threads=1),
+    )
+    (cost,) = (table for table in build_report(make_results(two + one)).tables() if table.name == "cost-vtab-1k")
+    assert len(cost.notes) == 1
+    assert "(threads in the records: 38 with 1, 19 with 2)" in cost.notes[0]
+    on_gpu = [{**record, "device": "cuda: NVIDIA H200"} for record in two + one]
+    for records in (one, on_gpu):
+        tables = build_report(make_results(records)).tables()
+        assert [table.notes for table in tables if table.name == "cost-vtab-1k"] == [()]
+
+
 def store(folder: Path, records: list[dict[str, Any]]) -> Path:
     """Lay records out as the store does: a parquet file per run, and one for its history."""
     for kind in ("runs", "history"):

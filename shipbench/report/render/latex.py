@@ -77,7 +77,7 @@ def _parts(table: Table) -> list[Table]:
     """Divide the rows over pages, a row and its differences on one; notes and warnings follow the last part."""
     notes = len(table.notes) + len(table.warnings)
     blocks = _blocks(table.rows)
-    if sum(map(_lines, blocks)) + notes <= _PAGE_LINES:
+    if not blocks or sum(map(_lines, blocks)) + notes <= _PAGE_LINES:
         return [table]
     pages: list[list[Row]] = []
     for i, block in enumerate(blocks):

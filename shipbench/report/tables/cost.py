@@ -58,6 +58,11 @@ def cost_table(study: Study, suite: str) -> Table | None:
 
 
 def _notes(runs: pd.DataFrame) -> tuple[str, ...]:
+    """Say what keeps the seconds of some runs from comparing with those of others."""
+    return (*_shared_passes(runs), *_threads(runs))
+
+
+def _shared_passes(runs: pd.DataFrame) -> tuple[str, ...]:
     """Say how many runs were trained together: their seconds and memory are not those of a run alone."""
     together = int((runs["stacked_runs"] > 1).sum())
     if not together:
@@ -65,6 +70,18 @@ def _notes(runs: pd.DataFrame) -> tuple[str, ...]:
     return (
         f"{together:,} of {len(runs):,} runs shared passes over the backbone with others (stacked_runs in the "
         "records): their time is an equal share, their memory that of all.",
+    )
+
+
+def _threads(runs: pd.DataFrame) -> tuple[str, ...]:
+    """Say that runs on a processor had more and fewer threads: one of several at once is slower than one alone."""
+    shares = runs.loc[runs["device"].str.startswith("cpu"), "threads"].value_counts().sort_index()
+    if len(shares) < 2:
+        return ()
+    listed = ", ".join(f"{count:,} with {threads:.0f}" for threads, count in shares.items())
+    return (
+        f"Runs on the CPU had different numbers of threads (threads in the records: {listed}): "
+        "speeds compare only among runs with the same.",
     )
 
 
