@@ -59,14 +59,22 @@ def per_image(states: Tensor, images: int) -> Tensor:
     return states.unsqueeze(1).expand(count, images // count, *rest).flatten(0, 1)
 
 
+def shares_keys(key: Tensor) -> bool:
+    """Say whether ``attend`` lines up the queries of all images for keys (S, H, P, d), which pays for gradients only.
+
+    Without them the keys are expanded over the images, which copies nothing.
+    """
+    return key.shape[0] == 1 and torch.is_grad_enabled()
+
+
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Return softmax(q k^T / sqrt(d)) v, (B, H, T, d); keys and values (S, H, P, d) are shared by B / S images each.
 
-    Keys that all images share (S = 1) see their queries as one long sequence, so that nothing is repeated and the
+    Where ``shares_keys``, keys see the queries of all images as one long sequence, so that nothing is repeated and the
     gradient of a key is summed where it is made.
     """
     batch, heads, length, width = query.shape
-    if key.shape[0] > 1 or batch == 1:
+    if batch == 1 or not shares_keys(key):
         return F.scaled_dot_product_attention(query, per_image(key, batch), per_image(value, batch))
     rows = query.permute(1, 0, 2, 3).reshape(1, heads, batch * length, width)
     out = F.scaled_dot_product_attention(rows, key, value)

@@ -25,6 +25,7 @@ from shipbench.prompting.attention import (
     project_q,
     project_q_by_head,
     project_qkv,
+    shares_keys,
 )
 from shipbench.prompting.prompts import AttentionRule, BlockPlan, Glimpse, PromptSource, take_tokens
 from shipbench.prompting.stochastic_depth import BranchFactors
@@ -194,10 +195,10 @@ def _advance(step: _Step, stream: Stream, silent: bool, memo: PromptMemo | None)
 
 def _image_attention(step: _Step, tokens: Tensor, prompts: KeyValue | None, rule: AttentionRule) -> Tensor:
     attention, normed = step.block.attn, step.block.norm1(tokens)
-    if prompts is None or rule.coupled or prompts[0].shape[0] > 1:
-        query, key, value = project_qkv(attention, normed)
-    else:
+    if prompts is not None and not rule.coupled and shares_keys(prompts[0]):
         query, (key, value) = project_q_by_head(attention, normed), project_kv(attention, normed)
+    else:
+        query, key, value = project_qkv(attention, normed)
     return _mix(step, query, (key, value), prompts, rule)
 
 
@@ -214,7 +215,8 @@ def _of(prompts: KeyValue | None, kept: Tensor | None, batch: int) -> KeyValue |
     """Return prompt keys and values of the images in ``kept``; those that all share serve any images."""
     if prompts is None or kept is None or prompts[0].shape[0] == 1:
         return prompts
-    return per_image(prompts[0], batch)[kept], per_image(prompts[1], batch)[kept]
+    key, value = (per_image(states, batch).index_select(0, kept) for states in prompts)
+    return key, value
 
 
 def _add(tokens: Tensor, branch: Tensor, factors: BranchFactors | None) -> Tensor:
@@ -232,7 +234,8 @@ def _add_kept(
         return tokens
     scale = BranchFactors(factors.values[kept])
     kept = kept.to(tokens.device, non_blocking=True)
-    part = branch(tokens[kept], kept)
+    # The gradient of index_select is a sum over slices, several times faster than that of tokens[kept].
+    part = branch(tokens.index_select(0, kept), kept)
     return tokens.index_add(0, kept, (scale.column(part) * part).to(tokens.dtype))
 
 

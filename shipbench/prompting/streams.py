@@ -28,7 +28,9 @@ class Stream:
 
     def spread(self, values: Tensor) -> Tensor:
         """Turn per-state ``values`` (S, ...) into (B, ...), or leave them as they are if images share them equally."""
-        return values if self.owner is None else values[self.owner.to(values.device, non_blocking=True)]
+        if self.owner is None:
+            return values
+        return values.index_select(0, self.owner.to(values.device, non_blocking=True))
 
     def add(self, branch: Tensor, factors: BranchFactors | None) -> Stream:
         """Add a residual branch (S, K, D), splitting states that only some of their images drop it for."""
@@ -38,8 +40,8 @@ class Stream:
             return replace(self, tokens=self.tokens + factors.column(branch) * branch)
         parent, factor, owner = factors.split(self._owner(len(factors.values)))
         parent = parent.to(branch.device, non_blocking=True)
-        scaled = BranchFactors(factor).column(branch) * branch[parent]
-        return Stream(self.name, self.tokens[parent] + scaled, owner=owner)
+        scaled = BranchFactors(factor).column(branch) * branch.index_select(0, parent)
+        return Stream(self.name, self.tokens.index_select(0, parent) + scaled, owner=owner)
 
     def _owner(self, images: int) -> Tensor:
         return per_image(torch.arange(len(self.tokens)), images) if self.owner is None else self.owner
