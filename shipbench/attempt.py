@@ -42,20 +42,6 @@ def _with_claim(run: PlannedRun, results: Path, work: Callable[[Store, Claim], o
             work(store, claim)
 
 
-def tidy(results: Path) -> None:
-    """Remove what processes that were killed left behind: stale claims, and checkpoints of runs that are done."""
-    store = Store(results)
-    claims.sweep(store.root)
-    unfinished = [path.stem for path in (store.root / "checkpoints").glob("*.safetensors")]
-    for run_id in sorted({*claims.claimed(store.root), *unfinished}):
-        claim = claims.take(store.root, run_id)
-        if claim is None:
-            continue
-        with claim:
-            if store.written(run_id) is not None:
-                store.remove("checkpoints", run_id)
-
-
 def _carry_out(run: PlannedRun, store: Store, claim: Claim, emit: Emit) -> None:
     emit("started", None)
     prepared: Prepared | None = None

@@ -21,6 +21,7 @@ from functools import cache
 from pathlib import Path
 
 from shipbench.errors import ShipbenchError, StoreError
+from shipbench.store import Store
 
 STALE_SECONDS = 120.0
 _RENEW_SECONDS = 20.0
@@ -116,12 +117,21 @@ def revoke(root: Path, run_id: str) -> None:
     _path(root, run_id).unlink(missing_ok=True)
 
 
-def claimed(root: Path) -> list[str]:
-    """Return the ids of the runs that have a claim, live or stale."""
-    return sorted(path.stem for path in (root / "claims").glob("*.json"))
+def tidy(store: Store) -> None:
+    """Remove what processes that were killed left behind: stale claims, and checkpoints of runs that are done."""
+    _sweep(store.root)
+    claimed = [path.stem for path in (store.root / "claims").glob("*.json")]
+    unfinished = [path.stem for path in (store.root / "checkpoints").glob("*.safetensors")]
+    for run_id in sorted({*claimed, *unfinished}):
+        claim = take(store.root, run_id)
+        if claim is None:
+            continue
+        with claim:
+            if store.written(run_id) is not None:
+                store.remove("checkpoints", run_id)
 
 
-def sweep(root: Path) -> None:
+def _sweep(root: Path) -> None:
     """Remove what processes that were killed in the middle of a judgement left behind."""
     # Who misses the probe that it has just made takes the claim that it judges for a live one, and looks again later.
     for probe in (root / "claims").glob(".clock-*"):

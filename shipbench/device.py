@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import platform
 import re
+import sys
+from functools import cache
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from shipbench.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+_PRECISIONS = ("auto", "fp32", "bf16")
+# Since this release, Linux lists every instruction set with bf16 that torch looks for.
+_LISTS_BF16 = (5, 16)
 
 
 def resolve_device(name: str) -> torch.device:
     """Return the device called ``auto``, ``cpu``, ``cuda`` or ``cuda:i``; raises ``InputError`` if there is none."""
+    import torch
+
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if not re.fullmatch(r"cpu|cuda(:\d{1,2})?", name):
@@ -30,14 +41,51 @@ def resolve_precision(name: str, device: torch.device) -> str:
 
     Raises ``InputError`` for any other name.
     """
-    if name not in ("auto", "fp32", "bf16"):
+    if name not in _PRECISIONS:
         raise InputError(f"unknown precision {name!r}; choose auto, fp32 or bf16")
     if name != "auto":
         return name
     return "bf16" if _has_bf16(device) else "fp32"
 
 
+def precision_on(device: str, precision: str) -> str:
+    """Return ``resolve_precision`` on ``resolve_device``, without importing torch where there is no doubt.
+
+    A plan needs no more than this of a device, and torch takes seconds to import. Raises ``InputError`` as they do.
+    """
+    on_cpu = device == "cpu" or (device == "auto" and _has_no_gpu())
+    if on_cpu and precision in _PRECISIONS and (precision != "auto" or _has_no_bf16()):
+        return "fp32" if precision == "auto" else precision
+    return resolve_precision(precision, resolve_device(device))
+
+
+@cache
+def _has_no_gpu() -> bool:
+    """Say whether torch cannot find a GPU: NVIDIA's through the driver's library, AMD's through its device."""
+    if sys.platform != "linux" or Path("/dev/kfd").exists():
+        return False
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return True
+    return False
+
+
+@cache
+def _has_no_bf16() -> bool:
+    """Say whether the CPU cannot have instructions for bf16, as far as the system lists what it has."""
+    release = re.match(r"(\d+)\.(\d+)", platform.release())
+    if sys.platform != "linux" or platform.machine() != "x86_64" or release is None:
+        return False
+    flags = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    if flags is None or (int(release[1]), int(release[2])) < _LISTS_BF16:
+        return False
+    return not {"avx512_bf16", "amx_tile"} & set(flags[1].split())
+
+
 def _has_bf16(device: torch.device) -> bool:
+    import torch
+
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
@@ -45,6 +93,8 @@ def _has_bf16(device: torch.device) -> bool:
 
 def seed_everything(seed: int, device: torch.device) -> None:
     """Seed torch and ask for deterministic kernels, so that a run repeats exactly on the same device."""
+    import torch
+
     torch.manual_seed(seed)
     if device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -64,6 +114,8 @@ def inference_batch(device: torch.device) -> int:
 def devices_for_workers(device: torch.device, jobs: int) -> list[str]:
     """Return one device name for each of ``jobs`` workers: every CUDA device in turn, or the CPU for all."""
     if str(device) == "cuda":
+        import torch
+
         return [f"cuda:{index % torch.cuda.device_count()}" for index in range(jobs)]
     return [str(device)] * jobs
 
@@ -74,6 +126,8 @@ class PeakMemory:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         if device.type == "cuda":
+            import torch
+
             torch.cuda.reset_peak_memory_stats(device)
         else:
             _reset_resident_peak()
@@ -81,6 +135,8 @@ class PeakMemory:
     def bytes(self) -> int:
         """Return allocated device memory on CUDA, resident memory of the process on the CPU."""
         if self.device.type == "cuda":
+            import torch
+
             return torch.cuda.max_memory_allocated(self.device)
         return _resident_peak()
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from shipbench import claims
-from shipbench.attempt import give_up, tidy
+from shipbench.attempt import give_up
 from shipbench.concurrency import jobs_on_cpu, threads_of_each
 from shipbench.console import say
 from shipbench.device import resolve_device
@@ -47,13 +47,13 @@ def carry_out_plan(
     written to.
     """
     grid = _Grid(plan.chosen, results, reporter)
-    tidy(results)
+    claims.tidy(grid.store)
     try:
         grid.until_all_are_over(_carry(grid, results, jobs, scheduler, stacking or Stacking()))
     except BaseException:
         # Workers that were ended could not give their runs free; a full disk is no reason to hide what happened.
         with suppress(ShipbenchError):
-            tidy(results)
+            claims.tidy(grid.store)
         raise
     return [record for run in plan.chosen if (record := grid.store.read(run.run_id)) is not None]
 
@@ -154,5 +154,6 @@ class _Grid:
         if held and len(held) != self.waiting:
             who = claims.holder(self.store.root, held[0].run_id) or "another process"
             then = "the others come first" if free else "waiting for them"
-            say(f"{len(held)} runs are being done by another process ({who}); {then}")
+            runs = "a run is" if len(held) == 1 else f"{len(held)} runs are"
+            say(f"{runs} being done by another process ({who}); {then}")
         self.waiting = len(held)

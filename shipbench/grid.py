@@ -70,7 +70,8 @@ class Plan:
             run.state is State.FAILED for run in self.chosen
         )
         hint = f"; {failed} failed before (--retry-failed runs them again)" if failed else ""
-        return f"{len(self.runs)} runs: {len(self.chosen)} to do, {skipped - failed} done{hint}"
+        runs = "1 run" if len(self.runs) == 1 else f"{len(self.runs)} runs"
+        return f"{runs}: {len(self.chosen)} to do, {skipped - failed} done{hint}"
 
 
 def parse_seeds(text: str, option: str = "--seeds") -> list[int]:

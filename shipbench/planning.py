@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from shipbench import data
-from shipbench.backbones import load_backbone, preprocessing_of, sha256_of
-from shipbench.device import resolve_device, resolve_precision
+from shipbench.backbones import pinned_sha256
+from shipbench.device import precision_on
 from shipbench.errors import InputError
 from shipbench.grid import Plan, PlannedRun, State
 from shipbench.spec import RunSpec
@@ -38,7 +38,7 @@ def _state(store: Store, run_id: str) -> State:
 def _identifier() -> Callable[[RunSpec], tuple[str, dict[str, str]]]:
     """Return a function from spec to run id and the hashes of data and weights that are in it.
 
-    It loads each backbone and reads each task's folder once.
+    It loads each backbone whose hash is not pinned and reads each task's folder once.
     """
     backbones: dict[tuple[str, str | None, int | None], str] = {}
     fingerprints: dict[tuple[object, ...], str] = {}
@@ -47,25 +47,36 @@ def _identifier() -> Callable[[RunSpec], tuple[str, dict[str, str]]]:
         resolved = spec.resolved
         weights = (resolved.backbone, spec.checkpoint, resolved.recipe.image_size)
         if weights not in backbones:
-            backbones[weights] = sha256_of(load_backbone(weights[0], checkpoint=spec.checkpoint, image_size=weights[2]))
+            backbones[weights] = pinned_sha256(*weights) or _loaded_sha256(*weights)
         copy = (resolved.task.name, spec.data, resolved.splits)
         if copy not in fingerprints:
             fingerprints[copy] = data.fingerprint(resolved.task, spec.data, resolved.splits)
         hashes = {"data_fingerprint": fingerprints[copy], "backbone_sha256": backbones[weights]}
-        precision = resolve_precision(spec.precision, resolve_device(spec.device))
-        return resolved.run_id(**hashes, precision=precision), hashes
+        return resolved.run_id(**hashes, precision=precision_on(spec.device, spec.precision)), hashes
 
     return identify
 
 
-def make_data_ready(plan: Plan) -> None:
-    """Decode the images of every chosen run once, with all cores, before workers share them.
+def _loaded_sha256(name: str, checkpoint: str | None, image_size: int | None) -> str:
+    from shipbench.backbones import load_backbone, sha256_of
 
-    Raises ``InputError`` for an image that cannot be read, so that bad data stop a grid before it begins.
+    return sha256_of(load_backbone(name, checkpoint=checkpoint, image_size=image_size))
+
+
+def make_ready(plan: Plan) -> None:
+    """Fetch the weights of every chosen run and decode its images, once, with all cores, before workers share them.
+
+    Raises ``InputError`` for an image that cannot be read and ``ShipbenchError`` for weights that cannot be fetched, so
+    that a grid stops before it begins.
     """
     ready: set[tuple[object, ...]] = set()
     for run in plan.chosen:
         resolved = run.spec.resolved
+        weights = (resolved.backbone, run.spec.checkpoint, resolved.recipe.image_size)
+        # The others were loaded for the plan.
+        if weights not in ready and pinned_sha256(*weights):
+            _loaded_sha256(*weights)
+            ready.add(weights)
         size = resolved.recipe.image_size or _native_size(run.spec)
         key = (resolved.task.name, run.spec.data, size, resolved.splits)
         if key not in ready:
@@ -74,6 +85,8 @@ def make_data_ready(plan: Plan) -> None:
 
 
 def _native_size(spec: RunSpec) -> int:
+    from shipbench.backbones import load_backbone, preprocessing_of
+
     backbone = load_backbone(spec.resolved.backbone, checkpoint="random")
     return preprocessing_of(backbone).image_size
 

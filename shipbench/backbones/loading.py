@@ -12,13 +12,12 @@ import timm
 import torch
 from timm.models.vision_transformer import Attention, Block, VisionTransformer, checkpoint_filter_fn
 
+from shipbench.backbones.identity import DEMO_BACKBONE, check_image_size
 from shipbench.backbones.state import first_line, load_strictly, members_of_zip, read_state_dict, weights_sha256
 from shipbench.errors import InputError, did_you_mean
 
-DEMO_BACKBONE = "demo-vit-small-patch14"
 _DEMO_ARCHITECTURE = "vit_small_patch14_dinov2"
 RANDOM = "random"
-MAX_IMAGE_SIZE = 4096
 
 
 @dataclass(frozen=True)
@@ -173,10 +172,6 @@ def _load_npz(model: VisionTransformer, path: Path, name: str) -> None:
 
 def _resize(model: VisionTransformer, image_size: int, name: str) -> None:
     patch = int(model.patch_embed.patch_size[0])
-    if image_size > MAX_IMAGE_SIZE:
-        raise InputError(f"image_size={image_size} is more than {MAX_IMAGE_SIZE} pixels, the most that a run may use")
-    if image_size < patch or image_size % patch:
-        nearest = max(patch, round(image_size / patch) * patch)
-        raise InputError(f"image_size={image_size} is not a multiple of {name}'s patch size {patch}; try {nearest}")
+    check_image_size(image_size, patch, name)
     if (image_size, image_size) != tuple(model.patch_embed.img_size):
         model.set_input_size(img_size=(image_size, image_size))

@@ -29,7 +29,7 @@ def run(given: GridOptions, method: Annotated[str, typer.Option(help="Methods, c
 def carry_out(specs: list[RunSpec], given: GridOptions) -> None:
     """Plan, say what will happen, run, and show the results; exits with 1 if a run failed."""
     from shipbench.console import say
-    from shipbench.planning import make_data_ready, make_plan, require_runs
+    from shipbench.planning import make_plan, make_ready, require_runs
     from shipbench.store import Store
 
     check_cluster(given)
@@ -44,7 +44,7 @@ def carry_out(specs: list[RunSpec], given: GridOptions) -> None:
 
         print_plan(plan)
         return
-    make_data_ready(plan)
+    make_ready(plan)
     _run_and_show(plan, given)
 
 
@@ -72,6 +72,13 @@ def _run_and_show(plan: Plan, given: GridOptions) -> None:
 
 def run_chosen(plan: Plan, given: GridOptions) -> list[RunRecord]:
     """Carry out the chosen runs of a plan with a progress display; exits with 130 when interrupted."""
+    if not plan.chosen:
+        # Without what imports torch, which takes longer than all the rest.
+        from shipbench import claims
+        from shipbench.store import Store
+
+        claims.tidy(Store(given.results))
+        return []
     from shipbench.console import say
     from shipbench.device import resolve_device
     from shipbench.engine import carry_out_plan, default_jobs

@@ -83,12 +83,12 @@ def _decide(
     from shipbench.cli.run import run_chosen
     from shipbench.cli.tables import print_choice
     from shipbench.console import say
-    from shipbench.planning import make_data_ready
+    from shipbench.planning import make_ready
     from shipbench.store import Store
     from shipbench.tuning import choose, collect
     from shipbench.tuning_file import describe, write_tuning
 
-    make_data_ready(plan)
+    make_ready(plan)
     run_chosen(plan, given)
     store, ids = Store(given.results), _ids(plan)
     records = {run.run_id: record for run in plan.runs if (record := store.read(run.run_id)) is not None}

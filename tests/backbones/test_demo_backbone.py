@@ -11,7 +11,8 @@ from safetensors import safe_open
 
 from shipbench.assets import read_asset
 from shipbench.backbones import load_backbone, sha256_of
-from shipbench.backbones.demo import ONNX_FILE, STATE_SHA256, demo_state_dict, demo_weights_path
+from shipbench.backbones.demo import ONNX_FILE, demo_state_dict, demo_weights_path
+from shipbench.backbones.identity import DEMO_SHA256
 from shipbench.backbones.state import weights_sha256
 from shipbench.errors import ShipbenchError
 from tests.downloads import download_cache
@@ -69,7 +70,7 @@ def test_has_timms_174_tensors_at_the_native_grid(state: dict[str, torch.Tensor]
     model = vit(state, 518)
     assert sum(parameter.numel() for parameter in model.parameters()) == 22_056_192
     assert model.norm.eps == model.blocks[0].norm1.eps == 1e-6
-    assert weights_sha256(state) == STATE_SHA256
+    assert weights_sha256(state) == DEMO_SHA256
 
 
 def test_final_tokens_equal_the_files_own(state: dict[str, torch.Tensor]) -> None:
@@ -99,7 +100,7 @@ def test_the_file_is_written_once_and_says_whom_it_is_owed_to(monkeypatch: pytes
 def test_loads_at_the_sizes_of_the_demo_suite(size: int) -> None:
     backbone = load_backbone("demo-vit-small-patch14", image_size=size)
     assert backbone.pos_embed.shape == (1, 1 + (size // 14) ** 2, 384)
-    assert sha256_of(backbone) == STATE_SHA256
+    assert sha256_of(backbone) == DEMO_SHA256
 
 
 def test_a_damaged_file_is_converted_again(
@@ -113,7 +114,7 @@ def test_a_damaged_file_is_converted_again(
         assert demo_weights_path() == file
         with safe_open(file, "pt") as content:
             tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
-        assert weights_sha256(tensors) == STATE_SHA256
+        assert weights_sha256(tensors) == DEMO_SHA256
 
 
 def test_weights_that_came_out_otherwise_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

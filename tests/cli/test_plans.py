@@ -1,0 +1,83 @@
+"""What a command does before the first run and where there is none to do: fast, with the identity that a run has."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from shipbench.backbones import load_backbone, pinned_sha256, sha256_of
+from shipbench.device import precision_on, resolve_device, resolve_precision
+from shipbench.errors import InputError
+from shipbench.store import load_results
+from tests.cli.test_listing import heavy_modules_of
+from tests.conftest import Outcome
+from tests.downloads import download_cache
+from tests.faults.grids import leftovers
+
+Shipbench = Callable[..., Outcome]
+SURE = ("--device", "cpu", "--precision", "fp32")
+
+
+def test_a_plan_of_the_demo_suite_needs_neither_torch_nor_timm(cache: Path, tmp_path: Path) -> None:
+    line = ("run", "--method", "all", "--tasks", "demo-tiny,digits", *SURE, "--results", tmp_path / "r", "--dry-run")
+    heavy_modules_of(line)
+    # Digits and sprites are drawn the first time.
+    assert set(heavy_modules_of(line)) <= {"numpy"}
+
+
+def test_nothing_left_to_do_is_said_without_torch_and_tidied_up_after(
+    shipbench: Shipbench, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SHIPBENCH_CACHE", str(download_cache(tmp_path_factory)))
+    results = tmp_path / "r"
+    line = ("run", "--method", "linear", "--tasks", "demo-tiny", "--epochs", "1", *SURE, "--results", results)
+    assert shipbench(*line).code == 0
+    (run_id,) = load_results(results)["run_id"]
+    killed = "import sys, pathlib; from shipbench import claims; claims.take(pathlib.Path(sys.argv[1]), sys.argv[2])"
+    subprocess.run([sys.executable, "-c", killed, str(results), run_id], check=True)
+    (results / "checkpoints").mkdir(exist_ok=True)
+    (results / "checkpoints" / f"{run_id}.safetensors").touch()
+    assert len(leftovers(results)) == 2
+    assert set(heavy_modules_of(line)) <= {"numpy"}
+    assert leftovers(results) == []
+    assert shipbench(*line).err.startswith("1 run: 0 to do, 1 done")
+
+
+def test_the_pinned_hash_is_that_of_the_loaded_weights(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHIPBENCH_CACHE", str(download_cache(tmp_path_factory)))
+    name = "demo-vit-small-patch14"
+    assert pinned_sha256(name, None, 70) == pinned_sha256(name, None, None) == sha256_of(load_backbone(name))
+    assert pinned_sha256(name, "random", 70) is None
+    assert pinned_sha256("test_vit", None, 64) is None
+    with pytest.raises(InputError, match=r"image_size=71 is not a multiple of .* try 70"):
+        pinned_sha256(name, None, 71)
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu"])
+@pytest.mark.parametrize("precision", ["auto", "fp32", "bf16"])
+def test_a_plan_and_a_run_agree_on_the_precision(device: str, precision: str) -> None:
+    assert precision_on(device, precision) == resolve_precision(precision, resolve_device(device))
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "words"),
+    [("tpu", "fp32", "unknown device 'tpu'"), ("cpu", "fp16", "unknown precision 'fp16'")],
+)
+def test_a_plan_refuses_what_a_run_would(device: str, precision: str, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        precision_on(device, precision)
+
+
+def test_an_image_size_that_does_not_fit_is_refused_before_anything_is_loaded(
+    shipbench: Shipbench, cache: Path, tmp_path: Path
+) -> None:
+    line = ("run", "--method", "linear", "--tasks", "demo-tiny", "--set", "image_size=71", "--results", tmp_path / "r")
+    outcome = shipbench(*line, "--dry-run")
+    assert outcome.code == 2
+    assert "not a multiple of demo-vit-small-patch14's patch size 14" in outcome.err
