@@ -77,7 +77,10 @@ def _has_no_bf16() -> bool:
     release = re.match(r"(\d+)\.(\d+)", platform.release())
     if sys.platform != "linux" or platform.machine() != "x86_64" or release is None:
         return False
-    flags = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    try:
+        flags = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        return False
     if flags is None or (int(release[1]), int(release[2])) < _LISTS_BF16:
         return False
     return not {"avx512_bf16", "amx_tile"} & set(flags[1].split())
