@@ -22,6 +22,7 @@ from shipbench.report.labels import (
     setting_name,
     shortened,
     suite_order,
+    switch_order,
 )
 from shipbench.report.numbers import setting
 
@@ -158,6 +159,7 @@ def _order(arm: Arm) -> tuple[Any, ...]:
         suite_order(arm.suite),
         method_order(arm.method),
         len(arm.switches),
+        [switch_order(switch) for switch in arm.switches],
         arm.setup[2:7],
         len(arm.changes),
         [key for key, _ in arm.changes],

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from shipbench.report.labels import counted, joined, seed_list, suite_name, task_name, task_order
+from shipbench.report.labels import counted, joined, suite_name, task_name, task_order, with_seeds
 from shipbench.report.provenance import few
 from shipbench.report.study import Study
 
@@ -35,11 +35,10 @@ def _numbers(values: pd.Series[float]) -> str:
 
 
 def _trained(runs: pd.DataFrame) -> str:
-    seeds = [int(seed) for seed in runs["seed"]]
-    noun = "seed" if len(set(seeds)) == 1 else "seeds"
+    seeds = with_seeds([int(seed) for seed in runs["seed"]])
     return (
         f"{counted(len(runs), 'run')}, each on {_numbers(runs['n_train'])} training images (train800 and val200 "
-        f"together where a task is VTAB-1k's), {noun} {seed_list(seeds)}."
+        f"together where a task is VTAB-1k's), {seeds}."
     )
 
 

@@ -73,9 +73,29 @@ def test_only_shared_tasks_and_seeds_are_compared() -> None:
     kept = [r for r in full if r["seed"] == 1 and r["task"] in DEMO_TASKS[:4]]
     table = table_of(full + switched(kept, "no-matching-loss", 0.01), "ablation-demo")
     found = cells(table, "SHIP (without matching loss)")
-    assert (found["pairs"].text, found["pairs"].below) == ("4 tasks", "seeds 1")
+    assert (found["pairs"].text, found["pairs"].below) == ("4 tasks", "seed 1")
     assert found["mean of groups"].text == ""
     assert cells(table, "SHIP")["mean of groups"].text != ""
+
+
+def test_rows_stand_in_the_order_of_the_parts() -> None:
+    full = grid(("ship",), DEMO_TASKS, (0,))
+    names = ("coupled-attention", "no-hierarchy+no-matching-loss", "no-attribute-prompts", "no-hierarchy")
+    table = table_of(full + [record for name in names for record in switched(full, name, 0.01)], "ablation-demo")
+    off = [[cell.value == 0 for cell in row.cells[1:5]] for row in table.rows]
+    assert [column.title for column in table.columns[1:5]] == [
+        "hierarchy",
+        "attribute prompts",
+        "matching loss",
+        "decoupled attention",
+    ]
+    assert off == [
+        [False, False, False, False],
+        [True, False, False, False],
+        [False, True, False, False],
+        [False, False, False, True],
+        [True, False, True, False],
+    ]
 
 
 def test_with_few_tasks_the_interval_is_over_seeds() -> None:

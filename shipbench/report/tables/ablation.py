@@ -13,10 +13,10 @@ from shipbench.report.labels import (
     component_name,
     counted,
     method_name,
-    seed_list,
     slug,
     suite_name,
     switch_order,
+    with_seeds,
 )
 from shipbench.report.model import MISSING, Cell, Column, Row, Table
 from shipbench.report.numbers import known, signed
@@ -122,8 +122,8 @@ def _difference_cells(found: PairedDifference | None) -> tuple[Cell, Cell]:
         ("tasks", len(found.tasks)),
         ("seeds", len(found.seeds)),
     )
-    pairs = f"{counted(len(found.tasks), 'task')}"
+    pairs = counted(len(found.tasks), "task")
     return (
         Cell(signed(ends.mean), below, ends.mean if known(ends.mean) else None, extras),
-        Cell(pairs, f"seeds {seed_list(found.seeds)}", f"{pairs}, seeds {seed_list(found.seeds)}"),
+        Cell(pairs, with_seeds(found.seeds), f"{pairs}, {with_seeds(found.seeds)}"),
     )

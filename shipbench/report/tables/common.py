@@ -8,7 +8,7 @@ from dataclasses import replace
 import pandas as pd
 
 from shipbench.report.arms import Arm
-from shipbench.report.labels import seed_list
+from shipbench.report.labels import with_seeds
 from shipbench.report.model import MISSING, Cell, Mark, Row
 from shipbench.report.numbers import deviation, known, percent, short
 from shipbench.report.study import Score, Study
@@ -26,9 +26,7 @@ def arm_seeds(study: Study, arm: Arm) -> tuple[int, ...]:
 
 def label_cell(study: Study, arm: Arm) -> Cell:
     """Return the arm's name with its seeds below."""
-    seeds = arm_seeds(study, arm)
-    noun = "seed" if len(seeds) == 1 else "seeds"
-    return Cell(text=arm.label, below=f"{noun} {seed_list(seeds)}", value=arm.label)
+    return Cell(text=arm.label, below=with_seeds(arm_seeds(study, arm)), value=arm.label)
 
 
 def score_cell(score: Score, expected: Sequence[int]) -> Cell:
