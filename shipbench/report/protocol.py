@@ -52,10 +52,7 @@ def _settings(study: Study) -> str:
     if len(unknown):
         parts.append(f"{counted(len(unknown), 'run')} without a recorded recipe: how they were chosen is not known.")
     if len(fixed):
-        recipes = joined(sorted(set(fixed["recipe"])))
-        changed = int((fixed["overrides"] != "").sum())
-        with_changes = f", {counted(changed, 'run')} of them with settings changed by hand" if changed else ""
-        parts.append(f"{counted(len(fixed), 'run')} fixed beforehand ({recipes} recipe{with_changes}).")
+        parts.append(f"{counted(len(fixed), 'run')} fixed beforehand ({_recipes(fixed)}).")
     if len(tuned):
         parts.append(
             f"{counted(len(tuned), 'run')} chosen on val200 after training on train800 "
@@ -63,6 +60,18 @@ def _settings(study: Study) -> str:
             "retrained on all training images."
         )
     return " ".join(parts)
+
+
+def _recipes(fixed: pd.DataFrame) -> str:
+    """Name the recipes of runs, and say how many of them are ablations or had settings changed by hand."""
+    ablated = fixed["switches"] != ""
+    changed = (fixed["overrides"] != "") & ~ablated
+    parts = [f"{joined(sorted(set(fixed['recipe'])))} recipe"]
+    if ablated.any():
+        parts.append(f"{counted(int(ablated.sum()), 'run')} with parts of the method switched off")
+    if changed.any():
+        parts.append(f"{counted(int(changed.sum()), 'run')} with settings changed by hand")
+    return ", ".join(parts)
 
 
 def _tested(study: Study, runs: pd.DataFrame) -> str:

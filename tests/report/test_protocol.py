@@ -259,6 +259,17 @@ def test_the_protocol_box_says_what_data_and_which_weights() -> None:
     assert page.index("**Protocol**") < page.index("## VTAB-1k")
 
 
+def test_the_protocol_box_tells_ablations_from_settings_changed_by_hand() -> None:
+    full = grid(("ship",), ("dtd", "svhn"), (0,))
+    ablated = [{**r, "run_id": f"{r['run_id']}-a", "switches": "no-hierarchy", "overrides": "threshold=1"} for r in full]
+    longer = {**full[0], "run_id": "longer", "cfg.prompt_length": 50, "overrides": "prompt_length=50"}
+    said = dict(build_report(make_results([*full, *ablated, longer])).protocol)["Settings"]
+    assert said == (
+        "5 runs fixed beforehand (default recipe, 2 runs with parts of the method switched off, "
+        "1 run with settings changed by hand)."
+    )
+
+
 def test_the_page_says_the_protocol_before_its_numbers(written: Path) -> None:
     (page,) = (file.read_text(encoding="utf-8") for file in written.glob("*.html"))
     assert page.index('aria-label="Protocol"') < page.index('class="facts"') < page.index("<table>")
