@@ -261,7 +261,9 @@ def test_the_protocol_box_says_what_data_and_which_weights() -> None:
 
 def test_the_protocol_box_tells_ablations_from_settings_changed_by_hand() -> None:
     full = grid(("ship",), ("dtd", "svhn"), (0,))
-    ablated = [{**r, "run_id": f"{r['run_id']}-a", "switches": "no-hierarchy", "overrides": "threshold=1"} for r in full]
+    ablated = [
+        {**r, "run_id": r["run_id"] + "-a", "switches": "no-hierarchy", "overrides": "threshold=1"} for r in full
+    ]
     longer = {**full[0], "run_id": "longer", "cfg.prompt_length": 50, "overrides": "prompt_length=50"}
     said = dict(build_report(make_results([*full, *ablated, longer])).protocol)["Settings"]
     assert said == (
