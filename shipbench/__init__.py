@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from shipbench.lazy import names_from
 
 if TYPE_CHECKING:
     from shipbench.runner import run
@@ -12,18 +14,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["RunRecord", "RunSpec", "__version__", "load_results", "run"]
 
-_HOMES = {
-    "RunRecord": "shipbench.store",
-    "RunSpec": "shipbench.spec",
-    "load_results": "shipbench.store",
-    "run": "shipbench.runner",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import an entry point when it is first used, so that ``import shipbench`` loads neither torch nor pandas."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'shipbench' has no attribute {name!r}")
-    import importlib
-
-    return getattr(importlib.import_module(_HOMES[name]), name)
+# ``import shipbench`` loads neither torch nor pandas.
+__getattr__ = names_from(
+    __name__,
+    {
+        "RunRecord": "store",
+        "RunSpec": "spec",
+        "load_results": "store",
+        "run": "runner",
+    },
+)

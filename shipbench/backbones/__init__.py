@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from shipbench.backbones.identity import DEMO_BACKBONE, pinned_sha256
+from shipbench.lazy import names_from
 
 if TYPE_CHECKING:
     from shipbench.backbones.loading import Preprocessing, load_backbone, preprocessing_of, sha256_of
@@ -22,21 +23,16 @@ __all__ = [
     "sha256_of",
 ]
 
-_HOMES = {
-    "Preprocessing": "loading",
-    "build_vit": "state",
-    "fuse_qkv": "state",
-    "load_backbone": "loading",
-    "preprocessing_of": "loading",
-    "read_state_dict": "state",
-    "sha256_of": "loading",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import what needs torch and timm when it is first used, so that a plan with nothing left to do is made fast."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'shipbench.backbones' has no attribute {name!r}")
-    import importlib
-
-    return getattr(importlib.import_module(f"shipbench.backbones.{_HOMES[name]}"), name)
+# A plan with nothing left to do needs neither torch nor timm.
+__getattr__ = names_from(
+    __name__,
+    {
+        "Preprocessing": "loading",
+        "build_vit": "state",
+        "fuse_qkv": "state",
+        "load_backbone": "loading",
+        "preprocessing_of": "loading",
+        "read_state_dict": "state",
+        "sha256_of": "loading",
+    },
+)

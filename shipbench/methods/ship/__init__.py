@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from shipbench.lazy import names_from
 from shipbench.methods.ship.config import ShipConfig
 
 if TYPE_CHECKING:
@@ -22,20 +23,15 @@ __all__ = [
     "load_official_checkpoint",
 ]
 
-_HOMES = {
-    "Ship": "model",
-    "affinity_matrix": "hierarchy",
-    "attribute_prototypes": "attributes",
-    "build_hierarchy": "hierarchy",
-    "count_parameters": "official",
-    "load_official_checkpoint": "official",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import what needs torch when it is first used, so that listing methods stays fast."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'shipbench.methods.ship' has no attribute {name!r}")
-    import importlib
-
-    return getattr(importlib.import_module(f"shipbench.methods.ship.{_HOMES[name]}"), name)
+# Listing methods does not need torch.
+__getattr__ = names_from(
+    __name__,
+    {
+        "Ship": "model",
+        "affinity_matrix": "hierarchy",
+        "attribute_prototypes": "attributes",
+        "build_hierarchy": "hierarchy",
+        "count_parameters": "official",
+        "load_official_checkpoint": "official",
+    },
+)
