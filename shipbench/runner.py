@@ -21,7 +21,7 @@ from shipbench import data
 from shipbench.backbones import Preprocessing, load_backbone, preprocessing_of, sha256_of
 from shipbench.checkpoints import Checkpoint
 from shipbench.data.types import TaskData
-from shipbench.device import PeakMemory, resolve_device, resolve_precision, seed_everything
+from shipbench.device import PeakMemory, keep_freed_memory, resolve_device, resolve_precision, seed_everything
 from shipbench.features import block_features, cached_features, frozen_features
 from shipbench.flops import count_flops
 from shipbench.methods import BuildContext, Built, FrozenFeatures
@@ -93,6 +93,7 @@ def prepare(spec: RunSpec) -> Prepared:
     resolved = spec.resolved
     device = resolve_device(spec.device)
     precision = resolve_precision(spec.precision, device)
+    keep_freed_memory(device)
     backbone = load_backbone(
         resolved.backbone,
         checkpoint=spec.checkpoint,

@@ -31,7 +31,7 @@ class RunSpec:
     ``overrides`` change settings of the method or of the recipe by name (a mapping, or pairs). ``backbone`` None is
     the suite's own. ``protocol`` "final" trains on the 1000 and tests; "tuning" trains on the 800, scores the 200 and
     never opens the test split. ``data`` (the folder of VTAB-1k), ``device`` and the path in ``checkpoint`` say where
-    things lie and do not change the run's id; the checkpoint's weights do.
+    things lie and do not change the run's id; the checkpoint's weights do. Paths may be given as text or as ``Path``.
     """
 
     method: str
@@ -50,6 +50,8 @@ class RunSpec:
         """Freeze the overrides and refuse values that can be judged without looking anything up."""
         pairs = self.overrides.items() if isinstance(self.overrides, Mapping) else self.overrides
         object.__setattr__(self, "overrides", tuple(sorted((str(key), value) for key, value in pairs)))
+        object.__setattr__(self, "data", None if self.data is None else Path(self.data))
+        object.__setattr__(self, "checkpoint", None if self.checkpoint is None else str(self.checkpoint))
         if self.recipe not in RECIPES:
             raise InputError(f"unknown recipe {self.recipe!r}{did_you_mean(self.recipe, list(RECIPES))}")
         if self.protocol not in ("final", "tuning"):

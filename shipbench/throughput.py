@@ -21,7 +21,7 @@ import torch
 
 from shipbench.backbones import load_backbone
 from shipbench.bench.subjects import BareBackbone, Batch, subject
-from shipbench.device import PeakMemory
+from shipbench.device import PeakMemory, keep_freed_memory
 from shipbench.errors import ShipbenchError
 from shipbench.interrupts import leave_signals_to_the_parent
 from shipbench.training.loop import Arithmetic
@@ -118,6 +118,7 @@ def _ended() -> ShipbenchError:
 
 def _training(workload: Workload) -> tuple[Callable[[], None], int]:
     """Return a step of training, and how many images it takes."""
+    keep_freed_memory(_CPU)
     vit = load_backbone(workload.backbone, checkpoint="random", image_size=workload.image_size)
     size, patches = int(vit.patch_embed.img_size[0]), int(vit.patch_embed.num_patches)
     images = torch.randn(max(1, min(workload.batch_size, _TOKENS // patches)), 3, size, size)

@@ -61,6 +61,13 @@ def test_the_id_of_a_spec_never_changes_by_accident() -> None:
     assert spec.resolved.run_id(**IDENTITY) == "bdba4a63b1bce794"
 
 
+def test_paths_may_be_text() -> None:
+    text = RunSpec("linear", "cifar100", data="somewhere/vtab", checkpoint="weights.npz")
+    paths = RunSpec("linear", "cifar100", data=Path("somewhere/vtab"), checkpoint=Path("weights.npz"))
+    assert (text, text.data, text.checkpoint) == (paths, paths.data, paths.checkpoint)
+    assert text.data == Path("somewhere/vtab")
+
+
 @given(st.dictionaries(st.sampled_from(["lr", "weight_decay", "drop_path"]), st.floats(0, 0.9)), st.integers(0, 9))
 def test_the_order_of_overrides_does_not_matter(values: dict[str, float], seed: int) -> None:
     one = RunSpec("linear", "dtd", seed, values)

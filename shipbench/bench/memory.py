@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 from collections.abc import Callable
 
@@ -20,7 +19,6 @@ def step_bytes(step: Callable[[], object], arithmetic: Arithmetic) -> int:
     if arithmetic.device.type == "cuda":
         before = torch.cuda.memory_allocated(arithmetic.device)
     else:
-        _return_free_memory()
         before = PeakMemory(arithmetic.device).bytes()
     peak = PeakMemory(arithmetic.device)
     step()
@@ -44,11 +42,3 @@ def tensor_bytes(model: nn.Module, step: Callable[[], object]) -> int:
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         step()
     return sum(storage.nbytes() for storage in storages.values())
-
-
-def _return_free_memory() -> None:
-    """Ask glibc to give freed memory back, so that the step's own shows; elsewhere nothing happens."""
-    try:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-    except (OSError, AttributeError):
-        return

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from shipbench.backbones import load_backbone
 from shipbench.bench.memory import step_bytes, tensor_bytes
 from shipbench.bench.subjects import BareBackbone, Batch, Subject, compile_subject, subject
+from shipbench.device import keep_freed_memory
 from shipbench.errors import InputError
 from shipbench.methods import BuildContext, Method
 from shipbench.settings import configure, field_names
@@ -94,6 +95,7 @@ def run_bench(
     """
     if options.compiled and options.drop_path:
         raise InputError("a compiled step cannot drop branches for some images only; use --drop-path 0 with --compile")
+    keep_freed_memory(arithmetic.device)
     torch.manual_seed(0)
     backbone = load_backbone(
         options.backbone,

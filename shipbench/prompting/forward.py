@@ -25,7 +25,6 @@ from shipbench.prompting.attention import (
     project_q,
     project_q_by_head,
     project_qkv,
-    shares_keys,
 )
 from shipbench.prompting.prompts import AttentionRule, BlockPlan, Glimpse, PromptSource, take_tokens
 from shipbench.prompting.stochastic_depth import BranchFactors
@@ -165,12 +164,12 @@ def _inner_block(
     scores = None
     if needs_scores or attending:
         # A guide or an attending prompt reads the attention of every image, also of those that drop the branch.
-        query, *image = project_qkv(step.block.attn, step.block.norm1(tokens))
+        query, image = _image_qkv(step, tokens, prompts, rule)
         if needs_scores:
             scores = cls_scores(step.block.attn, query[:, :, :1], image[0])
         if attending:
-            outputs += _attend_prompts(step, attending, (image[0], image[1]), prompts)
-        branch = _mix(step, query, (image[0], image[1]), prompts, rule)
+            outputs += _attend_prompts(step, attending, image, prompts)
+        branch = _mix(step, query, image, prompts, rule)
         tokens = _add(tokens, branch, step.attention_factors)
     else:
         tokens = _add_kept(
@@ -194,12 +193,16 @@ def _advance(step: _Step, stream: Stream, silent: bool, memo: PromptMemo | None)
 
 
 def _image_attention(step: _Step, tokens: Tensor, prompts: KeyValue | None, rule: AttentionRule) -> Tensor:
+    query, image = _image_qkv(step, tokens, prompts, rule)
+    return _mix(step, query, image, prompts, rule)
+
+
+def _image_qkv(step: _Step, tokens: Tensor, prompts: KeyValue | None, rule: AttentionRule) -> tuple[Tensor, KeyValue]:
     attention, normed = step.block.attn, step.block.norm1(tokens)
-    if prompts is not None and not rule.coupled and shares_keys(prompts[0]):
-        query, (key, value) = project_q_by_head(attention, normed), project_kv(attention, normed)
-    else:
+    if prompts is None or rule.coupled:
         query, key, value = project_qkv(attention, normed)
-    return _mix(step, query, (key, value), prompts, rule)
+        return query, (key, value)
+    return project_q_by_head(attention, normed), project_kv(attention, normed)
 
 
 def _mix(step: _Step, query: Tensor, image: KeyValue, prompts: KeyValue | None, rule: AttentionRule) -> Tensor:

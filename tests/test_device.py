@@ -1,0 +1,71 @@
+"""What a run does to the memory of its process, on a system with glibc."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is asked to keep memory")
+
+START = """
+import resource
+import torch
+from shipbench.device import PeakMemory, keep_freed_memory
+
+CPU = torch.device("cpu")
+MB = 2**20
+
+
+def fill(megabytes):
+    torch.ones(megabytes * MB, dtype=torch.uint8)
+
+
+def pages_of(megabytes):
+    for _ in range(20):
+        fill(megabytes)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    fill(megabytes)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+"""
+
+
+def answer(program: str) -> int:
+    """Run a program in a process of its own, whose allocator nothing else has used, and return what it prints."""
+    done = subprocess.run([sys.executable, "-c", START + program], capture_output=True, text=True, check=True)
+    return int(done.stdout)
+
+
+def test_large_tensors_reuse_the_memory_of_those_before_them() -> None:
+    """64 MB are 16384 pages of 4 kB, or 32 of 2 MB, which the system would hand out and clear again each time."""
+    assert answer("print(pages_of(64))") >= 32
+    assert answer("keep_freed_memory(CPU); print(pages_of(64))") < 10
+
+
+def test_a_run_keeps_freed_memory() -> None:
+    program = """
+from shipbench import RunSpec
+from shipbench.errors import ShipbenchError
+from shipbench.runner import prepare
+
+try:
+    prepare(RunSpec("linear", "cifar100", checkpoint="random", backbone="vit_tiny_patch16_224", data="no/such/folder"))
+except ShipbenchError:
+    print(pages_of(64))
+"""
+    assert answer(program) < 10
+
+
+def test_peak_memory_leaves_out_what_was_freed_before() -> None:
+    program = """
+keep_freed_memory(CPU)
+fill(512)
+peak = PeakMemory(CPU)
+resting = peak.bytes()
+fill(128)
+print((peak.bytes() - resting) // MB)
+"""
+    assert 100 < answer(program) < 160
