@@ -6,7 +6,7 @@ import logging
 import pickle
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,9 +40,9 @@ def require_cluster(address: str) -> None:
 def carry_on_cluster(runs: Sequence[PlannedRun], results: Path, address: str, hear: Hear) -> None:
     """Attempt every run on some worker; ``hear(run_id, kind, content)`` gets their events.
 
-    A run whose worker dies is given to another one, which goes on from its checkpoint. An interruption takes the runs
-    that are under way back from their workers, which then stop at their next step. Raises ``ShipbenchError`` if the
-    scheduler goes away.
+    A run whose worker dies is given to another one, which goes on from its checkpoint; without any, the grid waits for
+    one and says so. An interruption takes the runs that are under way back from their workers, which then stop at
+    their next step. Raises ``ShipbenchError`` if the scheduler goes away.
     """
     from distributed import CancelledError
     from distributed.scheduler import KilledWorker
@@ -58,6 +58,7 @@ def carry_on_cluster(runs: Sequence[PlannedRun], results: Path, address: str, he
 
     with _connected(address) as client:
         client.subscribe_topic(topic, on_event)
+        client.subscribe_topic("all", _Crew(client.nthreads()))
         try:
             with parallel_config(backend=_backend(client)):
                 Parallel(batch_size=1, pre_dispatch="all")(
@@ -76,6 +77,25 @@ def carry_on_cluster(runs: Sequence[PlannedRun], results: Path, address: str, he
             for run_id in tuple(busy):
                 claims.revoke(results, run_id)
             raise
+
+
+class _Crew:
+    """Hears the scheduler's own events and says when the last worker has gone, and when one comes again."""
+
+    def __init__(self, workers: Iterable[str]) -> None:
+        self.workers = set(workers)
+
+    def __call__(self, event: tuple[Any, Any]) -> None:
+        about = event[1] if isinstance(event[1], dict) else {}
+        worker = str(about.get("worker"))
+        if about.get("action") == "add-worker":
+            if not self.workers:
+                say("a worker has come; the grid goes on")
+            self.workers.add(worker)
+        elif about.get("action") == "remove-worker" and worker in self.workers:
+            self.workers.remove(worker)
+            if not self.workers:
+                say("the cluster has no worker left; waiting for one (Ctrl-C ends the wait, nothing is lost)")
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """Throughput, memory and arithmetic of every method against the bare frozen backbone.
 
-All subjects live in one process and are timed in turn, round after round, so that a machine whose speed drifts slows
-them alike; medians are compared. Nothing here is a test: a figure belongs to the machine that it was measured on.
+All subjects live in one process and are timed in turn, round after round, each right after the bare backbone, so that
+a machine whose speed drifts slows both alike; a ratio is the median of those pairs. Nothing here is a test: a figure
+belongs to the machine that it was measured on.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
@@ -27,6 +28,8 @@ from shipbench.settings import configure, field_names
 from shipbench.training.loop import Arithmetic
 
 _BANK_IMAGES = 256
+# Seconds of the bare backbone, and of a subject right after it, in each round.
+Pairs: TypeAlias = list[tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -114,8 +117,7 @@ def run_bench(
             subjects.append(subject(method.name, length, model.to(arithmetic.device), batch))
     if options.compiled:
         subjects += [compiled for source in subjects if (compiled := compile_subject(source, say))]
-    _time(subjects, options.repeats, arithmetic)
-    return _measure(subjects, arithmetic)
+    return _measure(subjects, _time(subjects, options.repeats, arithmetic), arithmetic)
 
 
 def as_json(measurements: Sequence[Measurement], options: BenchOptions, device: torch.device) -> dict[str, Any]:
@@ -170,33 +172,44 @@ def _features_with_levels(levels: Sequence[int], depth: int, width: int) -> Tens
     )
 
 
-def _time(subjects: Sequence[Subject], repeats: int, arithmetic: Arithmetic) -> None:
-    for index in range(repeats + 1):
-        for one in subjects:
-            for work, seconds in ((one.infer, one.infer_seconds), (one.train, one.train_seconds)):
-                arithmetic.wait()
-                start = time.perf_counter()
-                work()
-                arithmetic.wait()
-                if index > 0:
-                    seconds.append(time.perf_counter() - start)
-
-
-def _measure(subjects: Sequence[Subject], arithmetic: Arithmetic) -> list[Measurement]:
+def _time(subjects: Sequence[Subject], repeats: int, arithmetic: Arithmetic) -> list[tuple[Pairs, Pairs]]:
+    """Return the seconds of inference and of training of every subject; the bare backbone is its own neighbour."""
+    timed: list[tuple[Pairs, Pairs]] = [([], []) for _ in subjects]
     bare = subjects[0]
+    for index in range(repeats + 1):
+        for one, (infer, train) in zip(subjects, timed, strict=True):
+            for yardstick, work, pairs in ((bare.infer, one.infer, infer), (bare.train, one.train, train)):
+                before = _seconds(yardstick, arithmetic)
+                own = before if one is bare else _seconds(work, arithmetic)
+                if index > 0:
+                    pairs.append((before, own))
+    return timed
+
+
+def _seconds(work: Callable[[], None], arithmetic: Arithmetic) -> float:
+    arithmetic.wait()
+    start = time.perf_counter()
+    work()
+    arithmetic.wait()
+    return time.perf_counter() - start
+
+
+def _measure(
+    subjects: Sequence[Subject], timed: Sequence[tuple[Pairs, Pairs]], arithmetic: Arithmetic
+) -> list[Measurement]:
     resident = [step_bytes(one.train, arithmetic) for one in subjects]
     counts = [_counts(one) for one in subjects]
     rows = []
-    for one, used, (kept, flops) in zip(subjects, resident, counts, strict=True):
+    for one, (infer, train), used, (kept, flops) in zip(subjects, timed, resident, counts, strict=True):
         row = Measurement(
             subject=one.name,
             prompt_length=one.prompt_length,
             precision=arithmetic.precision,
             compiled=one.compiled,
-            inference=_timing(one.infer_seconds),
-            training=_timing(one.train_seconds),
-            inference_ratio=_ratio(one.infer_seconds, bare.infer_seconds),
-            training_ratio=_ratio(one.train_seconds, bare.train_seconds),
+            inference=_timing(infer),
+            training=_timing(train),
+            inference_ratio=_ratio(infer),
+            training_ratio=_ratio(train),
             training_bytes=used,
             memory_ratio=used / resident[0] if resident[0] else float("nan"),
             training_tensor_bytes=kept,
@@ -216,10 +229,10 @@ def _counts(one: Subject) -> tuple[int, tuple[float, float]]:
     return kept, one.flops()
 
 
-def _timing(seconds: Sequence[float]) -> Timing:
-    return Timing(statistics.median(seconds), min(seconds), max(seconds))
+def _timing(pairs: Pairs) -> Timing:
+    own = [seconds for _, seconds in pairs]
+    return Timing(statistics.median(own), min(own), max(own))
 
 
-def _ratio(seconds: Sequence[float], bare: Sequence[float]) -> float:
-    """Return the median of the ratios of neighbours in time, round by round."""
-    return statistics.median(a / b for a, b in zip(seconds, bare, strict=True))
+def _ratio(pairs: Pairs) -> float:
+    return statistics.median(own / bare for bare, own in pairs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
@@ -53,7 +53,7 @@ class BareBackbone(nn.Module):
 
 @dataclass(frozen=True)
 class Subject:
-    """A model, the functions that compute its logits and its loss, and the seconds that they took, round by round."""
+    """A model, and the functions that compute its logits and its loss."""
 
     name: str
     prompt_length: int | None
@@ -63,8 +63,6 @@ class Subject:
     loss: Callable[[Tensor, Tensor], Tensor]
     optimizer: torch.optim.Optimizer | None
     compiled: bool = False
-    infer_seconds: list[float] = field(default_factory=list)
-    train_seconds: list[float] = field(default_factory=list)
 
     def infer(self) -> None:
         """Compute the logits of the batch."""
@@ -108,8 +106,6 @@ def compile_subject(source: Subject, say: Callable[[str], None]) -> Subject | No
         forward=torch.compile(source.forward),
         loss=torch.compile(source.loss),
         compiled=True,
-        infer_seconds=[],
-        train_seconds=[],
     )
     try:
         compiled.infer()

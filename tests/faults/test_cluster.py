@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,36 +64,66 @@ def test_a_grid_on_a_cluster_can_be_stopped(undisturbed: Grid, cluster: Any, tmp
     assert load_results(tmp_path / "r").empty if (tmp_path / "r" / "runs").exists() else True
 
 
-@pytest.fixture
-def scheduler(undisturbed: Grid, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """A scheduler in a process of its own, with one worker, and its address."""
-    file = tmp_path / "scheduler.json"
-    common = ("--scheduler-file", str(file), "--no-dashboard")
-    environment = {**os.environ, **undisturbed.all_environment}
+@dataclass(frozen=True)
+class SmallCluster:
+    """A scheduler in a process of its own, and workers that are started and killed one by one."""
 
-    def start(part: str, *options: str) -> subprocess.Popen[bytes]:
+    folder: Path
+    environment: dict[str, str]
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @property
+    def scheduler(self) -> subprocess.Popen[bytes]:
+        return self.processes[0]
+
+    @property
+    def address(self) -> str:
+        return str(json.loads(self._file.read_text())["address"])
+
+    @property
+    def _file(self) -> Path:
+        return self.folder / "scheduler.json"
+
+    def start_scheduler(self) -> None:
+        process = self._start("scheduler", "--host", "127.0.0.1", "--port", "0")
+        while not self._file.exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+
+    def start_worker(self) -> subprocess.Popen[bytes]:
+        return self._start("worker", "--nthreads", "1", "--no-nanny", "--death-timeout", "10")
+
+    def _start(self, part: str, *options: str) -> subprocess.Popen[bytes]:
+        common = ("--scheduler-file", str(self._file), "--no-dashboard")
         line = [sys.executable, "-m", f"distributed.cli.dask_{part}", *common, *options]
-        return subprocess.Popen(line, env=environment, cwd=tmp_path, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(line, env=self.environment, cwd=self.folder, stderr=subprocess.DEVNULL)
+        self.processes.append(process)
+        return process
 
-    first = start("scheduler", "--host", "127.0.0.1", "--port", "0")
-    while not file.exists():
-        assert first.poll() is None
-        time.sleep(0.05)
-    worker = start("worker", "--nthreads", "1", "--death-timeout", "10")
-    yield first, json.loads(file.read_text())["address"]
-    for process in (worker, first):
-        process.kill()
-        process.wait()
+    def close(self) -> None:
+        for process in reversed(self.processes):
+            process.kill()
+            process.wait()
 
 
-def test_a_cluster_of_one_worker_does_the_runs(
-    undisturbed: Grid, scheduler: tuple[subprocess.Popen[bytes], str], tmp_path: Path
-) -> None:
-    options = ("--engine", "dask", "--scheduler", scheduler[1])
+@pytest.fixture
+def small_cluster(undisturbed: Grid, tmp_path: Path) -> Iterator[SmallCluster]:
+    """A scheduler with one worker."""
+    cluster = SmallCluster(tmp_path, {**os.environ, **undisturbed.all_environment})
+    try:
+        cluster.start_scheduler()
+        cluster.start_worker()
+        yield cluster
+    finally:
+        cluster.close()
+
+
+def test_a_cluster_of_one_worker_does_the_runs(undisturbed: Grid, small_cluster: SmallCluster, tmp_path: Path) -> None:
+    options = ("--engine", "dask", "--scheduler", small_cluster.address)
     grid = replace(undisturbed, results=tmp_path / "r", options=options, method="linear,vpt-deep")
     command = grid.start()
     command.wait_for("loss")
-    with distributed.Client(scheduler[1], set_as_default=False) as client:
+    with distributed.Client(small_cluster.address, set_as_default=False) as client:
         assert any(client.processing().values())
     assert command.wait() == 0, grid.said
     whole = load_results(undisturbed.results).set_index("run_id")
@@ -101,30 +131,43 @@ def test_a_cluster_of_one_worker_does_the_runs(
     assert list(frame["final_test_acc"]) == list(whole.loc[frame["run_id"], "final_test_acc"])
 
 
-def _shut_down(_process: subprocess.Popen[bytes], address: str) -> None:
-    distributed.Client(address, set_as_default=False).shutdown()
+def test_a_cluster_without_workers_is_said_and_goes_on_with_a_new_one(
+    undisturbed: Grid, small_cluster: SmallCluster, tmp_path: Path
+) -> None:
+    options = ("--engine", "dask", "--scheduler", small_cluster.address)
+    grid = replace(undisturbed, results=tmp_path / "r", options=options)
+    command = grid.start()
+    command.wait_for("loss")
+    small_cluster.processes[-1].kill()
+    command.wait_for("the cluster has no worker left; waiting for one")
+    small_cluster.start_worker()
+    command.wait_for("a worker has come; the grid goes on")
+    assert command.wait() == 0, grid.said
+    assert differences(grid.results, undisturbed.results) == [], grid.said
+    assert leftovers(grid.results) == []
+
+
+def _shut_down(cluster: SmallCluster) -> None:
+    distributed.Client(cluster.address, set_as_default=False).shutdown()
 
 
 @pytest.mark.parametrize(
     "end",
     [
-        pytest.param(lambda process, _address: process.kill(), id="killed"),
-        pytest.param(lambda process, _address: process.terminate(), id="terminated"),
+        pytest.param(lambda cluster: cluster.scheduler.kill(), id="killed"),
+        pytest.param(lambda cluster: cluster.scheduler.terminate(), id="terminated"),
         pytest.param(_shut_down, id="shut-down"),
     ],
 )
 def test_a_scheduler_that_goes_away_is_said(
-    undisturbed: Grid,
-    scheduler: tuple[subprocess.Popen[bytes], str],
-    tmp_path: Path,
-    end: Callable[[subprocess.Popen[bytes], str], None],
+    undisturbed: Grid, small_cluster: SmallCluster, tmp_path: Path, end: Callable[[SmallCluster], None]
 ) -> None:
-    process, address = scheduler
+    address = small_cluster.address
     options = ("--engine", "dask", "--scheduler", address)
     grid = replace(undisturbed, results=tmp_path / "r", options=options, method="vpt-deep", epochs=500)
     command = grid.start()
     command.wait_for("epoch 50/500")
-    end(process, address)
+    end(small_cluster)
     assert command.wait(60) == 1, grid.said
     assert f"the Dask scheduler at {address} is gone" in grid.said
     assert "Traceback" not in grid.said

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from shipbench.backbones import load_backbone
+from shipbench.device import keep_freed_memory
 from shipbench.methods.ship import Ship, ShipConfig
 from shipbench.prompting import drop_rates, sample_drop_factors
 from tests.reference.ship import Settings, forward
@@ -30,6 +31,7 @@ def main() -> None:
     parser.add_argument("--levels", type=int, nargs="+", default=[0, 2, 4, 6, 8, 11])
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
+    keep_freed_memory(torch.device("cpu"))
     torch.manual_seed(0)
     vit = load_backbone(options.backbone, checkpoint="random", drop_path=options.drop_path)
     bank = torch.randn(200, vit.embed_dim)
