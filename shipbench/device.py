@@ -113,7 +113,7 @@ def keep_freed_memory(device: torch.device) -> None:
     """Ask glibc to keep freed memory for the tensors that come next; on a GPU and elsewhere nothing happens.
 
     A step frees and allocates the same large tensors again and again. By default the system takes back every one of
-    32 MB and more, and hands out and clears each page anew: a fifth of a step of ViT-B/16 where that is slow.
+    32 MB and more, and hands out and clears each page anew: up to a sixth of the time of a pass of ViT-B/16.
     """
     if device.type == "cpu" and (mallopt := _of_glibc("mallopt")):
         mallopt(_M_MMAP_MAX, 0)

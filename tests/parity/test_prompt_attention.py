@@ -1,0 +1,77 @@
+"""Attention of image queries to prompts that some, all or none of the images share, written out and fused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from shipbench.backbones import load_backbone
+from shipbench.methods.ship import Ship, ShipConfig
+from shipbench.prompting.attention import attend_to_prompts
+from shipbench.training.loop import Arithmetic
+
+BATCH, HEADS, LENGTH, PROMPTS, WIDTH = 4, 3, 5, 7, 8
+SHARES = [1, 2, 4]
+
+
+def tensors(states: int, by_head: bool, dtype: torch.dtype) -> list[Tensor]:
+    """Queries, laid out head by head or image by image, with keys and values in so many states."""
+    generator = torch.Generator().manual_seed(states)
+    query, *others = (
+        torch.randn(shape, generator=generator, dtype=torch.float64)
+        for shape in ((BATCH, HEADS, LENGTH, WIDTH), *2 * [(states, HEADS, PROMPTS, WIDTH)])
+    )
+    if by_head:
+        query = query.transpose(0, 1).contiguous().transpose(0, 1)
+    return [tensor.to(dtype).requires_grad_() for tensor in (query, *others)]
+
+
+def literal(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    key, value = (states.repeat_interleave(BATCH // len(states), dim=0) for states in (key, value))
+    return torch.softmax(query @ key.transpose(2, 3) * WIDTH**-0.5, dim=-1) @ value
+
+
+@pytest.mark.parametrize("by_head", [True, False])
+@pytest.mark.parametrize("states", SHARES)
+def test_written_out_it_is_the_formula(states: int, by_head: bool) -> None:
+    inputs = tensors(states, by_head, torch.float64)
+    upstream = torch.randn(BATCH, HEADS, LENGTH, WIDTH, dtype=torch.float64)
+    ours, formula = attend_to_prompts(*inputs), literal(*inputs)
+    torch.testing.assert_close(ours, formula, rtol=1e-12, atol=1e-12)
+    for own, expected in zip(*(torch.autograd.grad(out, inputs, upstream) for out in (ours, formula)), strict=True):
+        torch.testing.assert_close(own, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("by_head", [True, False])
+@pytest.mark.parametrize("states", SHARES)
+def test_the_fused_kernel_of_bf16_and_of_gpus_agrees(states: int, by_head: bool) -> None:
+    inputs = tensors(states, by_head, torch.bfloat16)
+    exact = [tensor.detach().double().requires_grad_() for tensor in inputs]
+    upstream = torch.randn(BATCH, HEADS, LENGTH, WIDTH).bfloat16()
+    ours, formula = attend_to_prompts(*inputs), literal(*exact)
+    assert ours.dtype == torch.bfloat16
+    torch.testing.assert_close(ours.double(), formula, rtol=0.02, atol=0.02)
+    slopes = torch.autograd.grad(ours, inputs, upstream), torch.autograd.grad(formula, exact, upstream.double())
+    for own, expected in zip(*slopes, strict=True):
+        torch.testing.assert_close(own.double(), expected, rtol=0.05, atol=0.05)
+
+
+def test_ship_in_bf16_is_ship_in_fp32_up_to_its_rounding() -> None:
+    torch.manual_seed(0)
+    backbone = load_backbone("vit_tiny_patch16_224", checkpoint="random", image_size=64, drop_path=0.1)
+    bank = torch.randn(4, backbone.embed_dim)
+    model = Ship(backbone, 5, [0, 3, 6, 9], bank, ShipConfig(prompt_length=4, prototypes=4)).train()
+    images, labels = torch.randn(6, 3, 64, 64), torch.tensor([0, 1, 2, 3, 4, 0])
+    losses, slopes = {}, {}
+    for precision in ("fp32", "bf16"):
+        torch.manual_seed(1)
+        model.zero_grad(set_to_none=True)
+        with Arithmetic(torch.device("cpu"), precision).autocast():
+            loss = model.loss(images, labels)
+        loss.backward()
+        losses[precision] = float(loss.detach())
+        slopes[precision] = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.01)
+    similarity = torch.cosine_similarity(slopes["bf16"], slopes["fp32"], dim=0)
+    assert similarity > 0.99, similarity
