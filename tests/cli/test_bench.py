@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 from shipbench.backbones import load_backbone
+from shipbench.bench import steps
 from shipbench.bench.memory import tensor_bytes
 from shipbench.methods.ship import Ship, ShipConfig
+from shipbench.training.loop import Arithmetic
 from tests.conftest import Outcome
 
 Shipbench = Callable[..., Outcome]
@@ -147,3 +151,22 @@ def test_ship_is_one_graph_to_the_compiler_and_gives_the_same_logits() -> None:
         torch.testing.assert_close(compiled(images), model(images))
         model.prompts.shared.add_(1.0)
         torch.testing.assert_close(compiled(images), model(images))
+
+
+def test_a_ratio_is_to_the_bare_backbone_right_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A made-up clock runs slower with every step, as on a machine that others use."""
+    clock, pace = 0.0, 1.0
+
+    def work(cost: float) -> None:
+        nonlocal clock, pace
+        clock += cost * pace
+        pace *= 1.01
+
+    def timed(infer: float, train: float) -> SimpleNamespace:
+        return SimpleNamespace(infer=lambda: work(infer), train=lambda: work(train))
+
+    monkeypatch.setattr(steps.time, "perf_counter", lambda: clock)
+    subjects: Any = [timed(1, 2), timed(3, 4), timed(0.5, 8)]
+    pairs = steps._time(subjects, 3, Arithmetic(torch.device("cpu"), "fp32"))
+    ratios = [tuple(map(steps._ratio, both)) for both in pairs]
+    assert ratios == [(1, 1), pytest.approx((3.03, 2.02)), pytest.approx((0.505, 4.04))]
