@@ -98,7 +98,7 @@ class _FewKeys(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
         query, key, value = ctx.saved_tensors
         chance = _probabilities(query, key)
         grad_value = torch.bmm(chance.transpose(1, 2), grad)
@@ -106,12 +106,20 @@ class _FewKeys(torch.autograd.Function):
         slope = torch.bmm(grad, value.transpose(1, 2))
         torch.ops.aten._softmax_backward_data(slope, chance, -1, slope.dtype, grad_input=slope)
         scale = query.shape[-1] ** -0.5
-        return torch.bmm(slope, key).mul_(scale), torch.bmm(slope.transpose(1, 2), query).mul_(scale), grad_value
+        # The queries of the first block depend on nothing that is trained.
+        grad_query = _scaled_product(slope, key, scale) if ctx.needs_input_grad[0] else None
+        return grad_query, _scaled_product(slope.transpose(1, 2), query, scale), grad_value
 
 
 def _probabilities(query: Tensor, key: Tensor) -> Tensor:
-    products = torch.bmm(query, (key * query.shape[-1] ** -0.5).transpose(1, 2))
+    products = _scaled_product(query, key.transpose(1, 2), query.shape[-1] ** -0.5)
     return torch.softmax(products, dim=-1, out=products)
+
+
+def _scaled_product(left: Tensor, right: Tensor, scale: float) -> Tensor:
+    """Return scale * left right, with the scale applied by the matrix product itself."""
+    out = left.new_empty(left.shape[0], left.shape[1], right.shape[2])
+    return out.baddbmm_(left, right, beta=0, alpha=scale)
 
 
 def attend_decoupled(

@@ -159,11 +159,11 @@ def _inner_block(
     attending = [s for s in streams if step.attends and s.name in step.survivors]
     advanced = [_advance(step, stream, stream not in attending, memo) for stream in streams]
     batch = tokens.shape[0]
-    prompts = join([(a.key, a.value) for a in advanced], batch)
     outputs = [a.output for a in advanced if a.output is not None]
     scores = None
     if needs_scores or attending:
         # A guide or an attending prompt reads the attention of every image, also of those that drop the branch.
+        prompts = join(advanced, batch)
         query, image = _image_qkv(step, tokens, prompts, rule)
         if needs_scores:
             scores = cls_scores(step.block.attn, query[:, :, :1], image[0])
@@ -174,7 +174,7 @@ def _inner_block(
     else:
         tokens = _add_kept(
             tokens,
-            lambda part, kept: _image_attention(step, part, _of(prompts, kept, batch), rule),
+            lambda part, kept: _image_attention(step, part, join(advanced, batch, kept), rule),
             step.attention_factors,
         )
     return _add_mlp(step, tokens), outputs, scores
@@ -214,14 +214,6 @@ def _mix(step: _Step, query: Tensor, image: KeyValue, prompts: KeyValue | None, 
     return step.block.ls1(project_out(step.block.attn, heads))
 
 
-def _of(prompts: KeyValue | None, kept: Tensor | None, batch: int) -> KeyValue | None:
-    """Return prompt keys and values of the images in ``kept``; those that all share serve any images."""
-    if prompts is None or kept is None or prompts[0].shape[0] == 1:
-        return prompts
-    key, value = (per_image(states, batch).index_select(0, kept) for states in prompts)
-    return key, value
-
-
 def _add(tokens: Tensor, branch: Tensor, factors: BranchFactors | None) -> Tensor:
     return tokens + (branch if factors is None else factors.column(branch) * branch)
 
@@ -229,8 +221,12 @@ def _add(tokens: Tensor, branch: Tensor, factors: BranchFactors | None) -> Tenso
 def _add_kept(
     tokens: Tensor, branch: Callable[[Tensor, Tensor | None], Tensor], factors: BranchFactors | None
 ) -> Tensor:
-    """Return tokens + factor * branch(tokens); images that drop the branch do not go through it."""
-    kept = None if factors is None else factors.kept
+    """Return tokens + factor * branch(tokens); on the CPU, images that drop the branch do not go through it.
+
+    On a GPU they do. They are few, while moving the tokens of the others out and back, forward and backward, reads and
+    writes all of them several times, and sorts the indices each time to add in a fixed order.
+    """
+    kept = factors.kept if factors is not None and _leaves_out_dropped(tokens.device) else None
     if factors is None or kept is None:
         return _add(tokens, branch(tokens, None), factors)
     if len(kept) == 0:
@@ -240,6 +236,10 @@ def _add_kept(
     # The gradient of index_select is a sum over slices, several times faster than that of tokens[kept].
     part = branch(tokens.index_select(0, kept), kept)
     return tokens.index_add(0, kept, (scale.column(part) * part).to(tokens.dtype))
+
+
+def _leaves_out_dropped(device: torch.device) -> bool:
+    return device.type == "cpu"
 
 
 def _add_mlp(step: _Step, tokens: Tensor) -> Tensor:
@@ -258,8 +258,8 @@ def _attend_prompts(step: _Step, streams: list[Stream], image: KeyValue, prompts
 def _prompt_rows(step: _Step, streams: list[Stream], image: KeyValue, prompts: KeyValue | None) -> Tensor:
     """Return the block's output (B, P, D) for the prompt tokens as queries."""
     block, batch = step.block, image[0].shape[0]
-    tokens = torch.cat([per_image(s.spread(s.tokens), batch) for s in streams], dim=1)
-    queries = [s.spread(project_q(block.attn, block.norm1(s.tokens))) for s in streams]
+    tokens = torch.cat([per_image(s.spread(s.tokens, batch), batch) for s in streams], dim=1)
+    queries = [s.spread(project_q(block.attn, block.norm1(s.tokens)), batch) for s in streams]
     query = torch.cat([per_image(q, batch) for q in queries], dim=2)
     branch = block.ls1(project_out(block.attn, attend_jointly(query, image, prompts)))
     return _add_mlp(step, _add(tokens, branch, step.attention_factors))
@@ -276,7 +276,7 @@ def _last_block(
     """Run the last block for the rows that are read: CLS and, for a matching loss, selected tokens and prompts."""
     attention = step.block.attn
     advanced = [_advance(step, stream, False, memo) for stream in streams]
-    prompts = join([(a.key, a.value) for a in advanced], tokens.shape[0])
+    prompts = join(advanced, tokens.shape[0])
     normed = step.block.norm1(tokens)
     image = project_kv(attention, normed)
     rows, query = tokens[:, :1], project_q(attention, normed[:, :1])

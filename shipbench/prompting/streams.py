@@ -26,11 +26,15 @@ class Stream:
     private: bool = False
     owner: Tensor | None = None
 
-    def spread(self, values: Tensor) -> Tensor:
-        """Turn per-state ``values`` (S, ...) into (B, ...), or leave them as they are if images share them equally."""
-        if self.owner is None:
+    def spread(self, values: Tensor, batch: int, chosen: Tensor | None = None) -> Tensor:
+        """Turn per-state ``values`` (S, ...) into those of all B = ``batch`` images, or of the ``chosen`` ones.
+
+        Values that these images share equally stay as they are.
+        """
+        if self.owner is None and (chosen is None or len(values) == 1):
             return values
-        return values.index_select(0, self.owner.to(values.device, non_blocking=True))
+        owner = self._owner(batch) if chosen is None else self._owner(batch)[chosen]
+        return values.index_select(0, owner.to(values.device, non_blocking=True))
 
     def add(self, branch: Tensor, factors: BranchFactors | None) -> Stream:
         """Add a residual branch (S, K, D), splitting states that only some of their images drop it for."""
@@ -49,8 +53,9 @@ class Stream:
 
 @dataclass(frozen=True)
 class Advanced:
-    """What one block makes of a stream that does not attend: keys and values for the images, and its output."""
+    """What one block makes of a stream that does not attend: keys and values (S, H, K, d), and its output."""
 
+    stream: Stream
     key: Tensor
     value: Tensor
     output: Stream | None
@@ -80,14 +85,20 @@ def advance(
     if survives:
         attended = stream.add(block.ls1(merge_and_project(block.attn, normed)), attention_factors)
         output = attended.add(block.ls2(block.mlp(block.norm2(attended.tokens))), mlp_factors)
-    return Advanced(stream.spread(key), stream.spread(value), output)
+    return Advanced(stream, key, value, output)
 
 
-def join(pairs: list[tuple[Tensor, Tensor]], batch: int) -> tuple[Tensor, Tensor] | None:
-    """Concatenate keys and values (S, H, K, d) over streams: (S, H, P, d), or (B, H, P, d) where their S differ."""
-    if len(pairs) < 2:
-        return pairs[0] if pairs else None
+def join(advanced: list[Advanced], batch: int, chosen: Tensor | None = None) -> tuple[Tensor, Tensor] | None:
+    """Concatenate the keys and values that all images of a batch see, or those that the ``chosen`` ones see.
+
+    ``chosen`` (B',) are indices on the CPU. Returns (S, H, P, d) where the images share S states equally, otherwise
+    (B, H, P, d) or (B', H, P, d).
+    """
+    pairs = [tuple(a.stream.spread(states, batch, chosen) for states in (a.key, a.value)) for a in advanced]
+    if not pairs:
+        return None
     counts = {key.shape[0] for key, _ in pairs}
-    size = batch if len(counts) > 1 else counts.pop()
+    images = batch if chosen is None else len(chosen)
+    size = images if len(counts) > 1 else counts.pop()
     keys, values = zip(*((per_image(key, size), per_image(value, size)) for key, value in pairs), strict=True)
     return torch.cat(keys, dim=2), torch.cat(values, dim=2)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from shipbench.errors import InputError
 from shipbench.methods.ship import Ship
+from shipbench.prompting import forward
 from tests.parity import adapters
 from tests.parity.adapters import build_vpt, trained
 from tests.parity.comparing import assert_all_close, assert_close, gradients, leaves
@@ -70,6 +71,20 @@ def test_ship_training(shape: ShipShape) -> None:
     assert_close(terms.total, result.loss, TOLERANCE, "total")
     if shape.settings.matching_weight > 0:
         assert_close(terms.matching, result.matching, TOLERANCE, "matching")
+    assert_all_close(gradients(terms.total, trained(model)), gradients(result.loss, parameters), TOLERANCE)
+
+
+def test_a_gpu_which_leaves_no_image_out_gets_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    shape = replace(PAPER, backbone=replace(PAPER.backbone, drop_path=0.7))
+    problem = ship_problem(shape)
+    factors = adapters.drawn_factors(problem.vit, shape.batch, seed=11).double()
+    assert not factors.all(), "some image must drop some branch"
+    monkeypatch.setattr(forward, "_leaves_out_dropped", lambda device: False)
+    model, parameters = fast(shape, problem).train(), leaves(problem.parameters)
+    terms = model.loss_terms(problem.images, problem.labels, drop_factors=factors)
+    result = literal(shape, problem, parameters, factors)
+    assert_close(terms.logits, result.logits, TOLERANCE, "logits")
+    assert_close(terms.total, result.loss, TOLERANCE, "total")
     assert_all_close(gradients(terms.total, trained(model)), gradients(result.loss, parameters), TOLERANCE)
 
 

@@ -90,3 +90,15 @@ def test_no_batch_of_an_evaluation_waits_for_the_device(place: str) -> None:
     with NoWaiting(), pytest.raises(RuntimeError, match="item"):
         evaluate(model, images(20, torch.device(place)), OnMeta(META, "fp32"), batch_size=8)
     assert seen == [8, 8, 4]
+
+
+@pytest.mark.parametrize(("device", "smallest"), [("cpu", 2), ("meta", 6)])
+def test_only_the_cpu_leaves_out_images_that_drop_a_branch(device: str, smallest: int) -> None:
+    model, seen = model_on_meta(MODELS["vpt-deep"]), set[int]()
+    model.to_empty(device=device).train()
+    for block in model.backbone.blocks[:-1]:  # type: ignore[union-attr, index]
+        block.norm2.register_forward_hook(lambda _, inputs, __: seen.add(len(inputs[0])))
+    for seed in range(20):
+        torch.manual_seed(seed)
+        model(torch.zeros(6, 3, SIZE, SIZE, device=device))
+    assert min(seen) == smallest
