@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from baselines.methods import VptConfig
+from baselines.settings import VptConfig
 from shipbench.backbones import build_vit, fuse_qkv, read_state_dict
 from shipbench.errors import InputError
 from shipbench.prompting import (

@@ -11,7 +11,9 @@ from shipbench import claims
 from shipbench.claims import Claim, ClaimLostError
 from shipbench.errors import ShipbenchError, StoreError
 from shipbench.grid import PlannedRun
-from shipbench.runner import Prepared, blank_record, carry_out, prepare
+from shipbench.preparation import Prepared, prepare
+from shipbench.recording import blank_record
+from shipbench.runner import carry_out
 from shipbench.store import Store
 
 Emit = Callable[[str, Any], None]

@@ -27,7 +27,7 @@ from shipbench.backbones.state import weights_sha256
 from shipbench.cache import atomic_path
 from shipbench.errors import InputError
 from shipbench.provenance import git_commit
-from shipbench.training.loop import EpochReport, Evaluation
+from shipbench.training.outcomes import EpochReport, Evaluation
 from shipbench.training.snapshot import Snapshot
 
 FORMAT = "shipbench-checkpoint-1"

@@ -11,7 +11,7 @@ from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener
 from typing import Any
 
-from shipbench.training.loop import EpochReport
+from shipbench.training.outcomes import EpochReport
 
 Event = tuple[str, str, Any]
 

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from shipbench.console import err_console, say
 from shipbench.grid import PlannedRun
 from shipbench.store import RunRecord
-from shipbench.training.loop import EpochReport
+from shipbench.training.outcomes import EpochReport
 
 
 class Reporter(Protocol):

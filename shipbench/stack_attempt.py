@@ -18,10 +18,13 @@ from shipbench.claims import Claim, ClaimLostError
 from shipbench.device import PeakMemory, seed_everything
 from shipbench.errors import ShipbenchError, StoreError
 from shipbench.grid import PlannedRun
-from shipbench.runner import Assembled, Prepared, build, checkpoint_of, describe, load_inputs, store_run
+from shipbench.preparation import Assembled, Prepared, build, load_inputs
+from shipbench.recording import describe, store_run
+from shipbench.runner import checkpoint_of
 from shipbench.store import Store
 from shipbench.training.inputs import ImageInputs
-from shipbench.training.loop import Arithmetic, Fit, Hooks
+from shipbench.training.loop import Arithmetic, Hooks
+from shipbench.training.outcomes import Fit
 from shipbench.training.snapshot import random_states
 from shipbench.training.stack import Member, fit_stack, seconds_per_step
 

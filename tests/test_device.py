@@ -49,7 +49,7 @@ def test_a_run_keeps_freed_memory() -> None:
     program = """
 from shipbench import RunSpec
 from shipbench.errors import ShipbenchError
-from shipbench.runner import prepare
+from shipbench.preparation import prepare
 
 try:
     prepare(RunSpec("linear", "cifar100", checkpoint="random", backbone="vit_tiny_patch16_224", data="no/such/folder"))

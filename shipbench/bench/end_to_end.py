@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from shipbench import runner
+from shipbench import preparation, recording
 from shipbench.flops import count_flops
 from shipbench.methods import FrozenFeatures, Method
 from shipbench.spec import RunSpec
@@ -153,13 +153,13 @@ def _measure(method: Method, options: EndToEndOptions, root: Path, store: Store)
         data=root,
         device=options.device,
     )
-    cold, _ = _seconds(lambda: runner.prepare(spec))
-    loading, prepared = _seconds(lambda: runner.prepare(spec))
-    building, ready = _seconds(lambda: runner.assemble(prepared))
+    cold, _ = _seconds(lambda: preparation.prepare(spec))
+    loading, prepared = _seconds(lambda: preparation.prepare(spec))
+    building, ready = _seconds(lambda: preparation.assemble(prepared))
     arithmetic, recipe = prepared.arithmetic, prepared.resolved.recipe
     done = fit(ready.trained, ready.train, ready.evaluation, recipe, arithmetic, 0, lambda _: None)
-    record = runner.describe(prepared, ready, done, peak_memory=0)
-    storing, _ = _seconds(lambda: runner.store_run(store, record, prepared, ready, done))
+    record = recording.describe(prepared, ready, done, peak_memory=0)
+    storing, _ = _seconds(lambda: recording.store_run(store, record, prepared, ready, done))
     evaluation, _ = _seconds(lambda: evaluate(ready.built.model, ready.images, arithmetic))
     rates = {
         "decoding": (options.train_images + options.test_images) / max(cold - loading, 1e-9),
@@ -204,7 +204,7 @@ def _estimates(
     }
 
 
-def _training_shares(ready: runner.Assembled, recipe: Any, arithmetic: Arithmetic) -> dict[str, float]:
+def _training_shares(ready: preparation.Assembled, recipe: Any, arithmetic: Arithmetic) -> dict[str, float]:
     clock = _Clock(arithmetic)
     hooks = (
         register_optimizer_step_pre_hook(lambda *_: clock.start()),
@@ -220,7 +220,7 @@ def _training_shares(ready: runner.Assembled, recipe: Any, arithmetic: Arithmeti
     return _shares(clock.seconds, report.train_seconds, rest="model")
 
 
-def _evaluation_shares(ready: runner.Assembled, arithmetic: Arithmetic) -> dict[str, float]:
+def _evaluation_shares(ready: preparation.Assembled, arithmetic: Arithmetic) -> dict[str, float]:
     """Return what the model takes of a pass; the rest of it is data that the model had to wait for."""
     clock, model = _Clock(arithmetic), ready.built.model
     hooks = (
@@ -240,7 +240,7 @@ def _shares(parts: Mapping[str, float], total: float, rest: str) -> dict[str, fl
     return shares | {rest: 1 - sum(shares.values())}
 
 
-def _step_flops(ready: runner.Assembled, options: EndToEndOptions, arithmetic: Arithmetic) -> dict[str, float]:
+def _step_flops(ready: preparation.Assembled, options: EndToEndOptions, arithmetic: Arithmetic) -> dict[str, float]:
     """Return FLOPs for an image, in a training step and in evaluation."""
     chosen = torch.arange(min(options.batch_size, len(ready.train)))
     images, labels = ready.train.batch(chosen), ready.train.labels[chosen.to(arithmetic.device)]

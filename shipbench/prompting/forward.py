@@ -3,7 +3,7 @@
 SHIP, sections 2 to 5 of Zhu et al. (arXiv 2412.16956) as the official implementation computes them, and VPT
 (Jia et al. 2022) as the coupled case. What makes it cost about what the bare backbone costs, all of it exact:
 prompts that do not attend are a function of the parameters and are shared by all images; a stream that ends is not
-advanced; the last block computes the rows that are read and no others; a dropped branch is not computed.
+advanced; the last block computes the rows that are read and no others; a CPU leaves out images that drop a branch.
 """
 
 from __future__ import annotations

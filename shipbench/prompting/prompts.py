@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 
@@ -84,4 +85,7 @@ class PromptSource(Protocol):
 
 def take_tokens(tokens: Tensor, indices: Tensor) -> Tensor:
     """Gather ``tokens`` (B, N, D) at ``indices`` (B, R) along the token axis: (B, R, D)."""
-    return tokens.gather(1, indices.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
+    images, length, _ = tokens.shape
+    rows = indices + length * torch.arange(images, device=indices.device).unsqueeze(1)
+    # The gradient adds whole rows; that of gather adds single numbers, each with an index of its own.
+    return tokens.flatten(0, 1).index_select(0, rows.flatten()).unflatten(0, indices.shape)

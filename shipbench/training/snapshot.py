@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from shipbench.training.loop import EpochReport
+from shipbench.training.outcomes import EpochReport
 
 
 @dataclass(frozen=True)

@@ -19,17 +19,9 @@ from shipbench.errors import ShipbenchError
 from shipbench.prompting import Part, embed, stacked_forward
 from shipbench.prompting.streams import PromptMemo
 from shipbench.training.inputs import Inputs
-from shipbench.training.loop import (
-    Arithmetic,
-    EpochReport,
-    Evaluation,
-    Fit,
-    Hooks,
-    Trainer,
-    is_due,
-    score_logits,
-)
+from shipbench.training.loop import Arithmetic, Hooks, Trainer, is_due, score_logits
 from shipbench.training.memory import Portions, in_portions
+from shipbench.training.outcomes import EpochReport, Evaluation, Fit
 from shipbench.training.read_ahead import ReadAhead
 from shipbench.training.recipe import Recipe
 from shipbench.training.snapshot import Snapshot, random_states, set_random_states

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from shipbench import RunSpec, load_results, runner
+from shipbench import RunSpec, load_results, preparation
 from shipbench.errors import ShipbenchError
 from shipbench.tuning_file import load_tunings
 from tests.conftest import Outcome
@@ -89,7 +89,7 @@ def test_the_data_of_a_tuning_run_have_no_test_split(tree: Path) -> None:
         protocol="tuning",
         data=tree,
     )
-    held = runner.prepare(spec).task_data
+    held = preparation.prepare(spec).task_data
     assert set(held.splits) == {"train800", "val200"}
     for leak in ("test", "train"):
         with pytest.raises(ShipbenchError, match=f"no {leak!r} split"):
@@ -99,12 +99,12 @@ def test_the_data_of_a_tuning_run_have_no_test_split(tree: Path) -> None:
 def test_a_loop_that_reaches_for_test_fails(
     shipbench: Shipbench, line: tuple[object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = runner._inputs
+    honest = preparation._inputs
 
     def leaking(prepared: Any, split: Any, *, resident: bool) -> Any:
         return honest(prepared, "test" if split == "val200" else split, resident=resident)
 
-    monkeypatch.setattr(runner, "_inputs", leaking)
+    monkeypatch.setattr(preparation, "_inputs", leaking)
     outcome = shipbench("tune", *line, "--grid", "lr=0.1,0.001")
     assert outcome.code == 1
     assert "nothing chosen" in outcome.out

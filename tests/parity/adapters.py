@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import baselines.vpt
 from baselines.full import FullModel
 from baselines.linear import LinearModel
-from baselines.methods import VptConfig
+from baselines.settings import VptConfig
 from baselines.vpt import Vpt
 from shipbench.methods.ship import Ship, ShipConfig, load_official_checkpoint
 from shipbench.prompting import drop_rates, sample_drop_factors

@@ -12,7 +12,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from baselines.methods import VptConfig
+from baselines.settings import VptConfig
 from baselines.vpt import Vpt
 from shipbench.methods.ship import (
     Ship,

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from torch import Tensor
 
-from baselines.methods import VptConfig
+from baselines.settings import VptConfig
 from baselines.vpt import Vpt
 from shipbench.methods.ship import Ship
 from shipbench.prompting import embed, stacked_forward

@@ -12,14 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from baselines.full import FullModel
-from baselines.methods import VptConfig
+from baselines.settings import VptConfig
 from baselines.vpt import Vpt
 from shipbench.backbones import load_backbone
 from shipbench.errors import ShipbenchError
 from shipbench.features import block_features
 from shipbench.methods.ship import Ship, ShipConfig
 from shipbench.training.inputs import FeatureInputs
-from shipbench.training.loop import Arithmetic, Fit, Hooks, fit
+from shipbench.training.loop import Arithmetic, Hooks, fit
+from shipbench.training.outcomes import Fit
 from shipbench.training.recipe import Recipe
 
 CPU = Arithmetic(torch.device("cpu"), "fp32")

@@ -11,14 +11,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from baselines.methods import VptConfig
+from baselines.settings import VptConfig
 from baselines.vpt import Vpt
 from shipbench.backbones import load_backbone
 from shipbench.errors import ShipbenchError
 from shipbench.methods import Stackable
 from shipbench.methods.ship import Ship, ShipConfig
 from shipbench.training.inputs import FeatureInputs
-from shipbench.training.loop import Arithmetic, EpochReport, Fit, Hooks, fit
+from shipbench.training.loop import Arithmetic, Hooks, fit
+from shipbench.training.outcomes import EpochReport, Fit
 from shipbench.training.recipe import Recipe
 from shipbench.training.snapshot import Snapshot, random_states
 from shipbench.training.stack import Member, fit_stack, seconds_per_step

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from shipbench.errors import InputError, ShipbenchError
 from shipbench.training.inputs import FeatureInputs
-from shipbench.training.loop import Arithmetic, EpochReport, Fit, evaluate, fit, make_optimizer
+from shipbench.training.loop import Arithmetic, evaluate, fit, make_optimizer
+from shipbench.training.outcomes import EpochReport, Fit
 from shipbench.training.recipe import Recipe
 from shipbench.training.schedule import learning_rates
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from baselines.full import FullModel
-from baselines.methods import VptConfig
+from baselines.settings import VptConfig
 from baselines.vpt import Vpt
 from shipbench.backbones import load_backbone
 from shipbench.methods.ship import Ship, ShipConfig
