@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Callable
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext, SpawnContext
 
 import torch
 from torch import Tensor, nn
 
+from shipbench.bench.candidates import BenchOptions, Candidate, build, ground
 from shipbench.device import PeakMemory
+from shipbench.errors import ShipbenchError
+from shipbench.interrupts import leave_signals_to_the_parent
 from shipbench.training.loop import Arithmetic
+
+# The second step finds gradients and the optimiser's state beside what it computes.
+_STEPS = 2
+# A server that has torch loaded, and nothing else done, hands out processes at once; Windows has none.
+_PROCESSES: ForkServerContext | SpawnContext = (
+    get_context("forkserver") if hasattr(os, "fork") else get_context("spawn")
+)
 
 
 def step_bytes(step: Callable[[], object], arithmetic: Arithmetic) -> int:
@@ -23,6 +37,42 @@ def step_bytes(step: Callable[[], object], arithmetic: Arithmetic) -> int:
     peak = PeakMemory(arithmetic.device)
     step()
     return max(0, peak.bytes() - before)
+
+
+def step_bytes_alone(candidate: Candidate, options: BenchOptions, arithmetic: Arithmetic) -> int:
+    """Return ``step_bytes`` of the first steps in a process that holds this one model.
+
+    Where other models have run, it would depend on what they have left in the allocator. Raises ``ShipbenchError`` if
+    the process ends before its time.
+    """
+    _PROCESSES.set_forkserver_preload([__name__])
+    receiver, sender = _PROCESSES.Pipe(duplex=False)
+    work = (sender, candidate, options, arithmetic, torch.get_num_threads())
+    process = _PROCESSES.Process(target=_alone, args=work, daemon=True)
+    process.start()
+    sender.close()
+    try:
+        found: int = receiver.recv()
+    except EOFError as error:
+        raise ShipbenchError(f"no memory of {candidate.name}: the process that was to measure it ended") from error
+    finally:
+        process.kill()
+        process.join()
+    return found
+
+
+def _alone(
+    sender: Connection, candidate: Candidate, options: BenchOptions, arithmetic: Arithmetic, threads: int
+) -> None:
+    leave_signals_to_the_parent()
+    torch.set_num_threads(threads)
+    one = build(candidate, options, *ground(options, arithmetic))
+
+    def steps() -> None:
+        for _ in range(_STEPS):
+            one.train()
+
+    sender.send(step_bytes(steps, arithmetic))
 
 
 def tensor_bytes(model: nn.Module, step: Callable[[], object]) -> int:

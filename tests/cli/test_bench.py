@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 
 from shipbench.backbones import load_backbone
 from shipbench.bench import steps
-from shipbench.bench.memory import tensor_bytes
+from shipbench.bench.candidates import BenchOptions, Candidate, candidates
+from shipbench.bench.memory import step_bytes_alone, tensor_bytes
+from shipbench.errors import ShipbenchError
+from shipbench.methods import Method, get_method
 from shipbench.methods.ship import Ship, ShipConfig
 from shipbench.training.loop import Arithmetic
 from tests.conftest import Outcome
@@ -104,6 +109,48 @@ def test_tensors_kept_for_the_backward_pass_are_counted_once() -> None:
     assert tensor_bytes(layer, step) == 4 * (8 * 8 + 5 * 8 + 5 * 8)
 
 
+class Fatal:
+    """A method that ends the process that builds it."""
+
+    name, settings = "fatal", ShipConfig
+
+    def build(self, context: Any) -> Any:
+        """Leave, as a process does that the system kills for its memory."""
+        os._exit(9)
+
+
+def test_memory_is_that_of_a_process_with_nothing_but_the_model() -> None:
+    options = BenchOptions("test_vit", "random", 64, batch_size=64, levels=(0, 2, 4))
+    arithmetic = Arithmetic(torch.device("cpu"), "fp32")
+    ship, other = candidates([get_method("ship")], options, {})[1], Candidate(cast("Method", Fatal()), 3, {})
+    before = step_bytes_alone(ship, options, arithmetic)
+    # What this process has and frees in the meantime is not the other one's.
+    ballast = torch.ones(30_000_000)
+    del ballast
+    assert step_bytes_alone(ship, options, arithmetic) == pytest.approx(before, rel=0.2)
+    assert step_bytes_alone(ship, replace(options, batch_size=256), arithmetic) > 2 * before
+    with pytest.raises(ShipbenchError, match="no memory of fatal"):
+        step_bytes_alone(other, options, arithmetic)
+
+
+def test_memory_that_cannot_be_measured_costs_no_other_figure(
+    shipbench: Shipbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(candidate: Candidate, *_: object) -> int:
+        if candidate.method:
+            raise ShipbenchError(f"no memory of {candidate.name}")
+        return 1000
+
+    monkeypatch.setattr(steps, "step_bytes_alone", fail)
+    outcome = shipbench("bench", *SMALL, "--method", "linear", "--json", tmp_path / "b.json")
+    assert outcome.code == 0
+    assert "no memory of linear" in outcome.err
+    bare, linear = json.loads((tmp_path / "b.json").read_text())["measurements"]
+    assert (bare["training_bytes"], bare["memory_ratio"]) == (1000, 1.0)
+    assert linear["training_bytes"] is linear["memory_ratio"] is None
+    assert linear["inference_ratio"] > 0
+
+
 def test_compiled_models_are_measured_next_to_the_others(
     shipbench: Shipbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,6 +165,7 @@ def test_compiled_models_are_measured_next_to_the_others(
     assert len(given) == 4
     assert content["options"]["drop_path"] == 0
     assert all(row["training"]["low"] > 0 for row in content["measurements"])
+    assert [row["training_bytes"] is None for row in content["measurements"]] == [False, False, True, True]
 
 
 def test_a_model_that_cannot_be_compiled_is_measured_as_it_is(

@@ -1,0 +1,112 @@
+"""What is asked for, and the models that are built for it: in one process for their times, or each in its own."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
+
+from shipbench.backbones import load_backbone
+from shipbench.bench.subjects import BareBackbone, Batch, Subject, subject
+from shipbench.device import keep_freed_memory
+from shipbench.errors import InputError
+from shipbench.methods import BuildContext, Method
+from shipbench.settings import configure, field_names
+from shipbench.training.loop import Arithmetic
+
+_BANK_IMAGES = 256
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """What is measured: images of ``image_size`` in batches of ``batch_size``, ``repeats`` rounds after a warm-up.
+
+    ``levels`` are the first blocks of the semantic levels that methods with a hierarchy get to see. ``compiled``
+    measures every model a second time, compiled by ``torch.compile``.
+    """
+
+    backbone: str
+    checkpoint: str | None
+    image_size: int | None
+    batch_size: int = 16
+    num_classes: int = 100
+    repeats: int = 5
+    drop_path: float = 0.1
+    levels: tuple[int, ...] = (0, 2, 4, 6, 8, 11)
+    prompt_lengths: tuple[int, ...] = (50,)
+    compiled: bool = False
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A method at a prompt length with changed ``settings``; without a method, the bare backbone."""
+
+    method: Method | None
+    prompt_length: int | None
+    settings: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """What a table calls it."""
+        return "bare backbone" if self.method is None else self.method.name
+
+
+def candidates(
+    methods: Sequence[Method], options: BenchOptions, settings: Mapping[str, Mapping[str, Any]]
+) -> list[Candidate]:
+    """Return the bare backbone, and every method at every prompt length; ``settings`` are overrides by method."""
+    found = [Candidate(None, None, {})]
+    for method in methods:
+        prompted = "prompt_length" in field_names(method.settings)
+        for length in options.prompt_lengths if prompted else (None,):
+            found.append(Candidate(method, length, settings.get(method.name, {})))
+    return found
+
+
+def ground(options: BenchOptions, arithmetic: Arithmetic) -> tuple[VisionTransformer, Batch]:
+    """Return a backbone and a batch, the same each time, and let this process keep freed memory."""
+    keep_freed_memory(arithmetic.device)
+    torch.manual_seed(0)
+    backbone = load_backbone(
+        options.backbone,
+        checkpoint=options.checkpoint,
+        image_size=options.image_size,
+        drop_path=options.drop_path,
+    ).to(arithmetic.device)
+    size = int(backbone.patch_embed.img_size[0])
+    images = torch.randn(options.batch_size, 3, size, size, device=arithmetic.device)
+    labels = torch.randint(options.num_classes, (options.batch_size,), device=arithmetic.device)
+    return backbone, Batch(images, labels, arithmetic)
+
+
+def build(candidate: Candidate, options: BenchOptions, backbone: VisionTransformer, batch: Batch) -> Subject:
+    """Return a subject with a copy of the backbone; raises ``InputError`` for levels that do not fit it."""
+    if candidate.method is None:
+        return subject(candidate.name, None, BareBackbone(backbone), batch)
+    levels, depth, length = list(options.levels), len(backbone.blocks), candidate.prompt_length
+    if not levels or levels[0] != 0 or levels != sorted(set(levels)) or levels[-1] >= depth:
+        raise InputError(f"levels {levels} must start with 0, rise, and stay below the backbone's {depth} blocks")
+    values = {**candidate.settings} | ({} if length is None else {"prompt_length": length})
+    context = BuildContext(
+        backbone=copy.deepcopy(backbone),
+        num_classes=options.num_classes,
+        settings=configure(candidate.method.settings, values),
+        block_features=lambda _: _features_with_levels(levels, depth, backbone.embed_dim),
+        say=lambda _: None,
+    )
+    model = candidate.method.build(context).model.to(batch.images.device)
+    return subject(candidate.name, length, model, batch)
+
+
+def _features_with_levels(levels: Sequence[int], depth: int, width: int) -> Tensor:
+    """Return features (images, blocks, D) that agree within a level and are orthogonal across levels."""
+    directions = torch.linalg.qr(torch.randn(width, len(levels)))[0].T
+    of_block = [sum(level <= block for level in levels) - 1 for block in range(depth)]
+    return directions[of_block] * torch.rand(_BANK_IMAGES, 1, 1).add(0.5) + 1e-4 * torch.randn(
+        _BANK_IMAGES, depth, width
+    )
