@@ -112,6 +112,8 @@ def _time(subjects: Sequence[Subject], repeats: int, arithmetic: Arithmetic) -> 
         for one, (infer, train) in zip(subjects, timed, strict=True):
             for yardstick, work, pairs in ((bare.infer, one.infer, infer), (bare.train, one.train, train)):
                 before = _seconds(yardstick, arithmetic)
+                # In one round, every subject drops the same branches.
+                torch.manual_seed(index)
                 own = before if one is bare else _seconds(work, arithmetic)
                 if index > 0:
                     pairs.append((before, own))

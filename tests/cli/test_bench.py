@@ -204,6 +204,7 @@ def test_ship_is_one_graph_to_the_compiler_and_gives_the_same_logits() -> None:
 def test_a_ratio_is_to_the_bare_backbone_right_before(monkeypatch: pytest.MonkeyPatch) -> None:
     """A made-up clock runs slower with every step, as on a machine that others use."""
     clock, pace = 0.0, 1.0
+    drawn: list[list[float]] = []
 
     def work(cost: float) -> None:
         nonlocal clock, pace
@@ -211,10 +212,20 @@ def test_a_ratio_is_to_the_bare_backbone_right_before(monkeypatch: pytest.Monkey
         pace *= 1.01
 
     def timed(infer: float, train: float) -> SimpleNamespace:
-        return SimpleNamespace(infer=lambda: work(infer), train=lambda: work(train))
+        draws: list[float] = []
+        drawn.append(draws)
+
+        def step() -> None:
+            work(train)
+            draws.append(float(torch.rand(())))
+
+        return SimpleNamespace(infer=lambda: work(infer), train=step)
 
     monkeypatch.setattr(steps.time, "perf_counter", lambda: clock)
     subjects: Any = [timed(1, 2), timed(3, 4), timed(0.5, 8)]
     pairs = steps._time(subjects, 3, Arithmetic(torch.device("cpu"), "fp32"))
     ratios = [tuple(map(steps._ratio, both)) for both in pairs]
     assert ratios == [(1, 1), pytest.approx((3.03, 2.02)), pytest.approx((0.505, 4.04))]
+    # What is dropped in a round is the same for all, and another thing in the next.
+    assert drawn[1] == drawn[2]
+    assert len(set(drawn[1])) == 4
