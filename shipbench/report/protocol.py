@@ -6,7 +6,16 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from shipbench.report.labels import counted, joined, suite_name, task_name, task_order, with_seeds
+from shipbench.report.labels import (
+    counted,
+    joined,
+    method_name,
+    method_order,
+    suite_name,
+    task_name,
+    task_order,
+    with_seeds,
+)
 from shipbench.report.provenance import few
 from shipbench.report.study import Study
 
@@ -59,6 +68,10 @@ def _settings(study: Study) -> str:
             f"({counted(len(tuning), 'tuning run')} in the folder, none of which opened the test split), then "
             "retrained on all training images."
         )
+    shown = set(study.runs.loc[study.runs["protocol"] == "validation", "method"])
+    if confirmed := sorted(set(tuned["method"]) - shown, key=method_order):
+        names = joined([method_name(method) for method in confirmed])
+        parts.append(f"Tuning chose the recipe's own settings for {names}: one row shows both.")
     return " ".join(parts)
 
 

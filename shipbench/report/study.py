@@ -11,6 +11,7 @@ import pandas as pd
 from shipbench.report.arms import Arm, Configuration, assign_arms, configurations
 from shipbench.report.labels import group_order, suite_order, task_order
 from shipbench.report.records import uniform_history, uniform_records
+from shipbench.report.tuned import without_repeats
 from shipbench.selection import Selection
 from shipbench.statistics import mean_of_groups, mean_of_tasks, sample_deviation
 from shipbench.tasks import SUITES
@@ -122,7 +123,7 @@ def build_study(results: pd.DataFrame, history: pd.DataFrame | None, selection: 
     counted = records["accuracy"].notna()
     protocols = set(records.loc[counted, "protocol"]) or {"final"}
     failed = (records["status"] != "done") & records["protocol"].isin(protocols)
-    runs = records[counted | failed]
+    runs = without_repeats(records[counted | failed])
     keys, arms = assign_arms(runs)
     return Study(records, runs.assign(arm=keys), curves, arms, selection)
 

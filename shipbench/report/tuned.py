@@ -27,6 +27,20 @@ def with_tuned_runs(results: pd.DataFrame, tunings: Iterable[Mapping[str, Any]])
     return pd.concat([plain, results[tuned].assign(protocol="validation")], ignore_index=True)
 
 
+def without_repeats(runs: pd.DataFrame) -> pd.DataFrame:
+    """Leave out the tuned runs of a method for which tuning chose the recipe's own settings on every task of a suite.
+
+    The same runs stand there as the recipe's; a method that is counted twice would distort ranks and corrections.
+    """
+    plain = runs[(runs["protocol"] == "final") & (runs["switches"] == "") & (_overrides(runs) == "")]
+    own = plain.groupby(["method", "suite"])["run_id"].agg(set)
+    tuned = runs[runs["protocol"] == "validation"]
+    chosen = tuned.groupby(["method", "suite"])["run_id"].agg(set)
+    repeated = {pair for pair, ids in chosen.items() if pair in own.index and own[pair] == ids}
+    pairs = pd.Series(list(zip(tuned["method"], tuned["suite"], strict=True)), index=tuned.index, dtype=object)
+    return runs.drop(index=pairs.index[pairs.isin(repeated)])
+
+
 def _overrides(results: pd.DataFrame) -> pd.Series[str]:
     empty = pd.Series("", index=results.index)
     return results.get("overrides", empty).fillna("")

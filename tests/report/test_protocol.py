@@ -236,6 +236,22 @@ def test_the_recipes_own_run_can_win_and_then_stands_in_both_rows() -> None:
     assert report.lead.startswith("18 finished runs")
 
 
+def test_a_method_whose_recipe_wins_everywhere_has_one_row() -> None:
+    records, _ = tuned_records()
+    others = [make_record("vpt-deep", task, 0, 0.4) for task in DEMO_TASKS]
+    own = [record["run_id"] for record in records[: len(DEMO_TASKS)]]
+    results, tunings = make_results([*records, *others]), [{"final_runs": own}]
+    results = results[(results["overrides"].fillna("") == "")]
+    report = build_report(results, tunings=tunings)
+    assert [row.cells[0].text for row in table(report, "main-demo").rows] == ["VPT-deep", "SHIP"]
+    settings = dict(report.protocol)["Settings"]
+    assert "6 runs chosen on val200" in settings
+    assert settings.endswith("Tuning chose the recipe's own settings for SHIP: one row shows both.")
+    chosen = build_report(results, None, ReportOptions(select="validation"), tunings=tunings)
+    assert [row.cells[0].text for row in table(chosen, "main-demo").rows] == ["SHIP (tuned on validation)"]
+    assert "one row shows both" not in dict(chosen.protocol)["Settings"]
+
+
 def test_a_sweep_keeps_the_run_that_a_tuning_chose() -> None:
     records, tunings = tuned_records()
     swept = make_record("ship", DEMO_TASKS[0], 0, 0.55, **{"cfg.prompt_length": 50, "overrides": "prompt_length=50"})
