@@ -94,9 +94,9 @@ def join(advanced: list[Advanced], batch: int, chosen: Tensor | None = None) -> 
     ``chosen`` (B',) are indices on the CPU. Returns (S, H, P, d) where the images share S states equally, otherwise
     (B, H, P, d) or (B', H, P, d).
     """
-    pairs = [tuple(a.stream.spread(states, batch, chosen) for states in (a.key, a.value)) for a in advanced]
-    if not pairs:
-        return None
+    pairs = [(a.stream.spread(a.key, batch, chosen), a.stream.spread(a.value, batch, chosen)) for a in advanced]
+    if len(pairs) < 2:
+        return pairs[0] if pairs else None
     counts = {key.shape[0] for key, _ in pairs}
     images = batch if chosen is None else len(chosen)
     size = images if len(counts) > 1 else counts.pop()
