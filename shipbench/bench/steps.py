@@ -41,7 +41,8 @@ class Measurement:
 
     ``training_bytes`` are what a step adds to the memory in use, on the CPU in a process that holds nothing else, where
     a compiled model has none; ``training_tensor_bytes`` are the weights and the tensors kept for the backward pass.
-    Every ratio is to the bare backbone that is not compiled.
+    Every ratio is to the bare backbone that is not compiled. Inference is timed as in the midst of an evaluation;
+    ``inference_flops`` are those of its first batch, which also computes what later ones share.
     """
 
     subject: str
@@ -105,18 +106,27 @@ def _device_name(device: torch.device) -> str:
 
 
 def _time(subjects: Sequence[Subject], repeats: int, arithmetic: Arithmetic) -> list[tuple[Pairs, Pairs]]:
-    """Return the seconds of inference and of training of every subject; the bare backbone is its own neighbour."""
-    timed: list[tuple[Pairs, Pairs]] = [([], []) for _ in subjects]
-    bare = subjects[0]
+    """Return the seconds of inference and of training of every subject; the bare backbone is its own neighbour.
+
+    No step lies between two batches of inference: what an evaluation computes once for all of its batches, it has
+    after the round that warms up.
+    """
+    infer = _rounds([one.infer for one in subjects], repeats, arithmetic)
+    train = _rounds([one.train for one in subjects], repeats, arithmetic)
+    return list(zip(infer, train, strict=True))
+
+
+def _rounds(works: Sequence[Callable[[], None]], repeats: int, arithmetic: Arithmetic) -> list[Pairs]:
+    timed: list[Pairs] = [[] for _ in works]
+    bare = works[0]
     for index in range(repeats + 1):
-        for one, (infer, train) in zip(subjects, timed, strict=True):
-            for yardstick, work, pairs in ((bare.infer, one.infer, infer), (bare.train, one.train, train)):
-                before = _seconds(yardstick, arithmetic)
-                # In one round, every subject drops the same branches.
-                torch.manual_seed(index)
-                own = before if one is bare else _seconds(work, arithmetic)
-                if index > 0:
-                    pairs.append((before, own))
+        for work, pairs in zip(works, timed, strict=True):
+            before = _seconds(bare, arithmetic)
+            # In one round, every subject drops the same branches.
+            torch.manual_seed(index)
+            own = before if work is bare else _seconds(work, arithmetic)
+            if index > 0:
+                pairs.append((before, own))
     return timed
 
 

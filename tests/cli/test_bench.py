@@ -205,9 +205,11 @@ def test_a_ratio_is_to_the_bare_backbone_right_before(monkeypatch: pytest.Monkey
     """A made-up clock runs slower with every step, as on a machine that others use."""
     clock, pace = 0.0, 1.0
     drawn: list[list[float]] = []
+    kinds: list[str] = []
 
-    def work(cost: float) -> None:
+    def work(kind: str, cost: float) -> None:
         nonlocal clock, pace
+        kinds.append(kind)
         clock += cost * pace
         pace *= 1.01
 
@@ -216,10 +218,10 @@ def test_a_ratio_is_to_the_bare_backbone_right_before(monkeypatch: pytest.Monkey
         drawn.append(draws)
 
         def step() -> None:
-            work(train)
+            work("training", train)
             draws.append(float(torch.rand(())))
 
-        return SimpleNamespace(infer=lambda: work(infer), train=step)
+        return SimpleNamespace(infer=lambda: work("inference", infer), train=step)
 
     monkeypatch.setattr(steps.time, "perf_counter", lambda: clock)
     subjects: Any = [timed(1, 2), timed(3, 4), timed(0.5, 8)]
@@ -229,3 +231,5 @@ def test_a_ratio_is_to_the_bare_backbone_right_before(monkeypatch: pytest.Monkey
     # What is dropped in a round is the same for all, and another thing in the next.
     assert drawn[1] == drawn[2]
     assert len(set(drawn[1])) == 4
+    # A step in between would change the prompts, whose states an evaluation computes once for all of its batches.
+    assert kinds == sorted(kinds)
