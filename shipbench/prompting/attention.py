@@ -13,6 +13,8 @@ from timm.models.vision_transformer import Attention
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from shipbench.prompting.precision import at_least_float32, full_precision
+
 
 def split_heads(attention: Attention, projected: Tensor) -> Tensor:
     """Turn (B, T, D) into (B, H, T, d)."""
@@ -119,7 +121,8 @@ def _probabilities(query: Tensor, key: Tensor) -> Tensor:
 def _scaled_product(left: Tensor, right: Tensor, scale: float) -> Tensor:
     """Return scale * left right, with the scale applied by the matrix product itself."""
     out = left.new_empty(left.shape[0], left.shape[1], right.shape[2])
-    return out.baddbmm_(left, right, beta=0, alpha=scale)
+    # In this form, not as a method of ``out``, torch counts its arithmetic.
+    return torch.baddbmm(out, left, right, beta=0, alpha=scale, out=out)
 
 
 def attend_decoupled(
@@ -155,6 +158,9 @@ def merge_and_project(attention: Attention, merged: Tensor) -> Tensor:
 def cls_scores(attention: Attention, cls_query: Tensor, key: Tensor) -> Tensor:
     """Return the CLS token's attention logits over the image tokens, (B, N), before the softmax, mean over heads.
 
-    ``cls_query`` is (B, H, 1, d). The mean of the heads' dot products is one dot product over all D.
+    ``cls_query`` is (B, H, 1, d). The mean of the heads' dot products is one dot product over all D. Never rounded to
+    bf16, where scores that differ would be equal, and their order is what they are for.
     """
-    return torch.einsum("bhqd,bhnd->bn", cls_query, key) * (attention.scale / attention.num_heads)
+    with full_precision(key.device):
+        scores = torch.einsum("bhqd,bhnd->bn", at_least_float32(cls_query), at_least_float32(key))
+    return scores * (attention.scale / attention.num_heads)

@@ -119,6 +119,22 @@ def test_evaluation_follows_changed_parameters() -> None:
     assert_close(logits, literal(PAPER, problem, changed, None).logits, TOLERANCE)
 
 
+@pytest.mark.parametrize("fused", [False, True], ids=["loop", "fused"])
+def test_evaluation_follows_a_step_of_the_optimiser(fused: bool) -> None:
+    """A fused step, as on a GPU, changes parameters without counting up their versions."""
+    problem = ship_problem(PAPER)
+    model = fast(PAPER, problem).eval()
+    optimizer = torch.optim.AdamW(trained(model).values(), lr=0.1, fused=fused)
+    with torch.no_grad():
+        before = model(problem.images)
+    model.loss(problem.images, problem.labels).backward()
+    optimizer.step()
+    with torch.no_grad():
+        after = model(problem.images)
+    assert not torch.allclose(before, after)
+    assert_close(after, literal(PAPER, problem, trained(model), None).logits, TOLERANCE)
+
+
 def test_evaluation_does_not_depend_on_the_batch() -> None:
     problem = ship_problem(PAPER)
     model = fast(PAPER, problem).eval()

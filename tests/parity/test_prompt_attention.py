@@ -7,8 +7,11 @@ import torch
 from torch import Tensor
 
 from shipbench.backbones import load_backbone
+from shipbench.flops import count_flops
 from shipbench.methods.ship import Ship, ShipConfig
-from shipbench.prompting.attention import attend_to_prompts
+from shipbench.methods.ship.model import matching_loss
+from shipbench.prompting import PassOutput
+from shipbench.prompting.attention import attend_to_prompts, cls_scores
 from shipbench.training.loop import Arithmetic
 
 BATCH, HEADS, LENGTH, PROMPTS, WIDTH = 4, 3, 5, 7, 8
@@ -55,6 +58,30 @@ def test_the_fused_kernel_of_bf16_and_of_gpus_agrees(states: int, by_head: bool)
     slopes = torch.autograd.grad(ours, inputs, upstream), torch.autograd.grad(formula, exact, upstream.double())
     for own, expected in zip(*slopes, strict=True):
         torch.testing.assert_close(own.double(), expected, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("states", SHARES)
+def test_its_arithmetic_is_counted(states: int) -> None:
+    inputs = tensors(states, True, torch.float32)
+    products = 2 * BATCH * HEADS * LENGTH * PROMPTS * WIDTH
+    assert count_flops(lambda: attend_to_prompts(*inputs)) == 2 * products
+    # Backward: the probabilities again, and the gradients of them, of queries, of keys and of values.
+    assert count_flops(lambda: attend_to_prompts(*inputs).sum().backward()) == 7 * products
+
+
+def test_the_order_of_scores_and_the_matching_loss_are_not_rounded_to_bf16() -> None:
+    attention = load_backbone("test_vit", checkpoint="random", image_size=32).blocks[0].attn
+    generator = torch.Generator().manual_seed(0)
+    query, key = (torch.randn(2, attention.num_heads, n, attention.head_dim, generator=generator) for n in (1, 500))
+    near = torch.randn(2, 9, 64, generator=generator)
+    output = PassOutput(near[:, 0], near, near + 0.02 * torch.randn(near.shape, generator=generator))
+    half = [tensor.bfloat16() for tensor in (query, key)]
+    rounded = [tensor.float() for tensor in half]
+    loss = matching_loss(output)
+    with Arithmetic(torch.device("cpu"), "bf16").autocast():
+        assert torch.equal(cls_scores(attention, *half), cls_scores(attention, *rounded))
+        assert len(cls_scores(attention, *half)[0].unique()) == 500
+        assert matching_loss(output) == loss
 
 
 def test_ship_in_bf16_is_ship_in_fp32_up_to_its_rounding() -> None:

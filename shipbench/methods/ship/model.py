@@ -26,6 +26,7 @@ from shipbench.prompting import (
     prompted_forward,
     sample_drop_factors,
 )
+from shipbench.prompting.precision import at_least_float32, full_precision
 from shipbench.prompting.streams import PromptMemo
 
 
@@ -105,6 +106,7 @@ class Ship(nn.Module):
 
         ``match`` asks for what the loss needs (see ``loss_of``) besides the logits (``logits_of``).
         """
+        self._expect_a_step()
         return draw_part(self.prompts, self.rule, self._match_top(match), self._sample(images))
 
     def logits_of(self, output: PassOutput) -> Tensor:
@@ -140,6 +142,7 @@ class Ship(nn.Module):
         memo: PromptMemo | None = None,
         trace: PassTrace | None = None,
     ) -> PassOutput:
+        self._expect_a_step()
         return prompted_forward(
             self.backbone,
             embed(self.backbone, images),
@@ -158,6 +161,14 @@ class Ship(nn.Module):
     def _sample(self, images: int) -> Tensor | None:
         return sample_drop_factors(drop_rates(self.backbone), images) if self.training else None
 
+    def _expect_a_step(self) -> None:
+        """Forget what is known of the prompts before a pass with gradients: a step of the optimiser may follow.
+
+        A fused one leaves no trace of it in the versions of the parameters.
+        """
+        if torch.is_grad_enabled():
+            self._memo = None
+
     def _prompt_memo(self) -> PromptMemo | None:
         """Return what is known of the shared prompts, as long as no parameter has changed since."""
         # A compiled pass would be compiled again whenever what is known changes.
@@ -171,11 +182,16 @@ class Ship(nn.Module):
 
 
 def matching_loss(output: PassOutput) -> Tensor:
-    """Return the mean over prompts and images of the least 1 - cosine to a selected image token (section 5)."""
+    """Return the mean over prompts and images of the least 1 - cosine to a selected image token (section 5).
+
+    In bf16, many cosines close to 1 would be the same, and share the gradient of the least.
+    """
     assert output.selected is not None
     if output.prompts is None:
         return output.selected.new_zeros(())
-    cosine = F.normalize(output.prompts, dim=-1) @ F.normalize(output.selected, dim=-1).transpose(1, 2)
+    prompts, selected = (F.normalize(at_least_float32(t), dim=-1) for t in (output.prompts, output.selected))
+    with full_precision(prompts.device):
+        cosine = prompts @ selected.transpose(1, 2)
     return (1 - cosine).amin(dim=-1).mean()
 
 
