@@ -21,7 +21,7 @@ Overrides: TypeAlias = tuple[tuple[str, Any], ...]
 Precision: TypeAlias = Literal["auto", "fp32", "bf16"]
 RECIPES = ("default", "published")
 # Part of every run id: raised when the same spec begins to mean another computation.
-_ID_VERSION = 1
+_ID_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,9 @@ class RunSpec:
         object.__setattr__(self, "overrides", tuple(sorted((str(key), value) for key, value in pairs)))
         object.__setattr__(self, "data", None if self.data is None else Path(self.data))
         object.__setattr__(self, "checkpoint", None if self.checkpoint is None else str(self.checkpoint))
+        if self.recipe == "published" and self.precision == "auto":
+            # The authors computed in full precision.
+            object.__setattr__(self, "precision", "fp32")
         if self.recipe not in RECIPES:
             raise InputError(f"unknown recipe {self.recipe!r}{did_you_mean(self.recipe, list(RECIPES))}")
         if self.protocol not in ("final", "tuning"):
@@ -108,7 +111,8 @@ class ResolvedSpec:
             "recipe": dataclasses.asdict(self.recipe),
             "task": self.task.name,
             "data": data_fingerprint,
-            "backbone": backbone_sha256,
+            # The name stands for more than the weights: images are normalised as timm has it for that name.
+            "backbone": (self.backbone, backbone_sha256),
             "seed": self.spec.seed,
             "protocol": self.spec.protocol,
             "precision": precision,

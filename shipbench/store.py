@@ -71,6 +71,7 @@ class RunRecord:
     torch_version: str = ""
     timm_version: str = ""
     numpy_version: str = ""
+    pillow_version: str = ""
     sklearn_version: str = ""
     host: str = ""
     threads: int = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
@@ -91,6 +92,10 @@ def test_every_method_leaves_a_whole_record(shipbench: Shipbench, tree: Path, tm
     frame = load_results(results)
     assert tuple(frame["method"]) == METHODS
     assert not set(COLUMNS) - set(frame.columns)
+    # What images became for the backbone, although no setting says it.
+    assert set(zip(frame["cfg.mean"], frame["cfg.std"], strict=True)) == {("0.5,0.5,0.5", "0.5,0.5,0.5")}
+    assert (frame["cfg.image_size"] == frame["image_size"]).all()
+    assert set(frame["pillow_version"]) == {version("pillow")}
     assert frame["final_test_acc"].between(0, 1).all()
     assert (frame["best_test_epoch"] >= 0).all()
     ship = frame[frame["method"] == "ship"].iloc[0]
