@@ -183,8 +183,8 @@ def stacked_losses(
     """Return every model's loss on its own images, ``chosen`` (B,) from ``train``, through one pass."""
     indices = torch.cat(list(chosen))
     backbone = models[0].backbone
+    labels = train.labels[indices.to(train.labels.device, non_blocking=True)].chunk(len(models))
     outputs = stacked_forward(backbone, embed(backbone, train.batch(indices)), parts)
-    labels = train.labels[indices.to(train.labels.device)].chunk(len(models))
     return [model.loss_of(*own) for model, *own in zip(models, outputs, labels, strict=True)]
 
 
@@ -226,7 +226,8 @@ def seconds_per_step(members: Sequence[Member], train: Inputs, arithmetic: Arith
     def apart() -> None:
         for model in models:
             with arithmetic.autocast():
-                loss = model.loss(train.batch(chosen), train.labels[chosen.to(train.labels.device)])
+                labels = train.labels[chosen.to(train.labels.device, non_blocking=True)]
+                loss = model.loss(train.batch(chosen), labels)
             loss.backward()
 
     found = _seconds(stacked, arithmetic), _seconds(apart, arithmetic)

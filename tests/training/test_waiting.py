@@ -5,6 +5,7 @@ PyTorch's ``meta`` device stands in for a GPU: it has no values, so that reading
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,8 @@ from shipbench.methods.ship import Ship, ShipConfig
 from shipbench.training.inputs import ImageInputs
 from shipbench.training.loop import Arithmetic, Hooks, evaluate, fit
 from shipbench.training.recipe import Recipe
+from shipbench.training.snapshot import random_states
+from shipbench.training.stack import Member, fit_stack, seconds_per_step
 
 META = torch.device("meta")
 SIZE = 32
@@ -81,6 +84,20 @@ def test_no_step_waits_for_the_device(name: str, optimizer: str) -> None:
     with NoWaiting(), pytest.raises(RuntimeError, match="item"):
         fit(model, train, train, recipe, OnMeta(META, "fp32"), 0, lambda _: None, hooks)
     assert len(steps) == 5
+
+
+@pytest.mark.parametrize("name", ["ship", "vpt-deep"])
+def test_no_step_of_a_stack_waits_for_the_device(name: str) -> None:
+    recipe, train, steps = Recipe(epochs=1, batch_size=6, warmup_epochs=0), images(30, META), list[None]()
+    hooks = Hooks(check=lambda: steps.append(None))
+    first = model_on_meta(MODELS[name])
+    models = [first, copy.deepcopy(first, {id(first.backbone): first.backbone})]
+    members = [Member(model, recipe, 0, random_states(META), lambda _: None, hooks) for model in models]
+    with NoWaiting():
+        seconds_per_step(members, train, OnMeta(META, "fp32"))
+    with NoWaiting(), pytest.raises(RuntimeError, match="item"):
+        list(fit_stack(members, train, train, OnMeta(META, "fp32")))
+    assert len(steps) == 10
 
 
 @pytest.mark.parametrize("place", ["cpu", "meta"])
