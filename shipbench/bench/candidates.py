@@ -13,7 +13,7 @@ from torch import Tensor
 
 from shipbench.backbones import load_backbone
 from shipbench.bench.subjects import BareBackbone, Batch, Subject, subject
-from shipbench.device import keep_freed_memory
+from shipbench.device import keep_freed_memory, seed_everything
 from shipbench.errors import InputError
 from shipbench.methods import BuildContext, Method
 from shipbench.settings import configure, field_names
@@ -69,9 +69,9 @@ def candidates(
 
 
 def ground(options: BenchOptions, arithmetic: Arithmetic) -> tuple[VisionTransformer, Batch]:
-    """Return a backbone and a batch, the same each time, and let this process keep freed memory."""
+    """Return a backbone and a batch, the same each time, in a process that computes as runs do."""
     keep_freed_memory(arithmetic.device)
-    torch.manual_seed(0)
+    seed_everything(0, arithmetic.device)
     backbone = load_backbone(
         options.backbone,
         checkpoint=options.checkpoint,

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from shipbench import preparation, recording
+from shipbench.device import seed_everything
 from shipbench.flops import count_flops
 from shipbench.methods import FrozenFeatures, Method
 from shipbench.spec import RunSpec
@@ -155,12 +156,13 @@ def _measure(method: Method, options: EndToEndOptions, root: Path, store: Store)
     )
     cold, _ = _seconds(lambda: preparation.prepare(spec))
     loading, prepared = _seconds(lambda: preparation.prepare(spec))
-    building, ready = _seconds(lambda: preparation.assemble(prepared))
     arithmetic, recipe = prepared.arithmetic, prepared.resolved.recipe
+    seed_everything(0, arithmetic.device)
+    building, ready = _seconds(lambda: preparation.assemble(prepared), arithmetic)
     done = fit(ready.trained, ready.train, ready.evaluation, recipe, arithmetic, 0, lambda _: None)
     record = recording.describe(prepared, ready, done, peak_memory=0)
     storing, _ = _seconds(lambda: recording.store_run(store, record, prepared, ready, done))
-    evaluation, _ = _seconds(lambda: evaluate(ready.built.model, ready.images, arithmetic))
+    evaluation, _ = _seconds(lambda: evaluate(ready.built.model, ready.images, arithmetic), arithmetic)
     rates = {
         "decoding": (options.train_images + options.test_images) / max(cold - loading, 1e-9),
         "training": done.epochs[-1].images / done.epochs[-1].train_seconds,
@@ -228,7 +230,7 @@ def _evaluation_shares(ready: preparation.Assembled, arithmetic: Arithmetic) -> 
         model.register_forward_hook(lambda *_: clock.stop("model")),
     )
     try:
-        seconds, _ = _seconds(lambda: evaluate(model, ready.images, arithmetic))
+        seconds, _ = _seconds(lambda: evaluate(model, ready.images, arithmetic), arithmetic)
     finally:
         for hook in hooks:
             hook.remove()
@@ -269,12 +271,12 @@ def _matrix_rate(arithmetic: Arithmetic) -> float:
     return 2 * size**3 / statistics.median(seconds[1:])
 
 
-def _seconds(work: Callable[[], Any]) -> tuple[float, Any]:
-    """Return how long ``work`` took, and what it returned."""
+def _seconds(work: Callable[[], Any], arithmetic: Arithmetic | None = None) -> tuple[float, Any]:
+    """Return how long ``work`` took, with what it gave its device to do, if it has one, and what it returned."""
     start = time.perf_counter()
     result = work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    if arithmetic is not None:
+        arithmetic.wait()
     return time.perf_counter() - start, result
 
 

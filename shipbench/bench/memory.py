@@ -26,21 +26,8 @@ _PROCESSES: ForkServerContext | SpawnContext = (
 )
 
 
-def step_bytes(step: Callable[[], object], arithmetic: Arithmetic) -> int:
-    """Return the memory that one step adds to what was in use before it: allocated on CUDA, resident on the CPU."""
-    gc.collect()
-    arithmetic.wait()
-    if arithmetic.device.type == "cuda":
-        before = torch.cuda.memory_allocated(arithmetic.device)
-    else:
-        before = PeakMemory(arithmetic.device).bytes()
-    peak = PeakMemory(arithmetic.device)
-    step()
-    return max(0, peak.bytes() - before)
-
-
 def step_bytes_alone(candidate: Candidate, options: BenchOptions, arithmetic: Arithmetic) -> int:
-    """Return ``step_bytes`` of the first steps in a process that holds this one model.
+    """Return what the first steps of a process with this one model add to its memory, resident or on its device.
 
     Where other models have run, it would depend on what they have left in the allocator. Raises ``ShipbenchError`` if
     the process ends before its time.
@@ -67,12 +54,12 @@ def _alone(
     leave_signals_to_the_parent()
     torch.set_num_threads(threads)
     one = build(candidate, options, *ground(options, arithmetic))
-
-    def steps() -> None:
-        for _ in range(_STEPS):
-            one.train()
-
-    sender.send(step_bytes(steps, arithmetic))
+    gc.collect()
+    before = PeakMemory(arithmetic.device).bytes()
+    peak = PeakMemory(arithmetic.device)
+    for _ in range(_STEPS):
+        one.train()
+    sender.send(max(0, peak.bytes() - before))
 
 
 def tensor_bytes(model: nn.Module, step: Callable[[], object]) -> int:

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import torch
 
 from shipbench.bench.candidates import BenchOptions, Candidate, build, candidates, ground
-from shipbench.bench.memory import step_bytes, step_bytes_alone, tensor_bytes
+from shipbench.bench.memory import step_bytes_alone, tensor_bytes
 from shipbench.bench.subjects import Subject, compile_subject
 from shipbench.errors import InputError, ShipbenchError
 from shipbench.methods import Method
@@ -39,8 +39,8 @@ class Timing:
 class Measurement:
     """One subject: seconds for a batch, ratios to the bare backbone, bytes of a training step, FLOPs for an image.
 
-    ``training_bytes`` are what a step adds to the memory in use, on the CPU in a process that holds nothing else, where
-    a compiled model has none; ``training_tensor_bytes`` are the weights and the tensors kept for the backward pass.
+    ``training_bytes`` are what a step adds to the memory in use by a process that holds nothing else, None for a
+    compiled model; ``training_tensor_bytes`` are the weights and the tensors kept for the backward pass.
     Every ratio is to the bare backbone that is not compiled. Inference is timed as in the midst of an evaluation;
     ``inference_flops`` are those of its first batch, which also computes what later ones share.
     """
@@ -146,8 +146,6 @@ def _step_bytes(
     say: Callable[[str], None],
 ) -> list[int | None]:
     """Return what a training step of every subject adds to the memory in use, None where that is not known."""
-    if arithmetic.device.type == "cuda":
-        return [step_bytes(one.train, arithmetic) for one in subjects]
     found: list[int | None] = [None] * len(subjects)
     for index, candidate in enumerate(wanted):
         try:
