@@ -215,7 +215,7 @@ def _mix(step: _Step, query: Tensor, image: KeyValue, prompts: KeyValue | None, 
 
 
 def _add(tokens: Tensor, branch: Tensor, factors: BranchFactors | None) -> Tensor:
-    return tokens + (branch if factors is None else factors.column(branch) * branch)
+    return tokens + branch if factors is None else torch.addcmul(tokens, factors.column(tokens), branch)
 
 
 def _add_kept(
@@ -231,11 +231,10 @@ def _add_kept(
         return _add(tokens, branch(tokens, None), factors)
     if len(kept) == 0:
         return tokens
-    scale = BranchFactors(factors.values[kept])
     kept = kept.to(tokens.device, non_blocking=True)
     # The gradient of index_select is a sum over slices, several times faster than that of tokens[kept].
     part = branch(tokens.index_select(0, kept), kept)
-    return tokens.index_add(0, kept, (scale.column(part) * part).to(tokens.dtype))
+    return tokens.index_add(0, kept, part.to(tokens.dtype), alpha=factors.scale)
 
 
 def _leaves_out_dropped(device: torch.device) -> bool:

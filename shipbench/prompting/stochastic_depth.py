@@ -49,6 +49,11 @@ class BranchFactors:
         """Indices of images that keep the branch, or None if all do."""
         return None if bool((self.values != 0).all()) else self.values.nonzero().flatten()
 
+    @property
+    def scale(self) -> float:
+        """The factor of the images that keep the branch, which is the same for all of them."""
+        return float(self.values.max())
+
     def split(self, owner: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Split the states that images own by what this branch does to them.
 
@@ -57,6 +62,4 @@ class BranchFactors:
         """
         code = owner * 2 + (self.values != 0)
         pairs, after = code.unique(return_inverse=True)
-        # The factor is the same for all images that keep the branch: read it from the first one of each pair.
-        first = torch.stack([(after == pair).nonzero()[0, 0] for pair in range(len(pairs))])
-        return pairs // 2, self.values[first], after
+        return pairs // 2, (pairs % 2).to(self.values.dtype) * self.scale, after
