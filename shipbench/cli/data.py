@@ -25,7 +25,10 @@ Target = Annotated[Path, typer.Option("--to", help="Folder that receives the tas
 
 @app.command("verify")
 def verify_command(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder that holds the task folders.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="DIR", envvar="SHIPBENCH_DATA", help="The folder that holds the task folders."),
+    ],
     jobs: Jobs = None,
 ) -> None:
     """Check all 19 tasks of a copy: files, labels, counts, formats, and the splits against each other."""

@@ -49,7 +49,7 @@ def identify(source: TaskSource, jobs: int | None = None) -> Identity:
     paths = [entry.path for role in _roles(source) for entry in source.roles[role]]
     scan = scan_images(source.folder, paths)
     if scan.faults:
-        raise InputError(f"{scan.faults[0]}; run 'shipbench data verify' on this copy of VTAB-1k")
+        raise InputError(scan.faults[0])
     memo = cache_dir("fingerprints") / f"{source.task.name}-{_signature(source, scan.found)}.json"
     known = _recall(memo)
     if known is not None:

@@ -9,7 +9,8 @@ from shipbench.data.fingerprints import Identity, identify
 from shipbench.data.imagecache import cached_split
 from shipbench.data.native import NativeSplit, demo_split, vtab_split
 from shipbench.data.types import Split, SplitName, TaskData
-from shipbench.data.vtab import open_task
+from shipbench.data.vtab import find_base, how_to_check, open_task
+from shipbench.errors import InputError
 from shipbench.tasks import Task
 
 _DRAWING_RULES = 1
@@ -60,9 +61,18 @@ def _open(
     task: Task, root: Path | None, jobs: int | None, splits: tuple[SplitName, ...]
 ) -> tuple[Callable[[SplitName], NativeSplit], Identity]:
     if task.suite == "vtab-1k":
-        source = open_task(task, root, with_test="test" in splits)
-        return lambda name: vtab_split(source, name), identify(source, jobs)
+        return _open_folder(task, find_base(root), jobs, splits)
 
     from shipbench.data import demo
 
     return lambda name: demo_split(task, name), Identity(demo.fingerprint(task), "array")
+
+
+def _open_folder(
+    task: Task, base: Path, jobs: int | None, splits: tuple[SplitName, ...]
+) -> tuple[Callable[[SplitName], NativeSplit], Identity]:
+    try:
+        source = open_task(task, base, with_test="test" in splits)
+        return lambda name: vtab_split(source, name), identify(source, jobs)
+    except InputError as error:
+        raise InputError(f"{error}; {how_to_check(base)}") from error

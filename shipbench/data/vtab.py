@@ -7,6 +7,7 @@ names, and ``root`` may hold one more folder around the tasks. The 1000 training
 from __future__ import annotations
 
 import os
+import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -55,7 +56,10 @@ class Scan:
 def find_base(root: Path | None) -> Path:
     """Return the folder that holds the task folders: ``root``, or the one below it (at most three levels down)."""
     if root is None:
-        raise InputError("VTAB-1k tasks are read from a folder; pass --data DIR or set SHIPBENCH_DATA")
+        raise InputError(
+            "VTAB-1k tasks are read from a folder; pass --data DIR or set SHIPBENCH_DATA "
+            "('shipbench data fetch' downloads a copy)"
+        )
     if not root.is_dir():
         raise InputError(f"{root} is not a folder; name the folder that holds the VTAB-1k tasks")
     level = [root]
@@ -104,9 +108,14 @@ def open_task(task: Task, root: Path | None, *, with_test: bool = True) -> TaskS
         read |= {"train800": read[UNION][:800], "val200": read[UNION][800:]}
     for role in roles:
         if role not in read:
-            raise InputError(f"{files[role]} is missing; run 'shipbench data verify' on this copy of VTAB-1k")
+            raise InputError(f"{files[role]} is missing")
     _check_union(files[UNION], read)
     return TaskSource(task, folder, {role: read[role] for role in roles})
+
+
+def how_to_check(root: Path) -> str:
+    """Name the command that tells what is wrong with the copy in ``root``."""
+    return f"check the copy with: shipbench data verify {shlex.quote(str(root))}"
 
 
 def label_disagreement(train: Iterable[Entry], union: Iterable[Entry]) -> int | None:

@@ -63,6 +63,13 @@ def test_verify_shows_warnings_without_failing(tmp_path: Path, copy: Path) -> No
     assert "│ warnings │" in out
 
 
+def test_verify_takes_the_folder_from_the_environment(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHIPBENCH_DATA", str(copy))
+    code, out = run("verify")
+    assert code == 0
+    assert "all 2 tasks are in order" in out
+
+
 def test_verify_of_no_copy_is_bad_input(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(InputError) as caught:

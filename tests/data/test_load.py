@@ -143,6 +143,13 @@ def test_a_cache_that_cannot_be_written_says_where(dtd: Path, private_cache: Pat
         load(DTD, image_size=16, root=dtd, splits=("test",))
 
 
+def test_a_split_file_that_is_missing_names_the_command_that_says_more(dtd: Path) -> None:
+    (dtd / "dtd/val200.txt").unlink()
+    with pytest.raises(InputError, match=r"val200\.txt is missing; .*: shipbench data verify ") as caught:
+        fingerprint(DTD, dtd)
+    assert str(caught.value).endswith(f" {dtd}")
+
+
 def test_jobs_do_not_change_the_result(dtd: Path, private_cache: Path) -> None:
     first = np.array(load(DTD, image_size=16, root=dtd, jobs=1)["train"].images)
     for file in image_files(private_cache):

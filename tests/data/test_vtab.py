@@ -55,7 +55,7 @@ def test_two_nested_copies_are_ambiguous(tmp_path: Path) -> None:
 
 
 def test_no_root_says_how_to_give_one() -> None:
-    with pytest.raises(InputError, match="--data DIR or set SHIPBENCH_DATA"):
+    with pytest.raises(InputError, match=r"--data DIR or set SHIPBENCH_DATA .*shipbench data fetch"):
         open_task(DTD, None)
 
 
