@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import PIL
+
 from shipbench.data.fingerprints import Identity, identify
 from shipbench.data.imagecache import cached_split
 from shipbench.data.native import NativeSplit, demo_split, vtab_split
@@ -46,7 +48,8 @@ def load(
     open_split, copy = _open(task, root, jobs, splits)
 
     def load_split(name: SplitName) -> Split:
-        key = f"{task.name}-{name}-{image_size}px-v{_DRAWING_RULES}-{copy.fingerprint}"
+        # Pixels are what this release of Pillow makes of a file.
+        key = f"{task.name}-{name}-{image_size}px-v{_DRAWING_RULES}-pillow{PIL.__version__}-{copy.fingerprint}"
         return cached_split(key, f"{task.name} {name}", image_size, lambda: open_split(name), jobs)
 
     return TaskData(task, {name: load_split(name) for name in splits}, copy.fingerprint, copy.image_format)

@@ -10,6 +10,7 @@ import types
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
 from PIL import Image
 
@@ -137,7 +138,7 @@ def test_a_truncated_image_leaves_no_cache_behind(dtd: Path, private_cache: Path
 def test_a_cache_that_cannot_be_written_says_where(dtd: Path, private_cache: Path) -> None:
     private_cache.mkdir()
     (private_cache / "images").mkdir()
-    key = f"dtd-test-16px-v1-{fingerprint(DTD, dtd)}"
+    key = f"dtd-test-16px-v1-pillow{PIL.__version__}-{fingerprint(DTD, dtd)}"
     (private_cache / "images" / f"{key}.images.npy").mkdir()
     with pytest.raises(ShipbenchError, match="set SHIPBENCH_CACHE"):
         load(DTD, image_size=16, root=dtd, splits=("test",))
@@ -148,6 +149,15 @@ def test_a_split_file_that_is_missing_names_the_command_that_says_more(dtd: Path
     with pytest.raises(InputError, match=r"val200\.txt is missing; .*: shipbench data verify ") as caught:
         fingerprint(DTD, dtd)
     assert str(caught.value).endswith(f" {dtd}")
+
+
+def test_another_pillow_decodes_anew(dtd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load(DTD, image_size=16, root=dtd)
+    forbid_decoding(monkeypatch)
+    load(DTD, image_size=16, root=dtd)
+    monkeypatch.setattr(PIL, "__version__", "0.1")
+    with pytest.raises(AssertionError, match="decoded"):
+        load(DTD, image_size=16, root=dtd)
 
 
 def test_jobs_do_not_change_the_result(dtd: Path, private_cache: Path) -> None:
