@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import cache
 
 from shipbench import data
 from shipbench.backbones import pinned_sha256
+from shipbench.console import say
 from shipbench.device import precision_on
 from shipbench.errors import InputError
 from shipbench.grid import Plan, PlannedRun, State
@@ -66,10 +68,11 @@ def _loaded_sha256(name: str, checkpoint: str | None, image_size: int | None) ->
 def make_ready(plan: Plan) -> None:
     """Fetch the weights of every chosen run and decode its images, once, with all cores, before workers share them.
 
-    Raises ``InputError`` for an image that cannot be read and ``ShipbenchError`` for weights that cannot be fetched, so
-    that a grid stops before it begins.
+    Raises ``InputError`` for an image that cannot be read and ``ShipbenchError`` for weights
+    that cannot be fetched, so that a grid stops before it begins.
     """
     ready: set[tuple[object, ...]] = set()
+    wanted: dict[tuple[object, ...], tuple[data.Copy, int]] = {}
     for run in plan.chosen:
         resolved = run.spec.resolved
         weights = (resolved.backbone, run.spec.checkpoint, resolved.recipe.image_size)
@@ -79,9 +82,19 @@ def make_ready(plan: Plan) -> None:
             ready.add(weights)
         size = resolved.recipe.image_size or _native_size(run.spec)
         key = (resolved.task.name, run.spec.data, size, resolved.splits)
-        if key not in ready:
-            data.load(resolved.task, image_size=size, root=run.spec.data, splits=resolved.splits)
-            ready.add(key)
+        if key not in wanted:
+            wanted[key] = data.find(resolved.task, run.spec.data, resolved.splits), size
+    for copy, _ in wanted.values():
+        if copy.warning:
+            _say_once(copy.warning)
+    for copy, size in wanted.values():
+        copy.load(size)
+
+
+@cache
+def _say_once(warning: str) -> None:
+    # A command may get several plans ready, as tuning does.
+    say(warning)
 
 
 def _native_size(spec: RunSpec) -> int:

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from shipbench.data.evidence import SPLIT_FILES, Evidence
 from shipbench.data.splitfile import Entry, describe_fault
-from shipbench.data.vtab import ROLES, UNION, label_disagreement
+from shipbench.data.vtab import ROLES, UNION, expected_counts, label_disagreement
 
 Check: TypeAlias = Callable[[Evidence], list[str]]
 
@@ -38,9 +38,7 @@ def malformed_lines(evidence: Evidence) -> list[str]:
 
 def wrong_counts(evidence: Evidence) -> list[str]:
     """Find splits that do not have the catalogue's number of images."""
-    total = evidence.task.n_train
-    first = total * 4 // 5
-    expected = {"train800": first, "val200": total - first, UNION: total, "test": evidence.task.n_test}
+    expected = expected_counts(evidence.task)
     counts = {name: len(split.entries) for name, split in evidence.splits.items()}
     return [
         f"{evidence.folder / name}.txt lists {count} images instead of {expected[name]}"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from shipbench.console import say
 from shipbench.data.archives import LIMITS, Limits, unpack
-from shipbench.data.vtab import find_base, find_task, folders_of, open_task, scan_images
+from shipbench.data.vtab import count_warning, find_base, find_task, folders_of, open_task, scan_images
 from shipbench.errors import InputError
 from shipbench.tasks import VTAB, Task
 
@@ -21,7 +21,8 @@ def import_archive(source: Path, target: Path, *, limits: Limits = LIMITS) -> li
 
     The task folders may lie up to three folders deep and get their canonical names. Nothing appears in ``target``
     unless all tasks that the copy holds are readable. Raises ``InputError`` for a source that is missing, damaged or
-    hostile, for one without tasks, and for a task that ``target`` already has.
+    hostile, for one without tasks, and for a task that ``target`` already has. Numbers of images that are not those of
+    the catalogue are said.
     """
     return import_archives([source], target, limits=limits)
 
@@ -32,9 +33,13 @@ def import_archives(sources: Sequence[Path], target: Path, *, limits: Limits = L
     with _folder_beside(target) as aside:
         staged = aside / "staged"
         staged.mkdir()
+        warnings: list[str] = []
         for number, source in enumerate(sources):
-            _stage(source, aside / str(number), staged, target, limits)
-        return _place(staged, target)
+            warnings += _stage(source, aside / str(number), staged, target, limits)
+        placed = _place(staged, target)
+    for warning in warnings:
+        say(warning)
+    return placed
 
 
 def check_absent(tasks: list[Task], target: Path) -> None:
@@ -46,21 +51,24 @@ def check_absent(tasks: list[Task], target: Path) -> None:
             raise InputError(f"{target / name} already exists; remove it or import into another folder")
 
 
-def _stage(source: Path, unpacked: Path, staged: Path, target: Path, limits: Limits) -> None:
+def _stage(source: Path, unpacked: Path, staged: Path, target: Path, limits: Limits) -> list[str]:
+    """Put a source's tasks into ``staged``; return what is unusual about them."""
     if not source.exists():
         raise InputError(f"{source} does not exist; name an archive or a folder that holds VTAB-1k")
     unpacked.mkdir()
+    warnings: list[str] = []
     try:
         _unpack(source, unpacked, target, limits)
         base = find_base(unpacked)
         for task in _tasks_in(base):
-            _check_readable(task, base)
+            warnings.append(_check_readable(task, base, target))
             if (staged / task.name).exists():
                 raise InputError(f"{source} repeats the task {task.name}")
             find_task(task, base).rename(staged / task.name)
     except InputError as error:
         # The user knows the source, not the folder that it was unpacked into.
         raise InputError(f"{str(error).replace(str(unpacked), str(source))}; nothing was imported") from error
+    return [warning for warning in warnings if warning]
 
 
 def _unpack(source: Path, unpacked: Path, target: Path, limits: Limits) -> None:
@@ -84,12 +92,15 @@ def _tasks_in(base: Path) -> list[Task]:
     return [task for task in VTAB.tasks if folders_of(task, base)]
 
 
-def _check_readable(task: Task, base: Path) -> None:
+def _check_readable(task: Task, base: Path, target: Path) -> str:
+    """Raise ``InputError`` for a task with missing files; return a warning if it has more or fewer than it should."""
     source = open_task(task, base)
     paths = {entry.path for entries in source.roles.values() for entry in entries}
     faults = scan_images(source.folder, paths).faults
     if faults:
         raise InputError(faults[0])
+    counts = {role: len(entries) for role, entries in source.roles.items()}
+    return count_warning(task, counts, target)
 
 
 def _place(staged: Path, target: Path) -> list[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import PIL
@@ -11,7 +12,7 @@ from shipbench.data.fingerprints import Identity, identify
 from shipbench.data.imagecache import cached_split
 from shipbench.data.native import NativeSplit, demo_split, vtab_split
 from shipbench.data.types import Split, SplitName, TaskData
-from shipbench.data.vtab import find_base, how_to_check, open_task
+from shipbench.data.vtab import count_warning, expected_counts, find_base, how_to_check, open_task
 from shipbench.errors import InputError
 from shipbench.tasks import Task
 
@@ -21,6 +22,34 @@ _DRAWING_RULES = 1
 _ALL: tuple[SplitName, ...] = ("train", "test")
 
 
+@dataclass(frozen=True)
+class Copy:
+    """Splits of a task, found and identified but not decoded.
+
+    ``counts`` are images per split; ``warning`` is a sentence if they are not the catalogue's, else empty.
+    """
+
+    task: Task
+    identity: Identity
+    counts: Mapping[SplitName, int]
+    warning: str
+    open_split: Callable[[SplitName], NativeSplit]
+
+    def key(self, split: SplitName, image_size: int) -> str:
+        """Return the name of a split in the image cache; pixels are what this release of Pillow makes of a file."""
+        rules = f"v{_DRAWING_RULES}-pillow{PIL.__version__}"
+        return f"{self.task.name}-{split}-{image_size}px-{rules}-{self.identity.fingerprint}"
+
+    def load(self, image_size: int, jobs: int | None = None) -> TaskData:
+        """Return the splits as ``load`` does."""
+        splits = {str(name): self._load_split(name, image_size, jobs) for name in self.counts}
+        return TaskData(self.task, splits, self.identity.fingerprint, self.identity.image_format)
+
+    def _load_split(self, name: SplitName, image_size: int, jobs: int | None) -> Split:
+        key, title = self.key(name, image_size), f"{self.task.name} {name}"
+        return cached_split(key, title, image_size, lambda: self.open_split(name), jobs)
+
+
 def fingerprint(task: Task, root: Path | None, splits: tuple[SplitName, ...] = _ALL) -> str:
     """Return the SHA-256 (hex) that identifies the images and labels of ``task``, wherever they lie.
 
@@ -28,7 +57,7 @@ def fingerprint(task: Task, root: Path | None, splits: tuple[SplitName, ...] = _
     task's test split is opened and the fingerprint is that of the 1000. Raises ``InputError`` for a missing or
     malformed folder.
     """
-    return _open(task, root, None, splits)[1].fingerprint
+    return find(task, root, splits).identity.fingerprint
 
 
 def load(
@@ -43,39 +72,34 @@ def load(
 
     ``train`` is the 1000 (train800 followed by val200). Only the splits asked for are decoded, in ``jobs`` threads or
     one per usable core; the fingerprint is that of ``fingerprint`` for the same splits. Raises ``InputError`` for a
-    missing or malformed folder and for images that cannot be decoded.
+    missing or malformed folder, and for images that cannot be decoded.
     """
-    open_split, copy = _open(task, root, jobs, splits)
-
-    def load_split(name: SplitName) -> Split:
-        # Pixels are what this release of Pillow makes of a file.
-        key = f"{task.name}-{name}-{image_size}px-v{_DRAWING_RULES}-pillow{PIL.__version__}-{copy.fingerprint}"
-        return cached_split(key, f"{task.name} {name}", image_size, lambda: open_split(name), jobs)
-
-    return TaskData(task, {name: load_split(name) for name in splits}, copy.fingerprint, copy.image_format)
+    copy = find(task, root, splits, jobs)
+    return copy.load(image_size, jobs)
 
 
 def identity(task: Task, root: Path | None, jobs: int | None = None) -> Identity:
     """Return a task's fingerprint and how its images are stored; raises as ``fingerprint`` does."""
-    return _open(task, root, jobs, _ALL)[1]
+    return find(task, root, _ALL, jobs).identity
 
 
-def _open(
-    task: Task, root: Path | None, jobs: int | None, splits: tuple[SplitName, ...]
-) -> tuple[Callable[[SplitName], NativeSplit], Identity]:
+def find(task: Task, root: Path | None, splits: tuple[SplitName, ...], jobs: int | None = None) -> Copy:
+    """Find splits of a task and identify the copy, without decoding an image; raises as ``fingerprint`` does."""
     if task.suite == "vtab-1k":
-        return _open_folder(task, find_base(root), jobs, splits)
+        return _find_in_folder(task, root, splits, jobs)
 
     from shipbench.data import demo
 
-    return lambda name: demo_split(task, name), Identity(demo.fingerprint(task), "array")
+    counts = {name: expected_counts(task)[name] for name in splits}
+    return Copy(task, Identity(demo.fingerprint(task), "array"), counts, "", lambda name: demo_split(task, name))
 
 
-def _open_folder(
-    task: Task, base: Path, jobs: int | None, splits: tuple[SplitName, ...]
-) -> tuple[Callable[[SplitName], NativeSplit], Identity]:
+def _find_in_folder(task: Task, root: Path | None, splits: tuple[SplitName, ...], jobs: int | None) -> Copy:
+    base = find_base(root)
     try:
         source = open_task(task, base, with_test="test" in splits)
-        return lambda name: vtab_split(source, name), identify(source, jobs)
+        known = identify(source, jobs)
     except InputError as error:
         raise InputError(f"{error}; {how_to_check(base)}") from error
+    counts = {name: len(source.entries(name)) for name in splits}
+    return Copy(task, known, counts, count_warning(task, counts, base), lambda name: vtab_split(source, name))

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from shipbench.data.splitfile import Entry, read_split
 from shipbench.data.types import SplitName
@@ -111,6 +111,23 @@ def open_task(task: Task, root: Path | None, *, with_test: bool = True) -> TaskS
             raise InputError(f"{files[role]} is missing")
     _check_union(files[UNION], read)
     return TaskSource(task, folder, {role: read[role] for role in roles})
+
+
+def expected_counts(task: Task) -> dict[str, int]:
+    """Return the catalogue's number of images of every split, and of train800val200."""
+    first = task.n_train * 4 // 5
+    whole = dict.fromkeys(("train", UNION), task.n_train)
+    return {"train800": first, "val200": task.n_train - first, **whole, "test": task.n_test}
+
+
+def count_warning(task: Task, counts: Mapping[Any, int], root: Path) -> str:
+    """Return a warning that names the splits of a copy in ``root`` whose numbers of images are not the catalogue's.
+
+    An empty text if there are none.
+    """
+    expected = expected_counts(task)
+    wrong = [f"{n} {name} images instead of {expected[name]}" for name, n in counts.items() if n != expected[name]]
+    return f"warning: {task.name} has {', '.join(wrong)}; {how_to_check(root)}" if wrong else ""
 
 
 def how_to_check(root: Path) -> str:

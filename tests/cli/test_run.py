@@ -133,6 +133,17 @@ def test_a_run_that_exists_is_skipped(shipbench: Shipbench, tree: Path, tmp_path
     assert record.read_bytes() != before
 
 
+def test_a_short_copy_is_said_once_for_each_task(shipbench: Shipbench, tree: Path, tmp_path: Path) -> None:
+    line = ("--method", "linear", "--tasks", "cifar100,dtd", "--seeds", "0,1", "--results", tmp_path / "r")
+    outcome = shipbench("run", *TINY, *line, "--data", tree)
+    assert outcome.code == 0, outcome.err
+    assert [said for said in outcome.err.splitlines() if "warning" in said] == [
+        f"warning: {task} has 10 train images instead of 1000, 6 test images instead of {n_test}; "
+        f"check the copy with: shipbench data verify {tree}"
+        for task, n_test in (("cifar100", 10_000), ("dtd", 1880))
+    ]
+
+
 def test_a_dry_run_writes_nothing(shipbench: Shipbench, tree: Path, tmp_path: Path) -> None:
     line = ("--method", "linear,ship", "--tasks", "dtd,cifar100", "--seeds", "0-1", "--data", tree)
     outcome = shipbench("run", *TINY, *line, "--results", tmp_path / "r", "--dry-run")

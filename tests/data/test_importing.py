@@ -77,6 +77,25 @@ def test_every_kind_of_source_arrives_whole(
         assert fingerprint(get_task(name), target) == fingerprint(get_task(name), copy)
 
 
+def test_numbers_of_images_that_are_not_the_catalogues_are_said(
+    copy: Path, target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import_archive(copy, target)
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning:")]
+    assert said == [
+        f"warning: {task} has 8 train800 images instead of 800, 2 val200 images instead of 200, 6 test images instead "
+        f"of {n_test}; check the copy with: shipbench data verify {target}"
+        for task, n_test in (("cifar100", 10_000), ("dtd", 1880))
+    ]
+
+
+def test_a_whole_task_is_imported_without_a_warning(
+    full_size_kitti: Path, target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert import_archive(full_size_kitti, target) == ["kitti"]
+    assert "warning" not in capsys.readouterr().err
+
+
 def test_a_second_import_adds_tasks(copy: Path, target: Path, tmp_path: Path) -> None:
     import_archive(copy, target)
     other = vtab_tree(tmp_path / "other", tasks=["svhn"])
