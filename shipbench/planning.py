@@ -68,7 +68,7 @@ def _loaded_sha256(name: str, checkpoint: str | None, image_size: int | None) ->
 def make_ready(plan: Plan) -> None:
     """Fetch the weights of every chosen run and decode its images, once, with all cores, before workers share them.
 
-    Raises ``InputError`` for an image that cannot be read and ``ShipbenchError`` for weights
+    Raises ``InputError`` for images that cannot be read or have no room on the disk, and ``ShipbenchError`` for weights
     that cannot be fetched, so that a grid stops before it begins.
     """
     ready: set[tuple[object, ...]] = set()
@@ -87,6 +87,7 @@ def make_ready(plan: Plan) -> None:
     for copy, _ in wanted.values():
         if copy.warning:
             _say_once(copy.warning)
+    data.require_room(wanted.values())
     for copy, size in wanted.values():
         copy.load(size)
 

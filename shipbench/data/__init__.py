@@ -1,5 +1,5 @@
 """Images and labels of a task, and the fingerprint of the copy they came from."""
 
-from shipbench.data.loading import Copy, find, fingerprint, load
+from shipbench.data.loading import Copy, find, fingerprint, load, require_room
 
-__all__ = ["Copy", "find", "fingerprint", "load"]
+__all__ = ["Copy", "find", "fingerprint", "load", "require_room"]

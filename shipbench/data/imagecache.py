@@ -8,6 +8,7 @@ checksum because an older version wrote it, is written again.
 
 from __future__ import annotations
 
+import shutil
 import zlib
 from collections.abc import Callable
 from functools import cache
@@ -22,7 +23,7 @@ from shipbench.data.images import resize
 from shipbench.data.native import NativeSplit
 from shipbench.data.parallel import stream
 from shipbench.data.types import Split
-from shipbench.errors import ShipbenchError
+from shipbench.errors import InputError, ShipbenchError
 
 _ADVICE = "set SHIPBENCH_CACHE to a folder with room"
 _PIECE = 1 << 20
@@ -44,8 +45,8 @@ def cached_split(
     ``open_split`` is called only then; ``title`` names the split to whoever watches. Of several processes that want the
     same split, one draws it and the others wait. Raises ``ShipbenchError`` if the cache folder cannot be written.
     """
-    folder = cache_dir("images")
-    files = _Files(*(folder / f"{key}.{ending}" for ending in ("images.npy", "labels.npy", "crc32")))
+    files = _files(key)
+    folder = files.images.parent
     split = _read(files)
     if split is not None:
         return split
@@ -62,6 +63,27 @@ def cached_split(
     if split is None:
         raise ShipbenchError(f"images cached in {folder} cannot be read back; {_ADVICE}")
     return split
+
+
+def missing_bytes(key: str, count: int, size: int) -> int:
+    """Return how many bytes ``cached_split`` has to write for a split of ``count`` images: none if it is there."""
+    files = _files(key)
+    return 0 if all(file.exists() for file in files) else count * (size * size * 3 + np.dtype(np.int64).itemsize)
+
+
+def require_room(needed: int) -> None:
+    """Raise ``InputError`` if the cache folder's disk has no room for so many more bytes."""
+    folder = cache_dir("images")
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise InputError(
+            f"the decoded images need {needed / 1e9:.1f} GB in {folder}, where {free / 1e9:.1f} GB are free; {_ADVICE}"
+        )
+
+
+def _files(key: str) -> _Files:
+    folder = cache_dir("images")
+    return _Files(*(folder / f"{key}.{ending}" for ending in ("images.npy", "labels.npy", "crc32")))
 
 
 def _read(files: _Files) -> Split | None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import PIL
 
+from shipbench.data import imagecache
 from shipbench.data.fingerprints import Identity, identify
-from shipbench.data.imagecache import cached_split
 from shipbench.data.native import NativeSplit, demo_split, vtab_split
 from shipbench.data.types import Split, SplitName, TaskData
 from shipbench.data.vtab import count_warning, expected_counts, find_base, how_to_check, open_task
@@ -47,7 +47,7 @@ class Copy:
 
     def _load_split(self, name: SplitName, image_size: int, jobs: int | None) -> Split:
         key, title = self.key(name, image_size), f"{self.task.name} {name}"
-        return cached_split(key, title, image_size, lambda: self.open_split(name), jobs)
+        return imagecache.cached_split(key, title, image_size, lambda: self.open_split(name), jobs)
 
 
 def fingerprint(task: Task, root: Path | None, splits: tuple[SplitName, ...] = _ALL) -> str:
@@ -72,15 +72,27 @@ def load(
 
     ``train`` is the 1000 (train800 followed by val200). Only the splits asked for are decoded, in ``jobs`` threads or
     one per usable core; the fingerprint is that of ``fingerprint`` for the same splits. Raises ``InputError`` for a
-    missing or malformed folder, and for images that cannot be decoded.
+    missing or malformed folder, for images that cannot be decoded, and for a disk without room for them.
     """
     copy = find(task, root, splits, jobs)
+    require_room([(copy, image_size)])
     return copy.load(image_size, jobs)
 
 
 def identity(task: Task, root: Path | None, jobs: int | None = None) -> Identity:
     """Return a task's fingerprint and how its images are stored; raises as ``fingerprint`` does."""
     return find(task, root, _ALL, jobs).identity
+
+
+def require_room(wanted: Iterable[tuple[Copy, int]]) -> None:
+    """Raise ``InputError`` if the image cache has no room for what is missing there of copies at their image sizes."""
+    missing: dict[str, int] = {}
+    for copy, size in wanted:
+        for name, count in copy.counts.items():
+            key = copy.key(name, size)
+            missing[key] = imagecache.missing_bytes(key, count, size)
+    if needed := sum(missing.values()):
+        imagecache.require_room(needed)
 
 
 def find(task: Task, root: Path | None, splits: tuple[SplitName, ...], jobs: int | None = None) -> Copy:

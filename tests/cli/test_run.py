@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -142,6 +143,19 @@ def test_a_short_copy_is_said_once_for_each_task(shipbench: Shipbench, tree: Pat
         f"check the copy with: shipbench data verify {tree}"
         for task, n_test in (("cifar100", 10_000), ("dtd", 1880))
     ]
+
+
+def test_a_grid_that_does_not_fit_on_the_disk_stops_before_it_begins(
+    shipbench: Shipbench, tree: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_task = 16 * (64 * 64 * 3 + 8)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=2 * one_task - 1))
+    line = ("--method", "linear", "--tasks", "cifar100,dtd", "--data", tree, "--results", tmp_path / "r")
+    outcome = shipbench("run", *TINY, *line)
+    assert outcome.code == 2
+    assert f"in {cache / 'images'}, where 0.0 GB are free; set SHIPBENCH_CACHE" in outcome.err
+    assert "decoding" not in outcome.err
+    assert load_results(tmp_path / "r").empty
 
 
 def test_a_dry_run_writes_nothing(shipbench: Shipbench, tree: Path, tmp_path: Path) -> None:

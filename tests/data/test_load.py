@@ -144,13 +144,6 @@ def test_a_cache_that_cannot_be_written_says_where(dtd: Path, private_cache: Pat
         load(DTD, image_size=16, root=dtd, splits=("test",))
 
 
-def test_a_split_file_that_is_missing_names_the_command_that_says_more(dtd: Path) -> None:
-    (dtd / "dtd/val200.txt").unlink()
-    with pytest.raises(InputError, match=r"val200\.txt is missing; .*: shipbench data verify ") as caught:
-        fingerprint(DTD, dtd)
-    assert str(caught.value).endswith(f" {dtd}")
-
-
 def test_another_pillow_decodes_anew(dtd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     load(DTD, image_size=16, root=dtd)
     forbid_decoding(monkeypatch)
@@ -158,6 +151,29 @@ def test_another_pillow_decodes_anew(dtd: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(PIL, "__version__", "0.1")
     with pytest.raises(AssertionError, match="decoded"):
         load(DTD, image_size=16, root=dtd)
+
+
+def test_images_that_do_not_fit_on_the_disk_are_refused_before_one_is_decoded(
+    dtd: Path, private_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = 16 * (24 * 24 * 3 + 8)
+    monkeypatch.setattr("shipbench.data.imagecache.shutil.disk_usage", lambda _: types.SimpleNamespace(free=needed - 1))
+    forbid_decoding(monkeypatch)
+    with pytest.raises(InputError, match=rf"{private_cache}/images, where .* free; set SHIPBENCH_CACHE"):
+        load(DTD, image_size=24, root=dtd)
+    monkeypatch.undo()
+    monkeypatch.setenv("SHIPBENCH_CACHE", str(private_cache))
+    monkeypatch.setattr("shipbench.data.imagecache.shutil.disk_usage", lambda _: types.SimpleNamespace(free=needed))
+    load(DTD, image_size=24, root=dtd)
+    monkeypatch.setattr("shipbench.data.imagecache.shutil.disk_usage", lambda _: types.SimpleNamespace(free=0))
+    load(DTD, image_size=24, root=dtd)
+
+
+def test_a_split_file_that_is_missing_names_the_command_that_says_more(dtd: Path) -> None:
+    (dtd / "dtd/val200.txt").unlink()
+    with pytest.raises(InputError, match=r"val200\.txt is missing; .*: shipbench data verify ") as caught:
+        fingerprint(DTD, dtd)
+    assert str(caught.value).endswith(f" {dtd}")
 
 
 def test_jobs_do_not_change_the_result(dtd: Path, private_cache: Path) -> None:
