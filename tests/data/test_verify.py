@@ -101,11 +101,11 @@ def test_the_catalogues_own_numbers_are_the_standard(full_size_kitti: Path) -> N
         ),
         (
             share_image("images/train800/000001.png", "images/test/000005.png"),
-            "test image images/test/000005.png is also training image images/train800/000001.png",
+            "also training images, as images/test/000005.png is images/train800/000001.png; results",
         ),
         (
             share_image("images/val200/000001.png", "images/test/000000.png"),
-            "test image images/test/000000.png is also training image images/val200/000001.png",
+            "also training images, as images/test/000000.png is images/val200/000001.png; results",
         ),
     ],
 )
@@ -117,6 +117,26 @@ def test_every_problem_is_found_and_only_that_one(dtd: Path, damage: Callable[[P
     assert len(kinds) == 1, report.problems
     consequences = [found for found in report.problems if problem not in found]
     assert all(" instead of " in found for found in consequences)
+
+
+def test_shared_images_are_counted_and_their_share_is_said(dtd: Path) -> None:
+    for index in (1, 2):
+        share_image(f"images/train800/{index:06d}.png", f"images/test/{index:06d}.png")(dtd / "dtd")
+    (problem,) = check(dtd).problems
+    assert problem.startswith(f"2 of 6 test images (33.33%) in {dtd / 'dtd'} are")
+    assert "get another copy" in problem
+
+
+@pytest.mark.parametrize("name", ["dsprites_loc", "dsprites_ori"])
+def test_twins_in_dsprites_are_explained_and_no_problem(tmp_path: Path, private_cache: Path, name: str) -> None:
+    root = vtab_tree(tmp_path / "vtab", tasks=[name])
+    assert check(root, name).warnings == ()
+    share_image("images/train800/000001.png", "images/test/000005.png")(root / name)
+    report = check(root, name)
+    assert report.problems == ()
+    (warning,) = report.warnings
+    assert warning.startswith("1 of 6 test images (16.67%)")
+    assert "40 orientations are the same picture" in warning
 
 
 def test_swapped_images_in_train800val200_are_found(dtd: Path) -> None:
