@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from shipbench.cache import atomic_path
+from shipbench.cache import atomic_path, cache_dir, taking_turns
 from shipbench.console import say
 from shipbench.data.archives import is_archive
 from shipbench.data.importing import check_absent, import_archives
@@ -58,12 +58,19 @@ def fetch(target: Path, *, repo: str = REPO, endpoint: str | None = None, revisi
     folders themselves. Raises ``ShipbenchError`` if the hub cannot be reached or sends something else than it
     announced, ``InputError`` if ``target`` already holds a task or what was downloaded is not a copy of VTAB-1k.
     """
+    hub = endpoint or os.environ.get("HF_ENDPOINT") or None
+    # Two processes that appended to one part file would spoil it.
+    lock = cache_dir("fetch") / f"{hashlib.sha256(os.fsencode(target.resolve())).hexdigest()[:32]}.lock"
+    with taking_turns(lock, f"waiting for another process that is fetching into {target}"):
+        return _fetch(target, repo, hub.rstrip("/") if hub else None, revision)
+
+
+def _fetch(target: Path, repo: str, endpoint: str | None, revision: str) -> Fetched:
     check_absent(list(VTAB.tasks), target)
     target.parent.mkdir(parents=True, exist_ok=True)
     downloads = target.parent / f".{target.name}.download"
-    hub = endpoint or os.environ.get("HF_ENDPOINT") or None
     try:
-        remote = _look_up(repo, revision, hub.rstrip("/") if hub else None)
+        remote = _look_up(repo, revision, endpoint)
         sources = _download(remote, downloads / remote.commit)
     except ShipbenchError:
         raise
@@ -154,8 +161,11 @@ def _headers(url: str, location: str) -> dict[str, str]:
 
 def _check(described: HfFileMetadata, part: Path, name: str) -> None:
     announced = (described.etag or "").lower()
-    if len(announced) == 64 and _sha256(part) != announced:
+    if len(announced) != 64:
         # Large files are announced by their SHA-256; the tags of small ones are hashes of something else.
+        checked = "nothing" if described.size is None else "only its size"
+        say(f"the hub announces no SHA-256 of {name}; {checked} was checked")
+    elif _sha256(part) != announced:
         part.unlink()
         raise ShipbenchError(f"{name} arrived damaged (its SHA-256 is not the announced one); fetch it again")
 

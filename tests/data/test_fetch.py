@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from shipbench.data import fetch as fetching
 from shipbench.data import fingerprint
 from shipbench.data.fetch import Fetched, fetch
 from shipbench.errors import InputError, ShipbenchError
@@ -114,6 +117,48 @@ def test_damage_on_the_way_is_noticed(hub: Hub, target: Path) -> None:
     assert not target.exists()
     hub.announced = None
     assert fetch(target, repo=REPO, endpoint=hub.address).tasks == TASKS
+
+
+def test_an_archive_without_an_announced_hash_is_said_to_be_unchecked(
+    hub: Hub, target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fetch(target, repo=REPO, endpoint=hub.address)
+    assert "SHA-256" not in capsys.readouterr().err
+    hub.announced = "0" * 40
+    fetch(target.with_name("other"), repo=REPO, endpoint=hub.address)
+    said = capsys.readouterr().err
+    assert "the hub announces no SHA-256 of vtab-1k.zip; only its size was checked" in said
+
+
+def test_two_fetches_into_one_folder_take_turns(hub: Hub, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    append, events, second = fetching._append, [], threading.Event()
+
+    def fetch_too() -> None:
+        try:
+            fetch(target, repo=REPO, endpoint=hub.address)
+        except InputError as error:
+            events.append(str(error))
+
+    other = threading.Thread(target=fetch_too)
+
+    def hear(message: str) -> None:
+        events.append(message)
+        second.set()
+
+    def append_slowly(*arguments: Any) -> None:
+        events.append("append")
+        if other.ident is None:
+            other.start()
+            assert second.wait(30)
+        second.set()
+        append(*arguments)
+
+    monkeypatch.setattr("shipbench.console.say", hear)
+    monkeypatch.setattr(fetching, "_append", append_slowly)
+    assert fetch(target, repo=REPO, endpoint=hub.address).tasks == TASKS
+    other.join()
+    exists = f"{target / 'cifar100'} already exists; remove it or import into another folder"
+    assert events == ["append", f"waiting for another process that is fetching into {target}", exists]
 
 
 def test_the_token_goes_to_the_hub_and_not_to_its_storage(hub: Hub, target: Path) -> None:
