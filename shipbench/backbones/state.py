@@ -103,7 +103,7 @@ def fuse_qkv(
         for kind in ("weight", "bias"):
             target = f"blocks.{index}.attn.qkv.{kind}"
             if target in state:
-                raise InputError(f"the checkpoint has the surprising key {target} beside separate projections")
+                raise InputError(f"the checkpoint has the unexpected key {target} beside separate projections")
             names = [pattern.format(index=index, part=part, kind=kind) for part in parts]
             missing += [name for name in names if name not in state]
             present = [fused.pop(name) for name in names if name in state]
@@ -112,11 +112,11 @@ def fuse_qkv(
     return fused, missing
 
 
-def refuse_keys(what: str, missing: Sequence[str], surprising: Sequence[str]) -> None:
+def refuse_keys(what: str, missing: Sequence[str], unexpected: Sequence[str]) -> None:
     """Raise ``InputError`` that names the keys that do not fit, if any."""
     parts = [
         f"{label} {', '.join(sorted(keys)[:6])}{f' and {len(keys) - 6} more' if len(keys) > 6 else ''}"
-        for label, keys in (("missing", missing), ("surprising", surprising))
+        for label, keys in (("missing", missing), ("unexpected", unexpected))
         if keys
     ]
     if parts:
@@ -126,7 +126,7 @@ def refuse_keys(what: str, missing: Sequence[str], surprising: Sequence[str]) ->
 def load_strictly(
     model: torch.nn.Module, state: Mapping[str, Tensor], what: str, also_missing: Sequence[str] = ()
 ) -> None:
-    """Load a state dict, refusing missing keys, surprising keys and wrong shapes by name."""
+    """Load a state dict, refusing missing keys, unexpected keys and wrong shapes by name."""
     own = model.state_dict()
     missing = [k for k in own if k not in state] + list(also_missing)
     refuse_keys(what, missing, [k for k in state if k not in own])
@@ -148,7 +148,7 @@ def build_vit(
 ) -> VisionTransformer:
     """Return a plain ViT whose sizes are read off a state dict in timm's naming, with its weights.
 
-    Raises ``InputError`` that names every missing key (``also_missing`` among them) and every surprising one.
+    Raises ``InputError`` that names every missing key (``also_missing`` among them) and every unexpected one.
     """
     depth = len({key.split(".")[1] for key in state if key.startswith("blocks.")})
     sizes = ("patch_embed.proj.weight", "blocks.0.mlp.fc1.weight")

@@ -60,7 +60,7 @@ def test_half_precision_is_weights(tmp_path: Path, state: Weights) -> None:
 
 def test_keys_that_are_no_names(tmp_path: Path) -> None:
     torch.save({1: torch.zeros(2)}, tmp_path / "w.pth")
-    refused(tmp_path / "w.pth", "surprising 1")
+    refused(tmp_path / "w.pth", "unexpected 1")
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".npz"])

@@ -70,12 +70,12 @@ def test_what_cannot_be_prompted_is_refused_with_the_reason(name: str, reason: s
         load_backbone(name, checkpoint="random")
 
 
-@pytest.mark.parametrize("damage", ["missing", "surprising", "shape"])
+@pytest.mark.parametrize("damage", ["missing", "unexpected", "shape"])
 def test_weights_that_do_not_fit_are_named(tmp_path: Path, state: dict[str, torch.Tensor], damage: str) -> None:
     broken = dict(state)
     if damage == "missing":
         del broken["blocks.1.mlp.fc1.bias"]
-    elif damage == "surprising":
+    elif damage == "unexpected":
         broken["blocks.9.mlp.fc1.bias"] = torch.zeros(3)
     else:
         broken["blocks.1.mlp.fc1.bias"] = torch.zeros(3)

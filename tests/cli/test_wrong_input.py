@@ -143,7 +143,7 @@ def test_checkpoint_of_another_model(shipbench: Shipbench, tree: Path, tmp_path:
     torch.save({"fc.weight": torch.zeros(3, 3)}, tmp_path / "other.pth")
     line = ("--method", "linear", "--tasks", "dtd", "--data", tree, "--backbone", "test_vit")
     outcome = shipbench("run", *line, "--checkpoint", tmp_path / "other.pth", "--results", tmp_path / "r")
-    refused(outcome, tmp_path / "r", "other.pth", "missing", "surprising fc.weight")
+    refused(outcome, tmp_path / "r", "other.pth", "missing", "unexpected fc.weight")
 
 
 class Planted:
