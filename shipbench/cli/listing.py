@@ -62,7 +62,7 @@ def backbones(
     pattern: Annotated[str, typer.Option(help="Show names that match, as in 'vit_base*'.")] = "vit_*",
     as_json: Json = False,
 ) -> None:
-    """List backbones that can be prompted: the demo backbone, and plain timm ViTs by name."""
+    """List the suites' backbones and timm's pretrained ViTs by name; a run refuses those that cannot be prompted."""
     from shipbench.tasks import DEMO, VTAB
 
     rows: list[Row] = [
