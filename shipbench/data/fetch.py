@@ -59,14 +59,16 @@ def fetch(target: Path, *, repo: str = REPO, endpoint: str | None = None, revisi
     announced, ``InputError`` if ``target`` already holds a task or what was downloaded is not a copy of VTAB-1k.
     """
     hub = endpoint or os.environ.get("HF_ENDPOINT") or None
+    check_absent(list(VTAB.tasks), target)
     # Two processes that appended to one part file would spoil it.
     lock = cache_dir("fetch") / f"{hashlib.sha256(os.fsencode(target.resolve())).hexdigest()[:32]}.lock"
     with taking_turns(lock, f"waiting for another process that is fetching into {target}"):
+        # Again: the other process may have brought the tasks.
+        check_absent(list(VTAB.tasks), target)
         return _fetch(target, repo, hub.rstrip("/") if hub else None, revision)
 
 
 def _fetch(target: Path, repo: str, endpoint: str | None, revision: str) -> Fetched:
-    check_absent(list(VTAB.tasks), target)
     target.parent.mkdir(parents=True, exist_ok=True)
     downloads = target.parent / f".{target.name}.download"
     try:
