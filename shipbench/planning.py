@@ -80,7 +80,7 @@ def make_ready(plan: Plan) -> None:
         if weights not in ready and pinned_sha256(*weights):
             _loaded_sha256(*weights)
             ready.add(weights)
-        size = resolved.recipe.image_size or _native_size(run.spec)
+        size = resolved.recipe.image_size or _native_size(resolved.backbone)
         key = (resolved.task.name, run.spec.data, size, resolved.splits)
         if key not in wanted:
             wanted[key] = data.find(resolved.task, run.spec.data, resolved.splits), size
@@ -98,11 +98,11 @@ def _say_once(warning: str) -> None:
     say(warning)
 
 
-def _native_size(spec: RunSpec) -> int:
+@cache
+def _native_size(backbone: str) -> int:
     from shipbench.backbones import load_backbone, preprocessing_of
 
-    backbone = load_backbone(spec.resolved.backbone, checkpoint="random")
-    return preprocessing_of(backbone).image_size
+    return preprocessing_of(load_backbone(backbone, checkpoint="random")).image_size
 
 
 def require_runs(plan: Plan) -> None:

@@ -7,17 +7,21 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from shipbench import device
+from shipbench import RunSpec, device
 from shipbench.backbones import load_backbone, pinned_sha256, sha256_of
 from shipbench.device import precision_on, resolve_device, resolve_precision
 from shipbench.errors import InputError, ShipbenchError
-from shipbench.store import load_results
+from shipbench.planning import make_plan, make_ready
+from shipbench.store import Store, load_results
 from tests.cli.test_listing import heavy_modules_of
 from tests.conftest import Outcome
+from tests.data.builders import vtab_tree
 from tests.downloads import download_cache
 from tests.faults.grids import leftovers
 
@@ -48,6 +52,23 @@ def test_nothing_left_to_do_is_said_without_torch_and_tidied_up_after(
     assert set(heavy_modules_of(line)) <= {"numpy"}
     assert leftovers(results) == []
     assert shipbench(*line).err.startswith("1 run: 0 to do, 1 done")
+
+
+def test_a_backbone_is_built_once_for_a_grid_not_for_each_run(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree, built = vtab_tree(tmp_path / "data", tasks=("dtd", "svhn")), []
+    spec = RunSpec("linear", "dtd", backbone="vit_tiny_patch16_224", checkpoint="random", data=tree)
+    specs = [replace(spec, task=task, seed=seed) for task in ("dtd", "svhn") for seed in range(3)]
+    plan = make_plan(specs, Store(tmp_path / "r"), force=False, retry_failed=False)
+
+    def build(*arguments: Any, **options: Any) -> Any:
+        built.append(arguments)
+        return load_backbone(*arguments, **options)
+
+    monkeypatch.setattr("shipbench.backbones.load_backbone", build)
+    make_ready(plan)
+    assert len(built) <= 1
 
 
 def test_the_pinned_hash_is_that_of_the_loaded_weights(
