@@ -144,7 +144,7 @@ def load_official_checkpoint(
     """Return a ``Vpt`` with the weights of an official VPT checkpoint (a state dict, or a file of one).
 
     Shallow or deep, projected or not: read off the checkpoint. Stochastic depth and prompt dropout are 0. Raises
-    ``InputError`` that names every missing or surprising key.
+    ``InputError`` that names every missing or unexpected key.
     """
     what = "an official VPT checkpoint"
     state = read_state_dict(state_dict)

@@ -31,7 +31,7 @@ def load_official_checkpoint(
     """Return a ``Ship`` with the weights of an official checkpoint (a state dict, or a file of one).
 
     ``levels`` are the blocks where its prompts enter; ``prototypes`` (C, D) is the attribute bank, which official
-    checkpoints do not carry. Stochastic depth is 0. Raises ``InputError`` that names every missing or surprising key.
+    checkpoints do not carry. Stochastic depth is 0. Raises ``InputError`` that names every missing or unexpected key.
     """
     what = "an official SHIP checkpoint"
     state = read_state_dict(state_dict)
