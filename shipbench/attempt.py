@@ -60,7 +60,7 @@ def _carry_out(run: PlannedRun, store: Store, claim: Claim, emit: Emit) -> None:
     except StoreError:
         raise
     except ClaimLostError:
-        emit("note", "was given to another process")
+        emit("lost", None)
         return
     except Exception as error:
         if os.environ.get("SHIPBENCH_DEBUG"):

@@ -53,7 +53,7 @@ def carry_on_cluster(runs: Sequence[PlannedRun], results: Path, address: str, he
     def on_event(event: tuple[Any, bytes]) -> None:
         # The scheduler and its workers run code for each other anyway: this trusts them with no more than that.
         run_id, kind, content = pickle.loads(event[1])
-        (busy.discard if kind == "finished" else busy.add)(run_id)
+        (busy.discard if kind in ("finished", "lost") else busy.add)(run_id)
         hear(run_id, kind, content)
 
     with _connected(address) as client:

@@ -27,7 +27,7 @@ from shipbench.store import RunRecord, Store
 
 Carry = Callable[[Sequence[PlannedRun]], None]
 _POLL_SECONDS = 1.0
-# A run whose process died so often, without an error of its own, would only kill the next one.
+# A run whose process died so often beside no other run, without an error of its own, would only kill the next one.
 _DEATHS = 3
 
 
@@ -46,7 +46,7 @@ def carry_out_plan(
     says which runs these may train together; by default none. Raises ``StoreError`` if the results folder cannot be
     written to.
     """
-    grid = _Grid(plan.chosen, results, reporter)
+    grid = _Grid(plan.chosen, results, reporter, apart=scheduler is not None)
     claims.tidy(grid.store)
     try:
         grid.until_all_are_over(_carry(grid, results, jobs, scheduler, stacking or Stacking()))
@@ -87,13 +87,22 @@ def _carry_here(stacks: Sequence[Sequence[PlannedRun]], results: Path, hear: Tel
 
 
 class _Grid:
-    """Runs that are to be carried out: which of them are over is read from the store, whoever did them."""
+    """Runs that are to be carried out: which of them are over is read from the store, whoever did them.
 
-    def __init__(self, runs: Sequence[PlannedRun], results: Path, reporter: Reporter) -> None:
+    ``apart`` are runs that do not compete for one machine's memory: of each that began and did not end, it is known
+    that it was its own process that died. Others may have been their neighbours' victims; that shows when they are
+    done alone.
+    """
+
+    def __init__(self, runs: Sequence[PlannedRun], results: Path, reporter: Reporter, *, apart: bool = False) -> None:
         self.store = Store(results)
         self.runs = {run.run_id: run for run in runs}
         self.reporter = reporter
-        self.begun: Counter[str] = Counter()
+        self.apart = apart
+        self.under_way: set[str] = set()
+        self.suspects: set[str] = set()
+        self.deaths: Counter[str] = Counter()
+        self.epochs: Counter[str] = Counter()
         self.told: set[str] = set()
         self.waiting = 0
         self.lock = threading.Lock()
@@ -104,18 +113,16 @@ class _Grid:
         while left:
             free = [run for run in left if claims.holder(self.store.root, run.run_id) is None]
             self._say_what_others_do(left, free)
-            if free:
-                self._give_up_deadly(free)
-                carry(free)
+            ready = self._ready(free)
+            if ready:
+                carry(ready)
             left = self._left(left)
             if left:
                 time.sleep(_POLL_SECONDS)
 
     def in_stacks(self, runs: Sequence[PlannedRun], stacking: Stacking, jobs: int = 1) -> list[tuple[PlannedRun, ...]]:
         """Group runs that may be trained together, so that all of ``jobs`` processes have something to do."""
-        most = min(stacking.most, math.ceil(len(runs) / jobs))
-        # What may have killed its process before, perhaps for lack of memory, is tried alone.
-        return in_stacks(runs, most, alone={run_id for run_id, times in self.begun.items() if times})
+        return in_stacks(runs, min(stacking.most, math.ceil(len(runs) / jobs)))
 
     def hear(self, run_id: str, kind: str, content: Any) -> None:
         """Tell the reporter what happens to a run."""
@@ -124,15 +131,50 @@ class _Grid:
             if run_id in self.told:
                 return
             if kind == "started":
-                self.begun[run_id] += 1
+                # A cluster gives the run of a worker that died to another one.
+                self.deaths[run_id] += run_id in self.under_way
+                self.under_way.add(run_id)
                 self.reporter.started(run)
             elif kind == "note":
                 self.reporter.note(run, content)
             elif kind == "epoch":
+                self._count_epoch(run_id, content.epoch + 1)
                 self.reporter.epoch(run, content)
+            elif kind == "lost":
+                self.under_way.discard(run_id)
+                self.reporter.note(run, "was given to another process")
             else:
+                self.under_way.discard(run_id)
                 self.told.add(run_id)
                 self.reporter.finished(run, content)
+
+    def _ready(self, free: Sequence[PlannedRun]) -> Sequence[PlannedRun]:
+        """Return what to carry out now: runs that died beside others come last, and one at a time."""
+        for run in free:
+            if run.run_id in self.under_way:
+                self._count_death(run.run_id)
+        alive = [run for run in free if not self._is_given_up(run)]
+        return [run for run in alive if run.run_id not in self.suspects] or alive[:1]
+
+    def _count_death(self, run_id: str) -> None:
+        self.under_way.discard(run_id)
+        if self.apart or run_id in self.suspects:
+            self.deaths[run_id] += 1
+        else:
+            self.suspects.add(run_id)
+
+    def _count_epoch(self, run_id: str, epochs: int) -> None:
+        """Forget the deaths of a run that has come further than ever: it will end, however often it is killed."""
+        if epochs > self.epochs[run_id]:
+            self.epochs[run_id] = epochs
+            del self.deaths[run_id]
+
+    def _is_given_up(self, run: PlannedRun) -> bool:
+        if self.deaths[run.run_id] < _DEATHS:
+            return False
+        reason = f"its process died {_DEATHS} times without an error (killed for lack of memory, perhaps)"
+        give_up(run, self.store.root, reason)
+        return True
 
     def _left(self, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
         left = []
@@ -142,12 +184,6 @@ class _Grid:
             else:
                 self.hear(run.run_id, "finished", self.store.read(run.run_id))
         return left
-
-    def _give_up_deadly(self, runs: Sequence[PlannedRun]) -> None:
-        for run in runs:
-            if self.begun[run.run_id] >= _DEATHS:
-                reason = f"its process died {_DEATHS} times without an error (killed for lack of memory, perhaps)"
-                give_up(run, self.store.root, reason)
 
     def _say_what_others_do(self, left: Sequence[PlannedRun], free: Sequence[PlannedRun]) -> None:
         held = [run for run in left if run not in free]

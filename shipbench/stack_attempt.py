@@ -160,7 +160,7 @@ def _finish(one: _Ready, end: Fit | ShipbenchError, memory: PeakMemory, runs: in
     try:
         held.claim.check()
     except ClaimLostError:
-        held.say("was given to another process")
+        held.emit("lost", None)
         return
     if isinstance(end, ShipbenchError):
         record = fail(held.run, held.store, one.prepared, one_line(end))

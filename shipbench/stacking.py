@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 
@@ -38,16 +38,14 @@ def parse_stacking(text: str) -> Stacking:
     return Stacking(int(text))
 
 
-def in_stacks(runs: Sequence[PlannedRun], most: int, alone: Container[str] = ()) -> list[tuple[PlannedRun, ...]]:
+def in_stacks(runs: Sequence[PlannedRun], most: int) -> list[tuple[PlannedRun, ...]]:
     """Group runs that can be trained together, at most so many in a group, in the order of their first ones.
 
-    They have the same method, task, settings and recipe but for seed, learning rate and weight decay. Runs whose id is
-    in ``alone`` are in no group.
+    They have the same method, task, settings and recipe but for seed, learning rate and weight decay.
     """
     alike: dict[str, list[PlannedRun]] = {}
     for run in runs:
-        single = most == 1 or run.run_id in alone
-        alike.setdefault(run.run_id if single else _likeness(run), []).append(run)
+        alike.setdefault(run.run_id if most == 1 else _likeness(run), []).append(run)
     return [stack for group in alike.values() for stack in _evenly(group, most)]
 
 

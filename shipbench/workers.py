@@ -1,4 +1,4 @@
-"""Several runs at once in joblib's worker processes on this machine, one for each device."""
+"""Several runs at once in worker processes on this machine, each with a device of its own."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
-from joblib import Parallel, delayed, parallel_config
-from joblib.externals.loky import get_reusable_executor
-from joblib.externals.loky.process_executor import BrokenProcessPool
+from joblib.externals.loky import BrokenProcessPool, ProcessPoolExecutor
 
 from shipbench.concurrency import threads_of_each
 from shipbench.console import say
@@ -24,41 +24,84 @@ from shipbench.grid import PlannedRun
 from shipbench.interrupts import leave_signals_to_the_parent
 from shipbench.stack_attempt import Tell, attempt_stack
 
+Stack = Sequence[PlannedRun]
+# What the libraries that a run computes with ask for their number of threads.
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
-def carry_in_workers(
-    stacks: Sequence[Sequence[PlannedRun]], results: Path, jobs: int, hear: Tell, *, measured: bool
-) -> None:
+
+def carry_in_workers(stacks: Sequence[Stack], results: Path, jobs: int, hear: Tell, *, measured: bool) -> None:
     """Attempt every stack in one of ``jobs`` worker processes; ``hear(run_id, kind, content)`` gets their events.
 
     The cores are divided by ``jobs`` even if fewer runs are left, so that those repeat what they would have been.
-    A worker that dies takes its round with it; who calls sees in the store what is left to do. All workers end before
-    an exception leaves this function.
+    A worker that dies ends no other; who calls sees in the store what is left to do. All workers end before this
+    function does.
     """
     threads = threads_of_each(jobs)
     devices = devices_for_workers(resolve_device(stacks[0][0].spec.device), jobs)
+    workers = [_Worker(device, threads) for device in devices[: len(stacks)]]
+
+    def begin(worker: _Worker, stack: Stack) -> Future[None]:
+        return worker.submit(stack, results, worker.device, threads, channel.address, measured)
+
     try:
-        with (
-            Channel(hear) as channel,
-            parallel_config(backend="loky", inner_max_num_threads=threads),
-            warnings.catch_warnings(),
-        ):
+        with Channel(hear) as channel, warnings.catch_warnings():
             # Between two runs loky replaces a worker that has grown in memory, as one does; nothing is lost by that.
             warnings.filterwarnings("ignore", "A worker stopped while some jobs were given to the executor")
-            # With one job, joblib would not start a process, whose threads are its own.
-            Parallel(n_jobs=max(2, min(jobs, len(stacks))), batch_size=1)(
-                delayed(_in_worker)(stack, results, devices[index % jobs], threads, channel.address, measured)
-                for index, stack in enumerate(stacks)
-            )
-    except BrokenProcessPool:
-        say("a worker process died; its run starts again from its last checkpoint")
+            _share_out(stacks, workers, begin)
     except BaseException:
-        get_reusable_executor().shutdown(wait=True, kill_workers=True)
+        for worker in workers:
+            worker.end(at_once=True)
         raise
+    for worker in workers:
+        worker.end()
 
 
-def _in_worker(
-    stack: Sequence[PlannedRun], results: Path, device: str, threads: int, address: Address, measured: bool
+class _Worker:
+    """A process that does one stack after another on its device, and that is replaced when it dies."""
+
+    def __init__(self, device: str, threads: int) -> None:
+        self.device = device
+        self._environment = dict.fromkeys(_THREADS, str(threads))
+        self._executor = self._started()
+
+    def submit(self, *arguments: Any) -> Future[None]:
+        """Begin a stack; the arguments are those of ``_in_worker``."""
+        return self._executor.submit(_in_worker, *arguments)
+
+    def replace(self) -> None:
+        """Go on with a new process after the death of the old one."""
+        self.end()
+        self._executor = self._started()
+
+    def end(self, *, at_once: bool = False) -> None:
+        """End the process, ``at_once`` or when it has done what it was given."""
+        self._executor.shutdown(wait=True, kill_workers=at_once)
+
+    def _started(self) -> Any:
+        return ProcessPoolExecutor(max_workers=1, env=self._environment)
+
+
+def _share_out(
+    stacks: Sequence[Stack], workers: Sequence[_Worker], begin: Callable[[_Worker, Stack], Future[None]]
 ) -> None:
+    """Let every worker do the next stack when it is free."""
+    waiting, free = list(reversed(stacks)), list(reversed(workers))
+    busy: dict[Future[None], _Worker] = {}
+    while waiting or busy:
+        while waiting and free:
+            worker = free.pop()
+            busy[begin(worker, waiting.pop())] = worker
+        for future in wait(busy, return_when=FIRST_COMPLETED).done:
+            worker = busy.pop(future)
+            try:
+                future.result()
+            except BrokenProcessPool:
+                say("a worker process died; its run is tried again alone, after the others, from its last checkpoint")
+                worker.replace()
+            free.append(worker)
+
+
+def _in_worker(stack: Stack, results: Path, device: str, threads: int, address: Address, measured: bool) -> None:
     leave_signals_to_the_parent()
     _die_with_the_parent()
     torch.set_num_threads(threads)

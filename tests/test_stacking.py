@@ -55,18 +55,11 @@ def test_methods_that_cannot_be_stacked_are_not() -> None:
     assert ids(in_stacks(runs, 4)) == [["linear0"], ["linear1"], ["full0"], ["full1"]]
 
 
-def test_some_are_to_be_tried_alone() -> None:
-    runs = [planned(str(seed), seed=seed) for seed in range(4)]
-    assert ids(in_stacks(runs, 4, alone={"1"})) == [["0", "2", "3"], ["1"]]
-
-
-def test_what_did_not_end_is_tried_again_alone(tmp_path: Path) -> None:
+def test_all_processes_get_a_stack(tmp_path: Path) -> None:
     runs = [planned(str(seed), seed=seed) for seed in range(4)]
     grid = _Grid(runs, tmp_path, PlainReporter(len(runs)))
     assert ids(grid.in_stacks(runs, Stacking(4))) == [["0", "1", "2", "3"]]
     assert ids(grid.in_stacks(runs, Stacking(4), jobs=2)) == [["0", "1"], ["2", "3"]]
-    grid.hear("2", "started", None)
-    assert ids(grid.in_stacks(runs, Stacking(4))) == [["0", "1", "3"], ["2"]]
 
 
 @given(st.integers(1, 12), st.integers(1, 6))

@@ -1,0 +1,130 @@
+"""Worker processes that die, and those beside them: real processes and claims, and runs that do no work."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from shipbench import engine, workers
+from shipbench.device import devices_for_workers
+from shipbench.engine import carry_out_plan
+from shipbench.grid import Plan, PlannedRun, State
+from shipbench.progress import PlainReporter
+from shipbench.spec import RunSpec
+from shipbench.store import RunRecord
+from tests.store.test_store import make_record
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills processes as POSIX systems do")
+# What a run does instead of training, in its worker; it may look at the results folder, and what it returns is kept.
+Work = Callable[[PlannedRun, Path], None]
+
+
+def wait_for(path: Path) -> None:
+    """Wait for a file; a run that waits too long fails."""
+    for _ in range(1000):
+        if path.exists():
+            return
+        time.sleep(0.02)
+    raise TimeoutError(f"{path.name} has not come")
+
+
+def beside_others(results: Path) -> bool:
+    """Whether more than one run is under way."""
+    return len(list((results / "claims").glob("*.json"))) > 1
+
+
+def kill_myself() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.fixture
+def carry_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Work], dict[str, RunRecord]]:
+    """Carry out runs a, b and c in two workers, with ``Work`` in place of training; returns their records by id."""
+
+    def carry_out(work: Work) -> dict[str, RunRecord]:
+        def in_worker(stack: Any, *arguments: Any) -> None:
+            # These are the modules of the worker process; the test's own stay as they are.
+            from shipbench import attempt, workers
+
+            def train(run: PlannedRun, store: Any, *_: Any, **__: Any) -> RunRecord:
+                (store.root / f"{run.run_id}.begun").open("a").write(f"{run.spec.device}\n")
+                work(run, store.root)
+                record = make_record(run_id=run.run_id, device=run.spec.device)
+                store.write(record)
+                return record
+
+            attempt.prepare_planned = lambda run: run  # type: ignore[assignment]
+            attempt.carry_out = train  # type: ignore[assignment]
+            workers._in_worker(stack, *arguments)
+
+        monkeypatch.setattr(workers, "_in_worker", in_worker)
+        monkeypatch.setattr(engine, "_DEATHS", 1)
+        runs = tuple(PlannedRun(RunSpec("linear", "dtd", device="cpu"), name, State.TO_DO) for name in "abc")
+        records = carry_out_plan(Plan(runs, runs), tmp_path, 2, PlainReporter(3))
+        return {record.run_id: record for record in records}
+
+    return carry_out
+
+
+def begun(results: Path, run_id: str) -> int:
+    return len((results / f"{run_id}.begun").read_text().splitlines())
+
+
+def test_a_run_that_kills_its_worker_fails_and_no_other(
+    carry_out: Callable[[Work], dict[str, RunRecord]], tmp_path: Path
+) -> None:
+    def work(run: PlannedRun, results: Path) -> None:
+        if run.run_id == "a":
+            wait_for(results / "b.begun")
+            kill_myself()
+        if run.run_id == "b":
+            wait_for(results / "runs" / "c.parquet")
+
+    records = carry_out(work)
+    assert {name: record.status for name, record in records.items()} == {"a": "failed", "b": "done", "c": "done"}
+    assert "its process died 1 times" in records["a"].error
+    # Once beside b, and once alone, which is what counts.
+    assert [begun(tmp_path, name) for name in "abc"] == [2, 1, 1]
+
+
+def test_a_run_that_dies_beside_others_is_done_alone(
+    carry_out: Callable[[Work], dict[str, RunRecord]], tmp_path: Path
+) -> None:
+    def work(run: PlannedRun, results: Path) -> None:
+        if run.run_id == "a":
+            wait_for(results / "b.begun")
+            if beside_others(results):
+                kill_myself()
+        if run.run_id == "b":
+            wait_for(results / "runs" / "c.parquet")
+
+    records = carry_out(work)
+    assert {record.status for record in records.values()} == {"done"}
+    assert [begun(tmp_path, name) for name in "abc"] == [2, 1, 1]
+
+
+def test_a_worker_keeps_its_device(
+    carry_out: Callable[[Work], dict[str, RunRecord]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "devices_for_workers", lambda device, jobs: ["cuda:0", "cuda:1"])
+
+    def work(run: PlannedRun, results: Path) -> None:
+        if run.run_id == "a":
+            wait_for(results / "runs" / "c.parquet")
+
+    records = carry_out(work)
+    assert {name: record.device for name, record in records.items()} == {"a": "cuda:0", "b": "cuda:1", "c": "cuda:1"}
+
+
+def test_devices_are_given_to_workers_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert devices_for_workers(torch.device("cuda"), 3) == ["cuda:0", "cuda:1", "cuda:0"]
+    assert devices_for_workers(torch.device("cuda:1"), 2) == ["cuda:1", "cuda:1"]
+    assert devices_for_workers(torch.device("cpu"), 2) == ["cpu", "cpu"]
