@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -61,6 +62,10 @@ class RunSpec:
             raise InputError(f"unknown protocol {self.protocol!r}; choose final or tuning")
         if self.precision not in ("auto", "fp32", "bf16"):
             raise InputError(f"unknown precision {self.precision!r}; choose auto, fp32 or bf16")
+        try:
+            object.__setattr__(self, "seed", operator.index(self.seed))
+        except TypeError:
+            raise InputError(f"seed is {self.seed!r}; it must be a whole number") from None
         if not 0 <= self.seed < 2**63:
             raise InputError(f"seed is {self.seed}; it must be 0 or more, and below 2**63")
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -68,6 +69,13 @@ def test_paths_may_be_text() -> None:
     paths = RunSpec("linear", "cifar100", data=Path("somewhere/vtab"), checkpoint=Path("weights.npz"))
     assert (text, text.data, text.checkpoint) == (paths, paths.data, paths.checkpoint)
     assert text.data == Path("somewhere/vtab")
+
+
+def test_a_seed_is_a_whole_number() -> None:
+    assert run_id(seed=np.int64(3)) == run_id(seed=3)
+    for odd in ("3", 3.0, None):
+        with pytest.raises(InputError, match=re.escape(f"seed is {odd!r}; it must be a whole number")):
+            RunSpec("ship", "dtd", seed=odd)  # type: ignore[arg-type]
 
 
 @given(st.dictionaries(st.sampled_from(["lr", "weight_decay", "drop_path"]), st.floats(0, 0.9)), st.integers(0, 9))
