@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from shipbench.grid import PlannedRun
 from shipbench.preparation import Prepared, prepare
 from shipbench.recording import blank_record
 from shipbench.runner import carry_out
-from shipbench.store import Store
+from shipbench.store import RunRecord, Store
 
 Emit = Callable[[str, Any], None]
 
@@ -46,27 +47,34 @@ def _with_claim(run: PlannedRun, results: Path, work: Callable[[Store, Claim], o
 
 def _carry_out(run: PlannedRun, store: Store, claim: Claim, emit: Emit) -> None:
     emit("started", None)
+    try:
+        record = _record(run, store, claim, emit)
+    except ClaimLostError:
+        emit("lost", None)
+    else:
+        emit("finished", record)
+
+
+def _record(run: PlannedRun, store: Store, claim: Claim, emit: Emit) -> RunRecord:
+    """Carry out a run and return the record that was stored, done or failed."""
     prepared: Prepared | None = None
     try:
         prepared = prepare_planned(run)
-        record = carry_out(
+        return carry_out(
             prepared,
             store,
             lambda text: emit("note", text),
             lambda report: emit("epoch", report),
             fresh=run.fresh,
             check=claim.check,
+            confirm=lambda: claim.confirm(store, run.seen),
         )
-    except StoreError:
+    except (StoreError, ClaimLostError):
         raise
-    except ClaimLostError:
-        emit("lost", None)
-        return
     except Exception as error:
-        if os.environ.get("SHIPBENCH_DEBUG"):
-            raise
-        record = fail(run, store, prepared, one_line(error))
-    emit("finished", record)
+        show_traceback()
+        claim.confirm(store, run.seen)
+        return fail(run, store, prepared, one_line(error))
 
 
 def prepare_planned(run: PlannedRun) -> Prepared:
@@ -80,13 +88,20 @@ def prepare_planned(run: PlannedRun) -> Prepared:
     return prepared
 
 
-def fail(run: PlannedRun, store: Store, prepared: Prepared | None, reason: str) -> Any:
+def fail(run: PlannedRun, store: Store, prepared: Prepared | None, reason: str) -> RunRecord:
     """Store and return the record of a run that failed; one that could not be prepared has the hashes of the plan."""
     hashes = {} if prepared else {"data_fingerprint": run.data_fingerprint, "backbone_sha256": run.backbone_sha256}
     record = blank_record(run.spec, run.run_id, prepared, error=reason, **hashes)
-    store.write(record)
+    # In this order, whenever the process is killed: a checkpoint beside a failed record is of an attempt after it.
     store.remove("checkpoints", run.run_id)
+    store.write(record)
     return record
+
+
+def show_traceback() -> None:
+    """Print the traceback of the exception that is being handled, if the user asked for it with ``--debug``."""
+    if os.environ.get("SHIPBENCH_DEBUG"):
+        traceback.print_exc()
 
 
 def one_line(error: Exception) -> str:

@@ -20,12 +20,16 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
-from shipbench.errors import ShipbenchError, StoreError
+from shipbench.console import say
+from shipbench.errors import InputError, ShipbenchError, StoreError
 from shipbench.store import Store
 
 STALE_SECONDS = 120.0
 _RENEW_SECONDS = 20.0
 _LOOK_SECONDS = 2.0
+_WAIT_SECONDS = 1.0
+# A file that cannot be read now, on a network file system above all, often can be a moment later.
+_LOOKS, _PAUSE_SECONDS = 10, 0.2
 
 
 class ClaimLostError(ShipbenchError):
@@ -62,24 +66,44 @@ class Claim:
         """Give the run free."""
         self._over.set()
         self._thread.join()
-        with suppress(OSError):
-            if self._is_mine():
+        with suppress(OSError, ValueError):
+            if not self._is_lost():
                 self.path.unlink(missing_ok=True)
 
     def check(self) -> None:
-        """Raise ``ClaimLostError`` if the run is no longer this process's."""
+        """Raise ``ClaimLostError`` if the run is no longer this process's, as far as was seen seconds ago."""
         if self._lost:
             raise ClaimLostError("the run was given to another process")
 
-    def _is_mine(self) -> bool:
-        claimant = _read(self.path)
-        return claimant is not None and claimant.token == self.token
+    def confirm(self, store: Store, seen: int | None) -> None:
+        """Raise ``ClaimLostError`` unless the run is this process's now and its record the one ``seen`` before.
+
+        Raises ``StoreError`` if that cannot be found out.
+        """
+        self.check()
+        for look in range(1, _LOOKS + 1):
+            try:
+                if self._is_lost() or store.written(self.path.stem) != seen:
+                    raise ClaimLostError("the run was given to another process")
+                return
+            except (OSError, ValueError) as error:
+                if look == _LOOKS:
+                    raise StoreError(f"results folder {store.root} cannot be read any more ({error})") from error
+                time.sleep(_PAUSE_SECONDS)
+
+    def _is_lost(self) -> bool:
+        """Say whether the claim is gone or another's; raises ``OSError`` or ``ValueError`` if it cannot be read now."""
+        try:
+            return _parse(self.path).token != self.token
+        except FileNotFoundError:
+            return True
 
     def _renew(self) -> None:
         renewed = time.monotonic()
         while not self._over.wait(_LOOK_SECONDS):
-            if not self._is_mine():
-                self._lost = True
+            with suppress(OSError, ValueError):
+                self._lost = self._lost or self._is_lost()
+            if self._lost:
                 return
             if time.monotonic() - renewed > _RENEW_SECONDS:
                 with suppress(OSError):
@@ -103,6 +127,21 @@ def take(root: Path, run_id: str) -> Claim | None:
         raise StoreError(f"results folder {root} cannot be written to any more ({error.strerror})") from error
 
 
+def wait_for(root: Path, run_id: str) -> Claim:
+    """Return a claim on a run as soon as no other live process has it; says whom it waits for.
+
+    Raises ``StoreError`` if the results folder cannot be written to.
+    """
+    said = False
+    while (claim := take(root, run_id)) is None:
+        who = holder(root, run_id)
+        if who and not said:
+            say(f"run {run_id} is being done by another process ({who}); waiting for it")
+            said = True
+        time.sleep(_WAIT_SECONDS)
+    return claim
+
+
 def holder(root: Path, run_id: str) -> str | None:
     """Say which live process has a run, or return None if nobody has."""
     path = _path(root, run_id)
@@ -118,7 +157,10 @@ def revoke(root: Path, run_id: str) -> None:
 
 
 def tidy(store: Store) -> None:
-    """Remove what processes that were killed left behind: stale claims, and checkpoints of runs that are done."""
+    """Remove what processes that were killed left behind: stale claims, and checkpoints of runs that are done.
+
+    A checkpoint beside a failed record is of a later attempt (``attempt.fail``), which can go on from it.
+    """
     _sweep(store.root)
     claimed = [path.stem for path in (store.root / "claims").glob("*.json")]
     unfinished = [path.stem for path in (store.root / "checkpoints").glob("*.safetensors")]
@@ -126,8 +168,9 @@ def tidy(store: Store) -> None:
         claim = take(store.root, run_id)
         if claim is None:
             continue
-        with claim:
-            if store.written(run_id) is not None:
+        # A record that cannot be read is said where it is asked for.
+        with claim, suppress(InputError):
+            if store.status(run_id) == "done":
                 store.remove("checkpoints", run_id)
 
 
@@ -162,9 +205,17 @@ def _create(path: Path, claimant: Claimant) -> bool:
 
 def _read(path: Path) -> Claimant | None:
     try:
-        return Claimant(**json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError):
+        return _parse(path)
+    except (OSError, ValueError):
         return None
+
+
+def _parse(path: Path) -> Claimant:
+    """Return who a claim is of; raises ``OSError`` or ``ValueError`` if it cannot be read."""
+    try:
+        return Claimant(**json.loads(path.read_text()))
+    except TypeError as error:
+        raise ValueError("it is no claim") from error
 
 
 def _remove_stale(path: Path) -> bool:

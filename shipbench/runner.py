@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from shipbench import claims
 from shipbench.checkpoints import Checkpoint
 from shipbench.device import PeakMemory, seed_everything
 from shipbench.preparation import Prepared, Say, assemble, prepare, silent
@@ -34,15 +35,26 @@ def run(
     """Carry out one run and return its record.
 
     With a ``results`` folder the record is stored there, and a run whose record is there already is not repeated
-    unless ``force``. Raises ``InputError`` for a spec that cannot be carried out, ``ShipbenchError`` if training fails.
+    unless ``force``. A run that another process is doing there is waited for. Raises ``InputError`` for a spec that
+    cannot be carried out or a folder that cannot be written to, ``ShipbenchError`` if training fails.
     """
+    if results is None:
+        return carry_out(prepare(spec), None, say, on_epoch)
+    store = Store(results)
+    store.check_writable()
     prepared = prepare(spec)
-    store = None if results is None else Store(results)
-    if store is not None and not force:
-        record = store.read(prepared.run_id)
+    before = store.written(prepared.run_id)
+    record = None if force else store.read(prepared.run_id)
+    if record is not None and record.done:
+        return record
+    with claims.wait_for(store.root, prepared.run_id) as claim:
+        seen = store.written(prepared.run_id)
+        record = None if seen == before else store.read(prepared.run_id)
         if record is not None and record.done:
             return record
-    return carry_out(prepared, store, say, on_epoch, fresh=force)
+        store.sweep(prepared.run_id)
+        confirm = partial(claim.confirm, store, seen)
+        return carry_out(prepared, store, say, on_epoch, fresh=force, check=claim.check, confirm=confirm)
 
 
 def carry_out(
@@ -53,12 +65,13 @@ def carry_out(
     *,
     fresh: bool = False,
     check: Callable[[], None] = _nothing,
+    confirm: Callable[[], None] = _nothing,
 ) -> RunRecord:
     """Train, evaluate and store one run.
 
     With a ``store``, the run leaves a checkpoint every few epochs and goes on from one that an earlier process left,
-    unless it is to be ``fresh``. ``check`` is called before every step and before anything is stored; what it raises
-    stops the run.
+    unless it is to be ``fresh``. ``check`` is called before every step and ``confirm`` before anything is stored; what
+    they raise stops the run.
     """
     resolved, arithmetic = prepared.resolved, prepared.arithmetic
     checkpoint = None if store is None else checkpoint_of(prepared, store, say)
@@ -73,7 +86,7 @@ def carry_out(
     done = fit(ready.trained, ready.train, ready.evaluation, resolved.recipe, arithmetic, seed, on_epoch, hooks)
     record = describe(prepared, ready, done, memory.bytes())
     if store is not None:
-        check()
+        confirm()
         store_run(store, record, prepared, ready, done)
     return record
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 
 from shipbench import claims
-from shipbench.attempt import attempt, fail, one_line, prepare_planned
+from shipbench.attempt import attempt, fail, one_line, prepare_planned, show_traceback
 from shipbench.claims import Claim, ClaimLostError
 from shipbench.device import PeakMemory, seed_everything
 from shipbench.errors import ShipbenchError, StoreError
@@ -98,8 +97,7 @@ def _together(runs: Sequence[PlannedRun], store: Store, tell: Tell, measured: bo
         except torch.OutOfMemoryError:
             held[0].say(f"out of memory: {len(held)} runs do not fit on the device together; they go on one by one")
         except Exception as error:
-            if os.environ.get("SHIPBENCH_DEBUG"):
-                raise
+            show_traceback()
             held[0].say(f"{len(held)} runs could not be trained together ({one_line(error)}); they go on one by one")
 
 
@@ -158,7 +156,7 @@ def _finish(one: _Ready, end: Fit | ShipbenchError, memory: PeakMemory, runs: in
     """Store how a run ended, unless it is another process's by now."""
     held = one.held
     try:
-        held.claim.check()
+        held.claim.confirm(held.store, held.run.seen)
     except ClaimLostError:
         held.emit("lost", None)
         return

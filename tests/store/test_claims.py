@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
@@ -16,6 +18,8 @@ import pytest
 from shipbench import claims
 from shipbench.claims import Claim, ClaimLostError, holder, revoke, take
 from shipbench.errors import StoreError
+from shipbench.store import Store
+from tests.store.test_store import make_record
 
 
 def claim_file(root: Path, **changes: object) -> Path:
@@ -126,3 +130,79 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
     (tmp_path / "claims").write_text("")
     with pytest.raises(StoreError, match="cannot be written to"):
         take(tmp_path, "a1")
+
+
+def taken(root: Path) -> Claim:
+    claim = take(root, "a1")
+    assert claim is not None
+    return claim
+
+
+def test_a_claim_is_confirmed_on_the_spot(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with taken(tmp_path) as claim:
+        claim.confirm(store, None)
+        claim_file(tmp_path)
+        with pytest.raises(ClaimLostError):
+            claim.confirm(store, None)
+        revoke(tmp_path, "a1")
+        with pytest.raises(ClaimLostError):
+            claim.confirm(store, None)
+
+
+def test_a_run_that_somebody_has_stored_is_lost(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with taken(tmp_path) as claim:
+        store.write(make_record(run_id="a1"))
+        claim.confirm(store, store.written("a1"))
+        with pytest.raises(ClaimLostError):
+            claim.confirm(store, None)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ESTALE, "stale"), OSError(errno.EMFILE, "files"), ValueError("{")])
+def test_a_claim_that_cannot_be_read_for_a_moment_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(claims, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(claims, "_PAUSE_SECONDS", 0.0)
+    parse, looks = claims._parse, threading.Semaphore(0)
+
+    def fail(_: Path) -> None:
+        looks.release()
+        raise error
+
+    with taken(tmp_path) as claim:
+        monkeypatch.setattr(claims, "_parse", fail)
+        # The thread that renews the claim looks, and this one.
+        assert looks.acquire(timeout=30)
+        assert looks.acquire(timeout=30)
+        claim.check()
+        with pytest.raises(StoreError, match="cannot be read any more"):
+            claim.confirm(Store(tmp_path), None)
+        monkeypatch.setattr(claims, "_parse", parse)
+        claim.confirm(Store(tmp_path), None)
+
+
+@pytest.mark.parametrize(("status", "kept"), [("done", False), ("failed", True), (None, True)])
+def test_checkpoints_of_runs_that_are_done_are_tidied_up(tmp_path: Path, status: str | None, kept: bool) -> None:
+    """One beside a failed record is of a later attempt."""
+    store = Store(tmp_path)
+    if status:
+        store.write(make_record(run_id="a1", status=status))
+    checkpoint = store.path("checkpoints", "a1")
+    checkpoint.parent.mkdir()
+    checkpoint.touch()
+    claim_file(tmp_path, pid=dead_process())
+    claims.tidy(store)
+    assert checkpoint.exists() is kept
+    assert holder(tmp_path, "a1") is None
+    assert not list((tmp_path / "claims").iterdir())
+
+
+def test_a_record_that_cannot_be_read_keeps_its_checkpoint(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for kind in ("runs", "checkpoints"):
+        store.path(kind, "a1").parent.mkdir()
+        store.path(kind, "a1").write_bytes(b"damaged")
+    claims.tidy(store)
+    assert store.path("checkpoints", "a1").exists()
