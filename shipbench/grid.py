@@ -93,12 +93,13 @@ def overrides_by_method(
 ) -> dict[str, dict[str, Any]]:
     """Give every method the overrides that it has; ``option`` is where the user gave them.
 
-    A plain key goes to all methods that have such a setting, and at least one must; ``METHOD.KEY`` goes to one.
+    A plain key goes to all methods that have such a setting, and at least one must; ``METHOD.KEY`` goes to one, where
+    it counts more than the plain key.
     """
     common = field_names(Recipe)
     known = {method.name: common + field_names(method.settings) for method in methods}
     chosen: dict[str, dict[str, Any]] = {name: {} for name in known}
-    for key, value in values.items():
+    for key, value in sorted(values.items(), key=lambda item: "." in item[0]):
         method, dot, setting = key.partition(".")
         if dot and method not in known:
             raise InputError(

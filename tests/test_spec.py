@@ -183,6 +183,13 @@ def test_overrides_reach_the_methods_that_have_them() -> None:
     assert found == {"ship": {"prompt_length": 5, "lr": 0.1}, "linear": {"lr": 0.1, "epochs": 7}}
 
 
+@pytest.mark.parametrize("keys", [("ship.lr", "lr"), ("lr", "ship.lr")])
+def test_what_is_meant_for_one_method_counts_more_there(keys: tuple[str, str]) -> None:
+    values = {"ship.lr": 0.5, "lr": 0.1}
+    found = overrides_by_method([get_method("ship"), get_method("linear")], {key: values[key] for key in keys})
+    assert found == {"ship": {"lr": 0.5}, "linear": {"lr": 0.1}}
+
+
 def test_a_grid_is_every_combination_once() -> None:
     methods = [get_method("linear"), get_method("vpt-deep")]
     specs = make_grid(methods, parse_tasks("dtd,svhn"), [0, 1], RunSpec("ship", "dtd"), {})

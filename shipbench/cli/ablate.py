@@ -22,18 +22,20 @@ def ablate(
     """Train SHIP with parts of it switched off, or with one setting varied; runs that exist are shared."""
     from shipbench.ablation import parse_sweep, parse_switches, switch_sets, variant_settings
     from shipbench.cli.run import carry_out
-    from shipbench.grid import make_grid, parse_seeds
+    from shipbench.grid import make_grid, overrides_by_method, parse_seeds
     from shipbench.methods import get_method
     from shipbench.tasks import parse_tasks
 
-    values = given.values()
-    variants = [variant for text in sweep or [] for variant in parse_sweep(text)]
+    ship = get_method("ship")
+    values = overrides_by_method([ship], given.values())[ship.name]
+    swept = [variant for text in sweep or [] for variant in parse_sweep(text)]
+    variants = [overrides_by_method([ship], variant, "--sweep")[ship.name] for variant in swept]
     for key in (key for variant in variants for key in variant if key in values):
         raise InputError(f"{key} is given twice: by --sweep and by --set or --epochs")
     if not variants or switch is not None:
         variants += [variant_settings(names) for names in switch_sets(parse_switches(switch), mode)]
-    chosen, wanted, ship = parse_tasks(given.tasks), parse_seeds(given.seeds), [get_method("ship")]
+    tasks, seeds = parse_tasks(given.tasks), parse_seeds(given.seeds)
     specs = [
-        spec for variant in variants for spec in make_grid(ship, chosen, wanted, given.template(), values | variant)
+        spec for variant in variants for spec in make_grid([ship], tasks, seeds, given.template(), values | variant)
     ]
     carry_out(specs, given)

@@ -60,13 +60,22 @@ def test_a_sweep_varies_one_setting(shipbench: Shipbench, line: tuple[object, ..
         (("--sweep", "prompt_length"), "is not KEY=V1"),
         (("--sweep", "epochs=1,2"), "epochs is given twice"),
         (("--sweep", "image_size=32,64"), "image_size is given twice"),
+        (("--sweep", "ship.image_size=32,64"), "image_size is given twice"),
+        (("--set", "ship.prompt_length=7", "--sweep", "prompt_length=5,10"), "prompt_length is given twice"),
+        (("--sweep", "linear.lr=1,2"), "--sweep linear.lr: method 'linear' is not among"),
         (("--sweep", "promt_length=1,2"), "did you mean 'prompt_length'"),
     ],
 )
 def test_wrong_variants_are_refused(
-    shipbench: Shipbench, line: tuple[object, ...], tmp_path: Path, options: tuple[str, str], words: str
+    shipbench: Shipbench, line: tuple[object, ...], tmp_path: Path, options: tuple[str, ...], words: str
 ) -> None:
     outcome = shipbench("ablate", *line, *options)
     assert outcome.code == 2
     assert words in outcome.err
     assert not (tmp_path / "r" / "runs").exists()
+
+
+def test_a_switch_counts_more_than_a_setting_of_the_method(shipbench: Shipbench, line: tuple[object, ...]) -> None:
+    outcome = shipbench("ablate", *line, "--switch", "no-hierarchy", "--set", "ship.threshold=0.5", "--dry-run")
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.count("threshold=0.5") == outcome.out.count("threshold=1.0") == 1
