@@ -170,12 +170,13 @@ class Store:
         return self.root / kind / f"{run_id}.{suffix}"
 
     def check_writable(self) -> None:
-        """Make the folder; raises ``InputError`` if it cannot be written to."""
+        """Raise ``InputError`` if the folder, or the one that it would be made in, cannot be written to."""
         folder = self.root / "runs"
         if _as_text(str(self.root)) != str(self.root):
             raise InputError(f"results folder {self.root} cannot be used: its name is not UTF-8; give it another")
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            while not folder.exists():
+                folder = folder.parent
             # Not an empty file, which would fit on a full disk.
             with tempfile.TemporaryFile(dir=folder) as probe:
                 probe.write(bytes(4096))
