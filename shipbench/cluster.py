@@ -17,7 +17,7 @@ from joblib import Parallel, delayed, parallel_config
 from shipbench import claims
 from shipbench.attempt import attempt
 from shipbench.console import say
-from shipbench.device import resolve_device, resolve_precision
+from shipbench.device import precision_elsewhere
 from shipbench.errors import InputError, ShipbenchError
 from shipbench.events import brief
 from shipbench.grid import PlannedRun
@@ -132,7 +132,7 @@ def _backend(client: Any) -> Any:
 def _shipped(run: PlannedRun) -> PlannedRun:
     """Return a run that means the same on another machine: absolute paths, and the precision that was planned with."""
     spec = run.spec
-    precision: Any = resolve_precision(spec.precision, resolve_device(spec.device))
+    precision: Any = precision_elsewhere(spec.device, spec.precision)
     return replace(run, spec=replace(spec, data=_absolute(spec.data), checkpoint=_weights(spec), precision=precision))
 
 

@@ -29,14 +29,18 @@ def resolve_device(name: str) -> torch.device:
     """Return the device called ``auto``, ``cpu``, ``cuda`` or ``cuda:i``; raises ``InputError`` if there is none."""
     import torch
 
+    _require_known(name)
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if not re.fullmatch(r"cpu|cuda(:\d{1,2})?", name):
-        raise InputError(f"unknown device {name!r}; choose auto, cpu, cuda or cuda:0")
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InputError(f"device {name!r} is not there: this machine has {torch.cuda.device_count()} CUDA device(s)")
     return device
+
+
+def _require_known(name: str) -> None:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,2})?", name):
+        raise InputError(f"unknown device {name!r}; choose auto, cpu, cuda or cuda:0")
 
 
 def resolve_precision(name: str, device: torch.device) -> str:
@@ -60,6 +64,21 @@ def precision_on(device: str, precision: str) -> str:
     if on_cpu and precision in _PRECISIONS and (precision != "auto" or _has_no_bf16()):
         return "fp32" if precision == "auto" else precision
     return resolve_precision(precision, resolve_device(device))
+
+
+def precision_elsewhere(device: str, precision: str) -> str:
+    """Return the precision of a run on another machine, whose device need not be here.
+
+    It is part of what the run is, so that ``auto`` means here what it would mean for a run on this machine. Raises
+    ``InputError`` for unknown names, and for ``auto`` where that cannot be known.
+    """
+    _require_known(device)
+    if precision != "auto":
+        return precision_on("cpu", precision)
+    try:
+        return precision_on(device, precision)
+    except InputError as error:
+        raise InputError(f"{error}; say which precision its workers are to use: --precision fp32 or bf16") from error
 
 
 @cache

@@ -8,19 +8,22 @@ from functools import cache
 from shipbench import data
 from shipbench.backbones import pinned_sha256
 from shipbench.console import say
-from shipbench.device import precision_on
+from shipbench.device import precision_elsewhere, precision_on
 from shipbench.errors import InputError
 from shipbench.grid import Plan, PlannedRun, State
 from shipbench.spec import RunSpec
 from shipbench.store import Store
 
 
-def make_plan(specs: Iterable[RunSpec], store: Store, *, force: bool, retry_failed: bool) -> Plan:
+def make_plan(
+    specs: Iterable[RunSpec], store: Store, *, force: bool, retry_failed: bool, elsewhere: bool = False
+) -> Plan:
     """Look up every spec in the store; equal specs are one run.
 
-    Raises ``InputError`` for a backbone or data that are not there or do not fit.
+    ``elsewhere`` is for runs on other machines, whose device need not be here. Raises ``InputError`` for a backbone,
+    data or a device that are not there or do not fit.
     """
-    identify = _identifier()
+    identify = _identifier(precision_elsewhere if elsewhere else precision_on)
     runs: dict[str, PlannedRun] = {}
     for spec in specs:
         run_id, hashes = identify(spec)
@@ -37,7 +40,7 @@ def _state(store: Store, run_id: str) -> State:
     return {None: State.TO_DO, "done": State.DONE, "failed": State.FAILED}[store.status(run_id)]
 
 
-def _identifier() -> Callable[[RunSpec], tuple[str, dict[str, str]]]:
+def _identifier(precision_of: Callable[[str, str], str]) -> Callable[[RunSpec], tuple[str, dict[str, str]]]:
     """Return a function from spec to run id and the hashes of data and weights that are in it.
 
     It loads each backbone whose hash is not pinned and reads each task's folder once.
@@ -54,7 +57,7 @@ def _identifier() -> Callable[[RunSpec], tuple[str, dict[str, str]]]:
         if copy not in fingerprints:
             fingerprints[copy] = data.fingerprint(resolved.task, spec.data, resolved.splits)
         hashes = {"data_fingerprint": fingerprints[copy], "backbone_sha256": backbones[weights]}
-        return resolved.run_id(**hashes, precision=precision_on(spec.device, spec.precision)), hashes
+        return resolved.run_id(**hashes, precision=precision_of(spec.device, spec.precision)), hashes
 
     return identify
 

@@ -29,14 +29,13 @@ def run(given: GridOptions, method: Annotated[str, typer.Option(help="Methods, c
 def carry_out(specs: list[RunSpec], given: GridOptions) -> None:
     """Plan, say what will happen, run, and show the results; exits with 1 if a run failed."""
     from shipbench.console import say
-    from shipbench.planning import make_plan, make_ready, require_runs
+    from shipbench.planning import make_ready, require_runs
     from shipbench.store import Store
 
     check_cluster(given)
-    store = Store(given.results)
     if not given.dry_run:
-        store.check_writable()
-    plan = make_plan(specs, store, force=given.force, retry_failed=given.retry_failed)
+        Store(given.results).check_writable()
+    plan = plan_runs(specs, given)
     require_runs(plan)
     say(plan.summary())
     if given.dry_run:
@@ -46,6 +45,16 @@ def carry_out(specs: list[RunSpec], given: GridOptions) -> None:
         return
     make_ready(plan)
     _run_and_show(plan, given)
+
+
+def plan_runs(specs: list[RunSpec], given: GridOptions) -> Plan:
+    """Look up what is done already; raises ``InputError`` for what cannot be carried out."""
+    from shipbench.planning import make_plan
+    from shipbench.store import Store
+
+    elsewhere = given.cluster() is not None
+    store = Store(given.results)
+    return make_plan(specs, store, force=given.force, retry_failed=given.retry_failed, elsewhere=elsewhere)
 
 
 def check_cluster(given: GridOptions) -> None:
@@ -86,7 +95,8 @@ def run_chosen(plan: Plan, given: GridOptions) -> list[RunRecord]:
     from shipbench.progress import make_reporter
 
     cluster = given.cluster()
-    stacking = given.stacking().on(resolve_device(given.device).type)
+    # A cluster's workers do one run at a time, on devices that need not be here.
+    stacking = None if cluster else given.stacking().on(resolve_device(given.device).type)
     try:
         with sigterm_interrupts():
             # Not those that are left: threads change rounding, and a grid goes on as it was begun.

@@ -52,16 +52,13 @@ def tune(
 
 
 def _plan(searches: Sequence[Search], given: GridOptions) -> Plan:
-    from shipbench.cli.run import check_cluster
-    from shipbench.planning import make_plan
+    from shipbench.cli.run import check_cluster, plan_runs
     from shipbench.store import Store
 
     check_cluster(given)
-    store = Store(given.results)
     if not given.dry_run:
-        store.check_writable()
-    specs = [spec for search in searches for spec in search.specs]
-    return make_plan(specs, store, force=given.force, retry_failed=given.retry_failed)
+        Store(given.results).check_writable()
+    return plan_runs([spec for search in searches for spec in search.specs], given)
 
 
 def _say_plan(plan: Plan, searches: Sequence[Search], seeds: Sequence[int]) -> None:
@@ -114,16 +111,14 @@ def _retrain(
     seeds: Sequence[int],
 ) -> None:
     """Link the winners' runs on the 1000 to their tunings, then carry them out like any other runs."""
-    from shipbench.cli.run import carry_out
-    from shipbench.planning import make_plan
-    from shipbench.store import Store
+    from shipbench.cli.run import carry_out, plan_runs
     from shipbench.tuning_file import describe, write_tuning
 
     final = [search.final_specs(c.winner, seeds) if c.winner is not None else [] for search, _, c in decisions]
     specs = [spec for chosen in final for spec in chosen]
     if not specs:
         return
-    ids = _ids(make_plan(specs, Store(given.results), force=given.force, retry_failed=given.retry_failed))
+    ids = _ids(plan_runs(specs, given))
     for (search, trials, choice), chosen in zip(decisions, final, strict=True):
         write_tuning(given.results, describe(search, trying, trials, choice, [ids[spec] for spec in chosen]))
     carry_out(specs, given)

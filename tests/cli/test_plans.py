@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from shipbench import RunSpec, device
 from shipbench.backbones import load_backbone, pinned_sha256, sha256_of
-from shipbench.device import precision_on, resolve_device, resolve_precision
+from shipbench.device import precision_elsewhere, precision_on, resolve_device, resolve_precision
 from shipbench.errors import InputError, ShipbenchError
 from shipbench.planning import make_plan, make_ready
 from shipbench.store import Store, load_results
@@ -96,6 +97,22 @@ def test_a_plan_and_a_run_agree_on_the_precision(name: str, precision: str) -> N
 def test_a_plan_refuses_what_a_run_would(name: str, precision: str, words: str) -> None:
     with pytest.raises(InputError, match=words):
         precision_on(name, precision)
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:7"])
+def test_a_device_elsewhere_need_not_be_here(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert [precision_elsewhere(name, precision) for precision in ("fp32", "bf16")] == ["fp32", "bf16"]
+    with pytest.raises(InputError, match=f"device '{name}' is not there: .*; say which .* --precision fp32 or bf16"):
+        precision_elsewhere(name, "auto")
+
+
+def test_auto_means_elsewhere_what_it_means_here() -> None:
+    assert precision_elsewhere("cpu", "auto") == precision_on("cpu", "auto")
+    with pytest.raises(InputError, match="unknown device 'tpu'; choose"):
+        precision_elsewhere("tpu", "fp32")
+    with pytest.raises(InputError, match="unknown precision 'fp16'"):
+        precision_elsewhere("cuda", "fp16")
 
 
 @pytest.mark.parametrize("there", [True, False])
