@@ -59,16 +59,15 @@ class Plan:
     runs: tuple[PlannedRun, ...]
     chosen: tuple[PlannedRun, ...]
 
-    def count(self, state: State) -> int:
-        """Return how many runs are in ``state``."""
-        return sum(run.state is state for run in self.runs)
+    @property
+    def left_as_failed(self) -> list[PlannedRun]:
+        """The runs that failed before and are not to be repeated."""
+        chosen = {run.run_id for run in self.chosen}
+        return [run for run in self.runs if run.state is State.FAILED and run.run_id not in chosen]
 
     def summary(self) -> str:
         """Say in one line what will happen."""
-        skipped = len(self.runs) - len(self.chosen)
-        failed = sum(run.state is State.FAILED for run in self.runs) - sum(
-            run.state is State.FAILED for run in self.chosen
-        )
+        skipped, failed = len(self.runs) - len(self.chosen), len(self.left_as_failed)
         hint = f"; {failed} failed before (--retry-failed runs them again)" if failed else ""
         runs = "1 run" if len(self.runs) == 1 else f"{len(self.runs)} runs"
         return f"{runs}: {len(self.chosen)} to do, {skipped - failed} done{hint}"

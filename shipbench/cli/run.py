@@ -73,14 +73,17 @@ def _run_and_show(plan: Plan, given: GridOptions) -> None:
 
     records = run_chosen(plan, given)
     print_results(plan, given.results)
-    failed = [record for record in records if not record.done]
+    failed, before = sum(not record.done for record in records), len(plan.left_as_failed)
     if failed:
-        say(f"{len(failed)} of {len(records)} runs failed; see 'shipbench list runs --results {given.results}'")
+        say(f"{failed} of {len(records)} runs failed; see 'shipbench list runs --results {given.results}'")
+    if before:
+        say(f"{before} of {len(plan.runs)} runs failed before and were left as they are; --retry-failed repeats them")
+    if failed or before:
         sys.exit(1)
 
 
 def run_chosen(plan: Plan, given: GridOptions) -> list[RunRecord]:
-    """Carry out the chosen runs of a plan with a progress display; exits with 130 when interrupted."""
+    """Carry out the chosen runs of a plan with a progress display; exits with 130 or 143 when interrupted."""
     if not plan.chosen:
         # Without what imports torch, which takes longer than all the rest.
         from shipbench import claims
@@ -104,8 +107,13 @@ def run_chosen(plan: Plan, given: GridOptions) -> list[RunRecord]:
             with make_reporter(len(plan.chosen)) as reporter:
                 return carry_out_plan(plan, given.results, jobs, reporter, cluster, stacking)
     except KeyboardInterrupt as stop:
-        say(
-            f"stopped; finished runs and the checkpoints of unfinished ones are kept in {given.results}, and the same "
-            "command goes on from there"
-        )
+        say(f"stopped; {_what_is_kept(given)}")
         sys.exit(exit_code(stop))
+
+
+def _what_is_kept(given: GridOptions) -> str:
+    if given.force:
+        kept = f"finished runs are kept in {given.results}"
+        return f"{kept}; without --force the same command goes on with those that have no record"
+    kept = f"finished runs and the checkpoints of unfinished ones are kept in {given.results}"
+    return f"{kept}, and the same command goes on from there"

@@ -10,8 +10,11 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+import torch
 
 from shipbench import load_results
+from shipbench.cluster import _shipped
+from shipbench.grid import PlannedRun
 from shipbench.store import load_history, load_predictions
 from shipbench.tasks import VTAB
 from tests.conftest import TIMES, Outcome
@@ -206,7 +209,55 @@ def test_a_failed_run_is_recorded_and_stops_no_other(shipbench: Shipbench, tree:
     assert frame.loc["linear", "status"] == "done"
     again = shipbench("run", *TINY, *line, *explode)
     assert "0 to do, 1 done; 1 failed before" in again.err
+    assert "1 of 2 runs failed before and were left as they are; --retry-failed repeats them" in again.err
+    assert again.code == 1
     assert "2 runs: 1 to do" in shipbench("run", *TINY, *line, *explode, "--retry-failed").err
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ((), "and the same command goes on from there"),
+        (("--retry-failed",), "and the same command goes on from there"),
+        (("--force",), "without --force the same command goes on with those that have no record"),
+    ],
+)
+def test_what_is_said_when_a_grid_is_stopped(
+    shipbench: Shipbench,
+    tree: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    option: tuple[str, ...],
+    words: str,
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("shipbench.engine.carry_out_plan", stop)
+    line = ("--method", "linear", "--tasks", "dtd", "--data", tree, "--results", tmp_path / "r", "--jobs", "1")
+    outcome = shipbench("run", *TINY, *line, *option)
+    assert outcome.code == 130
+    assert "stopped; finished runs" in outcome.err
+    assert words in outcome.err
+
+
+def test_a_cluster_may_have_devices_that_are_not_here(
+    shipbench: Shipbench, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped: list[PlannedRun] = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr("shipbench.cluster.require_cluster", lambda address: None)
+    monkeypatch.setattr(
+        "shipbench.engine.carry_out_plan", lambda plan, *_: shipped.extend(map(_shipped, plan.chosen)) or []
+    )
+    line = ("--method", "linear", "--tasks", "dtd", "--data", tree, "--results", tmp_path / "r", "--device", "cuda")
+    line = (*TINY, *line, "--engine", "dask", "--scheduler", "tcp://127.0.0.1:1")
+    refused = shipbench("run", *line)
+    assert refused.code == 2
+    assert "--precision fp32 or bf16" in refused.err
+    outcome = shipbench("run", *line, "--precision", "bf16")
+    assert outcome.code == 0, outcome.err
+    assert [(run.spec.device, run.spec.precision) for run in shipped] == [("cuda", "bf16")]
 
 
 def test_a_config_file_stands_in_for_options(shipbench: Shipbench, tree: Path, tmp_path: Path) -> None:
