@@ -26,7 +26,11 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
     """Let a TOML file give the options that the command line does not."""
     if path is not None:
         options = [p for p in context.command.params if p.name != "config"]
-        context.default_map = _config_values(path, options)
+        values = _config_values(path, options)
+        context.default_map = values
+        # The environment, which click asks first, is further away than a file that was named on the line.
+        for option in (option for option in options if option.name in values):
+            option.envvar = None
     return path
 
 

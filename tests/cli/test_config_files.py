@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Outcome
+from tests.data.builders import vtab_tree
 
 START = 'method = "linear"\ntasks = "dtd"\n'
 
@@ -60,3 +61,18 @@ def test_settings_may_be_a_list(shipbench: Callable[..., Outcome], tmp_path: Pat
     outcome = shipbench("run", "--config", tmp_path / "grid.toml", "--dry-run")
     assert outcome.code == 0, outcome.err
     assert "epochs=3, lr=0.5" in outcome.out
+
+
+def test_a_file_that_was_named_counts_more_than_the_environment(
+    shipbench: Callable[..., Outcome], tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = vtab_tree(tmp_path / "data", tasks=("dtd",))
+    monkeypatch.setenv("SHIPBENCH_DATA", str(tmp_path / "environment"))
+    start = START + "backbone = 'test_vit'\ncheckpoint = 'random'\n"
+    (tmp_path / "grid.toml").write_text(f"{start}data = '{data}'\n[set]\nimage_size = 64\n")
+    line = ("run", "--config", tmp_path / "grid.toml", "--results", tmp_path / "r", "--dry-run")
+    outcome = shipbench(*line)
+    assert outcome.code == 0, outcome.err
+    assert str(tmp_path / "line") in shipbench(*line, "--data", tmp_path / "line").err
+    (tmp_path / "grid.toml").write_text(start)
+    assert str(tmp_path / "environment") in shipbench(*line).err
