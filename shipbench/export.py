@@ -47,8 +47,10 @@ def export_run(store: Store, run_id: str, target: Path) -> None:
     if not record.done:
         raise InputError(f"run {run_id} failed ({record.error}); it has nothing to export")
     source = store.path("weights", run_id)
-    if not source.exists():
+    if not source.exists() and record.trainable_params == record.total_params:
         raise InputError(f"run {run_id} ({record.method}) keeps no weights: full fine-tuning trains the whole backbone")
+    if not source.exists():
+        raise InputError(f"the weights of run {run_id} ({record.method}) are not there: {source} is missing")
     with atomic_path(target) as temporary:
         shutil.copyfile(source, temporary)
 

@@ -68,6 +68,9 @@ def test_another_backbone_is_refused_by_its_hash(shipbench: Shipbench, study: Pa
 def test_what_cannot_be_exported_or_used_is_refused(shipbench: Shipbench, study: Path) -> None:
     full, file = run_of(study, "full"), study / "f.safetensors"
     assert "keeps no weights" in shipbench("export", full, file, "--results", study / "r").err
+    missing = study / "r" / "weights" / f"{run_of(study, 'ship')}.safetensors"
+    missing.unlink()
+    assert f"{missing} is missing" in shipbench("export", missing.stem, file, "--results", study / "r").err
     assert "there is no run" in shipbench("export", "nothing", file, "--results", study / "r").err
     assert not file.exists()
     (study / "junk.safetensors").write_bytes(b"junk")
