@@ -12,6 +12,8 @@ import typer
 from shipbench.cli.options import Results
 from shipbench.console import say
 
+_TITLE = "Benchmark report"
+
 
 def report(
     results: Results = Path("results"),
@@ -31,7 +33,7 @@ def report(
     published: Annotated[
         str, typer.Option(help="Published rows under ours: same (of our methods), all or none.")
     ] = "same",
-    title: Annotated[str, typer.Option(help="The title of the report.")] = "Benchmark report",
+    title: Annotated[str, typer.Option(help="The title of the report.")] = _TITLE,
 ) -> None:
     """Write tables, figures and one page from the records of a results folder, and from nothing else."""
     from shipbench.report import ReportOptions, build_report, parse_formats, write_report
@@ -40,7 +42,7 @@ def report(
     from shipbench.tuning_file import load_tunings
 
     chosen = parse_formats(formats)
-    command = _command(results, output, select, formats, baseline, published)
+    command = _command(results, output, select, formats, baseline, published, title)
     options = ReportOptions(select, baseline, published_choice(published), title, command)
     records = load_results(results)
     history = load_history(results, records["run_id"]) if len(records) else None
@@ -52,9 +54,11 @@ def report(
     typer.echo(files[0] if "html" in chosen else output)
 
 
-def _command(results: Path, output: Path, select: str, formats: str, baseline: str | None, published: str) -> str:
+def _command(
+    results: Path, output: Path, select: str, formats: str, baseline: str | None, published: str, title: str
+) -> str:
     """Return the command that makes this report again; of folders elsewhere on this machine only the name."""
     folders = [path.name if path.is_absolute() else path.as_posix() for path in (results, output)]
     words = ["shipbench", "report", "--results", folders[0], "--output", folders[1], "--select", select]
     words += ["--format", formats, *(["--baseline", baseline] if baseline else []), "--published", published]
-    return shlex.join(words)
+    return shlex.join([*words, *(["--title", title] if title != _TITLE else [])])
