@@ -13,8 +13,6 @@ from typing import Any
 
 from shipbench.training.outcomes import EpochReport
 
-Event = tuple[str, str, Any]
-
 
 def brief(content: Any) -> Any:
     """Return an event's content without predictions, which are on disk anyway."""
