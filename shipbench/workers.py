@@ -6,8 +6,9 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -38,16 +39,22 @@ def carry_in_workers(stacks: Sequence[Stack], results: Path, jobs: int, hear: Te
     """
     threads = threads_of_each(jobs)
     devices = devices_for_workers(resolve_device(stacks[0][0].spec.device), jobs)
-    workers = [_Worker(device, threads) for device in devices[: len(stacks)]]
+    with Channel(hear) as channel, warnings.catch_warnings(), _crew(devices[: len(stacks)], threads) as workers:
+        # Between two runs loky replaces a worker that has grown in memory, as one does; nothing is lost by that.
+        warnings.filterwarnings("ignore", "A worker stopped while some jobs were given to the executor")
 
-    def begin(worker: _Worker, stack: Stack) -> Future[None]:
-        return worker.submit(stack, results, worker.device, threads, channel.address, measured)
+        def begin(worker: _Worker, stack: Stack) -> Future[None]:
+            return worker.submit(stack, results, worker.device, threads, channel.address, measured)
 
+        _share_out(stacks, workers, begin)
+
+
+@contextmanager
+def _crew(devices: Sequence[str], threads: int) -> Iterator[list[_Worker]]:
+    """Yield a worker for each device; they end with the block, at once if it is left by an exception."""
+    workers = [_Worker(device, threads) for device in devices]
     try:
-        with Channel(hear) as channel, warnings.catch_warnings():
-            # Between two runs loky replaces a worker that has grown in memory, as one does; nothing is lost by that.
-            warnings.filterwarnings("ignore", "A worker stopped while some jobs were given to the executor")
-            _share_out(stacks, workers, begin)
+        yield workers
     except BaseException:
         for worker in workers:
             worker.end(at_once=True)
