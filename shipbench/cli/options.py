@@ -120,7 +120,12 @@ Stack = Annotated[
 ]
 Engine = Annotated[str, typer.Option(help="local, or dask for the workers of a Dask cluster.")]
 Scheduler = Annotated[str | None, typer.Option(help="The Dask scheduler's address, as in tcp://HOST:8786.")]
-Precision = Annotated[str, typer.Option(help="auto, fp32 or bf16; auto is bf16 where the device is made for it.")]
+Precision = Annotated[
+    str,
+    typer.Option(
+        help="auto, fp32 or bf16; auto is bf16 where the device is made for it, fp32 with --recipe published."
+    ),
+]
 RecipeName = Annotated[str, typer.Option("--recipe", help="default (common to all methods) or published (per task).")]
 Settings = Annotated[
     list[str] | None,
