@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from shipbench.report.build import ReportOptions, build_report
 from shipbench.report.study import build_study
 from shipbench.report.tables.main import Statistic, main_frame
-from shipbench.report.tuned import with_tuned_runs
 from shipbench.report.write import FORMATS, parse_formats, write_report
 from shipbench.selection import get_selection
 
@@ -35,7 +34,7 @@ def main_table(
     defaults to the first that occurs in the catalogue's order. ``tunings`` (``shipbench.tuning_file.load_tunings``)
     give runs whose settings were tuned a row of their own.
     """
-    study = build_study(with_tuned_runs(results, tunings), history, get_selection(select))
+    study = build_study(results, history, get_selection(select), tunings)
     if suite is None and not study.suites:
         return main_frame(study, "vtab-1k", statistic)
     return main_frame(study, suite or study.suites[0], statistic)

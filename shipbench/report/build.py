@@ -49,7 +49,6 @@ from shipbench.report.tables.ranks import ranking, ranks_table
 from shipbench.report.tables.settings import settings_table
 from shipbench.report.tables.significance import across_tasks_table, per_task_table
 from shipbench.report.tables.sweeps import sweeps, variants_table
-from shipbench.report.tuned import with_tuned_runs
 from shipbench.selection import get_selection
 
 
@@ -87,8 +86,8 @@ def build_report(
     options = options or ReportOptions()
     if not len(results):
         raise InputError("there are no records to report; run 'shipbench run' first")
-    results = with_tuned_runs(with_chance(results, predictions) if predictions else results, tunings)
-    study = build_study(results, history, get_selection(options.select))
+    results = with_chance(results, predictions) if predictions else results
+    study = build_study(results, history, get_selection(options.select), tunings)
     _check_baseline(study, options.baseline)
     suites = (s for suite in study.suites for s in _suite_sections(study, suite, options, predictions))
     sections = (*suites, _records(study))
@@ -186,7 +185,7 @@ def _records(study: Study) -> Section:
 
 
 def _lead(study: Study) -> str:
-    done = int((_once(study.records)["status"] == "done").sum())
+    done = int((study.records["status"] == "done").sum())
     methods = sorted(set(study.records["method"]), key=method_order)
     suites = joined([suite_name(suite) for suite in study.suites])
     text = f"{counted(done, 'finished run')} of {counted(len(methods), 'method')} on {suites or 'no suite'}."
@@ -194,14 +193,8 @@ def _lead(study: Study) -> str:
     return f"{text} {rule_sentence(study.selection)}{demo}"
 
 
-def _once(records: pd.DataFrame) -> pd.DataFrame:
-    """Leave out the second view of runs that are shown both as they are and as tuned on validation."""
-    twice = records["run_id"].isin(records.loc[records["protocol"] != "validation", "run_id"])
-    return records[~twice | (records["protocol"] != "validation")]
-
-
 def _facts(study: Study) -> tuple[tuple[str, str], ...]:
-    records = _once(study.records)
+    records = study.records
     done = records["status"] == "done"
     counted_runs = int(records["accuracy"].notna().sum())
     methods = [method_name(method) for method in sorted(set(records["method"]), key=method_order)]

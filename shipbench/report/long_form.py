@@ -1,4 +1,4 @@
-"""All results in long form: one row per record, in a fixed order, with unrounded fractions."""
+"""All results in long form: one row per run, in a fixed order, with unrounded fractions."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ _COLUMNS = (
     "switches",
     "changes",
     "protocol",
+    "tuning",
     "recipe",
     "seed",
     "status",
@@ -50,12 +51,12 @@ _COLUMNS = (
 
 
 def long_form(study: Study) -> pd.DataFrame:
-    """Return one row per record; ``accuracy`` is what the selection rule takes (empty if it takes nothing)."""
-    arms = {arm.key: arm for arm in study.arms}
-    keys = study.runs["arm"].reindex(study.records.index)
-    labels = [arms[int(key)].label if pd.notna(key) else "" for key in keys]
-    changes = [_changes(arms[int(key)].changes) if pd.notna(key) else "" for key in keys]
-    frame = study.records.assign(arm=labels, changes=changes, selection=study.selection.name)
+    """Return one row per run; ``accuracy`` is what the selection rule takes (empty if it takes nothing).
+
+    ``arm`` names the rows of tables that the run counts in, ``tuning`` says whether a tuning chose its settings.
+    """
+    changes = study.by_record({arm.key: _changes(arm.changes) for arm in study.arms})
+    frame = study.records.assign(arm=study.labels, changes=changes, selection=study.selection.name)
     return frame.loc[reading_order(frame), list(_COLUMNS)].reset_index(drop=True)
 
 

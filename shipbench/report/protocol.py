@@ -12,19 +12,22 @@ from shipbench.report.labels import (
     method_name,
     method_order,
     suite_name,
+    suite_order,
+    task_list,
     task_name,
     task_order,
     with_seeds,
 )
 from shipbench.report.provenance import few
 from shipbench.report.study import Study
+from shipbench.report.tuned import CHOSEN, CONFIRMED, SUPERSEDED
 
 Sentences = tuple[tuple[str, str], ...]
 
 
 def protocol_box(study: Study) -> Sentences:
     """Return headed sentences about the runs that count; an unknown fact is said to be unknown."""
-    counted_runs = study.records[study.records["accuracy"].notna()].drop_duplicates("run_id")
+    counted_runs = study.records[study.records["accuracy"].notna()]
     if not len(counted_runs):
         return ()
     return (
@@ -52,27 +55,59 @@ def _trained(runs: pd.DataFrame) -> str:
 
 
 def _settings(study: Study) -> str:
-    records = study.records
-    tuned = records[(records["protocol"] == "validation") & records["accuracy"].notna()]
-    fixed = records[(records["protocol"] == "final") & records["accuracy"].notna()]
-    tuning = records[records["protocol"] == "tuning"]
+    """Say how the settings of the counted runs were found; every run is in one of the numbers."""
+    runs = study.records[study.records["accuracy"].notna()]
+    plain = runs.index.isin(study.runs.loc[study.runs["protocol"] == "final", "record"])
+    chosen = (runs["tuning"] == CHOSEN) | (runs["protocol"] == "validation") | (runs["tuning"] == CONFIRMED) & ~plain
+    unknown, fixed = ~chosen & (runs["recipe"] == ""), ~chosen & (runs["recipe"] != "")
     parts = []
-    unknown, fixed = fixed[fixed["recipe"] == ""], fixed[fixed["recipe"] != ""]
-    if len(unknown):
-        parts.append(f"{counted(len(unknown), 'run')} without a recorded recipe: how they were chosen is not known.")
-    if len(fixed):
-        parts.append(f"{counted(len(fixed), 'run')} fixed beforehand ({_recipes(fixed)}).")
-    if len(tuned):
+    if unknown.any():
         parts.append(
-            f"{counted(len(tuned), 'run')} chosen on val200 after training on train800 "
-            f"({counted(len(tuning), 'tuning run')} in the folder, none of which opened the test split), then "
-            "retrained on all training images."
+            f"{counted(int(unknown.sum()), 'run')} without a recorded recipe: how they were chosen is unknown."
         )
-    shown = set(study.runs.loc[study.runs["protocol"] == "validation", "method"])
-    if confirmed := sorted(set(tuned["method"]) - shown, key=method_order):
-        names = joined([method_name(method) for method in confirmed])
-        parts.append(f"Tuning chose the recipe's own settings for {names}: one row shows both.")
-    return " ".join(parts)
+    if fixed.any():
+        parts.append(f"{counted(int(fixed.sum()), 'run')} fixed beforehand ({_recipes(runs[fixed])}).")
+    parts += _confirmed(study, runs[fixed & (runs["tuning"] == CONFIRMED)])
+    if chosen.any():
+        parts.append(
+            f"{counted(int(chosen.sum()), 'run')} chosen on val200 after training on train800, then retrained on all "
+            "training images."
+        )
+    return " ".join([*parts, *_tunings(study)])
+
+
+def _confirmed(study: Study, runs: pd.DataFrame) -> list[str]:
+    """Say for which of the runs fixed beforehand a tuning chose the same settings, and where tables show them."""
+    twice = runs.index.isin(study.runs.loc[study.runs["protocol"] == "validation", "record"])
+    places = ((runs[~twice], "one row shows both"), (runs[twice], "in two rows of the tables, counted once here"))
+    return [
+        f"For {len(own):,} of these, tuning on val200 chose the recipe's own settings ({_where(study, own)}): {rows}."
+        for own, rows in places
+        if len(own)
+    ]
+
+
+def _tunings(study: Study) -> list[str]:
+    """Count the runs that settings were chosen by, and name those whose choice no longer holds."""
+    tried = int((study.records["protocol"] == "tuning").sum())
+    old = study.records[(study.records["tuning"] == SUPERSEDED) & study.records["accuracy"].isna()]
+    parts = [f"{counted(tried, 'tuning run')} in the folder, none of which opened the test split."] if tried else []
+    if len(old):
+        parts.append(
+            f"Not counted: {counted(len(old), 'run')} with settings that an earlier tuning chose, before a later one "
+            f"chose others ({_where(study, old)})."
+        )
+    return parts
+
+
+def _where(study: Study, runs: pd.DataFrame) -> str:
+    """Name the methods of runs, each with its tasks."""
+    pairs = set(zip(runs["suite"], runs["method"], strict=True))
+    return "; ".join(
+        f"{method_name(method)} on {task_list(own['task'], study.tasks_of(suite))} of {suite_name(suite)}"
+        for suite, method in sorted(pairs, key=lambda pair: (suite_order(pair[0]), method_order(pair[1])))
+        for own in [runs[(runs["suite"] == suite) & (runs["method"] == method)]]
+    )
 
 
 def _recipes(fixed: pd.DataFrame) -> str:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import pandas as pd
 
 from shipbench.report.arms import Arm, Configuration, assign_arms, configurations
 from shipbench.report.labels import group_order, suite_order, task_order
 from shipbench.report.records import uniform_history, uniform_records
-from shipbench.report.tuned import without_repeats
+from shipbench.report.tuned import tuned_views, with_tunings, without_repeats
 from shipbench.selection import Selection
 from shipbench.statistics import mean_of_groups, mean_of_tasks, sample_deviation
 from shipbench.tasks import SUITES
@@ -41,8 +42,10 @@ class Summary:
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """``records``: every record; ``runs``: those that count here, with ``arm`` and ``accuracy`` (fraction).
+    """``records``: every record once; ``runs``: the rows that count here, with ``arm`` and ``accuracy`` (fraction).
 
+    A record has two rows in ``runs`` (which name it by its index, ``record``) where it stands both for the recipe and
+    for a tuning that chose the recipe's settings. ``tuning`` says of a record what a tuning has to do with it.
     ``collapsed`` marks finished runs that are no better than always answering the commonest class, where its share
     of the test images (``chance_acc``) is known. They count like any other run.
     """
@@ -52,6 +55,16 @@ class Study:
     history: pd.DataFrame
     arms: tuple[Arm, ...]
     selection: Selection
+
+    @cached_property
+    def labels(self) -> pd.Series[str]:
+        """The labels of the arms that each record belongs to, by its index; empty where it belongs to none."""
+        return self.by_record({arm.key: arm.label for arm in self.arms})
+
+    def by_record(self, texts: Mapping[int, str]) -> pd.Series[str]:
+        """Return for every record the texts of its arms (by key), joined."""
+        found = self.runs["arm"].map(texts).groupby(self.runs["record"]).agg(lambda own: "; ".join(filter(None, own)))
+        return found.astype(object).reindex(self.records.index, fill_value="")
 
     @cached_property
     def suites(self) -> tuple[str, ...]:
@@ -115,17 +128,24 @@ class Study:
         return table.reindex(sorted(table.index, key=task_order))
 
 
-def build_study(results: pd.DataFrame, history: pd.DataFrame | None, selection: Selection) -> Study:
-    """Sort records into arms under one selection rule."""
-    records, curves = uniform_records(results), uniform_history(history)
-    accuracy = selection.accuracy(records, curves).where(records["status"] == "done")
-    records = records.assign(accuracy=accuracy.astype(float), collapsed=accuracy <= records["chance_acc"])
-    counted = records["accuracy"].notna()
-    protocols = set(records.loc[counted, "protocol"]) or {"final"}
-    failed = (records["status"] != "done") & records["protocol"].isin(protocols)
-    runs = without_repeats(records[counted | failed])
+def build_study(
+    results: pd.DataFrame,
+    history: pd.DataFrame | None,
+    selection: Selection,
+    tunings: Iterable[Mapping[str, Any]] = (),
+) -> Study:
+    """Sort records into arms under one selection rule; ``tunings`` give runs with tuned settings rows of their own."""
+    records, curves = with_tunings(uniform_records(results), tunings), uniform_history(history)
+    rows = tuned_views(records)
+    accuracy = selection.accuracy(rows, curves).where(rows["status"] == "done")
+    rows = rows.assign(accuracy=accuracy.astype(float), collapsed=accuracy <= rows["chance_acc"])
+    counted = rows["accuracy"].notna()
+    protocols = set(rows.loc[counted, "protocol"]) or {"final"}
+    failed = (rows["status"] != "done") & rows["protocol"].isin(protocols)
+    runs = without_repeats(rows[counted | failed])
     keys, arms = assign_arms(runs)
-    return Study(records, runs.assign(arm=keys), curves, arms, selection)
+    taken = rows[counted].drop_duplicates("record").set_index("record")["accuracy"]
+    return Study(records.assign(accuracy=taken.reindex(records.index)), runs.assign(arm=keys), curves, arms, selection)
 
 
 def summarise(accuracies: pd.DataFrame, groups: Mapping[str, Sequence[str]]) -> Summary:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,6 @@ from shipbench.report.render.latex import latex_table
 from shipbench.report.render.markdown import markdown_report
 from shipbench.report.study import Study, build_study
 from shipbench.report.tables.agreement import agreement
-from shipbench.report.tuned import with_tuned_runs
 from shipbench.selection import get_selection
 from shipbench.statistics import holm, mcnemar_test
 from tests.report.builders import DEMO_TASKS, grid, make_record, make_results
@@ -211,29 +211,59 @@ def tuned_records() -> tuple[Records, list[dict[str, Any]]]:
     return [*plain, *won, *tries], [{"final_runs": [r["run_id"] for r in won]}]
 
 
+def labels(report: Report, name: str = "main-demo") -> list[str]:
+    return [row.cells[0].text for row in table(report, name).rows]
+
+
+def names(report: Report) -> set[str]:
+    return {found.name for found in report.tables()}
+
+
 def test_tuned_runs_are_a_method_of_their_own() -> None:
     records, tunings = tuned_records()
     report = build_report(make_results(records), tunings=tunings)
     main = table(report, "main-demo")
-    labels = [row.cells[0].text for row in main.rows]
-    assert labels == ["SHIP", "SHIP (tuned on validation)"]
+    assert labels(report) == ["SHIP", "SHIP (tuned on validation)"]
     assert cell(main, "SHIP", "mean of tasks").text == "50.0"
     assert cell(main, "SHIP (tuned on validation)", "mean of tasks").text == "60.0"
-    assert not any(t.name.startswith("settings-varied") for t in report.tables())
-    assert dict(report.protocol)["Settings"].startswith("6 runs fixed beforehand (default recipe). 6 runs chosen on")
+    assert "settings-varied-demo" not in names(report)
+    assert dict(report.protocol)["Settings"] == (
+        "6 runs fixed beforehand (default recipe). 6 runs chosen on val200 after training on train800, then retrained "
+        "on all training images. 6 tuning runs in the folder, none of which opened the test split."
+    )
     assert list(main_table(make_results(records), tunings=tunings)["mean of tasks"]) == pytest.approx([50, 60])
     chosen = build_report(make_results(records), None, ReportOptions(select="validation"), tunings=tunings)
-    assert [row.cells[0].text for row in table(chosen, "main-demo").rows] == ["SHIP (tuned on validation)"]
+    assert labels(chosen) == ["SHIP (tuned on validation)"]
 
 
-def test_the_recipes_own_run_can_win_and_then_stands_in_both_rows() -> None:
+def test_the_recipes_own_run_can_win_and_then_stands_in_both_rows_but_is_one_run() -> None:
     records, tunings = tuned_records()
+    records = [r for r in records if r["run_id"] != tunings[0]["final_runs"][0]]
     own = records[0]["run_id"]
     tunings[0]["final_runs"][0] = own
-    frame = with_tuned_runs(make_results(records), tunings)
-    assert sorted(frame.loc[frame["run_id"] == own, "protocol"]) == ["final", "validation"]
     report = build_report(make_results(records), tunings=tunings)
-    assert report.lead.startswith("18 finished runs")
+    assert report.lead.startswith("17 finished runs")
+    assert sorted(report.results["run_id"]) == sorted(r["run_id"] for r in records)
+    row = report.results.set_index("run_id").loc[own]
+    assert (row["arm"], row["tuning"], row["accuracy"]) == ("SHIP; SHIP (tuned on validation)", "confirmed", 0.5)
+    settings = dict(report.protocol)["Settings"]
+    assert settings.startswith("6 runs fixed beforehand (default recipe). For 1 of these, tuning on val200 chose the ")
+    assert "(SHIP on digits of Demo suite): in two rows of the tables, counted once here. 5 runs chosen on" in settings
+
+
+@pytest.mark.parametrize("select", ["final", "validation"])
+def test_every_run_is_counted_once_under_every_rule(select: str) -> None:
+    records, tunings = tuned_records()
+    tunings[0]["final_runs"][0] = records[0]["run_id"]
+    report = build_report(make_results(records), None, ReportOptions(select=select), tunings=tunings)
+    counted = {"final": 12, "validation": 6}[select]
+    assert dict(report.facts)["Runs"] == f"18 finished, 0 failed, {counted} counted by the rule"
+    assert report.results["accuracy"].notna().sum() == counted
+    in_settings = table(report, "settings").records
+    assert in_settings is not None
+    assert sorted(in_settings["run_id"]) == sorted(report.results["run_id"]) == sorted(r["run_id"] for r in records)
+    said = re.findall(r"(\d+) runs? (?:fixed|chosen)", dict(report.protocol)["Settings"])
+    assert sum(map(int, said)) == counted
 
 
 def test_a_method_whose_recipe_wins_everywhere_has_one_row() -> None:
@@ -243,22 +273,72 @@ def test_a_method_whose_recipe_wins_everywhere_has_one_row() -> None:
     results, tunings = make_results([*records, *others]), [{"final_runs": own}]
     results = results[(results["overrides"].fillna("") == "")]
     report = build_report(results, tunings=tunings)
-    assert [row.cells[0].text for row in table(report, "main-demo").rows] == ["VPT-deep", "SHIP"]
+    assert labels(report) == ["VPT-deep", "SHIP"]
     settings = dict(report.protocol)["Settings"]
-    assert "6 runs chosen on val200" in settings
-    assert settings.endswith("Tuning chose the recipe's own settings for SHIP: one row shows both.")
+    assert settings.startswith("12 runs fixed beforehand (default recipe). For 6 of these, tuning on val200 chose the ")
+    assert "(SHIP on all 6 tasks of Demo suite): one row shows both." in settings
+    assert "retrained" not in settings
     chosen = build_report(results, None, ReportOptions(select="validation"), tunings=tunings)
-    assert [row.cells[0].text for row in table(chosen, "main-demo").rows] == ["SHIP (tuned on validation)"]
+    assert labels(chosen) == ["SHIP (tuned on validation)"]
     assert "one row shows both" not in dict(chosen.protocol)["Settings"]
+
+
+def test_a_method_confirmed_with_fewer_seeds_or_in_one_recipe_alone_has_one_row() -> None:
+    plain = grid(("vpt-deep", "ship"), DEMO_TASKS, (0, 1, 2), overrides="")
+    confirmed = [r["run_id"] for r in plain if r["method"] == "ship" and r["seed"] < 2]
+    other = [{**r, "recipe": "mine", "run_id": f"{r['run_id']}-mine"} for r in plain if r["method"] == "ship"]
+    report = build_report(make_results([*plain, *other]), tunings=[{"final_runs": confirmed}])
+    assert labels(report) == ["VPT-deep (default recipe)", "SHIP (default recipe)", "SHIP (mine recipe)"]
+
+
+def test_a_method_confirmed_in_one_suite_and_changed_in_another_is_said_of_both() -> None:
+    records, tunings = tuned_records()
+    vtab = [make_record("ship", task, 0, 0.7, overrides="") for task in ("dtd", "svhn")]
+    tunings.append({"final_runs": [r["run_id"] for r in vtab]})
+    settings = dict(build_report(make_results([*records, *vtab]), tunings=tunings).protocol)["Settings"]
+    assert settings.startswith("8 runs fixed beforehand (default recipe). For 2 of these, tuning on val200 chose the ")
+    assert "(SHIP on DTD, SVHN of VTAB-1k): one row shows both. 6 runs chosen on val200" in settings
 
 
 def test_a_sweep_keeps_the_run_that_a_tuning_chose() -> None:
     records, tunings = tuned_records()
     swept = make_record("ship", DEMO_TASKS[0], 0, 0.55, **{"cfg.prompt_length": 50, "overrides": "prompt_length=50"})
-    frame = with_tuned_runs(make_results([*records, swept]), tunings)
+    report = build_report(make_results([*records, swept]), tunings=tunings)
+    arms = report.results.set_index("run_id")["arm"]
     chosen = tunings[0]["final_runs"]
-    assert sorted(frame.loc[frame["run_id"] == chosen[0], "protocol"]) == ["final", "validation"]
-    assert list(frame.loc[frame["run_id"] == chosen[1], "protocol"]) == ["validation"]
+    assert arms[chosen[0]] == "SHIP (prompt length 5); SHIP (tuned on validation)"
+    assert arms[chosen[1]] == "SHIP (tuned on validation)"
+
+
+def test_an_ablation_is_no_sweep_beside_a_tuned_run() -> None:
+    records, tunings = tuned_records()
+    ablated = [
+        {**r, "run_id": f"{r['run_id']}-a", "switches": "no-hierarchy", "overrides": "threshold=1", "cfg.threshold": 1}
+        for r in records[: len(DEMO_TASKS)]
+    ]
+    report = build_report(make_results([*records, *ablated]), tunings=tunings)
+    assert labels(report) == ["SHIP", "SHIP (tuned on validation)"]
+    assert "settings-varied-demo" not in names(report)
+
+
+def test_the_latest_tuning_counts_and_earlier_ones_are_named() -> None:
+    records, tunings = tuned_records()
+    late = [
+        make_record("ship", t, 0, 0.4, **{"cfg.prompt_length": 100, "overrides": "prompt_length=100"})
+        for t in DEMO_TASKS[1:]
+    ]
+    tunings[0]["created"] = "2025-03-01T12:00:00+00:00"
+    tunings.insert(0, {"created": "2025-03-02T12:00:00+00:00", "final_runs": [r["run_id"] for r in late]})
+    report = build_report(make_results([*records, *late]), tunings=tunings)
+    main = table(report, "main-demo")
+    assert labels(report) == ["SHIP", "SHIP (tuned on validation)"]
+    shown = [cell(main, "SHIP (tuned on validation)", task).text for task in DEMO_TASKS]
+    assert shown == ["60.0", *["40.0"] * 5]
+    assert "settings-varied-demo" not in names(report)
+    assert list(report.results["tuning"]).count("superseded") == 5
+    rows = [[c.text for c in row.cells] for row in table(report, "missing").rows]
+    assert ["not counted", "SHIP"] in [row[:2] for row in rows if row[4].startswith("chosen by an earlier tuning")]
+    assert "Not counted: 5 runs with settings that an earlier tuning chose" in dict(report.protocol)["Settings"]
 
 
 def test_the_protocol_box_says_what_data_and_which_weights() -> None:

@@ -17,6 +17,7 @@ from shipbench.report.model import Cell, Column, Row, Table, text_cell
 from shipbench.report.records import reading_order
 from shipbench.report.study import Study
 from shipbench.report.tables.common import arm_seeds
+from shipbench.report.tuned import SUPERSEDED
 
 _LONGEST_ERROR = 300
 
@@ -59,12 +60,10 @@ def _row(study: Study, what: str, method: str, suite: str, tasks: list[str], see
 
 
 def _failed(study: Study) -> Iterator[Row]:
-    labels = {arm.key: arm.label for arm in study.arms}
-    names = study.runs["arm"].map(labels).reindex(study.records.index)
     failed = study.records[study.records["status"] != "done"]
     for index in reading_order(failed):
         run = failed.loc[index]
-        name = names[index] if isinstance(names[index], str) else method_name(run["method"])
+        name = study.labels[index] or method_name(run["method"])
         why = " ".join(run["error"].split()) or "no reason recorded"
         why = f"{why[:_LONGEST_ERROR]}…" if len(why) > _LONGEST_ERROR else why
         yield _row(study, run["status"], name, run["suite"], [run["task"]], [int(run["seed"])], why)
@@ -82,8 +81,10 @@ def _collapsed(study: Study) -> Iterator[Row]:
 
 def _without_value(study: Study) -> Iterator[Row]:
     done = study.records[(study.records["status"] == "done") & study.records["accuracy"].isna()]
-    for (suite, method, protocol), runs in done.groupby(["suite", "method", "protocol"]):
+    superseded = done["tuning"] == SUPERSEDED
+    for (suite, method, protocol, late), runs in done.groupby(["suite", "method", "protocol", superseded]):
         why = f'protocol "{protocol}": no accuracy under the rule "{study.selection.name}"'
+        why = "chosen by an earlier tuning; a later one chose other settings" if late else why
         yield _row(
             study,
             "not counted",

@@ -23,9 +23,15 @@ from shipbench.report.model import Cell, Column, Row, Table, text_cell
 from shipbench.report.numbers import setting
 from shipbench.report.records import reading_order
 from shipbench.report.study import Study
+from shipbench.report.tuned import CHOSEN, CONFIRMED, SUPERSEDED
 
-_BY = ["suite", "method", "switches", "protocol", "recipe", "backbone", "image_size", "settings"]
-_LEADING = ("run_id", "status", "suite", "task", "method", "switches", "protocol", "recipe", "seed")
+_BY = ["suite", "method", "switches", "protocol", "tuning", "recipe", "backbone", "image_size", "settings"]
+_TUNED = {
+    CHOSEN: "chosen by tuning",
+    CONFIRMED: "confirmed by tuning",
+    SUPERSEDED: "chosen by an earlier tuning",
+}
+_LEADING = ("run_id", "status", "suite", "task", "method", "switches", "protocol", "tuning", "recipe", "seed")
 
 
 def settings_table(study: Study) -> Table:
@@ -73,11 +79,12 @@ def _order(key: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _row(study: Study, key: tuple[Any, ...], group: pd.DataFrame) -> Row:
-    suite, method, switches, protocol, recipe, backbone, size, settings = key
+    suite, method, switches, protocol, tuning, recipe, backbone, size, settings = key
     without = joined([component_name(switch) for switch in switches.split("+") if switch])
     name = f"{method_name(method)}, without {without}" if without else method_name(method)
     tasks = task_list(group["task"], study.tasks_of(suite))
-    made = [protocol, f"{recipe} recipe" if recipe else "", backbone, "" if pd.isna(size) else f"{size:g} px"]
+    recipe, size = f"{recipe} recipe" if recipe else "", "" if pd.isna(size) else f"{size:g} px"
+    made = [protocol, _TUNED.get(tuning, ""), recipe, backbone, size]
     return Row(
         (
             text_cell(name),
