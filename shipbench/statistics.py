@@ -38,9 +38,10 @@ class FriedmanTest:
 
 
 @dataclass(frozen=True)
-class SignTest:
-    """How many pairs one side and the other side win, and the exact two-sided p-value of that."""
+class PairedTest:
+    """Mean difference of two sides, pairs that one and the other win, and the two-sided p-value of the difference."""
 
+    difference: float
     ours: int
     theirs: int
     p_value: float
@@ -75,8 +76,8 @@ def student_interval(values: Sequence[float], level: float = 0.95) -> Interval:
 def bootstrap_interval(values: Sequence[float] | NDArray[np.float64], level: float = 0.95) -> Interval:
     """Return the mean of ``values`` and its percentile bootstrap interval, the same for the same values.
 
-    ``values`` may be a score per task, or per image how often it was classified right. The ends are NaN for fewer
-    than two values. How often each distinct value is drawn is one multinomial draw: the same resampling as image by
+    ``values`` say for every image how often it was classified right. The ends are NaN for fewer than two values. How
+    often each distinct value is drawn is one multinomial draw: the same resampling as image by
     image, without a thousand copies of a test set.
     """
     array = np.asarray(values, dtype=float)
@@ -89,17 +90,35 @@ def bootstrap_interval(values: Sequence[float] | NDArray[np.float64], level: flo
     return Interval(mean, float(low), float(high), len(array))
 
 
-def mcnemar_test(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> SignTest:
-    """Compare two classifiers on the same images by the exact McNemar test (binomial on discordant images).
+def paired_test(ours: NDArray[np.int_], theirs: NDArray[np.int_], seeds: int) -> PairedTest:
+    """Compare two classifiers on the same images by the exact sign-flip test of their mean accuracies.
 
-    Both arrays (n,) say how often each image was classified right: 0 or 1, or the share of seeds. With one seed this
-    is McNemar's test; with several every image still counts once, for the side that is right more often, so that
-    seeds are not taken for new images.
+    Both arrays (n,) say in how many of ``seeds`` trainings each image was classified right. If both classify an image
+    alike, its difference could as well have had the other sign: the p-value is the share of all signs under which the
+    sum of differences is at least as far from zero. With one seed this is McNemar's exact test; with several every
+    image still counts once, with the size of its difference, so that seeds are not taken for new images.
     """
-    difference = np.round(np.asarray(ours, dtype=float) - np.asarray(theirs, dtype=float), _DIGITS)
+    difference = np.asarray(ours) - np.asarray(theirs)
     won, lost = int((difference > 0).sum()), int((difference < 0).sum())
-    p_value = float(stats.binomtest(won, won + lost).pvalue) if won + lost else 1.0
-    return SignTest(won, lost, p_value)
+    mean = float(difference.mean()) / seeds if len(difference) else float("nan")
+    return PairedTest(mean, won, lost, _sign_flip(difference))
+
+
+def _sign_flip(difference: NDArray[np.int_]) -> float:
+    """Return the two-sided p-value of a sum of whole numbers whose signs are fair coins.
+
+    The chances of every sum come from its characteristic function, a product of cosines, by one Fourier transform.
+    """
+    observed = abs(int(difference.sum()))
+    if observed == 0:
+        return 1.0
+    sizes, counts = np.unique(np.abs(difference[difference != 0]), return_counts=True)
+    most = int(sizes @ counts)
+    length = 2 * most + 1
+    angles = 2 * np.pi * np.arange(most + 1) / length
+    spectrum = np.prod([np.cos(size * angles) ** count for size, count in zip(sizes, counts, strict=True)], axis=0)
+    tail = float(np.fft.irfft(spectrum, length)[observed : most + 1].sum())
+    return min(1.0, max(0.0, 2 * tail))
 
 
 def wilcoxon_test(differences: Sequence[float]) -> float:

@@ -34,7 +34,7 @@ from shipbench.report.labels import (
 )
 from shipbench.report.long_form import long_form
 from shipbench.report.model import Figure, Report, Section, Table
-from shipbench.report.predictions import LoadPredictions, suite_predictions, with_chance
+from shipbench.report.predictions import LoadPredictions, left_out, suite_predictions, with_chance
 from shipbench.report.protocol import protocol_box
 from shipbench.report.study import Study, build_study
 from shipbench.report.tables.ablation import ablation_table
@@ -136,24 +136,27 @@ def _result_items(
     baseline = _baseline(study, suite, options.baseline)
     images = suite_predictions(study, suite, baseline or arms[0], predictions)
     tests = contests(study, suite, baseline, images) if baseline else []
+    gaps = [sentence] if predictions and (sentence := left_out(study, suite, images)) else []
     items = (
-        main_results_table(study, suite, options.published, baseline.label if baseline else "", tests),
+        main_results_table(study, suite, options.published, baseline.label if baseline else "", tests, gaps),
         pareto_figure(study, suite),
         oracle_figure(study, suite),
         oracle_table(study, suite),
-        *(_against(study, suite, baseline, tests) if baseline else ()),
+        *(_against(study, suite, baseline, tests, gaps) if baseline else ()),
         *ranks,
-        intervals_table(study, suite, images),
-        agreement_table(study, suite, agreement(study, suite, images)),
+        intervals_table(study, suite, images, gaps),
+        agreement_table(study, suite, agreement(study, suite, images), gaps),
     )
     return tuple(item for item in items if item is not None)
 
 
-def _against(study: Study, suite: str, baseline: Arm, tests: Sequence[Contest]) -> tuple[Table | Figure | None, ...]:
+def _against(
+    study: Study, suite: str, baseline: Arm, tests: Sequence[Contest], gaps: Sequence[str]
+) -> tuple[Table | Figure | None, ...]:
     return (
         task_differences_figure(study, suite, baseline),
-        across_tasks_table(study, suite, baseline, tests),
-        per_task_table(study, suite, baseline, tests),
+        across_tasks_table(study, suite, baseline, tests, gaps),
+        per_task_table(study, suite, baseline, tests, gaps),
     )
 
 

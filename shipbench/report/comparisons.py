@@ -1,4 +1,4 @@
-"""Every main arm against the baseline: McNemar per task on the images, Wilcoxon across tasks, both Holm-corrected."""
+"""Every main arm against the baseline: paired tests per task on the images, Wilcoxon across tasks, Holm-corrected."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from shipbench.report.arms import Arm
-from shipbench.report.differences import paired_difference
+from shipbench.report.differences import over_tasks, paired_difference
 from shipbench.report.predictions import TaskPredictions
 from shipbench.report.study import Study
-from shipbench.statistics import Interval, SignTest, bootstrap_interval, holm, mcnemar_test, wilcoxon_test
+from shipbench.statistics import Interval, PairedTest, holm, paired_test, wilcoxon_test
 
 ALPHA = 0.05
 BETTER, WORSE = "▲", "▼"
@@ -17,24 +17,25 @@ BETTER, WORSE = "▲", "▼"
 
 @dataclass(frozen=True)
 class TaskTest:
-    """One task: images that ours wins and loses, the exact p-value, and Holm's over all cells of the suite."""
+    """One task: the test on its images, the seeds of both sides, and Holm's p-value over all cells of the suite."""
 
-    signs: SignTest
+    images: PairedTest
+    seeds: tuple[int, ...]
     adjusted: float = float("nan")
 
     @property
     def mark(self) -> str:
-        """▲ or ▼ for a difference beyond chance at the 5 % level, else nothing."""
+        """▲ or ▼ for a difference of the mean accuracies beyond chance at the 5 % level, else nothing."""
         if not self.adjusted < ALPHA:
             return ""
-        return BETTER if self.signs.ours > self.signs.theirs else WORSE
+        return BETTER if self.images.difference > 0 else WORSE
 
 
 @dataclass(frozen=True)
 class Contest:
     """One arm against the baseline.
 
-    ``differences``: per shared task, in percentage points, paired over seeds; ``interval``: bootstrap over those
+    ``differences``: per shared task, in percentage points, paired over seeds; ``interval``: Student's over those
     tasks; ``wilcoxon`` and ``wilcoxon_adjusted``: p-values across tasks, the second corrected for the number of arms.
     """
 
@@ -46,6 +47,14 @@ class Contest:
     wilcoxon_adjusted: float = float("nan")
 
 
+def tests_named(found: Sequence[Contest]) -> str:
+    """Name the tests on images: with one seed on each side the test of mean accuracies is McNemar's."""
+    seeds = {len(test.seeds) for contest in found for test in contest.tasks.values()}
+    names = ["exact McNemar tests"] if 1 in seeds else []
+    names += ["exact sign-flip tests of the mean accuracies over seeds"] if seeds - {1} else []
+    return f"{' or (several seeds) '.join(names) or 'exact paired tests'} on the test images"
+
+
 def contests(study: Study, suite: str, baseline: Arm, predictions: Mapping[str, TaskPredictions]) -> list[Contest]:
     """Compare every other main arm of the suite to ``baseline``; there are tests per task where predictions are."""
     arms = [arm for arm in study.arms_of(suite, main=True) if arm != baseline]
@@ -53,29 +62,29 @@ def contests(study: Study, suite: str, baseline: Arm, predictions: Mapping[str, 
     return _corrected([contest for contest in found if contest.differences])
 
 
-def _contest(study: Study, arm: Arm, baseline: Arm, tests: Mapping[str, SignTest]) -> Contest:
+def _contest(study: Study, arm: Arm, baseline: Arm, tests: Mapping[str, TaskTest]) -> Contest:
     tasks = paired_difference(study.accuracies(arm), study.accuracies(baseline)).tasks
     values = list(tasks.values())
-    results = {task: TaskTest(signs) for task, signs in tests.items()}
-    return Contest(arm, tasks, bootstrap_interval(values), wilcoxon_test(values), results)
+    return Contest(arm, tasks, over_tasks(values), wilcoxon_test(values), tests)
 
 
-def _task_tests(predictions: Mapping[str, TaskPredictions], arm: Arm, baseline: Arm) -> dict[str, SignTest]:
-    tests = ((task, _signs(found, arm, baseline)) for task, found in predictions.items())
-    return {task: signs for task, signs in tests if signs is not None}
+def _task_tests(predictions: Mapping[str, TaskPredictions], arm: Arm, baseline: Arm) -> dict[str, TaskTest]:
+    tests = ((task, _task_test(found, arm, baseline)) for task, found in predictions.items())
+    return {task: test for task, test in tests if test is not None}
 
 
-def _signs(found: TaskPredictions, arm: Arm, baseline: Arm) -> SignTest | None:
+def _task_test(found: TaskPredictions, arm: Arm, baseline: Arm) -> TaskTest | None:
     seeds = found.shared_seeds(arm, baseline)
     if not seeds:
         return None
-    return mcnemar_test(found.right(arm, seeds).to_numpy(), found.right(baseline, seeds).to_numpy())
+    ours, theirs = (found.times_right(own, seeds).to_numpy() for own in (arm, baseline))
+    return TaskTest(paired_test(ours, theirs, len(seeds)), tuple(seeds))
 
 
 def _corrected(found: Sequence[Contest]) -> list[Contest]:
     across = holm([contest.wilcoxon for contest in found])
     cells = [(i, task) for i, contest in enumerate(found) for task in contest.tasks]
-    adjusted = dict(zip(cells, holm([found[i].tasks[task].signs.p_value for i, task in cells]), strict=True))
+    adjusted = dict(zip(cells, holm([found[i].tasks[task].images.p_value for i, task in cells]), strict=True))
     return [
         replace(
             contest,

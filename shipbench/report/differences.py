@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import pandas as pd
@@ -56,6 +56,12 @@ def paired_difference(ours: pd.DataFrame, reference: pd.DataFrame) -> PairedDiff
         return PairedDifference(student_interval(list(tasks.values())), "tasks", tasks, seeds)
     complete = delta.dropna()
     return PairedDifference(student_interval(list(complete.mean(axis=1))), "seeds", tasks, seeds)
+
+
+def over_tasks(values: Sequence[float]) -> Interval:
+    """Return the mean of a value per task with its 95 % Student t interval; below three tasks, the mean alone."""
+    found = student_interval(values)
+    return found if found.n >= _ENOUGH_TASKS else replace(found, low=float("nan"), high=float("nan"))
 
 
 def comparable(study: Study, arms: list[Arm]) -> tuple[pd.DataFrame, list[Arm]]:

@@ -1,6 +1,8 @@
 """Stored per-image predictions as a report needs them, read once: per task, images as rows and runs as columns.
 
-Predictions are those after the last epoch. A rule that counts another accuracy of a run has none that belong to it.
+Predictions are those after the last epoch. A rule that counts another accuracy of a run has none that belong to it. An
+arm is left out of a task unless every run that counts there has predictions of its accuracy: some seeds would not speak
+for all.
 """
 
 from __future__ import annotations
@@ -13,10 +15,12 @@ import numpy as np
 import pandas as pd
 
 from shipbench.report.arms import Arm
+from shipbench.report.labels import task_list
 from shipbench.report.study import Study
 
 LoadPredictions: TypeAlias = Callable[[Iterable[str]], pd.DataFrame]
 _CLASS = "int32"
+_LEFT_OUT = "Without predictions of the accuracy of every run that counts, on the same images, and so left out"
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,9 +31,9 @@ class TaskPredictions:
     labels: pd.Series[int]
     predicted: dict[int, pd.DataFrame]
 
-    def right(self, arm: Arm, seeds: Sequence[int]) -> pd.Series[float]:
-        """Return for every image the share of ``seeds`` whose prediction is right."""
-        return self.predicted[arm.key][list(seeds)].eq(self.labels, axis=0).mean(axis=1)
+    def times_right(self, arm: Arm, seeds: Sequence[int]) -> pd.Series[int]:
+        """Return for every image in how many of ``seeds`` its prediction is right."""
+        return self.predicted[arm.key][list(seeds)].eq(self.labels, axis=0).sum(axis=1)
 
     def shared_seeds(self, one: Arm, other: Arm) -> list[int]:
         """Return the seeds that both arms have predictions of."""
@@ -43,8 +47,8 @@ def suite_predictions(
 ) -> Mapping[str, TaskPredictions]:
     """Return the predictions of the suite's main arms by task; tasks without any are left out.
 
-    Runs on other images than the baseline's (or, where it has none, the first arm's) are left out: they cannot be
-    paired.
+    Arms with runs on other images than the baseline's (or, where it has none, the first arm's) are left out: they
+    cannot be paired.
     """
     if load is None:
         return {}
@@ -53,21 +57,41 @@ def suite_predictions(
     return {task: predictions for task, predictions in found if predictions is not None}
 
 
+def left_out(study: Study, suite: str, found: Mapping[str, TaskPredictions]) -> str:
+    """Say which arms have accuracies on tasks but are not in ``found``; empty if all are."""
+    missing = {
+        arm.label: [
+            task
+            for task in map(str, study.accuracies(arm))
+            if task not in found or arm.key not in found[task].predicted
+        ]
+        for arm in study.arms_of(suite, main=True)
+    }
+    parts = [f"{label} ({task_list(tasks, study.tasks_of(suite))})" for label, tasks in missing.items() if tasks]
+    return f"{_LEFT_OUT}: {'; '.join(parts)}." if parts else ""
+
+
 def _task_predictions(study: Study, arms: Sequence[Arm], task: str, load: LoadPredictions) -> TaskPredictions | None:
     """Return the predictions of the arms' counted runs on a task; None if there are none."""
     runs = study.runs_of(arms)
-    runs = runs[(runs["task"] == task) & np.isclose(runs["accuracy"], runs["final_test_acc"])]
+    runs = runs[(runs["task"] == task) & runs["accuracy"].notna()]
+    fitting = np.isclose(runs["accuracy"], runs["final_test_acc"])
+    runs = runs[~runs["arm"].isin(runs.loc[~fitting, "arm"])]
     frame = load(runs["run_id"])
     if not len(frame):
         return None
     by_run = {str(run_id): part.set_index("index").sort_index() for run_id, part in frame.groupby("run_id")}
     order = {arm.key: i for i, arm in enumerate(arms)}
     rows = sorted(zip(runs["arm"], runs["seed"], runs["run_id"], strict=True), key=lambda row: (order[row[0]], row[1]))
-    known = [row for row in rows if row[2] in by_run]
-    labels = by_run[known[0][2]]["label"]
+    lacking = {row[0] for row in rows if row[2] not in by_run}
+    rows = [row for row in rows if row[0] not in lacking]
+    if not rows:
+        return None
+    labels = by_run[rows[0][2]]["label"]
+    others = {row[0] for row in rows if not by_run[row[2]]["label"].equals(labels)}
     columns: dict[int, dict[int, pd.Series[int]]] = {}
-    for key, seed, run_id in known:
-        if by_run[run_id]["label"].equals(labels):
+    for key, seed, run_id in rows:
+        if key not in others:
             columns.setdefault(int(key), {})[int(seed)] = by_run[run_id]["predicted"].astype(_CLASS)
     return TaskPredictions(task, labels, {key: pd.DataFrame(found) for key, found in columns.items()})
 

@@ -18,10 +18,10 @@ from shipbench.statistics import (
     bootstrap_interval,
     friedman_test,
     holm,
-    mcnemar_test,
     mean_of_groups,
     mean_of_tasks,
     nemenyi_distance,
+    paired_test,
     task_ranks,
     wilcoxon_test,
 )
@@ -95,26 +95,48 @@ def test_sixteen_published_methods_on_nineteen_tasks() -> None:
 @pytest.mark.parametrize(
     ("ours", "theirs", "p_value"), [(6, 0, 0.03125), (1, 0, 1.0), (8, 1, 0.0390625), (5, 5, 1.0), (0, 0, 1.0)]
 )
-def test_mcnemar_is_the_exact_binomial(ours: int, theirs: int, p_value: float) -> None:
-    a = np.array([1.0] * ours + [0.0] * theirs + [1.0, 0.0])
-    b = np.array([0.0] * ours + [1.0] * theirs + [1.0, 0.0])
-    found = mcnemar_test(a, b)
+def test_with_one_seed_it_is_mcnemars_exact_test(ours: int, theirs: int, p_value: float) -> None:
+    a = np.array([1] * ours + [0] * theirs + [1, 0])
+    b = np.array([0] * ours + [1] * theirs + [1, 0])
+    found = paired_test(a, b, 1)
     assert (found.ours, found.theirs) == (ours, theirs)
+    assert found.difference == pytest.approx((ours - theirs) / (ours + theirs + 2))
     assert found.p_value == pytest.approx(p_value)
 
 
-@given(st.integers(0, 12), st.integers(0, 12))
-def test_mcnemar_by_brute_force(ours: int, theirs: int) -> None:
-    n = ours + theirs
-    tail = sum(math.comb(n, i) for i in range(min(ours, theirs) + 1)) / 2**n
-    found = mcnemar_test(np.array([1.0] * ours + [0.0] * theirs), np.array([0.0] * ours + [1.0] * theirs))
-    assert found.p_value == pytest.approx(min(1.0, 2 * tail))
+@given(st.integers(0, 400), st.integers(0, 400))
+def test_mcnemar_is_the_binomial_test(ours: int, theirs: int) -> None:
+    expected = stats.binomtest(ours, ours + theirs).pvalue if ours + theirs else 1.0
+    found = paired_test(np.array([1] * ours + [0] * theirs), np.array([0] * ours + [1] * theirs), 1)
+    assert found.p_value == pytest.approx(expected, abs=1e-12)
 
 
-def test_an_image_counts_once_however_many_seeds_there_are() -> None:
-    ours, theirs = np.array([2 / 3, 1.0, 1 / 3]), np.array([1 / 3, 1.0, 2 / 3])
-    found = mcnemar_test(ours, theirs)
-    assert (found.ours, found.theirs, found.p_value) == (1, 1, 1.0)
+@given(st.lists(st.integers(-3, 3), max_size=8))
+def test_signs_are_flipped_by_brute_force(differences: list[int]) -> None:
+    sizes = [abs(difference) for difference in differences]
+    sums = [
+        sum(s * size for s, size in zip(signs, sizes, strict=True)) for signs in product((-1, 1), repeat=len(sizes))
+    ]
+    share = sum(abs(total) >= abs(sum(differences)) for total in sums) / len(sums)
+    found = paired_test(np.array([3] * len(sizes)) + np.array(differences, dtype=int), np.array([3] * len(sizes)), 3)
+    assert found.p_value == pytest.approx(share)
+
+
+def test_with_many_images_it_is_the_paired_t_test() -> None:
+    rng = np.random.default_rng(3)
+    ours, theirs = rng.binomial(3, 0.62, 2000), rng.binomial(3, 0.6, 2000)
+    found = paired_test(ours, theirs, 3)
+    assert found.difference == pytest.approx(float((ours - theirs).mean() / 3))
+    assert found.p_value == pytest.approx(float(stats.ttest_rel(ours, theirs).pvalue), abs=0.005)
+    assert paired_test(theirs, ours, 3).p_value == pytest.approx(found.p_value)
+
+
+def test_the_size_of_a_difference_counts_and_an_image_counts_once() -> None:
+    ours, theirs = np.array([1] * 8 + [0] * 4), np.array([0] * 8 + [3] * 4)
+    found = paired_test(ours, theirs, 3)
+    assert (found.ours, found.theirs) == (8, 4)
+    assert found.difference == pytest.approx(-4 / 36)
+    assert paired_test(np.array([2, 3, 1]), np.array([1, 3, 2]), 3).p_value == 1.0
 
 
 @given(st.lists(st.integers(1, 400), min_size=1, max_size=9, unique=True), st.data())

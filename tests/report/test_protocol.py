@@ -21,7 +21,7 @@ from shipbench.report.render.markdown import markdown_report
 from shipbench.report.study import Study, build_study
 from shipbench.report.tables.agreement import agreement
 from shipbench.selection import get_selection
-from shipbench.statistics import holm, mcnemar_test
+from shipbench.statistics import holm, paired_test, student_interval
 from tests.report.builders import DEMO_TASKS, grid, make_record, make_results
 
 Records = list[dict[str, Any]]
@@ -84,10 +84,10 @@ def test_every_cell_is_tested_on_its_images_and_corrected_over_all() -> None:
 
     def right(method: str, task: str) -> np.ndarray:
         runs = [by_run[ids[method, task, seed]] for seed in (0, 1)]
-        return np.mean([run["label"] == run["predicted"] for run in runs], axis=0)
+        return np.sum([run["label"] == run["predicted"] for run in runs], axis=0)
 
     p_values = [
-        mcnemar_test(right(contest.arm.method, task), right("vpt-deep", task)).p_value
+        paired_test(right(contest.arm.method, task), right("vpt-deep", task), 2).p_value
         for contest in found
         for task in DEMO_TASKS
     ]
@@ -103,12 +103,40 @@ def test_marks_stand_under_the_accuracies_that_differ_beyond_chance() -> None:
     report = build_report(make_results(records), predictions=loader(frame))
     main = table(report, "main-demo")
     assert [cell(main, "SHIP", task).below for task in ("digits", "textures", "clevr-count")] == ["▲", "", "▼"]
-    assert any("exact McNemar" in note for note in main.notes)
+    assert any("exact McNemar tests on the test images, corrected by Holm" in note for note in main.notes)
+    assert any("given these trained models: the spread over seeds is not in it" in note for note in main.notes)
     assert "blacktriangle" in latex_table(main)
     across = table(report, "significance-demo")
     assert cell(across, "SHIP", "beyond_chance_better").value == 1
     assert cell(across, "SHIP", "beyond_chance_worse").value == 1
-    assert cell(table(report, "mcnemar-demo"), "SHIP", "digits").below == "160 : 0"
+    digits = cell(table(report, "paired-tests-demo"), "SHIP", "digits")
+    assert digits.below == "+40.0"
+    assert (dict(digits.extras)["images won"], dict(digits.extras)["images lost"]) == (160, 0)
+
+
+def test_a_mark_points_where_the_mean_accuracy_does() -> None:
+    """Most images that differ are won by one seed of three, but those that are lost are lost by all seeds."""
+    records = [make_record(m, "digits", s, 0.9) for m in ("vpt-deep", "ship") for s in (0, 1, 2)]
+    frames = []
+    for record in records:
+        wrong = np.zeros(400, dtype=bool)
+        if record["method"] == "vpt-deep" and record["seed"] == 0:
+            wrong[:60] = True
+        if record["method"] == "ship":
+            wrong[60:100] = True
+        record["final_test_acc"] = 1 - wrong.mean()
+        run = {"run_id": record["run_id"], "index": range(400), "label": 1, "predicted": np.where(wrong, 0, 1)}
+        frames.append(pd.DataFrame(run))
+    report = build_report(make_results(records), predictions=loader(pd.concat(frames)))
+    main, tests = table(report, "main-demo"), table(report, "paired-tests-demo")
+    assert cell(main, "VPT-deep", "digits").text == "95.0"
+    assert cell(main, "SHIP", "digits").text == "90.0"
+    assert cell(main, "SHIP", "digits").below == "±0.0 ▼"
+    found = dict(cell(tests, "SHIP", "digits").extras)
+    assert (found["images won"], found["images lost"]) == (60, 40)
+    assert cell(tests, "SHIP", "digits").sign == "▼"
+    assert "exact sign-flip tests of the mean accuracies over seeds" in tests.caption
+    assert "McNemar" not in tests.caption
 
 
 def test_without_predictions_there_are_tests_across_tasks_only() -> None:
@@ -117,7 +145,7 @@ def test_without_predictions_there_are_tests_across_tasks_only() -> None:
     # Six differences of one sign: 2 / 2^6.
     assert cell(across, "SHIP", "wilcoxon_p").value == pytest.approx(0.03125)
     assert cell(across, "SHIP", "beyond_chance_better").value is None
-    assert not any(t.name.startswith(("mcnemar", "agreement")) for t in report.tables())
+    assert not any(t.name.startswith(("paired-tests", "agreement")) for t in report.tables())
 
 
 def test_missing_cells_are_left_out_of_tests() -> None:
@@ -139,7 +167,34 @@ def test_runs_on_other_images_are_never_paired() -> None:
 def test_predictions_do_not_speak_for_another_epoch() -> None:
     records, frame = predicted(grid(("vpt-deep", "ship"), DEMO_TASKS, (0,)))
     report = build_report(make_results(records), None, ReportOptions(select="oracle"), predictions=loader(frame))
-    assert not any(t.name.startswith(("mcnemar", "agreement")) for t in report.tables())
+    assert not any(t.name.startswith(("paired-tests", "intervals", "agreement")) for t in report.tables())
+    (note,) = (note for note in table(report, "main-demo").notes if note.startswith("Without predictions"))
+    assert note.endswith("so left out: VPT-deep (all 6 tasks); SHIP (all 6 tasks).")
+
+
+@pytest.mark.parametrize("how", ["another epoch", "no predictions", "other images"])
+def test_some_seeds_do_not_speak_for_all(how: str) -> None:
+    records = grid(("linear", "vpt-deep", "ship"), DEMO_TASKS, (0, 1))
+    for record in records:
+        record["best_test_acc"] = record["final_test_acc"]
+    records, frame = predicted([{**r, "best_test_acc": round(r["final_test_acc"] * 400) / 400} for r in records])
+    one = next(r for r in records if (r["method"], r["task"], r["seed"]) == ("ship", "digits", 1))
+    if how == "another epoch":
+        one["best_test_acc"] += 0.05
+    elif how == "no predictions":
+        frame = frame[frame["run_id"] != one["run_id"]]
+    else:
+        frame.loc[frame["run_id"] == one["run_id"], "label"] += 1
+    options = ReportOptions(select="oracle")
+    report = build_report(make_results(records), None, options, predictions=loader(frame))
+    assert cell(table(report, "intervals-demo"), "SHIP", "digits").value is None
+    assert cell(table(report, "intervals-demo"), "SHIP", "textures").value is not None
+    assert cell(table(report, "intervals-demo"), "VPT-deep", "digits").value is not None
+    assert cell(table(report, "paired-tests-demo"), "SHIP", "digits").value is None
+    for name in ("main", "significance", "paired-tests", "intervals", "agreement"):
+        (note,) = (note for note in table(report, f"{name}-demo").notes if note.startswith("Without predictions"))
+        assert note.endswith("so left out: SHIP (digits).")
+    assert "after the last epoch" not in table(report, "intervals-demo").caption
 
 
 def test_predictions_are_read_once_per_task() -> None:
@@ -175,7 +230,32 @@ def test_intervals_are_over_images_and_over_tasks() -> None:
         half = 196 * np.sqrt(mean / 100 * (1 - mean / 100) / 400)
         assert shown.value == pytest.approx(mean)
         assert (low, high) == pytest.approx((mean - half, mean + half), abs=1.0)
-    assert cell(found, "SHIP", "mean of tasks").below.count(" to ") == 1
+    means = [
+        100 * np.mean([r["final_test_acc"] for r in records if (r["method"], r["task"]) == ("ship", t)])
+        for t in DEMO_TASKS
+    ]
+    over = student_interval(means)
+    assert dict(cell(found, "SHIP", "mean of tasks").extras) == pytest.approx({"low": over.low, "high": over.high})
+
+
+def test_the_difference_across_tasks_has_students_interval_from_three_tasks_on() -> None:
+    records = grid(("vpt-deep", "ship"), DEMO_TASKS, (0, 1))
+    for record in records[1::3]:
+        record["final_test_acc"] += 0.01
+    means = {
+        (m, t): 50 * sum(r["final_test_acc"] for r in records if (r["method"], r["task"]) == (m, t))
+        for m in ("vpt-deep", "ship")
+        for t in DEMO_TASKS
+    }
+    for count in (6, 3, 2):
+        tasks = DEMO_TASKS[:count]
+        report = build_report(make_results([r for r in records if r["task"] in tasks]))
+        over = student_interval([means["ship", t] - means["vpt-deep", t] for t in tasks])
+        shown = cell(table(report, "significance-demo"), "SHIP", "difference")
+        assert shown.value == pytest.approx(over.mean)
+        ends = {"low": over.low, "high": over.high} if count > 2 else {"low": np.nan, "high": np.nan}
+        assert dict(shown.extras) == pytest.approx(ends, nan_ok=True)
+        assert bool(shown.below) is (count > 2)
 
 
 def test_one_of_two_seeds_collapses_and_is_shown_not_dropped() -> None:

@@ -49,8 +49,8 @@ def _share(found: TaskPredictions, one: Arm, other: Arm) -> float | None:
     return fmean(float((ours[:, a] == theirs[:, b]).mean()) for a, b in pairs)
 
 
-def agreement_table(study: Study, suite: str, found: Agreement) -> Table | None:
-    """Return the lower triangle of agreements; None for fewer than two arms with predictions."""
+def agreement_table(study: Study, suite: str, found: Agreement, gaps: Sequence[str] = ()) -> Table | None:
+    """Return the lower triangle of agreements; None for fewer than two arms with predictions; ``gaps`` are notes."""
     arms = [arm for arm in study.arms_of(suite, main=True) if any(arm.key in pair for pair in found)]
     if len(arms) < 2:
         return None
@@ -63,6 +63,7 @@ def agreement_table(study: Study, suite: str, found: Agreement) -> Table | None:
             *(Column(arm.label, arm.label, upright=len(arms) > 4, extras=("tasks",)) for arm in arms),
         ),
         rows=tuple(_row(arm, arms, found) for arm in arms),
+        notes=tuple(gaps),
     )
 
 

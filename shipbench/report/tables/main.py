@@ -10,7 +10,7 @@ import pandas as pd
 
 from shipbench.report.arms import Arm
 from shipbench.report.captions import caption
-from shipbench.report.comparisons import BETTER, WORSE, Contest, TaskTest
+from shipbench.report.comparisons import BETTER, WORSE, Contest, TaskTest, tests_named
 from shipbench.report.labels import MEAN_OF_GROUPS, MEAN_OF_TASKS, slug, suite_name, task_name
 from shipbench.report.model import MISSING, Cell, Column, Row, Table
 from shipbench.report.numbers import known, percent, signed
@@ -51,11 +51,17 @@ _CAPTION = (
 
 
 def main_results_table(
-    study: Study, suite: str, published: PublishedChoice = "same", baseline: str = "", found: Sequence[Contest] = ()
+    study: Study,
+    suite: str,
+    published: PublishedChoice = "same",
+    baseline: str = "",
+    found: Sequence[Contest] = (),
+    gaps: Sequence[str] = (),
 ) -> Table:
     """Return the suite's main table; published rows only where they belong (VTAB-1k).
 
-    ``found`` puts a mark under accuracies that differ from those of ``baseline`` (its label) beyond chance.
+    ``found`` puts a mark under accuracies that differ from those of ``baseline`` (its label) beyond chance; ``gaps``
+    are notes on cells without a test.
     """
     arms = study.arms_of(suite, main=True)
     columns = _columns(study, suite)
@@ -73,7 +79,11 @@ def main_results_table(
         ),
         columns=columns,
         rows=tuple(rows),
-        notes=(*_notes(own, baseline), *(f"[{mark}] {source}" for source, mark in marks.items())),
+        notes=(
+            *_notes(own, baseline, tests_named(found)),
+            *gaps,
+            *(f"[{mark}] {source}" for source, mark in marks.items()),
+        ),
         warnings=mixtures(study.runs_of(arms)),
     )
 
@@ -180,7 +190,7 @@ def _means(summary: Summary) -> list[float]:
     return [score.mean for score in scores]
 
 
-def _notes(rows: Sequence[Row], baseline: str) -> list[str]:
+def _notes(rows: Sequence[Row], baseline: str, tests: str) -> list[str]:
     cells = [cell for row in rows for cell in row.cells[1:]]
     signs = "".join(cell.sign for cell in cells)
     notes = []
@@ -188,8 +198,8 @@ def _notes(rows: Sequence[Row], baseline: str) -> list[str]:
         notes.append(f"{MISSING} no finished run; see the table of missing and failed runs.")
     if any(cell.below.endswith((BETTER, WORSE)) for cell in cells):
         notes.append(
-            f"{BETTER} better, {WORSE} worse than {baseline} beyond chance: exact McNemar test on the images, "
-            "corrected by Holm over all methods and tasks, at the 5 % level."
+            f"{BETTER} better, {WORSE} worse than {baseline} beyond chance: {tests}, corrected by Holm over all "
+            "methods and tasks, at the 5 % level; given these trained models: the spread over seeds is not in it."
         )
     if COLLAPSED in signs:
         notes.append(

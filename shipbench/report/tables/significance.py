@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from shipbench.report.arms import Arm
 from shipbench.report.captions import caption
-from shipbench.report.comparisons import BETTER, WORSE, Contest
+from shipbench.report.comparisons import BETTER, WORSE, Contest, tests_named
 from shipbench.report.labels import slug, suite_name, task_name
 from shipbench.report.model import MISSING, Cell, Column, Row, Table, text_cell
 from shipbench.report.numbers import known, signed
@@ -15,14 +15,15 @@ from shipbench.report.study import Study
 
 _ACROSS = (
     "{suite}: every method against {baseline}. Difference in percentage points, mean over the tasks that both were run "
-    "on (paired over seeds), with a 95 % bootstrap interval over those tasks; tasks won and lost; two-sided Wilcoxon "
-    "signed-rank test across tasks, then corrected by Holm for the number of methods. Tasks with a difference beyond "
-    "chance: exact McNemar tests on the images, corrected by Holm over all methods and tasks, at the 5 % level."
+    "on (paired over seeds), with its 95 % Student t interval over those tasks (three or more); tasks won and lost; "
+    "two-sided Wilcoxon signed-rank test across tasks, then corrected by Holm for the number of methods. Tasks with a "
+    "difference beyond chance: {tests}, corrected by Holm over all methods and tasks, at the 5 % level."
 )
 _PER_TASK = (
-    "{suite}: exact McNemar tests against {baseline} on the test images. p-value corrected by Holm over all methods "
-    "and tasks; below, the images that the method classifies right for more of the shared seeds than {baseline}, and "
-    "for fewer. Every image counts once. Predictions are those after the last epoch."
+    "{suite}: {tests} against {baseline}. p-value corrected by Holm over all methods and tasks; below, the difference "
+    "of the mean accuracies in percentage points, over the seeds that both have. Every image counts once, with the "
+    "share of seeds that classify it right. The tests speak of these trained models: the spread over seeds is not in "
+    "them. Predictions are those after the last epoch."
 )
 
 
@@ -33,14 +34,20 @@ def p_text(value: float) -> str:
     return "<0.001" if value < 0.0005 else f"{value:.3f}"
 
 
-def across_tasks_table(study: Study, suite: str, baseline: Arm, found: Sequence[Contest]) -> Table | None:
-    """Return the table of tests across tasks; None if nothing can be compared."""
+def across_tasks_table(
+    study: Study, suite: str, baseline: Arm, found: Sequence[Contest], gaps: Sequence[str] = ()
+) -> Table | None:
+    """Return the table of tests across tasks; None if nothing can be compared; ``gaps`` are notes."""
     if not found:
         return None
     return Table(
         name=f"significance-{slug(suite)}",
         title=f"{suite_name(suite)}: difference to {baseline.label}",
-        caption=caption(_ACROSS.format(suite=suite_name(suite), baseline=baseline.label), study.selection, suite),
+        caption=caption(
+            _ACROSS.format(suite=suite_name(suite), baseline=baseline.label, tests=tests_named(found)),
+            study.selection,
+            suite,
+        ),
         columns=(
             Column("method", "Method", align="left"),
             Column("difference", "difference", extras=("low", "high")),
@@ -53,6 +60,7 @@ def across_tasks_table(study: Study, suite: str, baseline: Arm, found: Sequence[
             Column("beyond_chance_worse", "worse", "Beyond chance"),
         ),
         rows=tuple(_across_row(contest) for contest in found),
+        notes=tuple(gaps),
         warnings=mixtures(study.runs_of([baseline, *(contest.arm for contest in found)])),
     )
 
@@ -79,16 +87,22 @@ def _p_cell(value: float) -> Cell:
     return Cell(p_text(value) or MISSING, value=value if known(value) else None)
 
 
-def per_task_table(study: Study, suite: str, baseline: Arm, found: Sequence[Contest]) -> Table | None:
-    """Return the table of McNemar tests; None if no predictions are stored."""
+def per_task_table(
+    study: Study, suite: str, baseline: Arm, found: Sequence[Contest], gaps: Sequence[str] = ()
+) -> Table | None:
+    """Return the table of paired tests on the images; None if no predictions are stored; ``gaps`` are notes."""
     tasks = [task for task in study.tasks_of(suite) if any(task in contest.tasks for contest in found)]
     if not tasks:
         return None
-    extras = ("p", "images won", "images lost")
+    extras = ("p", "difference", "images won", "images lost")
     return Table(
-        name=f"mcnemar-{slug(suite)}",
+        name=f"paired-tests-{slug(suite)}",
         title=f"{suite_name(suite)}: {baseline.label} task by task",
-        caption=caption(_PER_TASK.format(suite=suite_name(suite), baseline=baseline.label), study.selection, suite),
+        caption=caption(
+            _PER_TASK.format(suite=suite_name(suite), baseline=baseline.label, tests=tests_named(found)),
+            study.selection,
+            suite,
+        ),
         columns=(
             Column("method", "Method", align="left"),
             *(Column(task, task_name(task), upright=True, extras=extras) for task in tasks),
@@ -96,7 +110,7 @@ def per_task_table(study: Study, suite: str, baseline: Arm, found: Sequence[Cont
         rows=tuple(
             Row((text_cell(contest.arm.label), *(_task_cell(contest, task) for task in tasks))) for contest in found
         ),
-        notes=(f"{BETTER} better, {WORSE} worse than {baseline.label} beyond chance at the 5 % level.",),
+        notes=(f"{BETTER} better, {WORSE} worse than {baseline.label} beyond chance at the 5 % level.", *gaps),
     )
 
 
@@ -104,7 +118,11 @@ def _task_cell(contest: Contest, task: str) -> Cell:
     if task not in contest.tasks:
         return Cell(MISSING)
     test = contest.tasks[task]
-    signs = test.signs
-    extras = (("p", signs.p_value), ("images won", signs.ours), ("images lost", signs.theirs))
-    below = f"{signs.ours} : {signs.theirs}"
-    return Cell(p_text(test.adjusted), below, test.adjusted, extras, sign=test.mark)
+    images, points = test.images, 100 * test.images.difference
+    extras = (
+        ("p", images.p_value),
+        ("difference", points),
+        ("images won", images.ours),
+        ("images lost", images.theirs),
+    )
+    return Cell(p_text(test.adjusted), signed(points), test.adjusted, extras, sign=test.mark)
