@@ -55,7 +55,9 @@ class Final:
 class Validation:
     """What validation images chose: settings, or else the epoch.
 
-    A report gives runs on the 1000 that a tuning names the protocol "validation"; no stored record has it.
+    A report gives runs on the 1000 that a tuning names the protocol "validation"; no stored record has it. A run of
+    shipbench's own opens val200 or the test split, never both, so it has no epoch to choose: the second half is for
+    records of other origin whose history has both.
     """
 
     name: str = "validation"

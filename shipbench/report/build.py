@@ -36,6 +36,7 @@ from shipbench.report.long_form import long_form
 from shipbench.report.model import Figure, Report, Section, Table
 from shipbench.report.predictions import LoadPredictions, left_out, suite_predictions, with_chance
 from shipbench.report.protocol import protocol_box
+from shipbench.report.provenance import weights_source
 from shipbench.report.study import Study, build_study
 from shipbench.report.tables.ablation import ablation_table
 from shipbench.report.tables.agreement import agreement, agreement_table
@@ -45,7 +46,7 @@ from shipbench.report.tables.main import main_results_table
 from shipbench.report.tables.missing import missing_table
 from shipbench.report.tables.oracle import oracle_table
 from shipbench.report.tables.published import PublishedChoice
-from shipbench.report.tables.ranks import ranking, ranks_table
+from shipbench.report.tables.ranks import ranking, ranks_table, unranked_note
 from shipbench.report.tables.settings import settings_table
 from shipbench.report.tables.significance import across_tasks_table, per_task_table
 from shipbench.report.tables.sweeps import sweeps, variants_table
@@ -136,9 +137,12 @@ def _result_items(
     baseline = _baseline(study, suite, options.baseline)
     images = suite_predictions(study, suite, baseline or arms[0], predictions)
     tests = contests(study, suite, baseline, images) if baseline else []
+    unranked = [unranked_note(arms)] if not found and len(arms) > 2 else []
     gaps = [sentence] if predictions and (sentence := left_out(study, suite, images)) else []
     items = (
-        main_results_table(study, suite, options.published, baseline.label if baseline else "", tests, gaps),
+        main_results_table(
+            study, suite, options.published, baseline.label if baseline else "", tests, [*gaps, *unranked]
+        ),
         pareto_figure(study, suite),
         oracle_figure(study, suite),
         oracle_table(study, suite),
@@ -206,13 +210,19 @@ def _facts(study: Study) -> tuple[tuple[str, str], ...]:
         ("Methods", ", ".join(methods)),
         ("Seeds", seed_list([int(seed) for seed in records["seed"]])),
         ("Selection rule", study.selection.name),
-        ("Backbones", _distinct(records["backbone"], records["backbone_sha256"].str.slice(0, 12))),
+        ("Backbones", _distinct(records["backbone"], _weights(records))),
         ("Image formats", _distinct(records["image_format"])),
         ("Devices", _distinct(records["device"], records["precision"])),
         ("Code", _distinct(records["shipbench_version"], records["git_commit"].str.slice(0, 10))),
         ("Made", " to ".join(sorted({min(days), max(days)})) if (days := _days(records["created"])) else ""),
     )
     return tuple((name, value) for name, value in facts if value)
+
+
+def _weights(records: pd.DataFrame) -> pd.Series[str]:
+    """Return the start of the weights' hash with where they came from, if that is not what the name stands for."""
+    sources = records["checkpoint"].map(weights_source).map(lambda source: f"; {source}" if source else "")
+    return (records["backbone_sha256"].str.slice(0, 12) + sources).str.removeprefix("; ")
 
 
 def _distinct(names: pd.Series[str], details: pd.Series[str] | None = None) -> str:

@@ -9,7 +9,7 @@ from typing import Literal
 import pandas as pd
 
 from shipbench.report.arms import Arm
-from shipbench.report.labels import task_order
+from shipbench.report.labels import joined, task_name, task_order
 from shipbench.report.study import Study
 from shipbench.statistics import Interval, student_interval
 
@@ -64,10 +64,33 @@ def over_tasks(values: Sequence[float]) -> Interval:
     return found if found.n >= _ENOUGH_TASKS else replace(found, low=float("nan"), high=float("nan"))
 
 
-def comparable(study: Study, arms: list[Arm]) -> tuple[pd.DataFrame, list[Arm]]:
-    """Return mean accuracies (tasks x arm keys) without gaps, and the arms left out for having fewer tasks."""
+@dataclass(frozen=True, eq=False)
+class Comparable:
+    """Mean accuracies in percent (tasks x arm keys) without gaps, and what is left out for that."""
+
+    means: pd.DataFrame
+    arms: tuple[Arm, ...]
+    other_tasks: tuple[str, ...]
+
+    @property
+    def sentence(self) -> str:
+        """What is left out, as a sentence with a space before it; empty if that is nothing."""
+        arms = f" Left out for missing tasks: {joined([arm.label for arm in self.arms])}." if self.arms else ""
+        names = joined([task_name(task) for task in self.other_tasks])
+        return f"{arms} Tasks left out, as not every method here has them: {names}." if names else arms
+
+
+def comparable(study: Study, arms: Sequence[Arm]) -> Comparable:
+    """Return the arms and tasks to compare: of all with at least so many tasks, those with the most cells.
+
+    Three arms that share two tasks are preferred to any number that cannot be ranked.
+    """
     means = study.means(arms)
     counts = means.notna().sum(axis=0)
-    kept = [arm for arm in arms if len(counts) and counts[arm.key] == counts.max() > 0]
-    table = means[[arm.key for arm in kept]].dropna(axis=0)
-    return table, [arm for arm in arms if arm not in kept]
+    tables = [means.loc[:, counts >= least].dropna(axis=0) for least in sorted(set(counts[counts > 0]))]
+    if not tables:
+        return Comparable(means, tuple(arms), ())
+    best = max(tables, key=lambda table: (table.shape[1] >= 3 and table.shape[0] >= 2, table.size))
+    present = means[list(best.columns)].notna().any(axis=1)
+    others = tuple(str(task) for task in means.index[present] if task not in best.index)
+    return Comparable(best, tuple(arm for arm in arms if arm.key not in best.columns), others)

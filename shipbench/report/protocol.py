@@ -18,7 +18,7 @@ from shipbench.report.labels import (
     task_order,
     with_seeds,
 )
-from shipbench.report.provenance import few
+from shipbench.report.provenance import few, on_test, weights_source
 from shipbench.report.study import Study
 from shipbench.report.tuned import CHOSEN, CONFIRMED, SUPERSEDED
 
@@ -59,15 +59,22 @@ def _settings(study: Study) -> str:
     runs = study.records[study.records["accuracy"].notna()]
     plain = runs.index.isin(study.runs.loc[study.runs["protocol"] == "final", "record"])
     chosen = (runs["tuning"] == CHOSEN) | (runs["protocol"] == "validation") | (runs["tuning"] == CONFIRMED) & ~plain
-    unknown, fixed = ~chosen & (runs["recipe"] == ""), ~chosen & (runs["recipe"] != "")
+    unknown, test = ~chosen & (runs["recipe"] == ""), ~chosen & on_test(runs)
+    fixed = ~chosen & ~unknown & ~test
     parts = []
     if unknown.any():
         parts.append(
-            f"{counted(int(unknown.sum()), 'run')} without a recorded recipe: how they were chosen is unknown."
+            f"{counted(int(unknown.sum()), 'run')} without a recorded recipe: how they were chosen is not known."
         )
     if fixed.any():
         parts.append(f"{counted(int(fixed.sum()), 'run')} fixed beforehand ({_recipes(runs[fixed])}).")
-    parts += _confirmed(study, runs[fixed & (runs["tuning"] == CONFIRMED)])
+    if test.any():
+        names = joined(sorted({method_name(method) for method in runs.loc[test, "method"]}))
+        parts.append(
+            f"{counted(int(test.sum()), 'run')} with settings for each task published by the authors of {names}, who "
+            f"chose them on test images ({_recipes(runs[test])})."
+        )
+    parts += _confirmed(study, runs[~chosen & (runs["tuning"] == CONFIRMED)])
     if chosen.any():
         parts.append(
             f"{counted(int(chosen.sum()), 'run')} chosen on val200 after training on train800, then retrained on all "
@@ -77,7 +84,7 @@ def _settings(study: Study) -> str:
 
 
 def _confirmed(study: Study, runs: pd.DataFrame) -> list[str]:
-    """Say for which of the runs fixed beforehand a tuning chose the same settings, and where tables show them."""
+    """Say for which runs with a recipe's settings a tuning chose the same, and where tables show them."""
     twice = runs.index.isin(study.runs.loc[study.runs["protocol"] == "validation", "record"])
     places = ((runs[~twice], "one row shows both"), (runs[twice], "in two rows of the tables, counted once here"))
     return [
@@ -153,8 +160,13 @@ def _data(runs: pd.DataFrame, suite: str) -> str:
 def _weights(runs: pd.DataFrame) -> str:
     if not (runs["backbone"].any() or runs["backbone_sha256"].any()):
         return "Not recorded."
-    pairs = sorted(set(zip(runs["backbone"], runs["backbone_sha256"], strict=True)))
-    return f"{_listed([f'{name or _UNKNOWN} (sha256 {digest or _UNKNOWN})' for name, digest in pairs])}."
+    found = sorted(set(zip(runs["backbone"], runs["backbone_sha256"], runs["checkpoint"], strict=True)))
+    return f"{_listed([_weights_named(*each) for each in found])}."
+
+
+def _weights_named(name: str, digest: str, checkpoint: str) -> str:
+    source = weights_source(checkpoint)
+    return f"{name or _UNKNOWN} ({f'{source}; ' if source else ''}sha256 {digest or _UNKNOWN})"
 
 
 _UNKNOWN = "not recorded"

@@ -1,4 +1,4 @@
-"""What a set of runs mixes that should not differ: said in words, never hidden."""
+"""What a set of runs rests on, and what it mixes that should not differ: said in words, never hidden."""
 
 from __future__ import annotations
 
@@ -6,19 +6,62 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
+from shipbench.published import CHOSEN_ON_TEST
 from shipbench.report.labels import counted, joined, method_name, method_order, task_name, task_order
 
+RANDOM = "random"
+ON_TEST = "§"
 _NOT_RECORDED = "not recorded"
 
 
-def mixtures(runs: pd.DataFrame) -> tuple[str, ...]:
-    """Return one sentence for every kind of difference between ``runs`` that readers must know about."""
+def cautions(runs: pd.DataFrame) -> tuple[str, ...]:
+    """Return what readers of a table must know about ``runs``: random weights, settings chosen on test, mixtures."""
     done = runs[runs["status"] == "done"]
+    found = (_random_weights(done), _chosen_on_test(done), *_mixtures(done))
+    return tuple(sentence for sentence in found if sentence)
+
+
+def weights_source(checkpoint: str) -> str:
+    """Say where a backbone's weights came from; empty for those that its name stands for."""
+    if checkpoint == RANDOM:
+        return "random weights, never pretrained"
+    return f"from {checkpoint}" if checkpoint else ""
+
+
+def on_test(runs: pd.DataFrame) -> pd.Series[bool]:
+    """Say of every run whether its recipe's settings were chosen on test images by their authors."""
+    pairs = zip(runs["method"], runs["recipe"], strict=True)
+    return pd.Series([pair in CHOSEN_ON_TEST for pair in pairs], index=runs.index, dtype=bool)
+
+
+def _random_weights(done: pd.DataFrame) -> str:
+    runs = done[done["checkpoint"] == RANDOM]
+    if not len(runs):
+        return ""
+    return (
+        f"Random weights: {counted(len(runs), 'run')} ({few(_methods(runs))}) on a backbone that was never pretrained; "
+        "their accuracies say nothing of the weights that its name stands for."
+    )
+
+
+def _chosen_on_test(done: pd.DataFrame) -> str:
+    runs = done[on_test(done)]
+    if not len(runs):
+        return ""
+    return (
+        f"{ON_TEST} Settings chosen on test images: {counted(len(runs), 'run')} of {few(_methods(runs))} with the "
+        "settings for each task that its authors published and chose by test accuracy; they do not compare with "
+        "settings fixed beforehand or chosen on validation images."
+    )
+
+
+def _mixtures(done: pd.DataFrame) -> tuple[str, ...]:
+    """Return one sentence for every kind of difference between runs that readers must know about."""
     code = done["shipbench_version"].where(done["shipbench_version"] != "", _NOT_RECORDED)
     commit = done["git_commit"].str.slice(0, 10)
     weights = done["backbone"] + done["backbone_sha256"].str.slice(0, 12).map(_in_parentheses)
     size = done["image_size"].map(lambda value: "" if pd.isna(value) else f"{value:g} px")
-    found = (
+    return (
         _fingerprints(done),
         _mixed(done, done["image_format"], "image formats", _tasks),
         _mixed(done, weights, "backbone weights", _methods),
@@ -26,7 +69,6 @@ def mixtures(runs: pd.DataFrame) -> tuple[str, ...]:
         _mixed(done, size, "image sizes", _methods),
         _mixed(done, done["precision"], "numerical precisions", _methods),
     )
-    return tuple(sentence for sentence in found if sentence)
 
 
 def few(names: Sequence[str], most: int = 4) -> str:

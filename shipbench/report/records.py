@@ -23,6 +23,7 @@ _TEXTS = {
     "overrides": "",
     "backbone": "",
     "backbone_sha256": "",
+    "checkpoint": "",
     "data_fingerprint": "",
     "image_format": "",
     "precision": "",

@@ -18,6 +18,7 @@ from shipbench.report.figures.pareto import CostPoint, draw_pareto
 from shipbench.report.figures.ranks import draw_ranks
 from shipbench.report.figures.structure import hierarchies
 from shipbench.report.figures.style import NARROW, legend_above, new_figure, series_styles, style
+from shipbench.report.labels import task_name
 from shipbench.report.model import Figure, Report
 from shipbench.report.numbers import setting
 from shipbench.report.render.images import images
@@ -181,15 +182,33 @@ def test_hierarchies_come_from_the_lowest_seed_of_the_main_arm() -> None:
     assert np.array_equal(found.affinity, np.eye(4))
 
 
-def test_missing_methods_are_left_out_of_comparisons_by_name() -> None:
-    records = [
-        r
-        for r in grid(("full", "linear", "vpt-deep", "ship"), VTAB_TASKS, (0,))
-        if (r["method"], r["task"]) != ("full", "dtd")
-    ]
+@pytest.mark.parametrize(
+    ("full", "others", "over", "said"),
+    [
+        (VTAB_TASKS[1:], VTAB_TASKS, "18 tasks", "Tasks left out, as not every method here has them: Caltech101."),
+        (VTAB_TASKS, VTAB_TASKS[:5], "5 tasks", "Tasks left out, as not every method here has them: "),
+        (VTAB_TASKS[:2], VTAB_TASKS, "19 tasks", "Left out for missing tasks: Full fine-tuning."),
+    ],
+)
+def test_what_is_left_out_of_comparisons_is_named(
+    full: tuple[str, ...], others: tuple[str, ...], over: str, said: str
+) -> None:
+    records = [*grid(("full",), full, (0,)), *grid(("linear", "vpt-deep", "ship"), others, (0,))]
     report = build_report(make_results(records))
     for name in ("pareto-vtab-1k", "critical-difference-vtab-1k"):
-        assert "Left out for missing tasks: Full fine-tuning." in figure_named(report, name).caption
+        caption = figure_named(report, name).caption
+        assert said.replace("Caltech101", task_name(VTAB_TASKS[0])) in caption
+        assert over in caption
+
+
+def test_methods_that_share_too_little_are_said_to_have_no_ranking() -> None:
+    records = [
+        r for i, m in enumerate(("full", "linear", "ship")) for r in grid((m,), VTAB_TASKS[3 * i : 3 * i + 3], (0,))
+    ]
+    report = build_report(make_results(records))
+    (note,) = (note for note in next(report.tables()).notes if note.startswith("No ranking"))
+    assert note == "No ranking of Full fine-tuning, Linear probe and SHIP: no 2 tasks are shared by 3 of them."
+    assert not any(figure.name.startswith("critical-difference") for figure in report.figures())
 
 
 def test_the_baseline_can_be_chosen() -> None:

@@ -243,6 +243,16 @@ def test_every_published_row_fits_on_pages(tmp_path: Path) -> None:
     assert "Float too large" not in compiled(tmp_path)
 
 
+@pytest.mark.skipif(PDFLATEX is None, reason="pdflatex is not installed")
+def test_a_table_compiles_with_the_packages_it_names_and_no_font_encoding(tmp_path: Path) -> None:
+    cell = Cell('"quoted" § † ‡ ±1 – ▲ < > | \\ _ ^ ~ [x] *')  # noqa: RUF001
+    table = Table("t", "T", 'A "caption".', (Column("x", "X"),), (Row((cell,)),), ('a "note"',))
+    packages = latex.PACKAGES.removeprefix("% needs ").strip()
+    text = f"\\documentclass{{article}}\n{packages}\n\\begin{{document}}\n{latex.latex_table(table)}\\end{{document}}\n"
+    (tmp_path / "preview.tex").write_text(text, encoding="utf-8")
+    compiled(tmp_path)
+
+
 def compiled(folder: Path) -> str:
     """Compile a report's preview and return what LaTeX said."""
     command = [str(PDFLATEX), "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "preview.tex"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -138,6 +139,19 @@ def test_published_rows_stand_under_a_rule_with_the_difference_to_ours() -> None
     assert rows[at + 1].kind == "difference"
     assert rows[at + 1].cells[index].value == pytest.approx(difference)
     assert any("Visual Prompt Tuning" in note for note in table.notes)
+
+
+@pytest.mark.parametrize("columns", [{"backbone": "vit_small_patch16_224"}, {"checkpoint": "random"}])
+def test_another_backbone_has_no_difference_to_published_rows(columns: dict[str, str]) -> None:
+    same, other = grid(("vpt-deep",), VTAB_TASKS, (0,)), grid(("linear",), VTAB_TASKS, (0,), **columns)
+    table = table_of([*same, *other])
+    kinds = [row.kind for row in table.rows]
+    assert kinds.count("published") > kinds.count("difference") > 0
+    after = {row.cells[0].text: below.kind for row, below in pairwise(table.rows) if row.kind == "published"}
+    assert {kind for label, kind in after.items() if label.startswith("VPT-Deep")} == {"difference"}
+    assert "difference" not in {kind for label, kind in after.items() if label.startswith("Linear")}
+    (note,) = (note for note in table.notes if note.startswith("No difference to the published numbers for Linear"))
+    assert "vit_base_patch16_224.orig_in21k" in note
 
 
 def test_published_rows_can_be_all_or_none() -> None:

@@ -55,3 +55,36 @@ def test_failed_runs_do_not_count_as_mixed() -> None:
     records = grid(("ship",), VTAB_TASKS, (0, 1))
     records[0] = {**records[0], "status": "failed", "shipbench_version": "0.0.1"}
     assert report_of(records).warnings == ()
+
+
+def test_random_weights_are_said_at_the_top_and_wherever_weights_are_named() -> None:
+    records = grid(("ship",), VTAB_TASKS, (0, 1), checkpoint="random")
+    records += grid(("linear",), VTAB_TASKS, (0, 1), checkpoint="ViT-B_16.npz", backbone_sha256="c" * 64)
+    report = report_of(records)
+    (warning,) = (warning for warning in report.warnings if warning.startswith("Random weights: 38 runs (SHIP) on a"))
+    assert "VTAB-1k: methods and tasks" in warning
+    said = dict(report.protocol)["Weights"]
+    assert f"(random weights, never pretrained; sha256 {'a1b2c3d4' * 8})" in said
+    assert f"(from ViT-B_16.npz; sha256 {'c' * 64})" in said
+    backbones = dict(report.facts)["Backbones"]
+    assert "(a1b2c3d4a1b2; random weights, never pretrained)" in backbones
+    assert set(report.results["checkpoint"]) == {"random", "ViT-B_16.npz"}
+
+
+def test_settings_that_authors_chose_on_test_images_are_marked() -> None:
+    records = grid(("vpt-deep", "ship"), VTAB_TASKS, (0, 1))
+    published = [{**r, "recipe": "published", "run_id": f"{r['run_id']}-p"} for r in records if r["method"] == "ship"]
+    report = report_of([*records, *published])
+    assert any(warning.startswith("§ Settings chosen on test images: 38 runs of SHIP") for warning in report.warnings)
+    main = next(report.tables())
+    assert [row.cells[0].text for row in main.rows if row.kind == "ours"] == [
+        "VPT-deep (default recipe)",
+        "SHIP (default recipe)",
+        "SHIP (published recipe) §",
+    ]
+    settings = dict(report.protocol)["Settings"]
+    assert settings == (
+        "76 runs fixed beforehand (default recipe). 38 runs with settings for each task published by the authors of "
+        "SHIP, who chose them on test images (published recipe)."
+    )
+    assert not any("§" in warning for warning in report_of(records).warnings)

@@ -104,18 +104,23 @@ def test_the_cost_table_says_how_many_runs_shared_passes() -> None:
     assert [table.notes for table in alone if table.name == "cost-vtab-1k"] == [()]
 
 
-def test_the_cost_table_says_that_runs_had_different_threads() -> None:
-    two, one = (
-        grid(("ship",), VTAB_TASKS, (0,), device="cpu", threads=2),
-        grid(("ship",), VTAB_TASKS, (1, 2), device="cpu", threads=1),
-    )
-    (cost,) = (table for table in build_report(make_results(two + one)).tables() if table.name == "cost-vtab-1k")
-    assert len(cost.notes) == 1
-    assert "(threads in the records: 38 with 1, 19 with 2)" in cost.notes[0]
+def test_speeds_of_runs_with_different_threads_are_never_averaged() -> None:
+    columns = {"train_images_per_second": 100.0, "threads": 1}
+    one = [{**r, **columns} for r in grid(("ship",), VTAB_TASKS, (1, 2), device="cpu")]
+    two = [
+        {**r, **columns, "threads": 2, "train_images_per_second": 60.0}
+        for r in grid(("ship",), VTAB_TASKS, (0,), device="cpu")
+    ]
+    report = build_report(make_results(two + one))
+    (cost,) = (table for table in report.tables() if table.name == "cost-vtab-1k")
+    at = [column.key for column in cost.columns].index("train_images_per_second")
+    shown = [(row.cells[1].below, row.cells[at].value, row.cells[-1].value) for row in cost.rows]
+    assert shown == [("fp32, 1 thread", 100.0, 38), ("fp32, 2 threads", 60.0, 19)]
+    assert set(report.results["threads"]) == {1, 2}
+    assert "stacked_runs" in report.results
     on_gpu = [{**record, "device": "cuda: NVIDIA H200"} for record in two + one]
-    for records in (one, on_gpu):
-        tables = build_report(make_results(records)).tables()
-        assert [table.notes for table in tables if table.name == "cost-vtab-1k"] == [()]
+    (cost,) = (t for t in build_report(make_results(on_gpu)).tables() if t.name == "cost-vtab-1k")
+    assert [row.cells[1].below for row in cost.rows] == ["fp32"]
 
 
 def store(folder: Path, records: list[dict[str, Any]]) -> Path:

@@ -12,7 +12,7 @@ from shipbench.report.captions import caption, footer
 from shipbench.report.differences import comparable
 from shipbench.report.figures.placement import place_labels
 from shipbench.report.figures.style import INK, MUTED, NARROW, PAPER, WIDE, SeriesStyle, arm_styles, new_figure, style
-from shipbench.report.labels import counted, joined, slug, suite_name
+from shipbench.report.labels import counted, slug, suite_name
 from shipbench.report.model import Figure
 from shipbench.report.numbers import known
 from shipbench.report.study import Study
@@ -41,7 +41,8 @@ class CostPoint:
 def pareto_figure(study: Study, suite: str) -> Figure | None:
     """Return the figure for a suite's main arms; None if fewer than two have parameters and accuracies."""
     arms = study.arms_of(suite, main=True)
-    table, left_out = comparable(study, arms)
+    shared = comparable(study, arms)
+    table = shared.means
     looks = arm_styles(arms)
     points = []
     for arm in arms:
@@ -60,13 +61,14 @@ def pareto_figure(study: Study, suite: str) -> Figure | None:
             )
     if len(points) < 2:
         return None
-    out = f" Left out for missing tasks: {joined([arm.label for arm in left_out])}." if left_out else ""
     small = footer(study.selection, suite)
     return Figure(
         name=f"pareto-{slug(suite)}",
         title=f"{suite_name(suite)}: accuracy and trainable parameters",
         caption=caption(
-            _CAPTION.format(suite=suite_name(suite), tasks=counted(len(table), "task"), out=out), study.selection, suite
+            _CAPTION.format(suite=suite_name(suite), tasks=counted(len(table), "task"), out=shared.sentence),
+            study.selection,
+            suite,
         ),
         draw=lambda: draw_pareto(points, counted(len(table), "task"), small),
         alt=f"Scatter plot of accuracy against trainable parameters for {counted(len(points), 'method')}.",

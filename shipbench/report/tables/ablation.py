@@ -20,7 +20,7 @@ from shipbench.report.labels import (
 )
 from shipbench.report.model import MISSING, Cell, Column, Row, Table
 from shipbench.report.numbers import known, signed
-from shipbench.report.provenance import mixtures
+from shipbench.report.provenance import cautions
 from shipbench.report.study import Study
 from shipbench.report.tables.common import (
     SCORE_EXTRAS,
@@ -63,7 +63,7 @@ def ablation_table(study: Study, suite: str, ablation: Ablation, number: int = 0
         columns=columns,
         rows=tuple(marked(rows, range(first, first + len(study.groups_of(suite)) + 2))),
         notes=() if ablation.full else ("The full method was not run in this setup: no differences.",),
-        warnings=mixtures(study.runs_of(arms)),
+        warnings=cautions(study.runs_of(arms)),
     )
 
 

@@ -11,6 +11,7 @@ from shipbench.report.arms import Arm
 from shipbench.report.labels import with_seeds
 from shipbench.report.model import MISSING, Cell, Mark, Row
 from shipbench.report.numbers import deviation, known, percent, short
+from shipbench.report.provenance import ON_TEST, on_test
 from shipbench.report.study import Score, Study
 
 FEWER_SEEDS = "\N{DAGGER}"
@@ -25,8 +26,10 @@ def arm_seeds(study: Study, arm: Arm) -> tuple[int, ...]:
 
 
 def label_cell(study: Study, arm: Arm) -> Cell:
-    """Return the arm's name with its seeds below."""
-    return Cell(text=arm.label, below=with_seeds(arm_seeds(study, arm)), value=arm.label)
+    """Return the arm's name with its seeds below; a sign if its settings were chosen on test images."""
+    runs = study.runs_of([arm])
+    text = f"{arm.label} {ON_TEST}" if on_test(runs).any() else arm.label
+    return Cell(text=text, below=with_seeds(arm_seeds(study, arm)), value=arm.label)
 
 
 def score_cell(score: Score, expected: Sequence[int]) -> Cell:

@@ -6,10 +6,10 @@ import pandas as pd
 
 from shipbench.report.arms import Arm
 from shipbench.report.captions import caption
-from shipbench.report.labels import slug, suite_name
+from shipbench.report.labels import counted, slug, suite_name
 from shipbench.report.model import Cell, Column, Row, Table, text_cell
 from shipbench.report.numbers import known, short
-from shipbench.report.provenance import mixtures
+from shipbench.report.provenance import cautions
 from shipbench.report.study import Study
 from shipbench.report.tables.common import mean_over_tasks
 
@@ -29,12 +29,12 @@ _CAPTION = (
     "{suite}: what a run costs, averaged over seeds and then over the tasks that were run. "
     "Trainable parameters with and without the classification head, all parameters of the model, "
     "FLOPs of one evaluated image, throughput, peak memory, and wall-clock minutes; "
-    "speeds compare only on the same device and precision."
+    "speeds compare only on the same device, with the same precision and, on a CPU, the same number of threads."
 )
 
 
 def cost_table(study: Study, suite: str) -> Table | None:
-    """Return the suite's cost table, a row per main arm, device and precision; None if no cost is recorded."""
+    """Return the suite's cost table, a row per main arm, device, precision and threads; None if no cost is recorded."""
     arms = study.arms_of(suite, main=True)
     runs = study.runs_of(arms)
     runs = runs[runs["status"] == "done"]
@@ -52,14 +52,9 @@ def cost_table(study: Study, suite: str) -> Table | None:
             Column("runs", "Runs"),
         ),
         rows=tuple(rows),
-        notes=_notes(runs),
-        warnings=mixtures(runs),
+        notes=_shared_passes(runs),
+        warnings=cautions(runs),
     )
-
-
-def _notes(runs: pd.DataFrame) -> tuple[str, ...]:
-    """Say what keeps the seconds of some runs from comparing with those of others."""
-    return (*_shared_passes(runs), *_threads(runs))
 
 
 def _shared_passes(runs: pd.DataFrame) -> tuple[str, ...]:
@@ -73,25 +68,17 @@ def _shared_passes(runs: pd.DataFrame) -> tuple[str, ...]:
     )
 
 
-def _threads(runs: pd.DataFrame) -> tuple[str, ...]:
-    """Say that runs on a processor had more and fewer threads: one of several at once is slower than one alone."""
-    shares = runs.loc[runs["device"].str.startswith("cpu"), "threads"].value_counts().sort_index()
-    if len(shares) < 2:
-        return ()
-    listed = ", ".join(f"{count:,} with {threads:.0f}" for threads, count in shares.items())
-    return (
-        f"Runs on the CPU had different numbers of threads (threads in the records: {listed}): "
-        "speeds compare only among runs with the same.",
-    )
-
-
 def _rows(arm: Arm, runs: pd.DataFrame) -> list[Row]:
-    """Return a row for every device and precision that the arm ran on."""
-    places = sorted(set(zip(runs["device"], runs["precision"], strict=True)))
+    """Return a row for every device, precision and number of CPU threads that the arm ran with."""
+    threads = runs["threads"].where(runs["device"].str.startswith("cpu")).fillna(0).astype(int)
+    places = pd.Series(
+        list(zip(runs["device"], runs["precision"], threads, strict=True)), index=runs.index, dtype=object
+    )
     rows = []
-    for device, precision in places:
-        there = runs[(runs["device"] == device) & (runs["precision"] == precision)]
-        where = Cell(device or "not recorded", precision, ", ".join(part for part in (device, precision) if part))
+    for device, precision, count in sorted(set(places)):
+        there = runs[places == (device, precision, count)]
+        below = ", ".join(part for part in (precision, counted(count, "thread") if count else "") if part)
+        where = Cell(device or "not recorded", below, ", ".join(part for part in (device, below) if part))
         measures = [_measure(there, column.key, scale) for column, scale in _MEASURES]
         rows.append(Row((text_cell(arm.label), where, *measures, Cell(f"{len(there):,}", value=len(there)))))
     return rows

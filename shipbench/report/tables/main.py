@@ -14,7 +14,7 @@ from shipbench.report.comparisons import BETTER, WORSE, Contest, TaskTest, tests
 from shipbench.report.labels import MEAN_OF_GROUPS, MEAN_OF_TASKS, slug, suite_name, task_name
 from shipbench.report.model import MISSING, Cell, Column, Row, Table
 from shipbench.report.numbers import known, percent, signed
-from shipbench.report.provenance import mixtures
+from shipbench.report.provenance import cautions
 from shipbench.report.study import Score, Study, Summary, summarise
 from shipbench.report.tables.common import (
     COLLAPSED,
@@ -32,6 +32,7 @@ from shipbench.report.tables.published import (
     Comparison,
     PublishedChoice,
     comparisons,
+    incomparable_note,
     letters,
     published_means,
     source_note,
@@ -67,9 +68,10 @@ def main_results_table(
     columns = _columns(study, suite)
     tests = {contest.arm.key: contest.tasks for contest in found}
     own = marked([_own_row(study, arm, tests.get(arm.key, {})) for arm in arms], range(1, len(columns) - 2))
-    pairs = comparisons(arms, published) if suite == "vtab-1k" else []
+    pairs = comparisons(study, arms, published) if suite == "vtab-1k" else []
     sources = [source_note(pair.row) for pair in pairs]
     marks = dict(zip(dict.fromkeys(sources), letters(len(pairs)), strict=False))
+    apart = [note] if (note := incomparable_note(pairs)) else []
     rows = [*own, *_published_rows(study, suite, pairs, [marks[source] for source in sources])]
     return Table(
         name=f"main-{slug(suite)}",
@@ -82,9 +84,10 @@ def main_results_table(
         notes=(
             *_notes(own, baseline, tests_named(found)),
             *gaps,
+            *apart,
             *(f"[{mark}] {source}" for source, mark in marks.items()),
         ),
-        warnings=mixtures(study.runs_of(arms)),
+        warnings=cautions(study.runs_of(arms)),
     )
 
 
@@ -153,7 +156,7 @@ def _published_rows(study: Study, suite: str, pairs: Sequence[Comparison], marks
             pd.DataFrame([published_means(pair.row, study.groups_of(suite))], index=[0]), study.groups_of(suite)
         )
         rows.append(_published_row(pair, mark, printed, rule=not rows))
-        rows.extend(_difference_row(study, arm, printed, alone=len(pair.arms) == 1) for arm in pair.arms)
+        rows.extend(_difference_row(study, arm, printed, alone=len(pair.arms) == 1) for arm in pair.comparable)
     return rows
 
 

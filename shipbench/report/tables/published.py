@@ -9,6 +9,9 @@ from typing import Literal, TypeAlias, get_args
 from shipbench.errors import InputError, did_you_mean
 from shipbench.published import PublishedRow, published_rows
 from shipbench.report.arms import Arm
+from shipbench.report.labels import joined
+from shipbench.report.provenance import RANDOM
+from shipbench.report.study import Study
 
 PublishedChoice: TypeAlias = Literal["same", "all", "none"]
 _SAME_METHOD = {
@@ -22,12 +25,16 @@ _SAME_METHOD = {
 }
 
 
+BACKBONE = "vit_base_patch16_224.orig_in21k"
+
+
 @dataclass(frozen=True)
 class Comparison:
-    """A published row and our main arms of the same method."""
+    """A published row and our main arms of the same method; ``comparable`` are those on the same backbone."""
 
     row: PublishedRow
     arms: tuple[Arm, ...]
+    comparable: tuple[Arm, ...]
 
 
 def published_choice(text: str) -> PublishedChoice:
@@ -39,16 +46,34 @@ def published_choice(text: str) -> PublishedChoice:
     raise InputError(f"--published: unknown choice {text!r}{did_you_mean(text, known)}; use {', '.join(known)}")
 
 
-def comparisons(arms: Sequence[Arm], choice: PublishedChoice) -> list[Comparison]:
+def comparisons(study: Study, arms: Sequence[Arm], choice: PublishedChoice) -> list[Comparison]:
     """Return the chosen published rows with our arms of the same method: those first, in our order."""
     if choice == "none":
         return []
-    pairs = [
-        Comparison(row, tuple(arm for arm in arms if _SAME_METHOD.get(row.method) == arm.method))
-        for row in published_rows()
-    ]
+    pairs = [_comparison(study, row, arms) for row in published_rows()]
     shown = [pair for pair in pairs if pair.arms or choice == "all"]
     return sorted(shown, key=lambda pair: list(arms).index(pair.arms[0]) if pair.arms else len(arms))
+
+
+def _comparison(study: Study, row: PublishedRow, arms: Sequence[Arm]) -> Comparison:
+    same = tuple(arm for arm in arms if _SAME_METHOD.get(row.method) == arm.method)
+    return Comparison(row, same, tuple(arm for arm in same if _same_backbone(study, arm)))
+
+
+def _same_backbone(study: Study, arm: Arm) -> bool:
+    """Say whether the arm ran on the backbone of the published rows, with weights that were given."""
+    return arm.backbone == BACKBONE and not (study.runs_of([arm])["checkpoint"] == RANDOM).any()
+
+
+def incomparable_note(pairs: Sequence[Comparison]) -> str:
+    """Name our arms that stand under a published row without a difference to it; empty if there are none."""
+    arms = {arm.label for pair in pairs for arm in pair.arms if arm not in pair.comparable}
+    if not arms:
+        return ""
+    return (
+        f"No difference to the published numbers for {joined(sorted(arms))}: published rows are of ViT-B/16 with "
+        f"supervised ImageNet-21k weights ({BACKBONE}), which these runs did not use."
+    )
 
 
 def source_note(row: PublishedRow) -> str:

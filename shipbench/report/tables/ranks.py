@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -11,7 +12,7 @@ from shipbench.report.captions import caption
 from shipbench.report.differences import comparable
 from shipbench.report.labels import counted, joined, slug, suite_name
 from shipbench.report.model import Cell, Column, Row, Table
-from shipbench.report.provenance import mixtures
+from shipbench.report.provenance import cautions
 from shipbench.report.study import Study
 from shipbench.statistics import FriedmanTest, average_ranks, friedman_test, nemenyi_distance, task_ranks
 
@@ -28,13 +29,14 @@ class Ranking:
     distance: float
     tasks: int
     arms: tuple[Arm, ...]
-    left_out: tuple[str, ...]
+    left_out: str
 
 
 def ranking(study: Study, suite: str) -> Ranking | None:
     """Rank the suite's main arms; None with fewer than three arms or two shared tasks."""
     arms = study.arms_of(suite, main=True)
-    table, left_out = comparable(study, arms)
+    shared = comparable(study, arms)
+    table = shared.means
     if table.shape[1] < _FEWEST_ARMS or table.shape[0] < _FEWEST_TASKS:
         return None
     ranks = average_ranks(table).sort_values(kind="stable")
@@ -45,19 +47,24 @@ def ranking(study: Study, suite: str) -> Ranking | None:
         distance=nemenyi_distance(table.shape[1], table.shape[0]),
         tasks=table.shape[0],
         arms=tuple(arm for key in ranks.index for arm in arms if arm.key == key),
-        left_out=tuple(arm.label for arm in left_out),
+        left_out=shared.sentence,
     )
+
+
+def unranked_note(arms: Sequence[Arm]) -> str:
+    """Say that ``arms`` have no ranking, and why."""
+    names = joined([arm.label for arm in arms])
+    return f"No ranking of {names}: no {_FEWEST_TASKS} tasks are shared by {_FEWEST_ARMS} of them."
 
 
 def ranking_sentence(found: Ranking) -> str:
     """Describe the tests of a ranking in one caption sentence."""
     p_value = "p < 0.001" if found.test.p_value < 0.001 else f"p = {found.test.p_value:.3f}"
-    out = f" Left out for missing tasks: {joined(found.left_out)}." if found.left_out else ""
     return (
         f"Average ranks over {counted(found.tasks, 'task')} (1 is best; ties share their mean rank; a win is "
         f"a task led alone) of mean accuracies "
         f"over seeds; Friedman chi-squared {found.test.statistic:.2f}, {p_value}; Nemenyi critical difference "
-        f"{found.distance:.2f} at the 5 % level.{out}"
+        f"{found.distance:.2f} at the 5 % level.{found.left_out}"
     )
 
 
@@ -85,5 +92,5 @@ def ranks_table(study: Study, suite: str, found: Ranking) -> Table:
             Column("wins", "wins"),
         ),
         rows=tuple(rows),
-        warnings=mixtures(runs),
+        warnings=cautions(runs),
     )

@@ -10,7 +10,7 @@ from shipbench.report.comparisons import BETTER, WORSE, Contest, tests_named
 from shipbench.report.labels import slug, suite_name, task_name
 from shipbench.report.model import MISSING, Cell, Column, Row, Table, text_cell
 from shipbench.report.numbers import known, signed
-from shipbench.report.provenance import mixtures
+from shipbench.report.provenance import cautions
 from shipbench.report.study import Study
 
 _ACROSS = (
@@ -61,7 +61,7 @@ def across_tasks_table(
         ),
         rows=tuple(_across_row(contest) for contest in found),
         notes=tuple(gaps),
-        warnings=mixtures(study.runs_of([baseline, *(contest.arm for contest in found)])),
+        warnings=cautions(study.runs_of([baseline, *(contest.arm for contest in found)])),
     )
 
 

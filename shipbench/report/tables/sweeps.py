@@ -11,7 +11,7 @@ from shipbench.report.captions import caption
 from shipbench.report.labels import MEAN_OF_GROUPS, MEAN_OF_TASKS, counted, setting_name, slug, suite_name
 from shipbench.report.model import Cell, Column, Row, Table
 from shipbench.report.numbers import percent, setting
-from shipbench.report.provenance import mixtures
+from shipbench.report.provenance import cautions
 from shipbench.report.study import Study
 from shipbench.report.tables.common import (
     SCORE_EXTRAS,
@@ -83,7 +83,7 @@ def variants_table(study: Study, suite: str) -> Table | None:
         caption=caption(_CAPTION.format(suite=suite_name(suite)), study.selection, suite),
         columns=columns,
         rows=tuple(row for family in families for row in _rows(study, family)),
-        warnings=mixtures(runs),
+        warnings=cautions(runs),
     )
 
 
