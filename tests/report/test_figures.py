@@ -220,11 +220,52 @@ def test_the_baseline_can_be_chosen() -> None:
 
 def test_one_run_alone_makes_a_report_that_draws() -> None:
     record = make_record(task="demo-tiny", levels="[0]", affinity="[[1.0]]")
-    history = pd.DataFrame([{"run_id": record["run_id"], "epoch": 0, "split": "test", "accuracy": 0.4}])
-    report = build_report(make_results([record]), history)
+    rows = [{"run_id": record["run_id"], "epoch": epoch, "split": "test", "accuracy": 0.4} for epoch in (0, 1)]
+    report = build_report(make_results([record]), pd.DataFrame(rows))
     names = [figure.name for figure in report.figures()]
     assert names == ["oracle-gap-demo-tiny", "levels-demo-tiny", "curves-accuracy-demo-tiny"]
+    tested_once = build_report(make_results([record]), pd.DataFrame(rows[:1]))
+    assert [figure.name for figure in tested_once.figures()] == names[:2]
     assert all(images(figure, ("svg",))["svg"] for figure in report.figures())
+
+
+@pytest.mark.parametrize(("epochs", "last", "label"), [(4, 100, "training (% of epochs)"), (8, 8, "epoch")])
+def test_methods_of_unlike_length_share_an_axis_in_percent(epochs: int, last: float, label: str) -> None:
+    long, short = make_record("linear", "dtd"), make_record("ship", "dtd")
+    rows = [
+        {"run_id": record["run_id"], "epoch": epoch, "split": "train", "loss": 1.0}
+        for record, count in ((long, 8), (short, epochs))
+        for epoch in range(count)
+    ]
+    (figure,) = (
+        f
+        for f in build_report(make_results([long, short]), pd.DataFrame(rows)).figures()
+        if f.name.startswith("curves")
+    )
+    (axis,) = figure.draw().axes
+    ends = [line.get_xdata()[-1] for line in axis.lines]
+    assert ends == [last, last]
+    assert axis.get_xlabel() == label
+    assert ("(4 and 8)" in figure.caption) is (epochs == 4)
+
+
+def test_no_line_to_a_label_looks_like_an_error_bar() -> None:
+    looks = series_styles(NAMES)
+    points = [
+        CostPoint(name, 1e5, 70 + 0.01 * i, 0.5, look) for i, (name, look) in enumerate(zip(NAMES, looks, strict=True))
+    ]
+    axis = draw_pareto(points, "19 tasks", "").axes[0]
+    led = [child for child in axis.get_children() if isinstance(child, Annotation) and child.arrow_patch is not None]
+    assert led
+    for label in led:
+        across, up = label.xyann
+        assert abs(up) < 2 * abs(across)
+
+
+def test_single_tasks_stand_clear_of_their_interval(demo_report: Report) -> None:
+    axis = figure_named(demo_report, "ablation-demo").draw().axes[0]
+    heights = {tuple(sorted(set(line.get_ydata()))) for line in axis.lines if line.get_marker() == "o"}
+    assert len({y for ys in heights for y in ys}) == 2 * len(axis.get_yticks())
 
 
 @pytest.mark.parametrize(("eval_every", "shown"), [(0, False), (10, True)])

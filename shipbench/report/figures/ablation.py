@@ -18,6 +18,8 @@ from shipbench.report.numbers import known, signed
 from shipbench.report.study import Study
 from shipbench.report.tables.ablation import difference_to_full, interval_over
 
+_ABOVE = 0.26
+
 
 @dataclass(frozen=True)
 class AblationLine:
@@ -36,7 +38,7 @@ def ablation_figure(study: Study, suite: str, ablation: Ablation, number: int = 
     method, small = method_name(ablation.full.method), footer(study.selection, suite)
     text = (
         f"{suite_name(suite)}: difference to full {method} in percentage points when a part is switched off, "
-        f"with 95 % Student t intervals ({interval_over(study, ablation)}); small points are single tasks. "
+        f"with 95 % Student t intervals ({interval_over(study, ablation)}); small points above them are single tasks. "
         "Pairs share task and seed; the number of shared tasks stands on the right."
     )
     return Figure(
@@ -74,7 +76,7 @@ def draw_ablation(lines: Sequence[AblationLine], method: str, small: str) -> Mpl
 def _forest_line(axis: Axes, y: float, difference: PairedDifference) -> None:
     interval = difference.interval
     values = list(difference.tasks.values())
-    axis.plot(values, [y] * len(values), "o", color=GREY, alpha=0.45, markersize=3, markeredgewidth=0)
+    axis.plot(values, [y - _ABOVE] * len(values), "o", color=GREY, alpha=0.7, markersize=3, markeredgewidth=0)
     if known(interval.low):
         axis.plot([interval.low, interval.high], [y, y], color=VERMILION, linewidth=2, solid_capstyle="round")
     axis.plot(interval.mean, y, "o", color=VERMILION, markersize=6)

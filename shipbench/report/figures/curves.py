@@ -26,7 +26,7 @@ from shipbench.report.figures.style import (
     series_styles,
     style,
 )
-from shipbench.report.labels import counted, setting_name, shortened, slug, suite_name, task_name
+from shipbench.report.labels import counted, joined, setting_name, shortened, slug, suite_name, task_name
 from shipbench.report.model import Figure
 from shipbench.report.numbers import known, setting
 from shipbench.report.study import Study
@@ -40,40 +40,53 @@ _WHAT = {
 
 
 def training_figure(study: Study, suite: str, what: str) -> Figure | None:
-    """Return curves over epochs, a panel per task; ``what`` is accuracy or loss; None without a history."""
+    """Return curves over training, a panel per task; ``what`` is accuracy or loss; None if no curve has two points.
+
+    Methods with different numbers of epochs share an axis in percent of their own.
+    """
     split, column, scale, label = _WHAT[what]
     arms = study.arms_of(suite, main=True)
     curves = training_curves(study, arms, split, column, scale)
     tasks = [task for task in study.tasks_of(suite) if task in set(curves["task"])]
-    if not tasks:
+    if curves.groupby(["arm", "task"]).size().max() < 2 or not tasks:
         return None
     small = footer(study.selection, suite)
+    by = "epoch" if curves["last"].nunique() == 1 else "share"
     text = (
-        f"{suite_name(suite)}: {label} by epoch, mean over seeds; the band spans the lowest and the highest seed. "
+        f"{suite_name(suite)}: {label} over training, mean over seeds; the band spans the lowest and the highest seed. "
+        + ("" if by == "epoch" else f"Methods train for different numbers of epochs ({_lengths(curves)}). ")
         + ("Test images are looked at here only to show the course of training. " if what == "accuracy" else "")
         + f"One panel per task ({counted(len(tasks), 'task')})."
     )
     return Figure(
         name=f"curves-{what}-{slug(suite)}",
-        title=f"{suite_name(suite)}: {label} by epoch",
+        title=f"{suite_name(suite)}: {label} over training",
         caption=caption(text, study.selection, suite),
-        draw=lambda: draw_training(curves, tasks, arms, label, small),
-        alt=f"{label} by epoch for {counted(len(arms), 'method')} on {counted(len(tasks), 'task')}.",
+        draw=lambda: draw_training(curves, tasks, arms, label, small, by),
+        alt=f"{label} over training for {counted(len(arms), 'method')} on {counted(len(tasks), 'task')}.",
         wide=len(tasks) > 2,
     )
 
 
 def training_curves(study: Study, arms: Sequence[Arm], split: str, column: str, scale: float) -> pd.DataFrame:
-    """Return mean, low and high over seeds per arm, task and epoch (epochs counted from 1)."""
+    """Return mean, low and high over seeds per arm, task and epoch (from 1), with the last one and the share."""
     runs = study.runs.loc[study.runs["arm"].isin([arm.key for arm in arms]), ["run_id", "arm", "task"]]
     rows = study.history[study.history["split"] == split].dropna(subset=[column]).merge(runs, on="run_id")
     rows = rows.assign(value=scale * rows[column].astype(float), epoch=rows["epoch"].astype(int) + 1)
     grouped = rows.groupby(["arm", "task", "epoch"])["value"]
-    return grouped.agg(mean="mean", low="min", high="max").reset_index()
+    curves = grouped.agg(mean="mean", low="min", high="max").reset_index()
+    last = curves.groupby(["arm", "task"])["epoch"].transform("max")
+    return curves.assign(last=last, share=100 * curves["epoch"] / last)
 
 
-def draw_training(curves: pd.DataFrame, tasks: Sequence[str], arms: Sequence[Arm], label: str, small: str) -> MplFigure:
-    """Draw a panel per task with one line per method."""
+def _lengths(curves: pd.DataFrame) -> str:
+    return joined([str(epochs) for epochs in sorted(set(curves["last"]))])
+
+
+def draw_training(
+    curves: pd.DataFrame, tasks: Sequence[str], arms: Sequence[Arm], label: str, small: str, by: str
+) -> MplFigure:
+    """Draw a panel per task with one line per method; ``by`` is "epoch" or "share" (of a method's epochs)."""
     columns = min(len(tasks), 5 if len(tasks) > 9 else 3)
     rows = -(-len(tasks) // columns)
     looks = arm_styles(arms)
@@ -82,25 +95,25 @@ def draw_training(curves: pd.DataFrame, tasks: Sequence[str], arms: Sequence[Arm
         figure = new_figure(width, 0.8 + rows * (1.35 if columns > 3 else 1.8), small)
         axes = panels(figure, len(tasks), columns, sharex=True)
         for axis, task in zip(axes, tasks, strict=True):
-            _curves(axis, curves[curves["task"] == task], looks)
+            _curves(axis, curves[curves["task"] == task], looks, by)
             axis.set_title(shortened(task_name(task), 20))
             axis.yaxis.set_major_locator(MaxNLocator(4))
             axis.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=2))
         for axis in axes[-columns:]:
             axis.tick_params(labelbottom=True)
         for axis in axes[columns * (rows - 1) :]:
-            axis.set_xlabel("epoch")
+            axis.set_xlabel("epoch" if by == "epoch" else "training (% of epochs)")
         figure.supylabel(label, fontsize=8)
         _legend(figure, arms, looks, set(curves["arm"]))
         return figure
 
 
-def _curves(axis: Axes, curves: pd.DataFrame, looks: Mapping[int, SeriesStyle]) -> None:
+def _curves(axis: Axes, curves: pd.DataFrame, looks: Mapping[int, SeriesStyle], by: str) -> None:
     for key, line in curves.groupby("arm"):
         look = looks[int(str(key))]
         few = len(line) < 12
         axis.plot(
-            line["epoch"],
+            line[by],
             line["mean"],
             color=look.colour,
             linestyle=look.line,
@@ -108,7 +121,7 @@ def _curves(axis: Axes, curves: pd.DataFrame, looks: Mapping[int, SeriesStyle]) 
             markersize=2.5,
             linewidth=1.2,
         )
-        axis.fill_between(line["epoch"], line["low"], line["high"], color=look.colour, alpha=0.18, linewidth=0)
+        axis.fill_between(line[by], line["low"], line["high"], color=look.colour, alpha=0.18, linewidth=0)
 
 
 def _legend(figure: MplFigure, arms: Sequence[Arm], looks: Mapping[int, SeriesStyle], present: set[Any]) -> None:

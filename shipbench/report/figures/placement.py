@@ -15,6 +15,8 @@ from shipbench.report.figures.style import MUTED, text_size
 
 _ANGLES = tuple(pi * step / 8 for step in (0, 8, 2, 6, 4, 12, 14, 10, 1, 7, 15, 9, 3, 5, 11, 13))
 _RADII = (7, 12, 18, 26, 36, 50)
+# Labels further off than this get a line to their point.
+_NEAR = 12
 _POINT = 5.5
 
 
@@ -84,7 +86,12 @@ def _best(
         outside = width * height - _overlap(box, frame)
         return 10 * covered + 10 * outside + radius
 
-    return min(((r, a) for r in _RADII for a in _ANGLES), key=lambda choice: cost(*choice))
+    return min(((r, a) for r in _RADII for a in _ANGLES if not _like_a_bar(r, a)), key=lambda choice: cost(*choice))
+
+
+def _like_a_bar(radius: float, angle: float) -> bool:
+    """Say whether a line to the label would be steep: it would look like an error bar."""
+    return radius > _NEAR and abs(cos(angle)) < 0.5
 
 
 def _overlap(one: Bbox, other: Bbox) -> float:
@@ -95,7 +102,7 @@ def _overlap(one: Bbox, other: Bbox) -> float:
 
 def _annotate(axis: Axes, point: tuple[float, float], label: str, size: float, radius: float, angle: float) -> None:
     across, up = _anchor(angle)
-    line = {"arrowstyle": "-", "color": MUTED, "linewidth": 0.5} if radius > _RADII[1] else None
+    line = {"arrowstyle": "-", "color": MUTED, "linewidth": 0.5} if radius > _NEAR else None
     axis.annotate(
         label,
         point,
