@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as MplFigure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from shipbench.report.arms import Arm, sortable
 from shipbench.report.captions import caption, footer
@@ -37,6 +37,7 @@ _WHAT = {
     "accuracy": ("test", "accuracy", 100.0, "test accuracy (%)"),
     "loss": ("train", "loss", 1.0, "training loss"),
 }
+_BY = {"epoch": "by epoch", "share": "by share of training"}
 
 
 def training_figure(study: Study, suite: str, what: str) -> Figure | None:
@@ -53,17 +54,17 @@ def training_figure(study: Study, suite: str, what: str) -> Figure | None:
     small = footer(study.selection, suite)
     by = "epoch" if curves["last"].nunique() == 1 else "share"
     text = (
-        f"{suite_name(suite)}: {label} over training, mean over seeds; the band spans the lowest and the highest seed. "
+        f"{suite_name(suite)}: {label} {_BY[by]}, mean over seeds; the band spans the lowest and the highest seed. "
         + ("" if by == "epoch" else f"Methods train for different numbers of epochs ({_lengths(curves)}). ")
         + ("Test images are looked at here only to show the course of training. " if what == "accuracy" else "")
         + f"One panel per task ({counted(len(tasks), 'task')})."
     )
     return Figure(
         name=f"curves-{what}-{slug(suite)}",
-        title=f"{suite_name(suite)}: {label} over training",
+        title=f"{suite_name(suite)}: {label} {_BY[by]}",
         caption=caption(text, study.selection, suite),
         draw=lambda: draw_training(curves, tasks, arms, label, small, by),
-        alt=f"{label} over training for {counted(len(arms), 'method')} on {counted(len(tasks), 'task')}.",
+        alt=f"{label} {_BY[by]} for {counted(len(arms), 'method')} on {counted(len(tasks), 'task')}.",
         wide=len(tasks) > 2,
     )
 
@@ -98,7 +99,9 @@ def draw_training(
             _curves(axis, curves[curves["task"] == task], looks, by)
             axis.set_title(shortened(task_name(task), 20))
             axis.yaxis.set_major_locator(MaxNLocator(4))
-            axis.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=2))
+            axis.xaxis.set_major_locator(
+                MaxNLocator(4, integer=True, min_n_ticks=2) if by == "epoch" else FixedLocator((0, 50, 100))
+            )
         for axis in axes[-columns:]:
             axis.tick_params(labelbottom=True)
         for axis in axes[columns * (rows - 1) :]:
