@@ -77,8 +77,8 @@ def bootstrap_interval(values: Sequence[float] | NDArray[np.float64], level: flo
     """Return the mean of ``values`` and its percentile bootstrap interval, the same for the same values.
 
     ``values`` say for every image how often it was classified right. The ends are NaN for fewer than two values. How
-    often each distinct value is drawn is one multinomial draw: the same resampling as image by
-    image, without a thousand copies of a test set.
+    often each distinct value is drawn is one multinomial draw: the same resampling as image by image, without a
+    thousand copies of a test set.
     """
     array = np.asarray(values, dtype=float)
     mean = float(array.mean()) if len(array) else float("nan")
