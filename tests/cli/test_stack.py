@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,16 @@ def test_a_stacked_grid_leaves_the_records_of_separate_runs(
     assert leftovers(tmp_path / "together") == []
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Two workers share the threads of this process; with one, they have as many as it has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_workers_do_stacks(shipbench: Shipbench, line: Callable[..., tuple[object, ...]], tmp_path: Path) -> None:
     grid = ("--method", "ship", "--seeds", "0-3")
     assert shipbench("run", *line("alone", *grid)).code == 0
