@@ -106,7 +106,7 @@ def _refuse_unknown_tag(name: str) -> None:
 
 
 def _hub_message(name: str, error: Exception) -> str:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
     offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
     return (
         f"could not fetch the weights of {name} from the model hub{offline}: {reason}; "
