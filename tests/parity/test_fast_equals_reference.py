@@ -10,7 +10,7 @@ from torch import Tensor
 
 from shipbench.errors import InputError
 from shipbench.methods.ship import Ship
-from shipbench.prompting import forward
+from shipbench.prompting import embed, forward, stacked_forward
 from tests.parity import adapters
 from tests.parity.adapters import build_vpt, trained
 from tests.parity.comparing import assert_all_close, assert_close, gradients, leaves
@@ -119,15 +119,21 @@ def test_evaluation_follows_changed_parameters() -> None:
     assert_close(logits, literal(PAPER, problem, changed, None).logits, TOLERANCE)
 
 
+@pytest.mark.parametrize("stacked", [False, True], ids=["alone", "stacked"])
 @pytest.mark.parametrize("fused", [False, True], ids=["loop", "fused"])
-def test_evaluation_follows_a_step_of_the_optimiser(fused: bool) -> None:
+def test_evaluation_follows_a_step_of_the_optimiser(fused: bool, stacked: bool) -> None:
     """A fused step, as on a GPU, changes parameters without counting up their versions."""
     problem = ship_problem(PAPER)
     model = fast(PAPER, problem).eval()
     optimizer = torch.optim.AdamW(trained(model).values(), lr=0.1, fused=fused)
     with torch.no_grad():
         before = model(problem.images)
-    model.loss(problem.images, problem.labels).backward()
+    if stacked:
+        tokens, parts = embed(problem.vit, problem.images), [model.part(len(problem.images), match=True)]
+        (output,) = stacked_forward(problem.vit, tokens, parts)
+        model.loss_of(output, problem.labels).backward()
+    else:
+        model.loss(problem.images, problem.labels).backward()
     optimizer.step()
     with torch.no_grad():
         after = model(problem.images)

@@ -1,0 +1,41 @@
+"""What a run asks of CUDA, as far as a machine without it can tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from shipbench.device import PeakMemory, seed_everything
+
+GPU = torch.device("cuda:1")
+
+
+@pytest.fixture
+def settings_restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    before = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    yield
+    torch.use_deterministic_algorithms(False)
+    torch.utils.deterministic.fill_uninitialized_memory = before  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("settings_restored")
+def test_kernels_that_cannot_repeat_themselves_are_an_error_and_not_a_warning() -> None:
+    seed_everything(0, torch.device("cpu"))
+    assert not torch.are_deterministic_algorithms_enabled()
+    seed_everything(0, GPU)
+    assert torch.are_deterministic_algorithms_enabled()
+    assert not torch.is_deterministic_algorithms_warn_only_enabled()
+    assert not torch.backends.cudnn.allow_tf32
+
+
+def test_cuda_is_started_before_its_statistics_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[str, Any]] = []
+    monkeypatch.setattr(torch.cuda, "init", lambda: calls.append(("init", None)))
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: calls.append(("reset", device)))
+    PeakMemory(GPU)
+    assert calls == [("init", None), ("reset", GPU)]
