@@ -5,14 +5,12 @@ Shapes: H heads of width d, D = H d; queries, keys and values are (B, H, tokens,
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from timm.models.vision_transformer import Attention
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from shipbench.prompting.few_keys import attend_to_few
 from shipbench.prompting.precision import at_least_float32, full_precision
 
 
@@ -43,15 +41,6 @@ def project_q(attention: Attention, tokens: Tensor) -> Tensor:
     return attention.q_norm(query)
 
 
-def project_q_by_head(attention: Attention, tokens: Tensor) -> Tensor:
-    """Return the queries alone, laid out head by head: the rows of all images follow each other.
-
-    ``attend_to_prompts`` then needs no copy of them, which would be kept for the backward pass.
-    """
-    (query,) = _project(attention, tokens, 0, 1)
-    return attention.q_norm(query.transpose(0, 1).contiguous()).transpose(0, 1)
-
-
 def project_kv(attention: Attention, tokens: Tensor) -> tuple[Tensor, Tensor]:
     """Return keys and values alone."""
     key, value = _project(attention, tokens, 1, 3)
@@ -75,54 +64,11 @@ def attend_to_prompts(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     Keys see the queries of all their images as one long sequence: nothing is repeated, and the gradient of a key is
     summed where it is made.
     """
-    batch, heads, length, width = query.shape
-    states = key.shape[0]
-    rows = query.transpose(0, 1).reshape(heads, states, -1, width)
     if query.device.type == "cpu" and query.dtype.itemsize >= 4:
-        own = (rows, key.transpose(0, 1), value.transpose(0, 1))
-        out = _FewKeys.apply(*(tensor.flatten(0, 1) for tensor in own)).view_as(rows)
-    else:
-        out = F.scaled_dot_product_attention(rows.transpose(0, 1), key, value).transpose(0, 1)
-    return out.reshape(heads, batch, length, width).transpose(0, 1)
-
-
-class _FewKeys(torch.autograd.Function):
-    """softmax(q k^T / sqrt(d)) v of queries (G, T, d) with keys and values (G, P, d), written out for small P.
-
-    On a CPU this takes 0.6 of what fused attention takes, forward and backward, at P = 30, 0.8 at P = 70, and as much
-    at P = 220. The backward pass computes the probabilities again, as fused attention does, but needs no output.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        ctx.save_for_backward(query, key, value)
-        return torch.bmm(_probabilities(query, key), value)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
-        query, key, value = ctx.saved_tensors
-        chance = _probabilities(query, key)
-        grad_value = torch.bmm(chance.transpose(1, 2), grad)
-        # From here on, the gradient of the probabilities is made into that of the products, in place.
-        slope = torch.bmm(grad, value.transpose(1, 2))
-        torch.ops.aten._softmax_backward_data(slope, chance, -1, slope.dtype, grad_input=slope)
-        scale = query.shape[-1] ** -0.5
-        # The queries of the first block depend on nothing that is trained.
-        grad_query = _scaled_product(slope, key, scale) if ctx.needs_input_grad[0] else None
-        return grad_query, _scaled_product(slope.transpose(1, 2), query, scale), grad_value
-
-
-def _probabilities(query: Tensor, key: Tensor) -> Tensor:
-    products = _scaled_product(query, key.transpose(1, 2), query.shape[-1] ** -0.5)
-    return torch.softmax(products, dim=-1, out=products)
-
-
-def _scaled_product(left: Tensor, right: Tensor, scale: float) -> Tensor:
-    """Return scale * left right, with the scale applied by the matrix product itself."""
-    out = left.new_empty(left.shape[0], left.shape[1], right.shape[2])
-    # In this form, not as a method of ``out``, torch counts its arithmetic.
-    return torch.baddbmm(out, left, right, beta=0, alpha=scale, out=out)
+        return attend_to_few(query, key, value)
+    by_state = query.unflatten(0, (len(key), -1)).transpose(1, 2)
+    out = F.scaled_dot_product_attention(by_state.flatten(2, 3), key, value)
+    return out.view_as(by_state).transpose(1, 2).flatten(0, 1)
 
 
 def attend_decoupled(

@@ -23,7 +23,6 @@ from shipbench.prompting.attention import (
     project_kv,
     project_out,
     project_q,
-    project_q_by_head,
     project_qkv,
 )
 from shipbench.prompting.prompts import AttentionRule, BlockPlan, Glimpse, PromptSource, take_tokens
@@ -164,7 +163,7 @@ def _inner_block(
     if needs_scores or attending:
         # A guide or an attending prompt reads the attention of every image, also of those that drop the branch.
         prompts = join(advanced, batch)
-        query, image = _image_qkv(step, tokens, prompts, rule)
+        query, image = _image_qkv(step, tokens)
         if needs_scores:
             scores = cls_scores(step.block.attn, query[:, :, :1], image[0])
         if attending:
@@ -193,16 +192,13 @@ def _advance(step: _Step, stream: Stream, silent: bool, memo: PromptMemo | None)
 
 
 def _image_attention(step: _Step, tokens: Tensor, prompts: KeyValue | None, rule: AttentionRule) -> Tensor:
-    query, image = _image_qkv(step, tokens, prompts, rule)
+    query, image = _image_qkv(step, tokens)
     return _mix(step, query, image, prompts, rule)
 
 
-def _image_qkv(step: _Step, tokens: Tensor, prompts: KeyValue | None, rule: AttentionRule) -> tuple[Tensor, KeyValue]:
-    attention, normed = step.block.attn, step.block.norm1(tokens)
-    if prompts is None or rule.coupled:
-        query, key, value = project_qkv(attention, normed)
-        return query, (key, value)
-    return project_q_by_head(attention, normed), project_kv(attention, normed)
+def _image_qkv(step: _Step, tokens: Tensor) -> tuple[Tensor, KeyValue]:
+    query, key, value = project_qkv(step.block.attn, step.block.norm1(tokens))
+    return query, (key, value)
 
 
 def _mix(step: _Step, query: Tensor, image: KeyValue, prompts: KeyValue | None, rule: AttentionRule) -> Tensor:

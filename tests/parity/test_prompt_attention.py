@@ -10,7 +10,7 @@ from shipbench.backbones import load_backbone
 from shipbench.flops import count_flops
 from shipbench.methods.ship import Ship, ShipConfig
 from shipbench.methods.ship.model import matching_loss
-from shipbench.prompting import PassOutput
+from shipbench.prompting import PassOutput, few_keys
 from shipbench.prompting.attention import attend_to_prompts, cls_scores
 from shipbench.training.loop import Arithmetic
 
@@ -18,15 +18,15 @@ BATCH, HEADS, LENGTH, PROMPTS, WIDTH = 4, 3, 5, 7, 8
 SHARES = [1, 2, 4]
 
 
-def tensors(states: int, by_head: bool, dtype: torch.dtype) -> list[Tensor]:
-    """Queries, laid out head by head or image by image, with keys and values in so many states."""
+def tensors(states: int, projected: bool, dtype: torch.dtype) -> list[Tensor]:
+    """Queries, as they leave their projection or head by head, with keys and values in so many states."""
     generator = torch.Generator().manual_seed(states)
     query, *others = (
         torch.randn(shape, generator=generator, dtype=torch.float64)
         for shape in ((BATCH, HEADS, LENGTH, WIDTH), *2 * [(states, HEADS, PROMPTS, WIDTH)])
     )
-    if by_head:
-        query = query.transpose(0, 1).contiguous().transpose(0, 1)
+    if projected:
+        query = query.transpose(1, 2).contiguous().transpose(1, 2)
     return [tensor.to(dtype).requires_grad_() for tensor in (query, *others)]
 
 
@@ -35,10 +35,14 @@ def literal(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return torch.softmax(query @ key.transpose(2, 3) * WIDTH**-0.5, dim=-1) @ value
 
 
-@pytest.mark.parametrize("by_head", [True, False])
+@pytest.mark.parametrize("at_once", [1, 2, 3, 1000])
+@pytest.mark.parametrize("projected", [True, False])
 @pytest.mark.parametrize("states", SHARES)
-def test_written_out_it_is_the_formula(states: int, by_head: bool) -> None:
-    inputs = tensors(states, by_head, torch.float64)
+def test_written_out_it_is_the_formula(
+    states: int, projected: bool, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(few_keys, "_CACHED", at_once * HEADS * LENGTH * PROMPTS)
+    inputs = tensors(states, projected, torch.float64)
     upstream = torch.randn(BATCH, HEADS, LENGTH, WIDTH, dtype=torch.float64)
     ours, formula = attend_to_prompts(*inputs), literal(*inputs)
     torch.testing.assert_close(ours, formula, rtol=1e-12, atol=1e-12)
@@ -46,10 +50,10 @@ def test_written_out_it_is_the_formula(states: int, by_head: bool) -> None:
         torch.testing.assert_close(own, expected, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("by_head", [True, False])
+@pytest.mark.parametrize("projected", [True, False])
 @pytest.mark.parametrize("states", SHARES)
-def test_the_fused_kernel_of_bf16_and_of_gpus_agrees(states: int, by_head: bool) -> None:
-    inputs = tensors(states, by_head, torch.bfloat16)
+def test_the_fused_kernel_of_bf16_and_of_gpus_agrees(states: int, projected: bool) -> None:
+    inputs = tensors(states, projected, torch.bfloat16)
     exact = [tensor.detach().double().requires_grad_() for tensor in inputs]
     upstream = torch.randn(BATCH, HEADS, LENGTH, WIDTH).bfloat16()
     ours, formula = attend_to_prompts(*inputs), literal(*exact)
