@@ -1,8 +1,8 @@
 """softmax(q k^T / sqrt(d)) v for few keys, which images share, written out for a CPU.
 
-The fewer the keys, the less time this takes than fused attention. It goes through the images part by part, so that
-what a part makes of its products is still in the processor's cache. Shapes: H heads of width d; queries (B, H, T, d);
-keys and values (S, H, P, d), which the images see in S equal and consecutive shares.
+The fewer the keys, and the fewer images share them, the less time this takes than fused attention. It goes through the
+images part by part, so that what a part makes of its products is still in the processor's cache. Shapes: H heads of
+width d; queries (B, H, T, d); keys and values (S, H, P, d), which the images see in S equal and consecutive shares.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# Probabilities in one part: 2 MB in fp32.
-_CACHED = 1 << 19
+# Probabilities in one part: 4 MB in fp32.
+_CACHED = 1 << 20
 
 
 def attend_to_few(query: Tensor, key: Tensor, value: Tensor) -> Tensor:

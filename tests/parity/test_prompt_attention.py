@@ -10,7 +10,7 @@ from shipbench.backbones import load_backbone
 from shipbench.flops import count_flops
 from shipbench.methods.ship import Ship, ShipConfig
 from shipbench.methods.ship.model import matching_loss
-from shipbench.prompting import PassOutput, few_keys
+from shipbench.prompting import PassOutput, attention, few_keys
 from shipbench.prompting.attention import attend_to_prompts, cls_scores
 from shipbench.training.loop import Arithmetic
 
@@ -42,12 +42,24 @@ def test_written_out_it_is_the_formula(
     states: int, projected: bool, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(few_keys, "_CACHED", at_once * HEADS * LENGTH * PROMPTS)
-    inputs = tensors(states, projected, torch.float64)
+    assert_formula(tensors(states, projected, torch.float64))
+
+
+def assert_formula(inputs: list[Tensor]) -> None:
     upstream = torch.randn(BATCH, HEADS, LENGTH, WIDTH, dtype=torch.float64)
     ours, formula = attend_to_prompts(*inputs), literal(*inputs)
     torch.testing.assert_close(ours, formula, rtol=1e-12, atol=1e-12)
     for own, expected in zip(*(torch.autograd.grad(out, inputs, upstream) for out in (ours, formula)), strict=True):
         torch.testing.assert_close(own, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("projected", [True, False])
+def test_many_keys_that_all_images_share_go_through_the_fused_kernel(
+    projected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "_FEW", PROMPTS - 1)
+    monkeypatch.delattr(attention, "attend_to_few")
+    assert_formula(tensors(1, projected, torch.float64))
 
 
 @pytest.mark.parametrize("projected", [True, False])
@@ -74,17 +86,17 @@ def test_its_arithmetic_is_counted(states: int) -> None:
 
 
 def test_the_order_of_scores_and_the_matching_loss_are_not_rounded_to_bf16() -> None:
-    attention = load_backbone("test_vit", checkpoint="random", image_size=32).blocks[0].attn
+    frozen = load_backbone("test_vit", checkpoint="random", image_size=32).blocks[0].attn
     generator = torch.Generator().manual_seed(0)
-    query, key = (torch.randn(2, attention.num_heads, n, attention.head_dim, generator=generator) for n in (1, 500))
+    query, key = (torch.randn(2, frozen.num_heads, n, frozen.head_dim, generator=generator) for n in (1, 500))
     near = torch.randn(2, 9, 64, generator=generator)
     output = PassOutput(near[:, 0], near, near + 0.02 * torch.randn(near.shape, generator=generator))
     half = [tensor.bfloat16() for tensor in (query, key)]
     rounded = [tensor.float() for tensor in half]
     loss = matching_loss(output)
     with Arithmetic(torch.device("cpu"), "bf16").autocast():
-        assert torch.equal(cls_scores(attention, *half), cls_scores(attention, *rounded))
-        assert len(cls_scores(attention, *half)[0].unique()) == 500
+        assert torch.equal(cls_scores(frozen, *half), cls_scores(frozen, *rounded))
+        assert len(cls_scores(frozen, *half)[0].unique()) == 500
         assert matching_loss(output) == loss
 
 
