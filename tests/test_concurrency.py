@@ -52,7 +52,8 @@ def machine(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Machine:
 def planned(seeds: Iterable[int], left: int | None = None, **about: Any) -> Plan:
     """Return a plan of long runs, of which the last ``left`` are still to be done."""
     about = {"method": "vpt-deep", "backbone": "test_vit", "checkpoint": "random", "overrides": LONG, **about}
-    runs = tuple(PlannedRun(RunSpec(task="dtd", seed=s, **about), f"{s:016x}", State.TO_DO) for s in seeds)
+    about |= {"task": "dtd", "precision": "fp32"}
+    runs = tuple(PlannedRun(RunSpec(seed=s, **about), f"{s:016x}", State.TO_DO) for s in seeds)
     return Plan(runs, runs if left is None else runs[len(runs) - left :])
 
 
