@@ -14,8 +14,8 @@ from shipbench.prompting import PassOutput, attention, few_keys
 from shipbench.prompting.attention import attend_to_prompts, cls_scores
 from shipbench.training.loop import Arithmetic
 
-BATCH, HEADS, LENGTH, PROMPTS, WIDTH = 4, 3, 5, 7, 8
-SHARES = [1, 2, 4]
+BATCH, HEADS, LENGTH, PROMPTS, WIDTH = 6, 3, 5, 7, 8
+SHARES = [1, 2, 3, 6]
 
 
 def tensors(states: int, projected: bool, dtype: torch.dtype) -> list[Tensor]:
@@ -35,7 +35,7 @@ def literal(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return torch.softmax(query @ key.transpose(2, 3) * WIDTH**-0.5, dim=-1) @ value
 
 
-@pytest.mark.parametrize("at_once", [1, 2, 3, 1000])
+@pytest.mark.parametrize("at_once", [1, 2, 4, 1000])
 @pytest.mark.parametrize("projected", [True, False])
 @pytest.mark.parametrize("states", SHARES)
 def test_written_out_it_is_the_formula(
