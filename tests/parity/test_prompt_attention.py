@@ -42,6 +42,7 @@ def test_written_out_it_is_the_formula(
     states: int, projected: bool, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(few_keys, "_CACHED", at_once * HEADS * LENGTH * PROMPTS)
+    monkeypatch.delattr(torch.nn.functional, "scaled_dot_product_attention")
     assert_formula(tensors(states, projected, torch.float64))
 
 
@@ -83,6 +84,8 @@ def test_its_arithmetic_is_counted(states: int) -> None:
     assert count_flops(lambda: attend_to_prompts(*inputs)) == 2 * products
     # Backward: the probabilities again, and the gradients of them, of queries, of keys and of values.
     assert count_flops(lambda: attend_to_prompts(*inputs).sum().backward()) == 7 * products
+    inputs[0].requires_grad_(False)
+    assert count_flops(lambda: attend_to_prompts(*inputs).sum().backward()) == 6 * products
 
 
 def test_the_order_of_scores_and_the_matching_loss_are_not_rounded_to_bf16() -> None:
