@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shipbench.lazy import names_from
+from shipbench.runtime.lazy import names_from
 
 if TYPE_CHECKING:
-    from shipbench.runner import run
+    from shipbench.results.store import RunRecord, load_results
+    from shipbench.runs.run import run
     from shipbench.spec import RunSpec
-    from shipbench.store import RunRecord, load_results
 
 __version__ = "0.1.0"
 __all__ = ["RunRecord", "RunSpec", "__version__", "load_results", "run"]
@@ -18,9 +18,9 @@ __all__ = ["RunRecord", "RunSpec", "__version__", "load_results", "run"]
 __getattr__ = names_from(
     __name__,
     {
-        "RunRecord": "store",
+        "RunRecord": "results.store",
         "RunSpec": "spec",
-        "load_results": "store",
-        "run": "runner",
+        "load_results": "results.store",
+        "run": "runs.run",
     },
 )

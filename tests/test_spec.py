@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from shipbench import RunSpec
 from shipbench.errors import InputError
-from shipbench.grid import make_grid, overrides_by_method, parse_seeds
 from shipbench.methods import get_method
+from shipbench.planning.grid import make_grid, overrides_by_method, parse_seeds
 from shipbench.settings import configure, convert, parse_pairs
-from shipbench.tasks import DEMO, TASKS, VTAB, get_task, parse_tasks
+from shipbench.tasks.catalogue import DEMO, TASKS, VTAB, get_task, parse_tasks
 
 IDENTITY = {"data_fingerprint": "d", "backbone_sha256": "b", "precision": "fp32"}
 DIFFERENT = [

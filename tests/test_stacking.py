@@ -8,11 +8,11 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shipbench.engine import _Grid
-from shipbench.grid import PlannedRun, State
-from shipbench.progress import PlainReporter
+from shipbench.cli.progress import PlainReporter
+from shipbench.engine.supervisor import _Grid
+from shipbench.planning.grid import PlannedRun, State
+from shipbench.planning.stacks import Stacking, in_stacks, parse_stacking
 from shipbench.spec import RunSpec
-from shipbench.stacking import Stacking, in_stacks, parse_stacking
 
 
 def planned(run_id: str, method: str = "ship", **changes: Any) -> PlannedRun:

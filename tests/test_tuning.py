@@ -14,9 +14,18 @@ from hypothesis import strategies as st
 from shipbench import RunSpec
 from shipbench.errors import InputError
 from shipbench.methods import Method, get_method
+from shipbench.planning.tuning import (
+    FEWER_PARAMETERS,
+    GRID_ORDER,
+    Choice,
+    Search,
+    Trial,
+    choose,
+    make_searches,
+    parse_grids,
+)
+from shipbench.results.tunings import describe, load_tunings, tuning_id, write_tuning
 from shipbench.tasks import Task, parse_tasks
-from shipbench.tuning import FEWER_PARAMETERS, GRID_ORDER, Choice, Search, Trial, choose, make_searches, parse_grids
-from shipbench.tuning_file import describe, load_tunings, tuning_id, write_tuning
 
 TEMPLATE = RunSpec("ship", "demo-tiny")
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shipbench.backbones.identity import DEMO_BACKBONE, pinned_sha256
-from shipbench.lazy import names_from
+from shipbench.backbones.pinned import DEMO_BACKBONE, pinned_sha256
+from shipbench.runtime.lazy import names_from
 
 if TYPE_CHECKING:
     from shipbench.backbones.loading import Preprocessing, load_backbone, preprocessing_of, sha256_of
-    from shipbench.backbones.state import build_vit, fuse_qkv, read_state_dict
+    from shipbench.backbones.state_dicts import build_vit, fuse_qkv, read_state_dict
 
 __all__ = [
     "DEMO_BACKBONE",
@@ -28,11 +28,11 @@ __getattr__ = names_from(
     __name__,
     {
         "Preprocessing": "loading",
-        "build_vit": "state",
-        "fuse_qkv": "state",
+        "build_vit": "state_dicts",
+        "fuse_qkv": "state_dicts",
         "load_backbone": "loading",
         "preprocessing_of": "loading",
-        "read_state_dict": "state",
+        "read_state_dict": "state_dicts",
         "sha256_of": "loading",
     },
 )

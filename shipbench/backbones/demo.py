@@ -18,12 +18,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from shipbench.assets import Asset, Wheel, read_asset
-from shipbench.backbones.identity import DEMO_SHA256
-from shipbench.backbones.state import read_state_dict, weights_sha256
-from shipbench.cache import atomic_path, cache_dir
-from shipbench.console import say
+from shipbench.backbones.pinned import DEMO_SHA256
+from shipbench.backbones.state_dicts import read_state_dict, weights_sha256
 from shipbench.errors import InputError, ShipbenchError
+from shipbench.runtime.cache import atomic_path, cache_dir
+from shipbench.runtime.console import say
+from shipbench.runtime.wheels import Asset, Wheel, read_asset
 
 if TYPE_CHECKING:
     import onnx

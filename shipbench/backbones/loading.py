@@ -12,8 +12,8 @@ import timm
 import torch
 from timm.models.vision_transformer import Attention, Block, VisionTransformer, checkpoint_filter_fn
 
-from shipbench.backbones.identity import DEMO_BACKBONE, check_image_size
-from shipbench.backbones.state import first_line, load_strictly, members_of_zip, read_state_dict, weights_sha256
+from shipbench.backbones.pinned import DEMO_BACKBONE, check_image_size
+from shipbench.backbones.state_dicts import first_line, load_strictly, members_of_zip, read_state_dict, weights_sha256
 from shipbench.errors import InputError, did_you_mean
 
 _DEMO_ARCHITECTURE = "vit_small_patch14_dinov2"

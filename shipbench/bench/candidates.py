@@ -13,8 +13,8 @@ from torch import Tensor
 
 from shipbench.backbones import load_backbone
 from shipbench.bench.subjects import BareBackbone, Batch, Subject, subject
-from shipbench.device import keep_freed_memory, seed_everything
 from shipbench.errors import InputError
+from shipbench.hardware.device import keep_freed_memory, seed_everything
 from shipbench.methods import BuildContext, Method
 from shipbench.settings import configure, field_names
 from shipbench.training.loop import Arithmetic

@@ -22,13 +22,13 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from shipbench import preparation, recording
-from shipbench.device import seed_everything
-from shipbench.flops import count_flops
+from shipbench.hardware.device import seed_everything
+from shipbench.hardware.flops import count_flops
 from shipbench.methods import FrozenFeatures, Method
+from shipbench.results.store import Store
+from shipbench.runs import preparation, recording
 from shipbench.spec import RunSpec
-from shipbench.store import Store
-from shipbench.tasks import VTAB, get_task
+from shipbench.tasks.catalogue import VTAB, get_task
 from shipbench.training.inputs import Inputs
 from shipbench.training.loop import Arithmetic, evaluate, fit
 

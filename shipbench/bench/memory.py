@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from shipbench.bench.candidates import BenchOptions, Candidate, build, ground
-from shipbench.device import PeakMemory
 from shipbench.errors import ShipbenchError
-from shipbench.interrupts import leave_signals_to_the_parent
+from shipbench.hardware.device import PeakMemory
+from shipbench.runtime.interrupts import leave_signals_to_the_parent
 from shipbench.training.loop import Arithmetic
 
 # The second step finds gradients and the optimiser's state beside what it computes.

@@ -10,10 +10,10 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from shipbench.flops import count_flops
+from shipbench.hardware.flops import count_flops
 from shipbench.prompting import frozen
+from shipbench.recipe import Recipe
 from shipbench.training.loop import Arithmetic, make_optimizer
-from shipbench.training.recipe import Recipe
 
 
 @dataclass(frozen=True)

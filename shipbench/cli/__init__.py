@@ -74,7 +74,7 @@ def _let_anything_be_printed() -> None:
 
 
 def _explain(error: Exception) -> None:
-    from shipbench.console import say
+    from shipbench.runtime.console import say
 
     if isinstance(error, ShipbenchError):
         say(f"error: {error}")

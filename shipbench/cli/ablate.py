@@ -20,10 +20,10 @@ def ablate(
     ] = None,
 ) -> None:
     """Train SHIP with parts of it switched off, or with one setting varied; runs that exist are shared."""
-    from shipbench.ablation import parse_sweep, parse_switches, switch_sets, variant_settings
     from shipbench.cli.run import carry_out
-    from shipbench.grid import make_grid, overrides_by_method, parse_seeds
     from shipbench.methods import get_method
+    from shipbench.planning.ablation import parse_sweep, parse_switches, switch_sets, variant_settings
+    from shipbench.planning.grid import make_grid, overrides_by_method, parse_seeds
     from shipbench.tasks import parse_tasks
 
     ship = get_method("ship")

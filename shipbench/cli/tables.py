@@ -10,11 +10,11 @@ from pathlib import Path
 
 from rich.table import Table
 
-from shipbench.console import out_console
-from shipbench.grid import Plan
-from shipbench.store import RunRecord, Store
-from shipbench.tasks import GROUPS, TASKS
-from shipbench.tuning import Choice, Search, Trial
+from shipbench.planning.grid import Plan
+from shipbench.planning.tuning import Choice, Search, Trial
+from shipbench.results.store import RunRecord, Store
+from shipbench.runtime.console import out_console
+from shipbench.tasks.catalogue import GROUPS, TASKS
 
 
 def print_plan(plan: Plan) -> None:

@@ -12,9 +12,9 @@ from shipbench.cli.options import GridOptions, grid_command
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shipbench.grid import Plan
+    from shipbench.planning.grid import Plan
+    from shipbench.planning.tuning import Choice, Search, Trial
     from shipbench.spec import RunSpec
-    from shipbench.tuning import Choice, Search, Trial
 
 
 @grid_command
@@ -31,10 +31,10 @@ def tune(
     choose_only: Annotated[bool, typer.Option("--choose-only", help="Stop at the choice; test nothing.")] = False,
 ) -> None:
     """Choose settings on train800 and val200, never on test; then train on the 1000 and test once for every seed."""
-    from shipbench.grid import parse_seeds
     from shipbench.methods import parse_methods
+    from shipbench.planning.grid import parse_seeds
+    from shipbench.planning.tuning import make_searches
     from shipbench.tasks import parse_tasks
-    from shipbench.tuning import make_searches
 
     seeds = parse_seeds(given.seeds)
     trying = parse_seeds(tuning_seeds, "--tuning-seeds") if tuning_seeds is not None else seeds[:1]
@@ -53,7 +53,7 @@ def tune(
 
 def _plan(searches: Sequence[Search], given: GridOptions) -> Plan:
     from shipbench.cli.run import check_cluster, plan_runs
-    from shipbench.store import Store
+    from shipbench.results.store import Store
 
     check_cluster(given)
     if not given.dry_run:
@@ -64,7 +64,7 @@ def _plan(searches: Sequence[Search], given: GridOptions) -> Plan:
 def _say_plan(plan: Plan, searches: Sequence[Search], seeds: Sequence[int]) -> None:
     """Print every tuning run with its state, then say what follows from them."""
     from shipbench.cli.tables import print_plan
-    from shipbench.console import say
+    from shipbench.runtime.console import say
 
     print_plan(plan)
     say(f"tuning on train800, scored on val200, test unopened; {plan.summary()}")
@@ -79,11 +79,11 @@ def _decide(
     """Carry out the tuning runs; record and print the choice of every search."""
     from shipbench.cli.run import run_chosen
     from shipbench.cli.tables import print_choice
-    from shipbench.console import say
-    from shipbench.planning import make_ready
-    from shipbench.store import Store
-    from shipbench.tuning import choose, collect
-    from shipbench.tuning_file import describe, write_tuning
+    from shipbench.planning.plan import make_ready
+    from shipbench.planning.tuning import choose, collect
+    from shipbench.results.store import Store
+    from shipbench.results.tunings import describe, write_tuning
+    from shipbench.runtime.console import say
 
     make_ready(plan)
     run_chosen(plan, given)
@@ -112,7 +112,7 @@ def _retrain(
 ) -> None:
     """Link the winners' runs on the 1000 to their tunings, then carry them out like any other runs."""
     from shipbench.cli.run import carry_out, plan_runs
-    from shipbench.tuning_file import describe, write_tuning
+    from shipbench.results.tunings import describe, write_tuning
 
     final = [search.final_specs(c.winner, seeds) if c.winner is not None else [] for search, _, c in decisions]
     specs = [spec for chosen in final for spec in chosen]

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import PIL
 
-from shipbench.data import imagecache
-from shipbench.data.fingerprints import Identity, identify
-from shipbench.data.native import NativeSplit, demo_split, vtab_split
+from shipbench.data import image_cache
+from shipbench.data.sources import NativeSplit, demo_split, vtab_split
 from shipbench.data.types import Split, SplitName, TaskData
-from shipbench.data.vtab import count_warning, expected_counts, find_base, how_to_check, open_task
+from shipbench.data.vtab.fingerprints import Identity, identify
+from shipbench.data.vtab.folder import count_warning, expected_counts, find_base, how_to_check, open_task
 from shipbench.errors import InputError
 from shipbench.tasks import Task
 
@@ -47,7 +47,7 @@ class Copy:
 
     def _load_split(self, name: SplitName, image_size: int, jobs: int | None) -> Split:
         key, title = self.key(name, image_size), f"{self.task.name} {name}"
-        return imagecache.cached_split(key, title, image_size, lambda: self.open_split(name), jobs)
+        return image_cache.cached_split(key, title, image_size, lambda: self.open_split(name), jobs)
 
 
 def fingerprint(task: Task, root: Path | None, splits: tuple[SplitName, ...] = _ALL) -> str:
@@ -90,9 +90,9 @@ def require_room(wanted: Iterable[tuple[Copy, int]]) -> None:
     for copy, size in wanted:
         for name, count in copy.counts.items():
             key = copy.key(name, size)
-            missing[key] = imagecache.missing_bytes(key, count, size)
+            missing[key] = image_cache.missing_bytes(key, count, size)
     if needed := sum(missing.values()):
-        imagecache.require_room(needed)
+        image_cache.require_room(needed)
 
 
 def find(task: Task, root: Path | None, splits: tuple[SplitName, ...], jobs: int | None = None) -> Copy:
@@ -100,10 +100,10 @@ def find(task: Task, root: Path | None, splits: tuple[SplitName, ...], jobs: int
     if task.suite == "vtab-1k":
         return _find_in_folder(task, root, splits, jobs)
 
-    from shipbench.data import demo
+    from shipbench.data.demo import pictures
 
     counts = {name: expected_counts(task)[name] for name in splits}
-    return Copy(task, Identity(demo.fingerprint(task), "array"), counts, "", lambda name: demo_split(task, name))
+    return Copy(task, Identity(pictures.fingerprint(task), "array"), counts, "", lambda name: demo_split(task, name))
 
 
 def _find_in_folder(task: Task, root: Path | None, splits: tuple[SplitName, ...], jobs: int | None) -> Copy:

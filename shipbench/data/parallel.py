@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from shipbench.console import track
+from shipbench.runtime.console import track
 
 Result = TypeVar("Result")
 

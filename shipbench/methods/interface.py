@@ -72,7 +72,7 @@ class Stackable(Protocol):
     """A model over a frozen backbone that can share passes with models of the same method, settings and shapes.
 
     A method whose models are all like this says so with ``stackable = True``; then runs that differ in their seed,
-    learning rate or weight decay alone may be trained together (see ``shipbench.prompting.stacking``).
+    learning rate or weight decay alone may be trained together (see ``shipbench.prompting.stacked``).
     """
 
     backbone: VisionTransformer

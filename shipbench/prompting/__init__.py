@@ -6,8 +6,8 @@ It serves every prompt-tuning method and knows none of them. A method describes 
 
 from shipbench.prompting.forward import PassOutput, PassTrace, embed, frozen, pool, prompted_forward
 from shipbench.prompting.heads import new_head
-from shipbench.prompting.prompts import AttentionRule, BlockPlan, Glimpse, PromptSource
-from shipbench.prompting.stacking import Part, draw_part, stacked_forward
+from shipbench.prompting.interface import AttentionRule, BlockPlan, Glimpse, PromptSource
+from shipbench.prompting.stacked import Part, draw_part, stacked_forward
 from shipbench.prompting.stochastic_depth import drop_rates, sample_drop_factors
 
 __all__ = [

@@ -11,7 +11,7 @@ from timm.models.vision_transformer import Attention
 from torch import Tensor
 
 from shipbench.prompting.few_keys import attend_to_few
-from shipbench.prompting.precision import at_least_float32, full_precision
+from shipbench.prompting.full_precision import at_least_float32, full_precision
 
 # From about so many keys on, if all images share them, fused attention is the faster on a CPU.
 _FEW = 128

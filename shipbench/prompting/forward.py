@@ -25,7 +25,7 @@ from shipbench.prompting.attention import (
     project_q,
     project_qkv,
 )
-from shipbench.prompting.prompts import AttentionRule, BlockPlan, Glimpse, PromptSource, take_tokens
+from shipbench.prompting.interface import AttentionRule, BlockPlan, Glimpse, PromptSource, take_tokens
 from shipbench.prompting.stochastic_depth import BranchFactors
 from shipbench.prompting.streams import Advanced, PromptMemo, Stream, advance, join
 

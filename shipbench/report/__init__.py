@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from shipbench.report.build import ReportOptions, build_report
-from shipbench.report.study import build_study
+from shipbench.report.analysis.study import build_study
+from shipbench.report.contents import ReportOptions, build_report
 from shipbench.report.tables.main import Statistic, main_frame
 from shipbench.report.write import FORMATS, parse_formats, write_report
 from shipbench.selection import get_selection
@@ -31,7 +31,7 @@ def main_table(
     Rows are methods by their printed names; columns are the suite's tasks, its groups, "mean of groups" and "mean of
     tasks" (percent, unrounded; NaN where a task is missing), and for ``statistic="mean"`` the trainable parameters
     with and without the head. ``statistic`` takes sample deviations over seeds or numbers of seeds instead. ``suite``
-    defaults to the first that occurs in the catalogue's order. ``tunings`` (``shipbench.tuning_file.load_tunings``)
+    defaults to the first that occurs in the catalogue's order. ``tunings`` (``shipbench.results.tunings.load_tunings``)
     give runs whose settings were tuned a row of their own.
     """
     study = build_study(results, history, get_selection(select), tunings)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from shipbench.errors import InputError, did_you_mean
-from shipbench.report.model import Report, Table
+from shipbench.report.document import Report, Table
 from shipbench.report.render.csv_text import frame_csv, table_csv
 from shipbench.report.render.html import html_page
 from shipbench.report.render.images import images

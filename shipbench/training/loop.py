@@ -12,13 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from shipbench.device import inference_batch
 from shipbench.errors import ShipbenchError
+from shipbench.hardware.device import inference_batch
+from shipbench.recipe import Recipe
+from shipbench.training.history import EpochReport, Evaluation, Fit
 from shipbench.training.inputs import Inputs
-from shipbench.training.memory import PartOfBatch, Portions, in_portions
-from shipbench.training.outcomes import EpochReport, Evaluation, Fit
-from shipbench.training.read_ahead import ReadAhead
-from shipbench.training.recipe import Recipe
+from shipbench.training.micro_batches import PartOfBatch, Portions, in_portions
+from shipbench.training.prefetch import ReadAhead
 from shipbench.training.schedule import learning_rates
 from shipbench.training.snapshot import Snapshot, capture, random_states, restore, set_random_states
 

@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from shipbench.training.outcomes import EpochReport
+from shipbench.training.history import EpochReport
 
 
 @dataclass(frozen=True)
 class Snapshot:
     """``tensors`` by name (weights, optimiser, random states), and the reports of the ``epochs`` that are over.
 
-    ``portions`` are the images at a time in training and in evaluation; see ``shipbench.training.memory``.
+    ``portions`` are the images at a time in training and in evaluation; see ``shipbench.training.micro_batches``.
     """
 
     tensors: Mapping[str, Tensor]

@@ -9,12 +9,12 @@ import timm
 import torch
 from safetensors import safe_open
 
-from shipbench.assets import read_asset
 from shipbench.backbones import load_backbone, sha256_of
 from shipbench.backbones.demo import ONNX_FILE, demo_state_dict, demo_weights_path
-from shipbench.backbones.identity import DEMO_SHA256
-from shipbench.backbones.state import weights_sha256
+from shipbench.backbones.pinned import DEMO_SHA256
+from shipbench.backbones.state_dicts import weights_sha256
 from shipbench.errors import ShipbenchError
+from shipbench.runtime.wheels import read_asset
 from tests.downloads import download_cache
 
 

@@ -14,7 +14,7 @@ import timm
 import torch
 
 from shipbench.backbones import load_backbone
-from shipbench.backbones.state import read_state_dict
+from shipbench.backbones.state_dicts import read_state_dict
 from shipbench.errors import InputError
 
 Weights = dict[str, torch.Tensor]

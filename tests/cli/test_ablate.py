@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from shipbench import load_results
-from shipbench.ablation import parse_switches, switch_sets
 from shipbench.methods.ship.method import SWITCHES
+from shipbench.planning.ablation import parse_switches, switch_sets
 from tests.conftest import Outcome
 from tests.data.builders import vtab_tree
 

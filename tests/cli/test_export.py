@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from shipbench import load_results
-from shipbench.export import load_exported
-from shipbench.export import predict as classify
-from shipbench.store import load_predictions
+from shipbench.results.store import load_predictions
+from shipbench.runs.export import load_exported
+from shipbench.runs.export import predict as classify
 from tests.conftest import Outcome
 from tests.data.builders import vtab_tree
 

@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 import torch
 
-from shipbench import RunSpec, device
+from shipbench import RunSpec
 from shipbench.backbones import load_backbone, pinned_sha256, sha256_of
-from shipbench.device import precision_elsewhere, precision_on, resolve_device, resolve_precision
 from shipbench.errors import InputError, ShipbenchError
-from shipbench.planning import make_plan, make_ready
-from shipbench.store import Store, load_results
+from shipbench.hardware import device
+from shipbench.hardware.device import precision_elsewhere, precision_on, resolve_device, resolve_precision
+from shipbench.planning.plan import make_plan, make_ready
+from shipbench.results.store import Store, load_results
 from tests.cli.test_listing import heavy_modules_of
 from tests.conftest import Outcome
 from tests.data.builders import vtab_tree

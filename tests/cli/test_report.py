@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shipbench.store import Store
+from shipbench.results.store import Store
 from tests.conftest import Outcome
 from tests.store.test_store import make_record
 

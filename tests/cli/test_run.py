@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from shipbench import load_results
-from shipbench.cluster import _shipped
-from shipbench.grid import PlannedRun
-from shipbench.store import load_history, load_predictions
-from shipbench.tasks import VTAB
+from shipbench.engine.executors.dask import _shipped
+from shipbench.planning.grid import PlannedRun
+from shipbench.results.store import load_history, load_predictions
+from shipbench.tasks.catalogue import VTAB
 from tests.conftest import TIMES, Outcome
 from tests.data.builders import vtab_tree
 
@@ -233,7 +233,7 @@ def test_what_is_said_when_a_grid_is_stopped(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("shipbench.engine.carry_out_plan", stop)
+    monkeypatch.setattr("shipbench.engine.supervisor.carry_out_plan", stop)
     line = ("--method", "linear", "--tasks", "dtd", "--data", tree, "--results", tmp_path / "r", "--jobs", "1")
     outcome = shipbench("run", *TINY, *line, *option)
     assert outcome.code == 130
@@ -246,9 +246,9 @@ def test_a_cluster_may_have_devices_that_are_not_here(
 ) -> None:
     shipped: list[PlannedRun] = []
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    monkeypatch.setattr("shipbench.cluster.require_cluster", lambda address: None)
+    monkeypatch.setattr("shipbench.engine.executors.dask.require_cluster", lambda address: None)
     monkeypatch.setattr(
-        "shipbench.engine.carry_out_plan", lambda plan, *_: shipped.extend(map(_shipped, plan.chosen)) or []
+        "shipbench.engine.supervisor.carry_out_plan", lambda plan, *_: shipped.extend(map(_shipped, plan.chosen)) or []
     )
     line = ("--method", "linear", "--tasks", "dtd", "--data", tree, "--results", tmp_path / "r", "--device", "cuda")
     line = (*TINY, *line, "--engine", "dask", "--scheduler", "tcp://127.0.0.1:1")

@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 import torch
 
-from shipbench import load_results, stack_attempt
-from shipbench.stacking import Stacking
-from shipbench.store import Store, load_history, load_predictions
+from shipbench import load_results
+from shipbench.engine import stacked
+from shipbench.planning.stacks import Stacking
+from shipbench.results.store import Store, load_history, load_predictions
 from tests.conftest import TIMES, Outcome
 from tests.data.builders import vtab_tree
 from tests.faults.grids import leftovers
@@ -107,7 +108,7 @@ def test_without_enough_memory_runs_go_one_by_one(
     def too_much(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(stack_attempt, "fit_stack", too_much)
+    monkeypatch.setattr(stacked, "fit_stack", too_much)
     outcome = shipbench("run", *line("r", "--method", "ship", "--seeds", "0-1", "--stack", "2"))
     assert outcome.code == 0, outcome.err
     assert "2 runs do not fit on the device together; they go on one by one" in outcome.err
@@ -126,7 +127,7 @@ def test_auto_stacks_what_a_measurement_shows_to_be_faster(
 ) -> None:
     # A CPU never measures: this lets it do what a GPU would do.
     monkeypatch.setattr(Stacking, "on", lambda self, _: self)
-    monkeypatch.setattr(stack_attempt, "seconds_per_step", lambda *_: seconds)
+    monkeypatch.setattr(stacked, "seconds_per_step", lambda *_: seconds)
     outcome = shipbench("run", *line("r", "--method", "ship", "--seeds", "0-1"))
     assert outcome.code == 0, outcome.err
     assert f"a step of 2 runs takes {1e3 * seconds[0]:.1f} ms together, 20.0 ms one by one" in outcome.err
@@ -137,7 +138,7 @@ def test_a_cpu_does_not_stack_of_its_own_accord(
     shipbench: Shipbench, line: Callable[..., tuple[object, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[Any] = []
-    monkeypatch.setattr("shipbench.engine.carry_out_plan", lambda *arguments: given.extend(arguments) or [])
+    monkeypatch.setattr("shipbench.engine.supervisor.carry_out_plan", lambda *arguments: given.extend(arguments) or [])
     shipbench("run", *line("r", "--method", "ship", "--seeds", "0-1", "--device", "cpu"))
     assert given[-1] == Stacking(most=1)
 

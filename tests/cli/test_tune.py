@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from shipbench import RunSpec, load_results, preparation
+from shipbench import RunSpec, load_results
 from shipbench.errors import ShipbenchError
-from shipbench.tuning_file import load_tunings
+from shipbench.results.tunings import load_tunings
+from shipbench.runs import preparation
 from tests.conftest import Outcome
 from tests.data.builders import vtab_tree
 

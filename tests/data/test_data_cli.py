@@ -11,7 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from shipbench.cli.data import app
-from shipbench.data import fingerprint, verify
+from shipbench.data import fingerprint
+from shipbench.data.inspection import verify
 from shipbench.errors import InputError
 from shipbench.tasks import get_task
 from tests.data.builders import small_task, vtab_tree

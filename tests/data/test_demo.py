@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shipbench.data import demo
-from shipbench.data.demo_sources import SOURCES, Source, source_of
-from shipbench.data.demo_types import Pictures
-from shipbench.data.rendering import clevr, dsprites
+from shipbench.data.demo import pictures
+from shipbench.data.demo.generators import SOURCES, Source, source_of
+from shipbench.data.demo.rendering import clevr, dsprites
+from shipbench.data.demo.types import Pictures
 from shipbench.errors import InputError, ShipbenchError
-from shipbench.tasks import DEMO, DEMO_TINY, Task, get_task
+from shipbench.tasks.catalogue import DEMO, DEMO_TINY, Task, get_task
 
 TINY = replace(get_task("demo-tiny"), n_train=40, n_test=20)
 COUNT = replace(get_task("clevr-count"), n_train=8, n_test=4)
@@ -42,7 +42,7 @@ def flip_a_byte(file: Path) -> None:
 
 def test_demo_tiny_is_what_the_catalogue_says() -> None:
     task = get_task("demo-tiny")
-    train, test = demo.native(task, "train"), demo.native(task, "test")
+    train, test = pictures.native(task, "train"), pictures.native(task, "test")
     assert (len(train), len(test)) == (400, 200)
     assert train.images.shape == (400, 64, 64, 3)
     assert train.labels.dtype == np.int64
@@ -52,7 +52,7 @@ def test_demo_tiny_is_what_the_catalogue_says() -> None:
 
 
 def test_train_is_train800_followed_by_val200() -> None:
-    whole, fit, held = (demo.native(TINY, split) for split in ("train", "train800", "val200"))
+    whole, fit, held = (pictures.native(TINY, split) for split in ("train", "train800", "val200"))
     assert (len(fit), len(held)) == (32, 8)
     assert np.array_equal(whole.images, np.concatenate([fit.images, held.images]))
     assert np.array_equal(whole.labels, np.concatenate([fit.labels, held.labels]))
@@ -60,56 +60,56 @@ def test_train_is_train800_followed_by_val200() -> None:
 
 def test_a_thousand_divide_into_800_and_200() -> None:
     task = replace(TINY, n_train=1000)
-    assert [len(demo.native(task, split)) for split in ("train800", "val200", "train")] == [800, 200, 1000]
+    assert [len(pictures.native(task, split)) for split in ("train800", "val200", "train")] == [800, 200, 1000]
 
 
 def test_images_are_memory_mapped_and_read_only() -> None:
-    images = demo.native(TINY, "test").images
+    images = pictures.native(TINY, "test").images
     assert isinstance(images, np.memmap)
     with pytest.raises(ValueError, match="read-only"):
         images[0, 0, 0, 0] = 1
 
 
 def test_pictures_are_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = demo.fingerprint(TINY)
+    before = pictures.fingerprint(TINY)
     refuse_to_draw(monkeypatch)
-    assert demo.fingerprint(TINY) == before
-    assert len(demo.native(TINY, "train")) == 40
+    assert pictures.fingerprint(TINY) == before
+    assert len(pictures.native(TINY, "train")) == 40
 
 
 def test_the_fingerprint_does_not_depend_on_where_the_cache_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = demo.fingerprint(TINY)
+    before = pictures.fingerprint(TINY)
     monkeypatch.setenv("SHIPBENCH_CACHE", str(tmp_path / "another"))
-    assert demo.fingerprint(TINY) == before
+    assert pictures.fingerprint(TINY) == before
     assert len(files(tmp_path / "another", ".npy")) == 2
 
 
 def test_the_fingerprint_changes_with_any_pixel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before, first = demo.fingerprint(TINY), demo.native(TINY, "train").images
+    before, first = pictures.fingerprint(TINY), pictures.native(TINY, "train").images
     monkeypatch.setenv("SHIPBENCH_CACHE", str(tmp_path / "another"))
     monkeypatch.setattr(dsprites, "HALF_WIDTH", 11.05)
-    assert demo.fingerprint(TINY) != before
-    assert 0 < (demo.native(TINY, "train").images != first).mean() < 0.01
+    assert pictures.fingerprint(TINY) != before
+    assert 0 < (pictures.native(TINY, "train").images != first).mean() < 0.01
 
 
 @pytest.mark.parametrize("damage", [flip_a_byte, lambda file: file.write_bytes(file.read_bytes()[:-7]), Path.unlink])
 @pytest.mark.parametrize("ending", [".images.npy", ".labels.npy"])
 def test_damaged_pictures_are_drawn_again(private_cache: Path, ending: str, damage: object) -> None:
     task = replace(TINY, n_test=160)
-    before = demo.fingerprint(task)
-    images = demo.native(task, "train").images.copy()
+    before = pictures.fingerprint(task)
+    images = pictures.native(task, "train").images.copy()
     (file,) = files(private_cache, ending)
     damage(file)
-    assert np.array_equal(demo.native(task, "train").images, images)
-    assert demo.fingerprint(task) == before
+    assert np.array_equal(pictures.native(task, "train").images, images)
+    assert pictures.fingerprint(task) == before
     assert len(files(private_cache, ".npy")) == 2
 
 
 def test_two_processes_may_draw_at_once(private_cache: Path) -> None:
-    code = f"from shipbench.data import demo; from shipbench.tasks import Task; print(demo.fingerprint({TINY!r}))"
+    code = f"from shipbench.data import demo; from shipbench.tasks import Task; print(pictures.fingerprint({TINY!r}))"
     running = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
     printed = [process.communicate()[0].strip() for process in running]
-    assert printed == [demo.fingerprint(TINY)] * 2
+    assert printed == [pictures.fingerprint(TINY)] * 2
     assert len(files(private_cache, ".npy")) == 2
     assert not list((private_cache / "demo").glob("*.part"))
 
@@ -117,10 +117,10 @@ def test_two_processes_may_draw_at_once(private_cache: Path) -> None:
 def test_count_and_distance_share_scenes_and_differ_in_labels(
     private_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    count = demo.native(COUNT, "train")
-    assert demo.fingerprint(COUNT) != demo.fingerprint(DIST)
+    count = pictures.native(COUNT, "train")
+    assert pictures.fingerprint(COUNT) != pictures.fingerprint(DIST)
     refuse_to_draw(monkeypatch)
-    distance = demo.native(DIST, "train")
+    distance = pictures.native(DIST, "train")
     assert np.array_equal(count.images, distance.images)
     scenes = [clevr.draw(0, index).scene for index in range(8)]
     assert [clevr.labels(scene) for scene in scenes] == list(zip(count.labels, distance.labels, strict=True))
@@ -136,14 +136,14 @@ def test_every_demo_task_has_one_source() -> None:
 @pytest.mark.parametrize("task", [get_task("digits"), get_task("dsprites-loc")])
 def test_labels_cover_the_classes_of_the_catalogue(task: Task) -> None:
     for split, size in (("train", task.n_train), ("val200", 200), ("test", task.n_test)):
-        labels = demo.native(task, split).labels
+        labels = pictures.native(task, split).labels
         assert len(labels) == size
         assert set(labels.tolist()) == set(range(task.num_classes))
 
 
 def test_a_vtab_task_is_refused() -> None:
     with pytest.raises(InputError, match="'dtd' is not part of the demo suite"):
-        demo.fingerprint(get_task("dtd"))
+        pictures.fingerprint(get_task("dtd"))
 
 
 def test_a_full_disk_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,14 +152,14 @@ def test_a_full_disk_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(np, "save", full)
     with pytest.raises(ShipbenchError, match=r"cannot keep pictures in .*No space left.*set SHIPBENCH_CACHE"):
-        demo.native(TINY, "train")
+        pictures.native(TINY, "train")
 
 
 def test_a_new_generator_version_does_not_read_old_pictures(private_cache: Path) -> None:
     source = source_of(TINY)
     newer = Source(source.name, source.version + 1, source.tasks, source.draw)
     assert newer.key(TINY) != source.key(TINY)
-    demo.fingerprint(TINY)
+    pictures.fingerprint(TINY)
     assert files(private_cache, ".images.npy")[0].name.startswith(source.key(TINY) + ".")
 
 

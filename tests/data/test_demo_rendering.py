@@ -6,10 +6,10 @@ import itertools
 import numpy as np
 import pytest
 
-from shipbench.data.rendering import clevr, dsprites
-from shipbench.data.rendering.clevr_render import SAMPLES, View, look, render
-from shipbench.data.rendering.clevr_scene import DEPTH_EDGES, Camera, Scene, Thing, count_label, distance_label
-from shipbench.data.rendering.dsprites import Sprite
+from shipbench.data.demo.rendering import clevr, dsprites
+from shipbench.data.demo.rendering.clevr_render import SAMPLES, View, look, render
+from shipbench.data.demo.rendering.clevr_scene import DEPTH_EDGES, Camera, Scene, Thing, count_label, distance_label
+from shipbench.data.demo.rendering.dsprites import Sprite
 
 SQUARE, ELLIPSE, HEART = range(3)
 
@@ -135,7 +135,7 @@ def test_a_nearer_object_hides_one_behind_it() -> None:
 
 @pytest.mark.parametrize("shape", ["cube", "sphere", "cylinder"])
 def test_surface_normals_face_the_camera_and_have_length_one(shape: str) -> None:
-    from shipbench.data.rendering.clevr_geometry import dot, normal
+    from shipbench.data.demo.rendering.clevr_geometry import dot, normal
 
     scene = scene_of(thing(0.3, -0.4, shape=shape, turn=(0.8, 0.6)))
     view = look(scene, 40)

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shipbench.data.demo_earth import BLOCK, CLIMATES, TILE, cut_tiles, earth_climate, test_tiles, tile_climates
-from shipbench.data.demo_photographs import CELL, PATCH, PHOTOGRAPHS, cut_patches, digits, textures
-from shipbench.data.demo_types import Pictures, evenly_mixed, shares
+from shipbench.data.demo.earth import BLOCK, CLIMATES, TILE, cut_tiles, earth_climate, test_tiles, tile_climates
+from shipbench.data.demo.photographs import CELL, PATCH, PHOTOGRAPHS, cut_patches, digits, textures
+from shipbench.data.demo.types import Pictures, evenly_mixed, shares
 from tests.downloads import download_cache
 
 test_tiles.__test__ = False  # "test" is the split that it speaks of

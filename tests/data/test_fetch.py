@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from shipbench.data import fetch as fetching
 from shipbench.data import fingerprint
-from shipbench.data.fetch import Fetched, fetch
+from shipbench.data.acquisition import fetch as fetching
+from shipbench.data.acquisition.fetch import Fetched, fetch
 from shipbench.errors import InputError, ShipbenchError
 from shipbench.tasks import get_task
 from tests.data.builders import vtab_tree
@@ -153,7 +153,7 @@ def test_two_fetches_into_one_folder_take_turns(hub: Hub, target: Path, monkeypa
         second.set()
         append(*arguments)
 
-    monkeypatch.setattr("shipbench.console.say", hear)
+    monkeypatch.setattr("shipbench.runtime.console.say", hear)
     monkeypatch.setattr(fetching, "_append", append_slowly)
     assert fetch(target, repo=REPO, endpoint=hub.address).tasks == TASKS
     other.join()

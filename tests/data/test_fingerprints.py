@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shipbench.data import fingerprint, fingerprints
+from shipbench.data import fingerprint
+from shipbench.data.vtab.folder import fingerprints
 from shipbench.errors import InputError
 from shipbench.tasks import get_task
 from tests.data.builders import encode, vtab_tree

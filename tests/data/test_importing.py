@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from shipbench.data import fingerprint
-from shipbench.data.archives import Limits
-from shipbench.data.importing import import_archive, import_archives
+from shipbench.data.acquisition.archives import Limits
+from shipbench.data.acquisition.importing import import_archive, import_archives
 from shipbench.errors import InputError
 from shipbench.tasks import get_task
 from tests.data.builders import encode, vtab_tree

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from shipbench.data import fingerprint
-from shipbench.data.contact_sheet import CELL, contact_sheet, write_contact_sheet
-from shipbench.data.native import NativeSplit, native_split
-from shipbench.data.summary import summarise
+from shipbench.data.inspection.contact_sheet import CELL, contact_sheet, write_contact_sheet
+from shipbench.data.inspection.summary import summarise
+from shipbench.data.sources import NativeSplit, native_split
 from shipbench.errors import InputError
 from shipbench.tasks import get_task
 from tests.data.builders import encode, pixels_of

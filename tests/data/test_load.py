@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import shipbench.data
-from shipbench.data import fingerprint, load, native
+from shipbench.data import fingerprint, load, sources
 from shipbench.data.types import Split
 from shipbench.errors import InputError, ShipbenchError
 from shipbench.tasks import get_task
@@ -33,7 +33,7 @@ def forbid_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(data: bytes, where: object) -> Image.Image:
         raise AssertionError(f"decoded {where}")
 
-    monkeypatch.setattr(native, "decode", fail)
+    monkeypatch.setattr(sources, "decode", fail)
 
 
 def image_files(cache: Path) -> list[Path]:
@@ -157,15 +157,17 @@ def test_images_that_do_not_fit_on_the_disk_are_refused_before_one_is_decoded(
     dtd: Path, private_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     needed = 16 * (24 * 24 * 3 + 8)
-    monkeypatch.setattr("shipbench.data.imagecache.shutil.disk_usage", lambda _: types.SimpleNamespace(free=needed - 1))
+    monkeypatch.setattr(
+        "shipbench.data.image_cache.shutil.disk_usage", lambda _: types.SimpleNamespace(free=needed - 1)
+    )
     forbid_decoding(monkeypatch)
     with pytest.raises(InputError, match=rf"{private_cache}/images, where .* free; set SHIPBENCH_CACHE"):
         load(DTD, image_size=24, root=dtd)
     monkeypatch.undo()
     monkeypatch.setenv("SHIPBENCH_CACHE", str(private_cache))
-    monkeypatch.setattr("shipbench.data.imagecache.shutil.disk_usage", lambda _: types.SimpleNamespace(free=needed))
+    monkeypatch.setattr("shipbench.data.image_cache.shutil.disk_usage", lambda _: types.SimpleNamespace(free=needed))
     load(DTD, image_size=24, root=dtd)
-    monkeypatch.setattr("shipbench.data.imagecache.shutil.disk_usage", lambda _: types.SimpleNamespace(free=0))
+    monkeypatch.setattr("shipbench.data.image_cache.shutil.disk_usage", lambda _: types.SimpleNamespace(free=0))
     load(DTD, image_size=24, root=dtd)
 
 
@@ -226,7 +228,7 @@ def test_demo_tasks_come_from_the_demo_module(private_cache: Path, monkeypatch: 
 
     demo = types.SimpleNamespace(fingerprint=lambda task: "f" * 64, native=rendered)
     monkeypatch.setattr(shipbench.data, "demo", demo, raising=False)
-    monkeypatch.setitem(sys.modules, "shipbench.data.demo", demo)
+    monkeypatch.setitem(sys.modules, "shipbench.data.demo.pictures", demo)
     for _ in range(2):
         data = load(task, image_size=56, root=None, splits=("test",))
         assert data.image_format == "array"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shipbench.data.splitfile import Entry, parse_split, read_split
+from shipbench.data.vtab.split_files import Entry, parse_split, read_split
 from shipbench.errors import InputError
 
 _NAMES = st.text(st.characters(blacklist_categories=("Cc", "Cs"), blacklist_characters="/\\:"), min_size=1, max_size=12)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from shipbench.data import fingerprint
-from shipbench.data.verify import TaskReport, verify
+from shipbench.data.inspection.verify import TaskReport, verify
 from shipbench.errors import InputError
-from shipbench.tasks import VTAB, get_task
+from shipbench.tasks.catalogue import VTAB, get_task
 from tests.data.builders import encode, small_task, vtab_tree
 
 DTD = small_task("dtd")

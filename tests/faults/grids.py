@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from shipbench.store import Store, load_history, load_predictions, load_results
+from shipbench.results.store import Store, load_history, load_predictions, load_results
 from tests.conftest import TIMES
 from tests.data.builders import vtab_tree
 from tests.faults.phases import keep_phase, read_phase
@@ -26,7 +26,12 @@ METHODS = "linear,ship,vpt-deep,full"
 _CONTEXT = get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
     [
-        *("shipbench.engine", "shipbench.planning", "shipbench.workers", "shipbench.cli.tables"),
+        *(
+            "shipbench.engine.supervisor",
+            "shipbench.planning.plan",
+            "shipbench.engine.executors.processes",
+            "shipbench.cli.tables",
+        ),
         *("shipbench.methods.ship", "baselines.methods", "sklearn.cluster", "pyarrow.parquet", "platformdirs"),
     ]
 )

@@ -19,13 +19,13 @@ STORING = "storing a run"
 BETWEEN = "between runs"
 PHASES = (START_UP, PREPARING, TRAINING, EVALUATION, CHECKPOINT, STORING, BETWEEN)
 _PLACES = {
-    "shipbench.engine:carry_out_plan": BETWEEN,
-    "shipbench.attempt:prepare_planned": PREPARING,
-    "shipbench.runner:assemble": PREPARING,
+    "shipbench.engine.supervisor:carry_out_plan": BETWEEN,
+    "shipbench.engine.attempt:prepare_planned": PREPARING,
+    "shipbench.runs.run:assemble": PREPARING,
     "shipbench.training.loop:Trainer._train": TRAINING,
     "shipbench.training.loop:_evaluate": EVALUATION,
-    "shipbench.checkpoints:Checkpoint.offer": CHECKPOINT,
-    "shipbench.runner:store_run": STORING,
+    "shipbench.runs.checkpoints:Checkpoint.offer": CHECKPOINT,
+    "shipbench.runs.run:store_run": STORING,
 }
 
 

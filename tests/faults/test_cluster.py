@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from shipbench.store import load_results
+from shipbench.results.store import load_results
 from tests.conftest import Outcome
 from tests.faults.grids import Grid, differences, leftovers
 

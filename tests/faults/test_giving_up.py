@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from shipbench import RunSpec, claims
-from shipbench.attempt import give_up
-from shipbench.engine import _Grid
-from shipbench.grid import PlannedRun, State
-from shipbench.progress import PlainReporter
-from shipbench.store import Store
-from shipbench.training.outcomes import EpochReport
+from shipbench import RunSpec
+from shipbench.cli.progress import PlainReporter
+from shipbench.engine.attempt import give_up
+from shipbench.engine.supervisor import _Grid
+from shipbench.planning.grid import PlannedRun, State
+from shipbench.results import claims
+from shipbench.results.store import Store
+from shipbench.training.history import EpochReport
 
 RUN = PlannedRun(RunSpec("linear", "demo-tiny"), "0123456789abcdef", State.TO_DO)
 

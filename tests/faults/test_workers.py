@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 import torch
 
-from shipbench import engine, workers
-from shipbench.device import devices_for_workers
-from shipbench.engine import carry_out_plan
-from shipbench.grid import Plan, PlannedRun, State
-from shipbench.progress import PlainReporter
+from shipbench.cli.progress import PlainReporter
+from shipbench.engine import supervisor
+from shipbench.engine.executors import processes
+from shipbench.engine.supervisor import carry_out_plan
+from shipbench.hardware.device import devices_for_workers
+from shipbench.planning.grid import Plan, PlannedRun, State
+from shipbench.results.store import RunRecord
 from shipbench.spec import RunSpec
-from shipbench.store import RunRecord
 from tests.store.test_store import make_record
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills processes as POSIX systems do")
@@ -51,7 +52,7 @@ def carry_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Work
     def carry_out(work: Work) -> dict[str, RunRecord]:
         def in_worker(stack: Any, *arguments: Any) -> None:
             # These are the modules of the worker process; the test's own stay as they are.
-            from shipbench import attempt, workers
+            from shipbench.engine import attempt
 
             def train(run: PlannedRun, store: Any, *_: Any, **__: Any) -> RunRecord:
                 (store.root / f"{run.run_id}.begun").open("a").write(f"{run.spec.device}\n")
@@ -62,10 +63,10 @@ def carry_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Work
 
             attempt.prepare_planned = lambda run: run  # type: ignore[assignment]
             attempt.carry_out = train  # type: ignore[assignment]
-            workers._in_worker(stack, *arguments)
+            processes._in_worker(stack, *arguments)
 
-        monkeypatch.setattr(workers, "_in_worker", in_worker)
-        monkeypatch.setattr(engine, "_DEATHS", 1)
+        monkeypatch.setattr(processes, "_in_worker", in_worker)
+        monkeypatch.setattr(supervisor, "_DEATHS", 1)
         runs = tuple(PlannedRun(RunSpec("linear", "dtd", device="cpu"), name, State.TO_DO) for name in "abc")
         records = carry_out_plan(Plan(runs, runs), tmp_path, 2, PlainReporter(3))
         return {record.run_id: record for record in records}
@@ -113,7 +114,7 @@ def test_a_run_that_dies_beside_others_is_done_alone(
 def test_a_worker_keeps_its_device(
     carry_out: Callable[[Work], dict[str, RunRecord]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "devices_for_workers", lambda device, jobs: ["cuda:0", "cuda:1"])
+    monkeypatch.setattr(processes, "devices_for_workers", lambda device, jobs: ["cuda:0", "cuda:1"])
 
     def work(run: PlannedRun, results: Path) -> None:
         if run.run_id == "a":

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from shipbench.backbones import load_backbone
-from shipbench.flops import count_flops
+from shipbench.hardware.flops import count_flops
 from shipbench.methods.ship import Ship, ShipConfig
 from shipbench.methods.ship.model import matching_loss
 from shipbench.prompting import PassOutput, attention, few_keys

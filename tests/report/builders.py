@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from shipbench.published import published_rows, published_ship_runs
-from shipbench.tasks import DEMO, TASKS, VTAB, Task
+from shipbench.tasks.catalogue import DEMO, TASKS, VTAB, Task
 
 METHODS = ("full", "linear", "vpt-shallow", "vpt-deep", "ship")
 VTAB_TASKS = tuple(task.name for task in VTAB.tasks)

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from shipbench.report import ReportOptions, build_report, write_report
-from shipbench.report.model import Report
+from shipbench.report.document import Report
 from tests.report.builders import (
     DEMO_TASKS,
     ablation_records,

@@ -10,9 +10,9 @@ import pytest
 from scipy import stats
 
 from shipbench.report import ReportOptions, build_report
-from shipbench.report.differences import paired_difference
-from shipbench.report.model import Table
-from shipbench.report.study import Study, build_study
+from shipbench.report.analysis.differences import paired_difference
+from shipbench.report.analysis.study import Study, build_study
+from shipbench.report.document import Table
 from shipbench.report.tables.sweeps import sweeps
 from shipbench.selection import Final
 from tests.report.builders import DEMO_TASKS, VTAB_TASKS, grid, make_record, make_results

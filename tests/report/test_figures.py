@@ -13,17 +13,17 @@ from matplotlib.figure import Figure as MplFigure
 from matplotlib.text import Annotation, Text
 
 from shipbench.report import ReportOptions, build_report
+from shipbench.report.analysis.study import build_study
+from shipbench.report.document import Figure, Report
 from shipbench.report.figures.curves import draw_sweeps
 from shipbench.report.figures.pareto import CostPoint, draw_pareto
 from shipbench.report.figures.ranks import draw_ranks
 from shipbench.report.figures.structure import hierarchies
 from shipbench.report.figures.style import NARROW, legend_above, new_figure, series_styles, style
-from shipbench.report.labels import task_name
-from shipbench.report.model import Figure, Report
-from shipbench.report.numbers import setting
 from shipbench.report.render.images import images
-from shipbench.report.study import build_study
 from shipbench.report.tables.sweeps import Sweep, SweepPoint
+from shipbench.report.wording.names import task_name
+from shipbench.report.wording.numbers import setting
 from shipbench.selection import Final
 from tests.report.builders import DEMO_TASKS, METHODS, VTAB_TASKS, grid, make_record, make_results
 

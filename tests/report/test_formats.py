@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shipbench.report import ReportOptions, build_report, write_report
-from shipbench.report.model import MISSING, Cell, Column, Report, Row, Table, decimal_padding
+from shipbench.report.document import MISSING, Cell, Column, Report, Row, Table, decimal_padding
 from shipbench.report.render import latex, markdown
 from shipbench.report.render.csv_text import frame_csv, table_csv
 from tests.report.builders import VTAB_TASKS, grid, make_record, make_results

@@ -12,9 +12,9 @@ import pytest
 from shipbench.errors import InputError
 from shipbench.published import published_rows
 from shipbench.report import ReportOptions, build_report, main_table
-from shipbench.report.labels import DEMO_SENTENCE
-from shipbench.report.model import Report, Row, Table
-from shipbench.tasks import VTAB
+from shipbench.report.document import Report, Row, Table
+from shipbench.report.wording.names import DEMO_SENTENCE
+from shipbench.tasks.catalogue import VTAB
 from tests.report.builders import DEMO_TASKS, METHODS, VTAB_TASKS, grid, make_record, make_results
 
 Records = list[dict[str, Any]]

@@ -25,7 +25,7 @@ from shipbench.statistics import (
     task_ranks,
     wilcoxon_test,
 )
-from shipbench.tasks import GROUPS, VTAB
+from shipbench.tasks.catalogue import GROUPS, VTAB
 
 # Demsar 2006 (JMLR 7), table 6: AUC of C4.5 and three variants on 14 data sets. Two are printed as 0.975 on one of
 # them but ranked 2 and 3, so they differ in a digit that is not printed: 0.9751 stands for the better one.

@@ -12,13 +12,13 @@ import pandas as pd
 import pytest
 
 from shipbench.report import ReportOptions, build_report, main_table
-from shipbench.report.arms import Arm
-from shipbench.report.comparisons import contests
-from shipbench.report.model import Cell, Report, Table
-from shipbench.report.predictions import LoadPredictions, TaskPredictions, suite_predictions, with_chance
+from shipbench.report.analysis.arms import Arm
+from shipbench.report.analysis.comparisons import contests
+from shipbench.report.analysis.predictions import LoadPredictions, TaskPredictions, suite_predictions, with_chance
+from shipbench.report.analysis.study import Study, build_study
+from shipbench.report.document import Cell, Report, Table
 from shipbench.report.render.latex import latex_table
 from shipbench.report.render.markdown import markdown_report
-from shipbench.report.study import Study, build_study
 from shipbench.report.tables.agreement import agreement
 from shipbench.selection import get_selection
 from shipbench.statistics import holm, paired_test, student_interval

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from shipbench.report import build_report
-from shipbench.report.model import Report
+from shipbench.report.document import Report
 from tests.report.builders import DEMO_TASKS, VTAB_TASKS, grid, make_results
 
 

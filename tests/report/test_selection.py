@@ -12,7 +12,7 @@ import pytest
 
 from shipbench.errors import InputError
 from shipbench.report import ReportOptions, build_report, main_table
-from shipbench.report.records import uniform_history, uniform_records
+from shipbench.report.analysis.normalise import uniform_history, uniform_records
 from shipbench.selection import GROUP, SELECTIONS, Final, get_selection, list_selections
 from tests.report.builders import make_record, make_results
 

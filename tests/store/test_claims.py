@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from shipbench import claims
-from shipbench.claims import Claim, ClaimLostError, holder, revoke, take
 from shipbench.errors import StoreError
-from shipbench.store import Store
+from shipbench.results import claims
+from shipbench.results.claims import Claim, ClaimLostError, holder, revoke, take
+from shipbench.results.store import Store
 from tests.store.test_store import make_record
 
 

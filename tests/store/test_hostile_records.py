@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from shipbench.store import Store, load_results
+from shipbench.results.store import Store, load_results
 from tests.conftest import Outcome
 from tests.store.test_store import make_record
 

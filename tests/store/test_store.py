@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from shipbench.cache import atomic_path
 from shipbench.errors import InputError
-from shipbench.store import RunRecord, RunTables, Store, load_history, load_predictions, load_results
+from shipbench.results.store import RunRecord, RunTables, Store, load_history, load_predictions, load_results
+from shipbench.runtime.cache import atomic_path
 
 
 def make_record(**changes: object) -> RunRecord:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from shipbench.features import cached_features
+from shipbench.runs.features import cached_features
 
 FEATURES = torch.randn(6, 5, generator=torch.Generator().manual_seed(0))
 

@@ -16,12 +16,12 @@ from baselines.settings import VptConfig
 from baselines.vpt import Vpt
 from shipbench.backbones import load_backbone
 from shipbench.errors import ShipbenchError
-from shipbench.features import block_features
 from shipbench.methods.ship import Ship, ShipConfig
+from shipbench.recipe import Recipe
+from shipbench.runs.features import block_features
+from shipbench.training.history import Fit
 from shipbench.training.inputs import FeatureInputs
 from shipbench.training.loop import Arithmetic, Hooks, fit
-from shipbench.training.outcomes import Fit
-from shipbench.training.recipe import Recipe
 
 CPU = Arithmetic(torch.device("cpu"), "fp32")
 

@@ -16,8 +16,8 @@ from shipbench.backbones import Preprocessing
 from shipbench.data.types import Split
 from shipbench.training.inputs import ImageInputs, Inputs, image_inputs
 from shipbench.training.loop import Arithmetic, evaluate
-from shipbench.training.memory import Portions, in_portions
-from shipbench.training.read_ahead import ReadAhead
+from shipbench.training.micro_batches import Portions, in_portions
+from shipbench.training.prefetch import ReadAhead
 
 CPU = Arithmetic(torch.device("cpu"), "fp32")
 COUNT = 23

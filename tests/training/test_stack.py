@@ -17,12 +17,12 @@ from shipbench.backbones import load_backbone
 from shipbench.errors import ShipbenchError
 from shipbench.methods import Stackable
 from shipbench.methods.ship import Ship, ShipConfig
+from shipbench.recipe import Recipe
+from shipbench.training.history import EpochReport, Fit
 from shipbench.training.inputs import FeatureInputs
 from shipbench.training.loop import Arithmetic, Hooks, fit
-from shipbench.training.outcomes import EpochReport, Fit
-from shipbench.training.recipe import Recipe
 from shipbench.training.snapshot import Snapshot, random_states
-from shipbench.training.stack import Member, fit_stack, seconds_per_step
+from shipbench.training.stacked import Member, fit_stack, seconds_per_step
 
 CPU = Arithmetic(torch.device("cpu"), "fp32")
 EPOCHS = 3

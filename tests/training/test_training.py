@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shipbench.errors import InputError, ShipbenchError
+from shipbench.recipe import Recipe
+from shipbench.training.history import EpochReport, Fit
 from shipbench.training.inputs import FeatureInputs
 from shipbench.training.loop import Arithmetic, evaluate, fit, make_optimizer
-from shipbench.training.outcomes import EpochReport, Fit
-from shipbench.training.recipe import Recipe
 from shipbench.training.schedule import learning_rates
 
 CPU = Arithmetic(torch.device("cpu"), "fp32")

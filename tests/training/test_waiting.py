@@ -19,11 +19,11 @@ from baselines.settings import VptConfig
 from baselines.vpt import Vpt
 from shipbench.backbones import load_backbone
 from shipbench.methods.ship import Ship, ShipConfig
+from shipbench.recipe import Recipe
 from shipbench.training.inputs import ImageInputs
 from shipbench.training.loop import Arithmetic, Hooks, evaluate, fit
-from shipbench.training.recipe import Recipe
 from shipbench.training.snapshot import random_states
-from shipbench.training.stack import Member, fit_stack, seconds_per_step
+from shipbench.training.stacked import Member, fit_stack, seconds_per_step
 
 META = torch.device("meta")
 SIZE = 32

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shipbench.lazy import names_from
 from shipbench.methods.ship.config import ShipConfig
+from shipbench.runtime.lazy import names_from
 
 if TYPE_CHECKING:
     from shipbench.methods.ship.attributes import attribute_prototypes

@@ -26,7 +26,7 @@ from shipbench.prompting import (
     prompted_forward,
     sample_drop_factors,
 )
-from shipbench.prompting.precision import at_least_float32, full_precision
+from shipbench.prompting.full_precision import at_least_float32, full_precision
 from shipbench.prompting.streams import PromptMemo
 
 

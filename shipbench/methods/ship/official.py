@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from shipbench.backbones.state import build_vit, fuse_qkv, read_state_dict
+from shipbench.backbones.state_dicts import build_vit, fuse_qkv, read_state_dict
 from shipbench.errors import InputError
 from shipbench.methods.ship.config import ShipConfig
 from shipbench.methods.ship.model import Ship

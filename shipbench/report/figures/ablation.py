@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as MplFigure
 
-from shipbench.report.arms import Arm
-from shipbench.report.captions import caption, footer
-from shipbench.report.differences import Ablation, PairedDifference
+from shipbench.report.analysis.arms import Arm
+from shipbench.report.analysis.differences import Ablation, PairedDifference
+from shipbench.report.analysis.study import Study
+from shipbench.report.document import Figure
 from shipbench.report.figures.style import GREY, INK, NARROW, VERMILION, new_figure, note_beside, only_grid, style
-from shipbench.report.labels import component_name, counted, joined, method_name, slug, suite_name, wrapped
-from shipbench.report.model import Figure
-from shipbench.report.numbers import known, signed
-from shipbench.report.study import Study
 from shipbench.report.tables.ablation import difference_to_full, interval_over
+from shipbench.report.wording.captions import caption, footer
+from shipbench.report.wording.names import component_name, counted, joined, method_name, slug, suite_name, wrapped
+from shipbench.report.wording.numbers import known, signed
 
 _ABOVE = 0.26
 

@@ -13,8 +13,9 @@ from matplotlib.figure import Figure as MplFigure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
-from shipbench.report.arms import Arm, sortable
-from shipbench.report.captions import caption, footer
+from shipbench.report.analysis.arms import Arm, sortable
+from shipbench.report.analysis.study import Study
+from shipbench.report.document import Figure
 from shipbench.report.figures.style import (
     NARROW,
     WIDE,
@@ -26,11 +27,10 @@ from shipbench.report.figures.style import (
     series_styles,
     style,
 )
-from shipbench.report.labels import counted, joined, setting_name, shortened, slug, suite_name, task_name
-from shipbench.report.model import Figure
-from shipbench.report.numbers import known, setting
-from shipbench.report.study import Study
 from shipbench.report.tables.sweeps import Sweep
+from shipbench.report.wording.captions import caption, footer
+from shipbench.report.wording.names import counted, joined, setting_name, shortened, slug, suite_name, task_name
+from shipbench.report.wording.numbers import known, setting
 
 _LETTERS = 28
 _WHAT = {

@@ -10,9 +10,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as MplFigure
 
-from shipbench.report.arms import Arm
-from shipbench.report.captions import caption, footer
-from shipbench.report.differences import paired_difference
+from shipbench.report.analysis.arms import Arm
+from shipbench.report.analysis.differences import paired_difference
+from shipbench.report.analysis.study import Study
+from shipbench.report.document import Figure
 from shipbench.report.figures.style import (
     GREY,
     GROUP_COLOURS,
@@ -28,7 +29,8 @@ from shipbench.report.figures.style import (
     panels,
     style,
 )
-from shipbench.report.labels import (
+from shipbench.report.wording.captions import caption, footer
+from shipbench.report.wording.names import (
     counted,
     shortened,
     slug,
@@ -36,9 +38,7 @@ from shipbench.report.labels import (
     task_name,
     wrapped,
 )
-from shipbench.report.model import Figure
-from shipbench.report.numbers import signed
-from shipbench.report.study import Study
+from shipbench.report.wording.numbers import signed
 
 _FEW = 6
 _STRONG = 0.6

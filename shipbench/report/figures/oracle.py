@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure as MplFigure
 
-from shipbench.report.captions import caption, footer
+from shipbench.report.analysis.study import Study
+from shipbench.report.document import Figure
 from shipbench.report.figures.style import (
     NARROW,
     PAPER,
@@ -17,11 +18,10 @@ from shipbench.report.figures.style import (
     only_grid,
     style,
 )
-from shipbench.report.labels import counted, slug, suite_name, wrapped
-from shipbench.report.model import Figure
-from shipbench.report.numbers import signed
-from shipbench.report.study import Study
 from shipbench.report.tables.oracle import OracleGap, oracle_gaps
+from shipbench.report.wording.captions import caption, footer
+from shipbench.report.wording.names import counted, slug, suite_name, wrapped
+from shipbench.report.wording.numbers import signed
 
 
 def oracle_figure(study: Study, suite: str) -> Figure | None:

@@ -8,15 +8,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as MplFigure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from shipbench.report.captions import caption, footer
-from shipbench.report.differences import comparable
+from shipbench.report.analysis.differences import comparable
+from shipbench.report.analysis.study import Study
+from shipbench.report.document import Figure
 from shipbench.report.figures.placement import place_labels
 from shipbench.report.figures.style import INK, MUTED, NARROW, PAPER, WIDE, SeriesStyle, arm_styles, new_figure, style
-from shipbench.report.labels import counted, slug, suite_name
-from shipbench.report.model import Figure
-from shipbench.report.numbers import known
-from shipbench.report.study import Study
 from shipbench.report.tables.common import mean_over_tasks
+from shipbench.report.wording.captions import caption, footer
+from shipbench.report.wording.names import counted, slug, suite_name
+from shipbench.report.wording.numbers import known
 from shipbench.statistics import pareto_front, sample_deviation
 
 _MANY = 8

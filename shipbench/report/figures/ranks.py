@@ -8,7 +8,8 @@ from math import ceil, floor
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as MplFigure
 
-from shipbench.report.captions import caption, footer
+from shipbench.report.analysis.study import Study
+from shipbench.report.document import Figure
 from shipbench.report.figures.style import (
     INK,
     MUTED,
@@ -20,10 +21,9 @@ from shipbench.report.figures.style import (
     style,
     text_width,
 )
-from shipbench.report.labels import counted, shortened, slug, suite_name
-from shipbench.report.model import Figure
-from shipbench.report.study import Study
 from shipbench.report.tables.ranks import Ranking, ranking_sentence
+from shipbench.report.wording.captions import caption, footer
+from shipbench.report.wording.names import counted, shortened, slug, suite_name
 from shipbench.statistics import cliques
 
 _STEP, _CLIQUE_STEP = 1.0, 0.42

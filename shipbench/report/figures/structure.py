@@ -12,8 +12,10 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from shipbench.report.arms import Arm
-from shipbench.report.captions import caption, footer
+from shipbench.report.analysis.arms import Arm
+from shipbench.report.analysis.normalise import json_list
+from shipbench.report.analysis.study import Study
+from shipbench.report.document import Figure
 from shipbench.report.figures.style import (
     BLUE,
     GREY,
@@ -31,10 +33,8 @@ from shipbench.report.figures.style import (
     panels,
     style,
 )
-from shipbench.report.labels import counted, shortened, slug, suite_name, task_name
-from shipbench.report.model import Figure
-from shipbench.report.records import json_list
-from shipbench.report.study import Study
+from shipbench.report.wording.captions import caption, footer
+from shipbench.report.wording.names import counted, shortened, slug, suite_name, task_name
 
 
 @dataclass(frozen=True, eq=False)

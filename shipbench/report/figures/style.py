@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from shipbench.report.arms import Arm
+from shipbench.report.analysis.arms import Arm
 
 INK = "#1f2431"
 MUTED = "#666d7c"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from shipbench.report.model import Table
+from shipbench.report.document import Table
 
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 

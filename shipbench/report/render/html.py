@@ -9,7 +9,7 @@ from itertools import groupby
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from shipbench.report.model import Column, Figure, Report, Table, decimal_padding
+from shipbench.report.document import Column, Figure, Report, Table, decimal_padding
 from shipbench.report.render.images import inline_svg
 
 _NARROW_TABLE = 5

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from shipbench.report.document import Figure
 from shipbench.report.figures.style import (
     BLUE,
     GREEN,
@@ -22,7 +23,6 @@ from shipbench.report.figures.style import (
     VERMILION,
     style,
 )
-from shipbench.report.model import Figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as MplFigure

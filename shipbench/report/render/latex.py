@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
 
-from shipbench.report.model import Cell, Column, Figure, Report, Row, Table, decimal_padding
+from shipbench.report.document import Cell, Column, Figure, Report, Row, Table, decimal_padding
 
 PACKAGES = "% needs \\usepackage{amssymb,array,booktabs,graphicx,longtable}\n"
 _WIDE_COLUMNS = 9

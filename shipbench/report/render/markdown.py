@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from shipbench.report.model import Cell, Column, Figure, Report, Table
+from shipbench.report.document import Cell, Column, Figure, Report, Table
 
 _SPECIAL = re.compile(r"([\\`*_\[\]|~$])")
 _LINE_START = re.compile(r"^(?=[#=]|[+-](?:[\s-]|$))|^(\d+)(?=[.)](?:\s|$))")

@@ -4,24 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from shipbench.report.arms import Arm
-from shipbench.report.captions import caption
-from shipbench.report.differences import Ablation, PairedDifference, paired_difference
-from shipbench.report.labels import (
-    MEAN_OF_GROUPS,
-    MEAN_OF_TASKS,
-    component_name,
-    counted,
-    method_name,
-    slug,
-    suite_name,
-    switch_order,
-    with_seeds,
-)
-from shipbench.report.model import MISSING, Cell, Column, Row, Table
-from shipbench.report.numbers import known, signed
-from shipbench.report.provenance import cautions
-from shipbench.report.study import Study
+from shipbench.report.analysis.arms import Arm
+from shipbench.report.analysis.cautions import cautions
+from shipbench.report.analysis.differences import Ablation, PairedDifference, paired_difference
+from shipbench.report.analysis.study import Study
+from shipbench.report.document import MISSING, Cell, Column, Row, Table
 from shipbench.report.tables.common import (
     SCORE_EXTRAS,
     arm_seeds,
@@ -32,6 +19,19 @@ from shipbench.report.tables.common import (
     millions_cell,
     score_cell,
 )
+from shipbench.report.wording.captions import caption
+from shipbench.report.wording.names import (
+    MEAN_OF_GROUPS,
+    MEAN_OF_TASKS,
+    component_name,
+    counted,
+    method_name,
+    slug,
+    suite_name,
+    switch_order,
+    with_seeds,
+)
+from shipbench.report.wording.numbers import known, signed
 
 ON, OFF = "✓", MISSING
 _CAPTION = (

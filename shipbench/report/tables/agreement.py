@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import TypeAlias
 
-from shipbench.report.arms import Arm
-from shipbench.report.captions import caption
-from shipbench.report.labels import counted, slug, suite_name
-from shipbench.report.model import Cell, Column, Row, Table, text_cell
-from shipbench.report.numbers import percent
-from shipbench.report.predictions import TaskPredictions
-from shipbench.report.study import Study
+from shipbench.report.analysis.arms import Arm
+from shipbench.report.analysis.predictions import TaskPredictions
+from shipbench.report.analysis.study import Study
+from shipbench.report.document import Cell, Column, Row, Table, text_cell
+from shipbench.report.wording.captions import caption
+from shipbench.report.wording.names import counted, slug, suite_name
+from shipbench.report.wording.numbers import percent
 
 Agreement: TypeAlias = Mapping[tuple[int, int], Mapping[str, float]]
 _CAPTION = (

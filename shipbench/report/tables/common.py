@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pandas as pd
 
-from shipbench.report.arms import Arm
-from shipbench.report.labels import with_seeds
-from shipbench.report.model import MISSING, Cell, Mark, Row
-from shipbench.report.numbers import deviation, known, percent, short
-from shipbench.report.provenance import ON_TEST, on_test
-from shipbench.report.study import Score, Study
+from shipbench.report.analysis.arms import Arm
+from shipbench.report.analysis.cautions import ON_TEST, on_test
+from shipbench.report.analysis.study import Score, Study
+from shipbench.report.document import MISSING, Cell, Mark, Row
+from shipbench.report.wording.names import with_seeds
+from shipbench.report.wording.numbers import deviation, known, percent, short
 
 FEWER_SEEDS = "\N{DAGGER}"
 COLLAPSED = "\N{DOUBLE DAGGER}"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pandas as pd
 
-from shipbench.report.arms import Arm
-from shipbench.report.captions import caption
-from shipbench.report.labels import counted, slug, suite_name
-from shipbench.report.model import Cell, Column, Row, Table, text_cell
-from shipbench.report.numbers import known, short
-from shipbench.report.provenance import cautions
-from shipbench.report.study import Study
+from shipbench.report.analysis.arms import Arm
+from shipbench.report.analysis.cautions import cautions
+from shipbench.report.analysis.study import Study
+from shipbench.report.document import Cell, Column, Row, Table, text_cell
 from shipbench.report.tables.common import mean_over_tasks
+from shipbench.report.wording.captions import caption
+from shipbench.report.wording.names import counted, slug, suite_name
+from shipbench.report.wording.numbers import known, short
 
 _GIB = 1024**3
 _MEASURES = (

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from shipbench.report.arms import Arm
-from shipbench.report.captions import caption
-from shipbench.report.differences import over_tasks
-from shipbench.report.labels import MEAN_OF_TASKS, slug, suite_name, task_name
-from shipbench.report.model import MISSING, Cell, Column, Row, Table, text_cell
-from shipbench.report.numbers import known, percent
-from shipbench.report.predictions import TaskPredictions
-from shipbench.report.study import Study
+from shipbench.report.analysis.arms import Arm
+from shipbench.report.analysis.differences import over_tasks
+from shipbench.report.analysis.predictions import TaskPredictions
+from shipbench.report.analysis.study import Study
+from shipbench.report.document import MISSING, Cell, Column, Row, Table, text_cell
+from shipbench.report.wording.captions import caption
+from shipbench.report.wording.names import MEAN_OF_TASKS, slug, suite_name, task_name
+from shipbench.report.wording.numbers import known, percent
 from shipbench.statistics import Interval, bootstrap_interval
 
 _EXTRAS = ("low", "high")

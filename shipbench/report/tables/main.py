@@ -8,14 +8,11 @@ from typing import Literal, TypeAlias
 
 import pandas as pd
 
-from shipbench.report.arms import Arm
-from shipbench.report.captions import caption
-from shipbench.report.comparisons import BETTER, WORSE, Contest, TaskTest, tests_named
-from shipbench.report.labels import MEAN_OF_GROUPS, MEAN_OF_TASKS, slug, suite_name, task_name
-from shipbench.report.model import MISSING, Cell, Column, Row, Table
-from shipbench.report.numbers import known, percent, signed
-from shipbench.report.provenance import cautions
-from shipbench.report.study import Score, Study, Summary, summarise
+from shipbench.report.analysis.arms import Arm
+from shipbench.report.analysis.cautions import cautions
+from shipbench.report.analysis.comparisons import BETTER, WORSE, Contest, TaskTest, tests_named
+from shipbench.report.analysis.study import Score, Study, Summary, summarise
+from shipbench.report.document import MISSING, Cell, Column, Row, Table
 from shipbench.report.tables.common import (
     COLLAPSED,
     FEWER_SEEDS,
@@ -37,6 +34,9 @@ from shipbench.report.tables.published import (
     published_means,
     source_note,
 )
+from shipbench.report.wording.captions import caption
+from shipbench.report.wording.names import MEAN_OF_GROUPS, MEAN_OF_TASKS, slug, suite_name, task_name
+from shipbench.report.wording.numbers import known, percent, signed
 
 Statistic: TypeAlias = Literal["mean", "deviation", "seeds"]
 _PARAMETERS = (

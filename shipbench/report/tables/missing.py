@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from shipbench.report.arms import Arm
-from shipbench.report.captions import caption
-from shipbench.report.labels import (
+from shipbench.report.analysis.arms import Arm
+from shipbench.report.analysis.normalise import reading_order
+from shipbench.report.analysis.study import Study
+from shipbench.report.analysis.tuned import SUPERSEDED
+from shipbench.report.document import Cell, Column, Row, Table, text_cell
+from shipbench.report.tables.common import arm_seeds
+from shipbench.report.wording.captions import caption
+from shipbench.report.wording.names import (
     method_name,
     seed_list,
     suite_name,
     task_list,
     task_order,
 )
-from shipbench.report.model import Cell, Column, Row, Table, text_cell
-from shipbench.report.records import reading_order
-from shipbench.report.study import Study
-from shipbench.report.tables.common import arm_seeds
-from shipbench.report.tuned import SUPERSEDED
 
 _LONGEST_ERROR = 300
 

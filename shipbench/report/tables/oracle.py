@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from shipbench.report.arms import Arm
-from shipbench.report.captions import caption
-from shipbench.report.labels import slug, suite_name
-from shipbench.report.model import Cell, Column, Row, Table, text_cell
-from shipbench.report.numbers import percent, signed
-from shipbench.report.study import Study
+from shipbench.report.analysis.arms import Arm
+from shipbench.report.analysis.study import Study
+from shipbench.report.document import Cell, Column, Row, Table, text_cell
+from shipbench.report.wording.captions import caption
+from shipbench.report.wording.names import slug, suite_name
+from shipbench.report.wording.numbers import percent, signed
 
 _CAPTION = (
     "{suite}: mean test accuracy in percent after the last epoch and at each run's best test epoch, over the runs that "

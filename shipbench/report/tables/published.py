@@ -8,10 +8,10 @@ from typing import Literal, TypeAlias, get_args
 
 from shipbench.errors import InputError, did_you_mean
 from shipbench.published import PublishedRow, published_rows
-from shipbench.report.arms import Arm
-from shipbench.report.labels import joined
-from shipbench.report.provenance import RANDOM
-from shipbench.report.study import Study
+from shipbench.report.analysis.arms import Arm
+from shipbench.report.analysis.cautions import RANDOM
+from shipbench.report.analysis.study import Study
+from shipbench.report.wording.names import joined
 
 PublishedChoice: TypeAlias = Literal["same", "all", "none"]
 _SAME_METHOD = {

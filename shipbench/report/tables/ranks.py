@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from shipbench.report.arms import Arm
-from shipbench.report.captions import caption
-from shipbench.report.differences import comparable
-from shipbench.report.labels import counted, joined, slug, suite_name
-from shipbench.report.model import Cell, Column, Row, Table
-from shipbench.report.provenance import cautions
-from shipbench.report.study import Study
+from shipbench.report.analysis.arms import Arm
+from shipbench.report.analysis.cautions import cautions
+from shipbench.report.analysis.differences import comparable
+from shipbench.report.analysis.study import Study
+from shipbench.report.document import Cell, Column, Row, Table
+from shipbench.report.wording.captions import caption
+from shipbench.report.wording.names import counted, joined, slug, suite_name
 from shipbench.statistics import FriedmanTest, average_ranks, friedman_test, nemenyi_distance, task_ranks
 
 _FEWEST_ARMS, _FEWEST_TASKS = 3, 2

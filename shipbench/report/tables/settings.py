@@ -6,9 +6,13 @@ from typing import Any
 
 import pandas as pd
 
-from shipbench.report.arms import configurations
-from shipbench.report.captions import caption
-from shipbench.report.labels import (
+from shipbench.report.analysis.arms import configurations
+from shipbench.report.analysis.normalise import reading_order
+from shipbench.report.analysis.study import Study
+from shipbench.report.analysis.tuned import CHOSEN, CONFIRMED, SUPERSEDED
+from shipbench.report.document import Cell, Column, Row, Table, text_cell
+from shipbench.report.wording.captions import caption
+from shipbench.report.wording.names import (
     component_name,
     joined,
     method_name,
@@ -19,11 +23,7 @@ from shipbench.report.labels import (
     suite_order,
     task_list,
 )
-from shipbench.report.model import Cell, Column, Row, Table, text_cell
-from shipbench.report.numbers import setting
-from shipbench.report.records import reading_order
-from shipbench.report.study import Study
-from shipbench.report.tuned import CHOSEN, CONFIRMED, SUPERSEDED
+from shipbench.report.wording.numbers import setting
 
 _BY = ["suite", "method", "switches", "protocol", "tuning", "recipe", "backbone", "image_size", "settings"]
 _TUNED = {

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from shipbench.report.arms import Arm
-from shipbench.report.captions import caption
-from shipbench.report.comparisons import BETTER, WORSE, Contest, tests_named
-from shipbench.report.labels import slug, suite_name, task_name
-from shipbench.report.model import MISSING, Cell, Column, Row, Table, text_cell
-from shipbench.report.numbers import known, signed
-from shipbench.report.provenance import cautions
-from shipbench.report.study import Study
+from shipbench.report.analysis.arms import Arm
+from shipbench.report.analysis.cautions import cautions
+from shipbench.report.analysis.comparisons import BETTER, WORSE, Contest, tests_named
+from shipbench.report.analysis.study import Study
+from shipbench.report.document import MISSING, Cell, Column, Row, Table, text_cell
+from shipbench.report.wording.captions import caption
+from shipbench.report.wording.names import slug, suite_name, task_name
+from shipbench.report.wording.numbers import known, signed
 
 _ACROSS = (
     "{suite}: every method against {baseline}. Difference in percentage points, mean over the tasks that both were run "

@@ -6,13 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from shipbench.report.arms import Arm, difference, sortable
-from shipbench.report.captions import caption
-from shipbench.report.labels import MEAN_OF_GROUPS, MEAN_OF_TASKS, counted, setting_name, slug, suite_name
-from shipbench.report.model import Cell, Column, Row, Table
-from shipbench.report.numbers import percent, setting
-from shipbench.report.provenance import cautions
-from shipbench.report.study import Study
+from shipbench.report.analysis.arms import Arm, difference, sortable
+from shipbench.report.analysis.cautions import cautions
+from shipbench.report.analysis.study import Study
+from shipbench.report.document import Cell, Column, Row, Table
 from shipbench.report.tables.common import (
     SCORE_EXTRAS,
     arm_seeds,
@@ -22,6 +19,9 @@ from shipbench.report.tables.common import (
     millions_cell,
     score_cell,
 )
+from shipbench.report.wording.captions import caption
+from shipbench.report.wording.names import MEAN_OF_GROUPS, MEAN_OF_TASKS, counted, setting_name, slug, suite_name
+from shipbench.report.wording.numbers import percent, setting
 from shipbench.statistics import sample_deviation
 
 _CAPTION = (

@@ -1,0 +1,184 @@
+"""Download a copy of VTAB-1k from a Hugging Face dataset repository, and import it.
+
+An interrupted download goes on where it stopped when the command is given again. ``huggingface_hub`` itself removes
+the part of a file that a stopped process leaves behind, so archives are streamed here with its own request function
+into a part file that is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from shipbench.data.acquisition.archives import is_archive
+from shipbench.data.acquisition.importing import check_absent, import_archives
+from shipbench.errors import ShipbenchError
+from shipbench.runtime.cache import atomic_path, cache_dir, taking_turns
+from shipbench.runtime.console import say
+from shipbench.tasks.catalogue import VTAB
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfFileMetadata
+
+REPO = "XiN0919/VTAB-1k"
+"""The copy that the authors of V-PETL Bench link to: a dataset repository with one zip of about 4.7 GB."""
+
+RECORD = "fetched.json"
+_READ = 1 << 20
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """Where a copy came from: dataset repository, the revision asked for, and the commit it meant that day."""
+
+    repo: str
+    revision: str
+    commit: str
+    tasks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Remote:
+    repo: str
+    commit: str
+    endpoint: str | None
+    files: tuple[str, ...]
+
+
+def fetch(target: Path, *, repo: str = REPO, endpoint: str | None = None, revision: str = "main") -> Fetched:
+    """Download ``repo`` at ``revision`` and import its tasks into ``target``; the commit is kept in ``fetched.json``.
+
+    The hub is ``endpoint``, else ``HF_ENDPOINT``, else huggingface.co. The repository may hold archives or the task
+    folders themselves. Raises ``ShipbenchError`` if the hub cannot be reached or sends something else than it
+    announced, ``InputError`` if ``target`` already holds a task or what was downloaded is not a copy of VTAB-1k.
+    """
+    hub = endpoint or os.environ.get("HF_ENDPOINT") or None
+    check_absent(list(VTAB.tasks), target)
+    # Two processes that appended to one part file would spoil it.
+    lock = cache_dir("fetch") / f"{hashlib.sha256(os.fsencode(target.resolve())).hexdigest()[:32]}.lock"
+    with taking_turns(lock, f"waiting for another process that is fetching into {target}"):
+        # Again: the other process may have brought the tasks.
+        check_absent(list(VTAB.tasks), target)
+        return _fetch(target, repo, hub.rstrip("/") if hub else None, revision)
+
+
+def _fetch(target: Path, repo: str, endpoint: str | None, revision: str) -> Fetched:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    downloads = target.parent / f".{target.name}.download"
+    try:
+        remote = _look_up(repo, revision, endpoint)
+        sources = _download(remote, downloads / remote.commit)
+    except ShipbenchError:
+        raise
+    except Exception as error:
+        # The hub client's errors come from another HTTP library in each of its major versions.
+        raise ShipbenchError(
+            f"cannot download {repo} from the hub: {_one_line(error)}; what has arrived is kept in {downloads}, "
+            "so try again, or download it by hand and use 'shipbench data import'"
+        ) from error
+    names = import_archives(sources, target)
+    fetched = Fetched(repo, revision, remote.commit, tuple(names))
+    with atomic_path(target / RECORD) as temporary:
+        temporary.write_text(json.dumps(asdict(fetched), indent=1) + "\n")
+    shutil.rmtree(downloads, ignore_errors=True)
+    return fetched
+
+
+def _look_up(repo: str, revision: str, endpoint: str | None) -> _Remote:
+    from huggingface_hub import HfApi
+
+    info = HfApi(endpoint=endpoint).dataset_info(repo, revision=revision)
+    if info.sha is None or not info.siblings:
+        raise ShipbenchError(f"the dataset repository {repo} is empty at revision {revision!r}")
+    return _Remote(repo, info.sha, endpoint, tuple(file.rfilename for file in info.siblings))
+
+
+def _download(remote: _Remote, folder: Path) -> list[Path]:
+    archives = [name for name in remote.files if is_archive(name)]
+    if archives:
+        return [
+            _download_archive(remote, name, folder / f"{index}-{Path(name).name}")
+            for index, name in enumerate(archives)
+        ]
+    return [_download_folder(remote, folder)]
+
+
+def _download_folder(remote: _Remote, folder: Path) -> Path:
+    from huggingface_hub import snapshot_download
+
+    snapshot_download(
+        remote.repo, repo_type="dataset", revision=remote.commit, local_dir=folder, endpoint=remote.endpoint
+    )
+    return folder
+
+
+def _download_archive(remote: _Remote, name: str, place: Path) -> Path:
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    url = hf_hub_url(remote.repo, name, repo_type="dataset", revision=remote.commit, endpoint=remote.endpoint)
+    described = get_hf_file_metadata(url)
+    if place.is_file() and place.stat().st_size == described.size:
+        return place
+    place.parent.mkdir(parents=True, exist_ok=True)
+    part = place.with_name(f"{place.name}.part")
+    _append(url, described, part)
+    _check(described, part, name)
+    part.replace(place)
+    return place
+
+
+def _append(url: str, described: HfFileMetadata, part: Path) -> None:
+    from huggingface_hub.file_download import http_get
+
+    have = part.stat().st_size if part.is_file() else 0
+    if described.size is not None and have >= described.size:
+        return
+    if have:
+        say(f"going on after {have / 1e6:.0f} MB of {part.name.removesuffix('.part')}")
+    with part.open("ab") as stream:
+        http_get(
+            described.location,
+            stream,
+            resume_size=have,
+            headers=_headers(url, described.location),
+            expected_size=described.size,
+        )
+
+
+def _headers(url: str, location: str) -> dict[str, str]:
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+    headers: dict[str, str] = build_hf_headers()
+    if urlsplit(url).netloc != urlsplit(location).netloc:
+        # A token for the hub is not for the storage host that it points to.
+        headers.pop("authorization", None)
+    return headers
+
+
+def _check(described: HfFileMetadata, part: Path, name: str) -> None:
+    announced = (described.etag or "").lower()
+    if len(announced) != 64:
+        # Large files are announced by their SHA-256; the tags of small ones are hashes of something else.
+        checked = "nothing" if described.size is None else "only its size"
+        say(f"the hub announces no SHA-256 of {name}; {checked} was checked")
+    elif _sha256(part) != announced:
+        part.unlink()
+        raise ShipbenchError(f"{name} arrived damaged (its SHA-256 is not the announced one); fetch it again")
+
+
+def _sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(_READ):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__

@@ -1,0 +1,133 @@
+"""Bring a copy of VTAB-1k into place: unpack aside, check, then rename."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from shipbench.data.acquisition.archives import LIMITS, Limits, unpack
+from shipbench.data.vtab.folder import count_warning, find_base, find_task, folders_of, open_task, scan_images
+from shipbench.errors import InputError
+from shipbench.runtime.console import say
+from shipbench.tasks.catalogue import VTAB, Task
+
+
+def import_archive(source: Path, target: Path, *, limits: Limits = LIMITS) -> list[str]:
+    """Import a copy of VTAB-1k (folder, zip or tar) into the folder ``target``; return the names of its tasks.
+
+    The task folders may lie up to three folders deep and get their canonical names. Nothing appears in ``target``
+    unless all tasks that the copy holds are readable. Raises ``InputError`` for a source that is missing, damaged or
+    hostile, for one without tasks, and for a task that ``target`` already has. Numbers of images that are not those of
+    the catalogue are said.
+    """
+    return import_archives([source], target, limits=limits)
+
+
+def import_archives(sources: Sequence[Path], target: Path, *, limits: Limits = LIMITS) -> list[str]:
+    """Import a copy that comes in several parts, each with tasks of its own; otherwise as ``import_archive``."""
+    check_absent([], target)
+    with _folder_beside(target) as aside:
+        staged = aside / "staged"
+        staged.mkdir()
+        warnings: list[str] = []
+        for number, source in enumerate(sources):
+            warnings += _stage(source, aside / str(number), staged, target, limits)
+        placed = _place(staged, target)
+    for warning in warnings:
+        say(warning)
+    return placed
+
+
+def check_absent(tasks: list[Task], target: Path) -> None:
+    """Raise ``InputError`` if ``target`` already has a folder for one of ``tasks``, or cannot be a folder itself."""
+    if os.path.lexists(target) and not target.is_dir():
+        raise InputError(f"{target} is not a folder; import into one, or to a name that is not taken")
+    for task in tasks:
+        for name in folders_of(task, target):
+            raise InputError(f"{target / name} already exists; remove it or import into another folder")
+
+
+def _stage(source: Path, unpacked: Path, staged: Path, target: Path, limits: Limits) -> list[str]:
+    """Put a source's tasks into ``staged``; return what is unusual about them."""
+    if not source.exists():
+        raise InputError(f"{source} does not exist; name an archive or a folder that holds VTAB-1k")
+    unpacked.mkdir()
+    warnings: list[str] = []
+    try:
+        _unpack(source, unpacked, target, limits)
+        base = find_base(unpacked)
+        for task in _tasks_in(base):
+            warnings.append(_check_readable(task, base, target))
+            if (staged / task.name).exists():
+                raise InputError(f"{source} repeats the task {task.name}")
+            find_task(task, base).rename(staged / task.name)
+    except InputError as error:
+        # The user knows the source, not the folder that it was unpacked into.
+        raise InputError(f"{str(error).replace(str(unpacked), str(source))}; nothing was imported") from error
+    return [warning for warning in warnings if warning]
+
+
+def _unpack(source: Path, unpacked: Path, target: Path, limits: Limits) -> None:
+    if not source.is_dir():
+        say(f"unpacking {source}")
+        unpack(source, unpacked, limits)
+        return
+    base = find_base(source)
+    tasks = _tasks_in(base)
+    check_absent(tasks, target)
+    for task in tasks:
+        place = find_task(task, base)
+        if unpacked.is_relative_to(place):
+            raise InputError(f"{target} lies in {place}, which is to be copied; import into another folder")
+        say(f"copying {task.name}")
+        (unpacked / task.name).mkdir()
+        unpack(place, unpacked / task.name, limits)
+
+
+def _tasks_in(base: Path) -> list[Task]:
+    return [task for task in VTAB.tasks if folders_of(task, base)]
+
+
+def _check_readable(task: Task, base: Path, target: Path) -> str:
+    """Raise ``InputError`` for a task with missing files; return a warning if it has more or fewer than it should."""
+    source = open_task(task, base)
+    paths = {entry.path for entries in source.roles.values() for entry in entries}
+    faults = scan_images(source.folder, paths).faults
+    if faults:
+        raise InputError(faults[0])
+    counts = {role: len(entries) for role, entries in source.roles.items()}
+    return count_warning(task, counts, target)
+
+
+def _place(staged: Path, target: Path) -> list[str]:
+    tasks = _tasks_in(staged)
+    check_absent(tasks, target)
+    placed: list[str] = []
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        for task in tasks:
+            (staged / task.name).rename(target / task.name)
+            placed.append(task.name)
+    except OSError as error:
+        for name in placed:
+            (target / name).rename(staged / name)
+        raise InputError(f"cannot write to {target}: {error}") from error
+    return placed
+
+
+@contextmanager
+def _folder_beside(target: Path) -> Iterator[Path]:
+    # On the same file system as the target, so that the last step is a rename.
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.import-", dir=target.parent)).resolve()
+    except OSError as error:
+        raise InputError(f"cannot write beside {target}: {error}") from error
+    try:
+        yield aside
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)

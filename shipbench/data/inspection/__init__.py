@@ -1,0 +1,1 @@
+"""What can be found out about a copy of the data: counts, splits, leaks, fingerprints."""

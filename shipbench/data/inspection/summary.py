@@ -1,0 +1,82 @@
+"""What a task's images look like in numbers: how many of each class, how large, how bright."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shipbench.data.loading import identity
+from shipbench.data.parallel import stream
+from shipbench.data.sources import NativeSplit, native_split
+from shipbench.data.types import ImageFormat, SplitName
+from shipbench.tasks import Task
+
+_SPLITS: tuple[SplitName, ...] = ("train800", "val200", "train", "test")
+
+
+@dataclass(frozen=True)
+class TaskSummary:
+    """A task in numbers.
+
+    ``counts`` are images per class, ``(num_classes,)``, by split. ``smallest`` and ``largest`` are ``(width, height)``
+    in pixels, ``mean`` and ``std`` are per channel (red, green, blue) in [0, 1], over all pixels: all four of the 1000
+    training images at the size they are stored at.
+    """
+
+    task: Task
+    fingerprint: str
+    image_format: ImageFormat
+    counts: Mapping[str, NDArray[np.int64]]
+    smallest: tuple[int, int]
+    largest: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Moments:
+    size: tuple[int, int]
+    sums: NDArray[np.float64]
+    squares: NDArray[np.float64]
+
+
+def summarise(task: Task, root: Path | None, jobs: int | None = None) -> TaskSummary:
+    """Summarise a task, decoding its training images; raises ``InputError`` as ``load`` does."""
+    known = identity(task, root, jobs)
+    splits = {name: native_split(task, root, name) for name in _SPLITS}
+    counts: dict[str, NDArray[np.int64]] = {
+        name: np.bincount(split.labels, minlength=task.num_classes).astype(np.int64) for name, split in splits.items()
+    }
+    moments = _moments(splits["train"], task, jobs)
+    sizes = sorted((item.size for item in moments), key=lambda size: size[0] * size[1])
+    pixels = sum(width * height for width, height in sizes)
+    mean = np.sum([item.sums for item in moments], axis=0) / pixels
+    variance = np.sum([item.squares for item in moments], axis=0) / pixels - mean**2
+    std = np.sqrt(np.maximum(variance, 0.0))
+    return TaskSummary(
+        task,
+        known.fingerprint,
+        known.image_format,
+        counts,
+        sizes[0],
+        sizes[-1],
+        tuple(float(value) for value in mean),
+        tuple(float(value) for value in std),
+    )
+
+
+def _moments(split: NativeSplit, task: Task, jobs: int | None) -> list[_Moments]:
+    def work(start: int, stop: int) -> list[_Moments]:
+        return [_of_image(split, index) for index in range(start, stop)]
+
+    return list(stream(work, len(split.labels), f"reading {task.name} train", jobs))
+
+
+def _of_image(split: NativeSplit, index: int) -> _Moments:
+    image = split.open(index)
+    pixels = np.asarray(image).reshape(-1, 3) / 255.0
+    return _Moments(image.size, pixels.sum(axis=0), (pixels**2).sum(axis=0))

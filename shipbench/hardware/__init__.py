@@ -1,0 +1,1 @@
+"""Device, precision, memory, determinism and the count of operations."""

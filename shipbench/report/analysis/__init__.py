@@ -1,0 +1,1 @@
+"""What the records say: frames and tests, before any table or figure."""

@@ -1,0 +1,106 @@
+"""What a set of runs rests on, and what it mixes that should not differ: said in words, never hidden."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pandas as pd
+
+from shipbench.published import CHOSEN_ON_TEST
+from shipbench.report.wording.names import counted, joined, method_name, method_order, task_name, task_order
+
+RANDOM = "random"
+ON_TEST = "§"
+_NOT_RECORDED = "not recorded"
+
+
+def cautions(runs: pd.DataFrame) -> tuple[str, ...]:
+    """Return what readers of a table must know about ``runs``: random weights, settings chosen on test, mixtures."""
+    done = runs[runs["status"] == "done"]
+    found = (_random_weights(done), _chosen_on_test(done), *_mixtures(done))
+    return tuple(sentence for sentence in found if sentence)
+
+
+def weights_source(checkpoint: str) -> str:
+    """Say where a backbone's weights came from; empty for those that its name stands for."""
+    if checkpoint == RANDOM:
+        return "random weights, never pretrained"
+    return f"from {checkpoint}" if checkpoint else ""
+
+
+def on_test(runs: pd.DataFrame) -> pd.Series[bool]:
+    """Say of every run whether its recipe's settings were chosen on test images by their authors."""
+    pairs = zip(runs["method"], runs["recipe"], strict=True)
+    return pd.Series([pair in CHOSEN_ON_TEST for pair in pairs], index=runs.index, dtype=bool)
+
+
+def _random_weights(done: pd.DataFrame) -> str:
+    runs = done[done["checkpoint"] == RANDOM]
+    if not len(runs):
+        return ""
+    return (
+        f"Random weights: {counted(len(runs), 'run')} ({few(_methods(runs))}) on a backbone that was never pretrained; "
+        "their accuracies say nothing of the weights that its name stands for."
+    )
+
+
+def _chosen_on_test(done: pd.DataFrame) -> str:
+    runs = done[on_test(done)]
+    if not len(runs):
+        return ""
+    return (
+        f"{ON_TEST} Settings chosen on test images: {counted(len(runs), 'run')} of {few(_methods(runs))} with the "
+        "settings for each task that its authors published and chose by test accuracy; they do not compare with "
+        "settings fixed beforehand or chosen on validation images."
+    )
+
+
+def _mixtures(done: pd.DataFrame) -> tuple[str, ...]:
+    """Return one sentence for every kind of difference between runs that readers must know about."""
+    code = done["shipbench_version"].where(done["shipbench_version"] != "", _NOT_RECORDED)
+    commit = done["git_commit"].str.slice(0, 10)
+    weights = done["backbone"] + done["backbone_sha256"].str.slice(0, 12).map(_in_parentheses)
+    size = done["image_size"].map(lambda value: "" if pd.isna(value) else f"{value:g} px")
+    return (
+        _fingerprints(done),
+        _mixed(done, done["image_format"], "image formats", _tasks),
+        _mixed(done, weights, "backbone weights", _methods),
+        _mixed(done, code + commit.map(_in_parentheses), "versions of the code", _methods),
+        _mixed(done, size, "image sizes", _methods),
+        _mixed(done, done["precision"], "numerical precisions", _methods),
+    )
+
+
+def few(names: Sequence[str], most: int = 4) -> str:
+    """Name at most ``most`` things and count the rest."""
+    if len(names) <= most:
+        return joined(names)
+    return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
+
+
+def _in_parentheses(text: str) -> str:
+    return f" ({text})" if text else ""
+
+
+def _fingerprints(done: pd.DataFrame) -> str:
+    copies = done.groupby("task")["data_fingerprint"].nunique()
+    names = [task_name(task) for task in sorted(copies[copies > 1].index, key=task_order)]
+    return f"Mixed data fingerprints: more than one copy of the data for {few(names)}." if names else ""
+
+
+def _mixed(done: pd.DataFrame, values: pd.Series[str], what: str, who: Callable[[pd.DataFrame], list[str]]) -> str:
+    known = values.where(values != "", _NOT_RECORDED)
+    counts = known.value_counts()
+    if len(counts) < 2:
+        return ""
+    order = sorted(counts.index, key=lambda value: (-counts[value], value))
+    parts = [f"{value} ({counted(int(counts[value]), 'run')}: {few(who(done[known == value]))})" for value in order]
+    return f"Mixed {what}: {'; '.join(parts)}."
+
+
+def _tasks(runs: pd.DataFrame) -> list[str]:
+    return [task_name(task) for task in sorted(set(runs["task"]), key=task_order)]
+
+
+def _methods(runs: pd.DataFrame) -> list[str]:
+    return [method_name(method) for method in sorted(set(runs["method"]), key=method_order)]

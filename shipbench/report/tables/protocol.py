@@ -1,0 +1,176 @@
+"""The protocol in words: what was trained, selected and tested, on which data, with which weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from shipbench.report.analysis.cautions import few, on_test, weights_source
+from shipbench.report.analysis.study import Study
+from shipbench.report.analysis.tuned import CHOSEN, CONFIRMED, SUPERSEDED
+from shipbench.report.wording.names import (
+    counted,
+    joined,
+    method_name,
+    method_order,
+    suite_name,
+    suite_order,
+    task_list,
+    task_name,
+    task_order,
+    with_seeds,
+)
+
+Sentences = tuple[tuple[str, str], ...]
+
+
+def protocol_box(study: Study) -> Sentences:
+    """Return headed sentences about the runs that count; an unknown fact is said to be unknown."""
+    counted_runs = study.records[study.records["accuracy"].notna()]
+    if not len(counted_runs):
+        return ()
+    return (
+        ("Trained", _trained(counted_runs)),
+        ("Settings", _settings(study)),
+        ("Tested", _tested(study, counted_runs)),
+        *((f"Data, {suite_name(suite)}", _data(counted_runs, suite)) for suite in study.suites),
+        ("Weights", _weights(counted_runs)),
+    )
+
+
+def _numbers(values: pd.Series[float]) -> str:
+    known = sorted({int(value) for value in values if pd.notna(value) and value > 0})
+    if not known:
+        return "an unrecorded number of"
+    return f"{known[0]:,}" if len(known) == 1 else f"{known[0]:,} to {known[-1]:,}"
+
+
+def _trained(runs: pd.DataFrame) -> str:
+    seeds = with_seeds([int(seed) for seed in runs["seed"]])
+    return (
+        f"{counted(len(runs), 'run')}, each on {_numbers(runs['n_train'])} training images (train800 and val200 "
+        f"together where a task is VTAB-1k's), {seeds}."
+    )
+
+
+def _settings(study: Study) -> str:
+    """Say how the settings of the counted runs were found; every run is in one of the numbers."""
+    runs = study.records[study.records["accuracy"].notna()]
+    plain = runs.index.isin(study.runs.loc[study.runs["protocol"] == "final", "record"])
+    chosen = (runs["tuning"] == CHOSEN) | (runs["protocol"] == "validation") | (runs["tuning"] == CONFIRMED) & ~plain
+    unknown, test = ~chosen & (runs["recipe"] == ""), ~chosen & on_test(runs)
+    fixed = ~chosen & ~unknown & ~test
+    parts = []
+    if unknown.any():
+        parts.append(
+            f"{counted(int(unknown.sum()), 'run')} without a recorded recipe: how they were chosen is not known."
+        )
+    if fixed.any():
+        parts.append(f"{counted(int(fixed.sum()), 'run')} fixed beforehand ({_recipes(runs[fixed])}).")
+    if test.any():
+        names = joined(sorted({method_name(method) for method in runs.loc[test, "method"]}))
+        parts.append(
+            f"{counted(int(test.sum()), 'run')} with settings for each task published by the authors of {names}, who "
+            f"chose them on test images ({_recipes(runs[test])})."
+        )
+    parts += _confirmed(study, runs[~chosen & (runs["tuning"] == CONFIRMED)])
+    if chosen.any():
+        parts.append(
+            f"{counted(int(chosen.sum()), 'run')} chosen on val200 after training on train800, then retrained on all "
+            "training images."
+        )
+    return " ".join([*parts, *_tunings(study)])
+
+
+def _confirmed(study: Study, runs: pd.DataFrame) -> list[str]:
+    """Say for which runs with a recipe's settings a tuning chose the same, and where tables show them."""
+    twice = runs.index.isin(study.runs.loc[study.runs["protocol"] == "validation", "record"])
+    places = ((runs[~twice], "one row shows both"), (runs[twice], "in two rows of the tables, counted once here"))
+    return [
+        f"For {len(own):,} of these, tuning on val200 chose the recipe's own settings ({_where(study, own)}): {rows}."
+        for own, rows in places
+        if len(own)
+    ]
+
+
+def _tunings(study: Study) -> list[str]:
+    """Count the runs that settings were chosen by, and name those whose choice no longer holds."""
+    tried = int((study.records["protocol"] == "tuning").sum())
+    old = study.records[(study.records["tuning"] == SUPERSEDED) & study.records["accuracy"].isna()]
+    parts = [f"{counted(tried, 'tuning run')} in the folder, none of which opened the test split."] if tried else []
+    if len(old):
+        parts.append(
+            f"Not counted: {counted(len(old), 'run')} with settings that an earlier tuning chose, before a later one "
+            f"chose others ({_where(study, old)})."
+        )
+    return parts
+
+
+def _where(study: Study, runs: pd.DataFrame) -> str:
+    """Name the methods of runs, each with its tasks."""
+    pairs = set(zip(runs["suite"], runs["method"], strict=True))
+    return "; ".join(
+        f"{method_name(method)} on {task_list(own['task'], study.tasks_of(suite))} of {suite_name(suite)}"
+        for suite, method in sorted(pairs, key=lambda pair: (suite_order(pair[0]), method_order(pair[1])))
+        for own in [runs[(runs["suite"] == suite) & (runs["method"] == method)]]
+    )
+
+
+def _recipes(fixed: pd.DataFrame) -> str:
+    """Name the recipes of runs, and say how many of them are ablations or had settings changed by hand."""
+    ablated = fixed["switches"] != ""
+    changed = (fixed["overrides"] != "") & ~ablated
+    parts = [f"{joined(sorted(set(fixed['recipe'])))} recipe"]
+    if ablated.any():
+        parts.append(f"{counted(int(ablated.sum()), 'run')} with parts of the method switched off")
+    if changed.any():
+        parts.append(f"{counted(int(changed.sum()), 'run')} with settings changed by hand")
+    return ", ".join(parts)
+
+
+def _tested(study: Study, runs: pd.DataFrame) -> str:
+    history = study.history[study.history["run_id"].isin(runs["run_id"])]
+    tests = history[history["split"] == "test"].groupby("run_id").size()
+    along = int((tests > 1).sum())
+    also = (
+        f" {counted(along, 'run')} tested during training as well; see the oracle gap for what choosing by that claims."
+        if along
+        else ""
+    )
+    return (
+        f"On {_numbers(runs['n_test'])} test images per task. The rule {study.selection.name} counts "
+        f"{study.selection.sentence}.{also}"
+    )
+
+
+def _data(runs: pd.DataFrame, suite: str) -> str:
+    own = runs[runs["suite"] == suite]
+    if not (own["data_fingerprint"].any() or own["image_format"].any()):
+        return f"{counted(own['task'].nunique(), 'task')}; neither fingerprints nor image formats are recorded."
+    parts = []
+    for task in sorted(set(own["task"]), key=task_order):
+        there = own[own["task"] == task]
+        prints = sorted({value[:12] or "not recorded" for value in there["data_fingerprint"]})
+        formats = sorted({value or "format not recorded" for value in there["image_format"]})
+        parts.append(f"{task_name(task)} ({joined(formats)}, fingerprint {joined(prints)})")
+    return f"{'; '.join(parts)}."
+
+
+def _weights(runs: pd.DataFrame) -> str:
+    if not (runs["backbone"].any() or runs["backbone_sha256"].any()):
+        return "Not recorded."
+    found = sorted(set(zip(runs["backbone"], runs["backbone_sha256"], runs["checkpoint"], strict=True)))
+    return f"{_listed([_weights_named(*each) for each in found])}."
+
+
+def _weights_named(name: str, digest: str, checkpoint: str) -> str:
+    source = weights_source(checkpoint)
+    return f"{name or _UNKNOWN} ({f'{source}; ' if source else ''}sha256 {digest or _UNKNOWN})"
+
+
+_UNKNOWN = "not recorded"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return few(names, most=8)

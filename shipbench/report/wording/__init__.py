@@ -1,0 +1,1 @@
+"""How the report names and prints things."""

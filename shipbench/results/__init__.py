@@ -1,0 +1,1 @@
+"""The results folder: records, histories, predictions, claims."""

@@ -1,0 +1,1 @@
+"""One spec to one record."""

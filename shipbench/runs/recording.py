@@ -1,0 +1,174 @@
+"""What a run leaves: its record, tables and weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import shipbench
+from shipbench.backbones import sha256_of
+from shipbench.hardware.flops import count_flops
+from shipbench.methods import Built
+from shipbench.results.store import EXPORT_FORMAT, RunRecord, RunTables, Store
+from shipbench.runs.preparation import Assembled, Prepared
+from shipbench.runtime.version import git_commit
+from shipbench.spec import RunSpec
+from shipbench.training.history import Fit
+from shipbench.training.inputs import Inputs
+
+
+def _inference_flops(model: nn.Module, inputs: Inputs) -> float:
+    image = inputs.batch(torch.arange(1))
+    model.eval()
+    return count_flops(lambda: model(image))
+
+
+def _commonest_class(labels: Tensor) -> float:
+    """Return the accuracy of always answering the commonest class: what a collapsed run does not exceed."""
+    return float(labels.bincount().max().item() / len(labels))
+
+
+def describe(prepared: Prepared, ready: Assembled, done: Fit, peak_memory: int) -> RunRecord:
+    """Return the record of a finished run; ``peak_memory`` in bytes."""
+    built, n_test = ready.built, len(ready.images)
+    base = blank_record(prepared.resolved.spec, prepared.run_id, prepared)
+    trained = {name: p.numel() for name, p in built.model.named_parameters() if p.requires_grad}
+    head = sum(count for name, count in trained.items() if name.startswith(("head.", "readout.head.")))
+    epochs = done.epochs
+    images = sum(report.images for report in epochs)
+    train_seconds = sum(report.train_seconds for report in epochs)
+    eval_seconds = sum(report.eval_seconds for report in epochs)
+    return dataclasses.replace(
+        base,
+        status="done",
+        threads=torch.get_num_threads(),
+        micro_batch=done.micro_batch,
+        n_train=len(ready.train),
+        n_test=n_test,
+        trainable_params=sum(trained.values()),
+        trainable_params_without_head=sum(trained.values()) - head,
+        total_params=sum(p.numel() for p in built.model.parameters()),
+        flops_per_image=_inference_flops(built.model, ready.images),
+        chance_acc=_commonest_class(ready.images.labels),
+        train_loss=epochs[-1].train_loss,
+        train_seconds=train_seconds,
+        eval_seconds=eval_seconds,
+        train_images_per_second=images / train_seconds,
+        eval_images_per_second=len(done.evaluated) * n_test / eval_seconds,
+        peak_memory_bytes=peak_memory,
+        levels=json.dumps(built.facts["levels"]) if "levels" in built.facts else "",
+        affinity=json.dumps(built.facts["affinity"]) if "affinity" in built.facts else "",
+        **_scores(done, prepared.resolved.spec.protocol),
+    )
+
+
+def _scores(done: Fit, protocol: str) -> dict[str, Any]:
+    """Return the accuracies of the evaluation split under the names that belong to it."""
+    final = done.evaluated[-1][1].accuracy
+    if protocol != "final":
+        return {"val_acc": final}
+    best_epoch, best = max(done.evaluated, key=lambda pair: pair[1].accuracy)
+    return {"final_test_acc": final, "best_test_acc": best.accuracy, "best_test_epoch": best_epoch}
+
+
+def blank_record(spec: RunSpec, run_id: str, prepared: Prepared | None, **changes: Any) -> RunRecord:
+    """Return the record of a run that has not produced anything: what it is and where it ran.
+
+    What only a prepared run can know (data, weights, precision) stays empty if ``prepared`` is None.
+    """
+    resolved, task = spec.resolved, spec.resolved.task
+    record = RunRecord(
+        run_id=run_id,
+        status="failed",
+        method=resolved.method.name,
+        task=task.name,
+        group=task.group,
+        suite=task.suite,
+        seed=spec.seed,
+        recipe=spec.recipe,
+        protocol=spec.protocol,
+        settings={**resolved.config, **(dataclasses.asdict(prepared.preprocessing) if prepared else {})},
+        switches=resolved.switches,
+        overrides=resolved.overrides,
+        backbone=resolved.backbone,
+        backbone_sha256=sha256_of(prepared.backbone) if prepared else "",
+        checkpoint=Path(spec.checkpoint).name if spec.checkpoint else "",
+        image_size=prepared.preprocessing.image_size if prepared else resolved.recipe.image_size or 0,
+        data_fingerprint=prepared.task_data.fingerprint if prepared else "",
+        image_format=prepared.task_data.image_format if prepared else "",
+        num_classes=task.num_classes,
+        precision=prepared.arithmetic.precision if prepared else spec.precision,
+        device=str(prepared.arithmetic.device) if prepared else spec.device,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        host=platform.node(),
+        python_version=platform.python_version(),
+        torch_version=version("torch"),
+        timm_version=version("timm"),
+        numpy_version=version("numpy"),
+        pillow_version=version("pillow"),
+        sklearn_version=version("scikit-learn"),
+        shipbench_version=shipbench.__version__,
+        git_commit=git_commit(),
+    )
+    return dataclasses.replace(record, **changes)
+
+
+def store_run(store: Store, record: RunRecord, prepared: Prepared, ready: Assembled, done: Fit) -> None:
+    """Store a finished run: its weights, tables and row, and no checkpoint any more."""
+    built, labels = ready.built, ready.images.labels
+    last = done.evaluated[-1][1]
+    predictions = {
+        "index": list(range(len(labels))),
+        "label": labels.cpu().numpy(),
+        "predicted": last.predicted.numpy(),
+        "confidence": last.confidence.numpy(),
+    }
+    if not _trains_backbone(built.model):
+        state = built.model.state_dict()
+        own = {k: v.detach().cpu().contiguous() for k, v in state.items() if not k.startswith("backbone.")}
+        store.write_weights(record.run_id, own, _weights_metadata(record, prepared, built))
+    split = "test" if record.protocol == "final" else "val"
+    store.write(record, RunTables(_history(done, split), predictions))
+    store.remove("checkpoints", record.run_id)
+
+
+def _trains_backbone(model: nn.Module) -> bool:
+    return any(p.requires_grad for name, p in model.named_parameters() if name.startswith("backbone."))
+
+
+def _weights_metadata(record: RunRecord, prepared: Prepared, built: Built) -> Mapping[str, str]:
+    """Return everything that is needed to use the trained part: see ``shipbench.runs.export``."""
+    facts = {name: value for name, value in built.facts.items() if name != "affinity"}
+    return {
+        "format": EXPORT_FORMAT,
+        "run_id": record.run_id,
+        "method": record.method,
+        "settings": json.dumps(dataclasses.asdict(prepared.resolved.settings)),
+        "facts": json.dumps(facts),
+        "task": record.task,
+        "num_classes": str(record.num_classes),
+        "backbone": record.backbone,
+        "backbone_sha256": record.backbone_sha256,
+        "preprocessing": json.dumps(dataclasses.asdict(prepared.preprocessing)),
+    }
+
+
+def _history(done: Fit, split: str) -> Mapping[str, list[Any]]:
+    """Return a row per epoch for training, and one per evaluation."""
+    rows = []
+    for report in done.epochs:
+        rows.append((report.epoch, "train", report.train_loss, float("nan"), report.learning_rate))
+        if report.evaluation is not None:
+            scores = report.evaluation
+            rows.append((report.epoch, split, scores.loss, scores.accuracy, report.learning_rate))
+    names = ("epoch", "split", "loss", "accuracy", "learning_rate")
+    return dict(zip(names, (list(column) for column in zip(*rows, strict=True)), strict=True))

@@ -1,0 +1,15 @@
+"""The tasks that there are to solve: the catalogue of suites, and finding a task by its name."""
+
+from shipbench.tasks.catalogue import (
+    SUITES,
+    TASKS,
+    Suite,
+    SuiteName,
+    Task,
+    canonical_name,
+    get_task,
+    parse_tasks,
+    suite_of,
+)
+
+__all__ = ["SUITES", "TASKS", "Suite", "SuiteName", "Task", "canonical_name", "get_task", "parse_tasks", "suite_of"]
