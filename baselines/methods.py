@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from baselines.settings import NoSettings, VptConfig
 from shipbench.errors import InputError
 from shipbench.methods import BuildContext, Built, Grid, SettingValue
+
+from .settings import NoSettings, VptConfig
 
 if TYPE_CHECKING:
     from shipbench.tasks import Task
@@ -70,7 +71,7 @@ class FullFineTuning:
 
     def build(self, context: BuildContext) -> Built:
         """Put a new head on the backbone and train everything."""
-        from baselines.full import FullModel
+        from .full import FullModel
 
         return Built(FullModel(context.backbone, context.num_classes))
 
@@ -98,7 +99,7 @@ class LinearProbe:
 
     def build(self, context: BuildContext) -> Built:
         """Freeze the backbone and train a head."""
-        from baselines.linear import LinearModel
+        from .linear import LinearModel
 
         return Built(LinearModel(context.backbone, context.num_classes))
 
@@ -130,7 +131,7 @@ class VptShallow:
 
     def build(self, context: BuildContext) -> Built:
         """Add prompts to the frozen backbone."""
-        from baselines.vpt import Vpt
+        from .vpt import Vpt
 
         settings: Any = context.settings
         return Built(Vpt(context.backbone, context.num_classes, settings, deep=self.deep))

@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from baselines.settings import VptConfig
 from shipbench.backbones import build_vit, fuse_qkv, read_state_dict
 from shipbench.errors import InputError
 from shipbench.prompting import (
@@ -30,6 +29,8 @@ from shipbench.prompting import (
     prompted_forward,
     sample_drop_factors,
 )
+
+from .settings import VptConfig
 
 _JOINT = AttentionRule(coupled=True)
 _ENCODER = "enc.transformer."

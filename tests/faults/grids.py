@@ -32,7 +32,13 @@ _CONTEXT.set_forkserver_preload(
             "shipbench.engine.executors.processes",
             "shipbench.cli.tables",
         ),
-        *("shipbench.methods.ship", "baselines.methods", "sklearn.cluster", "pyarrow.parquet", "platformdirs"),
+        *(
+            "shipbench.methods.ship",
+            "shipbench_baselines.methods",
+            "sklearn.cluster",
+            "pyarrow.parquet",
+            "platformdirs",
+        ),
     ]
 )
 

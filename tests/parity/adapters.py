@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import deepcopy
 
+import shipbench_baselines.vpt
 import torch
+from shipbench_baselines.full import FullModel
+from shipbench_baselines.linear import LinearModel
+from shipbench_baselines.settings import VptConfig
+from shipbench_baselines.vpt import Vpt
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-import baselines.vpt
-from baselines.full import FullModel
-from baselines.linear import LinearModel
-from baselines.settings import VptConfig
-from baselines.vpt import Vpt
 from shipbench.methods.ship import Ship, ShipConfig, load_official_checkpoint
 from shipbench.prompting import drop_rates, sample_drop_factors
 from tests.parity import golden
@@ -92,7 +92,7 @@ def official_vpt_state(variant: str) -> dict[str, Tensor]:
 
 def load_vpt(variant: str, dtype: torch.dtype = torch.float32) -> Vpt:
     """The golden file's official VPT checkpoint, read by shipbench."""
-    return baselines.vpt.load_official_checkpoint(official_vpt_state(variant), num_heads=4).to(dtype)
+    return shipbench_baselines.vpt.load_official_checkpoint(official_vpt_state(variant), num_heads=4).to(dtype)
 
 
 def drawn_factors(vit: VisionTransformer, batch: int, seed: int) -> Tensor:

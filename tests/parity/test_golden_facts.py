@@ -9,11 +9,11 @@ import pytest
 import sklearn
 import timm
 import torch
+from shipbench_baselines.settings import VptConfig
+from shipbench_baselines.vpt import Vpt
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from baselines.settings import VptConfig
-from baselines.vpt import Vpt
 from shipbench.methods.ship import (
     Ship,
     ShipConfig,

@@ -1,10 +1,10 @@
 """The baselines, loaded from the official VPT checkpoints, compute what the official implementation computed."""
 
 import pytest
+import shipbench_baselines.vpt
 import torch
 from torch import Tensor, nn
 
-import baselines.vpt
 from shipbench.errors import InputError
 from tests.parity import golden
 from tests.parity.adapters import build_full, build_linear, load_vpt, official_vpt_state, trained
@@ -106,7 +106,7 @@ def test_missing_key_is_named(key: str) -> None:
     state = official_vpt_state("deep")
     del state[key]
     with pytest.raises(InputError) as error:
-        baselines.vpt.load_official_checkpoint(state, num_heads=4)
+        shipbench_baselines.vpt.load_official_checkpoint(state, num_heads=4)
     timm_name = key.replace("enc.transformer.encoder.layer", "blocks").replace("ffn", "mlp")
     assert key in str(error.value) or timm_name in str(error.value)
 
@@ -114,11 +114,13 @@ def test_missing_key_is_named(key: str) -> None:
 @pytest.mark.parametrize("key", ["enc.transformer.encoder.layer.7.attn.qkv.weight", "enc.transformer.other"])
 def test_surprising_key_is_named(key: str) -> None:
     with pytest.raises(InputError) as error:
-        baselines.vpt.load_official_checkpoint(official_vpt_state("deep") | {key: torch.zeros(48)}, num_heads=4)
+        shipbench_baselines.vpt.load_official_checkpoint(
+            official_vpt_state("deep") | {key: torch.zeros(48)}, num_heads=4
+        )
     assert key in str(error.value)
 
 
 def test_part_of_another_block_is_refused() -> None:
     surprising = {"enc.transformer.encoder.layer.12.attn.out.bias": torch.zeros(48)}
     with pytest.raises(InputError, match=r"(layer|blocks)\.12\."):
-        baselines.vpt.load_official_checkpoint(official_vpt_state("deep") | surprising, num_heads=4)
+        shipbench_baselines.vpt.load_official_checkpoint(official_vpt_state("deep") | surprising, num_heads=4)

@@ -10,10 +10,10 @@ import pytest
 import torch
 from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
+from shipbench_baselines.settings import VptConfig
+from shipbench_baselines.vpt import Vpt
 from torch import Tensor
 
-from baselines.settings import VptConfig
-from baselines.vpt import Vpt
 from shipbench.methods.ship import Ship
 from shipbench.prompting import embed, stacked_forward
 from shipbench.prompting.streams import PromptMemo

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from shipbench_baselines.settings import VptConfig
+from shipbench_baselines.vpt import Vpt
 from torch import Tensor, nn
 
-from baselines.settings import VptConfig
-from baselines.vpt import Vpt
 from shipbench.backbones import load_backbone
 from shipbench.errors import ShipbenchError
 from shipbench.methods import Stackable

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 import torch
+from shipbench_baselines.full import FullModel
+from shipbench_baselines.settings import VptConfig
+from shipbench_baselines.vpt import Vpt
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from baselines.full import FullModel
-from baselines.settings import VptConfig
-from baselines.vpt import Vpt
 from shipbench.backbones import load_backbone
 from shipbench.methods.ship import Ship, ShipConfig
 from shipbench.recipe import Recipe
