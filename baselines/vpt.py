@@ -18,9 +18,9 @@ from shipbench.prompting import (
     AttentionRule,
     BlockPlan,
     Glimpse,
-    Part,
     PassOutput,
-    draw_part,
+    StackInput,
+    draw_stack_input,
     drop_rates,
     embed,
     frozen,
@@ -120,12 +120,12 @@ class Vpt(nn.Module):
         """Return the cross-entropy, a scalar."""
         return F.cross_entropy(self(images), labels)
 
-    def part(self, images: int, *, match: bool) -> Part:
+    def part(self, images: int, *, match: bool) -> StackInput:
         """Return what this model brings to a pass that several share, drawing dropped branches and prompts in training.
 
         ``match`` changes nothing: VPT's loss needs the logits alone.
         """
-        return draw_part(_Source(self.prompts, images), _JOINT, 0, self._sample(images))
+        return draw_stack_input(_Source(self.prompts, images), _JOINT, 0, self._sample(images))
 
     def logits_of(self, output: PassOutput) -> Tensor:
         """Return the logits (B, classes) that a pass leads to."""

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from shipbench.runtime.lazy import names_from
 
 if TYPE_CHECKING:
-    from shipbench.results.store import RunRecord, load_results
+    from shipbench.record import RunRecord
+    from shipbench.results.loading import load_results
     from shipbench.runs.run import run
     from shipbench.spec import RunSpec
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias, get_args
 
 from shipbench.errors import InputError
-from shipbench.training.schedule import SCHEDULES, ScheduleName
 
 
 @dataclass(frozen=True)
@@ -50,3 +49,9 @@ class Recipe:
             raise InputError(f"unknown optimizer {self.optimizer!r}; choose adamw or sgd")
         if self.schedule not in SCHEDULES:
             raise InputError(f"unknown schedule {self.schedule!r}; choose one of {', '.join(SCHEDULES)}")
+
+
+ScheduleName: TypeAlias = Literal["cosine", "ship", "vpt"]
+
+
+SCHEDULES: tuple[str, ...] = get_args(ScheduleName)

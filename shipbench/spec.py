@@ -11,12 +11,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from shipbench.data.types import SplitName
 from shipbench.errors import InputError, did_you_mean
 from shipbench.methods import Method, get_method
 from shipbench.recipe import Recipe
 from shipbench.settings import canonical_json, configure, field_names, refuse_unknown
 from shipbench.tasks import Task, get_task, suite_of
+from shipbench.tasks.catalogue import SplitName
 
 Overrides: TypeAlias = tuple[tuple[str, Any], ...]
 Precision: TypeAlias = Literal["auto", "fp32", "bf16"]

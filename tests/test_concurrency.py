@@ -14,9 +14,10 @@ import pytest
 from shipbench import RunSpec, load_results
 from shipbench.engine.jobs import candidates, choose, jobs_on_cpu, known_rates
 from shipbench.engine.supervisor import jobs, throughput
-from shipbench.engine.throughput import Workload, available_memory, measure
+from shipbench.engine.throughput import Workload, measure
 from shipbench.errors import ShipbenchError
-from shipbench.planning.grid import Plan, PlannedRun, State
+from shipbench.hardware.memory import available_memory
+from shipbench.planning.plan import Plan, PlannedRun, State
 from tests.conftest import Outcome
 from tests.data.builders import vtab_tree
 from tests.faults.grids import TIMES

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from shipbench.hardware.device import PeakMemory, seed_everything
+from shipbench.hardware.determinism import seed_everything
+from shipbench.hardware.memory import PeakMemory
 
 GPU = torch.device("cuda:1")
 

@@ -12,10 +12,11 @@ import pytest
 from shipbench import RunSpec, run
 from shipbench.engine import attempt
 from shipbench.errors import InputError
-from shipbench.planning.grid import PlannedRun, State
+from shipbench.planning.plan import PlannedRun, State
+from shipbench.record import RunRecord
 from shipbench.results import claims
 from shipbench.results.claims import ClaimLostError
-from shipbench.results.store import RunRecord, Store
+from shipbench.results.store import Store
 from shipbench.runs import run as runs_module
 from tests.store.test_store import make_record
 

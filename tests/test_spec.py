@@ -17,7 +17,8 @@ from shipbench.errors import InputError
 from shipbench.methods import get_method
 from shipbench.planning.grid import make_grid, overrides_by_method, parse_seeds
 from shipbench.settings import configure, convert, parse_pairs
-from shipbench.tasks.catalogue import DEMO, TASKS, VTAB, get_task, parse_tasks
+from shipbench.tasks.catalogue import DEMO, VTAB
+from shipbench.tasks.registry import TASKS, get_task, parse_tasks
 
 IDENTITY = {"data_fingerprint": "d", "backbone_sha256": "b", "precision": "fp32"}
 DIFFERENT = [

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from shipbench.cli.progress import PlainReporter
 from shipbench.engine.supervisor import _Grid
-from shipbench.planning.grid import PlannedRun, State
+from shipbench.planning.plan import PlannedRun, State
 from shipbench.planning.stacks import Stacking, in_stacks, parse_stacking
 from shipbench.spec import RunSpec
 

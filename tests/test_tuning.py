@@ -21,10 +21,12 @@ from shipbench.planning.tuning import (
     Search,
     Trial,
     choose,
+    describe,
     make_searches,
     parse_grids,
+    tuning_id,
 )
-from shipbench.results.tunings import describe, load_tunings, tuning_id, write_tuning
+from shipbench.results.tunings import load_tunings, write_tuning
 from shipbench.tasks import Task, parse_tasks
 
 TEMPLATE = RunSpec("ship", "demo-tiny")

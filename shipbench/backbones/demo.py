@@ -21,8 +21,9 @@ from torch import Tensor
 from shipbench.backbones.pinned import DEMO_SHA256
 from shipbench.backbones.state_dicts import read_state_dict, weights_sha256
 from shipbench.errors import InputError, ShipbenchError
-from shipbench.runtime.cache import atomic_path, cache_dir
+from shipbench.runtime.cache import cache_dir
 from shipbench.runtime.console import say
+from shipbench.runtime.files import atomic_path
 from shipbench.runtime.wheels import Asset, Wheel, read_asset
 
 if TYPE_CHECKING:

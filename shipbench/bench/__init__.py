@@ -1,7 +1,7 @@
 """What things cost: a step of every method against the bare backbone, and a whole run from the disk to the store."""
 
-from shipbench.bench.candidates import BenchOptions
-from shipbench.bench.end_to_end import EndToEnd, EndToEndOptions, run_end_to_end
+from shipbench.bench.end_to_end import EndToEnd, run_end_to_end
+from shipbench.bench.options import BenchOptions, EndToEndOptions
 from shipbench.bench.steps import Measurement, as_json, environment, run_bench
 
 __all__ = [

@@ -12,34 +12,17 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from shipbench.backbones import load_backbone
-from shipbench.bench.subjects import BareBackbone, Batch, Subject, subject
+from shipbench.backbones.bare import BareBackbone
+from shipbench.bench.options import BenchOptions
+from shipbench.bench.subjects import Batch, Subject, subject
 from shipbench.errors import InputError
-from shipbench.hardware.device import keep_freed_memory, seed_everything
+from shipbench.hardware.determinism import seed_everything
+from shipbench.hardware.memory import keep_freed_memory
+from shipbench.hardware.precision import ComputeContext
 from shipbench.methods import BuildContext, Method
 from shipbench.settings import configure, field_names
-from shipbench.training.loop import Arithmetic
 
 _BANK_IMAGES = 256
-
-
-@dataclass(frozen=True)
-class BenchOptions:
-    """What is measured: images of ``image_size`` in batches of ``batch_size``, ``repeats`` rounds after a warm-up.
-
-    ``levels`` are the first blocks of the semantic levels that methods with a hierarchy get to see. ``compiled``
-    measures every model a second time, compiled by ``torch.compile``.
-    """
-
-    backbone: str
-    checkpoint: str | None
-    image_size: int | None
-    batch_size: int = 16
-    num_classes: int = 100
-    repeats: int = 5
-    drop_path: float = 0.1
-    levels: tuple[int, ...] = (0, 2, 4, 6, 8, 11)
-    prompt_lengths: tuple[int, ...] = (50,)
-    compiled: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,20 +51,20 @@ def candidates(
     return found
 
 
-def ground(options: BenchOptions, arithmetic: Arithmetic) -> tuple[VisionTransformer, Batch]:
+def make_fixture(options: BenchOptions, compute: ComputeContext) -> tuple[VisionTransformer, Batch]:
     """Return a backbone and a batch, the same each time, in a process that computes as runs do."""
-    keep_freed_memory(arithmetic.device)
-    seed_everything(0, arithmetic.device)
+    keep_freed_memory(compute.device)
+    seed_everything(0, compute.device)
     backbone = load_backbone(
         options.backbone,
         checkpoint=options.checkpoint,
         image_size=options.image_size,
         drop_path=options.drop_path,
-    ).to(arithmetic.device)
+    ).to(compute.device)
     size = int(backbone.patch_embed.img_size[0])
-    images = torch.randn(options.batch_size, 3, size, size, device=arithmetic.device)
-    labels = torch.randint(options.num_classes, (options.batch_size,), device=arithmetic.device)
-    return backbone, Batch(images, labels, arithmetic)
+    images = torch.randn(options.batch_size, 3, size, size, device=compute.device)
+    labels = torch.randint(options.num_classes, (options.batch_size,), device=compute.device)
+    return backbone, Batch(images, labels, compute)
 
 
 def build(candidate: Candidate, options: BenchOptions, backbone: VisionTransformer, batch: Batch) -> Subject:

@@ -12,11 +12,12 @@ from multiprocessing.context import ForkServerContext, SpawnContext
 import torch
 from torch import Tensor, nn
 
-from shipbench.bench.candidates import BenchOptions, Candidate, build, ground
+from shipbench.bench.candidates import Candidate, build, make_fixture
+from shipbench.bench.options import BenchOptions
 from shipbench.errors import ShipbenchError
-from shipbench.hardware.device import PeakMemory
+from shipbench.hardware.memory import PeakMemory
+from shipbench.hardware.precision import ComputeContext
 from shipbench.runtime.interrupts import leave_signals_to_the_parent
-from shipbench.training.loop import Arithmetic
 
 # The second step finds gradients and the optimiser's state beside what it computes.
 _STEPS = 2
@@ -26,7 +27,7 @@ _PROCESSES: ForkServerContext | SpawnContext = (
 )
 
 
-def step_bytes_alone(candidate: Candidate, options: BenchOptions, arithmetic: Arithmetic) -> int:
+def step_bytes_alone(candidate: Candidate, options: BenchOptions, compute: ComputeContext) -> int:
     """Return what the first steps of a process with this one model add to its memory, resident or on its device.
 
     Where other models have run, it would depend on what they have left in the allocator. Raises ``ShipbenchError`` if
@@ -34,7 +35,7 @@ def step_bytes_alone(candidate: Candidate, options: BenchOptions, arithmetic: Ar
     """
     _PROCESSES.set_forkserver_preload([__name__])
     receiver, sender = _PROCESSES.Pipe(duplex=False)
-    work = (sender, candidate, options, arithmetic, torch.get_num_threads())
+    work = (sender, candidate, options, compute, torch.get_num_threads())
     process = _PROCESSES.Process(target=_alone, args=work, daemon=True)
     process.start()
     sender.close()
@@ -49,14 +50,14 @@ def step_bytes_alone(candidate: Candidate, options: BenchOptions, arithmetic: Ar
 
 
 def _alone(
-    sender: Connection, candidate: Candidate, options: BenchOptions, arithmetic: Arithmetic, threads: int
+    sender: Connection, candidate: Candidate, options: BenchOptions, compute: ComputeContext, threads: int
 ) -> None:
     leave_signals_to_the_parent()
     torch.set_num_threads(threads)
-    one = build(candidate, options, *ground(options, arithmetic))
+    one = build(candidate, options, *make_fixture(options, compute))
     gc.collect()
-    before = PeakMemory(arithmetic.device).bytes()
-    peak = PeakMemory(arithmetic.device)
+    before = PeakMemory(compute.device).bytes()
+    peak = PeakMemory(compute.device)
     for _ in range(_STEPS):
         one.train()
     sender.send(max(0, peak.bytes() - before))

@@ -15,12 +15,13 @@ from typing import Any, TypeAlias
 
 import torch
 
-from shipbench.bench.candidates import BenchOptions, Candidate, build, candidates, ground
+from shipbench.bench.candidates import Candidate, build, candidates, make_fixture
 from shipbench.bench.memory import step_bytes_alone, tensor_bytes
+from shipbench.bench.options import BenchOptions
 from shipbench.bench.subjects import Subject, compile_subject
 from shipbench.errors import InputError, ShipbenchError
+from shipbench.hardware.precision import ComputeContext
 from shipbench.methods import Method
-from shipbench.training.loop import Arithmetic
 
 # Seconds of the bare backbone, and of a subject right after it, in each round.
 Pairs: TypeAlias = list[tuple[float, float]]
@@ -64,7 +65,7 @@ class Measurement:
 def run_bench(
     methods: Sequence[Method],
     options: BenchOptions,
-    arithmetic: Arithmetic,
+    compute: ComputeContext,
     settings: dict[str, dict[str, Any]],
     say: Callable[[str], None],
 ) -> list[Measurement]:
@@ -75,12 +76,12 @@ def run_bench(
     if options.compiled and options.drop_path:
         raise InputError("a compiled step cannot drop branches for some images only; use --drop-path 0 with --compile")
     wanted = candidates(methods, options, settings)
-    backbone, batch = ground(options, arithmetic)
+    backbone, batch = make_fixture(options, compute)
     subjects = [build(candidate, options, backbone, batch) for candidate in wanted]
     if options.compiled:
         subjects += [compiled for source in subjects if (compiled := compile_subject(source, say))]
-    timed = _time(subjects, options.repeats, arithmetic)
-    return _measure(subjects, timed, _step_bytes(wanted, subjects, options, arithmetic, say), arithmetic)
+    timed = _time(subjects, options.repeats, compute)
+    return _measure(subjects, timed, _step_bytes(wanted, subjects, options, compute, say), compute)
 
 
 def as_json(measurements: Sequence[Measurement], options: BenchOptions, device: torch.device) -> dict[str, Any]:
@@ -105,36 +106,36 @@ def _device_name(device: torch.device) -> str:
     return f"CPU {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
 
 
-def _time(subjects: Sequence[Subject], repeats: int, arithmetic: Arithmetic) -> list[tuple[Pairs, Pairs]]:
+def _time(subjects: Sequence[Subject], repeats: int, compute: ComputeContext) -> list[tuple[Pairs, Pairs]]:
     """Return the seconds of inference and of training of every subject; the bare backbone is its own neighbour.
 
     No step lies between two batches of inference: what an evaluation computes once for all of its batches, it has
     after the round that warms up.
     """
-    infer = _rounds([one.infer for one in subjects], repeats, arithmetic)
-    train = _rounds([one.train for one in subjects], repeats, arithmetic)
+    infer = _rounds([one.infer for one in subjects], repeats, compute)
+    train = _rounds([one.train for one in subjects], repeats, compute)
     return list(zip(infer, train, strict=True))
 
 
-def _rounds(works: Sequence[Callable[[], None]], repeats: int, arithmetic: Arithmetic) -> list[Pairs]:
+def _rounds(works: Sequence[Callable[[], None]], repeats: int, compute: ComputeContext) -> list[Pairs]:
     timed: list[Pairs] = [[] for _ in works]
     bare = works[0]
     for index in range(repeats + 1):
         for work, pairs in zip(works, timed, strict=True):
-            before = _seconds(bare, arithmetic)
+            before = _seconds(bare, compute)
             # In one round, every subject drops the same branches.
             torch.manual_seed(index)
-            own = before if work is bare else _seconds(work, arithmetic)
+            own = before if work is bare else _seconds(work, compute)
             if index > 0:
                 pairs.append((before, own))
     return timed
 
 
-def _seconds(work: Callable[[], None], arithmetic: Arithmetic) -> float:
-    arithmetic.wait()
+def _seconds(work: Callable[[], None], compute: ComputeContext) -> float:
+    compute.wait()
     start = time.perf_counter()
     work()
-    arithmetic.wait()
+    compute.wait()
     return time.perf_counter() - start
 
 
@@ -142,14 +143,14 @@ def _step_bytes(
     wanted: Sequence[Candidate],
     subjects: Sequence[Subject],
     options: BenchOptions,
-    arithmetic: Arithmetic,
+    compute: ComputeContext,
     say: Callable[[str], None],
 ) -> list[int | None]:
     """Return what a training step of every subject adds to the memory in use, None where that is not known."""
     found: list[int | None] = [None] * len(subjects)
     for index, candidate in enumerate(wanted):
         try:
-            found[index] = step_bytes_alone(candidate, options, arithmetic)
+            found[index] = step_bytes_alone(candidate, options, compute)
         except ShipbenchError as error:
             say(str(error))
     return found
@@ -159,7 +160,7 @@ def _measure(
     subjects: Sequence[Subject],
     timed: Sequence[tuple[Pairs, Pairs]],
     memory: Sequence[int | None],
-    arithmetic: Arithmetic,
+    compute: ComputeContext,
 ) -> list[Measurement]:
     counts = [_counts(one) for one in subjects]
     rows = []
@@ -167,7 +168,7 @@ def _measure(
         row = Measurement(
             subject=one.name,
             prompt_length=one.prompt_length,
-            precision=arithmetic.precision,
+            precision=compute.precision,
             compiled=one.compiled,
             inference=_timing(infer),
             training=_timing(train),

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from shipbench.hardware.flops import count_flops
-from shipbench.prompting import frozen
+from shipbench.hardware.precision import ComputeContext
 from shipbench.recipe import Recipe
-from shipbench.training.loop import Arithmetic, make_optimizer
+from shipbench.training.loop import make_optimizer
 
 
 @dataclass(frozen=True)
@@ -22,33 +20,7 @@ class Batch:
 
     images: Tensor
     labels: Tensor
-    arithmetic: Arithmetic
-
-
-class BareBackbone(nn.Module):
-    """The yardstick: the frozen backbone as timm runs it, and its gradient with respect to the image tokens."""
-
-    def __init__(self, backbone: VisionTransformer) -> None:
-        super().__init__()
-        self.backbone = frozen(copy.deepcopy(backbone))
-
-    def train(self, mode: bool = True) -> BareBackbone:
-        """Leave the backbone in evaluation mode."""
-        super().train(mode)
-        self.backbone.eval()
-        return self
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return what timm returns."""
-        return self.backbone(images)
-
-    def loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Return a scalar whose gradient goes back to the image tokens and no further."""
-        vit = self.backbone
-        with torch.no_grad():
-            tokens = vit.norm_pre(vit._pos_embed(vit.patch_embed(images)))
-        features = vit.norm(vit.blocks(tokens.requires_grad_(True)))
-        return features[:, 0].float().sum()
+    compute: ComputeContext
 
 
 @dataclass(frozen=True)
@@ -67,7 +39,7 @@ class Subject:
     def infer(self) -> None:
         """Compute the logits of the batch."""
         self.model.eval()
-        with torch.no_grad(), self.batch.arithmetic.autocast():
+        with torch.no_grad(), self.batch.compute.autocast():
             self.forward(self.batch.images)
 
     def train(self) -> None:
@@ -85,7 +57,7 @@ class Subject:
         self.model.train()
         if self.optimizer is not None:
             self.optimizer.zero_grad(set_to_none=True)
-        with self.batch.arithmetic.autocast():
+        with self.batch.compute.autocast():
             loss = loss_of(self.batch.images, self.batch.labels)
         loss.backward()
         if self.optimizer is not None:

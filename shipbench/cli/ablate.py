@@ -12,7 +12,7 @@ from shipbench.errors import InputError
 
 @grid_command
 def ablate(
-    given: GridOptions,
+    options: GridOptions,
     switch: Annotated[str | None, typer.Option(help="Switches, comma-separated; all of them if not given.")] = None,
     mode: Annotated[str, typer.Option(help="leave-one-out, add-one-in or all.")] = "leave-one-out",
     sweep: Annotated[
@@ -27,15 +27,15 @@ def ablate(
     from shipbench.tasks import parse_tasks
 
     ship = get_method("ship")
-    values = overrides_by_method([ship], given.values())[ship.name]
+    values = overrides_by_method([ship], options.values())[ship.name]
     swept = [variant for text in sweep or [] for variant in parse_sweep(text)]
     variants = [overrides_by_method([ship], variant, "--sweep")[ship.name] for variant in swept]
     for key in (key for variant in variants for key in variant if key in values):
         raise InputError(f"{key} is given twice: by --sweep and by --set or --epochs")
     if not variants or switch is not None:
         variants += [variant_settings(names) for names in switch_sets(parse_switches(switch), mode)]
-    tasks, seeds = parse_tasks(given.tasks), parse_seeds(given.seeds)
+    tasks, seeds = parse_tasks(options.tasks), parse_seeds(options.seeds)
     specs = [
-        spec for variant in variants for spec in make_grid([ship], tasks, seeds, given.template(), values | variant)
+        spec for variant in variants for spec in make_grid([ship], tasks, seeds, options.template(), values | variant)
     ]
-    carry_out(specs, given)
+    carry_out(specs, options)

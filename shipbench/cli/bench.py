@@ -55,7 +55,8 @@ def bench(
     With --end-to-end, measure whole runs instead, and estimate what the 19 tasks of VTAB-1k would take.
     """
     from shipbench.bench import BenchOptions, EndToEndOptions
-    from shipbench.hardware.device import resolve_device, resolve_precision
+    from shipbench.hardware.device import resolve_device
+    from shipbench.hardware.precision import resolve_precision
     from shipbench.methods import parse_methods
     from shipbench.planning.grid import overrides_by_method
     from shipbench.settings import parse_pairs
@@ -90,10 +91,10 @@ def _steps(
     json_file: Path | None,
 ) -> None:
     from shipbench.bench import as_json, run_bench
+    from shipbench.hardware.precision import ComputeContext
     from shipbench.runtime.console import say
-    from shipbench.training.loop import Arithmetic
 
-    ways = [Arithmetic(place, name) for name in precisions]
+    ways = [ComputeContext(place, name) for name in precisions]
     measured = [row for way in ways for row in run_bench(methods, wanted, way, overrides, say)]
     content = as_json(measured, wanted, place)
     batch = f"batch {wanted.batch_size}, stochastic depth {wanted.drop_path:g}"

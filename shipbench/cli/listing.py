@@ -104,7 +104,7 @@ def selections(as_json: Json = False) -> None:
 @app.command()
 def runs(results: options.Results = Path("results"), as_json: Json = False) -> None:
     """List every record of a results folder."""
-    from shipbench.results.store import load_results
+    from shipbench.results.loading import load_results
 
     frame = load_results(results)
     names = ["run_id", "status", "protocol", "method", "switches", "task", "seed"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
@@ -11,72 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from shipbench.errors import InputError, did_you_mean
+from shipbench.cli.config_file import read_config
+from shipbench.errors import InputError
 
 if TYPE_CHECKING:
     from shipbench.planning.stacks import Stacking
     from shipbench.spec import RunSpec
-
-
-# Options that a configuration file may give as a table of settings.
-_TABLES = ("set", "grid")
-
-
-def _read_config(context: typer.Context, path: Path | None) -> Path | None:
-    """Let a TOML file give the options that the command line does not."""
-    if path is not None:
-        options = [p for p in context.command.params if p.name != "config"]
-        values = _config_values(path, options)
-        context.default_map = values
-        # The environment, which click asks first, is further away than a file that was named on the line.
-        for option in (option for option in options if option.name in values):
-            option.envvar = None
-    return path
-
-
-def _config_values(path: Path, options: list[Any]) -> dict[str, Any]:
-    known = {option.opts[-1].lstrip("-"): option for option in options}
-    values: dict[str, Any] = {}
-    for key, value in _read_toml(path).items():
-        if key not in known:
-            raise InputError(f"unknown key {key!r} in {path}{did_you_mean(key, list(known))}")
-        if isinstance(value, dict) and key not in _TABLES:
-            raise InputError(f"key {key!r} in {path} is a table; only [set] and [grid] may be one")
-        values[str(known[key].name)] = _option(value, several=known[key].multiple)
-    return values
-
-
-def _option(value: Any, *, several: bool) -> Any:
-    """Return a TOML value as the command line would give it."""
-    if isinstance(value, dict):
-        return [f"{name}={_plain(setting)}" for name, setting in _flat(value).items()]
-    if several:
-        return [_plain(item) for item in (value if isinstance(value, list) else [value])]
-    return value if isinstance(value, bool) else _plain(value)
-
-
-def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in table.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return found
-
-
-def _plain(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"configuration file {path} cannot be read: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"configuration file {path} is not TOML: {error}") from error
 
 
 def _number_of_jobs(text: str) -> int | None:
@@ -137,7 +76,7 @@ RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Run again wha
 Config = Annotated[
     Path | None,
     typer.Option(
-        "--config", is_eager=True, callback=_read_config, help="A TOML file with these options; the line above wins."
+        "--config", is_eager=True, callback=read_config, help="A TOML file with these options; the line above wins."
     ),
 ]
 
@@ -212,7 +151,7 @@ class GridOptions:
 
 
 def grid_command(command: Callable[..., None]) -> Callable[..., None]:
-    """Give ``command(given: GridOptions, ...)`` the options of a grid and ``--config`` beside its own."""
+    """Give ``command(options: GridOptions, ...)`` the options of a grid and ``--config`` beside its own."""
     own = inspect.signature(command, eval_str=True).parameters.values()
     hints = get_type_hints(GridOptions, include_extras=True)
     empty = inspect.Parameter.empty
@@ -226,11 +165,13 @@ def grid_command(command: Callable[..., None]) -> Callable[..., None]:
         for field in fields(GridOptions)
     ]
     config = inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Config)
-    special = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own if parameter.name != "given"]
+    special = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own if parameter.name != "options"
+    ]
 
     def run_command(**values: Any) -> None:
-        given = GridOptions(**{field.name: values[field.name] for field in fields(GridOptions)})
-        command(given, **{parameter.name: values[parameter.name] for parameter in special})
+        options = GridOptions(**{field.name: values[field.name] for field in fields(GridOptions)})
+        command(options, **{parameter.name: values[parameter.name] for parameter in special})
 
     parameters = [*special, *shared, config]
     run_command.__doc__ = command.__doc__

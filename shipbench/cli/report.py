@@ -37,8 +37,8 @@ def report(
 ) -> None:
     """Write tables, figures and one page from the records of a results folder, and from nothing else."""
     from shipbench.report import ReportOptions, build_report, parse_formats, write_report
-    from shipbench.report.tables.published import published_choice
-    from shipbench.results.store import load_history, load_predictions, load_results
+    from shipbench.report.analysis.published import published_choice
+    from shipbench.results.loading import load_history, load_predictions, load_results
     from shipbench.results.tunings import load_tunings
 
     chosen = parse_formats(formats)

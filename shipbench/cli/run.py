@@ -10,86 +10,87 @@ import typer
 from shipbench.cli.options import GridOptions, grid_command
 
 if TYPE_CHECKING:
-    from shipbench.planning.grid import Plan
-    from shipbench.results.store import RunRecord
+    from shipbench.planning.plan import Plan
+    from shipbench.record import RunRecord
     from shipbench.spec import RunSpec
 
 
 @grid_command
-def run(given: GridOptions, method: Annotated[str, typer.Option(help="Methods, comma-separated, or all.")]) -> None:
+def run(options: GridOptions, method: Annotated[str, typer.Option(help="Methods, comma-separated, or all.")]) -> None:
     """Train and test methods on tasks; a run that is done already is skipped."""
     from shipbench.methods import parse_methods
     from shipbench.planning.grid import make_grid, parse_seeds
     from shipbench.tasks import parse_tasks
 
-    tasks, seeds = parse_tasks(given.tasks), parse_seeds(given.seeds)
-    carry_out(make_grid(parse_methods(method), tasks, seeds, given.template(), given.values()), given)
+    tasks, seeds = parse_tasks(options.tasks), parse_seeds(options.seeds)
+    carry_out(make_grid(parse_methods(method), tasks, seeds, options.template(), options.values()), options)
 
 
-def carry_out(specs: list[RunSpec], given: GridOptions) -> None:
+def carry_out(specs: list[RunSpec], options: GridOptions) -> None:
     """Plan, say what will happen, run, and show the results; exits with 1 if a run failed."""
-    from shipbench.planning.plan import make_ready, require_runs
+    from shipbench.engine.warmup import make_ready
+    from shipbench.planning.plan import require_runs
     from shipbench.results.store import Store
     from shipbench.runtime.console import say
 
-    check_cluster(given)
-    if not given.dry_run:
-        Store(given.results).check_writable()
-    plan = plan_runs(specs, given)
+    check_cluster(options)
+    if not options.dry_run:
+        Store(options.results).check_writable()
+    plan = plan_runs(specs, options)
     require_runs(plan)
     say(plan.summary())
-    if given.dry_run:
+    if options.dry_run:
         from shipbench.cli.tables import print_plan
 
         print_plan(plan)
         return
     make_ready(plan)
-    _run_and_show(plan, given)
+    _run_and_show(plan, options)
 
 
-def plan_runs(specs: list[RunSpec], given: GridOptions) -> Plan:
+def plan_runs(specs: list[RunSpec], options: GridOptions) -> Plan:
     """Look up what is done already; raises ``InputError`` for what cannot be carried out."""
     from shipbench.planning.plan import make_plan
     from shipbench.results.store import Store
 
-    elsewhere = given.cluster() is not None
-    store = Store(given.results)
-    return make_plan(specs, store, force=given.force, retry_failed=given.retry_failed, elsewhere=elsewhere)
+    elsewhere = options.cluster() is not None
+    store = Store(options.results)
+    return make_plan(specs, store, force=options.force, retry_failed=options.retry_failed, elsewhere=elsewhere)
 
 
-def check_cluster(given: GridOptions) -> None:
+def check_cluster(options: GridOptions) -> None:
     """Raise ``InputError`` if the runs are meant for a cluster that does not answer, or for stacks it cannot do."""
-    given.stacking()
-    scheduler = given.cluster()
+    options.stacking()
+    scheduler = options.cluster()
     if scheduler is not None:
         from shipbench.engine.executors.dask import require_cluster
 
         require_cluster(scheduler)
 
 
-def _run_and_show(plan: Plan, given: GridOptions) -> None:
+def _run_and_show(plan: Plan, options: GridOptions) -> None:
     from shipbench.cli.tables import print_results
     from shipbench.runtime.console import say
 
-    records = run_chosen(plan, given)
-    print_results(plan, given.results)
+    records = run_chosen(plan, options)
+    print_results(plan, options.results)
     failed, before = sum(not record.done for record in records), len(plan.left_as_failed)
     if failed:
-        say(f"{failed} of {len(records)} runs failed; see 'shipbench list runs --results {given.results}'")
+        say(f"{failed} of {len(records)} runs failed; see 'shipbench list runs --results {options.results}'")
     if before:
         say(f"{before} of {len(plan.runs)} runs failed before and were left as they are; --retry-failed repeats them")
     if failed or before:
         sys.exit(1)
 
 
-def run_chosen(plan: Plan, given: GridOptions) -> list[RunRecord]:
+def run_chosen(plan: Plan, options: GridOptions) -> list[RunRecord]:
     """Carry out the chosen runs of a plan with a progress display; exits with 130 or 143 when interrupted."""
     if not plan.chosen:
         # Without what imports torch, which takes longer than all the rest.
         from shipbench.results import claims
         from shipbench.results.store import Store
 
-        claims.tidy(Store(given.results))
+        claims.tidy(Store(options.results))
         return []
     from shipbench.cli.progress import make_reporter
     from shipbench.engine.supervisor import carry_out_plan, default_jobs
@@ -97,23 +98,23 @@ def run_chosen(plan: Plan, given: GridOptions) -> list[RunRecord]:
     from shipbench.runtime.console import say
     from shipbench.runtime.interrupts import exit_code, sigterm_interrupts
 
-    cluster = given.cluster()
+    cluster = options.cluster()
     # A cluster's workers do one run at a time, on devices that need not be here.
-    stacking = None if cluster else given.stacking().on(resolve_device(given.device).type)
+    stacking = None if cluster else options.stacking().on(resolve_device(options.device).type)
     try:
         with sigterm_interrupts():
             # Not those that are left: threads change rounding, and a grid goes on as it was begun.
-            jobs = 1 if cluster else min(given.jobs or default_jobs(plan), len(plan.runs))
+            jobs = 1 if cluster else min(options.jobs or default_jobs(plan), len(plan.runs))
             with make_reporter(len(plan.chosen)) as reporter:
-                return carry_out_plan(plan, given.results, jobs, reporter, cluster, stacking)
+                return carry_out_plan(plan, options.results, jobs, reporter, cluster, stacking)
     except KeyboardInterrupt as stop:
-        say(f"stopped; {_what_is_kept(given)}")
+        say(f"stopped; {_what_is_kept(options)}")
         sys.exit(exit_code(stop))
 
 
-def _what_is_kept(given: GridOptions) -> str:
-    if given.force:
-        kept = f"finished runs are kept in {given.results}"
+def _what_is_kept(options: GridOptions) -> str:
+    if options.force:
+        kept = f"finished runs are kept in {options.results}"
         return f"{kept}; without --force the same command goes on with those that have no record"
-    kept = f"finished runs and the checkpoints of unfinished ones are kept in {given.results}"
+    kept = f"finished runs and the checkpoints of unfinished ones are kept in {options.results}"
     return f"{kept}, and the same command goes on from there"

@@ -10,11 +10,13 @@ from pathlib import Path
 
 from rich.table import Table
 
-from shipbench.planning.grid import Plan
+from shipbench.planning.plan import Plan
 from shipbench.planning.tuning import Choice, Search, Trial
-from shipbench.results.store import RunRecord, Store
+from shipbench.record import RunRecord
+from shipbench.results.store import Store
 from shipbench.runtime.console import out_console
-from shipbench.tasks.catalogue import GROUPS, TASKS
+from shipbench.tasks.catalogue import GROUPS
+from shipbench.tasks.registry import TASKS
 
 
 def print_plan(plan: Plan) -> None:

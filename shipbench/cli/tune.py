@@ -12,14 +12,14 @@ from shipbench.cli.options import GridOptions, grid_command
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shipbench.planning.grid import Plan
+    from shipbench.planning.plan import Plan
     from shipbench.planning.tuning import Choice, Search, Trial
     from shipbench.spec import RunSpec
 
 
 @grid_command
 def tune(
-    given: GridOptions,
+    options: GridOptions,
     method: Annotated[str, typer.Option(help="Methods, comma-separated, or all.")],
     grid: Annotated[
         list[str], typer.Option(metavar="KEY=V1,V2|NAME", help="Values to try, or a grid that the method brings.")
@@ -36,29 +36,29 @@ def tune(
     from shipbench.planning.tuning import make_searches
     from shipbench.tasks import parse_tasks
 
-    seeds = parse_seeds(given.seeds)
+    seeds = parse_seeds(options.seeds)
     trying = parse_seeds(tuning_seeds, "--tuning-seeds") if tuning_seeds is not None else seeds[:1]
-    methods, tasks = parse_methods(method), parse_tasks(given.tasks)
-    searches = make_searches(methods, tasks, grid, trying, given.template(), given.values(), common=common)
-    plan = _plan(searches, given)
+    methods, tasks = parse_methods(method), parse_tasks(options.tasks)
+    searches = make_searches(methods, tasks, grid, trying, options.template(), options.values(), common=common)
+    plan = _plan(searches, options)
     _say_plan(plan, searches, [] if choose_only else seeds)
-    if given.dry_run:
+    if options.dry_run:
         return
-    decisions = _decide(searches, plan, given, trying)
+    decisions = _decide(searches, plan, options, trying)
     if not choose_only:
-        _retrain(decisions, given, trying, seeds)
+        _retrain(decisions, options, trying, seeds)
     if any(choice.winner is None for _, _, choice in decisions):
         sys.exit(1)
 
 
-def _plan(searches: Sequence[Search], given: GridOptions) -> Plan:
+def _plan(searches: Sequence[Search], options: GridOptions) -> Plan:
     from shipbench.cli.run import check_cluster, plan_runs
     from shipbench.results.store import Store
 
-    check_cluster(given)
-    if not given.dry_run:
-        Store(given.results).check_writable()
-    return plan_runs([spec for search in searches for spec in search.specs], given)
+    check_cluster(options)
+    if not options.dry_run:
+        Store(options.results).check_writable()
+    return plan_runs([spec for search in searches for spec in search.specs], options)
 
 
 def _say_plan(plan: Plan, searches: Sequence[Search], seeds: Sequence[int]) -> None:
@@ -74,26 +74,26 @@ def _say_plan(plan: Plan, searches: Sequence[Search], seeds: Sequence[int]) -> N
 
 
 def _decide(
-    searches: Sequence[Search], plan: Plan, given: GridOptions, seeds: Sequence[int]
+    searches: Sequence[Search], plan: Plan, options: GridOptions, seeds: Sequence[int]
 ) -> list[tuple[Search, list[Trial], Choice]]:
     """Carry out the tuning runs; record and print the choice of every search."""
     from shipbench.cli.run import run_chosen
     from shipbench.cli.tables import print_choice
-    from shipbench.planning.plan import make_ready
-    from shipbench.planning.tuning import choose, collect
+    from shipbench.engine.warmup import make_ready
+    from shipbench.planning.tuning import choose, collect, describe
     from shipbench.results.store import Store
-    from shipbench.results.tunings import describe, write_tuning
+    from shipbench.results.tunings import write_tuning
     from shipbench.runtime.console import say
 
     make_ready(plan)
-    run_chosen(plan, given)
-    store, ids = Store(given.results), _ids(plan)
+    run_chosen(plan, options)
+    store, ids = Store(options.results), _ids(plan)
     records = {run.run_id: record for run in plan.runs if (record := store.read(run.run_id)) is not None}
     decisions = []
     for search in searches:
         trials = collect(search, ids.__getitem__, records)
         choice = choose(trials)
-        path = write_tuning(given.results, describe(search, seeds, trials, choice))
+        path = write_tuning(options.results, describe(search, seeds, trials, choice))
         print_choice(search, trials, choice)
         say(f"recorded in {path}")
         decisions.append((search, trials, choice))
@@ -106,19 +106,20 @@ def _ids(plan: Plan) -> dict[RunSpec, str]:
 
 def _retrain(
     decisions: Sequence[tuple[Search, list[Trial], Choice]],
-    given: GridOptions,
+    options: GridOptions,
     trying: Sequence[int],
     seeds: Sequence[int],
 ) -> None:
     """Link the winners' runs on the 1000 to their tunings, then carry them out like any other runs."""
     from shipbench.cli.run import carry_out, plan_runs
-    from shipbench.results.tunings import describe, write_tuning
+    from shipbench.planning.tuning import describe
+    from shipbench.results.tunings import write_tuning
 
     final = [search.final_specs(c.winner, seeds) if c.winner is not None else [] for search, _, c in decisions]
     specs = [spec for chosen in final for spec in chosen]
     if not specs:
         return
-    ids = _ids(plan_runs(specs, given))
+    ids = _ids(plan_runs(specs, options))
     for (search, trials, choice), chosen in zip(decisions, final, strict=True):
-        write_tuning(given.results, describe(search, trying, trials, choice, [ids[spec] for spec in chosen]))
-    carry_out(specs, given)
+        write_tuning(options.results, describe(search, trying, trials, choice, [ids[spec] for spec in chosen]))
+    carry_out(specs, options)

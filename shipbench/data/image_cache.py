@@ -19,11 +19,11 @@ import numpy as np
 
 from shipbench.data.images import resize
 from shipbench.data.parallel import stream
-from shipbench.data.sources import NativeSplit
-from shipbench.data.types import Split
+from shipbench.data.types import NativeSplit, Split
 from shipbench.errors import InputError, ShipbenchError
-from shipbench.runtime.cache import atomic_path, cache_dir, taking_turns
+from shipbench.runtime.cache import cache_dir
 from shipbench.runtime.console import say
+from shipbench.runtime.files import atomic_path, taking_turns
 
 _ADVICE = "set SHIPBENCH_CACHE to a folder with room"
 _PIECE = 1 << 20

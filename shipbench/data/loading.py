@@ -9,12 +9,13 @@ from pathlib import Path
 import PIL
 
 from shipbench.data import image_cache
-from shipbench.data.sources import NativeSplit, demo_split, vtab_split
-from shipbench.data.types import Split, SplitName, TaskData
+from shipbench.data.demo.pictures import demo_split
+from shipbench.data.types import NativeSplit, Split, TaskData
 from shipbench.data.vtab.fingerprints import Identity, identify
-from shipbench.data.vtab.folder import count_warning, expected_counts, find_base, how_to_check, open_task
+from shipbench.data.vtab.folder import count_warning, expected_counts, find_base, how_to_check, open_task, vtab_split
 from shipbench.errors import InputError
 from shipbench.tasks import Task
+from shipbench.tasks.catalogue import SplitName
 
 _DRAWING_RULES = 1
 """Raised whenever decoding or resizing changes what is drawn, so that older cached images are left alone."""

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from shipbench.errors import ShipbenchError
 from shipbench.tasks import Task
+from shipbench.tasks.catalogue import SplitName
 
-SplitName: TypeAlias = Literal["train800", "val200", "train", "test"]
 ImageFormat: TypeAlias = Literal["jpeg", "png", "array"]
 
 
@@ -42,3 +43,11 @@ class TaskData:
         if name not in self.splits:
             raise ShipbenchError(f"the data of this run have no {name!r} split, only {sorted(self.splits)}")
         return self.splits[name]
+
+
+@dataclass(frozen=True)
+class NativeSplit:
+    """Labels ``(n,)`` int64, and how to get image ``i`` as a Pillow image of mode RGB."""
+
+    labels: NDArray[np.int64]
+    open: Callable[[int], Image.Image]

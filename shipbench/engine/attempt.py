@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from shipbench.errors import ShipbenchError, StoreError
-from shipbench.planning.grid import PlannedRun
+from shipbench.planning.plan import PlannedRun
+from shipbench.record import RunRecord
 from shipbench.results import claims
 from shipbench.results.claims import Claim, ClaimLostError
-from shipbench.results.store import RunRecord, Store
+from shipbench.results.store import Store
 from shipbench.runs.preparation import Prepared, prepare
 from shipbench.runs.recording import blank_record
 from shipbench.runs.run import carry_out
@@ -40,7 +41,7 @@ def _with_claim(run: PlannedRun, results: Path, work: Callable[[Store, Claim], o
     if claim is None:
         return
     with claim:
-        if store.written(run.run_id) == run.seen:
+        if store.written(run.run_id) == run.record_version:
             store.sweep(run.run_id)
             work(store, claim)
 
@@ -67,13 +68,13 @@ def _record(run: PlannedRun, store: Store, claim: Claim, emit: Emit) -> RunRecor
             lambda report: emit("epoch", report),
             fresh=run.fresh,
             check=claim.check,
-            confirm=lambda: claim.confirm(store, run.seen),
+            confirm=lambda: claim.confirm(store, run.record_version),
         )
     except (StoreError, ClaimLostError):
         raise
     except Exception as error:
         show_traceback()
-        claim.confirm(store, run.seen)
+        claim.confirm(store, run.record_version)
         return fail(run, store, prepared, one_line(error))
 
 

@@ -21,13 +21,15 @@ import joblib
 import torch
 
 from shipbench.backbones import load_backbone
-from shipbench.engine.throughput import Workload, available_memory, measure
+from shipbench.engine.throughput import Workload, measure
 from shipbench.errors import ShipbenchError
-from shipbench.hardware.device import resolve_precision
 from shipbench.hardware.flops import count_flops
-from shipbench.planning.grid import Plan, PlannedRun
-from shipbench.runtime.cache import atomic_path, cache_dir, taking_turns
+from shipbench.hardware.memory import available_memory
+from shipbench.hardware.precision import resolve_precision
+from shipbench.planning.plan import Plan, PlannedRun
+from shipbench.runtime.cache import cache_dir
 from shipbench.runtime.console import say
+from shipbench.runtime.files import atomic_path, taking_turns
 from shipbench.settings import canonical_json
 
 # What two cores of 2.5 GHz do in some five minutes; for less, a measurement would take longer than it can save.

@@ -13,8 +13,10 @@ import torch
 
 from shipbench.engine.attempt import attempt, fail, one_line, prepare_planned, show_traceback
 from shipbench.errors import ShipbenchError, StoreError
-from shipbench.hardware.device import PeakMemory, seed_everything
-from shipbench.planning.grid import PlannedRun
+from shipbench.hardware.determinism import seed_everything
+from shipbench.hardware.memory import PeakMemory
+from shipbench.hardware.precision import ComputeContext
+from shipbench.planning.plan import PlannedRun
 from shipbench.results import claims
 from shipbench.results.claims import Claim, ClaimLostError
 from shipbench.results.store import Store
@@ -23,7 +25,7 @@ from shipbench.runs.recording import describe, store_run
 from shipbench.runs.run import checkpoint_of
 from shipbench.training.history import Fit
 from shipbench.training.inputs import ImageInputs
-from shipbench.training.loop import Arithmetic, Hooks
+from shipbench.training.loop import Hooks
 from shipbench.training.snapshot import random_states
 from shipbench.training.stacked import Member, fit_stack, seconds_per_step
 
@@ -107,7 +109,7 @@ def _claim(runs: Sequence[PlannedRun], store: Store, tell: Tell, claimed: ExitSt
         claim = claims.take(store.root, run.run_id)
         if claim is not None:
             claimed.enter_context(claim)
-            if store.written(run.run_id) == run.seen:
+            if store.written(run.run_id) == run.record_version:
                 store.sweep(run.run_id)
                 yield _Held(run, claim, store, tell)
 
@@ -115,20 +117,20 @@ def _claim(runs: Sequence[PlannedRun], store: Store, tell: Tell, claimed: ExitSt
 def _carry_out(held: Sequence[_Held], measured: bool) -> None:
     """Train all runs together and store each one's record when it ends."""
     first = prepare_planned(held[0].run)
-    memory = PeakMemory(first.arithmetic.device)
+    memory = PeakMemory(first.compute.device)
     train, evaluation = load_inputs(first)
     ready = [_assemble(one, first, train, evaluation) for one in held]
     members = [one.member for one in ready]
-    if measured and not _is_faster(members, train, first.arithmetic, held[0]):
+    if measured and not _is_faster(members, train, first.compute, held[0]):
         return
     held[0].say(f"trained together with {len(held) - 1} other run(s), in one pass over the frozen backbone")
-    for index, end in fit_stack(members, train, evaluation, first.arithmetic):
+    for index, end in fit_stack(members, train, evaluation, first.compute):
         _finish(ready[index], end, memory, len(held))
 
 
 def _assemble(held: _Held, first: Prepared, train: ImageInputs, evaluation: ImageInputs) -> _Ready:
     """Build a run's model as it would be built alone, or as its checkpoint has it; backbone and data are shared."""
-    resolved, device = held.run.spec.resolved, first.arithmetic.device
+    resolved, device = held.run.spec.resolved, first.compute.device
     # The others were planned with the same data and weights: what holds for the first run holds for them.
     prepared = replace(first, resolved=resolved, run_id=held.run.run_id)
     checkpoint = checkpoint_of(prepared, held.store, held.say)
@@ -146,8 +148,8 @@ def _assemble(held: _Held, first: Prepared, train: ImageInputs, evaluation: Imag
     return _Ready(held, prepared, Assembled(built, evaluation, built.model, train, evaluation), member)
 
 
-def _is_faster(members: Sequence[Member], train: ImageInputs, arithmetic: Arithmetic, first: _Held) -> bool:
-    together, apart = seconds_per_step(members, train, arithmetic)
+def _is_faster(members: Sequence[Member], train: ImageInputs, compute: ComputeContext, first: _Held) -> bool:
+    together, apart = seconds_per_step(members, train, compute)
     first.say(f"a step of {len(members)} runs takes {1e3 * together:.1f} ms together, {1e3 * apart:.1f} ms one by one")
     return together < apart
 
@@ -156,7 +158,7 @@ def _finish(one: _Ready, end: Fit | ShipbenchError, memory: PeakMemory, runs: in
     """Store how a run ended, unless it is another process's by now."""
     held = one.held
     try:
-        held.claim.confirm(held.store, held.run.seen)
+        held.claim.confirm(held.store, held.run.record_version)
     except ClaimLostError:
         held.emit("lost", None)
         return

@@ -13,16 +13,17 @@ from typing import Any
 
 import torch
 
-from shipbench.cli.progress import Reporter
 from shipbench.engine.attempt import give_up
-from shipbench.engine.jobs import jobs_on_cpu, threads_of_each
-from shipbench.engine.stacked import Tell, attempt_stack
+from shipbench.engine.executors.inline import execute_inline
+from shipbench.engine.jobs import jobs_on_cpu
 from shipbench.errors import ShipbenchError
+from shipbench.events import Reporter
 from shipbench.hardware.device import resolve_device
-from shipbench.planning.grid import Plan, PlannedRun
+from shipbench.planning.plan import Plan, PlannedRun
 from shipbench.planning.stacks import Stacking, in_stacks
+from shipbench.record import RunRecord
 from shipbench.results import claims
-from shipbench.results.store import RunRecord, Store
+from shipbench.results.store import Store
 from shipbench.runtime.console import say
 
 Carry = Callable[[Sequence[PlannedRun]], None]
@@ -77,13 +78,7 @@ def _carry(grid: _Grid, results: Path, jobs: int, scheduler: str | None, stackin
         return lambda runs: carry_in_workers(
             grid.in_stacks(runs, stacking, jobs), results, jobs, grid.hear, measured=stacking.measured
         )
-    return lambda runs: _carry_here(grid.in_stacks(runs, stacking), results, grid.hear, stacking.measured)
-
-
-def _carry_here(stacks: Sequence[Sequence[PlannedRun]], results: Path, hear: Tell, measured: bool) -> None:
-    torch.set_num_threads(threads_of_each(1))
-    for stack in stacks:
-        attempt_stack(stack, results, hear, measured=measured)
+    return lambda runs: execute_inline(grid.in_stacks(runs, stacking), results, grid.hear, stacking.measured)
 
 
 class _Grid:
@@ -179,7 +174,7 @@ class _Grid:
     def _left(self, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
         left = []
         for run in runs:
-            if self.store.written(run.run_id) == run.seen:
+            if self.store.written(run.run_id) == run.record_version:
                 left.append(run)
             else:
                 self.hear(run.run_id, "finished", self.store.read(run.run_id))

@@ -7,24 +7,23 @@ standard input lets it work for so long and answer with its images/s; the end of
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from statistics import median
 
 import torch
 
 from shipbench.backbones import load_backbone
-from shipbench.bench.subjects import BareBackbone, Batch, subject
+from shipbench.backbones.bare import BareBackbone
+from shipbench.bench.subjects import Batch, subject
 from shipbench.errors import ShipbenchError
-from shipbench.hardware.device import PeakMemory, keep_freed_memory
+from shipbench.hardware.memory import PeakMemory, keep_freed_memory
+from shipbench.hardware.precision import ComputeContext
 from shipbench.runtime.interrupts import leave_signals_to_the_parent
-from shipbench.training.loop import Arithmetic
 
 _ROUNDS = 3
 # About as many tokens as a batch of the demo suite has: enough for matrix products that threads can share.
@@ -66,27 +65,6 @@ def measure(
     return {number: median(rounds) for number, rounds in rates.items()}
 
 
-def available_memory() -> float:
-    """Return the bytes that new processes may use: what is free on the machine, within the limit of a container."""
-    found = [_free_memory()]
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        text = Path(path).read_text().strip() if Path(path).exists() else ""
-        found += [float(text)] if text.isdecimal() else []
-    return min(found)
-
-
-def _free_memory() -> float:
-    meminfo = Path("/proc/meminfo")
-    lines = meminfo.read_text().splitlines() if meminfo.exists() else []
-    for line in lines:
-        if line.startswith("MemAvailable"):
-            return float(line.split()[1]) * 1024
-    try:
-        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (AttributeError, ValueError):
-        return float("inf")
-
-
 def _start(workload: Workload, stack: ExitStack) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "shipbench.engine.throughput", json.dumps(asdict(workload))]
     pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
@@ -122,7 +100,7 @@ def _training(workload: Workload) -> tuple[Callable[[], None], int]:
     vit = load_backbone(workload.backbone, checkpoint="random", image_size=workload.image_size)
     size, patches = int(vit.patch_embed.img_size[0]), int(vit.patch_embed.num_patches)
     images = torch.randn(max(1, min(workload.batch_size, _TOKENS // patches)), 3, size, size)
-    batch = Batch(images, torch.zeros(len(images)), Arithmetic(_CPU, workload.precision))
+    batch = Batch(images, torch.zeros(len(images)), ComputeContext(_CPU, workload.precision))
     return subject("bare backbone", None, BareBackbone(vit), batch).train, len(images)
 
 

@@ -1,4 +1,4 @@
-"""Counting arithmetic."""
+"""Counting compute."""
 
 from __future__ import annotations
 

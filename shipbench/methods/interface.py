@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
     from torch import Tensor, nn
 
-    from shipbench.prompting import Part, PassOutput
+    from shipbench.prompting import PassOutput, StackInput
     from shipbench.tasks import Task
 
 SettingValue = str | int | float | bool | None | tuple[float, ...]
@@ -77,7 +77,7 @@ class Stackable(Protocol):
 
     backbone: VisionTransformer
 
-    def part(self, images: int, *, match: bool) -> Part:
+    def part(self, images: int, *, match: bool) -> StackInput:
         """Return what this model brings to a pass over so many images, with its random numbers drawn.
 
         ``match`` asks for what the loss needs besides the logits; the model's mode decides about random numbers.

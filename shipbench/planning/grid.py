@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from enum import Enum
+from dataclasses import replace
 from typing import Any
 
 from shipbench.errors import InputError, did_you_mean
@@ -17,60 +16,6 @@ from shipbench.tasks import Task
 
 _SEEDS = re.compile(r"(\d{1,18})(?:-(\d{1,18}))?")
 _MOST_SEEDS = 10_000
-
-
-class State(Enum):
-    """What a plan does with a run."""
-
-    TO_DO = "to do"
-    DONE = "done"
-    FAILED = "failed before"
-
-
-@dataclass(frozen=True)
-class PlannedRun:
-    """A spec, its run id, and what is known of it.
-
-    ``seen`` tells the record that was there when the run was planned (``Store.written``) from one that another process
-    writes later. A ``fresh`` run does not go on from a checkpoint. The fingerprint of the data and the SHA-256 of the
-    backbone's weights (hex) are those that the run was planned with; empty where nobody looked.
-    """
-
-    spec: RunSpec
-    run_id: str
-    state: State
-    seen: int | None = None
-    fresh: bool = False
-    data_fingerprint: str = ""
-    backbone_sha256: str = ""
-
-    @property
-    def title(self) -> str:
-        """A short name for people."""
-        switches = self.spec.resolved.switches
-        variant = f" [{switches}]" if switches else ""
-        return f"{self.spec.method}{variant} on {self.spec.task}, seed {self.spec.seed}"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All runs that were asked for, in order; ``chosen`` are the ones that will be carried out."""
-
-    runs: tuple[PlannedRun, ...]
-    chosen: tuple[PlannedRun, ...]
-
-    @property
-    def left_as_failed(self) -> list[PlannedRun]:
-        """The runs that failed before and are not to be repeated."""
-        chosen = {run.run_id for run in self.chosen}
-        return [run for run in self.runs if run.state is State.FAILED and run.run_id not in chosen]
-
-    def summary(self) -> str:
-        """Say in one line what will happen."""
-        skipped, failed = len(self.runs) - len(self.chosen), len(self.left_as_failed)
-        hint = f"; {failed} failed before (--retry-failed runs them again)" if failed else ""
-        runs = "1 run" if len(self.runs) == 1 else f"{len(self.runs)} runs"
-        return f"{runs}: {len(self.chosen)} to do, {skipped - failed} done{hint}"
 
 
 def parse_seeds(text: str, option: str = "--seeds") -> list[int]:

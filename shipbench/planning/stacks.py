@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 
 from shipbench.errors import InputError
-from shipbench.planning.grid import PlannedRun
+from shipbench.planning.plan import PlannedRun
 from shipbench.settings import canonical_json
 
 # A limit to the memory that a measurement on the spot may take, not a measured optimum.

@@ -6,17 +6,22 @@ nothing here can look at it.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from itertools import product
 from statistics import fmean
 from typing import Any, TypeAlias
 
+import shipbench
 from shipbench.errors import InputError, did_you_mean
 from shipbench.methods import Method, Tunable
 from shipbench.planning.grid import overrides_by_method
-from shipbench.results.store import RunRecord
+from shipbench.record import RunRecord
+from shipbench.results.tunings import FORMAT
+from shipbench.runtime.version import git_commit
 from shipbench.settings import canonical_json
 from shipbench.spec import RunSpec
 from shipbench.tasks import Task
@@ -202,3 +207,49 @@ def _points(axes: Axes, base: RunSpec, tasks: Sequence[str], seeds: Sequence[int
         settings = {key: configs[0][key] for key in axes}
         points.setdefault(canonical_json(configs), Point(settings, tuple(specs)))
     return tuple(points.values())
+
+
+def tuning_id(trials: Sequence[Trial]) -> str:
+    """Return 16 hexadecimal digits that follow from the runs that were compared, in the grid's order."""
+    return hashlib.sha256(canonical_json([list(trial.runs) for trial in trials]).encode()).hexdigest()[:16]
+
+
+def describe(
+    search: Search, tuning_seeds: Sequence[int], trials: Sequence[Trial], choice: Choice, final_runs: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return the content of the file; accuracies are fractions in [0, 1], None where a run failed."""
+    return {
+        "format": FORMAT,
+        "tuning_id": tuning_id(trials),
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "shipbench_version": shipbench.__version__,
+        "git_commit": git_commit(),
+        "method": search.method,
+        "tasks": list(search.tasks),
+        "tuning_seeds": list(tuning_seeds),
+        "trained_on": "train800",
+        "scored_on": "val200",
+        "rule": RULE,
+        "grid": {key: list(values) for key, values in search.axes.items()},
+        "trials": [_trial_row(trial) for trial in trials],
+        "winner": choice.winner,
+        "winner_settings": None if choice.winner is None else dict(trials[choice.winner].settings),
+        "tied": list(choice.tied),
+        "tie_broken_by": choice.broken_by,
+        "final_runs": list(final_runs),
+    }
+
+
+def _trial_row(trial: Trial) -> dict[str, Any]:
+    return {
+        "settings": dict(trial.settings),
+        "runs": list(trial.runs),
+        "val_acc": [_known(accuracy) for accuracy in trial.accuracies],
+        "mean_val_acc": _known(trial.mean),
+        "trainable_params": _known(trial.trainable_params),
+        "error": trial.error,
+    }
+
+
+def _known(value: float) -> float | None:
+    return value if math.isfinite(value) else None

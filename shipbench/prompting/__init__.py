@@ -7,18 +7,18 @@ It serves every prompt-tuning method and knows none of them. A method describes 
 from shipbench.prompting.forward import PassOutput, PassTrace, embed, frozen, pool, prompted_forward
 from shipbench.prompting.heads import new_head
 from shipbench.prompting.interface import AttentionRule, BlockPlan, Glimpse, PromptSource
-from shipbench.prompting.stacked import Part, draw_part, stacked_forward
+from shipbench.prompting.stacked import StackInput, draw_stack_input, stacked_forward
 from shipbench.prompting.stochastic_depth import drop_rates, sample_drop_factors
 
 __all__ = [
     "AttentionRule",
     "BlockPlan",
     "Glimpse",
-    "Part",
     "PassOutput",
     "PassTrace",
     "PromptSource",
-    "draw_part",
+    "StackInput",
+    "draw_stack_input",
     "drop_rates",
     "embed",
     "frozen",

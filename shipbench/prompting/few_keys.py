@@ -105,7 +105,7 @@ def _probabilities(query: Tensor, key: Tensor) -> Tensor:
 def _scaled_product(left: Tensor, right: Tensor, scale: float) -> Tensor:
     """Return scale * left right, with the scale applied by the matrix product itself."""
     out = left.new_empty(left.shape[0], left.shape[1], right.shape[2])
-    # In this form, not as a method of ``out``, torch counts its arithmetic.
+    # In this form, not as a method of ``out``, torch counts its compute.
     return torch.baddbmm(out, left, right, beta=0, alpha=scale, out=out)
 
 

@@ -19,7 +19,7 @@ from shipbench.prompting.streams import PromptMemo
 
 
 @dataclass(frozen=True)
-class Part:
+class StackInput:
     """What one run brings to a pass, with all its random numbers drawn; see ``prompted_forward`` for the names.
 
     ``fresh`` are the tokens that the source has for this pass, by block and name.
@@ -32,15 +32,17 @@ class Part:
     drop_factors: Tensor | None
 
 
-def draw_part(source: PromptSource, rule: AttentionRule, match_top: int, drop_factors: Tensor | None) -> Part:
+def draw_stack_input(
+    source: PromptSource, rule: AttentionRule, match_top: int, drop_factors: Tensor | None
+) -> StackInput:
     """Ask a source for all of its fresh prompts, in the order in which a pass of its own would."""
     blocks = enumerate(source.plan)
     fresh = {(block, name): source.fresh(block, name) for block, plan in blocks for name in plan.fresh}
-    return Part(source, fresh, rule, match_top, drop_factors)
+    return StackInput(source, fresh, rule, match_top, drop_factors)
 
 
 def stacked_forward(
-    vit: VisionTransformer, tokens: Tensor, parts: Sequence[Part], memo: PromptMemo | None = None
+    vit: VisionTransformer, tokens: Tensor, parts: Sequence[StackInput], memo: PromptMemo | None = None
 ) -> list[PassOutput]:
     """Run all blocks on the image tokens (R x B, N, D) of R runs and return an output for each of them.
 
@@ -63,7 +65,7 @@ def stacked_forward(
 class _Together:
     """The prompts of all runs, run after run."""
 
-    parts: Sequence[Part]
+    parts: Sequence[StackInput]
 
     @property
     def plan(self) -> tuple[BlockPlan, ...]:
@@ -78,7 +80,7 @@ class _Together:
         return torch.cat([part.source.guided(block, name, seen) for part, seen in own])
 
 
-def _joined_factors(parts: Sequence[Part]) -> Tensor | None:
+def _joined_factors(parts: Sequence[StackInput]) -> Tensor | None:
     factors = [part.drop_factors for part in parts if part.drop_factors is not None]
     return torch.cat(factors, dim=2) if factors else None
 

@@ -9,47 +9,41 @@ from typing import Any
 import pandas as pd
 
 from shipbench.errors import InputError, did_you_mean
+from shipbench.report.analysis.agreement import agreement
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.cautions import weights_source
-from shipbench.report.analysis.comparisons import Contest, contests
+from shipbench.report.analysis.comparisons import PairedComparison, paired_comparisons
 from shipbench.report.analysis.differences import ablations
 from shipbench.report.analysis.long_form import long_form
 from shipbench.report.analysis.predictions import LoadPredictions, left_out, suite_predictions, with_chance
+from shipbench.report.analysis.published import PublishedChoice
+from shipbench.report.analysis.ranks import ranking
 from shipbench.report.analysis.study import Study, build_study
+from shipbench.report.analysis.suite import baseline_of
+from shipbench.report.analysis.sweeps import sweeps
 from shipbench.report.document import Figure, Report, Section, Table
 from shipbench.report.figures.ablation import ablation_figure
 from shipbench.report.figures.curves import sweep_figure, training_figure
-from shipbench.report.figures.differences import baseline_arm, task_differences_figure
+from shipbench.report.figures.differences import task_differences_figure
 from shipbench.report.figures.oracle import oracle_figure
 from shipbench.report.figures.pareto import pareto_figure
 from shipbench.report.figures.ranks import rank_figure
 from shipbench.report.figures.structure import structure_figures
 from shipbench.report.tables.ablation import ablation_table
-from shipbench.report.tables.agreement import agreement, agreement_table
+from shipbench.report.tables.agreement import agreement_table
 from shipbench.report.tables.cost import cost_table
 from shipbench.report.tables.intervals import intervals_table
 from shipbench.report.tables.main import main_results_table
 from shipbench.report.tables.missing import missing_table
 from shipbench.report.tables.oracle import oracle_table
 from shipbench.report.tables.protocol import protocol_box
-from shipbench.report.tables.published import PublishedChoice
-from shipbench.report.tables.ranks import ranking, ranks_table, unranked_note
+from shipbench.report.tables.ranks import ranks_table, unranked_note
 from shipbench.report.tables.settings import settings_table
 from shipbench.report.tables.significance import across_tasks_table, per_task_table
-from shipbench.report.tables.sweeps import sweeps, variants_table
+from shipbench.report.tables.sweeps import variants_table
 from shipbench.report.wording.captions import rule_sentence
-from shipbench.report.wording.names import (
-    DEMO_SENTENCE,
-    DEMO_SUITES,
-    counted,
-    joined,
-    method_name,
-    method_order,
-    printable,
-    seed_list,
-    slug,
-    suite_name,
-)
+from shipbench.report.wording.names import DEMO_SENTENCE, DEMO_SUITES, method_name, method_order, suite_name
+from shipbench.report.wording.text import counted, joined, printable, seed_list, slug
 from shipbench.selection import get_selection
 
 
@@ -134,9 +128,9 @@ def _result_items(
         return ()
     found = ranking(study, suite)
     ranks = (ranks_table(study, suite, found), rank_figure(study, suite, found)) if found else ()
-    baseline = _baseline(study, suite, options.baseline)
+    baseline = baseline_of(study, suite, options.baseline)
     images = suite_predictions(study, suite, baseline or arms[0], predictions)
-    tests = contests(study, suite, baseline, images) if baseline else []
+    tests = paired_comparisons(study, suite, baseline, images) if baseline else []
     unranked = [unranked_note(arms)] if not found and len(arms) > 2 else []
     gaps = [sentence] if predictions and (sentence := left_out(study, suite, images)) else []
     items = (
@@ -155,21 +149,13 @@ def _result_items(
 
 
 def _against(
-    study: Study, suite: str, baseline: Arm, tests: Sequence[Contest], gaps: Sequence[str]
+    study: Study, suite: str, baseline: Arm, tests: Sequence[PairedComparison], gaps: Sequence[str]
 ) -> tuple[Table | Figure | None, ...]:
     return (
         task_differences_figure(study, suite, baseline),
         across_tasks_table(study, suite, baseline, tests, gaps),
         per_task_table(study, suite, baseline, tests, gaps),
     )
-
-
-def _baseline(study: Study, suite: str, method: str | None) -> Arm | None:
-    """Return the arm that others are compared to: the chosen method's, else VPT-deep's, else the first."""
-    arms = study.arms_of(suite, main=True)
-    if method is not None:
-        return baseline_arm(study, suite, method)
-    return baseline_arm(study, suite, "vpt-deep") or (arms[0] if arms else None)
 
 
 def _ablation_items(study: Study, suite: str) -> tuple[Table | Figure, ...]:

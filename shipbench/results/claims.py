@@ -10,19 +10,18 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import secrets
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
-from functools import cache
+from dataclasses import asdict
 from pathlib import Path
 
 from shipbench.errors import InputError, ShipbenchError, StoreError
 from shipbench.results.store import Store
 from shipbench.runtime.console import say
+from shipbench.runtime.process_identity import Claimant, myself, place_of_process, started_at
 
 STALE_SECONDS = 120.0
 _RENEW_SECONDS = 20.0
@@ -34,17 +33,6 @@ _LOOKS, _PAUSE_SECONDS = 10, 0.2
 
 class ClaimLostError(ShipbenchError):
     """Another process was given the run, because this one seemed to be gone or was told to stop."""
-
-
-@dataclass(frozen=True)
-class Claimant:
-    """A process: ``place`` is the machine since its last start, ``started`` the process's own beginning."""
-
-    host: str
-    place: str
-    pid: int
-    started: str
-    token: str
 
 
 class Claim:
@@ -75,15 +63,15 @@ class Claim:
         if self._lost:
             raise ClaimLostError("the run was given to another process")
 
-    def confirm(self, store: Store, seen: int | None) -> None:
-        """Raise ``ClaimLostError`` unless the run is this process's now and its record the one ``seen`` before.
+    def confirm(self, store: Store, record_version: int | None) -> None:
+        """Raise ``ClaimLostError`` unless this process holds the claim and the record is still ``record_version``.
 
         Raises ``StoreError`` if that cannot be found out.
         """
         self.check()
         for look in range(1, _LOOKS + 1):
             try:
-                if self._is_lost() or store.written(self.path.stem) != seen:
+                if self._is_lost() or store.written(self.path.stem) != record_version:
                     raise ClaimLostError("the run was given to another process")
                 return
             except (OSError, ValueError) as error:
@@ -122,7 +110,7 @@ def take(root: Path, run_id: str) -> Claim | None:
         if path.exists() and not _remove_stale(path):
             return None
         token = secrets.token_hex(8)
-        return Claim(path, token) if _create(path, _myself(token)) else None
+        return Claim(path, token) if _create(path, myself(token)) else None
     except OSError as error:
         raise StoreError(f"results folder {root} cannot be written to any more ({error.strerror})") from error
 
@@ -232,7 +220,7 @@ def _remove_stale(path: Path) -> bool:
 @contextmanager
 def _alone(guard: Path) -> Iterator[bool]:
     """Tell whether this process is the only one in the block; the guard of a process that died in it is removed."""
-    made = _create(guard, _myself(secrets.token_hex(8)))
+    made = _create(guard, myself(secrets.token_hex(8)))
     if not made and _is_stale(guard):
         guard.unlink(missing_ok=True)
     try:
@@ -244,8 +232,8 @@ def _alone(guard: Path) -> Iterator[bool]:
 
 def _is_stale(path: Path) -> bool:
     claimant = _read(path)
-    if claimant is not None and claimant.place == _place():
-        started = _started(claimant.pid)
+    if claimant is not None and claimant.place == place_of_process():
+        started = started_at(claimant.pid)
         # An empty text is a process of which no more is known than that it is there.
         if started != "":
             return started != claimant.started
@@ -263,39 +251,3 @@ def _age(path: Path) -> float:
         return 0.0
     finally:
         probe.unlink(missing_ok=True)
-
-
-def _myself(token: str) -> Claimant:
-    return Claimant(platform.node(), _place(), os.getpid(), _started(os.getpid()) or "", token)
-
-
-@cache
-def _place() -> str:
-    """Name this machine since its start and, in a container, the container: where process ids mean the same."""
-    parts = [platform.node()]
-    with suppress(OSError):
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
-        parts.append(os.readlink("/proc/self/ns/pid"))  # noqa: PTH115
-    return " ".join(parts)
-
-
-def _started(pid: int) -> str | None:
-    """Return when a process of this machine began, an empty text if that cannot be known, None if it is gone."""
-    if not Path("/proc/self/stat").exists():
-        return "" if _exists(pid) else None
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    # Field 3 is the state (a zombie is gone), field 22 the start in clock ticks; the first two are cut off.
-    return None if fields[0] in "ZX" else fields[19]
-
-
-def _exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True

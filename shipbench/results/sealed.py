@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shipbench.errors import InputError
-from shipbench.runtime.cache import atomic_path
+from shipbench.runtime.files import atomic_path
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -25,7 +25,7 @@ from torch import Tensor
 import shipbench
 from shipbench.backbones.state_dicts import weights_sha256
 from shipbench.errors import InputError
-from shipbench.runtime.cache import atomic_path
+from shipbench.runtime.files import atomic_path
 from shipbench.runtime.version import git_commit
 from shipbench.training.history import EpochReport, Evaluation
 from shipbench.training.snapshot import Snapshot

@@ -20,7 +20,7 @@ from shipbench.data.images import decode, resize
 from shipbench.errors import InputError, did_you_mean
 from shipbench.methods import BuildContext, get_method
 from shipbench.results.store import EXPORT_FORMAT, Store
-from shipbench.runtime.cache import atomic_path
+from shipbench.runtime.files import atomic_path
 from shipbench.settings import configure
 
 

@@ -14,14 +14,14 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from shipbench.backbones.state_dicts import weights_sha256
-from shipbench.hardware.device import inference_batch
 from shipbench.methods import FrozenFeatures
 from shipbench.prompting import embed
 from shipbench.runtime import console
-from shipbench.runtime.cache import atomic_path, cache_dir
+from shipbench.runtime.cache import cache_dir
+from shipbench.runtime.files import atomic_path
 from shipbench.training.inputs import Inputs
-from shipbench.training.micro_batches import Portions, Say, in_portions
-from shipbench.training.prefetch import ReadAhead
+from shipbench.training.micro_batches import MicroBatches, Say, in_portions, inference_batch
+from shipbench.training.prefetch import Prefetcher
 
 
 def _silent(_: str) -> None:
@@ -60,8 +60,8 @@ def block_features(
 ) -> Tensor:
     """Return features (images, blocks, D), float32: every block's CLS token, or the mean of its image tokens."""
     backbone.eval()
-    portions = Portions(batch_size, "the features of every block", say)
-    with ReadAhead(inputs) as ahead:
+    portions = MicroBatches(batch_size, "the features of every block", say)
+    with Prefetcher(inputs) as ahead:
         return in_portions(len(inputs), portions, lambda chunk: _all_blocks(backbone, ahead.batch(chunk), kind))
 
 
@@ -77,6 +77,6 @@ def _all_blocks(backbone: VisionTransformer, images: Tensor, kind: str) -> Tenso
 @torch.no_grad()
 def frozen_features(model: FrozenFeatures, inputs: Inputs, say: Say = _silent) -> Tensor:
     """Return the features (images, D), float32, that a model's readout is trained on."""
-    portions = Portions(inference_batch(inputs.labels.device), "the features of the frozen backbone", say)
-    with ReadAhead(inputs) as ahead:
+    portions = MicroBatches(inference_batch(inputs.labels.device), "the features of the frozen backbone", say)
+    with Prefetcher(inputs) as ahead:
         return in_portions(len(inputs), portions, lambda chunk: model.features(ahead.batch(chunk)).float())

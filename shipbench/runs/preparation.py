@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from shipbench import data
 from shipbench.backbones import Preprocessing, load_backbone, preprocessing_of, sha256_of
 from shipbench.data.types import TaskData
-from shipbench.hardware.device import keep_freed_memory, resolve_device, resolve_precision
+from shipbench.hardware.device import resolve_device
+from shipbench.hardware.memory import keep_freed_memory
+from shipbench.hardware.precision import ComputeContext, resolve_precision
 from shipbench.methods import BuildContext, Built, FrozenFeatures
 from shipbench.runs.features import block_features, cached_features, frozen_features
 from shipbench.spec import ResolvedSpec, RunSpec
 from shipbench.training.inputs import FeatureInputs, ImageInputs, Inputs, image_inputs
-from shipbench.training.loop import Arithmetic
 
 Say: TypeAlias = Callable[[str], None]
 
@@ -32,7 +33,7 @@ class Prepared:
     backbone: VisionTransformer
     preprocessing: Preprocessing
     task_data: TaskData
-    arithmetic: Arithmetic
+    compute: ComputeContext
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +68,7 @@ def prepare(spec: RunSpec) -> Prepared:
     run_id = resolved.run_id(
         data_fingerprint=task_data.fingerprint, backbone_sha256=sha256_of(backbone), precision=precision
     )
-    return Prepared(resolved, run_id, backbone, preprocessing, task_data, Arithmetic(device, precision))
+    return Prepared(resolved, run_id, backbone, preprocessing, task_data, ComputeContext(device, precision))
 
 
 def _preprocessing(backbone: VisionTransformer, resolved: ResolvedSpec) -> Preprocessing:
@@ -89,14 +90,14 @@ def load_inputs(prepared: Prepared) -> tuple[ImageInputs, ImageInputs]:
 
 
 def _inputs(prepared: Prepared, split: Any, *, resident: bool) -> ImageInputs:
-    device = prepared.arithmetic.device
+    device = prepared.compute.device
     return image_inputs(prepared.task_data[split], prepared.preprocessing, device, resident=resident)
 
 
 def build(prepared: Prepared, train: ImageInputs, say: Say, known: Mapping[str, Any]) -> Built:
     """Build a run's model on its device; ``known`` as in ``assemble``."""
     resolved = prepared.resolved
-    backbone = prepared.backbone.to(prepared.arithmetic.device)
+    backbone = prepared.backbone.to(prepared.compute.device)
 
     def features(kind: str) -> Tensor:
         key = ("blocks", kind, resolved.splits[0], *_feature_key(prepared))
@@ -104,7 +105,7 @@ def build(prepared: Prepared, train: ImageInputs, say: Say, known: Mapping[str, 
 
     context = BuildContext(backbone, resolved.task.num_classes, resolved.settings, features, say, known)
     built = resolved.method.build(context)
-    built.model.to(prepared.arithmetic.device)
+    built.model.to(prepared.compute.device)
     return built
 
 
@@ -123,12 +124,12 @@ def _trainable(
     inputs = [train, evaluation]
     ready = []
     for split, images in zip(prepared.resolved.splits, inputs, strict=True):
-        key = ("readout", method, split, prepared.arithmetic.precision, *_feature_key(prepared))
+        key = ("readout", method, split, prepared.compute.precision, *_feature_key(prepared))
         features = cached_features(key, partial(_features, model, images, prepared, say))
-        ready.append(FeatureInputs(features.to(prepared.arithmetic.device), images.labels))
+        ready.append(FeatureInputs(features.to(prepared.compute.device), images.labels))
     return readout, ready[0], ready[1]
 
 
 def _features(model: FrozenFeatures, images: ImageInputs, prepared: Prepared, say: Say) -> Tensor:
-    with prepared.arithmetic.autocast():
+    with prepared.compute.autocast():
         return frozen_features(model, images, say=say)

@@ -18,7 +18,8 @@ import shipbench
 from shipbench.backbones import sha256_of
 from shipbench.hardware.flops import count_flops
 from shipbench.methods import Built
-from shipbench.results.store import EXPORT_FORMAT, RunRecord, RunTables, Store
+from shipbench.record import RunRecord
+from shipbench.results.store import EXPORT_FORMAT, RunTables, Store
 from shipbench.runs.preparation import Assembled, Prepared
 from shipbench.runtime.version import git_commit
 from shipbench.spec import RunSpec
@@ -106,8 +107,8 @@ def blank_record(spec: RunSpec, run_id: str, prepared: Prepared | None, **change
         data_fingerprint=prepared.task_data.fingerprint if prepared else "",
         image_format=prepared.task_data.image_format if prepared else "",
         num_classes=task.num_classes,
-        precision=prepared.arithmetic.precision if prepared else spec.precision,
-        device=str(prepared.arithmetic.device) if prepared else spec.device,
+        precision=prepared.compute.precision if prepared else spec.precision,
+        device=str(prepared.compute.device) if prepared else spec.device,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         host=platform.node(),
         python_version=platform.python_version(),

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from shipbench.hardware.device import PeakMemory, seed_everything
+from shipbench.hardware.determinism import seed_everything
+from shipbench.hardware.memory import PeakMemory
+from shipbench.record import RunRecord
 from shipbench.results import claims
-from shipbench.results.store import RunRecord, Store
+from shipbench.results.store import Store
 from shipbench.runs.checkpoints import Checkpoint
 from shipbench.runs.preparation import Prepared, Say, assemble, prepare, silent
 from shipbench.runs.recording import describe, store_run
@@ -48,12 +50,12 @@ def run(
     if record is not None and record.done:
         return record
     with claims.wait_for(store.root, prepared.run_id) as claim:
-        seen = store.written(prepared.run_id)
-        record = None if seen == before else store.read(prepared.run_id)
+        record_version = store.written(prepared.run_id)
+        record = None if record_version == before else store.read(prepared.run_id)
         if record is not None and record.done:
             return record
         store.sweep(prepared.run_id)
-        confirm = partial(claim.confirm, store, seen)
+        confirm = partial(claim.confirm, store, record_version)
         return carry_out(prepared, store, say, on_epoch, fresh=force, check=claim.check, confirm=confirm)
 
 
@@ -73,17 +75,17 @@ def carry_out(
     unless it is to be ``fresh``. ``check`` is called before every step and ``confirm`` before anything is stored; what
     they raise stops the run.
     """
-    resolved, arithmetic = prepared.resolved, prepared.arithmetic
+    resolved, compute = prepared.resolved, prepared.compute
     checkpoint = None if store is None else checkpoint_of(prepared, store, say)
     progress = None if checkpoint is None or fresh else checkpoint.read()
-    seed_everything(resolved.spec.seed, arithmetic.device)
-    memory = PeakMemory(arithmetic.device)
+    seed_everything(resolved.spec.seed, compute.device)
+    memory = PeakMemory(compute.device)
     ready = assemble(prepared, say, known=progress.facts if progress else {})
     hooks = Hooks(say=say, start=progress.snapshot if progress else None, check=check)
     if checkpoint is not None:
         hooks = dataclasses.replace(hooks, keep=partial(checkpoint.offer, facts=ready.built.facts))
     seed = resolved.spec.seed
-    done = fit(ready.trained, ready.train, ready.evaluation, resolved.recipe, arithmetic, seed, on_epoch, hooks)
+    done = fit(ready.trained, ready.train, ready.evaluation, resolved.recipe, compute, seed, on_epoch, hooks)
     record = describe(prepared, ready, done, memory.bytes())
     if store is not None:
         confirm()
@@ -94,4 +96,4 @@ def carry_out(
 def checkpoint_of(prepared: Prepared, store: Store, say: Say) -> Checkpoint:
     """Return the checkpoint of a run, whether or not there is one yet."""
     path = store.path("checkpoints", prepared.run_id)
-    return Checkpoint(path, prepared.run_id, prepared.arithmetic.device, say)
+    return Checkpoint(path, prepared.run_id, prepared.compute.device, say)

@@ -16,8 +16,7 @@ from pathlib import Path
 from shipbench.errors import ShipbenchError
 from shipbench.runtime.cache import cache_dir
 from shipbench.runtime.console import say
-
-_CHUNK = 1 << 20
+from shipbench.runtime.files import sha256_of
 
 
 @dataclass(frozen=True)
@@ -65,15 +64,6 @@ def wheel_path(wheel: Wheel) -> Path:
         # Another process may have put the same bytes there meanwhile; replacing them with themselves is harmless.
         downloaded.replace(target)
     return target
-
-
-def sha256_of(file: Path) -> str:
-    """Return the SHA-256 (hex) of a file's content."""
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _download(wheel: Wheel, temporary: Path, folder: Path) -> Path:

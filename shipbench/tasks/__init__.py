@@ -1,15 +1,6 @@
 """The tasks that there are to solve: the catalogue of suites, and finding a task by its name."""
 
-from shipbench.tasks.catalogue import (
-    SUITES,
-    TASKS,
-    Suite,
-    SuiteName,
-    Task,
-    canonical_name,
-    get_task,
-    parse_tasks,
-    suite_of,
-)
+from shipbench.tasks.catalogue import Suite, SuiteName, Task
+from shipbench.tasks.registry import SUITES, TASKS, canonical_name, get_task, parse_tasks, suite_of
 
 __all__ = ["SUITES", "TASKS", "Suite", "SuiteName", "Task", "canonical_name", "get_task", "parse_tasks", "suite_of"]

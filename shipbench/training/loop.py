@@ -13,31 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shipbench.errors import ShipbenchError
-from shipbench.hardware.device import inference_batch
+from shipbench.hardware.precision import ComputeContext
 from shipbench.recipe import Recipe
 from shipbench.training.history import EpochReport, Evaluation, Fit
 from shipbench.training.inputs import Inputs
-from shipbench.training.micro_batches import PartOfBatch, Portions, in_portions
-from shipbench.training.prefetch import ReadAhead
+from shipbench.training.micro_batches import MicroBatches, PartOfBatch, in_portions, inference_batch
+from shipbench.training.prefetch import Prefetcher
 from shipbench.training.schedule import learning_rates
 from shipbench.training.snapshot import Snapshot, capture, random_states, restore, set_random_states
-
-
-@dataclass(frozen=True)
-class Arithmetic:
-    """Where and how exactly a model is computed."""
-
-    device: torch.device
-    precision: str
-
-    def autocast(self) -> torch.autocast:
-        """Return the mixed-precision context, inactive in fp32."""
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
-
-    def wait(self) -> None:
-        """Wait for the device, so that a clock can be read."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -81,7 +64,7 @@ def fit(
     train: Inputs,
     evaluation: Inputs,
     recipe: Recipe,
-    arithmetic: Arithmetic,
+    compute: ComputeContext,
     seed: int,
     on_epoch: Callable[[EpochReport], None],
     hooks: Hooks | None = None,
@@ -92,7 +75,7 @@ def fit(
     fits into the device's memory; with fewer than a batch, gradients are added up over parts of it.
     """
     hooks = hooks or Hooks()
-    trainer = Trainer(model, train, evaluation, recipe, arithmetic, seed, hooks)
+    trainer = Trainer(model, train, evaluation, recipe, compute, seed, hooks)
     epochs = trainer.resume(hooks.start) if hooks.start else []
     for epoch in range(len(epochs), recipe.epochs):
         epochs.append(trainer.epoch(epoch))
@@ -111,18 +94,18 @@ class Trainer:
         train: Inputs,
         evaluation: Inputs,
         recipe: Recipe,
-        arithmetic: Arithmetic,
+        compute: ComputeContext,
         seed: int,
         hooks: Hooks,
     ) -> None:
         self.model, self.train, self.evaluation = model, train, evaluation
-        self.recipe, self.arithmetic, self.hooks = recipe, arithmetic, hooks
+        self.recipe, self.compute, self.hooks = recipe, compute, hooks
         self.optimizer = make_optimizer(model, recipe)
         self.order = torch.Generator().manual_seed(seed)
         self.rates = learning_rates(recipe.schedule, recipe.lr, recipe.epochs, recipe.warmup_epochs)
         self.batch = min(recipe.batch_size, len(train))
-        self.portions = Portions(self.batch, "training", hooks.say)
-        self.evaluated_portions = Portions(inference_batch(arithmetic.device), "evaluation", hooks.say)
+        self.portions = MicroBatches(self.batch, "training", hooks.say)
+        self.evaluated_portions = MicroBatches(inference_batch(compute.device), "evaluation", hooks.say)
 
     @property
     def micro_batch(self) -> int:
@@ -131,12 +114,12 @@ class Trainer:
 
     def snapshot(self, epochs: list[EpochReport]) -> Snapshot:
         """Return everything that decides the rest of the run, after ``epochs``."""
-        tensors = capture(self.model, self.optimizer, self.order, self.arithmetic.device)
+        tensors = capture(self.model, self.optimizer, self.order, self.compute.device)
         return Snapshot(tensors, tuple(epochs), (self.portions.size, self.evaluated_portions.size))
 
     def resume(self, start: Snapshot) -> list[EpochReport]:
         """Go to where a snapshot was taken and return the epochs before it."""
-        restore(start.tensors, self.model, self.optimizer, self.order, self.arithmetic.device)
+        restore(start.tensors, self.model, self.optimizer, self.order, self.compute.device)
         self.portions.size, self.evaluated_portions.size = start.portions
         return list(start.epochs)
 
@@ -161,7 +144,7 @@ class Trainer:
         mean_loss = float(torch.stack(losses).float().mean())
         rate = self.rates[epoch]
         if not math.isfinite(mean_loss):
-            raise ShipbenchError(_diverged(mean_loss, epoch, rate, self.recipe, self.arithmetic))
+            raise ShipbenchError(_diverged(mean_loss, epoch, rate, self.recipe, self.compute))
         seconds = (time.perf_counter() - start) / share
         return EpochReport(epoch, self.recipe.epochs, mean_loss, rate, seconds, images)
 
@@ -176,7 +159,7 @@ class Trainer:
 
     def _step(self, chosen: Tensor) -> Tensor:
         """Take one step on a batch and return its loss; starts the step again with less if memory runs out."""
-        randomness = random_states(self.arithmetic.device)
+        randomness = random_states(self.compute.device)
         loss = self._gradients(chosen, randomness)
         while loss is None:
             self.portions.shrink(len(chosen))
@@ -191,10 +174,10 @@ class Trainer:
         with contextlib.suppress(torch.OutOfMemoryError):
             if self.portions.size >= len(chosen):
                 return self._backward(chosen, 1.0)
-            total = torch.zeros((), device=self.arithmetic.device)
+            total = torch.zeros((), device=self.compute.device)
             for start in range(0, len(chosen), self.portions.size):
                 part = chosen[start : start + self.portions.size]
-                set_random_states(randomness, self.arithmetic.device)
+                set_random_states(randomness, self.compute.device)
                 # A mean over the batch is the mean of its parts, weighted by their sizes.
                 with PartOfBatch(start, len(part), len(chosen)):
                     total += self._backward(part, len(part) / len(chosen))
@@ -202,8 +185,8 @@ class Trainer:
         return None
 
     def _backward(self, chosen: Tensor, weight: float) -> Tensor:
-        with self.arithmetic.autocast():
-            labels = self.train.labels[chosen.to(self.arithmetic.device, non_blocking=True)]
+        with self.compute.autocast():
+            labels = self.train.labels[chosen.to(self.compute.device, non_blocking=True)]
             loss: Tensor = self.model.loss(self.train.batch(chosen), labels)  # type: ignore[operator]
         if weight != 1.0:
             loss = loss * weight
@@ -212,7 +195,7 @@ class Trainer:
 
     def _with_evaluation(self, report: EpochReport) -> EpochReport:
         start = time.perf_counter()
-        evaluation = _evaluate(self.model, self.evaluation, self.arithmetic, self.evaluated_portions)
+        evaluation = _evaluate(self.model, self.evaluation, self.compute, self.evaluated_portions)
         return replace(report, evaluation=evaluation, eval_seconds=time.perf_counter() - start)
 
 
@@ -222,9 +205,9 @@ def is_due(epoch: int, recipe: Recipe) -> bool:
     return epoch == recipe.epochs - 1 or (every > 0 and epoch % every == 0)
 
 
-def _diverged(loss: float, epoch: int, rate: float, recipe: Recipe, arithmetic: Arithmetic) -> str:
+def _diverged(loss: float, epoch: int, rate: float, recipe: Recipe, compute: ComputeContext) -> str:
     settings = f"optimizer={recipe.optimizer}, lr={recipe.lr:g}, batch_size={recipe.batch_size}"
-    where = f"in epoch {epoch} at learning rate {rate:g} ({settings}, precision={arithmetic.precision})"
+    where = f"in epoch {epoch} at learning rate {rate:g} ({settings}, precision={compute.precision})"
     return f"the loss is {loss} {where}; try a lower lr"
 
 
@@ -234,17 +217,17 @@ def _batches(count: int, recipe: Recipe, order: torch.Generator) -> Iterator[Ten
     return (chunk for chunk in chunks if len(chunk) == size or not recipe.drop_last)
 
 
-def evaluate(model: nn.Module, inputs: Inputs, arithmetic: Arithmetic, batch_size: int | None = None) -> Evaluation:
+def evaluate(model: nn.Module, inputs: Inputs, compute: ComputeContext, batch_size: int | None = None) -> Evaluation:
     """Score a model on a split, in order; with fewer images at a time if the device's memory asks for it."""
-    size = batch_size or inference_batch(arithmetic.device)
-    return _evaluate(model, inputs, arithmetic, Portions(size, "evaluation", _ignore))
+    size = batch_size or inference_batch(compute.device)
+    return _evaluate(model, inputs, compute, MicroBatches(size, "evaluation", _ignore))
 
 
 @torch.no_grad()
-def _evaluate(model: nn.Module, inputs: Inputs, arithmetic: Arithmetic, portions: Portions) -> Evaluation:
+def _evaluate(model: nn.Module, inputs: Inputs, compute: ComputeContext, portions: MicroBatches) -> Evaluation:
     model.eval()
-    with ReadAhead(inputs) as ahead:
-        logits = in_portions(len(inputs), portions, lambda chunk: _logits(model, ahead.batch(chunk), arithmetic))
+    with Prefetcher(inputs) as ahead:
+        logits = in_portions(len(inputs), portions, lambda chunk: _logits(model, ahead.batch(chunk), compute))
     return score_logits(logits, inputs.labels)
 
 
@@ -256,6 +239,6 @@ def score_logits(logits: Tensor, labels: Tensor) -> Evaluation:
     return Evaluation(float(loss), float(accuracy), predicted.cpu(), confidence.cpu())
 
 
-def _logits(model: nn.Module, batch: Tensor, arithmetic: Arithmetic) -> Tensor:
-    with arithmetic.autocast():
+def _logits(model: nn.Module, batch: Tensor, compute: ComputeContext) -> Tensor:
+    with compute.autocast():
         return model(batch).float()

@@ -14,7 +14,7 @@ from shipbench.training.inputs import Inputs
 _Ready = Future[Callable[[], Tensor]]
 
 
-class ReadAhead:
+class Prefetcher:
     """Batches of ``inputs`` for whoever goes through them in order, each read in a thread while the last is in use.
 
     To be used in a ``with`` block, after which the thread is gone. What reading raises is raised by the ``batch`` that
@@ -26,7 +26,7 @@ class ReadAhead:
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
         self._expected: tuple[Tensor, _Ready] | None = None
 
-    def __enter__(self) -> ReadAhead:
+    def __enter__(self) -> Prefetcher:
         """Return itself; the thread starts with the first batch."""
         return self
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, TypeAlias, get_args
 
 from shipbench.errors import InputError
-
-ScheduleName: TypeAlias = Literal["cosine", "ship", "vpt"]
-SCHEDULES: tuple[str, ...] = get_args(ScheduleName)
+from shipbench.recipe import SCHEDULES
 
 
 def learning_rates(schedule: str, lr: float, epochs: int, warmup_epochs: int = 10) -> list[float]:

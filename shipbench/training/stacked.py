@@ -15,15 +15,15 @@ import torch
 from torch import Tensor
 
 from shipbench.errors import ShipbenchError
-from shipbench.hardware.device import inference_batch
-from shipbench.prompting import Part, embed, stacked_forward
+from shipbench.hardware.precision import ComputeContext
+from shipbench.prompting import StackInput, embed, stacked_forward
 from shipbench.prompting.streams import PromptMemo
 from shipbench.recipe import Recipe
 from shipbench.training.history import EpochReport, Evaluation, Fit
 from shipbench.training.inputs import Inputs
-from shipbench.training.loop import Arithmetic, Hooks, Trainer, is_due, score_logits
-from shipbench.training.micro_batches import Portions, in_portions
-from shipbench.training.prefetch import ReadAhead
+from shipbench.training.loop import Hooks, Trainer, is_due, score_logits
+from shipbench.training.micro_batches import MicroBatches, in_portions, inference_batch
+from shipbench.training.prefetch import Prefetcher
 from shipbench.training.snapshot import Snapshot, random_states, set_random_states
 
 _WARM_UP_STEPS = 2
@@ -47,7 +47,7 @@ class Member:
 
 
 def fit_stack(
-    members: Sequence[Member], train: Inputs, evaluation: Inputs, arithmetic: Arithmetic
+    members: Sequence[Member], train: Inputs, evaluation: Inputs, compute: ComputeContext
 ) -> Iterator[tuple[int, Fit | ShipbenchError]]:
     """Train members whose recipes differ in rate and weight decay alone; yield each one's index and end when it comes.
 
@@ -55,10 +55,10 @@ def fit_stack(
     ``hooks.check`` raised), which the others do not notice. The seconds of an epoch and of an evaluation are shared
     equally among the members that took part. Raises ``torch.OutOfMemoryError`` if a step does not fit on the device.
     """
-    lanes = [_Lane(index, member, train, evaluation, arithmetic) for index, member in enumerate(members)]
+    lanes = [_StackedRun(index, member, train, evaluation, compute) for index, member in enumerate(members)]
     # As many images in a pass as an evaluation alone has, counted once for every run that looks at them.
-    portions = Portions(max(1, inference_batch(arithmetic.device) // len(members)), "evaluation", members[0].hooks.say)
-    stack = _Stack(train, evaluation, arithmetic, portions)
+    portions = MicroBatches(max(1, inference_batch(compute.device) // len(members)), "evaluation", members[0].hooks.say)
+    stack = _Stack(train, evaluation, compute, portions)
     while lanes:
         stack.epoch(lanes)
         for lane in lanes:
@@ -67,15 +67,15 @@ def fit_stack(
         lanes = [lane for lane in lanes if lane.end is None]
 
 
-class _Lane:
+class _StackedRun:
     """A member in training: the trainer of a single run, its own random numbers, and how it ended, if it did."""
 
-    def __init__(self, index: int, member: Member, train: Inputs, evaluation: Inputs, arithmetic: Arithmetic) -> None:
+    def __init__(self, index: int, member: Member, train: Inputs, evaluation: Inputs, compute: ComputeContext) -> None:
         self.index = index
         self.model = member.model
         self.on_epoch, self.hooks = member.on_epoch, member.hooks
-        self.device = arithmetic.device
-        self.trainer = Trainer(member.model, train, evaluation, member.recipe, arithmetic, member.seed, member.hooks)
+        self.device = compute.device
+        self.trainer = Trainer(member.model, train, evaluation, member.recipe, compute, member.seed, member.hooks)
         self.randomness = member.randomness
         self.epochs: list[EpochReport] = []
         self.batches: list[Tensor] = []
@@ -95,10 +95,10 @@ class _Lane:
             self.end = error
         return self.end is None
 
-    def part(self, images: int) -> Part:
+    def part(self, images: int) -> StackInput:
         """Return the model's part of a training pass, with random numbers of this run's own."""
         set_random_states(self.randomness, self.device)
-        part: Part = self.model.part(images, match=True)
+        part: StackInput = self.model.part(images, match=True)
         self.randomness = random_states(self.device)
         return part
 
@@ -133,10 +133,10 @@ class _Stack:
 
     train: Inputs
     evaluation: Inputs
-    arithmetic: Arithmetic
-    portions: Portions
+    compute: ComputeContext
+    portions: MicroBatches
 
-    def epoch(self, lanes: Sequence[_Lane]) -> None:
+    def epoch(self, lanes: Sequence[_StackedRun]) -> None:
         """Train every lane for an epoch of its own; lanes that end on the way have their ``end`` set."""
         start = time.perf_counter()
         for lane in lanes:
@@ -154,11 +154,11 @@ class _Stack:
             if lane.end is None:
                 lane.close()
 
-    def _step(self, lanes: Sequence[_Lane], step: int) -> None:
+    def _step(self, lanes: Sequence[_StackedRun], step: int) -> None:
         for lane in lanes:
             lane.trainer.optimizer.zero_grad(set_to_none=True)
         chosen = [lane.batches[step] for lane in lanes]
-        with self.arithmetic.autocast():
+        with self.compute.autocast():
             parts = [lane.part(len(own)) for lane, own in zip(lanes, chosen, strict=True)]
             losses = stacked_losses([lane.model for lane in lanes], parts, self.train, chosen)
         # No weight belongs to two runs: the gradient of the sum is every run's own.
@@ -167,18 +167,18 @@ class _Stack:
             lane.trainer.optimizer.step()
             lane.losses.append(loss.detach())
 
-    def _evaluate(self, lanes: Sequence[_Lane]) -> None:
+    def _evaluate(self, lanes: Sequence[_StackedRun]) -> None:
         if not lanes:
             return
         start = time.perf_counter()
-        scores = evaluate_stack([lane.model for lane in lanes], self.evaluation, self.arithmetic, self.portions)
+        scores = evaluate_stack([lane.model for lane in lanes], self.evaluation, self.compute, self.portions)
         seconds = (time.perf_counter() - start) / len(lanes)
         for lane, found in zip(lanes, scores, strict=True):
             lane.epochs[-1] = replace(lane.epochs[-1], evaluation=found, eval_seconds=seconds)
 
 
 def stacked_losses(
-    models: Sequence[Any], parts: Sequence[Part], train: Inputs, chosen: Sequence[Tensor]
+    models: Sequence[Any], parts: Sequence[StackInput], train: Inputs, chosen: Sequence[Tensor]
 ) -> list[Tensor]:
     """Return every model's loss on its own images, ``chosen`` (B,) from ``train``, through one pass."""
     indices = torch.cat(list(chosen))
@@ -190,7 +190,7 @@ def stacked_losses(
 
 @torch.no_grad()
 def evaluate_stack(
-    models: Sequence[Any], inputs: Inputs, arithmetic: Arithmetic, portions: Portions
+    models: Sequence[Any], inputs: Inputs, compute: ComputeContext, portions: MicroBatches
 ) -> list[Evaluation]:
     """Score every model on the same split; each image is read and embedded once for all of them."""
     memo, backbone = PromptMemo(), models[0].backbone
@@ -198,18 +198,18 @@ def evaluate_stack(
         model.eval()
 
     def score(images: Tensor) -> Tensor:
-        with arithmetic.autocast():
+        with compute.autocast():
             tokens = embed(backbone, images).repeat(len(models), 1, 1)
             outputs = stacked_forward(backbone, tokens, [m.part(len(images), match=False) for m in models], memo)
             logits = [model.logits_of(output).float() for model, output in zip(models, outputs, strict=True)]
         return torch.stack(logits, dim=1)
 
-    with ReadAhead(inputs) as ahead:
+    with Prefetcher(inputs) as ahead:
         logits = in_portions(len(inputs), portions, lambda chunk: score(ahead.batch(chunk)))
     return [score_logits(own, inputs.labels) for own in logits.unbind(dim=1)]
 
 
-def seconds_per_step(members: Sequence[Member], train: Inputs, arithmetic: Arithmetic) -> tuple[float, float]:
+def seconds_per_step(members: Sequence[Member], train: Inputs, compute: ComputeContext) -> tuple[float, float]:
     """Measure a training step of all members: in seconds as a stack, and one after the other.
 
     Nothing but torch's global random numbers is different afterwards.
@@ -218,30 +218,30 @@ def seconds_per_step(members: Sequence[Member], train: Inputs, arithmetic: Arith
     chosen = torch.arange(min(members[0].recipe.batch_size, len(train)))
 
     def stacked() -> None:
-        with arithmetic.autocast():
+        with compute.autocast():
             parts = [model.part(len(chosen), match=True) for model in models]
             losses = stacked_losses(models, parts, train, [chosen] * len(models))
         torch.stack(losses).sum().backward()
 
     def apart() -> None:
         for model in models:
-            with arithmetic.autocast():
+            with compute.autocast():
                 labels = train.labels[chosen.to(train.labels.device, non_blocking=True)]
                 loss = model.loss(train.batch(chosen), labels)
             loss.backward()
 
-    found = _seconds(stacked, arithmetic), _seconds(apart, arithmetic)
+    found = _seconds(stacked, compute), _seconds(apart, compute)
     for model in models:
         model.zero_grad(set_to_none=True)
     return found
 
 
-def _seconds(work: Callable[[], None], arithmetic: Arithmetic) -> float:
+def _seconds(work: Callable[[], None], compute: ComputeContext) -> float:
     for _ in range(_WARM_UP_STEPS):
         work()
-    arithmetic.wait()
+    compute.wait()
     start = time.perf_counter()
     for _ in range(_TIMED_STEPS):
         work()
-    arithmetic.wait()
+    compute.wait()
     return (time.perf_counter() - start) / _TIMED_STEPS

@@ -15,12 +15,13 @@ import torch
 
 from shipbench.backbones import load_backbone
 from shipbench.bench import steps
-from shipbench.bench.candidates import BenchOptions, Candidate, candidates
+from shipbench.bench.candidates import Candidate, candidates
 from shipbench.bench.memory import step_bytes_alone, tensor_bytes
+from shipbench.bench.options import BenchOptions
 from shipbench.errors import ShipbenchError
+from shipbench.hardware.precision import ComputeContext
 from shipbench.methods import Method, get_method
 from shipbench.methods.ship import Ship, ShipConfig
-from shipbench.training.loop import Arithmetic
 from tests.conftest import Outcome
 
 Shipbench = Callable[..., Outcome]
@@ -121,16 +122,16 @@ class Fatal:
 
 def test_memory_is_that_of_a_process_with_nothing_but_the_model() -> None:
     options = BenchOptions("test_vit", "random", 64, batch_size=64, levels=(0, 2, 4))
-    arithmetic = Arithmetic(torch.device("cpu"), "fp32")
+    compute = ComputeContext(torch.device("cpu"), "fp32")
     ship, other = candidates([get_method("ship")], options, {})[1], Candidate(cast("Method", Fatal()), 3, {})
-    before = step_bytes_alone(ship, options, arithmetic)
+    before = step_bytes_alone(ship, options, compute)
     # What this process has and frees in the meantime is not the other one's.
     ballast = torch.ones(30_000_000)
     del ballast
-    assert step_bytes_alone(ship, options, arithmetic) == pytest.approx(before, rel=0.2)
-    assert step_bytes_alone(ship, replace(options, batch_size=256), arithmetic) > 2 * before
+    assert step_bytes_alone(ship, options, compute) == pytest.approx(before, rel=0.2)
+    assert step_bytes_alone(ship, replace(options, batch_size=256), compute) > 2 * before
     with pytest.raises(ShipbenchError, match="no memory of fatal"):
-        step_bytes_alone(other, options, arithmetic)
+        step_bytes_alone(other, options, compute)
 
 
 def test_memory_that_cannot_be_measured_costs_no_other_figure(
@@ -225,7 +226,7 @@ def test_a_ratio_is_to_the_bare_backbone_right_before(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(steps.time, "perf_counter", lambda: clock)
     subjects: Any = [timed(1, 2), timed(3, 4), timed(0.5, 8)]
-    pairs = steps._time(subjects, 3, Arithmetic(torch.device("cpu"), "fp32"))
+    pairs = steps._time(subjects, 3, ComputeContext(torch.device("cpu"), "fp32"))
     ratios = [tuple(map(steps._ratio, both)) for both in pairs]
     assert ratios == [(1, 1), pytest.approx((3.03, 2.02)), pytest.approx((0.505, 4.04))]
     # What is dropped in a round is the same for all, and another thing in the next.

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from shipbench import load_results
-from shipbench.results.store import load_predictions
+from shipbench.results.loading import load_predictions
 from shipbench.runs.export import load_exported
 from shipbench.runs.export import predict as classify
 from tests.conftest import Outcome

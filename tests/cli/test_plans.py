@@ -16,11 +16,14 @@ import torch
 
 from shipbench import RunSpec
 from shipbench.backbones import load_backbone, pinned_sha256, sha256_of
+from shipbench.engine.warmup import make_ready
 from shipbench.errors import InputError, ShipbenchError
 from shipbench.hardware import device
-from shipbench.hardware.device import precision_elsewhere, precision_on, resolve_device, resolve_precision
-from shipbench.planning.plan import make_plan, make_ready
-from shipbench.results.store import Store, load_results
+from shipbench.hardware.device import resolve_device
+from shipbench.hardware.precision import precision_elsewhere, precision_on, resolve_precision
+from shipbench.planning.plan import make_plan
+from shipbench.results.loading import load_results
+from shipbench.results.store import Store
 from tests.cli.test_listing import heavy_modules_of
 from tests.conftest import Outcome
 from tests.data.builders import vtab_tree

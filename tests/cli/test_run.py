@@ -14,8 +14,8 @@ import torch
 
 from shipbench import load_results
 from shipbench.engine.executors.dask import _shipped
-from shipbench.planning.grid import PlannedRun
-from shipbench.results.store import load_history, load_predictions
+from shipbench.planning.plan import PlannedRun
+from shipbench.results.loading import load_history, load_predictions
 from shipbench.tasks.catalogue import VTAB
 from tests.conftest import TIMES, Outcome
 from tests.data.builders import vtab_tree

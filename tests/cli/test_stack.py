@@ -13,7 +13,8 @@ import torch
 from shipbench import load_results
 from shipbench.engine import stacked
 from shipbench.planning.stacks import Stacking
-from shipbench.results.store import Store, load_history, load_predictions
+from shipbench.results.loading import load_history, load_predictions
+from shipbench.results.store import Store
 from tests.conftest import TIMES, Outcome
 from tests.data.builders import vtab_tree
 from tests.faults.grids import leftovers

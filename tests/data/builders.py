@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from shipbench.tasks.catalogue import VTAB, Task, get_task
+from shipbench.tasks.catalogue import VTAB, Task
+from shipbench.tasks.registry import get_task
 
 
 def small_task(name: str, n_train: int = 10, n_test: int = 6, num_classes: int | None = None) -> Task:

@@ -13,7 +13,8 @@ from shipbench.data.demo.generators import SOURCES, Source, source_of
 from shipbench.data.demo.rendering import clevr, dsprites
 from shipbench.data.demo.types import Pictures
 from shipbench.errors import InputError, ShipbenchError
-from shipbench.tasks.catalogue import DEMO, DEMO_TINY, Task, get_task
+from shipbench.tasks.catalogue import DEMO, DEMO_TINY, Task
+from shipbench.tasks.registry import get_task
 
 TINY = replace(get_task("demo-tiny"), n_train=40, n_test=20)
 COUNT = replace(get_task("clevr-count"), n_train=8, n_test=4)

@@ -11,7 +11,8 @@ from PIL import Image
 from shipbench.data import fingerprint
 from shipbench.data.inspection.contact_sheet import CELL, contact_sheet, write_contact_sheet
 from shipbench.data.inspection.summary import summarise
-from shipbench.data.sources import NativeSplit, native_split
+from shipbench.data.sources import native_split
+from shipbench.data.types import NativeSplit
 from shipbench.errors import InputError
 from shipbench.tasks import get_task
 from tests.data.builders import encode, pixels_of

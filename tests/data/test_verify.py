@@ -12,7 +12,8 @@ import pytest
 from shipbench.data import fingerprint
 from shipbench.data.inspection.verify import TaskReport, verify
 from shipbench.errors import InputError
-from shipbench.tasks.catalogue import VTAB, get_task
+from shipbench.tasks.catalogue import VTAB
+from shipbench.tasks.registry import get_task
 from tests.data.builders import encode, small_task, vtab_tree
 
 DTD = small_task("dtd")

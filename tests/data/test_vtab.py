@@ -9,7 +9,8 @@ import pytest
 
 from shipbench.data.vtab.folder import find_base, find_task, open_task, scan_images
 from shipbench.errors import InputError, ShipbenchError
-from shipbench.tasks.catalogue import VTAB, get_task
+from shipbench.tasks.catalogue import VTAB
+from shipbench.tasks.registry import get_task
 from tests.data.builders import vtab_tree
 
 DTD = get_task("dtd")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from shipbench.errors import ShipbenchError
-from shipbench.results.store import load_history, load_predictions, load_results
+from shipbench.results.loading import load_history, load_predictions, load_results
 from tests.faults.kills import Tally
 
 

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from shipbench.results.store import Store, load_history, load_predictions, load_results
+from shipbench.results.loading import load_history, load_predictions, load_results
+from shipbench.results.store import Store
 from tests.conftest import TIMES
 from tests.data.builders import vtab_tree
 from tests.faults.phases import keep_phase, read_phase

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from shipbench.results.store import load_results
+from shipbench.results.loading import load_results
 from tests.conftest import Outcome
 from tests.faults.grids import Grid, differences, leftovers
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills processes as P
 def cluster(undisturbed: Grid) -> Iterator[Any]:
     import dask
 
-    # Dask's nannies give every worker one thread for its arithmetic, as the grids of these tests have.
+    # Dask's nannies give every worker one thread for its compute, as the grids of these tests have.
     settings = {"distributed.nanny.environ": undisturbed.all_environment}
     with (
         dask.config.set(settings),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from shipbench.results.store import load_results
+from shipbench.results.loading import load_results
 from tests.faults.grids import Grid, differences, leftovers, make_grid, written
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX processes")

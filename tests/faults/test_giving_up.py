@@ -11,7 +11,7 @@ from shipbench import RunSpec
 from shipbench.cli.progress import PlainReporter
 from shipbench.engine.attempt import give_up
 from shipbench.engine.supervisor import _Grid
-from shipbench.planning.grid import PlannedRun, State
+from shipbench.planning.plan import PlannedRun, State
 from shipbench.results import claims
 from shipbench.results.store import Store
 from shipbench.training.history import EpochReport

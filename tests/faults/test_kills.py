@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from shipbench.results.store import load_results
+from shipbench.results.loading import load_results
 from tests.faults.damage import damage_bytes
 from tests.faults.grids import Grid, differences, leftovers, written
 from tests.faults.kills import Kills, kill_at_random

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from shipbench.results.store import load_history, load_predictions, load_results
+from shipbench.results.loading import load_history, load_predictions, load_results
 from tests.conftest import TIMES
 from tests.faults.campaign import make_grid
 from tests.faults.grids import Grid, leftovers

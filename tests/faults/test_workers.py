@@ -17,8 +17,8 @@ from shipbench.engine import supervisor
 from shipbench.engine.executors import processes
 from shipbench.engine.supervisor import carry_out_plan
 from shipbench.hardware.device import devices_for_workers
-from shipbench.planning.grid import Plan, PlannedRun, State
-from shipbench.results.store import RunRecord
+from shipbench.planning.plan import Plan, PlannedRun, State
+from shipbench.record import RunRecord
 from shipbench.spec import RunSpec
 from tests.store.test_store import make_record
 

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from shipbench.backbones import load_backbone
 from shipbench.hardware.flops import count_flops
+from shipbench.hardware.precision import ComputeContext
 from shipbench.methods.ship import Ship, ShipConfig
 from shipbench.methods.ship.model import matching_loss
 from shipbench.prompting import PassOutput, attention, few_keys
 from shipbench.prompting.attention import attend_to_prompts, cls_scores
-from shipbench.training.loop import Arithmetic
 
 BATCH, HEADS, LENGTH, PROMPTS, WIDTH = 6, 3, 5, 7, 8
 SHARES = [1, 2, 3, 6]
@@ -97,7 +97,7 @@ def test_the_order_of_scores_and_the_matching_loss_are_not_rounded_to_bf16() -> 
     half = [tensor.bfloat16() for tensor in (query, key)]
     rounded = [tensor.float() for tensor in half]
     loss = matching_loss(output)
-    with Arithmetic(torch.device("cpu"), "bf16").autocast():
+    with ComputeContext(torch.device("cpu"), "bf16").autocast():
         assert torch.equal(cls_scores(frozen, *half), cls_scores(frozen, *rounded))
         assert len(cls_scores(frozen, *half)[0].unique()) == 500
         assert matching_loss(output) == loss
@@ -113,7 +113,7 @@ def test_ship_in_bf16_is_ship_in_fp32_up_to_its_rounding() -> None:
     for precision in ("fp32", "bf16"):
         torch.manual_seed(1)
         model.zero_grad(set_to_none=True)
-        with Arithmetic(torch.device("cpu"), precision).autocast():
+        with ComputeContext(torch.device("cpu"), precision).autocast():
             loss = model.loss(images, labels)
         loss.backward()
         losses[precision] = float(loss.detach())

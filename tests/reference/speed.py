@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from shipbench.backbones import load_backbone
-from shipbench.hardware.device import keep_freed_memory
+from shipbench.hardware.memory import keep_freed_memory
 from shipbench.methods.ship import Ship, ShipConfig
 from shipbench.prompting import drop_rates, sample_drop_factors
 from tests.reference.ship import Settings, forward

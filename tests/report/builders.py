@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from shipbench.published import published_rows, published_ship_runs
-from shipbench.tasks.catalogue import DEMO, TASKS, VTAB, Task
+from shipbench.tasks.catalogue import DEMO, VTAB, Task
+from shipbench.tasks.registry import TASKS
 
 METHODS = ("full", "linear", "vpt-shallow", "vpt-deep", "ship")
 VTAB_TASKS = tuple(task.name for task in VTAB.tasks)

@@ -12,8 +12,8 @@ from scipy import stats
 from shipbench.report import ReportOptions, build_report
 from shipbench.report.analysis.differences import paired_difference
 from shipbench.report.analysis.study import Study, build_study
+from shipbench.report.analysis.sweeps import sweeps
 from shipbench.report.document import Table
-from shipbench.report.tables.sweeps import sweeps
 from shipbench.selection import Final
 from tests.report.builders import DEMO_TASKS, VTAB_TASKS, grid, make_record, make_results
 

@@ -14,6 +14,7 @@ from matplotlib.text import Annotation, Text
 
 from shipbench.report import ReportOptions, build_report
 from shipbench.report.analysis.study import build_study
+from shipbench.report.analysis.sweeps import Sweep, SweepPoint
 from shipbench.report.document import Figure, Report
 from shipbench.report.figures.curves import draw_sweeps
 from shipbench.report.figures.pareto import CostPoint, draw_pareto
@@ -21,7 +22,6 @@ from shipbench.report.figures.ranks import draw_ranks
 from shipbench.report.figures.structure import hierarchies
 from shipbench.report.figures.style import NARROW, legend_above, new_figure, series_styles, style
 from shipbench.report.render.images import images
-from shipbench.report.tables.sweeps import Sweep, SweepPoint
 from shipbench.report.wording.names import task_name
 from shipbench.report.wording.numbers import setting
 from shipbench.selection import Final

@@ -1,4 +1,4 @@
-"""The main table: every number again, from the raw records, with nothing but Python's own arithmetic."""
+"""The main table: every number again, from the raw records, with nothing but Python's own compute."""
 
 from __future__ import annotations
 

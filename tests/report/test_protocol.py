@@ -12,14 +12,14 @@ import pandas as pd
 import pytest
 
 from shipbench.report import ReportOptions, build_report, main_table
+from shipbench.report.analysis.agreement import agreement
 from shipbench.report.analysis.arms import Arm
-from shipbench.report.analysis.comparisons import contests
+from shipbench.report.analysis.comparisons import paired_comparisons
 from shipbench.report.analysis.predictions import LoadPredictions, TaskPredictions, suite_predictions, with_chance
 from shipbench.report.analysis.study import Study, build_study
 from shipbench.report.document import Cell, Report, Table
 from shipbench.report.render.latex import latex_table
 from shipbench.report.render.markdown import markdown_report
-from shipbench.report.tables.agreement import agreement
 from shipbench.selection import get_selection
 from shipbench.statistics import holm, paired_test, student_interval
 from tests.report.builders import DEMO_TASKS, grid, make_record, make_results
@@ -77,8 +77,8 @@ def cell(found: Table, row: str, column: str) -> Cell:
 def test_every_cell_is_tested_on_its_images_and_corrected_over_all() -> None:
     records, frame = predicted(grid(("linear", "vpt-deep", "ship"), DEMO_TASKS, (0, 1)))
     study = study_of(records)
-    found = contests(study, "demo", *against(study, "vpt-deep", frame))
-    assert [contest.arm.method for contest in found] == ["linear", "ship"]
+    found = paired_comparisons(study, "demo", *against(study, "vpt-deep", frame))
+    assert [comparison.arm.method for comparison in found] == ["linear", "ship"]
     by_run = {run: part.set_index("index") for run, part in frame.groupby("run_id")}
     ids = {(r["method"], r["task"], r["seed"]): r["run_id"] for r in records}
 
@@ -87,11 +87,11 @@ def test_every_cell_is_tested_on_its_images_and_corrected_over_all() -> None:
         return np.sum([run["label"] == run["predicted"] for run in runs], axis=0)
 
     p_values = [
-        paired_test(right(contest.arm.method, task), right("vpt-deep", task), 2).p_value
-        for contest in found
+        paired_test(right(comparison.arm.method, task), right("vpt-deep", task), 2).p_value
+        for comparison in found
         for task in DEMO_TASKS
     ]
-    shown = [contest.tasks[task].adjusted for contest in found for task in DEMO_TASKS]
+    shown = [comparison.tasks[task].adjusted for comparison in found for task in DEMO_TASKS]
     assert shown == pytest.approx(holm(p_values))
 
 
@@ -152,16 +152,16 @@ def test_missing_cells_are_left_out_of_tests() -> None:
     records = grid(("vpt-deep", "ship"), DEMO_TASKS, (0,))
     records, frame = predicted([r for r in records if (r["method"], r["task"]) != ("ship", "digits")])
     study = study_of(records)
-    (contest,) = contests(study, "demo", *against(study, "vpt-deep", frame))
-    assert set(contest.tasks) == set(contest.differences) == set(DEMO_TASKS) - {"digits"}
+    (comparison,) = paired_comparisons(study, "demo", *against(study, "vpt-deep", frame))
+    assert set(comparison.tasks) == set(comparison.differences) == set(DEMO_TASKS) - {"digits"}
 
 
 def test_runs_on_other_images_are_never_paired() -> None:
     records, frame = predicted([make_record("vpt-deep", "digits"), make_record("ship", "digits")])
     frame.loc[frame["run_id"] == records[1]["run_id"], "label"] += 1
     study = study_of(records)
-    (contest,) = contests(study, "demo", *against(study, "vpt-deep", frame))
-    assert contest.tasks == {}
+    (comparison,) = paired_comparisons(study, "demo", *against(study, "vpt-deep", frame))
+    assert comparison.tasks == {}
 
 
 def test_predictions_do_not_speak_for_another_epoch() -> None:

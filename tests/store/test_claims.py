@@ -26,7 +26,7 @@ def claim_file(root: Path, **changes: object) -> Path:
     """Plant the claim of some other process."""
     (root / "claims").mkdir(parents=True, exist_ok=True)
     path = root / "claims" / "a1.json"
-    path.write_text(json.dumps(asdict(replace(claims._myself("other"), **changes))))
+    path.write_text(json.dumps(asdict(replace(claims.myself("other"), **changes))))
     return path
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from shipbench.results.store import Store, load_results
+from shipbench.results.loading import load_results
+from shipbench.results.store import Store
 from tests.conftest import Outcome
 from tests.store.test_store import make_record
 

@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from shipbench.errors import InputError
+from shipbench.results.loading import load_predictions, load_results
 from shipbench.results.sealed import read_parquet, read_row
-from shipbench.results.store import RunTables, Store, load_predictions, load_results
+from shipbench.results.store import RunTables, Store
 from tests.store.test_store import make_record
 
 

@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 
 from shipbench.errors import InputError
-from shipbench.results.store import RunRecord, RunTables, Store, load_history, load_predictions, load_results
-from shipbench.runtime.cache import atomic_path
+from shipbench.record import RunRecord
+from shipbench.results.loading import load_history, load_predictions, load_results
+from shipbench.results.store import RunTables, Store
+from shipbench.runtime.files import atomic_path
 
 
 def make_record(**changes: object) -> RunRecord:

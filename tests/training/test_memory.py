@@ -16,14 +16,15 @@ from torch import Tensor, nn
 
 from shipbench.backbones import load_backbone
 from shipbench.errors import ShipbenchError
+from shipbench.hardware.precision import ComputeContext
 from shipbench.methods.ship import Ship, ShipConfig
 from shipbench.recipe import Recipe
 from shipbench.runs.features import block_features
 from shipbench.training.history import Fit
 from shipbench.training.inputs import FeatureInputs
-from shipbench.training.loop import Arithmetic, Hooks, fit
+from shipbench.training.loop import Hooks, fit
 
-CPU = Arithmetic(torch.device("cpu"), "fp32")
+CPU = ComputeContext(torch.device("cpu"), "fp32")
 
 
 def ship(backbone: Any) -> nn.Module:

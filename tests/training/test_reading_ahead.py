@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from shipbench.backbones import Preprocessing
 from shipbench.data.types import Split
+from shipbench.hardware.precision import ComputeContext
 from shipbench.training.inputs import ImageInputs, Inputs, image_inputs
-from shipbench.training.loop import Arithmetic, evaluate
-from shipbench.training.micro_batches import Portions, in_portions
-from shipbench.training.prefetch import ReadAhead
+from shipbench.training.loop import evaluate
+from shipbench.training.micro_batches import MicroBatches, in_portions
+from shipbench.training.prefetch import Prefetcher
 
-CPU = Arithmetic(torch.device("cpu"), "fp32")
+CPU = ComputeContext(torch.device("cpu"), "fp32")
 COUNT = 23
 PATIENCE = 30.0
 
@@ -93,8 +94,10 @@ def test_streamed_images_are_those_on_the_disk(streamed: ImageInputs) -> None:
 @pytest.mark.parametrize("size", [1, 7, 23, 40])
 def test_reading_ahead_changes_no_number(streamed: ImageInputs, size: int) -> None:
     model = classifier()
-    with ReadAhead(streamed) as ahead:
-        batches = in_portions(COUNT, Portions(size, "a test", lambda _: None), lambda chunk: ahead.batch(chunk).clone())
+    with Prefetcher(streamed) as ahead:
+        batches = in_portions(
+            COUNT, MicroBatches(size, "a test", lambda _: None), lambda chunk: ahead.batch(chunk).clone()
+        )
     assert torch.equal(batches, streamed.batch(torch.arange(COUNT)))
     scores = evaluate(model, streamed, CPU, size)
     with torch.no_grad():

@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file
 
 from shipbench import RunSpec, run
-from shipbench.results.store import Store, load_history, load_predictions, load_results
+from shipbench.results.loading import load_history, load_predictions, load_results
+from shipbench.results.store import Store
 from shipbench.runs.checkpoints import Checkpoint
 from tests.conftest import TIMES
 from tests.data.builders import vtab_tree

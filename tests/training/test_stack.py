@@ -15,16 +15,17 @@ from torch import Tensor, nn
 
 from shipbench.backbones import load_backbone
 from shipbench.errors import ShipbenchError
+from shipbench.hardware.precision import ComputeContext
 from shipbench.methods import Stackable
 from shipbench.methods.ship import Ship, ShipConfig
 from shipbench.recipe import Recipe
 from shipbench.training.history import EpochReport, Fit
 from shipbench.training.inputs import FeatureInputs
-from shipbench.training.loop import Arithmetic, Hooks, fit
+from shipbench.training.loop import Hooks, fit
 from shipbench.training.snapshot import Snapshot, random_states
 from shipbench.training.stacked import Member, fit_stack, seconds_per_step
 
-CPU = Arithmetic(torch.device("cpu"), "fp32")
+CPU = ComputeContext(torch.device("cpu"), "fp32")
 EPOCHS = 3
 # Batches of 6 out of 14 images leave a last one of 2, as recipes without drop_last have it.
 RECIPE = Recipe(epochs=EPOCHS, batch_size=6, lr=0.01, warmup_epochs=1, eval_every=1, drop_last=False)

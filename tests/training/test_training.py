@@ -11,13 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shipbench.errors import InputError, ShipbenchError
+from shipbench.hardware.precision import ComputeContext
 from shipbench.recipe import Recipe
 from shipbench.training.history import EpochReport, Fit
 from shipbench.training.inputs import FeatureInputs
-from shipbench.training.loop import Arithmetic, evaluate, fit, make_optimizer
+from shipbench.training.loop import evaluate, fit, make_optimizer
 from shipbench.training.schedule import learning_rates
 
-CPU = Arithmetic(torch.device("cpu"), "fp32")
+CPU = ComputeContext(torch.device("cpu"), "fp32")
 
 
 class Tiny(nn.Module):

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from shipbench.backbones import load_backbone
+from shipbench.hardware.precision import ComputeContext
 from shipbench.methods.ship import Ship, ShipConfig
 from shipbench.recipe import Recipe
 from shipbench.training.inputs import ImageInputs
-from shipbench.training.loop import Arithmetic, Hooks, evaluate, fit
+from shipbench.training.loop import Hooks, evaluate, fit
 from shipbench.training.snapshot import random_states
 from shipbench.training.stacked import Member, fit_stack, seconds_per_step
 
@@ -29,7 +30,7 @@ META = torch.device("meta")
 SIZE = 32
 
 
-class OnMeta(Arithmetic):
+class OnMeta(ComputeContext):
     """Full precision: there is no mixed precision on this device."""
 
     def autocast(self) -> torch.autocast:

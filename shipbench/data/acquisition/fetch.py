@@ -19,8 +19,9 @@ from urllib.parse import urlsplit
 from shipbench.data.acquisition.archives import is_archive
 from shipbench.data.acquisition.importing import check_absent, import_archives
 from shipbench.errors import ShipbenchError
-from shipbench.runtime.cache import atomic_path, cache_dir, taking_turns
+from shipbench.runtime.cache import cache_dir
 from shipbench.runtime.console import say
+from shipbench.runtime.files import atomic_path, taking_turns
 from shipbench.tasks.catalogue import VTAB
 
 if TYPE_CHECKING:

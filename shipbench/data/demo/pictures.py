@@ -12,14 +12,17 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from shipbench.data.demo.generators import Source, source_of
 from shipbench.data.demo.types import Pictures
-from shipbench.data.types import Split, SplitName
+from shipbench.data.types import NativeSplit, Split
 from shipbench.errors import ShipbenchError
-from shipbench.runtime.cache import atomic_path, cache_dir, taking_turns
+from shipbench.runtime.cache import cache_dir
 from shipbench.runtime.console import say
+from shipbench.runtime.files import atomic_path, taking_turns
 from shipbench.tasks import Task
+from shipbench.tasks.catalogue import SplitName
 
 _IMAGES, _LABELS = ".images.npy", ".labels.npy"
 
@@ -136,3 +139,11 @@ def _digest(pictures: Pictures) -> str:
     digest.update(images.data)
     digest.update(np.ascontiguousarray(pictures.labels, dtype="<i8").data)
     return digest.hexdigest()
+
+
+def demo_split(task: Task, name: SplitName) -> NativeSplit:
+    """Return a split of a demo task, rendered or unpacked whole."""
+    from shipbench.data.demo import pictures
+
+    split = pictures.native(task, name)
+    return NativeSplit(split.labels, lambda index: Image.fromarray(split.images[index]))

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from shipbench.data.sources import NativeSplit, native_split
+from shipbench.data.sources import native_split
+from shipbench.data.types import NativeSplit
 from shipbench.errors import InputError
-from shipbench.runtime.cache import atomic_path
+from shipbench.runtime.files import atomic_path
 from shipbench.tasks import Task
 
 CELL = 64

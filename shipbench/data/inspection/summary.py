@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from shipbench.data.loading import identity
 from shipbench.data.parallel import stream
-from shipbench.data.sources import NativeSplit, native_split
-from shipbench.data.types import ImageFormat, SplitName
+from shipbench.data.sources import native_split
+from shipbench.data.types import ImageFormat, NativeSplit
 from shipbench.tasks import Task
+from shipbench.tasks.catalogue import SplitName
 
 _SPLITS: tuple[SplitName, ...] = ("train800", "val200", "train", "test")
 

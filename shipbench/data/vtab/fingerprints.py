@@ -20,7 +20,8 @@ from shipbench.data.types import ImageFormat
 from shipbench.data.vtab.folder import ROLES, Role, TaskSource, scan_images
 from shipbench.data.vtab.split_files import read_bytes
 from shipbench.errors import InputError
-from shipbench.runtime.cache import atomic_path, cache_dir
+from shipbench.runtime.cache import cache_dir
+from shipbench.runtime.files import atomic_path
 
 _TICK_NS = 100_000_000
 

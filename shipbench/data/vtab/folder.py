@@ -14,10 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from shipbench.data.types import SplitName
-from shipbench.data.vtab.split_files import Entry, read_split
+import numpy as np
+
+from shipbench.data.images import decode
+from shipbench.data.types import NativeSplit
+from shipbench.data.vtab.split_files import Entry, read_bytes, read_split
 from shipbench.errors import InputError, ShipbenchError
-from shipbench.tasks.catalogue import VTAB, Task
+from shipbench.tasks.catalogue import VTAB, SplitName, Task
 
 Role: TypeAlias = Literal["train800", "val200", "test"]
 
@@ -199,3 +202,10 @@ def _file_fault(item: os.DirEntry[str] | None, file: str, folder: Path) -> str |
     if item.is_symlink() and not Path(os.path.realpath(file)).is_relative_to(folder):
         return f"{file} is a link that leaves the task folder"
     return None if Path(file).is_file() else f"{file} is not a regular file"
+
+
+def vtab_split(source: TaskSource, name: SplitName) -> NativeSplit:
+    """Return a split whose images are decoded when they are asked for."""
+    files = [source.folder / entry.path for entry in source.entries(name)]
+    labels = np.array([entry.label for entry in source.entries(name)], dtype=np.int64)
+    return NativeSplit(labels, lambda index: decode(read_bytes(files[index]), files[index]))

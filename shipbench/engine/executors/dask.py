@@ -17,8 +17,8 @@ from joblib import Parallel, delayed, parallel_config
 from shipbench.engine.attempt import attempt
 from shipbench.engine.executors.channel import brief
 from shipbench.errors import InputError, ShipbenchError
-from shipbench.hardware.device import precision_elsewhere
-from shipbench.planning.grid import PlannedRun
+from shipbench.hardware.precision import precision_elsewhere
+from shipbench.planning.plan import PlannedRun
 from shipbench.results import claims
 from shipbench.runtime.console import say
 from shipbench.spec import RunSpec

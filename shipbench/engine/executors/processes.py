@@ -21,7 +21,7 @@ from shipbench.engine.executors.channel import Address, Channel, Sender
 from shipbench.engine.jobs import threads_of_each
 from shipbench.engine.stacked import Tell, attempt_stack
 from shipbench.hardware.device import devices_for_workers, resolve_device
-from shipbench.planning.grid import PlannedRun
+from shipbench.planning.plan import PlannedRun
 from shipbench.runtime.console import say
 from shipbench.runtime.interrupts import leave_signals_to_the_parent
 

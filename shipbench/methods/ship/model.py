@@ -14,10 +14,10 @@ from shipbench.methods.ship.config import ShipConfig
 from shipbench.methods.ship.prompts import ShipPrompts
 from shipbench.prompting import (
     AttentionRule,
-    Part,
     PassOutput,
     PassTrace,
-    draw_part,
+    StackInput,
+    draw_stack_input,
     drop_rates,
     embed,
     frozen,
@@ -101,13 +101,13 @@ class Ship(nn.Module):
         """Return the loss in its parts, under given stochastic-depth factors (L, 2, B), or none."""
         return self._terms(self._run(images, match=True, drop_factors=drop_factors), labels)
 
-    def part(self, images: int, *, match: bool) -> Part:
+    def part(self, images: int, *, match: bool) -> StackInput:
         """Return what this model brings to a pass that several share, drawing stochastic depth in training mode.
 
         ``match`` asks for what the loss needs (see ``loss_of``) besides the logits (``logits_of``).
         """
         self._expect_a_step()
-        return draw_part(self.prompts, self.rule, self._match_top(match), self._sample(images))
+        return draw_stack_input(self.prompts, self.rule, self._match_top(match), self._sample(images))
 
     def logits_of(self, output: PassOutput) -> Tensor:
         """Return the logits (B, classes) that a pass leads to."""

@@ -18,13 +18,12 @@ from shipbench.report.wording.names import (
     component_name,
     method_name,
     method_order,
-    printable,
     setting_name,
-    shortened,
     suite_order,
     switch_order,
 )
 from shipbench.report.wording.numbers import setting
+from shipbench.report.wording.text import printable, shortened
 
 Configuration: TypeAlias = tuple[tuple[str, Any], ...]
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 
 from shipbench.published import CHOSEN_ON_TEST
-from shipbench.report.wording.names import counted, joined, method_name, method_order, task_name, task_order
+from shipbench.report.wording.names import method_name, method_order, task_name, task_order
+from shipbench.report.wording.text import counted, joined
 
 RANDOM = "random"
 ON_TEST = "§"

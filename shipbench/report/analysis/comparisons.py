@@ -32,7 +32,7 @@ class TaskTest:
 
 
 @dataclass(frozen=True)
-class Contest:
+class PairedComparison:
     """One arm against the baseline.
 
     ``differences``: per shared task, in percentage points, paired over seeds; ``interval``: Student's over those
@@ -47,25 +47,27 @@ class Contest:
     wilcoxon_adjusted: float = float("nan")
 
 
-def tests_named(found: Sequence[Contest]) -> str:
+def tests_named(found: Sequence[PairedComparison]) -> str:
     """Name the tests on images: with one seed on each side the test of mean accuracies is McNemar's."""
-    seeds = {len(test.seeds) for contest in found for test in contest.tasks.values()}
+    seeds = {len(test.seeds) for comparison in found for test in comparison.tasks.values()}
     names = ["exact McNemar tests"] if 1 in seeds else []
     names += ["exact sign-flip tests of the mean accuracies over seeds"] if seeds - {1} else []
     return f"{' or (several seeds) '.join(names) or 'exact paired tests'} on the test images"
 
 
-def contests(study: Study, suite: str, baseline: Arm, predictions: Mapping[str, TaskPredictions]) -> list[Contest]:
+def paired_comparisons(
+    study: Study, suite: str, baseline: Arm, predictions: Mapping[str, TaskPredictions]
+) -> list[PairedComparison]:
     """Compare every other main arm of the suite to ``baseline``; there are tests per task where predictions are."""
     arms = [arm for arm in study.arms_of(suite, main=True) if arm != baseline]
-    found = [_contest(study, arm, baseline, _task_tests(predictions, arm, baseline)) for arm in arms]
-    return _corrected([contest for contest in found if contest.differences])
+    found = [_paired_comparison(study, arm, baseline, _task_tests(predictions, arm, baseline)) for arm in arms]
+    return _corrected([comparison for comparison in found if comparison.differences])
 
 
-def _contest(study: Study, arm: Arm, baseline: Arm, tests: Mapping[str, TaskTest]) -> Contest:
+def _paired_comparison(study: Study, arm: Arm, baseline: Arm, tests: Mapping[str, TaskTest]) -> PairedComparison:
     tasks = paired_difference(study.accuracies(arm), study.accuracies(baseline)).tasks
     values = list(tasks.values())
-    return Contest(arm, tasks, over_tasks(values), wilcoxon_test(values), tests)
+    return PairedComparison(arm, tasks, over_tasks(values), wilcoxon_test(values), tests)
 
 
 def _task_tests(predictions: Mapping[str, TaskPredictions], arm: Arm, baseline: Arm) -> dict[str, TaskTest]:
@@ -81,15 +83,15 @@ def _task_test(found: TaskPredictions, arm: Arm, baseline: Arm) -> TaskTest | No
     return TaskTest(paired_test(ours, theirs, len(seeds)), tuple(seeds))
 
 
-def _corrected(found: Sequence[Contest]) -> list[Contest]:
-    across = holm([contest.wilcoxon for contest in found])
-    cells = [(i, task) for i, contest in enumerate(found) for task in contest.tasks]
+def _corrected(found: Sequence[PairedComparison]) -> list[PairedComparison]:
+    across = holm([comparison.wilcoxon for comparison in found])
+    cells = [(i, task) for i, comparison in enumerate(found) for task in comparison.tasks]
     adjusted = dict(zip(cells, holm([found[i].tasks[task].images.p_value for i, task in cells]), strict=True))
     return [
         replace(
-            contest,
+            comparison,
             wilcoxon_adjusted=across[i],
-            tasks={task: replace(test, adjusted=adjusted[i, task]) for task, test in contest.tasks.items()},
+            tasks={task: replace(test, adjusted=adjusted[i, task]) for task, test in comparison.tasks.items()},
         )
-        for i, contest in enumerate(found)
+        for i, comparison in enumerate(found)
     ]

@@ -10,7 +10,8 @@ import pandas as pd
 
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.study import Study
-from shipbench.report.wording.names import joined, task_name, task_order
+from shipbench.report.wording.names import task_name, task_order
+from shipbench.report.wording.text import joined
 from shipbench.statistics import Interval, student_interval
 
 _ENOUGH_TASKS = 3

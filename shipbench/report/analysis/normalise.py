@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 
 from shipbench.errors import InputError
-from shipbench.report.wording.names import method_order, printable, suite_order, switch_order, task_order
+from shipbench.report.wording.names import method_order, suite_order, switch_order, task_order
+from shipbench.report.wording.text import printable
 from shipbench.tasks import SUITES, TASKS, canonical_name
 
 _REQUIRED = ("run_id", "method", "task", "seed")

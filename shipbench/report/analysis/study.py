@@ -11,7 +11,7 @@ import pandas as pd
 
 from shipbench.report.analysis.arms import Arm, Configuration, assign_arms, configurations
 from shipbench.report.analysis.normalise import uniform_history, uniform_records
-from shipbench.report.analysis.tuned import tuned_views, with_tunings, without_repeats
+from shipbench.report.analysis.tuned import with_tuned_rows, with_tunings, without_repeats
 from shipbench.report.wording.names import group_order, suite_order, task_order
 from shipbench.selection import Selection
 from shipbench.statistics import mean_of_groups, mean_of_tasks, sample_deviation
@@ -136,7 +136,7 @@ def build_study(
 ) -> Study:
     """Sort records into arms under one selection rule; ``tunings`` give runs with tuned settings rows of their own."""
     records, curves = with_tunings(uniform_records(results), tunings), uniform_history(history)
-    rows = tuned_views(records)
+    rows = with_tuned_rows(records)
     accuracy = selection.accuracy(rows, curves).where(rows["status"] == "done")
     rows = rows.assign(accuracy=accuracy.astype(float), collapsed=accuracy <= rows["chance_acc"])
     counted = rows["accuracy"].notna()

@@ -43,7 +43,7 @@ def _state(settings: str, chosen: set[str]) -> str:
     return CHOSEN if settings else CONFIRMED
 
 
-def tuned_views(records: pd.DataFrame) -> pd.DataFrame:
+def with_tuned_rows(records: pd.DataFrame) -> pd.DataFrame:
     """Return the rows that tables count, each with the index of its ``record``: tuned runs as protocol "validation".
 
     A tuned run keeps its plain row too where it has one to fill: if it is the recipe's own run, or a point among other

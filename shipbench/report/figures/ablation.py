@@ -15,8 +15,9 @@ from shipbench.report.document import Figure
 from shipbench.report.figures.style import GREY, INK, NARROW, VERMILION, new_figure, note_beside, only_grid, style
 from shipbench.report.tables.ablation import difference_to_full, interval_over
 from shipbench.report.wording.captions import caption, footer
-from shipbench.report.wording.names import component_name, counted, joined, method_name, slug, suite_name, wrapped
+from shipbench.report.wording.names import component_name, method_name, suite_name
 from shipbench.report.wording.numbers import known, signed
+from shipbench.report.wording.text import counted, joined, slug, wrapped
 
 _ABOVE = 0.26
 

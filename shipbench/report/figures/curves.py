@@ -15,6 +15,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from shipbench.report.analysis.arms import Arm, sortable
 from shipbench.report.analysis.study import Study
+from shipbench.report.analysis.sweeps import Sweep
 from shipbench.report.document import Figure
 from shipbench.report.figures.style import (
     NARROW,
@@ -27,10 +28,10 @@ from shipbench.report.figures.style import (
     series_styles,
     style,
 )
-from shipbench.report.tables.sweeps import Sweep
 from shipbench.report.wording.captions import caption, footer
-from shipbench.report.wording.names import counted, joined, setting_name, shortened, slug, suite_name, task_name
+from shipbench.report.wording.names import setting_name, suite_name, task_name
 from shipbench.report.wording.numbers import known, setting
+from shipbench.report.wording.text import counted, joined, shortened, slug
 
 _LETTERS = 28
 _WHAT = {

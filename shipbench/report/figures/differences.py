@@ -30,15 +30,9 @@ from shipbench.report.figures.style import (
     style,
 )
 from shipbench.report.wording.captions import caption, footer
-from shipbench.report.wording.names import (
-    counted,
-    shortened,
-    slug,
-    suite_name,
-    task_name,
-    wrapped,
-)
+from shipbench.report.wording.names import suite_name, task_name
 from shipbench.report.wording.numbers import signed
+from shipbench.report.wording.text import counted, shortened, slug, wrapped
 
 _FEW = 6
 _STRONG = 0.6

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure as MplFigure
 
+from shipbench.report.analysis.oracle import OracleGap, oracle_gaps
 from shipbench.report.analysis.study import Study
 from shipbench.report.document import Figure
 from shipbench.report.figures.style import (
@@ -18,10 +19,10 @@ from shipbench.report.figures.style import (
     only_grid,
     style,
 )
-from shipbench.report.tables.oracle import OracleGap, oracle_gaps
 from shipbench.report.wording.captions import caption, footer
-from shipbench.report.wording.names import counted, slug, suite_name, wrapped
+from shipbench.report.wording.names import suite_name
 from shipbench.report.wording.numbers import signed
+from shipbench.report.wording.text import counted, slug, wrapped
 
 
 def oracle_figure(study: Study, suite: str) -> Figure | None:

@@ -15,8 +15,9 @@ from shipbench.report.figures.placement import place_labels
 from shipbench.report.figures.style import INK, MUTED, NARROW, PAPER, WIDE, SeriesStyle, arm_styles, new_figure, style
 from shipbench.report.tables.common import mean_over_tasks
 from shipbench.report.wording.captions import caption, footer
-from shipbench.report.wording.names import counted, slug, suite_name
+from shipbench.report.wording.names import suite_name
 from shipbench.report.wording.numbers import known
+from shipbench.report.wording.text import counted, slug
 from shipbench.statistics import pareto_front, sample_deviation
 
 _MANY = 8

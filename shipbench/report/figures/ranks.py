@@ -8,6 +8,7 @@ from math import ceil, floor
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as MplFigure
 
+from shipbench.report.analysis.ranks import Ranking
 from shipbench.report.analysis.study import Study
 from shipbench.report.document import Figure
 from shipbench.report.figures.style import (
@@ -21,9 +22,10 @@ from shipbench.report.figures.style import (
     style,
     text_width,
 )
-from shipbench.report.tables.ranks import Ranking, ranking_sentence
+from shipbench.report.tables.ranks import ranking_sentence
 from shipbench.report.wording.captions import caption, footer
-from shipbench.report.wording.names import counted, shortened, slug, suite_name
+from shipbench.report.wording.names import suite_name
+from shipbench.report.wording.text import counted, shortened, slug
 from shipbench.statistics import cliques
 
 _STEP, _CLIQUE_STEP = 1.0, 0.42

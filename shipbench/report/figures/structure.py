@@ -34,7 +34,8 @@ from shipbench.report.figures.style import (
     style,
 )
 from shipbench.report.wording.captions import caption, footer
-from shipbench.report.wording.names import counted, shortened, slug, suite_name, task_name
+from shipbench.report.wording.names import suite_name, task_name
+from shipbench.report.wording.text import counted, shortened, slug
 
 
 @dataclass(frozen=True, eq=False)

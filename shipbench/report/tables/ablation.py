@@ -24,14 +24,12 @@ from shipbench.report.wording.names import (
     MEAN_OF_GROUPS,
     MEAN_OF_TASKS,
     component_name,
-    counted,
     method_name,
-    slug,
     suite_name,
     switch_order,
-    with_seeds,
 )
 from shipbench.report.wording.numbers import known, signed
+from shipbench.report.wording.text import counted, slug, with_seeds
 
 ON, OFF = "✓", MISSING
 _CAPTION = (

@@ -4,49 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean
-from typing import TypeAlias
 
+from shipbench.report.analysis.agreement import Agreement
 from shipbench.report.analysis.arms import Arm
-from shipbench.report.analysis.predictions import TaskPredictions
 from shipbench.report.analysis.study import Study
 from shipbench.report.document import Cell, Column, Row, Table, text_cell
 from shipbench.report.wording.captions import caption
-from shipbench.report.wording.names import counted, slug, suite_name
+from shipbench.report.wording.names import suite_name
 from shipbench.report.wording.numbers import percent
+from shipbench.report.wording.text import counted, slug
 
-Agreement: TypeAlias = Mapping[tuple[int, int], Mapping[str, float]]
 _CAPTION = (
     "{suite}: share of test images, in percent, that two methods give the same class after the last epoch: mean over "
     "the seeds that both have, then over the tasks that both were run on. On the diagonal, a method with itself over "
     "pairs of its own seeds."
 )
-
-
-def agreement(study: Study, suite: str, predictions: Mapping[str, TaskPredictions]) -> Agreement:
-    """Return for every pair of main arms (by key, in table order) the share of equal predictions per task, in [0, 1].
-
-    An arm is paired with itself over different seeds.
-    """
-    arms = study.arms_of(suite, main=True)
-    pairs: dict[tuple[int, int], dict[str, float]] = {}
-    for task, found in predictions.items():
-        for i, one in enumerate(arms):
-            for other in arms[: i + 1]:
-                share = _share(found, one, other)
-                if share is not None:
-                    pairs.setdefault((one.key, other.key), {})[task] = share
-    return pairs
-
-
-def _share(found: TaskPredictions, one: Arm, other: Arm) -> float | None:
-    seeds = found.shared_seeds(one, other)
-    places = range(len(seeds))
-    pairs = [(a, b) for a in places for b in places if (a < b if one == other else a == b)]
-    if not pairs:
-        return None
-    # Arrays, as pandas would align the two columns of every one of many pairs.
-    ours, theirs = (found.predicted[arm.key][seeds].to_numpy() for arm in (one, other))
-    return fmean(float((ours[:, a] == theirs[:, b]).mean()) for a, b in pairs)
 
 
 def agreement_table(study: Study, suite: str, found: Agreement, gaps: Sequence[str] = ()) -> Table | None:

@@ -11,8 +11,8 @@ from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.cautions import ON_TEST, on_test
 from shipbench.report.analysis.study import Score, Study
 from shipbench.report.document import MISSING, Cell, Mark, Row
-from shipbench.report.wording.names import with_seeds
 from shipbench.report.wording.numbers import deviation, known, percent, short
+from shipbench.report.wording.text import with_seeds
 
 FEWER_SEEDS = "\N{DAGGER}"
 COLLAPSED = "\N{DOUBLE DAGGER}"

@@ -10,8 +10,9 @@ from shipbench.report.analysis.study import Study
 from shipbench.report.document import Cell, Column, Row, Table, text_cell
 from shipbench.report.tables.common import mean_over_tasks
 from shipbench.report.wording.captions import caption
-from shipbench.report.wording.names import counted, slug, suite_name
+from shipbench.report.wording.names import suite_name
 from shipbench.report.wording.numbers import known, short
+from shipbench.report.wording.text import counted, slug
 
 _GIB = 1024**3
 _MEASURES = (

@@ -10,8 +10,9 @@ from shipbench.report.analysis.predictions import TaskPredictions
 from shipbench.report.analysis.study import Study
 from shipbench.report.document import MISSING, Cell, Column, Row, Table, text_cell
 from shipbench.report.wording.captions import caption
-from shipbench.report.wording.names import MEAN_OF_TASKS, slug, suite_name, task_name
+from shipbench.report.wording.names import MEAN_OF_TASKS, suite_name, task_name
 from shipbench.report.wording.numbers import known, percent
+from shipbench.report.wording.text import slug
 from shipbench.statistics import Interval, bootstrap_interval
 
 _EXTRAS = ("low", "high")

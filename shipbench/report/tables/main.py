@@ -10,7 +10,8 @@ import pandas as pd
 
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.cautions import cautions
-from shipbench.report.analysis.comparisons import BETTER, WORSE, Contest, TaskTest, tests_named
+from shipbench.report.analysis.comparisons import BETTER, WORSE, PairedComparison, TaskTest, tests_named
+from shipbench.report.analysis.published import Comparison, PublishedChoice, comparisons, published_means
 from shipbench.report.analysis.study import Score, Study, Summary, summarise
 from shipbench.report.document import MISSING, Cell, Column, Row, Table
 from shipbench.report.tables.common import (
@@ -25,18 +26,11 @@ from shipbench.report.tables.common import (
     millions_cell,
     score_cell,
 )
-from shipbench.report.tables.published import (
-    Comparison,
-    PublishedChoice,
-    comparisons,
-    incomparable_note,
-    letters,
-    published_means,
-    source_note,
-)
+from shipbench.report.tables.published import incomparable_note, letters, source_note
 from shipbench.report.wording.captions import caption
-from shipbench.report.wording.names import MEAN_OF_GROUPS, MEAN_OF_TASKS, slug, suite_name, task_name
+from shipbench.report.wording.names import MEAN_OF_GROUPS, MEAN_OF_TASKS, suite_name, task_name
 from shipbench.report.wording.numbers import known, percent, signed
+from shipbench.report.wording.text import slug
 
 Statistic: TypeAlias = Literal["mean", "deviation", "seeds"]
 _PARAMETERS = (
@@ -56,7 +50,7 @@ def main_results_table(
     suite: str,
     published: PublishedChoice = "same",
     baseline: str = "",
-    found: Sequence[Contest] = (),
+    found: Sequence[PairedComparison] = (),
     gaps: Sequence[str] = (),
 ) -> Table:
     """Return the suite's main table; published rows only where they belong (VTAB-1k).
@@ -66,7 +60,7 @@ def main_results_table(
     """
     arms = study.arms_of(suite, main=True)
     columns = _columns(study, suite)
-    tests = {contest.arm.key: contest.tasks for contest in found}
+    tests = {comparison.arm.key: comparison.tasks for comparison in found}
     own = marked([_own_row(study, arm, tests.get(arm.key, {})) for arm in arms], range(1, len(columns) - 2))
     pairs = comparisons(study, arms, published) if suite == "vtab-1k" else []
     sources = [source_note(pair.row) for pair in pairs]

@@ -11,13 +11,8 @@ from shipbench.report.analysis.tuned import SUPERSEDED
 from shipbench.report.document import Cell, Column, Row, Table, text_cell
 from shipbench.report.tables.common import arm_seeds
 from shipbench.report.wording.captions import caption
-from shipbench.report.wording.names import (
-    method_name,
-    seed_list,
-    suite_name,
-    task_list,
-    task_order,
-)
+from shipbench.report.wording.names import method_name, suite_name, task_list, task_order
+from shipbench.report.wording.text import seed_list
 
 _LONGEST_ERROR = 300
 

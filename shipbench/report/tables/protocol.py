@@ -10,8 +10,6 @@ from shipbench.report.analysis.cautions import few, on_test, weights_source
 from shipbench.report.analysis.study import Study
 from shipbench.report.analysis.tuned import CHOSEN, CONFIRMED, SUPERSEDED
 from shipbench.report.wording.names import (
-    counted,
-    joined,
     method_name,
     method_order,
     suite_name,
@@ -19,8 +17,8 @@ from shipbench.report.wording.names import (
     task_list,
     task_name,
     task_order,
-    with_seeds,
 )
+from shipbench.report.wording.text import counted, joined, with_seeds
 
 Sentences = tuple[tuple[str, str], ...]
 

@@ -3,58 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-
-import pandas as pd
 
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.cautions import cautions
-from shipbench.report.analysis.differences import comparable
+from shipbench.report.analysis.ranks import FEWEST_ARMS, FEWEST_TASKS, Ranking
 from shipbench.report.analysis.study import Study
 from shipbench.report.document import Cell, Column, Row, Table
 from shipbench.report.wording.captions import caption
-from shipbench.report.wording.names import counted, joined, slug, suite_name
-from shipbench.statistics import FriedmanTest, average_ranks, friedman_test, nemenyi_distance, task_ranks
-
-_FEWEST_ARMS, _FEWEST_TASKS = 3, 2
-
-
-@dataclass(frozen=True, eq=False)
-class Ranking:
-    """Average ranks by label (best first) over ``tasks`` tasks, the tests, and who is left out."""
-
-    scores: pd.DataFrame
-    ranks: pd.Series[float]
-    test: FriedmanTest
-    distance: float
-    tasks: int
-    arms: tuple[Arm, ...]
-    left_out: str
-
-
-def ranking(study: Study, suite: str) -> Ranking | None:
-    """Rank the suite's main arms; None with fewer than three arms or two shared tasks."""
-    arms = study.arms_of(suite, main=True)
-    shared = comparable(study, arms)
-    table = shared.means
-    if table.shape[1] < _FEWEST_ARMS or table.shape[0] < _FEWEST_TASKS:
-        return None
-    ranks = average_ranks(table).sort_values(kind="stable")
-    return Ranking(
-        scores=table,
-        ranks=ranks,
-        test=friedman_test(table),
-        distance=nemenyi_distance(table.shape[1], table.shape[0]),
-        tasks=table.shape[0],
-        arms=tuple(arm for key in ranks.index for arm in arms if arm.key == key),
-        left_out=shared.sentence,
-    )
+from shipbench.report.wording.names import suite_name
+from shipbench.report.wording.text import counted, joined, slug
+from shipbench.statistics import task_ranks
 
 
 def unranked_note(arms: Sequence[Arm]) -> str:
     """Say that ``arms`` have no ranking, and why."""
     names = joined([arm.label for arm in arms])
-    return f"No ranking of {names}: no {_FEWEST_TASKS} tasks are shared by {_FEWEST_ARMS} of them."
+    return f"No ranking of {names}: no {FEWEST_TASKS} tasks are shared by {FEWEST_ARMS} of them."
 
 
 def ranking_sentence(found: Ranking) -> str:

@@ -14,16 +14,15 @@ from shipbench.report.document import Cell, Column, Row, Table, text_cell
 from shipbench.report.wording.captions import caption
 from shipbench.report.wording.names import (
     component_name,
-    joined,
     method_name,
     method_order,
-    seed_list,
     setting_name,
     suite_name,
     suite_order,
     task_list,
 )
 from shipbench.report.wording.numbers import setting
+from shipbench.report.wording.text import joined, seed_list
 
 _BY = ["suite", "method", "switches", "protocol", "tuning", "recipe", "backbone", "image_size", "settings"]
 _TUNED = {

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.cautions import cautions
-from shipbench.report.analysis.comparisons import BETTER, WORSE, Contest, tests_named
+from shipbench.report.analysis.comparisons import BETTER, WORSE, PairedComparison, tests_named
 from shipbench.report.analysis.study import Study
 from shipbench.report.document import MISSING, Cell, Column, Row, Table, text_cell
 from shipbench.report.wording.captions import caption
-from shipbench.report.wording.names import slug, suite_name, task_name
+from shipbench.report.wording.names import suite_name, task_name
 from shipbench.report.wording.numbers import known, signed
+from shipbench.report.wording.text import slug
 
 _ACROSS = (
     "{suite}: every method against {baseline}. Difference in percentage points, mean over the tasks that both were run "
@@ -35,7 +36,7 @@ def p_text(value: float) -> str:
 
 
 def across_tasks_table(
-    study: Study, suite: str, baseline: Arm, found: Sequence[Contest], gaps: Sequence[str] = ()
+    study: Study, suite: str, baseline: Arm, found: Sequence[PairedComparison], gaps: Sequence[str] = ()
 ) -> Table | None:
     """Return the table of tests across tasks; None if nothing can be compared; ``gaps`` are notes."""
     if not found:
@@ -59,25 +60,25 @@ def across_tasks_table(
             Column("beyond_chance_better", "better", "Beyond chance"),
             Column("beyond_chance_worse", "worse", "Beyond chance"),
         ),
-        rows=tuple(_across_row(contest) for contest in found),
+        rows=tuple(_across_row(comparison) for comparison in found),
         notes=tuple(gaps),
-        warnings=cautions(study.runs_of([baseline, *(contest.arm for contest in found)])),
+        warnings=cautions(study.runs_of([baseline, *(comparison.arm for comparison in found)])),
     )
 
 
-def _across_row(contest: Contest) -> Row:
-    interval, values = contest.interval, contest.differences.values()
+def _across_row(comparison: PairedComparison) -> Row:
+    interval, values = comparison.interval, comparison.differences.values()
     below = f"{signed(interval.low)} to {signed(interval.high)}" if known(interval.low) else ""
-    marks = [test.mark for test in contest.tasks.values()]
+    marks = [test.mark for test in comparison.tasks.values()]
     counts = [sum(value > 0 for value in values), sum(value < 0 for value in values)]
-    beyond = [marks.count(BETTER), marks.count(WORSE)] if contest.tasks else [None, None]
+    beyond = [marks.count(BETTER), marks.count(WORSE)] if comparison.tasks else [None, None]
     return Row(
         (
-            text_cell(contest.arm.label),
+            text_cell(comparison.arm.label),
             Cell(signed(interval.mean), below, interval.mean, (("low", interval.low), ("high", interval.high))),
             Cell(str(len(values)), value=len(values)),
             *(Cell(str(count), value=count) for count in counts),
-            *(_p_cell(value) for value in (contest.wilcoxon, contest.wilcoxon_adjusted)),
+            *(_p_cell(value) for value in (comparison.wilcoxon, comparison.wilcoxon_adjusted)),
             *(Cell(MISSING if count is None else str(count), value=count) for count in beyond),
         )
     )
@@ -88,10 +89,10 @@ def _p_cell(value: float) -> Cell:
 
 
 def per_task_table(
-    study: Study, suite: str, baseline: Arm, found: Sequence[Contest], gaps: Sequence[str] = ()
+    study: Study, suite: str, baseline: Arm, found: Sequence[PairedComparison], gaps: Sequence[str] = ()
 ) -> Table | None:
     """Return the table of paired tests on the images; None if no predictions are stored; ``gaps`` are notes."""
-    tasks = [task for task in study.tasks_of(suite) if any(task in contest.tasks for contest in found)]
+    tasks = [task for task in study.tasks_of(suite) if any(task in comparison.tasks for comparison in found)]
     if not tasks:
         return None
     extras = ("p", "difference", "images won", "images lost")
@@ -108,16 +109,17 @@ def per_task_table(
             *(Column(task, task_name(task), upright=True, extras=extras) for task in tasks),
         ),
         rows=tuple(
-            Row((text_cell(contest.arm.label), *(_task_cell(contest, task) for task in tasks))) for contest in found
+            Row((text_cell(comparison.arm.label), *(_task_cell(comparison, task) for task in tasks)))
+            for comparison in found
         ),
         notes=(f"{BETTER} better, {WORSE} worse than {baseline.label} beyond chance at the 5 % level.", *gaps),
     )
 
 
-def _task_cell(contest: Contest, task: str) -> Cell:
-    if task not in contest.tasks:
+def _task_cell(comparison: PairedComparison, task: str) -> Cell:
+    if task not in comparison.tasks:
         return Cell(MISSING)
-    test = contest.tasks[task]
+    test = comparison.tasks[task]
     images, points = test.images, 100 * test.images.difference
     extras = (
         ("p", images.p_value),
