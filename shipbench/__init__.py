@@ -19,9 +19,9 @@ __all__ = ["RunRecord", "RunSpec", "__version__", "load_results", "run"]
 __getattr__ = names_from(
     __name__,
     {
-        "RunRecord": "results.store",
+        "RunRecord": "record",
         "RunSpec": "spec",
-        "load_results": "results.store",
+        "load_results": "results.loading",
         "run": "runs.run",
     },
 )

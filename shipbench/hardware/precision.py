@@ -11,8 +11,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from shipbench.errors import InputError
 from shipbench.hardware.device import require_known_device, resolve_device
 
@@ -109,9 +107,13 @@ class ComputeContext:
 
     def autocast(self) -> torch.autocast:
         """Return the mixed-precision context, inactive in fp32."""
+        import torch
+
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
     def wait(self) -> None:
         """Wait for the device, so that a clock can be read."""
+        import torch
+
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)

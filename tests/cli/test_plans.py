@@ -18,7 +18,7 @@ from shipbench import RunSpec
 from shipbench.backbones import load_backbone, pinned_sha256, sha256_of
 from shipbench.engine.warmup import make_ready
 from shipbench.errors import InputError, ShipbenchError
-from shipbench.hardware import device
+from shipbench.hardware import precision
 from shipbench.hardware.device import resolve_device
 from shipbench.hardware.precision import precision_elsewhere, precision_on, resolve_precision
 from shipbench.planning.plan import make_plan
@@ -49,7 +49,9 @@ def test_nothing_left_to_do_is_said_without_torch_and_tidied_up_after(
     line = ("run", "--method", "linear", "--tasks", "demo-tiny", "--epochs", "1", *SURE, "--results", results)
     assert shipbench(*line).code == 0
     (run_id,) = load_results(results)["run_id"]
-    killed = "import sys, pathlib; from shipbench import claims; claims.take(pathlib.Path(sys.argv[1]), sys.argv[2])"
+    killed = (
+        "import sys, pathlib; from shipbench.results.claims import take; take(pathlib.Path(sys.argv[1]), sys.argv[2])"
+    )
     subprocess.run([sys.executable, "-c", killed, str(results), run_id], check=True)
     (results / "checkpoints").mkdir(exist_ok=True)
     (results / "checkpoints" / f"{run_id}.safetensors").touch()
@@ -129,7 +131,7 @@ def test_a_driver_that_loads_leaves_the_device_to_torch(there: bool, monkeypatch
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(ctypes, "CDLL", load)
     monkeypatch.setattr(Path, "exists", lambda _: False)
-    assert device._has_no_gpu.__wrapped__() is not there
+    assert precision._has_no_gpu.__wrapped__() is not there
 
 
 @pytest.mark.parametrize(
@@ -149,7 +151,7 @@ def test_a_processor_that_may_have_bf16_leaves_the_precision_to_torch(
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(platform, "release", lambda: release)
     monkeypatch.setattr(Path, "read_text", lambda _: f"processor\t: 0\nflags\t\t: {flags}\n")
-    assert device._has_no_bf16.__wrapped__() is none
+    assert precision._has_no_bf16.__wrapped__() is none
 
 
 def test_weights_that_cannot_be_fetched_stop_a_grid_before_it_begins(

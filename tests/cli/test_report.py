@@ -9,7 +9,7 @@ import pytest
 
 from shipbench.results.store import Store
 from tests.conftest import Outcome
-from tests.store.test_store import make_record
+from tests.results.test_store import make_record
 
 
 @pytest.mark.parametrize(("title", "shown"), [(("--title", "Ours: all"), "--title 'Ours: all'"), ((), "--published")])

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from shipbench import load_results
-from shipbench.engine import stacked
+from shipbench.engine import stacked as stacked_attempt
 from shipbench.planning.stacks import Stacking
 from shipbench.results.loading import load_history, load_predictions
 from shipbench.results.store import Store
@@ -109,7 +109,7 @@ def test_without_enough_memory_runs_go_one_by_one(
     def too_much(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(stacked, "fit_stack", too_much)
+    monkeypatch.setattr(stacked_attempt, "fit_stack", too_much)
     outcome = shipbench("run", *line("r", "--method", "ship", "--seeds", "0-1", "--stack", "2"))
     assert outcome.code == 0, outcome.err
     assert "2 runs do not fit on the device together; they go on one by one" in outcome.err
@@ -128,7 +128,7 @@ def test_auto_stacks_what_a_measurement_shows_to_be_faster(
 ) -> None:
     # A CPU never measures: this lets it do what a GPU would do.
     monkeypatch.setattr(Stacking, "on", lambda self, _: self)
-    monkeypatch.setattr(stacked, "seconds_per_step", lambda *_: seconds)
+    monkeypatch.setattr(stacked_attempt, "seconds_per_step", lambda *_: seconds)
     outcome = shipbench("run", *line("r", "--method", "ship", "--seeds", "0-1"))
     assert outcome.code == 0, outcome.err
     assert f"a step of 2 runs takes {1e3 * seconds[0]:.1f} ms together, 20.0 ms one by one" in outcome.err

@@ -107,7 +107,8 @@ def test_damaged_pictures_are_drawn_again(private_cache: Path, ending: str, dama
 
 
 def test_two_processes_may_draw_at_once(private_cache: Path) -> None:
-    code = f"from shipbench.data import demo; from shipbench.tasks import Task; print(pictures.fingerprint({TINY!r}))"
+    imports = "from shipbench.data.demo import pictures; from shipbench.tasks import Task"
+    code = f"{imports}; print(pictures.fingerprint({TINY!r}))"
     running = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
     printed = [process.communicate()[0].strip() for process in running]
     assert printed == [pictures.fingerprint(TINY)] * 2

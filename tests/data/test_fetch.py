@@ -153,7 +153,7 @@ def test_two_fetches_into_one_folder_take_turns(hub: Hub, target: Path, monkeypa
         second.set()
         append(*arguments)
 
-    monkeypatch.setattr("shipbench.runtime.console.say", hear)
+    monkeypatch.setattr("shipbench.runtime.files.say", hear)
     monkeypatch.setattr(fetching, "_append", append_slowly)
     assert fetch(target, repo=REPO, endpoint=hub.address).tasks == TASKS
     other.join()

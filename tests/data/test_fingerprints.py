@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from shipbench.data import fingerprint
-from shipbench.data.vtab.folder import fingerprints
+from shipbench.data.vtab import fingerprints
 from shipbench.errors import InputError
 from shipbench.tasks import get_task
 from tests.data.builders import encode, vtab_tree

@@ -14,9 +14,10 @@ import PIL
 import pytest
 from PIL import Image
 
-import shipbench.data
-from shipbench.data import fingerprint, load, sources
+from shipbench.data import demo as demo_wing
+from shipbench.data import fingerprint, load
 from shipbench.data.types import Split
+from shipbench.data.vtab import folder
 from shipbench.errors import InputError, ShipbenchError
 from shipbench.tasks import get_task
 from tests.data.builders import encode, pixels_of, vtab_tree
@@ -33,7 +34,7 @@ def forbid_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(data: bytes, where: object) -> Image.Image:
         raise AssertionError(f"decoded {where}")
 
-    monkeypatch.setattr(sources, "decode", fail)
+    monkeypatch.setattr(folder, "decode", fail)
 
 
 def image_files(cache: Path) -> list[Path]:
@@ -227,7 +228,7 @@ def test_demo_tasks_come_from_the_demo_module(private_cache: Path, monkeypatch: 
         return Split(images, np.arange(5) % 4)
 
     demo = types.SimpleNamespace(fingerprint=lambda task: "f" * 64, native=rendered)
-    monkeypatch.setattr(shipbench.data, "demo", demo, raising=False)
+    monkeypatch.setattr(demo_wing, "pictures", demo, raising=False)
     monkeypatch.setitem(sys.modules, "shipbench.data.demo.pictures", demo)
     for _ in range(2):
         data = load(task, image_size=56, root=None, splits=("test",))

@@ -20,7 +20,7 @@ from shipbench.hardware.device import devices_for_workers
 from shipbench.planning.plan import Plan, PlannedRun, State
 from shipbench.record import RunRecord
 from shipbench.spec import RunSpec
-from tests.store.test_store import make_record
+from tests.results.test_store import make_record
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills processes as POSIX systems do")
 # What a run does instead of training, in its worker; it may look at the results folder, and what it returns is kept.

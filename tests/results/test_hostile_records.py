@@ -13,7 +13,7 @@ import pytest
 from shipbench.results.loading import load_results
 from shipbench.results.store import Store
 from tests.conftest import Outcome
-from tests.store.test_store import make_record
+from tests.results.test_store import make_record
 
 Shipbench = Callable[..., Outcome]
 

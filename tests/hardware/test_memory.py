@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only 
 START = """
 import resource
 import torch
-from shipbench.hardware.device import PeakMemory, keep_freed_memory
+from shipbench.hardware.memory import PeakMemory, keep_freed_memory
 
 CPU = torch.device("cpu")
 MB = 2**20

@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 from shipbench import RunSpec, load_results
+from shipbench.engine import jobs, throughput
 from shipbench.engine.jobs import candidates, choose, jobs_on_cpu, known_rates
-from shipbench.engine.supervisor import jobs, throughput
 from shipbench.engine.throughput import Workload, measure
 from shipbench.errors import ShipbenchError
 from shipbench.hardware.memory import available_memory

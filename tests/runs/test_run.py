@@ -18,7 +18,7 @@ from shipbench.results import claims
 from shipbench.results.claims import ClaimLostError
 from shipbench.results.store import Store
 from shipbench.runs import run as runs_module
-from tests.store.test_store import make_record
+from tests.results.test_store import make_record
 
 SPEC = RunSpec("linear", "dtd")
 Train = Callable[..., RunRecord]

@@ -19,7 +19,7 @@ from shipbench.errors import StoreError
 from shipbench.results import claims
 from shipbench.results.claims import Claim, ClaimLostError, holder, revoke, take
 from shipbench.results.store import Store
-from tests.store.test_store import make_record
+from tests.results.test_store import make_record
 
 
 def claim_file(root: Path, **changes: object) -> Path:

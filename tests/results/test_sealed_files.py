@@ -15,7 +15,7 @@ from shipbench.errors import InputError
 from shipbench.results.loading import load_predictions, load_results
 from shipbench.results.sealed import read_parquet, read_row
 from shipbench.results.store import RunTables, Store
-from tests.store.test_store import make_record
+from tests.results.test_store import make_record
 
 
 @pytest.fixture
