@@ -120,7 +120,7 @@ class Vpt(nn.Module):
         """Return the cross-entropy, a scalar."""
         return F.cross_entropy(self(images), labels)
 
-    def part(self, images: int, *, match: bool) -> StackInput:
+    def stack_input(self, images: int, *, match: bool) -> StackInput:
         """Return what this model brings to a pass that several share, drawing dropped branches and prompts in training.
 
         ``match`` changes nothing: VPT's loss needs the logits alone.

@@ -77,7 +77,7 @@ class Stackable(Protocol):
 
     backbone: VisionTransformer
 
-    def part(self, images: int, *, match: bool) -> StackInput:
+    def stack_input(self, images: int, *, match: bool) -> StackInput:
         """Return what this model brings to a pass over so many images, with its random numbers drawn.
 
         ``match`` asks for what the loss needs besides the logits; the model's mode decides about random numbers.

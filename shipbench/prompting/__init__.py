@@ -1,7 +1,7 @@
-"""The prompted forward pass over a frozen timm VisionTransformer: tokens in, CLS token out.
+"""The prompted forward pass over a frozen timm ``VisionTransformer``: image tokens in, CLS token out.
 
-It serves every prompt-tuning method and knows none of them. A method describes its prompts as a ``PromptSource``;
-``prompted_forward`` computes only what reaches the logits and the loss.
+It serves every prompt-tuning method and depends on none. A method describes its prompts as a ``PromptSource``;
+``prompted_forward`` computes only what the logits and the loss need.
 """
 
 from shipbench.prompting.forward import PassOutput, PassTrace, embed, frozen, pool, prompted_forward

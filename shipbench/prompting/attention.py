@@ -13,8 +13,8 @@ from torch import Tensor
 from shipbench.prompting.few_keys import attend_to_few
 from shipbench.prompting.full_precision import at_least_float32, full_precision
 
-# From about so many keys on, if all images share them, fused attention is the faster on a CPU.
-_FEW = 128
+# With more keys than this, shared by all images, fused attention is faster on a CPU.
+_FEW_KEYS = 128
 
 
 def split_heads(attention: Attention, projected: Tensor) -> Tensor:
@@ -24,7 +24,7 @@ def split_heads(attention: Attention, projected: Tensor) -> Tensor:
 
 
 def _project(attention: Attention, tokens: Tensor, start: int, end: int) -> tuple[Tensor, ...]:
-    """Apply parts ``start`` to ``end`` of the fused projection, whose rows are q, k, v in this order."""
+    """Apply projections ``start`` to ``end`` of the fused q, k, v; each result is (B, H, T, d)."""
     width = attention.num_heads * attention.head_dim
     rows = slice(start * width, end * width)
     bias = attention.qkv.bias
@@ -33,41 +33,41 @@ def _project(attention: Attention, tokens: Tensor, start: int, end: int) -> tupl
 
 
 def project_qkv(attention: Attention, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return queries, keys and values of normalised ``tokens`` (B, T, D)."""
+    """Return queries, keys and values, each (B, H, T, d), of normalised ``tokens`` (B, T, D)."""
     query, key, value = _project(attention, tokens, 0, 3)
     return attention.q_norm(query), attention.k_norm(key), value
 
 
 def project_q(attention: Attention, tokens: Tensor) -> Tensor:
-    """Return the queries alone."""
+    """Return only the queries (B, H, T, d) of normalised ``tokens`` (B, T, D)."""
     (query,) = _project(attention, tokens, 0, 1)
     return attention.q_norm(query)
 
 
 def project_kv(attention: Attention, tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """Return keys and values alone."""
+    """Return only keys and values, each (B, H, T, d), of normalised ``tokens`` (B, T, D)."""
     key, value = _project(attention, tokens, 1, 3)
     return attention.k_norm(key), value
 
 
 def per_image(states: Tensor, images: int) -> Tensor:
-    """Turn states (S, ...), which the images see in S equal and consecutive shares, into (B, ...)."""
+    """Repeat each of the S ``states`` (S, ...) for the B / S consecutive images that share it: (B, ...)."""
     count, *rest = states.shape
     return states.unsqueeze(1).expand(count, images // count, *rest).flatten(0, 1)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Return softmax(q k^T / sqrt(d)) v, (B, H, T, d); every image has keys and values (B, H, P, d) of its own."""
+    """Return softmax(q k^T / sqrt(d)) v, (B, H, T, d), for separate keys and values (B, H, P, d) per image."""
     return F.scaled_dot_product_attention(query, key, value)
 
 
 def attend_to_prompts(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Return softmax(q k^T / sqrt(d)) v, (B, H, T, d); keys and values (S, H, P, d) are shared by B / S images each.
+    """Return softmax(q k^T / sqrt(d)) v, (B, H, T, d); B / S consecutive images share keys and values (S, H, P, d).
 
-    Keys see the queries of all their images as one long sequence: nothing is repeated, and the gradient of a key is
-    summed where it is made.
+    The queries of all images that share a state form one long sequence, so keys and values are not repeated and their
+    gradients are summed inside the kernel.
     """
-    if query.device.type == "cpu" and query.dtype.itemsize >= 4 and (len(key) > 1 or key.shape[2] <= _FEW):
+    if query.device.type == "cpu" and query.dtype.itemsize >= 4 and (len(key) > 1 or key.shape[2] <= _FEW_KEYS):
         return attend_to_few(query, key, value)
     by_state = query.unflatten(0, (len(key), -1)).transpose(1, 2)
     out = F.scaled_dot_product_attention(by_state.flatten(2, 3), key, value)
@@ -77,13 +77,17 @@ def attend_to_prompts(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 def attend_decoupled(
     query: Tensor, image: tuple[Tensor, Tensor], prompts: tuple[Tensor, Tensor] | None, scale: float
 ) -> Tensor:
-    """Return (1 - s) softmax(q k_i^T) v_i + s softmax(q k_p^T) v_p; without prompts, plain attention."""
+    """Return (1 - s) softmax(q k_i^T / sqrt(d)) v_i + s softmax(q k_p^T / sqrt(d)) v_p, (B, H, T, d).
+
+    This is the decoupled attention of SHIP with s = ``scale``, image tokens i and prompt tokens p. Without prompts, it
+    is plain attention to the image.
+    """
     to_image = attend(query, *image)
     return to_image if prompts is None else torch.lerp(to_image, attend_to_prompts(query, *prompts), scale)
 
 
 def attend_jointly(query: Tensor, image: tuple[Tensor, Tensor], prompts: tuple[Tensor, Tensor] | None) -> Tensor:
-    """Return one softmax over image and prompt tokens."""
+    """Return softmax(q [k_i, k_p]^T / sqrt(d)) [v_i, v_p], (B, H, T, d): one softmax over image and prompt tokens."""
     if prompts is None:
         return attend(query, *image)
     batch = image[0].shape[0]
@@ -105,11 +109,12 @@ def merge_and_project(attention: Attention, merged: Tensor) -> Tensor:
 
 @torch.no_grad()
 def cls_scores(attention: Attention, cls_query: Tensor, key: Tensor) -> Tensor:
-    """Return the CLS token's attention logits over the image tokens, (B, N), before the softmax, mean over heads.
+    """Return the CLS token's attention logits q_cls k^T / sqrt(d), averaged over heads: (B, N), without gradient.
 
-    ``cls_query`` is (B, H, 1, d). The mean of the heads' dot products is one dot product over all D. Never rounded to
-    bf16, where scores that differ would be equal, and their order is what they are for.
+    ``cls_query`` is (B, H, 1, d), ``key`` (B, H, N, d). The result has at least float32 precision, also under
+    autocast: callers rank tokens by these scores, and bf16 would round different scores to equal ones.
     """
     with full_precision(key.device):
+        # The sum of the heads' dot products is one dot product over all D channels.
         scores = torch.einsum("bhqd,bhnd->bn", at_least_float32(cls_query), at_least_float32(key))
     return scores * (attention.scale / attention.num_heads)

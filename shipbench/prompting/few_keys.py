@@ -1,8 +1,8 @@
-"""softmax(q k^T / sqrt(d)) v for few keys, which images share, written out for a CPU.
+"""softmax(q k^T / sqrt(d)) v on a CPU for a few keys that images share, written out as matrix products.
 
-The fewer the keys, and the fewer images share them, the less time this takes than fused attention. It goes through the
-images part by part, so that what a part makes of its products is still in the processor's cache. Shapes: H heads of
-width d; queries (B, H, T, d); keys and values (S, H, P, d), which the images see in S equal and consecutive shares.
+It is faster than fused attention for few keys, and the more so the fewer images share them. Images are processed in
+chunks whose probabilities stay in the processor's cache. Shapes: H heads of width d; queries (B, H, T, d); keys and
+values (S, H, P, d), each state shared by B / S consecutive images.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# Probabilities in one part: 4 MB in fp32.
-_CACHED = 1 << 20
+# Probabilities in one chunk: 4 MB in fp32.
+_CHUNK_SIZE = 1 << 20
 
 
 def attend_to_few(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -26,55 +26,55 @@ def attend_to_few(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 class _FewKeys(torch.autograd.Function):
-    """The equation and its gradient, which computes the probabilities again, as fused attention does."""
+    """The equation and its gradient, which recomputes the probabilities, as fused attention does."""
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         ctx.save_for_backward(query, key, value)
         out = torch.empty_like(query)
-        for part in _parts(query, key):
-            chance = _probabilities(part.of_images(query), part.of_states(key))
-            part.write(torch.bmm(chance, part.of_states(value)), out)
+        for chunk in _chunks(query, key):
+            probabilities = _probabilities(chunk.of_images(query), chunk.of_states(key))
+            chunk.write(torch.bmm(probabilities, chunk.of_states(value)), out)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
         query, key, value = ctx.saved_tensors
-        # The queries of the first block depend on nothing that is trained.
+        # No trained tensor reaches the queries of the first block.
         grad_query = torch.empty_like(query) if ctx.needs_input_grad[0] else None
         grad_key, grad_value = key.new_zeros(key.shape), value.new_zeros(value.shape)
         scale = query.shape[-1] ** -0.5
-        for part in _parts(query, key):
-            queries, keys, upstream = part.of_images(query), part.of_states(key), part.of_images(grad)
-            chance = _probabilities(queries, keys)
-            _add_product(part.of_states(grad_value), chance.transpose(1, 2), upstream)
-            # From here on, the gradient of the probabilities is made into that of the products, in place.
-            slope = torch.bmm(upstream, part.of_states(value).transpose(1, 2))
-            torch.ops.aten._softmax_backward_data(slope, chance, -1, slope.dtype, grad_input=slope)
+        for chunk in _chunks(query, key):
+            queries, keys, upstream = chunk.of_images(query), chunk.of_states(key), chunk.of_images(grad)
+            probabilities = _probabilities(queries, keys)
+            _add_product(chunk.of_states(grad_value), probabilities.transpose(1, 2), upstream)
+            # The gradient of the probabilities becomes that of the scores in place.
+            slope = torch.bmm(upstream, chunk.of_states(value).transpose(1, 2))
+            torch.ops.aten._softmax_backward_data(slope, probabilities, -1, slope.dtype, grad_input=slope)
             if grad_query is not None:
-                part.write(_scaled_product(slope, keys, scale), grad_query)
-            _add_product(part.of_states(grad_key), slope.transpose(1, 2), queries, scale)
+                chunk.write(_scaled_product(slope, keys, scale), grad_query)
+            _add_product(chunk.of_states(grad_key), slope.transpose(1, 2), queries, scale)
         return grad_query, grad_key, grad_value
 
 
 @dataclass(frozen=True)
-class _Part:
-    """Consecutive states, and consecutive images that see them in equal shares."""
+class _Chunk:
+    """A range of states, and the range of images that share them."""
 
     images: slice
     states: slice
 
     def of_images(self, values: Tensor) -> Tensor:
-        """Return what (B, H, T, d) has of this part, as (heads of all states, rows of all images of a state, d)."""
+        """Return the chunk of (B, H, T, d) as (states x H, images per state x T, d)."""
         return self._by_state(values[self.images]).flatten(2, 3).flatten(0, 1)
 
     def of_states(self, values: Tensor) -> Tensor:
-        """Return what (S, H, P, d) has of this part: (heads of all states, P, d)."""
+        """Return the chunk of (S, H, P, d) as (states x H, P, d)."""
         return values[self.states].flatten(0, 1)
 
     def write(self, rows: Tensor, out: Tensor) -> None:
-        """Write ``rows``, laid out as ``of_images`` returns them, where they belong in ``out`` (B, H, T, d)."""
+        """Write ``rows``, in the layout of ``of_images``, to this chunk of ``out`` (B, H, T, d)."""
         target = self._by_state(out[self.images])
         target.copy_(rows.view(target.shape))
 
@@ -82,30 +82,31 @@ class _Part:
         return values.unflatten(0, (self.states.stop - self.states.start, -1)).transpose(1, 2)
 
 
-def _parts(query: Tensor, key: Tensor) -> Iterator[_Part]:
-    """Divide the images: either all images of several states, or some of one state."""
-    share = len(query) // len(key)
-    images = max(1, _CACHED // (query[0, ..., 0].numel() * key.shape[2]))
-    if images < share:
-        for start in range(0, len(query), share):
-            for first in range(start, start + share, images):
-                yield _Part(slice(first, min(first + images, start + share)), slice(start // share, start // share + 1))
+def _chunks(query: Tensor, key: Tensor) -> Iterator[_Chunk]:
+    """Divide the images into chunks: all images of several states, or some images of one state."""
+    per_state = len(query) // len(key)
+    images = max(1, _CHUNK_SIZE // (query[0, ..., 0].numel() * key.shape[2]))
+    if images < per_state:
+        for state in range(len(key)):
+            start, end = state * per_state, (state + 1) * per_state
+            for first in range(start, end, images):
+                yield _Chunk(slice(first, min(first + images, end)), slice(state, state + 1))
         return
-    states = images // share
+    states = images // per_state
     for first in range(0, len(key), states):
         end = min(first + states, len(key))
-        yield _Part(slice(first * share, end * share), slice(first, end))
+        yield _Chunk(slice(first * per_state, end * per_state), slice(first, end))
 
 
 def _probabilities(query: Tensor, key: Tensor) -> Tensor:
-    products = _scaled_product(query, key.transpose(1, 2), query.shape[-1] ** -0.5)
-    return torch.softmax(products, dim=-1, out=products)
+    scores = _scaled_product(query, key.transpose(1, 2), query.shape[-1] ** -0.5)
+    return torch.softmax(scores, dim=-1, out=scores)
 
 
 def _scaled_product(left: Tensor, right: Tensor, scale: float) -> Tensor:
-    """Return scale * left right, with the scale applied by the matrix product itself."""
+    """Return scale * left right; the matrix product itself applies the scale."""
     out = left.new_empty(left.shape[0], left.shape[1], right.shape[2])
-    # In this form, not as a method of ``out``, torch counts its compute.
+    # torch's FLOP counter sees this form, but not the method of ``out``.
     return torch.baddbmm(out, left, right, beta=0, alpha=scale, out=out)
 
 

@@ -1,9 +1,9 @@
-"""One pass over the blocks that computes only what reaches the logits and the loss.
+"""One pass over the blocks that computes only what the logits and the loss depend on.
 
-SHIP, sections 2 to 5 of Zhu et al. (arXiv 2412.16956) as the official implementation computes them, and VPT
-(Jia et al. 2022) as the coupled case. What makes it cost about what the bare backbone costs, all of it exact:
-prompts that do not attend are a function of the parameters and are shared by all images; a stream that ends is not
-advanced; the last block computes the rows that are read and no others; a CPU leaves out images that drop a branch.
+It covers SHIP (Zhu et al., arXiv 2412.16956) as the official implementation computes it, and VPT (Jia et al. 2022) as
+the coupled case. Four exact savings bring its cost close to that of the bare backbone: prompts that do not attend
+depend on the parameters alone and are shared by all images; a stream that ends is not advanced; the last block
+computes only the rows that are read; a CPU skips branches for the images that drop them.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ KeyValue = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class PassOutput:
-    """What the last block leaves, before the final norm.
+    """The output of the last block, before the final norm.
 
-    ``cls`` (B, D); if a matching loss was asked for, ``selected`` (B, k, D), the image tokens with the highest CLS
-    logits of the last block, and ``prompts`` (B, P, D), all its prompt tokens.
+    ``cls`` is (B, D). For a matching loss, ``selected`` (B, k, D) are the image tokens with the highest CLS attention
+    logits of the last block, and ``prompts`` (B, P, D) its prompt tokens; otherwise both are None.
     """
 
     cls: Tensor
@@ -47,7 +47,7 @@ class PassOutput:
 
 @dataclass(frozen=True)
 class PassTrace:
-    """What a pass saw on its way: every block's CLS token (B, D), and what guided streams looked at, by block."""
+    """Intermediate values of a pass: the CLS token (B, D) after each block, and the glimpse of each guided block."""
 
     block_cls: list[Tensor] = field(default_factory=list)
     glimpses: dict[int, Glimpse] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class PassTrace:
 
 @dataclass(frozen=True)
 class _Step:
-    """One block of a pass: its module, and what the rest of the pass needs of it."""
+    """One block of a pass: ``attends`` tells whether its prompts do, ``survivors`` are the streams it must advance."""
 
     index: int
     block: Block
@@ -66,18 +66,18 @@ class _Step:
 
 
 def frozen(vit: VisionTransformer) -> VisionTransformer:
-    """Freeze a backbone in place: no parameter needs a gradient, no dropout is active."""
+    """Freeze a backbone in place, in evaluation mode and without gradients, and return it."""
     return vit.requires_grad_(False).eval()
 
 
 def embed(vit: VisionTransformer, images: Tensor) -> Tensor:
-    """Return the image tokens (B, N, D) that enter the first block; CLS is the first of them."""
+    """Return the image tokens (B, N, D) that enter the first block, CLS first, for ``images`` (B, 3, H, W)."""
     tokens = vit._pos_embed(vit.patch_embed(images))
     return vit.norm_pre(vit.patch_drop(tokens))
 
 
 def pool(vit: VisionTransformer, cls: Tensor) -> Tensor:
-    """Apply the final norm to the CLS token (B, D)."""
+    """Apply the final norm to CLS tokens (B, D)."""
     return vit.fc_norm(vit.norm(cls))
 
 
@@ -94,9 +94,9 @@ def prompted_forward(
 ) -> PassOutput:
     """Run all blocks on image tokens (B, N, D) with the prompts of ``source``.
 
-    ``match_top`` > 0 asks for that many selected image tokens and the prompt tokens of the last block (for a
-    matching loss). ``drop_factors`` (L, 2, B) on the CPU are stochastic-depth factors, 0 or 1 / keep. ``memo``
-    keeps shared prompt states between passes with equal parameters.
+    With ``match_top`` > 0, the output also holds that many selected image tokens and the prompt tokens of the last
+    block, for a matching loss. ``drop_factors`` (L, 2, B) on the CPU are stochastic-depth factors, 0 or 1 / keep.
+    ``memo`` keeps shared prompt states between passes with equal parameters. ``trace`` is filled in during the pass.
     """
     steps = _steps(vit, source.plan, rule, match_top, drop_factors)
     streams: list[Stream] = []
@@ -154,14 +154,14 @@ def _inner_block(
     needs_scores: bool,
     memo: PromptMemo | None,
 ) -> tuple[Tensor, list[Stream], Tensor | None]:
-    """Run a block that others follow; returns image tokens, surviving streams and the CLS scores if needed."""
+    """Run a block before the last; return image tokens, surviving streams, and the CLS scores if needed."""
     attending = [s for s in streams if step.attends and s.name in step.survivors]
-    advanced = [_advance(step, stream, stream not in attending, memo) for stream in streams]
+    advanced = [_advance(step, stream, stream in attending, memo) for stream in streams]
     batch = tokens.shape[0]
     outputs = [a.output for a in advanced if a.output is not None]
     scores = None
     if needs_scores or attending:
-        # A guide or an attending prompt reads the attention of every image, also of those that drop the branch.
+        # Guides and attending prompts read the attention of every image, also of images that drop the branch.
         prompts = join(advanced, batch)
         query, image = _image_qkv(step, tokens)
         if needs_scores:
@@ -173,21 +173,21 @@ def _inner_block(
     else:
         tokens = _add_kept(
             tokens,
-            lambda part, kept: _image_attention(step, part, join(advanced, batch, kept), rule),
+            lambda rows, kept: _image_attention(step, rows, join(advanced, batch, kept), rule),
             step.attention_factors,
         )
     return _add_mlp(step, tokens), outputs, scores
 
 
-def _advance(step: _Step, stream: Stream, silent: bool, memo: PromptMemo | None) -> Advanced:
-    """Advance one stream, or recall it; a stream that attends gives its keys and values alone."""
+def _advance(step: _Step, stream: Stream, attends: bool, memo: PromptMemo | None) -> Advanced:
+    """Advance one stream, or recall it from ``memo``; for a stream that attends, compute only keys and values."""
     slot = (step.index, stream.name)
-    if memo is not None and slot in memo.known:
-        return memo.known[slot]
-    survives = silent and stream.name in step.survivors
+    if memo is not None and slot in memo.advanced:
+        return memo.advanced[slot]
+    survives = not attends and stream.name in step.survivors
     advanced = advance(step.block, stream, survives, step.attention_factors, step.mlp_factors)
     if memo is not None and not stream.private:
-        memo.known[slot] = advanced
+        memo.advanced[slot] = advanced
     return advanced
 
 
@@ -202,7 +202,7 @@ def _image_qkv(step: _Step, tokens: Tensor) -> tuple[Tensor, KeyValue]:
 
 
 def _mix(step: _Step, query: Tensor, image: KeyValue, prompts: KeyValue | None, rule: AttentionRule) -> Tensor:
-    """Return the attention branch (B, T, D) of image queries."""
+    """Return the attention branch (B, T, D) of image queries (B, H, T, d)."""
     if rule.coupled:
         heads = attend_jointly(query, image, prompts)
     else:
@@ -217,10 +217,10 @@ def _add(tokens: Tensor, branch: Tensor, factors: BranchFactors | None) -> Tenso
 def _add_kept(
     tokens: Tensor, branch: Callable[[Tensor, Tensor | None], Tensor], factors: BranchFactors | None
 ) -> Tensor:
-    """Return tokens + factor * branch(tokens); on the CPU, images that drop the branch do not go through it.
+    """Return tokens + factor * branch(tokens); a CPU skips the branch for images that drop it.
 
-    On a GPU they do. They are few, while moving the tokens of the others out and back, forward and backward, reads and
-    writes all of them several times, and sorts the indices each time to add in a fixed order.
+    A GPU computes it for all images. Few images drop a branch, and to leave them out would copy the tokens of all
+    others out and back, forward and backward, and sort the indices each time to add in a fixed order.
     """
     kept = factors.kept if factors is not None and _leaves_out_dropped(tokens.device) else None
     if factors is None or kept is None:
@@ -228,9 +228,9 @@ def _add_kept(
     if len(kept) == 0:
         return tokens
     kept = kept.to(tokens.device, non_blocking=True)
-    # The gradient of index_select is a sum over slices, several times faster than that of tokens[kept].
-    part = branch(tokens.index_select(0, kept), kept)
-    return tokens.index_add(0, kept, part.to(tokens.dtype), alpha=factors.scale)
+    # The backward pass of index_select adds slices, several times faster than that of tokens[kept].
+    added = branch(tokens.index_select(0, kept), kept)
+    return tokens.index_add(0, kept, added.to(tokens.dtype), alpha=factors.scale)
 
 
 def _leaves_out_dropped(device: torch.device) -> bool:
@@ -239,15 +239,15 @@ def _leaves_out_dropped(device: torch.device) -> bool:
 
 def _add_mlp(step: _Step, tokens: Tensor) -> Tensor:
     block = step.block
-    return _add_kept(tokens, lambda part, _: block.ls2(block.mlp(block.norm2(part))), step.mlp_factors)
+    return _add_kept(tokens, lambda rows, _: block.ls2(block.mlp(block.norm2(rows))), step.mlp_factors)
 
 
 def _attend_prompts(step: _Step, streams: list[Stream], image: KeyValue, prompts: KeyValue | None) -> list[Stream]:
-    """Advance streams whose tokens attend to image and prompts in one softmax; from here on they are private."""
+    """Advance streams whose tokens attend to image and prompts in one softmax; their outputs are private streams."""
     outputs = _prompt_rows(step, streams, image, prompts)
     lengths = [stream.tokens.shape[1] for stream in streams]
-    parts = outputs.split(lengths, dim=1)
-    return [Stream(s.name, part, private=True) for s, part in zip(streams, parts, strict=True)]
+    split = outputs.split(lengths, dim=1)
+    return [Stream(s.name, tokens, private=True) for s, tokens in zip(streams, split, strict=True)]
 
 
 def _prompt_rows(step: _Step, streams: list[Stream], image: KeyValue, prompts: KeyValue | None) -> Tensor:
@@ -268,9 +268,9 @@ def _last_block(
     match_top: int,
     memo: PromptMemo | None,
 ) -> PassOutput:
-    """Run the last block for the rows that are read: CLS and, for a matching loss, selected tokens and prompts."""
+    """Run the last block for CLS and, for a matching loss, the selected image tokens and the prompt tokens."""
     attention = step.block.attn
-    advanced = [_advance(step, stream, False, memo) for stream in streams]
+    advanced = [_advance(step, stream, True, memo) for stream in streams]
     prompts = join(advanced, tokens.shape[0])
     normed = step.block.norm1(tokens)
     image = project_kv(attention, normed)

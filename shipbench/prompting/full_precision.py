@@ -1,4 +1,4 @@
-"""What must not be rounded to bf16, although a pass under autocast rounds nearly everything to it."""
+"""Parts of a pass that keep at least float32 precision under autocast."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch import Tensor
 
 
 def full_precision(device: torch.device) -> AbstractContextManager[object]:
-    """Return a context in which products are as precise as their factors, also under autocast."""
+    """Return a context that disables autocast on ``device``: results keep the precision of their operands."""
     if not torch.amp.is_autocast_available(device.type):
         return nullcontext()
     return torch.autocast(device.type, enabled=False)
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
-    """Return a tensor of 16 bits in float32, and any other as it is."""
+    """Return a 16-bit tensor in float32, and any wider tensor unchanged."""
     return tensor.float() if tensor.dtype.itemsize < 4 else tensor

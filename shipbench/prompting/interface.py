@@ -1,4 +1,4 @@
-"""What a prompt-tuning method tells the forward pass: which prompts are where, and how tokens attend."""
+"""How a prompt-tuning method describes itself to the forward pass: where prompts enter, and how tokens attend."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class BlockPlan:
-    """The prompt streams of one block, by name.
+    """The names of the prompt streams in one block.
 
-    ``carried`` streams are the previous block's outputs; ``fresh`` ones enter here without a look at the images;
-    ``guided`` ones enter with tokens that depend on each image through a ``Glimpse`` of the previous block.
-    A stream that is in none of them has ended.
+    ``carried`` streams are outputs of the previous block. ``fresh`` streams enter at this block and do not depend on
+    the images. ``guided`` streams enter at this block with tokens that depend on each image through a ``Glimpse`` of
+    the previous block. A stream missing from all three has ended.
     """
 
     carried: tuple[str, ...] = ()
@@ -32,9 +32,9 @@ class BlockPlan:
 class AttentionRule:
     """How image and prompt tokens attend.
 
-    Decoupled: image queries mix two softmaxes, ``(1 - scale)`` over the image and ``scale`` over the prompts, and
-    prompt tokens attend only in the last block (``prompts_attend = "last"``) or in all of them. Coupled: one
-    softmax over everything for every query, as in VPT.
+    Decoupled (SHIP): image queries mix two softmaxes, with weight ``1 - scale`` over the image and ``scale`` over the
+    prompts; prompt tokens attend in the last block only (``prompts_attend = "last"``) or in every block (``"all"``).
+    Coupled (VPT): every query attends to image and prompt tokens in one softmax.
     """
 
     coupled: bool = False
@@ -42,44 +42,44 @@ class AttentionRule:
     prompts_attend: str = "last"
 
     def prompts_attend_in(self, block: int, depth: int) -> bool:
-        """Return whether prompt tokens have queries of their own in ``block`` of ``depth``."""
+        """Return whether prompt tokens act as queries in ``block``, counted from 0, of ``depth`` blocks."""
         return self.coupled or self.prompts_attend == "all" or block == depth - 1
 
 
 @dataclass(frozen=True)
 class Glimpse:
-    """The previous block as a guided stream sees it.
+    """The output of the previous block that guides a stream.
 
-    ``tokens`` (B, N, D): its output image tokens, before any norm. ``scores`` (B, N): its CLS attention logits,
-    before the softmax, averaged over heads; without gradient.
+    ``tokens`` (B, N, D) are the image tokens, before any norm. ``scores`` (B, N) are the block's CLS attention logits
+    before the softmax, averaged over heads, without gradient.
     """
 
     tokens: Tensor
     scores: Tensor
 
     def top(self, count: int) -> tuple[Tensor, Tensor]:
-        """Return indices (B, count) of the highest scores in descending order, and their tokens (B, count, D)."""
+        """Return the indices (B, count) of the highest scores, in descending order, and their tokens (B, count, D)."""
         indices = self.scores.topk(count, dim=1).indices
         return indices, take_tokens(self.tokens, indices)
 
 
 class PromptSource(Protocol):
-    """Where prompt tokens come from."""
+    """The prompt tokens of a method, block by block."""
 
     @property
     def plan(self) -> tuple[BlockPlan, ...]:
-        """One plan for each block."""
+        """One plan per block of the backbone."""
         ...
 
     def fresh(self, block: int, name: str) -> Tensor:
-        """Return tokens of a stream that enters ``block``: (B, K, D), or (1, K, D), the same for all images.
+        """Return the tokens of a fresh stream of ``block``: (B, K, D), or (1, K, D) if all images share them.
 
-        (S, K, D) are seen by the images in S equal and consecutive shares; see ``shipbench.prompting.stacked``.
+        With (S, K, D), B / S consecutive images share each state; see ``shipbench.prompting.stacked``.
         """
         ...
 
     def guided(self, block: int, name: str, glimpse: Glimpse) -> Tensor:
-        """Return tokens (B, K, D) of a stream that enters ``block``, from what it sees of the previous one."""
+        """Return the tokens (B, K, D) of a guided stream of ``block``, given a glimpse of the previous block."""
         ...
 
 
@@ -87,5 +87,5 @@ def take_tokens(tokens: Tensor, indices: Tensor) -> Tensor:
     """Gather ``tokens`` (B, N, D) at ``indices`` (B, R) along the token axis: (B, R, D)."""
     images, length, _ = tokens.shape
     rows = indices + length * torch.arange(images, device=indices.device).unsqueeze(1)
-    # The gradient adds whole rows; that of gather adds single numbers, each with an index of its own.
+    # The backward pass of index_select adds whole rows; that of gather adds single elements.
     return tokens.flatten(0, 1).index_select(0, rows.flatten()).unflatten(0, indices.shape)

@@ -1,7 +1,7 @@
-"""One pass for several runs that share the frozen backbone, each with its own prompts and its own images.
+"""One forward pass for a stack of runs that share the frozen backbone, each with its own prompts and images.
 
-The images of a stack of R runs are R x B, run after run. A run sees its own prompts alone, and no image sees another,
-so that every output and gradient is that of a separate pass, up to the rounding of larger matrix products.
+The images of R runs are concatenated run by run, R x B in all. Images see only the prompts of their own run and never
+each other, so outputs and gradients equal those of separate passes up to the rounding of larger matrix products.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from shipbench.prompting.streams import PromptMemo
 
 @dataclass(frozen=True)
 class StackInput:
-    """What one run brings to a pass, with all its random numbers drawn; see ``prompted_forward`` for the names.
+    """The input of one run to a stacked pass, with all its random numbers drawn.
 
-    ``fresh`` are the tokens that the source has for this pass, by block and name.
+    ``fresh`` holds the fresh prompt tokens of ``source`` by block and stream name. ``rule``, ``match_top`` and
+    ``drop_factors`` are arguments of ``prompted_forward``.
     """
 
     source: PromptSource
@@ -35,56 +36,57 @@ class StackInput:
 def draw_stack_input(
     source: PromptSource, rule: AttentionRule, match_top: int, drop_factors: Tensor | None
 ) -> StackInput:
-    """Ask a source for all of its fresh prompts, in the order in which a pass of its own would."""
+    """Draw all fresh prompts of ``source``, in the order in which ``prompted_forward`` would draw them."""
     blocks = enumerate(source.plan)
     fresh = {(block, name): source.fresh(block, name) for block, plan in blocks for name in plan.fresh}
     return StackInput(source, fresh, rule, match_top, drop_factors)
 
 
 def stacked_forward(
-    vit: VisionTransformer, tokens: Tensor, parts: Sequence[StackInput], memo: PromptMemo | None = None
+    vit: VisionTransformer, tokens: Tensor, inputs: Sequence[StackInput], memo: PromptMemo | None = None
 ) -> list[PassOutput]:
-    """Run all blocks on the image tokens (R x B, N, D) of R runs and return an output for each of them.
+    """Run all blocks on the image tokens (R x B, N, D) of R runs and return one output per run.
 
-    The parts must agree in plan, rule and ``match_top``. ``memo`` is as in ``prompted_forward``.
+    All ``inputs`` must have the same plan, rule and ``match_top``. ``memo`` is that of ``prompted_forward``.
     """
     output = prompted_forward(
         vit,
         tokens,
-        _Together(parts),
-        parts[0].rule,
-        match_top=parts[0].match_top,
-        drop_factors=_joined_factors(parts),
+        _StackedSource(inputs),
+        inputs[0].rule,
+        match_top=inputs[0].match_top,
+        drop_factors=_joined_factors(inputs),
         memo=memo,
     )
-    images = len(tokens) // len(parts)
-    return [_share(output, slice(start, start + images)) for start in range(0, len(tokens), images)]
+    images = len(tokens) // len(inputs)
+    return [_output_of(output, slice(start, start + images)) for start in range(0, len(tokens), images)]
 
 
 @dataclass(frozen=True)
-class _Together:
-    """The prompts of all runs, run after run."""
+class _StackedSource:
+    """The prompts of all runs, concatenated run by run."""
 
-    parts: Sequence[StackInput]
+    inputs: Sequence[StackInput]
 
     @property
     def plan(self) -> tuple[BlockPlan, ...]:
-        return self.parts[0].source.plan
+        return self.inputs[0].source.plan
 
     def fresh(self, block: int, name: str) -> Tensor:
-        return torch.cat([part.fresh[block, name] for part in self.parts])
+        return torch.cat([run.fresh[block, name] for run in self.inputs])
 
     def guided(self, block: int, name: str, glimpse: Glimpse) -> Tensor:
-        tokens, scores = (seen.chunk(len(self.parts)) for seen in (glimpse.tokens, glimpse.scores))
-        own = zip(self.parts, map(Glimpse, tokens, scores), strict=True)
-        return torch.cat([part.source.guided(block, name, seen) for part, seen in own])
+        tokens, scores = (values.chunk(len(self.inputs)) for values in (glimpse.tokens, glimpse.scores))
+        glimpses = map(Glimpse, tokens, scores)
+        guided = [run.source.guided(block, name, view) for run, view in zip(self.inputs, glimpses, strict=True)]
+        return torch.cat(guided)
 
 
-def _joined_factors(parts: Sequence[StackInput]) -> Tensor | None:
-    factors = [part.drop_factors for part in parts if part.drop_factors is not None]
+def _joined_factors(inputs: Sequence[StackInput]) -> Tensor | None:
+    factors = [run.drop_factors for run in inputs if run.drop_factors is not None]
     return torch.cat(factors, dim=2) if factors else None
 
 
-def _share(output: PassOutput, run: slice) -> PassOutput:
+def _output_of(output: PassOutput, run: slice) -> PassOutput:
     rest = (None if tokens is None else tokens[run] for tokens in (output.selected, output.prompts))
     return PassOutput(output.cls[run], *rest)

@@ -1,7 +1,7 @@
-"""Stochastic depth (Huang et al. 2016) drawn ahead of the pass, so that shared work can follow the masks.
+"""Stochastic depth (Huang et al. 2016), drawn before the pass so that images with equal masks can share work.
 
-A branch that is dropped for an image is dropped for all of its tokens, prompts included. Prompts that do not look
-at images therefore have one state for each distinct drop history, not one for each image.
+Dropping a branch for an image drops it for all tokens of the image, prompts included. Prompts that do not depend on
+images therefore have one state per distinct drop history instead of one per image.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from torch import Tensor
 
 
 def drop_rates(vit: VisionTransformer) -> list[float]:
-    """Return the drop rate of every block, as the backbone was built."""
+    """Return the drop rate with which the backbone built each block."""
     return [float(getattr(block.drop_path1, "drop_prob", 0.0) or 0.0) for block in vit.blocks]
 
 
 def sample_drop_factors(rates: list[float], batch: int) -> Tensor | None:
-    """Draw factors (L, 2, B), each 0 or 1 / keep, from torch's CPU generator; None if no block ever drops.
+    """Draw factors (L, 2, B), each 0 or 1 / keep, from torch's CPU generator; return None if all rates are 0.
 
-    The order is that of timm's ``DropPath``: block by block, the attention branch before the MLP branch.
+    The order of draws is that of timm's ``DropPath``: block by block, the attention branch before the MLP branch.
     """
     if not any(rates):
         return None
@@ -36,30 +36,30 @@ def sample_drop_factors(rates: list[float], batch: int) -> Tensor | None:
 
 @dataclass(frozen=True)
 class BranchFactors:
-    """The factors of one branch: (B,), each 0 or 1 / keep, held on the CPU so that reading them never waits."""
+    """The factors (B,) of one branch, each 0 or 1 / keep, on the CPU so that reading them does not wait for a GPU."""
 
     values: Tensor
 
     def column(self, like: Tensor) -> Tensor:
-        """Return them as (B, 1, 1) in the type and on the device of ``like``."""
+        """Return the factors as (B, 1, 1) with the type and on the device of ``like``."""
         return self.values.to(like.device, like.dtype, non_blocking=True).view(-1, 1, 1)
 
     @property
     def kept(self) -> Tensor | None:
-        """Indices of images that keep the branch, or None if all do."""
+        """Indices of the images that keep the branch, or None if all do."""
         return None if bool((self.values != 0).all()) else self.values.nonzero().flatten()
 
     @property
     def scale(self) -> float:
-        """The factor of the images that keep the branch, which is the same for all of them."""
+        """The factor 1 / keep of the images that keep the branch."""
         return float(self.values.max())
 
     def split(self, owner: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Split the states that images own by what this branch does to them.
+        """Split each state into one for the images that keep the branch and one for those that drop it.
 
-        ``owner`` (B,) maps images to states. Returns, for every distinct (state, factor) pair, its ``parent`` state
-        (S',) and ``factor`` (S',), and the new owner (B,).
+        ``owner`` (B,) maps images to states. Returns the ``parent`` state (S',) and the ``factor`` (S',) of each new
+        state, and the new owner (B,).
         """
         code = owner * 2 + (self.values != 0)
-        pairs, after = code.unique(return_inverse=True)
-        return pairs // 2, (pairs % 2).to(self.values.dtype) * self.scale, after
+        pairs, new_owner = code.unique(return_inverse=True)
+        return pairs // 2, (pairs % 2).to(self.values.dtype) * self.scale, new_owner

@@ -1,4 +1,4 @@
-"""Prompt tokens on their way through the blocks, computed once for all images that share their state."""
+"""Prompt streams: tokens carried from block to block, computed once for all images that share a state."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from shipbench.prompting.stochastic_depth import BranchFactors
 class Stream:
     """Prompt tokens (S, K, D) in S states.
 
-    A ``private`` stream has one state for each image (S = B). Otherwise ``owner`` (B,) on the CPU says which state
-    each image sees, and None that they see them in S equal and consecutive shares: all images the only one, or the
-    images of each run that run's.
+    A ``private`` stream has one state per image (S = B). Otherwise ``owner`` (B,) on the CPU maps images to states;
+    if it is None, B / S consecutive images share each state: all images the only one, or the images of a stacked run
+    the state of that run.
     """
 
     name: str
@@ -27,9 +27,9 @@ class Stream:
     owner: Tensor | None = None
 
     def spread(self, values: Tensor, batch: int, chosen: Tensor | None = None) -> Tensor:
-        """Turn per-state ``values`` (S, ...) into those of all B = ``batch`` images, or of the ``chosen`` ones.
+        """Turn per-state ``values`` (S, ...) into per-image ones, for all B = ``batch`` images or the ``chosen`` ones.
 
-        Values that these images share equally stay as they are.
+        Values that these images share in equal, consecutive groups are returned unchanged.
         """
         if self.owner is None and (chosen is None or len(values) == 1):
             return values
@@ -37,7 +37,7 @@ class Stream:
         return values.index_select(0, owner.to(values.device, non_blocking=True))
 
     def add(self, branch: Tensor, factors: BranchFactors | None) -> Stream:
-        """Add a residual branch (S, K, D), splitting states that only some of their images drop it for."""
+        """Add a residual branch (S, K, D), splitting a state if only some of its images drop the branch."""
         if factors is None:
             return replace(self, tokens=self.tokens + branch)
         if self.private:
@@ -53,7 +53,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class Advanced:
-    """What one block makes of a stream that does not attend: keys and values (S, H, K, d), and its output."""
+    """A stream in one block: its keys and values (S, H, K, d), and its output, None unless it was advanced."""
 
     stream: Stream
     key: Tensor
@@ -63,9 +63,9 @@ class Advanced:
 
 @dataclass(frozen=True)
 class PromptMemo:
-    """Streams already advanced, by block and name: valid while the parameters do not change and nothing drops."""
+    """Shared streams already advanced, by block and name; valid for equal parameters and without stochastic depth."""
 
-    known: dict[tuple[int, str], Advanced] = field(default_factory=dict)
+    advanced: dict[tuple[int, str], Advanced] = field(default_factory=dict)
 
 
 def advance(
@@ -77,7 +77,7 @@ def advance(
 ) -> Advanced:
     """Advance a stream through a block in which prompts do not attend: their attention output is LN1(prompt).
 
-    Nothing but keys and values is computed for a stream that ends with this block.
+    For a stream that does not survive the block, compute only keys and values.
     """
     normed = block.norm1(stream.tokens)
     key, value = project_kv(block.attn, normed)
@@ -89,10 +89,10 @@ def advance(
 
 
 def join(advanced: list[Advanced], batch: int, chosen: Tensor | None = None) -> tuple[Tensor, Tensor] | None:
-    """Concatenate the keys and values that all images of a batch see, or those that the ``chosen`` ones see.
+    """Concatenate the keys and values of all streams for the images of a batch, or for the ``chosen`` ones.
 
-    ``chosen`` (B',) are indices on the CPU. Returns (S, H, P, d) where the images share S states equally, otherwise
-    (B, H, P, d) or (B', H, P, d).
+    ``chosen`` (B',) are indices on the CPU. Returns (S, H, P, d) if the images share S states in equal, consecutive groups,
+    otherwise (B, H, P, d) or (B', H, P, d); None without streams.
     """
     pairs = [(a.stream.spread(a.key, batch, chosen), a.stream.spread(a.value, batch, chosen)) for a in advanced]
     if len(pairs) < 2:

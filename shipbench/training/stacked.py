@@ -98,7 +98,7 @@ class _StackedRun:
     def part(self, images: int) -> StackInput:
         """Return the model's part of a training pass, with random numbers of this run's own."""
         set_random_states(self.randomness, self.device)
-        part: StackInput = self.model.part(images, match=True)
+        part: StackInput = self.model.stack_input(images, match=True)
         self.randomness = random_states(self.device)
         return part
 
@@ -200,7 +200,7 @@ def evaluate_stack(
     def score(images: Tensor) -> Tensor:
         with compute.autocast():
             tokens = embed(backbone, images).repeat(len(models), 1, 1)
-            outputs = stacked_forward(backbone, tokens, [m.part(len(images), match=False) for m in models], memo)
+            outputs = stacked_forward(backbone, tokens, [m.stack_input(len(images), match=False) for m in models], memo)
             logits = [model.logits_of(output).float() for model, output in zip(models, outputs, strict=True)]
         return torch.stack(logits, dim=1)
 
@@ -219,7 +219,7 @@ def seconds_per_step(members: Sequence[Member], train: Inputs, compute: ComputeC
 
     def stacked() -> None:
         with compute.autocast():
-            parts = [model.part(len(chosen), match=True) for model in models]
+            parts = [model.stack_input(len(chosen), match=True) for model in models]
             losses = stacked_losses(models, parts, train, [chosen] * len(models))
         torch.stack(losses).sum().backward()
 

@@ -1,4 +1,4 @@
-"""The fast forward passes give the logits, losses and gradients of the literal ones, whatever the configuration."""
+"""The fast forward passes compute the logits, losses and gradients of the literal ones in every configuration."""
 
 from dataclasses import replace
 
@@ -74,11 +74,11 @@ def test_ship_training(shape: ShipShape) -> None:
     assert_all_close(gradients(terms.total, trained(model)), gradients(result.loss, parameters), TOLERANCE)
 
 
-def test_a_gpu_which_leaves_no_image_out_gets_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_path_of_a_gpu_that_skips_no_image_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
     shape = replace(PAPER, backbone=replace(PAPER.backbone, drop_path=0.7))
     problem = ship_problem(shape)
     factors = adapters.drawn_factors(problem.vit, shape.batch, seed=11).double()
-    assert not factors.all(), "some image must drop some branch"
+    assert not factors.all(), "at least one image must drop a branch"
     monkeypatch.setattr(forward, "_leaves_out_dropped", lambda device: False)
     model, parameters = fast(shape, problem).train(), leaves(problem.parameters)
     terms = model.loss_terms(problem.images, problem.labels, drop_factors=factors)
@@ -99,12 +99,12 @@ def test_ship_evaluation(shape: ShipShape) -> None:
         assert_close(model(problem.images), result.logits, TOLERANCE, "logits")
         assert_close(model.loss(problem.images, problem.labels), result.loss, TOLERANCE, "loss")
     assert_close(model(problem.images), result.logits, TOLERANCE, "logits with gradients")
-    seen = model.trace(problem.images)
-    assert_all_close(dict(enumerate(seen.block_cls)), dict(enumerate(result.block_cls)), TOLERANCE)
-    assert set(seen.selected_indices) == set(seen.selected_tokens) == set(result.attribute)
+    trace = model.trace(problem.images)
+    assert_all_close(dict(enumerate(trace.block_cls)), dict(enumerate(result.block_cls)), TOLERANCE)
+    assert set(trace.selected_indices) == set(trace.selected_tokens) == set(result.attribute)
     for block, attribute in result.attribute.items():
-        assert torch.equal(seen.selected_indices[block], attribute.selection.indices)
-        assert_close(seen.selected_tokens[block], attribute.selection.tokens, TOLERANCE, "selected tokens")
+        assert torch.equal(trace.selected_indices[block], attribute.selection.indices)
+        assert_close(trace.selected_tokens[block], attribute.selection.tokens, TOLERANCE, "selected tokens")
 
 
 def test_evaluation_follows_changed_parameters() -> None:
@@ -122,15 +122,15 @@ def test_evaluation_follows_changed_parameters() -> None:
 @pytest.mark.parametrize("stacked", [False, True], ids=["alone", "stacked"])
 @pytest.mark.parametrize("fused", [False, True], ids=["loop", "fused"])
 def test_evaluation_follows_a_step_of_the_optimiser(fused: bool, stacked: bool) -> None:
-    """A fused step, as on a GPU, changes parameters without counting up their versions."""
+    """A fused step, as on a GPU, changes parameters without incrementing their version counters."""
     problem = ship_problem(PAPER)
     model = fast(PAPER, problem).eval()
     optimizer = torch.optim.AdamW(trained(model).values(), lr=0.1, fused=fused)
     with torch.no_grad():
         before = model(problem.images)
     if stacked:
-        tokens, parts = embed(problem.vit, problem.images), [model.part(len(problem.images), match=True)]
-        (output,) = stacked_forward(problem.vit, tokens, parts)
+        inputs = [model.stack_input(len(problem.images), match=True)]
+        (output,) = stacked_forward(problem.vit, embed(problem.vit, problem.images), inputs)
         model.loss_of(output, problem.labels).backward()
     else:
         model.loss(problem.images, problem.labels).backward()

@@ -1,4 +1,4 @@
-"""Attention of image queries to prompts that some, all or none of the images share, written out and fused."""
+"""Attention to prompts that all, some or none of the images share: written out, and in the fused kernel."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHARES = [1, 2, 3, 6]
 
 
 def tensors(states: int, projected: bool, dtype: torch.dtype) -> list[Tensor]:
-    """Queries, as they leave their projection or head by head, with keys and values in so many states."""
+    """Queries, in the memory layout of their projection or head by head, and keys and values in ``states`` states."""
     generator = torch.Generator().manual_seed(states)
     query, *others = (
         torch.randn(shape, generator=generator, dtype=torch.float64)
@@ -35,13 +35,13 @@ def literal(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return torch.softmax(query @ key.transpose(2, 3) * WIDTH**-0.5, dim=-1) @ value
 
 
-@pytest.mark.parametrize("at_once", [1, 2, 4, 1000])
+@pytest.mark.parametrize("images_per_chunk", [1, 2, 4, 1000])
 @pytest.mark.parametrize("projected", [True, False])
 @pytest.mark.parametrize("states", SHARES)
-def test_written_out_it_is_the_formula(
-    states: int, projected: bool, at_once: int, monkeypatch: pytest.MonkeyPatch
+def test_written_out_attention_equals_the_formula(
+    states: int, projected: bool, images_per_chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(few_keys, "_CACHED", at_once * HEADS * LENGTH * PROMPTS)
+    monkeypatch.setattr(few_keys, "_CHUNK_SIZE", images_per_chunk * HEADS * LENGTH * PROMPTS)
     monkeypatch.delattr(torch.nn.functional, "scaled_dot_product_attention")
     assert_formula(tensors(states, projected, torch.float64))
 
@@ -50,22 +50,21 @@ def assert_formula(inputs: list[Tensor]) -> None:
     upstream = torch.randn(BATCH, HEADS, LENGTH, WIDTH, dtype=torch.float64)
     ours, formula = attend_to_prompts(*inputs), literal(*inputs)
     torch.testing.assert_close(ours, formula, rtol=1e-12, atol=1e-12)
-    for own, expected in zip(*(torch.autograd.grad(out, inputs, upstream) for out in (ours, formula)), strict=True):
-        torch.testing.assert_close(own, expected, rtol=1e-12, atol=1e-12)
+    slopes = (torch.autograd.grad(out, inputs, upstream) for out in (ours, formula))
+    for slope, expected in zip(*slopes, strict=True):
+        torch.testing.assert_close(slope, expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("projected", [True, False])
-def test_many_keys_that_all_images_share_go_through_the_fused_kernel(
-    projected: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(attention, "_FEW", PROMPTS - 1)
+def test_many_keys_shared_by_all_images_use_the_fused_kernel(projected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "_FEW_KEYS", PROMPTS - 1)
     monkeypatch.delattr(attention, "attend_to_few")
     assert_formula(tensors(1, projected, torch.float64))
 
 
 @pytest.mark.parametrize("projected", [True, False])
 @pytest.mark.parametrize("states", SHARES)
-def test_the_fused_kernel_of_bf16_and_of_gpus_agrees(states: int, projected: bool) -> None:
+def test_the_fused_kernel_for_bf16_and_gpus_agrees(states: int, projected: bool) -> None:
     inputs = tensors(states, projected, torch.bfloat16)
     exact = [tensor.detach().double().requires_grad_() for tensor in inputs]
     upstream = torch.randn(BATCH, HEADS, LENGTH, WIDTH).bfloat16()
@@ -73,22 +72,22 @@ def test_the_fused_kernel_of_bf16_and_of_gpus_agrees(states: int, projected: boo
     assert ours.dtype == torch.bfloat16
     torch.testing.assert_close(ours.double(), formula, rtol=0.02, atol=0.02)
     slopes = torch.autograd.grad(ours, inputs, upstream), torch.autograd.grad(formula, exact, upstream.double())
-    for own, expected in zip(*slopes, strict=True):
-        torch.testing.assert_close(own.double(), expected, rtol=0.05, atol=0.05)
+    for slope, expected in zip(*slopes, strict=True):
+        torch.testing.assert_close(slope.double(), expected, rtol=0.05, atol=0.05)
 
 
 @pytest.mark.parametrize("states", SHARES)
-def test_its_arithmetic_is_counted(states: int) -> None:
+def test_its_flops_are_counted(states: int) -> None:
     inputs = tensors(states, True, torch.float32)
     products = 2 * BATCH * HEADS * LENGTH * PROMPTS * WIDTH
     assert count_flops(lambda: attend_to_prompts(*inputs)) == 2 * products
-    # Backward: the probabilities again, and the gradients of them, of queries, of keys and of values.
+    # Backward: the probabilities again, then the gradients of probabilities, queries, keys and values.
     assert count_flops(lambda: attend_to_prompts(*inputs).sum().backward()) == 7 * products
     inputs[0].requires_grad_(False)
     assert count_flops(lambda: attend_to_prompts(*inputs).sum().backward()) == 6 * products
 
 
-def test_the_order_of_scores_and_the_matching_loss_are_not_rounded_to_bf16() -> None:
+def test_cls_scores_and_the_matching_loss_are_not_rounded_to_bf16() -> None:
     frozen = load_backbone("test_vit", checkpoint="random", image_size=32).blocks[0].attn
     generator = torch.Generator().manual_seed(0)
     query, key = (torch.randn(2, frozen.num_heads, n, frozen.head_dim, generator=generator) for n in (1, 500))
@@ -103,7 +102,7 @@ def test_the_order_of_scores_and_the_matching_loss_are_not_rounded_to_bf16() -> 
         assert matching_loss(output) == loss
 
 
-def test_ship_in_bf16_is_ship_in_fp32_up_to_its_rounding() -> None:
+def test_ship_in_bf16_equals_ship_in_fp32_up_to_rounding() -> None:
     torch.manual_seed(0)
     backbone = load_backbone("vit_tiny_patch16_224", checkpoint="random", image_size=64, drop_path=0.1)
     bank = torch.randn(4, backbone.embed_dim)

@@ -1,4 +1,4 @@
-"""One pass for several runs gives the logits, losses and gradients of a pass for each, whatever the configuration."""
+"""A stacked pass computes the logits, losses and gradients of separate passes in every configuration."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ few = hypothesis_settings(max_examples=25)
 
 
 def ship_models(shape: ShipShape) -> tuple[list[Ship], list[Problem]]:
-    """Models with weights and batches of their own over the backbone and the bank of the first."""
+    """Models with separate weights and batches that share the backbone and the bank of the first."""
     problems = [ship_problem(replace(shape, seed=shape.seed + run)) for run in range(RUNS)]
     first = problems[0]
     config = adapters.ship_config(
@@ -53,9 +53,9 @@ def ship_models(shape: ShipShape) -> tuple[list[Ship], list[Problem]]:
     return models, problems
 
 
-def stacked(models: Sequence[Any], images: Tensor, parts: Sequence[Any], memo: PromptMemo | None = None) -> list[Any]:
+def stacked(models: Sequence[Any], images: Tensor, inputs: Sequence[Any], memo: PromptMemo | None = None) -> list[Any]:
     backbone = models[0].backbone
-    return stacked_forward(backbone, embed(backbone, images), parts, memo)
+    return stacked_forward(backbone, embed(backbone, images), inputs, memo)
 
 
 @few
@@ -63,19 +63,19 @@ def stacked(models: Sequence[Any], images: Tensor, parts: Sequence[Any], memo: P
 @example(PAPER)
 def test_ship_training(shape: ShipShape) -> None:
     models, problems = ship_models(shape)
-    parts = [
-        replace(model.train().part(shape.batch, match=True), drop_factors=problem.drop_factors)
+    inputs = [
+        replace(model.train().stack_input(shape.batch, match=True), drop_factors=problem.drop_factors)
         for model, problem in zip(models, problems, strict=True)
     ]
-    outputs = stacked(models, torch.cat([problem.images for problem in problems]), parts)
+    outputs = stacked(models, torch.cat([problem.images for problem in problems]), inputs)
     losses = [model.loss_of(o, p.labels) for model, o, p in zip(models, outputs, problems, strict=True)]
     together = torch.stack(losses).sum()
     for model, problem, output, loss in zip(models, problems, outputs, losses, strict=True):
         alone = model.loss_terms(problem.images, problem.labels, drop_factors=problem.drop_factors)
         assert_close(model.logits_of(output), alone.logits, TOLERANCE, "logits")
         assert_close(loss, alone.total, TOLERANCE, "loss")
-        own = trained(model)
-        assert_all_close(gradients(together, own), gradients(alone.total, own), TOLERANCE)
+        parameters = trained(model)
+        assert_all_close(gradients(together, parameters), gradients(alone.total, parameters), TOLERANCE)
 
 
 @few
@@ -85,11 +85,11 @@ def test_ship_evaluation(shape: ShipShape) -> None:
     models, problems = ship_models(shape)
     images, memo = problems[0].images, PromptMemo()
     with torch.no_grad():
-        # The last batch of a split is smaller, and finds the prompts of the others known.
+        # The last batch of a split is smaller and reuses the prompts in the memo.
         for count in (len(images), 1):
             some = images[:count]
-            parts = [model.eval().part(count, match=False) for model in models]
-            outputs = stacked(models, some.repeat(RUNS, 1, 1, 1), parts, memo)
+            inputs = [model.eval().stack_input(count, match=False) for model in models]
+            outputs = stacked(models, some.repeat(RUNS, 1, 1, 1), inputs, memo)
             for model, output in zip(models, outputs, strict=True):
                 assert_close(model.logits_of(output), model(some), TOLERANCE, f"logits of {count} images")
 
@@ -99,7 +99,7 @@ def test_ship_evaluation(shape: ShipShape) -> None:
 def test_vpt(shape: VptShape) -> None:
     problems = [vpt_problem(replace(shape, seed=shape.seed + run)) for run in range(RUNS)]
     models = [build_vpt(problems[0].vit, problem.parameters) for problem in problems]
-    assert_draws_what_single_runs_draw(models, problems)
+    assert_same_draws_as_single_runs(models, problems)
 
 
 @pytest.mark.parametrize("deep", [False, True], ids=["shallow", "deep"])
@@ -108,36 +108,36 @@ def test_vpt_with_dropout_and_stochastic_depth(deep: bool) -> None:
     problems = [vpt_problem(replace(shape, seed=shape.seed + run)) for run in range(RUNS)]
     config = VptConfig(prompt_length=3, project=5, dropout=0.3)
     models = [Vpt(problems[0].vit, 3, config, deep=deep).double() for _ in problems]
-    assert_draws_what_single_runs_draw(models, problems)
+    assert_same_draws_as_single_runs(models, problems)
 
 
-def test_ship_draws_stochastic_depth_as_single_runs_do() -> None:
+def test_ship_draws_the_stochastic_depth_of_single_runs() -> None:
     models, problems = ship_models(replace(PAPER, backbone=replace(PAPER.backbone, drop_path=0.7)))
-    assert_draws_what_single_runs_draw(models, problems)
+    assert_same_draws_as_single_runs(models, problems)
 
 
-def assert_draws_what_single_runs_draw(models: Sequence[Any], problems: Sequence[Problem]) -> None:
-    parts = []
+def assert_same_draws_as_single_runs(models: Sequence[Any], problems: Sequence[Problem]) -> None:
+    inputs = []
     for run, (model, problem) in enumerate(zip(models, problems, strict=True)):
         torch.manual_seed(run)
-        parts.append(model.train().part(len(problem.images), match=True))
-    outputs = stacked(models, torch.cat([problem.images for problem in problems]), parts)
+        inputs.append(model.train().stack_input(len(problem.images), match=True))
+    outputs = stacked(models, torch.cat([problem.images for problem in problems]), inputs)
     losses = [model.loss_of(o, p.labels) for model, o, p in zip(models, outputs, problems, strict=True)]
     together = torch.stack(losses).sum()
     for run, (model, problem, loss) in enumerate(zip(models, problems, losses, strict=True)):
         torch.manual_seed(run)
         alone = model.loss(problem.images, problem.labels)
         assert_close(loss, alone, TOLERANCE, "loss")
-        own = trained(model)
-        assert_all_close(gradients(together, own), gradients(alone, own), TOLERANCE)
+        parameters = trained(model)
+        assert_all_close(gradients(together, parameters), gradients(alone, parameters), TOLERANCE)
 
 
-def test_what_is_not_finite_stays_in_its_run() -> None:
+def test_a_loss_that_is_not_finite_affects_only_its_run() -> None:
     models, problems = ship_models(PAPER)
     with torch.no_grad():
         models[1].prompts.independent[0].fill_(float("nan"))
-    parts = [model.train().part(PAPER.batch, match=True) for model in models]
-    outputs = stacked(models, torch.cat([problem.images for problem in problems]), parts)
+    inputs = [model.train().stack_input(PAPER.batch, match=True) for model in models]
+    outputs = stacked(models, torch.cat([problem.images for problem in problems]), inputs)
     losses = [model.loss_of(o, p.labels) for model, o, p in zip(models, outputs, problems, strict=True)]
     torch.stack(losses).sum().backward()
     finite = [all(bool(p.grad.isfinite().all()) for p in trained(model).values()) for model in models]

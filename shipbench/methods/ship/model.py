@@ -101,7 +101,7 @@ class Ship(nn.Module):
         """Return the loss in its parts, under given stochastic-depth factors (L, 2, B), or none."""
         return self._terms(self._run(images, match=True, drop_factors=drop_factors), labels)
 
-    def part(self, images: int, *, match: bool) -> StackInput:
+    def stack_input(self, images: int, *, match: bool) -> StackInput:
         """Return what this model brings to a pass that several share, drawing stochastic depth in training mode.
 
         ``match`` asks for what the loss needs (see ``loss_of``) besides the logits (``logits_of``).
