@@ -1,1 +1,1 @@
-"""Device, precision, memory, determinism and the count of operations."""
+"""Devices, precision, memory, determinism, and FLOP counts."""

@@ -1,4 +1,4 @@
-"""Which device a run uses and how exactly it computes there."""
+"""Devices by name."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ if TYPE_CHECKING:
 
 
 def resolve_device(name: str) -> torch.device:
-    """Return the device called ``auto``, ``cpu``, ``cuda`` or ``cuda:i``; raises ``InputError`` if there is none."""
+    """Return the device called ``auto`` (CUDA if available, else the CPU), ``cpu``, ``cuda`` or ``cuda:i``.
+
+    Raises ``InputError`` for a malformed name, and for a CUDA device that this machine does not have.
+    """
     import torch
 
-    require_known_device(name)
+    check_device_name(name)
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
@@ -24,14 +27,14 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def require_known_device(name: str) -> None:
-    """Raise ``InputError`` for a device name that is malformed."""
+def check_device_name(name: str) -> None:
+    """Raise ``InputError`` for a malformed device name; the device itself need not exist."""
     if not re.fullmatch(r"auto|cpu|cuda(:\d{1,2})?", name):
         raise InputError(f"unknown device {name!r}; choose auto, cpu, cuda or cuda:0")
 
 
 def devices_for_workers(device: torch.device, jobs: int) -> list[str]:
-    """Return one device name for each of ``jobs`` workers: every CUDA device in turn, or the CPU for all."""
+    """Return a device name for each of ``jobs`` workers: all CUDA devices in turn for ``cuda``, else ``device``."""
     if str(device) == "cuda":
         import torch
 

@@ -1,4 +1,4 @@
-"""Counting compute."""
+"""Counts of floating-point operations."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def count_flops(work: Callable[[], object]) -> float:
-    """Return the floating-point operations of the matrix products and attentions in ``work`` (2 per multiply-add)."""
-    # The counter follows modules through gradient hooks, which views of parameters made without gradients do not bear.
+    """Return the FLOPs of the matrix products and attentions in ``work``, 2 per multiply-add."""
+    # The counter attaches gradient hooks, which fail on parameter views created without gradients.
     with torch.enable_grad(), FlopCounterMode(display=False) as counter:
         work()
     return float(counter.get_total_flops())

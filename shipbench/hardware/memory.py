@@ -1,4 +1,4 @@
-"""Peak memory, free memory, and memory that is kept."""
+"""Peak memory, available memory, and the allocator of the CPU."""
 
 from __future__ import annotations
 
@@ -13,35 +13,27 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-
 # Parameters of glibc's mallopt.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+# Memory limits of a container, in cgroups version 2 and 1.
+_CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 def keep_freed_memory(device: torch.device) -> None:
-    """Ask glibc to keep freed memory for the tensors that come next; on a GPU and elsewhere nothing happens.
+    """Make glibc keep freed memory for later tensors; does nothing on a GPU or without glibc.
 
-    A step frees and allocates the same large tensors again and again. By default the system takes back every one of
-    32 MB and more, and hands out and clears each page anew: up to a sixth of the time of a pass of ViT-B/16.
+    Training steps free and allocate the same large tensors over and over. By default, the system takes back blocks of
+    32 MB and more, and allocates and clears each page anew: up to a sixth of the time of a pass of ViT-B/16.
     """
-    if device.type == "cpu" and (mallopt := _of_glibc("mallopt")):
+    if device.type == "cpu" and (mallopt := _glibc_function("mallopt")):
         mallopt(_M_MMAP_MAX, 0)
         mallopt(_M_TRIM_THRESHOLD, -1)
 
 
-def _of_glibc(name: str) -> Callable[..., int] | None:
-    """Return a function of glibc, or None on a system without."""
-    try:
-        found: Callable[..., int] = getattr(ctypes.CDLL("libc.so.6"), name)
-    except (OSError, AttributeError):
-        return None
-    return found
-
-
 class PeakMemory:
-    """The highest memory use of this process on a device since the object was made, in bytes.
+    """The peak memory of this process on ``device`` since the object was created.
 
-    Memory that was freed before, and that the allocator has kept, does not count.
+    Memory that was freed before, but that the allocator has kept, does not count.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -49,16 +41,16 @@ class PeakMemory:
         if device.type == "cuda":
             import torch
 
-            # Statistics of a device that nothing has used yet are an error.
+            # Resetting the statistics of an uninitialised device raises an error.
             torch.cuda.init()
             torch.cuda.reset_peak_memory_stats(device)
         else:
-            if malloc_trim := _of_glibc("malloc_trim"):
+            if malloc_trim := _glibc_function("malloc_trim"):
                 malloc_trim(0)
             _reset_resident_peak()
 
     def bytes(self) -> int:
-        """Return allocated device memory on CUDA, resident memory of the process on the CPU."""
+        """Return the peak in bytes: allocated memory on a CUDA device, resident memory of the process on the CPU."""
         if self.device.type == "cuda":
             import torch
 
@@ -66,8 +58,22 @@ class PeakMemory:
         return _resident_peak()
 
 
+def available_memory() -> float:
+    """Return the bytes that new processes may use: the machine's free memory, within the limit of a container."""
+    limits = [Path(path).read_text().strip() for path in _CGROUP_LIMITS if Path(path).exists()]
+    return min([_free_memory(), *(float(limit) for limit in limits if limit.isdecimal())])
+
+
+def _glibc_function(name: str) -> Callable[..., int] | None:
+    try:
+        function: Callable[..., int] = getattr(ctypes.CDLL("libc.so.6"), name)
+    except (OSError, AttributeError):
+        return None
+    return function
+
+
 def _reset_resident_peak() -> None:
-    """Ask Linux to forget the peak; elsewhere the peak is that of the whole process."""
+    """Reset the peak on Linux; elsewhere the peak counts from the start of the process."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
@@ -82,15 +88,6 @@ def _resident_peak() -> int:
     # macOS counts bytes here, other systems kilobytes.
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return used if platform.system() == "Darwin" else used * 1024
-
-
-def available_memory() -> float:
-    """Return the bytes that new processes may use: what is free on the machine, within the limit of a container."""
-    found = [_free_memory()]
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        text = Path(path).read_text().strip() if Path(path).exists() else ""
-        found += [float(text)] if text.isdecimal() else []
-    return min(found)
 
 
 def _free_memory() -> float:

@@ -1,4 +1,4 @@
-"""Which precision a run computes in."""
+"""The precision of a run, chosen without torch where the device is certain, and the context that applies it."""
 
 from __future__ import annotations
 
@@ -12,21 +12,39 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shipbench.errors import InputError
-from shipbench.hardware.device import require_known_device, resolve_device
+from shipbench.hardware.device import check_device_name, resolve_device
 
 if TYPE_CHECKING:
     import torch
 
-
 _PRECISIONS = ("auto", "fp32", "bf16")
-
-
-# Since this release, Linux lists every instruction set with bf16 that torch looks for.
+# The first Linux release whose /proc/cpuinfo lists all instruction sets with bf16 that torch uses.
 _LISTS_BF16 = (5, 16)
 
 
+@dataclass(frozen=True)
+class ComputeContext:
+    """The device and the precision (``fp32`` or ``bf16``) in which a model computes."""
+
+    device: torch.device
+    precision: str
+
+    def autocast(self) -> torch.autocast:
+        """Return torch's autocast context for bf16, disabled in fp32."""
+        import torch
+
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+
+    def wait(self) -> None:
+        """Wait until the device has finished its work, for example before reading a clock."""
+        import torch
+
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
 def resolve_precision(name: str, device: torch.device) -> str:
-    """Return ``fp32`` or ``bf16``; ``auto`` is bf16 where the device has instructions for it.
+    """Return ``fp32`` or ``bf16``; ``auto`` is bf16 if the device has instructions for it.
 
     Raises ``InputError`` for any other name.
     """
@@ -38,9 +56,10 @@ def resolve_precision(name: str, device: torch.device) -> str:
 
 
 def precision_on(device: str, precision: str) -> str:
-    """Return ``resolve_precision`` on ``resolve_device``, without importing torch where there is no doubt.
+    """Resolve ``precision`` on the device named ``device``, without importing torch if the result is certain.
 
-    A plan needs no more than this of a device, and torch takes seconds to import. Raises ``InputError`` as they do.
+    Planning needs nothing else from a device, and importing torch takes seconds. Raises ``InputError`` as
+    ``resolve_device`` and ``resolve_precision`` do.
     """
     on_cpu = device == "cpu" or (device == "auto" and _has_no_gpu())
     if on_cpu and precision in _PRECISIONS and (precision != "auto" or _has_no_bf16()):
@@ -49,23 +68,23 @@ def precision_on(device: str, precision: str) -> str:
 
 
 def precision_elsewhere(device: str, precision: str) -> str:
-    """Return the precision of a run on another machine, whose device need not be here.
+    """Resolve ``precision`` for a run on another machine, whose device need not exist here.
 
-    It is part of what the run is, so that ``auto`` means here what it would mean for a run on this machine. Raises
-    ``InputError`` for unknown names, and for ``auto`` where that cannot be known.
+    ``auto`` is resolved as for a run on this machine, because precision is part of the run id. Raises ``InputError``
+    for unknown names, and for ``auto`` with a device that this machine does not have.
     """
-    require_known_device(device)
+    check_device_name(device)
     if precision != "auto":
         return precision_on("cpu", precision)
     try:
         return precision_on(device, precision)
     except InputError as error:
-        raise InputError(f"{error}; say which precision its workers are to use: --precision fp32 or bf16") from error
+        raise InputError(f"{error}; choose the precision of its workers with --precision fp32 or bf16") from error
 
 
 @cache
 def _has_no_gpu() -> bool:
-    """Say whether torch cannot find a GPU: NVIDIA's through the driver's library, AMD's through its device."""
+    """Return True if torch certainly finds no GPU: no NVIDIA driver library and no AMD device."""
     if sys.platform != "linux" or Path("/dev/kfd").exists():
         return False
     try:
@@ -77,7 +96,7 @@ def _has_no_gpu() -> bool:
 
 @cache
 def _has_no_bf16() -> bool:
-    """Say whether the CPU cannot have instructions for bf16, as far as the system lists what it has."""
+    """Return True if the CPU certainly has no bf16 instructions, according to what the system lists."""
     release = re.match(r"(\d+)\.(\d+)", platform.release())
     if sys.platform != "linux" or platform.machine() != "x86_64" or release is None:
         return False
@@ -96,24 +115,3 @@ def _has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
-@dataclass(frozen=True)
-class ComputeContext:
-    """Where and how exactly a model is computed."""
-
-    device: torch.device
-    precision: str
-
-    def autocast(self) -> torch.autocast:
-        """Return the mixed-precision context, inactive in fp32."""
-        import torch
-
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
-
-    def wait(self) -> None:
-        """Wait for the device, so that a clock can be read."""
-        import torch
-
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)

@@ -1,4 +1,4 @@
-"""What a run asks of CUDA, as far as a machine without it can tell."""
+"""The CUDA settings of a run, as far as a machine without CUDA can test them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def settings_restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("settings_restored")
-def test_kernels_that_cannot_repeat_themselves_are_an_error_and_not_a_warning() -> None:
+def test_kernels_that_are_not_deterministic_raise_instead_of_warning() -> None:
     seed_everything(0, torch.device("cpu"))
     assert not torch.are_deterministic_algorithms_enabled()
     seed_everything(0, GPU)
@@ -34,7 +34,7 @@ def test_kernels_that_cannot_repeat_themselves_are_an_error_and_not_a_warning() 
     assert not torch.backends.cudnn.allow_tf32
 
 
-def test_cuda_is_started_before_its_statistics_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cuda_is_initialised_before_its_statistics_are_reset(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[str, Any]] = []
     monkeypatch.setattr(torch.cuda, "init", lambda: calls.append(("init", None)))
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: calls.append(("reset", device)))

@@ -1,4 +1,4 @@
-"""What a run does to the memory of its process, on a system with glibc."""
+"""Memory of a run's process on a system with glibc."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is asked to keep memory")
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep freed memory")
 
 START = """
 import resource
@@ -34,13 +34,13 @@ def pages_of(megabytes):
 
 
 def answer(program: str) -> int:
-    """Run a program in a process of its own, whose allocator nothing else has used, and return what it prints."""
+    """Run a program in a new process, whose allocator is unused, and return the number it prints."""
     done = subprocess.run([sys.executable, "-c", START + program], capture_output=True, text=True, check=True)
     return int(done.stdout)
 
 
-def test_large_tensors_reuse_the_memory_of_those_before_them() -> None:
-    """64 MB are 16384 pages of 4 kB, or 32 of 2 MB, which the system would hand out and clear again each time."""
+def test_large_tensors_reuse_freed_memory() -> None:
+    """64 MB are 16384 pages of 4 kB, or 32 of 2 MB, which the system would otherwise allocate and clear each time."""
     assert answer("print(pages_of(64))") >= 32
     assert answer("keep_freed_memory(CPU); print(pages_of(64))") < 10
 
@@ -59,7 +59,7 @@ except ShipbenchError:
     assert answer(program) < 10
 
 
-def test_peak_memory_leaves_out_what_was_freed_before() -> None:
+def test_peak_memory_does_not_count_what_was_freed_before() -> None:
     program = """
 keep_freed_memory(CPU)
 fill(512)
