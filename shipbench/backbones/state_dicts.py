@@ -1,4 +1,4 @@
-"""Reading checkpoints without running anything in them, and building the backbone that fits one."""
+"""State dicts: reading checkpoints without executing their contents, hashing weights, and building a matching ViT."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from torch import Tensor
 from shipbench.errors import InputError
 
 _WRAPPERS = ("model", "state_dict", "model_state_dict")
-# Trained weights hardly compress; a file of zeros does.
-_MOST_PACKED = 100
+# Trained weights hardly compress; zeros that would fill the memory do.
+_MAX_COMPRESSION = 100
 
 
 def read_state_dict(source: Mapping[str, Any] | str | Path) -> dict[str, Tensor]:
-    """Return a state dict from one in memory, a ``.safetensors`` file, or a ``.pth`` / ``.pt`` file.
+    """Return the tensors of a state dict in memory, a ``.safetensors`` file, or a ``.pth`` / ``.pt`` file.
 
-    Pickled files are read with weights only: anything but tensors in plain containers raises ``InputError``.
+    A wrapper such as ``{"model": ...}`` and the prefix ``module.`` are removed. Pickled files are read with
+    ``weights_only``. Raises ``InputError`` for a file that cannot be read or that holds anything else than weights.
     """
     content = _read_file(Path(source)) if isinstance(source, (str, Path)) else dict(source)
     for wrapper in _WRAPPERS:
@@ -44,17 +45,17 @@ def read_state_dict(source: Mapping[str, Any] | str | Path) -> dict[str, Tensor]
 
 def _holds_weights(value: Tensor) -> bool:
     dense = value.layout is torch.strided and not value.is_meta and value.is_floating_point()
-    # One number that is expanded to any size would be written out when it is resampled.
+    # A single number expanded to any size would be materialised when it is resampled.
     return dense and value.untyped_storage().nbytes() >= value.numel() * value.element_size()
 
 
 def members_of_zip(path: Path) -> list[str]:
-    """Return the names in a checkpoint that is a zip file; raises ``InputError`` for one that would fill the memory."""
+    """Return the member names of a zipped checkpoint; raise ``InputError`` if unpacking it would fill the memory."""
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
     size = sum(member.file_size for member in members)
-    if size > _MOST_PACKED * path.stat().st_size:
-        raise InputError(f"checkpoint {path} would unpack to {size} bytes; weights cannot be packed so tightly")
+    if size > _MAX_COMPRESSION * path.stat().st_size:
+        raise InputError(f"checkpoint {path} would unpack to {size} bytes; real weights do not compress that much")
     return [member.filename for member in members]
 
 
@@ -69,13 +70,13 @@ def _read_file(path: Path) -> dict[str, Any]:
         if zipfile.is_zipfile(path):
             members_of_zip(path)
         with warnings.catch_warnings():
-            # What torch thinks of odd contents is for its developers; those that are refused get a sentence below.
+            # torch's warnings about odd contents are for its developers; refused contents raise InputError below.
             warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True)
     except InputError:
         raise
     except pickle.UnpicklingError:
-        raise InputError(f"checkpoint {path} holds more than weights, or is no checkpoint; it was not loaded") from None
+        raise InputError(f"checkpoint {path} holds more than weights or is no checkpoint; it was not loaded") from None
     except Exception as error:
         raise InputError(f"checkpoint {path} cannot be read: {first_line(error)}") from error
     if not isinstance(content, Mapping):
@@ -84,17 +85,17 @@ def _read_file(path: Path) -> dict[str, Any]:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of an error's message, or its kind if it has none."""
+    """Return the first line of an error's message, or its type if it has no message."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def fuse_qkv(
     state: Mapping[str, Tensor], pattern: str, parts: tuple[str, str, str]
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """Concatenate every block's three projections as timm keeps them; also return the names of those missing.
+    """Concatenate the three projections of each block as timm stores them; also return the names of missing ones.
 
-    ``pattern`` names a projection, with ``{index}``, ``{part}`` and ``{kind}``. Raises ``InputError`` for a block that
-    has a fused projection beside separate ones.
+    ``pattern`` is the name of a projection, with ``{index}`` for the block, ``{part}`` for one of ``parts`` (query,
+    key, value) and ``{kind}`` for weight or bias. Raises ``InputError`` for a block that also has a fused projection.
     """
     fused, missing = dict(state), []
     prefix = pattern.split("{index}")[0]
@@ -107,13 +108,13 @@ def fuse_qkv(
             names = [pattern.format(index=index, part=part, kind=kind) for part in parts]
             missing += [name for name in names if name not in state]
             present = [fused.pop(name) for name in names if name in state]
-            # What is incomplete is refused by the names above; the stand-in only keeps the key from being named twice.
+            # The caller refuses a state with missing names; the empty tensor keeps it from reporting the key as well.
             fused[target] = torch.cat(present) if present else torch.empty(0)
     return fused, missing
 
 
 def refuse_keys(what: str, missing: Sequence[str], unexpected: Sequence[str]) -> None:
-    """Raise ``InputError`` that names the keys that do not fit, if any."""
+    """Raise ``InputError`` that lists the missing and the unexpected keys, if there are any."""
     parts = [
         f"{label} {', '.join(sorted(keys)[:6])}{f' and {len(keys) - 6} more' if len(keys) > 6 else ''}"
         for label, keys in (("missing", missing), ("unexpected", unexpected))
@@ -126,15 +127,17 @@ def refuse_keys(what: str, missing: Sequence[str], unexpected: Sequence[str]) ->
 def load_strictly(
     model: torch.nn.Module, state: Mapping[str, Tensor], what: str, also_missing: Sequence[str] = ()
 ) -> None:
-    """Load a state dict, refusing missing keys, unexpected keys and wrong shapes by name."""
-    own = model.state_dict()
-    missing = [k for k in own if k not in state] + list(also_missing)
-    refuse_keys(what, missing, [k for k in state if k not in own])
+    """Load a state dict into ``model``.
+
+    Raises ``InputError`` that names missing keys (with ``also_missing``), unexpected keys, or a wrong shape.
+    """
+    expected = model.state_dict()
+    missing = [k for k in expected if k not in state] + list(also_missing)
+    refuse_keys(what, missing, [k for k in state if k not in expected])
     for key, value in state.items():
-        if own[key].shape != value.shape:
-            raise InputError(
-                f"these are not the weights of {what}: {key} is {tuple(value.shape)}, expected {tuple(own[key].shape)}"
-            )
+        shapes = tuple(value.shape), tuple(expected[key].shape)
+        if shapes[0] != shapes[1]:
+            raise InputError(f"these are not the weights of {what}: {key} is {shapes[0]}, expected {shapes[1]}")
     model.load_state_dict(state)
 
 
@@ -146,9 +149,9 @@ def build_vit(
     what: str,
     also_missing: Sequence[str] = (),
 ) -> VisionTransformer:
-    """Return a plain ViT whose sizes are read off a state dict in timm's naming, with its weights.
+    """Return a plain ViT with the weights of a state dict in timm's naming, which also determines its sizes.
 
-    Raises ``InputError`` that names every missing key (``also_missing`` among them) and every unexpected one.
+    Raises ``InputError`` that names missing keys (with ``also_missing``), unexpected keys, or a wrong shape.
     """
     depth = len({key.split(".")[1] for key in state if key.startswith("blocks.")})
     sizes = ("patch_embed.proj.weight", "blocks.0.mlp.fc1.weight")
@@ -171,7 +174,7 @@ def build_vit(
 
 
 def weights_sha256(state: Mapping[str, Tensor]) -> str:
-    """Return one hash of names, types, shapes and values, so equal weights agree whatever file they came in."""
+    """Return a hash of names, types, shapes and values: equal weights have equal hashes in every file format."""
     digest = hashlib.sha256()
     for key in sorted(state):
         value = state[key].detach().cpu().contiguous()

@@ -33,14 +33,14 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
 
 
 def vit(state: dict[str, torch.Tensor], image_size: int) -> torch.nn.Module:
-    """Return timm's model; its position embeddings have the size that the state's have."""
+    """Return timm's model with the weights of ``state``, whose position embeddings have the size of ``image_size``."""
     model = timm.create_model("vit_small_patch14_dinov2", num_classes=0, img_size=image_size)
     model.load_state_dict(state, strict=True)
     return model.eval()
 
 
 def without_antialiasing(pos_embed: torch.Tensor, grid: int) -> torch.Tensor:
-    """Resample position embeddings as the ONNX file does it: bicubic, half pixels, no antialiasing."""
+    """Resample position embeddings as the ONNX file does: bicubic, half pixels, no antialiasing."""
     first, rest = pos_embed[:, :1], pos_embed[:, 1:]
     side = math.isqrt(rest.shape[1])
     square = rest.reshape(1, side, side, -1).permute(0, 3, 1, 2)
@@ -73,19 +73,19 @@ def test_has_timms_174_tensors_at_the_native_grid(state: dict[str, torch.Tensor]
     assert weights_sha256(state) == DEMO_SHA256
 
 
-def test_final_tokens_equal_the_files_own(state: dict[str, torch.Tensor]) -> None:
+def test_final_tokens_equal_those_of_the_onnx_file(state: dict[str, torch.Tensor]) -> None:
     images = np.random.default_rng(0).standard_normal((1, 3, 224, 224)).astype(np.float32)
-    own = final_tokens_of_the_file(images)
-    assert own.shape == (1, 257, 384)
+    expected = final_tokens_of_the_file(images)
+    assert expected.shape == (1, 257, 384)
     model = vit({**state, "pos_embed": without_antialiasing(state["pos_embed"], 16)}, 224)
     antialiased = load_backbone("demo-vit-small-patch14", image_size=224)
     with torch.no_grad():
         tokens, near = (m.forward_features(torch.from_numpy(images)).numpy() for m in (model, antialiased))
-    assert np.abs(tokens - own).max() < 5e-5
-    assert 1e-3 < np.abs(near - own).max() < 1.0
+    assert np.abs(tokens - expected).max() < 5e-5
+    assert 1e-3 < np.abs(near - expected).max() < 1.0
 
 
-def test_the_file_is_written_once_and_says_whom_it_is_owed_to(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_file_is_written_once_with_credits_and_licences(monkeypatch: pytest.MonkeyPatch) -> None:
     file = demo_weights_path()
     written = file.stat().st_mtime_ns
     monkeypatch.setattr("shipbench.backbones.demo.demo_state_dict", lambda: pytest.fail("converted again"))
@@ -117,8 +117,8 @@ def test_a_damaged_file_is_converted_again(
         assert weights_sha256(tensors) == DEMO_SHA256
 
 
-def test_weights_that_came_out_otherwise_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_conversion_with_unexpected_weights_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shipbench.backbones.demo.read_asset", lambda asset: b"")
     monkeypatch.setattr("shipbench.backbones.demo._convert", lambda content: {"norm.bias": np.zeros(384, np.float32)})
-    with pytest.raises(ShipbenchError, match="other weights than it has"):
+    with pytest.raises(ShipbenchError, match="does not have the weights expected"):
         demo_state_dict()

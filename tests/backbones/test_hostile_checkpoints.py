@@ -1,4 +1,4 @@
-"""Checkpoints that are damaged, that lie about themselves or that would fill the memory: refused in one sentence."""
+"""Damaged, deceptive or memory-filling checkpoints are refused in one sentence."""
 
 from __future__ import annotations
 
@@ -46,19 +46,19 @@ def refused(path: Path, words: str) -> None:
     ids=["expanded to any size", "without data", "sparse", "complex", "whole numbers"],
 )
 @pytest.mark.filterwarnings("error")
-def test_tensors_that_are_no_weights(
+def test_tensors_that_are_not_weights(
     tmp_path: Path, state: Weights, change: Callable[[torch.Tensor], torch.Tensor]
 ) -> None:
     torch.save(state | {POSITIONS: change(state[POSITIONS])}, tmp_path / "w.pth")
     refused(tmp_path / "w.pth", "pos_embed in .* is not a dense tensor of floating-point numbers")
 
 
-def test_half_precision_is_weights(tmp_path: Path, state: Weights) -> None:
+def test_half_precision_weights_are_accepted(tmp_path: Path, state: Weights) -> None:
     torch.save({key: value.half() for key, value in state.items()}, tmp_path / "w.pth")
     assert load_backbone("test_vit", checkpoint=tmp_path / "w.pth").pos_embed.dtype == torch.float32
 
 
-def test_keys_that_are_no_names(tmp_path: Path) -> None:
+def test_keys_that_are_not_strings(tmp_path: Path) -> None:
     torch.save({1: torch.zeros(2)}, tmp_path / "w.pth")
     refused(tmp_path / "w.pth", "unexpected 1")
 
@@ -66,14 +66,14 @@ def test_keys_that_are_no_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".npz"])
 @pytest.mark.parametrize("content", [b"", b"text\n", b"PK\x05\x06" + bytes(18), pickle.dumps({"a": 1}, protocol=4)])
 @pytest.mark.filterwarnings("error")
-def test_files_that_are_no_checkpoints(tmp_path: Path, suffix: str, content: bytes) -> None:
+def test_files_that_are_not_checkpoints(tmp_path: Path, suffix: str, content: bytes) -> None:
     path = tmp_path / f"w{suffix}"
     path.write_bytes(content)
     refused(path, "cannot be read|no checkpoint|does not fit")
 
 
 def google_npz(path: Path) -> bytes:
-    """Write a file with the names that are looked for first, and return its bytes."""
+    """Write a file with the names that the loader checks first, and return its bytes."""
     blocks = {f"Transformer/encoderblock_{index}/x": np.zeros(2) for index in range(6)}
     np.savez(path, **{"embedding/kernel": np.zeros((16, 16, 3, 64))}, **blocks)
     return path.read_bytes()
@@ -88,7 +88,7 @@ def test_damaged_npz(tmp_path: Path, damage: str) -> None:
     refused(path, "cannot be read as .npz|does not fit")
 
 
-def test_an_array_called_npz(tmp_path: Path) -> None:
+def test_an_array_renamed_to_npz(tmp_path: Path) -> None:
     np.save(tmp_path / "w.npy", np.zeros(3))
     (tmp_path / "w.npy").rename(tmp_path / "w.npz")
     refused(tmp_path / "w.npz", "cannot be read as .npz")
@@ -116,7 +116,7 @@ def test_suffixes_in_capitals(tmp_path: Path, state: Weights) -> None:
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224.nosuchtag", "vit_tiny_patch16_224..", ""])
-def test_names_that_timm_does_not_have(name: str) -> None:
+def test_names_unknown_to_timm(name: str) -> None:
     with pytest.raises(InputError, match="unknown backbone"):
         load_backbone(name, checkpoint="random")
 

@@ -1,4 +1,4 @@
-"""Backbones: what is loaded, what is refused, and the hash that weights have whatever file they came in."""
+"""Loading backbones: accepted and refused inputs, preprocessing, and a hash that is the same in every file format."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ def test_preprocessing_comes_with_the_weights() -> None:
         ("vit_small_patch16_18x2_224", "ParallelThingsBlock"),
     ],
 )
-def test_what_cannot_be_prompted_is_refused_with_the_reason(name: str, reason: str) -> None:
+def test_models_that_cannot_be_prompted_are_refused_with_a_reason(name: str, reason: str) -> None:
     with pytest.raises(InputError, match=reason):
         load_backbone(name, checkpoint="random")
 
 
 @pytest.mark.parametrize("damage", ["missing", "unexpected", "shape"])
-def test_weights_that_do_not_fit_are_named(tmp_path: Path, state: dict[str, torch.Tensor], damage: str) -> None:
+def test_keys_that_do_not_fit_are_named(tmp_path: Path, state: dict[str, torch.Tensor], damage: str) -> None:
     broken = dict(state)
     if damage == "missing":
         del broken["blocks.1.mlp.fc1.bias"]
@@ -94,7 +94,7 @@ def test_googles_naming() -> None:
     images = load_file(golden_file("ship_tiny.safetensors"))["images"].float()
     expected = np.load(golden_file("google_npz_tiny_expected.npz"))["final_norm_cls"]
     with torch.no_grad():
-        found = model.forward_features(images)[:, 0]
-    torch.testing.assert_close(found, torch.from_numpy(expected), rtol=0, atol=2e-5)
+        features = model.forward_features(images)[:, 0]
+    torch.testing.assert_close(features, torch.from_numpy(expected), rtol=0, atol=2e-5)
     with pytest.raises(InputError, match="12 encoder blocks"):
         load_backbone("vit_tiny_patch16_224", checkpoint=path, architecture=sizes | {"depth": 6})
