@@ -1,4 +1,4 @@
-"""What things cost: a step of every method against the bare backbone, and a whole run from the disk to the store."""
+"""Costs: the steps of every method against the bare backbone, and whole runs from image files to the stored record."""
 
 from shipbench.bench.end_to_end import EndToEnd, run_end_to_end
 from shipbench.bench.options import BenchOptions, EndToEndOptions

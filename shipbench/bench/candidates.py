@@ -1,4 +1,4 @@
-"""What is asked for, and the models that are built for it: in one process for their times, or each in its own."""
+"""The candidates of a benchmark, and the subjects built from them, all in one process or each in its own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from shipbench.backbones import load_backbone
 from shipbench.backbones.bare import BareBackbone
 from shipbench.bench.options import BenchOptions
-from shipbench.bench.subjects import Batch, Subject, subject
+from shipbench.bench.subjects import Batch, Subject, make_subject
 from shipbench.errors import InputError
 from shipbench.hardware.determinism import seed_everything
 from shipbench.hardware.memory import keep_freed_memory
@@ -22,12 +22,13 @@ from shipbench.hardware.precision import ComputeContext
 from shipbench.methods import BuildContext, Method
 from shipbench.settings import configure, field_names
 
-_BANK_IMAGES = 256
+# Images in the synthetic features that a method with a hierarchy or a bank is built from.
+_FEATURE_IMAGES = 256
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A method at a prompt length with changed ``settings``; without a method, the bare backbone."""
+    """A method with a prompt length and overridden ``settings``; without a method, the bare backbone."""
 
     method: Method | None
     prompt_length: int | None
@@ -35,24 +36,27 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        """What a table calls it."""
+        """The name in tables."""
         return "bare backbone" if self.method is None else self.method.name
 
 
 def candidates(
     methods: Sequence[Method], options: BenchOptions, settings: Mapping[str, Mapping[str, Any]]
 ) -> list[Candidate]:
-    """Return the bare backbone, and every method at every prompt length; ``settings`` are overrides by method."""
-    found = [Candidate(None, None, {})]
+    """Return the bare backbone, then every method at every prompt length; ``settings`` are overrides by method name."""
+    listed = [Candidate(None, None, {})]
     for method in methods:
         prompted = "prompt_length" in field_names(method.settings)
         for length in options.prompt_lengths if prompted else (None,):
-            found.append(Candidate(method, length, settings.get(method.name, {})))
-    return found
+            listed.append(Candidate(method, length, settings.get(method.name, {})))
+    return listed
 
 
 def make_fixture(options: BenchOptions, compute: ComputeContext) -> tuple[VisionTransformer, Batch]:
-    """Return a backbone and a batch, the same each time, in a process that computes as runs do."""
+    """Seed and configure this process as a run does, and return a backbone and a random batch.
+
+    Both are the same on every call with equal arguments.
+    """
     keep_freed_memory(compute.device)
     seed_everything(0, compute.device)
     backbone = load_backbone(
@@ -68,9 +72,12 @@ def make_fixture(options: BenchOptions, compute: ComputeContext) -> tuple[Vision
 
 
 def build(candidate: Candidate, options: BenchOptions, backbone: VisionTransformer, batch: Batch) -> Subject:
-    """Return a subject with a copy of the backbone; raises ``InputError`` for levels that do not fit it."""
+    """Return a subject over a copy of ``backbone``.
+
+    Raises ``InputError`` for levels that do not fit the backbone, and for settings that the method refuses.
+    """
     if candidate.method is None:
-        return subject(candidate.name, None, BareBackbone(backbone), batch)
+        return make_subject(candidate.name, None, BareBackbone(backbone), batch)
     levels, depth, length = list(options.levels), len(backbone.blocks), candidate.prompt_length
     if not levels or levels[0] != 0 or levels != sorted(set(levels)) or levels[-1] >= depth:
         raise InputError(f"levels {levels} must start with 0, rise, and stay below the backbone's {depth} blocks")
@@ -83,13 +90,12 @@ def build(candidate: Candidate, options: BenchOptions, backbone: VisionTransform
         say=lambda _: None,
     )
     model = candidate.method.build(context).model.to(batch.images.device)
-    return subject(candidate.name, length, model, batch)
+    return make_subject(candidate.name, length, model, batch)
 
 
 def _features_with_levels(levels: Sequence[int], depth: int, width: int) -> Tensor:
-    """Return features (images, blocks, D) that agree within a level and are orthogonal across levels."""
+    """Return features (images, blocks, D): parallel within a level and orthogonal across levels, up to noise."""
     directions = torch.linalg.qr(torch.randn(width, len(levels)))[0].T
     of_block = [sum(level <= block for level in levels) - 1 for block in range(depth)]
-    return directions[of_block] * torch.rand(_BANK_IMAGES, 1, 1).add(0.5) + 1e-4 * torch.randn(
-        _BANK_IMAGES, depth, width
-    )
+    lengths = torch.rand(_FEATURE_IMAGES, 1, 1).add(0.5)
+    return directions[of_block] * lengths + 1e-4 * torch.randn(_FEATURE_IMAGES, depth, width)

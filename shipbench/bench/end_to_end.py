@@ -1,7 +1,7 @@
-"""A whole run, from image files to the stored record: where its time goes, and what a benchmark would take.
+"""The time of a whole run, from image files to the stored record, and an estimate for all of VTAB-1k.
 
-Images are drawn at random and written in VTAB-1k's own format, so that decoding, caching, training, evaluation and
-storing are all the real ones. Nothing here is a test: a figure belongs to the machine that it was measured on.
+Images are random but stored in VTAB-1k's format, so decoding, caching, training, evaluation and storing run the code of
+real runs. Figures hold only for the machine that they were measured on.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from shipbench.bench.options import EndToEndOptions
-from shipbench.bench.shares import evaluation_shares, seconds_per_run, training_shares
+from shipbench.bench.shares import evaluation_shares, timed, training_shares
 from shipbench.bench.synthetic_task import TASK, cache_in, write_images
 from shipbench.hardware.determinism import seed_everything
 from shipbench.hardware.flops import count_flops
@@ -29,17 +29,19 @@ from shipbench.spec import RunSpec
 from shipbench.tasks.catalogue import VTAB
 from shipbench.training.loop import evaluate, fit
 
-_MATRIX = {"cpu": 2048, "cuda": 8192}
+# Rows of the square matrices in the product that measures peak FLOP/s.
+_MATRIX_SIZE = {"cpu": 2048, "cuda": 8192}
 _MATRIX_ROUNDS = 5
 
 
 @dataclass(frozen=True)
 class EndToEnd:
-    """What was measured: rates in images/s, times in s, shares of a training epoch or evaluation pass in [0, 1].
+    """The measurements of one run: rates in images/s, times in s, shares and fractions in [0, 1].
 
-    ``matrix_rate`` is what a large matrix product reaches on the device; the fractions say how much of it training and
-    evaluation reach. ``estimates`` are the parts of the 19 tasks of VTAB-1k, each trained once for ``epochs``
-    and tested once, in s.
+    The shares divide the time of a training epoch and of an evaluation. ``matrix_rate`` is the FLOP/s of a large matrix
+    product; ``training_fraction`` and ``evaluation_fraction`` are the fractions of it that training and evaluation
+    reach. ``estimates`` are the times of all 19 tasks of VTAB-1k by phase, each task trained once for the ``epochs`` of
+    the options and tested once.
     """
 
     method: str
@@ -59,14 +61,14 @@ class EndToEnd:
 
     @property
     def benchmark_seconds(self) -> float:
-        """The whole benchmark, decoding included."""
+        """The estimated time of all 19 tasks, decoding included, in s."""
         return sum(self.estimates.values())
 
 
 def run_end_to_end(method: Method, options: EndToEndOptions) -> EndToEnd:
-    """Write images, decode them, and carry out one run, all in a temporary folder with a cache of its own.
+    """Write images and execute one run on them, in a temporary folder that also holds the image cache.
 
-    Raises ``InputError`` for a backbone, device or setting that does not fit.
+    Raises ``InputError`` for an unknown backbone, device or setting.
     """
     with tempfile.TemporaryDirectory(prefix="shipbench-bench-") as name, cache_in(Path(name) / "cache"):
         root = Path(name) / "data"
@@ -75,28 +77,16 @@ def run_end_to_end(method: Method, options: EndToEndOptions) -> EndToEnd:
 
 
 def _measure(method: Method, options: EndToEndOptions, root: Path, store: Store) -> EndToEnd:
-    overrides = {"epochs": 2, "batch_size": options.batch_size, **options.overrides}
-    if options.image_size:
-        overrides["image_size"] = options.image_size
-    spec = RunSpec(
-        method.name,
-        TASK,
-        overrides=overrides,
-        backbone=options.backbone,
-        checkpoint=options.checkpoint,
-        precision=options.precision,  # type: ignore[arg-type]
-        data=root,
-        device=options.device,
-    )
-    cold, _ = seconds_per_run(lambda: preparation.prepare(spec))
-    loading, prepared = seconds_per_run(lambda: preparation.prepare(spec))
+    spec = _spec(method, options, root)
+    cold, _ = timed(lambda: preparation.prepare(spec))
+    loading, prepared = timed(lambda: preparation.prepare(spec))
     compute, recipe = prepared.compute, prepared.resolved.recipe
     seed_everything(0, compute.device)
-    building, ready = seconds_per_run(lambda: preparation.assemble(prepared), compute)
+    building, ready = timed(lambda: preparation.assemble(prepared), compute)
     done = fit(ready.trained, ready.train, ready.evaluation, recipe, compute, 0, lambda _: None)
     record = recording.describe(prepared, ready, done, peak_memory=0)
-    storing, _ = seconds_per_run(lambda: recording.store_run(store, record, prepared, ready, done))
-    evaluation, _ = seconds_per_run(lambda: evaluate(ready.built.model, ready.images, compute), compute)
+    storing, _ = timed(lambda: recording.store_run(store, record, prepared, ready, done))
+    evaluation, _ = timed(lambda: evaluate(ready.built.model, ready.images, compute), compute)
     rates = {
         "decoding": (options.train_images + options.test_images) / max(cold - loading, 1e-9),
         "training": done.epochs[-1].images / done.epochs[-1].train_seconds,
@@ -122,43 +112,59 @@ def _measure(method: Method, options: EndToEndOptions, root: Path, store: Store)
     )
 
 
+def _spec(method: Method, options: EndToEndOptions, root: Path) -> RunSpec:
+    overrides = {"epochs": 2, "batch_size": options.batch_size, **options.overrides}
+    if options.image_size:
+        overrides["image_size"] = options.image_size
+    return RunSpec(
+        method.name,
+        TASK,
+        overrides=overrides,
+        backbone=options.backbone,
+        checkpoint=options.checkpoint,
+        precision=options.precision,  # type: ignore[arg-type]
+        data=root,
+        device=options.device,
+    )
+
+
 def _estimates(
     rates: Mapping[str, float], fixed: float, building: float, options: EndToEndOptions, model: nn.Module
 ) -> dict[str, float]:
-    """Return seconds for all tasks, by part: what grows with the images is scaled to their true number."""
+    """Return the seconds of all tasks by phase, scaled to their numbers of images where these matter."""
     train = sum(task.n_train for task in VTAB.tasks)
     test = sum(task.n_test for task in VTAB.tasks)
-    # Features that never change are read once, for all images, when the method is built; only the head is left then.
+    # Frozen features are computed once when the method is built, for training and test images; then only a head trains.
     frozen = isinstance(model, FrozenFeatures)
-    seen = (train + test) / (options.train_images + options.test_images) if frozen else train / options.train_images
+    scale = (train + test) / (options.train_images + options.test_images) if frozen else train / options.train_images
     return {
         "decoding": (train + test) / rates["decoding"],
         "loading and storing": fixed * len(VTAB.tasks),
-        "building": building * seen,
+        "building": building * scale,
         "training": options.epochs * train / rates["training"],
         "evaluation": 0.0 if frozen else test / rates["evaluation"],
     }
 
 
 def _step_flops(ready: preparation.Assembled, options: EndToEndOptions, compute: ComputeContext) -> dict[str, float]:
-    """Return FLOPs for an image, in a training step and in evaluation."""
-    chosen = torch.arange(min(options.batch_size, len(ready.train)))
-    images, labels = ready.train.batch(chosen), ready.train.labels[chosen.to(compute.device)]
+    """Return the FLOPs per image of a training step and of evaluation."""
+    indices = torch.arange(min(options.batch_size, len(ready.train)))
+    images, labels = ready.train.batch(indices), ready.train.labels[indices.to(compute.device)]
     ready.trained.train()
     training = count_flops(lambda: ready.trained.loss(images, labels).backward())  # type: ignore[operator]
     ready.built.model.eval()
-    some = ready.images.batch(torch.arange(1))
+    image = ready.images.batch(torch.arange(1))
     return {
-        "training": training / len(chosen),
-        "evaluation": count_flops(lambda: ready.built.model(some)),
+        "training": training / len(indices),
+        "evaluation": count_flops(lambda: ready.built.model(image)),
     }
 
 
 def _matrix_rate(compute: ComputeContext) -> float:
-    """Return the FLOP/s of a large square matrix product in the precision of the run, median of several."""
-    size = _MATRIX[compute.device.type]
-    kind = torch.bfloat16 if compute.precision == "bf16" else torch.float32
-    a, b = (torch.randn(size, size, device=compute.device, dtype=kind) for _ in range(2))
+    """Return the median FLOP/s of a large square matrix product in the precision of the run."""
+    size = _MATRIX_SIZE[compute.device.type]
+    dtype = torch.bfloat16 if compute.precision == "bf16" else torch.float32
+    a, b = (torch.randn(size, size, device=compute.device, dtype=dtype) for _ in range(2))
     seconds = []
     for _ in range(_MATRIX_ROUNDS + 1):
         compute.wait()

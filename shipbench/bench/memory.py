@@ -1,4 +1,4 @@
-"""What a training step needs to remember."""
+"""The memory of a training step: in a process that holds nothing else, and in tensors kept for the backward pass."""
 
 from __future__ import annotations
 
@@ -19,60 +19,60 @@ from shipbench.hardware.memory import PeakMemory
 from shipbench.hardware.precision import ComputeContext
 from shipbench.runtime.interrupts import leave_signals_to_the_parent
 
-# The second step finds gradients and the optimiser's state beside what it computes.
+# In the second step, gradients and the optimiser's state already exist.
 _STEPS = 2
-# A server that has torch loaded, and nothing else done, hands out processes at once; Windows has none.
+# A fork server that has only imported torch starts processes at once; Windows cannot fork.
 _PROCESSES: ForkServerContext | SpawnContext = (
     get_context("forkserver") if hasattr(os, "fork") else get_context("spawn")
 )
 
 
 def step_bytes_alone(candidate: Candidate, options: BenchOptions, compute: ComputeContext) -> int:
-    """Return what the first steps of a process with this one model add to its memory, resident or on its device.
+    """Return the bytes that the first training steps add to the memory of a new process that holds only this model.
 
-    Where other models have run, it would depend on what they have left in the allocator. Raises ``ShipbenchError`` if
-    the process ends before its time.
+    It is resident memory on the CPU, allocated memory on a GPU. In a process that has run other models, it would depend
+    on what they left in the allocator. Raises ``ShipbenchError`` if the process dies.
     """
     _PROCESSES.set_forkserver_preload([__name__])
     receiver, sender = _PROCESSES.Pipe(duplex=False)
-    work = (sender, candidate, options, compute, torch.get_num_threads())
-    process = _PROCESSES.Process(target=_alone, args=work, daemon=True)
+    arguments = (sender, candidate, options, compute, torch.get_num_threads())
+    process = _PROCESSES.Process(target=_send_step_bytes, args=arguments, daemon=True)
     process.start()
     sender.close()
     try:
-        found: int = receiver.recv()
+        step_bytes: int = receiver.recv()
     except EOFError as error:
-        raise ShipbenchError(f"no memory of {candidate.name}: the process that was to measure it ended") from error
+        raise ShipbenchError(f"no memory of {candidate.name}: the process that measured it died") from error
     finally:
         process.kill()
         process.join()
-    return found
+    return step_bytes
 
 
-def _alone(
+def _send_step_bytes(
     sender: Connection, candidate: Candidate, options: BenchOptions, compute: ComputeContext, threads: int
 ) -> None:
     leave_signals_to_the_parent()
     torch.set_num_threads(threads)
-    one = build(candidate, options, *make_fixture(options, compute))
+    subject = build(candidate, options, *make_fixture(options, compute))
     gc.collect()
     before = PeakMemory(compute.device).bytes()
     peak = PeakMemory(compute.device)
     for _ in range(_STEPS):
-        one.train()
+        subject.train()
     sender.send(max(0, peak.bytes() - before))
 
 
 def tensor_bytes(model: nn.Module, step: Callable[[], object]) -> int:
-    """Return the bytes of a model's weights and of the tensors that a step keeps for its backward pass.
+    """Return the bytes of a model's weights and of the tensors that ``step`` keeps for its backward pass.
 
-    Every storage counts once, whole. No allocator has a part in it, so that the count is the same each time and on
-    every device with the same kernels; gradients and the optimiser's state are not in it.
+    Each storage counts once, in full; gradients and the optimiser's state do not count. The allocator has no influence,
+    so the result is the same on every call and on every device with the same kernels.
     """
     storages = {storage.data_ptr(): storage for storage in map(Tensor.untyped_storage, model.state_dict().values())}
 
     def keep(tensor: Tensor) -> Tensor:
-        # Held until the step is over, or another tensor could be given the same address.
+        # Holding the storage keeps its address from being reused during the step.
         storage = tensor.untyped_storage()
         storages[storage.data_ptr()] = storage
         return tensor

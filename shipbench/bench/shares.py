@@ -1,24 +1,27 @@
-"""Where the time of a run goes."""
+"""The shares of data, model and optimiser in the time of an epoch and of an evaluation."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TypeVar
 
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from shipbench.hardware.precision import ComputeContext
+from shipbench.recipe import Recipe
 from shipbench.runs import preparation
 from shipbench.training.inputs import Inputs
 from shipbench.training.loop import evaluate, fit
 
+T = TypeVar("T")
+
 
 @dataclass
 class _Clock:
-    """Seconds spent in named parts, each waited for, which slows a GPU down: for shares, never for rates."""
+    """Seconds spent in named parts. Waiting for the device slows a GPU down: use it for shares, not for rates."""
 
     compute: ComputeContext
     seconds: dict[str, float] = field(default_factory=dict)
@@ -35,7 +38,7 @@ class _Clock:
 
 @dataclass(frozen=True)
 class _TimedInputs:
-    """Inputs whose batches are timed."""
+    """Inputs whose synchronous batches are timed."""
 
     inputs: Inputs
     clock: _Clock
@@ -57,8 +60,8 @@ class _TimedInputs:
         return self.inputs.read(indices)
 
 
-def training_shares(ready: preparation.Assembled, recipe: Any, compute: ComputeContext) -> dict[str, float]:
-    """Train one epoch and return the seconds spent on each part of a step."""
+def training_shares(ready: preparation.Assembled, recipe: Recipe, compute: ComputeContext) -> dict[str, float]:
+    """Train one epoch and return the shares of data, optimiser and model (the rest) in its time."""
     clock = _Clock(compute)
     hooks = (
         register_optimizer_step_pre_hook(lambda *_: clock.start()),
@@ -75,14 +78,14 @@ def training_shares(ready: preparation.Assembled, recipe: Any, compute: ComputeC
 
 
 def evaluation_shares(ready: preparation.Assembled, compute: ComputeContext) -> dict[str, float]:
-    """Return what the model takes of a pass; the rest of it is data that the model had to wait for."""
+    """Evaluate once and return the shares of the model and of data (the rest: time spent waiting for it)."""
     clock, model = _Clock(compute), ready.built.model
     hooks = (
         model.register_forward_pre_hook(lambda *_: clock.start()),
         model.register_forward_hook(lambda *_: clock.stop("model")),
     )
     try:
-        seconds, _ = seconds_per_run(lambda: evaluate(model, ready.images, compute), compute)
+        seconds, _ = timed(lambda: evaluate(model, ready.images, compute), compute)
     finally:
         for hook in hooks:
             hook.remove()
@@ -94,8 +97,8 @@ def _shares(parts: Mapping[str, float], total: float, rest: str) -> dict[str, fl
     return shares | {rest: 1 - sum(shares.values())}
 
 
-def seconds_per_run(work: Callable[[], Any], compute: ComputeContext | None = None) -> tuple[float, Any]:
-    """Return how long ``work`` took, with what it gave its device to do, if it has one, and what it returned."""
+def timed(work: Callable[[], T], compute: ComputeContext | None = None) -> tuple[float, T]:
+    """Run ``work`` and return its seconds, including the work of the device of ``compute``, and its result."""
     start = time.perf_counter()
     result = work()
     if compute is not None:

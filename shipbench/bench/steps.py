@@ -1,8 +1,8 @@
-"""Throughput, memory and arithmetic of every method against the bare frozen backbone.
+"""Time, memory and FLOPs of every method's steps against the bare frozen backbone.
 
-All subjects live in one process and are timed in turn, round after round, each right after the bare backbone, so that
-a machine whose speed drifts slows both alike; a ratio is the median of those pairs. Nothing here is a test: a figure
-belongs to the machine that it was measured on.
+All subjects are timed in one process, round by round, each right after the bare backbone, so that a drift in the
+machine's speed affects both alike; a ratio is the median over these pairs. Figures hold only for the machine that they
+were measured on.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from shipbench.errors import InputError, ShipbenchError
 from shipbench.hardware.precision import ComputeContext
 from shipbench.methods import Method
 
-# Seconds of the bare backbone, and of a subject right after it, in each round.
+# Seconds of the bare backbone and of a subject right after it, for each round.
 Pairs: TypeAlias = list[tuple[float, float]]
 
 
@@ -38,12 +38,12 @@ class Timing:
 
 @dataclass(frozen=True)
 class Measurement:
-    """One subject: seconds for a batch, ratios to the bare backbone, bytes of a training step, FLOPs for an image.
+    """One subject: seconds per batch, ratios to the bare backbone, bytes of a training step, FLOPs per image.
 
-    ``training_bytes`` are what a step adds to the memory in use by a process that holds nothing else, None for a
-    compiled model; ``training_tensor_bytes`` are the weights and the tensors kept for the backward pass.
-    Every ratio is to the bare backbone that is not compiled. Inference is timed as in the midst of an evaluation;
-    ``inference_flops`` are those of its first batch, which also computes what later ones share.
+    ``training_bytes`` is the memory that a step adds in a process that holds nothing else, None if it is unknown, as it
+    is for compiled models; ``training_tensor_bytes`` are the weights and the tensors kept for the backward pass. All
+    ratios are to the bare backbone that is not compiled. Inference is timed in the middle of an evaluation, but
+    ``inference_flops`` counts its first batch, which also computes the prompt states that later batches share.
     """
 
     subject: str
@@ -67,25 +67,28 @@ def run_bench(
     options: BenchOptions,
     compute: ComputeContext,
     settings: dict[str, dict[str, Any]],
-    say: Callable[[str], None],
+    warn: Callable[[str], None],
 ) -> list[Measurement]:
-    """Measure the bare backbone, then every method at every prompt length; ``settings`` are overrides by method.
+    """Measure the bare backbone, then every method at every prompt length; ``settings`` are overrides by method name.
 
-    Raises ``InputError`` for levels that do not fit the backbone, and for ``compiled`` with stochastic depth.
+    ``warn`` gets a line for each figure that could not be measured. Raises ``InputError`` for levels that do not fit
+    the backbone, and for ``compiled`` with stochastic depth.
     """
     if options.compiled and options.drop_path:
         raise InputError("a compiled step cannot drop branches for some images only; use --drop-path 0 with --compile")
-    wanted = candidates(methods, options, settings)
+    measured = candidates(methods, options, settings)
     backbone, batch = make_fixture(options, compute)
-    subjects = [build(candidate, options, backbone, batch) for candidate in wanted]
+    subjects = [build(candidate, options, backbone, batch) for candidate in measured]
     if options.compiled:
-        subjects += [compiled for source in subjects if (compiled := compile_subject(source, say))]
+        subjects += [compiled for source in subjects if (compiled := compile_subject(source, warn))]
     timed = _time(subjects, options.repeats, compute)
-    return _measure(subjects, timed, _step_bytes(wanted, subjects, options, compute, say), compute)
+    memory = _step_bytes(measured, options, compute, warn)
+    memory += [None] * (len(subjects) - len(memory))
+    return _measure(subjects, timed, memory, compute)
 
 
 def as_json(measurements: Sequence[Measurement], options: BenchOptions, device: torch.device) -> dict[str, Any]:
-    """Return everything that was measured, and what it was measured on."""
+    """Return the measurements, their options and their environment, ready for JSON."""
     return {
         "options": asdict(options),
         **environment(device),
@@ -94,7 +97,7 @@ def as_json(measurements: Sequence[Measurement], options: BenchOptions, device: 
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Return what things are measured on: the device, the threads, and the version of torch."""
+    """Return the name of the device, the number of threads, and the version of torch."""
     return {"device": _device_name(device), "threads": torch.get_num_threads(), "torch": torch.__version__}
 
 
@@ -107,13 +110,13 @@ def _device_name(device: torch.device) -> str:
 
 
 def _time(subjects: Sequence[Subject], repeats: int, compute: ComputeContext) -> list[tuple[Pairs, Pairs]]:
-    """Return the seconds of inference and of training of every subject; the bare backbone is its own neighbour.
+    """Return the pairs of inference and of training for every subject; those of the bare backbone are equal.
 
-    No step lies between two batches of inference: what an evaluation computes once for all of its batches, it has
-    after the round that warms up.
+    Inference comes before all training steps: prompt states that an evaluation computes once for all batches are
+    computed in the warm-up round and stay valid.
     """
-    infer = _rounds([one.infer for one in subjects], repeats, compute)
-    train = _rounds([one.train for one in subjects], repeats, compute)
+    infer = _rounds([subject.infer for subject in subjects], repeats, compute)
+    train = _rounds([subject.train for subject in subjects], repeats, compute)
     return list(zip(infer, train, strict=True))
 
 
@@ -122,12 +125,12 @@ def _rounds(works: Sequence[Callable[[], None]], repeats: int, compute: ComputeC
     bare = works[0]
     for index in range(repeats + 1):
         for work, pairs in zip(works, timed, strict=True):
-            before = _seconds(bare, compute)
-            # In one round, every subject drops the same branches.
+            bare_seconds = _seconds(bare, compute)
+            # Stochastic depth drops the same branches for every subject of a round.
             torch.manual_seed(index)
-            own = before if work is bare else _seconds(work, compute)
+            seconds = bare_seconds if work is bare else _seconds(work, compute)
             if index > 0:
-                pairs.append((before, own))
+                pairs.append((bare_seconds, seconds))
     return timed
 
 
@@ -140,20 +143,17 @@ def _seconds(work: Callable[[], None], compute: ComputeContext) -> float:
 
 
 def _step_bytes(
-    wanted: Sequence[Candidate],
-    subjects: Sequence[Subject],
-    options: BenchOptions,
-    compute: ComputeContext,
-    say: Callable[[str], None],
+    measured: Sequence[Candidate], options: BenchOptions, compute: ComputeContext, warn: Callable[[str], None]
 ) -> list[int | None]:
-    """Return what a training step of every subject adds to the memory in use, None where that is not known."""
-    found: list[int | None] = [None] * len(subjects)
-    for index, candidate in enumerate(wanted):
+    """Return the memory that a training step of every candidate adds, or None if measuring it failed."""
+    memory: list[int | None] = []
+    for candidate in measured:
         try:
-            found[index] = step_bytes_alone(candidate, options, compute)
+            memory.append(step_bytes_alone(candidate, options, compute))
         except ShipbenchError as error:
-            say(str(error))
-    return found
+            warn(str(error))
+            memory.append(None)
+    return memory
 
 
 def _measure(
@@ -162,14 +162,14 @@ def _measure(
     memory: Sequence[int | None],
     compute: ComputeContext,
 ) -> list[Measurement]:
-    counts = [_counts(one) for one in subjects]
+    counts = [_counts(subject) for subject in subjects]
     rows = []
-    for one, (infer, train), used, (kept, flops) in zip(subjects, timed, memory, counts, strict=True):
+    for subject, (infer, train), used, (kept, flops) in zip(subjects, timed, memory, counts, strict=True):
         row = Measurement(
-            subject=one.name,
-            prompt_length=one.prompt_length,
+            subject=subject.name,
+            prompt_length=subject.prompt_length,
             precision=compute.precision,
-            compiled=one.compiled,
+            compiled=subject.compiled,
             inference=_timing(infer),
             training=_timing(train),
             inference_ratio=_ratio(infer),
@@ -185,18 +185,18 @@ def _measure(
     return rows
 
 
-def _counts(one: Subject) -> tuple[int, tuple[float, float]]:
-    """Return the bytes of tensors and the FLOPs of steps that drop the same branches in every subject, each time."""
+def _counts(subject: Subject) -> tuple[int, tuple[float, float]]:
+    """Return tensor bytes and FLOPs; the seed makes every subject drop the same branches in both."""
     torch.manual_seed(0)
-    kept = tensor_bytes(one.model, one.train)
+    kept = tensor_bytes(subject.model, subject.train)
     torch.manual_seed(0)
-    return kept, one.flops()
+    return kept, subject.flops()
 
 
 def _timing(pairs: Pairs) -> Timing:
-    own = [seconds for _, seconds in pairs]
-    return Timing(statistics.median(own), min(own), max(own))
+    seconds = [pair[1] for pair in pairs]
+    return Timing(statistics.median(seconds), min(seconds), max(seconds))
 
 
 def _ratio(pairs: Pairs) -> float:
-    return statistics.median(own / bare for bare, own in pairs)
+    return statistics.median(seconds / bare for bare, seconds in pairs)

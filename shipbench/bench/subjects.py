@@ -1,4 +1,4 @@
-"""What is measured: the bare backbone and every method's model, as they are and compiled."""
+"""The subjects of a benchmark: the bare backbone and every method's model, plain or compiled."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from shipbench.training.loop import make_optimizer
 
 @dataclass(frozen=True)
 class Batch:
-    """Images (B, 3, H, W) and labels (B,), on the device on which they are computed with."""
+    """Images (B, 3, H, W) and labels (B,) on the device of ``compute``."""
 
     images: Tensor
     labels: Tensor
@@ -25,7 +25,11 @@ class Batch:
 
 @dataclass(frozen=True)
 class Subject:
-    """A model, and the functions that compute its logits and its loss."""
+    """A model with its batch, and the functions that compute its logits and its loss.
+
+    ``forward`` and ``loss`` are compiled if ``compiled``; ``model`` is not. ``optimizer`` is None for a model without
+    trained tensors, such as the bare backbone.
+    """
 
     name: str
     prompt_length: int | None
@@ -37,17 +41,17 @@ class Subject:
     compiled: bool = False
 
     def infer(self) -> None:
-        """Compute the logits of the batch."""
+        """Compute the logits of the batch in evaluation mode."""
         self.model.eval()
         with torch.no_grad(), self.batch.compute.autocast():
             self.forward(self.batch.images)
 
     def train(self) -> None:
-        """Take a training step."""
+        """Take one training step on the batch."""
         self._train(self.loss)
 
     def flops(self) -> tuple[float, float]:
-        """Return FLOPs for an image, at inference and in a training step; a compiled model has those of its source."""
+        """Return the FLOPs per image of inference and of a training step, counted on the model that is not compiled."""
         self.model.eval()
         inference = count_flops(lambda: self.model(self.batch.images))
         training = count_flops(lambda: self._train(self.model.loss))  # type: ignore[arg-type]
@@ -64,15 +68,15 @@ class Subject:
             self.optimizer.step()
 
 
-def subject(name: str, prompt_length: int | None, model: nn.Module, batch: Batch) -> Subject:
-    """Return a model as it is; one without trained tensors, like the bare backbone, needs no optimiser."""
+def make_subject(name: str, prompt_length: int | None, model: nn.Module, batch: Batch) -> Subject:
+    """Return a subject that is not compiled, with an optimiser if the model has trained tensors."""
     trains = any(parameter.requires_grad for parameter in model.parameters())
     optimizer = make_optimizer(model, Recipe()) if trains else None
     return Subject(name, prompt_length, model, batch, model, model.loss, optimizer)  # type: ignore[arg-type]
 
 
-def compile_subject(source: Subject, say: Callable[[str], None]) -> Subject | None:
-    """Return the same model compiled by ``torch.compile`` and warmed up, or None, and a line, if that fails."""
+def compile_subject(source: Subject, warn: Callable[[str], None]) -> Subject | None:
+    """Return ``source`` compiled by ``torch.compile`` and warmed up; if that fails, warn and return None."""
     compiled = replace(
         source,
         forward=torch.compile(source.forward),
@@ -82,9 +86,9 @@ def compile_subject(source: Subject, say: Callable[[str], None]) -> Subject | No
     try:
         compiled.infer()
         compiled.train()
-    # A compiler fails in ways of its own: no C++ compiler, code that it cannot trace, a bug.
+    # Compilers fail in many ways: no C++ compiler, code that cannot be traced, bugs.
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        say(f"{source.name} is measured without torch.compile only, which failed: {reason}")
+        warn(f"{source.name} is measured only without torch.compile, which failed: {reason}")
         return None
     return compiled

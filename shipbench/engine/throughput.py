@@ -19,7 +19,7 @@ import torch
 
 from shipbench.backbones import load_backbone
 from shipbench.backbones.bare import BareBackbone
-from shipbench.bench.subjects import Batch, subject
+from shipbench.bench.subjects import Batch, make_subject
 from shipbench.errors import ShipbenchError
 from shipbench.hardware.memory import PeakMemory, keep_freed_memory
 from shipbench.hardware.precision import ComputeContext
@@ -101,7 +101,7 @@ def _training(workload: Workload) -> tuple[Callable[[], None], int]:
     size, patches = int(vit.patch_embed.img_size[0]), int(vit.patch_embed.num_patches)
     images = torch.randn(max(1, min(workload.batch_size, _TOKENS // patches)), 3, size, size)
     batch = Batch(images, torch.zeros(len(images)), ComputeContext(_CPU, workload.precision))
-    return subject("bare backbone", None, BareBackbone(vit), batch).train, len(images)
+    return make_subject("bare backbone", None, BareBackbone(vit), batch).train, len(images)
 
 
 def _bytes_of_a_run(workload: Workload) -> float:
