@@ -1,4 +1,4 @@
-"""The one place where the parity tests touch shipbench's names: building models, reading their trained tensors."""
+"""The only module of the parity tests that builds shipbench's models and reads their trained tensors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.reference import ship as reference
 def ship_config(
     settings: reference.Settings, *, length: int, shared: int, attribute: int, normalise_bank: bool = False
 ) -> ShipConfig:
-    """The configuration that means what the reference's settings and the prompt lengths mean."""
+    """The ``ShipConfig`` equivalent to the reference's settings and the prompt lengths."""
     return ShipConfig(
         prompt_length=length,
         shared_length=shared,
@@ -43,13 +43,13 @@ def ship_config(
 def build_ship(
     vit: VisionTransformer, parameters: Mapping[str, Tensor], levels: tuple[int, ...], bank: Tensor, config: ShipConfig
 ) -> Ship:
-    """A ``Ship`` over a copy of the backbone with given trained tensors, in the backbone's precision."""
+    """A ``Ship`` over a copy of the backbone with the trained tensors ``parameters``, in the bank's precision."""
     model = Ship(deepcopy(vit), len(parameters["head.bias"]), list(levels), bank, config)
     return _with_parameters(model.to(bank.dtype), parameters)
 
 
 def build_vpt(vit: VisionTransformer, parameters: Mapping[str, Tensor]) -> Vpt:
-    """A ``Vpt`` over a copy of the backbone with given trained tensors, in their precision; deep where they are."""
+    """A ``Vpt`` over a copy of the backbone with the trained tensors ``parameters``, deep if they are."""
     tokens = parameters["prompts.tokens"]
     projected = "prompts.projection.weight" in parameters
     config = VptConfig(prompt_length=tokens.shape[1], project=tokens.shape[2] if projected else 0)
@@ -58,20 +58,20 @@ def build_vpt(vit: VisionTransformer, parameters: Mapping[str, Tensor]) -> Vpt:
 
 
 def build_linear(vit: VisionTransformer, head: Mapping[str, Tensor]) -> LinearModel:
-    """A linear probe with a given head."""
+    """A linear probe with the trained tensors ``head``."""
     model = LinearModel(deepcopy(vit), len(head["head.bias"])).to(head["head.bias"].dtype)
     return _with_parameters(model, {f"readout.{name}": value for name, value in head.items()})
 
 
 def build_full(vit: VisionTransformer, head: Mapping[str, Tensor]) -> FullModel:
-    """Full fine-tuning of a copy of the backbone, with a given head."""
+    """Full fine-tuning of a copy of the backbone, with the initial head ``head``."""
     model = FullModel(deepcopy(vit), len(head["head.bias"])).to(head["head.bias"].dtype)
     model.head.load_state_dict({name.removeprefix("head."): value for name, value in head.items()})
     return model.eval()
 
 
 def load_ship(name: str, dtype: torch.dtype = torch.float32) -> Ship:
-    """The golden file's official SHIP checkpoint, read by shipbench."""
+    """The official SHIP checkpoint of a golden file, loaded by shipbench."""
     stored, config = golden.tensors(name), golden.header(name)["config"]
     model = load_official_checkpoint(
         golden.under("state", stored),
@@ -85,13 +85,13 @@ def load_ship(name: str, dtype: torch.dtype = torch.float32) -> Ship:
 
 
 def official_vpt_state(variant: str) -> dict[str, Tensor]:
-    """The golden file's official VPT checkpoint: the shared backbone and the variant's own tensors."""
+    """The official VPT checkpoint of a golden file: the shared backbone and the tensors of the variant."""
     stored = golden.tensors("vpt_tiny")
     return golden.under("backbone", stored) | golden.under(f"{variant}.state", stored)
 
 
 def load_vpt(variant: str, dtype: torch.dtype = torch.float32) -> Vpt:
-    """The golden file's official VPT checkpoint, read by shipbench."""
+    """The official VPT checkpoint of a golden file, loaded by shipbench."""
     return shipbench_baselines.vpt.load_official_checkpoint(official_vpt_state(variant), num_heads=4).to(dtype)
 
 
@@ -104,16 +104,16 @@ def drawn_factors(vit: VisionTransformer, batch: int, seed: int) -> Tensor:
 
 
 def trained(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The tensors that training changes, the head's without its module's prefix."""
+    """The trained tensors by name; those of a linear probe without the prefix ``readout.``."""
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
     return {name.removeprefix("readout."): parameter for name, parameter in named.items()}
 
 
 def _with_parameters(model: nn.Module, parameters: Mapping[str, Tensor]) -> nn.Module:
-    own = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    assert set(own) == set(parameters)
+    initial = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    assert set(initial) == set(parameters)
     with torch.no_grad():
-        for name, parameter in own.items():
+        for name, parameter in initial.items():
             assert parameter.shape == parameters[name].shape, name
             parameter.copy_(parameters[name])
     return model.eval()

@@ -1,4 +1,4 @@
-"""Comparisons and optimiser steps that several parity tests share."""
+"""Comparisons and optimiser steps for the parity tests."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,7 +10,7 @@ Tensors = Mapping[str, Tensor]
 
 
 def assert_close(actual: Tensor, expected: Tensor, tolerance: float, what: str = "value") -> None:
-    """Equal shape, and no element further than ``tolerance`` from the expected one (and none of them nan)."""
+    """Assert equal shapes and element-wise differences of at most ``tolerance``; NaN fails."""
     assert actual.shape == expected.shape, f"{what}: shape {tuple(actual.shape)} != {tuple(expected.shape)}"
     difference = (actual.detach().double() - expected.detach().double()).abs()
     worst = difference.max().item() if difference.numel() else 0.0
@@ -18,14 +18,14 @@ def assert_close(actual: Tensor, expected: Tensor, tolerance: float, what: str =
 
 
 def assert_all_close(actual: Tensors, expected: Tensors, tolerance: float) -> None:
-    """The same names, and every tensor close."""
+    """Assert equal names and close tensors."""
     assert set(actual) == set(expected)
     for name, value in expected.items():
         assert_close(actual[name], value, tolerance, name)
 
 
 def leaves(values: Tensors) -> dict[str, Tensor]:
-    """Copies that gradients can be taken of."""
+    """Copies of the tensors as leaves that require gradients."""
     return {name: value.detach().clone().requires_grad_() for name, value in values.items()}
 
 
@@ -39,7 +39,7 @@ def gradients(loss: Tensor, parameters: Tensors) -> dict[str, Tensor]:
 
 
 def adamw(parameters: Tensors, settings: Mapping[str, Any]) -> torch.optim.Optimizer:
-    """AdamW as golden ``adamw`` describes it: weight decay on tensors of two or more dimensions only."""
+    """AdamW as in the golden ``adamw``: weight decay only on tensors of two or more dimensions."""
     decayed = [p for p in parameters.values() if p.ndim >= 2]
     others = [p for p in parameters.values() if p.ndim < 2]
     groups = [{"params": decayed, "weight_decay": settings["weight_decay"]}, {"params": others, "weight_decay": 0.0}]
@@ -47,7 +47,7 @@ def adamw(parameters: Tensors, settings: Mapping[str, Any]) -> torch.optim.Optim
 
 
 def sgd(parameters: Tensors, settings: Mapping[str, Any]) -> torch.optim.Optimizer:
-    """SGD as golden ``sgd`` describes it: weight decay on everything but the head's bias."""
+    """SGD as in the golden ``sgd``: weight decay on all tensors but the head's bias."""
     decayed = [p for name, p in parameters.items() if name != "head.bias"]
     groups = [
         {"params": decayed, "weight_decay": settings["weight_decay"]},
@@ -57,7 +57,7 @@ def sgd(parameters: Tensors, settings: Mapping[str, Any]) -> torch.optim.Optimiz
 
 
 def take_steps(optimizer: torch.optim.Optimizer, loss: Callable[[], Tensor], steps: int) -> None:
-    """The given number of optimiser steps on the same batch."""
+    """Take ``steps`` optimiser steps on the same batch."""
     for _ in range(steps):
         optimizer.zero_grad()
         loss().backward()

@@ -1,6 +1,6 @@
-"""The golden numbers of the official implementations: where they lie, and their names in ours.
+"""The golden numbers of the official implementations, and the map from official names to ours.
 
-The folder is ``$SHIPBENCH_GOLDEN``, else ``../shared/golden`` next to the repository; tests skip where it is absent.
+The folder is ``$SHIPBENCH_GOLDEN``, else ``../shared/golden`` next to the repository; without it, tests are skipped.
 """
 
 import json
@@ -23,7 +23,7 @@ Tensors = dict[str, Tensor]
 
 
 def golden_file(name: str) -> Path:
-    """The path of a golden file; skips the test where there is no golden folder, fails where the file is missing."""
+    """The path of a golden file; without the folder, the test is skipped, or fails if the variable is set."""
     chosen = os.environ.get(ENVIRONMENT_VARIABLE)
     folder = Path(chosen) if chosen else NEIGHBOUR
     if not folder.is_dir():
@@ -34,17 +34,17 @@ def golden_file(name: str) -> Path:
 
 
 def tensors(name: str) -> Tensors:
-    """All tensors of ``name``.safetensors; the caller must not write into them."""
+    """All tensors of ``name``.safetensors, cached: do not modify them."""
     return _load_tensors(golden_file(f"{name}.safetensors"))
 
 
 def header(name: str) -> dict[str, Any]:
-    """What ``name``.json says."""
+    """The content of ``name``.json."""
     return _load_json(golden_file(f"{name}.json"))
 
 
 def published_results() -> list[dict[str, Any]]:
-    """The authors' results per task: threshold, levels, prompt length, parameter count."""
+    """The authors' results by task: threshold, levels, prompt length, parameter count."""
     results: list[dict[str, Any]] = _load_json(golden_file("../published/ship_results.json"))["results"]
     return results
 
@@ -61,13 +61,13 @@ def _load_json(path: Path) -> dict[str, Any]:
 
 
 def under(prefix: str, everything: Tensors) -> Tensors:
-    """The tensors whose name starts with ``prefix.``, without it."""
+    """The tensors whose names start with ``prefix.``, with the prefix removed."""
     start = f"{prefix}."
     return {name[len(start) :]: value for name, value in everything.items() if name.startswith(start)}
 
 
 def to_dtype(values: Tensors, dtype: torch.dtype) -> Tensors:
-    """The floating-point tensors in another precision; integers as they are."""
+    """Floating-point tensors converted to ``dtype``; integer tensors unchanged."""
     return {name: v.to(dtype) if v.is_floating_point() else v for name, v in values.items()}
 
 
@@ -77,7 +77,7 @@ SHIP_UNUSED = "visual_prompt_token_pos_embed"
 
 
 def ship_parameters(official: Tensors) -> Tensors:
-    """The trained tensors of an official SHIP state (or of its gradients) under our names and shapes."""
+    """The trained tensors of an official SHIP state, or their gradients, with our names and shapes."""
     names = {"semantic_share_prompt": "prompts.shared", "attribute_prompt": "prompts.attribute"}
     ours: Tensors = {}
     for name, value in official.items():
@@ -89,7 +89,7 @@ def ship_parameters(official: Tensors) -> Tensors:
 
 
 def vpt_parameters(official: Tensors) -> Tensors:
-    """The trained tensors of an official VPT state (or of its gradients) under our names and shapes."""
+    """The trained tensors of an official VPT state, or their gradients, with our names and shapes."""
     start = "enc.transformer."
     ours = {name.replace("head.last_layer", "head"): v for name, v in official.items() if name.startswith("head.")}
     tokens = [f"{start}prompt_embeddings", f"{start}deep_prompt_embeddings"]
@@ -112,14 +112,14 @@ def fuse_qkv(values: Tensors, names: tuple[str, str, str]) -> Tensors:
 
 
 def ship_backbone_weights(official: Tensors) -> Tensors:
-    """The frozen tensors of an official SHIP state under timm's names."""
+    """The frozen tensors of an official SHIP state with timm's names."""
     trained = ("compound_prompts", "semantic_share", "attribute_prompt", "head.", SHIP_UNUSED)
     frozen = {name: value for name, value in official.items() if not name.startswith(trained)}
     return fuse_qkv(frozen, ("q", "k", "v"))
 
 
 def vpt_backbone_weights(official: Tensors) -> Tensors:
-    """The backbone's tensors of an official VPT state (or of its gradients) under timm's names."""
+    """The backbone's tensors of an official VPT state, or their gradients, with timm's names."""
     replacements = {
         "enc.transformer.embeddings.patch_embeddings": "patch_embed.proj",
         "enc.transformer.embeddings.cls_token": "cls_token",
@@ -142,7 +142,7 @@ def vpt_backbone_weights(official: Tensors) -> Tensors:
 
 
 def tiny_backbone(weights: Tensors, dtype: torch.dtype) -> VisionTransformer:
-    """The golden files' tiny ViT (224 px, patch 16, D 48, 4 heads, 12 blocks) with given weights, headless."""
+    """The headless tiny ViT of the golden files (224 px, patch 16, D 48, 4 heads, 12 blocks) with ``weights``."""
     vit = VisionTransformer(224, 16, num_classes=0, embed_dim=48, depth=12, num_heads=4, weight_init="skip")
     vit.load_state_dict(weights, strict=True)
     return vit.to(dtype).eval().requires_grad_(False)

@@ -1,4 +1,4 @@
-"""Random small problems: a backbone, prompts of every shape, a batch, everything the two forward passes need."""
+"""Random small problems: a backbone, prompts of every shape, and a batch, as inputs of both forward passes."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ CLASSES = 3
 
 @dataclass(frozen=True)
 class ShipShape:
-    """What decides a SHIP problem, besides its numbers."""
+    """The shape of a SHIP problem, and the seed of its numbers."""
 
     backbone: TinyVit
     settings: ship.Settings
@@ -29,7 +29,7 @@ class ShipShape:
 
     @property
     def attribute_levels(self) -> int:
-        """How many levels really get attribute prompts."""
+        """The number of levels that get attribute prompts."""
         return min(self.settings.attribute_levels, len(self.settings.levels) - 1) if self.attribute else 0
 
 
@@ -44,12 +44,12 @@ PAPER = ShipShape(
     drop_rate=0.6,
     seed=7,
 )
-"""The paper's configuration, small."""
+"""The paper's configuration on a tiny backbone."""
 
 
 @dataclass(frozen=True)
 class VptShape:
-    """What decides a VPT problem, besides its numbers."""
+    """The shape of a VPT problem, and the seed of its numbers."""
 
     backbone: TinyVit
     deep: bool
@@ -108,7 +108,7 @@ def settings(draw: st.DrawFn, depth: int) -> ship.Settings:
 
 @st.composite
 def ship_shapes(draw: st.DrawFn) -> ShipShape:
-    """Every combination of SHIP's parts, each present or absent."""
+    """SHIP with every combination of its parts present or absent."""
     backbone = draw(backbones())
     return ShipShape(
         backbone=backbone,

@@ -1,4 +1,4 @@
-"""Ship, loaded from the official checkpoints, computes what the official implementation computed."""
+"""``Ship``, loaded from official checkpoints, reproduces the numbers of the official implementation."""
 
 from pathlib import Path
 
@@ -56,27 +56,27 @@ def test_logits_without_gradients_and_in_training_mode(name: str) -> None:
 def test_cls_token_of_every_block(name: str) -> None:
     images, _ = batch(name)
     stored = golden.tensors(name)
-    seen = load_ship(name).trace(images).block_cls
-    assert len(seen) == 12
-    for index, token in enumerate(seen):
+    block_cls = load_ship(name).trace(images).block_cls
+    assert len(block_cls) == 12
+    for index, token in enumerate(block_cls):
         assert_close(token, stored[f"eval.block_cls.{index:02d}"], TOKENS_32, f"block {index}")
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_selected_tokens(name: str) -> None:
-    """Golden ``ap.*.tokens`` are the finished attribute prompts; the tokens chosen are rows of a block's output."""
+    """Golden ``ap.*.tokens`` are the final attribute prompts; the selected tokens are rows of a block's output."""
     images, _ = batch(name)
     stored = golden.tensors(name)
-    seen = load_ship(name).trace(images)
+    trace = load_ship(name).trace(images)
     blocks = golden.header(name)["config"]["attribute_layers"]
-    assert sorted(seen.selected_indices) == sorted(seen.selected_tokens) == blocks
+    assert sorted(trace.selected_indices) == sorted(trace.selected_tokens) == blocks
     for block in blocks:
         indices = stored[f"ap.layer{block:02d}.topk_indices"]
-        assert torch.equal(seen.selected_indices[block], indices)
-        assert seen.selected_tokens[block].shape == (len(images), 10, 48)
+        assert torch.equal(trace.selected_indices[block], indices)
+        assert trace.selected_tokens[block].shape == (len(images), 10, 48)
         previous = stored.get(f"eval.block_tokens_sample0.{block - 1:02d}")
         if previous is not None:
-            assert_close(seen.selected_tokens[block][0], previous[indices[0]], TOKENS_32, f"block {block}")
+            assert_close(trace.selected_tokens[block][0], previous[indices[0]], TOKENS_32, f"block {block}")
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -137,7 +137,7 @@ def test_three_adamw_steps(name: str, dtype: torch.dtype, prefix: str, tolerance
         assert_close(logits, golden.tensors(name)["adamw3_eval.logits"], LOGITS_32)
 
 
-def test_given_stochastic_depth() -> None:
+def test_stochastic_depth_with_golden_masks() -> None:
     stored = golden.under("droppath", golden.tensors("ship_tiny"))
     model = load_ship("ship_tiny").train()
     terms = model.loss_terms(*batch("ship_tiny"), drop_factors=stored["factors_block_branch_sample"])
@@ -206,7 +206,7 @@ def test_every_missing_key_is_named() -> None:
 
 
 @pytest.mark.parametrize("key", ["blocks.7.attn.qkv.weight", "blocks.7.attn.gate.weight", "compound_prompts_visual.6"])
-def test_surprising_key_is_named(key: str) -> None:
+def test_unexpected_key_is_named(key: str) -> None:
     with pytest.raises(InputError, match=key.replace(".", r"\.")):
         load(official_state() | {key: torch.zeros(48)})
 

@@ -1,4 +1,4 @@
-"""What surrounds the forward pass: hierarchy, attribute bank, counts, schedules, initial values, Google's weights."""
+"""Golden facts besides the forward pass: hierarchy, bank, counts, schedules, initial values, Google's weights."""
 
 import itertools
 import math
@@ -107,7 +107,7 @@ def test_prototypes_of_synthetic_features(dataset: str) -> None:
 
 @pytest.mark.parametrize("task", ["cifar100", "clevr_count"])
 def test_guide_with_the_authors_banks(task: str) -> None:
-    """A nearly flat softmax: what guides is close to the bank's mean, and twenty times longer than the learned part."""
+    """The softmax is nearly flat: the guided part is close to the bank's mean and 20 times longer than the learned one."""
     bank = arrays("prototypes_f16")[task].double()
     described = golden.header("prototypes_summary")["tasks"][task]
     assert bank.norm(dim=1).mean().item() == pytest.approx(described["row_norm_mean"], rel=1e-3)
@@ -132,7 +132,7 @@ def test_vpt_learning_rates() -> None:
 
 
 def test_stochastic_depth_draws_the_official_masks() -> None:
-    """Same seed, same masks: block by block, attention before MLP, nothing drawn where the rate is 0."""
+    """Equal seeds give equal masks: block by block, attention before MLP, without draws for a rate of 0."""
     described = golden.header("ship_tiny")["droppath"]
     vit = VisionTransformer(32, 16, embed_dim=8, num_heads=1, depth=12, drop_path_rate=described["rate"])
     assert drop_rates(vit) == pytest.approx(described["per_block"], abs=1e-7)
@@ -149,7 +149,7 @@ def test_official_stochastic_depth_rates() -> None:
 
 
 def wide_vit(depth: int) -> VisionTransformer:
-    """As wide as ViT-B/16, which is all that initial values depend on."""
+    """A backbone as wide as ViT-B/16; initial values depend on nothing else."""
     return VisionTransformer(32, 16, num_classes=0, embed_dim=768, depth=depth, num_heads=12, mlp_ratio=0.1)
 
 
@@ -195,7 +195,7 @@ def test_vpt_counts_for_vit_b16() -> None:
 
 
 def test_google_checkpoint_gives_the_expected_outputs() -> None:
-    """timm's own reader of Google's naming, which a backbone is loaded through, agrees with the official loaders."""
+    """timm's reader of Google's naming, which ``load_backbone`` uses, agrees with the official loaders."""
     vit = timm.create_model("vit_base_patch16_224", embed_dim=48, depth=12, num_heads=4, num_classes=9).eval()
     vit.load_pretrained(str(golden.golden_file("google_npz_tiny.npz")))
     expected = arrays("google_npz_tiny_expected")

@@ -1,4 +1,4 @@
-"""The baselines, loaded from the official VPT checkpoints, compute what the official implementation computed."""
+"""The baselines, loaded from official VPT checkpoints, reproduce the numbers of the official implementation."""
 
 import pytest
 import shipbench_baselines.vpt
@@ -12,7 +12,7 @@ from tests.parity.comparing import assert_all_close, assert_close, gradients, sg
 
 CASES = ["shallow", "deep", "deep_proj", "linear"]
 LOGITS_32, GRADIENTS_32, PARAMETERS_32, ALL_64 = 2e-5, 1e-5, 2e-5, 1e-12
-FULL_GRADIENTS_32 = 2e-5  # the stored gradients themselves are 1.5e-5 off their float64 values
+FULL_GRADIENTS_32 = 2e-5  # the stored gradients differ from their float64 values by 1.5e-5
 
 
 def load(variant: str, dtype: torch.dtype = torch.float32) -> nn.Module:
@@ -112,7 +112,7 @@ def test_missing_key_is_named(key: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["enc.transformer.encoder.layer.7.attn.qkv.weight", "enc.transformer.other"])
-def test_surprising_key_is_named(key: str) -> None:
+def test_unexpected_key_is_named(key: str) -> None:
     with pytest.raises(InputError) as error:
         shipbench_baselines.vpt.load_official_checkpoint(
             official_vpt_state("deep") | {key: torch.zeros(48)}, num_heads=4
@@ -121,6 +121,6 @@ def test_surprising_key_is_named(key: str) -> None:
 
 
 def test_part_of_another_block_is_refused() -> None:
-    surprising = {"enc.transformer.encoder.layer.12.attn.out.bias": torch.zeros(48)}
+    unexpected = {"enc.transformer.encoder.layer.12.attn.out.bias": torch.zeros(48)}
     with pytest.raises(InputError, match=r"(layer|blocks)\.12\."):
-        shipbench_baselines.vpt.load_official_checkpoint(official_vpt_state("deep") | surprising, num_heads=4)
+        shipbench_baselines.vpt.load_official_checkpoint(official_vpt_state("deep") | unexpected, num_heads=4)

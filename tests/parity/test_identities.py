@@ -1,4 +1,4 @@
-"""What must hold between methods, for the references and for the fast implementations alike."""
+"""Identities between methods, for the references and for the fast implementations."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -34,13 +34,13 @@ Outcome = tuple[Tensor, dict[str, Tensor]]
 
 
 def vpt_as_ship(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same prompts under SHIP's names: one level per row of VPT's tokens."""
+    """VPT's parameters with SHIP's names: one level per block with fresh prompts."""
     renamed = {name: value for name, value in parameters.items() if name != "prompts.tokens"}
     return renamed | {f"prompts.independent.{i}": rows for i, rows in enumerate(parameters["prompts.tokens"])}
 
 
 def ship_as_vpt(values: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The inverse of ``vpt_as_ship``, for gradients."""
+    """The inverse of ``vpt_as_ship``."""
     names = sorted(name for name in values if name.startswith("prompts.independent."))
     renamed = {name: value for name, value in values.items() if name not in names}
     return renamed | {"prompts.tokens": torch.stack([values[name] for name in names])}
@@ -103,7 +103,7 @@ def test_references_without_prompts_are_timms_own_forward(backbone: TinyVit) -> 
 
 
 def permuted(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same independent and shared prompts in another order; attribute prompts belong to ranks."""
+    """Parameters with independent and shared prompts in reverse order; attribute prompts are bound to ranks."""
     reordered = ("prompts.independent.", "prompts.shared")
     return {name: v.flip(0) if name.startswith(reordered) else v for name, v in parameters.items()}
 

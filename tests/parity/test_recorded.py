@@ -1,4 +1,4 @@
-"""The references reproduce the numbers kept in the repository; needs nothing from outside of it."""
+"""The references reproduce the numbers recorded in the repository; no other file is needed."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The literal references compute what the official implementations computed; this is what makes them references."""
+"""The literal references reproduce the official implementations' numbers, which qualifies them as references."""
 
 from dataclasses import dataclass
 
@@ -107,8 +107,8 @@ def test_ship_attribute_prompts(name: str) -> None:
 def test_ship_matching_costs(name: str) -> None:
     stored = golden.tensors(name)
     result = ship_case(name).run()
-    chosen = ship.select(result.blocks[-1], 10)
-    assert torch.equal(chosen.indices.sort().values, stored["ml.topk_indices"].sort().values)
+    selected = ship.select(result.blocks[-1], 10)
+    assert torch.equal(selected.indices.sort().values, stored["ml.topk_indices"].sort().values)
     assert_close(result.matching_costs, stored["ml.cost_per_prompt"], LOGITS_32, "cost per prompt")
 
 
@@ -162,7 +162,7 @@ def test_ship_three_adamw_steps(name: str, dtype: torch.dtype, prefix: str, tole
         assert_close(case.run().logits, golden.tensors(name)["adamw3_eval.logits"], LOGITS_32)
 
 
-def test_ship_with_given_stochastic_depth() -> None:
+def test_ship_stochastic_depth_with_golden_masks() -> None:
     stored = golden.under("droppath", golden.tensors("ship_tiny"))
     case = ship_case("ship_tiny")
     result = case.run(stored["factors_block_branch_sample"])
@@ -176,7 +176,7 @@ def test_ship_with_given_stochastic_depth() -> None:
 
 @pytest.mark.parametrize("task", ["cifar100", "clevr_count"])
 def test_guide_is_nearly_the_mean_of_the_authors_banks(task: str) -> None:
-    """With the prototypes themselves as tokens the guide has the length the golden summary gives for that bank."""
+    """With the prototypes as tokens, the guide has the length that the golden summary states for the bank."""
     import numpy as np
 
     with np.load(golden.golden_file("prototypes_f16.npz")) as stored:

@@ -1,5 +1,5 @@
-"""The methods written down literally: slow loops over the blocks of a plain timm vision transformer.
+"""Literal implementations of the methods: slow loops over the blocks of a plain timm vision transformer.
 
-Nothing here is shared with ``shipbench``: the fast implementation is tested against these equations, and the
-equations are tested against numbers of the official implementations (``tests/parity``).
+They share no code with ``shipbench``. In ``tests/parity``, the fast implementation is tested against them, and they are
+tested against numbers of the official implementations.
 """

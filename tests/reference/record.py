@@ -1,6 +1,6 @@
-"""A few numbers of the references, kept in ``recorded.json`` so that a clone alone can check them.
+"""Numbers of the references, recorded in ``recorded.json`` so that a clone can check them without other files.
 
-``python -m tests.reference.record`` writes the file anew.
+``python -m tests.reference.record`` rewrites the file.
 """
 
 import json
@@ -21,7 +21,7 @@ Record = dict[str, list[float]]
 
 @dataclass(frozen=True)
 class ShipCase:
-    """A SHIP run on a tiny backbone."""
+    """A SHIP forward pass on a tiny backbone."""
 
     settings: ship.Settings
     backbone: TinyVit = field(default_factory=TinyVit)
@@ -33,7 +33,7 @@ class ShipCase:
 
 @dataclass(frozen=True)
 class VptCase:
-    """A VPT run on a tiny backbone."""
+    """A VPT forward pass on a tiny backbone."""
 
     blocks: int
     backbone: TinyVit = field(default_factory=TinyVit)
@@ -67,7 +67,7 @@ VPT_CASES = {
 
 
 def record() -> dict[str, Record]:
-    """Run every case."""
+    """Compute the numbers of every case."""
     ships = {name: record_ship(case) for name, case in SHIP_CASES.items()}
     return ships | {name: record_vpt(case) for name, case in VPT_CASES.items()}
 
@@ -126,31 +126,31 @@ def record_vpt(case: VptCase) -> Record:
 
 
 def require_grad(parameters: dict[str, Tensor]) -> None:
-    """Let gradients be taken of every parameter."""
+    """Make every parameter require a gradient."""
     for parameter in parameters.values():
         parameter.requires_grad_()
 
 
 def gradient_digests(loss: Tensor, parameters: dict[str, Tensor]) -> Record:
-    """For each parameter its gradient's norm and its projection on cos(1), cos(2), ..."""
+    """For each parameter, the norm of its gradient and the gradient's projection on cos(1), cos(2), ..."""
     gradients = torch.autograd.grad(loss, list(parameters.values()))
     return {f"gradient of {name}": digest(g) for name, g in zip(parameters, gradients, strict=True)}
 
 
 def digest(values: Tensor) -> list[float]:
-    """Two numbers that a change of any element, or of the order, changes."""
+    """The norm and a projection, which change with any element and with the order of elements."""
     flat = values.flatten()
     directions = torch.arange(1, len(flat) + 1, dtype=flat.dtype).cos()
     return [flat.norm().item(), (flat * directions).sum().item()]
 
 
 def numbers(values: Tensor) -> list[float]:
-    """The elements in order."""
+    """The elements as a flat list."""
     return values.detach().flatten().tolist()
 
 
 def stored() -> dict[str, Record]:
-    """What ``recorded.json`` holds."""
+    """The content of ``recorded.json``."""
     content: dict[str, Record] = json.loads(FILE.read_text())
     return content
 

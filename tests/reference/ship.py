@@ -1,14 +1,14 @@
-"""SHIP as its equations say: every token through every block, full attention maps, nothing reused.
+"""SHIP, literally: every token goes through every block with full attention maps, and nothing is reused.
 
-Source: Zhu et al., ICASSP 2025, arXiv 2412.16956, and what the official implementation computes. B images, N image
+Source: Zhu et al., ICASSP 2025, arXiv 2412.16956, as the official implementation computes it. B images, N image
 tokens (CLS, registers, patches), P prompt tokens, width D, L blocks, M levels.
 
-Where the method says nothing:
-- a block without any prompt token is plain attention (a second softmax over nothing is left out);
+Where the method leaves a case open:
+- a block without prompt tokens is plain attention (there is no second softmax over nothing);
 - without prompt tokens in the last block the matching loss is 0;
-- with fewer image tokens than asked for, all of them are selected; an attribute prompt whose rank has no token is
+- with fewer image tokens than should be selected, all of them are; an attribute prompt whose rank has no token is
   the learned prompt alone;
-- with fewer than ``attribute_levels`` levels beyond block 0, those that exist get attribute prompts;
+- with fewer than ``attribute_levels`` levels beyond block 0, all of these get attribute prompts;
   ``prompts.attribute`` has one row of prompts for each of them, in the order of the levels.
 """
 
@@ -37,7 +37,7 @@ from tests.reference.vit import (
 
 @dataclass(frozen=True)
 class Settings:
-    """What the method leaves open; prompt lengths are the shapes of the parameters."""
+    """The settings of the method; prompt lengths are the shapes of the parameters."""
 
     levels: tuple[int, ...]
     attribute_levels: int = 2
@@ -52,7 +52,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class BlockOutput:
-    """A block's tokens (B, N + P, D), of which the first N are the image's, and its CLS logits (B, N)."""
+    """A block's tokens (B, N + P, D), image tokens first, and its CLS attention logits (B, N)."""
 
     tokens: Tensor
     class_logits: Tensor
@@ -78,7 +78,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class AttributePrompts:
-    """What enters at an attribute level, (B, T, D), and the previous block's tokens that guided it."""
+    """The attribute prompts (B, T, D) that enter at a level, and the previous block's tokens that guide them."""
 
     selection: Selection
     tokens: Tensor

@@ -1,7 +1,7 @@
-"""How much faster the fast path is than the literal loop: ``python -m tests.reference.speed [--repeats N]``.
+"""The speed of the fast path relative to the literal loop: ``python -m tests.reference.speed [--repeats N]``.
 
-Both train on the same weights, batch and stochastic-depth masks, in turn, and must give the same loss. Memory is
-handled as PyTorch does by default, for both alike, or as runs of shipbench do, for both alike.
+Both take turns on the same weights, batch and stochastic-depth masks, and must compute the same loss. Both use
+PyTorch's default memory handling or, with ``--keep-freed-memory``, that of shipbench's runs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.reference.ship import Settings, forward
 
 
 def main() -> None:
-    """Time a training step (forward and backward) of both and print the figures as JSON."""
+    """Time a training step (forward and backward) of both and print the results as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--backbone", default="vit_base_patch16_224.orig_in21k")
     parser.add_argument("--batch-size", type=int, default=16)
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--levels", type=int, nargs="+", default=[0, 2, 4, 6, 8, 11])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument(
-        "--keep-freed-memory", action="store_true", help="keep freed memory with the process, as runs of shipbench do"
+        "--keep-freed-memory", action="store_true", help="keep freed memory in the process, as runs of shipbench do"
     )
     options = parser.parse_args()
     if options.keep_freed_memory:

@@ -1,6 +1,6 @@
-"""Tiny seeded vision transformers and batches in float64, the same bits on every machine.
+"""Tiny seeded vision transformers and batches in float64, bit-identical on every machine.
 
-Everything is drawn uniformly: unlike the normal distribution, torch draws it without machine-dependent kernels.
+All draws are uniform: unlike normal draws, they do not depend on machine-specific kernels of torch.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class TinyVit:
-    """What a tiny backbone looks like."""
+    """The shape of a tiny backbone."""
 
     image_size: int = 16
     patch_size: int = 4
@@ -27,7 +27,7 @@ class TinyVit:
 
     @property
     def image_tokens(self) -> int:
-        """N: CLS, registers and patches."""
+        """N, the number of CLS, register and patch tokens."""
         return 1 + self.registers + (self.image_size // self.patch_size) ** 2
 
 
@@ -37,7 +37,7 @@ def uniform(generator: torch.Generator, *shape: int, bound: float = 1.0) -> Tens
 
 
 def tiny_vit(shape: TinyVit, generator: torch.Generator) -> VisionTransformer:
-    """A headless backbone whose every parameter is random, biases, norms and layer scales included."""
+    """A headless backbone with all parameters random, including biases, norms and layer scales."""
     vit = VisionTransformer(
         img_size=shape.image_size,
         patch_size=shape.patch_size,
@@ -79,7 +79,7 @@ def ship_parameters(
     classes: int,
     generator: torch.Generator,
 ) -> dict[str, Tensor]:
-    """Random SHIP parameters under their names; ``attribute`` is (levels, length), a length of 0 leaves them out."""
+    """Random SHIP parameters by name; ``attribute`` is (levels, length), and a length of 0 omits the parameter."""
     sizes = {f"prompts.independent.{level}": (length, width) for level in range(levels)}
     sizes["prompts.shared"] = (shared, width)
     sizes["prompts.attribute"] = (*attribute, width)
@@ -90,7 +90,7 @@ def ship_parameters(
 def vpt_parameters(
     *, width: int, blocks: int, length: int, projection: int | None, classes: int, generator: torch.Generator
 ) -> dict[str, Tensor]:
-    """Random VPT parameters under their names, with fresh prompts in the first ``blocks`` blocks."""
+    """Random VPT parameters by name, with fresh prompts in the first ``blocks`` blocks."""
     drawn = {"prompts.tokens": uniform(generator, blocks, length, projection or width)}
     if projection:
         drawn["prompts.projection.weight"] = uniform(generator, width, projection, bound=projection**-0.5)

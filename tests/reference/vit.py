@@ -1,7 +1,7 @@
-"""The pieces of a pre-norm vision transformer, an equation each, read from a plain timm model.
+"""The parts of a pre-norm vision transformer, one equation each, on the weights of a plain timm model.
 
 B images, T tokens of width D, H heads of width d. Supported: fused qkv, prefix (register) tokens, layer scale,
-qk-norm, pre-norm. Dropout is never applied; stochastic depth only through given factors.
+qk-norm, pre-norm. There is no dropout; stochastic depth applies only through explicit factors.
 """
 
 import torch

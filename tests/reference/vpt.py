@@ -1,6 +1,6 @@
-"""Visual prompt tuning as its equations say: [CLS | prompts | patches] through every block, one softmax.
+"""VPT, literally: [CLS | prompts | patches] go through every block, with one softmax.
 
-Source: Jia et al., ECCV 2022, arXiv 2203.12119. Registers, where a backbone has them, stay with the patches.
+Source: Jia et al., ECCV 2022, arXiv 2203.12119. Register tokens, if any, stay with the patches.
 """
 
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ def forward(
 ) -> Result:
     """Run VPT on normalised images (B, 3, H, W).
 
-    ``parameters``: ``prompts.tokens`` (1, p, dim) for shallow, (L, p, dim) for deep, absent for none; with
+    ``parameters``: ``prompts.tokens`` (1, p, dim) for shallow, (L, p, dim) for deep, absent without prompts; with
     ``prompts.projection.weight`` (D, dim) and ``.bias`` (D,) prompts are projected; ``head.weight``, ``head.bias``.
     ``drop_factors`` (L, 2, B) as in the SHIP reference.
     """
@@ -68,7 +68,7 @@ def forward(
 
 
 def projected_prompts(parameters: dict[str, Tensor]) -> Tensor:
-    """W prompt + b where there is a projection, (blocks with fresh prompts, p, D)."""
+    """The prompts, or W prompt + b with a projection: (blocks with fresh prompts, p, D)."""
     tokens = parameters.get("prompts.tokens", torch.zeros(0, 0, 0))
     if "prompts.projection.weight" not in parameters:
         return tokens
