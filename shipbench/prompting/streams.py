@@ -91,8 +91,8 @@ def advance(
 def join(advanced: list[Advanced], batch: int, chosen: Tensor | None = None) -> tuple[Tensor, Tensor] | None:
     """Concatenate the keys and values of all streams for the images of a batch, or for the ``chosen`` ones.
 
-    ``chosen`` (B',) are indices on the CPU. Returns (S, H, P, d) if the images share S states in equal, consecutive groups,
-    otherwise (B, H, P, d) or (B', H, P, d); None without streams.
+    ``chosen`` (B',) are indices on the CPU. Returns (S, H, P, d) if the images share S states in equal, consecutive
+    groups, otherwise (B, H, P, d) or (B', H, P, d); None without streams.
     """
     pairs = [(a.stream.spread(a.key, batch, chosen), a.stream.spread(a.value, batch, chosen)) for a in advanced]
     if len(pairs) < 2:

@@ -107,7 +107,7 @@ def test_prototypes_of_synthetic_features(dataset: str) -> None:
 
 @pytest.mark.parametrize("task", ["cifar100", "clevr_count"])
 def test_guide_with_the_authors_banks(task: str) -> None:
-    """The softmax is nearly flat: the guided part is close to the bank's mean and 20 times longer than the learned one."""
+    """The softmax is nearly flat: the guided part is close to the bank's mean, and 20 times as long as the learned."""
     bank = arrays("prototypes_f16")[task].double()
     described = golden.header("prototypes_summary")["tasks"][task]
     assert bank.norm(dim=1).mean().item() == pytest.approx(described["row_norm_mean"], rel=1e-3)
