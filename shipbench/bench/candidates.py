@@ -1,4 +1,4 @@
-"""The candidates of a benchmark, and the subjects built from them, all in one process or each in its own."""
+"""The candidates of a benchmark, and the subjects built from them: together in one process, or each in a new one."""
 
 from __future__ import annotations
 

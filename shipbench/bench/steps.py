@@ -83,7 +83,8 @@ def run_bench(
         subjects += [compiled for source in subjects if (compiled := compile_subject(source, warn))]
     timed = _time(subjects, options.repeats, compute)
     memory = _step_bytes(measured, options, compute, warn)
-    memory += [None] * (len(subjects) - len(memory))
+    # Compiled subjects come after the candidates; their memory is not measured.
+    memory += [None] * (len(subjects) - len(measured))
     return _measure(subjects, timed, memory, compute)
 
 
