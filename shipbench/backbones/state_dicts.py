@@ -17,7 +17,7 @@ from torch import Tensor
 from shipbench.errors import InputError
 
 _WRAPPERS = ("model", "state_dict", "model_state_dict")
-# Trained weights hardly compress; zeros that would fill the memory do.
+# Trained weights hardly compress: a higher ratio means a file made to fill the memory.
 _MAX_COMPRESSION = 100
 
 
@@ -108,7 +108,7 @@ def fuse_qkv(
             names = [pattern.format(index=index, part=part, kind=kind) for part in parts]
             missing += [name for name in names if name not in state]
             present = [fused.pop(name) for name in names if name in state]
-            # The caller refuses a state with missing names; the empty tensor keeps it from reporting the key as well.
+            # The caller refuses a state with missing names; the empty tensor keeps it from reporting the fused key too.
             fused[target] = torch.cat(present) if present else torch.empty(0)
     return fused, missing
 

@@ -22,5 +22,5 @@ def seed_everything(seed: int, device: torch.device) -> None:
         # With warn_only, the backward pass of fused attention would still add in an arbitrary order.
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.allow_tf32 = False
-        # Deterministic mode also fills new memory, for code that reads it before writing; there is none here.
+        # Deterministic mode also fills uninitialised memory, which nothing here reads; this would only cost time.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -17,8 +17,7 @@ class Stream:
     """Prompt tokens (S, K, D) in S states.
 
     A ``private`` stream has one state per image (S = B). Otherwise ``owner`` (B,) on the CPU maps images to states;
-    if it is None, B / S consecutive images share each state: all images the only one, or the images of a stacked run
-    the state of that run.
+    if it is None, B / S consecutive images share each state: S = 1 for a single run, S = R for R stacked runs.
     """
 
     name: str
