@@ -1,91 +1,158 @@
-"""The record: one row per run, written once."""
+"""The record of a run: one flat row, written once.
+
+Every field of ``RunRecord`` is annotated with the ``Column`` that it is stored in. Whatever needs a list of columns
+(the readers, the report's long form, the reference page) derives it from ``record_columns``.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    pass
-
+from dataclasses import MISSING, asdict, dataclass, fields, replace
+from functools import cache
+from typing import Annotated, Any, Literal, TypeAlias, get_args, get_type_hints
 
 NAN = float("nan")
+
+Topic: TypeAlias = Literal["run", "scores", "cost", "backbone", "images", "data", "method", "machine", "software"]
+Kind: TypeAlias = Literal["str", "int", "float"]
+Reader: TypeAlias = Literal["store", "report"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the stored row.
+
+    ``unit`` is empty for texts and plain counts; a ``fraction`` lies in [0, 1]. ``required_by`` names the readers that
+    refuse a record without the column, such as one made by another program; every other column may be absent.
+    ``assumed`` is the text that a report reads where there is none. ``long_form`` says whether the report's long form
+    (``results.csv``) shows the column. ``name``, ``kind`` and ``default`` follow from the annotated field; ``default``
+    is None if a ``RunRecord`` cannot be made without a value.
+    """
+
+    topic: Topic
+    meaning: str
+    unit: str = ""
+    required_by: tuple[Reader, ...] = ()
+    assumed: str = ""
+    long_form: bool = True
+    name: str = ""
+    kind: Kind = "str"
+    default: str | int | float | None = None
+
+    @property
+    def blank(self) -> str | int | float:
+        """The value that stands in for an absent one: the default, or an empty text or zero if there is none."""
+        if self.default is not None:
+            return self.default
+        return "" if self.kind == "str" else 0
+
+
+_BOTH: tuple[Reader, ...] = ("store", "report")
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """Everything known of one run; accuracies are fractions in [0, 1], unknown numbers NaN.
+    """Everything recorded about one run.
 
-    ``settings`` are written as flat ``cfg.*`` columns and again, as JSON, in the column ``config``. ``micro_batch`` is
-    the number of images at a time in training after the device ran out of memory, 0 if it never did. ``stacked_runs``
-    were trained together in one process: then the seconds are this run's equal share of theirs, and the memory is that
-    of all of them.
+    Accuracies are fractions in [0, 1]. An unknown measurement is NaN, an unknown count 0. ``settings`` are stored as
+    JSON in the column ``config`` and once more as one ``cfg.*`` column each.
     """
 
-    run_id: str
-    status: str
-    method: str
-    task: str
-    group: str
-    suite: str
-    seed: int
-    recipe: str
-    protocol: str
-    settings: Mapping[str, Any]
-    backbone: str
-    backbone_sha256: str
-    checkpoint: str
-    image_size: int
-    data_fingerprint: str
-    image_format: str
-    num_classes: int
-    precision: str
-    device: str
-    switches: str = ""
-    overrides: str = ""
-    error: str = ""
-    created: str = ""
-    shipbench_version: str = ""
-    git_commit: str = ""
-    python_version: str = ""
-    torch_version: str = ""
-    timm_version: str = ""
-    numpy_version: str = ""
-    pillow_version: str = ""
-    sklearn_version: str = ""
-    host: str = ""
-    threads: int = 0
-    n_train: int = 0
-    n_test: int = 0
-    trainable_params: int = 0
-    trainable_params_without_head: int = 0
-    total_params: int = 0
-    flops_per_image: float = NAN
-    final_test_acc: float = NAN
-    best_test_acc: float = NAN
-    best_test_epoch: int = -1
-    val_acc: float = NAN
-    chance_acc: float = NAN
-    train_loss: float = NAN
-    train_seconds: float = NAN
-    eval_seconds: float = NAN
-    train_images_per_second: float = NAN
-    eval_images_per_second: float = NAN
-    micro_batch: int = 0
-    stacked_runs: int = 1
-    peak_memory_bytes: int = 0
-    levels: str = ""
-    affinity: str = ""
+    run_id: Annotated[str, Column("run", "hash of everything that decides the result", required_by=_BOTH)]
+    status: Annotated[str, Column("run", "`done` or `failed`", required_by=("store",), assumed="done")]
+    method: Annotated[str, Column("run", "registered name of the method", required_by=_BOTH)]
+    task: Annotated[str, Column("run", "name of the task", required_by=_BOTH)]
+    group: Annotated[str, Column("run", "group of the task, such as Natural")]
+    suite: Annotated[str, Column("run", "suite of the task, such as vtab-1k")]
+    seed: Annotated[int, Column("run", "random seed of the run", required_by=("report",))]
+    recipe: Annotated[str, Column("run", "`default` or `published`: where unset settings come from")]
+    protocol: Annotated[
+        str,
+        Column(
+            "run",
+            "`final` (train on train + val, test) or `tuning` (train on train, score val)",
+            assumed="final",
+        ),
+    ]
+    settings: Annotated[
+        Mapping[str, Any], Column("run", "every setting by name, as JSON", assumed="{}", long_form=False)
+    ]
+    backbone: Annotated[str, Column("backbone", "timm name of the backbone")]
+    backbone_sha256: Annotated[str, Column("backbone", "SHA-256 of the backbone's weights")]
+    checkpoint: Annotated[str, Column("backbone", "weights file, or `random`; empty for the backbone's own weights")]
+    image_size: Annotated[int, Column("images", "side of the square input images", unit="pixels")]
+    data_fingerprint: Annotated[str, Column("data", "SHA-256 of the task's images, labels and splits")]
+    image_format: Annotated[str, Column("images", "`jpeg`, `png` or `array`")]
+    num_classes: Annotated[int, Column("data", "number of classes", long_form=False)]
+    precision: Annotated[str, Column("machine", "`fp32` or `bf16`")]
+    device: Annotated[str, Column("machine", "device that the run used")]
+    switches: Annotated[str, Column("run", "active ablation switches, joined by +")] = ""
+    overrides: Annotated[str, Column("run", "settings that differ from the recipe", long_form=False)] = ""
+    error: Annotated[str, Column("run", "why the run failed", long_form=False)] = ""
+    created: Annotated[str, Column("run", "when the record was made (ISO 8601, UTC)", long_form=False)] = ""
+    shipbench_version: Annotated[str, Column("software", "version of shipbench")] = ""
+    git_commit: Annotated[str, Column("software", "commit of the checkout; + marks local changes")] = ""
+    python_version: Annotated[str, Column("software", "version of Python", long_form=False)] = ""
+    torch_version: Annotated[str, Column("software", "version of torch", long_form=False)] = ""
+    timm_version: Annotated[str, Column("software", "version of timm", long_form=False)] = ""
+    numpy_version: Annotated[str, Column("software", "version of NumPy", long_form=False)] = ""
+    pillow_version: Annotated[str, Column("software", "version of Pillow", long_form=False)] = ""
+    sklearn_version: Annotated[str, Column("software", "version of scikit-learn", long_form=False)] = ""
+    host: Annotated[str, Column("machine", "host name", long_form=False)] = ""
+    threads: Annotated[int, Column("machine", "torch threads")] = 0
+    n_train: Annotated[int, Column("data", "training images", long_form=False)] = 0
+    n_test: Annotated[int, Column("data", "images in the evaluated split", long_form=False)] = 0
+    trainable_params: Annotated[int, Column("cost", "trained parameters, head included")] = 0
+    trainable_params_without_head: Annotated[int, Column("cost", "trained parameters without the head")] = 0
+    total_params: Annotated[int, Column("cost", "all parameters of the model")] = 0
+    flops_per_image: Annotated[
+        float,
+        Column("cost", "inference cost; matrix products and attention, 2 per multiply-add", unit="FLOPs/image"),
+    ] = NAN
+    final_test_acc: Annotated[float, Column("scores", "test accuracy after the last epoch", unit="fraction")] = NAN
+    best_test_acc: Annotated[float, Column("scores", "highest test accuracy of any epoch", unit="fraction")] = NAN
+    best_test_epoch: Annotated[int, Column("scores", "epoch (from 0) of `best_test_acc`; -1 if unknown")] = -1
+    val_acc: Annotated[float, Column("scores", "validation accuracy after the last epoch", unit="fraction")] = NAN
+    chance_acc: Annotated[
+        float, Column("scores", "majority-class accuracy on the evaluated split", unit="fraction", long_form=False)
+    ] = NAN
+    train_loss: Annotated[float, Column("scores", "mean training loss of the last epoch", long_form=False)] = NAN
+    train_seconds: Annotated[
+        float, Column("cost", "training time; stacked runs share theirs equally", unit="seconds")
+    ] = NAN
+    eval_seconds: Annotated[
+        float, Column("cost", "evaluation time; stacked runs share theirs equally", unit="seconds")
+    ] = NAN
+    train_images_per_second: Annotated[float, Column("cost", "training throughput", unit="images/second")] = NAN
+    eval_images_per_second: Annotated[float, Column("cost", "evaluation throughput", unit="images/second")] = NAN
+    micro_batch: Annotated[
+        int,
+        Column(
+            "machine",
+            "images per forward pass after the device ran out of memory; 0 if it never did",
+            unit="images",
+            long_form=False,
+        ),
+    ] = 0
+    stacked_runs: Annotated[int, Column("machine", "runs trained together in one process, this one included")] = 1
+    peak_memory_bytes: Annotated[
+        int, Column("cost", "peak memory; of all runs together if they were stacked", unit="bytes")
+    ] = 0
+    levels: Annotated[
+        str, Column("method", "SHIP: first block (from 0) of each level, as a JSON list", long_form=False)
+    ] = ""
+    affinity: Annotated[
+        str, Column("method", "SHIP: cosine affinity of the blocks, as a JSON matrix", long_form=False)
+    ] = ""
 
     @property
     def done(self) -> bool:
-        """Whether the run came to its end."""
+        """Whether the run finished without an error."""
         return self.status == "done"
 
     def to_row(self) -> dict[str, Any]:
-        """Return the flat row that is stored."""
+        """Return the flat row to store: ``record_columns`` in order, then a ``cfg.*`` column for each setting."""
         row = asdict(self)
         settings = row.pop("settings")
         row["config"] = json.dumps(settings, sort_keys=True)
@@ -94,39 +161,54 @@ class RunRecord:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> RunRecord:
-        """Return the record of a stored row; columns of a newer version are left out.
+        """Return the record in a stored row; other columns are ignored, and absent ones take their defaults.
 
-        Raises ``ValueError`` for a column that is missing without a default, and for a value of another kind.
+        Raises ``ValueError`` if a column without a default is absent or a value has the wrong type.
         """
         settings = json.loads(_typed("config", "str", row.get("config")))
         if not isinstance(settings, dict):
             raise ValueError("config is not a table of settings")
         values: dict[str, Any] = {"settings": settings}
-        for column in fields(cls):
-            absent = column.name not in row
-            if column.name == "settings" or (absent and column.default is not MISSING):
+        for column in record_columns():
+            optional = column.default is not None
+            if column.name == "config" or (optional and column.name not in row):
                 continue
-            values[column.name] = _typed(column.name, str(column.type), row.get(column.name))
+            values[column.name] = _typed(column.name, column.kind, row.get(column.name))
         if values["status"] not in ("done", "failed"):
             raise ValueError(f"status is {values['status']!r}, neither done nor failed")
         return cls(**values)
 
 
-def _typed(name: str, kind: str, value: Any) -> Any:
-    """Return a stored value as the record has it: parquet keeps an unknown number as null."""
+@cache
+def record_columns() -> tuple[Column, ...]:
+    """Return the columns of a stored row in order; the ``cfg.*`` columns of the settings follow them."""
+    hints = get_type_hints(RunRecord, include_extras=True)
+    columns = []
+    for field in fields(RunRecord):
+        kind, column = get_args(hints[field.name])
+        if field.name == "settings":
+            config = replace(column, name="config", default="{}")
+        else:
+            default = None if field.default is MISSING else field.default
+            columns.append(replace(column, name=field.name, kind=kind.__name__, default=default))
+    return (*columns, config)
+
+
+def _typed(name: str, kind: Kind, value: Any) -> Any:
+    """Return ``value`` if it is of ``kind``, and NaN for a null in a float column."""
     if kind == "float" and value is None:
         return NAN
-    allowed: dict[str, type | tuple[type, ...]] = {"str": str, "int": int, "float": (int, float)}
+    allowed: dict[Kind, type | tuple[type, ...]] = {"str": str, "int": int, "float": (int, float)}
     if isinstance(value, bool) or not isinstance(value, allowed[kind]):
         raise ValueError(f"column {name} is {'missing' if value is None else repr(value)[:40]}, expected {kind}")
     return value
 
 
 def as_text(value: str) -> str:
-    """Return text that can be stored: a file's name, and an error about it, may hold bytes that are no letters."""
+    """Return ``value`` with undecodable bytes escaped: file names, and errors that quote them, may not be UTF-8."""
     return value.encode(errors="backslashreplace").decode()
 
 
 def _cell(value: Any) -> Any:
-    """Sequences become text, so that a column has one type in every file; missing values stay missing."""
+    """Return a sequence as text, so that a column has the same type in every file, and any other value unchanged."""
     return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else value

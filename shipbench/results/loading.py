@@ -1,14 +1,13 @@
-"""Read the records of a results folder back as pandas frames."""
+"""Load the files of a results folder as pandas frames."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from shipbench.errors import InputError
-from shipbench.record import NAN, RunRecord
+from shipbench.record import NAN, Column, record_columns
 from shipbench.results.sealed import as_frame, only_row, read_parquet
 from shipbench.results.store import Store, to_record
 
@@ -17,43 +16,41 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-_ESSENTIAL = ("run_id", "status", "method", "task")
-
-
-def _record_table(path: Path) -> pa.Table:
-    """Return the table of a record that may lack columns, as one from elsewhere does that was made into records."""
-    table = read_parquet(path)
-    to_record(path, _blank_row() | only_row(path, table))
-    return table
-
-
-def _blank_row() -> dict[str, Any]:
-    """Return what stands in for columns that a record from elsewhere may lack."""
-    kinds: dict[str, Any] = {"str": "", "int": 0}
-    names = {c.name: str(c.type) for c in fields(RunRecord) if c.default is MISSING and c.name != "settings"}
-    return {"config": "{}"} | {name: kinds[kind] for name, kind in names.items() if name not in _ESSENTIAL}
-
-
 def load_results(results: Path | str) -> pd.DataFrame:
     """Return every record of a results folder, one row per run, sorted by suite, method, task and seed.
 
-    Records from elsewhere may lack columns, but not run_id, status, method and task. Raises ``InputError`` if the
-    folder does not exist, and for a record that cannot be read.
+    Records made by another program may lack columns: an absent text is empty and an absent number NaN, except that an
+    absent seed is 0. Raises ``InputError`` if the folder does not exist, and for a record that is unreadable or lacks
+    run_id, status, method or task.
     """
     folder = Path(results) / "runs"
     if not folder.is_dir():
         raise InputError(f"there are no results in {results}: it has no 'runs' folder")
-    # Other systems leave hidden files of their own beside ours.
+    # Some systems keep hidden files of their own beside ours.
     files = [file for file in sorted(folder.glob("*.parquet")) if not file.name.startswith(".")]
     frame = as_frame([_record_table(file) for file in files], folder)
     if frame.empty:
         return frame
-    defaults: dict[str, Any] = _blank_row() | {c.name: c.default for c in fields(RunRecord) if c.default is not MISSING}
-    unknown = {
-        name: default if isinstance(default, str) or name == "seed" else NAN for name, default in defaults.items()
-    }
-    absent = {name: value for name, value in unknown.items() if name not in frame.columns}
+    absent = {column.name: _unknown(column) for column in _optional_columns() if column.name not in frame.columns}
     return frame.assign(**absent).sort_values(["suite", "method", "task", "seed", "run_id"], ignore_index=True)
+
+
+def _record_table(path: Path) -> pa.Table:
+    """Return the table of a record; raises ``InputError`` if it is no record even with its absent columns filled in."""
+    table = read_parquet(path)
+    blanks = {column.name: column.blank for column in _optional_columns()}
+    to_record(path, blanks | only_row(path, table))
+    return table
+
+
+def _optional_columns() -> list[Column]:
+    return [column for column in record_columns() if "store" not in column.required_by]
+
+
+def _unknown(column: Column) -> str | int | float:
+    """Return what a frame holds in a column that no record has."""
+    measured = column.kind != "str" and "report" not in column.required_by
+    return NAN if measured else column.blank
 
 
 def load_history(results: Path | str, run_ids: Iterable[str]) -> pd.DataFrame:

@@ -1,15 +1,19 @@
-"""All results in long form: one row per run, in a fixed order, with unrounded fractions."""
+"""Results in long form: one row per run, in a fixed order, with unrounded fractions."""
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pandas as pd
 
+from shipbench.record import Topic, record_columns
 from shipbench.report.analysis.normalise import reading_order
 from shipbench.report.analysis.study import Study
 from shipbench.report.wording.names import setting_name
 from shipbench.report.wording.numbers import setting
 
-_COLUMNS = (
+# What identifies a run and its score, with columns that the analysis adds; the rest of the record follows.
+_LEADING = (
     "run_id",
     "suite",
     "group",
@@ -25,42 +29,25 @@ _COLUMNS = (
     "status",
     "selection",
     "accuracy",
-    "final_test_acc",
-    "best_test_acc",
-    "best_test_epoch",
-    "val_acc",
-    "trainable_params",
-    "trainable_params_without_head",
-    "total_params",
-    "flops_per_image",
-    "train_seconds",
-    "eval_seconds",
-    "train_images_per_second",
-    "eval_images_per_second",
-    "peak_memory_bytes",
-    "backbone",
-    "backbone_sha256",
-    "checkpoint",
-    "image_size",
-    "image_format",
-    "data_fingerprint",
-    "precision",
-    "device",
-    "threads",
-    "stacked_runs",
-    "shipbench_version",
-    "git_commit",
 )
 
 
-def long_form(study: Study) -> pd.DataFrame:
-    """Return one row per run; ``accuracy`` is what the selection rule takes (empty if it takes nothing).
+def _column_names() -> list[str]:
+    """Return the columns of the long form: the leading ones, then those of the record, topic by topic."""
+    by_topic = sorted(record_columns(), key=lambda column: get_args(Topic).index(column.topic))
+    record = [column.name for column in by_topic if column.long_form]
+    return list(dict.fromkeys([*_LEADING, *record]))
 
-    ``arm`` names the rows of tables that the run counts in, ``tuning`` says whether a tuning chose its settings.
+
+def long_form(study: Study) -> pd.DataFrame:
+    """Return one row per run; ``accuracy`` is the score chosen by the selection rule, NaN if it chooses none.
+
+    ``arm`` names the table rows that the run counts in, ``changes`` the settings that set that arm apart, and
+    ``tuning`` how a tuning bears on the run: chosen, confirmed, superseded or empty.
     """
     changes = study.by_record({arm.key: _changes(arm.changes) for arm in study.arms})
     frame = study.records.assign(arm=study.labels, changes=changes, selection=study.selection.name)
-    return frame.loc[reading_order(frame), list(_COLUMNS)].reset_index(drop=True)
+    return frame.loc[reading_order(frame), _column_names()].reset_index(drop=True)
 
 
 def _changes(pairs: tuple[tuple[str, object], ...]) -> str:
