@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shipbench.runtime.lazy import names_from
+from shipbench.runtime.version import VERSION
 
 if TYPE_CHECKING:
     from shipbench.record import RunRecord
@@ -12,10 +13,10 @@ if TYPE_CHECKING:
     from shipbench.runs.run import run
     from shipbench.spec import RunSpec
 
-__version__ = "0.1.0"
+__version__ = VERSION
 __all__ = ["RunRecord", "RunSpec", "__version__", "load_results", "run"]
 
-# ``import shipbench`` loads neither torch nor pandas.
+# Lazy, so that ``import shipbench`` loads neither torch nor pandas.
 __getattr__ = names_from(
     __name__,
     {

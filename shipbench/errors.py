@@ -1,25 +1,48 @@
-"""The kinds of failure a user can meet, and the exit code each one has."""
+"""The errors that a user can meet, the exit code of each, and how to put an error into one line."""
+
+from __future__ import annotations
+
+import os
+import re
 
 
 class ShipbenchError(Exception):
-    """Something went wrong while working; the message is one sentence for the user."""
+    """Base of the errors raised on purpose; the message is one sentence for the user."""
 
     exit_code = 1
 
 
 class InputError(ShipbenchError):
-    """The request cannot be carried out as given; says what is wrong, where, and what to do."""
+    """The request cannot be carried out; the message says what is wrong, where, and what to do."""
 
     exit_code = 2
 
 
 class StoreError(ShipbenchError):
-    """The results folder cannot be written to any more, so that no run can be kept."""
+    """The results folder can no longer be used, so no run can be stored."""
 
 
-def did_you_mean(name: str, known: list[str]) -> str:
-    """Return `` (did you mean 'x'?)`` for the closest of ``known``, or an empty string."""
+def one_line(error: BaseException, limit: int = 500) -> str:
+    """Return the message of ``error`` on one line of at most ``limit`` characters, or its class if it has none."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def system_reason(error: Exception) -> str:
+    """Return the operating system's reason for ``error``, such as "No space left on device", else its message.
+
+    safetensors and pyarrow give the system's error number only in their message.
+    """
+    number = re.search(r"(?:os error|errno) (\d+)", str(error))
+    if number is not None:
+        return os.strerror(int(number[1]))
+    reason = error.strerror if isinstance(error, OSError) else None
+    return reason or one_line(error)
+
+
+def did_you_mean(name: str, choices: list[str]) -> str:
+    """Return `` (did you mean 'x'?)`` for the closest of ``choices``, or an empty string."""
     import difflib
 
-    close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name.lower(), choices, n=1, cutoff=0.5)
     return f" (did you mean {close[0]!r}?)" if close else ""

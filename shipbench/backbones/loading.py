@@ -13,8 +13,8 @@ import torch
 from timm.models.vision_transformer import Attention, Block, VisionTransformer, checkpoint_filter_fn
 
 from shipbench.backbones.pinned import DEMO_BACKBONE, check_image_size
-from shipbench.backbones.state_dicts import first_line, load_strictly, members_of_zip, read_state_dict, weights_sha256
-from shipbench.errors import InputError, did_you_mean
+from shipbench.backbones.state_dicts import load_strictly, members_of_zip, read_state_dict, weights_sha256
+from shipbench.errors import InputError, did_you_mean, one_line
 
 _DEMO_ARCHITECTURE = "vit_small_patch14_dinov2"
 RANDOM = "random"
@@ -106,7 +106,7 @@ def _refuse_unknown_tag(name: str) -> None:
 
 
 def _hub_message(name: str, error: Exception) -> str:
-    reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+    reason = one_line(error).rstrip(".")
     offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
     return (
         f"could not fetch the weights of {name} from the model hub{offline}: {reason}; "
@@ -145,7 +145,7 @@ def _load_file(model: VisionTransformer, path: Path, name: str) -> None:
     try:
         state = checkpoint_filter_fn(read_state_dict(path), model)
     except (KeyError, RuntimeError, AttributeError, IndexError) as error:
-        raise InputError(f"checkpoint {path} does not fit backbone {name}: {first_line(error)}") from error
+        raise InputError(f"checkpoint {path} does not fit backbone {name}: {one_line(error)}") from error
     heads = ("head.", "fc_norm.", "pre_logits.", "head_dist.")
     state = {key: value for key, value in state.items() if not key.startswith(heads)}
     load_strictly(model, state, f"backbone {name} (checkpoint {path})")
@@ -167,7 +167,7 @@ def _load_npz(model: VisionTransformer, path: Path, name: str) -> None:
     try:
         model.load_pretrained(str(path))
     except Exception as error:
-        raise InputError(f"checkpoint {path} does not fit backbone {name}: {first_line(error)}") from error
+        raise InputError(f"checkpoint {path} does not fit backbone {name}: {one_line(error)}") from error
 
 
 def _resize(model: VisionTransformer, image_size: int, name: str) -> None:

@@ -14,7 +14,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from shipbench.errors import InputError
+from shipbench.errors import InputError, one_line
 
 _WRAPPERS = ("model", "state_dict", "model_state_dict")
 # Trained weights hardly compress: a higher ratio means a file made to fill the memory.
@@ -78,15 +78,10 @@ def _read_file(path: Path) -> dict[str, Any]:
     except pickle.UnpicklingError:
         raise InputError(f"checkpoint {path} holds more than weights or is no checkpoint; it was not loaded") from None
     except Exception as error:
-        raise InputError(f"checkpoint {path} cannot be read: {first_line(error)}") from error
+        raise InputError(f"checkpoint {path} cannot be read: {one_line(error)}") from error
     if not isinstance(content, Mapping):
         raise InputError(f"checkpoint {path} holds a {type(content).__name__}, not a state dict")
     return dict(content)
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's message, or its type if it has no message."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def fuse_qkv(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from shipbench.errors import one_line
 from shipbench.hardware.flops import count_flops
 from shipbench.hardware.precision import ComputeContext
 from shipbench.recipe import Recipe
@@ -88,7 +89,6 @@ def compile_subject(source: Subject, warn: Callable[[str], None]) -> Subject | N
         compiled.train()
     # Compilers fail in many ways: no C++ compiler, code that cannot be traced, bugs.
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        warn(f"{source.name} is measured only without torch.compile, which failed: {reason}")
+        warn(f"{source.name} is measured only without torch.compile, which failed: {one_line(error)}")
         return None
     return compiled

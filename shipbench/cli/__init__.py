@@ -9,7 +9,7 @@ import sys
 import typer
 
 from shipbench.cli import ablate, bench, data, export, listing, report, run, tune
-from shipbench.errors import InputError, ShipbenchError
+from shipbench.errors import InputError, ShipbenchError, one_line
 
 app = typer.Typer(
     name="shipbench",
@@ -37,9 +37,9 @@ def _root(
     debug: bool = typer.Option(False, "--debug", help="Show tracebacks; accepted anywhere on the line."),
 ) -> None:
     if version:
-        from shipbench import __version__
+        from shipbench.runtime.version import VERSION
 
-        print(__version__)
+        print(VERSION)
         raise typer.Exit
 
 
@@ -83,6 +83,5 @@ def _explain(error: Exception) -> None:
         # Runs turn such errors into records, so that here it is a path of the command line that cannot be used.
         say(f"error: {error.filename2 or error.filename} cannot be used: {error.strerror}")
         sys.exit(InputError.exit_code)
-    text = " ".join(str(error).split()) or "no message"
-    say(f"unexpected error: {type(error).__name__}: {text}; run again with --debug for the traceback")
+    say(f"unexpected error: {type(error).__name__}: {one_line(error)}; run again with --debug for the traceback")
     sys.exit(1)

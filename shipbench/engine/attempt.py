@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from shipbench.errors import ShipbenchError, StoreError
+from shipbench.errors import ShipbenchError, StoreError, one_line
 from shipbench.planning.plan import PlannedRun
 from shipbench.record import RunRecord
 from shipbench.results import claims
@@ -103,9 +103,3 @@ def show_traceback() -> None:
     """Print the traceback of the exception that is being handled, if the user asked for it with ``--debug``."""
     if os.environ.get("SHIPBENCH_DEBUG"):
         traceback.print_exc()
-
-
-def one_line(error: Exception) -> str:
-    """Return what an error says, short enough for a record."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 500 else text[:497] + "..."

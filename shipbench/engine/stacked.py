@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from shipbench.engine.attempt import attempt, fail, one_line, prepare_planned, show_traceback
-from shipbench.errors import ShipbenchError, StoreError
+from shipbench.engine.attempt import attempt, fail, prepare_planned, show_traceback
+from shipbench.errors import ShipbenchError, StoreError, one_line
 from shipbench.hardware.determinism import seed_everything
 from shipbench.hardware.memory import PeakMemory
 from shipbench.hardware.precision import ComputeContext

@@ -15,13 +15,12 @@ from itertools import product
 from statistics import fmean
 from typing import Any, TypeAlias
 
-import shipbench
 from shipbench.errors import InputError, did_you_mean
 from shipbench.methods import Method, Tunable
 from shipbench.planning.grid import overrides_by_method
 from shipbench.record import RunRecord
 from shipbench.results.tunings import FORMAT
-from shipbench.runtime.version import git_commit
+from shipbench.runtime.version import VERSION, git_commit
 from shipbench.settings import canonical_json
 from shipbench.spec import RunSpec
 from shipbench.tasks import Task
@@ -222,7 +221,7 @@ def describe(
         "format": FORMAT,
         "tuning_id": tuning_id(trials),
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "shipbench_version": shipbench.__version__,
+        "shipbench_version": VERSION,
         "git_commit": git_commit(),
         "method": search.method,
         "tasks": list(search.tasks),

@@ -22,11 +22,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-import shipbench
 from shipbench.backbones.state_dicts import weights_sha256
-from shipbench.errors import InputError
+from shipbench.errors import InputError, one_line
 from shipbench.runtime.files import atomic_path
-from shipbench.runtime.version import git_commit
+from shipbench.runtime.version import VERSION, git_commit
 from shipbench.training.history import EpochReport, Evaluation
 from shipbench.training.snapshot import Snapshot
 
@@ -53,7 +52,7 @@ class Checkpoint:
         self.identity = {
             "format": FORMAT,
             "run_id": run_id,
-            "shipbench": shipbench.__version__,
+            "shipbench": VERSION,
             "commit": git_commit(),
             "torch": version("torch"),
             "device": device.type,
@@ -69,7 +68,7 @@ class Checkpoint:
         try:
             progress = self._parse(*_load(self.path))
         except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            self.say(f"the checkpoint of this run cannot be used ({_brief(error)}); the run starts anew")
+            self.say(f"the checkpoint of this run cannot be used ({one_line(error)}); the run starts anew")
             return None
         done = progress.snapshot.epochs
         self.say(f"goes on after epoch {len(done)} of {done[-1].epochs}, from its checkpoint")
@@ -84,7 +83,7 @@ class Checkpoint:
             self._write(take(), facts)
         except (SafetensorError, OSError) as error:
             self._works = False
-            self.say(f"no checkpoint can be written ({_brief(error)}); the run goes on without")
+            self.say(f"no checkpoint can be written ({one_line(error)}); the run goes on without")
         self._last = time.monotonic()
         least = _seconds()
         self._pause = max(least, _SHARE * (self._last - started)) if least else 0.0
@@ -147,7 +146,3 @@ def _seconds() -> float:
         return float(text)
     except ValueError:
         raise InputError(f"{_SECONDS}={text!r} is not a number of seconds") from None
-
-
-def _brief(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

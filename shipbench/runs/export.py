@@ -15,9 +15,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from shipbench.backbones import Preprocessing, load_backbone, sha256_of
-from shipbench.backbones.state_dicts import first_line
 from shipbench.data.images import decode, resize
-from shipbench.errors import InputError, did_you_mean
+from shipbench.errors import InputError, did_you_mean, one_line
 from shipbench.methods import BuildContext, get_method
 from shipbench.results.store import EXPORT_FORMAT, Store
 from shipbench.runtime.files import atomic_path
@@ -66,7 +65,7 @@ def load_exported(path: Path, *, checkpoint: str | None = None) -> Exported:
     try:
         return _assemble(path, metadata, tensors, checkpoint)
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise InputError(f"{path} cannot be used: what it says of its run is damaged ({first_line(error)})") from error
+        raise InputError(f"{path} cannot be used: what it says of its run is damaged ({one_line(error)})") from error
 
 
 def _assemble(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor], checkpoint: str | None) -> Exported:

@@ -14,14 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import shipbench
 from shipbench.backbones import sha256_of
 from shipbench.hardware.flops import count_flops
 from shipbench.methods import Built
 from shipbench.record import RunRecord
 from shipbench.results.store import EXPORT_FORMAT, RunTables, Store
 from shipbench.runs.preparation import Assembled, Prepared
-from shipbench.runtime.version import git_commit
+from shipbench.runtime.version import VERSION, git_commit
 from shipbench.spec import RunSpec
 from shipbench.training.history import Fit
 from shipbench.training.inputs import Inputs
@@ -117,7 +116,7 @@ def blank_record(spec: RunSpec, run_id: str, prepared: Prepared | None, **change
         numpy_version=version("numpy"),
         pillow_version=version("pillow"),
         sklearn_version=version("scikit-learn"),
-        shipbench_version=shipbench.__version__,
+        shipbench_version=VERSION,
         git_commit=git_commit(),
     )
     return dataclasses.replace(record, **changes)

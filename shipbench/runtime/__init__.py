@@ -1,1 +1,1 @@
-"""What the package needs of the system: files, cache, console, signals."""
+"""Services of the operating system: files, cache folder, console, signals, processes."""

@@ -1,17 +1,17 @@
-"""The cache folder, and the one way anything is put into a place others may read: write aside, then rename."""
+"""The cache folder."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from shipbench.errors import InputError
+from shipbench.errors import InputError, system_reason
 
 
 def cache_dir(*parts: str) -> Path:
-    """Return (and make) a folder below ``$SHIPBENCH_CACHE``, or below the user's cache folder.
+    """Return a folder of the cache, created if absent: below ``$SHIPBENCH_CACHE``, or else the user's cache folder.
 
-    Raises ``InputError`` if it cannot be made.
+    Raises ``InputError`` if it cannot be created.
     """
     import platformdirs
 
@@ -22,6 +22,6 @@ def cache_dir(*parts: str) -> Path:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
-            f"cache folder {path} cannot be made ({error.strerror}); set SHIPBENCH_CACHE to one that can"
+            f"cache folder {path} cannot be created ({system_reason(error)}); set SHIPBENCH_CACHE to a writable folder"
         ) from error
     return path

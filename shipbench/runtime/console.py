@@ -1,6 +1,6 @@
-"""What a person sees while work goes on: a rich display on a terminal, plain lines elsewhere.
+"""Messages and progress: a rich display on a terminal, plain lines elsewhere.
 
-Everything here goes to standard error; results go to standard output.
+Messages and progress go to standard error, results to standard output.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 Item = TypeVar("Item")
-# Names of files, runs and variants are shown as they are: [no-hierarchy] is no colour, and :x: no picture.
+# Print names literally: rich would read [no-hierarchy] as a style and :x: as an emoji.
 _LITERAL: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
 
 
 def err_console() -> Console:
-    """Return a console on the present standard error."""
+    """Return a console on the current standard error."""
     return Console(file=sys.stderr, soft_wrap=True, **_LITERAL)
 
 
 def out_console() -> Console:
-    """Return a console on standard output, wide enough for whole rows where it is not a terminal."""
+    """Return a console on standard output; if that is not a terminal, lines may be 200 characters wide."""
     return Console(file=sys.stdout, width=None if sys.stdout.isatty() else 200, **_LITERAL)
 
 
 def say(message: str) -> None:
-    """Print one plain line on standard error."""
+    """Print a line on standard error."""
     err_console().print(message)
 
 
 def track(items: Iterable[Item], description: str, total: int) -> Iterator[Item]:
-    """Iterate with a progress bar on a terminal, or one line at the start elsewhere."""
+    """Iterate over ``items`` with a progress bar; without a terminal, print one line at the start instead."""
     console = err_console()
     if not console.is_terminal:
         say(f"{description} ({total})")

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, hashed, locked."""
+"""Files: atomic writes, locks, hashes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from pathlib import Path
 
 from shipbench.runtime.console import say
 
+_CHUNK = 1 << 20
+
 
 def _umask() -> int:
-    """Return the process's umask; it can only be read by setting it."""
+    """Return the umask of the process, which can only be read by setting it."""
     mask = os.umask(0)
     os.umask(mask)
     return mask
@@ -21,12 +23,16 @@ def _umask() -> int:
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``target``; on success it is synced and renamed to it, else removed."""
+    """Yield a temporary file beside ``target``, to be written in the block.
+
+    When the block ends, the file is synced and renamed to ``target``; if it raises, the file is removed. ``target``
+    therefore never holds part of a file.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
     os.close(descriptor)
     temporary = Path(name)
-    # mkstemp makes files for its owner alone; results and caches are shared as any other file of the user would be.
+    # mkstemp restricts the file to its owner; results and caches take the permissions of any other new file.
     temporary.chmod(0o666 & ~_umask())
     try:
         yield temporary
@@ -39,7 +45,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def taking_turns(lock_file: Path, busy: str) -> Iterator[None]:
-    """Let one process at a time into the block; the others say ``busy`` and wait for their turn."""
+    """Run the block in one process at a time; print ``busy`` if another process holds ``lock_file``, and wait."""
     import filelock
 
     lock = filelock.FileLock(lock_file)
@@ -54,11 +60,8 @@ def taking_turns(lock_file: Path, busy: str) -> Iterator[None]:
         lock.release()
 
 
-_CHUNK = 1 << 20
-
-
-def sha256_of(file: Path) -> str:
-    """Return the SHA-256 (hex) of a file's content."""
+def file_sha256(file: Path) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal."""
     digest = hashlib.sha256()
     with file.open("rb") as stream:
         while chunk := stream.read(_CHUNK):

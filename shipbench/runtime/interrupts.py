@@ -1,4 +1,4 @@
-"""Being told to stop: Ctrl-C, and SIGTERM as clusters send it, end a command in the same way."""
+"""Signals: SIGTERM, which cluster schedulers send, stops a command as Ctrl-C does."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ class Terminated(KeyboardInterrupt):
 
 
 def exit_code(stop: KeyboardInterrupt) -> int:
-    """Return the exit code that shells expect: 128 and the number of the signal."""
+    """Return the exit code that shells expect after a signal: 128 plus its number."""
     return 128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
 
 
 @contextmanager
 def sigterm_interrupts() -> Iterator[None]:
-    """Raise ``Terminated`` in the main thread when SIGTERM arrives within the block."""
-    # Only the main thread may set handlers, and only it would hear them.
+    """Raise ``Terminated`` in the main thread if SIGTERM arrives within the block; in other threads do nothing."""
+    # Python lets only the main thread set signal handlers.
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -33,7 +33,7 @@ def sigterm_interrupts() -> Iterator[None]:
 
 
 def leave_signals_to_the_parent() -> None:
-    """Make this worker process ignore what the whole process group is sent: its parent ends it."""
+    """Ignore SIGINT and SIGTERM in this worker: both reach the whole process group, and the parent stops the worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 

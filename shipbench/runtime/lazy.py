@@ -1,4 +1,4 @@
-"""Packages whose names are imported when they are first used, so that a command loads no more than it needs."""
+"""Lazy imports: a package's public names are imported on first use, so that a command loads only what it needs."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 
-def names_from(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return a package's ``__getattr__``; ``homes`` are the modules, as the package sees them, that names come from."""
+def names_from(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
+    """Return a ``__getattr__`` for ``package``; ``modules`` maps each name to its module, relative to the package."""
 
-    def find(name: str) -> Any:
-        if name not in homes:
+    def load(name: str) -> Any:
+        if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(f"{package}.{homes[name]}"), name)
+        return getattr(importlib.import_module(f"{package}.{modules[name]}"), name)
 
-    return find
+    return load

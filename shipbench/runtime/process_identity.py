@@ -1,4 +1,4 @@
-"""Which process this is, and whether another one is still there."""
+"""Identify processes, and check whether one is still running."""
 
 from __future__ import annotations
 
@@ -11,24 +11,38 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Claimant:
-    """A process: ``place`` is the machine since its last start, ``started`` the process's own beginning."""
+class ProcessIdentity:
+    """A process, described so that a later one with the same id is not taken for it.
+
+    ``place`` is where process ids mean the same: a machine since its last boot and, in a container, the container.
+    ``started`` is the start time of the process in clock ticks since boot, or empty if the system does not report it.
+    """
 
     host: str
     place: str
     pid: int
     started: str
-    token: str
 
 
-def myself(token: str) -> Claimant:
-    """Describe this process."""
-    return Claimant(platform.node(), place_of_process(), os.getpid(), started_at(os.getpid()) or "", token)
+def current_process() -> ProcessIdentity:
+    """Return the identity of this process."""
+    return ProcessIdentity(platform.node(), _place(), os.getpid(), _start_time(os.getpid()) or "")
+
+
+def is_running(process: ProcessIdentity) -> bool | None:
+    """Return whether ``process`` is still running, or None if that cannot be known from here.
+
+    It cannot be known for a process of another machine or container, nor for an id in use on a system that does not
+    report start times.
+    """
+    if process.place != _place():
+        return None
+    started = _start_time(process.pid)
+    return None if started == "" else started == process.started
 
 
 @cache
-def place_of_process() -> str:
-    """Name this machine since its start and, in a container, the container: where process ids mean the same."""
+def _place() -> str:
     parts = [platform.node()]
     with suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
@@ -36,15 +50,15 @@ def place_of_process() -> str:
     return " ".join(parts)
 
 
-def started_at(pid: int) -> str | None:
-    """Return when a process of this machine began, an empty text if that cannot be known, None if it is gone."""
+def _start_time(pid: int) -> str | None:
+    """Return the start time of a process on this machine, empty if the system does not report it, None if it ended."""
     if not Path("/proc/self/stat").exists():
         return "" if _exists(pid) else None
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
-    # Field 3 is the state (a zombie is gone), field 22 the start in clock ticks; the first two are cut off.
+    # The split drops the first two fields of the line: [0] is the state (a zombie has ended), [19] the start time.
     return None if fields[0] in "ZX" else fields[19]
 
 

@@ -1,4 +1,4 @@
-"""Which code made a record."""
+"""The version of the code: release and commit."""
 
 from __future__ import annotations
 
@@ -7,24 +7,32 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
+# pyproject.toml reads the package's version from here.
+VERSION = "0.1.0"
+
 
 @cache
 def git_commit() -> str:
-    """Return the commit of the checkout that this code runs from, with ``+`` if it has changes; empty if unknown."""
-    here = Path(__file__).parent
-    # An installed copy may lie inside somebody else's checkout, whose commit says nothing about this code.
-    if not (here.parent / ".git").exists():
+    """Return the commit of the checkout that contains this package, or an empty text if there is none.
+
+    A ``+`` follows if the package has uncommitted changes.
+    """
+    package = Path(__file__).parents[1]
+    # An installed copy may lie inside an unrelated checkout, whose commit says nothing about this code.
+    if not (package.parent / ".git").exists():
         return ""
     try:
-        commit = _git(here, "rev-parse", "--short=12", "HEAD")
-        return commit + ("+" if commit and _git(here, "status", "--porcelain", "--", str(here)) else "")
+        commit = _git(package, "rev-parse", "--short=12", "HEAD")
+        return commit + ("+" if commit and _git(package, "status", "--porcelain", "--", str(package)) else "")
     except (OSError, subprocess.SubprocessError):
         return ""
 
 
 def _git(folder: Path, *arguments: str) -> str:
+    """Return the output of a git command, or an empty text if it fails."""
+    # Without optional locks, git status does not disturb a git command that the user runs at the same time.
     environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
-    done = subprocess.run(
+    result = subprocess.run(
         ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, env=environment
     )
-    return done.stdout.strip() if done.returncode == 0 else ""
+    return result.stdout.strip() if result.returncode == 0 else ""

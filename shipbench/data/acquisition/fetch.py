@@ -18,10 +18,10 @@ from urllib.parse import urlsplit
 
 from shipbench.data.acquisition.archives import is_archive
 from shipbench.data.acquisition.importing import check_absent, import_archives
-from shipbench.errors import ShipbenchError
+from shipbench.errors import ShipbenchError, one_line
 from shipbench.runtime.cache import cache_dir
 from shipbench.runtime.console import say
-from shipbench.runtime.files import atomic_path, taking_turns
+from shipbench.runtime.files import atomic_path, file_sha256, taking_turns
 from shipbench.tasks.catalogue import VTAB
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ REPO = "XiN0919/VTAB-1k"
 """The copy that the authors of V-PETL Bench link to: a dataset repository with one zip of about 4.7 GB."""
 
 RECORD = "fetched.json"
-_READ = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -79,8 +78,9 @@ def _fetch(target: Path, repo: str, endpoint: str | None, revision: str) -> Fetc
         raise
     except Exception as error:
         # The hub client's errors come from another HTTP library in each of its major versions.
+        reason = one_line(error).rstrip(".")
         raise ShipbenchError(
-            f"cannot download {repo} from the hub: {_one_line(error)}; what has arrived is kept in {downloads}, "
+            f"cannot download {repo} from the hub: {reason}; what has arrived is kept in {downloads}, "
             "so try again, or download it by hand and use 'shipbench data import'"
         ) from error
     names = import_archives(sources, target)
@@ -168,18 +168,6 @@ def _check(described: HfFileMetadata, part: Path, name: str) -> None:
         # Large files are announced by their SHA-256; the tags of small ones are hashes of something else.
         checked = "nothing" if described.size is None else "only its size"
         say(f"the hub announces no SHA-256 of {name}; {checked} was checked")
-    elif _sha256(part) != announced:
+    elif file_sha256(part) != announced:
         part.unlink()
         raise ShipbenchError(f"{name} arrived damaged (its SHA-256 is not the announced one); fetch it again")
-
-
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(_READ):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from shipbench.data.sources import native_split
 from shipbench.data.types import NativeSplit
-from shipbench.errors import InputError
+from shipbench.errors import InputError, system_reason
 from shipbench.runtime.files import atomic_path
 from shipbench.tasks import Task
 
@@ -34,7 +34,7 @@ def write_contact_sheet(task: Task, root: Path | None, file: Path, per_class: in
         with atomic_path(file) as temporary:
             sheet.save(temporary, "PNG")
     except OSError as error:
-        raise InputError(f"cannot write {file}: {error.strerror or error}") from error
+        raise InputError(f"cannot write {file}: {system_reason(error)}") from error
 
 
 def contact_sheet(split: NativeSplit, num_classes: int, per_class: int) -> Image.Image:

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from shipbench.errors import InputError
+from shipbench.errors import InputError, system_reason
 
 _LINE = re.compile(r"(.*[^ \t])[ \t]+([^ \t]+)", re.DOTALL)
 _DRIVE = re.compile(r"[A-Za-z]:")
@@ -71,7 +71,7 @@ def read_bytes(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
-        raise InputError(f"cannot read {file}: {error.strerror or error}") from error
+        raise InputError(f"cannot read {file}: {system_reason(error)}") from error
 
 
 def describe_fault(file: Path, fault: Fault) -> str:
