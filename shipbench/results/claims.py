@@ -1,9 +1,9 @@
-"""Who is doing a run: one file for each run under way, so that several processes share a results folder.
+"""Run claims: one lock file per active run, so that several processes can share a results folder.
 
-``claims/<run_id>.json`` is made by exclusive create, which holds on network file systems too. It says who the claimant
-is; a thread renews its time while the run goes on. A claim is stale when its process is gone, as far as this machine
-can tell, or when it has not been renewed for ``STALE_SECONDS`` by the file system's own clock. Only the holder of
-``claims/.<run_id>.takeover``, made in the same way, removes a stale claim, after having judged it again.
+``claims/<run_id>.json`` is created exclusively, which is reliable on network file systems too. It names its holder, and
+a thread renews its modification time while the run is active. A claim is stale if its process has ended, as far as this
+machine can tell, or if it has not been renewed for ``STALE_SECONDS`` by the clock of the file system. Only a process
+that holds ``claims/.<run_id>.takeover``, created in the same way, removes a stale claim, after checking it once more.
 """
 
 from __future__ import annotations
@@ -15,72 +15,88 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from shipbench.errors import InputError, ShipbenchError, StoreError
+from shipbench.errors import InputError, ShipbenchError, StoreError, one_line, system_reason
 from shipbench.results.store import Store
 from shipbench.runtime.console import say
-from shipbench.runtime.process_identity import Claimant, myself, place_of_process, started_at
+from shipbench.runtime.process_identity import ProcessIdentity, current_process, is_running
 
 STALE_SECONDS = 120.0
 _RENEW_SECONDS = 20.0
-_LOOK_SECONDS = 2.0
+_CHECK_SECONDS = 2.0
 _WAIT_SECONDS = 1.0
-# A file that cannot be read now, on a network file system above all, often can be a moment later.
-_LOOKS, _PAUSE_SECONDS = 10, 0.2
+# A file that cannot be read, above all on a network file system, is often readable a moment later.
+_ATTEMPTS, _PAUSE_SECONDS = 10, 0.2
 
 
 class ClaimLostError(ShipbenchError):
-    """Another process was given the run, because this one seemed to be gone or was told to stop."""
+    """Another process took over the run because this one seemed to have ended, or the claim was revoked."""
+
+
+@dataclass(frozen=True)
+class ClaimHolder(ProcessIdentity):
+    """The process that holds a claim; ``token`` distinguishes its claims on the same run."""
+
+    token: str
+
+
+def this_process_as_holder(token: str) -> ClaimHolder:
+    """Return the holder of a claim of this process."""
+    return ClaimHolder(**asdict(current_process()), token=token)
 
 
 class Claim:
-    """A run that this process has to itself until the end of a ``with`` block."""
+    """The exclusive right to a run until the end of a ``with`` block."""
 
     def __init__(self, path: Path, token: str) -> None:
         self.path = path
         self.token = token
         self._lost = False
-        self._over = threading.Event()
+        self._released = threading.Event()
         self._thread = threading.Thread(target=self._renew, daemon=True)
 
     def __enter__(self) -> Claim:
-        """Begin to renew the claim."""
+        """Start renewing the claim."""
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Give the run free."""
-        self._over.set()
+        """Release the claim."""
+        self._released.set()
         self._thread.join()
         with suppress(OSError, ValueError):
             if not self._is_lost():
                 self.path.unlink(missing_ok=True)
 
     def check(self) -> None:
-        """Raise ``ClaimLostError`` if the run is no longer this process's, as far as was seen seconds ago."""
+        """Raise ``ClaimLostError`` if the claim is lost; the answer may be a few seconds old and reads no file."""
         if self._lost:
-            raise ClaimLostError("the run was given to another process")
+            raise ClaimLostError("the run was taken over by another process")
 
     def confirm(self, store: Store, record_version: int | None) -> None:
         """Raise ``ClaimLostError`` unless this process holds the claim and the record is still ``record_version``.
 
-        Raises ``StoreError`` if that cannot be found out.
+        Raises ``StoreError`` if the results folder stays unreadable.
         """
         self.check()
-        for look in range(1, _LOOKS + 1):
+        for attempt in range(1, _ATTEMPTS + 1):
             try:
                 if self._is_lost() or store.written(self.path.stem) != record_version:
-                    raise ClaimLostError("the run was given to another process")
+                    raise ClaimLostError("the run was taken over by another process")
                 return
             except (OSError, ValueError) as error:
-                if look == _LOOKS:
-                    raise StoreError(f"results folder {store.root} cannot be read any more ({error})") from error
+                if attempt == _ATTEMPTS:
+                    reason = one_line(error)
+                    raise StoreError(f"results folder {store.root} cannot be read any more ({reason})") from error
                 time.sleep(_PAUSE_SECONDS)
 
     def _is_lost(self) -> bool:
-        """Say whether the claim is gone or another's; raises ``OSError`` or ``ValueError`` if it cannot be read now."""
+        """Return whether the claim is gone or has another holder.
+
+        Raises ``OSError`` or ``ValueError`` if it cannot be read.
+        """
         try:
             return _parse(self.path).token != self.token
         except FileNotFoundError:
@@ -88,7 +104,7 @@ class Claim:
 
     def _renew(self) -> None:
         renewed = time.monotonic()
-        while not self._over.wait(_LOOK_SECONDS):
+        while not self._released.wait(_CHECK_SECONDS):
             with suppress(OSError, ValueError):
                 self._lost = self._lost or self._is_lost()
             if self._lost:
@@ -100,7 +116,7 @@ class Claim:
 
 
 def take(root: Path, run_id: str) -> Claim | None:
-    """Return a claim on a run, or None if another live process has it.
+    """Claim a run; return None if another live process holds the claim.
 
     Raises ``StoreError`` if the results folder cannot be written to.
     """
@@ -110,9 +126,9 @@ def take(root: Path, run_id: str) -> Claim | None:
         if path.exists() and not _remove_stale(path):
             return None
         token = secrets.token_hex(8)
-        return Claim(path, token) if _create(path, myself(token)) else None
+        return Claim(path, token) if _create(path, this_process_as_holder(token)) else None
     except OSError as error:
-        raise StoreError(f"results folder {root} cannot be written to any more ({error.strerror})") from error
+        raise StoreError(f"results folder {root} cannot be written to any more ({system_reason(error)})") from error
 
 
 def wait_for(root: Path, run_id: str) -> Claim:
@@ -131,40 +147,40 @@ def wait_for(root: Path, run_id: str) -> Claim:
 
 
 def holder(root: Path, run_id: str) -> str | None:
-    """Say which live process has a run, or return None if nobody has."""
+    """Return the host and process id of the claim holder, or None if no live process holds the claim."""
     path = _path(root, run_id)
     if not path.exists() or _is_stale(path):
         return None
-    claimant = _read(path)
-    return f"{claimant.host}, process {claimant.pid}" if claimant else "another process"
+    process = _read(path)
+    return f"{process.host}, process {process.pid}" if process else "another process"
 
 
 def revoke(root: Path, run_id: str) -> None:
-    """Take a run from whoever has it: that process stops at its next step and stores nothing."""
+    """Remove the claim on a run: its holder stops at the next step and stores nothing."""
     _path(root, run_id).unlink(missing_ok=True)
 
 
 def tidy(store: Store) -> None:
-    """Remove what processes that were killed left behind: stale claims, and checkpoints of runs that are done.
+    """Remove what killed processes left behind: stale claims, and checkpoints of finished runs.
 
-    A checkpoint beside a failed record is of a later attempt (``attempt.fail``), which can go on from it.
+    The checkpoint of a failed run stays: it belongs to a later attempt, which resumes from it.
     """
-    _sweep(store.root)
+    _remove_probes_and_guards(store.root)
     claimed = [path.stem for path in (store.root / "claims").glob("*.json")]
     unfinished = [path.stem for path in (store.root / "checkpoints").glob("*.safetensors")]
     for run_id in sorted({*claimed, *unfinished}):
         claim = take(store.root, run_id)
         if claim is None:
             continue
-        # A record that cannot be read is said where it is asked for.
+        # An unreadable record is reported by the commands that need it.
         with claim, suppress(InputError):
             if store.status(run_id) == "done":
                 store.remove("checkpoints", run_id)
 
 
-def _sweep(root: Path) -> None:
-    """Remove what processes that were killed in the middle of a judgement left behind."""
-    # Who misses the probe that it has just made takes the claim that it judges for a live one, and looks again later.
+def _remove_probes_and_guards(root: Path) -> None:
+    """Remove the files of processes that were killed while they checked or removed a stale claim."""
+    # A process whose probe disappears takes the claim for a live one, and checks it again later.
     for probe in (root / "claims").glob(".clock-*"):
         probe.unlink(missing_ok=True)
     for guard in (root / "claims").glob(".*.takeover"):
@@ -176,72 +192,69 @@ def _path(root: Path, run_id: str) -> Path:
     return root / "claims" / f"{run_id}.json"
 
 
-def _create(path: Path, claimant: Claimant) -> bool:
+def _create(path: Path, process: ClaimHolder) -> bool:
+    """Create a claim file; return whether it did not exist before."""
     try:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
     except FileExistsError:
         return False
     try:
         with os.fdopen(descriptor, "wb") as stream:
-            stream.write(json.dumps(asdict(claimant)).encode())
+            stream.write(json.dumps(asdict(process)).encode())
     except OSError:
-        # A full disk: an empty claim would keep everybody out until it is old.
+        # The disk is full: an empty claim would block the run until it is stale.
         path.unlink(missing_ok=True)
         raise
     return True
 
 
-def _read(path: Path) -> Claimant | None:
+def _read(path: Path) -> ClaimHolder | None:
     try:
         return _parse(path)
     except (OSError, ValueError):
         return None
 
 
-def _parse(path: Path) -> Claimant:
-    """Return who a claim is of; raises ``OSError`` or ``ValueError`` if it cannot be read."""
+def _parse(path: Path) -> ClaimHolder:
+    """Return the holder in a claim file; raises ``OSError`` or ``ValueError`` if it cannot be read."""
     try:
-        return Claimant(**json.loads(path.read_text()))
+        return ClaimHolder(**json.loads(path.read_text()))
     except TypeError as error:
-        raise ValueError("it is no claim") from error
+        raise ValueError("it is not a claim") from error
 
 
 def _remove_stale(path: Path) -> bool:
-    """Return whether a claim is gone: it was stale, or its process gave it up."""
+    """Remove a claim if it is stale; return whether there is no claim any more."""
     if not _is_stale(path):
         return not path.exists()
-    with _alone(path.with_name(f".{path.stem}.takeover")) as alone:
-        # Between the judgement above and this one, another process may have taken the run over.
-        if alone and _is_stale(path):
+    with _exclusive(path.with_name(f".{path.stem}.takeover")) as exclusive:
+        # Another process may have taken over the run since the check above.
+        if exclusive and _is_stale(path):
             path.unlink(missing_ok=True)
     return not path.exists()
 
 
 @contextmanager
-def _alone(guard: Path) -> Iterator[bool]:
-    """Tell whether this process is the only one in the block; the guard of a process that died in it is removed."""
-    made = _create(guard, myself(secrets.token_hex(8)))
-    if not made and _is_stale(guard):
+def _exclusive(guard: Path) -> Iterator[bool]:
+    """Yield whether this process is the only one in the block; remove the guard of a process that died in it."""
+    created = _create(guard, this_process_as_holder(secrets.token_hex(8)))
+    if not created and _is_stale(guard):
         guard.unlink(missing_ok=True)
     try:
-        yield made
+        yield created
     finally:
-        if made:
+        if created:
             guard.unlink(missing_ok=True)
 
 
 def _is_stale(path: Path) -> bool:
-    claimant = _read(path)
-    if claimant is not None and claimant.place == place_of_process():
-        started = started_at(claimant.pid)
-        # An empty text is a process of which no more is known than that it is there.
-        if started != "":
-            return started != claimant.started
-    return _age(path) > STALE_SECONDS
+    process = _read(path)
+    running = None if process is None else is_running(process)
+    return _age(path) > STALE_SECONDS if running is None else not running
 
 
 def _age(path: Path) -> float:
-    """Return seconds since a file was renewed, by the clock of the file system it is on."""
+    """Return the seconds since a file was renewed, by the clock of its file system; 0 if it is gone."""
     probe = path.with_name(f".clock-{secrets.token_hex(4)}")
     try:
         renewed = path.stat().st_mtime

@@ -1,8 +1,8 @@
-"""Parquet files that know their own content: written whole or not at all, and refused when a byte has changed.
+"""Self-verifying Parquet files: written atomically, and refused if a byte has changed.
 
-A file's metadata hold, under one key, a line with its row if it has only one, and a line with the SHA-256 of all of its
-bytes, these 64 digits taken as zeros. Both are found without parsing what surrounds them, which takes a hundred times
-as long as checking the hash does. Files of older versions have a hash of their values instead, or none.
+The metadata of a file hold its seal: a line with the row, if the file has exactly one, and a line with the SHA-256 of
+all bytes of the file, computed with zeros in place of these 64 digits. Both are found without parsing the file, which
+would take a hundred times as long as checking the hash. Files of other programs have no seal and are read unverified.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shipbench.errors import InputError
+from shipbench.errors import InputError, one_line, system_reason
 from shipbench.runtime.files import atomic_path
 
 if TYPE_CHECKING:
@@ -23,20 +23,19 @@ if TYPE_CHECKING:
 _SEAL = b"shipbench.seal"
 _HASH = b"\nshipbench.sha256 of this file: "
 _ZEROS = b"0" * 64
-_DIGEST_OF_VALUES = b"shipbench.sha256"
 
 
 def write_parquet(path: Path, columns: Mapping[str, Any]) -> None:
-    """Write columns of equal length, by name, sealed."""
+    """Write a sealed file with the given columns, which have equal lengths."""
     import pandas as pd
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     table = pa.Table.from_pandas(pd.DataFrame(dict(columns)), preserve_index=False)
-    # JSON has no newline of its own: each is the end of a line.
+    # JSON contains no newline, so the row ends at the next one.
     row = json.dumps(table.to_pylist()[0]).encode() if table.num_rows == 1 else b""
     content = pa.BufferOutputStream()
-    # What describes a hundred columns would outweigh their one row four times.
+    # Dictionaries, statistics and a schema of a hundred columns would take four times the space of their one row.
     light: dict[str, Any] = {"use_dictionary": False, "write_statistics": False, "store_schema": False}
     with pq.ParquetWriter(content, table.schema, **light) as writer:
         writer.write_table(table)
@@ -46,39 +45,35 @@ def write_parquet(path: Path, columns: Mapping[str, Any]) -> None:
 
 
 def read_parquet(path: Path) -> pa.Table:
-    """Return a file's table; raises ``InputError`` naming the file if it is damaged or no parquet file.
-
-    A file without a hash (of an older version) is read as it is.
-    """
+    """Return the table in a file; raises ``InputError`` if the file is damaged or not Parquet."""
     content = _read(path)
-    return _parse(path, content, sealed=_seal(path, content) is not None)
+    _verified_row(path, content)
+    return _parse(path, content)
 
 
 def read_row(path: Path) -> dict[str, Any]:
-    """Return the row of a file that has one; raises ``InputError`` as ``read_parquet`` does, and for more or fewer."""
+    """Return the only row of a file; raises ``InputError`` if it has another number of rows or cannot be read."""
     content = _read(path)
-    row = _seal(path, content)
-    if row:
-        return json.loads(row)
-    return only_row(path, _parse(path, content, sealed=row is not None))
+    row = _verified_row(path, content)
+    return json.loads(row) if row else only_row(path, _parse(path, content))
 
 
 def only_row(path: Path, table: pa.Table) -> dict[str, Any]:
-    """Return the row of a file's table; raises ``InputError`` if it has more or fewer."""
+    """Return the only row of a file's table; raises ``InputError`` if it has another number of rows."""
     if table.num_rows != 1:
         raise unreadable(path, f"it has {table.num_rows} rows, not one")
     return table.to_pylist()[0]
 
 
 def unreadable(path: Path, reason: str) -> InputError:
-    """Return the error for a file that cannot be used."""
+    """Return the error to raise for an unusable file."""
     return InputError(f"record {path} cannot be read ({reason}); move it away to run it again")
 
 
 def as_frame(tables: Sequence[pa.Table], folder: Path) -> pd.DataFrame:
-    """Join tables whose columns may differ: a column that a file lacks is missing in its rows.
+    """Concatenate tables; a column that one of them lacks is null in its rows.
 
-    Raises ``InputError`` if the same column holds different kinds of values.
+    Raises ``InputError`` if the same column has incompatible types.
     """
     import pandas as pd
     import pyarrow as pa
@@ -88,8 +83,9 @@ def as_frame(tables: Sequence[pa.Table], folder: Path) -> pd.DataFrame:
     try:
         return pa.concat_tables(tables, promote_options="permissive").to_pandas()
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"the files in {folder} do not fit together ({reason}); keep each version's apart") from error
+        raise InputError(
+            f"the files in {folder} do not fit together ({one_line(error)}); keep each version's in a folder of its own"
+        ) from error
 
 
 def _read(path: Path) -> bytes:
@@ -98,55 +94,43 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise unreadable(path, error.strerror or str(error)) from error
+        raise unreadable(path, system_reason(error)) from error
 
 
 def _sealed(content: bytes) -> bytes:
-    """Put a file's hash where it belongs, and zeros are until then."""
-    # Texts in the columns may say anything, but they all come before the metadata.
+    """Return a file's content with the right hash in its seal."""
+    # Values may contain the same text as the seal, but all of them precede the metadata.
     start = content.rindex(_HASH) + len(_HASH)
     before, after = content[:start], content[start + len(_ZEROS) :]
     return before + hashlib.sha256(before + _ZEROS + after).hexdigest().encode() + after
 
 
-def _seal(path: Path, content: bytes) -> bytes | None:
-    """Return the row in a file's seal, empty if there is no single one, or None for a file without a seal.
+def _verified_row(path: Path, content: bytes) -> bytes:
+    """Return the row in a file's seal, empty if the file has no seal or another number of rows.
 
-    Raises ``InputError`` if the file is not what was sealed.
+    Raises ``InputError`` if the content does not have the hash in the seal.
     """
     if _HASH not in content:
-        return None
+        return b""
     if _sealed(content) != content:
         raise _changed(path)
     return content.rpartition(_HASH)[0].rpartition(b"\n")[2]
 
 
-def _parse(path: Path, content: bytes, *, sealed: bool) -> pa.Table:
+def _parse(path: Path, content: bytes) -> pa.Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    # Damage surfaces as many kinds of error, wherever the reader stumbles over it.
+    # A damaged file can raise almost any error.
     try:
         table = pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
-        whole = sealed or _has_its_values(table)
     except Exception as error:
-        raise unreadable(path, " ".join(str(error).split())[:300]) from error
-    if not whole:
+        raise unreadable(path, one_line(error)) from error
+    if _SEAL in (table.schema.metadata or {}) and _HASH not in content:
         raise _changed(path)
-    # What pandas notes about its columns is not in an older hash, and would be believed.
+    # Without its metadata: pandas would restore the index that another program may have noted there.
     return table.replace_schema_metadata(None)
-
-
-def _has_its_values(table: pa.Table) -> bool:
-    """Return whether a table without a seal never had one, and has the values of its hash if it has a hash."""
-    noted = table.schema.metadata or {}
-    return _SEAL not in noted and noted.get(_DIGEST_OF_VALUES) in (None, _digest_of_values(table))
 
 
 def _changed(path: Path) -> InputError:
     return unreadable(path, "its content is not what was written")
-
-
-def _digest_of_values(table: pa.Table) -> bytes:
-    content = {field.name: [str(field.type), table.column(field.name).to_pylist()] for field in table.schema}
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest().encode()

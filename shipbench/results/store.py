@@ -1,29 +1,24 @@
-"""Records on disk: parquet files written once, aside and then renamed; read back as pandas.
+"""The results folder: one set of files per run, each written atomically.
 
-``runs/<run_id>.parquet`` holds one row, ``history/<run_id>.parquet`` a row per epoch and split, and
-``predictions/<run_id>.parquet`` a row per evaluated image; ``weights/<run_id>.safetensors`` is the trained part.
-The row in ``runs`` is written last: a run counts as done when, and only when, it is there. Until then
-``checkpoints/<run_id>.safetensors`` may hold where it got to. Every parquet file carries a hash of its own bytes.
+``runs/<run_id>.parquet`` holds the record as one row, ``history/<run_id>.parquet`` a row per epoch and split,
+``predictions/<run_id>.parquet`` a row per evaluated image and ``weights/<run_id>.safetensors`` the trained tensors. The
+record is written last, so a run is complete if and only if it has a record. Until then
+``checkpoints/<run_id>.safetensors`` may hold its progress. Every Parquet file carries a hash of its own bytes.
 """
 
 from __future__ import annotations
 
-import os
-import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from shipbench.errors import InputError, StoreError
+from shipbench.errors import InputError, StoreError, one_line, system_reason
 from shipbench.record import RunRecord, as_text
 from shipbench.results.sealed import read_row, unreadable, write_parquet
 from shipbench.runtime.files import atomic_path
-
-if TYPE_CHECKING:
-    pass
 
 EXPORT_FORMAT = "shipbench-weights-1"
 KINDS = ("runs", "history", "predictions", "weights", "checkpoints")
@@ -31,7 +26,7 @@ KINDS = ("runs", "history", "predictions", "weights", "checkpoints")
 
 @dataclass(frozen=True)
 class RunTables:
-    """What a finished run leaves besides its row: columns of equal length, by name."""
+    """The tables of a finished run beside its record, as columns of equal length by name."""
 
     history: Mapping[str, Any] = field(default_factory=dict)
     predictions: Mapping[str, Any] = field(default_factory=dict)
@@ -44,43 +39,43 @@ class Store:
         self.root = Path(root)
 
     def path(self, kind: str, run_id: str) -> Path:
-        """Return where a run's ``runs``, ``history``, ``predictions``, ``weights`` or ``checkpoints`` file is."""
+        """Return the path of a run's file of one of the ``KINDS``."""
         suffix = "safetensors" if kind in ("weights", "checkpoints") else "parquet"
         return self.root / kind / f"{run_id}.{suffix}"
 
     def check_writable(self) -> None:
-        """Raise ``InputError`` if the folder, or the one that it would be made in, cannot be written to."""
+        """Raise ``InputError`` if the folder, or the nearest existing folder above it, cannot be written to."""
         folder = self.root / "runs"
         if as_text(str(self.root)) != str(self.root):
-            raise InputError(f"results folder {self.root} cannot be used: its name is not UTF-8; give it another")
+            raise InputError(f"results folder {self.root} cannot be used: its name is not UTF-8; choose another")
         try:
             while not folder.exists():
                 folder = folder.parent
-            # Not an empty file, which would fit on a full disk.
+            # An empty file would fit even on a full disk.
             with tempfile.TemporaryFile(dir=folder) as probe:
                 probe.write(bytes(4096))
         except OSError as error:
-            raise InputError(f"results folder {self.root} cannot be written to: {error.strerror}") from error
+            raise InputError(f"results folder {self.root} cannot be written to: {system_reason(error)}") from error
 
     def status(self, run_id: str) -> str | None:
-        """Return ``"done"`` or ``"failed"``, or None if there is no record of the run."""
+        """Return ``"done"`` or ``"failed"``, or None if the run has no record."""
         record = self.read(run_id)
         return None if record is None else record.status
 
     def written(self, run_id: str) -> int | None:
-        """Return a number that changes whenever a run's record is written, or None if there is none."""
+        """Return a number that changes whenever the record of a run is written, or None if it has no record."""
         try:
             return self.path("runs", run_id).stat().st_mtime_ns
         except FileNotFoundError:
             return None
 
     def read(self, run_id: str) -> RunRecord | None:
-        """Return a run's record, if there is one; raises ``InputError`` for one that cannot be read."""
+        """Return the record of a run, or None if it has none; raises ``InputError`` if it cannot be read."""
         path = self.path("runs", run_id)
         return to_record(path, read_row(path)) if path.exists() else None
 
     def write(self, record: RunRecord, tables: RunTables | None = None) -> None:
-        """Store a run: its tables first, its row last, each file whole or not at all.
+        """Store a run, its tables first and its record last; each file is written atomically.
 
         Raises ``StoreError`` if the folder cannot be written to.
         """
@@ -95,20 +90,20 @@ class Store:
             write_parquet(self.path("runs", record.run_id), row)
 
     def write_weights(self, run_id: str, tensors: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
-        """Store the trained part of a run; raises ``StoreError`` if the folder cannot be written to."""
+        """Store the trained tensors of a run; raises ``StoreError`` if the folder cannot be written to."""
         from safetensors.torch import save
 
         with self._writing(), atomic_path(self.path("weights", run_id)) as temporary:
-            # Not its save_file, which writes to a file of its own beside: a kill would leave that behind.
+            # safetensors' save_file would write to a temporary file of its own, which a killed process leaves behind.
             temporary.write_bytes(save(dict(tensors), dict(metadata)))
 
     def remove(self, kind: str, run_id: str) -> None:
-        """Remove a file of a run, if it is there and can be removed."""
+        """Remove a file of a run if it exists and can be removed."""
         with suppress(OSError):
             self.path(kind, run_id).unlink()
 
     def sweep(self, run_id: str) -> None:
-        """Remove what a process left half-written when it was killed; only for who has the run to itself."""
+        """Remove temporary files that a killed process left of a run; only the holder of its claim may call this."""
         with self._writing():
             for kind in KINDS:
                 for part in (self.root / kind).glob(f".{run_id}.*.part"):
@@ -121,27 +116,18 @@ class Store:
         try:
             yield
         except (OSError, SafetensorError) as error:
-            reason = _reason(error)
             raise StoreError(
-                f"results folder {self.root} cannot be written to any more ({reason}); finished runs are kept, and the "
-                "same command goes on when it can be"
+                f"results folder {self.root} cannot be written to any more ({system_reason(error)}); finished runs are "
+                "kept, so run the same command again once it is writable"
             ) from error
 
 
-def _reason(error: Exception) -> str:
-    """Return the system's own words; safetensors and pyarrow have its number in the text."""
-    number = re.search(r"(?:os error|errno) (\d+)", str(error))
-    if number is not None:
-        return os.strerror(int(number[1]))
-    return getattr(error, "strerror", None) or " ".join(str(error).split())
-
-
 def to_record(path: Path, row: Mapping[str, Any]) -> RunRecord:
-    """Return the record in a file's row; raises ``InputError`` for a row that is not the whole record of that run."""
+    """Return the record in a file's row; raises ``InputError`` if the row is not a complete record of that run."""
     try:
         record = RunRecord.from_row(row)
     except (ValueError, TypeError, RecursionError) as error:
-        raise unreadable(path, f"it is of another version: {error}") from error
+        raise unreadable(path, f"it is of another version: {one_line(error)}") from error
     if record.run_id != path.stem:
         raise unreadable(path, f"it is the record of run {record.run_id}")
     return record

@@ -1,7 +1,7 @@
-"""What a tuning decided, on disk: ``tuning/<id>.json`` in the results folder, written whole or not at all.
+"""Tunings on disk: ``tuning/<id>.json`` in the results folder, written atomically.
 
-The file says what was tried, what each point scored, which won and how a tie was broken, and which runs on the 1000
-follow from it. It is the only link between the two: a run's id never depends on how its settings were found.
+A file holds the grid, the score of each point, the winner with the tie-break, and the ids of the final runs with the
+winner's settings. Nothing else links the two: a run id does not depend on how the settings were found.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from shipbench.errors import InputError
+from shipbench.errors import InputError, one_line
 from shipbench.runtime.files import atomic_path
 
 FORMAT = "shipbench-tuning-1"
 
 
 def write_tuning(results: Path | str, document: Mapping[str, Any]) -> Path:
-    """Store a tuning; final runs that an earlier file with the same winner names are kept. Return the file."""
+    """Store a tuning and return its file; the final runs of an earlier file with the same winner are kept."""
     path = Path(results) / "tuning" / f"{document['tuning_id']}.json"
     earlier = _read(path) if path.exists() else {}
-    same = earlier.get("winner_settings") == document["winner_settings"]
-    runs = [*(earlier.get("final_runs", []) if same else []), *document["final_runs"]]
+    same_winner = earlier.get("winner_settings") == document["winner_settings"]
+    runs = [*(earlier.get("final_runs", []) if same_winner else []), *document["final_runs"]]
     with atomic_path(path) as temporary:
         text = json.dumps({**document, "final_runs": list(dict.fromkeys(runs))}, indent=1, allow_nan=False)
         temporary.write_text(text + "\n", encoding="utf-8")
@@ -30,7 +30,7 @@ def write_tuning(results: Path | str, document: Mapping[str, Any]) -> Path:
 
 
 def load_tunings(results: Path | str) -> list[dict[str, Any]]:
-    """Return every tuning of a results folder, by id; raises ``InputError`` for a file that cannot be read."""
+    """Return every tuning of a results folder, sorted by id; raises ``InputError`` if one cannot be read."""
     return [_read(path) for path in sorted((Path(results) / "tuning").glob("*.json"))]
 
 
@@ -38,7 +38,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"tuning {path} cannot be read ({error}); move it away and tune again") from error
+        raise InputError(f"tuning {path} cannot be read ({one_line(error)}); move it away and tune again") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise InputError(f"tuning {path} is not of the format {FORMAT}; move it away and tune again")
+        raise InputError(f"tuning {path} does not have the format {FORMAT}; move it away and tune again")
     return document

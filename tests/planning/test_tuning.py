@@ -196,7 +196,7 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"x\.json cannot be read"):
         load_tunings(tmp_path)
     (tmp_path / "tuning" / "x.json").write_text("[]")
-    with pytest.raises(InputError, match="is not of the format"):
+    with pytest.raises(InputError, match="does not have the format"):
         load_tunings(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Claims: one holder at a time, whoever dies; another's claim is judged by the file system's clock."""
+"""Claims: one holder at a time, even if processes die; foreign claims age by the clock of the file system."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from tests.results.test_store import make_record
 
 
 def claim_file(root: Path, **changes: object) -> Path:
-    """Plant the claim of some other process."""
+    """Write the claim of another process, by default a live one of this machine, and return its file."""
     (root / "claims").mkdir(parents=True, exist_ok=True)
     path = root / "claims" / "a1.json"
-    path.write_text(json.dumps(asdict(replace(claims.myself("other"), **changes))))
+    path.write_text(json.dumps(asdict(replace(claims.this_process_as_holder("other"), **changes))))
     return path
 
 
-def aged(path: Path, seconds: float) -> None:
+def age(path: Path, seconds: float) -> None:
     then = time.time() - seconds
     os.utime(path, (then, then))
 
@@ -58,36 +58,34 @@ def test_the_claim_of_a_dead_process_is_stale_at_once(tmp_path: Path) -> None:
     assert take(tmp_path, "a1") is not None
 
 
-def test_a_process_id_that_was_used_again_holds_nothing(tmp_path: Path) -> None:
+def test_a_reused_process_id_holds_no_claim(tmp_path: Path) -> None:
     if not Path("/proc/self/stat").exists():
-        pytest.skip("this system does not tell when a process began")
+        pytest.skip("this system does not report start times of processes")
     claim_file(tmp_path, started="1")
     assert take(tmp_path, "a1") is not None
 
 
-@pytest.mark.parametrize(("age", "free"), [(0, False), (60, False), (180, True)])
-def test_a_claim_of_another_machine_is_judged_by_its_age(tmp_path: Path, age: float, free: bool) -> None:
-    aged(claim_file(tmp_path, host="far", place="far", pid=1), age)
+@pytest.mark.parametrize(("seconds", "free"), [(0, False), (60, False), (180, True)])
+def test_a_claim_of_another_machine_is_judged_by_its_age(tmp_path: Path, seconds: float, free: bool) -> None:
+    age(claim_file(tmp_path, host="far", place="far", pid=1), seconds)
     assert (holder(tmp_path, "a1") is None) is free
     assert (take(tmp_path, "a1") is not None) is free
 
 
-@pytest.mark.parametrize(("age", "free"), [(0, False), (180, True)])
+@pytest.mark.parametrize(("seconds", "free"), [(0, False), (180, True)])
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"host": 3}', b"\xff"])
-def test_a_claim_that_cannot_be_read_is_judged_by_its_age(
-    tmp_path: Path, content: bytes, age: float, free: bool
-) -> None:
+def test_an_unreadable_claim_is_judged_by_its_age(tmp_path: Path, content: bytes, seconds: float, free: bool) -> None:
     path = claim_file(tmp_path)
     path.write_bytes(content)
-    aged(path, age)
+    age(path, seconds)
     assert (take(tmp_path, "a1") is not None) is free
 
 
-def test_of_many_that_want_a_stale_claim_one_gets_it(tmp_path: Path) -> None:
+def test_only_one_of_many_threads_takes_over_a_stale_claim(tmp_path: Path) -> None:
     for attempt in range(20):
         claim_file(tmp_path, pid=dead_process() if attempt == 0 else 2**22 + 1)
         with ThreadPoolExecutor(8) as pool:
-            # A loser may find the guard of the winner and give up; a second look finds the winner's claim.
+            # A loser may meet the guard of the winner, or its claim; both make it give up.
             taken = [claim for claim in pool.map(lambda _: take(tmp_path, "a1"), range(8)) if claim]
         assert len(taken) == 1
         (tmp_path / "claims" / "a1.json").unlink()
@@ -101,8 +99,8 @@ def test_the_guard_of_a_process_that_died_in_a_takeover_is_removed(tmp_path: Pat
     assert take(tmp_path, "a1") is not None
 
 
-def test_a_claim_that_was_revoked_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claims, "_LOOK_SECONDS", 0.05)
+def test_a_revoked_claim_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "_CHECK_SECONDS", 0.05)
     claim = take(tmp_path, "a1")
     assert isinstance(claim, Claim)
     with claim:
@@ -116,17 +114,17 @@ def test_a_claim_that_was_revoked_is_lost(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_claim_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claims, "_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(claims, "_CHECK_SECONDS", 0.05)
     monkeypatch.setattr(claims, "_RENEW_SECONDS", 0.1)
     claim = take(tmp_path, "a1")
     assert claim is not None
-    aged(claim.path, 1000)
+    age(claim.path, 1000)
     with claim:
         time.sleep(0.4)
         assert time.time() - claim.path.stat().st_mtime < 10
 
 
-def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "claims").write_text("")
     with pytest.raises(StoreError, match="cannot be written to"):
         take(tmp_path, "a1")
@@ -138,7 +136,7 @@ def taken(root: Path) -> Claim:
     return claim
 
 
-def test_a_claim_is_confirmed_on_the_spot(tmp_path: Path) -> None:
+def test_a_claim_is_confirmed_from_its_file(tmp_path: Path) -> None:
     store = Store(tmp_path)
     with taken(tmp_path) as claim:
         claim.confirm(store, None)
@@ -150,7 +148,7 @@ def test_a_claim_is_confirmed_on_the_spot(tmp_path: Path) -> None:
             claim.confirm(store, None)
 
 
-def test_a_run_that_somebody_has_stored_is_lost(tmp_path: Path) -> None:
+def test_a_run_that_another_process_has_stored_is_lost(tmp_path: Path) -> None:
     store = Store(tmp_path)
     with taken(tmp_path) as claim:
         store.write(make_record(run_id="a1"))
@@ -160,22 +158,22 @@ def test_a_run_that_somebody_has_stored_is_lost(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ESTALE, "stale"), OSError(errno.EMFILE, "files"), ValueError("{")])
-def test_a_claim_that_cannot_be_read_for_a_moment_is_not_lost(
+def test_a_claim_that_is_briefly_unreadable_is_not_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    monkeypatch.setattr(claims, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(claims, "_CHECK_SECONDS", 0.01)
     monkeypatch.setattr(claims, "_PAUSE_SECONDS", 0.0)
-    parse, looks = claims._parse, threading.Semaphore(0)
+    parse, reads = claims._parse, threading.Semaphore(0)
 
     def fail(_: Path) -> None:
-        looks.release()
+        reads.release()
         raise error
 
     with taken(tmp_path) as claim:
         monkeypatch.setattr(claims, "_parse", fail)
-        # The thread that renews the claim looks, and this one.
-        assert looks.acquire(timeout=30)
-        assert looks.acquire(timeout=30)
+        # Two reads by the thread that renews the claim.
+        assert reads.acquire(timeout=30)
+        assert reads.acquire(timeout=30)
         claim.check()
         with pytest.raises(StoreError, match="cannot be read any more"):
             claim.confirm(Store(tmp_path), None)
@@ -184,8 +182,8 @@ def test_a_claim_that_cannot_be_read_for_a_moment_is_not_lost(
 
 
 @pytest.mark.parametrize(("status", "kept"), [("done", False), ("failed", True), (None, True)])
-def test_checkpoints_of_runs_that_are_done_are_tidied_up(tmp_path: Path, status: str | None, kept: bool) -> None:
-    """One beside a failed record is of a later attempt."""
+def test_checkpoints_of_finished_runs_are_removed(tmp_path: Path, status: str | None, kept: bool) -> None:
+    """The checkpoint of a failed run belongs to a later attempt."""
     store = Store(tmp_path)
     if status:
         store.write(make_record(run_id="a1", status=status))
@@ -199,7 +197,7 @@ def test_checkpoints_of_runs_that_are_done_are_tidied_up(tmp_path: Path, status:
     assert not list((tmp_path / "claims").iterdir())
 
 
-def test_a_record_that_cannot_be_read_keeps_its_checkpoint(tmp_path: Path) -> None:
+def test_an_unreadable_record_keeps_its_checkpoint(tmp_path: Path) -> None:
     store = Store(tmp_path)
     for kind in ("runs", "checkpoints"):
         store.path(kind, "a1").parent.mkdir()

@@ -1,4 +1,4 @@
-"""Records that another version wrote, that were changed, or that are no records: refused in one sentence, or read."""
+"""Records of other programs, damaged records and foreign files: read, or refused in one sentence."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def record(tmp_path: Path) -> Path:
 
 
 def rewrite(path: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
-    """Write a record as another program would: without our hash."""
+    """Write a record as another program would: without a seal."""
     change(pd.read_parquet(path)).to_parquet(path, index=False)
 
 
@@ -55,7 +55,7 @@ WRONG: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = {
 
 @pytest.mark.parametrize("name", list(WRONG))
 @pytest.mark.parametrize("command", ["list", "report"])
-def test_records_that_cannot_be_used(
+def test_unusable_records_are_refused(
     shipbench: Shipbench, record: Path, tmp_path: Path, name: str, command: str
 ) -> None:
     change, words = WRONG[name]
@@ -65,13 +65,15 @@ def test_records_that_cannot_be_used(
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"not parquet at all", b"PAR1" + bytes(100) + b"PAR1"])
-def test_files_that_are_not_parquet(shipbench: Shipbench, record: Path, tmp_path: Path, content: bytes) -> None:
+def test_files_that_are_not_parquet_are_refused(
+    shipbench: Shipbench, record: Path, tmp_path: Path, content: bytes
+) -> None:
     record.write_bytes(content)
     refused(shipbench("list", "runs", "--results", tmp_path), "a1.parquet cannot be read")
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "link that leads nowhere", "link to itself"])
-def test_records_that_are_no_files(shipbench: Shipbench, record: Path, tmp_path: Path, kind: str) -> None:
+def test_records_that_are_not_files_are_refused(shipbench: Shipbench, record: Path, tmp_path: Path, kind: str) -> None:
     other = record.with_name("b2.parquet")
     if kind == "folder":
         other.mkdir()
@@ -82,7 +84,7 @@ def test_records_that_are_no_files(shipbench: Shipbench, record: Path, tmp_path:
     refused(shipbench("list", "runs", "--results", tmp_path), "b2.parquet cannot be read (it is not a file)")
 
 
-def test_a_value_that_was_changed_is_noticed(shipbench: Shipbench, record: Path, tmp_path: Path) -> None:
+def test_a_changed_value_is_noticed(shipbench: Shipbench, record: Path, tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -92,20 +94,20 @@ def test_a_value_that_was_changed_is_noticed(shipbench: Shipbench, record: Path,
     refused(shipbench("list", "runs", "--results", tmp_path), "its content is not what was written")
 
 
-def test_a_record_of_a_newer_version_is_read(record: Path, tmp_path: Path) -> None:
+def test_a_record_with_additional_columns_is_read(record: Path, tmp_path: Path) -> None:
     rewrite(record, lambda frame: frame.assign(colour="red", **{"cfg.new": 1}))
     frame = load_results(tmp_path)
     assert list(frame["colour"]) == ["red"]
     assert Store(tmp_path).status("a1") == "done"
 
 
-def test_a_record_of_an_older_version_is_read(shipbench: Shipbench, record: Path, tmp_path: Path) -> None:
+def test_a_record_that_lacks_columns_is_read(shipbench: Shipbench, record: Path, tmp_path: Path) -> None:
     rewrite(record, lambda frame: frame.drop(columns=["switches", "micro_batch", "train_seconds", "error"]))
     assert list(load_results(tmp_path)["switches"]) == [""]
     assert shipbench("list", "runs", "--results", tmp_path).code == 0
 
 
-def test_a_table_from_elsewhere_can_be_made_into_records(shipbench: Shipbench, record: Path, tmp_path: Path) -> None:
+def test_a_record_of_another_program_needs_few_columns(shipbench: Shipbench, record: Path, tmp_path: Path) -> None:
     few = ["run_id", "status", "method", "task", "group", "suite", "seed", "final_test_acc"]
     rewrite(record, lambda frame: frame[few])
     assert list(load_results(tmp_path)["method"]) == [make_record().method]
@@ -115,15 +117,17 @@ def test_a_table_from_elsewhere_can_be_made_into_records(shipbench: Shipbench, r
     assert Store(tmp_path).path("runs", "a1").exists()
 
 
-def test_a_record_gives_the_terminal_no_orders(shipbench: Shipbench, record: Path, tmp_path: Path) -> None:
+def test_control_characters_in_a_record_do_not_reach_the_terminal(
+    shipbench: Shipbench, record: Path, tmp_path: Path
+) -> None:
     rewrite(record, lambda frame: frame.assign(method="\x1b]0;owned\x07", error="[red]one\ntwo :x:"))
     out = shipbench("list", "runs", "--results", tmp_path).out
     assert "[red]one two :x:" in out
     assert not {"\x1b", "\x07"} & set(out)
 
 
-def test_foreign_files_are_left_alone(shipbench: Shipbench, record: Path, tmp_path: Path) -> None:
-    (tmp_path / "runs" / "._a1.parquet").write_bytes(b"what another system keeps beside a file")
+def test_foreign_files_are_ignored(shipbench: Shipbench, record: Path, tmp_path: Path) -> None:
+    (tmp_path / "runs" / "._a1.parquet").write_bytes(b"metadata that another system keeps beside a file")
     (tmp_path / "runs" / "notes.txt").write_text("mine")
     (tmp_path / "runs" / "a\nb").write_text("")
     (tmp_path / "other").mkdir()
@@ -131,6 +135,6 @@ def test_foreign_files_are_left_alone(shipbench: Shipbench, record: Path, tmp_pa
     assert len(load_results(tmp_path)) == 1
 
 
-def test_the_same_column_of_two_kinds(shipbench: Shipbench, record: Path, tmp_path: Path) -> None:
+def test_a_column_of_two_types_is_refused(shipbench: Shipbench, record: Path, tmp_path: Path) -> None:
     Store(tmp_path).write(make_record(run_id="b2", settings={"lr": "fast"}))
     refused(shipbench("list", "runs", "--results", tmp_path), "do not fit together")

