@@ -1,6 +1,6 @@
 """Self-verifying Parquet files: written atomically, and refused if a byte has changed.
 
-The metadata of a file hold its seal: a line with the row, if the file has exactly one, and a line with the SHA-256 of
+The metadata of a file holds its seal: a line with the row, if the file has exactly one, and a line with the SHA-256 of
 all bytes of the file, computed with zeros in place of these 64 digits. Both are found without parsing the file, which
 would take a hundred times as long as checking the hash. Files of other programs have no seal and are read unverified.
 """
