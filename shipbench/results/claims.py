@@ -43,7 +43,7 @@ class ClaimHolder(ProcessIdentity):
 
 
 def this_process_as_holder(token: str) -> ClaimHolder:
-    """Return the holder of a claim of this process."""
+    """Return this process as the holder of a claim."""
     return ClaimHolder(**asdict(current_process()), token=token)
 
 
@@ -71,7 +71,7 @@ class Claim:
                 self.path.unlink(missing_ok=True)
 
     def check(self) -> None:
-        """Raise ``ClaimLostError`` if the claim is lost; the answer may be a few seconds old and reads no file."""
+        """Raise ``ClaimLostError`` if the claim was lost when the renewing thread last looked, seconds ago."""
         if self._lost:
             raise ClaimLostError("the run was taken over by another process")
 

@@ -87,17 +87,6 @@ def test_a_truncated_record_is_refused_and_named(tmp_path: Path) -> None:
         store.read("a1")
 
 
-def test_a_failed_write_leaves_no_file(tmp_path: Path) -> None:
-    def write_half() -> None:
-        with atomic_path(tmp_path / "kept.txt") as temporary:
-            temporary.write_text("half")
-            raise RuntimeError("power cut")
-
-    with pytest.raises(RuntimeError, match="power cut"):
-        write_half()
-    assert not list(tmp_path.iterdir())
-
-
 def test_files_still_being_written_are_not_read(tmp_path: Path) -> None:
     Store(tmp_path).write(make_record())
     with atomic_path(tmp_path / "runs" / "b2.parquet") as temporary:
