@@ -2,7 +2,7 @@
 
 ``runs/<run_id>.parquet`` holds the record as one row, ``history/<run_id>.parquet`` a row per epoch and split,
 ``predictions/<run_id>.parquet`` a row per evaluated image and ``weights/<run_id>.safetensors`` the trained tensors. The
-record is written last, so a run is complete if and only if it has a record. Until then
+record is written last, so a run has ended if and only if it has a record. Until then
 ``checkpoints/<run_id>.safetensors`` may hold its progress. Every Parquet file carries a hash of its own bytes.
 """
 
