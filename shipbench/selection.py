@@ -1,6 +1,7 @@
-"""Which accuracy of a run counts: small named rules whose names are printed wherever a number is shown.
+"""Selection rules: which accuracy of a run counts. The name of the rule is printed with every number.
 
-Other packages add rules through the entry-point group ``shipbench.selections``; the three here cannot be replaced.
+Other packages add rules through the entry-point group ``shipbench.selections``; the three built-in rules cannot be
+replaced.
 """
 
 from __future__ import annotations
@@ -17,47 +18,48 @@ GROUP = "shipbench.selections"
 
 
 class Selection(Protocol):
-    """One rule: a name, a sentence for captions, and the accuracy it takes from each run.
+    """A rule: its name, two descriptions, and the accuracy it takes from each run.
 
-    Implement these members and register the class (no arguments) as an entry point under the rule's name.
+    To add a rule, implement these members in a class that takes no arguments, and register the class as an entry point
+    under the name of the rule.
     """
 
     @property
     def name(self) -> str:
-        """Return the name, as in ``--select``."""
+        """The name, as in ``--select``."""
 
     @property
     def gist(self) -> str:
-        """Return what the rule takes in a few words, for captions."""
+        """The accuracy that the rule takes, in a few words for captions."""
 
     @property
     def sentence(self) -> str:
-        """Return what the rule takes in a sentence, for readers who meet it first."""
+        """The accuracy that the rule takes, in a sentence for the top of a report."""
 
     def accuracy(self, results: pd.DataFrame, history: pd.DataFrame) -> pd.Series[float]:
-        """Return a test accuracy (fraction) per row of ``results``; NaN where the rule does not apply."""
+        """Return a test accuracy (fraction) per row of ``results``, NaN where the rule does not apply."""
 
 
 @dataclass(frozen=True)
 class Final:
-    """Test accuracy after the last epoch; runs that only tune settings are left out."""
+    """Test accuracy after the last epoch; tuning runs are left out."""
 
     name: str = "final"
     gist: str = "after the last epoch"
     sentence: str = "test accuracy after the last epoch; no epoch is chosen on test images"
 
     def accuracy(self, results: pd.DataFrame, history: pd.DataFrame) -> pd.Series[float]:
-        """Return ``final_test_acc`` of every run that was trained to be tested."""
+        """Return ``final_test_acc`` of every run except tuning runs."""
         return results["final_test_acc"].where(results["protocol"] != "tuning")
 
 
 @dataclass(frozen=True)
 class Validation:
-    """What validation images chose: settings, or else the epoch.
+    """Test accuracy with settings, or else an epoch, chosen on validation images.
 
-    A report gives runs on the 1000 that a tuning names the protocol "validation"; no stored record has it. A run of
-    shipbench's own opens val200 or the test split, never both, so it has no epoch to choose: the second half is for
-    records of other origin whose history has both.
+    A report assigns the protocol "validation" to final runs that a tuning names; no stored record has it. A shipbench
+    run opens val200 or the test split, never both, so choosing an epoch applies only to records from elsewhere whose
+    history has both.
     """
 
     name: str = "validation"
@@ -67,7 +69,7 @@ class Validation:
     )
 
     def accuracy(self, results: pd.DataFrame, history: pd.DataFrame) -> pd.Series[float]:
-        """Return the final accuracy of tuned runs, and elsewhere the test accuracy at the best val epoch."""
+        """Return the final accuracy of tuned runs, and for other runs the test accuracy at the best validation epoch."""
         tuned = results["final_test_acc"].where(results["protocol"] == "validation")
         chosen = results["run_id"].map(_test_at_best_validation(history))
         return tuned.fillna(chosen.where(results["protocol"] == "final"))
@@ -75,7 +77,7 @@ class Validation:
 
 @dataclass(frozen=True)
 class Oracle:
-    """The best test evaluation seen during training: what peeking at the test split would report."""
+    """The best test accuracy during training, which is what peeking at the test split would report."""
 
     name: str = "oracle"
     gist: str = "best test epoch, chosen on test images"
@@ -85,7 +87,7 @@ class Oracle:
     )
 
     def accuracy(self, results: pd.DataFrame, history: pd.DataFrame) -> pd.Series[float]:
-        """Return ``best_test_acc`` of every run that was trained to be tested."""
+        """Return ``best_test_acc`` of every run except tuning runs."""
         return results["best_test_acc"].where(results["protocol"] != "tuning")
 
 
@@ -93,26 +95,28 @@ SELECTIONS: tuple[Selection, ...] = (Final(), Validation(), Oracle())
 
 
 def list_selections() -> list[str]:
-    """Return the names of all rules: ours, then those of other packages, sorted."""
-    own = [rule.name for rule in SELECTIONS]
-    return [*own, *sorted(_installed().keys() - set(own))]
+    """Return the names of the built-in rules, then those of other packages, sorted."""
+    built_in = [rule.name for rule in SELECTIONS]
+    return [*built_in, *sorted(_installed().keys() - set(built_in))]
 
 
 def get_selection(name: str) -> Selection:
-    """Return the rule called ``name``; raises ``InputError`` if there is none, or if it cannot be imported."""
-    own = {rule.name: rule for rule in SELECTIONS}
-    if name in own:
-        return own[name]
+    """Return the rule called ``name``; raises ``InputError`` if it does not exist or cannot be imported."""
+    built_in = {rule.name: rule for rule in SELECTIONS}
+    if name in built_in:
+        return built_in[name]
     installed = _installed()
     if name not in installed:
-        known = list_selections()
-        raise InputError(f"--select: unknown rule {name!r}{did_you_mean(name, known)}; use one of {', '.join(known)}")
+        names = list_selections()
+        raise InputError(f"--select: unknown rule {name!r}{did_you_mean(name, names)}; use one of {', '.join(names)}")
     try:
         rule: Selection = installed[name].load()()
     except (ImportError, AttributeError) as error:
         raise InputError(f"rule {name!r} ({installed[name].value}) cannot be imported: {error}") from error
     if rule.name != name:
-        raise InputError(f"rule {name!r} calls itself {rule.name!r}; a rule is printed under the name it is asked for")
+        raise InputError(
+            f"rule {name!r} ({installed[name].value}) calls itself {rule.name!r}; register it under that name"
+        )
     return rule
 
 

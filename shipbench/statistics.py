@@ -1,11 +1,11 @@
-"""Means, deviations, intervals, ranks and tests: plain functions of numbers, with scipy underneath.
+"""Averages, deviations, intervals, ranks and tests of accuracies.
 
-Accuracies may be fractions or percent; results come in the unit that went in. Higher is better.
+Accuracies may be fractions or percent; results have the same unit. Higher is better.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,14 +14,16 @@ from numpy.typing import NDArray
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
+MEAN_OF_GROUPS = "mean of groups"
+MEAN_OF_TASKS = "mean of tasks"
 RESAMPLES = 1000
-# Means over seeds that are equal on paper may differ in their last bit; they tie all the same.
+# Rounding makes means tie that are equal on paper but differ in their last bit.
 _DIGITS = 9
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its two-sided interval, and the number of values it rests on."""
+    """A mean, its two-sided interval, and the number of values behind it."""
 
     mean: float
     low: float
@@ -31,7 +33,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class FriedmanTest:
-    """Friedman's chi-squared statistic (corrected for ties) and its p-value."""
+    """Friedman's chi-squared statistic, corrected for ties, and its p-value."""
 
     statistic: float
     p_value: float
@@ -39,11 +41,11 @@ class FriedmanTest:
 
 @dataclass(frozen=True)
 class PairedTest:
-    """Mean difference of two sides, pairs that one and the other win, and the two-sided p-value of the difference."""
+    """A mean difference, the numbers of images won and lost, and the two-sided p-value of the difference."""
 
     difference: float
-    ours: int
-    theirs: int
+    wins: int
+    losses: int
     p_value: float
 
 
@@ -52,19 +54,31 @@ def sample_deviation(values: Sequence[float]) -> float:
     return float(np.std(np.asarray(values, dtype=float), ddof=1)) if len(values) > 1 else float("nan")
 
 
-def mean_of_tasks(scores: Mapping[str, float], tasks: Sequence[str]) -> float:
-    """Return the mean over ``tasks``; NaN if one of them has no score."""
-    return float(np.mean([scores.get(task, np.nan) for task in tasks])) if tasks else float("nan")
+def mean_of_tasks(accuracies: Mapping[str, float], tasks: Iterable[str] | None = None) -> float:
+    """Return the mean accuracy over ``tasks`` (by default all keys); NaN without tasks or if one has no accuracy."""
+    values = [accuracies.get(task, np.nan) for task in (accuracies if tasks is None else tasks)]
+    return float(np.mean(values)) if values else float("nan")
 
 
-def mean_of_groups(scores: Mapping[str, float], groups: Mapping[str, Sequence[str]]) -> float:
-    """Return the mean over the groups' means (group name -> its tasks); NaN if one task has no score."""
-    means = [mean_of_tasks(scores, tasks) for tasks in groups.values()]
+def mean_of_groups(accuracies: Mapping[str, float], groups: Mapping[str, str]) -> float:
+    """Return the mean of the groups' mean accuracies; NaN without tasks or if one has no accuracy.
+
+    ``groups`` maps every task of the complete suite to its group, so that a mean over a part is never returned.
+    """
+    members: dict[str, list[str]] = {}
+    for task, group in groups.items():
+        members.setdefault(group, []).append(task)
+    means = [mean_of_tasks(accuracies, tasks) for tasks in members.values()]
     return float(np.mean(means)) if means else float("nan")
 
 
+def mean_of_tasks_name(tasks: Collection[str], suite_tasks: Collection[str]) -> str:
+    """Return the printed name of a mean over ``tasks``: "mean of these N tasks" unless they are the whole suite."""
+    return MEAN_OF_TASKS if set(tasks) == set(suite_tasks) else f"mean of these {len(set(tasks))} tasks"
+
+
 def student_interval(values: Sequence[float], level: float = 0.95) -> Interval:
-    """Return the mean of ``values`` and its Student t interval; its ends are NaN for fewer than two values."""
+    """Return the mean of ``values`` with its Student t interval, which is NaN for fewer than two values."""
     array = np.asarray(values, dtype=float)
     mean = float(array.mean()) if len(array) else float("nan")
     if len(array) < 2:
@@ -74,11 +88,11 @@ def student_interval(values: Sequence[float], level: float = 0.95) -> Interval:
 
 
 def bootstrap_interval(values: Sequence[float] | NDArray[np.float64], level: float = 0.95) -> Interval:
-    """Return the mean of ``values`` and its percentile bootstrap interval, the same for the same values.
+    """Return the mean of ``values`` with its percentile bootstrap interval, which is NaN for fewer than two values.
 
-    ``values`` say for every image how often it was classified right. The ends are NaN for fewer than two values. How
-    often each distinct value is drawn is one multinomial draw: the same resampling as image by image, without a
-    thousand copies of a test set.
+    ``values`` has one entry per image, such as the share of seeds that classify it correctly. The generator has a fixed
+    seed, so equal values give equal intervals. A multinomial draw of the counts of distinct values is equivalent to
+    resampling images, and needs no copies of the test set.
     """
     array = np.asarray(values, dtype=float)
     mean = float(array.mean()) if len(array) else float("nan")
@@ -91,12 +105,12 @@ def bootstrap_interval(values: Sequence[float] | NDArray[np.float64], level: flo
 
 
 def paired_test(ours: NDArray[np.int_], theirs: NDArray[np.int_], seeds: int) -> PairedTest:
-    """Compare two classifiers on the same images by the exact sign-flip test of their mean accuracies.
+    """Compare two classifiers on the same images by an exact sign-flip test of their mean accuracies.
 
-    Both arrays (n,) say in how many of ``seeds`` trainings each image was classified right. If both classify an image
-    alike, its difference could as well have had the other sign: the p-value is the share of all signs under which the
-    sum of differences is at least as far from zero. With one seed this is McNemar's exact test; with several every
-    image still counts once, with the size of its difference, so that seeds are not taken for new images.
+    ``ours`` and ``theirs`` (n,) count, for every image, the trainings out of ``seeds`` that classify it correctly. Under
+    the null hypothesis the sign of each difference is arbitrary; the p-value is the share of all sign assignments whose
+    sum is at least as far from zero as the observed one. With one seed this is McNemar's exact test. With several, each
+    image counts once, weighted by its difference, so that seeds are not mistaken for additional images.
     """
     difference = np.asarray(ours) - np.asarray(theirs)
     won, lost = int((difference > 0).sum()), int((difference < 0).sum())
@@ -105,9 +119,9 @@ def paired_test(ours: NDArray[np.int_], theirs: NDArray[np.int_], seeds: int) ->
 
 
 def _sign_flip(difference: NDArray[np.int_]) -> float:
-    """Return the two-sided p-value of a sum of whole numbers whose signs are fair coins.
+    """Return the two-sided p-value of the sum of whole numbers with random signs.
 
-    The chances of every sum come from its characteristic function, a product of cosines, by one Fourier transform.
+    The distribution of the sum is the Fourier transform of its characteristic function, a product of cosines.
     """
     observed = abs(int(difference.sum()))
     if observed == 0:
@@ -122,9 +136,9 @@ def _sign_flip(difference: NDArray[np.int_]) -> float:
 
 
 def wilcoxon_test(differences: Sequence[float]) -> float:
-    """Return the two-sided p-value of Wilcoxon's signed-rank test of paired differences; NaN without a difference.
+    """Return the two-sided p-value of Wilcoxon's signed-rank test of paired differences; NaN if all are zero.
 
-    Zero differences are left out, as Wilcoxon does; the p-value is exact for small samples without ties.
+    Zero differences are discarded, as Wilcoxon proposed; the p-value is exact for small samples without ties.
     """
     array = np.round(np.asarray(differences, dtype=float), _DIGITS)
     if not (array != 0).any():
@@ -133,50 +147,50 @@ def wilcoxon_test(differences: Sequence[float]) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values adjusted by Holm's step-down method; unknown ones (NaN) stay so and do not count."""
+    """Return p-values adjusted by Holm's step-down method; NaN stays NaN and does not count as a test."""
     array = np.asarray(p_values, dtype=float)
-    known = np.isfinite(array)
-    if known.any():
-        array[known] = multipletests(array[known], method="holm")[1]
+    is_test = np.isfinite(array)
+    if is_test.any():
+        array[is_test] = multipletests(array[is_test], method="holm")[1]
     return [float(value) for value in array]
 
 
 def task_ranks(scores: pd.DataFrame) -> pd.DataFrame:
-    """Rank the methods (columns) on every task (rows), 1 for the best; ties share their mean rank."""
+    """Return the ranks of the methods (columns) on every task (rows); 1 is best, and ties share their mean rank."""
     return scores.round(_DIGITS).rank(axis=1, ascending=False, method="average")
 
 
 def average_ranks(scores: pd.DataFrame) -> pd.Series[float]:
-    """Return each method's mean rank over the tasks; raises ``ValueError`` if a score is missing."""
+    """Return the mean rank of every method over the tasks; raises ``ValueError`` if a score is missing."""
     if scores.isna().to_numpy().any():
         raise ValueError("ranks need a score for every method on every task")
     return task_ranks(scores).mean(axis=0)
 
 
 def friedman_test(scores: pd.DataFrame) -> FriedmanTest:
-    """Test whether the methods (columns) differ over the tasks (rows); needs three methods and two tasks."""
+    """Test whether methods (columns) differ over tasks (rows); needs at least three methods and two tasks."""
     result = stats.friedmanchisquare(*scores.round(_DIGITS).to_numpy().T)
     return FriedmanTest(float(result.statistic), float(result.pvalue))
 
 
 def nemenyi_distance(methods: int, tasks: int, alpha: float = 0.05) -> float:
-    """Return Nemenyi's critical difference of average ranks (Demsar 2006, equation 5 and table 5a)."""
+    """Return Nemenyi's critical difference of average ranks (Demsar 2006, section 3.2.2 and table 5a)."""
     quantile = float(stats.studentized_range.ppf(1 - alpha, methods, np.inf)) / np.sqrt(2)
     return float(quantile * np.sqrt(methods * (methods + 1) / (6 * tasks)))
 
 
 def cliques(ranks: Sequence[float], distance: float) -> list[tuple[int, int]]:
-    """Return the maximal runs ``(first, last)`` of ascending ``ranks`` that lie within ``distance``."""
-    found: list[tuple[int, int]] = []
+    """Return the maximal runs ``(first, last)`` of ascending ``ranks`` whose ends differ by at most ``distance``."""
+    runs: list[tuple[int, int]] = []
     for first, rank in enumerate(ranks):
         last = max(i for i, other in enumerate(ranks) if other - rank <= distance)
-        if last > first and (not found or last > found[-1][1]):
-            found.append((first, last))
-    return found
+        if last > first and (not runs or last > runs[-1][1]):
+            runs.append((first, last))
+    return runs
 
 
 def pareto_front(cost: Sequence[float], score: Sequence[float]) -> list[bool]:
-    """Say for every point whether no other is at least as cheap and as good and better in one of the two."""
+    """Return, for every point, whether none is as cheap and as good and better in one of the two."""
     points = list(zip(cost, score, strict=True))
     return [
         not any(c <= cost_i and s >= score_i and (c < cost_i or s > score_i) for c, s in points)

@@ -1,4 +1,4 @@
-"""Numbers that papers printed, kept as data with their sources inside.
+"""Published results as data files that name their sources.
 
 ``published_vtab1k.json``: per-task accuracies of published methods, each row with its paper, backbone and protocol;
 ``ship_results.json``: SHIP's own results, settings and levels; ``vtab_tasks.json``: the catalogue of the 19 tasks.
@@ -13,13 +13,13 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-# Recipes (method, recipe) whose settings their authors chose by looking at test accuracies: ship_results.json says so.
+# Recipes (method, recipe) whose authors chose the settings by test accuracy, as ship_results.json states.
 CHOSEN_ON_TEST = frozenset({("ship", "published")})
 
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """One row of a published VTAB-1k table; accuracies in percent by canonical task name."""
+    """A row of a published VTAB-1k table, with accuracies in percent by canonical task name."""
 
     method: str
     paper: str
@@ -36,7 +36,7 @@ class PublishedRow:
 
 @dataclass(frozen=True)
 class PublishedShipRun:
-    """What SHIP's authors got on one task: the settings, the levels and the best test accuracy (percent)."""
+    """The published SHIP run on one task: settings, levels and best test accuracy in percent."""
 
     task: str
     best_test_accuracy_percent: float
@@ -91,5 +91,5 @@ def published_rows() -> tuple[PublishedRow, ...]:
 
 @cache
 def published_ship_runs() -> Mapping[str, PublishedShipRun]:
-    """Return SHIP's published run of each task, by canonical task name."""
+    """Return the published SHIP run of every task, by canonical task name."""
     return {entry["task"]: _ship_run(entry) for entry in _read("ship_results.json")["results"]}

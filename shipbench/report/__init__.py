@@ -1,4 +1,4 @@
-"""From records to a paper's tables and figures: pure functions of data frames."""
+"""Reports: tables, figures and pages as pure functions of records."""
 
 from __future__ import annotations
 
@@ -26,13 +26,14 @@ def main_table(
     history: pd.DataFrame | None = None,
     tunings: Sequence[Mapping[str, Any]] = (),
 ) -> pd.DataFrame:
-    """Return the main table's numbers as a frame.
+    """Return the numbers of the main table as a frame.
 
-    Rows are methods by their printed names; columns are the suite's tasks, its groups, "mean of groups" and "mean of
-    tasks" (percent, unrounded; NaN where a task is missing), and for ``statistic="mean"`` the trainable parameters
-    with and without the head. ``statistic`` takes sample deviations over seeds or numbers of seeds instead. ``suite``
-    defaults to the first that occurs in the catalogue's order. ``tunings`` (``shipbench.results.tunings.load_tunings``)
-    give runs whose settings were tuned a row of their own.
+    Rows are methods by printed name. Columns are the tasks and groups of the suite, "mean of groups" and "mean of
+    tasks" (percent, unrounded; NaN where a task is missing) and, for ``statistic="mean"``, the trainable parameters
+    with and without the head. ``statistic="deviation"`` returns sample deviations over seeds, ``"seeds"`` numbers of
+    seeds. ``suite`` defaults to the first suite with runs, in the order of the catalogue. Runs that ``tunings``
+    (``shipbench.results.tunings.load_tunings``) name get separate rows. Raises ``InputError`` for unusable records or
+    an unknown rule.
     """
     study = build_study(results, history, get_selection(select), tunings)
     if suite is None and not study.suites:

@@ -1,4 +1,4 @@
-"""What a report consists of: cells, tables, figures and sections, before any format is chosen."""
+"""The parts of a report, independent of any format: cells, tables, figures and sections."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NUMBER = re.compile(r"[<+\N{MINUS SIGN}]?[\d,]+(\.\d+)?")
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: ``text``, its ``sign`` and a small ``below`` for people, ``value`` and ``extras`` for the CSV."""
+    """A table cell: ``text``, ``sign`` and a small ``below`` are printed; ``value`` and ``extras`` go to the CSV."""
 
     text: str = ""
     below: str = ""
@@ -31,7 +31,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its key in the CSV, its printed title, and the group header it stands under."""
+    """A table column: its key in the CSV, its printed title, and the group header above it."""
 
     key: str
     title: str
@@ -43,7 +43,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """The cells of one row; a rule above it starts a new part of the table."""
+    """A table row; ``rule`` draws a line above it, which starts a new part of the table."""
 
     cells: tuple[Cell, ...]
     kind: RowKind = "ours"
@@ -52,7 +52,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table in no particular format; ``warnings`` say what it mixes, ``records`` replaces its rows in the CSV."""
+    """A table; ``warnings`` are cautions about its runs, ``records`` replaces its rows in the CSV."""
 
     name: str
     title: str
@@ -67,7 +67,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure that is drawn when it is needed; ``alt`` says in words what it shows."""
+    """A figure that ``draw`` draws on demand; ``alt`` describes it in words."""
 
     name: str
     title: str
@@ -79,7 +79,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Section:
-    """A headed part of the report."""
+    """A section of a report."""
 
     anchor: str
     title: str
@@ -88,7 +88,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything a report says: facts, warnings and the protocol first, then sections, and all results in long form."""
+    """A report: lead, facts, warnings and protocol, then the sections; ``results`` holds all results in long form."""
 
     title: str
     lead: str
@@ -100,16 +100,16 @@ class Report:
     protocol: tuple[tuple[str, str], ...] = ()
 
     def tables(self) -> Iterable[Table]:
-        """Yield the tables in reading order."""
+        """Return the tables in reading order."""
         return (item for section in self.sections for item in section.items if isinstance(item, Table))
 
     def figures(self) -> Iterable[Figure]:
-        """Yield the figures in reading order."""
+        """Return the figures in reading order."""
         return (item for section in self.sections for item in section.items if isinstance(item, Figure))
 
 
 def decimal_padding(table: Table) -> list[list[str]]:
-    """Return per row and column the invisible text after a number that puts decimal points one under another."""
+    """Return, per row and column, the invisible text after a number that aligns decimal points."""
     columns = [
         _padding([row.cells[i].text for row in table.rows], column.align) for i, column in enumerate(table.columns)
     ]
@@ -117,12 +117,12 @@ def decimal_padding(table: Table) -> list[list[str]]:
 
 
 def _padding(texts: Sequence[str], align: str) -> list[str]:
-    found = [_NUMBER.fullmatch(text) if align == "right" else None for text in texts]
-    widest = max((len(match[1] or "") for match in found if match), default=0)
-    shown = [match[1] or "" if match else None for match in found]
-    return ["" if part is None else f".{'0' * widest}"[len(part) : widest] for part in shown]
+    matches = [_NUMBER.fullmatch(text) if align == "right" else None for text in texts]
+    fractions = [match[1] or "" if match else None for match in matches]
+    widest = max((len(fraction) for fraction in fractions if fraction is not None), default=0)
+    return ["" if fraction is None else f".{'0' * widest}"[len(fraction) : widest] for fraction in fractions]
 
 
 def text_cell(text: str) -> Cell:
-    """Return a cell that prints and exports the same text."""
+    """Return a cell with the same text in print and in the CSV."""
     return Cell(text=text, value=text)

@@ -1,4 +1,4 @@
-"""A report on disk: tables, figures, a Markdown page, one HTML page, and results in long form."""
+"""Writing a report: tables, figures, a Markdown and an HTML page, and all results in long form."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TABLES = {"md": markdown_table, "tex": latex_table, "csv": table_csv}
 
 
 def parse_formats(text: str) -> tuple[str, ...]:
-    """Read a comma list of formats, in a fixed order; raises ``InputError`` for an unknown or empty one."""
+    """Parse a comma-separated list of formats into a fixed order; raises ``InputError`` if one is unknown or none given."""
     names = [part.strip().lower().removeprefix(".") for part in text.split(",") if part.strip()]
     for name in names:
         if name not in FORMATS:
@@ -33,10 +33,10 @@ def parse_formats(text: str) -> tuple[str, ...]:
 
 
 def write_report(report: Report, output: Path, formats: Sequence[str]) -> list[Path]:
-    """Write ``report`` below ``output`` and return the files, the page first.
+    """Write ``report`` into the folder ``output`` and return the files, the page first.
 
-    Files of an earlier report in the same folder that this one does not have are removed (they are known from its
-    manifest); nothing else there is touched. Raises ``InputError`` if ``output`` is a file.
+    Files that the manifest of an earlier report lists and this report lacks are deleted; other files in the folder
+    stay. Raises ``InputError`` if ``output`` is a file.
     """
     if output.exists() and not output.is_dir():
         raise InputError(f"--output: {output} is a file; name a folder for the report")
@@ -54,22 +54,22 @@ def write_report(report: Report, output: Path, formats: Sequence[str]) -> list[P
 
 
 def report_files(report: Report, formats: Sequence[str]) -> dict[str, bytes]:
-    """Return every file of the report by its path in the report's folder, the page first."""
-    pictures = [name for name in ("png", "pdf", "svg") if name in formats]
-    drawn = [*pictures, *(["svg"] if "html" in formats and "svg" not in pictures else [])]
+    """Return the content of every file by its path in the report's folder, the page first."""
+    suffixes = [name for name in ("png", "pdf", "svg") if name in formats]
+    drawn = [*suffixes, *(["svg"] if "html" in formats and "svg" not in suffixes else [])]
     drawings = {figure.name: images(figure, drawn) for figure in report.figures()}
     files = {name: text.encode("utf-8") for name, text in _pages(report, formats, drawings).items()}
     for table in report.tables():
         files |= _table_files(table, formats)
     for name, by_suffix in drawings.items():
-        files |= {f"figures/{name}.{suffix}": by_suffix[suffix] for suffix in pictures}
+        files |= {f"figures/{name}.{suffix}": by_suffix[suffix] for suffix in suffixes}
     return files
 
 
 def _pages(report: Report, formats: Sequence[str], drawings: Mapping[str, Mapping[str, bytes]]) -> dict[str, str]:
     pages = {}
     if "html" in formats:
-        pages["index.html"] = html_page(report, {name: made["svg"] for name, made in drawings.items()})
+        pages["index.html"] = html_page(report, {name: by_suffix["svg"] for name, by_suffix in drawings.items()})
     if "md" in formats:
         pages["report.md"] = markdown_report(report, _first(formats, "png", "svg"))
     if "tex" in formats:
@@ -79,8 +79,8 @@ def _pages(report: Report, formats: Sequence[str], drawings: Mapping[str, Mappin
     return pages
 
 
-def _first(formats: Sequence[str], *wanted: str) -> str | None:
-    return next((name for name in wanted if name in formats), None)
+def _first(formats: Sequence[str], *candidates: str) -> str | None:
+    return next((name for name in candidates if name in formats), None)
 
 
 def _table_files(table: Table, formats: Sequence[str]) -> dict[str, bytes]:
@@ -92,7 +92,7 @@ def _table_files(table: Table, formats: Sequence[str]) -> dict[str, bytes]:
 
 
 def _stale(output: Path, contents: Mapping[str, bytes]) -> list[Path]:
-    """Return files that the manifest of an earlier report names, that lie inside, and that are not written again."""
+    """Return the files inside ``output`` that an earlier manifest lists and that are not in ``contents``."""
     try:
         names = json.loads((output / _MANIFEST).read_text(encoding="utf-8"))["files"]
     except (OSError, ValueError, KeyError, TypeError):

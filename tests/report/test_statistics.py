@@ -1,4 +1,4 @@
-"""Statistics against numbers worked out by hand, tables in the literature, and brute force."""
+"""Statistics against hand calculations, tables in the literature, and brute force."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from shipbench.statistics import (
     friedman_test,
     mean_of_groups,
     mean_of_tasks,
+    mean_of_tasks_name,
     nemenyi_distance,
     pareto_front,
     sample_deviation,
@@ -28,15 +29,26 @@ accuracies = st.floats(0, 100, allow_nan=False)
 
 def test_the_two_averages_differ_when_groups_have_unequal_sizes() -> None:
     scores = {"a": 80.0, "b": 60.0, "c": 10.0}
-    groups = {"Natural": ["a", "b"], "Structured": ["c"]}
+    groups = {"a": "Natural", "b": "Natural", "c": "Structured"}
     assert mean_of_groups(scores, groups) == (70 + 10) / 2
-    assert mean_of_tasks(scores, ["a", "b", "c"]) == 50
+    assert mean_of_tasks(scores, ["a", "b", "c"]) == mean_of_tasks(scores) == 50
+
+
+def test_an_average_over_part_of_a_suite_is_named_so() -> None:
+    assert mean_of_tasks_name(["b", "a"], ["a", "b"]) == "mean of tasks"
+    assert mean_of_tasks_name({"a": 80.0, "c": 10.0}, ["a", "b", "c"]) == "mean of these 2 tasks"
+
+
+def test_nothing_has_no_average() -> None:
+    assert math.isnan(mean_of_tasks({}))
+    assert math.isnan(mean_of_groups({}, {}))
+    assert math.isnan(mean_of_tasks({"a": 80.0, "b": math.nan}))
 
 
 @given(st.dictionaries(st.sampled_from("abcdef"), accuracies, min_size=1), st.sampled_from("abcdef"))
 def test_a_missing_task_empties_both_averages(scores: dict[str, float], lost: str) -> None:
     tasks = sorted({*scores, lost})
-    groups = {"first": tasks[:2], "second": tasks[2:]} if len(tasks) > 2 else {"only": tasks}
+    groups = {task: "first" if i < 2 else "second" for i, task in enumerate(tasks)}
     kept = {task: score for task, score in scores.items() if task != lost}
     assert math.isnan(mean_of_tasks(kept, tasks))
     assert math.isnan(mean_of_groups(kept, groups))

@@ -1,1 +1,1 @@
-"""What the records say: frames and tests, before any table or figure."""
+"""Frames, scores and tests computed from the records; tables and figures only format them."""

@@ -1,4 +1,4 @@
-"""How often methods give the same answer."""
+"""Share of test images on which two arms predict the same class."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ Agreement: TypeAlias = Mapping[tuple[int, int], Mapping[str, float]]
 
 
 def agreement(study: Study, suite: str, predictions: Mapping[str, TaskPredictions]) -> Agreement:
-    """Return for every pair of main arms (by key, in table order) the share of equal predictions per task, in [0, 1].
+    """Return the share of equal predictions, in [0, 1], per task for every pair of main arms.
 
-    An arm is paired with itself over different seeds.
+    Pairs are arm keys in table order (the later arm first). An arm paired with itself compares its own seeds.
     """
     arms = study.arms_of(suite, main=True)
     pairs: dict[tuple[int, int], dict[str, float]] = {}
-    for task, found in predictions.items():
+    for task, in_task in predictions.items():
         for i, one in enumerate(arms):
             for other in arms[: i + 1]:
-                share = _share(found, one, other)
+                share = _share(in_task, one, other)
                 if share is not None:
                     pairs.setdefault((one.key, other.key), {})[task] = share
     return pairs
 
 
-def _share(found: TaskPredictions, one: Arm, other: Arm) -> float | None:
-    seeds = found.shared_seeds(one, other)
+def _share(predictions: TaskPredictions, one: Arm, other: Arm) -> float | None:
+    seeds = predictions.shared_seeds(one, other)
     places = range(len(seeds))
     pairs = [(a, b) for a in places for b in places if (a < b if one == other else a == b)]
     if not pairs:
         return None
-    # Arrays, as pandas would align the two columns of every one of many pairs.
-    ours, theirs = (found.predicted[arm.key][seeds].to_numpy() for arm in (one, other))
+    # NumPy arrays, because pandas would align the two columns of every pair.
+    ours, theirs = (predictions.predicted[arm.key][seeds].to_numpy() for arm in (one, other))
     return fmean(float((ours[:, a] == theirs[:, b]).mean()) for a, b in pairs)

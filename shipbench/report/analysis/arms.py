@@ -1,7 +1,7 @@
-"""Arms of a study: which runs belong on one line of a table, and what that line is called.
+"""Arms of a study: the runs that share a table row, and the row's label.
 
-Runs share an arm when only their task and seed differ. Settings that a recipe gives per task do not split an arm;
-a setting that several runs of the same task disagree on does. Nothing that differs is ever averaged together.
+Runs belong to the same arm if they differ only in task and seed. Settings that a recipe sets per task do not split an
+arm; a setting that differs between runs of the same task does. Runs that differ in anything else are never averaged.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _UNKNOWN_SIZE = -1.0
 
 @dataclass(frozen=True)
 class Arm:
-    """One way of running a method on a suite; ``changes`` are the settings that differ from its main arm."""
+    """One configuration of a method on a suite; ``changes`` are the settings that differ from the main arm."""
 
     key: int
     suite: str
@@ -51,17 +51,17 @@ class Arm:
 
     @property
     def main(self) -> bool:
-        """Say whether this arm belongs in the main table: nothing switched off, no setting varied."""
+        """Whether the arm belongs in the main table: no part switched off and no setting varied."""
         return not self.switches and not self.changes
 
     @property
     def short_label(self) -> str:
-        """The label, cut to a length that a figure has room for."""
+        """The label, shortened to fit in a figure."""
         return shortened(self.label)
 
     @property
     def setup(self) -> tuple[Any, ...]:
-        """What an ablation or a sweep shares with the arm it is compared to."""
+        """The properties that an ablation or a sweep shares with its reference arm."""
         return (
             self.suite,
             self.method,
@@ -76,7 +76,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class _Run:
-    """What decides the arm of one run; ``identity`` sets arms apart whatever the settings are."""
+    """The facts that assign a run to an arm; runs with different ``identity`` never share one."""
 
     run_id: str
     identity: tuple[Any, ...]
@@ -90,28 +90,27 @@ class _Run:
 
 
 def assign_arms(runs: pd.DataFrame) -> tuple[pd.Series[int], tuple[Arm, ...]]:
-    """Return each run's arm key (indexed as ``runs``), and the arms in the order in which tables list them."""
+    """Return the arm key of every run (indexed like ``runs``) and the arms in table order."""
     facts = _facts(runs)
-    groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+    by_identity: dict[tuple[Any, ...], list[int]] = defaultdict(list)
     for position, run in enumerate(facts):
-        groups[run.identity].append(position)
-    found: dict[tuple[Any, ...], list[int]] = defaultdict(list)
-    for identity, members in groups.items():
+        by_identity[run.identity].append(position)
+    by_arm: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+    for identity, members in by_identity.items():
         changes = _changes([facts[i] for i in members])
         copies = _copies([facts[i] for i in members], changes)
         for position, change, copy in zip(members, changes, copies, strict=True):
-            full_identity = (*identity, change, copy)
-            found[full_identity].append(position)
-    arms = [_arm(number, identity) for number, identity in enumerate(found)]
-    keys = {position: arm.key for arm, members in zip(arms, found.values(), strict=True) for position in members}
+            by_arm[(*identity, change, copy)].append(position)
+    arms = [_arm(number, identity) for number, identity in enumerate(by_arm)]
+    keys = {position: arm.key for arm, members in zip(arms, by_arm.values(), strict=True) for position in members}
     series = pd.Series([keys[i] for i in range(len(facts))], index=runs.index, dtype=int)
     return series, tuple(sorted(_labelled(arms), key=_order))
 
 
 def configurations(runs: pd.DataFrame) -> list[Configuration]:
-    """Return every run's settings as sorted ``(key, value)`` pairs, leaving out those it does not have."""
+    """Return the settings of every run as sorted ``(key, value)`` pairs, without the missing ones."""
     names = sorted(name for name in runs.columns if name.startswith("cfg."))
-    # A frame without columns has no rows to go through before pandas 3.
+    # Before pandas 3, a frame without columns yields no rows; run_id keeps one per run.
     rows = runs[["run_id", *names]].itertuples(index=False, name=None)
     return [
         tuple((name, _plain(value)) for name, value in zip(names, values, strict=True) if _present(value))
@@ -120,7 +119,7 @@ def configurations(runs: pd.DataFrame) -> list[Configuration]:
 
 
 def difference(settings: Configuration, reference: Configuration) -> Configuration:
-    """Return the settings that are not as in ``reference``, sorted by key; one that is gone is "none"."""
+    """Return the settings that differ from ``reference``, sorted by key; a setting that is missing here is "none"."""
     ours, theirs = dict(settings), dict(reference)
     keys = sorted(ours.keys() | theirs.keys())
     return tuple((key, ours.get(key, "none")) for key in keys if ours.get(key) != theirs.get(key))
@@ -149,8 +148,8 @@ def _facts(runs: pd.DataFrame) -> list[_Run]:
 
 def _arm(key: int, identity: tuple[Any, ...]) -> Arm:
     suite, method, switches, protocol, recipe, backbone, weights, size, changes, copy = identity
-    parts = tuple(switches.split("+")) if switches else ()
-    return Arm(key, suite, method, parts, protocol, recipe, backbone, weights, size, changes, copy)
+    names = tuple(switches.split("+")) if switches else ()
+    return Arm(key, suite, method, names, protocol, recipe, backbone, weights, size, changes, copy)
 
 
 def _order(arm: Arm) -> tuple[Any, ...]:
@@ -169,7 +168,7 @@ def _order(arm: Arm) -> tuple[Any, ...]:
 
 
 def sortable(value: Any) -> tuple[bool, float, str]:
-    """Sort key for settings of any type: numbers by size, then everything else by its text."""
+    """Return a sort key for a setting of any type: numbers by value first, then everything else by its text."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return not number, float(value) if number else 0.0, str(value)
 
@@ -179,7 +178,7 @@ def _present(value: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """Make equal settings equal: numpy numbers and whole floats (columns with gaps) become Python's own."""
+    """Convert numpy numbers and whole floats (from columns with gaps) to Python numbers, so that equal settings match."""
     value = value.item() if getattr(value, "size", 0) == 1 and hasattr(value, "item") else value
     if isinstance(value, float) and value.is_integer():
         return int(value)
@@ -187,45 +186,45 @@ def _plain(value: Any) -> Any:
 
 
 def _changes(runs: Sequence[_Run]) -> list[Configuration]:
-    """Return what differs, for every run, from the reference settings of its task."""
+    """Return, for every run, the settings that differ from the reference settings of its task."""
     ranking = _ranking(runs)
     present: dict[str, set[Configuration]] = defaultdict(set)
     for run in runs:
         present[run.task].add(run.settings)
-    references = {task: min(found, key=ranking.__getitem__) for task, found in present.items()}
+    references = {task: min(settings, key=ranking.__getitem__) for task, settings in present.items()}
     return [difference(run.settings, references[run.task]) for run in runs]
 
 
 def _ranking(runs: Sequence[_Run]) -> Mapping[Configuration, tuple[Any, ...]]:
-    """Rank settings as reference: the recipe's own, then the most used, the most central, the earliest."""
+    """Rank settings as the reference: recipe before overrides, then by number of runs, centrality and age."""
     members: dict[Configuration, list[_Run]] = defaultdict(list)
     for run in runs:
         members[run.settings].append(run)
     return {
         settings: (
-            all(run.overridden for run in found),
-            -len(found),
+            all(run.overridden for run in sharing),
+            -len(sharing),
             sum(len(difference(other, settings)) for other in members),
-            min(run.created for run in found),
+            min(run.created for run in sharing),
             repr(settings),
         )
-        for settings, found in members.items()
+        for settings, sharing in members.items()
     }
 
 
 def _copies(runs: Sequence[_Run], changes: Iterable[Configuration]) -> list[int]:
-    """Number finished runs of the same settings, task and seed: 0 for those under the commonest circumstances."""
+    """Number the finished runs with the same settings, task and seed; the most common circumstances come first."""
     common = Counter(run.circumstances for run in runs)
     cells = [(change, run.task, run.seed) for change, run in zip(changes, runs, strict=True)]
     order = sorted(
         range(len(runs)), key=lambda i: (-common[runs[i].circumstances], runs[i].circumstances, runs[i].run_id)
     )
-    seen: Counter[tuple[Any, ...]] = Counter()
+    numbered: Counter[tuple[Any, ...]] = Counter()
     copies = [0] * len(runs)
     for i in order:
         if runs[i].done:
-            copies[i] = seen[cells[i]]
-            seen[cells[i]] += 1
+            copies[i] = numbered[cells[i]]
+            numbered[cells[i]] += 1
     return copies
 
 
@@ -242,11 +241,11 @@ def _labelled(arms: Sequence[Arm]) -> list[Arm]:
 
 
 def _label(arm: Arm, others: Sequence[Arm]) -> str:
-    """Name the method and whatever sets the arm apart from the others of its suite."""
+    """Name the method and everything that distinguishes the arm from the others of its suite."""
     names = {other.backbone for other in others}
     weights = {other.weights for other in others if other.backbone == arm.backbone}
     sizes = {other.image_size for other in others}
-    parts = [
+    details = [
         *(f"without {component_name(switch)}" for switch in arm.switches),
         *(f"{setting_name(key)} {setting(value)}" for key, value in arm.changes),
         "tuned on validation" if arm.protocol == "validation" else "",
@@ -256,5 +255,5 @@ def _label(arm: Arm, others: Sequence[Arm]) -> str:
         f"{arm.image_size:g} px" if len(sizes) > 1 and arm.image_size != _UNKNOWN_SIZE else "",
         f"record {arm.copy + 1} of the same seeds" if arm.copy else "",
     ]
-    extra = ", ".join(part for part in parts if part)
-    return f"{method_name(arm.method)} ({extra})" if extra else method_name(arm.method)
+    detail = ", ".join(filter(None, details))
+    return f"{method_name(arm.method)} ({detail})" if detail else method_name(arm.method)

@@ -1,14 +1,14 @@
-"""What a set of runs rests on, and what it mixes that should not differ: said in words, never hidden."""
+"""Cautions about a set of runs: random weights, settings chosen on test images, and mixtures that should not be."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import pandas as pd
 
 from shipbench.published import CHOSEN_ON_TEST
 from shipbench.report.wording.names import method_name, method_order, task_name, task_order
-from shipbench.report.wording.text import counted, joined
+from shipbench.report.wording.text import counted, listed
 
 RANDOM = "random"
 ON_TEST = "§"
@@ -16,21 +16,21 @@ _NOT_RECORDED = "not recorded"
 
 
 def cautions(runs: pd.DataFrame) -> tuple[str, ...]:
-    """Return what readers of a table must know about ``runs``: random weights, settings chosen on test, mixtures."""
+    """Return the cautions that readers of a table with ``runs`` need, one sentence each."""
     done = runs[runs["status"] == "done"]
-    found = (_random_weights(done), _chosen_on_test(done), *_mixtures(done))
-    return tuple(sentence for sentence in found if sentence)
+    sentences = (_random_weights(done), _chosen_on_test(done), *_mixtures(done))
+    return tuple(sentence for sentence in sentences if sentence)
 
 
 def weights_source(checkpoint: str) -> str:
-    """Say where a backbone's weights came from; empty for those that its name stands for."""
+    """Name the source of a backbone's weights; empty for the pretrained weights of that name."""
     if checkpoint == RANDOM:
         return "random weights, never pretrained"
     return f"from {checkpoint}" if checkpoint else ""
 
 
 def on_test(runs: pd.DataFrame) -> pd.Series[bool]:
-    """Say of every run whether its recipe's settings were chosen on test images by their authors."""
+    """Return, for every run, whether the authors of its recipe chose the settings on test images."""
     pairs = zip(runs["method"], runs["recipe"], strict=True)
     return pd.Series([pair in CHOSEN_ON_TEST for pair in pairs], index=runs.index, dtype=bool)
 
@@ -40,7 +40,7 @@ def _random_weights(done: pd.DataFrame) -> str:
     if not len(runs):
         return ""
     return (
-        f"Random weights: {counted(len(runs), 'run')} ({few(_methods(runs))}) on a backbone that was never pretrained; "
+        f"Random weights: {counted(len(runs), 'run')} ({listed(_methods(runs))}) on a backbone that was never pretrained; "
         "their accuracies say nothing of the weights that its name stands for."
     )
 
@@ -50,14 +50,14 @@ def _chosen_on_test(done: pd.DataFrame) -> str:
     if not len(runs):
         return ""
     return (
-        f"{ON_TEST} Settings chosen on test images: {counted(len(runs), 'run')} of {few(_methods(runs))} with the "
+        f"{ON_TEST} Settings chosen on test images: {counted(len(runs), 'run')} of {listed(_methods(runs))} with the "
         "settings for each task that its authors published and chose by test accuracy; they do not compare with "
         "settings fixed beforehand or chosen on validation images."
     )
 
 
 def _mixtures(done: pd.DataFrame) -> tuple[str, ...]:
-    """Return one sentence for every kind of difference between runs that readers must know about."""
+    """Return a sentence for every property that must not differ between runs, empty where it does not."""
     code = done["shipbench_version"].where(done["shipbench_version"] != "", _NOT_RECORDED)
     commit = done["git_commit"].str.slice(0, 10)
     weights = done["backbone"] + done["backbone_sha256"].str.slice(0, 12).map(_in_parentheses)
@@ -72,13 +72,6 @@ def _mixtures(done: pd.DataFrame) -> tuple[str, ...]:
     )
 
 
-def few(names: Sequence[str], most: int = 4) -> str:
-    """Name at most ``most`` things and count the rest."""
-    if len(names) <= most:
-        return joined(names)
-    return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
-
-
 def _in_parentheses(text: str) -> str:
     return f" ({text})" if text else ""
 
@@ -86,16 +79,16 @@ def _in_parentheses(text: str) -> str:
 def _fingerprints(done: pd.DataFrame) -> str:
     copies = done.groupby("task")["data_fingerprint"].nunique()
     names = [task_name(task) for task in sorted(copies[copies > 1].index, key=task_order)]
-    return f"Mixed data fingerprints: more than one copy of the data for {few(names)}." if names else ""
+    return f"Mixed data fingerprints: more than one copy of the data for {listed(names)}." if names else ""
 
 
-def _mixed(done: pd.DataFrame, values: pd.Series[str], what: str, who: Callable[[pd.DataFrame], list[str]]) -> str:
-    known = values.where(values != "", _NOT_RECORDED)
-    counts = known.value_counts()
+def _mixed(done: pd.DataFrame, values: pd.Series[str], what: str, name: Callable[[pd.DataFrame], list[str]]) -> str:
+    recorded = values.where(values != "", _NOT_RECORDED)
+    counts = recorded.value_counts()
     if len(counts) < 2:
         return ""
     order = sorted(counts.index, key=lambda value: (-counts[value], value))
-    parts = [f"{value} ({counted(int(counts[value]), 'run')}: {few(who(done[known == value]))})" for value in order]
+    parts = [f"{value} ({counted(int(counts[value]), 'run')}: {listed(name(done[recorded == value]))})" for value in order]
     return f"Mixed {what}: {'; '.join(parts)}."
 
 

@@ -1,4 +1,4 @@
-"""Every main arm against the baseline: paired tests per task on the images, Wilcoxon across tasks, Holm-corrected."""
+"""Paired comparisons with the baseline: image-level tests per task, Wilcoxon's test across tasks, Holm's correction."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BETTER, WORSE = "▲", "▼"
 
 @dataclass(frozen=True)
 class TaskTest:
-    """One task: the test on its images, the seeds of both sides, and Holm's p-value over all cells of the suite."""
+    """The paired test on the images of one task; ``adjusted`` is Holm's p-value over all arms and tasks."""
 
     images: PairedTest
     seeds: tuple[int, ...]
@@ -25,7 +25,7 @@ class TaskTest:
 
     @property
     def mark(self) -> str:
-        """▲ or ▼ for a difference of the mean accuracies beyond chance at the 5 % level, else nothing."""
+        """▲ or ▼ if the mean accuracies differ significantly at the 5 % level, else nothing."""
         if not self.adjusted < ALPHA:
             return ""
         return BETTER if self.images.difference > 0 else WORSE
@@ -35,8 +35,8 @@ class TaskTest:
 class PairedComparison:
     """One arm against the baseline.
 
-    ``differences``: per shared task, in percentage points, paired over seeds; ``interval``: Student's over those
-    tasks; ``wilcoxon`` and ``wilcoxon_adjusted``: p-values across tasks, the second corrected for the number of arms.
+    ``differences``: percentage points per shared task, paired over seeds; ``interval``: Student's t over those tasks;
+    ``wilcoxon``: p-value across tasks, ``wilcoxon_adjusted`` corrected by Holm over the arms.
     """
 
     arm: Arm
@@ -47,9 +47,9 @@ class PairedComparison:
     wilcoxon_adjusted: float = float("nan")
 
 
-def tests_named(found: Sequence[PairedComparison]) -> str:
-    """Name the tests on images: with one seed on each side the test of mean accuracies is McNemar's."""
-    seeds = {len(test.seeds) for comparison in found for test in comparison.tasks.values()}
+def image_tests(comparisons: Sequence[PairedComparison]) -> str:
+    """Name the image-level tests of ``comparisons``; with one seed per side the sign-flip test is McNemar's."""
+    seeds = {len(test.seeds) for comparison in comparisons for test in comparison.tasks.values()}
     names = ["exact McNemar tests"] if 1 in seeds else []
     names += ["exact sign-flip tests of the mean accuracies over seeds"] if seeds - {1} else []
     return f"{' or (several seeds) '.join(names) or 'exact paired tests'} on the test images"
@@ -58,10 +58,10 @@ def tests_named(found: Sequence[PairedComparison]) -> str:
 def paired_comparisons(
     study: Study, suite: str, baseline: Arm, predictions: Mapping[str, TaskPredictions]
 ) -> list[PairedComparison]:
-    """Compare every other main arm of the suite to ``baseline``; there are tests per task where predictions are."""
+    """Compare every other main arm of the suite with ``baseline``; tasks without predictions have no test."""
     arms = [arm for arm in study.arms_of(suite, main=True) if arm != baseline]
-    found = [_paired_comparison(study, arm, baseline, _task_tests(predictions, arm, baseline)) for arm in arms]
-    return _corrected([comparison for comparison in found if comparison.differences])
+    comparisons = [_paired_comparison(study, arm, baseline, _task_tests(predictions, arm, baseline)) for arm in arms]
+    return _corrected([comparison for comparison in comparisons if comparison.differences])
 
 
 def _paired_comparison(study: Study, arm: Arm, baseline: Arm, tests: Mapping[str, TaskTest]) -> PairedComparison:
@@ -71,27 +71,28 @@ def _paired_comparison(study: Study, arm: Arm, baseline: Arm, tests: Mapping[str
 
 
 def _task_tests(predictions: Mapping[str, TaskPredictions], arm: Arm, baseline: Arm) -> dict[str, TaskTest]:
-    tests = ((task, _task_test(found, arm, baseline)) for task, found in predictions.items())
+    tests = ((task, _task_test(in_task, arm, baseline)) for task, in_task in predictions.items())
     return {task: test for task, test in tests if test is not None}
 
 
-def _task_test(found: TaskPredictions, arm: Arm, baseline: Arm) -> TaskTest | None:
-    seeds = found.shared_seeds(arm, baseline)
+def _task_test(predictions: TaskPredictions, arm: Arm, baseline: Arm) -> TaskTest | None:
+    seeds = predictions.shared_seeds(arm, baseline)
     if not seeds:
         return None
-    ours, theirs = (found.times_right(own, seeds).to_numpy() for own in (arm, baseline))
+    ours, theirs = (predictions.times_correct(side, seeds).to_numpy() for side in (arm, baseline))
     return TaskTest(paired_test(ours, theirs, len(seeds)), tuple(seeds))
 
 
-def _corrected(found: Sequence[PairedComparison]) -> list[PairedComparison]:
-    across = holm([comparison.wilcoxon for comparison in found])
-    cells = [(i, task) for i, comparison in enumerate(found) for task in comparison.tasks]
-    adjusted = dict(zip(cells, holm([found[i].tasks[task].images.p_value for i, task in cells]), strict=True))
+def _corrected(comparisons: Sequence[PairedComparison]) -> list[PairedComparison]:
+    across = holm([comparison.wilcoxon for comparison in comparisons])
+    cells = [(i, task) for i, comparison in enumerate(comparisons) for task in comparison.tasks]
+    p_values = holm([comparisons[i].tasks[task].images.p_value for i, task in cells])
+    adjusted = dict(zip(cells, p_values, strict=True))
     return [
         replace(
             comparison,
             wilcoxon_adjusted=across[i],
             tasks={task: replace(test, adjusted=adjusted[i, task]) for task, test in comparison.tasks.items()},
         )
-        for i, comparison in enumerate(found)
+        for i, comparison in enumerate(comparisons)
     ]

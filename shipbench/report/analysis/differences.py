@@ -1,4 +1,4 @@
-"""Paired differences between two arms: the same tasks and the same seeds on both sides."""
+"""Paired differences between two arms: both sides share their tasks and seeds."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pandas as pd
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.study import Study
 from shipbench.report.wording.names import task_name, task_order
+from shipbench.report.wording.numbers import has_value
 from shipbench.report.wording.text import joined
 from shipbench.statistics import Interval, student_interval
 
@@ -19,7 +20,7 @@ _ENOUGH_TASKS = 3
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """A mean difference in percentage points over ``tasks``, its interval and what that varies over."""
+    """A mean difference in percentage points over ``tasks``, and the interval of that mean over tasks or seeds."""
 
     interval: Interval
     over: Literal["tasks", "seeds"]
@@ -29,26 +30,50 @@ class PairedDifference:
 
 @dataclass(frozen=True)
 class Ablation:
-    """A full method and its arms with parts switched off, all in the same setup."""
+    """A full method and its arms with parts switched off, all in the same setup; ``number`` counts from 0 per suite."""
 
     full: Arm | None
     ablated: tuple[Arm, ...]
+    number: int = 0
+
+    @property
+    def suffix(self) -> str:
+        """What distinguishes its file names from those of other ablations of the suite: nothing, then -2, -3."""
+        return f"-{self.number + 1}" if self.number else ""
 
 
 def ablations(study: Study, suite: str) -> list[Ablation]:
-    """Return the suite's ablations, one per setup that has switched arms."""
+    """Return the ablations of a suite, one per setup that has arms with parts switched off."""
     arms = study.arms_of(suite, main=False)
     switched = [arm for arm in arms if arm.switches and not arm.changes]
     full = {arm.setup: arm for arm in arms if arm.main}
-    setups = list(dict.fromkeys(arm.setup for arm in switched))
-    return [Ablation(full.get(setup), tuple(arm for arm in switched if arm.setup == setup)) for setup in setups]
+    setups = dict.fromkeys(arm.setup for arm in switched)
+    return [
+        Ablation(full.get(setup), tuple(arm for arm in switched if arm.setup == setup), number)
+        for number, setup in enumerate(setups)
+    ]
+
+
+def difference_to_full(study: Study, arm: Arm, ablation: Ablation) -> PairedDifference | None:
+    """Return the paired difference of ``arm`` to the full method; None without a full arm or a shared run."""
+    if ablation.full is None or arm == ablation.full:
+        return None
+    difference = paired_difference(study.accuracies(arm), study.accuracies(ablation.full))
+    return difference if difference.tasks else None
+
+
+def interval_over(study: Study, ablation: Ablation) -> str:
+    """Name what the intervals of an ablation are over: tasks, seeds or both."""
+    differences = [difference_to_full(study, arm, ablation) for arm in ablation.ablated]
+    kinds = sorted({f"over {d.over}" for d in differences if d is not None and has_value(d.interval.low)})
+    return " or ".join(kinds) if kinds else "none: too few runs"
 
 
 def paired_difference(ours: pd.DataFrame, reference: pd.DataFrame) -> PairedDifference:
     """Return ours minus reference (seeds x tasks, percent) with a 95 % Student t interval.
 
-    The interval is over tasks (their means over the shared seeds) where three or more are shared,
-    and else over seeds.
+    With three or more shared tasks the interval is over tasks (each the mean over the shared seeds), otherwise over
+    seeds.
     """
     delta = ours.subtract(reference).dropna(axis=0, how="all").dropna(axis=1, how="all")
     tasks = {str(task): float(delta[task].mean()) for task in sorted(delta.columns, key=task_order)}
@@ -60,38 +85,40 @@ def paired_difference(ours: pd.DataFrame, reference: pd.DataFrame) -> PairedDiff
 
 
 def over_tasks(values: Sequence[float]) -> Interval:
-    """Return the mean of a value per task with its 95 % Student t interval; below three tasks, the mean alone."""
-    found = student_interval(values)
-    return found if found.n >= _ENOUGH_TASKS else replace(found, low=float("nan"), high=float("nan"))
+    """Return the mean of one value per task with its 95 % Student t interval, which is NaN below three tasks."""
+    interval = student_interval(values)
+    return interval if interval.n >= _ENOUGH_TASKS else replace(interval, low=float("nan"), high=float("nan"))
 
 
 @dataclass(frozen=True, eq=False)
-class Comparable:
-    """Mean accuracies in percent (tasks x arm keys) without gaps, and what is left out for that."""
+class CompleteScores:
+    """Mean accuracies in percent (tasks x arm keys) without gaps, and the arms and tasks left out to have none."""
 
     means: pd.DataFrame
-    arms: tuple[Arm, ...]
-    other_tasks: tuple[str, ...]
+    missing_arms: tuple[Arm, ...]
+    missing_tasks: tuple[str, ...]
 
     @property
-    def sentence(self) -> str:
-        """What is left out, as a sentence with a space before it; empty if that is nothing."""
-        arms = f" Left out for missing tasks: {joined([arm.label for arm in self.arms])}." if self.arms else ""
-        names = joined([task_name(task) for task in self.other_tasks])
-        return f"{arms} Tasks left out, as not every method here has them: {names}." if names else arms
+    def left_out(self) -> str:
+        """A sentence that names what is left out, with a space before it; empty if nothing is."""
+        arms = joined([arm.label for arm in self.missing_arms])
+        tasks = joined([task_name(task) for task in self.missing_tasks])
+        first = f" Left out for missing tasks: {arms}." if arms else ""
+        return f"{first} Tasks left out, as not every method here has them: {tasks}." if tasks else first
 
 
-def comparable(study: Study, arms: Sequence[Arm]) -> Comparable:
-    """Return the arms and tasks to compare: of all with at least so many tasks, those with the most cells.
+def complete_scores(study: Study, arms: Sequence[Arm]) -> CompleteScores:
+    """Return the complete table of arms and tasks with the most cells.
 
-    Three arms that share two tasks are preferred to any number that cannot be ranked.
+    Candidates take the arms that have at least a given number of tasks, and the tasks that all of them share. A table
+    that can be ranked (three arms, two tasks) is preferred to any larger one that cannot.
     """
     means = study.means(arms)
     counts = means.notna().sum(axis=0)
     tables = [means.loc[:, counts >= least].dropna(axis=0) for least in sorted(set(counts[counts > 0]))]
     if not tables:
-        return Comparable(means, tuple(arms), ())
+        return CompleteScores(means, tuple(arms), ())
     best = max(tables, key=lambda table: (table.shape[1] >= 3 and table.shape[0] >= 2, table.size))
     present = means[list(best.columns)].notna().any(axis=1)
-    others = tuple(str(task) for task in means.index[present] if task not in best.index)
-    return Comparable(best, tuple(arm for arm in arms if arm.key not in best.columns), others)
+    missing_tasks = tuple(str(task) for task in means.index[present] if task not in best.index)
+    return CompleteScores(best, tuple(arm for arm in arms if arm.key not in best.columns), missing_tasks)

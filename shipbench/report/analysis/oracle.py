@@ -1,4 +1,4 @@
-"""What choosing the epoch on test would have gained."""
+"""The oracle gap: the accuracy gained by choosing the epoch on test images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shipbench.report.analysis.study import Study
 
 @dataclass(frozen=True)
 class OracleGap:
-    """One arm's mean accuracies in percent after the last and at the best test epoch, and its largest gap."""
+    """Mean accuracies of an arm in percent after the last and at the best test epoch, and its largest gap on a task."""
 
     arm: Arm
     final: float
@@ -22,9 +22,10 @@ class OracleGap:
 
 
 def oracle_gaps(study: Study, suite: str) -> list[OracleGap]:
-    """Return the gap of every main arm with a run that was tested at more than its last epoch."""
-    runs = _tested_along_the_way(study.runs)
-    return [_gap(arm, own) for arm in study.arms_of(suite, main=True) if len(own := runs[runs["arm"] == arm.key])]
+    """Return the gap of every main arm that has a run with test evaluations before the last epoch."""
+    tested = _tested_during_training(study.runs)
+    by_arm = {arm: tested[tested["arm"] == arm.key] for arm in study.arms_of(suite, main=True)}
+    return [_gap(arm, runs) for arm, runs in by_arm.items() if len(runs)]
 
 
 def _gap(arm: Arm, runs: pd.DataFrame) -> OracleGap:
@@ -34,8 +35,8 @@ def _gap(arm: Arm, runs: pd.DataFrame) -> OracleGap:
     return OracleGap(arm, final, best, float(gaps.max()), len(means))
 
 
-def _tested_along_the_way(runs: pd.DataFrame) -> pd.DataFrame:
-    """Leave out runs that were tested once, at the end: their gap is not zero but unknown."""
+def _tested_during_training(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the finished runs without those that were tested once, at the end: their gap is unknown, not zero."""
     finished = runs[runs["status"] == "done"].dropna(subset=["final_test_acc", "best_test_acc"])
     if "cfg.eval_every" not in finished:
         return finished

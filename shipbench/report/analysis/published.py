@@ -1,4 +1,4 @@
-"""Our results beside published ones."""
+"""Published rows matched with the arms of the same method."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from shipbench.report.analysis.cautions import RANDOM
 from shipbench.report.analysis.study import Study
 
 PublishedChoice: TypeAlias = Literal["same", "all", "none"]
-
-
+BACKBONE = "vit_base_patch16_224.orig_in21k"
 _SAME_METHOD = {
     "Full fine-tuning": "full",
     "Full fine-tuning (re-run, Han et al. 2024)": "full",
@@ -26,12 +25,9 @@ _SAME_METHOD = {
 }
 
 
-BACKBONE = "vit_base_patch16_224.orig_in21k"
-
-
 @dataclass(frozen=True)
-class Comparison:
-    """A published row and our main arms of the same method; ``comparable`` are those on the same backbone."""
+class PublishedMatch:
+    """A published row and our main arms of the same method; ``comparable`` arms also use its backbone and weights."""
 
     row: PublishedRow
     arms: tuple[Arm, ...]
@@ -39,35 +35,35 @@ class Comparison:
 
 
 def published_choice(text: str) -> PublishedChoice:
-    """Read ``--published``; raises ``InputError`` for anything but same, all and none."""
+    """Parse ``--published``; raises ``InputError`` unless it is same, all or none."""
     for choice in get_args(PublishedChoice):
         if text == choice:
             return choice
-    known = list(get_args(PublishedChoice))
-    raise InputError(f"--published: unknown choice {text!r}{did_you_mean(text, known)}; use {', '.join(known)}")
+    choices = list(get_args(PublishedChoice))
+    raise InputError(f"--published: unknown choice {text!r}{did_you_mean(text, choices)}; use {', '.join(choices)}")
 
 
-def comparisons(study: Study, arms: Sequence[Arm], choice: PublishedChoice) -> list[Comparison]:
-    """Return the chosen published rows with our arms of the same method: those first, in our order."""
+def published_matches(study: Study, arms: Sequence[Arm], choice: PublishedChoice) -> list[PublishedMatch]:
+    """Return the chosen published rows with our arms of the same method; matched rows come first, in arm order."""
     if choice == "none":
         return []
-    pairs = [_comparison(study, row, arms) for row in published_rows()]
-    shown = [pair for pair in pairs if pair.arms or choice == "all"]
-    return sorted(shown, key=lambda pair: list(arms).index(pair.arms[0]) if pair.arms else len(arms))
-
-
-def _comparison(study: Study, row: PublishedRow, arms: Sequence[Arm]) -> Comparison:
-    same = tuple(arm for arm in arms if _SAME_METHOD.get(row.method) == arm.method)
-    return Comparison(row, same, tuple(arm for arm in same if _same_backbone(study, arm)))
-
-
-def _same_backbone(study: Study, arm: Arm) -> bool:
-    """Say whether the arm ran on the backbone of the published rows, with weights that were given."""
-    return arm.backbone == BACKBONE and not (study.runs_of([arm])["checkpoint"] == RANDOM).any()
+    matches = [_match(study, row, arms) for row in published_rows()]
+    shown = [match for match in matches if match.arms or choice == "all"]
+    return sorted(shown, key=lambda match: list(arms).index(match.arms[0]) if match.arms else len(arms))
 
 
 def published_means(row: PublishedRow, groups: Mapping[str, Sequence[str]]) -> dict[str, float]:
-    """Return the row's own accuracies in percent for the tasks of ``groups``."""
+    """Return the published accuracies, in percent, of the tasks in ``groups``."""
     return {
         task: row.accuracy_percent[task] for tasks in groups.values() for task in tasks if task in row.accuracy_percent
     }
+
+
+def _match(study: Study, row: PublishedRow, arms: Sequence[Arm]) -> PublishedMatch:
+    same = tuple(arm for arm in arms if _SAME_METHOD.get(row.method) == arm.method)
+    return PublishedMatch(row, same, tuple(arm for arm in same if _has_published_backbone(study, arm)))
+
+
+def _has_published_backbone(study: Study, arm: Arm) -> bool:
+    """Return whether the arm uses the backbone of the published rows, with pretrained weights."""
+    return arm.backbone == BACKBONE and not (study.runs_of([arm])["checkpoint"] == RANDOM).any()

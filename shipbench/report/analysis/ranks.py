@@ -1,4 +1,4 @@
-"""Ranks over tasks, and the Friedman test."""
+"""Average ranks over tasks, with Friedman's test and Nemenyi's critical difference."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from shipbench.report.analysis.arms import Arm
-from shipbench.report.analysis.differences import comparable
+from shipbench.report.analysis.differences import complete_scores
 from shipbench.report.analysis.study import Study
+from shipbench.report.wording.text import counted
 from shipbench.statistics import FriedmanTest, average_ranks, friedman_test, nemenyi_distance
 
 FEWEST_ARMS, FEWEST_TASKS = 3, 2
@@ -16,31 +17,44 @@ FEWEST_ARMS, FEWEST_TASKS = 3, 2
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """Average ranks by label (best first) over ``tasks`` tasks, the tests, and who is left out."""
+    """Average ranks of ``arms`` (best first) over the tasks of ``scores``, and their tests.
+
+    ``scores``: mean accuracies in percent, tasks x arm keys; ``ranks``: average rank by arm key, ascending;
+    ``left_out``: a sentence about arms and tasks that are left out, with a space before it, or nothing.
+    """
 
     scores: pd.DataFrame
     ranks: pd.Series[float]
     test: FriedmanTest
     distance: float
-    tasks: int
     arms: tuple[Arm, ...]
     left_out: str
 
+    @property
+    def sentence(self) -> str:
+        """The ranking and its tests as a caption sentence."""
+        p_value = "p < 0.001" if self.test.p_value < 0.001 else f"p = {self.test.p_value:.3f}"
+        return (
+            f"Average ranks over {counted(len(self.scores), 'task')} (1 is best; ties share their mean rank; a win is "
+            f"a task led alone) of mean accuracies "
+            f"over seeds; Friedman chi-squared {self.test.statistic:.2f}, {p_value}; Nemenyi critical difference "
+            f"{self.distance:.2f} at the 5 % level.{self.left_out}"
+        )
+
 
 def ranking(study: Study, suite: str) -> Ranking | None:
-    """Rank the suite's main arms; None with fewer than three arms or two shared tasks."""
+    """Rank the main arms of a suite; None with fewer than three arms or two shared tasks."""
     arms = study.arms_of(suite, main=True)
-    shared = comparable(study, arms)
-    table = shared.means
-    if table.shape[1] < FEWEST_ARMS or table.shape[0] < FEWEST_TASKS:
+    complete = complete_scores(study, arms)
+    scores = complete.means
+    if scores.shape[1] < FEWEST_ARMS or scores.shape[0] < FEWEST_TASKS:
         return None
-    ranks = average_ranks(table).sort_values(kind="stable")
+    ranks = average_ranks(scores).sort_values(kind="stable")
     return Ranking(
-        scores=table,
+        scores=scores,
         ranks=ranks,
-        test=friedman_test(table),
-        distance=nemenyi_distance(table.shape[1], table.shape[0]),
-        tasks=table.shape[0],
+        test=friedman_test(scores),
+        distance=nemenyi_distance(scores.shape[1], scores.shape[0]),
         arms=tuple(arm for key in ranks.index for arm in arms if arm.key == key),
-        left_out=shared.sentence,
+        left_out=complete.left_out,
     )

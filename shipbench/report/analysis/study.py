@@ -1,10 +1,10 @@
-"""A study: the runs that a selection rule can speak about, sorted into arms, with their scores in percent."""
+"""A study: the runs that count under a selection rule, sorted into arms, with their scores in percent."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import pandas as pd
@@ -20,7 +20,7 @@ from shipbench.tasks import SUITES
 
 @dataclass(frozen=True)
 class Score:
-    """A mean in percent, its sample deviation over seeds (NaN for one seed), and those seeds."""
+    """A mean in percent, its sample deviation over seeds (NaN for a single seed), and the seeds."""
 
     mean: float
     deviation: float
@@ -32,22 +32,27 @@ NO_SCORE = Score(float("nan"), float("nan"), ())
 
 @dataclass(frozen=True)
 class Summary:
-    """One arm's scores: per task, per group, and the two averages; a missing task leaves its means NaN."""
+    """The scores of an arm per task and group, and both averages; a mean with a missing task is NaN."""
 
     tasks: Mapping[str, Score]
     groups: Mapping[str, Score]
     mean_of_groups: Score
     mean_of_tasks: Score
 
+    def all_means(self) -> list[float]:
+        """Return the means in column order: tasks, groups, mean of groups, mean of tasks."""
+        scores = (*self.tasks.values(), *self.groups.values(), self.mean_of_groups, self.mean_of_tasks)
+        return [score.mean for score in scores]
+
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """``records``: every record once; ``runs``: the rows that count here, with ``arm`` and ``accuracy`` (fraction).
+    """Records under one selection rule, as tables and figures read them.
 
-    A record has two rows in ``runs`` (which name it by its index, ``record``) where it stands both for the recipe and
-    for a tuning that chose the recipe's settings. ``tuning`` says of a record what a tuning has to do with it.
-    ``collapsed`` marks finished runs that are no better than always answering the commonest class, where its share
-    of the test images (``chance_acc``) is known. They count like any other run.
+    ``records`` holds every record once. ``runs`` holds the rows that count and the failed ones, with ``arm`` (key),
+    ``accuracy`` (fraction, NaN if failed) and ``record`` (index into ``records``). A record has two rows if it stands
+    both for its recipe and for a tuning that confirmed the recipe. ``collapsed`` marks runs whose accuracy does not
+    exceed the majority-class accuracy (``chance_acc``), where that is known; they count like any other run.
     """
 
     records: pd.DataFrame
@@ -58,51 +63,56 @@ class Study:
 
     @cached_property
     def labels(self) -> pd.Series[str]:
-        """The labels of the arms that each record belongs to, by its index; empty where it belongs to none."""
+        """The arm labels of every record, by its index; empty if it belongs to no arm."""
         return self.by_record({arm.key: arm.label for arm in self.arms})
 
     def by_record(self, texts: Mapping[int, str]) -> pd.Series[str]:
-        """Return for every record the texts of its arms (by key), joined."""
-        found = self.runs["arm"].map(texts).groupby(self.runs["record"]).agg(lambda own: "; ".join(filter(None, own)))
-        return found.astype(object).reindex(self.records.index, fill_value="")
+        """Return, for every record, the joined ``texts`` of its arms; ``texts`` is by arm key."""
+        by_row = self.runs["arm"].map(texts)
+        joined = by_row.groupby(self.runs["record"]).agg(lambda of_record: "; ".join(filter(None, of_record)))
+        return joined.astype(object).reindex(self.records.index, fill_value="")
 
     @cached_property
     def suites(self) -> tuple[str, ...]:
-        """The suites that occur, in the catalogue's order."""
+        """The suites that have runs, in the order of the catalogue."""
         return tuple(sorted(set(self.runs["suite"]), key=suite_order))
 
     def arms_of(self, suite: str, *, main: bool) -> list[Arm]:
-        """Return the suite's arms: those of the main table, or all of them."""
+        """Return the arms of a suite: only those of the main table, or all."""
         return [arm for arm in self.arms if arm.suite == suite and (arm.main or not main)]
 
     def runs_of(self, arms: Sequence[Arm]) -> pd.DataFrame:
-        """Return the runs of these arms, failed ones included."""
+        """Return the runs of ``arms``, failed ones included."""
         return self.runs[self.runs["arm"].isin([arm.key for arm in arms])]
 
+    def seeds_of(self, arm: Arm) -> tuple[int, ...]:
+        """Return the seeds the arm was run with, failed runs included."""
+        return tuple(sorted({int(seed) for seed in self.runs.loc[self.runs["arm"] == arm.key, "seed"]}))
+
     def settings_of(self, arm: Arm) -> dict[str, Configuration]:
-        """Return the arm's settings by task."""
+        """Return the settings of an arm by task."""
         runs = self.runs_of([arm])
         return dict(zip(runs["task"], configurations(runs), strict=True))
 
     def collapsed(self, arm: Arm) -> dict[str, tuple[int, ...]]:
-        """Return the arm's collapsed seeds by task."""
+        """Return the collapsed seeds of an arm by task."""
         runs = self.runs_of([arm])
-        lost = runs[runs["collapsed"]].groupby("task")["seed"]
-        return {str(task): tuple(sorted(int(seed) for seed in seeds)) for task, seeds in lost}
+        by_task = runs[runs["collapsed"]].groupby("task")["seed"]
+        return {str(task): tuple(sorted(int(seed) for seed in seeds)) for task, seeds in by_task}
 
     def groups_of(self, suite: str) -> dict[str, tuple[str, ...]]:
-        """Return the suite's groups and their tasks: all of the catalogue's, run or not."""
-        known = {item.name: item.tasks for item in SUITES}
-        if suite in known:
-            pairs = [(task.group, task.name) for task in known[suite]]
+        """Return the groups of a suite with their tasks: all tasks of the catalogue, even those without runs."""
+        catalogue = {item.name: item.tasks for item in SUITES}
+        if suite in catalogue:
+            pairs = [(task.group, task.name) for task in catalogue[suite]]
         else:
-            own = self.runs[self.runs["suite"] == suite]
-            pairs = sorted(set(zip(own["group"], own["task"], strict=True)))
+            runs = self.runs[self.runs["suite"] == suite]
+            pairs = sorted(set(zip(runs["group"], runs["task"], strict=True)))
         groups = sorted({group for group, _ in pairs}, key=group_order)
         return {group: tuple(task for other, task in pairs if other == group) for group in groups}
 
     def tasks_of(self, suite: str) -> list[str]:
-        """Return the suite's tasks, group by group."""
+        """Return the tasks of a suite, group by group."""
         return [task for tasks in self.groups_of(suite).values() for task in tasks]
 
     @cached_property
@@ -114,15 +124,15 @@ class Study:
         }
 
     def accuracies(self, arm: Arm) -> pd.DataFrame:
-        """Return the arm's accuracies in percent: seeds as rows, tasks as columns, NaN where there is no run."""
+        """Return the accuracies of an arm in percent (seeds x tasks), NaN where there is no run."""
         return self._tables.get(arm.key, pd.DataFrame(dtype=float))
 
     def summary(self, arm: Arm) -> Summary:
-        """Return the arm's scores per task and group, and both averages."""
+        """Return the scores of an arm per task and group, and both averages."""
         return summarise(self.accuracies(arm), self.groups_of(arm.suite))
 
     def means(self, arms: Sequence[Arm]) -> pd.DataFrame:
-        """Return mean accuracies in percent: tasks as rows, arm keys as columns."""
+        """Return mean accuracies over seeds in percent (tasks x arm keys)."""
         columns = {arm.key: self.accuracies(arm).mean(axis=0) for arm in arms}
         table = pd.DataFrame(columns)
         return table.reindex(sorted(table.index, key=task_order))
@@ -134,7 +144,7 @@ def build_study(
     selection: Selection,
     tunings: Iterable[Mapping[str, Any]] = (),
 ) -> Study:
-    """Sort records into arms under one selection rule; ``tunings`` give runs with tuned settings rows of their own."""
+    """Sort records into arms under a selection rule; runs named by ``tunings`` get separate rows."""
     records, curves = with_tunings(uniform_records(results), tunings), uniform_history(history)
     rows = with_tuned_rows(records)
     accuracy = selection.accuracy(rows, curves).where(rows["status"] == "done")
@@ -144,26 +154,34 @@ def build_study(
     failed = (rows["status"] != "done") & rows["protocol"].isin(protocols)
     runs = without_repeats(rows[counted | failed])
     keys, arms = assign_arms(runs)
-    taken = rows[counted].drop_duplicates("record").set_index("record")["accuracy"]
-    return Study(records.assign(accuracy=taken.reindex(records.index)), runs.assign(arm=keys), curves, arms, selection)
+    accuracies = rows[counted].drop_duplicates("record").set_index("record")["accuracy"]
+    return Study(records.assign(accuracy=accuracies.reindex(records.index)), runs.assign(arm=keys), curves, arms, selection)
 
 
 def summarise(accuracies: pd.DataFrame, groups: Mapping[str, Sequence[str]]) -> Summary:
-    """Summarise seeds x tasks: means of cell means, and sample deviations over the seeds' own averages."""
+    """Return means over tasks and groups of ``accuracies`` (seeds x tasks), with sample deviations over seeds.
+
+    The deviation of an average is that of the averages of single seeds.
+    """
     tasks = [task for names in groups.values() for task in names]
     table = accuracies.reindex(columns=tasks)
     scores = {task: _score(table[task].dropna()) for task in tasks}
     means = {task: score.mean for task, score in scores.items()}
-    per_group = {
-        group: Score(mean_of_tasks(means, names), *_over_seeds(table, {group: names}))
-        for group, names in groups.items()
-    }
+    of_groups = partial(mean_of_groups, groups={task: group for group, names in groups.items() for task in names})
     return Summary(
-        scores,
-        per_group,
-        Score(mean_of_groups(means, groups), *_over_seeds(table, groups)),
-        Score(mean_of_tasks(means, tasks), *_over_seeds(table, {"all": tasks})),
+        tasks=scores,
+        groups={
+            group: Score(mean_of_tasks(means, names), *_over_seeds(table[list(names)], mean_of_tasks))
+            for group, names in groups.items()
+        },
+        mean_of_groups=Score(of_groups(means), *_over_seeds(table, of_groups)),
+        mean_of_tasks=Score(mean_of_tasks(means, tasks), *_over_seeds(table, mean_of_tasks)),
     )
+
+
+def mean_over_tasks(runs: pd.DataFrame, column: str) -> float:
+    """Return the mean over tasks of the mean over finished runs of a column."""
+    return float(runs[runs["status"] == "done"].groupby("task")[column].mean().mean())
 
 
 def _score(values: pd.Series[float]) -> Score:
@@ -172,8 +190,10 @@ def _score(values: pd.Series[float]) -> Score:
     return Score(float(values.mean()), sample_deviation(list(values)), tuple(int(seed) for seed in values.index))
 
 
-def _over_seeds(table: pd.DataFrame, groups: Mapping[str, Sequence[str]]) -> tuple[float, tuple[int, ...]]:
-    """Return the deviation of the seeds' own mean of groups, and the seeds that have every task."""
-    complete = table.dropna(subset=[task for names in groups.values() for task in names])
-    averages = [mean_of_groups({str(k): float(v) for k, v in row.items()}, groups) for _, row in complete.iterrows()]
+def _over_seeds(
+    table: pd.DataFrame, average: Callable[[Mapping[str, float]], float]
+) -> tuple[float, tuple[int, ...]]:
+    """Return the sample deviation of ``average`` over the seeds that have every task, and these seeds."""
+    complete = table.dropna()
+    averages = [average({str(task): float(value) for task, value in row.items()}) for _, row in complete.iterrows()]
     return sample_deviation(averages), tuple(int(seed) for seed in complete.index)

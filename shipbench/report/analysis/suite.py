@@ -1,15 +1,144 @@
-"""What every table and figure of a suite reads."""
+"""Everything that the tables and figures of a suite read, computed once."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+
+from shipbench.report.analysis.agreement import Agreement, agreement
 from shipbench.report.analysis.arms import Arm
+from shipbench.report.analysis.comparisons import PairedComparison, paired_comparisons
+from shipbench.report.analysis.differences import Ablation, CompleteScores, ablations, complete_scores
+from shipbench.report.analysis.oracle import OracleGap, oracle_gaps
+from shipbench.report.analysis.predictions import LoadPredictions, TaskPredictions, left_out, suite_predictions
+from shipbench.report.analysis.published import PublishedChoice, PublishedMatch, published_matches
+from shipbench.report.analysis.ranks import Ranking, ranking
 from shipbench.report.analysis.study import Study
-from shipbench.report.figures.differences import baseline_arm
+from shipbench.report.analysis.sweeps import Sweep, families, sweeps
+from shipbench.report.wording.captions import caption, footer
+from shipbench.report.wording.names import suite_name
+from shipbench.report.wording.text import slug
+
+PUBLISHED_SUITE = "vtab-1k"
 
 
-def baseline_of(study: Study, suite: str, method: str | None) -> Arm | None:
-    """Return the arm that others are compared to: the chosen method's, else VPT-deep's, else the first."""
-    arms = study.arms_of(suite, main=True)
-    if method is not None:
-        return baseline_arm(study, suite, method)
-    return baseline_arm(study, suite, "vpt-deep") or (arms[0] if arms else None)
+@dataclass(frozen=True, eq=False)
+class SuiteView:
+    """One suite of a study as its tables and figures read it; every property is computed on first use and kept.
+
+    ``baseline_method`` is the requested baseline, ``published`` the published rows to show, and ``load_predictions``
+    reads stored predictions (None if there are none to read).
+    """
+
+    study: Study
+    suite: str
+    baseline_method: str | None = None
+    published: PublishedChoice = "same"
+    load_predictions: LoadPredictions | None = None
+
+    @property
+    def name(self) -> str:
+        """The printed name of the suite."""
+        return suite_name(self.suite)
+
+    @property
+    def slug(self) -> str:
+        """The suite in file names and anchors."""
+        return slug(self.suite)
+
+    @property
+    def footer(self) -> str:
+        """The small line inside every figure."""
+        return footer(self.study.selection, self.suite)
+
+    def caption(self, text: str) -> str:
+        """Return ``text`` followed by the sentences that every caption of the suite ends with."""
+        return caption(text, self.study.selection, self.suite)
+
+    @cached_property
+    def arms(self) -> list[Arm]:
+        """The arms of the main table, in table order."""
+        return self.study.arms_of(self.suite, main=True)
+
+    @cached_property
+    def runs(self) -> pd.DataFrame:
+        """The runs of the main arms, failed ones included."""
+        return self.study.runs_of(self.arms)
+
+    @cached_property
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """The groups of the suite with their tasks."""
+        return self.study.groups_of(self.suite)
+
+    @cached_property
+    def tasks(self) -> list[str]:
+        """The tasks of the suite, group by group."""
+        return self.study.tasks_of(self.suite)
+
+    @cached_property
+    def baseline(self) -> Arm | None:
+        """The first arm of the requested method, by default of VPT-deep or else of any; None if it was not run."""
+        first = {arm.method: arm for arm in reversed(self.arms)}
+        if self.baseline_method is not None:
+            return first.get(self.baseline_method)
+        return first.get("vpt-deep") or next(iter(self.arms), None)
+
+    @cached_property
+    def predictions(self) -> Mapping[str, TaskPredictions]:
+        """The stored predictions by task, for tasks that have any."""
+        reference = self.baseline or next(iter(self.arms), None)
+        return suite_predictions(self.study, self.suite, reference, self.load_predictions) if reference else {}
+
+    @cached_property
+    def prediction_notes(self) -> tuple[str, ...]:
+        """A note on arms and tasks without usable predictions, if predictions can be read and some lack them."""
+        note = left_out(self.study, self.suite, self.predictions) if self.load_predictions else ""
+        return (note,) if note else ()
+
+    @cached_property
+    def comparisons(self) -> list[PairedComparison]:
+        """Every other main arm compared with the baseline; empty without a baseline."""
+        return paired_comparisons(self.study, self.suite, self.baseline, self.predictions) if self.baseline else []
+
+    @cached_property
+    def complete_scores(self) -> CompleteScores:
+        """The mean accuracies of main arms without gaps."""
+        return complete_scores(self.study, self.arms)
+
+    @cached_property
+    def ranking(self) -> Ranking | None:
+        """The average ranks of the main arms; None with too few arms or shared tasks."""
+        return ranking(self.study, self.suite)
+
+    @cached_property
+    def oracle_gaps(self) -> list[OracleGap]:
+        """The oracle gap of every main arm that was tested during training."""
+        return oracle_gaps(self.study, self.suite)
+
+    @cached_property
+    def agreement(self) -> Agreement:
+        """The agreement of predictions for every pair of main arms."""
+        return agreement(self.study, self.suite, self.predictions)
+
+    @cached_property
+    def published_matches(self) -> list[PublishedMatch]:
+        """The published rows to show; only VTAB-1k has any."""
+        return published_matches(self.study, self.arms, self.published) if self.suite == PUBLISHED_SUITE else []
+
+    @cached_property
+    def ablations(self) -> list[Ablation]:
+        """The ablations of the suite, one per setup."""
+        return ablations(self.study, self.suite)
+
+    @cached_property
+    def families(self) -> list[list[Arm]]:
+        """The arms with varied settings, each family with its unchanged arm."""
+        return families(self.study, self.suite)
+
+    @cached_property
+    def sweeps(self) -> list[Sweep]:
+        """The sweeps of single settings."""
+        return sweeps(self.study, self.suite)

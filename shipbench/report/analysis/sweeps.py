@@ -1,4 +1,4 @@
-"""Sweeps of one setting."""
+"""Arms with varied settings: families of them, and sweeps of a single setting."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from shipbench.report.analysis.arms import Arm, difference, sortable
+from shipbench.report.analysis.arms import Arm, Configuration, difference, sortable
 from shipbench.report.analysis.study import Study
 from shipbench.report.wording.names import setting_name
 from shipbench.report.wording.numbers import setting
@@ -15,7 +15,7 @@ from shipbench.statistics import sample_deviation
 
 @dataclass(frozen=True)
 class SweepPoint:
-    """One value of a swept setting: mean accuracy in percent over the shared tasks, and its deviation."""
+    """One value of a swept setting, with mean accuracy in percent over the shared tasks and its sample deviation."""
 
     value: Any
     mean: float
@@ -25,7 +25,7 @@ class SweepPoint:
 
 @dataclass(frozen=True)
 class Sweep:
-    """Runs that differ in exactly one setting, compared over the tasks that they all share."""
+    """Arms that differ in exactly one setting, compared over the tasks they share."""
 
     label: str
     method: str
@@ -35,71 +35,70 @@ class Sweep:
 
 
 def sweeps(study: Study, suite: str) -> list[Sweep]:
-    """Return every sweep of the suite: two or more arms that differ in one setting alone."""
-    found = []
-    for family in families(study, suite):
-        keys = sorted({key for arm in family for key, _ in arm.changes})
-        found += [sweep for key in keys for sweep in _sweeps_over(study, family, key)]
-    return found
+    """Return every sweep of a suite: two or more arms that differ in a single setting."""
+    return [
+        sweep
+        for family in families(study, suite)
+        for key in sorted({key for arm in family for key, _ in arm.changes})
+        for sweep in _sweeps_over(study, family, key)
+    ]
 
 
 def families(study: Study, suite: str) -> list[list[Arm]]:
-    """Return, per setup, its unchanged arm and every arm with changed settings (switches alike)."""
-    arms = study.arms_of(suite, main=False)
+    """Return, for each setup and set of switches with varied settings, the unchanged arm and its variants."""
     groups: dict[tuple[Any, ...], list[Arm]] = {}
-    for arm in arms:
+    for arm in study.arms_of(suite, main=False):
         groups.setdefault((arm.setup, arm.switches), []).append(arm)
     return [family for family in groups.values() if any(arm.changes for arm in family)]
 
 
 def shared_tasks(study: Study, arms: Sequence[Arm]) -> list[str]:
-    """Return the tasks that every arm has results for, sorted."""
+    """Return the tasks for which every arm has results, sorted."""
     columns = [set(study.accuracies(arm).columns) for arm in arms]
     return sorted(set.intersection(*columns)) if columns else []
 
 
 def _sweeps_over(study: Study, family: Sequence[Arm], key: str) -> list[Sweep]:
-    """Group the arms by everything they change apart from ``key``; a group of two or more is a sweep."""
-    groups: dict[tuple[Any, ...], list[Arm]] = {}
+    """Group the arms by all their changes except ``key``; every group with two or more points is a sweep."""
+    groups: dict[Configuration, list[Arm]] = {}
     for arm in family:
         groups.setdefault(tuple(pair for pair in arm.changes if pair[0] != key), []).append(arm)
-    found = []
-    for rest, arms in groups.items():
-        if len(arms) > 1:
-            values = {arm: _value(study, arm, key) for arm in arms}
-            switched = {} if rest else _switched(study, arms, key)
-            values |= {arm: value for arm, value in switched.items() if value not in values.values()}
-            points = _points(study, values, key)
-            tasks = len(shared_tasks(study, list(values)))
-            found += [Sweep(_label(arms, rest), arms[0].method, key, tasks, points)] if len(points) > 1 else []
-    return found
+    candidates = [_sweep(study, arms, rest, key) for rest, arms in groups.items() if len(arms) > 1]
+    return [sweep for sweep in candidates if len(sweep.points) > 1]
+
+
+def _sweep(study: Study, arms: Sequence[Arm], rest: Configuration, key: str) -> Sweep:
+    values = {arm: _value(study, arm, key) for arm in arms}
+    switched = {} if rest else _switched(study, arms, key)
+    values |= {arm: value for arm, value in switched.items() if value not in values.values()}
+    tasks = shared_tasks(study, list(values))
+    return Sweep(_label(arms, rest), arms[0].method, key, len(tasks), _points(study, values, tasks))
 
 
 def _switched(study: Study, arms: Sequence[Arm], key: str) -> dict[Arm, Any]:
-    """Return arms that carry an ablation switch only because of their value of ``key``, such as a weight of 0."""
+    """Return arms that count as ablations only because of their value of ``key``, such as a loss weight of 0."""
     main = next((arm for arm in arms if arm.main), None)
     if main is None:
         return {}
-    own = study.settings_of(main)
-    found = {}
+    reference = study.settings_of(main)
+    values = {}
     for arm in study.arms_of(main.suite, main=False):
         if arm.switches and not arm.changes and arm.setup == main.setup:
-            theirs = study.settings_of(arm)
-            changes = {difference(theirs[task], own[task]) for task in theirs.keys() & own.keys()}
-            only = changes.pop() if len(changes) == 1 else ()
-            if len(only) == 1 and only[0][0] == key:
-                found[arm] = only[0][1]
-    return found
+            settings = study.settings_of(arm)
+            changes = {difference(settings[task], reference[task]) for task in settings.keys() & reference.keys()}
+            change = changes.pop() if len(changes) == 1 else ()
+            if len(change) == 1 and change[0][0] == key:
+                values[arm] = change[0][1]
+    return values
 
 
-def _label(arms: Sequence[Arm], rest: tuple[Any, ...]) -> str:
+def _label(arms: Sequence[Arm], rest: Configuration) -> str:
     bare = min(arms, key=lambda arm: len(arm.changes)).label
     extra = ", ".join(f"{setting_name(key)} {setting(value)}" for key, value in rest)
     return bare if not rest or extra in bare else f"{bare}, {extra}"
 
 
-def _points(study: Study, values: Mapping[Arm, Any], key: str) -> tuple[SweepPoint, ...]:
-    tasks = shared_tasks(study, list(values))
+def _points(study: Study, values: Mapping[Arm, Any], tasks: Sequence[str]) -> tuple[SweepPoint, ...]:
     points = []
     for arm, value in values.items():
         table = study.accuracies(arm).reindex(columns=tasks)
@@ -110,6 +109,6 @@ def _points(study: Study, values: Mapping[Arm, Any], key: str) -> tuple[SweepPoi
 
 
 def _value(study: Study, arm: Arm, key: str) -> Any:
-    """Return the arm's value of a setting; None if a recipe gives it per task."""
+    """Return the value of a setting in an arm; None if a recipe sets it per task."""
     values = {dict(settings).get(key) for settings in study.settings_of(arm).values()}
     return values.pop() if len(values) == 1 else None

@@ -1,1 +1,1 @@
-"""Figures of a report: each a pure function of a study."""
+"""Figures of a report: each is a function of a suite view."""

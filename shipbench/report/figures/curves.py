@@ -1,8 +1,9 @@
-"""Curves: accuracy and loss over training, and accuracy over a swept setting."""
+"""Curves: accuracy and loss over training, and accuracy over swept settings."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from math import log
 from typing import Any
@@ -15,6 +16,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from shipbench.report.analysis.arms import Arm, sortable
 from shipbench.report.analysis.study import Study
+from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.analysis.sweeps import Sweep
 from shipbench.report.document import Figure
 from shipbench.report.figures.style import (
@@ -28,53 +30,76 @@ from shipbench.report.figures.style import (
     series_styles,
     style,
 )
-from shipbench.report.wording.captions import caption, footer
-from shipbench.report.wording.names import setting_name, suite_name, task_name
-from shipbench.report.wording.numbers import known, setting
-from shipbench.report.wording.text import counted, joined, shortened, slug
+from shipbench.report.wording.names import setting_name, task_name
+from shipbench.report.wording.numbers import has_value, setting
+from shipbench.report.wording.text import counted, joined, shortened
 
 _LETTERS = 28
-_WHAT = {
-    "accuracy": ("test", "accuracy", 100.0, "test accuracy (%)"),
-    "loss": ("train", "loss", 1.0, "training loss"),
-}
 _BY = {"epoch": "by epoch", "share": "by share of training"}
 
 
-def training_figure(study: Study, suite: str, what: str) -> Figure | None:
-    """Return curves over training, a panel per task; ``what`` is accuracy or loss; None if no curve has two points.
+@dataclass(frozen=True)
+class Quantity:
+    """A column of the history on one split, its scale, its axis label and an extra sentence for the caption."""
 
-    Methods with different numbers of epochs share an axis in percent of their own.
-    """
-    split, column, scale, label = _WHAT[what]
-    arms = study.arms_of(suite, main=True)
-    curves = training_curves(study, arms, split, column, scale)
-    tasks = [task for task in study.tasks_of(suite) if task in set(curves["task"])]
+    split: str
+    column: str
+    scale: float
+    label: str
+    remark: str = ""
+
+
+_ACCURACY = Quantity(
+    "test",
+    "accuracy",
+    100.0,
+    "test accuracy (%)",
+    "Test images are looked at here only to show the course of training. ",
+)
+_LOSS = Quantity("train", "loss", 1.0, "training loss")
+
+
+def accuracy_curves_figure(view: SuiteView) -> Figure | None:
+    """Return test accuracy over training, a panel per task; None if no curve has two points."""
+    return _training_figure(view, _ACCURACY)
+
+
+def loss_curves_figure(view: SuiteView) -> Figure | None:
+    """Return training loss over training, a panel per task; None if no curve has two points."""
+    return _training_figure(view, _LOSS)
+
+
+def _training_figure(view: SuiteView, quantity: Quantity) -> Figure | None:
+    """Return the curves by epoch, or by share of training if methods train for different numbers of epochs."""
+    curves = training_curves(view.study, view.arms, quantity)
+    tasks = [task for task in view.tasks if task in set(curves["task"])]
     if curves.groupby(["arm", "task"]).size().max() < 2 or not tasks:
         return None
-    small = footer(study.selection, suite)
     by = "epoch" if curves["last"].nunique() == 1 else "share"
     text = (
-        f"{suite_name(suite)}: {label} {_BY[by]}, mean over seeds; the band spans the lowest and the highest seed. "
+        f"{view.name}: {quantity.label} {_BY[by]}, mean over seeds; the band spans the lowest and the highest seed. "
         + ("" if by == "epoch" else f"Methods train for different numbers of epochs ({_lengths(curves)}). ")
-        + ("Test images are looked at here only to show the course of training. " if what == "accuracy" else "")
+        + quantity.remark
         + f"One panel per task ({counted(len(tasks), 'task')})."
     )
     return Figure(
-        name=f"curves-{what}-{slug(suite)}",
-        title=f"{suite_name(suite)}: {label} {_BY[by]}",
-        caption=caption(text, study.selection, suite),
-        draw=lambda: draw_training(curves, tasks, arms, label, small, by),
-        alt=f"{label} {_BY[by]} for {counted(len(arms), 'method')} on {counted(len(tasks), 'task')}.",
+        name=f"curves-{quantity.column}-{view.slug}",
+        title=f"{view.name}: {quantity.label} {_BY[by]}",
+        caption=view.caption(text),
+        draw=lambda: draw_training(curves, tasks, view.arms, quantity.label, view.footer, by),
+        alt=f"{quantity.label} {_BY[by]} for {counted(len(view.arms), 'method')} on {counted(len(tasks), 'task')}.",
         wide=len(tasks) > 2,
     )
 
 
-def training_curves(study: Study, arms: Sequence[Arm], split: str, column: str, scale: float) -> pd.DataFrame:
-    """Return mean, low and high over seeds per arm, task and epoch (from 1), with the last one and the share."""
+def training_curves(study: Study, arms: Sequence[Arm], quantity: Quantity) -> pd.DataFrame:
+    """Return mean, low and high over seeds per arm, task and epoch (from 1).
+
+    ``last`` is the last epoch of the curve, ``share`` the epoch in percent of it.
+    """
     runs = study.runs.loc[study.runs["arm"].isin([arm.key for arm in arms]), ["run_id", "arm", "task"]]
-    rows = study.history[study.history["split"] == split].dropna(subset=[column]).merge(runs, on="run_id")
-    rows = rows.assign(value=scale * rows[column].astype(float), epoch=rows["epoch"].astype(int) + 1)
+    rows = study.history[study.history["split"] == quantity.split].dropna(subset=[quantity.column]).merge(runs, on="run_id")
+    rows = rows.assign(value=quantity.scale * rows[quantity.column].astype(float), epoch=rows["epoch"].astype(int) + 1)
     grouped = rows.groupby(["arm", "task", "epoch"])["value"]
     curves = grouped.agg(mean="mean", low="min", high="max").reset_index()
     last = curves.groupby(["arm", "task"])["epoch"].transform("max")
@@ -86,18 +111,18 @@ def _lengths(curves: pd.DataFrame) -> str:
 
 
 def draw_training(
-    curves: pd.DataFrame, tasks: Sequence[str], arms: Sequence[Arm], label: str, small: str, by: str
+    curves: pd.DataFrame, tasks: Sequence[str], arms: Sequence[Arm], label: str, footer: str, by: str
 ) -> MplFigure:
-    """Draw a panel per task with one line per method; ``by`` is "epoch" or "share" (of a method's epochs)."""
+    """Draw a panel per task with a line per method; ``by`` is the x axis, "epoch" or "share" (percent of epochs)."""
     columns = min(len(tasks), 5 if len(tasks) > 9 else 3)
     rows = -(-len(tasks) // columns)
-    looks = arm_styles(arms)
+    styles = arm_styles(arms)
     with style():
         width = WIDE if columns > 2 else NARROW
-        figure = new_figure(width, 0.8 + rows * (1.35 if columns > 3 else 1.8), small)
+        figure = new_figure(width, 0.8 + rows * (1.35 if columns > 3 else 1.8), footer)
         axes = panels(figure, len(tasks), columns, sharex=True)
         for axis, task in zip(axes, tasks, strict=True):
-            _curves(axis, curves[curves["task"] == task], looks, by)
+            _curves(axis, curves[curves["task"] == task], styles, by)
             axis.set_title(shortened(task_name(task), 20))
             axis.yaxis.set_major_locator(MaxNLocator(4))
             axis.xaxis.set_major_locator(
@@ -108,100 +133,100 @@ def draw_training(
         for axis in axes[columns * (rows - 1) :]:
             axis.set_xlabel("epoch" if by == "epoch" else "training (% of epochs)")
         figure.supylabel(label, fontsize=8)
-        _legend(figure, arms, looks, set(curves["arm"]))
+        _legend(figure, arms, styles, set(curves["arm"]))
         return figure
 
 
-def _curves(axis: Axes, curves: pd.DataFrame, looks: Mapping[int, SeriesStyle], by: str) -> None:
+def _curves(axis: Axes, curves: pd.DataFrame, styles: Mapping[int, SeriesStyle], by: str) -> None:
     for key, line in curves.groupby("arm"):
-        look = looks[int(str(key))]
+        series = styles[int(str(key))]
         few = len(line) < 12
         axis.plot(
             line[by],
             line["mean"],
-            color=look.colour,
-            linestyle=look.line,
-            marker=look.marker if few else "",
+            color=series.colour,
+            linestyle=series.line,
+            marker=series.marker if few else "",
             markersize=2.5,
             linewidth=1.2,
         )
-        axis.fill_between(line[by], line["low"], line["high"], color=look.colour, alpha=0.18, linewidth=0)
+        axis.fill_between(line[by], line["low"], line["high"], color=series.colour, alpha=0.18, linewidth=0)
 
 
-def _legend(figure: MplFigure, arms: Sequence[Arm], looks: Mapping[int, SeriesStyle], present: set[Any]) -> None:
+def _legend(figure: MplFigure, arms: Sequence[Arm], styles: Mapping[int, SeriesStyle], present: set[Any]) -> None:
     shown = [arm for arm in arms if arm.key in present]
     handles = [
-        Line2D([], [], color=looks[a.key].colour, marker=looks[a.key].marker, linestyle=looks[a.key].line, markersize=4)
-        for a in shown
+        Line2D([], [], color=series.colour, marker=series.marker, linestyle=series.line, markersize=4)
+        for series in (styles[arm.key] for arm in shown)
     ]
-    labels = [arm.short_label for arm in shown]
-    legend_above(figure, handles, labels)
+    legend_above(figure, handles, [arm.short_label for arm in shown])
 
 
-def sweep_figure(study: Study, suite: str, found: Sequence[Sweep]) -> Figure | None:
-    """Return sweep curves, a panel per setting; None if nothing was swept."""
-    if not found:
+def sweep_figure(view: SuiteView) -> Figure | None:
+    """Return accuracy over swept settings, a panel per setting; None without a sweep."""
+    if not view.sweeps:
         return None
-    small = footer(study.selection, suite)
+    settings = len({sweep.key for sweep in view.sweeps})
     text = (
-        f"{suite_name(suite)}: mean test accuracy when a single setting is varied and everything else is kept; "
+        f"{view.name}: mean test accuracy when a single setting is varied and everything else is kept; "
         "bars: sample deviation over seeds; the ringed point is the recipe's own value. Values stand at their ratios "
         "where they span a wide range, and side by side where they would touch. Each curve averages the tasks "
         "that all of its points share (their number is in the legend)."
     )
     return Figure(
-        name=f"sweeps-{slug(suite)}",
-        title=f"{suite_name(suite)}: single settings varied",
-        caption=caption(text, study.selection, suite),
-        draw=lambda: draw_sweeps(found, small),
-        alt=f"Accuracy over {counted(len({sweep.key for sweep in found}), 'swept setting')}.",
-        wide=len({sweep.key for sweep in found}) > 2,
+        name=f"sweeps-{view.slug}",
+        title=f"{view.name}: single settings varied",
+        caption=view.caption(text),
+        draw=lambda: draw_sweeps(view.sweeps, view.footer),
+        alt=f"Accuracy over {counted(settings, 'swept setting')}.",
+        wide=settings > 2,
     )
 
 
-def draw_sweeps(found: Sequence[Sweep], small: str) -> MplFigure:
-    """Draw a panel per setting with one curve per sweep."""
-    keys = list(dict.fromkeys(sweep.key for sweep in found))
+def draw_sweeps(sweeps: Sequence[Sweep], footer: str) -> MplFigure:
+    """Draw a panel per setting with a curve per sweep."""
+    keys = list(dict.fromkeys(sweep.key for sweep in sweeps))
     columns = min(len(keys), 3)
     rows = -(-len(keys) // columns)
     with style():
-        figure = new_figure(NARROW if columns < 3 else WIDE, 0.4 + rows * 2.2, small)
+        figure = new_figure(NARROW if columns < 3 else WIDE, 0.4 + rows * 2.2, footer)
         axes = panels(figure, len(keys), columns, sharey=True)
         for axis, key in zip(axes, keys, strict=True):
-            _sweep_panel(axis, [sweep for sweep in found if sweep.key == key])
+            _sweep_panel(axis, [sweep for sweep in sweeps if sweep.key == key])
             axis.set_xlabel(shortened(setting_name(key)))
             axis.tick_params(labelleft=True)
         figure.supylabel("mean test accuracy (%)", fontsize=8)
         return figure
 
 
-def _sweep_panel(axis: Axes, found: Sequence[Sweep]) -> None:
-    values = sorted({point.value for sweep in found for point in sweep.points}, key=sortable)
+def _sweep_panel(axis: Axes, sweeps: Sequence[Sweep]) -> None:
+    values = sorted({point.value for sweep in sweeps for point in sweep.points}, key=sortable)
     places = _places(axis, values)
-    looks = series_styles([sweep.method for sweep in found])
-    for sweep, look in zip(found, looks, strict=True):
+    styles = series_styles([sweep.method for sweep in sweeps])
+    for sweep, series in zip(sweeps, styles, strict=True):
         xs = [places[point.value] for point in sweep.points]
-        errors = [point.deviation if known(point.deviation) else 0.0 for point in sweep.points]
+        errors = [point.deviation if has_value(point.deviation) else 0.0 for point in sweep.points]
         label = f"{shortened(sweep.label)} ({counted(sweep.tasks, 'task')})"
         axis.errorbar(
             xs,
             [p.mean for p in sweep.points],
             yerr=errors,
-            color=look.colour,
-            marker=look.marker,
+            color=series.colour,
+            marker=series.marker,
             markersize=4,
             elinewidth=1,
             label=label,
         )
-        own = [(x, p.mean) for x, p in zip(xs, sweep.points, strict=True) if p.default]
-        if own:
-            axis.plot(*zip(*own, strict=True), "o", markersize=10, markerfacecolor="none", markeredgecolor=look.colour)
+        default = [(x, p.mean) for x, p in zip(xs, sweep.points, strict=True) if p.default]
+        if default:
+            ring = {"markersize": 10, "markerfacecolor": "none", "markeredgecolor": series.colour}
+            axis.plot(*zip(*default, strict=True), "o", **ring)
     axis.margins(x=0.12, y=0.15)
     axis.legend(loc="best", handlelength=1.2)
 
 
 def _places(axis: Axes, values: Sequence[Any]) -> dict[Any, float]:
-    """Map values to x: numbers as they are, wide positive ranges logarithmically; words and crowds side by side."""
+    """Set the ticks and map values to x: numbers to scale (wide ranges logarithmic), words and crowds evenly spaced."""
     labels = [setting(value) for value in values]
     spots = _spots(values)
     if _crowded(spots, labels):
@@ -218,7 +243,7 @@ def _spots(values: Sequence[Any]) -> list[float]:
 
 
 def _crowded(spots: Sequence[float], labels: Sequence[str]) -> bool:
-    """Say whether labels would touch in a panel that has room for some thirty letters."""
+    """Return whether labels would touch in a panel that has room for ``_LETTERS`` letters."""
     scale = _LETTERS / (max(spots) - min(spots) or 1.0)
     pairs = zip(pairwise(spots), pairwise(labels), strict=True)
     return any((right - left) * scale < (len(one) + len(other)) / 2 + 1 for (left, right), (one, other) in pairs)

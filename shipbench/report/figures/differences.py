@@ -1,18 +1,15 @@
-"""Differences of every method to a baseline per task: lollipops for a few methods, a table in colour for many."""
+"""Per-task differences to the baseline: lollipop panels for a few methods, a coloured map for many."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as MplFigure
 
-from shipbench.report.analysis.arms import Arm
-from shipbench.report.analysis.differences import paired_difference
-from shipbench.report.analysis.study import Study
+from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import Figure
 from shipbench.report.figures.style import (
     GREY,
@@ -29,10 +26,9 @@ from shipbench.report.figures.style import (
     panels,
     style,
 )
-from shipbench.report.wording.captions import caption, footer
-from shipbench.report.wording.names import suite_name, task_name
+from shipbench.report.wording.names import task_name
 from shipbench.report.wording.numbers import signed
-from shipbench.report.wording.text import counted, shortened, slug, wrapped
+from shipbench.report.wording.text import counted, shortened, wrapped
 
 _FEW = 6
 _STRONG = 0.6
@@ -40,57 +36,47 @@ _STRONG = 0.6
 
 @dataclass(frozen=True)
 class TaskDifferences:
-    """One method's difference per task (percentage points), in the order of the tasks."""
+    """The differences of one method by task, in percentage points."""
 
     label: str
     values: Mapping[str, float]
 
 
-def baseline_arm(study: Study, suite: str, method: str) -> Arm | None:
-    """Return the suite's first main arm of ``method``; None if it was not run."""
-    return next((arm for arm in study.arms_of(suite, main=True) if arm.method == method), None)
-
-
-def task_differences_figure(study: Study, suite: str, baseline: Arm) -> Figure | None:
-    """Return the per-task differences of the other main arms to ``baseline``; None if there is nothing shared."""
-    reference = study.accuracies(baseline)
-    lines = []
-    for arm in study.arms_of(suite, main=True):
-        tasks = paired_difference(study.accuracies(arm), reference).tasks if arm != baseline else {}
-        if tasks:
-            lines.append(TaskDifferences(arm.short_label, tasks))
-    if not lines:
+def task_differences_figure(view: SuiteView) -> Figure | None:
+    """Return the differences of the other main arms to the baseline; None if no arm shares a task with it."""
+    if view.baseline is None or not view.comparisons:
         return None
-    groups, small = study.groups_of(suite), footer(study.selection, suite)
+    baseline = view.baseline
+    lines = [TaskDifferences(comparison.arm.short_label, comparison.differences) for comparison in view.comparisons]
     few = len(lines) <= _FEW
     text = (
-        f"{suite_name(suite)}: difference to {baseline.label} per task in percentage points, paired over the seeds "
+        f"{view.name}: difference to {baseline.label} per task in percentage points, paired over the seeds "
         "that both have (mean); above zero is better than the baseline. "
-        + ("Tasks without a pair are left out." if few else _colours_said(lines))
+        + ("Tasks without a pair are left out." if few else _colour_sentence(lines))
     )
-    draw = partial(draw_task_differences if few else draw_difference_map, lines, groups, baseline.short_label, small)
+    draw = draw_task_differences if few else draw_difference_map
     return Figure(
-        name=f"differences-{slug(suite)}",
-        title=f"{suite_name(suite)}: difference to {baseline.label} per task",
-        caption=caption(text, study.selection, suite),
-        draw=draw,
+        name=f"differences-{view.slug}",
+        title=f"{view.name}: difference to {baseline.label} per task",
+        caption=view.caption(text),
+        draw=lambda: draw(lines, view.groups, baseline.short_label, view.footer),
         alt=f"Per-task differences to {baseline.label} for {counted(len(lines), 'method')}.",
         wide=True,
     )
 
 
 def draw_task_differences(
-    lines: Sequence[TaskDifferences], groups: Mapping[str, Sequence[str]], baseline: str, small: str
+    lines: Sequence[TaskDifferences], groups: Mapping[str, Sequence[str]], baseline: str, footer: str
 ) -> MplFigure:
-    """Draw one panel of lollipops per method, tasks from top to bottom."""
-    tasks = _shown(lines, groups)
+    """Draw a panel of lollipops per method, with tasks from top to bottom."""
+    tasks = _present_tasks(lines, groups)
     colours = {task: GROUP_COLOURS.get(group, GREY) for group, names in groups.items() for task in names}
     columns = min(len(lines), 4)
     rows = -(-len(lines) // columns)
     titles = [wrapped(line.label, 20) for line in lines]
     height = 0.9 + 0.15 * max(title.count("\n") + 1 for title in titles) + 0.165 * len(tasks)
     with style():
-        figure = new_figure(max(NARROW, 1.1 + 1.6 * columns), rows * height, small)
+        figure = new_figure(max(NARROW, 1.1 + 1.6 * columns), rows * height, footer)
         axes = panels(figure, len(lines), columns, sharex=True, sharey=True)
         for axis, line, title in zip(axes, lines, titles, strict=True):
             _lollipops(axis, line, tasks, colours)
@@ -109,8 +95,8 @@ def _heading(figure: MplFigure, baseline: str) -> None:
     figure.suptitle(text, x=0.008, ha="left", fontsize=8, color=INK)
 
 
-def _shown(lines: Sequence[TaskDifferences], groups: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return the tasks that any line has, group by group."""
+def _present_tasks(lines: Sequence[TaskDifferences], groups: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the tasks that any method has, group by group."""
     present = {task for line in lines for task in line.values}
     return [task for names in groups.values() for task in names if task in present]
 
@@ -137,14 +123,14 @@ def _lollipops(axis: Axes, line: TaskDifferences, tasks: Sequence[str], colours:
 
 
 def draw_difference_map(
-    lines: Sequence[TaskDifferences], groups: Mapping[str, Sequence[str]], baseline: str, small: str
+    lines: Sequence[TaskDifferences], groups: Mapping[str, Sequence[str]], baseline: str, footer: str
 ) -> MplFigure:
-    """Draw methods x tasks as coloured cells with their numbers; white gaps part the groups."""
-    tasks = _shown(lines, groups)
+    """Draw methods x tasks as coloured cells with their values, and white gaps between groups."""
+    tasks = _present_tasks(lines, groups)
     values = np.array([[line.values.get(task, np.nan) for task in tasks] for line in lines])
     limit = _limit(lines)
     with style():
-        figure = new_figure(max(NARROW, min(WIDE, 2.0 + 0.3 * len(tasks))), 1.3 + 0.2 * len(lines), small)
+        figure = new_figure(max(NARROW, min(WIDE, 2.0 + 0.3 * len(tasks))), 1.3 + 0.2 * len(lines), footer)
         axis = figure.subplots()
         axis.imshow(values, cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
         for (y, x), value in np.ndenumerate(values):
@@ -162,9 +148,9 @@ def draw_difference_map(
 
 
 def _limit(lines: Sequence[TaskDifferences]) -> float:
-    """Return where colours saturate: nine of ten differences are smaller."""
+    """Return the difference at which colours saturate: the 90 % quantile of absolute values, at least one point."""
     return max(1.0, float(np.quantile([abs(value) for line in lines for value in line.values.values()], 0.9)))
 
 
-def _colours_said(lines: Sequence[TaskDifferences]) -> str:
+def _colour_sentence(lines: Sequence[TaskDifferences]) -> str:
     return f"Blue is better, red worse; colours saturate at {_limit(lines):.1f} points. Empty cells have no pair."

@@ -1,4 +1,4 @@
-"""Put labels beside points so that none covers another label or a point."""
+"""Label placement: labels beside points that cover neither each other nor a point."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shipbench.report.figures.style import MUTED, text_size
 
 _ANGLES = tuple(pi * step / 8 for step in (0, 8, 2, 6, 4, 12, 14, 10, 1, 7, 15, 9, 3, 5, 11, 13))
 _RADII = (7, 12, 18, 26, 36, 50)
-# Labels further off than this get a line to their point.
+# A label farther away than this gets a line to its point.
 _NEAR = 12
 _POINT = 5.5
 
@@ -27,9 +27,9 @@ def place_labels(
     size: float,
     lines: Sequence[Sequence[tuple[float, float]]] = (),
 ) -> None:
-    """Annotate data ``points`` with ``labels`` (font ``size``) that keep off each other, the points and ``lines``.
+    """Annotate ``points`` (data coordinates) with ``labels`` that avoid each other, the points and ``lines``.
 
-    A thin line leads to a label that had to move away.
+    A label that has to be far from its point is connected to it by a thin line.
     """
     figure = axis.get_figure()
     if not isinstance(figure, Figure):
@@ -55,22 +55,22 @@ def _square(pixel: Any, half: float) -> Bbox:
 
 def _along(corners: Sequence[Any], step: float) -> list[Any]:
     """Return points every ``step`` pixels along a line through ``corners``."""
-    found = []
+    points = []
     for start, end in pairwise(corners):
         count = max(2, int(hypot(*(end - start)) / step))
-        found += [start + (end - start) * i / count for i in range(count)]
-    return found
+        points += [start + (end - start) * i / count for i in range(count)]
+    return points
 
 
 def _anchor(angle: float) -> tuple[float, float]:
-    """Return which part of the label touches the point: 0 its left or lower edge, 0.5 its middle, 1 the far edge."""
+    """Return the part of the label nearest to the point (x, y): 0 left or lower edge, 0.5 middle, 1 far edge."""
     across = 0.0 if cos(angle) > 0.5 else 1.0 if cos(angle) < -0.5 else 0.5
     up = 0.0 if sin(angle) > 0.5 else 1.0 if sin(angle) < -0.5 else 0.5
     return across, up
 
 
 def _box(pixel: Any, width: float, height: float, radius: float, angle: float) -> Bbox:
-    """Return the box of a label that is ``radius`` pixels away in direction ``angle``."""
+    """Return the box of a label at distance ``radius`` (pixels) in direction ``angle``."""
     across, up = _anchor(angle)
     x = pixel[0] + radius * cos(angle) - across * width
     y = pixel[1] + radius * sin(angle) - up * height
@@ -80,17 +80,19 @@ def _box(pixel: Any, width: float, height: float, radius: float, angle: float) -
 def _best(
     pixel: Any, width: float, height: float, taken: Sequence[Bbox], frame: Bbox, scale: float
 ) -> tuple[float, float]:
+    """Return the radius (points) and angle whose label covers least, near positions first."""
+
     def cost(radius: float, angle: float) -> float:
         box = _box(pixel, width, height, radius * scale, angle)
         covered = sum(_overlap(box, other) for other in taken)
         outside = width * height - _overlap(box, frame)
         return 10 * covered + 10 * outside + radius
 
-    return min(((r, a) for r in _RADII for a in _ANGLES if not _like_a_bar(r, a)), key=lambda choice: cost(*choice))
+    return min(((r, a) for r in _RADII for a in _ANGLES if not _looks_like_error_bar(r, a)), key=lambda choice: cost(*choice))
 
 
-def _like_a_bar(radius: float, angle: float) -> bool:
-    """Say whether a line to the label would be steep: it would look like an error bar."""
+def _looks_like_error_bar(radius: float, angle: float) -> bool:
+    """Return whether the line to the label would be steep enough to look like an error bar."""
     return radius > _NEAR and abs(cos(angle)) < 0.5
 
 

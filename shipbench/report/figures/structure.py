@@ -1,4 +1,4 @@
-"""SHIP's own figures: affinities of blocks, the levels cut from them, and levels per task."""
+"""Figures of SHIP's hierarchy: block affinities, adjacent affinities and levels per task."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.normalise import json_list
 from shipbench.report.analysis.study import Study
+from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import Figure
 from shipbench.report.figures.style import (
     BLUE,
@@ -33,14 +34,13 @@ from shipbench.report.figures.style import (
     panels,
     style,
 )
-from shipbench.report.wording.captions import caption, footer
-from shipbench.report.wording.names import suite_name, task_name
-from shipbench.report.wording.text import counted, shortened, slug
+from shipbench.report.wording.names import task_name
+from shipbench.report.wording.text import counted, shortened
 
 
 @dataclass(frozen=True, eq=False)
 class Hierarchy:
-    """One task's levels (first blocks, from 0), its affinity (blocks x blocks, or empty) and block count."""
+    """The hierarchy on one task: the first block of each level (from 0) and the affinity (blocks x blocks, or empty)."""
 
     task: str
     group: str
@@ -49,22 +49,22 @@ class Hierarchy:
 
     @property
     def blocks(self) -> int:
-        """The number of blocks: the affinity's size, or as many as the levels need."""
+        """The number of blocks: the size of the affinity, or the fewest that the levels need."""
         return len(self.affinity) or max(self.levels) + 1
 
 
 def hierarchies(study: Study, suite: str, arm: Arm) -> list[Hierarchy]:
-    """Return the hierarchy of an arm on every task it was run on, from the run with the lowest seed."""
+    """Return the hierarchies of an arm in task order, each from the run with the lowest seed."""
     runs = study.runs[(study.runs["arm"] == arm.key) & (study.runs["levels"] != "")].sort_values("seed")
     first = runs.drop_duplicates("task").set_index("task")
     groups = {task: group for group, tasks in study.groups_of(suite).items() for task in tasks}
-    found = []
+    result = []
     for task in study.tasks_of(suite):
         if task in first.index:
             levels = tuple(int(level) for level in json_list(str(first.at[task, "levels"])))
             if levels:
-                found.append(Hierarchy(task, groups[task], levels, _square(str(first.at[task, "affinity"]))))
-    return found
+                result.append(Hierarchy(task, groups[task], levels, _square(str(first.at[task, "affinity"]))))
+    return result
 
 
 def _square(text: str) -> NDArray[np.float64]:
@@ -74,48 +74,47 @@ def _square(text: str) -> NDArray[np.float64]:
     return np.asarray(rows, dtype=float)
 
 
-def structure_figures(study: Study, suite: str) -> list[Figure]:
-    """Return heat maps, adjacent affinities and levels for every main arm that recorded levels."""
+def structure_figures(view: SuiteView) -> list[Figure]:
+    """Return heat maps, adjacent affinities and levels of every main arm that recorded levels."""
     figures: list[Figure] = []
-    for arm in study.arms_of(suite, main=True):
-        found = hierarchies(study, suite, arm)
-        suffix = slug(suite) if not figures else f"{slug(suite)}-{arm.key}"
-        measured = [hierarchy for hierarchy in found if len(hierarchy.affinity) > 1]
+    for arm in view.arms:
+        of_arm = hierarchies(view.study, view.suite, arm)
+        suffix = f"{view.slug}-{arm.key}" if figures else view.slug
+        measured = [hierarchy for hierarchy in of_arm if len(hierarchy.affinity) > 1]
         if measured:
-            figures += [_heat_maps(study, suite, arm, measured, suffix), _adjacent(study, suite, arm, measured, suffix)]
-        if found:
-            figures.append(_levels(study, suite, arm, found, suffix))
+            figures += [_heat_maps(view, arm, measured, suffix), _adjacent(view, arm, measured, suffix)]
+        if of_arm:
+            figures.append(_levels(view, arm, of_arm, suffix))
     return figures
 
 
-def _heat_maps(study: Study, suite: str, arm: Arm, found: Sequence[Hierarchy], suffix: str) -> Figure:
-    small = footer(study.selection, suite)
+def _heat_maps(view: SuiteView, arm: Arm, shown: Sequence[Hierarchy], suffix: str) -> Figure:
     text = (
-        f"{suite_name(suite)}, {arm.label}: affinity of the blocks of the frozen backbone (cosine similarity of their "
+        f"{view.name}, {arm.label}: affinity of the blocks of the frozen backbone (cosine similarity of their "
         "features, mean over training images). Squares on the diagonal are the levels: blocks that share prompts. "
         "Lowest seed of each task."
     )
     return Figure(
         name=f"affinity-{suffix}",
-        title=f"{suite_name(suite)}: block affinity and levels",
-        caption=caption(text, study.selection, suite),
-        draw=lambda: draw_heat_maps(found, small),
-        alt=f"Heat maps of block affinity for {counted(len(found), 'task')} with the levels drawn in.",
+        title=f"{view.name}: block affinity and levels",
+        caption=view.caption(text),
+        draw=lambda: draw_heat_maps(shown, view.footer),
+        alt=f"Heat maps of block affinity for {counted(len(shown), 'task')} with the levels drawn in.",
         wide=True,
     )
 
 
-def draw_heat_maps(found: Sequence[Hierarchy], small: str) -> MplFigure:
-    """Draw one heat map per task on a common colour scale, the levels as squares."""
-    columns = min(len(found), 5 if len(found) > 6 else 3)
-    rows = -(-len(found) // columns)
+def draw_heat_maps(shown: Sequence[Hierarchy], footer: str) -> MplFigure:
+    """Draw a heat map per task on a common colour scale, with the levels as squares."""
+    columns = min(len(shown), 5 if len(shown) > 6 else 3)
+    rows = -(-len(shown) // columns)
     side = (WIDE - 0.9) / columns
-    lowest = min(float(hierarchy.affinity.min()) for hierarchy in found)
+    lowest = min(float(hierarchy.affinity.min()) for hierarchy in shown)
     with style():
-        figure = new_figure(WIDE if columns > 1 else NARROW, 0.4 + rows * (min(side, 2.3) + 0.12), small)
-        axes = panels(figure, len(found), columns)
+        figure = new_figure(WIDE if columns > 1 else NARROW, 0.4 + rows * (min(side, 2.3) + 0.12), footer)
+        axes = panels(figure, len(shown), columns)
         line = 0.8 if columns > 3 else 1.3
-        images = [_heat_map(axis, hierarchy, lowest, line) for axis, hierarchy in zip(axes, found, strict=True)]
+        images = [_heat_map(axis, hierarchy, lowest, line) for axis, hierarchy in zip(axes, shown, strict=True)]
         bar = figure.colorbar(images[-1], ax=figure.axes[: rows * columns], shrink=0.6, aspect=30, pad=0.015)
         bar.set_label("affinity")
         bar.outline.set_visible(False)
@@ -151,34 +150,33 @@ def _heat_map(axis: Axes, hierarchy: Hierarchy, lowest: float, line: float) -> A
 
 
 def _spans(hierarchy: Hierarchy) -> list[tuple[int, int]]:
-    """Return each level as (first block, one past its last block), from 0."""
+    """Return each level as (first block, last block + 1), counted from 0."""
     ends = [*hierarchy.levels[1:], hierarchy.blocks]
     return list(zip(hierarchy.levels, ends, strict=True))
 
 
-def _adjacent(study: Study, suite: str, arm: Arm, found: Sequence[Hierarchy], suffix: str) -> Figure:
-    small = footer(study.selection, suite)
+def _adjacent(view: SuiteView, arm: Arm, shown: Sequence[Hierarchy], suffix: str) -> Figure:
     text = (
-        f"{suite_name(suite)}, {arm.label}: affinity of each block with the next over depth, one thin line per task, "
+        f"{view.name}, {arm.label}: affinity of each block with the next over depth, one thin line per task, "
         "the mean of each group (with its number of tasks) in bold. A dip is where features change most and a level is "
         "likely to begin."
     )
     return Figure(
         name=f"adjacent-affinity-{suffix}",
-        title=f"{suite_name(suite)}: affinity of adjacent blocks",
-        caption=caption(text, study.selection, suite),
-        draw=lambda: draw_adjacent(found, small),
-        alt=f"Affinity of adjacent blocks over depth for {counted(len(found), 'task')}.",
+        title=f"{view.name}: affinity of adjacent blocks",
+        caption=view.caption(text),
+        draw=lambda: draw_adjacent(shown, view.footer),
+        alt=f"Affinity of adjacent blocks over depth for {counted(len(shown), 'task')}.",
     )
 
 
-def draw_adjacent(found: Sequence[Hierarchy], small: str) -> MplFigure:
-    """Draw adjacent affinity over depth, coloured by group."""
+def draw_adjacent(shown: Sequence[Hierarchy], footer: str) -> MplFigure:
+    """Draw adjacent affinity over depth, a thin line per task and a bold mean per group."""
     groups: dict[str, list[NDArray[np.float64]]] = {}
-    for hierarchy in found:
+    for hierarchy in shown:
         groups.setdefault(hierarchy.group, []).append(np.diagonal(hierarchy.affinity, offset=1))
     with style():
-        figure = new_figure(NARROW, 3.0, small)
+        figure = new_figure(NARROW, 3.0, footer)
         axis = figure.subplots()
         for group, lines in groups.items():
             colour = GROUP_COLOURS.get(group, GREY)
@@ -204,34 +202,33 @@ def draw_adjacent(found: Sequence[Hierarchy], small: str) -> MplFigure:
         return figure
 
 
-def _levels(study: Study, suite: str, arm: Arm, found: Sequence[Hierarchy], suffix: str) -> Figure:
-    small = footer(study.selection, suite)
+def _levels(view: SuiteView, arm: Arm, shown: Sequence[Hierarchy], suffix: str) -> Figure:
     text = (
-        f"{suite_name(suite)}, {arm.label}: the levels on every task. The blocks of one bar share "
+        f"{view.name}, {arm.label}: the levels on every task. The blocks of one bar share "
         "their prompts; colours alternate from bar to bar. The number of levels stands on the right. Lowest seed of "
         "each task."
     )
     return Figure(
         name=f"levels-{suffix}",
-        title=f"{suite_name(suite)}: levels per task",
-        caption=caption(text, study.selection, suite),
-        draw=lambda: draw_levels(found, small),
-        alt=f"Levels of {counted(len(found), 'task')} over the depth of the backbone.",
+        title=f"{view.name}: levels per task",
+        caption=view.caption(text),
+        draw=lambda: draw_levels(shown, view.footer),
+        alt=f"Levels of {counted(len(shown), 'task')} over the depth of the backbone.",
     )
 
 
-def draw_levels(found: Sequence[Hierarchy], small: str) -> MplFigure:
-    """Draw each task's levels as alternating bars over the blocks."""
-    blocks = max(hierarchy.blocks for hierarchy in found)
+def draw_levels(shown: Sequence[Hierarchy], footer: str) -> MplFigure:
+    """Draw the levels of every task as bars of alternating colour over the blocks."""
+    blocks = max(hierarchy.blocks for hierarchy in shown)
     with style():
-        figure = new_figure(NARROW, 0.85 + 0.185 * len(found), small)
+        figure = new_figure(NARROW, 0.85 + 0.185 * len(shown), footer)
         axis = figure.subplots()
-        for y, hierarchy in enumerate(found):
+        for y, hierarchy in enumerate(shown):
             for i, (first, last) in enumerate(_spans(hierarchy)):
                 axis.barh(y, last - first - 0.1, left=first + 0.55, height=0.7, color=(BLUE, SKY)[i % 2], linewidth=0)
             axis.text(blocks + 1.4, y, str(len(hierarchy.levels)), va="center", ha="right", fontsize=7, color=INK)
-        axis.set_yticks(range(len(found)), [shortened(task_name(hierarchy.task), 20) for hierarchy in found])
-        axis.set_ylim(len(found) - 0.4, -0.6)
+        axis.set_yticks(range(len(shown)), [shortened(task_name(hierarchy.task), 20) for hierarchy in shown])
+        axis.set_ylim(len(shown) - 0.4, -0.6)
         axis.set_xlim(0.5, blocks + 0.5)
         axis.set_xticks(range(1, blocks + 1))
         axis.set_xlabel("block")

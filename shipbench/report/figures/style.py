@@ -1,4 +1,4 @@
-"""One look for every figure: colour-blind-safe colours, vector fonts, and ink that a page can turn around."""
+"""The common style of figures: colour-blind-safe colours, vector fonts, and ink that follows a page's theme."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ INK = "#1f2431"
 MUTED = "#666d7c"
 RULE = "#d8dce4"
 PAPER = "#fefefe"
-# On coloured cells ink does not turn around with the page.
+# Ink on coloured cells keeps its colour on a dark page.
 INK_ON_MAP, PAPER_ON_MAP = "#101319", "#fffdf7"
 BLUE, VERMILION, GREEN, PINK, ORANGE, SKY, GREY, PURPLE = (
     "#0072b2",
@@ -36,7 +36,7 @@ PALETTE = (ORANGE, PINK, PURPLE, SKY, BLUE, GREEN, VERMILION, GREY)
 GROUP_COLOURS = {"Natural": GREEN, "Specialized": PINK, "Structured": BLUE}
 NARROW, WIDE = 4.0, 7.2
 _MARKERS = ("D", "v", "P", "X", "<", ">", "d", "*")
-# A colour that comes back gets a marker well away from its first one.
+# A repeated colour gets a marker far from its first one.
 _MARKER_STEP = 3
 _LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 
@@ -104,13 +104,13 @@ _KNOWN = {
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Draw and save with the report's look, and leave matplotlib's settings as they were."""
+    """Apply the style inside the block and restore matplotlib's settings after it."""
     with mpl.rc_context(cast(Any, _RC)):
         yield
 
 
 def new_figure(width: float, height: float, footer: str) -> Figure:
-    """Return an empty figure (inches) with its small footer line; no window is ever opened."""
+    """Return an empty figure of ``width`` x ``height`` inches with a footer line, without a window."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     figure.get_layout_engine().set(w_pad=0.07, h_pad=0.07)  # type: ignore[union-attr, call-arg]
@@ -119,8 +119,9 @@ def new_figure(width: float, height: float, footer: str) -> Figure:
 
 
 def arm_styles(arms: Sequence[Arm]) -> dict[int, SeriesStyle]:
-    """Give every arm a look, by its key."""
-    return {arm.key: look for arm, look in zip(arms, series_styles([arm.method for arm in arms]), strict=True)}
+    """Return the style of every arm by key."""
+    styles = series_styles([arm.method for arm in arms])
+    return {arm.key: series for arm, series in zip(arms, styles, strict=True)}
 
 
 def series_styles(methods: Sequence[str]) -> list[SeriesStyle]:
@@ -145,7 +146,7 @@ def _stranger(number: int) -> SeriesStyle:
 
 
 def panels(figure: Figure, count: int, columns: int, **shared: Any) -> list[Axes]:
-    """Return ``count`` axes in rows of ``columns``; places left over stay empty."""
+    """Return ``count`` axes in rows of ``columns``; the remaining places stay empty."""
     rows = ceil(count / columns)
     grid = figure.subplots(rows, columns, squeeze=False, **shared)
     axes = [axis for line in grid for axis in line]
@@ -155,7 +156,7 @@ def panels(figure: Figure, count: int, columns: int, **shared: Any) -> list[Axes
 
 
 def legend_above(figure: Figure, handles: Sequence[Artist], labels: Sequence[str]) -> None:
-    """Put a legend above the axes, in as many columns as the figure is wide."""
+    """Add a legend above the axes, with as many columns as fit."""
     widest = max((text_width(figure, label, _RC["legend.fontsize"]) for label in labels), default=0.0)
     beside_text = 0.5 / figure.get_figwidth()
     columns = int(0.98 / (widest + beside_text))
@@ -163,7 +164,7 @@ def legend_above(figure: Figure, handles: Sequence[Artist], labels: Sequence[str
 
 
 def note_beside(axis: Axes, y: float, text: str) -> None:
-    """Write ``text`` right of the axes, at the height of ``y``."""
+    """Write ``text`` to the right of the axes at height ``y`` (data)."""
     axis.annotate(
         text,
         (1.0, y),
@@ -178,13 +179,13 @@ def note_beside(axis: Axes, y: float, text: str) -> None:
 
 
 def only_grid(axis: Axes, which: str) -> None:
-    """Keep grid lines across one direction alone ("x" or "y")."""
+    """Draw grid lines for one axis only, "x" or "y"."""
     axis.grid(False)
     axis.grid(True, axis=which)  # type: ignore[arg-type]
 
 
 def text_size(figure: Figure, text: str, size: float) -> tuple[float, float]:
-    """Return the width and height in pixels of ``text`` at font size ``size``."""
+    """Return the width and height of ``text`` in pixels at font size ``size`` (points)."""
     probe = figure.text(0, 0, text, fontsize=size)
     extent = probe.get_window_extent()
     probe.remove()
@@ -192,5 +193,5 @@ def text_size(figure: Figure, text: str, size: float) -> tuple[float, float]:
 
 
 def text_width(figure: Figure, text: str, size: float) -> float:
-    """Return the width of ``text`` as a part of the figure's width."""
+    """Return the width of ``text`` as a fraction of the figure's width."""
     return text_size(figure, text, size)[0] / (figure.get_figwidth() * figure.dpi)

@@ -1,1 +1,1 @@
-"""Tables and figures in their formats; every text is escaped for the format it goes into."""
+"""Tables and figures in each format; every text is escaped for its format."""

@@ -1,4 +1,4 @@
-"""Tables as CSV: plain numbers, one column per statistic."""
+"""Tables as CSV: plain numbers, with a column per statistic."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def table_csv(table: Table) -> str:
-    """Return the table as CSV: values unrounded, statistics such as deviations in columns of their own."""
+    """Return the table as CSV, with unrounded values and a column for every extra, such as a deviation."""
     if table.records is not None:
         return frame_csv(table.records)
     names = [name for column in table.columns for name in (column.key, *_extra_names(column.key, column.extras))]
@@ -30,7 +30,7 @@ def table_csv(table: Table) -> str:
 
 
 def frame_csv(frame: pd.DataFrame) -> str:
-    """Return a frame as CSV without its index."""
+    """Return a frame as CSV, without its index."""
     return _write([str(name) for name in frame.columns], frame.itertuples(index=False, name=None))
 
 
@@ -47,7 +47,7 @@ def _write(header: list[str], rows: Iterable[Iterable[Any]]) -> str:
 
 
 def _safe(value: Any) -> Any:
-    """Blank what is unknown, and keep a spreadsheet from reading a text as a formula."""
+    """Blank missing values, and quote texts that a spreadsheet would read as formulas."""
     if value is None or (pd.api.types.is_scalar(value) and pd.isna(value)):
         return ""
     if isinstance(value, str):

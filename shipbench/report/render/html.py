@@ -1,4 +1,4 @@
-"""The one-page report: self-contained, without scripts, readable on a phone, on paper and in the dark."""
+"""The HTML page: one self-contained file without scripts, for screens of any width, print and dark mode."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _NARROW_TABLE = 5
 
 @dataclass(frozen=True)
 class Span:
-    """One cell of the upper header line: a group's title over as many columns."""
+    """A cell of the upper header row: the title of a group over its columns."""
 
     title: str
     columns: int
 
 
 def html_page(report: Report, drawings: Mapping[str, bytes]) -> str:
-    """Return the page; ``drawings`` holds each figure's SVG by name. Every text is escaped."""
+    """Return the page, with every text escaped; ``drawings`` holds the SVG of each figure by name."""
     environment = Environment(
         loader=PackageLoader("shipbench.report"),
         autoescape=True,
@@ -45,7 +45,7 @@ def html_page(report: Report, drawings: Mapping[str, bytes]) -> str:
 
 
 def spans(columns: tuple[Column, ...]) -> list[Span]:
-    """Return the upper header line; empty if no column stands under a group."""
+    """Return the upper header row; empty if no column has a group."""
     if not any(column.group for column in columns):
         return []
     grouped = [(group, len(list(members))) for group, members in groupby(columns, key=lambda c: c.group)]

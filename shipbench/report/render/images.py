@@ -1,4 +1,4 @@
-"""Figures as files and as inline SVG whose ink follows the page's colours."""
+"""Figures as files, and as inline SVG that follows the colours of the page."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ _IDS = re.compile(r'(\bid="|href="#|url\(#)')
 
 
 def images(figure: Figure, suffixes: Sequence[str]) -> dict[str, bytes]:
-    """Draw ``figure`` once and return it in every format asked for (png, svg, pdf)."""
+    """Draw ``figure`` once and return it in each of the formats ``suffixes`` (png, svg, pdf)."""
     if not suffixes:
         return {}
     with style():
         drawn = figure.draw()
         drawn.draw_without_rendering()
-        # The layout is settled now; solving it again for every format would take most of the time.
+        # Solving the layout again for every format would take most of the time.
         drawn.set_layout_engine("none")
         return {suffix: _save(drawn, suffix) for suffix in suffixes}
 
@@ -74,12 +74,12 @@ def _save(drawn: MplFigure, suffix: str) -> bytes:
 
 
 def _shortened(svg: bytes) -> bytes:
-    """Keep two decimals of a point in outlines: a tenth of a pixel at any size a page shows."""
+    """Round outlines to two decimals of a point, which stays below a tenth of a pixel on a page."""
     return _OUTLINES.sub(lambda match: _DECIMALS.sub(rb"\1", match[0]), svg)
 
 
 def inline_svg(svg: bytes, name: str) -> str:
-    """Return an SVG for a page: ids of its own, size from the page, and theme colours as CSS variables."""
+    """Return an SVG for a page: unique ids, width set by the page, and theme colours as CSS variables."""
     text = _UNSEEN.sub("", _HEAD.sub("", svg.decode("utf-8"), count=1))
     text = _IDS.sub(lambda match: f"{match[1]}{name}-", text)
     text = _COLOURS.sub(lambda match: f"var(--fig-{_THEME[match[0]]}, {match[0]})", text)
@@ -87,7 +87,7 @@ def inline_svg(svg: bytes, name: str) -> str:
 
 
 def _sized(text: str) -> str:
-    """Give the SVG its natural width in CSS pixels as a style, and let its height follow."""
+    """Replace the size of the SVG by a style with its natural width in CSS pixels; its height follows."""
     start, end = text.index("<svg "), text.index(">", text.index("<svg "))
     tag = text[start:end]
     width = re.search(r'\swidth="([\d.]+)pt"', tag)

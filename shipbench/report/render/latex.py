@@ -1,4 +1,4 @@
-"""Tables as LaTeX with booktabs, and a document that shows them all."""
+"""Tables as LaTeX with booktabs, and a preview document with all of them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _LATIN_1 = range(0xA1, 0x100)
 
 
 def escape(text: str) -> str:
-    """Return ``text`` so that pdfLaTeX prints it; letters beyond Latin-1 become their code point."""
+    """Return ``text`` escaped for pdfLaTeX; a letter beyond Latin-1 is replaced by its code point."""
     return "".join(_letter(letter) for letter in " ".join(text.split()))
 
 
@@ -63,19 +63,19 @@ def _letter(letter: str) -> str:
 
 
 def latex_table(table: Table) -> str:
-    """Return the table as a float, or as a longtable where it may run over pages."""
+    """Return the table as a float or, if it is marked long, as a longtable."""
     body = _long(table) if table.long else _float(table)
     return PACKAGES + body
 
 
 def _float(table: Table) -> str:
-    """Return the table as a float; one that is higher than a page as several, under one number."""
+    """Return the table as a float, or as several floats with one number if it is higher than a page."""
     first, *others = _parts(table)
     return _one_float(first, continued=False) + "".join(_one_float(part, continued=True) for part in others)
 
 
 def _parts(table: Table) -> list[Table]:
-    """Divide the rows over pages, a row and its differences on one; notes and warnings follow the last part."""
+    """Split the rows into pages, keeping a row with its differences; notes and warnings follow the last page."""
     notes = len(table.notes) + len(table.warnings)
     blocks = _blocks(table.rows)
     if not blocks or sum(map(_lines, blocks)) + notes <= _PAGE_LINES:
@@ -121,7 +121,7 @@ def _one_float(table: Table, *, continued: bool) -> str:
 
 
 def _long(table: Table) -> str:
-    """Return a longtable whose text columns share the width of the line."""
+    """Return a longtable whose text columns share the line width."""
     columns = table.columns
     text = [column for column in columns if column.align == "left"]
     share = 0.86 / len(text)
@@ -176,7 +176,7 @@ def _body(table: Table) -> list[str]:
 
 
 def _row(row: Row, padding: Sequence[str]) -> list[str]:
-    """Write a row, and under it, smaller, what stands below its cells."""
+    """Return the line of a row and, if a cell has a text below, a line in smaller type."""
     marks = {"best": "\\textbf{%s}", "second": "\\underline{%s}", "": "%s"}
     italic = "\\textit{%s}" if row.kind == "difference" else "%s"
     cells = [
@@ -191,13 +191,13 @@ def _row(row: Row, padding: Sequence[str]) -> list[str]:
 
 
 def _after(cell: Cell, pad: str) -> str:
-    """Keep decimal points one under another: room for missing digits, and none for the sign."""
+    """Align decimal points: reserve room for missing digits, and none for the sign."""
     room = f"\\phantom{{{pad}}}" if pad else ""
     return room + (f"\\rlap{{{escape(cell.sign)}}}" if cell.sign else "")
 
 
 def preview_document(report: Report, image_suffix: str | None) -> str:
-    """Return a document that inputs every table and, where there are files LaTeX can read, every figure."""
+    """Return a document with every table and, if the images are in a format that LaTeX reads, every figure."""
     inputs = [f"\\input{{tables/{table.name}.tex}}" for table in report.tables()]
     if image_suffix in ("pdf", "png"):
         inputs += [_figure(figure) for figure in report.figures()]

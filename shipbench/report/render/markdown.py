@@ -1,4 +1,4 @@
-"""Tables as GitHub-flavoured Markdown, and the whole report as one Markdown page."""
+"""Tables as GitHub-flavoured Markdown, and the report as a Markdown page."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _ALIGN = {"left": ":---", "right": "---:", "center": ":---:"}
 
 
 def escape(text: str) -> str:
-    """Return ``text`` so that Markdown shows it letter by letter, on one line."""
+    """Return ``text`` on one line, escaped so that Markdown prints it literally."""
     plain = " ".join(text.split())
     plain = plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return _LINE_START.sub(r"\1\\", _SPECIAL.sub(r"\\\1", plain))
 
 
 def markdown_table(table: Table) -> str:
-    """Return heading, caption, table and notes."""
+    """Return the heading, caption, table and notes."""
     parts = [f"### {escape(table.title)}", escape(table.caption)]
     if table.rows:
         header = " | ".join(_header(column) for column in table.columns)
@@ -33,12 +33,12 @@ def markdown_table(table: Table) -> str:
 
 
 def markdown_report(report: Report, image_suffix: str | None) -> str:
-    """Return the whole report; figures are linked where they are written as files."""
+    """Return the report as a page; figures are linked as files with ``image_suffix``, or left out if it is None."""
     parts = [f"# {escape(report.title)}", escape(report.lead)]
     parts.append("\n".join(f"- {escape(name)}: {escape(value)}" for name, value in report.facts))
     if report.protocol:
-        said = "\n".join(f"> - {escape(name)}: {escape(text)}" for name, text in report.protocol)
-        parts.append(f"> **Protocol**\n>\n{said}")
+        protocol = "\n".join(f"> - {escape(name)}: {escape(text)}" for name, text in report.protocol)
+        parts.append(f"> **Protocol**\n>\n{protocol}")
     if report.warnings:
         warnings = "\n".join(f"> - {escape(text)}" for text in report.warnings)
         parts.append(f"> **Read this first**\n>\n{warnings}")
@@ -60,9 +60,8 @@ def _item(item: Table | Figure, image_suffix: str | None) -> str:
 
 
 def _header(column: Column) -> str:
-    group = column.group if column.group and column.group not in ("Means",) else ""
-    titles_of_their_own = group in ("Natural", "Specialized", "Structured", "Parts", "")
-    return escape(column.title if titles_of_their_own else f"{group}: {column.title}")
+    clear_alone = column.group in ("", "Natural", "Specialized", "Structured", "Parts", "Means")
+    return escape(column.title if clear_alone else f"{column.group}: {column.title}")
 
 
 def _cell(column: Column, cell: Cell) -> str:

@@ -1,1 +1,1 @@
-"""Tables of a report: each a pure function of a study."""
+"""Tables of a report: each is a function of a suite view or of the whole study."""

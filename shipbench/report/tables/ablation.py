@@ -6,30 +6,14 @@ from collections.abc import Sequence
 
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.cautions import cautions
-from shipbench.report.analysis.differences import Ablation, PairedDifference, paired_difference
-from shipbench.report.analysis.study import Study
+from shipbench.report.analysis.differences import Ablation, PairedDifference, difference_to_full, interval_over
+from shipbench.report.analysis.study import mean_over_tasks
+from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import MISSING, Cell, Column, Row, Table
-from shipbench.report.tables.common import (
-    SCORE_EXTRAS,
-    arm_seeds,
-    empty_mean,
-    label_cell,
-    marked,
-    mean_over_tasks,
-    millions_cell,
-    score_cell,
-)
-from shipbench.report.wording.captions import caption
-from shipbench.report.wording.names import (
-    MEAN_OF_GROUPS,
-    MEAN_OF_TASKS,
-    component_name,
-    method_name,
-    suite_name,
-    switch_order,
-)
-from shipbench.report.wording.numbers import known, signed
-from shipbench.report.wording.text import counted, slug, with_seeds
+from shipbench.report.tables.common import label_cell, marked, mean_cells, mean_columns, millions_cell
+from shipbench.report.wording.names import component_name, method_name, switch_order
+from shipbench.report.wording.numbers import has_value, signed
+from shipbench.report.wording.text import counted, with_seeds
 
 ON, OFF = "✓", MISSING
 _CAPTION = (
@@ -39,89 +23,62 @@ _CAPTION = (
 )
 
 
-def ablation_table(study: Study, suite: str, ablation: Ablation, number: int = 0) -> Table:
-    """Return the table of one ablation; ``number`` tells several of one suite apart."""
+def ablation_table(view: SuiteView, ablation: Ablation) -> Table:
+    """Return the table of one ablation."""
     arms = [*([ablation.full] if ablation.full else []), *ablation.ablated]
     switches = sorted({switch for arm in arms for switch in arm.switches}, key=switch_order)
-    columns = _columns(study, suite, switches)
-    first = 1 + len(switches)
-    rows = [_row(study, arm, ablation, switches) for arm in arms]
-    method = method_name(arms[0].method)
-    name = f"ablation-{slug(suite)}" + (f"-{number + 1}" if number else "")
+    rows = [_row(view, arm, ablation, switches) for arm in arms]
+    first_mean = 1 + len(switches)
+    method, over = method_name(arms[0].method), interval_over(view.study, ablation)
     return Table(
-        name=name,
-        title=f"{suite_name(suite)}: what each part of {method} adds",
-        caption=caption(
-            _CAPTION.format(
-                method=method, suite=suite_name(suite), on=ON, off=OFF, over=interval_over(study, ablation)
-            ),
-            study.selection,
-            suite,
-        ),
-        columns=columns,
-        rows=tuple(marked(rows, range(first, first + len(study.groups_of(suite)) + 2))),
+        name=f"ablation-{view.slug}{ablation.suffix}",
+        title=f"{view.name}: what each part of {method} adds",
+        caption=view.caption(_CAPTION.format(method=method, suite=view.name, on=ON, off=OFF, over=over)),
+        columns=_columns(view, switches),
+        rows=tuple(marked(rows, range(first_mean, first_mean + len(view.groups) + 2))),
         notes=() if ablation.full else ("The full method was not run in this setup: no differences.",),
-        warnings=cautions(study.runs_of(arms)),
+        warnings=cautions(view.study.runs_of(arms)),
     )
 
 
-def interval_over(study: Study, ablation: Ablation) -> str:
-    """Say what the intervals vary over, with their numbers of tasks and seeds."""
-    found = [difference_to_full(study, arm, ablation) for arm in ablation.ablated]
-    kinds = sorted({f"over {d.over}" for d in found if d is not None and known(d.interval.low)})
-    return " or ".join(kinds) if kinds else "none: too few runs"
-
-
-def difference_to_full(study: Study, arm: Arm, ablation: Ablation) -> PairedDifference | None:
-    """Return the arm's paired difference to the full method; None without a full arm or a shared run."""
-    if ablation.full is None or arm == ablation.full:
-        return None
-    found = paired_difference(study.accuracies(arm), study.accuracies(ablation.full))
-    return found if found.tasks else None
-
-
-def _columns(study: Study, suite: str, switches: Sequence[str]) -> tuple[Column, ...]:
+def _columns(view: SuiteView, switches: Sequence[str]) -> tuple[Column, ...]:
     return (
         Column("method", "Method", align="left"),
         *(Column(switch, component_name(switch), "Parts", align="center", upright=True) for switch in switches),
-        *(Column(group, group, "Means", extras=SCORE_EXTRAS) for group in study.groups_of(suite)),
-        Column(MEAN_OF_GROUPS, MEAN_OF_GROUPS, "Means", extras=SCORE_EXTRAS),
-        Column(MEAN_OF_TASKS, MEAN_OF_TASKS, "Means", extras=SCORE_EXTRAS),
+        *mean_columns(view),
         Column("difference", "mean over tasks", "Difference to full", extras=("low", "high", "tasks", "seeds")),
         Column("pairs", "paired over", "Difference to full", align="left"),
         Column("trainable_params", "Trainable (M)"),
     )
 
 
-def _row(study: Study, arm: Arm, ablation: Ablation, switches: Sequence[str]) -> Row:
-    summary, seeds = study.summary(arm), arm_seeds(study, arm)
+def _row(view: SuiteView, arm: Arm, ablation: Ablation, switches: Sequence[str]) -> Row:
+    study = view.study
     marks = [ON if switch not in arm.switches else OFF for switch in switches]
-    means = [*summary.groups.values(), summary.mean_of_groups, summary.mean_of_tasks]
-    runs = study.runs_of([arm])
     return Row(
         (
             label_cell(study, arm),
             *(Cell(mark, value=int(mark == ON)) for mark in marks),
-            *(empty_mean(score_cell(score, seeds)) for score in means),
+            *mean_cells(study.summary(arm), study.seeds_of(arm)),
             *_difference_cells(difference_to_full(study, arm, ablation)),
-            millions_cell(mean_over_tasks(runs, "trainable_params")),
+            millions_cell(mean_over_tasks(study.runs_of([arm]), "trainable_params")),
         )
     )
 
 
-def _difference_cells(found: PairedDifference | None) -> tuple[Cell, Cell]:
-    if found is None:
+def _difference_cells(difference: PairedDifference | None) -> tuple[Cell, Cell]:
+    if difference is None:
         return Cell(), Cell()
-    ends = found.interval
-    below = f"[{signed(ends.low)}, {signed(ends.high)}]" if known(ends.low) else ""
+    interval = difference.interval
+    below = f"[{signed(interval.low)}, {signed(interval.high)}]" if has_value(interval.low) else ""
     extras = (
-        ("low", ends.low if known(ends.low) else None),
-        ("high", ends.high if known(ends.high) else None),
-        ("tasks", len(found.tasks)),
-        ("seeds", len(found.seeds)),
+        ("low", interval.low if has_value(interval.low) else None),
+        ("high", interval.high if has_value(interval.high) else None),
+        ("tasks", len(difference.tasks)),
+        ("seeds", len(difference.seeds)),
     )
-    pairs = counted(len(found.tasks), "task")
+    pairs, seeds = counted(len(difference.tasks), "task"), with_seeds(difference.seeds)
     return (
-        Cell(signed(ends.mean), below, ends.mean if known(ends.mean) else None, extras),
-        Cell(pairs, with_seeds(found.seeds), f"{pairs}, {with_seeds(found.seeds)}"),
+        Cell(signed(interval.mean), below, interval.mean if has_value(interval.mean) else None, extras),
+        Cell(pairs, seeds, f"{pairs}, {seeds}"),
     )

@@ -1,4 +1,4 @@
-"""How often two methods give an image the same class, whether or not it is the right one."""
+"""The agreement table: how often two methods predict the same class, right or wrong."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from statistics import fmean
 
 from shipbench.report.analysis.agreement import Agreement
 from shipbench.report.analysis.arms import Arm
-from shipbench.report.analysis.study import Study
+from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import Cell, Column, Row, Table, text_cell
-from shipbench.report.wording.captions import caption
-from shipbench.report.wording.names import suite_name
 from shipbench.report.wording.numbers import percent
-from shipbench.report.wording.text import counted, slug
+from shipbench.report.wording.text import counted
 
 _CAPTION = (
     "{suite}: share of test images, in percent, that two methods give the same class after the last epoch: mean over "
@@ -21,26 +19,26 @@ _CAPTION = (
 )
 
 
-def agreement_table(study: Study, suite: str, found: Agreement, gaps: Sequence[str] = ()) -> Table | None:
-    """Return the lower triangle of agreements; None for fewer than two arms with predictions; ``gaps`` are notes."""
-    arms = [arm for arm in study.arms_of(suite, main=True) if any(arm.key in pair for pair in found)]
+def agreement_table(view: SuiteView) -> Table | None:
+    """Return the lower triangle of agreements; None with fewer than two arms that have predictions."""
+    arms = [arm for arm in view.arms if any(arm.key in pair for pair in view.agreement)]
     if len(arms) < 2:
         return None
     return Table(
-        name=f"agreement-{slug(suite)}",
-        title=f"{suite_name(suite)}: agreement of predictions",
-        caption=caption(_CAPTION.format(suite=suite_name(suite)), study.selection, suite),
+        name=f"agreement-{view.slug}",
+        title=f"{view.name}: agreement of predictions",
+        caption=view.caption(_CAPTION.format(suite=view.name)),
         columns=(
             Column("method", "Method", align="left"),
             *(Column(arm.label, arm.label, upright=len(arms) > 4, extras=("tasks",)) for arm in arms),
         ),
-        rows=tuple(_row(arm, arms, found) for arm in arms),
-        notes=tuple(gaps),
+        rows=tuple(_row(arm, arms, view.agreement) for arm in arms),
+        notes=view.prediction_notes,
     )
 
 
-def _row(arm: Arm, arms: Sequence[Arm], found: Agreement) -> Row:
-    return Row((text_cell(arm.label), *(_cell(found.get((arm.key, other.key), {})) for other in arms)))
+def _row(arm: Arm, arms: Sequence[Arm], agreement: Agreement) -> Row:
+    return Row((text_cell(arm.label), *(_cell(agreement.get((arm.key, other.key), {})) for other in arms)))
 
 
 def _cell(tasks: Mapping[str, float]) -> Cell:

@@ -1,4 +1,4 @@
-"""The cost table: parameters, FLOPs, speed, memory and minutes of every main arm, per device."""
+"""The cost table: parameters, FLOPs, throughput, memory and time of every main arm, per device."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import pandas as pd
 
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.cautions import cautions
-from shipbench.report.analysis.study import Study
+from shipbench.report.analysis.study import mean_over_tasks
+from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import Cell, Column, Row, Table, text_cell
-from shipbench.report.tables.common import mean_over_tasks
-from shipbench.report.wording.captions import caption
-from shipbench.report.wording.names import suite_name
-from shipbench.report.wording.numbers import known, short
-from shipbench.report.wording.text import counted, slug
+from shipbench.report.wording.numbers import has_value, short
+from shipbench.report.wording.text import counted
 
 _GIB = 1024**3
 _MEASURES = (
@@ -34,43 +32,40 @@ _CAPTION = (
 )
 
 
-def cost_table(study: Study, suite: str) -> Table | None:
-    """Return the suite's cost table, a row per main arm, device, precision and threads; None if no cost is recorded."""
-    arms = study.arms_of(suite, main=True)
-    runs = study.runs_of(arms)
-    runs = runs[runs["status"] == "done"]
+def cost_table(view: SuiteView) -> Table | None:
+    """Return a row per main arm, device, precision and number of threads; None if no cost is recorded."""
+    runs = view.runs[view.runs["status"] == "done"]
     if runs[[column.key for column, _ in _MEASURES]].isna().to_numpy().all():
         return None
-    rows = [row for arm in arms for row in _rows(arm, runs[runs["arm"] == arm.key])]
     return Table(
-        name=f"cost-{slug(suite)}",
-        title=f"{suite_name(suite)}: cost",
-        caption=caption(_CAPTION.format(suite=suite_name(suite)), study.selection, suite),
+        name=f"cost-{view.slug}",
+        title=f"{view.name}: cost",
+        caption=view.caption(_CAPTION.format(suite=view.name)),
         columns=(
             Column("method", "Method", align="left"),
             Column("device", "Device", align="left"),
             *(column for column, _ in _MEASURES),
             Column("runs", "Runs"),
         ),
-        rows=tuple(rows),
-        notes=_shared_passes(runs),
+        rows=tuple(row for arm in view.arms for row in _rows(arm, runs[runs["arm"] == arm.key])),
+        notes=_stacked_note(runs),
         warnings=cautions(runs),
     )
 
 
-def _shared_passes(runs: pd.DataFrame) -> tuple[str, ...]:
-    """Say how many runs were trained together: their seconds and memory are not those of a run alone."""
-    together = int((runs["stacked_runs"] > 1).sum())
-    if not together:
+def _stacked_note(runs: pd.DataFrame) -> tuple[str, ...]:
+    """Explain the time and memory of stacked runs, which differ from those of a run alone."""
+    stacked = int((runs["stacked_runs"] > 1).sum())
+    if not stacked:
         return ()
     return (
-        f"{together:,} of {len(runs):,} runs shared passes over the backbone with others (stacked_runs in the "
+        f"{stacked:,} of {len(runs):,} runs shared passes over the backbone with others (stacked_runs in the "
         "records): their time is an equal share, their memory that of all.",
     )
 
 
 def _rows(arm: Arm, runs: pd.DataFrame) -> list[Row]:
-    """Return a row for every device, precision and number of CPU threads that the arm ran with."""
+    """Return a row for every device, precision and number of CPU threads of an arm."""
     threads = runs["threads"].where(runs["device"].str.startswith("cpu")).fillna(0).astype(int)
     places = pd.Series(
         list(zip(runs["device"], runs["precision"], threads, strict=True)), index=runs.index, dtype=object
@@ -87,4 +82,4 @@ def _rows(arm: Arm, runs: pd.DataFrame) -> list[Row]:
 
 def _measure(runs: pd.DataFrame, column: str, scale: float) -> Cell:
     value = mean_over_tasks(runs, column)
-    return Cell(short(value, scale), value=value if known(value) else None)
+    return Cell(short(value, scale), value=value if has_value(value) else None)

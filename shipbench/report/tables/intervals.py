@@ -1,4 +1,4 @@
-"""How far accuracies could move: bootstrap intervals over test images per task, Student's over tasks for the mean."""
+"""The interval table: bootstrap intervals over test images per task, and Student's t interval over tasks."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from collections.abc import Mapping, Sequence
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.differences import over_tasks
 from shipbench.report.analysis.predictions import TaskPredictions
-from shipbench.report.analysis.study import Study
+from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import MISSING, Cell, Column, Row, Table, text_cell
-from shipbench.report.wording.captions import caption
-from shipbench.report.wording.names import MEAN_OF_TASKS, suite_name, task_name
-from shipbench.report.wording.numbers import known, percent
-from shipbench.report.wording.text import slug
-from shipbench.statistics import Interval, bootstrap_interval
+from shipbench.report.wording.names import task_name
+from shipbench.report.wording.numbers import has_value, percent
+from shipbench.statistics import MEAN_OF_TASKS, Interval, bootstrap_interval
 
 _EXTRAS = ("low", "high")
 _CAPTION = (
@@ -23,44 +21,42 @@ _CAPTION = (
 )
 
 
-def intervals_table(
-    study: Study, suite: str, predictions: Mapping[str, TaskPredictions], gaps: Sequence[str] = ()
-) -> Table | None:
-    """Return the table of intervals; None if no predictions are stored; ``gaps`` are notes."""
-    arms = study.arms_of(suite, main=True)
-    found = {task: _per_arm(arms, in_task) for task, in_task in predictions.items()}
-    tasks = list(found)
-    if not tasks:
+def intervals_table(view: SuiteView) -> Table | None:
+    """Return the table of intervals; None without predictions."""
+    if not view.predictions:
         return None
-    rows = []
-    for arm in arms:
-        means = study.means([arm])[arm.key].reindex(study.tasks_of(suite))
-        mean = over_tasks(list(means)) if not means.isna().any() else None
-        cells = [_cell(found[task].get(arm.key)) for task in tasks]
-        rows.append(Row((text_cell(arm.label), *cells, _cell(mean))))
+    by_task = {task: _intervals(view.arms, predictions) for task, predictions in view.predictions.items()}
     return Table(
-        name=f"intervals-{slug(suite)}",
-        title=f"{suite_name(suite)}: intervals",
-        caption=caption(_CAPTION.format(suite=suite_name(suite)), study.selection, suite),
+        name=f"intervals-{view.slug}",
+        title=f"{view.name}: intervals",
+        caption=view.caption(_CAPTION.format(suite=view.name)),
         columns=(
             Column("method", "Method", align="left"),
-            *(Column(task, task_name(task), upright=True, extras=_EXTRAS) for task in tasks),
+            *(Column(task, task_name(task), upright=True, extras=_EXTRAS) for task in by_task),
             Column(MEAN_OF_TASKS, MEAN_OF_TASKS, upright=True, extras=_EXTRAS),
         ),
-        rows=tuple(rows),
-        notes=tuple(gaps),
+        rows=tuple(_row(view, arm, by_task) for arm in view.arms),
+        notes=view.prediction_notes,
     )
 
 
-def _per_arm(arms: Sequence[Arm], found: TaskPredictions) -> Mapping[int, Interval]:
-    present = [arm for arm in arms if arm.key in found.predicted]
-    seeds = {arm.key: found.shared_seeds(arm, arm) for arm in present}
-    shares = {arm.key: found.times_right(arm, seeds[arm.key]).to_numpy() / len(seeds[arm.key]) for arm in present}
+def _row(view: SuiteView, arm: Arm, by_task: Mapping[str, Mapping[int, Interval]]) -> Row:
+    means = view.study.means([arm])[arm.key].reindex(view.tasks)
+    mean = over_tasks(list(means)) if not means.isna().any() else None
+    cells = [_cell(intervals.get(arm.key)) for intervals in by_task.values()]
+    return Row((text_cell(arm.label), *cells, _cell(mean)))
+
+
+def _intervals(arms: Sequence[Arm], predictions: TaskPredictions) -> Mapping[int, Interval]:
+    """Return the bootstrap interval of every arm that has predictions, by key."""
+    present = [arm for arm in arms if arm.key in predictions.predicted]
+    seeds = {arm.key: predictions.shared_seeds(arm, arm) for arm in present}
+    shares = {a.key: predictions.times_correct(a, seeds[a.key]).to_numpy() / len(seeds[a.key]) for a in present}
     return {key: bootstrap_interval(100 * share) for key, share in shares.items()}
 
 
 def _cell(interval: Interval | None) -> Cell:
-    if interval is None or not known(interval.mean):
+    if interval is None or not has_value(interval.mean):
         return Cell(MISSING)
-    below = f"{percent(interval.low)} to {percent(interval.high)}" if known(interval.low) else ""
+    below = f"{percent(interval.low)} to {percent(interval.high)}" if has_value(interval.low) else ""
     return Cell(percent(interval.mean), below, interval.mean, (("low", interval.low), ("high", interval.high)))

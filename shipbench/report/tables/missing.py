@@ -1,15 +1,14 @@
-"""What is missing or failed: nothing is dropped without being named here."""
+"""The table of missing and failed runs: everything that the other tables leave out or lack."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.normalise import reading_order
 from shipbench.report.analysis.study import Study
 from shipbench.report.analysis.tuned import SUPERSEDED
 from shipbench.report.document import Cell, Column, Row, Table, text_cell
-from shipbench.report.tables.common import arm_seeds
 from shipbench.report.wording.captions import caption
 from shipbench.report.wording.names import method_name, suite_name, task_list, task_order
 from shipbench.report.wording.text import seed_list
@@ -18,8 +17,8 @@ _LONGEST_ERROR = 300
 
 
 def missing_table(study: Study) -> Table:
-    """Return failed runs, runs that the selection rule cannot speak about, and cells without a run."""
-    rows = (*_failed(study), *_collapsed(study), *_without_value(study), *_missing(study))
+    """Return failed and collapsed runs, runs outside the selection rule, and table cells without a run."""
+    rows = (*_failed(study), *_collapsed(study), *_not_counted(study), *_missing(study))
     return Table(
         name="missing",
         title="Missing and failed",
@@ -41,7 +40,9 @@ def missing_table(study: Study) -> Table:
     )
 
 
-def _row(study: Study, what: str, method: str, suite: str, tasks: list[str], seeds: list[int], why: str) -> Row:
+def _row(
+    study: Study, what: str, method: str, suite: str, tasks: Sequence[str], seeds: Sequence[int], why: str
+) -> Row:
     names = task_list(tasks, study.tasks_of(suite))
     return Row(
         (
@@ -71,37 +72,32 @@ def _collapsed(study: Study) -> Iterator[Row]:
             worst = 100 * runs.loc[runs["collapsed"], "accuracy"].min()
             chance = 100 * runs["chance_acc"].max()
             why = f"{worst:.1f} % at worst, where the commonest class alone gives {chance:.1f} %; kept in the means"
-            yield _row(study, "collapsed", arm.label, arm.suite, [task], list(seeds), why)
+            yield _row(study, "collapsed", arm.label, arm.suite, [task], seeds, why)
 
 
-def _without_value(study: Study) -> Iterator[Row]:
+def _not_counted(study: Study) -> Iterator[Row]:
+    """Yield the finished runs that the selection rule does not count, grouped by suite, method and reason."""
     done = study.records[(study.records["status"] == "done") & study.records["accuracy"].isna()]
-    superseded = done["tuning"] == SUPERSEDED
-    for (suite, method, protocol, late), runs in done.groupby(["suite", "method", "protocol", superseded]):
+    is_superseded = done["tuning"] == SUPERSEDED
+    for (suite, method, protocol, superseded), runs in done.groupby(["suite", "method", "protocol", is_superseded]):
         why = f'protocol "{protocol}": no accuracy under the rule "{study.selection.name}"'
-        why = "chosen by an earlier tuning; a later one chose other settings" if late else why
-        yield _row(
-            study,
-            "not counted",
-            method_name(method),
-            suite,
-            sorted(set(runs["task"])),
-            [int(s) for s in runs["seed"]],
-            why,
-        )
+        why = "chosen by an earlier tuning; a later one chose other settings" if superseded else why
+        tasks, seeds = sorted(set(runs["task"])), [int(seed) for seed in runs["seed"]]
+        yield _row(study, "not counted", method_name(method), suite, tasks, seeds, why)
 
 
 def _missing(study: Study) -> Iterator[Row]:
-    """Group an arm's empty cells by the seeds they lack; varied settings are held to the tasks they touched."""
+    """Yield the cells without a run, grouped by the seeds that an arm lacks."""
     for arm in study.arms:
-        lacking: dict[tuple[int, ...], list[str]] = {}
+        tasks_by_seeds: dict[tuple[int, ...], list[str]] = {}
         for task, seeds in _gaps(study, arm).items():
-            lacking.setdefault(seeds, []).append(task)
-        for seeds, tasks in lacking.items():
-            yield _row(study, "missing", arm.label, arm.suite, tasks, list(seeds), "no finished run")
+            tasks_by_seeds.setdefault(seeds, []).append(task)
+        for seeds, tasks in tasks_by_seeds.items():
+            yield _row(study, "missing", arm.label, arm.suite, tasks, seeds, "no finished run")
 
 
 def _gaps(study: Study, arm: Arm) -> dict[str, tuple[int, ...]]:
+    """Return the missing seeds by task; only a main arm is expected to cover every task of its suite."""
     runs = study.runs[study.runs["arm"] == arm.key]
     table = study.accuracies(arm)
     expected = study.tasks_of(arm.suite) if arm.main else sorted(set(runs["task"]), key=task_order)
@@ -109,7 +105,7 @@ def _gaps(study: Study, arm: Arm) -> dict[str, tuple[int, ...]]:
     gaps = {}
     for task in expected:
         present = set(table[task].dropna().index) if task in table.columns else set()
-        absent = [s for s in arm_seeds(study, arm) if s not in present and (task, s) not in failed]
+        absent = [seed for seed in study.seeds_of(arm) if seed not in present and (task, seed) not in failed]
         if absent:
             gaps[task] = tuple(absent)
     return gaps

@@ -1,14 +1,11 @@
-"""The oracle gap: what choosing the epoch on test images would have claimed, per method."""
+"""The oracle table: what choosing the epoch on test images would add, per method."""
 
 from __future__ import annotations
 
-from shipbench.report.analysis.oracle import OracleGap, oracle_gaps
-from shipbench.report.analysis.study import Study
+from shipbench.report.analysis.oracle import OracleGap
+from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import Cell, Column, Row, Table, text_cell
-from shipbench.report.wording.captions import caption
-from shipbench.report.wording.names import suite_name
 from shipbench.report.wording.numbers import percent, signed
-from shipbench.report.wording.text import slug
 
 _CAPTION = (
     "{suite}: mean test accuracy in percent after the last epoch and at each run's best test epoch, over the runs that "
@@ -17,15 +14,14 @@ _CAPTION = (
 )
 
 
-def oracle_table(study: Study, suite: str) -> Table | None:
-    """Return the table of oracle gaps; None if no run was tested at more than its last epoch."""
-    gaps = oracle_gaps(study, suite)
-    if not gaps:
+def oracle_table(view: SuiteView) -> Table | None:
+    """Return the table of oracle gaps; None if no run was tested before its last epoch."""
+    if not view.oracle_gaps:
         return None
     return Table(
-        name=f"oracle-gaps-{slug(suite)}",
-        title=f"{suite_name(suite)}: the oracle gap in numbers",
-        caption=caption(_CAPTION.format(suite=suite_name(suite)), study.selection, suite),
+        name=f"oracle-gaps-{view.slug}",
+        title=f"{view.name}: the oracle gap in numbers",
+        caption=view.caption(_CAPTION.format(suite=view.name)),
         columns=(
             Column("method", "Method", align="left"),
             Column("final", "last epoch"),
@@ -34,7 +30,7 @@ def oracle_table(study: Study, suite: str) -> Table | None:
             Column("largest_gap", "largest gap"),
             Column("tasks", "tasks"),
         ),
-        rows=tuple(_row(gap) for gap in gaps),
+        rows=tuple(_row(gap) for gap in view.oracle_gaps),
     )
 
 

@@ -1,12 +1,12 @@
-"""The protocol in words: what was trained, selected and tested, on which data, with which weights."""
+"""The protocol box: what was trained, selected and tested, on which data, with which weights."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TypeAlias
 
 import pandas as pd
 
-from shipbench.report.analysis.cautions import few, on_test, weights_source
+from shipbench.report.analysis.cautions import on_test, weights_source
 from shipbench.report.analysis.study import Study
 from shipbench.report.analysis.tuned import CHOSEN, CONFIRMED, SUPERSEDED
 from shipbench.report.wording.names import (
@@ -18,13 +18,14 @@ from shipbench.report.wording.names import (
     task_name,
     task_order,
 )
-from shipbench.report.wording.text import counted, joined, with_seeds
+from shipbench.report.wording.text import counted, joined, listed, with_seeds
 
-Sentences = tuple[tuple[str, str], ...]
+Sentences: TypeAlias = tuple[tuple[str, str], ...]
+_NOT_RECORDED = "not recorded"
 
 
 def protocol_box(study: Study) -> Sentences:
-    """Return headed sentences about the runs that count; an unknown fact is said to be unknown."""
+    """Return headed sentences about the counted runs, stating which facts are not recorded; empty without such runs."""
     counted_runs = study.records[study.records["accuracy"].notna()]
     if not len(counted_runs):
         return ()
@@ -38,10 +39,10 @@ def protocol_box(study: Study) -> Sentences:
 
 
 def _numbers(values: pd.Series[float]) -> str:
-    known = sorted({int(value) for value in values if pd.notna(value) and value > 0})
-    if not known:
+    numbers = sorted({int(value) for value in values if pd.notna(value) and value > 0})
+    if not numbers:
         return "an unrecorded number of"
-    return f"{known[0]:,}" if len(known) == 1 else f"{known[0]:,} to {known[-1]:,}"
+    return f"{numbers[0]:,}" if len(numbers) == 1 else f"{numbers[0]:,} to {numbers[-1]:,}"
 
 
 def _trained(runs: pd.DataFrame) -> str:
@@ -53,16 +54,16 @@ def _trained(runs: pd.DataFrame) -> str:
 
 
 def _settings(study: Study) -> str:
-    """Say how the settings of the counted runs were found; every run is in one of the numbers."""
+    """Describe how the settings of the counted runs were chosen; every run is in exactly one of the numbers."""
     runs = study.records[study.records["accuracy"].notna()]
     plain = runs.index.isin(study.runs.loc[study.runs["protocol"] == "final", "record"])
     chosen = (runs["tuning"] == CHOSEN) | (runs["protocol"] == "validation") | (runs["tuning"] == CONFIRMED) & ~plain
-    unknown, test = ~chosen & (runs["recipe"] == ""), ~chosen & on_test(runs)
-    fixed = ~chosen & ~unknown & ~test
+    unrecorded, test = ~chosen & (runs["recipe"] == ""), ~chosen & on_test(runs)
+    fixed = ~chosen & ~unrecorded & ~test
     parts = []
-    if unknown.any():
+    if unrecorded.any():
         parts.append(
-            f"{counted(int(unknown.sum()), 'run')} without a recorded recipe: how they were chosen is not known."
+            f"{counted(int(unrecorded.sum()), 'run')} without a recorded recipe: how they were chosen is not known."
         )
     if fixed.any():
         parts.append(f"{counted(int(fixed.sum()), 'run')} fixed beforehand ({_recipes(runs[fixed])}).")
@@ -82,18 +83,18 @@ def _settings(study: Study) -> str:
 
 
 def _confirmed(study: Study, runs: pd.DataFrame) -> list[str]:
-    """Say for which runs with a recipe's settings a tuning chose the same, and where tables show them."""
+    """Name the runs whose recipe settings a tuning confirmed, and how the tables show them."""
     twice = runs.index.isin(study.runs.loc[study.runs["protocol"] == "validation", "record"])
     places = ((runs[~twice], "one row shows both"), (runs[twice], "in two rows of the tables, counted once here"))
     return [
-        f"For {len(own):,} of these, tuning on val200 chose the recipe's own settings ({_where(study, own)}): {rows}."
-        for own, rows in places
-        if len(own)
+        f"For {len(part):,} of these, tuning on val200 chose the recipe's own settings ({_where(study, part)}): {rows}."
+        for part, rows in places
+        if len(part)
     ]
 
 
 def _tunings(study: Study) -> list[str]:
-    """Count the runs that settings were chosen by, and name those whose choice no longer holds."""
+    """Count the tuning runs, and name the runs whose settings a later tuning superseded."""
     tried = int((study.records["protocol"] == "tuning").sum())
     old = study.records[(study.records["tuning"] == SUPERSEDED) & study.records["accuracy"].isna()]
     parts = [f"{counted(tried, 'tuning run')} in the folder, none of which opened the test split."] if tried else []
@@ -106,17 +107,17 @@ def _tunings(study: Study) -> list[str]:
 
 
 def _where(study: Study, runs: pd.DataFrame) -> str:
-    """Name the methods of runs, each with its tasks."""
+    """Name the methods of ``runs``, each with its tasks."""
     pairs = set(zip(runs["suite"], runs["method"], strict=True))
     return "; ".join(
-        f"{method_name(method)} on {task_list(own['task'], study.tasks_of(suite))} of {suite_name(suite)}"
+        f"{method_name(method)} on {task_list(part['task'], study.tasks_of(suite))} of {suite_name(suite)}"
         for suite, method in sorted(pairs, key=lambda pair: (suite_order(pair[0]), method_order(pair[1])))
-        for own in [runs[(runs["suite"] == suite) & (runs["method"] == method)]]
+        for part in [runs[(runs["suite"] == suite) & (runs["method"] == method)]]
     )
 
 
 def _recipes(fixed: pd.DataFrame) -> str:
-    """Name the recipes of runs, and say how many of them are ablations or had settings changed by hand."""
+    """Name the recipes of runs, and count the ablations and the runs with settings changed by hand."""
     ablated = fixed["switches"] != ""
     changed = (fixed["overrides"] != "") & ~ablated
     parts = [f"{joined(sorted(set(fixed['recipe'])))} recipe"]
@@ -130,10 +131,10 @@ def _recipes(fixed: pd.DataFrame) -> str:
 def _tested(study: Study, runs: pd.DataFrame) -> str:
     history = study.history[study.history["run_id"].isin(runs["run_id"])]
     tests = history[history["split"] == "test"].groupby("run_id").size()
-    along = int((tests > 1).sum())
+    during = int((tests > 1).sum())
     also = (
-        f" {counted(along, 'run')} tested during training as well; see the oracle gap for what choosing by that claims."
-        if along
+        f" {counted(during, 'run')} tested during training as well; see the oracle gap for what choosing by that claims."
+        if during
         else ""
     )
     return (
@@ -143,14 +144,14 @@ def _tested(study: Study, runs: pd.DataFrame) -> str:
 
 
 def _data(runs: pd.DataFrame, suite: str) -> str:
-    own = runs[runs["suite"] == suite]
-    if not (own["data_fingerprint"].any() or own["image_format"].any()):
-        return f"{counted(own['task'].nunique(), 'task')}; neither fingerprints nor image formats are recorded."
+    in_suite = runs[runs["suite"] == suite]
+    if not (in_suite["data_fingerprint"].any() or in_suite["image_format"].any()):
+        return f"{counted(in_suite['task'].nunique(), 'task')}; neither fingerprints nor image formats are recorded."
     parts = []
-    for task in sorted(set(own["task"]), key=task_order):
-        there = own[own["task"] == task]
-        prints = sorted({value[:12] or "not recorded" for value in there["data_fingerprint"]})
-        formats = sorted({value or "format not recorded" for value in there["image_format"]})
+    for task in sorted(set(in_suite["task"]), key=task_order):
+        of_task = in_suite[in_suite["task"] == task]
+        prints = sorted({value[:12] or _NOT_RECORDED for value in of_task["data_fingerprint"]})
+        formats = sorted({value or "format not recorded" for value in of_task["image_format"]})
         parts.append(f"{task_name(task)} ({joined(formats)}, fingerprint {joined(prints)})")
     return f"{'; '.join(parts)}."
 
@@ -158,17 +159,10 @@ def _data(runs: pd.DataFrame, suite: str) -> str:
 def _weights(runs: pd.DataFrame) -> str:
     if not (runs["backbone"].any() or runs["backbone_sha256"].any()):
         return "Not recorded."
-    found = sorted(set(zip(runs["backbone"], runs["backbone_sha256"], runs["checkpoint"], strict=True)))
-    return f"{_listed([_weights_named(*each) for each in found])}."
+    distinct = sorted(set(zip(runs["backbone"], runs["backbone_sha256"], runs["checkpoint"], strict=True)))
+    return f"{listed([_weights_named(*each) for each in distinct], most=8)}."
 
 
 def _weights_named(name: str, digest: str, checkpoint: str) -> str:
     source = weights_source(checkpoint)
-    return f"{name or _UNKNOWN} ({f'{source}; ' if source else ''}sha256 {digest or _UNKNOWN})"
-
-
-_UNKNOWN = "not recorded"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return few(names, most=8)
+    return f"{name or _NOT_RECORDED} ({f'{source}; ' if source else ''}sha256 {digest or _NOT_RECORDED})"

@@ -1,60 +1,48 @@
-"""Average ranks of the main arms, with Friedman's test."""
+"""The rank table: average ranks of the main arms, with Friedman's test in its caption."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.cautions import cautions
-from shipbench.report.analysis.ranks import FEWEST_ARMS, FEWEST_TASKS, Ranking
-from shipbench.report.analysis.study import Study
-from shipbench.report.document import Cell, Column, Row, Table
-from shipbench.report.wording.captions import caption
-from shipbench.report.wording.names import suite_name
-from shipbench.report.wording.text import counted, joined, slug
+from shipbench.report.analysis.ranks import FEWEST_ARMS, FEWEST_TASKS
+from shipbench.report.analysis.suite import SuiteView
+from shipbench.report.document import Cell, Column, Row, Table, text_cell
+from shipbench.report.wording.text import joined
 from shipbench.statistics import task_ranks
 
 
-def unranked_note(arms: Sequence[Arm]) -> str:
-    """Say that ``arms`` have no ranking, and why."""
-    names = joined([arm.label for arm in arms])
+def unranked_note(view: SuiteView) -> str:
+    """Explain why the arms have no ranking; empty if they have one or are too few to need one."""
+    if view.ranking or len(view.arms) < FEWEST_ARMS:
+        return ""
+    names = joined([arm.label for arm in view.arms])
     return f"No ranking of {names}: no {FEWEST_TASKS} tasks are shared by {FEWEST_ARMS} of them."
 
 
-def ranking_sentence(found: Ranking) -> str:
-    """Describe the tests of a ranking in one caption sentence."""
-    p_value = "p < 0.001" if found.test.p_value < 0.001 else f"p = {found.test.p_value:.3f}"
-    return (
-        f"Average ranks over {counted(found.tasks, 'task')} (1 is best; ties share their mean rank; a win is "
-        f"a task led alone) of mean accuracies "
-        f"over seeds; Friedman chi-squared {found.test.statistic:.2f}, {p_value}; Nemenyi critical difference "
-        f"{found.distance:.2f} at the 5 % level.{found.left_out}"
-    )
-
-
-def ranks_table(study: Study, suite: str, found: Ranking) -> Table:
-    """Return the table of average ranks, best first."""
-    first = (task_ranks(found.scores) == 1).sum(axis=0)
+def ranks_table(view: SuiteView) -> Table | None:
+    """Return the table of average ranks, best first; None without a ranking."""
+    ranking = view.ranking
+    if ranking is None:
+        return None
+    wins = (task_ranks(ranking.scores) == 1).sum(axis=0)
     rows = [
         Row(
             (
-                Cell(arm.label, value=arm.label),
-                Cell(f"{found.ranks[arm.key]:.2f}", value=float(found.ranks[arm.key])),
-                Cell(str(first[arm.key]), value=int(first[arm.key])),
+                text_cell(arm.label),
+                Cell(f"{ranking.ranks[arm.key]:.2f}", value=float(ranking.ranks[arm.key])),
+                Cell(str(wins[arm.key]), value=int(wins[arm.key])),
             )
         )
-        for arm in found.arms
+        for arm in ranking.arms
     ]
-    runs = study.runs_of(found.arms)
     return Table(
-        name=f"ranks-{slug(suite)}",
-        title=f"{suite_name(suite)}: average ranks",
-        caption=caption(ranking_sentence(found), study.selection, suite),
+        name=f"ranks-{view.slug}",
+        title=f"{view.name}: average ranks",
+        caption=view.caption(ranking.sentence),
         columns=(
             Column("method", "Method", align="left"),
             Column("rank", "average rank"),
             Column("wins", "wins"),
         ),
         rows=tuple(rows),
-        warnings=cautions(runs),
+        warnings=cautions(view.study.runs_of(ranking.arms)),
     )

@@ -1,4 +1,4 @@
-"""The settings of every run: grouped for reading, one line per run in the CSV."""
+"""The settings table: runs grouped for reading, one row per run in the CSV."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _LEADING = ("run_id", "status", "suite", "task", "method", "switches", "protocol
 
 
 def settings_table(study: Study) -> Table:
-    """Return the settings of all records; runs that differ only in task and seed share a row."""
+    """Return the settings of all records, with one row for runs that differ only in task and seed."""
     records = study.records
     configs = configurations(records)
     shared = dict(set.intersection(*map(set, configs))) if len(configs) else {}

@@ -1,18 +1,13 @@
-"""Paired tests of every method against the baseline: one table across tasks, one per task."""
+"""Tests of every method against the baseline: one table across tasks, one task by task."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.cautions import cautions
-from shipbench.report.analysis.comparisons import BETTER, WORSE, PairedComparison, tests_named
-from shipbench.report.analysis.study import Study
+from shipbench.report.analysis.comparisons import BETTER, WORSE, PairedComparison, image_tests
+from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import MISSING, Cell, Column, Row, Table, text_cell
-from shipbench.report.wording.captions import caption
-from shipbench.report.wording.names import suite_name, task_name
-from shipbench.report.wording.numbers import known, signed
-from shipbench.report.wording.text import slug
+from shipbench.report.wording.names import task_name
+from shipbench.report.wording.numbers import has_value, signed
 
 _ACROSS = (
     "{suite}: every method against {baseline}. Difference in percentage points, mean over the tasks that both were run "
@@ -28,27 +23,15 @@ _PER_TASK = (
 )
 
 
-def p_text(value: float) -> str:
-    """Write a p-value with three decimals, "<0.001" below that, nothing if it is unknown."""
-    if not known(value):
-        return ""
-    return "<0.001" if value < 0.0005 else f"{value:.3f}"
-
-
-def across_tasks_table(
-    study: Study, suite: str, baseline: Arm, found: Sequence[PairedComparison], gaps: Sequence[str] = ()
-) -> Table | None:
-    """Return the table of tests across tasks; None if nothing can be compared; ``gaps`` are notes."""
-    if not found:
+def across_tasks_table(view: SuiteView) -> Table | None:
+    """Return the table of tests across tasks; None if no method shares a task with the baseline."""
+    if view.baseline is None or not view.comparisons:
         return None
+    baseline, tests = view.baseline, image_tests(view.comparisons)
     return Table(
-        name=f"significance-{slug(suite)}",
-        title=f"{suite_name(suite)}: difference to {baseline.label}",
-        caption=caption(
-            _ACROSS.format(suite=suite_name(suite), baseline=baseline.label, tests=tests_named(found)),
-            study.selection,
-            suite,
-        ),
+        name=f"significance-{view.slug}",
+        title=f"{view.name}: difference to {baseline.label}",
+        caption=view.caption(_ACROSS.format(suite=view.name, baseline=baseline.label, tests=tests)),
         columns=(
             Column("method", "Method", align="left"),
             Column("difference", "difference", extras=("low", "high")),
@@ -60,15 +43,38 @@ def across_tasks_table(
             Column("beyond_chance_better", "better", "Beyond chance"),
             Column("beyond_chance_worse", "worse", "Beyond chance"),
         ),
-        rows=tuple(_across_row(comparison) for comparison in found),
-        notes=tuple(gaps),
-        warnings=cautions(study.runs_of([baseline, *(comparison.arm for comparison in found)])),
+        rows=tuple(_across_row(comparison) for comparison in view.comparisons),
+        notes=view.prediction_notes,
+        warnings=cautions(view.study.runs_of([baseline, *(comparison.arm for comparison in view.comparisons)])),
+    )
+
+
+def per_task_table(view: SuiteView) -> Table | None:
+    """Return the table of paired tests on the images of each task; None without predictions to compare."""
+    tasks = [task for task in view.tasks if any(task in comparison.tasks for comparison in view.comparisons)]
+    if view.baseline is None or not tasks:
+        return None
+    baseline, tests = view.baseline.label, image_tests(view.comparisons)
+    extras = ("p", "difference", "images won", "images lost")
+    return Table(
+        name=f"paired-tests-{view.slug}",
+        title=f"{view.name}: {baseline} task by task",
+        caption=view.caption(_PER_TASK.format(suite=view.name, baseline=baseline, tests=tests)),
+        columns=(
+            Column("method", "Method", align="left"),
+            *(Column(task, task_name(task), upright=True, extras=extras) for task in tasks),
+        ),
+        rows=tuple(
+            Row((text_cell(comparison.arm.label), *(_task_cell(comparison, task) for task in tasks)))
+            for comparison in view.comparisons
+        ),
+        notes=(f"{BETTER} better, {WORSE} worse than {baseline} beyond chance at the 5 % level.", *view.prediction_notes),
     )
 
 
 def _across_row(comparison: PairedComparison) -> Row:
     interval, values = comparison.interval, comparison.differences.values()
-    below = f"{signed(interval.low)} to {signed(interval.high)}" if known(interval.low) else ""
+    below = f"{signed(interval.low)} to {signed(interval.high)}" if has_value(interval.low) else ""
     marks = [test.mark for test in comparison.tasks.values()]
     counts = [sum(value > 0 for value in values), sum(value < 0 for value in values)]
     beyond = [marks.count(BETTER), marks.count(WORSE)] if comparison.tasks else [None, None]
@@ -85,35 +91,7 @@ def _across_row(comparison: PairedComparison) -> Row:
 
 
 def _p_cell(value: float) -> Cell:
-    return Cell(p_text(value) or MISSING, value=value if known(value) else None)
-
-
-def per_task_table(
-    study: Study, suite: str, baseline: Arm, found: Sequence[PairedComparison], gaps: Sequence[str] = ()
-) -> Table | None:
-    """Return the table of paired tests on the images; None if no predictions are stored; ``gaps`` are notes."""
-    tasks = [task for task in study.tasks_of(suite) if any(task in comparison.tasks for comparison in found)]
-    if not tasks:
-        return None
-    extras = ("p", "difference", "images won", "images lost")
-    return Table(
-        name=f"paired-tests-{slug(suite)}",
-        title=f"{suite_name(suite)}: {baseline.label} task by task",
-        caption=caption(
-            _PER_TASK.format(suite=suite_name(suite), baseline=baseline.label, tests=tests_named(found)),
-            study.selection,
-            suite,
-        ),
-        columns=(
-            Column("method", "Method", align="left"),
-            *(Column(task, task_name(task), upright=True, extras=extras) for task in tasks),
-        ),
-        rows=tuple(
-            Row((text_cell(comparison.arm.label), *(_task_cell(comparison, task) for task in tasks)))
-            for comparison in found
-        ),
-        notes=(f"{BETTER} better, {WORSE} worse than {baseline.label} beyond chance at the 5 % level.", *gaps),
-    )
+    return Cell(_p_text(value) or MISSING, value=value if has_value(value) else None)
 
 
 def _task_cell(comparison: PairedComparison, task: str) -> Cell:
@@ -124,7 +102,14 @@ def _task_cell(comparison: PairedComparison, task: str) -> Cell:
     extras = (
         ("p", images.p_value),
         ("difference", points),
-        ("images won", images.ours),
-        ("images lost", images.theirs),
+        ("images won", images.wins),
+        ("images lost", images.losses),
     )
-    return Cell(p_text(test.adjusted), signed(points), test.adjusted, extras, sign=test.mark)
+    return Cell(_p_text(test.adjusted), signed(points), test.adjusted, extras, sign=test.mark)
+
+
+def _p_text(value: float) -> str:
+    """Format a p-value with three decimals, or as "<0.001"; empty without a value."""
+    if not has_value(value):
+        return ""
+    return "<0.001" if value < 0.0005 else f"{value:.3f}"

@@ -1,1 +1,1 @@
-"""How the report names and prints things."""
+"""Printed names, numbers and sentences of a report."""

@@ -1,4 +1,4 @@
-"""The names that papers print: of methods, tasks, suites, switches and settings."""
+"""Printed names and sort orders of methods, tasks, suites, switches and settings."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from shipbench.tasks.registry import SUITES, TASKS
 
 DEMO_SENTENCE = "The demo suite is a demonstration and a regression net, not a benchmark."
 DEMO_SUITES = ("demo", "demo-tiny")
-MEAN_OF_GROUPS = "mean of groups"
-MEAN_OF_TASKS = "mean of tasks"
 
 _METHODS = {
     "full": "Full fine-tuning",
@@ -62,29 +60,29 @@ def method_order(method: str) -> tuple[int, str]:
 
 
 def task_name(task: str) -> str:
-    """Return the printed name of a task; an unknown one keeps its own."""
+    """Return the printed name of a task; a task outside the catalogue keeps its name."""
     return _TASKS.get(task, task)
 
 
 def suite_name(suite: str) -> str:
-    """Return the printed name of a suite; an unknown one keeps its own."""
+    """Return the printed name of a suite; a suite outside the catalogue keeps its name."""
     return _SUITES.get(suite, suite)
 
 
 def suite_order(suite: str) -> tuple[int, str]:
-    """Sort key: the catalogue's order, then unknown suites by name."""
-    names = [known.name for known in SUITES]
+    """Return a sort key: the order of the catalogue, then other suites by name."""
+    names = [item.name for item in SUITES]
     return (names.index(suite) if suite in names else len(names)), suite
 
 
 def task_order(task: str) -> tuple[int, str]:
-    """Sort key: the catalogue's order, then unknown tasks by name."""
+    """Return a sort key: the order of the catalogue, then other tasks by name."""
     names = list(TASKS)
     return (names.index(task) if task in TASKS else len(names)), task
 
 
 def group_order(group: str) -> tuple[int, str]:
-    """Sort key: Natural, Specialized, Structured, then unknown groups by name."""
+    """Return a sort key: Natural, Specialized, Structured, then other groups by name."""
     return (GROUPS.index(group) if group in GROUPS else len(GROUPS)), group
 
 
@@ -100,12 +98,12 @@ def switch_order(switch: str) -> tuple[int, str]:
 
 
 def setting_name(key: str) -> str:
-    """Return a setting's printed name: ``cfg.prompt_length`` is "prompt length"."""
+    """Return the printed name of a setting: ``cfg.prompt_length`` is "prompt length"."""
     return key.removeprefix("cfg.").replace("_", " ")
 
 
 def task_list(tasks: Iterable[str], suite_tasks: Sequence[str]) -> str:
-    """Name tasks in order, or count them where they are all of a suite's."""
+    """Return the names of ``tasks`` in order, or their number if they are the whole suite."""
     names = sorted(set(tasks), key=task_order)
     if len(names) > 1 and set(names) == set(suite_tasks):
         return f"all {len(names)} tasks"

@@ -1,4 +1,4 @@
-"""How numbers are written: one decimal for percent, few digits for the rest, a real minus sign."""
+"""Numbers as text: percentages with one decimal, other values with few digits, and a real minus sign."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ MINUS = "\N{MINUS SIGN}"
 PLUS_MINUS = "±"
 
 
-def known(value: float | None) -> bool:
-    """Say whether there is a number to print."""
+def has_value(value: float | None) -> bool:
+    """Return whether ``value`` is a finite number."""
     return value is not None and math.isfinite(value)
 
 
 def percent(value: float | None) -> str:
-    """Write a percentage with one decimal; nothing if it is unknown."""
-    return f"{value:.1f}".replace("-", MINUS) if value is not None and known(value) else ""
+    """Format a percentage with one decimal; empty without a value."""
+    return f"{value:.1f}".replace("-", MINUS) if value is not None and has_value(value) else ""
 
 
 def signed(value: float | None) -> str:
-    """Write a difference in percentage points with its sign and one decimal."""
-    if value is None or not known(value):
+    """Format a difference in percentage points with its sign and one decimal; empty without a value."""
+    if value is None or not has_value(value):
         return ""
     text = f"{value:+.1f}"
     return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", MINUS)
 
 
 def deviation(value: float | None) -> str:
-    """Write a deviation as "±0.3"."""
-    return f"{PLUS_MINUS}{value:.1f}" if value is not None and known(value) else ""
+    """Format a deviation as "±0.3"; empty without a value."""
+    return f"{PLUS_MINUS}{value:.1f}" if value is not None and has_value(value) else ""
 
 
 def short(value: float | None, scale: float = 1.0) -> str:
-    """Write ``value / scale`` with three significant digits, two below 1, and no exponent."""
-    if value is None or not known(value):
+    """Format ``value / scale`` with three significant digits (two below 1) and no exponent; empty without a value."""
+    if value is None or not has_value(value):
         return ""
     scaled = value / scale
     if scaled == 0:
@@ -44,5 +44,5 @@ def short(value: float | None, scale: float = 1.0) -> str:
 
 
 def setting(value: object) -> str:
-    """Write a setting's value as short as it can be: 0.001, 1e-05, 10, cls."""
+    """Format the value of a setting as briefly as possible: 0.001, 1e-05, 10, cls."""
     return f"{value:g}" if isinstance(value, float) else str(value)

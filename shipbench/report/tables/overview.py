@@ -1,0 +1,58 @@
+"""The top of a report: a leading sentence, and the facts about its records."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from shipbench.report.analysis.cautions import weights_source
+from shipbench.report.analysis.study import Study
+from shipbench.report.wording.captions import rule_sentence
+from shipbench.report.wording.names import DEMO_SENTENCE, DEMO_SUITES, method_name, method_order, suite_name
+from shipbench.report.wording.text import counted, joined, seed_list
+
+
+def lead(study: Study) -> str:
+    """Return the sentences under the title: number of runs and methods, suites, and the selection rule."""
+    done = int((study.records["status"] == "done").sum())
+    methods = set(study.records["method"])
+    suites = joined([suite_name(suite) for suite in study.suites])
+    text = f"{counted(done, 'finished run')} of {counted(len(methods), 'method')} on {suites or 'no suite'}."
+    demo = f" {DEMO_SENTENCE}" if any(suite in DEMO_SUITES for suite in study.suites) else ""
+    return f"{text} {rule_sentence(study.selection)}{demo}"
+
+
+def facts(study: Study) -> tuple[tuple[str, str], ...]:
+    """Return named facts about the records, without those that are not recorded."""
+    records = study.records
+    done = records["status"] == "done"
+    counted_runs = int(records["accuracy"].notna().sum())
+    methods = [method_name(method) for method in sorted(set(records["method"]), key=method_order)]
+    named = (
+        ("Runs", f"{done.sum():,} finished, {(~done).sum():,} failed, {counted_runs:,} counted by the rule"),
+        ("Methods", ", ".join(methods)),
+        ("Seeds", seed_list([int(seed) for seed in records["seed"]])),
+        ("Selection rule", study.selection.name),
+        ("Backbones", _distinct(records["backbone"], _weights(records))),
+        ("Image formats", _distinct(records["image_format"])),
+        ("Devices", _distinct(records["device"], records["precision"])),
+        ("Code", _distinct(records["shipbench_version"], records["git_commit"].str.slice(0, 10))),
+        ("Made", _days(records["created"])),
+    )
+    return tuple((name, value) for name, value in named if value)
+
+
+def _weights(records: pd.DataFrame) -> pd.Series[str]:
+    """Return the start of the weights' hash and their source, if it is not the one that the backbone's name implies."""
+    sources = records["checkpoint"].map(weights_source).map(lambda source: f"; {source}" if source else "")
+    return (records["backbone_sha256"].str.slice(0, 12) + sources).str.removeprefix("; ")
+
+
+def _distinct(names: pd.Series[str], details: pd.Series[str] | None = None) -> str:
+    """List distinct names, each with its detail in parentheses."""
+    pairs = zip(names, names.map(lambda _: "") if details is None else details, strict=True)
+    return ", ".join(sorted({f"{name} ({detail})" if detail else name for name, detail in pairs if name or detail}))
+
+
+def _days(created: pd.Series[str]) -> str:
+    days = {time[:10] for time in created if time}
+    return " to ".join(sorted({min(days), max(days)})) if days else ""

@@ -1,0 +1,57 @@
+"""The table of varied settings: every variant beside the unchanged runs of its setup."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from shipbench.report.analysis.arms import Arm
+from shipbench.report.analysis.cautions import cautions
+from shipbench.report.analysis.study import Study, mean_over_tasks
+from shipbench.report.analysis.suite import SuiteView
+from shipbench.report.analysis.sweeps import shared_tasks
+from shipbench.report.document import Cell, Column, Row, Table
+from shipbench.report.tables.common import label_cell, mean_cells, mean_columns, millions_cell
+from shipbench.report.wording.numbers import percent
+from shipbench.report.wording.text import counted
+
+_CAPTION = (
+    "{suite}: runs in which settings were changed, with the unchanged runs of the same setup. Test accuracy in "
+    "percent, mean over seeds with the sample deviation below. Group means and averages need every task of the suite; "
+    "the last columns average the tasks that all runs of the setup share, and say how many."
+)
+
+
+def variants_table(view: SuiteView) -> Table | None:
+    """Return the table of runs with varied settings beside the unchanged ones; None if no setting was varied."""
+    if not view.families:
+        return None
+    return Table(
+        name=f"settings-varied-{view.slug}",
+        title=f"{view.name}: settings varied",
+        caption=view.caption(_CAPTION.format(suite=view.name)),
+        columns=(
+            Column("method", "Method", align="left"),
+            *mean_columns(view),
+            Column("shared_mean", "mean", "Shared tasks"),
+            Column("shared_tasks", "tasks", "Shared tasks"),
+            Column("trainable_params", "Trainable (M)"),
+        ),
+        rows=tuple(row for family in view.families for row in _rows(view.study, family)),
+        warnings=cautions(view.study.runs_of([arm for family in view.families for arm in family])),
+    )
+
+
+def _rows(study: Study, family: Sequence[Arm]) -> list[Row]:
+    tasks = shared_tasks(study, family)
+    return [Row(_cells(study, arm, tasks), rule=i == 0) for i, arm in enumerate(family)]
+
+
+def _cells(study: Study, arm: Arm, tasks: Sequence[str]) -> tuple[Cell, ...]:
+    mean = float(study.accuracies(arm).reindex(columns=tasks).mean().mean())
+    return (
+        label_cell(study, arm),
+        *mean_cells(study.summary(arm), study.seeds_of(arm)),
+        Cell(percent(mean), value=mean if tasks else None),
+        Cell(counted(len(tasks), "task"), value=len(tasks)),
+        millions_cell(mean_over_tasks(study.runs_of([arm]), "trainable_params")),
+    )
