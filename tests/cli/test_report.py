@@ -1,4 +1,4 @@
-"""``shipbench report``: the command that makes a report again is in it."""
+"""``shipbench report``: the page contains the command that reproduces it."""
 
 from __future__ import annotations
 

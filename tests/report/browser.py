@@ -1,4 +1,4 @@
-"""A real Chromium, driven through its DevTools protocol over a pipe: no driver, no extra package."""
+"""Control of a real Chromium through the DevTools protocol over pipes, without a driver or an extra package."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _PATIENCE = 60.0
 
 
 class Page:
-    """One tab: commands go down a pipe, answers and events come up another."""
+    """A browser tab: commands go through one pipe, answers and events come through another."""
 
     def __init__(self, to_browser: int, from_browser: int) -> None:
         self._to, self._from = to_browser, from_browser
@@ -49,7 +49,7 @@ class Page:
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Send a command and wait for its answer; events that arrive meanwhile are kept."""
+        """Send a command and return its answer; events that arrive before it are kept."""
         self._number += 1
         message: dict[str, Any] = {"id": self._number, "method": method, "params": parameters}
         if self._session:
@@ -85,7 +85,7 @@ class Page:
         return [event for event in self.events if event.get("method") in wanted]
 
     def requests(self) -> list[str]:
-        """Return every address asked for since the last visit."""
+        """Return every URL requested since the last visit."""
         sent = [event for event in self.events if event.get("method") == "Network.requestWillBeSent"]
         return [event["params"]["request"]["url"] for event in sent]
 

@@ -1,4 +1,4 @@
-"""Records made by hand: one run in a line, or a whole study with plausible numbers. Nothing is trained."""
+"""Builders of records: a single run in a line, or a study with plausible numbers. Nothing is trained."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ _COST = {"no-hierarchy": 0.4, "no-shared-prompts": 0.6, "no-attribute-prompts": 
 def make_record(
     method: str = "ship", task: str = "cifar100", seed: int = 0, accuracy: float = 0.5, **columns: Any
 ) -> dict[str, Any]:
-    """Return one finished run as a row of the store; ``columns`` replace or add to it, ``cfg.*`` included."""
-    known = TASKS.get(task)
+    """Return a finished run as a row of the store; ``columns`` override or add columns, including ``cfg.*``."""
+    entry = TASKS.get(task)
     record = {
         "run_id": f"{method}-{task}-{seed}-{zlib.crc32(repr(sorted(columns.items())).encode()):08x}",
         "status": "done",
@@ -54,15 +54,15 @@ def make_record(
         "protocol": "final",
         "recipe": "default",
         "task": task,
-        "group": known.group if known else "Natural",
-        "suite": known.suite if known else "own",
+        "group": entry.group if entry else "Natural",
+        "suite": entry.suite if entry else "own",
         "backbone": "vit_base_patch16_224.orig_in21k",
         "backbone_sha256": "a1b2c3d4" * 8,
         "image_size": 224,
         "seed": seed,
         "data_fingerprint": f"data-of-{task}",
         "image_format": "png",
-        "num_classes": known.num_classes if known else 10,
+        "num_classes": entry.num_classes if entry else 10,
         "precision": "fp32",
         "device": "cpu",
         "trainable_params": 300_000,
@@ -86,12 +86,12 @@ def make_record(
 
 
 def make_results(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    """Return rows as the store's reader does: the union of their columns."""
+    """Return records as a frame with the union of their columns, as the store's reader does."""
     return pd.DataFrame(list(records))
 
 
 def grid(methods: Sequence[str], tasks: Sequence[str], seeds: Sequence[int], **columns: Any) -> list[dict[str, Any]]:
-    """Return a run for every method, task and seed, with accuracies that depend on all three and never collide."""
+    """Return a run for every method, task and seed, each with a distinct accuracy."""
     return [
         make_record(method, task, seed, round(0.3 + 0.07 * m + 0.011 * t + 0.0037 * s * (1 + m), 6), **columns)
         for m, method in enumerate(methods)
@@ -134,7 +134,7 @@ def _trainable(method: str, task: Task, levels: int, width: int) -> tuple[int, i
 
 
 def _affinity(levels: Sequence[int], rng: np.random.Generator, blocks: int = 12) -> list[list[float]]:
-    """Return a symmetric affinity that drops with depth difference, and more so across levels."""
+    """Return a symmetric affinity that decreases with distance in depth, faster across levels."""
     steps = np.array([0.045 if block in levels else 0.012 for block in range(1, blocks)])
     depth = np.concatenate([[0], np.cumsum(steps * rng.uniform(0.7, 1.6, blocks - 1))])
     return np.round(np.exp(-1.6 * np.abs(depth[:, None] - depth[None, :])), 4).tolist()
@@ -143,7 +143,7 @@ def _affinity(levels: Sequence[int], rng: np.random.Generator, blocks: int = 12)
 def study_records(
     tasks: Sequence[str], seeds: Sequence[int], methods: Sequence[str] = METHODS, **columns: Any
 ) -> list[dict[str, Any]]:
-    """Return a study with plausible accuracies: published ones, or the demo suite's, plus noise over seeds."""
+    """Return a study with plausible accuracies: published (or typical demo) values plus noise per seed."""
     rng = np.random.default_rng(7)
     records = []
     for task in tasks:
@@ -204,7 +204,7 @@ def _study_record(
 def ablation_records(
     tasks: Sequence[str], seeds: Sequence[int], switches: Sequence[str] = SWITCHES
 ) -> list[dict[str, Any]]:
-    """Return SHIP with one part switched off at a time, each a little worse than the full method."""
+    """Return SHIP runs with one part switched off at a time, each a little worse than the full method."""
     rng = np.random.default_rng(11)
     records = []
     for switch in switches:
@@ -228,7 +228,7 @@ def ablation_records(
 def sweep_records(
     tasks: Sequence[str], seeds: Sequence[int], key: str, values: Sequence[Any], best: Any
 ) -> list[dict[str, Any]]:
-    """Return SHIP with one setting varied; accuracy falls with the (log) distance from ``best``."""
+    """Return SHIP runs with one setting varied; accuracy decreases with the log distance from ``best``."""
     records = []
     for value in values:
         for record in study_records(tasks, seeds, ["ship"]):
@@ -261,7 +261,7 @@ def histories(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
 
 
 def full_study() -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return results and history of a study with everything: two suites, ablations, sweeps and two accidents."""
+    """Return results and history of two suites with ablations, sweeps, a failed run and a missing run."""
     records = [*study_records(VTAB_TASKS, (0, 1, 2)), *study_records(DEMO_TASKS, (0, 1, 2))]
     records += [*ablation_records(VTAB_TASKS, (0, 1)), *ablation_records(DEMO_TASKS, (0, 1))]
     records += sweep_records(DEMO_TASKS, (0, 1), "prompt_length", (1, 5, 20, 50), 10)

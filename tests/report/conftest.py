@@ -1,4 +1,4 @@
-"""Studies that several tests look at; built once."""
+"""Studies shared by several tests, built once per session."""
 
 from __future__ import annotations
 

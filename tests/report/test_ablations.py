@@ -1,4 +1,4 @@
-"""Ablations and sweeps: who is compared to whom, over what, with which interval."""
+"""Ablations and sweeps: which arms are compared, over which tasks and seeds, with which interval."""
 
 from __future__ import annotations
 

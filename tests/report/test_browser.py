@@ -1,4 +1,4 @@
-"""The page in a real browser: nothing wider than the screen, no complaint, nothing fetched, readable in the dark."""
+"""The page in a real browser: it fits the screen, logs nothing, requests nothing and is readable in dark mode."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures: all of them draw, labels keep apart, and what they show is what the records say."""
+"""Figures: every one draws, labels do not overlap, and the content matches the records."""
 
 from __future__ import annotations
 
@@ -185,8 +185,8 @@ def test_hierarchies_come_from_the_lowest_seed_of_the_main_arm() -> None:
 @pytest.mark.parametrize(
     ("full", "others", "over", "said"),
     [
-        (VTAB_TASKS[1:], VTAB_TASKS, "18 tasks", "Tasks left out, as not every method here has them: Caltech101."),
-        (VTAB_TASKS, VTAB_TASKS[:5], "5 tasks", "Tasks left out, as not every method here has them: "),
+        (VTAB_TASKS[1:], VTAB_TASKS, "18 tasks", "Tasks left out because some methods lack them: Caltech101."),
+        (VTAB_TASKS, VTAB_TASKS[:5], "5 tasks", "Tasks left out because some methods lack them: "),
         (VTAB_TASKS[:2], VTAB_TASKS, "19 tasks", "Left out for missing tasks: Full fine-tuning."),
     ],
 )

@@ -1,4 +1,4 @@
-"""Markdown, LaTeX, CSV and HTML: right in structure, and harmless whatever a record says."""
+"""Markdown, LaTeX, CSV and HTML: correct structure, and no injection through texts of records."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PDFLATEX = shutil.which("pdflatex")
 
 @pytest.fixture(scope="module")
 def hostile_report() -> Report:
-    """Every text of a record is hostile, in done and in failed runs."""
+    """A report on records whose texts are all hostile, in finished and in failed runs."""
     texts = ("recipe", "backbone", "backbone_sha256", "image_format", "precision", "device", "git_commit", "switches")
     poison: dict[str, Any] = dict.fromkeys(texts, HOSTILE)
     records = grid((HOSTILE, "vpt-deep", "ship"), ("cifar100", "dtd", "../../" + HOSTILE), (0, 1))
@@ -254,7 +254,7 @@ def test_a_table_compiles_with_the_packages_it_names_and_no_font_encoding(tmp_pa
 
 
 def compiled(folder: Path) -> str:
-    """Compile a report's preview and return what LaTeX said."""
+    """Compile the preview of a report and return the output of LaTeX."""
     command = [str(PDFLATEX), "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "preview.tex"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", timeout=300)
     assert done.returncode == 0, done.stdout[-3000:]

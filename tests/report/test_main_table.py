@@ -1,4 +1,4 @@
-"""The main table: every number again, from the raw records, with nothing but Python's own compute."""
+"""The main table: every number is recomputed from the raw records in plain Python."""
 
 from __future__ import annotations
 

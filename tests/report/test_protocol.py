@@ -1,4 +1,4 @@
-"""What a reviewer asks: paired tests, agreement, collapsed seeds, tuned runs, and the protocol in words."""
+"""Questions of a reviewer: paired tests, agreement, collapsed seeds, tuned runs and the protocol box."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Records = list[dict[str, Any]]
 
 
 def predicted(records: Records, images: int = 400, classes: int = 4) -> tuple[Records, pd.DataFrame]:
-    """Return records and predictions that fit each other: the first images of every run are right."""
+    """Return records with matching predictions, in which the first images of every run are correct."""
     frames, kept = [], []
     for number, record in enumerate(records):
         right = round(record["final_test_acc"] * images)
@@ -60,7 +60,7 @@ def arm_of(study: Study, method: str) -> Arm:
 
 
 def against(study: Study, method: str, frame: pd.DataFrame) -> tuple[Arm, Mapping[str, TaskPredictions]]:
-    """Return the baseline and the predictions paired with its own."""
+    """Return the arm of ``method`` as the baseline, and the predictions that can be paired with it."""
     baseline = arm_of(study, method)
     return baseline, suite_predictions(study, "demo", baseline, loader(frame))
 
@@ -103,8 +103,8 @@ def test_marks_stand_under_the_accuracies_that_differ_beyond_chance() -> None:
     report = build_report(make_results(records), predictions=loader(frame))
     main = table(report, "main-demo")
     assert [cell(main, "SHIP", task).below for task in ("digits", "textures", "clevr-count")] == ["▲", "", "▼"]
-    assert any("exact McNemar tests on the test images, corrected by Holm" in note for note in main.notes)
-    assert any("given these trained models: the spread over seeds is not in it" in note for note in main.notes)
+    assert any("exact McNemar tests on the test images, with Holm's correction" in note for note in main.notes)
+    assert any("conditional on the trained models and do not include the spread over seeds" in note for note in main.notes)
     assert "blacktriangle" in latex_table(main)
     across = table(report, "significance-demo")
     assert cell(across, "SHIP", "beyond_chance_better").value == 1
@@ -115,7 +115,7 @@ def test_marks_stand_under_the_accuracies_that_differ_beyond_chance() -> None:
 
 
 def test_a_mark_points_where_the_mean_accuracy_does() -> None:
-    """Most images that differ are won by one seed of three, but those that are lost are lost by all seeds."""
+    """SHIP wins more images than it loses, but wins each on one seed of three and loses each on all three."""
     records = [make_record(m, "digits", s, 0.9) for m in ("vpt-deep", "ship") for s in (0, 1, 2)]
     frames = []
     for record in records:
@@ -168,8 +168,8 @@ def test_predictions_do_not_speak_for_another_epoch() -> None:
     records, frame = predicted(grid(("vpt-deep", "ship"), DEMO_TASKS, (0,)))
     report = build_report(make_results(records), None, ReportOptions(select="oracle"), predictions=loader(frame))
     assert not any(t.name.startswith(("paired-tests", "intervals", "agreement")) for t in report.tables())
-    (note,) = (note for note in table(report, "main-demo").notes if note.startswith("Without predictions"))
-    assert note.endswith("so left out: VPT-deep (all 6 tasks); SHIP (all 6 tasks).")
+    (note,) = (note for note in table(report, "main-demo").notes if note.startswith("Left out of"))
+    assert note.endswith("the images of the others: VPT-deep (all 6 tasks); SHIP (all 6 tasks).")
 
 
 @pytest.mark.parametrize("how", ["another epoch", "no predictions", "other images"])
@@ -192,8 +192,8 @@ def test_some_seeds_do_not_speak_for_all(how: str) -> None:
     assert cell(table(report, "intervals-demo"), "VPT-deep", "digits").value is not None
     assert cell(table(report, "paired-tests-demo"), "SHIP", "digits").value is None
     for name in ("main", "significance", "paired-tests", "intervals", "agreement"):
-        (note,) = (note for note in table(report, f"{name}-demo").notes if note.startswith("Without predictions"))
-        assert note.endswith("so left out: SHIP (digits).")
+        (note,) = (note for note in table(report, f"{name}-demo").notes if note.startswith("Left out of"))
+        assert note.endswith("the images of the others: SHIP (digits).")
     assert "after the last epoch" not in table(report, "intervals-demo").caption
 
 
@@ -308,8 +308,8 @@ def test_tuned_runs_are_a_method_of_their_own() -> None:
     assert cell(main, "SHIP (tuned on validation)", "mean of tasks").text == "60.0"
     assert "settings-varied-demo" not in names(report)
     assert dict(report.protocol)["Settings"] == (
-        "6 runs fixed beforehand (default recipe). 6 runs chosen on val200 after training on train800, then retrained "
-        "on all training images. 6 tuning runs in the folder, none of which opened the test split."
+        "6 runs with settings fixed beforehand (default recipe). 6 runs with settings chosen on val200 after training on "
+        "train800, then retrained on all training images. 6 tuning runs in the folder, none of which opened the test split."
     )
     assert list(main_table(make_results(records), tunings=tunings)["mean of tasks"]) == pytest.approx([50, 60])
     chosen = build_report(make_results(records), None, ReportOptions(select="validation"), tunings=tunings)
@@ -327,8 +327,8 @@ def test_the_recipes_own_run_can_win_and_then_stands_in_both_rows_but_is_one_run
     row = report.results.set_index("run_id").loc[own]
     assert (row["arm"], row["tuning"], row["accuracy"]) == ("SHIP; SHIP (tuned on validation)", "confirmed", 0.5)
     settings = dict(report.protocol)["Settings"]
-    assert settings.startswith("6 runs fixed beforehand (default recipe). For 1 of these, tuning on val200 chose the ")
-    assert "(SHIP on digits of Demo suite): in two rows of the tables, counted once here. 5 runs chosen on" in settings
+    assert settings.startswith("6 runs with settings fixed beforehand (default recipe). For 1 of these, tuning on val200 chose ")
+    assert "(SHIP on digits of Demo suite); they appear in two rows of the tables and count once here. 5 runs" in settings
 
 
 @pytest.mark.parametrize("select", ["final", "validation"])
@@ -342,7 +342,7 @@ def test_every_run_is_counted_once_under_every_rule(select: str) -> None:
     in_settings = table(report, "settings").records
     assert in_settings is not None
     assert sorted(in_settings["run_id"]) == sorted(report.results["run_id"]) == sorted(r["run_id"] for r in records)
-    said = re.findall(r"(\d+) runs? (?:fixed|chosen)", dict(report.protocol)["Settings"])
+    said = re.findall(r"(\d+) runs? with settings (?:fixed|chosen)", dict(report.protocol)["Settings"])
     assert sum(map(int, said)) == counted
 
 
@@ -355,8 +355,8 @@ def test_a_method_whose_recipe_wins_everywhere_has_one_row() -> None:
     report = build_report(results, tunings=tunings)
     assert labels(report) == ["VPT-deep", "SHIP"]
     settings = dict(report.protocol)["Settings"]
-    assert settings.startswith("12 runs fixed beforehand (default recipe). For 6 of these, tuning on val200 chose the ")
-    assert "(SHIP on all 6 tasks of Demo suite): one row shows both." in settings
+    assert settings.startswith("12 runs with settings fixed beforehand (default recipe). For 6 of these, tuning on val200 chose ")
+    assert "(SHIP on all 6 tasks of Demo suite); one row shows both." in settings
     assert "retrained" not in settings
     chosen = build_report(results, None, ReportOptions(select="validation"), tunings=tunings)
     assert labels(chosen) == ["SHIP (tuned on validation)"]
@@ -376,8 +376,8 @@ def test_a_method_confirmed_in_one_suite_and_changed_in_another_is_said_of_both(
     vtab = [make_record("ship", task, 0, 0.7, overrides="") for task in ("dtd", "svhn")]
     tunings.append({"final_runs": [r["run_id"] for r in vtab]})
     settings = dict(build_report(make_results([*records, *vtab]), tunings=tunings).protocol)["Settings"]
-    assert settings.startswith("8 runs fixed beforehand (default recipe). For 2 of these, tuning on val200 chose the ")
-    assert "(SHIP on DTD, SVHN of VTAB-1k): one row shows both. 6 runs chosen on val200" in settings
+    assert settings.startswith("8 runs with settings fixed beforehand (default recipe). For 2 of these, tuning on val200 chose ")
+    assert "(SHIP on DTD, SVHN of VTAB-1k); one row shows both. 6 runs with settings chosen on val200" in settings
 
 
 def test_a_sweep_keeps_the_run_that_a_tuning_chose() -> None:
@@ -418,7 +418,7 @@ def test_the_latest_tuning_counts_and_earlier_ones_are_named() -> None:
     assert list(report.results["tuning"]).count("superseded") == 5
     rows = [[c.text for c in row.cells] for row in table(report, "missing").rows]
     assert ["not counted", "SHIP"] in [row[:2] for row in rows if row[4].startswith("chosen by an earlier tuning")]
-    assert "Not counted: 5 runs with settings that an earlier tuning chose" in dict(report.protocol)["Settings"]
+    assert "Not counted: 5 runs with settings that an earlier tuning chose and a later one replaced" in dict(report.protocol)["Settings"]
 
 
 def test_the_protocol_box_says_what_data_and_which_weights() -> None:
@@ -443,7 +443,7 @@ def test_the_protocol_box_tells_ablations_from_settings_changed_by_hand() -> Non
     longer = {**full[0], "run_id": "longer", "cfg.prompt_length": 50, "overrides": "prompt_length=50"}
     said = dict(build_report(make_results([*full, *ablated, longer])).protocol)["Settings"]
     assert said == (
-        "5 runs fixed beforehand (default recipe, 2 runs with parts of the method switched off, "
+        "5 runs with settings fixed beforehand (default recipe, 2 runs with parts of the method switched off, "
         "1 run with settings changed by hand)."
     )
 

@@ -1,4 +1,4 @@
-"""What a report mixes is said at its top and at the table, and nothing is said where nothing is mixed."""
+"""Mixtures of runs are stated at the top of a report and at its tables, and only where they occur."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_settings_that_authors_chose_on_test_images_are_marked() -> None:
     ]
     settings = dict(report.protocol)["Settings"]
     assert settings == (
-        "76 runs fixed beforehand (default recipe). 38 runs with settings for each task published by the authors of "
-        "SHIP, who chose them on test images (published recipe)."
+        "76 runs with settings fixed beforehand (default recipe). 38 runs with per-task settings that the authors of "
+        "SHIP published and chose on test images (published recipe)."
     )
     assert not any("§" in warning for warning in report_of(records).warnings)

@@ -1,4 +1,4 @@
-"""Selection rules: what each takes from a run, and that nobody gets the oracle unasked."""
+"""Selection rules: the accuracy that each takes from a run, and ``final`` as the default everywhere."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_rule_that_fits_no_run_leaves_tables_out_and_says_why() -> None:
 
 
 class Cautious(Final):
-    """A rule of somebody else's: the final accuracy, less a point."""
+    """A rule of another package: the final accuracy minus one point."""
 
     def __init__(self, name: str = "cautious") -> None:
         super().__init__(name, "one point below the last epoch", "test accuracy after the last epoch less one point")
@@ -91,7 +91,7 @@ class Cautious(Final):
 
 @pytest.fixture
 def plugged_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Install a package with rules, one of which claims a name of ours."""
+    """Install a package with rules, one of which has the name of a built-in rule."""
     module = types.ModuleType("rules_of_others")
     module.Cautious = Cautious  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)

@@ -1,4 +1,4 @@
-"""Writing a report: the files that were asked for, no stale ones, and the command that does it."""
+"""Writing a report: the requested files, no stale ones, and the command line."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_columns_that_foreign_records_lack_are_no_obstacle(tmp_path: Path) -> No
     assert report.warnings == ()
     assert not any(table.name.startswith("cost") for table in report.tables())
     said = dict(report.protocol)
-    assert said["Settings"] == "57 runs without a recorded recipe: how they were chosen is not known."
+    assert said["Settings"] == "57 runs without a recorded recipe; how their settings were chosen is unknown."
     assert said["Data, VTAB-1k"] == "19 tasks; neither fingerprints nor image formats are recorded."
     assert said["Weights"] == "Not recorded."
 
@@ -124,7 +124,7 @@ def test_speeds_of_runs_with_different_threads_are_never_averaged() -> None:
 
 
 def store(folder: Path, records: list[dict[str, Any]]) -> Path:
-    """Lay records out as the store does: a parquet file per run, and one for its history."""
+    """Write records as the store does: a Parquet file per run, and one for its history."""
     for kind in ("runs", "history"):
         (folder / kind).mkdir(parents=True)
     for record in records:

@@ -41,7 +41,7 @@ def _random_weights(done: pd.DataFrame) -> str:
         return ""
     return (
         f"Random weights: {counted(len(runs), 'run')} ({listed(_methods(runs))}) on a backbone that was never pretrained; "
-        "their accuracies say nothing of the weights that its name stands for."
+        "their accuracies say nothing about the pretrained weights of that name."
     )
 
 
@@ -50,9 +50,9 @@ def _chosen_on_test(done: pd.DataFrame) -> str:
     if not len(runs):
         return ""
     return (
-        f"{ON_TEST} Settings chosen on test images: {counted(len(runs), 'run')} of {listed(_methods(runs))} with the "
-        "settings for each task that its authors published and chose by test accuracy; they do not compare with "
-        "settings fixed beforehand or chosen on validation images."
+        f"{ON_TEST} Settings chosen on test images: {counted(len(runs), 'run')} of {listed(_methods(runs))} with "
+        "per-task settings that the authors published and chose by test accuracy. They are not comparable with settings "
+        "fixed beforehand or chosen on validation images."
     )
 
 

@@ -104,7 +104,7 @@ class CompleteScores:
         arms = joined([arm.label for arm in self.missing_arms])
         tasks = joined([task_name(task) for task in self.missing_tasks])
         first = f" Left out for missing tasks: {arms}." if arms else ""
-        return f"{first} Tasks left out, as not every method here has them: {tasks}." if tasks else first
+        return f"{first} Tasks left out because some methods lack them: {tasks}." if tasks else first
 
 
 def complete_scores(study: Study, arms: Sequence[Arm]) -> CompleteScores:

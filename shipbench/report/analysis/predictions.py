@@ -20,7 +20,10 @@ from shipbench.report.wording.names import task_list
 
 LoadPredictions: TypeAlias = Callable[[Iterable[str]], pd.DataFrame]
 _CLASS = "int32"
-_LEFT_OUT = "Without predictions of the accuracy of every run that counts, on the same images, and so left out"
+_LEFT_OUT = (
+    "Left out of results on single images, because not every counted run has predictions that match its accuracy and "
+    "the images of the others"
+)
 
 
 @dataclass(frozen=True, eq=False)

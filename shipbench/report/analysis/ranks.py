@@ -35,10 +35,9 @@ class Ranking:
         """The ranking and its tests as a caption sentence."""
         p_value = "p < 0.001" if self.test.p_value < 0.001 else f"p = {self.test.p_value:.3f}"
         return (
-            f"Average ranks over {counted(len(self.scores), 'task')} (1 is best; ties share their mean rank; a win is "
-            f"a task led alone) of mean accuracies "
-            f"over seeds; Friedman chi-squared {self.test.statistic:.2f}, {p_value}; Nemenyi critical difference "
-            f"{self.distance:.2f} at the 5 % level.{self.left_out}"
+            f"Average ranks over {counted(len(self.scores), 'task')}, by accuracy averaged over seeds (1 is best; ties "
+            f"share their mean rank; a win is an untied first place). Friedman chi-squared {self.test.statistic:.2f}, "
+            f"{p_value}; Nemenyi critical difference {self.distance:.2f} at the 5 % level.{self.left_out}"
         )
 
 

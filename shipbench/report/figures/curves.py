@@ -54,7 +54,7 @@ _ACCURACY = Quantity(
     "accuracy",
     100.0,
     "test accuracy (%)",
-    "Test images are looked at here only to show the course of training. ",
+    "Test accuracy is shown here only to illustrate the course of training. ",
 )
 _LOSS = Quantity("train", "loss", 1.0, "training loss")
 
@@ -71,13 +71,15 @@ def loss_curves_figure(view: SuiteView) -> Figure | None:
 
 def _training_figure(view: SuiteView, quantity: Quantity) -> Figure | None:
     """Return the curves by epoch, or by share of training if methods train for different numbers of epochs."""
+    if not view.arms:
+        return None
     curves = training_curves(view.study, view.arms, quantity)
     tasks = [task for task in view.tasks if task in set(curves["task"])]
     if curves.groupby(["arm", "task"]).size().max() < 2 or not tasks:
         return None
     by = "epoch" if curves["last"].nunique() == 1 else "share"
     text = (
-        f"{view.name}: {quantity.label} {_BY[by]}, mean over seeds; the band spans the lowest and the highest seed. "
+        f"{view.name}: {quantity.label} {_BY[by]}, mean over seeds; the band spans the lowest to the highest seed. "
         + ("" if by == "epoch" else f"Methods train for different numbers of epochs ({_lengths(curves)}). ")
         + quantity.remark
         + f"One panel per task ({counted(len(tasks), 'task')})."
@@ -168,10 +170,10 @@ def sweep_figure(view: SuiteView) -> Figure | None:
         return None
     settings = len({sweep.key for sweep in view.sweeps})
     text = (
-        f"{view.name}: mean test accuracy when a single setting is varied and everything else is kept; "
-        "bars: sample deviation over seeds; the ringed point is the recipe's own value. Values stand at their ratios "
-        "where they span a wide range, and side by side where they would touch. Each curve averages the tasks "
-        "that all of its points share (their number is in the legend)."
+        f"{view.name}: mean test accuracy when a single setting is varied and all others are fixed. "
+        "Bars show the sample deviation over seeds, and a ring marks the recipe's value. The axis is logarithmic if "
+        "values span a wide range, and evenly spaced if their labels would touch. Each curve is the mean over the tasks "
+        "that all of its points share (number in the legend)."
     )
     return Figure(
         name=f"sweeps-{view.slug}",

@@ -50,9 +50,9 @@ def task_differences_figure(view: SuiteView) -> Figure | None:
     lines = [TaskDifferences(comparison.arm.short_label, comparison.differences) for comparison in view.comparisons]
     few = len(lines) <= _FEW
     text = (
-        f"{view.name}: difference to {baseline.label} per task in percentage points, paired over the seeds "
-        "that both have (mean); above zero is better than the baseline. "
-        + ("Tasks without a pair are left out." if few else _colour_sentence(lines))
+        f"{view.name}: difference to {baseline.label} per task in percentage points, mean over shared seeds; "
+        "above zero is better than the baseline. "
+        + ("Tasks without a shared seed are left out." if few else _colour_sentence(lines))
     )
     draw = draw_task_differences if few else draw_difference_map
     return Figure(
@@ -153,4 +153,4 @@ def _limit(lines: Sequence[TaskDifferences]) -> float:
 
 
 def _colour_sentence(lines: Sequence[TaskDifferences]) -> str:
-    return f"Blue is better, red worse; colours saturate at {_limit(lines):.1f} points. Empty cells have no pair."
+    return f"Blue is better, red is worse; colours saturate at {_limit(lines):.1f} points. Empty cells share no seed."

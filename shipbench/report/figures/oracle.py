@@ -33,7 +33,7 @@ def oracle_figure(view: SuiteView) -> Figure | None:
     text = (
         f"{view.name}: accuracy after the last epoch (filled) and at the best test epoch (open), each method's "
         "mean over the tasks it was run on. The difference is what choosing the epoch on test images would add; "
-        "both ends are shown whatever the rule of the tables."
+        "both are shown under every selection rule."
     )
     return Figure(
         name=f"oracle-gap-{view.slug}",

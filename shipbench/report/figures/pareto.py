@@ -21,8 +21,8 @@ from shipbench.statistics import pareto_front, sample_deviation
 
 _MANY = 8
 _CAPTION = (
-    "{suite}: mean of {tasks} against trainable parameters (head included, mean over tasks, logarithmic axis). "
-    "Bars: sample deviation over seeds. Filled points on the line form the Pareto front: no method is both "
+    "{suite}: mean accuracy over {tasks} against trainable parameters (with head, mean over tasks, logarithmic axis). "
+    "Bars show the sample deviation over seeds. Filled points on the line form the Pareto front: no other method is "
     "at least as small and at least as accurate.{out}"
 )
 

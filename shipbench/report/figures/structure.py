@@ -90,9 +90,9 @@ def structure_figures(view: SuiteView) -> list[Figure]:
 
 def _heat_maps(view: SuiteView, arm: Arm, shown: Sequence[Hierarchy], suffix: str) -> Figure:
     text = (
-        f"{view.name}, {arm.label}: affinity of the blocks of the frozen backbone (cosine similarity of their "
-        "features, mean over training images). Squares on the diagonal are the levels: blocks that share prompts. "
-        "Lowest seed of each task."
+        f"{view.name}, {arm.label}: affinity between blocks of the frozen backbone (cosine similarity of their "
+        "features, mean over training images). Squares on the diagonal are levels: groups of blocks that share prompts. "
+        "Each task is shown for its lowest seed."
     )
     return Figure(
         name=f"affinity-{suffix}",
@@ -157,9 +157,9 @@ def _spans(hierarchy: Hierarchy) -> list[tuple[int, int]]:
 
 def _adjacent(view: SuiteView, arm: Arm, shown: Sequence[Hierarchy], suffix: str) -> Figure:
     text = (
-        f"{view.name}, {arm.label}: affinity of each block with the next over depth, one thin line per task, "
-        "the mean of each group (with its number of tasks) in bold. A dip is where features change most and a level is "
-        "likely to begin."
+        f"{view.name}, {arm.label}: affinity of each block with the next, a thin line per task and a bold line for "
+        "the mean of each group (number of tasks in the legend). At a dip, features change most and a level is likely "
+        "to begin."
     )
     return Figure(
         name=f"adjacent-affinity-{suffix}",
@@ -204,9 +204,9 @@ def draw_adjacent(shown: Sequence[Hierarchy], footer: str) -> MplFigure:
 
 def _levels(view: SuiteView, arm: Arm, shown: Sequence[Hierarchy], suffix: str) -> Figure:
     text = (
-        f"{view.name}, {arm.label}: the levels on every task. The blocks of one bar share "
-        "their prompts; colours alternate from bar to bar. The number of levels stands on the right. Lowest seed of "
-        "each task."
+        f"{view.name}, {arm.label}: the levels on every task. Blocks in the same bar share "
+        "prompts; colours alternate between bars. The number of levels is on the right. Each task is shown for its "
+        "lowest seed."
     )
     return Figure(
         name=f"levels-{suffix}",

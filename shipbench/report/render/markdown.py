@@ -46,7 +46,7 @@ def markdown_report(report: Report, image_suffix: str | None) -> str:
         parts.append(f"## {escape(section.title)}")
         parts += [_item(item, image_suffix) for item in section.items]
     if report.command:
-        parts.append(f"Made by: {escape(report.command)}")
+        parts.append(f"Command: {escape(report.command)}")
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
 
 

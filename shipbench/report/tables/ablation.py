@@ -18,8 +18,8 @@ from shipbench.report.wording.text import counted, with_seeds
 ON, OFF = "✓", MISSING
 _CAPTION = (
     "Ablation of {method} on {suite}: test accuracy in percent, mean over seeds with the sample deviation below. "
-    "{on} part on, {off} part off. The difference to full {method} is in percentage points, paired over the tasks "
-    "and seeds that both have, with its 95 % Student t interval below ({over}). Best bold, second underlined."
+    "{on} part on, {off} part off. The difference to full {method} is in percentage points, paired over shared tasks "
+    "and seeds, with its 95 % Student t interval below ({over}). Best in bold, second best underlined."
 )
 
 
@@ -36,7 +36,7 @@ def ablation_table(view: SuiteView, ablation: Ablation) -> Table:
         caption=view.caption(_CAPTION.format(method=method, suite=view.name, on=ON, off=OFF, over=over)),
         columns=_columns(view, switches),
         rows=tuple(marked(rows, range(first_mean, first_mean + len(view.groups) + 2))),
-        notes=() if ablation.full else ("The full method was not run in this setup: no differences.",),
+        notes=() if ablation.full else ("The full method was not run in this setup, so there are no differences.",),
         warnings=cautions(view.study.runs_of(arms)),
     )
 

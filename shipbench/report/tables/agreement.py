@@ -13,9 +13,8 @@ from shipbench.report.wording.numbers import percent
 from shipbench.report.wording.text import counted
 
 _CAPTION = (
-    "{suite}: share of test images, in percent, that two methods give the same class after the last epoch: mean over "
-    "the seeds that both have, then over the tasks that both were run on. On the diagonal, a method with itself over "
-    "pairs of its own seeds."
+    "{suite}: share of test images, in percent, to which two methods assign the same class after the last epoch; mean "
+    "over shared seeds, then over shared tasks. The diagonal compares the seeds of one method with each other."
 )
 
 

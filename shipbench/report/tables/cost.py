@@ -25,10 +25,10 @@ _MEASURES = (
     (Column("eval_seconds", "evaluation", "Minutes per run"), 60.0),
 )
 _CAPTION = (
-    "{suite}: what a run costs, averaged over seeds and then over the tasks that were run. "
+    "{suite}: cost of a run, averaged over seeds and then over tasks. "
     "Trainable parameters with and without the classification head, all parameters of the model, "
-    "FLOPs of one evaluated image, throughput, peak memory, and wall-clock minutes; "
-    "speeds compare only on the same device, with the same precision and, on a CPU, the same number of threads."
+    "FLOPs per evaluated image, throughput, peak memory, and wall-clock minutes. "
+    "Speeds are comparable only on the same device, with the same precision and, on a CPU, the same number of threads."
 )
 
 
@@ -60,7 +60,7 @@ def _stacked_note(runs: pd.DataFrame) -> tuple[str, ...]:
         return ()
     return (
         f"{stacked:,} of {len(runs):,} runs shared passes over the backbone with others (stacked_runs in the "
-        "records): their time is an equal share, their memory that of all.",
+        "records); their time is an equal share of the total, and their memory is that of the whole stack.",
     )
 
 

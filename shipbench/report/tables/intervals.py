@@ -15,9 +15,9 @@ from shipbench.statistics import MEAN_OF_TASKS, Interval, bootstrap_interval
 
 _EXTRAS = ("low", "high")
 _CAPTION = (
-    "{suite}: test accuracy in percent with a 95 % interval: per task the percentile bootstrap over its test images "
-    "(every image with the share of seeds that classify it right), in the last column Student's t over the suite's "
-    "tasks. Neither knows how much a method varies between trainings: that is the deviation over seeds."
+    "{suite}: test accuracy in percent with 95 % intervals: percentile bootstrap over the test images of each task "
+    "(each image counts with the share of seeds that classify it correctly), and Student's t over the tasks of the "
+    "suite in the last column. Neither includes the variation between trainings, which the deviation over seeds shows."
 )
 
 

@@ -38,15 +38,15 @@ _PARAMETERS = (
 _CAPTION = (
     "{suite}: test accuracy in percent, mean over seeds with the sample deviation (n \N{MINUS SIGN} 1) below. "
     "The mean of groups averages the group means, the mean of tasks all {tasks} tasks; "
-    "a missing task leaves its means empty. "
-    "Trainable parameters in millions, averaged over tasks. Best bold, second underlined, compared as printed."
+    "a mean with a missing task is left blank. "
+    "Trainable parameters are in millions, averaged over tasks. Best in bold, second best underlined, as printed."
 )
 
 
 def main_results_table(view: SuiteView) -> Table | None:
     """Return the main table of a suite; None without main arms.
 
-    A mark under an accuracy tells that it differs significantly from that of the baseline.
+    Accuracies that differ significantly from those of the baseline are marked.
     """
     if not view.arms:
         return None
@@ -135,14 +135,14 @@ def _sign_notes(view: SuiteView, rows: Sequence[Row]) -> list[str]:
     if view.baseline and any(cell.below.endswith((BETTER, WORSE)) for cell in cells):
         notes.append(
             f"{BETTER} better, {WORSE} worse than {view.baseline.label} beyond chance: "
-            f"{image_tests(view.comparisons)}, corrected by Holm over all "
-            "methods and tasks, at the 5 % level; given these trained models: the spread over seeds is not in it."
+            f"{image_tests(view.comparisons)}, with Holm's correction over all methods and tasks, at the 5 % level. "
+            "The tests are conditional on the trained models and do not include the spread over seeds."
         )
     if COLLAPSED in signs:
         notes.append(
-            f"{COLLAPSED} collapsed: at least one seed is no better than always answering the commonest class; it is "
-            "kept in the mean and named in the table of missing and failed runs."
+            f"{COLLAPSED} collapsed: at least one seed does not exceed the majority-class accuracy; it is kept in the "
+            "mean and listed in the table of missing and failed runs."
         )
     if FEWER_SEEDS in signs:
-        notes.append(f"{FEWER_SEEDS} fewer seeds than the rest of the row: some runs are missing or failed.")
+        notes.append(f"{FEWER_SEEDS} fewer seeds than the rest of the row, because runs are missing or failed.")
     return notes

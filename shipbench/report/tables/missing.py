@@ -23,8 +23,8 @@ def missing_table(study: Study) -> Table:
         name="missing",
         title="Missing and failed",
         caption=caption(
-            "Failed runs, collapsed runs (no better than always answering the commonest class), finished runs outside "
-            "the selection rule, and combinations of method, task and seed that no finished run covers.",
+            "Failed runs, collapsed runs (accuracy not above majority-class accuracy), finished runs that the selection "
+            "rule does not count, and combinations of method, task and seed without a finished run.",
             study.selection,
         ),
         columns=(
@@ -35,7 +35,7 @@ def missing_table(study: Study) -> Table:
             Column("why", "Why", align="left"),
         ),
         rows=rows,
-        notes=() if rows else ("Nothing is missing and nothing failed.",),
+        notes=() if rows else ("No run is missing or failed.",),
         long=True,
     )
 
@@ -71,7 +71,7 @@ def _collapsed(study: Study) -> Iterator[Row]:
             runs = study.runs[(study.runs["arm"] == arm.key) & (study.runs["task"] == task)]
             worst = 100 * runs.loc[runs["collapsed"], "accuracy"].min()
             chance = 100 * runs["chance_acc"].max()
-            why = f"{worst:.1f} % at worst, where the commonest class alone gives {chance:.1f} %; kept in the means"
+            why = f"lowest accuracy {worst:.1f} %, majority-class accuracy {chance:.1f} %; kept in the means"
             yield _row(study, "collapsed", arm.label, arm.suite, [task], seeds, why)
 
 

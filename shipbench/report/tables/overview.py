@@ -36,7 +36,7 @@ def facts(study: Study) -> tuple[tuple[str, str], ...]:
         ("Image formats", _distinct(records["image_format"])),
         ("Devices", _distinct(records["device"], records["precision"])),
         ("Code", _distinct(records["shipbench_version"], records["git_commit"].str.slice(0, 10))),
-        ("Made", _days(records["created"])),
+        ("Dates", _days(records["created"])),
     )
     return tuple((name, value) for name, value in named if value)
 

@@ -49,7 +49,7 @@ def _trained(runs: pd.DataFrame) -> str:
     seeds = with_seeds([int(seed) for seed in runs["seed"]])
     return (
         f"{counted(len(runs), 'run')}, each on {_numbers(runs['n_train'])} training images (train800 and val200 "
-        f"together where a task is VTAB-1k's), {seeds}."
+        f"together for VTAB-1k), {seeds}."
     )
 
 
@@ -63,21 +63,21 @@ def _settings(study: Study) -> str:
     parts = []
     if unrecorded.any():
         parts.append(
-            f"{counted(int(unrecorded.sum()), 'run')} without a recorded recipe: how they were chosen is not known."
+            f"{counted(int(unrecorded.sum()), 'run')} without a recorded recipe; how their settings were chosen is unknown."
         )
     if fixed.any():
-        parts.append(f"{counted(int(fixed.sum()), 'run')} fixed beforehand ({_recipes(runs[fixed])}).")
+        parts.append(f"{counted(int(fixed.sum()), 'run')} with settings fixed beforehand ({_recipes(runs[fixed])}).")
     if test.any():
         names = joined(sorted({method_name(method) for method in runs.loc[test, "method"]}))
         parts.append(
-            f"{counted(int(test.sum()), 'run')} with settings for each task published by the authors of {names}, who "
-            f"chose them on test images ({_recipes(runs[test])})."
+            f"{counted(int(test.sum()), 'run')} with per-task settings that the authors of {names} published and chose on "
+            f"test images ({_recipes(runs[test])})."
         )
     parts += _confirmed(study, runs[~chosen & (runs["tuning"] == CONFIRMED)])
     if chosen.any():
         parts.append(
-            f"{counted(int(chosen.sum()), 'run')} chosen on val200 after training on train800, then retrained on all "
-            "training images."
+            f"{counted(int(chosen.sum()), 'run')} with settings chosen on val200 after training on train800, then retrained on "
+            "all training images."
         )
     return " ".join([*parts, *_tunings(study)])
 
@@ -85,9 +85,12 @@ def _settings(study: Study) -> str:
 def _confirmed(study: Study, runs: pd.DataFrame) -> list[str]:
     """Name the runs whose recipe settings a tuning confirmed, and how the tables show them."""
     twice = runs.index.isin(study.runs.loc[study.runs["protocol"] == "validation", "record"])
-    places = ((runs[~twice], "one row shows both"), (runs[twice], "in two rows of the tables, counted once here"))
+    places = (
+        (runs[~twice], "one row shows both"),
+        (runs[twice], "they appear in two rows of the tables and count once here"),
+    )
     return [
-        f"For {len(part):,} of these, tuning on val200 chose the recipe's own settings ({_where(study, part)}): {rows}."
+        f"For {len(part):,} of these, tuning on val200 chose the recipe's own settings ({_where(study, part)}); {rows}."
         for part, rows in places
         if len(part)
     ]
@@ -100,8 +103,8 @@ def _tunings(study: Study) -> list[str]:
     parts = [f"{counted(tried, 'tuning run')} in the folder, none of which opened the test split."] if tried else []
     if len(old):
         parts.append(
-            f"Not counted: {counted(len(old), 'run')} with settings that an earlier tuning chose, before a later one "
-            f"chose others ({_where(study, old)})."
+            f"Not counted: {counted(len(old), 'run')} with settings that an earlier tuning chose and a later one "
+            f"replaced ({_where(study, old)})."
         )
     return parts
 
@@ -133,7 +136,8 @@ def _tested(study: Study, runs: pd.DataFrame) -> str:
     tests = history[history["split"] == "test"].groupby("run_id").size()
     during = int((tests > 1).sum())
     also = (
-        f" {counted(during, 'run')} tested during training as well; see the oracle gap for what choosing by that claims."
+        f" Also tested during training: {counted(during, 'run')}; the oracle gap is what choosing the epoch on these "
+        "tests would add."
         if during
         else ""
     )

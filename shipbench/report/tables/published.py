@@ -64,8 +64,8 @@ def _incomparable_note(matches: Sequence[PublishedMatch]) -> str:
     if not arms:
         return ""
     return (
-        f"No difference to the published numbers for {joined(sorted(arms))}: published rows are of ViT-B/16 with "
-        f"supervised ImageNet-21k weights ({BACKBONE}), which these runs did not use."
+        f"No difference to the published numbers for {joined(sorted(arms))}: published rows use ViT-B/16 with "
+        f"supervised ImageNet-21k weights ({BACKBONE}), and these runs do not."
     )
 
 

@@ -10,16 +10,16 @@ from shipbench.report.wording.names import task_name
 from shipbench.report.wording.numbers import has_value, signed
 
 _ACROSS = (
-    "{suite}: every method against {baseline}. Difference in percentage points, mean over the tasks that both were run "
-    "on (paired over seeds), with its 95 % Student t interval over those tasks (three or more); tasks won and lost; "
-    "two-sided Wilcoxon signed-rank test across tasks, then corrected by Holm for the number of methods. Tasks with a "
-    "difference beyond chance: {tests}, corrected by Holm over all methods and tasks, at the 5 % level."
+    "{suite}: every method against {baseline}. Difference in percentage points, mean over shared tasks (paired over "
+    "seeds), with its 95 % Student t interval over three or more tasks; tasks won and lost; two-sided Wilcoxon "
+    "signed-rank test across tasks, then with Holm's correction for the number of methods. Tasks with a difference "
+    "beyond chance: {tests}, with Holm's correction over all methods and tasks, at the 5 % level."
 )
 _PER_TASK = (
-    "{suite}: {tests} against {baseline}. p-value corrected by Holm over all methods and tasks; below, the difference "
-    "of the mean accuracies in percentage points, over the seeds that both have. Every image counts once, with the "
-    "share of seeds that classify it right. The tests speak of these trained models: the spread over seeds is not in "
-    "them. Predictions are those after the last epoch."
+    "{suite}: {tests} against {baseline}. p-value with Holm's correction over all methods and tasks, and below it the "
+    "difference of mean accuracies in percentage points over shared seeds. Each image counts once, with the share of "
+    "seeds that classify it correctly. The tests are conditional on the trained models and do not include the spread "
+    "over seeds. Predictions are those after the last epoch."
 )
 
 

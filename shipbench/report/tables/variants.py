@@ -15,9 +15,9 @@ from shipbench.report.wording.numbers import percent
 from shipbench.report.wording.text import counted
 
 _CAPTION = (
-    "{suite}: runs in which settings were changed, with the unchanged runs of the same setup. Test accuracy in "
-    "percent, mean over seeds with the sample deviation below. Group means and averages need every task of the suite; "
-    "the last columns average the tasks that all runs of the setup share, and say how many."
+    "{suite}: runs with changed settings beside the unchanged runs of the same setup. Test accuracy in percent, mean "
+    "over seeds with the sample deviation below. Group means and averages need every task of the suite; the last "
+    "columns give the mean over the tasks that all runs of the setup share, and their number."
 )
 
 
