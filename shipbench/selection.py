@@ -69,7 +69,7 @@ class Validation:
     )
 
     def accuracy(self, results: pd.DataFrame, history: pd.DataFrame) -> pd.Series[float]:
-        """Return the final accuracy of tuned runs, and for other runs the test accuracy at the best validation epoch."""
+        """Return the final accuracy of tuned runs, and for others the test accuracy at the best validation epoch."""
         tuned = results["final_test_acc"].where(results["protocol"] == "validation")
         chosen = results["run_id"].map(_test_at_best_validation(history))
         return tuned.fillna(chosen.where(results["protocol"] == "final"))

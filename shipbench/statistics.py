@@ -107,9 +107,9 @@ def bootstrap_interval(values: Sequence[float] | NDArray[np.float64], level: flo
 def paired_test(ours: NDArray[np.int_], theirs: NDArray[np.int_], seeds: int) -> PairedTest:
     """Compare two classifiers on the same images by an exact sign-flip test of their mean accuracies.
 
-    ``ours`` and ``theirs`` (n,) count, for every image, the trainings out of ``seeds`` that classify it correctly. Under
-    the null hypothesis the sign of each difference is arbitrary; the p-value is the share of all sign assignments whose
-    sum is at least as far from zero as the observed one. With one seed this is McNemar's exact test. With several, each
+    ``ours`` and ``theirs`` (n,) count, for every image, the trainings out of ``seeds`` that classify it correctly.
+    Under the null hypothesis the sign of each difference is arbitrary; the p-value is the share of all sign assignments
+    whose sum is at least as far from zero as the observed one. With one seed this is McNemar's exact test. With several, each
     image counts once, weighted by its difference, so that seeds are not mistaken for additional images.
     """
     difference = np.asarray(ours) - np.asarray(theirs)

@@ -25,7 +25,8 @@ def report(
         ),
     ] = "final",
     formats: Annotated[
-        str, typer.Option("--format", help="Formats to write: any of md, tex, csv, html, png, pdf, svg, comma-separated.")
+        str,
+        typer.Option("--format", help="Formats to write: any of md, tex, csv, html, png, pdf, svg, comma-separated."),
     ] = "md,tex,csv,html,png,svg",
     baseline: Annotated[
         str | None, typer.Option(help="Method that the others are compared with; VPT-deep by default.")

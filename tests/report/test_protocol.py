@@ -104,7 +104,9 @@ def test_marks_stand_under_the_accuracies_that_differ_beyond_chance() -> None:
     main = table(report, "main-demo")
     assert [cell(main, "SHIP", task).below for task in ("digits", "textures", "clevr-count")] == ["▲", "", "▼"]
     assert any("exact McNemar tests on the test images, with Holm's correction" in note for note in main.notes)
-    assert any("conditional on the trained models and do not include the spread over seeds" in note for note in main.notes)
+    assert any(
+        "conditional on the trained models and do not include the spread over seeds" in note for note in main.notes
+    )
     assert "blacktriangle" in latex_table(main)
     across = table(report, "significance-demo")
     assert cell(across, "SHIP", "beyond_chance_better").value == 1
@@ -308,8 +310,9 @@ def test_tuned_runs_are_a_method_of_their_own() -> None:
     assert cell(main, "SHIP (tuned on validation)", "mean of tasks").text == "60.0"
     assert "settings-varied-demo" not in names(report)
     assert dict(report.protocol)["Settings"] == (
-        "6 runs with settings fixed beforehand (default recipe). 6 runs with settings chosen on val200 after training on "
-        "train800, then retrained on all training images. 6 tuning runs in the folder, none of which opened the test split."
+        "6 runs with settings fixed beforehand (default recipe). 6 runs with settings chosen on val200 after training "
+        "on train800, then retrained on all training images. 6 tuning runs in the folder, none of which opened the "
+        "test split."
     )
     assert list(main_table(make_results(records), tunings=tunings)["mean of tasks"]) == pytest.approx([50, 60])
     chosen = build_report(make_results(records), None, ReportOptions(select="validation"), tunings=tunings)
@@ -327,8 +330,12 @@ def test_the_recipes_own_run_can_win_and_then_stands_in_both_rows_but_is_one_run
     row = report.results.set_index("run_id").loc[own]
     assert (row["arm"], row["tuning"], row["accuracy"]) == ("SHIP; SHIP (tuned on validation)", "confirmed", 0.5)
     settings = dict(report.protocol)["Settings"]
-    assert settings.startswith("6 runs with settings fixed beforehand (default recipe). For 1 of these, tuning on val200 chose ")
-    assert "(SHIP on digits of Demo suite); they appear in two rows of the tables and count once here. 5 runs" in settings
+    assert settings.startswith(
+        "6 runs with settings fixed beforehand (default recipe). For 1 of these, tuning on val200 chose "
+    )
+    assert (
+        "(SHIP on digits of Demo suite); they appear in two rows of the tables and count once here. 5 runs" in settings
+    )
 
 
 @pytest.mark.parametrize("select", ["final", "validation"])
@@ -355,7 +362,9 @@ def test_a_method_whose_recipe_wins_everywhere_has_one_row() -> None:
     report = build_report(results, tunings=tunings)
     assert labels(report) == ["VPT-deep", "SHIP"]
     settings = dict(report.protocol)["Settings"]
-    assert settings.startswith("12 runs with settings fixed beforehand (default recipe). For 6 of these, tuning on val200 chose ")
+    assert settings.startswith(
+        "12 runs with settings fixed beforehand (default recipe). For 6 of these, tuning on val200 chose "
+    )
     assert "(SHIP on all 6 tasks of Demo suite); one row shows both." in settings
     assert "retrained" not in settings
     chosen = build_report(results, None, ReportOptions(select="validation"), tunings=tunings)
@@ -376,7 +385,9 @@ def test_a_method_confirmed_in_one_suite_and_changed_in_another_is_said_of_both(
     vtab = [make_record("ship", task, 0, 0.7, overrides="") for task in ("dtd", "svhn")]
     tunings.append({"final_runs": [r["run_id"] for r in vtab]})
     settings = dict(build_report(make_results([*records, *vtab]), tunings=tunings).protocol)["Settings"]
-    assert settings.startswith("8 runs with settings fixed beforehand (default recipe). For 2 of these, tuning on val200 chose ")
+    assert settings.startswith(
+        "8 runs with settings fixed beforehand (default recipe). For 2 of these, tuning on val200 chose "
+    )
     assert "(SHIP on DTD, SVHN of VTAB-1k); one row shows both. 6 runs with settings chosen on val200" in settings
 
 
@@ -418,7 +429,10 @@ def test_the_latest_tuning_counts_and_earlier_ones_are_named() -> None:
     assert list(report.results["tuning"]).count("superseded") == 5
     rows = [[c.text for c in row.cells] for row in table(report, "missing").rows]
     assert ["not counted", "SHIP"] in [row[:2] for row in rows if row[4].startswith("chosen by an earlier tuning")]
-    assert "Not counted: 5 runs with settings that an earlier tuning chose and a later one replaced" in dict(report.protocol)["Settings"]
+    assert (
+        "Not counted: 5 runs with settings that an earlier tuning chose and a later one replaced"
+        in dict(report.protocol)["Settings"]
+    )
 
 
 def test_the_protocol_box_says_what_data_and_which_weights() -> None:

@@ -100,7 +100,8 @@ def assign_arms(runs: pd.DataFrame) -> tuple[pd.Series[int], tuple[Arm, ...]]:
         changes = _changes([facts[i] for i in members])
         copies = _copies([facts[i] for i in members], changes)
         for position, change, copy in zip(members, changes, copies, strict=True):
-            by_arm[(*identity, change, copy)].append(position)
+            arm_identity = (*identity, change, copy)
+            by_arm[arm_identity].append(position)
     arms = [_arm(number, identity) for number, identity in enumerate(by_arm)]
     keys = {position: arm.key for arm, members in zip(arms, by_arm.values(), strict=True) for position in members}
     series = pd.Series([keys[i] for i in range(len(facts))], index=runs.index, dtype=int)
@@ -178,7 +179,7 @@ def _present(value: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """Convert numpy numbers and whole floats (from columns with gaps) to Python numbers, so that equal settings match."""
+    """Convert numpy numbers and whole floats (from columns with gaps) to Python numbers, so equal settings match."""
     value = value.item() if getattr(value, "size", 0) == 1 and hasattr(value, "item") else value
     if isinstance(value, float) and value.is_integer():
         return int(value)

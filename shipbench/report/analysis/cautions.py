@@ -40,8 +40,8 @@ def _random_weights(done: pd.DataFrame) -> str:
     if not len(runs):
         return ""
     return (
-        f"Random weights: {counted(len(runs), 'run')} ({listed(_methods(runs))}) on a backbone that was never pretrained; "
-        "their accuracies say nothing about the pretrained weights of that name."
+        f"Random weights: {counted(len(runs), 'run')} ({listed(_methods(runs))}) on a backbone that was never "
+        "pretrained; their accuracies say nothing about the pretrained weights of that name."
     )
 
 
@@ -51,8 +51,8 @@ def _chosen_on_test(done: pd.DataFrame) -> str:
         return ""
     return (
         f"{ON_TEST} Settings chosen on test images: {counted(len(runs), 'run')} of {listed(_methods(runs))} with "
-        "per-task settings that the authors published and chose by test accuracy. They are not comparable with settings "
-        "fixed beforehand or chosen on validation images."
+        "per-task settings that the authors published and chose by test accuracy. They are not comparable with "
+        "settings fixed beforehand or chosen on validation images."
     )
 
 
@@ -88,7 +88,9 @@ def _mixed(done: pd.DataFrame, values: pd.Series[str], what: str, name: Callable
     if len(counts) < 2:
         return ""
     order = sorted(counts.index, key=lambda value: (-counts[value], value))
-    parts = [f"{value} ({counted(int(counts[value]), 'run')}: {listed(name(done[recorded == value]))})" for value in order]
+    parts = [
+        f"{value} ({counted(int(counts[value]), 'run')}: {listed(name(done[recorded == value]))})" for value in order
+    ]
     return f"Mixed {what}: {'; '.join(parts)}."
 
 

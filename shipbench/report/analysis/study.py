@@ -155,7 +155,9 @@ def build_study(
     runs = without_repeats(rows[counted | failed])
     keys, arms = assign_arms(runs)
     accuracies = rows[counted].drop_duplicates("record").set_index("record")["accuracy"]
-    return Study(records.assign(accuracy=accuracies.reindex(records.index)), runs.assign(arm=keys), curves, arms, selection)
+    return Study(
+        records.assign(accuracy=accuracies.reindex(records.index)), runs.assign(arm=keys), curves, arms, selection
+    )
 
 
 def summarise(accuracies: pd.DataFrame, groups: Mapping[str, Sequence[str]]) -> Summary:
@@ -190,9 +192,7 @@ def _score(values: pd.Series[float]) -> Score:
     return Score(float(values.mean()), sample_deviation(list(values)), tuple(int(seed) for seed in values.index))
 
 
-def _over_seeds(
-    table: pd.DataFrame, average: Callable[[Mapping[str, float]], float]
-) -> tuple[float, tuple[int, ...]]:
+def _over_seeds(table: pd.DataFrame, average: Callable[[Mapping[str, float]], float]) -> tuple[float, tuple[int, ...]]:
     """Return the sample deviation of ``average`` over the seeds that have every task, and these seeds."""
     complete = table.dropna()
     averages = [average({str(task): float(value) for task, value in row.items()}) for _, row in complete.iterrows()]

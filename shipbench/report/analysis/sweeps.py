@@ -101,7 +101,7 @@ def _label(arms: Sequence[Arm], rest: Configuration) -> str:
 def _points(study: Study, values: Mapping[Arm, Any], tasks: Sequence[str]) -> tuple[SweepPoint, ...]:
     points = []
     for arm, value in values.items():
-        table = study.accuracies(arm).reindex(columns=tasks)
+        table = study.accuracies(arm).reindex(columns=list(tasks))
         deviation = sample_deviation(list(table.dropna().mean(axis=1)))
         if value is not None and tasks:
             points.append(SweepPoint(value, float(table.mean().mean()), deviation, arm.main))

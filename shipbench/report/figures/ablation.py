@@ -37,8 +37,8 @@ def ablation_figure(view: SuiteView, ablation: Ablation) -> Figure | None:
     method = method_name(ablation.full.method)
     text = (
         f"{view.name}: difference to full {method} in percentage points when a part is switched off, "
-        f"with 95 % Student t intervals ({interval_over(view.study, ablation)}); small points above them are single tasks. "
-        "Differences are paired over tasks and seeds; the number of shared tasks is on the right."
+        f"with 95 % Student t intervals ({interval_over(view.study, ablation)}); small points above them are single "
+        "tasks. Differences are paired over tasks and seeds; the number of shared tasks is on the right."
     )
     return Figure(
         name=f"ablation-{view.slug}{ablation.suffix}",

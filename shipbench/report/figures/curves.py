@@ -100,7 +100,11 @@ def training_curves(study: Study, arms: Sequence[Arm], quantity: Quantity) -> pd
     ``last`` is the last epoch of the curve, ``share`` the epoch in percent of it.
     """
     runs = study.runs.loc[study.runs["arm"].isin([arm.key for arm in arms]), ["run_id", "arm", "task"]]
-    rows = study.history[study.history["split"] == quantity.split].dropna(subset=[quantity.column]).merge(runs, on="run_id")
+    rows = (
+        study.history[study.history["split"] == quantity.split]
+        .dropna(subset=[quantity.column])
+        .merge(runs, on="run_id")
+    )
     rows = rows.assign(value=quantity.scale * rows[quantity.column].astype(float), epoch=rows["epoch"].astype(int) + 1)
     grouped = rows.groupby(["arm", "task", "epoch"])["value"]
     curves = grouped.agg(mean="mean", low="min", high="max").reset_index()
@@ -172,8 +176,8 @@ def sweep_figure(view: SuiteView) -> Figure | None:
     text = (
         f"{view.name}: mean test accuracy when a single setting is varied and all others are fixed. "
         "Bars show the sample deviation over seeds, and a ring marks the recipe's value. The axis is logarithmic if "
-        "values span a wide range, and evenly spaced if their labels would touch. Each curve is the mean over the tasks "
-        "that all of its points share (number in the legend)."
+        "values span a wide range, and evenly spaced if their labels would touch. Each curve is the mean over the "
+        "tasks that all of its points share (number in the legend)."
     )
     return Figure(
         name=f"sweeps-{view.slug}",
@@ -221,8 +225,8 @@ def _sweep_panel(axis: Axes, sweeps: Sequence[Sweep]) -> None:
         )
         default = [(x, p.mean) for x, p in zip(xs, sweep.points, strict=True) if p.default]
         if default:
-            ring = {"markersize": 10, "markerfacecolor": "none", "markeredgecolor": series.colour}
-            axis.plot(*zip(*default, strict=True), "o", **ring)
+            colour = series.colour
+            axis.plot(*zip(*default, strict=True), "o", markersize=10, markerfacecolor="none", markeredgecolor=colour)
     axis.margins(x=0.12, y=0.15)
     axis.legend(loc="best", handlelength=1.2)
 

@@ -63,9 +63,7 @@ def _point(view: SuiteView, arm: Arm, style: SeriesStyle) -> CostPoint:
     runs = study.runs_of([arm])
     parameters = mean_over_tasks(runs[runs["task"].isin(means.index)], "trainable_params")
     by_seed = study.accuracies(arm).reindex(columns=list(means.index)).dropna().mean(axis=1)
-    return CostPoint(
-        arm.short_label, parameters, float(means[arm.key].mean()), sample_deviation(list(by_seed)), style
-    )
+    return CostPoint(arm.short_label, parameters, float(means[arm.key].mean()), sample_deviation(list(by_seed)), style)
 
 
 def draw_pareto(points: Sequence[CostPoint], tasks: str, footer: str) -> MplFigure:

@@ -88,7 +88,9 @@ def _best(
         outside = width * height - _overlap(box, frame)
         return 10 * covered + 10 * outside + radius
 
-    return min(((r, a) for r in _RADII for a in _ANGLES if not _looks_like_error_bar(r, a)), key=lambda choice: cost(*choice))
+    return min(
+        ((r, a) for r in _RADII for a in _ANGLES if not _looks_like_error_bar(r, a)), key=lambda choice: cost(*choice)
+    )
 
 
 def _looks_like_error_bar(radius: float, angle: float) -> bool:

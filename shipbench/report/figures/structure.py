@@ -40,7 +40,7 @@ from shipbench.report.wording.text import counted, shortened
 
 @dataclass(frozen=True, eq=False)
 class Hierarchy:
-    """The hierarchy on one task: the first block of each level (from 0) and the affinity (blocks x blocks, or empty)."""
+    """The hierarchy on a task: the first block of each level (from 0) and the affinity (blocks x blocks, or empty)."""
 
     task: str
     group: str
@@ -91,8 +91,8 @@ def structure_figures(view: SuiteView) -> list[Figure]:
 def _heat_maps(view: SuiteView, arm: Arm, shown: Sequence[Hierarchy], suffix: str) -> Figure:
     text = (
         f"{view.name}, {arm.label}: affinity between blocks of the frozen backbone (cosine similarity of their "
-        "features, mean over training images). Squares on the diagonal are levels: groups of blocks that share prompts. "
-        "Each task is shown for its lowest seed."
+        "features, mean over training images). Squares on the diagonal are levels: groups of blocks that share "
+        "prompts. Each task is shown for its lowest seed."
     )
     return Figure(
         name=f"affinity-{suffix}",

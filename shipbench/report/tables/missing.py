@@ -23,8 +23,8 @@ def missing_table(study: Study) -> Table:
         name="missing",
         title="Missing and failed",
         caption=caption(
-            "Failed runs, collapsed runs (accuracy not above majority-class accuracy), finished runs that the selection "
-            "rule does not count, and combinations of method, task and seed without a finished run.",
+            "Failed runs, collapsed runs (accuracy not above majority-class accuracy), finished runs that the "
+            "selection rule does not count, and combinations of method, task and seed without a finished run.",
             study.selection,
         ),
         columns=(
@@ -40,9 +40,7 @@ def missing_table(study: Study) -> Table:
     )
 
 
-def _row(
-    study: Study, what: str, method: str, suite: str, tasks: Sequence[str], seeds: Sequence[int], why: str
-) -> Row:
+def _row(study: Study, what: str, method: str, suite: str, tasks: Sequence[str], seeds: Sequence[int], why: str) -> Row:
     names = task_list(tasks, study.tasks_of(suite))
     return Row(
         (

@@ -63,21 +63,22 @@ def _settings(study: Study) -> str:
     parts = []
     if unrecorded.any():
         parts.append(
-            f"{counted(int(unrecorded.sum()), 'run')} without a recorded recipe; how their settings were chosen is unknown."
+            f"{counted(int(unrecorded.sum()), 'run')} without a recorded recipe; how their settings were chosen is "
+            "unknown."
         )
     if fixed.any():
         parts.append(f"{counted(int(fixed.sum()), 'run')} with settings fixed beforehand ({_recipes(runs[fixed])}).")
     if test.any():
         names = joined(sorted({method_name(method) for method in runs.loc[test, "method"]}))
         parts.append(
-            f"{counted(int(test.sum()), 'run')} with per-task settings that the authors of {names} published and chose on "
-            f"test images ({_recipes(runs[test])})."
+            f"{counted(int(test.sum()), 'run')} with per-task settings that the authors of {names} published and chose "
+            f"on test images ({_recipes(runs[test])})."
         )
     parts += _confirmed(study, runs[~chosen & (runs["tuning"] == CONFIRMED)])
     if chosen.any():
         parts.append(
-            f"{counted(int(chosen.sum()), 'run')} with settings chosen on val200 after training on train800, then retrained on "
-            "all training images."
+            f"{counted(int(chosen.sum()), 'run')} with settings chosen on val200 after training on train800, then "
+            "retrained on all training images."
         )
     return " ".join([*parts, *_tunings(study)])
 

@@ -83,6 +83,4 @@ def _source(row: PublishedRow) -> str:
 def _letters(sources: Sequence[str]) -> dict[str, str]:
     """Return a footnote letter for every source: a to z, then aa, ab and so on."""
     alphabet = "abcdefghijklmnopqrstuvwxyz"
-    return {
-        source: ("" if i < 26 else alphabet[i // 26 - 1]) + alphabet[i % 26] for i, source in enumerate(sources)
-    }
+    return {source: ("" if i < 26 else alphabet[i // 26 - 1]) + alphabet[i % 26] for i, source in enumerate(sources)}

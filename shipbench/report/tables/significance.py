@@ -68,7 +68,10 @@ def per_task_table(view: SuiteView) -> Table | None:
             Row((text_cell(comparison.arm.label), *(_task_cell(comparison, task) for task in tasks)))
             for comparison in view.comparisons
         ),
-        notes=(f"{BETTER} better, {WORSE} worse than {baseline} beyond chance at the 5 % level.", *view.prediction_notes),
+        notes=(
+            f"{BETTER} better, {WORSE} worse than {baseline} beyond chance at the 5 % level.",
+            *view.prediction_notes,
+        ),
     )
 
 

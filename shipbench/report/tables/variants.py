@@ -47,7 +47,7 @@ def _rows(study: Study, family: Sequence[Arm]) -> list[Row]:
 
 
 def _cells(study: Study, arm: Arm, tasks: Sequence[str]) -> tuple[Cell, ...]:
-    mean = float(study.accuracies(arm).reindex(columns=tasks).mean().mean())
+    mean = float(study.accuracies(arm).reindex(columns=list(tasks)).mean().mean())
     return (
         label_cell(study, arm),
         *mean_cells(study.summary(arm), study.seeds_of(arm)),
