@@ -109,8 +109,8 @@ def paired_test(ours: NDArray[np.int_], theirs: NDArray[np.int_], seeds: int) ->
 
     ``ours`` and ``theirs`` (n,) count, for every image, the trainings out of ``seeds`` that classify it correctly.
     Under the null hypothesis the sign of each difference is arbitrary; the p-value is the share of all sign assignments
-    whose sum is at least as far from zero as the observed one. With one seed this is McNemar's exact test. With several, each
-    image counts once, weighted by its difference, so that seeds are not mistaken for additional images.
+    whose sum is at least as far from zero as the observed one. With one seed this is McNemar's exact test. With
+    several, each image counts once, weighted by its difference, so that seeds are not mistaken for additional images.
     """
     difference = np.asarray(ours) - np.asarray(theirs)
     won, lost = int((difference > 0).sum()), int((difference < 0).sum())

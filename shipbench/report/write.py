@@ -20,7 +20,7 @@ _TABLES = {"md": markdown_table, "tex": latex_table, "csv": table_csv}
 
 
 def parse_formats(text: str) -> tuple[str, ...]:
-    """Parse a comma-separated list of formats into a fixed order; raises ``InputError`` if one is unknown or it is empty."""
+    """Parse a comma-separated list of formats; raises ``InputError`` for an unknown format or an empty list."""
     names = [part.strip().lower().removeprefix(".") for part in text.split(",") if part.strip()]
     for name in names:
         if name not in FORMATS:

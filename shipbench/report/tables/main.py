@@ -72,7 +72,7 @@ def main_results_table(view: SuiteView) -> Table | None:
 
 
 def main_frame(study: Study, suite: str, statistic: Statistic) -> pd.DataFrame:
-    """Return the numbers of the main table: a row per arm; columns of tasks, groups, averages (percent) and parameters."""
+    """Return the main table's numbers: a row per arm; columns of tasks, groups, averages (percent) and parameters."""
     rows = {arm.label: _frame_row(study, arm, statistic) for arm in study.arms_of(suite, main=True)}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
 

@@ -9,8 +9,8 @@ from shipbench.report.wording.numbers import percent, signed
 
 _CAPTION = (
     "{suite}: mean test accuracy in percent after the last epoch and at the best test epoch of each run, over runs "
-    "that were tested during training, under every selection rule. The gap is what choosing the epoch on test images would "
-    "add; the largest gap is that of a single task."
+    "that were tested during training, under every selection rule. The gap is what choosing the epoch on test images "
+    "would add; the largest gap is that of a single task."
 )
 
 
