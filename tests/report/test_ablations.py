@@ -50,7 +50,7 @@ def cells(table: Table, label: str) -> dict[str, Any]:
 def test_the_difference_and_its_interval_are_recomputed_over_tasks() -> None:
     full = grid(("ship",), DEMO_TASKS, (0, 1))
     ablated = switched(full, "no-hierarchy", 0.004)
-    found = cells(table_of(full + ablated, "ablation-demo"), "SHIP (without hierarchy)")
+    result = cells(table_of(full + ablated, "ablation-demo"), "SHIP (without hierarchy)")
     per_task = [
         statistics.fmean(
             100 * (a["final_test_acc"] - f["final_test_acc"])
@@ -61,24 +61,24 @@ def test_the_difference_and_its_interval_are_recomputed_over_tasks() -> None:
     ]
     mean = statistics.fmean(per_task)
     half = float(stats.t.ppf(0.975, 5)) * statistics.stdev(per_task) / 6**0.5
-    cell = found["difference"]
+    cell = result["difference"]
     assert cell.value == pytest.approx(mean)
     assert dict(cell.extras) == pytest.approx({"low": mean - half, "high": mean + half, "tasks": 6, "seeds": 2})
     assert cell.text == f"{mean:.1f}".replace("-", "\N{MINUS SIGN}")
-    assert found["pairs"].text == "6 tasks"
+    assert result["pairs"].text == "6 tasks"
 
 
 def test_only_shared_tasks_and_seeds_are_compared() -> None:
     full = grid(("ship",), DEMO_TASKS, (0, 1, 2))
     kept = [r for r in full if r["seed"] == 1 and r["task"] in DEMO_TASKS[:4]]
     table = table_of(full + switched(kept, "no-matching-loss", 0.01), "ablation-demo")
-    found = cells(table, "SHIP (without matching loss)")
-    assert (found["pairs"].text, found["pairs"].below) == ("4 tasks", "seed 1")
-    assert found["mean of groups"].text == ""
+    result = cells(table, "SHIP (without matching loss)")
+    assert (result["pairs"].text, result["pairs"].below) == ("4 tasks", "seed 1")
+    assert result["mean of groups"].text == ""
     assert cells(table, "SHIP")["mean of groups"].text != ""
 
 
-def test_rows_stand_in_the_order_of_the_parts() -> None:
+def test_rows_follow_the_order_of_the_parts() -> None:
     full = grid(("ship",), DEMO_TASKS, (0,))
     names = ("coupled-attention", "no-hierarchy+no-matching-loss", "no-attribute-prompts", "no-hierarchy")
     table = table_of(full + [record for name in names for record in switched(full, name, 0.01)], "ablation-demo")
@@ -101,13 +101,13 @@ def test_rows_stand_in_the_order_of_the_parts() -> None:
 def test_with_few_tasks_the_interval_is_over_seeds() -> None:
     reference = pd.DataFrame({"a": [50.0, 52.0, 54.0], "b": [60.0, 61.0, 62.0]}, index=[0, 1, 2])
     ours = reference + pd.DataFrame({"a": [-1.0, -2.0, -3.0], "b": [-1.0, -2.0, -3.0]}, index=[0, 1, 2])
-    found = paired_difference(ours, reference)
-    assert found.over == "seeds"
-    assert found.interval.mean == pytest.approx(-2)
-    assert found.interval.high - found.interval.low == pytest.approx(2 * stats.t.ppf(0.975, 2) / 3**0.5)
+    result = paired_difference(ours, reference)
+    assert result.over == "seeds"
+    assert result.interval.mean == pytest.approx(-2)
+    assert result.interval.high - result.interval.low == pytest.approx(2 * stats.t.ppf(0.975, 2) / 3**0.5)
 
 
-def test_marks_say_which_parts_are_on() -> None:
+def test_marks_show_which_parts_are_on() -> None:
     full = grid(("ship",), DEMO_TASKS, (0,))
     both = switched(full, "no-matching-loss+no-hierarchy", 0.01)
     table = table_of(full + switched(full, "no-hierarchy", 0.01) + both, "ablation-demo")

@@ -126,7 +126,7 @@ def test_methods_look_the_same_in_every_figure() -> None:
     assert len({(look.colour, look.marker, str(look.line)) for look in looks}) == 16
 
 
-def test_sixteen_strangers_and_the_known_methods_all_look_different() -> None:
+def test_sixteen_other_methods_and_the_built_in_ones_look_different() -> None:
     looks = series_styles([*METHODS, *(f"method {i}" for i in range(16))])
     assert len({(look.colour, look.marker) for look in looks}) == len(looks)
 
@@ -146,7 +146,7 @@ def test_swept_values_are_labelled_without_touching(values: tuple[Any, ...]) -> 
 
 
 @pytest.mark.parametrize("count", [3, 7])
-def test_differences_of_few_and_of_many_methods_say_every_number(count: int) -> None:
+def test_differences_of_few_and_of_many_methods_show_every_number(count: int) -> None:
     records = grid(["vpt-deep", *(f"m{i}" for i in range(count))], VTAB_TASKS, (0,))
     records = [r for r in records if (r["method"], r["task"]) != ("m1", "svhn")]
     figure = next(f for f in build_report(make_results(records)).figures() if f.name.startswith("differences")).draw()
@@ -177,13 +177,13 @@ def test_hierarchies_come_from_the_lowest_seed_of_the_main_arm() -> None:
     ]
     records.append(make_record(task="svhn", levels="not json", affinity="[[1, 2]]"))
     study = build_study(make_results(records), None, Final())
-    (found,) = hierarchies(study, "vtab-1k", study.arms[0])
-    assert (found.task, found.levels, found.blocks) == ("dtd", (0, 2, 3), 4)
-    assert np.array_equal(found.affinity, np.eye(4))
+    (result,) = hierarchies(study, "vtab-1k", study.arms[0])
+    assert (result.task, result.levels, result.blocks) == ("dtd", (0, 2, 3), 4)
+    assert np.array_equal(result.affinity, np.eye(4))
 
 
 @pytest.mark.parametrize(
-    ("full", "others", "over", "said"),
+    ("full", "others", "over", "sentence"),
     [
         (VTAB_TASKS[1:], VTAB_TASKS, "18 tasks", "Tasks left out because some methods lack them: Caltech101."),
         (VTAB_TASKS, VTAB_TASKS[:5], "5 tasks", "Tasks left out because some methods lack them: "),
@@ -191,17 +191,17 @@ def test_hierarchies_come_from_the_lowest_seed_of_the_main_arm() -> None:
     ],
 )
 def test_what_is_left_out_of_comparisons_is_named(
-    full: tuple[str, ...], others: tuple[str, ...], over: str, said: str
+    full: tuple[str, ...], others: tuple[str, ...], over: str, sentence: str
 ) -> None:
     records = [*grid(("full",), full, (0,)), *grid(("linear", "vpt-deep", "ship"), others, (0,))]
     report = build_report(make_results(records))
     for name in ("pareto-vtab-1k", "critical-difference-vtab-1k"):
         caption = figure_named(report, name).caption
-        assert said.replace("Caltech101", task_name(VTAB_TASKS[0])) in caption
+        assert sentence.replace("Caltech101", task_name(VTAB_TASKS[0])) in caption
         assert over in caption
 
 
-def test_methods_that_share_too_little_are_said_to_have_no_ranking() -> None:
+def test_methods_that_share_too_few_tasks_have_no_ranking() -> None:
     records = [
         r for i, m in enumerate(("full", "linear", "ship")) for r in grid((m,), VTAB_TASKS[3 * i : 3 * i + 3], (0,))
     ]

@@ -92,7 +92,7 @@ def test_no_file_leaves_the_folder(hostile_folder: Path) -> None:
     assert all(re.fullmatch(r"[a-z0-9.-]+", name) for name in names)
 
 
-def test_the_page_asks_the_network_for_nothing(written: Path) -> None:
+def test_the_page_makes_no_requests(written: Path) -> None:
     page = parsed((written / "index.html").read_text(encoding="utf-8"))
     links = [value or "" for name, value in page.attributes if name in ("src", "href", "xlink:href")]
     assert links
@@ -110,7 +110,7 @@ def test_ids_on_the_page_are_unique_and_links_lead_somewhere(written: Path) -> N
     assert set(targets) <= set(ids)
 
 
-def test_figures_on_the_page_take_the_pages_ink(written: Path) -> None:
+def test_figures_on_the_page_use_its_colours(written: Path) -> None:
     page = (written / "index.html").read_text(encoding="utf-8")
     drawings = re.findall(r"<svg .*?</svg>", page, flags=re.DOTALL)
     assert len(drawings) == len(list((written / "figures").glob("*.svg")))
@@ -168,7 +168,7 @@ def test_markdown_marks_best_and_second(demo_report: Report) -> None:
     assert re.search(r"<ins>\d\d\.\d</ins> ±", text)
 
 
-def test_decimal_points_stand_one_under_another() -> None:
+def test_decimal_points_are_aligned() -> None:
     texts = ["85.8", "0.038", "1,234", "<0.001", "", MISSING, "\N{MINUS SIGN}7"]
     columns = (Column("method", "Method", align="left"), Column("x", "x"))
     rows = tuple(Row((Cell("1.5"), Cell(text, sign="†"))) for text in texts)
@@ -208,7 +208,7 @@ def test_latex_tables_are_balanced(hostile_report: Report) -> None:
         assert separators <= {len(table.columns) - 1}
 
 
-def test_a_table_higher_than_a_page_goes_on_in_another_float() -> None:
+def test_a_table_higher_than_a_page_continues_in_another_float() -> None:
     kinds = ("ours", "published", "difference", "difference")
     rows = tuple(Row((Cell(f"row {i}"), Cell("1.0", "±0.5"))) for i in range(20))
     rows += tuple(Row((Cell(f"{kinds[i % 4]} {i}"), Cell("2.0")), kinds[i % 4]) for i in range(60))  # type: ignore[arg-type]

@@ -101,11 +101,11 @@ def test_a_lost_seed_is_marked_where_it_is_missing() -> None:
 def test_best_and_second_are_compared_as_printed() -> None:
     accuracy = {"full": 0.70004, "linear": 0.70001, "vpt-deep": 0.65, "ship": 0.6}
     records = [make_record(method, task, 0, value) for method, value in accuracy.items() for task in VTAB_TASKS]
-    found = marks(table_of(records), "cifar100")
-    assert found == {"Full fine-tuning": "best", "Linear probe": "best", "VPT-deep": "second", "SHIP": ""}
+    result = marks(table_of(records), "cifar100")
+    assert result == {"Full fine-tuning": "best", "Linear probe": "best", "VPT-deep": "second", "SHIP": ""}
 
 
-def test_equal_columns_and_lonely_rows_have_no_best() -> None:
+def test_equal_columns_and_single_rows_have_no_best() -> None:
     assert set(marks(table_of([make_record()]), "cifar100").values()) == {""}
     equal = [make_record(method) for method in ("full", "ship")]
     assert set(marks(table_of(equal), "cifar100").values()) == {""}
@@ -124,7 +124,7 @@ def test_parameters_are_means_over_tasks_with_and_without_the_head() -> None:
     assert shown["trainable_params_without_head"] == "1.43"
 
 
-def test_published_rows_stand_under_a_rule_with_the_difference_to_ours() -> None:
+def test_published_rows_follow_a_rule_with_the_difference_to_ours() -> None:
     records = grid(("vpt-deep", "linear"), VTAB_TASKS, (0, 1))
     table = table_of(records)
     rows = list(table.rows)
@@ -175,7 +175,7 @@ def test_suites_have_tables_of_their_own_and_only_vtab_has_published_rows() -> N
     assert {row.kind for row in tables["main-demo"].rows} == {"ours"}
 
 
-def test_demo_numbers_always_say_what_they_are() -> None:
+def test_demo_captions_carry_the_disclaimer() -> None:
     report = report_of(grid(("full", "ship", "linear"), DEMO_TASKS, (0, 1)))
     items = [item for section in report.sections[:-1] for item in section.items]
     assert items

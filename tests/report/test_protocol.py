@@ -69,16 +69,16 @@ def table(report: Report, name: str) -> Table:
     return next(table for table in report.tables() if table.name == name)
 
 
-def cell(found: Table, row: str, column: str) -> Cell:
-    cells = next(r.cells for r in found.rows if r.cells[0].text == row)
-    return cells[[c.key for c in found.columns].index(column)]
+def cell(result: Table, row: str, column: str) -> Cell:
+    cells = next(r.cells for r in result.rows if r.cells[0].text == row)
+    return cells[[c.key for c in result.columns].index(column)]
 
 
 def test_every_cell_is_tested_on_its_images_and_corrected_over_all() -> None:
     records, frame = predicted(grid(("linear", "vpt-deep", "ship"), DEMO_TASKS, (0, 1)))
     study = study_of(records)
-    found = paired_comparisons(study, "demo", *against(study, "vpt-deep", frame))
-    assert [comparison.arm.method for comparison in found] == ["linear", "ship"]
+    result = paired_comparisons(study, "demo", *against(study, "vpt-deep", frame))
+    assert [comparison.arm.method for comparison in result] == ["linear", "ship"]
     by_run = {run: part.set_index("index") for run, part in frame.groupby("run_id")}
     ids = {(r["method"], r["task"], r["seed"]): r["run_id"] for r in records}
 
@@ -88,14 +88,14 @@ def test_every_cell_is_tested_on_its_images_and_corrected_over_all() -> None:
 
     p_values = [
         paired_test(right(comparison.arm.method, task), right("vpt-deep", task), 2).p_value
-        for comparison in found
+        for comparison in result
         for task in DEMO_TASKS
     ]
-    shown = [comparison.tasks[task].adjusted for comparison in found for task in DEMO_TASKS]
+    shown = [comparison.tasks[task].adjusted for comparison in result for task in DEMO_TASKS]
     assert shown == pytest.approx(holm(p_values))
 
 
-def test_marks_stand_under_the_accuracies_that_differ_beyond_chance() -> None:
+def test_accuracies_that_differ_beyond_chance_are_marked() -> None:
     records = [make_record("vpt-deep", "digits", 0, 0.5), make_record("ship", "digits", 0, 0.9)]
     records += [make_record("vpt-deep", "textures", 0, 0.8), make_record("ship", "textures", 0, 0.8)]
     records += [make_record("vpt-deep", "clevr-count", 0, 0.8), make_record("ship", "clevr-count", 0, 0.6)]
@@ -134,8 +134,8 @@ def test_a_mark_points_where_the_mean_accuracy_does() -> None:
     assert cell(main, "VPT-deep", "digits").text == "95.0"
     assert cell(main, "SHIP", "digits").text == "90.0"
     assert cell(main, "SHIP", "digits").below == "±0.0 ▼"
-    found = dict(cell(tests, "SHIP", "digits").extras)
-    assert (found["images won"], found["images lost"]) == (60, 40)
+    result = dict(cell(tests, "SHIP", "digits").extras)
+    assert (result["images won"], result["images lost"]) == (60, 40)
     assert cell(tests, "SHIP", "digits").sign == "▼"
     assert "exact sign-flip tests of the mean accuracies over seeds" in tests.caption
     assert "McNemar" not in tests.caption
@@ -166,7 +166,7 @@ def test_runs_on_other_images_are_never_paired() -> None:
     assert comparison.tasks == {}
 
 
-def test_predictions_do_not_speak_for_another_epoch() -> None:
+def test_predictions_are_not_used_for_another_epoch() -> None:
     records, frame = predicted(grid(("vpt-deep", "ship"), DEMO_TASKS, (0,)))
     report = build_report(make_results(records), None, ReportOptions(select="oracle"), predictions=loader(frame))
     assert not any(t.name.startswith(("paired-tests", "intervals", "agreement")) for t in report.tables())
@@ -175,7 +175,7 @@ def test_predictions_do_not_speak_for_another_epoch() -> None:
 
 
 @pytest.mark.parametrize("how", ["another epoch", "no predictions", "other images"])
-def test_some_seeds_do_not_speak_for_all(how: str) -> None:
+def test_an_arm_needs_matching_predictions_of_all_its_seeds(how: str) -> None:
     records = grid(("linear", "vpt-deep", "ship"), DEMO_TASKS, (0, 1))
     for record in records:
         record["best_test_acc"] = record["final_test_acc"]
@@ -215,18 +215,18 @@ def test_agreement_by_hand() -> None:
     records, frame = predicted([make_record("vpt-deep", "digits", s, 0.5) for s in (0, 1)])
     more, other = predicted([make_record("ship", "digits", s, 0.75) for s in (0, 1)])
     study = study_of([*records, *more])
-    found = agreement(study, "demo", against(study, "vpt-deep", pd.concat([frame, other]))[1])
+    result = agreement(study, "demo", against(study, "vpt-deep", pd.concat([frame, other]))[1])
     vpt, ship = arm_of(study, "vpt-deep").key, arm_of(study, "ship").key
     # Wrong answers are alike by construction: only the quarter that SHIP alone gets right differs.
-    assert found == {(vpt, vpt): {"digits": 1.0}, (ship, vpt): {"digits": 0.75}, (ship, ship): {"digits": 1.0}}
+    assert result == {(vpt, vpt): {"digits": 1.0}, (ship, vpt): {"digits": 0.75}, (ship, ship): {"digits": 1.0}}
 
 
 def test_intervals_are_over_images_and_over_tasks() -> None:
     records, frame = predicted(grid(("vpt-deep", "ship"), DEMO_TASKS, (0, 1)))
-    found = table(build_report(make_results(records), predictions=loader(frame)), "intervals-demo")
+    result = table(build_report(make_results(records), predictions=loader(frame)), "intervals-demo")
     for task in DEMO_TASKS:
         shares = [r["final_test_acc"] for r in records if (r["method"], r["task"]) == ("ship", task)]
-        shown = cell(found, "SHIP", task)
+        shown = cell(result, "SHIP", task)
         low, high = dict(shown.extras)["low"], dict(shown.extras)["high"]
         mean = 50 * sum(shares)
         half = 196 * np.sqrt(mean / 100 * (1 - mean / 100) / 400)
@@ -237,7 +237,7 @@ def test_intervals_are_over_images_and_over_tasks() -> None:
         for t in DEMO_TASKS
     ]
     over = student_interval(means)
-    assert dict(cell(found, "SHIP", "mean of tasks").extras) == pytest.approx({"low": over.low, "high": over.high})
+    assert dict(cell(result, "SHIP", "mean of tasks").extras) == pytest.approx({"low": over.low, "high": over.high})
 
 
 def test_the_difference_across_tasks_has_students_interval_from_three_tasks_on() -> None:
@@ -298,7 +298,7 @@ def labels(report: Report, name: str = "main-demo") -> list[str]:
 
 
 def names(report: Report) -> set[str]:
-    return {found.name for found in report.tables()}
+    return {result.name for result in report.tables()}
 
 
 def test_tuned_runs_are_a_method_of_their_own() -> None:
@@ -319,7 +319,7 @@ def test_tuned_runs_are_a_method_of_their_own() -> None:
     assert labels(chosen) == ["SHIP (tuned on validation)"]
 
 
-def test_the_recipes_own_run_can_win_and_then_stands_in_both_rows_but_is_one_run() -> None:
+def test_a_confirmed_run_of_the_recipe_appears_in_both_rows_but_counts_once() -> None:
     records, tunings = tuned_records()
     records = [r for r in records if r["run_id"] != tunings[0]["final_runs"][0]]
     own = records[0]["run_id"]
@@ -349,8 +349,8 @@ def test_every_run_is_counted_once_under_every_rule(select: str) -> None:
     in_settings = table(report, "settings").records
     assert in_settings is not None
     assert sorted(in_settings["run_id"]) == sorted(report.results["run_id"]) == sorted(r["run_id"] for r in records)
-    said = re.findall(r"(\d+) runs? with settings (?:fixed|chosen)", dict(report.protocol)["Settings"])
-    assert sum(map(int, said)) == counted
+    numbers = re.findall(r"(\d+) runs? with settings (?:fixed|chosen)", dict(report.protocol)["Settings"])
+    assert sum(map(int, numbers)) == counted
 
 
 def test_a_method_whose_recipe_wins_everywhere_has_one_row() -> None:
@@ -380,7 +380,7 @@ def test_a_method_confirmed_with_fewer_seeds_or_in_one_recipe_alone_has_one_row(
     assert labels(report) == ["VPT-deep (default recipe)", "SHIP (default recipe)", "SHIP (mine recipe)"]
 
 
-def test_a_method_confirmed_in_one_suite_and_changed_in_another_is_said_of_both() -> None:
+def test_a_method_confirmed_in_one_suite_and_changed_in_another_is_described_for_both() -> None:
     records, tunings = tuned_records()
     vtab = [make_record("ship", task, 0, 0.7, overrides="") for task in ("dtd", "svhn")]
     tunings.append({"final_runs": [r["run_id"] for r in vtab]})
@@ -435,34 +435,34 @@ def test_the_latest_tuning_counts_and_earlier_ones_are_named() -> None:
     )
 
 
-def test_the_protocol_box_says_what_data_and_which_weights() -> None:
+def test_the_protocol_box_names_data_and_weights() -> None:
     records = grid(("ship",), ("dtd", "svhn"), (0, 1, 2), n_train=1000, n_test=1880)
     report = build_report(make_results(records))
-    said = dict(report.protocol)
-    assert "6 runs, each on 1,000 training images" in said["Trained"]
-    assert "seeds 0–2" in said["Trained"]  # noqa: RUF001
-    assert "On 1,880 test images" in said["Tested"]
-    assert "The rule final counts" in said["Tested"]
-    assert "DTD (png, fingerprint data-of-dtd)" in said["Data, VTAB-1k"]
-    assert f"sha256 {'a1b2c3d4' * 8}" in said["Weights"]
+    protocol = dict(report.protocol)
+    assert "6 runs, each on 1,000 training images" in protocol["Trained"]
+    assert "seeds 0–2" in protocol["Trained"]  # noqa: RUF001
+    assert "On 1,880 test images" in protocol["Tested"]
+    assert "The rule final counts" in protocol["Tested"]
+    assert "DTD (png, fingerprint data-of-dtd)" in protocol["Data, VTAB-1k"]
+    assert f"sha256 {'a1b2c3d4' * 8}" in protocol["Weights"]
     page = markdown_report(report, None)
     assert page.index("**Protocol**") < page.index("## VTAB-1k")
 
 
-def test_the_protocol_box_tells_ablations_from_settings_changed_by_hand() -> None:
+def test_the_protocol_box_distinguishes_ablations_from_settings_changed_by_hand() -> None:
     full = grid(("ship",), ("dtd", "svhn"), (0,))
     ablated = [
         {**r, "run_id": r["run_id"] + "-a", "switches": "no-hierarchy", "overrides": "threshold=1"} for r in full
     ]
     longer = {**full[0], "run_id": "longer", "cfg.prompt_length": 50, "overrides": "prompt_length=50"}
-    said = dict(build_report(make_results([*full, *ablated, longer])).protocol)["Settings"]
-    assert said == (
+    settings = dict(build_report(make_results([*full, *ablated, longer])).protocol)["Settings"]
+    assert settings == (
         "5 runs with settings fixed beforehand (default recipe, 2 runs with parts of the method switched off, "
         "1 run with settings changed by hand)."
     )
 
 
-def test_the_page_says_the_protocol_before_its_numbers(written: Path) -> None:
+def test_the_page_shows_the_protocol_before_its_numbers(written: Path) -> None:
     (page,) = (file.read_text(encoding="utf-8") for file in written.glob("*.html"))
     assert page.index('aria-label="Protocol"') < page.index('class="facts"') < page.index("<table>")
 

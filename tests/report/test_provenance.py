@@ -34,7 +34,7 @@ def test_clean_records_have_no_warning() -> None:
         ("image_format", "", "not recorded"),
     ],
 )
-def test_every_mixture_is_said_at_the_top_and_at_its_tables(column: str, value: Any, phrase: str) -> None:
+def test_every_mixture_is_stated_at_the_top_and_at_its_tables(column: str, value: Any, phrase: str) -> None:
     records = grid(("linear", "ship"), VTAB_TASKS, (0, 1))
     records = [{**r, column: value} if (r["task"], r["method"]) == ("cifar100", "ship") else r for r in records]
     records += grid(("linear", "ship"), DEMO_TASKS, (0, 1))
@@ -57,15 +57,15 @@ def test_failed_runs_do_not_count_as_mixed() -> None:
     assert report_of(records).warnings == ()
 
 
-def test_random_weights_are_said_at_the_top_and_wherever_weights_are_named() -> None:
+def test_random_weights_are_stated_at_the_top_and_wherever_weights_are_named() -> None:
     records = grid(("ship",), VTAB_TASKS, (0, 1), checkpoint="random")
     records += grid(("linear",), VTAB_TASKS, (0, 1), checkpoint="ViT-B_16.npz", backbone_sha256="c" * 64)
     report = report_of(records)
     (warning,) = (warning for warning in report.warnings if warning.startswith("Random weights: 38 runs (SHIP) on a"))
     assert "VTAB-1k: methods and tasks" in warning
-    said = dict(report.protocol)["Weights"]
-    assert f"(random weights, never pretrained; sha256 {'a1b2c3d4' * 8})" in said
-    assert f"(from ViT-B_16.npz; sha256 {'c' * 64})" in said
+    weights = dict(report.protocol)["Weights"]
+    assert f"(random weights, never pretrained; sha256 {'a1b2c3d4' * 8})" in weights
+    assert f"(from ViT-B_16.npz; sha256 {'c' * 64})" in weights
     backbones = dict(report.facts)["Backbones"]
     assert "(a1b2c3d4a1b2; random weights, never pretrained)" in backbones
     assert set(report.results["checkpoint"]) == {"random", "ViT-B_16.npz"}

@@ -72,7 +72,7 @@ def test_final_is_the_default_everywhere() -> None:
     assert main_table(records).loc["SHIP", "cifar100"] == 50
 
 
-def test_a_rule_that_fits_no_run_leaves_tables_out_and_says_why() -> None:
+def test_a_rule_that_counts_no_run_leaves_tables_out_and_explains_why() -> None:
     report = build_report(make_results([make_record()]), None, ReportOptions(select="validation"))
     assert [table.name for table in report.tables()] == ["missing", "settings"]
     missing = next(report.tables())

@@ -98,9 +98,9 @@ def test_friedman_by_hand() -> None:
     # Ranks without ties: x always first, y and z alternate; sums 4, 10, 10 over four tasks.
     scores = pd.DataFrame({"x": [9, 9, 9, 9], "y": [5, 1, 5, 1], "z": [1, 5, 1, 5]}, dtype=float)
     expected = 12 / (4 * 3 * 4) * (4**2 + 10**2 + 10**2) - 3 * 4 * 4
-    found = friedman_test(scores)
-    assert found.statistic == pytest.approx(expected)
-    assert found.p_value == pytest.approx(math.exp(-expected / 2))
+    result = friedman_test(scores)
+    assert result.statistic == pytest.approx(expected)
+    assert result.p_value == pytest.approx(math.exp(-expected / 2))
 
 
 @pytest.mark.parametrize(

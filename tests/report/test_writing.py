@@ -55,7 +55,7 @@ def test_writing_twice_gives_the_same_bytes_and_removes_what_is_stale(tmp_path: 
     assert not list((tmp_path / "figures").iterdir())
 
 
-def test_a_manifest_cannot_make_it_delete_elsewhere(tmp_path: Path) -> None:
+def test_a_manifest_cannot_delete_files_outside_the_folder(tmp_path: Path) -> None:
     victim = tmp_path / "victim.txt"
     victim.write_text("keep")
     output = tmp_path / "report"
@@ -65,7 +65,7 @@ def test_a_manifest_cannot_make_it_delete_elsewhere(tmp_path: Path) -> None:
     assert victim.read_text() == "keep"
 
 
-def test_a_file_is_no_folder(tmp_path: Path) -> None:
+def test_an_output_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="is a file"):
         write_report(build_report(make_results(grid(("ship",), VTAB_TASKS[:1], (0,)))), tmp_path / "file", ("csv",))
@@ -81,7 +81,7 @@ def test_wrong_formats_are_refused(text: str, message: str) -> None:
         parse_formats(text)
 
 
-def test_columns_that_foreign_records_lack_are_no_obstacle(tmp_path: Path) -> None:
+def test_records_may_lack_optional_columns(tmp_path: Path) -> None:
     bare = [
         {name: record[name] for name in ("run_id", "method", "task", "seed", "final_test_acc")}
         for record in grid(("a", "b", "c"), VTAB_TASKS, (0,))
@@ -90,13 +90,13 @@ def test_columns_that_foreign_records_lack_are_no_obstacle(tmp_path: Path) -> No
     write_report(report, tmp_path, ("md", "tex", "csv", "html"))
     assert report.warnings == ()
     assert not any(table.name.startswith("cost") for table in report.tables())
-    said = dict(report.protocol)
-    assert said["Settings"] == "57 runs without a recorded recipe; how their settings were chosen is unknown."
-    assert said["Data, VTAB-1k"] == "19 tasks; neither fingerprints nor image formats are recorded."
-    assert said["Weights"] == "Not recorded."
+    protocol = dict(report.protocol)
+    assert protocol["Settings"] == "57 runs without a recorded recipe; how their settings were chosen is unknown."
+    assert protocol["Data, VTAB-1k"] == "19 tasks; neither fingerprints nor image formats are recorded."
+    assert protocol["Weights"] == "Not recorded."
 
 
-def test_the_cost_table_says_how_many_runs_shared_passes() -> None:
+def test_the_cost_table_counts_stacked_runs() -> None:
     records = grid(("ship",), VTAB_TASKS, (0, 1), stacked_runs=2) + grid(("linear",), VTAB_TASKS, (0, 1))
     (cost,) = (table for table in build_report(make_results(records)).tables() if table.name == "cost-vtab-1k")
     assert cost.notes[0].startswith("38 of 76 runs shared passes over the backbone with others")

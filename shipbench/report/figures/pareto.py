@@ -57,13 +57,13 @@ def pareto_figure(view: SuiteView) -> Figure | None:
     )
 
 
-def _point(view: SuiteView, arm: Arm, style: SeriesStyle) -> CostPoint:
+def _point(view: SuiteView, arm: Arm, series: SeriesStyle) -> CostPoint:
     """Return the point of an arm over the tasks that all arms of the figure share."""
     study, means = view.study, view.complete_scores.means
     runs = study.runs_of([arm])
     parameters = mean_over_tasks(runs[runs["task"].isin(means.index)], "trainable_params")
     by_seed = study.accuracies(arm).reindex(columns=list(means.index)).dropna().mean(axis=1)
-    return CostPoint(arm.short_label, parameters, float(means[arm.key].mean()), sample_deviation(list(by_seed)), style)
+    return CostPoint(arm.short_label, parameters, float(means[arm.key].mean()), sample_deviation(list(by_seed)), series)
 
 
 def draw_pareto(points: Sequence[CostPoint], tasks: str, footer: str) -> MplFigure:
