@@ -171,7 +171,7 @@ def test_predictions_are_not_used_for_another_epoch() -> None:
     report = build_report(make_results(records), None, ReportOptions(select="oracle"), predictions=loader(frame))
     assert not any(t.name.startswith(("paired-tests", "intervals", "agreement")) for t in report.tables())
     (note,) = (note for note in table(report, "main-demo").notes if note.startswith("Left out of"))
-    assert note.endswith("the images of the others: VPT-deep (all 6 tasks); SHIP (all 6 tasks).")
+    assert note.endswith("on the same images: VPT-deep (all 6 tasks); SHIP (all 6 tasks).")
 
 
 @pytest.mark.parametrize("how", ["another epoch", "no predictions", "other images"])
@@ -195,7 +195,7 @@ def test_an_arm_needs_matching_predictions_of_all_its_seeds(how: str) -> None:
     assert cell(table(report, "paired-tests-demo"), "SHIP", "digits").value is None
     for name in ("main", "significance", "paired-tests", "intervals", "agreement"):
         (note,) = (note for note in table(report, f"{name}-demo").notes if note.startswith("Left out of"))
-        assert note.endswith("the images of the others: SHIP (digits).")
+        assert note.endswith("on the same images: SHIP (digits).")
     assert "after the last epoch" not in table(report, "intervals-demo").caption
 
 

@@ -20,10 +20,7 @@ from shipbench.report.wording.names import task_list
 
 LoadPredictions: TypeAlias = Callable[[Iterable[str]], pd.DataFrame]
 _CLASS = "int32"
-_LEFT_OUT = (
-    "Left out of results on single images, because not every counted run has predictions that match its accuracy and "
-    "the images of the others"
-)
+_LEFT_OUT = "Left out of image-level results because some counted runs lack matching predictions on the same images"
 
 
 @dataclass(frozen=True, eq=False)
