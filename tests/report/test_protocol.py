@@ -311,8 +311,8 @@ def test_tuned_runs_are_a_method_of_their_own() -> None:
     assert "settings-varied-demo" not in names(report)
     assert dict(report.protocol)["Settings"] == (
         "6 runs with settings fixed beforehand (default recipe). 6 runs with settings chosen on val200 after training "
-        "on train800, then retrained on all training images. 6 tuning runs in the folder, none of which opened the "
-        "test split."
+        "on train800, then retrained on all training images. Also in the folder: 6 tuning runs, which never "
+        "opened the test split."
     )
     assert list(main_table(make_results(records), tunings=tunings)["mean of tasks"]) == pytest.approx([50, 60])
     chosen = build_report(make_results(records), None, ReportOptions(select="validation"), tunings=tunings)

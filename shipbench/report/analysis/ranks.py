@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from shipbench.report.analysis.arms import Arm
-from shipbench.report.analysis.differences import complete_scores
-from shipbench.report.analysis.study import Study
+from shipbench.report.analysis.differences import CompleteScores
 from shipbench.report.wording.text import counted
 from shipbench.statistics import FriedmanTest, average_ranks, friedman_test, nemenyi_distance
 
@@ -41,10 +41,8 @@ class Ranking:
         )
 
 
-def ranking(study: Study, suite: str) -> Ranking | None:
-    """Rank the main arms of a suite; None with fewer than three arms or two shared tasks."""
-    arms = study.arms_of(suite, main=True)
-    complete = complete_scores(study, arms)
+def ranking(arms: Sequence[Arm], complete: CompleteScores) -> Ranking | None:
+    """Rank the arms that have complete scores; None with fewer than three arms or two shared tasks."""
     scores = complete.means
     if scores.shape[1] < FEWEST_ARMS or scores.shape[0] < FEWEST_TASKS:
         return None

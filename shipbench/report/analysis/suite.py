@@ -22,7 +22,7 @@ from shipbench.report.wording.captions import caption, footer
 from shipbench.report.wording.names import suite_name
 from shipbench.report.wording.text import slug
 
-PUBLISHED_SUITE = "vtab-1k"
+_PUBLISHED_SUITE = "vtab-1k"
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +111,7 @@ class SuiteView:
     @cached_property
     def ranking(self) -> Ranking | None:
         """The average ranks of the main arms; None with too few arms or shared tasks."""
-        return ranking(self.study, self.suite)
+        return ranking(self.arms, self.complete_scores)
 
     @cached_property
     def oracle_gaps(self) -> list[OracleGap]:
@@ -126,7 +126,7 @@ class SuiteView:
     @cached_property
     def published_matches(self) -> list[PublishedMatch]:
         """The published rows to show; only VTAB-1k has any."""
-        return published_matches(self.study, self.arms, self.published) if self.suite == PUBLISHED_SUITE else []
+        return published_matches(self.study, self.arms, self.published) if self.suite == _PUBLISHED_SUITE else []
 
     @cached_property
     def ablations(self) -> list[Ablation]:

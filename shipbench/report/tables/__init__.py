@@ -1,1 +1,1 @@
-"""Tables of a report: each is a function of a suite view or of the whole study."""
+"""Tables and fact boxes of a report: each is a function of a suite view or of the whole study."""

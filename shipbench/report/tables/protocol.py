@@ -101,7 +101,7 @@ def _tunings(study: Study) -> list[str]:
     """Count the tuning runs, and name the runs whose settings a later tuning superseded."""
     tried = int((study.records["protocol"] == "tuning").sum())
     old = study.records[(study.records["tuning"] == SUPERSEDED) & study.records["accuracy"].isna()]
-    parts = [f"{counted(tried, 'tuning run')} in the folder, none of which opened the test split."] if tried else []
+    parts = [f"Also in the folder: {counted(tried, 'tuning run')}, which never opened the test split."] if tried else []
     if len(old):
         parts.append(
             f"Not counted: {counted(len(old), 'run')} with settings that an earlier tuning chose and a later one "
