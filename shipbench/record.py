@@ -10,7 +10,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from functools import cache
-from typing import Annotated, Any, Literal, TypeAlias, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args, get_type_hints, overload
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NAN = float("nan")
 
@@ -151,6 +154,11 @@ class RunRecord:
         """Whether the run finished without an error."""
         return self.status == "done"
 
+    @property
+    def collapsed(self) -> bool:
+        """Whether the run finished without learning more than the most frequent class of the test images."""
+        return self.done and is_collapsed(self.final_test_acc, self.chance_acc)
+
     def to_row(self) -> dict[str, Any]:
         """Return the flat row to store: ``record_columns`` in order, then a ``cfg.*`` column for each setting."""
         row = asdict(self)
@@ -212,3 +220,12 @@ def as_text(value: str) -> str:
 def _cell(value: Any) -> Any:
     """Return a sequence as text, so that a column has the same type in every file, and any other value unchanged."""
     return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else value
+
+
+@overload
+def is_collapsed(accuracy: float, chance: float) -> bool: ...
+@overload
+def is_collapsed(accuracy: pd.Series[float], chance: pd.Series[float]) -> pd.Series[bool]: ...
+def is_collapsed(accuracy: Any, chance: Any) -> Any:
+    """Return whether ``accuracy`` does not exceed ``chance``, the majority-class accuracy; False where one is NaN."""
+    return accuracy <= chance

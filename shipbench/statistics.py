@@ -1,18 +1,20 @@
 """Averages, deviations, intervals, ranks and tests of accuracies.
 
 Accuracies may be fractions or percent; results have the same unit. Higher is better.
+scipy and statsmodels are imported where a test needs them: averages must not cost a second of imports.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
-from statsmodels.stats.multitest import multipletests
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MEAN_OF_GROUPS = "mean of groups"
 MEAN_OF_TASKS = "mean of tasks"
@@ -83,6 +85,8 @@ def student_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     mean = float(array.mean()) if len(array) else float("nan")
     if len(array) < 2:
         return Interval(mean, float("nan"), float("nan"), len(array))
+    from scipy import stats
+
     half = float(stats.t.ppf((1 + level) / 2, len(array) - 1) * stats.sem(array))
     return Interval(mean, mean - half, mean + half, len(array))
 
@@ -143,6 +147,8 @@ def wilcoxon_test(differences: Sequence[float]) -> float:
     array = np.round(np.asarray(differences, dtype=float), _DIGITS)
     if not (array != 0).any():
         return float("nan")
+    from scipy import stats
+
     return float(stats.wilcoxon(array[array != 0]).pvalue)
 
 
@@ -151,6 +157,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
     array = np.asarray(p_values, dtype=float)
     is_test = np.isfinite(array)
     if is_test.any():
+        from statsmodels.stats.multitest import multipletests
+
         array[is_test] = multipletests(array[is_test], method="holm")[1]
     return [float(value) for value in array]
 
@@ -169,12 +177,16 @@ def average_ranks(scores: pd.DataFrame) -> pd.Series[float]:
 
 def friedman_test(scores: pd.DataFrame) -> FriedmanTest:
     """Test whether methods (columns) differ over tasks (rows); needs at least three methods and two tasks."""
+    from scipy import stats
+
     result = stats.friedmanchisquare(*scores.round(_DIGITS).to_numpy().T)
     return FriedmanTest(float(result.statistic), float(result.pvalue))
 
 
 def nemenyi_distance(methods: int, tasks: int, alpha: float = 0.05) -> float:
     """Return Nemenyi's critical difference of average ranks (Demsar 2006, section 3.2.2 and table 5a)."""
+    from scipy import stats
+
     quantile = float(stats.studentized_range.ppf(1 - alpha, methods, np.inf)) / np.sqrt(2)
     return float(quantile * np.sqrt(methods * (methods + 1) / (6 * tasks)))
 

@@ -1,4 +1,4 @@
-"""The command line: parses, prints, decides nothing. Nothing heavy is imported until a command needs it."""
+"""The command line: parse options, call the library, print results. Each command imports what it needs."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import sys
 
 import typer
 
-from shipbench.cli import ablate, bench, data, export, listing, report, run, tune
+from shipbench.cli import ablate, bench, data, demo, export, listing, report, run, tune
 from shipbench.errors import InputError, ShipbenchError, one_line
 
 app = typer.Typer(
     name="shipbench",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    help="Benchmark and ablation harness for SHIP and its baselines on VTAB-1k.",
+    help="Benchmark and ablation harness for SHIP and its baselines on VTAB-1k. Start with: shipbench demo",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("demo")(demo.demo)
 app.command("run")(run.run)
 app.command("ablate")(ablate.ablate)
 app.command("tune")(tune.tune)
@@ -34,7 +34,7 @@ app.add_typer(data.app, name="data")
 @app.callback(invoke_without_command=True)
 def _root(
     version: bool = typer.Option(False, "--version", help="Print the version."),
-    debug: bool = typer.Option(False, "--debug", help="Show tracebacks; accepted anywhere on the line."),
+    debug: bool = typer.Option(False, "--debug", help="Print tracebacks of errors; accepted anywhere on the line."),
 ) -> None:
     if version:
         from shipbench.runtime.version import VERSION
@@ -44,9 +44,9 @@ def _root(
 
 
 def main() -> None:
-    """Run the command line: one sentence for an error, a traceback only with ``--debug``."""
-    _let_anything_be_printed()
-    # The hub's client reports every retry; its last error is all that a person needs.
+    """Run the command line; print an error as one sentence, with ``--debug`` as a traceback."""
+    _accept_any_text()
+    # The hub client logs every retry; its last error says enough.
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     debug = "--debug" in sys.argv[1:]
     if debug:
@@ -63,8 +63,8 @@ def main() -> None:
         _explain(error)
 
 
-def _let_anything_be_printed() -> None:
-    """Show letters that a stream cannot encode (file names may be any bytes) by number; a closed stream takes all."""
+def _accept_any_text() -> None:
+    """Let streams escape what they cannot encode, such as bytes in file names, and replace closed streams by a sink."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -80,7 +80,7 @@ def _explain(error: Exception) -> None:
         say(f"error: {error}")
         sys.exit(error.exit_code)
     if isinstance(error, OSError) and error.filename is not None:
-        # Runs turn such errors into records, so that here it is a path of the command line that cannot be used.
+        # Errors of runs become records, so this path comes from the command line.
         say(f"error: {error.filename2 or error.filename} cannot be used: {error.strerror}")
         sys.exit(InputError.exit_code)
     say(f"unexpected error: {type(error).__name__}: {one_line(error)}; run again with --debug for the traceback")

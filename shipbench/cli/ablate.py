@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from shipbench.cli import completion, next_steps
 from shipbench.cli.options import GridOptions, grid_command
 from shipbench.errors import InputError
 
@@ -13,8 +14,17 @@ from shipbench.errors import InputError
 @grid_command
 def ablate(
     options: GridOptions,
-    switch: Annotated[str | None, typer.Option(help="Switches, comma-separated; all of them if not given.")] = None,
-    mode: Annotated[str, typer.Option(help="leave-one-out, add-one-in or all.")] = "leave-one-out",
+    switch: Annotated[
+        str | None,
+        typer.Option(help="Switches, comma-separated; all of them if not given.", autocompletion=completion.switches),
+    ] = None,
+    mode: Annotated[
+        str,
+        typer.Option(
+            help="leave-one-out, add-one-in or all.",
+            autocompletion=completion.one_of("leave-one-out", "add-one-in", "all"),
+        ),
+    ] = "leave-one-out",
     sweep: Annotated[
         list[str] | None, typer.Option(metavar="KEY=V1,V2", help="Vary one setting of SHIP instead of switches.")
     ] = None,
@@ -39,3 +49,4 @@ def ablate(
         spec for variant in variants for spec in make_grid([ship], tasks, seeds, options.template(), values | variant)
     ]
     carry_out(specs, options)
+    next_steps.after_run(options.results, dry_run=options.dry_run)

@@ -9,50 +9,63 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from shipbench.cli import options
+from shipbench.cli import completion, options
 from shipbench.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import torch
 
     from shipbench.bench import BenchOptions, EndToEnd, EndToEndOptions, Measurement
+    from shipbench.bench.steps import Timing
     from shipbench.methods import Method
 
 
-def bench(
-    method: Annotated[str, typer.Option(help="Methods, comma-separated, or all.")] = "all",
-    backbone: Annotated[str, typer.Option(help="A timm ViT by name.")] = "vit_base_patch16_224.orig_in21k",
-    checkpoint: Annotated[
-        str | None, typer.Option(help="Weights; 'random' will do for timing, and is the default.")
-    ] = "random",
-    image_size: Annotated[int | None, typer.Option(help="Pixels; the backbone's own if not given.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, max=1_000_000, help="Images in a batch.")] = 16,
-    prompt_lengths: Annotated[str, typer.Option(help="Prompt lengths, comma-separated.")] = "50",
-    levels: Annotated[str, typer.Option(help="First blocks of the semantic levels.")] = "0,2,4,6,8,11",
-    drop_path: Annotated[
-        float | None, typer.Option(min=0, max=0.99, help="Stochastic depth in training: 0.1, or 0 with --compile.")
-    ] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Rounds; medians are shown.")] = 5,
-    device: options.Device = "auto",
-    precision: Annotated[str, typer.Option(help="Precisions, comma-separated: fp32, bf16 or auto.")] = "fp32",
-    settings: options.Settings = None,
-    compiled: Annotated[
-        bool,
-        typer.Option("--compile", help="Measure every model with torch.compile as well, without stochastic depth."),
-    ] = False,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Also write everything here.")] = None,
-    end_to_end: Annotated[
-        bool, typer.Option("--end-to-end", help="Time whole runs, from image files to the stored record.")
-    ] = False,
-    train_images: Annotated[int, typer.Option(min=8, help="With --end-to-end: images to train on.")] = 1000,
-    test_images: Annotated[int, typer.Option(min=8, help="With --end-to-end: images to test on.")] = 1000,
-    epochs: Annotated[int, typer.Option(min=1, help="With --end-to-end: epochs that the estimate counts.")] = 100,
-) -> None:
-    """Measure every method's training step and inference against the bare frozen backbone.
+Methods = Annotated[str, typer.Option(help="Methods, comma-separated, or all.", autocompletion=completion.methods)]
+Backbone = Annotated[str, typer.Option(help="Name of a timm ViT.", autocompletion=completion.backbones)]
+Checkpoint = Annotated[str | None, typer.Option(help="Weights file, or 'random', which is enough for timing.")]
+ImageSize = Annotated[int | None, typer.Option(help="Pixels; default: the backbone's image size.")]
+DropPath = Annotated[
+    float | None, typer.Option(min=0, max=0.99, help="Stochastic depth in training; default: 0.1, or 0 with --compile.")
+]
+Precisions = Annotated[
+    str,
+    typer.Option(
+        help="Precisions, comma-separated: fp32, bf16 or auto.",
+        autocompletion=completion.one_of("fp32", "bf16", "auto"),
+    ),
+]
+Compile = Annotated[
+    bool, typer.Option("--compile", help="Also measure every model with torch.compile, without stochastic depth.")
+]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write all measurements to this file.")]
+WholeRuns = Annotated[bool, typer.Option("--end-to-end", help="Time whole runs, from image files to stored records.")]
 
-    With --end-to-end, measure whole runs instead, and estimate what the 19 tasks of VTAB-1k would take.
+
+def bench(
+    method: Methods = "all",
+    backbone: Backbone = "vit_base_patch16_224.orig_in21k",
+    checkpoint: Checkpoint = "random",
+    image_size: ImageSize = None,
+    batch_size: Annotated[int, typer.Option(min=1, max=1_000_000, help="Images per batch.")] = 16,
+    prompt_lengths: Annotated[str, typer.Option(help="Prompt lengths, comma-separated.")] = "50",
+    levels: Annotated[str, typer.Option(help="First block of each semantic level, comma-separated.")] = "0,2,4,6,8,11",
+    drop_path: DropPath = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Number of rounds; the table shows medians.")] = 5,
+    device: options.Device = "auto",
+    precision: Precisions = "fp32",
+    settings: options.Settings = None,
+    compiled: Compile = False,
+    json_file: JsonFile = None,
+    end_to_end: WholeRuns = False,
+    train_images: Annotated[int, typer.Option(min=8, help="With --end-to-end: number of training images.")] = 1000,
+    test_images: Annotated[int, typer.Option(min=8, help="With --end-to-end: number of test images.")] = 1000,
+    epochs: Annotated[int, typer.Option(min=1, help="With --end-to-end: epochs per run in the estimate.")] = 100,
+) -> None:
+    """Measure the training step and inference of every method against the bare frozen backbone.
+
+    With --end-to-end, measure whole runs instead and estimate the time that the 19 tasks of VTAB-1k would take.
     """
     from shipbench.bench import BenchOptions, EndToEndOptions
     from shipbench.hardware.device import resolve_device
@@ -61,30 +74,29 @@ def bench(
     from shipbench.planning.grid import overrides_by_method
     from shipbench.settings import parse_pairs
 
-    chosen = parse_methods(method)
-    place = resolve_device(device)
+    methods, place = parse_methods(method), resolve_device(device)
     precisions = dict.fromkeys(resolve_precision(name.strip(), place) for name in precision.split(","))
-    overrides = overrides_by_method(chosen, parse_pairs(settings or []))
-    about: dict[str, Any] = {"backbone": backbone, "checkpoint": checkpoint}
-    about |= {"image_size": image_size, "batch_size": batch_size}
+    overrides = overrides_by_method(methods, parse_pairs(settings or []))
+    shared: dict[str, Any] = {"backbone": backbone, "checkpoint": checkpoint}
+    shared |= {"image_size": image_size, "batch_size": batch_size}
     if end_to_end:
         counts: dict[str, Any] = {"train_images": train_images, "test_images": test_images, "epochs": epochs}
-        _whole_runs(chosen, EndToEndOptions(**about, **counts, device=device), precisions, overrides, json_file)
+        _whole_runs(methods, EndToEndOptions(**shared, **counts, device=device), precisions, overrides, json_file)
         return
-    wanted = BenchOptions(
-        **about,
+    bench_options = BenchOptions(
+        **shared,
         repeats=repeats,
         drop_path=(0.0 if compiled else 0.1) if drop_path is None else drop_path,
         compiled=compiled,
         levels=_numbers("--levels", levels),
         prompt_lengths=_numbers("--prompt-lengths", prompt_lengths),
     )
-    _steps(chosen, wanted, place, precisions, overrides, json_file)
+    _steps(methods, bench_options, place, precisions, overrides, json_file)
 
 
 def _steps(
     methods: list[Method],
-    wanted: BenchOptions,
+    bench_options: BenchOptions,
     place: torch.device,
     precisions: Iterable[str],
     overrides: dict[str, dict[str, Any]],
@@ -94,17 +106,17 @@ def _steps(
     from shipbench.hardware.precision import ComputeContext
     from shipbench.runtime.console import say
 
-    ways = [ComputeContext(place, name) for name in precisions]
-    measured = [row for way in ways for row in run_bench(methods, wanted, way, overrides, say)]
-    content = as_json(measured, wanted, place)
-    batch = f"batch {wanted.batch_size}, stochastic depth {wanted.drop_path:g}"
-    _print(measured, f"{content['device']}, {content['threads']} threads, {batch}")
+    contexts = [ComputeContext(place, name) for name in precisions]
+    measurements = [row for compute in contexts for row in run_bench(methods, bench_options, compute, overrides, say)]
+    content = as_json(measurements, bench_options, place)
+    batch = f"batch {bench_options.batch_size}, stochastic depth {bench_options.drop_path:g}"
+    _print_steps(measurements, f"{content['device']}, {content['threads']} threads, {batch}; x: ratio to bare backbone")
     _write(json_file, content)
 
 
 def _whole_runs(
     methods: list[Method],
-    options: EndToEndOptions,
+    end_to_end_options: EndToEndOptions,
     precisions: Iterable[str],
     overrides: dict[str, dict[str, Any]],
     json_file: Path | None,
@@ -114,15 +126,16 @@ def _whole_runs(
     from shipbench.bench import environment, run_end_to_end
     from shipbench.hardware.device import resolve_device
 
-    measured = [
-        run_end_to_end(method, replace(options, precision=name, overrides=overrides.get(method.name, {})))
+    measurements = [
+        run_end_to_end(method, replace(end_to_end_options, precision=name, overrides=overrides.get(method.name, {})))
         for name in precisions
         for method in methods
     ]
-    about = environment(resolve_device(options.device))
-    _print_whole(measured, f"{about['device']}, {about['threads']} threads, batch {options.batch_size}")
-    rows = [asdict(row) | {"benchmark_seconds": row.benchmark_seconds} for row in measured]
-    _write(json_file, {"options": asdict(options), **about, "measurements": rows})
+    machine = environment(resolve_device(end_to_end_options.device))
+    batch = f"batch {end_to_end_options.batch_size}"
+    _print_whole_runs(measurements, f"{machine['device']}, {machine['threads']} threads, {batch}")
+    rows = [asdict(row) | {"benchmark_seconds": row.benchmark_seconds} for row in measurements]
+    _write(json_file, {"options": asdict(end_to_end_options), **machine, "measurements": rows})
 
 
 def _write(json_file: Path | None, content: dict[str, Any]) -> None:
@@ -138,66 +151,65 @@ def _numbers(name: str, text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
-def _print(measured: list[Measurement], title: str) -> None:
-    from rich.table import Table
-
+def _print_steps(measurements: Iterable[Measurement], title: str) -> None:
+    from shipbench.cli.layout import make_table
     from shipbench.runtime.console import out_console
 
-    table = Table(
+    table = make_table(
         "subject",
-        "prompts",
-        "precision",
-        "compiled",
         "inference s (range)",
-        "x bare",
-        "training s (range)",
-        "x bare",
-        "step memory MB",
-        "x bare",
-        "tensors MB",
-        "x bare",
-        "GFLOPs / image",
+        "training step s (range)",
+        "memory of a step, MB",
+        "tensors, MB",
+        "GFLOPs per image: inference, training",
         title=title,
     )
-    for row in measured:
+    for row in measurements:
         table.add_row(
-            row.subject,
-            "-" if row.prompt_length is None else str(row.prompt_length),
-            row.precision,
-            "yes" if row.compiled else "no",
-            f"{row.inference.median:.3f} ({row.inference.low:.3f}-{row.inference.high:.3f})",
-            f"{row.inference_ratio:.2f}",
-            f"{row.training.median:.3f} ({row.training.low:.3f}-{row.training.high:.3f})",
-            f"{row.training_ratio:.2f}",
-            "-" if row.training_bytes is None else f"{row.training_bytes / 1e6:.0f}",
-            "-" if row.memory_ratio is None else f"{row.memory_ratio:.2f}",
-            f"{row.training_tensor_bytes / 1e6:.0f}",
-            f"{row.tensor_ratio:.2f}",
+            _subject(row),
+            _seconds(row.inference, row.inference_ratio),
+            _seconds(row.training, row.training_ratio),
+            _megabytes(row.training_bytes, row.memory_ratio),
+            _megabytes(row.training_tensor_bytes, row.tensor_ratio),
             f"{row.inference_flops / 1e9:.1f}, {row.training_flops / 1e9:.1f}",
         )
     out_console().print(table)
 
 
-def _print_whole(measured: list[EndToEnd], title: str) -> None:
-    from rich.table import Table
+def _subject(row: Measurement) -> str:
+    """Return the name of what was measured, on lines that fit into a narrow column."""
+    prompts = [] if row.prompt_length is None else [f"{row.prompt_length} prompts"]
+    return "\n".join([row.subject, *prompts, f"{row.precision}{', compiled' if row.compiled else ''}"])
 
+
+def _seconds(timing: Timing, ratio: float) -> str:
+    return f"{timing.median:.3f} ({timing.low:.3f}-{timing.high:.3f}) {ratio:.2f} x"
+
+
+def _megabytes(count: float | None, ratio: float | None) -> str:
+    """Return megabytes and their ratio; a memory that could not be measured is a dash."""
+    return "-" if count is None else f"{count / 1e6:.0f}" + ("" if ratio is None else f" {ratio:.2f} x")
+
+
+def _print_whole_runs(measurements: Sequence[EndToEnd], title: str) -> None:
+    from shipbench.cli.layout import make_table
     from shipbench.runtime.console import out_console
 
-    table = Table("", *(f"{row.method}, {row.precision}" for row in measured), title=title)
+    table = make_table("", *(f"{row.method}, {row.precision}" for row in measurements), title=title)
     lines: list[tuple[str, Callable[[EndToEnd], str]]] = [
         ("decoding, images/s", lambda row: f"{row.decoding_rate:.0f}"),
         ("training, images/s", lambda row: f"{row.training_rate:.1f}"),
         ("evaluation, images/s", lambda row: f"{row.evaluation_rate:.1f}"),
         ("training: data, model, optimiser", lambda row: _percents(row.training_shares)),
         ("evaluation: data, model", lambda row: _percents(row.evaluation_shares)),
-        ("loading, building, storing, s", _fixed),
+        ("loading, building, storing, s", _fixed_seconds),
         ("matrix product, TFLOP/s", lambda row: f"{row.matrix_rate / 1e12:.2f}"),
         ("of which training, evaluation", lambda row: f"{row.training_fraction:.0%}, {row.evaluation_fraction:.0%}"),
-        *((f"19 tasks: {part}, min", _estimate(part)) for part in measured[0].estimates),
+        *((f"19 tasks: {part}, min", _estimate(part)) for part in measurements[0].estimates),
         ("19 tasks, min", lambda row: f"{row.benchmark_seconds / 60:.1f}"),
     ]
     for name, cell in lines:
-        table.add_row(name, *(cell(row) for row in measured))
+        table.add_row(name, *(cell(row) for row in measurements))
     out_console().print(table)
 
 
@@ -205,7 +217,7 @@ def _estimate(part: str) -> Callable[[EndToEnd], str]:
     return lambda row: f"{row.estimates[part] / 60:.1f}"
 
 
-def _fixed(row: EndToEnd) -> str:
+def _fixed_seconds(row: EndToEnd) -> str:
     return f"{row.loading_seconds:.2f}, {row.building_seconds:.2f}, {row.storing_seconds:.2f}"
 
 

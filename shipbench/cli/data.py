@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from shipbench.cli import completion, next_steps
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -38,6 +40,7 @@ def verify_command(
     _print_reports(reports)
     if not all(report.ok for report in reports):
         raise typer.Exit(1)
+    next_steps.after_verify(folder)
 
 
 @app.command("import")
@@ -50,7 +53,7 @@ def import_command(
 
     names = import_archive(source, to)
     typer.echo(f"imported {len(names)} tasks into {to}: {', '.join(names)}")
-    typer.echo(f"check them with: shipbench data verify {to}")
+    next_steps.after_fetch(to)
 
 
 @app.command("fetch")
@@ -68,12 +71,14 @@ def fetch_command(
 
     fetched = fetch(to, repo=repo or REPO, endpoint=endpoint, revision=revision)
     typer.echo(f"imported {len(fetched.tasks)} tasks into {to} from {fetched.repo} at {fetched.commit}")
-    typer.echo(f"check them with: shipbench data verify {to}")
+    next_steps.after_fetch(to)
 
 
 @app.command("inspect")
 def inspect_command(
-    task: Annotated[str, typer.Argument(help="A task's name, as in 'shipbench list tasks'.")],
+    task: Annotated[
+        str, typer.Argument(help="A task's name, as in 'shipbench list tasks'.", autocompletion=completion.task)
+    ],
     data: Annotated[
         Path | None,
         typer.Option("--data", envvar="SHIPBENCH_DATA", help="The VTAB-1k folder; demo tasks need none."),
@@ -109,10 +114,10 @@ def _print_reports(reports: Sequence[TaskReport]) -> None:
 
 
 def _report_table(reports: Sequence[TaskReport]) -> Table:
-    from rich.table import Table
+    from shipbench.cli.layout import make_table
 
     columns = ("task", "status", "folder", "train800", "val200", "1000", "test", "format", "pixels", "classes", "data")
-    table = Table(*columns)
+    table = make_table(*columns)
     for report in reports:
         table.add_row(*_report_row(report))
     return table
@@ -132,8 +137,7 @@ def _report_row(report: TaskReport) -> tuple[str, ...]:
 
 
 def _print_summary(summary: TaskSummary) -> None:
-    from rich.table import Table
-
+    from shipbench.cli.layout import make_table
     from shipbench.runtime.console import out_console
 
     task = summary.task
@@ -143,7 +147,7 @@ def _print_summary(summary: TaskSummary) -> None:
     typer.echo(f"training images {small} to {large} pixels")
     for name, values in (("mean", summary.mean), ("std", summary.std)):
         typer.echo(f"{name} of the training images' pixels (red, green, blue): {', '.join(f'{v:.4f}' for v in values)}")
-    table = Table("class", *summary.counts)
+    table = make_table("class", *summary.counts)
     for label in range(task.num_classes):
         table.add_row(str(label), *(str(counts[label]) for counts in summary.counts.values()))
     table.add_section()

@@ -1,34 +1,36 @@
-"""``shipbench list``: tasks, methods, backbones, ablations, selections, runs."""
+"""``shipbench list``: tasks, methods, backbones, ablations, selections and runs."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from shipbench.cli import options
+from shipbench.cli import completion, next_steps, options
+from shipbench.errors import InputError, did_you_mean
 
 app = typer.Typer(no_args_is_help=True, help="List tasks, methods, backbones, ablations, selections or runs.")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Row = dict[str, Any]
-# Records may come from anywhere; what they say is no order to the terminal.
-_UNPRINTABLE = dict.fromkeys((*range(32), *range(127, 160)), " ")
+
+# The accuracies that an overview of runs shows, with their headings.
+_ACCURACIES = {"val_acc": "val %", "final_test_acc": "test %"}
 
 
 def _show(rows: list[Row], as_json: bool) -> None:
     if as_json:
         print(json.dumps(rows, indent=1))
         return
-    from rich.table import Table
-
+    from shipbench.cli.layout import make_table, printable
     from shipbench.runtime.console import out_console
 
-    table = Table(*(rows[0] if rows else ["nothing to list"]))
+    table = make_table(*(rows[0] if rows else ["nothing to list"]))
     for row in rows:
-        table.add_row(*(str(value).translate(_UNPRINTABLE) for value in row.values()))
+        table.add_row(*(printable(str(value)) for value in row.values()))
     out_console().print(table)
 
 
@@ -52,17 +54,17 @@ def methods(as_json: Json = False) -> None:
     for name in list_methods():
         method = get_method(name)
         settings = {f.name: f.default for f in dataclasses.fields(method.settings)}
-        shown: Any = settings if as_json else ", ".join(f"{key}={value}" for key, value in settings.items())
-        rows.append({"name": name, "summary": method.summary, "settings": shown})
+        cell: Any = settings if as_json else ", ".join(f"{key}={value}" for key, value in settings.items())
+        rows.append({"name": name, "summary": method.summary, "settings": cell})
     _show(rows, as_json)
 
 
 @app.command()
 def backbones(
-    pattern: Annotated[str, typer.Option(help="Show names that match, as in 'vit_base*'.")] = "vit_*",
+    pattern: Annotated[str, typer.Option(help="Show only matching names, as in 'vit_base*'.")] = "vit_*",
     as_json: Json = False,
 ) -> None:
-    """List the suites' backbones and timm's pretrained ViTs by name; a run refuses those that cannot be prompted."""
+    """List the default backbones of the suites, then the pretrained ViTs of timm; not all of these can be prompted."""
     from shipbench.tasks.catalogue import DEMO, VTAB
 
     rows: list[Row] = [
@@ -71,11 +73,11 @@ def backbones(
     ]
     import timm
 
-    known = {row["name"] for row in rows}
+    defaults = {row["name"] for row in rows}
     rows += [
         {"name": name, "note": "timm"}
         for name in timm.list_models(pattern, module="vision_transformer", pretrained=True)
-        if name not in known
+        if name not in defaults
     ]
     _show(rows, as_json)
 
@@ -94,7 +96,7 @@ def ablations(as_json: Json = False) -> None:
 
 @app.command()
 def selections(as_json: Json = False) -> None:
-    """List the rules that --select knows: which accuracy of a run counts."""
+    """List the rules of 'report --select': which accuracy of a run counts."""
     from shipbench.selection import get_selection, list_selections
 
     rules = [get_selection(name) for name in list_selections()]
@@ -102,16 +104,105 @@ def selections(as_json: Json = False) -> None:
 
 
 @app.command()
-def runs(results: options.Results = Path("results"), as_json: Json = False) -> None:
-    """List every record of a results folder."""
+def runs(
+    run: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="RUN",
+            help="Run ids or unique prefixes; all runs if none is given.",
+            autocompletion=completion.runs,
+        ),
+    ] = None,
+    results: options.Results = Path("results"),
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,...", help="Columns of the record, comma-separated.", autocompletion=completion.columns
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON, with all columns unless --columns is given.")
+    ] = False,
+) -> None:
+    """List the runs of a results folder; accuracies are percent, in JSON fractions."""
+    rows = _records(results, run or [])
+    if columns is not None:
+        names = _column_names(columns, rows)
+        rows = [{name: row[name] for name in names} for row in rows]
+    if as_json:
+        _show(rows, as_json)
+        return
+    if columns is not None:
+        _show([{_heading(name): _text(name, value) for name, value in row.items()} for row in rows], as_json)
+    else:
+        _show(_overview(rows), as_json)
+        _show_errors(rows)
+    next_steps.after_list_runs(results)
+
+
+def _overview(rows: Sequence[Row]) -> list[Row]:
+    """Return few columns that fit a terminal: overrides only if two runs differ in nothing else that is shown."""
+    identities = {tuple(row[name] for name in ("method", "switches", "task", "seed", "protocol")) for row in rows}
+    varied = ["overrides"] if len(identities) < len(rows) else []
+    accuracies = [name for name in _ACCURACIES if any(row[name] is not None for row in rows)]
+    return [
+        {
+            "run_id": row["run_id"],
+            "status": row["status"],
+            "method": f"{row['method']} [{row['switches']}]" if row["switches"] else row["method"],
+            **{name: _text(name, row[name]) for name in ("task", "seed", *varied)},
+            **{_ACCURACIES[name]: _text(name, row[name]) for name in accuracies},
+        }
+        for row in rows
+    ]
+
+
+def _show_errors(rows: Sequence[Row]) -> None:
+    from shipbench.cli.layout import printable
+
+    for row in rows:
+        if row["status"] == "failed":
+            typer.echo(printable(f"{row['run_id']} failed: {row['error']}"))
+
+
+def _records(results: Path, prefixes: Sequence[str]) -> list[Row]:
+    """Return the records of a folder as rows, unknown values as None; only those that ``prefixes`` name, if any."""
     from shipbench.results.loading import load_results
+    from shipbench.results.lookup import find_run
 
     frame = load_results(results)
-    names = ["run_id", "status", "protocol", "method", "switches", "task", "seed"]
-    names += ["val_acc", "final_test_acc", "train_seconds", "error"]
-    rows: list[Row] = [] if frame.empty else frame.reindex(columns=names).to_dict(orient="records")
-    if not as_json:
-        rows = [
-            row | {key: f"{row[key]:.3f}" for key in ("val_acc", "final_test_acc", "train_seconds")} for row in rows
-        ]
-    _show([{k: None if v != v else v for k, v in row.items()} for row in rows], as_json)
+    if prefixes:
+        frame = frame[frame["run_id"].isin([find_run(results, prefix) for prefix in prefixes])]
+    rows = frame.to_dict(orient="records")
+    return [{str(name): None if value != value else value for name, value in row.items()} for row in rows]
+
+
+def _column_names(text: str, rows: Sequence[Row]) -> list[str]:
+    """Read ``--columns``; raises ``InputError`` for a name that no record has."""
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    if not names:
+        raise InputError("--columns is empty; name columns of the record, as in --columns run_id,task,final_test_acc")
+    for name in names if rows else []:
+        if name not in rows[0]:
+            raise InputError(
+                f"--columns: there is no column {name!r}{did_you_mean(name, list(rows[0]))}; "
+                "'shipbench list runs --json' shows every column"
+            )
+    return list(dict.fromkeys(names))
+
+
+def _heading(name: str) -> str:
+    return f"{name} %" if _is_accuracy(name) else name
+
+
+def _is_accuracy(name: str) -> bool:
+    return name.endswith("_acc")
+
+
+def _text(name: str, value: Any) -> str:
+    """Return a value of a record for people: an accuracy in percent, and nothing for an unknown value."""
+    if value is None or (name == "best_test_epoch" and value < 0):
+        return ""
+    if _is_accuracy(name):
+        return f"{100 * value:.1f}"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from shipbench.cli import completion
 from shipbench.cli.config_file import read_config
 from shipbench.errors import InputError
 
@@ -30,18 +31,24 @@ def _number_of_jobs(text: str) -> int | None:
 Tasks = Annotated[
     str,
     typer.Option(
-        help="Suites (all, demo, demo-tiny), groups (natural, specialized, structured) or task names, comma-separated."
+        help="Suites (all, demo, demo-tiny), groups (natural, specialized, structured) or task names, comma-separated.",
+        autocompletion=completion.tasks,
     ),
 ]
 Seeds = Annotated[str, typer.Option(help="Seeds, as in 0, 0-4 or 0,2,5.")]
-Backbone = Annotated[str | None, typer.Option(help="A timm ViT by name; the suite's own if not given.")]
+Backbone = Annotated[
+    str | None,
+    typer.Option(help="A timm ViT by name; the suite's own if not given.", autocompletion=completion.backbones),
+]
 Checkpoint = Annotated[
     str | None, typer.Option(help="Weights: a .npz, .safetensors or .pth file, or 'random' (seeded, for timing).")
 ]
 Data = Annotated[Path | None, typer.Option(envvar="SHIPBENCH_DATA", help="The folder of VTAB-1k.")]
 Results = Annotated[Path, typer.Option(envvar="SHIPBENCH_RESULTS", help="The folder where records are kept.")]
 Epochs = Annotated[int | None, typer.Option(help="Train for so many epochs, whatever the recipe says.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:i.")]
+Device = Annotated[
+    str, typer.Option(help="auto, cpu, cuda or cuda:i.", autocompletion=completion.one_of("auto", "cpu", "cuda"))
+]
 Jobs = Annotated[
     int | None,
     typer.Option(
@@ -57,15 +64,25 @@ Stack = Annotated[
         "if a measurement shows it to be faster), off, or up to N runs."
     ),
 ]
-Engine = Annotated[str, typer.Option(help="local, or dask for the workers of a Dask cluster.")]
+Engine = Annotated[
+    str, typer.Option(help="local, or dask for the workers of a Dask cluster.", autocompletion=completion.engines)
+]
 Scheduler = Annotated[str | None, typer.Option(help="The Dask scheduler's address, as in tcp://HOST:8786.")]
 Precision = Annotated[
     str,
     typer.Option(
-        help="auto, fp32 or bf16; auto is bf16 where the device is made for it, fp32 with --recipe published."
+        help="auto, fp32 or bf16; auto is bf16 where the device is made for it, fp32 with --recipe published.",
+        autocompletion=completion.one_of("auto", "fp32", "bf16"),
     ),
 ]
-RecipeName = Annotated[str, typer.Option("--recipe", help="default (common to all methods) or published (per task).")]
+RecipeName = Annotated[
+    str,
+    typer.Option(
+        "--recipe",
+        help="default (common to all methods) or published (per task).",
+        autocompletion=completion.one_of("default", "published"),
+    ),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; METHOD.KEY=VALUE for one method only."),

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from shipbench.cli import next_steps
 from shipbench.cli.options import Results
 from shipbench.runtime.console import say
 
@@ -52,7 +53,9 @@ def report(
     )
     say(f"{len(records)} records, {sum(1 for _ in built.figures())} figures")
     files = write_report(built, output, suffixes)
-    typer.echo(files[0] if "html" in suffixes else output)
+    page = files[0] if "html" in suffixes else output
+    typer.echo(page)
+    next_steps.after_report(page)
 
 
 def _command(

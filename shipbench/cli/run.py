@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from shipbench.cli import completion, next_steps
 from shipbench.cli.options import GridOptions, grid_command
 
 if TYPE_CHECKING:
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
 
 
 @grid_command
-def run(options: GridOptions, method: Annotated[str, typer.Option(help="Methods, comma-separated, or all.")]) -> None:
+def run(
+    options: GridOptions,
+    method: Annotated[str, typer.Option(help="Methods, comma-separated, or all.", autocompletion=completion.methods)],
+) -> None:
     """Train and test methods on tasks; a run that is done already is skipped."""
     from shipbench.methods import parse_methods
     from shipbench.planning.grid import make_grid, parse_seeds
@@ -24,6 +28,7 @@ def run(options: GridOptions, method: Annotated[str, typer.Option(help="Methods,
 
     tasks, seeds = parse_tasks(options.tasks), parse_seeds(options.seeds)
     carry_out(make_grid(parse_methods(method), tasks, seeds, options.template(), options.values()), options)
+    next_steps.after_run(options.results, dry_run=options.dry_run)
 
 
 def carry_out(specs: list[RunSpec], options: GridOptions) -> None:

@@ -1,27 +1,40 @@
-"""Plans and results as tables on standard output."""
+"""Tables of plans, results and tuning choices on standard output."""
 
 from __future__ import annotations
 
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from itertools import chain
 from pathlib import Path
+from typing import TypeAlias
 
 from rich.table import Table
 
+from shipbench.cli.layout import make_table
 from shipbench.planning.plan import Plan
 from shipbench.planning.tuning import Choice, Search, Trial
 from shipbench.record import RunRecord
 from shipbench.results.store import Store
 from shipbench.runtime.console import out_console
-from shipbench.tasks.catalogue import GROUPS
-from shipbench.tasks.registry import TASKS
+from shipbench.tasks import Task, suite_of
+
+Cells: TypeAlias = Mapping[tuple[str, str], Sequence[RunRecord]]
+Average: TypeAlias = Callable[[Mapping[str, float]], float]
+
+_COLLAPSED = "\N{DOUBLE DAGGER}"
+_COLLAPSED_NOTE = (
+    f"{_COLLAPSED} collapsed: at least one seed is no better than always answering the most frequent class; "
+    "more seeds (--seeds 0-4) show how often this happens."
+)
+_DEMO_NOTE = "The demo suite is a demonstration and a regression net, not a benchmark."
 
 
 def print_plan(plan: Plan) -> None:
     """Print every run of a plan with its state."""
-    table = Table("run", "method", "task", "seed", "state", "settings")
+    table = make_table("run", "method", "task", "seed", "state", "settings")
     chosen = {run.run_id for run in plan.chosen}
     for run in plan.runs:
         changed = ", ".join(f"{key}={value}" for key, value in dict(run.spec.overrides).items())
@@ -31,109 +44,152 @@ def print_plan(plan: Plan) -> None:
 
 
 def print_results(plan: Plan, results: Path) -> None:
-    """Print test accuracy in percent, tasks x methods, with the mean and sample deviation over seeds."""
+    """Print the final test accuracy in percent for every task and method, averages, and notes on how to read them."""
     store = Store(results)
     records = [record for run in plan.runs if (record := store.read(run.run_id)) is not None]
-    named = _columns(records)
-    columns = list(dict.fromkeys(named.values()))
-    cells = _by_cell(records, named)
-    table = Table("task", *columns, title="final test accuracy, % (mean over seeds ± sample deviation)")
-    tasks = list(dict.fromkeys(run.spec.resolved.task.name for run in plan.runs))
-    for task in tasks:
-        table.add_row(task, *(_show(cells[column, task]) for column in columns))
-    if len(tasks) > 1:
-        table.add_section()
-        for name, average in (("mean of groups", _mean_of_groups), ("mean of tasks", _mean_of_tasks)):
-            table.add_row(name, *(_percent(average(column, tasks, cells)) for column in columns))
-    out_console().print(table)
+    tasks = {run.spec.resolved.task.name: run.spec.resolved.task for run in plan.runs}
+    console = out_console()
+    console.print(result_table(records, list(tasks.values())))
+    if any(record.collapsed for record in records):
+        console.print(_COLLAPSED_NOTE)
     if any(record.suite.startswith("demo") for record in records):
-        out_console().print("The demo suite is a demonstration and a regression net, not a benchmark.")
+        console.print(_DEMO_NOTE)
+
+
+def result_table(records: Sequence[RunRecord], tasks: Sequence[Task]) -> Table:
+    """Return the test accuracies of ``records`` in percent: the mean over seeds with its sample deviation.
+
+    Tasks and the averages of each suite are rows and methods are columns, or the reverse if there are more methods.
+    """
+    columns = _columns(records)
+    methods = list(dict.fromkeys(columns.values()))
+    cells = _by_cell(records, columns)
+    sections = [_suite_rows(members, methods, cells) for members in _by_suite(tasks)]
+    title = "final test accuracy, % (mean over seeds ± sample deviation)"
+    if len(methods) > sum(len(rows) for rows in sections):
+        labels, *scores = zip(*chain(*sections), strict=True)
+        by_method = [(method, *row) for method, row in zip(methods, scores, strict=True)]
+        return _filled(make_table("method", *labels, title=title), [by_method])
+    return _filled(make_table("task", *methods, title=title), sections)
+
+
+def _filled(table: Table, sections: Iterable[Iterable[Sequence[str]]]) -> Table:
+    for rows in sections:
+        for row in rows:
+            table.add_row(*row)
+        table.add_section()
+    return table
+
+
+def _by_suite(tasks: Sequence[Task]) -> list[list[Task]]:
+    suites: dict[str, list[Task]] = defaultdict(list)
+    for task in tasks:
+        suites[task.suite].append(task)
+    return list(suites.values())
+
+
+def _suite_rows(tasks: Sequence[Task], methods: Sequence[str], cells: Cells) -> list[tuple[str, ...]]:
+    """Return a row per task of one suite, then a row per average if there are several tasks."""
+    rows = [(task.name, *(_score(cells[method, task.name]) for method in methods)) for task in tasks]
+    if len(tasks) == 1:
+        return rows
+    accuracies = [{task.name: _accuracy(cells[method, task.name]) for task in tasks} for method in methods]
+    averages = _averages(tasks).items()
+    return [*rows, *((name, *(_percent(average(values)) for values in accuracies)) for name, average in averages)]
+
+
+def _averages(tasks: Sequence[Task]) -> dict[str, Average]:
+    """Return the averages that ``tasks`` of one suite allow, by name; part of a suite has no mean of groups."""
+    from shipbench.statistics import MEAN_OF_GROUPS, MEAN_OF_TASKS, mean_of_groups, mean_of_tasks, mean_of_tasks_name
+
+    groups: dict[str, str] = {task.name: task.group for task in tasks}
+    name = mean_of_tasks_name(groups, [task.name for task in suite_of(tasks[0]).tasks])
+    if name != MEAN_OF_TASKS:
+        return {name: mean_of_tasks}
+    return {MEAN_OF_GROUPS: partial(mean_of_groups, groups=groups), MEAN_OF_TASKS: mean_of_tasks}
+
+
+def _columns(records: Sequence[RunRecord]) -> dict[str, str]:
+    """Return the column name of every run by its id, so that only runs that differ in nothing but seed share a cell.
+
+    The name holds the method, its switches, and the settings that vary between runs of the same task.
+    """
+    same_cell: dict[tuple[str, str], list[RunRecord]] = defaultdict(list)
+    for record in records:
+        same_cell[_variant(record), record.task].append(record)
+    varied: dict[str, set[str]] = defaultdict(set)
+    for (variant, _), group in same_cell.items():
+        first = group[0].settings
+        varied[variant] |= {key for record in group for key in first if record.settings.get(key) != first[key]}
+    return {record.run_id: _column(record, sorted(varied[_variant(record)])) for record in records}
+
+
+def _variant(record: RunRecord) -> str:
+    return f"{record.method} [{record.switches}]" if record.switches else record.method
+
+
+def _column(record: RunRecord, varied: Iterable[str]) -> str:
+    return ", ".join([_variant(record), *(f"{key}={record.settings.get(key)}" for key in varied)])
+
+
+def _by_cell(records: Iterable[RunRecord], columns: Mapping[str, str]) -> Cells:
+    cells: dict[tuple[str, str], list[RunRecord]] = defaultdict(list)
+    for record in records:
+        cells[columns[record.run_id], record.task].append(record)
+    return cells
+
+
+def _score(records: Sequence[RunRecord]) -> str:
+    """Return the text of a cell; it counts failed runs and marks collapsed ones."""
+    if not records:
+        return "-"
+    done = [record for record in records if record.done]
+    failed = f"({len(records) - len(done)} failed)" if len(done) < len(records) else ""
+    mark = _COLLAPSED if any(record.collapsed for record in done) else ""
+    score = f"{_mean_and_deviation([record.final_test_acc for record in done])}{mark}" if done else ""
+    return f"{score} {failed}".strip()
+
+
+def _accuracy(records: Sequence[RunRecord]) -> float:
+    """Return the mean accuracy of a cell, or NaN if a run is missing or failed: fewer seeds do not compare."""
+    if not records or not all(record.done for record in records):
+        return math.nan
+    return statistics.fmean(record.final_test_acc for record in records)
+
+
+def _mean_and_deviation(accuracies: Sequence[float]) -> str:
+    deviation = f" ± {100 * statistics.stdev(accuracies):.1f}" if len(accuracies) > 1 else ""
+    return f"{100 * statistics.fmean(accuracies):.1f}{deviation}"
+
+
+def _percent(accuracy: float) -> str:
+    return "-" if math.isnan(accuracy) else f"{100 * accuracy:.1f}"
 
 
 def print_choice(search: Search, trials: Sequence[Trial], choice: Choice) -> None:
-    """Print every point of a search with its validation accuracy in percent, the winner marked, and ties said."""
+    """Print the validation accuracy of every point of a search in percent, then the winner and what broke a tie."""
     title = f"{search.method} on {', '.join(search.tasks)}: accuracy on val200, %"
-    table = Table(*search.axes, "val acc", "trainable", "", title=title)
+    table = make_table(*search.axes, "val acc", "trainable", "", title=title)
     for i, trial in enumerate(trials):
         score = f"failed: {trial.error}" if trial.error else _trial_score(search, trial)
         mark = "chosen" if i == choice.winner else "tied" if i in choice.tied else ""
         cost = "" if math.isnan(trial.trainable_params) else f"{trial.trainable_params:,.0f}"
         table.add_row(*(str(value) for value in trial.settings.values()), score, cost, mark)
-    out_console().print(table)
-    out_console().print(_verdict(trials, choice))
+    console = out_console()
+    console.print(table)
+    console.print(_verdict(trials, choice))
 
 
 def _trial_score(search: Search, trial: Trial) -> str:
-    """Spread is over seeds: it is left out where several tasks are averaged."""
-    return _show(list(trial.accuracies)) if len(search.tasks) == 1 else f"{100 * trial.mean:.1f}"
+    """Return the score of a trial; a deviation over several tasks would not be one over seeds."""
+    return _mean_and_deviation(trial.accuracies) if len(search.tasks) == 1 else _percent(trial.mean)
 
 
 def _verdict(trials: Sequence[Trial], choice: Choice) -> str:
     failed = sum(bool(trial.error) for trial in trials)
-    excluded = f"; {failed} of {len(trials)} settings excluded, as a run of theirs failed" if failed else ""
+    excluded = f"; {failed} of {len(trials)} settings excluded because of a failed run" if failed else ""
     if choice.winner is None:
-        return "nothing chosen: a run of every setting failed"
+        return "nothing chosen: every setting has a failed run"
     settings = ", ".join(f"{key}={value}" for key, value in trials[choice.winner].settings.items())
     tie = f"; {len(choice.tied)} tied, decided by: {choice.broken_by}" if choice.tied else ""
     return f"chosen: {settings}{tie}{excluded}"
-
-
-Cells = dict[tuple[str, str], list[float | None]]
-
-
-def _columns(records: Sequence[RunRecord]) -> dict[str, str]:
-    """Return the column of every run by its id: method, switches, and what a sweep varies; seeds alone share a cell."""
-    alike: dict[tuple[str, str], list[RunRecord]] = defaultdict(list)
-    for record in records:
-        alike[_arm(record), record.task].append(record)
-    varied: dict[str, set[str]] = defaultdict(set)
-    for (arm, _), group in alike.items():
-        first = group[0].settings
-        varied[arm] |= {key for record in group for key in first if record.settings.get(key) != first[key]}
-    return {record.run_id: _column(record, sorted(varied[_arm(record)])) for record in records}
-
-
-def _arm(record: RunRecord) -> str:
-    return f"{record.method} [{record.switches}]" if record.switches else record.method
-
-
-def _column(record: RunRecord, varied: Iterable[str]) -> str:
-    return ", ".join([_arm(record), *(f"{key}={record.settings.get(key)}" for key in varied)])
-
-
-def _by_cell(records: Iterable[RunRecord], columns: Mapping[str, str]) -> Cells:
-    cells: Cells = defaultdict(list)
-    for record in records:
-        cells[columns[record.run_id], record.task].append(record.final_test_acc if record.done else None)
-    return cells
-
-
-def _show(values: Sequence[float | None]) -> str:
-    """A cell with a failed run says so; it is never silently averaged over fewer seeds."""
-    if not values:
-        return "-"
-    done = [value for value in values if value is not None]
-    failed = f" ({len(values) - len(done)} failed)" if len(done) < len(values) else ""
-    if not done:
-        return failed.strip()
-    spread = f" ± {100 * statistics.stdev(done):.1f}" if len(done) > 1 else ""
-    return f"{100 * statistics.fmean(done):.1f}{spread}{failed}"
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
-
-
-def _mean_of_tasks(column: str, tasks: list[str], cells: Cells) -> float | None:
-    """Return the mean over tasks, or None if a task has no value or a failed run."""
-    values = [value for task in tasks for value in (cells[column, task] or [None])]
-    if any(value is None for value in values):
-        return None
-    return statistics.fmean(statistics.fmean(v for v in cells[column, t] if v is not None) for t in tasks)
-
-
-def _mean_of_groups(column: str, tasks: list[str], cells: Cells) -> float | None:
-    groups = [[task for task in tasks if TASKS[task].group == group] for group in GROUPS]
-    means = [_mean_of_tasks(column, members, cells) for members in groups if members]
-    known = [mean for mean in means if mean is not None]
-    return statistics.fmean(known) if len(known) == len(means) == len(GROUPS) else None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from shipbench.cli import completion, next_steps
 from shipbench.cli.options import GridOptions, grid_command
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 @grid_command
 def tune(
     options: GridOptions,
-    method: Annotated[str, typer.Option(help="Methods, comma-separated, or all.")],
+    method: Annotated[str, typer.Option(help="Methods, comma-separated, or all.", autocompletion=completion.methods)],
     grid: Annotated[
         list[str], typer.Option(metavar="KEY=V1,V2|NAME", help="Values to try, or a grid that the method brings.")
     ],
@@ -43,12 +44,14 @@ def tune(
     plan = _plan(searches, options)
     _say_plan(plan, searches, [] if choose_only else seeds)
     if options.dry_run:
+        next_steps.after_run(options.results, dry_run=True)
         return
     decisions = _decide(searches, plan, options, trying)
     if not choose_only:
         _retrain(decisions, options, trying, seeds)
     if any(choice.winner is None for _, _, choice in decisions):
         sys.exit(1)
+    next_steps.after_run(options.results)
 
 
 def _plan(searches: Sequence[Search], options: GridOptions) -> Plan:

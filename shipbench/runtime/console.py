@@ -5,6 +5,7 @@ Messages and progress go to standard error, results to standard output.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
@@ -23,8 +24,12 @@ def err_console() -> Console:
 
 
 def out_console() -> Console:
-    """Return a console on standard output; if that is not a terminal, lines may be 200 characters wide."""
-    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else 200, **_LITERAL)
+    """Return a console on standard output: as wide as the terminal, or wide enough for whole rows elsewhere.
+
+    With ``NO_COLOR`` in the environment it prints plain text, without bold or italic letters either.
+    """
+    width, styled = None if sys.stdout.isatty() else 200, not os.environ.get("NO_COLOR")
+    return Console(file=sys.stdout, width=width, color_system="auto" if styled else None, **_LITERAL)
 
 
 def say(message: str) -> None:

@@ -1,4 +1,4 @@
-"""``shipbench bench``: every subject is measured against the bare backbone; no figure of time is asserted."""
+"""``shipbench bench``: every subject is measured against the bare backbone; no time is asserted."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_wrong_input(shipbench: Shipbench) -> None:
     assert "unknown precision 'fp8'" in shipbench("bench", *SMALL, "--precision", "fp32,fp8").err
 
 
-def test_precisions_are_measured_apart(shipbench: Shipbench, tmp_path: Path) -> None:
+def test_every_precision_is_measured_against_its_own_backbone(shipbench: Shipbench, tmp_path: Path) -> None:
     line = ("--method", "vpt-deep", "--precision", "fp32,bf16", "--prompt-lengths", 5, "--json", tmp_path / "b.json")
     assert shipbench("bench", *SMALL, *line).code == 0
     rows = json.loads((tmp_path / "b.json").read_text())["measurements"]
@@ -65,7 +65,7 @@ def test_precisions_are_measured_apart(shipbench: Shipbench, tmp_path: Path) -> 
     ]
 
 
-def test_whole_runs_are_measured_and_leave_nothing(shipbench: Shipbench, tmp_path: Path, cache: Path) -> None:
+def test_whole_runs_are_measured_and_leave_no_files(shipbench: Shipbench, tmp_path: Path, cache: Path) -> None:
     line = ("--method", "vpt-deep,linear", "--train-images", 16, "--test-images", 12, "--batch-size", 8)
     outcome = shipbench(
         "bench", "--end-to-end", "--backbone", "test_vit", "--image-size", 64, *line, "--json", tmp_path / "b.json"
@@ -76,7 +76,7 @@ def test_whole_runs_are_measured_and_leave_nothing(shipbench: Shipbench, tmp_pat
         assert sum(row["training_shares"].values()) == pytest.approx(1)
         assert set(row["training_shares"]) == {"data", "optimiser", "model"}
         assert sum(row["estimates"].values()) == pytest.approx(row["benchmark_seconds"])
-    # 100 epochs of 19 000 images, then every test image of VTAB-1k once; features of a linear probe are read once.
+    # 100 epochs of 19,000 images, then every test image of VTAB-1k once; a linear probe computes features once.
     assert prompted["estimates"]["training"] == pytest.approx(1_900_000 / prompted["training_rate"])
     assert prompted["estimates"]["evaluation"] == pytest.approx(387_904 / prompted["evaluation_rate"])
     assert linear["estimates"]["evaluation"] == 0
@@ -84,7 +84,7 @@ def test_whole_runs_are_measured_and_leave_nothing(shipbench: Shipbench, tmp_pat
     assert not cache.exists()
 
 
-def test_bytes_of_tensors_are_the_same_every_time(shipbench: Shipbench, tmp_path: Path) -> None:
+def test_tensor_bytes_are_deterministic(shipbench: Shipbench, tmp_path: Path) -> None:
     line = ("--method", "ship,full", "--drop-path", 0.5, "--prompt-lengths", 5, "--json", tmp_path / "b.json")
     rows = []
     for repeats in (1, 2):
@@ -94,7 +94,7 @@ def test_bytes_of_tensors_are_the_same_every_time(shipbench: Shipbench, tmp_path
         assert [row[name] for row in rows[0]] == [row[name] for row in rows[1]]
     bare, _, full = rows[0]
     assert bare["tensor_ratio"] == 1.0
-    # Full fine-tuning keeps the input of every layer for its weights' gradients.
+    # Full fine-tuning keeps the input of every layer for the gradients of its weights.
     assert full["training_tensor_bytes"] > bare["training_tensor_bytes"]
 
 
@@ -103,7 +103,7 @@ def test_tensors_kept_for_the_backward_pass_are_counted_once() -> None:
     inputs = torch.zeros(5, 8)
 
     def step() -> None:
-        # The input is kept for the layer's gradient, its sine for none, and the output's square keeps the output.
+        # The layer keeps its input for the weight's gradient, the product keeps its factor, the sine keeps nothing.
         hidden = layer(inputs.sin())
         (hidden * hidden).sum().backward()
 
@@ -111,21 +111,21 @@ def test_tensors_kept_for_the_backward_pass_are_counted_once() -> None:
 
 
 class Fatal:
-    """A method that ends the process that builds it."""
+    """A method that kills the process that builds it."""
 
     name, settings = "fatal", ShipConfig
 
     def build(self, context: Any) -> Any:
-        """Leave, as a process does that the system kills for its memory."""
+        """Exit as a process that the system kills for lack of memory."""
         os._exit(9)
 
 
-def test_memory_is_that_of_a_process_with_nothing_but_the_model() -> None:
+def test_memory_is_measured_in_a_process_with_only_the_model() -> None:
     options = BenchOptions("test_vit", "random", 64, batch_size=64, levels=(0, 2, 4))
     compute = ComputeContext(torch.device("cpu"), "fp32")
     ship, other = candidates([get_method("ship")], options, {})[1], Candidate(cast("Method", Fatal()), 3, {})
     before = step_bytes_alone(ship, options, compute)
-    # What this process has and frees in the meantime is not the other one's.
+    # Memory that this process allocates and frees in the meantime does not count.
     ballast = torch.ones(30_000_000)
     del ballast
     assert step_bytes_alone(ship, options, compute) == pytest.approx(before, rel=0.2)
@@ -134,7 +134,7 @@ def test_memory_is_that_of_a_process_with_nothing_but_the_model() -> None:
         step_bytes_alone(other, options, compute)
 
 
-def test_memory_that_cannot_be_measured_costs_no_other_figure(
+def test_other_measurements_survive_a_failed_memory_measurement(
     shipbench: Shipbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(candidate: Candidate, *_: object) -> int:
@@ -155,21 +155,21 @@ def test_memory_that_cannot_be_measured_costs_no_other_figure(
 def test_compiled_models_are_measured_next_to_the_others(
     shipbench: Shipbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = []
-    # Compiling takes minutes; what it does to a model is tested below.
-    monkeypatch.setattr(torch, "compile", lambda function: given.append(function) or function)
+    functions = []
+    # Compiling takes minutes; the test of one graph below covers its effect on a model.
+    monkeypatch.setattr(torch, "compile", lambda function: functions.append(function) or function)
     outcome = shipbench("bench", *SMALL, "--method", "vpt-deep", "--compile", "--json", tmp_path / "b.json")
     assert outcome.code == 0, outcome.err
     content = json.loads((tmp_path / "b.json").read_text())
     rows = [(row["subject"], row["compiled"]) for row in content["measurements"]]
     assert rows == [("bare backbone", False), ("vpt-deep", False), ("bare backbone", True), ("vpt-deep", True)]
-    assert len(given) == 4
+    assert len(functions) == 4
     assert content["options"]["drop_path"] == 0
     assert all(row["training"]["low"] > 0 for row in content["measurements"])
     assert [row["training_bytes"] is None for row in content["measurements"]] == [False, False, True, True]
 
 
-def test_a_model_that_cannot_be_compiled_is_measured_as_it_is(
+def test_a_model_that_cannot_be_compiled_is_measured_uncompiled(
     shipbench: Shipbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
@@ -193,7 +193,7 @@ def test_ship_is_one_graph_to_the_compiler_and_gives_the_same_logits() -> None:
     backbone = load_backbone("test_vit", checkpoint="random", image_size=32)
     config = ShipConfig(prompt_length=2, prototypes=3, attribute_length=2)
     model = Ship(backbone, 4, [0, 2, 4], torch.randn(3, backbone.embed_dim), config).eval()
-    # Whatever the compiler cannot follow would be an error here.
+    # With fullgraph, code that the compiler cannot trace is an error.
     compiled = torch.compile(model, backend="eager", fullgraph=True)
     with torch.no_grad():
         images = torch.randn(2, 3, 32, 32)
@@ -202,8 +202,8 @@ def test_ship_is_one_graph_to_the_compiler_and_gives_the_same_logits() -> None:
         torch.testing.assert_close(compiled(images), model(images))
 
 
-def test_a_ratio_is_to_the_bare_backbone_right_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A made-up clock runs slower with every step, as on a machine that others use."""
+def test_a_ratio_is_to_the_bare_backbone_of_the_same_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fake clock slows down with every step, as on a machine with other load."""
     clock, pace = 0.0, 1.0
     drawn: list[list[float]] = []
     kinds: list[str] = []
@@ -229,8 +229,8 @@ def test_a_ratio_is_to_the_bare_backbone_right_before(monkeypatch: pytest.Monkey
     pairs = steps._time(subjects, 3, ComputeContext(torch.device("cpu"), "fp32"))
     ratios = [tuple(map(steps._ratio, both)) for both in pairs]
     assert ratios == [(1, 1), pytest.approx((3.03, 2.02)), pytest.approx((0.505, 4.04))]
-    # What is dropped in a round is the same for all, and another thing in the next.
+    # All subjects of a round drop the same branches; the next round drops others.
     assert drawn[1] == drawn[2]
     assert len(set(drawn[1])) == 4
-    # A step in between would change the prompts, whose states an evaluation computes once for all of its batches.
+    # A training step in between would change the prompts, whose states one evaluation computes once for all batches.
     assert kinds == sorted(kinds)

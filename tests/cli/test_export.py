@@ -1,4 +1,4 @@
-"""``shipbench export`` and ``predict``: the exported file alone gives the run's own predictions."""
+"""``shipbench export`` and ``predict``: the exported file alone reproduces the predictions of the run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ METHODS = ["ship", "vpt-deep", "vpt-shallow", "linear"]
 def study(shipbench: Shipbench, tmp_path: Path, cache: Path) -> Path:
     data = vtab_tree(tmp_path / "data", tasks=("dtd",))
     tiny = ("--backbone", "test_vit", "--checkpoint", "random", "--set", "image_size=64", "--epochs", "2")
-    # An exported model predicts in fp32; a run on a processor with instructions for bf16 would not.
+    # An exported model predicts in fp32, but auto trains in bf16 on a processor with instructions for it.
     tiny = (*tiny, "--precision", "fp32")
     line = ("--method", "all", "--tasks", "dtd", "--data", data, "--results", tmp_path / "r")
     assert shipbench("run", *tiny, *line).code == 0
@@ -38,7 +38,9 @@ def run_of(study: Path, method: str) -> str:
 @pytest.mark.parametrize("method", METHODS)
 def test_an_exported_run_predicts_as_the_run_did(shipbench: Shipbench, study: Path, method: str) -> None:
     run_id, file = run_of(study, method), study / "trained.safetensors"
-    assert shipbench("export", run_id, file, "--results", study / "r").code == 0
+    outcome = shipbench("export", run_id[:12], file, "--results", study / "r")
+    assert outcome.code == 0
+    assert outcome.err.splitlines()[-1] == f"next: shipbench predict {file} IMAGE...  # classify images"
     exported = load_exported(file, checkpoint="random")
     images = [
         study / "data" / "dtd" / line.split()[0] for line in (study / "data/dtd/test.txt").read_text().splitlines()
@@ -67,7 +69,7 @@ def test_another_backbone_is_refused_by_its_hash(shipbench: Shipbench, study: Pa
     assert "was trained on weights" in outcome.err
 
 
-def test_what_cannot_be_exported_or_used_is_refused(shipbench: Shipbench, study: Path) -> None:
+def test_runs_without_weights_and_damaged_files_are_refused(shipbench: Shipbench, study: Path) -> None:
     full, file = run_of(study, "full"), study / "f.safetensors"
     assert "keeps no weights" in shipbench("export", full, file, "--results", study / "r").err
     missing = study / "r" / "weights" / f"{run_of(study, 'ship')}.safetensors"

@@ -1,14 +1,19 @@
-"""``shipbench list`` and ``--help``: complete, and without loading anything heavy."""
+"""``shipbench list`` and ``--help``: complete on narrow terminals, and without heavy imports."""
 
 from __future__ import annotations
 
 import json
+import math
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 
+from shipbench.record import RunRecord
+from tests.cli.builders import as_terminal, make_record, results_folder
 from tests.conftest import Outcome
 
 Shipbench = Callable[..., Outcome]
@@ -50,14 +55,15 @@ def test_backbones(shipbench: Shipbench) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--help",), ("run", "--help"), ("tune", "--help"), ("list", "tasks"), ("list", "methods")]
+    "arguments",
+    [("--help",), ("run", "--help"), ("tune", "--help"), ("demo", "--help"), ("list", "tasks"), ("list", "methods")],
 )
 def test_nothing_heavy_is_imported(arguments: tuple[str, ...]) -> None:
     assert heavy_modules_of(arguments) == []
 
 
 def heavy_modules_of(arguments: Sequence[object]) -> list[str]:
-    """Run a command in a process of its own and return which heavy modules it has imported."""
+    """Run a command in a new process and return the heavy modules that it has imported."""
     code = (
         "import sys; sys.argv = ['shipbench', *sys.argv[1:]]\n"
         "from shipbench.cli import main\n"
@@ -67,3 +73,95 @@ def heavy_modules_of(arguments: Sequence[object]) -> list[str]:
     done = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.rpartition("\n\n")[2].split()
+
+
+IDS = ("91d9707dc8a3b4f0", "91aa00112233445f", "0123456789abcdef")
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    records = [
+        make_record(IDS[0], task="diabetic_retinopathy", switches="no-attribute-prompts", final_test_acc=0.74),
+        make_record(IDS[1], method="vpt-shallow", seed=12, final_test_acc=0.7415),
+        make_record(IDS[2], status="failed", error="the loss is not finite in epoch 3 " * 9, final_test_acc=math.nan),
+    ]
+    return results_folder(tmp_path / "r", records)
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_run_ids_are_whole_and_accuracies_are_percent(
+    shipbench: Shipbench, results: Path, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    as_terminal(monkeypatch, columns)
+    outcome = shipbench("list", "runs", "--results", results)
+    assert all(run_id in outcome.out for run_id in IDS)
+    assert {"74.0", "74.2"} <= set(outcome.out.split())
+    table, _, errors = plain(outcome.out).rpartition("┘")
+    assert max(map(len, table.splitlines())) <= columns
+    assert "nan" not in table
+    assert "…" not in table
+    # No run is a tuning run.
+    assert "val %" not in table
+    assert errors.strip().startswith(f"{IDS[2]} failed: the loss")
+
+
+def test_an_error_is_folded_and_not_cut(shipbench: Shipbench, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    as_terminal(monkeypatch, 80)
+    out = plain(shipbench("list", "runs", IDS[2], "--results", results, "--columns", "run_id,error").out)
+    assert out.count("finite") == 9
+
+
+def test_the_columns_of_runs_are_chosen_by_name(shipbench: Shipbench, results: Path) -> None:
+    outcome = shipbench("list", "runs", "--results", results, "--columns", "task,best_test_epoch,image_size,cfg.lr")
+    assert [line.strip("│").split("│") for line in outcome.out.splitlines() if "diabetic" in line] == [
+        [" diabetic_retinopathy ", "                 ", " 224        ", " 0.001  "]
+    ]
+    rows = json.loads(shipbench("list", "runs", "--results", results, "--json", "--columns", "final_test_acc").out)
+    assert [row["final_test_acc"] for row in rows] == [0.74, None, 0.7415]
+    wrong = shipbench("list", "runs", "--results", results, "--columns", "final_acc")
+    assert wrong.code == 2
+    assert "did you mean 'final_test_acc'" in wrong.err
+
+
+def test_json_has_every_column_and_null_for_the_unknown(shipbench: Shipbench, results: Path) -> None:
+    rows = json.loads(shipbench("list", "runs", "--results", results, "--json").out)
+    assert set(RunRecord.from_row(rows[0]).to_row()) <= set(rows[0])
+    assert [row["val_acc"] for row in rows] == [None, None, None]
+
+
+def test_overrides_are_shown_where_they_tell_runs_apart(shipbench: Shipbench, tmp_path: Path) -> None:
+    swept = [make_record(f"a{k}", overrides=f"prompt_length={k}") for k in (5, 10)]
+    alone = [make_record("b1", overrides="epochs=1"), make_record("b2", seed=1, overrides="epochs=1")]
+    assert "prompt_length=5" in shipbench("list", "runs", "--results", results_folder(tmp_path / "a", swept)).out
+    assert "epochs" not in shipbench("list", "runs", "--results", results_folder(tmp_path / "b", alone)).out
+
+
+def test_runs_are_named_by_a_prefix(shipbench: Shipbench, results: Path) -> None:
+    rows = json.loads(shipbench("list", "runs", "01", "91d", "--results", results, "--json").out)
+    assert {row["run_id"] for row in rows} == {IDS[0], IDS[2]}
+    several = shipbench("list", "runs", "91", "--results", results)
+    assert several.code == 2
+    assert all(run_id in several.err for run_id in IDS[:2])
+    assert IDS[2] not in several.err
+
+
+@pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {}])
+def test_no_control_characters_without_colour_or_terminal(
+    shipbench: Shipbench, results: Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+        as_terminal(monkeypatch, 80)
+    outcome = shipbench("list", "runs", "--results", results)
+    assert "\x1b" not in outcome.out + outcome.err
+
+
+def test_a_list_of_runs_suggests_their_export(shipbench: Shipbench, results: Path) -> None:
+    outcome = shipbench("list", "runs", "--results", results)
+    assert outcome.err.splitlines()[-1].startswith("next: shipbench export RUN run.safetensors --results")
+    assert "next:" not in shipbench("list", "runs", "--results", results, "--json").err
+
+
+def plain(text: str) -> str:
+    """Return text without the escape sequences of a terminal."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)

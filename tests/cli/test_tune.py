@@ -199,4 +199,4 @@ def test_a_report_shows_tuned_runs_beside_those_of_the_recipe(
     assert "| Linear probe (tuned on validation)" in page
     assert "chosen on val200 after training on train800, then retrained on all training images. 2 tuning runs" in page
     assert "agreement of predictions" in page
-    assert "percentile bootstrap over its test images" in page
+    assert "percentile bootstrap over the test images" in page

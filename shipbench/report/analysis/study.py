@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from shipbench.record import is_collapsed
 from shipbench.report.analysis.arms import Arm, Configuration, assign_arms, configurations
 from shipbench.report.analysis.normalise import uniform_history, uniform_records
 from shipbench.report.analysis.tuned import with_tuned_rows, with_tunings, without_repeats
@@ -148,7 +149,7 @@ def build_study(
     records, curves = with_tunings(uniform_records(results), tunings), uniform_history(history)
     rows = with_tuned_rows(records)
     accuracy = selection.accuracy(rows, curves).where(rows["status"] == "done")
-    rows = rows.assign(accuracy=accuracy.astype(float), collapsed=accuracy <= rows["chance_acc"])
+    rows = rows.assign(accuracy=accuracy.astype(float), collapsed=is_collapsed(accuracy, rows["chance_acc"]))
     counted = rows["accuracy"].notna()
     protocols = set(rows.loc[counted, "protocol"]) or {"final"}
     failed = (rows["status"] != "done") & rows["protocol"].isin(protocols)

@@ -1,0 +1,92 @@
+"""Shell completion of option values; nothing here imports torch, pandas or timm."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import typer
+
+Completion = Callable[[str], list[str]]
+
+
+def one_of(*values: str) -> Completion:
+    """Return a completion that offers fixed ``values``."""
+
+    def complete(incomplete: str) -> list[str]:
+        return _starting_with(incomplete, values)
+
+    return complete
+
+
+def methods(incomplete: str) -> list[str]:
+    """Complete a comma-separated list of methods."""
+    from shipbench.methods import list_methods
+
+    return _last_of_list(incomplete, ["all", *list_methods()])
+
+
+def tasks(incomplete: str) -> list[str]:
+    """Complete a comma-separated list of suites, groups and tasks."""
+    from shipbench.tasks import SUITES, TASKS
+    from shipbench.tasks.catalogue import GROUPS
+
+    names = ["all", *(suite.name for suite in SUITES), *(group.lower() for group in GROUPS), *TASKS]
+    return _last_of_list(incomplete, dict.fromkeys(names))
+
+
+def task(incomplete: str) -> list[str]:
+    """Complete the name of a single task."""
+    from shipbench.tasks import TASKS
+
+    return _starting_with(incomplete, TASKS)
+
+
+def backbones(incomplete: str) -> list[str]:
+    """Complete the default backbones of the suites; listing the other models of timm would import torch."""
+    from shipbench.tasks import SUITES
+
+    return _starting_with(incomplete, dict.fromkeys(suite.backbone for suite in SUITES))
+
+
+def engines(incomplete: str) -> list[str]:
+    """Complete the name of an installed engine."""
+    from importlib.metadata import entry_points
+
+    return _starting_with(incomplete, sorted({point.name for point in entry_points(group="shipbench.engines")}))
+
+
+def switches(incomplete: str) -> list[str]:
+    """Complete a comma-separated list of ablation switches."""
+    from shipbench.methods.ship.method import SWITCHES
+
+    return _last_of_list(incomplete, SWITCHES)
+
+
+def runs(context: typer.Context, incomplete: str) -> list[str]:
+    """Complete the id of a run in the results folder that the line or the environment names."""
+    from shipbench.results.lookup import run_ids
+
+    folder = context.params.get("results") or os.environ.get("SHIPBENCH_RESULTS") or "results"
+    return _starting_with(incomplete, run_ids(Path(folder)))
+
+
+def columns(incomplete: str) -> list[str]:
+    """Complete a comma-separated list of record columns."""
+    from dataclasses import fields
+
+    from shipbench.record import RunRecord
+
+    return _last_of_list(incomplete, [column.name for column in fields(RunRecord) if column.name != "settings"])
+
+
+def _starting_with(incomplete: str, values: Iterable[str]) -> list[str]:
+    return [value for value in values if value.startswith(incomplete)]
+
+
+def _last_of_list(incomplete: str, values: Iterable[str]) -> list[str]:
+    """Complete the part after the last comma with values that the list does not yet contain."""
+    before, comma, last = incomplete.rpartition(",")
+    present = before.split(",")
+    return [f"{before}{comma}{value}" for value in _starting_with(last, values) if value not in present]

@@ -1,0 +1,62 @@
+"""How a command ends: with the natural next one, on a line of standard error that begins with "next:"."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from shipbench.runtime.console import say
+
+_RESULTS = Path("results")
+
+
+def suggest(command: str, purpose: str) -> None:
+    """Print one line with a command and its purpose, as a shell comment so that the line can be pasted."""
+    say(f"next: {command}  # {purpose}")
+
+
+def after_run(results: Path, *, dry_run: bool = False) -> None:
+    """Suggest the report of finished runs, or the real run after a dry one."""
+    if dry_run:
+        say("next: the same command without --dry-run")
+        return
+    suggest(f"shipbench report{_results(results)}", f"or list the runs: shipbench list runs{_results(results)}")
+
+
+def after_report(page: Path) -> None:
+    """Name the file to open: the page, or the folder if there is none."""
+    say(f"next: open {page}")
+
+
+def after_list_runs(results: Path) -> None:
+    """Suggest the export of a run."""
+    suggest(f"shipbench export RUN run.safetensors{_results(results)}", "RUN is an id or its first characters")
+
+
+def after_export(file: Path) -> None:
+    """Suggest a prediction with the exported file."""
+    suggest(f"shipbench predict {shlex.quote(str(file))} IMAGE...", "classify images")
+
+
+def after_fetch(folder: Path) -> None:
+    """Suggest a check of a copy of VTAB-1k that was fetched or imported."""
+    suggest(f"shipbench data verify {shlex.quote(str(folder))}", "check counts, splits and images")
+
+
+def after_verify(folder: Path) -> None:
+    """Suggest a first run on a verified copy of VTAB-1k."""
+    suggest(f"shipbench run --method ship --tasks all --data {shlex.quote(str(folder))}", "all 19 tasks")
+
+
+def after_demo(*, full: bool) -> None:
+    """Suggest three ways to go on from the demonstration."""
+    if full:
+        suggest("shipbench run --method all --tasks demo --seeds 0-2", "the spread over seeds")
+    else:
+        suggest("shipbench demo --full", "five methods on the whole demo suite")
+    suggest("shipbench ablate --tasks demo-tiny --seeds 0-2", "SHIP with one part switched off at a time")
+    suggest("shipbench data fetch --to data/vtab-1k", "VTAB-1k, the real benchmark (about 5 GB)")
+
+
+def _results(folder: Path) -> str:
+    return "" if folder == _RESULTS else f" --results {shlex.quote(str(folder))}"

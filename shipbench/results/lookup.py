@@ -1,0 +1,38 @@
+"""Find runs of a results folder by id, without reading a record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from shipbench.errors import InputError, did_you_mean
+
+_MOST_CANDIDATES = 10
+
+
+def run_ids(results: Path | str) -> list[str]:
+    """Return the ids of all recorded runs, sorted; an empty list if the folder does not exist."""
+    # Other systems leave hidden files beside the records.
+    paths = (Path(results) / "runs").glob("*.parquet")
+    return sorted(path.stem for path in paths if not path.name.startswith("."))
+
+
+def find_run(results: Path | str, prefix: str) -> str:
+    """Return the id of the only run whose id starts with ``prefix``; an exact match takes precedence.
+
+    Raises ``InputError`` if no run matches, or several do; the message then lists the candidates.
+    """
+    ids = run_ids(results)
+    candidates = [prefix] if prefix in ids else [run_id for run_id in ids if run_id.startswith(prefix)]
+    if not candidates:
+        raise InputError(
+            f"there is no run {prefix!r} in {results}{did_you_mean(prefix, ids)}; "
+            f"see 'shipbench list runs --results {results}'"
+        )
+    if len(candidates) > 1:
+        raise InputError(f"{prefix!r} matches several runs in {results}: {_listed(candidates)}; give more characters")
+    return candidates[0]
+
+
+def _listed(ids: list[str]) -> str:
+    rest = len(ids) - _MOST_CANDIDATES
+    return ", ".join([*ids[:_MOST_CANDIDATES], *([f"{rest} more"] if rest > 0 else [])])

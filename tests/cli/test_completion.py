@@ -1,0 +1,90 @@
+"""Shell completion, asked as bash asks it: right answers, within half a second, without heavy imports."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+from shipbench.cli import completion
+from shipbench.tasks import TASKS
+from tests.cli.test_listing import HEAVY
+
+
+def complete(line: str, **environment: str) -> list[str]:
+    """Return the answers to TAB at the end of ``line``."""
+    asked = {"_SHIPBENCH_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+    code = (
+        "import sys; sys.argv = ['shipbench']\n"
+        "from shipbench.cli import main\n"
+        "try: main()\n"
+        f"finally: print('heavy:', *[name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | asked | environment, capture_output=True, text=True, check=True
+    )
+    assert done.stderr.split() == ["heavy:"]
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize(
+    ("line", "answers"),
+    [
+        ("shipbench ab", ["ablate"]),
+        ("shipbench run --method li", ["linear"]),
+        ("shipbench run --method ship,vpt-", ["ship,vpt-deep", "ship,vpt-shallow"]),
+        ("shipbench run --method ship,sh", []),
+        ("shipbench run --tasks demo", ["demo", "demo-tiny"]),
+        ("shipbench tune --tasks natural,cifar", ["natural,cifar100"]),
+        ("shipbench data inspect clevr-", ["clevr-count", "clevr-dist"]),
+        ("shipbench run --backbone demo", ["demo-vit-small-patch14"]),
+        ("shipbench run --precision b", ["bf16"]),
+        ("shipbench ablate --switch no-hierarchy,no-m", ["no-hierarchy,no-matching-loss"]),
+        ("shipbench list runs --columns task,final", ["task,final_test_acc"]),
+        ("shipbench run --jobs 0 --config missing.toml --method f", ["full"]),
+    ],
+)
+def test_values_are_completed(line: str, answers: list[str]) -> None:
+    assert complete(line) == answers
+
+
+def test_run_ids_are_completed_from_the_results_folder(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    for run_id in ("91d9", "91aa", "0123"):
+        (tmp_path / "runs" / f"{run_id}.parquet").touch()
+    assert complete(f"shipbench export --results {tmp_path} 91") == ["91aa", "91d9"]
+    assert complete("shipbench export 0", SHIPBENCH_RESULTS=str(tmp_path)) == ["0123"]
+    assert complete("shipbench list runs 91a", SHIPBENCH_RESULTS=str(tmp_path)) == ["91aa"]
+
+
+def test_every_task_is_offered() -> None:
+    assert set(TASKS) <= set(completion.tasks(""))
+
+
+def test_engines_are_those_that_are_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = [EntryPoint(name, "module:Class", "shipbench.engines") for name in ("local", "cloud")]
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda *, group: points)
+    assert completion.engines("") == ["cloud", "local"]
+
+
+def test_an_answer_takes_less_than_half_a_second_of_the_processor() -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    complete("shipbench run --tasks ")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
+
+
+def test_completion_is_installed_for_a_shell(tmp_path: Path) -> None:
+    environment = os.environ | {"HOME": str(tmp_path), "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; sys.argv[0] = 'shipbench'; from shipbench.cli import main; main()",
+         "--install-completion", "bash"],
+        env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "completion installed" in done.stdout
+    assert "shipbench" in (tmp_path / ".bashrc").read_text()

@@ -1,0 +1,70 @@
+"""The last line of a command names the natural next one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from shipbench.data.inspection.verify import TaskReport
+from tests.cli.builders import make_record, results_folder
+from tests.conftest import Outcome
+from tests.data.builders import vtab_tree
+
+Shipbench = Callable[..., Outcome]
+TINY = ("--backbone", "test_vit", "--checkpoint", "random", "--set", "image_size=64", "--epochs", "1", "--tasks", "dtd")
+
+
+@pytest.fixture
+def line(tmp_path: Path, cache: Path) -> tuple[object, ...]:
+    return (*TINY, "--data", vtab_tree(tmp_path / "data", tasks=("dtd",)), "--results", tmp_path / "r")
+
+
+def last_line(outcome: Outcome) -> str:
+    assert outcome.code == 0, outcome.err
+    assert outcome.err.count("next: ") == 1
+    return outcome.err.splitlines()[-1].partition("  #")[0]
+
+
+def test_runs_lead_to_a_report(shipbench: Shipbench, line: tuple[object, ...], tmp_path: Path) -> None:
+    report = f"next: shipbench report --results {tmp_path / 'r'}"
+    assert last_line(shipbench("run", "--method", "linear", *line)) == report
+    assert last_line(shipbench("ablate", "--switch", "no-hierarchy", *line)) == report
+    assert last_line(shipbench("tune", "--method", "linear", "--grid", "lr=0.1,0.2", *line)) == report
+
+
+@pytest.mark.parametrize(
+    "command", [("run", "--method", "ship"), ("ablate",), ("tune", "--method", "ship", "--grid", "lr=1,2")]
+)
+def test_a_dry_run_leads_to_the_real_one(
+    shipbench: Shipbench, line: tuple[object, ...], command: tuple[str, ...]
+) -> None:
+    assert last_line(shipbench(*command, *line, "--dry-run")) == "next: the same command without --dry-run"
+
+
+def test_the_results_folder_is_named_where_it_is_not_the_usual_one(
+    shipbench: Shipbench, line: tuple[object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert last_line(shipbench("run", "--method", "linear", *line, "--results", "results")) == "next: shipbench report"
+
+
+def test_a_report_leads_to_its_page(shipbench: Shipbench, tmp_path: Path) -> None:
+    results = results_folder(tmp_path / "r", [make_record("a1")])
+    for formats, page in (("html", tmp_path / "p" / "index.html"), ("md", tmp_path / "p")):
+        command = ("report", "--results", results, "--output", tmp_path / "p", "--format", formats)
+        assert last_line(shipbench(*command)) == f"next: open {page}"
+
+
+def test_data_leads_from_import_to_verify_to_run(
+    shipbench: Shipbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = vtab_tree(tmp_path / "source"), tmp_path / "my data"
+    verify = f"next: shipbench data verify '{target}'"
+    assert last_line(shipbench("data", "import", source, "--to", target)) == verify
+    monkeypatch.setattr(
+        "shipbench.data.inspection.verify.verify", lambda *_, **__: [TaskReport("dtd", target, problems=())]
+    )
+    run = f"next: shipbench run --method ship --tasks all --data '{target}'"
+    assert last_line(shipbench("data", "verify", target)) == run
