@@ -39,8 +39,10 @@ def tasks(as_json: Json = False) -> None:
     """List every task with its suite, group, classes and sizes."""
     from shipbench.tasks import TASKS
 
-    names = ("name", "suite", "group", "num_classes", "n_train", "n_test", "source")
-    _show([{name: getattr(task, name) for name in names} for task in TASKS.values()], as_json)
+    names = ("name", "suite", "group", "num_classes", "n_train", "n_test")
+    _show(
+        [{**{name: getattr(task, name) for name in names}, "source": task.credit} for task in TASKS.values()], as_json
+    )
 
 
 @app.command()

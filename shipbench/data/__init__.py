@@ -1,4 +1,4 @@
-"""Images and labels of a task, and the fingerprint of the copy they came from."""
+"""Images and labels of a task, and the fingerprint that identifies them."""
 
 from shipbench.data.loading import Copy, find, fingerprint, load, require_room
 

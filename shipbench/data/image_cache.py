@@ -1,9 +1,9 @@
-"""Decode once: every split is kept on disk as uint8 arrays of the size it is used at, and memory-mapped from there.
+"""The image cache: decoded and resized splits, kept on disk as uint8 arrays and memory-mapped from there.
 
-A split is three files, each written aside and renamed: ``<key>.images.npy``, ``<key>.labels.npy`` and, last,
-``<key>.crc32`` with the checksums of the other two. Every process checks each file once before it uses it, by reading
-it whole: CRC-32 takes about 0.6 s for a gigabyte, far less than any run over its images. What is damaged, or has no
-checksum because an older version wrote it, is written again.
+A split is three files, each written to a temporary file and renamed: ``<key>.images.npy``, ``<key>.labels.npy`` and,
+last, ``<key>.crc32`` with the checksums of the other two. Every process verifies each file once before using it, by
+reading all of it: CRC-32 takes about 0.6 s per gigabyte, far less than any run over the images. A split that is damaged
+or has no checksums is decoded again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _PIECE = 1 << 20
 
 
 class _Files(NamedTuple):
-    """The files of a split."""
+    """The files of one cached split."""
 
     images: Path
     labels: Path
@@ -40,10 +40,11 @@ class _Files(NamedTuple):
 def cached_split(
     key: str, title: str, size: int, open_split: Callable[[], NativeSplit], jobs: int | None = None
 ) -> Split:
-    """Return the split cached under ``key``, resizing it to ``size`` in parallel if it is absent or damaged.
+    """Return the split cached under ``key``; decode it and resize it to ``size`` if it is absent or damaged.
 
-    ``open_split`` is called only then; ``title`` names the split to whoever watches. Of several processes that want the
-    same split, one draws it and the others wait. Raises ``ShipbenchError`` if the cache folder cannot be written.
+    Only then is ``open_split`` called; its images are decoded on ``jobs`` threads or one per usable core. ``title``
+    names the split in messages. If several processes need the same split, one decodes it while the others wait. Raises
+    ``ShipbenchError`` if the cache folder cannot be written.
     """
     files = _files(key)
     folder = files.images.parent
@@ -66,13 +67,13 @@ def cached_split(
 
 
 def missing_bytes(key: str, count: int, size: int) -> int:
-    """Return how many bytes ``cached_split`` has to write for a split of ``count`` images: none if it is there."""
+    """Return the number of bytes that ``cached_split`` would write for ``count`` images: 0 if the split is cached."""
     files = _files(key)
     return 0 if all(file.exists() for file in files) else count * (size * size * 3 + np.dtype(np.int64).itemsize)
 
 
 def require_room(needed: int) -> None:
-    """Raise ``InputError`` if the cache folder's disk has no room for so many more bytes."""
+    """Raise ``InputError`` if the disk of the cache folder has fewer than ``needed`` bytes free."""
     folder = cache_dir("images")
     free = shutil.disk_usage(folder).free
     if needed > free:
@@ -87,7 +88,7 @@ def _files(key: str) -> _Files:
 
 
 def _read(files: _Files) -> Split | None:
-    # The checksums first: a header with a changed bit can be anything, and numpy reads it as Python.
+    # Verify before parsing: numpy evaluates the header as a Python literal, and a damaged one can be anything.
     try:
         if files.checksums.read_text() != _checksums(files):
             return None
@@ -102,15 +103,15 @@ def _checksums(files: _Files) -> str:
 
 
 def _checksum(file: Path) -> int:
-    facts = file.stat()
-    return _crc32(file, facts.st_size, facts.st_mtime_ns, facts.st_ino)
+    status = file.stat()
+    return _crc32(file, status.st_size, status.st_mtime_ns, status.st_ino)
 
 
 @cache
-def _crc32(file: Path, size: int, written: int, inode: int) -> int:
-    """Return the CRC-32 of a file; a file that was written again has other facts, and is read again."""
+def _crc32(file: Path, size: int, modified: int, inode: int) -> int:
+    """Return the CRC-32 of a file; size, time and inode are cache keys, so a rewritten file is read again."""
     value = 0
-    # Not through the map: where the disk cannot be read, a map kills the process.
+    # Read, not mapped: a read error on a mapped page kills the process.
     with file.open("rb") as stream_:
         while piece := stream_.read(_PIECE):
             value = zlib.crc32(piece, value)
@@ -119,16 +120,16 @@ def _crc32(file: Path, size: int, written: int, inode: int) -> int:
 
 def _write(files: _Files, title: str, size: int, split: NativeSplit, jobs: int | None) -> None:
     with atomic_path(files.images) as temporary:
-        _draw_into(temporary, split, size, f"decoding {title}", jobs)
+        _write_images(temporary, split, size, f"decoding {title}", jobs)
     with atomic_path(files.labels) as temporary, temporary.open("wb") as stream_:
         np.save(stream_, split.labels.astype(np.int64))
     with atomic_path(files.checksums) as temporary:
         temporary.write_text(_checksums(files))
 
 
-def _draw_into(file: Path, split: NativeSplit, size: int, description: str, jobs: int | None) -> None:
-    # The map only writes the header and the length. Pixels go through ordinary writes: a full disk is then an error
-    # that can be reported, where a store to a mapped page would kill the process.
+def _write_images(file: Path, split: NativeSplit, size: int, description: str, jobs: int | None) -> None:
+    # The map writes only the header and sets the file's length. Pixels are written with ordinary writes, because a full
+    # disk then raises an error, whereas storing to a mapped page would kill the process.
     shape = (len(split.labels), size, size, 3)
     offset = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape).offset
 

@@ -1,15 +1,17 @@
-"""One image file: which kind it is, its pixels as 8-bit RGB, and the field's resize.
+"""One image file: its kind, its pixels as 8-bit RGB, and the resize that the field uses.
 
-Colours are what ``Image.convert("RGB")`` gives, as in the field's loaders: transparency is dropped and EXIF orientation
-is ignored. The exception is 16-bit grey, which Pillow would clip and which is scaled here.
+Colours are those of ``Image.convert("RGB")``, as in the field's loaders: transparency is dropped and EXIF orientation
+is ignored. The exception is 16-bit grey, which is scaled to 8 bits here because Pillow would clip it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import struct
 import zlib
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -19,20 +21,35 @@ from PIL import Image, UnidentifiedImageError
 from shipbench.data.types import ImageFormat
 from shipbench.errors import InputError
 
-ImageKind: TypeAlias = Literal["jpeg", "png", "webp", "webp-lossless", "bmp", "ppm", "unknown"]
+ImageKind: TypeAlias = Literal["jpeg", "png", "webp", "webp-lossless", "bmp", "ppm", "array", "unknown"]
 
 MAX_PIXELS = 50_000_000
-"""The largest image that is decoded; VTAB-1k's own stay below half a million pixels."""
+"""The largest image that is decoded; those of VTAB-1k have fewer than half a million pixels."""
 
 _PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM")
-_LOSSY: frozenset[ImageKind] = frozenset({"jpeg", "webp"})
+LOSSY: frozenset[ImageKind] = frozenset({"jpeg", "webp"})
+"""Kinds of files whose pixels are not those of the original."""
+
 _PNG_END = b"IEND\xaeB`\x82"
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
 _TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
+@dataclass(frozen=True, slots=True)
+class ImageIdentity:
+    """SHA-256 (hex) of an image's bytes, and the kind of file; ``array`` if the image never was a file."""
+
+    sha256: str
+    kind: ImageKind
+
+
+def identify_bytes(data: bytes) -> ImageIdentity:
+    """Return the identity of an image file from its bytes."""
+    return ImageIdentity(hashlib.sha256(data).hexdigest(), sniff(data))
+
+
 def sniff(data: bytes) -> ImageKind:
-    """Tell an image file's kind by its first bytes, whatever its name says."""
+    """Return the kind of an image file from its first bytes; its name does not matter."""
     if data.startswith(b"\xff\xd8\xff"):
         return "jpeg"
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -47,15 +64,15 @@ def sniff(data: bytes) -> ImageKind:
 
 
 def image_format(kinds: Iterable[ImageKind]) -> ImageFormat:
-    """Name a copy by its worst file: ``jpeg`` if any is lossy (JPEG, lossy WebP), else ``png`` (any lossless kind)."""
-    return "jpeg" if _LOSSY.intersection(kinds) else "png"
+    """Classify a copy: ``jpeg`` if any file is lossy (JPEG, lossy WebP), else ``png`` (any lossless kind)."""
+    return "jpeg" if LOSSY.intersection(kinds) else "png"
 
 
 def decode(data: bytes, where: object) -> Image.Image:
     """Decode an image file's bytes to a Pillow image of mode RGB.
 
-    Raises ``InputError`` naming ``where`` if the file is no image, is truncated or damaged, has a colour mode without
-    an 8-bit meaning, or has more than ``MAX_PIXELS`` pixels.
+    Raises ``InputError`` naming ``where`` if the bytes are not an image, are truncated or damaged, have floating-point
+    pixels, or have more than ``MAX_PIXELS`` pixels.
     """
     try:
         with Image.open(io.BytesIO(data), formats=_PILLOW_FORMATS) as image:
@@ -65,7 +82,7 @@ def decode(data: bytes, where: object) -> Image.Image:
                 raise OSError("image file is truncated")
             return to_rgb(image)
     except _TOO_LARGE as error:
-        raise InputError(f"{where} is larger than {MAX_PIXELS} pixels; it is not a VTAB-1k image") from error
+        raise InputError(f"{where} is larger than the allowed {MAX_PIXELS} pixels; scale it down") from error
     except UnidentifiedImageError as error:
         raise InputError(f"{where} is not an image (JPEG, PNG, WebP, BMP or PPM)") from error
     except _BROKEN as error:
@@ -73,7 +90,7 @@ def decode(data: bytes, where: object) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert a Pillow image of any 8-bit, 1-bit or 16-bit grey mode to RGB."""
+    """Convert a Pillow image to RGB; raise ``ValueError`` for floating-point pixels, which have no 8-bit meaning."""
     if image.mode == "F":
         raise ValueError("floating-point pixels have no 8-bit meaning")
     if image.mode.startswith("I"):
@@ -84,19 +101,18 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def resize(image: Image.Image, size: int) -> NDArray[np.uint8]:
-    """Resize straight to a square with Pillow's bicubic filter, aspect not kept: ``(size, size, 3)`` uint8."""
+    """Resize to a square ``(size, size, 3)`` uint8 with Pillow's bicubic filter; the aspect ratio is not kept."""
     return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
 
 
 def _check_size(image: Image.Image, where: object) -> None:
     if image.width * image.height > MAX_PIXELS:
         raise InputError(
-            f"{where} is {image.width} x {image.height} pixels, more than the limit of {MAX_PIXELS}; "
-            "it is not a VTAB-1k image"
+            f"{where} is {image.width} x {image.height} pixels, more than the allowed {MAX_PIXELS}; scale it down"
         )
 
 
 def _scale_16_bits(grey: NDArray[np.generic]) -> NDArray[np.uint8]:
-    # Pillow opens 16-bit grey as I;16 or, from PPM and in older versions, as 32-bit I with the same range.
+    # Pillow opens 16-bit grey as I;16, but from PPM and in older versions as 32-bit I with the same range.
     wide = grey.astype(np.int64).clip(0, 65535)
     return ((wide * 255 + 32767) // 65535).astype(np.uint8)

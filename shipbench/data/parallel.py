@@ -1,4 +1,4 @@
-"""Work over thousands of small files on all cores, with results in order and a progress display."""
+"""Parallel work over thousands of small files, with results in order and a progress display."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _CHUNK = 32
 def stream(
     work: Callable[[int, int], Sequence[Result]], total: int, description: str, jobs: int | None
 ) -> Iterator[Result]:
-    """Yield the results of ``work(start, stop)`` for every index below ``total``, in order.
+    """Yield one result for every index below ``total``, in order.
 
-    ``work`` runs in threads (Pillow and hashlib release the interpreter lock), ``jobs`` of them or one per usable
-    core, and returns one result per index. What it raises is raised here.
+    ``work(start, stop)`` returns the results of a range of indices. It runs on ``jobs`` threads or one per usable core
+    (Pillow and hashlib release the interpreter lock); its exceptions are raised here.
     """
     yield from track(_results(work, total, jobs), description, total)
 

@@ -1,16 +1,81 @@
-"""A split's images at the size they were stored or rendered at, one at a time."""
+"""Sources of images and labels, found through the entry-point group ``shipbench.sources``.
+
+A new data format is one ``SourceKind`` and one line in that group: loading, inspection and verification use nothing
+else. ``Task.source`` names the kind.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from typing import Protocol
 
-from shipbench.data.demo.pictures import demo_split
-from shipbench.data.types import NativeSplit
-from shipbench.data.vtab.folder import open_task, vtab_split
+from shipbench.data.types import Identity, NativeSplit, TaskReport
+from shipbench.errors import InputError
 from shipbench.tasks import Task
 from shipbench.tasks.catalogue import SplitName
 
+GROUP = "shipbench.sources"
 
-def native_split(task: Task, root: Path | None, name: SplitName) -> NativeSplit:
-    """Return a split of a VTAB-1k task (from ``root``) or of a demo task."""
-    return vtab_split(open_task(task, root), name) if task.suite == "vtab-1k" else demo_split(task, name)
+
+class Source(Protocol):
+    """The requested splits of one task, opened but not decoded."""
+
+    @property
+    def counts(self) -> Mapping[SplitName, int]:
+        """Number of images of each requested split."""
+
+    @property
+    def warning(self) -> str:
+        """One sentence if ``counts`` differ from the catalogue's, else an empty string."""
+
+    def identity(self, jobs: int | None = None) -> Identity:
+        """Return the identity of the task's images and labels, hashing on ``jobs`` threads or one per usable core.
+
+        It covers the test split only if that was requested or is embedded in the package.
+        """
+
+    def open_split(self, name: SplitName) -> NativeSplit:
+        """Return a requested split, its images at their native sizes."""
+
+
+class SourceKind(Protocol):
+    """One kind of source: how to open and how to verify a task that comes from it."""
+
+    def open(self, task: Task, root: Path | None, splits: Collection[SplitName]) -> Source:
+        """Open splits of a task, reading no file of the test split unless it is requested.
+
+        ``root`` is the folder given by ``--data``, if any. Raises ``InputError`` if the task is missing or malformed.
+        """
+
+    def verify(self, task: Task, root: Path | None, jobs: int | None = None) -> TaskReport:
+        """Check every image and label of a task; raise ``InputError`` only if ``root`` itself is unusable."""
+
+
+def open_source(task: Task, root: Path | None, splits: Collection[SplitName]) -> Source:
+    """Open splits of a task with the kind of source it names; raise ``InputError`` as ``SourceKind.open`` does."""
+    return source_kind(task).open(task, root, splits)
+
+
+def source_kind(task: Task) -> SourceKind:
+    """Return the kind of source that ``task`` names; raise ``InputError`` if it is not installed."""
+    points = _entry_points()
+    if task.source not in points:
+        raise InputError(
+            f"task {task.name} needs the source {task.source!r}, which is not installed; "
+            f"installed sources are {', '.join(sorted(points)) or 'none'}"
+        )
+    point = points[task.source]
+    try:
+        kind: SourceKind = point.load()()
+    except ImportError as error:
+        raise InputError(f"source {point.name!r} ({point.value}) cannot be imported: {error}") from error
+    return kind
+
+
+# Cached because reading the metadata of every installed package is slow.
+@cache
+def _entry_points() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP)}

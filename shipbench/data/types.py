@@ -1,9 +1,10 @@
-"""What a task's data look like in memory, whatever folder or generator they came from."""
+"""A task's images and labels in memory, independent of where they come from."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -15,6 +16,31 @@ from shipbench.tasks import Task
 from shipbench.tasks.catalogue import SplitName
 
 ImageFormat: TypeAlias = Literal["jpeg", "png", "array"]
+Size: TypeAlias = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The fingerprint (SHA-256, hex) of a task's images and labels, and how the images are stored."""
+
+    fingerprint: str
+    image_format: ImageFormat
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One image of a split: its path in the task folder, with ``/`` between folders, and its label."""
+
+    path: str
+    label: int
+
+
+@dataclass(frozen=True)
+class NativeSplit:
+    """Labels ``(n,)`` int64, and a function that returns image ``i`` as a Pillow image of mode RGB."""
+
+    labels: NDArray[np.int64]
+    open: Callable[[int], Image.Image]
 
 
 @dataclass(frozen=True)
@@ -31,7 +57,7 @@ class Split:
 
 @dataclass(frozen=True)
 class TaskData:
-    """The splits that were asked for, and what identifies the copy they came from."""
+    """The requested splits of a task, and the identity of the copy they come from."""
 
     task: Task
     splits: Mapping[str, Split]
@@ -39,15 +65,34 @@ class TaskData:
     image_format: ImageFormat
 
     def __getitem__(self, name: SplitName) -> Split:
-        """Return one split; a split that was not asked for does not exist here."""
+        """Return one split; raise ``ShipbenchError`` if it was not requested."""
         if name not in self.splits:
             raise ShipbenchError(f"the data of this run have no {name!r} split, only {sorted(self.splits)}")
         return self.splits[name]
 
 
 @dataclass(frozen=True)
-class NativeSplit:
-    """Labels ``(n,)`` int64, and how to get image ``i`` as a Pillow image of mode RGB."""
+class TaskReport:
+    """The result of verifying one task.
 
-    labels: NDArray[np.int64]
-    open: Callable[[int], Image.Image]
+    ``folder`` is ``None`` if the task has none. ``counts`` are entries per split, sizes are ``(width, height)`` in
+    pixels, ``classes_seen`` is the number of classes with a training image. A task that cannot be read as a whole has
+    no fingerprint.
+    """
+
+    task: str
+    folder: Path | None
+    problems: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
+    image_format: ImageFormat | None = None
+    smallest: Size | None = None
+    largest: Size | None = None
+    classes_seen: int = 0
+    fingerprint: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether there are no problems; warnings and notes do not count."""
+        return not self.problems

@@ -1,4 +1,4 @@
-"""The tasks that there are to solve: the catalogue of suites, and finding a task by its name."""
+"""The tasks to solve: the catalogue of suites, and tasks looked up by name."""
 
 from shipbench.tasks.catalogue import Suite, SuiteName, Task
 from shipbench.tasks.registry import SUITES, TASKS, canonical_name, get_task, parse_tasks, suite_of

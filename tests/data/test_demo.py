@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from shipbench.data.demo import pictures
-from shipbench.data.demo.generators import SOURCES, Source, source_of
+from shipbench.data.demo.generators import PICTURE_SETS, PictureSet, picture_set_of
 from shipbench.data.demo.rendering import clevr, dsprites
 from shipbench.data.demo.types import Pictures
 from shipbench.errors import InputError, ShipbenchError
@@ -129,10 +129,10 @@ def test_count_and_distance_share_scenes_and_differ_in_labels(
     assert len(files(private_cache, ".npy")) == 2
 
 
-def test_every_demo_task_has_one_source() -> None:
-    names = [name for source in SOURCES for name in source.tasks]
+def test_every_demo_task_is_labelled_by_one_picture_set() -> None:
+    names = [name for picture_set in PICTURE_SETS for name in picture_set.tasks]
     assert sorted(names) == sorted(task.name for task in (*DEMO.tasks, *DEMO_TINY.tasks))
-    assert len({source.name for source in SOURCES}) == len(SOURCES)
+    assert len({picture_set.name for picture_set in PICTURE_SETS}) == len(PICTURE_SETS)
 
 
 @pytest.mark.parametrize("task", [get_task("digits"), get_task("dsprites-loc")])
@@ -158,11 +158,11 @@ def test_a_full_disk_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_new_generator_version_does_not_read_old_pictures(private_cache: Path) -> None:
-    source = source_of(TINY)
-    newer = Source(source.name, source.version + 1, source.tasks, source.draw)
-    assert newer.key(TINY) != source.key(TINY)
+    tiny = picture_set_of(TINY)
+    newer = PictureSet(tiny.name, tiny.version + 1, tiny.tasks, tiny.draw)
+    assert newer.key(TINY) != tiny.key(TINY)
     pictures.fingerprint(TINY)
-    assert files(private_cache, ".images.npy")[0].name.startswith(source.key(TINY) + ".")
+    assert files(private_cache, ".images.npy")[0].name.startswith(tiny.key(TINY) + ".")
 
 
 @pytest.mark.parametrize(

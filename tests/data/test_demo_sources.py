@@ -55,7 +55,7 @@ def test_shares_are_as_equal_as_they_can_be(available: list[int], data: st.DataO
 
 
 def test_shares_refuses_more_than_there_is() -> None:
-    with pytest.raises(ValueError, match="5 pictures asked for, 4 there are"):
+    with pytest.raises(ValueError, match="5 pictures requested, but only 4 available"):
         shares(np.array([3, 1]), 5)
 
 

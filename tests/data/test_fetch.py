@@ -158,7 +158,7 @@ def test_two_fetches_into_one_folder_take_turns(hub: Hub, target: Path, monkeypa
     assert fetch(target, repo=REPO, endpoint=hub.address).tasks == TASKS
     other.join()
     exists = f"{target / 'cifar100'} already exists; remove it or import into another folder"
-    assert events == ["append", f"waiting for another process that is fetching into {target}", exists]
+    assert events == ["append", f"waiting for another process to fetch into {target}", exists]
 
 
 def test_the_token_goes_to_the_hub_and_not_to_its_storage(hub: Hub, target: Path) -> None:

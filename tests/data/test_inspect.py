@@ -11,7 +11,7 @@ from PIL import Image
 from shipbench.data import fingerprint
 from shipbench.data.inspection.contact_sheet import CELL, contact_sheet, write_contact_sheet
 from shipbench.data.inspection.summary import summarise
-from shipbench.data.sources import native_split
+from shipbench.data.sources import open_source
 from shipbench.data.types import NativeSplit
 from shipbench.errors import InputError
 from shipbench.tasks import get_task
@@ -61,13 +61,13 @@ def test_the_sheet_is_written_as_png(dtd: Path, tmp_path: Path) -> None:
     write_contact_sheet(DTD, dtd, file)
     with Image.open(file) as image:
         assert image.format == "PNG"
-        drawn = contact_sheet(native_split(DTD, dtd, "train"), 47, 4)
+        drawn = contact_sheet(open_source(DTD, dtd, ("train",)).open_split("train"), 47, 4)
         assert np.array_equal(np.asarray(image), np.asarray(drawn))
     assert [path.name for path in file.parent.iterdir()] == ["dtd.png"]
 
 
 def test_a_sheet_of_another_kind_or_in_no_place_is_refused(dtd: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"must be called \*\.png"):
+    with pytest.raises(InputError, match=r"dtd\.jpg is not a PNG file name; end it in \.png"):
         write_contact_sheet(DTD, dtd, tmp_path / "dtd.jpg")
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot write"):

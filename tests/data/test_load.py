@@ -14,10 +14,10 @@ import PIL
 import pytest
 from PIL import Image
 
-from shipbench.data import demo as demo_wing
 from shipbench.data import fingerprint, load
+from shipbench.data.demo import pictures
 from shipbench.data.types import Split
-from shipbench.data.vtab import folder
+from shipbench.data.vtab import source
 from shipbench.errors import InputError, ShipbenchError
 from shipbench.tasks import get_task
 from tests.data.builders import encode, pixels_of, vtab_tree
@@ -34,7 +34,7 @@ def forbid_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(data: bytes, where: object) -> Image.Image:
         raise AssertionError(f"decoded {where}")
 
-    monkeypatch.setattr(folder, "decode", fail)
+    monkeypatch.setattr(source, "decode", fail)
 
 
 def image_files(cache: Path) -> list[Path]:
@@ -227,9 +227,8 @@ def test_demo_tasks_come_from_the_demo_module(private_cache: Path, monkeypatch: 
         calls.append(split)
         return Split(images, np.arange(5) % 4)
 
-    demo = types.SimpleNamespace(fingerprint=lambda task: "f" * 64, native=rendered)
-    monkeypatch.setattr(demo_wing, "pictures", demo, raising=False)
-    monkeypatch.setitem(sys.modules, "shipbench.data.demo.pictures", demo)
+    monkeypatch.setattr(pictures, "fingerprint", lambda task: "f" * 64)
+    monkeypatch.setattr(pictures, "native", rendered)
     for _ in range(2):
         data = load(task, image_size=56, root=None, splits=("test",))
         assert data.image_format == "array"

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shipbench.data.vtab.split_files import Entry, parse_split, read_split
+from shipbench.data.types import Entry
+from shipbench.data.vtab.split_files import parse_split, read_split
 from shipbench.errors import InputError
 
 _NAMES = st.text(st.characters(blacklist_categories=("Cc", "Cs"), blacklist_characters="/\\:"), min_size=1, max_size=12)
@@ -64,9 +65,9 @@ def test_a_label_out_of_range_is_found_wherever_it_is(lines: list[tuple[str, int
     assert [fault.line for fault in split.faults] == [i for i, (_, k) in enumerate(lines, start=1) if k > highest]
 
 
-def test_windows_line_ends_are_noticed() -> None:
-    assert parse_split(b"a.png 1\r\nb.png 2\r\n", 3).windows_line_ends
-    assert not parse_split(b"a.png 1\nb.png 2\n", 3).windows_line_ends
+def test_windows_line_endings_are_noticed() -> None:
+    assert parse_split(b"a.png 1\r\nb.png 2\r\n", 3).windows_line_endings
+    assert not parse_split(b"a.png 1\nb.png 2\n", 3).windows_line_endings
 
 
 def test_backslashes_and_dots_are_folded_into_one_spelling() -> None:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from shipbench.data import fingerprint
-from shipbench.data.inspection.verify import TaskReport, verify
+from shipbench.data.inspection.verify import verify
+from shipbench.data.types import TaskReport
 from shipbench.errors import InputError
 from shipbench.tasks.catalogue import VTAB
 from shipbench.tasks.registry import get_task
@@ -95,18 +96,21 @@ def test_the_catalogues_own_numbers_are_the_standard(full_size_kitti: Path) -> N
         (link_out, "images/test/000002.png is a link that leaves the task folder"),
         (truncate_image, "images/test/000004.png cannot be decoded"),
         (replace_image("images/test/000004.png", b"text"), "images/test/000004.png is not an image"),
-        (rewrite("train800val200", "000009.png 9", "000009.png 8"), "not train800 followed by val200: line 10 differs"),
+        (
+            rewrite("train800val200", "000009.png 9", "000009.png 8"),
+            "not train800 followed by val200: the labels first differ at line 10",
+        ),
         (
             replace_image("images/train800val200/000008.png", OTHER),
             "images/train800val200/000008.png is not the image images/val200/000000.png",
         ),
         (
             share_image("images/train800/000001.png", "images/test/000005.png"),
-            "also training images, as images/test/000005.png is images/train800/000001.png; results",
+            "(for example, images/test/000005.png is images/train800/000001.png); accuracy",
         ),
         (
             share_image("images/val200/000001.png", "images/test/000000.png"),
-            "also training images, as images/test/000000.png is images/val200/000001.png; results",
+            "(for example, images/test/000000.png is images/val200/000001.png); accuracy",
         ),
     ],
 )
@@ -153,10 +157,13 @@ def test_swapped_images_in_train800val200_are_found(dtd: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "note"),
     [
-        (rewrite("test", "\n", "\r\n"), "Windows line ends in test.txt"),
+        (rewrite("test", "\n", "\r\n"), "test.txt: Windows line endings"),
         (lambda folder: (folder / "train800val200.txt").unlink(), "train800val200.txt is missing"),
         (replace_everywhere(3, encode(np.full((9, 9, 3), 3, np.uint8), "bmp")), "bmp images are recorded as png"),
-        (lambda folder: shutil.copytree(folder, folder.parent / "cifar") and None, "the folder cifar is not read"),
+        (
+            lambda folder: shutil.copytree(folder, folder.parent / "cifar") and None,
+            "the folder cifar is ignored because cifar100",
+        ),
     ],
 )
 def test_notes_do_not_fail_a_copy(
@@ -176,7 +183,7 @@ def test_paths_with_spaces_are_read_and_noted(dtd: Path) -> None:
     rewrite("test", "000001.png", "my image 1.png")(dtd / "dtd")
     report = check(dtd)
     assert report.ok
-    assert "1 image paths contain spaces, as 'images/test/my image 1.png'" in report.notes
+    assert "image paths with spaces: 1, such as 'images/test/my image 1.png'" in report.notes
     assert report.fingerprint != before.fingerprint
 
 
@@ -199,7 +206,7 @@ def test_mixed_formats_are_a_warning(dtd: Path) -> None:
     replace_everywhere(0, encode(np.full((8, 8, 3), 5, np.uint8), "jpeg"))(dtd / "dtd")
     report = check(dtd)
     assert report.ok
-    assert report.warnings == ("image formats are mixed: jpeg, png",)
+    assert report.warnings == ("lossy and lossless images are mixed: jpeg, png",)
     assert (report.smallest, report.largest) == ((8, 8), (12, 10))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from shipbench.data.vtab.folder import find_base, find_task, open_task, scan_images
+from shipbench.data.vtab.source import VtabFolder
 from shipbench.errors import InputError, ShipbenchError
 from shipbench.tasks.catalogue import VTAB
 from shipbench.tasks.registry import get_task
@@ -23,15 +24,15 @@ def edit(file: Path, old: str, new: str) -> None:
 def test_reads_all_nineteen_tasks(tmp_path: Path) -> None:
     root = vtab_tree(tmp_path)
     for task in VTAB.tasks:
-        source = open_task(task, root)
-        assert [len(source.entries(name)) for name in ("train800", "val200", "train", "test")] == [8, 2, 10, 6]
-        assert [entry.label for entry in source.entries("train")] == [i % task.num_classes for i in range(10)]
+        folder = open_task(task, root)
+        assert [len(folder.split(name)) for name in ("train800", "val200", "train", "test")] == [8, 2, 10, 6]
+        assert [entry.label for entry in folder.split("train")] == [i % task.num_classes for i in range(10)]
 
 
 @pytest.mark.parametrize(("name", "alias"), [("cifar100", "cifar"), ("oxford_iiit_pet", "oxford_pet")])
 def test_accepts_the_other_folder_name(tmp_path: Path, name: str, alias: str) -> None:
     root = vtab_tree(tmp_path, tasks=[name], folders={name: alias})
-    assert open_task(get_task(name), root).folder == (root / alias).resolve()
+    assert open_task(get_task(name), root).path == (root / alias).resolve()
 
 
 def test_prefers_the_canonical_folder(tmp_path: Path) -> None:
@@ -57,7 +58,7 @@ def test_two_nested_copies_are_ambiguous(tmp_path: Path) -> None:
 
 def test_no_root_says_how_to_give_one() -> None:
     with pytest.raises(InputError, match=r"--data DIR or set SHIPBENCH_DATA .*shipbench data fetch"):
-        open_task(DTD, None)
+        VtabFolder().open(DTD, None, ("test",))
 
 
 def test_a_root_without_tasks_or_that_is_no_folder_is_refused(tmp_path: Path) -> None:
@@ -82,17 +83,17 @@ def test_a_missing_split_file_is_refused(dtd: Path, name: str) -> None:
 def test_without_the_test_split_no_file_of_it_is_looked_at(dtd: Path) -> None:
     whole = open_task(DTD, dtd)
     (dtd / "dtd" / "test.txt").unlink()
-    source = open_task(DTD, dtd, with_test=False)
-    assert set(source.roles) == {"train800", "val200"}
-    assert source.entries("train") == whole.entries("train")
+    folder = open_task(DTD, dtd, with_test=False)
+    assert set(folder.entries) == {"train800", "val200"}
+    assert folder.split("train") == whole.split("train")
     with pytest.raises(ShipbenchError, match="opened without its 'test' split"):
-        source.entries("test")
+        folder.split("test")
 
 
 def test_the_1000_are_composed_without_their_own_file(dtd: Path) -> None:
-    whole = open_task(DTD, dtd).entries("train")
+    whole = open_task(DTD, dtd).split("train")
     (dtd / "dtd" / "train800val200.txt").unlink()
-    assert open_task(DTD, dtd).entries("train") == whole
+    assert open_task(DTD, dtd).split("train") == whole
 
 
 def test_a_full_train800val200_alone_is_split_800_to_200(full_size_kitti: Path, tmp_path: Path) -> None:
@@ -100,9 +101,9 @@ def test_a_full_train800val200_alone_is_split_800_to_200(full_size_kitti: Path, 
     folder.mkdir()
     for name in ("train800val200.txt", "test.txt"):
         (folder / name).write_bytes((full_size_kitti / "kitti" / name).read_bytes())
-    source = open_task(get_task("kitti"), tmp_path)
-    assert [len(source.entries(name)) for name in ("train800", "val200")] == [800, 200]
-    assert source.entries("val200")[0].path == "images/train800val200/000800.png"
+    kitti = open_task(get_task("kitti"), tmp_path)
+    assert [len(kitti.split(name)) for name in ("train800", "val200")] == [800, 200]
+    assert kitti.split("val200")[0].path == "images/train800val200/000800.png"
 
 
 def test_a_short_train800val200_alone_is_refused(dtd: Path) -> None:
@@ -122,7 +123,7 @@ def test_split_files_that_disagree_are_refused(dtd: Path, old: str, new: str, li
 def test_scan_reports_missing_files_and_folders(dtd: Path) -> None:
     folder = (dtd / "dtd").resolve()
     scan = scan_images(folder, ["images/test/000000.png", "images/test/99.png", "pictures/0.png", "test.txt"])
-    assert set(scan.found) == {"images/test/000000.png", "test.txt"}
+    assert set(scan.files) == {"images/test/000000.png", "test.txt"}
     assert [fault.removeprefix(f"{folder}/") for fault in scan.faults] == [
         "images/test/99.png is missing",
         "pictures/0.png is missing",
@@ -139,7 +140,7 @@ def test_scan_refuses_links_that_leave_the_folder(dtd: Path, tmp_path: Path) -> 
     (folder / "images" / "test" / "inside.png").symlink_to(folder / "images" / "test" / "000000.png")
     paths = ["images/test/link.png", "images/away/0.png", "images/test/inside.png"]
     scan = scan_images(folder, paths)
-    assert set(scan.found) == {"images/test/inside.png"}
+    assert set(scan.files) == {"images/test/inside.png"}
     assert all("leaves the task folder" in fault for fault in scan.faults)
     assert len(scan.faults) == 2
 
@@ -150,7 +151,7 @@ def test_scan_refuses_what_is_not_a_file(dtd: Path) -> None:
     (folder / "images" / "broken.png").symlink_to(folder / "nowhere.png")
     (folder / "images" / "loop.png").symlink_to("loop.png")
     scan = scan_images(folder, ["images/pipe.png", "images/test", "images/broken.png", "images/loop.png"])
-    assert not scan.found
+    assert not scan.files
     assert len(scan.faults) == 4
     assert all("not a regular file" in fault for fault in scan.faults)
 
@@ -159,4 +160,4 @@ def test_a_task_folder_may_itself_be_a_link(dtd: Path, tmp_path: Path) -> None:
     linked = tmp_path / "linked"
     linked.mkdir()
     (linked / "dtd").symlink_to(dtd / "dtd")
-    assert open_task(DTD, linked).folder == (dtd / "dtd").resolve()
+    assert open_task(DTD, linked).path == (dtd / "dtd").resolve()

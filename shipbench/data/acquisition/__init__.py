@@ -1,1 +1,1 @@
-"""How a copy of VTAB-1k comes to this machine: from the hub, from archives, from folders."""
+"""Copies of VTAB-1k brought to this machine: from the hub, from archives, from folders."""

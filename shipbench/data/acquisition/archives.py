@@ -1,7 +1,7 @@
 """Unpack an archive or copy a folder without trusting it.
 
-Every member must be a plain file or folder that stays below the target; names, total size and compression ratio have
-declared limits. Nothing of an archive's permissions, owners or times is taken over.
+Every member must be a plain file or folder below the target; number of members, total size and compression ratio are
+limited. Permissions, owners and times are not restored.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class Limits:
-    """What an archive may unpack to: bytes in all, members, and bytes per byte of the archive.
+    """The limits of an archive: unpacked bytes, members, and unpacked bytes per byte of the archive.
 
-    The whole of VTAB-1k is below 10 GB and 500,000 files, of images that hardly compress. The ratio counts only beyond
-    ``free_bytes``.
+    VTAB-1k has less than 10 GB and 500,000 files, and its images hardly compress. The ratio applies only to archives
+    that unpack to more than ``free_bytes``.
     """
 
     total_bytes: int = 60 * 10**9
@@ -43,15 +43,15 @@ LIMITS = Limits()
 
 
 def is_archive(name: str) -> bool:
-    """Whether a file called ``name`` is an archive that can be unpacked."""
+    """Return whether ``name`` has the suffix of an archive that ``unpack`` reads."""
     return name.lower().endswith(_ZIP_SUFFIXES + _TAR_SUFFIXES)
 
 
 def unpack(source: Path, target: Path, limits: Limits = LIMITS) -> None:
     """Unpack a zip or tar file, or copy a folder, into the existing folder ``target``.
 
-    Raises ``InputError`` naming the source for anything that is not a plain file or folder below ``target``, for a
-    damaged or encrypted archive, and when a limit is exceeded; what was written until then stays in ``target``.
+    Raises ``InputError`` naming the source if a member is not a plain file or folder below ``target``, or if the
+    archive is damaged, encrypted or beyond a limit; files written before that stay in ``target``.
     """
     packed = source.stat().st_size if source.is_file() else None
     writer = _Writer(source, target, limits, packed)
@@ -71,7 +71,7 @@ def unpack(source: Path, target: Path, limits: Limits = LIMITS) -> None:
 
 
 class _Writer:
-    """Writes members below a folder and keeps count of what they add up to."""
+    """Writes members below a folder and enforces the limits on their number and total size."""
 
     def __init__(self, source: Path, target: Path, limits: Limits, packed: int | None) -> None:
         self._source = source
@@ -87,28 +87,24 @@ class _Writer:
         self._place(name).mkdir(parents=True, exist_ok=True)
 
     def file(self, name: str, content: IO[bytes]) -> None:
-        """Write a file; one that was already written is not replaced."""
+        """Write a file; raise ``FileExistsError`` if an earlier member has the same name."""
         place = self._place(name)
         place.parent.mkdir(parents=True, exist_ok=True)
         with place.open("xb") as out:
             while block := content.read(_BLOCK):
                 self._bytes += len(block)
                 if self._bytes > self._cap:
-                    raise InputError(
-                        f"{self._source} unpacks to more than {self._cap} bytes; it is not a copy of VTAB-1k"
-                    )
+                    raise InputError(f"{self._source} unpacks to more than {self._cap} bytes; it cannot be VTAB-1k")
                 out.write(block)
 
     def refuse(self, name: str, reason: str) -> InputError:
-        """Return the error for a member that is not taken."""
+        """Return the error for a member that is not unpacked."""
         return InputError(f"{self._source}: member {name!r} {reason}")
 
     def _place(self, name: str) -> Path:
         self._members += 1
         if self._members > self._limits.members:
-            raise InputError(
-                f"{self._source} has more than {self._limits.members} members; it is not a copy of VTAB-1k"
-            )
+            raise InputError(f"{self._source} has more than {self._limits.members} members; it cannot be VTAB-1k")
         if any(ord(character) < 32 for character in name):
             raise self.refuse(name, "has control characters in its name")
         parts = name.replace("\\", "/").split("/")
@@ -140,7 +136,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 def _unpack_zip(source: Path, writer: _Writer) -> None:
     with zipfile.ZipFile(source) as archive:
         for member in archive.infolist():
-            # orig_filename is what the archive says, before zipfile cuts it at a NUL or adapts its separators.
+            # orig_filename is the name as stored: zipfile cuts filename at a NUL and adapts its separators.
             name = member.orig_filename
             kind = stat.S_IFMT(member.external_attr >> 16)
             if member.flag_bits & 0x1:

@@ -1,8 +1,7 @@
-"""Download a copy of VTAB-1k from a Hugging Face dataset repository, and import it.
+"""Download a copy of VTAB-1k from a Hugging Face dataset repository and import it.
 
-An interrupted download goes on where it stopped when the command is given again. ``huggingface_hub`` itself removes
-the part of a file that a stopped process leaves behind, so archives are streamed here with its own request function
-into a part file that is kept.
+Repeating the command resumes an interrupted download. ``huggingface_hub`` deletes the partial file of an interrupted
+process, so archives are streamed here, with the hub's request function, into a part file that survives.
 """
 
 from __future__ import annotations
@@ -28,14 +27,14 @@ if TYPE_CHECKING:
     from huggingface_hub import HfFileMetadata
 
 REPO = "XiN0919/VTAB-1k"
-"""The copy that the authors of V-PETL Bench link to: a dataset repository with one zip of about 4.7 GB."""
+"""The dataset repository that the authors of V-PETL Bench link to: one zip of about 4.7 GB."""
 
 RECORD = "fetched.json"
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """Where a copy came from: dataset repository, the revision asked for, and the commit it meant that day."""
+    """The origin of a copy: dataset repository, requested revision, the commit it resolved to, and imported tasks."""
 
     repo: str
     revision: str
@@ -45,6 +44,8 @@ class Fetched:
 
 @dataclass(frozen=True)
 class _Remote:
+    """A repository at one commit, with the names of its files."""
+
     repo: str
     commit: str
     endpoint: str | None
@@ -52,18 +53,18 @@ class _Remote:
 
 
 def fetch(target: Path, *, repo: str = REPO, endpoint: str | None = None, revision: str = "main") -> Fetched:
-    """Download ``repo`` at ``revision`` and import its tasks into ``target``; the commit is kept in ``fetched.json``.
+    """Download ``repo`` at ``revision``, import its tasks into ``target`` and record the commit in ``fetched.json``.
 
     The hub is ``endpoint``, else ``HF_ENDPOINT``, else huggingface.co. The repository may hold archives or the task
-    folders themselves. Raises ``ShipbenchError`` if the hub cannot be reached or sends something else than it
-    announced, ``InputError`` if ``target`` already holds a task or what was downloaded is not a copy of VTAB-1k.
+    folders themselves. Raises ``ShipbenchError`` if the hub cannot be reached or a file does not match its announced
+    SHA-256, ``InputError`` if ``target`` already holds a task or the download is not a copy of VTAB-1k.
     """
     hub = endpoint or os.environ.get("HF_ENDPOINT") or None
     check_absent(list(VTAB.tasks), target)
-    # Two processes that appended to one part file would spoil it.
+    # Two processes appending to one part file would corrupt it.
     lock = cache_dir("fetch") / f"{hashlib.sha256(os.fsencode(target.resolve())).hexdigest()[:32]}.lock"
-    with taking_turns(lock, f"waiting for another process that is fetching into {target}"):
-        # Again: the other process may have brought the tasks.
+    with taking_turns(lock, f"waiting for another process to fetch into {target}"):
+        # Again, because the other process may have imported the tasks.
         check_absent(list(VTAB.tasks), target)
         return _fetch(target, repo, hub.rstrip("/") if hub else None, revision)
 
@@ -77,11 +78,11 @@ def _fetch(target: Path, repo: str, endpoint: str | None, revision: str) -> Fetc
     except ShipbenchError:
         raise
     except Exception as error:
-        # The hub client's errors come from another HTTP library in each of its major versions.
+        # Each major version of the hub client raises the errors of a different HTTP library.
         reason = one_line(error).rstrip(".")
         raise ShipbenchError(
-            f"cannot download {repo} from the hub: {reason}; what has arrived is kept in {downloads}, "
-            "so try again, or download it by hand and use 'shipbench data import'"
+            f"cannot download {repo} from the hub: {reason}; try again to resume from {downloads}, "
+            "or download it by hand and use 'shipbench data import'"
         ) from error
     names = import_archives(sources, target)
     fetched = Fetched(repo, revision, remote.commit, tuple(names))
@@ -141,7 +142,7 @@ def _append(url: str, described: HfFileMetadata, part: Path) -> None:
     if described.size is not None and have >= described.size:
         return
     if have:
-        say(f"going on after {have / 1e6:.0f} MB of {part.name.removesuffix('.part')}")
+        say(f"resuming {part.name.removesuffix('.part')} after {have / 1e6:.0f} MB")
     with part.open("ab") as stream:
         http_get(
             described.location,
@@ -157,7 +158,7 @@ def _headers(url: str, location: str) -> dict[str, str]:
 
     headers: dict[str, str] = build_hf_headers()
     if urlsplit(url).netloc != urlsplit(location).netloc:
-        # A token for the hub is not for the storage host that it points to.
+        # The hub's token must not reach the storage host that the hub redirects to.
         headers.pop("authorization", None)
     return headers
 
@@ -165,9 +166,9 @@ def _headers(url: str, location: str) -> dict[str, str]:
 def _check(described: HfFileMetadata, part: Path, name: str) -> None:
     announced = (described.etag or "").lower()
     if len(announced) != 64:
-        # Large files are announced by their SHA-256; the tags of small ones are hashes of something else.
+        # The tag of a large file is its SHA-256; that of a small one is a Git hash.
         checked = "nothing" if described.size is None else "only its size"
         say(f"the hub announces no SHA-256 of {name}; {checked} was checked")
     elif file_sha256(part) != announced:
         part.unlink()
-        raise ShipbenchError(f"{name} arrived damaged (its SHA-256 is not the announced one); fetch it again")
+        raise ShipbenchError(f"{name} arrived damaged (its SHA-256 differs from the announced one); fetch it again")

@@ -1,4 +1,4 @@
-"""Bring a copy of VTAB-1k into place: unpack aside, check, then rename."""
+"""Import a copy of VTAB-1k: unpack it beside the target, check it, then rename it into place."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from shipbench.tasks.catalogue import VTAB, Task
 def import_archive(source: Path, target: Path, *, limits: Limits = LIMITS) -> list[str]:
     """Import a copy of VTAB-1k (folder, zip or tar) into the folder ``target``; return the names of its tasks.
 
-    The task folders may lie up to three folders deep and get their canonical names. Nothing appears in ``target``
-    unless all tasks that the copy holds are readable. Raises ``InputError`` for a source that is missing, damaged or
-    hostile, for one without tasks, and for a task that ``target`` already has. Numbers of images that are not those of
-    the catalogue are said.
+    The task folders may be up to three folders deep and get their canonical names. Nothing appears in ``target`` unless
+    all tasks of the copy are readable; numbers of images that differ from the catalogue's are warned about. Raises
+    ``InputError`` if the source is missing, damaged or hostile, if it holds no task, and if ``target`` already has one
+    of its tasks.
     """
     return import_archives([source], target, limits=limits)
 
 
 def import_archives(sources: Sequence[Path], target: Path, *, limits: Limits = LIMITS) -> list[str]:
-    """Import a copy that comes in several parts, each with tasks of its own; otherwise as ``import_archive``."""
+    """Import a copy in several parts that have no task in common, as ``import_archive`` does."""
     check_absent([], target)
-    with _folder_beside(target) as aside:
-        staged = aside / "staged"
+    with _folder_beside(target) as workspace:
+        staged = workspace / "staged"
         staged.mkdir()
         warnings: list[str] = []
         for number, source in enumerate(sources):
-            warnings += _stage(source, aside / str(number), staged, target, limits)
+            warnings += _stage(source, workspace / str(number), staged, target, limits)
         placed = _place(staged, target)
     for warning in warnings:
         say(warning)
@@ -43,16 +43,16 @@ def import_archives(sources: Sequence[Path], target: Path, *, limits: Limits = L
 
 
 def check_absent(tasks: list[Task], target: Path) -> None:
-    """Raise ``InputError`` if ``target`` already has a folder for one of ``tasks``, or cannot be a folder itself."""
+    """Raise ``InputError`` if ``target`` is not a folder or already has one for a task of ``tasks``."""
     if os.path.lexists(target) and not target.is_dir():
-        raise InputError(f"{target} is not a folder; import into one, or to a name that is not taken")
+        raise InputError(f"{target} is not a folder; import into a folder or to a path that does not exist yet")
     for task in tasks:
         for name in folders_of(task, target):
             raise InputError(f"{target / name} already exists; remove it or import into another folder")
 
 
 def _stage(source: Path, unpacked: Path, staged: Path, target: Path, limits: Limits) -> list[str]:
-    """Put a source's tasks into ``staged``; return what is unusual about them."""
+    """Move a source's tasks into ``staged``; return warnings about their numbers of images."""
     if not source.exists():
         raise InputError(f"{source} does not exist; name an archive or a folder that holds VTAB-1k")
     unpacked.mkdir()
@@ -63,10 +63,10 @@ def _stage(source: Path, unpacked: Path, staged: Path, target: Path, limits: Lim
         for task in _tasks_in(base):
             warnings.append(_check_readable(task, base, target))
             if (staged / task.name).exists():
-                raise InputError(f"{source} repeats the task {task.name}")
+                raise InputError(f"{source} repeats the task {task.name}, which another part already has")
             find_task(task, base).rename(staged / task.name)
     except InputError as error:
-        # The user knows the source, not the folder that it was unpacked into.
+        # The user knows the source, not the temporary folder.
         raise InputError(f"{str(error).replace(str(unpacked), str(source))}; nothing was imported") from error
     return [warning for warning in warnings if warning]
 
@@ -82,7 +82,7 @@ def _unpack(source: Path, unpacked: Path, target: Path, limits: Limits) -> None:
     for task in tasks:
         place = find_task(task, base)
         if unpacked.is_relative_to(place):
-            raise InputError(f"{target} lies in {place}, which is to be copied; import into another folder")
+            raise InputError(f"{target} is inside {place}, which would be copied; import into another folder")
         say(f"copying {task.name}")
         (unpacked / task.name).mkdir()
         unpack(place, unpacked / task.name, limits)
@@ -93,13 +93,13 @@ def _tasks_in(base: Path) -> list[Task]:
 
 
 def _check_readable(task: Task, base: Path, target: Path) -> str:
-    """Raise ``InputError`` for a task with missing files; return a warning if it has more or fewer than it should."""
-    source = open_task(task, base)
-    paths = {entry.path for entries in source.roles.values() for entry in entries}
-    faults = scan_images(source.folder, paths).faults
+    """Raise ``InputError`` if a file is missing; return a warning if the counts differ from the catalogue's."""
+    folder = open_task(task, base)
+    paths = {entry.path for entries in folder.entries.values() for entry in entries}
+    faults = scan_images(folder.path, paths).faults
     if faults:
         raise InputError(faults[0])
-    counts = {role: len(entries) for role, entries in source.roles.items()}
+    counts = {role: len(entries) for role, entries in folder.entries.items()}
     return count_warning(task, counts, target)
 
 
@@ -121,13 +121,13 @@ def _place(staged: Path, target: Path) -> list[str]:
 
 @contextmanager
 def _folder_beside(target: Path) -> Iterator[Path]:
-    # On the same file system as the target, so that the last step is a rename.
+    # On the target's file system, so that the last step is a rename.
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.import-", dir=target.parent)).resolve()
+        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.import-", dir=target.parent)).resolve()
     except OSError as error:
         raise InputError(f"cannot write beside {target}: {error}") from error
     try:
-        yield aside
+        yield folder
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)

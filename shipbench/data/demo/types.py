@@ -1,4 +1,4 @@
-"""What the demo suite's generators hand over, and the two orderings that they share."""
+"""The pictures that a generator returns, and the two sampling rules that the generators share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Pictures:
-    """Native pictures, all training pictures first: ``(n, size, size, 3)`` uint8; labels ``(n, columns)`` int64."""
+    """Native pictures ``(n, size, size, 3)`` uint8, training before test, and labels ``(n, columns)`` int64."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
@@ -23,7 +23,7 @@ class Pictures:
 
 
 def evenly_mixed(labels: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.intp]:
-    """Return a random order ``(n,)`` in which any stretch holds each class in about its share of the whole."""
+    """Return a random order ``(n,)`` in which every stretch has about the class frequencies of the whole."""
     place = np.empty(len(labels))
     for label in np.unique(labels):
         members = rng.permutation(np.flatnonzero(labels == label))
@@ -32,12 +32,12 @@ def evenly_mixed(labels: NDArray[np.int64], rng: np.random.Generator) -> NDArray
 
 
 def shares(available: NDArray[np.int64], total: int) -> NDArray[np.int64]:
-    """Return how many of each class to take, ``total`` in all: as equal as what is available allows.
+    """Return how many of each class to take, ``total`` in all, as equal as ``available`` permits.
 
-    Raises ``ValueError`` where fewer than ``total`` are available.
+    Raises ``ValueError`` if fewer than ``total`` are available.
     """
     if available.sum() < total:
-        raise ValueError(f"{total} pictures asked for, {available.sum()} there are")
+        raise ValueError(f"{total} pictures requested, but only {available.sum()} available")
     taken = np.zeros_like(available)
     while (missing := total - int(taken.sum())) > 0:
         open_classes = np.flatnonzero(taken < available)

@@ -1,1 +1,1 @@
-"""What can be found out about a copy of the data: counts, splits, leaks, fingerprints."""
+"""Verification of a task's data, its summary in numbers, and its contact sheet."""

@@ -1,4 +1,4 @@
-"""A labelled sheet of a few training images per class, to see at a glance what a task is."""
+"""A contact sheet: a few training images per class, to see at a glance what a task looks like."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from shipbench.data.sources import native_split
+from shipbench.data.sources import open_source
 from shipbench.data.types import NativeSplit
 from shipbench.errors import InputError, system_reason
 from shipbench.runtime.files import atomic_path
@@ -23,13 +23,13 @@ _PAPER, _INK = (255, 255, 255), (40, 40, 40)
 
 
 def write_contact_sheet(task: Task, root: Path | None, file: Path, per_class: int = 4) -> None:
-    """Write a PNG with one labelled row of up to ``per_class`` training images per class, rows in columns.
+    """Write a PNG with a labelled row of up to ``per_class`` training images for each class.
 
-    Raises ``InputError`` if ``file`` is not called ``*.png`` or cannot be written.
+    Raises ``InputError`` if the name of ``file`` does not end in ``.png`` or the file cannot be written.
     """
     if file.suffix.lower() != ".png":
-        raise InputError(f"{file} must be called *.png")
-    sheet = contact_sheet(native_split(task, root, "train"), task.num_classes, per_class)
+        raise InputError(f"{file} is not a PNG file name; end it in .png")
+    sheet = contact_sheet(open_source(task, root, ("train",)).open_split("train"), task.num_classes, per_class)
     try:
         with atomic_path(file) as temporary:
             sheet.save(temporary, "PNG")
@@ -38,7 +38,7 @@ def write_contact_sheet(task: Task, root: Path | None, file: Path, per_class: in
 
 
 def contact_sheet(split: NativeSplit, num_classes: int, per_class: int) -> Image.Image:
-    """Draw the sheet: class ``c`` is row ``c % rows`` of column ``c // rows``; a class without images is left blank."""
+    """Return the sheet: class ``c`` is row ``c % rows`` of column ``c // rows``; a class without images stays blank."""
     width, height = _LABEL_WIDTH + per_class * (CELL + _GAP) + _GAP, CELL + _GAP
     columns = max(1, round(math.sqrt(num_classes * height / width)))
     rows = math.ceil(num_classes / columns)

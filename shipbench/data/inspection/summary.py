@@ -1,4 +1,4 @@
-"""What a task's images look like in numbers: how many of each class, how large, how bright."""
+"""A task's images in numbers: how many per class, how large, how bright."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shipbench.data.loading import identity
 from shipbench.data.parallel import stream
-from shipbench.data.sources import native_split
-from shipbench.data.types import ImageFormat, NativeSplit
+from shipbench.data.sources import open_source
+from shipbench.data.types import ImageFormat, NativeSplit, Size
 from shipbench.tasks import Task
 from shipbench.tasks.catalogue import SplitName
 
@@ -23,32 +22,33 @@ _SPLITS: tuple[SplitName, ...] = ("train800", "val200", "train", "test")
 class TaskSummary:
     """A task in numbers.
 
-    ``counts`` are images per class, ``(num_classes,)``, by split. ``smallest`` and ``largest`` are ``(width, height)``
-    in pixels, ``mean`` and ``std`` are per channel (red, green, blue) in [0, 1], over all pixels: all four of the 1000
-    training images at the size they are stored at.
+    ``counts`` are images per class, ``(num_classes,)``, by split. The other four describe the training images at their
+    native sizes: ``smallest`` and ``largest`` are ``(width, height)`` in pixels, ``mean`` and ``std`` are per channel
+    (red, green, blue) over all pixels, in [0, 1].
     """
 
     task: Task
     fingerprint: str
     image_format: ImageFormat
     counts: Mapping[str, NDArray[np.int64]]
-    smallest: tuple[int, int]
-    largest: tuple[int, int]
+    smallest: Size
+    largest: Size
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class _Moments:
-    size: tuple[int, int]
+    size: Size
     sums: NDArray[np.float64]
     squares: NDArray[np.float64]
 
 
 def summarise(task: Task, root: Path | None, jobs: int | None = None) -> TaskSummary:
-    """Summarise a task, decoding its training images; raises ``InputError`` as ``load`` does."""
-    known = identity(task, root, jobs)
-    splits = {name: native_split(task, root, name) for name in _SPLITS}
+    """Summarise a task, decoding its training images; raise ``InputError`` as ``load`` does."""
+    source = open_source(task, root, _SPLITS)
+    identity = source.identity(jobs)
+    splits = {name: source.open_split(name) for name in _SPLITS}
     counts: dict[str, NDArray[np.int64]] = {
         name: np.bincount(split.labels, minlength=task.num_classes).astype(np.int64) for name, split in splits.items()
     }
@@ -60,8 +60,8 @@ def summarise(task: Task, root: Path | None, jobs: int | None = None) -> TaskSum
     std = np.sqrt(np.maximum(variance, 0.0))
     return TaskSummary(
         task,
-        known.fingerprint,
-        known.image_format,
+        identity.fingerprint,
+        identity.image_format,
         counts,
         sizes[0],
         sizes[-1],
@@ -72,12 +72,12 @@ def summarise(task: Task, root: Path | None, jobs: int | None = None) -> TaskSum
 
 def _moments(split: NativeSplit, task: Task, jobs: int | None) -> list[_Moments]:
     def work(start: int, stop: int) -> list[_Moments]:
-        return [_of_image(split, index) for index in range(start, stop)]
+        return [_moments_of_image(split, index) for index in range(start, stop)]
 
     return list(stream(work, len(split.labels), f"reading {task.name} train", jobs))
 
 
-def _of_image(split: NativeSplit, index: int) -> _Moments:
+def _moments_of_image(split: NativeSplit, index: int) -> _Moments:
     image = split.open(index)
     pixels = np.asarray(image).reshape(-1, 3) / 255.0
     return _Moments(image.size, pixels.sum(axis=0), (pixels**2).sum(axis=0))

@@ -1,1 +1,1 @@
-"""VTAB-1k in its folder format."""
+"""VTAB-1k, read from its folder format and checked against the catalogue and against itself."""

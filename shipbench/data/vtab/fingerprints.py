@@ -1,7 +1,7 @@
-"""What identifies a copy of a task: a hash over every image and label, wherever the folder lies.
+"""The fingerprint of a VTAB-1k task: a hash over every image and label, independent of where the folder is.
 
-Hashing a real copy reads gigabytes, so the result is remembered under a signature of cheap facts: path, label, size,
-times and inode of every file that the split files name. A file that changes, changes the signature.
+Hashing a real copy reads gigabytes, so the result is stored under a signature of what a directory listing gives: path,
+label, size, times and inode of every listed file. A changed file changes the signature.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import hashlib
 import json
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from os import stat_result
 from pathlib import Path
 
-from shipbench.data.images import ImageKind, image_format, sniff
+from shipbench.data.images import ImageIdentity, ImageKind, identify_bytes, image_format
 from shipbench.data.parallel import stream
-from shipbench.data.types import ImageFormat
-from shipbench.data.vtab.folder import ROLES, Role, TaskSource, scan_images
+from shipbench.data.types import Identity
+from shipbench.data.vtab.folder import ROLES, Role, TaskFolder, scan_images
 from shipbench.data.vtab.split_files import read_bytes
 from shipbench.errors import InputError
 from shipbench.runtime.cache import cache_dir
@@ -26,98 +26,77 @@ from shipbench.runtime.files import atomic_path
 _TICK_NS = 100_000_000
 
 
-@dataclass(frozen=True)
-class Identity:
-    """A copy's fingerprint (SHA-256, hex) and how its images are stored."""
+def identify(folder: TaskFolder, jobs: int | None = None) -> Identity:
+    """Return the identity of a task: the stored one if no file has changed, else hashed in parallel.
 
-    fingerprint: str
-    image_format: ImageFormat
-
-
-@dataclass(frozen=True, slots=True)
-class FileIdentity:
-    """SHA-256 (hex) of an image file's bytes, and the kind of file."""
-
-    sha256: str
-    kind: ImageKind
-
-
-def identify(source: TaskSource, jobs: int | None = None) -> Identity:
-    """Return a copy's identity: remembered if no file has changed, else hashed in parallel.
-
-    Raises ``InputError`` if an image that a split file names is missing, unreadable or outside the task folder.
+    Raises ``InputError`` if a listed image is missing, unreadable or outside the task folder.
     """
-    paths = [entry.path for role in _roles(source) for entry in source.roles[role]]
-    scan = scan_images(source.folder, paths)
+    paths = [entry.path for role in _roles(folder) for entry in folder.entries[role]]
+    scan = scan_images(folder.path, paths)
     if scan.faults:
         raise InputError(scan.faults[0])
-    memo = cache_dir("fingerprints") / f"{source.task.name}-{_signature(source, scan.found)}.json"
-    known = _recall(memo)
-    if known is not None:
-        return known
+    memo = cache_dir("fingerprints") / f"{folder.task.name}-{_signature(folder, scan.files)}.json"
+    stored = _recall(memo)
+    if stored is not None:
+        return stored
     started = time.time_ns()
-    identity = identity_of(source, _hash_files(source, paths, jobs))
-    if not _changed_just_now(scan.found, started):
-        _remember(memo, identity)
+    identity = identity_of(folder, _hash_files(folder, paths, jobs))
+    if not _is_fresh(scan.files, started):
+        _store(memo, identity)
     return identity
 
 
-def identity_of(source: TaskSource, files: Mapping[str, FileIdentity]) -> Identity:
-    """Combine the hashes of a copy's files, by path, into its identity.
+def identity_of(folder: TaskFolder, images: Mapping[str, ImageIdentity]) -> Identity:
+    """Combine the identities of a task's images, given by path, into the identity of the task.
 
     The fingerprint is the SHA-256 of one record per entry of train800, val200 and test, in file order: role, path,
-    label and image hash, separated by NUL and ended by a line feed. A source without its test split has the
-    fingerprint of the other two.
+    label and image hash, separated by NUL and ended by a line feed. For a folder opened without its test split it
+    covers the other two.
     """
     digest = hashlib.sha256()
     kinds: set[ImageKind] = set()
-    for role in _roles(source):
-        for entry in source.roles[role]:
-            file = files[entry.path]
-            digest.update(f"{role}\0{entry.path}\0{entry.label}\0{file.sha256}\n".encode())
-            kinds.add(file.kind)
+    for role in _roles(folder):
+        for entry in folder.entries[role]:
+            image = images[entry.path]
+            digest.update(f"{role}\0{entry.path}\0{entry.label}\0{image.sha256}\n".encode())
+            kinds.add(image.kind)
     return Identity(digest.hexdigest(), image_format(kinds))
 
 
-def identify_bytes(data: bytes) -> FileIdentity:
-    """Return the identity of an image file's bytes."""
-    return FileIdentity(hashlib.sha256(data).hexdigest(), sniff(data))
+def _roles(folder: TaskFolder) -> list[Role]:
+    return [role for role in ROLES if role in folder.entries]
 
 
-def _roles(source: TaskSource) -> list[Role]:
-    return [role for role in ROLES if role in source.roles]
+def _hash_files(folder: TaskFolder, paths: list[str], jobs: int | None) -> dict[str, ImageIdentity]:
+    def work(start: int, stop: int) -> list[ImageIdentity]:
+        return [identify_bytes(read_bytes(folder.path / path)) for path in paths[start:stop]]
 
-
-def _hash_files(source: TaskSource, paths: list[str], jobs: int | None) -> dict[str, FileIdentity]:
-    def work(start: int, stop: int) -> list[FileIdentity]:
-        return [identify_bytes(read_bytes(source.folder / path)) for path in paths[start:stop]]
-
-    hashed = stream(work, len(paths), f"fingerprinting {source.task.name}", jobs)
+    hashed = stream(work, len(paths), f"fingerprinting {folder.task.name}", jobs)
     return dict(zip(paths, hashed, strict=True))
 
 
-def _signature(source: TaskSource, found: Mapping[str, stat_result]) -> str:
+def _signature(folder: TaskFolder, files: Mapping[str, stat_result]) -> str:
     digest = hashlib.sha256()
-    for role in _roles(source):
-        for entry in source.roles[role]:
-            facts = found[entry.path]
-            times = f"{facts.st_mtime_ns}\0{facts.st_ctime_ns}\0{facts.st_ino}"
-            digest.update(f"\0{role}\0{entry.path}\0{entry.label}\0{facts.st_size}\0{times}".encode())
+    for role in _roles(folder):
+        for entry in folder.entries[role]:
+            status = files[entry.path]
+            times = f"{status.st_mtime_ns}\0{status.st_ctime_ns}\0{status.st_ino}"
+            digest.update(f"\0{role}\0{entry.path}\0{entry.label}\0{status.st_size}\0{times}".encode())
     return digest.hexdigest()
 
 
-def _changed_just_now(found: Mapping[str, stat_result], started: int) -> bool:
-    # A file written again within one tick of the file system's clock keeps its times, so a copy that is that fresh is
-    # hashed again next time.
-    return max(_newest(found.values())) > started - _TICK_NS
+def _is_fresh(files: Mapping[str, stat_result], started: int) -> bool:
+    # A file rewritten within one tick of the file system's clock keeps its times, so the signature of a copy this
+    # recent cannot be trusted.
+    return max(_newest(files.values())) > started - _TICK_NS
 
 
-def _newest(facts: Iterable[stat_result]) -> Iterable[int]:
-    return (max(fact.st_mtime_ns, fact.st_ctime_ns) for fact in facts)
+def _newest(statuses: Iterable[stat_result]) -> Iterable[int]:
+    return (max(status.st_mtime_ns, status.st_ctime_ns) for status in statuses)
 
 
 def _recall(memo: Path) -> Identity | None:
-    """Return what was remembered; ``None`` if that is nothing, or has changed since it was written."""
+    """Return the stored identity, or ``None`` if there is none or the file has changed since it was written."""
     try:
         digest, text = memo.read_text().split(" ", 1)
         return Identity(**json.loads(text)) if digest == _digest(text) else None
@@ -125,7 +104,7 @@ def _recall(memo: Path) -> Identity | None:
         return None
 
 
-def _remember(memo: Path, identity: Identity) -> None:
+def _store(memo: Path, identity: Identity) -> None:
     text = json.dumps(asdict(identity))
     with atomic_path(memo) as temporary:
         temporary.write_text(f"{_digest(text)} {text}")

@@ -1,6 +1,6 @@
-"""The lines of a VTAB-1k split file: ``images/test/000123.jpg 7``, a path in the task folder and a label.
+"""The split files of VTAB-1k: lines of ``images/test/000123.jpg 7``, a path in the task folder and a label.
 
-The path may contain spaces, so the label is the last token. Windows line ends, a byte-order mark, blank lines and
+The label is the last token because paths may contain spaces. Windows line endings, a byte-order mark, blank lines and
 backslashes between folders are accepted; a path that could leave the task folder is not.
 """
 
@@ -10,27 +10,20 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from shipbench.data.types import Entry
 from shipbench.errors import InputError, system_reason
 
 _LINE = re.compile(r"(.*[^ \t])[ \t]+([^ \t]+)", re.DOTALL)
 _DRIVE = re.compile(r"[A-Za-z]:")
 _CONTROL = re.compile(r"[\x00-\x1f]")
 _LABEL = re.compile(r"[0-9]{1,9}")
-# What is said of a line stays a sentence, whatever the file holds.
-_SHOWN = 120
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One image of a split: its path in the task folder, with ``/`` between folders, and its label."""
-
-    path: str
-    label: int
+# Messages quote at most this many characters, so that they stay one sentence whatever the file contains.
+_QUOTED = 120
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with a line; lines count from 1, and line 0 stands for the whole file."""
+    """A fault of one line, counted from 1; line 0 stands for the whole file."""
 
     line: int
     message: str
@@ -38,15 +31,15 @@ class Fault:
 
 @dataclass(frozen=True)
 class SplitFile:
-    """A split file as read: the good lines in order, the bad ones, and how it was written."""
+    """A parsed split file: its valid lines in order, its faults, and whether it has Windows line endings."""
 
     entries: tuple[Entry, ...]
     faults: tuple[Fault, ...]
-    windows_line_ends: bool
+    windows_line_endings: bool
 
 
 def parse_split(content: bytes, num_classes: int) -> SplitFile:
-    """Read the bytes of a split file; labels must lie in ``[0, num_classes)``. Faults are listed, not raised."""
+    """Parse the bytes of a split file; labels must lie in ``[0, num_classes)``. Faults are collected, not raised."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -59,7 +52,7 @@ def parse_split(content: bytes, num_classes: int) -> SplitFile:
 
 
 def read_split(file: Path, num_classes: int) -> tuple[Entry, ...]:
-    """Read a split file and raise ``InputError`` for the first thing that is wrong with it."""
+    """Read a split file; raise ``InputError`` for its first fault."""
     split = parse_split(read_bytes(file), num_classes)
     if split.faults:
         raise InputError(describe_fault(file, split.faults[0]))
@@ -67,7 +60,7 @@ def read_split(file: Path, num_classes: int) -> tuple[Entry, ...]:
 
 
 def read_bytes(file: Path) -> bytes:
-    """Read a file whole; one that cannot be read is an ``InputError`` that names it."""
+    """Return the content of a file; raise ``InputError`` naming it if it cannot be read."""
     try:
         return file.read_bytes()
     except OSError as error:
@@ -75,38 +68,38 @@ def read_bytes(file: Path) -> bytes:
 
 
 def describe_fault(file: Path, fault: Fault) -> str:
-    """Say where a fault is and what it is, in one sentence."""
+    """Return one sentence that says where a fault is and what is wrong."""
     return f"{file}, line {fault.line}: {fault.message}" if fault.line else f"{file} {fault.message}"
 
 
 def _parse_line(number: int, line: str, num_classes: int) -> Entry | Fault:
     match = _LINE.fullmatch(line)
     if match is None:
-        return Fault(number, f"expected 'path label', found {_shown(line)}")
+        return Fault(number, f"expected 'path label', found {_quoted(line)}")
     path, label = match[1].replace("\\", "/"), match[2]
     if message := _path_fault(path) or _label_fault(label, num_classes):
         return Fault(number, message)
     return Entry("/".join(part for part in path.split("/") if part not in ("", ".")), int(label))
 
 
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
+def _quoted(text: str) -> str:
+    return repr(text if len(text) <= _QUOTED else f"{text[:_QUOTED]}...")
 
 
 def _path_fault(path: str) -> str | None:
     parts = path.split("/")
     if path.startswith("/") or _DRIVE.match(path):
-        return f"the path {_shown(path)} is absolute; write it relative to the task folder"
+        return f"the path {_quoted(path)} is absolute; write it relative to the task folder"
     if ".." in parts:
-        return f"the path {_shown(path)} leaves the task folder"
+        return f"the path {_quoted(path)} leaves the task folder"
     if _CONTROL.search(path) or not set(parts) - {"", "."}:
-        return f"the path {_shown(path)} is not a file name"
+        return f"the path {_quoted(path)} is not a file name"
     return None
 
 
 def _label_fault(label: str, num_classes: int) -> str | None:
     if not _LABEL.fullmatch(label):
-        return f"the label {_shown(label)} is not an integer from 0 to {num_classes - 1}"
+        return f"the label {_quoted(label)} is not an integer from 0 to {num_classes - 1}"
     if int(label) >= num_classes:
-        return f"the label {label} is out of range; this task's labels are 0 to {num_classes - 1}"
+        return f"the label {label} is out of range; the labels of this task are 0 to {num_classes - 1}"
     return None

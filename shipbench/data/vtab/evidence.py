@@ -1,0 +1,58 @@
+"""The facts of a VTAB-1k task: its split files as written, and every listed image hashed and decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from shipbench.data.images import decode, identify_bytes
+from shipbench.data.inspection.evidence import Evidence, ImageFacts
+from shipbench.data.parallel import stream
+from shipbench.data.vtab.folder import ROLES, UNION, find_task, folders_of, scan_images
+from shipbench.data.vtab.split_files import SplitFile, parse_split, read_bytes
+from shipbench.errors import InputError
+from shipbench.tasks import Task
+
+SPLIT_FILES: tuple[str, ...] = (*ROLES[:2], UNION, "test")
+
+
+@dataclass(frozen=True)
+class VtabEvidence(Evidence):
+    """The facts of a VTAB-1k task.
+
+    ``folder`` has its links resolved, ``folder_names`` are all names under which the copy has the task, the one that is
+    read first; ``file_faults`` are sentences about listed images that do not exist.
+    """
+
+    folder: Path
+    folder_names: tuple[str, ...]
+    split_files: Mapping[str, SplitFile]
+    file_faults: tuple[str, ...]
+
+
+def gather(task: Task, base: Path, jobs: int | None) -> VtabEvidence:
+    """Read a task's split files and decode every image they list, in parallel.
+
+    Faults are collected, not raised; ``InputError`` is raised only if ``base`` has no folder for the task.
+    """
+    folder = find_task(task, base)
+    files = {name: folder / f"{name}.txt" for name in SPLIT_FILES}
+    parsed = {name: parse_split(read_bytes(file), task.num_classes) for name, file in files.items() if file.is_file()}
+    splits = {name: split.entries for name, split in parsed.items()}
+    scan = scan_images(folder, {entry.path for entries in splits.values() for entry in entries})
+    paths = sorted(scan.files)
+
+    def work(start: int, stop: int) -> list[ImageFacts]:
+        return [_read_facts(folder / path) for path in paths[start:stop]]
+
+    images = dict(zip(paths, stream(work, len(paths), f"checking {task.name}", jobs), strict=True))
+    return VtabEvidence(task, str(folder), splits, images, folder, tuple(folders_of(task, base)), parsed, scan.faults)
+
+
+def _read_facts(file: Path) -> ImageFacts:
+    data = read_bytes(file)
+    try:
+        return ImageFacts(identify_bytes(data), decode(data, file).size, None)
+    except InputError as error:
+        return ImageFacts(identify_bytes(data), None, str(error))

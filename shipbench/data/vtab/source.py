@@ -1,0 +1,69 @@
+"""VTAB-1k as a source: opening and verifying the tasks of a VTAB-1k folder."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from shipbench.data.images import decode
+from shipbench.data.types import Identity, NativeSplit, TaskReport
+from shipbench.data.vtab.fingerprints import identify
+from shipbench.data.vtab.folder import TaskFolder, count_warning, find_base, how_to_check, open_task
+from shipbench.data.vtab.split_files import read_bytes
+from shipbench.data.vtab.verify import verify_task
+from shipbench.errors import InputError
+from shipbench.tasks import Task
+from shipbench.tasks.catalogue import SplitName
+
+
+@dataclass(frozen=True)
+class VtabSource:
+    """The requested splits of a task in the VTAB-1k folder ``base``."""
+
+    folder: TaskFolder
+    base: Path
+    counts: Mapping[SplitName, int]
+
+    @property
+    def warning(self) -> str:
+        """One sentence if ``counts`` differ from the catalogue's, else an empty string."""
+        return count_warning(self.folder.task, self.counts, self.base)
+
+    def identity(self, jobs: int | None = None) -> Identity:
+        """Return the identity of train800, val200 and, if it was requested, test."""
+        with _advising_to_check(self.base):
+            return identify(self.folder, jobs)
+
+    def open_split(self, name: SplitName) -> NativeSplit:
+        """Return a split whose images are decoded on access."""
+        entries = self.folder.split(name)
+        files = [self.folder.path / entry.path for entry in entries]
+        labels = np.array([entry.label for entry in entries], dtype=np.int64)
+        return NativeSplit(labels, lambda index: decode(read_bytes(files[index]), files[index]))
+
+
+class VtabFolder:
+    """The source ``vtab-1k``: folders in VTAB-1k's format."""
+
+    def open(self, task: Task, root: Path | None, splits: Collection[SplitName]) -> VtabSource:
+        """Open splits of a task below ``root``; raise ``InputError`` if a split file is missing or malformed."""
+        base = find_base(root)
+        with _advising_to_check(base):
+            folder = open_task(task, base, with_test="test" in splits)
+        return VtabSource(folder, base, {name: len(folder.split(name)) for name in splits})
+
+    def verify(self, task: Task, root: Path | None, jobs: int | None = None) -> TaskReport:
+        """Check a task's split files and decode every image they list."""
+        return verify_task(task, find_base(root), jobs)
+
+
+@contextmanager
+def _advising_to_check(base: Path) -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{error}; {how_to_check(base)}") from error
