@@ -1,4 +1,4 @@
-"""``shipbench data``: check, import, download and look at copies of VTAB-1k."""
+"""``shipbench data``: verify, import, fetch and inspect a task's images."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from shipbench.data.inspection.summary import TaskSummary
-    from shipbench.data.inspection.verify import TaskReport
+    from shipbench.data.types import TaskReport
 
 DEFAULT_FOLDER = Path("data/vtab-1k")
 
-app = typer.Typer(help="Check, import, download and look at copies of VTAB-1k.", no_args_is_help=True)
+app = typer.Typer(help="Verify, import, fetch and inspect copies of VTAB-1k.", no_args_is_help=True)
 
-Jobs = Annotated[int | None, typer.Option("--jobs", min=1, help="Threads; one per usable core by default.")]
-Target = Annotated[Path, typer.Option("--to", help="Folder that receives the task folders.")]
+Jobs = Annotated[int | None, typer.Option("--jobs", min=1, help="Number of threads (default: one per usable core).")]
+Target = Annotated[Path, typer.Option("--to", help="Folder to put the task folders into.")]
 
 
 @app.command("verify")
@@ -33,7 +33,7 @@ def verify_command(
     ],
     jobs: Jobs = None,
 ) -> None:
-    """Check all 19 tasks of a copy: files, labels, counts, formats, and the splits against each other."""
+    """Check all 19 tasks of a copy: files, labels, counts, image formats, and images shared between splits."""
     from shipbench.data.inspection.verify import verify
 
     reports = verify(folder, jobs=jobs)
@@ -48,7 +48,7 @@ def import_command(
     source: Annotated[Path, typer.Argument(help="A folder, or a .zip, .tar, .tar.gz, .tar.xz or .tar.bz2 archive.")],
     to: Target = DEFAULT_FOLDER,
 ) -> None:
-    """Unpack or copy a VTAB-1k folder into place, under the canonical names; nothing is left half-written."""
+    """Unpack or copy VTAB-1k into place under canonical names; a failed import leaves nothing behind."""
     from shipbench.data.acquisition.importing import import_archive
 
     names = import_archive(source, to)
@@ -59,14 +59,16 @@ def import_command(
 @app.command("fetch")
 def fetch_command(
     to: Target = DEFAULT_FOLDER,
-    repo: Annotated[str | None, typer.Option("--repo", help="A dataset repository other than XiN0919/VTAB-1k.")] = None,
+    repo: Annotated[
+        str | None, typer.Option("--repo", help="Dataset repository to download (default: XiN0919/VTAB-1k).")
+    ] = None,
     revision: Annotated[str, typer.Option("--revision", help="Branch, tag or commit.")] = "main",
     endpoint: Annotated[
         str | None,
-        typer.Option("--endpoint", envvar="HF_ENDPOINT", help="Address of the hub, if not huggingface.co."),
+        typer.Option("--endpoint", envvar="HF_ENDPOINT", help="Address of the hub (default: huggingface.co)."),
     ] = None,
 ) -> None:
-    """Download a copy (about 5 GB) from the Hugging Face hub and import it; goes on where it was interrupted."""
+    """Download VTAB-1k (about 5 GB) from the Hugging Face hub and import it; resumes an interrupted download."""
     from shipbench.data.acquisition.fetch import REPO, fetch
 
     fetched = fetch(to, repo=repo or REPO, endpoint=endpoint, revision=revision)
@@ -77,15 +79,15 @@ def fetch_command(
 @app.command("inspect")
 def inspect_command(
     task: Annotated[
-        str, typer.Argument(help="A task's name, as in 'shipbench list tasks'.", autocompletion=completion.task)
+        str, typer.Argument(help="Name of a task, as listed by 'shipbench list tasks'.", autocompletion=completion.task)
     ],
     data: Annotated[
         Path | None,
-        typer.Option("--data", envvar="SHIPBENCH_DATA", help="The VTAB-1k folder; demo tasks need none."),
+        typer.Option("--data", envvar="SHIPBENCH_DATA", help="The folder of VTAB-1k; demo tasks need none."),
     ] = None,
     grid: Annotated[
         Path | None,
-        typer.Option("--grid", metavar="FILE.png", help="Also write a labelled sheet of a few images per class."),
+        typer.Option("--grid", metavar="FILE.png", help="Also write a contact sheet: a few labelled images per class."),
     ] = None,
     jobs: Jobs = None,
 ) -> None:
@@ -94,10 +96,10 @@ def inspect_command(
     from shipbench.data.inspection.summary import summarise
     from shipbench.tasks import get_task
 
-    found = get_task(task)
-    _print_summary(summarise(found, data, jobs))
+    inspected = get_task(task)
+    _print_summary(summarise(inspected, data, jobs))
     if grid is not None:
-        write_contact_sheet(found, data, grid)
+        write_contact_sheet(inspected, data, grid)
         typer.echo(f"wrote {grid}")
 
 
@@ -144,9 +146,9 @@ def _print_summary(summary: TaskSummary) -> None:
     typer.echo(f"{task.name} ({task.suite}, {task.group}): {task.num_classes} classes, format {summary.image_format}")
     typer.echo(f"fingerprint {summary.fingerprint}")
     small, large = ("x".join(map(str, size)) for size in (summary.smallest, summary.largest))
-    typer.echo(f"training images {small} to {large} pixels")
+    typer.echo(f"training images: {small} to {large} pixels")
     for name, values in (("mean", summary.mean), ("std", summary.std)):
-        typer.echo(f"{name} of the training images' pixels (red, green, blue): {', '.join(f'{v:.4f}' for v in values)}")
+        typer.echo(f"{name} of the training pixels (red, green, blue): {', '.join(f'{v:.4f}' for v in values)}")
     table = make_table("class", *summary.counts)
     for label in range(task.num_classes):
         table.add_row(str(label), *(str(counts[label]) for counts in summary.counts.values()))

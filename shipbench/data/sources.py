@@ -6,7 +6,7 @@ else. ``Task.source`` names the kind.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -44,7 +44,7 @@ class Source(Protocol):
 class SourceKind(Protocol):
     """One kind of source: how to open and how to verify a task that comes from it."""
 
-    def open(self, task: Task, root: Path | None, splits: Collection[SplitName]) -> Source:
+    def open(self, task: Task, root: Path | None, splits: tuple[SplitName, ...]) -> Source:
         """Open splits of a task, reading no file of the test split unless it is requested.
 
         ``root`` is the folder given by ``--data``, if any. Raises ``InputError`` if the task is missing or malformed.
@@ -54,7 +54,7 @@ class SourceKind(Protocol):
         """Check every image and label of a task; raise ``InputError`` only if ``root`` itself is unusable."""
 
 
-def open_source(task: Task, root: Path | None, splits: Collection[SplitName]) -> Source:
+def open_source(task: Task, root: Path | None, splits: tuple[SplitName, ...]) -> Source:
     """Open splits of a task with the kind of source it names; raise ``InputError`` as ``SourceKind.open`` does."""
     return source_kind(task).open(task, root, splits)
 

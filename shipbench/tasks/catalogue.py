@@ -37,7 +37,7 @@ class Task:
     folder_names: tuple[str, ...] = ()
 
     @property
-    def counts(self) -> dict[SplitName, int]:
+    def counts(self) -> dict[str, int]:
         """Number of images per split: ``train`` is ``train800`` (its first four fifths) followed by ``val200``."""
         n_fit = self.n_train * 4 // 5
         return {"train800": n_fit, "val200": self.n_train - n_fit, "train": self.n_train, "test": self.n_test}

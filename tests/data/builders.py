@@ -1,4 +1,4 @@
-"""Builders of VTAB-1k folders: the real format, with a few tiny images per split."""
+"""Builders of VTAB-1k folders in the real format, with a few tiny images per split."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from shipbench.tasks.registry import get_task
 
 
 def small_task(name: str, n_train: int = 10, n_test: int = 6, num_classes: int | None = None) -> Task:
-    """Return the catalogue's task with the sizes that a tree of ``vtab_tree`` has."""
+    """Return a task of the catalogue resized to what ``vtab_tree`` writes."""
     task = get_task(name)
     return replace(task, n_train=n_train, n_test=n_test, num_classes=num_classes or task.num_classes)
 
 
 def encode(pixels: np.ndarray, kind: str = "png") -> bytes:
-    """Encode pixels as an image file's bytes; ``kind`` is a Pillow format."""
+    """Encode pixels as the bytes of an image file; ``kind`` is a Pillow format."""
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, kind.upper())
     return stream.getvalue()
 
 
 def pixels_of(task: str, split: str, index: int, label: int, size: tuple[int, int]) -> np.ndarray:
-    """Draw an image that no other task, split and index has: a colour per label under fixed noise."""
+    """Draw an image unique to its task, split and index: a colour per label under seeded noise."""
     rng = np.random.default_rng(zlib.crc32(f"{task}/{split}/{index}".encode()))
     colour = np.array([label * 61 % 200, label * 127 % 200, label * 29 % 200])
     return (colour + rng.integers(0, 56, (size[1], size[0], 3))).astype(np.uint8)
@@ -46,8 +46,9 @@ def vtab_tree(
 ) -> Path:
     """Write a VTAB-1k folder and return it: four fifths of ``n_train`` are train800, the rest val200.
 
-    ``folders`` renames task folders, as ``{"cifar100": "cifar"}``; ``size`` is width and height in pixels. Labels run
-    through the task's classes. Every image differs, and train800val200 repeats train800 and val200 byte for byte.
+    ``folders`` renames task folders, as in ``{"cifar100": "cifar"}``; ``size`` is width and height in pixels. Labels
+    cycle through the classes. No two images are equal, except that train800val200 repeats train800 and val200 byte for
+    byte.
     """
     for name in tasks:
         folder = root / (folders or {}).get(name, name)

@@ -1,4 +1,4 @@
-"""A hub on 127.0.0.1 that speaks as much of the Hugging Face HTTP interface as a download needs."""
+"""A hub on 127.0.0.1 with the part of the Hugging Face HTTP interface that a download needs."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @dataclass
 class Hub:
-    """What the hub serves, how it misbehaves, and what it was asked.
+    """The files of the hub, its faults, and the requests it has received.
 
-    ``cut`` is the number of bytes after which it closes every download's connection; ``storage`` is an address that it
-    redirects downloads to; ``announced`` replaces the announced SHA-256.
+    ``cut`` is the number of bytes after which the hub closes the connection of every download, ``storage`` the address
+    to which it redirects downloads; ``announced`` replaces the announced SHA-256.
     """
 
     files: Mapping[str, bytes]
@@ -40,7 +40,7 @@ class Hub:
 
 @contextmanager
 def serve(hub: Hub) -> Iterator[Hub]:
-    """Serve ``hub`` from a thread for as long as the block lasts."""
+    """Serve ``hub`` from a thread until the block ends."""
     handler = type("HubHandler", (_Handler,), {"hub": hub})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     hub.address = f"http://127.0.0.1:{server.server_port}"

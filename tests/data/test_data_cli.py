@@ -1,4 +1,4 @@
-"""``shipbench data``: what it prints and how it exits."""
+"""The output and exit codes of ``shipbench data``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def run(*arguments: object) -> tuple[int, str]:
 
 @pytest.fixture
 def copy(tmp_path: Path, private_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Write a copy of two tasks, which are all that ``verify`` then looks for."""
+    """Write a copy of two tasks and restrict ``verify`` to them."""
     small = partial(verify.verify, tasks=[small_task(name) for name in TASKS])
     monkeypatch.setattr(verify, "verify", small)
     return vtab_tree(tmp_path / "copy", tasks=TASKS, folders={"cifar100": "cifar"})
@@ -71,14 +71,14 @@ def test_verify_takes_the_folder_from_the_environment(copy: Path, monkeypatch: p
     assert "all 2 tasks are in order" in out
 
 
-def test_verify_of_no_copy_is_bad_input(tmp_path: Path) -> None:
+def test_verify_of_a_folder_without_a_copy_is_bad_input(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(InputError) as caught:
             run("verify", folder)
         assert caught.value.exit_code == 2
 
 
-def test_import_says_what_arrived(copy: Path, tmp_path: Path) -> None:
+def test_import_lists_the_tasks(copy: Path, tmp_path: Path) -> None:
     code, out = run("import", copy, "--to", tmp_path / "to")
     assert code == 0
     assert "imported 2 tasks" in out
@@ -92,7 +92,7 @@ def test_import_goes_to_the_default_folder(copy: Path, tmp_path: Path, monkeypat
     assert (tmp_path / "data/vtab-1k/cifar100/test.txt").is_file()
 
 
-def test_fetch_says_what_came_from_where(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fetch_names_tasks_repository_and_commit(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with serve(Hub({"vtab.zip": packed(copy)})) as hub:
         code, out = run("fetch", "--to", tmp_path / "to", "--repo", REPO, "--endpoint", hub.address)
@@ -113,7 +113,7 @@ def test_inspect_shows_the_task(copy: Path, tmp_path: Path, monkeypatch: pytest.
     assert sheet.is_file()
 
 
-def test_inspect_without_a_folder_says_how_to_give_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inspect_without_a_folder_names_the_option(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SHIPBENCH_DATA", raising=False)
     with pytest.raises(InputError, match="--data DIR"):
         run("inspect", "dtd")
@@ -121,5 +121,5 @@ def test_inspect_without_a_folder_says_how_to_give_one(monkeypatch: pytest.Monke
 
 def test_nothing_heavy_is_imported_for_help() -> None:
     code = "import sys, shipbench.cli.data; print(sorted({'numpy', 'PIL', 'torch', 'joblib'} & set(sys.modules)))"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert child.stdout.strip() == "[]"

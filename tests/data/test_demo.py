@@ -1,3 +1,5 @@
+"""The pictures of the demo suite: splits, fingerprints, and the cache they are kept in."""
+
 from __future__ import annotations
 
 import subprocess
@@ -41,7 +43,7 @@ def flip_a_byte(file: Path) -> None:
     file.write_bytes(content)
 
 
-def test_demo_tiny_is_what_the_catalogue_says() -> None:
+def test_demo_tiny_matches_the_catalogue() -> None:
     task = get_task("demo-tiny")
     train, test = pictures.native(task, "train"), pictures.native(task, "test")
     assert (len(train), len(test)) == (400, 200)
@@ -59,7 +61,7 @@ def test_train_is_train800_followed_by_val200() -> None:
     assert np.array_equal(whole.labels, np.concatenate([fit.labels, held.labels]))
 
 
-def test_a_thousand_divide_into_800_and_200() -> None:
+def test_a_thousand_images_divide_into_800_and_200() -> None:
     task = replace(TINY, n_train=1000)
     assert [len(pictures.native(task, split)) for split in ("train800", "val200", "train")] == [800, 200, 1000]
 
@@ -148,7 +150,7 @@ def test_a_vtab_task_is_refused() -> None:
         pictures.fingerprint(get_task("dtd"))
 
 
-def test_a_full_disk_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_raises_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -174,6 +176,6 @@ def test_a_new_generator_version_does_not_read_old_pictures(private_cache: Path)
         (np.zeros((2, 4, 4), np.uint8), np.zeros((2, 1), np.int64)),
     ],
 )
-def test_pictures_refuse_what_they_are_not(images: np.ndarray, labels: np.ndarray) -> None:
+def test_pictures_refuse_wrong_shapes_and_types(images: np.ndarray, labels: np.ndarray) -> None:
     with pytest.raises(ValueError, match="must be"):
         Pictures(images, labels)

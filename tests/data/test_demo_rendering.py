@@ -1,3 +1,5 @@
+"""Renderers: pixels that match their labels, the same on every machine and with any number of workers."""
+
 from __future__ import annotations
 
 import hashlib
@@ -28,7 +30,7 @@ def turned(scene: Scene, index: int, **changes: object) -> Scene:
 
 
 def scene_of(*things: Thing) -> Scene:
-    """Return a scene with the camera and the lights of a fixed random one."""
+    """Return a scene of these objects with a fixed camera and fixed lights."""
     template = clevr.draw(seed=9, index=0).scene
     return Scene(things, template.camera, template.lights)
 
@@ -39,7 +41,7 @@ def thing(x: float, y: float, **changes: object) -> Thing:
 
 
 def on_picture(camera: Camera, point: np.ndarray, size: int) -> tuple[float, float]:
-    """Project by the matrix formula, independently of the renderer's own: (x, y) in pixels."""
+    """Project ``point`` to (x, y) in pixels by the matrix formula, independently of the renderer."""
     axes = np.stack([camera.right, -camera.up, camera.forward])
     x, y, depth = axes @ (point - camera.position)
     return (x / depth / 0.457 + 1) * size / 2, (y / depth / 0.305 + 1) * size / 2
@@ -51,14 +53,14 @@ def where(view: View, index: int) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("shape", [SQUARE, ELLIPSE])
-def test_a_sprite_lies_where_its_x_and_y_say(shape: int) -> None:
+def test_a_sprite_is_centred_at_its_x_and_y(shape: int) -> None:
     for x, y in itertools.product((0, 1, 15, 16, 31), repeat=2):
-        found = centroid(dsprites.draw(Sprite(shape, scale=3, orientation=7, x=x, y=y)))
-        assert found == pytest.approx((16.5 + x, 16.5 + y), abs=0.2)
+        middle = centroid(dsprites.draw(Sprite(shape, scale=3, orientation=7, x=x, y=y)))
+        assert middle == pytest.approx((16.5 + x, 16.5 + y), abs=0.2)
 
 
 @pytest.mark.parametrize("shape", [SQUARE, ELLIPSE, HEART])
-def test_a_sprite_fits_into_the_picture_at_its_largest(shape: int) -> None:
+def test_the_largest_sprite_fits_into_the_picture(shape: int) -> None:
     for orientation, x, y in itertools.product(range(40), (0, 31), (0, 31)):
         image = dsprites.draw(Sprite(shape, scale=5, orientation=orientation, x=x, y=y))
         assert not image[0].any()
@@ -68,7 +70,7 @@ def test_a_sprite_fits_into_the_picture_at_its_largest(shape: int) -> None:
 
 
 @pytest.mark.parametrize("shape", [SQUARE, ELLIPSE, HEART])
-def test_a_sprite_grows_with_the_square_of_its_scale(shape: int) -> None:
+def test_the_area_of_a_sprite_grows_with_the_square_of_its_scale(shape: int) -> None:
     areas = [float((dsprites.draw(Sprite(shape, scale, 0, 16, 16)) > 0).mean()) for scale in range(6)]
     assert areas == sorted(areas)
     assert areas[5] / areas[0] == pytest.approx(4.0, rel=0.15)
@@ -86,12 +88,12 @@ def test_sampled_sprites_are_distinct_balanced_and_labelled_by_their_x() -> None
     assert set(np.unique(images)) == {0, 255}
     assert len({image.tobytes() for image in images}) == 320
     assert np.array_equal(np.bincount(labels), np.full(16, 20))
-    found = np.array([centroid(image)[0] for image in images])
-    assert np.abs(found - (16.5 + 2 * labels + 0.5)).max() < 2.5
-    assert np.corrcoef(found, labels)[0, 1] > 0.995
+    middles = np.array([centroid(image)[0] for image in images])
+    assert np.abs(middles - (16.5 + 2 * labels + 0.5)).max() < 2.5
+    assert np.corrcoef(middles, labels)[0, 1] > 0.995
 
 
-def test_the_same_seed_draws_the_same_sprites_and_another_does_not() -> None:
+def test_sprites_depend_on_the_seed_alone() -> None:
     once, again, other = (dsprites.sample(seed, 20, 4)[0] for seed in (1, 1, 2))
     assert np.array_equal(once, again)
     assert not np.array_equal(once, other)
@@ -109,7 +111,7 @@ def test_scene_labels_agree_with_a_recount(cell: int) -> None:
 
 
 @pytest.mark.parametrize("cell", [7, 23, 47])
-def test_objects_do_not_touch_and_all_of_them_show(cell: int) -> None:
+def test_objects_do_not_touch_and_are_all_visible(cell: int) -> None:
     scene = clevr.draw(seed=2, index=cell).scene
     view = look(scene, clevr.SIZE)
     assert len(scene.things) == 10
@@ -118,7 +120,7 @@ def test_objects_do_not_touch_and_all_of_them_show(cell: int) -> None:
         assert np.hypot(a.x - b.x, a.y - b.y) >= a.radius + b.radius + 0.249
 
 
-def test_an_object_shows_where_a_camera_matrix_puts_it() -> None:
+def test_an_object_is_drawn_where_the_camera_matrix_projects_it() -> None:
     scene = scene_of(thing(-1.5, 0.0), thing(1.0, 2.0, shape="cylinder", radius=0.35))
     view = look(scene, 60)
     for index, item in enumerate(scene.things):
@@ -163,7 +165,7 @@ def test_colour_material_and_shape_each_change_the_picture() -> None:
         assert np.abs(render(other, look(other, 48)).astype(int) - plain).max() > 40
 
 
-def test_a_red_thing_is_red_and_the_floor_is_grey() -> None:
+def test_a_red_object_is_red_and_the_floor_is_grey() -> None:
     scene = scene_of(thing(0.0, 0.0))
     view = look(scene, 48)
     image = render(scene, view).astype(int)

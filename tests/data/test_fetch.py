@@ -1,4 +1,4 @@
-"""Fetching from a hub on this machine: archives and loose folders, interruptions, damage, refusals."""
+"""Fetching from a local hub: archives and loose folders, interruptions, damage, refusals."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TASKS = ("cifar100", "dtd")
 
 @pytest.fixture
 def copy(tmp_path: Path, private_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Write a copy to serve, and keep the client from proxies, long waits and blocks larger than the files."""
+    """Write a copy to serve; configure the client without proxies, without waits and with small blocks."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
     monkeypatch.delenv("HF_ENDPOINT", raising=False)
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
@@ -36,7 +36,7 @@ def copy(tmp_path: Path, private_cache: Path, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.fixture
 def target(tmp_path: Path) -> Path:
-    """Name the folder to fetch into."""
+    """Return the folder to fetch into, which does not exist yet."""
     return tmp_path / "data" / "vtab-1k"
 
 
@@ -76,7 +76,7 @@ def test_the_hub_may_come_from_the_environment(hub: Hub, target: Path, monkeypat
     assert fetch(target, repo=REPO).commit == COMMIT
 
 
-def test_a_dropped_connection_is_taken_up_at_once(hub: Hub, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dropped_connection_is_resumed_at_once(hub: Hub, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.cut = 1000
 
     def restore(seconds: float) -> None:
@@ -88,7 +88,7 @@ def test_a_dropped_connection_is_taken_up_at_once(hub: Hub, target: Path, monkey
     assert left_in(target) == [*TASKS, "fetched.json"]
 
 
-def test_a_stopped_download_goes_on_at_the_next_call(hub: Hub, copy: Path, target: Path) -> None:
+def test_the_next_call_resumes_an_interrupted_download(hub: Hub, copy: Path, target: Path) -> None:
     hub.cut = 1000
     with pytest.raises(ShipbenchError, match=r"cannot download someone/VTAB-1k .* try again") as caught:
         fetch(target, repo=REPO, endpoint=hub.address)
@@ -102,7 +102,7 @@ def test_a_stopped_download_goes_on_at_the_next_call(hub: Hub, copy: Path, targe
     assert left_in(target.parent) == ["vtab-1k"]
 
 
-def test_an_archive_that_has_arrived_is_not_asked_for_again(hub: Hub, target: Path) -> None:
+def test_a_complete_archive_is_not_downloaded_again(hub: Hub, target: Path) -> None:
     hub.files = {"vtab-1k.zip": b"PK not a zip"}
     for _ in range(2):
         with pytest.raises(InputError, match="damaged"):
@@ -110,7 +110,7 @@ def test_an_archive_that_has_arrived_is_not_asked_for_again(hub: Hub, target: Pa
     assert hub.downloads() == [None]
 
 
-def test_damage_on_the_way_is_noticed(hub: Hub, target: Path) -> None:
+def test_a_file_damaged_in_transit_is_refused(hub: Hub, target: Path) -> None:
     hub.announced = "0" * 64
     with pytest.raises(ShipbenchError, match=r"vtab-1k\.zip arrived damaged"):
         fetch(target, repo=REPO, endpoint=hub.address)
@@ -119,15 +119,15 @@ def test_damage_on_the_way_is_noticed(hub: Hub, target: Path) -> None:
     assert fetch(target, repo=REPO, endpoint=hub.address).tasks == TASKS
 
 
-def test_an_archive_without_an_announced_hash_is_said_to_be_unchecked(
+def test_an_archive_without_an_announced_hash_is_reported_as_unchecked(
     hub: Hub, target: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fetch(target, repo=REPO, endpoint=hub.address)
     assert "SHA-256" not in capsys.readouterr().err
     hub.announced = "0" * 40
     fetch(target.with_name("other"), repo=REPO, endpoint=hub.address)
-    said = capsys.readouterr().err
-    assert "the hub announces no SHA-256 of vtab-1k.zip; only its size was checked" in said
+    messages = capsys.readouterr().err
+    assert "the hub announces no SHA-256 of vtab-1k.zip; only its size was checked" in messages
 
 
 def test_two_fetches_into_one_folder_take_turns(hub: Hub, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,7 +176,7 @@ def test_several_archives_are_imported_together(hub: Hub, tmp_path: Path, target
     assert left_in(target) == [*TASKS, "fetched.json"]
 
 
-def test_loose_task_folders_are_taken_too(hub: Hub, copy: Path, target: Path) -> None:
+def test_loose_task_folders_are_imported_too(hub: Hub, copy: Path, target: Path) -> None:
     files = {path.relative_to(copy).as_posix(): path.read_bytes() for path in copy.rglob("dtd/**/*") if path.is_file()}
     hub.files = {"README.md": b"# VTAB-1k", **files}
     assert fetch(target, repo=REPO, endpoint=hub.address).tasks == ("dtd",)
@@ -185,7 +185,7 @@ def test_loose_task_folders_are_taken_too(hub: Hub, copy: Path, target: Path) ->
 
 
 @pytest.mark.parametrize(("repo", "revision"), [("someone/else", "main"), (REPO, "v2")])
-def test_what_the_hub_does_not_have_is_one_sentence(hub: Hub, target: Path, repo: str, revision: str) -> None:
+def test_a_missing_repository_or_revision_raises_one_sentence(hub: Hub, target: Path, repo: str, revision: str) -> None:
     with pytest.raises(ShipbenchError, match=f"cannot download {repo}") as caught:
         fetch(target, repo=repo, endpoint=hub.address, revision=revision)
     assert "\n" not in str(caught.value)
@@ -197,18 +197,18 @@ def test_an_empty_repository_is_refused(hub: Hub, target: Path) -> None:
         fetch(target, repo=REPO, endpoint=hub.address)
 
 
-def test_a_repository_of_something_else_is_refused(hub: Hub, target: Path) -> None:
+def test_a_repository_without_tasks_is_refused(hub: Hub, target: Path) -> None:
     hub.files = {"README.md": b"# Something else"}
     with pytest.raises(InputError, match="holds no VTAB-1k task"):
         fetch(target, repo=REPO, endpoint=hub.address)
 
 
-def test_no_hub_is_one_sentence(copy: Path, target: Path) -> None:
+def test_an_unreachable_hub_raises_one_sentence(copy: Path, target: Path) -> None:
     with pytest.raises(ShipbenchError, match="cannot download"):
         fetch(target, repo=REPO, endpoint="http://127.0.0.1:9")
 
 
-def test_tasks_that_are_there_are_not_downloaded(hub: Hub, target: Path) -> None:
+def test_tasks_that_the_target_already_has_are_not_downloaded(hub: Hub, target: Path) -> None:
     (target / "dtd").mkdir(parents=True)
     with pytest.raises(InputError, match="already exists"):
         fetch(target, repo=REPO, endpoint=hub.address)

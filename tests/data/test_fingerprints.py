@@ -1,4 +1,4 @@
-"""The fingerprint: its definition, what it depends on, and when it is remembered."""
+"""The fingerprint: its definition, what it depends on, and when it is stored."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def by_definition(folder: Path, roles: tuple[str, ...] = ("train800", "val200", 
     return digest.hexdigest()
 
 
-def forget_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a copy that was written a moment ago be remembered, as an old one is."""
+def store_fresh_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Store the fingerprint of a fresh copy as if it were an old one."""
     monkeypatch.setattr(fingerprints, "_TICK_NS", 0)
 
 
@@ -47,7 +47,7 @@ def test_follows_its_definition(dtd: Path) -> None:
     assert fingerprint(DTD, dtd) == by_definition(dtd / "dtd")
 
 
-def test_without_test_it_is_that_of_the_1000_and_opens_no_test_file(dtd: Path) -> None:
+def test_without_test_it_covers_the_1000_and_opens_no_test_file(dtd: Path) -> None:
     expected = by_definition(dtd / "dtd", ("train800", "val200"))
     (dtd / "dtd" / "test.txt").unlink()
     shutil.rmtree(dtd / "dtd" / "images" / "test")
@@ -56,7 +56,7 @@ def test_without_test_it_is_that_of_the_1000_and_opens_no_test_file(dtd: Path) -
         fingerprint(DTD, dtd)
 
 
-def test_does_not_depend_on_place_alias_or_line_ends(tmp_path: Path, private_cache: Path) -> None:
+def test_does_not_depend_on_location_alias_or_line_endings(tmp_path: Path, private_cache: Path) -> None:
     task = get_task("cifar100")
     first = vtab_tree(tmp_path / "a", tasks=["cifar100"])
     second = vtab_tree(tmp_path / "b" / "vtab-1k", tasks=["cifar100"], folders={"cifar100": "cifar"}).parent
@@ -65,7 +65,7 @@ def test_does_not_depend_on_place_alias_or_line_ends(tmp_path: Path, private_cac
     assert fingerprint(task, first) == fingerprint(task, second)
 
 
-def test_does_not_depend_on_images_that_no_split_names(dtd: Path) -> None:
+def test_does_not_depend_on_unlisted_images(dtd: Path) -> None:
     before = fingerprint(DTD, dtd)
     (dtd / "dtd/images/test/unlisted.png").write_bytes(OTHER)
     (dtd / "dtd/train800val200.txt").unlink()
@@ -87,17 +87,15 @@ def test_changes_with_images_and_labels(dtd: Path, change: object) -> None:
     assert fingerprint(DTD, dtd) != before
 
 
-def test_is_remembered_without_reading_an_image(dtd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    forget_nothing(monkeypatch)
+def test_is_stored_and_recalled_without_reading_an_image(dtd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store_fresh_copies(monkeypatch)
     first = fingerprint(DTD, dtd)
     forbid_reading(monkeypatch)
     assert fingerprint(DTD, dtd) == first
 
 
-def test_a_replaced_file_is_noticed_though_size_and_time_are_the_same(
-    dtd: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    forget_nothing(monkeypatch)
+def test_a_replaced_file_of_the_same_size_and_time_is_noticed(dtd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store_fresh_copies(monkeypatch)
     before = fingerprint(DTD, dtd)
     image = dtd / FIRST
     data, times = bytearray(image.read_bytes()), image.stat()
@@ -111,7 +109,7 @@ def test_a_replaced_file_is_noticed_though_size_and_time_are_the_same(
     assert fingerprint(DTD, dtd) != before
 
 
-def test_a_copy_written_a_moment_ago_is_not_remembered(
+def test_the_fingerprint_of_a_fresh_copy_is_not_stored(
     dtd: Path, private_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fingerprints, "_TICK_NS", 3600 * 10**9)
@@ -120,15 +118,17 @@ def test_a_copy_written_a_moment_ago_is_not_remembered(
     assert fingerprint(DTD, dtd) == first
 
 
-def test_a_moved_copy_is_still_remembered(dtd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    forget_nothing(monkeypatch)
+def test_the_fingerprint_of_a_moved_copy_is_recalled(
+    dtd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store_fresh_copies(monkeypatch)
     first = fingerprint(DTD, dtd)
     forbid_reading(monkeypatch)
     assert fingerprint(DTD, dtd.rename(tmp_path / "moved")) == first
 
 
 def test_a_damaged_memo_is_ignored(dtd: Path, private_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    forget_nothing(monkeypatch)
+    store_fresh_copies(monkeypatch)
     first = fingerprint(DTD, dtd)
     (memo,) = (private_cache / "fingerprints").glob("*.json")
     for damage in ("", "{}", '{"fingerprint": 1', '["a"]'):
@@ -139,7 +139,7 @@ def test_a_damaged_memo_is_ignored(dtd: Path, private_cache: Path, monkeypatch: 
 def test_a_memo_with_one_bit_changed_is_ignored(
     dtd: Path, private_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    forget_nothing(monkeypatch)
+    store_fresh_copies(monkeypatch)
     first = fingerprint(DTD, dtd)
     (memo,) = (private_cache / "fingerprints").glob("*.json")
     whole = memo.read_bytes()
@@ -150,10 +150,10 @@ def test_a_memo_with_one_bit_changed_is_ignored(
         assert fingerprint(DTD, dtd) == first, place
 
 
-def test_two_copies_alike_in_names_sizes_and_times_are_told_apart(
+def test_two_copies_with_equal_names_sizes_and_times_differ(
     dtd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    forget_nothing(monkeypatch)
+    store_fresh_copies(monkeypatch)
     twin = tmp_path / "twin"
     shutil.copytree(dtd, twin)
     data = bytearray((twin / FIRST).read_bytes())

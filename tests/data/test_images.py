@@ -32,7 +32,7 @@ def pixels(data: bytes) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", ["png", "bmp", "ppm"])
-def test_lossless_files_give_back_their_pixels(kind: str) -> None:
+def test_lossless_files_keep_their_pixels(kind: str) -> None:
     assert np.array_equal(pixels(encode(PHOTO, kind)), PHOTO)
 
 
@@ -68,8 +68,8 @@ def test_palettes_are_looked_up(transparency: int | bytes | None) -> None:
     options = {} if transparency is None else {"transparency": transparency}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = pixels(saved(image, "PNG", **options))
-    assert found.tolist() == [[[10, 20, 30], [200, 100, 50], [1, 2, 3]]]
+        decoded = pixels(saved(image, "PNG", **options))
+    assert decoded.tolist() == [[[10, 20, 30], [200, 100, 50], [1, 2, 3]]]
 
 
 @pytest.mark.parametrize("kind", ["png", "ppm"])
@@ -85,8 +85,8 @@ def test_big_endian_sixteen_bit_grey_is_scaled() -> None:
 
 def test_cmyk_jpeg_becomes_rgb() -> None:
     flat = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
-    found = pixels(saved(flat, "JPEG", quality=95))
-    assert np.abs(found.astype(int) - [255, 0, 0]).max() <= 4
+    decoded = pixels(saved(flat, "JPEG", quality=95))
+    assert np.abs(decoded.astype(int) - [255, 0, 0]).max() <= 4
 
 
 def test_exif_orientation_is_ignored() -> None:
@@ -141,12 +141,12 @@ def test_floating_point_pixels_are_refused() -> None:
 @pytest.mark.parametrize("shape", [(31, 47), (32, 32), (300, 20)])
 def test_resize_is_pillows_bicubic(size: int, shape: tuple[int, int]) -> None:
     image = Image.fromarray(RNG.integers(0, 256, (*shape, 3)).astype(np.uint8))
-    found = resize(image, size)
-    assert found.dtype == np.uint8
-    assert np.array_equal(found, np.asarray(image.resize((size, size), Image.Resampling.BICUBIC)))
+    resized = resize(image, size)
+    assert resized.dtype == np.uint8
+    assert np.array_equal(resized, np.asarray(image.resize((size, size), Image.Resampling.BICUBIC)))
 
 
-def test_a_flat_image_stays_flat_whatever_its_shape() -> None:
+def test_a_flat_image_of_any_shape_stays_flat() -> None:
     flat = Image.new("RGB", (37, 5), (12, 200, 99))
     assert (resize(flat, 64) == (12, 200, 99)).all()
 
@@ -164,11 +164,11 @@ def test_a_flat_image_stays_flat_whatever_its_shape() -> None:
         (b"", "unknown"),
     ],
 )
-def test_the_kind_is_told_by_the_bytes(data: bytes, kind: str) -> None:
+def test_the_kind_follows_from_the_bytes(data: bytes, kind: str) -> None:
     assert sniff(data) == kind
 
 
-def test_a_copy_is_named_by_its_worst_file() -> None:
+def test_one_lossy_file_makes_a_lossy_copy() -> None:
     assert image_format({"png", "jpeg"}) == "jpeg"
     assert image_format({"webp"}) == "jpeg"
     assert image_format({"png", "bmp", "ppm", "webp-lossless"}) == "png"

@@ -1,4 +1,4 @@
-"""Importing: folders and archives of every kind arrive whole, hostile ones leave nothing behind."""
+"""Importing: folders and archives of every kind are imported whole; hostile ones leave nothing behind."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ TASKS = ("cifar100", "dtd")
 
 @pytest.fixture
 def copy(tmp_path: Path, private_cache: Path) -> Path:
-    """Write a copy of two tasks, one under its other name."""
+    """Write a copy of two tasks, one of them under its alias."""
     return vtab_tree(tmp_path / "copy", tasks=TASKS, folders={"cifar100": "cifar"})
 
 
 @pytest.fixture
 def target(tmp_path: Path) -> Path:
-    """Name the folder to import into, which does not exist yet."""
+    """Return the folder to import into, which does not exist yet."""
     return tmp_path / "library" / "vtab-1k"
 
 
@@ -77,19 +77,19 @@ def test_every_kind_of_source_arrives_whole(
         assert fingerprint(get_task(name), target) == fingerprint(get_task(name), copy)
 
 
-def test_numbers_of_images_that_are_not_the_catalogues_are_said(
+def test_counts_that_differ_from_the_catalogue_are_warned_about(
     copy: Path, target: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import_archive(copy, target)
-    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning:")]
-    assert said == [
+    warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning:")]
+    assert warnings == [
         f"warning: {task} has 8 train800 images instead of 800, 2 val200 images instead of 200, 6 test images instead "
         f"of {n_test}; check the copy with: shipbench data verify {target}"
         for task, n_test in (("cifar100", 10_000), ("dtd", 1880))
     ]
 
 
-def test_a_whole_task_is_imported_without_a_warning(
+def test_a_complete_task_is_imported_without_a_warning(
     full_size_kitti: Path, target: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert import_archive(full_size_kitti, target) == ["kitti"]
@@ -105,7 +105,7 @@ def test_a_second_import_adds_tasks(copy: Path, target: Path, tmp_path: Path) ->
 
 @pytest.mark.parametrize("present", ["cifar", "cifar100"])
 @pytest.mark.parametrize("archive", [False, True])
-def test_a_task_that_is_there_is_not_overwritten(
+def test_an_existing_task_is_not_overwritten(
     copy: Path, target: Path, tmp_path: Path, present: str, archive: bool
 ) -> None:
     (target / present).mkdir(parents=True)
@@ -138,7 +138,7 @@ def test_a_copy_in_parts_is_one_import(tmp_path: Path, target: Path, private_cac
     ],
 )
 @pytest.mark.parametrize("archive", [False, True])
-def test_a_broken_copy_is_refused_whole_and_by_its_own_name(
+def test_a_broken_copy_is_refused_whole_and_by_name(
     copy: Path, target: Path, tmp_path: Path, damage: Callable[[Path], None], message: str, archive: bool
 ) -> None:
     damage(copy)
@@ -242,7 +242,7 @@ def test_an_encrypted_zip_is_refused(tmp_path: Path, target: Path) -> None:
         import_archive(source, target)
 
 
-def test_a_member_that_comes_twice_is_refused(tmp_path: Path, target: Path) -> None:
+def test_a_repeated_member_is_refused(tmp_path: Path, target: Path) -> None:
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         for _ in range(2):
             archive.addfile(tarfile.TarInfo("dtd/test.txt"))

@@ -1,4 +1,4 @@
-"""A task in numbers and as a contact sheet."""
+"""The summary of a task and its contact sheet."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.data.builders import encode, pixels_of
 DTD = get_task("dtd")
 
 
-def test_numbers_are_those_of_the_training_images(dtd: Path) -> None:
+def test_sizes_and_moments_describe_the_training_images(dtd: Path) -> None:
     wide = np.zeros((5, 40, 3), np.uint8)
     wide[..., 0] = 255
     (dtd / "dtd/images/train800/000000.png").write_bytes(encode(wide))
@@ -66,7 +66,7 @@ def test_the_sheet_is_written_as_png(dtd: Path, tmp_path: Path) -> None:
     assert [path.name for path in file.parent.iterdir()] == ["dtd.png"]
 
 
-def test_a_sheet_of_another_kind_or_in_no_place_is_refused(dtd: Path, tmp_path: Path) -> None:
+def test_a_sheet_that_is_no_png_or_cannot_be_written_is_refused(dtd: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"dtd\.jpg is not a PNG file name; end it in \.png"):
         write_contact_sheet(DTD, dtd, tmp_path / "dtd.jpg")
     (tmp_path / "file").write_text("")

@@ -1,4 +1,4 @@
-"""Loading: right pixels and labels, decoded once, safe against damaged caches and other processes."""
+"""Loading: correct pixels and labels, decoded once, with damaged caches and concurrent processes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def image_files(cache: Path) -> list[Path]:
     return sorted((cache / "images").glob("*.npy"))
 
 
-def test_gives_resized_images_and_labels(dtd: Path) -> None:
+def test_returns_resized_images_and_labels(dtd: Path) -> None:
     data = load(DTD, image_size=24, root=dtd)
     assert data.task == DTD
     assert data.image_format == "png"
@@ -54,14 +54,14 @@ def test_gives_resized_images_and_labels(dtd: Path) -> None:
     assert data["test"].labels.dtype == np.int64
 
 
-def test_validation_splits_are_parts_of_the_1000(dtd: Path) -> None:
+def test_train800_and_val200_are_parts_of_the_1000(dtd: Path) -> None:
     data = load(DTD, image_size=16, root=dtd, splits=("train800", "val200", "train"))
     assert np.array_equal(data["train"].images[:8], data["train800"].images)
     assert np.array_equal(data["train"].images[8:], data["val200"].images)
     assert data["val200"].labels.tolist() == [8, 9]
 
 
-def test_only_the_splits_asked_for_are_decoded(dtd: Path) -> None:
+def test_only_the_requested_splits_are_decoded(dtd: Path) -> None:
     (dtd / "dtd/images/test/000003.png").write_bytes(b"not an image")
     data = load(DTD, image_size=16, root=dtd, splits=("train",))
     assert set(data.splits) == {"train"}
@@ -75,7 +75,7 @@ def test_images_are_read_only_and_mapped(dtd: Path) -> None:
     assert not images.flags.writeable
 
 
-def test_a_jpeg_copy_says_so(tmp_path: Path, private_cache: Path) -> None:
+def test_the_format_of_a_jpeg_copy_is_jpeg(tmp_path: Path, private_cache: Path) -> None:
     root = vtab_tree(tmp_path / "vtab", tasks=["dtd"], image_format="jpeg")
     assert load(DTD, image_size=16, root=root).image_format == "jpeg"
 
@@ -94,7 +94,7 @@ def test_the_second_load_decodes_nothing(dtd: Path, monkeypatch: pytest.MonkeyPa
         load(DTD, image_size=17, root=dtd)
 
 
-def test_a_changed_copy_is_decoded_anew(dtd: Path) -> None:
+def test_a_changed_copy_is_decoded_again(dtd: Path) -> None:
     before = np.array(load(DTD, image_size=16, root=dtd)["test"].images)
     (dtd / "dtd/images/test/000000.png").write_bytes(encode(np.full((10, 12, 3), 77, np.uint8)))
     after = load(DTD, image_size=16, root=dtd)["test"].images
@@ -136,7 +136,7 @@ def test_a_truncated_image_leaves_no_cache_behind(dtd: Path, private_cache: Path
     assert not list((private_cache / "images").glob("*.part"))
 
 
-def test_a_cache_that_cannot_be_written_says_where(dtd: Path, private_cache: Path) -> None:
+def test_an_unwritable_cache_is_named(dtd: Path, private_cache: Path) -> None:
     private_cache.mkdir()
     (private_cache / "images").mkdir()
     key = f"dtd-test-16px-v1-pillow{PIL.__version__}-{fingerprint(DTD, dtd)}"
@@ -145,7 +145,7 @@ def test_a_cache_that_cannot_be_written_says_where(dtd: Path, private_cache: Pat
         load(DTD, image_size=16, root=dtd, splits=("test",))
 
 
-def test_another_pillow_decodes_anew(dtd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_version_of_pillow_decodes_again(dtd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     load(DTD, image_size=16, root=dtd)
     forbid_decoding(monkeypatch)
     load(DTD, image_size=16, root=dtd)
@@ -154,7 +154,7 @@ def test_another_pillow_decodes_anew(dtd: Path, monkeypatch: pytest.MonkeyPatch)
         load(DTD, image_size=16, root=dtd)
 
 
-def test_images_that_do_not_fit_on_the_disk_are_refused_before_one_is_decoded(
+def test_a_full_disk_is_refused_before_an_image_is_decoded(
     dtd: Path, private_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     needed = 16 * (24 * 24 * 3 + 8)
@@ -172,7 +172,7 @@ def test_images_that_do_not_fit_on_the_disk_are_refused_before_one_is_decoded(
     load(DTD, image_size=24, root=dtd)
 
 
-def test_a_split_file_that_is_missing_names_the_command_that_says_more(dtd: Path) -> None:
+def test_the_error_for_a_missing_split_file_names_the_command_to_check_the_copy(dtd: Path) -> None:
     (dtd / "dtd/val200.txt").unlink()
     with pytest.raises(InputError, match=r"val200\.txt is missing; .*: shipbench data verify ") as caught:
         fingerprint(DTD, dtd)
@@ -211,14 +211,14 @@ def test_two_processes_share_one_cache(tmp_path: Path, private_cache: Path) -> N
     output = [child.communicate(timeout=60) for child in children]
     assert [child.returncode for child in children] == [0, 0], output
     data = load(DTD, image_size=64, root=root)
-    found = hashlib.sha256(data["train"].images.tobytes() + data["test"].images.tobytes()).hexdigest()
-    assert {out.strip() for out, _ in output} == {found}
+    digest = hashlib.sha256(data["train"].images.tobytes() + data["test"].images.tobytes()).hexdigest()
+    assert {out.strip() for out, _ in output} == {digest}
     decoded = [line for _, err in output for line in err.splitlines() if line.startswith("decoding")]
     assert sorted(decoded) == ["decoding dtd test (100)", "decoding dtd train (100)"]
     assert not list((private_cache / "images").glob("*.part"))
 
 
-def test_demo_tasks_come_from_the_demo_module(private_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_demo_tasks_are_resized_from_native_pictures(private_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task = get_task("demo-tiny")
     images = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3)).astype(np.uint8)
     calls: list[str] = []

@@ -1,10 +1,10 @@
-"""Sources: found by entry point, and all that loading, inspection and verification need to know of a data format."""
+"""Sources: found by entry point, and sufficient for loading, inspection and verification."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -48,7 +48,7 @@ class FlagSource:
 class Flags:
     """A source kind as another package would write it."""
 
-    def open(self, task: Task, root: Path | None, splits: Collection[SplitName]) -> FlagSource:
+    def open(self, task: Task, root: Path | None, splits: tuple[SplitName, ...]) -> FlagSource:
         return FlagSource({name: task.counts[name] for name in splits})
 
     def verify(self, task: Task, root: Path | None, jobs: int | None = None) -> TaskReport:

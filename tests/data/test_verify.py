@@ -1,4 +1,4 @@
-"""``verify``: a sound copy passes, and every way of being broken is found and named."""
+"""Verification: a sound copy passes, and every kind of damage is reported."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_sound_copy_has_nothing_to_report(dtd: Path) -> None:
     assert report.fingerprint == fingerprint(DTD, dtd)
 
 
-def test_the_catalogues_own_numbers_are_the_standard(full_size_kitti: Path) -> None:
+def test_counts_are_compared_with_the_catalogue(full_size_kitti: Path) -> None:
     (report,) = verify(full_size_kitti, tasks=[get_task("kitti")])
     assert report.problems == report.warnings == report.notes == ()
 
@@ -118,13 +118,13 @@ def test_every_problem_is_found_and_only_that_one(dtd: Path, damage: Callable[[P
     damage(dtd / "dtd")
     report = check(dtd)
     assert not report.ok
-    kinds = [found for found in report.problems if problem in found]
+    kinds = [sentence for sentence in report.problems if problem in sentence]
     assert len(kinds) == 1, report.problems
-    consequences = [found for found in report.problems if problem not in found]
-    assert all(" instead of " in found for found in consequences)
+    consequences = [sentence for sentence in report.problems if problem not in sentence]
+    assert all(" instead of " in sentence for sentence in consequences)
 
 
-def test_shared_images_are_counted_and_their_share_is_said(dtd: Path) -> None:
+def test_shared_images_are_reported_with_their_number_and_share(dtd: Path) -> None:
     for index in (1, 2):
         share_image(f"images/train800/{index:06d}.png", f"images/test/{index:06d}.png")(dtd / "dtd")
     (problem,) = check(dtd).problems
@@ -133,7 +133,7 @@ def test_shared_images_are_counted_and_their_share_is_said(dtd: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["dsprites_loc", "dsprites_ori"])
-def test_twins_in_dsprites_are_explained_and_no_problem(tmp_path: Path, private_cache: Path, name: str) -> None:
+def test_twins_in_dsprites_are_an_explained_warning(tmp_path: Path, private_cache: Path, name: str) -> None:
     root = vtab_tree(tmp_path / "vtab", tasks=[name])
     assert check(root, name).warnings == ()
     share_image("images/train800/000001.png", "images/test/000005.png")(root / name)
@@ -173,7 +173,7 @@ def test_notes_do_not_fail_a_copy(
     damage(root / "cifar100")
     report = check(root, "cifar100")
     assert report.ok, report.problems
-    assert any(note in found for found in report.notes), report.notes
+    assert any(note in sentence for sentence in report.notes), report.notes
 
 
 def test_paths_with_spaces_are_read_and_noted(dtd: Path) -> None:
@@ -187,7 +187,7 @@ def test_paths_with_spaces_are_read_and_noted(dtd: Path) -> None:
     assert report.fingerprint != before.fingerprint
 
 
-def test_cifar_as_jpeg_is_a_clear_warning(tmp_path: Path, private_cache: Path) -> None:
+def test_cifar100_as_jpeg_is_a_warning(tmp_path: Path, private_cache: Path) -> None:
     root = vtab_tree(tmp_path / "vtab", tasks=["cifar100"], image_format="jpeg")
     report = check(root, "cifar100")
     assert report.ok
@@ -197,7 +197,7 @@ def test_cifar_as_jpeg_is_a_clear_warning(tmp_path: Path, private_cache: Path) -
     assert "ten points" in warning
 
 
-def test_jpeg_is_how_dtd_was_published(tmp_path: Path, private_cache: Path) -> None:
+def test_dtd_as_jpeg_is_no_warning(tmp_path: Path, private_cache: Path) -> None:
     report = check(vtab_tree(tmp_path / "vtab", tasks=["dtd"], image_format="jpeg"))
     assert (report.warnings, report.image_format) == ((), "jpeg")
 
@@ -225,7 +225,7 @@ def test_many_faults_of_a_kind_are_counted_not_listed(dtd: Path) -> None:
     assert report.problems[-1] == "... and 3 more of the same kind"
 
 
-def test_missing_tasks_are_reported_each(dtd: Path) -> None:
+def test_each_missing_task_is_reported(dtd: Path) -> None:
     reports = verify(dtd)
     assert [report.task for report in reports] == [task.name for task in VTAB.tasks]
     missing = [report for report in reports if report.folder is None]
@@ -233,7 +233,7 @@ def test_missing_tasks_are_reported_each(dtd: Path) -> None:
     assert all("no folder for" in report.problems[0] for report in missing)
 
 
-def test_a_broken_copy_still_has_its_fingerprint_if_it_can_be_read(dtd: Path) -> None:
+def test_a_broken_copy_has_a_fingerprint_if_all_files_can_be_read(dtd: Path) -> None:
     truncate_image(dtd / "dtd")
     assert check(dtd).fingerprint == fingerprint(DTD, dtd)
     (dtd / "dtd/images/test/000004.png").unlink()

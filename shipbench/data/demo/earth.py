@@ -1,4 +1,4 @@
-"""The demo suite's specialized task: which climate a tile of satellite imagery lies in."""
+"""The specialized task of the demo suite: the climate of a tile of satellite imagery."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from shipbench.data.demo.types import Pictures, evenly_mixed, shares
 from shipbench.runtime.wheels import Asset, Wheel, read_asset
 
-TILE = 36  # pixels of the satellite image, 2.4 degrees
-BLOCK = 3  # tiles; a block goes to training or to test as a whole
+TILE = 36  # pixels of the satellite image, or 2.4 degrees
+BLOCK = 3  # tiles; a whole block goes to training or to test
 
-_MIN_SHARE = 0.5  # of a tile that its climate must cover
+_MIN_SHARE = 0.5  # of a tile's area that its climate must cover
 _SEED = 20250117
 
 CLIMATES: dict[str, int] = {
@@ -29,7 +29,7 @@ CLIMATES: dict[str, int] = {
     "EF": 30,
     "ET": 31,
 }
-"""The classes (Koeppen-Geiger codes) in label order, and the number that stands for each in the map."""
+"""The classes (Koeppen-Geiger codes) in label order, and the value of each in the map."""
 
 BLUE_MARBLE = Asset(
     Wheel(
@@ -60,18 +60,18 @@ CLIMATE_MAP = Asset(
 
 
 def earth_climate(n_train: int, n_test: int) -> Pictures:
-    """Return satellite tiles ``(36, 36)`` labelled by the climate that covers at least half of each."""
+    """Return satellite tiles of 36 x 36 pixels, labelled by the climate that covers at least half of each."""
     satellite, climate = _decode(BLUE_MARBLE, "RGB"), _decode(CLIMATE_MAP, "L")
     return cut_tiles(satellite, climate, n_train, n_test)
 
 
 def cut_tiles(satellite: NDArray[np.uint8], climate: NDArray[np.uint8], n_train: int, n_test: int) -> Pictures:
-    """Cut tiles from ``(height, width, 3)`` and label them by a map of the same extent and any resolution."""
+    """Cut tiles from imagery ``(height, width, 3)``; label them by a map of the same extent and any resolution."""
     rng = np.random.default_rng(_SEED)
     rows, columns = satellite.shape[0] // TILE, satellite.shape[1] // TILE
     labels = tile_climates(climate, rows, columns)
     tiles = satellite[: rows * TILE, : columns * TILE].reshape(rows, TILE, columns, TILE, 3).swapaxes(1, 2)
-    usable = (labels >= 0) & _first_of_their_kind(tiles)
+    usable = (labels >= 0) & _not_repeated(tiles)
     in_test = test_tiles(rows, columns, rng)
     chosen = np.concatenate(
         [_choose(labels, usable & (in_test == half), total, rng) for half, total in enumerate((n_train, n_test))]
@@ -80,7 +80,7 @@ def cut_tiles(satellite: NDArray[np.uint8], climate: NDArray[np.uint8], n_train:
 
 
 def tile_climates(climate: NDArray[np.uint8], rows: int, columns: int) -> NDArray[np.int64]:
-    """Return each tile's class ``(rows, columns)``, or -1 where no climate of ``CLIMATES`` covers half of it."""
+    """Return each tile's class ``(rows, columns)``, -1 if no climate of ``CLIMATES`` covers half of the tile."""
     down, across = _edges(rows, climate.shape[0]), _edges(columns, climate.shape[1])
     area = np.outer(np.diff(down), np.diff(across))
     labels = np.full((rows, columns), -1, np.int64)
@@ -92,7 +92,7 @@ def tile_climates(climate: NDArray[np.uint8], rows: int, columns: int) -> NDArra
 
 
 def test_tiles(rows: int, columns: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Return which tiles ``(rows, columns)`` are for test: half of the blocks of 3 x 3 tiles, drawn at random."""
+    """Return the mask ``(rows, columns)`` of test tiles: a random half of the blocks of 3 x 3 tiles."""
     blocks_down, blocks_across = -(-rows // BLOCK), -(-columns // BLOCK)
     blocks = rng.permutation(blocks_down * blocks_across).reshape(blocks_down, blocks_across) % 2 == 1
     return np.repeat(np.repeat(blocks, BLOCK, axis=0), BLOCK, axis=1)[:rows, :columns]
@@ -102,21 +102,21 @@ def _edges(parts: int, length: int) -> NDArray[np.int64]:
     return np.rint(np.arange(parts + 1) * (length / parts)).astype(np.int64)
 
 
-def _first_of_their_kind(tiles: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return which tiles ``(rows, columns, ...)`` differ in pixels from all before them: plain ice repeats itself."""
-    seen: set[bytes] = set()
+def _not_repeated(tiles: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return the mask of tiles ``(rows, columns, ...)`` that differ from all earlier ones; plain ice repeats itself."""
+    contents: set[bytes] = set()
     first = np.zeros(tiles.shape[:2], np.bool_)
     for row, column in np.ndindex(first.shape):
         content = tiles[row, column].tobytes()
-        first[row, column] = content not in seen
-        seen.add(content)
+        first[row, column] = content not in contents
+        contents.add(content)
     return first
 
 
 def _choose(
     labels: NDArray[np.int64], usable: NDArray[np.bool_], total: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Return the flat indices of ``total`` usable tiles, as many of each class as of any other where there are."""
+    """Return the flat indices of ``total`` usable tiles, with classes as equal as the numbers of tiles permit."""
     candidates = [rng.permutation(np.flatnonzero((labels == label) & usable)) for label in range(len(CLIMATES))]
     counts = shares(np.array([len(tiles) for tiles in candidates]), total)
     chosen = np.concatenate([tiles[:count] for tiles, count in zip(candidates, counts, strict=True)])
@@ -126,7 +126,7 @@ def _choose(
 def _decode(asset: Asset, mode: str) -> NDArray[np.uint8]:
     from PIL import Image
 
-    # The map has more pixels than Pillow expects of a harmless file; its hash says that it is harmless.
+    # The climate map exceeds Pillow's limit against decompression bombs; its pinned hash shows that it is none.
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         with Image.open(io.BytesIO(read_asset(asset))) as image:

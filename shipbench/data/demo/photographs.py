@@ -1,4 +1,4 @@
-"""The demo suite's natural tasks: scanned digits, and patches of photographs."""
+"""The natural tasks of the demo suite: scanned digits, and patches of photographs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PATCH = 48
 CELL = 64
 
 _PATCHES_PER_CELL = 12
-_MIN_CONTRAST = 6.0  # grey levels, standard deviation: below it there is no texture to tell
+_MIN_CONTRAST = 6.0  # standard deviation in grey levels; a patch with less has no recognisable texture
 _SEED = 20250117
 
 _SCIKIT_IMAGE = Wheel(
@@ -29,13 +29,13 @@ _SCIKIT_IMAGE = Wheel(
 
 @dataclass(frozen=True)
 class Photograph:
-    """One photograph, and by how much it is reduced before patches are cut."""
+    """One photograph, and the factor by which it is reduced before patches are cut."""
 
     asset: Asset
     reduce: int
 
     def grey(self) -> NDArray[np.uint8]:
-        """Return the photograph ``(height, width)`` in shades of grey, so that colour does not give it away."""
+        """Return the photograph ``(height, width)`` in grey, because its colour would give away the class."""
         from PIL import Image
 
         with Image.open(io.BytesIO(read_asset(self.asset))) as image:
@@ -64,7 +64,7 @@ PHOTOGRAPHS: tuple[Photograph, ...] = (
 
 
 def digits(n_train: int, n_test: int) -> Pictures:
-    """Return scikit-learn's 8 x 8 scans of handwritten digits, stratified; labels are the digits."""
+    """Return scikit-learn's 8 x 8 scans of handwritten digits, stratified and labelled by digit."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
@@ -75,10 +75,10 @@ def digits(n_train: int, n_test: int) -> Pictures:
 
 
 def textures(n_train: int, n_test: int) -> Pictures:
-    """Return patches ``(48, 48)`` of photographs; labels say which photograph each is from.
+    """Return patches of 48 x 48 pixels, labelled by the photograph they are cut from.
 
-    Every photograph is cut into a chessboard of 64-pixel cells: training patches come from its black cells, test
-    patches from its white ones.
+    A chessboard of 64-pixel cells divides every photograph: training patches come from its black cells, test patches
+    from its white ones.
     """
     rng = np.random.default_rng(_SEED)
     greys = [photograph.grey() for photograph in PHOTOGRAPHS]
@@ -95,17 +95,17 @@ def textures(n_train: int, n_test: int) -> Pictures:
 
 
 def cut_patches(grey: NDArray[np.uint8], parity: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Return patches ``(n, 48, 48)`` of one colour of the chessboard (parity 0 or 1), in random order.
+    """Return patches ``(n, 48, 48)`` from one colour of the chessboard (parity 0 or 1), in random order.
 
-    Patches never leave their cell; those with next to no contrast (a plain sky) are left out.
+    A patch lies inside one cell; patches without contrast (a plain sky) are left out.
     """
     rows, columns = (length // CELL for length in grey.shape)
-    found = []
+    patches = []
     for row in range(rows):
         for column in range((row + parity) % 2, columns, 2):
             cell = grey[row * CELL : (row + 1) * CELL, column * CELL : (column + 1) * CELL]
-            found += [patch for patch in _patches_of(cell, rng) if patch.std() >= _MIN_CONTRAST]
-    return np.stack(found)[rng.permutation(len(found))]
+            patches += [patch for patch in _patches_of(cell, rng) if patch.std() >= _MIN_CONTRAST]
+    return np.stack(patches)[rng.permutation(len(patches))]
 
 
 def _patches_of(cell: NDArray[np.uint8], rng: np.random.Generator) -> list[NDArray[np.uint8]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,13 +54,13 @@ class DemoSource:
 class DemoSuite:
     """The source ``demo``: the tasks of the demo suite."""
 
-    def open(self, task: Task, root: Path | None, splits: Collection[SplitName]) -> DemoSource:
+    def open(self, task: Task, root: Path | None, splits: tuple[SplitName, ...]) -> DemoSource:
         """Open splits of a demo task; ``root`` is not used."""
         return DemoSource(task, {name: task.counts[name] for name in splits})
 
     def verify(self, task: Task, root: Path | None, jobs: int | None = None) -> TaskReport:
         """Compare the pictures of all splits with one another; a damaged picture is drawn again."""
-        identity = DemoSource(task, task.counts).identity(jobs)
+        identity = self.open(task, root, _DISJOINT).identity(jobs)
         return report_on(
             _gather(task), _CHECKS, folder=None, image_format=identity.image_format, fingerprint=identity.fingerprint
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +49,7 @@ class VtabSource:
 class VtabFolder:
     """The source ``vtab-1k``: folders in VTAB-1k's format."""
 
-    def open(self, task: Task, root: Path | None, splits: Collection[SplitName]) -> VtabSource:
+    def open(self, task: Task, root: Path | None, splits: tuple[SplitName, ...]) -> VtabSource:
         """Open splits of a task below ``root``; raise ``InputError`` if a split file is missing or malformed."""
         base = find_base(root)
         with _advising_to_check(base):

@@ -1,4 +1,4 @@
-"""The CLEVR-like picture set: seeded one picture at a time, so that any number of workers draws the same set."""
+"""The CLEVR-like picture set; each picture has its own seed, so any number of workers draws the same set."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COUNTS = MAX_COUNT - MIN_COUNT + 1
 DISTANCES = len(DEPTH_EDGES) + 1
 
 _CHUNK = 25
-_MIN_VISIBLE = 12.0  # pixels: CLEVR, too, draws a scene again that hides an object
+_MIN_VISIBLE = 12.0  # pixels; like CLEVR, redraw a scene in which an object is hidden
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Picture:
 
 
 def draw(seed: int, index: int) -> Picture:
-    """Draw picture ``index`` of the set ``seed``; every object shows at least a thousandth of the picture."""
+    """Draw picture ``index`` of the set ``seed``; every object covers at least a thousandth of the picture."""
     rng = np.random.default_rng([seed, index])
     cell = index % (COUNTS * DISTANCES)
     while True:
@@ -54,7 +54,7 @@ def labels(scene: Scene) -> tuple[int, int]:
 def draw_set(seed: int, count: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Draw pictures 0 to ``count - 1`` on all cores: images ``(count, 112, 112, 3)``, labels ``(count, 2)``.
 
-    Of any 48 pictures in a row, each pair of a count and a distance has one.
+    Any 48 consecutive pictures contain every pair of a count and a distance class once.
     """
     import joblib
 

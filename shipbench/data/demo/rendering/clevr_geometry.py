@@ -1,7 +1,7 @@
-"""Where rays meet spheres, cubes and cylinders: every shape is convex, so a ray is inside it for one interval.
+"""Intersections of rays with spheres, cubes and cylinders, which are convex: a ray is inside for one interval.
 
-Vectors are triples of float32 arrays, one array a coordinate, and nothing is summed by a library routine whose order
-depends on the machine.
+Vectors are triples of float32 arrays, one array per coordinate. Sums are written out, because the order in which a
+library routine adds depends on the machine.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _BIG = np.float32(1e9)
 
 
 def dot(a: Vectors, b: Vectors) -> Array:
-    """Return the scalar product, elementwise over the arrays."""
+    """Return the dot product, elementwise over the arrays."""
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
 def unit(a: Vectors) -> Vectors:
-    """Return the vectors at length 1."""
+    """Return the vectors scaled to length 1."""
     length: Array = np.sqrt(dot(a, a))
     return a[0] / length, a[1] / length, a[2] / length
 
@@ -38,7 +38,7 @@ def along(origin: Vectors, direction: Vectors, t: Array) -> Vectors:
 
 
 def interval(thing: Thing, origin: Vectors, direction: Vectors) -> Interval:
-    """Return where rays enter and leave ``thing``, in units of ``direction``; enter > leave where they miss it."""
+    """Return where rays enter and leave ``thing``, in units of ``direction``; enter > leave for rays that miss."""
     o, d = _into_frame(thing, origin, shift=True), _into_frame(thing, direction, shift=False)
     if thing.shape == "sphere":
         return _quadratic(dot(d, d), dot(o, d), dot(o, o) - np.float32(thing.radius**2))
@@ -55,7 +55,7 @@ def interval(thing: Thing, origin: Vectors, direction: Vectors) -> Interval:
 
 
 def normal(thing: Thing, point: Vectors) -> Vectors:
-    """Return the outward normals at points on the surface of ``thing``."""
+    """Return the outward unit normals at points on the surface of ``thing``."""
     local = _into_frame(thing, point, shift=True)
     if thing.shape == "sphere":
         return unit(local)

@@ -1,7 +1,7 @@
-"""A scene to a picture, in float32 numpy: what each ray meets, and what the key light reaches.
+"""The ray tracer, in float32 numpy: from a scene to a picture.
 
-The frame is CLEVR's (3:2) squeezed to a square, which is what VTAB's direct resize makes of it. Each pixel is the mean
-of ``SAMPLES`` x ``SAMPLES`` rays; each of these sees another point of the key light, which softens the shadows.
+The frame is CLEVR's (3:2) squeezed to a square, as VTAB's direct resize squeezes it. Each pixel is the mean of
+``SAMPLES`` x ``SAMPLES`` rays; each of them uses a different point of the key light, which softens the shadows.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Window: TypeAlias = tuple[slice, slice]
 
 @dataclass(frozen=True)
 class View:
-    """What the camera sees, a value per ray: the point met, its depth, the object's index (-1: the floor)."""
+    """The camera's view, one value per ray: direction, depth and point of the hit, object index (-1: the floor)."""
 
     direction: Vectors
     depth: Array
@@ -38,12 +38,12 @@ class View:
     hit: NDArray[np.int8]
 
     def visible_pixels(self, index: int) -> float:
-        """Return how many pixels of the final picture show the object."""
+        """Return the number of pixels of the final picture that show the object."""
         return float(np.count_nonzero(self.hit == index)) / SAMPLES**2
 
 
 def look(scene: Scene, size: int) -> View:
-    """Cast ``(size * SAMPLES)`` squared rays into the scene and keep what each meets first."""
+    """Cast ``(size * SAMPLES) ** 2`` rays into the scene and return the first hit of each."""
     direction = _rays(scene.camera, size * SAMPLES)
     origin = _constant(scene.camera.position)
     depth = -origin[2] / direction[2]
@@ -58,7 +58,7 @@ def look(scene: Scene, size: int) -> View:
 
 
 def render(scene: Scene, view: View) -> NDArray[np.uint8]:
-    """Return the picture ``(size, size, 3)`` of a scene as ``look`` saw it."""
+    """Return the picture ``(size, size, 3)`` of a scene from its view."""
     lit = _key_light_reaches(scene, view)
     colour = list(floor_colour(Shaded(view.point, view.direction, lit), _open_sky(scene, view), scene))
     for index, thing in enumerate(scene.things):
@@ -70,7 +70,7 @@ def render(scene: Scene, view: View) -> NDArray[np.uint8]:
 
 
 def _rays(camera: Camera, resolution: int) -> Vectors:
-    """Return directions whose component along the camera's axis is 1, so that a ray's parameter is the depth."""
+    """Return directions whose component along the camera's axis is 1, so that a ray's parameter is its depth."""
     steps = (np.arange(resolution) + 0.5) * (2.0 / resolution) - 1.0
     across, down = (steps * _HALF_WIDTH)[None, :], (steps * _HALF_HEIGHT)[:, None]
     x, y, z = (
@@ -81,7 +81,7 @@ def _rays(camera: Camera, resolution: int) -> Vectors:
 
 
 def _key_light_reaches(scene: Scene, view: View) -> Array:
-    """Return 1 where the key light reaches the point that a ray meets, 0 where an object stands between."""
+    """Return 1 where the key light reaches the hit of a ray, 0 where an object shades it."""
     light = _light_points(scene.lights[0], view.depth.shape[0])
     lit = np.ones_like(view.depth)
     for index, thing in enumerate(scene.things):
@@ -95,7 +95,7 @@ def _key_light_reaches(scene: Scene, view: View) -> Array:
 
 
 def _open_sky(scene: Scene, view: View) -> Array:
-    """Return how much of the sky points of the floor see, 1 far from all things; the soft shade around their feet."""
+    """Return the share of open sky above points of the floor: 1 far from all objects, less close to them."""
     sky = np.ones_like(view.depth)
     for thing in scene.things:
         reach = _CONTACT_REACH * thing.radius
@@ -112,7 +112,7 @@ def _floor_square(thing: Thing, half: float) -> Vector:
 
 
 def _light_points(centre: Vector, resolution: int) -> Vectors:
-    """Return the point of the key light that each ray sees: a grid on a square, one point per ray of a pixel."""
+    """Return the point of the key light that each ray uses: a square grid with one point per ray of a pixel."""
     shifts = (np.arange(SAMPLES) - (SAMPLES - 1) / 2) * (_LIGHT_RADIUS / SAMPLES * 2)
     row = np.tile(shifts, resolution // SAMPLES)
     shape = (resolution, resolution)
@@ -128,7 +128,7 @@ def _corners(thing: Thing) -> Vector:
 
 
 def _shadow_corners(thing: Thing, light: Vector) -> Vector:
-    """Return points ``(8 * 5, 3)`` whose hull holds ``thing`` and its shadow on the floor."""
+    """Return points ``(8 * 5, 3)`` whose hull contains ``thing`` and its shadow on the floor."""
     corners = _corners(thing)
     clouds = [corners]
     for x, y in ((-1, -1), (-1, 1), (1, -1), (1, 1)):
@@ -139,7 +139,7 @@ def _shadow_corners(thing: Thing, light: Vector) -> Vector:
 
 
 def _window(camera: Camera, points: Vector, resolution: int) -> Window:
-    """Return the rows and columns that hold the pictures of all ``points``."""
+    """Return the window of rows and columns that contains the projections of all ``points``."""
     x, y, z = (points - camera.position).T
     depth, across, up = (a[0] * x + a[1] * y + a[2] * z for a in (camera.forward, camera.right, camera.up))
     columns = (across / depth / _HALF_WIDTH + 1) * (resolution / 2)
@@ -166,7 +166,7 @@ def _pick(vectors: Vectors, mask: NDArray[np.bool_]) -> Vectors:
 
 
 def _to_pixels(channel: Array) -> NDArray[np.uint8]:
-    """Average each pixel's rays (in a fixed order) and encode: a square root stands for the display's curve."""
+    """Average each pixel's rays in a fixed order and encode them with a square root as the display's gamma curve."""
     total = np.zeros_like(channel[::SAMPLES, ::SAMPLES])
     for row in range(SAMPLES):
         for column in range(SAMPLES):

@@ -1,8 +1,8 @@
-"""CLEVR-like scenes: what stands where, seen from where, lit by what; and the labels that follow from it.
+"""CLEVR-like scenes (objects, camera, lights) and their labels.
 
 Source: Johnson et al. 2017, "CLEVR: A Diagnostic Dataset for Compositional Language and Elementary Visual Reasoning":
 three shapes, two sizes, two materials, eight colours, three to ten objects that do not touch, camera and lights
-shaken by half a unit and one unit. Labels as VTAB's clevr-count and clevr-closest-object-distance define them.
+jittered by half a unit and one unit. Labels follow VTAB's clevr-count and clevr-closest-object-distance.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _TRIES_PER_OBJECT = 60
 
 @dataclass(frozen=True)
 class Thing:
-    """One object on the floor: its centre lies ``radius`` (or a cube's half edge) above it."""
+    """One object on the floor; its centre is ``half_height`` above the floor."""
 
     shape: Shape
     material: Material
@@ -56,7 +56,7 @@ class Thing:
 
     @property
     def half_height(self) -> float:
-        """Half the height; a cube's is smaller, so that its corners lie on the same circle as a cylinder's wall."""
+        """Half the height; smaller for a cube, whose corners lie on the circle of a cylinder's wall."""
         return self.radius * 0.5**0.5 if self.shape == "cube" else self.radius
 
     @property
@@ -67,7 +67,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera: its place and its orthonormal axes."""
+    """A pinhole camera: its position and its orthonormal axes."""
 
     position: Vector
     right: Vector
@@ -75,13 +75,13 @@ class Camera:
     forward: Vector
 
     def depth(self, point: Vector) -> float:
-        """Return how far ``point`` lies in front of the camera along its axis (CLEVR's third pixel coordinate)."""
+        """Return the depth of ``point`` along the camera's axis (CLEVR's third pixel coordinate)."""
         return _dot(point - self.position, self.forward)
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything a picture needs; lights are ``(3, 3)``: key, fill and back light positions."""
+    """Objects, camera and lights; ``lights`` are the positions ``(3, 3)`` of key, fill and back light."""
 
     things: tuple[Thing, ...]
     camera: Camera
@@ -94,15 +94,15 @@ def count_label(scene: Scene) -> int:
 
 
 def distance_label(scene: Scene) -> int:
-    """Return the class of clevr-dist: which depth range the nearest object's centre lies in."""
+    """Return the class of clevr-dist: the depth range of the nearest object's centre."""
     nearest = min(scene.camera.depth(thing.centre) for thing in scene.things)
     return sum(nearest >= edge for edge in DEPTH_EDGES)
 
 
 def sample_scene(rng: np.random.Generator, count: int, distance_class: int) -> Scene:
-    """Draw a scene of ``count`` objects whose nearest one lies in the given depth range.
+    """Draw a scene of ``count`` objects, the nearest of them in depth range ``distance_class``.
 
-    Fixing both makes the number of objects tell nothing about the distance, nor the other way round.
+    Both are fixed, so that the number of objects reveals nothing about the distance, nor the distance about the number.
     """
     while True:
         camera = _sample_camera(rng)
@@ -129,7 +129,7 @@ def _sample_camera(rng: np.random.Generator) -> Camera:
 def _sample_things(
     rng: np.random.Generator, camera: Camera, count: int, distance_class: int
 ) -> tuple[Thing, ...] | None:
-    """Place the nearest object within its range and all others behind the range's near edge; None if stuck."""
+    """Place the nearest object in its range and the others behind the range's near edge; ``None`` if stuck."""
     edges = (0.0, *DEPTH_EDGES, np.inf)
     near, far = edges[distance_class], edges[distance_class + 1]
     things: list[Thing] = []

@@ -1,4 +1,4 @@
-"""Colour of lit points: a matt floor, matt rubber, and metal that mirrors floor, walls and lights (linear RGB)."""
+"""Colours of lit points in linear RGB: a matt floor, matt rubber, metal that mirrors floor, walls and lights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FLOOR_ALBEDO = (np.float32(0.42), np.float32(0.418), np.float32(0.412))
 
 @dataclass(frozen=True)
 class Shaded:
-    """Points to colour: where they are, the rays that met them, and whether the key light reaches them (0 or 1)."""
+    """Points to colour: positions, directions of the rays, and 1 where the key light reaches them, else 0."""
 
     point: Vectors
     direction: Vectors
@@ -25,14 +25,14 @@ class Shaded:
 
 @dataclass(frozen=True)
 class _Beam:
-    """One light as points see it: unit directions towards it, and its strength there (shadow included)."""
+    """One light at some points: unit directions towards it, and its strength there, shadow included."""
 
     direction: Vectors
     strength: Array
 
 
 def floor_colour(points: Shaded, open_sky: Array, scene: Scene) -> Vectors:
-    """Return the floor's colour at ``points``; ``open_sky`` is the share (0 to 1) of the sky that each of them sees."""
+    """Return the floor's colour at ``points``; ``open_sky`` is the share of open sky above each of them, 0 to 1."""
     light = _AMBIENT * open_sky
     for beam in _beams(points, scene):
         light += beam.strength * beam.direction[2]
@@ -46,12 +46,12 @@ def thing_colour(points: Shaded, thing: Thing, scene: Scene) -> Vectors:
     light = _AMBIENT * (np.float32(0.75) + np.float32(0.25) * facing[2])
     for beam in beams:
         light = light + beam.strength * np.maximum(dot(facing, beam.direction), 0)
-    seen = unit(points.direction)
+    ray = unit(points.direction)
     if thing.material == "rubber":
-        body, gloss = light * np.float32(0.8), _gloss(seen, facing, beams, 4) * np.float32(0.10)
+        body, gloss = light * np.float32(0.8), _gloss(ray, facing, beams, 4) * np.float32(0.10)
     else:
-        body = light * np.float32(0.35) + _mirrored(seen, facing) * np.float32(0.85)
-        gloss = _gloss(seen, facing, beams, 6) * np.float32(0.9)
+        body = light * np.float32(0.35) + _mirrored(ray, facing) * np.float32(0.85)
+        gloss = _gloss(ray, facing, beams, 6) * np.float32(0.9)
     red, green, blue = (np.float32((value / 255) ** 2) * body + gloss for value in COLOURS[thing.colour])
     return red, green, blue
 
@@ -62,7 +62,7 @@ def _beams(points: Shaded, scene: Scene) -> list[_Beam]:
 
 
 def _beam(point: Vectors, light: Vector, strength: float) -> _Beam:
-    """Return one light's beam; its strength falls with the square of the distance."""
+    """Return the beam of one light; its strength falls with the square of the distance."""
     x, y, z = (np.float32(place) - axis for place, axis in zip(light, point, strict=True))
     square = x * x + y * y + z * z
     length = np.sqrt(square)
@@ -70,11 +70,11 @@ def _beam(point: Vectors, light: Vector, strength: float) -> _Beam:
     return _Beam((x / length, y / length, z / length), np.float32(strength * at_middle) / square)
 
 
-def _gloss(seen: Vectors, facing: Vectors, beams: list[_Beam], doublings: int) -> Array:
-    """Return Blinn's highlight of all lights, with the exponent ``2 ** doublings``."""
-    total = np.zeros_like(seen[0])
+def _gloss(ray: Vectors, facing: Vectors, beams: list[_Beam], doublings: int) -> Array:
+    """Return Blinn's specular highlight of all lights, with the exponent ``2 ** doublings``."""
+    total = np.zeros_like(ray[0])
     for beam in beams:
-        x, y, z = (towards - ray for towards, ray in zip(beam.direction, seen, strict=True))
+        x, y, z = (towards - along for towards, along in zip(beam.direction, ray, strict=True))
         shine = np.maximum(dot(facing, unit((x, y, z))), 0)
         for _ in range(doublings):
             shine = shine * shine
@@ -82,9 +82,9 @@ def _gloss(seen: Vectors, facing: Vectors, beams: list[_Beam], doublings: int) -
     return total
 
 
-def _mirrored(seen: Vectors, facing: Vectors) -> Array:
-    """Return what metal mirrors: a light floor below, a wall that darkens towards the top above."""
-    height = seen[2] - 2 * dot(seen, facing) * facing[2]
+def _mirrored(ray: Vectors, facing: Vectors) -> Array:
+    """Return the reflection in metal: a light floor below, a wall that darkens towards the top above."""
+    height = ray[2] - 2 * dot(ray, facing) * facing[2]
     floor = np.float32(0.42) + np.float32(0.35) * height
     wall = np.float32(0.62) * (1 - height) * (1 - height) + np.float32(0.1)
     return np.where(height < 0, np.maximum(floor, np.float32(0.12)), wall)

@@ -1,7 +1,7 @@
-"""Sprites as dSprites defines them: a white shape on black, 64 x 64 pixels, six factors of variation.
+"""Sprites after dSprites: a white shape on black, 64 x 64 pixels, with its factors of variation.
 
-Source: Matthey et al. 2017, "dSprites: Disentanglement testing Sprites dataset" (Apache-2.0): the factors and their
-values are its own; the shapes are drawn here.
+The factors and their values are those of Matthey et al. 2017, "dSprites: Disentanglement testing Sprites dataset"
+(Apache-2.0); the outlines of the shapes are defined here.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ SHAPES = ("square", "ellipse", "heart")
 SCALES = np.linspace(0.5, 1.0, 6)
 ORIENTATIONS = np.linspace(0.0, 2.0 * np.pi, 40)
 POSITIONS = 32
-HALF_WIDTH = 11.0  # pixels at scale 1: a square turned by 45 degrees still fits at every position
+HALF_WIDTH = 11.0  # pixels at scale 1; a square turned by 45 degrees still fits at every position
 FIRST_CENTRE = 16.5  # pixels; neighbouring positions lie one pixel apart
 
 
 @dataclass(frozen=True)
 class Sprite:
-    """One sprite: an index into each factor's values (shape, scale, orientation, x, y)."""
+    """One sprite, by the index of each factor's value."""
 
     shape: int
     scale: int
@@ -39,28 +39,28 @@ def draw(sprite: Sprite) -> NDArray[np.uint8]:
 
 
 def sample(seed: int, count: int, bins: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Draw ``count`` sprites, no two alike in pixels: images ``(count, 64, 64, 3)``, and which of ``bins`` x lies in.
+    """Draw ``count`` distinct images ``(count, 64, 64, 3)``; labels ``(count,)`` are the bins of x.
 
-    Each bin is as frequent as any other, to within one image, in any stretch of the sequence.
+    Every ``bins`` consecutive images, counted from the first, contain each bin once.
     """
     rng = np.random.default_rng(seed)
     images = np.empty((count, SIZE, SIZE, 3), np.uint8)
     labels = np.empty(count, np.int64)
-    seen: set[bytes] = set()
-    while len(seen) < count:
-        place = len(seen)
+    contents: set[bytes] = set()
+    while len(contents) < count:
+        place = len(contents)
         if place % bins == 0:
             order = rng.permutation(bins)
         sprite = _random_sprite(rng, int(order[place % bins]), bins)
         image = draw(sprite)
-        if image.tobytes() not in seen:
-            seen.add(image.tobytes())
+        if image.tobytes() not in contents:
+            contents.add(image.tobytes())
             images[place], labels[place] = image, x_bin(sprite, bins)
     return images, labels
 
 
 def x_bin(sprite: Sprite, bins: int) -> int:
-    """Return which of ``bins`` equal ranges of the 32 x positions the sprite lies in."""
+    """Return the index of the sprite's x among ``bins`` equal ranges of the 32 positions."""
     return sprite.x // (POSITIONS // bins)
 
 
@@ -76,7 +76,7 @@ def _random_sprite(rng: np.random.Generator, x_range: int, bins: int) -> Sprite:
 
 
 def _local_coordinates(sprite: Sprite) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return where each pixel centre lies in the sprite's own frame, in half widths; rounded, see the package."""
+    """Return the pixel centres in the sprite's frame, in half widths, rounded to be the same on every machine."""
     pixels = np.arange(SIZE) + 0.5
     dx = pixels[None, :] - (FIRST_CENTRE + sprite.x)
     dy = pixels[:, None] - (FIRST_CENTRE + sprite.y)

@@ -1,4 +1,4 @@
-"""A cached split that is not, bit for bit, what was written is noticed and decoded again."""
+"""A cached split with a changed bit is decoded again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shipbench.data.types import Split
 from shipbench.tasks import get_task
 
 DTD = get_task("dtd")
-SAID = "the cached images of dtd test are damaged or have no checksum; decoding them again"
+DECODING_AGAIN = "the cached images of dtd test are damaged or have no checksum; decoding them again"
 
 
 def load_test(root: Path) -> Split:
@@ -23,13 +23,13 @@ def load_test(root: Path) -> Split:
 
 
 def write_anew(file: Path, content: bytes, seconds: int) -> None:
-    """Replace a file's content, at a time of its own: file systems tell times apart by milliseconds only."""
+    """Replace a file's content and set a distinct time, because a file system's clock may be too coarse to do so."""
     file.write_bytes(content)
     os.utime(file, (seconds, seconds))
 
 
 def with_a_flipped_bit(content: bytes, chance: random.Random) -> Iterator[bytes]:
-    """Yield the content with one bit changed, at one random place after the other."""
+    """Yield copies of the content, each with one random bit flipped."""
     while True:
         damaged = bytearray(content)
         damaged[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
@@ -49,13 +49,13 @@ def test_any_flipped_bit_is_noticed(
         write_anew(file, next(damaged), seconds)
         capsys.readouterr()
         again = load_test(dtd)
-        assert SAID in capsys.readouterr().err
+        assert DECODING_AGAIN in capsys.readouterr().err
         assert np.array_equal(again.images, images)
         assert np.array_equal(again.labels, labels)
         assert file.read_bytes() == whole
 
 
-def test_a_cache_of_a_version_without_checksums_is_decoded_again(
+def test_a_cache_without_checksums_is_decoded_again(
     dtd: Path, private_cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     images = load_test(dtd).images.copy()
@@ -63,14 +63,14 @@ def test_a_cache_of_a_version_without_checksums_is_decoded_again(
     checksums.unlink()
     capsys.readouterr()
     assert np.array_equal(load_test(dtd).images, images)
-    assert SAID in capsys.readouterr().err
+    assert DECODING_AGAIN in capsys.readouterr().err
     assert checksums.exists()
 
 
-def test_a_sound_cache_says_nothing(dtd: Path, private_cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sound_cache_is_read_silently(dtd: Path, private_cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     load_test(dtd)
     capsys.readouterr()
     load_test(dtd)
-    said = capsys.readouterr().err
-    assert "decoding" not in said
-    assert "damaged" not in said
+    messages = capsys.readouterr().err
+    assert "decoding" not in messages
+    assert "damaged" not in messages

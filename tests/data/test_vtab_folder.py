@@ -1,4 +1,4 @@
-"""The folder reader: names, nesting, missing and inconsistent split files, links."""
+"""The reader of VTAB-1k folders: names, nesting, missing and inconsistent split files, links."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ def test_two_nested_copies_are_ambiguous(tmp_path: Path) -> None:
         find_base(tmp_path)
 
 
-def test_no_root_says_how_to_give_one() -> None:
+def test_without_a_root_the_error_names_the_option() -> None:
     with pytest.raises(InputError, match=r"--data DIR or set SHIPBENCH_DATA .*shipbench data fetch"):
         VtabFolder().open(DTD, None, ("test",))
 
 
-def test_a_root_without_tasks_or_that_is_no_folder_is_refused(tmp_path: Path) -> None:
+def test_a_root_without_tasks_and_a_root_that_is_no_folder_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no VTAB-1k task"):
         find_base(tmp_path)
     with pytest.raises(InputError, match="is not a folder"):
@@ -80,7 +80,7 @@ def test_a_missing_split_file_is_refused(dtd: Path, name: str) -> None:
         open_task(DTD, dtd)
 
 
-def test_without_the_test_split_no_file_of_it_is_looked_at(dtd: Path) -> None:
+def test_without_the_test_split_its_file_is_not_opened(dtd: Path) -> None:
     whole = open_task(DTD, dtd)
     (dtd / "dtd" / "test.txt").unlink()
     folder = open_task(DTD, dtd, with_test=False)
@@ -90,7 +90,7 @@ def test_without_the_test_split_no_file_of_it_is_looked_at(dtd: Path) -> None:
         folder.split("test")
 
 
-def test_the_1000_are_composed_without_their_own_file(dtd: Path) -> None:
+def test_train_needs_no_file_of_its_own(dtd: Path) -> None:
     whole = open_task(DTD, dtd).split("train")
     (dtd / "dtd" / "train800val200.txt").unlink()
     assert open_task(DTD, dtd).split("train") == whole
@@ -145,7 +145,7 @@ def test_scan_refuses_links_that_leave_the_folder(dtd: Path, tmp_path: Path) -> 
     assert len(scan.faults) == 2
 
 
-def test_scan_refuses_what_is_not_a_file(dtd: Path) -> None:
+def test_scan_refuses_everything_but_regular_files(dtd: Path) -> None:
     folder = (dtd / "dtd").resolve()
     os.mkfifo(folder / "images" / "pipe.png")
     (folder / "images" / "broken.png").symlink_to(folder / "nowhere.png")

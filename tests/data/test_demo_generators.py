@@ -1,3 +1,5 @@
+"""Generators: disjoint training and test pictures, balanced classes, labels that match the pixels."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -12,7 +14,7 @@ from shipbench.data.demo.photographs import CELL, PATCH, PHOTOGRAPHS, cut_patche
 from shipbench.data.demo.types import Pictures, evenly_mixed, shares
 from tests.downloads import download_cache
 
-test_tiles.__test__ = False  # "test" is the split that it speaks of
+test_tiles.__test__ = False  # "test" refers to the split
 
 
 @pytest.fixture(scope="session")
@@ -21,14 +23,14 @@ def downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def unlike(pictures: Pictures, n_train: int) -> bool:
-    """Return whether no test picture is a training picture, and no training picture occurs twice."""
+    """Return whether training pictures are distinct and none of them is a test picture."""
     contents = [image.tobytes() for image in pictures.images]
     train = set(contents[:n_train])
     return len(train) == n_train and not train & set(contents[n_train:])
 
 
 def address_photograph(height: int, width: int) -> np.ndarray:
-    """Return a picture whose every patch tells, by its smallest pixel, which cell it was cut from."""
+    """Return a picture in which the smallest pixel of a patch encodes the cell that the patch was cut from."""
     rows, columns = np.indices((height, width))
     cell = rows // CELL * (width // CELL) + columns // CELL
     return (cell * 2 + 100 * ((rows + columns) % 2)).astype(np.uint8)
@@ -45,7 +47,7 @@ def test_an_even_mix_is_a_permutation_and_spreads_every_class(classes: list[int]
 
 
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=8), st.data())
-def test_shares_are_as_equal_as_they_can_be(available: list[int], data: st.DataObject) -> None:
+def test_shares_are_as_equal_as_possible(available: list[int], data: st.DataObject) -> None:
     total = data.draw(st.integers(0, sum(available)))
     taken = shares(np.array(available), total)
     assert taken.sum() == total
@@ -54,7 +56,7 @@ def test_shares_are_as_equal_as_they_can_be(available: list[int], data: st.DataO
     assert not len(held_back) or taken.max() - held_back.min() <= 1
 
 
-def test_shares_refuses_more_than_there_is() -> None:
+def test_shares_refuses_more_than_is_available() -> None:
     with pytest.raises(ValueError, match="5 pictures requested, but only 4 available"):
         shares(np.array([3, 1]), 5)
 
@@ -113,7 +115,7 @@ def test_textures_cover_every_photograph_in_disjoint_patches(downloads: Path, mo
 
 
 def synthetic_earth(rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return imagery whose pixels tell each tile's row and column, and a map at 2.5 times its resolution."""
+    """Return imagery whose pixels encode the row and column of their tile, and a map at 2.5 times its resolution."""
     row, column = np.indices((rows, columns))
     tiles = np.stack([row, column, np.zeros_like(row)], axis=-1).astype(np.uint8)
     satellite = tiles.repeat(TILE, axis=0).repeat(TILE, axis=1)
@@ -130,7 +132,7 @@ def test_tiles_carry_the_climate_at_their_place() -> None:
     assert [list(CLIMATES.values()).index(number) for number in numbers] == pictures.labels[:, 0].tolist()
 
 
-def test_no_block_of_tiles_gives_to_training_and_to_test() -> None:
+def test_no_block_of_tiles_is_in_training_and_in_test() -> None:
     satellite, climate = synthetic_earth(24, 30)
     pictures = cut_tiles(satellite, climate, 120, 120)
     blocks = [tuple(pixel) for pixel in pictures.images[:, 0, 0, :2] // BLOCK]

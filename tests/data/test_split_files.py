@@ -1,4 +1,4 @@
-"""The split-file parser: what it reads, and what it refuses and how it says so."""
+"""The split-file parser: the lines it accepts, and the message for every other."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def test_reads_back_what_was_written(lines: list[tuple[str, int]], end: str, end
 
 
 @given(LINES)
-def test_line_ends_and_blanks_do_not_matter(lines: list[tuple[str, int]]) -> None:
+def test_line_endings_and_blanks_do_not_matter(lines: list[tuple[str, int]]) -> None:
     unix = "".join(f"{path} {label}\n" for path, label in lines)
     other = "\ufeff" + "".join(f"  {path} \t{label}  \r\n\r\n" for path, label in lines)
     assert parse_split(unix.encode(), 397).entries == parse_split(other.encode(), 397).entries
 
 
 @given(st.binary(max_size=200), st.integers(1, 20))
-def test_any_bytes_give_safe_entries_or_faults(content: bytes, num_classes: int) -> None:
+def test_any_bytes_yield_safe_entries_or_faults(content: bytes, num_classes: int) -> None:
     split = parse_split(content, num_classes)
     assert split.entries or split.faults
     for entry in split.entries:
@@ -54,12 +54,12 @@ def test_any_bytes_give_safe_entries_or_faults(content: bytes, num_classes: int)
 
 
 @pytest.mark.parametrize("line", ["a" * 5000, "a.png " + "9" * 5000, "../" + "a" * 5000 + " 1"])
-def test_what_is_said_of_an_endless_line_is_short(line: str) -> None:
+def test_the_message_for_an_endless_line_is_short(line: str) -> None:
     assert len(one_fault(line)) < 250
 
 
 @given(LINES, st.integers(0, 396))
-def test_a_label_out_of_range_is_found_wherever_it_is(lines: list[tuple[str, int]], highest: int) -> None:
+def test_every_label_out_of_range_is_a_fault(lines: list[tuple[str, int]], highest: int) -> None:
     text = "".join(f"{path} {label}\n" for path, label in lines)
     split = parse_split(text.encode(), highest + 1)
     assert [fault.line for fault in split.faults] == [i for i, (_, k) in enumerate(lines, start=1) if k > highest]
@@ -70,11 +70,11 @@ def test_windows_line_endings_are_noticed() -> None:
     assert not parse_split(b"a.png 1\nb.png 2\n", 3).windows_line_endings
 
 
-def test_backslashes_and_dots_are_folded_into_one_spelling() -> None:
+def test_backslashes_and_dots_are_normalised() -> None:
     assert parse_split(b".\\images\\test//0.png 2", 3).entries == (Entry("images/test/0.png", 2),)
 
 
-def test_a_path_with_spaces_keeps_them() -> None:
+def test_a_path_keeps_its_spaces() -> None:
     assert parse_split(b"images/test/a  b c.png 2", 3).entries == (Entry("images/test/a  b c.png", 2),)
 
 
