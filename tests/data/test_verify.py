@@ -102,15 +102,15 @@ def test_counts_are_compared_with_the_catalogue(full_size_kitti: Path) -> None:
         ),
         (
             replace_image("images/train800val200/000008.png", OTHER),
-            "images/train800val200/000008.png is not the image images/val200/000000.png",
+            "images/train800val200/000008.png and images/val200/000000.png are different images",
         ),
         (
             share_image("images/train800/000001.png", "images/test/000005.png"),
-            "(for example, images/test/000005.png is images/train800/000001.png); accuracy",
+            "(for example, images/test/000005.png is images/train800/000001.png); they inflate",
         ),
         (
             share_image("images/val200/000001.png", "images/test/000000.png"),
-            "(for example, images/test/000000.png is images/val200/000001.png); accuracy",
+            "(for example, images/test/000000.png is images/val200/000001.png); they inflate",
         ),
     ],
 )
@@ -151,13 +151,13 @@ def test_swapped_images_in_train800val200_are_found(dtd: Path) -> None:
     (union / "x.png").rename(union / "000002.png")
     report = check(dtd)
     assert len(report.problems) == 2
-    assert "images/train800val200/000001.png is not the image images/train800/000001.png" in report.problems[0]
+    assert "images/train800val200/000001.png and images/train800/000001.png are different images" in report.problems[0]
 
 
 @pytest.mark.parametrize(
     ("damage", "note"),
     [
-        (rewrite("test", "\n", "\r\n"), "test.txt: Windows line endings"),
+        (rewrite("test", "\n", "\r\n"), "Windows line endings in test.txt"),
         (lambda folder: (folder / "train800val200.txt").unlink(), "train800val200.txt is missing"),
         (replace_everywhere(3, encode(np.full((9, 9, 3), 3, np.uint8), "bmp")), "bmp images are recorded as png"),
         (
@@ -213,7 +213,7 @@ def test_mixed_formats_are_a_warning(dtd: Path) -> None:
 def test_validation_images_in_train800_are_a_warning(dtd: Path) -> None:
     replace_everywhere(0, (dtd / "dtd/images/val200/000001.png").read_bytes())(dtd / "dtd")
     assert check(dtd).warnings == (
-        "val200 image images/val200/000001.png is also train800 image images/train800/000000.png",
+        "val200 image images/val200/000001.png is also train800 image images/train800/000000.png, byte for byte",
     )
 
 
@@ -230,7 +230,7 @@ def test_each_missing_task_is_reported(dtd: Path) -> None:
     assert [report.task for report in reports] == [task.name for task in VTAB.tasks]
     missing = [report for report in reports if report.folder is None]
     assert len(missing) == 18
-    assert all("no folder for" in report.problems[0] for report in missing)
+    assert all("no folder called" in report.problems[0] for report in missing)
 
 
 def test_a_broken_copy_has_a_fingerprint_if_all_files_can_be_read(dtd: Path) -> None:

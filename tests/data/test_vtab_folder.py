@@ -69,7 +69,7 @@ def test_a_root_without_tasks_and_a_root_that_is_no_folder_are_refused(tmp_path:
 
 
 def test_a_missing_task_names_its_folders(dtd: Path) -> None:
-    with pytest.raises(InputError, match=r"no folder for cifar100 \(cifar100 or cifar\)"):
+    with pytest.raises(InputError, match=r"no folder called cifar100 or cifar"):
         open_task(get_task("cifar"), dtd)
 
 

@@ -62,7 +62,7 @@ def broken_images(evidence: Evidence) -> list[str]:
 def test_images_in_training(evidence: Evidence) -> list[str]:
     """Find test images that are also training images, byte for byte."""
     shared = shared_with_test(evidence)
-    advice = "accuracy on them does not count: get another copy, or report their share with the results"
+    advice = "they inflate the test accuracy, so get another copy or report their share with the results"
     return [f"{shared}; {advice}"] if shared else []
 
 
@@ -76,7 +76,7 @@ def mixed_formats(evidence: Evidence) -> list[str]:
 def validation_images_in_train800(evidence: Evidence) -> list[str]:
     """Warn about validation images that are also in train800, byte for byte."""
     shared = shared_images(evidence, "val200", ("train800",))
-    return first_few([f"val200 image {a} is also train800 image {b}" for a, b in shared.items()])
+    return first_few([f"val200 image {a} is also train800 image {b}, byte for byte" for a, b in shared.items()])
 
 
 def unusual_formats(evidence: Evidence) -> list[str]:

@@ -21,7 +21,11 @@ _HAVE_TWINS = frozenset({"dsprites_loc", "dsprites_ori"})
 
 def missing_splits(evidence: VtabEvidence) -> list[str]:
     """Find missing split files, train800val200 aside."""
-    return [f"{evidence.folder / role}.txt is missing" for role in ROLES if role not in evidence.splits]
+    return [
+        f"{evidence.folder / role}.txt is missing, so the task cannot be used"
+        for role in ROLES
+        if role not in evidence.splits
+    ]
 
 
 def malformed_lines(evidence: VtabEvidence) -> list[str]:
@@ -58,7 +62,7 @@ def disagreeing_splits(evidence: VtabEvidence) -> list[str]:
     if line is not None:
         return [f"{disagreement}: the labels first differ at line {line}"]
     pairs = [(a.path, b.path) for a, b in zip(train, union, strict=True) if not _same_image(evidence, a, b)]
-    return first_few([f"{disagreement}: {b} is not the image {a}" for a, b in pairs])
+    return first_few([f"{disagreement}: {b} and {a} are different images" for a, b in pairs])
 
 
 def test_images_in_training(evidence: VtabEvidence) -> list[str]:
@@ -69,7 +73,7 @@ def test_images_in_training(evidence: VtabEvidence) -> list[str]:
 def twins_in_dsprites(evidence: VtabEvidence) -> list[str]:
     """Warn about test images of a dSprites task that are also training images, byte for byte."""
     shared = shared_with_test(evidence) if evidence.task.name in _HAVE_TWINS else ""
-    reason = "a few are normal, because the first and the last of dSprites' 40 orientations are the same picture"
+    reason = "a few are expected, because the first and the last of dSprites' 40 orientations are the same picture"
     return [f"{shared}; {reason}"] if shared else []
 
 
@@ -93,13 +97,13 @@ def other_folder(evidence: VtabEvidence) -> list[str]:
 
 def without_union(evidence: VtabEvidence) -> list[str]:
     """Note a missing train800val200, without which the copy cannot be checked against itself."""
-    return [] if UNION in evidence.splits else [f"{UNION}.txt is missing; train800 followed by val200 replaces it"]
+    return [] if UNION in evidence.splits else [f"{UNION}.txt is missing; train800 followed by val200 is used instead"]
 
 
 def windows_line_endings(evidence: VtabEvidence) -> list[str]:
     """Note split files with Windows line endings."""
     names = [f"{name}.txt" for name, split in evidence.split_files.items() if split.windows_line_endings]
-    return [f"{', '.join(names)}: Windows line endings"] if names else []
+    return [f"Windows line endings in {', '.join(names)}"] if names else []
 
 
 def paths_with_spaces(evidence: VtabEvidence) -> list[str]:

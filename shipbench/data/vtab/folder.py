@@ -93,7 +93,7 @@ def find_task(task: Task, base: Path) -> Path:
     names = folders_of(task, base)
     if names:
         return (base / names[0]).resolve()
-    raise InputError(f"{base} has no folder for {task.name} ({' or '.join(task.folder_names)})")
+    raise InputError(f"{base} has no folder called {' or '.join(task.folder_names)}")
 
 
 def open_task(task: Task, base: Path, *, with_test: bool = True) -> TaskFolder:
