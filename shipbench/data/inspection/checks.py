@@ -1,7 +1,7 @@
 """Checks that fit every source; a check is a function from evidence to sentences.
 
-Problems make results wrong or impossible, warnings shift them, notes are worth knowing. A source lists the checks that
-apply to it, these and its own.
+Problems make results wrong or impossible, warnings shift them, notes leave them unchanged. Each source selects the
+checks that apply to it and adds its own.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LISTED = 3
 
 @dataclass(frozen=True)
 class Checks(Generic[AnyEvidence]):
-    """The checks of a source, by the weight of what they find."""
+    """The checks of a source, by severity."""
 
     problems: tuple[Callable[[AnyEvidence], list[str]], ...]
     warnings: tuple[Callable[[AnyEvidence], list[str]], ...]

@@ -21,11 +21,8 @@ _HAVE_TWINS = frozenset({"dsprites_loc", "dsprites_ori"})
 
 def missing_splits(evidence: VtabEvidence) -> list[str]:
     """Find missing split files, train800val200 aside."""
-    return [
-        f"{evidence.folder / role}.txt is missing, so the task cannot be used"
-        for role in ROLES
-        if role not in evidence.splits
-    ]
+    missing = [f"{evidence.folder / role}.txt" for role in ROLES if role not in evidence.splits]
+    return [f"{file} is missing, so the task cannot be used" for file in missing]
 
 
 def malformed_lines(evidence: VtabEvidence) -> list[str]:
