@@ -1,0 +1,1 @@
+"""A cosine classifier of frozen features, as a method for shipbench."""
