@@ -147,8 +147,8 @@ def _settings_page() -> str:
     lines = [
         "# Settings",
         "",
-        "`--set KEY=VALUE` changes a setting, `--set METHOD.KEY=VALUE` changes it for one method only. A value that does not",
-        "fit the type is refused.",
+        "`--set KEY=VALUE` changes a setting, `--set METHOD.KEY=VALUE` changes it for one method only.",
+        "A value that does not fit the type is refused.",
         "",
         "## Recipe",
         "",

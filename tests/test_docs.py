@@ -1,0 +1,68 @@
+"""The documentation names commands, options and files that exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from shipbench.cli import app
+
+ROOT = Path(__file__).parents[1]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted(ROOT.glob("docs/**/*.md")),
+    *ROOT.glob("examples/*/*.md"),
+]
+# Written when the documentation is built.
+GENERATED = {ROOT / "docs/reference" / name for name in ("commands.md", "record.md", "settings.md")}
+
+
+def commands(page: Path) -> Iterator[str]:
+    """Yield every shipbench command of a page's shell blocks and inline code, without its comment."""
+    text = page.read_text(encoding="utf-8")
+    for block in re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            yield from (part.strip() for part in line.split("&&") if part.strip().startswith("shipbench "))
+    yield from re.findall(r"`(shipbench [a-z][^`]* --[^`]*)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+
+
+EVERY_COMMAND = [(page, command) for page in PAGES for command in commands(page)]
+
+
+def leaf_of(words: list[str]) -> tuple[Any, list[str]]:
+    """Return the command that ``words`` name, and the words after it."""
+    command: Any = typer.main.get_command(app)
+    while isinstance(command, typer.core.TyperGroup):
+        command, words = command.commands[words[0]], words[1:]
+    return command, words
+
+
+@pytest.mark.parametrize(
+    ("page", "command"), EVERY_COMMAND, ids=[f"{page.stem}-{command}" for page, command in EVERY_COMMAND]
+)
+def test_commands_parse(page: Path, command: str) -> None:
+    words = [word for word in shlex.split(command, comments=True)[1:] if word != "..."]
+    leaf, arguments = leaf_of(words)
+    for parameter in leaf.params:
+        # The callback of --config would read the file, which may give what is required; prose names options alone.
+        parameter.callback, parameter.required = None, False
+    leaf.make_context("shipbench", arguments)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+def test_links_lead_to_files(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)
+    missing = [t for t in targets if not (path := (page.parent / t).resolve()).exists() and path not in GENERATED]
+    assert not missing
+
+
+def test_readme_fits_on_three_screens() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
