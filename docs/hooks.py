@@ -23,7 +23,7 @@ from typer.core import TyperGroup
 from shipbench.cli import app
 from shipbench.methods import get_method, list_methods
 from shipbench.recipe import Recipe
-from shipbench.record import RunRecord
+from shipbench.record import RunRecord, record_columns
 
 _ROOT = Path(__file__).resolve().parent.parent
 # Site path of each file, or of each file of a folder, that pages show or link to.
@@ -178,10 +178,12 @@ def _paragraphs(docstring: str) -> Iterator[str]:
 
 
 def _record_page() -> str:
-    columns = [(f"`{field.name}`", f"`{field.type}`") for field in dataclasses.fields(RunRecord)]
-    return "\n".join(
-        ["# Record columns", "", *_paragraphs(RunRecord.__doc__ or ""), *_table(("Column", "Type"), columns)]
-    )
+    lines = ["# Record columns", "", *_paragraphs(RunRecord.__doc__ or "")]
+    columns = record_columns()
+    for topic in dict.fromkeys(column.topic for column in columns):
+        rows = [(f"`{c.name}`", c.kind, c.unit, c.meaning) for c in columns if c.topic == topic]
+        lines += [f"## {topic.capitalize()}", "", *_table(("Column", "Type", "Unit", "Meaning"), rows)]
+    return "\n".join(lines)
 
 
 def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
