@@ -12,10 +12,10 @@ import duckdb
 
 # Methods have different settings, so files have different columns: union_by_name joins them.
 ACCURACY = """
-    SELECT task, method, round(100 * avg(final_test_acc), 1) AS accuracy, count(*) AS runs
+    SELECT task, method, overrides, round(100 * avg(final_test_acc), 1) AS accuracy, count(*) AS runs
     FROM read_parquet(?, union_by_name = true)
     WHERE status = 'done' AND protocol = 'final'
-    GROUP BY task, method
+    GROUP BY task, method, overrides
     ORDER BY task, accuracy DESC
 """
 HARDEST = """
@@ -31,7 +31,7 @@ HARDEST = """
 
 
 def main(results: Path) -> None:
-    """Print the accuracy of each method on each task, then ten images that every run gets wrong."""
+    """Print the accuracy of each method and its settings on each task, then ten images that every run gets wrong."""
     if not any(results.glob("runs/*.parquet")):
         sys.exit(f"{results} holds no records; make some with: shipbench run --method linear --tasks demo-tiny")
     runs, predictions = str(results / "runs" / "*.parquet"), str(results / "predictions" / "*.parquet")
