@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shipbench.backbones.pinned import DEMO_BACKBONE, pinned_sha256
+from shipbench.backbones.pinned import DEMO_BACKBONE, loaded_sha256, pinned_sha256
 from shipbench.runtime.lazy import names_from
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ __all__ = [
     "build_vit",
     "fuse_qkv",
     "load_backbone",
+    "loaded_sha256",
     "pinned_sha256",
     "preprocessing_of",
     "read_state_dict",

@@ -83,7 +83,7 @@ def _measure(method: Method, options: EndToEndOptions, root: Path, store: Store)
     compute, recipe = prepared.compute, prepared.resolved.recipe
     seed_everything(0, compute.device)
     building, ready = timed(lambda: preparation.assemble(prepared), compute)
-    done = fit(ready.trained, ready.train, ready.evaluation, recipe, compute, 0, lambda _: None)
+    done = fit(ready.trained, ready.train, ready.evaluation, recipe, compute, 0)
     record = recording.describe(prepared, ready, done, peak_memory=0)
     storing, _ = timed(lambda: recording.store_run(store, record, prepared, ready, done))
     evaluation, _ = timed(lambda: evaluate(ready.built.model, ready.images, compute), compute)

@@ -70,7 +70,7 @@ def training_shares(ready: preparation.Assembled, recipe: Recipe, compute: Compu
     try:
         once = replace(recipe, epochs=1)
         inputs = _TimedInputs(ready.train, clock)
-        report = fit(ready.trained, inputs, ready.evaluation, once, compute, 0, lambda _: None).epochs[0]
+        report = fit(ready.trained, inputs, ready.evaluation, once, compute, 0).epochs[0]
     finally:
         for hook in hooks:
             hook.remove()

@@ -30,7 +30,7 @@ def ablate(
     ] = None,
 ) -> None:
     """Train SHIP with parts of it switched off, or with one setting varied; runs that exist are shared."""
-    from shipbench.cli.run import carry_out
+    from shipbench.cli.run import execute
     from shipbench.methods import get_method
     from shipbench.planning.ablation import parse_sweep, parse_switches, switch_sets, variant_settings
     from shipbench.planning.grid import make_grid, overrides_by_method, parse_seeds
@@ -48,5 +48,5 @@ def ablate(
     specs = [
         spec for variant in variants for spec in make_grid([ship], tasks, seeds, options.template(), values | variant)
     ]
-    carry_out(specs, options)
+    execute(specs, options)
     next_steps.after_run(options.results, dry_run=options.dry_run)

@@ -52,9 +52,9 @@ def backbones(incomplete: str) -> list[str]:
 
 def engines(incomplete: str) -> list[str]:
     """Complete the name of an installed engine."""
-    from importlib.metadata import entry_points
+    from shipbench.engine.executors.registry import list_engines
 
-    return _starting_with(incomplete, sorted({point.name for point in entry_points(group="shipbench.engines")}))
+    return _starting_with(incomplete, list_engines())
 
 
 def switches(incomplete: str) -> list[str]:

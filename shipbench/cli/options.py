@@ -1,4 +1,4 @@
-"""Options that several commands share, and the configuration file that can stand in for them."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from shipbench.cli.config_file import read_config
 from shipbench.errors import InputError
 
 if TYPE_CHECKING:
-    from shipbench.planning.stacks import Stacking
+    from shipbench.engine.executors.registry import Executor
     from shipbench.spec import RunSpec
 
 
 def _number_of_jobs(text: str) -> int | None:
-    """Return N, or None for ``auto``."""
+    """Parse a number of jobs; ``auto`` is None."""
     if text == "auto":
         return None
     if not (text.isdecimal() and int(text)):
-        raise InputError(f"--jobs {text!r} is neither auto nor a whole number of 1 or more")
+        raise InputError(f"--jobs {text!r} is neither auto nor a whole number of at least 1")
     return int(text)
 
 
@@ -38,14 +38,14 @@ Tasks = Annotated[
 Seeds = Annotated[str, typer.Option(help="Seeds, as in 0, 0-4 or 0,2,5.")]
 Backbone = Annotated[
     str | None,
-    typer.Option(help="A timm ViT by name; the suite's own if not given.", autocompletion=completion.backbones),
+    typer.Option(help="Name of a timm ViT; default: the suite's backbone.", autocompletion=completion.backbones),
 ]
 Checkpoint = Annotated[
     str | None, typer.Option(help="Weights: a .npz, .safetensors or .pth file, or 'random' (seeded, for timing).")
 ]
-Data = Annotated[Path | None, typer.Option(envvar="SHIPBENCH_DATA", help="The folder of VTAB-1k.")]
-Results = Annotated[Path, typer.Option(envvar="SHIPBENCH_RESULTS", help="The folder where records are kept.")]
-Epochs = Annotated[int | None, typer.Option(help="Train for so many epochs, whatever the recipe says.")]
+Data = Annotated[Path | None, typer.Option(envvar="SHIPBENCH_DATA", help="Folder of VTAB-1k.")]
+Results = Annotated[Path, typer.Option(envvar="SHIPBENCH_RESULTS", help="Folder of the records.")]
+Epochs = Annotated[int | None, typer.Option(help="Number of epochs (overrides the recipe).")]
 Device = Annotated[
     str, typer.Option(help="auto, cpu, cuda or cuda:i.", autocompletion=completion.one_of("auto", "cpu", "cuda"))
 ]
@@ -54,24 +54,28 @@ Jobs = Annotated[
     typer.Option(
         parser=_number_of_jobs,
         metavar="N|auto",
-        help="Runs at a time; auto, the default, is one per GPU, or as many as the CPU does best.",
+        help="Runs in parallel; auto, the default, is one per GPU, or the number with the best throughput on the CPU.",
     ),
 ]
 Stack = Annotated[
     str,
     typer.Option(
-        help="Train runs that differ in seed, lr or weight decay in one pass over the frozen backbone: auto (on a GPU, "
-        "if a measurement shows it to be faster), off, or up to N runs."
+        help="Train runs that differ only in seed, lr or weight decay in one pass over the frozen backbone: auto (on a "
+        "GPU, if a measurement shows it to be faster), off, or up to N runs."
     ),
 ]
 Engine = Annotated[
-    str, typer.Option(help="local, or dask for the workers of a Dask cluster.", autocompletion=completion.engines)
+    str,
+    typer.Option(
+        help="local, dask (the workers of a Dask cluster), or another installed engine.",
+        autocompletion=completion.engines,
+    ),
 ]
-Scheduler = Annotated[str | None, typer.Option(help="The Dask scheduler's address, as in tcp://HOST:8786.")]
+Scheduler = Annotated[str | None, typer.Option(help="Address of the Dask scheduler, as in tcp://HOST:8786.")]
 Precision = Annotated[
     str,
     typer.Option(
-        help="auto, fp32 or bf16; auto is bf16 where the device is made for it, fp32 with --recipe published.",
+        help="auto, fp32 or bf16; auto is bf16 where the device has instructions for it, fp32 with --recipe published.",
         autocompletion=completion.one_of("auto", "fp32", "bf16"),
     ),
 ]
@@ -85,22 +89,25 @@ RecipeName = Annotated[
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; METHOD.KEY=VALUE for one method only."),
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; METHOD.KEY=VALUE changes it for one method."),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")]
-Force = Annotated[bool, typer.Option("--force", help="Run again what is done already.")]
-RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Run again what failed before.")]
+Force = Annotated[bool, typer.Option("--force", help="Repeat runs that are done already.")]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Repeat runs that failed before.")]
 Config = Annotated[
     Path | None,
     typer.Option(
-        "--config", is_eager=True, callback=read_config, help="A TOML file with these options; the line above wins."
+        "--config",
+        is_eager=True,
+        callback=read_config,
+        help="TOML file with these options; the command line takes precedence.",
     ),
 ]
 
 
 @dataclass(frozen=True)
 class GridOptions:
-    """The options that every command over a grid has; see ``grid_command``."""
+    """The options that all commands over a grid of runs share; see ``grid_command``."""
 
     tasks: Tasks
     seeds: Seeds = "0"
@@ -122,37 +129,25 @@ class GridOptions:
     retry_failed: RetryFailed = False
 
     def values(self) -> dict[str, Any]:
-        """Return the settings that were given, ``--epochs`` among them."""
+        """Return the settings of ``--set`` and ``--epochs`` by name."""
         from shipbench.settings import parse_pairs
 
-        found: dict[str, Any] = dict(parse_pairs(self.settings or []))
+        settings: dict[str, Any] = dict(parse_pairs(self.settings or []))
         if self.epochs is not None:
-            if "epochs" in found:
+            if "epochs" in settings:
                 raise InputError("epochs is given twice: by --epochs and by --set")
-            found["epochs"] = self.epochs
-        return found
+            settings["epochs"] = self.epochs
+        return settings
 
-    def cluster(self) -> str | None:
-        """Return the address of the Dask scheduler, or None for this machine; refuses what does not fit together."""
-        if self.engine not in ("local", "dask"):
-            raise InputError(f"unknown engine {self.engine!r}; choose local or dask")
-        if (self.engine == "dask") != (self.scheduler is not None):
-            raise InputError("--engine dask and --scheduler ADDRESS belong together; give both or none")
-        return self.scheduler
-
-    def stacking(self) -> Stacking:
-        """Return which runs may be trained together; refuses what cannot be."""
+    def executor(self) -> Executor:
+        """Return a new executor of the engine, for one plan; raise ``InputError`` for an unknown engine."""
+        from shipbench.engine.executors.registry import EngineOptions, get_executor
         from shipbench.planning.stacks import parse_stacking
 
-        stacking = parse_stacking(self.stack)
-        if self.engine == "dask" and stacking.most > 1 and not stacking.measured:
-            raise InputError(
-                "--stack N and --engine dask do not go together: a cluster's worker does one run at a time"
-            )
-        return stacking
+        return get_executor(self.engine, EngineOptions(self.jobs, parse_stacking(self.stack), self.scheduler))
 
     def template(self) -> RunSpec:
-        """Return a spec with everything that is the same for all runs."""
+        """Return a spec with the values that all runs share."""
         from shipbench.spec import RunSpec
 
         return RunSpec(
@@ -168,8 +163,8 @@ class GridOptions:
 
 
 def grid_command(command: Callable[..., None]) -> Callable[..., None]:
-    """Give ``command(options: GridOptions, ...)`` the options of a grid and ``--config`` beside its own."""
-    own = inspect.signature(command, eval_str=True).parameters.values()
+    """Add the options of a grid and ``--config`` to the parameters of ``command(options: GridOptions, ...)``."""
+    declared = inspect.signature(command, eval_str=True).parameters.values()
     hints = get_type_hints(GridOptions, include_extras=True)
     empty = inspect.Parameter.empty
     shared = [
@@ -183,7 +178,7 @@ def grid_command(command: Callable[..., None]) -> Callable[..., None]:
     ]
     config = inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Config)
     special = [
-        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own if parameter.name != "options"
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in declared if parameter.name != "options"
     ]
 
     def run_command(**values: Any) -> None:

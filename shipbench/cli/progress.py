@@ -1,19 +1,22 @@
-"""Events of a grid as a person sees them: a live display on a terminal, plain lines elsewhere."""
+"""Show the events of a plan: progress bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import TracebackType
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from shipbench.events import EpochDone, Event, Finished, Lost, Note, Started
 from shipbench.planning.plan import PlannedRun
 from shipbench.record import RunRecord
 from shipbench.runtime.console import err_console, say
-from shipbench.training.history import EpochReport
+
+_LOST = "was taken over by another process"
 
 
 def outcome(record: RunRecord) -> str:
-    """Say in a few words how a run ended."""
+    """Return a short description of a run's outcome."""
     if not record.done:
         return f"FAILED: {record.error}"
     score = f"test accuracy {100 * record.final_test_acc:.1f} %"
@@ -22,50 +25,50 @@ def outcome(record: RunRecord) -> str:
     return f"{score}, {record.train_seconds + record.eval_seconds:.0f} s"
 
 
-def describe_epoch(report: EpochReport) -> str:
-    """Say in a few words how an epoch went."""
-    speed = report.images / report.train_seconds
-    text = f"epoch {report.epoch + 1}/{report.epochs}, loss {report.train_loss:.3f}, {speed:.0f} images/s"
-    return text if report.evaluation is None else f"{text}, accuracy {100 * report.evaluation.accuracy:.1f} %"
+def describe_epoch(event: EpochDone) -> str:
+    """Return a short description of an epoch."""
+    speed = event.images / event.train_seconds
+    text = f"epoch {event.epoch + 1}/{event.epochs}, loss {event.train_loss:.3f}, {speed:.0f} images/s"
+    return text if event.accuracy is None else f"{text}, accuracy {100 * event.accuracy:.1f} %"
 
 
-class PlainReporter:
-    """A line for every event that matters, on standard error."""
+class PlainDisplay:
+    """A listener that prints a line for every event that matters, on standard error."""
 
-    def __init__(self, total: int) -> None:
-        self.total = total
-        self.over = 0
+    def __init__(self, runs: Sequence[PlannedRun]) -> None:
+        self.runs = {run.run_id: run for run in runs}
+        self.finished = 0
 
-    def __enter__(self) -> PlainReporter:
-        """Begin."""
+    def __enter__(self) -> PlainDisplay:
+        """Return the display."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End."""
+        """Do nothing: every line is printed already."""
 
-    def started(self, run: PlannedRun) -> None:
-        """Print the run's title."""
-        say(f"{run.run_id} {run.title}")
+    def __call__(self, event: Event, /) -> None:
+        """Print an event; of the epochs, print every tenth part."""
+        match event:
+            case Started(run_id):
+                say(f"{run_id} {self.runs[run_id].title}")
+            case Note(str(run_id), text):
+                say(f"{run_id}   {text}")
+            case Note(_, text):
+                say(text)
+            case EpochDone(run_id):
+                if (event.epoch + 1) % max(1, event.epochs // 10) == 0:
+                    say(f"{run_id}   {describe_epoch(event)}")
+            case Lost(run_id):
+                say(f"{run_id}   {_LOST}")
+            case Finished(run_id, record):
+                self.finished += 1
+                say(f"{run_id} [{self.finished}/{len(self.runs)}] {self.runs[run_id].title}: {outcome(record)}")
 
-    def note(self, run: PlannedRun, text: str) -> None:
-        """Print what the method says."""
-        say(f"{run.run_id}   {text}")
 
-    def epoch(self, run: PlannedRun, report: EpochReport) -> None:
-        """Print every tenth of the epochs."""
-        if (report.epoch + 1) % max(1, report.epochs // 10) == 0:
-            say(f"{run.run_id}   {describe_epoch(report)}")
+class LiveDisplay:
+    """A listener that draws a progress bar for the plan and one for the epochs of each active run."""
 
-    def finished(self, run: PlannedRun, record: RunRecord) -> None:
-        """Print the outcome."""
-        self.over += 1
-        say(f"{run.run_id} [{self.over}/{self.total}] {run.title}: {outcome(record)}")
-
-
-class LiveReporter:
-    """Progress bars: all runs, and the epochs of each run that is under way."""
-
-    def __init__(self, total: int) -> None:
+    def __init__(self, runs: Sequence[PlannedRun]) -> None:
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
@@ -73,12 +76,13 @@ class LiveReporter:
             TimeRemainingColumn(),
             TextColumn("{task.fields[detail]}", markup=False),
         )
+        self.runs = {run.run_id: run for run in runs}
         self.progress = Progress(*columns, console=err_console())
-        self.grid = self.progress.add_task("runs", total=total, detail="")
+        self.plan_bar = self.progress.add_task("runs", total=len(runs), detail="")
         self.bars: dict[str, TaskID] = {}
 
-    def __enter__(self) -> LiveReporter:
-        """Begin to draw."""
+    def __enter__(self) -> LiveDisplay:
+        """Start to draw."""
         self.progress.start()
         return self
 
@@ -88,31 +92,39 @@ class LiveReporter:
         """Stop drawing."""
         self.progress.stop()
 
-    def started(self, run: PlannedRun) -> None:
-        """Add a bar."""
+    def __call__(self, event: Event, /) -> None:
+        """Move the bars; print notes and outcomes above them."""
+        match event:
+            case Started(run_id):
+                self._add_bar(self.runs[run_id])
+            case Note(str(run_id), text):
+                self._print(run_id, text)
+            case Note(_, text):
+                self.progress.console.print(text)
+            case EpochDone(run_id):
+                self.progress.update(self.bars[run_id], completed=event.epoch + 1, detail=describe_epoch(event))
+            case Lost(run_id):
+                self._print(run_id, _LOST)
+            case Finished(run_id, record):
+                self._remove_bar(run_id)
+                self.progress.advance(self.plan_bar)
+                self._print(run_id, outcome(record))
+
+    def _add_bar(self, run: PlannedRun) -> None:
+        # A run whose worker died starts again.
+        self._remove_bar(run.run_id)
         epochs = run.spec.resolved.recipe.epochs
-        # A run whose worker died begins again.
-        if run.run_id in self.bars:
-            self.progress.remove_task(self.bars[run.run_id])
         self.bars[run.run_id] = self.progress.add_task(run.title, total=epochs, detail="preparing")
 
-    def note(self, run: PlannedRun, text: str) -> None:
-        """Print above the bars what the method says."""
-        self.progress.console.print(f"{run.title}: {text}")
-
-    def epoch(self, run: PlannedRun, report: EpochReport) -> None:
-        """Move the bar."""
-        self.progress.update(self.bars[run.run_id], completed=report.epoch + 1, detail=describe_epoch(report))
-
-    def finished(self, run: PlannedRun, record: RunRecord) -> None:
-        """Take the bar away and print the outcome above the others."""
-        bar = self.bars.pop(run.run_id, None)
+    def _remove_bar(self, run_id: str) -> None:
+        bar = self.bars.pop(run_id, None)
         if bar is not None:
             self.progress.remove_task(bar)
-        self.progress.advance(self.grid)
-        self.progress.console.print(f"{run.title}: {outcome(record)}")
+
+    def _print(self, run_id: str, text: str) -> None:
+        self.progress.console.print(f"{self.runs[run_id].title}: {text}")
 
 
-def make_reporter(total: int) -> PlainReporter | LiveReporter:
-    """Return the reporter that suits standard error."""
-    return LiveReporter(total) if err_console().is_terminal else PlainReporter(total)
+def make_display(runs: Sequence[PlannedRun]) -> PlainDisplay | LiveDisplay:
+    """Return the display of a plan's chosen runs that suits standard error."""
+    return LiveDisplay(runs) if err_console().is_terminal else PlainDisplay(runs)

@@ -55,10 +55,10 @@ def tune(
 
 
 def _plan(searches: Sequence[Search], options: GridOptions) -> Plan:
-    from shipbench.cli.run import check_cluster, plan_runs
+    from shipbench.cli.run import plan_runs
     from shipbench.results.store import Store
 
-    check_cluster(options)
+    options.executor().check()
     if not options.dry_run:
         Store(options.results).check_writable()
     return plan_runs([spec for search in searches for spec in search.specs], options)
@@ -80,7 +80,7 @@ def _decide(
     searches: Sequence[Search], plan: Plan, options: GridOptions, seeds: Sequence[int]
 ) -> list[tuple[Search, list[Trial], Choice]]:
     """Carry out the tuning runs; record and print the choice of every search."""
-    from shipbench.cli.run import run_chosen
+    from shipbench.cli.run import execute_chosen
     from shipbench.cli.tables import print_choice
     from shipbench.engine.warmup import make_ready
     from shipbench.planning.tuning import choose, collect, describe
@@ -89,7 +89,7 @@ def _decide(
     from shipbench.runtime.console import say
 
     make_ready(plan)
-    run_chosen(plan, options)
+    execute_chosen(plan, options)
     store, ids = Store(options.results), _ids(plan)
     records = {run.run_id: record for run in plan.runs if (record := store.read(run.run_id)) is not None}
     decisions = []
@@ -113,8 +113,8 @@ def _retrain(
     trying: Sequence[int],
     seeds: Sequence[int],
 ) -> None:
-    """Link the winners' runs on the 1000 to their tunings, then carry them out like any other runs."""
-    from shipbench.cli.run import carry_out, plan_runs
+    """Link the winners' runs on the 1000 to their tunings, then execute them like any other runs."""
+    from shipbench.cli.run import execute, plan_runs
     from shipbench.planning.tuning import describe
     from shipbench.results.tunings import write_tuning
 
@@ -125,4 +125,4 @@ def _retrain(
     ids = _ids(plan_runs(specs, options))
     for (search, trials, choice), chosen in zip(decisions, final, strict=True):
         write_tuning(options.results, describe(search, trying, trials, choice, [ids[spec] for spec in chosen]))
-    carry_out(specs, options)
+    execute(specs, options)

@@ -1,1 +1,1 @@
-"""Carries out a plan."""
+"""Execute a plan."""

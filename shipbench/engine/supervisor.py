@@ -1,190 +1,165 @@
-"""Carries out a plan: here, in worker processes or on a cluster, beside other processes with plans of their own."""
+"""Execute a plan to its last record, beside other processes that execute plans in the same results folder."""
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from shipbench.engine.attempt import give_up
-from shipbench.engine.executors.inline import execute_inline
-from shipbench.engine.jobs import jobs_on_cpu
+from shipbench.engine.executors.registry import Executor
 from shipbench.errors import ShipbenchError
-from shipbench.events import Reporter
-from shipbench.hardware.device import resolve_device
+from shipbench.events import EpochDone, Event, Finished, Listener, Lost, Note, Started
 from shipbench.planning.plan import Plan, PlannedRun
-from shipbench.planning.stacks import Stacking, in_stacks
 from shipbench.record import RunRecord
 from shipbench.results import claims
 from shipbench.results.store import Store
-from shipbench.runtime.console import say
 
-Carry = Callable[[Sequence[PlannedRun]], None]
+Execute = Callable[[Sequence[PlannedRun]], None]
 _POLL_SECONDS = 1.0
-# A run whose process died so often beside no other run, without an error of its own, would only kill the next one.
-_DEATHS = 3
+# Give up on a run after its worker has died this many times while running alone.
+_MAX_DEATHS = 3
 
 
-def carry_out_plan(
-    plan: Plan,
-    results: Path,
-    jobs: int,
-    reporter: Reporter,
-    scheduler: str | None = None,
-    stacking: Stacking | None = None,
-) -> list[RunRecord]:
-    """Carry out the chosen runs and return their records, failed ones included; one failure stops no other run.
+def execute_plan(plan: Plan, results: Path, executor: Executor, listener: Listener) -> list[RunRecord]:
+    """Execute the chosen runs and return their records, including failed ones; a failure stops no other run.
 
-    Runs that other processes are doing in the same folder are left to them and waited for. ``scheduler`` is the
-    address of a Dask scheduler whose workers do the runs, one by one, instead of ``jobs`` processes here. ``stacking``
-    says which runs these may train together; by default none. Raises ``StoreError`` if the results folder cannot be
-    written to.
+    Runs that other processes have claimed in the same folder are left to them and waited for. Raises ``StoreError`` if
+    the results folder cannot be written to.
     """
-    grid = _Grid(plan.chosen, results, reporter, apart=scheduler is not None)
-    claims.tidy(grid.store)
+    supervisor = _Supervisor(plan.chosen, results, listener, remote=executor.remote)
+    claims.tidy(supervisor.store)
     try:
-        grid.until_all_are_over(_carry(grid, results, jobs, scheduler, stacking or Stacking()))
+        supervisor.supervise(lambda runs: executor.execute(runs, plan, results, supervisor.emit))
     except BaseException:
-        # Workers that were ended could not give their runs free; a full disk is no reason to hide what happened.
+        # Killed workers cannot release their claims. A full disk must not hide the exception being raised.
         with suppress(ShipbenchError):
-            claims.tidy(grid.store)
+            claims.tidy(supervisor.store)
         raise
-    return [record for run in plan.chosen if (record := grid.store.read(run.run_id)) is not None]
+    return [record for run in plan.chosen if (record := supervisor.store.read(run.run_id)) is not None]
 
 
-def default_jobs(plan: Plan) -> int:
-    """Return one worker for each CUDA device, or as many as the CPU does best, which may have to be measured."""
-    device = resolve_device(plan.runs[0].spec.device)
-    if device.type == "cpu":
-        return jobs_on_cpu(plan)
-    return torch.cuda.device_count() if device.index is None else 1
+class _Supervisor:
+    """Executes runs until each has a new record in the store, whichever process wrote it."""
 
-
-def _carry(grid: _Grid, results: Path, jobs: int, scheduler: str | None, stacking: Stacking) -> Carry:
-    if scheduler is not None:
-        from shipbench.engine.executors.dask import carry_on_cluster
-
-        return lambda runs: carry_on_cluster(runs, results, scheduler, grid.hear)
-    if jobs > 1:
-        from shipbench.engine.executors.processes import carry_in_workers
-
-        return lambda runs: carry_in_workers(
-            grid.in_stacks(runs, stacking, jobs), results, jobs, grid.hear, measured=stacking.measured
-        )
-    return lambda runs: execute_inline(grid.in_stacks(runs, stacking), results, grid.hear, stacking.measured)
-
-
-class _Grid:
-    """Runs that are to be carried out: which of them are over is read from the store, whoever did them.
-
-    ``apart`` are runs that do not compete for one machine's memory: of each that began and did not end, it is known
-    that it was its own process that died. Others may have been their neighbours' victims; that shows when they are
-    done alone.
-    """
-
-    def __init__(self, runs: Sequence[PlannedRun], results: Path, reporter: Reporter, *, apart: bool = False) -> None:
+    def __init__(self, runs: Sequence[PlannedRun], results: Path, listener: Listener, *, remote: bool = False) -> None:
         self.store = Store(results)
-        self.runs = {run.run_id: run for run in runs}
-        self.reporter = reporter
-        self.apart = apart
-        self.under_way: set[str] = set()
-        self.suspects: set[str] = set()
-        self.deaths: Counter[str] = Counter()
-        self.epochs: Counter[str] = Counter()
-        self.told: set[str] = set()
-        self.waiting = 0
+        self.runs = runs
+        self.listener = listener
+        self.deaths = _Deaths(isolated=remote)
+        self.finished: set[str] = set()
+        self.claimed_elsewhere = 0
         self.lock = threading.Lock()
 
-    def until_all_are_over(self, carry: Carry) -> None:
-        """Carry out what nobody else is doing, again and again, until every run has a new record."""
-        left = list(self.runs.values())
-        while left:
-            free = [run for run in left if claims.holder(self.store.root, run.run_id) is None]
-            self._say_what_others_do(left, free)
-            ready = self._ready(free)
+    def supervise(self, execute: Execute) -> None:
+        """Execute the runs that no other process has claimed, repeatedly, until every run has a new record."""
+        remaining = list(self.runs)
+        while remaining:
+            unclaimed = [run for run in remaining if claims.holder(self.store.root, run.run_id) is None]
+            self._note_claims_elsewhere(remaining, unclaimed)
+            ready = self._ready(unclaimed)
             if ready:
-                carry(ready)
-            left = self._left(left)
-            if left:
+                execute(ready)
+            remaining = self._without_record(remaining)
+            if remaining:
                 time.sleep(_POLL_SECONDS)
 
-    def in_stacks(self, runs: Sequence[PlannedRun], stacking: Stacking, jobs: int = 1) -> list[tuple[PlannedRun, ...]]:
-        """Group runs that may be trained together, so that all of ``jobs`` processes have something to do."""
-        return in_stacks(runs, min(stacking.most, math.ceil(len(runs) / jobs)))
-
-    def hear(self, run_id: str, kind: str, content: Any) -> None:
-        """Tell the reporter what happens to a run."""
+    def emit(self, event: Event) -> None:
+        """Pass an event to the listener, one at a time; drop events of a run that has finished."""
         with self.lock:
-            run = self.runs[run_id]
-            if run_id in self.told:
+            if event.run_id in self.finished:
                 return
-            if kind == "started":
-                # A cluster gives the run of a worker that died to another one.
-                self.deaths[run_id] += run_id in self.under_way
-                self.under_way.add(run_id)
-                self.reporter.started(run)
-            elif kind == "note":
-                self.reporter.note(run, content)
-            elif kind == "epoch":
-                self._count_epoch(run_id, content.epoch + 1)
-                self.reporter.epoch(run, content)
-            elif kind == "lost":
-                self.under_way.discard(run_id)
-                self.reporter.note(run, "was given to another process")
-            else:
-                self.under_way.discard(run_id)
-                self.told.add(run_id)
-                self.reporter.finished(run, content)
+            match event:
+                case Started(run_id):
+                    self.deaths.start(run_id)
+                case EpochDone(run_id):
+                    self.deaths.progress(run_id, event.epoch + 1)
+                case Lost(run_id):
+                    self.deaths.end(run_id)
+                case Finished(run_id):
+                    self.deaths.end(run_id)
+                    self.finished.add(run_id)
+                case Note():
+                    pass
+            self.listener(event)
 
-    def _ready(self, free: Sequence[PlannedRun]) -> Sequence[PlannedRun]:
-        """Return what to carry out now: runs that died beside others come last, and one at a time."""
-        for run in free:
-            if run.run_id in self.under_way:
-                self._count_death(run.run_id)
-        alive = [run for run in free if not self._is_given_up(run)]
-        return [run for run in alive if run.run_id not in self.suspects] or alive[:1]
-
-    def _count_death(self, run_id: str) -> None:
-        self.under_way.discard(run_id)
-        if self.apart or run_id in self.suspects:
-            self.deaths[run_id] += 1
-        else:
-            self.suspects.add(run_id)
-
-    def _count_epoch(self, run_id: str, epochs: int) -> None:
-        """Forget the deaths of a run that has come further than ever: it will end, however often it is killed."""
-        if epochs > self.epochs[run_id]:
-            self.epochs[run_id] = epochs
-            del self.deaths[run_id]
+    def _ready(self, unclaimed: Sequence[PlannedRun]) -> Sequence[PlannedRun]:
+        """Return the runs to execute now: runs that died beside others come last, one at a time."""
+        for run in unclaimed:
+            self.deaths.count_vanished(run.run_id)
+        alive = [run for run in unclaimed if not self._is_given_up(run)]
+        return [run for run in alive if run.run_id not in self.deaths.suspects] or alive[:1]
 
     def _is_given_up(self, run: PlannedRun) -> bool:
-        if self.deaths[run.run_id] < _DEATHS:
+        if self.deaths.count(run.run_id) < _MAX_DEATHS:
             return False
-        reason = f"its process died {_DEATHS} times without an error (killed for lack of memory, perhaps)"
+        reason = f"its process died {_MAX_DEATHS} times without an error (killed for lack of memory, perhaps)"
         give_up(run, self.store.root, reason)
         return True
 
-    def _left(self, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
-        left = []
+    def _without_record(self, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
+        """Return the runs without a new record; emit the end of those that have one."""
+        remaining = []
         for run in runs:
             if self.store.written(run.run_id) == run.record_version:
-                left.append(run)
-            else:
-                self.hear(run.run_id, "finished", self.store.read(run.run_id))
-        return left
+                remaining.append(run)
+            elif (record := self.store.read(run.run_id)) is not None:
+                self.emit(Finished(run.run_id, record))
+        return remaining
 
-    def _say_what_others_do(self, left: Sequence[PlannedRun], free: Sequence[PlannedRun]) -> None:
-        held = [run for run in left if run not in free]
-        if held and len(held) != self.waiting:
-            who = claims.holder(self.store.root, held[0].run_id) or "another process"
-            then = "the others come first" if free else "waiting for them"
-            runs = "a run is" if len(held) == 1 else f"{len(held)} runs are"
-            say(f"{runs} being done by another process ({who}); {then}")
-        self.waiting = len(held)
+    def _note_claims_elsewhere(self, remaining: Sequence[PlannedRun], unclaimed: Sequence[PlannedRun]) -> None:
+        claimed = [run for run in remaining if run not in unclaimed]
+        holder = claims.holder(self.store.root, claimed[0].run_id) if claimed else None
+        if holder and len(claimed) != self.claimed_elsewhere:
+            subject = "a run" if len(claimed) == 1 else f"{len(claimed)} runs"
+            then = "executing the others first" if unclaimed else "waiting"
+            self.emit(Note(None, f"another process ({holder}) is executing {subject}; {then}"))
+        self.claimed_elsewhere = len(claimed)
+
+
+class _Deaths:
+    """Counts how often a run's process has died, and forgets the deaths of a run that makes progress.
+
+    On one machine, a run may die because another one takes its memory. So a run that died beside others becomes a
+    suspect, to be executed alone, and only deaths alone count. Deaths of ``isolated`` runs, which do not compete for
+    the memory of one machine, all count.
+    """
+
+    def __init__(self, *, isolated: bool) -> None:
+        self.isolated = isolated
+        self.suspects: set[str] = set()
+        self._active: set[str] = set()
+        self._deaths: Counter[str] = Counter()
+        self._epochs: Counter[str] = Counter()
+
+    def start(self, run_id: str) -> None:
+        """Count a death if the run was active: a cluster restarts the run of a dead worker on another one."""
+        self._deaths[run_id] += run_id in self._active
+        self._active.add(run_id)
+
+    def progress(self, run_id: str, epochs: int) -> None:
+        """Forget the deaths of a run that has completed more epochs than ever: it will end despite being killed."""
+        if epochs > self._epochs[run_id]:
+            self._epochs[run_id] = epochs
+            del self._deaths[run_id]
+
+    def end(self, run_id: str) -> None:
+        """Take a run off the active ones: it has ended, or another process has taken it over."""
+        self._active.discard(run_id)
+
+    def count_vanished(self, run_id: str) -> None:
+        """Count a death if the run is active although no process holds its claim."""
+        if run_id not in self._active:
+            return
+        self._active.discard(run_id)
+        if self.isolated or run_id in self.suspects:
+            self._deaths[run_id] += 1
+        else:
+            self.suspects.add(run_id)
+
+    def count(self, run_id: str) -> int:
+        """Return the deaths of a run since it last made progress."""
+        return self._deaths[run_id]

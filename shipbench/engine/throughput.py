@@ -1,7 +1,7 @@
-"""Images per second of several processes at once, each training through a frozen backbone on its share of the cores.
+"""Measure the images per second of parallel processes that train through a frozen backbone on a share of the cores.
 
-``python -m shipbench.engine.throughput WORKLOAD`` is one of those processes. A line with threads and seconds on its
-standard input lets it work for so long and answer with its images/s; the end of the input ends it.
+``python -m shipbench.engine.throughput WORKLOAD`` starts one of those processes. For each line "THREADS SECONDS" on
+its standard input, it trains for that long and prints its images/s; it exits at the end of the input.
 """
 
 from __future__ import annotations
@@ -19,22 +19,21 @@ import torch
 
 from shipbench.backbones import load_backbone
 from shipbench.backbones.bare import BareBackbone
-from shipbench.bench.subjects import Batch, make_subject
 from shipbench.errors import ShipbenchError
 from shipbench.hardware.memory import PeakMemory, keep_freed_memory
 from shipbench.hardware.precision import ComputeContext
 from shipbench.runtime.interrupts import leave_signals_to_the_parent
 
 _ROUNDS = 3
-# About as many tokens as a batch of the demo suite has: enough for matrix products that threads can share.
+# About the tokens of a batch of the demo suite: enough for matrix products that threads can share.
 _TOKENS = 1024
-_PART_OF_MEMORY = 0.8
+_MEMORY_SHARE = 0.8
 _CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
 class Workload:
-    """Training through ``backbone`` in batches of ``batch_size``; its weights do not matter and are random."""
+    """Training through ``backbone``, with random weights, in batches of ``batch_size``."""
 
     backbone: str
     image_size: int | None
@@ -45,15 +44,14 @@ class Workload:
 def measure(
     workload: Workload, jobs: Sequence[int], cores: int, memory: float, seconds: float = 1.0
 ) -> dict[int, float]:
-    """Return the images/s of every number in ``jobs`` of processes, among which ``cores`` are divided.
+    """Return the images/s of each number of processes in ``jobs``, which divide ``cores`` among them.
 
-    The numbers take turns of ``seconds``, or of a step if that takes longer, so that a machine whose speed drifts slows
-    them alike; medians over rounds are returned.
-    Numbers of processes whose training would take most of ``memory`` bytes are left out, one process never.
-    Raises ``ShipbenchError`` if a process ends before its time.
+    The numbers take turns of ``seconds``, or of one step if that takes longer, so that a drift of the machine's speed
+    affects all alike; the rates are medians over several rounds. Numbers above 1 whose training would take more than
+    80 % of ``memory`` (bytes) are omitted. Raises ``ShipbenchError`` if a process ends early.
     """
-    need = _bytes_of_a_run(workload)
-    fitting = [number for number in jobs if number == 1 or number * need <= _PART_OF_MEMORY * memory]
+    bytes_per_run = _bytes_per_run(workload)
+    fitting = [number for number in jobs if number == 1 or number * bytes_per_run <= _MEMORY_SHARE * memory]
     with ExitStack() as stack:
         workers = [_start(workload, stack) for _ in range(max(fitting))]
         for worker in workers:
@@ -91,21 +89,28 @@ def _answer(worker: subprocess.Popen[str]) -> float:
 
 
 def _ended() -> ShipbenchError:
-    return ShipbenchError("the number of runs at a time could not be measured: a process that was to work ended")
+    return ShipbenchError("the throughput of parallel runs could not be measured: a measuring process ended early")
 
 
 def _training(workload: Workload) -> tuple[Callable[[], None], int]:
-    """Return a step of training, and how many images it takes."""
+    """Return a training step, and the number of images in its batch."""
     keep_freed_memory(_CPU)
     vit = load_backbone(workload.backbone, checkpoint="random", image_size=workload.image_size)
     size, patches = int(vit.patch_embed.img_size[0]), int(vit.patch_embed.num_patches)
     images = torch.randn(max(1, min(workload.batch_size, _TOKENS // patches)), 3, size, size)
-    batch = Batch(images, torch.zeros(len(images)), ComputeContext(_CPU, workload.precision))
-    return make_subject("bare backbone", None, BareBackbone(vit), batch).train, len(images)
+    labels, compute = torch.zeros(len(images)), ComputeContext(_CPU, workload.precision)
+    model = BareBackbone(vit).train()
+
+    def step() -> None:
+        with compute.autocast():
+            loss = model.loss(images, labels)
+        loss.backward()
+
+    return step, len(images)
 
 
-def _bytes_of_a_run(workload: Workload) -> float:
-    """Return what this process would take if it did a run: what it has, and what a step adds for every image."""
+def _bytes_per_run(workload: Workload) -> float:
+    """Return the memory of a process that executes a run: that of this one, and what a step adds for each image."""
     step, images = _training(workload)
     memory = PeakMemory(_CPU)
     resting = memory.bytes()
@@ -114,7 +119,7 @@ def _bytes_of_a_run(workload: Workload) -> float:
 
 
 def _work(workload: Workload) -> None:
-    """Say so when ready, then work whenever a line arrives."""
+    """Print a line when ready, then answer every line of standard input with the images/s of a measurement."""
     step, images = _training(workload)
     print(_rate(step, 0), flush=True)
     for line in sys.stdin:
@@ -124,7 +129,7 @@ def _work(workload: Workload) -> None:
 
 
 def _rate(step: Callable[[], None], seconds: float) -> float:
-    """Return steps per second of one step, and more until so many seconds are over."""
+    """Run ``step`` at least once and for at least ``seconds``; return steps per second."""
     start, steps, elapsed = time.perf_counter(), 0, 0.0
     while steps == 0 or elapsed < seconds:
         step()

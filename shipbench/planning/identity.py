@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from shipbench import data
-from shipbench.backbones import pinned_sha256
+from shipbench.backbones import loaded_sha256, pinned_sha256
 from shipbench.spec import RunSpec
 
 
@@ -29,10 +29,3 @@ def make_identifier(precision_of: Callable[[str, str], str]) -> Callable[[RunSpe
         return resolved.run_id(**hashes, precision=precision_of(spec.device, spec.precision)), hashes
 
     return identify
-
-
-def loaded_sha256(name: str, checkpoint: str | None, image_size: int | None) -> str:
-    """Load a backbone and return the SHA-256 (hex) of its weights."""
-    from shipbench.backbones import load_backbone, sha256_of
-
-    return sha256_of(load_backbone(name, checkpoint=checkpoint, image_size=image_size))

@@ -13,14 +13,13 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from shipbench.errors import InputError, ShipbenchError, StoreError, one_line, system_reason
 from shipbench.results.store import Store
-from shipbench.runtime.console import say
 from shipbench.runtime.process_identity import ProcessIdentity, current_process, is_running
 
 STALE_SECONDS = 120.0
@@ -131,17 +130,17 @@ def take(root: Path, run_id: str) -> Claim | None:
         raise StoreError(f"results folder {root} cannot be written to any more ({system_reason(error)})") from error
 
 
-def wait_for(root: Path, run_id: str) -> Claim:
-    """Return a claim on a run as soon as no other live process has it; says whom it waits for.
+def wait_for(root: Path, run_id: str, on_wait: Callable[[str], None]) -> Claim:
+    """Return a claim on a run as soon as no other live process holds one; call ``on_wait`` once with the holder.
 
     Raises ``StoreError`` if the results folder cannot be written to.
     """
-    said = False
+    announced = False
     while (claim := take(root, run_id)) is None:
-        who = holder(root, run_id)
-        if who and not said:
-            say(f"run {run_id} is being done by another process ({who}); waiting for it")
-            said = True
+        other = holder(root, run_id)
+        if other and not announced:
+            on_wait(other)
+            announced = True
         time.sleep(_WAIT_SECONDS)
     return claim
 

@@ -1,1 +1,1 @@
-"""One spec to one record."""
+"""Execute one spec and produce one record."""

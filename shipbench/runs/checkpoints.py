@@ -1,7 +1,7 @@
-"""Where an unfinished run got to, on disk: one safetensors file, replaced atomically, removed when the run is over.
+"""Checkpoints of unfinished runs: one safetensors file per run, replaced atomically, removed when the run ends.
 
-A checkpoint is used only by the same run (its id is in the file), under the same code, torch and kind of device, and
-only if the hash over everything in it is right. Nothing in it is ever executed.
+A run resumes only from its own checkpoint (the file holds the run id), under the same code, torch and kind of device,
+and only if the hash over the file's content is right. Loading a checkpoint never executes anything in it.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from torch import Tensor
 
 from shipbench.backbones.state_dicts import weights_sha256
 from shipbench.errors import InputError, one_line
+from shipbench.events import Emitter
 from shipbench.runtime.files import atomic_path
 from shipbench.runtime.version import VERSION, git_commit
 from shipbench.training.history import EpochReport, Evaluation
@@ -31,27 +32,27 @@ from shipbench.training.snapshot import Snapshot
 
 FORMAT = "shipbench-checkpoint-1"
 _SECONDS = "SHIPBENCH_CHECKPOINT_SECONDS"
-# Writing takes at most about one part in so many of the time.
-_SHARE = 20
+# Writing checkpoints takes at most about 1/20 of a run's time.
+_MINIMUM_RATIO = 20
 
 
 @dataclass(frozen=True)
 class Progress:
-    """A snapshot, and the ``facts`` of the model that it belongs to (``Built.facts``)."""
+    """A snapshot, with the ``facts`` of its model (``Built.facts``)."""
 
     snapshot: Snapshot
     facts: Mapping[str, Any]
 
 
 class Checkpoint:
-    """The checkpoint file of one run."""
+    """The checkpoint file of the emitter's run, whether or not it exists yet."""
 
-    def __init__(self, path: Path, run_id: str, device: torch.device, say: Callable[[str], None]) -> None:
+    def __init__(self, path: Path, device: torch.device, emitter: Emitter) -> None:
         self.path = path
-        self.say = say
+        self.emitter = emitter
         self.identity = {
             "format": FORMAT,
-            "run_id": run_id,
+            "run_id": emitter.run_id,
             "shipbench": VERSION,
             "commit": git_commit(),
             "torch": version("torch"),
@@ -59,46 +60,46 @@ class Checkpoint:
         }
         self._pause = _seconds()
         self._last = time.monotonic()
-        self._works = True
+        self._writable = True
 
     def read(self) -> Progress | None:
-        """Return where the run got to, or None if there is nothing that can be used, which is then said."""
+        """Return the progress of the run, or None without a usable checkpoint; note a resumption or a refusal."""
         if not self.path.exists():
             return None
         try:
             progress = self._parse(*_load(self.path))
         except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            self.say(f"the checkpoint of this run cannot be used ({one_line(error)}); the run starts anew")
+            self.emitter.note(f"the checkpoint of this run cannot be used ({one_line(error)}); the run starts over")
             return None
-        done = progress.snapshot.epochs
-        self.say(f"goes on after epoch {len(done)} of {done[-1].epochs}, from its checkpoint")
+        epochs = progress.snapshot.epochs
+        self.emitter.note(f"resumes after epoch {len(epochs)} of {epochs[-1].epochs} from its checkpoint")
         return progress
 
     def offer(self, take: Callable[[], Snapshot], facts: Mapping[str, Any]) -> None:
-        """Write a checkpoint if the last one is long enough ago; a run that cannot write any goes on without."""
+        """Write a checkpoint unless the last one is too recent; after a failed write, continue without any."""
         started = time.monotonic()
-        if not self._works or started - self._last < self._pause:
+        if not self._writable or started - self._last < self._pause:
             return
         try:
             self._write(take(), facts)
         except (SafetensorError, OSError) as error:
-            self._works = False
-            self.say(f"no checkpoint can be written ({one_line(error)}); the run goes on without")
+            self._writable = False
+            self.emitter.note(f"no checkpoint can be written ({one_line(error)}); the run continues without one")
         self._last = time.monotonic()
-        least = _seconds()
-        self._pause = max(least, _SHARE * (self._last - started)) if least else 0.0
+        minimum = _seconds()
+        self._pause = max(minimum, _MINIMUM_RATIO * (self._last - started)) if minimum else 0.0
 
     def _write(self, snapshot: Snapshot, facts: Mapping[str, Any]) -> None:
         content = {
             "identity": self.identity,
             "facts": dict(facts),
             "epochs": [_epoch_row(report) for report in snapshot.epochs],
-            "portions": snapshot.portions,
+            "micro_batches": snapshot.micro_batches,
         }
         text = json.dumps(content)
         metadata = {"content": text, "sha256": _digest(text, snapshot.tensors)}
         with atomic_path(self.path) as temporary:
-            # Not its save_file, which writes to a file of its own beside: a kill would leave that behind.
+            # safetensors' save_file would leave a temporary file of its own behind if the process is killed.
             temporary.write_bytes(save(dict(snapshot.tensors), metadata))
 
     def _parse(self, metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> Progress:
@@ -111,8 +112,8 @@ class Checkpoint:
                 raise ValueError(f"its {name} is {content['identity'].get(name)!r}, not {value!r}")
         epochs = tuple(_epoch_report(row) for row in content["epochs"])
         if not epochs:
-            raise ValueError("no epoch is in it")
-        train, evaluation = content["portions"]
+            raise ValueError("it holds no epoch")
+        train, evaluation = content["micro_batches"]
         return Progress(Snapshot(tensors, epochs, (train, evaluation)), content["facts"])
 
 
@@ -126,10 +127,9 @@ def _digest(text: str, tensors: Mapping[str, Tensor]) -> str:
 
 
 def _epoch_row(report: EpochReport) -> dict[str, Any]:
-    # Predictions are those of the last epoch, which is never in a checkpoint.
+    # Predictions are kept for the last epoch only, which no checkpoint holds.
     scores = None if report.evaluation is None else [report.evaluation.loss, report.evaluation.accuracy]
-    names = [field.name for field in dataclasses.fields(report) if field.name != "evaluation"]
-    return {name: getattr(report, name) for name in names} | {"evaluation": scores}
+    return dataclasses.asdict(dataclasses.replace(report, evaluation=None)) | {"evaluation": scores}
 
 
 def _epoch_report(row: dict[str, Any]) -> EpochReport:
@@ -140,7 +140,7 @@ def _epoch_report(row: dict[str, Any]) -> EpochReport:
 
 
 def _seconds() -> float:
-    """Return the least time between two checkpoints of a run; 0 asks for one after every epoch, whatever it costs."""
+    """Return the minimum time between two checkpoints; 0 asks for one after every epoch, whatever it costs."""
     text = os.environ.get(_SECONDS, "10")
     try:
         return float(text)

@@ -1,4 +1,4 @@
-"""The trained part of a run as one file, and using such a file on images."""
+"""Export the trained part of a run as one file, and classify images with such a file."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from shipbench.backbones import Preprocessing, load_backbone, sha256_of
 from shipbench.data.images import decode, resize
 from shipbench.errors import InputError, did_you_mean, one_line
+from shipbench.events import DISCARD
 from shipbench.methods import BuildContext, get_method
 from shipbench.results.store import EXPORT_FORMAT, Store
 from shipbench.runtime.files import atomic_path
@@ -25,7 +26,7 @@ from shipbench.settings import configure
 
 @dataclass(frozen=True)
 class Exported:
-    """A trained model in evaluation mode, what its images must be, and where it came from."""
+    """A trained model in evaluation mode, the preprocessing of its images, and its origin."""
 
     model: nn.Module
     preprocessing: Preprocessing
@@ -35,21 +36,21 @@ class Exported:
 
 
 def export_run(store: Store, run_id: str, target: Path) -> None:
-    """Copy the trained part of a run to ``target``, with everything in its metadata that using it needs.
+    """Copy the trained part of a run to ``target``; its metadata suffices to rebuild the model.
 
-    Raises ``InputError`` for a run that is unknown, not done, or that keeps no weights (full fine-tuning).
+    Raises ``InputError`` for a run that is unknown, failed, or keeps no weights (full fine-tuning).
     """
     record = store.read(run_id)
     if record is None:
-        known = [path.stem for path in (store.root / "runs").glob("*.parquet")]
-        raise InputError(f"there is no run {run_id!r} in {store.root}{did_you_mean(run_id, known)}")
+        run_ids = [path.stem for path in (store.root / "runs").glob("*.parquet")]
+        raise InputError(f"there is no run {run_id!r} in {store.root}{did_you_mean(run_id, run_ids)}")
     if not record.done:
-        raise InputError(f"run {run_id} failed ({record.error}); it has nothing to export")
+        raise InputError(f"run {run_id} failed ({record.error}); there is nothing to export")
     source = store.path("weights", run_id)
     if not source.exists() and record.trainable_params == record.total_params:
         raise InputError(f"run {run_id} ({record.method}) keeps no weights: full fine-tuning trains the whole backbone")
     if not source.exists():
-        raise InputError(f"the weights of run {run_id} ({record.method}) are not there: {source} is missing")
+        raise InputError(f"run {run_id} ({record.method}) cannot be exported: {source} is missing")
     with atomic_path(target) as temporary:
         shutil.copyfile(source, temporary)
 
@@ -57,15 +58,14 @@ def export_run(store: Store, run_id: str, target: Path) -> None:
 def load_exported(path: Path, *, checkpoint: str | None = None) -> Exported:
     """Rebuild the model of an exported file on its backbone.
 
-    ``checkpoint`` is where the backbone's weights are, if not where its name says. Raises ``InputError`` for a file of
-    another kind or with other contents than were written, and for a backbone whose hash is not the one that the run was
-    trained on.
+    ``checkpoint`` is the file with the backbone's weights, if they are not those of its name. Raises ``InputError`` for
+    a file of another kind, for damaged content, and for a backbone whose hash differs from that of the run.
     """
     metadata, tensors = _read(path)
     try:
         return _assemble(path, metadata, tensors, checkpoint)
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise InputError(f"{path} cannot be used: what it says of its run is damaged ({one_line(error)})") from error
+        raise InputError(f"{path} cannot be used: its metadata are damaged ({one_line(error)})") from error
 
 
 def _assemble(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor], checkpoint: str | None) -> Exported:
@@ -77,8 +77,8 @@ def _assemble(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor], 
             f"but these are {sha256_of(backbone)[:12]}; pass the right ones with --checkpoint"
         )
     model = _rebuild(metadata, backbone)
-    own = {key for key in model.state_dict() if not key.startswith("backbone.")}
-    if own != set(tensors):
+    expected = {key for key in model.state_dict() if not key.startswith("backbone.")}
+    if expected != set(tensors):
         raise InputError(f"{path} does not hold the weights of method {metadata['method']} as it is installed here")
     model.load_state_dict(tensors, strict=False)
     return Exported(model.eval(), preprocessing, metadata["run_id"], metadata["method"], metadata["task"])
@@ -105,26 +105,26 @@ def _rebuild(metadata: dict[str, str], backbone: VisionTransformer) -> nn.Module
         num_classes=int(metadata["num_classes"]),
         settings=configure(method.settings, json.loads(metadata["settings"])),
         block_features=_no_images,
-        say=lambda _: None,
+        say=DISCARD.note,
         known=json.loads(metadata["facts"]),
     )
     return method.build(context).model
 
 
 def _no_images(kind: str) -> Tensor:
-    raise InputError(f"this file does not say what its method learned from the training images ({kind} features)")
+    raise InputError(f"this file lacks what its method computed from the training images ({kind} features)")
 
 
 @torch.no_grad()
 def predict(exported: Exported, images: Sequence[Path]) -> Tensor:
-    """Return class probabilities (images, classes)."""
-    wanted = exported.preprocessing
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (wanted.mean, wanted.std))
+    """Return class probabilities (images, classes); raise ``InputError`` for an image that cannot be read."""
+    preprocessing = exported.preprocessing
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (preprocessing.mean, preprocessing.std))
     rows = []
     for path in images:
         if not path.is_file():
             raise InputError(f"image {path} does not exist or is not a file")
-        pixels = np.asarray(resize(decode(path.read_bytes(), str(path)), wanted.image_size))
+        pixels = np.asarray(resize(decode(path.read_bytes(), str(path)), preprocessing.image_size))
         image = torch.from_numpy(pixels.copy()).permute(2, 0, 1).unsqueeze(0).float() / 255
         rows.append(exported.model((image - mean) / std).softmax(dim=1))
     return torch.cat(rows)

@@ -1,4 +1,4 @@
-"""Features of the frozen backbone, computed once per data and weights and kept on disk like the images."""
+"""Features of the frozen backbone, computed once per data and weights and cached on disk."""
 
 from __future__ import annotations
 
@@ -14,38 +14,34 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from shipbench.backbones.state_dicts import weights_sha256
+from shipbench.events import DISCARD, Emitter
 from shipbench.methods import FrozenFeatures
 from shipbench.prompting import embed
-from shipbench.runtime import console
 from shipbench.runtime.cache import cache_dir
 from shipbench.runtime.files import atomic_path
 from shipbench.training.inputs import Inputs
-from shipbench.training.micro_batches import MicroBatches, Say, in_portions, inference_batch
+from shipbench.training.micro_batches import MicroBatches, in_micro_batches, inference_batch
 from shipbench.training.prefetch import Prefetcher
 
 
-def _silent(_: str) -> None:
-    return None
-
-
-def cached_features(key: tuple[object, ...], compute: Callable[[], Tensor]) -> Tensor:
-    """Return a tensor that is kept under a hash of ``key``; a damaged file is computed again."""
+def cached_features(key: tuple[object, ...], compute: Callable[[], Tensor], emitter: Emitter = DISCARD) -> Tensor:
+    """Return the tensor cached under a hash of ``key``; compute it if the file is missing or damaged."""
     name = hashlib.sha256(repr(key).encode()).hexdigest()[:32]
     path = cache_dir("features") / f"{name}.safetensors"
-    known = _read(path)
-    if known is not None:
-        return known
+    cached = _read(path)
+    if cached is not None:
+        return cached
     if path.exists():
-        console.say(f"the cached features in {path} are damaged; computing them again")
+        emitter.note(f"the cached features in {path} are damaged; computing them again")
     features = compute().cpu().contiguous()
-    # What cannot be kept (a full disk) costs the next run some time and this one nothing.
+    # A failed write (a full disk) only makes the next run compute the features again.
     with contextlib.suppress(SafetensorError, OSError), atomic_path(path) as temporary:
         save_file({"features": features}, temporary, metadata={"sha256": weights_sha256({"features": features})})
     return features
 
 
 def _read(path: Path) -> Tensor | None:
-    """Return the tensor in a file, or None if there is no file or not every byte of it is as it was written."""
+    """Return the tensor in a file, or None if the file is missing or any byte of it has changed."""
     try:
         with safe_open(path, framework="pt") as stream:
             features, expected = stream.get_tensor("features"), (stream.metadata() or {}).get("sha256")
@@ -56,13 +52,18 @@ def _read(path: Path) -> Tensor | None:
 
 @torch.no_grad()
 def block_features(
-    backbone: VisionTransformer, inputs: Inputs, kind: str, batch_size: int = 64, say: Say = _silent
+    backbone: VisionTransformer, inputs: Inputs, kind: str, batch_size: int = 64, emitter: Emitter = DISCARD
 ) -> Tensor:
-    """Return features (images, blocks, D), float32: every block's CLS token, or the mean of its image tokens."""
+    """Return features (images, blocks, D), float32: each block's CLS token, or the mean over its image tokens.
+
+    ``kind`` is ``"cls"`` or ``"mean"``.
+    """
     backbone.eval()
-    portions = MicroBatches(batch_size, "the features of every block", say)
+    micro_batches = MicroBatches(batch_size, "the features of every block", emitter)
     with Prefetcher(inputs) as ahead:
-        return in_portions(len(inputs), portions, lambda chunk: _all_blocks(backbone, ahead.batch(chunk), kind))
+        return in_micro_batches(
+            len(inputs), micro_batches, lambda chunk: _all_blocks(backbone, ahead.batch(chunk), kind)
+        )
 
 
 def _all_blocks(backbone: VisionTransformer, images: Tensor, kind: str) -> Tensor:
@@ -75,8 +76,9 @@ def _all_blocks(backbone: VisionTransformer, images: Tensor, kind: str) -> Tenso
 
 
 @torch.no_grad()
-def frozen_features(model: FrozenFeatures, inputs: Inputs, say: Say = _silent) -> Tensor:
+def frozen_features(model: FrozenFeatures, inputs: Inputs, emitter: Emitter = DISCARD) -> Tensor:
     """Return the features (images, D), float32, that a model's readout is trained on."""
-    portions = MicroBatches(inference_batch(inputs.labels.device), "the features of the frozen backbone", say)
+    size = inference_batch(inputs.labels.device)
+    micro_batches = MicroBatches(size, "the features of the frozen backbone", emitter)
     with Prefetcher(inputs) as ahead:
-        return in_portions(len(inputs), portions, lambda chunk: model.features(ahead.batch(chunk)).float())
+        return in_micro_batches(len(inputs), micro_batches, lambda chunk: model.features(ahead.batch(chunk)).float())

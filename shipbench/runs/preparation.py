@@ -1,11 +1,11 @@
-"""Spec to model and inputs: everything that a run needs before it can be trained."""
+"""Prepare a run: load its backbone and data, build its model and inputs."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from shipbench import data
 from shipbench.backbones import Preprocessing, load_backbone, preprocessing_of, sha256_of
 from shipbench.data.types import TaskData
+from shipbench.events import DISCARD, Emitter
 from shipbench.hardware.device import resolve_device
 from shipbench.hardware.memory import keep_freed_memory
 from shipbench.hardware.precision import ComputeContext, resolve_precision
@@ -21,12 +22,10 @@ from shipbench.runs.features import block_features, cached_features, frozen_feat
 from shipbench.spec import ResolvedSpec, RunSpec
 from shipbench.training.inputs import FeatureInputs, ImageInputs, Inputs, image_inputs
 
-Say: TypeAlias = Callable[[str], None]
-
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """A resolved spec with what it needs in hand."""
+    """A resolved spec with its run id, backbone, data and device."""
 
     resolved: ResolvedSpec
     run_id: str
@@ -38,7 +37,10 @@ class Prepared:
 
 @dataclasses.dataclass(frozen=True)
 class Assembled:
-    """A model, the images that it is scored on, and what is trained on which inputs: itself, or its readout."""
+    """A model, the images that it is scored on, and the module that is trained, with its inputs.
+
+    The trained module is the model itself, or its readout where the features never change.
+    """
 
     built: Built
     images: ImageInputs
@@ -47,12 +49,8 @@ class Assembled:
     evaluation: Inputs
 
 
-def silent(_: object) -> None:
-    """Say nothing."""
-
-
 def prepare(spec: RunSpec) -> Prepared:
-    """Load what a run needs: backbone, images and device; raises ``InputError`` for whatever does not fit."""
+    """Load the backbone and the images of a run; raise ``InputError`` for a spec that does not fit them."""
     resolved = spec.resolved
     device = resolve_device(spec.device)
     precision = resolve_precision(spec.precision, device)
@@ -72,19 +70,19 @@ def prepare(spec: RunSpec) -> Prepared:
 
 
 def _preprocessing(backbone: VisionTransformer, resolved: ResolvedSpec) -> Preprocessing:
-    own, recipe = preprocessing_of(backbone), resolved.recipe
-    return Preprocessing(own.image_size, recipe.mean or own.mean, recipe.std or own.std)
+    native, recipe = preprocessing_of(backbone), resolved.recipe
+    return Preprocessing(native.image_size, recipe.mean or native.mean, recipe.std or native.std)
 
 
-def assemble(prepared: Prepared, say: Say = silent, known: Mapping[str, Any] | None = None) -> Assembled:
-    """Build a run's model and its inputs; ``known`` facts of an earlier build are not found out again."""
+def assemble(prepared: Prepared, emitter: Emitter = DISCARD, facts: Mapping[str, Any] | None = None) -> Assembled:
+    """Build a run's model and its inputs; ``facts`` of an earlier build (``Built.facts``) are reused."""
     train, evaluation = load_inputs(prepared)
-    built = build(prepared, train, say, known or {})
-    return Assembled(built, evaluation, *_trainable(built.model, train, evaluation, prepared, say))
+    built = build(prepared, train, emitter, facts or {})
+    return Assembled(built, evaluation, *_trainable(built.model, train, evaluation, prepared, emitter))
 
 
 def load_inputs(prepared: Prepared) -> tuple[ImageInputs, ImageInputs]:
-    """Return the images to train on, which stay on the device, and those to evaluate on."""
+    """Return the images to train on, resident on the device, and those to evaluate on, streamed."""
     train, evaluation = prepared.resolved.splits
     return _inputs(prepared, train, resident=True), _inputs(prepared, evaluation, resident=False)
 
@@ -94,16 +92,16 @@ def _inputs(prepared: Prepared, split: Any, *, resident: bool) -> ImageInputs:
     return image_inputs(prepared.task_data[split], prepared.preprocessing, device, resident=resident)
 
 
-def build(prepared: Prepared, train: ImageInputs, say: Say, known: Mapping[str, Any]) -> Built:
-    """Build a run's model on its device; ``known`` as in ``assemble``."""
+def build(prepared: Prepared, train: ImageInputs, emitter: Emitter, facts: Mapping[str, Any]) -> Built:
+    """Build a run's model on its device; ``facts`` as in ``assemble``."""
     resolved = prepared.resolved
     backbone = prepared.backbone.to(prepared.compute.device)
 
     def features(kind: str) -> Tensor:
         key = ("blocks", kind, resolved.splits[0], *_feature_key(prepared))
-        return cached_features(key, lambda: block_features(backbone, train, kind, say=say))
+        return cached_features(key, lambda: block_features(backbone, train, kind, emitter=emitter), emitter)
 
-    context = BuildContext(backbone, resolved.task.num_classes, resolved.settings, features, say, known)
+    context = BuildContext(backbone, resolved.task.num_classes, resolved.settings, features, emitter.note, facts)
     built = resolved.method.build(context)
     built.model.to(prepared.compute.device)
     return built
@@ -114,22 +112,21 @@ def _feature_key(prepared: Prepared) -> tuple[object, ...]:
 
 
 def _trainable(
-    model: nn.Module, train: ImageInputs, evaluation: ImageInputs, prepared: Prepared, say: Say
+    model: nn.Module, train: ImageInputs, evaluation: ImageInputs, prepared: Prepared, emitter: Emitter
 ) -> tuple[nn.Module, Inputs, Inputs]:
-    """Return what is trained and its inputs: the model on images, or its readout on features that never change."""
+    """Return the module to train and its inputs: the model on images, or its readout on features that never change."""
     if not isinstance(model, FrozenFeatures):
         return model, train, evaluation
     readout, method = model.readout, prepared.resolved.method.name
     model.eval()
-    inputs = [train, evaluation]
-    ready = []
-    for split, images in zip(prepared.resolved.splits, inputs, strict=True):
+    inputs = []
+    for split, images in zip(prepared.resolved.splits, (train, evaluation), strict=True):
         key = ("readout", method, split, prepared.compute.precision, *_feature_key(prepared))
-        features = cached_features(key, partial(_features, model, images, prepared, say))
-        ready.append(FeatureInputs(features.to(prepared.compute.device), images.labels))
-    return readout, ready[0], ready[1]
+        features = cached_features(key, partial(_features, model, images, prepared, emitter), emitter)
+        inputs.append(FeatureInputs(features.to(prepared.compute.device), images.labels))
+    return readout, inputs[0], inputs[1]
 
 
-def _features(model: FrozenFeatures, images: ImageInputs, prepared: Prepared, say: Say) -> Tensor:
+def _features(model: FrozenFeatures, images: ImageInputs, prepared: Prepared, emitter: Emitter) -> Tensor:
     with prepared.compute.autocast():
-        return frozen_features(model, images, say=say)
+        return frozen_features(model, images, emitter)

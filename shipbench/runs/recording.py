@@ -1,4 +1,4 @@
-"""What a run leaves: its record, tables and weights."""
+"""Describe a run as a record, and store it with its tables and weights."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ def _inference_flops(model: nn.Module, inputs: Inputs) -> float:
     return count_flops(lambda: model(image))
 
 
-def _commonest_class(labels: Tensor) -> float:
-    """Return the accuracy of always answering the commonest class: what a collapsed run does not exceed."""
+def _majority_class_accuracy(labels: Tensor) -> float:
+    """Return the majority-class accuracy, which a collapsed run does not exceed."""
     return float(labels.bincount().max().item() / len(labels))
 
 
-def describe(prepared: Prepared, ready: Assembled, done: Fit, peak_memory: int) -> RunRecord:
+def describe(prepared: Prepared, assembled: Assembled, fit: Fit, peak_memory: int) -> RunRecord:
     """Return the record of a finished run; ``peak_memory`` in bytes."""
-    built, n_test = ready.built, len(ready.images)
+    built, n_test = assembled.built, len(assembled.images)
     base = blank_record(prepared.resolved.spec, prepared.run_id, prepared)
     trained = {name: p.numel() for name, p in built.model.named_parameters() if p.requires_grad}
     head = sum(count for name, count in trained.items() if name.startswith(("head.", "readout.head.")))
-    epochs = done.epochs
+    epochs = fit.epochs
     images = sum(report.images for report in epochs)
     train_seconds = sum(report.train_seconds for report in epochs)
     eval_seconds = sum(report.eval_seconds for report in epochs)
@@ -51,39 +51,40 @@ def describe(prepared: Prepared, ready: Assembled, done: Fit, peak_memory: int) 
         base,
         status="done",
         threads=torch.get_num_threads(),
-        micro_batch=done.micro_batch,
-        n_train=len(ready.train),
+        micro_batch=fit.micro_batch,
+        n_train=len(assembled.train),
         n_test=n_test,
         trainable_params=sum(trained.values()),
         trainable_params_without_head=sum(trained.values()) - head,
         total_params=sum(p.numel() for p in built.model.parameters()),
-        flops_per_image=_inference_flops(built.model, ready.images),
-        chance_acc=_commonest_class(ready.images.labels),
+        flops_per_image=_inference_flops(built.model, assembled.images),
+        chance_acc=_majority_class_accuracy(assembled.images.labels),
         train_loss=epochs[-1].train_loss,
         train_seconds=train_seconds,
         eval_seconds=eval_seconds,
         train_images_per_second=images / train_seconds,
-        eval_images_per_second=len(done.evaluated) * n_test / eval_seconds,
+        eval_images_per_second=len(fit.evaluated) * n_test / eval_seconds,
         peak_memory_bytes=peak_memory,
         levels=json.dumps(built.facts["levels"]) if "levels" in built.facts else "",
         affinity=json.dumps(built.facts["affinity"]) if "affinity" in built.facts else "",
-        **_scores(done, prepared.resolved.spec.protocol),
+        **_scores(fit, prepared.resolved.spec.protocol),
     )
 
 
-def _scores(done: Fit, protocol: str) -> dict[str, Any]:
-    """Return the accuracies of the evaluation split under the names that belong to it."""
-    final = done.evaluated[-1][1].accuracy
+def _scores(fit: Fit, protocol: str) -> dict[str, Any]:
+    """Return the accuracies on the evaluation split, in the columns of that split."""
+    final = fit.evaluated[-1][1].accuracy
     if protocol != "final":
         return {"val_acc": final}
-    best_epoch, best = max(done.evaluated, key=lambda pair: pair[1].accuracy)
+    best_epoch, best = max(fit.evaluated, key=lambda pair: pair[1].accuracy)
     return {"final_test_acc": final, "best_test_acc": best.accuracy, "best_test_epoch": best_epoch}
 
 
 def blank_record(spec: RunSpec, run_id: str, prepared: Prepared | None, **changes: Any) -> RunRecord:
-    """Return the record of a run that has not produced anything: what it is and where it ran.
+    """Return the record of a run without results: its identity and where it ran, with status "failed".
 
-    What only a prepared run can know (data, weights, precision) stays empty if ``prepared`` is None.
+    The hashes of data and weights and the other facts of a prepared run stay empty if ``prepared`` is None;
+    ``changes`` replace columns.
     """
     resolved, task = spec.resolved, spec.resolved.task
     record = RunRecord(
@@ -122,10 +123,10 @@ def blank_record(spec: RunSpec, run_id: str, prepared: Prepared | None, **change
     return dataclasses.replace(record, **changes)
 
 
-def store_run(store: Store, record: RunRecord, prepared: Prepared, ready: Assembled, done: Fit) -> None:
-    """Store a finished run: its weights, tables and row, and no checkpoint any more."""
-    built, labels = ready.built, ready.images.labels
-    last = done.evaluated[-1][1]
+def store_run(store: Store, record: RunRecord, prepared: Prepared, assembled: Assembled, fit: Fit) -> None:
+    """Store the weights, tables and row of a finished run, in this order; remove its checkpoint."""
+    built, labels = assembled.built, assembled.images.labels
+    last = fit.evaluated[-1][1]
     predictions = {
         "index": list(range(len(labels))),
         "label": labels.cpu().numpy(),
@@ -134,10 +135,10 @@ def store_run(store: Store, record: RunRecord, prepared: Prepared, ready: Assemb
     }
     if not _trains_backbone(built.model):
         state = built.model.state_dict()
-        own = {k: v.detach().cpu().contiguous() for k, v in state.items() if not k.startswith("backbone.")}
-        store.write_weights(record.run_id, own, _weights_metadata(record, prepared, built))
+        trained = {k: v.detach().cpu().contiguous() for k, v in state.items() if not k.startswith("backbone.")}
+        store.write_weights(record.run_id, trained, _weights_metadata(record, prepared, built))
     split = "test" if record.protocol == "final" else "val"
-    store.write(record, RunTables(_history(done, split), predictions))
+    store.write(record, RunTables(_history(fit, split), predictions))
     store.remove("checkpoints", record.run_id)
 
 
@@ -146,7 +147,7 @@ def _trains_backbone(model: nn.Module) -> bool:
 
 
 def _weights_metadata(record: RunRecord, prepared: Prepared, built: Built) -> Mapping[str, str]:
-    """Return everything that is needed to use the trained part: see ``shipbench.runs.export``."""
+    """Return the metadata from which ``shipbench.runs.export`` rebuilds the model."""
     facts = {name: value for name, value in built.facts.items() if name != "affinity"}
     return {
         "format": EXPORT_FORMAT,
@@ -162,10 +163,10 @@ def _weights_metadata(record: RunRecord, prepared: Prepared, built: Built) -> Ma
     }
 
 
-def _history(done: Fit, split: str) -> Mapping[str, list[Any]]:
-    """Return a row per epoch for training, and one per evaluation."""
+def _history(fit: Fit, split: str) -> Mapping[str, list[Any]]:
+    """Return the columns of the history: a row per epoch for training, and one per evaluation."""
     rows = []
-    for report in done.epochs:
+    for report in fit.epochs:
         rows.append((report.epoch, "train", report.train_loss, float("nan"), report.learning_rate))
         if report.evaluation is not None:
             scores = report.evaluation

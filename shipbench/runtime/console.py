@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from rich.console import Console
@@ -16,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 Item = TypeVar("Item")
 # Print names literally: rich would read [no-hierarchy] as a style and :x: as an emoji.
 _LITERAL: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
+_redirection: ContextVar[Callable[[str], None] | None] = ContextVar("redirection", default=None)
 
 
 def err_console() -> Console:
@@ -32,15 +35,36 @@ def out_console() -> Console:
     return Console(file=sys.stdout, width=width, color_system="auto" if styled else None, **_LITERAL)
 
 
+@contextmanager
+def redirected(receive: Callable[[str], None]) -> Iterator[None]:
+    """Pass every line to ``receive`` within the block, instead of printing it; ``receive`` itself may print."""
+    with _redirection_set_to(receive):
+        yield
+
+
+@contextmanager
+def _redirection_set_to(receive: Callable[[str], None] | None) -> Iterator[None]:
+    token = _redirection.set(receive)
+    try:
+        yield
+    finally:
+        _redirection.reset(token)
+
+
 def say(message: str) -> None:
-    """Print a line on standard error."""
-    err_console().print(message)
+    """Print a line on standard error, unless lines are redirected."""
+    receive = _redirection.get()
+    if receive is None:
+        err_console().print(message)
+    else:
+        with _redirection_set_to(None):
+            receive(message)
 
 
 def track(items: Iterable[Item], description: str, total: int) -> Iterator[Item]:
     """Iterate over ``items`` with a progress bar; without a terminal, print one line at the start instead."""
     console = err_console()
-    if not console.is_terminal:
+    if not console.is_terminal or _redirection.get() is not None:
         say(f"{description} ({total})")
         yield from items
         return

@@ -1,1 +1,1 @@
-"""Recipes, schedules, and the training loop."""
+"""Fit and evaluate: schedules, the training loop, and its stacked twin."""

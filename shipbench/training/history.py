@@ -1,16 +1,17 @@
-"""What training and evaluation come to."""
+"""Results of training: the report of each epoch and of each evaluation."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
+
+from shipbench.events import EpochDone
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of one split: mean ``loss``, ``accuracy`` in [0, 1]; ``predicted`` and ``confidence`` (n,) on the CPU."""
+    """Scores on one split: mean ``loss``, ``accuracy`` in [0, 1]; ``predicted`` and ``confidence`` (n,) on the CPU."""
 
     loss: float
     accuracy: float
@@ -20,7 +21,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class EpochReport:
-    """One epoch of training: its mean loss, rate and speed, and the evaluation that followed it, if any."""
+    """One epoch of training, counted from 0: mean loss, learning rate, speed, and the evaluation after it, if any."""
 
     epoch: int
     epochs: int
@@ -31,20 +32,26 @@ class EpochReport:
     evaluation: Evaluation | None = None
     eval_seconds: float = 0.0
 
-    def without_predictions(self) -> EpochReport:
-        """Return the same report with nothing per image in it."""
-        if self.evaluation is None:
-            return self
-        nothing = torch.empty(0)
-        return replace(self, evaluation=replace(self.evaluation, predicted=nothing, confidence=nothing))
+    def to_event(self, run_id: str) -> EpochDone:
+        """Return the event that reports this epoch, in plain numbers."""
+        accuracy = None if self.evaluation is None else self.evaluation.accuracy
+        return EpochDone(
+            run_id,
+            self.epoch,
+            self.epochs,
+            self.train_loss,
+            self.learning_rate,
+            self.train_seconds,
+            self.images,
+            accuracy,
+        )
 
 
 @dataclass(frozen=True)
 class Fit:
     """All epochs of a finished training run.
 
-    ``micro_batch`` is the number of images that went through the model at once after the device ran out of memory,
-    0 if it never did.
+    ``micro_batch`` is the number of images per forward pass after the device ran out of memory, 0 if it never did.
     """
 
     epochs: list[EpochReport] = field(default_factory=list)
@@ -52,5 +59,5 @@ class Fit:
 
     @property
     def evaluated(self) -> list[tuple[int, Evaluation]]:
-        """The evaluations, with the epochs that they followed."""
+        """The evaluations as (epoch, evaluation) pairs."""
         return [(report.epoch, report.evaluation) for report in self.epochs if report.evaluation is not None]

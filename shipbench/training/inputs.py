@@ -1,7 +1,8 @@
-"""Batches of one split, ready for a model: images normalised on the device, or features that are there already."""
+"""Model inputs of one split: images, normalised on the device, or precomputed features."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -32,7 +33,7 @@ class Inputs(Protocol):
         ...
 
     def read(self, indices: Tensor) -> Callable[[], Tensor]:
-        """Do the slow part of ``batch``, in any thread; what is returned does the rest in the thread that computes."""
+        """Do the slow part of ``batch`` in any thread; the returned function completes it in the computing thread."""
         ...
 
 
@@ -54,7 +55,7 @@ class ImageInputs:
         return self.read(indices)()
 
     def read(self, indices: Tensor) -> Callable[[], Tensor]:
-        """Gather images and send them off; what is returned waits for them on the device and normalises them there."""
+        """Gather images and start their copy; the returned function waits for it and normalises on the device."""
         if self.images.device.type != "cpu":
             return lambda: self._normalised(self.images[indices.to(self.images.device, non_blocking=True)])
         arrive = _send(_gather(self.images, indices, pinned=self.mean.is_cuda), self.mean.device)
@@ -80,21 +81,21 @@ class FeatureInputs:
         return self.features[indices.to(self.features.device, non_blocking=True)]
 
     def read(self, indices: Tensor) -> Callable[[], Tensor]:
-        """There is nothing to read: features lie on the device."""
+        """Return a function that indexes the features; they are on the device already."""
         return lambda: self.batch(indices)
 
 
 def _gather(images: Tensor, indices: Tensor, *, pinned: bool) -> Tensor:
-    """Return the images at ``indices`` in memory of their own, ``pinned`` if a GPU is to fetch them from there."""
+    """Return a copy of the images at ``indices``, in pinned memory if a GPU will fetch them from there."""
     chosen = torch.empty((len(indices), *images.shape[1:]), dtype=images.dtype, pin_memory=pinned)
-    # NumPy copies with this thread alone and without the interpreter's lock; torch would start more threads for it.
-    # "clip" because "raise" would copy twice.
+    # NumPy copies in this thread alone and releases the interpreter's lock; torch would start more threads.
+    # mode="clip" because "raise" would copy twice.
     np.take(images.numpy(), indices.numpy(), axis=0, out=chosen.numpy(), mode="clip")
     return chosen
 
 
 def _send(images: Tensor, device: torch.device) -> Callable[[], Tensor]:
-    """Begin to copy pinned ``images`` to a GPU; what is returned makes the GPU, not the caller, wait for the copy."""
+    """Start to copy pinned ``images`` to a GPU; the returned function makes the GPU, not the caller, wait for them."""
     if device.type != "cuda":
         return lambda: images.to(device, non_blocking=True)
     aside = _copy_stream(device)
@@ -105,7 +106,7 @@ def _send(images: Tensor, device: torch.device) -> Callable[[], Tensor]:
     def arrive() -> Tensor:
         computing = torch.cuda.current_stream(device)
         computing.wait_event(arrived)
-        # The memory belongs to the other stream, which must not use it again while this one still reads it.
+        # The copy stream owns the memory and must not reuse it while the computing stream still reads it.
         sent.record_stream(computing)
         return sent
 
@@ -114,13 +115,12 @@ def _send(images: Tensor, device: torch.device) -> Callable[[], Tensor]:
 
 @cache
 def _copy_stream(device: torch.device) -> torch.cuda.Stream:
-    """Return the stream of copies to a GPU, the same for all: each stream keeps freed memory for itself."""
+    """Return the one stream for copies to a GPU; each further stream would hold on to freed memory of its own."""
     return torch.cuda.Stream(device)
 
 
 def image_inputs(split: Split, preprocessing: Preprocessing, device: torch.device, *, resident: bool) -> ImageInputs:
-    """Wrap a split; ``resident`` copies all of its images to the device once, otherwise they stream from the map."""
-    # The memory map is read-only and is never written to, which torch warns about.
+    """Wrap a split; ``resident`` copies all images to the device now, otherwise they stream from the memory map."""
     images = torch.from_numpy(np.array(split.images)) if resident else _map(split)
     shape = (1, 3, 1, 1)
     mean = torch.tensor(preprocessing.mean, device=device).view(shape)
@@ -130,8 +130,7 @@ def image_inputs(split: Split, preprocessing: Preprocessing, device: torch.devic
 
 
 def _map(split: Split) -> Tensor:
-    import warnings
-
     with warnings.catch_warnings():
+        # The memory map is read-only, which torch warns about; nothing writes to it.
         warnings.filterwarnings("ignore", message=".*not writable.*")
         return torch.from_numpy(split.images)

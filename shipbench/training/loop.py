@@ -1,4 +1,4 @@
-"""Fit and evaluate; knows no method by name."""
+"""Fit a model and evaluate it, whatever its method."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shipbench.errors import ShipbenchError
+from shipbench.events import DISCARD, Emitter
 from shipbench.hardware.precision import ComputeContext
 from shipbench.recipe import Recipe
 from shipbench.training.history import EpochReport, Evaluation, Fit
 from shipbench.training.inputs import Inputs
-from shipbench.training.micro_batches import MicroBatches, PartOfBatch, in_portions, inference_batch
+from shipbench.training.micro_batches import MicroBatches, PartOfBatch, in_micro_batches, inference_batch
 from shipbench.training.prefetch import Prefetcher
 from shipbench.training.schedule import learning_rates
 from shipbench.training.snapshot import Snapshot, capture, random_states, restore, set_random_states
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Return the optimiser of the trained tensors; weight decay acts on those of two or more dimensions only."""
+    """Return the optimiser of the trained tensors; weight decay applies only to those of two or more dimensions."""
     trained = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": recipe.weight_decay},
@@ -33,30 +34,23 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     groups = [group for group in groups if group["params"]]
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9)
-    # One kernel for all tensors on a GPU; on the CPU the plain loop is what runs are compared with bit for bit.
+    # On a GPU, one kernel updates all tensors; on the CPU, runs are compared bit for bit with the plain loop.
     return torch.optim.AdamW(groups, lr=recipe.lr, fused=True if trained[0].is_cuda else None)
-
-
-def _ignore(_: object) -> None:
-    return None
-
-
-def _nothing() -> None:
-    return None
 
 
 @dataclass(frozen=True)
 class Hooks:
-    """What a caller may attach to training.
+    """Where training starts, and what it calls along the way.
 
-    ``say`` hears notes; ``start`` is where an earlier process got to; ``keep`` is offered a snapshot after every epoch
-    but the last, as a function that takes it; ``check`` is called before every step and raises to stop the run.
+    ``emitter`` receives a note or the report of an epoch. ``start`` is the snapshot to resume from. ``keep`` is offered
+    a snapshot after every epoch but the last, as a function that takes it. ``check`` is called before every step and
+    raises to stop the run.
     """
 
-    say: Callable[[str], None] = _ignore
+    emitter: Emitter = DISCARD
     start: Snapshot | None = None
-    keep: Callable[[Callable[[], Snapshot]], None] = _ignore
-    check: Callable[[], None] = _nothing
+    keep: Callable[[Callable[[], Snapshot]], None] | None = None
+    check: Callable[[], None] | None = None
 
 
 def fit(
@@ -66,27 +60,24 @@ def fit(
     recipe: Recipe,
     compute: ComputeContext,
     seed: int,
-    on_epoch: Callable[[EpochReport], None],
     hooks: Hooks | None = None,
 ) -> Fit:
-    """Train for the recipe's epochs and evaluate when it says so, always after the last one.
+    """Train for the recipe's epochs; evaluate as often as it asks, and always after the last epoch.
 
-    Raises ``ShipbenchError`` with the epoch and the settings if the loss stops being finite, and if not even one image
-    fits into the device's memory; with fewer than a batch, gradients are added up over parts of it.
+    If a batch does not fit into the device's memory, gradients are accumulated over parts of it. Raises
+    ``ShipbenchError`` with the epoch and the settings if the loss stops being finite, and if not even one image fits
+    into memory.
     """
-    hooks = hooks or Hooks()
-    trainer = Trainer(model, train, evaluation, recipe, compute, seed, hooks)
-    epochs = trainer.resume(hooks.start) if hooks.start else []
+    trainer = Trainer(model, train, evaluation, recipe, compute, seed, hooks or Hooks())
+    epochs = trainer.resume()
     for epoch in range(len(epochs), recipe.epochs):
         epochs.append(trainer.epoch(epoch))
-        on_epoch(epochs[-1])
-        if epoch < recipe.epochs - 1:
-            hooks.keep(lambda: trainer.snapshot(epochs))
+        trainer.close_epoch(epochs, lambda: trainer.snapshot(epochs))
     return Fit(epochs, trainer.micro_batch)
 
 
 class Trainer:
-    """A model in training: its optimiser, the order of its images, and how many of them fit at once."""
+    """A model in training, with its optimiser, the order of its images, and its micro-batches."""
 
     def __init__(
         self,
@@ -104,43 +95,58 @@ class Trainer:
         self.order = torch.Generator().manual_seed(seed)
         self.rates = learning_rates(recipe.schedule, recipe.lr, recipe.epochs, recipe.warmup_epochs)
         self.batch = min(recipe.batch_size, len(train))
-        self.portions = MicroBatches(self.batch, "training", hooks.say)
-        self.evaluated_portions = MicroBatches(inference_batch(compute.device), "evaluation", hooks.say)
+        self.micro_batches = MicroBatches(self.batch, "training", hooks.emitter)
+        self.evaluation_batches = MicroBatches(inference_batch(compute.device), "evaluation", hooks.emitter)
 
     @property
     def micro_batch(self) -> int:
-        """As in ``Fit``."""
-        return self.portions.size if self.portions.size < self.batch else 0
+        """The number of images per forward pass after memory ran out, 0 if it never did."""
+        return self.micro_batches.size if self.micro_batches.size < self.batch else 0
 
     def snapshot(self, epochs: list[EpochReport]) -> Snapshot:
-        """Return everything that decides the rest of the run, after ``epochs``."""
+        """Return all state that determines the rest of the run after ``epochs``."""
         tensors = capture(self.model, self.optimizer, self.order, self.compute.device)
-        return Snapshot(tensors, tuple(epochs), (self.portions.size, self.evaluated_portions.size))
+        return Snapshot(tensors, tuple(epochs), (self.micro_batches.size, self.evaluation_batches.size))
 
-    def resume(self, start: Snapshot) -> list[EpochReport]:
-        """Go to where a snapshot was taken and return the epochs before it."""
+    def resume(self) -> list[EpochReport]:
+        """Restore the snapshot to start from, if there is one, and return the epochs before it."""
+        start = self.hooks.start
+        if start is None:
+            return []
         restore(start.tensors, self.model, self.optimizer, self.order, self.compute.device)
-        self.portions.size, self.evaluated_portions.size = start.portions
+        self.micro_batches.size, self.evaluation_batches.size = start.micro_batches
         return list(start.epochs)
 
     def epoch(self, epoch: int) -> EpochReport:
-        """Train for one epoch, and evaluate if the recipe says so."""
+        """Train for one epoch, and evaluate if the recipe asks for it."""
         report = self._train(epoch)
         return self._with_evaluation(report) if is_due(epoch, self.recipe) else report
 
+    def close_epoch(self, epochs: list[EpochReport], take: Callable[[], Snapshot]) -> None:
+        """Emit the report of the last of ``epochs``; offer the snapshot that ``take`` takes unless the run is over."""
+        emitter, keep = self.hooks.emitter, self.hooks.keep
+        emitter.emit(epochs[-1].to_event(emitter.run_id))
+        if keep is not None and len(epochs) < self.recipe.epochs:
+            keep(take)
+
     def begin(self, epoch: int) -> list[Tensor]:
-        """Make ready for an epoch and return its batches, as indices of images."""
+        """Prepare an epoch and return its batches, as indices of images."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.rates[epoch]
         self.model.train()
         return list(_batches(len(self.train), self.recipe, self.order))
 
+    def check(self) -> None:
+        """Call the hook that may stop the run."""
+        if self.hooks.check is not None:
+            self.hooks.check()
+
     def report(self, epoch: int, losses: list[Tensor], images: int, start: float, share: int = 1) -> EpochReport:
-        """Report an epoch that began at ``start`` (``time.perf_counter``) and that ``share`` runs spent together.
+        """Report an epoch that began at ``start`` (``time.perf_counter``) and whose time ``share`` runs divide.
 
         Raises ``ShipbenchError`` if the mean of the steps' ``losses`` is not finite.
         """
-        # Reading the loss once an epoch, not once a step, lets a GPU run ahead.
+        # Reading the loss once per epoch instead of once per step lets a GPU run ahead.
         mean_loss = float(torch.stack(losses).float().mean())
         rate = self.rates[epoch]
         if not math.isfinite(mean_loss):
@@ -153,32 +159,32 @@ class Trainer:
         losses = []
         batches = self.begin(epoch)
         for chosen in batches:
-            self.hooks.check()
+            self.check()
             losses.append(self._step(chosen))
         return self.report(epoch, losses, sum(map(len, batches)), start)
 
     def _step(self, chosen: Tensor) -> Tensor:
-        """Take one step on a batch and return its loss; starts the step again with less if memory runs out."""
+        """Take one step on a batch and return its loss; repeat the step in smaller parts if memory runs out."""
         randomness = random_states(self.compute.device)
         loss = self._gradients(chosen, randomness)
         while loss is None:
-            self.portions.shrink(len(chosen))
+            self.micro_batches.shrink(len(chosen))
             loss = self._gradients(chosen, randomness)
         self.optimizer.step()
         return loss
 
     def _gradients(self, chosen: Tensor, randomness: dict[str, Tensor]) -> Tensor | None:
-        """Leave the gradients of a batch's mean loss and return that loss, or None if memory ran out."""
+        """Compute the gradients of a batch's mean loss; return that loss, or None if memory ran out."""
         self.optimizer.zero_grad(set_to_none=True)
-        # What runs after an out-of-memory error runs outside its handler: the error holds on to the failed pass.
+        # The caller retries outside this handler: the exception keeps the tensors of the failed pass alive.
         with contextlib.suppress(torch.OutOfMemoryError):
-            if self.portions.size >= len(chosen):
+            if self.micro_batches.size >= len(chosen):
                 return self._backward(chosen, 1.0)
             total = torch.zeros((), device=self.compute.device)
-            for start in range(0, len(chosen), self.portions.size):
-                part = chosen[start : start + self.portions.size]
+            for start in range(0, len(chosen), self.micro_batches.size):
+                part = chosen[start : start + self.micro_batches.size]
                 set_random_states(randomness, self.compute.device)
-                # A mean over the batch is the mean of its parts, weighted by their sizes.
+                # The mean over the batch is the mean over its parts, weighted by their sizes.
                 with PartOfBatch(start, len(part), len(chosen)):
                     total += self._backward(part, len(part) / len(chosen))
             return total
@@ -195,7 +201,7 @@ class Trainer:
 
     def _with_evaluation(self, report: EpochReport) -> EpochReport:
         start = time.perf_counter()
-        evaluation = _evaluate(self.model, self.evaluation, self.compute, self.evaluated_portions)
+        evaluation = _evaluate(self.model, self.evaluation, self.compute, self.evaluation_batches)
         return replace(report, evaluation=evaluation, eval_seconds=time.perf_counter() - start)
 
 
@@ -218,16 +224,16 @@ def _batches(count: int, recipe: Recipe, order: torch.Generator) -> Iterator[Ten
 
 
 def evaluate(model: nn.Module, inputs: Inputs, compute: ComputeContext, batch_size: int | None = None) -> Evaluation:
-    """Score a model on a split, in order; with fewer images at a time if the device's memory asks for it."""
+    """Score a model on a split, in order; batches shrink if the device runs out of memory."""
     size = batch_size or inference_batch(compute.device)
-    return _evaluate(model, inputs, compute, MicroBatches(size, "evaluation", _ignore))
+    return _evaluate(model, inputs, compute, MicroBatches(size, "evaluation"))
 
 
 @torch.no_grad()
-def _evaluate(model: nn.Module, inputs: Inputs, compute: ComputeContext, portions: MicroBatches) -> Evaluation:
+def _evaluate(model: nn.Module, inputs: Inputs, compute: ComputeContext, micro_batches: MicroBatches) -> Evaluation:
     model.eval()
     with Prefetcher(inputs) as ahead:
-        logits = in_portions(len(inputs), portions, lambda chunk: _logits(model, ahead.batch(chunk), compute))
+        logits = in_micro_batches(len(inputs), micro_batches, lambda chunk: _logits(model, ahead.batch(chunk), compute))
     return score_logits(logits, inputs.labels)
 
 

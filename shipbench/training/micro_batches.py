@@ -1,9 +1,9 @@
-"""When a device runs out of memory: fewer images at a time, and the same result."""
+"""Process fewer images at a time when a device runs out of memory, with the same result."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,59 +11,55 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from shipbench.errors import ShipbenchError
-
-if TYPE_CHECKING:
-    import torch
-
-Say = Callable[[str], None]
+from shipbench.events import DISCARD, Emitter
 
 
 class MicroBatches:
-    """How many images go through a model at once.
+    """The number of images per forward pass.
 
-    ``size`` is what was asked for until the device runs out of memory, then half of it, and so on; it never grows
-    again. ``what`` names the work in the line that is said then.
+    ``size`` starts as requested and is halved whenever the device runs out of memory; it never grows again. ``work``
+    names the computation in the note that is emitted then.
     """
 
-    def __init__(self, size: int, what: str, say: Say) -> None:
+    def __init__(self, size: int, work: str, emitter: Emitter = DISCARD) -> None:
         self.size = size
-        self.what = what
-        self.say = say
+        self.work = work
+        self.emitter = emitter
 
     def shrink(self, count: int) -> None:
-        """Halve the size after ``count`` images did not fit; raises ``ShipbenchError`` if that was a single one."""
+        """Halve the size after ``count`` images did not fit; raise ``ShipbenchError`` if that was a single image."""
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         failed = min(self.size, count)
         if failed <= 1:
-            raise ShipbenchError(f"out of memory in {self.what}: not even one image at a time fits on the device")
+            raise ShipbenchError(f"out of memory in {self.work}: not even one image at a time fits on the device")
         self.size = (failed + 1) // 2
-        self.say(f"out of memory: {self.what} goes on with {self.size} images at a time instead of {failed}")
+        self.emitter.note(f"out of memory: {self.work} continues with {self.size} images at a time instead of {failed}")
 
 
-def in_portions(count: int, portions: MicroBatches, work: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return ``work(indices)`` for all indices below ``count``, in order, joined along the first dimension."""
+def in_micro_batches(count: int, micro_batches: MicroBatches, compute: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return ``compute(indices)`` for the indices 0 to ``count`` - 1 in order, joined along the first dimension."""
     parts: list[Tensor] = []
     done = 0
     while done < count:
-        chunk = torch.arange(done, min(done + portions.size, count))
-        # The next try is outside the handler: the error holds on to the tensors of the pass that failed.
+        chunk = torch.arange(done, min(done + micro_batches.size, count))
+        # Retry outside the handler: the exception keeps the tensors of the failed pass alive.
         try:
-            parts.append(work(chunk))
+            parts.append(compute(chunk))
         except torch.OutOfMemoryError:
             pass
         else:
             done += len(chunk)
             continue
-        portions.shrink(len(chunk))
+        micro_batches.shrink(len(chunk))
     return torch.cat(parts)
 
 
 class PartOfBatch(TorchFunctionMode):
-    """Gives images ``start`` to ``start + count`` of a batch the random masks that they have in the whole batch.
+    """Give images ``start`` to ``start + count`` of a batch the random masks that they have in the whole batch.
 
-    ``Tensor.bernoulli_`` (stochastic depth) and ``F.dropout`` draw for ``whole`` images, along the first dimension,
-    and keep this part's. Every part must begin with the same state of the random generators.
+    ``Tensor.bernoulli_`` (stochastic depth) and ``F.dropout`` draw for all ``whole`` images, along the first dimension,
+    and keep this part's masks. Every part must start from the same state of the random generators.
     """
 
     def __init__(self, start: int, count: int, whole: int) -> None:
@@ -86,8 +82,8 @@ class PartOfBatch(TorchFunctionMode):
 
 
 def inference_batch(device: torch.device) -> int:
-    """Return how many images go through a model at once when nothing is trained.
+    """Return the number of images per forward pass when nothing is trained.
 
-    Starting kernels takes a GPU's host the same time for any number of images: more of them keep the GPU busy.
+    Launching kernels costs a GPU's host the same time for any number of images, so more of them keep the GPU busy.
     """
     return 512 if device.type == "cuda" else 128

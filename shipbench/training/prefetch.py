@@ -1,4 +1,4 @@
-"""The next batch is read while the device computes on this one."""
+"""Read the next batch while the device computes on the current one."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ _Ready = Future[Callable[[], Tensor]]
 
 
 class Prefetcher:
-    """Batches of ``inputs`` for whoever goes through them in order, each read in a thread while the last is in use.
+    """Iterate over ``inputs`` in order, reading each batch in a thread while the previous one is in use.
 
-    To be used in a ``with`` block, after which the thread is gone. What reading raises is raised by the ``batch`` that
-    it was for; a batch that nobody expected (fewer images after memory ran out) is read when it is asked for.
+    Use it in a ``with`` block, whose end stops the thread. An exception in the thread is raised by the ``batch`` call
+    that needs its images. A batch other than the expected one (fewer images after memory ran out) is read on demand.
     """
 
     def __init__(self, inputs: Inputs) -> None:
         self.inputs = inputs
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
         self._expected: tuple[Tensor, _Ready] | None = None
 
     def __enter__(self) -> Prefetcher:
-        """Return itself; the thread starts with the first batch."""
+        """Return the prefetcher; its thread starts with the first batch."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Wait for what is being read and end the thread."""
+        """Wait for the read in progress and stop the thread."""
         self._reader.shutdown(cancel_futures=True)
 
     def batch(self, indices: Tensor) -> Tensor:
-        """Return the inputs at ``indices`` (CPU, long), on the device, and begin to read as many that follow."""
+        """Return the inputs at ``indices`` (CPU, long) on the device; start to read as many that follow."""
         ready = self._take(indices)
         following = indices + len(indices)
         self._expect(following[following < len(self.inputs)])

@@ -1,4 +1,4 @@
-"""Learning rates, one for each epoch."""
+"""Learning-rate schedules: one rate per epoch."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from shipbench.recipe import SCHEDULES
 def learning_rates(schedule: str, lr: float, epochs: int, warmup_epochs: int = 10) -> list[float]:
     """Return the learning rate of every epoch.
 
-    ``cosine``: linear warm-up over ``warmup_epochs`` that reaches ``lr``, then half a cosine towards 0. ``ship`` and
-    ``vpt`` are the official schedules of SHIP and VPT, quirks included.
+    ``cosine`` warms up linearly to ``lr`` over ``warmup_epochs``, then follows half a cosine towards 0. ``ship`` and
+    ``vpt`` are the official schedules of SHIP and VPT, quirks included. Raises ``InputError`` for other names.
     """
     if schedule not in SCHEDULES:
         raise InputError(f"unknown schedule {schedule!r}; choose one of {', '.join(SCHEDULES)}")
@@ -31,7 +31,7 @@ def _cosine(epoch: int, lr: float, epochs: int, warmup: int) -> float:
 
 
 def _ship(epoch: int, lr: float, epochs: int, warmup: int) -> float:
-    """SHIP steps its scheduler after an epoch with that epoch's own number: epochs 0 and 1 share a rate."""
+    """Return SHIP's rate; its scheduler steps after an epoch with that epoch's number, so epochs 0 and 1 share one."""
     start, floor = 1e-6, 1e-5
     step = max(epoch - 1, 0)
     if step < warmup:
@@ -40,7 +40,7 @@ def _ship(epoch: int, lr: float, epochs: int, warmup: int) -> float:
 
 
 def _vpt(epoch: int, lr: float, epochs: int, warmup: int) -> float:
-    """VPT's first epoch trains with a rate of 0."""
+    """Return VPT's rate, which is 0 in the first epoch of the warm-up."""
     if epoch < warmup:
         return lr * epoch / warmup
     return lr * _half_cosine((epoch - warmup) / max(epochs - warmup, 1))

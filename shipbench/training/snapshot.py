@@ -1,4 +1,4 @@
-"""Everything that decides the rest of a training run, taken between two epochs."""
+"""Snapshots of a training run between two epochs: all state that determines the epochs to come."""
 
 from __future__ import annotations
 
@@ -14,32 +14,33 @@ from shipbench.training.history import EpochReport
 
 @dataclass(frozen=True)
 class Snapshot:
-    """``tensors`` by name (weights, optimiser, random states), and the reports of the ``epochs`` that are over.
+    """``tensors`` by name (weights, optimiser, random states) and the reports of the completed ``epochs``.
 
-    ``portions`` are the images at a time in training and in evaluation; see ``shipbench.training.micro_batches``.
+    ``micro_batches`` are the images per forward pass in training and in evaluation; see
+    ``shipbench.training.micro_batches``.
     """
 
     tensors: Mapping[str, Tensor]
     epochs: tuple[EpochReport, ...]
-    portions: tuple[int, int]
+    micro_batches: tuple[int, int]
 
 
 def weights_to_keep(model: nn.Module) -> dict[str, Tensor]:
-    """Return the state of a model without the parameters that are never trained, which the backbone brings."""
-    fixed = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
-    return {name: value.detach() for name, value in model.state_dict().items() if name not in fixed}
+    """Return a model's state without its frozen parameters, which the backbone provides."""
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    return {name: value.detach() for name, value in model.state_dict().items() if name not in frozen}
 
 
 def capture(
     model: nn.Module, optimizer: torch.optim.Optimizer, order: torch.Generator, device: torch.device
 ) -> dict[str, Tensor]:
-    """Return copies on the CPU of what ``restore`` needs."""
-    found = {f"model.{name}": value for name, value in weights_to_keep(model).items()}
+    """Return copies, on the CPU, of all tensors that ``restore`` needs."""
+    tensors = {f"model.{name}": value for name, value in weights_to_keep(model).items()}
     for index, state in optimizer.state_dict()["state"].items():
-        found |= {f"optimizer.{index}.{key}": value for key, value in state.items() if value is not None}
-    found |= {f"random.{name}": value for name, value in random_states(device).items()}
-    found["order"] = order.get_state()
-    return {name: value.detach().cpu().clone().contiguous() for name, value in found.items()}
+        tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items() if value is not None}
+    tensors |= {f"random.{name}": value for name, value in random_states(device).items()}
+    tensors["order"] = order.get_state()
+    return {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
 
 
 def restore(
@@ -49,7 +50,7 @@ def restore(
     order: torch.Generator,
     device: torch.device,
 ) -> None:
-    """Put a model, its optimiser and all random generators into the state that ``capture`` saw."""
+    """Restore a model, its optimiser and all random generators to the state that ``capture`` copied."""
     model.load_state_dict({**model.state_dict(), **_below("model.", tensors)})
     states: dict[int, dict[str, Any]] = {}
     for name, value in _below("optimizer.", tensors).items():
@@ -62,7 +63,7 @@ def restore(
 
 def random_states(device: torch.device) -> dict[str, Tensor]:
     """Return the states of torch's global generators: the CPU's, and the device's if it is a GPU."""
-    # A GPU's generator is a seed and a count on the host: taking them does not wait for the device.
+    # A GPU's generator is a seed and a counter on the host, so reading them does not wait for the device.
     states = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         states["cuda"] = torch.cuda.get_rng_state(device)
@@ -70,7 +71,7 @@ def random_states(device: torch.device) -> dict[str, Tensor]:
 
 
 def set_random_states(states: Mapping[str, Tensor], device: torch.device) -> None:
-    """Set what ``random_states`` returned."""
+    """Set torch's global generators to states from ``random_states``."""
     torch.set_rng_state(states["cpu"])
     if device.type == "cuda":
         torch.cuda.set_rng_state(states["cuda"], device)

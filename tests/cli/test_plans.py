@@ -1,4 +1,4 @@
-"""What a command does before the first run and where there is none to do: fast, with the identity that a run has."""
+"""Planning: fast, without torch where possible, and with the run ids that the runs will have."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ SURE = ("--device", "cpu", "--precision", "fp32")
 def test_a_plan_of_the_demo_suite_needs_neither_torch_nor_timm(cache: Path, tmp_path: Path) -> None:
     line = ("run", "--method", "all", "--tasks", "demo-tiny,digits", *SURE, "--results", tmp_path / "r", "--dry-run")
     heavy_modules_of(line)
-    # Digits and sprites are drawn the first time.
+    # The first plan draws digits and sprites.
     assert set(heavy_modules_of(line)) <= {"numpy"}
 
 
-def test_nothing_left_to_do_is_said_without_torch_and_tidied_up_after(
+def test_a_plan_with_nothing_to_do_needs_no_torch_and_tidies_up(
     shipbench: Shipbench, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("SHIPBENCH_CACHE", str(download_cache(tmp_path_factory)))
@@ -100,7 +100,7 @@ def test_a_plan_and_a_run_agree_on_the_precision(name: str, precision: str) -> N
     ("name", "precision", "words"),
     [("tpu", "fp32", "unknown device 'tpu'"), ("cpu", "fp16", "unknown precision 'fp16'")],
 )
-def test_a_plan_refuses_what_a_run_would(name: str, precision: str, words: str) -> None:
+def test_a_plan_refuses_what_a_run_would_refuse(name: str, precision: str, words: str) -> None:
     with pytest.raises(InputError, match=words):
         precision_on(name, precision)
 
@@ -113,7 +113,7 @@ def test_a_device_elsewhere_need_not_be_here(name: str, monkeypatch: pytest.Monk
         precision_elsewhere(name, "auto")
 
 
-def test_auto_means_elsewhere_what_it_means_here() -> None:
+def test_auto_resolves_elsewhere_as_it_does_here() -> None:
     assert precision_elsewhere("cpu", "auto") == precision_on("cpu", "auto")
     with pytest.raises(InputError, match="unknown device 'tpu'; choose"):
         precision_elsewhere("tpu", "fp32")

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from shipbench import load_results
-from shipbench.engine.executors.dask import _shipped
+from shipbench.engine.executors.dask import _portable
 from shipbench.planning.plan import PlannedRun
 from shipbench.results.loading import load_history, load_predictions
 from shipbench.tasks.catalogue import VTAB
@@ -89,14 +89,14 @@ def test_all_nineteen_tasks(shipbench: Shipbench, tmp_path: Path, cache: Path) -
     assert "mean of tasks" in outcome.out
 
 
-def test_every_method_leaves_a_whole_record(shipbench: Shipbench, tree: Path, tmp_path: Path) -> None:
+def test_every_method_leaves_a_complete_record(shipbench: Shipbench, tree: Path, tmp_path: Path) -> None:
     results = tmp_path / "r"
     line = ("--method", "all", "--tasks", "dtd", "--data", tree, "--results", results)
     assert shipbench("run", *TINY, *line).code == 0
     frame = load_results(results)
     assert tuple(frame["method"]) == METHODS
     assert not set(COLUMNS) - set(frame.columns)
-    # What images became for the backbone, although no setting says it.
+    # The backbone's normalisation is recorded although no setting names it.
     assert set(zip(frame["cfg.mean"], frame["cfg.std"], strict=True)) == {("0.5,0.5,0.5", "0.5,0.5,0.5")}
     assert (frame["cfg.image_size"] == frame["image_size"]).all()
     assert set(frame["pillow_version"]) == {version("pillow")}
@@ -137,11 +137,13 @@ def test_a_run_that_exists_is_skipped(shipbench: Shipbench, tree: Path, tmp_path
     assert record.read_bytes() != before
 
 
-def test_a_short_copy_is_said_once_for_each_task(shipbench: Shipbench, tree: Path, tmp_path: Path) -> None:
+def test_a_warning_about_a_short_copy_is_printed_once_for_each_task(
+    shipbench: Shipbench, tree: Path, tmp_path: Path
+) -> None:
     line = ("--method", "linear", "--tasks", "cifar100,dtd", "--seeds", "0,1", "--results", tmp_path / "r")
     outcome = shipbench("run", *TINY, *line, "--data", tree)
     assert outcome.code == 0, outcome.err
-    assert [said for said in outcome.err.splitlines() if "warning" in said] == [
+    assert [line for line in outcome.err.splitlines() if line.startswith("warning")] == [
         f"warning: {task} has 10 train images instead of 1000, 6 test images instead of {n_test}; "
         f"check the copy with: shipbench data verify {tree}"
         for task, n_test in (("cifar100", 10_000), ("dtd", 1880))
@@ -169,7 +171,7 @@ def test_a_dry_run_writes_nothing(shipbench: Shipbench, tree: Path, tmp_path: Pa
     assert not (tmp_path / "r").exists()
 
 
-def test_twice_the_same_run_is_the_same_record(shipbench: Shipbench, tree: Path, tmp_path: Path) -> None:
+def test_the_same_run_twice_gives_the_same_record(shipbench: Shipbench, tree: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
         line = ("--method", "all", "--tasks", "dtd", "--data", tree, "--results", tmp_path / name)
         assert shipbench("run", *TINY, *line, "--set", "drop_path=0.2").code == 0
@@ -185,7 +187,7 @@ def test_workers_give_the_records_of_one_process(shipbench: Shipbench, tree: Pat
         assert shipbench("run", *TINY, *line, "--jobs", jobs).code == 0
     one, two = (load_results(tmp_path / name) for name in ("one", "two"))
     pd.testing.assert_series_equal(one["run_id"], two["run_id"])
-    # A worker has fewer threads, and sums in another order.
+    # A worker has fewer threads and adds in another order.
     pd.testing.assert_series_equal(one["train_loss"], two["train_loss"], rtol=1e-4)
 
 
@@ -209,7 +211,7 @@ def test_a_failed_run_is_recorded_and_stops_no_other(shipbench: Shipbench, tree:
     assert frame.loc["linear", "status"] == "done"
     again = shipbench("run", *TINY, *line, *explode)
     assert "0 to do, 1 done; 1 failed before" in again.err
-    assert "1 of 2 runs failed before and were left as they are; --retry-failed repeats them" in again.err
+    assert "1 of 2 runs failed before and were not repeated; --retry-failed repeats them" in again.err
     assert again.code == 1
     assert "2 runs: 1 to do" in shipbench("run", *TINY, *line, *explode, "--retry-failed").err
 
@@ -217,12 +219,12 @@ def test_a_failed_run_is_recorded_and_stops_no_other(shipbench: Shipbench, tree:
 @pytest.mark.parametrize(
     ("option", "words"),
     [
-        ((), "and the same command goes on from there"),
-        (("--retry-failed",), "and the same command goes on from there"),
-        (("--force",), "without --force the same command goes on with those that have no record"),
+        ((), "and the same command continues from there"),
+        (("--retry-failed",), "and the same command continues from there"),
+        (("--force",), "without --force the same command executes only the runs that have no record"),
     ],
 )
-def test_what_is_said_when_a_grid_is_stopped(
+def test_an_interrupted_grid_explains_how_to_continue(
     shipbench: Shipbench,
     tree: Path,
     tmp_path: Path,
@@ -233,7 +235,7 @@ def test_what_is_said_when_a_grid_is_stopped(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("shipbench.engine.supervisor.carry_out_plan", stop)
+    monkeypatch.setattr("shipbench.engine.supervisor.execute_plan", stop)
     line = ("--method", "linear", "--tasks", "dtd", "--data", tree, "--results", tmp_path / "r", "--jobs", "1")
     outcome = shipbench("run", *TINY, *line, *option)
     assert outcome.code == 130
@@ -244,11 +246,11 @@ def test_what_is_said_when_a_grid_is_stopped(
 def test_a_cluster_may_have_devices_that_are_not_here(
     shipbench: Shipbench, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shipped: list[PlannedRun] = []
+    portable: list[PlannedRun] = []
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    monkeypatch.setattr("shipbench.engine.executors.dask.require_cluster", lambda address: None)
+    monkeypatch.setattr("shipbench.engine.executors.dask.DaskExecutor.check", lambda executor: None)
     monkeypatch.setattr(
-        "shipbench.engine.supervisor.carry_out_plan", lambda plan, *_: shipped.extend(map(_shipped, plan.chosen)) or []
+        "shipbench.engine.supervisor.execute_plan", lambda plan, *_: portable.extend(map(_portable, plan.chosen)) or []
     )
     line = ("--method", "linear", "--tasks", "dtd", "--data", tree, "--results", tmp_path / "r", "--device", "cuda")
     line = (*TINY, *line, "--engine", "dask", "--scheduler", "tcp://127.0.0.1:1")
@@ -257,10 +259,10 @@ def test_a_cluster_may_have_devices_that_are_not_here(
     assert "--precision fp32 or bf16" in refused.err
     outcome = shipbench("run", *line, "--precision", "bf16")
     assert outcome.code == 0, outcome.err
-    assert [(run.spec.device, run.spec.precision) for run in shipped] == [("cuda", "bf16")]
+    assert [(run.spec.device, run.spec.precision) for run in portable] == [("cuda", "bf16")]
 
 
-def test_a_config_file_stands_in_for_options(shipbench: Shipbench, tree: Path, tmp_path: Path) -> None:
+def test_a_config_file_supplies_options(shipbench: Shipbench, tree: Path, tmp_path: Path) -> None:
     (tmp_path / "grid.toml").write_text(
         f"method = ['linear', 'ship']\ntasks = 'dtd'\ndata = '{tree}'\nresults = '{tmp_path / 'r'}'\n"
         "backbone = 'test_vit'\ncheckpoint = 'random'\nepochs = 1\n"

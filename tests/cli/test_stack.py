@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NoReturn
 
 import pandas as pd
 import pytest
@@ -12,6 +12,7 @@ import torch
 
 from shipbench import load_results
 from shipbench.engine import stacked as stacked_attempt
+from shipbench.planning.plan import PlannedRun
 from shipbench.planning.stacks import Stacking
 from shipbench.results.loading import load_history, load_predictions
 from shipbench.results.store import Store
@@ -21,7 +22,7 @@ from tests.faults.grids import leftovers
 
 Shipbench = Callable[..., Outcome]
 TINY = ("--backbone", "test_vit", "--checkpoint", "random", "--tasks", "dtd", "--epochs", "3")
-# In bf16, which some processors have instructions for, rounding is no longer small.
+# In bf16, which auto chooses on some processors, rounding errors are no longer small.
 EXACTLY = ("--precision", "fp32")
 SETTINGS = ("--set", "image_size=64", "--set", "drop_path=0.2", "--set", "batch_size=4", "--set", "eval_every=1")
 # Columns in which a run of a stack may differ from the same run alone by more than rounding.
@@ -40,7 +41,7 @@ def line(tmp_path: Path, cache: Path) -> Callable[..., tuple[object, ...]]:
 
 def assert_same_records(a: Path, b: Path) -> None:
     one, two = load_results(a), load_results(b)
-    # Which arithmetic a library chooses for a matrix product may depend on its size.
+    # A library may choose another algorithm for a matrix product of another size.
     pd.testing.assert_frame_equal(one.drop(columns=FREE), two.drop(columns=FREE), rtol=1e-3)
     pd.testing.assert_series_equal(one["final_test_acc"], two["final_test_acc"])
     pd.testing.assert_frame_equal(*(load_history(root, one["run_id"]) for root in (a, b)), rtol=1e-3)
@@ -69,7 +70,7 @@ def test_a_stacked_grid_leaves_the_records_of_separate_runs(
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """Two workers share the threads of this process; with one, they have as many as it has."""
+    """One thread: two workers divide the threads of this process, and each of them gets one as well."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -77,7 +78,7 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_workers_do_stacks(shipbench: Shipbench, line: Callable[..., tuple[object, ...]], tmp_path: Path) -> None:
+def test_workers_execute_stacks(shipbench: Shipbench, line: Callable[..., tuple[object, ...]], tmp_path: Path) -> None:
     grid = ("--method", "ship", "--seeds", "0-3")
     assert shipbench("run", *line("alone", *grid)).code == 0
     outcome = shipbench("run", *line("together", *grid, "--stack", "4", "--jobs", "2"))
@@ -100,7 +101,7 @@ def test_one_run_that_diverges_fails_alone(
     assert sorted(two["status"]) == ["done", "done", "failed"]
 
 
-def test_without_enough_memory_runs_go_one_by_one(
+def test_without_enough_memory_runs_are_executed_one_by_one(
     shipbench: Shipbench,
     line: Callable[..., tuple[object, ...]],
     tmp_path: Path,
@@ -112,7 +113,7 @@ def test_without_enough_memory_runs_go_one_by_one(
     monkeypatch.setattr(stacked_attempt, "fit_stack", too_much)
     outcome = shipbench("run", *line("r", "--method", "ship", "--seeds", "0-1", "--stack", "2"))
     assert outcome.code == 0, outcome.err
-    assert "2 runs do not fit on the device together; they go on one by one" in outcome.err
+    assert "2 runs do not fit on the device together; executing them one by one" in outcome.err
     assert outcome.err.count(" ship on dtd, seed 0\n") == 1
     assert list(load_results(tmp_path / "r")["stacked_runs"]) == [1, 1]
 
@@ -126,7 +127,7 @@ def test_auto_stacks_what_a_measurement_shows_to_be_faster(
     seconds: tuple[float, float],
     stacked: int,
 ) -> None:
-    # A CPU never measures: this lets it do what a GPU would do.
+    # A CPU never measures; this makes it behave like a GPU.
     monkeypatch.setattr(Stacking, "on", lambda self, _: self)
     monkeypatch.setattr(stacked_attempt, "seconds_per_step", lambda *_: seconds)
     outcome = shipbench("run", *line("r", "--method", "ship", "--seeds", "0-1"))
@@ -135,17 +136,23 @@ def test_auto_stacks_what_a_measurement_shows_to_be_faster(
     assert list(load_results(tmp_path / "r")["stacked_runs"]) == [stacked] * 2
 
 
-def test_a_cpu_does_not_stack_of_its_own_accord(
-    shipbench: Shipbench, line: Callable[..., tuple[object, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_cpu_does_not_stack_by_default(
+    shipbench: Shipbench, line: Callable[..., tuple[object, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given: list[Any] = []
-    monkeypatch.setattr("shipbench.engine.supervisor.carry_out_plan", lambda *arguments: given.extend(arguments) or [])
-    shipbench("run", *line("r", "--method", "ship", "--seeds", "0-1", "--device", "cpu"))
-    assert given[-1] == Stacking(most=1)
+    sizes: list[int] = []
+
+    def execute(stacks: Sequence[Sequence[PlannedRun]], *_: object, measured: bool) -> NoReturn:
+        assert not measured
+        sizes.extend(map(len, stacks))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("shipbench.engine.executors.inline.execute_inline", execute)
+    assert shipbench("run", *line("r", "--method", "ship", "--seeds", "0-1", "--device", "cpu")).code == 130
+    assert sizes == [1, 1]
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "many", "1.5", ""])
-def test_a_stack_that_means_nothing_is_refused(
+def test_an_invalid_stack_is_refused(
     shipbench: Shipbench, line: Callable[..., tuple[object, ...]], tmp_path: Path, text: str
 ) -> None:
     outcome = shipbench("run", *line("r", "--method", "ship", "--stack", text))

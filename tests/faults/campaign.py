@@ -1,4 +1,4 @@
-"""Kill grids at random moments, damage their files, and count what was lost: ``python -m tests.faults.campaign``."""
+"""Kill grids at random moments, damage their files and count the losses: ``python -m tests.faults.campaign``."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _grid(folder: Path, *options: str) -> Grid:
 
 
 def _faults(folder: Path, kills: int, count: int, seed: int) -> Iterator[tuple[str, Callable[[], Tally]]]:
-    """Yield what is injected, by the name that the report gives it."""
+    """Yield each fault's name in the report, with a function that injects it."""
     fifth, tenth = max(1, kills // 5), max(1, kills // 10)
 
     def killed(grid: Grid, longest: float, count: int, **options: Any) -> Callable[[], Tally]:
@@ -60,11 +60,11 @@ def _report(rows: list[Row], arguments: argparse.Namespace, minutes: float) -> s
         f"--seed {arguments.seed}`, {minutes:.0f} minutes",
         "",
         "A grid of four runs (linear, ship, vpt-deep and full; test_vit, 8 epochs with an evaluation and a checkpoint",
-        "after each) is begun in an empty results folder and killed; then the same command is given again, and killed",
-        "again, until it ends by itself. What every such grid leaves must equal what an undisturbed grid leaves:",
-        "records, histories, predictions and weights (times and memory apart). No record may have been written twice,",
-        "and no claim, checkpoint or temporary file may be left. Moments are drawn from a seed; half of the signals",
-        "are sent to the command's process alone, half to its process group.",
+        "after each) starts in an empty results folder and is killed; the same command is repeated, and killed again,",
+        "until it ends by itself. Every such grid must leave the records, histories, predictions and weights of an",
+        "undisturbed grid (times and memory apart). No record may be written twice, and no claim, checkpoint or",
+        "temporary file may remain. Moments are drawn from a seed; half of the signals go to the command's process",
+        "alone, half to its process group.",
         "",
         "| fault | injected | refused with a sentence | grids | runs, each done once | lost |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -72,14 +72,14 @@ def _report(rows: list[Row], arguments: argparse.Namespace, minutes: float) -> s
     for name, tally in rows:
         refused, grids, runs = (number or "-" for number in (tally.refused, tally.grids, tally.runs))
         lines.append(f"| {name} | {tally.faults} | {refused} | {grids} | {runs} | {len(tally.lost)} |")
-    lines += ["", f"What the {rows[0][1].faults} kills at random moments struck:", ""]
+    lines += ["", f"Phases that the {rows[0][1].faults} kills at random moments struck:", ""]
     lines += ["| phase | kills |", "| --- | --- |", *(f"| {phase} | {count} |" for phase, count in struck), ""]
     lost = [f"- {name}: {text}" for name, tally in rows for text in tally.lost]
     return "\n".join([*lines, *(["Lost:", "", *lost] if lost else ["Nothing was lost."]), ""])
 
 
 def main() -> int:
-    """Run the campaign and write its report; exits with 1 if anything was lost."""
+    """Run the campaign and write its report; return 1 if anything was lost."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--bytes", type=int, default=2000, help="bytes changed in each kind of file")
@@ -91,7 +91,7 @@ def main() -> int:
         for fault, inject in _faults(Path(name), arguments.kills, arguments.bytes, arguments.seed):
             _say(fault)
             rows.append((fault, inject()))
-            # After every row, so that what was counted is not lost with the campaign.
+            # After every row, so that an interrupted campaign keeps its counts.
             arguments.output.parent.mkdir(parents=True, exist_ok=True)
             arguments.output.write_text(_report(rows, arguments, (time.monotonic() - began) / 60))
     print(arguments.output.read_text())

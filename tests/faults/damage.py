@@ -1,4 +1,4 @@
-"""Files with a changed bit: each is refused with a sentence, or is read as what it was."""
+"""Flip single bits of files: each file must be refused with a sentence, or read as before."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.faults.kills import Tally
 
 
 def damage_bytes(results: Path, kind: str, count: int, seed: int) -> Tally:
-    """Change single bytes of one parquet file and read it: it must be refused, or be what it was."""
+    """Flip one bit at a time in a parquet file and read it; count files that are neither refused nor unchanged."""
     chance, tally = random.Random(seed), Tally()
     path = sorted((results / kind).glob("*.parquet"))[0]
     load: dict[str, Callable[[], pd.DataFrame]] = {
@@ -38,7 +38,7 @@ def _read_damaged(load: Callable[[], pd.DataFrame], whole: pd.DataFrame, what: s
     tally.faults += 1
     try:
         if not load().equals(whole):
-            tally.lost.append(f"{what} was changed and nobody noticed")
+            tally.lost.append(f"{what} was changed unnoticed")
     except ShipbenchError:
         tally.refused += 1
     except Exception as error:

@@ -1,4 +1,4 @@
-"""A grid that takes seconds, run by the real command line in processes of its own that can be killed."""
+"""Grids that take seconds, executed by the real command line in processes that can be killed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.data.builders import vtab_tree
 from tests.faults.phases import keep_phase, read_phase
 
 METHODS = "linear,ship,vpt-deep,full"
-# A fork of a process that has imported everything begins at once.
+# A fork of a process that has imported everything starts at once.
 _CONTEXT = get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
     [
@@ -46,7 +46,7 @@ _CONTEXT.set_forkserver_preload(
 
 @dataclass(frozen=True)
 class Grid:
-    """What ``shipbench run`` is told: data, cache and results folders, and options."""
+    """The arguments of ``shipbench run``: data, cache and results folders, and options."""
 
     data: Path
     cache: Path
@@ -56,7 +56,7 @@ class Grid:
     options: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
     watched: bool = False
-    """Whether the command keeps the phase that it is in, for ``Started.phase``."""
+    """Whether the command keeps its current phase, for ``Started.phase``."""
 
     @property
     def arguments(self) -> list[str]:
@@ -68,21 +68,21 @@ class Grid:
 
     @property
     def log(self) -> Path:
-        """Where everything that the command prints is added to."""
+        """The file to which the command's output is appended."""
         return self.results.with_suffix(".log")
 
     @property
     def said(self) -> str:
-        """Everything that the command has printed."""
+        """The command's output so far."""
         return self.log.read_text() if self.log.exists() else ""
 
     @property
     def all_environment(self) -> dict[str, str]:
-        """What the command finds in its environment: its own cache folder, and a checkpoint after every epoch."""
+        """The command's environment variables: its cache folder, and a checkpoint after every epoch."""
         return {"SHIPBENCH_CACHE": str(self.cache), "SHIPBENCH_CHECKPOINT_SECONDS": "0", **self.environment}
 
     def start(self) -> Started:
-        """Run the command in a process of its own."""
+        """Start the command in a process of its own."""
         phase = self.results.with_name(f".{self.results.name}-{secrets.token_hex(4)}.phase")
         process = _CONTEXT.Process(
             target=_command,
@@ -106,18 +106,18 @@ class Started:
 
     @property
     def phase(self) -> str:
-        """What a watched command is doing, or was doing when it died."""
+        """The phase that a watched command is in, or was in when it died."""
         return read_phase(self.phase_file)
 
     def send(self, number: signal.Signals, *, group: bool = False) -> None:
         """Send a signal to the command's process alone, or to its whole process group."""
         if self.process.is_alive():
-            # The process has not left this one's group before it has begun to run.
+            # Until it runs, the new process still belongs to this one's group.
             whole = group and os.getpgid(self.process.pid) == self.process.pid
             (os.killpg if whole else os.kill)(self.process.pid, number)
 
     def wait(self, seconds: float = 100) -> int:
-        """Wait for the end and return the exit code."""
+        """Wait for the command to end and return its exit code."""
         self.process.join(seconds)
         if self.process.exitcode is None:
             self.process.kill()
@@ -134,7 +134,7 @@ class Started:
             time.sleep(0.02)
 
     def wait_for_lines(self, count: int, seconds: float) -> None:
-        """Wait until the command has printed so many lines, or has ended."""
+        """Wait until the command has printed ``count`` lines, or has ended."""
         end = time.monotonic() + seconds
         while self.grid.said.count("\n") < count and self.process.is_alive() and time.monotonic() < end:
             time.sleep(0.02)
@@ -150,7 +150,7 @@ def _command(arguments: list[str], environment: dict[str, str], log: Path, phase
     os.setsid()
     if phase_file is not None:
         keep_phase(phase_file)
-    # A test run in the background ignores what Ctrl-C sends, and so would its children.
+    # Tests that run in the background ignore SIGINT, and their children would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.update(environment)
     descriptor = os.open(log, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o644)
@@ -165,7 +165,7 @@ def _command(arguments: list[str], environment: dict[str, str], log: Path, phase
         main()
     except SystemExit as stop:
         code = int(stop.code or 0)
-    # The end of a forked process waits for joblib's idle workers, which the end of an ordinary one would have ended.
+    # On exit, a forked process would wait for joblib's idle workers, which an ordinary process stops.
     sys.stdout.flush()
     os._exit(code)
 
@@ -176,19 +176,19 @@ def written(results: Path) -> dict[str, int]:
 
 
 def differences(results: Path, undisturbed: Path) -> list[str]:
-    """Return how a folder differs from that of an undisturbed grid, times apart: nothing, if nothing was lost."""
+    """Return the differences between a folder and that of an undisturbed grid, apart from times."""
     a, b = (load_results(folder).sort_values("run_id", ignore_index=True) for folder in (results, undisturbed))
     if list(a["run_id"]) != list(b["run_id"]):
         return [f"{len(a)} runs instead of {len(b)}"]
-    found = [] if a.drop(columns=TIMES).equals(b.drop(columns=TIMES)) else ["records differ"]
+    lines = [] if a.drop(columns=TIMES).equals(b.drop(columns=TIMES)) else ["records differ"]
     for load in (load_history, load_predictions):
         same = load(results, a["run_id"]).equals(load(undisturbed, a["run_id"]))
-        found += [] if same else [f"{load.__name__} differs"]
-    return found + [f"weights of {run_id} differ" for run_id in a["run_id"] if not _same(run_id, results, undisturbed)]
+        lines += [] if same else [f"{load.__name__} differs"]
+    return lines + [f"weights of {run_id} differ" for run_id in a["run_id"] if not _same(run_id, results, undisturbed)]
 
 
 def leftovers(results: Path) -> list[str]:
-    """Return the files of a finished grid that should not be there any more."""
+    """Return the files of a finished grid that should have been removed."""
     hidden = [path for path in results.rglob(".*") if path.is_file()]
     unfinished: Iterable[Path] = [*(results / "claims").glob("*"), *(results / "checkpoints").glob("*")]
     return sorted({str(path.relative_to(results)) for path in [*hidden, *unfinished]})

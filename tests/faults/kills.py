@@ -1,4 +1,4 @@
-"""Commands that are killed and started again until their grid is done, and what that has cost."""
+"""Kill commands and start them again until their grid is done; count the losses."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from tests.faults.grids import Grid, Started, differences, leftovers, written
 
 Say = Callable[[str], None]
 _PATIENCE = 900.0
-# A command gives up a run whose worker died three times, as it should; so many deaths give up none.
+# A command gives up a run whose worker has died three times; with this many deaths it gives up none.
 _DEATHS = 2
 
 
 @dataclass(frozen=True)
 class Kills:
-    """How many faults to inject, and of which kind.
+    """The number and kind of faults to inject.
 
-    ``at_once`` commands share a results folder. ``aimed`` names the phase that a kill waits for; without, it strikes at
-    a random moment.
+    ``at_once`` commands share a results folder. ``aimed`` names the phase that a kill waits for; without one, it
+    strikes at a random moment.
     """
 
     count: int
@@ -38,7 +38,7 @@ class Kills:
 
 @dataclass
 class Tally:
-    """What was injected and what it struck, how many grids were brought to their end, and what was lost."""
+    """Counts of injected faults and the phases they struck, of completed grids, and of losses."""
 
     faults: int = 0
     grids: int = 0
@@ -48,7 +48,7 @@ class Tally:
     lost: list[str] = field(default_factory=list)
 
     def close(self, grid: Grid, undisturbed: Grid) -> None:
-        """Count a grid that came to its end, compare it with the undisturbed one and remove it."""
+        """Count a completed grid, compare it with the undisturbed one and remove it."""
         name = grid.results.name
         self.lost += [f"{name}: {text}" for text in differences(grid.results, undisturbed.results)]
         self.lost += [f"{name}: {file} was left behind" for file in leftovers(grid.results)]
@@ -58,9 +58,9 @@ class Tally:
 
 
 def kill_at_random(grid: Grid, kills: Kills, longest: float, say: Say = print) -> Tally:
-    """Carry out ``grid`` in new folders, over and over, until so many of its commands were killed.
+    """Execute ``grid`` repeatedly, in new folders, until ``kills.count`` of its commands have been killed.
 
-    ``grid.results`` holds the undisturbed grid; a command has at most ``longest`` seconds to live.
+    ``grid.results`` holds the undisturbed grid; a command is killed after at most ``longest`` seconds.
     """
     chance, tally = random.Random(kills.seed), Tally()
     while tally.faults < kills.count:
@@ -72,7 +72,7 @@ def kill_at_random(grid: Grid, kills: Kills, longest: float, say: Say = print) -
 
 
 def usual_seconds(grid: Grid) -> float:
-    """Return how long the grid takes from the start, with its images in the cache."""
+    """Return the seconds that the whole grid takes with its images in the cache."""
     began = time.monotonic()
     again = replace(grid, results=grid.results.with_name("again"))
     code = again.run(_PATIENCE)
@@ -103,7 +103,7 @@ def _until_done(grid: Grid, kills: Kills, longest: float, chance: random.Random,
 
 
 def _pause(running: list[Started], aimed: str, seconds: float) -> None:
-    """Wait until a random moment, which may be one after a command has come to the aimed phase."""
+    """Wait for a random time, if a phase is aimed at from the moment that a command reaches it."""
     while aimed and not any(command.phase == aimed or not command.process.is_alive() for command in running):
         time.sleep(0.001)
     wait([command.process.sentinel for command in running], 0.1 * seconds if aimed else seconds)
@@ -112,7 +112,7 @@ def _pause(running: list[Started], aimed: str, seconds: float) -> None:
 def _strike(victim: Started, number: signal.Signals, chance: random.Random, tally: Tally) -> None:
     victim.send(number, group=chance.random() < 0.5)
     code = victim.wait(_PATIENCE)
-    # A command that was ending by itself is not one that was killed.
+    # A command that was just ending by itself does not count as killed.
     if code == 0:
         return
     tally.faults += 1
@@ -122,13 +122,13 @@ def _strike(victim: Started, number: signal.Signals, chance: random.Random, tall
 
 
 def _expect(command: Started, code: int, tally: Tally) -> None:
-    found = command.wait(_PATIENCE)
-    if found != code:
-        tally.lost.append(f"a command that was not killed ended with {found}: {command.grid.said[-2000:]}")
+    actual = command.wait(_PATIENCE)
+    if actual != code:
+        tally.lost.append(f"a command that was not killed ended with {actual}: {command.grid.said[-2000:]}")
 
 
 def kill_workers_of_a_cluster(grid: Grid, count: int, seed: int, say: Say = print) -> Tally:
-    """Carry out ``grid`` on a Dask cluster of two workers, over and over, until so many workers were killed.
+    """Execute ``grid`` repeatedly on a Dask cluster of two workers, until ``count`` workers have been killed.
 
     ``grid.results`` holds the undisturbed grid. The cluster replaces its dead workers.
     """
@@ -155,9 +155,9 @@ def _kill_workers(grid: Grid, cluster: Any, count: int, chance: random.Random, t
     command = grid.start()
     for lines in sorted(chance.sample(range(3, 30), count)):
         command.wait_for_lines(lines, _PATIENCE)
-        # A nanny does not replace a worker that dies before it has come to the scheduler.
-        known = cluster.scheduler.workers
-        workers = [nanny.pid for nanny in cluster.workers.values() if nanny.pid and nanny.worker_address in known]
+        # A nanny does not replace a worker that dies before it has joined the scheduler.
+        joined = cluster.scheduler.workers
+        workers = [nanny.pid for nanny in cluster.workers.values() if nanny.pid and nanny.worker_address in joined]
         if command.process.is_alive() and workers:
             os.kill(chance.choice(workers), signal.SIGKILL)
             tally.faults += 1

@@ -1,4 +1,4 @@
-"""What a command was doing when it was killed: it keeps a number in a mapped file, which survives ``kill -9``."""
+"""The phase that a command was in when it was killed: a number in a mapped file, which survives ``kill -9``."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ STORING = "storing a run"
 BETWEEN = "between runs"
 PHASES = (START_UP, PREPARING, TRAINING, EVALUATION, CHECKPOINT, STORING, BETWEEN)
 _PLACES = {
-    "shipbench.engine.supervisor:carry_out_plan": BETWEEN,
+    "shipbench.engine.supervisor:execute_plan": BETWEEN,
     "shipbench.engine.attempt:prepare_planned": PREPARING,
-    "shipbench.runs.run:assemble": PREPARING,
+    "shipbench.runs.session:assemble": PREPARING,
     "shipbench.training.loop:Trainer._train": TRAINING,
     "shipbench.training.loop:_evaluate": EVALUATION,
     "shipbench.runs.checkpoints:Checkpoint.offer": CHECKPOINT,
-    "shipbench.runs.run:store_run": STORING,
+    "shipbench.runs.session:store_run": STORING,
 }
 
 
 def keep_phase(file: Path) -> None:
-    """Keep the phase of this process in ``file`` from now on."""
+    """Keep the current phase of this process in ``file`` from now on."""
     file.write_bytes(bytes(1))
     with file.open("r+b") as stream:
         mark = mmap.mmap(stream.fileno(), 1)

@@ -1,4 +1,4 @@
-"""A real Dask scheduler and its workers on this machine: the same records as here, even if a worker dies."""
+"""A real Dask scheduler with workers on this machine: the records of a local grid, even if a worker dies."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills processes as P
 def cluster(undisturbed: Grid) -> Iterator[Any]:
     import dask
 
-    # Dask's nannies give every worker one thread for its compute, as the grids of these tests have.
+    # Dask's nannies give each worker one compute thread, as the other grids of these tests have.
     settings = {"distributed.nanny.environ": undisturbed.all_environment}
     with (
         dask.config.set(settings),
@@ -60,13 +60,13 @@ def test_a_grid_on_a_cluster_can_be_stopped(undisturbed: Grid, cluster: Any, tmp
     command.wait_for("epoch 50/500")
     command.send(signal.SIGTERM)
     assert command.wait(30) == 143
-    assert "the same command goes on from there" in grid.log.read_text()
+    assert "the same command continues from there" in grid.log.read_text()
     assert load_results(tmp_path / "r").empty if (tmp_path / "r" / "runs").exists() else True
 
 
 @dataclass(frozen=True)
 class SmallCluster:
-    """A scheduler in a process of its own, and workers that are started and killed one by one."""
+    """A scheduler process, and worker processes that are started and killed individually."""
 
     folder: Path
     environment: dict[str, str]
@@ -118,7 +118,9 @@ def small_cluster(undisturbed: Grid, tmp_path: Path) -> Iterator[SmallCluster]:
         cluster.close()
 
 
-def test_a_cluster_of_one_worker_does_the_runs(undisturbed: Grid, small_cluster: SmallCluster, tmp_path: Path) -> None:
+def test_a_cluster_of_one_worker_executes_the_runs(
+    undisturbed: Grid, small_cluster: SmallCluster, tmp_path: Path
+) -> None:
     options = ("--engine", "dask", "--scheduler", small_cluster.address)
     grid = replace(undisturbed, results=tmp_path / "r", options=options, method="linear,vpt-deep")
     command = grid.start()
@@ -131,7 +133,7 @@ def test_a_cluster_of_one_worker_does_the_runs(undisturbed: Grid, small_cluster:
     assert list(frame["final_test_acc"]) == list(whole.loc[frame["run_id"], "final_test_acc"])
 
 
-def test_a_cluster_without_workers_is_said_and_goes_on_with_a_new_one(
+def test_a_cluster_without_workers_is_noted_and_continues_with_a_new_one(
     undisturbed: Grid, small_cluster: SmallCluster, tmp_path: Path
 ) -> None:
     options = ("--engine", "dask", "--scheduler", small_cluster.address)
@@ -141,7 +143,7 @@ def test_a_cluster_without_workers_is_said_and_goes_on_with_a_new_one(
     small_cluster.processes[-1].kill()
     command.wait_for("the cluster has no worker left; waiting for one")
     small_cluster.start_worker()
-    command.wait_for("a worker has come; the grid goes on")
+    command.wait_for("a worker has joined the cluster; continuing")
     assert command.wait() == 0, grid.said
     assert differences(grid.results, undisturbed.results) == [], grid.said
     assert leftovers(grid.results) == []
@@ -159,7 +161,7 @@ def _shut_down(cluster: SmallCluster) -> None:
         pytest.param(_shut_down, id="shut-down"),
     ],
 )
-def test_a_scheduler_that_goes_away_is_said(
+def test_a_scheduler_that_goes_away_is_reported(
     undisturbed: Grid, small_cluster: SmallCluster, tmp_path: Path, end: Callable[[SmallCluster], None]
 ) -> None:
     address = small_cluster.address
@@ -181,7 +183,8 @@ LINE = ("run", "--method", "linear", "--tasks", "demo-tiny")
     [
         (("--engine", "dask"), "belong together"),
         (("--scheduler", "tcp://127.0.0.1:1"), "belong together"),
-        (("--engine", "ray"), "unknown engine 'ray'"),
+        (("--engine", "ray"), "unknown engine 'ray'; choose one of dask, local"),
+        (("--engine", "dusk"), "unknown engine 'dusk' (did you mean 'dask'?)"),
         (("--engine", "dask", "--scheduler", "nonsense://x"), "no Dask scheduler answers at nonsense://x"),
     ],
 )

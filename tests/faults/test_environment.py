@@ -1,4 +1,4 @@
-"""What a grid stands on gives way: the disk is full, the data are gone. One sentence, and nothing half-written."""
+"""The disk fills up, the data vanish: one sentence for the user, and nothing half-written."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def small(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(folder: Path, leaving: int) -> Path:
-    """Fill a file system until about so many bytes are free."""
+    """Fill a file system until about ``leaving`` bytes are free."""
     filler = folder / "filler"
     free = os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize
     filler.write_bytes(bytes(free - leaving))
@@ -40,7 +40,7 @@ def test_a_disk_that_becomes_full(undisturbed: Grid, small: Path, tmp_path: Path
     linked = tmp_path / "results"
     (small / "results").mkdir()
     linked.symlink_to(small / "results")
-    # The log is beside the link, where there is room for it.
+    # The log lies beside the link, on a disk with enough room.
     grid = replace(undisturbed, results=linked)
     filler = fill(small, leaving=220_000)
     assert grid.run() == 1

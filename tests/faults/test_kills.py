@@ -1,4 +1,4 @@
-"""Processes that are killed, told to stop, or side by side: every run is done once, and equals an undisturbed one."""
+"""Processes that are killed, interrupted, or run side by side: every run is executed once, as if undisturbed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_changed_byte_is_noticed(undisturbed: Grid, kind: str) -> None:
 @pytest.mark.parametrize(
     ("stop", "code", "jobs"), [(signal.SIGINT, 130, "1"), (signal.SIGTERM, 143, "1"), (signal.SIGTERM, 143, "2")]
 )
-def test_a_grid_that_is_told_to_stop(undisturbed: Grid, grid: Grid, stop: signal.Signals, code: int, jobs: str) -> None:
+def test_a_grid_that_is_interrupted(undisturbed: Grid, grid: Grid, stop: signal.Signals, code: int, jobs: str) -> None:
     endless = replace(grid, method="ship,vpt-deep", epochs=400, options=("--jobs", jobs))
     command = endless.start()
     command.wait_for("epoch 40/400")
@@ -51,7 +51,7 @@ def test_a_grid_that_is_told_to_stop(undisturbed: Grid, grid: Grid, stop: signal
     assert command.wait() == code
     assert time.monotonic() - began < 10
     said = grid.log.read_text()
-    assert "the same command goes on from there" in said
+    assert "the same command continues from there" in said
     assert "Traceback" not in said
     assert leftovers(grid.results) == [f"checkpoints/{path.name}" for path in _checkpoints(grid.results)]
     assert _checkpoints(grid.results)
@@ -65,19 +65,19 @@ def _checkpoints(results: Path) -> list[Path]:
 
 
 def _processes(session: int) -> list[int]:
-    """Return the processes that a command left behind."""
-    found = []
+    """Return the living processes of a session."""
+    pids = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = stat.read_text().rpartition(")")[2].split()
         except OSError:
             continue
         if int(fields[3]) == session and fields[0] not in "ZX":
-            found.append(int(stat.parent.name))
-    return found
+            pids.append(int(stat.parent.name))
+    return pids
 
 
-def test_two_grids_on_one_folder_do_each_run_once(undisturbed: Grid, grid: Grid) -> None:
+def test_two_grids_on_one_folder_execute_each_run_once(undisturbed: Grid, grid: Grid) -> None:
     other = replace(grid, method="full,vpt-deep,ship,linear")
     both = [grid.start(), other.start()]
     assert [command.wait() for command in both] == [0, 0], grid.log.read_text()
@@ -89,7 +89,7 @@ def test_two_grids_on_one_folder_do_each_run_once(undisturbed: Grid, grid: Grid)
         assert len([line for line in begun if "[" not in line]) == 1, said
 
 
-def test_a_run_whose_worker_dies_is_done_by_another(undisturbed: Grid, grid: Grid) -> None:
+def test_a_run_whose_worker_dies_is_repeated_by_another(undisturbed: Grid, grid: Grid) -> None:
     command = replace(grid, options=("--jobs", "2")).start()
     command.wait_for("loss")
     workers = [pid for pid in _processes(command.process.pid) if pid != command.process.pid and _is_worker(pid)]

@@ -1,4 +1,4 @@
-"""A stack that is killed or told to stop: its runs go on from where they were, together or alone."""
+"""A stack that is killed or interrupted: its runs resume from their checkpoints, together or alone."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ def assert_same_results(results: Path, undisturbed: Path) -> None:
 @pytest.mark.parametrize(
     ("first", "then", "stacked"), [(STACKED, STACKED, 3), (STACKED, ALONE, 1), (ALONE, STACKED, 2)]
 )
-def test_a_killed_grid_goes_on_from_its_checkpoints(
+def test_a_killed_grid_resumes_from_its_checkpoints(
     undisturbed: Grid, tmp_path: Path, first: tuple[str, ...], then: tuple[str, ...], stacked: int
 ) -> None:
     grid = replace(undisturbed, results=tmp_path / "results", options=first)
     command = grid.start()
-    # Alone, the first run is over by then and the second is under way.
+    # Alone, the first run has finished by then and the second is running.
     command.wait_for("epoch 3/12" if first == STACKED else "[1/3]")
     _wait_for_checkpoints(grid.results, 3 if first == STACKED else 1)
     command.send(signal.SIGKILL)
     command.wait()
     assert replace(grid, options=then).run() == 0, grid.log.read_text()
     said = grid.log.read_text()
-    assert "goes on after epoch" in said
+    assert "resumes after epoch" in said
     assert said.count("trained together with") == [first, then].count(STACKED)
     assert sorted(load_results(grid.results)["stacked_runs"])[-1] == stacked
     assert_same_results(grid.results, undisturbed.results)
@@ -68,7 +68,7 @@ def _wait_for_checkpoints(results: Path, count: int) -> None:
         time.sleep(0.01)
 
 
-def test_a_stack_that_is_told_to_stop(undisturbed: Grid, tmp_path: Path) -> None:
+def test_a_stack_that_is_interrupted(undisturbed: Grid, tmp_path: Path) -> None:
     grid = replace(undisturbed, results=tmp_path / "results", epochs=400, options=STACKED)
     command = grid.start()
     command.wait_for("trained together")
@@ -76,7 +76,7 @@ def test_a_stack_that_is_told_to_stop(undisturbed: Grid, tmp_path: Path) -> None
     command.send(signal.SIGINT)
     assert command.wait() == 130
     said = grid.log.read_text()
-    assert "the same command goes on from there" in said
+    assert "the same command continues from there" in said
     assert "Traceback" not in said
     checkpoints = sorted((grid.results / "checkpoints").iterdir())
     assert len(checkpoints) == 3

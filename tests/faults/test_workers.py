@@ -1,4 +1,4 @@
-"""Worker processes that die, and those beside them: real processes and claims, and runs that do no work."""
+"""Worker processes that die beside others: real processes and claims, and runs that do not train."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 import torch
 
-from shipbench.cli.progress import PlainReporter
+from shipbench.cli.progress import PlainDisplay
 from shipbench.engine import supervisor
 from shipbench.engine.executors import processes
-from shipbench.engine.supervisor import carry_out_plan
+from shipbench.engine.executors.local import LocalExecutor
+from shipbench.engine.executors.registry import EngineOptions
+from shipbench.engine.supervisor import execute_plan
 from shipbench.hardware.device import devices_for_workers
 from shipbench.planning.plan import Plan, PlannedRun, State
 from shipbench.record import RunRecord
@@ -23,7 +25,7 @@ from shipbench.spec import RunSpec
 from tests.results.test_store import make_record
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills processes as POSIX systems do")
-# What a run does instead of training, in its worker; it may look at the results folder, and what it returns is kept.
+# What a run does in its worker instead of training, given the results folder.
 Work = Callable[[PlannedRun, Path], None]
 
 
@@ -37,7 +39,7 @@ def wait_for(path: Path) -> None:
 
 
 def beside_others(results: Path) -> bool:
-    """Whether more than one run is under way."""
+    """Return whether more than one run is claimed."""
     return len(list((results / "claims").glob("*.json"))) > 1
 
 
@@ -46,40 +48,43 @@ def kill_myself() -> None:
 
 
 @pytest.fixture
-def carry_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Work], dict[str, RunRecord]]:
-    """Carry out runs a, b and c in two workers, with ``Work`` in place of training; returns their records by id."""
+def execute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Work], dict[str, RunRecord]]:
+    """Execute runs a, b and c in two workers, with ``Work`` in place of training; return their records by id."""
 
-    def carry_out(work: Work) -> dict[str, RunRecord]:
+    def execute(work: Work) -> dict[str, RunRecord]:
         def in_worker(stack: Any, *arguments: Any) -> None:
-            # These are the modules of the worker process; the test's own stay as they are.
+            # This patches the modules of the worker process, not those of the test.
             from shipbench.engine import attempt
+            from shipbench.runs.session import Session
 
-            def train(run: PlannedRun, store: Any, *_: Any, **__: Any) -> RunRecord:
-                (store.root / f"{run.run_id}.begun").open("a").write(f"{run.spec.device}\n")
-                work(run, store.root)
+            def execute_in_session(session: Session, run: Any) -> RunRecord:
+                root = session.store.root
+                (root / f"{run.run_id}.begun").open("a").write(f"{run.spec.device}\n")
+                work(run, root)
                 record = make_record(run_id=run.run_id, device=run.spec.device)
-                store.write(record)
+                session.store.write(record)
                 return record
 
             attempt.prepare_planned = lambda run: run  # type: ignore[assignment]
-            attempt.carry_out = train  # type: ignore[assignment]
+            Session.execute = execute_in_session  # type: ignore[method-assign]
             processes._in_worker(stack, *arguments)
 
         monkeypatch.setattr(processes, "_in_worker", in_worker)
-        monkeypatch.setattr(supervisor, "_DEATHS", 1)
+        monkeypatch.setattr(supervisor, "_MAX_DEATHS", 1)
         runs = tuple(PlannedRun(RunSpec("linear", "dtd", device="cpu"), name, State.TO_DO) for name in "abc")
-        records = carry_out_plan(Plan(runs, runs), tmp_path, 2, PlainReporter(3))
+        executor = LocalExecutor(EngineOptions(jobs=2))
+        records = execute_plan(Plan(runs, runs), tmp_path, executor, PlainDisplay(runs))
         return {record.run_id: record for record in records}
 
-    return carry_out
+    return execute
 
 
 def begun(results: Path, run_id: str) -> int:
     return len((results / f"{run_id}.begun").read_text().splitlines())
 
 
-def test_a_run_that_kills_its_worker_fails_and_no_other(
-    carry_out: Callable[[Work], dict[str, RunRecord]], tmp_path: Path
+def test_only_the_run_that_kills_its_worker_fails(
+    execute: Callable[[Work], dict[str, RunRecord]], tmp_path: Path
 ) -> None:
     def work(run: PlannedRun, results: Path) -> None:
         if run.run_id == "a":
@@ -88,15 +93,15 @@ def test_a_run_that_kills_its_worker_fails_and_no_other(
         if run.run_id == "b":
             wait_for(results / "runs" / "c.parquet")
 
-    records = carry_out(work)
+    records = execute(work)
     assert {name: record.status for name, record in records.items()} == {"a": "failed", "b": "done", "c": "done"}
     assert "its process died 1 times" in records["a"].error
-    # Once beside b, and once alone, which is what counts.
+    # Once beside b, and once alone; only the latter counts.
     assert [begun(tmp_path, name) for name in "abc"] == [2, 1, 1]
 
 
-def test_a_run_that_dies_beside_others_is_done_alone(
-    carry_out: Callable[[Work], dict[str, RunRecord]], tmp_path: Path
+def test_a_run_that_dies_beside_others_is_repeated_alone(
+    execute: Callable[[Work], dict[str, RunRecord]], tmp_path: Path
 ) -> None:
     def work(run: PlannedRun, results: Path) -> None:
         if run.run_id == "a":
@@ -106,13 +111,13 @@ def test_a_run_that_dies_beside_others_is_done_alone(
         if run.run_id == "b":
             wait_for(results / "runs" / "c.parquet")
 
-    records = carry_out(work)
+    records = execute(work)
     assert {record.status for record in records.values()} == {"done"}
     assert [begun(tmp_path, name) for name in "abc"] == [2, 1, 1]
 
 
 def test_a_worker_keeps_its_device(
-    carry_out: Callable[[Work], dict[str, RunRecord]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    execute: Callable[[Work], dict[str, RunRecord]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(processes, "devices_for_workers", lambda device, jobs: ["cuda:0", "cuda:1"])
 
@@ -120,11 +125,11 @@ def test_a_worker_keeps_its_device(
         if run.run_id == "a":
             wait_for(results / "runs" / "c.parquet")
 
-    records = carry_out(work)
+    records = execute(work)
     assert {name: record.device for name, record in records.items()} == {"a": "cuda:0", "b": "cuda:1", "c": "cuda:1"}
 
 
-def test_devices_are_given_to_workers_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_get_devices_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert devices_for_workers(torch.device("cuda"), 3) == ["cuda:0", "cuda:1", "cuda:0"]
     assert devices_for_workers(torch.device("cuda:1"), 2) == ["cuda:1", "cuda:1"]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shipbench.cli.progress import PlainReporter
-from shipbench.engine.supervisor import _Grid
+from shipbench.engine.executors.local import stacks_for
 from shipbench.planning.plan import PlannedRun, State
 from shipbench.planning.stacks import Stacking, in_stacks, parse_stacking
 from shipbench.spec import RunSpec
@@ -55,11 +53,10 @@ def test_methods_that_cannot_be_stacked_are_not() -> None:
     assert ids(in_stacks(runs, 4)) == [["linear0"], ["linear1"], ["full0"], ["full1"]]
 
 
-def test_all_processes_get_a_stack(tmp_path: Path) -> None:
+def test_all_processes_get_a_stack() -> None:
     runs = [planned(str(seed), seed=seed) for seed in range(4)]
-    grid = _Grid(runs, tmp_path, PlainReporter(len(runs)))
-    assert ids(grid.in_stacks(runs, Stacking(4))) == [["0", "1", "2", "3"]]
-    assert ids(grid.in_stacks(runs, Stacking(4), jobs=2)) == [["0", "1"], ["2", "3"]]
+    assert ids(stacks_for(runs, Stacking(4), jobs=1)) == [["0", "1", "2", "3"]]
+    assert ids(stacks_for(runs, Stacking(4), jobs=2)) == [["0", "1"], ["2", "3"]]
 
 
 @given(st.integers(1, 12), st.integers(1, 6))

@@ -2,45 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from shipbench import RunSpec, run
 from shipbench.engine import attempt
 from shipbench.errors import InputError
+from shipbench.events import EpochDone, Event, Finished, Lost, Note, Started
 from shipbench.planning.plan import PlannedRun, State
 from shipbench.record import RunRecord
 from shipbench.results import claims
 from shipbench.results.claims import ClaimLostError
 from shipbench.results.store import Store
 from shipbench.runs import run as runs_module
+from shipbench.runs.session import Session
+from tests.data.builders import vtab_tree
 from tests.results.test_store import make_record
 
 SPEC = RunSpec("linear", "dtd")
-Train = Callable[..., RunRecord]
 
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """A results folder for run a1, which needs no preparation and writes what it was given when it is trained."""
-    store = Store(tmp_path / "r")
+    """A results folder for run a1, which needs no preparation and stores a record of this host when executed."""
 
-    def train(prepared: Any, into: Store, *_: Any, confirm: Callable[[], None], **__: Any) -> RunRecord:
-        confirm()
-        into.write(make_record(host="here"))
+    def execute(session: Session, prepared: object) -> RunRecord:
+        session.confirm()
+        session.store.write(make_record(host="here"))
         return make_record(host="here")
 
     monkeypatch.setattr(runs_module, "prepare", lambda spec: SimpleNamespace(run_id="a1"))
-    monkeypatch.setattr(runs_module, "carry_out", train)
-    return store
+    monkeypatch.setattr(Session, "execute", execute)
+    return Store(tmp_path / "r")
 
 
 def other_process(store: Store, monkeypatch: pytest.MonkeyPatch, status: str | None) -> None:
-    """Let another process have the run, which ends, and may leave a record, as soon as it is waited for."""
+    """Let another process hold the claim until this one waits; then release it, possibly with a record."""
     claim = claims.take(store.root, "a1")
     assert claim is not None
 
@@ -54,21 +53,56 @@ def other_process(store: Store, monkeypatch: pytest.MonkeyPatch, status: str | N
 
 @pytest.mark.parametrize("force", [False, True])
 @pytest.mark.parametrize(("status", "host"), [("done", "there"), ("failed", "here"), (None, "here")])
-def test_a_run_that_another_process_does_is_waited_for(
-    store: Store,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    force: bool,
-    status: str | None,
-    host: str,
+def test_a_run_that_another_process_executes_is_waited_for(
+    store: Store, monkeypatch: pytest.MonkeyPatch, force: bool, status: str | None, host: str
 ) -> None:
     other_process(store, monkeypatch, status)
-    assert run(SPEC, results=store.root, force=force).host == host
-    assert "run a1 is being done by another process" in capsys.readouterr().err
-    kept = store.read("a1")
-    assert kept is not None
-    assert kept.host == host
+    events: list[Event] = []
+    record = run(SPEC, results=store.root, force=force, listener=events.append)
+    assert record.host == host
+    waiting, *others = events
+    assert isinstance(waiting, Note)
+    assert waiting.run_id == "a1"
+    assert waiting.text.startswith("another process (")
+    assert waiting.text.endswith(") is executing this run; waiting for it")
+    assert others == ([] if host == "there" else [Started("a1"), Finished("a1", record)])
+    stored = store.read("a1")
+    assert stored is not None
+    assert stored.host == host
     assert claims.holder(store.root, "a1") is None
+
+
+def test_waiting_prints_nothing_without_a_listener(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    other_process(store, monkeypatch, None)
+    assert run(SPEC, results=store.root).host == "here"
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("method", ["linear", "ship"])
+def test_a_run_prints_nothing_and_tells_its_listener_everything(
+    method: str, tmp_path: Path, cache: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data = vtab_tree(tmp_path / "data", tasks=("dtd",))
+    settings = {"image_size": 64, "epochs": 2}
+    spec = RunSpec(method, "dtd", backbone="test_vit", checkpoint="random", data=data, overrides=settings)
+    events: list[Event] = []
+    record = run(spec, results=tmp_path / "a", listener=events.append)
+    # With images and features to prepare again.
+    cache.rename(tmp_path / "used")
+    assert run(spec, results=tmp_path / "b").done
+    assert run(spec).done
+    assert capfd.readouterr() == ("", "")
+    assert any(isinstance(event, Note) and event.run_id is None and "decoding" in event.text for event in events)
+    kinds = [type(event) for event in events if not isinstance(event, Note)]
+    assert kinds == [Started, EpochDone, EpochDone, Finished]
+    assert events[-1] == Finished(record.run_id, record)
+    last = next(event for event in reversed(events) if isinstance(event, EpochDone))
+    assert (last.run_id, last.epoch, last.epochs, last.accuracy) == (record.run_id, 1, 2, record.final_test_acc)
+    events.clear()
+    assert run(spec, results=tmp_path / "a", listener=events.append).run_id == record.run_id
+    assert not events
 
 
 def test_a_run_that_is_done_is_repeated_by_force_alone(store: Store) -> None:
@@ -77,13 +111,13 @@ def test_a_run_that_is_done_is_repeated_by_force_alone(store: Store) -> None:
     assert run(SPEC, results=store.root, force=True).host == "here"
 
 
-def test_a_run_that_was_taken_away_is_not_stored(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    def train(*_: Any, confirm: Callable[[], None], **__: Any) -> RunRecord:
+def test_a_run_that_was_taken_over_is_not_stored(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def execute(session: Session, prepared: object) -> RunRecord:
         claims.revoke(store.root, "a1")
-        confirm()
+        session.confirm()
         raise AssertionError
 
-    monkeypatch.setattr(runs_module, "carry_out", train)
+    monkeypatch.setattr(Session, "execute", execute)
     with pytest.raises(ClaimLostError):
         run(SPEC, results=store.root)
 
@@ -97,11 +131,12 @@ def test_a_folder_that_cannot_be_used_is_refused_before_anything_is_loaded(
         run(SPEC, results=tmp_path / "taken")
 
 
-def attempted(store: Store) -> list[str]:
-    """Attempt run a1 and return what was told of it."""
-    events: list[str] = []
-    attempt.attempt(PlannedRun(SPEC, "a1", State.TO_DO), store.root, lambda kind, _: events.append(kind))
-    return events
+def attempted(store: Store) -> list[type[Event]]:
+    """Attempt run a1 and return the types of its events."""
+    events: list[Event] = []
+    attempt.attempt(PlannedRun(SPEC, "a1", State.TO_DO), store.root, events.append)
+    assert {event.run_id for event in events} == {"a1"}
+    return [type(event) for event in events]
 
 
 def test_a_failure_replaces_no_record_of_another_process(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,19 +145,19 @@ def test_a_failure_replaces_no_record_of_another_process(store: Store, monkeypat
         raise ValueError("diverged")
 
     monkeypatch.setattr(attempt, "prepare_planned", fail)
-    assert attempted(store) == ["started", "lost"]
-    kept = store.read("a1")
-    assert kept is not None
-    assert (kept.status, kept.host) == ("done", "there")
+    assert attempted(store) == [Started, Lost]
+    stored = store.read("a1")
+    assert stored is not None
+    assert (stored.status, stored.host) == ("done", "there")
 
 
-def test_a_failure_of_a_run_that_was_taken_away_is_not_stored(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_of_a_run_that_was_taken_over_is_not_stored(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: PlannedRun) -> None:
         claims.revoke(store.root, "a1")
         raise ValueError("diverged")
 
     monkeypatch.setattr(attempt, "prepare_planned", fail)
-    assert attempted(store) == ["started", "lost"]
+    assert attempted(store) == [Started, Lost]
     assert store.read("a1") is None
 
 
@@ -134,15 +169,15 @@ def test_debugging_shows_the_traceback_and_changes_nothing_else(
 
     monkeypatch.setenv("SHIPBENCH_DEBUG", "1")
     monkeypatch.setattr(attempt, "prepare_planned", fail)
-    assert attempted(store) == ["started", "finished"]
+    assert attempted(store) == [Started, Finished]
     assert store.status("a1") == "failed"
     assert "ValueError: diverged" in capsys.readouterr().err
 
 
-def test_a_checkpoint_beside_a_failed_record_is_of_a_later_attempt(
+def test_a_checkpoint_beside_a_failed_record_belongs_to_a_later_attempt(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whenever a failing run is killed: its checkpoint goes before its record comes."""
+    """Whenever a failing run is killed, its checkpoint has been removed before its record is written."""
     checkpoint = store.path("checkpoints", "a1")
     checkpoint.parent.mkdir(parents=True)
     checkpoint.touch()

@@ -1,4 +1,4 @@
-"""A device that runs out of memory: the same results from fewer images at a time, and a clean end at none."""
+"""When a device runs out of memory: the same results from fewer images at a time, and a clear error at none."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from shipbench.backbones import load_backbone
 from shipbench.errors import ShipbenchError
+from shipbench.events import Emitter, Event, Note
 from shipbench.hardware.precision import ComputeContext
 from shipbench.methods.ship import Ship, ShipConfig
 from shipbench.recipe import Recipe
@@ -41,7 +42,7 @@ MODELS = {"ship": ship, "vpt-deep": vpt, "full": lambda backbone: FullModel(back
 
 @contextmanager
 def memory_for(images: int, model: nn.Module) -> Iterator[list[int]]:
-    """Let the patch embedding run out of memory for more than so many images; yields the sizes that were tried."""
+    """Let the patch embedding run out of memory beyond ``images`` images; yield the batch sizes that were tried."""
     tried: list[int] = []
 
     def check(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -62,23 +63,24 @@ def images(count: int) -> FeatureInputs:
 def trained(build: Callable[[Any], nn.Module], fitting: int) -> tuple[Fit, dict[str, Tensor], list[str], list[int]]:
     torch.manual_seed(0)
     model = build(load_backbone("test_vit", checkpoint="random", image_size=32, drop_path=0.4))
-    said: list[str] = []
-    # SGD keeps the size of a difference in gradients, where AdamW's first steps would only keep its sign.
+    events: list[Event] = []
+    # SGD preserves the size of a difference between gradients; AdamW's first steps would preserve only its sign.
     recipe = Recipe(epochs=3, batch_size=6, optimizer="sgd", lr=0.05, warmup_epochs=0, eval_every=1)
     with memory_for(fitting, model) as tried:
-        done = fit(model, images(12), images(9), recipe, CPU, 0, lambda _: None, Hooks(say=said.append))
-    return done, {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}, said, tried
+        done = fit(model, images(12), images(9), recipe, CPU, 0, Hooks(Emitter("a1", events.append)))
+    weights = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    return done, weights, [event.text for event in events if isinstance(event, Note)], tried
 
 
 @pytest.mark.parametrize("name", list(MODELS))
 @pytest.mark.parametrize("fitting", [4, 1])
 def test_parts_of_a_batch_train_as_the_whole_one(name: str, fitting: int) -> None:
-    whole, weights, quiet, _ = trained(MODELS[name], 100)
-    parts, same, said, _ = trained(MODELS[name], fitting)
+    whole, weights, no_notes, _ = trained(MODELS[name], 100)
+    parts, same, notes, _ = trained(MODELS[name], fitting)
     assert whole.micro_batch == 0
-    assert not quiet
+    assert not no_notes
     assert parts.micro_batch == {4: 3, 1: 1}[fitting]
-    assert "out of memory: training goes on with 3 images at a time instead of 6" in said
+    assert "out of memory: training continues with 3 images at a time instead of 6" in notes
     for name_, value in weights.items():
         torch.testing.assert_close(same[name_], value, rtol=1e-4, atol=1e-5)
     for a, b in zip(whole.epochs, parts.epochs, strict=True):
@@ -94,7 +96,7 @@ def test_a_smaller_size_is_remembered() -> None:
     assert [size for size in tried if size > 3] == [6, 9, 5]
 
 
-def test_one_image_that_does_not_fit_ends_the_run() -> None:
+def test_one_image_that_does_not_fit_fails_the_run() -> None:
     with pytest.raises(ShipbenchError, match="out of memory in training: not even one image"):
         trained(MODELS["ship"], 0)
 
@@ -103,20 +105,20 @@ def test_features_are_computed_in_smaller_pieces() -> None:
     torch.manual_seed(0)
     model = MODELS["full"](load_backbone("test_vit", checkpoint="random", image_size=32))
     whole = block_features(model.backbone, images(9), "cls")
-    said: list[str] = []
+    events: list[Event] = []
     with memory_for(2, model):
-        pieces = block_features(model.backbone, images(9), "cls", say=said.append)
+        pieces = block_features(model.backbone, images(9), "cls", emitter=Emitter("a1", events.append))
     torch.testing.assert_close(pieces, whole)
-    assert said
+    assert events
 
 
-def test_a_resumed_run_begins_with_the_size_that_fitted() -> None:
+def test_a_resumed_run_starts_with_the_size_that_fitted() -> None:
     model = MODELS["full"](load_backbone("test_vit", checkpoint="random", image_size=32))
     recipe = Recipe(epochs=2, batch_size=6, warmup_epochs=0)
     taken: list[Any] = []
     with memory_for(3, model):
         hooks = Hooks(keep=lambda take: taken.append(take()))
-        fit(model, images(12), images(9), recipe, CPU, 0, lambda _: None, hooks)
+        fit(model, images(12), images(9), recipe, CPU, 0, hooks)
     with memory_for(3, model) as tried:
-        fit(model, images(12), images(9), recipe, CPU, 0, lambda _: None, replace(hooks, start=taken[0]))
+        fit(model, images(12), images(9), recipe, CPU, 0, replace(hooks, start=taken[0]))
     assert tried[0] == 3

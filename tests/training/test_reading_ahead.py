@@ -1,4 +1,4 @@
-"""Images stream from the disk while the model computes: the same numbers, no loss of errors, no thread left behind."""
+"""Prefetching from the disk: the same numbers, no exception lost, no thread left behind."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from shipbench.data.types import Split
 from shipbench.hardware.precision import ComputeContext
 from shipbench.training.inputs import ImageInputs, Inputs, image_inputs
 from shipbench.training.loop import evaluate
-from shipbench.training.micro_batches import MicroBatches, in_portions
+from shipbench.training.micro_batches import MicroBatches, in_micro_batches
 from shipbench.training.prefetch import Prefetcher
 
 CPU = ComputeContext(torch.device("cpu"), "fp32")
@@ -39,7 +39,7 @@ def streamed(tmp_path: Path) -> ImageInputs:
 @pytest.fixture(autouse=True)
 def _no_thread_is_left() -> Iterator[None]:
     yield
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("read-ahead")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]
 
 
 def classifier() -> nn.Module:
@@ -49,7 +49,7 @@ def classifier() -> nn.Module:
 
 @dataclass(frozen=True)
 class Watched:
-    """Inputs that tell which images are read, before they are."""
+    """Inputs that report the indices of images before reading them."""
 
     inputs: Inputs
     on_read: Callable[[list[int]], None]
@@ -71,7 +71,7 @@ class Watched:
 
 @dataclass
 class SmallMemory:
-    """Runs out of memory for more than so many images."""
+    """Runs out of memory beyond ``fitting`` images."""
 
     fitting: int
     tried: list[int] = field(default_factory=list)
@@ -95,9 +95,7 @@ def test_streamed_images_are_those_on_the_disk(streamed: ImageInputs) -> None:
 def test_reading_ahead_changes_no_number(streamed: ImageInputs, size: int) -> None:
     model = classifier()
     with Prefetcher(streamed) as ahead:
-        batches = in_portions(
-            COUNT, MicroBatches(size, "a test", lambda _: None), lambda chunk: ahead.batch(chunk).clone()
-        )
+        batches = in_micro_batches(COUNT, MicroBatches(size, "a test"), lambda chunk: ahead.batch(chunk).clone())
     assert torch.equal(batches, streamed.batch(torch.arange(COUNT)))
     scores = evaluate(model, streamed, CPU, size)
     with torch.no_grad():
@@ -106,15 +104,15 @@ def test_reading_ahead_changes_no_number(streamed: ImageInputs, size: int) -> No
 
 
 def test_every_image_is_read_once(streamed: ImageInputs) -> None:
-    seen: list[int] = []
-    evaluate(classifier(), Watched(streamed, seen.extend), CPU, 5)
-    assert seen == list(range(COUNT))
+    indices: list[int] = []
+    evaluate(classifier(), Watched(streamed, indices.extend), CPU, 5)
+    assert indices == list(range(COUNT))
 
 
 def test_the_next_images_are_read_while_the_model_computes(streamed: ImageInputs) -> None:
     last_is_read = threading.Event()
     model = classifier()
-    # The second of two batches: if it were read after the first went through the model, the model would wait for ever.
+    # Of two batches, the second must be read before the first has passed the model, or the model waits in vain.
     model.register_forward_pre_hook(lambda *_: pytest.fail("not read") if not last_is_read.wait(PATIENCE) else None)
     watched = Watched(streamed, lambda indices: last_is_read.set() if COUNT - 1 in indices else None)
     evaluate(model, watched, CPU, 12)
@@ -138,12 +136,12 @@ def test_memory_that_runs_out_in_reading_means_fewer_images_at_a_time(streamed: 
 
 
 def test_memory_that_runs_out_in_the_model_reads_the_same_images_again(streamed: ImageInputs) -> None:
-    memory, seen = SmallMemory(6), list[int]()
+    memory, indices = SmallMemory(6), list[int]()
     model = classifier()
     model.register_forward_pre_hook(lambda _, inputs: memory(list(range(len(inputs[0])))))
-    scores = evaluate(model, Watched(streamed, seen.extend), CPU, 12)
+    scores = evaluate(model, Watched(streamed, indices.extend), CPU, 12)
     assert torch.equal(scores.confidence, evaluate(classifier(), streamed, CPU, 6).confidence)
-    assert sorted(set(seen)) == list(range(COUNT))
+    assert sorted(set(indices)) == list(range(COUNT))
 
 
 def test_an_interrupted_evaluation_ends(streamed: ImageInputs) -> None:

@@ -1,4 +1,4 @@
-"""A run that was interrupted and resumed equals one that was not, bit for bit."""
+"""A run that was interrupted and resumed equals an uninterrupted one, bit for bit."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from shipbench import RunSpec, run
+from shipbench.events import Emitter, EpochDone, Event, Note
 from shipbench.results.loading import load_history, load_predictions, load_results
 from shipbench.results.store import Store
 from shipbench.runs.checkpoints import Checkpoint
@@ -24,7 +25,7 @@ EPOCHS = 4
 
 
 class PowerCutError(BaseException):
-    """Ends a process where it stands: no handler of the program sees it."""
+    """Stops a run at once: no handler of the program catches it."""
 
 
 @pytest.fixture
@@ -41,15 +42,26 @@ def spec(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
     return make
 
 
-def interrupted(spec: RunSpec, results: Path, after: int) -> Path:
-    """Begin a run, end it after so many epochs, and return its checkpoint."""
+class Notes:
+    """A listener that keeps the texts of notes."""
 
-    def stop(report: Any) -> None:
-        if report.epoch == after:
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def __call__(self, event: Event, /) -> None:
+        if isinstance(event, Note):
+            self.texts.append(event.text)
+
+
+def interrupted(spec: RunSpec, results: Path, after: int) -> Path:
+    """Start a run, interrupt it after the given epoch, and return its checkpoint."""
+
+    def stop(event: Event, /) -> None:
+        if isinstance(event, EpochDone) and event.epoch == after:
             raise PowerCutError
 
     with pytest.raises(PowerCutError):
-        run(spec, results=results, on_epoch=stop)
+        run(spec, results=results, listener=stop)
     (checkpoint,) = (results / "checkpoints").iterdir()
     return checkpoint
 
@@ -83,33 +95,32 @@ def test_a_resumed_run_equals_one_that_was_never_interrupted(
     run(wanted, results=tmp_path / "whole")
     for after in (1, 3):
         interrupted(wanted, tmp_path / "resumed", after)
-    said: list[str] = []
-    run(wanted, results=tmp_path / "resumed", say=said.append)
-    assert any("goes on after epoch 3 of 4" in text for text in said), said
+    notes = Notes()
+    run(wanted, results=tmp_path / "resumed", listener=notes)
+    assert any("resumes after epoch 3 of 4" in text for text in notes.texts), notes.texts
     assert_same_results(tmp_path / "whole", tmp_path / "resumed")
     assert not list((tmp_path / "resumed" / "checkpoints").iterdir())
 
 
-def test_force_starts_anew(spec: Callable[..., RunSpec], tmp_path: Path) -> None:
+def test_force_starts_over(spec: Callable[..., RunSpec], tmp_path: Path) -> None:
     interrupted(spec("linear"), tmp_path / "r", 2)
-    heard: list[int] = []
-    run(spec("linear"), results=tmp_path / "r", force=True, on_epoch=lambda report: heard.append(report.epoch))
-    assert heard == list(range(EPOCHS))
+    events: list[Event] = []
+    run(spec("linear"), results=tmp_path / "r", force=True, listener=events.append)
+    assert [event.epoch for event in events if isinstance(event, EpochDone)] == list(range(EPOCHS))
 
 
 def test_a_checkpoint_of_another_run_is_not_used(spec: Callable[..., RunSpec], tmp_path: Path) -> None:
     foreign = interrupted(spec("linear", lr=0.5), tmp_path / "a", 2)
-    own = interrupted(spec("linear"), tmp_path / "b", 2)
-    foreign.replace(own)
-    said: list[str] = []
-    run(spec("linear"), results=tmp_path / "b", say=said.append)
-    assert any("its run_id is" in text and "starts anew" in text for text in said)
+    foreign.replace(interrupted(spec("linear"), tmp_path / "b", 2))
+    notes = Notes()
+    run(spec("linear"), results=tmp_path / "b", listener=notes)
+    assert any("its run_id is" in text and "starts over" in text for text in notes.texts)
     run(spec("linear"), results=tmp_path / "whole")
     assert_same_results(tmp_path / "whole", tmp_path / "b")
 
 
 def damaged(content: bytes, chance: random.Random) -> bytes:
-    """Return a file's content with one bit changed, or cut off: in its header or anywhere, at random."""
+    """Return a file's content truncated or with one bit flipped, at random, in its header or anywhere."""
     header = 8 + int.from_bytes(content[:8], "little")
     place = chance.randrange(chance.choice([header, len(content)]))
     if chance.random() < 0.3:
@@ -120,27 +131,27 @@ def damaged(content: bytes, chance: random.Random) -> bytes:
 @pytest.mark.parametrize("method", ["linear", "ship"])
 def test_no_damage_to_a_checkpoint_goes_unnoticed(spec: Callable[..., RunSpec], tmp_path: Path, method: str) -> None:
     file = interrupted(spec(method), tmp_path / "r", 2)
-    said: list[str] = []
-    checkpoint = Checkpoint(file, file.stem, torch.device("cpu"), said.append)
+    notes = Notes()
+    checkpoint = Checkpoint(file, torch.device("cpu"), Emitter(file.stem, notes))
     content, chance = file.read_bytes(), random.Random(2)
     assert checkpoint.read() is not None
     for _ in range(100):
-        said.clear()
+        notes.texts.clear()
         file.write_bytes(damaged(content, chance))
         assert checkpoint.read() is None
-        assert "the run starts anew" in said[0]
+        assert "the run starts over" in notes.texts[0]
 
 
-def test_a_run_with_a_damaged_checkpoint_starts_anew(spec: Callable[..., RunSpec], tmp_path: Path) -> None:
+def test_a_run_with_a_damaged_checkpoint_starts_over(spec: Callable[..., RunSpec], tmp_path: Path) -> None:
     run(spec("linear"), results=tmp_path / "whole")
     chance = random.Random(3)
     for number in range(5):
         results = tmp_path / f"r{number}"
         checkpoint = interrupted(spec("linear"), results, 2)
         checkpoint.write_bytes(damaged(checkpoint.read_bytes(), chance))
-        said: list[str] = []
-        run(spec("linear"), results=results, say=said.append)
-        assert any("the run starts anew" in text for text in said), said
+        notes = Notes()
+        run(spec("linear"), results=results, listener=notes)
+        assert any("the run starts over" in text for text in notes.texts), notes.texts
         assert_same_results(tmp_path / "whole", results)
 
 
@@ -156,14 +167,14 @@ def test_short_epochs_are_not_all_kept(
 def test_a_folder_that_takes_no_checkpoint_stops_no_run(spec: Callable[..., RunSpec], tmp_path: Path) -> None:
     (tmp_path / "r" / "checkpoints").mkdir(parents=True)
     (tmp_path / "r" / "checkpoints").chmod(0o500)
-    said: list[str] = []
-    assert run(spec("linear"), results=tmp_path / "r", say=said.append).done
-    assert any("no checkpoint can be written" in text for text in said)
+    notes = Notes()
+    assert run(spec("linear"), results=tmp_path / "r", listener=notes).done
+    assert any("no checkpoint can be written" in text for text in notes.texts)
 
 
 def test_a_file_in_place_of_the_checkpoints_stops_no_run(spec: Callable[..., RunSpec], tmp_path: Path) -> None:
     (tmp_path / "r").mkdir()
     (tmp_path / "r" / "checkpoints").write_text("")
-    said: list[str] = []
-    assert run(spec("linear"), results=tmp_path / "r", say=said.append).done
-    assert sum("no checkpoint can be written" in text for text in said) == 1
+    notes = Notes()
+    assert run(spec("linear"), results=tmp_path / "r", listener=notes).done
+    assert sum("no checkpoint can be written" in text for text in notes.texts) == 1

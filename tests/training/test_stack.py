@@ -1,4 +1,4 @@
-"""Runs trained together: each has the epochs, weights and snapshots of the run that is trained alone."""
+"""Runs trained together have the epochs, weights and snapshots of runs trained alone."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from torch import Tensor, nn
 
 from shipbench.backbones import load_backbone
 from shipbench.errors import ShipbenchError
+from shipbench.events import Emitter, EpochDone, Event
 from shipbench.hardware.precision import ComputeContext
 from shipbench.methods import Stackable
 from shipbench.methods.ship import Ship, ShipConfig
 from shipbench.recipe import Recipe
-from shipbench.training.history import EpochReport, Fit
+from shipbench.training.history import Fit
 from shipbench.training.inputs import FeatureInputs
 from shipbench.training.loop import Hooks, fit
 from shipbench.training.snapshot import Snapshot, random_states
@@ -27,7 +28,7 @@ from shipbench.training.stacked import Member, fit_stack, seconds_per_step
 
 CPU = ComputeContext(torch.device("cpu"), "fp32")
 EPOCHS = 3
-# Batches of 6 out of 14 images leave a last one of 2, as recipes without drop_last have it.
+# Without drop_last, batches of 6 out of 14 images leave a last one of 2.
 RECIPE = Recipe(epochs=EPOCHS, batch_size=6, lr=0.01, warmup_epochs=1, eval_every=1, drop_last=False)
 RUNS = [(RECIPE, 0), (replace(RECIPE, lr=0.003, weight_decay=0.1), 0), (RECIPE, 5)]
 SGD = [(replace(recipe, optimizer="sgd"), seed) for recipe, seed in RUNS]
@@ -66,28 +67,28 @@ def member(build: Callable[[Any], nn.Module], run: tuple[Recipe, int], trunk: An
     recipe, seed = run
     model = built(build, seed, trunk)
     assert isinstance(model, Stackable)
-    return Member(model, recipe, seed, random_states(CPU.device), lambda _: None, Hooks(**hooks))
+    return Member(model, recipe, seed, random_states(CPU.device), Hooks(**hooks))
 
 
 def together(members: Sequence[Member]) -> list[Fit | ShipbenchError]:
-    ends = dict(fit_stack(members, TRAIN, TEST, CPU))
-    return [ends[index] for index in range(len(members))]
+    outcomes = dict(fit_stack(members, TRAIN, TEST, CPU))
+    return [outcomes[index] for index in range(len(members))]
 
 
 def alone(build: Callable[[Any], nn.Module], run: tuple[Recipe, int], **hooks: Any) -> tuple[Fit, nn.Module]:
     recipe, seed = run
     model = built(build, seed, backbone())
-    return fit(model, TRAIN, TEST, recipe, CPU, seed, lambda _: None, Hooks(**hooks)), model
+    return fit(model, TRAIN, TEST, recipe, CPU, seed, Hooks(**hooks)), model
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
     return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
 
 
-def assert_same_fit(found: Fit | ShipbenchError, expected: Fit) -> None:
-    assert isinstance(found, Fit), found
-    assert len(found.epochs) == len(expected.epochs)
-    for a, b in zip(found.epochs, expected.epochs, strict=True):
+def assert_same_fit(actual: Fit | ShipbenchError, expected: Fit) -> None:
+    assert isinstance(actual, Fit), actual
+    assert len(actual.epochs) == len(expected.epochs)
+    for a, b in zip(actual.epochs, expected.epochs, strict=True):
         assert (a.epoch, a.epochs, a.learning_rate, a.images) == (b.epoch, b.epochs, b.learning_rate, b.images)
         assert a.train_loss == pytest.approx(b.train_loss, rel=1e-4)
         assert a.train_seconds > 0
@@ -98,9 +99,9 @@ def assert_same_fit(found: Fit | ShipbenchError, expected: Fit) -> None:
         torch.testing.assert_close(a.evaluation.confidence, b.evaluation.confidence, rtol=1e-4, atol=1e-5)
 
 
-def assert_same_weights(found: nn.Module, expected: nn.Module) -> None:
+def assert_same_weights(actual: nn.Module, expected: nn.Module) -> None:
     for name, value in weights(expected).items():
-        torch.testing.assert_close(weights(found)[name], value, rtol=1e-4, atol=1e-5, msg=name)
+        torch.testing.assert_close(weights(actual)[name], value, rtol=1e-4, atol=1e-5, msg=name)
 
 
 @pytest.mark.parametrize("name", list(MODELS))
@@ -149,33 +150,34 @@ def test_snapshots_go_both_ways_and_need_not_be_of_the_same_epoch(name: str) -> 
     assert_same_fit(ends[1][1], alone(build, RUNS[2])[0])
 
 
-def test_a_loss_that_is_not_finite_ends_its_run_alone() -> None:
+def test_a_loss_that_is_not_finite_stops_its_run_alone() -> None:
     trunk = backbone()
     wild = (replace(SGD[1][0], lr=1e30), 0)
-    heard: list[EpochReport] = []
+    events: list[Event] = []
     members = [member(ship, run, trunk) for run in (SGD[0], wild, SGD[2])]
-    members[1] = replace(members[1], on_epoch=heard.append)
+    members[1] = replace(members[1], hooks=Hooks(Emitter("wild", events.append)))
     first, failed, last = together(members)
     assert isinstance(failed, ShipbenchError)
     assert "try a lower lr" in str(failed)
-    assert len(heard) < EPOCHS
+    assert all(isinstance(event, EpochDone) for event in events)
+    assert len(events) < EPOCHS
     for end, one, run in ((first, members[0], SGD[0]), (last, members[2], SGD[2])):
         expected, model = alone(ship, run)
         assert_same_fit(end, expected)
         assert_same_weights(one.model, model)
 
 
-def test_a_run_that_is_taken_away_leaves_the_others_alone() -> None:
+def test_a_run_that_is_taken_over_leaves_the_others_alone() -> None:
     trunk = backbone()
     steps: list[int] = []
 
     def lose() -> None:
         steps.append(1)
         if len(steps) == 5:
-            raise ShipbenchError("taken away")
+            raise ShipbenchError("taken over")
 
     taken, kept = together([member(ship, RUNS[0], trunk, check=lose), member(ship, RUNS[1], trunk)])
-    assert str(taken) == "taken away"
+    assert str(taken) == "taken over"
     assert len(steps) == 5
     assert_same_fit(kept, alone(ship, RUNS[1])[0])
 

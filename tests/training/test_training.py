@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -11,11 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shipbench.errors import InputError, ShipbenchError
+from shipbench.events import Emitter, EpochDone
 from shipbench.hardware.precision import ComputeContext
 from shipbench.recipe import Recipe
-from shipbench.training.history import EpochReport, Fit
+from shipbench.training.history import Fit
 from shipbench.training.inputs import FeatureInputs
-from shipbench.training.loop import evaluate, fit, make_optimizer
+from shipbench.training.loop import Hooks, evaluate, fit, make_optimizer
 from shipbench.training.schedule import learning_rates
 
 CPU = ComputeContext(torch.device("cpu"), "fp32")
@@ -41,18 +43,20 @@ def separable(count: int) -> FeatureInputs:
     return FeatureInputs(features, labels)
 
 
-def trained(recipe: Recipe, seed: int = 0, inputs: FeatureInputs | None = None) -> tuple[Fit, list[EpochReport]]:
+def trained(recipe: Recipe, seed: int = 0, inputs: FeatureInputs | None = None) -> tuple[Fit, list[EpochDone]]:
     torch.manual_seed(0)
-    heard: list[EpochReport] = []
+    events: list[Any] = []
     inputs = inputs or separable(30)
-    done = fit(Tiny(), inputs, separable(12), recipe, CPU, seed, heard.append)
-    return done, heard
+    done = fit(Tiny(), inputs, separable(12), recipe, CPU, seed, Hooks(Emitter("a1", events.append)))
+    assert events == [report.to_event("a1") for report in done.epochs]
+    return done, events
 
 
 def test_training_learns_and_reports_every_epoch() -> None:
-    done, heard = trained(Recipe(epochs=20, batch_size=8, lr=0.1, warmup_epochs=0))
-    assert [report.epoch for report in heard] == list(range(20))
-    assert heard[-1].train_loss < heard[0].train_loss / 5
+    done, events = trained(Recipe(epochs=20, batch_size=8, lr=0.1, warmup_epochs=0))
+    assert [event.epoch for event in events] == list(range(20))
+    assert events[-1].train_loss < events[0].train_loss / 5
+    assert [event.accuracy for event in events] == [None] * 19 + [1.0]
     assert done.evaluated[-1][1].accuracy == 1.0
 
 

@@ -1,6 +1,6 @@
-"""A step hands work to the device and goes on: it reads nothing back and waits for no copy.
+"""A step queues work on the device without waiting: it reads nothing back and waits for no copy.
 
-PyTorch's ``meta`` device stands in for a GPU: it has no values, so that reading one is an error.
+PyTorch's ``meta`` device stands in for a GPU: it has no values, so reading one is an error.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def test_no_step_waits_for_the_device(name: str, optimizer: str) -> None:
     train = images(30, META)
     # The mean loss of the epoch is the first value that is read.
     with NoWaiting(), pytest.raises(RuntimeError, match="item"):
-        fit(model, train, train, recipe, OnMeta(META, "fp32"), 0, lambda _: None, hooks)
+        fit(model, train, train, recipe, OnMeta(META, "fp32"), 0, hooks)
     assert len(steps) == 5
 
 
@@ -93,7 +93,7 @@ def test_no_step_of_a_stack_waits_for_the_device(name: str) -> None:
     hooks = Hooks(check=lambda: steps.append(None))
     first = model_on_meta(MODELS[name])
     models = [first, copy.deepcopy(first, {id(first.backbone): first.backbone})]
-    members = [Member(model, recipe, 0, random_states(META), lambda _: None, hooks) for model in models]
+    members = [Member(model, recipe, 0, random_states(META), hooks) for model in models]
     with NoWaiting():
         seconds_per_step(members, train, OnMeta(META, "fp32"))
     with NoWaiting(), pytest.raises(RuntimeError, match="item"):

@@ -1,1 +1,1 @@
-"""Where the runs of a plan execute: in this process, in worker processes, on a cluster."""
+"""Executors of runs: in this process, in worker processes, on a cluster."""

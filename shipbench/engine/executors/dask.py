@@ -1,4 +1,4 @@
-"""Runs on the workers of a Dask cluster, through joblib's backend; the results folder is shared by all of them."""
+"""Execute runs on the workers of a Dask cluster, through joblib's backend; all workers share the results folder."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import pickle
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,88 +14,113 @@ from typing import Any
 
 from joblib import Parallel, delayed, parallel_config
 
-from shipbench.engine.attempt import attempt
-from shipbench.engine.executors.channel import brief
+from shipbench.engine.executors.registry import EngineOptions
 from shipbench.errors import InputError, ShipbenchError
+from shipbench.events import Event, Finished, Listener, Lost, Note
 from shipbench.hardware.precision import precision_elsewhere
-from shipbench.planning.plan import PlannedRun
+from shipbench.planning.plan import Plan, PlannedRun
 from shipbench.results import claims
-from shipbench.runtime.console import say
 from shipbench.spec import RunSpec
 
-Hear = Callable[[str, str, Any], None]
 _TIMEOUT = "10s"
-# A run seeds torch's global generators, so that a worker process does one at a time.
+# A run seeds torch's global generators, so a worker process must execute one at a time.
 _ONE_AT_A_TIME = threading.Lock()
 
 
-def require_cluster(address: str) -> None:
-    """Raise ``InputError`` unless Dask is installed and a scheduler with fitting workers answers at ``address``."""
-    with _connected(address) as client:
-        for worker, threads in client.nthreads().items():
-            if threads != 1:
-                raise InputError(f"Dask worker {worker} has {threads} threads; start workers with --nthreads 1")
+class DaskExecutor:
+    """Executes runs one by one on each worker of the cluster whose scheduler the options name."""
+
+    remote = True
+
+    def __init__(self, options: EngineOptions) -> None:
+        self._options = options
+
+    def check(self) -> None:
+        """Raise ``InputError`` unless the options fit and a scheduler with single-threaded workers answers."""
+        stacking = self._options.stacking
+        if stacking.most > 1 and not stacking.measured:
+            raise InputError(
+                "--stack N and --engine dask do not go together: a cluster's worker executes one run at a time"
+            )
+        with _connected(self._address) as client:
+            for worker, threads in client.nthreads().items():
+                if threads != 1:
+                    raise InputError(f"Dask worker {worker} has {threads} threads; start workers with --nthreads 1")
+
+    def execute(self, runs: Sequence[PlannedRun], plan: Plan, results: Path, emit: Listener) -> None:
+        """Attempt every run on some worker.
+
+        The cluster gives the run of a dead worker to another one, which resumes from its checkpoint; without any, it
+        waits for a worker. An interruption revokes the claims of the active runs, whose workers then stop at their next
+        step. Raises ``ShipbenchError`` if the scheduler goes away.
+        """
+        with _connected(self._address) as client:
+            _execute(client, runs, results, emit, self._address)
+
+    @property
+    def _address(self) -> str:
+        if self._options.scheduler is None:
+            raise InputError("--engine dask and --scheduler ADDRESS belong together; give both or neither")
+        return self._options.scheduler
 
 
-def carry_on_cluster(runs: Sequence[PlannedRun], results: Path, address: str, hear: Hear) -> None:
-    """Attempt every run on some worker; ``hear(run_id, kind, content)`` gets their events.
-
-    A run whose worker dies is given to another one, which goes on from its checkpoint; without any, the grid waits for
-    one and says so. An interruption takes the runs that are under way back from their workers, which then stop at
-    their next step. Raises ``ShipbenchError`` if the scheduler goes away.
-    """
+def _execute(client: Any, runs: Sequence[PlannedRun], results: Path, emit: Listener, address: str) -> None:
     from distributed import CancelledError
     from distributed.scheduler import KilledWorker
 
     topic = f"shipbench-{secrets.token_hex(4)}"
-    busy: set[str] = set()
+    active: set[str] = set()
 
-    def on_event(event: tuple[Any, bytes]) -> None:
-        # The scheduler and its workers run code for each other anyway: this trusts them with no more than that.
-        run_id, kind, content = pickle.loads(event[1])
-        (busy.discard if kind in ("finished", "lost") else busy.add)(run_id)
-        hear(run_id, kind, content)
+    def receive(message: tuple[Any, bytes]) -> None:
+        # A scheduler and its workers execute each other's code anyway, so unpickling grants them nothing more.
+        event: Event = pickle.loads(message[1])
+        if isinstance(event, Finished | Lost):
+            active.discard(event.run_id)
+        elif event.run_id is not None:
+            active.add(event.run_id)
+        emit(event)
 
-    with _connected(address) as client:
-        client.subscribe_topic(topic, on_event)
-        client.subscribe_topic("all", _Crew(client.nthreads()))
-        try:
-            with parallel_config(backend=_backend(client)):
-                Parallel(batch_size=1, pre_dispatch="all")(
-                    delayed(_on_worker)(_shipped(run), results.resolve(), topic) for run in runs
-                )
-        except KilledWorker:
-            say("a run has killed several workers of the cluster; what is left is tried again")
-        except TimeoutError as error:
-            raise InputError(f"the Dask cluster at {address} has no worker; start some, with --nthreads 1") from error
-        except CancelledError as error:
-            raise ShipbenchError(
-                f"the Dask scheduler at {address} is gone; finished runs and the checkpoints of unfinished ones are "
-                f"kept in {results}, and the same command goes on when a scheduler is back"
-            ) from error
-        except KeyboardInterrupt:
-            for run_id in tuple(busy):
-                claims.revoke(results, run_id)
-            raise
+    client.subscribe_topic(topic, receive)
+    client.subscribe_topic("all", _WorkerWatch(client.nthreads(), emit))
+    try:
+        with parallel_config(backend=_backend(client)):
+            Parallel(batch_size=1, pre_dispatch="all")(
+                delayed(_on_worker)(_portable(run), results.resolve(), topic) for run in runs
+            )
+    except KilledWorker:
+        emit(Note(None, "a run has killed several workers of the cluster; unfinished runs will be repeated"))
+    except TimeoutError as error:
+        raise InputError(f"the Dask cluster at {address} has no worker; start some with --nthreads 1") from error
+    except CancelledError as error:
+        raise ShipbenchError(
+            f"the Dask scheduler at {address} is gone; finished runs and the checkpoints of unfinished ones are kept "
+            f"in {results}, and the same command continues from there once a scheduler answers"
+        ) from error
+    except KeyboardInterrupt:
+        for run_id in tuple(active):
+            claims.revoke(results, run_id)
+        raise
 
 
-class _Crew:
-    """Hears the scheduler's own events and says when the last worker has gone, and when one comes again."""
+class _WorkerWatch:
+    """Follows the scheduler's own events; notes when the last worker leaves, and when one arrives again."""
 
-    def __init__(self, workers: Iterable[str]) -> None:
+    def __init__(self, workers: Iterable[str], emit: Listener) -> None:
         self.workers = set(workers)
+        self.emit = emit
 
-    def __call__(self, event: tuple[Any, Any]) -> None:
-        about = event[1] if isinstance(event[1], dict) else {}
-        worker = str(about.get("worker"))
-        if about.get("action") == "add-worker":
+    def __call__(self, message: tuple[Any, Any]) -> None:
+        content = message[1] if isinstance(message[1], dict) else {}
+        worker = str(content.get("worker"))
+        if content.get("action") == "add-worker":
             if not self.workers:
-                say("a worker has come; the grid goes on")
+                self.emit(Note(None, "a worker has joined the cluster; continuing"))
             self.workers.add(worker)
-        elif about.get("action") == "remove-worker" and worker in self.workers:
+        elif content.get("action") == "remove-worker" and worker in self.workers:
             self.workers.remove(worker)
             if not self.workers:
-                say("the cluster has no worker left; waiting for one (Ctrl-C ends the wait, nothing is lost)")
+                text = "the cluster has no worker left; waiting for one (Ctrl-C stops waiting, nothing is lost)"
+                self.emit(Note(None, text))
 
 
 @contextmanager
@@ -103,8 +128,10 @@ def _connected(address: str) -> Iterator[Any]:
     try:
         import distributed
     except ImportError as error:
-        raise InputError("--engine dask needs Dask, which is not here: pip install 'shipbench[dask]'") from error
-    # What happens to the connection is said here, in a sentence instead of a traceback.
+        raise InputError(
+            "--engine dask needs Dask, which is not installed; run pip install 'shipbench[dask]'"
+        ) from error
+    # This module reports a lost connection in one sentence; Dask would log tracebacks.
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     try:
         connect: Any = distributed.Client
@@ -116,9 +143,10 @@ def _connected(address: str) -> Iterator[Any]:
 
 
 def _backend(client: Any) -> Any:
-    """Return joblib's Dask backend, made to use the workers however few they are.
+    """Return joblib's Dask backend, changed to use the workers however few there are.
 
-    Where a cluster has one, as while a batch system still starts the others, joblib would do all runs in this process.
+    With a single worker, as while a batch system still starts the others, joblib would execute all runs in this
+    process.
     """
     from joblib._dask import DaskDistributedBackend
 
@@ -129,8 +157,8 @@ def _backend(client: Any) -> Any:
     return Backend(client=client)
 
 
-def _shipped(run: PlannedRun) -> PlannedRun:
-    """Return a run that means the same on another machine: absolute paths, and the precision that was planned with."""
+def _portable(run: PlannedRun) -> PlannedRun:
+    """Return a run that means the same on another machine: absolute paths, and the precision it was planned with."""
     spec = run.spec
     precision: Any = precision_elsewhere(spec.device, spec.precision)
     return replace(run, spec=replace(spec, data=_absolute(spec.data), checkpoint=_weights(spec), precision=precision))
@@ -146,20 +174,21 @@ def _weights(spec: RunSpec) -> str | None:
 
 
 def _on_worker(run: PlannedRun, results: Path, topic: str) -> None:
+    from shipbench.engine.attempt import attempt
+
     with _ONE_AT_A_TIME:
-        attempt(run, results, _Teller(topic, run.run_id))
+        attempt(run, results, _Sender(topic))
 
 
 @dataclass(frozen=True)
-class _Teller:
-    """Sends the events of a run through the scheduler to whoever watches the grid."""
+class _Sender:
+    """A listener on a worker that sends events through the scheduler to the process that supervises the plan."""
 
     topic: str
-    run_id: str
 
-    def __call__(self, kind: str, content: Any) -> None:
+    def __call__(self, event: Event, /) -> None:
         from distributed import get_worker
 
-        # Nobody listening is no reason to stop the run.
+        # A lost event is no reason to stop the run.
         with suppress(OSError, ValueError):
-            get_worker().log_event(self.topic, pickle.dumps((self.run_id, kind, brief(content))))
+            get_worker().log_event(self.topic, pickle.dumps(event))

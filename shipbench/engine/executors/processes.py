@@ -1,4 +1,4 @@
-"""Several runs at once in worker processes on this machine, each with a device of its own."""
+"""Execute several runs in parallel, in worker processes on this machine that each keep one device."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -18,112 +18,112 @@ import torch
 from joblib.externals.loky import BrokenProcessPool, ProcessPoolExecutor
 
 from shipbench.engine.executors.channel import Address, Channel, Sender
-from shipbench.engine.jobs import threads_of_each
-from shipbench.engine.stacked import Tell, attempt_stack
+from shipbench.engine.jobs import threads_per_job
+from shipbench.engine.stacked import attempt_stack
+from shipbench.events import Listener, Note
 from shipbench.hardware.device import devices_for_workers, resolve_device
 from shipbench.planning.plan import PlannedRun
-from shipbench.runtime.console import say
 from shipbench.runtime.interrupts import leave_signals_to_the_parent
 
 Stack = Sequence[PlannedRun]
-# What the libraries that a run computes with ask for their number of threads.
+# The variables from which numerical libraries read their number of threads.
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+_WORKER_DIED = "a worker process died; its run will be repeated alone, after the others, from its last checkpoint"
 
 
-def carry_in_workers(stacks: Sequence[Stack], results: Path, jobs: int, hear: Tell, *, measured: bool) -> None:
-    """Attempt every stack in one of ``jobs`` worker processes; ``hear(run_id, kind, content)`` gets their events.
+def execute_in_processes(stacks: Sequence[Stack], results: Path, jobs: int, emit: Listener, *, measured: bool) -> None:
+    """Attempt every stack in one of ``jobs`` worker processes; return when all workers have ended.
 
-    The cores are divided by ``jobs`` even if fewer runs are left, so that those repeat what they would have been.
-    A worker that dies ends no other; who calls sees in the store what is left to do. All workers end before this
-    function does.
+    The cores are divided by ``jobs`` even if fewer stacks are left, so that a continued plan repeats the arithmetic of
+    an undisturbed one. A dead worker does not stop the others; check the store for unfinished runs. ``measured`` as in
+    ``attempt_stack``.
     """
-    threads = threads_of_each(jobs)
+    threads = threads_per_job(jobs)
     devices = devices_for_workers(resolve_device(stacks[0][0].spec.device), jobs)
-    with Channel(hear) as channel, warnings.catch_warnings(), _crew(devices[: len(stacks)], threads) as workers:
-        # Between two runs loky replaces a worker that has grown in memory, as one does; nothing is lost by that.
+    with Channel(emit) as channel, warnings.catch_warnings(), _started(devices[: len(stacks)], threads) as workers:
+        # Between two runs, loky replaces a worker whose memory has grown; nothing is lost.
         warnings.filterwarnings("ignore", "A worker stopped while some jobs were given to the executor")
 
         def begin(worker: _Worker, stack: Stack) -> Future[None]:
             return worker.submit(stack, results, worker.device, threads, channel.address, measured)
 
-        _share_out(stacks, workers, begin)
+        _distribute(stacks, workers, begin, emit)
 
 
 @contextmanager
-def _crew(devices: Sequence[str], threads: int) -> Iterator[list[_Worker]]:
-    """Yield a worker for each device; they end with the block, at once if it is left by an exception."""
+def _started(devices: Sequence[str], threads: int) -> Iterator[list[_Worker]]:
+    """Yield a worker for each device; stop them at the end of the block, at once after an exception."""
     workers = [_Worker(device, threads) for device in devices]
     try:
         yield workers
     except BaseException:
         for worker in workers:
-            worker.end(at_once=True)
+            worker.stop(kill=True)
         raise
     for worker in workers:
-        worker.end()
+        worker.stop()
 
 
 class _Worker:
-    """A process that does one stack after another on its device, and that is replaced when it dies."""
+    """A process that executes one stack after another on its device, and that can be replaced after its death."""
 
     def __init__(self, device: str, threads: int) -> None:
         self.device = device
         self._environment = dict.fromkeys(_THREADS, str(threads))
-        self._executor = self._started()
+        self._pool = self._new_pool()
 
     def submit(self, *arguments: Any) -> Future[None]:
-        """Begin a stack; the arguments are those of ``_in_worker``."""
-        return self._executor.submit(_in_worker, *arguments)
+        """Start a stack; the arguments are those of ``_in_worker``."""
+        return self._pool.submit(_in_worker, *arguments)
 
     def replace(self) -> None:
-        """Go on with a new process after the death of the old one."""
-        self.end()
-        self._executor = self._started()
+        """Start a new process in place of a dead one."""
+        self.stop()
+        self._pool = self._new_pool()
 
-    def end(self, *, at_once: bool = False) -> None:
-        """End the process, ``at_once`` or when it has done what it was given."""
-        self._executor.shutdown(wait=True, kill_workers=at_once)
+    def stop(self, *, kill: bool = False) -> None:
+        """Stop the process after its present stack, or at once with ``kill``."""
+        self._pool.shutdown(wait=True, kill_workers=kill)
 
-    def _started(self) -> Any:
+    def _new_pool(self) -> Any:
         return ProcessPoolExecutor(max_workers=1, env=self._environment)
 
 
-def _share_out(
-    stacks: Sequence[Stack], workers: Sequence[_Worker], begin: Callable[[_Worker, Stack], Future[None]]
+def _distribute(
+    stacks: Sequence[Stack],
+    workers: Sequence[_Worker],
+    begin: Callable[[_Worker, Stack], Future[None]],
+    emit: Listener,
 ) -> None:
-    """Let every worker do the next stack when it is free."""
-    waiting, free = list(reversed(stacks)), list(reversed(workers))
+    """Give each idle worker the next stack, until all stacks are done; replace workers that die."""
+    waiting, idle = list(reversed(stacks)), list(reversed(workers))
     busy: dict[Future[None], _Worker] = {}
     while waiting or busy:
-        while waiting and free:
-            worker = free.pop()
+        while waiting and idle:
+            worker = idle.pop()
             busy[begin(worker, waiting.pop())] = worker
         for future in wait(busy, return_when=FIRST_COMPLETED).done:
             worker = busy.pop(future)
             try:
                 future.result()
             except BrokenProcessPool:
-                say("a worker process died; its run is tried again alone, after the others, from its last checkpoint")
+                emit(Note(None, _WORKER_DIED))
                 worker.replace()
-            free.append(worker)
+            idle.append(worker)
 
 
 def _in_worker(stack: Stack, results: Path, device: str, threads: int, address: Address, measured: bool) -> None:
     leave_signals_to_the_parent()
-    _die_with_the_parent()
+    _exit_with_the_parent()
     torch.set_num_threads(threads)
-    senders = {run.run_id: Sender(address, run.run_id) for run in stack}
-    here = [replace(run, spec=replace(run.spec, device=device)) for run in stack]
-    try:
-        attempt_stack(here, results, lambda run_id, *event: senders[run_id](*event), measured=measured)
-    finally:
-        for sender in senders.values():
-            sender.close()
+    runs = [replace(run, spec=replace(run.spec, device=device)) for run in stack]
+    with closing(Sender(address)) as emit:
+        attempt_stack(runs, results, emit, measured=measured)
 
 
 @cache
-def _die_with_the_parent() -> None:
-    """Watch, from now on, whether the process that started this worker is still there."""
+def _exit_with_the_parent() -> None:
+    """Watch the process that started this worker, from now on, and exit when it is gone."""
     threading.Thread(target=_watch, args=(os.getppid(),), daemon=True).start()
 
 

@@ -1,0 +1,75 @@
+"""Executors, found by the name of their engine through the entry-point group ``shipbench.engines``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Protocol
+
+from shipbench.errors import InputError, did_you_mean
+from shipbench.events import Listener
+from shipbench.planning.plan import Plan, PlannedRun
+from shipbench.planning.stacks import Stacking
+
+GROUP = "shipbench.engines"
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """The options of a command that concern its engine.
+
+    ``jobs`` is the number of runs to execute in parallel, or None to let the engine choose; ``stacking`` says which
+    runs may be trained together; ``scheduler`` is the address of a cluster's scheduler.
+    """
+
+    jobs: int | None = None
+    stacking: Stacking = field(default_factory=Stacking)
+    scheduler: str | None = None
+
+
+class Executor(Protocol):
+    """Executes the runs of one plan.
+
+    An entry point names a class that is constructed with ``EngineOptions``. Importing it and calling ``check`` must
+    not import torch, so that dry runs stay fast.
+    """
+
+    @property
+    def remote(self) -> bool:
+        """Whether runs execute on other machines, whose devices need not exist here."""
+        ...
+
+    def check(self) -> None:
+        """Raise ``InputError`` if the options do not fit this engine, or if it is unavailable."""
+        ...
+
+    def execute(self, runs: Sequence[PlannedRun], plan: Plan, results: Path, emit: Listener) -> None:
+        """Attempt every run (``shipbench.engine.attempt``) and return when no run is in progress.
+
+        ``runs`` are those of ``plan`` that are still to be done. The supervisor calls this again for runs that have no
+        record afterwards, as after the death of a worker.
+        """
+        ...
+
+
+def list_engines() -> list[str]:
+    """Return the names of all installed engines, sorted."""
+    return sorted({point.name for point in entry_points(group=GROUP)})
+
+
+def get_executor(name: str, options: EngineOptions) -> Executor:
+    """Return a new executor of the engine called ``name``, for one plan.
+
+    Raises ``InputError`` if there is no such engine, or if it cannot be imported.
+    """
+    points = {point.name: point for point in entry_points(group=GROUP)}
+    if name not in points:
+        engines = sorted(points)
+        raise InputError(f"unknown engine {name!r}{did_you_mean(name, engines)}; choose one of {', '.join(engines)}")
+    try:
+        executor: Executor = points[name].load()(options)
+    except ImportError as error:
+        raise InputError(f"engine {name!r} ({points[name].value}) cannot be imported: {error}") from error
+    return executor

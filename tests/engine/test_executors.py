@@ -1,0 +1,147 @@
+"""Executors: found by the name of their engine, and given the runs of a plan by the supervisor."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+from shipbench import RunSpec, load_results
+from shipbench.engine import supervisor
+from shipbench.engine.attempt import attempt
+from shipbench.engine.executors import registry
+from shipbench.engine.executors.local import LocalExecutor
+from shipbench.engine.executors.registry import EngineOptions, get_executor, list_engines
+from shipbench.engine.supervisor import execute_plan
+from shipbench.errors import InputError
+from shipbench.events import Event, Finished, Listener, Note
+from shipbench.planning.plan import Plan, PlannedRun, State
+from shipbench.planning.stacks import Stacking
+from shipbench.results import claims
+from shipbench.results.store import Store
+from tests.conftest import Outcome
+from tests.data.builders import vtab_tree
+from tests.results.test_store import make_record
+
+Shipbench = Callable[..., Outcome]
+TINY = ("--backbone", "test_vit", "--checkpoint", "random", "--set", "image_size=64", "--epochs", "1")
+
+
+class ReversedExecutor:
+    """An engine of another package, which executes the runs in reverse order."""
+
+    remote = False
+    calls: list[str]
+
+    def __init__(self, options: EngineOptions) -> None:
+        self.options = options
+
+    def check(self) -> None:
+        self.calls.append("check")
+        if self.options.jobs is not None:
+            raise InputError("the engine 'reversed' chooses its own --jobs")
+
+    def execute(self, runs: Sequence[PlannedRun], plan: Plan, results: Path, emit: Listener) -> None:
+        assert set(runs) <= set(plan.runs)
+        self.calls.append("execute")
+        for run in reversed(runs):
+            attempt(run, results, emit)
+
+
+@pytest.fixture
+def reversed_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Install the engine ``reversed`` beside the package's own; yield the calls that it gets."""
+    points = [
+        EntryPoint("reversed", f"{__name__}:ReversedExecutor", registry.GROUP),
+        EntryPoint("broken", "no_such_module:Executor", registry.GROUP),
+        *registry.entry_points(group=registry.GROUP),
+    ]
+    monkeypatch.setattr(registry, "entry_points", lambda group: points if group == registry.GROUP else [])
+    ReversedExecutor.calls = []
+    yield ReversedExecutor.calls
+    del ReversedExecutor.calls
+
+
+def test_an_engine_of_another_package_executes_a_plan(
+    shipbench: Shipbench, reversed_engine: list[str], tmp_path: Path, cache: Path
+) -> None:
+    data = vtab_tree(tmp_path / "data", tasks=("dtd",))
+    line = ("run", *TINY, "--method", "linear,full", "--tasks", "dtd", "--data", data, "--results", tmp_path / "r")
+    outcome = shipbench(*line, "--engine", "reversed")
+    assert outcome.code == 0, outcome.err
+    assert reversed_engine == ["check", "execute"]
+    assert outcome.err.index("[1/2] full on dtd") < outcome.err.index("[2/2] linear on dtd")
+    assert set(load_results(tmp_path / "r")["status"]) == {"done"}
+    assert "0 to do, 2 done" in shipbench(*line, "--engine", "local").err
+
+
+def test_an_engine_refuses_before_anything_is_planned(
+    shipbench: Shipbench, reversed_engine: list[str], tmp_path: Path
+) -> None:
+    line = ("run", "--method", "linear", "--tasks", "demo-tiny", "--engine", "reversed", "--jobs", "2")
+    outcome = shipbench(*line, "--results", tmp_path / "r")
+    assert outcome.code == 2
+    assert "the engine 'reversed' chooses its own --jobs" in outcome.err
+    assert reversed_engine == ["check"]
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.usefixtures("reversed_engine")
+def test_engines_are_found_by_name() -> None:
+    assert list_engines() == ["broken", "dask", "local", "reversed"]
+    assert isinstance(get_executor("local", EngineOptions()), LocalExecutor)
+    with pytest.raises(InputError, match=r"unknown engine 'lokal' \(did you mean 'local'\?\)"):
+        get_executor("lokal", EngineOptions())
+    with pytest.raises(InputError, match=r"engine 'broken' \(no_such_module:Executor\) cannot be imported"):
+        get_executor("broken", EngineOptions())
+
+
+@pytest.mark.parametrize("engine", ["local", "dask"])
+def test_engines_that_are_installed_have_a_name(engine: str) -> None:
+    assert engine in list_engines()
+
+
+def test_dask_refuses_a_number_of_stacked_runs() -> None:
+    options = EngineOptions(stacking=Stacking(3), scheduler="tcp://127.0.0.1:1")
+    with pytest.raises(InputError, match="--stack N and --engine dask do not go together"):
+        get_executor("dask", options).check()
+
+
+def test_a_local_dry_run_imports_no_dask(tmp_path: Path) -> None:
+    line = ["run", "--method", "linear", "--tasks", "demo-tiny", "--device", "cpu", "--precision", "fp32", "--dry-run"]
+    code = (
+        "import sys; from shipbench.cli import main\n"
+        f"sys.argv = ['shipbench', *{line}, '--results', {str(tmp_path / 'r')!r}]\n"
+        "try: main()\n"
+        "except SystemExit as stop: assert not stop.code\n"
+        "print({'dask', 'distributed', 'joblib', 'torch'} & set(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines()[-1] == "set()"
+
+
+def test_a_plan_beside_another_process_notes_its_claim_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = PlannedRun(RunSpec("linear", "dtd"), "a1", State.TO_DO)
+    claim = claims.take(tmp_path, "a1")
+    assert claim is not None
+    polls, events = list[float](), list[Event]()
+
+    def poll(seconds: float) -> None:
+        polls.append(seconds)
+        if len(polls) == 2:
+            Store(tmp_path).write(make_record(run_id="a1"))
+
+    monkeypatch.setattr(supervisor.time, "sleep", poll)
+    executor = get_executor("local", EngineOptions(jobs=1))
+    (record,) = execute_plan(Plan((run,), (run,)), tmp_path, executor, events.append)
+    assert record.done
+    note, end = events
+    assert isinstance(note, Note)
+    assert note.run_id is None
+    assert note.text.endswith("is executing a run; waiting")
+    assert isinstance(end, Finished)
+    assert end.run_id == "a1"
