@@ -1,1 +1,1 @@
-"""The baselines every prompt-tuning paper compares with, registered as anyone's own method would be."""
+"""The baselines that prompt-tuning papers compare with, registered like a method of any other package."""

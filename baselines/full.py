@@ -1,4 +1,4 @@
-"""Full fine-tuning: the backbone as timm runs it, with a new head."""
+"""Full fine-tuning: timm's forward pass with a new head."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from shipbench.prompting import new_head
 
 
 class FullModel(nn.Module):
-    """A backbone whose every weight is trained; images are normalised floats (B, 3, H, W)."""
+    """A backbone with a new head, all of whose weights are trained; images are normalised floats (B, 3, H, W)."""
 
     def __init__(self, backbone: VisionTransformer, num_classes: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The linear probe: a head on features that never change."""
+"""The linear probe: a trained head on fixed features."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from shipbench.prompting import frozen, new_head
 
 
 class Readout(nn.Module):
-    """A linear classifier of features (B, D)."""
+    """A linear classifier on features (B, D)."""
 
     def __init__(self, width: int, num_classes: int) -> None:
         super().__init__()

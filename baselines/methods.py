@@ -1,29 +1,20 @@
-"""The four baselines as the harness sees them; torch is imported only to build one."""
+"""The four baselines as methods of the harness; torch is imported only to build a model."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from shipbench.errors import InputError
-from shipbench.methods import BuildContext, Built, Grid, SettingValue
+from shipbench.methods import BuildContext, Built, Grid, Method, SettingValue
 
-from .settings import NoSettings, VptConfig
+from .settings import VptConfig
 
 if TYPE_CHECKING:
     from shipbench.tasks import Task
 
 
-def _default_only(method: str, recipe: str) -> None:
-    if recipe == "published":
-        raise InputError(
-            f"{method} has no published per-task settings (its paper chooses lr and weight decay on val200); "
-            "use --recipe default"
-        )
-
-
-# The rates and weight decays that the official implementation of VPT tries (tune_vtab.py of KMnP/vpt). It scales
-# rates by batch / 256; the grids below hold what reaches the optimiser at its batch of 64.
+# The learning rates and weight decays that VPT's official implementation tries (tune_vtab.py of KMnP/vpt). It scales
+# rates by batch / 256; the grids below hold the rates that reach the optimiser at its batch size of 64.
 _VPT_BATCH = 64
 _VPT_DECAYS = (0.01, 0.001, 0.0001, 0.0)
 
@@ -33,7 +24,7 @@ def _scaled(*rates: float) -> tuple[float, ...]:
 
 
 def _sgd_grid() -> Grid:
-    """Return the grid for prompts and linear probes."""
+    """Return VPT's grid for prompts and linear probes."""
     return {
         "lr": _scaled(50.0, 25.0, 10.0, 5.0, 2.5, 1.0, 0.5, 0.25, 0.1, 0.05),
         "weight_decay": _VPT_DECAYS,
@@ -43,20 +34,22 @@ def _sgd_grid() -> Grid:
     }
 
 
-class FullFineTuning:
-    """Every weight of the backbone is trained."""
+class FullFineTuning(Method):
+    """Full fine-tuning: train every weight of the backbone and a new head."""
 
     name = "full"
+    title = "Full fine-tuning"
     summary = "full fine-tuning: every weight of the backbone and a new head"
-    settings = NoSettings
+    order = 0
+    colour = "#009e73"
+    marker = "s"
 
     def recipe(self, recipe: str, task: Task) -> Mapping[str, SettingValue]:
-        """Use a tenth of the common learning rate: at 1e-3 AdamW destroys pretrained weights."""
-        _default_only(self.name, recipe)
-        return {"lr": 1e-4}
+        """Return a tenth of the common learning rate: at 1e-3, AdamW destroys the pretrained weights."""
+        return {**super().recipe(recipe, task), "lr": 1e-4}
 
     def grids(self) -> Mapping[str, Grid]:
-        """Return ``small``, a first look of ours, and ``published``: VPT's grid for full fine-tuning with AdamW."""
+        """Return ``small``, our own quick search, and ``published``, VPT's grid for full fine-tuning with AdamW."""
         published: Grid = {
             "lr": _scaled(0.005, 0.001, 0.0005, 0.0001),
             "weight_decay": _VPT_DECAYS,
@@ -65,81 +58,72 @@ class FullFineTuning:
         }
         return {"small": {"lr": (3e-5, 1e-4, 3e-4)}, "published": published}
 
-    def switches(self, settings: NoSettings) -> tuple[str, ...]:
-        """Return none: there is nothing to switch."""
-        return ()
-
     def build(self, context: BuildContext) -> Built:
-        """Put a new head on the backbone and train everything."""
+        """Add a new head to the backbone and train everything."""
         from .full import FullModel
 
         return Built(FullModel(context.backbone, context.num_classes))
 
 
-class LinearProbe:
-    """A new head on frozen features."""
+class LinearProbe(Method):
+    """Linear probe: train a new head on frozen features."""
 
     name = "linear"
+    title = "Linear probe"
     summary = "linear probe: a new head on the frozen backbone's final CLS token"
-    settings = NoSettings
     trains_on_features = True
+    order = 1
+    colour = "#7b7f87"
 
     def recipe(self, recipe: str, task: Task) -> Mapping[str, SettingValue]:
-        """Train a hundred epochs at ten times the rate in every suite: on fixed features they take seconds."""
-        _default_only(self.name, recipe)
-        return {"epochs": 100, "warmup_epochs": 10, "lr": 1e-2}
+        """Return 100 epochs at ten times the common rate in every suite: on fixed features they take seconds."""
+        return {**super().recipe(recipe, task), "epochs": 100, "warmup_epochs": 10, "lr": 1e-2}
 
     def grids(self) -> Mapping[str, Grid]:
-        """Return ``small``, a first look of ours, and ``published``: VPT's grid for linear probes with SGD."""
+        """Return ``small``, our own quick search, and ``published``, VPT's grid for linear probes with SGD."""
         return {"small": {"lr": (1e-3, 1e-2, 1e-1)}, "published": _sgd_grid()}
 
-    def switches(self, settings: NoSettings) -> tuple[str, ...]:
-        """Return none: there is nothing to switch."""
-        return ()
-
     def build(self, context: BuildContext) -> Built:
-        """Freeze the backbone and train a head."""
+        """Freeze the backbone and add a new head."""
         from .linear import LinearModel
 
         return Built(LinearModel(context.backbone, context.num_classes))
 
 
-class VptShallow:
-    """Prompts that enter at the first block and travel through all of them."""
+class VptShallow(Method):
+    """VPT-shallow: prompts enter at the first block and pass through all others."""
 
     name = "vpt-shallow"
+    title = "VPT-shallow"
     summary = "visual prompt tuning, shallow: p prompts at the first block, carried through"
     settings = VptConfig
     stackable = True
+    order = 3
+    colour = "#56b4e9"
+    marker = "^"
     deep = False
 
-    def recipe(self, recipe: str, task: Task) -> Mapping[str, SettingValue]:
-        """Return nothing: the common recipe holds."""
-        _default_only(self.name, recipe)
-        return {}
-
     def grids(self) -> Mapping[str, Grid]:
-        """Return ``small``, a first look of ours, and ``published``: VPT's rates and decays with SGD.
+        """Return ``small``, our own quick search, and ``published``, VPT's rates and weight decays with SGD.
 
-        The published grid leaves the prompt length as it is set: the official script tunes for one length at a time.
+        The published grid does not vary the prompt length: the official script tunes at one length at a time.
         """
         return {"small": {"prompt_length": (5, 10, 50), "lr": (1e-3, 5e-3)}, "published": _sgd_grid()}
 
-    def switches(self, settings: VptConfig) -> tuple[str, ...]:
-        """Return none: there is nothing to switch."""
-        return ()
-
     def build(self, context: BuildContext) -> Built:
-        """Add prompts to the frozen backbone."""
+        """Add prompts and a new head to the frozen backbone."""
         from .vpt import Vpt
 
-        settings: Any = context.settings
-        return Built(Vpt(context.backbone, context.num_classes, settings, deep=self.deep))
+        return Built(Vpt(context.backbone, context.num_classes, context.settings, deep=self.deep))
 
 
 class VptDeep(VptShallow):
-    """Fresh prompts at every block."""
+    """VPT-deep: fresh prompts at every block."""
 
     name = "vpt-deep"
+    title = "VPT-deep"
     summary = "visual prompt tuning, deep: p fresh prompts at every block"
+    order = 4
+    colour = "#0072b2"
+    marker = "D"
     deep = True

@@ -52,9 +52,9 @@ _OTHER_NAMES = {
 
 
 class VptPrompts(nn.Module):
-    """``tokens`` (blocks or 1, p, width), and their projection to the backbone's width, if there is one.
+    """The prompts ``tokens`` (blocks, p, width), or (1, p, width) if shallow, and their optional ``projection``.
 
-    Initial tokens are U(+-sqrt(6 / (3 patch^2 + width))), as in the official implementation.
+    Tokens are drawn from U(+-sqrt(6 / (3 patch^2 + width))), as in the official implementation.
     """
 
     def __init__(self, backbone: VisionTransformer, config: VptConfig, *, deep: bool) -> None:
@@ -76,7 +76,7 @@ class VptPrompts(nn.Module):
 
 @dataclass(frozen=True)
 class _Source:
-    """The prompts of one pass; with dropout in training, every one of ``batch`` images has its own mask."""
+    """The prompts of one pass; with dropout in training, each of ``batch`` images has its own mask."""
 
     prompts: VptPrompts
     batch: int
@@ -91,7 +91,7 @@ class _Source:
         return dropout(tokens.expand(self.batch, -1, -1)) if dropout.training and dropout.p else tokens
 
     def guided(self, block: int, name: str, glimpse: Glimpse) -> Tensor:
-        raise LookupError(f"VPT has no prompts that look at images, asked for {name!r}")
+        raise LookupError(f"VPT has no guided prompts {name!r}")
 
 
 class Vpt(nn.Module):
@@ -104,7 +104,7 @@ class Vpt(nn.Module):
         self.head = new_head(backbone.embed_dim, num_classes)
 
     def train(self, mode: bool = True) -> Vpt:
-        """Set the training mode of prompts and head; the backbone's dropout stays off."""
+        """Set the training mode of prompts and head; the backbone stays in evaluation mode, without dropout."""
         super().train(mode)
         self.backbone.eval()
         return self
@@ -121,18 +121,18 @@ class Vpt(nn.Module):
         return F.cross_entropy(self(images), labels)
 
     def stack_input(self, images: int, *, match: bool) -> StackInput:
-        """Return what this model brings to a pass that several share, drawing dropped branches and prompts in training.
+        """Return this model's input to a shared pass, with stochastic depth and dropout drawn in training mode.
 
-        ``match`` changes nothing: VPT's loss needs the logits alone.
+        ``match`` has no effect: VPT's loss needs only the logits.
         """
         return draw_stack_input(_Source(self.prompts, images), _JOINT, 0, self._sample(images))
 
     def logits_of(self, output: PassOutput) -> Tensor:
-        """Return the logits (B, classes) that a pass leads to."""
+        """Return the logits (B, classes) of a pass."""
         return self.head(pool(self.backbone, output.cls))
 
     def loss_of(self, output: PassOutput, labels: Tensor) -> Tensor:
-        """Return the cross-entropy that a pass leads to, a scalar."""
+        """Return the cross-entropy of a pass, a scalar."""
         return F.cross_entropy(self.logits_of(output), labels)
 
     def _sample(self, images: int) -> Tensor | None:
@@ -142,30 +142,33 @@ class Vpt(nn.Module):
 def load_official_checkpoint(
     state_dict: Mapping[str, Tensor] | str | Path, *, num_heads: int, image_size: int = 224, patch_size: int = 16
 ) -> Vpt:
-    """Return a ``Vpt`` with the weights of an official VPT checkpoint (a state dict, or a file of one).
+    """Return a ``Vpt`` in evaluation mode with the weights of an official checkpoint (a state dict or its file).
 
-    Shallow or deep, projected or not: read off the checkpoint. Stochastic depth and prompt dropout are 0. Raises
-    ``InputError`` that names every missing or unexpected key.
+    The checkpoint's tensors decide whether it is deep and has a projection. Stochastic depth and prompt dropout are 0.
+    Raises ``InputError`` that names every missing or unexpected key.
     """
     what = "an official VPT checkpoint"
     state = read_state_dict(state_dict)
-    own, missing = _take_own(state)
+    trained, missing = _take_trained(state)
     pattern = f"{_ENCODER}encoder.layer.{{index}}.attn.{{part}}.{{kind}}"
     fused, unfused = fuse_qkv(state, pattern, ("query", "key", "value"))
     named = {_timm_name(key): value for key, value in fused.items()}
     backbone = build_vit(named, num_heads, image_size, patch_size, what, also_missing=missing + unfused)
-    tokens = own["prompts.tokens"]
-    project = tokens.shape[-1] if "prompts.projection.weight" in own else 0
+    tokens = trained["prompts.tokens"]
+    project = tokens.shape[-1] if "prompts.projection.weight" in trained else 0
     config = VptConfig(prompt_length=tokens.shape[1], project=project)
-    model = Vpt(backbone, len(own["head.bias"]), config, deep=len(tokens) > 1)
+    model = Vpt(backbone, len(trained["head.bias"]), config, deep=len(tokens) > 1)
     if len(tokens) not in (1, len(backbone.blocks)):
-        raise InputError(f"the checkpoint has prompts for {len(tokens)} blocks, but {len(backbone.blocks)} blocks")
-    model.load_state_dict(own, strict=False)
+        raise InputError(
+            f"the checkpoint has prompts for {len(tokens)} blocks, but its backbone has {len(backbone.blocks)}; "
+            "use one with prompts for the first block or for all"
+        )
+    model.load_state_dict(trained, strict=False)
     return model.eval()
 
 
-def _take_own(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """Take prompts, projection and head out of ``state`` under our names; also return what is missing of them."""
+def _take_trained(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """Remove prompts, projection and head from ``state``; return them by the names of ``Vpt``, and missing keys."""
     names = {
         "prompts.tokens": f"{_ENCODER}prompt_embeddings",
         "head.weight": "head.last_layer.weight",
@@ -174,15 +177,15 @@ def _take_own(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     if any(key.startswith(f"{_ENCODER}prompt_proj.") for key in state):
         names |= {f"prompts.projection.{kind}": f"{_ENCODER}prompt_proj.{kind}" for kind in ("weight", "bias")}
     missing = [official for official in names.values() if official not in state]
-    own = {ours: state.pop(official) for ours, official in names.items() if official in state}
+    trained = {name: state.pop(official) for name, official in names.items() if official in state}
     deep = state.pop(f"{_ENCODER}deep_prompt_embeddings", None)
-    if deep is not None and "prompts.tokens" in own:
-        own["prompts.tokens"] = torch.cat([own["prompts.tokens"], deep])
-    return own, missing
+    if deep is not None and "prompts.tokens" in trained:
+        trained["prompts.tokens"] = torch.cat([trained["prompts.tokens"], deep])
+    return trained, missing
 
 
 def _timm_name(key: str) -> str:
-    """Rename a backbone key; one that is not known keeps its name, so that it is refused by it."""
+    """Return timm's name for a backbone key; an unknown key keeps its name, by which it is refused later."""
     short = key.removeprefix(_ENCODER)
     parts = short.split(".")
     module = ".".join(parts[3:-1])

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args, 
 if TYPE_CHECKING:
     import pandas as pd
 
+
 NAN = float("nan")
 
 Topic: TypeAlias = Literal["run", "scores", "cost", "backbone", "images", "data", "method", "machine", "software"]

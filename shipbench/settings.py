@@ -1,34 +1,60 @@
-"""Turning ``KEY=VALUE`` into typed fields of a frozen dataclass, and refusing what does not fit."""
+"""Typed settings: frozen dataclasses with bounds beside their fields, read from Python values or from text."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import types
 from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from shipbench.errors import InputError, did_you_mean
 
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+    from pydantic_core import ErrorDetails
+
 Config = TypeVar("Config")
-# No count of anything comes near it, and every column and tensor that a setting may end in can hold less.
+# No count comes near this, and every column and tensor that stores a setting can hold it.
 _INT_LIMIT = 2**31
+# What a number beyond a bound must be, by pydantic's type of error; any other error is a value of the wrong type.
+_BOUNDS = {
+    "greater_than": "above {gt:g}",
+    "greater_than_equal": "{ge:g} or more",
+    "less_than": "below {lt:g}",
+    "less_than_equal": "{le:g} or less",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Base class of settings that check themselves.
+
+    Subclasses are frozen dataclasses whose fields all have defaults; a bound stands beside its type, as in
+    ``Annotated[int, Ge(1)]`` (annotated-types, or pydantic's ``Field``). Creating or replacing one converts every
+    value to the type of its field and raises ``InputError`` for a value of another type, out of bounds, not finite,
+    or a whole number of 2**31 or more.
+    """
+
+    def __post_init__(self) -> None:
+        """Convert and check every field."""
+        for name, value in _typed_values(type(self), vars(self)).items():
+            object.__setattr__(self, name, value)
 
 
 def parse_pairs(pairs: Iterable[str]) -> dict[str, str]:
-    """Read ``KEY=VALUE`` texts; a key may be given once."""
-    found: dict[str, str] = {}
+    """Read ``KEY=VALUE`` texts; raise ``InputError`` for a text of another form or a repeated key."""
+    values: dict[str, str] = {}
     for pair in pairs:
         key, separator, value = pair.partition("=")
         key = key.strip()
         if not separator or not key or not value.strip():
             raise InputError(f"--set {pair!r} is not KEY=VALUE, as in --set lr=0.001")
-        if key in found:
+        if key in values:
             raise InputError(f"--set gives {key!r} twice")
-        found[key] = value.strip()
-    return found
+        values[key] = value.strip()
+    return values
 
 
 def field_names(config: type[Any]) -> list[str]:
@@ -36,105 +62,111 @@ def field_names(config: type[Any]) -> list[str]:
     return [field.name for field in dataclasses.fields(config)]
 
 
-def refuse_unknown(keys: Iterable[str], known: list[str], where: str) -> None:
-    """Raise ``InputError`` for the first key that is not known."""
+def refuse_unknown(keys: Iterable[str], names: list[str], where: str) -> None:
+    """Raise ``InputError`` for the first key that is not among ``names``."""
     for key in keys:
-        if key not in known:
+        if key not in names:
             raise InputError(
-                f"unknown setting {key!r} for {where}{did_you_mean(key, known)}; it has {', '.join(sorted(known))}"
+                f"unknown setting {key!r} for {where}{did_you_mean(key, names)}; it has {', '.join(sorted(names))}"
             )
 
 
-@cache
-def _hints(config: type[Any]) -> dict[str, Any]:
-    """Return the types of a settings class's fields, which are texts until they are evaluated."""
-    return get_type_hints(config)
-
-
 def configure(config: type[Config], values: Mapping[str, object]) -> Config:
-    """Return ``config`` with ``values`` (typed, or text as on the command line) in place of its defaults."""
-    # mypy does not know that a class can be hashed.
-    hints = _hints(cast("Any", config))
+    """Return ``config`` with ``values`` in place of its defaults, converted to the types of its fields.
+
+    ``config`` is any dataclass. A value may be text as on the command line: ``none`` for None, numbers of a tuple
+    separated by commas. Raises ``InputError`` for an unknown key and for a value that does not fit.
+    """
     refuse_unknown(values, field_names(config), config.__name__)
-    return config(**{key: convert(key, hints[key], value) for key, value in values.items()})
+    return config(**_typed_values(config, values))
 
 
-def convert(key: str, annotation: Any, value: object) -> Any:
-    """Return ``value`` as ``annotation`` wants it; raises ``InputError`` that names the key if it cannot be."""
-    try:
-        return _convert(annotation, value)
-    except (TypeError, ValueError, OverflowError):
-        raise InputError(f"{key}={value!r} is not {_describe(annotation)}") from None
+def _typed_values(config: type[Any], values: Mapping[str, object]) -> dict[str, Any]:
+    # mypy does not take a class for hashable.
+    settings = _settings_of(cast("Any", config))
+    return {key: settings[key].read(value) for key, value in values.items()}
 
 
-def _convert(annotation: Any, value: object) -> Any:
+@cache
+def _settings_of(config: type[Any]) -> dict[str, _Setting]:
+    # Imported here because it takes 80 ms, and listing methods and their defaults needs no checks.
+    from pydantic import ConfigDict, TypeAdapter
+
+    hints, finite = get_type_hints(config, include_extras=True), ConfigDict(allow_inf_nan=False)
+    return {name: _Setting(name, hints[name], TypeAdapter(hints[name], config=finite)) for name in field_names(config)}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Setting:
+    """The name and type of a field, and the pydantic adapter that converts and checks its values."""
+
+    name: str
+    annotation: Any
+    adapter: TypeAdapter[Any]
+
+    def read(self, value: object) -> Any:
+        """Return ``value`` as this setting's type; raise ``InputError`` if it does not fit."""
+        from pydantic import ValidationError
+
+        options = _options(self.annotation)
+        try:
+            typed = self.adapter.validate_python(_from_text(value, options))
+        except ValidationError as error:
+            raise InputError(self._refusal(value, error.errors()[0])) from None
+        if _is_stray_bool(value, options) or (isinstance(typed, int) and abs(typed) >= _INT_LIMIT):
+            raise InputError(self._wrong_type(value))
+        return typed
+
+    def _refusal(self, value: object, error: ErrorDetails) -> str:
+        if error["type"] not in _BOUNDS:
+            return self._wrong_type(value)
+        subject = "its values" if any(isinstance(step, int) for step in error["loc"]) else "it"
+        return f"{self.name} is {value}; {subject} must be {_BOUNDS[error['type']].format(**error['ctx'])}"
+
+    def _wrong_type(self, value: object) -> str:
+        return f"{self.name}={value!r} is not {' or '.join(map(_describe, _options(self.annotation)))}"
+
+
+def _options(annotation: Any) -> list[Any]:
+    """Return the types that an annotation allows, without their bounds; None comes last."""
     origin = get_origin(annotation)
-    if origin is Literal:
-        if value not in get_args(annotation):
-            raise ValueError
-        return value
+    if origin is Annotated:
+        return _options(get_args(annotation)[0])
     if origin in (Union, types.UnionType):
-        return _convert_union(get_args(annotation), value)
-    if origin is tuple:
-        return _convert_tuple(get_args(annotation), value)
-    if annotation is bool:
-        return _convert_bool(value)
-    if annotation in (int, float):
-        return _convert_number(annotation, value)
+        options = [option for choice in get_args(annotation) for option in _options(choice)]
+        return sorted(options, key=lambda option: option is types.NoneType)
+    return [annotation]
+
+
+def _from_text(value: object, options: list[Any]) -> object:
+    """Return text as the command line means it where pydantic reads it in another way; pydantic does the rest."""
     if not isinstance(value, str):
-        raise TypeError
-    return value
-
-
-def _convert_union(choices: tuple[Any, ...], value: object) -> Any:
-    if value is None or (isinstance(value, str) and value.lower() == "none"):
+        return value
+    if types.NoneType in options and value.lower() == "none":
         return None
-    return _convert(next(choice for choice in choices if choice is not type(None)), value)
+    return value.strip("()[] ").split(",") if any(get_origin(option) is tuple for option in options) else value
 
 
-def _convert_tuple(kinds: tuple[Any, ...], value: object) -> tuple[Any, ...]:
-    parts = value.strip("()[] ").split(",") if isinstance(value, str) else list(value)  # type: ignore[call-overload]
-    if len(parts) != len(kinds):
-        raise ValueError
-    return tuple(_convert(kind, part) for kind, part in zip(kinds, parts, strict=True))
+def _is_stray_bool(value: object, options: list[Any]) -> bool:
+    """Return whether a truth value stands for a number, which pydantic would read as 0 or 1."""
+    parts = value if isinstance(value, (list, tuple)) else (value,)
+    return bool not in options and any(isinstance(part, bool) for part in parts)
 
 
-def _convert_bool(value: object) -> bool:
-    named = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
-    return named[str(value).lower()] if str(value).lower() in named else _refuse()
-
-
-def _refuse() -> bool:
-    raise ValueError
-
-
-def _convert_number(kind: type[int] | type[float], value: object) -> int | float:
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise TypeError
-    number = float(value)
-    if not math.isfinite(number) or (kind is int and abs(number) >= _INT_LIMIT):
-        raise ValueError
-    if kind is int:
-        if isinstance(value, float) and not value.is_integer():
-            raise ValueError
-        return int(value)
-    return number
-
-
-def _describe(annotation: Any) -> str:
-    origin = get_origin(annotation)
-    if origin is Literal:
-        return "one of " + ", ".join(map(str, get_args(annotation)))
-    if origin in (Union, types.UnionType):
-        kinds = [_describe(choice) for choice in get_args(annotation) if choice is not type(None)]
-        return " or ".join([*kinds, "none"])
-    if origin is tuple:
-        return f"{len(get_args(annotation))} numbers, as in 0.5,0.5,0.5"
-    return {bool: "true or false", int: "a whole number below 2**31", float: "a number that is finite"}.get(
-        annotation, "text"
-    )
+def _describe(option: Any) -> str:
+    if get_origin(option) is Literal:
+        return "one of " + ", ".join(map(str, get_args(option)))
+    if get_origin(option) is tuple:
+        return f"{len(get_args(option))} numbers, as in 0.5,0.5,0.5"
+    names = {
+        types.NoneType: "none",
+        bool: "true or false",
+        int: "a whole number below 2**31",
+        float: "a number that is finite",
+    }
+    return names.get(option, "text")
 
 
 def canonical_json(value: object) -> str:
-    """Return JSON that is the same for equal values: sorted keys, no spaces."""
+    """Return the JSON text of ``value``, equal for equal values: keys sorted, no spaces."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

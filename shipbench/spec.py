@@ -1,4 +1,4 @@
-"""What one run is: a frozen spec, the settings it resolves to, and the id that follows from them."""
+"""The spec of a run, the settings it resolves to, and the run id that follows from them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from shipbench.tasks.catalogue import SplitName
 Overrides: TypeAlias = tuple[tuple[str, Any], ...]
 Precision: TypeAlias = Literal["auto", "fp32", "bf16"]
 RECIPES = ("default", "published")
-# Part of every run id: raised when the same spec begins to mean another computation.
+# Part of every run id; raised when the computation of a spec changes.
 _ID_VERSION = 2
 
 
@@ -29,10 +29,10 @@ _ID_VERSION = 2
 class RunSpec:
     """One run: a method on a task with a seed.
 
-    ``overrides`` change settings of the method or of the recipe by name (a mapping, or pairs). ``backbone`` None is
-    the suite's own. ``protocol`` "final" trains on the 1000 and tests; "tuning" trains on the 800, scores the 200 and
-    never opens the test split. ``data`` (the folder of VTAB-1k), ``device`` and the path in ``checkpoint`` say where
-    things lie and do not change the run's id; the checkpoint's weights do. Paths may be given as text or as ``Path``.
+    ``overrides`` change settings of the method or the recipe by name (a mapping, or pairs). ``backbone`` None selects
+    the backbone of the task's suite. ``protocol`` "final" trains on the 1000 and tests; "tuning" trains on the 800,
+    scores the 200 and never opens the test split. ``data`` (the folder of VTAB-1k), ``device`` and the path in
+    ``checkpoint`` do not change the run id, but the weights in the checkpoint do. Paths may be text or ``Path``.
     """
 
     method: str
@@ -48,7 +48,7 @@ class RunSpec:
     device: str = field(default="auto", compare=False)
 
     def __post_init__(self) -> None:
-        """Freeze the overrides and refuse values that can be judged without looking anything up."""
+        """Normalise the fields and raise ``InputError`` for values that are wrong whatever the method and task."""
         pairs = self.overrides.items() if isinstance(self.overrides, Mapping) else self.overrides
         object.__setattr__(self, "overrides", tuple(sorted((str(key), value) for key, value in pairs)))
         object.__setattr__(self, "data", None if self.data is None else Path(self.data))
@@ -69,6 +69,11 @@ class RunSpec:
         if not 0 <= self.seed < 2**63:
             raise InputError(f"seed is {self.seed}; it must be 0 or more, and below 2**63")
 
+    @property
+    def splits(self) -> tuple[SplitName, SplitName]:
+        """The splits to train on and to evaluate on; the run opens no other."""
+        return ("train", "test") if self.protocol == "final" else ("train800", "val200")
+
     @cached_property
     def resolved(self) -> ResolvedSpec:
         """The method, the task, and every setting of this run."""
@@ -77,7 +82,7 @@ class RunSpec:
 
 @dataclass(frozen=True)
 class ResolvedSpec:
-    """A spec with everything that follows from it: nothing is left to a default."""
+    """A spec with its method, its task and the final value of every setting."""
 
     spec: RunSpec
     method: Method
@@ -88,27 +93,27 @@ class ResolvedSpec:
 
     @property
     def switches(self) -> str:
-        """The ablation switches that are on, joined by +."""
-        return "+".join(self.method.switches(self.settings))
+        """The active ablation switches, joined by ``+``."""
+        return "+".join(self.method.active_switches(self.settings))
 
     @property
     def splits(self) -> tuple[SplitName, SplitName]:
-        """The splits to train on and to evaluate on; no other is ever opened."""
-        return ("train", "test") if self.spec.protocol == "final" else ("train800", "val200")
+        """The splits to train on and to evaluate on; the run opens no other."""
+        return self.spec.splits
 
     @property
     def config(self) -> dict[str, Any]:
-        """Every setting by name: the method's, then the recipe's."""
+        """Every setting by name: those of the method, then those of the recipe."""
         return {**dataclasses.asdict(self.settings), **dataclasses.asdict(self.recipe)}
 
     @property
     def overrides(self) -> str:
-        """The settings that are not as the recipe has them, as ``key=value`` joined by commas."""
-        usual = resolve(dataclasses.replace(self.spec, overrides=())).config
-        return ", ".join(f"{key}={value}" for key, value in sorted(self.config.items()) if value != usual[key])
+        """The settings that differ from the recipe's, as ``key=value`` joined by commas."""
+        default = resolve(dataclasses.replace(self.spec, overrides=())).config
+        return ", ".join(f"{key}={value}" for key, value in sorted(self.config.items()) if value != default[key])
 
     def run_id(self, *, data_fingerprint: str, backbone_sha256: str, precision: str) -> str:
-        """Return the hash of what decides the result, never of where files lie: 16 hexadecimal digits."""
+        """Return a hash of everything that decides the result, but no path: 16 hexadecimal digits."""
         identity = {
             "version": _ID_VERSION,
             "method": self.method.name,
@@ -116,7 +121,7 @@ class ResolvedSpec:
             "recipe": dataclasses.asdict(self.recipe),
             "task": self.task.name,
             "data": data_fingerprint,
-            # The name stands for more than the weights: images are normalised as timm has it for that name.
+            # The name decides more than the weights: timm's normalisation of images belongs to it.
             "backbone": (self.backbone, backbone_sha256),
             "seed": self.spec.seed,
             "protocol": self.spec.protocol,
@@ -126,20 +131,20 @@ class ResolvedSpec:
 
 
 def resolve(spec: RunSpec) -> ResolvedSpec:
-    """Look up a spec's method and task and fill in its settings.
+    """Look up the method and task of a spec and fill in every setting.
 
-    The order, later over earlier: common recipe, the suite's, the method's, the spec's overrides. Raises
-    ``InputError`` for unknown names and for values that do not fit.
+    Values come from the common recipe, the suite, the method and the spec's overrides; later ones take precedence.
+    Raises ``InputError`` for unknown names and for values that do not fit.
     """
     method, task = get_method(spec.method), get_task(spec.task)
     suite = suite_of(task)
     values: dict[str, Any] = dict(suite.recipe) if spec.recipe == "default" else {}
     values.update(method.recipe(spec.recipe, task))
     values.update(spec.overrides)
-    own, common = field_names(method.settings), field_names(Recipe)
-    refuse_unknown(values, own + common, f"method {method.name}")
-    settings = configure(method.settings, {key: value for key, value in values.items() if key in own})
-    recipe = configure(Recipe, {key: value for key, value in values.items() if key in common})
+    of_method, of_recipe = field_names(method.settings), field_names(Recipe)
+    refuse_unknown(values, of_method + of_recipe, f"method {method.name}")
+    settings = configure(method.settings, {key: value for key, value in values.items() if key in of_method})
+    recipe = configure(Recipe, {key: value for key, value in values.items() if key in of_recipe})
     return ResolvedSpec(
         spec, method, task, settings, recipe, suite.backbone if spec.backbone is None else spec.backbone
     )

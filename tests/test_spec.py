@@ -1,9 +1,9 @@
-"""Specs, settings, grids and the catalogue: names resolved, values typed, ids stable."""
+"""Specs, settings, grids and the catalogue: resolved names, typed values, stable run ids."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from shipbench_baselines.settings import VptConfig
 
 from shipbench import RunSpec
 from shipbench.errors import InputError
 from shipbench.methods import get_method
+from shipbench.methods.ship import ShipConfig
 from shipbench.planning.grid import make_grid, overrides_by_method, parse_seeds
-from shipbench.settings import configure, convert, parse_pairs
+from shipbench.recipe import Recipe
+from shipbench.settings import Settings, configure, parse_pairs
 from shipbench.tasks.catalogue import DEMO, VTAB
 from shipbench.tasks.registry import TASKS, get_task, parse_tasks
 
@@ -28,7 +31,7 @@ DIFFERENT = [
     {"overrides": {"prompt_length": 11}},
     {"overrides": {"lr": 0.002}},
     {"protocol": "tuning"},
-    # The same weights under another name are normalised in another way.
+    # The same weights under another name have another normalisation.
     {"backbone": "vit_base_patch16_224.mae"},
 ]
 SAME = [
@@ -45,22 +48,22 @@ def run_id(**changes: object) -> str:
 
 
 @pytest.mark.parametrize("changes", DIFFERENT)
-def test_what_decides_the_result_decides_the_id(changes: dict[str, object]) -> None:
+def test_settings_that_change_the_result_change_the_id(changes: dict[str, object]) -> None:
     assert run_id(**changes) != run_id()
 
 
 @pytest.mark.parametrize("changes", SAME)
-def test_where_things_lie_and_how_they_are_said_does_not(changes: dict[str, object]) -> None:
+def test_paths_devices_and_spellings_do_not_change_the_id(changes: dict[str, object]) -> None:
     assert run_id(**changes) == run_id()
 
 
 @pytest.mark.parametrize("key", IDENTITY)
-def test_data_weights_and_precision_decide_the_id(key: str) -> None:
+def test_data_weights_and_precision_change_the_id(key: str) -> None:
     assert RunSpec("ship", "dtd").resolved.run_id(**IDENTITY | {key: "other"}) != run_id()
 
 
-def test_the_id_of_a_spec_never_changes_by_accident() -> None:
-    """A new value here means that every result on disk is run again: raise it on purpose or not at all."""
+def test_the_id_of_a_spec_is_pinned() -> None:
+    """A new value here repeats every run on disk: change it on purpose or not at all."""
     spec = RunSpec("vpt-deep", "kitti", seed=3, overrides={"lr": 0.01})
     assert spec.resolved.run_id(**IDENTITY) == "baf85bdb78634ce9"
 
@@ -72,7 +75,7 @@ def test_paths_may_be_text() -> None:
     assert text.data == Path("somewhere/vtab")
 
 
-def test_a_seed_is_a_whole_number() -> None:
+def test_a_seed_must_be_a_whole_number() -> None:
     assert run_id(seed=np.int64(3)) == run_id(seed=3)
     for odd in ("3", 3.0, None):
         with pytest.raises(InputError, match=re.escape(f"seed is {odd!r}; it must be a whole number")):
@@ -93,7 +96,7 @@ def test_published_settings_are_the_authors_own() -> None:
     assert (resolved.settings.prompt_length, resolved.settings.threshold) == (50, 0.93)
     assert (resolved.recipe.epochs, resolved.recipe.batch_size, resolved.recipe.drop_path) == (100, 64, 0.1)
     assert resolved.recipe.schedule == "ship"
-    # They computed in full precision, also where a device has a faster one.
+    # The authors computed in full precision, even on devices with a faster one.
     assert resolved.spec.precision == "fp32"
     assert RunSpec("ship", "cifar100", recipe="published", precision="bf16").precision == "bf16"
 
@@ -119,7 +122,7 @@ def test_seeds(text: str, seeds: list[int]) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "-1", "1-", "3-1", "a", "1;2", "1.5"])
-def test_what_is_no_list_of_seeds(text: str) -> None:
+def test_malformed_lists_of_seeds_are_refused(text: str) -> None:
     with pytest.raises(InputError, match="not a list of seeds"):
         parse_seeds(text)
 
@@ -162,33 +165,33 @@ def test_text_becomes_typed_settings() -> None:
     ("key", "value"),
     [("count", "3.5"), ("rate", "nan"), ("flag", "maybe"), ("kind", "c"), ("size", "big"), ("mean", "1,2")],
 )
-def test_what_does_not_fit_is_named(key: str, value: str) -> None:
+def test_text_that_does_not_fit_is_refused_by_key_and_value(key: str, value: str) -> None:
     with pytest.raises(InputError, match=f"{key}='{value}' is not"):
         configure(Example, {key: value})
 
 
 @given(st.integers(-(10**9), 10**9))
-def test_numbers_survive_their_text(number: int) -> None:
-    assert convert("count", int, str(number)) == number
-    assert convert("rate", float, str(float(number))) == float(number)
+def test_numbers_survive_conversion_to_text(number: int) -> None:
+    example = configure(Example, {"count": str(number), "rate": str(float(number))})
+    assert (example.count, example.rate) == (number, float(number))
 
 
-def test_a_key_is_given_once() -> None:
+def test_a_repeated_key_is_refused() -> None:
     with pytest.raises(InputError, match="twice"):
         parse_pairs(["lr=1", "lr=2"])
 
 
-def test_overrides_reach_the_methods_that_have_them() -> None:
+def test_a_plain_key_applies_to_every_method_with_that_setting() -> None:
     methods = [get_method("ship"), get_method("linear")]
-    found = overrides_by_method(methods, {"prompt_length": 5, "lr": 0.1, "linear.epochs": 7})
-    assert found == {"ship": {"prompt_length": 5, "lr": 0.1}, "linear": {"lr": 0.1, "epochs": 7}}
+    overrides = overrides_by_method(methods, {"prompt_length": 5, "lr": 0.1, "linear.epochs": 7})
+    assert overrides == {"ship": {"prompt_length": 5, "lr": 0.1}, "linear": {"lr": 0.1, "epochs": 7}}
 
 
 @pytest.mark.parametrize("keys", [("ship.lr", "lr"), ("lr", "ship.lr")])
-def test_what_is_meant_for_one_method_counts_more_there(keys: tuple[str, str]) -> None:
+def test_a_key_for_one_method_takes_precedence(keys: tuple[str, str]) -> None:
     values = {"ship.lr": 0.5, "lr": 0.1}
-    found = overrides_by_method([get_method("ship"), get_method("linear")], {key: values[key] for key in keys})
-    assert found == {"ship": {"lr": 0.5}, "linear": {"lr": 0.1}}
+    overrides = overrides_by_method([get_method("ship"), get_method("linear")], {key: values[key] for key in keys})
+    assert overrides == {"ship": {"lr": 0.5}, "linear": {"lr": 0.1}}
 
 
 def test_a_grid_is_every_combination_once() -> None:
@@ -197,7 +200,47 @@ def test_a_grid_is_every_combination_once() -> None:
     assert len({(s.method, s.task, s.seed) for s in specs}) == len(specs) == 8
 
 
-def test_overrides_are_what_differs_from_the_recipe() -> None:
+def test_overrides_list_the_differences_from_the_recipe() -> None:
     assert RunSpec("ship", "dtd", overrides={"lr": 0.001}).resolved.overrides == ""
     changed = RunSpec("ship", "dtd", overrides={"prompt_length": "5", "lr": 0.01})
     assert changed.resolved.overrides == "lr=0.01, prompt_length=5"
+
+
+@pytest.mark.parametrize(
+    ("config", "key", "value", "words"),
+    [
+        (Recipe, "epochs", 0, "epochs is 0; it must be 1 or more"),
+        (Recipe, "lr", "-1", "lr is -1; it must be 0 or more"),
+        (Recipe, "drop_path", 1, "drop_path is 1; it must be below 1"),
+        (Recipe, "std", "0,1,1", "std is 0,1,1; its values must be above 0"),
+        (Recipe, "epochs", True, "epochs=True is not a whole number below 2**31"),
+        (Recipe, "mean", (True, 0, 0), "mean=(True, 0, 0) is not 3 numbers, as in 0.5,0.5,0.5 or none"),
+        (Recipe, "epochs", 2**31, "epochs=2147483648 is not a whole number below 2**31"),
+        (Recipe, "epochs", None, "epochs=None is not a whole number below 2**31"),
+        (Recipe, "lr", float("inf"), "lr=inf is not a number that is finite"),
+        (Recipe, "image_size", "big", "image_size='big' is not a whole number below 2**31 or none"),
+        (ShipConfig, "threshold", -1.5, "threshold is -1.5; it must be -1 or more"),
+        (ShipConfig, "attention_scale", 1.5, "attention_scale is 1.5; it must be 1 or less"),
+        (ShipConfig, "temperature", 0, "temperature is 0; it must be 1e-06 or more"),
+        (VptConfig, "dropout", 1, "dropout is 1; it must be below 1"),
+    ],
+)
+def test_settings_check_themselves(config: type[Settings], key: str, value: object, words: str) -> None:
+    for make in (lambda: configure(config, {key: value}), lambda: config(**{key: value})):
+        with pytest.raises(InputError, match=f"^{re.escape(words)}$"):
+            make()
+
+
+@pytest.mark.parametrize("config", [Recipe, ShipConfig, VptConfig])
+def test_defaults_pass_their_own_checks_and_keep_their_types(config: type[Settings]) -> None:
+    for field in fields(config):
+        value = getattr(config(), field.name)
+        assert (value, type(value)) == (field.default, type(field.default))
+
+
+def test_values_of_a_setting_have_one_type_however_they_are_written() -> None:
+    for lr in (1, 1.0, "1", np.float64(1), np.int64(1)):
+        recipe = Recipe(lr=lr)  # type: ignore[arg-type]
+        assert (recipe.lr, type(recipe.lr)) == (1.0, float)
+    assert replace(Recipe(), epochs=3.0).epochs == 3  # type: ignore[arg-type]
+    assert type(replace(Recipe(), epochs=3.0).epochs) is int  # type: ignore[arg-type]

@@ -59,9 +59,9 @@ def engines(incomplete: str) -> list[str]:
 
 def switches(incomplete: str) -> list[str]:
     """Complete a comma-separated list of ablation switches."""
-    from shipbench.methods.ship.method import SWITCHES
+    from shipbench.methods import get_method
 
-    return _last_of_list(incomplete, SWITCHES)
+    return _last_of_list(incomplete, get_method("ship").switches)
 
 
 def runs(context: typer.Context, incomplete: str) -> list[str]:

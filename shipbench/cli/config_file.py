@@ -1,49 +1,45 @@
-"""The configuration file that can stand in for options."""
+"""TOML files that provide the options of a command."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
 from shipbench.errors import InputError, did_you_mean
 
-if TYPE_CHECKING:
-    pass
-
-
-# Options that a configuration file may give as a table of settings.
+# Options that a file may give as a table of settings.
 _TABLES = ("set", "grid")
 
 
 def read_config(context: typer.Context, path: Path | None) -> Path | None:
-    """Let a TOML file give the options that the command line does not."""
+    """Use the values of a TOML file as defaults of the command's options; raise ``InputError`` if it is malformed."""
     if path is not None:
         options = [p for p in context.command.params if p.name != "config"]
         values = _config_values(path, options)
         context.default_map = values
-        # The environment, which click asks first, is further away than a file that was named on the line.
+        # Click prefers environment variables to defaults, but a file named on the command line outranks them.
         for option in (option for option in options if option.name in values):
             option.envvar = None
     return path
 
 
 def _config_values(path: Path, options: list[Any]) -> dict[str, Any]:
-    known = {option.opts[-1].lstrip("-"): option for option in options}
+    by_name = {option.opts[-1].lstrip("-"): option for option in options}
     values: dict[str, Any] = {}
     for key, value in _read_toml(path).items():
-        if key not in known:
-            raise InputError(f"unknown key {key!r} in {path}{did_you_mean(key, list(known))}")
+        if key not in by_name:
+            raise InputError(f"unknown key {key!r} in {path}{did_you_mean(key, list(by_name))}; remove or rename it")
         if isinstance(value, dict) and key not in _TABLES:
             raise InputError(f"key {key!r} in {path} is a table; only [set] and [grid] may be one")
-        values[str(known[key].name)] = _option(value, several=known[key].multiple)
+        values[str(by_name[key].name)] = _option(value, several=by_name[key].multiple)
     return values
 
 
 def _option(value: Any, *, several: bool) -> Any:
-    """Return a TOML value as the command line would give it."""
+    """Convert a TOML value to the text, or list of texts, that the command line would hold."""
     if isinstance(value, dict):
         return [f"{name}={_plain(setting)}" for name, setting in _flat(value).items()]
     if several:
@@ -52,10 +48,10 @@ def _option(value: Any, *, several: bool) -> Any:
 
 
 def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for key, value in table.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return found
+        settings |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return settings
 
 
 def _plain(value: Any) -> str:

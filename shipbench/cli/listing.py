@@ -87,10 +87,10 @@ def backbones(
 @app.command()
 def ablations(as_json: Json = False) -> None:
     """List SHIP's ablation switches and the settings that they change."""
-    from shipbench.methods.ship.method import SWITCHES
+    from shipbench.methods import get_method
 
     rows = []
-    for name, settings in SWITCHES.items():
+    for name, settings in get_method("ship").switches.items():
         shown: Any = dict(settings) if as_json else ", ".join(f"{key}={value}" for key, value in settings.items())
         rows.append({"switch": name, "settings": shown})
     _show(rows, as_json)

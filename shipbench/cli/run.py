@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -11,9 +11,14 @@ from shipbench.cli import completion, next_steps
 from shipbench.cli.options import GridOptions, grid_command
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from shipbench.planning.plan import Plan
     from shipbench.record import RunRecord
     from shipbench.spec import RunSpec
+    from shipbench.tasks import Task
+
+Planned = TypeVar("Planned")
 
 
 @grid_command
@@ -26,21 +31,30 @@ def run(
     from shipbench.planning.grid import make_grid, parse_seeds
     from shipbench.tasks import parse_tasks
 
-    tasks, seeds = parse_tasks(options.tasks), parse_seeds(options.seeds)
-    execute(make_grid(parse_methods(method), tasks, seeds, options.template(), options.values()), options)
+    tasks, template = parse_tasks(options.tasks), options.template()
+
+    def make_specs() -> list[RunSpec]:
+        return make_grid(parse_methods(method), tasks, parse_seeds(options.seeds), template, options.values())
+
+    execute(checked(make_specs, template, tasks, options), options)
     next_steps.after_run(options.results, dry_run=options.dry_run)
+
+
+def checked(make: Callable[[], Planned], template: RunSpec, tasks: Sequence[Task], options: GridOptions) -> Planned:
+    """Return ``make()``; raise one ``InputError`` for everything that can be refused without the network."""
+    from shipbench.planning.preflight import preflight
+
+    results, elsewhere = None if options.dry_run else options.results, options.executor().remote
+    return preflight(make, template, tasks, results, elsewhere=elsewhere)
 
 
 def execute(specs: list[RunSpec], options: GridOptions) -> None:
     """Plan specs, print the plan's summary, execute it and print the results; exit with 1 if a run failed."""
     from shipbench.engine.warmup import make_ready
     from shipbench.planning.plan import require_runs
-    from shipbench.results.store import Store
     from shipbench.runtime.console import say
 
     options.executor().check()
-    if not options.dry_run:
-        Store(options.results).check_writable()
     plan = plan_runs(specs, options)
     require_runs(plan)
     say(plan.summary())

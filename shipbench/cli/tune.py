@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,25 +24,32 @@ def tune(
     options: GridOptions,
     method: Annotated[str, typer.Option(help="Methods, comma-separated, or all.", autocompletion=completion.methods)],
     grid: Annotated[
-        list[str], typer.Option(metavar="KEY=V1,V2|NAME", help="Values to try, or a grid that the method brings.")
+        list[str], typer.Option(metavar="KEY=V1,V2|NAME", help="Values to try, or the name of a grid of the method.")
     ],
     tuning_seeds: Annotated[
-        str | None, typer.Option(help="Seeds of the runs that are compared; the first of --seeds if not given.")
+        str | None, typer.Option(help="Seeds of the runs to compare; default: the first of --seeds.")
     ] = None,
     common: Annotated[bool, typer.Option("--common", help="Choose one setting for all tasks together.")] = False,
-    choose_only: Annotated[bool, typer.Option("--choose-only", help="Stop at the choice; test nothing.")] = False,
+    choose_only: Annotated[bool, typer.Option("--choose-only", help="Stop after the choice; test nothing.")] = False,
 ) -> None:
-    """Choose settings on train800 and val200, never on test; then train on the 1000 and test once for every seed."""
+    """Choose settings on train800 and val200, never on test; then train on the 1000 and test once per seed."""
+    from shipbench.cli.run import checked, plan_runs
     from shipbench.methods import parse_methods
     from shipbench.planning.grid import parse_seeds
     from shipbench.planning.tuning import make_searches
     from shipbench.tasks import parse_tasks
 
-    seeds = parse_seeds(options.seeds)
-    trying = parse_seeds(tuning_seeds, "--tuning-seeds") if tuning_seeds is not None else seeds[:1]
-    methods, tasks = parse_methods(method), parse_tasks(options.tasks)
-    searches = make_searches(methods, tasks, grid, trying, options.template(), options.values(), common=common)
-    plan = _plan(searches, options)
+    tasks, template = parse_tasks(options.tasks), replace(options.template(), protocol="tuning")
+
+    def make() -> tuple[list[Search], list[int], list[int]]:
+        seeds = parse_seeds(options.seeds)
+        trying = parse_seeds(tuning_seeds, "--tuning-seeds") if tuning_seeds is not None else seeds[:1]
+        methods, values = parse_methods(method), options.values()
+        return make_searches(methods, tasks, grid, trying, template, values, common=common), trying, seeds
+
+    searches, trying, seeds = checked(make, template, tasks, options)
+    options.executor().check()
+    plan = plan_runs([spec for search in searches for spec in search.specs], options)
     _say_plan(plan, searches, [] if choose_only else seeds)
     if options.dry_run:
         next_steps.after_run(options.results, dry_run=True)
@@ -54,18 +62,8 @@ def tune(
     next_steps.after_run(options.results)
 
 
-def _plan(searches: Sequence[Search], options: GridOptions) -> Plan:
-    from shipbench.cli.run import plan_runs
-    from shipbench.results.store import Store
-
-    options.executor().check()
-    if not options.dry_run:
-        Store(options.results).check_writable()
-    return plan_runs([spec for search in searches for spec in search.specs], options)
-
-
 def _say_plan(plan: Plan, searches: Sequence[Search], seeds: Sequence[int]) -> None:
-    """Print every tuning run with its state, then say what follows from them."""
+    """Print every tuning run with its state, and announce the runs that follow the choice."""
     from shipbench.cli.tables import print_plan
     from shipbench.runtime.console import say
 
@@ -79,7 +77,7 @@ def _say_plan(plan: Plan, searches: Sequence[Search], seeds: Sequence[int]) -> N
 def _decide(
     searches: Sequence[Search], plan: Plan, options: GridOptions, seeds: Sequence[int]
 ) -> list[tuple[Search, list[Trial], Choice]]:
-    """Carry out the tuning runs; record and print the choice of every search."""
+    """Execute the tuning runs; record and print the choice of every search."""
     from shipbench.cli.run import execute_chosen
     from shipbench.cli.tables import print_choice
     from shipbench.engine.warmup import make_ready
@@ -113,16 +111,18 @@ def _retrain(
     trying: Sequence[int],
     seeds: Sequence[int],
 ) -> None:
-    """Link the winners' runs on the 1000 to their tunings, then execute them like any other runs."""
+    """Record the winners' runs on the 1000 in their tunings, then execute them like any other runs."""
     from shipbench.cli.run import execute, plan_runs
     from shipbench.planning.tuning import describe
     from shipbench.results.tunings import write_tuning
 
-    final = [search.final_specs(c.winner, seeds) if c.winner is not None else [] for search, _, c in decisions]
-    specs = [spec for chosen in final for spec in chosen]
+    final = [
+        search.final_specs(choice.winner, seeds) if choice.winner is not None else [] for search, _, choice in decisions
+    ]
+    specs = [spec for winner_specs in final for spec in winner_specs]
     if not specs:
         return
     ids = _ids(plan_runs(specs, options))
-    for (search, trials, choice), chosen in zip(decisions, final, strict=True):
-        write_tuning(options.results, describe(search, trying, trials, choice, [ids[spec] for spec in chosen]))
+    for (search, trials, choice), winner_specs in zip(decisions, final, strict=True):
+        write_tuning(options.results, describe(search, trying, trials, choice, [ids[spec] for spec in winner_specs]))
     execute(specs, options)

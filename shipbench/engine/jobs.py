@@ -153,7 +153,7 @@ def _flops(run: PlannedRun) -> float:
     """Estimate a run's FLOPs; the backward pass to a frozen backbone's tokens costs as much as the forward pass."""
     resolved = run.spec.resolved
     task, recipe = resolved.task, resolved.recipe
-    passes = 1 if getattr(resolved.method, "trains_on_features", False) else 2 * recipe.epochs
+    passes = 1 if resolved.method.trains_on_features else 2 * recipe.epochs
     return (passes * task.n_train + task.n_test) * _flops_per_image(resolved.backbone, recipe.image_size)
 
 

@@ -1,4 +1,4 @@
-"""Methods: the interface that each of them has, and how they are found."""
+"""The interface of a method, and the registry of installed methods."""
 
 from shipbench.methods.interface import (
     BuildContext,
@@ -6,11 +6,12 @@ from shipbench.methods.interface import (
     FrozenFeatures,
     Grid,
     Method,
+    NoSettings,
     SettingValue,
     Stackable,
-    Tunable,
+    Switches,
 )
-from shipbench.methods.registry import get_method, list_methods, parse_methods
+from shipbench.methods.registry import find_method, get_method, list_methods, parse_methods
 
 __all__ = [
     "BuildContext",
@@ -18,9 +19,11 @@ __all__ = [
     "FrozenFeatures",
     "Grid",
     "Method",
+    "NoSettings",
     "SettingValue",
     "Stackable",
-    "Tunable",
+    "Switches",
+    "find_method",
     "get_method",
     "list_methods",
     "parse_methods",

@@ -1,14 +1,14 @@
-"""What a method is to the harness: a name, its settings, and how it builds a trainable model.
-
-A method is found through the entry-point group ``shipbench.methods``. Its class must be importable without torch
-(import torch inside ``build``), so that ``shipbench list`` stays fast.
-"""
+"""The interface between the harness and a method: its description, its settings, and the model it builds."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, runtime_checkable
+
+from shipbench.errors import InputError
+from shipbench.settings import Settings
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
@@ -19,16 +19,18 @@ if TYPE_CHECKING:
 
 SettingValue = str | int | float | bool | None | tuple[float, ...]
 Grid: TypeAlias = Mapping[str, Sequence[SettingValue]]
+Switches: TypeAlias = Mapping[str, Mapping[str, SettingValue]]
 
 
 @dataclass(frozen=True)
 class BuildContext:
-    """What a method may build from.
+    """The inputs of ``Method.build``.
 
-    ``backbone`` is the run's own copy on its device, with the recipe's stochastic depth. ``block_features(kind)``
-    returns features (images, blocks, D) of the training images in every block of the frozen backbone, for kind
-    ``"cls"`` or ``"mean"`` (over image tokens). ``say`` tells the user something in one line. ``known`` are the facts
-    of an earlier build whose weights will be loaded: with them, a method builds the same shapes without any images.
+    ``backbone`` is a copy for this run alone, on its device, with the recipe's stochastic depth. ``settings`` is an
+    instance of the method's settings class. ``block_features(kind)`` returns the features (images, blocks, D) of the
+    training images after every block of the frozen backbone: the CLS token for kind ``"cls"``, the mean of the image
+    tokens for ``"mean"``. ``say`` shows the user one line. ``known`` holds the facts of an earlier build whose weights
+    will be loaded, and is empty otherwise: with them, a method builds the same shapes without images.
     """
 
     backbone: VisionTransformer
@@ -41,11 +43,10 @@ class BuildContext:
 
 @dataclass(frozen=True)
 class Built:
-    """A model to train, and ``facts`` about it for the record (``levels`` and ``affinity``, say).
+    """A model to train, and ``facts`` about it for the record, such as ``levels`` and ``affinity``.
 
-    The model gives ``model(images) -> logits`` and ``model.loss(images, labels) -> scalar``; tensors that are to be
-    trained require gradients, and no others do. A model whose features never change in training has ``features`` and
-    ``readout`` (see ``FrozenFeatures``).
+    The model offers ``model(images) -> logits`` and ``model.loss(images, labels) -> scalar``. Exactly the tensors to be
+    trained require gradients. A model whose features stay fixed in training may implement ``FrozenFeatures``.
     """
 
     model: nn.Module
@@ -54,10 +55,9 @@ class Built:
 
 @runtime_checkable
 class FrozenFeatures(Protocol):
-    """A model that is a trained readout on fixed features: the harness computes features once for all epochs.
+    """A trained readout on fixed features, which the harness computes once for all epochs.
 
-    ``readout`` is a module with ``readout(features) -> logits`` and ``readout.loss(features, labels)``. A method that
-    builds nothing else may have ``trains_on_features = True``, so that a plan counts its runs as short ones.
+    ``readout`` is a module with ``readout(features) -> logits`` and ``readout.loss(features, labels) -> scalar``.
     """
 
     readout: nn.Module
@@ -71,16 +71,15 @@ class FrozenFeatures(Protocol):
 class Stackable(Protocol):
     """A model over a frozen backbone that can share passes with models of the same method, settings and shapes.
 
-    A method whose models are all like this says so with ``stackable = True``; then runs that differ in their seed,
-    learning rate or weight decay alone may be trained together (see ``shipbench.prompting.stacked``).
+    See ``shipbench.prompting.stacked``.
     """
 
     backbone: VisionTransformer
 
     def stack_input(self, images: int, *, match: bool) -> StackInput:
-        """Return what this model brings to a pass over so many images, with its random numbers drawn.
+        """Return this model's input to a shared pass over ``images`` images, with its random numbers drawn.
 
-        ``match`` asks for what the loss needs besides the logits; the model's mode decides about random numbers.
+        ``match`` also requests what the loss needs besides the logits. Random numbers are drawn in training mode only.
         """
         ...
 
@@ -93,36 +92,66 @@ class Stackable(Protocol):
         ...
 
 
-@runtime_checkable
-class Tunable(Protocol):
-    """A method that brings grids of its own for ``shipbench tune --grid NAME``; a method need not."""
-
-    def grids(self) -> Mapping[str, Grid]:
-        """Return the method's grids by name, each as settings with the values to try, in the order to try them."""
-        ...
+@dataclass(frozen=True)
+class NoSettings(Settings):
+    """The settings of a method that has none."""
 
 
-class Method(Protocol):
-    """A way to adapt a pretrained ViT; implement these and register the class as an entry point.
+class Method(ABC):
+    """A way to adapt a pretrained ViT.
 
-    ``settings`` is a frozen dataclass whose fields (with defaults) are the method's settings.
+    Subclass it, set ``name`` and ``summary``, implement ``build``, and register the class in the entry-point group
+    ``shipbench.methods`` under its name. The module of the class must import without torch (import it inside
+    ``build``), so that listing and planning stay fast.
+
+    - ``name`` is used on the command line and in records; ``title`` is printed in reports; ``summary`` is one line.
+    - ``settings`` is a frozen dataclass whose fields all have defaults; see ``shipbench.settings.Settings``.
+    - ``switches`` maps the name of each ablation switch to the settings that it changes.
+    - ``stackable``: every model of this method is ``Stackable``, so runs that differ only in seed, learning rate or
+      weight decay may be trained together.
+    - ``trains_on_features``: every model of this method has ``FrozenFeatures``, so its runs are short.
+    - ``order`` sorts the rows of tables: full fine-tuning is 0, the linear probe 1, VPT 3 and 4, SHIP 5.
+    - ``colour`` (hexadecimal) and ``marker`` (a matplotlib name) are used in figures; without a colour, the report
+      chooses both.
     """
 
-    name: str
-    summary: str
-    settings: type[Any]
+    name: str = ""
+    summary: str = ""
+    settings: type[Any] = NoSettings
+    switches: ClassVar[Switches] = {}
+    stackable: bool = False
+    trains_on_features: bool = False
+    order: int = 2
+    colour: str | None = None
+    marker: str = "o"
+
+    @property
+    def title(self) -> str:
+        """The name as papers print it; a subclass may set a class attribute."""
+        return self.name
+
+    @abstractmethod
+    def build(self, context: BuildContext) -> Built:
+        """Build the model; take random numbers from torch's global generators, which the run has seeded."""
 
     def recipe(self, recipe: str, task: Task) -> Mapping[str, SettingValue]:
-        """Return settings and recipe values that this method changes under ``"default"`` or ``"published"``.
+        """Return the settings and recipe values that this method changes under ``"default"`` or ``"published"``.
 
-        Raises ``InputError`` if the method has no such recipe for the task.
+        Raises ``InputError`` if the method has no such recipe for ``task``. The base class changes nothing by default
+        and has no published recipe.
         """
-        ...
+        if recipe == "published":
+            raise InputError(
+                f"{self.name} has no published settings per task; use --recipe default, "
+                "or choose settings on val200 with 'shipbench tune'"
+            )
+        return {}
 
-    def switches(self, settings: Any) -> tuple[str, ...]:
-        """Return the ablation switches that are on under ``settings``, by name."""
-        ...
+    def grids(self) -> Mapping[str, Grid]:
+        """Return the grids for ``shipbench tune --grid NAME``: settings and their values, in the order to try them."""
+        return {}
 
-    def build(self, context: BuildContext) -> Built:
-        """Build the model; random numbers come from torch's global generators, which the run has seeded."""
-        ...
+    def active_switches(self, settings: Any) -> tuple[str, ...]:
+        """Return the names of the switches whose settings all have their switched values in ``settings``."""
+        values = asdict(settings)
+        return tuple(name for name, changes in self.switches.items() if changes.items() <= values.items())

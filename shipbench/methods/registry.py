@@ -1,7 +1,8 @@
-"""Finding methods through the entry-point group ``shipbench.methods``."""
+"""Find methods through the entry-point group ``shipbench.methods``."""
 
 from __future__ import annotations
 
+import inspect
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
@@ -13,24 +14,48 @@ GROUP = "shipbench.methods"
 
 # Reading the metadata of every installed package takes as long as looking up twenty records.
 @cache
-def _found() -> dict[str, EntryPoint]:
+def _entry_points() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=GROUP)}
 
 
 def list_methods() -> list[str]:
     """Return the names of all installed methods, sorted."""
-    return sorted(_found())
+    return sorted(_entry_points())
 
 
 def get_method(name: str) -> Method:
-    """Return the method called ``name``; raises ``InputError`` if none is, or if it cannot be imported."""
-    found = _found()
-    if name not in found:
-        raise InputError(f"unknown method {name!r}{did_you_mean(name, list(found))}; see 'shipbench list methods'")
+    """Return the method called ``name``.
+
+    Raises ``InputError`` if no such method is installed, if it cannot be imported, or if its entry point is not a
+    ``Method`` of that name.
+    """
+    points = _entry_points()
+    if name not in points:
+        raise InputError(f"unknown method {name!r}{did_you_mean(name, list(points))}; see 'shipbench list methods'")
+    return _load(points[name])
+
+
+def find_method(name: str) -> Method | None:
+    """Return the method called ``name``, or None if it is not installed or cannot be used here."""
     try:
-        return found[name].load()()
-    except ImportError as error:
-        raise InputError(f"method {name!r} ({found[name].value}) cannot be imported: {error}") from error
+        return get_method(name) if name in _entry_points() else None
+    except InputError:
+        return None
+
+
+def _load(point: EntryPoint) -> Method:
+    where = f"method {point.name!r} ({point.value})"
+    try:
+        method = point.load()
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"{where} cannot be imported: {error}") from error
+    if not (inspect.isclass(method) and issubclass(method, Method)):
+        raise InputError(f"{where} is not a method; derive its class from shipbench.methods.Method")
+    if inspect.isabstract(method):
+        raise InputError(f"{where} cannot build a model; implement {', '.join(sorted(method.__abstractmethods__))}")
+    if method.name != point.name:
+        raise InputError(f"{where} has the name {method.name!r}; set it to {point.name!r}")
+    return method()
 
 
 def parse_methods(text: str) -> list[Method]:
@@ -38,5 +63,5 @@ def parse_methods(text: str) -> list[Method]:
     names = [part.strip() for part in text.split(",") if part.strip()]
     if not names:
         raise InputError("--method is empty; name one, as in --method ship, or all of them with --method all")
-    wanted = [name for part in names for name in (list_methods() if part == "all" else [part])]
-    return [get_method(name) for name in dict.fromkeys(wanted)]
+    expanded = [name for part in names for name in (list_methods() if part == "all" else [part])]
+    return [get_method(name) for name in dict.fromkeys(expanded)]

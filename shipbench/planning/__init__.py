@@ -1,1 +1,1 @@
-"""Which runs a command means."""
+"""Planning: the runs that a command asks for, and which of them are still to do."""

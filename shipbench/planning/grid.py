@@ -1,4 +1,4 @@
-"""Methods x tasks x seeds x overrides -> specs, and the plan: which of them are done, to do, or failed before."""
+"""Grids of runs: a spec for every method, task and seed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ _MOST_SEEDS = 10_000
 
 
 def parse_seeds(text: str, option: str = "--seeds") -> list[int]:
-    """Read ``0-4``, ``0,2,5`` or a mixture of both, without repeats."""
+    """Read a list of seeds such as ``0-4``, ``0,2,5`` or ``0-2,7``, without repeats.
+
+    Raises ``InputError``, which names ``option``, for a malformed list or a range of more than 10,000 seeds.
+    """
     seeds: list[int] = []
     for part in text.split(","):
         match = _SEEDS.fullmatch(part.strip())
@@ -27,7 +30,7 @@ def parse_seeds(text: str, option: str = "--seeds") -> list[int]:
         if not span:
             raise InputError(f"{option} {text!r} is not a list of seeds, as in 0, 0-4 or 0,2,5")
         if len(span) > _MOST_SEEDS:
-            raise InputError(f"{option} {text!r} asks for {len(span)} seeds; {_MOST_SEEDS} at a time are the most")
+            raise InputError(f"{option} {text!r} asks for {len(span)} seeds; give at most {_MOST_SEEDS} in one range")
         seeds.extend(span)
     return list(dict.fromkeys(seeds))
 
@@ -35,32 +38,32 @@ def parse_seeds(text: str, option: str = "--seeds") -> list[int]:
 def overrides_by_method(
     methods: Iterable[Method], values: Mapping[str, Any], option: str = "--set"
 ) -> dict[str, dict[str, Any]]:
-    """Give every method the overrides that it has; ``option`` is where the user gave them.
+    """Return the overrides of each method, by its name.
 
-    A plain key goes to all methods that have such a setting, and at least one must; ``METHOD.KEY`` goes to one, where
-    it counts more than the plain key.
+    A plain key applies to every method with such a setting, of which there must be one. ``METHOD.KEY`` applies to that
+    method only and takes precedence over the plain key. Errors (``InputError``) name ``option`` as the origin.
     """
     common = field_names(Recipe)
-    known = {method.name: common + field_names(method.settings) for method in methods}
-    chosen: dict[str, dict[str, Any]] = {name: {} for name in known}
+    settings = {method.name: common + field_names(method.settings) for method in methods}
+    overrides: dict[str, dict[str, Any]] = {name: {} for name in settings}
     for key, value in sorted(values.items(), key=lambda item: "." in item[0]):
         method, dot, setting = key.partition(".")
-        if dot and method not in known:
+        if dot and method not in settings:
             raise InputError(
-                f"{option} {key}: method {method!r} is not among those of this command ({', '.join(known)})"
+                f"{option} {key}: method {method!r} is not among those of this command ({', '.join(settings)})"
             )
-        targets = [method] if dot else list(known)
+        candidates = [method] if dot else list(settings)
         name = setting if dot else key
-        having = [target for target in targets if name in known[target]]
-        if not having:
-            every = sorted({k for target in targets for k in known[target]})
+        targets = [target for target in candidates if name in settings[target]]
+        if not targets:
+            names = sorted({name for target in candidates for name in settings[target]})
             raise InputError(
-                f"unknown setting {name!r} for {', '.join(targets)}{did_you_mean(name, every)}; "
-                f"known are {', '.join(every)}"
+                f"unknown setting {name!r} for {', '.join(candidates)}{did_you_mean(name, names)}; "
+                f"choose one of {', '.join(names)}"
             )
-        for target in having:
-            chosen[target][name] = value
-    return chosen
+        for target in targets:
+            overrides[target][name] = value
+    return overrides
 
 
 def make_grid(
@@ -70,9 +73,10 @@ def make_grid(
     template: RunSpec,
     values: Mapping[str, Any],
 ) -> list[RunSpec]:
-    """Return a spec for every method, task and seed, task by task; everything else comes from ``template``.
+    """Return a spec for every method, task and seed, task by task; all other fields come from ``template``.
 
-    Every spec is resolved here, so that a setting that does not fit is refused before anything runs.
+    ``values`` are overrides by key, as in ``overrides_by_method``. Every spec is resolved here, so a setting that does
+    not fit raises ``InputError`` before anything runs.
     """
     methods, seeds = list(methods), list(seeds)
     overrides = overrides_by_method(methods, values)

@@ -1,4 +1,4 @@
-"""From specs to a plan: find out what each run is, look it up in the store, and make its data ready."""
+"""From specs to a plan: identify every run and look it up in the results folder."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ from shipbench.spec import RunSpec
 def make_plan(
     specs: Iterable[RunSpec], store: Store, *, force: bool, retry_failed: bool, elsewhere: bool = False
 ) -> Plan:
-    """Look up every spec in the store; equal specs are one run.
+    """Return the plan for ``specs``: equal specs are one run, whose record is looked up in ``store``.
 
-    ``elsewhere`` is for runs on other machines, whose device need not be here. Raises ``InputError`` for a backbone,
-    data or a device that are not there or do not fit.
+    ``force`` chooses every run, ``retry_failed`` also those that failed before. With ``elsewhere``, runs execute on
+    other machines, so their device need not be on this one. Raises ``InputError`` if a backbone, data or a device is
+    missing or does not fit.
     """
     identify = make_identifier(precision_elsewhere if elsewhere else precision_on)
     runs: dict[str, PlannedRun] = {}
     for spec in specs:
         run_id, hashes = identify(spec)
         if run_id not in runs:
-            # The time first: a record that is written in between is then one that came after.
+            # Read before the state, so that a record written in between counts as newer.
             record_version = store.written(run_id)
             runs[run_id] = PlannedRun(spec, run_id, _state(store, run_id), record_version, force, **hashes)
-    wanted = {State.TO_DO} | ({State.FAILED} if retry_failed else set())
-    chosen = tuple(run for run in runs.values() if force or run.state in wanted)
+    due = {State.TO_DO} | ({State.FAILED} if retry_failed else set())
+    chosen = tuple(run for run in runs.values() if force or run.state in due)
     return Plan(tuple(runs.values()), chosen)
 
 
@@ -39,13 +40,13 @@ def _state(store: Store, run_id: str) -> State:
 
 
 def require_runs(plan: Plan) -> None:
-    """Refuse an empty plan."""
+    """Raise ``InputError`` if the plan is empty."""
     if not plan.runs:
-        raise InputError("there is nothing to run: no method, task or seed is left")
+        raise InputError("there is nothing to run; name at least one method, task and seed")
 
 
 class State(Enum):
-    """What a plan does with a run."""
+    """What the results folder says about a run."""
 
     TO_DO = "to do"
     DONE = "done"
@@ -54,11 +55,11 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A spec, its run id, and what is known of it.
+    """A spec, its run id, and its state when it was planned.
 
-    ``record_version`` tells the record that was there when the run was planned (``Store.written``) from one that
-    another process writes later. A ``fresh`` run does not start from a checkpoint. The fingerprint of the data and
-    the SHA-256 of the backbone's weights (hex) are those that the run was planned with; empty where unknown.
+    ``record_version`` identifies the record that existed at planning (``Store.written``), so a record that another
+    process writes later is recognised. A ``fresh`` run ignores checkpoints. ``data_fingerprint`` and
+    ``backbone_sha256`` (hex) are those of the data and weights at planning, or empty if unknown.
     """
 
     spec: RunSpec
@@ -71,7 +72,7 @@ class PlannedRun:
 
     @property
     def title(self) -> str:
-        """A short name for people."""
+        """A short description: method, switches, task and seed."""
         switches = self.spec.resolved.switches
         variant = f" [{switches}]" if switches else ""
         return f"{self.spec.method}{variant} on {self.spec.task}, seed {self.spec.seed}"
@@ -79,19 +80,19 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Plan:
-    """All runs that were asked for, in order; ``chosen`` are the ones that will be carried out."""
+    """All requested runs in order, and those ``chosen`` for execution."""
 
     runs: tuple[PlannedRun, ...]
     chosen: tuple[PlannedRun, ...]
 
     @property
     def left_as_failed(self) -> list[PlannedRun]:
-        """The runs that failed before and are not to be repeated."""
+        """The runs that failed before and were not chosen again."""
         chosen = {run.run_id for run in self.chosen}
         return [run for run in self.runs if run.state is State.FAILED and run.run_id not in chosen]
 
     def summary(self) -> str:
-        """Say in one line what will happen."""
+        """Return one line with the numbers of runs to do, done and failed before."""
         skipped, failed = len(self.runs) - len(self.chosen), len(self.left_as_failed)
         hint = f"; {failed} failed before (--retry-failed runs them again)" if failed else ""
         runs = "1 run" if len(self.runs) == 1 else f"{len(self.runs)} runs"

@@ -1,7 +1,6 @@
-"""Choosing settings on validation images: grids, the runs of every point, and which point wins.
+"""Choose settings on validation images: grids, the runs of every point, and the rule that picks a point.
 
-Every point is trained on train800 and scored on val200 (protocol "tuning"). Those runs never open the test split, so
-nothing here can look at it.
+Every point is trained on train800 and scored on val200 (protocol "tuning"); its runs never open the test split.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from statistics import fmean
 from typing import Any, TypeAlias
 
 from shipbench.errors import InputError, did_you_mean
-from shipbench.methods import Method, Tunable
+from shipbench.methods import Method
 from shipbench.planning.grid import overrides_by_method
 from shipbench.record import RunRecord
 from shipbench.results.tunings import FORMAT
@@ -30,13 +29,13 @@ Axes: TypeAlias = Mapping[str, tuple[Any, ...]]
 RULE = "highest mean validation accuracy; of equal ones the fewest trainable parameters, then the first in the grid"
 FEWER_PARAMETERS = "fewer trainable parameters"
 GRID_ORDER = "order of the grid"
-# Accuracies are counts over a few hundred images: means closer than this differ by rounding alone.
+# Accuracies are counts over a few hundred images; smaller differences between means are rounding errors.
 _DIGITS = 9
 
 
 @dataclass(frozen=True)
 class Point:
-    """One setting of a grid: the values it changes, and its runs (protocol "tuning"), one per task and seed."""
+    """One point of a grid: the settings it changes, and its runs (protocol "tuning"), one per task and seed."""
 
     settings: Mapping[str, Any]
     specs: tuple[RunSpec, ...]
@@ -44,7 +43,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Search:
-    """One decision to be made: a method, the tasks that it is made for, and the points to choose from."""
+    """One choice to make: the points of a grid for a method, and the tasks that the choice is for."""
 
     method: str
     tasks: tuple[str, ...]
@@ -57,16 +56,16 @@ class Search:
         return [spec for point in self.points for spec in point.specs]
 
     def final_specs(self, winner: int, seeds: Iterable[int]) -> list[RunSpec]:
-        """Return the winner's runs on the 1000, tested once, for every task and seed."""
-        usual = {spec.task: spec for spec in self.points[winner].specs}
-        return [replace(spec, seed=seed, protocol="final") for spec in usual.values() for seed in seeds]
+        """Return the runs of the point ``winner`` on the 1000, tested once, for every task and seed."""
+        by_task = {spec.task: spec for spec in self.points[winner].specs}
+        return [replace(spec, seed=seed, protocol="final") for spec in by_task.values() for seed in seeds]
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What came of one point: its runs by id, their validation accuracies (NaN for a failed run), its cost.
+    """The result of one point: its run ids, their validation accuracies (NaN for a failed run), and its cost.
 
-    ``trainable_params`` is the mean over the runs that finished; ``error`` is the first failure.
+    ``trainable_params`` is the mean over finished runs; ``error`` is that of the first failed run, else empty.
     """
 
     settings: Mapping[str, Any]
@@ -77,13 +76,13 @@ class Trial:
 
     @property
     def mean(self) -> float:
-        """The mean accuracy over tasks and tuning seeds; NaN if a run failed, for fewer runs do not compare."""
+        """The mean accuracy over tasks and tuning seeds; NaN if a run failed, as fewer runs are not comparable."""
         return fmean(self.accuracies)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The index of the winning trial (None if every trial failed), those that tied, and what broke the tie."""
+    """The index of the winning trial (None if every trial failed), the indices that tied, and the tie-breaker."""
 
     winner: int | None
     tied: tuple[int, ...] = ()
@@ -91,32 +90,32 @@ class Choice:
 
 
 def choose(trials: Sequence[Trial]) -> Choice:
-    """Pick by ``RULE``; trials with a failed run cannot win."""
-    ready = {i: round(trial.mean, _DIGITS) for i, trial in enumerate(trials) if math.isfinite(trial.mean)}
-    if not ready:
+    """Choose a trial by ``RULE``; trials with a failed run are excluded."""
+    means = {i: round(trial.mean, _DIGITS) for i, trial in enumerate(trials) if math.isfinite(trial.mean)}
+    if not means:
         return Choice(None)
-    tied = [i for i, mean in ready.items() if mean == max(ready.values())]
+    tied = [i for i, mean in means.items() if mean == max(means.values())]
     fewest = min(trials[i].trainable_params for i in tied)
-    lean = [i for i in tied if trials[i].trainable_params == fewest]
+    smallest = [i for i in tied if trials[i].trainable_params == fewest]
     if len(tied) == 1:
         return Choice(tied[0])
-    reasons = [FEWER_PARAMETERS] * (len(lean) < len(tied)) + [GRID_ORDER] * (len(lean) > 1)
-    return Choice(lean[0], tuple(tied), ", then ".join(reasons))
+    reasons = [FEWER_PARAMETERS] * (len(smallest) < len(tied)) + [GRID_ORDER] * (len(smallest) > 1)
+    return Choice(smallest[0], tuple(tied), ", then ".join(reasons))
 
 
 def collect(search: Search, run_ids: Callable[[RunSpec], str], records: Mapping[str, RunRecord]) -> list[Trial]:
-    """Return a trial for every point of a search, from the records of its runs by id."""
+    """Return the trial of every point of a search; ``records`` holds the records of its runs by id."""
     return [_trial(point, [run_ids(spec) for spec in point.specs], records) for point in search.points]
 
 
 def _trial(point: Point, ids: Sequence[str], records: Mapping[str, RunRecord]) -> Trial:
-    found = [records.get(run_id) for run_id in ids]
-    done = [record for record in found if record is not None and record.done]
-    errors = [record.error if record is not None else "not run" for record in found if record not in done]
+    results = [records.get(run_id) for run_id in ids]
+    done = [record for record in results if record is not None and record.done]
+    errors = [record.error if record is not None else "not run" for record in results if record not in done]
     return Trial(
         settings=point.settings,
         runs=tuple(ids),
-        accuracies=tuple(record.val_acc if record is not None and record.done else math.nan for record in found),
+        accuracies=tuple(record.val_acc if record is not None and record.done else math.nan for record in results),
         trainable_params=fmean(record.trainable_params for record in done) if done else math.nan,
         error=errors[0] if errors else "",
     )
@@ -132,40 +131,40 @@ def make_searches(
     *,
     common: bool,
 ) -> list[Search]:
-    """Return a search per method and task, or with ``common`` one per method over all tasks together.
+    """Return a search per method and task, or with ``common`` one per method for all tasks together.
 
-    ``grids`` are names of the methods' own grids and ``KEY=V1,V2`` texts; ``values`` hold for every point. Every spec
-    is resolved here, so that a value that does not fit is refused before anything runs (``InputError``).
+    ``grids`` are names of grids of the methods and ``KEY=V1,V2`` texts; ``values`` apply to every point. Every spec is
+    resolved here, so a value that does not fit raises ``InputError`` before anything runs.
     """
     axes = parse_grids(grids, methods)
     overrides = overrides_by_method(methods, values)
-    together = [tuple(tasks)] if common else [(task,) for task in tasks]
+    task_groups = [tuple(tasks)] if common else [(task,) for task in tasks]
     searches = []
-    for chosen in together:
+    for group in task_groups:
         for method in methods:
-            _refuse_both(axes[method.name], overrides[method.name])
+            _refuse_overlap(axes[method.name], overrides[method.name])
             base = replace(template, method=method.name, protocol="tuning", overrides=overrides[method.name])
-            names = tuple(task.name for task in chosen)
+            names = tuple(task.name for task in group)
             points = _points(axes[method.name], base, names, seeds)
             searches.append(Search(method.name, names, axes[method.name], points))
     return searches
 
 
 def parse_grids(texts: Sequence[str], methods: Sequence[Method]) -> dict[str, Axes]:
-    """Read ``--grid`` options into axes per method: named grids first, ``KEY=V1,V2`` replacing an axis of theirs.
+    """Return the axes of each method from ``--grid`` options; ``KEY=V1,V2`` replaces that axis of a named grid.
 
-    Raises ``InputError`` for an unknown name or setting, a key given twice, or a method that is left without a grid.
+    Raises ``InputError`` for an unknown name or setting, a repeated key, or a method without any axis.
     """
     axes: dict[str, dict[str, tuple[Any, ...]]] = {method.name: {} for method in methods}
     for name in (text.strip() for text in texts if "=" not in text):
         for method in methods:
             axes[method.name] |= _named_grid(method, name)
-    for method_name, own in overrides_by_method(methods, _axes_of(texts), option="--grid").items():
-        axes[method_name] |= own
-    for method_name, found in axes.items():
-        if not found:
+    for method_name, listed in overrides_by_method(methods, _axes_of(texts), option="--grid").items():
+        axes[method_name] |= listed
+    for method_name, method_axes in axes.items():
+        if not method_axes:
             raise InputError(f"there is nothing to tune for {method_name}: no --grid names one of its settings")
-    return {name: dict(found) for name, found in axes.items()}
+    return dict(axes)
 
 
 def _axes_of(texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
@@ -182,21 +181,21 @@ def _axes_of(texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
 
 
 def _named_grid(method: Method, name: str) -> dict[str, tuple[Any, ...]]:
-    known = method.grids() if isinstance(method, Tunable) else {}
-    if name not in known:
-        has = f"it has {', '.join(known)}" if known else "it has none; give KEY=V1,V2"
-        raise InputError(f"--grid: {method.name} has no grid {name!r}{did_you_mean(name, list(known))}; {has}")
-    return {key: tuple(values) for key, values in known[name].items()}
+    grids = method.grids()
+    if name not in grids:
+        has = f"it has {', '.join(grids)}" if grids else "it has none; give KEY=V1,V2"
+        raise InputError(f"--grid: {method.name} has no grid {name!r}{did_you_mean(name, list(grids))}; {has}")
+    return {key: tuple(values) for key, values in grids[name].items()}
 
 
-def _refuse_both(axes: Axes, overrides: Mapping[str, Any]) -> None:
+def _refuse_overlap(axes: Axes, overrides: Mapping[str, Any]) -> None:
     for key in axes:
         if key in overrides:
             raise InputError(f"{key} is given twice: by --grid and by --set or --epochs")
 
 
 def _points(axes: Axes, base: RunSpec, tasks: Sequence[str], seeds: Sequence[int]) -> tuple[Point, ...]:
-    """Return the grid's points, the first key varying slowest; points that mean the same are one."""
+    """Return the points of a grid, the first key varying slowest; points with equal settings are one point."""
     points: dict[str, Point] = {}
     for values in product(*axes.values()):
         point = dict(zip(axes, values, strict=True))
@@ -209,14 +208,14 @@ def _points(axes: Axes, base: RunSpec, tasks: Sequence[str], seeds: Sequence[int
 
 
 def tuning_id(trials: Sequence[Trial]) -> str:
-    """Return 16 hexadecimal digits that follow from the runs that were compared, in the grid's order."""
+    """Return a hash of the compared run ids in grid order: 16 hexadecimal digits."""
     return hashlib.sha256(canonical_json([list(trial.runs) for trial in trials]).encode()).hexdigest()[:16]
 
 
 def describe(
     search: Search, tuning_seeds: Sequence[int], trials: Sequence[Trial], choice: Choice, final_runs: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Return the content of the file; accuracies are fractions in [0, 1], None where a run failed."""
+    """Return the document of a tuning, ready for JSON; accuracies are fractions in [0, 1], None for a failed run."""
     return {
         "format": FORMAT,
         "tuning_id": tuning_id(trials),
@@ -243,12 +242,12 @@ def _trial_row(trial: Trial) -> dict[str, Any]:
     return {
         "settings": dict(trial.settings),
         "runs": list(trial.runs),
-        "val_acc": [_known(accuracy) for accuracy in trial.accuracies],
-        "mean_val_acc": _known(trial.mean),
-        "trainable_params": _known(trial.trainable_params),
+        "val_acc": [_finite_or_none(accuracy) for accuracy in trial.accuracies],
+        "mean_val_acc": _finite_or_none(trial.mean),
+        "trainable_params": _finite_or_none(trial.trainable_params),
         "error": trial.error,
     }
 
 
-def _known(value: float) -> float | None:
+def _finite_or_none(value: float) -> float | None:
     return value if math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""``shipbench ablate``: which variants there are, and that runs are shared with ``shipbench run``."""
+"""``shipbench ablate``: its variants, and the runs that it shares with ``shipbench run``."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from shipbench import load_results
-from shipbench.methods.ship.method import SWITCHES
+from shipbench.methods import get_method
 from shipbench.planning.ablation import parse_switches, switch_sets
 from tests.conftest import Outcome
 from tests.data.builders import vtab_tree
 
 Shipbench = Callable[..., Outcome]
+SHIP = get_method("ship")
+SWITCHES = tuple(SHIP.switches)
 TINY = ("--backbone", "test_vit", "--checkpoint", "random", "--set", "image_size=64", "--epochs", "1", "--tasks", "dtd")
 
 
@@ -23,14 +25,13 @@ def line(tmp_path: Path, cache: Path) -> tuple[object, ...]:
 
 
 def test_sets_of_switches() -> None:
-    every = tuple(SWITCHES)
-    assert switch_sets(every, "leave-one-out") == [(), *((name,) for name in every)]
-    steps = switch_sets(every, "add-one-in")
-    assert steps[0] == every
+    assert switch_sets(SWITCHES, "leave-one-out") == [(), *((name,) for name in SWITCHES)]
+    steps = switch_sets(SWITCHES, "add-one-in")
+    assert steps[0] == SWITCHES
     assert steps[-1] == ()
     assert [len(step) for step in steps] == [5, 4, 3, 2, 1, 0]
-    assert len(set(switch_sets(every, "all"))) == 32
-    assert parse_switches(None) == every
+    assert len(set(switch_sets(SWITCHES, "all"))) == 32
+    assert parse_switches(None, SHIP) == SWITCHES
 
 
 def test_leave_one_out_shares_the_full_run(shipbench: Shipbench, line: tuple[object, ...], tmp_path: Path) -> None:
@@ -75,7 +76,7 @@ def test_wrong_variants_are_refused(
     assert not (tmp_path / "r" / "runs").exists()
 
 
-def test_a_switch_counts_more_than_a_setting_of_the_method(shipbench: Shipbench, line: tuple[object, ...]) -> None:
+def test_a_switch_takes_precedence_over_a_setting_of_the_method(shipbench: Shipbench, line: tuple[object, ...]) -> None:
     outcome = shipbench("ablate", *line, "--switch", "no-hierarchy", "--set", "ship.threshold=0.5", "--dry-run")
     assert outcome.code == 0, outcome.err
     assert outcome.out.count("threshold=0.5") == outcome.out.count("threshold=1.0") == 1

@@ -1,4 +1,4 @@
-"""Configuration files that are wrong in one way or another: one sentence and exit code 2."""
+"""Configuration files: wrong ones are refused in one sentence with exit code 2."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_wrong_configuration(
     assert not list((tmp_path / "r").glob("runs/*.parquet"))
 
 
-def test_bytes_that_are_not_text(shipbench: Callable[..., Outcome], tmp_path: Path) -> None:
+def test_a_file_that_is_not_utf8_is_refused(shipbench: Callable[..., Outcome], tmp_path: Path) -> None:
     (tmp_path / "grid.toml").write_bytes(b"\xff\xfe")
     assert "cannot be read" in shipbench("run", "--config", tmp_path / "grid.toml").err
 
@@ -63,7 +63,7 @@ def test_settings_may_be_a_list(shipbench: Callable[..., Outcome], tmp_path: Pat
     assert "epochs=3, lr=0.5" in outcome.out
 
 
-def test_a_file_that_was_named_counts_more_than_the_environment(
+def test_a_named_file_takes_precedence_over_the_environment(
     shipbench: Callable[..., Outcome], tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = vtab_tree(tmp_path / "data", tasks=("dtd",))

@@ -1,4 +1,4 @@
-"""Values that no one means: numbers without end, names that lead nowhere, weights that lie. One sentence each."""
+"""Absurd values, unusable paths and damaged exports are each refused in one sentence."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ def refused(outcome: Outcome, words: str) -> None:
         (("--data", LONG), "cannot be used: File name too long"),
     ],
 )
-def test_values_that_no_run_can_have(
+def test_absurd_values_are_refused(
     shipbench: Shipbench, tree: Path, tmp_path: Path, cache: Path, options: tuple[str, ...], words: str
 ) -> None:
-    given: dict[str, Any] = {"--backbone": "test_vit", "--checkpoint": "random", "--data": tree, "--epochs": "1"}
-    given |= dict(zip(options[::2], options[1::2], strict=True))
-    line = [part for pair in given.items() for part in pair]
+    values: dict[str, Any] = {"--backbone": "test_vit", "--checkpoint": "random", "--data": tree, "--epochs": "1"}
+    values |= dict(zip(options[::2], options[1::2], strict=True))
+    line = [part for pair in values.items() for part in pair]
     refused(shipbench("run", "--method", "ship", "--tasks", "dtd", "--results", tmp_path / "r", *line), words)
     assert not list((tmp_path / "r").rglob("*.parquet"))
 
@@ -90,12 +90,12 @@ def test_seeds_and_numbers_from_python() -> None:
     ],
     ids=lambda line: " ".join(line[:2])[:20],
 )
-def test_paths_that_lead_nowhere(shipbench: Shipbench, cache: Path, line: tuple[str, ...]) -> None:
+def test_unusable_paths_are_refused(shipbench: Shipbench, cache: Path, line: tuple[str, ...]) -> None:
     refused(shipbench(*line), "")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse names that are not UTF-8")
-def test_names_that_are_not_text(shipbench: Shipbench, tree: Path, tmp_path: Path, cache: Path) -> None:
+def test_file_names_that_are_not_utf8(shipbench: Shipbench, tree: Path, tmp_path: Path, cache: Path) -> None:
     odd = tmp_path / os.fsdecode(b"caf\xe9.pth")
     torch.save(timm.create_model("test_vit", num_classes=0).state_dict(), tmp_path / "w.pth")
     (tmp_path / "w.pth").rename(odd)
@@ -121,14 +121,14 @@ def test_names_that_are_not_text(shipbench: Shipbench, tree: Path, tmp_path: Pat
         (("--batch-size", "9" * 30), "--batch-size"),
     ],
 )
-def test_benchmarks_of_nothing(shipbench: Shipbench, options: tuple[str, str], words: str) -> None:
+def test_impossible_benchmarks_are_refused(shipbench: Shipbench, options: tuple[str, str], words: str) -> None:
     outcome = shipbench("bench", "--backbone", "test_vit", "--method", "ship", "--image-size", "64", *options)
     assert outcome.code == 2, outcome.err
     assert words in outcome.err
     assert "unexpected error" not in outcome.err
 
 
-def test_a_set_of_tasks_is_no_task(shipbench: Shipbench) -> None:
+def test_a_set_of_tasks_is_refused_where_one_task_is_needed(shipbench: Shipbench) -> None:
     refused(shipbench("data", "inspect", "all"), "'all' is a set of tasks")
 
 
@@ -154,7 +154,7 @@ def test_a_target_inside_its_source(shipbench: Shipbench, tmp_path: Path) -> Non
     assert not [*source.rglob("copy*"), *source.rglob(".*")]
 
 
-def test_a_tuning_that_is_nested_without_end(shipbench: Shipbench, tmp_path: Path) -> None:
+def test_a_deeply_nested_tuning_is_refused(shipbench: Shipbench, tmp_path: Path) -> None:
     for folder in ("runs", "tuning"):
         (tmp_path / "r" / folder).mkdir(parents=True)
     (tmp_path / "r" / "tuning" / "x.json").write_text("[" * 100_000)
@@ -168,7 +168,7 @@ def test_a_closed_standard_output(shipbench: Shipbench, monkeypatch: pytest.Monk
 
 @pytest.fixture
 def trained(shipbench: Shipbench, tree: Path, tmp_path: Path, cache: Path) -> Path:
-    """A file that was exported from a run, beside an image."""
+    """Export a run and return the file; an image lies beside it."""
     line = ("--method", "vpt-shallow", "--tasks", "dtd", "--data", tree, "--results", tmp_path / "r")
     assert shipbench("run", *TINY, *line).code == 0
     run_id = next((tmp_path / "r" / "runs").iterdir()).stem
@@ -200,7 +200,7 @@ def test_damaged_metadata(shipbench: Shipbench, trained: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse names that are not UTF-8")
-def test_an_image_whose_name_is_not_text(shipbench: Shipbench, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_whose_name_is_not_utf8(shipbench: Shipbench, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image = trained.with_name(os.fsdecode(b"caf\xe9.png"))
     trained.with_name("image.png").rename(image)
     out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")

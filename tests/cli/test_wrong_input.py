@@ -1,4 +1,4 @@
-"""Wrong input: one sentence on standard error, exit code 2, and no record written."""
+"""Wrong input is refused in one sentence on standard error, with exit code 2 and without a record."""
 
 from __future__ import annotations
 
@@ -79,8 +79,8 @@ def test_wrong_options(
 def test_wrong_backbone(
     shipbench: Shipbench, tree: Path, tmp_path: Path, options: tuple[str, ...], words: tuple[str, ...]
 ) -> None:
-    given = dict(zip(TINY[::2], TINY[1::2], strict=True)) | dict(zip(options[::2], options[1::2], strict=True))
-    line = [part for pair in given.items() for part in pair]
+    values = dict(zip(TINY[::2], TINY[1::2], strict=True)) | dict(zip(options[::2], options[1::2], strict=True))
+    line = [part for pair in values.items() for part in pair]
     common = ("--method", "linear", "--tasks", "dtd", "--data", tree, "--results", tmp_path / "r")
     refused(shipbench("run", *common, *line), tmp_path / "r", *words)
 
@@ -147,7 +147,7 @@ def test_checkpoint_of_another_model(shipbench: Shipbench, tree: Path, tmp_path:
 
 
 class Planted:
-    """Anything but a tensor in a pickle could run code when it is loaded."""
+    """A pickled object other than a tensor, which could run code when it is loaded."""
 
 
 def test_pickled_objects_are_not_loaded(shipbench: Shipbench, tree: Path, tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_npz_of_another_model(shipbench: Shipbench, tree: Path, tmp_path: Path) 
     refused(outcome, tmp_path / "r", "does not fit")
 
 
-def test_results_folder_that_is_a_file(shipbench: Shipbench, tree: Path, tmp_path: Path) -> None:
+def test_a_results_folder_that_is_a_file(shipbench: Shipbench, tree: Path, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
     line = ("--method", "linear", "--tasks", "dtd", "--data", tree)
     outcome = shipbench("run", *TINY, *line, "--results", tmp_path / "taken")
@@ -184,11 +184,11 @@ def test_wrong_config_file(shipbench: Shipbench, tmp_path: Path, content: str, w
     refused(outcome, tmp_path / "r", *words)
 
 
-def test_listing_results_that_are_not_there(shipbench: Shipbench, tmp_path: Path) -> None:
+def test_listing_a_missing_results_folder(shipbench: Shipbench, tmp_path: Path) -> None:
     refused(shipbench("list", "runs", "--results", tmp_path / "r"), tmp_path / "r", "no results")
 
 
-def test_cache_folder_that_cannot_be_made(
+def test_a_cache_folder_that_cannot_be_created(
     shipbench: Shipbench, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "taken").write_text("")

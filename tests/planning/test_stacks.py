@@ -1,4 +1,4 @@
-"""Which planned runs are trained together."""
+"""Groups of planned runs that are trained together."""
 
 from __future__ import annotations
 

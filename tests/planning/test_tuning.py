@@ -1,4 +1,4 @@
-"""Choosing settings: grids, the rule and its ties, and what is kept of a decision."""
+"""Tuning: grids, the rule and its ties, and the stored tuning."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from shipbench import RunSpec
 from shipbench.errors import InputError
-from shipbench.methods import Method, get_method
+from shipbench.methods import BuildContext, Built, Method, get_method
 from shipbench.planning.tuning import (
     FEWER_PARAMETERS,
     GRID_ORDER,
@@ -39,8 +39,8 @@ def trial(*accuracies: float, params: float = 100, error: str = "", name: str = 
 
 def searches(methods: str, tasks: str, *grids: str, common: bool = False, **values: object) -> list[Search]:
     chosen: list[Method] = [get_method(name) for name in methods.split(",")]
-    found: list[Task] = parse_tasks(tasks)
-    return make_searches(chosen, found, grids, [0, 1], TEMPLATE, values, common=common)
+    task_list: list[Task] = parse_tasks(tasks)
+    return make_searches(chosen, task_list, grids, [0, 1], TEMPLATE, values, common=common)
 
 
 def test_the_best_mean_over_seeds_wins() -> None:
@@ -54,7 +54,7 @@ def test_a_tie_goes_to_fewer_parameters_then_to_the_order_of_the_grid() -> None:
     assert choose([big, lean, lean]) == Choice(1, (0, 1, 2), f"{FEWER_PARAMETERS}, then {GRID_ORDER}")
 
 
-def test_equal_means_tie_whatever_rounding_does_to_their_sums() -> None:
+def test_means_that_differ_by_rounding_alone_tie() -> None:
     assert 0.1 + 0.2 != 0.15 + 0.15
     assert choose([trial(0.1, 0.2, 0.3, params=2), trial(0.3, 0.15, 0.15, params=1)]).winner == 1
 
@@ -93,18 +93,18 @@ def test_final_runs_carry_the_winner_to_every_seed() -> None:
 
 def test_a_search_per_method_and_task_or_one_for_all_tasks() -> None:
     assert len(searches("linear,vpt-deep", "dtd,svhn", "lr=0.1")) == 4
-    found = searches("linear,vpt-deep", "dtd,svhn", "lr=0.1", common=True)
-    assert [search.tasks for search in found] == [("dtd", "svhn")] * 2
+    for_all_tasks = searches("linear,vpt-deep", "dtd,svhn", "lr=0.1", common=True)
+    assert [search.tasks for search in for_all_tasks] == [("dtd", "svhn")] * 2
 
 
-def test_points_that_mean_the_same_are_one() -> None:
+def test_points_with_equal_settings_are_one_point() -> None:
     (search,) = searches("linear", "dtd", "lr=0.1,1e-1,0.10")
     assert len(search.points) == 1
 
 
 @pytest.mark.parametrize("name", ["ship", "vpt-deep", "vpt-shallow", "linear", "full"])
 @pytest.mark.parametrize("grid", ["small", "published"])
-def test_every_grid_that_methods_bring_can_be_resolved(name: str, grid: str) -> None:
+def test_every_named_grid_resolves(name: str, grid: str) -> None:
     (search,) = searches(name, "dtd", grid)
     assert len(search.points) == math.prod(len(values) for values in search.axes.values())
 
@@ -115,16 +115,18 @@ def test_a_key_replaces_an_axis_of_a_named_grid() -> None:
     assert len(axes["lr"]) > 1
 
 
-def test_keys_go_to_the_methods_that_have_them() -> None:
+def test_a_key_applies_to_the_methods_with_that_setting() -> None:
     axes = parse_grids(["lr=1,2", "ship.prompt_length=3"], [get_method("ship"), get_method("linear")])
     assert axes == {"ship": {"lr": ("1", "2"), "prompt_length": ("3",)}, "linear": {"lr": ("1", "2")}}
 
 
-class OwnMethod:
-    """A method from elsewhere, without grids."""
+class GridlessMethod(Method):
+    """A method of another package, without grids."""
 
-    name = "own"
-    settings = type(get_method("linear").settings())
+    name = "gridless"
+
+    def build(self, context: BuildContext) -> Built:
+        raise NotImplementedError
 
 
 @pytest.mark.parametrize(
@@ -145,10 +147,10 @@ def test_wrong_grids_are_refused(grids: list[str], words: str) -> None:
 
 
 def test_a_method_without_grids_is_tuned_by_keys_alone() -> None:
-    own: Method = OwnMethod()  # type: ignore[assignment]
-    assert parse_grids(["lr=1"], [own]) == {"own": {"lr": ("1",)}}
+    method = GridlessMethod()
+    assert parse_grids(["lr=1"], [method]) == {"gridless": {"lr": ("1",)}}
     with pytest.raises(InputError, match="it has none"):
-        parse_grids(["small"], [own])
+        parse_grids(["small"], [method])
 
 
 def test_a_method_without_anything_to_tune_is_refused() -> None:
@@ -156,7 +158,7 @@ def test_a_method_without_anything_to_tune_is_refused() -> None:
         parse_grids(["prompt_length=1"], [get_method("ship"), get_method("linear")])
 
 
-def test_a_setting_is_tuned_or_set() -> None:
+def test_a_setting_both_tuned_and_set_is_refused() -> None:
     with pytest.raises(InputError, match="lr is given twice"):
         searches("linear", "dtd", "lr=0.1,0.2", lr="0.3")
 
@@ -166,7 +168,7 @@ def document(*final_runs: str, trials: tuple[Trial, ...] = (trial(0.5), trial(0.
     return describe(search, [0], trials, choose(trials), final_runs)
 
 
-def test_a_decision_is_kept_whole(tmp_path: Path) -> None:
+def test_a_tuning_is_stored_completely(tmp_path: Path) -> None:
     written = document("f0", "f1")
     path = write_tuning(tmp_path, written)
     assert load_tunings(tmp_path) == [written]
@@ -174,7 +176,7 @@ def test_a_decision_is_kept_whole(tmp_path: Path) -> None:
     assert json.loads(path.read_text())["trials"][1]["val_acc"] == [0.6]
 
 
-def test_final_runs_add_up_while_the_winner_stays(tmp_path: Path) -> None:
+def test_final_runs_accumulate_while_the_winner_stays_the_same(tmp_path: Path) -> None:
     write_tuning(tmp_path, document("f0"))
     write_tuning(tmp_path, document("f1", "f0"))
     assert load_tunings(tmp_path)[0]["final_runs"] == ["f0", "f1"]

@@ -23,7 +23,7 @@ __all__ = [
     "load_official_checkpoint",
 ]
 
-# Listing methods does not need torch.
+# Lazy, so that listing methods does not import torch.
 __getattr__ = names_from(
     __name__,
     {

@@ -1,4 +1,4 @@
-"""The attribute bank, and how it guides attribute prompts (section 3 of the paper)."""
+"""The attribute bank, and the guidance of attribute prompts by it (section 3 of the paper)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ BANK_SEED = 42
 
 
 def attribute_prototypes(features: Tensor, clusters: int = 200, seed: int = BANK_SEED) -> Tensor:
-    """Return the bank (clusters, D): the mean feature of every k-means cluster, float32.
+    """Return the attribute bank (clusters, D), float32: the mean feature of every k-means cluster.
 
-    ``features`` (images, D) are last-block features of the training images; of more than 1000, a seeded choice of
-    1000 is used. Fewer images than clusters give fewer clusters.
+    ``features`` (images, D) are last-block features of the training images; a seeded sample of 1000 is used if there
+    are more. There are at most as many clusters as images.
     """
     from sklearn.cluster import KMeans
 
@@ -27,13 +27,16 @@ def attribute_prototypes(features: Tensor, clusters: int = 200, seed: int = BANK
 
 
 def cluster_means(points: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean (clusters, D) of the ``points`` (n, D) with each label; labels without a point are left out."""
+    """Return the mean (clusters, D) of the ``points`` (n, D) of each label in ``labels`` (n,), by ascending label."""
     present, labels = labels.unique(return_inverse=True)
     sums = points.new_zeros(len(present), points.shape[1]).index_add_(0, labels, points)
     return sums / labels.bincount(minlength=len(present)).unsqueeze(1)
 
 
 def guide(tokens: Tensor, bank: Tensor, temperature: float = 1.0) -> Tensor:
-    """Return guided tokens (B, k, D): each a softmax mixture of the bank (C, D), by cosine to the token (B, k, D)."""
+    """Return guided tokens (B, k, D): softmax(cos(tokens, bank) / temperature) @ bank.
+
+    ``tokens`` is (B, k, D) and ``bank`` (C, D); each guided token is a mixture of the prototypes.
+    """
     cosine = F.normalize(tokens, dim=-1) @ F.normalize(bank, dim=-1).T
     return (cosine / temperature).softmax(dim=-1) @ bank

@@ -8,9 +8,9 @@ from torch import Tensor
 
 
 def affinity_matrix(features: Tensor) -> Tensor:
-    """Return the blocks' affinity (blocks, blocks): the mean over images of the cosine between block features.
+    """Return the affinity (blocks, blocks) of blocks: the cosine between their features, averaged over images.
 
-    ``features`` (images, blocks, D) holds one feature of every block's output for each image.
+    ``features`` (images, blocks, D) holds one feature of the output of every block for each image.
     """
     unit = F.normalize(torch.as_tensor(features), dim=-1)
     return torch.einsum("nld,nmd->lm", unit, unit) / unit.shape[0]
@@ -19,8 +19,9 @@ def affinity_matrix(features: Tensor) -> Tensor:
 def build_hierarchy(affinity: Tensor, threshold: float, end_layer: int | None = None) -> list[int]:
     """Return the first block of every level.
 
-    A level ends before the first later block whose affinity (blocks, blocks) with the level's first block is below
-    ``threshold``. At 1.0 and above every block is its own level. ``end_layer`` drops levels that start there or later.
+    A level ends before the first block whose affinity with the first block of the level is below ``threshold``;
+    ``affinity`` is (blocks, blocks). At a threshold of 1.0 and above, every block is a level. Levels that start at
+    block ``end_layer`` or later are dropped.
     """
     matrix = torch.as_tensor(affinity)
     depth = matrix.shape[0]

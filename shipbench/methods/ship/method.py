@@ -1,12 +1,13 @@
-"""SHIP as the harness sees it: settings, recipes, switches, and building it from a task's training images."""
+"""SHIP as a method of the harness: its recipes, grids and switches, and building it from a task's training images."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from shipbench.errors import InputError
-from shipbench.methods.interface import BuildContext, Built, Grid, SettingValue
+from shipbench.methods.interface import BuildContext, Built, Grid, Method, SettingValue, Switches
 from shipbench.methods.ship.config import ShipConfig
 
 if TYPE_CHECKING:
@@ -14,44 +15,45 @@ if TYPE_CHECKING:
 
     from shipbench.tasks import Task
 
-# Each ablation switch, as the settings that it changes.
-SWITCHES: Mapping[str, Mapping[str, SettingValue]] = {
-    "no-hierarchy": {"threshold": 1.0},
-    "no-shared-prompts": {"shared_length": 0},
-    "no-attribute-prompts": {"attribute_length": 0},
-    "no-matching-loss": {"matching_weight": 0.0},
-    "coupled-attention": {"attention": "coupled"},
-}
 
-
-class ShipMethod:
-    """Semantic hierarchical prompts (Zhu et al., ICASSP 2025)."""
+class ShipMethod(Method):
+    """Semantic hierarchical prompt tuning (Zhu et al., ICASSP 2025)."""
 
     name = "ship"
+    title = "SHIP"
     summary = "semantic hierarchical prompts: levels, shared and attribute prompts, decoupled attention, matching loss"
     settings = ShipConfig
+    switches: ClassVar[Switches] = {
+        "no-hierarchy": {"threshold": 1.0},
+        "no-shared-prompts": {"shared_length": 0},
+        "no-attribute-prompts": {"attribute_length": 0},
+        "no-matching-loss": {"matching_weight": 0.0},
+        "coupled-attention": {"attention": "coupled"},
+    }
     stackable = True
+    order = 5
+    colour = "#d55e00"
 
     def recipe(self, recipe: str, task: Task) -> Mapping[str, SettingValue]:
-        """Return the authors' training recipe and per-task settings under ``"published"``, and nothing else."""
+        """Return the authors' training recipe and settings for ``task`` under ``"published"``, else nothing."""
         if recipe != "published":
             return {}
         from shipbench.published import published_ship_runs
 
-        found = published_ship_runs().get(task.name)
-        if found is None:
+        run = published_ship_runs().get(task.name)
+        if run is None:
             raise InputError(f"SHIP has no published settings for {task.name}; use --recipe default")
         return {
-            "lr": found.lr,
-            "weight_decay": found.weight_decay,
-            "prompt_length": found.prompt_length,
-            "threshold": found.threshold,
+            "lr": run.lr,
+            "weight_decay": run.weight_decay,
+            "prompt_length": run.prompt_length,
+            "threshold": run.threshold,
             "schedule": "ship",
             "eval_every": 10,
         }
 
     def grids(self) -> Mapping[str, Grid]:
-        """Return ``small``, a first look of ours, and ``published``: every value that the authors' results use."""
+        """Return ``small``, our own quick search, and ``published``, every value in the authors' results."""
         from shipbench.published import published_ship_runs
 
         runs = published_ship_runs().values()
@@ -64,28 +66,23 @@ class ShipMethod:
             },
         }
 
-    def switches(self, settings: ShipConfig) -> tuple[str, ...]:
-        """Return the ablation switches that ``settings`` amount to."""
-        on = {
-            "no-hierarchy": settings.threshold >= 1.0,
-            "no-shared-prompts": settings.shared_length == 0,
-            "no-attribute-prompts": not settings.has_attributes,
-            "no-matching-loss": settings.matching_weight == 0,
-            "coupled-attention": settings.attention == "coupled",
-        }
-        return tuple(name for name in SWITCHES if on[name])
+    def active_switches(self, settings: ShipConfig) -> tuple[str, ...]:
+        """Return the active switches; a threshold above 1.0 and attributes in no level count like the switch."""
+        attribute_length = settings.attribute_length if settings.has_attributes else 0
+        equivalent = replace(settings, threshold=min(settings.threshold, 1.0), attribute_length=attribute_length)
+        return super().active_switches(equivalent)
 
     def build(self, context: BuildContext) -> Built:
-        """Find levels and bank on the training images through the frozen backbone, then build the prompts."""
+        """Compute levels and bank from the frozen features of the training images, then build the model."""
         from shipbench.methods.ship.model import Ship
 
         config: ShipConfig = context.settings
-        levels, bank, facts = _restored(config, context) if context.known else _found(config, context)
+        levels, bank, facts = _restored(context) if context.known else _computed(config, context)
         return Built(Ship(context.backbone, context.num_classes, levels, bank, config), facts)
 
 
-def _found(config: ShipConfig, context: BuildContext) -> tuple[list[int], Tensor | None, Mapping[str, Any]]:
-    """Return levels and bank as the training images have them."""
+def _computed(config: ShipConfig, context: BuildContext) -> tuple[list[int], Tensor | None, Mapping[str, Any]]:
+    """Return levels, bank and facts as they follow from the training images."""
     from shipbench.methods.ship.hierarchy import affinity_matrix, build_hierarchy
 
     features = context.block_features(config.feature)
@@ -97,8 +94,8 @@ def _found(config: ShipConfig, context: BuildContext) -> tuple[list[int], Tensor
     return levels, bank, facts
 
 
-def _restored(config: ShipConfig, context: BuildContext) -> tuple[list[int], Tensor | None, Mapping[str, Any]]:
-    """Return the levels of an earlier build, and a bank of its shape whose values are loaded afterwards."""
+def _restored(context: BuildContext) -> tuple[list[int], Tensor | None, Mapping[str, Any]]:
+    """Return the levels of an earlier build, a bank of zeros in its shape to load values into, and its facts."""
     import torch
 
     size = context.known["prototypes"]

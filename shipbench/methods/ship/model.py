@@ -1,4 +1,4 @@
-"""SHIP as a module: images in, logits out; the training loss with its matching term (sections 4 and 5)."""
+"""The SHIP model and its training loss with the matching term (sections 4 and 5 of the paper)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from shipbench.prompting.streams import PromptMemo
 
 @dataclass(frozen=True)
 class LossTerms:
-    """The training loss apart: ``total`` = ``cross_entropy`` + weight * ``matching``; ``logits`` (B, classes)."""
+    """The loss and its terms: ``total`` = ``cross_entropy`` + weight * ``matching``; ``logits`` is (B, classes)."""
 
     cross_entropy: Tensor
     matching: Tensor
@@ -42,7 +42,7 @@ class LossTerms:
 
 @dataclass(frozen=True)
 class ShipTrace:
-    """Every block's CLS token (B, D), and the tokens chosen to guide attributes, by the block they guide."""
+    """The CLS token (B, D) of every block, and the tokens selected to guide attribute prompts, by guided block."""
 
     block_cls: list[Tensor]
     selected_indices: dict[int, Tensor]
@@ -52,9 +52,9 @@ class ShipTrace:
 class Ship(nn.Module):
     """Semantic hierarchical prompts over a frozen backbone; only prompts and head require gradients.
 
-    ``levels`` are the first blocks of the levels, starting with 0; ``prototypes`` (C, D) is the attribute bank, which
-    may be None when no attribute prompts are used. Images are normalised floats (B, 3, H, W).
-    Stochastic depth in training is the backbone's own.
+    ``levels`` are the first blocks of the levels, starting with 0; ``prototypes`` (C, D) is the attribute bank, or
+    None without attribute prompts. Images are normalised floats (B, 3, H, W). Stochastic depth in training uses the
+    rates of the backbone. Raises ``InputError`` for levels or a bank that do not fit the backbone.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Ship(nn.Module):
         self._memo: tuple[tuple[object, ...], PromptMemo] | None = None
 
     def train(self, mode: bool = True) -> Ship:
-        """Set the training mode of everything but the backbone, whose dropout stays off."""
+        """Set the training mode of prompts and head; the backbone stays in evaluation mode, without dropout."""
         super().train(mode)
         self.backbone.eval()
         return self
@@ -98,23 +98,23 @@ class Ship(nn.Module):
         return self.loss_terms(images, labels, self._sample(len(images))).total
 
     def loss_terms(self, images: Tensor, labels: Tensor, drop_factors: Tensor | None = None) -> LossTerms:
-        """Return the loss in its parts, under given stochastic-depth factors (L, 2, B), or none."""
+        """Return the terms of the loss, under stochastic-depth factors (L, 2, B) if they are given."""
         return self._terms(self._run(images, match=True, drop_factors=drop_factors), labels)
 
     def stack_input(self, images: int, *, match: bool) -> StackInput:
-        """Return what this model brings to a pass that several share, drawing stochastic depth in training mode.
+        """Return this model's input to a shared pass, with stochastic depth drawn in training mode.
 
-        ``match`` asks for what the loss needs (see ``loss_of``) besides the logits (``logits_of``).
+        ``match`` also requests what ``loss_of`` needs besides the logits.
         """
         self._expect_a_step()
         return draw_stack_input(self.prompts, self.rule, self._match_top(match), self._sample(images))
 
     def logits_of(self, output: PassOutput) -> Tensor:
-        """Return the logits (B, classes) that a pass leads to."""
+        """Return the logits (B, classes) of a pass."""
         return self.head(pool(self.backbone, output.cls))
 
     def loss_of(self, output: PassOutput, labels: Tensor) -> Tensor:
-        """Return the training loss that a pass leads to, a scalar."""
+        """Return the training loss of a pass, a scalar."""
         return self._terms(output, labels).total
 
     def _terms(self, output: PassOutput, labels: Tensor) -> LossTerms:
@@ -126,12 +126,12 @@ class Ship(nn.Module):
 
     @torch.no_grad()
     def trace(self, images: Tensor) -> ShipTrace:
-        """Run an evaluation pass and return what it saw on its way."""
-        seen = PassTrace()
-        self._run(images, trace=seen)
-        tops = {block: glimpse.top(self.config.attribute_length) for block, glimpse in seen.glimpses.items()}
+        """Run an evaluation pass and return its intermediate CLS tokens and selections."""
+        trace = PassTrace()
+        self._run(images, trace=trace)
+        tops = {block: glimpse.top(self.config.attribute_length) for block, glimpse in trace.glimpses.items()}
         indices = {block: top[0] for block, top in tops.items()}
-        return ShipTrace(seen.block_cls, indices, {block: top[1] for block, top in tops.items()})
+        return ShipTrace(trace.block_cls, indices, {block: top[1] for block, top in tops.items()})
 
     def _run(
         self,
@@ -155,23 +155,23 @@ class Ship(nn.Module):
         )
 
     def _match_top(self, match: bool) -> int:
-        wanted = match and self.config.matching_weight > 0
-        return min(self.config.top_k, _image_tokens(self.backbone)) if wanted else 0
+        needed = match and self.config.matching_weight > 0
+        return min(self.config.top_k, _image_tokens(self.backbone)) if needed else 0
 
     def _sample(self, images: int) -> Tensor | None:
         return sample_drop_factors(drop_rates(self.backbone), images) if self.training else None
 
     def _expect_a_step(self) -> None:
-        """Forget what is known of the prompts before a pass with gradients: a step of the optimiser may follow.
+        """Drop the memo before a pass with gradients, as an optimiser step may follow.
 
-        A fused one leaves no trace of it in the versions of the parameters.
+        A fused optimiser changes parameters without raising their versions.
         """
         if torch.is_grad_enabled():
             self._memo = None
 
     def _prompt_memo(self) -> PromptMemo | None:
-        """Return what is known of the shared prompts, as long as no parameter has changed since."""
-        # A compiled pass would be compiled again whenever what is known changes.
+        """Return the memo of the prompts, a new one if a parameter or the precision has changed since the last pass."""
+        # A compiled pass would be compiled again whenever the memo changes.
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
             return None
         mixed = torch.is_autocast_enabled(self.head.weight.device.type)
@@ -182,9 +182,9 @@ class Ship(nn.Module):
 
 
 def matching_loss(output: PassOutput) -> Tensor:
-    """Return the mean over prompts and images of the least 1 - cosine to a selected image token (section 5).
+    """Return the mean over prompts and images of min over selected tokens of 1 - cos(prompt, token) (section 5).
 
-    In bf16, many cosines close to 1 would be the same, and share the gradient of the least.
+    It is computed in float32 or better: in bf16, many cosines close to 1 are equal and share the minimum's gradient.
     """
     assert output.selected is not None
     if output.prompts is None:

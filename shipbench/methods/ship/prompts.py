@@ -1,4 +1,4 @@
-"""SHIP's three kinds of prompts, and where each of them is (section 2 of the paper)."""
+"""The three kinds of prompts of SHIP, and the blocks where each is present (section 2 of the paper)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,18 @@ from shipbench.prompting import BlockPlan, Glimpse
 
 
 def attribute_blocks(levels: list[int], config: ShipConfig) -> list[int]:
-    """Return the first blocks of the levels that have attribute prompts: the last ones, never block 0."""
+    """Return the first blocks of the last ``attribute_levels`` levels, which have attribute prompts; never block 0."""
     if not config.has_attributes:
         return []
     return [level for level in levels if level > 0][-config.attribute_levels :]
 
 
 def ship_plan(levels: list[int], depth: int, config: ShipConfig) -> tuple[BlockPlan, ...]:
-    """Return what every block's prompts are: fresh at a level's first block, carried inside it, shared everywhere."""
+    """Return the prompts of every block.
+
+    Independent and attribute prompts enter at the first block of a level and are carried through its other blocks;
+    shared prompts are fresh in every block.
+    """
     independent = ("independent",) if config.prompt_length else ()
     shared = ("shared",) if config.shared_length else ()
     with_attributes = attribute_blocks(levels, config)
@@ -36,9 +40,9 @@ def ship_plan(levels: list[int], depth: int, config: ShipConfig) -> tuple[BlockP
 
 
 class ShipPrompts(nn.Module):
-    """The learned prompts; ``independent`` one (K, D) per level, ``shared`` (S, D), ``attribute`` (levels, A, D).
+    """The learned prompts: ``independent`` (K, D) per level, ``shared`` (S, D), ``attribute`` (levels, A, D).
 
-    The bank (C, D) is a buffer that is never trained. A kind of length 0 has no parameter.
+    ``bank`` (C, D) is a buffer and is never trained. A kind of length 0 has no parameter.
     """
 
     shared: nn.Parameter | None
@@ -70,7 +74,10 @@ class ShipPrompts(nn.Module):
         return self.shared.unsqueeze(0)
 
     def guided(self, block: int, name: str, glimpse: Glimpse) -> Tensor:
-        """Return attribute prompts (B, A, D): learned ones, and a guide from the tokens that CLS attends to most."""
+        """Return attribute prompts (B, A, D): scale * guided + (1 - scale) * learned.
+
+        The guided part is a mixture of the bank, by the tokens that CLS attends to most.
+        """
         assert self.attribute is not None
         assert self.bank is not None
         learned = self.attribute[self.attribute_blocks.index(block)]
@@ -81,12 +88,12 @@ class ShipPrompts(nn.Module):
 
 
 def _xavier_prompt(length: int, width: int) -> nn.Parameter:
-    """U(+-sqrt(6 / ((K + 1) D))): Xavier with the fans that torch gives a (1, K, D) tensor."""
+    """Draw from U(+-sqrt(6 / ((K + 1) D))): Xavier with the fans that torch computes for a (1, K, D) tensor."""
     bound = math.sqrt(6 / ((length + 1) * width))
     return nn.Parameter(torch.empty(length, width).uniform_(-bound, bound))
 
 
 def _kaiming_prompt(*shape: int) -> nn.Parameter:
-    """U(+-sqrt(6 / fan_in)), where fan_in is the size of all axes but the first."""
+    """Draw from U(+-sqrt(6 / fan_in)), where fan_in is the product of all axes but the first."""
     bound = math.sqrt(6 / math.prod(shape[1:]))
     return nn.Parameter(torch.empty(shape).uniform_(-bound, bound))

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from shipbench.methods import find_method
 from shipbench.report.analysis.arms import Arm
 
 INK = "#1f2431"
@@ -93,15 +94,6 @@ class SeriesStyle:
     line: Any
 
 
-_KNOWN = {
-    "full": SeriesStyle(GREEN, "s", "-"),
-    "linear": SeriesStyle(GREY, "o", "-"),
-    "vpt-shallow": SeriesStyle(SKY, "^", "-"),
-    "vpt-deep": SeriesStyle(BLUE, "D", "-"),
-    "ship": SeriesStyle(VERMILION, "o", "-"),
-}
-
-
 @contextmanager
 def style() -> Iterator[None]:
     """Apply the style inside the block and restore matplotlib's settings after it."""
@@ -125,16 +117,24 @@ def arm_styles(arms: Sequence[Arm]) -> dict[int, SeriesStyle]:
 
 
 def series_styles(methods: Sequence[str]) -> list[SeriesStyle]:
-    """Give every series a look: known methods keep theirs, others and repeats get the next one free."""
+    """Give every series a look: the method's own at its first appearance, otherwise the next free one."""
     styles: list[SeriesStyle] = []
     strangers = 0
     for i, method in enumerate(methods):
-        if method in _KNOWN and method not in methods[:i]:
-            styles.append(_KNOWN[method])
-        else:
-            styles.append(_stranger(strangers))
+        look = _method_style(method) if method not in methods[:i] else None
+        if look is None:
+            look = _stranger(strangers)
             strangers += 1
+        styles.append(look)
     return styles
+
+
+def _method_style(method: str) -> SeriesStyle | None:
+    """Return the look that a method asks for, or None if it has no colour or is not installed."""
+    installed = find_method(method)
+    if installed is None or installed.colour is None:
+        return None
+    return SeriesStyle(installed.colour, installed.marker, "-")
 
 
 def _stranger(number: int) -> SeriesStyle:

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from shipbench.methods import Method, find_method
 from shipbench.tasks.catalogue import GROUPS
 from shipbench.tasks.registry import SUITES, TASKS
 
 DEMO_SENTENCE = "The demo suite is a demonstration and a regression net, not a benchmark."
 DEMO_SUITES = ("demo", "demo-tiny")
 
-_METHODS = {
-    "full": "Full fine-tuning",
-    "linear": "Linear probe",
-    "vpt-shallow": "VPT-shallow",
-    "vpt-deep": "VPT-deep",
-    "ship": "SHIP",
-}
 _SUITES = {"vtab-1k": "VTAB-1k", "demo": "Demo suite", "demo-tiny": "Demo-tiny"}
 _TASKS = {
     "cifar100": "CIFAR-100",
@@ -49,14 +43,15 @@ _SWITCHES = {
 
 
 def method_name(method: str) -> str:
-    """Return the printed name of a method; an unknown one keeps its own."""
-    return _METHODS.get(method, method)
+    """Return the title of a method, or the name itself if the method is not installed."""
+    installed = find_method(method)
+    return installed.title if installed is not None else method
 
 
 def method_order(method: str) -> tuple[int, str]:
-    """Sort key: full fine-tuning, linear, other people's methods, VPT, and SHIP last, as papers order them."""
-    order = {"full": 0, "linear": 1, "vpt-shallow": 3, "vpt-deep": 4, "ship": 5}
-    return order.get(method, 2), method
+    """Sort key: full fine-tuning, linear probe, other methods by name, VPT, then SHIP."""
+    installed = find_method(method)
+    return (installed.order if installed is not None else Method.order), method
 
 
 def task_name(task: str) -> str:

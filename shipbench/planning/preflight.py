@@ -1,0 +1,75 @@
+"""Refuse what cannot run before the network is used or weights are loaded: every problem, in one error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from shipbench.data.sources import open_source
+from shipbench.errors import InputError
+from shipbench.hardware.precision import precision_elsewhere, precision_on
+from shipbench.results.store import Store
+from shipbench.spec import RunSpec
+from shipbench.tasks import Task
+
+Planned = TypeVar("Planned")
+_RANDOM = "random"
+
+
+def preflight(
+    make: Callable[[], Planned],
+    template: RunSpec,
+    tasks: Sequence[Task],
+    results: Path | None,
+    *,
+    elsewhere: bool = False,
+) -> Planned:
+    """Return ``make()``, which builds the specs of a command, after checking what all of them need.
+
+    Checks the settings (by calling ``make``), the split files of ``tasks``, the checkpoint file and the device of
+    ``template``, and that the folder ``results`` can be written to; ``results`` is None for a dry run. With
+    ``elsewhere``, the device need not be on this machine. Raises one ``InputError`` that names every problem.
+    """
+    made: list[Planned] = []
+    precision_of = precision_elsewhere if elsewhere else precision_on
+    checks: list[Callable[[], object]] = [
+        lambda: made.append(make()),
+        *(partial(open_source, task, template.data, template.splits) for task in tasks),
+        partial(_require_checkpoint, template.checkpoint),
+    ]
+    # Every machine has a CPU; looking for other devices may import torch, which takes seconds.
+    if template.device not in ("auto", "cpu"):
+        checks.append(partial(precision_of, template.device, template.precision))
+    if results is not None:
+        checks.append(Store(results).check_writable)
+    _refuse(_problems(checks))
+    return made[0]
+
+
+def _problems(checks: Iterable[Callable[[], object]]) -> list[str]:
+    """Return the error messages of the failing checks, without repeats."""
+    problems: list[str] = []
+    for check in checks:
+        try:
+            check()
+        except InputError as error:
+            problems.append(str(error))
+        except OSError as error:
+            if error.filename is None:
+                raise
+            problems.append(f"{error.filename} cannot be used: {error.strerror}")
+    return list(dict.fromkeys(problems))
+
+
+def _refuse(problems: Sequence[str]) -> None:
+    if len(problems) > 1:
+        raise InputError("\n- ".join([f"{len(problems)} problems:", *problems]))
+    if problems:
+        raise InputError(problems[0])
+
+
+def _require_checkpoint(checkpoint: str | None) -> None:
+    if checkpoint not in (None, _RANDOM) and not Path(str(checkpoint)).is_file():
+        raise InputError(f"checkpoint {checkpoint} does not exist or is not a file")

@@ -1,0 +1,135 @@
+"""Methods of other packages: defaults of the base class, and what the registry refuses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint
+from typing import ClassVar
+
+import pytest
+
+from shipbench import RunSpec
+from shipbench.errors import InputError
+from shipbench.methods import BuildContext, Built, Method, Switches, find_method, get_method, registry
+from shipbench.report.figures.style import series_styles
+from shipbench.report.wording.names import method_name, method_order
+from shipbench.settings import Settings
+from shipbench.tasks import get_task
+
+
+class Plain(Method):
+    """A method that sets nothing but what it must."""
+
+    name = "plain"
+    summary = "nothing but the defaults"
+
+    def build(self, context: BuildContext) -> Built:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class GateSettings(Settings):
+    gate: bool = True
+    scale: float = 0.5
+
+
+class Gated(Plain):
+    """A method with a setting that switches apply to."""
+
+    name = "gated"
+    title = "Gated"
+    settings = GateSettings
+    switches: ClassVar[Switches] = {"no-gate": {"gate": False}, "no-scale": {"gate": True, "scale": 0.0}}
+    colour = "#123456"
+    marker = "P"
+
+
+class Unfinished(Method):
+    """A method that cannot build."""
+
+    name = "unfinished"
+
+
+class Structural:
+    """A class with the members of a method that does not derive from it."""
+
+    name = "structural"
+
+
+@pytest.fixture(autouse=True)
+def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Install this module's classes as methods beside those of the package."""
+    classes = {"plain": "Plain", "gated": "Gated", "unfinished": "Unfinished", "structural": "Structural"}
+    classes |= {"other": "Plain", "instance": "__name__", "missing": "Missing"}
+    points = {name: EntryPoint(name, f"{__name__}:{value}", registry.GROUP) for name, value in classes.items()}
+    points["broken"] = EntryPoint("broken", "no_such_package:Broken", registry.GROUP)
+    every = registry._entry_points() | points
+    monkeypatch.setattr(registry, "_entry_points", lambda: every)
+
+
+def test_defaults() -> None:
+    method = get_method("plain")
+    assert (method.title, method.colour, method.stackable, method.trains_on_features) == ("plain", None, False, False)
+    assert (dict(method.switches), dict(method.grids())) == ({}, {})
+    assert dict(method.recipe("default", get_task("dtd"))) == {}
+    with pytest.raises(InputError, match="plain has no published settings"):
+        method.recipe("published", get_task("dtd"))
+    resolved = RunSpec("plain", "dtd").resolved
+    assert (resolved.switches, "epochs" in resolved.config) == ("", True)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "switches"),
+    [({}, ""), ({"gate": False}, "no-gate"), ({"scale": 0}, "no-scale"), ({"scale": 0, "gate": False}, "no-gate")],
+)
+def test_active_switches_follow_from_settings(overrides: dict[str, object], switches: str) -> None:
+    assert RunSpec("gated", "dtd", overrides=overrides).resolved.switches == switches
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("structural", "is not a method; derive its class from shipbench.methods.Method"),
+        ("instance", "is not a method; derive its class from shipbench.methods.Method"),
+        ("unfinished", "cannot build a model; implement build"),
+        ("other", "has the name 'plain'; set it to 'other'"),
+        ("broken", "cannot be imported: No module named 'no_such_package'"),
+        ("missing", "cannot be imported"),
+        ("gatd", "did you mean 'gated'"),
+    ],
+)
+def test_what_is_not_a_usable_method_is_refused(name: str, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        get_method(name)
+    assert find_method(name) is None
+    assert method_name(name) == name
+
+
+def test_reports_print_titles_and_keep_names_of_methods_that_are_not_installed() -> None:
+    names = ["gone", "ship", "gated", "vpt-deep", "vpt-shallow", "linear", "full"]
+    assert [method_name(name) for name in sorted(names, key=method_order)] == [
+        "Full fine-tuning",
+        "Linear probe",
+        "Gated",
+        "gone",
+        "VPT-shallow",
+        "VPT-deep",
+        "SHIP",
+    ]
+
+
+def test_figures_use_a_methods_colour_once() -> None:
+    first, second, unknown = series_styles(["gated", "gated", "gone"])
+    assert (first.colour, first.marker) == ("#123456", "P")
+    assert len({first.colour, second.colour, unknown.colour}) == 3
+
+
+def test_colours_of_the_packages_own_methods() -> None:
+    looks = series_styles(["full", "linear", "vpt-shallow", "vpt-deep", "ship"])
+    assert [(look.colour, look.marker, look.line) for look in looks] == [
+        ("#009e73", "s", "-"),
+        ("#7b7f87", "o", "-"),
+        ("#56b4e9", "^", "-"),
+        ("#0072b2", "D", "-"),
+        ("#d55e00", "o", "-"),
+    ]

@@ -1,0 +1,78 @@
+"""Everything that can be refused without the network is refused first, in one error."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Outcome
+from tests.data.builders import vtab_tree
+
+Shipbench = Callable[..., Outcome]
+COMMANDS = (("run", "--method", "ship"), ("ablate",), ("tune", "--method", "ship", "--grid", "small"))
+
+
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail the test if anything opens a connection or resolves a host."""
+
+    def connect(*_: Any, **__: Any) -> None:
+        pytest.fail("the network was used")
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    monkeypatch.setattr(socket, "create_connection", connect)
+    monkeypatch.setattr(socket, "getaddrinfo", connect)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+def test_all_problems_are_named_at_once(
+    shipbench: Shipbench, cache: Path, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    (tmp_path / "taken").write_text("")
+    wrong = ("--data", tmp_path / "nope", "--checkpoint", tmp_path / "nope.pth", "--device", "cuda:77")
+    outcome = shipbench(*command, "--tasks", "dtd,svhn", *wrong, "--set", "lr=fast", "--results", tmp_path / "taken")
+    assert outcome.code == 2
+    assert outcome.err.count("error: ") == 1
+    lines = outcome.err.splitlines()
+    assert lines[0] == "error: 5 problems:"
+    assert len(lines) == 6
+    for words in (
+        "lr='fast' is not a number",
+        f"{tmp_path / 'nope'} is not a folder",
+        f"checkpoint {tmp_path / 'nope.pth'} does not exist",
+        "device 'cuda:77' is not there",
+        f"results folder {tmp_path / 'taken'} cannot be written to",
+    ):
+        assert words in outcome.err
+
+
+def test_a_single_problem_is_one_sentence(shipbench: Shipbench, cache: Path, tmp_path: Path) -> None:
+    outcome = shipbench("run", "--method", "ship", "--tasks", "dtd", "--data", tmp_path / "nope", "--device", "cpu")
+    assert outcome.code == 2
+    assert outcome.err.startswith(f"error: {tmp_path / 'nope'} is not a folder")
+    assert len(outcome.err.splitlines()) == 1
+
+
+def test_a_missing_split_file_is_named_before_weights_are_fetched(
+    shipbench: Shipbench, cache: Path, tmp_path: Path
+) -> None:
+    tree = vtab_tree(tmp_path / "data", tasks=("dtd", "svhn"))
+    for task in ("dtd", "svhn"):
+        (tree / task / "test.txt").unlink()
+    line = ("--tasks", "dtd,svhn", "--data", tree, "--device", "cpu", "--results", tmp_path / "r")
+    outcome = shipbench("run", "--method", "linear", *line)
+    assert outcome.code == 2
+    assert all(f"{tree / task / 'test.txt'} is missing" in outcome.err for task in ("dtd", "svhn"))
+
+
+def test_a_missing_image_is_named_before_weights_are_fetched(shipbench: Shipbench, cache: Path, tmp_path: Path) -> None:
+    tree = vtab_tree(tmp_path / "data", tasks=("dtd",))
+    next((tree / "dtd" / "images" / "test").iterdir()).unlink()
+    line = ("--tasks", "dtd", "--data", tree, "--device", "cpu", "--results", tmp_path / "r")
+    outcome = shipbench("run", "--method", "linear", *line)
+    assert outcome.code == 2
+    assert "is missing" in outcome.err
