@@ -68,7 +68,7 @@ def test_every_task_is_offered() -> None:
 
 def test_engines_are_those_that_are_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     points = [EntryPoint(name, "module:Class", "shipbench.engines") for name in ("local", "cloud")]
-    monkeypatch.setattr("importlib.metadata.entry_points", lambda *, group: points)
+    monkeypatch.setattr("shipbench.engine.executors.registry.entry_points", lambda *, group: points)
     assert completion.engines("") == ["cloud", "local"]
 
 
