@@ -37,9 +37,7 @@ FULL = Selection("all", "demo")
 
 
 def demo(
-    full: Annotated[
-        bool, typer.Option("--full", help="All methods on the whole demo suite: about 45 minutes on two cores.")
-    ] = False,
+    full: Annotated[bool, typer.Option("--full", help="All methods on the whole demo suite.")] = False,
     results: Annotated[Path, typer.Option(help="Folder of the records.")] = Path("results/demo"),
     output: Annotated[Path | None, typer.Option(help="Folder of the report; RESULTS/report by default.")] = None,
 ) -> None:

@@ -120,7 +120,7 @@ def test_a_record_of_another_program_needs_few_columns(shipbench: Shipbench, rec
 def test_control_characters_in_a_record_do_not_reach_the_terminal(
     shipbench: Shipbench, record: Path, tmp_path: Path
 ) -> None:
-    rewrite(record, lambda frame: frame.assign(method="\x1b]0;owned\x07", error="[red]one\ntwo :x:"))
+    rewrite(record, lambda frame: frame.assign(status="failed", method="\x1b]0;owned\x07", error="[red]one\ntwo :x:"))
     out = shipbench("list", "runs", "--results", tmp_path).out
     assert "[red]one two :x:" in out
     assert not {"\x1b", "\x07"} & set(out)
