@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shipbench.backbones.pinned import DEMO_BACKBONE, loaded_sha256, pinned_sha256
+from shipbench.backbones.pinned import DEMO_BACKBONE, pinned_sha256
 from shipbench.runtime.lazy import names_from
 
 if TYPE_CHECKING:
-    from shipbench.backbones.loading import Preprocessing, load_backbone, preprocessing_of, sha256_of
+    from shipbench.backbones.loading import Preprocessing, load_backbone, loaded_sha256, preprocessing_of, sha256_of
     from shipbench.backbones.state_dicts import build_vit, fuse_qkv, read_state_dict
 
 __all__ = [
@@ -32,6 +32,7 @@ __getattr__ = names_from(
         "build_vit": "state_dicts",
         "fuse_qkv": "state_dicts",
         "load_backbone": "loading",
+        "loaded_sha256": "loading",
         "preprocessing_of": "loading",
         "read_state_dict": "state_dicts",
         "sha256_of": "loading",

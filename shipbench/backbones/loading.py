@@ -67,6 +67,11 @@ def sha256_of(backbone: VisionTransformer) -> str:
     return backbone.shipbench_sha256
 
 
+def loaded_sha256(name: str, checkpoint: str | Path | None, image_size: int | None) -> str:
+    """Load a backbone, fetching its weights if necessary, and return the SHA-256 (hex) of its weights."""
+    return sha256_of(load_backbone(name, checkpoint=checkpoint, image_size=image_size))
+
+
 def _create(
     name: str, checkpoint: str | Path | None, drop_path: float, architecture: dict[str, int]
 ) -> VisionTransformer:

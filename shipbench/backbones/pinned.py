@@ -25,13 +25,6 @@ def pinned_sha256(name: str, checkpoint: str | Path | None, image_size: int | No
     return DEMO_SHA256
 
 
-def loaded_sha256(name: str, checkpoint: str | Path | None, image_size: int | None) -> str:
-    """Load a backbone, fetching its weights if necessary, and return the SHA-256 (hex) of its weights."""
-    from shipbench.backbones.loading import load_backbone, sha256_of
-
-    return sha256_of(load_backbone(name, checkpoint=checkpoint, image_size=image_size))
-
-
 def check_image_size(image_size: int, patch: int, name: str) -> None:
     """Raise ``InputError`` unless the image size is a multiple of ``patch`` and at most ``MAX_IMAGE_SIZE``."""
     if image_size > MAX_IMAGE_SIZE:

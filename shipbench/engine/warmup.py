@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from shipbench import data
-from shipbench.backbones import loaded_sha256, pinned_sha256
+from shipbench.backbones import pinned_sha256
 from shipbench.planning.plan import Plan
 from shipbench.runtime.console import say
 
@@ -38,7 +38,14 @@ def _fetch_weights(plan: Plan) -> None:
     for weights in dict.fromkeys(wanted):
         # Planning has loaded all backbones whose hash is not pinned.
         if pinned_sha256(*weights):
-            loaded_sha256(*weights)
+            _load(*weights)
+
+
+def _load(name: str, checkpoint: str | None, image_size: int | None) -> None:
+    # Imported late: a plan with nothing to do needs no torch.
+    from shipbench.backbones import load_backbone
+
+    load_backbone(name, checkpoint=checkpoint, image_size=image_size)
 
 
 @cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from shipbench import data
-from shipbench.backbones import loaded_sha256, pinned_sha256
+from shipbench.backbones import pinned_sha256
 from shipbench.spec import RunSpec
 
 
@@ -25,8 +25,15 @@ def make_identifier(precision_of: Callable[[str, str], str]) -> Callable[[RunSpe
             fingerprints[copy] = data.fingerprint(resolved.task, spec.data, resolved.splits)
         weights = (resolved.backbone, spec.checkpoint, resolved.recipe.image_size)
         if weights not in backbones:
-            backbones[weights] = pinned_sha256(*weights) or loaded_sha256(*weights)
+            backbones[weights] = pinned_sha256(*weights) or _loaded_sha256(*weights)
         hashes = {"data_fingerprint": fingerprints[copy], "backbone_sha256": backbones[weights]}
         return resolved.run_id(**hashes, precision=precision_of(spec.device, spec.precision)), hashes
 
     return identify
+
+
+def _loaded_sha256(name: str, checkpoint: str | None, image_size: int | None) -> str:
+    # Loading a backbone imports torch, which a plan of pinned backbones does without.
+    from shipbench.backbones import loaded_sha256
+
+    return loaded_sha256(name, checkpoint, image_size)
