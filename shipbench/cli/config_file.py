@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from shipbench.errors import InputError, did_you_mean
+from shipbench.errors import InputError, did_you_mean, system_reason
 
 # Options that a file may give as a table of settings.
 _TABLES = ("set", "grid")
@@ -64,8 +64,11 @@ def _read_toml(path: Path) -> dict[str, Any]:
     else:
         import tomli as tomllib
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"configuration file {path} cannot be read: {error}") from error
+        # Editors on Windows begin UTF-8 files with a byte-order mark.
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"configuration file {path} cannot be read: it is not UTF-8; save it as UTF-8") from error
+    except OSError as error:
+        raise InputError(f"configuration file {path} cannot be read: {system_reason(error)}") from error
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"configuration file {path} is not TOML: {error}") from error

@@ -45,14 +45,24 @@ def verify_command(
 
 @app.command("import")
 def import_command(
-    source: Annotated[Path, typer.Argument(help="A folder, or a .zip, .tar, .tar.gz, .tar.xz or .tar.bz2 archive.")],
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="SOURCE...",
+            help="Folders or .zip, .tar, .tar.gz, .tar.xz or .tar.bz2 archives: all parts of one copy.",
+        ),
+    ],
     to: Target = DEFAULT_FOLDER,
 ) -> None:
     """Unpack or copy VTAB-1k into place under canonical names; a failed import leaves nothing behind."""
-    from shipbench.data.acquisition.importing import import_archive
+    from shipbench.data.acquisition.importing import import_archives
+    from shipbench.data.vtab.folder import missing_tasks
+    from shipbench.runtime.console import say
 
-    names = import_archive(source, to)
+    names = import_archives(sources, to)
     typer.echo(f"imported {len(names)} tasks into {to}: {', '.join(names)}")
+    if missing := missing_tasks(to):
+        say(f"note: {to} lacks {len(missing)} of the 19 tasks: {', '.join(missing)}")
     next_steps.after_fetch(to)
 
 

@@ -1,7 +1,8 @@
 """One image file: its kind, its pixels as 8-bit RGB, and the resize that the field uses.
 
 Colours are those of ``Image.convert("RGB")``, as in the field's loaders: transparency is dropped and EXIF orientation
-is ignored. The exception is 16-bit grey, which is scaled to 8 bits here because Pillow would clip it.
+is ignored. The exception is 16-bit grey, which is scaled to 8 bits here because Pillow would clip it. A photograph that
+belongs to no data set is turned upright instead (``upright``).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from shipbench.data.signatures import impostor
 from shipbench.data.types import ImageFormat
 from shipbench.errors import InputError
 
@@ -32,6 +34,17 @@ LOSSY: frozenset[ImageKind] = frozenset({"jpeg", "webp"})
 
 _PNG_END = b"IEND\xaeB`\x82"
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
+_ORIENTATION = 0x0112
+# EXIF values 2 to 8: how to turn the stored pixels so that the picture stands upright.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
@@ -68,8 +81,8 @@ def image_format(kinds: Iterable[ImageKind]) -> ImageFormat:
     return "jpeg" if LOSSY.intersection(kinds) else "png"
 
 
-def decode(data: bytes, where: object) -> Image.Image:
-    """Decode an image file's bytes to a Pillow image of mode RGB.
+def decode(data: bytes, where: object, *, upright: bool = False) -> Image.Image:
+    """Decode an image file's bytes to a Pillow image of mode RGB, turned as its EXIF orientation says if ``upright``.
 
     Raises ``InputError`` naming ``where`` if the bytes are not an image, are truncated or damaged, have floating-point
     pixels, or have more than ``MAX_PIXELS`` pixels.
@@ -80,11 +93,11 @@ def decode(data: bytes, where: object) -> Image.Image:
             image.load()
             if sniff(data) == "png" and _PNG_END not in data:
                 raise OSError("image file is truncated")
-            return to_rgb(image)
+            return to_rgb(_turned(image) if upright else image)
     except _TOO_LARGE as error:
         raise InputError(f"{where} is larger than the allowed {MAX_PIXELS} pixels; scale it down") from error
     except UnidentifiedImageError as error:
-        raise InputError(f"{where} is not an image (JPEG, PNG, WebP, BMP or PPM)") from error
+        raise InputError(f"{where} {_why_unidentified(data)}") from error
     except _BROKEN as error:
         raise InputError(f"{where} cannot be decoded: {error}") from error
 
@@ -103,6 +116,22 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def resize(image: Image.Image, size: int) -> NDArray[np.uint8]:
     """Resize to a square ``(size, size, 3)`` uint8 with Pillow's bicubic filter; the aspect ratio is not kept."""
     return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
+
+
+def _turned(image: Image.Image) -> Image.Image:
+    try:
+        turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    except (*_BROKEN, TypeError):
+        # Damaged metadata leave the pixels readable.
+        turn = None
+    return image if turn is None else image.transpose(turn)
+
+
+def _why_unidentified(data: bytes) -> str:
+    kind = sniff(data)
+    if kind != "unknown":
+        return f"cannot be decoded: the {kind} file is truncated or damaged"
+    return impostor(data) or "is not an image (JPEG, PNG, WebP, BMP or PPM)"
 
 
 def _check_size(image: Image.Image, where: object) -> None:

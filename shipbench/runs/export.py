@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from timm.models.vision_transformer import VisionTransformer
@@ -117,14 +116,17 @@ def _no_images(kind: str) -> Tensor:
 
 @torch.no_grad()
 def predict(exported: Exported, images: Sequence[Path]) -> Tensor:
-    """Return class probabilities (images, classes); raise ``InputError`` for an image that cannot be read."""
+    """Return class probabilities (images, classes) of photographs, turned upright as their EXIF orientation says.
+
+    Raises ``InputError`` for an image that cannot be read.
+    """
     preprocessing = exported.preprocessing
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (preprocessing.mean, preprocessing.std))
     rows = []
     for path in images:
         if not path.is_file():
-            raise InputError(f"image {path} does not exist or is not a file")
-        pixels = np.asarray(resize(decode(path.read_bytes(), str(path)), preprocessing.image_size))
+            raise InputError(f"image {path} {'is a folder' if path.is_dir() else 'does not exist'}; name image files")
+        pixels = resize(decode(path.read_bytes(), path, upright=True), preprocessing.image_size)
         image = torch.from_numpy(pixels.copy()).permute(2, 0, 1).unsqueeze(0).float() / 255
         rows.append(exported.model((image - mean) / std).softmax(dim=1))
     return torch.cat(rows)

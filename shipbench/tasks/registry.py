@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from shipbench.errors import InputError, did_you_mean
 from shipbench.tasks.catalogue import DEMO, DEMO_TINY, GROUPS, VTAB, Suite, Task
 
@@ -10,6 +12,46 @@ SUITES: tuple[Suite, ...] = (VTAB, DEMO, DEMO_TINY)
 TASKS: dict[str, Task] = {task.name: task for suite in SUITES for task in suite.tasks}
 
 _ALIASES: dict[str, str] = {alias: task.name for task in TASKS.values() for alias in task.folder_names}
+
+# Names in other papers, data sets and harnesses. They are only suggested, because the user knows what they stand for.
+_FOREIGN_NAMES: dict[str, str] = {
+    "cifar_100": "cifar100",
+    "caltech": "caltech101",
+    "caltech_101": "caltech101",
+    "flowers": "oxford_flowers102",
+    "flowers102": "oxford_flowers102",
+    "oxford_flowers": "oxford_flowers102",
+    "pet": "oxford_iiit_pet",
+    "pets": "oxford_iiit_pet",
+    "oxford_pets": "oxford_iiit_pet",
+    "sun": "sun397",
+    "camelyon": "patch_camelyon",
+    "pcam": "patch_camelyon",
+    "resisc": "resisc45",
+    "retinopathy": "diabetic_retinopathy",
+    "clevr_count_all": "clevr_count",
+    "clevr_closest": "clevr_dist",
+    "clevr_closest_object_distance": "clevr_dist",
+    "clevr_distance": "clevr_dist",
+    "kitti_dist": "kitti",
+    "kitti_closest_vehicle_distance": "kitti",
+    "dsprites_label_x_position": "dsprites_loc",
+    "dsprites_location": "dsprites_loc",
+    "dsprites_position": "dsprites_loc",
+    "dspr_loc": "dsprites_loc",
+    "dsprites_label_orientation": "dsprites_ori",
+    "dsprites_orient": "dsprites_ori",
+    "dsprites_orientation": "dsprites_ori",
+    "dspr_ori": "dsprites_ori",
+    "smallnorb_azimuth": "smallnorb_azi",
+    "smallnorb_label_azimuth": "smallnorb_azi",
+    "snorb_azim": "smallnorb_azi",
+    "smallnorb_elevation": "smallnorb_ele",
+    "smallnorb_label_elevation": "smallnorb_ele",
+    "snorb_elev": "smallnorb_ele",
+}
+_CLOSE = 0.75
+_CLEARLY_CLOSER = 0.05
 
 _SETS: dict[str, tuple[Task, ...]] = {
     "all": VTAB.tasks,
@@ -25,12 +67,38 @@ def get_task(name: str) -> Task:
         return TASKS[name]
     if name in _SETS:
         raise InputError(f"{name!r} is a set of tasks; name one of them")
-    raise InputError(f"unknown task {name!r}{did_you_mean(name, [*TASKS, *_SETS])}; see 'shipbench list tasks'")
+    likely = likely_vtab_task(name)
+    hint = f" (did you mean {likely.name!r}?)" if likely else did_you_mean(name, [*TASKS, *_SETS])
+    raise InputError(f"unknown task {name!r}{hint}; see 'shipbench list tasks'")
 
 
 def canonical_name(name: str) -> str:
     """Return the catalogue's name for a folder alias, and any other name unchanged."""
     return _ALIASES.get(name, name)
+
+
+def likely_vtab_task(name: str) -> Task | None:
+    """Return the task of VTAB-1k that a name from elsewhere most likely means; ``None`` if none or several fit."""
+    plain = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_").removeprefix("vtab_")
+    choices = {alias: task for task in VTAB.tasks for alias in task.folder_names}
+    if plain in choices or plain in _FOREIGN_NAMES:
+        return choices.get(plain) or TASKS[_FOREIGN_NAMES[plain]]
+    return _closest(plain, choices)
+
+
+def _closest(name: str, choices: dict[str, Task]) -> Task | None:
+    import difflib
+
+    digits = "".join(re.findall("[0-9]", name))
+    scores: dict[str, float] = {}
+    for alias, task in choices.items():
+        score = difflib.SequenceMatcher(None, name, alias).ratio()
+        scores[task.name] = max(score, scores.get(task.name, 0.0))
+    best, second = sorted(scores, key=lambda task_name: -scores[task_name])[:2]
+    # CIFAR-10 is another data set than CIFAR-100, however similar the names are.
+    same_number = digits in ("", "".join(re.findall("[0-9]", best)))
+    clear = scores[best] >= max(_CLOSE, scores[second] + _CLEARLY_CLOSER)
+    return TASKS[best] if clear and same_number else None
 
 
 def suite_of(task: Task) -> Suite:

@@ -51,9 +51,24 @@ def test_wrong_configuration(
     assert not list((tmp_path / "r").glob("runs/*.parquet"))
 
 
-def test_a_file_that_is_not_utf8_is_refused(shipbench: Callable[..., Outcome], tmp_path: Path) -> None:
-    (tmp_path / "grid.toml").write_bytes(b"\xff\xfe")
-    assert "cannot be read" in shipbench("run", "--config", tmp_path / "grid.toml").err
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe", "tasks = 'dtd'".encode("utf-16"), "tasks = 'dtd' # é".encode("latin-1")]
+)
+def test_a_file_that_is_not_utf8_is_refused(shipbench: Callable[..., Outcome], tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "grid.toml").write_bytes(content)
+    outcome = shipbench("run", "--config", tmp_path / "grid.toml")
+    assert outcome.code == 2
+    assert "grid.toml cannot be read: it is not UTF-8; save it as UTF-8" in outcome.err
+
+
+def test_a_byte_order_mark_and_windows_line_endings_are_accepted(
+    shipbench: Callable[..., Outcome], tmp_path: Path, cache: Path
+) -> None:
+    content = "\ufeffmethod = 'linear'\r\ntasks = 'digits'\r\n[set]\r\nlr = 0.5\r\n"
+    (tmp_path / "grid.toml").write_bytes(content.encode("utf-8"))
+    outcome = shipbench("run", "--config", tmp_path / "grid.toml", "--dry-run")
+    assert outcome.code == 0, outcome.err
+    assert "lr=0.5" in outcome.out
 
 
 def test_settings_may_be_a_list(shipbench: Callable[..., Outcome], tmp_path: Path, cache: Path) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from shipbench import load_results
+from shipbench.data.images import decode
 from shipbench.results.loading import load_predictions
 from shipbench.runs.export import load_exported
 from shipbench.runs.export import predict as classify
@@ -83,3 +86,28 @@ def test_runs_without_weights_and_damaged_files_are_refused(shipbench: Shipbench
     outcome = shipbench("predict", file, study / "nothing.png", "--checkpoint", "random")
     assert outcome.code == 2
     assert "nothing.png" in outcome.err
+
+
+def test_a_photograph_is_read_upright_and_a_test_image_as_stored(shipbench: Shipbench, study: Path) -> None:
+    file = study / "trained.safetensors"
+    shipbench("export", run_of(study, "linear"), file, "--results", study / "r")
+    exported = load_exported(file, checkpoint="random")
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3)).astype(np.uint8)
+    exif = Image.Exif()
+    # The camera stored the scene turned by 90 degrees.
+    exif[0x0112] = 6
+    Image.fromarray(pixels).save(study / "upright.png")
+    Image.fromarray(np.rot90(pixels)).save(study / "phone.png", exif=exif)
+    upright, phone = classify(exported, [study / "upright.png", study / "phone.png"])
+    assert torch.equal(upright, phone)
+    assert decode((study / "phone.png").read_bytes(), "phone.png").size == (40, 60)
+
+
+def test_an_image_that_is_a_folder_or_no_image_is_refused_by_name(shipbench: Shipbench, study: Path) -> None:
+    file = study / "trained.safetensors"
+    shipbench("export", run_of(study, "linear"), file, "--results", study / "r")
+    (study / "photo.gif").write_bytes(b"GIF89a")
+    for name, words in (("data", "is a folder; name image files"), ("photo.gif", "is a GIF image; convert it to PNG")):
+        outcome = shipbench("predict", file, study / name, "--checkpoint", "random")
+        assert outcome.code == 2
+        assert f"{study / name} {words}" in outcome.err

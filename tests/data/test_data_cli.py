@@ -18,6 +18,7 @@ from shipbench.tasks import get_task
 from tests.data.builders import small_task, vtab_tree
 from tests.data.hub import REPO, Hub, serve
 from tests.data.test_fetch import packed
+from tests.data.test_importing import cut_in_two
 
 TASKS = ("cifar100", "dtd")
 
@@ -84,6 +85,14 @@ def test_import_lists_the_tasks(copy: Path, tmp_path: Path) -> None:
     assert "imported 2 tasks" in out
     assert "cifar100, dtd" in out
     assert run("verify", tmp_path / "to")[0] == 0
+
+
+def test_import_takes_all_parts_of_a_download(copy: Path, tmp_path: Path) -> None:
+    parts = cut_in_two(copy, tmp_path)
+    code, out = run("import", *parts, "--to", tmp_path / "to")
+    assert code == 0
+    assert f"imported 2 tasks into {tmp_path / 'to'}: cifar100, dtd" in out
+    assert fingerprint(get_task("dtd"), tmp_path / "to") == fingerprint(get_task("dtd"), copy)
 
 
 def test_import_goes_to_the_default_folder(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import warnings
 import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from shipbench.data.images import MAX_PIXELS, decode, image_format, resize, sniff, to_rgb
 from shipbench.errors import InputError
@@ -97,6 +98,31 @@ def test_exif_orientation_is_ignored() -> None:
     assert np.array_equal(pixels(turned), pixels(encode(PHOTO, "jpeg")))
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(("kind", "options"), [("JPEG", {}), ("PNG", {}), ("WEBP", {"lossless": True})])
+def test_a_photograph_is_turned_upright(orientation: int, kind: str, options: dict[str, bool]) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    turned = saved(Image.fromarray(PHOTO), kind, exif=exif, **options)
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(turned)).convert("RGB"))
+    upright = decode(turned, "image", upright=True)
+    assert upright.size == ((47, 31) if orientation < 5 else (31, 47))
+    assert np.array_equal(np.asarray(upright), np.asarray(expected))
+
+
+def test_sixteen_bit_photographs_are_turned_too() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = saved(Image.fromarray(np.array([[0, 257, 65535]], dtype=np.uint16)), "PNG", exif=exif)
+    assert np.asarray(decode(data, "image", upright=True))[:, 0, 0].tolist() == [0, 1, 255]
+
+
+@pytest.mark.parametrize("exif", [b"", b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\0\x09"])
+def test_damaged_metadata_leave_a_photograph_as_stored(exif: bytes) -> None:
+    data = saved(Image.fromarray(PHOTO), "JPEG", exif=exif)
+    assert decode(data, "image", upright=True).size == (47, 31)
+
+
 @pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "ppm"])
 @pytest.mark.parametrize("lost", [0.5, 0.9, 1])
 def test_truncated_files_are_refused_by_name(kind: str, lost: float) -> None:
@@ -116,6 +142,29 @@ def test_damaged_pixels_are_refused() -> None:
 @pytest.mark.parametrize("data", [b"", b"hello", b"GIF89a" + b"\0" * 40, b"\x89PNG\r\n\x1a\n"])
 def test_other_files_are_refused(data: bytes) -> None:
     with pytest.raises(InputError, match=r"x\.png"):
+        decode(data, "x.png")
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "is empty; get the file again"),
+        (bytes(64), "holds nothing but zero bytes; get the file again"),
+        (encode(PHOTO, "gif"), "is a GIF image; convert it to PNG"),
+        (encode(PHOTO, "tiff"), "is a TIFF image; convert it to PNG"),
+        (b"\0\0\0\x18ftypheic" + b"\0" * 40, "is a HEIC image; convert it to PNG"),
+        (b"\0\0\0\x20ftypavif" + b"\0" * 40, "is an AVIF image; convert it to PNG"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a Git LFS pointer, not the file itself;"),
+        (b"\n <!DOCTYPE HTML>\n<html>404</html>", "is a web page that was saved in place of the file; download it"),
+        (b"\x00\x05\x16\x07\x00\x02", "is the metadata that macOS stores beside a file"),
+        (b"PK\x03\x04 and so on", "is a zip archive; unpack it"),
+        (b"\x89PNG\r\n\x1a\n", "cannot be decoded: the png file is truncated or damaged"),
+        (b"\xff\xd8\xff", "cannot be decoded"),
+        (b"hello", "is not an image (JPEG, PNG, WebP, BMP or PPM)"),
+    ],
+)
+def test_the_message_says_what_the_file_is(data: bytes, words: str) -> None:
+    with pytest.raises(InputError, match=re.escape(f"x.png {words}")):
         decode(data, "x.png")
 
 

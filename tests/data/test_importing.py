@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import re
+import shutil
 import stat
 import tarfile
 import zipfile
@@ -123,10 +125,91 @@ def test_a_source_around_the_target_is_not_copied_into_itself(copy: Path) -> Non
 
 def test_a_copy_in_parts_is_one_import(tmp_path: Path, target: Path, private_cache: Path) -> None:
     parts = [zipped(vtab_tree(tmp_path / name, tasks=[name]), tmp_path / f"{name}.zip") for name in TASKS]
-    with pytest.raises(InputError, match="repeats the task dtd"):
+    with pytest.raises(
+        InputError, match=r"dtd\.zip repeats dtd/images/test/000000\.png, which another part .* every part once"
+    ):
         import_archives([*parts, parts[1]], target)
     assert not target.exists()
     assert import_archives(parts, target) == list(TASKS)
+
+
+def cut_in_two(copy: Path, folder: Path) -> list[Path]:
+    """Zip a copy as Google Drive does: one folder spread over archives that share the names of its folders."""
+    files = [path for path in sorted(copy.rglob("*")) if path.is_file()]
+    parts = [folder / f"vtab-1k-20240101T000000Z-00{number}.zip" for number in (1, 2)]
+    for part, members in zip(parts, (files[::2], files[1::2]), strict=True):
+        with zipfile.ZipFile(part, "w") as archive:
+            for path in members:
+                archive.write(path, f"vtab-1k/{path.relative_to(copy).as_posix()}")
+    return parts
+
+
+def test_a_task_that_is_spread_over_archives_is_put_together(copy: Path, target: Path, tmp_path: Path) -> None:
+    parts = cut_in_two(copy, tmp_path)
+    for part in parts:
+        with pytest.raises(InputError, match=r"parts of the download may be missing: name all of them") as caught:
+            import_archive(part, target)
+        assert str(caught.value).endswith("nothing was imported")
+    assert left_in(target.parent) == []
+    assert import_archives(parts, target) == list(TASKS)
+    for name in TASKS:
+        assert fingerprint(get_task(name), target) == fingerprint(get_task(name), copy)
+
+
+def test_with_several_parts_one_more_may_be_missing(copy: Path, target: Path, tmp_path: Path) -> None:
+    parts = cut_in_two(copy, tmp_path)
+    other = zipped(vtab_tree(tmp_path / "other", tasks=["svhn"]), tmp_path / "other.zip")
+    with pytest.raises(InputError, match="another part of the download may be missing; nothing was imported") as caught:
+        import_archives([parts[0], other], target)
+    assert f"{parts[0]} + {other}/cifar100/" in str(caught.value)
+    assert import_archives([parts[0], other, parts[1]], target) == ["cifar100", "dtd", "svhn"]
+
+
+def test_archives_inside_an_archive_are_named(copy: Path, target: Path, tmp_path: Path) -> None:
+    for name in ("cifar", "dtd"):
+        zipped(copy / name, tmp_path / f"{name}.zip", f"{name}/")
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for name in ("cifar", "dtd"):
+            archive.write(tmp_path / f"{name}.zip", f"vtab/{name}.zip")
+    words = r"unpack it and import the archives inside: vtab/cifar\.zip, vtab/dtd\.zip; nothing was imported"
+    with pytest.raises(InputError, match=words):
+        import_archive(tmp_path / "all.zip", target)
+    with pytest.raises(InputError, match=r"import the archives inside: all\.zip, cifar\.zip"):
+        import_archive(holding(tmp_path, "all.zip", "cifar.zip"), target)
+    assert import_archives([tmp_path / "cifar.zip", tmp_path / "dtd.zip"], target) == list(TASKS)
+
+
+def holding(folder: Path, *names: str) -> Path:
+    holder = folder / "holder"
+    holder.mkdir()
+    for name in names:
+        (folder / name).rename(holder / name)
+        (folder / name).write_bytes((holder / name).read_bytes())
+    return holder
+
+
+def test_an_archive_beside_tasks_and_one_in_place_of_images_are_named(
+    copy: Path, target: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    zipped(copy / "dtd", copy / "more.zip")
+    assert import_archive(copy, target) == list(TASKS)
+    assert f"note: archives inside {copy} were not imported: more.zip" in capsys.readouterr().err
+    zipped(copy / "dtd" / "images", copy / "dtd" / "images.zip")
+    shutil.rmtree(copy / "dtd" / "images")
+    with pytest.raises(InputError, match=r"is missing \(16 of 16 .*unpack the archives inside first: dtd/images\.zip"):
+        import_archive(copy, tmp_path / "elsewhere")
+
+
+def test_a_folder_that_resembles_a_task_is_mentioned(
+    copy: Path, target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vtab_tree(copy, tasks=["oxford_iiit_pet"], folders={"oxford_iiit_pet": "oxford_pets"})
+    assert import_archive(copy, target) == list(TASKS)
+    note = f"note: {copy / 'oxford_pets'} was not imported; if it is the task oxford_iiit_pet, rename it to oxford_iiit_pet"
+    assert note in capsys.readouterr().err
+    zipped(copy, copy.parent / "a.zip")
+    import_archive(copy.parent / "a.zip", target.with_name("second"))
+    assert f"note: {copy.parent / 'a.zip'}/oxford_pets was not imported" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -197,16 +280,122 @@ def test_names_with_control_characters_are_refused(tmp_path: Path, target: Path,
             import_archive(hostile_tar(tmp_path / "a.tar", name), target)
 
 
-@pytest.mark.parametrize("mode", [stat.S_IFLNK | 0o777, stat.S_IFCHR, stat.S_IFIFO])
-def test_zip_links_and_devices_are_refused(tmp_path: Path, target: Path, mode: int) -> None:
-    with pytest.raises(InputError, match="is a link or a device"):
+@pytest.mark.parametrize("mode", [stat.S_IFCHR, stat.S_IFIFO])
+def test_zip_devices_are_refused(tmp_path: Path, target: Path, mode: int) -> None:
+    with pytest.raises(InputError, match="is a device or a pipe; unpack the archive yourself, remove it, and import"):
         import_archive(hostile_zip(tmp_path / "a.zip", "dtd/test.txt", mode, b"/etc/passwd"), target)
 
 
-@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE])
-def test_tar_links_and_devices_are_refused(tmp_path: Path, target: Path, kind: bytes) -> None:
-    with pytest.raises(InputError, match="is a link or a device"):
+@pytest.mark.parametrize("kind", [tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE])
+def test_tar_devices_are_refused(tmp_path: Path, target: Path, kind: bytes) -> None:
+    with pytest.raises(InputError, match="is a device or a pipe; unpack the archive yourself, remove it, and import"):
         import_archive(hostile_tar(tmp_path / "a.tar", "dtd/test.txt", kind, "/etc/passwd"), target)
+
+
+REFUSED_LINKS = [
+    ("/etc/passwd", "out of the archive"),
+    ("..\\..\\outside.txt", "out of the archive"),
+    ("../../outside.txt", "out of the archive"),
+    ("C:\\outside.txt", "out of the archive"),
+    ("train800.txt", "to dtd/train800.txt, which the archive lacks"),
+    ("test.txt", "in a circle"),
+    (".", "to a folder that holds it"),
+    ("..", "to a folder that holds it"),
+]
+
+
+@pytest.mark.parametrize(("link", "fault"), REFUSED_LINKS)
+def test_links_that_lead_nowhere_in_the_archive_are_refused(
+    tmp_path: Path, target: Path, link: str, fault: str
+) -> None:
+    words = f"'dtd/test.txt' is a link {fault}; unpack the archive yourself, replace the link with a file or remove it"
+    for source in (
+        hostile_zip(tmp_path / "a.zip", "dtd/test.txt", stat.S_IFLNK | 0o777, link.encode()),
+        hostile_tar(tmp_path / "a.tar", "dtd/test.txt", tarfile.SYMTYPE, link),
+    ):
+        with pytest.raises(InputError, match=re.escape(words)):
+            import_archive(source, target)
+    assert left_in(target.parent) == []
+
+
+@pytest.mark.parametrize("link", ["/etc/passwd", "../etc/passwd", "dtd/train800.txt", "dtd/test.txt"])
+def test_hard_links_that_lead_nowhere_in_the_archive_are_refused(tmp_path: Path, target: Path, link: str) -> None:
+    with pytest.raises(InputError, match=r"'dtd/test\.txt' is a link .*; unpack the archive yourself"):
+        import_archive(hostile_tar(tmp_path / "a.tar", "dtd/test.txt", tarfile.LNKTYPE, link), target)
+
+
+def linked(copy: Path) -> Path:
+    """Replace files and folders of a copy by links to others of the same copy."""
+    (copy / "dtd/images/test/000001.png").rename(copy / "dtd/real.png")
+    (copy / "dtd/images/test/000001.png").symlink_to("../../alias.png")
+    (copy / "dtd/alias.png").symlink_to("images/../real.png")
+    (copy / "dtd/images/test/000002.png").unlink()
+    os.link(copy / "dtd/images/test/000003.png", copy / "dtd/images/test/000002.png")
+    (copy / "cifar/images/val200").rename(copy / "pictures")
+    (copy / "cifar/images/val200").symlink_to("../../pictures", target_is_directory=True)
+    return copy
+
+
+def with_symlinks(folder: Path, file: Path) -> Path:
+    """Zip a folder as ``zip --symlinks`` does."""
+    with zipfile.ZipFile(file, "w") as archive:
+        for path in sorted(folder.rglob("*")):
+            name = path.relative_to(folder).as_posix()
+            if path.is_symlink():
+                member = zipfile.ZipInfo(name)
+                member.external_attr = (stat.S_IFLNK | 0o777) << 16
+                archive.writestr(member, str(path.readlink()))
+            elif path.is_file():
+                archive.write(path, name)
+    return file
+
+
+@pytest.mark.parametrize(
+    "pack",
+    [
+        lambda copy, to: copy,
+        lambda copy, to: with_symlinks(copy, to / "a.zip"),
+        lambda copy, to: tarred(copy, to / "a.tar", "w"),
+        lambda copy, to: tarred(copy, to / "a.tar.gz", "w:gz", "vtab-1k"),
+    ],
+)
+def test_links_within_a_source_are_copied(
+    copy: Path, target: Path, tmp_path: Path, pack: Callable[[Path, Path], Path]
+) -> None:
+    source = pack(linked(copy), tmp_path)
+    assert import_archive(source, target) == list(TASKS)
+    assert not [path for path in target.rglob("*") if path.is_symlink()]
+    for name in TASKS:
+        assert fingerprint(get_task(name), target) == fingerprint(get_task(name), copy)
+
+
+def test_links_within_linked_folders_are_copied(tmp_path: Path, target: Path, dtd: Path) -> None:
+    (dtd / "dtd/images").rename(dtd / "elsewhere")
+    (dtd / "elsewhere/test").rename(dtd / "tested")
+    (dtd / "elsewhere/test").symlink_to("../tested")
+    (dtd / "dtd/images").symlink_to("../elsewhere")
+    assert import_archive(tarred(dtd, tmp_path / "a.tar", "w"), target) == ["dtd"]
+    assert fingerprint(get_task("dtd"), target) == fingerprint(get_task("dtd"), dtd)
+
+
+def test_links_that_hold_one_another_are_refused(tmp_path: Path, target: Path, dtd: Path) -> None:
+    (dtd / "dtd/images/up").symlink_to("../../aside")
+    (dtd / "aside").mkdir()
+    (dtd / "aside/down").symlink_to("../dtd/images")
+    for source in (tarred(dtd, tmp_path / "a.tar", "w"), dtd):
+        with pytest.raises(InputError, match="is a link to a folder that holds it"):
+            import_archive(source, target)
+    assert left_in(target.parent) == []
+
+
+def test_zips_with_backslashes_are_unpacked(copy: Path, target: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for path in sorted(copy.rglob("*")):
+            member = zipfile.ZipInfo("placeholder")
+            member.filename = str(path.relative_to(copy)).replace("/", "\\") + "\\" * path.is_dir()
+            archive.writestr(member, b"" if path.is_dir() else path.read_bytes())
+    assert import_archive(tmp_path / "a.zip", target) == list(TASKS)
+    assert fingerprint(get_task("dtd"), target) == fingerprint(get_task("dtd"), copy)
 
 
 def test_a_link_planted_before_a_file_is_not_followed(tmp_path: Path, target: Path) -> None:
@@ -219,17 +408,47 @@ def test_a_link_planted_before_a_file_is_not_followed(tmp_path: Path, target: Pa
         file = tarfile.TarInfo("dtd/evil.txt")
         file.size = 4
         archive.addfile(file, io.BytesIO(b"evil"))
-    with pytest.raises(InputError, match="is a link or a device"):
+    with pytest.raises(InputError, match="is a link out of the archive"):
         import_archive(tmp_path / "a.tar", target)
     assert left_in(outside) == []
 
 
-@pytest.mark.parametrize("make", [lambda path: path.symlink_to("/etc/passwd"), os.mkfifo])
-def test_links_and_devices_in_a_folder_are_refused(copy: Path, target: Path, make: Callable[[Path], None]) -> None:
+def test_links_out_of_the_users_folder_are_followed(copy: Path, target: Path, tmp_path: Path) -> None:
+    before = fingerprint(get_task("dtd"), copy)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    (copy / "dtd/images").rename(disk / "images")
+    (copy / "dtd/images").symlink_to(disk / "images")
+    (copy / "dtd/test.txt").rename(disk / "test.txt")
+    (copy / "dtd/test.txt").symlink_to(disk / "test.txt")
+    assert fingerprint(get_task("dtd"), copy) == before
+    assert import_archive(copy, target) == list(TASKS)
+    assert not (target / "dtd/images").is_symlink()
+    assert fingerprint(get_task("dtd"), target) == before
+
+
+@pytest.mark.parametrize(
+    ("make", "nature"),
+    [
+        (os.mkfifo, "neither a file nor a folder"),
+        (lambda path: path.symlink_to("nowhere"), "a link to a file that does not exist"),
+        (lambda path: path.symlink_to("extra"), "a link to a file that does not exist"),
+    ],
+)
+def test_what_cannot_be_copied_from_a_folder_is_named(
+    copy: Path, target: Path, make: Callable[[Path], None], nature: str
+) -> None:
     make(copy / "dtd" / "extra")
-    with pytest.raises(InputError, match="is a link or a device"):
+    with pytest.raises(InputError, match=f"{copy}/dtd/extra is {nature}; remove it"):
         import_archive(copy, target)
     assert left_in(target.parent) == []
+
+
+def test_a_link_around_the_target_is_refused(copy: Path, tmp_path: Path) -> None:
+    (copy / "dtd/everything").symlink_to(tmp_path / "disk")
+    with pytest.raises(InputError, match="holds the folder to import into"):
+        import_archive(copy, tmp_path / "disk" / "vtab-1k")
+    assert left_in(tmp_path / "disk") == []
 
 
 def test_an_encrypted_zip_is_refused(tmp_path: Path, target: Path) -> None:
@@ -246,7 +465,9 @@ def test_a_repeated_member_is_refused(tmp_path: Path, target: Path) -> None:
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         for _ in range(2):
             archive.addfile(tarfile.TarInfo("dtd/test.txt"))
-    with pytest.raises(InputError, match="exists"):
+    with pytest.raises(
+        InputError, match="'dtd/test.txt' exists twice; unpack the archive yourself, keep one of the two"
+    ):
         import_archive(tmp_path / "a.tar", target)
 
 
@@ -302,4 +523,38 @@ def test_other_files_and_missing_sources_are_refused(tmp_path: Path, target: Pat
         import_archive(tmp_path / "nowhere.zip", target)
     with pytest.raises(InputError, match="holds no VTAB-1k task"):
         import_archive(hostile_zip(tmp_path / "a.zip", "readme.txt"), target)
+    assert left_in(target.parent) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.zip", b"", "is empty; get the file again"),
+        ("a.zip", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a Git LFS pointer"),
+        ("a.tar.gz", b"<!DOCTYPE html><html>Google Drive - Virus scan warning", "is a web page"),
+        ("a.tar", bytes(100), "holds nothing but zero bytes"),
+        ("a.zip", b"PK\x03\x04", "is damaged or incomplete"),
+        ("a.zip.001", b"PK\x03\x04", "is one piece of a split archive; join the pieces"),
+        ("a.z01", b"PK\x03\x04", "is one piece of a split archive; join the pieces"),
+        ("a.tar.gz.aa", b"\x1f\x8b", "is one piece of a split archive; join the pieces"),
+    ],
+)
+def test_files_that_are_no_archive_are_told_apart(
+    tmp_path: Path, target: Path, name: str, content: bytes, words: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=words):
+        import_archive(tmp_path / name, target)
+    assert left_in(target.parent) == []
+
+
+@pytest.mark.parametrize("archive", [False, True])
+def test_a_copy_with_two_labels_for_one_image_is_refused(
+    copy: Path, target: Path, tmp_path: Path, archive: bool
+) -> None:
+    file = copy / "dtd/test.txt"
+    file.write_text(file.read_text().replace("000001.png 1", "000000.png 1"))
+    source = zipped(copy, tmp_path / "a.zip") if archive else copy
+    with pytest.raises(InputError, match=r"1 image has more than one label .* such as images/test/000000\.png"):
+        import_archive(source, target)
     assert left_in(target.parent) == []

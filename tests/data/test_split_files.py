@@ -107,7 +107,18 @@ def test_refuses_empty_files(content: bytes, tmp_path: Path) -> None:
 
 
 def test_refuses_text_in_another_encoding() -> None:
-    assert parse_split("images/é.png 1\n".encode("latin-1"), 3).faults[0].message == "is not UTF-8 text"
+    assert (
+        parse_split("images/é.png 1\n".encode("latin-1"), 3).faults[0].message == "is not UTF-8 text; save it as UTF-8"
+    )
+    assert (
+        parse_split("images/0.png 1\n".encode("utf-16"), 3).faults[0].message == "is not UTF-8 text; save it as UTF-8"
+    )
+
+
+def test_a_git_lfs_pointer_is_named() -> None:
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12000\n"
+    (fault,) = parse_split(pointer, 3).faults
+    assert fault.message.startswith("is a Git LFS pointer, not the file itself; fetch the content with 'git lfs pull'")
 
 
 def test_the_error_names_file_and_line(tmp_path: Path) -> None:

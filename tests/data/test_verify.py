@@ -49,11 +49,13 @@ def share_image(source: str, target: str) -> Callable[[Path], None]:
     return lambda folder: shutil.copy(folder / source, folder / target) and None
 
 
-def link_out(folder: Path) -> None:
-    outside = folder.parent.parent / "outside.png"
-    outside.write_bytes(OTHER)
+def link_to_nothing(folder: Path) -> None:
     (folder / "images/test/000002.png").unlink()
-    (folder / "images/test/000002.png").symlink_to(outside)
+    (folder / "images/test/000002.png").symlink_to("/no/such/file.png")
+
+
+def empty_image(folder: Path) -> None:
+    (folder / "images/test/000004.png").write_bytes(b"")
 
 
 def replace_everywhere(index: int, data: bytes) -> Callable[[Path], None]:
@@ -93,7 +95,28 @@ def test_counts_are_compared_with_the_catalogue(full_size_kitti: Path) -> None:
         (rewrite("test", "000003.png 3", "000003.png"), "test.txt, line 4: expected 'path label'"),
         (rewrite("test", "images/test/000003.png 3\n", ""), "test.txt lists 5 images instead of 6"),
         (lambda folder: (folder / "images/test/000002.png").unlink(), "images/test/000002.png is missing"),
-        (link_out, "images/test/000002.png is a link that leaves the task folder"),
+        (link_to_nothing, "images/test/000002.png is a link to /no/such/file.png, which does not exist"),
+        (empty_image, "images/test/000004.png is empty; get the file again"),
+        (
+            replace_image("images/test/000004.png", b"GIF89a"),
+            "images/test/000004.png is a GIF image; convert it to PNG",
+        ),
+        (
+            replace_image("images/test/000004.png", b"version https://git-lfs.github.com/spec/v1\n"),
+            "images/test/000004.png is a Git LFS pointer",
+        ),
+        (
+            rewrite("test", "images/test/000003.png 3", "images/test/000002.png 2"),
+            "lists more than once: images/test/000002.png in test.txt (2 times)",
+        ),
+        (
+            rewrite("test", "images/test/000003.png 3", "images/train800/000003.png 3"),
+            "lists more than once: images/train800/000003.png in train800.txt, test.txt",
+        ),
+        (
+            rewrite("test", "images/test/000003.png 3", "images/test/000002.png 3"),
+            "lists more than once: images/test/000002.png with the labels 2, 3 in test.txt (2 times)",
+        ),
         (truncate_image, "images/test/000004.png cannot be decoded"),
         (replace_image("images/test/000004.png", b"text"), "images/test/000004.png is not an image"),
         (
@@ -243,3 +266,35 @@ def test_a_broken_copy_has_a_fingerprint_if_all_files_can_be_read(dtd: Path) -> 
 def test_a_folder_without_tasks_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no VTAB-1k task"):
         verify(tmp_path)
+
+
+def test_few_images_under_many_lines_are_a_problem(dtd: Path) -> None:
+    file = dtd / "dtd/train800.txt"
+    (dtd / "dtd/train800val200.txt").unlink()
+    file.write_text("".join(f"images/train800/{line % 2:06d}.png {line}\n" for line in range(8)))
+    report = check(dtd)
+    assert report.problems == tuple(
+        f"{dtd / 'dtd'} lists more than once: images/train800/00000{image}.png with the labels {labels} in train800.txt "
+        "(4 times)"
+        for image, labels in ((0, "0, 2, 4, 6"), (1, "1, 3, 5, 7"))
+    )
+    assert report.fingerprint is None
+
+
+def test_equal_images_in_a_split_are_a_warning(dtd: Path) -> None:
+    share_image("images/test/000001.png", "images/test/000003.png")(dtd / "dtd")
+    report = check(dtd)
+    assert report.ok
+    assert report.warnings == (
+        f"1 of 6 test images in {dtd / 'dtd'} repeat another one of the split, byte for byte; 1 of them with another "
+        "label (for example, images/test/000003.png is images/test/000001.png)",
+    )
+
+
+def test_an_image_folder_on_another_disk_is_followed(dtd: Path, tmp_path: Path) -> None:
+    before = check(dtd)
+    (dtd / "dtd/images").rename(tmp_path / "disk")
+    (dtd / "dtd/images").symlink_to(tmp_path / "disk")
+    report = check(dtd)
+    assert report.ok
+    assert report.fingerprint == before.fingerprint

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -130,19 +132,19 @@ def test_scan_reports_missing_files_and_folders(dtd: Path) -> None:
     ]
 
 
-def test_scan_refuses_links_that_leave_the_folder(dtd: Path, tmp_path: Path) -> None:
+def test_scan_follows_links(dtd: Path, tmp_path: Path) -> None:
     folder = (dtd / "dtd").resolve()
     outside = tmp_path / "outside"
     outside.mkdir()
-    (outside / "0.png").write_bytes(b"secret")
+    (outside / "0.png").write_bytes(b"mine")
     (folder / "images" / "test" / "link.png").symlink_to(outside / "0.png")
     (folder / "images" / "away").symlink_to(outside)
     (folder / "images" / "test" / "inside.png").symlink_to(folder / "images" / "test" / "000000.png")
     paths = ["images/test/link.png", "images/away/0.png", "images/test/inside.png"]
     scan = scan_images(folder, paths)
-    assert set(scan.files) == {"images/test/inside.png"}
-    assert all("leaves the task folder" in fault for fault in scan.faults)
-    assert len(scan.faults) == 2
+    assert set(scan.files) == set(paths)
+    assert scan.files["images/test/link.png"].st_size == 4
+    assert scan.faults == ()
 
 
 def test_scan_refuses_everything_but_regular_files(dtd: Path) -> None:
@@ -152,8 +154,102 @@ def test_scan_refuses_everything_but_regular_files(dtd: Path) -> None:
     (folder / "images" / "loop.png").symlink_to("loop.png")
     scan = scan_images(folder, ["images/pipe.png", "images/test", "images/broken.png", "images/loop.png"])
     assert not scan.files
-    assert len(scan.faults) == 4
-    assert all("not a regular file" in fault for fault in scan.faults)
+    broken = "which does not exist; restore the target or replace the link with what it stood for"
+    assert set(scan.faults) == {
+        f"{folder}/images/pipe.png is not a regular file",
+        f"{folder}/images/test is not a regular file but a folder",
+        f"{folder}/images/broken.png is a link to {folder}/nowhere.png, {broken}",
+        f"{folder}/images/loop.png is a link to loop.png, {broken}",
+    }
+
+
+def test_a_disk_that_is_not_mounted_is_one_fault(dtd: Path) -> None:
+    shutil.rmtree(dtd / "dtd/images")
+    (dtd / "dtd/images").symlink_to("/no/such/disk")
+    folder = (dtd / "dtd").resolve()
+    (fault,) = scan_images(folder, ["images/test/000000.png", "images/test/1.png", "images/val200/2.png"]).faults
+    assert fault.startswith(f"{folder}/images is a link to /no/such/disk, which does not exist")
+
+
+@pytest.mark.parametrize("name", ["val200", "train800val200"])
+def test_a_broken_link_is_not_a_missing_split_file(dtd: Path, name: str) -> None:
+    (dtd / "dtd" / f"{name}.txt").unlink()
+    (dtd / "dtd" / f"{name}.txt").symlink_to("/no/such/file.txt")
+    with pytest.raises(InputError, match=rf"{name}\.txt is a link to /no/such/file\.txt, which does not exist"):
+        open_task(DTD, dtd)
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("oxford_iiit_pet", "oxford_pets"),
+        ("smallnorb_azi", "smallnorb_azimuth"),
+        ("dsprites_loc", "dsprites_location"),
+        ("dsprites_loc", "dsprites_position"),
+        ("clevr_dist", "clevr-distance"),
+        ("dtd", "DTD"),
+        ("oxford_flowers102", "flowers102"),
+        ("diabetic_retinopathy", "diabetic_retinopaty"),
+    ],
+)
+def test_a_folder_that_resembles_a_task_is_suggested(tmp_path: Path, name: str, folder: str) -> None:
+    advice = re.escape(f"; if {tmp_path / folder} is the task {name}, rename it to {name}")
+    (tmp_path / folder).mkdir()
+    with pytest.raises(InputError, match=f"holds no VTAB-1k task.*{advice}"):
+        find_base(tmp_path)
+    vtab_tree(tmp_path, tasks=["svhn"])
+    with pytest.raises(InputError, match=f"has no folder called {name}.*{advice}"):
+        find_task(get_task(name), tmp_path)
+    with pytest.raises(InputError) as caught:
+        find_task(get_task("eurosat"), tmp_path)
+    assert "rename" not in str(caught.value)
+
+
+@pytest.mark.parametrize("folder", ["dsprites", "clevr", "smallnorb", "images", "cifar10", "caltech256"])
+def test_a_folder_that_resembles_no_task_or_several_is_not_suggested(tmp_path: Path, folder: str) -> None:
+    (tmp_path / folder).mkdir()
+    with pytest.raises(InputError) as caught:
+        find_base(tmp_path)
+    assert "rename" not in str(caught.value)
+
+
+def test_a_link_beside_a_copy_is_no_second_copy(tmp_path: Path) -> None:
+    vtab_tree(tmp_path / "2024", tasks=["dtd"])
+    (tmp_path / "current").symlink_to("2024")
+    assert find_base(tmp_path) == tmp_path / "2024"
+
+
+@pytest.mark.parametrize("other", ["test.txt", "val200.txt"])
+def test_two_labels_for_one_image_are_refused(dtd: Path, other: str) -> None:
+    (dtd / "dtd/train800val200.txt").unlink()
+    edit(dtd / "dtd" / other, f"images/{other.removesuffix('.txt')}/000001.png", "images/train800/000000.png")
+    label = open_label(dtd / "dtd" / other, "images/train800/000000.png")
+    words = f"such as images/train800/000000.png with the labels 0, {label} in train800.txt, {other}; get another copy"
+    with pytest.raises(InputError, match=words):
+        open_task(DTD, dtd)
+
+
+def open_label(file: Path, path: str) -> int:
+    return next(int(line.split()[1]) for line in file.read_text().splitlines() if line.startswith(path))
+
+
+def test_train800val200_may_not_change_a_label_in_place(dtd: Path) -> None:
+    union = dtd / "dtd/train800val200.txt"
+    union.write_text(union.read_text().replace("/train800val200/000001.png", "/train800/000002.png"))
+    with pytest.raises(InputError, match=r"with the labels 1, 2 in train800\.txt, train800val200\.txt"):
+        open_task(DTD, dtd)
+
+
+def test_train800val200_may_name_the_images_of_train800(dtd: Path) -> None:
+    union = dtd / "dtd/train800val200.txt"
+    union.write_text((dtd / "dtd/train800.txt").read_text() + (dtd / "dtd/val200.txt").read_text())
+    assert len(open_task(DTD, dtd).split("train")) == 10
+
+
+def test_images_listed_twice_are_a_warning(dtd: Path) -> None:
+    edit(dtd / "dtd/test.txt", "images/test/000001.png 1", "images/test/000000.png 0")
+    warning = VtabFolder().open(DTD, dtd, ("train", "test")).warning
+    assert "1 image that the split files list more than once; check the copy with: shipbench data verify" in warning
 
 
 def test_a_task_folder_may_itself_be_a_link(dtd: Path, tmp_path: Path) -> None:

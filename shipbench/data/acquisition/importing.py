@@ -10,7 +10,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from shipbench.data.acquisition.archives import LIMITS, Limits, unpack
-from shipbench.data.vtab.folder import count_warning, find_base, find_task, folders_of, open_task, scan_images
+from shipbench.data.acquisition.hints import hint_at_archives, hint_at_parts, remarks_on_rest
+from shipbench.data.vtab.folder import (
+    IncompleteCopyError,
+    doubts_about,
+    find_base,
+    find_task,
+    folders_of,
+    open_task,
+    scan_images,
+)
 from shipbench.errors import InputError
 from shipbench.runtime.console import say
 from shipbench.tasks.catalogue import VTAB, Task
@@ -28,17 +37,18 @@ def import_archive(source: Path, target: Path, *, limits: Limits = LIMITS) -> li
 
 
 def import_archives(sources: Sequence[Path], target: Path, *, limits: Limits = LIMITS) -> list[str]:
-    """Import a copy in several parts that have no task in common, as ``import_archive`` does."""
+    """Import a copy in several parts, as ``import_archive`` does; a task may be spread over parts."""
     check_absent([], target)
     with _folder_beside(target) as workspace:
         staged = workspace / "staged"
         staged.mkdir()
-        warnings: list[str] = []
+        remarks: list[str] = []
         for number, source in enumerate(sources):
-            warnings += _stage(source, workspace / str(number), staged, target, limits)
+            remarks += _stage(source, workspace / str(number), staged, target, limits)
+        remarks += _check_staged(sources, staged, target)
         placed = _place(staged, target)
-    for warning in warnings:
-        say(warning)
+    for remark in remarks:
+        say(remark)
     return placed
 
 
@@ -52,23 +62,48 @@ def check_absent(tasks: list[Task], target: Path) -> None:
 
 
 def _stage(source: Path, unpacked: Path, staged: Path, target: Path, limits: Limits) -> list[str]:
-    """Move a source's tasks into ``staged``; return warnings about their numbers of images."""
+    """Move a source's tasks into ``staged``; return remarks on what else the source holds."""
     if not source.exists():
         raise InputError(f"{source} does not exist; name an archive or a folder that holds VTAB-1k")
     unpacked.mkdir()
-    warnings: list[str] = []
+    content = source if source.is_dir() else unpacked
     try:
         _unpack(source, unpacked, target, limits)
         base = find_base(unpacked)
         for task in _tasks_in(base):
-            warnings.append(_check_readable(task, base, target))
-            if (staged / task.name).exists():
-                raise InputError(f"{source} repeats the task {task.name}, which another part already has")
-            find_task(task, base).rename(staged / task.name)
+            _merge(find_task(task, base), staged / task.name, source)
     except InputError as error:
+        hint = hint_at_archives(content) if isinstance(error, IncompleteCopyError) else ""
         # The user knows the source, not the temporary folder.
-        raise InputError(f"{str(error).replace(str(unpacked), str(source))}; nothing was imported") from error
-    return [warning for warning in warnings if warning]
+        message = f"{error}{hint}".replace(str(unpacked), str(source))
+        raise InputError(f"{message}; nothing was imported") from error
+    rest = find_base(source) if source.is_dir() else base
+    return [remark.replace(str(unpacked), str(source)) for remark in remarks_on_rest(rest)]
+
+
+def _merge(folder: Path, place: Path, source: Path) -> None:
+    """Move a task's files into ``place``, which may hold those of another part."""
+    if not place.exists():
+        folder.rename(place)
+        return
+    for file in [path for path in sorted(folder.rglob("*")) if not path.is_dir()]:
+        copy = place / file.relative_to(folder)
+        if copy.exists():
+            name = copy.relative_to(place.parent)
+            raise InputError(f"{source} repeats {name}, which another part already has; name every part once")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        file.rename(copy)
+
+
+def _check_staged(sources: Sequence[Path], staged: Path, target: Path) -> list[str]:
+    """Return warnings about staged tasks; raise ``InputError`` if one of them is incomplete or malformed."""
+    try:
+        return [warning for task in _tasks_in(staged) if (warning := _check_readable(task, staged, target))]
+    except InputError as error:
+        hint = hint_at_parts(sources, staged) if isinstance(error, IncompleteCopyError) else ""
+        # The user knows the sources, not the temporary folder.
+        message = f"{error}{hint}".replace(str(staged), " + ".join(map(str, sources)))
+        raise InputError(f"{message}; nothing was imported") from error
 
 
 def _unpack(source: Path, unpacked: Path, target: Path, limits: Limits) -> None:
@@ -98,9 +133,9 @@ def _check_readable(task: Task, base: Path, target: Path) -> str:
     paths = {entry.path for entries in folder.entries.values() for entry in entries}
     faults = scan_images(folder.path, paths).faults
     if faults:
-        raise InputError(faults[0])
+        raise IncompleteCopyError(f"{faults[0]} ({len(faults)} of {len(paths)} images of {task.name} cannot be read)")
     counts = {role: len(entries) for role, entries in folder.entries.items()}
-    return count_warning(task, counts, target)
+    return doubts_about(folder, counts, target)
 
 
 def _place(staged: Path, target: Path) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 from shipbench.data.images import LOSSY
 from shipbench.data.inspection.evidence import Evidence
-from shipbench.data.types import ImageFormat, TaskReport
+from shipbench.data.types import Entry, ImageFormat, TaskReport
 
 AnyEvidence = TypeVar("AnyEvidence", bound=Evidence)
 
@@ -79,6 +79,12 @@ def validation_images_in_train800(evidence: Evidence) -> list[str]:
     return first_few([f"val200 image {a} is also train800 image {b}, byte for byte" for a, b in shared.items()])
 
 
+def repeated_images(evidence: Evidence) -> list[str]:
+    """Warn about images that occur more than once in train800, val200 or test, byte for byte, under several paths."""
+    repeats = {name: _repeats(evidence, name) for name in ("train800", "val200", "test")}
+    return [_describe_repeats(evidence, name, pairs) for name, pairs in repeats.items() if pairs]
+
+
 def unusual_formats(evidence: Evidence) -> list[str]:
     """Note images that are neither JPEG nor PNG, and the format under which records list them."""
     kinds = {facts.identity.kind for facts in evidence.images.values() if not facts.fault} - {"jpeg", "png"}
@@ -116,6 +122,27 @@ def shared_images(evidence: Evidence, name: str, others: tuple[str, ...]) -> dic
     path_of = {hashes[entry.path]: entry.path for entry in reversed(evidence.entries(*others)) if entry.path in hashes}
     shared = [entry.path for entry in evidence.entries(name) if hashes.get(entry.path) in path_of]
     return {path: path_of[hashes[path]] for path in shared}
+
+
+def _repeats(evidence: Evidence, name: str) -> list[tuple[Entry, Entry]]:
+    """Return pairs of an entry and the earlier entry of the split with another path and the same bytes."""
+    first: dict[str, Entry] = {}
+    pairs: list[tuple[Entry, Entry]] = []
+    for entry in {entry.path: entry for entry in evidence.entries(name)}.values():
+        if entry.path in evidence.images:
+            earlier = first.setdefault(evidence.images[entry.path].identity.sha256, entry)
+            pairs += [(entry, earlier)] if earlier is not entry else []
+    return pairs
+
+
+def _describe_repeats(evidence: Evidence, name: str, pairs: list[tuple[Entry, Entry]]) -> str:
+    contradictions = [(a, b) for a, b in pairs if a.label != b.label]
+    (entry, earlier), *_ = contradictions or pairs
+    labels = f"; {len(contradictions)} of them with another label" if contradictions else ""
+    return (
+        f"{len(pairs)} of {len(evidence.entries(name))} {name} images in {evidence.place} repeat another one of the "
+        f"split, byte for byte{labels} (for example, {entry.path} is {earlier.path})"
+    )
 
 
 def _run(checks: Iterable[Callable[[AnyEvidence], list[str]]], evidence: AnyEvidence) -> tuple[str, ...]:

@@ -6,8 +6,9 @@ from shipbench.data.images import LOSSY
 from shipbench.data.inspection import checks as common
 from shipbench.data.inspection.checks import Checks, first_few, shared_with_test
 from shipbench.data.types import Entry
+from shipbench.data.vtab.distinctness import listed_paths
 from shipbench.data.vtab.evidence import SPLIT_FILES, VtabEvidence
-from shipbench.data.vtab.folder import ROLES, UNION, label_disagreement
+from shipbench.data.vtab.folder import ROLES, UNION, absence, label_disagreement
 from shipbench.data.vtab.split_files import describe_fault
 
 _LOSSLESS_ORIGINALS = frozenset(
@@ -17,12 +18,13 @@ _LOSSLESS_ORIGINALS = frozenset(
 """The tasks published as arrays or PNG (in TensorFlow Datasets); the others were published as JPEG."""
 # Their orientations are linspace(0, 2 pi, 40), both ends included (google-deepmind/dsprites-dataset, issue 7).
 _HAVE_TWINS = frozenset({"dsprites_loc", "dsprites_ori"})
+_WHY_TWINS = "a few are expected, because the first and the last of dSprites' 40 orientations are the same picture"
 
 
 def missing_splits(evidence: VtabEvidence) -> list[str]:
     """Find missing split files, train800val200 aside."""
-    missing = [f"{evidence.folder / role}.txt" for role in ROLES if role not in evidence.splits]
-    return [f"{file} is missing, so the task cannot be used" for file in missing]
+    missing = [evidence.folder / f"{role}.txt" for role in ROLES if role not in evidence.splits]
+    return [f"{absence(file)}, so the task cannot be used" for file in missing]
 
 
 def malformed_lines(evidence: VtabEvidence) -> list[str]:
@@ -44,8 +46,14 @@ def wrong_counts(evidence: VtabEvidence) -> list[str]:
     ]
 
 
+def repeated_paths(evidence: VtabEvidence) -> list[str]:
+    """Find images that a split file or two disjoint splits list more than once, and images with two labels."""
+    faulty = [path for path in listed_paths(evidence.splits) if path.repeated or len(path.labels) > 1]
+    return first_few([f"{evidence.folder} lists more than once: {path}" for path in faulty])
+
+
 def missing_images(evidence: VtabEvidence) -> list[str]:
-    """Find listed images that do not exist, are not regular files, or are links out of the task folder."""
+    """Find listed images that do not exist or are not regular files."""
     return first_few(evidence.file_faults)
 
 
@@ -70,8 +78,13 @@ def test_images_in_training(evidence: VtabEvidence) -> list[str]:
 def twins_in_dsprites(evidence: VtabEvidence) -> list[str]:
     """Warn about test images of a dSprites task that are also training images, byte for byte."""
     shared = shared_with_test(evidence) if evidence.task.name in _HAVE_TWINS else ""
-    reason = "a few are expected, because the first and the last of dSprites' 40 orientations are the same picture"
-    return [f"{shared}; {reason}"] if shared else []
+    return [f"{shared}; {_WHY_TWINS}"] if shared else []
+
+
+def repeated_images(evidence: VtabEvidence) -> list[str]:
+    """Warn about images that occur twice in a split, byte for byte; dSprites has some in every correct copy."""
+    reason = f"; {_WHY_TWINS}" if evidence.task.name in _HAVE_TWINS else ""
+    return [f"{sentence}{reason}" for sentence in common.repeated_images(evidence)]
 
 
 def lossy_copy(evidence: VtabEvidence) -> list[str]:
@@ -114,12 +127,19 @@ CHECKS: Checks[VtabEvidence] = Checks(
         missing_splits,
         malformed_lines,
         wrong_counts,
+        repeated_paths,
         missing_images,
         common.broken_images,
         disagreeing_splits,
         test_images_in_training,
     ),
-    warnings=(lossy_copy, common.mixed_formats, common.validation_images_in_train800, twins_in_dsprites),
+    warnings=(
+        lossy_copy,
+        common.mixed_formats,
+        common.validation_images_in_train800,
+        twins_in_dsprites,
+        repeated_images,
+    ),
     notes=(
         other_folder,
         without_union,

@@ -2,7 +2,7 @@
 
 A task is ``<root>/<task>/{train800,val200,train800val200,test}.txt`` beside ``images/``. Its folder may have one of the
 task's other names, and ``root`` may be up to three levels above the task folders. The 1000 training images are train800
-followed by val200.
+followed by val200. Links are followed wherever they lead, because the folder is the user's own.
 """
 
 from __future__ import annotations
@@ -10,15 +10,17 @@ from __future__ import annotations
 import os
 import shlex
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from shipbench.data.types import Entry
+from shipbench.data.vtab.distinctness import listed_paths
 from shipbench.data.vtab.split_files import read_split
 from shipbench.errors import InputError, ShipbenchError
 from shipbench.tasks.catalogue import VTAB, SplitName, Task
+from shipbench.tasks.registry import likely_vtab_task
 
 Role: TypeAlias = Literal["train800", "val200", "test"]
 
@@ -27,7 +29,12 @@ ROLES: tuple[Role, ...] = ("train800", "val200", "test")
 UNION = "train800val200"
 
 _MAX_DEPTH = 3
+_LISTED = 3
 _TASK_FOLDERS = frozenset(name for task in VTAB.tasks for name in task.folder_names)
+
+
+class IncompleteCopyError(InputError):
+    """A copy lacks an image, a split file or all tasks."""
 
 
 @dataclass(frozen=True)
@@ -63,19 +70,28 @@ def find_base(root: Path | None) -> Path:
             "('shipbench data fetch' downloads a copy)"
         )
     if not root.is_dir():
-        raise InputError(f"{root} is not a folder; name the folder that holds the VTAB-1k tasks")
-    level = [root]
-    for _ in range(_MAX_DEPTH + 1):
-        bases = [folder for folder in level if task_folders(folder)]
+        nature = "" if root.is_file() else " (it does not exist)"
+        raise InputError(f"{root} is not a folder{nature}; name the folder that holds the VTAB-1k tasks")
+    for level in levels(root):
+        # A link beside the copy that it leads to is the same copy.
+        bases = list({folder.resolve(): folder for folder in reversed(level) if task_folders(folder)}.values())[::-1]
         if len(bases) > 1:
             raise InputError(f"{root} holds several copies of VTAB-1k ({bases[0]}, {bases[1]}); name one of them")
         if bases:
             return bases[0]
-        level = [child for folder in level for child in _subfolders(folder)]
-    raise InputError(
+    suspects = [pair for level in levels(root) for folder in level for pair in misnamed_folders(folder).items()]
+    raise IncompleteCopyError(
         f"{root} holds no VTAB-1k task; name a folder with subfolders called {VTAB.tasks[0].name}, "
-        f"{VTAB.tasks[1].name}, ..."
+        f"{VTAB.tasks[1].name}, ...{_advice(suspects)}"
     )
+
+
+def levels(root: Path) -> Iterator[list[Path]]:
+    """Yield the folders at each depth below ``root``, from ``root`` itself to three levels below it."""
+    level = [root]
+    for _ in range(_MAX_DEPTH + 1):
+        yield level
+        level = [child for folder in level for child in _subfolders(folder)]
 
 
 def task_folders(base: Path) -> list[str]:
@@ -88,42 +104,60 @@ def folders_of(task: Task, base: Path) -> list[str]:
     return [name for name in task.folder_names if (base / name).is_dir()]
 
 
+def missing_tasks(base: Path) -> list[str]:
+    """Return the names of the tasks of VTAB-1k that have no folder in ``base``."""
+    return [task.name for task in VTAB.tasks if not folders_of(task, base)]
+
+
+def misnamed_folders(base: Path) -> dict[Path, Task]:
+    """Return the folders in ``base`` that are not named after a task but after something like it, with that task."""
+    likely = {child: likely_vtab_task(child.name) for child in _subfolders(base) if child.name not in _TASK_FOLDERS}
+    return {child: task for child, task in likely.items() if task is not None}
+
+
 def find_task(task: Task, base: Path) -> Path:
     """Return the task's folder in ``base``, links resolved; the canonical name takes precedence."""
     names = folders_of(task, base)
     if names:
         return (base / names[0]).resolve()
-    raise InputError(f"{base} has no folder called {' or '.join(task.folder_names)}")
+    suspects = _advice([pair for pair in misnamed_folders(base).items() if pair[1] == task])
+    raise InputError(f"{base} has no folder called {' or '.join(task.folder_names)}{suspects}")
 
 
 def open_task(task: Task, base: Path, *, with_test: bool = True) -> TaskFolder:
-    """Read the split files of a task in ``base``; raise ``InputError`` if one is missing, empty or malformed.
+    """Read the split files of a task in ``base``.
 
     train800val200 is optional. If it is the only training file and has the full 1000 lines, the first 800 are train800
     and the last 200 val200, as VTAB-1k defines them. Without ``with_test`` the file of the test split is not opened and
-    the result has no such split.
+    the result has no such split. Raises ``InputError`` if a file is missing, empty or malformed, or if an image has two
+    labels.
     """
     folder = find_task(task, base)
     roles = tuple(role for role in ROLES if with_test or role != "test")
     files = {name: folder / f"{name}.txt" for name in (*roles, UNION)}
-    entries = {name: read_split(file, task.num_classes) for name, file in files.items() if file.is_file()}
+    entries = _read_splits(files, task.num_classes)
     if not {"train800", "val200"} & entries.keys() and len(entries.get(UNION, ())) == task.n_train == 1000:
         entries |= {"train800": entries[UNION][:800], "val200": entries[UNION][800:]}
     for role in roles:
         if role not in entries:
-            raise InputError(f"{files[role]} is missing")
+            raise IncompleteCopyError(absence(files[role]))
     _check_union(files[UNION], entries)
+    _check_labels(folder, entries)
     return TaskFolder(task, folder, {role: entries[role] for role in roles})
 
 
-def count_warning(task: Task, counts: Mapping[Any, int], root: Path) -> str:
-    """Return a warning that names the splits whose number of images differs from the catalogue's, else an empty string.
+def doubts_about(folder: TaskFolder, counts: Mapping[Any, int], root: Path) -> str:
+    """Return a warning about numbers of images that differ from the catalogue's and images that are listed repeatedly.
 
-    The warning ends with the command that checks the copy in ``root``.
+    ``counts`` are the numbers to compare, by split. The warning ends with the command that checks the copy in ``root``;
+    it is an empty string if there is nothing to warn about.
     """
-    expected = task.counts
+    expected = folder.task.counts
     wrong = [f"{n} {name} images instead of {expected[name]}" for name, n in counts.items() if n != expected[name]]
-    return f"warning: {task.name} has {', '.join(wrong)}; {how_to_check(root)}" if wrong else ""
+    repeated = sum(path.repeated for path in listed_paths(folder.entries))
+    if repeated:
+        wrong.append(f"{repeated} {'image' if repeated == 1 else 'images'} that the split files list more than once")
+    return f"warning: {folder.task.name} has {', '.join(wrong)}; {how_to_check(root)}" if wrong else ""
 
 
 def how_to_check(root: Path) -> str:
@@ -143,8 +177,19 @@ def label_disagreement(train: Iterable[Entry], union: Iterable[Entry]) -> int | 
     return next((line for line, (a, b) in pairs if a != b), min(len(labels), len(union_labels)) + 1)
 
 
+def absence(file: Path) -> str:
+    """Return one sentence that says why ``file``, which should be a regular file, is none."""
+    broken = next((place for place in (*reversed(file.parents), file) if _is_broken_link(place)), None)
+    if broken is not None:
+        link = f"{broken} is a link to {broken.readlink()}, which does not exist"
+        return f"{link}; restore the target or replace the link with what it stood for"
+    if not os.path.lexists(file):
+        return f"{file} is missing"
+    return f"{file} is not a regular file{' but a folder' if file.is_dir() else ''}"
+
+
 def scan_images(folder: Path, paths: Iterable[str]) -> Scan:
-    """Look up images with one directory listing per folder; each must be a regular file inside ``folder``.
+    """Look up images with one directory listing per folder; each must be a regular file or a link to one.
 
     ``folder`` has its links resolved; ``paths`` are relative to it.
     """
@@ -158,12 +203,31 @@ def scan_images(folder: Path, paths: Iterable[str]) -> Scan:
         scan = _scan_directory(folder, parent, names)
         files |= scan.files
         faults += scan.faults
-    return Scan(files, tuple(faults))
+    # All images behind one broken link have the same fault.
+    return Scan(files, tuple(dict.fromkeys(faults)))
 
 
 def _subfolders(folder: Path) -> list[Path]:
     children = (child for child in folder.iterdir() if not child.name.startswith((".", "__MACOSX")))
     return sorted(child for child in children if child.is_dir())
+
+
+def _advice(suspects: list[tuple[Path, Task]]) -> str:
+    clauses = [
+        f"; if {folder} is the task {task.name}, rename it to {task.name}" for folder, task in suspects[:_LISTED]
+    ]
+    more = [f"; and {len(suspects) - _LISTED} more such folders"] if len(suspects) > _LISTED else []
+    return "".join(clauses + more)
+
+
+def _read_splits(files: Mapping[str, Path], num_classes: int) -> dict[str, tuple[Entry, ...]]:
+    entries: dict[str, tuple[Entry, ...]] = {}
+    for name, file in files.items():
+        if file.is_file():
+            entries[name] = read_split(file, num_classes)
+        elif os.path.lexists(file):
+            raise IncompleteCopyError(absence(file))
+    return entries
 
 
 def _check_union(file: Path, entries: Mapping[str, tuple[Entry, ...]]) -> None:
@@ -177,24 +241,32 @@ def _check_union(file: Path, entries: Mapping[str, tuple[Entry, ...]]) -> None:
         )
 
 
+def _check_labels(folder: Path, entries: Mapping[str, tuple[Entry, ...]]) -> None:
+    contradictory = [path for path in listed_paths(entries) if len(path.labels) > 1]
+    if contradictory:
+        count = len(contradictory)
+        images = "1 image has" if count == 1 else f"{count} images have"
+        raise InputError(
+            f"{images} more than one label in the split files of {folder}, such as {contradictory[0]}; get another copy"
+        )
+
+
 def _scan_directory(folder: Path, parent: str, names: set[str]) -> Scan:
     directory = folder / parent
     if not directory.is_dir():
-        return Scan({}, tuple(f"{directory}/{name} is missing" for name in sorted(names)))
-    if not directory.resolve().is_relative_to(folder):
-        return Scan({}, (f"{directory} is a link that leaves the task folder; copy its images into the task folder",))
+        return Scan({}, tuple(absence(directory / name) for name in sorted(names)))
     with os.scandir(directory) as listing:
         listed = {item.name: item for item in listing if item.name in names}
-    faults = {name: _file_fault(listed.get(name), f"{directory}/{name}", folder) for name in sorted(names)}
+    faults = {name: _file_fault(listed.get(name), directory / name) for name in sorted(names)}
     prefix = f"{parent}/" if parent else ""
     files = {prefix + name: item.stat() for name, item in listed.items() if faults[name] is None}
     return Scan(files, tuple(fault for fault in faults.values() if fault))
 
 
-def _file_fault(item: os.DirEntry[str] | None, file: str, folder: Path) -> str | None:
-    if item is None:
-        return f"{file} is missing"
-    # os.path.realpath and Path.is_file accept a link to itself; Path.resolve and DirEntry.is_file raise.
-    if item.is_symlink() and not Path(os.path.realpath(file)).is_relative_to(folder):
-        return f"{file} is a link that leaves the task folder; replace it with the file"
-    return None if Path(file).is_file() else f"{file} is not a regular file"
+def _file_fault(item: os.DirEntry[str] | None, file: Path) -> str | None:
+    # Path.is_file accepts a link to itself; DirEntry.is_file raises.
+    return None if item is not None and file.is_file() else absence(file)
+
+
+def _is_broken_link(place: Path) -> bool:
+    return place.is_symlink() and not place.exists()

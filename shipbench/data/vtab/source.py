@@ -12,7 +12,7 @@ import numpy as np
 from shipbench.data.images import decode
 from shipbench.data.types import Identity, NativeSplit, TaskReport
 from shipbench.data.vtab.fingerprints import identify
-from shipbench.data.vtab.folder import TaskFolder, count_warning, find_base, how_to_check, open_task
+from shipbench.data.vtab.folder import TaskFolder, doubts_about, find_base, how_to_check, open_task
 from shipbench.data.vtab.split_files import read_bytes
 from shipbench.data.vtab.verify import verify_task
 from shipbench.errors import InputError
@@ -30,8 +30,8 @@ class VtabSource:
 
     @property
     def warning(self) -> str:
-        """One sentence if ``counts`` differ from the catalogue's, else an empty string."""
-        return count_warning(self.folder.task, self.counts, self.base)
+        """One sentence about counts that differ from the catalogue's and images listed repeatedly, else empty."""
+        return doubts_about(self.folder, self.counts, self.base)
 
     def identity(self, jobs: int | None = None) -> Identity:
         """Return the identity of train800, val200 and, if it was requested, test."""

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from shipbench.data.signatures import impostor
 from shipbench.data.types import Entry
 from shipbench.errors import InputError, system_reason
 
@@ -43,7 +44,9 @@ def parse_split(content: bytes, num_classes: int) -> SplitFile:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        return SplitFile((), (Fault(0, "is not UTF-8 text"),), False)
+        return SplitFile((), (Fault(0, "is not UTF-8 text; save it as UTF-8"),), False)
+    if text and (clause := impostor(content)):
+        return SplitFile((), (Fault(0, clause),), False)
     lines = [(number, line.strip(" \t\r")) for number, line in enumerate(text.split("\n"), start=1)]
     parsed = [_parse_line(number, line, num_classes) for number, line in lines if line]
     faults = [item for item in parsed if isinstance(item, Fault)] if parsed else [Fault(0, "is empty")]
