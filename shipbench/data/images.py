@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import struct
+import warnings
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ ImageKind: TypeAlias = Literal["jpeg", "png", "webp", "webp-lossless", "bmp", "p
 
 MAX_PIXELS = 50_000_000
 """The largest image that is decoded; those of VTAB-1k have fewer than half a million pixels."""
+
+MAX_PHOTOGRAPH_PIXELS = 150_000_000
+"""The largest photograph that is decoded; phones take them with up to 108 million pixels."""
 
 _PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM")
 LOSSY: frozenset[ImageKind] = frozenset({"jpeg", "webp"})
@@ -81,21 +85,36 @@ def image_format(kinds: Iterable[ImageKind]) -> ImageFormat:
     return "jpeg" if LOSSY.intersection(kinds) else "png"
 
 
-def decode(data: bytes, where: object, *, upright: bool = False) -> Image.Image:
-    """Decode an image file's bytes to a Pillow image of mode RGB, turned as its EXIF orientation says if ``upright``.
+def decode(data: bytes, where: object) -> Image.Image:
+    """Decode an image file of a data set from its bytes to a Pillow image of mode RGB, as the file stores it.
 
     Raises ``InputError`` naming ``where`` if the bytes are not an image, are truncated or damaged, have floating-point
     pixels, or have more than ``MAX_PIXELS`` pixels.
     """
+    return _decode(data, where, MAX_PIXELS, upright=False)
+
+
+def decode_photograph(data: bytes, where: object) -> Image.Image:
+    """Decode a photograph as ``decode`` does, but turn it upright as its EXIF orientation says.
+
+    Up to ``MAX_PHOTOGRAPH_PIXELS`` pixels are allowed.
+    """
+    with warnings.catch_warnings():
+        # Pillow warns from 89 million pixels on.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return _decode(data, where, MAX_PHOTOGRAPH_PIXELS, upright=True)
+
+
+def _decode(data: bytes, where: object, max_pixels: int, *, upright: bool) -> Image.Image:
     try:
         with Image.open(io.BytesIO(data), formats=_PILLOW_FORMATS) as image:
-            _check_size(image, where)
+            _check_size(image, where, max_pixels)
             image.load()
             if sniff(data) == "png" and _PNG_END not in data:
                 raise OSError("image file is truncated")
             return to_rgb(_turned(image) if upright else image)
     except _TOO_LARGE as error:
-        raise InputError(f"{where} is larger than the allowed {MAX_PIXELS} pixels; scale it down") from error
+        raise InputError(f"{where} is larger than the allowed {max_pixels} pixels; scale it down") from error
     except UnidentifiedImageError as error:
         raise InputError(f"{where} {_why_unidentified(data)}") from error
     except _BROKEN as error:
@@ -134,10 +153,10 @@ def _why_unidentified(data: bytes) -> str:
     return impostor(data) or "is not an image (JPEG, PNG, WebP, BMP or PPM)"
 
 
-def _check_size(image: Image.Image, where: object) -> None:
-    if image.width * image.height > MAX_PIXELS:
+def _check_size(image: Image.Image, where: object, max_pixels: int) -> None:
+    if image.width * image.height > max_pixels:
         raise InputError(
-            f"{where} is {image.width} x {image.height} pixels, more than the allowed {MAX_PIXELS}; scale it down"
+            f"{where} is {image.width} x {image.height} pixels, more than the allowed {max_pixels}; scale it down"
         )
 
 

@@ -14,7 +14,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from shipbench.backbones import Preprocessing, load_backbone, sha256_of
-from shipbench.data.images import decode, resize
+from shipbench.data.images import decode_photograph, resize
 from shipbench.errors import InputError, did_you_mean, one_line
 from shipbench.events import DISCARD
 from shipbench.methods import BuildContext, get_method
@@ -126,7 +126,7 @@ def predict(exported: Exported, images: Sequence[Path]) -> Tensor:
     for path in images:
         if not path.is_file():
             raise InputError(f"image {path} {'is a folder' if path.is_dir() else 'does not exist'}; name image files")
-        pixels = resize(decode(path.read_bytes(), path, upright=True), preprocessing.image_size)
+        pixels = resize(decode_photograph(path.read_bytes(), path), preprocessing.image_size)
         image = torch.from_numpy(pixels.copy()).permute(2, 0, 1).unsqueeze(0).float() / 255
         rows.append(exported.model((image - mean) / std).softmax(dim=1))
     return torch.cat(rows)

@@ -12,7 +12,16 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from shipbench.data.images import MAX_PIXELS, decode, image_format, resize, sniff, to_rgb
+from shipbench.data.images import (
+    MAX_PHOTOGRAPH_PIXELS,
+    MAX_PIXELS,
+    decode,
+    decode_photograph,
+    image_format,
+    resize,
+    sniff,
+    to_rgb,
+)
 from shipbench.errors import InputError
 from tests.data.builders import encode
 
@@ -105,7 +114,7 @@ def test_a_photograph_is_turned_upright(orientation: int, kind: str, options: di
     exif[0x0112] = orientation
     turned = saved(Image.fromarray(PHOTO), kind, exif=exif, **options)
     expected = ImageOps.exif_transpose(Image.open(io.BytesIO(turned)).convert("RGB"))
-    upright = decode(turned, "image", upright=True)
+    upright = decode_photograph(turned, "image")
     assert upright.size == ((47, 31) if orientation < 5 else (31, 47))
     assert np.array_equal(np.asarray(upright), np.asarray(expected))
 
@@ -114,13 +123,13 @@ def test_sixteen_bit_photographs_are_turned_too() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     data = saved(Image.fromarray(np.array([[0, 257, 65535]], dtype=np.uint16)), "PNG", exif=exif)
-    assert np.asarray(decode(data, "image", upright=True))[:, 0, 0].tolist() == [0, 1, 255]
+    assert np.asarray(decode_photograph(data, "image"))[:, 0, 0].tolist() == [0, 1, 255]
 
 
 @pytest.mark.parametrize("exif", [b"", b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\0\x09"])
 def test_damaged_metadata_leave_a_photograph_as_stored(exif: bytes) -> None:
     data = saved(Image.fromarray(PHOTO), "JPEG", exif=exif)
-    assert decode(data, "image", upright=True).size == (47, 31)
+    assert decode_photograph(data, "image").size == (47, 31)
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "ppm"])
@@ -179,6 +188,20 @@ def test_absurd_dimensions_are_refused_without_decoding(side: int) -> None:
     )
     with pytest.raises(InputError, match=r"huge\.png is .*pixels"):
         decode(b"\x89PNG\r\n\x1a\n" + body, "huge.png")
+
+
+def test_a_photograph_may_be_larger_than_an_image_of_a_data_set() -> None:
+    side = int(MAX_PIXELS**0.5) + 1
+    assert side * side * 2 < MAX_PHOTOGRAPH_PIXELS
+    large = saved(Image.new("L", (side, side * 2), 7), "PNG", compress_level=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert decode_photograph(large, "photo.png").size == (side, side * 2)
+    with pytest.raises(InputError, match=r"photo\.png is .*pixels"):
+        decode(large, "photo.png")
+    huge = saved(Image.new("1", (30_000, 5_100)), "PNG", compress_level=1)
+    with pytest.raises(InputError, match=r"photo\.png is 30000 x 5100 pixels, more than the allowed 150000000"):
+        decode_photograph(huge, "photo.png")
 
 
 def test_floating_point_pixels_are_refused() -> None:

@@ -205,7 +205,7 @@ def test_a_folder_that_resembles_a_task_is_mentioned(
 ) -> None:
     vtab_tree(copy, tasks=["oxford_iiit_pet"], folders={"oxford_iiit_pet": "oxford_pets"})
     assert import_archive(copy, target) == list(TASKS)
-    note = f"note: {copy / 'oxford_pets'} was not imported; if it is the task oxford_iiit_pet, rename it to oxford_iiit_pet"
+    note = f"note: {copy / 'oxford_pets'} was not imported; if it is the task oxford_iiit_pet, rename it"
     assert note in capsys.readouterr().err
     zipped(copy, copy.parent / "a.zip")
     import_archive(copy.parent / "a.zip", target.with_name("second"))
@@ -465,9 +465,7 @@ def test_a_repeated_member_is_refused(tmp_path: Path, target: Path) -> None:
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         for _ in range(2):
             archive.addfile(tarfile.TarInfo("dtd/test.txt"))
-    with pytest.raises(
-        InputError, match="'dtd/test.txt' exists twice; unpack the archive yourself, keep one of the two"
-    ):
+    with pytest.raises(InputError, match=r"'dtd/test\.txt' exists twice; unpack the archive yourself, keep one of"):
         import_archive(tmp_path / "a.tar", target)
 
 

@@ -13,6 +13,7 @@ from shipbench.data.demo import pictures
 from shipbench.data.images import ImageIdentity
 from shipbench.data.inspection.checks import (
     Checks,
+    repeated_images,
     report_on,
     test_images_in_training,
     unseen_classes,
@@ -24,7 +25,9 @@ from shipbench.tasks import Task
 from shipbench.tasks.catalogue import SplitName
 
 _CHECKS: Checks[Evidence] = Checks(
-    problems=(test_images_in_training,), warnings=(validation_images_in_train800,), notes=(unseen_classes,)
+    problems=(test_images_in_training,),
+    warnings=(validation_images_in_train800, repeated_images),
+    notes=(unseen_classes,),
 )
 _DISJOINT: tuple[SplitName, ...] = ("train800", "val200", "test")
 

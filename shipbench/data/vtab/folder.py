@@ -121,7 +121,8 @@ def find_task(task: Task, base: Path) -> Path:
     if names:
         return (base / names[0]).resolve()
     suspects = _advice([pair for pair in misnamed_folders(base).items() if pair[1] == task])
-    raise InputError(f"{base} has no folder called {' or '.join(task.folder_names)}{suspects}")
+    absent = f"{base} has no folder called {' or '.join(task.folder_names)}"
+    raise InputError(f"{absent}{suspects or '; import the task or leave it out'}")
 
 
 def open_task(task: Task, base: Path, *, with_test: bool = True) -> TaskFolder:

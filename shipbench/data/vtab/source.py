@@ -12,7 +12,7 @@ import numpy as np
 from shipbench.data.images import decode
 from shipbench.data.types import Identity, NativeSplit, TaskReport
 from shipbench.data.vtab.fingerprints import identify
-from shipbench.data.vtab.folder import TaskFolder, doubts_about, find_base, how_to_check, open_task
+from shipbench.data.vtab.folder import TaskFolder, doubts_about, find_base, find_task, how_to_check, open_task
 from shipbench.data.vtab.split_files import read_bytes
 from shipbench.data.vtab.verify import verify_task
 from shipbench.errors import InputError
@@ -52,6 +52,7 @@ class VtabFolder:
     def open(self, task: Task, root: Path | None, splits: tuple[SplitName, ...]) -> VtabSource:
         """Open splits of a task below ``root``; raise ``InputError`` if a split file is missing or malformed."""
         base = find_base(root)
+        find_task(task, base)
         with _advising_to_check(base):
             folder = open_task(task, base, with_test="test" in splits)
         return VtabSource(folder, base, {name: len(folder.split(name)) for name in splits})
