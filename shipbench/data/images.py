@@ -1,8 +1,8 @@
 """One image file: its kind, its pixels as 8-bit RGB, and the resize that the field uses.
 
 Colours are those of ``Image.convert("RGB")``, as in the field's loaders: transparency is dropped and EXIF orientation
-is ignored. The exception is 16-bit grey, which is scaled to 8 bits here because Pillow would clip it. A photograph that
-belongs to no data set is turned upright instead (``upright``).
+is ignored. The exception is 16-bit grey, which is scaled to 8 bits here because Pillow would clip it. Photographs that
+belong to no data set are turned upright (``decode_photograph``).
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def _why_unidentified(data: bytes) -> str:
     kind = sniff(data)
     if kind != "unknown":
         return f"cannot be decoded: the {kind} file is truncated or damaged"
-    return impostor(data) or "is not an image (JPEG, PNG, WebP, BMP or PPM)"
+    return impostor(data, "convert it to PNG") or "is not an image (JPEG, PNG, WebP, BMP or PPM)"
 
 
 def _check_size(image: Image.Image, where: object, max_pixels: int) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from shipbench.backbones import Preprocessing, load_backbone, sha256_of
 from shipbench.data.images import decode_photograph, resize
+from shipbench.data.signatures import impostor
 from shipbench.errors import InputError, did_you_mean, one_line
 from shipbench.events import DISCARD
 from shipbench.methods import BuildContext, get_method
@@ -91,7 +92,9 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
             metadata = dict(stream.metadata() or {})
             tensors = {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
+        with path.open("rb") as stream:
+            clause = impostor(stream.read(512), "name a file written by 'shipbench export'")
+        raise InputError(f"{path} {clause or f'cannot be read: {error}'}") from error
     if metadata.get("format") != EXPORT_FORMAT:
         raise InputError(f"{path} was not written by 'shipbench export'")
     return metadata, tensors

@@ -82,6 +82,8 @@ def test_runs_without_weights_and_damaged_files_are_refused(shipbench: Shipbench
     assert not file.exists()
     (study / "junk.safetensors").write_bytes(b"junk")
     assert shipbench("predict", study / "junk.safetensors", study / "x.png").code == 2
+    (study / "junk.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    assert "junk.safetensors is a Git LFS pointer" in shipbench("predict", study / "junk.safetensors", file).err
     shipbench("export", run_of(study, "linear"), file, "--results", study / "r")
     outcome = shipbench("predict", file, study / "nothing.png", "--checkpoint", "random")
     assert outcome.code == 2

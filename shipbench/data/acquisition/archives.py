@@ -95,7 +95,7 @@ def _why_damaged(source: Path, error: Exception) -> str:
     with source.open("rb") as stream:
         start = stream.read(512)
     # A zip that begins as one is damaged further on.
-    clause = None if start.startswith((b"PK", b"\x1f\x8b")) else impostor(start)
+    clause = None if start.startswith((b"PK", b"\x1f\x8b")) else impostor(start, "name an archive or a folder")
     return clause or f"is damaged or incomplete and cannot be unpacked ({error}); get it again"
 
 

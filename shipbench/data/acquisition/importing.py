@@ -18,8 +18,8 @@ from shipbench.data.vtab.folder import (
     find_task,
     folders_of,
     open_task,
-    scan_images,
 )
+from shipbench.data.vtab.scanning import scan_images
 from shipbench.errors import InputError
 from shipbench.runtime.console import say
 from shipbench.tasks.catalogue import VTAB, Task

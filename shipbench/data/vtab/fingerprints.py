@@ -17,7 +17,8 @@ from pathlib import Path
 from shipbench.data.images import ImageIdentity, ImageKind, identify_bytes, image_format
 from shipbench.data.parallel import stream
 from shipbench.data.types import Identity
-from shipbench.data.vtab.folder import ROLES, Role, TaskFolder, scan_images
+from shipbench.data.vtab.folder import ROLES, Role, TaskFolder
+from shipbench.data.vtab.scanning import scan_images
 from shipbench.data.vtab.split_files import read_bytes
 from shipbench.errors import InputError
 from shipbench.runtime.cache import cache_dir

@@ -1,4 +1,4 @@
-"""VTAB-1k folders: where a task is, what its split files list, and which of the listed images exist.
+"""VTAB-1k folders: where a task is, and what its split files list.
 
 A task is ``<root>/<task>/{train800,val200,train800val200,test}.txt`` beside ``images/``. Its folder may have one of the
 task's other names, and ``root`` may be up to three levels above the task folders. The 1000 training images are train800
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, Literal, TypeAlias
 
 from shipbench.data.types import Entry
 from shipbench.data.vtab.distinctness import listed_paths
+from shipbench.data.vtab.scanning import absence
 from shipbench.data.vtab.split_files import read_split
 from shipbench.errors import InputError, ShipbenchError
 from shipbench.tasks.catalogue import VTAB, SplitName, Task
@@ -54,14 +54,6 @@ class TaskFolder:
         return self.entries[name]
 
 
-@dataclass(frozen=True)
-class Scan:
-    """The status of every listed image that exists, by path, and one sentence about every other."""
-
-    files: Mapping[str, os.stat_result]
-    faults: tuple[str, ...]
-
-
 def find_base(root: Path | None) -> Path:
     """Return the folder that holds the task folders: ``root``, or a folder at most three levels below it."""
     if root is None:
@@ -70,11 +62,14 @@ def find_base(root: Path | None) -> Path:
             "('shipbench data fetch' downloads a copy)"
         )
     if not root.is_dir():
-        nature = "" if root.is_file() else " (it does not exist)"
+        nature = " but a file (shipbench data import unpacks archives)" if root.is_file() else ": it does not exist"
         raise InputError(f"{root} is not a folder{nature}; name the folder that holds the VTAB-1k tasks")
     for level in levels(root):
-        # A link beside the copy that it leads to is the same copy.
-        bases = list({folder.resolve(): folder for folder in reversed(level) if task_folders(folder)}.values())[::-1]
+        # By resolved path, because a link beside the copy that it leads to is the same copy.
+        distinct: dict[Path, Path] = {}
+        for folder in filter(task_folders, level):
+            distinct.setdefault(folder.resolve(), folder)
+        bases = list(distinct.values())
         if len(bases) > 1:
             raise InputError(f"{root} holds several copies of VTAB-1k ({bases[0]}, {bases[1]}); name one of them")
         if bases:
@@ -178,36 +173,6 @@ def label_disagreement(train: Iterable[Entry], union: Iterable[Entry]) -> int | 
     return next((line for line, (a, b) in pairs if a != b), min(len(labels), len(union_labels)) + 1)
 
 
-def absence(file: Path) -> str:
-    """Return one sentence that says why ``file``, which should be a regular file, is none."""
-    broken = next((place for place in (*reversed(file.parents), file) if _is_broken_link(place)), None)
-    if broken is not None:
-        link = f"{broken} is a link to {broken.readlink()}, which does not exist"
-        return f"{link}; restore the target or replace the link with what it stood for"
-    if not os.path.lexists(file):
-        return f"{file} is missing"
-    return f"{file} is not a regular file{' but a folder' if file.is_dir() else ''}"
-
-
-def scan_images(folder: Path, paths: Iterable[str]) -> Scan:
-    """Look up images with one directory listing per folder; each must be a regular file or a link to one.
-
-    ``folder`` has its links resolved; ``paths`` are relative to it.
-    """
-    names_by_parent: dict[str, set[str]] = defaultdict(set)
-    for path in paths:
-        parent, _, name = path.rpartition("/")
-        names_by_parent[parent].add(name)
-    files: dict[str, os.stat_result] = {}
-    faults: list[str] = []
-    for parent, names in sorted(names_by_parent.items()):
-        scan = _scan_directory(folder, parent, names)
-        files |= scan.files
-        faults += scan.faults
-    # All images behind one broken link have the same fault.
-    return Scan(files, tuple(dict.fromkeys(faults)))
-
-
 def _subfolders(folder: Path) -> list[Path]:
     children = (child for child in folder.iterdir() if not child.name.startswith((".", "__MACOSX")))
     return sorted(child for child in children if child.is_dir())
@@ -250,24 +215,3 @@ def _check_labels(folder: Path, entries: Mapping[str, tuple[Entry, ...]]) -> Non
         raise InputError(
             f"{images} more than one label in the split files of {folder}, such as {contradictory[0]}; get another copy"
         )
-
-
-def _scan_directory(folder: Path, parent: str, names: set[str]) -> Scan:
-    directory = folder / parent
-    if not directory.is_dir():
-        return Scan({}, tuple(absence(directory / name) for name in sorted(names)))
-    with os.scandir(directory) as listing:
-        listed = {item.name: item for item in listing if item.name in names}
-    faults = {name: _file_fault(listed.get(name), directory / name) for name in sorted(names)}
-    prefix = f"{parent}/" if parent else ""
-    files = {prefix + name: item.stat() for name, item in listed.items() if faults[name] is None}
-    return Scan(files, tuple(fault for fault in faults.values() if fault))
-
-
-def _file_fault(item: os.DirEntry[str] | None, file: Path) -> str | None:
-    # Path.is_file accepts a link to itself; DirEntry.is_file raises.
-    return None if item is not None and file.is_file() else absence(file)
-
-
-def _is_broken_link(place: Path) -> bool:
-    return place.is_symlink() and not place.exists()

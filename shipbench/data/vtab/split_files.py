@@ -45,7 +45,7 @@ def parse_split(content: bytes, num_classes: int) -> SplitFile:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         return SplitFile((), (Fault(0, "is not UTF-8 text; save it as UTF-8"),), False)
-    if text and (clause := impostor(content)):
+    if text and (clause := impostor(content, "write lines of a path and a label")):
         return SplitFile((), (Fault(0, clause),), False)
     lines = [(number, line.strip(" \t\r")) for number, line in enumerate(text.split("\n"), start=1)]
     parsed = [_parse_line(number, line, num_classes) for number, line in lines if line]
