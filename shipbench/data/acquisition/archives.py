@@ -34,6 +34,7 @@ _DEVICE = ("is a device or a pipe", "remove it")
 _BLOCK = 1 << 20
 _LONGEST_LINK = 4096
 _MOST_LINKS = 40
+_ENDLESS = f"in a circle or through more than {_MOST_LINKS} others"
 
 
 @dataclass(frozen=True)
@@ -186,9 +187,13 @@ class _Writer:
         origin = self._resolve(parts)
         if parts in above or parts[: len(origin)] == origin:
             raise self._refuse_link(parts, "to a folder that holds it")
-        for inner in [inner for inner in self._links if inner[: len(origin)] == origin]:
-            self._copy_link(inner, copied, (*above, parts))
+        if len(above) > _MOST_LINKS:
+            raise self._refuse_link(parts, _ENDLESS)
         place = self._target.joinpath(*origin)
+        # An archive may have as many links to files as images, so the search for links inside is left to folders.
+        if not place.is_file():
+            for inner in [inner for inner in self._links if inner[: len(origin)] == origin]:
+                self._copy_link(inner, copied, (*above, parts))
         if place.is_dir():
             self.folder(parts)
             self.copy_folder(place, parts)
@@ -216,7 +221,7 @@ class _Writer:
                 place = list(link.folder)
                 pending += reversed(link.target.split("/"))
             if followed > _MOST_LINKS:
-                raise self._refuse_link(parts, "in a circle")
+                raise self._refuse_link(parts, _ENDLESS)
         return tuple(place)
 
     def _refuse_link(self, parts: Parts, whither: str) -> InputError:

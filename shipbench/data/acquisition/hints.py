@@ -22,10 +22,10 @@ def hint_at_parts(sources: Sequence[Path], staged: Path) -> str:
     return "; parts of the download may be missing: name all of them, as in 'shipbench data import A.zip B.zip'"
 
 
-def hint_at_archives(content: Path) -> str:
-    """Return a clause that names the archives inside a folder; it is empty if there are none."""
+def hint_at_archives(content: Path, *, packed: bool) -> str:
+    """Return a clause that names the archives inside a folder, or a ``packed`` one; it is empty if there are none."""
     inside = _archives_in(content)
-    return f"; unpack it and import the archives inside: {_few(inside)}" if inside else ""
+    return f"; {'unpack it and ' if packed else ''}import the archives inside: {_few(inside)}" if inside else ""
 
 
 def remarks_on_rest(base: Path) -> list[str]:

@@ -66,18 +66,19 @@ def _stage(source: Path, unpacked: Path, staged: Path, target: Path, limits: Lim
     if not source.exists():
         raise InputError(f"{source} does not exist; name an archive or a folder that holds VTAB-1k")
     unpacked.mkdir()
-    content = source if source.is_dir() else unpacked
+    packed = not source.is_dir()
     try:
         _unpack(source, unpacked, target, limits)
         base = find_base(unpacked)
         for task in _tasks_in(base):
             _merge(find_task(task, base), staged / task.name, source)
     except InputError as error:
-        hint = hint_at_archives(content) if isinstance(error, IncompleteCopyError) else ""
+        content = unpacked if packed else source
+        hint = hint_at_archives(content, packed=packed) if isinstance(error, IncompleteCopyError) else ""
         # The user knows the source, not the temporary folder.
         message = f"{error}{hint}".replace(str(unpacked), str(source))
         raise InputError(f"{message}; nothing was imported") from error
-    rest = find_base(source) if source.is_dir() else base
+    rest = base if packed else find_base(source)
     return [remark.replace(str(unpacked), str(source)) for remark in remarks_on_rest(rest)]
 
 
