@@ -195,3 +195,24 @@ def test_a_cache_folder_that_cannot_be_created(
     monkeypatch.setenv("SHIPBENCH_CACHE", str(tmp_path / "taken" / "cache"))
     line = ("--method", "linear", "--tasks", "dtd", "--data", tree, "--results", tmp_path / "r")
     refused(shipbench("run", *TINY, *line), tmp_path / "r", "cache folder", "SHIPBENCH_CACHE")
+
+
+def test_all_missing_tasks_are_named_at_once_and_nothing_is_hashed(
+    shipbench: Shipbench, tree: Path, tmp_path: Path, cache: Path
+) -> None:
+    vtab_tree(tree, tasks=("oxford_iiit_pet",), folders={"oxford_iiit_pet": "oxford_pets"})
+    outcome = shipbench("run", "--method", "linear", "--tasks", "natural", "--data", tree, "--results", tmp_path / "r")
+    missing = ("caltech101", "oxford_flowers102", "oxford_iiit_pet or oxford_pet", "svhn", "sun397")
+    refused(outcome, tmp_path / "r", "5 problems", *(f"{tree} has no folder called {name}" for name in missing))
+    assert f"if {tree / 'oxford_pets'} is the task oxford_iiit_pet, rename it to oxford_iiit_pet" in outcome.err
+    assert not (cache / "fingerprints").exists()
+
+
+def test_an_image_with_two_labels_is_refused(shipbench: Shipbench, tree: Path, tmp_path: Path) -> None:
+    file = tree / "dtd/test.txt"
+    file.write_text(file.read_text().replace("000004.png 4", "000001.png 4"))
+    outcome = shipbench(
+        "run", *TINY, "--method", "linear", "--tasks", "dtd", "--data", tree, "--results", tmp_path / "r"
+    )
+    words = "1 image has more than one label in the split files of"
+    refused(outcome, tmp_path / "r", words, "such as images/test/000001.png with the labels 1, 4 in test.txt (2 times)")
