@@ -48,7 +48,7 @@ def import_command(
     sources: Annotated[
         list[Path],
         typer.Argument(
-            metavar="SOURCE...",
+            metavar="SOURCE",
             help="Folders or .zip, .tar, .tar.gz, .tar.xz or .tar.bz2 archives: all parts of one copy.",
         ),
     ],
