@@ -7,6 +7,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from shipbench.prompting import new_head
+from shipbench.settings import whole_number
 
 
 class FullModel(nn.Module):
@@ -15,7 +16,7 @@ class FullModel(nn.Module):
     def __init__(self, backbone: VisionTransformer, num_classes: int) -> None:
         super().__init__()
         self.backbone = backbone.requires_grad_(True)
-        self.head = new_head(backbone.embed_dim, num_classes)
+        self.head = new_head(backbone.embed_dim, whole_number("num_classes", num_classes, 1))
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, classes)."""

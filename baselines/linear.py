@@ -7,7 +7,9 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from shipbench.backbones import refuse_unpromptable
 from shipbench.prompting import frozen, new_head
+from shipbench.settings import whole_number
 
 
 class Readout(nn.Module):
@@ -15,7 +17,7 @@ class Readout(nn.Module):
 
     def __init__(self, width: int, num_classes: int) -> None:
         super().__init__()
-        self.head = new_head(width, num_classes)
+        self.head = new_head(width, whole_number("num_classes", num_classes, 1))
 
     def forward(self, features: Tensor) -> Tensor:
         """Return logits (B, classes)."""
@@ -27,10 +29,14 @@ class Readout(nn.Module):
 
 
 class LinearModel(nn.Module):
-    """A frozen backbone and a trained readout of its final CLS token; images are normalised (B, 3, H, W)."""
+    """A frozen backbone and a trained readout of its final CLS token; images are normalised (B, 3, H, W).
+
+    Raises ``InputError`` for a backbone that is not a plain ViT with a class token, and for fewer than one class.
+    """
 
     def __init__(self, backbone: VisionTransformer, num_classes: int) -> None:
         super().__init__()
+        refuse_unpromptable(backbone)
         self.backbone = frozen(backbone)
         self.readout = Readout(backbone.embed_dim, num_classes)
 

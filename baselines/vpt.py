@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from shipbench.backbones import build_vit, fuse_qkv, read_state_dict
+from shipbench.backbones import build_vit, fuse_qkv, read_state_dict, refuse_unpromptable
 from shipbench.errors import InputError
 from shipbench.prompting import (
     AttentionRule,
@@ -29,6 +29,7 @@ from shipbench.prompting import (
     prompted_forward,
     sample_drop_factors,
 )
+from shipbench.settings import whole_number
 
 from .settings import VptConfig
 
@@ -95,13 +96,17 @@ class _Source:
 
 
 class Vpt(nn.Module):
-    """Prompts over a frozen backbone, with joint attention; images are normalised floats (B, 3, H, W)."""
+    """Prompts over a frozen backbone, with joint attention; images are normalised floats (B, 3, H, W).
+
+    Raises ``InputError`` for a backbone that is not a plain ViT with a class token, and for fewer than one class.
+    """
 
     def __init__(self, backbone: VisionTransformer, num_classes: int, config: VptConfig, *, deep: bool) -> None:
         super().__init__()
+        refuse_unpromptable(backbone)
         self.backbone = frozen(backbone)
         self.prompts = VptPrompts(backbone, config, deep=deep)
-        self.head = new_head(backbone.embed_dim, num_classes)
+        self.head = new_head(backbone.embed_dim, whole_number("num_classes", num_classes, 1))
 
     def train(self, mode: bool = True) -> Vpt:
         """Set the training mode of prompts and head; the backbone stays in evaluation mode, without dropout."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import operator
 import types
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -34,13 +35,34 @@ class Settings:
     Subclasses are frozen dataclasses whose fields all have defaults; a bound stands beside its type, as in
     ``Annotated[int, Ge(1)]`` (annotated-types, or pydantic's ``Field``). Creating or replacing one converts every
     value to the type of its field and raises ``InputError`` for a value of another type, out of bounds, not finite,
-    or a whole number of 2**31 or more.
+    or a whole number of 2**31 or more. Numbers and arrays of numpy and torch count as the Python values they hold.
     """
 
     def __post_init__(self) -> None:
         """Convert and check every field."""
         for name, value in _typed_values(type(self), vars(self)).items():
             object.__setattr__(self, name, value)
+
+
+def plain(value: object) -> object:
+    """Return the Python value of a number or an array of numpy or torch; sequences become tuples of such values."""
+    if hasattr(value, "dtype") and hasattr(value, "tolist"):
+        value = value.tolist()
+    return tuple(map(plain, value)) if isinstance(value, (list, tuple)) else value
+
+
+def whole_number(name: str, value: object, least: int | None = None) -> int:
+    """Return ``value`` as an int, also if it is an integer of numpy or torch.
+
+    Raises ``InputError`` that names it for any other type, and for a number below ``least``.
+    """
+    number = plain(value)
+    if isinstance(number, bool) or not hasattr(number, "__index__"):
+        raise InputError(f"{name} is {number!r}; it must be a whole number")
+    number = operator.index(number)
+    if least is not None and number < least:
+        raise InputError(f"{name} is {number}; it must be {least} or more")
+    return number
 
 
 def parse_pairs(pairs: Iterable[str]) -> dict[str, str]:
@@ -108,7 +130,7 @@ class _Setting:
         """Return ``value`` as this setting's type; raise ``InputError`` if it does not fit."""
         from pydantic import ValidationError
 
-        options = _options(self.annotation)
+        value, options = plain(value), _options(self.annotation)
         try:
             typed = self.adapter.validate_python(_from_text(value, options))
         except ValidationError as error:

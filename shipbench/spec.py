@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 from shipbench.errors import InputError, did_you_mean
 from shipbench.methods import Method, get_method
 from shipbench.recipe import Recipe
-from shipbench.settings import canonical_json, configure, field_names, refuse_unknown
+from shipbench.settings import canonical_json, configure, field_names, plain, refuse_unknown, whole_number
 from shipbench.tasks import Task, get_task, suite_of
 from shipbench.tasks.catalogue import SplitName
 
@@ -50,7 +49,7 @@ class RunSpec:
     def __post_init__(self) -> None:
         """Normalise the fields and raise ``InputError`` for values that are wrong whatever the method and task."""
         pairs = self.overrides.items() if isinstance(self.overrides, Mapping) else self.overrides
-        object.__setattr__(self, "overrides", tuple(sorted((str(key), value) for key, value in pairs)))
+        object.__setattr__(self, "overrides", tuple(sorted((str(key), plain(value)) for key, value in pairs)))
         object.__setattr__(self, "data", None if self.data is None else Path(self.data))
         object.__setattr__(self, "checkpoint", None if self.checkpoint is None else str(self.checkpoint))
         if self.recipe == "published" and self.precision == "auto":
@@ -62,10 +61,7 @@ class RunSpec:
             raise InputError(f"unknown protocol {self.protocol!r}; choose final or tuning")
         if self.precision not in ("auto", "fp32", "bf16"):
             raise InputError(f"unknown precision {self.precision!r}; choose auto, fp32 or bf16")
-        try:
-            object.__setattr__(self, "seed", operator.index(self.seed))
-        except TypeError:
-            raise InputError(f"seed is {self.seed!r}; it must be a whole number") from None
+        object.__setattr__(self, "seed", whole_number("seed", self.seed))
         if not 0 <= self.seed < 2**63:
             raise InputError(f"seed is {self.seed}; it must be 0 or more, and below 2**63")
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from shipbench_baselines.settings import VptConfig
@@ -77,7 +78,8 @@ def test_paths_may_be_text() -> None:
 
 def test_a_seed_must_be_a_whole_number() -> None:
     assert run_id(seed=np.int64(3)) == run_id(seed=3)
-    for odd in ("3", 3.0, None):
+    assert run_id(seed=torch.tensor(3)) == run_id(seed=3)
+    for odd in ("3", 3.0, None, True):
         with pytest.raises(InputError, match=re.escape(f"seed is {odd!r}; it must be a whole number")):
             RunSpec("ship", "dtd", seed=odd)  # type: ignore[arg-type]
 
@@ -244,3 +246,47 @@ def test_values_of_a_setting_have_one_type_however_they_are_written() -> None:
         assert (recipe.lr, type(recipe.lr)) == (1.0, float)
     assert replace(Recipe(), epochs=3.0).epochs == 3  # type: ignore[arg-type]
     assert type(replace(Recipe(), epochs=3.0).epochs) is int  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("prompt_length", np.int64(5), 5),
+        ("prompt_length", np.uint8(5), 5),
+        ("prompt_length", np.float32(5), 5),
+        ("prompt_length", np.array(5), 5),
+        ("prompt_length", torch.tensor(5), 5),
+        ("end_layer", np.int32(3), 3),
+        ("threshold", np.float32(0.5), 0.5),
+        ("threshold", np.float64(0.93), 0.93),
+        ("threshold", np.int64(1), 1.0),
+        ("normalise_bank", np.bool_(True), True),
+        ("attention", np.str_("coupled"), "coupled"),
+        ("mean", np.array([0.25, 0.5, 0.75]), (0.25, 0.5, 0.75)),
+        ("mean", [np.float32(0.25), np.int64(0), torch.tensor(0.5)], (0.25, 0.0, 0.5)),
+    ],
+)
+def test_numbers_of_numpy_and_torch_are_settings(key: str, value: object, expected: object) -> None:
+    spec = RunSpec("ship", "dtd", overrides={key: value})
+    resolved = spec.resolved.config[key]
+    assert (resolved, type(resolved)) == (expected, type(expected))
+    python = RunSpec("ship", "dtd", overrides={key: expected})
+    assert spec == python
+    assert hash(spec) == hash(python)
+    assert spec.resolved.run_id(**IDENTITY) == python.resolved.run_id(**IDENTITY)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("prompt_length", np.int64(-1), "prompt_length is -1; it must be 0 or more"),
+        ("prompt_length", np.int64(2**31), "prompt_length=2147483648 is not a whole number below 2**31"),
+        ("prompt_length", np.float64(1.5), "prompt_length=1.5 is not a whole number below 2**31"),
+        ("prompt_length", np.bool_(True), "prompt_length=True is not a whole number below 2**31"),
+        ("threshold", np.float32("nan"), "threshold=nan is not a number that is finite"),
+        ("mean", np.zeros(2), "mean=(0.0, 0.0) is not 3 numbers, as in 0.5,0.5,0.5 or none"),
+    ],
+)
+def test_numbers_of_numpy_that_do_not_fit_are_refused_like_those_of_python(key: str, value: object, words: str) -> None:
+    with pytest.raises(InputError, match=f"^{re.escape(words)}$"):
+        _ = RunSpec("ship", "dtd", overrides={key: value}).resolved

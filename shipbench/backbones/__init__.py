@@ -8,7 +8,14 @@ from shipbench.backbones.pinned import DEMO_BACKBONE, pinned_sha256
 from shipbench.runtime.lazy import names_from
 
 if TYPE_CHECKING:
-    from shipbench.backbones.loading import Preprocessing, load_backbone, loaded_sha256, preprocessing_of, sha256_of
+    from shipbench.backbones.loading import (
+        Preprocessing,
+        load_backbone,
+        loaded_sha256,
+        preprocessing_of,
+        refuse_unpromptable,
+        sha256_of,
+    )
     from shipbench.backbones.state_dicts import build_vit, fuse_qkv, read_state_dict
 
 __all__ = [
@@ -21,6 +28,7 @@ __all__ = [
     "pinned_sha256",
     "preprocessing_of",
     "read_state_dict",
+    "refuse_unpromptable",
     "sha256_of",
 ]
 
@@ -35,6 +43,7 @@ __getattr__ = names_from(
         "loaded_sha256": "loading",
         "preprocessing_of": "loading",
         "read_state_dict": "state_dicts",
+        "refuse_unpromptable": "loading",
         "sha256_of": "loading",
     },
 )

@@ -119,11 +119,11 @@ def _hub_message(name: str, error: Exception) -> str:
     )
 
 
-def refuse_unpromptable(model: Any, name: str) -> None:
+def refuse_unpromptable(model: Any, name: str = "") -> None:
     """Raise ``InputError`` unless ``model`` is a plain pre-norm ViT that classifies from its class token."""
     reason = _unpromptable(model)
     if reason:
-        raise InputError(f"backbone {name!r} cannot be prompted: {reason}")
+        raise InputError(f"{f'backbone {name!r}' if name else 'the backbone'} cannot be prompted: {reason}")
 
 
 def _unpromptable(model: Any) -> str:

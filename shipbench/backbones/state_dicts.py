@@ -15,6 +15,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from shipbench.errors import InputError, one_line
+from shipbench.settings import whole_number
 
 _WRAPPERS = ("model", "state_dict", "model_state_dict")
 # Trained weights hardly compress: a higher ratio means a file made to fill the memory.
@@ -153,8 +154,9 @@ def build_vit(
     unsized = [key for key in sizes if key not in state]
     refuse_keys(what, unsized + list(also_missing) if unsized else [], [])
     width = state[sizes[0]].shape[0]
-    if width % num_heads:
+    if width % whole_number("num_heads", num_heads, 1):
         raise InputError(f"the checkpoint's width {width} does not divide into num_heads={num_heads}")
+    whole_number("patch_size", patch_size, 1), whole_number("image_size", image_size, patch_size)
     model = VisionTransformer(
         img_size=image_size,
         patch_size=patch_size,

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 from shipbench.errors import InputError
-from shipbench.settings import Settings
+from shipbench.settings import Settings, plain
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
@@ -45,12 +45,17 @@ class BuildContext:
 class Built:
     """A model to train, and ``facts`` about it for the record, such as ``levels`` and ``affinity``.
 
+    Facts are stored as JSON; tensors and arrays become tuples of Python numbers.
     The model offers ``model(images) -> logits`` and ``model.loss(images, labels) -> scalar``. Exactly the tensors to be
     trained require gradients. A model whose features stay fixed in training may implement ``FrozenFeatures``.
     """
 
     model: nn.Module
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Convert the facts to Python values."""
+        object.__setattr__(self, "facts", {name: plain(value) for name, value in self.facts.items()})
 
 
 @runtime_checkable

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from shipbench.methods.ship.features import finite_features
+from shipbench.settings import whole_number
 
 BANK_IMAGES = 1000
 BANK_SEED = 42
@@ -14,15 +19,21 @@ def attribute_prototypes(features: Tensor, clusters: int = 200, seed: int = BANK
     """Return the attribute bank (clusters, D), float32: the mean feature of every k-means cluster.
 
     ``features`` (images, D) are last-block features of the training images; a seeded sample of 1000 is used if there
-    are more. There are at most as many clusters as images.
+    are more. There are at most as many clusters as different features. Raises ``InputError`` for another shape, for
+    no images, for numbers that are not finite, and for fewer than one cluster.
     """
     from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
 
-    points = torch.as_tensor(features, dtype=torch.float32).cpu()
+    clusters, seed = whole_number("clusters", clusters, 1), whole_number("seed", seed, 0)
+    points = finite_features(features, "(images, D)").to("cpu", torch.float32)
     if len(points) > BANK_IMAGES:
         chosen = torch.randperm(len(points), generator=torch.Generator().manual_seed(seed))[:BANK_IMAGES]
         points = points[chosen]
-    labels = KMeans(n_clusters=min(clusters, len(points)), random_state=seed, n_init=1).fit_predict(points.numpy())
+    with warnings.catch_warnings():
+        # Equal features leave clusters empty, of which the bank's size tells.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        labels = KMeans(n_clusters=min(clusters, len(points)), random_state=seed, n_init=1).fit_predict(points.numpy())
     return cluster_means(points, torch.as_tensor(labels, dtype=torch.long))
 
 

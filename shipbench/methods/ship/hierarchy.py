@@ -6,13 +6,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from shipbench.errors import InputError
+from shipbench.methods.ship.config import ShipConfig
+from shipbench.methods.ship.features import finite_features
+
 
 def affinity_matrix(features: Tensor) -> Tensor:
     """Return the affinity (blocks, blocks) of blocks: the cosine between their features, averaged over images.
 
-    ``features`` (images, blocks, D) holds one feature of the output of every block for each image.
+    ``features`` (images, blocks, D) holds one feature of the output of every block for each image. Raises
+    ``InputError`` for another shape, for no images or blocks, and for numbers that are not finite.
     """
-    unit = F.normalize(torch.as_tensor(features), dim=-1)
+    features = finite_features(features, "(images, blocks, D)")
+    unit = F.normalize(features, dim=-1)
     return torch.einsum("nld,nmd->lm", unit, unit) / unit.shape[0]
 
 
@@ -21,13 +27,25 @@ def build_hierarchy(affinity: Tensor, threshold: float, end_layer: int | None = 
 
     A level ends before the first block whose affinity with the first block of the level is below ``threshold``;
     ``affinity`` is (blocks, blocks). At a threshold of 1.0 and above, every block is a level. Levels that start at
-    block ``end_layer`` or later are dropped.
+    block ``end_layer`` or later are dropped. Raises ``InputError`` for an affinity that is not a square matrix of
+    finite numbers, and for a threshold or end layer that ``ShipConfig`` refuses.
     """
+    config = ShipConfig(threshold=threshold, end_layer=end_layer)
     matrix = torch.as_tensor(affinity)
-    depth = matrix.shape[0]
-    levels = list(range(depth)) if threshold >= 1.0 else [0]
-    if threshold < 1.0:
-        for block in range(1, depth):
-            if float(matrix[levels[-1], block]) < threshold:
-                levels.append(block)
-    return [level for level in levels if end_layer is None or level < end_layer]
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not len(matrix):
+        raise InputError(f"the affinity is {tuple(matrix.shape)}; it must be a square matrix of (blocks, blocks)")
+    if not matrix.isfinite().all():
+        raise InputError("the affinity has values that are not finite; compute it from finite features")
+    levels = _levels(matrix, config.threshold)
+    return [level for level in levels if config.end_layer is None or level < config.end_layer]
+
+
+def _levels(affinity: Tensor, threshold: float) -> list[int]:
+    depth = len(affinity)
+    if threshold >= 1.0:
+        return list(range(depth))
+    levels = [0]
+    for block in range(1, depth):
+        if float(affinity[levels[-1], block]) < threshold:
+            levels.append(block)
+    return levels

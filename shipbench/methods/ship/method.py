@@ -108,7 +108,7 @@ def _bank(features: Tensor, config: ShipConfig, context: BuildContext) -> Tensor
 
     bank = attribute_prototypes(features, config.prototypes)
     if len(bank) < config.prototypes:
-        context.say(f"attribute bank: {len(bank)} prototypes, as there are no more training images")
+        context.say(f"attribute bank: {len(bank)} prototypes, as there are no more different training images")
     return bank
 
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from shipbench.backbones import refuse_unpromptable
 from shipbench.errors import InputError
 from shipbench.methods.ship.config import ShipConfig
 from shipbench.methods.ship.prompts import ShipPrompts
@@ -28,6 +29,7 @@ from shipbench.prompting import (
 )
 from shipbench.prompting.full_precision import at_least_float32, full_precision
 from shipbench.prompting.streams import PromptMemo
+from shipbench.settings import whole_number
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ class Ship(nn.Module):
 
     ``levels`` are the first blocks of the levels, starting with 0; ``prototypes`` (C, D) is the attribute bank, or
     None without attribute prompts. Images are normalised floats (B, 3, H, W). Stochastic depth in training uses the
-    rates of the backbone. Raises ``InputError`` for levels or a bank that do not fit the backbone.
+    rates of the backbone. Raises ``InputError`` for a backbone that is not a plain ViT with a class token, for levels
+    or a bank that do not fit it, and for fewer than one class.
     """
 
     def __init__(
@@ -66,14 +69,15 @@ class Ship(nn.Module):
         config: ShipConfig | None = None,
     ) -> None:
         super().__init__()
+        refuse_unpromptable(backbone)
         self.config = config or ShipConfig()
-        self.levels = list(levels)
+        self.levels = [whole_number("a level", level) for level in levels]
         self.backbone = frozen(backbone)
         depth, width = len(backbone.blocks), backbone.embed_dim
         _check(self.levels, depth, prototypes, width, _image_tokens(backbone), self.config)
         bank = None if prototypes is None else torch.as_tensor(prototypes).to(backbone.cls_token.dtype)
         self.prompts = ShipPrompts(self.levels, depth, width, bank, self.config)
-        self.head = new_head(width, num_classes)
+        self.head = new_head(width, whole_number("num_classes", num_classes, 1))
         self.rule = AttentionRule(
             coupled=self.config.attention == "coupled",
             scale=self.config.attention_scale,
@@ -210,6 +214,8 @@ def _check(
         raise InputError("attribute prompts need a bank of prototypes; pass one, or set attribute_length=0")
     if prototypes.ndim != 2 or prototypes.shape[1] != width:
         raise InputError(f"the bank of prototypes is {tuple(prototypes.shape)}, but the backbone's width is {width}")
+    if not len(prototypes) or not torch.as_tensor(prototypes).isfinite().all():
+        raise InputError("the bank of prototypes is empty or has values that are not finite; compute it again")
     if image_tokens < config.attribute_length:
         raise InputError(
             f"attribute_length={config.attribute_length} needs as many image tokens, but this image size gives "
