@@ -9,14 +9,19 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, replace
+from datetime import date, timedelta
+from decimal import Decimal
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args, get_type_hints, overload
+
+from shipbench.settings import plain
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 NAN = float("nan")
+SHIPBENCH, UNSEALED, ELSEWHERE = "shipbench", "unsealed", "elsewhere"
 
 Topic: TypeAlias = Literal["run", "scores", "cost", "backbone", "images", "data", "method", "machine", "software"]
 Kind: TypeAlias = Literal["str", "int", "float"]
@@ -52,6 +57,7 @@ class Column:
         return "" if self.kind == "str" else 0
 
 
+_INT64 = 2**63
 _BOTH: tuple[Reader, ...] = ("store", "report")
 
 
@@ -93,6 +99,15 @@ class RunRecord:
     device: Annotated[str, Column("machine", "device that the run used")]
     switches: Annotated[str, Column("run", "active ablation switches, joined by +")] = ""
     overrides: Annotated[str, Column("run", "settings that differ from the recipe", long_form=False)] = ""
+    origin: Annotated[
+        str,
+        Column(
+            "run",
+            "`shipbench`; `unsealed` if another program has written a record of shipbench again; `elsewhere`, or the "
+            "name in the record, if another program made it",
+            assumed=SHIPBENCH,
+        ),
+    ] = SHIPBENCH
     error: Annotated[str, Column("run", "why the run failed", long_form=False)] = ""
     created: Annotated[str, Column("run", "when the record was made (ISO 8601, UTC)", long_form=False)] = ""
     shipbench_version: Annotated[str, Column("software", "version of shipbench")] = ""
@@ -170,19 +185,21 @@ class RunRecord:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> RunRecord:
-        """Return the record in a stored row; other columns are ignored, and absent ones take their defaults.
+        """Return the record in a stored row; other columns are ignored, and absent or null ones take their defaults.
 
-        Raises ``ValueError`` if a column without a default is absent or a value has the wrong type.
+        Whole floats count as integers, times as ISO 8601 texts or as seconds. Raises ``ValueError`` if a column without
+        a default is absent or null, or if a value has another type.
         """
-        settings = json.loads(_typed("config", "str", row.get("config")))
+        settings = json.loads(typed("config", "str", row.get("config")))
         if not isinstance(settings, dict):
             raise ValueError("config is not a table of settings")
         values: dict[str, Any] = {"settings": settings}
         for column in record_columns():
+            value = row.get(column.name)
             optional = column.default is not None
-            if column.name == "config" or (optional and column.name not in row):
+            if column.name == "config" or (optional and is_null(value)):
                 continue
-            values[column.name] = _typed(column.name, column.kind, row.get(column.name))
+            values[column.name] = typed(column.name, column.kind, plain(value))
         if values["status"] not in ("done", "failed"):
             raise ValueError(f"status is {values['status']!r}, neither done nor failed")
         return cls(**values)
@@ -203,14 +220,30 @@ def record_columns() -> tuple[Column, ...]:
     return (*columns, config)
 
 
-def _typed(name: str, kind: Kind, value: Any) -> Any:
-    """Return ``value`` if it is of ``kind``, and NaN for a null in a float column."""
-    if kind == "float" and value is None:
-        return NAN
-    allowed: dict[Kind, type | tuple[type, ...]] = {"str": str, "int": int, "float": (int, float)}
-    if isinstance(value, bool) or not isinstance(value, allowed[kind]):
-        raise ValueError(f"column {name} is {'missing' if value is None else repr(value)[:40]}, expected {kind}")
-    return value
+def is_null(value: object) -> bool:
+    """Return whether ``value`` is None or not a number, as which frames keep an absent text or number."""
+    return value is None or value != value
+
+
+def typed(name: str, kind: Kind, value: Any) -> Any:
+    """Return ``value``, a Python value, as the ``kind`` that column ``name`` has in a record.
+
+    Frames of other programs keep integers with gaps as floats, and times in types of their own. Raises ``ValueError``
+    for a null and for a value of any other type.
+    """
+    if is_null(value):
+        raise ValueError(f"column {name} is missing, expected {kind}")
+    if kind == "str" and isinstance(value, (str, date)):
+        return value if isinstance(value, str) else value.isoformat()
+    if kind == "float" and isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):
+        number = float(value)
+        if kind == "float":
+            return number
+        if kind == "int" and (isinstance(value, int) or (number.is_integer() and abs(number) < _INT64)):
+            return int(value)
+    raise ValueError(f"column {name} is {repr(value)[:40]}, expected {kind}")
 
 
 def as_text(value: str) -> str:

@@ -44,7 +44,7 @@ class Settings:
             object.__setattr__(self, name, value)
 
 
-def plain(value: object) -> object:
+def plain(value: Any) -> Any:
     """Return the Python value of a number or an array of numpy or torch; sequences become tuples of such values."""
     if hasattr(value, "dtype") and hasattr(value, "tolist"):
         value = value.tolist()

@@ -11,6 +11,7 @@ import typer
 
 from shipbench.cli import completion, next_steps, options
 from shipbench.errors import InputError, did_you_mean
+from shipbench.record import SHIPBENCH
 
 app = typer.Typer(no_args_is_help=True, help="List tasks, methods, backbones, ablations, selections or runs.")
 
@@ -143,16 +144,20 @@ def runs(
 
 
 def _overview(rows: Sequence[Row]) -> list[Row]:
-    """Return few columns that fit a terminal: overrides only if two runs differ in nothing else that is shown."""
+    """Return few columns that fit a terminal.
+
+    Overrides are shown only if two runs differ in nothing else that is shown, origins only if a record has no seal.
+    """
     identities = {tuple(row[name] for name in ("method", "switches", "task", "seed", "protocol")) for row in rows}
     varied = ["overrides"] if len(identities) < len(rows) else []
+    origin = ["origin"] if any(row["origin"] != SHIPBENCH for row in rows) else []
     accuracies = [name for name in _ACCURACIES if any(row[name] is not None for row in rows)]
     return [
         {
             "run_id": row["run_id"],
             "status": row["status"],
             "method": f"{row['method']} [{row['switches']}]" if row["switches"] else row["method"],
-            **{name: _text(name, row[name]) for name in ("task", "seed", *varied)},
+            **{name: _text(name, row[name]) for name in ("task", "seed", *varied, *origin)},
             **{_ACCURACIES[name]: _text(name, row[name]) for name in accuracies},
         }
         for row in rows

@@ -2,7 +2,8 @@
 
 The metadata of a file holds its seal: a line with the row, if the file has exactly one, and a line with the SHA-256 of
 all bytes of the file, computed with zeros in place of these 64 digits. Both are found without parsing the file, which
-would take a hundred times as long as checking the hash. Files of other programs have no seal and are read unverified.
+would take a hundred times as long as checking the hash. Files of other programs have no seal and are read unverified;
+``is_sealed`` tells them apart.
 """
 
 from __future__ import annotations
@@ -44,6 +45,11 @@ def write_parquet(path: Path, columns: Mapping[str, Any]) -> None:
         temporary.write_bytes(_sealed(content.getvalue().to_pybytes()))
 
 
+def is_sealed(path: Path) -> bool:
+    """Return whether a file has a seal; the functions that read it check the seal."""
+    return _HASH in _read(path)
+
+
 def read_parquet(path: Path) -> pa.Table:
     """Return the table in a file; raises ``InputError`` if the file is damaged or not Parquet."""
     content = _read(path)
@@ -73,13 +79,10 @@ def unreadable(path: Path, reason: str) -> InputError:
 def as_frame(tables: Sequence[pa.Table], folder: Path) -> pd.DataFrame:
     """Concatenate tables; a column that one of them lacks is null in its rows.
 
-    Raises ``InputError`` if the same column has incompatible types.
+    Needs at least one table. Raises ``InputError`` if the same column has incompatible types.
     """
-    import pandas as pd
     import pyarrow as pa
 
-    if not tables:
-        return pd.DataFrame()
     try:
         return pa.concat_tables(tables, promote_options="permissive").to_pandas()
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, UnicodeDecodeError) as error:

@@ -11,13 +11,13 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from shipbench.errors import InputError, StoreError, one_line, system_reason
-from shipbench.record import RunRecord, as_text
-from shipbench.results.sealed import read_row, unreadable, write_parquet
+from shipbench.record import ELSEWHERE, SHIPBENCH, UNSEALED, RunRecord, as_text, is_null, record_columns
+from shipbench.results.sealed import is_sealed, read_row, unreadable, write_parquet
 from shipbench.runtime.files import atomic_path
 
 EXPORT_FORMAT = "shipbench-weights-1"
@@ -70,9 +70,18 @@ class Store:
             return None
 
     def read(self, run_id: str) -> RunRecord | None:
-        """Return the record of a run, or None if it has none; raises ``InputError`` if it cannot be read."""
+        """Return the record of a run, or None if it has none.
+
+        Raises ``InputError`` if the record cannot be read, or if shipbench made it and its seal is missing: another
+        program has written it again, and no run may be skipped on its account.
+        """
         path = self.path("runs", run_id)
-        return to_record(path, read_row(path)) if path.exists() else None
+        if not path.exists():
+            return None
+        record = to_record(path, read_row(path))
+        if record.origin == UNSEALED:
+            raise unreadable(path, "its seal is missing, so another program has written it")
+        return record
 
     def write(self, record: RunRecord, tables: RunTables | None = None) -> None:
         """Store a run, its tables first and its record last; each file is written atomically.
@@ -123,11 +132,31 @@ class Store:
 
 
 def to_record(path: Path, row: Mapping[str, Any]) -> RunRecord:
-    """Return the record in a file's row; raises ``InputError`` if the row is not a complete record of that run."""
+    """Return the record in a file's row; one without a seal may lack columns, and its origin says so.
+
+    Raises ``InputError`` if the row is not a complete record of that run.
+    """
     try:
-        record = RunRecord.from_row(row)
+        if is_sealed(path):
+            record = RunRecord.from_row(row)
+        else:
+            record = RunRecord.from_row(with_blanks(row))
+            record = replace(record, origin=_origin_without_seal(record))
     except (ValueError, TypeError, RecursionError) as error:
         raise unreadable(path, f"it is of another version: {one_line(error)}") from error
     if record.run_id != path.stem:
         raise unreadable(path, f"it is the record of run {record.run_id}")
     return record
+
+
+def with_blanks(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``row`` with a blank for every absent or null column that a record of another program may lack."""
+    blanks = {column.name: column.blank for column in record_columns() if "store" not in column.required_by}
+    return blanks | {name: value for name, value in row.items() if not is_null(value)}
+
+
+def _origin_without_seal(record: RunRecord) -> str:
+    """Return the origin of a record without a seal: only its own version columns show that shipbench made it."""
+    if record.shipbench_version or record.git_commit:
+        return UNSEALED
+    return ELSEWHERE if record.origin in ("", SHIPBENCH) else record.origin

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 import pandas as pd
 
+from shipbench.record import SHIPBENCH, UNSEALED
 from shipbench.report.wording.names import (
     component_name,
     method_name,
@@ -27,7 +28,7 @@ from shipbench.report.wording.text import printable, shortened
 
 Configuration: TypeAlias = tuple[tuple[str, Any], ...]
 
-_IDENTITY = ("suite", "method", "switches", "protocol", "recipe", "backbone", "backbone_sha256", "image_size")
+_IDENTITY = ("suite", "method", "switches", "protocol", "recipe", "backbone", "backbone_sha256", "image_size", "origin")
 _CIRCUMSTANCES = ("data_fingerprint", "image_format", "precision", "shipbench_version", "git_commit")
 _UNKNOWN_SIZE = -1.0
 
@@ -45,6 +46,7 @@ class Arm:
     backbone: str
     weights: str
     image_size: float
+    origin: str
     changes: Configuration
     copy: int
     label: str = ""
@@ -70,6 +72,7 @@ class Arm:
             self.backbone,
             self.weights,
             self.image_size,
+            self.origin,
             self.copy,
         )
 
@@ -119,6 +122,13 @@ def configurations(runs: pd.DataFrame) -> list[Configuration]:
     ]
 
 
+def origin_name(origin: str) -> str:
+    """Return how a label says where records come from; empty for those with the seal of shipbench."""
+    if origin == SHIPBENCH:
+        return ""
+    return "unsealed records" if origin == UNSEALED else f"records from {origin}"
+
+
 def difference(settings: Configuration, reference: Configuration) -> Configuration:
     """Return the settings that differ from ``reference``, sorted by key; a setting that is missing here is "none"."""
     ours, theirs = dict(settings), dict(reference)
@@ -148,9 +158,9 @@ def _facts(runs: pd.DataFrame) -> list[_Run]:
 
 
 def _arm(key: int, identity: tuple[Any, ...]) -> Arm:
-    suite, method, switches, protocol, recipe, backbone, weights, size, changes, copy = identity
+    suite, method, switches, protocol, recipe, backbone, weights, size, origin, changes, copy = identity
     names = tuple(switches.split("+")) if switches else ()
-    return Arm(key, suite, method, names, protocol, recipe, backbone, weights, size, changes, copy)
+    return Arm(key, suite, method, names, protocol, recipe, backbone, weights, size, origin, changes, copy)
 
 
 def _order(arm: Arm) -> tuple[Any, ...]:
@@ -159,7 +169,8 @@ def _order(arm: Arm) -> tuple[Any, ...]:
         method_order(arm.method),
         len(arm.switches),
         [switch_order(switch) for switch in arm.switches],
-        arm.setup[2:7],
+        arm.origin != SHIPBENCH,
+        arm.setup[2:8],
         len(arm.changes),
         [key for key, _ in arm.changes],
         [sortable(value) for _, value in arm.changes],
@@ -246,6 +257,7 @@ def _label(arm: Arm, others: Sequence[Arm]) -> str:
     names = {other.backbone for other in others}
     weights = {other.weights for other in others if other.backbone == arm.backbone}
     sizes = {other.image_size for other in others}
+    origins = {other.origin for other in others}
     details = [
         *(f"without {component_name(switch)}" for switch in arm.switches),
         *(f"{setting_name(key)} {setting(value)}" for key, value in arm.changes),
@@ -254,6 +266,7 @@ def _label(arm: Arm, others: Sequence[Arm]) -> str:
         arm.backbone if len(names) > 1 else "",
         f"weights {arm.weights[:8]}" if len(weights) > 1 else "",
         f"{arm.image_size:g} px" if len(sizes) > 1 and arm.image_size != _UNKNOWN_SIZE else "",
+        origin_name(arm.origin) if len(origins) > 1 else "",
         f"record {arm.copy + 1} of the same seeds" if arm.copy else "",
     ]
     detail = ", ".join(filter(None, details))

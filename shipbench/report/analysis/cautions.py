@@ -1,4 +1,7 @@
-"""Cautions about a set of runs: random weights, settings chosen on test images, and mixtures that should not be."""
+"""Cautions about a set of runs.
+
+They name records without a seal, random weights, settings chosen on test images, and mixtures that should not be.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,38 @@ from collections.abc import Callable
 import pandas as pd
 
 from shipbench.published import CHOSEN_ON_TEST
+from shipbench.record import SHIPBENCH, UNSEALED
 from shipbench.report.wording.names import method_name, method_order, task_name, task_order
 from shipbench.report.wording.text import counted, listed
 
 RANDOM = "random"
 ON_TEST = "§"
+FOREIGN = "¶"
 _NOT_RECORDED = "not recorded"
 
 
 def cautions(runs: pd.DataFrame) -> tuple[str, ...]:
     """Return the cautions that readers of a table with ``runs`` need, one sentence each."""
     done = runs[runs["status"] == "done"]
-    sentences = (_random_weights(done), _chosen_on_test(done), *_mixtures(done))
+    sentences = (*foreign_records(done), _random_weights(done), _chosen_on_test(done), *_mixtures(done))
     return tuple(sentence for sentence in sentences if sentence)
+
+
+def foreign_records(runs: pd.DataFrame) -> tuple[str, ...]:
+    """Return a sentence about finished runs without the seal of shipbench, and one about those of other programs."""
+    foreign = runs[(runs["status"] == "done") & (runs["origin"] != SHIPBENCH)]
+    unsealed, elsewhere = foreign[foreign["origin"] == UNSEALED], foreign[foreign["origin"] != UNSEALED]
+    sentences = (
+        f"{FOREIGN} Unsealed records: {{runs}} have lost the seal of shipbench, because another program has written "
+        "them again; nothing vouches for their values.",
+        f"{FOREIGN} Records from elsewhere: {{runs}} were recorded by another program; nothing vouches for their "
+        "values and their protocol.",
+    )
+    return tuple(
+        sentence.format(runs=f"{counted(len(part), 'run')} ({listed(_methods(part))})")
+        for sentence, part in zip(sentences, (unsealed, elsewhere), strict=True)
+        if len(part)
+    )
 
 
 def weights_source(checkpoint: str) -> str:

@@ -7,8 +7,10 @@ from statistics import fmean
 
 from shipbench.report.analysis.agreement import Agreement
 from shipbench.report.analysis.arms import Arm
+from shipbench.report.analysis.cautions import foreign_records
 from shipbench.report.analysis.suite import SuiteView
-from shipbench.report.document import Cell, Column, Row, Table, text_cell
+from shipbench.report.document import Cell, Column, Row, Table
+from shipbench.report.tables.common import name_cell
 from shipbench.report.wording.numbers import percent
 from shipbench.report.wording.text import counted
 
@@ -33,11 +35,12 @@ def agreement_table(view: SuiteView) -> Table | None:
         ),
         rows=tuple(_row(arm, arms, view.agreement) for arm in arms),
         notes=view.prediction_notes,
+        warnings=foreign_records(view.runs),
     )
 
 
 def _row(arm: Arm, arms: Sequence[Arm], agreement: Agreement) -> Row:
-    return Row((text_cell(arm.label), *(_cell(agreement.get((arm.key, other.key), {})) for other in arms)))
+    return Row((name_cell(arm), *(_cell(agreement.get((arm.key, other.key), {})) for other in arms)))
 
 
 def _cell(tasks: Mapping[str, float]) -> Cell:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from shipbench.record import SHIPBENCH
 from shipbench.report.analysis.arms import Arm
-from shipbench.report.analysis.cautions import ON_TEST, on_test
+from shipbench.report.analysis.cautions import FOREIGN, ON_TEST, on_test
 from shipbench.report.analysis.study import Score, Study, Summary
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import MISSING, Cell, Column, Mark, Row
@@ -34,10 +35,15 @@ def mean_cells(summary: Summary, seeds: Sequence[int]) -> list[Cell]:
 
 
 def label_cell(study: Study, arm: Arm) -> Cell:
-    """Return the label of an arm above its seeds, with a sign if its settings were chosen on test images."""
-    runs = study.runs_of([arm])
-    text = f"{arm.label} {ON_TEST}" if on_test(runs).any() else arm.label
-    return Cell(text=text, below=with_seeds(study.seeds_of(arm)), value=arm.label)
+    """Return the name of an arm above its seeds, with a sign if its settings were chosen on test images."""
+    name = name_cell(arm)
+    text = f"{name.text} {ON_TEST}" if on_test(study.runs_of([arm])).any() else name.text
+    return replace(name, text=text, below=with_seeds(study.seeds_of(arm)))
+
+
+def name_cell(arm: Arm) -> Cell:
+    """Return the label of an arm, with a sign if its records lack the seal of shipbench."""
+    return Cell(text=arm.label if arm.origin == SHIPBENCH else f"{arm.label} {FOREIGN}", value=arm.label)
 
 
 def score_cell(score: Score, expected: Sequence[int]) -> Cell:

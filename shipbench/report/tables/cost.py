@@ -8,7 +8,8 @@ from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.cautions import cautions
 from shipbench.report.analysis.study import mean_over_tasks
 from shipbench.report.analysis.suite import SuiteView
-from shipbench.report.document import Cell, Column, Row, Table, text_cell
+from shipbench.report.document import Cell, Column, Row, Table
+from shipbench.report.tables.common import name_cell
 from shipbench.report.wording.numbers import has_value, short
 from shipbench.report.wording.text import counted
 
@@ -76,7 +77,7 @@ def _rows(arm: Arm, runs: pd.DataFrame) -> list[Row]:
         below = ", ".join(part for part in (precision, counted(count, "thread") if count else "") if part)
         where = Cell(device or "not recorded", below, ", ".join(part for part in (device, below) if part))
         measures = [_measure(there, column.key, scale) for column, scale in _MEASURES]
-        rows.append(Row((text_cell(arm.label), where, *measures, Cell(f"{len(there):,}", value=len(there)))))
+        rows.append(Row((name_cell(arm), where, *measures, Cell(f"{len(there):,}", value=len(there)))))
     return rows
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from shipbench.report.analysis.arms import Arm
+from shipbench.report.analysis.cautions import foreign_records
 from shipbench.report.analysis.differences import over_tasks
 from shipbench.report.analysis.predictions import TaskPredictions
 from shipbench.report.analysis.suite import SuiteView
-from shipbench.report.document import MISSING, Cell, Column, Row, Table, text_cell
+from shipbench.report.document import MISSING, Cell, Column, Row, Table
+from shipbench.report.tables.common import name_cell
 from shipbench.report.wording.names import task_name
 from shipbench.report.wording.numbers import has_value, percent
 from shipbench.statistics import MEAN_OF_TASKS, Interval, bootstrap_interval
@@ -37,6 +39,7 @@ def intervals_table(view: SuiteView) -> Table | None:
         ),
         rows=tuple(_row(view, arm, by_task) for arm in view.arms),
         notes=view.prediction_notes,
+        warnings=foreign_records(view.runs),
     )
 
 
@@ -44,7 +47,7 @@ def _row(view: SuiteView, arm: Arm, by_task: Mapping[str, Mapping[int, Interval]
     means = view.study.means([arm])[arm.key].reindex(view.tasks)
     mean = over_tasks(list(means)) if not means.isna().any() else None
     cells = [_cell(intervals.get(arm.key)) for intervals in by_task.values()]
-    return Row((text_cell(arm.label), *cells, _cell(mean)))
+    return Row((name_cell(arm), *cells, _cell(mean)))
 
 
 def _intervals(arms: Sequence[Arm], predictions: TaskPredictions) -> Mapping[int, Interval]:

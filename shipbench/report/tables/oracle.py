@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from shipbench.report.analysis.cautions import foreign_records
 from shipbench.report.analysis.oracle import OracleGap
 from shipbench.report.analysis.suite import SuiteView
-from shipbench.report.document import Cell, Column, Row, Table, text_cell
+from shipbench.report.document import Cell, Column, Row, Table
+from shipbench.report.tables.common import name_cell
 from shipbench.report.wording.numbers import percent, signed
 
 _CAPTION = (
@@ -31,6 +33,7 @@ def oracle_table(view: SuiteView) -> Table | None:
             Column("tasks", "tasks"),
         ),
         rows=tuple(_row(gap) for gap in view.oracle_gaps),
+        warnings=foreign_records(view.runs),
     )
 
 
@@ -38,7 +41,7 @@ def _row(gap: OracleGap) -> Row:
     difference = gap.best - gap.final
     return Row(
         (
-            text_cell(gap.arm.label),
+            name_cell(gap.arm),
             Cell(percent(gap.final), value=gap.final),
             Cell(percent(gap.best), value=gap.best),
             Cell(signed(difference), value=difference),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from shipbench.report.analysis.cautions import cautions
 from shipbench.report.analysis.ranks import FEWEST_ARMS, FEWEST_TASKS
 from shipbench.report.analysis.suite import SuiteView
-from shipbench.report.document import Cell, Column, Row, Table, text_cell
+from shipbench.report.document import Cell, Column, Row, Table
+from shipbench.report.tables.common import name_cell
 from shipbench.report.wording.text import joined
 from shipbench.statistics import task_ranks
 
@@ -27,7 +28,7 @@ def ranks_table(view: SuiteView) -> Table | None:
     rows = [
         Row(
             (
-                text_cell(arm.label),
+                name_cell(arm),
                 Cell(f"{ranking.ranks[arm.key]:.2f}", value=float(ranking.ranks[arm.key])),
                 Cell(str(wins[arm.key]), value=int(wins[arm.key])),
             )

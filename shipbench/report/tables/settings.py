@@ -6,7 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from shipbench.report.analysis.arms import configurations
+from shipbench.report.analysis.arms import configurations, origin_name
+from shipbench.report.analysis.cautions import foreign_records
 from shipbench.report.analysis.normalise import reading_order
 from shipbench.report.analysis.study import Study
 from shipbench.report.analysis.tuned import CHOSEN, CONFIRMED, SUPERSEDED
@@ -24,13 +25,13 @@ from shipbench.report.wording.names import (
 from shipbench.report.wording.numbers import setting
 from shipbench.report.wording.text import joined, seed_list
 
-_BY = ["suite", "method", "switches", "protocol", "tuning", "recipe", "backbone", "image_size", "settings"]
+_BY = ["suite", "method", "switches", "protocol", "tuning", "recipe", "backbone", "image_size", "origin", "settings"]
 _TUNED = {
     CHOSEN: "chosen by tuning",
     CONFIRMED: "confirmed by tuning",
     SUPERSEDED: "chosen by an earlier tuning",
 }
-_LEADING = ("run_id", "status", "suite", "task", "method", "switches", "protocol", "tuning", "recipe", "seed")
+_LEADING = ("run_id", "origin", "status", "suite", "task", "method", "switches", "protocol", "tuning", "recipe", "seed")
 
 
 def settings_table(study: Study) -> Table:
@@ -58,6 +59,7 @@ def settings_table(study: Study) -> Table:
         ),
         rows=tuple(_row(study, key, group) for key, group in groups),
         notes=_shared_note(shared),
+        warnings=foreign_records(records),
         long=True,
         records=_per_run(study.records),
     )
@@ -78,12 +80,12 @@ def _order(key: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _row(study: Study, key: tuple[Any, ...], group: pd.DataFrame) -> Row:
-    suite, method, switches, protocol, tuning, recipe, backbone, size, settings = key
+    suite, method, switches, protocol, tuning, recipe, backbone, size, origin, settings = key
     without = joined([component_name(switch) for switch in switches.split("+") if switch])
     name = f"{method_name(method)}, without {without}" if without else method_name(method)
     tasks = task_list(group["task"], study.tasks_of(suite))
     recipe, size = f"{recipe} recipe" if recipe else "", "" if pd.isna(size) else f"{size:g} px"
-    made = [protocol, _TUNED.get(tuning, ""), recipe, backbone, size]
+    made = [protocol, _TUNED.get(tuning, ""), recipe, backbone, size, origin_name(origin)]
     return Row(
         (
             text_cell(name),

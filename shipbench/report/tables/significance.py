@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from shipbench.report.analysis.cautions import cautions
+from shipbench.report.analysis.cautions import cautions, foreign_records
 from shipbench.report.analysis.comparisons import BETTER, WORSE, PairedComparison, image_tests
 from shipbench.report.analysis.suite import SuiteView
-from shipbench.report.document import MISSING, Cell, Column, Row, Table, text_cell
+from shipbench.report.document import MISSING, Cell, Column, Row, Table
+from shipbench.report.tables.common import name_cell
 from shipbench.report.wording.names import task_name
 from shipbench.report.wording.numbers import has_value, signed
 
@@ -65,13 +66,14 @@ def per_task_table(view: SuiteView) -> Table | None:
             *(Column(task, task_name(task), upright=True, extras=extras) for task in tasks),
         ),
         rows=tuple(
-            Row((text_cell(comparison.arm.label), *(_task_cell(comparison, task) for task in tasks)))
+            Row((name_cell(comparison.arm), *(_task_cell(comparison, task) for task in tasks)))
             for comparison in view.comparisons
         ),
         notes=(
             f"{BETTER} better, {WORSE} worse than {baseline} beyond chance at the 5 % level.",
             *view.prediction_notes,
         ),
+        warnings=foreign_records(view.runs),
     )
 
 
@@ -83,7 +85,7 @@ def _across_row(comparison: PairedComparison) -> Row:
     beyond = [marks.count(BETTER), marks.count(WORSE)] if comparison.tasks else [None, None]
     return Row(
         (
-            text_cell(comparison.arm.label),
+            name_cell(comparison.arm),
             Cell(signed(interval.mean), below, interval.mean, (("low", interval.low), ("high", interval.high))),
             Cell(str(len(values)), value=len(values)),
             *(Cell(str(count), value=count) for count in counts),
