@@ -200,3 +200,11 @@ def test_sizes_of_an_official_checkpoint_are_whole_numbers(sizes: dict[str, Any]
     fitting = {"num_heads": 2, "image_size": 16, "patch_size": 4}
     refuses(words, lambda: build_vit(vit().state_dict(), **fitting | sizes, what="a checkpoint"))
     assert build_vit(vit().state_dict(), np.int64(2), 16, 4, "a checkpoint").embed_dim == WIDTH  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("weight", "top"), [(0.0, 0), (1e-9, 10)])
+def test_matching_is_computed_only_with_a_weight_above_0(weight: float, top: int) -> None:
+    model = Ship(vit(), 5, [0, 2], BANK, ShipConfig(matching_weight=weight))
+    assert model.stack_input(2, match=True).match_top == top
+    terms = model.loss_terms(torch.randn(2, 3, 16, 16), torch.tensor([0, 1]))
+    assert (terms.matching.item() > 0) == (weight > 0)
