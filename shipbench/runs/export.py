@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from shipbench.backbones import Preprocessing, load_backbone, sha256_of
+from shipbench.backbones.state_dicts import weights_sha256
 from shipbench.data.images import decode_photograph, resize
 from shipbench.data.signatures import impostor
 from shipbench.errors import InputError, did_you_mean, one_line
@@ -21,7 +23,9 @@ from shipbench.events import DISCARD
 from shipbench.methods import BuildContext, get_method
 from shipbench.results.store import EXPORT_FORMAT, Store
 from shipbench.runtime.files import atomic_path
-from shipbench.settings import configure
+from shipbench.settings import canonical_json, configure
+
+_SEAL = "sha256"
 
 
 @dataclass(frozen=True)
@@ -59,13 +63,24 @@ def load_exported(path: Path, *, checkpoint: str | None = None) -> Exported:
     """Rebuild the model of an exported file on its backbone.
 
     ``checkpoint`` is the file with the backbone's weights, if they are not those of its name. Raises ``InputError`` for
-    a file of another kind, for damaged content, and for a backbone whose hash differs from that of the run.
+    a file of another kind, for content that is damaged or has lost its seal, and for a backbone whose hash differs from
+    that of the run.
     """
     metadata, tensors = _read(path)
     try:
-        return _assemble(path, metadata, tensors, checkpoint)
+        exported = _assemble(path, metadata, tensors, checkpoint)
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"{path} cannot be used: its metadata are damaged ({one_line(error)})") from error
+    if metadata != sealed_metadata(metadata, tensors):
+        raise InputError(f"{path} cannot be used: its content is not what was written; export the run again")
+    return exported
+
+
+def sealed_metadata(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Return the metadata of a weights file with a seal: the hash of all other metadata and of the tensors."""
+    others = {key: value for key, value in metadata.items() if key != _SEAL}
+    content = canonical_json(others) + weights_sha256(tensors)
+    return {**others, _SEAL: hashlib.sha256(content.encode()).hexdigest()}
 
 
 def _assemble(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor], checkpoint: str | None) -> Exported:

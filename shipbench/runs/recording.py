@@ -19,6 +19,7 @@ from shipbench.hardware.flops import count_flops
 from shipbench.methods import Built
 from shipbench.record import RunRecord
 from shipbench.results.store import EXPORT_FORMAT, RunTables, Store
+from shipbench.runs.export import sealed_metadata
 from shipbench.runs.preparation import Assembled, Prepared
 from shipbench.runtime.version import VERSION, git_commit
 from shipbench.spec import RunSpec
@@ -136,7 +137,8 @@ def store_run(store: Store, record: RunRecord, prepared: Prepared, assembled: As
     if not _trains_backbone(built.model):
         state = built.model.state_dict()
         trained = {k: v.detach().cpu().contiguous() for k, v in state.items() if not k.startswith("backbone.")}
-        store.write_weights(record.run_id, trained, _weights_metadata(record, prepared, built))
+        metadata = sealed_metadata(_weights_metadata(record, prepared, built), trained)
+        store.write_weights(record.run_id, trained, metadata)
     split = "test" if record.protocol == "final" else "val"
     store.write(record, RunTables(_history(fit, split), predictions))
     store.remove("checkpoints", record.run_id)

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from shipbench import load_results
 from shipbench.data.images import decode
@@ -113,3 +115,22 @@ def test_an_image_that_is_a_folder_or_no_image_is_refused_by_name(shipbench: Shi
         outcome = shipbench("predict", file, study / name, "--checkpoint", "random")
         assert outcome.code == 2
         assert f"{study / name} {words}" in outcome.err
+
+
+@pytest.mark.parametrize("change", ["a weight", "a setting", "no seal"])
+def test_a_file_that_was_changed_after_its_export_is_refused(shipbench: Shipbench, study: Path, change: str) -> None:
+    file = study / "trained.safetensors"
+    shipbench("export", run_of(study, "ship"), file, "--results", study / "r")
+    tensors = load_file(file)
+    with safe_open(file, "pt") as stream:
+        metadata = dict(stream.metadata())
+    if change == "a weight":
+        tensors["head.bias"] = tensors["head.bias"] + 1
+    elif change == "a setting":
+        metadata["task"] = "svhn"
+    else:
+        del metadata["sha256"]
+    save_file(tensors, file, metadata=metadata)
+    outcome = shipbench("predict", file, study / "x.png", "--checkpoint", "random")
+    assert outcome.code == 2
+    assert "its content is not what was written; export the run again" in outcome.err
