@@ -9,8 +9,10 @@ import pytest
 
 from shipbench.data.inspection.verify import verify
 from shipbench.data.types import Entry
-from shipbench.data.vtab.folder import count_warning, label_disagreement
+from shipbench.data.vtab.distinctness import listed_paths
+from shipbench.data.vtab.folder import UNION, TaskFolder, doubts_about, find_base, label_disagreement
 from shipbench.data.vtab.split_files import parse_split
+from shipbench.errors import InputError
 from tests.data.builders import small_task, vtab_tree
 
 DTD = small_task("dtd")
@@ -23,7 +25,7 @@ def entries(*labels: int) -> list[Entry]:
 @pytest.mark.parametrize("surplus", [-1, 0, 1])
 def test_every_other_count_is_warned_of(surplus: int) -> None:
     counts = {"train": DTD.n_train, "test": DTD.n_test + surplus}
-    warning = count_warning(DTD, counts, Path("vtab"))
+    warning = doubts_about(TaskFolder(DTD, Path("vtab/dtd"), {}), counts, Path("vtab"))
     expected = f"warning: dtd has {6 + surplus} test images instead of 6; check the copy with: "
     assert warning == ("" if surplus == 0 else f"{expected}shipbench data verify vtab")
 
@@ -58,6 +60,24 @@ def test_the_first_line_that_differs_is_named(union: tuple[int, ...], line: int 
     assert label_disagreement(entries(*union), entries(1, 2, 3)) == line
 
 
+@pytest.mark.parametrize(
+    ("splits", "repeated", "label_counts"),
+    [
+        ({"train800": [1, 2]}, [], []),
+        ({"train800": [1], UNION: [1]}, [False], [1]),
+        ({"val200": [1], "test": [1]}, [True], [1]),
+        ({"val200": [1, 1]}, [True], [1]),
+        ({UNION: [1, 1]}, [True], [1]),
+    ],
+)
+def test_an_image_counts_as_repeated_from_its_second_mention_outside_the_union(
+    splits: dict[str, list[int]], repeated: list[bool], label_counts: list[int]
+) -> None:
+    listed = listed_paths({name: [Entry(f"{path}.png", path) for path in paths] for name, paths in splits.items()})
+    assert [path.repeated for path in listed] == repeated
+    assert [len(path.labels) for path in listed] == label_counts
+
+
 def test_training_splits_are_compared_without_a_test_split_too(tmp_path: Path) -> None:
     root = vtab_tree(tmp_path / "vtab", ["dtd"])
     (root / "dtd/test.txt").unlink()
@@ -71,9 +91,6 @@ def test_training_splits_are_compared_without_a_test_split_too(tmp_path: Path) -
 
 
 def test_a_copy_is_at_most_three_folders_below(tmp_path: Path) -> None:
-    from shipbench.data.vtab.folder import find_base
-    from shipbench.errors import InputError
-
     tree = vtab_tree(tmp_path / "tree", ["dtd"])
     for depth in (2, 3, 4):
         root = tmp_path / f"depth-{depth}"
