@@ -241,7 +241,7 @@ def typed(name: str, kind: Kind, value: Any) -> Any:
         number = float(value)
         if kind == "float":
             return number
-        if kind == "int" and (isinstance(value, int) or (number.is_integer() and abs(number) < _INT64)):
+        if kind == "int" and number.is_integer() and -_INT64 <= value < _INT64:
             return int(value)
     raise ValueError(f"column {name} is {repr(value)[:40]}, expected {kind}")
 

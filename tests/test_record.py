@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import get_args
 
-from shipbench.record import Topic, record_columns
+import pytest
+
+from shipbench.record import Topic, is_collapsed, record_columns, typed
 from tests.results.test_store import make_record
 
 
@@ -28,3 +31,23 @@ def test_blanks_are_of_the_type_of_their_column() -> None:
 def test_every_accuracy_is_a_fraction() -> None:
     accuracies = {column.name for column in record_columns() if column.name.endswith("_acc")}
     assert accuracies == {column.name for column in record_columns() if column.unit == "fraction"}
+
+
+@pytest.mark.parametrize("value", [2**63 - 1, -(2**63), 2.0**62, -(2.0**63), 0, -0.0])
+def test_integers_fit_into_64_bits(value: float) -> None:
+    assert typed("seed", "int", value) == value
+
+
+@pytest.mark.parametrize("value", [2**63, 2.0**63, -(2**63) - 1, math.inf, 0.5, True, "1"])
+def test_other_values_are_no_integers(value: object) -> None:
+    with pytest.raises(ValueError, match=r"column seed is .*, expected int"):
+        typed("seed", "int", value)
+
+
+@pytest.mark.parametrize(("accuracy", "collapsed"), [(0.19, True), (0.2, True), (0.21, False), (math.nan, False)])
+def test_a_run_collapses_up_to_the_majority_class_accuracy(accuracy: float, collapsed: bool) -> None:
+    record = make_record(final_test_acc=accuracy, chance_acc=0.2)
+    assert record.done
+    assert record.collapsed == is_collapsed(accuracy, 0.2) == collapsed
+    failed = make_record(status="failed", final_test_acc=accuracy, chance_acc=0.2)
+    assert (failed.done, failed.collapsed) == (False, False)
