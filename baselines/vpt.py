@@ -12,7 +12,17 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from shipbench.backbones import build_vit, fuse_qkv, read_state_dict, refuse_unpromptable
+from shipbench.backbones import refuse_unpromptable
+from shipbench.backbones.layouts import Layout, timm_name_of_vpt
+from shipbench.backbones.state_dicts import (
+    Sizes,
+    build_vit,
+    fuse_qkv,
+    read_state_dict,
+    refuse_shapes,
+    require_dimensions,
+    where_of,
+)
 from shipbench.errors import InputError
 from shipbench.prompting import (
     AttentionRule,
@@ -35,20 +45,26 @@ from .settings import VptConfig
 
 _JOINT = AttentionRule(coupled=True)
 _ENCODER = "enc.transformer."
-_BLOCK_NAMES = {
-    "attention_norm": "norm1",
-    "ffn_norm": "norm2",
-    "attn.out": "attn.proj",
-    "ffn.fc1": "mlp.fc1",
-    "ffn.fc2": "mlp.fc2",
-}
-_OTHER_NAMES = {
-    "embeddings.patch_embeddings.weight": "patch_embed.proj.weight",
-    "embeddings.patch_embeddings.bias": "patch_embed.proj.bias",
-    "embeddings.cls_token": "cls_token",
-    "embeddings.position_embeddings": "pos_embed",
-    "encoder.encoder_norm.weight": "norm.weight",
-    "encoder.encoder_norm.bias": "norm.bias",
+_WHAT = "an official VPT checkpoint"
+# Names under which the official training stores prompts alone, epoch by epoch.
+_PROMPTS_ALONE = {"shallow_prompt", "deep_prompt"}
+_OFFICIAL = Layout(
+    "official VPT",
+    (
+        f"{_ENCODER}embeddings.cls_token",
+        f"{_ENCODER}embeddings.position_embeddings",
+        f"{_ENCODER}encoder.encoder_norm.weight",
+        f"{_ENCODER}prompt_embeddings",
+        "head.last_layer.weight",
+    ),
+    dict,
+)
+_DIMENSIONS = {
+    "prompts.tokens": 3,
+    "prompts.projection.weight": 2,
+    "prompts.projection.bias": 1,
+    "head.weight": 2,
+    "head.bias": 1,
 }
 
 
@@ -150,15 +166,22 @@ def load_official_checkpoint(
     """Return a ``Vpt`` in evaluation mode with the weights of an official checkpoint (a state dict or its file).
 
     The checkpoint's tensors decide whether it is deep and has a projection. Stochastic depth and prompt dropout are 0.
-    Raises ``InputError`` that names every missing or unexpected key.
+    Raises ``InputError`` that names every missing or unexpected key, a tensor of another shape, or one with values that
+    are NaN or infinite, and for ``prompt_epN.pth``, in which the official training stores prompts alone.
     """
-    what = "an official VPT checkpoint"
-    state = read_state_dict(state_dict)
-    trained, missing = _take_trained(state)
+    where = where_of(state_dict)
+    state = read_state_dict(state_dict, [_OFFICIAL])
+    if state.keys() <= _PROMPTS_ALONE:
+        raise InputError(
+            f"there are only prompts{where or ' in the state dict'} ({', '.join(sorted(state))}); "
+            "pass the state dict of the whole model, with its backbone and head"
+        )
+    trained, missing = _take_trained(state, where)
     pattern = f"{_ENCODER}encoder.layer.{{index}}.attn.{{part}}.{{kind}}"
     fused, unfused = fuse_qkv(state, pattern, ("query", "key", "value"))
     named = {_timm_name(key): value for key, value in fused.items()}
-    backbone = build_vit(named, num_heads, image_size, patch_size, what, also_missing=missing + unfused)
+    sizes = Sizes(num_heads, image_size, patch_size)
+    backbone = build_vit(named, sizes, _WHAT, where, also_missing=missing + unfused)
     tokens = trained["prompts.tokens"]
     project = tokens.shape[-1] if "prompts.projection.weight" in trained else 0
     config = VptConfig(prompt_length=tokens.shape[1], project=project)
@@ -168,11 +191,12 @@ def load_official_checkpoint(
             f"the checkpoint has prompts for {len(tokens)} blocks, but its backbone has {len(backbone.blocks)}; "
             "use one with prompts for the first block or for all"
         )
+    refuse_shapes(_WHAT, trained, model.state_dict())
     model.load_state_dict(trained, strict=False)
     return model.eval()
 
 
-def _take_trained(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+def _take_trained(state: dict[str, Tensor], where: str) -> tuple[dict[str, Tensor], list[str]]:
     """Remove prompts, projection and head from ``state``; return them by the names of ``Vpt``, and missing keys."""
     names = {
         "prompts.tokens": f"{_ENCODER}prompt_embeddings",
@@ -183,17 +207,19 @@ def _take_trained(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str
         names |= {f"prompts.projection.{kind}": f"{_ENCODER}prompt_proj.{kind}" for kind in ("weight", "bias")}
     missing = [official for official in names.values() if official not in state]
     trained = {name: state.pop(official) for name, official in names.items() if official in state}
-    deep = state.pop(f"{_ENCODER}deep_prompt_embeddings", None)
+    require_dimensions(trained, _DIMENSIONS, _WHAT, where)
+    deep_name = f"{_ENCODER}deep_prompt_embeddings"
+    deep = state.pop(deep_name, None)
     if deep is not None and "prompts.tokens" in trained:
-        trained["prompts.tokens"] = torch.cat([trained["prompts.tokens"], deep])
+        require_dimensions({deep_name: deep}, {deep_name: 3}, _WHAT, where)
+        shallow = trained["prompts.tokens"]
+        refuse_shapes(_WHAT, {deep_name: deep[:1]}, {deep_name: shallow})
+        trained["prompts.tokens"] = torch.cat([shallow, deep])
     return trained, missing
 
 
 def _timm_name(key: str) -> str:
     """Return timm's name for a backbone key; an unknown key keeps its name, by which it is refused later."""
     short = key.removeprefix(_ENCODER)
-    parts = short.split(".")
-    module = ".".join(parts[3:-1])
-    if parts[:2] == ["encoder", "layer"] and module in _BLOCK_NAMES:
-        return f"blocks.{parts[2]}.{_BLOCK_NAMES[module]}.{parts[-1]}"
-    return _OTHER_NAMES.get(short, key)
+    renamed = timm_name_of_vpt(short)
+    return key if renamed == short else renamed

@@ -97,6 +97,16 @@ class RunRecord:
     num_classes: Annotated[int, Column("data", "number of classes", long_form=False)]
     precision: Annotated[str, Column("machine", "`fp32` or `bf16`")]
     device: Annotated[str, Column("machine", "device that the run used")]
+    checkpoint_part: Annotated[
+        str, Column("backbone", "where the weights lie in the file, such as `model_ema`", long_form=False)
+    ] = ""
+    position_grid: Annotated[
+        int,
+        Column("backbone", "side of the weights' grid of position embeddings, before resampling", long_form=False),
+    ] = 0
+    normalisation: Annotated[
+        str, Column("images", "whose mean and deviation normalise the images", long_form=False)
+    ] = ""
     switches: Annotated[str, Column("run", "active ablation switches, joined by +")] = ""
     overrides: Annotated[str, Column("run", "settings that differ from the recipe", long_form=False)] = ""
     origin: Annotated[

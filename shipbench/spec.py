@@ -21,7 +21,7 @@ Overrides: TypeAlias = tuple[tuple[str, Any], ...]
 Precision: TypeAlias = Literal["auto", "fp32", "bf16"]
 RECIPES = ("default", "published")
 # Part of every run id; raised when the computation of a spec changes.
-_ID_VERSION = 2
+_ID_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,12 @@ class ResolvedSpec:
         default = resolve(dataclasses.replace(self.spec, overrides=())).config
         return ", ".join(f"{key}={value}" for key, value in sorted(self.config.items()) if value != default[key])
 
-    def run_id(self, *, data_fingerprint: str, backbone_sha256: str, precision: str) -> str:
-        """Return a hash of everything that decides the result, but no path: 16 hexadecimal digits."""
+    def run_id(self, *, data_fingerprint: str, backbone_sha256: str, precision: str, normalisation: str = "") -> str:
+        """Return a hash of everything that decides the result, but no path: 16 hexadecimal digits.
+
+        ``normalisation`` names the family of models whose mean and deviation replace those of the backbone's name, as
+        a checkpoint's layout asks; it is empty where the name or the recipe decides.
+        """
         identity = {
             "version": _ID_VERSION,
             "method": self.method.name,
@@ -118,7 +122,7 @@ class ResolvedSpec:
             "task": self.task.name,
             "data": data_fingerprint,
             # The name decides more than the weights: timm's normalisation of images belongs to it.
-            "backbone": (self.backbone, backbone_sha256),
+            "backbone": (self.backbone, backbone_sha256, normalisation),
             "seed": self.spec.seed,
             "protocol": self.spec.protocol,
             "precision": precision,

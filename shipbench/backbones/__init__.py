@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from shipbench.backbones.origin import Origin
 from shipbench.backbones.pinned import DEMO_BACKBONE, pinned_sha256
 from shipbench.runtime.lazy import names_from
 
@@ -11,20 +12,22 @@ if TYPE_CHECKING:
     from shipbench.backbones.loading import (
         Preprocessing,
         load_backbone,
-        loaded_sha256,
+        origin_of,
         preprocessing_of,
         refuse_unpromptable,
         sha256_of,
     )
-    from shipbench.backbones.state_dicts import build_vit, fuse_qkv, read_state_dict
+    from shipbench.backbones.state_dicts import Sizes, build_vit, fuse_qkv, read_state_dict
 
 __all__ = [
     "DEMO_BACKBONE",
+    "Origin",
     "Preprocessing",
+    "Sizes",
     "build_vit",
     "fuse_qkv",
     "load_backbone",
-    "loaded_sha256",
+    "origin_of",
     "pinned_sha256",
     "preprocessing_of",
     "read_state_dict",
@@ -37,10 +40,11 @@ __getattr__ = names_from(
     __name__,
     {
         "Preprocessing": "loading",
+        "Sizes": "state_dicts",
         "build_vit": "state_dicts",
         "fuse_qkv": "state_dicts",
         "load_backbone": "loading",
-        "loaded_sha256": "loading",
+        "origin_of": "loading",
         "preprocessing_of": "loading",
         "read_state_dict": "state_dicts",
         "refuse_unpromptable": "loading",

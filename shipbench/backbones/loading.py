@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import os
-import zipfile
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
-from timm.models.vision_transformer import Attention, Block, VisionTransformer, checkpoint_filter_fn
+from timm.layers import QuickGELU, resample_abs_pos_embed
+from timm.models.vision_transformer import Attention, Block, VisionTransformer
+from torch import Tensor
 
+from shipbench.backbones.layouts import CLIP, Selection, grid_side
+from shipbench.backbones.origin import Origin, Triple
 from shipbench.backbones.pinned import DEMO_BACKBONE, check_image_size
-from shipbench.backbones.state_dicts import load_strictly, members_of_zip, read_state_dict, weights_sha256
+from shipbench.backbones.state_dicts import (
+    holds_weights,
+    load_strictly,
+    read_selection,
+    read_state_dict,
+    refuse_keys,
+    refuse_unusable,
+    require_finite,
+    weights_sha256,
+)
 from shipbench.errors import InputError, did_you_mean, one_line
 
 _DEMO_ARCHITECTURE = "vit_small_patch14_dinov2"
 RANDOM = "random"
+_PATCHES = "patch_embed.proj.weight"
 
 
 @dataclass(frozen=True)
@@ -39,22 +54,39 @@ def load_backbone(
 ) -> VisionTransformer:
     """Return a plain timm ``VisionTransformer`` without a head.
 
-    ``checkpoint`` is a file (``.npz`` in Google's naming, ``.safetensors``, ``.pth``), ``"random"`` for a seeded
-    random initialisation, or None for the pretrained weights of ``name``. An ``image_size`` other than the native one
-    resamples position embeddings as timm does (bicubic, antialiased). ``architecture`` overrides sizes of a timm model.
-    ``preprocessing_of`` and ``sha256_of`` accept the result. Raises ``InputError`` for an unknown name, a model that
-    cannot be prompted, or a checkpoint of another model.
+    ``checkpoint`` is a file (``.npz``, ``.safetensors``, ``.pth``) in one of the layouts of
+    ``shipbench.backbones.layouts``, ``"random"`` for a seeded random initialisation, or None for the pretrained weights
+    of ``name``. Position embeddings for another grid are resampled as timm does (bicubic, antialiased).
+    ``architecture`` overrides sizes of a timm model. ``preprocessing_of``, ``origin_of`` and ``sha256_of`` accept the
+    result. Raises ``InputError`` for an unknown name, a model that cannot be prompted, a checkpoint of another model,
+    and weights that are NaN or infinite.
     """
     model = _create(name, checkpoint, drop_path, architecture or {})
     refuse_unpromptable(model, name)
-    if checkpoint is not None and str(checkpoint) != RANDOM:
-        _load_file(model, Path(checkpoint), name)
-    model.shipbench_sha256 = weights_sha256(model.state_dict())
-    native = int(model.patch_embed.img_size[0])
-    _resize(model, image_size or native, name)
-    config = model.pretrained_cfg
-    model.shipbench_preprocessing = Preprocessing(image_size or native, tuple(config["mean"]), tuple(config["std"]))
+    size = image_size or int(model.patch_embed.img_size[0])
+    if checkpoint is None or str(checkpoint) == RANDOM:
+        if checkpoint is None:
+            require_finite(model.state_dict(), f" in the weights of {name}")
+        origin = _origin_by_name(model, name)
+        _resize(model, size, name)
+    else:
+        # The file's position embeddings are resampled once, to the final size.
+        _resize(model, size, name)
+        origin = _load_file(model, Path(checkpoint), name)
+    model.shipbench_origin = origin
+    model.shipbench_preprocessing = Preprocessing(size, origin.mean, origin.std)
     return model.eval()
+
+
+def _origin_by_name(model: VisionTransformer, name: str) -> Origin:
+    """Return the origin of weights that belong to a name, or of random ones, at the native image size."""
+    mean, std = _normalisation(model)
+    return Origin(name, weights_sha256(model.state_dict()), int(model.patch_embed.grid_size[0]), mean, std)
+
+
+def _normalisation(model: VisionTransformer) -> tuple[Triple, Triple]:
+    config = model.pretrained_cfg
+    return tuple(config["mean"]), tuple(config["std"])
 
 
 def preprocessing_of(backbone: VisionTransformer) -> Preprocessing:
@@ -62,14 +94,14 @@ def preprocessing_of(backbone: VisionTransformer) -> Preprocessing:
     return backbone.shipbench_preprocessing
 
 
+def origin_of(backbone: VisionTransformer) -> Origin:
+    """Return where the weights of a backbone from ``load_backbone`` come from."""
+    return backbone.shipbench_origin
+
+
 def sha256_of(backbone: VisionTransformer) -> str:
     """Return the hash of the weights of a backbone from ``load_backbone``, before position embeddings are resampled."""
-    return backbone.shipbench_sha256
-
-
-def loaded_sha256(name: str, checkpoint: str | Path | None, image_size: int | None) -> str:
-    """Load a backbone, fetching its weights if necessary, and return the SHA-256 (hex) of its weights."""
-    return sha256_of(load_backbone(name, checkpoint=checkpoint, image_size=image_size))
+    return origin_of(backbone).sha256
 
 
 def _create(
@@ -141,38 +173,137 @@ def _unpromptable(model: Any) -> str:
     return ""
 
 
-def _load_file(model: VisionTransformer, path: Path, name: str) -> None:
-    if not path.is_file():
-        raise InputError(f"checkpoint {path} does not exist or is not a file")
-    if path.suffix.lower() == ".npz":
-        _load_npz(model, path, name)
-        return
+def _load_file(model: VisionTransformer, path: Path, name: str) -> Origin:
+    """Load a checkpoint into a model of the final image size; return where its weights come from."""
+    selection = read_selection(path)
+    what, where = f"backbone {name}", f" in {path}"
+    if not selection.recognised:
+        what = f"{what}: checkpoint {path} does not fit any known layout{selection.hint()}"
+        refuse_keys(what, list(model.state_dict()), list(selection.weights))
+    usable = {key: value for key, value in selection.weights.items() if holds_weights(value)}
     try:
-        state = checkpoint_filter_fn(read_state_dict(path), model)
-    except (KeyError, RuntimeError, AttributeError, IndexError) as error:
-        raise InputError(f"checkpoint {path} does not fit backbone {name}: {one_line(error)}") from error
-    heads = ("head.", "fc_norm.", "pre_logits.", "head_dist.")
-    state = {key: value for key, value in state.items() if not key.startswith(heads)}
-    load_strictly(model, state, f"backbone {name} (checkpoint {path})")
+        stored = replace(selection, weights=usable).in_timm_names()
+    except (RuntimeError, IndexError) as error:
+        raise InputError(f"checkpoint {path} does not fit {what}: {one_line(error)}") from error
+    expected = model.state_dict()
+    unusable = selection.of_backbone(selection.weights.keys() - usable.keys())
+    missing = [key for key in expected if key not in stored]
+    refuse_unusable(unusable, missing, where)
+    _refuse_other_depth(stored, model, path, name)
+    _refuse_other_heads(selection.num_heads(), model, path, name)
+    refuse_keys(f"{what} (checkpoint {path}){selection.hint()}", missing, [*(stored.keys() - expected), *unusable])
+    stored = {key: _as_convolution(value) if key == _PATCHES else value for key, value in stored.items()}
+    _refuse_other_patches(stored[_PATCHES], model, path, name)
+    grid = _stored_grid(stored["pos_embed"], model, path, name)
+    fitted = stored | {"pos_embed": _resampled(stored["pos_embed"], grid, model)}
+    load_strictly(model, fitted, f"{what} (checkpoint {path})", where)
+    return _origin_of_file(model, selection, stored, grid, path, name)
 
 
-def _load_npz(model: VisionTransformer, path: Path, name: str) -> None:
-    """Load a file in Google's naming with timm's reader, after checks that the reader would silently skip."""
-    try:
-        names = {member.removesuffix(".npy") for member in members_of_zip(path)}
-    except (OSError, zipfile.BadZipFile) as error:
-        raise InputError(f"checkpoint {path} cannot be read as .npz: {error}") from error
-    prefix = "opt/target/" if any(n.startswith("opt/target/") for n in names) else ""
-    blocks = {n.split("encoderblock_")[1].split("/")[0] for n in names if "encoderblock_" in n}
-    if f"{prefix}embedding/kernel" not in names or len(blocks) != len(model.blocks):
+def _origin_of_file(
+    model: VisionTransformer, selection: Selection, stored: dict[str, Tensor], grid: int, path: Path, name: str
+) -> Origin:
+    family, (mean, std) = selection.family(stored["pos_embed"]), _normalisation(model)
+    if family is not None and (family.mean, family.std) == (mean, std):
+        family = None
+    return Origin(
+        backbone=name,
+        sha256=weights_sha256({key: _widened(value) for key, value in stored.items()}),
+        grid=grid,
+        mean=family.mean if family else mean,
+        std=family.std if family else std,
+        file=path.name,
+        part=selection.part,
+        family=family.name if family else "",
+        notes=tuple(_notes(model, selection, grid, path)),
+    )
+
+
+def _notes(model: VisionTransformer, selection: Selection, grid: int, path: Path) -> Iterator[str]:
+    if selection.others:
+        yield selection.choice(path.name)
+    used = int(model.patch_embed.grid_size[0])
+    if grid != used:
+        yield f"{path.name}: position embeddings are resampled from {grid} x {grid} to {used} x {used}"
+    if selection.layout.family is CLIP and not isinstance(model.blocks[0].mlp.act, QuickGELU):
+        yield f"{path.name}: OpenAI trained CLIP with QuickGELU, which only backbones named clip_quickgelu have"
+    if selection.prompts():
+        yield f"{path.name}: its prompts are left aside; only its backbone is used"
+
+
+def _widened(value: Tensor) -> Tensor:
+    """Return half-precision weights in float32, which loses nothing: the model computes with the same numbers."""
+    return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
+
+
+def _as_convolution(value: Tensor) -> Tensor:
+    """Return the kernel (D, 3, P, P) of a patch embedding; a matrix (D, 3 P P) is how old files store it."""
+    if value.ndim != 2:
+        return value
+    side = grid_side(value.shape[1] // 3)
+    if side is None or value.shape[1] != 3 * side * side:
+        return value
+    return value.reshape(len(value), 3, side, side)
+
+
+def _refuse_other_patches(kernel: Tensor, model: VisionTransformer, path: Path, name: str) -> None:
+    """Raise ``InputError`` for patches of another size: timm would resample them into a model that nobody trained."""
+    sizes = tuple(kernel.shape[2:]), tuple(model.patch_embed.patch_size)
+    if kernel.ndim == 4 and sizes[0] != sizes[1]:
+        (height, width), (expected_height, expected_width) = sizes
+        other = name.split(".")[0].replace(f"patch{expected_height}", f"patch{height}")
+        hint = f"; try --backbone {other}" if other != name and timm.is_model(other) else ""
         raise InputError(
-            f"checkpoint {path} does not fit backbone {name}: it has {len(blocks)} encoder blocks in Google's naming, "
+            f"checkpoint {path} has patches of {height} x {width} pixels, but backbone {name} has patches of "
+            f"{expected_height} x {expected_width}{hint}"
+        )
+
+
+def _refuse_other_depth(stored: dict[str, Tensor], model: VisionTransformer, path: Path, name: str) -> None:
+    blocks = {int(key.split(".")[1]) for key in stored if re.match(r"blocks\.\d+\.", key)}
+    if blocks and blocks == set(range(len(blocks))) and len(blocks) != len(model.blocks):
+        raise InputError(
+            f"checkpoint {path} does not fit backbone {name}: it has {len(blocks)} encoder blocks, "
             f"the backbone {len(model.blocks)}"
         )
-    try:
-        model.load_pretrained(str(path))
-    except Exception as error:
-        raise InputError(f"checkpoint {path} does not fit backbone {name}: {one_line(error)}") from error
+
+
+def _refuse_other_heads(num_heads: int | None, model: VisionTransformer, path: Path, name: str) -> None:
+    expected = int(model.blocks[0].attn.num_heads)
+    if num_heads not in (None, expected):
+        raise InputError(
+            f"checkpoint {path} does not fit backbone {name}: it has {num_heads} attention heads, "
+            f"the backbone {expected}"
+        )
+
+
+def _stored_grid(positions: Tensor, model: VisionTransformer, path: Path, name: str) -> int:
+    """Return the side of the grid of position embeddings (1, prefix + side^2, D).
+
+    Raises ``InputError`` for a grid that is not square, and for embeddings without those of the class token.
+    """
+    prefix = _tokens_before_grid(model)
+    side = grid_side(positions.shape[1] - prefix) if positions.ndim == 3 else None
+    if side is None:
+        expected = f"{prefix} for the class token and others before a square grid" if prefix else "a square grid"
+        raise InputError(
+            f"checkpoint {path} does not fit backbone {name}: its position embeddings are {tuple(positions.shape)}, "
+            f"expected (1, N, D) with N positions: {expected}"
+        )
+    return side
+
+
+def _tokens_before_grid(model: VisionTransformer) -> int:
+    return 0 if model.no_embed_class else int(model.num_prefix_tokens)
+
+
+def _resampled(positions: Tensor, grid: int, model: VisionTransformer) -> Tensor:
+    new_size = list(model.patch_embed.grid_size)
+    if new_size == [grid, grid]:
+        return positions
+    return resample_abs_pos_embed(
+        positions, new_size, old_size=[grid, grid], num_prefix_tokens=_tokens_before_grid(model)
+    )
 
 
 def _resize(model: VisionTransformer, image_size: int, name: str) -> None:

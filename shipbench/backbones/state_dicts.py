@@ -1,12 +1,11 @@
-"""State dicts: reading checkpoints without executing their contents, hashing weights, and building a matching ViT."""
+"""State dicts: reading the weights in a checkpoint, checking and hashing them, and building a matching ViT."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-import pickle
-import warnings
-import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,75 +13,65 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from shipbench.errors import InputError, one_line
+from shipbench.backbones.checkpoint_files import flat_tensors, read_checkpoint
+from shipbench.backbones.layouts import BACKBONES, TIMM, Layout, Selection, select
+from shipbench.backbones.pinned import check_image_size
+from shipbench.errors import InputError
+from shipbench.runtime.console import say
 from shipbench.settings import whole_number
 
-_WRAPPERS = ("model", "state_dict", "model_state_dict")
-# Trained weights hardly compress: a higher ratio means a file made to fill the memory.
-_MAX_COMPRESSION = 100
 
+def read_state_dict(source: Mapping[str, Any] | str | Path, layouts: Sequence[Layout] = BACKBONES) -> dict[str, Tensor]:
+    """Return the tensors of a state dict in memory or in a ``.safetensors``, ``.npz``, ``.pth`` or ``.pt`` file.
 
-def read_state_dict(source: Mapping[str, Any] | str | Path) -> dict[str, Tensor]:
-    """Return the tensors of a state dict in memory, a ``.safetensors`` file, or a ``.pth`` / ``.pt`` file.
-
-    A wrapper such as ``{"model": ...}`` and the prefix ``module.`` are removed. Pickled files are read with
-    ``weights_only``. Raises ``InputError`` for a file that cannot be read or that holds anything else than weights.
+    Wrappers such as ``{"model": ...}`` and prefixes such as ``module.`` are removed, in any nesting. Of several sets of
+    weights, averaged ones come first, as in timm's loader, and a line says so. Names stay those of the layout. Nothing
+    in a file is executed. Raises ``InputError`` for a file that cannot be read or holds no tensors.
     """
-    content = _read_file(Path(source)) if isinstance(source, (str, Path)) else dict(source)
-    for wrapper in _WRAPPERS:
-        inner = content.get(wrapper)
-        if isinstance(inner, Mapping):
-            content = dict(inner)
-            break
-    where = f" in {source}" if isinstance(source, (str, Path)) else ""
-    tensors = {str(key).removeprefix("module."): value for key, value in content.items() if isinstance(value, Tensor)}
+    selection = read_selection(source, layouts)
+    if selection.others:
+        say(selection.choice(Path(source).name if isinstance(source, (str, Path)) else "state dict"))
+    return selection.weights
+
+
+def read_selection(source: Mapping[str, Any] | str | Path, layouts: Sequence[Layout] = BACKBONES) -> Selection:
+    """Return the set of weights of ``read_state_dict`` with its layout; timm's layout and all tensors if none fits."""
+    where = where_of(source)
+    content = read_checkpoint(Path(source)) if isinstance(source, (str, Path)) else source
+    tensors = flat_tensors(content)
     if not tensors:
         raise InputError(f"found no weights{where}; expected a state dict of tensors")
-    for key, value in tensors.items():
-        if not _holds_weights(value):
-            raise InputError(f"{key}{where} is not a dense tensor of floating-point numbers, as weights are")
-    return tensors
+    return select(tensors, layouts, where) or Selection(TIMM, "", tensors, recognised=False)
 
 
-def _holds_weights(value: Tensor) -> bool:
+def where_of(source: Mapping[str, Any] | str | Path) -> str:
+    """Return `` in FILE`` for messages about a file, or an empty string for a state dict in memory."""
+    return f" in {source}" if isinstance(source, (str, Path)) else ""
+
+
+def holds_weights(value: Tensor) -> bool:
+    """Return whether a tensor is dense, has floating-point numbers, and stores each of them."""
     dense = value.layout is torch.strided and not value.is_meta and value.is_floating_point()
     # A single number expanded to any size would be materialised when it is resampled.
     return dense and value.untyped_storage().nbytes() >= value.numel() * value.element_size()
 
 
-def members_of_zip(path: Path) -> list[str]:
-    """Return the member names of a zipped checkpoint; raise ``InputError`` if unpacking it would fill the memory."""
-    with zipfile.ZipFile(path) as archive:
-        members = archive.infolist()
-    size = sum(member.file_size for member in members)
-    if size > _MAX_COMPRESSION * path.stat().st_size:
-        raise InputError(f"checkpoint {path} would unpack to {size} bytes; real weights do not compress that much")
-    return [member.filename for member in members]
+def refuse_unusable(unusable: Iterable[str], missing: Iterable[str], where: str) -> None:
+    """Raise ``InputError`` that names the first of the ``unusable`` tensors that a model misses."""
+    lacking = set(missing)
+    for key in unusable:
+        if key in lacking:
+            raise InputError(f"{key}{where} is not a dense tensor of floating-point numbers, as weights are")
 
 
-def _read_file(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise InputError(f"checkpoint {path} does not exist or is not a file")
-    try:
-        if path.suffix.lower() == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        if zipfile.is_zipfile(path):
-            members_of_zip(path)
-        with warnings.catch_warnings():
-            # torch's warnings about odd contents are for its developers; refused contents raise InputError below.
-            warnings.simplefilter("ignore")
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except InputError:
-        raise
-    except pickle.UnpicklingError:
-        raise InputError(f"checkpoint {path} holds more than weights or is no checkpoint; it was not loaded") from None
-    except Exception as error:
-        raise InputError(f"checkpoint {path} cannot be read: {one_line(error)}") from error
-    if not isinstance(content, Mapping):
-        raise InputError(f"checkpoint {path} holds a {type(content).__name__}, not a state dict")
-    return dict(content)
+def require_finite(state: Mapping[str, Tensor], where: str) -> None:
+    """Raise ``InputError`` that names the first tensor with a value that float32 cannot hold as a finite number."""
+    for key, value in state.items():
+        wrong = int((~value.float().isfinite()).sum())
+        if wrong:
+            raise InputError(
+                f"{key}{where} has {wrong} of {value.numel()} values that are NaN or infinite; use intact weights"
+            )
 
 
 def fuse_qkv(
@@ -121,53 +110,90 @@ def refuse_keys(what: str, missing: Sequence[str], unexpected: Sequence[str]) ->
 
 
 def load_strictly(
-    model: torch.nn.Module, state: Mapping[str, Tensor], what: str, also_missing: Sequence[str] = ()
+    model: torch.nn.Module,
+    state: Mapping[str, Tensor],
+    what: str,
+    where: str = "",
+    also_missing: Sequence[str] = (),
 ) -> None:
     """Load a state dict into ``model``.
 
-    Raises ``InputError`` that names missing keys (with ``also_missing``), unexpected keys, or a wrong shape.
+    Raises ``InputError`` that names missing keys (with ``also_missing``), unexpected keys, a wrong shape, or a tensor
+    that holds no finite weights; ``where`` completes the message with the file.
     """
     expected = model.state_dict()
-    missing = [k for k in expected if k not in state] + list(also_missing)
-    refuse_keys(what, missing, [k for k in state if k not in expected])
+    usable = {key: value for key, value in state.items() if holds_weights(value)}
+    missing = [key for key in expected if key not in usable] + list(also_missing)
+    refuse_unusable(state.keys() - usable.keys(), missing, where)
+    refuse_keys(what, missing, [key for key in state if key not in expected])
+    refuse_shapes(what, state, expected)
+    require_finite(state, where)
+    model.load_state_dict(state)
+
+
+def refuse_shapes(what: str, state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Raise ``InputError`` that names the first tensor whose shape is not the expected one."""
     for key, value in state.items():
         shapes = tuple(value.shape), tuple(expected[key].shape)
         if shapes[0] != shapes[1]:
             raise InputError(f"these are not the weights of {what}: {key} is {shapes[0]}, expected {shapes[1]}")
-    model.load_state_dict(state)
+
+
+def require_dimensions(state: Mapping[str, Tensor], dimensions: Mapping[str, int], what: str, where: str = "") -> None:
+    """Raise ``InputError`` unless every named tensor is non-empty, finite and has its number of ``dimensions``."""
+    named = {key: state[key] for key in dimensions if key in state}
+    refuse_unusable([key for key, value in named.items() if not holds_weights(value)], named, where)
+    for key, value in named.items():
+        if value.ndim != dimensions[key] or not value.numel():
+            raise InputError(
+                f"these are not the weights of {what}: {key} is {tuple(value.shape)}, "
+                f"expected {dimensions[key]} dimensions"
+            )
+    require_finite(named, where)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a state dict does not say about its ViT: attention heads, and pixels of images and patches."""
+
+    num_heads: int
+    image_size: int
+    patch_size: int
 
 
 def build_vit(
-    state: Mapping[str, Tensor],
-    num_heads: int,
-    image_size: int,
-    patch_size: int,
-    what: str,
-    also_missing: Sequence[str] = (),
+    state: Mapping[str, Tensor], sizes: Sizes, what: str, where: str = "", also_missing: Sequence[str] = ()
 ) -> VisionTransformer:
     """Return a plain ViT with the weights of a state dict in timm's naming, which also determines its sizes.
 
-    Raises ``InputError`` that names missing keys (with ``also_missing``), unexpected keys, or a wrong shape.
+    Raises ``InputError`` that names missing keys (with ``also_missing``), unexpected keys, a wrong shape, a tensor that
+    holds no finite weights, or a size that is not possible; ``where`` completes the message with the file.
     """
-    depth = len({key.split(".")[1] for key in state if key.startswith("blocks.")})
-    sizes = ("patch_embed.proj.weight", "blocks.0.mlp.fc1.weight")
-    unsized = [key for key in sizes if key not in state]
+    dimensions = {"patch_embed.proj.weight": 4, "blocks.0.mlp.fc1.weight": 2}
+    unsized = [key for key in dimensions if key not in state]
     refuse_keys(what, unsized + list(also_missing) if unsized else [], [])
-    width = state[sizes[0]].shape[0]
-    if width % whole_number("num_heads", num_heads, 1):
-        raise InputError(f"the checkpoint's width {width} does not divide into num_heads={num_heads}")
-    whole_number("patch_size", patch_size, 1), whole_number("image_size", image_size, patch_size)
+    require_dimensions(state, dimensions, what, where)
+    width, hidden = (state[key].shape[0] for key in dimensions)
+    _check_sizes(sizes, width)
     model = VisionTransformer(
-        img_size=image_size,
-        patch_size=patch_size,
+        img_size=sizes.image_size,
+        patch_size=sizes.patch_size,
         embed_dim=width,
-        depth=depth,
-        num_heads=num_heads,
-        mlp_ratio=state[sizes[1]].shape[0] / width,
+        depth=len({key.split(".")[1] for key in state if key.startswith("blocks.")}),
+        num_heads=sizes.num_heads,
+        mlp_ratio=hidden / width,
         num_classes=0,
     )
-    load_strictly(model, state, what, also_missing)
+    load_strictly(model, state, what, where, also_missing)
     return model
+
+
+def _check_sizes(sizes: Sizes, width: int) -> None:
+    for name, value in dataclasses.asdict(sizes).items():
+        whole_number(name, value, 1)
+    if width % sizes.num_heads:
+        raise InputError(f"the checkpoint's width {width} does not divide into num_heads={sizes.num_heads}")
+    check_image_size(sizes.image_size, sizes.patch_size, "the checkpoint")
 
 
 def weights_sha256(state: Mapping[str, Tensor]) -> str:

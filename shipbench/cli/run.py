@@ -55,7 +55,7 @@ def execute(specs: list[RunSpec], options: GridOptions) -> None:
     from shipbench.runtime.console import say
 
     options.executor().check()
-    plan = plan_runs(specs, options)
+    plan = plan_runs(specs, options, say)
     require_runs(plan)
     say(plan.summary())
     if options.dry_run:
@@ -67,13 +67,16 @@ def execute(specs: list[RunSpec], options: GridOptions) -> None:
     _execute_and_show(plan, options)
 
 
-def plan_runs(specs: list[RunSpec], options: GridOptions) -> Plan:
-    """Look up specs in the results folder; raise ``InputError`` for those that cannot be executed."""
+def plan_runs(specs: list[RunSpec], options: GridOptions, say: Callable[[str], None] | None = None) -> Plan:
+    """Look up specs in the results folder; ``say``, if given, receives lines about the weights in a checkpoint file.
+
+    Raises ``InputError`` for specs that cannot be executed.
+    """
     from shipbench.planning.plan import make_plan
     from shipbench.results.store import Store
 
     store, remote = Store(options.results), options.executor().remote
-    return make_plan(specs, store, force=options.force, retry_failed=options.retry_failed, elsewhere=remote)
+    return make_plan(specs, store, force=options.force, retry_failed=options.retry_failed, elsewhere=remote, say=say)
 
 
 def _execute_and_show(plan: Plan, options: GridOptions) -> None:

@@ -37,6 +37,7 @@ def tune(
     from shipbench.methods import parse_methods
     from shipbench.planning.grid import parse_seeds
     from shipbench.planning.tuning import make_searches
+    from shipbench.runtime.console import say
     from shipbench.tasks import parse_tasks
 
     tasks, template = parse_tasks(options.tasks), replace(options.template(), protocol="tuning")
@@ -49,7 +50,7 @@ def tune(
 
     searches, trying, seeds = checked(make, template, tasks, options)
     options.executor().check()
-    plan = plan_runs([spec for search in searches for spec in search.specs], options)
+    plan = plan_runs([spec for search in searches for spec in search.specs], options, say)
     _say_plan(plan, searches, [] if choose_only else seeds)
     if options.dry_run:
         next_steps.after_run(options.results, dry_run=True)

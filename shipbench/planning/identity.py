@@ -3,37 +3,82 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from shipbench import data
-from shipbench.backbones import pinned_sha256
-from shipbench.spec import RunSpec
+from shipbench.backbones import Origin, pinned_sha256
+from shipbench.spec import ResolvedSpec, RunSpec
 
 
-def make_identifier(precision_of: Callable[[str, str], str]) -> Callable[[RunSpec], tuple[str, dict[str, str]]]:
-    """Return a function from a spec to its run id and the hashes of data and weights in that id.
+@dataclass(frozen=True)
+class Identity:
+    """The id of a run, and the hashes (hex) of data and weights in that id."""
 
-    The function fingerprints each copy of a task once and loads each backbone whose hash is not pinned once.
+    run_id: str
+    data_fingerprint: str
+    backbone_sha256: str
+
+
+@dataclass
+class _Weights:
+    """The weights of backbones: pinned hashes, and the origin of those that had to be loaded, once each."""
+
+    say: Callable[[str], None] | None
+    loaded: dict[tuple[str, str | None, int | None], str | Origin] = field(default_factory=dict)
+    said: set[str] = field(default_factory=set)
+
+    def of(self, resolved: ResolvedSpec) -> tuple[str, str]:
+        """Return the hash of a spec's weights, and the family whose normalisation replaces that of the name."""
+        recipe = resolved.recipe
+        key = (resolved.backbone, resolved.spec.checkpoint, recipe.image_size)
+        if key not in self.loaded:
+            self.loaded[key] = pinned_sha256(*key) or _loaded_origin(*key)
+        origin = self.loaded[key]
+        if isinstance(origin, str):
+            return origin, ""
+        for line in origin.lines(recipe.mean, recipe.std):
+            if self.say is not None and line not in self.said:
+                self.said.add(line)
+                self.say(line)
+        return origin.sha256, origin.normalisation(recipe.mean, recipe.std)
+
+
+def make_identifier(
+    precision_of: Callable[[str, str], str], say: Callable[[str], None] | None = None
+) -> Callable[[RunSpec], Identity]:
+    """Return a function from a spec to its identity.
+
+    The function fingerprints each copy of a task once and loads each backbone whose hash is not pinned once; ``say``,
+    if given, receives each line about the weights in a file once.
     """
-    backbones: dict[tuple[str, str | None, int | None], str] = {}
+    weights = _Weights(say)
     fingerprints: dict[tuple[object, ...], str] = {}
 
-    def identify(spec: RunSpec) -> tuple[str, dict[str, str]]:
+    def fingerprint(spec: RunSpec) -> str:
         resolved = spec.resolved
         copy = (resolved.task.name, spec.data, resolved.splits)
-        # Before the weights, which may have to be fetched only to find that the data are damaged.
         if copy not in fingerprints:
             fingerprints[copy] = data.fingerprint(resolved.task, spec.data, resolved.splits)
-        weights = (resolved.backbone, spec.checkpoint, resolved.recipe.image_size)
-        if weights not in backbones:
-            backbones[weights] = pinned_sha256(*weights) or _loaded_sha256(*weights)
-        hashes = {"data_fingerprint": fingerprints[copy], "backbone_sha256": backbones[weights]}
-        return resolved.run_id(**hashes, precision=precision_of(spec.device, spec.precision)), hashes
+        return fingerprints[copy]
+
+    def identify(spec: RunSpec) -> Identity:
+        if spec.checkpoint is None:
+            # Before the weights, which may have to be fetched only to find that the data are damaged.
+            fingerprint(spec)
+        sha256, normalisation = weights.of(spec.resolved)
+        run_id = spec.resolved.run_id(
+            data_fingerprint=fingerprint(spec),
+            backbone_sha256=sha256,
+            precision=precision_of(spec.device, spec.precision),
+            normalisation=normalisation,
+        )
+        return Identity(run_id, fingerprint(spec), sha256)
 
     return identify
 
 
-def _loaded_sha256(name: str, checkpoint: str | None, image_size: int | None) -> str:
+def _loaded_origin(name: str, checkpoint: str | None, image_size: int | None) -> Origin:
     # Loading a backbone imports torch, which a plan of pinned backbones does without.
-    from shipbench.backbones import loaded_sha256
+    from shipbench.backbones import load_backbone, origin_of
 
-    return loaded_sha256(name, checkpoint, image_size)
+    return origin_of(load_backbone(name, checkpoint=checkpoint, image_size=image_size))

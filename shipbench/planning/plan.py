@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -14,22 +14,30 @@ from shipbench.spec import RunSpec
 
 
 def make_plan(
-    specs: Iterable[RunSpec], store: Store, *, force: bool, retry_failed: bool, elsewhere: bool = False
+    specs: Iterable[RunSpec],
+    store: Store,
+    *,
+    force: bool,
+    retry_failed: bool,
+    elsewhere: bool = False,
+    say: Callable[[str], None] | None = None,
 ) -> Plan:
     """Return the plan for ``specs``: equal specs are one run, whose record is looked up in ``store``.
 
     ``force`` chooses every run, ``retry_failed`` also those that failed before. With ``elsewhere``, runs execute on
-    other machines, so their device need not be on this one. Raises ``InputError`` if a backbone, data or a device is
-    missing or does not fit.
+    other machines, so their device need not be on this one. ``say``, if given, receives lines about the weights in
+    checkpoint files. Raises ``InputError`` if a backbone, data or a device is missing or does not fit.
     """
-    identify = make_identifier(precision_elsewhere if elsewhere else precision_on)
+    identify = make_identifier(precision_elsewhere if elsewhere else precision_on, say)
     runs: dict[str, PlannedRun] = {}
     for spec in specs:
-        run_id, hashes = identify(spec)
+        identity = identify(spec)
+        run_id = identity.run_id
         if run_id not in runs:
             # Read before the state, so that a record written in between counts as newer.
             record_version = store.written(run_id)
-            runs[run_id] = PlannedRun(spec, run_id, _state(store, run_id), record_version, force, **hashes)
+            hashes = (identity.data_fingerprint, identity.backbone_sha256)
+            runs[run_id] = PlannedRun(spec, run_id, _state(store, run_id), record_version, force, *hashes)
     due = {State.TO_DO} | ({State.FAILED} if retry_failed else set())
     chosen = tuple(run for run in runs.values() if force or run.state in due)
     return Plan(tuple(runs.values()), chosen)

@@ -11,7 +11,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from shipbench import data
-from shipbench.backbones import Preprocessing, load_backbone, preprocessing_of, sha256_of
+from shipbench.backbones import Preprocessing, load_backbone, origin_of, preprocessing_of, sha256_of
 from shipbench.data.types import TaskData
 from shipbench.events import DISCARD, Emitter
 from shipbench.hardware.device import resolve_device
@@ -64,7 +64,10 @@ def prepare(spec: RunSpec) -> Prepared:
     preprocessing = _preprocessing(backbone, resolved)
     task_data = data.load(resolved.task, image_size=preprocessing.image_size, root=spec.data, splits=resolved.splits)
     run_id = resolved.run_id(
-        data_fingerprint=task_data.fingerprint, backbone_sha256=sha256_of(backbone), precision=precision
+        data_fingerprint=task_data.fingerprint,
+        backbone_sha256=sha256_of(backbone),
+        precision=precision,
+        normalisation=origin_of(backbone).normalisation(resolved.recipe.mean, resolved.recipe.std),
     )
     return Prepared(resolved, run_id, backbone, preprocessing, task_data, ComputeContext(device, precision))
 

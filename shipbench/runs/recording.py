@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from shipbench.backbones import sha256_of
+from shipbench.backbones import origin_of, sha256_of
 from shipbench.hardware.flops import count_flops
 from shipbench.methods import Built
 from shipbench.record import RunRecord
@@ -104,6 +104,7 @@ def blank_record(spec: RunSpec, run_id: str, prepared: Prepared | None, **change
         backbone=resolved.backbone,
         backbone_sha256=sha256_of(prepared.backbone) if prepared else "",
         checkpoint=Path(spec.checkpoint).name if spec.checkpoint else "",
+        **(_origin(prepared) if prepared else {}),
         image_size=prepared.preprocessing.image_size if prepared else resolved.recipe.image_size or 0,
         data_fingerprint=prepared.task_data.fingerprint if prepared else "",
         image_format=prepared.task_data.image_format if prepared else "",
@@ -122,6 +123,15 @@ def blank_record(spec: RunSpec, run_id: str, prepared: Prepared | None, **change
         git_commit=git_commit(),
     )
     return dataclasses.replace(record, **changes)
+
+
+def _origin(prepared: Prepared) -> dict[str, Any]:
+    origin, recipe = origin_of(prepared.backbone), prepared.resolved.recipe
+    return {
+        "checkpoint_part": origin.part,
+        "position_grid": origin.grid,
+        "normalisation": origin.whose(recipe.mean, recipe.std),
+    }
 
 
 def store_run(store: Store, record: RunRecord, prepared: Prepared, assembled: Assembled, fit: Fit) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from shipbench.backbones import origin_of
 from shipbench.events import Emitter, Finished, Listener, Note, Started
 from shipbench.record import RunRecord
 from shipbench.results.store import Store
@@ -27,13 +28,22 @@ def run(
     anonymous = Emitter(listener=listener)
     with console.redirected(lambda line: anonymous.emit(Note(None, line))):
         if results is None:
-            prepared = prepare(spec)
+            prepared = _prepared(spec)
             emitter = Emitter(prepared.run_id, listener)
             return _watched(emitter, lambda: train(prepared, Start(emitter)).record())
         store = Store(results)
         store.check_writable()
-        prepared = prepare(spec)
+        prepared = _prepared(spec)
         return _run_in(store, prepared, Emitter(prepared.run_id, listener), force=force)
+
+
+def _prepared(spec: RunSpec) -> Prepared:
+    prepared = prepare(spec)
+    if spec.checkpoint is not None:
+        recipe = spec.resolved.recipe
+        for line in origin_of(prepared.backbone).lines(recipe.mean, recipe.std):
+            console.say(line)
+    return prepared
 
 
 def _run_in(store: Store, prepared: Prepared, emitter: Emitter, *, force: bool) -> RunRecord:

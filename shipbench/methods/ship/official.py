@@ -10,13 +10,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from shipbench.backbones.state_dicts import build_vit, fuse_qkv, read_state_dict
+from shipbench.backbones.layouts import TIMM
+from shipbench.backbones.state_dicts import (
+    Sizes,
+    build_vit,
+    fuse_qkv,
+    read_state_dict,
+    refuse_shapes,
+    require_dimensions,
+    require_finite,
+    where_of,
+)
 from shipbench.errors import InputError
 from shipbench.methods.ship.config import ShipConfig
 from shipbench.methods.ship.model import Ship
 
 # The official code creates, trains and counts this position embedding, but its forward pass never reads it.
 _UNUSED = "visual_prompt_token_pos_embed"
+_WHAT = "an official SHIP checkpoint"
+_DIMENSIONS = {"semantic_share_prompt": 2, "attribute_prompt": 3, "head.weight": 2, "head.bias": 1}
 
 
 def load_official_checkpoint(
@@ -31,21 +43,27 @@ def load_official_checkpoint(
     """Return a ``Ship`` in evaluation mode with the weights of an official checkpoint (a state dict or its file).
 
     ``levels`` are the first blocks of the levels; ``prototypes`` (C, D) is the attribute bank, which official
-    checkpoints do not contain. Stochastic depth is 0. Raises ``InputError`` that names every missing or unexpected key.
+    checkpoints do not contain. Stochastic depth is 0. The file may hold more than the model, as the one that training
+    writes does. Raises ``InputError`` that names every missing or unexpected key, a tensor of another shape, or one
+    with values that are NaN or infinite.
     """
-    what = "an official SHIP checkpoint"
-    state = read_state_dict(state_dict)
+    where = where_of(state_dict)
+    state = read_state_dict(state_dict, [TIMM])
     levels = [int(level) for level in levels]
-    trained_names = [f"compound_prompts_visual.{index}" for index in range(len(levels))]
-    trained_names += ["semantic_share_prompt", "attribute_prompt", "head.weight", "head.bias"]
-    missing = [key for key in trained_names if key not in state]
-    trained = {key: state.pop(key) for key in trained_names if key in state}
+    dimensions = {f"compound_prompts_visual.{index}": 3 for index in range(len(levels))} | _DIMENSIONS
+    missing = [key for key in dimensions if key not in state]
+    trained = {key: state.pop(key) for key in dimensions if key in state}
     state.pop(_UNUSED, None)
+    require_dimensions(trained, dimensions, _WHAT, where)
     fused, unfused = fuse_qkv(state, "blocks.{index}.attn.{part}.{kind}", ("q", "k", "v"))
-    backbone = build_vit(fused, num_heads, image_size, patch_size, what, also_missing=missing + unfused)
-    config = _config(trained, len(levels))
-    model = Ship(backbone, len(trained["head.bias"]), levels, torch.as_tensor(prototypes), config)
-    model.load_state_dict(_renamed(trained, len(levels), model), strict=False)
+    sizes = Sizes(num_heads, image_size, patch_size)
+    backbone = build_vit(fused, sizes, _WHAT, where, also_missing=missing + unfused)
+    bank = torch.as_tensor(prototypes)
+    require_finite({"prototypes": bank}, "")
+    model = Ship(backbone, len(trained["head.bias"]), levels, bank, _config(trained, len(levels)))
+    renamed, expected = _renamed(trained, len(levels), model), model.state_dict()
+    refuse_shapes(_WHAT, renamed, expected)
+    model.load_state_dict(renamed, strict=False)
     return model.eval()
 
 
