@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from shipbench.backbones import refuse_unpromptable
 from shipbench.backbones.layouts import Layout, timm_name_of_vpt
 from shipbench.backbones.state_dicts import (
-    Sizes,
     build_vit,
     fuse_qkv,
     read_state_dict,
@@ -180,8 +179,7 @@ def load_official_checkpoint(
     pattern = f"{_ENCODER}encoder.layer.{{index}}.attn.{{part}}.{{kind}}"
     fused, unfused = fuse_qkv(state, pattern, ("query", "key", "value"))
     named = {_timm_name(key): value for key, value in fused.items()}
-    sizes = Sizes(num_heads, image_size, patch_size)
-    backbone = build_vit(named, sizes, _WHAT, where, also_missing=missing + unfused)
+    backbone = build_vit(named, num_heads, image_size, patch_size, _WHAT, where, also_missing=missing + unfused)
     tokens = trained["prompts.tokens"]
     project = tokens.shape[-1] if "prompts.projection.weight" in trained else 0
     config = VptConfig(prompt_length=tokens.shape[1], project=project)

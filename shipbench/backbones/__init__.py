@@ -17,13 +17,12 @@ if TYPE_CHECKING:
         refuse_unpromptable,
         sha256_of,
     )
-    from shipbench.backbones.state_dicts import Sizes, build_vit, fuse_qkv, read_state_dict
+    from shipbench.backbones.state_dicts import build_vit, fuse_qkv, read_state_dict
 
 __all__ = [
     "DEMO_BACKBONE",
     "Origin",
     "Preprocessing",
-    "Sizes",
     "build_vit",
     "fuse_qkv",
     "load_backbone",
@@ -40,7 +39,6 @@ __getattr__ = names_from(
     __name__,
     {
         "Preprocessing": "loading",
-        "Sizes": "state_dicts",
         "build_vit": "state_dicts",
         "fuse_qkv": "state_dicts",
         "load_backbone": "loading",

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -152,17 +150,14 @@ def require_dimensions(state: Mapping[str, Tensor], dimensions: Mapping[str, int
     require_finite(named, where)
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """What a state dict does not say about its ViT: attention heads, and pixels of images and patches."""
-
-    num_heads: int
-    image_size: int
-    patch_size: int
-
-
 def build_vit(
-    state: Mapping[str, Tensor], sizes: Sizes, what: str, where: str = "", also_missing: Sequence[str] = ()
+    state: Mapping[str, Tensor],
+    num_heads: int,
+    image_size: int,
+    patch_size: int,
+    what: str,
+    where: str = "",
+    also_missing: Sequence[str] = (),
 ) -> VisionTransformer:
     """Return a plain ViT with the weights of a state dict in timm's naming, which also determines its sizes.
 
@@ -174,13 +169,13 @@ def build_vit(
     refuse_keys(what, unsized + list(also_missing) if unsized else [], [])
     require_dimensions(state, dimensions, what, where)
     width, hidden = (state[key].shape[0] for key in dimensions)
-    _check_sizes(sizes, width)
+    _check_sizes(width, num_heads, image_size, patch_size)
     model = VisionTransformer(
-        img_size=sizes.image_size,
-        patch_size=sizes.patch_size,
+        img_size=image_size,
+        patch_size=patch_size,
         embed_dim=width,
         depth=len({key.split(".")[1] for key in state if key.startswith("blocks.")}),
-        num_heads=sizes.num_heads,
+        num_heads=num_heads,
         mlp_ratio=hidden / width,
         num_classes=0,
     )
@@ -188,12 +183,11 @@ def build_vit(
     return model
 
 
-def _check_sizes(sizes: Sizes, width: int) -> None:
-    for name, value in dataclasses.asdict(sizes).items():
-        whole_number(name, value, 1)
-    if width % sizes.num_heads:
-        raise InputError(f"the checkpoint's width {width} does not divide into num_heads={sizes.num_heads}")
-    check_image_size(sizes.image_size, sizes.patch_size, "the checkpoint")
+def _check_sizes(width: int, num_heads: int, image_size: int, patch_size: int) -> None:
+    if width % whole_number("num_heads", num_heads, 1):
+        raise InputError(f"the checkpoint's width {width} does not divide into num_heads={num_heads}")
+    least = whole_number("patch_size", patch_size, 1)
+    check_image_size(whole_number("image_size", image_size, least), least, "the checkpoint")
 
 
 def weights_sha256(state: Mapping[str, Tensor]) -> str:

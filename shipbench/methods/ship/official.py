@@ -12,7 +12,6 @@ from torch import Tensor
 
 from shipbench.backbones.layouts import TIMM
 from shipbench.backbones.state_dicts import (
-    Sizes,
     build_vit,
     fuse_qkv,
     read_state_dict,
@@ -56,8 +55,7 @@ def load_official_checkpoint(
     state.pop(_UNUSED, None)
     require_dimensions(trained, dimensions, _WHAT, where)
     fused, unfused = fuse_qkv(state, "blocks.{index}.attn.{part}.{kind}", ("q", "k", "v"))
-    sizes = Sizes(num_heads, image_size, patch_size)
-    backbone = build_vit(fused, sizes, _WHAT, where, also_missing=missing + unfused)
+    backbone = build_vit(fused, num_heads, image_size, patch_size, _WHAT, where, also_missing=missing + unfused)
     bank = torch.as_tensor(prototypes)
     require_finite({"prototypes": bank}, "")
     model = Ship(backbone, len(trained["head.bias"]), levels, bank, _config(trained, len(levels)))
