@@ -8,7 +8,7 @@ import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -86,6 +86,24 @@ def test_a_dropped_connection_is_resumed_at_once(hub: Hub, target: Path, monkeyp
     fetch(target, repo=REPO, endpoint=hub.address)
     assert hub.downloads() == [None, "bytes=1000-"]
     assert left_in(target) == [*TASKS, "fetched.json"]
+
+
+def test_a_client_that_does_not_reconnect_is_called_until_nothing_arrives(
+    hub: Hub, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = hub.files["vtab-1k.zip"]
+    starts: list[int] = []
+
+    def drop(url: str, stream: BinaryIO, *, resume_size: int, **_: object) -> None:
+        starts.append(resume_size)
+        if resume_size < 2000:
+            stream.write(archive[resume_size : resume_size + 1000])
+        raise ConnectionError("peer closed the connection")
+
+    monkeypatch.setattr("huggingface_hub.file_download.http_get", drop)
+    with pytest.raises(ShipbenchError, match="peer closed the connection; try again to resume"):
+        fetch(target, repo=REPO, endpoint=hub.address)
+    assert starts == [0, 1000, 2000]
 
 
 def test_the_next_call_resumes_an_interrupted_download(hub: Hub, copy: Path, target: Path) -> None:

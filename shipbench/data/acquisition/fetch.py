@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +31,9 @@ REPO = "XiN0919/VTAB-1k"
 """The dataset repository that the authors of V-PETL Bench link to: one zip of about 4.7 GB."""
 
 RECORD = "fetched.json"
+
+# Seconds before a dropped connection is opened again.
+_PAUSE = 1.0
 
 
 @dataclass(frozen=True)
@@ -136,13 +140,27 @@ def _download_archive(remote: _Remote, name: str, place: Path) -> Path:
 
 
 def _append(url: str, described: HfFileMetadata, part: Path) -> None:
+    """Append the rest of the archive to ``part``, reconnecting for as long as every dropped connection added bytes.
+
+    Old versions of the hub client end a download at the first dropped connection.
+    """
+    have = _size(part)
+    while described.size is None or have < described.size:
+        if have:
+            say(f"resuming {part.name.removesuffix('.part')} after {have / 1e6:.0f} MB")
+        try:
+            _stream(url, described, part, have)
+            return
+        except Exception:
+            before, have = have, _size(part)
+            if have == before:
+                raise
+        time.sleep(_PAUSE)
+
+
+def _stream(url: str, described: HfFileMetadata, part: Path, have: int) -> None:
     from huggingface_hub.file_download import http_get
 
-    have = part.stat().st_size if part.is_file() else 0
-    if described.size is not None and have >= described.size:
-        return
-    if have:
-        say(f"resuming {part.name.removesuffix('.part')} after {have / 1e6:.0f} MB")
     with part.open("ab") as stream:
         http_get(
             described.location,
@@ -151,6 +169,10 @@ def _append(url: str, described: HfFileMetadata, part: Path) -> None:
             headers=_headers(url, described.location),
             expected_size=described.size,
         )
+
+
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.is_file() else 0
 
 
 def _headers(url: str, location: str) -> dict[str, str]:
