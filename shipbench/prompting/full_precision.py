@@ -7,10 +7,15 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
+# Determined at import, because torch 2.8 cannot trace the query into a graph.
+_AUTOCAST_DEVICES = frozenset(
+    kind for kind in ("cpu", "cuda", "mps", "xpu", "hpu", "mtia", "xla") if torch.amp.is_autocast_available(kind)
+)
+
 
 def full_precision(device: torch.device) -> AbstractContextManager[object]:
     """Return a context that disables autocast on ``device``: results keep the precision of their operands."""
-    if not torch.amp.is_autocast_available(device.type):
+    if device.type not in _AUTOCAST_DEVICES:
         return nullcontext()
     return torch.autocast(device.type, enabled=False)
 
