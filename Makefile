@@ -1,4 +1,4 @@
-.PHONY: check test docs demo
+.PHONY: check test floors docs demo
 
 check:
 	ruff check .
@@ -8,6 +8,14 @@ check:
 
 test:
 	python -m pytest
+
+# The lowest versions of the direct dependencies, for the Python that runs this, in an environment of their own.
+floors:
+	python -m pip install --quiet uv
+	python -m uv venv --clear build/floors
+	python -m uv pip install --quiet --python build/floors --resolution lowest-direct -e '.[dev]'
+	build/floors/bin/shipbench --help >build/floors/help.txt
+	build/floors/bin/python -m pytest
 
 docs:
 	mkdocs build --strict
