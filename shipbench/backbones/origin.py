@@ -36,9 +36,9 @@ class Origin:
         return "" if mean and std else self.family
 
     def lines(self, mean: Triple | None, std: Triple | None) -> tuple[str, ...]:
-        """Return what to tell the user about a file: first how images are normalised, then the notes.
+        """Return the messages about a checkpoint file: first how images are normalised, then the notes.
 
-        ``mean`` and ``std`` are those of the recipe, or None. There is nothing to tell without a file.
+        ``mean`` and ``std`` are those of the recipe, or None. Empty without a file.
         """
         if not self.file:
             return ()

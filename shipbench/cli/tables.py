@@ -29,7 +29,6 @@ _COLLAPSED_NOTE = (
     f"{_COLLAPSED} collapsed: at least one seed is no better than always answering the most frequent class; "
     "more seeds (--seeds 0-4) show how often this happens."
 )
-_DEMO_NOTE = "The demo suite is a demonstration and a regression net, not a benchmark."
 
 
 def print_plan(plan: Plan) -> None:
@@ -52,8 +51,9 @@ def print_results(plan: Plan, results: Path) -> None:
     console.print(result_table(records, list(tasks.values())))
     if any(record.collapsed for record in records):
         console.print(_COLLAPSED_NOTE)
-    if any(record.suite.startswith("demo") for record in records):
-        console.print(_DEMO_NOTE)
+    for caution in dict.fromkeys(suite_of(task).caution for task in tasks.values()):
+        if caution:
+            console.print(caution)
 
 
 def result_table(records: Sequence[RunRecord], tasks: Sequence[Task]) -> Table:

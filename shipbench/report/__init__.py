@@ -10,6 +10,7 @@ from shipbench.report.contents import ReportOptions, build_report
 from shipbench.report.tables.main import Statistic, main_frame
 from shipbench.report.write import FORMATS, parse_formats, write_report
 from shipbench.selection import get_selection
+from shipbench.tasks import SUITES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,5 +38,5 @@ def main_table(
     """
     study = build_study(results, history, get_selection(select), tunings)
     if suite is None and not study.suites:
-        return main_frame(study, "vtab-1k", statistic)
+        return main_frame(study, SUITES[0].name, statistic)
     return main_frame(study, suite or study.suites[0], statistic)

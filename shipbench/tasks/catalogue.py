@@ -45,13 +45,18 @@ class Task:
 
 @dataclass(frozen=True)
 class Suite:
-    """Tasks that are reported together, with their default backbone and their changes to the default recipe."""
+    """Tasks that are reported together, with their default backbone and their changes to the default recipe.
+
+    ``title`` is the name as reports print it, ``caution`` a sentence that accompanies the suite's numbers.
+    """
 
     name: SuiteName
+    title: str
     tasks: tuple[Task, ...]
     description: str
     backbone: str = "vit_base_patch16_224.orig_in21k"
     recipe: Mapping[str, int | float] = field(default_factory=dict)
+    caution: str = ""
 
 
 def _vtab(name: str, group: Group, num_classes: int, n_test: int, *aliases: str) -> Task:
@@ -60,6 +65,7 @@ def _vtab(name: str, group: Group, num_classes: int, n_test: int, *aliases: str)
 
 VTAB = Suite(
     "vtab-1k",
+    "VTAB-1k",
     (
         _vtab("cifar100", "Natural", 100, 10000, "cifar"),
         _vtab("caltech101", "Natural", 102, 6084),
@@ -93,8 +99,11 @@ def _demo(name: str, group: Group, num_classes: int, credit: str, n_test: int = 
     return Task(name, group, "demo", num_classes, 1000, n_test, "demo", credit)
 
 
+_DEMO_CAUTION = "The demo suite is a demonstration and a regression net, not a benchmark."
+
 DEMO = Suite(
     "demo",
+    "Demo suite",
     (
         _demo("digits", "Natural", 10, "scikit-learn digits (BSD-3-Clause)", n_test=797),
         _demo("textures", "Natural", 12, "photographs in scikit-image (CC0, public domain)"),
@@ -106,12 +115,15 @@ DEMO = Suite(
     "six small embedded tasks on a real pretrained ViT: a demonstration and a regression net, not a benchmark",
     "demo-vit-small-patch14",
     {"image_size": 70, "epochs": 4, **_SHORT_TRAINING},
+    _DEMO_CAUTION,
 )
 
 DEMO_TINY = Suite(
     "demo-tiny",
+    "Demo-tiny",
     (Task("demo-tiny", "Structured", "demo-tiny", 4, 400, 200, "demo", "rendered as dSprites (Apache-2.0)"),),
     "one tiny rendered task for tests and a first look",
     "demo-vit-small-patch14",
     {"image_size": 56, "epochs": 6, **_SHORT_TRAINING},
+    _DEMO_CAUTION,
 )

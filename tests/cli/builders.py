@@ -49,6 +49,6 @@ def results_folder(root: Path, records: Iterable[RunRecord]) -> Path:
 
 
 def as_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
-    """Let standard output pass for a terminal with so many columns."""
+    """Let standard output pass for a terminal of the given width."""
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)

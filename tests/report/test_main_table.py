@@ -13,8 +13,7 @@ from shipbench.errors import InputError
 from shipbench.published import published_rows
 from shipbench.report import ReportOptions, build_report, main_table
 from shipbench.report.document import Report, Row, Table
-from shipbench.report.wording.names import DEMO_SENTENCE
-from shipbench.tasks.catalogue import VTAB
+from shipbench.tasks.catalogue import DEMO, VTAB
 from tests.report.builders import DEMO_TASKS, METHODS, VTAB_TASKS, grid, make_record, make_results
 
 Records = list[dict[str, Any]]
@@ -179,9 +178,9 @@ def test_demo_captions_carry_the_disclaimer() -> None:
     report = report_of(grid(("full", "ship", "linear"), DEMO_TASKS, (0, 1)))
     items = [item for section in report.sections[:-1] for item in section.items]
     assert items
-    assert all(DEMO_SENTENCE in item.caption for item in items)
-    assert DEMO_SENTENCE in report.lead
-    assert DEMO_SENTENCE not in report_of(grid(("ship",), VTAB_TASKS, (0,))).lead
+    assert all(DEMO.caution in item.caption for item in items)
+    assert DEMO.caution in report.lead
+    assert DEMO.caution not in report_of(grid(("ship",), VTAB_TASKS, (0,))).lead
 
 
 def test_the_frame_has_the_tables_numbers_unrounded() -> None:

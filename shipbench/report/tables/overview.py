@@ -7,7 +7,7 @@ import pandas as pd
 from shipbench.report.analysis.cautions import weights_source
 from shipbench.report.analysis.study import Study
 from shipbench.report.wording.captions import rule_sentence
-from shipbench.report.wording.names import DEMO_SENTENCE, DEMO_SUITES, method_name, method_order, suite_name
+from shipbench.report.wording.names import method_name, method_order, suite_cautions, suite_name
 from shipbench.report.wording.text import counted, joined, seed_list
 
 
@@ -17,8 +17,7 @@ def lead(study: Study) -> str:
     methods = set(study.records["method"])
     suites = joined([suite_name(suite) for suite in study.suites])
     text = f"{counted(done, 'finished run')} of {counted(len(methods), 'method')} on {suites or 'no suite'}."
-    demo = f" {DEMO_SENTENCE}" if any(suite in DEMO_SUITES for suite in study.suites) else ""
-    return f"{text} {rule_sentence(study.selection)}{demo}"
+    return " ".join([text, rule_sentence(study.selection), *suite_cautions(study.suites)])
 
 
 def facts(study: Study) -> tuple[tuple[str, str], ...]:

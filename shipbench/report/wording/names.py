@@ -8,10 +8,6 @@ from shipbench.methods import Method, find_method
 from shipbench.tasks.catalogue import GROUPS
 from shipbench.tasks.registry import SUITES, TASKS
 
-DEMO_SENTENCE = "The demo suite is a demonstration and a regression net, not a benchmark."
-DEMO_SUITES = ("demo", "demo-tiny")
-
-_SUITES = {"vtab-1k": "VTAB-1k", "demo": "Demo suite", "demo-tiny": "Demo-tiny"}
 _TASKS = {
     "cifar100": "CIFAR-100",
     "caltech101": "Caltech101",
@@ -61,7 +57,13 @@ def task_name(task: str) -> str:
 
 def suite_name(suite: str) -> str:
     """Return the printed name of a suite; a suite outside the catalogue keeps its name."""
-    return _SUITES.get(suite, suite)
+    return next((entry.title for entry in SUITES if entry.name == suite), suite)
+
+
+def suite_cautions(suites: Iterable[str]) -> list[str]:
+    """Return the sentences that accompany the numbers of ``suites``, each once."""
+    wanted = set(suites)
+    return list(dict.fromkeys(suite.caution for suite in SUITES if suite.name in wanted and suite.caution))
 
 
 def suite_order(suite: str) -> tuple[int, str]:
