@@ -115,7 +115,8 @@ def _read_pickled(path: Path) -> Any:
 
 
 def _pickle_message(path: Path, reason: str) -> str:
-    refused = re.search(r"GLOBAL (\S+) was not an allowed global", reason)
+    # The second wording is of modules that torch never allows, such as os.
+    refused = re.search(r"GLOBAL (\S+) (?:was not an allowed global|whose module \S+ is blocked)", reason)
     if refused is None:
         return f"checkpoint {path} is no checkpoint that can be read without executing it; save it with {_SAVE_AGAIN}"
     return (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import os
 import pathlib
 from collections.abc import Callable
 from pathlib import Path
@@ -116,6 +117,15 @@ def test_nothing_in_a_file_runs(tmp_path: Path, state: Weights) -> None:
             return pathlib.Path.touch, (tmp_path / "ran",)  # type: ignore[return-value]
 
     refusal(saved(tmp_path / "w.pth", {"model": state, "extra": Touch()}))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_function_of_the_system_is_named(tmp_path: Path, state: Weights) -> None:
+    class Shell:
+        def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
+            return os.system, (f"touch {tmp_path / 'ran'}",)
+
+    assert "system" in refusal(saved(tmp_path / "w.pth", {"model": state, "extra": Shell()}))
     assert not (tmp_path / "ran").exists()
 
 
