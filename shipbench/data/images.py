@@ -100,8 +100,8 @@ def decode_photograph(data: bytes, where: object) -> Image.Image:
     Up to ``MAX_PHOTOGRAPH_PIXELS`` pixels are allowed.
     """
     with warnings.catch_warnings():
-        # Pillow warns from 89 million pixels on.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        # Pillow warns from 89 million pixels on, and of damaged EXIF data, with which the image stays as stored.
+        warnings.simplefilter("ignore")
         return _decode(data, where, MAX_PHOTOGRAPH_PIXELS, upright=True)
 
 

@@ -126,6 +126,7 @@ def test_sixteen_bit_photographs_are_turned_too() -> None:
     assert np.asarray(decode_photograph(data, "image"))[:, 0, 0].tolist() == [0, 1, 255]
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("exif", [b"", b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\0\x09"])
 def test_damaged_metadata_leave_a_photograph_as_stored(exif: bytes) -> None:
     data = saved(Image.fromarray(PHOTO), "JPEG", exif=exif)
