@@ -13,7 +13,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from shipbench.backbones import refuse_unpromptable
-from shipbench.backbones.layouts import Layout, timm_name_of_vpt
+from shipbench.backbones.layouts import Layout
+from shipbench.backbones.namings import timm_name_of_vpt
 from shipbench.backbones.state_dicts import (
     build_vit,
     fuse_qkv,

@@ -12,39 +12,25 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
-from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from shipbench.backbones.origin import Triple
+from shipbench.backbones.families import CLIP, DINO, DINOV2, GOOGLE, MAE, MOCO, SINE_COSINE, Family
+from shipbench.backbones.namings import (
+    HF_CLIP_RULES,
+    OPENAI_RULES,
+    Weights,
+    from_clip,
+    from_google,
+    from_hugging_face,
+    from_timm,
+    from_vpt,
+)
 from shipbench.errors import InputError
-
-Weights: TypeAlias = dict[str, Tensor]
-# Patterns of whole names, and their replacements.
-Rules: TypeAlias = tuple[tuple[str, str], ...]
 
 # Modules that torch wraps around others: compilation, FSDP, activation checkpointing, DeepSpeed.
 _WRAPPING = re.compile(r"(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\.")
-
-
-@dataclass(frozen=True)
-class Family:
-    """A family of pretrained models, and the mean and deviation of the images that it was trained on."""
-
-    name: str
-    mean: Triple
-    std: Triple
-
-
-_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_MAE = Family("MAE", *_IMAGENET)
-_DINO = Family("DINO", *_IMAGENET)
-_DINOV2 = Family("DINOv2", *_IMAGENET)
-_MOCO = Family("MoCo", *_IMAGENET)
-_SINE_COSINE = Family("MAE or MoCo v3", *_IMAGENET)
-CLIP = Family("CLIP", (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
-_GOOGLE = Family("Google's ViT", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
 @dataclass(frozen=True)
@@ -123,7 +109,7 @@ class Selection:
         for family, betrays in _BETRAYED_BY:
             if betrays(self):
                 return family
-        return _SINE_COSINE if _are_sines_and_cosines(positions) else None
+        return SINE_COSINE if _are_sines_and_cosines(positions) else None
 
 
 # Preferences between sets of equal standing. The first four are timm's, whose loader prefers averaged weights;
@@ -209,9 +195,6 @@ def _shared_prefix(keys: Iterable[str]) -> str:
     return ".".join([*shared, ""])
 
 
-# Families -------------------------------------------------------------------------------------------------------------
-
-
 def _has(*starts: str) -> Callable[[Selection], bool]:
     return lambda selection: any(key.startswith(starts) for key in selection.weights)
 
@@ -232,210 +215,20 @@ def _are_sines_and_cosines(positions: Tensor) -> bool:
 
 _BETRAYED_BY: tuple[tuple[Family, Callable[[Selection], bool]], ...] = (
     (CLIP, _lies_in("visual", "vision_model")),
-    (_MAE, _has("decoder_blocks.", "decoder_embed.", "decoder_pos_embed")),
-    (_MOCO, _lies_in("base_encoder", "momentum_encoder")),
-    (_DINO, _lies_in("teacher", "student")),
-    (_DINO, _has("head.last_layer.", "dino_head.")),
-    (_DINOV2, _has("register_tokens", "mask_token", "embeddings.mask_token")),
+    (MAE, _has("decoder_blocks.", "decoder_embed.", "decoder_pos_embed")),
+    (MOCO, _lies_in("base_encoder", "momentum_encoder")),
+    (DINO, _lies_in("teacher", "student")),
+    (DINO, _has("head.last_layer.", "dino_head.")),
+    (DINOV2, _has("register_tokens", "mask_token", "embeddings.mask_token")),
 )
 
-
-# Conversions ----------------------------------------------------------------------------------------------------------
-
-
-def _renamed(rules: Rules, weights: Weights) -> Weights:
-    """Return tensors with the first fitting rule (a pattern of whole names, its replacement) applied to each name."""
-    return {_name(rules, key): value for key, value in weights.items()}
-
-
-def _name(rules: Rules, key: str) -> str:
-    for pattern, new in rules:
-        match = re.fullmatch(pattern, key)
-        if match is not None:
-            return match.expand(new)
-    return key
-
-
-def timm_name_of_vpt(key: str) -> str:
-    """Return timm's name for a key of the official VPT's encoder, or the key itself if it belongs to no backbone."""
-    return _name(_VPT_RULES, key)
-
-
-def fuse(weights: Weights, query: str = "q", key: str = "k", value: str = "v") -> Weights:
-    """Return tensors with ``blocks.N.attn.q``, ``k`` and ``v`` concatenated to ``qkv`` where all three are present."""
-    fused = dict(weights)
-    for name in weights:
-        match = re.fullmatch(rf"(blocks\.\d+\.attn\.){query}\.(weight|bias)", name)
-        if match is None:
-            continue
-        parts = [f"{match[1]}{part}.{match[2]}" for part in (query, key, value)]
-        target = f"{match[1]}qkv.{match[2]}"
-        if target not in weights and all(part in weights for part in parts):
-            fused[target] = torch.cat([fused.pop(part) for part in parts])
-    return fused
-
-
-_TIMM_RULES = (
-    # DINOv2 stores its blocks in chunks while it trains; the inner number counts through.
-    (r"blocks\.\d+\.(\d+)\.(.+)", r"blocks.\1.\2"),
-    (r"(blocks\.\d+)\.gamma_([12])", r"\1.ls\2.gamma"),
-    (r"(blocks\.\d+)\.mlp\.w12\.(.+)", r"\1.mlp.fc1.\2"),
-    (r"(blocks\.\d+)\.mlp\.w3\.(.+)", r"\1.mlp.fc2.\2"),
-)
-
-
-def _from_timm(weights: Weights) -> Weights:
-    renamed = fuse(_renamed(_TIMM_RULES, weights))
-    registers = renamed.pop("register_tokens", None)
-    if registers is not None and {"cls_token", "pos_embed"} <= renamed.keys():
-        # timm gives neither the class token nor the registers a position.
-        positions = renamed.pop("pos_embed")
-        renamed |= {"reg_token": registers, "cls_token": renamed["cls_token"] + positions[:, :1]}
-        renamed["pos_embed"] = positions[:, 1:]
-    return renamed
-
-
-_OPENAI_RULES = (
-    (r"conv1\.(.+)", r"patch_embed.proj.\1"),
-    (r"class_embedding", "cls_token"),
-    (r"positional_embedding", "pos_embed"),
-    (r"ln_pre\.(.+)", r"norm_pre.\1"),
-    (r"ln_post\.(.+)", r"norm.\1"),
-    (r"transformer\.resblocks\.(\d+)\.ln_([12])\.(.+)", r"blocks.\1.norm\2.\3"),
-    (r"transformer\.resblocks\.(\d+)\.attn\.in_proj_(weight|bias)", r"blocks.\1.attn.qkv.\2"),
-    (r"transformer\.resblocks\.(\d+)\.attn\.out_proj\.(.+)", r"blocks.\1.attn.proj.\2"),
-    (r"transformer\.resblocks\.(\d+)\.mlp\.c_fc\.(.+)", r"blocks.\1.mlp.fc1.\2"),
-    (r"transformer\.resblocks\.(\d+)\.mlp\.c_proj\.(.+)", r"blocks.\1.mlp.fc2.\2"),
-)
-_HF_CLIP_RULES = (
-    (r"embeddings\.class_embedding", "cls_token"),
-    (r"embeddings\.patch_embedding\.(.+)", r"patch_embed.proj.\1"),
-    (r"embeddings\.position_embedding\.weight", "pos_embed"),
-    (r"pre_layrnorm\.(.+)", r"norm_pre.\1"),
-    (r"post_layernorm\.(.+)", r"norm.\1"),
-    (r"encoder\.layers\.(\d+)\.layer_norm([12])\.(.+)", r"blocks.\1.norm\2.\3"),
-    (r"encoder\.layers\.(\d+)\.self_attn\.([qkv])_proj\.(.+)", r"blocks.\1.attn.\2.\3"),
-    (r"encoder\.layers\.(\d+)\.self_attn\.out_proj\.(.+)", r"blocks.\1.attn.proj.\2"),
-    (r"encoder\.layers\.(\d+)\.mlp\.(.+)", r"blocks.\1.mlp.\2"),
-)
-_HF_RULES = (
-    (r"embeddings\.cls_token", "cls_token"),
-    (r"embeddings\.register_tokens", "register_tokens"),
-    (r"embeddings\.position_embeddings", "pos_embed"),
-    (r"embeddings\.patch_embeddings\.projection\.(.+)", r"patch_embed.proj.\1"),
-    (r"layernorm\.(.+)", r"norm.\1"),
-    (r"encoder\.layer\.(\d+)\.attention\.attention\.(query|key|value)\.(.+)", r"blocks.\1.attn.\2.\3"),
-    (r"encoder\.layer\.(\d+)\.attention\.output\.dense\.(.+)", r"blocks.\1.attn.proj.\2"),
-    # ViT, DeiT and ViTMAE
-    (r"encoder\.layer\.(\d+)\.layernorm_before\.(.+)", r"blocks.\1.norm1.\2"),
-    (r"encoder\.layer\.(\d+)\.layernorm_after\.(.+)", r"blocks.\1.norm2.\2"),
-    (r"encoder\.layer\.(\d+)\.intermediate\.dense\.(.+)", r"blocks.\1.mlp.fc1.\2"),
-    (r"encoder\.layer\.(\d+)\.output\.dense\.(.+)", r"blocks.\1.mlp.fc2.\2"),
-    # DINOv2
-    (r"encoder\.layer\.(\d+)\.layer_scale([12])\.lambda1", r"blocks.\1.ls\2.gamma"),
-    (r"encoder\.layer\.(\d+)\.mlp\.weights_in\.(.+)", r"blocks.\1.mlp.fc1.\2"),
-    (r"encoder\.layer\.(\d+)\.mlp\.weights_out\.(.+)", r"blocks.\1.mlp.fc2.\2"),
-    (r"encoder\.layer\.(\d+)\.(.+)", r"blocks.\1.\2"),
-)
-_VPT_RULES = (
-    (r"embeddings\.patch_embeddings\.(.+)", r"patch_embed.proj.\1"),
-    (r"embeddings\.cls_token", "cls_token"),
-    (r"embeddings\.position_embeddings", "pos_embed"),
-    (r"encoder\.encoder_norm\.(.+)", r"norm.\1"),
-    (r"encoder\.layer\.(\d+)\.attention_norm\.(.+)", r"blocks.\1.norm1.\2"),
-    (r"encoder\.layer\.(\d+)\.ffn_norm\.(.+)", r"blocks.\1.norm2.\2"),
-    (r"encoder\.layer\.(\d+)\.attn\.out\.(.+)", r"blocks.\1.attn.proj.\2"),
-    (r"encoder\.layer\.(\d+)\.attn\.(query|key|value)\.(.+)", r"blocks.\1.attn.\2.\3"),
-    (r"encoder\.layer\.(\d+)\.ffn\.(.+)", r"blocks.\1.mlp.\2"),
-)
-
-
-def _from_clip(rules: Rules, weights: Weights) -> Weights:
-    renamed = fuse(_renamed(rules, weights))
-    if "cls_token" in renamed:
-        renamed["cls_token"] = renamed["cls_token"].reshape(1, 1, -1)
-    if "pos_embed" in renamed:
-        renamed["pos_embed"] = renamed["pos_embed"].unsqueeze(0)
-    return renamed
-
-
-def _from_hugging_face(weights: Weights) -> Weights:
-    return _from_timm(fuse(_renamed(_HF_RULES, weights), "query", "key", "value"))
-
-
-def _from_vpt(weights: Weights) -> Weights:
-    return fuse(_renamed(_VPT_RULES, weights), "query", "key", "value")
-
-
-_GOOGLE_NAMES = {
-    "embedding.bias": "patch_embed.proj.bias",
-    "cls": "cls_token",
-    "Transformer.posembed_input.pos_embedding": "pos_embed",
-    "pos_embedding": "pos_embed",
-    "Transformer.encoder_norm.scale": "norm.weight",
-    "Transformer.encoder_norm.bias": "norm.bias",
-}
-_GOOGLE_KINDS = {"kernel": "weight", "scale": "weight", "bias": "bias"}
-# The numbers of Flax's submodules: those of Google's first release, then big_vision's.
-_GOOGLE_MODULES = {
-    "LayerNorm_0": "norm1",
-    "LayerNorm_1": "norm2",
-    "LayerNorm_2": "norm2",
-    "MultiHeadDotProductAttention_0": "attn",
-    "MultiHeadDotProductAttention_1": "attn",
-    "MlpBlock_0": "mlp",
-    "MlpBlock_3": "mlp",
-    "Dense_0": "fc1",
-    "Dense_1": "fc2",
-    "out": "proj",
-}
-
-
-def _from_google(weights: Weights) -> Weights:
-    """Convert Flax's kernels (in, out), which attention splits by head, to timm's (out, in)."""
-    converted: Weights = {}
-    for key, value in _unscanned(weights).items():
-        match = re.fullmatch(r"Transformer\.encoderblock_(\d+)\.(.+)\.(kernel|scale|bias)", key)
-        if key == "embedding.kernel" and value.ndim == 4:
-            converted["patch_embed.proj.weight"] = value.permute(3, 2, 0, 1)
-        elif match is not None:
-            modules = ".".join(_GOOGLE_MODULES.get(part, part) for part in match[2].split("."))
-            converted[f"blocks.{match[1]}.{modules}.{_GOOGLE_KINDS[match[3]]}"] = _google_matrix(modules, value)
-        else:
-            converted[_GOOGLE_NAMES.get(key, key)] = value
-    if "pos_embed" in converted and converted["pos_embed"].ndim == 2:
-        converted["pos_embed"] = converted["pos_embed"].unsqueeze(0)
-    return fuse(converted, "query", "key", "value")
-
-
-def _unscanned(weights: Weights) -> Weights:
-    """Return the blocks of a scanned encoder, whose tensors are stacked along their first axis, one by one."""
-    single = {}
-    for key, value in weights.items():
-        if key.startswith("Transformer.encoderblock.") and value.ndim:
-            for index, part in enumerate(value):
-                single[key.replace("encoderblock", f"encoderblock_{index}", 1)] = part
-        else:
-            single[key] = value
-    return single
-
-
-def _google_matrix(modules: str, value: Tensor) -> Tensor:
-    if modules == "attn.proj":
-        return value.flatten(0, -2).T if value.ndim > 1 else value
-    if modules.startswith("attn."):
-        return value.flatten(1).T if value.ndim > 2 else value.flatten()
-    return value.T if value.ndim == 2 else value
-
-
-# The table ------------------------------------------------------------------------------------------------------------
 
 _DECODERS = ("decoder", "mask_token", "dino_head.", "ibot_head.", "predictor.", "projector.")
 
 TIMM = Layout(
     "timm",
     ("patch_embed.proj.weight", "cls_token", "pos_embed", "blocks.0.norm1.weight", "blocks.0.mlp.fc1.weight"),
-    _from_timm,
+    from_timm,
     _DECODERS,
 )
 VPT = Layout(
@@ -446,14 +239,14 @@ VPT = Layout(
         "encoder.encoder_norm.weight",
         "encoder.layer.0.ffn.fc1.weight",
     ),
-    _from_vpt,
+    from_vpt,
 )
 BACKBONES: tuple[Layout, ...] = (
     TIMM,
     Layout(
         "OpenAI's CLIP",
         ("conv1.weight", "class_embedding", "positional_embedding", "transformer.resblocks.0.ln_1.weight"),
-        partial(_from_clip, _OPENAI_RULES),
+        partial(from_clip, OPENAI_RULES),
         ("proj",),
         CLIP,
     ),
@@ -465,7 +258,7 @@ BACKBONES: tuple[Layout, ...] = (
             "pre_layrnorm.weight",
             "encoder.layers.0.self_attn.q_proj.weight",
         ),
-        partial(_from_clip, _HF_CLIP_RULES),
+        partial(from_clip, HF_CLIP_RULES),
         ("embeddings.position_ids",),
         CLIP,
     ),
@@ -477,7 +270,7 @@ BACKBONES: tuple[Layout, ...] = (
             "encoder.layer.0.attention.attention.query.weight",
             "layernorm.weight",
         ),
-        _from_hugging_face,
+        from_hugging_face,
         ("pooler.", "embeddings.mask_token"),
     ),
     Layout(
@@ -488,9 +281,9 @@ BACKBONES: tuple[Layout, ...] = (
             "Transformer.encoder_norm.scale",
             "Transformer.encoderblock_0.LayerNorm_0.scale",
         ),
-        _from_google,
+        from_google,
         (),
-        _GOOGLE,
+        GOOGLE,
     ),
     VPT,
 )

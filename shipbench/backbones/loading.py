@@ -15,7 +15,8 @@ from timm.layers import QuickGELU, resample_abs_pos_embed
 from timm.models.vision_transformer import Attention, Block, VisionTransformer
 from torch import Tensor
 
-from shipbench.backbones.layouts import CLIP, Selection, grid_side
+from shipbench.backbones.families import CLIP
+from shipbench.backbones.layouts import Selection, grid_side
 from shipbench.backbones.origin import Origin, Triple
 from shipbench.backbones.pinned import DEMO_BACKBONE, check_image_size
 from shipbench.backbones.state_dicts import (

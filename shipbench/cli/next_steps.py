@@ -49,7 +49,7 @@ def after_verify(folder: Path) -> None:
 
 
 def after_demo(*, full: bool) -> None:
-    """Suggest three ways to go on from the demonstration."""
+    """Suggest three commands to run after the demonstration."""
     if full:
         suggest("shipbench run --method all --tasks demo --seeds 0-2", "the spread over seeds")
     else:

@@ -1,4 +1,4 @@
-"""``shipbench demo``: two commands, said first; a page, what it means, and where to go on."""
+"""``shipbench demo`` prints its two commands, writes a report, explains the result and suggests commands."""
 
 from __future__ import annotations
 

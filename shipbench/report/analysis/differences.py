@@ -100,7 +100,7 @@ class CompleteScores:
 
     @property
     def left_out(self) -> str:
-        """A sentence that names what is left out, with a space before it; empty if nothing is."""
+        """A sentence that names the omitted arms and tasks, preceded by a space; empty if none are omitted."""
         arms = joined([arm.label for arm in self.missing_arms])
         tasks = joined([task_name(task) for task in self.missing_tasks])
         first = f" Left out for missing tasks: {arms}." if arms else ""
