@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from shipbench.cli import completion, options
+from shipbench.cli import completion, next_steps, options
 from shipbench.errors import InputError
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _steps(
     content = as_json(measurements, bench_options, place)
     batch = f"batch {bench_options.batch_size}, stochastic depth {bench_options.drop_path:g}"
     _print_steps(measurements, f"{content['device']}, {content['threads']} threads, {batch}; x: ratio to bare backbone")
-    _write(json_file, content)
+    _finish(json_file, content)
 
 
 def _whole_runs(
@@ -135,13 +135,15 @@ def _whole_runs(
     batch = f"batch {end_to_end_options.batch_size}"
     _print_whole_runs(measurements, f"{machine['device']}, {machine['threads']} threads, {batch}")
     rows = [asdict(row) | {"benchmark_seconds": row.benchmark_seconds} for row in measurements]
-    _write(json_file, {"options": asdict(end_to_end_options), **machine, "measurements": rows})
+    _finish(json_file, {"options": asdict(end_to_end_options), **machine, "measurements": rows})
 
 
-def _write(json_file: Path | None, content: dict[str, Any]) -> None:
+def _finish(json_file: Path | None, content: dict[str, Any]) -> None:
+    """Write the measurements, if a file is named for them, and suggest the next command."""
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    next_steps.after_bench()
 
 
 def _numbers(name: str, text: str) -> tuple[int, ...]:

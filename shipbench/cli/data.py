@@ -111,6 +111,7 @@ def inspect_command(
     if grid is not None:
         write_contact_sheet(inspected, data, grid)
         typer.echo(f"wrote {grid}")
+    next_steps.after_inspect(inspected.name, data)
 
 
 def _print_reports(reports: Sequence[TaskReport]) -> None:

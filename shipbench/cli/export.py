@@ -46,3 +46,4 @@ def predict(
     for path, row, numbers in zip(images, values.tolist(), classes.tolist(), strict=True):
         ranking = ", ".join(f"{number} ({100 * value:.1f} %)" for number, value in zip(numbers, row, strict=True))
         typer.echo(f"{path}: {ranking}")
+    next_steps.after_predict()

@@ -44,6 +44,8 @@ def tasks(as_json: Json = False) -> None:
     _show(
         [{**{name: getattr(task, name) for name in names}, "source": task.credit} for task in TASKS.values()], as_json
     )
+    if not as_json:
+        next_steps.suggest("shipbench run --method ship --tasks NAME", "train and test on a task")
 
 
 @app.command()
@@ -60,6 +62,8 @@ def methods(as_json: Json = False) -> None:
         cell: Any = settings if as_json else ", ".join(f"{key}={value}" for key, value in settings.items())
         rows.append({"name": name, "summary": method.summary, "settings": cell})
     _show(rows, as_json)
+    if not as_json:
+        next_steps.suggest("shipbench run --method NAME --tasks demo", "train and test a method")
 
 
 @app.command()
@@ -83,6 +87,8 @@ def backbones(
         if name not in defaults
     ]
     _show(rows, as_json)
+    if not as_json:
+        next_steps.suggest("shipbench run --method ship --tasks all --backbone NAME", "train and test on a backbone")
 
 
 @app.command()
@@ -95,6 +101,8 @@ def ablations(as_json: Json = False) -> None:
         shown: Any = dict(settings) if as_json else ", ".join(f"{key}={value}" for key, value in settings.items())
         rows.append({"switch": name, "settings": shown})
     _show(rows, as_json)
+    if not as_json:
+        next_steps.suggest("shipbench ablate --tasks demo-tiny --switch NAME", "SHIP with a part switched off")
 
 
 @app.command()
@@ -104,6 +112,8 @@ def selections(as_json: Json = False) -> None:
 
     rules = [get_selection(name) for name in list_selections()]
     _show([{"name": rule.name, "counts": rule.sentence} for rule in rules], as_json)
+    if not as_json:
+        next_steps.suggest("shipbench report --select NAME", "tables by that rule")
 
 
 @app.command()

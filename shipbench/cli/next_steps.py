@@ -38,6 +38,22 @@ def after_export(file: Path) -> None:
     suggest(f"shipbench predict {shlex.quote(str(file))} IMAGE...", "classify images")
 
 
+def after_predict() -> None:
+    """Suggest the list of runs, which shows how often an exported run is right."""
+    suggest("shipbench list runs", "the test accuracy of each run")
+
+
+def after_bench() -> None:
+    """Suggest the accuracies that belong to the measured costs."""
+    suggest("shipbench run --method all --tasks demo", "the accuracy that each method reaches")
+
+
+def after_inspect(task: str, folder: Path | None) -> None:
+    """Suggest a run on the inspected task."""
+    data = "" if folder is None else f" --data {shlex.quote(str(folder))}"
+    suggest(f"shipbench run --method ship --tasks {task}{data}", "train and test on it")
+
+
 def after_fetch(folder: Path) -> None:
     """Suggest a check of a copy of VTAB-1k that was fetched or imported."""
     suggest(f"shipbench data verify {shlex.quote(str(folder))}", "check counts, splits and images")

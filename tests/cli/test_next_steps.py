@@ -68,3 +68,23 @@ def test_data_leads_from_import_to_verify_to_run(
     )
     run = f"next: shipbench run --method ship --tasks all --data '{target}'"
     assert last_line(shipbench("data", "verify", target)) == run
+
+
+@pytest.mark.parametrize(
+    ("listed", "suggested"),
+    [
+        ("tasks", "shipbench run --method ship --tasks NAME"),
+        ("methods", "shipbench run --method NAME --tasks demo"),
+        ("ablations", "shipbench ablate --tasks demo-tiny --switch NAME"),
+        ("selections", "shipbench report --select NAME"),
+    ],
+)
+def test_lists_lead_to_the_command_that_takes_their_names(shipbench: Shipbench, listed: str, suggested: str) -> None:
+    assert last_line(shipbench("list", listed)) == f"next: {suggested}"
+    assert shipbench("list", listed, "--json").err == ""
+
+
+def test_an_inspected_task_leads_to_a_run_on_it(shipbench: Shipbench, tmp_path: Path, cache: Path) -> None:
+    tree = vtab_tree(tmp_path / "data", tasks=("dtd",))
+    suggested = f"next: shipbench run --method ship --tasks dtd --data {tree}"
+    assert last_line(shipbench("data", "inspect", "dtd", "--data", tree)) == suggested
