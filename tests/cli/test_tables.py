@@ -6,14 +6,17 @@ import math
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from shipbench.cli.tables import result_table
+from shipbench.cli.tables import print_results, result_table
+from shipbench.planning.plan import Plan, PlannedRun, State
 from shipbench.record import RunRecord
-from shipbench.tasks import SUITES, Task, parse_tasks
-from tests.cli.builders import make_record
+from shipbench.spec import RunSpec
+from shipbench.tasks import SUITES, Task, get_task, parse_tasks
+from tests.cli.builders import make_record, results_folder
 
 VTAB = SUITES[0]
 
@@ -133,3 +136,13 @@ def test_averages_need_no_heavy_import() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize(("task", "cautious"), [("demo-tiny", True), ("digits", True), ("dtd", False)])
+def test_numbers_of_the_demo_suites_come_with_a_caution(
+    task: str, cautious: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results_folder(tmp_path, [make_record("a1", task=task, suite=get_task(task).suite)])
+    runs = (PlannedRun(RunSpec("ship", task), "a1", State.DONE),)
+    print_results(Plan(runs, ()), tmp_path)
+    assert ("a demonstration and a regression net, not a benchmark" in capsys.readouterr().out) == cautious
