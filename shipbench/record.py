@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 NAN = float("nan")
 SHIPBENCH, UNSEALED, ELSEWHERE = "shipbench", "unsealed", "elsewhere"
+TRAINED, EVALUATED, IMPORTED = "trained", "evaluated", "imported"
+ACCURACY, MEAN_PER_CLASS = "accuracy", "mean-per-class"
 
 Topic: TypeAlias = Literal["run", "scores", "cost", "backbone", "images", "data", "method", "machine", "software"]
 Kind: TypeAlias = Literal["str", "int", "float"]
@@ -119,6 +121,21 @@ class RunRecord:
         ),
     ] = SHIPBENCH
     error: Annotated[str, Column("run", "why the run failed", long_form=False)] = ""
+    kind: Annotated[
+        str,
+        Column(
+            "run",
+            "`trained`; `evaluated` if a trained run was scored on other images; `imported` from another harness",
+            assumed=TRAINED,
+        ),
+    ] = TRAINED
+    parent_run: Annotated[str, Column("run", "evaluated: the run that trained the model", long_form=False)] = ""
+    origin_file_sha256: Annotated[
+        str, Column("run", "imported: SHA-256 of the file that the result was read from", long_form=False)
+    ] = ""
+    epoch_rule: Annotated[
+        str, Column("run", "imported: the epoch of the accuracy: `final`, `validation` or `oracle`; empty if unknown")
+    ] = ""
     created: Annotated[str, Column("run", "when the record was made (ISO 8601, UTC)", long_form=False)] = ""
     shipbench_version: Annotated[str, Column("software", "version of shipbench")] = ""
     git_commit: Annotated[str, Column("software", "commit of the checkout; + marks local changes")] = ""
@@ -130,6 +147,19 @@ class RunRecord:
     sklearn_version: Annotated[str, Column("software", "version of scikit-learn", long_form=False)] = ""
     host: Annotated[str, Column("machine", "host name", long_form=False)] = ""
     threads: Annotated[int, Column("machine", "torch threads")] = 0
+    source: Annotated[str, Column("data", "where the images come from, such as `folder` or `vtab-1k`")] = ""
+    suite_tasks: Annotated[
+        str, Column("data", "own suites: names of all tasks of the suite, as a JSON list", long_form=False)
+    ] = ""
+    class_names: Annotated[
+        str, Column("data", "names of the classes in the order of their numbers, as a JSON list", long_form=False)
+    ] = ""
+    shots: Annotated[int, Column("data", "training images per class; 0 if all are used")] = 0
+    corruption: Annotated[str, Column("data", "evaluated: how the images were corrupted", long_form=False)] = ""
+    severity: Annotated[int, Column("data", "evaluated: severity of the corruption, 1 to 5", long_form=False)] = 0
+    headline_metric: Annotated[
+        str, Column("scores", "the metric that tables show: `accuracy` or `mean-per-class`", assumed=ACCURACY)
+    ] = ACCURACY
     n_train: Annotated[int, Column("data", "training images", long_form=False)] = 0
     n_test: Annotated[int, Column("data", "images in the evaluated split", long_form=False)] = 0
     trainable_params: Annotated[int, Column("cost", "trained parameters, head included")] = 0
@@ -140,6 +170,9 @@ class RunRecord:
         Column("cost", "inference cost; matrix products and attention, 2 per multiply-add", unit="FLOPs/image"),
     ] = NAN
     final_test_acc: Annotated[float, Column("scores", "test accuracy after the last epoch", unit="fraction")] = NAN
+    final_test_mean_class_acc: Annotated[
+        float, Column("scores", "mean of the classes' test accuracies after the last epoch", unit="fraction")
+    ] = NAN
     best_test_acc: Annotated[float, Column("scores", "highest test accuracy of any epoch", unit="fraction")] = NAN
     best_test_epoch: Annotated[int, Column("scores", "epoch (from 0) of `best_test_acc`; -1 if unknown")] = -1
     val_acc: Annotated[float, Column("scores", "validation accuracy after the last epoch", unit="fraction")] = NAN
@@ -173,6 +206,10 @@ class RunRecord:
     ] = ""
     affinity: Annotated[
         str, Column("method", "SHIP: cosine affinity of the blocks, as a JSON matrix", long_form=False)
+    ] = ""
+    affinity_std: Annotated[
+        str,
+        Column("method", "SHIP: deviation of the affinity over the training images, as a JSON matrix", long_form=False),
     ] = ""
 
     @property

@@ -21,7 +21,7 @@ Overrides: TypeAlias = tuple[tuple[str, Any], ...]
 Precision: TypeAlias = Literal["auto", "fp32", "bf16"]
 RECIPES = ("default", "published")
 # Part of every run id; raised when the computation of a spec changes.
-_ID_VERSION = 3
+_ID_VERSION = 4
 
 
 @dataclass(frozen=True)
