@@ -14,6 +14,7 @@ import warnings
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -22,7 +23,7 @@ from PIL import Image, UnidentifiedImageError
 
 from shipbench.data.signatures import impostor
 from shipbench.data.types import ImageFormat
-from shipbench.errors import InputError
+from shipbench.errors import InputError, system_reason
 
 ImageKind: TypeAlias = Literal["jpeg", "png", "webp", "webp-lossless", "bmp", "ppm", "array", "unknown"]
 
@@ -58,6 +59,14 @@ class ImageIdentity:
 
     sha256: str
     kind: ImageKind
+
+
+def read_bytes(file: Path) -> bytes:
+    """Return the content of a file; raise ``InputError`` naming it if it cannot be read."""
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {file}: {system_reason(error)}") from error
 
 
 def identify_bytes(data: bytes) -> ImageIdentity:

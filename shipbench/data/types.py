@@ -21,10 +21,15 @@ Size: TypeAlias = tuple[int, int]
 
 @dataclass(frozen=True)
 class Identity:
-    """The fingerprint (SHA-256, hex) of a task's images and labels, and how the images are stored."""
+    """The fingerprint (SHA-256, hex) of a task's images and labels, and how the images are stored.
+
+    ``contents`` names the images of a split, in order, without their labels (``identities.content_of``): tasks that
+    share the images of a split share its decoded pixels. A split without a content shares them with no other task.
+    """
 
     fingerprint: str
     image_format: ImageFormat
+    contents: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,9 +40,12 @@ def fingerprint(task: Task) -> str:
 
     Draws the pictures on first use. Raises ``ShipbenchError`` if a wheel they are made from cannot be downloaded.
     """
-    picture_set = picture_set_of(task)
-    stored = _find(picture_set, task) or _make(picture_set, task)
-    return hashlib.sha256(f"{stored.digest} {task.name}".encode()).hexdigest()
+    return hashlib.sha256(f"{_stored(task).digest} {task.name}".encode()).hexdigest()
+
+
+def content(task: Task, split: SplitName) -> str:
+    """Return the SHA-256 (hex) that identifies a split's native pixels, equal for the tasks of one picture set."""
+    return hashlib.sha256(f"{_stored(task).digest} {_rows(task, split)}".encode()).hexdigest()
 
 
 def native(task: Task, split: SplitName) -> Split:
@@ -66,6 +69,11 @@ def _rows(task: Task, split: SplitName) -> slice:
         "test": task.n_train,
     }
     return slice(starts[split], starts[split] + task.counts[split])
+
+
+def _stored(task: Task) -> _Stored:
+    picture_set = picture_set_of(task)
+    return _find(picture_set, task) or _make(picture_set, task)
 
 
 def _load(picture_set: PictureSet, task: Task) -> Pictures:

@@ -46,7 +46,8 @@ class DemoSource:
 
     def identity(self, jobs: int | None = None) -> Identity:
         """Return the identity of training and test pictures, drawing them on first use."""
-        return Identity(pictures.fingerprint(self.task), "array")
+        contents = {str(name): pictures.content(self.task, name) for name in self.counts}
+        return Identity(pictures.fingerprint(self.task), "array", contents)
 
     def open_split(self, name: SplitName) -> NativeSplit:
         """Return a split at the size it was drawn or cut at."""

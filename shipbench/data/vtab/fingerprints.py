@@ -14,15 +14,16 @@ from dataclasses import asdict
 from os import stat_result
 from pathlib import Path
 
-from shipbench.data.images import ImageIdentity, ImageKind, identify_bytes, image_format
+from shipbench.data.identities import content_of
+from shipbench.data.images import ImageIdentity, ImageKind, identify_bytes, image_format, read_bytes
 from shipbench.data.parallel import stream
 from shipbench.data.types import Identity
 from shipbench.data.vtab.folder import ROLES, Role, TaskFolder
 from shipbench.data.vtab.scanning import scan_images
-from shipbench.data.vtab.split_files import read_bytes
 from shipbench.errors import InputError
 from shipbench.runtime.cache import cache_dir
 from shipbench.runtime.files import atomic_path
+from shipbench.tasks.catalogue import SplitName
 
 _TICK_NS = 100_000_000
 
@@ -61,11 +62,16 @@ def identity_of(folder: TaskFolder, images: Mapping[str, ImageIdentity]) -> Iden
             image = images[entry.path]
             digest.update(f"{role}\0{entry.path}\0{entry.label}\0{image.sha256}\n".encode())
             kinds.add(image.kind)
-    return Identity(digest.hexdigest(), image_format(kinds))
+    return Identity(digest.hexdigest(), image_format(kinds), _contents(folder, images))
 
 
 def _roles(folder: TaskFolder) -> list[Role]:
     return [role for role in ROLES if role in folder.entries]
+
+
+def _contents(folder: TaskFolder, images: Mapping[str, ImageIdentity]) -> dict[str, str]:
+    splits: list[SplitName] = ["train", *_roles(folder)]
+    return {name: content_of(images[entry.path] for entry in folder.split(name)) for name in splits}
 
 
 def _hash_files(folder: TaskFolder, paths: list[str], jobs: int | None) -> dict[str, ImageIdentity]:

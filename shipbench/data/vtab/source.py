@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from shipbench.data.images import decode
+from shipbench.data.images import decode, read_bytes
 from shipbench.data.types import Identity, NativeSplit, TaskReport
 from shipbench.data.vtab.fingerprints import identify
 from shipbench.data.vtab.folder import TaskFolder, doubts_about, find_base, find_task, how_to_check, open_task
-from shipbench.data.vtab.split_files import read_bytes
 from shipbench.data.vtab.verify import verify_task
 from shipbench.errors import InputError
 from shipbench.tasks import Task

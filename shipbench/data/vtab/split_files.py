@@ -10,9 +10,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from shipbench.data.images import read_bytes
 from shipbench.data.signatures import impostor
 from shipbench.data.types import Entry
-from shipbench.errors import InputError, system_reason
+from shipbench.errors import InputError
 
 _LINE = re.compile(r"(.*[^ \t])[ \t]+([^ \t]+)", re.DOTALL)
 _DRIVE = re.compile(r"[A-Za-z]:")
@@ -60,14 +61,6 @@ def read_split(file: Path, num_classes: int) -> tuple[Entry, ...]:
     if split.faults:
         raise InputError(describe_fault(file, split.faults[0]))
     return split.entries
-
-
-def read_bytes(file: Path) -> bytes:
-    """Return the content of a file; raise ``InputError`` naming it if it cannot be read."""
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read {file}: {system_reason(error)}") from error
 
 
 def describe_fault(file: Path, fault: Fault) -> str:

@@ -1,0 +1,118 @@
+"""The identities of image files, remembered between commands.
+
+A file is hashed once. Its identity is then kept in the cache folder beside size, times and inode, and a file of which
+any of these has changed is hashed again. There is one such memory for each root folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from shipbench.data.images import ImageIdentity, identify_bytes, read_bytes
+from shipbench.data.parallel import stream
+from shipbench.errors import InputError, system_reason
+from shipbench.runtime.cache import cache_dir
+from shipbench.runtime.files import atomic_path
+
+# Size, time of modification, time of change (both in ns), inode.
+_State: TypeAlias = tuple[int, int, int, int]
+_Memory: TypeAlias = dict[str, tuple[_State, ImageIdentity]]
+
+_TICK_NS = 100_000_000
+"""A file rewritten within one tick of the file system's clock keeps its times, so younger files are not remembered."""
+
+_BLOCK = 16_384
+"""Files hashed between two writes of the memory: what an interrupted command does not have to hash again."""
+
+
+def identify_files(root: Path, paths: Sequence[str], title: str, jobs: int | None = None) -> dict[str, ImageIdentity]:
+    """Return the identity of each image file, by its path relative to ``root``; hash only new and changed files.
+
+    Files are hashed on ``jobs`` threads or one per usable core; ``title`` names them in the progress display. An
+    interrupted command has hashed most of its files for the next. Raises ``InputError`` if a file is missing or cannot
+    be read.
+    """
+    states = {path: _state(root / path) for path in paths}
+    memo = _memo(root)
+    memory = _recall(memo)
+    identities = {
+        path: memory[path][1] for path, state in states.items() if path in memory and memory[path][0] == state
+    }
+    missing = [path for path in states if path not in identities]
+    for block, started in _hashed(root, missing, title, jobs):
+        identities |= block
+        _remember(memo, memory, {path: (states[path], identity) for path, identity in block.items()}, started)
+    return {path: identities[path] for path in states}
+
+
+def content_of(images: Iterable[ImageIdentity]) -> str:
+    """Return the SHA-256 (hex) of a split's images in order, which two tasks may share, without their labels."""
+    digest = hashlib.sha256()
+    for image in images:
+        digest.update(bytes.fromhex(image.sha256))
+    return digest.hexdigest()
+
+
+def _hashed(
+    root: Path, paths: Sequence[str], title: str, jobs: int | None
+) -> Iterator[tuple[dict[str, ImageIdentity], int]]:
+    """Yield blocks of identities by path, and when (``time.time_ns``) hashing began."""
+    if not paths:
+        return
+    started = time.time_ns()
+    block: dict[str, ImageIdentity] = {}
+
+    def work(start: int, stop: int) -> list[ImageIdentity]:
+        return [identify_bytes(read_bytes(root / path)) for path in paths[start:stop]]
+
+    for path, identity in zip(paths, stream(work, len(paths), f"fingerprinting {title}", jobs), strict=True):
+        block[path] = identity
+        if len(block) == _BLOCK:
+            yield block, started
+            block = {}
+    yield block, started
+
+
+def _state(file: Path) -> _State:
+    try:
+        status = file.stat()
+    except OSError as error:
+        raise InputError(f"cannot read {file}: {system_reason(error)}") from error
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
+def _memo(root: Path) -> Path:
+    return cache_dir("fingerprints") / f"files-{hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:32]}.json"
+
+
+def _recall(memo: Path) -> _Memory:
+    """Return what the memory holds; nothing if it is absent or has changed since it was written."""
+    try:
+        digest, text = memo.read_text().split(" ", 1)
+        if digest != _digest(text):
+            return {}
+        entries: Mapping[str, Any] = json.loads(text)
+        return {
+            path: ((size, modified, changed, inode), ImageIdentity(sha256, kind))
+            for path, (size, modified, changed, inode, sha256, kind) in entries.items()
+        }
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _remember(memo: Path, memory: _Memory, entries: _Memory, started: int) -> None:
+    """Add entries to the memory and write it, except those of files changed too recently for their times to tell."""
+    memory |= {path: entry for path, entry in entries.items() if max(entry[0][1:3]) <= started - _TICK_NS}
+    text = json.dumps({path: [*state, image.sha256, image.kind] for path, (state, image) in memory.items()})
+    with atomic_path(memo) as temporary:
+        temporary.write_text(f"{_digest(text)} {text}")
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
