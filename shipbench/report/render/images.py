@@ -61,10 +61,16 @@ def images(figure: Figure, suffixes: Sequence[str]) -> dict[str, bytes]:
         return {}
     with style():
         drawn = figure.draw()
-        drawn.draw_without_rendering()
-        # Solving the layout again for every format would take most of the time.
-        drawn.set_layout_engine("none")
+        _solve_layout(drawn)
         return {suffix: _save(drawn, suffix) for suffix in suffixes}
+
+
+def _solve_layout(drawn: MplFigure) -> None:
+    """Place the axes once; solving the layout again for every format would take most of the time."""
+    engine = drawn.get_layout_engine()
+    if engine is not None:
+        engine.execute(drawn)
+        drawn.set_layout_engine("none")
 
 
 def _save(drawn: MplFigure, suffix: str) -> bytes:
