@@ -1,4 +1,4 @@
-"""The catalogue of tasks: the 19 of VTAB-1k and those of the embedded demo suite.
+"""Tasks and suites, and the catalogue: the 19 tasks of VTAB-1k and those of the embedded demo suite.
 
 Class counts and test sizes of VTAB-1k follow Zhai et al. 2019 (arXiv 1910.04867) and its reference implementation
 (google-research/task_adaptation); groups and folder names follow the prompt-tuning literature.
@@ -8,13 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-Group: TypeAlias = Literal["Natural", "Specialized", "Structured"]
-SuiteName: TypeAlias = Literal["vtab-1k", "demo", "demo-tiny"]
 SplitName: TypeAlias = Literal["train800", "val200", "train", "test"]
+Resize: TypeAlias = Literal["squash", "crop"]
+Augment: TypeAlias = Literal["none", "flip-crop"]
+Metric: TypeAlias = Literal["accuracy", "mean-per-class"]
+TestFrom: TypeAlias = Literal["", "val", "train"]
 
-GROUPS: tuple[Group, ...] = ("Natural", "Specialized", "Structured")
+GROUPS: tuple[str, ...] = ("Natural", "Specialized", "Structured")
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Number of images to draw from a source for each split; None takes all of them.
+
+    Without images for validation in the source, ``val`` None is a fifth of the training images.
+    """
+
+    train: int | None = None
+    val: int | None = None
+    test: int | None = None
 
 
 @dataclass(frozen=True)
@@ -24,17 +38,44 @@ class Task:
     ``source`` names the kind of source that provides its images (an entry point of the group ``shipbench.sources``),
     ``credit`` the origin and licence of the images. ``folder_names`` are the names that a copy may give the task's
     folder, the canonical one first; each of them also names the task on the command line.
+
+    A task outside the catalogue has a ``location``, which its source understands: ``bugs`` in ``folder:bugs``. A
+    relative one starts from the folder ``base``; ``options`` are the keys that the source itself reads. The numbers of
+    classes and images of such a task are 0, and ``class_names`` empty or as requested, until its source has been
+    opened. ``test_from`` says where test images come from if the source has images for validation but none to test.
+    ``suite_tasks`` and ``suite_backbone`` describe the suite that the task file declares.
+
+    ``shots`` is the number of training images per class, drawn with ``shot_seed``; 0 uses all.
     """
 
     name: str
-    group: Group
-    suite: SuiteName
+    group: str
+    suite: str
     num_classes: int
     n_train: int
     n_test: int
     source: str
     credit: str
     folder_names: tuple[str, ...] = ()
+    location: str = ""
+    base: str = ""
+    options: tuple[tuple[str, Any], ...] = ()
+    class_names: tuple[str, ...] = ()
+    draw: Draw = Draw()
+    test_from: TestFrom = ""
+    resize: Resize = "squash"
+    augment: Augment = "none"
+    metric: Metric = "accuracy"
+    allow_leaks: bool = False
+    suite_tasks: tuple[str, ...] = ()
+    suite_backbone: str = ""
+    shots: int = 0
+    shot_seed: int = 0
+
+    @property
+    def catalogued(self) -> bool:
+        """Whether the catalogue has the task, so that its name identifies it."""
+        return not self.location
 
     @property
     def counts(self) -> dict[str, int]:
@@ -50,7 +91,7 @@ class Suite:
     ``title`` is the name as reports print it, ``caution`` a sentence that accompanies the suite's numbers.
     """
 
-    name: SuiteName
+    name: str
     title: str
     tasks: tuple[Task, ...]
     description: str
@@ -59,7 +100,7 @@ class Suite:
     caution: str = ""
 
 
-def _vtab(name: str, group: Group, num_classes: int, n_test: int, *aliases: str) -> Task:
+def _vtab(name: str, group: str, num_classes: int, n_test: int, *aliases: str) -> Task:
     return Task(name, group, "vtab-1k", num_classes, 1000, n_test, "vtab-1k", "VTAB-1k", (name, *aliases))
 
 
@@ -95,7 +136,7 @@ VTAB = Suite(
 _SHORT_TRAINING: Mapping[str, int | float] = {"batch_size": 32, "lr": 5e-3, "warmup_epochs": 1, "drop_path": 0.0}
 
 
-def _demo(name: str, group: Group, num_classes: int, credit: str, n_test: int = 1000) -> Task:
+def _demo(name: str, group: str, num_classes: int, credit: str, n_test: int = 1000) -> Task:
     return Task(name, group, "demo", num_classes, 1000, n_test, "demo", credit)
 
 

@@ -1,0 +1,183 @@
+"""Which images of a source a task trains on, validates on and tests on: a seeded, class-balanced draw.
+
+Every image has a rank within its class, which follows from a hash of its path. A draw takes the first images of a
+class, so a larger draw contains a smaller one, and a new image displaces at most one other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from shipbench.data.types import Entry
+from shipbench.errors import InputError
+from shipbench.tasks import Task
+from shipbench.tasks.catalogue import SplitName
+
+Entries: TypeAlias = Sequence[Entry]
+ByClass: TypeAlias = dict[int, list[Entry]]
+# How many validation images of a class few-shot learning uses at most (CoOp).
+_MOST_SHOTS_VAL = 4
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """The drawn images by split, each in the order of the listing, and whether the test images were held out.
+
+    ``train`` is ``train800`` followed by ``val200``, or ``train800`` alone if the task has a number of shots.
+    """
+
+    splits: Mapping[SplitName, tuple[Entry, ...]]
+    held_out: bool
+
+
+def draw(task: Task, splits: Mapping[str, Entries], classes: Sequence[str]) -> Drawing:
+    """Draw the images of ``task`` from the splits of its source: ``train``, and ``val`` and ``test`` if it has them.
+
+    Raises ``InputError`` if a class has no image to train on or too few for the shots, if more images are asked for
+    than there are, and if the source has images for validation but none to test and the task does not say which to
+    test on.
+    """
+    pool, val, test, held_out = _assign(task, splits)
+    _require_training_images(task, pool, classes)
+    of_class = _by_class(pool)
+    if task.shots:
+        fit, val = _few_shots(task, of_class, val, classes)
+    else:
+        fit, val = _fit_and_val(task, of_class, val, len(classes))
+    if task.draw.test is not None:
+        test = _balanced(task, _by_class(test), task.draw.test, "test")
+    order = {entry: position for position, entry in enumerate(entry for part in splits.values() for entry in part)}
+    fit, val, test = (sorted(part, key=order.__getitem__) for part in (fit, val, test))
+    train = fit if task.shots else [*fit, *val]
+    drawn: dict[SplitName, Entries] = {"train800": fit, "val200": val, "train": train, "test": test}
+    return Drawing({name: tuple(entries) for name, entries in drawn.items()}, held_out)
+
+
+def _assign(task: Task, splits: Mapping[str, Entries]) -> tuple[Entries, Entries, Entries, bool]:
+    """Return the images to draw train, val and test from, and whether those of test were held out of train."""
+    train, val, test = (splits.get(role, ()) for role in ("train", "val", "test"))
+    if test:
+        return train, val, test, False
+    if val and not task.test_from:
+        raise InputError(
+            f'task {task.name} has images for validation but none to test; write test_from = "val" for it in a task '
+            'file to test on them, or test_from = "train" to hold out a fifth of the training images'
+        )
+    if val and task.test_from == "val":
+        return train, (), val, False
+    held_out = {entry for entries in _by_class(train).values() for entry in _fifth(entries, "test")}
+    if not held_out:
+        raise InputError(f"task {task.name} has no test images, and too few images to hold out a fifth of each class")
+    return [entry for entry in train if entry not in held_out], val, list(held_out), True
+
+
+def _require_training_images(task: Task, pool: Entries, classes: Sequence[str]) -> None:
+    present = {entry.label for entry in pool}
+    absent = [name for label, name in enumerate(classes) if label not in present]
+    if absent:
+        raise InputError(f"task {task.name} has no training image of {_named(absent)}; every class needs some")
+    if len(classes) < 2:
+        raise InputError(f"task {task.name} has only the class {classes[0]!r}; classification needs two or more")
+
+
+def _few_shots(task: Task, pool: ByClass, val: Entries, classes: Sequence[str]) -> tuple[Entries, Entries]:
+    scarce = [f"{name} ({len(pool[label])})" for label, name in enumerate(classes) if len(pool[label]) < task.shots]
+    if scarce:
+        raise InputError(
+            f"task {task.name} has fewer than {task.shots} training images of {_named(scarce)}; "
+            "ask for fewer with --shots"
+        )
+    salt = f"shots {task.shot_seed}"
+    ranked = {label: _ranked(entries, salt) for label, entries in pool.items()}
+    fit = [entry for entries in ranked.values() for entry in entries[: task.shots]]
+    most = min(task.shots, _MOST_SHOTS_VAL)
+    if val:
+        return fit, [entry for entries in _by_class(val).values() for entry in _ranked(entries, salt)[:most]]
+    # From the end, so that the images to validate on are the same for every number of shots that leaves some.
+    return fit, [entry for entries in ranked.values() for entry in entries[task.shots :][-most:]]
+
+
+def _fit_and_val(task: Task, pool: ByClass, val: Entries, num_classes: int) -> tuple[Entries, Entries]:
+    """Draw the images to fit on and to validate on; they are disjoint unless the source's own splits overlap."""
+    if task.draw.train is not None and task.draw.train < num_classes:
+        raise InputError(
+            f"task {task.name} asks for {task.draw.train} training images of {num_classes} classes; "
+            "every class needs one"
+        )
+    if val:
+        fit = _all_or_balanced(task, pool, task.draw.train, "training")
+        return fit, _all_or_balanced(task, _by_class(val), task.draw.val, "validation")
+    if task.draw.val is None:
+        drawn = _by_class(_all_or_balanced(task, pool, task.draw.train, "training"))
+        return _without(drawn, {entry for entries in drawn.values() for entry in _fifth(entries, "val")})
+    if task.draw.train is None:
+        # One image of each class is left to fit on.
+        spare = {label: _ranked(entries, "train")[1:] for label, entries in pool.items()}
+        return _without(pool, set(_balanced(task, spare, task.draw.val, "validation")))
+    fit = _balanced(task, pool, task.draw.train, "training")
+    rest, _ = _without(pool, set(fit))
+    return fit, _balanced(task, _by_class(rest), task.draw.val, "validation")
+
+
+def _without(pool: ByClass, taken: Collection[Entry]) -> tuple[Entries, Entries]:
+    return [entry for entries in pool.values() for entry in entries if entry not in taken], list(taken)
+
+
+def _all_or_balanced(task: Task, pool: ByClass, wanted: int | None, purpose: str) -> Entries:
+    if wanted is None:
+        return [entry for entries in pool.values() for entry in entries]
+    return _balanced(task, pool, wanted, purpose)
+
+
+def _balanced(task: Task, pool: ByClass, wanted: int, purpose: str) -> Entries:
+    """Draw ``wanted`` images, as evenly over the classes as their sizes allow."""
+    available = sum(len(entries) for entries in pool.values())
+    if wanted > available:
+        raise InputError(f"task {task.name} asks for {wanted} {purpose} images, but only {available} are left for them")
+    drawn: list[Entry] = []
+    # The smallest class first: what it lacks is shared by the larger ones.
+    for left, label in _counted_down(sorted(pool, key=lambda label: (len(pool[label]), label))):
+        drawn += _ranked(pool[label], "train")[: (wanted - len(drawn)) // left]
+    return drawn
+
+
+def _counted_down(labels: Sequence[int]) -> Iterable[tuple[int, int]]:
+    return zip(range(len(labels), 0, -1), labels, strict=True)
+
+
+def _fifth(entries: Entries, salt: str) -> list[Entry]:
+    """Return a fifth of the images of a class, rounded; at least one unless there is only one."""
+    count = max((len(entries) + 2) // 5, min(1, len(entries) - 1))
+    return _ranked(entries, salt)[:count]
+
+
+def _by_class(entries: Entries) -> ByClass:
+    of_class: ByClass = {}
+    for entry in entries:
+        of_class.setdefault(entry.label, []).append(entry)
+    return of_class
+
+
+def _ranked(entries: Entries, salt: str) -> list[Entry]:
+    return sorted(entries, key=_rank(salt))
+
+
+def _rank(salt: str) -> Callable[[Entry], bytes]:
+    start = hashlib.sha256(f"{salt}\0".encode())
+
+    def rank(entry: Entry) -> bytes:
+        digest = start.copy()
+        # File names need not be UTF-8.
+        digest.update(entry.path.encode(errors="surrogateescape"))
+        return digest.digest()
+
+    return rank
+
+
+def _named(names: Sequence[str]) -> str:
+    """Return the first three names, and how many more there are."""
+    more = f" and {len(names) - 3} more classes" if len(names) > 3 else ""
+    return f"{'class' if len(names) == 1 else 'classes'} {', '.join(names[:3])}{more}"

@@ -1,0 +1,131 @@
+"""The draw of training, validation and test images from the splits of a source."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from shipbench.data.drawing import Drawing, draw
+from shipbench.data.types import Entry
+from shipbench.errors import InputError
+from shipbench.tasks import Task
+from shipbench.tasks.catalogue import Draw
+
+NAMES = ("ant", "bee", "wasp")
+
+
+def entries(split: str, sizes: Sequence[int]) -> tuple[Entry, ...]:
+    return tuple(
+        Entry(f"{split}/{NAMES[label]}/{index}.png", label) for label, n in enumerate(sizes) for index in range(n)
+    )
+
+
+def drawn(splits: Mapping[str, Sequence[int]], **changes: Any) -> Drawing:
+    task = Task("bugs", "Natural", "bugs", 0, 0, 0, "folder", "", location="bugs", **changes)
+    return draw(task, {name: entries(name, sizes) for name, sizes in splits.items()}, NAMES)
+
+
+def counts(drawing: Drawing, split: Any) -> list[int]:
+    times = Counter(entry.label for entry in drawing.splits[split])
+    return [times[label] for label in range(len(NAMES))]
+
+
+def test_a_source_with_all_splits_is_used_as_it_is() -> None:
+    drawing = drawn({"train": (5, 6, 7), "val": (1, 2, 3), "test": (2, 2, 2)})
+    assert not drawing.held_out
+    assert drawing.splits["train800"] == entries("train", (5, 6, 7))
+    assert drawing.splits["val200"] == entries("val", (1, 2, 3))
+    assert drawing.splits["train"] == (*drawing.splits["train800"], *drawing.splits["val200"])
+    assert drawing.splits["test"] == entries("test", (2, 2, 2))
+
+
+def test_a_fifth_of_each_class_is_held_out_and_a_fifth_of_the_rest_validates() -> None:
+    drawing = drawn({"train": (100, 50, 2)})
+    assert drawing.held_out
+    assert counts(drawing, "test") == [20, 10, 1]
+    assert counts(drawing, "val200") == [16, 8, 0]
+    assert counts(drawing, "train800") == [64, 32, 1]
+    parts = [set(drawing.splits[name]) for name in ("train800", "val200", "test")]
+    assert sum(map(len, parts)) == len(set.union(*parts)) == 152
+
+
+def test_numbers_are_drawn_evenly_and_small_classes_leave_their_share_to_others() -> None:
+    splits = {"train": (100, 100, 100), "test": (9, 9, 9)}
+    drawing = drawn(splits, draw=Draw(80, 20, 6))
+    assert sorted(counts(drawing, "train800")) == [26, 27, 27]
+    assert sorted(counts(drawing, "val200")) == [6, 7, 7]
+    assert counts(drawing, "test") == [2, 2, 2]
+    assert len(drawing.splits["train"]) == 100
+    assert not set(drawing.splits["train800"]) & set(drawing.splits["val200"])
+    assert counts(drawn({**splits, "train": (100, 3, 100)}, draw=Draw(43, 20)), "train800") == [20, 3, 20]
+
+
+def test_val_alone_is_drawn_from_train_and_leaves_every_class_an_image() -> None:
+    drawing = drawn({"train": (3, 3, 3), "test": (1, 1, 1)}, draw=Draw(val=6))
+    assert (counts(drawing, "train800"), counts(drawing, "val200")) == ([1, 1, 1], [2, 2, 2])
+
+
+def test_a_fifth_of_the_drawn_training_images_validates_if_no_number_is_given() -> None:
+    drawing = drawn({"train": (90, 90, 90), "test": (1, 1, 1)}, draw=Draw(train=30))
+    assert (counts(drawing, "train800"), counts(drawing, "val200")) == ([8, 8, 8], [2, 2, 2])
+
+
+def test_a_draw_depends_on_the_paths_alone() -> None:
+    splits = {"train": entries("train", (30, 30, 30)), "test": entries("test", (3, 3, 3))}
+    task = Task("bugs", "Natural", "bugs", 0, 0, 0, "folder", "", location="bugs", draw=Draw(30, 9))
+    one = draw(task, splits, NAMES)
+    turned = draw(task, {name: tuple(reversed(part)) for name, part in splits.items()}, NAMES)
+    assert {name: set(part) for name, part in one.splits.items()} == {
+        name: set(part) for name, part in turned.splits.items()
+    }
+    assert one.splits["train800"] != entries("train", (10, 10, 10))
+
+
+def test_more_shots_contain_fewer_and_final_trains_on_the_shots_alone() -> None:
+    splits = {"train": (20, 20, 20), "test": (2, 2, 2)}
+    drawings = {shots: drawn(splits, shots=shots) for shots in (1, 2, 4, 8, 16)}
+    for shots, drawing in drawings.items():
+        assert counts(drawing, "train") == [shots] * 3
+        assert drawing.splits["train"] == drawing.splits["train800"]
+        assert counts(drawing, "val200") == [min(shots, 4)] * 3
+        assert not set(drawing.splits["train"]) & set(drawing.splits["val200"])
+    for fewer, more in ((1, 2), (2, 4), (4, 8), (8, 16)):
+        assert set(drawings[fewer].splits["train"]) < set(drawings[more].splits["train"])
+        assert set(drawings[fewer].splits["val200"]) <= set(drawings[more].splits["val200"])
+    assert drawn(splits, shots=4, shot_seed=1).splits["train"] != drawings[4].splits["train"]
+
+
+def test_shots_take_val_from_the_validation_images_of_the_source() -> None:
+    drawing = drawn({"train": (9, 9, 9), "val": (9, 9, 2), "test": (1, 1, 1)}, shots=8)
+    assert counts(drawing, "val200") == [4, 4, 2]
+    assert {entry.path.split("/")[0] for entry in drawing.splits["val200"]} == {"val"}
+
+
+@pytest.mark.parametrize(
+    ("splits", "changes", "message"),
+    [
+        ({"train": (9, 0, 9), "test": (1, 1, 1)}, {}, "no training image of class bee; every class needs some"),
+        ({"test": (1, 1, 1)}, {}, "no training image of classes ant, bee, wasp"),
+        ({"train": (9, 3, 9), "test": (1, 1, 1)}, {"shots": 4}, r"fewer than 4 training images of class bee \(3\)"),
+        ({"train": (9, 9, 9), "test": (1, 1, 1)}, {"draw": Draw(train=28)}, "28 training images, but only 27 are left"),
+        ({"train": (9, 9, 9), "test": (1, 1, 1)}, {"draw": Draw(train=2)}, "2 training images of 3 classes"),
+        ({"train": (9, 9, 9), "test": (1, 1, 1)}, {"draw": Draw(20, 8)}, "8 validation images, but only 7 are left"),
+        ({"train": (9, 9, 9), "test": (1, 1, 1)}, {"draw": Draw(test=4)}, "4 test images, but only 3 are left"),
+        ({"train": (9, 9, 9), "val": (1, 1, 1)}, {}, 'write test_from = "val" for it in a task file'),
+        ({"train": (1, 1, 1)}, {}, "too few images to hold out a fifth"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(splits: Any, changes: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        drawn(splits, **changes)
+
+
+def test_test_from_says_what_validation_images_without_test_images_are() -> None:
+    splits = {"train": (10, 10, 10), "val": (3, 3, 3)}
+    as_test = drawn(splits, test_from="val")
+    assert (counts(as_test, "test"), counts(as_test, "val200"), as_test.held_out) == ([3, 3, 3], [2, 2, 2], False)
+    held_out = drawn(splits, test_from="train")
+    assert (counts(held_out, "test"), counts(held_out, "val200"), held_out.held_out) == ([2, 2, 2], [3, 3, 3], True)
