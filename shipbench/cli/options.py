@@ -54,14 +54,14 @@ Jobs = Annotated[
     typer.Option(
         parser=_number_of_jobs,
         metavar="N|auto",
-        help="Runs in parallel; auto, the default, is one per GPU, or the number with the best throughput on the CPU.",
+        help="Runs in parallel; auto, the default, is one per GPU; on a CPU, several if the plan has enough work.",
     ),
 ]
 Stack = Annotated[
     str,
     typer.Option(
-        help="Train runs that differ only in seed, lr or weight decay in one pass over the frozen backbone: auto (on a "
-        "GPU, if a measurement shows it to be faster), off, or up to N runs."
+        help="Train runs that differ only in seed, lr or weight decay in one pass over the frozen backbone: auto (on "
+        "CUDA, up to 4 that fit into memory), off, or up to N runs."
     ),
 ]
 Engine = Annotated[

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from shipbench.engine.attempt import give_up
@@ -91,7 +92,8 @@ class _Supervisor:
         for run in unclaimed:
             self.deaths.count_vanished(run.run_id)
         alive = [run for run in unclaimed if not self._is_given_up(run)]
-        return [run for run in alive if run.run_id not in self.deaths.suspects] or alive[:1]
+        together = [run for run in alive if run.run_id not in self.deaths.suspects]
+        return together or [replace(run, alone=True) for run in alive[:1]]
 
     def _is_given_up(self, run: PlannedRun) -> bool:
         if self.deaths.count(run.run_id) < _MAX_DEATHS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
 import platform
 from collections.abc import Callable
@@ -60,8 +61,24 @@ class PeakMemory:
 
 def available_memory() -> float:
     """Return the bytes that new processes may use: the machine's free memory, within the limit of a container."""
-    limits = [Path(path).read_text().strip() for path in _CGROUP_LIMITS if Path(path).exists()]
-    return min([_free_memory(), *(float(limit) for limit in limits if limit.isdecimal())])
+    return min(_listed_memory("MemAvailable"), _container_limit())
+
+
+def total_memory() -> float:
+    """Return the bytes of memory that this machine has, within the limit of a container."""
+    return min(_listed_memory("MemTotal"), _container_limit())
+
+
+def device_memory(device: torch.device) -> float:
+    """Return the bytes of memory that a CUDA device has, whatever uses it now."""
+    import torch
+
+    return float(torch.cuda.get_device_properties(device).total_memory)
+
+
+def _container_limit() -> float:
+    texts = [Path(path).read_text().strip() for path in _CGROUP_LIMITS if Path(path).exists()]
+    return min((float(text) for text in texts if text.isdecimal()), default=math.inf)
 
 
 def _glibc_function(name: str) -> Callable[..., int] | None:
@@ -90,13 +107,14 @@ def _resident_peak() -> int:
     return used if platform.system() == "Darwin" else used * 1024
 
 
-def _free_memory() -> float:
+def _listed_memory(name: str) -> float:
+    """Return the bytes under ``name`` in Linux's list, elsewhere all physical memory."""
     meminfo = Path("/proc/meminfo")
     lines = meminfo.read_text().splitlines() if meminfo.exists() else []
     for line in lines:
-        if line.startswith("MemAvailable"):
+        if line.startswith(f"{name}:"):
             return float(line.split()[1]) * 1024
     try:
         return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     except (AttributeError, ValueError):
-        return float("inf")
+        return math.inf

@@ -67,7 +67,8 @@ class PlannedRun:
 
     ``record_version`` identifies the record that existed at planning (``Store.written``), so a record that another
     process writes later is recognised. A ``fresh`` run ignores checkpoints. ``data_fingerprint`` and
-    ``backbone_sha256`` (hex) are those of the data and weights at planning, or empty if unknown.
+    ``backbone_sha256`` (hex) are those of the data and weights at planning, or empty if unknown. A run that has to be
+    executed ``alone`` shares its process and its passes with no other.
     """
 
     spec: RunSpec
@@ -77,6 +78,7 @@ class PlannedRun:
     fresh: bool = False
     data_fingerprint: str = ""
     backbone_sha256: str = ""
+    alone: bool = False
 
     @property
     def title(self) -> str:

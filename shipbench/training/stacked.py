@@ -2,12 +2,15 @@
 
 Each run keeps its own weights, optimiser, order of images and random numbers, and draws the numbers that it would draw
 alone. So its results equal those of ``shipbench.training.loop.fit`` up to rounding, and so do its snapshots.
+
+Rounding depends on the shapes of the tensors. A stack therefore keeps its shape to the end: a run that has ended, has
+failed or has a record already keeps its place, and its results are discarded.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,16 +29,14 @@ from shipbench.training.micro_batches import MicroBatches, in_micro_batches, inf
 from shipbench.training.prefetch import Prefetcher
 from shipbench.training.snapshot import Snapshot, random_states, set_random_states
 
-_WARM_UP_STEPS = 2
-_TIMED_STEPS = 5
-
 
 @dataclass(frozen=True)
 class Member:
     """One run of a stack, with the arguments that ``fit`` takes for a single run.
 
     ``model`` is a ``Stackable`` module; all members share one backbone object. ``randomness`` is the state of torch's
-    generators (``random_states``) in which the run's training begins.
+    generators (``random_states``) in which the run's training begins. A ``placeholder`` is not trained: it only gives
+    the stack its shape.
     """
 
     model: Any
@@ -43,6 +44,7 @@ class Member:
     seed: int
     randomness: Mapping[str, Tensor]
     hooks: Hooks
+    placeholder: bool = False
 
 
 def fit_stack(
@@ -51,19 +53,21 @@ def fit_stack(
     """Train members whose recipes differ only in learning rate and weight decay; yield (index, outcome) as each ends.
 
     The outcome is a member's ``Fit``, or the error that stopped it (a loss that is not finite, or one that its
-    ``hooks.check`` raised); the other members are unaffected. The seconds of an epoch and of an evaluation are divided
-    equally among the members that took part. Raises ``torch.OutOfMemoryError`` if a step does not fit on the device.
+    ``hooks.check`` raised); the other members are unaffected. Placeholders have no outcome. The seconds of an epoch and
+    of an evaluation are divided equally among the members in training. Raises ``torch.OutOfMemoryError`` if a step does
+    not fit on the device.
     """
     runs = [_StackedRun(index, member, train, evaluation, compute) for index, member in enumerate(members)]
     # One pass holds as many images as a single run's evaluation, counting an image once for each run.
     size = max(1, inference_batch(compute.device) // len(members))
-    stack = _Stack(train, evaluation, compute, MicroBatches(size, "evaluation", members[0].hooks.emitter))
-    while runs:
-        stack.epoch(runs)
-        for run in runs:
+    stack = _Stack(runs, train, evaluation, compute, MicroBatches(size, "evaluation", members[0].hooks.emitter))
+    remaining = [run for run in runs if run.in_training]
+    while remaining:
+        stack.epoch()
+        for run in remaining:
             if run.outcome is not None:
                 yield run.index, run.outcome
-        runs = [run for run in runs if run.outcome is None]
+        remaining = [run for run in remaining if run.in_training]
 
 
 class _StackedRun:
@@ -72,6 +76,7 @@ class _StackedRun:
     def __init__(self, index: int, member: Member, train: Inputs, evaluation: Inputs, compute: ComputeContext) -> None:
         self.index = index
         self.model = member.model
+        self.placeholder = member.placeholder
         self.device = compute.device
         self.trainer = Trainer(member.model, train, evaluation, member.recipe, compute, member.seed, member.hooks)
         self.randomness = member.randomness
@@ -82,8 +87,14 @@ class _StackedRun:
         if self.epochs:
             self.randomness = random_states(self.device)
 
+    @property
+    def in_training(self) -> bool:
+        return self.outcome is None and not self.placeholder
+
     def begin(self) -> None:
-        self.batches, self.losses = self.trainer.begin(len(self.epochs)), []
+        """Prepare the next epoch; a run that has ended repeats its last one, and only the shape of it counts."""
+        epoch = min(len(self.epochs), self.trainer.recipe.epochs - 1)
+        self.batches, self.losses = self.trainer.begin(epoch), []
 
     def may_continue(self) -> bool:
         try:
@@ -106,16 +117,24 @@ class _StackedRun:
             self.epochs.append(self.trainer.report(len(self.epochs), self.losses, images, start, share))
         except ShipbenchError as error:
             self.outcome = error
+            self._clear_weights()
 
     @property
     def is_due(self) -> bool:
-        return self.outcome is None and is_due(len(self.epochs) - 1, self.trainer.recipe)
+        return self.in_training and is_due(len(self.epochs) - 1, self.trainer.recipe)
 
     def close_epoch(self) -> None:
         """Emit the epoch and offer a snapshot; end the run after its last epoch."""
         self.trainer.close_epoch(self.epochs, self._snapshot)
         if len(self.epochs) == self.trainer.recipe.epochs:
             self.outcome = Fit(self.epochs, self.trainer.micro_batch)
+
+    @torch.no_grad()
+    def _clear_weights(self) -> None:
+        """Set trained weights that may be NaN to zero, since the passes of the other runs continue through them."""
+        for parameter in self.model.parameters():
+            if parameter.requires_grad:
+                parameter.zero_()
 
     def _snapshot(self) -> Snapshot:
         set_random_states(self.randomness, self.device)
@@ -124,20 +143,21 @@ class _StackedRun:
 
 @dataclass(frozen=True)
 class _Stack:
-    """The inputs and the device that all runs of a stack share."""
+    """All runs of a stack, and the inputs and the device that they share."""
 
+    runs: Sequence[_StackedRun]
     train: Inputs
     evaluation: Inputs
     compute: ComputeContext
     micro_batches: MicroBatches
 
-    def epoch(self, runs: Sequence[_StackedRun]) -> None:
+    def epoch(self) -> None:
         """Train every run for its next epoch; set the ``outcome`` of runs that end."""
         start = time.perf_counter()
-        for run in runs:
+        for run in self.runs:
             run.begin()
-        active = list(runs)
-        for step in range(len(runs[0].batches)):
+        active = [run for run in self.runs if run.in_training]
+        for step in range(len(self.runs[0].batches)):
             active = [run for run in active if run.may_continue()]
             if not active:
                 return
@@ -146,30 +166,31 @@ class _Stack:
             run.report(start, len(active))
         self._evaluate([run for run in active if run.is_due])
         for run in active:
-            if run.outcome is None:
+            if run.in_training:
                 run.close_epoch()
 
-    def _step(self, runs: Sequence[_StackedRun], step: int) -> None:
-        for run in runs:
+    def _step(self, active: Sequence[_StackedRun], step: int) -> None:
+        for run in self.runs:
             run.trainer.optimizer.zero_grad(set_to_none=True)
-        batches = [run.batches[step] for run in runs]
+        batches = [run.batches[step] for run in self.runs]
         with self.compute.autocast():
-            parts = [run.part(len(batch)) for run, batch in zip(runs, batches, strict=True)]
-            losses = stacked_losses([run.model for run in runs], parts, self.train, batches)
+            parts = [run.part(len(batch)) for run, batch in zip(self.runs, batches, strict=True)]
+            losses = stacked_losses([run.model for run in self.runs], parts, self.train, batches)
         # No weight belongs to two runs, so the gradient of the sum holds the gradient of each loss.
         torch.stack(losses).sum().backward()
-        for run, loss in zip(runs, losses, strict=True):
+        for run in active:
             run.trainer.optimizer.step()
-            run.losses.append(loss.detach())
+            run.losses.append(losses[run.index].detach())
 
-    def _evaluate(self, runs: Sequence[_StackedRun]) -> None:
-        if not runs:
+    def _evaluate(self, due: Sequence[_StackedRun]) -> None:
+        if not due:
             return
         start = time.perf_counter()
-        evaluations = evaluate_stack([run.model for run in runs], self.evaluation, self.compute, self.micro_batches)
-        seconds = (time.perf_counter() - start) / len(runs)
-        for run, evaluation in zip(runs, evaluations, strict=True):
-            run.epochs[-1] = replace(run.epochs[-1], evaluation=evaluation, eval_seconds=seconds)
+        models = [run.model for run in self.runs]
+        evaluations = evaluate_stack(models, self.evaluation, self.compute, self.micro_batches)
+        seconds = (time.perf_counter() - start) / len(due)
+        for run in due:
+            run.epochs[-1] = replace(run.epochs[-1], evaluation=evaluations[run.index], eval_seconds=seconds)
 
 
 def stacked_losses(
@@ -202,41 +223,3 @@ def evaluate_stack(
     with Prefetcher(inputs) as ahead:
         logits = in_micro_batches(len(inputs), micro_batches, lambda chunk: score(ahead.batch(chunk)))
     return [score_logits(model_logits, inputs.labels) for model_logits in logits.unbind(dim=1)]
-
-
-def seconds_per_step(members: Sequence[Member], train: Inputs, compute: ComputeContext) -> tuple[float, float]:
-    """Return the seconds of a training step of all members: as a stack, and one after another.
-
-    Only the states of torch's global generators change.
-    """
-    models = [member.model.train() for member in members]
-    batch = torch.arange(min(members[0].recipe.batch_size, len(train)))
-
-    def stacked() -> None:
-        with compute.autocast():
-            parts = [model.stack_input(len(batch), match=True) for model in models]
-            losses = stacked_losses(models, parts, train, [batch] * len(models))
-        torch.stack(losses).sum().backward()
-
-    def separate() -> None:
-        for model in models:
-            with compute.autocast():
-                labels = train.labels[batch.to(train.labels.device, non_blocking=True)]
-                loss = model.loss(train.batch(batch), labels)
-            loss.backward()
-
-    seconds = _seconds(stacked, compute), _seconds(separate, compute)
-    for model in models:
-        model.zero_grad(set_to_none=True)
-    return seconds
-
-
-def _seconds(step: Callable[[], None], compute: ComputeContext) -> float:
-    for _ in range(_WARM_UP_STEPS):
-        step()
-    compute.wait()
-    start = time.perf_counter()
-    for _ in range(_TIMED_STEPS):
-        step()
-    compute.wait()
-    return (time.perf_counter() - start) / _TIMED_STEPS

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -12,8 +14,7 @@ import torch
 
 from shipbench import load_results
 from shipbench.engine import stacked as stacked_attempt
-from shipbench.planning.plan import PlannedRun
-from shipbench.planning.stacks import Stacking
+from shipbench.planning.stacks import Stack
 from shipbench.results.loading import load_history, load_predictions
 from shipbench.results.store import Store
 from tests.conftest import TIMES, Outcome
@@ -118,37 +119,48 @@ def test_without_enough_memory_runs_are_executed_one_by_one(
     assert list(load_results(tmp_path / "r")["stacked_runs"]) == [1, 1]
 
 
-@pytest.mark.parametrize(("seconds", "stacked"), [((0.010, 0.020), 2), ((0.030, 0.020), 1)])
-def test_auto_stacks_what_a_measurement_shows_to_be_faster(
+@pytest.mark.parametrize(
+    ("device", "memory", "sizes"), [("cuda", 80e9, [4, 4]), ("cuda", 1.0, [1] * 8), ("cpu", 80e9, [1] * 8)]
+)
+def test_auto_stacks_by_device_and_memory(
     shipbench: Shipbench,
     line: Callable[..., tuple[object, ...]],
-    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    seconds: tuple[float, float],
-    stacked: int,
+    device: str,
+    memory: float,
+    sizes: list[int],
 ) -> None:
-    # A CPU never measures; this makes it behave like a GPU.
-    monkeypatch.setattr(Stacking, "on", lambda self, _: self)
-    monkeypatch.setattr(stacked_attempt, "seconds_per_step", lambda *_: seconds)
-    outcome = shipbench("run", *line("r", "--method", "ship", "--seeds", "0-1"))
-    assert outcome.code == 0, outcome.err
-    assert f"a step of 2 runs takes {1e3 * seconds[0]:.1f} ms together, 20.0 ms one by one" in outcome.err
-    assert list(load_results(tmp_path / "r")["stacked_runs"]) == [stacked] * 2
+    stacks: list[Stack] = []
 
-
-def test_a_cpu_does_not_stack_by_default(
-    shipbench: Shipbench, line: Callable[..., tuple[object, ...]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sizes: list[int] = []
-
-    def execute(stacks: Sequence[Sequence[PlannedRun]], *_: object, measured: bool) -> NoReturn:
-        assert not measured
-        sizes.extend(map(len, stacks))
+    def execute(executed: Sequence[Stack], *_: object) -> NoReturn:
+        stacks.extend(executed)
         raise KeyboardInterrupt
 
     monkeypatch.setattr("shipbench.engine.executors.inline.execute_inline", execute)
-    assert shipbench("run", *line("r", "--method", "ship", "--seeds", "0-1", "--device", "cpu")).code == 130
-    assert sizes == [1, 1]
+    monkeypatch.setattr("shipbench.engine.executors.local.resolve_device", lambda _: torch.device(device))
+    monkeypatch.setattr("shipbench.engine.executors.local.device_memory", lambda _: memory)
+    assert (
+        shipbench("run", *line("r", "--method", "ship", "--seeds", "0-7", "--device", "cpu", "--jobs", "1")).code == 130
+    )
+    assert [len(stack.runs) for stack in stacks] == sizes
+
+
+def test_a_run_that_is_repeated_keeps_its_stack_and_its_record(
+    shipbench: Shipbench, line: Callable[..., tuple[object, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # On a CPU, random masks change the shapes of a pass.
+    grid = line("r", "--method", "ship", "--seeds", "0-2", "--stack", "3", "--set", "ship.drop_path=0.0")
+    assert shipbench("run", *grid).code == 0
+    undisturbed = load_results(tmp_path / "r")
+    Store(tmp_path / "r").remove("runs", undisturbed["run_id"][1])
+    # A clock that goes wild must not change what is computed.
+    ticks = itertools.count()
+    monkeypatch.setattr(time, "perf_counter", lambda: float(next(ticks) ** 3))
+    outcome = shipbench("run", *grid)
+    assert outcome.code == 0, outcome.err
+    assert "trained together with 2 other run(s)" in outcome.err
+    assert "2 of them only keep the numbers the same" in outcome.err
+    pd.testing.assert_frame_equal(load_results(tmp_path / "r").drop(columns=TIMES), undisturbed.drop(columns=TIMES))
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "many", "1.5", ""])

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shipbench.engine.executors.local import stacks_for
+from shipbench.engine.executors.local import most_in_a_stack
 from shipbench.planning.plan import PlannedRun, State
-from shipbench.planning.stacks import Stacking, in_stacks, parse_stacking
+from shipbench.planning.stacks import Stacking, in_stacks, parse_stacking, stacks_of_plan
 from shipbench.spec import RunSpec
 
 
@@ -54,9 +55,29 @@ def test_methods_that_cannot_be_stacked_are_not() -> None:
 
 
 def test_all_processes_get_a_stack() -> None:
+    assert [most_in_a_stack(Stacking(4), 4, jobs) for jobs in (1, 2, 3)] == [4, 2, 2]
+
+
+def test_stacks_are_no_larger_than_memory() -> None:
     runs = [planned(str(seed), seed=seed) for seed in range(4)]
-    assert ids(stacks_for(runs, Stacking(4), jobs=1)) == [["0", "1", "2", "3"]]
-    assert ids(stacks_for(runs, Stacking(4), jobs=2)) == [["0", "1"], ["2", "3"]]
+    assert ids(in_stacks(runs, 4, lambda run, count: count <= 2)) == [["0", "1"], ["2", "3"]]
+    assert ids(in_stacks(runs, 4, lambda run, count: False)) == [["0"], ["1"], ["2"], ["3"]]
+
+
+@given(st.sets(st.integers(0, 6), min_size=1), st.integers(1, 4))
+def test_the_runs_that_are_left_keep_their_stacks(left: set[int], most: int) -> None:
+    plan = [planned(str(seed), seed=seed) for seed in range(7)]
+    whole = stacks_of_plan(plan, plan, most)
+    rest = stacks_of_plan([plan[index] for index in sorted(left)], plan, most)
+    assert {stack.runs for stack in rest} <= {stack.runs for stack in whole}
+    assert [run for stack in rest for run in stack.due] == [plan[index] for index in sorted(left)]
+
+
+def test_a_run_that_must_be_alone_leaves_its_stack() -> None:
+    plan = [planned(str(seed), seed=seed) for seed in range(3)]
+    alone = replace(plan[1], alone=True)
+    (stack,) = stacks_of_plan([alone], plan, 3)
+    assert (stack.runs, stack.due) == ((alone,), (alone,))
 
 
 @given(st.integers(1, 12), st.integers(1, 6))
@@ -74,7 +95,7 @@ def test_options() -> None:
     assert parse_stacking("off") == Stacking(1)
     assert parse_stacking("5") == Stacking(5)
     auto = parse_stacking("auto")
-    assert auto.measured
     assert auto.on("cuda") == auto
-    assert auto.on("cpu") == Stacking(1)
+    assert auto.most == 4
+    assert [auto.on(device) for device in ("cpu", "mps")] == [Stacking(1)] * 2
     assert parse_stacking("5").on("cpu") == Stacking(5)

@@ -24,7 +24,7 @@ from shipbench.training.history import Fit
 from shipbench.training.inputs import FeatureInputs
 from shipbench.training.loop import Hooks, fit
 from shipbench.training.snapshot import Snapshot, random_states
-from shipbench.training.stacked import Member, fit_stack, seconds_per_step
+from shipbench.training.stacked import Member, fit_stack
 
 CPU = ComputeContext(torch.device("cpu"), "fp32")
 EPOCHS = 3
@@ -182,15 +182,36 @@ def test_a_run_that_is_taken_over_leaves_the_others_alone() -> None:
     assert_same_fit(kept, alone(ship, RUNS[1])[0])
 
 
-def test_a_measurement_changes_no_run() -> None:
-    trunk = backbone()
-    members = [member(ship, run, trunk) for run in RUNS]
-    before = [{name: value.clone() for name, value in weights(one.model).items()} for one in members]
-    assert min(seconds_per_step(members, TRAIN, CPU)) > 0
-    for one, values in zip(members, before, strict=True):
-        assert all(torch.equal(values[name], value) for name, value in weights(one.model).items())
-        assert all(p.grad is None for p in one.model.parameters())
-    assert_same_fit(together(members)[0], alone(ship, RUNS[0])[0])
+def outcomes(*changes: dict[str, Any]) -> tuple[dict[int, Fit | ShipbenchError], list[nn.Module]]:
+    """Train three members, each with ``changes``, without random masks: only they change a stack's shapes on a CPU."""
+    trunk = load_backbone("test_vit", checkpoint="random", image_size=32)
+    members = [replace(member(ship, run, trunk), **change) for run, change in zip(SGD, changes, strict=True)]
+    return dict(fit_stack(members, TRAIN, TEST, CPU)), [one.model for one in members]
+
+
+def test_a_run_has_the_same_bits_whatever_happens_to_the_others_of_its_stack() -> None:
+    placeholder = {"placeholder": True}
+    wild = {"recipe": replace(SGD[1][0], lr=1e30)}
+    snapshots: list[Snapshot] = []
+    ends, (_, _, expected) = outcomes({}, {}, {"hooks": Hooks(keep=keeping(snapshots))})
+    assert set(ends) == {0, 1, 2}
+    resumed = {"hooks": Hooks(start=snapshots[0])}
+    for others, left in (
+        ((placeholder, placeholder, {}), {2}),
+        ((placeholder, wild, {}), {1, 2}),
+        (({}, {}, resumed), {0, 1, 2}),
+    ):
+        ends, (*_, model) = outcomes(*others)
+        assert set(ends) == left
+        assert isinstance(ends[2], Fit)
+        for name, value in weights(expected).items():
+            assert torch.equal(weights(model)[name], value), name
+
+
+def test_a_placeholder_is_not_trained() -> None:
+    _, (model, _, _) = outcomes({"placeholder": True}, {}, {})
+    untrained = built(ship, SGD[0][1], load_backbone("test_vit", checkpoint="random", image_size=32))
+    assert all(torch.equal(weights(model)[name], value) for name, value in weights(untrained).items())
 
 
 def test_a_step_without_enough_memory_is_for_the_caller_to_handle() -> None:

@@ -38,7 +38,7 @@ class DaskExecutor:
     def check(self) -> None:
         """Raise ``InputError`` unless the options fit and a scheduler with single-threaded workers answers."""
         stacking = self._options.stacking
-        if stacking.most > 1 and not stacking.measured:
+        if stacking.most > 1 and not stacking.automatic:
             raise InputError(
                 "--stack N and --engine dask do not go together: a cluster's worker executes one run at a time"
             )

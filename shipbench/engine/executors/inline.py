@@ -7,14 +7,13 @@ from pathlib import Path
 
 import torch
 
-from shipbench.engine.jobs import threads_per_job
 from shipbench.engine.stacked import attempt_stack
 from shipbench.events import Listener
-from shipbench.planning.plan import PlannedRun
+from shipbench.planning.stacks import Stack
 
 
-def execute_inline(stacks: Sequence[Sequence[PlannedRun]], results: Path, emit: Listener, *, measured: bool) -> None:
-    """Attempt the stacks in order; ``measured`` as in ``attempt_stack``."""
-    torch.set_num_threads(threads_per_job(1))
+def execute_inline(stacks: Sequence[Stack], results: Path, emit: Listener, threads: int) -> None:
+    """Attempt the stacks in order, with ``threads`` threads."""
+    torch.set_num_threads(threads)
     for stack in stacks:
-        attempt_stack(stack, results, emit, measured=measured)
+        attempt_stack(stack, results, emit)

@@ -5,12 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shipbench.engine.executors.registry import EngineOptions
 from shipbench.errors import InputError
-from shipbench.events import Listener
+from shipbench.events import Listener, Note
+from shipbench.hardware.device import resolve_device
+from shipbench.hardware.memory import device_memory
 from shipbench.planning.plan import Plan, PlannedRun
-from shipbench.planning.stacks import Stacking, in_stacks
+from shipbench.planning.stacks import Fits, Stack, Stacking, stacks_of_plan
+
+if TYPE_CHECKING:
+    import torch
+
+    from shipbench.engine.jobs import Division
+
+_MEMORY_SHARE = 0.8
 
 
 class LocalExecutor:
@@ -20,7 +30,7 @@ class LocalExecutor:
 
     def __init__(self, options: EngineOptions) -> None:
         self._options = options
-        self._jobs: int | None = None
+        self._division: Division | None = None
 
     def check(self) -> None:
         """Refuse the address of a scheduler."""
@@ -28,31 +38,58 @@ class LocalExecutor:
             raise InputError("--scheduler ADDRESS and --engine dask belong together; give both or neither")
 
     def execute(self, runs: Sequence[PlannedRun], plan: Plan, results: Path, emit: Listener) -> None:
-        """Attempt all runs, trained together where the options ask for it."""
-        from shipbench.hardware.device import resolve_device
+        """Attempt all runs, trained together where the options ask for it.
 
-        jobs = self._jobs_for(plan, emit)
-        stacking = self._options.stacking.on(resolve_device(runs[0].spec.device).type)
-        stacks = stacks_for(runs, stacking, jobs)
-        if jobs > 1:
-            from shipbench.engine.executors.processes import execute_in_processes
-
-            execute_in_processes(stacks, results, jobs, emit, measured=stacking.measured)
-        else:
+        Threads and stacks follow from the whole plan, because both change rounding: a continued plan repeats what the
+        whole plan would have computed.
+        """
+        division = self._divided(plan, emit)
+        stacks = self._stacks(runs, plan, division.jobs)
+        if division.jobs == 1:
             from shipbench.engine.executors.inline import execute_inline
 
-            execute_inline(stacks, results, emit, measured=stacking.measured)
+            execute_inline(stacks, results, emit, division.threads)
+            return
+        from shipbench.engine.executors.processes import execute_in_processes
 
-    def _jobs_for(self, plan: Plan, emit: Listener) -> int:
-        if self._jobs is None:
-            from shipbench.engine.jobs import default_jobs
+        execute_in_processes(stacks, results, self._workers(plan, division.jobs, emit), division.threads, emit)
 
-            # From all runs, not only those left: the number of threads changes rounding, and a continued plan must
-            # repeat what the whole plan would have computed.
-            self._jobs = min(self._options.jobs or default_jobs(plan, emit), len(plan.runs))
-        return self._jobs
+    def _divided(self, plan: Plan, emit: Listener) -> Division:
+        """Return how the plan divides the machine; say once how many runs that means."""
+        from shipbench.engine.jobs import divide
+
+        if self._division is None:
+            self._division = divide(plan, self._options.jobs)
+            if self._division.jobs > 1 and self._options.jobs is None:
+                emit(Note(None, f"{self._division.text} (--jobs N for another number)"))
+        return self._division
+
+    def _workers(self, plan: Plan, jobs: int, emit: Listener) -> int:
+        """Return the number of workers to start: fewer than ``jobs`` where memory is short now."""
+        from shipbench.engine.jobs import jobs_now
+
+        if self._options.jobs is not None or resolve_device(plan.runs[0].spec.device).type != "cpu":
+            return jobs
+        workers = jobs_now(plan.runs, jobs)
+        if workers < jobs:
+            emit(Note(None, f"the memory that is free now holds {workers} of {jobs} runs at a time"))
+        return workers
+
+    def _stacks(self, runs: Sequence[PlannedRun], plan: Plan, jobs: int) -> list[Stack]:
+        device = resolve_device(runs[0].spec.device)
+        stacking = self._options.stacking.on(device.type)
+        fits = fits_on(device) if stacking.automatic else None
+        return stacks_of_plan(runs, plan.runs, most_in_a_stack(stacking, len(plan.runs), jobs), fits)
 
 
-def stacks_for(runs: Sequence[PlannedRun], stacking: Stacking, jobs: int) -> list[tuple[PlannedRun, ...]]:
-    """Group runs that may be trained together, in stacks small enough to occupy all ``jobs`` processes."""
-    return in_stacks(runs, min(stacking.most, math.ceil(len(runs) / jobs)))
+def most_in_a_stack(stacking: Stacking, runs: int, jobs: int) -> int:
+    """Return the largest number of runs in a stack with which ``runs`` runs still occupy all ``jobs`` processes."""
+    return min(stacking.most, math.ceil(runs / jobs))
+
+
+def fits_on(device: torch.device) -> Fits:
+    """Return whether a number of runs like a given one fit into the memory of a CUDA device, by an estimate."""
+    from shipbench.engine.cost import estimated_bytes
+
+    memory = device_memory(device)
+    return lambda run, count: estimated_bytes(run, count) <= _MEMORY_SHARE * memory

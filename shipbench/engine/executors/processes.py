@@ -18,34 +18,30 @@ import torch
 from joblib.externals.loky import BrokenProcessPool, ProcessPoolExecutor
 
 from shipbench.engine.executors.channel import Address, Channel, Sender
-from shipbench.engine.jobs import threads_per_job
 from shipbench.engine.stacked import attempt_stack
 from shipbench.events import Listener, Note
 from shipbench.hardware.device import devices_for_workers, resolve_device
 from shipbench.planning.plan import PlannedRun
+from shipbench.planning.stacks import Stack
 from shipbench.runtime.interrupts import leave_signals_to_the_parent
 
-Stack = Sequence[PlannedRun]
 # The variables from which numerical libraries read their number of threads.
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 _WORKER_DIED = "a worker process died; its run will be repeated alone, after the others, from its last checkpoint"
 
 
-def execute_in_processes(stacks: Sequence[Stack], results: Path, jobs: int, emit: Listener, *, measured: bool) -> None:
-    """Attempt every stack in one of ``jobs`` worker processes; return when all workers have ended.
+def execute_in_processes(stacks: Sequence[Stack], results: Path, jobs: int, threads: int, emit: Listener) -> None:
+    """Attempt every stack in one of ``jobs`` worker processes with ``threads`` threads; return when all have ended.
 
-    The cores are divided by ``jobs`` even if fewer stacks are left, so that a continued plan repeats the arithmetic of
-    an undisturbed one. A dead worker does not stop the others; check the store for unfinished runs. ``measured`` as in
-    ``attempt_stack``.
+    A dead worker does not stop the others; check the store for unfinished runs.
     """
-    threads = threads_per_job(jobs)
-    devices = devices_for_workers(resolve_device(stacks[0][0].spec.device), jobs)
+    devices = devices_for_workers(resolve_device(stacks[0].runs[0].spec.device), jobs)
     with Channel(emit) as channel, warnings.catch_warnings(), _started(devices[: len(stacks)], threads) as workers:
         # Between two runs, loky replaces a worker whose memory has grown; nothing is lost.
         warnings.filterwarnings("ignore", "A worker stopped while some jobs were given to the executor")
 
         def begin(worker: _Worker, stack: Stack) -> Future[None]:
-            return worker.submit(stack, results, worker.device, threads, channel.address, measured)
+            return worker.submit(stack, results, worker.device, threads, channel.address)
 
         _distribute(stacks, workers, begin, emit)
 
@@ -112,13 +108,17 @@ def _distribute(
             idle.append(worker)
 
 
-def _in_worker(stack: Stack, results: Path, device: str, threads: int, address: Address, measured: bool) -> None:
+def _in_worker(stack: Stack, results: Path, device: str, threads: int, address: Address) -> None:
     leave_signals_to_the_parent()
     _exit_with_the_parent()
     torch.set_num_threads(threads)
-    runs = [replace(run, spec=replace(run.spec, device=device)) for run in stack]
+    on_device = Stack(_on(device, stack.runs), _on(device, stack.due))
     with closing(Sender(address)) as emit:
-        attempt_stack(runs, results, emit, measured=measured)
+        attempt_stack(on_device, results, emit)
+
+
+def _on(device: str, runs: Sequence[PlannedRun]) -> tuple[PlannedRun, ...]:
+    return tuple(replace(run, spec=replace(run.spec, device=device)) for run in runs)
 
 
 @cache

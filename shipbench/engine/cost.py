@@ -1,0 +1,60 @@
+"""What a planned run costs, estimated from its backbone and recipe: the same on every day and every machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+
+from shipbench.backbones import load_backbone
+from shipbench.hardware.flops import count_flops
+from shipbench.planning.plan import PlannedRun
+
+# A step through a frozen backbone keeps 16 to 17 numbers per token, channel and block (timm's ViT-Ti and ViT-S in fp32
+# on a CPU); the rest is for prompts and for weights in training.
+_NUMBERS_KEPT = 24
+_BYTES = 4
+# A weight, its gradient and two moments of AdamW.
+_NUMBERS_PER_WEIGHT = 4
+# Resident memory of a process that has imported torch, timm and shipbench.
+_PROCESS_BYTES = 0.8e9
+
+
+@dataclass(frozen=True)
+class _Size:
+    """The size of a backbone: FLOPs and numbers kept for the backward pass per image, and weights."""
+
+    flops: float
+    numbers: int
+    weights: int
+
+
+def estimated_flops(run: PlannedRun) -> float:
+    """Estimate a run's FLOPs; the backward pass to a frozen backbone's tokens costs as much as the forward pass."""
+    task, recipe = run.spec.resolved.task, run.spec.resolved.recipe
+    passes = 1 if run.spec.resolved.method.trains_on_features else 2 * recipe.epochs
+    return (passes * task.n_train + task.n_test) * _size_for(run).flops
+
+
+def estimated_bytes(run: PlannedRun, count: int = 1) -> float:
+    """Estimate, from above, the bytes that ``count`` runs like ``run`` take in one process.
+
+    Runs over a frozen backbone share its weights; full fine-tuning is never stacked.
+    """
+    size, images = _size_for(run), count * run.spec.resolved.recipe.batch_size
+    return _PROCESS_BYTES + _BYTES * (_NUMBERS_PER_WEIGHT * size.weights + images * size.numbers)
+
+
+def _size_for(run: PlannedRun) -> _Size:
+    resolved = run.spec.resolved
+    return _size(resolved.backbone, resolved.recipe.image_size)
+
+
+@cache
+def _size(backbone: str, image_size: int | None) -> _Size:
+    vit = load_backbone(backbone, checkpoint="random", image_size=image_size)
+    image = torch.zeros(1, 3, *vit.patch_embed.img_size)
+    tokens = int(vit.patch_embed.num_patches) + vit.num_prefix_tokens
+    numbers = _NUMBERS_KEPT * tokens * vit.embed_dim * len(vit.blocks)
+    return _Size(count_flops(lambda: vit(image)), numbers, sum(weight.numel() for weight in vit.parameters()))
