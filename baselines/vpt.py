@@ -27,17 +27,17 @@ from shipbench.errors import InputError
 from shipbench.prompting import (
     AttentionRule,
     BlockPlan,
+    DropFactors,
     Glimpse,
     PassOutput,
     StackInput,
+    StochasticDepth,
     draw_stack_input,
-    drop_rates,
     embed,
     frozen,
     new_head,
     pool,
     prompted_forward,
-    sample_drop_factors,
 )
 from shipbench.settings import whole_number
 
@@ -121,6 +121,7 @@ class Vpt(nn.Module):
         super().__init__()
         refuse_unpromptable(backbone)
         self.backbone = frozen(backbone)
+        self.stochastic_depth = StochasticDepth(backbone)
         self.prompts = VptPrompts(backbone, config, deep=deep)
         self.head = new_head(backbone.embed_dim, whole_number("num_classes", num_classes, 1))
 
@@ -156,8 +157,8 @@ class Vpt(nn.Module):
         """Return the cross-entropy of a pass, a scalar."""
         return F.cross_entropy(self.logits_of(output), labels)
 
-    def _sample(self, images: int) -> Tensor | None:
-        return sample_drop_factors(drop_rates(self.backbone), images) if self.training else None
+    def _sample(self, images: int) -> DropFactors | None:
+        return self.stochastic_depth.factors(images) if self.training else None
 
 
 def load_official_checkpoint(

@@ -8,16 +8,20 @@ from shipbench.prompting.forward import PassOutput, PassTrace, embed, frozen, po
 from shipbench.prompting.heads import new_head
 from shipbench.prompting.interface import AttentionRule, BlockPlan, Glimpse, PromptSource
 from shipbench.prompting.stacked import StackInput, draw_stack_input, stacked_forward
-from shipbench.prompting.stochastic_depth import drop_rates, sample_drop_factors
+from shipbench.prompting.step_buffer import StepBuffer
+from shipbench.prompting.stochastic_depth import DropFactors, StochasticDepth, drop_rates, sample_drop_factors
 
 __all__ = [
     "AttentionRule",
     "BlockPlan",
+    "DropFactors",
     "Glimpse",
     "PassOutput",
     "PassTrace",
     "PromptSource",
     "StackInput",
+    "StepBuffer",
+    "StochasticDepth",
     "draw_stack_input",
     "drop_rates",
     "embed",

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import Attention
 from torch import Tensor
 
+from shipbench.prompting import static
 from shipbench.prompting.few_keys import attend_to_few
 from shipbench.prompting.full_precision import at_least_float32, full_precision
 
@@ -51,7 +52,10 @@ def project_kv(attention: Attention, tokens: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def per_image(states: Tensor, images: int) -> Tensor:
-    """Repeat each of the S ``states`` (S, ...) for the B / S consecutive images that share it: (B, ...)."""
+    """Repeat each of the S ``states`` (S, ...) for the B / S consecutive images that share it: (B, ...).
+
+    A single state is not copied.
+    """
     count, *rest = states.shape
     return states.unsqueeze(1).expand(count, images // count, *rest).flatten(0, 1)
 
@@ -64,10 +68,13 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 def attend_to_prompts(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Return softmax(q k^T / sqrt(d)) v, (B, H, T, d); B / S consecutive images share keys and values (S, H, P, d).
 
-    The queries of all images that share a state form one long sequence, so keys and values are not repeated and their
-    gradients are summed inside the kernel.
+    On a CPU, the queries of all images that share a state form one long sequence, so keys and values are not repeated
+    and their gradients are summed inside the kernel. A GPU's fused kernel divides its backward pass by head and by
+    group of keys, and would leave most of the GPU idle with one sequence; there, each image refers to the same keys.
     """
-    if query.device.type == "cpu" and query.dtype.itemsize >= 4 and (len(key) > 1 or key.shape[2] <= _FEW_KEYS):
+    if static.is_static(query.device):
+        return attend(query, per_image(key, len(query)), per_image(value, len(query)))
+    if query.dtype.itemsize >= 4 and (len(key) > 1 or key.shape[2] <= _FEW_KEYS):
         return attend_to_few(query, key, value)
     by_state = query.unflatten(0, (len(key), -1)).transpose(1, 2)
     out = F.scaled_dot_product_attention(by_state.flatten(2, 3), key, value)

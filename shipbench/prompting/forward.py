@@ -8,7 +8,6 @@ computes only the rows that are read; a CPU skips branches for the images that d
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -25,8 +24,10 @@ from shipbench.prompting.attention import (
     project_q,
     project_qkv,
 )
-from shipbench.prompting.interface import AttentionRule, BlockPlan, Glimpse, PromptSource, take_tokens
-from shipbench.prompting.stochastic_depth import BranchFactors
+from shipbench.prompting.branch_factors import Branch, BranchFactors, factors_of_blocks
+from shipbench.prompting.interface import AttentionRule, BlockPlan, Glimpse, PromptSource
+from shipbench.prompting.static import take_tokens
+from shipbench.prompting.stochastic_depth import DropFactors
 from shipbench.prompting.streams import Advanced, PromptMemo, Stream, advance, join
 
 KeyValue = tuple[Tensor, Tensor]
@@ -88,17 +89,20 @@ def prompted_forward(
     rule: AttentionRule,
     *,
     match_top: int = 0,
-    drop_factors: Tensor | None = None,
+    drop_factors: DropFactors | Tensor | None = None,
     memo: PromptMemo | None = None,
     trace: PassTrace | None = None,
 ) -> PassOutput:
     """Run all blocks on image tokens (B, N, D) with the prompts of ``source``.
 
     With ``match_top`` > 0, the output also holds that many selected image tokens and the prompt tokens of the last
-    block, for a matching loss. ``drop_factors`` (L, 2, B) on the CPU are stochastic-depth factors, 0 or 1 / keep.
+    block, for a matching loss. ``drop_factors`` are the stochastic-depth factors; a tensor (L, 2, B) lies on the CPU.
     ``memo`` keeps shared prompt states between passes with equal parameters. ``trace`` is filled in during the pass.
     """
-    steps = _steps(vit, source.plan, rule, match_top, drop_factors)
+    if isinstance(drop_factors, Tensor):
+        drop_factors = DropFactors.of(drop_factors)
+    factors = factors_of_blocks(drop_factors, len(vit.blocks), tokens.device)
+    steps = _steps(vit, source.plan, rule, match_top, factors)
     streams: list[Stream] = []
     glimpse: Glimpse | None = None
     for step, plan in zip(steps, source.plan, strict=True):
@@ -133,16 +137,15 @@ def _steps(
     plan: tuple[BlockPlan, ...],
     rule: AttentionRule,
     match_top: int,
-    drop_factors: Tensor | None,
+    factors: list[tuple[BranchFactors | None, BranchFactors | None]],
 ) -> list[_Step]:
     depth = len(vit.blocks)
     steps = []
     for index, block in enumerate(vit.blocks):
         last = index == depth - 1
         survivors = (plan[index].streams if match_top else ()) if last else plan[index + 1].carried
-        attention, mlp = (None, None) if drop_factors is None else map(BranchFactors, drop_factors[index])
         attends = rule.prompts_attend_in(index, depth)
-        steps.append(_Step(index, block, attends, survivors, attention, mlp))
+        steps.append(_Step(index, block, attends, survivors, *factors[index]))
     return steps
 
 
@@ -171,7 +174,7 @@ def _inner_block(
         branch = _mix(step, query, image, prompts, rule)
         tokens = _add(tokens, branch, step.attention_factors)
     else:
-        tokens = _add_kept(
+        tokens = _add_branch(
             tokens,
             lambda rows, kept: _image_attention(step, rows, join(advanced, batch, kept), rule),
             step.attention_factors,
@@ -211,35 +214,16 @@ def _mix(step: _Step, query: Tensor, image: KeyValue, prompts: KeyValue | None, 
 
 
 def _add(tokens: Tensor, branch: Tensor, factors: BranchFactors | None) -> Tensor:
-    return tokens + branch if factors is None else torch.addcmul(tokens, factors.column(tokens), branch)
+    return tokens + branch if factors is None else factors.add(tokens, branch)
 
 
-def _add_kept(
-    tokens: Tensor, branch: Callable[[Tensor, Tensor | None], Tensor], factors: BranchFactors | None
-) -> Tensor:
-    """Return tokens + factor * branch(tokens); a CPU skips the branch for images that drop it.
-
-    A GPU computes it for all images. Few images drop a branch, and to leave them out would copy the tokens of all
-    others out and back, forward and backward, and sort the indices each time to add in a fixed order.
-    """
-    kept = factors.kept if factors is not None and _leaves_out_dropped(tokens.device) else None
-    if factors is None or kept is None:
-        return _add(tokens, branch(tokens, None), factors)
-    if len(kept) == 0:
-        return tokens
-    kept = kept.to(tokens.device, non_blocking=True)
-    # The backward pass of index_select adds slices, several times faster than that of tokens[kept].
-    added = branch(tokens.index_select(0, kept), kept)
-    return tokens.index_add(0, kept, added.to(tokens.dtype), alpha=factors.scale)
-
-
-def _leaves_out_dropped(device: torch.device) -> bool:
-    return device.type == "cpu"
+def _add_branch(tokens: Tensor, branch: Branch, factors: BranchFactors | None) -> Tensor:
+    return tokens + branch(tokens, None) if factors is None else factors.add_branch(tokens, branch)
 
 
 def _add_mlp(step: _Step, tokens: Tensor) -> Tensor:
     block = step.block
-    return _add_kept(tokens, lambda rows, _: block.ls2(block.mlp(block.norm2(rows))), step.mlp_factors)
+    return _add_branch(tokens, lambda rows, _: block.ls2(block.mlp(block.norm2(rows))), step.mlp_factors)
 
 
 def _attend_prompts(step: _Step, streams: list[Stream], image: KeyValue, prompts: KeyValue | None) -> list[Stream]:
@@ -253,9 +237,9 @@ def _attend_prompts(step: _Step, streams: list[Stream], image: KeyValue, prompts
 def _prompt_rows(step: _Step, streams: list[Stream], image: KeyValue, prompts: KeyValue | None) -> Tensor:
     """Return the block's output (B, P, D) for the prompt tokens as queries."""
     block, batch = step.block, image[0].shape[0]
-    tokens = torch.cat([per_image(s.spread(s.tokens, batch), batch) for s in streams], dim=1)
-    queries = [s.spread(project_q(block.attn, block.norm1(s.tokens)), batch) for s in streams]
-    query = torch.cat([per_image(q, batch) for q in queries], dim=2)
+    pairs = [s.spread((s.tokens, project_q(block.attn, block.norm1(s.tokens))), batch) for s in streams]
+    tokens = torch.cat([per_image(states, batch) for states, _ in pairs], dim=1)
+    query = torch.cat([per_image(queries, batch) for _, queries in pairs], dim=2)
     branch = block.ls1(project_out(block.attn, attend_jointly(query, image, prompts)))
     return _add_mlp(step, _add(tokens, branch, step.attention_factors))
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
 from torch import Tensor
+
+from shipbench.prompting.static import take_tokens
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,3 @@ class PromptSource(Protocol):
     def guided(self, block: int, name: str, glimpse: Glimpse) -> Tensor:
         """Return the tokens (B, K, D) of a guided stream of ``block``, given a glimpse of the previous block."""
         ...
-
-
-def take_tokens(tokens: Tensor, indices: Tensor) -> Tensor:
-    """Gather ``tokens`` (B, N, D) at ``indices`` (B, R) along the token axis: (B, R, D)."""
-    images, length, _ = tokens.shape
-    rows = indices + length * torch.arange(images, device=indices.device).unsqueeze(1)
-    # The backward pass of index_select adds whole rows; that of gather adds single elements.
-    return tokens.flatten(0, 1).index_select(0, rows.flatten()).unflatten(0, indices.shape)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from shipbench.prompting.forward import PassOutput, prompted_forward
 from shipbench.prompting.interface import AttentionRule, BlockPlan, Glimpse, PromptSource
+from shipbench.prompting.stochastic_depth import DropFactors
 from shipbench.prompting.streams import PromptMemo
 
 
@@ -30,11 +31,11 @@ class StackInput:
     fresh: Mapping[tuple[int, str], Tensor]
     rule: AttentionRule
     match_top: int
-    drop_factors: Tensor | None
+    drop_factors: DropFactors | Tensor | None
 
 
 def draw_stack_input(
-    source: PromptSource, rule: AttentionRule, match_top: int, drop_factors: Tensor | None
+    source: PromptSource, rule: AttentionRule, match_top: int, drop_factors: DropFactors | Tensor | None
 ) -> StackInput:
     """Draw all fresh prompts of ``source``, in the order in which ``prompted_forward`` would draw them."""
     blocks = enumerate(source.plan)
@@ -82,9 +83,10 @@ class _StackedSource:
         return torch.cat(guided)
 
 
-def _joined_factors(inputs: Sequence[StackInput]) -> Tensor | None:
+def _joined_factors(inputs: Sequence[StackInput]) -> DropFactors | None:
     factors = [run.drop_factors for run in inputs if run.drop_factors is not None]
-    return torch.cat(factors, dim=2) if factors else None
+    parts = [DropFactors.of(part) if isinstance(part, Tensor) else part for part in factors]
+    return DropFactors.joined(parts) if parts else None
 
 
 def _output_of(output: PassOutput, run: slice) -> PassOutput:

@@ -1,4 +1,4 @@
-"""Stochastic depth (Huang et al. 2016), drawn before the pass so that images with equal masks can share work.
+"""Stochastic depth (Huang et al. 2016), drawn on the host before the pass.
 
 Dropping a branch for an image drops it for all tokens of the image, prompts included. Prompts that do not depend on
 images therefore have one state per distinct drop history instead of one per image.
@@ -6,7 +6,9 @@ images therefore have one state per distinct drop history instead of one per ima
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
@@ -18,7 +20,7 @@ def drop_rates(vit: VisionTransformer) -> list[float]:
     return [float(getattr(block.drop_path1, "drop_prob", 0.0) or 0.0) for block in vit.blocks]
 
 
-def sample_drop_factors(rates: list[float], batch: int) -> Tensor | None:
+def sample_drop_factors(rates: Sequence[float], batch: int) -> Tensor | None:
     """Draw factors (L, 2, B), each 0 or 1 / keep, from torch's CPU generator; return None if all rates are 0.
 
     The order of draws is that of timm's ``DropPath``: block by block, the attention branch before the MLP branch.
@@ -35,31 +37,71 @@ def sample_drop_factors(rates: list[float], batch: int) -> Tensor | None:
 
 
 @dataclass(frozen=True)
-class BranchFactors:
-    """The factors (B,) of one branch, each 0 or 1 / keep, on the CPU so that reading them does not wait for a GPU."""
+class DropFactors:
+    """The factors of one step, by block, branch (attention, then MLP) and image.
+
+    ``values`` (L, 2, B) are 0 or 1 / keep. ``scales`` (L) are the same 1 / keep as Python numbers, or None for a block
+    that drops nothing. A captured or compiled step treats ``scales`` as constants and reads ``values``, which may be
+    refilled in place (``shipbench.prompting.step_buffer``).
+    """
 
     values: Tensor
+    scales: tuple[float | None, ...]
 
-    def column(self, like: Tensor) -> Tensor:
-        """Return the factors as (B, 1, 1) with the type and on the device of ``like``."""
-        return self.values.to(like.device, like.dtype, non_blocking=True).view(-1, 1, 1)
+    @classmethod
+    def of(cls, values: Tensor) -> DropFactors:
+        """Wrap factors (L, 2, B) on the CPU, with scales read from them."""
+        scales = (None if bool((block == 1).all()) else float(block.max()) for block in values)
+        return cls(values, tuple(scales))
+
+    @classmethod
+    def joined(cls, parts: Sequence[DropFactors]) -> DropFactors:
+        """Concatenate the images of several runs with equal drop rates."""
+        # A block whose branches every image of a run drops has no scale in that run's values.
+        by_block = zip(*(part.scales for part in parts), strict=True)
+        scales = (max((scale for scale in block if scale is not None), default=None) for block in by_block)
+        return cls(torch.cat([part.values for part in parts], dim=2), tuple(scales))
+
+    def to(self, device: torch.device) -> DropFactors:
+        """Return the factors on ``device``, copied there without waiting."""
+        if self.values.device == device:
+            return self
+        values = self.values.pin_memory() if device.type == "cuda" else self.values
+        return replace(self, values=values.to(device, non_blocking=True))
+
+
+class StochasticDepth:
+    """The stochastic depth of one model: each training pass draws its factors, or reads them from a buffer.
+
+    A captured step cannot draw. It is captured inside ``reading``, and before every replay the caller draws with
+    ``draw``, in the same order from the same generator, and refills the buffer.
+    """
+
+    def __init__(self, vit: VisionTransformer) -> None:
+        self.rates = tuple(drop_rates(vit))
+        self._buffer: DropFactors | None = None
 
     @property
-    def kept(self) -> Tensor | None:
-        """Indices of the images that keep the branch, or None if all do."""
-        return None if bool((self.values != 0).all()) else self.values.nonzero().flatten()
+    def scales(self) -> tuple[float | None, ...]:
+        """1 / keep of every block, rounded as in the factors, or None for a block that drops nothing."""
+        return tuple(float(torch.ones(()).div_(1.0 - rate)) if rate > 0 else None for rate in self.rates)
 
-    @property
-    def scale(self) -> float:
-        """The factor 1 / keep of the images that keep the branch."""
-        return float(self.values.max())
+    def draw(self, images: int) -> Tensor | None:
+        """Draw factors (L, 2, ``images``) on the host; return None, and draw nothing, if no block drops a branch."""
+        return sample_drop_factors(self.rates, images)
 
-    def split(self, owner: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Split each state into one for the images that keep the branch and one for those that drop it.
+    def factors(self, images: int) -> DropFactors | None:
+        """Return the factors of a training pass over ``images`` images: those of the buffer, or new ones."""
+        if self._buffer is not None:
+            return self._buffer
+        values = self.draw(images)
+        return None if values is None else DropFactors(values, self.scales)
 
-        ``owner`` (B,) maps images to states. Returns the ``parent`` state (S',) and the ``factor`` (S',) of each new
-        state, and the new owner (B,).
-        """
-        code = owner * 2 + (self.values != 0)
-        pairs, new_owner = code.unique(return_inverse=True)
-        return pairs // 2, (pairs % 2).to(self.values.dtype) * self.scale, new_owner
+    @contextmanager
+    def reading(self, factors: DropFactors | None) -> Iterator[None]:
+        """Let all passes in the block read ``factors`` instead of drawing; with None, they draw."""
+        self._buffer = factors
+        try:
+            yield
+        finally:
+            self._buffer = None

@@ -9,45 +9,43 @@ from timm.models.vision_transformer import Block
 from torch import Tensor
 
 from shipbench.prompting.attention import merge_and_project, per_image, project_kv
-from shipbench.prompting.stochastic_depth import BranchFactors
+from shipbench.prompting.branch_factors import BranchFactors
+from shipbench.prompting.owners import Owner
 
 
 @dataclass(frozen=True)
 class Stream:
     """Prompt tokens (S, K, D) in S states.
 
-    A ``private`` stream has one state per image (S = B). Otherwise ``owner`` (B,) on the CPU maps images to states;
-    if it is None, B / S consecutive images share each state: S = 1 for a single run, S = R for R stacked runs.
+    A ``private`` stream has one state per image (S = B). Otherwise ``owner`` maps images to states; if it is None,
+    B / S consecutive images share each state: S = 1 for a single run, S = R for R stacked runs.
     """
 
     name: str
     tokens: Tensor
     private: bool = False
-    owner: Tensor | None = None
+    owner: Owner | None = None
 
-    def spread(self, values: Tensor, batch: int, chosen: Tensor | None = None) -> Tensor:
-        """Turn per-state ``values`` (S, ...) into per-image ones, for all B = ``batch`` images or the ``chosen`` ones.
+    def spread(self, values: tuple[Tensor, ...], batch: int, chosen: Tensor | None = None) -> list[Tensor]:
+        """Turn each of several per-state ``values`` (S, ...) into per-image ones.
 
-        Values that these images share in equal, consecutive groups are returned unchanged.
+        They are for all B = ``batch`` images, or for the ``chosen`` ones. Values that these images share in equal,
+        consecutive groups are returned unchanged.
         """
-        if self.owner is None and (chosen is None or len(values) == 1):
-            return values
-        owner = self._owner(batch) if chosen is None else self._owner(batch)[chosen]
-        return values.index_select(0, owner.to(values.device, non_blocking=True))
+        if self.owner is not None:
+            return self.owner.spread(values, chosen)
+        if chosen is None or len(self.tokens) == 1:
+            return list(values)
+        return [per_image(each, batch).index_select(0, chosen) for each in values]
 
     def add(self, branch: Tensor, factors: BranchFactors | None) -> Stream:
-        """Add a residual branch (S, K, D), splitting a state if only some of its images drop the branch."""
+        """Add a residual branch (S, K, D), splitting a state if some of its images may drop the branch."""
         if factors is None:
             return replace(self, tokens=self.tokens + branch)
         if self.private:
-            return replace(self, tokens=self.tokens + factors.column(branch) * branch)
-        parent, factor, owner = factors.split(self._owner(len(factors.values)))
-        parent = parent.to(branch.device, non_blocking=True)
-        scaled = BranchFactors(factor).column(branch) * branch.index_select(0, parent)
-        return Stream(self.name, self.tokens.index_select(0, parent) + scaled, owner=owner)
-
-    def _owner(self, images: int) -> Tensor:
-        return per_image(torch.arange(len(self.tokens)), images) if self.owner is None else self.owner
+            return replace(self, tokens=factors.add(self.tokens, branch))
+        tokens, owner = factors.add_to_states(self.tokens, branch, self.owner)
+        return Stream(self.name, tokens, private=owner is None, owner=owner)
 
 
 @dataclass(frozen=True)
@@ -93,9 +91,9 @@ def join(advanced: list[Advanced], batch: int, chosen: Tensor | None = None) -> 
     ``chosen`` (B',) are indices on the CPU. Returns (S, H, P, d) if the images share S states in equal, consecutive
     groups, otherwise (B, H, P, d) or (B', H, P, d); None without streams.
     """
-    pairs = [(a.stream.spread(a.key, batch, chosen), a.stream.spread(a.value, batch, chosen)) for a in advanced]
+    pairs = [a.stream.spread((a.key, a.value), batch, chosen) for a in advanced]
     if len(pairs) < 2:
-        return pairs[0] if pairs else None
+        return (pairs[0][0], pairs[0][1]) if pairs else None
     counts = {key.shape[0] for key, _ in pairs}
     images = batch if chosen is None else len(chosen)
     size = images if len(counts) > 1 else counts.pop()

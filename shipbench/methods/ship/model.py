@@ -15,17 +15,17 @@ from shipbench.methods.ship.config import ShipConfig
 from shipbench.methods.ship.prompts import ShipPrompts
 from shipbench.prompting import (
     AttentionRule,
+    DropFactors,
     PassOutput,
     PassTrace,
     StackInput,
+    StochasticDepth,
     draw_stack_input,
-    drop_rates,
     embed,
     frozen,
     new_head,
     pool,
     prompted_forward,
-    sample_drop_factors,
 )
 from shipbench.prompting.full_precision import at_least_float32, full_precision
 from shipbench.prompting.streams import PromptMemo
@@ -73,6 +73,7 @@ class Ship(nn.Module):
         self.config = config or ShipConfig()
         self.levels = [whole_number("a level", level) for level in levels]
         self.backbone = frozen(backbone)
+        self.stochastic_depth = StochasticDepth(backbone)
         depth, width = len(backbone.blocks), backbone.embed_dim
         _check(self.levels, depth, prototypes, width, _image_tokens(backbone), self.config)
         bank = None if prototypes is None else torch.as_tensor(prototypes).to(backbone.cls_token.dtype)
@@ -101,8 +102,11 @@ class Ship(nn.Module):
         """Return the training loss, a scalar; stochastic depth is drawn in training mode only."""
         return self.loss_terms(images, labels, self._sample(len(images))).total
 
-    def loss_terms(self, images: Tensor, labels: Tensor, drop_factors: Tensor | None = None) -> LossTerms:
-        """Return the terms of the loss, under stochastic-depth factors (L, 2, B) if they are given."""
+    def loss_terms(self, images: Tensor, labels: Tensor, drop_factors: DropFactors | Tensor | None = None) -> LossTerms:
+        """Return the terms of the loss, under stochastic-depth factors if they are given.
+
+        A tensor of factors is (L, 2, B), each 0 or 1 / keep, on the CPU.
+        """
         return self._terms(self._run(images, match=True, drop_factors=drop_factors), labels)
 
     def stack_input(self, images: int, *, match: bool) -> StackInput:
@@ -142,7 +146,7 @@ class Ship(nn.Module):
         images: Tensor,
         *,
         match: bool = False,
-        drop_factors: Tensor | None = None,
+        drop_factors: DropFactors | Tensor | None = None,
         memo: PromptMemo | None = None,
         trace: PassTrace | None = None,
     ) -> PassOutput:
@@ -162,8 +166,8 @@ class Ship(nn.Module):
         needed = match and self.config.matching_weight > 0
         return min(self.config.top_k, _image_tokens(self.backbone)) if needed else 0
 
-    def _sample(self, images: int) -> Tensor | None:
-        return sample_drop_factors(drop_rates(self.backbone), images) if self.training else None
+    def _sample(self, images: int) -> DropFactors | None:
+        return self.stochastic_depth.factors(images) if self.training else None
 
     def _expect_a_step(self) -> None:
         """Drop the memo before a pass with gradients, as an optimiser step may follow.
