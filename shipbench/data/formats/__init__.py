@@ -1,0 +1,1 @@
+"""Formats of image data sets: one module per format, each a ``ListedSource``."""

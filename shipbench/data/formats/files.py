@@ -1,0 +1,100 @@
+"""Image files below a folder: reading them, and finding out which of the listed ones are missing."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from shipbench.data.formats.labels import counted, quoted_few
+from shipbench.data.images import read_bytes
+from shipbench.data.vtab.scanning import scan_images
+from shipbench.errors import InputError
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"})
+"""Suffixes of image files, in lower case."""
+
+
+@dataclass(frozen=True)
+class FolderImages:
+    """Image files below ``root``, by their path relative to it."""
+
+    root: Path
+
+    def read(self, path: str) -> bytes:
+        """Return the content of a file; raise ``InputError`` naming it if it cannot be read."""
+        return read_bytes(self.root / path)
+
+    def signatures(self, paths: Iterable[str]) -> dict[str, Path]:
+        """Return the file behind each path, for ``Listing.signatures``."""
+        return {path: self.root / path for path in paths}
+
+
+def is_image(name: str) -> bool:
+    """Return whether a file's name has the suffix of an image, in any case."""
+    return posixpath.splitext(name)[1].lower() in SUFFIXES
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether a file or folder is hidden, or the folder in which macOS keeps an archive's metadata."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def require_folder(folder: Path, what: str) -> None:
+    """Raise ``InputError`` if ``folder`` is not a folder; ``what`` is how the user named it."""
+    if folder.is_dir():
+        return
+    if os.path.lexists(folder):
+        raise InputError(f"{what}: {folder} is a file, not a folder; unpack it if it is an archive")
+    raise InputError(f"{what}: {folder} does not exist; name the folder that holds the images")
+
+
+def require_files(root: Path, paths: Iterable[str], where: object) -> None:
+    """Raise ``InputError`` with the number of listed files that are missing below ``root`` and the first three."""
+    missing = missing_files(root, paths)
+    if missing:
+        lacking = f"{counted(len(missing), 'image')} that {where} lists"
+        verb = "does" if len(missing) == 1 else "do"
+        raise InputError(
+            f"{lacking} {verb} not exist below {root}: {quoted_few(missing)}; restore the files or correct the paths"
+        )
+
+
+def missing_files(root: Path, paths: Iterable[str]) -> list[str]:
+    """Return the paths, in order and without repeats, that are no readable file below ``root``."""
+    wanted = list(dict.fromkeys(paths))
+    files = scan_images(root, wanted).files
+    return [path for path in wanted if path not in files]
+
+
+def plain_path(path: str) -> str:
+    """Return a path with ``/`` between folders and without ``.`` and needless ``..``."""
+    return posixpath.normpath(path.strip().replace("\\", "/"))
+
+
+def find_image_root(folder: Path, paths: Sequence[str], key: str = "images") -> Path:
+    """Return ``folder`` or the folder in it to which listed paths are relative.
+
+    ``paths`` are a few listed paths. Raises ``InputError`` naming the task file's ``key`` if several folders fit; if
+    none does, ``folder`` is returned and its missing files are reported later.
+    """
+    hits = {place: _hits(place, paths) for place in (folder, *_subfolders(folder))}
+    best = max(hits.values())
+    places = [place for place, number in hits.items() if number == best]
+    if best == 0 or places[0] == folder:
+        return folder
+    if len(places) > 1:
+        names = " and ".join(place.name for place in places[:2])
+        raise InputError(f"the images that {folder} lists exist in {names}; name one in the task file with {key} = ...")
+    return places[0]
+
+
+def _hits(place: Path, paths: Sequence[str]) -> int:
+    return sum((place / path).is_file() for path in paths)
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    with os.scandir(folder) as items:
+        return sorted(Path(item.path) for item in items if not is_hidden(item.name) and item.is_dir())

@@ -1,0 +1,142 @@
+"""From rows of paths and labels to a listing: classes numbered once over all splits, and checks of the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from shipbench.data.formats.roles import ROLES
+from shipbench.data.listings import Images, Listing, SplitRole
+from shipbench.data.types import Entry
+from shipbench.errors import InputError
+
+Label: TypeAlias = str | int
+Rows: TypeAlias = Sequence[tuple[str, Label]]
+"""Paths and labels as the source writes them."""
+
+_LISTED = 3
+
+
+def make_listing(
+    rows: Mapping[SplitRole, Rows],
+    images: Images,
+    where: object,
+    *,
+    names: Mapping[Label, str] | None = None,
+    notes: Iterable[str] = (),
+    signatures: Mapping[str, Path] | None = None,
+) -> Listing:
+    """Number the classes and return the listing.
+
+    Integer labels are sorted as numbers, others by code point, and numbered from 0 over all splits together. ``names``
+    gives the class name of each label; without it a label is its own name. Raises ``InputError`` if
+    there are fewer than two classes, if a class has no image in train, and if an image has two labels.
+    """
+    numbers = _numbering({label for split in rows.values() for _, label in split})
+    _check_two_classes(numbers, where)
+    _check_labels(rows, where)
+    title = {label: str(label) if names is None else names[label] for label in numbers}
+    _check_distinct(title, where)
+    present = {role: {label for _, label in split} for role, split in rows.items()}
+    _check_train(numbers, present, title, where)
+    remarks = [*notes, *_remarks(numbers, present, title, names, where)]
+    splits = {
+        role: tuple(Entry(path, numbers[label]) for path, label in rows[role]) for role in ROLES if rows.get(role)
+    }
+    return Listing(tuple(title.values()), splits, images, tuple(remarks), signatures)
+
+
+def quoted_few(names: Sequence[object], limit: int = _LISTED) -> str:
+    """Return the first names, comma-separated, and the number of the others."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(map(str, names[:limit])) + more
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """Return ``1 image`` or ``2 images``."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def as_integers(labels: Iterable[str]) -> dict[str, int] | None:
+    """Map texts to integers if every text is a plain integer; ``None`` if one is not, as ``007`` or ``1.5``."""
+    values: dict[str, int] = {}
+    for text in labels:
+        digits = text.removeprefix("-")
+        if not (digits.isascii() and digits.isdigit()) or (len(digits) > 1 and digits[0] == "0"):
+            return None
+        values[text] = int(text)
+    return values
+
+
+def _numbering(labels: set[Label]) -> dict[Label, int]:
+    by_number = all(isinstance(label, int) for label in labels)
+    ordered = sorted(labels, key=int if by_number else str)
+    return {label: number for number, label in enumerate(ordered)}
+
+
+def _check_two_classes(numbers: Mapping[Label, int], where: object) -> None:
+    if not numbers:
+        raise InputError(f"{where} lists no labelled image; a task needs images of at least two classes")
+    if len(numbers) == 1:
+        only = next(iter(numbers))
+        raise InputError(f"{where} has the single class {str(only)!r}; a task needs images of at least two classes")
+
+
+def _check_labels(rows: Mapping[SplitRole, Rows], where: object) -> None:
+    labels: dict[str, Label] = {}
+    contradictory: dict[str, None] = {}
+    for split in rows.values():
+        for path, label in split:
+            if labels.setdefault(path, label) != label:
+                contradictory[path] = None
+    if contradictory:
+        images = f"{counted(len(contradictory), 'image')} with more than one label"
+        raise InputError(f"{where} lists {images} ({quoted_few(list(contradictory))}); give each image one label")
+
+
+def _check_distinct(title: Mapping[Label, str], where: object) -> None:
+    names = list(title.values())
+    if len(set(names)) < len(names):
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"{where} gives several labels the name {repeated!r}; name every class once")
+
+
+def _check_train(
+    numbers: Mapping[Label, int],
+    present: Mapping[SplitRole, set[Label]],
+    title: Mapping[Label, str],
+    where: object,
+) -> None:
+    absent = [label for label in numbers if label not in present.get("train", set())]
+    if absent:
+        roles = sorted({role for role, labels in present.items() if labels.intersection(absent)})
+        raise InputError(
+            f"{where} has {counted(len(absent), 'class', 'classes')} without images in train: "
+            f"{quoted_few([title[label] for label in absent])} (only in {' and '.join(roles)}); add training images or "
+            "leave the class out"
+        )
+
+
+def _remarks(
+    numbers: Mapping[Label, int],
+    present: Mapping[SplitRole, set[Label]],
+    title: Mapping[Label, str],
+    names: Mapping[Label, str] | None,
+    where: object,
+) -> list[str]:
+    remarks = []
+    labels = list(numbers)
+    if names is None and all(isinstance(label, int) for label in labels) and labels != list(range(len(labels))):
+        ends = f"{labels[0]} to {labels[-1]}"
+        remarks.append(f"the {len(labels)} labels of {where}, from {ends}, are numbered 0 to {len(labels) - 1}")
+    if names is not None and len(labels) < len(names):
+        unused = [name for label, name in names.items() if label not in numbers]
+        named = f"{counted(len(unused), 'class', 'classes')} of {where} without any image"
+        remarks.append(f"{named} left out: {quoted_few(unused)}")
+    for role in ("val", "test"):
+        absent = [label for label in labels if label not in present[role]] if present.get(role) else []
+        if absent:
+            classes = f"{counted(len(absent), 'class', 'classes')} of {where}"
+            remarks.append(f"{role} has no image of {classes}: {quoted_few([title[label] for label in absent])}")
+    return remarks

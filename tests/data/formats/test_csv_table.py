@@ -1,0 +1,161 @@
+"""``csv:PATH``: columns, splits and labels of tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shipbench.data.formats.csv_table import IMAGE_COLUMNS, LABEL_COLUMNS, CsvTable
+from shipbench.data.listings import Listing
+from shipbench.errors import InputError
+from tests.data.formats.trees import labels, sizes, table, tree
+
+PLAIN = "image,label\na.png,cat\nb.png,dog\n"
+
+
+def read(path: Path, **options: Any) -> Listing:
+    return CsvTable().list(str(path), Path("/"), options)
+
+
+@pytest.mark.parametrize("column", IMAGE_COLUMNS)
+def test_the_image_column_has_many_names(tmp_path: Path, column: str) -> None:
+    assert sizes(read(table(tmp_path, PLAIN.replace("image", column.upper())))) == {"train": 2}
+
+
+@pytest.mark.parametrize("column", LABEL_COLUMNS)
+def test_the_label_column_has_many_names(tmp_path: Path, column: str) -> None:
+    assert read(table(tmp_path, PLAIN.replace("label", f" {column.title()} "))).classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_columns_are_divided_by_comma_semicolon_or_tab(tmp_path: Path, delimiter: str) -> None:
+    text = "\ufeffpath,species,label\r\na.png,x,cat\r\n\r\nb.png,y,dog\r\n"
+    table(tmp_path, PLAIN)
+    (tmp_path / "labels.csv").write_bytes(text.replace(",", delimiter).encode())
+    assert labels(read(tmp_path / "labels.csv")) == {"train": [("a.png", "cat"), ("b.png", "dog")]}
+
+
+def test_quoted_cells_hold_commas(tmp_path: Path) -> None:
+    assert read(table(tmp_path, 'image,label\na.png,"cat, black"\nb.png,dog\n')).classes == ("cat, black", "dog")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("image,path,label\na.png,a.png,cat\n", r"could be the image \(image, path\); .* image_column = \"image\""),
+        ("image,label,class\na.png,cat,1\n", r"could be the label \(label, class\); .* label_column = \"label\""),
+        ("image,label,split,set\na.png,cat,train,1\n", r"could be the split \(split, set\)"),
+        ("photo,label\na.png,cat\n", r"no column for the image \(its columns are photo, label\); .* image_column = "),
+        ("image,species\na.png,cat\n", r"no column for the label .* label_column = "),
+        ("a.png,cat\nb.png,dog\n", r"has no header"),
+        ("image,label\na.png\n", r"line 2 has 1 value for 2 columns"),
+        ("image,label\n", r"a header but no rows"),
+        ("", r"is empty"),
+        ("image,label\na.png,cat;dog\n", r"line 2: 'cat;dog' is a list of labels"),
+        ("image,label\nhttps://x.org/a.png,cat\n", r"line 2: 'https://x.org/a.png' is an address"),
+        ("image,label\na.png,cat\nb.png,\n", r"1 row without a label, such as b.png \(line 3\)"),
+        ("image,label,split\na.png,cat,0\nb.png,dog,1\nc.png,cat,2\n", r"no train split \(its splits: 0, 1, 2\)"),
+        ("image,label,split\na.png,cat,train\nb.png,dog,train\nc.png,cat,val\n", r"a val split \(val\) but no test"),
+        ("image,label,split\na.png,cat,train\nb.png,dog,\n", r"1 row without a value for the split, .* line 3"),
+        ("image,label\na.png,cat\na.png,dog\n", r"1 image with more than one label \(a.png\)"),
+        ("image,image,label\na.png,a.png,cat\n", r"several columns called 'image'"),
+    ],
+)
+def test_a_table_that_decides_nothing_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read(table(tmp_path, text))
+
+
+def test_the_task_file_names_the_columns(tmp_path: Path) -> None:
+    file = table(tmp_path, "photo,image,label,class\na.png,1,x,cat\nb.png,2,x,dog\n")
+    assert read(file, image_column="photo", label_column="class").classes == ("cat", "dog")
+    with pytest.raises(InputError, match=r"has no column 'kind' \(label_column\); its columns are photo, image"):
+        read(file, image_column="photo", label_column="kind")
+
+
+def test_split_words_and_switches(tmp_path: Path) -> None:
+    words = "image,label,split\na.png,x,Training\nb.png,y,training\nc.png,x,dev\nd.png,y,eval\n"
+    assert sizes(read(table(tmp_path / "words", words))) == {"train": 2, "val": 1, "test": 1}
+    switch = "image,label,is_train\na.png,x,1\nb.png,y,1\nd.png,y,0\n"
+    assert sizes(read(table(tmp_path / "switch", switch))) == {"train": 2, "test": 1}
+
+
+def test_numbers_of_splits_are_decided_in_the_task_file(tmp_path: Path) -> None:
+    file = table(tmp_path, "image,label,split\na.png,x,0\nb.png,y,0\nc.png,x,1\nd.png,y,2\n")
+    assert sizes(read(file, splits={"train": 0, "val": 1, "test": 2})) == {"train": 2, "val": 1, "test": 1}
+    listing = read(file, splits={"train": "0", "test": "2"})
+    assert sizes(listing) == {"train": 2, "test": 1}
+    assert "left out 1 row" in listing.notes[0]
+
+
+def test_integers_are_sorted_as_numbers_and_the_renumbering_is_said(tmp_path: Path) -> None:
+    listing = read(table(tmp_path, "image,label\na.png,10\nb.png,9\n"))
+    assert listing.classes == ("9", "10")
+    assert listing.notes == (f"the 2 labels of {tmp_path / 'labels.csv'}, from 9 to 10, are numbered 0 to 1",)
+    assert read(table(tmp_path, "image,label\na.png,1\nb.png,0\n")).notes == ()
+
+
+def test_leading_zeros_make_text(tmp_path: Path) -> None:
+    assert read(table(tmp_path, "image,label\na.png,010\nb.png,9\n")).classes == ("010", "9")
+
+
+def test_a_table_for_each_split_is_numbered_once(tmp_path: Path) -> None:
+    table(tmp_path, "image,label\na.png,1\nb.png,2\n", "train.csv")
+    table(tmp_path, "image,label\nc.png,2\n", "test.csv")
+    for path in (tmp_path, tmp_path / "train.csv"):
+        assert labels(read(path)) == {"train": [("a.png", "1"), ("b.png", "2")], "test": [("c.png", "2")]}
+
+
+def test_a_test_table_without_labels_is_left_out(tmp_path: Path) -> None:
+    table(tmp_path, PLAIN, "train.csv")
+    table(tmp_path, "image\nc.png\n", "test.csv")
+    listing = read(tmp_path)
+    assert sizes(listing) == {"train": 2}
+    assert listing.notes == (f"test in {tmp_path} has no labels and is left out",)
+
+
+def test_several_tables_ask_for_one(tmp_path: Path) -> None:
+    table(tmp_path, PLAIN)
+    assert sizes(read(tmp_path)) == {"train": 2}
+    table(tmp_path, PLAIN, "more.csv")
+    with pytest.raises(InputError, match=r"several tables \(labels.csv, more.csv\)|several tables \(more.csv"):
+        read(tmp_path)
+
+
+def test_images_lie_below_another_folder(tmp_path: Path) -> None:
+    tree(tmp_path / "pictures", "a.png", "b.png")
+    (tmp_path / "labels.csv").write_text(PLAIN)
+    listing = CsvTable().list("labels.csv", tmp_path, {"images": "pictures"})
+    assert listing.signatures == {name: tmp_path / "pictures" / name for name in ("a.png", "b.png")}
+
+
+def test_paths_of_windows_and_absolute_paths_are_read(tmp_path: Path) -> None:
+    tree(tmp_path, "img/a.png", "img/b.png")
+    (tmp_path / "w.csv").write_text("image,label\nimg\\a.png,x\n.\\img\\b.png,y\n")
+    assert labels(read(tmp_path / "w.csv"))["train"] == [("img/a.png", "x"), ("img/b.png", "y")]
+    (tmp_path / "a.csv").write_text(f"image,label\n{tmp_path}/img/a.png,x\n{tmp_path}/img/b.png,y\n")
+    assert labels(read(tmp_path / "a.csv"))["train"] == [("a.png", "x"), ("b.png", "y")]
+
+
+def test_an_id_gets_its_extension(tmp_path: Path) -> None:
+    tree(tmp_path, "0001.png", "0002.png")
+    (tmp_path / "labels.csv").write_text("id,label\n0001,cat\n0002,dog\n")
+    assert labels(read(tmp_path))["train"] == [("0001.png", "cat"), ("0002.png", "dog")]
+    tree(tmp_path, "0001.jpg", "0002.jpg")
+    with pytest.raises(InputError, match=r"0001 exists with the suffixes .jpg and .png; .* extension = "):
+        read(tmp_path)
+    assert labels(read(tmp_path, extension="jpg"))["train"] == [("0001.jpg", "cat"), ("0002.jpg", "dog")]
+
+
+def test_missing_files_are_counted_and_the_first_three_named(tmp_path: Path) -> None:
+    rows = "".join(f"{number}.jpg,{number % 2}\n" for number in range(5))
+    (tmp_path / "labels.csv").write_text(f"image,label\n{rows}")
+    with pytest.raises(InputError, match=r"5 images that .* do not exist below .*: 0.jpg, 1.jpg, 2.jpg and 2 more"):
+        read(tmp_path)
+
+
+def test_a_missing_table_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nothing\.csv does not exist"):
+        read(tmp_path / "nothing.csv")

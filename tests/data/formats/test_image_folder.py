@@ -1,0 +1,165 @@
+"""``folder:PATH``: the layouts of image folders that people use, and the ambiguous ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shipbench.data.formats.image_folder import ImageFolder
+from shipbench.data.listings import Listing
+from shipbench.errors import InputError
+from tests.data.formats.trees import labels, sizes, tree
+
+FLAT = ("Bird/b.png", "Bird/a.jpg", "ant/c.png")
+SPLITS = ("train/ant/1.png", "train/bee/1.png", "test/ant/2.png", "test/bee/2.png")
+
+
+def read(folder: Path, **options: Any) -> Listing:
+    return ImageFolder().list(str(folder), Path("/"), options)
+
+
+def test_folders_are_classes_by_code_point_and_images_are_sorted(tmp_path: Path) -> None:
+    listing = read(tree(tmp_path, *FLAT, "10/x.png", "2/x.png"))
+    assert listing.classes == ("10", "2", "Bird", "ant")
+    assert [entry.path for entry in listing.splits["train"]] == [
+        "10/x.png",
+        "2/x.png",
+        "Bird/a.jpg",
+        "Bird/b.png",
+        "ant/c.png",
+    ]
+
+
+def test_a_location_is_relative_to_the_base(tmp_path: Path) -> None:
+    tree(tmp_path / "bugs", *FLAT)
+    assert sizes(ImageFolder().list("bugs", tmp_path, {})) == {"train": 3}
+
+
+def test_images_lie_at_any_depth_and_suffixes_have_any_case(tmp_path: Path) -> None:
+    listing = read(tree(tmp_path, "ant/2020/may/a.JPG", "ant/b.png", "bee/c.JPEG"))
+    assert labels(listing)["train"] == [("ant/2020/may/a.JPG", "ant"), ("ant/b.png", "ant"), ("bee/c.JPEG", "bee")]
+
+
+@pytest.mark.parametrize(
+    ("names", "roles"),
+    [
+        (("train", "val", "test"), ("train", "val", "test")),
+        (("Training", "Validation", "Testing"), ("train", "val", "test")),
+        (("TRAIN", "dev", "eval"), ("train", "val", "test")),
+        (("train", "valid", "evaluation"), ("train", "val", "test")),
+    ],
+)
+def test_split_folders_go_by_many_names(tmp_path: Path, names: tuple[str, ...], roles: tuple[str, ...]) -> None:
+    listing = read(tree(tmp_path, *(f"{name}/{label}/1.png" for name in names for label in ("ant", "bee"))))
+    assert sizes(listing) == dict.fromkeys(roles, 2)
+    assert listing.classes == ("ant", "bee")
+
+
+def test_wrappers_and_metadata_of_archives_are_stepped_over(tmp_path: Path) -> None:
+    wrapped = tree(tmp_path, *(f"bugs-master/data/{path}" for path in SPLITS), "__MACOSX/bugs/._1.png", "README.md")
+    assert sizes(read(wrapped)) == {"train": 2, "test": 2}
+
+
+def test_a_lone_train_folder_is_a_split_without_test(tmp_path: Path) -> None:
+    listing = read(tree(tmp_path, "train/ant/1.png", "train/bee/1.png"))
+    assert (listing.classes, sizes(listing)) == (("ant", "bee"), {"train": 2})
+
+
+def test_skipped_files_are_counted_by_kind(tmp_path: Path) -> None:
+    folder = tree(tmp_path, *FLAT, "Bird/Thumbs.db", "ant/.hidden.png", "ant/notes.txt", "loose.png", ".git/x.png")
+    assert read(folder).notes == (
+        "skipped 2 files that are not images and 2 hidden files or folders and 1 image outside the class folders",
+    )
+
+
+def test_links_to_folders_are_followed_but_not_in_a_circle(tmp_path: Path) -> None:
+    folder = tree(tmp_path / "data", *FLAT)
+    tree(tmp_path / "more", "d.png")
+    (folder / "ant" / "more").symlink_to(tmp_path / "more")
+    (folder / "ant" / "self").symlink_to(folder / "ant")
+    assert [entry.path for entry in read(folder).splits["train"]][-2:] == ["ant/c.png", "ant/more/d.png"]
+
+
+@pytest.mark.parametrize(
+    ("paths", "message"),
+    [
+        ((*SPLITS, "wasp/1.png"), r"folders named after splits \(test, train\) beside others \(wasp\).*layout = "),
+        (("train/a/1.png", "train/b/1.png", "val/a/1.png"), r"a val split \(val\) but no test split; .*splits = "),
+        ((*SPLITS, "test/wasp/1.png"), r"1 class without images in train: wasp \(only in test\)"),
+        (("train/a/1.png", "training/a/1.png", "train/b/1.png"), r"several train splits \(train, training\)"),
+        (("train/1.png", "test/2.png"), r"test, train in .* hold no class folders"),
+        (("val/a/1.png", "test/a/1.png"), r"no train split \(its splits: test, val\)"),
+        (("ant/1.png",), r"the single class 'ant'"),
+        ((*FLAT, "wasp/notes.txt"), r"1 class folder of .* without any image: wasp"),
+        (("1.png", "2.png"), r"holds 2 images but no class folders"),
+        (("readme.txt",), r"has no class folders; it needs a folder with images for each class"),
+        (("images.csv", "1.png"), r"if images\.csv holds the labels, name it csv:"),
+        (("data.parquet",), r"looks like a Hugging Face data set: name it hf:"),
+        (
+            ("train/metadata.csv", "train/a/1.png", "train/b/1.png"),
+            r"labels of a Hugging Face image folder; name it hf:",
+        ),
+    ],
+)
+def test_a_layout_that_decides_nothing_is_refused(tmp_path: Path, paths: tuple[str, ...], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read(tree(tmp_path, *paths))
+
+
+def test_a_missing_folder_and_an_archive_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="nowhere does not exist"):
+        read(tmp_path / "nowhere")
+    tree(tmp_path, "bugs.zip")
+    with pytest.raises(InputError, match=r"bugs\.zip is a file, not a folder; unpack it"):
+        read(tmp_path / "bugs.zip")
+
+
+def test_the_task_file_says_what_val_is(tmp_path: Path) -> None:
+    folder = tree(tmp_path, *(f"{split}/{label}/1.png" for split in ("train", "val") for label in "ab"))
+    assert sizes(read(folder, splits={"test": "val"})) == {"train": 2, "test": 2}
+    assert sizes(read(folder, splits={"val": "val"})) == {"train": 2, "val": 2}
+
+
+def test_the_task_file_says_what_the_folders_at_the_top_are(tmp_path: Path) -> None:
+    folder = tree(tmp_path, *SPLITS, "wasp/x/1.png")
+    assert sizes(read(folder, layout="splits")) == {"train": 2, "test": 2}
+    assert read(folder, layout="classes").classes == ("test", "train", "wasp")
+    with pytest.raises(InputError, match="layout = 'flat' in the task file is unknown"):
+        read(folder, layout="flat")
+
+
+def test_splits_of_any_name_are_chosen_in_the_task_file(tmp_path: Path) -> None:
+    folder = tree(tmp_path, "day/a/1.png", "day/b/1.png", "dusk/a/2.png", "dusk/b/2.png", "night/a/1.png")
+    listing = read(folder, splits={"train": ["day", "dusk"], "test": "night"})
+    assert sizes(listing) == {"train": 4, "test": 1}
+    with pytest.raises(InputError, match=r"splits\.test in the task file names 'noon', but the splits .* day, dusk"):
+        read(folder, splits={"train": "day", "test": "noon"})
+    with pytest.raises(InputError, match="uses 'day' as train and as test"):
+        read(folder, splits={"train": "day", "test": "day"})
+
+
+def test_an_unknown_key_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"folder sources read no key 'split' of the task file \(did you mean 'splits'"
+    ):
+        read(tree(tmp_path, *FLAT), split={})
+
+
+def test_a_split_without_class_folders_is_left_out(tmp_path: Path) -> None:
+    listing = read(tree(tmp_path, "train/a/1.png", "train/b/1.png", "test/1.png"))
+    assert sizes(listing) == {"train": 2}
+    assert "test in " in listing.notes[0]
+    assert "no labels, and is left out" in listing.notes[0]
+
+
+def test_a_class_that_val_lacks_is_noted_and_keeps_its_number(tmp_path: Path) -> None:
+    listing = read(tree(tmp_path, *SPLITS, "val/bee/1.png"))
+    assert [entry.label for entry in listing.splits["val"]] == [1]
+    assert any("val has no image of 1 class" in note for note in listing.notes)
+
+
+def test_every_image_has_the_file_that_holds_it(tmp_path: Path) -> None:
+    listing = read(tree(tmp_path, *FLAT))
+    assert listing.signatures == {path: tmp_path / path for path in ("Bird/a.jpg", "Bird/b.png", "ant/c.png")}

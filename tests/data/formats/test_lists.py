@@ -1,0 +1,121 @@
+"""Folders whose labels are in list files: CoOp, VPT, NOAH, VTAB-1k."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shipbench.data.formats.image_folder import ImageFolder
+from shipbench.data.listings import Listing
+from shipbench.errors import InputError
+from tests.data.builders import vtab_tree
+from tests.data.formats.trees import labels, sizes, tree
+
+IMAGES = tuple(f"{number}.png" for number in range(6))
+
+
+def read(folder: Path, **options: Any) -> Listing:
+    return ImageFolder().list(str(folder), Path("/"), options)
+
+
+def write(folder: Path, **files: object) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    return folder
+
+
+def coop(folder: Path, train: list[list[object]], **others: list[list[object]]) -> Path:
+    return write(folder, split_zhou_Bugs={"train": train, "val": [], "test": [], **others})
+
+
+def test_coop_brings_class_names_and_paths_may_start_with_a_slash(tmp_path: Path) -> None:
+    tree(tmp_path / "images", *IMAGES)
+    coop(tmp_path, [["/0.png", 1, "bee"], ["1.png", 0, "wasp"]], test=[["2.png", 1, "bee"]])
+    listing = read(tmp_path)
+    assert listing.classes == ("wasp", "bee")
+    assert labels(listing) == {"train": [("0.png", "bee"), ("1.png", "wasp")], "test": [("2.png", "bee")]}
+
+
+def test_a_label_with_two_names_is_refused(tmp_path: Path) -> None:
+    tree(tmp_path, *IMAGES)
+    with pytest.raises(InputError, match=r"train, item 1: label 0 is called 'wasp' and 'bee'"):
+        read(coop(tmp_path, [["0.png", 0, "bee"], ["1.png", 0, "wasp"]]))
+
+
+def test_several_coop_files_ask_for_one(tmp_path: Path) -> None:
+    tree(tmp_path, *IMAGES)
+    write(tmp_path, split_zhou_A={"train": []}, split_zhou_B={"train": [["0.png", 0, "a"], ["1.png", 1, "b"]]})
+    with pytest.raises(InputError, match=r'choose one in the task file: list = "split_zhou_A\.json"'):
+        read(tmp_path)
+    assert read(tmp_path, list="split_zhou_B.json").classes == ("a", "b")
+
+
+def test_class_ids_are_numbered_over_the_union_of_splits(tmp_path: Path) -> None:
+    tree(tmp_path / "images", *IMAGES)
+    listing = read(
+        write(tmp_path, train={"0.png": "10", "1.png": 2, "2.png": 700.0}, val={"3.png": 700}, test={"4.png": 2})
+    )
+    assert listing.classes == ("2", "10", "700")
+    assert [entry.label for entry in listing.splits["train"]] == [1, 0, 2]
+    assert [entry.label for entry in listing.splits["val"]] == [2]
+
+
+def test_a_share_of_the_training_data_is_chosen_by_name(tmp_path: Path) -> None:
+    tree(tmp_path, *IMAGES)
+    write(tmp_path, train={"0.png": 0, "1.png": 1, "2.png": 1}, test={"3.png": 1})
+    write(tmp_path, **{"train_0.1": {"0.png": 0, "1.png": 1}})
+    assert sizes(read(tmp_path)) == {"train": 3, "test": 1}
+    assert sizes(read(tmp_path, splits={"train": "train_0.1"})) == {"train": 2, "test": 1}
+
+
+def test_an_image_with_two_labels_is_refused(tmp_path: Path) -> None:
+    tree(tmp_path, *IMAGES)
+    with pytest.raises(InputError, match=r"1 image with more than one label \(0\.png\)"):
+        read(write(tmp_path, train={"0.png": 0, "1.png": 1}, test={"0.png": 1}))
+
+
+def test_another_object_is_no_list(tmp_path: Path) -> None:
+    tree(tmp_path, *IMAGES)
+    with pytest.raises(InputError, match=r"train\.json is not an object from image path to class id"):
+        read(write(tmp_path, train={"images": [], "annotations": []}, test={}))
+
+
+def test_the_folder_of_the_images_is_asked_for_if_two_fit(tmp_path: Path) -> None:
+    tree(tmp_path / "cars_train", *IMAGES)
+    tree(tmp_path / "cars_test", *IMAGES)
+    write(tmp_path, train={"0.png": 0, "1.png": 1}, test={"2.png": 1})
+    with pytest.raises(InputError, match=r"exist in cars_test and cars_train; name one .* images = "):
+        read(tmp_path)
+    assert read(tmp_path, images="cars_train").signatures == {
+        f"{number}.png": tmp_path / "cars_train" / f"{number}.png" for number in range(3)
+    }
+
+
+def test_noah_lists_divide_at_the_last_space_and_shots_are_chosen(tmp_path: Path) -> None:
+    tree(tmp_path / "images", "a b.png", *IMAGES)
+    for name, text in {
+        "train_meta.list.num_shot_1.seed_0": "a b.png 0\n1.png 1\n",
+        "train_meta.list.num_shot_2.seed_0": "a b.png 0\n1.png 1\n2.png 1\n",
+        "test_meta.list": "3.png 0\n",
+    }.items():
+        (tmp_path / "annotations").mkdir(exist_ok=True)
+        (tmp_path / "annotations" / name).write_text(text)
+    with pytest.raises(InputError, match=r'several train splits .* splits = \{ train = "train_meta\.list\.num_shot_1'):
+        read(tmp_path)
+    listing = read(tmp_path, splits={"train": "train_meta.list.num_shot_1.seed_0"})
+    assert labels(listing) == {"train": [("a b.png", "0"), ("1.png", "1")], "test": [("3.png", "0")]}
+
+
+def test_missing_images_are_counted_and_the_first_three_named(tmp_path: Path) -> None:
+    tree(tmp_path, "0.png", "1.png")
+    with pytest.raises(InputError, match=r"4 images that .* lists do not exist .*: 2\.png, 3\.png, 4\.png and 1 more"):
+        read(write(tmp_path, train={path: number % 2 for number, path in enumerate(IMAGES)}))
+
+
+def test_a_task_of_vtab_is_read_by_its_split_files(tmp_path: Path) -> None:
+    listing = read(vtab_tree(tmp_path, tasks=["patch_camelyon"]) / "patch_camelyon")
+    assert (listing.classes, sizes(listing)) == (("0", "1"), {"train": 8, "val": 2, "test": 6})
