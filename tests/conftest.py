@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import torch
 from hypothesis import settings as hypothesis_settings
 
 from shipbench.cli import main
+from shipbench.runtime.files import atomic_path
 
 # Columns in which a run that is repeated may differ.
 TIMES = [
@@ -27,6 +29,47 @@ TIMES = [
 # Examples are the same in every run, and none is judged by how long it took.
 hypothesis_settings.register_profile("shipbench", deadline=None, derandomize=True, database=None)
 hypothesis_settings.load_profile("shipbench")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options with which reports/gpu.sh runs the tests of tests/cuda."""
+    parser.addoption("--device", default="cpu", help="device of the tests in tests/cuda: cpu or cuda")
+    parser.addoption("--outcomes", type=Path, help="write the outcome of every test to this JSON file as it ends")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Write outcomes to a file if the command line names one."""
+    file = config.getoption("--outcomes")
+    if file is not None:
+        config.pluginmanager.register(_Outcomes(file, config.getoption("--device")))
+
+
+class _Outcomes:
+    """Writes the outcome of every test to a file, in the form of the parts of ``shipbench bench --all``."""
+
+    def __init__(self, file: Path, device: str) -> None:
+        self.file, self.device = file, device
+        self.rows: list[dict[str, str]] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Add the outcome of a test, or of a set-up that failed or skipped it."""
+        if report.when == "call" or report.outcome != "passed":
+            self.rows.append({"test": report.nodeid, "outcome": report.outcome, "reason": _last_line(report)})
+            self._write(finished=False)
+
+    def pytest_sessionfinish(self) -> None:
+        """Mark the file as complete."""
+        self._write(finished=True)
+
+    def _write(self, *, finished: bool) -> None:
+        name = torch.cuda.get_device_name() if self.device.startswith("cuda") else self.device
+        content = {"part": "equality", "finished": finished, "error": "", "device": name, "torch": torch.__version__}
+        with atomic_path(self.file) as temporary:
+            temporary.write_text(json.dumps(content | {"rows": self.rows}, indent=1) + "\n", encoding="utf-8")
+
+
+def _last_line(report: pytest.TestReport) -> str:
+    return "" if report.outcome == "passed" else report.longreprtext.strip().rpartition("\n")[2][:300]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor
+from torch import Tensor, nn
 
 from shipbench.backbones import load_backbone
 from shipbench.backbones.bare import BareBackbone
@@ -57,18 +57,23 @@ def make_fixture(options: BenchOptions, compute: ComputeContext) -> tuple[Vision
 
     Both are the same on every call with equal arguments.
     """
+    backbone = load_bare_backbone(options, compute)
+    size = int(backbone.patch_embed.img_size[0])
+    images = torch.randn(options.batch_size, 3, size, size, device=compute.device)
+    labels = torch.randint(options.num_classes, (options.batch_size,), device=compute.device)
+    return backbone, Batch(images, labels, compute)
+
+
+def load_bare_backbone(options: BenchOptions, compute: ComputeContext) -> VisionTransformer:
+    """Seed and configure this process as a run does, and return the backbone on the device of ``compute``."""
     keep_freed_memory(compute.device)
     seed_everything(0, compute.device)
-    backbone = load_backbone(
+    return load_backbone(
         options.backbone,
         checkpoint=options.checkpoint,
         image_size=options.image_size,
         drop_path=options.drop_path,
     ).to(compute.device)
-    size = int(backbone.patch_embed.img_size[0])
-    images = torch.randn(options.batch_size, 3, size, size, device=compute.device)
-    labels = torch.randint(options.num_classes, (options.batch_size,), device=compute.device)
-    return backbone, Batch(images, labels, compute)
 
 
 def build(candidate: Candidate, options: BenchOptions, backbone: VisionTransformer, batch: Batch) -> Subject:
@@ -78,19 +83,25 @@ def build(candidate: Candidate, options: BenchOptions, backbone: VisionTransform
     """
     if candidate.method is None:
         return make_subject(candidate.name, None, BareBackbone(backbone), batch)
+    model = model_of(candidate, options, copy.deepcopy(backbone)).to(batch.images.device)
+    return make_subject(candidate.name, candidate.prompt_length, model, batch)
+
+
+def model_of(candidate: Candidate, options: BenchOptions, backbone: VisionTransformer) -> nn.Module:
+    """Build the model of a candidate that has a method, on ``backbone`` itself; raise ``InputError`` as ``build``."""
+    assert candidate.method is not None
     levels, depth, length = list(options.levels), len(backbone.blocks), candidate.prompt_length
     if not levels or levels[0] != 0 or levels != sorted(set(levels)) or levels[-1] >= depth:
         raise InputError(f"levels {levels} must start with 0, rise, and stay below the backbone's {depth} blocks")
     values = {**candidate.settings} | ({} if length is None else {"prompt_length": length})
     context = BuildContext(
-        backbone=copy.deepcopy(backbone),
+        backbone=backbone,
         num_classes=options.num_classes,
         settings=configure(candidate.method.settings, values),
         block_features=lambda _: _features_with_levels(levels, depth, backbone.embed_dim),
         say=lambda _: None,
     )
-    model = candidate.method.build(context).model.to(batch.images.device)
-    return make_subject(candidate.name, length, model, batch)
+    return candidate.method.build(context).model
 
 
 def _features_with_levels(levels: Sequence[int], depth: int, width: int) -> Tensor:

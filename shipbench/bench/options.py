@@ -1,10 +1,14 @@
-"""The options of both benchmarks."""
+"""The options of the benchmarks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -44,3 +48,23 @@ class EndToEndOptions:
     precision: str = "auto"
     device: str = "auto"
     overrides: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PartOptions:
+    """Options of all parts of ``shipbench bench --all``; each part writes one JSON file into ``output``.
+
+    ``model`` describes the backbone and the training batch; ``settings`` are overrides by method name. Training is
+    timed in epochs of ``steps`` steps, ``model.repeats`` of them after one to warm up. ``end_to_end`` are the training
+    and test images of whole runs; the rate of an evaluation is measured on as many test images.
+    """
+
+    model: BenchOptions
+    device: torch.device
+    output: Path
+    methods: tuple[str, ...]
+    settings: Mapping[str, Mapping[str, Any]]
+    precisions: tuple[str, ...] = ("bf16", "fp32")
+    steps: int = 10
+    end_to_end: tuple[int, int] = (1000, 1000)
+    stacks: tuple[int, ...] = (1, 4, 8)

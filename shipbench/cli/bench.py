@@ -22,7 +22,13 @@ if TYPE_CHECKING:
     from shipbench.methods import Method
 
 
-Methods = Annotated[str, typer.Option(help="Methods, comma-separated, or all.", autocompletion=completion.methods)]
+Methods = Annotated[
+    str | None,
+    typer.Option(
+        help="Methods, comma-separated, or all; default: all, with --all every registered method.",
+        autocompletion=completion.methods,
+    ),
+]
 Backbone = Annotated[str, typer.Option(help="Name of a timm ViT.", autocompletion=completion.backbones)]
 Checkpoint = Annotated[str | None, typer.Option(help="Weights file, or 'random', which is enough for timing.")]
 ImageSize = Annotated[int | None, typer.Option(help="Pixels; default: the backbone's image size.")]
@@ -30,9 +36,9 @@ DropPath = Annotated[
     float | None, typer.Option(min=0, max=0.99, help="Stochastic depth in training; default: 0.1, or 0 with --compile.")
 ]
 Precisions = Annotated[
-    str,
+    str | None,
     typer.Option(
-        help="Precisions, comma-separated: fp32, bf16 or auto.",
+        help="Precisions, comma-separated: fp32, bf16 or auto; default: fp32, with --all bf16,fp32.",
         autocompletion=completion.one_of("fp32", "bf16", "auto"),
     ),
 ]
@@ -41,20 +47,34 @@ Compile = Annotated[
 ]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write all measurements to this file.")]
 WholeRuns = Annotated[bool, typer.Option("--end-to-end", help="Time whole runs, from image files to stored records.")]
+BatchSize = Annotated[
+    int | None, typer.Option(min=1, max=1_000_000, help="Images per batch; default: 16, with --all 64.")
+]
+PromptLengths = Annotated[str | None, typer.Option(help="Prompt lengths, comma-separated; default: 50, with --all 10.")]
+AllParts = Annotated[
+    bool,
+    typer.Option(
+        "--all",
+        help="Measure all parts (repeats, steps, profile, whole runs, stacks) into one JSON file each.",
+    ),
+]
+Parts = Annotated[str, typer.Option(help="With --all: only these parts, comma-separated.")]
+Output = Annotated[Path, typer.Option(help="With --all: the folder of the JSON files.")]
+_REPORTS = Path("reports/bench")
 
 
 def bench(
-    method: Methods = "all",
+    method: Methods = None,
     backbone: Backbone = "vit_base_patch16_224.orig_in21k",
     checkpoint: Checkpoint = "random",
     image_size: ImageSize = None,
-    batch_size: Annotated[int, typer.Option(min=1, max=1_000_000, help="Images per batch.")] = 16,
-    prompt_lengths: Annotated[str, typer.Option(help="Prompt lengths, comma-separated.")] = "50",
+    batch_size: BatchSize = None,
+    prompt_lengths: PromptLengths = None,
     levels: Annotated[str, typer.Option(help="First block of each semantic level, comma-separated.")] = "0,2,4,6,8,11",
     drop_path: DropPath = None,
     repeats: Annotated[int, typer.Option(min=1, help="Number of rounds; the table shows medians.")] = 5,
     device: options.Device = "auto",
-    precision: Precisions = "fp32",
+    precision: Precisions = None,
     settings: options.Settings = None,
     compiled: Compile = False,
     json_file: JsonFile = None,
@@ -62,23 +82,31 @@ def bench(
     train_images: Annotated[int, typer.Option(min=8, help="With --end-to-end: number of training images.")] = 1000,
     test_images: Annotated[int, typer.Option(min=8, help="With --end-to-end: number of test images.")] = 1000,
     epochs: Annotated[int, typer.Option(min=1, help="With --end-to-end: epochs per run in the estimate.")] = 100,
+    all_parts: AllParts = False,
+    parts: Parts = "all",
+    output: Output = _REPORTS,
 ) -> None:
     """Measure the training step and inference of every method against the bare frozen backbone.
 
-    With --end-to-end, measure whole runs instead and estimate the time that the 19 tasks of VTAB-1k would take.
+    With --end-to-end, measure whole runs instead and estimate the time that the 19 tasks of VTAB-1k would take. With
+    --all, measure trainings as runs carry them out, in parts that each write a file.
     """
     from shipbench.bench import BenchOptions, EndToEndOptions
     from shipbench.hardware.device import resolve_device
     from shipbench.hardware.precision import resolve_precision
-    from shipbench.methods import parse_methods
+    from shipbench.methods import list_methods, parse_methods
     from shipbench.planning.grid import overrides_by_method
     from shipbench.settings import parse_pairs
 
-    methods, place = parse_methods(method), resolve_device(device)
-    precisions = dict.fromkeys(resolve_precision(name.strip(), place) for name in precision.split(","))
+    methods, place = parse_methods(method or (",".join(list_methods()) if all_parts else "all")), resolve_device(device)
+    if all_parts and method is None:
+        # A time limit may cut a part off: the methods that matter most come first.
+        methods.sort(key=lambda each: -each.order)
+    names = (precision or ("bf16,fp32" if all_parts else "fp32")).split(",")
+    precisions = tuple(dict.fromkeys(resolve_precision(name.strip(), place) for name in names))
     overrides = overrides_by_method(methods, parse_pairs(settings or []))
-    shared: dict[str, Any] = {"backbone": backbone, "checkpoint": checkpoint}
-    shared |= {"image_size": image_size, "batch_size": batch_size}
+    shared: dict[str, Any] = {"backbone": backbone, "checkpoint": checkpoint, "image_size": image_size}
+    shared["batch_size"] = batch_size or (64 if all_parts else 16)
     if end_to_end:
         counts: dict[str, Any] = {"train_images": train_images, "test_images": test_images, "epochs": epochs}
         _whole_runs(methods, EndToEndOptions(**shared, **counts, device=device), precisions, overrides, json_file)
@@ -89,9 +117,36 @@ def bench(
         drop_path=(0.0 if compiled else 0.1) if drop_path is None else drop_path,
         compiled=compiled,
         levels=_numbers("--levels", levels),
-        prompt_lengths=_numbers("--prompt-lengths", prompt_lengths),
+        prompt_lengths=_numbers("--prompt-lengths", prompt_lengths or ("10" if all_parts else "50")),
     )
+    if all_parts:
+        _parts(methods, bench_options, place, precisions, overrides, (train_images, test_images), parts, output)
+        return
     _steps(methods, bench_options, place, precisions, overrides, json_file)
+
+
+def _parts(
+    methods: list[Method],
+    bench_options: BenchOptions,
+    place: torch.device,
+    precisions: tuple[str, ...],
+    overrides: Mapping[str, Mapping[str, Any]],
+    end_to_end: tuple[int, int],
+    parts: str,
+    output: Path,
+) -> None:
+    """Run the parts of --all; exit with 1 if one of them holds an error."""
+    from shipbench.bench.options import PartOptions
+    from shipbench.bench.parts import parse_parts, run_parts
+    from shipbench.runtime.console import say
+
+    names = tuple(method.name for method in methods)
+    part_options = PartOptions(bench_options, place, output, names, overrides, precisions, end_to_end=end_to_end)
+    failed = run_parts(parse_parts(parts), part_options, say)
+    if failed:
+        say(f"these parts hold errors: {', '.join(failed)}; see the files in {output}")
+        raise typer.Exit(1)
+    next_steps.after_bench()
 
 
 def _steps(

@@ -1,0 +1,54 @@
+"""The time of a training step of several runs that share passes over the frozen backbone."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from typing import Any
+
+from shipbench.bench.options import PartOptions
+from shipbench.bench.rates import step_timing
+from shipbench.bench.workloads import Case, cases, random_images, with_errors
+from shipbench.errors import ShipbenchError
+from shipbench.hardware.memory import PeakMemory
+from shipbench.methods import get_method
+from shipbench.training.history import Fit
+from shipbench.training.loop import Hooks
+from shipbench.training.snapshot import random_states
+from shipbench.training.stacked import Member, fit_stack
+
+
+def measure_stacks(options: PartOptions) -> Iterator[dict[str, Any]]:
+    """Yield a row for SHIP in every precision and size of stack: ``training`` in s per step of the whole stack."""
+    methods = tuple(name for name in options.methods if name == "ship" and get_method(name).stackable)
+    for case in cases(options, methods):
+        for runs in options.stacks:
+            identity = case.identity | {"runs": runs}
+            yield identity | with_errors(lambda case=case, runs=runs: _stack(case, runs))  # type: ignore[misc]
+
+
+def _stack(case: Case, runs: int) -> dict[str, Any]:
+    options = case.options
+    recipe = case.workload(epochs=options.model.repeats + 1).recipe
+    backbone = copy.deepcopy(case.backbone)
+    members = [
+        Member(case.model(backbone), replace(recipe, lr=1e-3 / (1 + run)), run, random_states(options.device), Hooks())
+        for run in range(runs)
+    ]
+    evaluation = random_images(8, int(backbone.patch_embed.img_size[0]), options, resident=False)
+    memory = PeakMemory(options.device)
+    before = PeakMemory(options.device).bytes()
+    fits = [_finished(outcome) for _, outcome in fit_stack(members, case.images.train, evaluation, case.compute)]
+    training = step_timing(fits[0], options.steps, runs)
+    return {
+        "training": asdict(training),
+        "training_rate": runs * options.model.batch_size / training.median,
+        "training_bytes": max(0, memory.bytes() - before),
+    }
+
+
+def _finished(outcome: Fit | ShipbenchError) -> Fit:
+    if isinstance(outcome, ShipbenchError):
+        raise outcome
+    return outcome

@@ -1,0 +1,129 @@
+"""Whole trainings of every method on random images, as a run carries them out, for the parts of ``bench --all``."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
+
+from shipbench.bench.candidates import candidates, load_bare_backbone, model_of
+from shipbench.bench.options import PartOptions
+from shipbench.errors import one_line
+from shipbench.hardware.precision import ComputeContext
+from shipbench.methods import FrozenFeatures, get_method
+from shipbench.recipe import Recipe
+from shipbench.training.history import Fit
+from shipbench.training.inputs import FeatureInputs, ImageInputs, Inputs
+from shipbench.training.loop import Hooks, evaluate, fit
+
+
+@dataclass(frozen=True)
+class Images:
+    """Random images to train on, resident on the device, and to evaluate on, streamed to it."""
+
+    train: ImageInputs
+    evaluation: ImageInputs
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A model with its training inputs and its evaluation images.
+
+    ``trained`` is the module that a run trains: the model, or its readout where the features never change.
+    """
+
+    model: nn.Module
+    trained: nn.Module
+    train: Inputs
+    evaluation: ImageInputs
+    compute: ComputeContext
+    recipe: Recipe
+
+    def fit(self, hooks: Hooks | None = None) -> Fit:
+        """Train for the recipe's epochs and evaluate the trained module on its training inputs at the end."""
+        return fit(self.trained, self.train, self.train, self.recipe, self.compute, 0, hooks)
+
+    def evaluate(self) -> None:
+        """Score the model on all evaluation images."""
+        evaluate(self.model, self.evaluation, self.compute)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A method in one precision, over a backbone that its models copy."""
+
+    method: str
+    backbone: VisionTransformer
+    images: Images
+    options: PartOptions
+    compute: ComputeContext
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The columns that name the case in a row."""
+        return {"method": self.method, "precision": self.compute.precision}
+
+    def workload(self, epochs: int) -> Workload:
+        """Return the workload that trains for ``epochs``; models and random numbers are the same on every call."""
+        model = self.model()
+        images, options = self.images, self.options.model
+        recipe = Recipe(epochs=epochs, batch_size=options.batch_size, warmup_epochs=0, drop_path=options.drop_path)
+        if isinstance(model, FrozenFeatures):
+            features = torch.randn(len(images.train), self.backbone.embed_dim, device=self.compute.device)
+            train = FeatureInputs(features, images.train.labels)
+            return Workload(model, model.readout, train, images.evaluation, self.compute, recipe)
+        return Workload(model, model, images.train, images.evaluation, self.compute, recipe)
+
+    def model(self, backbone: VisionTransformer | None = None) -> nn.Module:
+        """Return the model on ``backbone``, or on a copy of the case's; its weights are the same on every call."""
+        torch.manual_seed(0)
+        candidate = candidates([get_method(self.method)], self.options.model, self.options.settings)[1]
+        trunk = copy.deepcopy(self.backbone) if backbone is None else backbone
+        return model_of(candidate, self.options.model, trunk).to(self.compute.device)
+
+
+def cases(options: PartOptions, methods: tuple[str, ...] | None = None) -> Iterator[Case]:
+    """Yield every method, or each of ``methods``, in every precision of ``options``."""
+    images: Images | None = None
+    for precision in options.precisions:
+        compute = ComputeContext(options.device, precision)
+        backbone = load_bare_backbone(options.model, compute)
+        images = images or _images(int(backbone.patch_embed.img_size[0]), options)
+        for method in options.methods if methods is None else methods:
+            yield Case(method, backbone, images, options, compute)
+
+
+def _images(size: int, options: PartOptions) -> Images:
+    count = options.steps * options.model.batch_size
+    return Images(
+        random_images(count, size, options, resident=True),
+        random_images(options.end_to_end[1], size, options, resident=False),
+    )
+
+
+def random_images(count: int, size: int, options: PartOptions, *, resident: bool) -> ImageInputs:
+    """Return ``count`` random images of ``size`` pixels, on the device if ``resident``; the same on every call."""
+    generator = torch.Generator().manual_seed(count)
+    images = torch.randint(256, (count, size, size, 3), dtype=torch.uint8, generator=generator)
+    labels = torch.randint(options.model.num_classes, (count,), generator=generator).to(options.device)
+    mean, std = (torch.full((1, 3, 1, 1), 0.5, device=options.device) for _ in range(2))
+    return ImageInputs(images.to(options.device) if resident else images, labels, mean, std)
+
+
+def with_errors(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return the figures of ``measure``, or the error that it raised, in one line, as ``error``.
+
+    A method that fails on a device does not end the measurements of the others.
+    """
+    try:
+        return measure()
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {one_line(error)}"}
+    finally:
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()

@@ -1,0 +1,122 @@
+"""``shipbench bench --all``: parts that write their files row by row. No time is asserted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from shipbench.bench import parts
+from shipbench.bench.launch_gaps import launch_figures
+from shipbench.bench.options import BenchOptions, PartOptions
+from shipbench.bench.parts import PARTS, run_parts
+from tests.conftest import Outcome
+
+Shipbench = Callable[..., Outcome]
+MODEL = BenchOptions("test_vit", "random", 64, batch_size=2, levels=(0, 2, 4), repeats=1, prompt_lengths=(2,))
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> PartOptions:
+    methods = ("ship", "linear")
+    return PartOptions(MODEL, torch.device("cpu"), tmp_path, methods, {}, ("fp32",), 4, (10, 8), (1, 2))
+
+
+def content(options: PartOptions, name: str) -> dict[str, Any]:
+    return json.loads((options.output / f"cpu-{name}.json").read_text())
+
+
+def test_every_part_measures_its_methods(options: PartOptions, cache: Path) -> None:
+    assert run_parts(list(PARTS), options, lambda _: None) == []
+    files = {name: content(options, name) for name in PARTS}
+    assert all(file["finished"] and file["torch"] == torch.__version__ for file in files.values())
+    assert [row["equal"] for row in files["repeats"]["rows"]] == [True, True]
+    assert [row["method"] for row in files["steps"]["rows"]] == ["ship", "linear"]
+    assert all(row["training"]["low"] > 0 and row["evaluation_rate"] > 0 for row in files["steps"]["rows"])
+    assert [row["runs"] for row in files["stacks"]["rows"]] == [1, 2]
+    assert files["profile"]["rows"][0]["kernels"] > 100
+    assert [row["benchmark_seconds"] > 0 for row in files["end-to-end"]["rows"]] == [True, True]
+    assert not cache.exists()
+
+
+def test_a_stop_keeps_the_rows_that_were_measured(options: PartOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: PartOptions) -> Iterator[dict[str, Any]]:
+        yield {"method": "ship", "equal": True}
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(parts, "PARTS", {"repeats": interrupted})
+    with pytest.raises(KeyboardInterrupt):
+        run_parts(["repeats"], options, lambda _: None)
+    assert content(options, "repeats")["rows"] == [{"method": "ship", "equal": True}]
+    assert not content(options, "repeats")["finished"]
+
+
+def test_a_part_that_fails_names_its_error_and_the_next_one_runs(
+    options: PartOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(_: PartOptions) -> Iterator[dict[str, Any]]:
+        yield {"method": "ship", "equal": True}
+        raise RuntimeError("no kernel\nfor this device")
+
+    monkeypatch.setattr(parts, "PARTS", {"repeats": failing, "steps": lambda _: iter([{"method": "ship"}])})
+    assert run_parts(["repeats", "steps"], options, lambda _: None) == ["repeats"]
+    assert content(options, "repeats")["error"] == "RuntimeError: no kernel for this device"
+    assert content(options, "steps")["rows"] == [{"method": "ship"}]
+
+
+def test_a_method_that_fails_ends_no_other(options: PartOptions) -> None:
+    settings = {"ship": {"attribute_length": 100}}
+    assert run_parts(["steps"], replace(options, settings=settings), lambda _: None) == ["steps"]
+    ship, linear = content(options, "steps")["rows"]
+    assert "attribute_length=100" in ship["error"]
+    assert linear["training_rate"] > 0
+
+
+def test_a_training_that_does_not_repeat_is_an_error(options: PartOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = {"method": "ship", "precision": "fp32", "equal": False, "different": ["head.weight"]}
+    monkeypatch.setattr(parts, "PARTS", {"repeats": lambda _: iter([row])})
+    assert run_parts(["repeats"], options, lambda _: None) == ["repeats"]
+
+
+def test_the_command_runs_the_named_parts(shipbench: Shipbench, tmp_path: Path) -> None:
+    small = ("--backbone", "test_vit", "--image-size", 64, "--batch-size", 2, "--repeats", 1, "--levels", "0,2,4")
+    line = ("--device", "cpu", "--all", "--parts", "repeats", "--method", "linear", "--output", tmp_path)
+    outcome = shipbench("bench", *small, *line)
+    assert outcome.code == 0, outcome.err
+    rows = json.loads((tmp_path / "cpu-repeats.json").read_text())["rows"]
+    assert [(row["precision"], row["equal"]) for row in rows] == [("bf16", True), ("fp32", True)]
+    assert [file.name for file in tmp_path.iterdir()] == ["cpu-repeats.json"]
+    wrong = shipbench("bench", *small, "--all", "--parts", "stack", "--output", tmp_path)
+    assert wrong.code == 2
+    assert "unknown part 'stack' (did you mean 'stacks'?)" in wrong.err
+
+
+def event(name: str, start: float, duration: float, kind: str = "kernel") -> dict[str, Any]:
+    return {"name": name, "cat": kind, "ts": start, "dur": duration}
+
+
+def test_gaps_are_the_times_in_which_nothing_runs_on_the_device() -> None:
+    trace = [
+        event("gemm", 100, 40),
+        # Runs beside the first kernel, and ends before it.
+        event("Memcpy HtoD (Pinned -> Device)", 110, 10, "gpu_memcpy"),
+        event("gemm", 150, 20),
+        event("softmax", 200, 30),
+        event("cudaLaunchKernel", 90, 5, "cuda_runtime"),
+        event("cudaGraphLaunch", 95, 5, "cuda_runtime"),
+        event("cudaEventRecord", 96, 1, "cuda_runtime"),
+        event("aten::mm", 80, 300, "cpu_op"),
+        {"name": "process_name", "ph": "M"},
+    ]
+    figures = launch_figures(trace, 2)
+    assert figures["span"] == pytest.approx(0.130 / 2)
+    assert figures["busy"] == pytest.approx(0.090 / 2)
+    assert figures["idle"] == pytest.approx(40 / 130)
+    assert figures["longest_gaps"] == [30, 10]
+    assert (figures["kernels"], figures["copies_from_host"], figures["launches"]) == (2, 0.5, 1)
+    assert figures["longest_kernels"][0] == {"name": "gemm", "ms": pytest.approx(0.03), "count": 1}

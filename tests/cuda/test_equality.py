@@ -1,0 +1,171 @@
+"""On the device of ``--device``, the fast passes equal the literal ones, stacks equal separate runs, and runs repeat.
+
+``reports/gpu.sh`` runs this folder on a GPU. The default suite runs it on the CPU.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from shipbench_baselines.full import FullModel
+from shipbench_baselines.settings import VptConfig
+from shipbench_baselines.vpt import Vpt
+from torch import Tensor, nn
+
+from shipbench.backbones import load_backbone
+from shipbench.hardware.precision import ComputeContext
+from shipbench.methods.ship import Ship, ShipConfig
+from shipbench.recipe import Recipe
+from shipbench.training.history import Fit
+from shipbench.training.inputs import ImageInputs
+from shipbench.training.loop import Hooks, fit
+from shipbench.training.snapshot import Snapshot, random_states
+from shipbench.training.stacked import Member, fit_stack
+from tests.parity import adapters
+from tests.parity.adapters import build_vpt, trained
+from tests.parity.comparing import assert_all_close, assert_close, gradients, leaves
+from tests.parity.strategies import PAPER, Problem, ShipShape, VptShape, ship_problem, vpt_problem
+from tests.reference import ship, vpt
+from tests.reference.tiny import TinyVit
+
+TOLERANCE = 1e-9
+SIZE, CLASSES = 32, 4
+RECIPE = Recipe(epochs=3, batch_size=6, lr=0.01, warmup_epochs=1, eval_every=1, drop_last=False)
+SHIPS = {
+    "paper": PAPER,
+    "coupled": replace(PAPER, settings=replace(PAPER.settings, attention="coupled")),
+    "attending": replace(PAPER, settings=replace(PAPER.settings, prompt_attention="all"), drop_rate=0.3),
+    "registers": replace(PAPER, backbone=TinyVit(depth=5, registers=2, layer_scale=True, qk_norm=True)),
+}
+
+
+def sent(problem: Problem, device: torch.device) -> Problem:
+    """The problem on ``device``; stochastic-depth factors stay on the CPU."""
+    return Problem(
+        problem.vit.to(device),
+        {name: value.to(device) for name, value in problem.parameters.items()},
+        problem.bank.to(device),
+        problem.images.to(device),
+        problem.labels.to(device),
+        problem.drop_factors,
+    )
+
+
+@pytest.mark.parametrize("shape", SHIPS.values(), ids=SHIPS)
+def test_ship_equals_the_literal_loop(shape: ShipShape, device: torch.device) -> None:
+    problem = sent(ship_problem(shape), device)
+    config = adapters.ship_config(shape.settings, length=shape.length, shared=shape.shared, attribute=shape.attribute)
+    levels = shape.settings.levels
+    model = adapters.build_ship(problem.vit, problem.parameters, levels, problem.bank, config).to(device).train()
+    terms = model.loss_terms(problem.images, problem.labels, drop_factors=problem.drop_factors)
+    parameters = leaves(problem.parameters)
+    factors = None if problem.drop_factors is None else problem.drop_factors.to(device)
+    images, labels = problem.images, problem.labels
+    result = ship.forward(
+        problem.vit, parameters, shape.settings, images, labels, bank=problem.bank, drop_factors=factors
+    )
+    assert_close(terms.logits, result.logits, TOLERANCE, "logits")
+    assert_close(terms.total, result.loss, TOLERANCE, "loss")
+    assert_all_close(gradients(terms.total, trained(model)), gradients(result.loss, parameters), TOLERANCE)
+
+
+@pytest.mark.parametrize("deep", [True, False])
+def test_vpt_equals_the_literal_loop(deep: bool, device: torch.device) -> None:
+    problem = sent(vpt_problem(VptShape(TinyVit(depth=4), deep, 3, None, 3, 5)), device)
+    model = build_vpt(problem.vit, problem.parameters).to(device)
+    logits = model(problem.images)
+    parameters = leaves(problem.parameters)
+    result = vpt.forward(problem.vit, parameters, problem.images, problem.labels)
+    assert_close(logits, result.logits, TOLERANCE, "logits")
+    loss = torch.nn.functional.cross_entropy(logits, problem.labels)
+    assert_all_close(gradients(loss, trained(model)), gradients(result.loss, parameters), TOLERANCE)
+
+
+def ship_model(backbone: Any) -> nn.Module:
+    bank = torch.randn(3, backbone.embed_dim, generator=torch.Generator().manual_seed(0))
+    return Ship(backbone, CLASSES, [0, 2, 4], bank, ShipConfig(prompt_length=2, prototypes=3, attribute_length=2))
+
+
+def vpt_model(backbone: Any) -> nn.Module:
+    return Vpt(backbone, CLASSES, VptConfig(prompt_length=3), deep=True)
+
+
+MODELS = {"ship": ship_model, "vpt-deep": vpt_model, "full": lambda backbone: FullModel(backbone, CLASSES)}
+
+
+def backbone(device: torch.device) -> Any:
+    return load_backbone("test_vit", checkpoint="random", image_size=SIZE, drop_path=0.4).to(device)
+
+
+def images(count: int, device: torch.device, *, resident: bool = True) -> ImageInputs:
+    generator = torch.Generator().manual_seed(count)
+    pixels = torch.randint(256, (count, SIZE, SIZE, 3), dtype=torch.uint8, generator=generator)
+    mean, std = (torch.full((1, 3, 1, 1), 0.5, device=device) for _ in range(2))
+    labels = (torch.arange(count) % CLASSES).to(device)
+    return ImageInputs(pixels.to(device) if resident else pixels, labels, mean, std)
+
+
+def train(name: str, recipe: Recipe, compute: ComputeContext, hooks: Hooks | None = None) -> tuple[Fit, nn.Module]:
+    torch.manual_seed(0)
+    model = MODELS[name](backbone(compute.device)).to(compute.device)
+    streamed = images(9, compute.device, resident=False)
+    return fit(model, images(14, compute.device), streamed, recipe, compute, 0, hooks), model
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+
+
+def assert_identical(first: tuple[Fit, nn.Module], second: tuple[Fit, nn.Module]) -> None:
+    """Equal losses, evaluations and weights, bit for bit."""
+    for a, b in zip(first[0].epochs, second[0].epochs, strict=True):
+        assert a.train_loss == b.train_loss
+        assert a.evaluation is not None
+        assert b.evaluation is not None
+        assert a.evaluation.loss == b.evaluation.loss
+        assert torch.equal(a.evaluation.confidence, b.evaluation.confidence)
+    for name, value in weights(first[1]).items():
+        assert torch.equal(value, weights(second[1])[name]), name
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("name", list(MODELS))
+def test_a_training_repeats_bit_for_bit(name: str, optimizer: Any, compute: ComputeContext) -> None:
+    recipe = replace(RECIPE, optimizer=optimizer)
+    assert_identical(train(name, recipe, compute), train(name, recipe, compute))
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+def test_a_resumed_training_continues_bit_for_bit(name: str, compute: ComputeContext) -> None:
+    taken: list[Snapshot] = []
+    whole, model = train(name, RECIPE, compute, Hooks(keep=lambda take: taken.append(take())))
+    rest, same = train(name, RECIPE, compute, Hooks(start=taken[0]))
+    assert rest.epochs[1:] != []
+    for a, b in zip(rest.epochs[1:], whole.epochs[1:], strict=True):
+        assert a.train_loss == b.train_loss
+    for key, value in weights(model).items():
+        assert torch.equal(value, weights(same)[key]), key
+
+
+@pytest.mark.parametrize("name", ["ship", "vpt-deep"])
+def test_a_stack_trains_every_run_as_if_it_were_alone(name: str, device: torch.device) -> None:
+    compute = ComputeContext(device, "fp32")
+    trunk = backbone(device)
+    members = []
+    for rate in (0.01, 0.003):
+        torch.manual_seed(0)
+        model = MODELS[name](trunk).to(device)
+        members.append(Member(model, replace(RECIPE, lr=rate), 0, random_states(device), Hooks()))
+    evaluation = images(9, device, resident=False)
+    outcomes = dict(fit_stack(members, images(14, device), evaluation, compute))
+    for index, member in enumerate(members):
+        alone, model = train(name, member.recipe, compute)
+        outcome = outcomes[index]
+        assert isinstance(outcome, Fit)
+        losses = [report.train_loss for report in outcome.epochs]
+        assert losses == pytest.approx([report.train_loss for report in alone.epochs], rel=1e-4)
+        for key, value in weights(model).items():
+            torch.testing.assert_close(weights(member.model)[key], value, rtol=1e-3, atol=1e-5, msg=key)
