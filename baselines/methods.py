@@ -23,14 +23,22 @@ def _scaled(*rates: float) -> tuple[float, ...]:
     return tuple(rate * _VPT_BATCH / 256 for rate in rates)
 
 
+# Its encoder has no stochastic depth, and it keeps the last, smaller batch of an epoch.
+_VPT_TRAINING: Grid = {
+    "schedule": ("vpt",),
+    "batch_size": (_VPT_BATCH,),
+    "drop_path": (0.0,),
+    "drop_last": (False,),
+}
+
+
 def _sgd_grid() -> Grid:
     """Return VPT's grid for prompts and linear probes."""
     return {
         "lr": _scaled(50.0, 25.0, 10.0, 5.0, 2.5, 1.0, 0.5, 0.25, 0.1, 0.05),
         "weight_decay": _VPT_DECAYS,
         "optimizer": ("sgd",),
-        "schedule": ("vpt",),
-        "batch_size": (_VPT_BATCH,),
+        **_VPT_TRAINING,
     }
 
 
@@ -49,14 +57,14 @@ class FullFineTuning(Method):
         return {**super().recipe(recipe, task), "lr": 1e-4}
 
     def grids(self) -> Mapping[str, Grid]:
-        """Return ``small``, our own quick search, and ``published``, VPT's grid for full fine-tuning with AdamW."""
+        """Return ``small``, and ``published``, VPT's grid for full fine-tuning with AdamW."""
         published: Grid = {
             "lr": _scaled(0.005, 0.001, 0.0005, 0.0001),
-            "weight_decay": _VPT_DECAYS,
-            "schedule": ("vpt",),
-            "batch_size": (_VPT_BATCH,),
+            "weight_decay": (0.01,),
+            "warmup_epochs": (5,),
+            **_VPT_TRAINING,
         }
-        return {"small": {"lr": (3e-5, 1e-4, 3e-4)}, "published": published}
+        return {**super().grids(), "published": published}
 
     def build(self, context: BuildContext) -> Built:
         """Add a new head to the backbone and train everything."""
@@ -80,8 +88,8 @@ class LinearProbe(Method):
         return {**super().recipe(recipe, task), "epochs": 100, "warmup_epochs": 10, "lr": 1e-2}
 
     def grids(self) -> Mapping[str, Grid]:
-        """Return ``small``, our own quick search, and ``published``, VPT's grid for linear probes with SGD."""
-        return {"small": {"lr": (1e-3, 1e-2, 1e-1)}, "published": _sgd_grid()}
+        """Return ``small``, and ``published``, VPT's grid for linear probes with SGD."""
+        return {**super().grids(), "published": _sgd_grid()}
 
     def build(self, context: BuildContext) -> Built:
         """Freeze the backbone and add a new head."""
@@ -104,11 +112,11 @@ class VptShallow(Method):
     deep = False
 
     def grids(self) -> Mapping[str, Grid]:
-        """Return ``small``, our own quick search, and ``published``, VPT's rates and weight decays with SGD.
+        """Return ``small``, and ``published``, VPT's rates and weight decays with SGD.
 
         The published grid does not vary the prompt length: the official script tunes at one length at a time.
         """
-        return {"small": {"prompt_length": (5, 10, 50), "lr": (1e-3, 5e-3)}, "published": _sgd_grid()}
+        return {**super().grids(), "published": _sgd_grid()}
 
     def build(self, context: BuildContext) -> Built:
         """Add prompts and a new head to the frozen backbone."""
@@ -127,3 +135,8 @@ class VptDeep(VptShallow):
     colour = "#0072b2"
     marker = "D"
     deep = True
+
+    def grids(self) -> Mapping[str, Grid]:
+        """Return the grids of VPT-shallow, the published one with VPT's dropout of deep prompts."""
+        grids = super().grids()
+        return {**grids, "published": {**grids["published"], "dropout": (0.1,)}}

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal, TypeAlias
 
-from annotated_types import Ge, Interval
+from annotated_types import Ge, Interval, MultipleOf
 
 from shipbench.settings import Settings
+
+_Size: TypeAlias = Annotated[int, Ge(1)]
+_Rate: TypeAlias = Annotated[float, Interval(ge=0, lt=1)]
 
 
 @dataclass(frozen=True)
@@ -22,3 +25,155 @@ class VptConfig(Settings):
     prompt_length: Annotated[int, Ge(1)] = 10
     project: Annotated[int, Ge(0)] = 0
     dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.0
+
+
+@dataclass(frozen=True)
+class LoraConfig(Settings):
+    """Settings of LoRA.
+
+    ``form`` names the code whose LoRA this is. ``noah``: one pair of rank ``rank`` for the fused q, k, v, times
+    ``scale``; ``peft``: the same pair, times ``alpha`` / ``rank``; ``qv``: a pair for q and one for v, times ``scale``.
+    ``init`` ``zero_b`` starts at the pretrained function; ``noah`` draws both matrices from a truncated normal of
+    deviation 0.02, as the published NOAH runs do, and does not. ``dropout`` acts on the input of a pair, in the form
+    ``qv`` on its hidden units.
+    """
+
+    form: Literal["noah", "peft", "qv"] = "noah"
+    rank: _Size = 8
+    scale: float = 1.0
+    alpha: float = 8.0
+    init: Literal["zero_b", "noah"] = "zero_b"
+    dropout: _Rate = 0.1
+
+    @property
+    def factor(self) -> float:
+        """The factor of the low-rank product."""
+        return self.alpha / self.rank if self.form == "peft" else self.scale
+
+
+@dataclass(frozen=True)
+class AdaptFormerConfig(Settings):
+    """Settings of AdaptFormer: ``dim`` hidden units, and the ``scale`` of the parallel branch.
+
+    With ``learned_scale``, one trained scalar that starts at 1 takes the place of ``scale``. ``dropout`` acts on the
+    hidden units.
+    """
+
+    dim: _Size = 8
+    scale: float = 0.1
+    learned_scale: bool = False
+    dropout: _Rate = 0.1
+
+
+@dataclass(frozen=True)
+class SsfConfig(Settings):
+    """Settings of SSF: ``init`` ``normal``, as published, starts away from the pretrained function; ``identity`` at it.
+
+    ``normal`` draws scales and shifts with deviation 0.02 around 1 and 0.
+    """
+
+    init: Literal["normal", "identity"] = "normal"
+
+
+@dataclass(frozen=True)
+class ConvpassConfig(Settings):
+    """Settings of Convpass: ``dim`` channels in the bypass, its ``scale``, and how its convolution starts.
+
+    ``conv_init`` ``identity`` is a centre tap that passes every channel on. ``dropout`` acts on the channels.
+    """
+
+    dim: _Size = 8
+    scale: float = 1.0
+    conv_init: Literal["xavier", "identity"] = "xavier"
+    dropout: _Rate = 0.1
+
+
+@dataclass(frozen=True)
+class FactTtConfig(Settings):
+    """Settings of FacT-TT: the ``rank`` of the shared factors and the ``scale`` of all changes of weights.
+
+    ``dropout`` acts on the values between core and shared factor.
+    """
+
+    rank: _Size = 16
+    scale: float = 1.0
+    dropout: _Rate = 0.1
+
+
+@dataclass(frozen=True)
+class FactTkConfig(FactTtConfig):
+    """Settings of FacT-TK, as those of FacT-TT; its released ranks are larger."""
+
+    rank: _Size = 32
+
+
+@dataclass(frozen=True)
+class RepAdapterConfig(Settings):
+    """Settings of RepAdapter: ``dim`` hidden units in two groups (an even number), and the ``scale`` of the adapter.
+
+    ``dropout`` acts on the hidden units.
+    """
+
+    dim: Annotated[int, Ge(2), MultipleOf(2)] = 8
+    scale: float = 1.0
+    dropout: _Rate = 0.1
+
+
+@dataclass(frozen=True)
+class SerialConfig(Settings):
+    """Settings of the adapter after the MLP.
+
+    There are ``dim`` hidden units. ``form`` ``noah`` has the activation t sigmoid(1.702 t) and keeps the adapter's
+    branch when stochastic depth drops the MLP; ``vpt`` has exact GELU and drops both. ``init`` ``noah`` draws weights
+    from a truncated normal of deviation 0.02; ``zero_up`` starts at the pretrained function; ``zero``, as in VPT's
+    code, sets all weights to zero, and from there only the last bias ever moves. ``dropout`` acts on the hidden units
+    of the form ``noah``.
+    """
+
+    dim: _Size = 8
+    form: Literal["noah", "vpt"] = "noah"
+    init: Literal["noah", "zero_up", "zero"] = "noah"
+    dropout: _Rate = 0.1
+
+
+@dataclass(frozen=True)
+class HoulsbyConfig(Settings):
+    """Settings of the Houlsby adapters: ``dim`` hidden units, the ``scale`` of the branch, the backbone's norms.
+
+    ``adapter_drop_path`` is the rate at which an adapter is dropped for an image, the same in every block.
+    """
+
+    dim: _Size = 8
+    scale: float = 1.0
+    train_norms: bool = True
+    adapter_drop_path: _Rate = 0.1
+
+
+@dataclass(frozen=True)
+class PfeifferConfig(Settings):
+    """Settings of the Pfeiffer adapter: ``dim`` hidden units and the ``scale`` of the branch.
+
+    ``adapter_drop_path`` is the rate at which an adapter is dropped for an image, the same in every block.
+    """
+
+    dim: _Size = 8
+    scale: float = 1.0
+    adapter_drop_path: _Rate = 0.1
+
+
+@dataclass(frozen=True)
+class AdapterPlusConfig(Settings):
+    """Settings of Adapter+: ``dim`` hidden units.
+
+    ``adapter_drop_path`` is the rate at which an adapter is dropped for an image, the same in every block.
+    """
+
+    dim: _Size = 8
+    adapter_drop_path: _Rate = 0.1
+
+
+@dataclass(frozen=True)
+class PartialConfig(Settings):
+    """Settings of partial fine-tuning: the last ``blocks`` blocks are trained, and the final norm."""
+
+    blocks: _Size = 1

@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt, Interval
 
 from shipbench.settings import Settings
 
-ScheduleName: TypeAlias = Literal["cosine", "ship", "vpt"]
+ScheduleName: TypeAlias = Literal["cosine", "ship", "vpt", "ssf", "adapter-plus"]
 SCHEDULES: tuple[str, ...] = get_args(ScheduleName)
 _Positive: TypeAlias = Annotated[float, Gt(0)]
 
@@ -18,7 +18,8 @@ _Positive: TypeAlias = Annotated[float, Gt(0)]
 class Recipe(Settings):
     """The common recipe: the same for every method, except where a method's documentation says why it differs.
 
-    ``lr`` is the peak learning rate. ``weight_decay`` applies only to tensors of two or more dimensions.
+    ``lr`` is the peak learning rate. ``weight_decay`` applies only to tensors of two or more dimensions,
+    with ``decay_all`` to every trained tensor.
     ``drop_path`` is the rate of stochastic depth at the last block and grows linearly with depth. The evaluation split
     is scored every ``eval_every`` epochs and after the last one; 0 means only after the last. ``image_size`` is in
     pixels; ``mean`` and ``std`` override the normalisation of the backbone.
@@ -29,6 +30,7 @@ class Recipe(Settings):
     optimizer: Literal["adamw", "sgd"] = "adamw"
     lr: Annotated[float, Ge(0)] = 1e-3
     weight_decay: Annotated[float, Ge(0)] = 1e-4
+    decay_all: bool = False
     schedule: ScheduleName = "cosine"
     warmup_epochs: Annotated[int, Ge(0)] = 10
     drop_path: Annotated[float, Interval(ge=0, lt=1)] = 0.1

@@ -24,7 +24,7 @@ def methods(incomplete: str) -> list[str]:
     """Complete a comma-separated list of methods."""
     from shipbench.methods import list_methods
 
-    return _last_of_list(incomplete, ["all", *list_methods()])
+    return _last_of_list(incomplete, ["all", "zoo", *list_methods()])
 
 
 def tasks(incomplete: str) -> list[str]:

@@ -24,7 +24,13 @@ Planned = TypeVar("Planned")
 @grid_command
 def run(
     options: GridOptions,
-    method: Annotated[str, typer.Option(help="Methods, comma-separated, or all.", autocompletion=completion.methods)],
+    method: Annotated[
+        str,
+        typer.Option(
+            help="Methods, comma-separated; all are the five main ones, zoo is every method.",
+            autocompletion=completion.methods,
+        ),
+    ],
 ) -> None:
     """Train and test methods on tasks; skip runs that are done already."""
     from shipbench.methods import parse_methods

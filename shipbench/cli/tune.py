@@ -22,7 +22,13 @@ if TYPE_CHECKING:
 @grid_command
 def tune(
     options: GridOptions,
-    method: Annotated[str, typer.Option(help="Methods, comma-separated, or all.", autocompletion=completion.methods)],
+    method: Annotated[
+        str,
+        typer.Option(
+            help="Methods, comma-separated; all are the five main ones, zoo is every method.",
+            autocompletion=completion.methods,
+        ),
+    ],
     grid: Annotated[
         list[str], typer.Option(metavar="KEY=V1,V2|NAME", help="Values to try, or the name of a grid of the method.")
     ],

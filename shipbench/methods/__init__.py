@@ -1,6 +1,8 @@
 """The interface of a method, and the registry of installed methods."""
 
+from shipbench.methods.adapted import AdaptedMethod
 from shipbench.methods.interface import (
+    SMALL_GRID,
     BuildContext,
     Built,
     FrozenFeatures,
@@ -14,6 +16,8 @@ from shipbench.methods.interface import (
 from shipbench.methods.registry import find_method, get_method, list_methods, parse_methods
 
 __all__ = [
+    "SMALL_GRID",
+    "AdaptedMethod",
     "BuildContext",
     "Built",
     "FrozenFeatures",

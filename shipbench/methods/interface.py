@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 SettingValue = str | int | float | bool | None | tuple[float, ...]
 Grid: TypeAlias = Mapping[str, Sequence[SettingValue]]
+# The same budget for every method: six points, the same learning rates.
+SMALL_GRID: Grid = {"lr": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)}
 Switches: TypeAlias = Mapping[str, Mapping[str, SettingValue]]
 
 
@@ -153,8 +155,12 @@ class Method(ABC):
         return {}
 
     def grids(self) -> Mapping[str, Grid]:
-        """Return the grids for ``shipbench tune --grid NAME``: settings and their values, in the order to try them."""
-        return {}
+        """Return the grids for ``shipbench tune --grid NAME``: settings and their values, in the order to try them.
+
+        The base class returns ``small``, the six learning rates that every method tries. An override keeps it, so that
+        methods are compared at equal budgets.
+        """
+        return {"small": SMALL_GRID}
 
     def active_switches(self, settings: Any) -> tuple[str, ...]:
         """Return the names of the switches whose settings all have their switched values in ``settings``."""

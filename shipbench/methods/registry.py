@@ -10,6 +10,8 @@ from shipbench.errors import InputError, did_you_mean
 from shipbench.methods.interface import Method
 
 GROUP = "shipbench.methods"
+# What prompt-tuning papers compare.
+MAIN_METHODS = ("full", "linear", "ship", "vpt-deep", "vpt-shallow")
 
 
 # Reading the metadata of every installed package takes as long as looking up twenty records.
@@ -59,9 +61,13 @@ def _load(point: EntryPoint) -> Method:
 
 
 def parse_methods(text: str) -> list[Method]:
-    """Read a comma list of method names, or ``all``, in the order given and without repeats."""
+    """Read a comma list of method names and sets, in the order given and without repeats.
+
+    The sets are ``all``, the five methods of prompt-tuning papers, and ``zoo``, every installed method.
+    """
     names = [part.strip() for part in text.split(",") if part.strip()]
     if not names:
-        raise InputError("--method is empty; name one, as in --method ship, or all of them with --method all")
-    expanded = [name for part in names for name in (list_methods() if part == "all" else [part])]
+        raise InputError("--method is empty; name one, as in --method ship, or five of them with --method all")
+    sets = {"all": MAIN_METHODS, "zoo": list_methods()}
+    expanded = [name for part in names for name in sets.get(part, [part])]
     return [get_method(name) for name in dict.fromkeys(expanded)]

@@ -109,9 +109,18 @@ def project_out(attention: Attention, heads_out: Tensor) -> Tensor:
 
 def merge_and_project(attention: Attention, merged: Tensor) -> Tensor:
     """Apply the output projection to merged heads (B, T, D)."""
+    return attention.proj(_normed(attention, merged))
+
+
+def merge_heads(attention: Attention, heads_out: Tensor) -> Tensor:
+    """Merge heads (B, H, T, d) into the input of the output projection: (B, T, D)."""
+    return _normed(attention, heads_out.transpose(1, 2).flatten(2))
+
+
+def _normed(attention: Attention, merged: Tensor) -> Tensor:
     # Early releases of timm 1.0 have no norm between attention and projection.
     norm = getattr(attention, "norm", None)
-    return attention.proj(merged if norm is None else norm(merged))
+    return merged if norm is None else norm(merged)
 
 
 @torch.no_grad()

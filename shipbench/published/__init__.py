@@ -1,6 +1,7 @@
 """Published results as data files that name their sources.
 
 ``published_vtab1k.json``: per-task accuracies of published methods, each row with its paper, backbone and protocol;
+``petl_settings.json``: settings by method and task;
 ``ship_results.json``: SHIP's own results, settings and levels; ``vtab_tasks.json``: the catalogue of the 19 tasks.
 """
 
@@ -13,8 +14,9 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-# Recipes (method, recipe) whose authors chose the settings by test accuracy, as ship_results.json states.
-CHOSEN_ON_TEST = frozenset({("ship", "published")})
+# Recipes (method, recipe) whose authors chose the settings by test accuracy: ship_results.json states it for SHIP,
+# and RepAdapter's scripts search the scale with the evaluation on the test split.
+CHOSEN_ON_TEST = frozenset({("ship", "published"), ("repadapter", "published"), ("repadapter-attn", "published")})
 
 
 @dataclass(frozen=True)
@@ -93,3 +95,9 @@ def published_rows() -> tuple[PublishedRow, ...]:
 def published_ship_runs() -> Mapping[str, PublishedShipRun]:
     """Return the published SHIP run of every task, by canonical task name."""
     return {entry["task"]: _ship_run(entry) for entry in _read("ship_results.json")["results"]}
+
+
+@cache
+def published_settings() -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
+    """Return the published settings of methods with settings for each task: method, canonical task name, setting."""
+    return {method: tasks for method, tasks in _read("petl_settings.json").items() if method != "about"}

@@ -25,11 +25,12 @@ from shipbench.training.snapshot import Snapshot, capture, random_states, restor
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Return the optimiser of the trained tensors; weight decay applies only to those of two or more dimensions."""
+    """Return the optimiser of the trained tensors, with the weight decay that the recipe describes."""
     trained = [p for p in model.parameters() if p.requires_grad]
+    least = 0 if recipe.decay_all else 2
     groups = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in trained if p.ndim >= least], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in trained if p.ndim < least], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
     if recipe.optimizer == "sgd":

@@ -11,12 +11,13 @@ from shipbench.recipe import SCHEDULES
 def learning_rates(schedule: str, lr: float, epochs: int, warmup_epochs: int = 10) -> list[float]:
     """Return the learning rate of every epoch.
 
-    ``cosine`` warms up linearly to ``lr`` over ``warmup_epochs``, then follows half a cosine towards 0. ``ship`` and
-    ``vpt`` are the official schedules of SHIP and VPT, quirks included. Raises ``InputError`` for other names.
+    ``cosine`` warms up linearly to ``lr`` over ``warmup_epochs``, then follows half a cosine towards 0. The
+    others are the schedules of the authors' codes, quirks included: ``ship`` (and NOAH, Convpass, FacT, RepAdapter),
+    ``vpt``, ``ssf`` and ``adapter-plus``. Raises ``InputError`` for other names.
     """
     if schedule not in SCHEDULES:
         raise InputError(f"unknown schedule {schedule!r}; choose one of {', '.join(SCHEDULES)}")
-    rates = {"cosine": _cosine, "ship": _ship, "vpt": _vpt}[schedule]
+    rates = {"cosine": _cosine, "ship": _ship, "vpt": _vpt, "ssf": _ssf, "adapter-plus": _adapter_plus}[schedule]
     return [rates(epoch, lr, epochs, warmup_epochs) for epoch in range(epochs)]
 
 
@@ -44,3 +45,20 @@ def _vpt(epoch: int, lr: float, epochs: int, warmup: int) -> float:
     if epoch < warmup:
         return lr * epoch / warmup
     return lr * _half_cosine((epoch - warmup) / max(epochs - warmup, 1))
+
+
+def _ssf(epoch: int, lr: float, epochs: int, warmup: int) -> float:
+    """Return SSF's rate: timm's cosine, which ends with as many epochs at the floor as there are for the warm-up."""
+    start, floor = 1e-7, 1e-8
+    if epoch < warmup:
+        return start + epoch * (lr - start) / warmup
+    length = max(epochs - warmup, 1)
+    return floor + (lr - floor) * _half_cosine(min(epoch / length, 1))
+
+
+def _adapter_plus(epoch: int, lr: float, epochs: int, warmup: int) -> float:
+    """Return Adapter+'s rate, which rises from lr / 100 to lr within the warm-up and falls to lr / 1000."""
+    if epoch < warmup:
+        return lr / 100 + epoch * (lr - lr / 100) / max(warmup - 1, 1)
+    floor = lr / 1000
+    return floor + (lr - floor) * _half_cosine((epoch - warmup) / max(epochs - warmup, 1))

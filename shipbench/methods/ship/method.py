@@ -53,12 +53,12 @@ class ShipMethod(Method):
         }
 
     def grids(self) -> Mapping[str, Grid]:
-        """Return ``small``, our own quick search, and ``published``, every value in the authors' results."""
+        """Return ``small``, and ``published``, every value in the authors' results."""
         from shipbench.published import published_ship_runs
 
         runs = published_ship_runs().values()
         return {
-            "small": {"prompt_length": (5, 10, 50), "threshold": (0.93, 0.97), "weight_decay": (1e-4, 1e-2)},
+            **super().grids(),
             "published": {
                 "prompt_length": sorted({run.prompt_length for run in runs}),
                 "threshold": sorted({run.threshold for run in runs}),

@@ -1,0 +1,33 @@
+"""The bottleneck that serial and parallel adapters share."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class Bottleneck(nn.Module):
+    """``down`` (width to dim) and ``up`` (dim to width), both with biases, which start at zero."""
+
+    def __init__(self, width: int, dim: int) -> None:
+        super().__init__()
+        self.down = nn.Linear(width, dim)
+        self.up = nn.Linear(dim, width)
+        nn.init.zeros_(self.down.bias)
+        nn.init.zeros_(self.up.bias)
+
+    def draw(self, std: float, cut: float) -> Bottleneck:
+        """Draw both weights from a normal distribution of deviation ``std``, truncated at +-``cut``; return self."""
+        for linear in (self.down, self.up):
+            nn.init.trunc_normal_(linear.weight, std=std, a=-cut, b=cut)
+        return self
+
+
+def bias_of(convolution: nn.Conv1d | nn.Conv2d) -> Tensor:
+    """Return the bias of a convolution that was built with one."""
+    assert convolution.bias is not None
+    return convolution.bias
+
+
+def quick_gelu(values: Tensor) -> Tensor:
+    """Return t sigmoid(1.702 t), the activation of CLIP."""
+    return values * (1.702 * values).sigmoid()

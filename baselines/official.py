@@ -1,0 +1,191 @@
+"""Load a method from the tensors of its authors' code, to compare the two."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
+
+from shipbench.adapting import AdaptedModel, Adapter
+from shipbench.errors import InputError, did_you_mean
+
+from . import settings
+from .adapter import NoahAdapter, VptAdapter
+from .adapter_houlsby import Houlsby
+from .adapter_pfeiffer import Pfeiffer
+from .adapter_plus import AdapterPlus
+from .adaptformer import AdaptFormer
+from .bitfit import BitFit
+from .convpass import Convpass, ConvpassAttention
+from .difffit import DiffFit
+from .fact import FactTk, FactTt
+from .ln_tuning import LnTuning
+from .lora import make_lora
+from .partial import Partial
+from .repadapter import RepAdapter, RepAdapterAttention
+from .ssf import Ssf
+
+_Config: TypeAlias = Mapping[str, Any]
+_Maker: TypeAlias = Callable[[VisionTransformer, _Config, float], Adapter]
+
+
+def _lora(form: str) -> _Maker:
+    def make(vit: VisionTransformer, config: _Config, dropout: float) -> Adapter:
+        chosen = {name: config[name] for name in ("rank", "scale", "alpha") if name in config}
+        return make_lora(vit, settings.LoraConfig(form=form, dropout=dropout, **chosen))  # type: ignore[arg-type]
+
+    return make
+
+
+def _scaled(adapter: Callable[..., Adapter], config_class: Callable[..., Any], *names: str) -> _Maker:
+    """Return a maker of ``adapter`` whose settings ``names`` come from the authors' configuration."""
+
+    def make(vit: VisionTransformer, config: _Config, dropout: float) -> Adapter:
+        chosen = {name: config[name] for name in names if name in config}
+        return adapter(vit, config_class(dropout=dropout, **chosen))
+
+    return make
+
+
+def _osu(adapter: Callable[..., Adapter], config_class: Callable[..., Any], **renamed: str) -> _Maker:
+    """Return a maker of an adapter without dropout that draws its own drop path; ``renamed`` are other settings."""
+    names = {"dim": "dim", "adapter_drop_path": "drop_path", **renamed}
+
+    def make(vit: VisionTransformer, config: _Config, dropout: float) -> Adapter:
+        return adapter(
+            vit, config_class(**{ours: config[theirs] for ours, theirs in names.items() if theirs in config})
+        )
+
+    return make
+
+
+_MAKERS: Mapping[str, _Maker] = {
+    "adapter_houlsby": _osu(Houlsby, settings.HoulsbyConfig, scale="scaling", train_norms="train_layer_norms"),
+    "adapter_noah": _scaled(NoahAdapter, settings.SerialConfig, "dim"),
+    "adapter_pfeiffer": _osu(Pfeiffer, settings.PfeifferConfig, scale="scaling"),
+    "adapter_plus": _osu(AdapterPlus, settings.AdapterPlusConfig),
+    "adapter_vpt": _scaled(VptAdapter, settings.SerialConfig, "dim"),
+    "adaptformer": _scaled(AdaptFormer, settings.AdaptFormerConfig, "dim", "scale"),
+    "bitfit": lambda vit, config, dropout: BitFit(),
+    "convpass": _scaled(Convpass, settings.ConvpassConfig, "dim", "scale"),
+    "convpass_attn": _scaled(ConvpassAttention, settings.ConvpassConfig, "dim", "scale"),
+    "difffit": lambda vit, config, dropout: DiffFit(vit),
+    "fact_tk": _scaled(FactTk, settings.FactTkConfig, "rank", "scale"),
+    "fact_tt": _scaled(FactTt, settings.FactTtConfig, "rank", "scale"),
+    "ln_tuning": lambda vit, config, dropout: LnTuning(),
+    "lora_noah": _lora("noah"),
+    "lora_peft": _lora("peft"),
+    "lora_qv": _lora("qv"),
+    "partial": lambda vit, config, dropout: Partial(vit, settings.PartialConfig(blocks=config["blocks"])),
+    "repadapter": _scaled(RepAdapter, settings.RepAdapterConfig, "dim", "scale"),
+    "repadapter_attn": _scaled(RepAdapterAttention, settings.RepAdapterConfig, "dim", "scale"),
+    "ssf": lambda vit, config, dropout: Ssf(vit, settings.SsfConfig()),
+}
+
+
+# From our names to the official ones; the first pattern that fits decides.
+_NAMES = (
+    (r"backbone\.(.+)", r"\1"),
+    (r"adapter\.core_(\w+)\.(\d+)", r"fact.blocks.\2.\1"),
+    (r"adapter\.([uvcp])", r"fact.\1"),
+    (r"adapter\.(gamma\d)\.(\d+)", r"blocks.\2.difffit.\1"),
+    (r"adapter\.ssf_(\w+)\.(\d+)\.(\w+)", r"blocks.\2.ssf.\1.\3"),
+    (r"adapter\.ssf_(\w+)\.(\w+)", r"ssf.\1.\2"),
+    (r"adapter\.(\w+)\.(\d+)\.(.+)", r"blocks.\2.\1.\3"),
+)
+
+
+class OfficialModel(AdaptedModel):
+    """An adapted model with the official names of its trained tensors.
+
+    ``thirds`` are the official names of fused tensors whose thirds the authors store apart, as ``NAME@q`` and so on.
+    """
+
+    thirds: frozenset[str] = frozenset()
+
+    def official_tensors(self) -> dict[str, Tensor]:
+        """Return the trained tensors under their official names; they share memory with the model."""
+        return self._named(lambda parameter: parameter.detach())
+
+    def official_gradients(self) -> dict[str, Tensor]:
+        """Return the gradients of the trained tensors under their official names, zero where there is none."""
+        return self._named(lambda parameter: torch.zeros_like(parameter) if parameter.grad is None else parameter.grad)
+
+    def _named(self, value_of: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+        trained = [
+            (name, value_of(parameter)) for name, parameter in self.named_parameters() if parameter.requires_grad
+        ]
+        named: dict[str, Tensor] = {}
+        for name, value in trained:
+            official = _official_name(name)
+            if official in self.thirds:
+                named |= {f"{official}@{letter}": part for letter, part in zip("qkv", value.chunk(3), strict=True)}
+            else:
+                named[official] = value
+        return named
+
+
+def load_official(
+    method: str,
+    backbone: VisionTransformer,
+    tensors: Mapping[str, Tensor],
+    config: Mapping[str, Any],
+    *,
+    dropout: float = 0.0,
+    drop_path: float | Sequence[float] = 0.0,
+) -> OfficialModel:
+    """Return a method's model, in evaluation mode, with the trained ``tensors`` of its authors' code.
+
+    ``method`` is the official name, as in ``lora_noah``; ``config`` holds the authors' settings, such as ``rank`` and
+    ``scale``. ``tensors`` have official names: ``blocks.0.lora.a``, timm's names for a backbone's tensor, ``head.*``.
+    ``dropout`` acts where the authors' code has dropout. ``drop_path`` is the rate of the last block, to which rates
+    rise linearly, or the rate of each block; the adapters' own rate is in ``config``. Raises ``InputError`` for an
+    unknown method, and for a missing, unexpected or wrongly shaped tensor, which it names.
+    """
+    if method not in _MAKERS:
+        raise InputError(f"unknown official method {method!r}{did_you_mean(method, list(_MAKERS))}")
+    if "head.bias" not in tensors:
+        raise InputError(f"the tensors of {method} do not fit: head.bias is missing")
+    adapter = _MAKERS[method](backbone, config, dropout)
+    rates = _path_rates(drop_path, len(backbone.blocks))
+    model = OfficialModel(backbone, len(tensors["head.bias"]), adapter, path_rates=rates)
+    model.thirds = frozenset(name.partition("@")[0] for name in tensors if "@" in name)
+    model.to(backbone.cls_token)
+    _load(model, tensors, method)
+    return model.eval()
+
+
+def _load(model: OfficialModel, tensors: Mapping[str, Tensor], method: str) -> None:
+    targets = model.official_tensors()
+    problems = [f"{name} is missing" for name in targets if name not in tensors]
+    problems += [f"{name} is unexpected" for name in tensors if name not in targets]
+    problems += [
+        f"{name} is {tuple(value.shape)}, expected {tuple(targets[name].shape)}"
+        for name, value in tensors.items()
+        if name in targets and value.shape != targets[name].shape
+    ]
+    if problems:
+        raise InputError(f"the tensors of {method} do not fit: {'; '.join(problems)}")
+    for name, target in targets.items():
+        target.copy_(tensors[name])
+
+
+def _path_rates(drop_path: float | Sequence[float], depth: int) -> list[float]:
+    if isinstance(drop_path, Sequence):
+        rates = list(drop_path)
+    else:
+        rates = torch.linspace(0, drop_path, depth, dtype=torch.float64).tolist()
+    if len(rates) != depth:
+        raise InputError(f"drop_path has {len(rates)} rates, but the backbone has {depth} blocks")
+    return rates
+
+
+def _official_name(name: str) -> str:
+    for pattern, official in _NAMES:
+        if re.fullmatch(pattern, name):
+            return re.sub(pattern, official, name)
+    return name

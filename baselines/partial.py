@@ -1,0 +1,28 @@
+"""Partial fine-tuning: train the last blocks."""
+
+from __future__ import annotations
+
+from timm.models.vision_transformer import VisionTransformer
+
+from shipbench.errors import InputError
+
+from .settings import PartialConfig
+from .subset import Subset
+
+
+class Partial(Subset):
+    """The last blocks and the final norm are trained, all others frozen.
+
+    Raises ``InputError`` for more blocks than the backbone has.
+    """
+
+    def __init__(self, backbone: VisionTransformer, config: PartialConfig) -> None:
+        super().__init__()
+        depth = len(backbone.blocks)
+        if config.blocks > depth:
+            raise InputError(f"blocks is {config.blocks}, but the backbone has {depth} blocks; set blocks lower")
+        self.trained = ("norm.", "fc_norm.", *(f"blocks.{depth - 1 - last}." for last in range(config.blocks)))
+
+    def trains(self, name: str) -> bool:
+        """Return whether ``name`` belongs to one of the last blocks or to the final norm."""
+        return name.startswith(self.trained)

@@ -1,0 +1,97 @@
+"""SSF (Lian et al., NeurIPS 2022, arXiv 2210.08823): scale and shift the output of every operation."""
+
+from __future__ import annotations
+
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from shipbench.adapting import Adapter, FrozenBlock, add_to_bias, per_block, scale_rows
+
+from .settings import SsfConfig
+
+
+class ScaleShift(nn.Module):
+    """The map t -> scale * t + shift by channel."""
+
+    def __init__(self, width: int, config: SsfConfig) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(width))
+        self.shift = nn.Parameter(torch.zeros(width))
+        if config.init == "normal":
+            nn.init.normal_(self.scale, mean=1, std=0.02)
+            nn.init.normal_(self.shift, std=0.02)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return scale * t + shift, with the shape of ``values`` (..., width)."""
+        return values * self.scale + self.shift
+
+
+class Ssf(Adapter):
+    """t -> scale * t + shift after the patch projection, all norms, qkv, proj, fc1 (before the activation) and fc2."""
+
+    def __init__(self, backbone: VisionTransformer, config: SsfConfig) -> None:
+        super().__init__()
+        width, depth = backbone.embed_dim, len(backbone.blocks)
+        hidden = backbone.blocks[0].mlp.fc1.out_features
+        self.ssf_patch_embed = ScaleShift(width, config)
+        self.ssf_norm1 = per_block(depth, lambda: ScaleShift(width, config))
+        self.ssf_qkv = per_block(depth, lambda: ScaleShift(3 * width, config))
+        self.ssf_proj = per_block(depth, lambda: ScaleShift(width, config))
+        self.ssf_norm2 = per_block(depth, lambda: ScaleShift(width, config))
+        self.ssf_fc1 = per_block(depth, lambda: ScaleShift(hidden, config))
+        self.ssf_fc2 = per_block(depth, lambda: ScaleShift(width, config))
+        self.ssf_norm = ScaleShift(width, config)
+
+    def patches(self, tokens: Tensor) -> Tensor:
+        """Scale and shift the embedded patches."""
+        return self.ssf_patch_embed(tokens)
+
+    def norm1(self, block: FrozenBlock, x: Tensor) -> Tensor:
+        """Scale and shift LN1(x)."""
+        return self.ssf_norm1[block.index](block.norm1(x))
+
+    def qkv(self, block: FrozenBlock, u: Tensor) -> Tensor:
+        """Scale and shift queries, keys and values."""
+        return self.ssf_qkv[block.index](block.qkv(u))
+
+    def proj(self, block: FrozenBlock, heads: Tensor) -> Tensor:
+        """Scale and shift the attention's output."""
+        return self.ssf_proj[block.index](block.proj(heads))
+
+    def norm2(self, block: FrozenBlock, h: Tensor) -> Tensor:
+        """Scale and shift LN2(h)."""
+        return self.ssf_norm2[block.index](block.norm2(h))
+
+    def fc1(self, block: FrozenBlock, u: Tensor) -> Tensor:
+        """Scale and shift the hidden values, before the activation."""
+        return self.ssf_fc1[block.index](block.fc1(u))
+
+    def fc2(self, block: FrozenBlock, hidden: Tensor) -> Tensor:
+        """Scale and shift the MLP's output."""
+        return self.ssf_fc2[block.index](block.fc2(hidden))
+
+    def final_norm(self, tokens: Tensor) -> Tensor:
+        """Scale and shift the output of the final norm."""
+        return self.ssf_norm(tokens)
+
+    def merge(self, weights: dict[str, Tensor]) -> None:
+        """Scale the rows of every weight, and scale and shift its bias."""
+        self._merge_one(weights, "patch_embed.proj", self.ssf_patch_embed)
+        self._merge_one(weights, "norm", self.ssf_norm)
+        blocks = {
+            "norm1": self.ssf_norm1,
+            "attn.qkv": self.ssf_qkv,
+            "attn.proj": self.ssf_proj,
+            "norm2": self.ssf_norm2,
+            "mlp.fc1": self.ssf_fc1,
+            "mlp.fc2": self.ssf_fc2,
+        }
+        for part, modules in blocks.items():
+            for index, ssf in enumerate(modules):
+                self._merge_one(weights, f"blocks.{index}.{part}", ssf)
+
+    @staticmethod
+    def _merge_one(weights: dict[str, Tensor], part: str, ssf: ScaleShift) -> None:
+        scale_rows(weights, part, ssf.scale)
+        add_to_bias(weights, part, ssf.shift)

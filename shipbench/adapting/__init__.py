@@ -1,0 +1,21 @@
+"""A frozen timm ``VisionTransformer`` with small trained modules at its sites.
+
+A method is an ``Adapter``: it overrides the sites that it changes, and every other site computes what timm computes.
+"""
+
+from shipbench.adapting.adapter import Adapter, PerBlock, per_block
+from shipbench.adapting.block import FrozenBlock
+from shipbench.adapting.merging import add_to_bias, scale_rows
+from shipbench.adapting.model import AdaptedModel
+from shipbench.adapting.noise import Noise
+
+__all__ = [
+    "AdaptedModel",
+    "Adapter",
+    "FrozenBlock",
+    "Noise",
+    "PerBlock",
+    "add_to_bias",
+    "per_block",
+    "scale_rows",
+]

@@ -1,0 +1,77 @@
+"""One frozen block during a pass: the parts of a timm ``Block``, and the random masks of the pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from timm.models.vision_transformer import Block
+from torch import Tensor
+
+from shipbench.adapting.noise import Noise
+from shipbench.prompting.attention import attend, merge_heads, split_heads
+
+
+@dataclass(frozen=True)
+class FrozenBlock:
+    """Block ``index`` of the backbone, whose methods compute what timm's modules compute.
+
+    ``drop_rate`` is the rate of stochastic depth. The tokens are ``prefix`` tokens (CLS first), then the patches of a
+    ``grid`` (rows, columns) in row-major order.
+    """
+
+    index: int
+    timm: Block
+    drop_rate: float
+    noise: Noise
+    prefix: int
+    grid: tuple[int, int]
+
+    def norm1(self, x: Tensor) -> Tensor:
+        """Return LN1(x), the input of the attention (B, N, D)."""
+        return self.timm.norm1(x)
+
+    def qkv(self, u: Tensor) -> Tensor:
+        """Return queries, keys and values of ``u`` side by side (B, N, 3D)."""
+        return self.timm.attn.qkv(u)
+
+    def attend(self, qkv: Tensor) -> Tensor:
+        """Return the outputs of all heads side by side (B, N, D)."""
+        attention = self.timm.attn
+        query, key, value = (split_heads(attention, part) for part in qkv.chunk(3, dim=-1))
+        return merge_heads(attention, attend(attention.q_norm(query), attention.k_norm(key), value))
+
+    def proj(self, heads: Tensor) -> Tensor:
+        """Apply the attention's output projection (B, N, D)."""
+        return self.timm.attn.proj(heads)
+
+    def ls1(self, branch: Tensor) -> Tensor:
+        """Apply the attention's layer scale, if the backbone has one."""
+        return self.timm.ls1(branch)
+
+    def norm2(self, h: Tensor) -> Tensor:
+        """Return LN2(h), the input of the MLP (B, N, D)."""
+        return self.timm.norm2(h)
+
+    def fc1(self, u: Tensor) -> Tensor:
+        """Return the hidden values of the MLP before the activation (B, N, 4D)."""
+        return self.timm.mlp.fc1(u)
+
+    def act(self, hidden: Tensor) -> Tensor:
+        """Apply the activation of the MLP."""
+        return self.timm.mlp.norm(self.timm.mlp.act(hidden))
+
+    def fc2(self, hidden: Tensor) -> Tensor:
+        """Return the output of the MLP (B, N, D)."""
+        return self.timm.mlp.fc2(hidden)
+
+    def ls2(self, branch: Tensor) -> Tensor:
+        """Apply the MLP's layer scale, if the backbone has one."""
+        return self.timm.ls2(branch)
+
+    def dropout(self, values: Tensor, rate: float) -> Tensor:
+        """Drop each of ``values`` with probability ``rate`` in training."""
+        return self.noise.dropout(values, rate)
+
+    def drop_path(self, branch: Tensor, rate: float | None = None) -> Tensor:
+        """Drop ``branch`` (B, N, D) for whole images in training, at the block's rate unless ``rate`` is given."""
+        return self.noise.drop_path(branch, self.drop_rate if rate is None else rate)

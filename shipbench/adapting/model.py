@@ -1,0 +1,82 @@
+"""A backbone with an adapter and a new head."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch.nn.functional as F
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from shipbench.adapting.adapter import Adapter
+from shipbench.adapting.block import FrozenBlock
+from shipbench.adapting.noise import Noise
+from shipbench.backbones import refuse_unpromptable
+from shipbench.prompting import drop_rates, frozen, new_head
+from shipbench.settings import whole_number
+
+
+class AdaptedModel(nn.Module):
+    """A ViT whose blocks pass through the sites of an adapter; images are normalised floats (B, 3, H, W).
+
+    Only the adapter, the head, and the backbone's tensors for which ``adapter.trains`` is true require gradients.
+    ``path_rates`` are the rates of stochastic depth by block, by default those with which the backbone was built. In
+    training mode, ``masks`` takes an iterator of masks to use in place of random ones (see ``Noise``). Raises
+    ``InputError`` for a backbone that is not a plain ViT with a class token, and for fewer than one class.
+    """
+
+    masks: Iterator[Tensor] | None = None
+
+    def __init__(
+        self,
+        backbone: VisionTransformer,
+        num_classes: int,
+        adapter: Adapter,
+        *,
+        path_rates: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__()
+        refuse_unpromptable(backbone)
+        self.backbone = frozen(backbone)
+        self.adapter = adapter
+        for name, parameter in backbone.named_parameters():
+            parameter.requires_grad_(not name.startswith("head.") and adapter.trains(name))
+        self.head = new_head(backbone.embed_dim, whole_number("num_classes", num_classes, 1))
+        self.path_rates = tuple(drop_rates(backbone) if path_rates is None else path_rates)
+
+    def train(self, mode: bool = True) -> AdaptedModel:
+        """Set the training mode of adapter and head; the backbone stays in evaluation mode, without dropout."""
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (B, classes); dropout and stochastic depth act in training mode only."""
+        vit, adapter = self.backbone, self.adapter
+        tokens = vit._pos_embed(adapter.patches(vit.patch_embed(images)))
+        tokens = vit.norm_pre(vit.patch_drop(tokens))
+        for block in self._blocks():
+            tokens = adapter.mlp_residual(block, adapter.attention_residual(block, tokens))
+        features = vit.forward_head(adapter.final_norm(vit.norm(tokens)), pre_logits=True)
+        return self.head(features)
+
+    def loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Return the cross-entropy, a scalar."""
+        return F.cross_entropy(self(images), labels)
+
+    def merged_state(self) -> dict[str, Tensor]:
+        """Return the state of a plain timm model, with ``head.weight`` and ``head.bias``, that computes the same.
+
+        Raises ``InputError`` if the method cannot be merged into the backbone.
+        """
+        state = self.backbone.state_dict()
+        weights = {name: value.detach().clone() for name, value in state.items() if not name.startswith("head.")}
+        self.adapter.merge(weights)
+        head = {f"head.{name}": value.detach().clone() for name, value in self.head.state_dict().items()}
+        return {name: value.detach() for name, value in (weights | head).items()}
+
+    def _blocks(self) -> Iterator[FrozenBlock]:
+        vit, noise = self.backbone, Noise(self.training, self.masks)
+        rows, columns = vit.patch_embed.grid_size
+        for index, (block, rate) in enumerate(zip(vit.blocks, self.path_rates, strict=True)):
+            yield FrozenBlock(index, block, rate, noise, vit.num_prefix_tokens, (rows, columns))
