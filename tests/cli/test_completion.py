@@ -45,8 +45,8 @@ def complete(line: str, **environment: str) -> list[str]:
         ("shipbench run --backbone demo", ["demo-vit-small-patch14"]),
         ("shipbench run --precision b", ["bf16"]),
         ("shipbench ablate --switch no-hierarchy,no-m", ["no-hierarchy,no-matching-loss"]),
-        ("shipbench list runs --columns task,final", ["task,final_test_acc"]),
-        ("shipbench run --jobs 0 --config missing.toml --method f", ["full"]),
+        ("shipbench list runs --columns task,final_test_a", ["task,final_test_acc"]),
+        ("shipbench run --jobs 0 --config missing.toml --method fu", ["full"]),
     ],
 )
 def test_values_are_completed(line: str, answers: list[str]) -> None:

@@ -146,7 +146,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(
 ) -> None:
     outcome = shipbench("tune", *line, "--grid", "small", "--seeds", "0-2", "--tuning-seeds", "0,1", "--dry-run")
     assert outcome.code == 0, outcome.err
-    assert outcome.out.count("to do: will run") == 6
+    assert outcome.out.count("to do: will run") == 6 * 2
     assert "tested once: 3 runs" in outcome.err
     assert not (tmp_path / "r").exists()
 
@@ -157,7 +157,7 @@ def test_a_config_file_holds_a_grid(shipbench: Shipbench, line: tuple[object, ..
     assert outcome.out.count("to do: will run") == 2, outcome.err
     (tmp_path / "tune.toml").write_text("grid = ['small', 'weight_decay=0,0.1']\n")
     outcome = shipbench("tune", *line, "--config", tmp_path / "tune.toml", "--dry-run")
-    assert outcome.out.count("to do: will run") == 6, outcome.err
+    assert outcome.out.count("to do: will run") == 6 * 2, outcome.err
 
 
 @pytest.mark.parametrize(

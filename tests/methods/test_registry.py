@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, entry_points
 from typing import ClassVar
 
 import pytest
 
 from shipbench import RunSpec
 from shipbench.errors import InputError
-from shipbench.methods import BuildContext, Built, Method, Switches, find_method, get_method, registry
+from shipbench.methods import (
+    SMALL_GRID,
+    BuildContext,
+    Built,
+    Method,
+    Switches,
+    find_method,
+    get_method,
+    parse_methods,
+    registry,
+)
 from shipbench.report.figures.style import series_styles
 from shipbench.report.wording.names import method_name, method_order
 from shipbench.settings import Settings
 from shipbench.tasks import get_task
+
+SHIPPED = sorted(
+    point.name for point in entry_points(group=registry.GROUP) if point.value.startswith(("shipbench.", "shipbench_"))
+)
 
 
 class Plain(Method):
@@ -70,7 +84,7 @@ def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_defaults() -> None:
     method = get_method("plain")
     assert (method.title, method.colour, method.stackable, method.trains_on_features) == ("plain", None, False, False)
-    assert (dict(method.switches), dict(method.grids())) == ({}, {})
+    assert (dict(method.switches), dict(method.grids())) == ({}, {"small": SMALL_GRID})
     assert dict(method.recipe("default", get_task("dtd"))) == {}
     with pytest.raises(InputError, match="plain has no published settings"):
         method.recipe("published", get_task("dtd"))
@@ -122,6 +136,19 @@ def test_figures_use_a_methods_colour_once() -> None:
     first, second, unknown = series_styles(["gated", "gated", "gone"])
     assert (first.colour, first.marker) == ("#123456", "P")
     assert len({first.colour, second.colour, unknown.colour}) == 3
+
+
+def test_sets_of_methods() -> None:
+    assert [method.name for method in parse_methods("all")] == ["full", "linear", "ship", "vpt-deep", "vpt-shallow"]
+    first, *rest = [method.name for method in parse_methods("ssf,all,ship")]
+    assert (first, len(rest)) == ("ssf", 5)
+
+
+def test_every_installed_method_has_a_look_of_its_own() -> None:
+    looks = {name: get_method(name) for name in SHIPPED}
+    assert len({method.colour for method in looks.values()}) == len(looks)
+    assert len({(method.colour, method.marker) for method in looks.values()}) == len(looks)
+    assert all(method.title != name for name, method in looks.items())
 
 
 def test_colours_of_the_packages_own_methods() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from shipbench import RunSpec
 from shipbench.errors import InputError
-from shipbench.methods import BuildContext, Built, Method, get_method
+from shipbench.methods import BuildContext, Built, Grid, Method, get_method, list_methods
 from shipbench.planning.tuning import (
     FEWER_PARAMETERS,
     GRID_ORDER,
@@ -102,8 +103,10 @@ def test_points_with_equal_settings_are_one_point() -> None:
     assert len(search.points) == 1
 
 
-@pytest.mark.parametrize("name", ["ship", "vpt-deep", "vpt-shallow", "linear", "full"])
-@pytest.mark.parametrize("grid", ["small", "published"])
+NAMED_GRIDS = [(name, grid) for name in list_methods() for grid in get_method(name).grids()]
+
+
+@pytest.mark.parametrize(("name", "grid"), NAMED_GRIDS)
 def test_every_named_grid_resolves(name: str, grid: str) -> None:
     (search,) = searches(name, "dtd", grid)
     assert len(search.points) == math.prod(len(values) for values in search.axes.values())
@@ -124,6 +127,9 @@ class GridlessMethod(Method):
     """A method of another package, without grids."""
 
     name = "gridless"
+
+    def grids(self) -> Mapping[str, Grid]:
+        return {}
 
     def build(self, context: BuildContext) -> Built:
         raise NotImplementedError
