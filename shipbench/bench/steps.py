@@ -10,6 +10,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
@@ -116,7 +117,9 @@ def _time(subjects: Sequence[Subject], repeats: int, compute: ComputeContext) ->
     Inference comes before all training steps: prompt states that an evaluation computes once for all batches are
     computed in the warm-up round and stay valid.
     """
-    infer = _rounds([subject.infer for subject in subjects], repeats, compute)
+    with ExitStack() as evaluations:
+        works = [evaluations.enter_context(subject.evaluation()) for subject in subjects]
+        infer = _rounds(works, repeats, compute)
     train = _rounds([subject.train for subject in subjects], repeats, compute)
     return list(zip(infer, train, strict=True))
 

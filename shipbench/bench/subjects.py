@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from shipbench.errors import one_line
 from shipbench.hardware.flops import count_flops
 from shipbench.hardware.precision import ComputeContext
+from shipbench.prompting import evaluating
 from shipbench.recipe import Recipe
 from shipbench.training.loop import make_optimizer
 
@@ -41,9 +43,14 @@ class Subject:
     optimizer: torch.optim.Optimizer | None
     compiled: bool = False
 
-    def infer(self) -> None:
-        """Compute the logits of the batch in evaluation mode."""
+    @contextmanager
+    def evaluation(self) -> Iterator[Callable[[], None]]:
+        """Yield a function that computes the logits of the batch, as one of many batches of one evaluation."""
         self.model.eval()
+        with evaluating(self.model):
+            yield self._infer
+
+    def _infer(self) -> None:
         with torch.no_grad(), self.batch.compute.autocast():
             self.forward(self.batch.images)
 
@@ -85,7 +92,8 @@ def compile_subject(source: Subject, warn: Callable[[str], None]) -> Subject | N
         compiled=True,
     )
     try:
-        compiled.infer()
+        with compiled.evaluation() as infer:
+            infer()
         compiled.train()
     # Compilers fail in many ways: no C++ compiler, code that cannot be traced, bugs.
     except Exception as error:

@@ -4,6 +4,7 @@ It serves every prompt-tuning method and depends on none. A method describes its
 ``prompted_forward`` computes only what the logits and the loss need.
 """
 
+from shipbench.prompting.evaluation import evaluating
 from shipbench.prompting.forward import PassOutput, PassTrace, embed, frozen, pool, prompted_forward
 from shipbench.prompting.heads import new_head
 from shipbench.prompting.interface import AttentionRule, BlockPlan, Glimpse, PromptSource
@@ -25,6 +26,7 @@ __all__ = [
     "draw_stack_input",
     "drop_rates",
     "embed",
+    "evaluating",
     "frozen",
     "new_head",
     "pool",

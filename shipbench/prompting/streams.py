@@ -60,7 +60,10 @@ class Advanced:
 
 @dataclass(frozen=True)
 class PromptMemo:
-    """Shared streams already advanced, by block and name; valid for equal parameters and without stochastic depth."""
+    """Shared streams already advanced, by block and name, for the batches of one evaluation.
+
+    They are valid for equal parameters and precision, and without stochastic depth.
+    """
 
     advanced: dict[tuple[int, str], Advanced] = field(default_factory=dict)
 

@@ -21,6 +21,7 @@ from shipbench.data.signatures import impostor
 from shipbench.errors import InputError, did_you_mean, one_line
 from shipbench.events import DISCARD
 from shipbench.methods import BuildContext, get_method
+from shipbench.prompting import evaluating
 from shipbench.results.store import EXPORT_FORMAT, Store
 from shipbench.runtime.files import atomic_path
 from shipbench.settings import canonical_json, configure
@@ -140,11 +141,14 @@ def predict(exported: Exported, images: Sequence[Path]) -> Tensor:
     """
     preprocessing = exported.preprocessing
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (preprocessing.mean, preprocessing.std))
-    rows = []
-    for path in images:
-        if not path.is_file():
-            raise InputError(f"image {path} {'is a folder' if path.is_dir() else 'does not exist'}; name image files")
-        pixels = resize(decode_photograph(path.read_bytes(), path), preprocessing.image_size)
-        image = torch.from_numpy(pixels.copy()).permute(2, 0, 1).unsqueeze(0).float() / 255
-        rows.append(exported.model((image - mean) / std).softmax(dim=1))
+    with evaluating(exported.model):
+        rows = [exported.model((_pixels(path, preprocessing) - mean) / std).softmax(dim=1) for path in images]
     return torch.cat(rows)
+
+
+def _pixels(path: Path, preprocessing: Preprocessing) -> Tensor:
+    """Return one photograph (1, 3, H, W), scaled to [0, 1]."""
+    if not path.is_file():
+        raise InputError(f"image {path} {'is a folder' if path.is_dir() else 'does not exist'}; name image files")
+    pixels = resize(decode_photograph(path.read_bytes(), path), preprocessing.image_size)
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1).unsqueeze(0).float() / 255

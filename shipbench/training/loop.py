@@ -10,11 +10,13 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from shipbench.errors import ShipbenchError
 from shipbench.events import DISCARD, Emitter
 from shipbench.hardware.precision import ComputeContext
+from shipbench.prompting import evaluating
 from shipbench.recipe import Recipe
 from shipbench.training.history import EpochReport, Evaluation, Fit
 from shipbench.training.inputs import Inputs
@@ -27,16 +29,22 @@ from shipbench.training.snapshot import Snapshot, capture, random_states, restor
 def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """Return the optimiser of the trained tensors, with the weight decay that the recipe describes."""
     trained = [p for p in model.parameters() if p.requires_grad]
-    least = 0 if recipe.decay_all else 2
+    spared = set() if recipe.decay_all else {p for p in trained if p.ndim < 2} | _never_decayed(model)
     groups = [
-        {"params": [p for p in trained if p.ndim >= least], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in trained if p.ndim < least], "weight_decay": 0.0},
+        {"params": [p for p in trained if p not in spared], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in trained if p in spared], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9)
     # On a GPU, one kernel updates all tensors; on the CPU, runs are compared bit for bit with the plain loop.
     return torch.optim.AdamW(groups, lr=recipe.lr, fused=True if trained[0].is_cuda else None)
+
+
+def _never_decayed(model: nn.Module) -> set[nn.Parameter]:
+    """Return the position embeddings and class tokens in ``model``, which timm excludes from weight decay."""
+    vits = [module for module in model.modules() if isinstance(module, VisionTransformer)]
+    return {p for vit in vits for name, p in vit.named_parameters() if name in vit.no_weight_decay()}
 
 
 @dataclass(frozen=True)
@@ -233,7 +241,7 @@ def evaluate(model: nn.Module, inputs: Inputs, compute: ComputeContext, batch_si
 @torch.no_grad()
 def _evaluate(model: nn.Module, inputs: Inputs, compute: ComputeContext, micro_batches: MicroBatches) -> Evaluation:
     model.eval()
-    with Prefetcher(inputs) as ahead:
+    with evaluating(model), Prefetcher(inputs) as ahead:
         logits = in_micro_batches(len(inputs), micro_batches, lambda chunk: _logits(model, ahead.batch(chunk), compute))
     return score_logits(logits, inputs.labels)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from shipbench.errors import InputError
 from shipbench.methods.ship import Ship
-from shipbench.prompting import embed, stacked_forward
+from shipbench.prompting import embed, evaluating, forward, stacked_forward
 from tests.parity import adapters
 from tests.parity.adapters import build_vpt, trained
 from tests.parity.comparing import assert_all_close, assert_close, gradients, leaves
@@ -103,6 +103,42 @@ def test_evaluation_follows_changed_parameters() -> None:
             parameter.copy_(changed[name])
         logits = model(problem.images)
     assert_close(logits, literal(PAPER, problem, changed, None).logits, TOLERANCE)
+
+
+def test_evaluation_follows_parameters_that_change_without_a_trace() -> None:
+    """Neither ``.data`` nor the replay of a captured optimiser raises a parameter's version."""
+    problem = ship_problem(PAPER)
+    model = fast(PAPER, problem).eval()
+    changed = {name: value + 0.5 for name, value in problem.parameters.items()}
+    with torch.no_grad():
+        model(problem.images)
+        for name, parameter in trained(model).items():
+            parameter.data.copy_(changed[name])
+        logits = model(problem.images)
+    assert_close(logits, literal(PAPER, problem, changed, None).logits, TOLERANCE)
+
+
+def test_one_evaluation_computes_shared_prompts_once_and_the_next_one_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem, advanced = ship_problem(PAPER), list[str]()
+    model = fast(PAPER, problem).eval()
+    advance = forward.advance
+    monkeypatch.setattr(forward, "advance", lambda *args: advanced.append(args[1].name) or advance(*args))
+    with torch.no_grad():
+        with evaluating(model):
+            first = model(problem.images)
+            shared = len(advanced)
+            assert_close(model(problem.images), first, 0, "logits of the second batch")
+            private = advanced[shared:]
+            assert set(private) == {"attribute"}
+            # Training in between, as a callback might do, ends the evaluation's memo.
+            model.train().eval()
+            for parameter in trained(model).values():
+                parameter.data += 0.5
+            assert not torch.allclose(model(problem.images), first)
+        advanced.clear()
+        model(problem.images)
+        model(problem.images)
+    assert len(advanced) == 2 * shared
 
 
 @pytest.mark.parametrize("stacked", [False, True], ids=["alone", "stacked"])

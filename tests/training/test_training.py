@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from shipbench_baselines.full import FullModel
 from torch import Tensor, nn
 
+from shipbench.backbones import load_backbone
 from shipbench.errors import InputError, ShipbenchError
 from shipbench.events import Emitter, EpochDone
 from shipbench.hardware.precision import ComputeContext
@@ -95,6 +97,15 @@ def test_weight_decay_spares_biases_and_frozen_tensors_are_left_out() -> None:
     groups = make_optimizer(Tiny(), Recipe(weight_decay=0.3)).param_groups
     assert [[tuple(p.shape) for p in group["params"]] for group in groups] == [[(3, 4)], [(3,)]]
     assert [group["weight_decay"] for group in groups] == [0.3, 0.0]
+
+
+def test_weight_decay_spares_position_embeddings_and_class_token() -> None:
+    model = FullModel(load_backbone("test_vit", checkpoint="random", image_size=32), 3)
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    decayed, spared = ({names[p] for p in group["params"]} for group in make_optimizer(model, Recipe()).param_groups)
+    assert {"backbone.pos_embed", "backbone.cls_token", "backbone.norm.bias", "head.bias"} <= spared
+    assert {"head.weight", "backbone.patch_embed.proj.weight", "backbone.blocks.0.mlp.fc1.weight"} <= decayed
+    assert decayed | spared == set(names.values())
 
 
 def test_evaluation_in_pieces_equals_evaluation_at_once() -> None:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from shipbench.methods.ship.features import finite_features
+from shipbench.prompting.full_precision import at_least_float32, full_precision
 from shipbench.settings import whole_number
 
 BANK_IMAGES = 1000
@@ -47,7 +48,11 @@ def cluster_means(points: Tensor, labels: Tensor) -> Tensor:
 def guide(tokens: Tensor, bank: Tensor, temperature: float = 1.0) -> Tensor:
     """Return guided tokens (B, k, D): softmax(cos(tokens, bank) / temperature) @ bank.
 
-    ``tokens`` is (B, k, D) and ``bank`` (C, D); each guided token is a mixture of the prototypes.
+    ``tokens`` is (B, k, D) and ``bank`` (C, D); each guided token is a mixture of the prototypes. It is computed in
+    float32 or better: the mixture is close to the bank's mean, and bf16 would round away part of what depends on the
+    image.
     """
-    cosine = F.normalize(tokens, dim=-1) @ F.normalize(bank, dim=-1).T
-    return (cosine / temperature).softmax(dim=-1) @ bank
+    tokens, bank = at_least_float32(tokens), at_least_float32(bank)
+    with full_precision(tokens.device):
+        cosine = F.normalize(tokens, dim=-1) @ F.normalize(bank, dim=-1).T
+        return (cosine / temperature).softmax(dim=-1) @ bank

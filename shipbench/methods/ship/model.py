@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -84,19 +86,35 @@ class Ship(nn.Module):
             scale=self.config.attention_scale,
             prompts_attend=self.config.prompt_attention,
         )
-        self._memo: tuple[tuple[object, ...], PromptMemo] | None = None
+        self._memo: PromptMemo | None = None
 
     def train(self, mode: bool = True) -> Ship:
         """Set the training mode of prompts and head; the backbone stays in evaluation mode, without dropout."""
         super().train(mode)
         self.backbone.eval()
+        self._memo = None
         return self
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Let all batches without gradients in the block share one memo of the prompts.
+
+        Nothing tells the model that a parameter has changed: ``Tensor.data``, fused optimisers and captured steps raise
+        no version. Outside the block, and after ``train`` or a pass with gradients, prompts are computed anew.
+        """
+        self._memo = PromptMemo()
+        try:
+            yield
+        finally:
+            self._memo = None
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, classes)."""
         if self.training and torch.is_grad_enabled():
             return self.logits_of(self._run(images, drop_factors=self._sample(len(images))))
-        return self.logits_of(self._run(images, memo=self._prompt_memo()))
+        # A compiled pass would be compiled again whenever the memo changes.
+        memo = None if torch.is_grad_enabled() or torch.compiler.is_compiling() else self._memo
+        return self.logits_of(self._run(images, memo=memo))
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
         """Return the training loss, a scalar; stochastic depth is drawn in training mode only."""
@@ -170,23 +188,9 @@ class Ship(nn.Module):
         return self.stochastic_depth.factors(images) if self.training else None
 
     def _expect_a_step(self) -> None:
-        """Drop the memo before a pass with gradients, as an optimiser step may follow.
-
-        A fused optimiser changes parameters without raising their versions.
-        """
+        """Drop the memo before a pass with gradients, as an optimiser step may follow."""
         if torch.is_grad_enabled():
             self._memo = None
-
-    def _prompt_memo(self) -> PromptMemo | None:
-        """Return the memo of the prompts, a new one if a parameter or the precision has changed since the last pass."""
-        # A compiled pass would be compiled again whenever the memo changes.
-        if torch.is_grad_enabled() or torch.compiler.is_compiling():
-            return None
-        mixed = torch.is_autocast_enabled(self.head.weight.device.type)
-        key = (mixed, *((p.data_ptr(), p._version, p.dtype) for p in self.prompts.parameters()))
-        if self._memo is None or self._memo[0] != key:
-            self._memo = (key, PromptMemo())
-        return self._memo[1]
 
 
 def matching_loss(output: PassOutput) -> Tensor:

@@ -1,0 +1,72 @@
+"""What a method computes in float32 under bf16: the logits of its head, and what depends on them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from shipbench.backbones import load_backbone
+from shipbench.hardware.precision import ComputeContext
+from shipbench.methods import BuildContext, get_method, list_methods
+from shipbench.methods.ship.attributes import guide
+from shipbench.prompting import new_head
+
+BF16 = ComputeContext(torch.device("cpu"), "bf16")
+SIZE, CLASSES = 64, 5
+
+
+@pytest.mark.parametrize("name", list_methods())
+def test_logits_are_those_of_a_float32_head(name: str) -> None:
+    torch.manual_seed(0)
+    method = get_method(name)
+    backbone = load_backbone("test_vit", checkpoint="random", image_size=SIZE)
+    features = torch.randn(20, len(backbone.blocks), backbone.embed_dim)
+    context = BuildContext(backbone, CLASSES, method.settings(), lambda _: features, lambda _: None)
+    model, inputs = method.build(context).model.eval(), list[Tensor]()
+    (head,) = (module for path, module in model.named_modules() if path in ("head", "readout.head"))
+    head.register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0]))
+    with torch.no_grad(), BF16.autocast():
+        logits = model(torch.randn(3, 3, SIZE, SIZE))
+    assert logits.dtype == torch.float32
+    assert torch.equal(logits, F.linear(inputs[0].float(), head.weight, head.bias))
+
+
+def test_close_classes_do_not_tie_in_bf16() -> None:
+    torch.manual_seed(0)
+    head = new_head(64, 2)
+    with torch.no_grad():
+        head.weight[1] = head.weight[0]
+        head.bias[0] = 8.0
+        head.bias[1] = 8.001
+        with BF16.autocast():
+            logits = head(torch.randn(50, 64))
+    assert bool((logits.argmax(dim=1) == 1).all())
+
+
+def test_the_head_keeps_the_gradients_of_float32() -> None:
+    torch.manual_seed(0)
+    head, features = new_head(64, 3), torch.randn(50, 64)
+    slopes: list[Any] = []
+    for compute in (ComputeContext(torch.device("cpu"), "fp32"), BF16):
+        head.zero_grad()
+        with compute.autocast():
+            loss = F.cross_entropy(head(features), torch.arange(50) % 3)
+        loss.backward()
+        slopes.append(head.weight.grad.clone())
+    assert torch.equal(slopes[0], slopes[1])
+
+
+def test_the_guide_of_attribute_prompts_is_not_rounded_to_bf16() -> None:
+    torch.manual_seed(0)
+    # A bank far from zero, as that of a real backbone: rounding the mean hides what depends on the image.
+    tokens, bank = torch.randn(2, 4, 64), 8 + torch.randn(20, 64)
+    expected = guide(tokens, bank)
+    with BF16.autocast():
+        guided = guide(tokens, bank)
+        from_bf16 = guide(tokens.bfloat16(), bank)
+    assert torch.equal(guided, expected)
+    assert from_bf16.dtype == torch.float32
