@@ -21,13 +21,15 @@ class Hub:
     """The files of the hub, its faults, and the requests it has received.
 
     ``cut`` is the number of bytes after which the hub closes the connection of every download, ``storage`` the address
-    to which it redirects downloads; ``announced`` replaces the announced SHA-256.
+    to which it redirects downloads; ``announced`` replaces the announced SHA-256. ``gated`` names a repository with a
+    licence to accept.
     """
 
     files: Mapping[str, bytes]
     cut: int | None = None
     storage: str | None = None
     announced: str | None = None
+    gated: str | None = None
     address: str = ""
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
 
@@ -67,19 +69,38 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._answer(body=True)
 
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self._answer(body=True)
+
     def _answer(self, *, body: bool) -> None:
         path = unquote(urlsplit(self.path).path)
         self.hub.requests.append((self.command, path, {name.lower(): value for name, value in self.headers.items()}))
         api, resolve = f"/api/datasets/{REPO}", f"/datasets/{REPO}/resolve/{COMMIT}/"
-        if path in (api, f"{api}/revision/main", f"{api}/revision/{COMMIT}"):
+        path = path.replace(f"/datasets/{REPO}/resolve/main/", resolve)
+        if self.hub.gated and f"/{self.hub.gated}" in path:
+            self._send(403, b"{}", {"X-Error-Code": "GatedRepo"}, body=body)
+        elif path in (api, f"{api}/revision/main", f"{api}/revision/{COMMIT}"):
             self._json({"id": REPO, "sha": COMMIT, "siblings": [{"rfilename": name} for name in self.hub.files]})
         elif path.startswith(f"{api}/tree/"):
-            self._json([self._described(name) for name in self.hub.files])
+            self._json(self._tree(path.removeprefix(f"{api}/tree/").partition("/")[2]))
         elif path.startswith(resolve) and path.removeprefix(resolve) in self.hub.files:
             self._file(path.removeprefix(resolve), body)
         else:
             missing = "RevisionNotFound" if f"{api}/revision/" in path else "RepoNotFound"
-            self._send(404, b"{}", {"X-Error-Code": missing})
+            if path.startswith((resolve, f"{api}/paths-info/")):
+                missing = "EntryNotFound"
+            self._send(404, b"{}", {"X-Error-Code": missing}, body=body)
+
+    def _tree(self, folder: str) -> list[dict[str, object]]:
+        """List a folder as the hub does: with everything below it if the query asks for that, else its own items."""
+        prefix = f"{folder}/" if folder else ""
+        files = [name for name in self.hub.files if name.startswith(prefix)]
+        if "recursive=true" in urlsplit(self.path).query.lower():
+            return [self._described(name) for name in files]
+        folders = {prefix + name.removeprefix(prefix).split("/")[0] for name in files if "/" in name[len(prefix) :]}
+        listed = [self._described(name) for name in files if "/" not in name[len(prefix) :]]
+        return listed + [{"type": "directory", "path": name, "size": 0, "oid": COMMIT} for name in sorted(folders)]
 
     def _described(self, name: str) -> dict[str, object]:
         data = self.hub.files[name]

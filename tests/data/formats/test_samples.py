@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from shipbench.data.formats.csv_table import CsvTable
+from shipbench.data.formats.hub_dataset import HubDataset
 from shipbench.data.formats.image_folder import ImageFolder
 from shipbench.data.images import decode
 from shipbench.data.listings import ListedSource
@@ -25,12 +26,16 @@ SOURCES: dict[str, tuple[type[ListedSource], dict[str, Any]]] = {
     "noah_fewshot/oxford_flowers": (ImageFolder, {}),
     "csv_with_split": (CsvTable, {}),
     "csv_files": (CsvTable, {}),
+    "hf_parquet": (HubDataset, {"label_column": "fine_label"}),
+    "hf_metadata": (HubDataset, {}),
+    "hf_metadata_jsonl": (HubDataset, {}),
 }
 
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_a_sample_is_read_as_described(name: str) -> None:
     facts = expected(name)
+    facts = facts.get("with_choice", facts)
     kind, options = SOURCES[name]
     listing = kind().list(name, samples(), options)
     assert len(listing.classes) == facts["classes"]
@@ -55,3 +60,8 @@ def test_a_flat_sample_has_training_images_only() -> None:
 def test_a_broken_sample_names_the_missing_image() -> None:
     with pytest.raises(InputError, match=r"1 image that .* lists does not exist .*: jpg/image_00007\.jpg"):
         ImageFolder().list("fgvc_broken/OxfordFlower", samples(), {})
+
+
+def test_two_class_labels_ask_for_a_column() -> None:
+    with pytest.raises(InputError, match=r"label \(fine_label, coarse_label\); .* label_column = \"fine_label\""):
+        HubDataset().list("hf_parquet", samples(), {})

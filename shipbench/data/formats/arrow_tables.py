@@ -1,0 +1,225 @@
+"""Images and labels in Parquet files and in Arrow stream files, read without loading the images into memory.
+
+The description of the columns is the schema's metadata key ``huggingface``, as the ``datasets`` library writes it.
+"""
+
+from __future__ import annotations
+
+import bisect
+import json
+import threading
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from shipbench.data.images import read_bytes
+from shipbench.errors import InputError
+
+_KEPT_BYTES = 1 << 28
+"""Bytes of decoded row groups that a Parquet table keeps: readers go through a split roughly in order."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """Columns by meaning: those that hold images, and the class names of those that hold class labels.
+
+    ``label_lists`` are columns with several class labels per image.
+    """
+
+    images: tuple[str, ...] = ()
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    label_lists: tuple[str, ...] = ()
+
+
+def read_features(description: Mapping[str, Any]) -> Features:
+    """Read the features of a ``dataset_info.json`` or of the schema's metadata: an object per column."""
+    images, classes, lists = [], {}, []
+    for name, feature in description.items():
+        kind = feature.get("_type") if isinstance(feature, dict) else None
+        if kind == "Image":
+            images.append(name)
+        elif kind == "ClassLabel":
+            classes[name] = tuple(map(str, feature.get("names") or ()))
+        elif isinstance(feature, list) or kind in ("Sequence", "List", "LargeList"):
+            inner = feature[0] if isinstance(feature, list) and feature else feature
+            inner = inner.get("feature", inner) if isinstance(inner, dict) else {}
+            if isinstance(inner, dict) and inner.get("_type") == "ClassLabel":
+                lists.append(name)
+    return Features(tuple(images), classes, tuple(lists))
+
+
+class ImageTable(ABC):
+    """The rows of one split, in several files."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self.files = tuple(files)
+        self._lock = threading.Lock()
+
+    @property
+    @abstractmethod
+    def schema(self) -> Any:
+        """The Arrow schema of the rows."""
+
+    @property
+    @abstractmethod
+    def counts(self) -> Sequence[int]:
+        """Number of rows of each file."""
+
+    @abstractmethod
+    def column(self, name: str) -> list[Any]:
+        """Return all values of a column."""
+
+    @abstractmethod
+    def cell(self, name: str, row: int) -> Any:
+        """Return one value of a column."""
+
+    def features(self) -> Features:
+        """Return what the schema says of its columns; nothing if another program has written the file."""
+        described = (self.schema.metadata or {}).get(b"huggingface")
+        info = json.loads(described).get("info", {}) if described else {}
+        return read_features(info.get("features") or {})
+
+    def holders(self) -> list[Path]:
+        """Return the file that holds each row."""
+        return [file for file, count in zip(self.files, self.counts, strict=True) for _ in range(count)]
+
+
+class ArrowTable(ImageTable):
+    """Arrow stream files, mapped into memory."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        import pyarrow as pa
+
+        super().__init__(files)
+        try:
+            tables = [pa.ipc.open_stream(pa.memory_map(str(file))).read_all() for file in files]
+            self._table = pa.concat_tables(tables)
+        except (pa.ArrowException, OSError) as error:
+            raise InputError(f"cannot read {files[0].parent} as Arrow streams: {error}") from error
+        self._counts = [len(table) for table in tables]
+
+    @property
+    def schema(self) -> Any:
+        """The Arrow schema of the rows."""
+        return self._table.schema
+
+    @property
+    def counts(self) -> Sequence[int]:
+        """Number of rows of each file."""
+        return self._counts
+
+    def column(self, name: str) -> list[Any]:
+        """Return all values of a column."""
+        values: list[Any] = self._table.column(name).to_pylist()
+        return values
+
+    def cell(self, name: str, row: int) -> Any:
+        """Return one value of a column."""
+        return self._table.column(name)[row].as_py()
+
+
+class ParquetTable(ImageTable):
+    """Parquet files, read by row group; the groups read last are kept."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        super().__init__(files)
+        try:
+            self._readers = [pq.ParquetFile(file, memory_map=True) for file in files]
+        except (pa.ArrowException, OSError) as error:
+            raise InputError(f"{files[0].parent} holds a file that is not Parquet: {error}; get it again") from error
+        self._groups = [(reader, group) for reader in self._readers for group in range(reader.metadata.num_row_groups)]
+        self._starts = [0]
+        for reader, group in self._groups:
+            self._starts.append(self._starts[-1] + reader.metadata.row_group(group).num_rows)
+        self._kept: OrderedDict[tuple[str, int], Any] = OrderedDict()
+
+    @property
+    def schema(self) -> Any:
+        """The Arrow schema of the rows."""
+        return self._readers[0].schema_arrow
+
+    @property
+    def counts(self) -> Sequence[int]:
+        """Number of rows of each file."""
+        return [reader.metadata.num_rows for reader in self._readers]
+
+    def column(self, name: str) -> list[Any]:
+        """Return all values of a column."""
+        return [value for reader in self._readers for value in reader.read(columns=[name]).column(name).to_pylist()]
+
+    def cell(self, name: str, row: int) -> Any:
+        """Return one value of a column."""
+        group = bisect.bisect_right(self._starts, row) - 1
+        return self._group(name, group)[row - self._starts[group]].as_py()
+
+    def _group(self, name: str, number: int) -> Any:
+        # One reader must not be used by two threads at once.
+        with self._lock:
+            if (name, number) not in self._kept:
+                reader, group = self._groups[number]
+                self._kept[name, number] = reader.read_row_group(group, columns=[name]).column(name)
+            self._kept.move_to_end((name, number))
+            while len(self._kept) > 1 and sum(column.nbytes for column in self._kept.values()) > _KEPT_BYTES:
+                self._kept.popitem(last=False)
+            return self._kept[name, number]
+
+
+@dataclass(frozen=True)
+class TableImages:
+    """Images of the column ``column`` in several tables, called ``train/00000012`` after split and row.
+
+    A cell holds the encoded image, or the path of its file, relative to ``folder``.
+    """
+
+    tables: Mapping[str, ImageTable]
+    column: str
+    folder: Path
+
+    def read(self, path: str) -> bytes:
+        """Return an encoded image; raise ``InputError`` if its cell is empty or its file cannot be read."""
+        split, _, row = path.rpartition("/")
+        cell = self.tables[split].cell(self.column, int(row))
+        content, file = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
+        if isinstance(content, str):
+            content, file = None, content
+        if content is None and not file:
+            raise InputError(f"{self.folder}: row {int(row)} of {split} has no image in the column {self.column!r}")
+        return content if isinstance(content, bytes) else read_bytes(self.folder / str(file))
+
+
+def entry_name(split: str, row: int) -> str:
+    """Return the path under which ``TableImages`` reads a row."""
+    return f"{split}/{row:08d}"
+
+
+def image_columns(schema: Any) -> list[str]:
+    """Return the columns that can hold images: structs of ``bytes`` and ``path``, else binary columns."""
+    import pyarrow as pa
+
+    structs = [
+        column.name
+        for column in schema
+        if pa.types.is_struct(column.type) and {"bytes", "path"} == {part.name for part in column.type}
+    ]
+    binary = [
+        column.name for column in schema if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)
+    ]
+    return structs or binary
+
+
+def label_columns(schema: Any, names: Sequence[str]) -> list[str]:
+    """Return the columns among ``names`` that hold integers, or texts if none holds integers."""
+    import pyarrow as pa
+
+    columns = [column for column in schema if column.name.lower() in names]
+    integers = [column.name for column in columns if pa.types.is_integer(column.type)]
+    texts = [
+        column.name for column in columns if pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+    ]
+    return integers or texts

@@ -1,0 +1,155 @@
+"""``hf:NAME[:CONFIG]``: data sets of the Hugging Face hub, and the same layouts in a local folder.
+
+A name goes through the ``datasets`` library (the extra ``shipbench[hub]``); local Parquet files, saved data sets and
+image folders are read directly. Code that comes with a data set is never run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from shipbench.data.formats.arrow_tables import ImageTable, TableImages, entry_name, image_columns, label_columns
+from shipbench.data.formats.hub_download import download_tables
+from shipbench.data.formats.hub_folder import has_metadata, list_metadata
+from shipbench.data.formats.hub_layout import HubTables, parquet_tables, saved_tables
+from shipbench.data.formats.image_folder import list_folder
+from shipbench.data.formats.labels import Label, Rows, counted, make_listing, quoted_few
+from shipbench.data.formats.options import place, require_known, text_option
+from shipbench.data.formats.roles import assign_roles
+from shipbench.data.listings import ListedSource, Listing, SplitRole
+from shipbench.errors import InputError
+
+KEYS = ("config", "image_column", "label_column", "splits", "revision")
+
+LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "target")
+
+
+class HubDataset(ListedSource):
+    """The source ``hf``.
+
+    Keys of the task file: ``config``, ``image_column``, ``label_column``, ``splits`` (role to name of a split) and
+    ``revision`` (of the repository on the hub).
+    """
+
+    def list(self, location: str, base: Path, options: Mapping[str, Any]) -> Listing:
+        """List the images of a local data set, or of one on the hub, which is downloaded and cached first.
+
+        Raises ``InputError`` if the data set does not exist, needs a licence or cannot be reached, and if the task file
+        must choose a configuration, a column or the role of a split.
+        """
+        require_known(options, KEYS, "hf")
+        name, config = _parts(location, base)
+        config = text_option(options, "config") or config
+        local = place(name, base)
+        if not local.exists():
+            _refuse_missing_path(name, local)
+            return _table_listing(download_tables(name, config, text_option(options, "revision")), options, name)
+        if has_metadata(local):
+            return list_metadata(local, options)
+        tables = saved_tables(local) or parquet_tables(local, config)
+        if tables is not None:
+            return _table_listing(tables, options, local)
+        return list_folder(local, {key: value for key, value in options.items() if key == "splits"})
+
+
+def _parts(location: str, base: Path) -> tuple[str, str | None]:
+    """Divide ``NAME:CONFIG``; a path that exists may contain a colon itself."""
+    name, colon, config = location.rpartition(":")
+    if not colon or place(location, base).exists():
+        return location, None
+    return name, config
+
+
+def _refuse_missing_path(name: str, path: Path) -> None:
+    if name.startswith(("/", "./", "../", "~")) or name.count("/") > 1 or not name:
+        raise InputError(f"hf:{name}: {path} does not exist; name a folder, or a data set as in hf:OWNER/NAME")
+
+
+def _table_listing(source: HubTables, options: Mapping[str, Any], where: object) -> Listing:
+    tables = {split: table for split, table in source.tables.items() if sum(table.counts)}
+    if not tables:
+        raise InputError(f"{where} holds no rows; choose another data set")
+    schema = next(iter(tables.values())).schema
+    image = _image_column(source, schema, options, where)
+    label = _label_column(source, schema, options, where)
+    labels, notes = _labels(tables, label, where)
+    roles = assign_roles(labels, options, where)
+    if left_out := [split for split in labels if split not in roles]:
+        notes.append(f"left out {counted(len(left_out), 'split')} of {where}: {quoted_few(left_out)}")
+    rows: dict[SplitRole, Rows] = {}
+    signatures: dict[str, Path] = {}
+    for split, role in roles.items():
+        holders = tables[split].holders()
+        named = [(entry_name(split, row), value) for row, value in labels[split]]
+        rows[role] = [*rows.get(role, ()), *named]
+        signatures |= {name: holders[row] for (name, _), (row, _) in zip(named, labels[split], strict=True)}
+    images = TableImages(tables, image, source.folder)
+    names = source.features.classes.get(label)
+    titles: dict[Label, str] | None = dict(enumerate(names)) if names else None
+    return make_listing(rows, images, where, names=titles, notes=notes, signatures=signatures)
+
+
+def _image_column(source: HubTables, schema: Any, options: Mapping[str, Any], where: object) -> str:
+    chosen = _chosen("image_column", schema, options, where)
+    columns = [name for name in source.features.images if name in schema.names] or image_columns(schema)
+    return chosen or _only(columns, "image", schema, where)
+
+
+def _label_column(source: HubTables, schema: Any, options: Mapping[str, Any], where: object) -> str:
+    chosen = _chosen("label_column", schema, options, where)
+    columns = [name for name in source.features.classes if name in schema.names]
+    if chosen in source.features.label_lists or (source.features.label_lists and not chosen and not columns):
+        lists = quoted_few(source.features.label_lists)
+        raise InputError(f"{where} has several labels per image ({lists}); shipbench trains with one label per image")
+    return chosen or _only(columns or label_columns(schema, LABEL_COLUMNS), "label", schema, where)
+
+
+def _chosen(key: str, schema: Any, options: Mapping[str, Any], where: object) -> str | None:
+    chosen = text_option(options, key)
+    if chosen is not None and chosen not in schema.names:
+        raise InputError(f"{where} has no column {chosen!r} ({key}); its columns are {quoted_few(schema.names, 20)}")
+    return chosen
+
+
+def _only(columns: list[str], kind: str, schema: Any, where: object) -> str:
+    if not columns:
+        raise InputError(
+            f"{where} has no column for the {kind} (its columns are {quoted_few(schema.names, 20)}); "
+            f'name it in the task file: {kind}_column = "..."'
+        )
+    if len(columns) > 1:
+        raise InputError(
+            f"{where} has several columns that could be the {kind} ({', '.join(columns)}); "
+            f'choose in the task file: {kind}_column = "{columns[0]}"'
+        )
+    return columns[0]
+
+
+def _labels(
+    tables: Mapping[str, ImageTable], column: str, where: object
+) -> tuple[dict[str, list[tuple[int, Label]]], list[str]]:
+    """Return row and label of every labelled row, by split; -1 and null mean unlabelled."""
+    labels: dict[str, list[tuple[int, Label]]] = {}
+    notes = []
+    for split, table in tables.items():
+        values = table.column(column)
+        _check_kind(values, column, where)
+        kept = [(row, value) for row, value in enumerate(values) if value is not None and value != -1]
+        if not kept:
+            notes.append(f"{split} in {where} has no labels and is left out")
+            continue
+        labels[split] = kept
+        if unlabelled := len(values) - len(kept):
+            notes.append(f"left out {counted(unlabelled, 'image')} of {split} in {where} without a label")
+    return labels, notes
+
+
+def _check_kind(values: list[Any], column: str, where: object) -> None:
+    odd = next((value for value in values if value is not None and not isinstance(value, int | str)), None)
+    if odd is not None:
+        raise InputError(
+            f"the column {column!r} of {where} holds {str(odd)[:60]!r}, not one integer or text per image; "
+            'choose in the task file: label_column = "..."'
+        )

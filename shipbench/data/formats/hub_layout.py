@@ -1,0 +1,174 @@
+"""Which files of a local Hugging Face data set belong to which configuration and split."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from shipbench.data.formats.arrow_tables import ArrowTable, Features, ImageTable, ParquetTable, read_features
+from shipbench.data.formats.files import is_hidden
+from shipbench.data.formats.roles import role_of, role_within
+from shipbench.data.images import read_bytes
+from shipbench.errors import InputError
+
+_SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}")
+_DEFAULT = "default"
+
+
+@dataclass(frozen=True)
+class HubTables:
+    """The tables of a data set by split, what is known of their columns, and the folder that paths start from."""
+
+    tables: Mapping[str, ImageTable]
+    features: Features
+    folder: Path
+
+
+def saved_tables(folder: Path) -> HubTables | None:
+    """Open a data set that ``save_to_disk`` wrote; ``None`` if ``folder`` holds none."""
+    if (folder / "dataset_dict.json").is_file():
+        names = list(_json(folder / "dataset_dict.json").get("splits") or ())
+    elif (folder / "state.json").is_file():
+        names = [""]
+    else:
+        return None
+    tables: dict[str, ImageTable] = {}
+    features = Features()
+    for name in names:
+        state = _json(folder / name / "state.json")
+        files = [folder / name / item["filename"] for item in state.get("_data_files", ())]
+        tables[name or "train"] = ArrowTable(files)
+        features = read_features(_json(folder / name / "dataset_info.json").get("features") or {})
+    return HubTables(tables, features, folder)
+
+
+def parquet_tables(path: Path, config: str | None) -> HubTables | None:
+    """Open the Parquet files of a data set; ``None`` if ``path`` holds none.
+
+    Raises ``InputError`` if there are several configurations and ``config`` names none of them.
+    """
+    if path.is_file():
+        return _opened({"train": [path]}, Features(), path.parent) if path.suffix == ".parquet" else None
+    files = [
+        file
+        for file in sorted(path.rglob("*.parquet"))
+        if file.stem != "metadata" and not any(is_hidden(part) for part in file.relative_to(path).parts)
+    ]
+    if not files:
+        return None
+    card = _card(path / "README.md")
+    configs = _declared(path, card) or _inferred(path, files)
+    name = choose_config(list(configs), config, path)
+    return _opened(configs[name], _card_features(card, name), path)
+
+
+def choose_config(configs: Sequence[str], config: str | None, where: object) -> str:
+    """Return the configuration to read; raise ``InputError`` if it is missing or has to be chosen."""
+    listed = ", ".join(configs[:20])
+    if config is not None and config not in configs:
+        raise InputError(f"{where} has no configuration {config!r}; it has {listed}")
+    if config is None and len(configs) > 1:
+        raise InputError(f"{where} has several configurations ({listed}); name one, as in hf:{where}:{configs[0]}")
+    return configs[0] if config is None else config
+
+
+def _opened(files: Mapping[str, Sequence[Path]], declared: Features, folder: Path) -> HubTables:
+    tables = {split: ParquetTable(paths) for split, paths in files.items()}
+    described = next(iter(tables.values())).features()
+    features = described if described.images or described.classes else declared
+    return HubTables(tables, features, folder)
+
+
+def _inferred(root: Path, files: Sequence[Path]) -> dict[str, dict[str, list[Path]]]:
+    configs: dict[str, dict[str, list[Path]]] = {}
+    for file in files:
+        config, split = _config_and_split(PurePosixPath(file.relative_to(root).as_posix()))
+        configs.setdefault(config, {}).setdefault(split, []).append(file)
+    return configs
+
+
+def _config_and_split(path: PurePosixPath) -> tuple[str, str]:
+    """Return the configuration and split of a file by its path, as ``data/train-00000-of-00001.parquet``."""
+    folders = list(path.parent.parts)
+    if shard := _SHARD.fullmatch(path.stem):
+        split = shard[1]
+    elif folders and (path.stem.isdecimal() or role_of(folders[-1])):
+        split = folders.pop()
+    else:
+        role = role_within(path.stem)
+        split = role or "train"
+    config = "/".join(folders)
+    return (_DEFAULT if config in ("", "data") else config), split.removeprefix("partial-")
+
+
+def _declared(root: Path, card: Mapping[str, Any]) -> dict[str, dict[str, list[Path]]]:
+    """Return the files of each configuration that the card's ``configs`` lists."""
+    configs: dict[str, dict[str, list[Path]]] = {}
+    for item in card.get("configs") or ():
+        splits: dict[str, list[Path]] = {}
+        for split, pattern in _patterns(item.get("data_files")):
+            matches = sorted(file for file in root.glob(pattern) if file.suffix == ".parquet")
+            splits.setdefault(split, []).extend(matches)
+        if splits := {split: files for split, files in splits.items() if files}:
+            configs[str(item.get("config_name", _DEFAULT))] = splits
+    return configs
+
+
+def _patterns(data_files: Any) -> Iterator[tuple[str, str]]:
+    """Yield split and pattern of a card's ``data_files``: a pattern, a list of patterns, or one item per split."""
+    for item in data_files if isinstance(data_files, list) else [data_files]:
+        if isinstance(item, str):
+            yield "train", item
+        elif isinstance(item, dict):
+            paths = item.get("path") or ()
+            for pattern in paths if isinstance(paths, list) else [paths]:
+                yield str(item.get("split", "train")), str(pattern)
+
+
+def _card(file: Path) -> Mapping[str, Any]:
+    """Return the YAML header of a data set's README; empty if there is none."""
+    import yaml
+
+    if not file.is_file():
+        return {}
+    text = read_bytes(file).decode("utf-8", "replace")
+    if not text.startswith("---"):
+        return {}
+    try:
+        content = yaml.safe_load(text.split("---", 2)[1])
+    except yaml.YAMLError as error:
+        raise InputError(f"{file} begins with a header that is not YAML: {error}") from error
+    return content if isinstance(content, dict) else {}
+
+
+def _card_features(card: Mapping[str, Any], config: str) -> Features:
+    """Return the features that a card lists under ``dataset_info``."""
+    infos = card.get("dataset_info") or []
+    infos = infos if isinstance(infos, list) else [infos]
+    info: Mapping[str, Any] = next(
+        (item for item in infos if item.get("config_name", _DEFAULT) == config or len(infos) == 1), {}
+    )
+    images, classes = [], {}
+    for feature in info.get("features") or ():
+        kind = feature.get("dtype")
+        if kind == "image":
+            images.append(feature["name"])
+        elif isinstance(kind, dict) and "class_label" in kind:
+            names = kind["class_label"].get("names") or {}
+            ordered = [names[key] for key in sorted(names, key=int)] if isinstance(names, dict) else names
+            classes[feature["name"]] = tuple(map(str, ordered))
+    return Features(tuple(images), classes)
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(read_bytes(file))
+    except ValueError as error:
+        raise InputError(f"{file} is not JSON ({error}); save the data set again") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{file} does not describe a data set; save it again")
+    return content

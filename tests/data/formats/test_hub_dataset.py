@@ -1,0 +1,325 @@
+"""``hf:NAME[:CONFIG]``: local Parquet files, saved data sets and image folders, and names on the hub."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from shipbench.data.formats.arrow_tables import ParquetTable
+from shipbench.data.formats.hub_dataset import HubDataset
+from shipbench.data.listings import Listing
+from shipbench.errors import InputError
+from tests.data.formats.trees import labels, picture, sizes, tree
+from tests.data.hub import REPO, Hub, serve
+
+Names = Mapping[str, Sequence[str]]
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+
+def read(path: Path, **options: Any) -> Listing:
+    return HubDataset().list(str(path), Path("/"), options)
+
+
+def pictures(values: Sequence[Any], split: str) -> list[dict[str, Any]]:
+    return [{"bytes": picture(f"{split}{row}"), "path": f"{row}.png"} for row in range(len(values))]
+
+
+def parquet(file: Path, names: Names | None = None, group: int = 100, **columns: Sequence[Any]) -> Path:
+    """Write images and columns; ``names`` are the class names of those that are class labels."""
+    count = len(next(iter(columns.values())))
+    data = {"image": pa.array(pictures(range(count), file.stem), IMAGE)} | {k: pa.array(v) for k, v in columns.items()}
+    content = pa.table(data)
+    if names is not None:
+        features: dict[str, Any] = {"image": {"_type": "Image"}}
+        features |= {column: {"_type": "ClassLabel", "names": list(values)} for column, values in names.items()}
+        content = content.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(content, file, row_group_size=group)
+    return file
+
+
+def shard(folder: Path, split: str, values: Sequence[Any], names: Names | None = None) -> Path:
+    return parquet(folder / f"{split}-00000-of-00001.parquet", names, label=values)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ("data/train-00000-of-00001", "data/validation-00000-of-00001", "data/test-00000-of-00001"),
+        ("default/train/0000", "default/validation/0000", "default/test/0000"),
+        ("plain/train-00000-of-00001", "plain/dev-00000-of-00001", "plain/eval-00000-of-00001"),
+        ("train", "valid", "test"),
+        ("train/a", "val/b", "test/c"),
+        ("birds_train_2024", "birds_dev", "birds.test"),
+    ],
+)
+def test_parquet_files_name_their_split_in_many_ways(tmp_path: Path, files: tuple[str, str, str]) -> None:
+    for file, values in zip(files, ([1, 0, 1], [0, 1], [1, 0]), strict=True):
+        parquet(tmp_path / f"{file}.parquet", {"label": ["ant", "bee"]}, label=values)
+    listing = read(tmp_path)
+    assert (listing.classes, sizes(listing)) == (("ant", "bee"), {"train": 3, "val": 2, "test": 2})
+    assert [name for _, name in labels(listing)["train"]] == ["bee", "ant", "bee"]
+
+
+def test_shards_and_row_groups_are_read_in_order_by_several_threads(tmp_path: Path) -> None:
+    for number in range(2):
+        parquet(tmp_path / f"data/train-0000{number}-of-00002.parquet", group=2, label=[0, 1, 0, 1, 0])
+    listing = read(tmp_path)
+    entries = listing.splits["train"]
+    assert [listing.signatures[entry.path].name[6:11] for entry in entries] == ["00000"] * 5 + ["00001"] * 5
+    expected = [picture(f"train-0000{row // 5}-of-00002{row % 5}") for row in range(10)]
+    content: list[Any] = [None] * 10
+
+    def fetch(first: int) -> None:
+        for row in range(first, 10, 3):
+            content[row] = listing.images.read(entries[row].path)
+
+    threads = [threading.Thread(target=fetch, args=(first,)) for first in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert content == expected
+
+
+def test_only_a_few_row_groups_stay_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shipbench.data.formats.arrow_tables._KEPT_BYTES", 1)
+    table = ParquetTable([parquet(tmp_path / "train.parquet", group=2, label=list(range(6)))])
+    assert [table.cell("label", row) for row in (5, 0, 3, 3)] == [5, 0, 3, 3]
+    assert len(table._kept) == 1
+
+
+def test_a_single_file_is_a_training_set(tmp_path: Path) -> None:
+    assert sizes(read(parquet(tmp_path / "bugs.parquet", label=["b", "a", "b"]))) == {"train": 3}
+
+
+@pytest.mark.parametrize("column", ["label", "labels", "fine_label", "class", "target"])
+def test_without_a_description_the_label_is_the_integer_column(tmp_path: Path, column: str) -> None:
+    parquet(tmp_path / "train.parquet", **{"size": [5, 6, 7], column: [4, 2, 4]})
+    listing = read(tmp_path)
+    assert listing.classes == ("2", "4")
+    assert "from 2 to 4, are numbered 0 to 1" in listing.notes[0]
+
+
+def test_a_binary_column_is_an_image(tmp_path: Path) -> None:
+    content = pa.table({"content": [picture("0"), picture("1")], "label": [0, 1]})
+    pq.write_table(content, tmp_path / "train.parquet")
+    listing = read(tmp_path)
+    assert listing.images.read(listing.splits["train"][1].path) == picture("1")
+
+
+def test_an_image_without_bytes_is_a_file(tmp_path: Path) -> None:
+    tree(tmp_path, "img/a.png", "img/b.png")
+    cells = pa.array([{"bytes": None, "path": f"img/{name}.png"} for name in "ab"], IMAGE)
+    pq.write_table(pa.table({"image": cells, "label": [0, 1]}), tmp_path / "train.parquet")
+    listing = read(tmp_path)
+    assert listing.images.read(listing.splits["train"][1].path) == picture("img/b.png")
+
+
+def test_unlabelled_images_and_splits_are_left_out(tmp_path: Path) -> None:
+    names = {"label": ["ant", "bee"]}
+    shard(tmp_path, "train", [0, 1, -1], names)
+    shard(tmp_path, "test", [-1, -1], names)
+    listing = read(tmp_path)
+    assert sizes(listing) == {"train": 2}
+    assert [note.split(" in ")[0] for note in listing.notes] == ["test", "left out 1 image of train"]
+
+
+def test_names_without_images_are_left_out(tmp_path: Path) -> None:
+    shard(tmp_path, "train", [0, 2], {"label": ["ant", "bee", "wasp"]})
+    listing = read(tmp_path)
+    assert listing.classes == ("ant", "wasp")
+    assert listing.notes == (f"1 class of {tmp_path} without any image left out: bee",)
+
+
+def test_several_configurations_ask_for_one(tmp_path: Path) -> None:
+    shard(tmp_path / "large", "train", [0, 1, 1])
+    shard(tmp_path / "small", "train", [0, 1])
+    with pytest.raises(InputError, match=r"several configurations \(large, small\); name one, as in hf:.*:large"):
+        read(tmp_path)
+    assert sizes(read(tmp_path, config="small")) == {"train": 2}
+    assert sizes(HubDataset().list(f"{tmp_path}:large", Path("/"), {})) == {"train": 3}
+    with pytest.raises(InputError, match=r"has no configuration 'tiny'; it has large, small"):
+        read(tmp_path, config="tiny")
+
+
+def test_the_card_lists_files_and_class_names(tmp_path: Path) -> None:
+    parquet(tmp_path / "x" / "one.parquet", label=[0, 1])
+    parquet(tmp_path / "y" / "two.parquet", label=[1, 0, 1])
+    (tmp_path / "README.md").write_text("""---
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: y/*
+  - split: test
+    path: [x/one.parquet]
+dataset_info:
+  features:
+  - name: image
+    dtype: image
+  - name: label
+    dtype: {class_label: {names: {'0': ant, '1': bee}}}
+---
+# Bugs
+""")
+    listing = read(tmp_path)
+    assert (listing.classes, sizes(listing)) == (("ant", "bee"), {"train": 3, "test": 2})
+
+
+@pytest.mark.parametrize(
+    ("columns", "names", "options", "message"),
+    [
+        ({"label": [0, 1], "class": [0, 1]}, None, {}, r"several columns .* label \(label, class\)"),
+        ({"a": [0, 1], "b": [0, 1]}, {"a": "xy", "b": "xy"}, {}, r"label \(a, b\); .* label_column = \"a\""),
+        ({"species": [0, 1]}, None, {}, r"no column for the label \(its columns are image, species\)"),
+        ({"label": [[0], [1]]}, None, {"label_column": "label"}, r"holds '\[0\]', not one integer or text per image"),
+        ({"label": [0, 1]}, None, {"label_column": "kind"}, r"no column 'kind' \(label_column\)"),
+        ({"label": [-1, -1]}, None, {}, r"has no train split"),
+        ({"label": [0, 0]}, None, {}, r"the single class '0'"),
+    ],
+)
+def test_what_the_columns_do_not_decide_is_refused(
+    tmp_path: Path, columns: dict[str, Any], names: Names | None, options: dict[str, Any], message: str
+) -> None:
+    parquet(tmp_path / "train.parquet", names, **columns)
+    with pytest.raises(InputError, match=message):
+        read(tmp_path, **options)
+
+
+def test_splits_without_a_role_are_left_out_unless_chosen(tmp_path: Path) -> None:
+    for split in ("train", "extra", "test"):
+        shard(tmp_path, split, [0, 1])
+    listing = read(tmp_path)
+    assert (sizes(listing), listing.notes) == ({"train": 2, "test": 2}, (f"left out 1 split of {tmp_path}: extra",))
+    assert sizes(read(tmp_path, splits={"train": ["train", "extra"]})) == {"train": 4, "test": 2}
+
+
+def test_a_saved_data_set_is_read_from_its_arrow_files(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features(image=datasets.Image(), label=datasets.ClassLabel(names=["ant", "bee"]))
+    splits = {
+        split: datasets.Dataset.from_dict({"image": pictures(values, split), "label": values}, features=features)
+        for split, values in {"train": [0, 1, 1], "test": [1, 0]}.items()
+    }
+    datasets.DatasetDict(splits).save_to_disk(tmp_path / "all")
+    splits["train"].save_to_disk(tmp_path / "one")
+    listing = read(tmp_path / "all")
+    assert (listing.classes, sizes(listing)) == (("ant", "bee"), {"train": 3, "test": 2})
+    assert listing.images.read(listing.splits["test"][0].path) == picture("test0")
+    assert {file.parent.name for file in listing.signatures.values()} == {"train", "test"}
+    assert sizes(read(tmp_path / "one")) == {"train": 3}
+
+
+def metadata(folder: Path, text: str, name: str = "metadata.csv") -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(text)
+
+
+def test_metadata_at_the_top_leaves_the_split_to_the_folders(tmp_path: Path) -> None:
+    tree(tmp_path, "train/a.png", "train/b.png", "test/photo of a train.png")
+    metadata(tmp_path, "file_name,label\ntrain/a.png,ant\ntrain/b.png,bee\ntest/photo of a train.png,bee\n")
+    assert labels(read(tmp_path)) == {
+        "train": [("train/a.png", "ant"), ("train/b.png", "bee")],
+        "test": [("test/photo of a train.png", "bee")],
+    }
+
+
+def test_metadata_in_parquet_and_several_columns(tmp_path: Path) -> None:
+    tree(tmp_path, "a.png", "b.png")
+    rows = [{"file_name": "a.png", "kind": 1, "size": 3}, {"file_name": "b.png", "kind": 2, "size": 3}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "metadata.parquet")
+    with pytest.raises(InputError, match=r"no column for the label; its columns are kind, size: .* label_column"):
+        read(tmp_path)
+    assert read(tmp_path, label_column="kind").classes == ("1", "2")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("file_name,label\na.png,0\nb.png,1\n", r"2 images that .* do not exist .*: a\.png, b\.png"),
+        ("file_name,label\na.png,\n", r"has no single label"),
+        ("name,label\na.png,1\n", r"no column for the image"),
+        ("file_name,label\n", r"lists no image"),
+    ],
+)
+def test_incomplete_metadata_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    metadata(tmp_path, text)
+    with pytest.raises(InputError, match=message):
+        read(tmp_path)
+
+
+def test_two_kinds_of_metadata_are_refused(tmp_path: Path) -> None:
+    metadata(tmp_path, "file_name,label\n")
+    metadata(tmp_path, "{}\n", "metadata.jsonl")
+    with pytest.raises(InputError, match=r"metadata as \.csv and \.jsonl; keep one kind"):
+        read(tmp_path)
+
+
+def test_an_image_folder_without_metadata_is_read_by_its_folders(tmp_path: Path) -> None:
+    tree(tmp_path, "train/ant/1.png", "train/bee/1.png", "test/ant/2.png")
+    assert sizes(read(tmp_path)) == {"train": 2, "test": 1}
+
+
+def test_a_missing_path_is_not_looked_up_on_the_hub(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nowhere does not exist; name a folder, or a data set as in hf:OWNER/NAME"):
+        read(tmp_path / "nowhere")
+
+
+CODE = """
+import sys
+from pathlib import Path
+from shipbench.data.formats.hub_dataset import HubDataset
+from shipbench.errors import InputError
+for name in sys.argv[1:]:
+    try:
+        listing = HubDataset().list(name, Path("/"), {})
+        image = listing.images.read(listing.splits["test"][0].path)
+        sizes = [len(split) for split in listing.splits.values()]
+        print(listing.classes, sizes, len(image), len(listing.signatures))
+    except InputError as error:
+        print(error)
+"""
+
+
+def look_up(tmp_path: Path, address: str, *names: str) -> list[str]:
+    environment = {**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
+    environment |= {"NO_PROXY": "127.0.0.1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    process = subprocess.run(
+        [sys.executable, "-c", CODE, *names], env=environment, capture_output=True, text=True, check=True
+    )
+    return process.stdout.splitlines()
+
+
+def test_names_on_the_hub_are_downloaded_or_refused_in_one_sentence(tmp_path: Path) -> None:
+    files = {}
+    for split in ("train", "test"):
+        stream = io.BytesIO(shard(tmp_path / "data", split, [0, 1], {"label": ["ant", "bee"]}).read_bytes())
+        files[f"data/{split}-00000-of-00001.parquet"] = stream.getvalue()
+    with serve(Hub(files, gated="locked/bugs")) as hub:
+        lines = look_up(tmp_path, hub.address, REPO, f"{REPO}:other", "no/such", "locked/bugs")
+    size = len(picture("test-00000-of-000010"))
+    assert lines == [
+        f"('ant', 'bee') [2, 2] {size} 4",
+        f"{REPO} has no configuration 'other'; it has default",
+        "hf:no/such does not exist on the hub or is private; check the name, or set HF_TOKEN if it is yours",
+        "hf:locked/bugs needs a licence: accept it at huggingface.co/datasets/locked/bugs, then set HF_TOKEN or run "
+        "'huggingface-cli login'",
+    ]
+
+
+def test_a_hub_that_cannot_be_reached_is_one_sentence(tmp_path: Path) -> None:
+    (line,) = look_up(tmp_path, "http://127.0.0.1:9", "someone/else")
+    assert line.startswith("hf:someone/else cannot be read from the hub: ")
+    assert line.endswith("; check the name and the network, or name a local copy")

@@ -1,0 +1,130 @@
+"""``torchvision:CLASS``: classes of torchvision over real files in their formats."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from shipbench.data.formats.torchvision_dataset import TorchvisionDataset
+from shipbench.data.listings import Listing
+from shipbench.errors import InputError
+from tests.data.formats.trees import labels, sizes, tree
+
+
+def read(name: str, base: Path, **options: Any) -> Listing:
+    return TorchvisionDataset().list(name, base, options)
+
+
+def mnist(folder: Path, prefix: str, values: Sequence[int], suffix: str = "") -> None:
+    """Write images and labels in MNIST's format."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pixels = np.arange(len(values) * 16, dtype=np.uint8).tobytes()
+    header = struct.pack(">IIII", 2051, len(values), 4, 4)
+    (folder / f"{prefix}-images{suffix}-idx3-ubyte").write_bytes(header + pixels)
+    content = struct.pack(">II", 2049, len(values)) + bytes(values)
+    (folder / f"{prefix}-labels{suffix.replace('3', '1')}-idx1-ubyte").write_bytes(content)
+
+
+def test_a_class_with_a_train_switch(tmp_path: Path) -> None:
+    mnist(tmp_path / "MNIST" / "raw", "train", [0, 1, 2, 1])
+    mnist(tmp_path / "MNIST" / "raw", "t10k", [1, 0])
+    listing = read("MNIST", tmp_path)
+    assert listing.classes == ("0 - zero", "1 - one", "2 - two")
+    assert sizes(listing) == {"train": 4, "test": 2}
+    image = listing.images.read(listing.splits["train"][1].path)
+    assert isinstance(image, Image.Image)
+    assert (image.size, image.getpixel((0, 0))) == ((4, 4), 16)
+
+
+def test_the_split_of_emnist_is_a_variant(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"EMNIST needs the argument 'split' \(byclass, .*arguments = \{ split = "):
+        read("EMNIST", tmp_path)
+    for split in ("train", "test"):
+        mnist(tmp_path / "EMNIST" / "raw", f"emnist-letters-{split}", [1, 2, 1])
+    listing = read("EMNIST", tmp_path, arguments={"split": "letters"})
+    assert (listing.classes, sizes(listing)) == (("a", "b"), {"train": 3, "test": 3})
+
+
+def test_a_class_with_splits_of_train_val_and_test(tmp_path: Path) -> None:
+    root = tree(
+        tmp_path / "dtd" / "dtd" / "images", *(f"{kind}/{kind}_{n}.jpg" for kind in ("knit", "lace") for n in "123")
+    )
+    (root.parent / "labels").mkdir()
+    for number, split in enumerate(("train", "val", "test"), start=1):
+        lines = "".join(f"{kind}/{kind}_{number}.jpg\n" for kind in ("knit", "lace"))
+        (root.parent / "labels" / f"{split}1.txt").write_text(lines)
+    listing = read("DTD", tmp_path)
+    assert (listing.classes, sizes(listing)) == (("knit", "lace"), {"train": 2, "val": 2, "test": 2})
+    with pytest.raises(InputError, match=r"torchvision:DTD cannot be opened: "):
+        read("DTD", tmp_path, arguments={"partition": "x"})
+
+
+def test_a_split_under_another_name(tmp_path: Path) -> None:
+    tree(
+        tmp_path / "country211",
+        *(f"{split}/{kind}/1.jpg" for split in ("train", "valid", "test") for kind in ("AD", "ZW")),
+    )
+    assert sizes(read("Country211", tmp_path)) == {"train": 2, "val": 2, "test": 2}
+    assert sizes(read("Country211", tmp_path.parent, root=tmp_path.name)) == {"train": 2, "val": 2, "test": 2}
+
+
+def test_counts_are_renumbered_and_a_split_without_labels_is_left_out(tmp_path: Path) -> None:
+    root = tmp_path / "clevr" / "CLEVR_v1.0"
+    for split in ("train", "val", "test"):
+        tree(root / "images" / split, "0.png", "1.png")
+    (root / "scenes").mkdir()
+    for split in ("train", "val"):
+        scenes = [{"image_filename": f"{n}.png", "objects": [{}] * (3 + n)} for n in range(2)]
+        (root / "scenes" / f"CLEVR_{split}_scenes.json").write_text(json.dumps({"scenes": scenes}))
+    options = {"splits": {"test": "val"}}
+    listing = read("CLEVRClassification", tmp_path, **options)
+    assert (listing.classes, sizes(listing)) == (("3", "4"), {"train": 2, "test": 2})
+    assert "from 3 to 4, are numbered 0 to 1" in listing.notes[-1]
+    whole = read("CLEVRClassification", tmp_path)
+    assert (sizes(whole), whole.notes[0]) == (
+        {"train": 2, "val": 2},
+        "the test split of torchvision:CLEVRClassification has no labels and is left out",
+    )
+
+
+def test_a_class_without_splits_is_a_training_set(tmp_path: Path) -> None:
+    tree(tmp_path / "eurosat" / "2750", "Forest/1.jpg", "River/1.jpg")
+    listing = read("EuroSAT", tmp_path)
+    assert labels(listing) == {"train": [("all/00000000", "Forest"), ("all/00000001", "River")]}
+
+
+def test_labels_are_read_from_pairs_if_the_class_has_no_attribute(tmp_path: Path) -> None:
+    listing = read("FakeData", tmp_path, arguments={"size": 12, "image_size": [3, 8, 8], "num_classes": 2})
+    assert (listing.classes, sizes(listing)) == (("0", "1"), {"train": 12})
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("CIFAR10", {}, r"CIFAR10 cannot be read from .* root = \.\.\., or allow the download with download = true"),
+        ("SVHN", {}, r"SVHN cannot be read from"),
+        ("cifar100", {}, r"no data set called 'cifar100' \(did you mean 'CIFAR100'\?\)"),
+        ("Kitti", {}, r"holds boxes; shipbench trains with one label per image"),
+        ("CelebA", {}, r"holds several attributes per image"),
+        ("ImageFolder", {}, r"which the source folder: reads"),
+        ("ImageNet", {}, r"a val split \(val\) but no test split"),
+        (
+            "MNIST",
+            {"arguments": {"colour": 1}},
+            r"arguments\.colour in the task file is no argument of torchvision:MNIST",
+        ),
+        ("MNIST", {"download": "yes"}, r"download = 'yes' in the task file is not a switch"),
+        ("MNIST", {"label": 1}, r"torchvision sources read no key 'label'"),
+    ],
+)
+def test_what_cannot_be_read_is_one_sentence(tmp_path: Path, name: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read(name, tmp_path, **options)
+    assert list(tmp_path.iterdir()) == []
