@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure as MplFigure
+
+    from shipbench.report.drawing.chart import Chart
 
 Mark: TypeAlias = Literal["", "best", "second"]
 RowKind: TypeAlias = Literal["ours", "published", "difference"]
@@ -51,12 +52,29 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Caption:
+    """A caption: at most two sentences of ``text``, ``details`` for readers who ask how the numbers were made.
+
+    ``standing`` holds what applies to all of a report; a page says it once, a table on its own needs it.
+    """
+
+    text: str
+    details: str = ""
+    standing: str = ""
+
+    @property
+    def alone(self) -> str:
+        """The caption of a table or figure that stands outside the report."""
+        return " ".join(part for part in (self.text, self.details, self.standing) if part)
+
+
+@dataclass(frozen=True)
 class Table:
     """A table; ``warnings`` are cautions about its runs, ``records`` replaces its rows in the CSV."""
 
     name: str
     title: str
-    caption: str
+    caption: Caption
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
@@ -67,12 +85,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure that ``draw`` draws on demand; ``alt`` describes it in words."""
+    """A figure whose chart ``draw`` returns on demand; ``alt`` describes it in words."""
 
     name: str
     title: str
-    caption: str
-    draw: Callable[[], MplFigure]
+    caption: Caption
+    draw: Callable[[], Chart]
     alt: str
     wide: bool = False
 

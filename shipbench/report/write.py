@@ -8,13 +8,14 @@ from pathlib import Path
 
 from shipbench.errors import InputError, did_you_mean
 from shipbench.report.document import Report, Table
+from shipbench.report.drawing.paper import PLAIN, PaperStyle
 from shipbench.report.render.csv_text import frame_csv, table_csv
 from shipbench.report.render.html import html_page
-from shipbench.report.render.images import images
+from shipbench.report.render.images import IMAGE_FORMATS, images
 from shipbench.report.render.latex import latex_table, preview_document
 from shipbench.report.render.markdown import markdown_report, markdown_table
 
-FORMATS = ("md", "tex", "csv", "html", "png", "pdf", "svg")
+FORMATS = ("md", "tex", "csv", "html", *IMAGE_FORMATS)
 _MANIFEST = "manifest.json"
 _TABLES = {"md": markdown_table, "tex": latex_table, "csv": table_csv}
 
@@ -32,15 +33,15 @@ def parse_formats(text: str) -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in names)
 
 
-def write_report(report: Report, output: Path, formats: Sequence[str]) -> list[Path]:
-    """Write ``report`` into the folder ``output`` and return the files, the page first.
+def write_report(report: Report, output: Path, formats: Sequence[str], paper: PaperStyle = PLAIN) -> list[Path]:
+    """Write ``report`` into the folder ``output`` and return the files, the page first; ``paper`` styles the figures.
 
     Files that the manifest of an earlier report lists and this report lacks are deleted; other files in the folder
     stay. Raises ``InputError`` if ``output`` is a file.
     """
     if output.exists() and not output.is_dir():
         raise InputError(f"--output: {output} is a file; name a folder for the report")
-    contents = report_files(report, formats)
+    contents = report_files(report, formats, paper)
     stale = _stale(output, contents)
     for name, content in contents.items():
         path = output / name
@@ -53,27 +54,25 @@ def write_report(report: Report, output: Path, formats: Sequence[str]) -> list[P
     return [output / name for name in contents]
 
 
-def report_files(report: Report, formats: Sequence[str]) -> dict[str, bytes]:
+def report_files(report: Report, formats: Sequence[str], paper: PaperStyle = PLAIN) -> dict[str, bytes]:
     """Return the content of every file by its path in the report's folder, the page first."""
-    suffixes = [name for name in ("png", "pdf", "svg") if name in formats]
-    drawn = [*suffixes, *(["svg"] if "html" in formats and "svg" not in suffixes else [])]
-    drawings = {figure.name: images(figure, drawn) for figure in report.figures()}
-    files = {name: text.encode("utf-8") for name, text in _pages(report, formats, drawings).items()}
+    suffixes = [name for name in IMAGE_FORMATS if name in formats]
+    files = {name: text.encode("utf-8") for name, text in _pages(report, formats).items()}
     for table in report.tables():
         files |= _table_files(table, formats)
-    for name, by_suffix in drawings.items():
-        files |= {f"figures/{name}.{suffix}": by_suffix[suffix] for suffix in suffixes}
+    for figure in report.figures() if suffixes else ():
+        files |= {f"figures/{figure.name}.{suffix}": image for suffix, image in images(figure, suffixes, paper).items()}
     return files
 
 
-def _pages(report: Report, formats: Sequence[str], drawings: Mapping[str, Mapping[str, bytes]]) -> dict[str, str]:
+def _pages(report: Report, formats: Sequence[str]) -> dict[str, str]:
     pages = {}
     if "html" in formats:
-        pages["index.html"] = html_page(report, {name: by_suffix["svg"] for name, by_suffix in drawings.items()})
+        pages["index.html"] = html_page(report)
     if "md" in formats:
-        pages["report.md"] = markdown_report(report, _first(formats, "png", "svg"))
+        pages["report.md"] = markdown_report(report, _first(formats, "svg", "png"))
     if "tex" in formats:
-        pages["preview.tex"] = preview_document(report, _first(formats, "pdf", "png"))
+        pages["preview.tex"] = preview_document(report, _first(formats, "pgf", "pdf", "png"))
     if "csv" in formats:
         pages["results.csv"] = frame_csv(report.results)
     return pages

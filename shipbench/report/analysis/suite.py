@@ -18,6 +18,7 @@ from shipbench.report.analysis.published import PublishedChoice, PublishedMatch,
 from shipbench.report.analysis.ranks import Ranking, ranking
 from shipbench.report.analysis.study import Study
 from shipbench.report.analysis.sweeps import Sweep, families, sweeps
+from shipbench.report.document import Caption
 from shipbench.report.wording.captions import caption, footer
 from shipbench.report.wording.names import suite_name
 from shipbench.report.wording.text import slug
@@ -54,9 +55,9 @@ class SuiteView:
         """The small line inside every figure."""
         return footer(self.study.selection, self.suite)
 
-    def caption(self, text: str) -> str:
-        """Return ``text`` followed by the sentences that every caption of the suite ends with."""
-        return caption(text, self.study.selection, self.suite)
+    def caption(self, text: str, details: str = "") -> Caption:
+        """Return a caption of at most two sentences, with its ``details`` and the suite's standing sentences."""
+        return caption(text, self.study.selection, self.suite, details=details)
 
     @cached_property
     def arms(self) -> list[Arm]:

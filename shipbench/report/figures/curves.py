@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import log
 from typing import Any
 
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure as MplFigure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from shipbench.report.analysis.arms import Arm, sortable
 from shipbench.report.analysis.study import Study
 from shipbench.report.analysis.suite import SuiteView
-from shipbench.report.analysis.sweeps import Sweep
+from shipbench.report.analysis.sweeps import Sweep, SweepPoint
 from shipbench.report.document import Figure
-from shipbench.report.figures.style import (
-    NARROW,
-    WIDE,
-    SeriesStyle,
-    arm_styles,
-    legend_above,
-    new_figure,
-    panels,
-    series_styles,
-    style,
-)
+from shipbench.report.drawing.chart import Axis, Band, Chart, Key, Line, Mark, Panel, Points
+from shipbench.report.drawing.palette import PAPER
+from shipbench.report.drawing.scales import number_axis, with_ticks
+from shipbench.report.figures.style import SeriesStyle, arm_keys, arm_styles, series_styles, without_labels
 from shipbench.report.wording.names import setting_name, task_name
-from shipbench.report.wording.numbers import has_value, setting
+from shipbench.report.wording.numbers import has_value, percent, setting
 from shipbench.report.wording.text import counted, joined, shortened
 
 _LETTERS = 28
+_FEW_POINTS, _MOST_POINTS = 12, 50
 _BY = {"epoch": "by epoch", "share": "by share of training"}
 
 
@@ -54,7 +44,7 @@ _ACCURACY = Quantity(
     "accuracy",
     100.0,
     "test accuracy (%)",
-    "Test accuracy is shown here only to illustrate the course of training. ",
+    " Test accuracy is shown here only to illustrate the course of training.",
 )
 _LOSS = Quantity("train", "loss", 1.0, "training loss")
 
@@ -78,16 +68,14 @@ def _training_figure(view: SuiteView, quantity: Quantity) -> Figure | None:
     if curves.groupby(["arm", "task"]).size().max() < 2 or not tasks:
         return None
     by = "epoch" if curves["last"].nunique() == 1 else "share"
-    text = (
-        f"{view.name}: {quantity.label} {_BY[by]}, mean over seeds; the band spans the lowest to the highest seed. "
-        + ("" if by == "epoch" else f"Methods train for different numbers of epochs ({_lengths(curves)}). ")
-        + quantity.remark
-        + f"One panel per task ({counted(len(tasks), 'task')})."
-    )
     return Figure(
         name=f"curves-{quantity.column}-{view.slug}",
         title=f"{view.name}: {quantity.label} {_BY[by]}",
-        caption=view.caption(text),
+        caption=view.caption(
+            f"{quantity.label[0].upper()}{quantity.label[1:]} {_BY[by]}, mean over seeds; the band spans the lowest "
+            f"to the highest seed.{quantity.remark}",
+            "" if by == "epoch" else f"Methods train for different numbers of epochs ({_lengths(curves)}).",
+        ),
         draw=lambda: draw_training(curves, tasks, view.arms, quantity.label, view.footer, by),
         alt=f"{quantity.label} {_BY[by]} for {counted(len(view.arms), 'method')} on {counted(len(tasks), 'task')}.",
         wide=len(tasks) > 2,
@@ -118,54 +106,56 @@ def _lengths(curves: pd.DataFrame) -> str:
 
 def draw_training(
     curves: pd.DataFrame, tasks: Sequence[str], arms: Sequence[Arm], label: str, footer: str, by: str
-) -> MplFigure:
+) -> Chart:
     """Draw a panel per task with a line per method; ``by`` is the x axis, "epoch" or "share" (percent of epochs)."""
     columns = min(len(tasks), 5 if len(tasks) > 9 else 3)
-    rows = -(-len(tasks) // columns)
     styles = arm_styles(arms)
-    with style():
-        width = WIDE if columns > 2 else NARROW
-        figure = new_figure(width, 0.8 + rows * (1.35 if columns > 3 else 1.8), footer)
-        axes = panels(figure, len(tasks), columns, sharex=True)
-        for axis, task in zip(axes, tasks, strict=True):
-            _curves(axis, curves[curves["task"] == task], styles, by)
-            axis.set_title(shortened(task_name(task), 20))
-            axis.yaxis.set_major_locator(MaxNLocator(4))
-            axis.xaxis.set_major_locator(
-                MaxNLocator(4, integer=True, min_n_ticks=2) if by == "epoch" else FixedLocator((0, 50, 100))
-            )
-        for axis in axes[-columns:]:
-            axis.tick_params(labelbottom=True)
-        for axis in axes[columns * (rows - 1) :]:
-            axis.set_xlabel("epoch" if by == "epoch" else "training (% of epochs)")
-        figure.supylabel(label, fontsize=8)
-        _legend(figure, arms, styles, set(curves["arm"]))
-        return figure
+    by_task = {str(task): of_task for task, of_task in curves.groupby("task")}
+    x = _progress_axis(curves, by)
+    panels = tuple(
+        _curve_panel(by_task[task], task, arms, styles, x if i + columns >= len(tasks) else replace(x, label=""), by)
+        for i, task in enumerate(tasks)
+    )
+    shown = [arm for arm in arms if arm.key in set(curves["arm"])]
+    height = 68 if columns > 3 else 95
+    legend = arm_keys(shown)
+    return Chart(panels, height, columns, wide=columns > 2, legend=legend, y_label=label, footer=footer)
 
 
-def _curves(axis: Axes, curves: pd.DataFrame, styles: Mapping[int, SeriesStyle], by: str) -> None:
-    for key, line in curves.groupby("arm"):
-        series = styles[int(str(key))]
-        few = len(line) < 12
-        axis.plot(
-            line[by],
-            line["mean"],
-            color=series.colour,
-            linestyle=series.line,
-            marker=series.marker if few else "",
-            markersize=2.5,
-            linewidth=1.2,
-        )
-        axis.fill_between(line[by], line["low"], line["high"], color=series.colour, alpha=0.18, linewidth=0)
+def _progress_axis(curves: pd.DataFrame, by: str) -> Axis:
+    if by == "share":
+        ticks = ((0.0, "0"), (50.0, "50"), (100.0, "100"))
+        return Axis(0, 103, ticks, "training (% of epochs)")
+    low, high = float(curves["epoch"].min()), float(curves["epoch"].max())
+    room = 0.04 * (high - low or 1.0)
+    return with_ticks(Axis(low - room, high + room, label="epoch"), 4, whole=True)
 
 
-def _legend(figure: MplFigure, arms: Sequence[Arm], styles: Mapping[int, SeriesStyle], present: set[Any]) -> None:
-    shown = [arm for arm in arms if arm.key in present]
-    handles = [
-        Line2D([], [], color=series.colour, marker=series.marker, linestyle=series.line, markersize=4)
-        for series in (styles[arm.key] for arm in shown)
-    ]
-    legend_above(figure, handles, [arm.short_label for arm in shown])
+def _curve_panel(
+    curves: pd.DataFrame, task: str, arms: Sequence[Arm], styles: Mapping[int, SeriesStyle], x: Axis, by: str
+) -> Panel:
+    by_arm = {int(str(key)): line for key, line in curves.groupby("arm")}
+    marks = [mark for arm in arms if arm.key in by_arm for mark in _curve(by_arm[arm.key], arm, styles[arm.key], by)]
+    y = number_axis([float(curves["low"].min()), float(curves["high"].max())], count=3)
+    return Panel(x, y, tuple(marks), shortened(task_name(task), 20))
+
+
+def _curve(line: pd.DataFrame, arm: Arm, series: SeriesStyle, by: str) -> Iterator[Mark]:
+    thin = _thinned(line)
+    xs, means, lows, highs = (thin[name].to_list() for name in (by, "mean", "low", "high"))
+    name = arm.short_label
+    if lows != highs:
+        yield Band(xs, lows, highs, series.colour, name)
+    tips = tuple(f"{name}, epoch {epoch}: {mean:.4g}" for epoch, mean in zip(thin["epoch"], means, strict=True))
+    yield Line(xs, means, series.colour, 1.2, series.dashes, key=name, tips=tips)
+    if len(thin) < _FEW_POINTS:
+        yield Points(xs, means, series.colour, series.marker, 2.5, key=name)
+
+
+def _thinned(line: pd.DataFrame) -> pd.DataFrame:
+    """Return at most about ``_MOST_POINTS`` rows of a curve, evenly spaced, with the last one."""
+    step = -(-len(line) // _MOST_POINTS)
+    return line.iloc[(len(line) - 1) % step :: step]
 
 
 def sweep_figure(view: SuiteView) -> Figure | None:
@@ -173,71 +163,79 @@ def sweep_figure(view: SuiteView) -> Figure | None:
     if not view.sweeps:
         return None
     settings = len({sweep.key for sweep in view.sweeps})
-    text = (
-        f"{view.name}: mean test accuracy when a single setting is varied and all others are fixed. "
-        "Bars show the sample deviation over seeds, and a ring marks the recipe's value. The axis is logarithmic if "
-        "values span a wide range, and evenly spaced if their labels would touch. Each curve is the mean over the "
-        "tasks that all of its points share (number in the legend)."
-    )
     return Figure(
         name=f"sweeps-{view.slug}",
         title=f"{view.name}: single settings varied",
-        caption=view.caption(text),
+        caption=view.caption(
+            "Mean test accuracy when a single setting is varied and all others are fixed; bars show the sample "
+            "deviation over seeds. A ring marks the recipe's value.",
+            "The axis is logarithmic if values span a wide range, and evenly spaced if their labels would touch. Each "
+            "curve is the mean over the tasks that all of its points share (number in the legend).",
+        ),
         draw=lambda: draw_sweeps(view.sweeps, view.footer),
         alt=f"Accuracy over {counted(settings, 'swept setting')}.",
         wide=settings > 2,
     )
 
 
-def draw_sweeps(sweeps: Sequence[Sweep], footer: str) -> MplFigure:
+def draw_sweeps(sweeps: Sequence[Sweep], footer: str) -> Chart:
     """Draw a panel per setting with a curve per sweep."""
     keys = list(dict.fromkeys(sweep.key for sweep in sweeps))
     columns = min(len(keys), 3)
-    rows = -(-len(keys) // columns)
-    with style():
-        figure = new_figure(NARROW if columns < 3 else WIDE, 0.4 + rows * 2.2, footer)
-        axes = panels(figure, len(keys), columns, sharey=True)
-        for axis, key in zip(axes, keys, strict=True):
-            _sweep_panel(axis, [sweep for sweep in sweeps if sweep.key == key])
-            axis.set_xlabel(shortened(setting_name(key)))
-            axis.tick_params(labelleft=True)
-        figure.supylabel("mean test accuracy (%)", fontsize=8)
-        return figure
-
-
-def _sweep_panel(axis: Axes, sweeps: Sequence[Sweep]) -> None:
-    values = sorted({point.value for sweep in sweeps for point in sweep.points}, key=sortable)
-    places = _places(axis, values)
     styles = series_styles([sweep.method for sweep in sweeps])
-    for sweep, series in zip(sweeps, styles, strict=True):
-        xs = [places[point.value] for point in sweep.points]
-        errors = [point.deviation if has_value(point.deviation) else 0.0 for point in sweep.points]
-        label = f"{shortened(sweep.label)} ({counted(sweep.tasks, 'task')})"
-        axis.errorbar(
-            xs,
-            [p.mean for p in sweep.points],
-            yerr=errors,
-            color=series.colour,
-            marker=series.marker,
-            markersize=4,
-            elinewidth=1,
-            label=label,
-        )
-        default = [(x, p.mean) for x, p in zip(xs, sweep.points, strict=True) if p.default]
-        if default:
-            colour = series.colour
-            axis.plot(*zip(*default, strict=True), "o", markersize=10, markerfacecolor="none", markeredgecolor=colour)
-    axis.margins(x=0.12, y=0.15)
-    axis.legend(loc="best", handlelength=1.2)
+    lines = list(zip(sweeps, styles, strict=True))
+    y = number_axis([end for sweep in sweeps for point in sweep.points for end in _ends(point)], margin=0.15)
+    panels = [
+        _sweep_panel([line for line in lines if line[0].key == key], y if i % columns == 0 else without_labels(y))
+        for i, key in enumerate(keys)
+    ]
+    legend = tuple(
+        Key(_sweep_label(sweep), look.colour, look.marker)
+        for sweep, look in {(sweep.label, sweep.tasks): (sweep, look) for sweep, look in lines}.values()
+    )
+    label = "mean test accuracy (%)"
+    return Chart(tuple(panels), 125, columns, wide=len(keys) > 2, legend=legend, y_label=label, footer=footer)
 
 
-def _places(axis: Axes, values: Sequence[Any]) -> dict[Any, float]:
-    """Set the ticks and map values to x: numbers to scale (wide ranges logarithmic), words and crowds evenly spaced."""
+def _sweep_label(sweep: Sweep) -> str:
+    return f"{shortened(sweep.label)} ({counted(sweep.tasks, 'task')})"
+
+
+def _ends(point: SweepPoint) -> tuple[float, float]:
+    room = point.deviation if has_value(point.deviation) else 0.0
+    return point.mean - room, point.mean + room
+
+
+def _sweep_panel(lines: Sequence[tuple[Sweep, SeriesStyle]], y: Axis) -> Panel:
+    values = sorted({point.value for sweep, _ in lines for point in sweep.points}, key=sortable)
+    places = _places(values)
+    name = setting_name(lines[0][0].key)
+    ticks = tuple((place, setting(value)) for value, place in places.items())
+    spots = list(places.values())
+    room = 0.12 * (max(spots) - min(spots) or 1.0)
+    x = Axis(min(spots) - room, max(spots) + room, ticks, shortened(name))
+    marks = [mark for sweep, look in lines for mark in _sweep_marks(sweep, look, places, name)]
+    return Panel(x, y, tuple(marks))
+
+
+def _sweep_marks(sweep: Sweep, look: SeriesStyle, places: Mapping[Any, float], name: str) -> Iterator[Mark]:
+    xs, means = [places[point.value] for point in sweep.points], [point.mean for point in sweep.points]
+    for x, point in zip(xs, sweep.points, strict=True):
+        if has_value(point.deviation):
+            yield Line([x, x], _ends(point), look.colour, 1)
+        if point.default:
+            yield Points([x], [point.mean], look.colour, "o", 9.5, PAPER)
+    yield Line(xs, means, look.colour, 1.4, look.dashes)
+    tips = tuple(f"{sweep.label}, {name} {setting(point.value)}: {percent(point.mean)} %" for point in sweep.points)
+    yield Points(xs, means, look.colour, look.marker, 4, tips=tips)
+
+
+def _places(values: Sequence[Any]) -> dict[Any, float]:
+    """Map values to x: numbers to scale (wide ranges logarithmic), words and crowds evenly spaced."""
     labels = [setting(value) for value in values]
     spots = _spots(values)
     if _crowded(spots, labels):
         spots = list(range(len(values)))
-    axis.set_xticks(spots, labels)
     return dict(zip(values, spots, strict=True))
 
 

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from matplotlib.figure import Figure as MplFigure
+from collections.abc import Iterator, Sequence
 
 from shipbench.report.analysis.oracle import OracleGap
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import Figure
-from shipbench.report.figures.style import (
-    NARROW,
-    PAPER,
-    SeriesStyle,
-    arm_styles,
-    new_figure,
-    note_beside,
-    only_grid,
-    style,
-)
-from shipbench.report.wording.numbers import signed
-from shipbench.report.wording.text import counted, wrapped
+from shipbench.report.drawing.chart import Chart, Line, Mark, Note, Panel, Points
+from shipbench.report.drawing.palette import PAPER
+from shipbench.report.drawing.scales import downwards, number_axis
+from shipbench.report.figures.style import SeriesStyle, arm_styles
+from shipbench.report.wording.numbers import percent, signed
+from shipbench.report.wording.text import counted, shortened
 
 
 def oracle_figure(view: SuiteView) -> Figure | None:
@@ -30,34 +22,33 @@ def oracle_figure(view: SuiteView) -> Figure | None:
         return None
     styles = arm_styles(view.arms)
     gap_styles = [styles[gap.arm.key] for gap in gaps]
-    text = (
-        f"{view.name}: accuracy after the last epoch (filled) and at the best test epoch (open), each method's "
-        "mean over the tasks it was run on. The difference is what choosing the epoch on test images would add; "
-        "both are shown under every selection rule."
-    )
     return Figure(
         name=f"oracle-gap-{view.slug}",
         title=f"{view.name}: the oracle gap",
-        caption=view.caption(text),
+        caption=view.caption(
+            "Accuracy after the last epoch (filled) and at the best test epoch (open), each method's mean over its "
+            "tasks. The difference is what choosing the epoch on test images would add.",
+            "Both are shown under every selection rule.",
+        ),
         draw=lambda: draw_oracle(gaps, gap_styles, view.footer),
         alt=f"Accuracy after the last and at the best epoch for {counted(len(gaps), 'method')}.",
     )
 
 
-def draw_oracle(gaps: Sequence[OracleGap], styles: Sequence[SeriesStyle], footer: str) -> MplFigure:
+def draw_oracle(gaps: Sequence[OracleGap], styles: Sequence[SeriesStyle], footer: str) -> Chart:
     """Draw a dumbbell per method."""
-    with style():
-        figure = new_figure(NARROW, 0.8 + 0.34 * len(gaps), footer)
-        axis = figure.subplots()
-        for y, (gap, series) in enumerate(zip(gaps, styles, strict=True)):
-            axis.plot([gap.final, gap.best], [y, y], color=series.colour, linewidth=2, zorder=2)
-            axis.plot(gap.best, y, marker="o", color=series.colour, markerfacecolor=PAPER, zorder=3)
-            axis.plot(gap.final, y, marker="o", color=series.colour, zorder=4)
-            note_beside(axis, y, f"{signed(gap.best - gap.final)}  ({counted(gap.tasks, 'task')})")
-        axis.set_yticks(range(len(gaps)), [wrapped(gap.arm.short_label, 24) for gap in gaps])
-        axis.set_ylim(len(gaps) - 0.5, -0.5)
-        axis.margins(x=0.08)
-        axis.tick_params(axis="y", length=0)
-        axis.set_xlabel("mean test accuracy (%)")
-        only_grid(axis, "x")
-        return figure
+    axis = number_axis([value for gap in gaps for value in (gap.final, gap.best)], "mean test accuracy (%)")
+    marks = [
+        mark for y, (gap, series) in enumerate(zip(gaps, styles, strict=True)) for mark in _dumbbell(y, gap, series)
+    ]
+    labels = downwards([shortened(gap.arm.short_label, 30) for gap in gaps])
+    return Chart((Panel(axis, labels, tuple(marks)),), height=24 * len(gaps), footer=footer)
+
+
+def _dumbbell(y: int, gap: OracleGap, series: SeriesStyle) -> Iterator[Mark]:
+    name, colour = gap.arm.short_label, series.colour
+    yield Line([gap.final, gap.best], [y, y], colour, 2, key=name)
+    yield Points([gap.best], [y], colour, fill=PAPER, key=name, tips=(f"{name}, best epoch: {percent(gap.best)} %",))
+    yield Points([gap.final], [y], colour, key=name, tips=(f"{name}, last epoch: {percent(gap.final)} %",))
+    text = f"{signed(gap.best - gap.final)}  ({counted(gap.tasks, 'task')})"
+    yield Note(gap.final, y, text, beside=True, key=name)

@@ -1,109 +1,143 @@
-"""The Pareto figure: accuracy against trainable parameters."""
+"""Scatter plots of accuracy against a cost: trainable parameters, and the time of a training."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure as MplFigure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+import pandas as pd
 
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.study import mean_over_tasks
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import Figure
-from shipbench.report.figures.placement import place_labels
-from shipbench.report.figures.style import INK, MUTED, NARROW, PAPER, WIDE, SeriesStyle, arm_styles, new_figure, style
-from shipbench.report.wording.numbers import has_value
+from shipbench.report.drawing.chart import Chart, Labels, Line, Mark, Panel, Points
+from shipbench.report.drawing.palette import MUTED, PAPER
+from shipbench.report.drawing.scales import log_axis, number_axis
+from shipbench.report.figures.style import SeriesStyle, arm_styles
+from shipbench.report.wording.numbers import PLUS_MINUS, has_value, percent, short
 from shipbench.report.wording.text import counted
 from shipbench.statistics import pareto_front, sample_deviation
 
 _MANY = 8
-_CAPTION = (
-    "{suite}: mean accuracy over {tasks} against trainable parameters (with head, mean over tasks, logarithmic axis). "
-    "Bars show the sample deviation over seeds. Filled points on the line form the Pareto front: no other method is "
-    "at least as small and at least as accurate.{out}"
-)
+_FEWEST = 3
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A cost on the x axis: its column, the unit of the labels, their text and the words of the caption."""
+
+    column: str
+    unit: float
+    label: str
+    words: str
+
+
+PARAMETERS = Cost("trainable_params", 1e6, "trainable parameters (millions)", "trainable parameters")
+MINUTES = Cost("train_seconds", 60.0, "training time of a run (minutes)", "training time")
 
 
 @dataclass(frozen=True)
 class CostPoint:
-    """A method as a point: trainable parameters, and accuracy in percent with its sample deviation."""
+    """A method as a point: its cost, and accuracy in percent with its sample deviation."""
 
     label: str
-    parameters: float
+    cost: float
     accuracy: float
     deviation: float
     style: SeriesStyle
 
 
 def pareto_figure(view: SuiteView) -> Figure | None:
-    """Return the scatter plot of the main arms; None if fewer than two have parameters and accuracies."""
+    """Return accuracy against trainable parameters; None if fewer than three main arms have both."""
+    return _scatter(view, PARAMETERS, view.runs, "")
+
+
+def training_cost_figure(view: SuiteView) -> Figure | None:
+    """Return accuracy against the time of a training on the device that most runs share.
+
+    None if fewer than three main arms have both.
+    """
+    done = view.runs[view.runs["status"] == "done"]
+    where = done["device"].str.cat(done["precision"], sep=", ").where(done["device"] != "")
+    if where.isna().all():
+        return None
+    place = where.mode().iloc[0]
+    return _scatter(view, MINUTES, done[where == place], f" Runs on {place} only.")
+
+
+def _scatter(view: SuiteView, cost: Cost, runs: pd.DataFrame, remark: str) -> Figure | None:
     scores, styles = view.complete_scores, arm_styles(view.arms)
     arms = [arm for arm in view.arms if arm.key in scores.means.columns]
-    candidates = [_point(view, arm, styles[arm.key]) for arm in arms]
-    points = [point for point in candidates if has_value(point.parameters) and point.parameters > 0]
-    if len(points) < 2:
+    candidates = [_point(view, cost, runs, arm, styles[arm.key]) for arm in arms]
+    points = [point for point in candidates if has_value(point.cost) and point.cost > 0]
+    if len(points) < _FEWEST:
         return None
     tasks = counted(len(scores.means), "task")
     return Figure(
-        name=f"pareto-{view.slug}",
-        title=f"{view.name}: accuracy and trainable parameters",
-        caption=view.caption(_CAPTION.format(suite=view.name, tasks=tasks, out=scores.left_out)),
-        draw=lambda: draw_pareto(points, tasks, view.footer),
-        alt=f"Scatter plot of accuracy against trainable parameters for {counted(len(points), 'method')}.",
+        name=f"{'pareto' if cost is PARAMETERS else 'training-cost'}-{view.slug}",
+        title=f"{view.name}: accuracy and {cost.words}",
+        caption=view.caption(
+            f"Mean accuracy over {tasks} against {cost.words}, with the sample deviation over seeds.{remark}",
+            "Filled points form the Pareto front: no other method costs at most as much and is at least as accurate."
+            f"{scores.left_out}",
+        ),
+        draw=lambda: draw_pareto(points, tasks, view.footer, cost),
+        alt=f"Scatter plot of accuracy against {cost.words} for {counted(len(points), 'method')}.",
         wide=len(points) > _MANY,
     )
 
 
-def _point(view: SuiteView, arm: Arm, series: SeriesStyle) -> CostPoint:
+def _point(view: SuiteView, cost: Cost, runs: pd.DataFrame, arm: Arm, series: SeriesStyle) -> CostPoint:
     """Return the point of an arm over the tasks that all arms of the figure share."""
-    study, means = view.study, view.complete_scores.means
-    runs = study.runs_of([arm])
-    parameters = mean_over_tasks(runs[runs["task"].isin(means.index)], "trainable_params")
-    by_seed = study.accuracies(arm).reindex(columns=list(means.index)).dropna().mean(axis=1)
-    return CostPoint(arm.short_label, parameters, float(means[arm.key].mean()), sample_deviation(list(by_seed)), series)
+    means = view.complete_scores.means
+    of_arm = runs[(runs["arm"] == arm.key) & runs["task"].isin(means.index)]
+    complete = of_arm["task"].nunique() == len(means.index)
+    by_seed = view.study.accuracies(arm).reindex(columns=list(means.index)).dropna().mean(axis=1)
+    return CostPoint(
+        arm.short_label,
+        mean_over_tasks(of_arm, cost.column) if complete else float("nan"),
+        float(means[arm.key].mean()),
+        sample_deviation(list(by_seed)),
+        series,
+    )
 
 
-def draw_pareto(points: Sequence[CostPoint], tasks: str, footer: str) -> MplFigure:
+def draw_pareto(points: Sequence[CostPoint], tasks: str, footer: str, cost: Cost = PARAMETERS) -> Chart:
     """Draw the scatter plot; filled points lie on the Pareto front."""
-    with style():
-        figure = new_figure(*((WIDE, 4.2) if len(points) > _MANY else (NARROW, 3.2)), footer)
-        axis = figure.subplots()
-        front = pareto_front([p.parameters for p in points], [p.accuracy for p in points])
-        line = sorted((p.parameters, p.accuracy) for p, on in zip(points, front, strict=True) if on)
-        axis.plot(*zip(*line, strict=True), color=MUTED, linewidth=1, linestyle=(0, (4, 2)), zorder=1)
-        for point, on in zip(points, front, strict=True):
-            axis.errorbar(
-                point.parameters,
-                point.accuracy,
-                yerr=point.deviation if has_value(point.deviation) else None,
-                marker=point.style.marker,
-                markersize=6.5,
-                color=point.style.colour,
-                markerfacecolor=point.style.colour if on else PAPER,
-                markeredgewidth=1.4,
-                elinewidth=1,
-                zorder=3,
-            )
-        axis.set_xscale("log")
-        axis.set(xlabel="trainable parameters (millions)", ylabel=f"mean of {tasks} (%)")
-        _millions(axis, [p.parameters for p in points])
-        axis.margins(x=0.12, y=0.12)
-        axis.tick_params(which="both", colors=MUTED, labelcolor=INK)
-        lines = [line, *(_error_bar(point) for point in points if has_value(point.deviation))]
-        place_labels(axis, [(p.parameters, p.accuracy) for p in points], [p.label for p in points], 7.5, lines)
-        return figure
+    on_front = pareto_front([p.cost for p in points], [p.accuracy for p in points])
+    front = sorted((p.cost, p.accuracy) for p, on in zip(points, on_front, strict=True) if on)
+    marks: list[Mark] = [_line(front, MUTED, (4, 2))] if len(front) > 2 else []
+    for point, on in zip(points, on_front, strict=True):
+        marks += _point_marks(point, cost, on=on)
+    bars = [_error_bar(point) for point in points if has_value(point.deviation)]
+    avoid = (tuple(front), *bars)
+    marks.append(Labels(tuple((p.cost, p.accuracy) for p in points), tuple(p.label for p in points), avoid))
+    ends = [y for bar in bars for _, y in bar]
+    x = log_axis([p.cost for p in points], cost.label, cost.unit)
+    y = number_axis([*(p.accuracy for p in points), *ends], f"mean of {tasks} (%)", margin=0.12)
+    wide = len(points) > _MANY
+    return Chart((Panel(x, y, tuple(marks)),), height=250 if wide else 180, wide=wide, footer=footer)
 
 
-def _error_bar(point: CostPoint) -> list[tuple[float, float]]:
-    return [(point.parameters, point.accuracy + sign * point.deviation) for sign in (-1, 1)]
+def _point_marks(point: CostPoint, cost: Cost, *, on: bool) -> Iterator[Mark]:
+    colour, key = point.style.colour, point.label
+    spread = ""
+    if has_value(point.deviation):
+        yield _line(_error_bar(point), colour, key=key)
+        spread = f" {PLUS_MINUS} {percent(point.deviation)}"
+    tip = f"{point.label}: {percent(point.accuracy)}{spread} %, {short(point.cost, cost.unit)} {_unit(cost)}"
+    fill = "" if on else PAPER
+    yield Points([point.cost], [point.accuracy], colour, point.style.marker, 7, fill, key, (tip,))
 
 
-def _millions(axis: Axes, parameters: Sequence[float]) -> None:
-    """Label a logarithmic axis in millions, also between powers of ten if it spans less than two of them."""
-    steps = (1.0, 2.0, 5.0) if max(parameters) < 100 * min(parameters) else (1.0,)
-    axis.xaxis.set_major_locator(LogLocator(subs=steps))
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1e6:g}"))
-    axis.xaxis.set_minor_formatter(NullFormatter())
+def _line(points: Sequence[tuple[float, float]], colour: str, dashes: tuple[float, ...] = (), key: str = "") -> Line:
+    return Line([x for x, _ in points], [y for _, y in points], colour, 1, dashes, key=key)
+
+
+def _unit(cost: Cost) -> str:
+    return "million parameters" if cost is PARAMETERS else "minutes"
+
+
+def _error_bar(point: CostPoint) -> tuple[tuple[float, float], ...]:
+    return tuple((point.cost, point.accuracy + sign * point.deviation) for sign in (-1, 1))

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure as MplFigure
-from matplotlib.image import AxesImage
-from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from shipbench.report.analysis.arms import Arm
@@ -17,35 +13,35 @@ from shipbench.report.analysis.normalise import json_list
 from shipbench.report.analysis.study import Study
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import Figure
-from shipbench.report.figures.style import (
+from shipbench.report.drawing.chart import Axis, Band, Box, Chart, ColourBar, Heat, Key, Line, Mark, Note, Panel, Points
+from shipbench.report.drawing.palette import (
     BLUE,
+    CIVIDIS,
     GREY,
     GROUP_COLOURS,
     INK,
     INK_ON_MAP,
-    MUTED,
-    NARROW,
     PAPER_ON_MAP,
     SKY,
-    WIDE,
-    legend_above,
-    new_figure,
-    only_grid,
-    panels,
-    style,
+    mapped,
 )
+from shipbench.report.drawing.scales import downwards, number_axis
 from shipbench.report.wording.names import task_name
 from shipbench.report.wording.text import counted, shortened
 
 
 @dataclass(frozen=True, eq=False)
 class Hierarchy:
-    """The hierarchy on a task: the first block of each level (from 0) and the affinity (blocks x blocks, or empty)."""
+    """The hierarchy on a task: the first block of each level (from 0), the affinity and its deviation over images.
+
+    Both are (blocks x blocks), or empty if they are not recorded.
+    """
 
     task: str
     group: str
     levels: tuple[int, ...]
     affinity: NDArray[np.float64]
+    deviation: NDArray[np.float64]
 
     @property
     def blocks(self) -> int:
@@ -63,7 +59,9 @@ def hierarchies(study: Study, suite: str, arm: Arm) -> list[Hierarchy]:
         if task in first.index:
             levels = tuple(int(level) for level in json_list(str(first.at[task, "levels"])))
             if levels:
-                result.append(Hierarchy(task, groups[task], levels, _square(str(first.at[task, "affinity"]))))
+                affinity, deviation = (_square(str(first.at[task, name])) for name in ("affinity", "affinity_std"))
+                same = deviation.shape == affinity.shape
+                result.append(Hierarchy(task, groups[task], levels, affinity, deviation if same else affinity[:0, :0]))
     return result
 
 
@@ -89,64 +87,44 @@ def structure_figures(view: SuiteView) -> list[Figure]:
 
 
 def _heat_maps(view: SuiteView, arm: Arm, shown: Sequence[Hierarchy], suffix: str) -> Figure:
-    text = (
-        f"{view.name}, {arm.label}: affinity between blocks of the frozen backbone (cosine similarity of their "
-        "features, mean over training images). Squares on the diagonal are levels: groups of blocks that share "
-        "prompts. Each task is shown for its lowest seed."
-    )
     return Figure(
         name=f"affinity-{suffix}",
         title=f"{view.name}: block affinity and levels",
-        caption=view.caption(text),
+        caption=view.caption(
+            f"{arm.label}: affinity between blocks of the frozen backbone (cosine similarity of their features, mean "
+            "over training images). Squares on the diagonal are levels: groups of blocks that share prompts.",
+            "Each task is shown for its lowest seed.",
+        ),
         draw=lambda: draw_heat_maps(shown, view.footer),
         alt=f"Heat maps of block affinity for {counted(len(shown), 'task')} with the levels drawn in.",
-        wide=True,
+        wide=len(shown) > 2,
     )
 
 
-def draw_heat_maps(shown: Sequence[Hierarchy], footer: str) -> MplFigure:
+def draw_heat_maps(shown: Sequence[Hierarchy], footer: str) -> Chart:
     """Draw a heat map per task on a common colour scale, with the levels as squares."""
     columns = min(len(shown), 5 if len(shown) > 6 else 3)
-    rows = -(-len(shown) // columns)
-    side = (WIDE - 0.9) / columns
     lowest = min(float(hierarchy.affinity.min()) for hierarchy in shown)
-    with style():
-        figure = new_figure(WIDE if columns > 1 else NARROW, 0.4 + rows * (min(side, 2.3) + 0.12), footer)
-        axes = panels(figure, len(shown), columns)
-        line = 0.8 if columns > 3 else 1.3
-        images = [_heat_map(axis, hierarchy, lowest, line) for axis, hierarchy in zip(axes, shown, strict=True)]
-        bar = figure.colorbar(images[-1], ax=figure.axes[: rows * columns], shrink=0.6, aspect=30, pad=0.015)
-        bar.set_label("affinity")
-        bar.outline.set_visible(False)
-        return figure
+    panels = tuple(_heat_map(hierarchy, lowest, 0.8 if columns > 3 else 1.3) for hierarchy in shown)
+    bar = ColourBar(lowest, 1.0, "affinity", CIVIDIS)
+    return Chart(panels, 0, columns, wide=len(shown) > 2, footer=footer, bar=bar)
 
 
-def _heat_map(axis: Axes, hierarchy: Hierarchy, lowest: float, line: float) -> AxesImage:
-    blocks = hierarchy.blocks
-    image = axis.imshow(
-        hierarchy.affinity,
-        cmap="cividis",
-        vmin=lowest,
-        vmax=1,
-        extent=(0.5, blocks + 0.5, blocks + 0.5, 0.5),
-        interpolation="nearest",
+def _heat_map(hierarchy: Hierarchy, lowest: float, line: float) -> Panel:
+    blocks, affinity = hierarchy.blocks, hierarchy.affinity
+    colours = tuple(tuple(mapped(value, lowest, 1.0) for value in row) for row in affinity.tolist())
+    tips = tuple(
+        tuple(f"{task_name(hierarchy.task)}, blocks {i + 1} and {j + 1}: {value:.3f}" for j, value in enumerate(row))
+        for i, row in enumerate(affinity.tolist())
     )
+    marks: list[Mark] = [Heat(0.5, blocks + 0.5, 0.5, blocks + 0.5, colours, tips)]
     for first, last in _spans(hierarchy):
-        size = last - first
         for colour, width in ((INK_ON_MAP, 2 * line), (PAPER_ON_MAP, line)):
-            axis.add_patch(
-                Rectangle(
-                    (first + 0.5, first + 0.5), size, size, fill=False, edgecolor=colour, linewidth=width, clip_on=False
-                )
-            )
-    axis.set_title(shortened(task_name(hierarchy.task), 20))
-    ticks = sorted({1, (blocks + 1) // 2, blocks})
-    axis.set_xticks(ticks)
-    axis.set_yticks(ticks)
-    axis.grid(False)
-    axis.spines[:].set_visible(False)
-    axis.tick_params(length=0)
-    return image
+            marks.append(Box(first + 0.5, last + 0.5, first + 0.5, last + 0.5, "", colour, width))
+    ticks = tuple((float(tick), str(tick)) for tick in sorted({1, (blocks + 1) // 2, blocks}))
+    across = Axis(0.5, blocks + 0.5, ticks, grid=False, line=False)
+    down = Axis(blocks + 0.5, 0.5, ticks, grid=False, line=False)
+    return Panel(across, down, tuple(marks), shortened(task_name(hierarchy.task), 20))
 
 
 def _spans(hierarchy: Hierarchy) -> list[tuple[int, int]]:
@@ -156,86 +134,83 @@ def _spans(hierarchy: Hierarchy) -> list[tuple[int, int]]:
 
 
 def _adjacent(view: SuiteView, arm: Arm, shown: Sequence[Hierarchy], suffix: str) -> Figure:
-    text = (
-        f"{view.name}, {arm.label}: affinity of each block with the next, a thin line per task and a bold line for "
-        "the mean of each group (number of tasks in the legend). At a dip, features change most and a level is likely "
-        "to begin."
-    )
+    spread = any(len(hierarchy.deviation) for hierarchy in shown)
     return Figure(
         name=f"adjacent-affinity-{suffix}",
         title=f"{view.name}: affinity of adjacent blocks",
-        caption=view.caption(text),
+        caption=view.caption(
+            f"{arm.label}: affinity of each block with the next, a thin line per task and a bold line for the mean of "
+            "each group. At a dip, features change most and a level is likely to begin.",
+            "Bands show the deviation over training images, averaged over the tasks of a group." if spread else "",
+        ),
         draw=lambda: draw_adjacent(shown, view.footer),
         alt=f"Affinity of adjacent blocks over depth for {counted(len(shown), 'task')}.",
     )
 
 
-def draw_adjacent(shown: Sequence[Hierarchy], footer: str) -> MplFigure:
-    """Draw adjacent affinity over depth, a thin line per task and a bold mean per group."""
-    groups: dict[str, list[NDArray[np.float64]]] = {}
+def draw_adjacent(shown: Sequence[Hierarchy], footer: str) -> Chart:
+    """Draw adjacent affinity over depth: a thin line per task, a bold mean and a band of deviations per group."""
+    groups: dict[str, list[Hierarchy]] = {}
     for hierarchy in shown:
-        groups.setdefault(hierarchy.group, []).append(np.diagonal(hierarchy.affinity, offset=1))
-    with style():
-        figure = new_figure(NARROW, 3.0, footer)
-        axis = figure.subplots()
-        for group, lines in groups.items():
-            colour = GROUP_COLOURS.get(group, GREY)
-            for line in lines:
-                axis.plot(np.arange(1, len(line) + 1), line, color=colour, linewidth=0.7, alpha=0.45)
-            if len({len(line) for line in lines}) == 1:
-                mean = np.mean(lines, axis=0)
-                axis.plot(
-                    np.arange(1, len(mean) + 1),
-                    mean,
-                    color=colour,
-                    linewidth=2,
-                    marker="o",
-                    markersize=3.5,
-                    label=f"{group} ({len(lines)})",
-                )
-        pairs = max(len(line) for lines in groups.values() for line in lines)
-        axis.set_xticks(range(1, pairs + 1), [f"{i}–{i + 1}" for i in range(1, pairs + 1)])  # noqa: RUF001
-        axis.tick_params(axis="x", labelsize=6)
-        axis.set(xlabel="blocks", ylabel="affinity")
-        only_grid(axis, "y")
-        legend_above(figure, *axis.get_legend_handles_labels())
-        return figure
+        groups.setdefault(hierarchy.group, []).append(hierarchy)
+    marks = [mark for group, members in groups.items() for mark in _adjacent_marks(group, members)]
+    pairs = max(hierarchy.blocks for hierarchy in shown) - 1
+    ticks = tuple((float(i), f"{i}–{i + 1}") for i in range(1, pairs + 1))  # noqa: RUF001
+    across = Axis(0.5, pairs + 0.5, ticks, "blocks", grid=False, text=6 if pairs > 8 else 7)
+    ends = [y for mark in marks for y in _heights(mark)]
+    legend = tuple(
+        Key(f"{group} ({len(members)})", GROUP_COLOURS.get(group, GREY), "o") for group, members in groups.items()
+    )
+    return Chart((Panel(across, number_axis(ends, "affinity"), tuple(marks)),), 150, legend=legend, footer=footer)
+
+
+def _heights(mark: Mark) -> Sequence[float]:
+    if isinstance(mark, Band):
+        return [*mark.lows, *mark.highs]
+    return mark.ys if isinstance(mark, (Line, Points)) else []
+
+
+def _adjacent_marks(group: str, members: Sequence[Hierarchy]) -> Iterator[Mark]:
+    colour = GROUP_COLOURS.get(group, GREY)
+    lines = [np.diagonal(member.affinity, offset=1) for member in members]
+    for line in lines:
+        yield Line(list(range(1, len(line) + 1)), line.tolist(), colour, 0.7, opacity=0.45)
+    if len({len(line) for line in lines}) > 1:
+        return
+    mean, places = np.mean(lines, axis=0), list(range(1, len(lines[0]) + 1))
+    spreads = [np.diagonal(member.deviation, offset=1) for member in members if len(member.deviation)]
+    if len(spreads) == len(members):
+        spread = np.mean(spreads, axis=0)
+        yield Band(places, (mean - spread).tolist(), (mean + spread).tolist(), colour)
+    tips = tuple(f"{group}, blocks {i} and {i + 1}: {value:.3f}" for i, value in zip(places, mean, strict=True))
+    yield Line(places, mean.tolist(), colour, 2)
+    yield Points(places, mean.tolist(), colour, size=3.5, tips=tips)
 
 
 def _levels(view: SuiteView, arm: Arm, shown: Sequence[Hierarchy], suffix: str) -> Figure:
-    text = (
-        f"{view.name}, {arm.label}: the levels on every task. Blocks in the same bar share "
-        "prompts; colours alternate between bars. The number of levels is on the right. Each task is shown for its "
-        "lowest seed."
-    )
     return Figure(
         name=f"levels-{suffix}",
         title=f"{view.name}: levels per task",
-        caption=view.caption(text),
+        caption=view.caption(
+            f"{arm.label}: blocks in the same bar share prompts; the number of levels is on the right.",
+            "Colours alternate between bars. Each task is shown for its lowest seed.",
+        ),
         draw=lambda: draw_levels(shown, view.footer),
         alt=f"Levels of {counted(len(shown), 'task')} over the depth of the backbone.",
     )
 
 
-def draw_levels(shown: Sequence[Hierarchy], footer: str) -> MplFigure:
+def draw_levels(shown: Sequence[Hierarchy], footer: str) -> Chart:
     """Draw the levels of every task as bars of alternating colour over the blocks."""
     blocks = max(hierarchy.blocks for hierarchy in shown)
-    with style():
-        figure = new_figure(NARROW, 0.85 + 0.185 * len(shown), footer)
-        axis = figure.subplots()
-        for y, hierarchy in enumerate(shown):
-            for i, (first, last) in enumerate(_spans(hierarchy)):
-                axis.barh(y, last - first - 0.1, left=first + 0.55, height=0.7, color=(BLUE, SKY)[i % 2], linewidth=0)
-            axis.text(blocks + 1.4, y, str(len(hierarchy.levels)), va="center", ha="right", fontsize=7, color=INK)
-        axis.set_yticks(range(len(shown)), [shortened(task_name(hierarchy.task), 20) for hierarchy in shown])
-        axis.set_ylim(len(shown) - 0.4, -0.6)
-        axis.set_xlim(0.5, blocks + 0.5)
-        axis.set_xticks(range(1, blocks + 1))
-        axis.set_xlabel("block")
-        axis.tick_params(length=0)
-        axis.grid(False)
-        axis.spines[:].set_visible(False)
-        axis.annotate(
-            "levels", (blocks + 1.4, -0.75), va="bottom", ha="right", fontsize=7, color=MUTED, annotation_clip=False
-        )
-        return figure
+    marks: list[Mark] = []
+    for y, hierarchy in enumerate(shown):
+        for i, (first, last) in enumerate(_spans(hierarchy)):
+            blocks_named = f"block {last}" if last == first + 1 else f"blocks {first + 1} to {last}"
+            tip = f"{task_name(hierarchy.task)}, level {i + 1}: {blocks_named}"
+            marks.append(Box(first + 0.55, last + 0.45, y - 0.35, y + 0.35, (BLUE, SKY)[i % 2], tip=tip))
+        marks.append(Note(blocks, y, f"{len(hierarchy.levels)} levels", 7, INK, beside=True))
+    ticks = tuple((float(block), str(block)) for block in range(1, blocks + 1))
+    across = Axis(0.5, blocks + 0.5, ticks, "block", grid=False, line=False)
+    down = downwards([shortened(task_name(hierarchy.task), 20) for hierarchy in shown])
+    return Chart((Panel(across, down, tuple(marks)),), 13.5 * len(shown) + 4, footer=footer)

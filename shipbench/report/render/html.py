@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -10,7 +9,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from shipbench.report.document import Column, Figure, Report, Table, decimal_padding
-from shipbench.report.render.images import inline_svg
+from shipbench.report.drawing.lower import lower
+from shipbench.report.render.svg import inline_svg
 
 _NARROW_TABLE = 5
 
@@ -23,8 +23,8 @@ class Span:
     columns: int
 
 
-def html_page(report: Report, drawings: Mapping[str, bytes]) -> str:
-    """Return the page, with every text escaped; ``drawings`` holds the SVG of each figure by name."""
+def html_page(report: Report) -> str:
+    """Return the page, with every text escaped."""
     environment = Environment(
         loader=PackageLoader("shipbench.report"),
         autoescape=True,
@@ -36,7 +36,7 @@ def html_page(report: Report, drawings: Mapping[str, bytes]) -> str:
     return environment.get_template("page.html.j2").render(
         report=report,
         styles=Markup(styles),
-        svg={name: Markup(inline_svg(svg, name)) for name, svg in drawings.items()},
+        svg={figure.name: Markup(inline_svg(lower(figure.draw()))) for figure in report.figures()},
         spans=spans,
         padding=decimal_padding,
         is_table=lambda item: isinstance(item, Table),

@@ -141,7 +141,7 @@ def _one_line(cell: Cell) -> str:
 
 
 def _caption(table: Table) -> str:
-    return f"\\caption{{{escape(table.caption)}}}\\label{{tab:{table.name}}}"
+    return f"\\caption{{{escape(table.caption.alone)}}}\\label{{tab:{table.name}}}"
 
 
 def _notes(table: Table) -> list[str]:
@@ -197,20 +197,21 @@ def _after(cell: Cell, pad: str) -> str:
 
 
 def preview_document(report: Report, image_suffix: str | None) -> str:
-    """Return a document with every table and, if the images are in a format that LaTeX reads, every figure."""
+    """Return a document with every table and, if ``image_suffix`` is pgf, pdf or png, every figure."""
     inputs = [f"\\input{{tables/{table.name}.tex}}" for table in report.tables()]
-    if image_suffix in ("pdf", "png"):
-        inputs += [_figure(figure) for figure in report.figures()]
+    if image_suffix is not None:
+        inputs += [_figure(figure, image_suffix) for figure in report.figures()]
     body = "\n\\clearpage\n".join(inputs)
     return f"{_PREAMBLE}\\section*{{{escape(report.title)}}}\n{body}\n\\end{{document}}\n"
 
 
-def _figure(figure: Figure) -> str:
+def _figure(figure: Figure, suffix: str) -> str:
     width = r"\linewidth" if figure.wide else r"0.6\linewidth"
+    included = f"\\includegraphics[width={width},height=0.8\\textheight,keepaspectratio]{{figures/{figure.name}}}"
+    shown = f"\\input{{figures/{figure.name}.pgf}}" if suffix == "pgf" else included
     return (
-        "\\begin{figure}[tbp]\n\\centering\n"
-        f"\\includegraphics[width={width},height=0.8\\textheight,keepaspectratio]{{figures/{figure.name}}}\n"
-        f"\\caption{{{escape(figure.caption)}}}\\label{{fig:{figure.name}}}\n\\end{{figure}}"
+        f"\\begin{{figure}}[tbp]\n\\centering\n{shown}\n"
+        f"\\caption{{{escape(figure.caption.alone)}}}\\label{{fig:{figure.name}}}\n\\end{{figure}}"
     )
 
 
@@ -219,6 +220,6 @@ _PREAMBLE = r"""\documentclass[10pt]{article}
 \usepackage[utf8]{inputenc}
 \IfFileExists{lmodern.sty}{\usepackage{lmodern}}{}
 \usepackage[a4paper,landscape,margin=15mm]{geometry}
-\usepackage{amssymb,array,booktabs,graphicx,longtable}
+\usepackage{amssymb,array,booktabs,graphicx,longtable,tikz}
 \begin{document}
 """

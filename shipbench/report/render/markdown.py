@@ -20,7 +20,12 @@ def escape(text: str) -> str:
 
 def markdown_table(table: Table) -> str:
     """Return the heading, caption, table and notes."""
-    parts = [f"### {escape(table.title)}", escape(table.caption)]
+    return f"### {escape(table.title)}\n\n{escape(table.caption.alone)}\n\n{_body(table)}".rstrip() + "\n"
+
+
+def _body(table: Table) -> str:
+    """Return the rows and the notes."""
+    parts = []
     if table.rows:
         header = " | ".join(_header(column) for column in table.columns)
         lines = [f"| {header} |", f"| {' | '.join(_ALIGN[column.align] for column in table.columns)} |"]
@@ -29,7 +34,7 @@ def markdown_table(table: Table) -> str:
     notes = [*table.notes, *table.warnings]
     if notes:
         parts.append("\n".join(f"- {escape(note)}" for note in notes))
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(parts)
 
 
 def markdown_report(report: Report, image_suffix: str | None) -> str:
@@ -52,11 +57,12 @@ def markdown_report(report: Report, image_suffix: str | None) -> str:
 
 def _item(item: Table | Figure, image_suffix: str | None) -> str:
     if isinstance(item, Table):
-        return markdown_table(item)
+        caption = f"{item.caption.text} {item.caption.details}".strip()
+        return f"### {escape(item.title)}\n\n{escape(caption)}\n\n{_body(item)}"
     if image_suffix is None:
         return ""
     image = f"![{escape(item.alt)}](figures/{item.name}.{image_suffix})"
-    return f"### {escape(item.title)}\n\n{image}\n\n{escape(item.caption)}"
+    return f"### {escape(item.title)}\n\n{image}\n\n{escape(item.caption.text)}"
 
 
 def _header(column: Column) -> str:

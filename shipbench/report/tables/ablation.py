@@ -17,10 +17,10 @@ from shipbench.report.wording.text import counted, with_seeds
 
 ON, OFF = "✓", MISSING
 _CAPTION = (
-    "Ablation of {method} on {suite}: test accuracy in percent, mean over seeds with the sample deviation below. "
-    "{on} part on, {off} part off. The difference to full {method} is in percentage points, paired over shared tasks "
-    "and seeds, with its 95 % Student t interval below ({over}). Best in bold, second best underlined."
+    "Test accuracy in percent, mean over seeds with the sample deviation below; {on} part on, {off} part off. The "
+    "difference to full {method} is in percentage points with its 95 % Student t interval ({over})."
 )
+_DETAILS = "Differences are paired over shared tasks and seeds. Best in bold, second best underlined."
 
 
 def ablation_table(view: SuiteView, ablation: Ablation) -> Table:
@@ -33,7 +33,7 @@ def ablation_table(view: SuiteView, ablation: Ablation) -> Table:
     return Table(
         name=f"ablation-{view.slug}{ablation.suffix}",
         title=f"{view.name}: what each part of {method} adds",
-        caption=view.caption(_CAPTION.format(method=method, suite=view.name, on=ON, off=OFF, over=over)),
+        caption=view.caption(_CAPTION.format(method=method, on=ON, off=OFF, over=over), _DETAILS),
         columns=_columns(view, switches),
         rows=tuple(marked(rows, range(first_mean, first_mean + len(view.groups) + 2))),
         notes=() if ablation.full else ("The full method was not run in this setup, so there are no differences.",),

@@ -15,9 +15,10 @@ from shipbench.report.wording.numbers import percent
 from shipbench.report.wording.text import counted
 
 _CAPTION = (
-    "{suite}: share of test images, in percent, to which two methods assign the same class after the last epoch; mean "
-    "over shared seeds, then over shared tasks. The diagonal compares the seeds of one method with each other."
+    "Share of test images, in percent, to which two methods assign the same class after the last epoch. The diagonal "
+    "compares the seeds of one method with each other."
 )
+_DETAILS = "Mean over shared seeds, then over shared tasks."
 
 
 def agreement_table(view: SuiteView) -> Table | None:
@@ -28,7 +29,7 @@ def agreement_table(view: SuiteView) -> Table | None:
     return Table(
         name=f"agreement-{view.slug}",
         title=f"{view.name}: agreement of predictions",
-        caption=view.caption(_CAPTION.format(suite=view.name)),
+        caption=view.caption(_CAPTION, _DETAILS),
         columns=(
             Column("method", "Method", align="left"),
             *(Column(arm.label, arm.label, upright=len(arms) > 4, extras=("tasks",)) for arm in arms),

@@ -26,10 +26,12 @@ _MEASURES = (
     (Column("eval_seconds", "evaluation", "Minutes per run"), 60.0),
 )
 _CAPTION = (
-    "{suite}: cost of a run, averaged over seeds and then over tasks. "
-    "Trainable parameters with and without the classification head, all parameters of the model, "
-    "FLOPs per evaluated image, throughput, peak memory, and wall-clock minutes. "
-    "Speeds are comparable only on the same device, with the same precision and, on a CPU, the same number of threads."
+    "Cost of a run, averaged over seeds and then over tasks. Speeds are comparable only on the same device, with the "
+    "same precision and, on a CPU, the same number of threads."
+)
+_DETAILS = (
+    "Trainable parameters with and without the classification head, all parameters of the model, FLOPs per evaluated "
+    "image, throughput, peak memory, and wall-clock minutes."
 )
 
 
@@ -41,7 +43,7 @@ def cost_table(view: SuiteView) -> Table | None:
     return Table(
         name=f"cost-{view.slug}",
         title=f"{view.name}: cost",
-        caption=view.caption(_CAPTION.format(suite=view.name)),
+        caption=view.caption(_CAPTION, _DETAILS),
         columns=(
             Column("method", "Method", align="left"),
             Column("device", "Device", align="left"),

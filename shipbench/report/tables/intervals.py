@@ -17,9 +17,12 @@ from shipbench.statistics import MEAN_OF_TASKS, Interval, bootstrap_interval
 
 _EXTRAS = ("low", "high")
 _CAPTION = (
-    "{suite}: test accuracy in percent with 95 % intervals: percentile bootstrap over the test images of each task "
-    "(each image counts with the share of seeds that classify it correctly), and Student's t over the tasks of the "
-    "suite in the last column. Neither includes the variation between trainings, which the deviation over seeds shows."
+    "Test accuracy in percent with 95 % intervals: bootstrap over the test images of each task, Student's t over tasks "
+    "in the last column. Neither includes the variation between trainings, which the deviation over seeds shows."
+)
+_DETAILS = (
+    "The bootstrap is a percentile bootstrap, in which each image counts with the share of seeds that classify it "
+    "correctly."
 )
 
 
@@ -31,7 +34,7 @@ def intervals_table(view: SuiteView) -> Table | None:
     return Table(
         name=f"intervals-{view.slug}",
         title=f"{view.name}: intervals",
-        caption=view.caption(_CAPTION.format(suite=view.name)),
+        caption=view.caption(_CAPTION, _DETAILS),
         columns=(
             Column("method", "Method", align="left"),
             *(Column(task, task_name(task), upright=True, extras=_EXTRAS) for task in by_task),

@@ -36,10 +36,12 @@ _PARAMETERS = (
     Column("trainable_params_without_head", "without head", "Params (M)", upright=True),
 )
 _CAPTION = (
-    "{suite}: test accuracy in percent, mean over seeds with the sample deviation (n \N{MINUS SIGN} 1) below. "
-    "The mean of groups averages the group means, the mean of tasks all {tasks} tasks; "
-    "a mean with a missing task is left blank. "
-    "Trainable parameters are in millions, averaged over tasks. Best in bold, second best underlined, as printed."
+    "Test accuracy in percent, mean over seeds with the sample deviation (n \N{MINUS SIGN} 1) below. "
+    "Best in bold, second best underlined, as printed."
+)
+_DETAILS = (
+    "The mean of groups averages the group means, the mean of tasks all {tasks} tasks; a mean with a missing task is "
+    "left blank. Trainable parameters are in millions, averaged over tasks."
 )
 
 
@@ -58,7 +60,7 @@ def main_results_table(view: SuiteView) -> Table | None:
     return Table(
         name=f"main-{view.slug}",
         title=f"{view.name}: methods and tasks",
-        caption=view.caption(_CAPTION.format(suite=view.name, tasks=len(view.tasks))),
+        caption=view.caption(_CAPTION, _DETAILS.format(tasks=len(view.tasks))),
         columns=columns,
         rows=(*rows, *published_rows(view)),
         notes=(

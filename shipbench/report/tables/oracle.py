@@ -10,9 +10,11 @@ from shipbench.report.tables.common import name_cell
 from shipbench.report.wording.numbers import percent, signed
 
 _CAPTION = (
-    "{suite}: mean test accuracy in percent after the last epoch and at the best test epoch of each run, over runs "
-    "that were tested during training, under every selection rule. The gap is what choosing the epoch on test images "
-    "would add; the largest gap is that of a single task."
+    "Mean test accuracy in percent after the last epoch and at the best test epoch of each run. The gap is what "
+    "choosing the epoch on test images would add."
+)
+_DETAILS = (
+    "Over runs that were tested during training, under every selection rule; the largest gap is that of a single task."
 )
 
 
@@ -23,7 +25,7 @@ def oracle_table(view: SuiteView) -> Table | None:
     return Table(
         name=f"oracle-gaps-{view.slug}",
         title=f"{view.name}: the oracle gap in numbers",
-        caption=view.caption(_CAPTION.format(suite=view.name)),
+        caption=view.caption(_CAPTION, _DETAILS),
         columns=(
             Column("method", "Method", align="left"),
             Column("final", "last epoch"),

@@ -38,7 +38,7 @@ def ranks_table(view: SuiteView) -> Table | None:
     return Table(
         name=f"ranks-{view.slug}",
         title=f"{view.name}: average ranks",
-        caption=view.caption(ranking.sentence),
+        caption=view.caption("Methods by average rank over tasks, best first.", ranking.sentence),
         columns=(
             Column("method", "Method", align="left"),
             Column("rank", "average rank"),

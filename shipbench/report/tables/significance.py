@@ -11,16 +11,21 @@ from shipbench.report.wording.names import task_name
 from shipbench.report.wording.numbers import has_value, signed
 
 _ACROSS = (
-    "{suite}: every method against {baseline}. Difference in percentage points, mean over shared tasks (paired over "
-    "seeds), with its 95 % Student t interval over three or more tasks; tasks won and lost; two-sided Wilcoxon "
-    "signed-rank test across tasks, then with Holm's correction for the number of methods. Tasks with a difference "
-    "beyond chance: {tests}, with Holm's correction over all methods and tasks, at the 5 % level."
+    "Difference to {baseline} in percentage points, mean over shared tasks with its 95 % interval; tasks won and lost, "
+    "and Wilcoxon's test across tasks. Tasks beyond chance by {tests}."
+)
+_ACROSS_DETAILS = (
+    "Differences are paired over seeds; the Student t interval needs three or more tasks. The Wilcoxon signed-rank "
+    "test is two-sided, with Holm's correction for the number of methods. The tests on images have Holm's correction "
+    "over all methods and tasks, at the 5 % level."
 )
 _PER_TASK = (
-    "{suite}: {tests} against {baseline}. p-value with Holm's correction over all methods and tasks, and below it the "
-    "difference of mean accuracies in percentage points over shared seeds. Each image counts once, with the share of "
-    "seeds that classify it correctly. The tests are conditional on the trained models and do not include the spread "
-    "over seeds. Predictions are those after the last epoch."
+    "p-value with Holm's correction, and below it the difference to {baseline} in percentage points: {tests}. The "
+    "tests are conditional on the trained models and do not include the spread over seeds."
+)
+_PER_TASK_DETAILS = (
+    "Holm's correction is over all methods and tasks. Each image counts once, with the share of shared seeds that "
+    "classify it correctly. Predictions are those after the last epoch."
 )
 
 
@@ -32,7 +37,7 @@ def across_tasks_table(view: SuiteView) -> Table | None:
     return Table(
         name=f"significance-{view.slug}",
         title=f"{view.name}: difference to {baseline.label}",
-        caption=view.caption(_ACROSS.format(suite=view.name, baseline=baseline.label, tests=tests)),
+        caption=view.caption(_ACROSS.format(baseline=baseline.label, tests=tests), _ACROSS_DETAILS),
         columns=(
             Column("method", "Method", align="left"),
             Column("difference", "difference", extras=("low", "high")),
@@ -60,7 +65,7 @@ def per_task_table(view: SuiteView) -> Table | None:
     return Table(
         name=f"paired-tests-{view.slug}",
         title=f"{view.name}: {baseline} task by task",
-        caption=view.caption(_PER_TASK.format(suite=view.name, baseline=baseline, tests=tests)),
+        caption=view.caption(_PER_TASK.format(baseline=baseline, tests=tests), _PER_TASK_DETAILS),
         columns=(
             Column("method", "Method", align="left"),
             *(Column(task, task_name(task), upright=True, extras=extras) for task in tasks),

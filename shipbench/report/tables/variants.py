@@ -15,9 +15,12 @@ from shipbench.report.wording.numbers import percent
 from shipbench.report.wording.text import counted
 
 _CAPTION = (
-    "{suite}: runs with changed settings beside the unchanged runs of the same setup. Test accuracy in percent, mean "
-    "over seeds with the sample deviation below. Group means and averages need every task of the suite; the last "
-    "columns give the mean over the tasks that all runs of the setup share, and their number."
+    "Runs with changed settings beside the unchanged runs of the same setup: test accuracy in percent, mean over seeds "
+    "with the sample deviation below."
+)
+_DETAILS = (
+    "Group means and averages need every task of the suite; the last columns give the mean over the tasks that all "
+    "runs of the setup share, and their number."
 )
 
 
@@ -28,7 +31,7 @@ def variants_table(view: SuiteView) -> Table | None:
     return Table(
         name=f"settings-varied-{view.slug}",
         title=f"{view.name}: settings varied",
-        caption=view.caption(_CAPTION.format(suite=view.name)),
+        caption=view.caption(_CAPTION, _DETAILS),
         columns=(
             Column("method", "Method", align="left"),
             *mean_columns(view),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shipbench.report.document import Caption
 from shipbench.report.wording.names import suite_cautions
 from shipbench.selection import Selection
 
@@ -11,9 +12,10 @@ def rule_sentence(selection: Selection) -> str:
     return f"Selection rule: {selection.name}, {selection.sentence}."
 
 
-def caption(text: str, selection: Selection, *suites: str) -> str:
-    """Return ``text`` followed by the selection rule and the cautions of ``suites``."""
-    return " ".join([text, f"Selection rule: {selection.name} ({selection.gist}).", *suite_cautions(suites)])
+def caption(text: str, selection: Selection, *suites: str, details: str = "") -> Caption:
+    """Return a caption whose standing sentences name the selection rule and the cautions of ``suites``."""
+    rule = f"Selection rule: {selection.name} ({selection.gist})."
+    return Caption(text, details, " ".join([rule, *suite_cautions(suites)]))
 
 
 def footer(selection: Selection, *suites: str) -> str:

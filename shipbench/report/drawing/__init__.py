@@ -1,0 +1,1 @@
+"""From charts in data coordinates to shapes in points, which every image format writes."""

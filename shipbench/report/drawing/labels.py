@@ -1,0 +1,108 @@
+"""Label placement: labels beside points that cover neither each other nor a point."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import cos, hypot, pi, sin
+from typing import TypeAlias
+
+from shipbench.report.drawing.metrics import text_width
+from shipbench.report.drawing.palette import INK, MUTED
+from shipbench.report.drawing.shapes import Anchor, Path, Point, Shape, Text
+
+Rectangle: TypeAlias = tuple[float, float, float, float]
+_ANGLES = tuple(pi * step / 8 for step in (0, 8, 2, 6, 4, 12, 14, 10, 1, 7, 15, 9, 3, 5, 11, 13))
+_RADII = (7, 12, 18, 26, 36, 50)
+# A label farther away than this gets a line to its point.
+_NEAR = 12
+_POINT = 5.5
+_ANCHORS: dict[float, Anchor] = {0.0: "start", 0.5: "middle", 1.0: "end"}
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A place for a label: distance and direction from its point (angles anticlockwise)."""
+
+    radius: float
+    angle: float
+
+    @property
+    def anchor(self) -> tuple[float, float]:
+        """The part of the label nearest to the point (x, y): 0 left or upper edge, 0.5 middle, 1 far edge."""
+        across = 0.0 if cos(self.angle) > 0.5 else 1.0 if cos(self.angle) < -0.5 else 0.5
+        down = 1.0 if sin(self.angle) > 0.5 else 0.0 if sin(self.angle) < -0.5 else 0.5
+        return across, down
+
+    def tip(self, point: Point) -> Point:
+        """Return the place where the label begins."""
+        return point[0] + self.radius * cos(self.angle), point[1] - self.radius * sin(self.angle)
+
+    def box(self, point: Point, width: float, height: float) -> Rectangle:
+        """Return left, top, right and bottom of a label of this size."""
+        (x, y), (across, down) = self.tip(point), self.anchor
+        left, top = x - across * width, y - down * height
+        return left, top, left + width, top + height
+
+
+def place_labels(
+    points: Sequence[Point],
+    texts: Sequence[str],
+    keys: Sequence[str],
+    size: float,
+    avoid: Sequence[Sequence[Point]],
+    frame: Rectangle,
+) -> list[Shape]:
+    """Return the labels of ``points`` inside ``frame``, and a thin line to each label that is far from its point."""
+    taken = [_square(point, _POINT) for point in points]
+    taken += [_square(point, 1.5) for line in avoid for point in _along(line, 3)]
+    shapes: list[Shape] = []
+    for point, text, key in zip(points, texts, keys, strict=True):
+        width, height = text_width(text, size), 1.25 * size
+        place = _best(point, width, height, taken, frame)
+        left, top, right, bottom = place.box(point, width, height)
+        taken.append((left, top, right, bottom))
+        if place.radius > _NEAR:
+            shapes.append(Path((point, place.tip(point)), MUTED, 0.5, key=key))
+        across = place.anchor[0]
+        shapes.append(
+            Text(left + across * width, (top + bottom) / 2 + 0.35 * size, text, size, INK, _ANCHORS[across], key=key)
+        )
+    return shapes
+
+
+def _square(point: Point, half: float) -> Rectangle:
+    return point[0] - half, point[1] - half, point[0] + half, point[1] + half
+
+
+def _along(corners: Sequence[Point], step: float) -> list[Point]:
+    """Return points every ``step`` points along a line through ``corners``."""
+    places = []
+    for (x0, y0), (x1, y1) in pairwise(corners):
+        count = max(2, int(hypot(x1 - x0, y1 - y0) / step))
+        places += [(x0 + (x1 - x0) * i / count, y0 + (y1 - y0) * i / count) for i in range(count)]
+    return places
+
+
+def _best(point: Point, width: float, height: float, taken: Sequence[Rectangle], frame: Rectangle) -> _Place:
+    """Return the place whose label covers least, near positions first."""
+
+    def cost(place: _Place) -> float:
+        box = place.box(point, width, height)
+        covered = sum(_overlap(box, other) for other in taken)
+        return 10 * covered + 10 * (width * height - _overlap(box, frame)) + place.radius
+
+    places = [_Place(radius, angle) for radius in _RADII for angle in _ANGLES]
+    return min((place for place in places if not _looks_like_error_bar(place)), key=cost)
+
+
+def _looks_like_error_bar(place: _Place) -> bool:
+    """Return whether the line to the label would be steep enough to look like an error bar."""
+    return place.radius > _NEAR and abs(cos(place.angle)) < 0.5
+
+
+def _overlap(one: Rectangle, other: Rectangle) -> float:
+    wide = min(one[2], other[2]) - max(one[0], other[0])
+    high = min(one[3], other[3]) - max(one[1], other[1])
+    return wide * high if wide > 0 and high > 0 else 0.0

@@ -1,0 +1,76 @@
+"""Axes with round ticks for numbers, and even ones for categories."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import ceil, floor, log10
+
+from shipbench.report.drawing.chart import Axis
+from shipbench.report.wording.numbers import MINUS
+
+_STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
+
+
+def position(axis: Axis, value: float) -> float:
+    """Return the place of ``value`` on the axis: 0 at its low end, 1 at its high end."""
+    low, high = (log10(axis.low), log10(axis.high)) if axis.log else (axis.low, axis.high)
+    return ((log10(value) if axis.log else value) - low) / (high - low)
+
+
+def number_axis(
+    values: Sequence[float], label: str = "", *, margin: float = 0.06, count: int = 5, whole: bool = False
+) -> Axis:
+    """Return an axis that spans ``values`` and ``margin`` on both sides, with about ``count`` round ticks."""
+    low, high = min(values), max(values)
+    room = margin * ((high - low) or abs(high) or 1.0)
+    if high - low < 1e-9:
+        room = max(room, 0.5)
+    return with_ticks(Axis(low - room, high + room, label=label), count, whole=whole)
+
+
+def with_ticks(axis: Axis, count: int = 5, *, whole: bool = False) -> Axis:
+    """Return ``axis`` with about ``count`` round ticks inside it, at whole numbers if ``whole``."""
+    low, high = sorted((axis.low, axis.high))
+    step = _step((high - low) / max(1, count), whole=whole)
+    first, last = ceil(low / step - 1e-9), floor(high / step + 1e-9)
+    digits = max(0, -floor(log10(step) + 1e-9) + (1 if _needs_half(step) else 0))
+    ticks = [(i * step, f"{i * step:.{digits}f}".replace("-", MINUS)) for i in range(first, last + 1)]
+    return replace(axis, ticks=tuple((value, MINUS_ZERO.get(text, text)) for value, text in ticks))
+
+
+MINUS_ZERO = {f"{MINUS}0": "0", f"{MINUS}0.0": "0.0", f"{MINUS}0.00": "0.00"}
+
+
+def _needs_half(step: float) -> bool:
+    return abs(step / 10 ** floor(log10(step) + 1e-9) - 2.5) < 1e-6
+
+
+def _step(rough: float, *, whole: bool) -> float:
+    power = 10.0 ** floor(log10(rough))
+    step = next(power * factor for factor in _STEPS if power * factor >= rough - 1e-12)
+    return max(1.0, float(ceil(step))) if whole else step
+
+
+def log_axis(values: Sequence[float], label: str, unit: float, *, margin: float = 0.12) -> Axis:
+    """Return a logarithmic axis over positive ``values`` with ticks labelled in multiples of ``unit``."""
+    low, high = log10(min(values)), log10(max(values))
+    room = max(margin * (high - low), 0.12)
+    low, high = low - room, high + room
+    factors = (1, 2, 5) if high - low < 2.2 else (1,)
+    powers = range(floor(low) - 1, ceil(high) + 1)
+    places = [factor * 10.0**power for power in powers for factor in factors]
+    ticks = [(value, f"{value / unit:,g}") for value in places if low <= log10(value) <= high]
+    return Axis(10**low, 10**high, tuple(ticks), label, log=True)
+
+
+def category_axis(labels: Sequence[str], label: str = "", **options: bool) -> Axis:
+    """Return an axis with a place at 0, 1, 2, ... for each label, without lines."""
+    ticks = tuple(enumerate(labels))
+    return replace(Axis(-0.5, len(labels) - 0.5, ticks, label, grid=False, line=False), **options)  # type: ignore[arg-type]
+
+
+def downwards(labels: Sequence[str]) -> Axis:
+    """Return a y axis whose first category is at the top."""
+    axis = category_axis(labels)
+    return replace(axis, low=axis.high, high=axis.low)
