@@ -14,6 +14,7 @@ from shipbench.cli.options import Results
 from shipbench.runtime.console import say
 
 _TITLE = "Benchmark report"
+_FORMATS = "md,tex,csv,html,svg"
 
 
 def report(
@@ -27,24 +28,30 @@ def report(
     ] = "final",
     formats: Annotated[
         str,
-        typer.Option("--format", help="Formats to write: any of md, tex, csv, html, png, pdf, svg, comma-separated."),
-    ] = "md,tex,csv,html,png,svg",
+        typer.Option(
+            "--format", help="Formats to write: any of md, tex, csv, html, png, pdf, svg, pgf, comma-separated."
+        ),
+    ] = _FORMATS,
     baseline: Annotated[
         str | None, typer.Option(help="Method that the others are compared with; VPT-deep by default.")
     ] = None,
     published: Annotated[
         str, typer.Option(help="Published rows to show: same (methods that were run), all or none.")
     ] = "same",
+    style: Annotated[
+        str, typer.Option(help="Width and font of the figure files: plain, or those of a paper, cvpr or neurips.")
+    ] = "plain",
     title: Annotated[str, typer.Option(help="Title of the report.")] = _TITLE,
 ) -> None:
     """Write tables, figures and a page from the records of a results folder."""
     from shipbench.report import ReportOptions, build_report, parse_formats, write_report
     from shipbench.report.analysis.published import published_choice
+    from shipbench.report.drawing.paper import get_paper_style
     from shipbench.results.loading import load_history, load_predictions, load_results
     from shipbench.results.tunings import load_tunings
 
-    suffixes = parse_formats(formats)
-    command = _command(results, output, select, formats, baseline, published, title)
+    suffixes, paper = parse_formats(formats), get_paper_style(style)
+    command = _command(results, output, select, formats, baseline, published, style, title)
     options = ReportOptions(select, baseline, published_choice(published), title, command)
     records = load_results(results)
     history = load_history(results, records["run_id"]) if len(records) else None
@@ -52,17 +59,18 @@ def report(
         records, history, options, predictions=partial(load_predictions, results), tunings=load_tunings(results)
     )
     say(f"{len(records)} records, {sum(1 for _ in built.figures())} figures")
-    files = write_report(built, output, suffixes)
+    files = write_report(built, output, suffixes, paper)
     page = files[0] if "html" in suffixes else output
     typer.echo(page)
     next_steps.after_report(page)
 
 
 def _command(
-    results: Path, output: Path, select: str, formats: str, baseline: str | None, published: str, title: str
+    results: Path, output: Path, select: str, formats: str, baseline: str | None, published: str, style: str, title: str
 ) -> str:
     """Return the command that reproduces the report; absolute paths are reduced to the name of the folder."""
     folders = [path.name if path.is_absolute() else path.as_posix() for path in (results, output)]
     words = ["shipbench", "report", "--results", folders[0], "--output", folders[1], "--select", select]
     words += ["--format", formats, *(["--baseline", baseline] if baseline else []), "--published", published]
+    words += ["--style", style] if style != "plain" else []
     return shlex.join([*words, *(["--title", title] if title != _TITLE else [])])

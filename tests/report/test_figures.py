@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure as MplFigure
-from matplotlib.text import Annotation, Text
 
 from shipbench.report import ReportOptions, build_report
 from shipbench.report.analysis.study import build_study
 from shipbench.report.analysis.sweeps import Sweep, SweepPoint
 from shipbench.report.document import Figure, Report
+from shipbench.report.drawing.chart import Axis, Band, Chart, Key, Line, Panel, Points
+from shipbench.report.drawing.lower import lower
+from shipbench.report.drawing.metrics import text_width
+from shipbench.report.drawing.palette import VERMILION
+from shipbench.report.drawing.paper import PAPER_STYLES, PaperStyle
+from shipbench.report.drawing.shapes import Drawing, Text
 from shipbench.report.figures.curves import draw_sweeps
 from shipbench.report.figures.pareto import CostPoint, draw_pareto
 from shipbench.report.figures.ranks import draw_ranks
 from shipbench.report.figures.structure import hierarchies
-from shipbench.report.figures.style import NARROW, legend_above, new_figure, series_styles, style
+from shipbench.report.figures.style import series_styles
 from shipbench.report.render.images import images
 from shipbench.report.wording.names import task_name
 from shipbench.report.wording.numbers import setting
@@ -34,9 +39,23 @@ def figure_named(report: Report, name: str) -> Figure:
     return next(figure for figure in report.figures() if figure.name == name)
 
 
-def extents(figure: MplFigure, texts: list[Annotation]) -> list[tuple[float, float, float, float]]:
-    figure.draw_without_rendering()
-    return [text.get_window_extent().extents for text in texts]
+def drawn(chart: Chart) -> Drawing:
+    return lower(chart)
+
+
+def box(text: Text) -> tuple[float, float, float, float]:
+    """Return left, top, right and bottom of a text that is not turned."""
+    width = text_width(text.text, text.size)
+    left = text.x - {"start": 0.0, "middle": 0.5, "end": 1.0}[text.anchor] * width
+    return left, text.y - 0.75 * text.size, left + width, text.y + 0.2 * text.size
+
+
+def boxes_of(drawing: Drawing, wanted: Sequence[str]) -> list[tuple[float, float, float, float]]:
+    return [box(text) for text in drawing.texts() if any(name in text.text for name in wanted)]
+
+
+def inside(drawing: Drawing, edges: tuple[float, float, float, float]) -> bool:
+    return edges[0] >= 0 and edges[1] >= 0 and edges[2] <= drawing.width and edges[3] <= drawing.height
 
 
 def overlapping(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
@@ -63,16 +82,22 @@ def test_a_study_has_every_figure(demo_report: Report) -> None:
     }
 
 
-def test_drawing_is_repeatable_and_leaves_the_settings_alone(demo_report: Report) -> None:
-    import matplotlib as mpl
-
-    before = dict(mpl.rcParams)
+def test_drawing_is_repeatable_in_every_format(demo_report: Report) -> None:
     figure = figure_named(demo_report, "oracle-gap-demo")
-    first, second = (images(figure, ("png", "svg", "pdf")) for _ in range(2))
+    first, second = (images(figure, ("png", "svg", "pdf", "pgf")) for _ in range(2))
     assert first == second
     assert first["png"].startswith(b"\x89PNG")
     assert first["pdf"].startswith(b"%PDF")
-    assert dict(mpl.rcParams) == before
+    assert b"tikzpicture" in first["pgf"]
+
+
+@pytest.mark.parametrize("paper", PAPER_STYLES, ids=lambda paper: paper.name)
+def test_every_text_of_every_figure_stays_inside_in_every_style(demo_report: Report, paper: PaperStyle) -> None:
+    for figure in demo_report.figures():
+        drawing = lower(figure.draw(), paper)
+        assert drawing.width in (paper.narrow, paper.wide)
+        outside = [t.text for t in drawing.texts() if not t.turned and not inside(drawing, box(t))]
+        assert outside == [], figure.name
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -83,40 +108,33 @@ def test_labels_of_crowded_points_keep_apart(seed: int) -> None:
         CostPoint(name, 10 ** rng.uniform(4.5, 6), rng.uniform(70, 76), 0.2, look)
         for name, look in zip(NAMES, looks, strict=True)
     ]
-    figure = draw_pareto(points, "19 tasks", "selection rule: final")
-    labels = [child for child in figure.axes[0].get_children() if isinstance(child, Annotation)]
-    assert sorted(label.get_text() for label in labels) == sorted(NAMES)
-    boxes = extents(figure, labels)
+    drawing = drawn(draw_pareto(points, "19 tasks", "selection rule: final"))
+    labels = [text for text in drawing.texts() if text.text in NAMES]
+    assert sorted(label.text for label in labels) == sorted(NAMES)
+    boxes = [box(label) for label in labels]
     assert not any(overlapping(one, other) for one, other in combinations(boxes, 2))
-    width, height = figure.bbox.size
-    assert all(x0 >= 0 and x1 <= width and y0 >= 0 and y1 <= height for x0, y0, x1, y1 in boxes)
+    assert all(inside(drawing, edges) for edges in boxes)
 
 
 def test_labels_keep_off_error_bars() -> None:
     looks = series_styles(["linear", "vpt-shallow", "full"])
     values = [("Linear probe", 4e3, 61.3, 0.1), ("VPT-shallow", 8e3, 61.3, 1.5), ("Full", 2e7, 58.0, 1.0)]
     points = [CostPoint(*value, look) for value, look in zip(values, looks, strict=True)]
-    figure = draw_pareto(points, "6 tasks", "selection rule: final")
-    figure.draw_without_rendering()
-    axis = figure.axes[0]
-    # A thin line from a label to its point may cross a bar; the text may not.
-    texts = [child for child in axis.get_children() if isinstance(child, Annotation)]
-    boxes = [Text.get_window_extent(text).extents for text in texts]
-    for _, x, y, deviation in values:
-        (left, low), (right, high) = axis.transData.transform([(x, y - deviation), (x, y + deviation)])
-        assert not any(overlapping((left - 1, low, right + 1, high), box) for box in boxes)
+    drawing = drawn(draw_pareto(points, "6 tasks", "selection rule: final"))
+    boxes = boxes_of(drawing, ["Linear probe", "VPT-shallow", "Full"])
+    bars = [path for path in drawing.paths() if path.key and len(path.points) == 2 and path.width == 1]
+    assert len(bars) == 3
+    for (x, low), (_, high) in (bar.points for bar in bars):
+        assert not any(overlapping((x - 0.5, high, x + 0.5, low), edges) for edges in boxes)
 
 
 @pytest.mark.parametrize("count", [3, 8, 16])
 def test_critical_difference_labels_stay_inside_and_apart(count: int) -> None:
     labels = [f"Method number {i}" for i in range(count)]
-    with style():
-        figure = draw_ranks(labels, list(np.linspace(1, count, count)), series_styles(labels), 1.4, "footer")
-    texts = [child for child in figure.axes[0].get_children() if isinstance(child, Annotation)]
-    boxes = extents(figure, texts)
+    drawing = drawn(draw_ranks(labels, list(np.linspace(1, count, count)), series_styles(labels), 1.4, "footer"))
+    boxes = boxes_of(drawing, ["Method number"])
     assert len(boxes) == count
-    width, height = figure.bbox.size
-    assert all(x0 >= 0 and x1 <= width and y0 >= 0 and y1 <= height for x0, y0, x1, y1 in boxes)
+    assert all(inside(drawing, edges) for edges in boxes)
     assert not any(overlapping(one, other) for one, other in combinations(boxes, 2))
 
 
@@ -137,36 +155,30 @@ def test_sixteen_other_methods_and_the_built_in_ones_look_different() -> None:
 )
 def test_swept_values_are_labelled_without_touching(values: tuple[Any, ...]) -> None:
     points = tuple(SweepPoint(value, 50.0 + i, float("nan"), i == 0) for i, value in enumerate(values))
-    figure = draw_sweeps([Sweep("SHIP", "ship", key, 3, points) for key in ("x", "y", "z")], "")
-    figure.draw_without_rendering()
-    labels = [label for label in figure.axes[0].get_xticklabels() if label.get_text()]
-    assert [label.get_text() for label in labels] == [setting(value) for value in values]
-    boxes = [label.get_window_extent() for label in labels]
-    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+    chart = draw_sweeps([Sweep("SHIP", "ship", key, 3, points) for key in ("x", "y", "z")], "")
+    ticks = [label for _, label in chart.panels[0].x.ticks]
+    assert ticks == [setting(value) for value in values]
+    labels = [text for text in drawn(chart).texts() if text.text in ticks and text.anchor == "middle"][: len(ticks)]
+    assert all(box(left)[2] < box(right)[0] for left, right in pairwise(labels))
 
 
 @pytest.mark.parametrize("count", [3, 7])
 def test_differences_of_few_and_of_many_methods_show_every_number(count: int) -> None:
     records = grid(["vpt-deep", *(f"m{i}" for i in range(count))], VTAB_TASKS, (0,))
     records = [r for r in records if (r["method"], r["task"]) != ("m1", "svhn")]
-    figure = next(f for f in build_report(make_results(records)).figures() if f.name.startswith("differences")).draw()
-    texts = [text.get_text() for axis in figure.axes for text in axis.texts]
-    assert sum(text not in ("", "nan") for text in texts) == count * 19 - 1
-    assert figure.get_figheight() < 9
-    figure.draw_without_rendering()
-    lowest = figure.axes[min(count, 4) - 1] if count < 7 else None
-    assert lowest is None or any(label.get_text() for label in lowest.get_xticklabels())
+    figure = next(f for f in build_report(make_results(records)).figures() if f.name.startswith("differences"))
+    drawing = drawn(figure.draw())
+    numbers = [text for text in drawing.texts() if text.size == 5.5 and text.text[0] in "+0\N{MINUS SIGN}"]
+    assert len(numbers) == count * 19 - 1
+    assert drawing.height < 650
 
 
 def test_legends_stay_inside_their_figure() -> None:
-    with style():
-        figure = new_figure(NARROW, 3, "")
-        axis = figure.subplots()
-        for name in ("Natural (7 tasks)", "Specialized (4 tasks)", "Structured (8 tasks)"):
-            axis.plot([0, 1], label=name)
-        legend_above(figure, *axis.get_legend_handles_labels())
-        figure.draw_without_rendering()
-    assert figure.legends[0].get_window_extent().x1 <= figure.bbox.x1
+    names = ("Natural (7 tasks)", "Specialized (4 tasks)", "Structured (8 tasks)")
+    panel = Panel(Axis(0, 1), Axis(0, 1), ())
+    drawing = drawn(Chart((panel,), 100, legend=tuple(Key(name, VERMILION) for name in names)))
+    assert len(boxes_of(drawing, names)) == 3
+    assert all(inside(drawing, edges) for edges in boxes_of(drawing, names))
 
 
 def test_hierarchies_come_from_the_lowest_seed_of_the_main_arm() -> None:
@@ -196,7 +208,7 @@ def test_what_is_left_out_of_comparisons_is_named(
     records = [*grid(("full",), full, (0,)), *grid(("linear", "vpt-deep", "ship"), others, (0,))]
     report = build_report(make_results(records))
     for name in ("pareto-vtab-1k", "critical-difference-vtab-1k"):
-        caption = figure_named(report, name).caption
+        caption = figure_named(report, name).caption.alone
         assert sentence.replace("Caltech101", task_name(VTAB_TASKS[0])) in caption
         assert over in caption
 
@@ -242,11 +254,11 @@ def test_methods_of_unlike_length_share_an_axis_in_percent(epochs: int, last: fl
         for f in build_report(make_results([long, short]), pd.DataFrame(rows)).figures()
         if f.name.startswith("curves")
     )
-    (axis,) = figure.draw().axes
-    ends = [line.get_xdata()[-1] for line in axis.lines]
+    (panel,) = figure.draw().panels
+    ends = [mark.xs[-1] for mark in panel.marks if isinstance(mark, Line)]
     assert ends == [last, last]
-    assert axis.get_xlabel() == label
-    assert ("(4 and 8)" in figure.caption) is (epochs == 4)
+    assert panel.x.label == label
+    assert ("(4 and 8)" in figure.caption.alone) is (epochs == 4)
 
 
 def test_no_line_to_a_label_looks_like_an_error_bar() -> None:
@@ -254,18 +266,29 @@ def test_no_line_to_a_label_looks_like_an_error_bar() -> None:
     points = [
         CostPoint(name, 1e5, 70 + 0.01 * i, 0.5, look) for i, (name, look) in enumerate(zip(NAMES, looks, strict=True))
     ]
-    axis = draw_pareto(points, "19 tasks", "").axes[0]
-    led = [child for child in axis.get_children() if isinstance(child, Annotation) and child.arrow_patch is not None]
+    drawing = drawn(draw_pareto(points, "19 tasks", ""))
+    led = [path for path in drawing.paths() if path.width == 0.5]
     assert led
-    for label in led:
-        across, up = label.xyann
-        assert abs(up) < 2 * abs(across)
+    for (x0, y0), (x1, y1) in (path.points for path in led):
+        assert abs(y1 - y0) < 2 * abs(x1 - x0)
 
 
 def test_single_tasks_stand_clear_of_their_interval(demo_report: Report) -> None:
-    axis = figure_named(demo_report, "ablation-demo").draw().axes[0]
-    heights = {tuple(sorted(set(line.get_ydata()))) for line in axis.lines if line.get_marker() == "o"}
-    assert len({y for ys in heights for y in ys}) == 2 * len(axis.get_yticks())
+    (panel,) = figure_named(demo_report, "ablation-demo").draw().panels
+    heights = {tuple(sorted(set(mark.ys))) for mark in panel.marks if isinstance(mark, Points)}
+    assert len({y for ys in heights for y in ys}) == 2 * len(panel.y.ticks)
+
+
+def test_the_affinity_of_adjacent_blocks_shows_its_spread_over_images() -> None:
+    affinity, spread = [[1.0, 0.9], [0.9, 1.0]], [[0.0, 0.02], [0.02, 0.0]]
+    columns = {"levels": "[0, 1]", "affinity": json.dumps(affinity)}
+    records = [make_record(task=task, affinity_std=json.dumps(spread), **columns) for task in VTAB_TASKS[:2]]
+    figure = figure_named(build_report(make_results(records)), "adjacent-affinity-vtab-1k")
+    (band,) = (mark for mark in figure.draw().panels[0].marks if isinstance(mark, Band))
+    assert (band.lows[0], band.highs[0]) == (pytest.approx(0.88), pytest.approx(0.92))
+    without = build_report(make_results([make_record(**columns)]))
+    marks = figure_named(without, "adjacent-affinity-vtab-1k").draw().panels[0].marks
+    assert not any(isinstance(mark, Band) for mark in marks)
 
 
 @pytest.mark.parametrize(("eval_every", "shown"), [(0, False), (10, True)])

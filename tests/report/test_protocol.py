@@ -137,8 +137,8 @@ def test_a_mark_points_where_the_mean_accuracy_does() -> None:
     result = dict(cell(tests, "SHIP", "digits").extras)
     assert (result["images won"], result["images lost"]) == (60, 40)
     assert cell(tests, "SHIP", "digits").sign == "▼"
-    assert "exact sign-flip tests of the mean accuracies over seeds" in tests.caption
-    assert "McNemar" not in tests.caption
+    assert "exact sign-flip tests of the mean accuracies over seeds" in tests.caption.alone
+    assert "McNemar" not in tests.caption.alone
 
 
 def test_without_predictions_there_are_tests_across_tasks_only() -> None:
@@ -196,7 +196,7 @@ def test_an_arm_needs_matching_predictions_of_all_its_seeds(how: str) -> None:
     for name in ("main", "significance", "paired-tests", "intervals", "agreement"):
         (note,) = (note for note in table(report, f"{name}-demo").notes if note.startswith("Left out of"))
         assert note.endswith("on the same images: SHIP (digits).")
-    assert "after the last epoch" not in table(report, "intervals-demo").caption
+    assert "after the last epoch" not in table(report, "intervals-demo").caption.alone
 
 
 def test_predictions_are_read_once_per_task() -> None:

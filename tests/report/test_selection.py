@@ -61,7 +61,7 @@ def test_the_rule_is_printed_in_every_caption() -> None:
     records = make_results([make_record(task=task, seed=seed) for task in ("dtd", "svhn") for seed in (0, 1)])
     for rule in SELECTIONS:
         report = build_report(records, None, ReportOptions(select=rule.name))
-        captions = [item.caption for section in report.sections for item in section.items]
+        captions = [item.caption.alone for section in report.sections for item in section.items]
         assert captions
         assert all(f"Selection rule: {rule.name} ({rule.gist})." in caption for caption in captions)
 
@@ -105,7 +105,7 @@ def test_rules_of_other_packages_are_found_and_named() -> None:
     assert list_selections() == ["final", "validation", "oracle", "cautious", "lost", "other"]
     records = make_results([make_record(accuracy=0.5)])
     report = build_report(records, None, ReportOptions(select="cautious"))
-    assert "Selection rule: cautious (one point below the last epoch)." in next(report.tables()).caption
+    assert "Selection rule: cautious (one point below the last epoch)." in next(report.tables()).caption.alone
     assert main_table(records, select="cautious").loc["SHIP", "cifar100"] == pytest.approx(49)
 
 

@@ -68,4 +68,4 @@ def test_a_new_table_is_a_function_and_an_entry_in_a_section(monkeypatch: pytest
     assert [section.anchor for section in report.sections] == ["demo-tasks", "records"]
     table = next(report.tables())
     assert [row.cells[0].text for row in table.rows] == list(DEMO_TASKS)
-    assert "Selection rule: final" in table.caption
+    assert "Selection rule: final" in table.caption.alone

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
-from shipbench.report.drawing.palette import GREY, INK, MUTED
+from shipbench.report.drawing.palette import INK, MUTED
 from shipbench.report.drawing.shapes import Anchor
 
 
@@ -101,7 +101,7 @@ class Heat:
 class Note:
     """A text at a data point, moved by ``dx`` and ``dy`` points (y downwards) and centred vertically.
 
-    ``beside`` puts it to the right of the panel at the height of the point.
+    ``beside`` puts it on that side of the panel at the height of the point.
     """
 
     x: float
@@ -112,7 +112,7 @@ class Note:
     anchor: Anchor = "start"
     dx: float = 0
     dy: float = 0
-    beside: bool = False
+    beside: Literal["", "left", "right"] = ""
     key: str = ""
 
 
@@ -142,7 +142,7 @@ Mark: TypeAlias = Line | Points | Band | Box | Heat | Note | Reference | Labels
 
 @dataclass(frozen=True)
 class Panel:
-    """Axes with marks; later marks cover earlier ones. ``beside`` is the longest text right of the panel."""
+    """Axes with marks; later marks cover earlier ones."""
 
     x: Axis
     y: Axis
@@ -188,9 +188,4 @@ class Chart:
     y_label: str = ""
     footer: str = ""
     bar: ColourBar | None = None
-    spacing: float = field(default=10)
-
-
-def group_key(label: str) -> Key:
-    """Return a legend entry for a group without a series of its own."""
-    return Key(label, GREY)
+    spacing: float = 10

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 from shipbench.report.drawing.chart import (
@@ -23,7 +23,7 @@ from shipbench.report.drawing.chart import (
     Reference,
 )
 from shipbench.report.drawing.labels import place_labels
-from shipbench.report.drawing.metrics import text_width
+from shipbench.report.drawing.metrics import text_width, wrapped_to
 from shipbench.report.drawing.palette import INK, MUTED, RULE
 from shipbench.report.drawing.paper import PLAIN, PaperStyle
 from shipbench.report.drawing.scales import position
@@ -74,7 +74,15 @@ def lower(chart: Chart, paper: PaperStyle = PLAIN) -> Drawing:
     """Return the drawing of ``chart`` in the widths and text size of ``paper``."""
     layout = _Layout(chart, paper)
     shapes = [*layout.around(), *(shape for frame in layout.frames for shape in _panel(frame, paper.text))]
-    return Drawing(layout.width, layout.height, tuple(shapes))
+    return Drawing(layout.width, layout.height, tuple(_kept_inside(shape, layout.width) for shape in shapes))
+
+
+def _kept_inside(shape: Shape, width: float) -> Shape:
+    """Move a centred text, such as the title of an axis that is wider than it, into the picture."""
+    if not isinstance(shape, Text) or shape.anchor != "middle" or shape.turned:
+        return shape
+    half = text_width(shape.text, shape.size) / 2
+    return replace(shape, x=max(half, min(shape.x, width - half)))
 
 
 class _Layout:
@@ -89,7 +97,8 @@ class _Layout:
         self._margins = self._measure()
         self.frames = self._place()
         lowest = max(frame.bottom for frame in self.frames) + self._margins.bottom[-1]
-        self.height = lowest + (10 if chart.footer else 2) + _GAP
+        self._footer = wrapped_to(chart.footer, self.width - 2 * _EDGE, _FOOTER * self.text)
+        self.height = lowest + 8 * self.text * len(self._footer) + 2 + _GAP
 
     def around(self) -> Iterator[Shape]:
         """Yield heading, legend, shared label, colour bar and footer."""
@@ -113,8 +122,8 @@ class _Layout:
             )
         if chart.bar:
             yield from _colour_bar(chart.bar, self.width - _BAR_ROOM, first, last, text)
-        if chart.footer:
-            yield Text(_EDGE, self.height - 4, chart.footer, _FOOTER * text, MUTED)
+        for i, line in enumerate(reversed(self._footer)):
+            yield Text(_EDGE, self.height - 4 - 8 * text * i, line, _FOOTER * text, MUTED)
 
     def _measure(self) -> _Margins:
         panels, columns = self.chart.panels, self.chart.columns
@@ -150,12 +159,16 @@ class _Layout:
 
 def _left(panel: Panel, text: float) -> float:
     widest = max((text_width(label, panel.y.text * text) for _, label in panel.y.ticks), default=0.0)
-    return widest + (5 if widest else 1) + (12 * text if panel.y.label else 0)
+    return max(widest + (5 if widest else 1) + (12 * text if panel.y.label else 0), _notes_width(panel, "left", text))
 
 
 def _right(panel: Panel, text: float) -> float:
-    notes = [mark for mark in panel.marks if isinstance(mark, Note) and mark.beside]
-    return max((text_width(note.text, note.size * text) + 6 for note in notes), default=2.0)
+    return max(2.0, _notes_width(panel, "right", text))
+
+
+def _notes_width(panel: Panel, side: str, text: float) -> float:
+    notes = [mark for mark in panel.marks if isinstance(mark, Note) and mark.beside == side]
+    return max((text_width(note.text, note.size * text) + 6 for note in notes), default=0.0)
 
 
 def _above(panel: Panel, text: float) -> float:
@@ -307,6 +320,6 @@ def _reference(frame: _Frame, mark: Reference) -> Path:
 def _note(frame: _Frame, mark: Note, text: float) -> Text:
     x, y = frame.at(mark.x, mark.y)
     if mark.beside:
-        x = frame.right + 4
+        x = frame.right + 4 if mark.beside == "right" else frame.left - 4
     size = mark.size * text
     return Text(x + mark.dx, y + mark.dy + 0.35 * size, mark.text, size, mark.colour, mark.anchor, key=mark.key)

@@ -17,3 +17,14 @@ def text_width(text: str, size: float, *, bold: bool = False) -> float:
     """Return the width in points of ``text`` at font size ``size``."""
     percent = sum(_WIDTHS[code - 32] if 32 <= (code := ord(letter)) <= 126 else _OTHER for letter in text)
     return percent / 100 * size * (_BOLD if bold else 1.0)
+
+
+def wrapped_to(text: str, room: float, size: float) -> list[str]:
+    """Return ``text`` in lines that are at most ``room`` points wide, a longer word alone."""
+    lines: list[str] = []
+    for word in text.split():
+        if lines and text_width(f"{lines[-1]} {word}", size) <= room:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines

@@ -7,9 +7,10 @@ from dataclasses import replace
 from math import ceil, floor, log10
 
 from shipbench.report.drawing.chart import Axis
-from shipbench.report.wording.numbers import MINUS
 
+_MINUS = "\N{MINUS SIGN}"
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
+_ZEROS = {f"{_MINUS}{zero}": zero for zero in ("0", "0.0", "0.00")}
 
 
 def position(axis: Axis, value: float) -> float:
@@ -35,11 +36,8 @@ def with_ticks(axis: Axis, count: int = 5, *, whole: bool = False) -> Axis:
     step = _step((high - low) / max(1, count), whole=whole)
     first, last = ceil(low / step - 1e-9), floor(high / step + 1e-9)
     digits = max(0, -floor(log10(step) + 1e-9) + (1 if _needs_half(step) else 0))
-    ticks = [(i * step, f"{i * step:.{digits}f}".replace("-", MINUS)) for i in range(first, last + 1)]
-    return replace(axis, ticks=tuple((value, MINUS_ZERO.get(text, text)) for value, text in ticks))
-
-
-MINUS_ZERO = {f"{MINUS}0": "0", f"{MINUS}0.0": "0.0", f"{MINUS}0.00": "0.00"}
+    ticks = [(i * step, f"{i * step:.{digits}f}".replace("-", _MINUS)) for i in range(first, last + 1)]
+    return replace(axis, ticks=tuple((value, _ZEROS.get(text, text)) for value, text in ticks))
 
 
 def _needs_half(step: float) -> bool:

@@ -77,4 +77,4 @@ def _forest_line(y: int, line: AblationLine) -> Iterator[Mark]:
         between = f" ({signed(interval.low)} to {signed(interval.high)})"
     tip = f"{line.label}: {signed(interval.mean)}{between}"
     yield Points([interval.mean], [y], VERMILION, size=6, tips=(tip,))
-    yield Note(interval.mean, y, f"{signed(interval.mean)}  ({counted(len(tasks), 'task')})", beside=True)
+    yield Note(interval.mean, y, f"{signed(interval.mean)}  ({counted(len(tasks), 'task')})", beside="right")

@@ -51,4 +51,4 @@ def _dumbbell(y: int, gap: OracleGap, series: SeriesStyle) -> Iterator[Mark]:
     yield Points([gap.best], [y], colour, fill=PAPER, key=name, tips=(f"{name}, best epoch: {percent(gap.best)} %",))
     yield Points([gap.final], [y], colour, key=name, tips=(f"{name}, last epoch: {percent(gap.final)} %",))
     text = f"{signed(gap.best - gap.final)}  ({counted(gap.tasks, 'task')})"
-    yield Note(gap.final, y, text, beside=True, key=name)
+    yield Note(gap.final, y, text, beside="right", key=name)

@@ -8,9 +8,8 @@ from math import ceil, floor
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import Figure
 from shipbench.report.drawing.chart import Axis, Chart, Line, Mark, Note, Panel, Points
-from shipbench.report.drawing.metrics import text_width
 from shipbench.report.drawing.palette import INK, MUTED
-from shipbench.report.drawing.paper import PLAIN
+from shipbench.report.drawing.shapes import Anchor
 from shipbench.report.figures.style import SeriesStyle, arm_styles
 from shipbench.report.wording.text import counted
 from shipbench.statistics import cliques
@@ -48,32 +47,21 @@ def draw_ranks(
     better = ceil(len(labels) / 2)
     depth = 0.5 + _CLIQUE_STEP * len(bars)
     low, high = floor(min(ranks)), max(ceil(max(ranks)), floor(min(ranks)) + 1)
-    across, right = _across(labels, low, high, wide=_needs_room(labels))
     marks = (
         *_scale(low, high, min(distance, high - low), distance),
         *_bars(ranks, bars),
-        *_elbows(labels, ranks, styles, depth, (low, high), right),
+        *_elbows(labels, ranks, styles, depth, (low, high)),
     )
     bottom = -depth - _STEP * (better - 0.5)
     down = Axis(bottom, 2.7, grid=False, line=False)
     height = 16.5 * (2.7 - bottom)
-    return Chart((Panel(across, down, marks),), height, wide=_needs_room(labels), footer=footer)
+    return Chart(
+        (Panel(Axis(low, high, grid=False, line=False), down, marks),), height, wide=_needs_room(labels), footer=footer
+    )
 
 
 def _needs_room(labels: Sequence[str]) -> bool:
     return len(labels) > 8 or max(map(len, labels)) > 20
-
-
-def _across(labels: Sequence[str], low: int, high: int, *, wide: bool) -> tuple[Axis, float]:
-    """Return an x axis with room for the labels beside the rank axis, and the place of the right-hand labels."""
-    better = ceil(len(labels) / 2)
-    width = (PLAIN.wide if wide else PLAIN.narrow) - 12
-    left, right = (
-        max((text_width(f"{label}  0.00", _TEXT) for label in side), default=0.0) + 8
-        for side in (labels[:better], labels[better:])
-    )
-    scale = (high - low) / max(0.2 * width, width - left - right)
-    return Axis(low - left * scale, high + right * scale, grid=False, line=False), high + 5 * scale
 
 
 def _scale(low: int, high: int, drawn: float, distance: float) -> Iterator[Mark]:
@@ -101,17 +89,16 @@ def _elbows(
     styles: Sequence[SeriesStyle],
     depth: float,
     ends: tuple[int, int],
-    right: float,
 ) -> Iterator[Mark]:
     """Draw lines from the axis to the labels: the better half on the left, the others on the right."""
     half = ceil(len(labels) / 2)
-    gap = right - ends[1]
     for i, (label, rank, series) in enumerate(zip(labels, ranks, styles, strict=True)):
         better = i < half
         y = -depth - _STEP * (i if better else len(labels) - 1 - i)
-        edge = ends[0] - gap if better else right
+        edge = ends[0] if better else ends[1]
         yield Line([rank, rank, edge], [0, y, y], series.colour, 1, key=label)
         tips = (f"{label}: average rank {rank:.2f}",)
         yield Points([rank], [0], series.colour, series.marker, key=label, tips=tips)
         text = f"{label}  {rank:.2f}" if better else f"{rank:.2f}  {label}"
-        yield Note(edge, y, text, _TEXT, INK, "end" if better else "start", dx=-3 if better else 3, key=label)
+        anchor: Anchor = "end" if better else "start"
+        yield Note(edge, y, text, _TEXT, INK, anchor, beside="left" if better else "right", key=label)
