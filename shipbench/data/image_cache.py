@@ -1,75 +1,130 @@
-"""The image cache: decoded and resized splits, kept on disk as uint8 arrays and memory-mapped from there.
+"""The image cache: decoded images of a split, kept on disk as raw 8-bit RGB and memory-mapped from there.
 
-A split is three files, each written to a temporary file and renamed: ``<key>.images.npy``, ``<key>.labels.npy`` and,
-last, ``<key>.crc32`` with the checksums of the other two. Every process verifies each file once before using it, by
-reading all of it: CRC-32 takes about 0.6 s per gigabyte, far less than any run over the images. A split that is damaged
-or has no checksums is decoded again.
+A split is two files: ``<key>.rgb``, the pixels, and ``<key>.journal``, the shape of the pixels and the CRC-32 of every
+chunk of 64 images. A chunk enters the journal once its pixels are written, so a command that was killed is continued by
+the next. Every process verifies a split once before using it, by reading all of it, and decodes damaged chunks again.
+
+Images that all have one size with fewer pixels than the requested square are kept at that size. They take less space,
+and are resized when they are read.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
+import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
-from shipbench.data.images import resize
+from shipbench.data.framing import Framing, resize
 from shipbench.data.parallel import stream
-from shipbench.data.types import NativeSplit, Split
+from shipbench.data.types import NativeSplit
 from shipbench.errors import InputError, ShipbenchError
 from shipbench.runtime.cache import cache_dir
 from shipbench.runtime.console import say
 from shipbench.runtime.files import atomic_path, taking_turns
 
 _ADVICE = "set SHIPBENCH_CACHE to a folder with room"
-_PIECE = 1 << 20
+_CHUNK = 64
+_PROBES = 8
+
+Opener: TypeAlias = Callable[[], NativeSplit]
 
 
 class _Files(NamedTuple):
     """The files of one cached split."""
 
-    images: Path
-    labels: Path
-    checksums: Path
+    pixels: Path
+    journal: Path
 
 
-def cached_split(
-    key: str, title: str, size: int, open_split: Callable[[], NativeSplit], jobs: int | None = None
-) -> Split:
-    """Return the split cached under ``key``; decode it and resize it to ``size`` if it is absent or damaged.
+class _Shape(NamedTuple):
+    """The shape of cached pixels, without the three channels."""
 
-    Only then is ``open_split`` called; its images are decoded on ``jobs`` threads or one per usable core. ``title``
-    names the split in messages. If several processes need the same split, one decodes it while the others wait. Raises
-    ``ShipbenchError`` if the cache folder cannot be written.
+    count: int
+    height: int
+    width: int
+
+    @property
+    def image_bytes(self) -> int:
+        return self.height * self.width * 3
+
+    @property
+    def chunks(self) -> range:
+        return range(-(-self.count // _CHUNK))
+
+    def images(self, chunk: int) -> range:
+        return range(chunk * _CHUNK, min((chunk + 1) * _CHUNK, self.count))
+
+
+@dataclass(frozen=True)
+class _Journal:
+    """What a journal says: the shape of the pixels, and the CRC-32 of the chunks written.
+
+    It is ``damaged`` if a line does not match its own checksum; an interrupted command leaves at most a torn last line.
+    """
+
+    shape: _Shape
+    checksums: Mapping[int, int]
+    damaged: bool
+
+    @property
+    def complete(self) -> bool:
+        return len(self.checksums) == len(self.shape.chunks)
+
+
+class _MixedSizesError(Exception):
+    """The images do not all have one size, so they cannot be kept as they are."""
+
+
+def cached_pixels(
+    key: str, title: str, count: int, framing: Framing, open_split: Opener, jobs: int | None = None
+) -> NDArray[np.uint8]:
+    """Return the ``count`` images cached under ``key`` as ``(count, height, width, 3)``; decode those that are missing.
+
+    The images are framed as ``framing`` says, or at their native size if all have one that is smaller. Only if images
+    are missing or damaged is ``open_split`` called; they are decoded on ``jobs`` threads or one per usable core.
+    ``title`` names the split in messages. If several processes need the same images, one decodes them while the others
+    wait. Raises ``InputError`` if an image cannot be decoded, and ``ShipbenchError`` if the cache folder cannot be
+    written.
     """
     files = _files(key)
-    folder = files.images.parent
-    split = _read(files)
-    if split is not None:
-        return split
+    folder = files.pixels.parent
+    pixels = _read(files, count)
+    if pixels is not None:
+        return pixels
     try:
         with taking_turns(folder / f"{key}.lock", f"waiting for another process to decode {title}"):
-            split = _read(files)
-            if split is None:
-                if files.images.exists():
-                    say(f"the cached images of {title} are damaged or have no checksum; decoding them again")
-                _write(files, title, size, open_split(), jobs)
-                split = _read(files)
+            pixels = _read(files, count)
+            if pixels is None:
+                _complete(files, title, count, framing, open_split(), jobs)
+                pixels = _read(files, count)
     except OSError as error:
         raise ShipbenchError(f"cannot cache images in {folder}: {error}; {_ADVICE}") from error
-    if split is None:
+    if pixels is None:
         raise ShipbenchError(f"images cached in {folder} cannot be read back; {_ADVICE}")
-    return split
+    return pixels
 
 
-def missing_bytes(key: str, count: int, size: int) -> int:
-    """Return the number of bytes that ``cached_split`` would write for ``count`` images: 0 if the split is cached."""
+def missing_bytes(key: str, count: int, framing: Framing, open_split: Opener) -> int:
+    """Return the number of bytes that ``cached_pixels`` would write; 0 if all images are cached.
+
+    If none is, a few images are decoded to see whether they will be kept at their native size.
+    """
     files = _files(key)
-    return 0 if all(file.exists() for file in files) else count * (size * size * 3 + np.dtype(np.int64).itemsize)
+    journal = _read_journal(files.journal) if files.pixels.exists() else None
+    if journal is None or journal.shape.count != count:
+        return count * _shape(open_split(), count, framing).image_bytes
+    cached = sum(len(journal.shape.images(chunk)) for chunk in journal.checksums)
+    return (count - cached) * journal.shape.image_bytes
 
 
 def require_room(needed: int) -> None:
@@ -84,61 +139,175 @@ def require_room(needed: int) -> None:
 
 def _files(key: str) -> _Files:
     folder = cache_dir("images")
-    return _Files(*(folder / f"{key}.{ending}" for ending in ("images.npy", "labels.npy", "crc32")))
+    return _Files(folder / f"{key}.rgb", folder / f"{key}.journal")
 
 
-def _read(files: _Files) -> Split | None:
-    # Verify before parsing: numpy evaluates the header as a Python literal, and a damaged one can be anything.
-    try:
-        if files.checksums.read_text() != _checksums(files):
-            return None
-        images = np.load(files.images, mmap_mode="r", allow_pickle=False)
-        return Split(images, np.load(files.labels, allow_pickle=False))
-    except (OSError, ValueError):
+def _read(files: _Files, count: int) -> NDArray[np.uint8] | None:
+    """Return the mapped images if all are there and intact."""
+    journal = _read_journal(files.journal)
+    if journal is None or journal.damaged or not journal.complete or journal.shape.count != count:
         return None
+    if len(_intact_chunks(files, journal)) < len(journal.shape.chunks):
+        return None
+    return np.memmap(files.pixels, np.uint8, "r", shape=(*journal.shape, 3))
 
 
-def _checksums(files: _Files) -> str:
-    return f"{_checksum(files.images):08x} {_checksum(files.labels):08x}\n"
+def _shape(split: NativeSplit, count: int, framing: Framing) -> _Shape:
+    """Return the shape to cache images in: native if those looked at have one size, smaller than the square."""
+    sizes = {split.open(int(index)).size for index in np.unique(np.linspace(0, count - 1, _PROBES).astype(int))}
+    width, height = sizes.pop()
+    if sizes or width * height >= framing.side**2:
+        return _Shape(count, framing.side, framing.side)
+    return _Shape(count, height, width)
 
 
-def _checksum(file: Path) -> int:
-    status = file.stat()
-    return _crc32(file, status.st_size, status.st_mtime_ns, status.st_ino)
+def _complete(
+    files: _Files, title: str, count: int, framing: Framing, split: NativeSplit, jobs: int | None
+) -> None:
+    """Decode the images that are missing or damaged."""
+    shape, checksums = _salvaged(files, title, count) or (_shape(split, count, framing), {})
+    try:
+        try:
+            _decode(files, title, framing, split, shape, checksums, jobs)
+        except _MixedSizesError:
+            _decode(files, title, framing, split, _Shape(count, framing.side, framing.side), {}, jobs)
+    except InputError:
+        # Once the image is replaced, the split has another key.
+        _discard(files)
+        raise
+
+
+def _salvaged(files: _Files, title: str, count: int) -> tuple[_Shape, dict[int, int]] | None:
+    """Return the shape and the checksums of the intact chunks that an earlier command has left, if there are any."""
+    journal = _read_journal(files.journal)
+    intact = _intact_chunks(files, journal) if journal is not None and journal.shape.count == count else ()
+    if files.pixels.exists():
+        if journal is None or journal.damaged or len(intact) < len(journal.checksums):
+            say(f"the cached images of {title} are damaged or have no checksum; decoding them again")
+        elif intact:
+            say(f"continuing to decode {title}, which an earlier command began")
+    return (journal.shape, {chunk: journal.checksums[chunk] for chunk in intact}) if journal and intact else None
+
+
+def _decode(
+    files: _Files,
+    title: str,
+    framing: Framing,
+    split: NativeSplit,
+    shape: _Shape,
+    checksums: dict[int, int],
+    jobs: int | None,
+) -> None:
+    """Write all chunks but those in ``checksums``; the journal has every finished chunk if this is interrupted."""
+    if not checksums:
+        # A process that has mapped the old file must not see it shrink.
+        _discard(files)
+    _write_journal(files.journal, shape, checksums)
+    missing = [chunk for chunk in shape.chunks if chunk not in checksums]
+    lock = threading.Lock()
+    with files.pixels.open("ab") as target:
+        target.truncate(shape.count * shape.image_bytes)
+
+    def work(start: int, _: int) -> Sequence[None]:
+        chunk = missing[start // _CHUNK]
+        images = shape.images(chunk)
+        data = b"".join(_stored(split.open(index), shape, framing).tobytes() for index in images)
+        # Ordinary writes, because a full disk then raises an error; storing to a mapped page would kill the process.
+        with files.pixels.open("r+b") as target:
+            target.seek(images.start * shape.image_bytes)
+            target.write(data)
+        with lock, files.journal.open("a") as journal:
+            checksums[chunk] = zlib.crc32(data)
+            journal.write(_chunk_line(chunk, checksums[chunk]))
+        return [None] * len(images)
+
+    total = sum(len(shape.images(chunk)) for chunk in missing)
+    for _ in stream(work, total, f"decoding {title}", jobs, _CHUNK):
+        pass
+    with files.pixels.open("rb") as written:
+        os.fsync(written.fileno())
+    _write_journal(files.journal, shape, checksums)
+    # The times of a file tell nothing about changes as recent as these.
+    _verified_chunks.cache_clear()
+
+
+def _stored(image: Image.Image, shape: _Shape, framing: Framing) -> NDArray[np.uint8]:
+    if (shape.height, shape.width) == (framing.side, framing.side):
+        return resize(image, framing.side, framing.resize)
+    if image.size != (shape.width, shape.height):
+        raise _MixedSizesError
+    return np.asarray(image)
+
+
+def _discard(files: _Files) -> None:
+    for file in files:
+        file.unlink(missing_ok=True)
+
+
+def _intact_chunks(files: _Files, journal: _Journal) -> tuple[int, ...]:
+    """Return the chunks whose pixels match the journal, or none if the file has another length."""
+    try:
+        status = files.pixels.stat()
+        if status.st_size != journal.shape.count * journal.shape.image_bytes:
+            return ()
+        state = (status.st_size, status.st_mtime_ns, status.st_ino)
+        return _verified_chunks(files.pixels, state, journal.shape, tuple(sorted(journal.checksums.items())))
+    except OSError:
+        return ()
 
 
 @cache
-def _crc32(file: Path, size: int, modified: int, inode: int) -> int:
-    """Return the CRC-32 of a file; size, time and inode are cache keys, so a rewritten file is read again."""
-    value = 0
-    # Read, not mapped: a read error on a mapped page kills the process.
-    with file.open("rb") as stream_:
-        while piece := stream_.read(_PIECE):
-            value = zlib.crc32(piece, value)
-    return value
+def _verified_chunks(
+    file: Path, state: tuple[int, ...], shape: _Shape, checksums: tuple[tuple[int, int], ...]
+) -> tuple[int, ...]:
+    """Return the chunks of a file that match their checksums; a file in another ``state`` is read again."""
+    # Imported late: a command that decodes nothing starts faster.
+    from concurrent.futures import ThreadPoolExecutor
+
+    def matches(entry: tuple[int, int]) -> bool:
+        images = shape.images(entry[0])
+        # Read, not mapped: a read error on a mapped page kills the process.
+        with file.open("rb") as stream_:
+            stream_.seek(images.start * shape.image_bytes)
+            return zlib.crc32(stream_.read(len(images) * shape.image_bytes)) == entry[1]
+
+    with ThreadPoolExecutor() as threads:
+        intact = list(threads.map(matches, checksums))
+    return tuple(chunk for (chunk, _), good in zip(checksums, intact, strict=True) if good)
 
 
-def _write(files: _Files, title: str, size: int, split: NativeSplit, jobs: int | None) -> None:
-    with atomic_path(files.images) as temporary:
-        _write_images(temporary, split, size, f"decoding {title}", jobs)
-    with atomic_path(files.labels) as temporary, temporary.open("wb") as stream_:
-        np.save(stream_, split.labels.astype(np.int64))
-    with atomic_path(files.checksums) as temporary:
-        temporary.write_text(_checksums(files))
+def _write_journal(file: Path, shape: _Shape, checksums: Mapping[int, int]) -> None:
+    lines = [_line(f"pixels {shape.count} {shape.height} {shape.width}")]
+    lines += [_chunk_line(chunk, checksum) for chunk, checksum in sorted(checksums.items())]
+    with atomic_path(file) as temporary:
+        temporary.write_text("".join(lines))
 
 
-def _write_images(file: Path, split: NativeSplit, size: int, description: str, jobs: int | None) -> None:
-    # The map writes only the header and sets the file's length. Pixels are written with ordinary writes, because a full
-    # disk then raises an error, whereas storing to a mapped page would kill the process.
-    shape = (len(split.labels), size, size, 3)
-    offset = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape).offset
+def _read_journal(file: Path) -> _Journal | None:
+    """Return the journal in a file, or None if there is none or its first line is damaged."""
+    try:
+        lines = file.read_text(encoding="ascii", errors="replace").splitlines(keepends=True)
+        first = _payload(lines[0])
+        if first is None or first[0] != "pixels":
+            return None
+        shape = _Shape(*map(int, first[1:]))
+    except (OSError, ValueError, IndexError, TypeError):
+        return None
+    payloads = [_payload(line) for line in lines[1:]]
+    torn = bool(lines[1:]) and payloads[-1] is None and not lines[-1].endswith("\n")
+    checksums = {int(payload[1]): int(payload[2], 16) for payload in payloads if payload is not None}
+    return _Journal(shape, checksums, damaged=None in (payloads[:-1] if torn else payloads))
 
-    def work(start: int, stop: int) -> list[None]:
-        with file.open("r+b") as target:
-            target.seek(offset + start * size * size * 3)
-            for index in range(start, stop):
-                target.write(resize(split.open(index), size).tobytes())
-        return [None] * (stop - start)
 
-    for _ in stream(work, len(split.labels), description, jobs):
-        pass
+def _chunk_line(chunk: int, checksum: int) -> str:
+    return _line(f"chunk {chunk} {checksum:08x}")
+
+
+def _line(payload: str) -> str:
+    return f"{payload} {zlib.crc32(payload.encode()):08x}\n"
+
+
+def _payload(line: str) -> list[str] | None:
+    """Return the words of a journal's line without its checksum, or None if it does not match its checksum."""
+    payload = line[:-1].rpartition(" ")[0]
+    return payload.split() if line == _line(payload) else None

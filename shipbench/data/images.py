@@ -1,4 +1,4 @@
-"""One image file: its kind, its pixels as 8-bit RGB, and the resize that the field uses.
+"""One image file: its kind and its pixels as 8-bit RGB.
 
 Colours are those of ``Image.convert("RGB")``, as in the field's loaders: transparency is dropped and EXIF orientation
 is ignored. The exception is 16-bit grey, which is scaled to 8 bits here because Pillow would clip it. Photographs that
@@ -139,11 +139,6 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     return image.convert("RGB")
-
-
-def resize(image: Image.Image, size: int) -> NDArray[np.uint8]:
-    """Resize to a square ``(size, size, 3)`` uint8 with Pillow's bicubic filter; the aspect ratio is not kept."""
-    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
 
 
 def _turned(image: Image.Image) -> Image.Image:

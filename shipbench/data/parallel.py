@@ -13,21 +13,24 @@ _CHUNK = 32
 
 
 def stream(
-    work: Callable[[int, int], Sequence[Result]], total: int, description: str, jobs: int | None
+    work: Callable[[int, int], Sequence[Result]], total: int, description: str, jobs: int | None, chunk: int = _CHUNK
 ) -> Iterator[Result]:
     """Yield one result for every index below ``total``, in order.
 
-    ``work(start, stop)`` returns the results of a range of indices. It runs on ``jobs`` threads or one per usable core
+    ``work(start, stop)`` returns the results of a range of at most ``chunk`` indices, which starts at a multiple of
+    ``chunk``. It runs on ``jobs`` threads or one per usable core
     (Pillow and hashlib release the interpreter lock); its exceptions are raised here.
     """
-    yield from track(_results(work, total, jobs), description, total)
+    yield from track(_results(work, total, jobs, chunk), description, total)
 
 
-def _results(work: Callable[[int, int], Sequence[Result]], total: int, jobs: int | None) -> Iterator[Result]:
+def _results(
+    work: Callable[[int, int], Sequence[Result]], total: int, jobs: int | None, chunk: int
+) -> Iterator[Result]:
     import joblib
 
-    starts = range(0, total, _CHUNK)
-    calls = (joblib.delayed(work)(start, min(start + _CHUNK, total)) for start in starts)
+    starts = range(0, total, chunk)
+    calls = (joblib.delayed(work)(start, min(start + chunk, total)) for start in starts)
     threads = max(1, min(jobs or joblib.cpu_count(), len(starts)))
     pool = joblib.Parallel(n_jobs=threads, backend="threading", return_as="generator")
     for results in pool(calls):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -11,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from shipbench.data.framing import Framing, Resize, Size, resize
 from shipbench.errors import ShipbenchError
 from shipbench.tasks import Task
 from shipbench.tasks.catalogue import SplitName
 
 ImageFormat: TypeAlias = Literal["jpeg", "png", "array"]
-Size: TypeAlias = tuple[int, int]
+Augment: TypeAlias = Literal["none", "flip-crop"]
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,23 @@ class NativeSplit:
 
 @dataclass(frozen=True)
 class Split:
-    """Images ``(n, size, size, 3)`` uint8 RGB, read-only and possibly memory-mapped; labels ``(n,)`` int64."""
+    """Images as they are stored, read-only and possibly memory-mapped, and labels ``(n,)`` int64.
 
-    images: NDArray[np.uint8]
+    ``pixels`` are ``(n, height, width, 3)`` uint8 RGB. They have the size that ``framing`` asks for, or a smaller one
+    that all images have in common; without a framing, their size is the native one.
+    """
+
+    pixels: NDArray[np.uint8]
     labels: NDArray[np.int64]
+    framing: Framing | None = None
+
+    @cached_property
+    def images(self) -> NDArray[np.uint8]:
+        """The images as the framing asks for, ``(n, side, side, 3)``; stored smaller ones are resized on first use."""
+        if self.framing is None or self.pixels.shape[1:3] == (self.framing.side, self.framing.side):
+            return self.pixels
+        side, how = self.framing.side, self.framing.resize
+        return np.stack([resize(Image.fromarray(pixels), side, how) for pixels in self.pixels])
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -62,12 +77,17 @@ class Split:
 
 @dataclass(frozen=True)
 class TaskData:
-    """The requested splits of a task, and the identity of the copy they come from."""
+    """The requested splits of a task, the identity of the copy they come from, and how its images become inputs.
+
+    If images are augmented, those of a training split are larger than ``image_size`` (``loading.margin``).
+    """
 
     task: Task
     splits: Mapping[str, Split]
     fingerprint: str
     image_format: ImageFormat
+    resize: Resize = "squash"
+    augment: Augment = "none"
 
     def __getitem__(self, name: SplitName) -> Split:
         """Return one split; raise ``ShipbenchError`` if it was not requested."""

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from shipbench.backbones import Preprocessing, load_backbone, sha256_of
 from shipbench.backbones.state_dicts import weights_sha256
-from shipbench.data.images import decode_photograph, resize
+from shipbench.data.framing import resize
+from shipbench.data.images import decode_photograph
 from shipbench.data.signatures import impostor
 from shipbench.errors import InputError, did_you_mean, one_line
 from shipbench.events import DISCARD
