@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-Resize: TypeAlias = Literal["squash", "crop"]
+from shipbench.tasks.catalogue import Resize
+
 Size: TypeAlias = tuple[int, int]
+
+
+_MARGIN = (8, 7)
+"""Augmented images are kept at this ratio to the inputs cut from them: 256 pixels for 224."""
 
 
 @dataclass(frozen=True)
@@ -43,3 +48,9 @@ def scaled_size(size: Size, side: int, how: Resize) -> tuple[Size, Size]:
     short = min(width, height)
     scaled = int(side * width / short), int(side * height / short)
     return scaled, (round((scaled[0] - side) / 2), round((scaled[1] - side) / 2))
+
+
+def with_margin(side: int) -> int:
+    """Return the side at which images are kept from which random crops for inputs of ``side`` pixels are cut."""
+    numerator, denominator = _MARGIN
+    return round(side * numerator / denominator)

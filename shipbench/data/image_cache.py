@@ -14,7 +14,7 @@ import os
 import shutil
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -49,7 +49,7 @@ class _Files(NamedTuple):
 class _Shape(NamedTuple):
     """The shape of cached pixels, without the three channels."""
 
-    count: int
+    n: int
     height: int
     width: int
 
@@ -59,17 +59,17 @@ class _Shape(NamedTuple):
 
     @property
     def chunks(self) -> range:
-        return range(-(-self.count // _CHUNK))
+        return range(-(-self.n // _CHUNK))
 
     def images(self, chunk: int) -> range:
-        return range(chunk * _CHUNK, min((chunk + 1) * _CHUNK, self.count))
+        return range(chunk * _CHUNK, min((chunk + 1) * _CHUNK, self.n))
 
 
 @dataclass(frozen=True)
 class _Journal:
     """What a journal says: the shape of the pixels, and the CRC-32 of the chunks written.
 
-    It is ``damaged`` if a line does not match its own checksum; an interrupted command leaves at most a torn last line.
+    It is ``damaged`` if a line does not match its own checksum.
     """
 
     shape: _Shape
@@ -86,17 +86,16 @@ class _MixedSizesError(Exception):
 
 
 def cached_pixels(
-    key: str, title: str, count: int, framing: Framing, open_split: Opener, jobs: int | None = None
+    key: str, title: str, framing: Framing, split: NativeSplit, jobs: int | None = None
 ) -> NDArray[np.uint8]:
-    """Return the ``count`` images cached under ``key`` as ``(count, height, width, 3)``; decode those that are missing.
+    """Return the images cached under ``key`` as ``(n, height, width, 3)``; decode those that are missing or damaged.
 
-    The images are framed as ``framing`` says, or at their native size if all have one that is smaller. Only if images
-    are missing or damaged is ``open_split`` called; they are decoded on ``jobs`` threads or one per usable core.
-    ``title`` names the split in messages. If several processes need the same images, one decodes them while the others
-    wait. Raises ``InputError`` if an image cannot be decoded, and ``ShipbenchError`` if the cache folder cannot be
-    written.
+    The images are framed as ``framing`` says, or at their native size if all have one that is smaller. They are decoded
+    on ``jobs`` threads or one per usable core. ``title`` names the split in messages. If several processes need the
+    same images, one decodes them while the others wait. Raises ``InputError`` if an image cannot be decoded, and
+    ``ShipbenchError`` if the cache folder cannot be written.
     """
-    files = _files(key)
+    files, count = _files(key), len(split.labels)
     folder = files.pixels.parent
     pixels = _read(files, count)
     if pixels is not None:
@@ -105,7 +104,7 @@ def cached_pixels(
         with taking_turns(folder / f"{key}.lock", f"waiting for another process to decode {title}"):
             pixels = _read(files, count)
             if pixels is None:
-                _complete(files, title, count, framing, open_split(), jobs)
+                _complete(files, _Decoding(split, framing, title, jobs))
                 pixels = _read(files, count)
     except OSError as error:
         raise ShipbenchError(f"cannot cache images in {folder}: {error}; {_ADVICE}") from error
@@ -121,8 +120,8 @@ def missing_bytes(key: str, count: int, framing: Framing, open_split: Opener) ->
     """
     files = _files(key)
     journal = _read_journal(files.journal) if files.pixels.exists() else None
-    if journal is None or journal.shape.count != count:
-        return count * _shape(open_split(), count, framing).image_bytes
+    if journal is None or journal.shape.n != count:
+        return count * _shape(open_split(), framing).image_bytes
     cached = sum(len(journal.shape.images(chunk)) for chunk in journal.checksums)
     return (count - cached) * journal.shape.image_bytes
 
@@ -145,15 +144,16 @@ def _files(key: str) -> _Files:
 def _read(files: _Files, count: int) -> NDArray[np.uint8] | None:
     """Return the mapped images if all are there and intact."""
     journal = _read_journal(files.journal)
-    if journal is None or journal.damaged or not journal.complete or journal.shape.count != count:
+    if journal is None or journal.damaged or not journal.complete or journal.shape.n != count:
         return None
     if len(_intact_chunks(files, journal)) < len(journal.shape.chunks):
         return None
     return np.memmap(files.pixels, np.uint8, "r", shape=(*journal.shape, 3))
 
 
-def _shape(split: NativeSplit, count: int, framing: Framing) -> _Shape:
+def _shape(split: NativeSplit, framing: Framing) -> _Shape:
     """Return the shape to cache images in: native if those looked at have one size, smaller than the square."""
+    count = len(split.labels)
     sizes = {split.open(int(index)).size for index in np.unique(np.linspace(0, count - 1, _PROBES).astype(int))}
     width, height = sizes.pop()
     if sizes or width * height >= framing.side**2:
@@ -161,72 +161,103 @@ def _shape(split: NativeSplit, count: int, framing: Framing) -> _Shape:
     return _Shape(count, height, width)
 
 
-def _complete(
-    files: _Files, title: str, count: int, framing: Framing, split: NativeSplit, jobs: int | None
-) -> None:
+@dataclass(frozen=True)
+class _Decoding:
+    """What to decode: a split, the squares that are wanted, the name in messages, the number of threads."""
+
+    split: NativeSplit
+    framing: Framing
+    title: str
+    jobs: int | None
+
+
+class _Writer:
+    """Writes chunks from any thread, the pixels first and then the line of the journal; closed by a ``with`` block.
+
+    Threads that are still decoding after an error cannot write any more once it is closed.
+    """
+
+    def __init__(self, files: _Files, shape: _Shape, checksums: Mapping[int, int]) -> None:
+        self.shape, self.checksums = shape, dict(checksums)
+        _write_journal(files.journal, shape, checksums)
+        with files.pixels.open("ab") as pixels:
+            pixels.truncate(shape.n * shape.image_bytes)
+        # Ordinary writes, because a full disk then raises an error; storing to a mapped page would kill the process.
+        self._pixels = files.pixels.open("r+b")
+        self._journal = files.journal.open("a")
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._journal.close()
+            self._pixels.close()
+
+    def write(self, chunk: int, data: bytes) -> None:
+        checksum = zlib.crc32(data)
+        with self._lock:
+            self._pixels.seek(chunk * _CHUNK * self.shape.image_bytes)
+            self._pixels.write(data)
+            self._pixels.flush()
+            self._journal.write(_chunk_line(chunk, checksum))
+            self._journal.flush()
+            self.checksums[chunk] = checksum
+
+    def sync(self) -> None:
+        """Wait until the disk holds the pixels."""
+        os.fsync(self._pixels.fileno())
+
+
+def _complete(files: _Files, decoding: _Decoding) -> None:
     """Decode the images that are missing or damaged."""
-    shape, checksums = _salvaged(files, title, count) or (_shape(split, count, framing), {})
+    side = decoding.framing.side
+    shape, checksums = _salvaged(files, decoding) or (_shape(decoding.split, decoding.framing), {})
     try:
         try:
-            _decode(files, title, framing, split, shape, checksums, jobs)
+            _decode(files, decoding, shape, checksums)
         except _MixedSizesError:
-            _decode(files, title, framing, split, _Shape(count, framing.side, framing.side), {}, jobs)
+            _decode(files, decoding, _Shape(shape.n, side, side), {})
     except InputError:
         # Once the image is replaced, the split has another key.
         _discard(files)
         raise
 
 
-def _salvaged(files: _Files, title: str, count: int) -> tuple[_Shape, dict[int, int]] | None:
+def _salvaged(files: _Files, decoding: _Decoding) -> tuple[_Shape, dict[int, int]] | None:
     """Return the shape and the checksums of the intact chunks that an earlier command has left, if there are any."""
     journal = _read_journal(files.journal)
-    intact = _intact_chunks(files, journal) if journal is not None and journal.shape.count == count else ()
+    if journal is not None and journal.shape.n != len(decoding.split.labels):
+        journal = None
+    intact = () if journal is None else _intact_chunks(files, journal)
     if files.pixels.exists():
         if journal is None or journal.damaged or len(intact) < len(journal.checksums):
-            say(f"the cached images of {title} are damaged or have no checksum; decoding them again")
+            say(f"the cached images of {decoding.title} are damaged or have no checksum; decoding them again")
         elif intact:
-            say(f"continuing to decode {title}, which an earlier command began")
+            say(f"continuing to decode {decoding.title}, which an earlier command began")
     return (journal.shape, {chunk: journal.checksums[chunk] for chunk in intact}) if journal and intact else None
 
 
-def _decode(
-    files: _Files,
-    title: str,
-    framing: Framing,
-    split: NativeSplit,
-    shape: _Shape,
-    checksums: dict[int, int],
-    jobs: int | None,
-) -> None:
+def _decode(files: _Files, decoding: _Decoding, shape: _Shape, checksums: Mapping[int, int]) -> None:
     """Write all chunks but those in ``checksums``; the journal has every finished chunk if this is interrupted."""
     if not checksums:
         # A process that has mapped the old file must not see it shrink.
         _discard(files)
-    _write_journal(files.journal, shape, checksums)
     missing = [chunk for chunk in shape.chunks if chunk not in checksums]
-    lock = threading.Lock()
-    with files.pixels.open("ab") as target:
-        target.truncate(shape.count * shape.image_bytes)
-
-    def work(start: int, _: int) -> Sequence[None]:
-        chunk = missing[start // _CHUNK]
-        images = shape.images(chunk)
-        data = b"".join(_stored(split.open(index), shape, framing).tobytes() for index in images)
-        # Ordinary writes, because a full disk then raises an error; storing to a mapped page would kill the process.
-        with files.pixels.open("r+b") as target:
-            target.seek(images.start * shape.image_bytes)
-            target.write(data)
-        with lock, files.journal.open("a") as journal:
-            checksums[chunk] = zlib.crc32(data)
-            journal.write(_chunk_line(chunk, checksums[chunk]))
-        return [None] * len(images)
-
     total = sum(len(shape.images(chunk)) for chunk in missing)
-    for _ in stream(work, total, f"decoding {title}", jobs, _CHUNK):
-        pass
-    with files.pixels.open("rb") as written:
-        os.fsync(written.fileno())
-    _write_journal(files.journal, shape, checksums)
+    with _Writer(files, shape, checksums) as writer:
+
+        def work(start: int, _: int) -> Sequence[None]:
+            chunk = missing[start // _CHUNK]
+            images = [_stored(decoding.split.open(index), shape, decoding.framing) for index in shape.images(chunk)]
+            writer.write(chunk, b"".join(image.tobytes() for image in images))
+            return [None] * len(images)
+
+        for _ in stream(work, total, f"decoding {decoding.title}", decoding.jobs, _CHUNK):
+            pass
+        writer.sync()
+    _write_journal(files.journal, shape, writer.checksums)
     # The times of a file tell nothing about changes as recent as these.
     _verified_chunks.cache_clear()
 
@@ -248,7 +279,7 @@ def _intact_chunks(files: _Files, journal: _Journal) -> tuple[int, ...]:
     """Return the chunks whose pixels match the journal, or none if the file has another length."""
     try:
         status = files.pixels.stat()
-        if status.st_size != journal.shape.count * journal.shape.image_bytes:
+        if status.st_size != journal.shape.n * journal.shape.image_bytes:
             return ()
         state = (status.st_size, status.st_mtime_ns, status.st_ino)
         return _verified_chunks(files.pixels, state, journal.shape, tuple(sorted(journal.checksums.items())))
@@ -277,7 +308,7 @@ def _verified_chunks(
 
 
 def _write_journal(file: Path, shape: _Shape, checksums: Mapping[int, int]) -> None:
-    lines = [_line(f"pixels {shape.count} {shape.height} {shape.width}")]
+    lines = [_line(f"pixels {shape.n} {shape.height} {shape.width}")]
     lines += [_chunk_line(chunk, checksum) for chunk, checksum in sorted(checksums.items())]
     with atomic_path(file) as temporary:
         temporary.write_text("".join(lines))
@@ -294,9 +325,8 @@ def _read_journal(file: Path) -> _Journal | None:
     except (OSError, ValueError, IndexError, TypeError):
         return None
     payloads = [_payload(line) for line in lines[1:]]
-    torn = bool(lines[1:]) and payloads[-1] is None and not lines[-1].endswith("\n")
     checksums = {int(payload[1]): int(payload[2], 16) for payload in payloads if payload is not None}
-    return _Journal(shape, checksums, damaged=None in (payloads[:-1] if torn else payloads))
+    return _Journal(shape, checksums, damaged=None in payloads)
 
 
 def _chunk_line(chunk: int, checksum: int) -> str:

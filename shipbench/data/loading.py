@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import PIL
 
 from shipbench.data import image_cache
+from shipbench.data.framing import Framing, with_margin
 from shipbench.data.sources import Source, open_source
 from shipbench.data.types import Identity, Split, TaskData
 from shipbench.tasks import Task
-from shipbench.tasks.catalogue import SplitName
+from shipbench.tasks.catalogue import Augment, Resize, SplitName
 
-_DRAWING_RULES = 1
+_DRAWING_RULES = 2
 """Part of every cache key; raise it whenever decoding or resizing changes the pixels."""
 
+_TRAINING: frozenset[SplitName] = frozenset({"train", "train800"})
 _ALL: tuple[SplitName, ...] = ("train", "test")
 
 
@@ -39,18 +42,39 @@ class Copy:
         return self.source.warning
 
     def key(self, split: SplitName, image_size: int) -> str:
-        """Return the image-cache key of a split; it names Pillow's version because that decides the pixels."""
-        rules = f"v{_DRAWING_RULES}-pillow{PIL.__version__}"
-        return f"{self.task.name}-{split}-{image_size}px-{rules}-{self.identity.fingerprint}"
+        """Return the image-cache key of a split, the same for all tasks that share its images.
+
+        It names Pillow's version because that decides the pixels.
+        """
+        identity, framing = self.identity, self.framing(split, image_size)
+        content = identity.contents.get(split) or _content_of_one_task(self.task, split, identity.fingerprint)
+        return f"{content[:32]}-{framing.side}px-{framing.resize}-v{_DRAWING_RULES}-pillow{PIL.__version__}"
+
+    def framing(self, split: SplitName, image_size: int) -> Framing:
+        """Return how the images of a split become squares: with a margin if random crops will be cut from them."""
+        augmented = self.task.augment != "none" and split in _TRAINING
+        return Framing(with_margin(image_size) if augmented else image_size, self.task.resize)
 
     def load(self, image_size: int, jobs: int | None = None) -> TaskData:
         """Decode and resize the splits as the function ``load`` does."""
         splits = {str(name): self._load_split(name, image_size, jobs) for name in self.counts}
         return TaskData(self.task, splits, self.identity.fingerprint, self.identity.image_format)
 
+    def missing_bytes(self, split: SplitName, image_size: int) -> int:
+        """Return the number of bytes that loading a split would add to the image cache."""
+        framing = self.framing(split, image_size)
+        key, count = self.key(split, image_size), self.counts[split]
+        return image_cache.missing_bytes(key, count, framing, lambda: self.source.open_split(split))
+
     def _load_split(self, name: SplitName, image_size: int, jobs: int | None) -> Split:
+        split, framing = self.source.open_split(name), self.framing(name, image_size)
         key, title = self.key(name, image_size), f"{self.task.name} {name}"
-        return image_cache.cached_split(key, title, image_size, lambda: self.source.open_split(name), jobs)
+        pixels = image_cache.cached_pixels(key, title, framing, split, jobs)
+        return Split(pixels, split.labels, framing)
+
+
+def _content_of_one_task(task: Task, split: SplitName, fingerprint: str) -> str:
+    return hashlib.sha256(f"{task.name} {split} {fingerprint}".encode()).hexdigest()
 
 
 def fingerprint(task: Task, root: Path | None, splits: tuple[SplitName, ...] = _ALL) -> str:
@@ -69,14 +93,18 @@ def load(
     image_size: int,
     root: Path | None,
     splits: tuple[SplitName, ...] = _ALL,
+    resize: Resize | None = None,
+    augment: Augment | None = None,
     jobs: int | None = None,
 ) -> TaskData:
     """Load splits of a task as ``(n, image_size, image_size, 3)`` uint8 RGB, memory-mapped from the image cache.
 
-    ``train`` is train800 followed by val200. Only the requested splits are decoded, on ``jobs`` threads or one per
-    usable core; the fingerprint is that of ``fingerprint`` for the same splits. Raises ``InputError`` if the task is
-    missing or malformed, if an image cannot be decoded, and if the disk has no room for the decoded images.
+    ``train`` is train800 followed by val200. ``resize`` and ``augment`` replace those of the task; for ``flip-crop``,
+    training images are larger (``framing.with_margin``). Only the requested splits are decoded, on ``jobs`` threads or
+    one per usable core; the fingerprint is that of ``fingerprint`` for the same splits. Raises ``InputError`` if the
+    task is missing or malformed, if an image cannot be decoded, and if the disk has no room for the decoded images.
     """
+    task = replace(task, resize=resize or task.resize, augment=augment or task.augment)
     copy = find(task, root, splits, jobs)
     require_room([(copy, image_size)])
     return copy.load(image_size, jobs)
@@ -95,8 +123,9 @@ def require_room(wanted: Iterable[tuple[Copy, int]]) -> None:
     """
     missing: dict[str, int] = {}
     for copy, size in wanted:
-        for name, count in copy.counts.items():
+        for name in copy.counts:
             key = copy.key(name, size)
-            missing[key] = image_cache.missing_bytes(key, count, size)
+            if key not in missing:
+                missing[key] = copy.missing_bytes(name, size)
     if needed := sum(missing.values()):
         image_cache.require_room(needed)

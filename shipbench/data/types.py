@@ -12,13 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from shipbench.data.framing import Framing, Resize, Size, resize
+from shipbench.data.framing import Framing, Size, resize
 from shipbench.errors import ShipbenchError
 from shipbench.tasks import Task
 from shipbench.tasks.catalogue import SplitName
 
 ImageFormat: TypeAlias = Literal["jpeg", "png", "array"]
-Augment: TypeAlias = Literal["none", "flip-crop"]
 
 
 @dataclass(frozen=True)
@@ -77,17 +76,15 @@ class Split:
 
 @dataclass(frozen=True)
 class TaskData:
-    """The requested splits of a task, the identity of the copy they come from, and how its images become inputs.
+    """The requested splits of a task, and the identity of the copy they come from.
 
-    If images are augmented, those of a training split are larger than ``image_size`` (``loading.margin``).
+    If the task's images are augmented, those of a training split are larger than the inputs (``framing.with_margin``).
     """
 
     task: Task
     splits: Mapping[str, Split]
     fingerprint: str
     image_format: ImageFormat
-    resize: Resize = "squash"
-    augment: Augment = "none"
 
     def __getitem__(self, name: SplitName) -> Split:
         """Return one split; raise ``ShipbenchError`` if it was not requested."""

@@ -101,9 +101,10 @@ def test_an_interrupted_command_has_hashed_for_the_next(folder: Path, monkeypatc
         raise KeyboardInterrupt
 
     monkeypatch.setattr(identities, "_BLOCK", 2)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(identities, "_remember", remember_and_stop)
+    monkeypatch.setattr(identities, "_remember", remember_and_stop)
+    with pytest.raises(KeyboardInterrupt):
         identify_files(folder, NAMES, "own")
+    monkeypatch.setattr(identities, "_remember", remember)
     names = watch_reading(monkeypatch)
     identify_files(folder, NAMES, "own")
     assert sorted(names) == ["0.png", "1.png", "2.png", "2.png"]

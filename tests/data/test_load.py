@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import types
@@ -14,7 +15,7 @@ import PIL
 import pytest
 from PIL import Image
 
-from shipbench.data import fingerprint, load
+from shipbench.data import find, fingerprint, load
 from shipbench.data.demo import pictures
 from shipbench.data.types import Split
 from shipbench.data.vtab import source
@@ -38,7 +39,7 @@ def forbid_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def image_files(cache: Path) -> list[Path]:
-    return sorted((cache / "images").glob("*.npy"))
+    return sorted(file for file in (cache / "images").iterdir() if file.suffix != ".lock")
 
 
 def test_returns_resized_images_and_labels(dtd: Path) -> None:
@@ -69,8 +70,47 @@ def test_only_the_requested_splits_are_decoded(dtd: Path) -> None:
         load(DTD, image_size=16, root=dtd, splits=("test",))
 
 
+def test_small_images_are_stored_at_their_native_size(dtd: Path, private_cache: Path) -> None:
+    data = load(DTD, image_size=24, root=dtd, splits=("test",))
+    assert data["test"].pixels.shape == (6, 10, 12, 3)
+    assert np.array_equal(data["test"].images, expected("test", 6, 24))
+    (stored,) = (private_cache / "images").glob("*.rgb")
+    assert stored.stat().st_size == 6 * 10 * 12 * 3
+
+
+@pytest.mark.parametrize("odd", [0, 4, 70])
+def test_small_images_of_several_sizes_are_stored_resized(tmp_path: Path, private_cache: Path, odd: int) -> None:
+    root = vtab_tree(tmp_path / "vtab", tasks=["dtd"], n_test=72)
+    file = root / f"dtd/images/test/{odd:06d}.png"
+    file.write_bytes(encode(np.full((9, 12, 3), 7, np.uint8)))
+    data = load(DTD, image_size=24, root=root, splits=("test",))
+    assert data["test"].pixels.shape == (72, 24, 24, 3)
+    assert (data["test"].images[odd] == 7).all()
+    others = np.arange(72) != odd
+    images = [pixels_of("dtd", "test", i, i % 47, (12, 10)) for i in range(72)]
+    resized = [np.asarray(Image.fromarray(x).resize((24, 24), Image.Resampling.BICUBIC)) for x in images]
+    assert np.array_equal(data["test"].images[others], np.stack(resized)[others])
+
+
+def test_tasks_share_the_pixels_of_images_that_they_share(
+    tmp_path: Path, private_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = vtab_tree(tmp_path / "vtab", tasks=["clevr_count", "clevr_dist"])
+    shutil.rmtree(root / "clevr_dist/images")
+    shutil.copytree(root / "clevr_count/images", root / "clevr_dist/images")
+    count = load(get_task("clevr_count"), image_size=24, root=root)
+    forbid_decoding(monkeypatch)
+    distance = load(get_task("clevr_dist"), image_size=24, root=root)
+    assert distance.fingerprint != count.fingerprint
+    for split in ("train", "test"):
+        assert np.array_equal(distance[split].images, count[split].images)
+    assert count["train"].labels.tolist() == [index % 8 for index in range(10)]
+    assert distance["train"].labels.tolist() == [index % 6 for index in range(10)]
+    assert len(list((private_cache / "images").glob("*.rgb"))) == 2
+
+
 def test_images_are_read_only_and_mapped(dtd: Path) -> None:
-    images = load(DTD, image_size=16, root=dtd)["test"].images
+    images = load(DTD, image_size=10, root=dtd)["test"].images
     assert isinstance(images, np.memmap)
     assert not images.flags.writeable
 
@@ -102,7 +142,7 @@ def test_a_changed_copy_is_decoded_again(dtd: Path) -> None:
     assert np.array_equal(before[1:], after[1:])
 
 
-@pytest.mark.parametrize("kind", ["images", "labels"])
+@pytest.mark.parametrize("kind", ["rgb", "journal"])
 @pytest.mark.parametrize(
     "damage",
     [
@@ -118,7 +158,7 @@ def test_a_changed_copy_is_decoded_again(dtd: Path) -> None:
 )
 def test_a_damaged_cache_is_rebuilt(dtd: Path, private_cache: Path, kind: str, damage: object) -> None:
     good = np.array(load(DTD, image_size=16, root=dtd, splits=("test",))["test"].images)
-    (file,) = (private_cache / "images").glob(f"*.{kind}.npy")
+    (file,) = (private_cache / "images").glob(f"*.{kind}")
     whole = file.read_bytes()
     damage(file)  # type: ignore[operator]
     data = load(DTD, image_size=16, root=dtd, splits=("test",))
@@ -139,8 +179,8 @@ def test_a_truncated_image_leaves_no_cache_behind(dtd: Path, private_cache: Path
 def test_an_unwritable_cache_is_named(dtd: Path, private_cache: Path) -> None:
     private_cache.mkdir()
     (private_cache / "images").mkdir()
-    key = f"dtd-test-16px-v1-pillow{PIL.__version__}-{fingerprint(DTD, dtd)}"
-    (private_cache / "images" / f"{key}.images.npy").mkdir()
+    key = find(DTD, dtd, ("test",)).key("test", 16)
+    (private_cache / "images" / f"{key}.rgb").mkdir()
     with pytest.raises(ShipbenchError, match="set SHIPBENCH_CACHE"):
         load(DTD, image_size=16, root=dtd, splits=("test",))
 
@@ -157,13 +197,13 @@ def test_another_version_of_pillow_decodes_again(dtd: Path, monkeypatch: pytest.
 def test_a_full_disk_is_refused_before_an_image_is_decoded(
     dtd: Path, private_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    needed = 16 * (24 * 24 * 3 + 8)
+    needed = 16 * 12 * 10 * 3
     monkeypatch.setattr(
         "shipbench.data.image_cache.shutil.disk_usage", lambda _: types.SimpleNamespace(free=needed - 1)
     )
-    forbid_decoding(monkeypatch)
     with pytest.raises(InputError, match=rf"{private_cache}/images, where .* free; set SHIPBENCH_CACHE"):
         load(DTD, image_size=24, root=dtd)
+    assert image_files(private_cache) == []
     monkeypatch.undo()
     monkeypatch.setenv("SHIPBENCH_CACHE", str(private_cache))
     monkeypatch.setattr("shipbench.data.image_cache.shutil.disk_usage", lambda _: types.SimpleNamespace(free=needed))
@@ -221,13 +261,12 @@ def test_two_processes_share_one_cache(tmp_path: Path, private_cache: Path) -> N
 def test_demo_tasks_are_resized_from_native_pictures(private_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task = get_task("demo-tiny")
     images = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3)).astype(np.uint8)
-    calls: list[str] = []
 
     def rendered(task: object, split: str) -> Split:
-        calls.append(split)
         return Split(images, np.arange(5) % 4)
 
     monkeypatch.setattr(pictures, "fingerprint", lambda task: "f" * 64)
+    monkeypatch.setattr(pictures, "content", lambda task, split: "c" * 64)
     monkeypatch.setattr(pictures, "native", rendered)
     for _ in range(2):
         data = load(task, image_size=56, root=None, splits=("test",))
@@ -236,4 +275,3 @@ def test_demo_tasks_are_resized_from_native_pictures(private_cache: Path, monkey
         resized = np.asarray(Image.fromarray(images[2]).resize((56, 56), Image.Resampling.BICUBIC))
         assert np.array_equal(data["test"].images[2], resized)
         assert data["test"].labels.tolist() == [0, 1, 2, 3, 0]
-    assert calls == ["test"]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from shipbench.data.framing import Size
 from shipbench.data.images import ImageIdentity
-from shipbench.data.types import Entry, Size
+from shipbench.data.types import Entry
 from shipbench.tasks import Task
 
 

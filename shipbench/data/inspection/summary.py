@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from shipbench.data.framing import Size
 from shipbench.data.parallel import stream
 from shipbench.data.sources import open_source
-from shipbench.data.types import ImageFormat, NativeSplit, Size
+from shipbench.data.types import ImageFormat, NativeSplit
 from shipbench.tasks import Task
 from shipbench.tasks.catalogue import SplitName
 
