@@ -81,6 +81,18 @@ def _container_limit() -> float:
     return min((float(text) for text in texts if text.isdecimal()), default=math.inf)
 
 
+def free_memory(device: torch.device) -> float:
+    """Return the bytes that new tensors on a device may take, those included that its allocator has kept."""
+    import torch
+
+    if device.type == "cuda":
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    return available_memory()
+
+
 def _glibc_function(name: str) -> Callable[..., int] | None:
     try:
         function: Callable[..., int] = getattr(ctypes.CDLL("libc.so.6"), name)
