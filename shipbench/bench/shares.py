@@ -47,8 +47,15 @@ class _TimedInputs:
     def labels(self) -> Tensor:
         return self.inputs.labels
 
+    @property
+    def reads_ahead(self) -> bool:
+        return False
+
     def __len__(self) -> int:
         return len(self.inputs)
+
+    def for_epoch(self, seed: int, epoch: int) -> _TimedInputs:
+        return replace(self, inputs=self.inputs.for_epoch(seed, epoch))
 
     def batch(self, indices: Tensor) -> Tensor:
         self.clock.start()

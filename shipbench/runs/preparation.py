@@ -85,14 +85,14 @@ def assemble(prepared: Prepared, emitter: Emitter = DISCARD, facts: Mapping[str,
 
 
 def load_inputs(prepared: Prepared) -> tuple[ImageInputs, ImageInputs]:
-    """Return the images to train on, resident on the device, and those to evaluate on, streamed."""
-    train, evaluation = prepared.resolved.splits
-    return _inputs(prepared, train, resident=True), _inputs(prepared, evaluation, resident=False)
-
-
-def _inputs(prepared: Prepared, split: Any, *, resident: bool) -> ImageInputs:
-    device = prepared.compute.device
-    return image_inputs(prepared.task_data[split], prepared.preprocessing, device, resident=resident)
+    """Return the images to train on, resident on the device if they fit, and those to evaluate on, streamed."""
+    splits, preprocessing, device = prepared.resolved.splits, prepared.preprocessing, prepared.compute.device
+    train, evaluation = (prepared.task_data[split] for split in splits)
+    augment = prepared.task_data.task.augment
+    return (
+        image_inputs(train, preprocessing, device, resident=True, augment=augment),
+        image_inputs(evaluation, preprocessing, device, resident=False),
+    )
 
 
 def build(prepared: Prepared, train: ImageInputs, emitter: Emitter, facts: Mapping[str, Any]) -> Built:
@@ -111,14 +111,19 @@ def build(prepared: Prepared, train: ImageInputs, emitter: Emitter, facts: Mappi
 
 
 def _feature_key(prepared: Prepared) -> tuple[object, ...]:
-    return (prepared.task_data.fingerprint, sha256_of(prepared.backbone), prepared.preprocessing)
+    task_data = prepared.task_data
+    images = (task_data.fingerprint, task_data.task.resize, task_data.task.augment)
+    return (*images, sha256_of(prepared.backbone), prepared.preprocessing)
 
 
 def _trainable(
     model: nn.Module, train: ImageInputs, evaluation: ImageInputs, prepared: Prepared, emitter: Emitter
 ) -> tuple[nn.Module, Inputs, Inputs]:
-    """Return the module to train and its inputs: the model on images, or its readout on features that never change."""
-    if not isinstance(model, FrozenFeatures):
+    """Return the module to train and its inputs: the model on images, or its readout on features that never change.
+
+    Features of augmented images would change in every epoch.
+    """
+    if not isinstance(model, FrozenFeatures) or train.augmented:
         return model, train, evaluation
     readout, method = model.readout, prepared.resolved.method.name
     model.eval()

@@ -21,7 +21,7 @@ from shipbench.recipe import Recipe
 from shipbench.training.history import EpochReport, Evaluation, Fit
 from shipbench.training.inputs import Inputs
 from shipbench.training.micro_batches import MicroBatches, PartOfBatch, in_micro_batches, inference_batch
-from shipbench.training.prefetch import Prefetcher
+from shipbench.training.prefetch import BatchReader, Prefetcher, reading_ahead
 from shipbench.training.schedule import learning_rates
 from shipbench.training.snapshot import Snapshot, capture, random_states, restore, set_random_states
 
@@ -98,7 +98,9 @@ class Trainer:
         seed: int,
         hooks: Hooks,
     ) -> None:
-        self.model, self.train, self.evaluation = model, train, evaluation
+        self.model, self.train, self.evaluation, self.seed = model, train, evaluation, seed
+        self.epoch_inputs = train
+        self.reader: BatchReader = train
         self.recipe, self.compute, self.hooks = recipe, compute, hooks
         self.optimizer = make_optimizer(model, recipe)
         self.order = torch.Generator().manual_seed(seed)
@@ -139,7 +141,8 @@ class Trainer:
             keep(take)
 
     def begin(self, epoch: int) -> list[Tensor]:
-        """Prepare an epoch and return its batches, as indices of images."""
+        """Prepare an epoch, with its own view of the images, and return its batches, as indices of images."""
+        self.reader = self.epoch_inputs = self.train.for_epoch(self.seed, epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = self.rates[epoch]
         self.model.train()
@@ -167,9 +170,10 @@ class Trainer:
         start = time.perf_counter()
         losses = []
         batches = self.begin(epoch)
-        for chosen in batches:
-            self.check()
-            losses.append(self._step(chosen))
+        with reading_ahead(self.epoch_inputs, batches) as self.reader:
+            for chosen in batches:
+                self.check()
+                losses.append(self._step(chosen))
         return self.report(epoch, losses, sum(map(len, batches)), start)
 
     def _step(self, chosen: Tensor) -> Tensor:
@@ -202,7 +206,7 @@ class Trainer:
     def _backward(self, chosen: Tensor, weight: float) -> Tensor:
         with self.compute.autocast():
             labels = self.train.labels[chosen.to(self.compute.device, non_blocking=True)]
-            loss: Tensor = self.model.loss(self.train.batch(chosen), labels)  # type: ignore[operator]
+            loss: Tensor = self.model.loss(self.reader.batch(chosen), labels)  # type: ignore[operator]
         if weight != 1.0:
             loss = loss * weight
         loss.backward()

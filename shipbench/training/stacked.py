@@ -175,7 +175,8 @@ class _Stack:
         batches = [run.batches[step] for run in self.runs]
         with self.compute.autocast():
             parts = [run.part(len(batch)) for run, batch in zip(self.runs, batches, strict=True)]
-            losses = stacked_losses([run.model for run in self.runs], parts, self.train, batches)
+            views = [run.trainer.epoch_inputs for run in self.runs]
+            losses = stacked_losses([run.model for run in self.runs], parts, views, batches)
         # No weight belongs to two runs, so the gradient of the sum holds the gradient of each loss.
         torch.stack(losses).sum().backward()
         for run in active:
@@ -194,14 +195,21 @@ class _Stack:
 
 
 def stacked_losses(
-    models: Sequence[Any], parts: Sequence[StackInput], train: Inputs, batches: Sequence[Tensor]
+    models: Sequence[Any], parts: Sequence[StackInput], views: Sequence[Inputs], batches: Sequence[Tensor]
 ) -> list[Tensor]:
-    """Return each model's loss on its own batch, indices (B,) into ``train``, computed in one pass."""
-    indices = torch.cat(list(batches))
+    """Return each model's loss on its own batch, indices (B,) into its own view of the split, computed in one pass."""
+    indices, labels = torch.cat(list(batches)), views[0].labels
     backbone = models[0].backbone
-    labels = train.labels[indices.to(train.labels.device, non_blocking=True)].chunk(len(models))
-    outputs = stacked_forward(backbone, embed(backbone, train.batch(indices)), parts)
-    return [model.loss_of(*output) for model, *output in zip(models, outputs, labels, strict=True)]
+    chosen = labels[indices.to(labels.device, non_blocking=True)].chunk(len(models))
+    outputs = stacked_forward(backbone, embed(backbone, _images(views, batches, indices)), parts)
+    return [model.loss_of(*output) for model, *output in zip(models, outputs, chosen, strict=True)]
+
+
+def _images(views: Sequence[Inputs], batches: Sequence[Tensor], indices: Tensor) -> Tensor:
+    """Return the images of all batches; runs that augment see other pixels of the same image."""
+    if all(view is views[0] for view in views):
+        return views[0].batch(indices)
+    return torch.cat([view.batch(batch) for view, batch in zip(views, batches, strict=True)])
 
 
 @torch.no_grad()

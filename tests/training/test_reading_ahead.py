@@ -58,8 +58,15 @@ class Watched:
     def labels(self) -> Tensor:
         return self.inputs.labels
 
+    @property
+    def reads_ahead(self) -> bool:
+        return True
+
     def __len__(self) -> int:
         return len(self.inputs)
+
+    def for_epoch(self, seed: int, epoch: int) -> Watched:
+        return self
 
     def batch(self, indices: Tensor) -> Tensor:
         return self.read(indices)()
