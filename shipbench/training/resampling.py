@@ -30,6 +30,9 @@ _FRACTIONAL_BITS = 22
 _A = -0.5
 _SUPPORT = 2.0
 
+_COMPARED_PIXELS = 1000
+"""Pixels by which the order of Pillow's passes is told: about half of them depend on it."""
+
 
 @dataclass(frozen=True)
 class HostFraming:
@@ -60,17 +63,18 @@ class DeviceFraming:
 def device_framing(height: int, width: int, framing: Framing, device: torch.device) -> DeviceFraming | None:
     """Return the step that frames images of one size as ``HostFraming`` does, byte for byte.
 
-    Pillow chooses the order of its passes by the sizes and by its version, so both orders are compared with it on one
-    image of noise. Returns None if neither gives its bytes.
+    Pillow chooses the order of its passes by the sizes and by its version, so both orders are compared with it on
+    noise. Returns None if neither gives its bytes.
     """
     (scaled_width, scaled_height), (left, top) = scaled_size((width, height), framing.side, framing.resize)
     rows = whole_weights(height, scaled_height)[top : top + framing.side]
     columns = whole_weights(width, scaled_width)[left : left + framing.side]
-    noise = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, height, width, 3), dtype=np.uint8))
-    index = torch.zeros(1, dtype=torch.long)
-    expected = HostFraming(framing)(noise, index)
+    count = math.ceil(_COMPARED_PIXELS / framing.side**2)
+    noise = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (count, height, width, 3), dtype=np.uint8))
+    indices = torch.arange(count)
+    expected = HostFraming(framing)(noise, indices)
     for rows_first in (False, True):
-        if torch.equal(DeviceFraming(rows, columns, rows_first)(noise, index), expected):
+        if torch.equal(DeviceFraming(rows, columns, rows_first)(noise, indices), expected):
             return DeviceFraming(rows.to(device), columns.to(device), rows_first)
     return None
 

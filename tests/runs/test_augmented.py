@@ -1,0 +1,43 @@
+"""Runs on augmented images train on images, never on features that were computed once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from shipbench import RunSpec, data
+from shipbench.runs.preparation import Prepared, assemble, prepare
+from shipbench.tasks.catalogue import Augment
+from shipbench.training.inputs import FeatureInputs, ImageInputs
+from tests.data.builders import vtab_tree
+
+
+def prepared(tmp_path: Path, augment: Augment) -> Prepared:
+    root = vtab_tree(tmp_path / "data", tasks=("dtd",))
+    settings = {"image_size": 64, "epochs": 1, "batch_size": 4}
+    spec = RunSpec("linear", "dtd", backbone="test_vit", checkpoint="random", data=root, overrides=settings)
+    ready = prepare(spec)
+    images = data.load(ready.resolved.task, image_size=64, root=root, augment=augment)
+    return replace(ready, task_data=images)
+
+
+@pytest.mark.parametrize("augment", ["none", "flip-crop"])
+def test_a_linear_probe_trains_on_images_if_they_are_augmented(tmp_path: Path, cache: Path, augment: Augment) -> None:
+    assembled = assemble(prepared(tmp_path, augment))
+    assert isinstance(assembled.train, FeatureInputs if augment == "none" else ImageInputs)
+    assert (assembled.trained is assembled.built.model) == (augment == "flip-crop")
+    assert (cache / "features").exists() == (augment == "none")
+    first, second = (assembled.train.for_epoch(0, epoch).batch(torch.arange(4)) for epoch in (0, 1))
+    assert torch.equal(first, second) == (augment == "none")
+    assert torch.isfinite(assembled.trained.loss(second, torch.arange(4)))  # type: ignore[operator]
+
+
+def test_training_images_have_a_margin_and_others_have_none(tmp_path: Path, cache: Path) -> None:
+    ready = prepared(tmp_path, "flip-crop")
+    assert ready.task_data["train"].images.shape[1:3] == (73, 73)
+    assert ready.task_data["test"].images.shape[1:3] == (64, 64)
+    assembled = assemble(ready)
+    assert assembled.train.batch(torch.arange(2)).shape == (2, 3, 64, 64)
