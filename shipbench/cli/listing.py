@@ -184,14 +184,12 @@ def _show_errors(rows: Sequence[Row]) -> None:
 
 def _records(results: Path, prefixes: Sequence[str]) -> list[Row]:
     """Return the records of a folder as rows, unknown values as None; only those that ``prefixes`` name, if any."""
-    from shipbench.results.loading import load_results
+    from shipbench.results.loading import load_rows
     from shipbench.results.lookup import find_run
 
-    frame = load_results(results)
-    if prefixes:
-        frame = frame[frame["run_id"].isin([find_run(results, prefix) for prefix in prefixes])]
-    rows = frame.to_dict(orient="records")
-    return [{str(name): None if value != value else value for name, value in row.items()} for row in rows]
+    rows = load_rows(results)
+    chosen = {find_run(results, prefix) for prefix in prefixes}
+    return [row for row in rows if row["run_id"] in chosen] if chosen else rows
 
 
 def _column_names(text: str, rows: Sequence[Row]) -> list[str]:

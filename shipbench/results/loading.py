@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from shipbench.errors import InputError
 from shipbench.record import Kind, RunRecord, is_null, record_columns
-from shipbench.results.sealed import as_frame, is_sealed, only_row, read_parquet, unreadable
+from shipbench.results.sealed import StoredRow, as_frame, is_sealed, not_together, read_parquet, read_row, unreadable
 from shipbench.results.store import Store, to_record, with_blanks
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ _PREDICTIONS: Mapping[str, Kind] = {
     "predicted": "int",
     "confidence": "float",
 }
+Row: TypeAlias = dict[str, Any]
+_ORDER = ("suite", "method", "task", "seed", "run_id")
 
 
 def load_results(results: Path | str) -> pd.DataFrame:
@@ -41,15 +43,73 @@ def load_results(results: Path | str) -> pd.DataFrame:
     ``origin`` marks records without a seal. Raises ``InputError`` if the folder does not exist, and for a record that
     is unreadable or lacks run_id, status, method or task.
     """
+    folder, files = _record_files(results)
+    rows: list[Row] = []
+    tables = []
+    for file in files:
+        stored, record = _read_record(file)
+        if stored.sealed:
+            rows.append(stored.values)
+        else:
+            tables.append(_in_our_types(read_parquet(file), record))
+    frame = as_frame([_as_table(rows, folder), *tables], folder)
+    filled = {name: frame[name].fillna(value).astype(type(value)) for name, value in _never_null().items()}
+    return frame.assign(**filled).sort_values(list(_ORDER), ignore_index=True)
+
+
+def load_rows(results: Path | str) -> list[Row]:
+    """Return the rows of ``load_results`` as dictionaries with None for absent values and NaN.
+
+    Importing pandas takes longer than reading a thousand records, so this does without if all of them are sealed.
+    Raises ``InputError`` as ``load_results`` does.
+    """
+    _, files = _record_files(results)
+    records = [_read_record(file)[0] for file in files]
+    if all(record.sealed for record in records) and _of_one_type(record.values for record in records):
+        names = dict.fromkeys([c.name for c in record_columns()] + [name for r in records for name in r.values])
+        blanks: Row = dict.fromkeys(names)
+        rows = [blanks | _never_null() | {k: v for k, v in r.values.items() if not is_null(v)} for r in records]
+        return sorted(rows, key=lambda row: tuple(row[name] for name in _ORDER))
+    frame = load_results(results).to_dict(orient="records")
+    return [{str(name): None if is_null(value) else value for name, value in row.items()} for row in frame]
+
+
+def _of_one_type(rows: Iterable[Row]) -> bool:
+    """Return whether no column has two types; whole numbers count as floats."""
+    types: dict[str, type] = {}
+    for row in rows:
+        for name, value in row.items():
+            kind = float if type(value) is int else type(value)
+            if not is_null(value) and types.setdefault(name, kind) is not kind:
+                return False
+    return True
+
+
+def _record_files(results: Path | str) -> tuple[Path, list[Path]]:
+    """Return the folder of the records and its files; raises ``InputError`` if it does not exist."""
     folder = Path(results) / "runs"
     if not folder.is_dir():
         raise InputError(f"there are no results in {results}: it has no 'runs' folder")
     # Some systems keep hidden files of their own beside ours.
-    files = [file for file in sorted(folder.glob("*.parquet")) if not file.name.startswith(".")]
-    kinds = {column.name: column.kind for column in record_columns()}
-    frame = as_frame([_without_rows(kinds), *(_record_table(file) for file in files)], folder)
-    filled = {name: frame[name].fillna(value).astype(type(value)) for name, value in _never_null().items()}
-    return frame.assign(**filled).sort_values(["suite", "method", "task", "seed", "run_id"], ignore_index=True)
+    return folder, [file for file in sorted(folder.glob("*.parquet")) if not file.name.startswith(".")]
+
+
+def _read_record(path: Path) -> tuple[StoredRow, RunRecord]:
+    """Return a record and its row; raises ``InputError`` if it is none even with its absent columns filled in."""
+    row = read_row(path)
+    return row, to_record(path, StoredRow(with_blanks(row.values), row.sealed))
+
+
+def _as_table(rows: Sequence[Row], folder: Path) -> pa.Table:
+    """Return sealed rows as one table, with the columns of a record first and those of the settings after them."""
+    import pyarrow as pa
+
+    types = {column.name: _arrow_type(column.kind) for column in record_columns()}
+    names = dict.fromkeys([*types, *(name for row in rows for name in row)])
+    try:
+        return pa.table({name: pa.array([row.get(name) for row in rows], types.get(name)) for name in names})
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise not_together(folder, error) from error
 
 
 def _without_rows(kinds: Mapping[str, Kind]) -> pa.Table:
@@ -63,13 +123,6 @@ def _arrow_type(kind: Kind) -> pa.DataType:
     import pyarrow as pa
 
     return {"str": pa.string(), "int": pa.int64(), "float": pa.float64()}[kind]
-
-
-def _record_table(path: Path) -> pa.Table:
-    """Return the table of a record; raises ``InputError`` if it is no record even with its absent columns filled in."""
-    table = read_parquet(path)
-    record = to_record(path, with_blanks(only_row(path, table)))
-    return table if is_sealed(path) else _in_our_types(table, record)
 
 
 def _in_our_types(table: pa.Table, record: RunRecord) -> pa.Table:

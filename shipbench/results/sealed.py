@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,14 @@ def write_parquet(path: Path, columns: Mapping[str, Any]) -> None:
         temporary.write_bytes(_sealed(content.getvalue().to_pybytes()))
 
 
+@dataclass(frozen=True)
+class StoredRow:
+    """The only row of a file, and whether the file has a seal."""
+
+    values: dict[str, Any]
+    sealed: bool
+
+
 def is_sealed(path: Path) -> bool:
     """Return whether a file has a seal; the functions that read it check the seal."""
     return _HASH in _read(path)
@@ -57,11 +66,12 @@ def read_parquet(path: Path) -> pa.Table:
     return _parse(path, content)
 
 
-def read_row(path: Path) -> dict[str, Any]:
+def read_row(path: Path) -> StoredRow:
     """Return the only row of a file; raises ``InputError`` if it has another number of rows or cannot be read."""
     content = _read(path)
     row = _verified_row(path, content)
-    return json.loads(row) if row else only_row(path, _parse(path, content))
+    values = json.loads(row) if row else only_row(path, _parse(path, content))
+    return StoredRow(values, _HASH in content)
 
 
 def only_row(path: Path, table: pa.Table) -> dict[str, Any]:
@@ -86,9 +96,14 @@ def as_frame(tables: Sequence[pa.Table], folder: Path) -> pd.DataFrame:
     try:
         return pa.concat_tables(tables, promote_options="permissive").to_pandas()
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"the files in {folder} do not fit together ({one_line(error)}); keep each version's in a folder of its own"
-        ) from error
+        raise not_together(folder, error) from error
+
+
+def not_together(folder: Path, error: Exception) -> InputError:
+    """Return the error to raise for files of which the same column has incompatible types."""
+    return InputError(
+        f"the files in {folder} do not fit together ({one_line(error)}); keep each version's in a folder of its own"
+    )
 
 
 def _read(path: Path) -> bytes:

@@ -17,7 +17,7 @@ from typing import Any
 
 from shipbench.errors import InputError, StoreError, one_line, system_reason
 from shipbench.record import ELSEWHERE, SHIPBENCH, UNSEALED, RunRecord, as_text, is_null, record_columns
-from shipbench.results.sealed import is_sealed, read_row, unreadable, write_parquet
+from shipbench.results.sealed import StoredRow, read_row, unreadable, write_parquet
 from shipbench.runtime.files import atomic_path
 
 EXPORT_FORMAT = "shipbench-weights-1"
@@ -131,16 +131,16 @@ class Store:
             ) from error
 
 
-def to_record(path: Path, row: Mapping[str, Any]) -> RunRecord:
+def to_record(path: Path, row: StoredRow) -> RunRecord:
     """Return the record in a file's row; one without a seal may lack columns, and its origin says so.
 
     Raises ``InputError`` if the row is not a complete record of that run.
     """
     try:
-        if is_sealed(path):
-            record = RunRecord.from_row(row)
+        if row.sealed:
+            record = RunRecord.from_row(row.values)
         else:
-            record = RunRecord.from_row(with_blanks(row))
+            record = RunRecord.from_row(with_blanks(row.values))
             record = replace(record, origin=_origin_without_seal(record))
     except (ValueError, TypeError, RecursionError) as error:
         raise unreadable(path, f"it is of another version: {one_line(error)}") from error

@@ -52,8 +52,8 @@ def test_predictions_are_sealed_too(tmp_path: Path) -> None:
 
 
 def test_the_row_in_the_seal_is_the_row_in_the_columns(record: Path) -> None:
-    assert read_row(record) == read_parquet(record).to_pylist()[0]
-    assert json.loads(pd.read_parquet(record).to_json(orient="records"))[0].keys() == read_row(record).keys()
+    assert read_row(record).values == read_parquet(record).to_pylist()[0]
+    assert json.loads(pd.read_parquet(record).to_json(orient="records"))[0].keys() == read_row(record).values.keys()
 
 
 def test_the_status_is_read_without_parsing_columns(

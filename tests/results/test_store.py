@@ -10,7 +10,7 @@ import pytest
 
 from shipbench.errors import InputError
 from shipbench.record import RunRecord
-from shipbench.results.loading import load_history, load_predictions, load_results
+from shipbench.results.loading import load_history, load_predictions, load_results, load_rows
 from shipbench.results.store import RunTables, Store
 from shipbench.runtime.files import atomic_path
 
@@ -97,3 +97,43 @@ def test_files_still_being_written_are_not_read(tmp_path: Path) -> None:
 def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no results"):
         load_results(tmp_path / "nothing")
+
+
+def test_rows_are_those_of_the_frame(tmp_path: Path) -> None:
+    records = [
+        make_record(run_id="b2", seed=1, settings={"lr": 0.1}),
+        make_record(run_id="a1", settings={"lr": 1, "end_layer": 3}, val_acc=0.5),
+        make_record(run_id="c3", status="failed", error="no memory", final_test_acc=float("nan")),
+    ]
+    for record in records:
+        Store(tmp_path).write(record)
+    rows, frame = load_rows(tmp_path), load_results(tmp_path)
+    assert [row["run_id"] for row in rows] == ["a1", "c3", "b2"]
+    assert [list(row) for row in rows] == [list(frame.columns)] * 3
+    expected = frame.astype(object).where(frame.notna(), None).to_dict(orient="records")
+    assert rows == expected
+
+
+def test_every_sealed_record_is_read_and_parsed_once_without_pyarrow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(5):
+        Store(tmp_path).write(make_record(run_id=f"a{seed}", seed=seed))
+    read: list[str] = []
+    read_bytes = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda self: (read.append(self.stem), read_bytes(self))[1])
+    monkeypatch.setattr("pyarrow.parquet.ParquetFile", None)
+    for load in (load_rows, load_results):
+        read.clear()
+        assert len(load(tmp_path)) == 5
+        assert sorted(read) == [f"a{seed}" for seed in range(5)]
+
+
+def test_rows_of_other_programs_are_those_of_the_frame(tmp_path: Path) -> None:
+    Store(tmp_path).write(make_record())
+    pd.DataFrame([{"run_id": "x1", "method": "other", "task": "dtd", "status": "done"}]).to_parquet(
+        tmp_path / "runs" / "x1.parquet"
+    )
+    rows = {row["run_id"]: row for row in load_rows(tmp_path)}
+    assert (rows["a1"]["origin"], rows["x1"]["origin"]) == ("shipbench", "elsewhere")
+    assert rows["x1"]["final_test_acc"] is None
