@@ -151,13 +151,12 @@ def _step_flops(ready: preparation.Assembled, options: EndToEndOptions, compute:
     indices = torch.arange(min(options.batch_size, len(ready.train)))
     images, labels = ready.train.batch(indices), ready.train.labels[indices.to(compute.device)]
     ready.trained.train()
-    training = count_flops(lambda: ready.trained.loss(images, labels).backward())  # type: ignore[operator]
-    ready.built.model.eval()
-    image = ready.images.batch(torch.arange(1))
-    return {
-        "training": training / len(indices),
-        "evaluation": count_flops(lambda: ready.built.model(image)),
-    }
+    with compute.autocast():
+        training = count_flops(lambda: ready.trained.loss(images, labels).backward())  # type: ignore[operator]
+        ready.built.model.eval()
+        image = ready.images.batch(torch.arange(1))
+        evaluation = count_flops(lambda: ready.built.model(image))
+    return {"training": training / len(indices), "evaluation": evaluation}
 
 
 def _matrix_rate(compute: ComputeContext) -> float:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from shipbench.backbones.frozen_weights import cast_frozen_weights
 from shipbench.errors import one_line
 from shipbench.hardware.flops import count_flops
 from shipbench.hardware.precision import ComputeContext
@@ -61,7 +62,8 @@ class Subject:
     def flops(self) -> tuple[float, float]:
         """Return the FLOPs per image of inference and of a training step, counted on the model that is not compiled."""
         self.model.eval()
-        inference = count_flops(lambda: self.model(self.batch.images))
+        with self.batch.compute.autocast():
+            inference = count_flops(lambda: self.model(self.batch.images))
         training = count_flops(lambda: self._train(self.model.loss))  # type: ignore[arg-type]
         return inference / len(self.batch.images), training / len(self.batch.images)
 
@@ -77,7 +79,11 @@ class Subject:
 
 
 def make_subject(name: str, prompt_length: int | None, model: nn.Module, batch: Batch) -> Subject:
-    """Return a subject that is not compiled, with an optimiser if the model has trained tensors."""
+    """Return a subject that is not compiled, with an optimiser if the model has trained tensors.
+
+    In bf16, its frozen weights are cast as those of a run are, and those of the bare backbone likewise.
+    """
+    cast_frozen_weights(model, batch.compute)
     trains = any(parameter.requires_grad for parameter in model.parameters())
     optimizer = make_optimizer(model, Recipe()) if trains else None
     return Subject(name, prompt_length, model, batch, model, model.loss, optimizer)  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
+from shipbench.backbones.frozen_weights import cast_frozen_weights
 from shipbench.bench.candidates import candidates, load_bare_backbone, model_of
 from shipbench.bench.options import PartOptions
 from shipbench.errors import one_line
@@ -84,7 +85,9 @@ class Case:
         torch.manual_seed(0)
         candidate = candidates([get_method(self.method)], self.options.model, self.options.settings)[1]
         trunk = copy.deepcopy(self.backbone) if backbone is None else backbone
-        return model_of(candidate, self.options.model, trunk).to(self.compute.device)
+        model = model_of(candidate, self.options.model, trunk).to(self.compute.device)
+        cast_frozen_weights(model, self.compute)
+        return model
 
 
 def cases(options: PartOptions, methods: tuple[str, ...] | None = None) -> Iterator[Case]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from shipbench.backbones.frozen_weights import cast_frozen_weights
 from shipbench.engine.attempt import attempt, claim_planned, failed_record, prepare_planned, show_traceback
 from shipbench.errors import ShipbenchError, StoreError, one_line
 from shipbench.events import DISCARD, Event, Listener, Started
@@ -100,6 +101,9 @@ def _execute(members: Sequence[_StackMember], note: Callable[[str], None]) -> No
     memory = PeakMemory(first.compute.device)
     train, evaluation = load_inputs(first)
     runs = [_assemble(member, first, train, evaluation) for member in members]
+    # The last of the runs may still have read the backbone that all of them share.
+    for run in runs:
+        cast_frozen_weights(run.assembled.built.model, first.compute)
     note(_together(members))
     for index, outcome in fit_stack([run.member for run in runs], train, evaluation, first.compute):
         _finish(runs[index], outcome, memory, len(runs))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from shipbench import data
 from shipbench.backbones import Preprocessing, load_backbone, origin_of, preprocessing_of, sha256_of
+from shipbench.backbones.frozen_weights import cast_frozen_weights
 from shipbench.data.types import TaskData
 from shipbench.events import DISCARD, Emitter
 from shipbench.hardware.device import resolve_device
@@ -81,6 +82,7 @@ def assemble(prepared: Prepared, emitter: Emitter = DISCARD, facts: Mapping[str,
     """Build a run's model and its inputs; ``facts`` of an earlier build (``Built.facts``) are reused."""
     train, evaluation = load_inputs(prepared)
     built = build(prepared, train, emitter, facts or {})
+    cast_frozen_weights(built.model, prepared.compute)
     return Assembled(built, evaluation, *_trainable(built.model, train, evaluation, prepared, emitter))
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from shipbench.backbones import origin_of, sha256_of
 from shipbench.hardware.flops import count_flops
+from shipbench.hardware.precision import ComputeContext
 from shipbench.methods import Built
 from shipbench.record import RunRecord
 from shipbench.results.store import EXPORT_FORMAT, RunTables, Store
@@ -27,10 +28,11 @@ from shipbench.training.history import Fit
 from shipbench.training.inputs import Inputs
 
 
-def _inference_flops(model: nn.Module, inputs: Inputs) -> float:
+def _inference_flops(model: nn.Module, inputs: Inputs, compute: ComputeContext) -> float:
     image = inputs.batch(torch.arange(1))
     model.eval()
-    return count_flops(lambda: model(image))
+    with compute.autocast():
+        return count_flops(lambda: model(image))
 
 
 def _majority_class_accuracy(labels: Tensor) -> float:
@@ -58,7 +60,7 @@ def describe(prepared: Prepared, assembled: Assembled, fit: Fit, peak_memory: in
         trainable_params=sum(trained.values()),
         trainable_params_without_head=sum(trained.values()) - head,
         total_params=sum(p.numel() for p in built.model.parameters()),
-        flops_per_image=_inference_flops(built.model, assembled.images),
+        flops_per_image=_inference_flops(built.model, assembled.images, prepared.compute),
         chance_acc=_majority_class_accuracy(assembled.images.labels),
         train_loss=epochs[-1].train_loss,
         train_seconds=train_seconds,

@@ -1,0 +1,27 @@
+"""Frozen weights in the precision in which a run computes."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from shipbench.hardware.precision import ComputeContext
+
+
+def cast_frozen_weights(model: nn.Module, compute: ComputeContext) -> None:
+    """In bf16, replace the frozen fp32 weights and biases of linear and convolutional layers by bf16 ones.
+
+    Autocast would cast them to the same values at every use, forward and backward, and keep the results for the
+    backward pass. So losses and gradients stay the same bit by bit, as long as the model computes under autocast only.
+    Trained tensors, norms and embeddings stay in fp32. The parameters are replaced, not changed: other modules that
+    hold the same tensors keep them. Call it after everything that reads the frozen weights in fp32, such as features.
+    """
+    if compute.precision != "bf16":
+        return
+    cast: dict[nn.Parameter, nn.Parameter] = {}
+    for layer in model.modules():
+        if isinstance(layer, (nn.Linear, nn.Conv1d, nn.Conv2d)):
+            for name, weight in list(layer.named_parameters(recurse=False)):
+                if not weight.requires_grad and weight.dtype == torch.float32:
+                    cast.setdefault(weight, nn.Parameter(weight.detach().bfloat16(), requires_grad=False))
+                    layer.register_parameter(name, cast[weight])
