@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from shipbench.adapting import backbone_weights, with_head
 from shipbench.backbones import refuse_unpromptable
 from shipbench.prompting import frozen, new_head
 from shipbench.settings import whole_number
@@ -58,3 +59,7 @@ class LinearModel(nn.Module):
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
         """Return the cross-entropy, a scalar."""
         return F.cross_entropy(self(images), labels)
+
+    def merged_state(self) -> dict[str, Tensor]:
+        """Return the state of a plain timm model that computes the same."""
+        return with_head(backbone_weights(self.backbone), self.readout.head)

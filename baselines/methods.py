@@ -46,6 +46,7 @@ class FullFineTuning(Method):
     """Full fine-tuning: train every weight of the backbone and a new head."""
 
     name = "full"
+    mergeable = True
     title = "Full fine-tuning"
     summary = "full fine-tuning: every weight of the backbone and a new head"
     order = 0
@@ -77,6 +78,7 @@ class LinearProbe(Method):
     """Linear probe: train a new head on frozen features."""
 
     name = "linear"
+    mergeable = True
     title = "Linear probe"
     summary = "linear probe: a new head on the frozen backbone's final CLS token"
     trains_on_features = True

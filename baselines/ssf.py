@@ -34,6 +34,7 @@ class Ssf(Adapter):
         super().__init__()
         width, depth = backbone.embed_dim, len(backbone.blocks)
         hidden = backbone.blocks[0].mlp.fc1.out_features
+        self.patch_count = int(backbone.patch_embed.num_patches)
         self.ssf_patch_embed = ScaleShift(width, config)
         self.ssf_norm1 = per_block(depth, lambda: ScaleShift(width, config))
         self.ssf_qkv = per_block(depth, lambda: ScaleShift(3 * width, config))
@@ -77,7 +78,7 @@ class Ssf(Adapter):
 
     def merge(self, weights: dict[str, Tensor]) -> None:
         """Scale the rows of every weight, and scale and shift its bias."""
-        self._merge_one(weights, "patch_embed.proj", self.ssf_patch_embed)
+        self._merge_patches(weights)
         self._merge_one(weights, "norm", self.ssf_norm)
         blocks = {
             "norm1": self.ssf_norm1,
@@ -90,6 +91,17 @@ class Ssf(Adapter):
         for part, modules in blocks.items():
             for index, ssf in enumerate(modules):
                 self._merge_one(weights, f"blocks.{index}.{part}", ssf)
+
+    def _merge_patches(self, weights: dict[str, Tensor]) -> None:
+        ssf = self.ssf_patch_embed
+        scale_rows(weights, "patch_embed.proj", ssf.scale)
+        if "patch_embed.proj.bias" in weights:
+            add_to_bias(weights, "patch_embed.proj", ssf.shift)
+        else:
+            # The positions are added next; those of the patches come last.
+            positions = weights["pos_embed"].clone()
+            positions[:, -self.patch_count :] += ssf.shift
+            weights["pos_embed"] = positions
 
     @staticmethod
     def _merge_one(weights: dict[str, Tensor], part: str, ssf: ScaleShift) -> None:

@@ -40,6 +40,7 @@ class Lora(AdaptedMethod):
     title = "LoRA"
     summary = "low-rank changes of the attention's projections, in the form of NOAH, of Jie and Deng, or of peft"
     settings = LoraConfig
+    mergeable = True
     colour = "#cc79a7"
     marker = "v"
 
@@ -96,6 +97,7 @@ class Ssf(AdaptedMethod):
     title = "SSF"
     summary = "scale and shift of the output of every operation of the backbone"
     settings = SsfConfig
+    mergeable = True
     colour = "#6f4fa3"
     marker = "X"
 
@@ -168,6 +170,7 @@ class FactTt(AdaptedMethod):
     title = "FacT-TT"
     summary = "one tensor-train change of all weights of all blocks"
     settings = FactTtConfig
+    mergeable = True
     colour = "#a6273c"
     marker = "d"
     ranks: tuple[int, ...] = (4, 8, 16)
@@ -213,6 +216,7 @@ class RepAdapterAttention(AdaptedMethod):
     title = "RepAdapter-attn"
     summary = "a linear adapter in front of attention"
     settings = RepAdapterConfig
+    mergeable = True
     colour = "#2f6b4f"
     marker = "8"
 
@@ -346,6 +350,7 @@ class BitFit(AdaptedMethod):
     name = "bitfit"
     title = "BitFit"
     summary = "every bias of the backbone"
+    mergeable = True
     colour = "#4d4d4d"
     marker = "3"
 
@@ -403,6 +408,7 @@ class Partial(AdaptedMethod):
     title = "Partial"
     summary = "the last blocks of the backbone and its final norm"
     settings = PartialConfig
+    mergeable = True
     colour = "#66a61e"
     marker = "x"
 

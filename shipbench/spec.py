@@ -30,8 +30,10 @@ class RunSpec:
 
     ``overrides`` change settings of the method or the recipe by name (a mapping, or pairs). ``backbone`` None selects
     the backbone of the task's suite. ``protocol`` "final" trains on the 1000 and tests; "tuning" trains on the 800,
-    scores the 200 and never opens the test split. ``data`` (the folder of VTAB-1k), ``device`` and the path in
-    ``checkpoint`` do not change the run id, but the weights in the checkpoint do. Paths may be text or ``Path``.
+    scores the 200 and never opens the test split. ``keep_weights`` "full" also stores the weights of a run that trains
+    the whole backbone; the trained tensors of all others are always stored. ``data`` (the folder of VTAB-1k),
+    ``device``, ``keep_weights`` and the path in ``checkpoint`` do not change the run id, but the weights in the
+    checkpoint do. Paths may be text or ``Path``.
     """
 
     method: str
@@ -45,6 +47,7 @@ class RunSpec:
     protocol: Literal["final", "tuning"] = "final"
     data: Path | None = field(default=None, compare=False)
     device: str = field(default="auto", compare=False)
+    keep_weights: Literal["trained", "full"] = field(default="trained", compare=False)
 
     def __post_init__(self) -> None:
         """Normalise the fields and raise ``InputError`` for values that are wrong whatever the method and task."""
@@ -61,6 +64,8 @@ class RunSpec:
             raise InputError(f"unknown protocol {self.protocol!r}; choose final or tuning")
         if self.precision not in ("auto", "fp32", "bf16"):
             raise InputError(f"unknown precision {self.precision!r}; choose auto, fp32 or bf16")
+        if self.keep_weights not in ("trained", "full"):
+            raise InputError(f"unknown weights to keep {self.keep_weights!r}; choose trained or full")
         object.__setattr__(self, "seed", whole_number("seed", self.seed))
         if not 0 <= self.seed < 2**63:
             raise InputError(f"seed is {self.seed}; it must be 0 or more, and below 2**63")

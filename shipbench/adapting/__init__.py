@@ -5,7 +5,7 @@ A method is an ``Adapter``: it overrides the sites that it changes, and every ot
 
 from shipbench.adapting.adapter import Adapter, PerBlock, per_block
 from shipbench.adapting.block import FrozenBlock
-from shipbench.adapting.merging import add_to_bias, scale_rows
+from shipbench.adapting.merging import add_to_bias, backbone_weights, scale_rows, with_head
 from shipbench.adapting.model import AdaptedModel
 from shipbench.adapting.noise import Noise
 
@@ -16,6 +16,8 @@ __all__ = [
     "Noise",
     "PerBlock",
     "add_to_bias",
+    "backbone_weights",
     "per_block",
     "scale_rows",
+    "with_head",
 ]

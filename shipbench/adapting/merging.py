@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
 
 from shipbench.errors import InputError
+
+
+def backbone_weights(vit: VisionTransformer) -> dict[str, Tensor]:
+    """Return copies of a backbone's weights by timm's names, without a classifier."""
+    state = vit.state_dict()
+    return {name: value.detach().clone() for name, value in state.items() if not name.startswith("head.")}
+
+
+def with_head(weights: dict[str, Tensor], head: nn.Linear) -> dict[str, Tensor]:
+    """Return ``weights`` and those of ``head`` as timm's classifier, detached."""
+    classifier = {f"head.{name}": value for name, value in head.state_dict().items()}
+    return {name: value.detach() for name, value in (weights | classifier).items()}
 
 
 def add_to_bias(weights: dict[str, Tensor], part: str, value: Tensor) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from shipbench.adapting.adapter import Adapter
 from shipbench.adapting.block import FrozenBlock
+from shipbench.adapting.merging import backbone_weights, with_head
 from shipbench.adapting.noise import Noise
 from shipbench.backbones import refuse_unpromptable
 from shipbench.prompting import drop_rates, frozen, new_head
@@ -69,11 +70,9 @@ class AdaptedModel(nn.Module):
 
         Raises ``InputError`` if the method cannot be merged into the backbone.
         """
-        state = self.backbone.state_dict()
-        weights = {name: value.detach().clone() for name, value in state.items() if not name.startswith("head.")}
+        weights = backbone_weights(self.backbone)
         self.adapter.merge(weights)
-        head = {f"head.{name}": value.detach().clone() for name, value in self.head.state_dict().items()}
-        return {name: value.detach() for name, value in (weights | head).items()}
+        return with_head(weights, self.head)
 
     def _blocks(self) -> Iterator[FrozenBlock]:
         vit, noise = self.backbone, Noise(self.training, self.masks)

@@ -105,11 +105,16 @@ def sha256_of(backbone: VisionTransformer) -> str:
     return origin_of(backbone).sha256
 
 
+def timm_name(name: str) -> str:
+    """Return the name by which ``timm.create_model`` creates the architecture of backbone ``name``."""
+    return _DEMO_ARCHITECTURE if name == DEMO_BACKBONE else name
+
+
 def _create(
     name: str, checkpoint: str | Path | None, drop_path: float, architecture: dict[str, int]
 ) -> VisionTransformer:
     from_hub = checkpoint is None and name != DEMO_BACKBONE
-    arch = _DEMO_ARCHITECTURE if name == DEMO_BACKBONE else name
+    arch = timm_name(name)
     if not timm.is_model(arch):
         names = [DEMO_BACKBONE, *timm.list_models("*vit*")]
         raise InputError(f"unknown backbone {name!r}{did_you_mean(name, names)}; see 'shipbench list backbones'")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from shipbench.cli import completion, next_steps, options
+from shipbench.errors import InputError
+
+if TYPE_CHECKING:
+    from shipbench.results.store import Store
 
 
 def export(
@@ -19,15 +23,34 @@ def export(
     ],
     file: Annotated[Path, typer.Argument(help="The .safetensors file to write.")],
     results: options.Results = Path("results"),
+    merged: Annotated[
+        bool, typer.Option("--merged", help="Write a plain timm model, with the trained part merged into its weights.")
+    ] = False,
+    checkpoint: options.Checkpoint = None,
 ) -> None:
     """Save the trained weights of a run in one file, with everything that 'predict' needs."""
     from shipbench.results.lookup import find_run
     from shipbench.results.store import Store
+
+    store, run_id = Store(results), find_run(results, run)
+    if merged:
+        _export_merged(store, run_id, file, checkpoint)
+        return
+    if checkpoint is not None:
+        raise InputError("--checkpoint is for --merged, which needs the backbone; export alone reads no backbone")
     from shipbench.runs.export import export_run
 
-    export_run(Store(results), find_run(results, run), file)
+    export_run(store, run_id, file)
     typer.echo(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
     next_steps.after_export(file)
+
+
+def _export_merged(store: Store, run_id: str, file: Path, checkpoint: str | None) -> None:
+    from shipbench.runs.merged import export_merged
+
+    model = export_merged(store, run_id, file, checkpoint=checkpoint)
+    typer.echo(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
+    typer.echo(f"load it with {model.call(file)}")
 
 
 def predict(

@@ -91,6 +91,14 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; METHOD.KEY=VALUE changes it for one method."),
 ]
+KeepWeights = Annotated[
+    str,
+    typer.Option(
+        help="trained or full; full also stores the weights of runs that train the whole backbone, so that they can be "
+        "exported.",
+        autocompletion=completion.one_of("trained", "full"),
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")]
 Force = Annotated[bool, typer.Option("--force", help="Repeat runs that are done already.")]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Repeat runs that failed before.")]
@@ -124,6 +132,7 @@ class GridOptions:
     precision: Precision = "auto"
     recipe: RecipeName = "default"
     settings: Settings = None
+    keep_weights: KeepWeights = "trained"
     dry_run: DryRun = False
     force: Force = False
     retry_failed: RetryFailed = False
@@ -159,6 +168,7 @@ class GridOptions:
             precision=self.precision,  # type: ignore[arg-type]
             data=self.data,
             device=self.device,
+            keep_weights=self.keep_weights,  # type: ignore[arg-type]
         )
 
 

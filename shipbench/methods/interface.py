@@ -99,6 +99,18 @@ class Stackable(Protocol):
         ...
 
 
+@runtime_checkable
+class Mergeable(Protocol):
+    """A trained model that a plain timm model with other weights equals."""
+
+    def merged_state(self) -> dict[str, Tensor]:
+        """Return the state of that timm model, its classifier as ``head.weight`` and ``head.bias``.
+
+        Raises ``InputError`` for a backbone that lacks a tensor which the merged model needs.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class NoSettings(Settings):
     """The settings of a method that has none."""
@@ -117,6 +129,8 @@ class Method(ABC):
     - ``stackable``: every model of this method is ``Stackable``, so runs that differ only in seed, learning rate or
       weight decay may be trained together.
     - ``trains_on_features``: every model of this method has ``FrozenFeatures``, so its runs are short.
+    - ``mergeable``: every trained model of this method is ``Mergeable``, so ``shipbench export --merged`` writes a
+      plain timm model.
     - ``order`` sorts the rows of tables: full fine-tuning is 0, the linear probe 1, VPT 3 and 4, SHIP 5.
     - ``colour`` (hexadecimal) and ``marker`` (a matplotlib name) are used in figures; without a colour, the report
       chooses both.
@@ -128,6 +142,7 @@ class Method(ABC):
     switches: ClassVar[Switches] = {}
     stackable: bool = False
     trains_on_features: bool = False
+    mergeable: bool = False
     order: int = 2
     colour: str | None = None
     marker: str = "o"

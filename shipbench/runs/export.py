@@ -15,6 +15,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from shipbench.backbones import Preprocessing, load_backbone, sha256_of
+from shipbench.backbones.loading import RANDOM
 from shipbench.backbones.state_dicts import weights_sha256
 from shipbench.data.framing import resize
 from shipbench.data.images import decode_photograph
@@ -26,6 +27,7 @@ from shipbench.prompting import evaluating
 from shipbench.results.store import EXPORT_FORMAT, Store
 from shipbench.runtime.files import atomic_path
 from shipbench.settings import canonical_json, configure
+from shipbench.training.snapshot import weights_to_keep
 
 _SEAL = "sha256"
 
@@ -44,7 +46,18 @@ class Exported:
 def export_run(store: Store, run_id: str, target: Path) -> None:
     """Copy the trained part of a run to ``target``; its metadata suffices to rebuild the model.
 
-    Raises ``InputError`` for a run that is unknown, failed, or keeps no weights (full fine-tuning).
+    Raises ``InputError`` for a run that is unknown, failed, or keeps no weights.
+    """
+    source = weights_of(store, run_id)
+    with atomic_path(target) as temporary:
+        shutil.copyfile(source, temporary)
+
+
+def weights_of(store: Store, run_id: str) -> Path:
+    """Return the file with the weights of a finished run.
+
+    Raises ``InputError`` for a run that is unknown, failed, or keeps no weights: full fine-tuning, unless it was asked
+    to keep the whole model.
     """
     record = store.read(run_id)
     if record is None:
@@ -54,11 +67,13 @@ def export_run(store: Store, run_id: str, target: Path) -> None:
         raise InputError(f"run {run_id} failed ({record.error}); there is nothing to export")
     source = store.path("weights", run_id)
     if not source.exists() and record.trainable_params == record.total_params:
-        raise InputError(f"run {run_id} ({record.method}) keeps no weights: full fine-tuning trains the whole backbone")
+        raise InputError(
+            f"run {run_id} ({record.method}) keeps no weights, because it trains the whole backbone; "
+            "repeat it with --force --keep-weights full"
+        )
     if not source.exists():
         raise InputError(f"run {run_id} ({record.method}) cannot be exported: {source} is missing")
-    with atomic_path(target) as temporary:
-        shutil.copyfile(source, temporary)
+    return source
 
 
 def load_exported(path: Path, *, checkpoint: str | None = None) -> Exported:
@@ -87,15 +102,17 @@ def sealed_metadata(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) 
 
 def _assemble(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor], checkpoint: str | None) -> Exported:
     preprocessing = configure(Preprocessing, json.loads(metadata["preprocessing"]))
-    backbone = load_backbone(metadata["backbone"], checkpoint=checkpoint, image_size=preprocessing.image_size)
-    if sha256_of(backbone) != metadata["backbone_sha256"]:
+    whole = metadata["weights"] == "full"
+    # The weights of a whole model replace those of the backbone, which need not be at hand.
+    weights = RANDOM if whole else checkpoint
+    backbone = load_backbone(metadata["backbone"], checkpoint=weights, image_size=preprocessing.image_size)
+    if not whole and sha256_of(backbone) != metadata["backbone_sha256"]:
         raise InputError(
             f"{path} was trained on weights {metadata['backbone_sha256'][:12]} of {metadata['backbone']}, "
             f"but these are {sha256_of(backbone)[:12]}; pass the right ones with --checkpoint"
         )
     model = _rebuild(metadata, backbone)
-    expected = {key for key in model.state_dict() if not key.startswith("backbone.")}
-    if expected != set(tensors):
+    if weights_to_keep(model).keys() != tensors.keys():
         raise InputError(f"{path} does not hold the weights of method {metadata['method']} as it is installed here")
     model.load_state_dict(tensors, strict=False)
     return Exported(model.eval(), preprocessing, metadata["run_id"], metadata["method"], metadata["task"])

@@ -26,6 +26,7 @@ from shipbench.runtime.version import VERSION, git_commit
 from shipbench.spec import RunSpec
 from shipbench.training.history import Fit
 from shipbench.training.inputs import Inputs
+from shipbench.training.snapshot import trains_whole_backbone, weights_to_keep
 
 
 def _inference_flops(model: nn.Module, inputs: Inputs, compute: ComputeContext) -> float:
@@ -146,25 +147,24 @@ def store_run(store: Store, record: RunRecord, prepared: Prepared, assembled: As
         "predicted": last.predicted.numpy(),
         "confidence": last.confidence.numpy(),
     }
-    if not _trains_backbone(built.model):
-        state = built.model.state_dict()
-        trained = {k: v.detach().cpu().contiguous() for k, v in state.items() if not k.startswith("backbone.")}
-        metadata = sealed_metadata(_weights_metadata(record, prepared, built), trained)
+    whole = trains_whole_backbone(built.model)
+    spec = prepared.resolved.spec
+    # The trials of a tuning are compared and not used again, so they keep no whole model.
+    if not whole or (spec.keep_weights == "full" and spec.protocol == "final"):
+        trained = {name: value.cpu().contiguous() for name, value in weights_to_keep(built.model).items()}
+        metadata = sealed_metadata(_weights_metadata(record, prepared, built, whole), trained)
         store.write_weights(record.run_id, trained, metadata)
     split = "test" if record.protocol == "final" else "val"
     store.write(record, RunTables(_history(fit, split), predictions))
     store.remove("checkpoints", record.run_id)
 
 
-def _trains_backbone(model: nn.Module) -> bool:
-    return any(p.requires_grad for name, p in model.named_parameters() if name.startswith("backbone."))
-
-
-def _weights_metadata(record: RunRecord, prepared: Prepared, built: Built) -> Mapping[str, str]:
+def _weights_metadata(record: RunRecord, prepared: Prepared, built: Built, whole: bool) -> Mapping[str, str]:
     """Return the metadata from which ``shipbench.runs.export`` rebuilds the model."""
     facts = {name: value for name, value in built.facts.items() if name != "affinity"}
     return {
         "format": EXPORT_FORMAT,
+        "weights": "full" if whole else "trained",
         "run_id": record.run_id,
         "method": record.method,
         "settings": json.dumps(dataclasses.asdict(prepared.resolved.settings)),

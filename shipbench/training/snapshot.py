@@ -31,6 +31,12 @@ def weights_to_keep(model: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach() for name, value in model.state_dict().items() if name not in frozen}
 
 
+def trains_whole_backbone(model: nn.Module) -> bool:
+    """Return whether a model has a backbone without a frozen parameter, so that its weights are a whole model."""
+    backbone = [p.requires_grad for name, p in model.named_parameters() if name.startswith("backbone.")]
+    return bool(backbone) and all(backbone)
+
+
 def capture(
     model: nn.Module, optimizer: torch.optim.Optimizer, order: torch.Generator, device: torch.device
 ) -> dict[str, Tensor]:

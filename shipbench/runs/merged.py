@@ -1,0 +1,66 @@
+"""Export a run as a plain timm model: the adapters merged into the backbone, and the head."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors.torch import save
+
+from shipbench.backbones.loading import timm_name
+from shipbench.errors import InputError
+from shipbench.methods import Mergeable, get_method
+from shipbench.results.store import Store
+from shipbench.runs.export import load_exported, weights_of
+from shipbench.runtime.files import atomic_path
+
+
+@dataclass(frozen=True)
+class MergedModel:
+    """How to create the timm model whose state a file holds."""
+
+    architecture: str
+    num_classes: int
+    image_size: int
+
+    def call(self, path: Path) -> str:
+        """Return the Python expression that creates the model and loads ``path``."""
+        sizes = f"num_classes={self.num_classes}, img_size={self.image_size}"
+        return f'timm.create_model("{self.architecture}", {sizes}, checkpoint_path="{path}")'
+
+
+def export_merged(store: Store, run_id: str, target: Path, *, checkpoint: str | None = None) -> MergedModel:
+    """Write the state of a plain timm model that computes what the run's model does, and return how to create it.
+
+    The metadata of the safetensors file name the architecture, the classes and the preprocessing of images.
+    ``checkpoint`` is the file with the backbone's weights, if they are not those of its name. Raises ``InputError``
+    for a run without weights, for a method that cannot be merged, and as ``load_exported`` does.
+    """
+    source = weights_of(store, run_id)
+    record = store.read(run_id)
+    assert record is not None
+    if not get_method(record.method).mergeable:
+        raise InputError(
+            f"run {run_id} cannot be merged: what {record.method} adds is no change of the backbone's weights; "
+            "export it without --merged"
+        )
+    exported = load_exported(source, checkpoint=checkpoint)
+    model, preprocessing = exported.model, exported.preprocessing
+    assert isinstance(model, Mergeable)
+    state = {name: value.contiguous() for name, value in model.merged_state().items()}
+    merged = MergedModel(timm_name(record.backbone), record.num_classes, preprocessing.image_size)
+    metadata = {
+        "format": "pt",
+        "run_id": run_id,
+        "method": record.method,
+        "task": record.task,
+        "architecture": merged.architecture,
+        "num_classes": str(merged.num_classes),
+        "image_size": str(merged.image_size),
+        "mean": json.dumps(preprocessing.mean),
+        "std": json.dumps(preprocessing.std),
+    }
+    with atomic_path(target) as temporary:
+        temporary.write_bytes(save(state, metadata))
+    return merged
