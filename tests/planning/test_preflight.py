@@ -13,7 +13,7 @@ from tests.conftest import Outcome
 from tests.data.builders import vtab_tree
 
 Shipbench = Callable[..., Outcome]
-COMMANDS = (("run", "--method", "ship"), ("ablate",), ("tune", "--method", "ship", "--grid", "small"))
+COMMANDS = (("run", "--method", "ship"), ("ablate",), ("tune", "--method", "ship", "--grid", "prompt_length=5"))
 
 
 @pytest.fixture(autouse=True)
