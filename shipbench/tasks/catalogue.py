@@ -168,3 +168,25 @@ DEMO_TINY = Suite(
     {"image_size": 56, "epochs": 6, **_SHORT_TRAINING},
     _DEMO_CAUTION,
 )
+
+
+def _fgvc(name: str, num_classes: int, n_train: int, n_test: int, credit: str, *aliases: str) -> Task:
+    folders = (name, *aliases)
+    return Task(
+        name, "FGVC", "fgvc", num_classes, n_train, n_test, "fgvc", credit, folders, resize="crop", augment="flip-crop"
+    )
+
+
+# Numbers of training images are those of train and val together: VPT divides the official training sets.
+FGVC = Suite(
+    "fgvc",
+    "FGVC",
+    (
+        _fgvc("cub-200-2011", 200, 5994, 5794, "CUB-200-2011", "CUB_200_2011", "CUB-200", "CUB"),
+        _fgvc("nabirds", 555, 23929, 24633, "NABirds", "NABirds"),
+        _fgvc("oxford-flowers", 102, 2040, 6149, "Oxford Flowers", "OxfordFlower", "OxfordFlowers"),
+        _fgvc("stanford-dogs", 120, 12000, 8580, "Stanford Dogs", "StanfordDogs", "Stanford_Dogs"),
+        _fgvc("stanford-cars", 196, 8144, 8041, "Stanford Cars", "StanfordCars", "Stanford_Cars"),
+    ),
+    "five fine-grained data sets in VPT's splits, read from a folder (--data)",
+)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 from shipbench.errors import InputError, did_you_mean
-from shipbench.tasks.catalogue import DEMO, DEMO_TINY, GROUPS, VTAB, Suite, Task
+from shipbench.tasks.catalogue import DEMO, DEMO_TINY, FGVC, GROUPS, VTAB, Suite, Task
 
-SUITES: tuple[Suite, ...] = (VTAB, DEMO, DEMO_TINY)
+SUITES: tuple[Suite, ...] = (VTAB, DEMO, DEMO_TINY, FGVC)
 
 TASKS: dict[str, Task] = {task.name: task for suite in SUITES for task in suite.tasks}
 

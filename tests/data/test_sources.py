@@ -15,6 +15,7 @@ from PIL import Image
 
 from shipbench.data import fingerprint, load, sources
 from shipbench.data.demo.source import DemoSuite
+from shipbench.data.fgvc.source import FgvcSuite
 from shipbench.data.inspection.contact_sheet import write_contact_sheet
 from shipbench.data.inspection.summary import summarise
 from shipbench.data.inspection.verify import verify
@@ -62,7 +63,7 @@ def install(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
 
 def test_every_task_of_the_catalogue_has_an_installed_source() -> None:
     for task in TASKS.values():
-        kind = VtabFolder if task.suite == "vtab-1k" else DemoSuite
+        kind = {"vtab-1k": VtabFolder, "fgvc": FgvcSuite}.get(task.suite, DemoSuite)
         assert isinstance(source_kind(task), kind)
 
 

@@ -1,0 +1,1 @@
+"""FGVC: five fine-grained data sets in the splits of VPT."""
