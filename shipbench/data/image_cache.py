@@ -10,11 +10,10 @@ and are resized when they are read.
 
 from __future__ import annotations
 
-import os
 import shutil
 import threading
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -174,16 +173,15 @@ class _Decoding:
 class _Writer:
     """Writes chunks from any thread, the pixels first and then the line of the journal; closed by a ``with`` block.
 
-    Threads that are still decoding after an error cannot write any more once it is closed.
+    Threads that are still decoding after an error cannot write any more once it is closed. Nothing waits for the disk:
+    after a power cut, the checksums tell which chunks have reached it.
     """
 
     def __init__(self, files: _Files, shape: _Shape, checksums: Mapping[int, int]) -> None:
-        self.shape, self.checksums = shape, dict(checksums)
+        self._pixels, self._shape = files.pixels, shape
         _write_journal(files.journal, shape, checksums)
         with files.pixels.open("ab") as pixels:
             pixels.truncate(shape.n * shape.image_bytes)
-        # Ordinary writes, because a full disk then raises an error; storing to a mapped page would kill the process.
-        self._pixels = files.pixels.open("r+b")
         self._journal = files.journal.open("a")
         self._lock = threading.Lock()
 
@@ -193,21 +191,24 @@ class _Writer:
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._journal.close()
-            self._pixels.close()
 
-    def write(self, chunk: int, data: bytes) -> None:
-        checksum = zlib.crc32(data)
+    def write(self, chunk: int, images: Iterable[NDArray[np.uint8]]) -> None:
+        """Write a chunk's images; raise ``ValueError`` if the writer is closed."""
+        checksum = 0
         with self._lock:
-            self._pixels.seek(chunk * _CHUNK * self.shape.image_bytes)
-            self._pixels.write(data)
-            self._pixels.flush()
+            # Closed journals raise here, before the pixels of a later attempt could be written to.
+            self._journal.flush()
+            target = self._pixels.open("r+b")
+        # Ordinary writes, because a full disk then raises an error; storing to a mapped page would kill the process.
+        with target:
+            target.seek(chunk * _CHUNK * self._shape.image_bytes)
+            for image in images:
+                pixels = np.ascontiguousarray(image).data
+                checksum = zlib.crc32(pixels, checksum)
+                target.write(pixels)
+        with self._lock:
             self._journal.write(_chunk_line(chunk, checksum))
             self._journal.flush()
-            self.checksums[chunk] = checksum
-
-    def sync(self) -> None:
-        """Wait until the disk holds the pixels."""
-        os.fsync(self._pixels.fileno())
 
 
 def _complete(files: _Files, decoding: _Decoding) -> None:
@@ -250,14 +251,12 @@ def _decode(files: _Files, decoding: _Decoding, shape: _Shape, checksums: Mappin
 
         def work(start: int, _: int) -> Sequence[None]:
             chunk = missing[start // _CHUNK]
-            images = [_stored(decoding.split.open(index), shape, decoding.framing) for index in shape.images(chunk)]
-            writer.write(chunk, b"".join(image.tobytes() for image in images))
-            return [None] * len(images)
+            indices = shape.images(chunk)
+            writer.write(chunk, (_stored(decoding.split.open(i), shape, decoding.framing) for i in indices))
+            return [None] * len(indices)
 
         for _ in stream(work, total, f"decoding {decoding.title}", decoding.jobs, _CHUNK):
             pass
-        writer.sync()
-    _write_journal(files.journal, shape, writer.checksums)
     # The times of a file tell nothing about changes as recent as these.
     _verified_chunks.cache_clear()
 
