@@ -154,6 +154,9 @@ class RunRecord:
     class_names: Annotated[
         str, Column("data", "names of the classes in the order of their numbers, as a JSON list", long_form=False)
     ] = ""
+    draw: Annotated[
+        str, Column("data", "own tasks: number and origin of the images to train, validate and test", long_form=False)
+    ] = ""
     shots: Annotated[int, Column("data", "training images per class; 0 if all are used")] = 0
     corruption: Annotated[str, Column("data", "evaluated: how the images were corrupted", long_form=False)] = ""
     severity: Annotated[int, Column("data", "evaluated: severity of the corruption, 1 to 5", long_form=False)] = 0
@@ -216,6 +219,11 @@ class RunRecord:
     def done(self) -> bool:
         """Whether the run finished without an error."""
         return self.status == "done"
+
+    @property
+    def headline_acc(self) -> float:
+        """The test accuracy after the last epoch by the metric that tables show."""
+        return self.final_test_mean_class_acc if self.headline_metric == MEAN_PER_CLASS else self.final_test_acc
 
     @property
     def collapsed(self) -> bool:

@@ -14,8 +14,9 @@ from shipbench.errors import InputError, did_you_mean
 from shipbench.methods import Method, get_method
 from shipbench.recipe import Recipe
 from shipbench.settings import canonical_json, configure, field_names, plain, refuse_unknown, whole_number
-from shipbench.tasks import Task, get_task, suite_of
+from shipbench.tasks import TASKS, Task, get_task, suite_of
 from shipbench.tasks.catalogue import SplitName
+from shipbench.tasks.own import is_source
 
 Overrides: TypeAlias = tuple[tuple[str, Any], ...]
 Precision: TypeAlias = Literal["auto", "fp32", "bf16"]
@@ -28,6 +29,8 @@ _ID_VERSION = 4
 class RunSpec:
     """One run: a method on a task with a seed.
 
+    ``task`` is the name of a catalogued task, a SOURCE such as ``folder:/data/bugs``, or a ``Task`` of a task file.
+    ``shots``, if given, is the number of training images per class; the seed decides which.
     ``overrides`` change settings of the method or the recipe by name (a mapping, or pairs). ``backbone`` None selects
     the backbone of the task's suite. ``protocol`` "final" trains on the 1000 and tests; "tuning" trains on the 800,
     scores the 200 and never opens the test split. ``keep_weights`` "full" also stores the weights of a run that trains
@@ -37,7 +40,7 @@ class RunSpec:
     """
 
     method: str
-    task: str
+    task: str | Task
     seed: int = 0
     overrides: Overrides | Mapping[str, Any] = ()
     recipe: str = "default"
@@ -48,6 +51,7 @@ class RunSpec:
     data: Path | None = field(default=None, compare=False)
     device: str = field(default="auto", compare=False)
     keep_weights: Literal["trained", "full"] = field(default="trained", compare=False)
+    shots: int | None = None
 
     def __post_init__(self) -> None:
         """Normalise the fields and raise ``InputError`` for values that are wrong whatever the method and task."""
@@ -69,6 +73,9 @@ class RunSpec:
         object.__setattr__(self, "seed", whole_number("seed", self.seed))
         if not 0 <= self.seed < 2**63:
             raise InputError(f"seed is {self.seed}; it must be 0 or more, and below 2**63")
+        if self.shots is not None:
+            object.__setattr__(self, "shots", whole_number("shots", self.shots, least=1))
+        object.__setattr__(self, "task", _short(self.task))
 
     @property
     def splits(self) -> tuple[SplitName, SplitName]:
@@ -124,7 +131,7 @@ class ResolvedSpec:
             "method": self.method.name,
             "settings": dataclasses.asdict(self.settings),
             "recipe": dataclasses.asdict(self.recipe),
-            "task": self.task.name,
+            "task": _task_identity(self.task),
             "data": data_fingerprint,
             # The name decides more than the weights: timm's normalisation of images belongs to it.
             "backbone": (self.backbone, backbone_sha256, normalisation),
@@ -135,13 +142,33 @@ class ResolvedSpec:
         return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:16]
 
 
+def _short(task: str | Task) -> str | Task:
+    """Return the name of a catalogued task, and the task of a SOURCE, which must not depend on the working folder."""
+    if isinstance(task, str):
+        return get_task(task) if is_source(task) else task
+    return task.name if TASKS.get(task.name) == task else task
+
+
+def _task_identity(task: Task) -> object:
+    """Return what identifies a task beside the fingerprint of its data.
+
+    The fingerprint covers the numbering of the classes. A task outside the catalogue has the same results under any
+    name and in any suite.
+    """
+    drawn = [task.draw.train, task.draw.val, task.draw.test]
+    identity: object = task.name if task.catalogued else [*drawn, task.resize, task.augment]
+    return [identity, task.shots] if task.shots else identity
+
+
 def resolve(spec: RunSpec) -> ResolvedSpec:
     """Look up the method and task of a spec and fill in every setting.
 
     Values come from the common recipe, the suite, the method and the spec's overrides; later ones take precedence.
     Raises ``InputError`` for unknown names and for values that do not fit.
     """
-    method, task = get_method(spec.method), get_task(spec.task)
+    method, task = get_method(spec.method), get_task(spec.task) if isinstance(spec.task, str) else spec.task
+    if spec.shots is not None:
+        task = dataclasses.replace(task, shots=spec.shots, shot_seed=spec.seed)
     suite = suite_of(task)
     values: dict[str, Any] = dict(suite.recipe) if spec.recipe == "default" else {}
     values.update(method.recipe(spec.recipe, task))

@@ -10,7 +10,10 @@ from shipbench.cli import completion, next_steps
 from shipbench.cli.options import GridOptions, grid_command
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from shipbench.spec import RunSpec
+    from shipbench.tasks import Task
 
 
 @grid_command
@@ -35,15 +38,14 @@ def ablate(
     from shipbench.cli.run import checked, execute
     from shipbench.methods import get_method
     from shipbench.planning.ablation import make_variants
-    from shipbench.planning.grid import make_grid, parse_seeds
-    from shipbench.tasks import parse_tasks
+    from shipbench.planning.grid import make_grid, parse_seeds, parse_shots
 
-    method, tasks, template = get_method("ship"), parse_tasks(options.tasks), options.template()
+    method, template = get_method("ship"), options.template()
 
-    def make_specs() -> list[RunSpec]:
-        seeds = parse_seeds(options.seeds)
+    def make_specs(tasks: Sequence[Task]) -> list[RunSpec]:
+        seeds, shots = parse_seeds(options.seeds), parse_shots(options.shots)
         variants = make_variants(method, options.values(), switch, mode, sweep or [])
-        return [spec for values in variants for spec in make_grid([method], tasks, seeds, template, values)]
+        return [spec for values in variants for spec in make_grid([method], tasks, seeds, template, values, shots)]
 
-    execute(checked(make_specs, template, tasks, options), options)
+    execute(checked(make_specs, template, options), options)
     next_steps.after_run(options.results, dry_run=options.dry_run)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from shipbench.errors import InputError, did_you_mean, system_reason
+from shipbench.errors import InputError, did_you_mean
+from shipbench.runtime.files import read_toml
 
 # Options that a file may give as a table of settings.
 _TABLES = ("set", "grid")
@@ -29,7 +29,7 @@ def read_config(context: typer.Context, path: Path | None) -> Path | None:
 def _config_values(path: Path, options: list[Any]) -> dict[str, Any]:
     by_name = {option.opts[-1].lstrip("-"): option for option in options}
     values: dict[str, Any] = {}
-    for key, value in _read_toml(path).items():
+    for key, value in read_toml(path, "configuration file").items():
         if key not in by_name:
             raise InputError(f"unknown key {key!r} in {path}{did_you_mean(key, list(by_name))}; remove or rename it")
         if isinstance(value, dict) and key not in _TABLES:
@@ -56,19 +56,3 @@ def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _plain(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    try:
-        # Editors on Windows begin UTF-8 files with a byte-order mark.
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise InputError(f"configuration file {path} cannot be read: it is not UTF-8; save it as UTF-8") from error
-    except OSError as error:
-        raise InputError(f"configuration file {path} cannot be read: {system_reason(error)}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"configuration file {path} is not TOML: {error}") from error

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from shipbench.cli import completion, next_steps
+from shipbench.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,10 +17,16 @@ if TYPE_CHECKING:
 
     from shipbench.data.inspection.summary import TaskSummary
     from shipbench.data.types import TaskReport
+    from shipbench.tasks import Task
 
 DEFAULT_FOLDER = Path("data/vtab-1k")
 
-app = typer.Typer(help="Verify, import, fetch and inspect copies of VTAB-1k.", no_args_is_help=True)
+_VTAB_SPLITS = ("train800", "val200", "train800val200", "test")
+_SHORT_NAMES = {"train800val200": "1000"}
+_OWN_NAMES = {"train800": "train", "val200": "val", "train": "train + val"}
+_MOST_CLASSES = 200
+
+app = typer.Typer(help="Verify and inspect images; import and fetch copies of VTAB-1k.", no_args_is_help=True)
 
 Jobs = Annotated[int | None, typer.Option("--jobs", min=1, help="Number of threads (default: one per usable core).")]
 Target = Annotated[Path, typer.Option("--to", help="Folder to put the task folders into.")]
@@ -27,20 +34,38 @@ Target = Annotated[Path, typer.Option("--to", help="Folder to put the task folde
 
 @app.command("verify")
 def verify_command(
-    folder: Annotated[
-        Path,
-        typer.Argument(metavar="DIR", envvar="SHIPBENCH_DATA", help="The folder that holds the task folders."),
+    place: Annotated[
+        str,
+        typer.Argument(
+            metavar="DIR|SOURCE|FILE.toml",
+            envvar="SHIPBENCH_DATA",
+            help="The folder of VTAB-1k, a SOURCE such as folder:PATH, or a task file.",
+        ),
     ],
     jobs: Jobs = None,
 ) -> None:
-    """Check all 19 tasks of a copy: files, labels, counts, image formats, and images shared between splits."""
+    """Check every image of VTAB-1k, a source or a task file: labels, counts, formats, images shared between splits."""
     from shipbench.data.inspection.verify import verify
 
-    reports = verify(folder, jobs=jobs)
+    tasks = _own_tasks(place)
+    reports = verify(None, tasks=tasks, jobs=jobs) if tasks else verify(Path(place), jobs=jobs)
     _print_reports(reports)
     if not all(report.ok for report in reports):
         raise typer.Exit(1)
-    next_steps.after_verify(folder)
+    if tasks:
+        next_steps.after_verify_own(place)
+    else:
+        next_steps.after_verify(Path(place))
+
+
+def _own_tasks(place: str) -> Sequence[Task]:
+    """Return the tasks of a SOURCE or a task file; none if ``place`` is neither."""
+    from shipbench.tasks import load_task_file, parse_tasks
+    from shipbench.tasks.own import is_source
+
+    if is_source(place):
+        return parse_tasks(place)
+    return load_task_file(place).tasks if place.lower().endswith(".toml") else ()
 
 
 @app.command("import")
@@ -89,7 +114,12 @@ def fetch_command(
 @app.command("inspect")
 def inspect_command(
     task: Annotated[
-        str, typer.Argument(help="Name of a task, as listed by 'shipbench list tasks'.", autocompletion=completion.task)
+        str,
+        typer.Argument(
+            metavar="TASK|SOURCE|FILE.toml",
+            help="Name of a task, as listed by 'shipbench list tasks', a SOURCE such as folder:PATH, or a task file.",
+            autocompletion=completion.task,
+        ),
     ],
     data: Annotated[
         Path | None,
@@ -106,12 +136,15 @@ def inspect_command(
     from shipbench.data.inspection.summary import summarise
     from shipbench.tasks import get_task
 
-    inspected = get_task(task)
-    _print_summary(summarise(inspected, data, jobs))
+    inspected = _own_tasks(task) or (get_task(task),)
+    if grid is not None and len(inspected) > 1:
+        raise InputError(f"{task} has {len(inspected)} tasks, but --grid shows one; inspect the source of one of them")
+    for item in inspected:
+        _print_summary(summarise(item, data, jobs))
     if grid is not None:
-        write_contact_sheet(inspected, data, grid)
+        write_contact_sheet(inspected[0], data, grid)
         typer.echo(f"wrote {grid}")
-    next_steps.after_inspect(inspected.name, data)
+    next_steps.after_inspect(inspected[0].name if inspected[0].catalogued else task, data)
 
 
 def _print_reports(reports: Sequence[TaskReport]) -> None:
@@ -129,18 +162,19 @@ def _print_reports(reports: Sequence[TaskReport]) -> None:
 def _report_table(reports: Sequence[TaskReport]) -> Table:
     from shipbench.cli.layout import make_table
 
-    columns = ("task", "status", "folder", "train800", "val200", "1000", "test", "format", "pixels", "classes", "data")
-    table = make_table(*columns)
+    splits = ("train", "val", "test") if any("train" in report.counts for report in reports) else _VTAB_SPLITS
+    names = [_SHORT_NAMES.get(name, name) for name in splits]
+    table = make_table("task", "status", "folder", *names, "format", "pixels", "classes", "data")
     for report in reports:
-        table.add_row(*_report_row(report))
+        table.add_row(*_report_row(report, splits))
     return table
 
 
-def _report_row(report: TaskReport) -> tuple[str, ...]:
+def _report_row(report: TaskReport, splits: Sequence[str]) -> tuple[str, ...]:
     status = "ok" if report.ok else "problems"
     if report.ok and report.warnings:
         status = "warnings"
-    counts = [str(report.counts.get(name, "-")) for name in ("train800", "val200", "train800val200", "test")]
+    counts = [str(report.counts.get(name, "-")) for name in splits]
     sizes = "-"
     if report.smallest and report.largest:
         sizes = " .. ".join(dict.fromkeys(f"{w}x{h}" for w, h in (report.smallest, report.largest)))
@@ -150,19 +184,25 @@ def _report_row(report: TaskReport) -> tuple[str, ...]:
 
 
 def _print_summary(summary: TaskSummary) -> None:
-    from shipbench.cli.layout import make_table
+    from shipbench.cli.layout import make_table, printable
     from shipbench.runtime.console import out_console
 
     task = summary.task
     typer.echo(f"{task.name} ({task.suite}, {task.group}): {task.num_classes} classes, format {summary.image_format}")
     typer.echo(f"fingerprint {summary.fingerprint}")
+    for note in (task.drawn, summary.warning):
+        if note:
+            typer.echo(note)
     small, large = ("x".join(map(str, size)) for size in (summary.smallest, summary.largest))
     typer.echo(f"training images: {small} to {large} pixels")
     for name, values in (("mean", summary.mean), ("std", summary.std)):
         typer.echo(f"{name} of the training pixels (red, green, blue): {', '.join(f'{v:.4f}' for v in values)}")
-    table = make_table("class", *summary.counts)
-    for label in range(task.num_classes):
-        table.add_row(str(label), *(str(counts[label]) for counts in summary.counts.values()))
+    names = task.class_names or [str(label) for label in range(task.num_classes)]
+    table = make_table("class", *(_OWN_NAMES.get(name, name) if task.location else name for name in summary.counts))
+    for label, name in enumerate(names[:_MOST_CLASSES]):
+        table.add_row(printable(name), *(str(counts[label]) for counts in summary.counts.values()))
+    if len(names) > _MOST_CLASSES:
+        table.add_row(f"... {len(names) - _MOST_CLASSES} more", *("" for _ in summary.counts))
     table.add_section()
     table.add_row("all", *(str(counts.sum()) for counts in summary.counts.values()))
     out_console().print(table)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -58,15 +60,38 @@ def predict(
     images: Annotated[list[Path], typer.Argument(help="Images to classify.")],
     checkpoint: options.Checkpoint = None,
     top: Annotated[int, typer.Option(min=1, help="Number of classes to show for each image.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; probabilities are fractions.")] = False,
 ) -> None:
-    """Classify images with an exported run: print the most probable classes of each by number."""
+    """Classify images with an exported run: print the most probable classes of each, by name if they have names."""
     from shipbench.runs.export import load_exported
     from shipbench.runs.export import predict as classify
 
     exported = load_exported(file, checkpoint=checkpoint)
     probabilities = classify(exported, images)
     values, classes = probabilities.topk(min(top, probabilities.shape[1]), dim=1)
-    for path, row, numbers in zip(images, values.tolist(), classes.tolist(), strict=True):
-        ranking = ", ".join(f"{number} ({100 * value:.1f} %)" for number, value in zip(numbers, row, strict=True))
-        typer.echo(f"{path}: {ranking}")
+    rankings = [
+        [_Guess(number, _name(exported.class_names, number), value) for number, value in zip(numbers, row, strict=True)]
+        for numbers, row in zip(classes.tolist(), values.tolist(), strict=True)
+    ]
+    if as_json:
+        rows = zip(images, rankings, strict=True)
+        typer.echo(
+            json.dumps([{"image": str(path), "classes": [guess._asdict() for guess in row]} for path, row in rows])
+        )
+        return
+    for path, ranking in zip(images, rankings, strict=True):
+        guesses = ", ".join(f"{guess.name or guess.number} ({100 * guess.probability:.1f} %)" for guess in ranking)
+        typer.echo(f"{path}: {guesses}")
     next_steps.after_predict()
+
+
+class _Guess(NamedTuple):
+    """A class with its probability, in [0, 1]; ``name`` is empty if the task has no class names."""
+
+    number: int
+    name: str
+    probability: float
+
+
+def _name(names: Sequence[str], number: int) -> str:
+    return names[number] if names else ""

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from shipbench.cli import completion, next_steps, options
 from shipbench.errors import InputError, did_you_mean
 from shipbench.record import SHIPBENCH
+
+if TYPE_CHECKING:
+    from shipbench.tasks import Task
 
 app = typer.Typer(no_args_is_help=True, help="List tasks, methods, backbones, ablations, selections or runs.")
 
@@ -36,16 +40,29 @@ def _show(rows: list[Row], as_json: bool) -> None:
 
 
 @app.command()
-def tasks(as_json: Json = False) -> None:
+def tasks(
+    place: Annotated[
+        str | None, typer.Argument(metavar="FILE.toml|SOURCE", help="A task file or a SOURCE; default: the catalogue.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """List every task with its suite, group, classes and sizes."""
     from shipbench.tasks import TASKS
 
     names = ("name", "suite", "group", "num_classes", "n_train", "n_test")
-    _show(
-        [{**{name: getattr(task, name) for name in names}, "source": task.credit} for task in TASKS.values()], as_json
-    )
+    listed = list(TASKS.values()) if place is None else _opened(place)
+    _show([{**{name: getattr(task, name) for name in names}, "source": task.credit} for task in listed], as_json)
     if not as_json:
-        next_steps.suggest("shipbench run --method ship --tasks NAME", "train and test on a task")
+        which = "NAME" if place is None else shlex.quote(place)
+        next_steps.suggest(f"shipbench run --method ship --tasks {which}", "train and test on a task")
+
+
+def _opened(place: str) -> list[Task]:
+    """Return the tasks of a task file or a SOURCE, with the sizes that their sources have."""
+    from shipbench.data.sources import completed, open_source
+    from shipbench.tasks import parse_tasks
+
+    return [completed(task, open_source(task, None, ("train", "test"))) for task in parse_tasks(place)]
 
 
 @app.command()

@@ -51,7 +51,7 @@ def after_bench() -> None:
 def after_inspect(task: str, folder: Path | None) -> None:
     """Suggest a run on the inspected task."""
     data = "" if folder is None else f" --data {shlex.quote(str(folder))}"
-    suggest(f"shipbench run --method ship --tasks {task}{data}", "train and test on it")
+    suggest(f"shipbench run --method ship --tasks {shlex.quote(task)}{data}", "train and test on it")
 
 
 def after_fetch(folder: Path) -> None:
@@ -62,6 +62,11 @@ def after_fetch(folder: Path) -> None:
 def after_verify(folder: Path) -> None:
     """Suggest a first run on a verified copy of VTAB-1k."""
     suggest(f"shipbench run --method ship --tasks all --data {shlex.quote(str(folder))}", "all 19 tasks")
+
+
+def after_verify_own(place: str) -> None:
+    """Suggest a first run on a verified source or task file."""
+    suggest(f"shipbench run --method ship,linear --tasks {shlex.quote(place)}", "train and test on it")
 
 
 def after_demo(*, full: bool) -> None:

@@ -31,11 +31,16 @@ def _number_of_jobs(text: str) -> int | None:
 Tasks = Annotated[
     str,
     typer.Option(
-        help="Suites (all, demo, demo-tiny), groups (natural, specialized, structured) or task names, comma-separated.",
+        help="Suites (all, demo, demo-tiny), groups (natural, specialized, structured), task names, SOURCEs such as "
+        "folder:PATH, csv:PATH, hf:NAME and torchvision:CLASS, or task files (FILE.toml), comma-separated.",
         autocompletion=completion.tasks,
     ),
 ]
 Seeds = Annotated[str, typer.Option(help="Seeds, as in 0, 0-4 or 0,2,5.")]
+Shots = Annotated[
+    str | None,
+    typer.Option(metavar="N,...", help="Training images per class, as in 1,2,4,8,16; default: all of them."),
+]
 Backbone = Annotated[
     str | None,
     typer.Option(help="Name of a timm ViT; default: the suite's backbone.", autocompletion=completion.backbones),
@@ -119,6 +124,7 @@ class GridOptions:
 
     tasks: Tasks
     seeds: Seeds = "0"
+    shots: Shots = None
     backbone: Backbone = None
     checkpoint: Checkpoint = None
     data: Data = None

@@ -34,24 +34,27 @@ def run(
 ) -> None:
     """Train and test methods on tasks; skip runs that are done already."""
     from shipbench.methods import parse_methods
-    from shipbench.planning.grid import make_grid, parse_seeds
-    from shipbench.tasks import parse_tasks
+    from shipbench.planning.grid import make_grid, parse_seeds, parse_shots
 
-    tasks, template = parse_tasks(options.tasks), options.template()
+    template = options.template()
 
-    def make_specs() -> list[RunSpec]:
-        return make_grid(parse_methods(method), tasks, parse_seeds(options.seeds), template, options.values())
+    def make_specs(tasks: Sequence[Task]) -> list[RunSpec]:
+        seeds, shots = parse_seeds(options.seeds), parse_shots(options.shots)
+        return make_grid(parse_methods(method), tasks, seeds, template, options.values(), shots)
 
-    execute(checked(make_specs, template, tasks, options), options)
+    execute(checked(make_specs, template, options), options)
     next_steps.after_run(options.results, dry_run=options.dry_run)
 
 
-def checked(make: Callable[[], Planned], template: RunSpec, tasks: Sequence[Task], options: GridOptions) -> Planned:
-    """Return ``make()``; raise one ``InputError`` for everything that can be refused without the network."""
+def checked(make: Callable[[Sequence[Task]], Planned], template: RunSpec, options: GridOptions) -> Planned:
+    """Return ``make(tasks)``; raise one ``InputError`` for everything that can be refused without the network."""
+    from shipbench.planning.grid import parse_shots
     from shipbench.planning.preflight import preflight
+    from shipbench.tasks import parse_tasks
 
+    tasks, shots = parse_tasks(options.tasks), parse_shots(options.shots)
     results, elsewhere = None if options.dry_run else options.results, options.executor().remote
-    return preflight(make, template, tasks, results, elsewhere=elsewhere)
+    return preflight(make, template, tasks, results, shots=shots, elsewhere=elsewhere)
 
 
 def execute(specs: list[RunSpec], options: GridOptions) -> None:

@@ -6,6 +6,7 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -14,12 +15,12 @@ from typing import TypeAlias
 from rich.table import Table
 
 from shipbench.cli.layout import make_table
-from shipbench.planning.plan import Plan
+from shipbench.planning.plan import Plan, PlannedRun
 from shipbench.planning.tuning import Choice, Search, Trial
-from shipbench.record import RunRecord
+from shipbench.record import ACCURACY, RunRecord
 from shipbench.results.store import Store
 from shipbench.runtime.console import out_console
-from shipbench.tasks import Task, suite_of
+from shipbench.tasks import Task, suite_of, suite_tasks
 
 Cells: TypeAlias = Mapping[tuple[str, str], Sequence[RunRecord]]
 Average: TypeAlias = Callable[[Mapping[str, float]], float]
@@ -38,14 +39,14 @@ def print_plan(plan: Plan) -> None:
     for run in plan.runs:
         changed = ", ".join(f"{key}={value}" for key, value in dict(run.spec.overrides).items())
         state = run.state.value if run.run_id not in chosen else f"{run.state.value}: will run"
-        table.add_row(run.run_id, run.spec.method, run.spec.task, str(run.spec.seed), state, changed)
+        table.add_row(run.run_id, run.spec.method, run.spec.resolved.task.name, str(run.spec.seed), state, changed)
     out_console().print(table)
 
 
 def print_results(plan: Plan, results: Path) -> None:
     """Print the final test accuracy in percent for every task and method, averages, and notes on how to read them."""
     store = Store(results)
-    records = [record for run in plan.runs if (record := store.read(run.run_id)) is not None]
+    records = [_as_planned(record, run) for run in plan.runs if (record := store.read(run.run_id)) is not None]
     tasks = {run.spec.resolved.task.name: run.spec.resolved.task for run in plan.runs}
     console = out_console()
     console.print(result_table(records, list(tasks.values())))
@@ -54,6 +55,12 @@ def print_results(plan: Plan, results: Path) -> None:
     for caution in dict.fromkeys(suite_of(task).caution for task in tasks.values()):
         if caution:
             console.print(caution)
+
+
+def _as_planned(record: RunRecord, run: PlannedRun) -> RunRecord:
+    """Return a record with the name and metric that its task has now; neither is part of the run id."""
+    task = run.spec.resolved.task
+    return replace(record, task=task.name, suite=task.suite, headline_metric=task.metric)
 
 
 def result_table(records: Sequence[RunRecord], tasks: Sequence[Task]) -> Table:
@@ -90,7 +97,7 @@ def _by_suite(tasks: Sequence[Task]) -> list[list[Task]]:
 
 def _suite_rows(tasks: Sequence[Task], methods: Sequence[str], cells: Cells) -> list[tuple[str, ...]]:
     """Return a row per task of one suite, then a row per average if there are several tasks."""
-    rows = [(task.name, *(_score(cells[method, task.name]) for method in methods)) for task in tasks]
+    rows = [(_row_name(task), *(_score(cells[method, task.name]) for method in methods)) for task in tasks]
     if len(tasks) == 1:
         return rows
     accuracies = [{task.name: _accuracy(cells[method, task.name]) for task in tasks} for method in methods]
@@ -98,12 +105,16 @@ def _suite_rows(tasks: Sequence[Task], methods: Sequence[str], cells: Cells) -> 
     return [*rows, *((name, *(_percent(average(values)) for values in accuracies)) for name, average in averages)]
 
 
+def _row_name(task: Task) -> str:
+    return task.name if task.metric == ACCURACY else f"{task.name} (mean per class)"
+
+
 def _averages(tasks: Sequence[Task]) -> dict[str, Average]:
     """Return the averages that ``tasks`` of one suite allow, by name; part of a suite has no mean of groups."""
     from shipbench.statistics import MEAN_OF_GROUPS, MEAN_OF_TASKS, mean_of_groups, mean_of_tasks, mean_of_tasks_name
 
     groups: dict[str, str] = {task.name: task.group for task in tasks}
-    name = mean_of_tasks_name(groups, [task.name for task in suite_of(tasks[0]).tasks])
+    name = mean_of_tasks_name(groups, suite_tasks(tasks[0]))
     if name != MEAN_OF_TASKS:
         return {name: mean_of_tasks}
     return {MEAN_OF_GROUPS: partial(mean_of_groups, groups=groups), MEAN_OF_TASKS: mean_of_tasks}
@@ -125,7 +136,8 @@ def _columns(records: Sequence[RunRecord]) -> dict[str, str]:
 
 
 def _variant(record: RunRecord) -> str:
-    return f"{record.method} [{record.switches}]" if record.switches else record.method
+    variant = f"{record.method} [{record.switches}]" if record.switches else record.method
+    return f"{variant}, {record.shots} per class" if record.shots else variant
 
 
 def _column(record: RunRecord, varied: Iterable[str]) -> str:
@@ -146,7 +158,7 @@ def _score(records: Sequence[RunRecord]) -> str:
     done = [record for record in records if record.done]
     failed = f"({len(records) - len(done)} failed)" if len(done) < len(records) else ""
     mark = _COLLAPSED if any(record.collapsed for record in done) else ""
-    score = f"{_mean_and_deviation([record.final_test_acc for record in done])}{mark}" if done else ""
+    score = f"{_mean_and_deviation([record.headline_acc for record in done])}{mark}" if done else ""
     return f"{score} {failed}".strip()
 
 
@@ -154,7 +166,7 @@ def _accuracy(records: Sequence[RunRecord]) -> float:
     """Return the mean accuracy of a cell, or NaN if a run is missing or failed: fewer seeds do not compare."""
     if not records or not all(record.done for record in records):
         return math.nan
-    return statistics.fmean(record.final_test_acc for record in records)
+    return statistics.fmean(record.headline_acc for record in records)
 
 
 def _mean_and_deviation(accuracies: Sequence[float]) -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from shipbench.planning.plan import Plan
     from shipbench.planning.tuning import Choice, Search, Trial
     from shipbench.spec import RunSpec
+    from shipbench.tasks import Task
 
 
 @grid_command
@@ -41,20 +42,26 @@ def tune(
     """Choose settings on train800 and val200, never on test; then train on the 1000 and test once per seed."""
     from shipbench.cli.run import checked, plan_runs
     from shipbench.methods import parse_methods
-    from shipbench.planning.grid import parse_seeds
+    from shipbench.planning.grid import parse_seeds, parse_shots
     from shipbench.planning.tuning import make_searches
     from shipbench.runtime.console import say
-    from shipbench.tasks import parse_tasks
 
-    tasks, template = parse_tasks(options.tasks), replace(options.template(), protocol="tuning")
+    template = replace(options.template(), protocol="tuning")
 
-    def make() -> tuple[list[Search], list[int], list[int]]:
+    def make(tasks: Sequence[Task]) -> tuple[list[Search], list[int], list[int]]:
         seeds = parse_seeds(options.seeds)
         trying = parse_seeds(tuning_seeds, "--tuning-seeds") if tuning_seeds is not None else seeds[:1]
         methods, values = parse_methods(method), options.values()
-        return make_searches(methods, tasks, grid, trying, template, values, common=common), trying, seeds
+        searches = [
+            search
+            for shots in parse_shots(options.shots)
+            for search in make_searches(
+                methods, tasks, grid, trying, replace(template, shots=shots), values, common=common
+            )
+        ]
+        return searches, trying, seeds
 
-    searches, trying, seeds = checked(make, template, tasks, options)
+    searches, trying, seeds = checked(make, template, options)
     options.executor().check()
     plan = plan_runs([spec for search in searches for spec in search.specs], options, say)
     _say_plan(plan, searches, [] if choose_only else seeds)

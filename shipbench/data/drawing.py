@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from shipbench.data.types import Entry
+from shipbench.data.types import Entry, SplitRole
 from shipbench.errors import InputError
 from shipbench.tasks import Task
 from shipbench.tasks.catalogue import SplitName
@@ -26,65 +26,51 @@ _MOST_SHOTS_VAL = 4
 class Drawing:
     """The drawn images by split, each in the order of the listing, and whether the test images were held out.
 
-    ``train`` is ``train800`` followed by ``val200``, or ``train800`` alone if the task has a number of shots.
+    ``train`` is ``train800`` followed by ``val200``, or ``train800`` alone if the task has a number of shots. ``pools``
+    are the images that train, val and test are drawn from, all images of the source together.
     """
 
     splits: Mapping[SplitName, tuple[Entry, ...]]
+    pools: Mapping[SplitRole, tuple[Entry, ...]]
     held_out: bool
 
+    def summary(self) -> str:
+        """Return the number and the origin of the images to train, validate and test, in words."""
+        train, val, test = (self.splits[name] for name in ("train800", "val200", "test"))
+        val_origin = "" if self.pools["val"] else " of train"
+        test_origin = " held out of train" if self.held_out else ""
+        return f"train {len(train)}, val {len(val)}{val_origin}, test {len(test)}{test_origin}"
 
-def draw(task: Task, splits: Mapping[str, Entries], classes: Sequence[str]) -> Drawing:
+
+def draw(task: Task, splits: Mapping[SplitRole, Sequence[Entry]], classes: Sequence[str]) -> Drawing:
     """Draw the images of ``task`` from the splits of its source: ``train``, and ``val`` and ``test`` if it has them.
 
-    Raises ``InputError`` if a class has no image to train on or too few for the shots, if more images are asked for
-    than there are, and if the source has images for validation but none to test and the task does not say which to
-    test on.
+    Without test images, a fifth of each class is held out of train first. Raises ``InputError`` if a class has no image
+    to train on or too few for the shots, and if more images are asked for than there are.
     """
-    pool, val, test, held_out = _assign(task, splits)
-    _require_training_images(task, pool, classes)
-    of_class = _by_class(pool)
+    pools, held_out = _pools(task, splits)
+    _require_training_images(task, pools["train"], classes)
     if task.shots:
-        fit, val = _few_shots(task, of_class, val, classes)
+        fit, val = draw_shots(task, pools["train"], pools["val"], classes)
     else:
-        fit, val = _fit_and_val(task, of_class, val, len(classes))
-    if task.draw.test is not None:
-        test = _balanced(task, _by_class(test), task.draw.test, "test")
+        fit, val = _fit_and_val(task, _by_class(pools["train"]), pools["val"], len(classes))
+    test = _all_or_balanced(task, _by_class(pools["test"]), task.draw.test, "test")
     order = {entry: position for position, entry in enumerate(entry for part in splits.values() for entry in part)}
     fit, val, test = (sorted(part, key=order.__getitem__) for part in (fit, val, test))
     train = fit if task.shots else [*fit, *val]
     drawn: dict[SplitName, Entries] = {"train800": fit, "val200": val, "train": train, "test": test}
-    return Drawing({name: tuple(entries) for name, entries in drawn.items()}, held_out)
+    return Drawing({name: tuple(entries) for name, entries in drawn.items()}, pools, held_out)
 
 
-def _assign(task: Task, splits: Mapping[str, Entries]) -> tuple[Entries, Entries, Entries, bool]:
-    """Return the images to draw train, val and test from, and whether those of test were held out of train."""
-    train, val, test = (splits.get(role, ()) for role in ("train", "val", "test"))
-    if test:
-        return train, val, test, False
-    if val and not task.test_from:
-        raise InputError(
-            f'task {task.name} has images for validation but none to test; write test_from = "val" for it in a task '
-            'file to test on them, or test_from = "train" to hold out a fifth of the training images'
-        )
-    if val and task.test_from == "val":
-        return train, (), val, False
-    held_out = {entry for entries in _by_class(train).values() for entry in _fifth(entries, "test")}
-    if not held_out:
-        raise InputError(f"task {task.name} has no test images, and too few images to hold out a fifth of each class")
-    return [entry for entry in train if entry not in held_out], val, list(held_out), True
+def draw_shots(task: Task, train: Entries, val: Entries, classes: Sequence[str]) -> tuple[Entries, Entries]:
+    """Draw ``task.shots`` training images of each class, and as many to validate on but at most 4.
 
-
-def _require_training_images(task: Task, pool: Entries, classes: Sequence[str]) -> None:
-    present = {entry.label for entry in pool}
-    absent = [name for label, name in enumerate(classes) if label not in present]
-    if absent:
-        raise InputError(f"task {task.name} has no training image of {_named(absent)}; every class needs some")
-    if len(classes) < 2:
-        raise InputError(f"task {task.name} has only the class {classes[0]!r}; classification needs two or more")
-
-
-def _few_shots(task: Task, pool: ByClass, val: Entries, classes: Sequence[str]) -> tuple[Entries, Entries]:
-    scarce = [f"{name} ({len(pool[label])})" for label, name in enumerate(classes) if len(pool[label]) < task.shots]
+    Without ``val``, these come from the training images that are left; a class may have fewer of them. Raises
+    ``InputError`` that names the classes with too few training images.
+    """
+    pool = _by_class(train)
+    sizes = [len(pool.get(label, ())) for label in range(len(classes))]
+    scarce = [f"{name} ({size})" for name, size in zip(classes, sizes, strict=True) if size < task.shots]
     if scarce:
         raise InputError(
             f"task {task.name} has fewer than {task.shots} training images of {_named(scarce)}; "
@@ -98,6 +84,27 @@ def _few_shots(task: Task, pool: ByClass, val: Entries, classes: Sequence[str]) 
         return fit, [entry for entries in _by_class(val).values() for entry in _ranked(entries, salt)[:most]]
     # From the end, so that the images to validate on are the same for every number of shots that leaves some.
     return fit, [entry for entries in ranked.values() for entry in entries[task.shots :][-most:]]
+
+
+def _pools(task: Task, splits: Mapping[SplitRole, Entries]) -> tuple[dict[SplitRole, tuple[Entry, ...]], bool]:
+    """Return the images to draw each split from, and whether those of test are held out of the source's train."""
+    train, val, test = (tuple(splits.get(role, ())) for role in ("train", "val", "test"))
+    if test:
+        return {"train": train, "val": val, "test": test}, False
+    held_out = {entry for entries in _by_class(train).values() for entry in _fifth(entries, "test")}
+    if not held_out:
+        raise InputError(f"task {task.name} has no test images, and too few images to hold out a fifth of each class")
+    rest = tuple(entry for entry in train if entry not in held_out)
+    return {"train": rest, "val": val, "test": tuple(entry for entry in train if entry in held_out)}, True
+
+
+def _require_training_images(task: Task, pool: Entries, classes: Sequence[str]) -> None:
+    present = {entry.label for entry in pool}
+    absent = [name for label, name in enumerate(classes) if label not in present]
+    if absent:
+        raise InputError(f"task {task.name} has no training image of {_named(absent)}; every class needs some")
+    if len(classes) < 2:
+        raise InputError(f"task {task.name} has only the class {classes[0]!r}; classification needs two or more")
 
 
 def _fit_and_val(task: Task, pool: ByClass, val: Entries, num_classes: int) -> tuple[Entries, Entries]:

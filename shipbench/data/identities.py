@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -49,6 +49,34 @@ def identify_files(root: Path, paths: Sequence[str], title: str, jobs: int | Non
         identities |= block
         _remember(memo, memory, {path: (states[path], identity) for path, identity in block.items()}, started)
     return {path: identities[path] for path in states}
+
+
+def identify_contained(
+    containers: Iterable[Path],
+    paths: Sequence[str],
+    identify: Callable[[str], ImageIdentity],
+    title: str,
+    jobs: int | None = None,
+) -> dict[str, ImageIdentity]:
+    """Return the identity of each image in ``containers``, files that hold many images, by its path in them.
+
+    ``identify`` reads one image; no image is read again while all containers stay the same. Raises ``InputError`` if a
+    container is missing.
+    """
+    started = time.time_ns()
+    states = {str(file): _state(file) for file in sorted(set(containers))}
+    memo = _memo(Path(_digest(json.dumps([states, list(paths)]))))
+    memory = _recall(memo)
+    if memory.keys() >= set(paths):
+        return {path: memory[path][1] for path in paths}
+
+    def work(start: int, stop: int) -> list[ImageIdentity]:
+        return [identify(path) for path in paths[start:stop]]
+
+    identities = dict(zip(paths, stream(work, len(paths), f"fingerprinting {title}", jobs), strict=True))
+    newest = max((max(state[1:3]) for state in states.values()), default=0)
+    _remember(memo, {}, {path: ((0, newest, 0, 0), identity) for path, identity in identities.items()}, started)
+    return identities
 
 
 def content_of(images: Iterable[ImageIdentity]) -> str:

@@ -74,6 +74,13 @@ def identify_bytes(data: bytes) -> ImageIdentity:
     return ImageIdentity(hashlib.sha256(data).hexdigest(), sniff(data))
 
 
+def identify_picture(image: Image.Image) -> ImageIdentity:
+    """Return the identity of a decoded image from its mode, size and pixels."""
+    digest = hashlib.sha256(f"{image.mode} {image.size}\0".encode())
+    digest.update(image.tobytes())
+    return ImageIdentity(digest.hexdigest(), "array")
+
+
 def sniff(data: bytes) -> ImageKind:
     """Return the kind of an image file from its first bytes; its name does not matter."""
     if data.startswith(b"\xff\xd8\xff"):
@@ -90,8 +97,11 @@ def sniff(data: bytes) -> ImageKind:
 
 
 def image_format(kinds: Iterable[ImageKind]) -> ImageFormat:
-    """Classify a copy: ``jpeg`` if any file is lossy (JPEG, lossy WebP), else ``png`` (any lossless kind)."""
-    return "jpeg" if LOSSY.intersection(kinds) else "png"
+    """Classify a copy: ``jpeg`` if any file is lossy (JPEG, lossy WebP), else ``png``; ``array`` without any file."""
+    distinct = set(kinds)
+    if distinct == {"array"}:
+        return "array"
+    return "jpeg" if distinct & LOSSY else "png"
 
 
 def decode(data: bytes, where: object) -> Image.Image:

@@ -7,17 +7,35 @@ verification are the same for all formats and implemented once, in ``ListedSourc
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, ClassVar, Protocol
 
+import numpy as np
 from PIL import Image
 
-from shipbench.data.types import Entry
+from shipbench.data.drawing import Drawing, draw
+from shipbench.data.identities import content_of, identify_contained, identify_files
+from shipbench.data.images import (
+    ImageIdentity,
+    decode_photograph,
+    identify_bytes,
+    identify_picture,
+    image_format,
+    to_rgb,
+)
+from shipbench.data.parallel import stream
+from shipbench.data.types import Entry, Identity, NativeSplit, SplitRole
+from shipbench.errors import InputError
+from shipbench.tasks import Task
+from shipbench.tasks.catalogue import SplitName
 
-SplitRole: TypeAlias = Literal["train", "val", "test"]
+__all__ = ["DrawnSource", "Images", "ListedSource", "Listing", "SplitRole"]
 
 
 class Images(Protocol):
@@ -48,15 +66,228 @@ class Listing:
     notes: tuple[str, ...] = ()
     signatures: Mapping[str, Path] | None = None
 
+    def picture(self, path: str) -> Image.Image:
+        """Return the image called ``path`` as RGB, upright; raise ``InputError`` if it cannot be read or decoded."""
+        image = self.images.read(path)
+        where = path if self.signatures is None else self.signatures[path]
+        if isinstance(image, bytes):
+            return decode_photograph(image, where)
+        try:
+            return to_rgb(image)
+        except ValueError as error:
+            raise InputError(f"{where} cannot be used: {error}") from error
+
 
 class ListedSource(ABC):
-    """A ``SourceKind`` whose tasks are given by a location; a format implements ``list`` and nothing else."""
+    """A kind of source whose tasks are given by a location; a format implements ``list`` and nothing else.
+
+    ``option_names`` are the keys of a task file that the format reads itself, such as ``label_column``. A format that
+    leaves them at None is handed every unknown key, and has to refuse those that it does not know.
+    """
+
+    option_names: ClassVar[tuple[str, ...] | None] = None
 
     @abstractmethod
     def list(self, location: str, base: Path, options: Mapping[str, Any]) -> Listing:
         """List all images at a location.
 
         A relative ``location`` starts from the folder ``base``: that of the task file, or the working directory.
-        ``options`` are the keys of the task file that only this format reads, such as ``label_column``; the format
-        refuses those that it does not know. Raises ``InputError`` if the location cannot be read as this format.
+        ``options`` are the keys of the task file that shipbench does not read itself. Raises ``InputError`` if the
+        location cannot be read as this format.
         """
+
+    def listing(self, task: Task, root: Path | None) -> Listing:
+        """List the images of a task; a suite of the catalogue that lies in ``root`` overrides this."""
+        return self.list(task.location, Path(task.base), json.loads(task.options))
+
+    def open(self, task: Task, root: Path | None, splits: tuple[SplitName, ...]) -> DrawnSource:
+        """List the images of a task and draw its splits, reading no image.
+
+        Raises ``InputError`` as ``list`` and ``draw`` do, for an image with two classes, and for ``classes`` in the
+        task file that do not fit those of the source.
+        """
+        listing = numbered(task, self.listing(task, root))
+        _require_one_class(task, listing)
+        drawing = draw(task, listing.splits, listing.classes)
+        return DrawnSource(_completed(task, listing, drawing), listing, drawing, splits)
+
+
+@dataclass(frozen=True)
+class DrawnSource:
+    """The requested splits of a task that were drawn from a listing; ``task`` has its sizes and class names."""
+
+    task: Task
+    listing: Listing
+    drawing: Drawing
+    requested: tuple[SplitName, ...]
+
+    @property
+    def counts(self) -> Mapping[SplitName, int]:
+        """Number of images of each requested split."""
+        return {name: len(self.drawing.splits[name]) for name in self.requested}
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder that the source reads, or None if its location is no folder of this machine."""
+        path = Path(self.task.base, self.task.location).expanduser()
+        return path if path.is_dir() else None
+
+    @property
+    def place(self) -> str:
+        """The source as the user names it."""
+        return self.task.name if self.task.catalogued else f"{self.task.source}:{self.task.location}"
+
+    @property
+    def warning(self) -> str:
+        """What the user should know of the listing and of held-out test images, in one line."""
+        return "; ".join(f"{self.task.name}: {note}" for note in self.notes)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The notes of the listing, and one on held-out test images."""
+        held_out = len(self.drawing.pools["test"])
+        note = f"the source has no test images, so a fifth of each class is held out ({held_out} images)"
+        return (*self.listing.notes, note) if self.drawing.held_out else self.listing.notes
+
+    def identity(self, jobs: int | None = None) -> Identity:
+        """Return the identity of all images and labels of the source; without test, none of its images is read.
+
+        Raises ``InputError`` if an image is in train and test or in two classes, unless the task is catalogued or
+        allows leaks.
+        """
+        images = self.identify([entry.path for role in self._roles for entry in self.drawing.pools[role]], jobs)
+        if not (self.task.allow_leaks or self.task.catalogued):
+            self._refuse_leaks(images)
+            self._refuse_contradictions(images)
+        return self.describe(images)
+
+    def describe(self, images: Mapping[str, ImageIdentity]) -> Identity:
+        """Return the identity of the source from those of its images by path."""
+        return Identity(
+            self._fingerprint(images),
+            image_format(image.kind for image in images.values()),
+            {name: content_of(images[entry.path] for entry in self._entries(name)) for name in self.requested},
+        )
+
+    @property
+    def _roles(self) -> tuple[SplitRole, ...]:
+        """The roles whose images the source may open."""
+        return ("train", "val", "test") if "test" in self.requested else ("train", "val")
+
+    def identify(self, paths: Sequence[str], jobs: int | None = None) -> dict[str, ImageIdentity]:
+        """Return the identities of images by path; hash only those of new and changed files."""
+        paths, signatures = list(dict.fromkeys(paths)), self.listing.signatures
+        if signatures is None:
+            return self._read_identities(paths, jobs)
+        files = {path: str(signatures[path].absolute()) for path in paths}
+        if len(set(files.values())) < len(paths):
+            containers = {Path(file) for file in files.values()}
+            return identify_contained(containers, paths, self._read_identity, self.task.name, jobs)
+        root = Path(os.path.commonpath(files.values()))
+        identities = identify_files(root, list(files.values()), self.task.name, jobs)
+        return {path: identities[file] for path, file in files.items()}
+
+    def _read_identities(self, paths: Sequence[str], jobs: int | None) -> dict[str, ImageIdentity]:
+        def work(start: int, stop: int) -> list[ImageIdentity]:
+            return [self._read_identity(path) for path in paths[start:stop]]
+
+        return dict(zip(paths, stream(work, len(paths), f"fingerprinting {self.task.name}", jobs), strict=True))
+
+    def _read_identity(self, path: str) -> ImageIdentity:
+        image = self.listing.images.read(path)
+        return identify_bytes(image) if isinstance(image, bytes) else identify_picture(image)
+
+    def open_split(self, name: SplitName) -> NativeSplit:
+        """Return a split whose images are decoded on access, upright as their EXIF orientation says."""
+        entries = self._entries(name)
+        labels = np.array([entry.label for entry in entries], dtype=np.int64)
+        return NativeSplit(labels, lambda index: self.listing.picture(entries[index].path))
+
+    def _entries(self, name: SplitName) -> tuple[Entry, ...]:
+        return self.drawing.splits[name]
+
+    def _fingerprint(self, images: Mapping[str, ImageIdentity]) -> str:
+        """Return the SHA-256 of the class names and of one line per image: role, path, label and hash."""
+        digest = hashlib.sha256("\0".join(self.listing.classes).encode(errors="surrogateescape"))
+        for role in self._roles:
+            for entry in self.drawing.pools[role]:
+                line = f"\n{role}\0{entry.path}\0{entry.label}\0{images[entry.path].sha256}"
+                digest.update(line.encode(errors="surrogateescape"))
+        return digest.hexdigest()
+
+    def _refuse_leaks(self, images: Mapping[str, ImageIdentity]) -> None:
+        if "test" not in self.requested:
+            return
+        training = {images[entry.path].sha256: entry.path for entry in self._entries("train")}
+        shared = [
+            (entry.path, training[images[entry.path].sha256])
+            for entry in self._entries("test")
+            if images[entry.path].sha256 in training
+        ]
+        if shared:
+            raise InputError(
+                f"{len(shared)} test images of task {self.task.name} are also training images, byte for byte (for "
+                f"example, {shared[0][0]} is {shared[0][1]}); remove them, or write allow_leaks = true in the task file"
+            )
+
+    def _refuse_contradictions(self, images: Mapping[str, ImageIdentity]) -> None:
+        first: dict[str, Entry] = {}
+        for entry in (entry for role in self._roles for entry in self.drawing.pools[role]):
+            other = first.setdefault(images[entry.path].sha256, entry)
+            if other.label != entry.label:
+                names = self.listing.classes
+                raise InputError(
+                    f"one image of task {self.task.name} is in two classes: {other.path} is {names[other.label]}, "
+                    f"{entry.path} is {names[entry.label]}, byte for byte; remove one, or write allow_leaks = true in "
+                    "the task file"
+                )
+
+
+def numbered(task: Task, listing: Listing) -> Listing:
+    """Return the listing with the classes that the task asks for: the same names in another order, or new names."""
+    wanted, names = task.class_names, listing.classes
+    if not wanted or wanted == names:
+        return listing
+    if len(wanted) != len(names):
+        raise InputError(
+            f"task {task.name} names {len(wanted)} classes, but its source has {len(names)}: {_few(names)}"
+        )
+    if set(wanted) != set(names):
+        if set(wanted) & set(names):
+            stray = next(name for name in wanted if name not in names)
+            raise InputError(f"class {stray!r} of task {task.name} is not in its source, which has {_few(names)}")
+        return replace(listing, classes=wanted)
+    numbers = {name: number for number, name in enumerate(wanted)}
+    number_of = [numbers[name] for name in names]
+    splits = {
+        role: tuple(Entry(entry.path, number_of[entry.label]) for entry in entries)
+        for role, entries in listing.splits.items()
+    }
+    return replace(listing, classes=wanted, splits=splits)
+
+
+def _completed(task: Task, listing: Listing, drawing: Drawing) -> Task:
+    return replace(
+        task,
+        num_classes=len(listing.classes),
+        n_train=len(drawing.splits["train"]),
+        n_test=len(drawing.splits["test"]),
+        class_names=listing.classes,
+        drawn=drawing.summary(),
+    )
+
+
+def _require_one_class(task: Task, listing: Listing) -> None:
+    labels: dict[str, int] = {}
+    for entry in (entry for entries in listing.splits.values() for entry in entries):
+        label = labels.setdefault(entry.path, entry.label)
+        if label != entry.label:
+            names = listing.classes
+            raise InputError(
+                f"one image of task {task.name} is in two classes: {entry.path} is {names[label]} and "
+                f"{names[entry.label]}; give each image one class"
+            )
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

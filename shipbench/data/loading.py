@@ -11,7 +11,7 @@ import PIL
 
 from shipbench.data import image_cache
 from shipbench.data.framing import Framing, with_margin
-from shipbench.data.sources import Source, open_source
+from shipbench.data.sources import Source, completed, open_source
 from shipbench.data.types import Identity, Split, TaskData
 from shipbench.tasks import Task
 from shipbench.tasks.catalogue import Augment, Resize, SplitName
@@ -58,7 +58,8 @@ class Copy:
     def load(self, image_size: int, jobs: int | None = None) -> TaskData:
         """Decode and resize the splits as the function ``load`` does."""
         splits = {str(name): self._load_split(name, image_size, jobs) for name in self.counts}
-        return TaskData(self.task, splits, self.identity.fingerprint, self.identity.image_format)
+        identity = self.identity
+        return TaskData(self.task, splits, identity.fingerprint, identity.image_format, identity.contents)
 
     def missing_bytes(self, split: SplitName, image_size: int) -> int:
         """Return the number of bytes that loading a split would add to the image cache."""
@@ -113,7 +114,7 @@ def load(
 def find(task: Task, root: Path | None, splits: tuple[SplitName, ...], jobs: int | None = None) -> Copy:
     """Open and identify splits of a task without decoding an image; raise ``InputError`` as ``fingerprint`` does."""
     source = open_source(task, root, splits)
-    return Copy(task, source.identity(jobs), source)
+    return Copy(completed(task, source), source.identity(jobs), source)
 
 
 def require_room(wanted: Iterable[tuple[Copy, int]]) -> None:

@@ -1,7 +1,7 @@
 """Sources of images and labels, found through the entry-point group ``shipbench.sources``.
 
-A new data format is one ``SourceKind`` and one line in that group: loading, inspection and verification use nothing
-else. ``Task.source`` names the kind.
+A new data format is one ``ListedSource`` or ``SourceKind`` and one line in that group: loading, inspection and
+verification use nothing else. ``Task.source`` names the kind.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Protocol
 
+from shipbench.data.few_shots import FewShotSource
+from shipbench.data.listings import DrawnSource, ListedSource
 from shipbench.data.types import Identity, NativeSplit, TaskReport
-from shipbench.errors import InputError
+from shipbench.errors import InputError, did_you_mean
 from shipbench.tasks import Task
 from shipbench.tasks.catalogue import SplitName
 
@@ -56,22 +58,36 @@ class SourceKind(Protocol):
 
 def open_source(task: Task, root: Path | None, splits: tuple[SplitName, ...]) -> Source:
     """Open splits of a task with the kind of source it names; raise ``InputError`` as ``SourceKind.open`` does."""
-    return source_kind(task).open(task, root, splits)
+    kind = source_kind(task)
+    if not task.shots or isinstance(kind, ListedSource):
+        return kind.open(task, root, splits)
+    needed: tuple[SplitName, ...] = ("train800", "val200", *(name for name in splits if name == "test"))
+    return FewShotSource.draw(task, kind.open(task, root, needed), splits)
 
 
-def source_kind(task: Task) -> SourceKind:
-    """Return the kind of source that ``task`` names; raise ``InputError`` if it is not installed."""
+def completed(task: Task, source: Source) -> Task:
+    """Return ``task`` with the sizes and class names that only its opened source tells, if it is not catalogued."""
+    return source.task if isinstance(source, DrawnSource) else task
+
+
+def source_kind(task: Task) -> SourceKind | ListedSource:
+    """Return the kind of source that ``task`` names.
+
+    Raises ``InputError`` if it is not installed, and if the task has a location that it cannot read.
+    """
     points = _entry_points()
     if task.source not in points:
         raise InputError(
-            f"task {task.name} needs the source {task.source!r}, which is not installed; "
-            f"installed sources are {', '.join(sorted(points)) or 'none'}"
+            f"task {task.name} needs the source {task.source!r}, which is not installed"
+            f"{did_you_mean(task.source, list(points))}; installed sources are {', '.join(sorted(points)) or 'none'}"
         )
     point = points[task.source]
     try:
-        kind: SourceKind = point.load()()
+        kind: SourceKind | ListedSource = point.load()()
     except ImportError as error:
         raise InputError(f"source {point.name!r} ({point.value}) cannot be imported: {error}") from error
+    if task.location and not isinstance(kind, ListedSource):
+        raise InputError(f"source {point.name!r} reads no location such as {task.location!r}; name one of its tasks")
     return kind
 
 

@@ -18,6 +18,7 @@ from shipbench.tasks import Task
 from shipbench.tasks.catalogue import SplitName
 
 ImageFormat: TypeAlias = Literal["jpeg", "png", "array"]
+SplitRole: TypeAlias = Literal["train", "val", "test"]
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Split:
 
 @dataclass(frozen=True)
 class TaskData:
-    """The requested splits of a task, and the identity of the copy they come from.
+    """The requested splits of a task, and the identity of the copy they come from; ``contents`` as in ``Identity``.
 
     If the task's images are augmented, those of a training split are larger than the inputs (``framing.with_margin``).
     """
@@ -85,6 +86,11 @@ class TaskData:
     splits: Mapping[str, Split]
     fingerprint: str
     image_format: ImageFormat
+    contents: Mapping[str, str] = field(default_factory=dict)
+
+    def content(self, name: SplitName) -> str:
+        """Return a hash that names the images of a split, in order."""
+        return self.contents.get(name, f"{self.fingerprint} {name}")
 
     def __getitem__(self, name: SplitName) -> Split:
         """Return one split; raise ``ShipbenchError`` if it was not requested."""

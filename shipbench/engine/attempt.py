@@ -61,8 +61,8 @@ def prepare_planned(run: PlannedRun) -> Prepared:
     prepared = prepare(run.spec)
     if prepared.run_id != run.run_id:
         raise ShipbenchError(
-            f"the data of {run.spec.task} or the weights of the backbone have changed since the grid was planned; "
-            "run the same command again to plan it anew"
+            f"the data of {run.spec.resolved.task.name} or the weights of the backbone have changed since the grid was "
+            "planned; run the same command again to plan it anew"
         )
     return prepared
 

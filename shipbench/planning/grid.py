@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from shipbench.tasks import Task
 
 _SEEDS = re.compile(r"(\d{1,18})(?:-(\d{1,18}))?")
 _MOST_SEEDS = 10_000
+_SHOTS = re.compile(r"[1-9]\d{0,5}")
 
 
 def parse_seeds(text: str, option: str = "--seeds") -> list[int]:
@@ -33,6 +34,19 @@ def parse_seeds(text: str, option: str = "--seeds") -> list[int]:
             raise InputError(f"{option} {text!r} asks for {len(span)} seeds; give at most {_MOST_SEEDS} in one range")
         seeds.extend(span)
     return list(dict.fromkeys(seeds))
+
+
+def parse_shots(text: str | None) -> list[int | None]:
+    """Read a list of numbers of training images per class, such as ``1,2,4``, without repeats; None is all images.
+
+    Raises ``InputError`` for a malformed list.
+    """
+    if text is None:
+        return [None]
+    parts = [part.strip() for part in text.split(",")]
+    if not all(_SHOTS.fullmatch(part) for part in parts):
+        raise InputError(f"--shots {text!r} is not a list of numbers of images per class, as in 1,2,4")
+    return list(dict.fromkeys(map(int, parts)))
 
 
 def overrides_by_method(
@@ -72,8 +86,11 @@ def make_grid(
     seeds: Iterable[int],
     template: RunSpec,
     values: Mapping[str, Any],
+    shots: Sequence[int | None] = (None,),
 ) -> list[RunSpec]:
-    """Return a spec for every method, task and seed, task by task; all other fields come from ``template``.
+    """Return a spec for every method, task, number of shots and seed, task by task.
+
+    All other fields come from ``template``.
 
     ``values`` are overrides by key, as in ``overrides_by_method``. Every spec is resolved here, so a setting that does
     not fit raises ``InputError`` before anything runs.
@@ -81,8 +98,9 @@ def make_grid(
     methods, seeds = list(methods), list(seeds)
     overrides = overrides_by_method(methods, values)
     specs = [
-        replace(template, method=method.name, task=task.name, seed=seed, overrides=overrides[method.name])
+        replace(template, method=method.name, task=task, seed=seed, shots=number, overrides=overrides[method.name])
         for task in tasks
+        for number in shots
         for method in methods
         for seed in seeds
     ]

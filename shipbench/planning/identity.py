@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from shipbench import data
 from shipbench.backbones import Origin, pinned_sha256
 from shipbench.spec import ResolvedSpec, RunSpec
+from shipbench.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -52,13 +54,13 @@ def make_identifier(
     if given, receives each line about the weights in a file once.
     """
     weights = _Weights(say)
-    fingerprints: dict[tuple[object, ...], str] = {}
+    fingerprints: dict[tuple[Task, Path | None, tuple[str, ...]], str] = {}
 
     def fingerprint(spec: RunSpec) -> str:
         resolved = spec.resolved
-        copy = (resolved.task.name, spec.data, resolved.splits)
+        copy = (replace(resolved.task, shots=0, shot_seed=0), spec.data, resolved.splits)
         if copy not in fingerprints:
-            fingerprints[copy] = data.fingerprint(resolved.task, spec.data, resolved.splits)
+            fingerprints[copy] = data.fingerprint(copy[0], spec.data, resolved.splits)
         return fingerprints[copy]
 
     def identify(spec: RunSpec) -> Identity:

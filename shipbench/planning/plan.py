@@ -82,10 +82,11 @@ class PlannedRun:
 
     @property
     def title(self) -> str:
-        """A short description: method, switches, task and seed."""
+        """A short description: method, switches, task, shots and seed."""
         switches = self.spec.resolved.switches
         variant = f" [{switches}]" if switches else ""
-        return f"{self.spec.method}{variant} on {self.spec.task}, seed {self.spec.seed}"
+        shots = f", {self.spec.shots} per class" if self.spec.shots else ""
+        return f"{self.spec.method}{variant} on {self.spec.resolved.task.name}{shots}, seed {self.spec.seed}"
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from shipbench.data.sources import open_source
+from shipbench.data.sources import completed, open_source
 from shipbench.errors import InputError
 from shipbench.hardware.precision import precision_elsewhere, precision_on
 from shipbench.results.store import Store
@@ -19,24 +20,34 @@ _RANDOM = "random"
 
 
 def preflight(
-    make: Callable[[], Planned],
+    make: Callable[[Sequence[Task]], Planned],
     template: RunSpec,
     tasks: Sequence[Task],
     results: Path | None,
     *,
+    shots: Sequence[int | None] = (None,),
     elsewhere: bool = False,
 ) -> Planned:
-    """Return ``make()``, which builds the specs of a command, after checking what all of them need.
+    """Return ``make(tasks)``, which builds the specs of a command, after checking what all of them need.
 
-    Checks the settings (by calling ``make``), the split files of ``tasks``, the checkpoint file and the device of
-    ``template``, and that the folder ``results`` can be written to; ``results`` is None for a dry run. With
-    ``elsewhere``, the device need not be on this machine. Raises one ``InputError`` that names every problem.
+    Checks the split files of ``tasks`` or lists their images, draws the ``shots``, checks the settings (by calling
+    ``make``), the checkpoint file and the device of ``template``, and that the folder ``results`` can be written to;
+    ``results`` is None for a dry run. Tasks outside the catalogue reach ``make`` with the sizes and class names of
+    their sources. With ``elsewhere``, the device need not be on this machine. Raises one ``InputError`` that names
+    every problem.
     """
     made: list[Planned] = []
+    opened = list(tasks)
+    most_shots = max(number or 0 for number in shots)
+
+    def open_task(position: int) -> None:
+        task = replace(tasks[position], shots=most_shots)
+        opened[position] = replace(completed(task, open_source(task, template.data, template.splits)), shots=0)
+
     precision_of = precision_elsewhere if elsewhere else precision_on
     checks: list[Callable[[], object]] = [
-        lambda: made.append(make()),
-        *(partial(open_source, task, template.data, template.splits) for task in tasks),
+        *(partial(open_task, position) for position in range(len(tasks))),
+        lambda: made.append(make(opened)),
         partial(_require_checkpoint, template.checkpoint),
     ]
     # Every machine has a CPU; looking for other devices may import torch, which takes seconds.

@@ -101,7 +101,7 @@ def _stack_key(run: PlannedRun) -> str:
     return canonical_json(
         {
             "method": resolved.method.name,
-            "task": resolved.task.name,
+            "task": asdict(resolved.task),
             "settings": asdict(resolved.settings),
             "recipe": asdict(replace(resolved.recipe, lr=0.0, weight_decay=0.0)),
             "backbone": [resolved.backbone, spec.checkpoint, spec.precision],

@@ -144,8 +144,8 @@ def make_searches(
         for method in methods:
             _refuse_overlap(axes[method.name], overrides[method.name])
             base = replace(template, method=method.name, protocol="tuning", overrides=overrides[method.name])
+            points = _points(axes[method.name], base, group, seeds)
             names = tuple(task.name for task in group)
-            points = _points(axes[method.name], base, names, seeds)
             searches.append(Search(method.name, names, axes[method.name], points))
     return searches
 
@@ -194,7 +194,7 @@ def _refuse_overlap(axes: Axes, overrides: Mapping[str, Any]) -> None:
             raise InputError(f"{key} is given twice: by --grid and by --set or --epochs")
 
 
-def _points(axes: Axes, base: RunSpec, tasks: Sequence[str], seeds: Sequence[int]) -> tuple[Point, ...]:
+def _points(axes: Axes, base: RunSpec, tasks: Sequence[Task], seeds: Sequence[int]) -> tuple[Point, ...]:
     """Return the points of a grid, the first key varying slowest; points with equal settings are one point."""
     points: dict[str, Point] = {}
     for values in product(*axes.values()):

@@ -27,6 +27,7 @@ from shipbench.prompting import evaluating
 from shipbench.results.store import EXPORT_FORMAT, Store
 from shipbench.runtime.files import atomic_path
 from shipbench.settings import canonical_json, configure
+from shipbench.tasks.catalogue import Resize
 from shipbench.training.snapshot import weights_to_keep
 
 _SEAL = "sha256"
@@ -34,13 +35,19 @@ _SEAL = "sha256"
 
 @dataclass(frozen=True)
 class Exported:
-    """A trained model in evaluation mode, the preprocessing of its images, and its origin."""
+    """A trained model in evaluation mode, the preprocessing of its images, and its origin.
+
+    ``class_names`` are in the order of the classes' numbers, or empty if the task has none; ``resize`` is how images
+    become squares.
+    """
 
     model: nn.Module
     preprocessing: Preprocessing
     run_id: str
     method: str
     task: str
+    class_names: tuple[str, ...] = ()
+    resize: Resize = "squash"
 
 
 def export_run(store: Store, run_id: str, target: Path) -> None:
@@ -115,7 +122,15 @@ def _assemble(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor], 
     if weights_to_keep(model).keys() != tensors.keys():
         raise InputError(f"{path} does not hold the weights of method {metadata['method']} as it is installed here")
     model.load_state_dict(tensors, strict=False)
-    return Exported(model.eval(), preprocessing, metadata["run_id"], metadata["method"], metadata["task"])
+    return Exported(
+        model.eval(),
+        preprocessing,
+        metadata["run_id"],
+        metadata["method"],
+        metadata["task"],
+        tuple(json.loads(metadata["class_names"] or "[]")),
+        "crop" if metadata["resize"] == "crop" else "squash",
+    )
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -160,13 +175,14 @@ def predict(exported: Exported, images: Sequence[Path]) -> Tensor:
     preprocessing = exported.preprocessing
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (preprocessing.mean, preprocessing.std))
     with evaluating(exported.model):
-        rows = [exported.model((_pixels(path, preprocessing) - mean) / std).softmax(dim=1) for path in images]
+        rows = [exported.model((_pixels(path, exported) - mean) / std).softmax(dim=1) for path in images]
     return torch.cat(rows)
 
 
-def _pixels(path: Path, preprocessing: Preprocessing) -> Tensor:
+def _pixels(path: Path, exported: Exported) -> Tensor:
     """Return one photograph (1, 3, H, W), scaled to [0, 1]."""
     if not path.is_file():
         raise InputError(f"image {path} {'is a folder' if path.is_dir() else 'does not exist'}; name image files")
-    pixels = resize(decode_photograph(path.read_bytes(), path), preprocessing.image_size)
+    photograph = decode_photograph(path.read_bytes(), path)
+    pixels = resize(photograph, exported.preprocessing.image_size, exported.resize)
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1).unsqueeze(0).float() / 255

@@ -21,6 +21,8 @@ from shipbench.hardware.precision import ComputeContext, resolve_precision
 from shipbench.methods import BuildContext, Built, FrozenFeatures
 from shipbench.runs.features import block_features, cached_features, frozen_features
 from shipbench.spec import ResolvedSpec, RunSpec
+from shipbench.tasks import Task
+from shipbench.tasks.catalogue import SplitName
 from shipbench.training.inputs import FeatureInputs, ImageInputs, Inputs, image_inputs
 
 
@@ -34,6 +36,11 @@ class Prepared:
     preprocessing: Preprocessing
     task_data: TaskData
     compute: ComputeContext
+
+    @property
+    def task(self) -> Task:
+        """The task, with the sizes and class names that its source has."""
+        return self.task_data.task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,18 +110,17 @@ def build(prepared: Prepared, train: ImageInputs, emitter: Emitter, facts: Mappi
     backbone = prepared.backbone.to(prepared.compute.device)
 
     def features(kind: str) -> Tensor:
-        key = ("blocks", kind, resolved.splits[0], *_feature_key(prepared))
+        key = ("blocks", kind, *_feature_key(prepared, resolved.splits[0]))
         return cached_features(key, lambda: block_features(backbone, train, kind, emitter=emitter), emitter)
 
-    context = BuildContext(backbone, resolved.task.num_classes, resolved.settings, features, emitter.note, facts)
+    context = BuildContext(backbone, prepared.task.num_classes, resolved.settings, features, emitter.note, facts)
     built = resolved.method.build(context)
     built.model.to(prepared.compute.device)
     return built
 
 
-def _feature_key(prepared: Prepared) -> tuple[object, ...]:
-    task_data = prepared.task_data
-    images = (task_data.fingerprint, task_data.task.resize, task_data.task.augment)
+def _feature_key(prepared: Prepared, split: SplitName) -> tuple[object, ...]:
+    images = (prepared.task_data.content(split), prepared.task.resize, prepared.task.augment)
     return (*images, sha256_of(prepared.backbone), prepared.preprocessing)
 
 
@@ -131,7 +137,7 @@ def _trainable(
     model.eval()
     inputs = []
     for split, images in zip(prepared.resolved.splits, (train, evaluation), strict=True):
-        key = ("readout", method, split, prepared.compute.precision, *_feature_key(prepared))
+        key = ("readout", method, prepared.compute.precision, *_feature_key(prepared, split))
         features = cached_features(key, partial(_features, model, images, prepared, emitter), emitter)
         inputs.append(FeatureInputs(features.to(prepared.compute.device), images.labels))
     return readout, inputs[0], inputs[1]

@@ -41,6 +41,14 @@ def _majority_class_accuracy(labels: Tensor) -> float:
     return float(labels.bincount().max().item() / len(labels))
 
 
+def _mean_class_accuracy(labels: Tensor, predicted: Tensor) -> float:
+    """Return the mean over the classes that have images of the share of their images classified rightly."""
+    labels, predicted = labels.cpu(), predicted.cpu()
+    sizes = labels.bincount()
+    right = labels[labels == predicted].bincount(minlength=len(sizes))
+    return float((right[sizes > 0] / sizes[sizes > 0]).double().mean().item())
+
+
 def describe(prepared: Prepared, assembled: Assembled, fit: Fit, peak_memory: int) -> RunRecord:
     """Return the record of a finished run; ``peak_memory`` in bytes."""
     built, n_test = assembled.built, len(assembled.images)
@@ -71,17 +79,22 @@ def describe(prepared: Prepared, assembled: Assembled, fit: Fit, peak_memory: in
         peak_memory_bytes=peak_memory,
         levels=json.dumps(built.facts["levels"]) if "levels" in built.facts else "",
         affinity=json.dumps(built.facts["affinity"]) if "affinity" in built.facts else "",
-        **_scores(fit, prepared.resolved.spec.protocol),
+        **_scores(fit, assembled.images.labels, prepared.resolved.spec.protocol),
     )
 
 
-def _scores(fit: Fit, protocol: str) -> dict[str, Any]:
+def _scores(fit: Fit, labels: Tensor, protocol: str) -> dict[str, Any]:
     """Return the accuracies on the evaluation split, in the columns of that split."""
-    final = fit.evaluated[-1][1].accuracy
+    final = fit.evaluated[-1][1]
     if protocol != "final":
-        return {"val_acc": final}
+        return {"val_acc": final.accuracy}
     best_epoch, best = max(fit.evaluated, key=lambda pair: pair[1].accuracy)
-    return {"final_test_acc": final, "best_test_acc": best.accuracy, "best_test_epoch": best_epoch}
+    return {
+        "final_test_acc": final.accuracy,
+        "final_test_mean_class_acc": _mean_class_accuracy(labels, final.predicted),
+        "best_test_acc": best.accuracy,
+        "best_test_epoch": best_epoch,
+    }
 
 
 def blank_record(spec: RunSpec, run_id: str, prepared: Prepared | None, **changes: Any) -> RunRecord:
@@ -90,7 +103,8 @@ def blank_record(spec: RunSpec, run_id: str, prepared: Prepared | None, **change
     The hashes of data and weights and the other facts of a prepared run stay empty if ``prepared`` is None;
     ``changes`` replace columns.
     """
-    resolved, task = spec.resolved, spec.resolved.task
+    resolved = spec.resolved
+    task = prepared.task if prepared else resolved.task
     record = RunRecord(
         run_id=run_id,
         status="failed",
@@ -112,6 +126,12 @@ def blank_record(spec: RunSpec, run_id: str, prepared: Prepared | None, **change
         data_fingerprint=prepared.task_data.fingerprint if prepared else "",
         image_format=prepared.task_data.image_format if prepared else "",
         num_classes=task.num_classes,
+        source=task.source,
+        suite_tasks="" if task.catalogued else json.dumps(task.suite_tasks),
+        class_names=json.dumps(task.class_names) if task.class_names else "",
+        draw=task.drawn,
+        shots=task.shots,
+        headline_metric=task.metric,
         precision=prepared.compute.precision if prepared else spec.precision,
         device=str(prepared.compute.device) if prepared else spec.device,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -171,6 +191,8 @@ def _weights_metadata(record: RunRecord, prepared: Prepared, built: Built, whole
         "facts": json.dumps(facts),
         "task": record.task,
         "num_classes": str(record.num_classes),
+        "class_names": record.class_names,
+        "resize": prepared.task.resize,
         "backbone": record.backbone,
         "backbone_sha256": record.backbone_sha256,
         "preprocessing": json.dumps(dataclasses.asdict(prepared.preprocessing)),

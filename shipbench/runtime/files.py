@@ -1,14 +1,17 @@
-"""Files: atomic writes, locks, hashes."""
+"""Files: atomic writes, locks, hashes, TOML."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from shipbench.errors import InputError, system_reason
 from shipbench.runtime.console import say
 
 _CHUNK = 1 << 20
@@ -67,3 +70,20 @@ def file_sha256(file: Path) -> str:
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def read_toml(file: Path, what: str) -> dict[str, Any]:
+    """Return the content of a TOML file; raise ``InputError``, which calls it ``what``, if it cannot be read."""
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        # Editors on Windows begin UTF-8 files with a byte-order mark.
+        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{what} {file} cannot be read: it is not UTF-8; save it as UTF-8") from error
+    except OSError as error:
+        raise InputError(f"{what} {file} cannot be read: {system_reason(error)}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{what} {file} is not TOML: {error}") from error

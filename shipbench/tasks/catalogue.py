@@ -6,15 +6,14 @@ Class counts and test sizes of VTAB-1k follow Zhai et al. 2019 (arXiv 1910.04867
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 SplitName: TypeAlias = Literal["train800", "val200", "train", "test"]
 Resize: TypeAlias = Literal["squash", "crop"]
 Augment: TypeAlias = Literal["none", "flip-crop"]
 Metric: TypeAlias = Literal["accuracy", "mean-per-class"]
-TestFrom: TypeAlias = Literal["", "val", "train"]
 
 GROUPS: tuple[str, ...] = ("Natural", "Specialized", "Structured")
 
@@ -40,10 +39,10 @@ class Task:
     folder, the canonical one first; each of them also names the task on the command line.
 
     A task outside the catalogue has a ``location``, which its source understands: ``bugs`` in ``folder:bugs``. A
-    relative one starts from the folder ``base``; ``options`` are the keys that the source itself reads. The numbers of
-    classes and images of such a task are 0, and ``class_names`` empty or as requested, until its source has been
-    opened. ``test_from`` says where test images come from if the source has images for validation but none to test.
-    ``suite_tasks`` and ``suite_backbone`` describe the suite that the task file declares.
+    relative one starts from the folder ``base``; ``options`` are the keys that the source itself reads, as JSON. The
+    numbers of classes and images of such a task are 0, and ``class_names`` empty or as requested, until its source has
+    been opened; ``drawn`` then says where the images of each split come from. ``suite_tasks`` and ``suite_backbone``
+    describe the suite that the task file declares.
 
     ``shots`` is the number of training images per class, drawn with ``shot_seed``; 0 uses all.
     """
@@ -59,16 +58,16 @@ class Task:
     folder_names: tuple[str, ...] = ()
     location: str = ""
     base: str = ""
-    options: tuple[tuple[str, Any], ...] = ()
+    options: str = "{}"
     class_names: tuple[str, ...] = ()
     draw: Draw = Draw()
-    test_from: TestFrom = ""
     resize: Resize = "squash"
     augment: Augment = "none"
     metric: Metric = "accuracy"
     allow_leaks: bool = False
     suite_tasks: tuple[str, ...] = ()
     suite_backbone: str = ""
+    drawn: str = ""
     shots: int = 0
     shot_seed: int = 0
 
@@ -88,7 +87,8 @@ class Task:
 class Suite:
     """Tasks that are reported together, with their default backbone and their changes to the default recipe.
 
-    ``title`` is the name as reports print it, ``caution`` a sentence that accompanies the suite's numbers.
+    ``title`` is the name as reports print it, ``caution`` a sentence that accompanies the suite's numbers. A suite is
+    also a sequence of its tasks.
     """
 
     name: str
@@ -98,6 +98,18 @@ class Suite:
     backbone: str = "vit_base_patch16_224.orig_in21k"
     recipe: Mapping[str, int | float] = field(default_factory=dict)
     caution: str = ""
+
+    def __len__(self) -> int:
+        """Return the number of tasks."""
+        return len(self.tasks)
+
+    def __iter__(self) -> Iterator[Task]:
+        """Iterate over the tasks."""
+        return iter(self.tasks)
+
+    def __getitem__(self, index: int) -> Task:
+        """Return one task by its position."""
+        return self.tasks[index]
 
 
 def _vtab(name: str, group: str, num_classes: int, n_test: int, *aliases: str) -> Task:

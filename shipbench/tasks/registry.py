@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Sequence
+from itertools import count
+from pathlib import Path
 
 from shipbench.errors import InputError, did_you_mean
 from shipbench.tasks.catalogue import DEMO, DEMO_TINY, FGVC, GROUPS, VTAB, Suite, Task
+from shipbench.tasks.own import is_source, renamed, task_of_source
+from shipbench.tasks.task_file import load_task_file
 
 SUITES: tuple[Suite, ...] = (VTAB, DEMO, DEMO_TINY, FGVC)
 
@@ -61,10 +66,16 @@ _SETS: dict[str, tuple[Task, ...]] = {
 
 
 def get_task(name: str) -> Task:
-    """Return the task called ``name``, its canonical name or a folder alias; raise ``InputError`` for any other."""
+    """Return the task called ``name``, its canonical name or a folder alias, or the task of a SOURCE.
+
+    A relative location of a SOURCE such as ``folder:bugs`` starts from the working directory; its images are not opened
+    here. Raises ``InputError`` for any other name.
+    """
     name = canonical_name(name)
     if name in TASKS:
         return TASKS[name]
+    if is_source(name):
+        return _numbered(task_of_source(name, Path.cwd()), set())
     if name in _SETS:
         raise InputError(f"{name!r} is a set of tasks; name one of them")
     likely = likely_vtab_task(name)
@@ -102,14 +113,71 @@ def _closest(name: str, choices: dict[str, Task]) -> Task | None:
 
 
 def suite_of(task: Task) -> Suite:
-    """Return the suite that ``task`` belongs to."""
+    """Return the suite that ``task`` belongs to; that of a task outside the catalogue holds this task alone."""
+    if not task.catalogued:
+        backbone = task.suite_backbone or VTAB.backbone
+        return Suite(task.suite, task.suite, (task,), f"the suite of task {task.name}", backbone)
     return next(suite for suite in SUITES if suite.name == task.suite)
 
 
+def suite_tasks(task: Task) -> tuple[str, ...]:
+    """Return the names of all tasks in the suite of ``task``."""
+    return tuple(member.name for member in suite_of(task).tasks) if task.catalogued else task.suite_tasks
+
+
 def parse_tasks(text: str) -> list[Task]:
-    """Read a comma-separated list of suites, groups and task names, in that order and without repeats."""
-    names = [part.strip() for part in text.split(",") if part.strip()]
-    if not names:
+    """Read a comma-separated list of suites, groups, task names, SOURCEs and task files, in that order.
+
+    Repeats are left out. The task of a SOURCE whose name is taken gets a number. Raises ``InputError`` for an unknown
+    name, and for a task file whose tasks or suite have the name of another one.
+    """
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts:
         raise InputError("--tasks is empty; name a suite, a group or tasks, as in --tasks demo")
-    tasks = [task for name in names for task in _SETS.get(name.lower()) or (get_task(name),)]
-    return list(dict.fromkeys(tasks))
+    tasks: dict[Task, None] = {}
+    bare: dict[Task, None] = {}
+    for part in parts:
+        if is_source(part):
+            bare[task_of_source(part, Path.cwd())] = None
+        tasks |= dict.fromkeys(_named_by(part))
+    _refuse_clashes([task for task in tasks if not (task.catalogued or task in bare)])
+    taken = {task.name for task in tasks if task not in bare}
+    named = {}
+    for task in bare:
+        named[task] = _numbered(task, taken)
+        taken.add(named[task].name)
+    return [named.get(task, task) for task in tasks]
+
+
+def _named_by(part: str) -> Sequence[Task]:
+    if part.lower() in _SETS:
+        return _SETS[part.lower()]
+    if part.lower().endswith(".toml") and not is_source(part):
+        return load_task_file(part).tasks
+    return (task_of_source(part, Path.cwd()),) if is_source(part) else (get_task(part),)
+
+
+def _numbered(task: Task, taken: Collection[str]) -> Task:
+    """Return the task of a bare SOURCE under a name that neither the catalogue nor ``taken`` has."""
+    names = (task.name if number == 1 else f"{task.name}-{number}" for number in count(1))
+    name = next(name for name in names if not (name in taken or _is_catalogued(name)))
+    return task if name == task.name else renamed(task, name)
+
+
+def _refuse_clashes(tasks: Sequence[Task]) -> None:
+    """Refuse tasks of task files that have the name of another one, or that of a catalogued task or suite."""
+    suites: dict[str, Task] = {}
+    names: set[str] = set()
+    for task in tasks:
+        for kind, name in (("suite", task.suite), ("task", task.name)):
+            if _is_catalogued(name):
+                raise InputError(f"{kind} {name!r} of a task file has a name of the catalogue; rename it")
+        if suites.setdefault(task.suite, task).suite_tasks != task.suite_tasks:
+            raise InputError(f"two task files have a suite called {task.suite!r}; rename one")
+        if task.name in names:
+            raise InputError(f"two task files have a task called {task.name!r}; rename one")
+        names.add(task.name)
+
+
+def _is_catalogued(name: str) -> bool:
+    return name in TASKS or name in _ALIASES or name.lower() in _SETS

@@ -109,7 +109,7 @@ def test_damaged_pictures_are_drawn_again(private_cache: Path, ending: str, dama
 
 
 def test_two_processes_may_draw_at_once(private_cache: Path) -> None:
-    imports = "from shipbench.data.demo import pictures; from shipbench.tasks import Task"
+    imports = "from shipbench.data.demo import pictures; from shipbench.tasks.catalogue import Draw, Task"
     code = f"{imports}; print(pictures.fingerprint({TINY!r}))"
     running = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
     printed = [process.communicate()[0].strip() for process in running]

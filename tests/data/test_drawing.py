@@ -114,7 +114,6 @@ def test_shots_take_val_from_the_validation_images_of_the_source() -> None:
         ({"train": (9, 9, 9), "test": (1, 1, 1)}, {"draw": Draw(train=2)}, "2 training images of 3 classes"),
         ({"train": (9, 9, 9), "test": (1, 1, 1)}, {"draw": Draw(20, 8)}, "8 validation images, but only 7 are left"),
         ({"train": (9, 9, 9), "test": (1, 1, 1)}, {"draw": Draw(test=4)}, "4 test images, but only 3 are left"),
-        ({"train": (9, 9, 9), "val": (1, 1, 1)}, {}, 'write test_from = "val" for it in a task file'),
         ({"train": (1, 1, 1)}, {}, "too few images to hold out a fifth"),
     ],
 )
@@ -123,9 +122,6 @@ def test_what_cannot_be_drawn_is_refused(splits: Any, changes: Any, message: str
         drawn(splits, **changes)
 
 
-def test_test_from_says_what_validation_images_without_test_images_are() -> None:
-    splits = {"train": (10, 10, 10), "val": (3, 3, 3)}
-    as_test = drawn(splits, test_from="val")
-    assert (counts(as_test, "test"), counts(as_test, "val200"), as_test.held_out) == ([3, 3, 3], [2, 2, 2], False)
-    held_out = drawn(splits, test_from="train")
+def test_test_images_are_held_out_of_train_beside_validation_images() -> None:
+    held_out = drawn({"train": (10, 10, 10), "val": (3, 3, 3)})
     assert (counts(held_out, "test"), counts(held_out, "val200"), held_out.held_out) == ([2, 2, 2], [3, 3, 3], True)

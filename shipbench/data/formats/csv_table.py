@@ -35,6 +35,8 @@ class CsvTable(ListedSource):
     ``extension`` (a suffix that the image column lacks, as ``".jpg"``).
     """
 
+    option_names = KEYS
+
     def list(self, location: str, base: Path, options: Mapping[str, Any]) -> Listing:
         """List the images of a table or a folder of tables; raise ``InputError`` if a column or a file is missing."""
         require_known(options, KEYS, "csv")

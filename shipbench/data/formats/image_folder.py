@@ -31,6 +31,8 @@ class ImageFolder(ListedSource):
     at the top are), and for list files ``list`` (which one) and ``images`` (the folder that their paths start from).
     """
 
+    option_names = KEYS
+
     def list(self, location: str, base: Path, options: Mapping[str, Any]) -> Listing:
         """List the images below a folder; raise ``InputError`` if its layout is unknown or ambiguous."""
         require_known(options, KEYS, "folder")

@@ -80,8 +80,8 @@ def validation_images_in_train800(evidence: Evidence) -> list[str]:
 
 
 def repeated_images(evidence: Evidence) -> list[str]:
-    """Warn about images that occur more than once in train800, val200 or test, byte for byte, under several paths."""
-    repeats = {name: _repeats(evidence, name) for name in ("train800", "val200", "test")}
+    """Warn about images that occur more than once in train, val or test, byte for byte, under several paths."""
+    repeats = {name: _repeats(evidence, name) for name in (*evidence.training, "test")}
     return [_describe_repeats(evidence, name, pairs) for name, pairs in repeats.items() if pairs]
 
 
@@ -150,4 +150,4 @@ def _run(checks: Iterable[Callable[[AnyEvidence], list[str]]], evidence: AnyEvid
 
 
 def _classes_seen(evidence: Evidence) -> int:
-    return len({entry.label for entry in evidence.entries("train800", "val200")})
+    return len({entry.label for entry in evidence.entries(*evidence.training)})

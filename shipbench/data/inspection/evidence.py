@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from shipbench.data.framing import Size
 from shipbench.data.images import ImageIdentity
@@ -22,12 +23,17 @@ class ImageFacts:
 
 @dataclass(frozen=True)
 class Evidence:
-    """A task's data: where they are, their entries by split, and the facts of every readable image by path."""
+    """A task's data: where they are, their entries by split, and the facts of every readable image by path.
+
+    ``training`` are the disjoint splits that are no test split.
+    """
 
     task: Task
     place: str
     splits: Mapping[str, tuple[Entry, ...]]
     images: Mapping[str, ImageFacts]
+
+    training: ClassVar[tuple[str, ...]] = ("train800", "val200")
 
     def entries(self, *names: str) -> tuple[Entry, ...]:
         """Return the entries of some splits, one after the other; a missing split has none."""

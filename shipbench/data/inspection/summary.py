@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from shipbench.data.framing import Size
 from shipbench.data.parallel import stream
-from shipbench.data.sources import open_source
+from shipbench.data.sources import completed, open_source
 from shipbench.data.types import ImageFormat, NativeSplit
 from shipbench.tasks import Task
 from shipbench.tasks.catalogue import SplitName
@@ -36,6 +36,7 @@ class TaskSummary:
     largest: Size
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    warning: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ class _Moments:
 def summarise(task: Task, root: Path | None, jobs: int | None = None) -> TaskSummary:
     """Summarise a task, decoding its training images; raise ``InputError`` as ``load`` does."""
     source = open_source(task, root, _SPLITS)
+    task = completed(task, source)
     identity = source.identity(jobs)
     splits = {name: source.open_split(name) for name in _SPLITS}
     counts: dict[str, NDArray[np.int64]] = {
@@ -68,6 +70,7 @@ def summarise(task: Task, root: Path | None, jobs: int | None = None) -> TaskSum
         sizes[-1],
         tuple(float(value) for value in mean),
         tuple(float(value) for value in std),
+        source.warning,
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from shipbench.data.inspection.listed import verify_listed
+from shipbench.data.listings import ListedSource
 from shipbench.data.sources import source_kind
 from shipbench.data.types import TaskReport
 from shipbench.tasks.catalogue import VTAB, Task
@@ -13,6 +15,14 @@ from shipbench.tasks.catalogue import VTAB, Task
 def verify(root: Path | None, *, tasks: Iterable[Task] = VTAB.tasks, jobs: int | None = None) -> list[TaskReport]:
     """Check every image and label of the tasks, decoding on ``jobs`` threads or one per usable core.
 
-    Faults of a task are in its report. Raises ``InputError`` if ``root`` is not a folder or holds no task at all.
+    Faults of a task are in its report. Raises ``InputError`` if ``root`` is not a folder or holds no task at all, and
+    if the source of a task outside the catalogue cannot be opened.
     """
-    return [source_kind(task).verify(task, root, jobs) for task in tasks]
+    return [_verify_task(task, root, jobs) for task in tasks]
+
+
+def _verify_task(task: Task, root: Path | None, jobs: int | None) -> TaskReport:
+    kind = source_kind(task)
+    if isinstance(kind, ListedSource):
+        return verify_listed(kind.open(task, root, ("train", "test")), jobs)
+    return kind.verify(task, root, jobs)

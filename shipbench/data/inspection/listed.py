@@ -1,0 +1,104 @@
+"""Verification of a task that lies at a location: a folder, a table, a data set of a hub."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from shipbench.data.images import ImageIdentity
+from shipbench.data.inspection.checks import (
+    Checks,
+    broken_images,
+    first_few,
+    mixed_formats,
+    repeated_images,
+    report_on,
+    shared_images,
+    test_images_in_training,
+    unusual_formats,
+)
+from shipbench.data.inspection.evidence import Evidence, ImageFacts
+from shipbench.data.listings import DrawnSource
+from shipbench.data.parallel import stream
+from shipbench.data.types import Entry, TaskReport
+from shipbench.errors import InputError
+
+
+@dataclass(frozen=True)
+class ListedEvidence(Evidence):
+    """The facts of all images of a listing, split by what they are drawn for; ``remarks`` are notes of the source."""
+
+    remarks: tuple[str, ...]
+
+    training: ClassVar[tuple[str, ...]] = ("train", "val")
+
+
+def verify_listed(source: DrawnSource, jobs: int | None = None) -> TaskReport:
+    """Decode every image of a source, also those that are not drawn, and return the report on them."""
+    evidence = _gather(source, jobs)
+    identity = source.describe({path: facts.identity for path, facts in evidence.images.items()})
+    return report_on(
+        evidence, _CHECKS, folder=source.folder, image_format=identity.image_format, fingerprint=identity.fingerprint
+    )
+
+
+def _gather(source: DrawnSource, jobs: int | None) -> ListedEvidence:
+    splits = {str(role): entries for role, entries in source.drawing.pools.items() if entries}
+    paths = list(dict.fromkeys(entry.path for entries in splits.values() for entry in entries))
+    identities = source.identify(paths, jobs)
+
+    def work(start: int, stop: int) -> list[ImageFacts]:
+        return [_facts(source, path, identities[path]) for path in paths[start:stop]]
+
+    images = dict(zip(paths, stream(work, len(paths), f"checking {source.task.name}", jobs), strict=True))
+    return ListedEvidence(source.task, source.place, splits, images, source.notes)
+
+
+def _facts(source: DrawnSource, path: str, identity: ImageIdentity) -> ImageFacts:
+    try:
+        return ImageFacts(identity, source.listing.picture(path).size, None)
+    except InputError as error:
+        return ImageFacts(identity, None, str(error))
+
+
+def images_in_two_classes(evidence: Evidence) -> list[str]:
+    """Find images that are in two classes, byte for byte."""
+    first: dict[str, Entry] = {}
+    sentences = []
+    names = evidence.task.class_names
+    for entry in evidence.entries(*evidence.splits):
+        other = first.setdefault(evidence.images[entry.path].identity.sha256, entry)
+        if other.label != entry.label:
+            two = f"{names[other.label]} ({other.path}) and {names[entry.label]} ({entry.path})"
+            sentences.append(f"one image is in two classes, byte for byte: {two}")
+    return first_few(sentences)
+
+
+def validation_images_in_train(evidence: Evidence) -> list[str]:
+    """Warn about validation images that are also training images, byte for byte."""
+    shared = shared_images(evidence, "val", ("train",))
+    return first_few([f"val image {a} is also train image {b}, byte for byte" for a, b in shared.items()])
+
+
+def classes_without_validation(evidence: Evidence) -> list[str]:
+    """Warn about classes that have no image in the validation or test split of the source."""
+    sentences = []
+    for role in ("val", "test"):
+        present = {entry.label for entry in evidence.entries(role)}
+        absent = [name for label, name in enumerate(evidence.task.class_names) if label not in present]
+        if present and absent:
+            more = f" and {len(absent) - 3} more" if len(absent) > 3 else ""
+            sentences.append(f"no {role} image of {', '.join(absent[:3])}{more}")
+    return sentences
+
+
+def remarks(evidence: ListedEvidence) -> list[str]:
+    """Note what the source says of itself: files skipped, labels renumbered, test images held out."""
+    return list(evidence.remarks)
+
+
+_CHECKS: Checks[ListedEvidence] = Checks(
+    problems=(broken_images, test_images_in_training, images_in_two_classes),
+    warnings=(mixed_formats, validation_images_in_train, repeated_images, classes_without_validation),
+    notes=(remarks, unusual_formats),
+)

@@ -1,0 +1,55 @@
+"""Tasks outside the catalogue: a bare SOURCE such as ``folder:/data/bugs``."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from shipbench.errors import InputError
+from shipbench.tasks.catalogue import Task
+
+# A letter and a colon begin a path on Windows.
+_SOURCE = re.compile(r"([A-Za-z][A-Za-z0-9_-]+):(.*)", re.DOTALL)
+_GROUP = "Own"
+
+
+def is_source(text: str) -> bool:
+    """Return whether ``text`` is a SOURCE: the name of a kind of source, a colon and a location."""
+    return _SOURCE.fullmatch(text) is not None
+
+
+def task_of_source(text: str, base: Path) -> Task:
+    """Return the task of a SOURCE, in a suite that has no other and is called as the task.
+
+    A relative location starts from ``base``. Raises ``InputError`` if the location is empty.
+    """
+    kind, location = split_source(text)
+    name = _last_part(kind, location, base)
+    task = Task(name, _GROUP, name, 0, 0, 0, kind, text, location=location, base=str(base.absolute()))
+    return renamed(task, name)
+
+
+def split_source(text: str) -> tuple[str, str]:
+    """Return the kind of source and the location of a SOURCE; raise ``InputError`` for other text."""
+    match = _SOURCE.fullmatch(text)
+    if match is None or not match[2].strip():
+        raise InputError(f"{text!r} is not a source; write one as in folder:PATH or csv:PATH")
+    return match[1], match[2].strip()
+
+
+def renamed(task: Task, name: str) -> Task:
+    """Return the task of a bare SOURCE under another name, which is also that of its suite."""
+    return replace(task, name=name, suite=name, suite_tasks=(name,))
+
+
+def _last_part(kind: str, location: str, base: Path) -> str:
+    if kind == "torchvision":
+        # A whole CIFAR-100 is not the task cifar100 of VTAB-1k.
+        return f"tv-{location.lower()}"
+    if kind == "csv":
+        location = location.removesuffix(".csv")
+    # normpath takes the last part of "." and "bugs/" as well.
+    name = os.path.normpath(base / Path(location).expanduser()).rsplit(os.sep, 1)[-1]
+    return re.sub(r"[\s:,]+", "-", name) or kind

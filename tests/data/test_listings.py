@@ -1,0 +1,173 @@
+"""Tasks from a location: their identity, their splits, leaks, class names, verification and shots."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shipbench import RunSpec
+from shipbench.data import find, listings, load
+from shipbench.data.inspection.contact_sheet import write_contact_sheet
+from shipbench.data.inspection.summary import summarise
+from shipbench.data.inspection.verify import verify
+from shipbench.data.listings import DrawnSource
+from shipbench.data.sources import open_source
+from shipbench.errors import InputError
+from shipbench.tasks import Task, get_task
+from shipbench.tasks.catalogue import Draw, SplitName
+from tests.tasks.pictures import NAMES, image_folder, picture
+
+pytestmark = pytest.mark.usefixtures("private_cache")
+
+FINAL: tuple[SplitName, ...] = ("train", "test")
+TUNING: tuple[SplitName, ...] = ("train800", "val200")
+
+
+@pytest.fixture
+def bugs(tmp_path: Path) -> Path:
+    return image_folder(tmp_path / "bugs", {"train": (6, 6, 6), "val": (2, 2, 2), "test": (3, 3, 3)})
+
+
+def task_of(folder: Path, **changes: Any) -> Task:
+    return replace(get_task(f"folder:{folder}"), **changes)
+
+
+def run_id(task: Task, splits: tuple[SplitName, ...] = FINAL, **changes: Any) -> str:
+    spec = RunSpec("linear", task, **changes).resolved
+    fingerprint = find(spec.task, None, splits).identity.fingerprint
+    return spec.run_id(data_fingerprint=fingerprint, backbone_sha256="b", precision="fp32")
+
+
+def test_sizes_and_class_names_are_known_once_the_source_is_opened(bugs: Path) -> None:
+    data = load(task_of(bugs), image_size=8, root=None)
+    assert (data.task.num_classes, data.task.n_train, data.task.n_test) == (3, 24, 9)
+    assert data.task.class_names == NAMES
+    assert (len(data["train"]), len(data["test"]), data.image_format) == (24, 9, "png")
+    assert data["train"].labels.tolist() == [0] * 6 + [1] * 6 + [2] * 6 + [0, 0, 1, 1, 2, 2]
+    brightest = data["train"].images.reshape(24, -1, 3).mean(axis=1).argmax(axis=1)
+    assert brightest.tolist() == data["train"].labels.tolist()
+
+
+def test_the_id_follows_the_images_and_not_their_place_or_name(bugs: Path, tmp_path: Path) -> None:
+    task = task_of(bugs)
+    elsewhere = tmp_path / "other" / "copy"
+    shutil.copytree(bugs, elsewhere)
+    assert run_id(task_of(elsewhere)) == run_id(task)
+    for same in ({"name": "wasps", "suite": "zoo"}, {"group": "Field", "metric": "mean-per-class"}):
+        assert run_id(replace(task, **same)) == run_id(task)
+    different = [
+        {"draw": Draw(train=9)},
+        {"resize": "crop"},
+        {"augment": "flip-crop"},
+        {"class_names": ("bee", "ant", "wasp")},
+        {"class_names": ("a", "b", "c")},
+    ]
+    ids = {run_id(task), run_id(task, shots=2), *(run_id(replace(task, **changes)) for changes in different)}
+    assert len(ids) == 7
+    picture(77, 1).save(elsewhere / "train" / "bee" / "0.png")
+    assert run_id(task_of(elsewhere)) not in ids
+
+
+def test_moving_an_image_to_another_class_changes_the_id(bugs: Path) -> None:
+    before = run_id(task_of(bugs))
+    (bugs / "train" / "bee" / "0.png").rename(bugs / "train" / "ant" / "bee.png")
+    assert run_id(task_of(bugs)) != before
+
+
+def test_tuning_opens_no_test_image(bugs: Path) -> None:
+    before = find(task_of(bugs), None, TUNING).identity.fingerprint
+    for file in (bugs / "test").rglob("*.png"):
+        file.write_bytes(b"not an image, and never read")
+    data = load(task_of(bugs), image_size=8, root=None, splits=TUNING)
+    assert (len(data["train800"]), len(data["val200"])) == (18, 6)
+    assert data.fingerprint == before
+
+
+def test_tuning_opens_no_held_out_image(tmp_path: Path) -> None:
+    folder = image_folder(tmp_path / "flat", {"": (10, 10, 10)})
+    source = open_source(task_of(folder), None, FINAL)
+    assert "a fifth of each class is held out (6 images)" in source.warning
+    assert isinstance(source, DrawnSource)
+    for entry in source.drawing.splits["test"]:
+        (folder / entry.path).write_text(f"not an image, and never read: {entry.path}")
+    assert len(load(task_of(folder), image_size=8, root=None, splits=TUNING)["val200"]) == 6
+    with pytest.raises(InputError, match="is not an image"):
+        load(task_of(folder), image_size=8, root=None, splits=FINAL)
+
+
+def test_an_image_in_train_and_test_is_refused_unless_leaks_are_allowed(bugs: Path) -> None:
+    shutil.copy(bugs / "train" / "bee" / "0.png", bugs / "test" / "bee" / "again.png")
+    with pytest.raises(InputError, match=r"1 test images of task bugs are also training .* allow_leaks = true"):
+        find(task_of(bugs), None, FINAL)
+    find(task_of(bugs), None, TUNING)
+    assert len(load(task_of(bugs, allow_leaks=True), image_size=8, root=None)["test"]) == 10
+    (report,) = verify(None, tasks=[task_of(bugs)])
+    assert len(report.problems) == 1
+    assert "1 of 10 test images" in report.problems[0]
+
+
+def test_an_image_in_two_classes_is_refused(bugs: Path) -> None:
+    shutil.copy(bugs / "train" / "bee" / "0.png", bugs / "train" / "ant" / "bee.png")
+    with pytest.raises(InputError, match=r"in two classes: train/ant/bee.png is ant, train/bee/0.png is bee"):
+        find(task_of(bugs), None, TUNING)
+    (report,) = verify(None, tasks=[task_of(bugs)])
+    assert report.problems == (
+        "one image is in two classes, byte for byte: ant (train/ant/bee.png) and bee (train/bee/0.png)",
+    )
+
+
+def test_classes_may_be_renumbered_and_renamed(bugs: Path) -> None:
+    turned = load(task_of(bugs, class_names=("wasp", "ant", "bee")), image_size=8, root=None)
+    assert turned["train"].labels.tolist()[:18] == [1] * 6 + [2] * 6 + [0] * 6
+    renamed = load(task_of(bugs, class_names=("Ameise", "Biene", "Wespe")), image_size=8, root=None)
+    assert renamed["train"].labels.tolist()[:18] == [0] * 6 + [1] * 6 + [2] * 6
+    assert renamed.task.class_names == ("Ameise", "Biene", "Wespe")
+    for names, message in ((("ant", "bee"), "names 2 classes"), (("ant", "bee", "fly"), "class 'fly' of task bugs")):
+        with pytest.raises(InputError, match=message):
+            open_source(task_of(bugs, class_names=names), None, FINAL)
+
+
+def test_a_source_is_verified_summarised_and_drawn(bugs: Path, tmp_path: Path) -> None:
+    (bugs / "val" / "wasp" / "0.png").write_bytes((bugs / "val" / "wasp" / "0.png").read_bytes()[:60])
+    shutil.copy(bugs / "train" / "bee" / "0.png", bugs / "val" / "bee" / "again.png")
+    (report,) = verify(None, tasks=[task_of(bugs)])
+    assert report.counts == {"train": 18, "val": 7, "test": 9}
+    assert (report.classes_seen, report.smallest, report.folder) == (3, (20, 14), bugs)
+    assert len(report.problems) == 1
+    assert "wasp/0.png cannot be decoded" in report.problems[0]
+    assert report.warnings == ("val image val/bee/again.png is also train image train/bee/0.png, byte for byte",)
+    picture(1, 2).save(bugs / "val" / "wasp" / "0.png")
+    summary = summarise(task_of(bugs), None)
+    assert summary.task.class_names == NAMES
+    assert summary.counts["train800"].tolist() == [6, 6, 6]
+    write_contact_sheet(task_of(bugs), None, tmp_path / "sheet.png")
+    assert (tmp_path / "sheet.png").is_file()
+
+
+def test_shots_share_the_test_images_of_the_cache(bugs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load(task_of(bugs, shots=1), image_size=8, root=None)
+    two = load(task_of(bugs, shots=2), image_size=8, root=None)
+    assert two["train"].labels.tolist() == [0, 0, 1, 1, 2, 2]
+    other = load(task_of(bugs, shots=2, shot_seed=1), image_size=8, root=None)
+    assert other.content("train") != two.content("train")
+    assert not np.array_equal(other["train"].images, two["train"].images)
+    assert other.content("test") == two.content("test")
+    monkeypatch.setattr(listings, "decode_photograph", None)
+    load(task_of(bugs, shots=1), image_size=8, root=None)
+
+
+def test_catalogued_tasks_have_shots_too(tmp_path: Path) -> None:
+    task = replace(get_task("demo-tiny"), shots=2)
+    one, two = (load(replace(task, shots=shots), image_size=8, root=None) for shots in (1, 2))
+    assert np.bincount(two["train"].labels).tolist() == [2] * 4
+    images = [set(map(bytes, data["train"].images)) for data in (one, two)]
+    assert images[0] < images[1]
+    assert one.fingerprint == load(get_task("demo-tiny"), image_size=8, root=None).fingerprint
+    assert len(load(task, image_size=8, root=None, splits=TUNING)["val200"]) == 8
+    with pytest.raises(InputError, match=r"fewer than 200 training images of classes 0 \(\d+\), 1"):
+        load(replace(task, shots=200), image_size=8, root=None)

@@ -1,0 +1,158 @@
+"""Tasks of one's own: SOURCEs on the command line, task files, names that clash."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+
+from shipbench import RunSpec
+from shipbench.errors import InputError
+from shipbench.tasks import get_task, load_task_file, parse_tasks, suite_of, suite_tasks
+from shipbench.tasks.catalogue import Draw
+
+FULL = """
+[suite]
+name = "birds-and-bugs"
+backbone = "vit_tiny_patch16_224"
+[[task]]
+name = "bugs"
+group = "Field"
+source = "folder:bugs"
+train = 800
+val = 200
+test = "all"
+resize = "crop"
+augment = "flip-crop"
+metric = "mean-per-class"
+classes = ["ant", "bee"]
+allow_leaks = true
+[[task]]
+source = "csv:lists/birds.csv"
+label_column = "species"
+splits = { test = "val" }
+"""
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_task_file_is_read(tmp_path: Path) -> None:
+    suite = load_task_file(write(tmp_path / "own.toml", FULL))
+    bugs, birds = suite
+    assert (suite.name, len(suite), suite[0]) == ("birds-and-bugs", 2, bugs)
+    assert (bugs.name, bugs.group, bugs.suite, bugs.source, bugs.location) == (
+        *("bugs", "Field", "birds-and-bugs"),
+        *("folder", "bugs"),
+    )
+    assert (bugs.draw, bugs.resize, bugs.augment, bugs.metric) == (
+        *(Draw(800, 200, None), "crop"),
+        *("flip-crop", "mean-per-class"),
+    )
+    assert (bugs.class_names, bugs.allow_leaks, bugs.base) == (("ant", "bee"), True, str(tmp_path))
+    assert (birds.name, birds.draw, birds.resize, birds.allow_leaks) == ("birds", Draw(), "squash", False)
+    assert json.loads(birds.options) == {"label_column": "species", "splits": {"test": "val"}}
+    assert suite_tasks(birds) == ("bugs", "birds")
+    assert suite_of(birds).backbone == "vit_tiny_patch16_224"
+    assert RunSpec("linear", birds).resolved.backbone == "vit_tiny_patch16_224"
+
+
+def test_specs_of_own_tasks_can_be_compared_hashed_and_sent_to_other_processes(tmp_path: Path) -> None:
+    bugs, birds = load_task_file(write(tmp_path / "own.toml", FULL))
+    specs = {RunSpec("linear", task, seed=seed, shots=2) for task in (bugs, birds) for seed in (0, 1)}
+    assert len(specs) == 4
+    assert pickle.loads(pickle.dumps(specs)) == specs
+    assert RunSpec("linear", get_task("dtd")) == RunSpec("linear", "dtd")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[[task]]\nsource = 'folder:a'\ntrian = 3", "unknown key 'trian' of task 'a' in .*did you mean 'train'"),
+        ("[suite]\nnam = 'x'\n[[task]]\nsource = 'folder:a'", "unknown key 'nam' of .suite. in .*did you mean 'name'"),
+        ("[[tasks]]\nsource = 'folder:a'", "unknown key 'tasks' of task file .*did you mean 'task'"),
+        ("[suite]\nname = 'x'", "has no task; begin each with"),
+        ("[[task]]\nname = 'a'", "task 'a' has no source"),
+        ("[[task]]\nsource = 'bugs'", "'bugs' is not a source; write one as in folder:PATH"),
+        ("[[task]]\nsource = 'folder:a'\ntrain = 0", "train of task 'a' in .* is 0; it must be a number of images"),
+        ("[[task]]\nsource = 'folder:a'\nval = 'some'", "val of task 'a' .* is 'some'"),
+        ("[[task]]\nsource = 'folder:a'\nresize = 'pad'", "resize of task 'a' .* 'pad'; choose one of squash, crop"),
+        ("[[task]]\nsource = 'folder:a'\nallow_leaks = 1", "allow_leaks of task 'a' .* must be true or false"),
+        ("[[task]]\nsource = 'folder:a'\nclasses = 'ant'", "classes of task 'a' .* is no list of names"),
+        ("[[task]]\nsource = 'folder:a'\nclasses = ['b', 'b']", "names a class twice"),
+        ("[[task]]\nsource = 'folder:a'\nname = ''", "name is ''; it must be a text"),
+        ("[[task]]\nsource = 'folder:a'\n[[task]]\nsource = 'csv:x/a.csv'", "two tasks called 'a'"),
+        ("[suite", "is not TOML"),
+    ],
+)
+def test_a_malformed_task_file_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_task_file(write(tmp_path / "own.toml", text))
+
+
+def test_a_task_file_that_is_missing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none.toml cannot be read: No such file"):
+        load_task_file(tmp_path / "none.toml")
+
+
+def test_a_source_is_a_suite_of_one_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    task = get_task("folder:data/bugs/")
+    assert (task.name, task.suite, suite_tasks(task)) == ("bugs", "bugs", ("bugs",))
+    assert (task.source, task.location, task.base) == ("folder", "data/bugs/", str(tmp_path))
+    assert get_task("csv:/data/Birds of Peru.csv").name == "Birds-of-Peru"
+    assert get_task("hf:user/flowers:small").name == "flowers-small"
+    assert get_task("torchvision:CIFAR100").name == "tv-cifar100"
+    assert get_task("folder:.").name == tmp_path.name
+    assert RunSpec("linear", "folder:bugs").task == get_task("folder:bugs")
+
+
+def test_names_that_clash_get_a_number() -> None:
+    tasks = parse_tasks("folder:/a/bugs,folder:/b/bugs,csv:/c/bugs.csv,folder:/data/dtd,dtd,folder:/a/bugs")
+    assert [task.name for task in tasks] == ["bugs", "bugs-2", "bugs-3", "dtd-2", "dtd"]
+    assert [task.suite for task in tasks] == ["bugs", "bugs-2", "bugs-3", "dtd-2", "vtab-1k"]
+    assert get_task("folder:/data/demo").name == "demo-2"
+
+
+def test_task_files_sources_and_names_are_mixed(tmp_path: Path) -> None:
+    file = write(tmp_path / "own.toml", FULL)
+    tasks = parse_tasks(f"demo-tiny,{file},folder:/x/bugs")
+    assert [(task.suite, task.name) for task in tasks] == [
+        ("demo-tiny", "demo-tiny"),
+        ("birds-and-bugs", "bugs"),
+        ("birds-and-bugs", "birds"),
+        ("bugs-2", "bugs-2"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        (("x", "dtd"), None, "task 'dtd' of a task file has a name of the catalogue"),
+        (("all", "a"), None, "suite 'all' of a task file has a name of the catalogue"),
+        (("x", "a"), ("y", "b/a"), "called 'a'"),
+        (("x", "a"), ("x", "b"), "called 'x'"),
+    ],
+)
+def test_task_files_with_the_names_of_others_are_refused(
+    tmp_path: Path, first: tuple[str, str], second: tuple[str, str] | None, message: str
+) -> None:
+    files = [
+        write(tmp_path / f"{number}.toml", f"[suite]\nname = '{suite}'\n[[task]]\nsource = 'folder:{location}'")
+        for number, (suite, location) in enumerate(filter(None, (first, second)))
+    ]
+    with pytest.raises(InputError, match=message):
+        parse_tasks(",".join(map(str, files)))
+
+
+def test_an_unknown_kind_of_source_is_named() -> None:
+    from shipbench.data.sources import open_source
+
+    with pytest.raises(InputError, match=r"'foldr', which is not installed \(did you mean 'folder'"):
+        open_source(get_task("foldr:/data/bugs"), None, ("train",))
+    with pytest.raises(InputError, match="source 'demo' reads no location"):
+        open_source(get_task("demo:digits"), None, ("train",))
