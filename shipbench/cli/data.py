@@ -79,7 +79,17 @@ def import_command(
     ],
     to: Target = DEFAULT_FOLDER,
 ) -> None:
-    """Unpack or copy VTAB-1k into place under canonical names; a failed import leaves nothing behind."""
+    """Unpack or copy VTAB-1k or FGVC into place under canonical names; a failed import leaves nothing behind.
+
+    FGVC is recognised by its files: CUB_200_2011.tgz, nabirds.tar.gz, 102flowers.tgz with imagelabels.mat and
+    setid.mat, images.tar with lists.tar, car_ims.tgz with cars_annos.mat, and archives of VPT's JSON files. Its default
+    folder is data/fgvc.
+    """
+    from shipbench.data.acquisition.fgvc import holds_fgvc
+
+    if any(holds_fgvc(source) for source in sources):
+        _import_fgvc(sources, to)
+        return
     from shipbench.data.acquisition.importing import import_archives
     from shipbench.data.vtab.folder import missing_tasks
     from shipbench.runtime.console import say
@@ -89,6 +99,16 @@ def import_command(
     if missing := missing_tasks(to):
         say(f"note: {to} lacks {len(missing)} of the 19 tasks: {', '.join(missing)}")
     next_steps.after_fetch(to)
+
+
+def _import_fgvc(sources: Sequence[Path], to: Path) -> None:
+    from shipbench.data.acquisition.fgvc import DEFAULT_FOLDER as FGVC_FOLDER
+    from shipbench.data.acquisition.fgvc import import_fgvc
+
+    target = FGVC_FOLDER if to == DEFAULT_FOLDER else to
+    names = import_fgvc(sources, target)
+    typer.echo(f"imported {len(names)} data sets into {target}: {', '.join(names)}")
+    next_steps.after_import_fgvc(names, target)
 
 
 @app.command("fetch")

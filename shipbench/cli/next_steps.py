@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from shipbench.runtime.console import say
@@ -57,6 +58,13 @@ def after_inspect(task: str, folder: Path | None) -> None:
 def after_fetch(folder: Path) -> None:
     """Suggest a check of a copy of VTAB-1k that was fetched or imported."""
     suggest(f"shipbench data verify {shlex.quote(str(folder))}", "check counts, splits and images")
+
+
+def after_import_fgvc(tasks: Sequence[str], folder: Path) -> None:
+    """Suggest a first run on imported FGVC data sets."""
+    suggest(
+        f"shipbench run --method ship --tasks {','.join(tasks)} --data {shlex.quote(str(folder))}", "train and test"
+    )
 
 
 def after_verify(folder: Path) -> None:

@@ -39,20 +39,20 @@ def import_archive(source: Path, target: Path, *, limits: Limits = LIMITS) -> li
 def import_archives(sources: Sequence[Path], target: Path, *, limits: Limits = LIMITS) -> list[str]:
     """Import a copy in several parts, as ``import_archive`` does; a task may be spread over parts."""
     check_absent([], target)
-    with _folder_beside(target) as workspace:
+    with folder_beside(target) as workspace:
         staged = workspace / "staged"
         staged.mkdir()
         remarks: list[str] = []
         for number, source in enumerate(sources):
             remarks += _stage(source, workspace / str(number), staged, target, limits)
         remarks += _check_staged(sources, staged, target)
-        placed = _place(staged, target)
+        placed = place(_tasks_in(staged), staged, target)
     for remark in remarks:
         say(remark)
     return placed
 
 
-def check_absent(tasks: list[Task], target: Path) -> None:
+def check_absent(tasks: Sequence[Task], target: Path) -> None:
     """Raise ``InputError`` if ``target`` is not a folder or already has one for a task of ``tasks``."""
     if os.path.lexists(target) and not target.is_dir():
         raise InputError(f"{target} is not a folder; import into a folder or to a path that does not exist yet")
@@ -139,8 +139,8 @@ def _check_readable(task: Task, base: Path, target: Path) -> str:
     return doubts_about(folder, counts, target)
 
 
-def _place(staged: Path, target: Path) -> list[str]:
-    tasks = _tasks_in(staged)
+def place(tasks: Sequence[Task], staged: Path, target: Path) -> list[str]:
+    """Move the folders of tasks from ``staged`` into ``target``, all or none; return the names of the tasks."""
     check_absent(tasks, target)
     placed: list[str] = []
     try:
@@ -156,8 +156,8 @@ def _place(staged: Path, target: Path) -> list[str]:
 
 
 @contextmanager
-def _folder_beside(target: Path) -> Iterator[Path]:
-    # On the target's file system, so that the last step is a rename.
+def folder_beside(target: Path) -> Iterator[Path]:
+    """Make a temporary folder on the file system of ``target``, so that the last step of an import is a rename."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.import-", dir=target.parent)).resolve()

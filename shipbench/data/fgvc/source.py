@@ -92,11 +92,6 @@ def find_set(task: Task, root: Path) -> Path:
     raise InputError(f"{root} has no folder called {names}; import the data set or leave the task out")
 
 
-def has_labels(task: Task, folder: Path) -> bool:
-    """Return whether a folder holds VPT's JSON files or all official label files of a data set."""
-    return _has_json(folder) or _official_files(LAYOUTS[task.name], folder) is not None
-
-
 def list_set(task: Task, folder: Path) -> Listing:
     """List the images of a data set; raise ``InputError`` that names everything that is wrong with its files."""
     layout = LAYOUTS[task.name]
