@@ -14,6 +14,7 @@ import pandas as pd
 
 from shipbench.errors import InputError, did_you_mean
 from shipbench.report.analysis.long_form import long_form
+from shipbench.report.analysis.oracle import oracle_gaps
 from shipbench.report.analysis.predictions import LoadPredictions, with_chance
 from shipbench.report.analysis.published import PublishedChoice
 from shipbench.report.analysis.study import Study, build_study
@@ -23,9 +24,11 @@ from shipbench.report.figures.ablation import ablation_figure
 from shipbench.report.figures.curves import accuracy_curves_figure, loss_curves_figure, sweep_figure
 from shipbench.report.figures.differences import task_differences_figure
 from shipbench.report.figures.oracle import oracle_figure
-from shipbench.report.figures.pareto import pareto_figure
+from shipbench.report.figures.pareto import training_cost_figure
 from shipbench.report.figures.ranks import rank_figure
 from shipbench.report.figures.structure import structure_figures
+from shipbench.report.figures.style import method_keys
+from shipbench.report.overviews import OTHER_RULE, overview
 from shipbench.report.tables.ablation import ablation_table
 from shipbench.report.tables.agreement import agreement_table
 from shipbench.report.tables.cost import cost_table
@@ -39,6 +42,7 @@ from shipbench.report.tables.ranks import ranks_table
 from shipbench.report.tables.settings import settings_table
 from shipbench.report.tables.significance import across_tasks_table, per_task_table
 from shipbench.report.tables.variants import variants_table
+from shipbench.report.wording.captions import caption
 from shipbench.report.wording.names import method_order
 from shipbench.report.wording.text import joined, printable
 from shipbench.selection import get_selection
@@ -55,7 +59,6 @@ def ablation_items(view: SuiteView) -> list[Item]:
 
 RESULTS: tuple[Builder, ...] = (
     main_results_table,
-    pareto_figure,
     oracle_figure,
     oracle_table,
     task_differences_figure,
@@ -68,7 +71,7 @@ RESULTS: tuple[Builder, ...] = (
 )
 ABLATIONS: tuple[Builder, ...] = (ablation_items, variants_table, sweep_figure)
 STRUCTURE: tuple[Builder, ...] = (structure_figures,)
-TRAINING: tuple[Builder, ...] = (cost_table, accuracy_curves_figure, loss_curves_figure)
+TRAINING: tuple[Builder, ...] = (cost_table, training_cost_figure, accuracy_curves_figure, loss_curves_figure)
 
 SUITE_SECTIONS: tuple[tuple[str, str, tuple[Builder, ...]], ...] = (
     ("results", "results", RESULTS),
@@ -118,6 +121,8 @@ def build_report(
     study = build_study(results, history, get_selection(options.select), tunings)
     _check_baseline(study, options.baseline)
     views = [SuiteView(study, suite, options.baseline, options.published, predictions) for suite in study.suites]
+    other = _other_views(study, results, history, options, tunings)
+    overviews = [overview(view, other.get(view.suite)) for view in views]
     records = Section("records", "Records", tuple(build(study) for build in RECORDS))
     sections = (*(section for view in views for section in _sections(view)), records)
     return Report(
@@ -129,7 +134,26 @@ def build_report(
         results=long_form(study),
         command=printable(options.command),
         protocol=protocol_box(study),
+        overviews=tuple(filter(None, overviews)),
+        methods=method_keys(study),
+        standing=caption("", study.selection, *study.suites).standing,
     )
+
+
+def _other_views(
+    study: Study,
+    results: pd.DataFrame,
+    history: pd.DataFrame | None,
+    options: ReportOptions,
+    tunings: Sequence[Mapping[str, Any]],
+) -> dict[str, SuiteView]:
+    """Return the suites that were tested during training under the other rule; empty if the rule has no other."""
+    name = OTHER_RULE.get(study.selection.name)
+    suites = [suite for suite in study.suites if oracle_gaps(study, suite)] if name else []
+    if name is None or not suites:
+        return {}
+    other = build_study(results, history, get_selection(name), tunings)
+    return {suite: SuiteView(other, suite, options.baseline, options.published) for suite in suites}
 
 
 def _check_baseline(study: Study, baseline: str | None) -> None:

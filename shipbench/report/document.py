@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from shipbench.report.drawing.chart import Chart
+    from shipbench.report.drawing.chart import Chart, Key
 
 Mark: TypeAlias = Literal["", "best", "second"]
 RowKind: TypeAlias = Literal["ours", "published", "difference"]
@@ -32,7 +32,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """A table column: its key in the CSV, its printed title, and the group header above it."""
+    """A table column: its key in the CSV, its printed title, and the group header above it.
+
+    A column without values is not printed, unless ``keep`` says that its empty cells mean something.
+    """
 
     key: str
     title: str
@@ -40,6 +43,7 @@ class Column:
     align: Literal["left", "right", "center"] = "right"
     upright: bool = False
     extras: tuple[str, ...] = ()
+    keep: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,30 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Result:
+    """The result of a suite under one selection rule and one mean: a sentence, a short table and a figure.
+
+    ``detail`` is the main table under that rule; None if the results section shows it.
+    """
+
+    select: str
+    mean: str
+    sentence: str
+    table: Table
+    figure: Figure | None
+    detail: Table | None = None
+
+
+@dataclass(frozen=True)
+class Overview:
+    """The results of a suite, the one to read first in front."""
+
+    anchor: str
+    title: str
+    results: tuple[Result, ...]
+
+
+@dataclass(frozen=True)
 class Section:
     """A section of a report."""
 
@@ -106,7 +134,11 @@ class Section:
 
 @dataclass(frozen=True)
 class Report:
-    """A report: lead, facts, warnings and protocol, then the sections; ``results`` holds all results in long form."""
+    """A report: the results of each suite, what holds for all of it, then the sections.
+
+    ``results`` holds all results in long form, ``methods`` the legend of all methods, ``standing`` the sentences that
+    hold for every table.
+    """
 
     title: str
     lead: str
@@ -116,14 +148,38 @@ class Report:
     results: pd.DataFrame
     command: str = ""
     protocol: tuple[tuple[str, str], ...] = ()
+    overviews: tuple[Overview, ...] = ()
+    methods: tuple[Key, ...] = ()
+    standing: str = ""
+
+    def items(self) -> Iterable[Table | Figure]:
+        """Return tables and figures in reading order: the first result of each suite, then the sections."""
+        first = [overview.results[0] for overview in self.overviews]
+        yield from (item for result in first for item in (result.table, result.figure) if item is not None)
+        yield from (item for section in self.sections for item in section.items)
 
     def tables(self) -> Iterable[Table]:
         """Return the tables in reading order."""
-        return (item for section in self.sections for item in section.items if isinstance(item, Table))
+        return (item for item in self.items() if isinstance(item, Table))
 
     def figures(self) -> Iterable[Figure]:
         """Return the figures in reading order."""
-        return (item for section in self.sections for item in section.items if isinstance(item, Figure))
+        return (item for item in self.items() if isinstance(item, Figure))
+
+
+def without_empty_columns(table: Table) -> Table:
+    """Return the table as it is printed: without columns in which none of our rows has a value.
+
+    A column that is marked ``keep`` stays, because its empty cells mean something.
+    """
+    ours = [row for row in table.rows if row.kind == "ours"] or table.rows
+    shown = [
+        i
+        for i, column in enumerate(table.columns)
+        if i == 0 or column.keep or any(row.cells[i].text not in ("", MISSING) for row in ours)
+    ]
+    rows = tuple(replace(row, cells=tuple(row.cells[i] for i in shown)) for row in table.rows)
+    return replace(table, columns=tuple(table.columns[i] for i in shown), rows=rows)
 
 
 def decimal_padding(table: Table) -> list[list[str]]:

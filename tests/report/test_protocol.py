@@ -462,9 +462,11 @@ def test_the_protocol_box_distinguishes_ablations_from_settings_changed_by_hand(
     )
 
 
-def test_the_page_shows_the_protocol_before_its_numbers(written: Path) -> None:
+def test_the_page_shows_the_result_first_and_what_holds_for_all_of_it_once(written: Path) -> None:
     (page,) = (file.read_text(encoding="utf-8") for file in written.glob("*.html"))
-    assert page.index('aria-label="Protocol"') < page.index('class="facts"') < page.index("<table>")
+    places = ['class="standing"', 'class="sentence"', "<table", "<svg", 'aria-label="Protocol"', 'class="facts"']
+    assert [page.index(place) for place in places] == sorted(page.index(place) for place in places)
+    assert page.count("Selection rule: final (after the last epoch)") == 1
 
 
 def test_nothing_counted_has_no_protocol() -> None:

@@ -13,6 +13,8 @@ from shipbench.statistics import Interval, PairedTest, holm, paired_test, wilcox
 
 ALPHA = 0.05
 BETTER, WORSE = "▲", "▼"
+FEWEST_WILCOXON = 6
+"""The fewest tasks with which Wilcoxon's signed-rank test can reach the 5 % level."""
 
 
 @dataclass(frozen=True)

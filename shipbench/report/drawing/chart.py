@@ -152,7 +152,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Key:
-    """An entry of the legend."""
+    """An entry of the legend; ``tuned`` marks a method whose settings were chosen on validation images."""
 
     label: str
     colour: str
@@ -160,6 +160,7 @@ class Key:
     dashes: tuple[float, ...] = ()
     line: bool = True
     key: str = ""
+    tuned: bool = False
 
 
 @dataclass(frozen=True)

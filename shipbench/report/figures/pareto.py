@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from shipbench.report.analysis.arms import Arm
-from shipbench.report.analysis.study import mean_over_tasks
+from shipbench.report.analysis.headline import Standing, left_out, standings
+from shipbench.report.analysis.study import Score, mean_over_tasks
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import Figure
 from shipbench.report.drawing.chart import Chart, Labels, Line, Mark, Panel, Points
@@ -17,7 +18,7 @@ from shipbench.report.drawing.scales import log_axis, number_axis
 from shipbench.report.figures.style import SeriesStyle, arm_styles
 from shipbench.report.wording.numbers import PLUS_MINUS, has_value, percent, short
 from shipbench.report.wording.text import counted
-from shipbench.statistics import pareto_front, sample_deviation
+from shipbench.statistics import pareto_front
 
 _MANY = 8
 _FEWEST = 3
@@ -48,9 +49,9 @@ class CostPoint:
     style: SeriesStyle
 
 
-def pareto_figure(view: SuiteView) -> Figure | None:
+def pareto_figure(view: SuiteView, standing: Standing) -> Figure | None:
     """Return accuracy against trainable parameters; None if fewer than three main arms have both."""
-    return _scatter(view, PARAMETERS, view.runs, "")
+    return _scatter(view, PARAMETERS, standing, view.runs, "")
 
 
 def training_cost_figure(view: SuiteView) -> Figure | None:
@@ -60,50 +61,45 @@ def training_cost_figure(view: SuiteView) -> Figure | None:
     """
     done = view.runs[view.runs["status"] == "done"]
     where = done["device"].str.cat(done["precision"], sep=", ").where(done["device"] != "")
-    if where.isna().all():
+    ranked = standings(view)
+    if where.isna().all() or not ranked:
         return None
     place = where.mode().iloc[0]
-    return _scatter(view, MINUTES, done[where == place], f" Runs on {place} only.")
+    return _scatter(view, MINUTES, ranked[-1], done[where == place], f" Runs on {place} only.")
 
 
-def _scatter(view: SuiteView, cost: Cost, runs: pd.DataFrame, remark: str) -> Figure | None:
-    scores, styles = view.complete_scores, arm_styles(view.arms)
-    arms = [arm for arm in view.arms if arm.key in scores.means.columns]
-    candidates = [_point(view, cost, runs, arm, styles[arm.key]) for arm in arms]
+def _scatter(view: SuiteView, cost: Cost, standing: Standing, runs: pd.DataFrame, remark: str) -> Figure | None:
+    styles = arm_styles(view.arms)
+    candidates = [_point(standing, cost, runs, arm, score, styles[arm.key]) for arm, score in standing.scores]
     points = [point for point in candidates if has_value(point.cost) and point.cost > 0]
     if len(points) < _FEWEST:
         return None
-    tasks = counted(len(scores.means), "task")
+    tasks = counted(len(standing.tasks), "task")
     return Figure(
         name=f"{'pareto' if cost is PARAMETERS else 'training-cost'}-{view.slug}",
         title=f"{view.name}: accuracy and {cost.words}",
         caption=view.caption(
-            f"Mean accuracy over {tasks} against {cost.words}, with the sample deviation over seeds.{remark}",
+            f"Accuracy ({standing.name}, {tasks}) against {cost.words}, with the sample deviation over seeds.{remark}",
             "Filled points form the Pareto front: no other method costs at most as much and is at least as accurate."
-            f"{scores.left_out}",
+            f"{left_out(view, standing)}",
         ),
-        draw=lambda: draw_pareto(points, tasks, view.footer, cost),
+        draw=lambda: draw_pareto(points, standing.name, view.footer, cost),
         alt=f"Scatter plot of accuracy against {cost.words} for {counted(len(points), 'method')}.",
         wide=len(points) > _MANY,
     )
 
 
-def _point(view: SuiteView, cost: Cost, runs: pd.DataFrame, arm: Arm, series: SeriesStyle) -> CostPoint:
-    """Return the point of an arm over the tasks that all arms of the figure share."""
-    means = view.complete_scores.means
-    of_arm = runs[(runs["arm"] == arm.key) & runs["task"].isin(means.index)]
-    complete = of_arm["task"].nunique() == len(means.index)
-    by_seed = view.study.accuracies(arm).reindex(columns=list(means.index)).dropna().mean(axis=1)
-    return CostPoint(
-        arm.short_label,
-        mean_over_tasks(of_arm, cost.column) if complete else float("nan"),
-        float(means[arm.key].mean()),
-        sample_deviation(list(by_seed)),
-        series,
-    )
+def _point(
+    standing: Standing, cost: Cost, runs: pd.DataFrame, arm: Arm, score: Score, series: SeriesStyle
+) -> CostPoint:
+    """Return the point of an arm over the tasks of the standing."""
+    of_arm = runs[(runs["arm"] == arm.key) & runs["task"].isin(standing.tasks)]
+    complete = of_arm["task"].nunique() == len(standing.tasks)
+    price = mean_over_tasks(of_arm, cost.column) if complete else float("nan")
+    return CostPoint(arm.short_label, price, score.mean, score.deviation, series)
 
 
-def draw_pareto(points: Sequence[CostPoint], tasks: str, footer: str, cost: Cost = PARAMETERS) -> Chart:
+def draw_pareto(points: Sequence[CostPoint], name: str, footer: str, cost: Cost = PARAMETERS) -> Chart:
     """Draw the scatter plot; filled points lie on the Pareto front."""
     on_front = pareto_front([p.cost for p in points], [p.accuracy for p in points])
     front = sorted((p.cost, p.accuracy) for p, on in zip(points, on_front, strict=True) if on)
@@ -115,7 +111,7 @@ def draw_pareto(points: Sequence[CostPoint], tasks: str, footer: str, cost: Cost
     marks.append(Labels(tuple((p.cost, p.accuracy) for p in points), tuple(p.label for p in points), avoid))
     ends = [y for bar in bars for _, y in bar]
     x = log_axis([p.cost for p in points], cost.label, cost.unit)
-    y = number_axis([*(p.accuracy for p in points), *ends], f"mean of {tasks} (%)", margin=0.12)
+    y = number_axis([*(p.accuracy for p in points), *ends], f"{name} (%)", margin=0.12)
     wide = len(points) > _MANY
     return Chart((Panel(x, y, tuple(marks)),), height=250 if wide else 180, wide=wide, footer=footer)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from shipbench.methods import find_method
 from shipbench.report.analysis.arms import Arm
+from shipbench.report.analysis.study import Study
 from shipbench.report.drawing.chart import Axis, Key
 from shipbench.report.drawing.palette import PALETTE
 
@@ -61,9 +62,22 @@ def arm_keys(arms: Sequence[Arm], *, marker: bool = True) -> tuple[Key, ...]:
     styles = arm_styles(arms)
     looks = [(arm, styles[arm.key]) for arm in arms]
     return tuple(
-        Key(arm.short_label, look.colour, look.marker if marker else "", look.dashes, key=arm.short_label)
+        Key(
+            arm.short_label,
+            look.colour,
+            look.marker if marker else "",
+            look.dashes,
+            key=arm.short_label,
+            tuned=arm.protocol == "validation",
+        )
         for arm, look in looks
     )
+
+
+def method_keys(study: Study) -> tuple[Key, ...]:
+    """Return one legend entry per row of the main tables of ``study``, each label once."""
+    keys = [key for suite in study.suites for key in arm_keys(study.arms_of(suite, main=True))]
+    return tuple({key.key: key for key in reversed(keys)}[name] for name in dict.fromkeys(key.key for key in keys))
 
 
 def without_labels(axis: Axis) -> Axis:

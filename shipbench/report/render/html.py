@@ -1,18 +1,22 @@
-"""The HTML page: one self-contained file without scripts, for screens of any width, print and dark mode."""
+"""The HTML page: one self-contained file that is complete without scripts, for screens of any width and print."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from dataclasses import dataclass
 from itertools import groupby
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from shipbench.report.document import Column, Figure, Report, Table, decimal_padding
+from shipbench.report.document import Column, Figure, Report, Row, Table, decimal_padding, without_empty_columns
 from shipbench.report.drawing.lower import lower
-from shipbench.report.render.svg import inline_svg
+from shipbench.report.render.svg import inline_svg, themed
+from shipbench.report.wording.text import shortened
 
-_NARROW_TABLE = 5
+_NARROW_TABLE = 6
+_SCRIPTS = ("early.js", "state.js", "tables.js", "figures.js", "page.js")
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,15 @@ class Span:
 
     title: str
     columns: int
+
+
+@dataclass(frozen=True)
+class Card:
+    """A table or figure on the page; ``wide`` takes the whole row, ``alone`` because nothing stands beside it."""
+
+    item: Table | Figure
+    wide: bool
+    alone: bool = False
 
 
 def html_page(report: Report) -> str:
@@ -32,15 +45,24 @@ def html_page(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    styles = environment.loader.get_source(environment, "page.css")[0] if environment.loader else ""
+    early, *late = (_source(environment, f"script/{name}") for name in _SCRIPTS)
+    script = "(() => {\n'use strict';\n" + "\n".join(late) + "\n})();"
+    keys = {key.key for key in report.methods}
     return environment.get_template("page.html.j2").render(
         report=report,
-        styles=Markup(styles),
-        svg={figure.name: Markup(inline_svg(lower(figure.draw()))) for figure in report.figures()},
+        styles=Markup(_source(environment, "page.css")),
+        early=Markup(early),
+        script=Markup(script),
+        hashes=" ".join(_hash(text) for text in (early, script)),
+        drawing=lambda figure: Markup(inline_svg(lower(figure.draw()))),
+        key=lambda row: _row_key(row, keys),
         spans=spans,
+        printed=without_empty_columns,
         padding=decimal_padding,
+        cards=cards,
+        themed=themed,
         is_table=lambda item: isinstance(item, Table),
-        is_wide=lambda item: item.wide if isinstance(item, Figure) else len(item.columns) > _NARROW_TABLE,
+        heads=[warning.partition(":")[0] for warning in report.warnings],
     )
 
 
@@ -50,3 +72,33 @@ def spans(columns: tuple[Column, ...]) -> list[Span]:
         return []
     grouped = [(group, len(list(members))) for group, members in groupby(columns, key=lambda c: c.group)]
     return [Span(group, count) for group, count in grouped]
+
+
+def cards(items: tuple[Table | Figure, ...]) -> list[Card]:
+    """Return the items as cards, two narrow ones to a row; a narrow one without a neighbour stands alone."""
+    result: list[Card] = []
+    open_row = False
+    for item in items:
+        wide = item.wide if isinstance(item, Figure) else item.long or len(item.columns) > _NARROW_TABLE
+        if wide and open_row:
+            result[-1] = Card(result[-1].item, wide=True, alone=True)
+        open_row = not wide and not open_row
+        result.append(Card(item, wide))
+    if open_row:
+        result[-1] = Card(result[-1].item, wide=True, alone=True)
+    return result
+
+
+def _row_key(row: Row, keys: set[str]) -> str:
+    """Return the series that a table row belongs to; empty if it stands for no method of the main tables."""
+    name = shortened(str(row.cells[0].value))
+    return name if row.kind == "ours" and name in keys else ""
+
+
+def _source(environment: Environment, name: str) -> str:
+    return environment.loader.get_source(environment, name)[0] if environment.loader else ""
+
+
+def _hash(script: str) -> str:
+    digest = hashlib.sha256(script.encode("utf-8")).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"

@@ -32,7 +32,7 @@ def svg_file(drawing: Drawing, *, serif: bool = False) -> bytes:
 def inline_svg(drawing: Drawing) -> str:
     """Return the drawing for a page: theme colours as CSS variables, series keys and exact values as attributes."""
     pixels = round(drawing.width * 96 / 72)
-    body = "".join(_shape(shape, _themed, interactive=True) for shape in drawing.shapes)
+    body = "".join(_shape(shape, themed, interactive=True) for shape in drawing.shapes)
     return (
         f'<svg viewBox="{_box(drawing)}" style="--width: {pixels}px" aria-hidden="true" focusable="false">{body}</svg>'
     )
@@ -42,7 +42,8 @@ def _box(drawing: Drawing) -> str:
     return f"0 0 {_number(drawing.width)} {_number(drawing.height)}"
 
 
-def _themed(colour: str) -> str:
+def themed(colour: str) -> str:
+    """Return a colour as the page's variable of that name, if it has one."""
     return f"var(--fig-{THEME[colour]})" if colour in THEME else colour
 
 

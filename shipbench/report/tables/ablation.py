@@ -10,7 +10,7 @@ from shipbench.report.analysis.differences import Ablation, PairedDifference, di
 from shipbench.report.analysis.study import mean_over_tasks
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import MISSING, Cell, Column, Row, Table
-from shipbench.report.tables.common import label_cell, marked, mean_cells, mean_columns, millions_cell
+from shipbench.report.tables.common import MILLION, evenly, label_cell, marked, mean_cells, mean_columns, millions_cell
 from shipbench.report.wording.names import component_name, method_name, switch_order
 from shipbench.report.wording.numbers import has_value, signed
 from shipbench.report.wording.text import counted, with_seeds
@@ -28,14 +28,17 @@ def ablation_table(view: SuiteView, ablation: Ablation) -> Table:
     arms = [*([ablation.full] if ablation.full else []), *ablation.ablated]
     switches = sorted({switch for arm in arms for switch in arm.switches}, key=switch_order)
     rows = [_row(view, arm, ablation, switches) for arm in arms]
+    columns = _columns(view, switches)
     first_mean = 1 + len(switches)
     method, over = method_name(arms[0].method), interval_over(view.study, ablation)
     return Table(
         name=f"ablation-{view.slug}{ablation.suffix}",
         title=f"{view.name}: what each part of {method} adds",
         caption=view.caption(_CAPTION.format(method=method, on=ON, off=OFF, over=over), _DETAILS),
-        columns=_columns(view, switches),
-        rows=tuple(marked(rows, range(first_mean, first_mean + len(view.groups) + 2))),
+        columns=columns,
+        rows=tuple(
+            evenly(marked(rows, range(first_mean, first_mean + len(view.groups) + 2)), {len(columns) - 1: MILLION})
+        ),
         notes=() if ablation.full else ("The full method was not run in this setup, so there are no differences.",),
         warnings=cautions(view.study.runs_of(arms)),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from shipbench.record import SHIPBENCH
@@ -11,14 +11,14 @@ from shipbench.report.analysis.cautions import FOREIGN, ON_TEST, on_test
 from shipbench.report.analysis.study import Score, Study, Summary
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import MISSING, Cell, Column, Mark, Row
-from shipbench.report.wording.numbers import deviation, has_value, percent, short
+from shipbench.report.wording.numbers import aligned, deviation, has_value, percent, short
 from shipbench.report.wording.text import with_seeds
 from shipbench.statistics import MEAN_OF_GROUPS, MEAN_OF_TASKS
 
 FEWER_SEEDS = "\N{DAGGER}"
 COLLAPSED = "\N{DOUBLE DAGGER}"
 SCORE_EXTRAS = ("deviation", "seeds")
-_MILLION = 1e6
+MILLION = 1e6
 
 
 def mean_columns(view: SuiteView, *, upright: bool = False) -> list[Column]:
@@ -57,7 +57,33 @@ def score_cell(score: Score, expected: Sequence[int]) -> Cell:
 
 def millions_cell(value: float) -> Cell:
     """Return a number of parameters, printed in millions."""
-    return Cell(text=short(value, _MILLION), value=value if has_value(value) else None)
+    return Cell(text=short(value, MILLION), value=value if has_value(value) else None)
+
+
+def evenly(rows: Sequence[Row], scales: Mapping[int, float]) -> list[Row]:
+    """Print the numbers of each column in ``scales`` (index to unit) with equally many decimals."""
+    texts = {column: _even_texts(rows, column, scale) for column, scale in scales.items()}
+    return [
+        replace(row, cells=tuple(replace(c, text=texts[j][i]) if j in texts else c for j, c in enumerate(row.cells)))
+        for i, row in enumerate(rows)
+    ]
+
+
+def _even_texts(rows: Sequence[Row], column: int, scale: float) -> list[str]:
+    values = [row.cells[column].value for row in rows]
+    return aligned([float(value) if isinstance(value, (int, float)) else float("nan") for value in values], scale)
+
+
+def p_cell(value: float) -> Cell:
+    """Return a p-value."""
+    return Cell(p_text(value) or MISSING, value=value if has_value(value) else None)
+
+
+def p_text(value: float) -> str:
+    """Format a p-value with three decimals, or as "<0.001"; empty without a value."""
+    if not has_value(value):
+        return ""
+    return "<0.001" if value < 0.0005 else f"{value:.3f}"
 
 
 def marked(rows: Sequence[Row], columns: Sequence[int]) -> list[Row]:

@@ -9,7 +9,7 @@ from shipbench.report.analysis.cautions import cautions
 from shipbench.report.analysis.study import mean_over_tasks
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import Cell, Column, Row, Table
-from shipbench.report.tables.common import name_cell
+from shipbench.report.tables.common import evenly, name_cell
 from shipbench.report.wording.numbers import has_value, short
 from shipbench.report.wording.text import counted
 
@@ -40,6 +40,7 @@ def cost_table(view: SuiteView) -> Table | None:
     runs = view.runs[view.runs["status"] == "done"]
     if runs[[column.key for column, _ in _MEASURES]].isna().to_numpy().all():
         return None
+    rows = [row for arm in view.arms for row in _rows(arm, runs[runs["arm"] == arm.key])]
     return Table(
         name=f"cost-{view.slug}",
         title=f"{view.name}: cost",
@@ -50,7 +51,7 @@ def cost_table(view: SuiteView) -> Table | None:
             *(column for column, _ in _MEASURES),
             Column("runs", "Runs"),
         ),
-        rows=tuple(row for arm in view.arms for row in _rows(arm, runs[runs["arm"] == arm.key])),
+        rows=tuple(evenly(rows, {2 + i: scale for i, (_, scale) in enumerate(_MEASURES)})),
         notes=_stacked_note(runs),
         warnings=cautions(runs),
     )

@@ -17,7 +17,9 @@ from shipbench.report.document import MISSING, Cell, Column, Row, Table
 from shipbench.report.tables.common import (
     COLLAPSED,
     FEWER_SEEDS,
+    MILLION,
     SCORE_EXTRAS,
+    evenly,
     label_cell,
     marked,
     mean_cells,
@@ -56,15 +58,17 @@ def main_results_table(view: SuiteView) -> Table | None:
     tests = {comparison.arm.key: comparison.tasks for comparison in view.comparisons}
     rows = [_row(view.study, arm, tests.get(arm.key, {})) for arm in view.arms]
     rows = marked(rows, range(1, len(columns) - len(_PARAMETERS)))
+    sizes = range(len(columns) - len(_PARAMETERS), len(columns))
+    rows = evenly([*rows, *published_rows(view)], dict.fromkeys(sizes, MILLION))
     unranked = unranked_note(view)
     return Table(
         name=f"main-{view.slug}",
         title=f"{view.name}: methods and tasks",
         caption=view.caption(_CAPTION, _DETAILS.format(tasks=len(view.tasks))),
         columns=columns,
-        rows=(*rows, *published_rows(view)),
+        rows=tuple(rows),
         notes=(
-            *_sign_notes(view, rows),
+            *_sign_notes(view, [row for row in rows if row.kind == "ours"]),
             *view.prediction_notes,
             *([unranked] if unranked else []),
             *published_notes(view),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from shipbench.report.analysis.cautions import cautions, foreign_records
-from shipbench.report.analysis.comparisons import BETTER, WORSE, PairedComparison, image_tests
+from shipbench.report.analysis.comparisons import BETTER, FEWEST_WILCOXON, WORSE, PairedComparison, image_tests
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import MISSING, Cell, Column, Row, Table
-from shipbench.report.tables.common import name_cell
+from shipbench.report.tables.common import name_cell, p_cell, p_text
 from shipbench.report.wording.names import task_name
 from shipbench.report.wording.numbers import has_value, signed
 
+_WILCOXON = (Column("wilcoxon_p", "p", "Wilcoxon"), Column("wilcoxon_holm_p", "p, Holm", "Wilcoxon"))
 _ACROSS = (
     "Difference to {baseline} in percentage points, mean over shared tasks with its 95 % interval; tasks won and lost, "
     "and Wilcoxon's test across tasks. Tasks beyond chance by {tests}."
@@ -34,6 +35,7 @@ def across_tasks_table(view: SuiteView) -> Table | None:
     if view.baseline is None or not view.comparisons:
         return None
     baseline, tests = view.baseline, image_tests(view.comparisons)
+    tested = any(len(comparison.differences) >= FEWEST_WILCOXON for comparison in view.comparisons)
     return Table(
         name=f"significance-{view.slug}",
         title=f"{view.name}: difference to {baseline.label}",
@@ -44,12 +46,11 @@ def across_tasks_table(view: SuiteView) -> Table | None:
             Column("tasks", "tasks"),
             Column("won", "won", "Tasks by mean"),
             Column("lost", "lost", "Tasks by mean"),
-            Column("wilcoxon_p", "p", "Wilcoxon"),
-            Column("wilcoxon_holm_p", "p, Holm", "Wilcoxon"),
+            *(_WILCOXON if tested else ()),
             Column("beyond_chance_better", "better", "Beyond chance"),
             Column("beyond_chance_worse", "worse", "Beyond chance"),
         ),
-        rows=tuple(_across_row(comparison) for comparison in view.comparisons),
+        rows=tuple(_across_row(comparison, tested=tested) for comparison in view.comparisons),
         notes=view.prediction_notes,
         warnings=cautions(view.study.runs_of([baseline, *(comparison.arm for comparison in view.comparisons)])),
     )
@@ -82,7 +83,7 @@ def per_task_table(view: SuiteView) -> Table | None:
     )
 
 
-def _across_row(comparison: PairedComparison) -> Row:
+def _across_row(comparison: PairedComparison, *, tested: bool) -> Row:
     interval, values = comparison.interval, comparison.differences.values()
     below = f"{signed(interval.low)} to {signed(interval.high)}" if has_value(interval.low) else ""
     marks = [test.mark for test in comparison.tasks.values()]
@@ -94,14 +95,10 @@ def _across_row(comparison: PairedComparison) -> Row:
             Cell(signed(interval.mean), below, interval.mean, (("low", interval.low), ("high", interval.high))),
             Cell(str(len(values)), value=len(values)),
             *(Cell(str(count), value=count) for count in counts),
-            *(_p_cell(value) for value in (comparison.wilcoxon, comparison.wilcoxon_adjusted)),
+            *(p_cell(value) for value in (comparison.wilcoxon, comparison.wilcoxon_adjusted) if tested),
             *(Cell(MISSING if count is None else str(count), value=count) for count in beyond),
         )
     )
-
-
-def _p_cell(value: float) -> Cell:
-    return Cell(_p_text(value) or MISSING, value=value if has_value(value) else None)
 
 
 def _task_cell(comparison: PairedComparison, task: str) -> Cell:
@@ -115,11 +112,4 @@ def _task_cell(comparison: PairedComparison, task: str) -> Cell:
         ("images won", images.wins),
         ("images lost", images.losses),
     )
-    return Cell(_p_text(test.adjusted), signed(points), test.adjusted, extras, sign=test.mark)
-
-
-def _p_text(value: float) -> str:
-    """Format a p-value with three decimals, or as "<0.001"; empty without a value."""
-    if not has_value(value):
-        return ""
-    return "<0.001" if value < 0.0005 else f"{value:.3f}"
+    return Cell(p_text(test.adjusted), signed(points), test.adjusted, extras, sign=test.mark)

@@ -10,7 +10,7 @@ from shipbench.report.analysis.study import Study, mean_over_tasks
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.analysis.sweeps import shared_tasks
 from shipbench.report.document import Cell, Column, Row, Table
-from shipbench.report.tables.common import label_cell, mean_cells, mean_columns, millions_cell
+from shipbench.report.tables.common import MILLION, evenly, label_cell, mean_cells, mean_columns, millions_cell
 from shipbench.report.wording.numbers import percent
 from shipbench.report.wording.text import counted
 
@@ -28,18 +28,20 @@ def variants_table(view: SuiteView) -> Table | None:
     """Return the table of runs with varied settings beside the unchanged ones; None if no setting was varied."""
     if not view.families:
         return None
+    columns = (
+        Column("method", "Method", align="left"),
+        *mean_columns(view),
+        Column("shared_mean", "mean", "Shared tasks"),
+        Column("shared_tasks", "tasks", "Shared tasks"),
+        Column("trainable_params", "Trainable (M)"),
+    )
+    rows = [row for family in view.families for row in _rows(view.study, family)]
     return Table(
         name=f"settings-varied-{view.slug}",
         title=f"{view.name}: settings varied",
         caption=view.caption(_CAPTION, _DETAILS),
-        columns=(
-            Column("method", "Method", align="left"),
-            *mean_columns(view),
-            Column("shared_mean", "mean", "Shared tasks"),
-            Column("shared_tasks", "tasks", "Shared tasks"),
-            Column("trainable_params", "Trainable (M)"),
-        ),
-        rows=tuple(row for family in view.families for row in _rows(view.study, family)),
+        columns=columns,
+        rows=tuple(evenly(rows, {len(columns) - 1: MILLION})),
         warnings=cautions(view.study.runs_of([arm for family in view.families for arm in family])),
     )
 

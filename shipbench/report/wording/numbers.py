@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 MINUS = "\N{MINUS SIGN}"
 PLUS_MINUS = "±"
@@ -41,6 +42,17 @@ def short(value: float | None, scale: float = 1.0) -> str:
     magnitude = math.floor(math.log10(abs(scaled)))
     digits = max(0, (2 if magnitude >= 0 else 1) - magnitude)
     return f"{scaled:,.{digits}f}".replace("-", MINUS)
+
+
+def aligned(values: Sequence[float], scale: float = 1.0) -> list[str]:
+    """Format ``values / scale`` with equally many decimals; empty where there is no value.
+
+    The smallest has three significant digits (two below 1), but no number has more than three decimals.
+    """
+    sizes = [abs(value / scale) for value in values if has_value(value) and value]
+    smallest = math.floor(math.log10(min(sizes))) if sizes else 0
+    digits = min(3, max(0, (2 if smallest >= 0 else 1) - smallest))
+    return [f"{value / scale:,.{digits}f}".replace("-", MINUS) if has_value(value) else "" for value in values]
 
 
 def setting(value: object) -> str:

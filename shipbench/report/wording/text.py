@@ -28,8 +28,15 @@ def listed(names: Sequence[str], most: int = 4) -> str:
     return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
 
 
+def sentence_case(text: str) -> str:
+    """Return ``text`` with its first letter in upper case."""
+    return text[:1].upper() + text[1:]
+
+
 def printable(text: str) -> str:
     """Return ``text`` with control characters replaced by spaces, because no format and no font can show them."""
+    if text.isprintable():
+        return text
     return "".join(letter if letter.isprintable() or letter in "\n\t" else " " for letter in text)
 
 

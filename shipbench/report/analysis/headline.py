@@ -1,0 +1,133 @@
+"""The result of a suite in one sentence: the best method, its lead, and whether the lead is beyond chance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias, get_args
+
+from shipbench.report.analysis.arms import Arm
+from shipbench.report.analysis.comparisons import ALPHA, BETTER, FEWEST_WILCOXON, WORSE, PairedComparison
+from shipbench.report.analysis.study import Score
+from shipbench.report.analysis.suite import SuiteView
+from shipbench.report.wording.names import task_name
+from shipbench.report.wording.numbers import has_value, percent
+from shipbench.report.wording.text import counted, joined
+from shipbench.statistics import MEAN_OF_GROUPS, MEAN_OF_TASKS, mean_of_tasks_name, sample_deviation
+
+MeanKind: TypeAlias = Literal["groups", "tasks"]
+_NAMES = {"groups": MEAN_OF_GROUPS, "tasks": MEAN_OF_TASKS}
+
+
+@dataclass(frozen=True, eq=False)
+class Standing:
+    """The main arms by one mean, best first: its printed name, each arm's score, and arms without one."""
+
+    kind: MeanKind
+    name: str
+    scores: tuple[tuple[Arm, Score], ...]
+    tasks: tuple[str, ...]
+    unranked: tuple[Arm, ...] = ()
+
+
+def standings(view: SuiteView) -> list[Standing]:
+    """Return the arms by mean of groups and by mean of tasks; one standing if the two means would not differ.
+
+    A suite that no two arms cover is ranked over the tasks that most arms share.
+    """
+    if not view.arms:
+        return []
+    whole = [_whole(view, kind) for kind in get_args(MeanKind)]
+    ranked = [standing for standing in whole if len(standing.scores) >= min(2, len(view.arms))]
+    if not ranked:
+        return [_shared(view)] if len(view.complete_scores.means) else []
+    return ranked if len(view.groups) > 1 else ranked[-1:]
+
+
+def headline(view: SuiteView, standing: Standing) -> str:
+    """Return the sentence that says who is best by ``standing``, by how much, and whether beyond chance."""
+    (best, top), *others = standing.scores
+    seeds = counted(len(top.seeds), "seed")
+    where = _where(view, standing)
+    if not others:
+        return f"{best.label} reaches {percent(top.mean)} % on {where}, {seeds}."
+    level = [arm for arm, score in others if percent(score.mean) == percent(top.mean)]
+    if level:
+        shared = ", ".join([best.label, *(arm.label for arm in level)])
+        return f"{shared} share the highest accuracy on {where}: {percent(top.mean)} %."
+    other, score = _rival(view, standing)
+    lead = f"{percent(top.mean - score.mean)} points above {other.label}"
+    return f"{best.label} is best on {where}: {percent(top.mean)} %, {lead}, {_chance(view, best, other)}."
+
+
+def left_out(view: SuiteView, standing: Standing) -> str:
+    """Name the arms and tasks that ``standing`` leaves out, after a space; empty if there are none."""
+    if not standing.unranked:
+        return view.complete_scores.left_out if set(standing.tasks) != set(view.tasks) else ""
+    return f" Left out for missing tasks: {joined([arm.label for arm in standing.unranked])}."
+
+
+def _whole(view: SuiteView, kind: MeanKind) -> Standing:
+    summaries = {arm: view.study.summary(arm) for arm in view.arms}
+    scores = {arm: s.mean_of_groups if kind == "groups" else s.mean_of_tasks for arm, s in summaries.items()}
+    return _ordered(kind, _NAMES[kind], scores, view.tasks)
+
+
+def _shared(view: SuiteView) -> Standing:
+    means = view.complete_scores.means
+    tasks = [str(task) for task in means.index]
+    arms = [arm for arm in view.arms if arm.key in means.columns]
+    scores = {arm: _score_over(view, arm, tasks) for arm in arms}
+    name = task_name(tasks[0]) if len(tasks) == 1 else mean_of_tasks_name(tasks, view.tasks)
+    standing = _ordered("tasks", name, scores, tasks)
+    return replace(standing, unranked=tuple(arm for arm in view.arms if arm not in arms))
+
+
+def _score_over(view: SuiteView, arm: Arm, tasks: Sequence[str]) -> Score:
+    table = view.study.accuracies(arm)[list(tasks)]
+    by_seed = table.dropna().mean(axis=1)
+    return Score(float(table.mean().mean()), sample_deviation(list(by_seed)), tuple(int(seed) for seed in table.index))
+
+
+def _ordered(kind: MeanKind, name: str, scores: dict[Arm, Score], tasks: Sequence[str]) -> Standing:
+    ranked = sorted(((a, s) for a, s in scores.items() if has_value(s.mean)), key=lambda pair: -pair[1].mean)
+    return Standing(
+        kind, name, tuple(ranked), tuple(tasks), tuple(a for a, s in scores.items() if not has_value(s.mean))
+    )
+
+
+def _where(view: SuiteView, standing: Standing) -> str:
+    if len(standing.tasks) == 1:
+        return f"{task_name(standing.tasks[0])} ({view.name})"
+    if set(standing.tasks) != set(view.tasks):
+        return f"{counted(len(standing.tasks), 'task')} of {view.name}"
+    return f"{view.name} ({standing.name}, {counted(len(standing.tasks), 'task')})"
+
+
+def _rival(view: SuiteView, standing: Standing) -> tuple[Arm, Score]:
+    """Return the arm that the best is compared with: the baseline, or the second best if the baseline is best."""
+    (best, _), *others = standing.scores
+    return next(((arm, score) for arm, score in others if arm == view.baseline and arm != best), others[0])
+
+
+def _chance(view: SuiteView, best: Arm, other: Arm) -> str:
+    """Say whether the difference of two arms is beyond chance; one of them is the baseline where it was run."""
+    if view.baseline in (best, other):
+        for comparison in view.comparisons:
+            if comparison.arm in (best, other):
+                return _verdict(comparison, BETTER if comparison.arm == best else WORSE)
+    return "without a test of that difference"
+
+
+def _verdict(comparison: PairedComparison, mark: str) -> str:
+    adjusted = comparison.wilcoxon_adjusted
+    p_value = "p < 0.001" if adjusted < 0.001 else f"p = {adjusted:.3f}"
+    marks = [test.mark for test in comparison.tasks.values()]
+    if len(comparison.differences) >= FEWEST_WILCOXON and has_value(adjusted):
+        beyond = "beyond chance" if adjusted < ALPHA else "not beyond chance"
+        return f"{beyond} across tasks (Wilcoxon, {p_value})"
+    if not marks:
+        return f"over too few tasks for a test across tasks ({len(comparison.differences)})"
+    if len(marks) == 1:
+        return "beyond chance" if marks[0] == mark else "not beyond chance"
+    return f"beyond chance on {marks.count(mark)} of {counted(len(marks), 'task')}"

@@ -1,0 +1,78 @@
+"""The short table at the top of a report: one mean per method, its difference to the baseline, and its size."""
+
+from __future__ import annotations
+
+from shipbench.report.analysis.arms import Arm
+from shipbench.report.analysis.cautions import cautions
+from shipbench.report.analysis.comparisons import FEWEST_WILCOXON, PairedComparison
+from shipbench.report.analysis.headline import Standing, left_out
+from shipbench.report.analysis.study import Score, mean_over_tasks
+from shipbench.report.analysis.suite import SuiteView
+from shipbench.report.document import MISSING, Cell, Column, Row, Table
+from shipbench.report.tables.common import MILLION, evenly, label_cell, marked, millions_cell, p_cell, score_cell
+from shipbench.report.wording.numbers import has_value, signed
+from shipbench.report.wording.text import sentence_case
+
+
+def standing_table(view: SuiteView, standing: Standing) -> Table:
+    """Return the table of ``standing``, best first; differences are to the baseline."""
+    comparisons = {comparison.arm: comparison for comparison in view.comparisons}
+    against = f"vs. {view.baseline.label}" if comparisons and view.baseline else ""
+    tested = any(len(comparison.differences) >= FEWEST_WILCOXON for comparison in comparisons.values())
+    rows = [
+        Row(tuple(_cells(view, standing, arm, score, comparisons.get(arm), against=bool(against), tested=tested)))
+        for arm, score in standing.scores
+    ]
+    columns = (
+        Column("method", "Method", align="left"),
+        Column("accuracy", standing.name, extras=("deviation", "seeds")),
+        *([Column("difference", against, extras=("low", "high"))] if against else []),
+        *([Column("wilcoxon_holm_p", "p")] if tested else []),
+        Column("trainable_params", "params (M)"),
+    )
+    test = " p is that of Wilcoxon's test across tasks with Holm's correction." if tested else ""
+    return Table(
+        name=f"overview-{view.slug}",
+        title=f"{view.name}: overview",
+        caption=view.caption(
+            f"{sentence_case(standing.name)} in percent with the sample deviation over seeds.{test}",
+            f"Trainable parameters with the head.{left_out(view, standing)}",
+        ),
+        columns=columns,
+        rows=tuple(evenly(marked(rows, [1]), {len(columns) - 1: MILLION})),
+        warnings=cautions(view.runs),
+    )
+
+
+def _cells(
+    view: SuiteView,
+    standing: Standing,
+    arm: Arm,
+    score: Score,
+    comparison: PairedComparison | None,
+    *,
+    against: bool,
+    tested: bool,
+) -> list[Cell]:
+    cells = [label_cell(view.study, arm), score_cell(score, view.study.seeds_of(arm))]
+    if against:
+        cells.append(_difference(comparison) if standing.kind == "tasks" else _lead(view, standing, arm, score))
+    if tested:
+        cells.append(p_cell(comparison.wilcoxon_adjusted) if comparison else Cell())
+    return [*cells, millions_cell(mean_over_tasks(view.study.runs_of([arm]), "trainable_params"))]
+
+
+def _lead(view: SuiteView, standing: Standing, arm: Arm, score: Score) -> Cell:
+    """Return the difference of two means of groups, which has no interval over tasks."""
+    baseline = next((other for side, other in standing.scores if side == view.baseline), None)
+    if arm == view.baseline or baseline is None:
+        return Cell("baseline" if baseline else MISSING)
+    return Cell(signed(score.mean - baseline.mean), value=score.mean - baseline.mean)
+
+
+def _difference(comparison: PairedComparison | None) -> Cell:
+    if comparison is None:
+        return Cell("baseline")
+    interval = comparison.interval
+    below = f"{signed(interval.low)} to {signed(interval.high)}" if has_value(interval.low) else ""
+    return Cell(signed(interval.mean), below, interval.mean, (("low", interval.low), ("high", interval.high)))

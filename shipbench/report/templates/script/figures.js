@@ -1,0 +1,104 @@
+// Figures: exact values at the pointer or by arrow keys, and methods that can be switched off or highlighted.
+const REACH = 14;
+const tip = document.getElementById('tip');
+const spots = new WeakMap();
+
+function vertices(shape) {
+  if (shape.tagName === 'circle') return [[Number(shape.getAttribute('cx')), Number(shape.getAttribute('cy'))]];
+  return shape.getAttribute('d').match(/-?[\d.]+,-?[\d.]+/g).map(pair => pair.split(',').map(Number));
+}
+
+function centre(places) {
+  const [xs, ys] = [places.map(place => place[0]), places.map(place => place[1])];
+  return [(Math.min(...xs) + Math.max(...xs)) / 2, (Math.min(...ys) + Math.max(...ys)) / 2];
+}
+
+function gridSpots(image) {
+  const [x, y, width, height] = ['x', 'y', 'width', 'height'].map(name => Number(image.getAttribute(name)));
+  const texts = image.dataset.tip.split('|');
+  const columns = Number(image.dataset.columns);
+  const [across, down] = [width / columns, height / (texts.length / columns)];
+  return texts.map((text, i) => ({
+    text, x: x + (i % columns + 0.5) * across, y: y + (Math.floor(i / columns) + 0.5) * down, shape: image,
+    reach: Math.max(across, down) / 2,
+  }));
+}
+
+// Every place in a drawing that has an exact value, in drawing coordinates.
+function spotsOf(svg) {
+  if (!spots.has(svg)) {
+    spots.set(svg, all('[data-tip]', svg).flatMap(shape => {
+      if (shape.tagName === 'image') return gridSpots(shape);
+      const [texts, places] = [shape.dataset.tip.split('|'), vertices(shape)];
+      if (texts.length > 1) return texts.map((text, i) => ({ text, x: places[i][0], y: places[i][1], shape, reach: REACH }));
+      const [x, y] = centre(places);
+      const box = shape.getBBox();
+      return [{ text: texts[0], x, y, shape, reach: Math.max(REACH, Math.min(box.width, box.height) / 2), box }];
+    }));
+  }
+  return spots.get(svg).filter(spot => !state.off.has(spot.shape.dataset.key));
+}
+
+function nearest(svg, x, y) {
+  const inside = spot => spot.box && x >= spot.box.x && x <= spot.box.x + spot.box.width
+    && y >= spot.box.y && y <= spot.box.y + spot.box.height;
+  const far = spot => (inside(spot) ? Math.min(1, Math.hypot(spot.x - x, spot.y - y)) : Math.hypot(spot.x - x, spot.y - y));
+  return spotsOf(svg).filter(spot => inside(spot) || far(spot) <= spot.reach).sort((a, b) => far(a) - far(b))[0];
+}
+
+function showTip(svg, spot) {
+  if (!spot) { tip.classList.remove('shown'); return; }
+  const place = new DOMPoint(spot.x, spot.y).matrixTransform(svg.getScreenCTM());
+  tip.textContent = spot.text;
+  tip.classList.add('shown');
+  const room = root.clientWidth - tip.offsetWidth - 8;
+  tip.style.left = `${Math.max(8, Math.min(place.x + 12, room))}px`;
+  tip.style.top = `${Math.max(8, place.y - tip.offsetHeight - 10)}px`;
+}
+
+function highlight(key) {
+  root.classList.toggle('highlighting', Boolean(key));
+  all('[data-key].hot').forEach(part => part.classList.remove('hot'));
+  if (key) all(`[data-key="${CSS.escape(key)}"]`).forEach(part => part.classList.add('hot'));
+}
+
+function onPointer(event) {
+  const svg = event.target.closest('.drawing svg');
+  if (svg) {
+    const place = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
+    const spot = nearest(svg, place.x, place.y);
+    showTip(svg, spot);
+    highlight(spot ? spot.shape.dataset.key : '');
+    return;
+  }
+  showTip(null, null);
+  const keyed = event.target.closest('tr[data-key], .method');
+  highlight(keyed ? keyed.dataset.key || keyed.dataset.method : '');
+}
+
+// Arrow keys walk through the values of a drawing that has the focus.
+function onKey(event) {
+  const drawing = event.target.closest('.drawing');
+  const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+  if (!drawing || !step) return;
+  event.preventDefault();
+  const svg = drawing.querySelector('svg');
+  const list = spotsOf(svg);
+  if (!list.length) return;
+  const next = (Number(drawing.dataset.at ?? (step > 0 ? -1 : 0)) + step + list.length) % list.length;
+  drawing.dataset.at = next;
+  showTip(svg, list[next]);
+  highlight(list[next].shape.dataset.key);
+}
+
+function startFigures(within) {
+  for (const drawing of all('.drawing', within)) {
+    if (drawing.querySelector('[data-tip]')) drawing.tabIndex = 0;
+    drawing.addEventListener('blur', () => { showTip(null, null); highlight(''); });
+  }
+}
+
+function applyMethods() {
+  all('.drawing [data-key]').forEach(part => part.classList.toggle('off', state.off.has(part.dataset.key)));
+  all('.method').forEach(button => button.setAttribute('aria-pressed', String(!state.off.has(button.dataset.method))));
+}

@@ -1,0 +1,41 @@
+// The state of the page: what the controls say. It is kept in the address, so that a link shows the same view.
+const root = document.documentElement;
+const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+const state = { rule: '', mean: '', settings: 'all', off: new Set(), find: '', sort: '' };
+const listeners = [];
+
+const fragment = () => location.hash.slice(1).split('&').filter(Boolean);
+const anchor = () => fragment().find(part => !part.includes('=')) || '';
+
+function readState() {
+  const values = Object.fromEntries(fragment().filter(part => part.includes('=')).map(part => {
+    const [name, ...rest] = part.split('=');
+    return [name, decodeURIComponent(rest.join('='))];
+  }));
+  for (const name of ['rule', 'mean', 'settings']) {
+    const inputs = all(`input[name="${name}"]`);
+    const wanted = inputs.find(input => input.value === values[name]) || inputs[0];
+    if (wanted) { wanted.checked = true; state[name] = wanted.value; }
+  }
+  state.off = new Set((values.off || '').split('|').filter(Boolean));
+  state.find = values.find || '';
+  state.sort = values.sort || '';
+}
+
+function writeState() {
+  const first = name => { const input = document.querySelector(`input[name="${name}"]`); return input && input.value; };
+  const parts = anchor() ? [anchor()] : [];
+  for (const name of ['rule', 'mean', 'settings']) {
+    if (state[name] && state[name] !== first(name)) parts.push(`${name}=${encodeURIComponent(state[name])}`);
+  }
+  if (state.off.size) parts.push(`off=${encodeURIComponent([...state.off].join('|'))}`);
+  if (state.find) parts.push(`find=${encodeURIComponent(state.find)}`);
+  if (state.sort) parts.push(`sort=${encodeURIComponent(state.sort)}`);
+  history.replaceState(null, '', parts.length ? `#${parts.join('&')}` : location.pathname + location.search);
+}
+
+function change(update) {
+  Object.assign(state, update);
+  writeState();
+  listeners.forEach(listener => listener());
+}

@@ -1,0 +1,69 @@
+"""The result in one sentence: the best method, its lead, and whether the lead is beyond chance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from shipbench.report import build_report
+from shipbench.report.document import Overview
+from tests.report.builders import DEMO_TASKS, VTAB_TASKS, grid, make_record, make_results
+
+
+def overview_of(records: list[dict[str, Any]]) -> Overview:
+    (overview,) = build_report(make_results(records)).overviews
+    return overview
+
+
+def sentences(records: list[dict[str, Any]]) -> dict[tuple[str, str], str]:
+    return {(result.select, result.mean): result.sentence for result in overview_of(records).results}
+
+
+def test_the_best_method_leads_the_baseline_beyond_chance() -> None:
+    by_choice = sentences(grid(("linear", "vpt-deep", "ship"), VTAB_TASKS, (0, 1)))
+    assert by_choice["final", "tasks"] == (
+        "SHIP is best on VTAB-1k (mean of tasks, 19 tasks): 54.5 %, 7.2 points above VPT-deep, beyond chance across "
+        "tasks (Wilcoxon, p < 0.001)."
+    )
+    assert "(mean of groups, 19 tasks)" in by_choice["final", "groups"]
+    assert by_choice["oracle", "tasks"].startswith("SHIP is best on VTAB-1k (mean of tasks, 19 tasks): 55.5 %")
+
+
+def test_a_best_baseline_is_compared_with_the_second() -> None:
+    records = [{**r, "final_test_acc": 0.9 - r["final_test_acc"]} for r in grid(("vpt-deep", "ship"), VTAB_TASKS, (0,))]
+    assert "above SHIP, beyond chance" in sentences(records)["final", "tasks"]
+
+
+@pytest.mark.parametrize(
+    ("records", "expected"),
+    [
+        (grid(("ship",), VTAB_TASKS, (0, 1)), "SHIP reaches 40.1 % on VTAB-1k (mean of tasks, 19 tasks), 2 seeds."),
+        (
+            grid(("vpt-deep", "ship"), DEMO_TASKS[:1], (0,)),
+            "SHIP is best on digits (Demo suite): 37.0 %, 7.0 points above VPT-deep, over too few tasks for a test "
+            "across tasks (1).",
+        ),
+        (
+            [make_record("vpt-deep", "dtd", 0, 0.5), make_record("ship", "dtd", 0, 0.5)],
+            "VPT-deep, SHIP share the highest accuracy on DTD (VTAB-1k): 50.0 %.",
+        ),
+    ],
+)
+def test_one_method_one_task_and_a_tie(records: list[dict[str, Any]], expected: str) -> None:
+    last = [s for (rule, _), s in sentences(records).items() if rule == "final"][-1]
+    assert last == expected
+
+
+def test_methods_without_the_whole_suite_are_named_and_not_ranked() -> None:
+    records = [*grid(("vpt-deep", "ship"), VTAB_TASKS, (0,)), *grid(("full",), VTAB_TASKS[:3], (0,))]
+    result = overview_of(records).results[0]
+    assert [row.cells[0].text for row in result.table.rows] == ["SHIP", "VPT-deep"]
+    assert "Left out for missing tasks: Full fine-tuning." in result.table.caption.details
+
+
+def test_a_part_of_a_suite_has_a_mean_of_these_tasks() -> None:
+    result = overview_of(grid(("vpt-deep", "ship"), VTAB_TASKS[:5], (0,))).results[0]
+    assert result.table.columns[1].title == "mean of these 5 tasks"
+    assert "on 5 tasks of VTAB-1k" in result.sentence
+    assert "p" not in [column.title for column in result.table.columns]
