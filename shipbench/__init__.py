@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from shipbench.hardware.determinism import fix_workspace
 from shipbench.runtime.lazy import names_from
 from shipbench.runtime.version import VERSION
 
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from shipbench.results.loading import load_results
     from shipbench.runs.run import run
     from shipbench.spec import RunSpec
+
+# Before torch initialises CUDA, after which it has no effect.
+fix_workspace()
 
 __version__ = VERSION
 __all__ = ["RunRecord", "RunSpec", "__version__", "load_results", "run"]

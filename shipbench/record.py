@@ -147,6 +147,9 @@ class RunRecord:
     sklearn_version: Annotated[str, Column("software", "version of scikit-learn", long_form=False)] = ""
     host: Annotated[str, Column("machine", "host name", long_form=False)] = ""
     threads: Annotated[int, Column("machine", "torch threads")] = 0
+    tf32: Annotated[
+        int, Column("machine", "1 if fp32 products may use TF32, which shipbench turns off, else 0", long_form=False)
+    ] = 0
     source: Annotated[str, Column("data", "where the images come from, such as `folder` or `vtab-1k`")] = ""
     suite_tasks: Annotated[
         str, Column("data", "own suites: names of all tasks of the suite, as a JSON list", long_form=False)

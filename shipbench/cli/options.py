@@ -52,7 +52,10 @@ Data = Annotated[Path | None, typer.Option(envvar="SHIPBENCH_DATA", help="Folder
 Results = Annotated[Path, typer.Option(envvar="SHIPBENCH_RESULTS", help="Folder of the records.")]
 Epochs = Annotated[int | None, typer.Option(help="Number of epochs (overrides the recipe).")]
 Device = Annotated[
-    str, typer.Option(help="auto, cpu, cuda or cuda:i.", autocompletion=completion.one_of("auto", "cpu", "cuda"))
+    str,
+    typer.Option(
+        help="auto, cpu, cuda, cuda:i or mps.", autocompletion=completion.one_of("auto", "cpu", "cuda", "mps")
+    ),
 ]
 Jobs = Annotated[
     int | None,

@@ -3,24 +3,66 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING
+
+from shipbench.errors import InputError
 
 if TYPE_CHECKING:
     import torch
 
+_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+# The values with which cuBLAS adds in a fixed order; the first is faster.
+_FIXED_WORKSPACES = (":4096:8", ":16:8")
+
+
+def fix_workspace() -> None:
+    """Ask cuBLAS for workspaces of a fixed size, with which its results repeat; without importing torch.
+
+    Has no effect if the environment asks for others, or after CUDA has been initialised, when cuBLAS has them already.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        os.environ.setdefault(_WORKSPACE, _FIXED_WORKSPACES[0])
+
 
 def seed_everything(seed: int, device: torch.device) -> None:
-    """Seed torch and require deterministic kernels, so that a run repeats exactly on the same device.
+    """Seed torch, require deterministic kernels and full fp32, so that a run repeats exactly on the same device.
 
-    On a GPU, operations without a deterministic kernel then raise an error, and fp32 convolutions do not use TF32.
+    On CUDA, operations without a deterministic kernel then raise an error; on MPS, torch only warns of them. Matrix
+    products and convolutions in fp32 do not use TF32. Raises ``InputError`` if cuBLAS has workspaces with which its
+    results do not repeat.
     """
     import torch
 
-    torch.manual_seed(seed)
     if device.type == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        # With warn_only, the backward pass of fused attention would still add in an arbitrary order.
-        torch.use_deterministic_algorithms(True)
-        torch.backends.cudnn.allow_tf32 = False
+        _require_fixed_workspace()
+    torch.manual_seed(seed)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    if device.type in ("cuda", "mps"):
+        # On CUDA with warn_only, the backward pass of fused attention would still add in an arbitrary order.
+        torch.use_deterministic_algorithms(True, warn_only=device.type == "mps")
         # Deterministic mode also fills uninitialised memory, which nothing here reads; this would only cost time.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def uses_tf32(device: torch.device) -> bool:
+    """Return whether matrix products or convolutions in fp32 may use TF32 on a device."""
+    import torch
+
+    return device.type == "cuda" and (torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32)
+
+
+def _require_fixed_workspace() -> None:
+    value = os.environ.get(_WORKSPACE)
+    if value in _FIXED_WORKSPACES:
+        return
+    if value is None:
+        raise InputError(
+            "CUDA was initialised before shipbench was imported, so results would not repeat; restart Python and "
+            f"import shipbench first, or set {_WORKSPACE}={_FIXED_WORKSPACES[0]} before Python starts"
+        )
+    raise InputError(
+        f"{_WORKSPACE}={value} lets results differ from run to run; unset it or set it to {_FIXED_WORKSPACES[0]}"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 from typing import TYPE_CHECKING
 
@@ -12,15 +13,17 @@ if TYPE_CHECKING:
 
 
 def resolve_device(name: str) -> torch.device:
-    """Return the device called ``auto`` (CUDA if available, else the CPU), ``cpu``, ``cuda`` or ``cuda:i``.
+    """Return the device called ``auto`` (CUDA, else MPS, else the CPU), ``cpu``, ``mps``, ``cuda`` or ``cuda:i``.
 
-    Raises ``InputError`` for a malformed name, and for a CUDA device that this machine does not have.
+    Raises ``InputError`` for a malformed name, and for a device that this machine does not have.
     """
+    check_device_name(name)
+    if name == "mps":
+        _require_mps()
     import torch
 
-    check_device_name(name)
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if _has_mps() else "cpu")
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InputError(f"device {name!r} is not there: this machine has {torch.cuda.device_count()} CUDA device(s)")
@@ -29,8 +32,25 @@ def resolve_device(name: str) -> torch.device:
 
 def check_device_name(name: str) -> None:
     """Raise ``InputError`` for a malformed device name; the device itself need not exist."""
-    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,2})?", name):
-        raise InputError(f"unknown device {name!r}; choose auto, cpu, cuda or cuda:0")
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,2})?", name):
+        raise InputError(f"unknown device {name!r}; choose auto, cpu, mps, cuda or cuda:0")
+
+
+def _has_mps() -> bool:
+    """Return whether this is a Mac whose GPU torch can use; imports torch on a Mac only."""
+    if platform.system() != "Darwin":
+        return False
+    import torch
+
+    return torch.backends.mps.is_available()
+
+
+def _require_mps() -> None:
+    if not _has_mps():
+        raise InputError(
+            "device 'mps' is not there: it is the GPU of a Mac with Apple silicon and macOS 14 or later, under a torch "
+            "that is built for it; choose auto or cpu"
+        )
 
 
 def devices_for_workers(device: torch.device, jobs: int) -> list[str]:

@@ -45,17 +45,27 @@ class PeakMemory:
             # Resetting the statistics of an uninitialised device raises an error.
             torch.cuda.init()
             torch.cuda.reset_peak_memory_stats(device)
+        elif device.type == "mps":
+            import torch
+
+            torch.mps.empty_cache()
         else:
             if malloc_trim := _glibc_function("malloc_trim"):
                 malloc_trim(0)
             _reset_resident_peak()
 
     def bytes(self) -> int:
-        """Return the peak in bytes: allocated memory on a CUDA device, resident memory of the process on the CPU."""
-        if self.device.type == "cuda":
-            import torch
+        """Return the peak in bytes.
 
+        It is the allocated memory on CUDA, the resident memory of the process on the CPU, and on MPS, where torch
+        counts no peak, what its allocator has taken from the driver and not given back.
+        """
+        import torch
+
+        if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device)
+        if self.device.type == "mps":
+            return torch.mps.driver_allocated_memory()
         return _resident_peak()
 
 

@@ -41,18 +41,33 @@ class ComputeContext:
 
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+        elif self.device.type == "mps":
+            torch.mps.synchronize()
 
 
 def resolve_precision(name: str, device: torch.device) -> str:
-    """Return ``fp32`` or ``bf16``; ``auto`` is bf16 if the device has instructions for it.
+    """Return ``fp32`` or ``bf16``; ``auto`` is bf16 if the device has instructions for it, and fp32 on MPS.
 
-    Raises ``InputError`` for any other name.
+    Raises ``InputError`` for any other name, and for bf16 on MPS.
     """
-    if name not in _PRECISIONS:
-        raise InputError(f"unknown precision {name!r}; choose auto, fp32 or bf16")
+    _check_precision_name(name)
+    if device.type == "mps":
+        return _precision_on_mps(name)
     if name != "auto":
         return name
     return "bf16" if _has_bf16(device) else "fp32"
+
+
+def _check_precision_name(name: str) -> None:
+    if name not in _PRECISIONS:
+        raise InputError(f"unknown precision {name!r}; choose auto, fp32 or bf16")
+
+
+def _precision_on_mps(name: str) -> str:
+    _check_precision_name(name)
+    if name == "bf16":
+        raise InputError("runs on mps compute in fp32 only; choose --precision fp32 or auto, or --device cpu for bf16")
+    return "fp32"
 
 
 def precision_on(device: str, precision: str) -> str:
@@ -61,6 +76,9 @@ def precision_on(device: str, precision: str) -> str:
     Planning needs nothing else from a device, and importing torch takes seconds. Raises ``InputError`` as
     ``resolve_device`` and ``resolve_precision`` do.
     """
+    if device == "auto" and precision == "auto" and platform.system() == "Darwin":
+        # The precision of its GPU and of its CPU alike.
+        return "fp32"
     on_cpu = device == "cpu" or (device == "auto" and _has_no_gpu())
     if on_cpu and precision in _PRECISIONS and (precision != "auto" or _has_no_bf16()):
         return "fp32" if precision == "auto" else precision
@@ -74,6 +92,8 @@ def precision_elsewhere(device: str, precision: str) -> str:
     for unknown names, and for ``auto`` with a device that this machine does not have.
     """
     check_device_name(device)
+    if device == "mps":
+        return _precision_on_mps(precision)
     if precision != "auto":
         return precision_on("cpu", precision)
     try:

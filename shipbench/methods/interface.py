@@ -24,6 +24,10 @@ SMALL_GRID: Grid = {"lr": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)}
 Switches: TypeAlias = Mapping[str, Mapping[str, SettingValue]]
 
 
+def _computed(name: tuple[object, ...], compute: Callable[[], Tensor]) -> Tensor:
+    return compute()
+
+
 @dataclass(frozen=True)
 class BuildContext:
     """The inputs of ``Method.build``.
@@ -33,6 +37,8 @@ class BuildContext:
     training images after every block of the frozen backbone: the CLS token for kind ``"cls"``, the mean of the image
     tokens for ``"mean"``. ``say`` shows the user one line. ``known`` holds the facts of an earlier build whose weights
     will be loaded, and is empty otherwise: with them, a method builds the same shapes without images.
+    ``cached(name, compute)`` returns the tensor ``compute()`` from an earlier run if there is one; it may depend on the
+    block features and on what ``name`` contains (settings, versions of libraries), and on nothing else.
     """
 
     backbone: VisionTransformer
@@ -41,6 +47,7 @@ class BuildContext:
     block_features: Callable[[str], Tensor]
     say: Callable[[str], None]
     known: Mapping[str, Any] = field(default_factory=dict)
+    cached: Callable[[tuple[object, ...], Callable[[], Tensor]], Tensor] = _computed
 
 
 @dataclass(frozen=True)

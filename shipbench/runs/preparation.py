@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from shipbench import data
-from shipbench.backbones import Preprocessing, load_backbone, origin_of, preprocessing_of, sha256_of
+from shipbench.backbones import Preprocessing, origin_of, preprocessing_of, sha256_of
 from shipbench.backbones.frozen_weights import cast_frozen_weights
 from shipbench.data.types import TaskData
 from shipbench.events import DISCARD, Emitter
@@ -20,6 +21,7 @@ from shipbench.hardware.memory import keep_freed_memory
 from shipbench.hardware.precision import ComputeContext, resolve_precision
 from shipbench.methods import BuildContext, Built, FrozenFeatures
 from shipbench.runs.features import block_features, cached_features, frozen_features
+from shipbench.runs.loaded import copy_of_backbone
 from shipbench.spec import ResolvedSpec, RunSpec
 from shipbench.tasks import Task
 from shipbench.tasks.catalogue import SplitName
@@ -63,12 +65,8 @@ def prepare(spec: RunSpec) -> Prepared:
     device = resolve_device(spec.device)
     precision = resolve_precision(spec.precision, device)
     keep_freed_memory(device)
-    backbone = load_backbone(
-        resolved.backbone,
-        checkpoint=spec.checkpoint,
-        image_size=resolved.recipe.image_size,
-        drop_path=resolved.recipe.drop_path,
-    )
+    recipe = resolved.recipe
+    backbone = copy_of_backbone(resolved.backbone, spec.checkpoint, recipe.image_size, recipe.drop_path)
     preprocessing = _preprocessing(backbone, resolved)
     task_data = data.load(resolved.task, image_size=preprocessing.image_size, root=spec.data, splits=resolved.splits)
     run_id = resolved.run_id(
@@ -113,15 +111,22 @@ def build(prepared: Prepared, train: ImageInputs, emitter: Emitter, facts: Mappi
         key = ("blocks", kind, *_feature_key(prepared, resolved.splits[0]))
         return cached_features(key, lambda: block_features(backbone, train, kind, emitter=emitter), emitter)
 
-    context = BuildContext(backbone, prepared.task.num_classes, resolved.settings, features, emitter.note, facts)
+    def cached(name: tuple[object, ...], compute: Callable[[], Tensor]) -> Tensor:
+        key = ("derived", *name, *_feature_key(prepared, resolved.splits[0]))
+        return cached_features(key, compute, emitter)
+
+    classes, settings = prepared.task.num_classes, resolved.settings
+    context = BuildContext(backbone, classes, settings, features, emitter.note, facts, cached)
     built = resolved.method.build(context)
     built.model.to(prepared.compute.device)
     return built
 
 
 def _feature_key(prepared: Prepared, split: SplitName) -> tuple[object, ...]:
+    """Return what decides features: images, weights, and the kind of device and the torch that round them."""
     images = (prepared.task_data.content(split), prepared.task.resize, prepared.task.augment)
-    return (*images, sha256_of(prepared.backbone), prepared.preprocessing)
+    machine = (prepared.compute.device.type, torch.__version__)
+    return (*images, sha256_of(prepared.backbone), prepared.preprocessing, *machine)
 
 
 def _trainable(

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from shipbench.backbones import origin_of, sha256_of
+from shipbench.hardware.determinism import uses_tf32
 from shipbench.hardware.flops import count_flops
 from shipbench.hardware.precision import ComputeContext
 from shipbench.methods import Built
@@ -63,6 +64,7 @@ def describe(prepared: Prepared, assembled: Assembled, fit: Fit, peak_memory: in
         base,
         status="done",
         threads=torch.get_num_threads(),
+        tf32=int(uses_tf32(prepared.compute.device)),
         micro_batch=fit.micro_batch,
         n_train=len(assembled.train),
         n_test=n_test,

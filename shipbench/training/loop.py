@@ -253,9 +253,10 @@ def _evaluate(model: nn.Module, inputs: Inputs, compute: ComputeContext, micro_b
 def score_logits(logits: Tensor, labels: Tensor) -> Evaluation:
     """Return the scores of a split's logits (n, classes), float32."""
     confidence, predicted = logits.softmax(dim=1).max(dim=1)
-    accuracy = (predicted == labels).double().mean()
+    # Not as a mean in float64, which Apple's GPUs do not have.
+    accuracy = float((predicted == labels).sum()) / len(labels)
     loss = F.cross_entropy(logits, labels)
-    return Evaluation(float(loss), float(accuracy), predicted.cpu(), confidence.cpu())
+    return Evaluation(float(loss), accuracy, predicted.cpu(), confidence.cpu())
 
 
 def _logits(model: nn.Module, batch: Tensor, compute: ComputeContext) -> Tensor:

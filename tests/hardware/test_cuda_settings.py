@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 
-from shipbench.hardware.determinism import seed_everything
+from shipbench.errors import InputError
+from shipbench.hardware.determinism import fix_workspace, seed_everything, uses_tf32
 from shipbench.hardware.memory import PeakMemory
 
 GPU = torch.device("cuda:1")
+WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 
 
 @pytest.fixture
 def settings_restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    # The attribute cannot be deleted, as monkeypatch would.
+    torch.backends.cuda.matmul.allow_tf32 = True
+    monkeypatch.setenv(WORKSPACE, ":16:8")
     before = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     yield
+    torch.backends.cuda.matmul.allow_tf32 = False
     torch.use_deterministic_algorithms(False)
     torch.utils.deterministic.fill_uninitialized_memory = before  # type: ignore[attr-defined]
 
@@ -31,7 +39,52 @@ def test_kernels_that_are_not_deterministic_raise_instead_of_warning() -> None:
     seed_everything(0, GPU)
     assert torch.are_deterministic_algorithms_enabled()
     assert not torch.is_deterministic_algorithms_warn_only_enabled()
+
+
+@pytest.mark.usefixtures("settings_restored")
+def test_no_run_inherits_tf32() -> None:
+    assert uses_tf32(GPU)
+    seed_everything(0, GPU)
     assert not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32
+    assert not uses_tf32(GPU)
+    torch.backends.cuda.matmul.allow_tf32 = True
+    assert uses_tf32(GPU)
+    assert not uses_tf32(torch.device("cpu"))
+
+
+@pytest.mark.usefixtures("settings_restored")
+def test_on_mps_torch_warns_of_kernels_that_are_not_deterministic() -> None:
+    seed_everything(0, torch.device("mps"))
+    assert torch.is_deterministic_algorithms_warn_only_enabled()
+
+
+def imported(program: str) -> str:
+    """Return what a new process without the variable prints that starts with ``program``."""
+    environment = {name: value for name, value in os.environ.items() if name != WORKSPACE}
+    code = f"import os, sys\n{program}\nprint(os.environ.get('{WORKSPACE}'), 'torch' in sys.modules)"
+    return subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+def test_importing_shipbench_asks_cublas_for_fixed_workspaces_without_torch() -> None:
+    assert imported("import shipbench") == ":4096:8 False"
+    assert imported(f"os.environ['{WORKSPACE}'] = ':16:8'\nimport shipbench") == ":16:8 False"
+
+
+def test_a_late_import_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(WORKSPACE, raising=False)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    fix_workspace()
+    with pytest.raises(InputError, match="restart Python and import shipbench first, or set CUBLAS_WORKSPACE_CONFIG="):
+        seed_everything(0, GPU)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    fix_workspace()
+    assert os.environ[WORKSPACE] == ":4096:8"
+    monkeypatch.setenv(WORKSPACE, ":0:0")
+    with pytest.raises(InputError, match="CUBLAS_WORKSPACE_CONFIG=:0:0 lets results differ"):
+        seed_everything(0, GPU)
 
 
 def test_cuda_is_initialised_before_its_statistics_are_reset(monkeypatch: pytest.MonkeyPatch) -> None:

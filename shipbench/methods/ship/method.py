@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from shipbench.errors import InputError
@@ -104,9 +105,11 @@ def _restored(context: BuildContext) -> tuple[list[int], Tensor | None, Mapping[
 
 
 def _bank(features: Tensor, config: ShipConfig, context: BuildContext) -> Tensor:
-    from shipbench.methods.ship.attributes import attribute_prototypes
+    from shipbench.methods.ship.attributes import BANK_IMAGES, BANK_SEED, attribute_prototypes
 
-    bank = attribute_prototypes(features, config.prototypes)
+    # The features' own cache key names torch.
+    name = ("attribute bank", config.feature, config.prototypes, BANK_IMAGES, BANK_SEED, version("scikit-learn"))
+    bank = context.cached(name, lambda: attribute_prototypes(features, config.prototypes))
     if len(bank) < config.prototypes:
         context.say(f"attribute bank: {len(bank)} prototypes, as there are no more different training images")
     return bank
