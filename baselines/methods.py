@@ -23,12 +23,14 @@ def _scaled(*rates: float) -> tuple[float, ...]:
     return tuple(rate * _VPT_BATCH / 256 for rate in rates)
 
 
-# Its encoder has no stochastic depth, and it keeps the last, smaller batch of an epoch.
+# Its encoder has no stochastic depth, it keeps the last, smaller batch of an epoch, and normalises as for ImageNet.
 _VPT_TRAINING: Grid = {
     "schedule": ("vpt",),
     "batch_size": (_VPT_BATCH,),
     "drop_path": (0.0,),
     "drop_last": (False,),
+    "mean": ((0.485, 0.456, 0.406),),
+    "std": ((0.229, 0.224, 0.225),),
 }
 
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Interval, MultipleOf
 
 from shipbench.settings import Settings
-
-_Size: TypeAlias = Annotated[int, Ge(1)]
-_Rate: TypeAlias = Annotated[float, Interval(ge=0, lt=1)]
 
 
 @dataclass(frozen=True)
@@ -39,11 +36,11 @@ class LoraConfig(Settings):
     """
 
     form: Literal["noah", "peft", "qv"] = "noah"
-    rank: _Size = 8
+    rank: Annotated[int, Ge(1)] = 8
     scale: float = 1.0
     alpha: float = 8.0
     init: Literal["zero_b", "noah"] = "zero_b"
-    dropout: _Rate = 0.1
+    dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.1
 
     @property
     def factor(self) -> float:
@@ -59,10 +56,10 @@ class AdaptFormerConfig(Settings):
     hidden units.
     """
 
-    dim: _Size = 8
+    dim: Annotated[int, Ge(1)] = 8
     scale: float = 0.1
     learned_scale: bool = False
-    dropout: _Rate = 0.1
+    dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.1
 
 
 @dataclass(frozen=True)
@@ -82,10 +79,10 @@ class ConvpassConfig(Settings):
     ``conv_init`` ``identity`` is a centre tap that passes every channel on. ``dropout`` acts on the channels.
     """
 
-    dim: _Size = 8
+    dim: Annotated[int, Ge(1)] = 8
     scale: float = 1.0
     conv_init: Literal["xavier", "identity"] = "xavier"
-    dropout: _Rate = 0.1
+    dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.1
 
 
 @dataclass(frozen=True)
@@ -95,16 +92,16 @@ class FactTtConfig(Settings):
     ``dropout`` acts on the values between core and shared factor.
     """
 
-    rank: _Size = 16
+    rank: Annotated[int, Ge(1)] = 16
     scale: float = 1.0
-    dropout: _Rate = 0.1
+    dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.1
 
 
 @dataclass(frozen=True)
 class FactTkConfig(FactTtConfig):
     """Settings of FacT-TK, as those of FacT-TT; its released ranks are larger."""
 
-    rank: _Size = 32
+    rank: Annotated[int, Ge(1)] = 32
 
 
 @dataclass(frozen=True)
@@ -116,7 +113,7 @@ class RepAdapterConfig(Settings):
 
     dim: Annotated[int, Ge(2), MultipleOf(2)] = 8
     scale: float = 1.0
-    dropout: _Rate = 0.1
+    dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.1
 
 
 @dataclass(frozen=True)
@@ -130,10 +127,10 @@ class SerialConfig(Settings):
     of the form ``noah``.
     """
 
-    dim: _Size = 8
+    dim: Annotated[int, Ge(1)] = 8
     form: Literal["noah", "vpt"] = "noah"
     init: Literal["noah", "zero_up", "zero"] = "noah"
-    dropout: _Rate = 0.1
+    dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.1
 
 
 @dataclass(frozen=True)
@@ -143,10 +140,10 @@ class HoulsbyConfig(Settings):
     ``adapter_drop_path`` is the rate at which an adapter is dropped for an image, the same in every block.
     """
 
-    dim: _Size = 8
+    dim: Annotated[int, Ge(1)] = 8
     scale: float = 1.0
     train_norms: bool = True
-    adapter_drop_path: _Rate = 0.1
+    adapter_drop_path: Annotated[float, Interval(ge=0, lt=1)] = 0.1
 
 
 @dataclass(frozen=True)
@@ -156,9 +153,9 @@ class PfeifferConfig(Settings):
     ``adapter_drop_path`` is the rate at which an adapter is dropped for an image, the same in every block.
     """
 
-    dim: _Size = 8
+    dim: Annotated[int, Ge(1)] = 8
     scale: float = 1.0
-    adapter_drop_path: _Rate = 0.1
+    adapter_drop_path: Annotated[float, Interval(ge=0, lt=1)] = 0.1
 
 
 @dataclass(frozen=True)
@@ -168,12 +165,12 @@ class AdapterPlusConfig(Settings):
     ``adapter_drop_path`` is the rate at which an adapter is dropped for an image, the same in every block.
     """
 
-    dim: _Size = 8
-    adapter_drop_path: _Rate = 0.1
+    dim: Annotated[int, Ge(1)] = 8
+    adapter_drop_path: Annotated[float, Interval(ge=0, lt=1)] = 0.1
 
 
 @dataclass(frozen=True)
 class PartialConfig(Settings):
     """Settings of partial fine-tuning: the last ``blocks`` blocks are trained, and the final norm."""
 
-    blocks: _Size = 1
+    blocks: Annotated[int, Ge(1)] = 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -36,7 +37,9 @@ class Noise:
             return branch
         shape = (len(branch), *[1] * (branch.ndim - 1))
         if self.masks is None:
-            return branch * branch.new_empty(shape).bernoulli_(1 - rate).div_(1 - rate)
+            # In bf16, 1 / (1 - rate) would be off by up to 0.4 %.
+            drawn = branch.new_empty(shape, dtype=torch.promote_types(branch.dtype, torch.float32))
+            return branch * drawn.bernoulli_(1 - rate).div_(1 - rate)
         return branch * self._given(shape, branch).div(1 - rate)
 
     def _given(self, shape: tuple[int, ...], like: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from typing import Any
 
 import pytest
@@ -11,8 +12,10 @@ from shipbench_baselines import OfficialModel, load_official
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from shipbench.adapting import AdaptedModel
+from shipbench.adapting import AdaptedModel, Noise
+from shipbench.backbones.frozen_weights import cast_frozen_weights
 from shipbench.errors import InputError
+from shipbench.hardware.precision import ComputeContext
 from shipbench.methods import AdaptedMethod, get_method
 from shipbench.settings import configure
 from shipbench.training.micro_batches import PartOfBatch
@@ -91,6 +94,81 @@ def test_parts_of_a_batch_draw_the_masks_of_the_whole(method: str) -> None:
     assert not torch.equal(model(images), whole)
     torch.manual_seed(1)
     assert torch.equal(model.eval()(images), model(images))
+
+
+# The masks of one block in the order of the authors' codes: P of a path, the others of the hidden values of an adapter.
+P, RANK, WIDE, BOTTLENECK, CHANNELS_FIRST, WIDTH = (
+    (4, 1, 1),
+    (4, 17, 3),
+    (4, 17, 6),
+    (4, 17, 5),
+    (4, 4, 17),
+    (4, 17, 24),
+)
+CONVOLVED = (4, 17, 3)
+MASKS: dict[str, list[tuple[int, ...]]] = {
+    "adapter_houlsby": [P, P, P, P],
+    "adapter_noah": [P, P, BOTTLENECK],
+    "adapter_pfeiffer": [P, P, P],
+    "adapter_plus": [P, P, P],
+    "adapter_vpt": [P, P],
+    "adaptformer": [P, BOTTLENECK, P],
+    "bitfit": [P, P],
+    "convpass": [P, CONVOLVED, P, P, CONVOLVED, P],
+    "convpass_attn": [P, CONVOLVED, P, P],
+    "difffit": [P, P],
+    "fact_tk": [RANK, RANK, RANK, RANK, P, WIDE, RANK, P],
+    "fact_tt": [RANK, RANK, RANK, RANK, P, WIDE, RANK, P],
+    "ln_tuning": [P, P],
+    "lora_noah": [WIDTH, P, P],
+    "lora_peft": [WIDTH, P, P],
+    "lora_qv": [RANK, RANK, P, P],
+    "partial": [P, P],
+    "repadapter": [CHANNELS_FIRST, P, CHANNELS_FIRST, P],
+    "repadapter_attn": [CHANNELS_FIRST, P, P],
+    "ssf": [P, P],
+}
+
+
+@pytest.mark.parametrize("method", literal.BLOCKS)
+def test_order_of_the_masks(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, ...]] = []
+
+    def record(noise: Noise, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        asked.append(tuple(shape))
+        return torch.ones(shape, dtype=like.dtype)
+
+    monkeypatch.setattr(Noise, "_given", record)
+    vit, tensors, images, _ = make(method, PLAIN)
+    model = load(method, vit, tensors, dropout=0.1, drop_path=[0.0, 0.1, 0.1, 0.1]).train()
+    model.masks = iter([])
+    model(images)
+    paths = MASKS[method].count(P) - 2 * ("adapter_h" in method) - ("adapter_p" in method)
+    assert len(asked) == 4 * len(MASKS[method]) - paths, "the first block has no stochastic depth"
+    assert asked[-len(MASKS[method]) :] == MASKS[method]
+
+
+# What these methods add lies on the paths that stochastic depth drops; the others act on what is left.
+DROPPED_ALONG = ["adapter_vpt", "convpass", "convpass_attn", "fact_tk", "fact_tt", "ssf"]
+
+
+@pytest.mark.parametrize("method", literal.BLOCKS)
+def test_what_an_image_computes_that_drops_all_paths(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    vit, tensors, images, _ = make(method, PLAIN)
+    config = {**literal.CONFIGS[method], "drop_path": 0.0}
+    model = load_official(method, copy.deepcopy(vit), tensors, config, drop_path=[0.5] * len(vit.blocks)).train()
+    model.masks = itertools.repeat(torch.zeros(P))
+    if method in DROPPED_ALONG:
+        monkeypatch.setitem(literal.BLOCKS, method, lambda at, x: x)
+    weights = {name: value for name, value in tensors.items() if not name.endswith(("proj.bias", "fc2.bias"))}
+    for block in vit.blocks:
+        for layer in (block.attn.proj, block.mlp.fc2):
+            torch.nn.init.zeros_(layer.weight)
+            torch.nn.init.zeros_(layer.bias)
+    if method == "partial":
+        weights = {name: value for name, value in weights.items() if not name.endswith(("proj.weight", "fc2.weight"))}
+    expected = literal.logits(method, vit, weights, config, images)
+    assert_close(model(images), expected, TOLERANCE, "logits")
 
 
 def fresh(name: str, **settings: Any) -> tuple[AdaptedModel, VisionTransformer, Tensor]:
@@ -229,6 +307,22 @@ def test_a_mask_that_does_not_fit_is_refused() -> None:
     model.masks = iter([])
     with pytest.raises(InputError, match="there is no further mask"):
         model(images)
+
+
+@pytest.mark.parametrize("method", literal.BLOCKS)
+def test_a_step_in_bf16_is_near_that_in_fp32(method: str) -> None:
+    vit, tensors, images, labels = make(method, FULL)
+    images = images.float()
+    model = load(method, vit.float(), tensors)
+    model.loss(images, labels).backward()
+    exact = model.official_gradients()["head.weight"].clone()
+    model.zero_grad(set_to_none=True)
+    cast_frozen_weights(model, ComputeContext(torch.device("cpu"), "bf16"))
+    with torch.autocast("cpu", torch.bfloat16):
+        model.loss(images, labels).backward()
+    gradients = model.official_gradients()
+    assert all(value.dtype == torch.float32 and value.isfinite().all() for value in gradients.values())
+    torch.testing.assert_close(gradients["head.weight"], exact, rtol=0.2, atol=0.05)
 
 
 # Without the head, for ViT-B/16: what the papers or the authors' logs state, exactly.

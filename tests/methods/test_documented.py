@@ -1,0 +1,95 @@
+"""The pages about methods say what the code does."""
+
+from __future__ import annotations
+
+import re
+import sys
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from timm.models.vision_transformer import VisionTransformer
+
+from shipbench import RunSpec, run
+from shipbench.methods import BuildContext, get_method, registry
+from shipbench.results.store import Store
+from shipbench.runs.merged import export_merged
+from tests.data.builders import vtab_tree
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+SHIPPED = sorted(
+    point.name for point in entry_points(group=registry.GROUP) if point.value.startswith(("shipbench.", "shipbench_"))
+)
+
+
+def rows() -> dict[str, tuple[str, bool]]:
+    """The count and whether it merges, by method, as the reference page prints them."""
+    table = (DOCS / "reference" / "methods.md").read_text().partition("## The methods")[2].partition('\n\n"Merges"')[0]
+    documented = {}
+    for line in table.splitlines():
+        if line.startswith("| `"):
+            names, _, counts, merges = (cell.strip() for cell in line.strip("|").split("|"))
+            listed = re.findall(r"`([^`]+)`", names)
+            for name, count in zip(listed, counts.split("; ") * len(listed), strict=False):
+                documented[name] = (count, merges == "yes")
+    return documented
+
+
+def test_every_method_has_a_row() -> None:
+    assert sorted(rows()) == SHIPPED
+    assert {name: merges for name, (_, merges) in rows().items()} == {
+        name: get_method(name).mergeable for name in SHIPPED
+    }
+
+
+@pytest.fixture(scope="module")
+def base() -> VisionTransformer:
+    with torch.device("meta"):
+        return VisionTransformer(num_classes=0)
+
+
+@pytest.mark.parametrize("name", [name for name in SHIPPED if name != "ship"])
+def test_documented_counts(base: VisionTransformer, name: str) -> None:
+    def no_images(kind: str) -> Any:
+        raise AssertionError(kind)
+
+    method = get_method(name)
+    with torch.device("meta"):
+        context = BuildContext(base.requires_grad_(True), 10, method.settings(), no_images, lambda line: None)
+        model = method.build(context).model
+    trained = {name: p.numel() for name, p in model.named_parameters() if p.requires_grad}
+    head = sum(count for name, count in trained.items() if name.startswith(("head.", "readout.head.")))
+    assert head == 7690
+    assert f"{sum(trained.values()) - head:,}" == rows()[name][0]
+
+
+@pytest.fixture
+def documented_method(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The method that the guide writes, installed as a plug-in."""
+    page = (DOCS / "how-to" / "own-method.md").read_text()
+    blocks = dict(re.findall(r'```python title="my_package/(\w+)\.py"\n(.*?)```', page, re.DOTALL))
+    assert set(blocks) == {"method", "head_scale"}
+    package = ModuleType("my_package")
+    package.__path__ = []
+    monkeypatch.setitem(sys.modules, "my_package", package)
+    for name, code in blocks.items():
+        module = ModuleType(f"my_package.{name}")
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        exec(code, module.__dict__)
+    point = EntryPoint("head-scale", "my_package.method:HeadScale", registry.GROUP)
+    every = registry._entry_points() | {"head-scale": point}
+    monkeypatch.setattr(registry, "_entry_points", lambda: every)
+    return "head-scale"
+
+
+def test_the_method_of_the_guide_runs_and_merges(documented_method: str, tmp_path: Path, cache: Path) -> None:
+    data = vtab_tree(tmp_path / "data", tasks=("dtd",))
+    overrides = {"image_size": 48, "epochs": 1, "batch_size": 4}
+    spec = RunSpec(documented_method, "dtd", backbone="test_vit", checkpoint="random", data=data, overrides=overrides)
+    record = run(spec, results=tmp_path / "r")
+    assert record.trainable_params_without_head == 6 * 2
+    merged = export_merged(Store(tmp_path / "r"), record.run_id, tmp_path / "m.safetensors", checkpoint="random")
+    assert merged.architecture == "test_vit"
