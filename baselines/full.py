@@ -7,17 +7,24 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from shipbench.adapting import backbone_weights, with_head
-from shipbench.prompting import new_head
+from shipbench.prompting import drop_rates, new_head
 from shipbench.settings import whole_number
 
 
 class FullModel(nn.Module):
     """A backbone with a new head, all of whose weights are trained; images are normalised floats (B, 3, H, W)."""
 
+    stochastic_depth = None
+
     def __init__(self, backbone: VisionTransformer, num_classes: int) -> None:
         super().__init__()
         self.backbone = backbone.requires_grad_(True)
         self.head = new_head(backbone.embed_dim, whole_number("num_classes", num_classes, 1))
+
+    @property
+    def static_step(self) -> bool:
+        """Whether a training step draws no random numbers: timm draws stochastic depth on the device."""
+        return not any(drop_rates(self.backbone))
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, classes)."""

@@ -14,7 +14,9 @@ from shipbench.settings import whole_number
 
 
 class Readout(nn.Module):
-    """A linear classifier on features (B, D)."""
+    """A linear classifier on features (B, D); a training step draws no random numbers."""
+
+    static_step, stochastic_depth = True, None
 
     def __init__(self, width: int, num_classes: int) -> None:
         super().__init__()

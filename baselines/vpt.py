@@ -125,6 +125,11 @@ class Vpt(nn.Module):
         self.prompts = VptPrompts(backbone, config, deep=deep)
         self.head = new_head(backbone.embed_dim, whole_number("num_classes", num_classes, 1))
 
+    @property
+    def static_step(self) -> bool:
+        """Whether all random numbers of a training step are those of stochastic depth: not with prompt dropout."""
+        return not self.prompts.dropout.p
+
     def train(self, mode: bool = True) -> Vpt:
         """Set the training mode of prompts and head; the backbone stays in evaluation mode, without dropout."""
         super().train(mode)

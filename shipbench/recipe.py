@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Literal, TypeAlias, get_args
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from annotated_types import Ge, Gt, Interval
 
@@ -22,7 +22,9 @@ class Recipe(Settings):
     with ``decay_all`` to every trained tensor.
     ``drop_path`` is the rate of stochastic depth at the last block and grows linearly with depth. The evaluation split
     is scored every ``eval_every`` epochs and after the last one; 0 means only after the last. ``image_size`` is in
-    pixels; ``mean`` and ``std`` override the normalisation of the backbone.
+    pixels; ``mean`` and ``std`` override the normalisation of the backbone. With ``capture`` "auto",
+    training steps and evaluations are recorded as CUDA graphs where that is possible, with "off" never; both give the
+    same result, so it is not part of a run's identity.
     """
 
     epochs: Annotated[int, Ge(1)] = 100
@@ -39,3 +41,11 @@ class Recipe(Settings):
     image_size: Annotated[int, Ge(1)] | None = None
     mean: tuple[float, float, float] | None = None
     std: tuple[_Positive, _Positive, _Positive] | None = None
+    capture: Literal["auto", "off"] = "auto"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The settings that decide a result, for the run id."""
+        values = asdict(self)
+        del values["capture"]
+        return values

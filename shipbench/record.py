@@ -203,6 +203,10 @@ class RunRecord:
             long_form=False,
         ),
     ] = 0
+    captured: Annotated[
+        int,
+        Column("machine", "1 if training steps were recorded as a CUDA graph and replayed, else 0", long_form=False),
+    ] = 0
     stacked_runs: Annotated[int, Column("machine", "runs trained together in one process, this one included")] = 1
     peak_memory_bytes: Annotated[
         int, Column("cost", "peak memory; of all runs together if they were stacked", unit="bytes")

@@ -130,7 +130,7 @@ class ResolvedSpec:
             "version": _ID_VERSION,
             "method": self.method.name,
             "settings": dataclasses.asdict(self.settings),
-            "recipe": dataclasses.asdict(self.recipe),
+            "recipe": self.recipe.identity,
             "task": _task_identity(self.task),
             "data": data_fingerprint,
             # The name decides more than the weights: timm's normalisation of images belongs to it.

@@ -15,7 +15,7 @@ from shipbench.hardware.flops import count_flops
 from shipbench.hardware.precision import ComputeContext
 from shipbench.prompting import evaluating
 from shipbench.recipe import Recipe
-from shipbench.training.loop import make_optimizer
+from shipbench.training.optimisers import make_optimizer
 
 
 @dataclass(frozen=True)

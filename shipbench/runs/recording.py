@@ -66,6 +66,7 @@ def describe(prepared: Prepared, assembled: Assembled, fit: Fit, peak_memory: in
         threads=torch.get_num_threads(),
         tf32=int(uses_tf32(prepared.compute.device)),
         micro_batch=fit.micro_batch,
+        captured=int(fit.captured),
         n_train=len(assembled.train),
         n_test=n_test,
         trainable_params=sum(trained.values()),

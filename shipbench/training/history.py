@@ -52,10 +52,12 @@ class Fit:
     """All epochs of a finished training run.
 
     ``micro_batch`` is the number of images per forward pass after the device ran out of memory, 0 if it never did.
+    ``captured`` tells whether full training steps were recorded once and replayed.
     """
 
     epochs: list[EpochReport] = field(default_factory=list)
     micro_batch: int = 0
+    captured: bool = False
 
     @property
     def evaluated(self) -> list[tuple[int, Evaluation]]:

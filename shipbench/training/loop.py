@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from shipbench.errors import ShipbenchError
@@ -18,33 +17,16 @@ from shipbench.events import DISCARD, Emitter
 from shipbench.hardware.precision import ComputeContext
 from shipbench.prompting import evaluating
 from shipbench.recipe import Recipe
+from shipbench.training.captured import CapturedForward, StaticStep
+from shipbench.training.captured_run import CapturedRun
+from shipbench.training.graphs import new_recorder
 from shipbench.training.history import EpochReport, Evaluation, Fit
 from shipbench.training.inputs import Inputs
 from shipbench.training.micro_batches import MicroBatches, PartOfBatch, in_micro_batches, inference_batch
+from shipbench.training.optimisers import make_optimizer, set_learning_rate
 from shipbench.training.prefetch import BatchReader, Prefetcher, reading_ahead
 from shipbench.training.schedule import learning_rates
 from shipbench.training.snapshot import Snapshot, capture, random_states, restore, set_random_states
-
-
-def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Return the optimiser of the trained tensors, with the weight decay that the recipe describes."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    spared = set() if recipe.decay_all else {p for p in trained if p.ndim < 2} | _never_decayed(model)
-    groups = [
-        {"params": [p for p in trained if p not in spared], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in trained if p in spared], "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9)
-    # On a GPU, one kernel updates all tensors; on the CPU, runs are compared bit for bit with the plain loop.
-    return torch.optim.AdamW(groups, lr=recipe.lr, fused=True if trained[0].is_cuda else None)
-
-
-def _never_decayed(model: nn.Module) -> set[nn.Parameter]:
-    """Return the position embeddings and class tokens in ``model``, which timm excludes from weight decay."""
-    vits = [module for module in model.modules() if isinstance(module, VisionTransformer)]
-    return {p for vit in vits for name, p in vit.named_parameters() if name in vit.no_weight_decay()}
 
 
 @dataclass(frozen=True)
@@ -82,7 +64,7 @@ def fit(
     for epoch in range(len(epochs), recipe.epochs):
         epochs.append(trainer.epoch(epoch))
         trainer.close_epoch(epochs, lambda: trainer.snapshot(epochs))
-    return Fit(epochs, trainer.micro_batch)
+    return Fit(epochs, trainer.micro_batch, trainer.captured)
 
 
 class Trainer:
@@ -108,11 +90,22 @@ class Trainer:
         self.batch = min(recipe.batch_size, len(train))
         self.micro_batches = MicroBatches(self.batch, "training", hooks.emitter)
         self.evaluation_batches = MicroBatches(inference_batch(compute.device), "evaluation", hooks.emitter)
+        static = isinstance(model, StaticStep)
+        recorder = new_recorder(compute.device) if static and recipe.capture == "auto" else None
+        self._score = CapturedForward(lambda batch: _logits(model, batch, compute), recorder, hooks.emitter.note)
+        self._captured_run: CapturedRun | None = None
+        if recorder is not None and isinstance(model, StaticStep) and model.static_step:
+            self._captured_run = CapturedRun(model, self.optimizer, train, compute, self.batch, recorder)
 
     @property
     def micro_batch(self) -> int:
         """The number of images per forward pass after memory ran out, 0 if it never did."""
         return self.micro_batches.size if self.micro_batches.size < self.batch else 0
+
+    @property
+    def captured(self) -> bool:
+        """Whether training steps have been recorded and replayed."""
+        return self._captured_run is not None and self._captured_run.recorded
 
     def snapshot(self, epochs: list[EpochReport]) -> Snapshot:
         """Return all state that determines the rest of the run after ``epochs``."""
@@ -143,9 +136,10 @@ class Trainer:
     def begin(self, epoch: int) -> list[Tensor]:
         """Prepare an epoch, with its own view of the images, and return its batches, as indices of images."""
         self.reader = self.epoch_inputs = self.train.for_epoch(self.seed, epoch)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rates[epoch]
+        set_learning_rate(self.optimizer, self.rates[epoch])
         self.model.train()
+        if self._captured_run is not None:
+            self._captured_run.begin_epoch()
         return list(_batches(len(self.train), self.recipe, self.order))
 
     def check(self) -> None:
@@ -177,7 +171,22 @@ class Trainer:
         return self.report(epoch, losses, sum(map(len, batches)), start)
 
     def _step(self, chosen: Tensor) -> Tensor:
-        """Take one step on a batch and return its loss; repeat the step in smaller parts if memory runs out."""
+        """Take one step on a batch and return its loss, replayed if steps of this size are recorded."""
+        loss = self._replayed(chosen) if len(chosen) == self.batch == self.micro_batches.size else None
+        return self._computed(chosen) if loss is None else loss
+
+    def _replayed(self, chosen: Tensor) -> Tensor | None:
+        """Replay a step and return its loss; return None, and take no step, if steps are not recorded."""
+        if self._captured_run is None:
+            return None
+        loss, failure = self._captured_run.take(chosen, self.reader)
+        if failure:
+            self.hooks.emitter.note(f"training steps are not recorded: {failure}")
+            self._captured_run = None
+        return loss
+
+    def _computed(self, chosen: Tensor) -> Tensor:
+        """Take one step that is not recorded; repeat it in smaller parts if memory runs out."""
         randomness = random_states(self.compute.device)
         loss = self._gradients(chosen, randomness)
         while loss is None:
@@ -214,7 +223,7 @@ class Trainer:
 
     def _with_evaluation(self, report: EpochReport) -> EpochReport:
         start = time.perf_counter()
-        evaluation = _evaluate(self.model, self.evaluation, self.compute, self.evaluation_batches)
+        evaluation = _evaluate(self.model, self.evaluation, self._score, self.evaluation_batches)
         return replace(report, evaluation=evaluation, eval_seconds=time.perf_counter() - start)
 
 
@@ -238,15 +247,19 @@ def _batches(count: int, recipe: Recipe, order: torch.Generator) -> Iterator[Ten
 
 def evaluate(model: nn.Module, inputs: Inputs, compute: ComputeContext, batch_size: int | None = None) -> Evaluation:
     """Score a model on a split, in order; batches shrink if the device runs out of memory."""
-    size = batch_size or inference_batch(compute.device)
-    return _evaluate(model, inputs, compute, MicroBatches(size, "evaluation"))
+    micro_batches = MicroBatches(batch_size or inference_batch(compute.device), "evaluation")
+    recorder = new_recorder(compute.device) if isinstance(model, StaticStep) else None
+    score = CapturedForward(lambda batch: _logits(model, batch, compute), recorder, micro_batches.emitter.note)
+    return _evaluate(model, inputs, score, micro_batches)
 
 
 @torch.no_grad()
-def _evaluate(model: nn.Module, inputs: Inputs, compute: ComputeContext, micro_batches: MicroBatches) -> Evaluation:
+def _evaluate(model: nn.Module, inputs: Inputs, score: CapturedForward, micro_batches: MicroBatches) -> Evaluation:
     model.eval()
-    with evaluating(model), Prefetcher(inputs) as ahead:
-        logits = in_micro_batches(len(inputs), micro_batches, lambda chunk: _logits(model, ahead.batch(chunk), compute))
+    # A recording would keep the prompts of the evaluation in which it was made.
+    sharing = contextlib.nullcontext() if score.records else evaluating(model)
+    with sharing, Prefetcher(inputs) as ahead:
+        logits = in_micro_batches(len(inputs), micro_batches, lambda chunk: score(ahead.batch(chunk)))
     return score_logits(logits, inputs.labels)
 
 

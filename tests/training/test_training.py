@@ -19,7 +19,8 @@ from shipbench.hardware.precision import ComputeContext
 from shipbench.recipe import Recipe
 from shipbench.training.history import Fit
 from shipbench.training.inputs import FeatureInputs
-from shipbench.training.loop import Hooks, evaluate, fit, make_optimizer
+from shipbench.training.loop import Hooks, evaluate, fit
+from shipbench.training.optimisers import make_optimizer
 from shipbench.training.schedule import learning_rates
 
 CPU = ComputeContext(torch.device("cpu"), "fp32")

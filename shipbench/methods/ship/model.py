@@ -88,6 +88,11 @@ class Ship(nn.Module):
         )
         self._memo: PromptMemo | None = None
 
+    @property
+    def static_step(self) -> bool:
+        """True: all random numbers of a training step are those of stochastic depth."""
+        return True
+
     def train(self, mode: bool = True) -> Ship:
         """Set the training mode of prompts and head; the backbone stays in evaluation mode, without dropout."""
         super().train(mode)
