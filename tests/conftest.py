@@ -14,7 +14,9 @@ import torch
 from hypothesis import settings as hypothesis_settings
 
 from shipbench.cli import main
+from shipbench.prompting import static
 from shipbench.runtime.files import atomic_path
+from shipbench.training import graphs
 
 # Columns in which a run that is repeated may differ.
 TIMES = [
@@ -82,6 +84,13 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache folder for this test alone."""
     monkeypatch.setenv("SHIPBENCH_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+@pytest.fixture
+def tapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Static passes on the CPU, and steps recorded on tapes: what a CUDA device does with graphs."""
+    monkeypatch.setattr(static, "is_static", lambda device: True)
+    monkeypatch.setitem(graphs.RECORDERS, "cpu", graphs.Tapes)
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from shipbench.errors import ShipbenchError, one_line
+from shipbench.hardware.precision import ComputeContext
 from shipbench.prompting import StepBuffer, StochasticDepth
-from shipbench.training.graphs import Recorder, Recording
+from shipbench.recipe import Recipe
+from shipbench.training.graphs import Recorder, Recording, new_recorder
 from shipbench.training.snapshot import random_states, set_random_states
+
+OUT_OF_MEMORY = "memory ran out while the first one was recorded"
+"""The reason in a note about steps that are not recorded."""
 
 
 @runtime_checkable
@@ -37,6 +42,12 @@ class StaticStep(Protocol):
     def stochastic_depth(self) -> StochasticDepth | None:
         """The source of the factors that a training step reads."""
         ...
+
+
+def recorder_of(models: Sequence[nn.Module], recipe: Recipe, compute: ComputeContext) -> Recorder | None:
+    """Return a recorder for ``models`` on one device, or None if their passes are not to be recorded there."""
+    static = all(isinstance(model, StaticStep) for model in models)
+    return new_recorder(compute.device) if static and recipe.capture == "auto" else None
 
 
 class NotRecordedError(ShipbenchError):

@@ -11,13 +11,11 @@ from torch import Tensor
 from shipbench.errors import one_line
 from shipbench.hardware.precision import ComputeContext
 from shipbench.prompting import StepBuffer, StochasticDepth
-from shipbench.training.captured import CapturedSteps, NotRecordedError
+from shipbench.training.captured import OUT_OF_MEMORY, CapturedSteps, NotRecordedError
 from shipbench.training.graphs import Recorder
 from shipbench.training.inputs import Inputs
 from shipbench.training.prefetch import BatchReader
 from shipbench.training.snapshot import random_states, set_random_states
-
-OUT_OF_MEMORY = "out of memory while the first one was recorded"
 
 
 class CapturedRun:

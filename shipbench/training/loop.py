@@ -17,7 +17,7 @@ from shipbench.events import DISCARD, Emitter
 from shipbench.hardware.precision import ComputeContext
 from shipbench.prompting import evaluating
 from shipbench.recipe import Recipe
-from shipbench.training.captured import CapturedForward, StaticStep
+from shipbench.training.captured import CapturedForward, StaticStep, recorder_of
 from shipbench.training.captured_run import CapturedRun
 from shipbench.training.graphs import new_recorder
 from shipbench.training.history import EpochReport, Evaluation, Fit
@@ -90,12 +90,10 @@ class Trainer:
         self.batch = min(recipe.batch_size, len(train))
         self.micro_batches = MicroBatches(self.batch, "training", hooks.emitter)
         self.evaluation_batches = MicroBatches(inference_batch(compute.device), "evaluation", hooks.emitter)
-        static = isinstance(model, StaticStep)
-        recorder = new_recorder(compute.device) if static and recipe.capture == "auto" else None
-        self._score = CapturedForward(lambda batch: _logits(model, batch, compute), recorder, hooks.emitter.note)
+        self.recorder = recorder_of([model], recipe, compute)
+        self._score = CapturedForward(lambda batch: _logits(model, batch, compute), self.recorder, hooks.emitter.note)
+        self._records = self.recorder is not None and isinstance(model, StaticStep) and model.static_step
         self._captured_run: CapturedRun | None = None
-        if recorder is not None and isinstance(model, StaticStep) and model.static_step:
-            self._captured_run = CapturedRun(model, self.optimizer, train, compute, self.batch, recorder)
 
     @property
     def micro_batch(self) -> int:
@@ -178,11 +176,14 @@ class Trainer:
     def _replayed(self, chosen: Tensor) -> Tensor | None:
         """Replay a step and return its loss; return None, and take no step, if steps are not recorded."""
         if self._captured_run is None:
-            return None
+            if self.recorder is None or not self._records:
+                return None
+            optimizer, batch = self.optimizer, self.batch
+            self._captured_run = CapturedRun(self.model, optimizer, self.train, self.compute, batch, self.recorder)
         loss, failure = self._captured_run.take(chosen, self.reader)
         if failure:
             self.hooks.emitter.note(f"training steps are not recorded: {failure}")
-            self._captured_run = None
+            self._captured_run, self._records = None, False
         return loss
 
     def _computed(self, chosen: Tensor) -> Tensor:

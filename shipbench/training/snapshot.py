@@ -61,7 +61,8 @@ def restore(
     states: dict[int, dict[str, Any]] = {}
     for name, value in _below("optimizer.", tensors).items():
         index, _, key = name.partition(".")
-        states.setdefault(int(index), {})[key] = value
+        # The optimiser keeps tensors of its device as they are, and would change those of the snapshot.
+        states.setdefault(int(index), {})[key] = value.clone()
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
     order.set_state(tensors["order"])
     set_random_states(_below("random.", tensors), device)

@@ -17,17 +17,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shipbench.errors import ShipbenchError
+from shipbench.errors import ShipbenchError, one_line
 from shipbench.hardware.precision import ComputeContext
-from shipbench.prompting import StackInput, embed, stacked_forward
+from shipbench.prompting import StackInput
 from shipbench.prompting.streams import PromptMemo
 from shipbench.recipe import Recipe
+from shipbench.training.captured import OUT_OF_MEMORY, CapturedForward, NotRecordedError, recorder_of
+from shipbench.training.captured_stack import CapturedStack
 from shipbench.training.history import Evaluation, Fit
 from shipbench.training.inputs import Inputs
 from shipbench.training.loop import Hooks, Trainer, is_due, score_logits
 from shipbench.training.micro_batches import MicroBatches, in_micro_batches, inference_batch
 from shipbench.training.prefetch import Prefetcher
 from shipbench.training.snapshot import Snapshot, random_states, set_random_states
+from shipbench.training.stacked_pass import images_of, stacked_logits, stacked_losses
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,7 @@ def fit_stack(
     not fit on the device.
     """
     runs = [_StackedRun(index, member, train, evaluation, compute) for index, member in enumerate(members)]
-    # One pass holds as many images as a single run's evaluation, counting an image once for each run.
-    size = max(1, inference_batch(compute.device) // len(members))
-    stack = _Stack(runs, train, evaluation, compute, MicroBatches(size, "evaluation", members[0].hooks.emitter))
+    stack = _Stack(runs, train, evaluation, compute)
     remaining = [run for run in runs if run.in_training]
     while remaining:
         stack.epoch()
@@ -82,6 +83,7 @@ class _StackedRun:
         self.randomness = member.randomness
         self.batches: list[Tensor] = []
         self.losses: list[Tensor] = []
+        self.captured = False
         self.outcome: Fit | ShipbenchError | None = None
         self.epochs = self.trainer.resume()
         if self.epochs:
@@ -110,6 +112,16 @@ class _StackedRun:
         self.randomness = random_states(self.device)
         return part
 
+    def factors(self, images: int) -> Tensor | None:
+        """Return the stochastic-depth factors of a training pass, drawn with this run's random numbers."""
+        depth = self.model.stochastic_depth
+        if depth is None:
+            return None
+        set_random_states(self.randomness, self.device)
+        factors: Tensor | None = depth.draw(images)
+        self.randomness = random_states(self.device)
+        return factors
+
     def report(self, start: float, share: int) -> None:
         """Append the report of the epoch that began at ``start``; a loss that is not finite ends the run."""
         images = sum(map(len, self.batches))
@@ -127,7 +139,7 @@ class _StackedRun:
         """Emit the epoch and offer a snapshot; end the run after its last epoch."""
         self.trainer.close_epoch(self.epochs, self._snapshot)
         if len(self.epochs) == self.trainer.recipe.epochs:
-            self.outcome = Fit(self.epochs, self.trainer.micro_batch)
+            self.outcome = Fit(self.epochs, self.trainer.micro_batch, self.captured)
 
     @torch.no_grad()
     def _clear_weights(self) -> None:
@@ -141,21 +153,33 @@ class _StackedRun:
         return self.trainer.snapshot(self.epochs)
 
 
-@dataclass(frozen=True)
 class _Stack:
     """All runs of a stack, and the inputs and the device that they share."""
 
-    runs: Sequence[_StackedRun]
-    train: Inputs
-    evaluation: Inputs
-    compute: ComputeContext
-    micro_batches: MicroBatches
+    def __init__(self, runs: Sequence[_StackedRun], train: Inputs, evaluation: Inputs, compute: ComputeContext) -> None:
+        self.runs, self.train, self.evaluation, self.compute = runs, train, evaluation, compute
+        self.models = [run.model for run in runs]
+        emitter = runs[0].trainer.hooks.emitter
+        # One pass holds as many images as a single run's evaluation, counting an image once for each run.
+        size = max(1, inference_batch(compute.device) // len(runs))
+        self.micro_batches = MicroBatches(size, "evaluation", emitter)
+        self.note = emitter.note
+        recorder = recorder_of(self.models, runs[0].trainer.recipe, compute)
+        self.memo: PromptMemo | None = None
+        self.score = CapturedForward(self._logits, recorder, self.note)
+        self.captured: CapturedStack | None = None
+        if recorder is not None and all(model.static_step for model in self.models):
+            optimizers = [run.trainer.optimizer for run in runs]
+            batch = runs[0].trainer.batch
+            self.captured = CapturedStack(self.models, optimizers, train, compute, batch, recorder)
 
     def epoch(self) -> None:
         """Train every run for its next epoch; set the ``outcome`` of runs that end."""
         start = time.perf_counter()
         for run in self.runs:
             run.begin()
+        if self.captured is not None:
+            self.captured.begin_epoch()
         active = [run for run in self.runs if run.in_training]
         for step in range(len(self.runs[0].batches)):
             active = [run for run in active if run.may_continue()]
@@ -170,64 +194,75 @@ class _Stack:
                 run.close_epoch()
 
     def _step(self, active: Sequence[_StackedRun], step: int) -> None:
+        batches = [run.batches[step] for run in self.runs]
+        losses = self._replayed(active, batches)
+        if losses is None:
+            losses = self._computed(active, batches)
+        for run in active:
+            run.losses.append(losses[run.index])
+
+    def _replayed(self, active: Sequence[_StackedRun], batches: Sequence[Tensor]) -> Tensor | None:
+        """Replay a step and return the losses (R,); return None, and take no step, if steps are not recorded."""
+        if self.captured is None or len(batches[0]) != self.captured.batch:
+            return None
+        before = [run.randomness for run in self.runs]
+        try:
+            factors = [run.factors(len(batch)) for run, batch in zip(self.runs, batches, strict=True)]
+            losses = self.captured.take(tuple(run.index for run in active), self._views(), batches, factors)
+        except NotRecordedError as error:
+            failure = one_line(error)
+        except torch.OutOfMemoryError:
+            failure = OUT_OF_MEMORY
+        else:
+            for run in active:
+                run.captured = True
+            return losses
+        self.note(f"training steps are not recorded: {failure}")
+        self.captured = None
+        for run, randomness in zip(self.runs, before, strict=True):
+            run.randomness = randomness
+        return None
+
+    def _computed(self, active: Sequence[_StackedRun], batches: Sequence[Tensor]) -> Tensor:
+        """Take a step that is not recorded and return the losses (R,)."""
         for run in self.runs:
             run.trainer.optimizer.zero_grad(set_to_none=True)
-        batches = [run.batches[step] for run in self.runs]
         with self.compute.autocast():
             parts = [run.part(len(batch)) for run, batch in zip(self.runs, batches, strict=True)]
-            views = [run.trainer.epoch_inputs for run in self.runs]
-            losses = stacked_losses([run.model for run in self.runs], parts, views, batches)
+            labels = self.train.labels[torch.cat(list(batches)).to(self.train.labels.device, non_blocking=True)]
+            losses = stacked_losses(self.models, parts, images_of(self._views(), batches), labels)
         # No weight belongs to two runs, so the gradient of the sum holds the gradient of each loss.
         torch.stack(losses).sum().backward()
         for run in active:
             run.trainer.optimizer.step()
-            run.losses.append(losses[run.index].detach())
+        return torch.stack([loss.detach() for loss in losses])
+
+    def _views(self) -> list[Inputs]:
+        return [run.trainer.epoch_inputs for run in self.runs]
+
+    def _logits(self, images: Tensor) -> Tensor:
+        with self.compute.autocast():
+            return stacked_logits(self.models, images, self.memo)
 
     def _evaluate(self, due: Sequence[_StackedRun]) -> None:
         if not due:
             return
         start = time.perf_counter()
-        models = [run.model for run in self.runs]
-        evaluations = evaluate_stack(models, self.evaluation, self.compute, self.micro_batches)
+        # A recording would keep the prompts of the evaluation in which it was made.
+        self.memo = None if self.score.records else PromptMemo()
+        evaluations = _evaluate(self.models, self.evaluation, self.score, self.micro_batches)
         seconds = (time.perf_counter() - start) / len(due)
         for run in due:
             run.epochs[-1] = replace(run.epochs[-1], evaluation=evaluations[run.index], eval_seconds=seconds)
 
 
-def stacked_losses(
-    models: Sequence[Any], parts: Sequence[StackInput], views: Sequence[Inputs], batches: Sequence[Tensor]
-) -> list[Tensor]:
-    """Return each model's loss on its own batch, indices (B,) into its own view of the split, computed in one pass."""
-    indices, labels = torch.cat(list(batches)), views[0].labels
-    backbone = models[0].backbone
-    chosen = labels[indices.to(labels.device, non_blocking=True)].chunk(len(models))
-    outputs = stacked_forward(backbone, embed(backbone, _images(views, batches, indices)), parts)
-    return [model.loss_of(*output) for model, *output in zip(models, outputs, chosen, strict=True)]
-
-
-def _images(views: Sequence[Inputs], batches: Sequence[Tensor], indices: Tensor) -> Tensor:
-    """Return the images of all batches; runs that augment see other pixels of the same image."""
-    if all(view is views[0] for view in views):
-        return views[0].batch(indices)
-    return torch.cat([view.batch(batch) for view, batch in zip(views, batches, strict=True)])
-
-
 @torch.no_grad()
-def evaluate_stack(
-    models: Sequence[Any], inputs: Inputs, compute: ComputeContext, micro_batches: MicroBatches
+def _evaluate(
+    models: Sequence[Any], inputs: Inputs, score: CapturedForward, micro_batches: MicroBatches
 ) -> list[Evaluation]:
     """Score every model on the same split; each image is read and embedded once for all of them."""
-    memo, backbone = PromptMemo(), models[0].backbone
     for model in models:
         model.eval()
-
-    def score(images: Tensor) -> Tensor:
-        with compute.autocast():
-            tokens = embed(backbone, images).repeat(len(models), 1, 1)
-            outputs = stacked_forward(backbone, tokens, [m.stack_input(len(images), match=False) for m in models], memo)
-            logits = [model.logits_of(output).float() for model, output in zip(models, outputs, strict=True)]
-        return torch.stack(logits, dim=1)
-
     with Prefetcher(inputs) as ahead:
         logits = in_micro_batches(len(inputs), micro_batches, lambda chunk: score(ahead.batch(chunk)))
     return [score_logits(model_logits, inputs.labels) for model_logits in logits.unbind(dim=1)]

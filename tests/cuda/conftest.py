@@ -27,3 +27,10 @@ def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
 def compute(request: pytest.FixtureRequest, device: torch.device) -> ComputeContext:
     """The device in both precisions."""
     return ComputeContext(device, request.param)
+
+
+@pytest.fixture
+def recording(request: pytest.FixtureRequest, device: torch.device) -> None:
+    """Steps that are recorded: as CUDA graphs on a CUDA device, on tapes elsewhere."""
+    if device.type != "cuda":
+        request.getfixturevalue("tapes")

@@ -10,20 +10,13 @@ from typing import Any
 
 import pytest
 import torch
-from shipbench_baselines.full import FullModel
-from shipbench_baselines.settings import VptConfig
-from shipbench_baselines.vpt import Vpt
-from torch import Tensor, nn
 
-from shipbench.backbones import load_backbone
 from shipbench.hardware.precision import ComputeContext
-from shipbench.methods.ship import Ship, ShipConfig
-from shipbench.recipe import Recipe
 from shipbench.training.history import Fit
-from shipbench.training.inputs import ImageInputs
-from shipbench.training.loop import Hooks, fit
+from shipbench.training.loop import Hooks
 from shipbench.training.snapshot import Snapshot, random_states
 from shipbench.training.stacked import Member, fit_stack
+from tests.cuda.builders import MODELS, RECIPE, assert_identical, backbone, images, train, weights
 from tests.parity import adapters
 from tests.parity.adapters import build_vpt, trained
 from tests.parity.comparing import assert_all_close, assert_close, gradients, leaves
@@ -32,8 +25,6 @@ from tests.reference import ship, vpt
 from tests.reference.tiny import TinyVit
 
 TOLERANCE = 1e-9
-SIZE, CLASSES = 32, 4
-RECIPE = Recipe(epochs=3, batch_size=6, lr=0.01, warmup_epochs=1, eval_every=1, drop_last=False)
 SHIPS = {
     "paper": PAPER,
     "coupled": replace(PAPER, settings=replace(PAPER.settings, attention="coupled")),
@@ -82,53 +73,6 @@ def test_vpt_equals_the_literal_loop(deep: bool, device: torch.device) -> None:
     assert_close(logits, result.logits, TOLERANCE, "logits")
     loss = torch.nn.functional.cross_entropy(logits, problem.labels)
     assert_all_close(gradients(loss, trained(model)), gradients(result.loss, parameters), TOLERANCE)
-
-
-def ship_model(backbone: Any) -> nn.Module:
-    bank = torch.randn(3, backbone.embed_dim, generator=torch.Generator().manual_seed(0))
-    return Ship(backbone, CLASSES, [0, 2, 4], bank, ShipConfig(prompt_length=2, prototypes=3, attribute_length=2))
-
-
-def vpt_model(backbone: Any) -> nn.Module:
-    return Vpt(backbone, CLASSES, VptConfig(prompt_length=3), deep=True)
-
-
-MODELS = {"ship": ship_model, "vpt-deep": vpt_model, "full": lambda backbone: FullModel(backbone, CLASSES)}
-
-
-def backbone(device: torch.device) -> Any:
-    return load_backbone("test_vit", checkpoint="random", image_size=SIZE, drop_path=0.4).to(device)
-
-
-def images(count: int, device: torch.device, *, resident: bool = True) -> ImageInputs:
-    generator = torch.Generator().manual_seed(count)
-    pixels = torch.randint(256, (count, SIZE, SIZE, 3), dtype=torch.uint8, generator=generator)
-    mean, std = (torch.full((1, 3, 1, 1), 0.5, device=device) for _ in range(2))
-    labels = (torch.arange(count) % CLASSES).to(device)
-    return ImageInputs(pixels.to(device) if resident else pixels, labels, mean, std)
-
-
-def train(name: str, recipe: Recipe, compute: ComputeContext, hooks: Hooks | None = None) -> tuple[Fit, nn.Module]:
-    torch.manual_seed(0)
-    model = MODELS[name](backbone(compute.device)).to(compute.device)
-    streamed = images(9, compute.device, resident=False)
-    return fit(model, images(14, compute.device), streamed, recipe, compute, 0, hooks), model
-
-
-def weights(model: nn.Module) -> dict[str, Tensor]:
-    return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
-
-
-def assert_identical(first: tuple[Fit, nn.Module], second: tuple[Fit, nn.Module]) -> None:
-    """Equal losses, evaluations and weights, bit for bit."""
-    for a, b in zip(first[0].epochs, second[0].epochs, strict=True):
-        assert a.train_loss == b.train_loss
-        assert a.evaluation is not None
-        assert b.evaluation is not None
-        assert a.evaluation.loss == b.evaluation.loss
-        assert torch.equal(a.evaluation.confidence, b.evaluation.confidence)
-    for name, value in weights(first[1]).items():
-        assert torch.equal(value, weights(second[1])[name]), name
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])

@@ -1,0 +1,126 @@
+"""Recorded steps and evaluations equal those that are not recorded, bit for bit.
+
+Steps are recorded as CUDA graphs on a CUDA device. Elsewhere, they are recorded on tapes, which replay the recorded
+operations on the same memory and refuse whatever a CUDA graph cannot hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from shipbench.errors import ShipbenchError
+from shipbench.events import Emitter, Event, Note
+from shipbench.hardware.precision import ComputeContext
+from shipbench.training import loop
+from shipbench.training.history import Fit
+from shipbench.training.loop import Hooks
+from shipbench.training.snapshot import Snapshot, random_states
+from shipbench.training.stacked import Member, fit_stack
+from tests.cuda.builders import MODELS, RECIPE, assert_identical, backbone, images, train
+
+pytestmark = pytest.mark.usefixtures("recording")
+OFF = replace(RECIPE, capture="off")
+
+
+@pytest.fixture(autouse=True)
+def small_evaluations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evaluations in batches of 8, so that 25 images have three full batches and a partial one."""
+    monkeypatch.setattr(loop, "inference_batch", lambda device: 8)
+
+
+# Without stochastic depth, full fine-tuning draws nothing on the device.
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize(("name", "drop_path"), [("ship", 0.4), ("vpt-deep", 0.4), ("full", 0.0), ("linear", 0.4)])
+def test_recorded_trainings_equal_others(name: str, drop_path: float, optimizer: Any, compute: ComputeContext) -> None:
+    recorded = train(name, replace(RECIPE, optimizer=optimizer), compute, drop_path=drop_path)
+    expected = train(name, replace(OFF, optimizer=optimizer), compute, drop_path=drop_path)
+    assert (recorded[0].captured, expected[0].captured) == (True, False)
+    assert_identical(recorded, expected)
+
+
+def test_streamed_images_are_gathered_before_a_replay(compute: ComputeContext) -> None:
+    streamed = images(14, compute.device, resident=False)
+    recorded = train("ship", RECIPE, compute, inputs=streamed)
+    assert recorded[0].captured
+    assert_identical(recorded, train("ship", OFF, compute, inputs=streamed))
+
+
+@pytest.mark.parametrize("first", [RECIPE, OFF], ids=["recorded", "off"])
+def test_a_snapshot_continues_recorded_and_not(first: Any, compute: ComputeContext) -> None:
+    taken: list[Snapshot] = []
+    whole = train("ship", first, compute, Hooks(keep=lambda take: taken.append(take())))
+    for recipe in (RECIPE, OFF):
+        rest, model = train("ship", recipe, compute, Hooks(start=taken[0]))
+        assert_identical((Fit(rest.epochs[1:]), model), (Fit(whole[0].epochs[1:]), whole[1]))
+
+
+def stack(recipe: Any, compute: ComputeContext, check: Callable[[], None] | None = None) -> tuple[Any, list[nn.Module]]:
+    """Three runs of a stack, of which the second calls ``check`` before every step."""
+    trunk = backbone(compute.device)
+    members = []
+    for seed in range(3):
+        torch.manual_seed(seed)
+        model = MODELS["ship"](trunk).to(compute.device)
+        hooks = Hooks(check=check if seed == 1 else None)
+        members.append(Member(model, recipe, seed, random_states(compute.device), hooks))
+    evaluation = images(25, compute.device, resident=False)
+    outcomes = dict(fit_stack(members, images(14, compute.device), evaluation, compute))
+    return outcomes, [member.model for member in members]
+
+
+def test_recorded_stacks_equal_others(compute: ComputeContext) -> None:
+    (recorded, models), (expected, same) = stack(RECIPE, compute), stack(OFF, compute)
+    for run, model in enumerate(models):
+        assert (recorded[run].captured, expected[run].captured) == (True, False)
+        assert_identical((recorded[run], model), (expected[run], same[run]))
+
+
+def test_a_stack_that_loses_a_run_continues(compute: ComputeContext) -> None:
+    def stop_in_step(number: int) -> Callable[[], None]:
+        steps = iter(range(100))
+
+        def check() -> None:
+            if next(steps) == number:
+                raise ShipbenchError("taken over")
+
+        return check
+
+    # The first step of the second epoch: it is a replay until then, and recorded again for the other runs.
+    (recorded, models), (expected, same) = (stack(recipe, compute, stop_in_step(4)) for recipe in (RECIPE, OFF))
+    assert str(recorded[1]) == str(expected[1]) == "taken over"
+    for run in (0, 2):
+        assert recorded[run].captured
+        assert_identical((recorded[run], models[run]), (expected[run], same[run]))
+
+
+def test_memory_that_runs_out_in_the_first_step_means_smaller_batches(compute: ComputeContext) -> None:
+    def run(recipe: Any) -> tuple[tuple[Fit, nn.Module], list[str]]:
+        events: list[Event] = []
+        hooks = Hooks(Emitter("a1", events.append))
+        original = loop.Trainer._train
+
+        def limited(trainer: loop.Trainer, epoch: int) -> Any:
+            handle = trainer.model.backbone.patch_embed.register_forward_pre_hook(check)  # type: ignore[union-attr]
+            report = original(trainer, epoch)
+            handle.remove()
+            return report
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(loop.Trainer, "_train", limited)
+            return train("ship", recipe, compute, hooks), [event.text for event in events if isinstance(event, Note)]
+
+    def check(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        if len(inputs[0]) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    (recorded, notes), (expected, _) = run(RECIPE), run(OFF)
+    assert recorded[0].micro_batch == expected[0].micro_batch == 3
+    assert not recorded[0].captured
+    assert notes[0] == "training steps are not recorded: memory ran out while the first one was recorded"
+    assert_identical(recorded, expected)
