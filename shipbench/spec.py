@@ -111,8 +111,8 @@ class ResolvedSpec:
 
     @property
     def config(self) -> dict[str, Any]:
-        """Every setting by name: those of the method, then those of the recipe."""
-        return {**dataclasses.asdict(self.settings), **dataclasses.asdict(self.recipe)}
+        """Every setting that decides the result, by name: those of the method, then those of the recipe."""
+        return {**dataclasses.asdict(self.settings), **self.recipe.identity}
 
     @property
     def overrides(self) -> str:
