@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from shipbench.cli import completion, next_steps, options
+from shipbench.cli.operations import counted_operations
 from shipbench.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ DropPath = Annotated[
 Precisions = Annotated[
     str | None,
     typer.Option(
-        help="Precisions, comma-separated: fp32, bf16 or auto; default: fp32, with --all bf16,fp32.",
+        help="Precisions, comma-separated: fp32, bf16 or auto; default: fp32, with --all bf16,fp32, "
+        "with --operations bf16.",
         autocompletion=completion.one_of("fp32", "bf16", "auto"),
     ),
 ]
@@ -48,9 +50,11 @@ Compile = Annotated[
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write all measurements to this file.")]
 WholeRuns = Annotated[bool, typer.Option("--end-to-end", help="Time whole runs, from image files to stored records.")]
 BatchSize = Annotated[
-    int | None, typer.Option(min=1, max=1_000_000, help="Images per batch; default: 16, with --all 64.")
+    int | None, typer.Option(min=1, max=1_000_000, help="Images per batch; default: 16, with --all or --operations 64.")
 ]
-PromptLengths = Annotated[str | None, typer.Option(help="Prompt lengths, comma-separated; default: 50, with --all 10.")]
+PromptLengths = Annotated[
+    str | None, typer.Option(help="Prompt lengths, comma-separated; default: 50, with --all or --operations 10.")
+]
 AllParts = Annotated[
     bool,
     typer.Option(
@@ -59,6 +63,9 @@ AllParts = Annotated[
     ),
 ]
 Parts = Annotated[str, typer.Option(help="With --all: only these parts, comma-separated.")]
+Operations = Annotated[
+    bool, typer.Option("--operations", help="Count the operations of a training step on a GPU; no GPU is needed.")
+]
 Output = Annotated[Path, typer.Option(help="With --all: the folder of the JSON files.")]
 _REPORTS = Path("reports/bench")
 
@@ -85,11 +92,13 @@ def bench(
     all_parts: AllParts = False,
     parts: Parts = "all",
     output: Output = _REPORTS,
+    operations: Operations = False,
 ) -> None:
     """Measure the training step and inference of every method against the bare frozen backbone.
 
     With --end-to-end, measure whole runs instead and estimate the time that the 19 tasks of VTAB-1k would take. With
-    --all, measure trainings as runs carry them out, in parts that each write a file.
+    --all, measure trainings as runs carry them out, in parts that each write a file. With --operations, count what a
+    training step launches on a GPU.
     """
     from shipbench.bench import BenchOptions, EndToEndOptions
     from shipbench.hardware.device import resolve_device
@@ -102,11 +111,13 @@ def bench(
     if all_parts and method is None:
         # A time limit may cut a part off: the methods that matter most come first.
         methods.sort(key=lambda each: -each.order)
-    names = (precision or ("bf16,fp32" if all_parts else "fp32")).split(",")
+    if operations and (all_parts or end_to_end or compiled):
+        raise InputError("--operations counts and times nothing; use it without --all, --end-to-end and --compile")
+    names = (precision or ("bf16,fp32" if all_parts else "bf16" if operations else "fp32")).split(",")
     precisions = tuple(dict.fromkeys(resolve_precision(name.strip(), place) for name in names))
     overrides = overrides_by_method(methods, parse_pairs(settings or []))
     shared: dict[str, Any] = {"backbone": backbone, "checkpoint": checkpoint, "image_size": image_size}
-    shared["batch_size"] = batch_size or (64 if all_parts else 16)
+    shared["batch_size"] = batch_size or (64 if all_parts or operations else 16)
     if end_to_end:
         counts: dict[str, Any] = {"train_images": train_images, "test_images": test_images, "epochs": epochs}
         _whole_runs(methods, EndToEndOptions(**shared, **counts, device=device), precisions, overrides, json_file)
@@ -117,8 +128,11 @@ def bench(
         drop_path=(0.0 if compiled else 0.1) if drop_path is None else drop_path,
         compiled=compiled,
         levels=_numbers("--levels", levels),
-        prompt_lengths=_numbers("--prompt-lengths", prompt_lengths or ("10" if all_parts else "50")),
+        prompt_lengths=_numbers("--prompt-lengths", prompt_lengths or ("10" if all_parts or operations else "50")),
     )
+    if operations:
+        _finish(json_file, counted_operations(methods, bench_options, precisions, overrides))
+        return
     if all_parts:
         _parts(methods, bench_options, place, precisions, overrides, (train_images, test_images), parts, output)
         return

@@ -11,13 +11,14 @@ from torch import Tensor
 _AUTOCAST_DEVICES = frozenset(
     kind for kind in ("cpu", "cuda", "mps", "xpu", "hpu", "mtia", "xla") if torch.amp.is_autocast_available(kind)
 )
+# Operations are counted on the meta device, where nothing is computed, as they would be on a GPU.
+_STAND_INS = {"meta": "cuda"}
 
 
 def full_precision(device: torch.device) -> AbstractContextManager[object]:
     """Return a context that disables autocast on ``device``: results keep the precision of their operands."""
-    if device.type not in _AUTOCAST_DEVICES:
-        return nullcontext()
-    return torch.autocast(device.type, enabled=False)
+    kind = _STAND_INS.get(device.type, device.type)
+    return torch.autocast(kind, enabled=False) if kind in _AUTOCAST_DEVICES else nullcontext()
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
