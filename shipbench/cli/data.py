@@ -39,21 +39,30 @@ def verify_command(
         typer.Argument(
             metavar="DIR|SOURCE|FILE.toml",
             envvar="SHIPBENCH_DATA",
-            help="The folder of VTAB-1k, a SOURCE such as folder:PATH, or a task file.",
+            help="The folder of VTAB-1k or FGVC, a SOURCE such as folder:PATH, or a task file.",
         ),
     ],
     jobs: Jobs = None,
 ) -> None:
     """Check every image of VTAB-1k, a source or a task file: labels, counts, formats, images shared between splits."""
+    from shipbench.data.fgvc.source import sets_in
     from shipbench.data.inspection.verify import verify
 
     tasks = _own_tasks(place)
-    reports = verify(None, tasks=tasks, jobs=jobs) if tasks else verify(Path(place), jobs=jobs)
+    fine_grained = () if tasks else sets_in(Path(place))
+    if tasks:
+        reports = verify(None, tasks=tasks, jobs=jobs)
+    elif fine_grained:
+        reports = verify(Path(place), tasks=fine_grained, jobs=jobs)
+    else:
+        reports = verify(Path(place), jobs=jobs)
     _print_reports(reports)
     if not all(report.ok for report in reports):
         raise typer.Exit(1)
     if tasks:
         next_steps.after_verify_own(place)
+    elif fine_grained:
+        next_steps.after_import_fgvc([task.name for task in fine_grained], Path(place))
     else:
         next_steps.after_verify(Path(place))
 

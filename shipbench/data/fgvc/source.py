@@ -16,10 +16,10 @@ from shipbench.data.fgvc import official
 from shipbench.data.formats.files import FolderImages, is_hidden, missing_files
 from shipbench.data.formats.labels import Label, Rows, counted, make_listing, quoted_few
 from shipbench.data.formats.lists import folder_names, read_class_ids, with_common_labels
-from shipbench.data.listings import ListedSource, Listing, SplitRole
+from shipbench.data.listings import DrawnSource, ListedSource, Listing, SplitRole
 from shipbench.errors import InputError
 from shipbench.tasks import Task
-from shipbench.tasks.catalogue import FGVC
+from shipbench.tasks.catalogue import FGVC, SplitName
 
 _SEED = "shipbench fgvc val"
 
@@ -70,18 +70,34 @@ class FgvcSuite(ListedSource):
             raise InputError(f"FGVC has no data set {location!r}; choose {', '.join(LAYOUTS)}")
         return list_set(task, find_set(task, base))
 
+    def open(self, task: Task, root: Path | None, splits: tuple[SplitName, ...]) -> DrawnSource:
+        """Open splits of a task of the catalogue below the folder of ``--data``."""
+        # The base says where the images lie; it is no part of a run's identity.
+        return super().open(replace(task, base=str(find_set(task, root))), root, splits)
+
     def listing(self, task: Task, root: Path | None) -> Listing:
         """List the images of a task of the catalogue below the folder of ``--data``."""
-        if root is None:
-            raise InputError(
-                "FGVC tasks are read from a folder; pass --data DIR or set SHIPBENCH_DATA "
-                "('shipbench data import' reads the official archives)"
-            )
-        return list_set(task, find_set(task, root))
+        # The sizes of a task that was opened before are those of the copy.
+        catalogued = next(entry for entry in FGVC.tasks if entry.name == task.name)
+        return list_set(catalogued, find_set(catalogued, root))
 
 
-def find_set(task: Task, root: Path) -> Path:
-    """Return the folder of a data set: below ``root``, below a folder in ``root``, or ``root`` itself."""
+def sets_in(root: Path) -> tuple[Task, ...]:
+    """Return the tasks whose folders lie directly in ``root``, or whose folder it is."""
+    names = {folder.name.lower() for folder in (root, *_subfolders(root))} if root.is_dir() else set()
+    return tuple(task for task in FGVC.tasks if names.intersection(name.lower() for name in task.folder_names))
+
+
+def find_set(task: Task, root: Path | None) -> Path:
+    """Return the folder of a data set: below ``root``, below a folder in ``root``, or ``root`` itself.
+
+    Raises ``InputError`` if there is none.
+    """
+    if root is None:
+        raise InputError(
+            "FGVC tasks are read from a folder; pass --data DIR or set SHIPBENCH_DATA "
+            "('shipbench data import' reads the official archives)"
+        )
     if not root.is_dir():
         raise InputError(f"{root} is not a folder; name the folder that holds the FGVC data sets")
     wanted = {name.lower() for name in task.folder_names}

@@ -33,6 +33,8 @@ class HubDataset(ListedSource):
     ``revision`` (of the repository on the hub).
     """
 
+    option_names = KEYS
+
     def list(self, location: str, base: Path, options: Mapping[str, Any]) -> Listing:
         """List the images of a local data set, or of one on the hub, which is downloaded and cached first.
 

@@ -6,6 +6,7 @@ Nothing is downloaded unless the task file says ``download = true``.
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from shipbench.data.formats.options import place, require_known, switch_option, 
 from shipbench.data.formats.roles import assign_roles, role_of
 from shipbench.data.listings import ListedSource, Listing, SplitRole
 from shipbench.errors import InputError, did_you_mean, one_line
+from shipbench.tasks import Task
 
 KEYS = ("root", "download", "splits", "arguments")
 
@@ -52,8 +54,17 @@ class TorchvisionDataset(ListedSource):
     """The source ``torchvision``.
 
     Keys of the task file: ``root`` (the folder that the class reads), ``download``, ``splits`` (role to value of the
-    argument ``split``) and ``arguments`` (other arguments of the class).
+    argument ``split``) and ``arguments`` (other arguments of the class). Without ``root``, the class reads the folder
+    of ``--data``, else the working directory or that of the task file.
     """
+
+    option_names = KEYS
+
+    def listing(self, task: Task, root: Path | None) -> Listing:
+        """List the images of a task, whose files lie in ``root`` unless the task file says otherwise."""
+        options = json.loads(task.options)
+        base = root if root is not None and "root" not in options else Path(task.base)
+        return self.list(task.location, base, options)
 
     def list(self, location: str, base: Path, options: Mapping[str, Any]) -> Listing:
         """List the images of a class of ``torchvision.datasets``.

@@ -9,6 +9,7 @@ from shipbench.data.inspection.listed import verify_listed
 from shipbench.data.listings import ListedSource
 from shipbench.data.sources import source_kind
 from shipbench.data.types import TaskReport
+from shipbench.errors import InputError
 from shipbench.tasks.catalogue import VTAB, Task
 
 
@@ -24,5 +25,11 @@ def verify(root: Path | None, *, tasks: Iterable[Task] = VTAB.tasks, jobs: int |
 def _verify_task(task: Task, root: Path | None, jobs: int | None) -> TaskReport:
     kind = source_kind(task)
     if isinstance(kind, ListedSource):
-        return verify_listed(kind.open(task, root, ("train", "test")), jobs)
+        try:
+            source = kind.open(task, root, ("train", "test"))
+        except InputError as error:
+            if not task.catalogued:
+                raise
+            return TaskReport(task.name, None, (str(error),))
+        return verify_listed(source, jobs)
     return kind.verify(task, root, jobs)

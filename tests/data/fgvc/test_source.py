@@ -14,6 +14,7 @@ from shipbench.data.formats.labels import Rows
 from shipbench.data.listings import Listing
 from shipbench.errors import InputError
 from shipbench.tasks import get_task, parse_tasks
+from tests.conftest import Outcome
 from tests.data.fgvc.builders import birds, cars, cars_devkit, dogs, flowers
 from tests.data.formats.samples import samples
 from tests.data.formats.trees import labels, sizes, tree
@@ -169,3 +170,46 @@ def test_a_damaged_label_file_is_one_sentence(tmp_path: Path) -> None:
     (folder / "setid.mat").write_bytes(b"nothing")
     with pytest.raises(InputError, match=r"setid\.mat is not a MATLAB file that can be read"):
         read("oxford-flowers", tmp_path)
+
+
+def test_a_folder_of_fgvc_is_verified(tmp_path: Path, cache: Path, shipbench: Callable[..., Outcome]) -> None:
+    birds(tmp_path / "data" / "nabirds")
+    cars(tmp_path / "data" / "StanfordCars")
+    outcome = shipbench("data", "verify", tmp_path / "data")
+    assert outcome.code == 0
+    assert "all 2 tasks are in order" in outcome.out
+    assert "this copy has 18 train images instead of 21536" in outcome.out
+    assert f"--tasks nabirds,stanford-cars --data {tmp_path / 'data'}" in outcome.err
+
+
+def test_verifying_reports_a_broken_data_set_beside_the_others(
+    tmp_path: Path, cache: Path, shipbench: Callable[..., Outcome]
+) -> None:
+    birds(tmp_path / "data" / "nabirds")
+    folder = cars(tmp_path / "data" / "StanfordCars")
+    (folder / "car_ims" / "000003.jpg").unlink()
+    outcome = shipbench("data", "verify", tmp_path / "data")
+    assert outcome.code == 1
+    assert "problem: stanford-cars: " in outcome.out
+    assert "1 image of 24 is missing (car_ims/000003.jpg)" in outcome.out
+    assert "1 of 2 tasks have problems" in outcome.out
+
+
+def test_the_same_image_in_train_and_test_is_a_problem_of_the_copy_but_does_not_stop_a_run(
+    tmp_path: Path, cache: Path, shipbench: Callable[..., Outcome]
+) -> None:
+    folder = cars(tmp_path / "data" / "StanfordCars")
+    (folder / "car_ims" / "000024.jpg").write_bytes((folder / "car_ims" / "000002.jpg").read_bytes())
+    verified = shipbench("data", "verify", tmp_path / "data")
+    assert (verified.code, "byte for byte" in verified.out) == (1, True)
+    options = ("--tasks", "stanford-cars", "--data", tmp_path / "data", "--checkpoint", "random", "--dry-run")
+    assert shipbench("run", "--method", "linear", *options).code == 0
+
+
+def test_published_settings_are_refused_by_name(tmp_path: Path, cache: Path, shipbench: Callable[..., Outcome]) -> None:
+    cars(tmp_path / "StanfordCars")
+    options = ("--tasks", "stanford-cars", "--data", tmp_path, "--checkpoint", "random", "--recipe", "published")
+    for method, name in (("ship", "SHIP"), ("vpt-deep", "vpt-deep")):
+        outcome = shipbench("run", "--method", method, *options, "--dry-run")
+        assert outcome.code == 2
+        assert f"{name} has no published settings" in outcome.err

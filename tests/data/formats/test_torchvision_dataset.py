@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from PIL import Image
 from shipbench.data.formats.torchvision_dataset import TorchvisionDataset
 from shipbench.data.listings import Listing
 from shipbench.errors import InputError
+from shipbench.tasks.own import task_of_source
 from tests.data.formats.trees import labels, sizes, tree
 
 
@@ -103,6 +105,18 @@ def test_a_class_without_splits_is_a_training_set(tmp_path: Path) -> None:
 def test_labels_are_read_from_pairs_if_the_class_has_no_attribute(tmp_path: Path) -> None:
     listing = read("FakeData", tmp_path, arguments={"size": 12, "image_size": [3, 8, 8], "num_classes": 2})
     assert (listing.classes, sizes(listing)) == (("0", "1"), {"train": 12})
+
+
+def test_the_files_lie_in_the_folder_of_data_unless_the_task_file_names_a_root(tmp_path: Path) -> None:
+    tree(tmp_path / "store" / "eurosat" / "2750", "Forest/1.jpg", "River/1.jpg")
+    task = task_of_source("torchvision:EuroSAT", tmp_path)
+    assert task.name == "tv-eurosat"
+    assert sizes(TorchvisionDataset().listing(task, tmp_path / "store")) == {"train": 2}
+    rooted = replace(task, options=json.dumps({"root": "store"}))
+    for root in (None, tmp_path / "elsewhere"):
+        assert sizes(TorchvisionDataset().listing(rooted, root)) == {"train": 2}
+    with pytest.raises(InputError, match="EuroSAT cannot be read from"):
+        TorchvisionDataset().listing(task, None)
 
 
 @pytest.mark.parametrize(
