@@ -24,11 +24,22 @@ from shipbench.report.wording.names import (
     switch_order,
 )
 from shipbench.report.wording.numbers import setting
-from shipbench.report.wording.text import printable, shortened
+from shipbench.report.wording.text import counted, printable, shortened
 
 Configuration: TypeAlias = tuple[tuple[str, Any], ...]
 
-_IDENTITY = ("suite", "method", "switches", "protocol", "recipe", "backbone", "backbone_sha256", "image_size", "origin")
+_IDENTITY = (
+    "suite",
+    "method",
+    "switches",
+    "protocol",
+    "recipe",
+    "backbone",
+    "backbone_sha256",
+    "image_size",
+    "origin",
+    "shots",
+)
 _CIRCUMSTANCES = ("data_fingerprint", "image_format", "precision", "shipbench_version", "git_commit")
 _UNKNOWN_SIZE = -1.0
 
@@ -47,6 +58,7 @@ class Arm:
     weights: str
     image_size: float
     origin: str
+    shots: int
     changes: Configuration
     copy: int
     label: str = ""
@@ -73,6 +85,7 @@ class Arm:
             self.weights,
             self.image_size,
             self.origin,
+            self.shots,
             self.copy,
         )
 
@@ -138,7 +151,8 @@ def difference(settings: Configuration, reference: Configuration) -> Configurati
 
 def _facts(runs: pd.DataFrame) -> list[_Run]:
     sizes = runs["image_size"].fillna(_UNKNOWN_SIZE)
-    identities = runs.assign(image_size=sizes)[list(_IDENTITY)].itertuples(index=False, name=None)
+    shots = runs["shots"].fillna(0).astype(int)
+    identities = runs.assign(image_size=sizes, shots=shots)[list(_IDENTITY)].itertuples(index=False, name=None)
     circumstances = runs[list(_CIRCUMSTANCES)].itertuples(index=False, name=None)
     return [
         _Run(run_id, identity, task, seed, status == "done", settings, circumstance, bool(overrides), created)
@@ -158,9 +172,8 @@ def _facts(runs: pd.DataFrame) -> list[_Run]:
 
 
 def _arm(key: int, identity: tuple[Any, ...]) -> Arm:
-    suite, method, switches, protocol, recipe, backbone, weights, size, origin, changes, copy = identity
-    names = tuple(switches.split("+")) if switches else ()
-    return Arm(key, suite, method, names, protocol, recipe, backbone, weights, size, origin, changes, copy)
+    suite, method, switches, *properties = identity
+    return Arm(key, suite, method, tuple(switches.split("+")) if switches else (), *properties)
 
 
 def _order(arm: Arm) -> tuple[Any, ...]:
@@ -170,7 +183,7 @@ def _order(arm: Arm) -> tuple[Any, ...]:
         len(arm.switches),
         [switch_order(switch) for switch in arm.switches],
         arm.origin != SHIPBENCH,
-        arm.setup[2:8],
+        arm.setup[2:9],
         len(arm.changes),
         [key for key, _ in arm.changes],
         [sortable(value) for _, value in arm.changes],
@@ -262,6 +275,7 @@ def _label(arm: Arm, others: Sequence[Arm]) -> str:
         *(f"without {component_name(switch)}" for switch in arm.switches),
         *(f"{setting_name(key)} {setting(value)}" for key, value in arm.changes),
         "tuned on validation" if arm.protocol == "validation" else "",
+        counted(arm.shots, "shot") if arm.shots else "",
         f"{arm.recipe} recipe" if arm.recipe and len({other.recipe for other in others}) > 1 else "",
         arm.backbone if len(names) > 1 else "",
         f"weights {arm.weights[:8]}" if len(weights) > 1 else "",

@@ -30,8 +30,8 @@ def uniform_records(results: pd.DataFrame) -> pd.DataFrame:
     _check_fractions(frame)
     frame = frame.assign(task=frame["task"].map(canonical_name), switches=frame["switches"].map(_ordered_switches))
     return frame.assign(
-        suite=[_suite(task, suite) for task, suite in zip(frame["task"], frame["suite"], strict=True)],
-        group=[_group(task, group) for task, group in zip(frame["task"], frame["group"], strict=True)],
+        suite=[_suite(*row) for row in frame[["task", "suite", "source"]].itertuples(index=False, name=None)],
+        group=[_group(*row) for row in frame[["task", "group", "source"]].itertuples(index=False, name=None)],
     )
 
 
@@ -109,12 +109,17 @@ def _ordered_switches(switches: str) -> str:
     return "+".join(sorted(names, key=switch_order))
 
 
-def _suite(task: str, suite: str) -> str:
+def _suite(task: str, suite: str, source: str) -> str:
     """Return the catalogue's suite of a task; a task outside the catalogue never counts in a catalogued suite."""
-    if task in TASKS:
+    if _is_catalogued(task, source):
         return TASKS[task].suite
     return "other" if suite in ("", *(catalogued.name for catalogued in SUITES)) else suite
 
 
-def _group(task: str, group: str) -> str:
-    return TASKS[task].group if task in TASKS else group or "Other"
+def _group(task: str, group: str, source: str) -> str:
+    return TASKS[task].group if _is_catalogued(task, source) else group or "Other"
+
+
+def _is_catalogued(task: str, source: str) -> bool:
+    """Return whether a record is of the catalogue's task and not of one of the user that has its name."""
+    return task in TASKS and source in ("", TASKS[task].source)

@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from shipbench.record import is_collapsed
+from shipbench.record import MEAN_PER_CLASS, is_collapsed
 from shipbench.report.analysis.arms import Arm, Configuration, assign_arms, configurations
-from shipbench.report.analysis.normalise import uniform_history, uniform_records
+from shipbench.report.analysis.normalise import json_list, uniform_history, uniform_records
 from shipbench.report.analysis.tuned import with_tuned_rows, with_tunings, without_repeats
 from shipbench.report.wording.names import group_order, suite_order, task_order
 from shipbench.selection import Selection
@@ -107,10 +107,16 @@ class Study:
         if suite in catalogue:
             pairs = [(task.group, task.name) for task in catalogue[suite]]
         else:
-            runs = self.runs[self.runs["suite"] == suite]
-            pairs = sorted(set(zip(runs["group"], runs["task"], strict=True)))
+            pairs = self._own_tasks(self.runs[self.runs["suite"] == suite])
         groups = sorted({group for group, _ in pairs}, key=group_order)
         return {group: tuple(task for other, task in pairs if other == group) for group in groups}
+
+    def _own_tasks(self, runs: pd.DataFrame) -> list[tuple[str, str]]:
+        """Return the (group, task) pairs of a suite outside the catalogue, also those of tasks without runs."""
+        groups = dict(zip(runs["task"], runs["group"], strict=True))
+        declared = [str(task) for text in sorted(set(runs["suite_tasks"])) for task in json_list(text)]
+        tasks = dict.fromkeys([*declared, *sorted(groups)])
+        return [(groups.get(task, "Not run"), task) for task in tasks]
 
     def tasks_of(self, suite: str) -> list[str]:
         """Return the tasks of a suite, group by group."""
@@ -147,7 +153,7 @@ def build_study(
 ) -> Study:
     """Sort records into arms under a selection rule; runs named by ``tunings`` get separate rows."""
     records, curves = with_tunings(uniform_records(results), tunings), uniform_history(history)
-    rows = with_tuned_rows(records)
+    rows = _with_headline(with_tuned_rows(records))
     accuracy = selection.accuracy(rows, curves).where(rows["status"] == "done")
     rows = rows.assign(accuracy=accuracy.astype(float), collapsed=is_collapsed(accuracy, rows["chance_acc"]))
     counted = rows["accuracy"].notna()
@@ -158,6 +164,16 @@ def build_study(
     accuracies = rows[counted].drop_duplicates("record").set_index("record")["accuracy"]
     return Study(
         records.assign(accuracy=accuracies.reindex(records.index)), runs.assign(arm=keys), curves, arms, selection
+    )
+
+
+def _with_headline(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return rows whose test accuracy is that of their headline metric; the best epoch by another is unknown."""
+    per_class = rows["headline_metric"] == MEAN_PER_CLASS
+    return rows.assign(
+        final_test_acc=rows["final_test_acc"].mask(per_class, rows["final_test_mean_class_acc"]),
+        best_test_acc=rows["best_test_acc"].mask(per_class),
+        chance_acc=rows["chance_acc"].mask(per_class, 1 / rows["num_classes"]),
     )
 
 

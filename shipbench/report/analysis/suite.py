@@ -8,6 +8,7 @@ from functools import cached_property
 
 import pandas as pd
 
+from shipbench.record import MEAN_PER_CLASS
 from shipbench.report.analysis.agreement import Agreement, agreement
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.comparisons import PairedComparison, paired_comparisons
@@ -20,8 +21,8 @@ from shipbench.report.analysis.study import Study
 from shipbench.report.analysis.sweeps import Sweep, families, sweeps
 from shipbench.report.document import Caption
 from shipbench.report.wording.captions import caption, footer
-from shipbench.report.wording.names import suite_name
-from shipbench.report.wording.text import slug
+from shipbench.report.wording.names import suite_name, task_name
+from shipbench.report.wording.text import joined, slug
 
 _PUBLISHED_SUITE = "vtab-1k"
 
@@ -57,7 +58,14 @@ class SuiteView:
 
     def caption(self, text: str, details: str = "") -> Caption:
         """Return a caption of at most two sentences, with its ``details`` and the suite's standing sentences."""
-        return caption(text, self.study.selection, self.suite, details=details)
+        return caption(text, self.study.selection, self.suite, details=f"{details} {self._metrics}".strip())
+
+    @cached_property
+    def _metrics(self) -> str:
+        """A sentence on the tasks whose accuracy is the mean over classes; empty if there are none."""
+        per_class = set(self.runs.loc[self.runs["headline_metric"] == MEAN_PER_CLASS, "task"])
+        tasks = [task_name(task) for task in self.tasks if task in per_class]
+        return f"The accuracy on {joined(tasks)} is the mean of the accuracies of the classes." if tasks else ""
 
     @cached_property
     def arms(self) -> list[Arm]:
