@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import cache
 
 from shipbench import data
-from shipbench.backbones import pinned_sha256
 from shipbench.planning.plan import Plan
 from shipbench.runtime.console import say
 
@@ -33,19 +32,15 @@ def make_ready(plan: Plan) -> None:
 
 
 def _fetch_weights(plan: Plan) -> None:
-    specs = [run.spec for run in plan.chosen]
-    wanted = [(spec.resolved.backbone, spec.checkpoint, spec.resolved.recipe.image_size) for spec in specs]
-    for weights in dict.fromkeys(wanted):
-        # Planning has loaded all backbones whose hash is not pinned.
-        if pinned_sha256(*weights):
-            _load(*weights)
-
-
-def _load(name: str, checkpoint: str | None, image_size: int | None) -> None:
+    if not plan.chosen:
+        return
     # Imported late: a plan with nothing to do needs no torch.
-    from shipbench.backbones import load_backbone
+    from shipbench.runs.loaded import copy_of_backbone
 
-    load_backbone(name, checkpoint=checkpoint, image_size=image_size)
+    resolved = [run.spec.resolved for run in plan.chosen]
+    wanted = [(r.backbone, r.spec.checkpoint, r.recipe.image_size, r.recipe.drop_path) for r in resolved]
+    for name, checkpoint, image_size, drop_path in dict.fromkeys(wanted):
+        copy_of_backbone(name, checkpoint, image_size, drop_path)
 
 
 @cache

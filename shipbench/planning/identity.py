@@ -8,6 +8,7 @@ from pathlib import Path
 
 from shipbench import data
 from shipbench.backbones import Origin, pinned_sha256
+from shipbench.planning.origins import remembered_origin
 from shipbench.spec import ResolvedSpec, RunSpec
 from shipbench.tasks import Task
 
@@ -80,7 +81,10 @@ def make_identifier(
 
 
 def _loaded_origin(name: str, checkpoint: str | None, image_size: int | None) -> Origin:
-    # Loading a backbone imports torch, which a plan of pinned backbones does without.
-    from shipbench.backbones import load_backbone, origin_of
+    def load() -> Origin:
+        # Loading a backbone imports torch, which a plan of pinned or remembered backbones does without.
+        from shipbench.backbones import load_backbone, origin_of
 
-    return origin_of(load_backbone(name, checkpoint=checkpoint, image_size=image_size))
+        return origin_of(load_backbone(name, checkpoint=checkpoint, image_size=image_size))
+
+    return remembered_origin(name, checkpoint, image_size, load)
