@@ -166,7 +166,10 @@ class DrawnSource:
         return Identity(
             self._fingerprint(images),
             image_format(image.kind for image in images.values()),
-            {name: content_of(images[entry.path] for entry in self._entries(name)) for name in self.requested},
+            {
+                name: content_of((images[entry.path] for entry in self._entries(name)), upright=True)
+                for name in self.requested
+            },
         )
 
     @property

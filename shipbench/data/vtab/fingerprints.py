@@ -71,7 +71,7 @@ def _roles(folder: TaskFolder) -> list[Role]:
 
 def _contents(folder: TaskFolder, images: Mapping[str, ImageIdentity]) -> dict[str, str]:
     splits: list[SplitName] = ["train", *_roles(folder)]
-    return {name: content_of(images[entry.path] for entry in folder.split(name)) for name in splits}
+    return {name: content_of((images[entry.path] for entry in folder.split(name)), upright=False) for name in splits}
 
 
 def _hash_files(folder: TaskFolder, paths: list[str], jobs: int | None) -> dict[str, ImageIdentity]:
