@@ -33,7 +33,8 @@ MAX_PIXELS = 50_000_000
 MAX_PHOTOGRAPH_PIXELS = 150_000_000
 """The largest photograph that is decoded; phones take them with up to 108 million pixels."""
 
-_PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM")
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM")
+_PHOTOGRAPH_FORMATS = (*_FORMATS, "TIFF")
 LOSSY: frozenset[ImageKind] = frozenset({"jpeg", "webp"})
 """Kinds of files whose pixels are not those of the original."""
 
@@ -116,7 +117,7 @@ def decode(data: bytes, where: object) -> Image.Image:
 def decode_photograph(data: bytes, where: object) -> Image.Image:
     """Decode a photograph as ``decode`` does, but turn it upright as its EXIF orientation says.
 
-    Up to ``MAX_PHOTOGRAPH_PIXELS`` pixels are allowed.
+    TIFF is read as well. Up to ``MAX_PHOTOGRAPH_PIXELS`` pixels are allowed.
     """
     with warnings.catch_warnings():
         # Pillow warns from 89 million pixels on, and of damaged EXIF data, with which the image stays as stored.
@@ -126,7 +127,7 @@ def decode_photograph(data: bytes, where: object) -> Image.Image:
 
 def _decode(data: bytes, where: object, max_pixels: int, *, upright: bool) -> Image.Image:
     try:
-        with Image.open(io.BytesIO(data), formats=_PILLOW_FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=_PHOTOGRAPH_FORMATS if upright else _FORMATS) as image:
             _check_size(image, where, max_pixels)
             image.load()
             if sniff(data) == "png" and _PNG_END not in data:

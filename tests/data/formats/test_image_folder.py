@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from shipbench.data.formats.image_folder import ImageFolder
 from shipbench.data.listings import Listing
@@ -163,3 +165,13 @@ def test_a_class_that_val_lacks_is_noted_and_keeps_its_number(tmp_path: Path) ->
 def test_every_image_has_the_file_that_holds_it(tmp_path: Path) -> None:
     listing = read(tree(tmp_path, *FLAT))
     assert listing.signatures == {path: tmp_path / path for path in ("Bird/a.jpg", "Bird/b.png", "ant/c.png")}
+
+
+def test_tiff_images_are_read_and_stand_upright(tmp_path: Path) -> None:
+    pixels = np.arange(24, dtype=np.uint8).reshape(4, 6)
+    tree(tmp_path, "ant/1.png", "bee/1.png")
+    Image.fromarray(pixels).save(tmp_path / "ant" / "2.TIF", "TIFF")
+    Image.fromarray(pixels).save(tmp_path / "bee" / "2.tiff", "TIFF", tiffinfo={0x0112: 6})
+    listing = read(tmp_path)
+    assert np.array_equal(np.asarray(listing.picture("ant/2.TIF"))[..., 0], pixels)
+    assert np.array_equal(np.asarray(listing.picture("bee/2.tiff"))[..., 0], np.rot90(pixels, -1))
