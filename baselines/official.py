@@ -12,6 +12,7 @@ from torch import Tensor
 
 from shipbench.adapting import AdaptedModel, Adapter
 from shipbench.errors import InputError, did_you_mean
+from shipbench.settings import plain
 
 from . import settings
 from .adapter import NoahAdapter, VptAdapter
@@ -152,7 +153,7 @@ def load_official(
         raise InputError(f"the tensors of {method} do not fit: head.bias is missing")
     adapter = _MAKERS[method](backbone, config, dropout)
     rates = _path_rates(drop_path, len(backbone.blocks))
-    model = OfficialModel(backbone, len(tensors["head.bias"]), adapter, path_rates=rates)
+    model = OfficialModel(backbone, tensors["head.bias"].numel(), adapter, path_rates=rates)
     model.thirds = frozenset(name.partition("@")[0] for name in tensors if "@" in name)
     model.to(backbone.cls_token)
     _load(model, tensors, method)
@@ -175,10 +176,10 @@ def _load(model: OfficialModel, tensors: Mapping[str, Tensor], method: str) -> N
 
 
 def _path_rates(drop_path: float | Sequence[float], depth: int) -> list[float]:
-    if isinstance(drop_path, Sequence):
-        rates = list(drop_path)
-    else:
-        rates = torch.linspace(0, drop_path, depth, dtype=torch.float64).tolist()
+    values = plain(drop_path)
+    rates = (
+        list(values) if isinstance(values, tuple) else torch.linspace(0, values, depth, dtype=torch.float64).tolist()
+    )
     if len(rates) != depth:
         raise InputError(f"drop_path has {len(rates)} rates, but the backbone has {depth} blocks")
     return rates

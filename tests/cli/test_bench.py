@@ -41,6 +41,16 @@ def test_every_method_is_measured(shipbench: Shipbench, tmp_path: Path) -> None:
     assert all(row["training_flops"] > 0 and row["training"]["low"] > 0 for row in rows.values())
 
 
+def test_adapters_are_measured(shipbench: Shipbench, tmp_path: Path) -> None:
+    line = ("--method", "lora,adaptformer,ssf,bitfit", "--json", tmp_path / "b.json")
+    assert shipbench("bench", *SMALL, *line).code == 0
+    bare, lora, *others = json.loads((tmp_path / "b.json").read_text())["measurements"]
+    assert [row["subject"] for row in (lora, *others)] == ["lora", "adaptformer", "ssf", "bitfit"]
+    # One pair of rank 8 in each block and the head; frozen weights have no gradients.
+    assert bare["inference_flops"] < lora["inference_flops"] < 1.2 * bare["inference_flops"]
+    assert lora["training_flops"] < 2.5 * lora["inference_flops"]
+
+
 def test_ship_at_inference_needs_less_arithmetic_than_the_bare_backbone(shipbench: Shipbench, tmp_path: Path) -> None:
     line = ("--method", "ship", "--backbone", "vit_tiny_patch16_224", "--batch-size", 1, "--repeats", 1)
     assert shipbench("bench", *line, "--prompt-lengths", 10, "--json", tmp_path / "b.json").code == 0

@@ -35,7 +35,7 @@ SURE = ("--device", "cpu", "--precision", "fp32")
 
 
 def test_a_plan_of_the_demo_suite_needs_neither_torch_nor_timm(cache: Path, tmp_path: Path) -> None:
-    line = ("run", "--method", "all", "--tasks", "demo-tiny,digits", *SURE, "--results", tmp_path / "r", "--dry-run")
+    line = ("run", "--method", "zoo", "--tasks", "demo-tiny,digits", *SURE, "--results", tmp_path / "r", "--dry-run")
     heavy_modules_of(line)
     # The first plan draws digits and sprites.
     assert set(heavy_modules_of(line)) <= {"numpy"}
