@@ -1,7 +1,7 @@
 """Averages, deviations, intervals, ranks and tests of accuracies.
 
 Accuracies may be fractions or percent; results have the same unit. Higher is better.
-scipy and statsmodels are imported where a test needs them: averages must not cost a second of imports.
+scipy is imported where a test needs it: averages must not cost a second of imports.
 """
 
 from __future__ import annotations
@@ -153,13 +153,15 @@ def wilcoxon_test(differences: Sequence[float]) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values adjusted by Holm's step-down method; NaN stays NaN and does not count as a test."""
-    array = np.asarray(p_values, dtype=float)
-    is_test = np.isfinite(array)
-    if is_test.any():
-        from statsmodels.stats.multitest import multipletests
+    """Return p-values adjusted by Holm's step-down method; NaN stays NaN and does not count as a test.
 
-        array[is_test] = multipletests(array[is_test], method="holm")[1]
+    The i-th smallest of m p-values, from 0, is multiplied by m - i, and none falls below a smaller one (Holm 1979).
+    """
+    array = np.array(p_values, dtype=float)
+    tests = np.flatnonzero(np.isfinite(array))
+    order = tests[np.argsort(array[tests], kind="stable")]
+    scaled = array[order] * np.arange(len(order), 0, -1)
+    array[order] = np.minimum(1.0, np.maximum.accumulate(scaled))
     return [float(value) for value in array]
 
 

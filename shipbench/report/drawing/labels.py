@@ -90,11 +90,13 @@ def _best(point: Point, width: float, height: float, taken: Sequence[Rectangle],
 
     def cost(place: _Place) -> float:
         box = place.box(point, width, height)
-        covered = sum(_overlap(box, other) for other in taken)
+        covered = sum(_overlap(box, other) for other in near)
         return 10 * covered + 10 * (width * height - _overlap(box, frame)) + place.radius
 
-    places = [_Place(radius, angle) for radius in _RADII for angle in _ANGLES]
-    return min((place for place in places if not _looks_like_error_bar(place)), key=cost)
+    reach_x, reach_y = width + _RADII[-1], height + _RADII[-1]
+    surroundings = (point[0] - reach_x, point[1] - reach_y, point[0] + reach_x, point[1] + reach_y)
+    near = [box for box in taken if _overlap(box, surroundings)]
+    return min(_PLACES, key=cost)
 
 
 def _looks_like_error_bar(place: _Place) -> bool:
@@ -106,3 +108,6 @@ def _overlap(one: Rectangle, other: Rectangle) -> float:
     wide = min(one[2], other[2]) - max(one[0], other[0])
     high = min(one[3], other[3]) - max(one[1], other[1])
     return wide * high if wide > 0 and high > 0 else 0.0
+
+
+_PLACES = [place for radius in _RADII for angle in _ANGLES if not _looks_like_error_bar(place := _Place(radius, angle))]
