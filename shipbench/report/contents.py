@@ -21,6 +21,7 @@ from shipbench.report.analysis.study import Study, build_study
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import Figure, Report, Section, Table
 from shipbench.report.figures.ablation import ablation_figure
+from shipbench.report.figures.classes import class_figures, reliability_figure
 from shipbench.report.figures.curves import accuracy_curves_figure, loss_curves_figure, sweep_figure
 from shipbench.report.figures.differences import task_differences_figure
 from shipbench.report.figures.oracle import oracle_figure
@@ -31,6 +32,7 @@ from shipbench.report.figures.style import method_keys
 from shipbench.report.overviews import OTHER_RULE, overview
 from shipbench.report.tables.ablation import ablation_table
 from shipbench.report.tables.agreement import agreement_table
+from shipbench.report.tables.calibration import calibration_table
 from shipbench.report.tables.cost import cost_table
 from shipbench.report.tables.intervals import intervals_table
 from shipbench.report.tables.main import main_results_table
@@ -69,12 +71,14 @@ RESULTS: tuple[Builder, ...] = (
     intervals_table,
     agreement_table,
 )
+CLASSES: tuple[Builder, ...] = (class_figures, calibration_table, reliability_figure)
 ABLATIONS: tuple[Builder, ...] = (ablation_items, variants_table, sweep_figure)
 STRUCTURE: tuple[Builder, ...] = (structure_figures,)
 TRAINING: tuple[Builder, ...] = (cost_table, training_cost_figure, accuracy_curves_figure, loss_curves_figure)
 
 SUITE_SECTIONS: tuple[tuple[str, str, tuple[Builder, ...]], ...] = (
     ("results", "results", RESULTS),
+    ("classes", "classes and calibration", CLASSES),
     ("ablations", "ablations and settings", ABLATIONS),
     ("structure", "block affinity and levels", STRUCTURE),
     ("training", "training and cost", TRAINING),

@@ -82,6 +82,7 @@ def describe(prepared: Prepared, assembled: Assembled, fit: Fit, peak_memory: in
         peak_memory_bytes=peak_memory,
         levels=json.dumps(built.facts["levels"]) if "levels" in built.facts else "",
         affinity=json.dumps(built.facts["affinity"]) if "affinity" in built.facts else "",
+        affinity_std=json.dumps(built.facts["affinity_std"]) if "affinity_std" in built.facts else "",
         **_scores(fit, assembled.images.labels, prepared.resolved.spec.protocol),
     )
 
@@ -184,7 +185,7 @@ def store_run(store: Store, record: RunRecord, prepared: Prepared, assembled: As
 
 def _weights_metadata(record: RunRecord, prepared: Prepared, built: Built, whole: bool) -> Mapping[str, str]:
     """Return the metadata from which ``shipbench.runs.export`` rebuilds the model."""
-    facts = {name: value for name, value in built.facts.items() if name != "affinity"}
+    facts = {name: value for name, value in built.facts.items() if name not in ("affinity", "affinity_std")}
     return {
         "format": EXPORT_FORMAT,
         "weights": "full" if whole else "trained",

@@ -104,8 +104,10 @@ def test_every_method_leaves_a_complete_record(shipbench: Shipbench, tree: Path,
     assert (frame["best_test_epoch"] >= 0).all()
     ship = frame[frame["method"] == "ship"].iloc[0]
     levels, affinity = json.loads(ship["levels"]), json.loads(ship["affinity"])
+    deviations = json.loads(ship["affinity_std"])
     assert levels[0] == 0
-    assert len(affinity) == len(affinity[0]) == 6
+    assert len(affinity) == len(affinity[0]) == len(deviations) == len(deviations[0]) == 6
+    assert max(map(max, deviations)) > 0
     for run_id, accuracy in zip(frame["run_id"], frame["final_test_acc"], strict=True):
         predictions = load_predictions(results, [run_id])
         assert len(predictions) == 6

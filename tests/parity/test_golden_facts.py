@@ -23,6 +23,7 @@ from shipbench.methods.ship import (
     count_parameters,
 )
 from shipbench.methods.ship.attributes import cluster_means, guide
+from shipbench.methods.ship.hierarchy import affinity_deviation
 from shipbench.prompting import drop_rates, sample_drop_factors
 from shipbench.training.schedule import learning_rates
 from tests.parity import golden
@@ -77,6 +78,12 @@ def test_affinity_of_synthetic_features() -> None:
     stored = arrays("hierarchy_synthetic")
     affinity = affinity_matrix(stored["a.features"].transpose(0, 1))
     assert torch.allclose(affinity, stored["a.affinity"], rtol=0, atol=2e-6)
+
+
+def test_the_deviation_of_the_affinity_is_that_of_the_cosines_of_single_images() -> None:
+    features = arrays("hierarchy_synthetic")["a.features"].transpose(0, 1)[:5]
+    singly = torch.stack([affinity_matrix(image[None]) for image in features])
+    assert torch.allclose(affinity_deviation(features), singly.std(dim=0), rtol=0, atol=1e-6)
 
 
 def clustered_features(dataset: str) -> Tensor:

@@ -22,6 +22,16 @@ def affinity_matrix(features: Tensor) -> Tensor:
     return torch.einsum("nld,nmd->lm", unit, unit) / unit.shape[0]
 
 
+def affinity_deviation(features: Tensor) -> Tensor:
+    """Return the sample deviation (blocks, blocks) over images of the cosines that ``affinity_matrix`` averages.
+
+    ``features`` is (images, blocks, D) with at least two images; raises ``InputError`` as ``affinity_matrix`` does.
+    """
+    unit = F.normalize(finite_features(features, "(images, blocks, D)"), dim=-1)
+    cosines = unit @ unit.transpose(1, 2)
+    return cosines.std(dim=0, correction=1)
+
+
 def build_hierarchy(affinity: Tensor, threshold: float, end_layer: int | None = None) -> list[int]:
     """Return the first block of every level.
 

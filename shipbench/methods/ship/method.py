@@ -84,7 +84,7 @@ class ShipMethod(Method):
 
 def _computed(config: ShipConfig, context: BuildContext) -> tuple[list[int], Tensor | None, Mapping[str, Any]]:
     """Return levels, bank and facts as they follow from the training images."""
-    from shipbench.methods.ship.hierarchy import affinity_matrix, build_hierarchy
+    from shipbench.methods.ship.hierarchy import affinity_deviation, affinity_matrix, build_hierarchy
 
     features = context.block_features(config.feature)
     affinity = affinity_matrix(features)
@@ -92,6 +92,8 @@ def _computed(config: ShipConfig, context: BuildContext) -> tuple[list[int], Ten
     _say_levels(levels, config, context)
     bank = _bank(features[:, -1], config, context) if config.has_attributes else None
     facts = {"levels": levels, "affinity": affinity.tolist(), "prototypes": 0 if bank is None else len(bank)}
+    if len(features) > 1:
+        facts["affinity_std"] = affinity_deviation(features).tolist()
     return levels, bank, facts
 
 

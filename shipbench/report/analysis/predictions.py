@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -25,11 +25,15 @@ _LEFT_OUT = "Left out of image-level results because some counted runs lack matc
 
 @dataclass(frozen=True, eq=False)
 class TaskPredictions:
-    """The predictions on one task: ``labels`` (n,), and per arm key the predicted classes (n images x seeds)."""
+    """The predictions on one task: ``labels`` (n,), and per arm key the predicted classes (n images x seeds).
+
+    ``confidence`` has the same form, in [0, 1], for arms all of whose runs recorded it.
+    """
 
     task: str
     labels: pd.Series[int]
     predicted: dict[int, pd.DataFrame]
+    confidence: dict[int, pd.DataFrame]
 
     def times_correct(self, arm: Arm, seeds: Sequence[int]) -> pd.Series[int]:
         """Return, for every image, how many of ``seeds`` classify it correctly."""
@@ -104,11 +108,21 @@ def _task_predictions(study: Study, arms: Sequence[Arm], task: str, load: LoadPr
         return None
     labels = by_run[rows[0][2]]["label"]
     on_other_images = {key for key, _, run_id in rows if not by_run[run_id]["label"].equals(labels)}
-    columns: dict[int, dict[int, pd.Series[int]]] = {}
+    paired = [row for row in rows if row[0] not in on_other_images]
+    predicted = _by_arm(by_run, paired, "predicted", _CLASS)
+    confidence = _by_arm(by_run, paired, "confidence", "float32") if "confidence" in frame else {}
+    recorded = {key: part for key, part in confidence.items() if not part.isna().to_numpy().any()}
+    return TaskPredictions(task, labels, predicted, recorded)
+
+
+def _by_arm(
+    by_run: Mapping[str, pd.DataFrame], rows: Sequence[tuple[int, int, str]], column: str, kind: str
+) -> dict[int, pd.DataFrame]:
+    """Return a column of the predictions by arm key, as images x seeds; ``rows`` are key, seed and run id."""
+    columns: dict[int, dict[int, pd.Series[Any]]] = {}
     for key, seed, run_id in rows:
-        if key not in on_other_images:
-            columns.setdefault(int(key), {})[int(seed)] = by_run[run_id]["predicted"].astype(_CLASS)
-    return TaskPredictions(task, labels, {key: pd.DataFrame(seeds) for key, seeds in columns.items()})
+        columns.setdefault(int(key), {})[int(seed)] = by_run[run_id][column].astype(kind)  # type: ignore[call-overload]
+    return {key: pd.DataFrame(seeds) for key, seeds in columns.items()}
 
 
 def _runs_with_final_accuracy(study: Study, arms: Sequence[Arm], task: str) -> pd.DataFrame:

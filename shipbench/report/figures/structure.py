@@ -86,10 +86,16 @@ def structure_figures(view: SuiteView) -> list[Figure]:
     return figures
 
 
+def _name(view: SuiteView, arm: Arm) -> str:
+    """Name the suite and, if several main arms may have levels, the arm."""
+    alike = [other for other in view.arms if other.method == arm.method]
+    return f"{view.name}, {arm.label}" if len(alike) > 1 else view.name
+
+
 def _heat_maps(view: SuiteView, arm: Arm, shown: Sequence[Hierarchy], suffix: str) -> Figure:
     return Figure(
         name=f"affinity-{suffix}",
-        title=f"{view.name}: block affinity and levels",
+        title=f"{_name(view, arm)}: block affinity and levels",
         caption=view.caption(
             f"{arm.label}: affinity between blocks of the frozen backbone (cosine similarity of their features, mean "
             "over training images). Squares on the diagonal are levels: groups of blocks that share prompts.",
@@ -137,7 +143,7 @@ def _adjacent(view: SuiteView, arm: Arm, shown: Sequence[Hierarchy], suffix: str
     spread = any(len(hierarchy.deviation) for hierarchy in shown)
     return Figure(
         name=f"adjacent-affinity-{suffix}",
-        title=f"{view.name}: affinity of adjacent blocks",
+        title=f"{_name(view, arm)}: affinity of adjacent blocks",
         caption=view.caption(
             f"{arm.label}: affinity of each block with the next, a thin line per task and a bold line for the mean of "
             "each group. At a dip, features change most and a level is likely to begin.",
@@ -190,7 +196,7 @@ def _adjacent_marks(group: str, members: Sequence[Hierarchy]) -> Iterator[Mark]:
 def _levels(view: SuiteView, arm: Arm, shown: Sequence[Hierarchy], suffix: str) -> Figure:
     return Figure(
         name=f"levels-{suffix}",
-        title=f"{view.name}: levels per task",
+        title=f"{_name(view, arm)}: levels per task",
         caption=view.caption(
             f"{arm.label}: blocks in the same bar share prompts; the number of levels is on the right.",
             "Colours alternate between bars. Each task is shown for its lowest seed.",

@@ -1,0 +1,83 @@
+"""Results by class and by confidence, from the stored predictions: confusions, accuracy per class, calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shipbench.report.analysis.arms import Arm
+from shipbench.report.analysis.normalise import json_list
+from shipbench.report.analysis.predictions import TaskPredictions
+from shipbench.report.analysis.study import Study
+
+BINS = 15
+
+
+@dataclass(frozen=True)
+class Bin:
+    """The predictions with a confidence in one interval: their mean confidence and accuracy, and their share of all."""
+
+    confidence: float
+    accuracy: float
+    share: float
+
+
+def confusion(predictions: TaskPredictions, arm: Arm) -> NDArray[np.float64]:
+    """Return (true classes x predicted classes): the share of images of a class that each class gets, mean over seeds.
+
+    A row without test images is zero.
+    """
+    size = class_count(predictions)
+    labels = predictions.labels.to_numpy()
+    guesses = predictions.predicted[arm.key].to_numpy()
+    counts = np.zeros((size, size))
+    for column in guesses.T:
+        np.add.at(counts, (labels, column), 1)
+    return counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+
+
+def class_accuracies(predictions: TaskPredictions, arm: Arm) -> NDArray[np.float64]:
+    """Return the accuracy (classes,) of an arm on each class, mean over seeds; NaN for a class without test images."""
+    size = class_count(predictions)
+    labels = predictions.labels.to_numpy()
+    correct = predictions.predicted[arm.key].to_numpy() == labels[:, None]
+    images = np.bincount(labels, minlength=size).astype(float)
+    sums = np.bincount(labels, weights=correct.mean(axis=1), minlength=size)
+    return np.divide(sums, images, out=np.full(size, np.nan), where=images > 0)
+
+
+def class_count(predictions: TaskPredictions) -> int:
+    """Return the number of classes that occur as labels or predictions."""
+    highest = [int(frame.to_numpy().max()) for frame in predictions.predicted.values()]
+    return 1 + max(int(predictions.labels.max()), *highest)
+
+
+def calibration_bins(predictions: TaskPredictions, arm: Arm) -> list[Bin]:
+    """Return the occupied bins of ``BINS`` equal intervals of confidence, over all seeds of an arm."""
+    confidence = predictions.confidence[arm.key].to_numpy()
+    correct = predictions.predicted[arm.key].to_numpy() == predictions.labels.to_numpy()[:, None]
+    places = np.clip((confidence * BINS).astype(int), 0, BINS - 1).ravel()
+    images = np.bincount(places, minlength=BINS)
+    sums = [np.bincount(places, weights=part.ravel(), minlength=BINS) for part in (confidence, correct)]
+    return [
+        Bin(float(sums[0][i] / images[i]), float(sums[1][i] / images[i]), float(images[i] / images.sum()))
+        for i in np.flatnonzero(images)
+    ]
+
+
+def calibration_error(bins: Sequence[Bin]) -> float:
+    """Return the expected calibration error (Guo et al. 2017, equation 3), in [0, 1]."""
+    return sum(part.share * abs(part.accuracy - part.confidence) for part in bins)
+
+
+def class_names(study: Study, suite: str, task: str, size: int) -> list[str]:
+    """Return the names of the classes of a task, or their numbers from 0 if they are not recorded."""
+    runs = study.runs[(study.runs["suite"] == suite) & (study.runs["task"] == task)]
+    for text in runs["class_names"].unique():
+        names = [str(name) for name in json_list(text)]
+        if len(names) >= size:
+            return names[:size]
+    return [f"class {number}" for number in range(size)]

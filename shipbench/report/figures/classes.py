@@ -1,0 +1,196 @@
+"""Figures by class and by confidence: confusion matrices, accuracy per class, and reliability diagrams."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from shipbench.report.analysis.arms import Arm
+from shipbench.report.analysis.classes import (
+    Bin,
+    calibration_bins,
+    calibration_error,
+    class_accuracies,
+    class_count,
+    class_names,
+    confusion,
+)
+from shipbench.report.analysis.headline import standings
+from shipbench.report.analysis.predictions import TaskPredictions
+from shipbench.report.analysis.suite import SuiteView
+from shipbench.report.document import Figure
+from shipbench.report.drawing.chart import Axis, Chart, ColourBar, Heat, Line, Mark, Panel, Points
+from shipbench.report.drawing.palette import CIVIDIS, MUTED, mapped
+from shipbench.report.drawing.scales import number_axis, with_ticks
+from shipbench.report.figures.style import arm_keys, arm_styles
+from shipbench.report.wording.names import task_name
+from shipbench.report.wording.numbers import percent
+from shipbench.report.wording.text import counted, shortened
+
+_MOST_CLASSES, _MOST_TIPS = 50, 20
+
+
+def class_figures(view: SuiteView) -> list[Figure]:
+    """Return confusion matrices of the best method, and accuracies per class; empty without predictions."""
+    small = {task: p for task, p in view.predictions.items() if 2 < class_count(p) <= _MOST_CLASSES}
+    best = next((arm for standing in standings(view)[-1:] for arm, _ in standing.scores), None)
+    known = {task: p for task, p in small.items() if best and best.key in p.predicted}
+    figures = [_confusion_figure(view, best, known)] if best and known else []
+    return [*figures, _per_class_figure(view, small)] if small else figures
+
+
+def reliability_figure(view: SuiteView) -> Figure | None:
+    """Return a reliability diagram per task; None without recorded confidences."""
+    tasks = {task: p for task, p in view.predictions.items() if p.confidence}
+    if not tasks:
+        return None
+    return Figure(
+        name=f"reliability-{view.slug}",
+        title=f"{view.name}: reliability",
+        caption=view.caption(
+            "Accuracy of the predictions by their confidence, in 15 equal bins over all seeds. On the dashed line, "
+            "confidence is the accuracy.",
+            "Bins with less than one percent of the images are not drawn; the error in the table counts all bins.",
+        ),
+        draw=lambda: draw_reliability(view, tasks),
+        alt=f"Reliability diagrams of {counted(len(tasks), 'task')}.",
+        wide=len(tasks) > 2,
+    )
+
+
+def draw_reliability(view: SuiteView, tasks: Mapping[str, TaskPredictions]) -> Chart:
+    """Draw a panel per task with a line per method."""
+    columns = _columns(len(tasks))
+    ticks = ((0.0, "0"), (0.5, "0.5"), (1.0, "1"))
+    across, up = Axis(0, 1, ticks, "confidence"), Axis(0, 1, ticks)
+    panels = [
+        Panel(
+            across if i + columns >= len(tasks) else replace(across, label=""),
+            up,
+            (Line([0, 1], [0, 1], MUTED, 0.8, (3, 2)), *_reliability_marks(view, predictions)),
+            shortened(task_name(task), 20),
+        )
+        for i, (task, predictions) in enumerate(tasks.items())
+    ]
+    wide = len(tasks) > 2
+    legend = arm_keys([arm for arm in view.arms if any(arm.key in p.confidence for p in tasks.values())])
+    return Chart(tuple(panels), 0, columns, wide=wide, legend=legend, y_label="accuracy", footer=view.footer)
+
+
+def _reliability_marks(view: SuiteView, predictions: TaskPredictions) -> Iterator[Mark]:
+    styles = arm_styles(view.arms)
+    for arm in view.arms:
+        if arm.key in predictions.confidence:
+            bins = calibration_bins(predictions, arm)
+            shown = [part for part in bins if part.share >= 0.01]
+            look, key = styles[arm.key], arm.short_label
+            xs, ys = [part.confidence for part in shown], [part.accuracy for part in shown]
+            tips = tuple(_bin_tip(key, part, calibration_error(bins)) for part in shown)
+            yield Line(xs, ys, look.colour, 1.2, look.dashes, key=key)
+            yield Points(xs, ys, look.colour, look.marker, 3, key=key, tips=tips)
+
+
+def _bin_tip(name: str, part: Bin, error: float) -> str:
+    return (
+        f"{name}: accuracy {percent(100 * part.accuracy)} % at confidence {part.confidence:.2f} "
+        f"({percent(100 * part.share)} % of images; ECE {percent(100 * error)} %)"
+    )
+
+
+def _columns(tasks: int) -> int:
+    return min(tasks, 5 if tasks > 6 else 3)
+
+
+def _confusion_figure(view: SuiteView, arm: Arm, tasks: Mapping[str, TaskPredictions]) -> Figure:
+    return Figure(
+        name=f"confusion-{view.slug}",
+        title=f"{view.name}: confusions of {arm.label}",
+        caption=view.caption(
+            "Share of the test images of each class (row) that the best method assigns to each class (column), mean "
+            "over seeds.",
+            f"Tasks with 3 to {_MOST_CLASSES} classes.",
+        ),
+        draw=lambda: draw_confusions(view, arm, tasks),
+        alt=f"Confusion matrices of {arm.label} on {counted(len(tasks), 'task')}.",
+        wide=len(tasks) > 2,
+    )
+
+
+def draw_confusions(view: SuiteView, arm: Arm, tasks: Mapping[str, TaskPredictions]) -> Chart:
+    """Draw the confusion matrix of each task on a common scale."""
+    panels = tuple(_confusion_panel(view, arm, task, predictions) for task, predictions in tasks.items())
+    bar = ColourBar(0.0, 1.0, "share", CIVIDIS)
+    return Chart(panels, 0, _columns(len(tasks)), wide=len(tasks) > 2, footer=view.footer, bar=bar)
+
+
+def _confusion_panel(view: SuiteView, arm: Arm, task: str, predictions: TaskPredictions) -> Panel:
+    shares = confusion(predictions, arm).tolist()
+    size = len(shares)
+    names = class_names(view.study, view.suite, task, size)
+    colours = tuple(tuple(mapped(value, 0, 1) for value in row) for row in shares)
+    tips = tuple(
+        tuple(f"{names[i]} as {names[j]}: {percent(100 * value)} %" for j, value in enumerate(row))
+        for i, row in enumerate(shares)
+    )
+    ticks = tuple((float(tick), str(tick)) for tick in sorted({0, size // 2, size - 1}))
+    across = Axis(-0.5, size - 0.5, ticks, grid=False, line=False)
+    down = Axis(size - 0.5, -0.5, ticks, grid=False, line=False)
+    heat = Heat(-0.5, size - 0.5, -0.5, size - 0.5, colours, tips if size <= _MOST_TIPS else ())
+    return Panel(across, down, (heat,), shortened(task_name(task), 20))
+
+
+def _per_class_figure(view: SuiteView, tasks: Mapping[str, TaskPredictions]) -> Figure:
+    return Figure(
+        name=f"class-accuracy-{view.slug}",
+        title=f"{view.name}: accuracy per class",
+        caption=view.caption(
+            "Test accuracy on each class, mean over seeds; classes from hardest to easiest by the mean over methods.",
+            f"Tasks with 3 to {_MOST_CLASSES} classes.",
+        ),
+        draw=lambda: draw_class_accuracies(view, tasks),
+        alt=f"Accuracy per class on {counted(len(tasks), 'task')}.",
+        wide=len(tasks) > 2,
+    )
+
+
+def draw_class_accuracies(view: SuiteView, tasks: Mapping[str, TaskPredictions]) -> Chart:
+    """Draw a panel per task with a point per class and method."""
+    columns = _columns(len(tasks))
+    panels = tuple(_class_panel(view, task, predictions) for task, predictions in tasks.items())
+    legend = arm_keys([arm for arm in view.arms if any(arm.key in p.predicted for p in tasks.values())])
+    height = 75 if columns > 3 else 100
+    label = "accuracy on the class (%)"
+    return Chart(panels, height, columns, wide=len(tasks) > 2, legend=legend, y_label=label, footer=view.footer)
+
+
+def _class_panel(view: SuiteView, task: str, predictions: TaskPredictions) -> Panel:
+    arms = [arm for arm in view.arms if arm.key in predictions.predicted]
+    values = 100 * np.array([class_accuracies(predictions, arm) for arm in arms])
+    tested = np.flatnonzero(~np.isnan(values[0]))
+    order = tested[np.argsort(values[:, tested].mean(axis=0), kind="stable")]
+    names = class_names(view.study, view.suite, task, values.shape[1])
+    styles = arm_styles(view.arms)
+    marks = [
+        mark
+        for arm, row in zip(arms, values, strict=True)
+        for mark in _class_marks(arm, row, order.tolist(), names, styles[arm.key].colour)
+    ]
+    across = with_ticks(Axis(0.2, len(order) + 0.8, grid=False), 4, whole=True)
+    return Panel(
+        across, number_axis(values[:, order].ravel().tolist(), count=3), tuple(marks), shortened(task_name(task), 20)
+    )
+
+
+def _class_marks(
+    arm: Arm,
+    values: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
+    order: Sequence[int],
+    names: Sequence[str],
+    colour: str,
+) -> Iterator[Mark]:
+    xs, ys, key = list(range(1, len(order) + 1)), values[order].tolist(), arm.short_label
+    tips = tuple(f"{names[number]}, {key}: {percent(value)} %" for number, value in zip(order, ys, strict=True))
+    yield Line(xs, ys, colour, 0.8, opacity=0.6, key=key)
+    yield Points(xs, ys, colour, size=2.5, key=key, tips=tips)

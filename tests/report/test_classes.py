@@ -1,0 +1,82 @@
+"""Confusions, accuracy per class and calibration, from predictions on images."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from shipbench.report import build_report
+from shipbench.report.analysis.classes import calibration_bins, calibration_error, class_accuracies, confusion
+from shipbench.report.analysis.predictions import TaskPredictions
+from shipbench.report.analysis.study import build_study
+from shipbench.report.document import Figure, Report
+from shipbench.report.drawing.chart import Heat, Points
+from shipbench.selection import Final
+from tests.report.builders import DEMO_TASKS, grid, make_predictions, make_record, make_results
+
+
+def report_of(records: list[dict[str, Any]], predictions: pd.DataFrame) -> Report:
+    matching = [
+        {**r, "final_test_acc": float((of_run["label"] == of_run["predicted"]).mean())}
+        for r in records
+        for of_run in [predictions[predictions["run_id"] == r["run_id"]]]
+    ]
+    load = lambda run_ids: predictions[predictions["run_id"].isin(list(run_ids))]  # noqa: E731
+    return build_report(make_results(matching), predictions=load)
+
+
+def figure(report: Report, name: str) -> Figure:
+    return next(figure for figure in report.figures() if figure.name == name)
+
+
+def of_one_arm(labels: list[int], predicted: list[int], confidence: list[float]) -> tuple[TaskPredictions, Any]:
+    (arm,) = build_study(make_results([make_record()]), None, Final()).arms
+    frames = [pd.DataFrame({0: values}) for values in (predicted, confidence)]
+    return TaskPredictions("t", pd.Series(labels), {arm.key: frames[0]}, {arm.key: frames[1]}), arm
+
+
+def test_confusions_and_class_accuracies_are_shares_of_a_class() -> None:
+    predictions, arm = of_one_arm([0, 0, 0, 0, 2, 2], [0, 0, 0, 2, 2, 1], [0.9] * 6)
+    assert confusion(predictions, arm).tolist() == [[0.75, 0, 0.25], [0, 0, 0], [0, 0.5, 0.5]]
+    accuracies = class_accuracies(predictions, arm)
+    assert accuracies[[0, 2]].tolist() == [0.75, 0.5]
+    assert np.isnan(accuracies[1])
+
+
+def test_the_calibration_error_is_weighted_by_images() -> None:
+    predictions, arm = of_one_arm([0, 0, 0, 0], [0, 0, 1, 0], [0.95, 0.95, 0.95, 0.5])
+    bins = calibration_bins(predictions, arm)
+    assert [(part.share, part.accuracy) for part in bins] == [(0.25, 1.0), (0.75, pytest.approx(2 / 3))]
+    assert calibration_error(bins) == pytest.approx(0.25 * 0.5 + 0.75 * (0.95 - 2 / 3))
+
+
+def test_a_report_shows_the_best_methods_confusions_with_class_names() -> None:
+    names = json.dumps(["ant", "bee", "cat", "dog"])
+    records = grid(("linear", "vpt-deep", "ship"), DEMO_TASKS[:2], (0, 1), class_names=names)
+    report = report_of(records, make_predictions(records))
+    shown = figure(report, "confusion-demo")
+    assert shown.title == "Demo suite: confusions of SHIP"
+    (heat,) = (mark for mark in shown.draw().panels[0].marks if isinstance(mark, Heat))
+    assert heat.tips[0][0].startswith("ant as ant: ")
+    assert heat.tips[3][0].startswith("dog as ant: ")
+    points = [m for m in figure(report, "class-accuracy-demo").draw().panels[0].marks if isinstance(m, Points)]
+    assert len(points) == 3
+    assert all(len(mark.tips) == 4 for mark in points)
+
+
+def test_calibration_needs_confidences() -> None:
+    records = grid(("vpt-deep", "ship"), DEMO_TASKS[:1], (0,))
+    predictions = make_predictions(records)
+    report = report_of(records, predictions)
+    table = next(table for table in report.tables() if table.name == "calibration-demo")
+    ship = next(row for row in table.rows if row.cells[0].text == "SHIP")
+    share = (predictions[predictions["run_id"] == records[1]["run_id"]]["confidence"] == 0.9).mean()
+    assert ship.cells[1].value == pytest.approx(100 * (0.1 * share + 0.6 * (1 - share)))
+    assert figure(report, "reliability-demo").draw().panels[0].x.label == "confidence"
+    without = report_of(records, predictions.drop(columns="confidence"))
+    assert not any(table.name.startswith("calibration") for table in without.tables())
+    assert not any(shown.name.startswith("reliability") for shown in without.figures())

@@ -1,0 +1,190 @@
+"""The page as its readers use it, in a real browser: sort, filter, hover, switch, link, keyboard, print."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shipbench.report import ReportOptions, build_report, write_report
+from tests.report.browser import CHROMIUM, Page, chromium_page
+from tests.report.builders import DEMO_TASKS, histories, make_predictions, make_results, study_records
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+_MAIN = 'table[data-table="table-main-demo"]'
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a study with predictions, histories, and SHIP also tuned on validation images."""
+    records = study_records(DEMO_TASKS, (0, 1), ("linear", "vpt-shallow", "vpt-deep", "ship"))
+    records += [
+        {**r, "run_id": f"{r['run_id']}-tuned", "protocol": "validation", "final_test_acc": r["final_test_acc"] - 0.01}
+        for r in records
+        if r["method"] == "ship"
+    ]
+    predictions = make_predictions(records)
+    for record in records:
+        of_run = predictions[predictions["run_id"] == record["run_id"]]
+        record["final_test_acc"] = float((of_run["label"] == of_run["predicted"]).mean())
+    load = lambda run_ids: predictions[predictions["run_id"].isin(list(run_ids))]  # noqa: E731
+    folder = tmp_path_factory.mktemp("page")
+    built = build_report(make_results(records), histories(records), ReportOptions(title="Page"), predictions=load)
+    write_report(built, folder, ("html",))
+    return folder / "index.html"
+
+
+@pytest.fixture(scope="module")
+def tab() -> Iterator[Page]:
+    with chromium_page() as page:
+        yield page
+
+
+@pytest.fixture
+def page(tab: Page, report: Path) -> Iterator[Page]:
+    tab.visit(report, 1440)
+    yield tab
+    assert tab.complaints() == []
+
+
+def column(page: Page, index: int) -> list[str]:
+    rows = f"[...document.querySelectorAll('{_MAIN} tbody tr')].filter(row => !row.hidden)"
+    return page.evaluate(f"{rows}.map(row => row.cells[{index}].querySelector('span').textContent)")
+
+
+def click(page: Page, selector: str) -> None:
+    page.evaluate(f"document.querySelector({selector!r}).click()")
+
+
+def test_a_click_on_a_column_sorts_its_rows_and_says_so(page: Page) -> None:
+    button = f"{_MAIN} .titles th:nth-child(2) button"
+    click(page, button)
+    falling = [float(text) for text in column(page, 1)]
+    assert falling == sorted(falling, reverse=True)
+    assert page.evaluate(f"document.querySelector('{_MAIN} [aria-sort]').getAttribute('aria-sort')") == "descending"
+    click(page, button)
+    assert [float(text) for text in column(page, 1)] == falling[::-1]
+
+
+def test_the_filter_keeps_matching_rows_of_every_table(page: Page) -> None:
+    page.evaluate(
+        "const box = document.getElementById('find'); box.value = 'linear'; box.dispatchEvent(new Event('input'))"
+    )
+    assert column(page, 0) == ["Linear probe"]
+    assert page.evaluate("location.hash") == "#find=linear"
+
+
+def test_a_method_that_is_switched_off_leaves_tables_and_figures(page: Page) -> None:
+    shown = """[...document.querySelectorAll('[data-key="Linear probe"]')].filter(e => e.checkVisibility()).length"""
+    assert page.evaluate(shown) > 10
+    click(page, '[data-method="Linear probe"]')
+    assert page.evaluate(shown) == 0
+    assert "Linear probe" not in column(page, 0)
+    click(page, '[data-method="Linear probe"]')
+    assert page.evaluate(shown) > 10
+
+
+def test_the_rule_and_the_mean_switch_sentence_table_and_main_table(page: Page) -> None:
+    sentence = "[...document.querySelectorAll('.sentence')].filter(e => e.checkVisibility()).map(e => e.textContent)"
+    (first,) = page.evaluate(sentence)
+    click(page, 'input[value="tasks"]')
+    (second,) = page.evaluate(sentence)
+    click(page, 'input[value="oracle"]')
+    (third,) = page.evaluate(sentence)
+    assert "mean of groups" in first
+    assert "mean of tasks" in second
+    assert second != third
+    assert page.evaluate("document.getElementById('table-main-demo').checkVisibility()") is False
+    assert page.evaluate("document.getElementById('table-main-demo-oracle').checkVisibility()") is True
+    ids = page.evaluate("[...document.querySelectorAll('[id]')].map(e => e.id)")
+    assert len(ids) == len(set(ids))
+
+
+def test_default_and_tuned_settings_can_be_shown_alone(page: Page) -> None:
+    click(page, 'input[value="tuned"]')
+    assert column(page, 0) == ["SHIP (tuned on validation)"]
+    click(page, 'input[value="default"]')
+    assert "SHIP (tuned on validation)" not in column(page, 0)
+    assert "SHIP" in column(page, 0)
+
+
+def test_the_pointer_and_the_arrow_keys_show_exact_values(page: Page) -> None:
+    spot = """(() => { const e = document.querySelector('.overview .result:not([hidden]) [data-key="SHIP"][data-tip]');
+        const b = e.getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2, e.dataset.tip]; })()"""
+    x, y, text = page.evaluate(spot)
+    page.call("Input.dispatchMouseEvent", type="mouseMoved", x=x + 3, y=y + 2)
+    assert page.evaluate("tip.className + ' ' + tip.textContent") == f"shown {text}"
+    assert page.evaluate("""document.querySelectorAll('tr.hot[data-key="SHIP"]').length""") > 1
+    page.evaluate("document.querySelector('.overview .result:not([hidden]) .drawing').focus()")
+    page.call("Input.dispatchKeyEvent", type="keyDown", key="ArrowRight", code="ArrowRight")
+    first = page.evaluate("tip.textContent")
+    page.call("Input.dispatchKeyEvent", type="keyDown", key="ArrowRight", code="ArrowRight")
+    assert first
+    assert page.evaluate("tip.textContent") != first
+
+
+def test_a_link_brings_back_the_same_view(tab: Page, report: Path) -> None:
+    tab.visit(report, 1440)
+    tab.evaluate("location.hash = 'table-main-demo&rule=oracle&off=' + encodeURIComponent('Linear probe|VPT-shallow')")
+    tab.evaluate("new Promise(done => setTimeout(done, 100))")
+    assert tab.evaluate("document.querySelector('input[value=oracle]').checked") is True
+    pressed = "[...document.querySelectorAll('.method[aria-pressed=false]')].map(e => e.textContent)"
+    assert tab.evaluate(pressed) == ["Linear probe", "VPT-shallow"]
+    assert tab.complaints() == []
+
+
+@pytest.mark.parametrize(("width", "height"), [(1440, 900), (390, 844)])
+def test_the_first_screen_holds_sentence_means_and_a_figure(tab: Page, report: Path, width: int, height: int) -> None:
+    tab.visit(report, width, height)
+    tops = "['.sentence', '.brief tbody tr:last-child', '.overview svg'].map(s => document.querySelector(s))"
+    sentence, rows, figure = tab.evaluate(f"{tops}.map(e => e.getBoundingClientRect()).map(b => [b.top, b.bottom])")
+    assert max(sentence[1], rows[1]) <= height
+    assert figure[0] < height - 100
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_nothing_moves_while_the_page_loads_and_it_is_ready_within_a_second(tab: Page, report: Path) -> None:
+    tab.visit(report, 390, 844)
+    shifts = """new Promise(done => {
+        const sum = list => list.getEntries().reduce((total, entry) => total + entry.value, 0);
+        new PerformanceObserver(list => done(sum(list))).observe({ type: 'layout-shift', buffered: true });
+        setTimeout(() => done(0), 300);
+    })"""
+    moved = tab.call("Runtime.evaluate", expression=shifts, awaitPromise=True, returnByValue=True)["result"]["value"]
+    assert moved == 0
+    assert tab.evaluate("performance.getEntriesByType('navigation')[0].domComplete") < 1000
+
+
+def test_without_scripts_the_page_is_complete(tab: Page, report: Path) -> None:
+    tab.call("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        tab.visit(report, 1440)
+        # DevTools may still evaluate.
+        assert tab.evaluate("document.querySelectorAll('svg').length") > 5
+        assert tab.evaluate("document.querySelector('.methods').checkVisibility()") is False
+        assert tab.evaluate(f"document.querySelector('{_MAIN}').checkVisibility()") is True
+    finally:
+        tab.call("Emulation.setScriptExecutionDisabled", value=False)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1440])
+def test_axe_finds_no_violation(tab: Page, report: Path, width: int, scheme: str) -> None:
+    tab.visit(report, width, scheme=scheme)
+    tab.evaluate(resources.files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8"))
+    run = """axe.run(document, { resultTypes: ['violations'] }).then(({ violations }) =>
+        violations.map(v => [v.id, v.nodes.slice(0, 3).map(node => node.html.slice(0, 200))]))"""
+    violations: Any = tab.call("Runtime.evaluate", expression=run, awaitPromise=True, returnByValue=True)
+    assert violations["result"]["value"] == []
+
+
+def test_printing_opens_what_is_folded(tab: Page, report: Path, tmp_path: Path) -> None:
+    tab.visit(report, 1440)
+    tab.call("Emulation.setEmulatedMedia", media="print")
+    assert tab.evaluate("document.querySelector('.choices').checkVisibility()") is False
+    tab.print_pdf(tmp_path / "page.pdf")
+    tab.call("Emulation.setEmulatedMedia", media="")
+    assert (tmp_path / "page.pdf").stat().st_size > 20_000
