@@ -52,7 +52,7 @@ def _scaled(adapter: Callable[..., Adapter], config_class: Callable[..., Any], *
     return make
 
 
-def _osu(adapter: Callable[..., Adapter], config_class: Callable[..., Any], **renamed: str) -> _Maker:
+def _path_dropping(adapter: Callable[..., Adapter], config_class: Callable[..., Any], **renamed: str) -> _Maker:
     """Return a maker of an adapter without dropout that draws its own drop path; ``renamed`` are other settings."""
     names = {"dim": "dim", "adapter_drop_path": "drop_path", **renamed}
 
@@ -65,10 +65,12 @@ def _osu(adapter: Callable[..., Adapter], config_class: Callable[..., Any], **re
 
 
 _MAKERS: Mapping[str, _Maker] = {
-    "adapter_houlsby": _osu(Houlsby, settings.HoulsbyConfig, scale="scaling", train_norms="train_layer_norms"),
+    "adapter_houlsby": _path_dropping(
+        Houlsby, settings.HoulsbyConfig, scale="scaling", train_norms="train_layer_norms"
+    ),
     "adapter_noah": _scaled(NoahAdapter, settings.SerialConfig, "dim"),
-    "adapter_pfeiffer": _osu(Pfeiffer, settings.PfeifferConfig, scale="scaling"),
-    "adapter_plus": _osu(AdapterPlus, settings.AdapterPlusConfig),
+    "adapter_pfeiffer": _path_dropping(Pfeiffer, settings.PfeifferConfig, scale="scaling"),
+    "adapter_plus": _path_dropping(AdapterPlus, settings.AdapterPlusConfig),
     "adapter_vpt": _scaled(VptAdapter, settings.SerialConfig, "dim"),
     "adaptformer": _scaled(AdaptFormer, settings.AdaptFormerConfig, "dim", "scale"),
     "bitfit": lambda vit, config, dropout: BitFit(),

@@ -29,7 +29,7 @@ class Noise:
             return values
         if self.masks is None:
             return F.dropout(values, rate)
-        return values * self._given(values.shape, values).div(1 - rate)
+        return values * self._next_mask(values.shape, values).div(1 - rate)
 
     def drop_path(self, branch: Tensor, rate: float) -> Tensor:
         """Drop the whole ``branch`` (B, N, D) of each image with probability ``rate``."""
@@ -40,9 +40,9 @@ class Noise:
             # In bf16, 1 / (1 - rate) would be off by up to 0.4 %.
             drawn = branch.new_empty(shape, dtype=torch.promote_types(branch.dtype, torch.float32))
             return branch * drawn.bernoulli_(1 - rate).div_(1 - rate)
-        return branch * self._given(shape, branch).div(1 - rate)
+        return branch * self._next_mask(shape, branch).div(1 - rate)
 
-    def _given(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
+    def _next_mask(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
         assert self.masks is not None
         mask = next(self.masks, None)
         if mask is None or mask.shape != shape:

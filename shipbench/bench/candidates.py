@@ -19,7 +19,7 @@ from shipbench.errors import InputError
 from shipbench.hardware.determinism import seed_everything
 from shipbench.hardware.memory import keep_freed_memory
 from shipbench.hardware.precision import ComputeContext
-from shipbench.methods import BuildContext, Method
+from shipbench.methods import BuildContext, Mergeable, Method
 from shipbench.settings import configure, field_names
 
 # Images in the synthetic features that a method with a hierarchy or a bank is built from.
@@ -28,16 +28,22 @@ _FEATURE_IMAGES = 256
 
 @dataclass(frozen=True)
 class Candidate:
-    """A method with a prompt length and overridden ``settings``; without a method, the bare backbone."""
+    """A method with a prompt length and overridden ``settings``; without a method, the bare backbone.
+
+    ``merged``: the method's model merged into the backbone, as it serves after training.
+    """
 
     method: Method | None
     prompt_length: int | None
     settings: Mapping[str, Any]
+    merged: bool = False
 
     @property
     def name(self) -> str:
         """The name in tables."""
-        return "bare backbone" if self.method is None else self.method.name
+        if self.method is None:
+            return "bare backbone"
+        return f"{self.method.name}, merged" if self.merged else self.method.name
 
 
 def candidates(
@@ -49,6 +55,8 @@ def candidates(
         prompted = "prompt_length" in field_names(method.settings)
         for length in options.prompt_lengths if prompted else (None,):
             listed.append(Candidate(method, length, settings.get(method.name, {})))
+        if options.merged and method.mergeable:
+            listed.append(Candidate(method, None, settings.get(method.name, {}), merged=True))
     return listed
 
 
@@ -84,7 +92,17 @@ def build(candidate: Candidate, options: BenchOptions, backbone: VisionTransform
     if candidate.method is None:
         return make_subject(candidate.name, None, BareBackbone(backbone), batch)
     model = model_of(candidate, options, copy.deepcopy(backbone)).to(batch.images.device)
+    if candidate.merged:
+        return make_subject(candidate.name, None, BareBackbone(_merged(model, backbone)), batch)
     return make_subject(candidate.name, candidate.prompt_length, model, batch)
+
+
+def _merged(model: nn.Module, backbone: VisionTransformer) -> VisionTransformer:
+    """Return a copy of ``backbone`` with the weights of a merged model."""
+    assert isinstance(model, Mergeable)
+    plain = copy.deepcopy(backbone)
+    plain.load_state_dict({key: value for key, value in model.merged_state().items() if not key.startswith("head.")})
+    return plain
 
 
 def model_of(candidate: Candidate, options: BenchOptions, backbone: VisionTransformer) -> nn.Module:

@@ -16,7 +16,7 @@ class BenchOptions:
     """Options for timing steps: the backbone, the batch, and ``repeats`` timed rounds after one to warm up.
 
     ``levels`` are the first blocks of the semantic levels for methods with a hierarchy. ``compiled`` also measures
-    every model under ``torch.compile``.
+    every model under ``torch.compile``, ``merged`` every method that can be merged as the plain backbone it becomes.
     """
 
     backbone: str
@@ -29,6 +29,7 @@ class BenchOptions:
     levels: tuple[int, ...] = (0, 2, 4, 6, 8, 11)
     prompt_lengths: tuple[int, ...] = (50,)
     compiled: bool = False
+    merged: bool = False
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,9 @@ Precisions = Annotated[
 Compile = Annotated[
     bool, typer.Option("--compile", help="Also measure every model with torch.compile, without stochastic depth.")
 ]
+Merged = Annotated[
+    bool, typer.Option("--merged", help="Also measure methods merged into the backbone, as they serve after training.")
+]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write all measurements to this file.")]
 WholeRuns = Annotated[bool, typer.Option("--end-to-end", help="Time whole runs, from image files to stored records.")]
 BatchSize = Annotated[
@@ -84,6 +87,7 @@ def bench(
     precision: Precisions = None,
     settings: options.Settings = None,
     compiled: Compile = False,
+    merged: Merged = False,
     json_file: JsonFile = None,
     end_to_end: WholeRuns = False,
     train_images: Annotated[int, typer.Option(min=8, help="With --end-to-end: number of training images.")] = 1000,
@@ -127,6 +131,7 @@ def bench(
         repeats=repeats,
         drop_path=(0.0 if compiled else 0.1) if drop_path is None else drop_path,
         compiled=compiled,
+        merged=merged,
         levels=_numbers("--levels", levels),
         prompt_lengths=_numbers("--prompt-lengths", prompt_lengths or ("10" if all_parts or operations else "50")),
     )

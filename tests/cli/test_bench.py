@@ -51,6 +51,14 @@ def test_adapters_are_measured(shipbench: Shipbench, tmp_path: Path) -> None:
     assert lora["training_flops"] < 2.5 * lora["inference_flops"]
 
 
+def test_a_merged_method_costs_what_the_bare_backbone_costs(shipbench: Shipbench, tmp_path: Path) -> None:
+    line = ("--method", "lora,adaptformer", "--merged", "--json", tmp_path / "b.json")
+    assert shipbench("bench", *SMALL, *line).code == 0
+    rows = {row["subject"]: row for row in json.loads((tmp_path / "b.json").read_text())["measurements"]}
+    assert list(rows) == ["bare backbone", "lora", "lora, merged", "adaptformer"]
+    assert rows["lora, merged"]["inference_flops"] == rows["bare backbone"]["inference_flops"]
+
+
 def test_ship_at_inference_needs_less_arithmetic_than_the_bare_backbone(shipbench: Shipbench, tmp_path: Path) -> None:
     line = ("--method", "ship", "--backbone", "vit_tiny_patch16_224", "--batch-size", 1, "--repeats", 1)
     assert shipbench("bench", *line, "--prompt-lengths", 10, "--json", tmp_path / "b.json").code == 0

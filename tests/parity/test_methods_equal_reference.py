@@ -138,7 +138,7 @@ def test_order_of_the_masks(method: str, monkeypatch: pytest.MonkeyPatch) -> Non
         asked.append(tuple(shape))
         return torch.ones(shape, dtype=like.dtype)
 
-    monkeypatch.setattr(Noise, "_given", record)
+    monkeypatch.setattr(Noise, "_next_mask", record)
     vit, tensors, images, _ = make(method, PLAIN)
     model = load(method, vit, tensors, dropout=0.1, drop_path=[0.0, 0.1, 0.1, 0.1]).train()
     model.masks = iter([])
