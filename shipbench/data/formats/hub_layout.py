@@ -15,7 +15,7 @@ from shipbench.data.formats.roles import role_of, role_within
 from shipbench.data.images import read_bytes
 from shipbench.errors import InputError
 
-_SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}")
+_SHARD = re.compile(r"(.+?)-\d{5}-of-\d{5}(?:-[0-9a-f]+)?")
 _DEFAULT = "default"
 
 

@@ -198,6 +198,13 @@ def test_what_the_columns_do_not_decide_is_refused(
         read(tmp_path, **options)
 
 
+def test_shards_with_a_hash_in_their_name_keep_their_split(tmp_path: Path) -> None:
+    for split in ("train", "unsupervised"):
+        parquet(tmp_path / f"data/{split}-00000-of-00001-1a2b3c4d5e6f7a8b.parquet", label=[0, 1])
+    listing = read(tmp_path)
+    assert (sizes(listing), listing.notes) == ({"train": 2}, (f"left out 1 split of {tmp_path}: unsupervised",))
+
+
 def test_splits_without_a_role_are_left_out_unless_chosen(tmp_path: Path) -> None:
     for split in ("train", "extra", "test"):
         shard(tmp_path, split, [0, 1])
