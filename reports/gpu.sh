@@ -35,14 +35,14 @@ part() {
     timeout --kill-after=5 "$limit" "$@" || { echo "$name ended with status $?"; failed+=("$name"); }
 }
 
-part 110 equality python -m pytest -n 0 -p no:cacheprovider "${tests[@]}" --device "$device" \
+part 80 equality python -m pytest -n 0 -p no:cacheprovider "${tests[@]}" --device "$device" \
     --outcomes "$output/$kind-equality.json"
-for limit_and_name in 60:repeats 120:steps 40:profile 60:end-to-end 50:stacks; do
+for limit_and_name in 80:repeats 165:steps 35:profile 50:end-to-end 50:stacks; do
     name=${limit_and_name#*:}
     part "${limit_and_name%%:*}" "$name" python -m shipbench bench --all --parts "$name" --device "$device" \
         --output "$output" "${model[@]}"
 done
-part 15 table python -m shipbench.bench.table --page "$page" --files "$output" --kind "$kind"
+part 10 table python -m shipbench.bench.table --page "$page" --files "$output" --kind "$kind"
 
 printf '\n== done (%d s)\n' "$SECONDS"
 [ ${#failed[@]} -eq 0 ] || { echo "failed or cut off: ${failed[*]}"; exit 1; }

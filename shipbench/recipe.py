@@ -10,6 +10,7 @@ from annotated_types import Ge, Gt, Interval
 from shipbench.settings import Settings
 
 ScheduleName: TypeAlias = Literal["cosine", "ship", "vpt", "ssf", "adapter-plus"]
+Capture: TypeAlias = Literal["auto", "off"]
 SCHEDULES: tuple[str, ...] = get_args(ScheduleName)
 _Positive: TypeAlias = Annotated[float, Gt(0)]
 
@@ -41,7 +42,7 @@ class Recipe(Settings):
     image_size: Annotated[int, Ge(1)] | None = None
     mean: tuple[float, float, float] | None = None
     std: tuple[_Positive, _Positive, _Positive] | None = None
-    capture: Literal["auto", "off"] = "auto"
+    capture: Capture = "auto"
 
     @property
     def identity(self) -> dict[str, Any]:

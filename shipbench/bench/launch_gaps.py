@@ -7,6 +7,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from typing import Any
 from torch.profiler import ProfilerActivity, profile
 
 from shipbench.bench.options import PartOptions
-from shipbench.bench.workloads import Case, cases, with_errors
+from shipbench.bench.workloads import Case, cases
+from shipbench.recipe import Capture
 from shipbench.training.loop import Hooks
 
 _ON_DEVICE = {"kernel", "gpu_memcpy", "gpu_memset"}
@@ -37,13 +39,13 @@ class Work:
 
 
 def profile_launches(options: PartOptions) -> Iterator[dict[str, Any]]:
-    """Yield a row for SHIP in every precision: the kernels of a training step, and the gaps between them."""
+    """Yield rows for SHIP in every precision: the kernels of a training step, and the gaps between them."""
     methods = tuple(name for name in options.methods if name == "ship")
     for case in cases(replace(options, steps=_STEPS), methods):
-        yield case.identity | with_errors(lambda case=case: _profiled(case))  # type: ignore[misc]
+        yield from case.both_ways(partial(_profiled, case))
 
 
-def _profiled(case: Case) -> dict[str, Any]:
+def _profiled(case: Case, capture: Capture) -> dict[str, Any]:
     """Train three epochs and profile the second, in which nothing is set up and nothing is evaluated."""
     activities = [ProfilerActivity.CPU]
     if case.compute.device.type == "cuda":
@@ -55,12 +57,12 @@ def _profiled(case: Case) -> dict[str, Any]:
         case.compute.wait()
         next(switches)()
 
-    case.workload(epochs=3).fit(Hooks(keep=after_epoch))
+    fit = case.workload(3, capture).fit(Hooks(keep=after_epoch))
     with tempfile.TemporaryDirectory() as folder:
         trace = Path(folder) / "trace.json"
         profiler.export_chrome_trace(str(trace))
         events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
-    return launch_figures(events, _STEPS)
+    return {"captured": fit.captured, **launch_figures(events, _STEPS)}
 
 
 def launch_figures(events: Sequence[Mapping[str, Any]], steps: int) -> dict[str, Any]:

@@ -57,7 +57,7 @@ class PartOptions:
 
     ``model`` describes the backbone and the training batch; ``settings`` are overrides by method name. Training is
     timed in epochs of ``steps`` steps, ``model.repeats`` of them after one to warm up. ``end_to_end`` are the training
-    and test images of whole runs; the rate of an evaluation is measured on as many test images.
+    and test images of whole runs; on the CPU, the rate of an evaluation is measured on as many test images.
     """
 
     model: BenchOptions
@@ -66,6 +66,6 @@ class PartOptions:
     methods: tuple[str, ...]
     settings: Mapping[str, Mapping[str, Any]]
     precisions: tuple[str, ...] = ("bf16", "fp32")
-    steps: int = 10
+    steps: int = 5
     end_to_end: tuple[int, int] = (1000, 1000)
     stacks: tuple[int, ...] = (1, 4, 8)

@@ -5,38 +5,40 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from shipbench.bench.options import PartOptions
-from shipbench.bench.shares import timed
 from shipbench.bench.steps import Timing
-from shipbench.bench.workloads import Case, cases, with_errors
+from shipbench.bench.workloads import Case, cases
 from shipbench.hardware.memory import PeakMemory
+from shipbench.recipe import Capture
 from shipbench.training.history import Fit
 
 
 def measure_rates(options: PartOptions) -> Iterator[dict[str, Any]]:
-    """Yield a row for every method and precision: ``training`` in s per step, ``evaluation`` in images/s."""
+    """Yield rows for every method and precision, with recorded steps and without.
+
+    ``training`` is in s per step, ``training_rate`` and ``evaluation_rate`` are in images/s.
+    """
     for case in cases(options):
-        yield case.identity | with_errors(lambda case=case: _rates(case))  # type: ignore[misc]
+        yield from case.both_ways(partial(_rates, case))
 
 
-def _rates(case: Case) -> dict[str, Any]:
+def _rates(case: Case, capture: Capture) -> dict[str, Any]:
     options = case.options
     memory = PeakMemory(case.compute.device)
-    # The first epoch sets up libraries, the allocator and the optimiser.
-    work = case.workload(epochs=options.model.repeats + 1)
+    # The first epoch sets up libraries, the allocator and the optimiser, and records.
+    work = case.workload(options.model.repeats + 1, capture, evaluates=True)
     before = PeakMemory(case.compute.device).bytes()
     fit = work.fit()
-    step_bytes = max(0, memory.bytes() - before)
-    work.evaluate()
-    evaluations = [timed(work.evaluate, case.compute)[0] for _ in range(options.model.repeats)]
     training = step_timing(fit, options.steps)
     return {
+        "captured": fit.captured,
         "training": asdict(training),
         "training_rate": options.model.batch_size / training.median,
-        "training_bytes": step_bytes,
-        "evaluation_rate": options.end_to_end[1] / statistics.median(evaluations),
+        "training_bytes": max(0, memory.bytes() - before),
+        "evaluation_rate": work.evaluation_rate(fit),
         "final_loss": fit.epochs[-1].train_loss,
     }
 

@@ -75,7 +75,8 @@ def training_shares(ready: preparation.Assembled, recipe: Recipe, compute: Compu
         register_optimizer_step_post_hook(lambda *_: clock.stop("optimiser")),
     )
     try:
-        once = replace(recipe, epochs=1)
+        # A replay calls no hook.
+        once = replace(recipe, epochs=1, capture="off")
         inputs = _TimedInputs(ready.train, clock)
         report = fit(ready.trained, inputs, ready.evaluation, once, compute, 0).epochs[0]
     finally:
@@ -92,7 +93,7 @@ def evaluation_shares(ready: preparation.Assembled, compute: ComputeContext) -> 
         model.register_forward_hook(lambda *_: clock.stop("model")),
     )
     try:
-        seconds, _ = timed(lambda: evaluate(model, ready.images, compute), compute)
+        seconds, _ = timed(lambda: evaluate(model, ready.images, compute, capture="off"), compute)
     finally:
         for hook in hooks:
             hook.remove()

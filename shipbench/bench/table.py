@@ -83,6 +83,8 @@ def _repeats(content: Content) -> str:
     others = [f"{_case(row)} ({row.get('error') or 'different'})" for row in rows if not row.get("equal")]
     steps = next((row["steps"] for row in rows if "steps" in row), "no")
     text = f"**Repeated training:** {steps} steps, taken twice, are equal bit for bit in {equal} of {len(rows)} cases"
+    recorded = sum(bool(row.get("captured")) for row in rows)
+    text += f", of which {recorded} are also compared with steps that are not recorded" if recorded else ""
     return text + (f"; the others: {', '.join(others)}.\n" if others else ".\n")
 
 
@@ -90,6 +92,7 @@ def _steps(content: Content) -> str:
     columns: list[tuple[str, Callable[[Row], str]]] = [
         ("method", lambda row: row["method"]),
         ("precision", lambda row: row["precision"]),
+        ("recorded", _recorded),
         ("training step, ms (range)", lambda row: _milliseconds(row["training"])),
         ("training, images/s", lambda row: f"{row['training_rate']:.0f}"),
         ("memory of training, GB", lambda row: f"{row['training_bytes'] / 1e9:.2f}"),
@@ -103,6 +106,7 @@ def _steps(content: Content) -> str:
 def _profile(content: Content) -> str:
     columns: list[tuple[str, Callable[[Row], str]]] = [
         ("step of", _case),
+        ("recorded", _recorded),
         ("kernels", lambda row: f"{row['kernels']:.0f}"),
         ("launches", lambda row: f"{row['launches']:.0f}"),
         ("copies from the host", lambda row: f"{row['copies_from_host']:.1f}"),
@@ -127,6 +131,7 @@ def _end_to_end(content: Content) -> str:
 def _stacks(content: Content) -> str:
     columns: list[tuple[str, Callable[[Row], str]]] = [
         ("stack of", _case),
+        ("recorded", _recorded),
         ("runs", lambda row: f"{row['runs']}"),
         ("step of all runs, ms (range)", lambda row: _milliseconds(row["training"])),
         ("training, images/s", lambda row: f"{row['training_rate']:.0f}"),
@@ -143,6 +148,10 @@ _SECTIONS: Mapping[str, Callable[[Content], str]] = {
     "end-to-end": _end_to_end,
     "stacks": _stacks,
 }
+
+
+def _recorded(row: Row) -> str:
+    return "yes" if row.get("captured") else "no"
 
 
 def _case(row: Row) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,13 +15,16 @@ from torch import nn
 from shipbench.backbones.frozen_weights import cast_frozen_weights
 from shipbench.bench.candidates import candidates, load_bare_backbone, model_of
 from shipbench.bench.options import PartOptions
+from shipbench.bench.shares import timed
 from shipbench.errors import one_line
 from shipbench.hardware.precision import ComputeContext
 from shipbench.methods import FrozenFeatures, get_method
-from shipbench.recipe import Recipe
+from shipbench.recipe import Capture, Recipe
+from shipbench.training.graphs import can_record
 from shipbench.training.history import Fit
 from shipbench.training.inputs import FeatureInputs, ImageInputs, Inputs
 from shipbench.training.loop import Hooks, evaluate, fit
+from shipbench.training.micro_batches import inference_batch
 
 
 @dataclass(frozen=True)
@@ -35,23 +39,29 @@ class Images:
 class Workload:
     """A model with its training inputs and its evaluation images.
 
-    ``trained`` is the module that a run trains: the model, or its readout where the features never change.
+    ``trained`` is the module that a run trains: the model, or its readout where the features never change;
+    ``evaluation`` are the inputs on which that module is evaluated after every epoch that the recipe names.
     """
 
     model: nn.Module
     trained: nn.Module
     train: Inputs
-    evaluation: ImageInputs
+    evaluation: Inputs
+    images: ImageInputs
     compute: ComputeContext
     recipe: Recipe
 
     def fit(self, hooks: Hooks | None = None) -> Fit:
-        """Train for the recipe's epochs and evaluate the trained module on its training inputs at the end."""
-        return fit(self.trained, self.train, self.train, self.recipe, self.compute, 0, hooks)
+        """Train for the recipe's epochs, with the evaluations that it asks for."""
+        return fit(self.trained, self.train, self.evaluation, self.recipe, self.compute, 0, hooks)
 
-    def evaluate(self) -> None:
-        """Score the model on all evaluation images."""
-        evaluate(self.model, self.evaluation, self.compute)
+    def evaluation_rate(self, fit: Fit) -> float:
+        """Return the images/s of the last evaluation in ``fit``; of features, those of computing them from images."""
+        if self.trained is self.model:
+            return len(self.evaluation) / fit.epochs[-1].eval_seconds
+        for _ in range(2):
+            seconds, _ = timed(lambda: evaluate(self.model, self.images, self.compute), self.compute)
+        return len(self.images) / seconds
 
 
 @dataclass(frozen=True)
@@ -69,16 +79,38 @@ class Case:
         """The columns that name the case in a row."""
         return {"method": self.method, "precision": self.compute.precision}
 
-    def workload(self, epochs: int) -> Workload:
-        """Return the workload that trains for ``epochs``; models and random numbers are the same on every call."""
-        model = self.model()
-        images, options = self.images, self.options.model
-        recipe = Recipe(epochs=epochs, batch_size=options.batch_size, warmup_epochs=0, drop_path=options.drop_path)
+    def workload(self, epochs: int, capture: Capture = "auto", *, evaluates: bool = False) -> Workload:
+        """Return the workload that trains for ``epochs``; models and random numbers are the same on every call.
+
+        It ``evaluates`` on all evaluation images after every epoch, or once, at the end, on the training inputs.
+        """
+        recipe = replace(self.recipe, epochs=epochs, capture=capture, eval_every=int(evaluates))
+        model, images = self.model(), self.images
         if isinstance(model, FrozenFeatures):
             features = torch.randn(len(images.train), self.backbone.embed_dim, device=self.compute.device)
             train = FeatureInputs(features, images.train.labels)
-            return Workload(model, model.readout, train, images.evaluation, self.compute, recipe)
-        return Workload(model, model, images.train, images.evaluation, self.compute, recipe)
+            return Workload(model, model.readout, train, train, images.evaluation, self.compute, recipe)
+        evaluation = images.evaluation if evaluates else images.train
+        return Workload(model, model, images.train, evaluation, images.evaluation, self.compute, recipe)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe of the options' batch and stochastic depth."""
+        options = self.options.model
+        return Recipe(batch_size=options.batch_size, warmup_epochs=0, drop_path=options.drop_path)
+
+    def both_ways(self, measure: Callable[[Capture], dict[str, Any]], **identity: Any) -> Iterator[dict[str, Any]]:
+        """Yield a row with recorded steps and one without, or one row if nothing is recorded here.
+
+        ``measure`` returns figures with ``captured``, and ``identity`` names the rows besides method and precision.
+        """
+        captures: tuple[Capture, Capture] = ("auto", "off")
+        for capture in captures:
+            row = self.identity | identity | with_errors(partial(measure, capture))
+            yield row
+            failed = "error" in row and can_record(self.compute.device)
+            if not (row.get("captured") or failed):
+                return
 
     def model(self, backbone: VisionTransformer | None = None) -> nn.Module:
         """Return the model on ``backbone``, or on a copy of the case's; its weights are the same on every call."""
@@ -105,8 +137,13 @@ def _images(size: int, options: PartOptions) -> Images:
     count = options.steps * options.model.batch_size
     return Images(
         random_images(count, size, options, resident=True),
-        random_images(options.end_to_end[1], size, options, resident=False),
+        random_images(_evaluation_images(options), size, options, resident=False),
     )
+
+
+def _evaluation_images(options: PartOptions) -> int:
+    """Return the size of an evaluation: three full batches on a GPU, of which the last can be a replay."""
+    return options.end_to_end[1] if options.device.type == "cpu" else 3 * inference_batch(options.device)
 
 
 def random_images(count: int, size: int, options: PartOptions, *, resident: bool) -> ImageInputs:

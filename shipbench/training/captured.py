@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from shipbench.errors import ShipbenchError, one_line
 from shipbench.hardware.precision import ComputeContext
 from shipbench.prompting import StepBuffer, StochasticDepth
-from shipbench.recipe import Recipe
+from shipbench.recipe import Capture
 from shipbench.training.graphs import Recorder, Recording, new_recorder
 from shipbench.training.snapshot import random_states, set_random_states
 
@@ -44,10 +44,10 @@ class StaticStep(Protocol):
         ...
 
 
-def recorder_of(models: Sequence[nn.Module], recipe: Recipe, compute: ComputeContext) -> Recorder | None:
+def recorder_of(models: Sequence[nn.Module], capture: Capture, compute: ComputeContext) -> Recorder | None:
     """Return a recorder for ``models`` on one device, or None if their passes are not to be recorded there."""
     static = all(isinstance(model, StaticStep) for model in models)
-    return new_recorder(compute.device) if static and recipe.capture == "auto" else None
+    return new_recorder(compute.device) if static and capture == "auto" else None
 
 
 class NotRecordedError(ShipbenchError):
@@ -124,7 +124,7 @@ class CapturedForward:
         self, function: Callable[[Tensor], Tensor], recorder: Recorder | None, note: Callable[[str], None]
     ) -> None:
         self.function, self.recorder, self.note = function, recorder, note
-        self._seen: set[tuple[object, ...]] = set()
+        self._computed_shapes: set[tuple[object, ...]] = set()
         self._recordings: dict[tuple[object, ...], tuple[Tensor, Tensor, Recording]] = {}
 
     @property
@@ -135,8 +135,8 @@ class CapturedForward:
     def __call__(self, batch: Tensor) -> Tensor:
         """Return the function of a batch."""
         shape = (*batch.shape, batch.dtype)
-        if self.recorder is None or shape not in self._seen:
-            self._seen.add(shape)
+        if self.recorder is None or shape not in self._computed_shapes:
+            self._computed_shapes.add(shape)
             return self.function(batch)
         if shape not in self._recordings:
             try:

@@ -16,10 +16,9 @@ from shipbench.errors import ShipbenchError
 from shipbench.events import DISCARD, Emitter
 from shipbench.hardware.precision import ComputeContext
 from shipbench.prompting import evaluating
-from shipbench.recipe import Recipe
+from shipbench.recipe import Capture, Recipe
 from shipbench.training.captured import CapturedForward, StaticStep, recorder_of
 from shipbench.training.captured_run import CapturedRun
-from shipbench.training.graphs import new_recorder
 from shipbench.training.history import EpochReport, Evaluation, Fit
 from shipbench.training.inputs import Inputs
 from shipbench.training.micro_batches import MicroBatches, PartOfBatch, in_micro_batches, inference_batch
@@ -90,7 +89,7 @@ class Trainer:
         self.batch = min(recipe.batch_size, len(train))
         self.micro_batches = MicroBatches(self.batch, "training", hooks.emitter)
         self.evaluation_batches = MicroBatches(inference_batch(compute.device), "evaluation", hooks.emitter)
-        self.recorder = recorder_of([model], recipe, compute)
+        self.recorder = recorder_of([model], recipe.capture, compute)
         self._score = CapturedForward(lambda batch: _logits(model, batch, compute), self.recorder, hooks.emitter.note)
         self._records = self.recorder is not None and isinstance(model, StaticStep) and model.static_step
         self._captured_run: CapturedRun | None = None
@@ -246,10 +245,19 @@ def _batches(count: int, recipe: Recipe, order: torch.Generator) -> Iterator[Ten
     return (chunk for chunk in chunks if len(chunk) == size or not recipe.drop_last)
 
 
-def evaluate(model: nn.Module, inputs: Inputs, compute: ComputeContext, batch_size: int | None = None) -> Evaluation:
-    """Score a model on a split, in order; batches shrink if the device runs out of memory."""
+def evaluate(
+    model: nn.Module,
+    inputs: Inputs,
+    compute: ComputeContext,
+    batch_size: int | None = None,
+    capture: Capture = "auto",
+) -> Evaluation:
+    """Score a model on a split, in order; batches shrink if the device runs out of memory.
+
+    ``capture`` is that of the recipe.
+    """
     micro_batches = MicroBatches(batch_size or inference_batch(compute.device), "evaluation")
-    recorder = new_recorder(compute.device) if isinstance(model, StaticStep) else None
+    recorder = recorder_of([model], capture, compute)
     score = CapturedForward(lambda batch: _logits(model, batch, compute), recorder, micro_batches.emitter.note)
     return _evaluate(model, inputs, score, micro_batches)
 

@@ -164,7 +164,7 @@ class _Stack:
         size = max(1, inference_batch(compute.device) // len(runs))
         self.micro_batches = MicroBatches(size, "evaluation", emitter)
         self.note = emitter.note
-        recorder = recorder_of(self.models, runs[0].trainer.recipe, compute)
+        recorder = recorder_of(self.models, runs[0].trainer.recipe.capture, compute)
         self.memo: PromptMemo | None = None
         self.score = CapturedForward(self._logits, recorder, self.note)
         self.captured: CapturedStack | None = None

@@ -24,14 +24,18 @@ def test_a_page_is_filled_between_its_markers_and_can_be_filled_again(tmp_path: 
     page = tmp_path / "page.md"
     page.write_text(f"before\n\n{BEGIN}\nold\n{END}\nafter\n")
     ship = {"method": "ship", "precision": "bf16"}
-    part(tmp_path, "steps", [ship | STEP, {"method": "full", "precision": "bf16", "error": "OutOfMemoryError"}])
+    part(
+        tmp_path,
+        "steps",
+        [ship | STEP | {"captured": True}, {"method": "full", "precision": "bf16", "error": "OutOfMemoryError"}],
+    )
     for _ in range(2):
         fill(page, tmp_path)
     text = page.read_text()
     assert text.startswith("before\n\n")
     assert text.endswith(f"{END}\nafter\n")
     assert "old" not in text
-    assert text.count("| ship | bf16 | 12.00 (11.00 to 13.50) | 5333 | 2.50 | 9000 |") == 1
+    assert text.count("| ship | bf16 | yes | 12.00 (11.00 to 13.50) | 5333 | 2.50 | 9000 |") == 1
     assert "full, bf16: OutOfMemoryError" in text
     assert "NVIDIA H200, torch 2.15, commit abc." in text
 

@@ -1,0 +1,246 @@
+"""What recordings refuse, what they leave behind, and when steps are not recorded."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from shipbench_baselines.settings import VptConfig
+from shipbench_baselines.vpt import Vpt
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from shipbench.backbones import load_backbone
+from shipbench.errors import ShipbenchError
+from shipbench.events import Emitter, Event, Note
+from shipbench.hardware.precision import ComputeContext
+from shipbench.recipe import Recipe
+from shipbench.training.captured import CapturedForward, NotRecordedError, leaving_no_trace, recorded
+from shipbench.training.captured_run import CapturedRun
+from shipbench.training.captured_stack import CapturedStack
+from shipbench.training.graphs import Tapes
+from shipbench.training.history import Fit
+from shipbench.training.inputs import FeatureInputs
+from shipbench.training.loop import Hooks, fit
+from shipbench.training.optimisers import make_optimizer
+from tests.cuda.builders import RECIPE, assert_identical, images, ship_model, train
+from tests.training.test_waiting import META, SIZE, OnMeta, model_on_meta
+from tests.training.test_waiting import images as meta_images
+
+CPU = ComputeContext(torch.device("cpu"), "fp32")
+OFF = replace(RECIPE, capture="off")
+
+
+def replays(work: Callable[[], None]) -> None:
+    Tapes(CPU.device).record(work).replay()
+
+
+def test_a_tape_runs_the_recorded_operations_on_the_same_memory() -> None:
+    values, total = torch.arange(4.0), torch.zeros(())
+    calls: list[int] = []
+
+    def work() -> None:
+        calls.append(len(calls))
+        total.add_((values[1:] * 2).relu().sum() + len(calls))
+
+    tape = Tapes(CPU.device).record(work)
+    values.neg_()
+    tape.replay()
+    # The replay reads the new values, but what Python computed is that of the recording.
+    assert total.item() == (12 + 1) + (0 + 1)
+    assert calls == [0]
+
+
+@pytest.mark.parametrize(
+    ("work", "reason"),
+    [
+        (lambda: torch.rand(2), "draws random numbers"),
+        (lambda: F.dropout(torch.ones(3), 0.5), "draws random numbers"),
+        (lambda: torch.ones(3).sum().item(), "decides by values"),
+        (lambda: torch.ones(3).nonzero(), "decides by values"),
+        (lambda: torch.ones(3)[torch.tensor([True, False, True])], "decides by values"),
+    ],
+)
+def test_a_tape_refuses_what_no_graph_can_hold(work: Callable[[], None], reason: str) -> None:
+    with pytest.raises(ShipbenchError, match=reason):
+        replays(work)
+    with pytest.raises(NotRecordedError, match=reason):
+        recorded(Tapes(CPU.device), work)
+
+
+def test_indexing_by_numbers_and_attention_without_dropout_can_be_recorded() -> None:
+    rows = torch.randn(4, 2, 3, 5)
+    replays(lambda: rows[torch.tensor([0, 2])].sum())
+    replays(lambda: F.scaled_dot_product_attention(rows, rows, rows).sum())
+
+
+def test_memory_that_runs_out_is_found_behind_the_error_that_ends_a_recording() -> None:
+    class Failing(Tapes):
+        def record(self, work: Callable[[], object]) -> Any:
+            try:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            finally:
+                raise RuntimeError("operation failed due to a previous error during capture")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        recorded(Failing(CPU.device), lambda: None)
+
+
+@pytest.mark.usefixtures("tapes")
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("steps_before", [0, 2])
+def test_a_warm_up_leaves_no_trace(optimizer: Any, steps_before: int) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    update = make_optimizer(model, Recipe(optimizer=optimizer, lr=0.1))
+
+    def step() -> None:
+        update.zero_grad(set_to_none=True)
+        model(torch.randn(5, 3)).square().sum().backward()
+        update.step()
+
+    def state() -> list[Tensor]:
+        optimiser = [value for entry in update.state.values() for value in entry.values() if value is not None]
+        return [tensor.detach().clone() for tensor in [*model.state_dict().values(), *optimiser, torch.get_rng_state()]]
+
+    for _ in range(steps_before):
+        step()
+    before, addresses = state(), [p.data_ptr() for p in model.parameters()]
+    with leaving_no_trace([model], [update], []):
+        step()
+    assert [p.data_ptr() for p in model.parameters()] == addresses
+    after = state()
+    if not steps_before:
+        # The optimiser's state is new, and as it is at the start.
+        created = after[len(before) - 1 : -1]
+        assert created
+        assert not any(bool(tensor.any()) for tensor in created)
+        after = [*after[: len(before) - 1], after[-1]]
+    assert len(before) == len(after)
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def notes_of(run: Callable[[Hooks], tuple[Fit, nn.Module]]) -> tuple[tuple[Fit, nn.Module], list[str]]:
+    events: list[Event] = []
+    outcome = run(Hooks(Emitter("a1", events.append)))
+    return outcome, [event.text for event in events if isinstance(event, Note)]
+
+
+class Noisy(nn.Module):
+    """A model that claims to be static but draws noise on the device, in training or always."""
+
+    static_step, stochastic_depth = True, None
+
+    def __init__(self, *, always: bool) -> None:
+        super().__init__()
+        self.head, self.always = nn.Linear(4, 3), always
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        noise = 0.1 * torch.randn_like(inputs) if self.training or self.always else 0
+        return self.head(inputs + noise)
+
+    def loss(self, inputs: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(self(inputs), labels)
+
+
+@pytest.mark.usefixtures("tapes")
+@pytest.mark.parametrize("always", [False, True])
+def test_a_step_that_cannot_be_recorded_is_computed(always: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shipbench.training.loop.inference_batch", lambda device: 4)
+    generator = torch.Generator().manual_seed(0)
+    inputs = FeatureInputs(torch.randn(12, 4, generator=generator), torch.arange(12) % 3)
+
+    def run(recipe: Recipe, hooks: Hooks) -> tuple[Fit, nn.Module]:
+        torch.manual_seed(0)
+        model = Noisy(always=always)
+        return fit(model, inputs, inputs, recipe, CPU, 0, hooks), model
+
+    outcome, notes = notes_of(lambda hooks: run(RECIPE, hooks))
+    assert not outcome[0].captured
+    assert [note.partition(":")[0] for note in notes] == [
+        "training steps are not recorded",
+        *(["evaluation is not recorded"] if always else []),
+    ]
+    assert_identical(outcome, run(OFF, Hooks()))
+
+
+@pytest.mark.usefixtures("tapes")
+def test_prompt_dropout_and_drop_path_of_timm_are_not_recorded() -> None:
+    def dropping(hooks: Hooks) -> tuple[Fit, nn.Module]:
+        torch.manual_seed(0)
+        trunk = load_backbone("test_vit", checkpoint="random", image_size=32)
+        model = Vpt(trunk, 4, VptConfig(prompt_length=3, dropout=0.2), deep=True)
+        return fit(model, images(14, CPU.device), images(9, CPU.device), RECIPE, CPU, 0, hooks), model
+
+    for run in (dropping, lambda hooks: train("full", RECIPE, CPU, hooks)):
+        (done, _), notes = notes_of(run)
+        assert not done.captured
+        assert notes == []
+
+
+def test_nothing_is_recorded_on_the_cpu() -> None:
+    assert not train("ship", RECIPE, CPU)[0].captured
+
+
+def test_a_batch_is_recorded_when_its_shape_comes_again() -> None:
+    calls: list[int] = []
+    weight = torch.tensor(2.0)
+
+    def function(batch: Tensor) -> Tensor:
+        calls.append(len(batch))
+        return batch * weight
+
+    scores = CapturedForward(function, Tapes(CPU.device), lambda text: pytest.fail(text))
+    batches = [torch.full((size,), float(size)) for size in (3, 3, 3, 2)]
+    with torch.no_grad():
+        outputs = [scores(batch) for batch in batches]
+        weight.fill_(5.0)
+        later = scores(batches[0])
+    assert [output.tolist() for output in outputs] == [[6.0] * 3] * 3 + [[4.0] * 2]
+    assert later.tolist() == [15.0] * 3
+    assert calls == [3, 3, 2]
+
+
+class OnlyOnTheDevice(TorchDispatchMode):
+    """Refuses operations on tensors of the host."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves((args, kwargs, result)):
+            assert not isinstance(leaf, Tensor) or leaf.device == META, f"{func} on a tensor of the host"
+        return result
+
+
+class NoOptimizer:
+    """An optimiser that updates nothing: fused ones do not exist on the meta device."""
+
+    def zero_grad(self, set_to_none: bool) -> None:
+        """Leave the gradients."""
+
+    def step(self) -> None:
+        """Leave the weights."""
+
+
+def test_a_recorded_step_touches_nothing_on_the_host() -> None:
+    model, inputs = model_on_meta(ship_model).train(), meta_images(30, META)
+    assert inputs.images.shape[1] == SIZE
+    run = CapturedRun(model, NoOptimizer(), inputs, OnMeta(META, "fp32"), 6, Tapes(META))  # type: ignore[arg-type]
+    with OnlyOnTheDevice():
+        losses = run._step()
+    assert losses.shape == (1,)
+
+
+def test_a_recorded_step_of_a_stack_touches_nothing_on_the_host() -> None:
+    first, inputs = model_on_meta(ship_model).train(), meta_images(30, META)
+    models = [first, copy.deepcopy(first, {id(first.backbone): first.backbone})]
+    compute, optimizers = OnMeta(META, "fp32"), [NoOptimizer(), NoOptimizer()]
+    stack = CapturedStack(models, optimizers, inputs, compute, 6, Tapes(META))  # type: ignore[arg-type]
+    with OnlyOnTheDevice():
+        losses = stack._step()
+    assert losses.shape == (2,)
