@@ -14,6 +14,8 @@ from shipbench.prompting import static
 from shipbench.prompting.few_keys import attend_to_few
 from shipbench.prompting.full_precision import at_least_float32, full_precision
 
+KeyValue = tuple[Tensor, Tensor]
+
 # With more keys than this, shared by all images, fused attention is faster on a CPU.
 _FEW_KEYS = 128
 
@@ -24,30 +26,45 @@ def split_heads(attention: Attention, projected: Tensor) -> Tensor:
     return projected.view(batch, length, attention.num_heads, attention.head_dim).transpose(1, 2)
 
 
-def _project(attention: Attention, tokens: Tensor, start: int, end: int) -> tuple[Tensor, ...]:
-    """Apply projections ``start`` to ``end`` of the fused q, k, v; each result is (B, H, T, d)."""
+def _project(attention: Attention, tokens: Tensor, start: int, end: int) -> Tensor:
+    """Apply projections ``start`` to ``end`` of the fused q, k, v to (..., D), side by side in the result."""
     width = attention.num_heads * attention.head_dim
     rows = slice(start * width, end * width)
     bias = attention.qkv.bias
-    projected = F.linear(tokens, attention.qkv.weight[rows], None if bias is None else bias[rows])
+    return F.linear(tokens, attention.qkv.weight[rows], None if bias is None else bias[rows])
+
+
+def _heads(attention: Attention, projected: Tensor) -> tuple[Tensor, ...]:
+    """Split projections (B, T, n D) that lie side by side; each of the n results is (B, H, T, d)."""
+    width = attention.num_heads * attention.head_dim
     return tuple(split_heads(attention, part) for part in projected.split(width, dim=-1))
 
 
 def project_qkv(attention: Attention, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return queries, keys and values, each (B, H, T, d), of normalised ``tokens`` (B, T, D)."""
-    query, key, value = _project(attention, tokens, 0, 3)
+    query, key, value = _heads(attention, _project(attention, tokens, 0, 3))
     return attention.q_norm(query), attention.k_norm(key), value
 
 
 def project_q(attention: Attention, tokens: Tensor) -> Tensor:
     """Return only the queries (B, H, T, d) of normalised ``tokens`` (B, T, D)."""
-    (query,) = _project(attention, tokens, 0, 1)
+    (query,) = _heads(attention, _project(attention, tokens, 0, 1))
     return attention.q_norm(query)
 
 
 def project_kv(attention: Attention, tokens: Tensor) -> tuple[Tensor, Tensor]:
     """Return only keys and values, each (B, H, T, d), of normalised ``tokens`` (B, T, D)."""
-    key, value = _project(attention, tokens, 1, 3)
+    return keys_and_values(attention, project_kv_rows(attention, tokens))
+
+
+def project_kv_rows(attention: Attention, rows: Tensor) -> Tensor:
+    """Return keys and values of normalised ``rows`` (..., D) side by side, (..., 2 D), for ``keys_and_values``."""
+    return _project(attention, rows, 1, 3)
+
+
+def keys_and_values(attention: Attention, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Return keys and values, each (B, H, T, d), of ``rows`` (B, T, 2 D) from ``project_kv_rows``."""
+    key, value = _heads(attention, rows)
     return attention.k_norm(key), value
 
 
@@ -81,9 +98,7 @@ def attend_to_prompts(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return out.view_as(by_state).transpose(1, 2).flatten(0, 1)
 
 
-def attend_decoupled(
-    query: Tensor, image: tuple[Tensor, Tensor], prompts: tuple[Tensor, Tensor] | None, scale: float
-) -> Tensor:
+def attend_decoupled(query: Tensor, image: KeyValue, prompts: KeyValue | None, scale: float) -> Tensor:
     """Return (1 - s) softmax(q k_i^T / sqrt(d)) v_i + s softmax(q k_p^T / sqrt(d)) v_p, (B, H, T, d).
 
     This is the decoupled attention of SHIP with s = ``scale``, image tokens i and prompt tokens p. Without prompts, it
@@ -93,7 +108,7 @@ def attend_decoupled(
     return to_image if prompts is None else torch.lerp(to_image, attend_to_prompts(query, *prompts), scale)
 
 
-def attend_jointly(query: Tensor, image: tuple[Tensor, Tensor], prompts: tuple[Tensor, Tensor] | None) -> Tensor:
+def attend_jointly(query: Tensor, image: KeyValue, prompts: KeyValue | None) -> Tensor:
     """Return softmax(q [k_i, k_p]^T / sqrt(d)) [v_i, v_p], (B, H, T, d): one softmax over image and prompt tokens."""
     if prompts is None:
         return attend(query, *image)
@@ -130,7 +145,8 @@ def cls_scores(attention: Attention, cls_query: Tensor, key: Tensor) -> Tensor:
     ``cls_query`` is (B, H, 1, d), ``key`` (B, H, N, d). The result has at least float32 precision, also under
     autocast: callers rank tokens by these scores, and bf16 would round different scores to equal ones.
     """
+    # The sum of the heads' dot products is one dot product over all D channels.
+    queries, keys = (at_least_float32(heads.transpose(1, 2)).flatten(2) for heads in (cls_query, key))
     with full_precision(key.device):
-        # The sum of the heads' dot products is one dot product over all D channels.
-        scores = torch.einsum("bhqd,bhnd->bn", at_least_float32(cls_query), at_least_float32(key))
+        scores = torch.bmm(keys, queries.transpose(1, 2)).squeeze(2)
     return scores * (attention.scale / attention.num_heads)

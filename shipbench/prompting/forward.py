@@ -15,6 +15,7 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor
 
 from shipbench.prompting.attention import (
+    KeyValue,
     attend_decoupled,
     attend_jointly,
     cls_scores,
@@ -29,8 +30,6 @@ from shipbench.prompting.interface import AttentionRule, BlockPlan, Glimpse, Pro
 from shipbench.prompting.static import take_tokens
 from shipbench.prompting.stochastic_depth import DropFactors
 from shipbench.prompting.streams import Advanced, PromptMemo, Stream, advance, join
-
-KeyValue = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -159,13 +158,13 @@ def _inner_block(
 ) -> tuple[Tensor, list[Stream], Tensor | None]:
     """Run a block before the last; return image tokens, surviving streams, and the CLS scores if needed."""
     attending = [s for s in streams if step.attends and s.name in step.survivors]
-    advanced = [_advance(step, stream, stream in attending, memo) for stream in streams]
+    advanced = _advance(step, streams, {s.name for s in attending}, memo)
     batch = tokens.shape[0]
     outputs = [a.output for a in advanced if a.output is not None]
     scores = None
     if needs_scores or attending:
         # Guides and attending prompts read the attention of every image, also of images that drop the branch.
-        prompts = join(advanced, batch)
+        prompts = join(step.block.attn, advanced, batch)
         query, image = _image_qkv(step, tokens)
         if needs_scores:
             scores = cls_scores(step.block.attn, query[:, :, :1], image[0])
@@ -176,22 +175,33 @@ def _inner_block(
     else:
         tokens = _add_branch(
             tokens,
-            lambda rows, kept: _image_attention(step, rows, join(advanced, batch, kept), rule),
+            lambda rows, kept: _image_attention(step, rows, join(step.block.attn, advanced, batch, kept), rule),
             step.attention_factors,
         )
     return _add_mlp(step, tokens), outputs, scores
 
 
-def _advance(step: _Step, stream: Stream, attends: bool, memo: PromptMemo | None) -> Advanced:
-    """Advance one stream, or recall it from ``memo``; for a stream that attends, compute only keys and values."""
-    slot = (step.index, stream.name)
-    if memo is not None and slot in memo.advanced:
-        return memo.advanced[slot]
-    survives = not attends and stream.name in step.survivors
-    advanced = advance(step.block, stream, survives, step.attention_factors, step.mlp_factors)
-    if memo is not None and not stream.private:
-        memo.advanced[slot] = advanced
-    return advanced
+def _advance(step: _Step, streams: list[Stream], attending: set[str], memo: PromptMemo | None) -> list[Advanced]:
+    """Advance streams, or recall them from ``memo``; for those that attend, compute only keys and values.
+
+    Streams keep their order, except that those which survive without attending come first.
+    """
+    recalled = {} if memo is None else memo.of_block(step.index)
+    new = [stream for stream in streams if stream.name not in recalled]
+    if memo is None:
+        return _advance_together(step, new, attending)
+    # Separately, so that the first batch of an evaluation computes the same products as the others.
+    memo.keep(step.index, _advance_together(step, [stream for stream in new if not stream.private], attending))
+    private = _advance_together(step, [stream for stream in new if stream.private], attending)
+    return [*memo.of_block(step.index).values(), *private]
+
+
+def _advance_together(step: _Step, streams: list[Stream], attending: set[str]) -> list[Advanced]:
+    if not streams:
+        return []
+    survivors = [stream for stream in streams if stream.name in step.survivors and stream.name not in attending]
+    others = [stream for stream in streams if stream.name not in step.survivors or stream.name in attending]
+    return advance(step.block, survivors, others, step.attention_factors, step.mlp_factors)
 
 
 def _image_attention(step: _Step, tokens: Tensor, prompts: KeyValue | None, rule: AttentionRule) -> Tensor:
@@ -254,8 +264,7 @@ def _last_block(
 ) -> PassOutput:
     """Run the last block for CLS and, for a matching loss, the selected image tokens and the prompt tokens."""
     attention = step.block.attn
-    advanced = [_advance(step, stream, True, memo) for stream in streams]
-    prompts = join(advanced, tokens.shape[0])
+    prompts = join(attention, _advance(step, streams, {s.name for s in streams}, memo), tokens.shape[0])
     normed = step.block.norm1(tokens)
     image = project_kv(attention, normed)
     rows, query = tokens[:, :1], project_q(attention, normed[:, :1])

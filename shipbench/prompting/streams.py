@@ -5,10 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import torch
-from timm.models.vision_transformer import Block
+from timm.models.vision_transformer import Attention, Block
 from torch import Tensor
 
-from shipbench.prompting.attention import merge_and_project, per_image, project_kv
+from shipbench.prompting.attention import (
+    KeyValue,
+    keys_and_values,
+    merge_and_project,
+    per_image,
+    project_kv_rows,
+)
 from shipbench.prompting.branch_factors import BranchFactors
 from shipbench.prompting.owners import Owner
 
@@ -50,12 +56,11 @@ class Stream:
 
 @dataclass(frozen=True)
 class Advanced:
-    """A stream in one block: its keys and values (S, H, K, d), and its output, None unless it was advanced."""
+    """A stream in one block: its keys and values side by side (S, K, 2 D), and its output, None unless it survives."""
 
     stream: Stream
-    key: Tensor
-    value: Tensor
-    output: Stream | None
+    kv: Tensor
+    output: Stream | None = None
 
 
 @dataclass(frozen=True)
@@ -65,40 +70,68 @@ class PromptMemo:
     They are valid for equal parameters and precision, and without stochastic depth.
     """
 
-    advanced: dict[tuple[int, str], Advanced] = field(default_factory=dict)
+    blocks: dict[int, dict[str, Advanced]] = field(default_factory=dict)
+
+    def of_block(self, block: int) -> dict[str, Advanced]:
+        """Return the streams of a block that were kept, by name."""
+        return self.blocks.get(block, {})
+
+    def keep(self, block: int, advanced: list[Advanced]) -> None:
+        """Keep streams of a block that all images share."""
+        self.blocks.setdefault(block, {}).update({a.stream.name: a for a in advanced})
 
 
 def advance(
     block: Block,
-    stream: Stream,
-    survives: bool,
+    survivors: list[Stream],
+    others: list[Stream],
     attention_factors: BranchFactors | None,
     mlp_factors: BranchFactors | None,
-) -> Advanced:
-    """Advance a stream through a block in which prompts do not attend: their attention output is LN1(prompt).
+) -> list[Advanced]:
+    """Advance streams through a block in which prompts do not attend: their attention output is LN1(prompt).
 
-    For a stream that does not survive the block, compute only keys and values.
+    Of the ``others``, which do not survive the block, only keys and values are computed. The rows of all streams share
+    every matrix product.
     """
-    normed = block.norm1(stream.tokens)
-    key, value = project_kv(block.attn, normed)
-    output = None
-    if survives:
-        attended = stream.add(block.ls1(merge_and_project(block.attn, normed)), attention_factors)
-        output = attended.add(block.ls2(block.mlp(block.norm2(attended.tokens))), mlp_factors)
-    return Advanced(stream, key, value, output)
+    streams = survivors + others
+    normed = block.norm1(_rows([stream.tokens for stream in streams]))
+    kv = _divide(project_kv_rows(block.attn, normed), streams)
+    if not survivors:
+        return [Advanced(stream, each) for stream, each in zip(streams, kv, strict=True)]
+    kept = normed if not others else normed[: sum(stream.tokens.shape[:2].numel() for stream in survivors)]
+    branches = _divide(block.ls1(merge_and_project(block.attn, kept)), survivors)
+    attended = [s.add(branch, attention_factors) for s, branch in zip(survivors, branches, strict=True)]
+    rows = _rows([stream.tokens for stream in attended])
+    branches = _divide(block.ls2(block.mlp(block.norm2(rows))), attended)
+    outputs = [s.add(branch, mlp_factors) for s, branch in zip(attended, branches, strict=True)]
+    results = [*outputs, *[None] * len(others)]
+    return [Advanced(stream, each, output) for stream, each, output in zip(streams, kv, results, strict=True)]
 
 
-def join(advanced: list[Advanced], batch: int, chosen: Tensor | None = None) -> tuple[Tensor, Tensor] | None:
+def join(attention: Attention, advanced: list[Advanced], batch: int, chosen: Tensor | None = None) -> KeyValue | None:
     """Concatenate the keys and values of all streams for the images of a batch, or for the ``chosen`` ones.
 
-    ``chosen`` (B',) are indices on the CPU. Returns (S, H, P, d) if the images share S states in equal, consecutive
-    groups, otherwise (B, H, P, d) or (B', H, P, d); None without streams.
+    ``chosen`` (B',) are indices on the CPU. Returns keys and values (S, H, P, d) if the images share S states in equal,
+    consecutive groups, otherwise (B, H, P, d) or (B', H, P, d); None without streams.
     """
-    pairs = [a.stream.spread((a.key, a.value), batch, chosen) for a in advanced]
-    if len(pairs) < 2:
-        return (pairs[0][0], pairs[0][1]) if pairs else None
-    counts = {key.shape[0] for key, _ in pairs}
+    if not advanced:
+        return None
+    parts = [part for a in advanced for part in a.stream.spread((a.kv,), batch, chosen)]
+    counts = {len(part) for part in parts}
     images = batch if chosen is None else len(chosen)
     size = images if len(counts) > 1 else counts.pop()
-    keys, values = zip(*((per_image(key, size), per_image(value, size)) for key, value in pairs), strict=True)
-    return torch.cat(keys, dim=2), torch.cat(values, dim=2)
+    rows = parts[0] if len(parts) == 1 else torch.cat([per_image(part, size) for part in parts], dim=1)
+    return keys_and_values(attention, rows)
+
+
+def _rows(tokens: list[Tensor]) -> Tensor:
+    """Return the rows (R, D) of all ``tokens`` (S, K, D), one after another."""
+    flat = [each.flatten(0, 1) for each in tokens]
+    return flat[0] if len(flat) == 1 else torch.cat(flat)
+
+
+def _divide(rows: Tensor, streams: list[Stream]) -> list[Tensor]:
+    """Return the ``rows`` (R, D') of each stream, (S, K, D')."""
+    shapes = [stream.tokens.shape[:2] for stream in streams]
+    parts = (rows,) if len(shapes) == 1 else rows.split([shape.numel() for shape in shapes])
+    return [part.unflatten(0, shape) for part, shape in zip(parts, shapes, strict=True)]

@@ -1,6 +1,7 @@
 """The fast forward passes compute the logits, losses and gradients of the literal ones in every configuration."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -122,7 +123,12 @@ def test_one_evaluation_computes_shared_prompts_once_and_the_next_one_anew(monke
     problem, advanced = ship_problem(PAPER), list[str]()
     model = fast(PAPER, problem).eval()
     advance = forward.advance
-    monkeypatch.setattr(forward, "advance", lambda *args: advanced.append(args[1].name) or advance(*args))
+
+    def watch(block: Any, survivors: list[Any], others: list[Any], *factors: Any) -> Any:
+        advanced.extend(stream.name for stream in survivors + others)
+        return advance(block, survivors, others, *factors)
+
+    monkeypatch.setattr(forward, "advance", watch)
     with torch.no_grad():
         with evaluating(model):
             first = model(problem.images)

@@ -55,4 +55,4 @@ def guide(tokens: Tensor, bank: Tensor, temperature: float = 1.0) -> Tensor:
     tokens, bank = at_least_float32(tokens), at_least_float32(bank)
     with full_precision(tokens.device):
         cosine = F.normalize(tokens, dim=-1) @ F.normalize(bank, dim=-1).T
-        return (cosine / temperature).softmax(dim=-1) @ bank
+        return (cosine if temperature == 1 else cosine / temperature).softmax(dim=-1) @ bank
