@@ -19,8 +19,8 @@ _Positive: TypeAlias = Annotated[float, Gt(0)]
 class Recipe(Settings):
     """The common recipe: the same for every method, except where a method's documentation says why it differs.
 
-    ``lr`` is the peak learning rate. ``weight_decay`` applies only to tensors of two or more dimensions,
-    with ``decay_all`` to every trained tensor.
+    ``lr`` is the peak learning rate. ``weight_decay`` applies to tensors of two or more dimensions except a
+    backbone's position embeddings and class token, with ``decay_all`` to every trained tensor.
     ``drop_path`` is the rate of stochastic depth at the last block and grows linearly with depth. The evaluation split
     is scored every ``eval_every`` epochs and after the last one; 0 means only after the last. ``image_size`` is in
     pixels; ``mean`` and ``std`` override the normalisation of the backbone. With ``capture`` "auto",

@@ -182,14 +182,13 @@ def _inner_block(
 
 
 def _advance(step: _Step, streams: list[Stream], attending: set[str], memo: PromptMemo | None) -> list[Advanced]:
-    """Advance streams, or recall them from ``memo``; for those that attend, compute only keys and values.
+    """Advance streams, or recall from ``memo`` those that all images share; the ``attending`` get keys and values only.
 
-    Streams keep their order, except that those which survive without attending come first.
+    They come in any order, which no image depends on.
     """
-    recalled = {} if memo is None else memo.of_block(step.index)
-    new = [stream for stream in streams if stream.name not in recalled]
     if memo is None:
-        return _advance_together(step, new, attending)
+        return _advance_together(step, streams, attending)
+    new = [stream for stream in streams if stream.name not in memo.of_block(step.index)]
     # Separately, so that the first batch of an evaluation computes the same products as the others.
     memo.keep(step.index, _advance_together(step, [stream for stream in new if not stream.private], attending))
     private = _advance_together(step, [stream for stream in new if stream.private], attending)
