@@ -180,7 +180,9 @@ def _percent(accuracy: float) -> str:
 
 def print_choice(search: Search, trials: Sequence[Trial], choice: Choice) -> None:
     """Print the validation accuracy of every point of a search in percent, then the winner and what broke a tie."""
-    title = f"{search.method} on {', '.join(search.tasks)}: accuracy on val200, %"
+    shots = search.specs[0].shots
+    per_class = f", {shots} per class" if shots else ""
+    title = f"{search.method} on {', '.join(search.tasks)}{per_class}: accuracy on val200, %"
     table = make_table(*search.axes, "val acc", "trainable", "", title=title)
     for i, trial in enumerate(trials):
         score = f"failed: {trial.error}" if trial.error else _trial_score(search, trial)

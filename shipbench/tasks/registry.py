@@ -134,27 +134,22 @@ def parse_tasks(text: str) -> list[Task]:
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if not parts:
         raise InputError("--tasks is empty; name a suite, a group or tasks, as in --tasks demo")
-    tasks: dict[Task, None] = {}
-    bare: dict[Task, None] = {}
-    for part in parts:
-        if is_source(part):
-            bare[task_of_source(part, Path.cwd())] = None
-        tasks |= dict.fromkeys(_named_by(part))
-    _refuse_clashes([task for task in tasks if not (task.catalogued or task in bare)])
-    taken = {task.name for task in tasks if task not in bare}
-    named = {}
-    for task in bare:
-        named[task] = _numbered(task, taken)
-        taken.add(named[task].name)
-    return [named.get(task, task) for task in tasks]
+    bare = {part: task_of_source(part, Path.cwd()) for part in parts if is_source(part)}
+    tasks = dict.fromkeys(task for part in parts for task in ([bare[part]] if part in bare else _named_by(part)))
+    others = [task for task in tasks if task not in bare.values()]
+    _refuse_clashes([task for task in others if not task.catalogued])
+    taken = {task.name for task in others}
+    numbered: dict[Task, Task] = {}
+    for task in dict.fromkeys(bare.values()):
+        numbered[task] = _numbered(task, taken)
+        taken.add(numbered[task].name)
+    return [numbered.get(task, task) for task in tasks]
 
 
 def _named_by(part: str) -> Sequence[Task]:
     if part.lower() in _SETS:
         return _SETS[part.lower()]
-    if part.lower().endswith(".toml") and not is_source(part):
-        return load_task_file(part).tasks
-    return (task_of_source(part, Path.cwd()),) if is_source(part) else (get_task(part),)
+    return load_task_file(part).tasks if part.lower().endswith(".toml") else (get_task(part),)
 
 
 def _numbered(task: Task, taken: Collection[str]) -> Task:

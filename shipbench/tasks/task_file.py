@@ -16,7 +16,7 @@ from shipbench.tasks.own import split_source, task_of_source
 
 Value = TypeVar("Value")
 
-_SUITE_KEYS = ("name", "backbone", "title")
+_SUITE_KEYS = ("name", "backbone")
 _TASK_KEYS = (
     *("name", "group", "source", "train", "val", "test"),
     *("resize", "augment", "metric", "classes", "allow_leaks"),
@@ -50,13 +50,7 @@ def _suite(table: Any, file: Path) -> Suite:
         raise InputError(f"task file {file}: suite is not a table; begin it with [suite]")
     _refuse_unknown(table, _SUITE_KEYS, f"[suite] in {file}")
     name = _text(table, "name", file.stem, file)
-    return Suite(
-        name,
-        _text(table, "title", name, file),
-        (),
-        f"the tasks of {file.name}",
-        _text(table, "backbone", VTAB.backbone, file),
-    )
+    return Suite(name, name, (), f"the tasks of {file.name}", _text(table, "backbone", VTAB.backbone, file))
 
 
 def _task(table: Mapping[str, Any], file: Path, suite: Suite) -> Task:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shipbench import load_results
+from shipbench import RunSpec, load_results, run
 from tests.conftest import Outcome
 from tests.tasks.pictures import image_folder, picture
 
@@ -47,8 +47,8 @@ def insects(tmp_path: Path, cache: Path) -> Path:
 
 def test_a_task_file_is_run_reported_and_used_to_predict(shipbench: Shipbench, insects: Path, tmp_path: Path) -> None:
     results = tmp_path / "results"
-    run = ("run", "--method", "linear", "--tasks", f"{insects},folder:{insects.parent / 'bugs'}", *SMALL)
-    outcome = shipbench(*run, "--results", results)
+    command = ("run", "--method", "linear", "--tasks", f"{insects},folder:{insects.parent / 'bugs'}", *SMALL)
+    outcome = shipbench(*command, "--results", results)
     assert outcome.code == 0, outcome.err
     for row in ("few (mean per class)", "crops", "mean of groups", "bugs"):
         assert row in outcome.out
@@ -65,7 +65,7 @@ def test_a_task_file_is_run_reported_and_used_to_predict(shipbench: Shipbench, i
     assert few["headline_metric"] == "mean-per-class"
     assert frame["final_test_mean_class_acc"].tolist() == pytest.approx(frame["final_test_acc"].tolist())
     assert (frame.loc["bugs", "suite"], frame.loc["bugs", "n_train"]) == ("bugs", 24)
-    assert "3 runs: 0 to do, 3 done" in shipbench(*run, "--results", results).err
+    assert "3 runs: 0 to do, 3 done" in shipbench(*command, "--results", results).err
 
     assert shipbench("report", "--results", results, "--output", tmp_path / "report").code == 0
     page = (tmp_path / "report" / "report.md").read_text()
@@ -82,6 +82,23 @@ def test_a_task_file_is_run_reported_and_used_to_predict(shipbench: Shipbench, i
     assert row["image"] == str(image)
     assert {guess["name"] for guess in row["classes"]} == {"ant", "bee", "wasp"}
     assert sum(guess["probability"] for guess in row["classes"]) == pytest.approx(1, abs=1e-5)
+
+
+def test_python_and_the_command_line_agree_on_the_run(shipbench: Shipbench, insects: Path, tmp_path: Path) -> None:
+    results, source = tmp_path / "results", f"folder:{insects.parent / 'bugs'}"
+    assert shipbench("run", "--method", "linear", "--tasks", source, *SMALL, "--results", results).code == 0
+    overrides = {"image_size": 32, "batch_size": 8, "epochs": 2}
+    spec = RunSpec(
+        *("linear", source),
+        overrides=overrides,
+        backbone="vit_tiny_patch16_224",
+        checkpoint="random",
+        precision="fp32",
+        device="cpu",
+    )
+    record = run(spec)
+    assert load_results(results)["run_id"].tolist() == [record.run_id]
+    assert (record.num_classes, record.n_train, json.loads(record.class_names)[0]) == (3, 24, "ant")
 
 
 def test_a_renamed_task_is_not_run_again(shipbench: Shipbench, insects: Path, tmp_path: Path) -> None:
