@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from dataclasses import replace
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from shipbench import RunSpec
-from shipbench.data import find, listings, load
+from shipbench.data import find, listings, load, sources
 from shipbench.data.inspection.contact_sheet import write_contact_sheet
 from shipbench.data.inspection.summary import summarise
 from shipbench.data.inspection.verify import verify
-from shipbench.data.listings import DrawnSource
+from shipbench.data.listings import DrawnSource, ListedSource, Listing
 from shipbench.data.sources import open_source
+from shipbench.data.types import Entry
 from shipbench.errors import InputError
 from shipbench.tasks import Task, get_task
 from shipbench.tasks.catalogue import Draw, SplitName
@@ -171,3 +177,52 @@ def test_catalogued_tasks_have_shots_too(tmp_path: Path) -> None:
     assert len(load(task, image_size=8, root=None, splits=TUNING)["val200"]) == 8
     with pytest.raises(InputError, match=r"fewer than 200 training images of classes 0 \(\d+\), 1"):
         load(replace(task, shots=200), image_size=8, root=None)
+
+
+@dataclass(frozen=True)
+class ArrayImages:
+    """Decoded images from one file; counts what it reads."""
+
+    file: Path
+    reads: ClassVar[list[str]] = []
+
+    def read(self, path: str) -> Image.Image:
+        self.reads.append(path)
+        return Image.fromarray(np.load(self.file)[int(path)])
+
+
+class ArrayFile(ListedSource):
+    """A format of another package: grey images in one array, of which image i has class i % 2."""
+
+    def list(self, location: str, base: Path, options: Mapping[str, Any]) -> Listing:
+        file = base / location
+        if set(options) - {"offset"}:
+            raise InputError("an array file knows no option but offset")
+        count = len(np.load(file))
+        entries = tuple(Entry(str(index), (index + options.get("offset", 0)) % 2) for index in range(count))
+        signatures = dict.fromkeys(map(str, range(count)), file)
+        return Listing(("even", "odd"), {"train": entries}, ArrayImages(file), signatures=signatures)
+
+
+def test_a_format_of_another_package_is_one_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    point = EntryPoint("array", "tests.data.test_listings:ArrayFile", sources.GROUP)
+    monkeypatch.setattr(sources, "_entry_points", lambda: {"array": point})
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 6, 6)).astype(np.uint8)
+    np.save(tmp_path / "images.npy", pixels)
+    os.utime(tmp_path / "images.npy", (1, 1))
+    task = get_task(f"array:{tmp_path / 'images.npy'}")
+    time.sleep(0.12)
+    data = load(task, image_size=6, root=None)
+    assert (data.task.class_names, data.image_format, len(data["test"])) == (("even", "odd"), "array", 4)
+    assert all((image == image[..., :1]).all() for image in data["train"].images)
+    ArrayImages.reads.clear()
+    assert load(task, image_size=6, root=None).fingerprint == data.fingerprint
+    assert not ArrayImages.reads
+    turned = replace(task, options='{"offset": 1}')
+    assert find(turned, None, FINAL).identity.fingerprint != data.fingerprint
+    with pytest.raises(InputError, match="no option but offset"):
+        find(replace(task, options='{"ofset": 1}'), None, FINAL)
+    np.save(tmp_path / "images.npy", pixels[::-1])
+    assert find(task, None, FINAL).identity.fingerprint != data.fingerprint
+    (report,) = verify(None, tasks=[task])
+    assert report.ok
