@@ -11,6 +11,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from shipbench.errors import InputError
+from shipbench.methods import AdaptedMethod, get_method
+from shipbench.settings import configure
 from tests.parity import golden
 from tests.parity.comparing import assert_all_close, assert_close, take_steps
 
@@ -142,6 +144,51 @@ def test_merged_weights_of_the_authors(method: str) -> None:
     images, _ = batch(method, torch.float64)
     wanted = stored(method).get("logits_merged.f64", stored(method)["logits.f64"])
     assert_close(plain.eval()(images), wanted, LOGITS[torch.float64], "merged logits")
+
+
+# Our settings of the golden shape, with the initialisation of the authors' code.
+STARTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "adapter_houlsby": ("adapter-houlsby", {"dim": 4}),
+    "adapter_noah": ("adapter", {"dim": 4}),
+    "adapter_pfeiffer": ("adapter-pfeiffer", {"dim": 4}),
+    "adapter_plus": ("adapter-plus", {"dim": 4}),
+    "adapter_vpt": ("adapter", {"dim": 4, "form": "vpt", "init": "zero"}),
+    "adaptformer": ("adaptformer", {"dim": 8}),
+    "convpass": ("convpass", {"dim": 8, "conv_init": "identity"}),
+    "convpass_attn": ("convpass-attn", {"dim": 8, "conv_init": "identity"}),
+    "difffit": ("difffit", {}),
+    "fact_tk": ("fact-tk", {"rank": 4}),
+    "fact_tt": ("fact-tt", {"rank": 4}),
+    "lora_noah": ("lora", {"rank": 4, "init": "noah"}),
+    "lora_peft": ("lora", {"rank": 4, "form": "peft"}),
+    "lora_qv": ("lora", {"rank": 4, "form": "qv"}),
+    "repadapter": ("repadapter", {"dim": 4}),
+    "repadapter_attn": ("repadapter-attn", {"dim": 4}),
+    "ssf": ("ssf", {}),
+}
+
+
+@pytest.mark.parametrize("method", STARTS)
+def test_start_of_the_authors_code(method: str) -> None:
+    """Every adapter starts with the deviation that was observed in the authors' code, up to the chance of two draws."""
+    name, settings = STARTS[method]
+    vit, described = tiny(method, torch.float32), get_method(name)
+    assert isinstance(described, AdaptedMethod)
+    torch.manual_seed(0)
+    adapter = described.adapter(vit, configure(described.settings, settings))
+    model = OfficialModel(vit, 7, adapter)
+    observed = golden.header(f"petl/{method}")["authors_initialisation_observed"]
+    compared = 0
+    for official, value in model.official_tensors().items():
+        if official.startswith("head.") or official in dict(vit.named_parameters()):
+            continue
+        expected, compared = observed[official], compared + 1
+        # Five standard errors of the difference of two deviations of normal draws.
+        chance = 5 * expected["std"] / value.numel() ** 0.5
+        assert value.std(correction=0).item() == pytest.approx(expected["std"], abs=chance), official
+        assert value.abs().max().item() <= 1.6 * expected["absmax"], official
+        assert value.mean().item() == pytest.approx(expected["mean"], abs=2 * chance), official
+    assert compared == len([key for key in observed if "head" not in key and key not in dict(vit.named_parameters())])
 
 
 def changed(method: str) -> dict[str, Tensor]:
