@@ -173,6 +173,9 @@ def test_catalogued_tasks_have_shots_too(tmp_path: Path) -> None:
     assert np.bincount(two["train"].labels).tolist() == [2] * 4
     images = [set(map(bytes, data["train"].images)) for data in (one, two)]
     assert images[0] < images[1]
+    other = load(replace(task, shot_seed=1), image_size=8, root=None)
+    assert set(map(bytes, other["train"].images)) != images[1]
+    assert other.content("train") != two.content("train")
     assert one.fingerprint == load(get_task("demo-tiny"), image_size=8, root=None).fingerprint
     assert len(load(task, image_size=8, root=None, splits=TUNING)["val200"]) == 8
     with pytest.raises(InputError, match=r"fewer than 200 training images of classes 0 \(\d+\), 1"):
