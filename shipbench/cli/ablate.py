@@ -19,9 +19,14 @@ if TYPE_CHECKING:
 @grid_command
 def ablate(
     options: GridOptions,
+    method: Annotated[
+        str, typer.Option(help="The method whose parts or settings are varied.", autocompletion=completion.method)
+    ] = "ship",
     switch: Annotated[
         str | None,
-        typer.Option(help="Switches, comma-separated; default: all of them.", autocompletion=completion.switches),
+        typer.Option(
+            help="Switches of the method, comma-separated; default: all of them.", autocompletion=completion.switches
+        ),
     ] = None,
     mode: Annotated[
         str,
@@ -31,21 +36,28 @@ def ablate(
         ),
     ] = "leave-one-out",
     sweep: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=V1,V2", help="Vary a setting of SHIP instead of its switches.")
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=V1,V2", help="Vary a setting of the method or the recipe instead of switches; repeatable."
+        ),
     ] = None,
+    product: Annotated[
+        bool,
+        typer.Option("--product", help="Combine the values of all sweeps, and the switches named by --switch."),
+    ] = False,
 ) -> None:
-    """Train SHIP with parts switched off or with one setting varied; skip runs that are done already."""
+    """Train a method with parts switched off or with settings varied; skip runs that are done already."""
     from shipbench.cli.run import checked, execute
     from shipbench.methods import get_method
     from shipbench.planning.ablation import make_variants
     from shipbench.planning.grid import make_grid, parse_seeds, parse_shots
 
-    method, template = get_method("ship"), options.template()
+    ablated, template = get_method(method), options.template()
 
     def make_specs(tasks: Sequence[Task]) -> list[RunSpec]:
         seeds, shots = parse_seeds(options.seeds), parse_shots(options.shots)
-        variants = make_variants(method, options.values(), switch, mode, sweep or [])
-        return [spec for values in variants for spec in make_grid([method], tasks, seeds, template, values, shots)]
+        variants = make_variants(ablated, options.values(), switch, mode, sweep or [], multiply=product)
+        return [spec for values in variants for spec in make_grid([ablated], tasks, seeds, template, values, shots)]
 
     execute(checked(make_specs, template, options), options)
     next_steps.after_run(options.results, dry_run=options.dry_run)

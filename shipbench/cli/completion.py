@@ -57,11 +57,19 @@ def engines(incomplete: str) -> list[str]:
     return _starting_with(incomplete, list_engines())
 
 
-def switches(incomplete: str) -> list[str]:
-    """Complete a comma-separated list of ablation switches."""
-    from shipbench.methods import get_method
+def method(incomplete: str) -> list[str]:
+    """Complete the name of a single method."""
+    from shipbench.methods import list_methods
 
-    return _last_of_list(incomplete, get_method("ship").switches)
+    return _starting_with(incomplete, list_methods())
+
+
+def switches(context: typer.Context, incomplete: str) -> list[str]:
+    """Complete a comma-separated list of ablation switches of the method that the line names."""
+    from shipbench.methods import find_method
+
+    named = find_method(context.params.get("method") or "ship")
+    return [] if named is None else _last_of_list(incomplete, named.all_switches)
 
 
 def runs(context: typer.Context, incomplete: str) -> list[str]:

@@ -15,6 +15,7 @@ from shipbench.errors import InputError, did_you_mean
 from shipbench.record import SHIPBENCH
 
 if TYPE_CHECKING:
+    from shipbench.methods import Switches
     from shipbench.tasks import Task
 
 app = typer.Typer(no_args_is_help=True, help="List tasks, methods, backbones, ablations, selections or runs.")
@@ -109,17 +110,39 @@ def backbones(
 
 
 @app.command()
-def ablations(as_json: Json = False) -> None:
-    """List SHIP's ablation switches and the settings that they change."""
+def ablations(
+    method: Annotated[
+        str, typer.Option(help="The method with these switches.", autocompletion=completion.method)
+    ] = "ship",
+    as_json: Json = False,
+) -> None:
+    """List a method's ablation switches and the settings that they change."""
     from shipbench.methods import get_method
 
+    ablated = get_method(method)
+    _show(_switch_rows(ablated.switches, as_json), as_json)
+    if as_json:
+        return
+    if ablated.optional_switches:
+        typer.echo("Varied only if --switch names them:")
+        _show(_switch_rows(ablated.optional_switches, as_json), as_json)
+    line = (
+        "shipbench ablate --tasks demo-tiny"
+        if method == "ship"
+        else f"shipbench ablate --method {method} --tasks demo-tiny"
+    )
+    if ablated.all_switches:
+        next_steps.suggest(f"{line} --switch NAME", f"{ablated.title} with a part switched off")
+    else:
+        next_steps.suggest(f"{line} --sweep KEY=V1,V2", f"{ablated.title} with a setting varied")
+
+
+def _switch_rows(switches: Switches, as_json: bool) -> list[Row]:
     rows = []
-    for name, settings in get_method("ship").switches.items():
+    for name, settings in switches.items():
         shown: Any = dict(settings) if as_json else ", ".join(f"{key}={value}" for key, value in settings.items())
         rows.append({"switch": name, "settings": shown})
-    _show(rows, as_json)
-    if not as_json:
-        next_steps.suggest("shipbench ablate --tasks demo-tiny --switch NAME", "SHIP with a part switched off")
+    return rows
 
 
 @app.command()

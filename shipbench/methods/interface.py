@@ -132,7 +132,9 @@ class Method(ABC):
 
     - ``name`` is used on the command line and in records; ``title`` is printed in reports; ``summary`` is one line.
     - ``settings`` is a frozen dataclass whose fields all have defaults; see ``shipbench.settings.Settings``.
-    - ``switches`` maps the name of each ablation switch to the settings that it changes.
+    - ``switches`` maps the name of each ablation switch to the settings that it changes; ``optional_switches`` are
+      those that ``shipbench ablate`` varies only if they are named. ``components`` maps a switch to the printed name
+      of the part that it takes away; without an entry, the name is the switch without ``no-``.
     - ``stackable``: every model of this method is ``Stackable``, so runs that differ only in seed, learning rate or
       weight decay may be trained together.
     - ``trains_on_features``: every model of this method has ``FrozenFeatures``, so its runs are short.
@@ -147,6 +149,8 @@ class Method(ABC):
     summary: str = ""
     settings: type[Any] = NoSettings
     switches: ClassVar[Switches] = {}
+    optional_switches: ClassVar[Switches] = {}
+    components: ClassVar[Mapping[str, str]] = {}
     stackable: bool = False
     trains_on_features: bool = False
     mergeable: bool = False
@@ -158,6 +162,11 @@ class Method(ABC):
     def title(self) -> str:
         """The name as papers print it; a subclass may set a class attribute."""
         return self.name
+
+    @property
+    def all_switches(self) -> Switches:
+        """All ablation switches, the optional ones last."""
+        return {**self.switches, **self.optional_switches}
 
     @abstractmethod
     def build(self, context: BuildContext) -> Built:
@@ -187,4 +196,4 @@ class Method(ABC):
     def active_switches(self, settings: Any) -> tuple[str, ...]:
         """Return the names of the switches whose settings all have their switched values in ``settings``."""
         values = asdict(settings)
-        return tuple(name for name, changes in self.switches.items() if changes.items() <= values.items())
+        return tuple(name for name, changes in self.all_switches.items() if changes.items() <= values.items())

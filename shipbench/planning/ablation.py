@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
+from itertools import chain, combinations, product
 from typing import Any
 
 from shipbench.errors import InputError, did_you_mean
@@ -14,37 +14,73 @@ MODES = ("leave-one-out", "add-one-in", "all")
 
 
 def make_variants(
-    method: Method, values: Mapping[str, Any], switch: str | None, mode: str, sweeps: Sequence[str]
+    method: Method,
+    values: Mapping[str, Any],
+    switch: str | None,
+    mode: str,
+    sweeps: Sequence[str],
+    *,
+    multiply: bool = False,
 ) -> list[dict[str, Any]]:
-    """Return the overrides of every variant of ``method``: ``values``, which hold for all, and its own.
+    """Return the overrides of every variant of ``method``: ``values``, which hold for all, and those that vary.
 
-    ``sweeps`` are ``KEY=V1,V2`` texts. With a sweep, switches are varied only if ``switch`` names some. Raises
-    ``InputError`` for unknown names and for a key that is both swept and in ``values``.
+    ``sweeps`` are ``KEY=V1,V2`` texts. With a sweep, switches are varied only if ``switch`` names some. Each sweep, and
+    the set of switches, is varied by itself; with ``multiply``, every value of one is combined with every value of all
+    others, and a switch takes precedence over a swept value. Raises ``InputError`` for unknown names, for a key that is
+    both swept and in ``values``, and for a key that is swept twice in a product.
     """
     common = overrides_by_method([method], values)[method.name]
-    settings = [variant for text in sweeps for variant in parse_sweep(text)]
-    variants = [overrides_by_method([method], variant, "--sweep")[method.name] for variant in settings]
-    for key in (key for variant in variants for key in variant if key in common):
-        raise InputError(f"{key} is given twice: by --sweep and by --set or --epochs")
-    if not variants or switch is not None:
-        variants += [variant_settings(names, method) for names in switch_sets(parse_switches(switch, method), mode)]
-    return [common | variant for variant in variants]
+    axes = [_sweep_axis(text, method, common) for text in sweeps]
+    if multiply:
+        _refuse_repeated([axis[0] for axis in axes])
+    if not axes or switch is not None:
+        axes.append([variant_settings(names, method) for names in switch_sets(parse_switches(switch, method), mode)])
+    combined = product(*axes) if multiply else ((variant,) for axis in axes for variant in axis)
+    return [dict(chain(common.items(), *(part.items() for part in parts))) for parts in combined]
+
+
+def _sweep_axis(text: str, method: Method, common: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the overrides of each value of a sweep; raise ``InputError`` if its key is in ``common``."""
+    axis = [overrides_by_method([method], variant, "--sweep")[method.name] for variant in parse_sweep(text)]
+    for key in axis[0]:
+        if key in common:
+            raise InputError(f"{key} is given twice: by --sweep and by --set or --epochs")
+    return axis
+
+
+def _refuse_repeated(axes: Sequence[Mapping[str, Any]]) -> None:
+    keys = [key for axis in axes for key in axis]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise InputError(f"--product: {key} is swept twice; give all of its values in one --sweep")
 
 
 def parse_switches(text: str | None, method: Method) -> tuple[str, ...]:
-    """Read a comma list of the method's switches; None means all of them."""
+    """Read a comma list of the method's switches; None means all but the optional ones.
+
+    Raises ``InputError`` for an unknown switch, and if there is none.
+    """
     if text is None:
-        return tuple(method.switches)
+        return _default_switches(method)
     names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-    for name in names:
-        if name not in method.switches:
-            raise InputError(
-                f"unknown switch {name!r} for {method.name}{did_you_mean(name, list(method.switches))}; "
-                "see 'shipbench list ablations'"
-            )
     if not names:
         raise InputError("--switch is empty; name switches, as in --switch no-hierarchy, or leave it out for all")
+    for name in names:
+        if name not in method.all_switches:
+            raise InputError(
+                f"unknown switch {name!r} for {method.name}{did_you_mean(name, list(method.all_switches))}; "
+                f"see 'shipbench list ablations --method {method.name}'"
+            )
     return names
+
+
+def _default_switches(method: Method) -> tuple[str, ...]:
+    if not method.switches:
+        raise InputError(
+            f"{method.name} has no ablation switches; vary its settings, as in --sweep lr=0.001,0.01, "
+            "or choose another method with --method"
+        )
+    return tuple(method.switches)
 
 
 def switch_sets(switches: Sequence[str], mode: str) -> list[tuple[str, ...]]:
@@ -64,7 +100,7 @@ def switch_sets(switches: Sequence[str], mode: str) -> list[tuple[str, ...]]:
 
 def variant_settings(switches: Sequence[str], method: Method) -> dict[str, SettingValue]:
     """Return the settings of the method that activate ``switches``."""
-    return {key: value for name in switches for key, value in method.switches[name].items()}
+    return {key: value for name in switches for key, value in method.all_switches[name].items()}
 
 
 def parse_sweep(text: str) -> list[dict[str, str]]:

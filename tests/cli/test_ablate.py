@@ -9,7 +9,7 @@ import pytest
 
 from shipbench import load_results
 from shipbench.methods import get_method
-from shipbench.planning.ablation import parse_switches, switch_sets
+from shipbench.planning.ablation import make_variants, parse_switches, switch_sets
 from tests.conftest import Outcome
 from tests.data.builders import vtab_tree
 
@@ -53,9 +53,39 @@ def test_a_sweep_varies_one_setting(shipbench: Shipbench, line: tuple[object, ..
     assert "ship, prompt_length=4" in outcome.out
 
 
+def test_sweeps_are_separate_unless_they_are_multiplied() -> None:
+    sweeps = ["prompt_length=2,4", "lr=0.1,0.2,0.3"]
+    separate = make_variants(SHIP, {"epochs": 3}, None, "leave-one-out", sweeps)
+    assert [tuple(variant) for variant in separate] == [("epochs", "prompt_length")] * 2 + [("epochs", "lr")] * 3
+    grid = make_variants(SHIP, {"epochs": 3}, None, "leave-one-out", sweeps, multiply=True)
+    pairs = [(variant["prompt_length"], variant["lr"]) for variant in grid]
+    assert pairs == [(length, rate) for length in ("2", "4") for rate in ("0.1", "0.2", "0.3")]
+    assert all(variant["epochs"] == 3 for variant in grid)
+
+
+def test_a_product_combines_switches_with_sweeps() -> None:
+    variants = make_variants(SHIP, {}, "no-hierarchy", "leave-one-out", ["threshold=0.5"], multiply=True)
+    assert variants == [{"threshold": "0.5"}, {"threshold": 1.0}]
+    separate = make_variants(SHIP, {}, "no-hierarchy", "leave-one-out", ["threshold=0.5"])
+    assert separate == [{"threshold": "0.5"}, {}, {"threshold": 1.0}]
+
+
+def test_any_method_is_ablated_by_its_settings(shipbench: Shipbench, line: tuple[object, ...], tmp_path: Path) -> None:
+    sweeps = ("--sweep", "dim=2,4", "--sweep", "lr=0.01,0.1", "--product")
+    outcome = shipbench("ablate", "--method", "adaptformer", *line, *sweeps)
+    assert outcome.code == 0, outcome.err
+    frame = load_results(tmp_path / "r")
+    assert set(frame["method"]) == {"adaptformer"}
+    assert sorted(zip(frame["cfg.dim"], frame["cfg.lr"], strict=True)) == [(2, 0.01), (2, 0.1), (4, 0.01), (4, 0.1)]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        (("--method", "adaptformer"), "adaptformer has no ablation switches; vary its settings"),
+        (("--method", "lora", "--switch", "no-hierarchy"), "unknown switch 'no-hierarchy' for lora"),
+        (("--method", "shipp"), "did you mean 'ship'"),
+        (("--sweep", "lr=1,2", "--sweep", "ship.lr=3", "--product"), "lr is swept twice"),
         (("--switch", "no-hierarchi"), "did you mean 'no-hierarchy'"),
         (("--mode", "one"), "unknown mode 'one'"),
         (("--sweep", "prompt_length"), "is not KEY=V1"),

@@ -45,6 +45,8 @@ def complete(line: str, **environment: str) -> list[str]:
         ("shipbench run --backbone demo", ["demo-vit-small-patch14"]),
         ("shipbench run --precision b", ["bf16"]),
         ("shipbench ablate --switch no-hierarchy,no-m", ["no-hierarchy,no-matching-loss"]),
+        ("shipbench ablate --method linear --switch no-m", []),
+        ("shipbench ablate --method vpt-d", ["vpt-deep"]),
         ("shipbench list runs --columns task,final_test_a", ["task,final_test_acc"]),
         ("shipbench run --jobs 0 --config missing.toml --method fu", ["full"]),
     ],

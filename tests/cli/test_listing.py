@@ -49,6 +49,13 @@ def test_ablations(shipbench: Shipbench) -> None:
     ]
 
 
+def test_ablations_of_any_method(shipbench: Shipbench) -> None:
+    assert shipbench("list", "ablations", "--method", "linear", "--json").out == "[]\n"
+    outcome = shipbench("list", "ablations", "--method", "linear")
+    assert "shipbench ablate --method linear --tasks demo-tiny --sweep KEY=V1,V2" in outcome.out + outcome.err
+    assert "did you mean 'linear'" in shipbench("list", "ablations", "--method", "linea").err
+
+
 def test_backbones(shipbench: Shipbench) -> None:
     names = [row["name"] for row in json.loads(shipbench("list", "backbones", "--json").out)]
     assert names[:2] == ["demo-vit-small-patch14", "vit_base_patch16_224.orig_in21k"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import ClassVar
@@ -21,8 +22,9 @@ from shipbench.methods import (
     parse_methods,
     registry,
 )
+from shipbench.planning.ablation import make_variants, parse_switches
 from shipbench.report.figures.style import series_styles
-from shipbench.report.wording.names import method_name, method_order
+from shipbench.report.wording.names import component_name, method_name, method_order, switch_order
 from shipbench.settings import Settings
 from shipbench.tasks import get_task
 
@@ -53,7 +55,9 @@ class Gated(Plain):
     name = "gated"
     title = "Gated"
     settings = GateSettings
-    switches: ClassVar[Switches] = {"no-gate": {"gate": False}, "no-scale": {"gate": True, "scale": 0.0}}
+    switches: ClassVar[Switches] = {"no-scale": {"gate": True, "scale": 0.0}, "no-gate": {"gate": False}}
+    optional_switches: ClassVar[Switches] = {"half-scale": {"scale": 0.25}}
+    components: ClassVar[Mapping[str, str]] = {"half-scale": "full scale"}
     colour = "#123456"
     marker = "P"
 
@@ -94,7 +98,13 @@ def test_defaults() -> None:
 
 @pytest.mark.parametrize(
     ("overrides", "switches"),
-    [({}, ""), ({"gate": False}, "no-gate"), ({"scale": 0}, "no-scale"), ({"scale": 0, "gate": False}, "no-gate")],
+    [
+        ({}, ""),
+        ({"gate": False}, "no-gate"),
+        ({"scale": 0}, "no-scale"),
+        ({"scale": 0, "gate": False}, "no-gate"),
+        ({"scale": 0.25, "gate": False}, "no-gate+half-scale"),
+    ],
 )
 def test_active_switches_follow_from_settings(overrides: dict[str, object], switches: str) -> None:
     assert RunSpec("gated", "dtd", overrides=overrides).resolved.switches == switches
@@ -130,6 +140,20 @@ def test_reports_print_titles_and_keep_names_of_methods_that_are_not_installed()
         "VPT-deep",
         "SHIP",
     ]
+
+
+def test_switches_have_the_names_and_the_order_of_their_method() -> None:
+    switches = ["unknown", "half-scale", "no-gate", "no-scale"]
+    ordered = sorted(switches, key=lambda switch: switch_order(switch, "gated"))
+    assert ordered == ["no-scale", "no-gate", "half-scale", "unknown"]
+    assert [component_name(switch, "gated") for switch in ordered] == ["scale", "gate", "full scale", "unknown"]
+    assert component_name("half-scale", "gone") == "half scale"
+
+
+def test_ablations_leave_optional_switches_out_unless_they_are_named() -> None:
+    gated = get_method("gated")
+    assert parse_switches(None, gated) == ("no-scale", "no-gate")
+    assert make_variants(gated, {}, "half-scale", "leave-one-out", []) == [{}, {"scale": 0.25}]
 
 
 def test_figures_use_a_methods_colour_once() -> None:

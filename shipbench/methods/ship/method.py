@@ -31,6 +31,7 @@ class ShipMethod(Method):
         "no-matching-loss": {"matching_weight": 0.0},
         "coupled-attention": {"attention": "coupled"},
     }
+    components: ClassVar[Mapping[str, str]] = {"coupled-attention": "decoupled attention"}
     stackable = True
     order = 5
     colour = "#d55e00"

@@ -181,7 +181,7 @@ def _order(arm: Arm) -> tuple[Any, ...]:
         suite_order(arm.suite),
         method_order(arm.method),
         len(arm.switches),
-        [switch_order(switch) for switch in arm.switches],
+        [switch_order(switch, arm.method) for switch in arm.switches],
         arm.origin != SHIPBENCH,
         arm.setup[2:9],
         len(arm.changes),
@@ -272,7 +272,7 @@ def _label(arm: Arm, others: Sequence[Arm]) -> str:
     sizes = {other.image_size for other in others}
     origins = {other.origin for other in others}
     details = [
-        *(f"without {component_name(switch)}" for switch in arm.switches),
+        *(f"without {component_name(switch, arm.method)}" for switch in arm.switches),
         *(f"{setting_name(key)} {setting(value)}" for key, value in arm.changes),
         "tuned on validation" if arm.protocol == "validation" else "",
         counted(arm.shots, "shot") if arm.shots else "",

@@ -28,7 +28,8 @@ def uniform_records(results: pd.DataFrame) -> pd.DataFrame:
     columns = {column.name: _uniform(frame, column) for column in record_columns() if column.name != "seed"}
     frame = frame.assign(**columns, seed=_seeds(frame))
     _check_fractions(frame)
-    frame = frame.assign(task=frame["task"].map(canonical_name), switches=frame["switches"].map(_ordered_switches))
+    switches = [_ordered_switches(*row) for row in zip(frame["switches"], frame["method"], strict=True)]
+    frame = frame.assign(task=frame["task"].map(canonical_name), switches=switches)
     return frame.assign(
         suite=[_suite(*row) for row in frame[["task", "suite", "source"]].itertuples(index=False, name=None)],
         group=[_group(*row) for row in frame[["task", "group", "source"]].itertuples(index=False, name=None)],
@@ -104,9 +105,9 @@ def _check_fractions(frame: pd.DataFrame) -> None:
             raise InputError(f"run {run} has {column.name} {value:g}; accuracies in records are fractions from 0 to 1")
 
 
-def _ordered_switches(switches: str) -> str:
+def _ordered_switches(switches: str, method: str) -> str:
     names = {part.strip() for part in switches.replace(",", "+").split("+") if part.strip()}
-    return "+".join(sorted(names, key=switch_order))
+    return "+".join(sorted(names, key=lambda name: switch_order(name, method)))
 
 
 def _suite(task: str, suite: str, source: str) -> str:

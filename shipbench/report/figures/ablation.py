@@ -10,8 +10,9 @@ from shipbench.report.analysis.differences import Ablation, PairedDifference, di
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import Figure
 from shipbench.report.drawing.chart import Chart, Line, Mark, Note, Panel, Points, Reference
-from shipbench.report.drawing.palette import GREY, VERMILION
+from shipbench.report.drawing.palette import GREY
 from shipbench.report.drawing.scales import downwards, number_axis
+from shipbench.report.figures.style import arm_styles
 from shipbench.report.wording.names import component_name, method_name, task_name
 from shipbench.report.wording.numbers import has_value, signed
 from shipbench.report.wording.text import counted, joined, shortened
@@ -21,17 +22,21 @@ _ABOVE = 0.26
 
 @dataclass(frozen=True)
 class AblationLine:
-    """The label of an ablated arm and its paired difference to the full method."""
+    """The label of an ablated arm, its paired difference to the full method, and the method's colour."""
 
     label: str
     difference: PairedDifference
+    colour: str
 
 
 def ablation_figure(view: SuiteView, ablation: Ablation) -> Figure | None:
     """Return a forest plot of one ablation; None without a difference to the full method."""
     differences = [(arm, difference_to_full(view.study, arm, ablation)) for arm in ablation.ablated]
-    lines = [AblationLine(_label(arm), difference) for arm, difference in differences if difference]
-    if not lines or ablation.full is None:
+    if ablation.full is None:
+        return None
+    colour = arm_styles([ablation.full])[ablation.full.key].colour
+    lines = [AblationLine(_label(arm), difference, colour) for arm, difference in differences if difference]
+    if not lines:
         return None
     method = method_name(ablation.full.method)
     return Figure(
@@ -49,7 +54,7 @@ def ablation_figure(view: SuiteView, ablation: Ablation) -> Figure | None:
 
 def _label(arm: Arm) -> str:
     """Name the parts that are switched off."""
-    return shortened(f"without {joined([component_name(switch) for switch in arm.switches])}", 40)
+    return shortened(f"without {joined([component_name(switch, arm.method) for switch in arm.switches])}", 40)
 
 
 def draw_ablation(lines: Sequence[AblationLine], method: str, footer: str) -> Chart:
@@ -73,8 +78,8 @@ def _forest_line(y: int, line: AblationLine) -> Iterator[Mark]:
     yield Points(list(tasks.values()), [y - _ABOVE] * len(tasks), GREY, size=3, tips=tips)
     between = ""
     if has_value(interval.low):
-        yield Line([interval.low, interval.high], [y, y], VERMILION, 2)
+        yield Line([interval.low, interval.high], [y, y], line.colour, 2)
         between = f" ({signed(interval.low)} to {signed(interval.high)})"
     tip = f"{line.label}: {signed(interval.mean)}{between}"
-    yield Points([interval.mean], [y], VERMILION, size=6, tips=(tip,))
+    yield Points([interval.mean], [y], line.colour, size=6, tips=(tip,))
     yield Note(interval.mean, y, f"{signed(interval.mean)}  ({counted(len(tasks), 'task')})", beside="right")

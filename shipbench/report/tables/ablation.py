@@ -26,9 +26,9 @@ _DETAILS = "Differences are paired over shared tasks and seeds. Best in bold, se
 def ablation_table(view: SuiteView, ablation: Ablation) -> Table:
     """Return the table of one ablation."""
     arms = [*([ablation.full] if ablation.full else []), *ablation.ablated]
-    switches = sorted({switch for arm in arms for switch in arm.switches}, key=switch_order)
+    switches = _switches(arms)
     rows = [_row(view, arm, ablation, switches) for arm in arms]
-    columns = _columns(view, switches)
+    columns = _columns(view, switches, arms[0].method)
     first_mean = 1 + len(switches)
     method, over = method_name(arms[0].method), interval_over(view.study, ablation)
     return Table(
@@ -44,10 +44,16 @@ def ablation_table(view: SuiteView, ablation: Ablation) -> Table:
     )
 
 
-def _columns(view: SuiteView, switches: Sequence[str]) -> tuple[Column, ...]:
+def _switches(arms: Sequence[Arm]) -> list[str]:
+    method = arms[0].method
+    switches = {switch for arm in arms for switch in arm.switches}
+    return sorted(switches, key=lambda switch: switch_order(switch, method))
+
+
+def _columns(view: SuiteView, switches: Sequence[str], method: str) -> tuple[Column, ...]:
     return (
         Column("method", "Method", align="left"),
-        *(Column(switch, component_name(switch), "Parts", align="center", upright=True) for switch in switches),
+        *(Column(switch, component_name(switch, method), "Parts", align="center", upright=True) for switch in switches),
         *mean_columns(view),
         Column("difference", "mean over tasks", "Difference to full", extras=("low", "high", "tasks", "seeds")),
         Column("pairs", "paired over", "Difference to full", align="left"),

@@ -81,7 +81,7 @@ def _order(key: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _row(study: Study, key: tuple[Any, ...], group: pd.DataFrame) -> Row:
     suite, method, switches, protocol, tuning, recipe, backbone, size, origin, settings = key
-    without = joined([component_name(switch) for switch in switches.split("+") if switch])
+    without = joined([component_name(switch, method) for switch in switches.split("+") if switch])
     name = f"{method_name(method)}, without {without}" if without else method_name(method)
     tasks = task_list(group["task"], study.tasks_of(suite))
     recipe, size = f"{recipe} recipe" if recipe else "", "" if pd.isna(size) else f"{size:g} px"

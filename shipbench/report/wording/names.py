@@ -29,13 +29,6 @@ _TASKS = {
     "smallnorb_azi": "sNORB-Azi",
     "smallnorb_ele": "sNORB-Ele",
 }
-_SWITCHES = {
-    "no-hierarchy": "hierarchy",
-    "no-shared-prompts": "shared prompts",
-    "no-attribute-prompts": "attribute prompts",
-    "no-matching-loss": "matching loss",
-    "coupled-attention": "decoupled attention",
-}
 
 
 def method_name(method: str) -> str:
@@ -83,14 +76,17 @@ def group_order(group: str) -> tuple[int, str]:
     return (GROUPS.index(group) if group in GROUPS else len(GROUPS)), group
 
 
-def component_name(switch: str) -> str:
-    """Return the name of the part that an ablation switch takes away."""
-    return _SWITCHES.get(switch, switch.removeprefix("no-").replace("-", " "))
+def component_name(switch: str, method: str) -> str:
+    """Return the name of the part that an ablation switch of ``method`` takes away."""
+    installed = find_method(method)
+    components = {} if installed is None else installed.components
+    return components.get(switch, switch.removeprefix("no-").replace("-", " "))
 
 
-def switch_order(switch: str) -> tuple[int, str]:
-    """Sort key: the order in which the parts of SHIP are described, then unknown switches by name."""
-    names = list(_SWITCHES)
+def switch_order(switch: str, method: str) -> tuple[int, str]:
+    """Sort key: the order in which ``method`` names its switches, then unknown switches by name."""
+    installed = find_method(method)
+    names = [] if installed is None else list(installed.all_switches)
     return (names.index(switch) if switch in names else len(names)), switch
 
 
