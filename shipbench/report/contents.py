@@ -17,6 +17,7 @@ from shipbench.report.analysis.long_form import long_form
 from shipbench.report.analysis.oracle import oracle_gaps
 from shipbench.report.analysis.predictions import LoadPredictions, with_chance
 from shipbench.report.analysis.published import PublishedChoice
+from shipbench.report.analysis.references import references
 from shipbench.report.analysis.study import Study, build_study
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import Figure, Report, Section, Table
@@ -140,6 +141,7 @@ def build_report(
         protocol=protocol_box(study),
         overviews=tuple(filter(None, overviews)),
         methods=method_keys(study),
+        references=references(views),
         standing=caption("", study.selection, *study.suites).standing,
     )
 

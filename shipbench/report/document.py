@@ -136,8 +136,8 @@ class Section:
 class Report:
     """A report: the results of each suite, what holds for all of it, then the sections.
 
-    ``results`` holds all results in long form, ``methods`` the legend of all methods, ``standing`` the sentences that
-    hold for every table.
+    ``results`` holds all results in long form, ``methods`` the legend of all methods, ``references`` BibTeX entries,
+    ``standing`` the sentences that hold for every table.
     """
 
     title: str
@@ -150,6 +150,7 @@ class Report:
     protocol: tuple[tuple[str, str], ...] = ()
     overviews: tuple[Overview, ...] = ()
     methods: tuple[Key, ...] = ()
+    references: tuple[str, ...] = ()
     standing: str = ""
 
     def items(self) -> Iterable[Table | Figure]:

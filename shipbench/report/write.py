@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from shipbench.errors import InputError, did_you_mean
-from shipbench.report.document import Report, Table
+from shipbench.report.document import Report, Table, without_empty_columns
 from shipbench.report.drawing.paper import PLAIN, PaperStyle
 from shipbench.report.render.csv_text import frame_csv, table_csv
 from shipbench.report.render.html import html_page
@@ -72,6 +72,7 @@ def _pages(report: Report, formats: Sequence[str]) -> dict[str, str]:
     if "md" in formats:
         pages["report.md"] = markdown_report(report, _first(formats, "svg", "png"))
     if "tex" in formats:
+        pages["references.bib"] = "\n\n".join(report.references) + "\n"
         pages["preview.tex"] = preview_document(report, _first(formats, "pgf", "pdf", "png"))
     if "csv" in formats:
         pages["results.csv"] = frame_csv(report.results)
@@ -83,8 +84,9 @@ def _first(formats: Sequence[str], *candidates: str) -> str | None:
 
 
 def _table_files(table: Table, formats: Sequence[str]) -> dict[str, bytes]:
+    printed = without_empty_columns(table)
     return {
-        f"tables/{table.name}.{suffix}": render(table).encode("utf-8")
+        f"tables/{table.name}.{suffix}": render(table if suffix == "csv" else printed).encode("utf-8")
         for suffix, render in _TABLES.items()
         if suffix in formats
     }

@@ -158,6 +158,17 @@ def test_nothing_moves_while_the_page_loads_and_it_is_ready_within_a_second(tab:
     assert tab.evaluate("performance.getEntriesByType('navigation')[0].domComplete") < 1000
 
 
+def test_no_sign_is_clipped(tab: Page, report: Path) -> None:
+    tab.visit(report, 1440)
+    clipped = """[...document.querySelectorAll('.sign')].filter(e => {
+        const box = document.createRange(); box.selectNodeContents(e);
+        const table = e.closest('table').getBoundingClientRect();
+        return e.checkVisibility() && box.getBoundingClientRect().right > table.right;
+    }).length"""
+    assert tab.evaluate("document.querySelectorAll('.sign').length") > 0
+    assert tab.evaluate(clipped) == 0
+
+
 def test_without_scripts_the_page_is_complete(tab: Page, report: Path) -> None:
     tab.call("Emulation.setScriptExecutionDisabled", value=True)
     try:

@@ -446,7 +446,7 @@ def test_the_protocol_box_names_data_and_weights() -> None:
     assert "DTD (png, fingerprint data-of-dtd)" in protocol["Data, VTAB-1k"]
     assert f"sha256 {'a1b2c3d4' * 8}" in protocol["Weights"]
     page = markdown_report(report, None)
-    assert page.index("**Protocol**") < page.index("## VTAB-1k")
+    assert page.index("SHIP reaches") < page.index("**Protocol**") < page.index("## VTAB-1k: results")
 
 
 def test_the_protocol_box_distinguishes_ablations_from_settings_changed_by_hand() -> None:

@@ -55,7 +55,8 @@ def test_only_vtab_1k_has_published_rows() -> None:
 def test_a_suite_without_runs_has_no_tables_and_no_figures() -> None:
     view = view_of(grid(("ship",), DEMO_TASKS, (0,)), "vtab-1k")
     assert view.baseline is None
-    assert [build(view) or None for _, _, builders in contents.SUITE_SECTIONS for build in builders] == [None] * 18
+    builders = [build for _, _, section in contents.SUITE_SECTIONS for build in section]
+    assert [build for build in builders if build(view)] == []
 
 
 def test_a_new_table_is_a_function_and_an_entry_in_a_section(monkeypatch: pytest.MonkeyPatch) -> None:

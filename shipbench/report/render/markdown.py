@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from shipbench.report.document import Cell, Column, Figure, Report, Table
+from shipbench.report.document import Cell, Column, Figure, Report, Table, without_empty_columns
 
 _SPECIAL = re.compile(r"([\\`*_\[\]|~$])")
 _LINE_START = re.compile(r"^(?=[#=]|[+-](?:[\s-]|$))|^(\d+)(?=[.)](?:\s|$))")
@@ -25,6 +25,7 @@ def markdown_table(table: Table) -> str:
 
 def _body(table: Table) -> str:
     """Return the rows and the notes."""
+    table = without_empty_columns(table)
     parts = []
     if table.rows:
         header = " | ".join(_header(column) for column in table.columns)
@@ -40,13 +41,18 @@ def _body(table: Table) -> str:
 def markdown_report(report: Report, image_suffix: str | None) -> str:
     """Return the report as a page; figures are linked as files with ``image_suffix``, or left out if it is None."""
     parts = [f"# {escape(report.title)}", escape(report.lead)]
+    if report.warnings:
+        warnings = "\n".join(f"> - {escape(text)}" for text in report.warnings)
+        parts.append(f"> **Read this first**\n>\n{warnings}")
+    for overview in report.overviews:
+        result = overview.results[0]
+        parts.append(f"## {escape(result.sentence)}")
+        parts += [_item(item, image_suffix) for item in (result.table, result.figure) if item is not None]
+    parts.append("## Protocol and provenance")
     parts.append("\n".join(f"- {escape(name)}: {escape(value)}" for name, value in report.facts))
     if report.protocol:
         protocol = "\n".join(f"> - {escape(name)}: {escape(text)}" for name, text in report.protocol)
         parts.append(f"> **Protocol**\n>\n{protocol}")
-    if report.warnings:
-        warnings = "\n".join(f"> - {escape(text)}" for text in report.warnings)
-        parts.append(f"> **Read this first**\n>\n{warnings}")
     for section in report.sections:
         parts.append(f"## {escape(section.title)}")
         parts += [_item(item, image_suffix) for item in section.items]

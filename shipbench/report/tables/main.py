@@ -107,8 +107,9 @@ def _parameters(study: Study, arm: Arm) -> dict[str, float]:
 
 
 def _columns(view: SuiteView) -> tuple[Column, ...]:
+    tried = set(view.runs["task"])
     tasks = [
-        Column(task, task_name(task), group, upright=True, extras=SCORE_EXTRAS)
+        Column(task, task_name(task), group, upright=True, extras=SCORE_EXTRAS, keep=task in tried)
         for group, names in view.groups.items()
         for task in names
     ]
