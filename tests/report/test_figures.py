@@ -116,6 +116,24 @@ def test_labels_of_crowded_points_keep_apart(seed: int) -> None:
     assert all(inside(drawing, edges) for edges in boxes)
 
 
+def test_a_label_without_a_line_is_nearer_to_its_own_point_than_to_another() -> None:
+    looks = series_styles(["vpt-deep", "vpt-deep", "ship"])
+    values = [("VPT-deep", 50e3, 73.7, 0.6), ("VPT-deep (tuned)", 50e3, 73.1, 0.6), ("SHIP", 54e3, 72.0, 1.1)]
+    points = [CostPoint(*value, look) for value, look in zip(values, looks, strict=True)]
+    far = CostPoint("Full", 2e7, 60.0, 0.5, looks[0])
+    drawing = drawn(draw_pareto([*points, far], "mean of 6 tasks", ""))
+    places = {marker.key: (marker.x, marker.y) for marker in drawing.markers()}
+    led = {path.key for path in drawing.paths() if path.width == 0.5}
+    near = [text for text in drawing.texts() if text.text in places and text.text not in led]
+    assert len(near) >= 3
+    for text in near:
+        left, top, right, bottom = box(text)
+        away = {
+            key: np.hypot(max(left - x, 0, x - right), max(top - y, 0, y - bottom)) for key, (x, y) in places.items()
+        }
+        assert min(away, key=away.__getitem__) == text.text
+
+
 def test_labels_keep_off_error_bars() -> None:
     looks = series_styles(["linear", "vpt-shallow", "full"])
     values = [("Linear probe", 4e3, 61.3, 0.1), ("VPT-shallow", 8e3, 61.3, 1.5), ("Full", 2e7, 58.0, 1.0)]

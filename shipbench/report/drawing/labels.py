@@ -18,6 +18,8 @@ _RADII = (7, 12, 18, 26, 36, 50)
 # A label farther away than this gets a line to its point.
 _NEAR = 12
 _POINT = 5.5
+# The price, in points of distance, of a label that looks as if it belonged to another point.
+_CLAIMED = 60
 _ANCHORS: dict[float, Anchor] = {0.0: "start", 0.5: "middle", 1.0: "end"}
 
 
@@ -60,7 +62,8 @@ def place_labels(
     shapes: list[Shape] = []
     for point, text, key in zip(points, texts, keys, strict=True):
         width, height = text_width(text, size), 1.25 * size
-        place = _best(point, width, height, taken, frame)
+        others = [other for other in points if other != point]
+        place = _best(point, width, height, taken, frame, others)
         left, top, right, bottom = place.box(point, width, height)
         taken.append((left, top, right, bottom))
         if place.radius > _NEAR:
@@ -85,13 +88,21 @@ def _along(corners: Sequence[Point], step: float) -> list[Point]:
     return places
 
 
-def _best(point: Point, width: float, height: float, taken: Sequence[Rectangle], frame: Rectangle) -> _Place:
-    """Return the place whose label covers least, near positions first."""
+def _best(
+    point: Point,
+    width: float,
+    height: float,
+    taken: Sequence[Rectangle],
+    frame: Rectangle,
+    others: Sequence[Point],
+) -> _Place:
+    """Return the place whose label covers least and is nearest to its own point, near positions first."""
 
     def cost(place: _Place) -> float:
         box = place.box(point, width, height)
         covered = sum(_overlap(box, other) for other in near)
-        return 10 * covered + 10 * (width * height - _overlap(box, frame)) + place.radius
+        claimed = sum(_distance(box, other) < min(_distance(box, point), _NEAR) for other in others)
+        return 10 * covered + 10 * (width * height - _overlap(box, frame)) + place.radius + _CLAIMED * claimed
 
     reach_x, reach_y = width + _RADII[-1], height + _RADII[-1]
     surroundings = (point[0] - reach_x, point[1] - reach_y, point[0] + reach_x, point[1] + reach_y)
@@ -102,6 +113,11 @@ def _best(point: Point, width: float, height: float, taken: Sequence[Rectangle],
 def _looks_like_error_bar(place: _Place) -> bool:
     """Return whether the line to the label would be steep enough to look like an error bar."""
     return place.radius > _NEAR and abs(cos(place.angle)) < 0.5
+
+
+def _distance(box: Rectangle, point: Point) -> float:
+    left, top, right, bottom = box
+    return hypot(max(left - point[0], 0.0, point[0] - right), max(top - point[1], 0.0, point[1] - bottom))
 
 
 def _overlap(one: Rectangle, other: Rectangle) -> float:
