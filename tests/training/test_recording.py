@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,10 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from shipbench import load_results
 from shipbench.backbones import load_backbone
+from shipbench.bench.options import EndToEndOptions
+from shipbench.bench.synthetic_task import TASK, write_images
 from shipbench.errors import ShipbenchError
 from shipbench.events import Emitter, Event, Note
 from shipbench.hardware.precision import ComputeContext
@@ -29,6 +33,7 @@ from shipbench.training.history import Fit
 from shipbench.training.inputs import FeatureInputs
 from shipbench.training.loop import Hooks, fit
 from shipbench.training.optimisers import make_optimizer
+from tests.conftest import Outcome
 from tests.cuda.builders import RECIPE, assert_identical, images, ship_model, train
 from tests.training.test_waiting import META, SIZE, OnMeta, model_on_meta
 from tests.training.test_waiting import images as meta_images
@@ -244,3 +249,26 @@ def test_a_recorded_step_of_a_stack_touches_nothing_on_the_host() -> None:
     with OnlyOnTheDevice():
         losses = stack._step()
     assert losses.shape == (2,)
+
+
+@pytest.mark.usefixtures("tapes")
+def test_capture_is_recorded_but_is_no_part_of_a_run_id(
+    shipbench: Callable[..., Outcome], tmp_path: Path, cache: Path
+) -> None:
+    results = tmp_path / "results"
+    write_images(tmp_path / "data" / TASK, EndToEndOptions("test_vit", train_images=20, test_images=10))
+    line = ("run", "--method", "vpt-deep", "--tasks", TASK, "--epochs", 2, "--device", "cpu", "--results", results)
+    line += ("--data", tmp_path / "data", "--backbone", "test_vit", "--checkpoint", "random")
+    line += ("--set", "image_size=32", "--set", "batch_size=8")
+    assert shipbench(*line).code == 0
+    (record,) = load_results(results).to_dict("records")
+    assert record["captured"] == 1
+    assert "cfg.capture" not in record
+    again = shipbench(*line, "--set", "capture=off", "--force")
+    assert again.code == 0, again.err
+    (off,) = load_results(results).to_dict("records")
+    assert (off["run_id"], off["captured"]) == (record["run_id"], 0)
+    assert (off["train_loss"], off["final_test_acc"]) == (record["train_loss"], record["final_test_acc"])
+    wrong = shipbench(*line, "--set", "capture=always")
+    assert wrong.code == 2
+    assert "capture" in wrong.err
