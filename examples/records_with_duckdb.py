@@ -14,7 +14,7 @@ import duckdb
 ACCURACY = """
     SELECT task, method, overrides, round(100 * avg(final_test_acc), 1) AS accuracy, count(*) AS runs
     FROM read_parquet(?, union_by_name = true)
-    WHERE status = 'done' AND protocol = 'final'
+    WHERE status = 'done' AND kind = 'trained' AND protocol = 'final'
     GROUP BY task, method, overrides
     ORDER BY task, accuracy DESC
 """
@@ -22,7 +22,7 @@ HARDEST = """
     SELECT task, index AS image, any_value(label) AS label, count(DISTINCT predicted) AS different_answers
     FROM read_parquet(?) AS predictions
     JOIN read_parquet(?, union_by_name = true) AS runs USING (run_id)
-    WHERE status = 'done' AND protocol = 'final'
+    WHERE status = 'done' AND kind = 'trained' AND protocol = 'final'
     GROUP BY task, index
     HAVING count_if(predicted = label) = 0
     ORDER BY task, image

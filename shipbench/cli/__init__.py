@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from shipbench.cli import ablate, bench, data, demo, export, listing, report, run, tune
+from shipbench.cli import ablate, bench, data, demo, evaluate, export, listing, report, run, tune
 from shipbench.errors import InputError, ShipbenchError, one_line
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command("ablate")(ablate.ablate)
 app.command("tune")(tune.tune)
 app.command("report")(report.report)
 app.command("bench")(bench.bench)
+app.command("evaluate")(evaluate.evaluate)
 app.command("export")(export.export)
 app.command("predict")(export.predict)
 app.add_typer(listing.app, name="list")

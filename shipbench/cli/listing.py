@@ -12,7 +12,7 @@ import typer
 
 from shipbench.cli import completion, next_steps, options
 from shipbench.errors import InputError, did_you_mean
-from shipbench.record import SHIPBENCH
+from shipbench.record import SHIPBENCH, TRAINED
 
 if TYPE_CHECKING:
     from shipbench.methods import Switches
@@ -25,6 +25,8 @@ Row = dict[str, Any]
 
 # The accuracies that an overview of runs shows, with their headings.
 _ACCURACIES = {"val_acc": "val %", "final_test_acc": "test %"}
+# Runs that agree in these differ in settings.
+_IDENTITY = ("method", "switches", "task", "seed", "protocol", "shots", "kind", "corruption", "severity", "source")
 
 
 def _show(rows: list[Row], as_json: bool) -> None:
@@ -196,10 +198,13 @@ def runs(
 def _overview(rows: Sequence[Row]) -> list[Row]:
     """Return few columns that fit a terminal.
 
-    Overrides are shown only if two runs differ in nothing else that is shown, origins only if a record has no seal.
+    Overrides are shown only if two runs differ in nothing else that is shown, origins only if a record has no seal,
+    kinds only if not every record is that of a training, and shots only if there are few-shot runs.
     """
-    identities = {tuple(row[name] for name in ("method", "switches", "task", "seed", "protocol")) for row in rows}
+    identities = {tuple(row[name] for name in _IDENTITY) for row in rows}
     varied = ["overrides"] if len(identities) < len(rows) else []
+    kind = any(row["kind"] != TRAINED for row in rows)
+    shots = ["shots"] if any(row["shots"] for row in rows) else []
     origin = ["origin"] if any(row["origin"] != SHIPBENCH for row in rows) else []
     accuracies = [name for name in _ACCURACIES if any(row[name] is not None for row in rows)]
     return [
@@ -207,11 +212,17 @@ def _overview(rows: Sequence[Row]) -> list[Row]:
             "run_id": row["run_id"],
             "status": row["status"],
             "method": f"{row['method']} [{row['switches']}]" if row["switches"] else row["method"],
-            **{name: _text(name, row[name]) for name in ("task", "seed", *varied, *origin)},
+            **({"kind": _kind(row)} if kind else {}),
+            **{name: _text(name, row[name]) for name in ("task", "seed", *shots, *varied, *origin)},
             **{_ACCURACIES[name]: _text(name, row[name]) for name in accuracies},
         }
         for row in rows
     ]
+
+
+def _kind(row: Row) -> str:
+    """Return the kind of a record, for an evaluation with its corruption."""
+    return f"{row['kind']}, {row['corruption']} {row['severity']}" if row["corruption"] else str(row["kind"])
 
 
 def _show_errors(rows: Sequence[Row]) -> None:

@@ -39,6 +39,11 @@ def after_export(file: Path) -> None:
     suggest(f"shipbench predict {shlex.quote(str(file))} IMAGE...", "classify images")
 
 
+def after_evaluate(results: Path) -> None:
+    """Suggest the report, which compares the evaluations with the runs."""
+    suggest(f"shipbench report{_results(results)}", "robustness as a table and a figure")
+
+
 def after_predict() -> None:
     """Suggest the list of runs, which shows how often an exported run is right."""
     suggest("shipbench list runs", "the test accuracy of each run")

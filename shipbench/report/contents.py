@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import pandas as pd
 
 from shipbench.errors import InputError, did_you_mean
+from shipbench.record import EVALUATED
 from shipbench.report.analysis.long_form import long_form
 from shipbench.report.analysis.oracle import oracle_gaps
 from shipbench.report.analysis.predictions import LoadPredictions, with_chance
@@ -120,7 +121,7 @@ def build_report(
     when the report is written. Raises ``InputError`` for unusable records, an unknown rule, or a baseline without runs.
     """
     options = options or ReportOptions()
-    if not len(results):
+    if not len(results) or ("kind" in results and (results["kind"] == EVALUATED).all()):
         raise InputError("there are no records to report; run 'shipbench run' first")
     results = with_chance(results, predictions) if predictions else results
     study = build_study(results, history, get_selection(options.select), tunings)

@@ -24,6 +24,7 @@ from shipbench.errors import InputError, did_you_mean, one_line
 from shipbench.events import DISCARD
 from shipbench.methods import BuildContext, get_method
 from shipbench.prompting import evaluating
+from shipbench.record import EVALUATED, TRAINED, RunRecord
 from shipbench.results.store import EXPORT_FORMAT, Store
 from shipbench.runtime.files import atomic_path
 from shipbench.settings import canonical_json, configure
@@ -63,15 +64,10 @@ def export_run(store: Store, run_id: str, target: Path) -> None:
 def weights_of(store: Store, run_id: str) -> Path:
     """Return the file with the weights of a finished run.
 
-    Raises ``InputError`` for a run that is unknown, failed, or keeps no weights: full fine-tuning, unless it was asked
-    to keep the whole model.
+    Raises ``InputError`` as ``trained_record`` does, and for a run that keeps no weights: full fine-tuning, unless it
+    was asked to keep the whole model.
     """
-    record = store.read(run_id)
-    if record is None:
-        run_ids = [path.stem for path in (store.root / "runs").glob("*.parquet")]
-        raise InputError(f"there is no run {run_id!r} in {store.root}{did_you_mean(run_id, run_ids)}")
-    if not record.done:
-        raise InputError(f"run {run_id} failed ({record.error}); there is nothing to export")
+    record = trained_record(store, run_id)
     source = store.path("weights", run_id)
     if not source.exists() and record.trainable_params == record.total_params:
         raise InputError(
@@ -81,6 +77,21 @@ def weights_of(store: Store, run_id: str) -> Path:
     if not source.exists():
         raise InputError(f"run {run_id} ({record.method}) cannot be exported: {source} is missing")
     return source
+
+
+def trained_record(store: Store, run_id: str) -> RunRecord:
+    """Return the record of a finished training run; raise ``InputError`` for one that is unknown, failed or no such."""
+    record = store.read(run_id)
+    if record is None:
+        run_ids = [path.stem for path in (store.root / "runs").glob("*.parquet")]
+        raise InputError(f"there is no run {run_id!r} in {store.root}{did_you_mean(run_id, run_ids)}")
+    if record.kind == EVALUATED:
+        raise InputError(f"{run_id} is an evaluation of run {record.parent_run}, which has the weights; name that run")
+    if record.kind != TRAINED:
+        raise InputError(f"record {run_id} is {record.kind}, so it has no weights here; name a run of shipbench")
+    if not record.done:
+        raise InputError(f"run {run_id} failed ({record.error}); there is nothing to export")
+    return record
 
 
 def load_exported(path: Path, *, checkpoint: str | None = None) -> Exported:

@@ -37,12 +37,12 @@ def _inference_flops(model: nn.Module, inputs: Inputs, compute: ComputeContext) 
         return count_flops(lambda: model(image))
 
 
-def _majority_class_accuracy(labels: Tensor) -> float:
+def majority_class_accuracy(labels: Tensor) -> float:
     """Return the majority-class accuracy, which a collapsed run does not exceed."""
     return float(labels.bincount().max().item() / len(labels))
 
 
-def _mean_class_accuracy(labels: Tensor, predicted: Tensor) -> float:
+def mean_class_accuracy(labels: Tensor, predicted: Tensor) -> float:
     """Return the mean over the classes that have images of the share of their images classified rightly."""
     labels, predicted = labels.cpu(), predicted.cpu()
     sizes = labels.bincount()
@@ -73,7 +73,7 @@ def describe(prepared: Prepared, assembled: Assembled, fit: Fit, peak_memory: in
         trainable_params_without_head=sum(trained.values()) - head,
         total_params=sum(p.numel() for p in built.model.parameters()),
         flops_per_image=_inference_flops(built.model, assembled.images, prepared.compute),
-        chance_acc=_majority_class_accuracy(assembled.images.labels),
+        chance_acc=majority_class_accuracy(assembled.images.labels),
         train_loss=epochs[-1].train_loss,
         train_seconds=train_seconds,
         eval_seconds=eval_seconds,
@@ -95,7 +95,7 @@ def _scores(fit: Fit, labels: Tensor, protocol: str) -> dict[str, Any]:
     best_epoch, best = max(fit.evaluated, key=lambda pair: pair[1].accuracy)
     return {
         "final_test_acc": final.accuracy,
-        "final_test_mean_class_acc": _mean_class_accuracy(labels, final.predicted),
+        "final_test_mean_class_acc": mean_class_accuracy(labels, final.predicted),
         "best_test_acc": best.accuracy,
         "best_test_epoch": best_epoch,
     }
@@ -138,18 +138,25 @@ def blank_record(spec: RunSpec, run_id: str, prepared: Prepared | None, **change
         headline_metric=task.metric,
         precision=prepared.compute.precision if prepared else spec.precision,
         device=str(prepared.compute.device) if prepared else spec.device,
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        host=platform.node(),
-        python_version=platform.python_version(),
-        torch_version=version("torch"),
-        timm_version=version("timm"),
-        numpy_version=version("numpy"),
-        pillow_version=version("pillow"),
-        sklearn_version=version("scikit-learn"),
-        shipbench_version=VERSION,
-        git_commit=git_commit(),
+        **made_here(),
     )
     return dataclasses.replace(record, **changes)
+
+
+def made_here() -> dict[str, Any]:
+    """Return the columns on when, where and with which software a record is made."""
+    return {
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "host": platform.node(),
+        "python_version": platform.python_version(),
+        "torch_version": version("torch"),
+        "timm_version": version("timm"),
+        "numpy_version": version("numpy"),
+        "pillow_version": version("pillow"),
+        "sklearn_version": version("scikit-learn"),
+        "shipbench_version": VERSION,
+        "git_commit": git_commit(),
+    }
 
 
 def _origin(prepared: Prepared) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from shipbench.record import MEAN_PER_CLASS, is_collapsed
+from shipbench.record import EVALUATED, MEAN_PER_CLASS, is_collapsed
 from shipbench.report.analysis.arms import Arm, Configuration, assign_arms, configurations
 from shipbench.report.analysis.normalise import json_list, uniform_history, uniform_records
 from shipbench.report.analysis.tuned import with_tuned_rows, with_tunings, without_repeats
@@ -55,6 +55,8 @@ class Study:
     ``accuracy`` (fraction, NaN if failed) and ``record`` (index into ``records``). A record has two rows if it stands
     both for its recipe and for a tuning that confirmed the recipe. ``collapsed`` marks runs whose accuracy does not
     exceed the majority-class accuracy (``chance_acc``), where that is known; they count like any other run.
+    ``evaluated`` holds the records of finished runs that were scored on other images, with the same columns as
+    ``records``.
     """
 
     records: pd.DataFrame
@@ -62,6 +64,7 @@ class Study:
     history: pd.DataFrame
     arms: tuple[Arm, ...]
     selection: Selection
+    evaluated: pd.DataFrame
 
     @cached_property
     def labels(self) -> pd.Series[str]:
@@ -166,8 +169,15 @@ def build_study(
     selection: Selection,
     tunings: Iterable[Mapping[str, Any]] = (),
 ) -> Study:
-    """Sort records into arms under a selection rule; runs named by ``tunings`` get separate rows."""
-    records, curves = with_tunings(uniform_records(results), tunings), uniform_history(history)
+    """Sort records into arms under a selection rule; runs named by ``tunings`` get separate rows.
+
+    Evaluations of finished runs belong to no arm.
+    """
+    uniform = uniform_records(results)
+    is_evaluated = uniform["kind"] == EVALUATED
+    evaluated = uniform[is_evaluated].reset_index(drop=True)
+    records = with_tunings(uniform[~is_evaluated].reset_index(drop=True), tunings)
+    curves = uniform_history(history)
     rows = _with_headline(with_tuned_rows(records))
     accuracy = selection.accuracy(rows, curves).where(rows["status"] == "done")
     rows = rows.assign(accuracy=accuracy.astype(float), collapsed=is_collapsed(accuracy, rows["chance_acc"]))
@@ -179,7 +189,7 @@ def build_study(
     accuracies = rows[counted].drop_duplicates("record").set_index("record")["accuracy"]
     records, runs = records.assign(accuracy=accuracies.reindex(records.index)), runs.assign(arm=keys)
     # A copy stores columns of one type together; selecting rows from a hundred separate columns is ten times slower.
-    return Study(records.copy(), runs.copy(), curves, arms, selection)
+    return Study(records.copy(), runs.copy(), curves, arms, selection, evaluated)
 
 
 def _with_headline(rows: pd.DataFrame) -> pd.DataFrame:

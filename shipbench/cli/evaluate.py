@@ -1,0 +1,149 @@
+"""``shipbench evaluate``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from shipbench.cli import completion, next_steps, options
+from shipbench.errors import InputError
+
+if TYPE_CHECKING:
+    from shipbench.record import RunRecord
+    from shipbench.results.store import Store
+    from shipbench.runs.evaluate import EvaluationOptions, PlannedEvaluation
+    from shipbench.tasks import Task
+
+_SEVERITIES = "1-5"
+
+
+def evaluate(
+    run: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN...", help="Run ids or unique prefixes; see 'list runs'.", autocompletion=completion.runs
+        ),
+    ],
+    on: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SOURCE",
+            help="Images of the same classes: a SOURCE, a task name, or a task file with one task; default: the run's "
+            "own test images.",
+        ),
+    ] = None,
+    corrupt: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,...",
+            help="Corrupt the images: any of gaussian-noise, blur, jpeg, contrast, comma-separated, or all.",
+        ),
+    ] = None,
+    severity: Annotated[
+        str | None,
+        typer.Option(metavar="N,...", help=f"Severities from 1 to 5, as in 3 or 1-5; default: {_SEVERITIES}."),
+    ] = None,
+    data: options.Data = None,
+    results: options.Results = Path("results"),
+    checkpoint: options.Checkpoint = None,
+    device: options.Device = "auto",
+    force: Annotated[bool, typer.Option("--force", help="Repeat evaluations that are done already.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the records as JSON.")] = False,
+) -> None:
+    """Score finished runs on other images of the same classes, or on corrupted test images; each score is a record."""
+    from shipbench.results.lookup import find_run
+    from shipbench.results.store import Store
+
+    store = Store(results)
+    run_ids = list(dict.fromkeys(find_run(results, prefix) for prefix in run))
+    chosen = _options(on, corrupt, severity, data, checkpoint, device)
+    store.check_writable()
+    rows = _execute(store, run_ids, chosen, force=force)
+    if as_json:
+        typer.echo(json.dumps([_plain(record) for _, record in rows], indent=1))
+        return
+    _show(rows)
+    next_steps.after_evaluate(results)
+
+
+def _options(
+    on: str | None, corrupt: str | None, severity: str | None, data: Path | None, checkpoint: str | None, device: str
+) -> EvaluationOptions:
+    from shipbench.data.corruptions import parse_corruptions
+
+    if corrupt is None and severity is not None:
+        raise InputError("--severity needs --corrupt, which names the corruptions")
+    corruptions = () if corrupt is None else parse_corruptions(corrupt, severity or _SEVERITIES)
+    task = None if on is None else one_task(on)
+    from shipbench.runs.evaluate import EvaluationOptions
+
+    return EvaluationOptions(task, corruptions, data, checkpoint, device)
+
+
+def one_task(text: str) -> Task:
+    """Return the only task that ``--on`` names; raise ``InputError`` if there are several."""
+    from shipbench.tasks import parse_tasks
+
+    tasks = parse_tasks(text)
+    if len(tasks) > 1:
+        raise InputError(f"--on {text} names {len(tasks)} tasks; name one")
+    return tasks[0]
+
+
+def _execute(
+    store: Store, run_ids: Sequence[str], chosen: EvaluationOptions, *, force: bool
+) -> list[tuple[RunRecord, RunRecord]]:
+    """Return each run beside one of its evaluations; exit with 130 or 143 when interrupted."""
+    from shipbench.events import Emitter, Event, Note
+    from shipbench.runs.evaluate import execute_evaluation, plan_evaluation
+    from shipbench.runtime.console import say
+    from shipbench.runtime.interrupts import exit_code, sigterm_interrupts
+
+    def listener(event: Event) -> None:
+        if isinstance(event, Note):
+            say(event.text)
+
+    plans = [plan_evaluation(store, run_id, chosen) for run_id in run_ids]
+    rows: list[tuple[RunRecord, RunRecord]] = []
+    try:
+        with sigterm_interrupts():
+            for plan in plans:
+                for record in execute_evaluation(plan, force=force, emitter=Emitter(listener=listener)):
+                    rows.append((plan.parent, record))
+                    say(f"{len(rows)} of {_total(plans)}: {plan.parent.run_id} on {_images(plan.parent, record)}")
+    except KeyboardInterrupt as stop:
+        say(f"stopped; finished evaluations are kept in {store.root}, and the same command continues from there")
+        sys.exit(exit_code(stop))
+    return rows
+
+
+def _total(plans: Sequence[PlannedEvaluation]) -> int:
+    return sum(len(plan.run_ids) for plan in plans)
+
+
+def _images(parent: RunRecord, record: RunRecord) -> str:
+    """Return what the run was evaluated on, in words."""
+    images = "its test images" if record.data_fingerprint == parent.data_fingerprint else record.task
+    return f"{images}, {record.corruption} {record.severity}" if record.corruption else images
+
+
+def _show(rows: Sequence[tuple[RunRecord, RunRecord]]) -> None:
+    from shipbench.cli.layout import make_table, printable
+    from shipbench.runtime.console import out_console
+
+    table = make_table("run", "method", "evaluated on", "images", "clean %", "here %", title="test accuracy")
+    for parent, record in rows:
+        clean, here = (f"{100 * each.headline_acc:.1f}" for each in (parent, record))
+        images = printable(_images(parent, record))
+        table.add_row(parent.run_id, parent.method, images, str(record.n_test), clean, here)
+    out_console().print(table)
+
+
+def _plain(record: RunRecord) -> dict[str, Any]:
+    """Return the stored row with null for values that JSON does not have."""
+    return {name: None if value != value else value for name, value in record.to_row().items()}

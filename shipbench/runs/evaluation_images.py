@@ -1,0 +1,130 @@
+"""The images that a finished run is scored on: its own test images, or other images of the same classes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from shipbench.data.drawing import Drawing, draw
+from shipbench.data.listings import DrawnSource, ListedSource, Listing, numbered
+from shipbench.data.loading import Copy, require_room
+from shipbench.data.sources import source_kind
+from shipbench.data.types import Entry, Split, SplitRole
+from shipbench.errors import InputError
+from shipbench.record import RunRecord
+from shipbench.tasks import TASKS, Task
+from shipbench.tasks.catalogue import Resize
+
+_MOST_NAMES = 5
+
+
+@dataclass(frozen=True)
+class EvaluationImages:
+    """Identified images for a run, their labels numbered as its classes.
+
+    ``same_data`` says whether they come from the data that the run was trained on; they are then its test images.
+    """
+
+    copy: Copy
+    same_data: bool
+
+    @property
+    def task(self) -> Task:
+        """The task of the images."""
+        return self.copy.task
+
+    def load(self, image_size: int) -> Split:
+        """Return the decoded images; raise ``InputError`` if one cannot be decoded or the disk has no room."""
+        require_room([(self.copy, image_size)])
+        return self.copy.load(image_size)["test"]
+
+
+def evaluation_images(record: RunRecord, resize: Resize, on: Task | None, data: Path | None) -> EvaluationImages:
+    """Open the test images of task ``on``, by default those of the run, to be framed as ``resize`` says.
+
+    A source without test images gives all its images, unless the run was trained on some of them: then it gives those
+    that were held out. ``data`` is the folder of catalogued data sets. Raises ``InputError`` if the images cannot be
+    opened, or if their classes are not those of the run.
+    """
+    task = replace(_catalogued(record) if on is None else on, resize=resize, augment="none", allow_leaks=True, shots=0)
+    kind = source_kind(task)
+    if isinstance(kind, ListedSource):
+        copy = _of_listing(record, task, _with_classes_of(record, task, kind.listing(task, data)))
+    else:
+        _require_number(record, task, task.num_classes)
+        source = kind.open(task, data, ("test",))
+        copy = Copy(task, source.identity(), source)
+    same_data = copy.identity.fingerprint == record.data_fingerprint
+    if on is None and not same_data:
+        raise InputError(
+            f"the images of {record.task} are not those of run {record.run_id}: their fingerprint is "
+            f"{copy.identity.fingerprint[:12]}, not {record.data_fingerprint[:12]}; name other images with --on"
+        )
+    return EvaluationImages(copy, same_data)
+
+
+def _catalogued(record: RunRecord) -> Task:
+    task = TASKS.get(record.task)
+    if task is None or record.source not in ("", task.source):
+        raise InputError(
+            f"run {record.run_id} was trained on {record.task}, which is not in the catalogue, and records hold no "
+            "paths; name its source with --on, as in --on folder:PATH"
+        )
+    return task
+
+
+def _with_classes_of(record: RunRecord, task: Task, listing: Listing) -> Listing:
+    """Return the listing with the classes numbered as in the run; raise ``InputError`` if they are others."""
+    listing = numbered(task, listing)
+    names = tuple(json.loads(record.class_names or "[]"))
+    if not names:
+        _require_number(record, task, len(listing.classes))
+        return listing
+    missing, unknown = (_differing(names, listing.classes), _differing(listing.classes, names))
+    if missing or unknown:
+        clauses = (f"lacks {missing}" if missing else "", f"has {unknown} besides" if unknown else "")
+        raise InputError(
+            f"{task.name} does not have the classes of run {record.run_id}: it {' and '.join(filter(None, clauses))}; "
+            "name images of the same classes"
+        )
+    return numbered(replace(task, class_names=names), listing)
+
+
+def _differing(names: tuple[str, ...], others: tuple[str, ...]) -> str:
+    differing = [repr(name) for name in names if name not in others]
+    more = len(differing) - _MOST_NAMES
+    return ", ".join([*differing[:_MOST_NAMES], *([f"{more} more"] if more > 0 else [])])
+
+
+def _require_number(record: RunRecord, task: Task, number: int) -> None:
+    if number != record.num_classes:
+        raise InputError(
+            f"{task.name} has {number} classes, but run {record.run_id} was trained on {record.num_classes} "
+            f"({record.task}); name images of the same classes"
+        )
+
+
+def _of_listing(record: RunRecord, task: Task, listing: Listing) -> Copy:
+    """Return the test images of a listing, or all of its images if the run was trained on none of them."""
+    drawing = _drawing(task, listing)
+    if drawing is not None:
+        copy = _copy(task, listing, drawing)
+        if not drawing.held_out or copy.identity.fingerprint == record.data_fingerprint:
+            return copy
+    entries = listing.splits.get("test") or tuple(entry for part in listing.splits.values() for entry in part)
+    pools: dict[SplitRole, tuple[Entry, ...]] = {"train": (), "val": (), "test": entries}
+    return _copy(task, listing, Drawing({"train": (), "test": entries}, pools, held_out=False))
+
+
+def _drawing(task: Task, listing: Listing) -> Drawing | None:
+    try:
+        return draw(task, listing.splits, listing.classes)
+    except InputError:
+        # The images do not suffice to train on, so no run was trained on them.
+        return None
+
+
+def _copy(task: Task, listing: Listing, drawing: Drawing) -> Copy:
+    source = DrawnSource(task, listing, drawing, ("test",))
+    return Copy(task, source.identity(), source)

@@ -1,0 +1,66 @@
+"""Corruptions are seeded by image and get worse with their severity."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_sample_image
+from torch import Tensor
+
+from shipbench.data.corruptions import STRENGTHS, Corruption, parse_corruptions
+from shipbench.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def images() -> Tensor:
+    """Three copies of a photograph, (3, 224, 224, 3)."""
+    photograph = Image.fromarray(load_sample_image("china.jpg")).resize((224, 224))
+    return torch.from_numpy(np.array(photograph)).expand(3, -1, -1, -1).clone()
+
+
+def distance(one: Tensor, other: Tensor) -> float:
+    return float((one.float() - other.float()).abs().mean())
+
+
+@pytest.mark.parametrize("name", STRENGTHS)
+def test_each_severity_is_worse_than_the_one_before_and_keeps_the_shape(name: str, images: Tensor) -> None:
+    places = torch.arange(3)
+    corrupted = [Corruption(name, severity)(images, places) for severity in (1, 2, 3, 4, 5)]
+    assert all(each.shape == images.shape and each.dtype == torch.uint8 for each in corrupted)
+    distances = [distance(images, each) for each in corrupted]
+    assert distances == sorted(distances)
+    assert distances[0] > 0.5
+    assert distances[-1] > 1.2 * distances[0]
+
+
+def test_the_noise_of_an_image_depends_on_its_place_alone(images: Tensor) -> None:
+    corruption = Corruption("gaussian-noise", 3)
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    together = corruption(images, torch.tensor([4, 7, 9]))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(corruption(images[:1], torch.tensor([9]))[0], together[2])
+    assert not torch.equal(together[0], together[1])
+
+
+def test_noise_and_blur_have_the_strengths_that_the_table_says() -> None:
+    grey = torch.full((1, 224, 224, 3), 128, dtype=torch.uint8)
+    noise = Corruption("gaussian-noise", 1)(grey, torch.tensor([0])).float() / 255
+    assert float(noise.std()) == pytest.approx(0.08, rel=0.02)
+    # A point becomes the Gaussian itself: its peak in the plane is 1 / (2 pi sigma^2).
+    point = torch.zeros((1, 224, 224, 3), dtype=torch.uint8)
+    point[:, 112, 112] = 255
+    peak = Corruption("blur", 1)(point, torch.tensor([0])).max().item() / 255
+    assert peak == pytest.approx(1 / (2 * torch.pi), rel=0.05)
+
+
+def test_lists_are_read_as_written() -> None:
+    assert parse_corruptions("jpeg, blur,jpeg", "4-5") == (
+        *(Corruption("jpeg", 4), Corruption("jpeg", 5), Corruption("blur", 4), Corruption("blur", 5)),
+    )
+    assert len(parse_corruptions("all", "1-5")) == 5 * len(STRENGTHS)
+    for names, severities in (("", "1"), ("blur", "0"), ("blur", "5-1"), ("blur", "1-99999999999")):
+        with pytest.raises(InputError):
+            parse_corruptions(names, severities)
