@@ -127,11 +127,6 @@ class CapturedForward:
         self._computed_shapes: set[tuple[object, ...]] = set()
         self._recordings: dict[tuple[object, ...], tuple[Tensor, Tensor, Recording]] = {}
 
-    @property
-    def records(self) -> bool:
-        """Whether batches may be recorded."""
-        return self.recorder is not None
-
     def __call__(self, batch: Tensor) -> Tensor:
         """Return the function of a batch."""
         shape = (*batch.shape, batch.dtype)

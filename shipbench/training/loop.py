@@ -19,6 +19,7 @@ from shipbench.prompting import evaluating
 from shipbench.recipe import Capture, Recipe
 from shipbench.training.captured import CapturedForward, StaticStep, recorder_of
 from shipbench.training.captured_run import CapturedRun
+from shipbench.training.graphs import can_record
 from shipbench.training.history import EpochReport, Evaluation, Fit
 from shipbench.training.inputs import Inputs
 from shipbench.training.micro_batches import MicroBatches, PartOfBatch, in_micro_batches, inference_batch
@@ -265,8 +266,9 @@ def evaluate(
 @torch.no_grad()
 def _evaluate(model: nn.Module, inputs: Inputs, score: CapturedForward, micro_batches: MicroBatches) -> Evaluation:
     model.eval()
-    # A recording would keep the prompts of the evaluation in which it was made.
-    sharing = contextlib.nullcontext() if score.records else evaluating(model)
+    # A recording would keep the prompts of the evaluation in which it was made. Where evaluations can be recorded, no
+    # other shares prompts either, because matrix products round differently with them.
+    sharing = contextlib.nullcontext() if can_record(inputs.labels.device) else evaluating(model)
     with sharing, Prefetcher(inputs) as ahead:
         logits = in_micro_batches(len(inputs), micro_batches, lambda chunk: score(ahead.batch(chunk)))
     return score_logits(logits, inputs.labels)

@@ -24,6 +24,7 @@ from shipbench.prompting.streams import PromptMemo
 from shipbench.recipe import Recipe
 from shipbench.training.captured import OUT_OF_MEMORY, CapturedForward, NotRecordedError, recorder_of
 from shipbench.training.captured_stack import CapturedStack
+from shipbench.training.graphs import can_record
 from shipbench.training.history import Evaluation, Fit
 from shipbench.training.inputs import Inputs
 from shipbench.training.loop import Hooks, Trainer, is_due, score_logits
@@ -248,8 +249,8 @@ class _Stack:
         if not due:
             return
         start = time.perf_counter()
-        # A recording would keep the prompts of the evaluation in which it was made.
-        self.memo = None if self.score.records else PromptMemo()
+        # As in the evaluation of a single run.
+        self.memo = None if can_record(self.compute.device) else PromptMemo()
         evaluations = _evaluate(self.models, self.evaluation, self.score, self.micro_batches)
         seconds = (time.perf_counter() - start) / len(due)
         for run in due:
