@@ -155,7 +155,8 @@ def test_a_warning_about_a_short_copy_is_printed_once_for_each_task(
 def test_a_grid_that_does_not_fit_on_the_disk_stops_before_it_begins(
     shipbench: Shipbench, tree: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one_task = 16 * (64 * 64 * 3 + 8)
+    # The images of the tree have 12 x 10 pixels and are cached at that size.
+    one_task = 16 * 12 * 10 * 3
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=2 * one_task - 1))
     line = ("--method", "linear", "--tasks", "cifar100,dtd", "--data", tree, "--results", tmp_path / "r")
     outcome = shipbench("run", *TINY, *line)

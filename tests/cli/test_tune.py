@@ -14,6 +14,7 @@ from shipbench import RunSpec, load_results
 from shipbench.errors import ShipbenchError
 from shipbench.results.tunings import load_tunings
 from shipbench.runs import preparation
+from shipbench.training.inputs import image_inputs
 from tests.conftest import Outcome
 from tests.data.builders import vtab_tree
 
@@ -100,12 +101,14 @@ def test_the_data_of_a_tuning_run_have_no_test_split(tree: Path) -> None:
 def test_a_loop_that_reaches_for_test_fails(
     shipbench: Shipbench, line: tuple[object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = preparation._inputs
+    honest = preparation.load_inputs
 
-    def leaking(prepared: Any, split: Any, *, resident: bool) -> Any:
-        return honest(prepared, "test" if split == "val200" else split, resident=resident)
+    def leaking(prepared: Any) -> Any:
+        train, _ = honest(prepared)
+        test, device = prepared.task_data["test"], prepared.compute.device
+        return train, image_inputs(test, prepared.preprocessing, device, resident=False)
 
-    monkeypatch.setattr(preparation, "_inputs", leaking)
+    monkeypatch.setattr(preparation, "load_inputs", leaking)
     outcome = shipbench("tune", *line, "--grid", "lr=0.1,0.001")
     assert outcome.code == 1
     assert "nothing chosen" in outcome.out
@@ -200,4 +203,4 @@ def test_a_report_shows_tuned_runs_beside_those_of_the_recipe(
     assert "chosen on val200 after training on train800, then retrained on all training images." in page
     assert "Also in the folder: 2 tuning runs" in page
     assert "agreement of predictions" in page
-    assert "percentile bootstrap over the test images" in page
+    assert "bootstrap over the test images" in page

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from shipbench.data.framing import resize
 from shipbench.data.images import (
     MAX_PHOTOGRAPH_PIXELS,
     MAX_PIXELS,
     decode,
     decode_photograph,
     image_format,
-    resize,
     sniff,
     to_rgb,
 )
