@@ -19,7 +19,7 @@ from shipbench.report.analysis.oracle import oracle_gaps
 from shipbench.report.analysis.predictions import LoadPredictions, with_chance
 from shipbench.report.analysis.published import PublishedChoice
 from shipbench.report.analysis.references import references
-from shipbench.report.analysis.study import Study, build_study
+from shipbench.report.analysis.study import Study, build_study, with_selection
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import Figure, Report, Section, Table
 from shipbench.report.figures.ablation import ablation_figure
@@ -127,7 +127,7 @@ def build_report(
     study = build_study(results, history, get_selection(options.select), tunings)
     _check_baseline(study, options.baseline)
     views = [SuiteView(study, suite, options.baseline, options.published, predictions) for suite in study.suites]
-    other = _other_views(study, results, history, options, tunings)
+    other = _other_views(study, options)
     overviews = [overview(view, other.get(view.suite)) for view in views]
     records = Section("records", "Records", tuple(build(study) for build in RECORDS))
     sections = (*(section for view in views for section in _sections(view)), records)
@@ -147,19 +147,13 @@ def build_report(
     )
 
 
-def _other_views(
-    study: Study,
-    results: pd.DataFrame,
-    history: pd.DataFrame | None,
-    options: ReportOptions,
-    tunings: Sequence[Mapping[str, Any]],
-) -> dict[str, SuiteView]:
+def _other_views(study: Study, options: ReportOptions) -> dict[str, SuiteView]:
     """Return the suites that were tested during training under the other rule; empty if the rule has no other."""
     name = OTHER_RULE.get(study.selection.name)
     suites = [suite for suite in study.suites if oracle_gaps(study, suite)] if name else []
     if name is None or not suites:
         return {}
-    other = build_study(results, history, get_selection(name), tunings)
+    other = with_selection(study, get_selection(name))
     return {suite: SuiteView(other, suite, options.baseline, options.published) for suite in suites}
 
 

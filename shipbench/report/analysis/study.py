@@ -177,7 +177,15 @@ def build_study(
     is_evaluated = uniform["kind"] == EVALUATED
     evaluated = uniform[is_evaluated].reset_index(drop=True)
     records = with_tunings(uniform[~is_evaluated].reset_index(drop=True), tunings)
-    curves = uniform_history(history)
+    return _study(records, evaluated, uniform_history(history), selection)
+
+
+def with_selection(study: Study, selection: Selection) -> Study:
+    """Return the records of ``study`` under another selection rule."""
+    return _study(study.records.drop(columns="accuracy"), study.evaluated, study.history, selection)
+
+
+def _study(records: pd.DataFrame, evaluated: pd.DataFrame, curves: pd.DataFrame, selection: Selection) -> Study:
     rows = _with_headline(with_tuned_rows(records))
     accuracy = selection.accuracy(rows, curves).where(rows["status"] == "done")
     rows = rows.assign(accuracy=accuracy.astype(float), collapsed=is_collapsed(accuracy, rows["chance_acc"]))
