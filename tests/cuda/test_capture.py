@@ -22,7 +22,7 @@ from shipbench.training.history import Fit
 from shipbench.training.loop import Hooks
 from shipbench.training.snapshot import Snapshot, random_states
 from shipbench.training.stacked import Member, fit_stack
-from tests.cuda.builders import MODELS, RECIPE, assert_identical, backbone, images, train
+from tests.cuda.builders import MODELS, RECIPE, assert_identical, backbone, images, train, weights
 
 pytestmark = pytest.mark.usefixtures("recording")
 OFF = replace(RECIPE, capture="off")
@@ -94,6 +94,9 @@ def test_a_stack_that_loses_a_run_continues(compute: ComputeContext) -> None:
     # The first step of the second epoch: it is a replay until then, and recorded again for the other runs.
     (recorded, models), (expected, same) = (stack(recipe, compute, stop_in_step(4)) for recipe in (RECIPE, OFF))
     assert str(recorded[1]) == str(expected[1]) == "taken over"
+    # The weights of the run that has ended stay as they were.
+    lost = weights(models[1])
+    assert all(torch.equal(value, lost[name]) for name, value in weights(same[1]).items())
     for run in (0, 2):
         assert recorded[run].captured
         assert_identical((recorded[run], models[run]), (expected[run], same[run]))
