@@ -145,6 +145,7 @@ class RunRecord:
     numpy_version: Annotated[str, Column("software", "version of NumPy", long_form=False)] = ""
     pillow_version: Annotated[str, Column("software", "version of Pillow", long_form=False)] = ""
     sklearn_version: Annotated[str, Column("software", "version of scikit-learn", long_form=False)] = ""
+    peft_version: Annotated[str, Column("software", "version of peft, if a tuner of it ran", long_form=False)] = ""
     host: Annotated[str, Column("machine", "host name", long_form=False)] = ""
     threads: Annotated[int, Column("machine", "torch threads")] = 0
     tf32: Annotated[

@@ -9,6 +9,7 @@ from shipbench.backbones.pinned import DEMO_BACKBONE, pinned_sha256
 from shipbench.runtime.lazy import names_from
 
 if TYPE_CHECKING:
+    from shipbench.backbones.features import feature_width, input_size_of, pooled_features
     from shipbench.backbones.loading import (
         Preprocessing,
         load_backbone,
@@ -24,10 +25,13 @@ __all__ = [
     "Origin",
     "Preprocessing",
     "build_vit",
+    "feature_width",
     "fuse_qkv",
+    "input_size_of",
     "load_backbone",
     "origin_of",
     "pinned_sha256",
+    "pooled_features",
     "preprocessing_of",
     "read_state_dict",
     "refuse_unpromptable",
@@ -40,9 +44,12 @@ __getattr__ = names_from(
     {
         "Preprocessing": "loading",
         "build_vit": "state_dicts",
+        "feature_width": "features",
         "fuse_qkv": "state_dicts",
+        "input_size_of": "features",
         "load_backbone": "loading",
         "origin_of": "loading",
+        "pooled_features": "features",
         "preprocessing_of": "loading",
         "read_state_dict": "state_dicts",
         "refuse_unpromptable": "loading",

@@ -197,3 +197,19 @@ class Method(ABC):
         """Return the names of the switches whose settings all have their switched values in ``settings``."""
         values = asdict(settings)
         return tuple(name for name, changes in self.all_switches.items() if changes.items() <= values.items())
+
+
+class MethodFamily(ABC):
+    """Methods that one class makes out of another library, called ``PREFIX-NAME``.
+
+    Subclass it and register the class in the entry-point group ``shipbench.method_families`` under ``PREFIX``. Neither
+    its module nor its methods may import torch or the library before a model is built.
+    """
+
+    @abstractmethod
+    def names(self) -> Sequence[str]:
+        """Return the names of the usable methods, sorted; none if the library is not installed."""
+
+    @abstractmethod
+    def method(self, name: str) -> Method:
+        """Return the method called ``name``; raise ``InputError`` if there is none, or none that is usable."""

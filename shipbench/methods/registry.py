@@ -1,4 +1,4 @@
-"""Find methods through the entry-point group ``shipbench.methods``."""
+"""Find methods through the entry-point groups ``shipbench.methods`` and ``shipbench.method_families``."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
 from shipbench.errors import InputError, did_you_mean
-from shipbench.methods.interface import Method
+from shipbench.methods.interface import Method, MethodFamily
 
 GROUP = "shipbench.methods"
+FAMILIES = "shipbench.method_families"
 # What prompt-tuning papers compare.
 MAIN_METHODS = ("full", "linear", "ship", "vpt-deep", "vpt-shallow")
 
@@ -20,27 +21,35 @@ def _entry_points() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=GROUP)}
 
 
+@cache
+def _families() -> dict[str, MethodFamily]:
+    return {point.name: point.load()() for point in entry_points(group=FAMILIES)}
+
+
 def list_methods() -> list[str]:
     """Return the names of all installed methods, sorted."""
-    return sorted(_entry_points())
+    return sorted([*_entry_points(), *(name for family in _families().values() for name in family.names())])
 
 
 def get_method(name: str) -> Method:
     """Return the method called ``name``.
 
-    Raises ``InputError`` if no such method is installed, if it cannot be imported, or if its entry point is not a
-    ``Method`` of that name.
+    Raises ``InputError`` if no such method is installed, if it cannot be imported, if its entry point is not a
+    ``Method`` of that name, or if its family refuses it.
     """
     points = _entry_points()
-    if name not in points:
-        raise InputError(f"unknown method {name!r}{did_you_mean(name, list(points))}; see 'shipbench list methods'")
-    return _load(points[name])
+    if name in points:
+        return _load(points[name])
+    prefix, hyphen, _ = name.partition("-")
+    if hyphen and prefix in _families():
+        return _families()[prefix].method(name)
+    raise InputError(f"unknown method {name!r}{did_you_mean(name, list_methods())}; see 'shipbench list methods'")
 
 
 def find_method(name: str) -> Method | None:
     """Return the method called ``name``, or None if it is not installed or cannot be used here."""
     try:
-        return get_method(name) if name in _entry_points() else None
+        return get_method(name)
     except InputError:
         return None
 

@@ -83,6 +83,7 @@ def describe(prepared: Prepared, assembled: Assembled, fit: Fit, peak_memory: in
         levels=json.dumps(built.facts["levels"]) if "levels" in built.facts else "",
         affinity=json.dumps(built.facts["affinity"]) if "affinity" in built.facts else "",
         affinity_std=json.dumps(built.facts["affinity_std"]) if "affinity_std" in built.facts else "",
+        peft_version=built.facts.get("peft_version", ""),
         **_scores(fit, assembled.images.labels, prepared.resolved.spec.protocol),
     )
 

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -42,6 +43,15 @@ class Hooks:
     start: Snapshot | None = None
     keep: Callable[[Callable[[], Snapshot]], None] | None = None
     check: Callable[[], None] | None = None
+
+
+@runtime_checkable
+class FollowsSteps(Protocol):
+    """A model that changes with the progress of training, as if its ranks shrink; its steps are not recorded."""
+
+    def after_step(self, step: int, steps: int) -> None:
+        """Follow optimiser step ``step``, counted from 0, of ``steps`` in the run; its gradients are still there."""
+        ...
 
 
 def fit(
@@ -166,6 +176,9 @@ class Trainer:
             for chosen in batches:
                 self.check()
                 losses.append(self._step(chosen))
+                if isinstance(self.model, FollowsSteps):
+                    taken = epoch * len(batches) + len(losses)
+                    self.model.after_step(taken - 1, self.recipe.epochs * len(batches))
         return self.report(epoch, losses, sum(map(len, batches)), start)
 
     def _step(self, chosen: Tensor) -> Tensor:

@@ -26,9 +26,19 @@ class Snapshot:
 
 
 def weights_to_keep(model: nn.Module) -> dict[str, Tensor]:
-    """Return a model's state without its frozen parameters, which the backbone provides."""
-    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
-    return {name: value.detach() for name, value in model.state_dict().items() if name not in frozen}
+    """Return a model's state without its frozen parameters, which the backbone provides.
+
+    A tensor that several modules share has the first of its names alone.
+    """
+    parameters = model.named_parameters(remove_duplicate=False)
+    frozen = {name for name, parameter in parameters if not parameter.requires_grad}
+    kept = {name: value.detach() for name, value in model.state_dict().items() if name not in frozen}
+    first = {_place(value): name for name, value in reversed(kept.items())}
+    return {name: value for name, value in kept.items() if not value.numel() or first[_place(value)] == name}
+
+
+def _place(value: Tensor) -> tuple[int, torch.Size]:
+    return value.data_ptr(), value.shape
 
 
 def trains_whole_backbone(model: nn.Module) -> bool:

@@ -1,0 +1,89 @@
+"""The layers of a timm model that a tuner of the ``peft`` library acts on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from shipbench.backbones import input_size_of
+from shipbench.errors import InputError
+
+AUTO = "auto"
+
+
+def target_layers(backbone: nn.Module, text: str, *, norms: bool) -> list[str]:
+    """Return the names of the layers that ``text`` names.
+
+    ``auto`` is every norm (``norms``), or every linear layer of the repeated blocks and stages, or, in a model without
+    any, every convolution there. Otherwise ``text`` is a comma list of the last parts of names, as in ``qkv,fc1``.
+    Raises ``InputError`` for a name that no layer has, and for a layer whose weights timm reads without calling it.
+    """
+    called = _called_layers(backbone)
+    if text.strip() == AUTO:
+        return _automatic(backbone, called, norms)
+    layers = {name for name, module in backbone.named_modules() if _has_weights(module)}
+    chosen: list[str] = []
+    for part in (part.strip() for part in text.split(",")):
+        matching = [name for name in layers if name == part or name.endswith(f".{part}")]
+        if not part or not matching:
+            endings = ", ".join(sorted({name.rpartition(".")[2] for name in called}))
+            raise InputError(f"target_modules: no layer of the backbone is called {part!r}; it has {endings}")
+        chosen += matching
+    unused = sorted(set(chosen) - called)
+    if unused:
+        raise InputError(
+            f"target_modules: timm computes {unused[0]} without calling it, so a tuner would have no effect there; "
+            "leave it out"
+        )
+    return sorted(set(chosen))
+
+
+def _automatic(backbone: nn.Module, called: set[str], norms: bool) -> list[str]:
+    if norms:
+        return [name for name, module in backbone.named_modules() if name in called and _is_norm(module)]
+    for kind in (nn.Linear, nn.Conv2d):
+        repeated = [
+            name
+            for name, module in backbone.named_modules()
+            if name in called and type(module) is kind and any(part.isdigit() for part in name.split("."))
+        ]
+        if repeated:
+            return repeated
+    raise InputError(
+        "the backbone has no linear layers or convolutions in repeated blocks; name some in target_modules"
+    )
+
+
+def _called_layers(backbone: nn.Module) -> set[str]:
+    """Return the names of the layers with weights that a forward pass calls."""
+    called: set[str] = set()
+    handles = [module.register_forward_hook(_noting(name, called)) for name, module in _layers(backbone)]
+    try:
+        with torch.no_grad():
+            weight = next(backbone.parameters())
+            backbone(weight.new_zeros(1, 3, *input_size_of(backbone)))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return called
+
+
+def _layers(backbone: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    return ((name, module) for name, module in backbone.named_modules() if _has_weights(module))
+
+
+def _has_weights(module: nn.Module) -> bool:
+    return isinstance(getattr(module, "weight", None), nn.Parameter)
+
+
+def _is_norm(module: nn.Module) -> bool:
+    return "norm" in type(module).__name__.lower() and _has_weights(module)
+
+
+def _noting(name: str, called: set[str]) -> Callable[..., None]:
+    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        called.add(name)
+
+    return note

@@ -1,0 +1,137 @@
+"""The tuners of the installed ``peft`` library and their settings, read from its source without importing it.
+
+Importing ``peft`` imports torch and transformers, which takes seconds; listing methods and planning runs must not.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, Optional, Union, get_args, get_origin
+
+_NAMES: Mapping[str, Any] = {
+    "int": int,
+    "float": float,
+    "bool": bool,
+    "str": str,
+    "Optional": Optional,
+    "Union": Union,
+    "Literal": Literal,
+}
+_PLAIN = (int, float, bool, str, type(None))
+_PROMPTS = "PromptLearningConfig"
+# Base classes without settings of a tuner.
+_ROOTS = ("PeftConfig", _PROMPTS)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A field of a configuration: its name, type and default."""
+
+    name: str
+    type: Any
+    default: Any
+
+
+@dataclass(frozen=True)
+class Tuner:
+    """A tuner by its name in the library, and the name of its configuration class."""
+
+    name: str
+    config: str
+
+    @property
+    def learns_prompts(self) -> bool:
+        """Whether the tuner adds learned tokens to the input of a language model."""
+        return any(_PROMPTS in _base_names(node) for node in _lineage(self.config))
+
+    @property
+    def settings(self) -> dict[str, Setting]:
+        """The fields of the configuration that are numbers, texts or truth values, inherited ones included."""
+        nodes = reversed(list(_lineage(self.config)))
+        return {setting.name: setting for node in nodes for setting in _settings_in(node)}
+
+
+@cache
+def tuners() -> Mapping[str, Tuner]:
+    """Return every tuner that the installed library registers, by name; none if the library is not installed."""
+    modules = [ast.parse(file.read_text(encoding="utf-8")) for file in _files("tuners/*/__init__.py")]
+    registered = (tuner for module in modules for tuner in _registered(module))
+    return {tuner.name: tuner for tuner in registered}
+
+
+def _files(pattern: str) -> list[Path]:
+    spec = importlib.util.find_spec("peft")
+    return sorted(Path(spec.origin).parent.glob(pattern)) if spec is not None and spec.origin else []
+
+
+def _registered(module: ast.Module) -> Iterator[Tuner]:
+    for node in ast.walk(module):
+        match node:
+            case ast.Call(func=ast.Name(id="register_peft_method"), keywords=keywords):
+                values = {keyword.arg: keyword.value for keyword in keywords}
+                yield Tuner(ast.literal_eval(values["name"]), ast.unparse(values["config_cls"]))
+
+
+@cache
+def _configurations() -> Mapping[str, ast.ClassDef]:
+    """Return the definition of every configuration class by its name."""
+    texts = [file.read_text(encoding="utf-8") for file in (*_files("tuners/*/config.py"), *_files("tuners/*.py"))]
+    # Parsing the modules without a configuration would take longer than all others.
+    modules = [ast.parse(text) for text in texts if re.search(r"^class \w+Config\b", text, re.MULTILINE)]
+    return {node.name: node for module in modules for node in module.body if isinstance(node, ast.ClassDef)}
+
+
+def _lineage(config: str) -> Iterator[ast.ClassDef]:
+    """Return the definition of a configuration and those that it inherits from, without the library's root classes."""
+    node = _configurations()[config]
+    yield node
+    for base in _base_names(node):
+        if base not in _ROOTS and base in _configurations():
+            yield from _lineage(base)
+
+
+def _base_names(node: ast.ClassDef) -> list[str]:
+    return [ast.unparse(base).rpartition(".")[2] for base in node.bases]
+
+
+def _settings_in(node: ast.ClassDef) -> Iterator[Setting]:
+    """Return the fields of a class whose type and default are plain values."""
+    for statement in node.body:
+        if not isinstance(statement, ast.AnnAssign) or statement.value is None:
+            continue
+        annotation, default = _type_of(statement.annotation), _default_of(statement.value)
+        if annotation is not None and isinstance(default, _PLAIN):
+            yield Setting(ast.unparse(statement.target), annotation, default)
+
+
+def _type_of(annotation: ast.expr) -> Any:
+    """Return the type that an annotation stands for, or None if values of it are not plain."""
+    try:
+        kind = eval(compile(ast.Expression(annotation), "peft", "eval"), {"__builtins__": {}}, dict(_NAMES))
+    except (NameError, TypeError, AttributeError):
+        return None
+    return kind if _is_plain(kind) else None
+
+
+def _is_plain(kind: Any) -> bool:
+    if get_origin(kind) is Literal or kind in _PLAIN:
+        return True
+    options = get_args(kind)
+    return bool(options) and get_origin(kind) not in (list, dict, tuple) and all(map(_is_plain, options))
+
+
+def _default_of(value: ast.expr) -> Any:
+    """Return the default in ``field(default=...)`` or a plain constant, and the class ``object`` for any other."""
+    if isinstance(value, ast.Call):
+        values = [keyword.value for keyword in value.keywords if keyword.arg == "default"]
+        value = values[0] if values else value
+    try:
+        return ast.literal_eval(value)
+    except ValueError:
+        return object

@@ -1,0 +1,216 @@
+"""A backbone with the layers of a tuner of the ``peft`` library, and a new head."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.layers import DropPath
+from torch import Tensor, nn
+
+from shipbench.adapting import with_head
+from shipbench.backbones import feature_width, pooled_features
+from shipbench.errors import InputError, one_line
+from shipbench.methods import BuildContext, Built
+from shipbench.prompting import new_head
+from shipbench.prompting.full_precision import full_precision
+from shipbench.settings import whole_number
+
+from .peft_layers import target_layers
+from .peft_methods import PeftMethod
+
+_ADAPTER = "default"
+_SEEDS = 2**31
+
+
+class PeftModel(nn.Module):
+    """A backbone into which ``tuner`` has put its layers, and a new head; images are normalised (B, 3, H, W).
+
+    ``layers`` are the names of the backbone's layers that the tuner has wrapped. Stochastic depth is timm's.
+    """
+
+    def __init__(self, tuner: Any, layers: Sequence[str], width: int, num_classes: int) -> None:
+        super().__init__()
+        self.tuner = tuner
+        self.layers = tuple(layers)
+        self.head = new_head(width, whole_number("num_classes", num_classes, 1))
+
+    @property
+    def backbone(self) -> Any:
+        """The timm model with the tuner's layers."""
+        return self.tuner.model
+
+    def train(self, mode: bool = True) -> PeftModel:
+        """Set the training mode of the head, the tuner's layers and stochastic depth; the rest stays in evaluation."""
+        super().train(mode)
+        self.backbone.eval()
+        for module in self._in_training():
+            module.train(mode)
+        for name in self.layers:
+            layer = self.backbone.get_submodule(name)
+            # What the tuner adds is trained, and the layer that it wraps is not.
+            layer.train(mode)
+            getattr(layer, "base_layer", layer).eval()
+        return self
+
+    def _in_training(self) -> Iterator[nn.Module]:
+        return (module for module in self.backbone.modules() if isinstance(module, DropPath))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (B, classes)."""
+        return self.head(pooled_features(self.backbone, images))
+
+    def loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Return the cross-entropy, a scalar."""
+        return F.cross_entropy(self(images), labels)
+
+    def merged_state(self) -> dict[str, Tensor]:
+        """Return the state of the plain timm model that computes the same.
+
+        Raises ``InputError`` for a tuner that the library cannot merge.
+        """
+        tuner = copy.deepcopy(self.tuner).eval()
+        merged = _refusing(lambda: tuner.merge_and_unload(), "the library cannot merge this tuner into the backbone")
+        return with_head({name: value.clone() for name, value in merged.state_dict().items()}, self.head)
+
+
+class AdaLora(PeftModel):
+    """AdaLoRA, whose ranks shrink from ``init_r`` to ``target_r`` in training, and its orthogonality term.
+
+    The library keeps the importance of each weight in Python objects; buffers of the model make it part of a snapshot.
+    """
+
+    def __init__(self, tuner: Any, layers: Sequence[str], width: int, num_classes: int) -> None:
+        super().__init__(tuner, layers, width, num_classes)
+        self._adapted = {name: p for name, p in self.backbone.named_parameters() if p.requires_grad}
+        for index, parameter in enumerate(self._adapted.values()):
+            self.register_buffer(f"importance_{index}", torch.zeros_like(parameter))
+            self.register_buffer(f"uncertainty_{index}", torch.zeros_like(parameter))
+            self.register_buffer(f"kept_{index}", torch.ones(len(parameter), dtype=torch.bool))
+
+    def loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Return cross-entropy + weight * mean of |A A^T - I| and |B^T B - I| (Frobenius norms) over all layers."""
+        return super().loss(images, labels) + self._config.orth_reg_weight * self._deviation()
+
+    def _deviation(self) -> Tensor:
+        factors = [p.T if "lora_B" in name else p for name, p in self._adapted.items() if "lora_E" not in name]
+        with full_precision(factors[0].device):
+            grams = [factor @ factor.T for factor in factors]
+            norms = [torch.linalg.matrix_norm(gram - torch.eye(len(gram), device=gram.device)) for gram in grams]
+        return torch.stack(norms).mean()
+
+    @property
+    def _config(self) -> Any:
+        return self.tuner.peft_config[_ADAPTER]
+
+    def after_step(self, step: int, steps: int) -> None:
+        """Let the library update importances and shrink ranks after a step.
+
+        Raises ``InputError`` if the run has too few steps for ``tinit`` and ``tfinal``.
+        """
+        allocator = self.tuner.rankallocator
+        if steps <= self._config.tinit + self._config.tfinal:
+            raise InputError(
+                f"tinit={self._config.tinit} and tfinal={self._config.tfinal} leave none of the run's {steps} steps to "
+                "shrink ranks; set them lower"
+            )
+        allocator.set_total_step(steps)
+        allocator.exp_avg_ipt, allocator.exp_avg_unc = self._stored("importance"), self._stored("uncertainty")
+        allocator.ipt = dict(allocator.exp_avg_ipt)
+        self._config.rank_pattern = {name: kept.tolist() for name, kept in self._stored("kept").items()}
+        self.tuner.update_and_allocate(step)
+        self._store("importance", allocator.exp_avg_ipt)
+        self._store("uncertainty", allocator.exp_avg_unc)
+        self._store("kept", {name: torch.tensor(kept) for name, kept in self._config.rank_pattern.items()})
+
+    def _stored(self, kind: str) -> dict[str, Tensor]:
+        return {name: self.get_buffer(f"{kind}_{index}") for index, name in enumerate(self._adapted)}
+
+    def _store(self, kind: str, values: Mapping[str, Tensor]) -> None:
+        for name, buffer in self._stored(kind).items():
+            if name in values:
+                buffer.copy_(values[name])
+
+
+_MODELS: Mapping[str, type[PeftModel]] = {"adalora": AdaLora}
+
+
+def build_peft(method: PeftMethod, context: BuildContext) -> Built:
+    """Return the model of a tuner with its facts: the seed of what the library draws, and the library's version.
+
+    The library draws parts that are not trained and that not every tuner stores; with the seed, an exported model draws
+    the same. Raises ``InputError`` for layers that do not fit the tuner.
+    """
+    backbone = context.backbone
+    seed = context.known.get("peft_seed", int(torch.randint(_SEEDS, ())))
+    layers = target_layers(backbone, context.settings.target_modules, norms=method.acts_on_norms)
+    config = _config(method, context.settings, layers)
+    width = feature_width(backbone)
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.manual_seed(seed)
+        tuner = _refusing(lambda: _wrapped(backbone, config), f"{method.name} does not fit these layers")
+    model = _MODELS.get(method.tuner.name, PeftModel)(tuner, layers, width, context.num_classes)
+    return Built(model, {"peft_seed": seed, "peft_version": version("peft")})
+
+
+def _config(method: PeftMethod, settings: Any, layers: Sequence[str]) -> Any:
+    """Return the library's configuration for ``settings`` on ``layers``."""
+    import peft
+
+    values: dict[str, Any] = {
+        **dataclasses.asdict(settings),
+        **method.fixed,
+        **_placeholders(method, settings),
+        "target_modules": _pattern(layers),
+    }
+    if "feedforward_modules" in values:
+        suffixes = tuple(part.strip() for part in values["feedforward_modules"].split(","))
+        values["feedforward_modules"] = _pattern([name for name in layers if name.endswith(suffixes)])
+    return _refusing(lambda: _configuration_class(method, peft)(**values), f"{method.name} has no such settings")
+
+
+def _placeholders(method: PeftMethod, settings: Any) -> dict[str, Any]:
+    """Return what the library demands before the run knows it: AdaLoRA's number of steps.
+
+    Raises ``InputError`` for ranks that cannot shrink.
+    """
+    if method.tuner.name != "adalora":
+        return {}
+    if settings.init_r <= settings.target_r:
+        raise InputError(
+            f"init_r is {settings.init_r}, but {method.name} shrinks ranks to target_r={settings.target_r}; "
+            "set init_r higher"
+        )
+    return {"total_step": settings.tinit + settings.tfinal + 1}
+
+
+def _pattern(layers: Sequence[str]) -> str:
+    """Return a pattern of these names alone; the library takes the names of a list for the last parts of others."""
+    return "|".join(map(re.escape, layers))
+
+
+def _configuration_class(method: PeftMethod, peft: Any) -> Any:
+    kind = peft.PeftType(method.tuner.name.upper())
+    return peft.PEFT_TYPE_TO_CONFIG_MAPPING[kind]
+
+
+def _wrapped(backbone: nn.Module, config: Any) -> Any:
+    import peft
+
+    return peft.get_peft_model(backbone, config).base_model
+
+
+def _refusing(work: Callable[[], Any], what: str) -> Any:
+    """Return ``work()``; raise ``InputError`` with the library's reason for an error in it."""
+    try:
+        return work()
+    except (ValueError, TypeError, NotImplementedError, RuntimeError, AttributeError, AssertionError) as error:
+        raise InputError(f"{what}: {one_line(error)}") from error

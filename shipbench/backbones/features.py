@@ -1,0 +1,27 @@
+"""What every timm model offers, whatever its architecture: the size of its images, and pooled features."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+
+def input_size_of(model: Any) -> tuple[int, int]:
+    """Return height and width in pixels of the images of a model from timm or ``load_backbone``."""
+    loaded = getattr(model, "shipbench_preprocessing", None)
+    if loaded is not None:
+        return (loaded.image_size, loaded.image_size)
+    patches = getattr(model, "patch_embed", None)
+    size = getattr(patches, "img_size", None) or model.pretrained_cfg["input_size"][1:]
+    return int(size[0]), int(size[1])
+
+
+def feature_width(model: Any) -> int:
+    """Return the number of channels of ``pooled_features``."""
+    return int(model.head_hidden_size)
+
+
+def pooled_features(model: Any, images: Tensor) -> Tensor:
+    """Return the features (B, D) from which a timm model classifies normalised images (B, 3, H, W)."""
+    return model.forward_head(model.forward_features(images), pre_logits=True)

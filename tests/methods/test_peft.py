@@ -1,0 +1,341 @@
+"""Every tuner of the peft library trains, resumes, exports, predicts and merges, on a real tiny ViT."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from shipbench_baselines import peft_library, peft_methods
+from shipbench_baselines.peft_methods import PeftFamily
+
+from shipbench import RunSpec, run
+from shipbench.backbones.frozen_weights import cast_frozen_weights
+from shipbench.errors import InputError
+from shipbench.events import EpochDone, Event
+from shipbench.hardware.precision import ComputeContext
+from shipbench.methods import BuildContext, get_method, list_methods, parse_methods
+from shipbench.recipe import Recipe
+from shipbench.results.loading import load_predictions
+from shipbench.results.store import Store
+from shipbench.runs.export import export_run, load_exported, predict
+from shipbench.runs.merged import export_merged
+from shipbench.settings import configure, field_names
+from shipbench.training.snapshot import weights_to_keep
+from tests.conftest import Outcome
+from tests.data.builders import vtab_tree
+from tests.parity import golden
+from tests.parity.comparing import adamw, assert_all_close, assert_close, take_steps
+from tests.parity.test_golden_methods import LOGITS, STEPS, SUFFIX, batch, stored, tiny, values
+from tests.training.test_resuming import PowerCutError, assert_same_results
+
+NAMES = PeftFamily().names()
+# The width of the tiny ViT is 64.
+FITTING: dict[str, dict[str, Any]] = {"peft-c3a": {"block_size": 32}, "peft-vblora": {"vector_length": 32}}
+# One tuner of each kind goes through whole runs: low rank, norms, orthogonal, masks, shared vectors, ranks by step.
+WHOLE_RUNS = ["peft-adalora", "peft-dora", "peft-ln-tuning", "peft-oft", "peft-shira", "peft-vblora"]
+IMAGES = torch.randn(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+LABELS = torch.tensor([0, 3])
+
+
+def tiny_vit() -> Any:
+    torch.manual_seed(1)
+    return timm.create_model("test_vit", num_classes=0, img_size=48).eval()
+
+
+def built(name: str, *, seed: int = 0, known: dict[str, Any] | None = None, **settings: Any) -> Any:
+    method = get_method(name)
+    chosen = configure(method.settings, {**FITTING.get(name, {}), **settings})
+    vit = tiny_vit()
+    torch.manual_seed(seed)
+    return method.build(BuildContext(vit, 5, chosen, lambda kind: torch.empty(0), print, known or {}))
+
+
+def after_two_steps(name: str) -> Any:
+    result = built(name)
+    model = result.model.train()
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.01)
+    for step in range(2):
+        optimizer.zero_grad()
+        model.loss(IMAGES, LABELS).backward()
+        optimizer.step()
+        if hasattr(model, "after_step"):
+            model.after_step(step, 4)
+    model.eval()
+    return result
+
+
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks")
+@pytest.mark.parametrize("name", NAMES)
+def test_a_tuner_trains_and_is_restored(name: str) -> None:
+    start = built(name).model
+    result = after_two_steps(name)
+    model = result.model
+    with torch.no_grad():
+        logits = model(IMAGES)
+        assert (logits - start.eval()(IMAGES)).abs().max() > 1e-4
+    again = built(name, seed=5, known=result.facts).model
+    assert weights_to_keep(again).keys() == weights_to_keep(model).keys()
+    again.load_state_dict({key: value.clone() for key, value in weights_to_keep(model).items()}, strict=False)
+    with torch.no_grad():
+        torch.testing.assert_close(again.eval()(IMAGES), logits)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "peft-lily"])
+def test_a_merged_tuner_is_a_plain_timm_model(name: str) -> None:
+    model = after_two_steps(name).model
+    plain = timm.create_model("test_vit", num_classes=5, img_size=48)
+    plain.load_state_dict(model.merged_state())
+    with torch.no_grad():
+        torch.testing.assert_close(plain.eval()(IMAGES), model(IMAGES), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_tuner_trains_in_bf16_with_frozen_weights_cast(name: str) -> None:
+    model = built(name).model.train()
+    compute = ComputeContext(torch.device("cpu"), "bf16")
+    cast_frozen_weights(model, compute)
+    with compute.autocast():
+        loss = model.loss(IMAGES, LABELS)
+    loss.backward()
+    trained = [p for p in model.parameters() if p.requires_grad]
+    assert loss.isfinite()
+    assert all(p.dtype == torch.float32 for p in trained)
+    assert any(p.grad is not None and p.grad.abs().max() > 0 for p in trained if p.ndim and p is not model.head.bias)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return vtab_tree(tmp_path_factory.mktemp("data"), tasks=("dtd",))
+
+
+def spec_of(name: str, data: Path, **settings: Any) -> RunSpec:
+    common = {"image_size": 48, "epochs": 2, "batch_size": 4, "drop_path": 0.3, "lr": 0.01}
+    overrides = {**common, **FITTING.get(name, {}), **settings}
+    chosen: dict[str, Any] = {"backbone": "test_vit", "checkpoint": "random", "precision": "fp32", "data": data}
+    return RunSpec(name, "dtd", overrides=overrides, **chosen)
+
+
+@pytest.mark.parametrize("name", WHOLE_RUNS)
+def test_a_run_resumes_and_its_export_predicts(
+    name: str, data: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(event: Event, /) -> None:
+        if isinstance(event, EpochDone):
+            raise PowerCutError
+
+    monkeypatch.setenv("SHIPBENCH_CHECKPOINT_SECONDS", "0")
+    spec = spec_of(name, data)
+    record = run(spec, results=tmp_path / "whole")
+    assert record.peft_version == version("peft")
+    assert record.trainable_params_without_head < record.total_params
+    with pytest.raises(PowerCutError):
+        run(spec, results=tmp_path / "resumed", listener=stop)
+    run(spec, results=tmp_path / "resumed")
+    assert_same_results(tmp_path / "whole", tmp_path / "resumed")
+    store, file, merged = Store(tmp_path / "whole"), tmp_path / "run.safetensors", tmp_path / "merged.safetensors"
+    export_run(store, record.run_id, file)
+    call = export_merged(store, record.run_id, merged, checkpoint="random").call(merged)
+    plain: Any = eval(call, {"timm": timm})
+    exported = load_exported(file, checkpoint="random")
+    images = [data / "dtd" / line.split()[0] for line in (data / "dtd" / "test.txt").read_text().splitlines()]
+    predicted = load_predictions(tmp_path / "whole", [record.run_id])["predicted"].tolist()
+    assert predict(exported, images).argmax(dim=1).tolist() == predicted
+    with torch.no_grad():
+        torch.testing.assert_close(plain.eval()(IMAGES), exported.model(IMAGES), rtol=1e-4, atol=1e-4)
+
+
+def test_a_tuner_that_the_library_cannot_merge_is_refused() -> None:
+    with pytest.raises(InputError, match="the library cannot merge this tuner into the backbone"):
+        built("peft-lily").model.merged_state()
+
+
+def test_adalora_shrinks_its_ranks_to_the_target() -> None:
+    model = built("peft-adalora", init_r=4, target_r=2).model.train()
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.01)
+    for step in range(6):
+        optimizer.zero_grad()
+        model.loss(IMAGES, LABELS).backward()
+        optimizer.step()
+        model.after_step(step, 6)
+    ranks = [p for name, p in model.named_parameters() if "lora_E" in name]
+    assert len(ranks) == 24
+    left = sum(int((rank != 0).sum()) for rank in ranks)
+    assert 24 * 2 <= left < 24 * 4
+    assert len({int((rank != 0).sum()) for rank in ranks}) > 1
+
+
+def test_adalora_has_the_orthogonality_term_of_the_library() -> None:
+    model = built("peft-adalora").model
+
+    class Output:
+        loss = torch.zeros(())
+
+    model.tuner.model.forward = lambda: Output()
+    library = model.tuner.forward().loss
+    cross_entropy = super(type(model), model).loss
+    del model.tuner.model.forward
+    torch.testing.assert_close(model.loss(IMAGES, LABELS) - cross_entropy(IMAGES, LABELS), library)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [({"init_r": 8, "target_r": 8}, "init_r is 8"), ({"tinit": 3, "tfinal": 3}, "leave none of the run's 6 steps")],
+)
+def test_adalora_without_steps_or_ranks_to_shrink_is_refused(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        built("peft-adalora", **settings).model.after_step(0, 6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_lora_equals_the_golden_numbers(dtype: torch.dtype) -> None:
+    name, config = "lora_peft", golden.header("petl/lora_peft")["config"]
+    settings = {"target_modules": "qkv", "r": config["rank"], "lora_alpha": config["alpha"]}
+    method = get_method("peft-lora")
+    chosen = configure(method.settings, settings)
+    model: Any = method.build(BuildContext(tiny(name, dtype), 7, chosen, lambda kind: torch.empty(0), print)).model
+    model = model.to(dtype).eval()
+    ours = {official(name): p for name, p in model.named_parameters() if p.requires_grad}
+    with torch.no_grad():
+        for key, value in stored(name, "trained").items():
+            ours[key].copy_(value)
+    assert ours.keys() == stored(name, "trained").keys()
+    (images, labels), suffix = batch(name, dtype), SUFFIX[dtype]
+    assert_close(model(images), stored(name)[f"logits.{suffix}"], LOGITS[dtype])
+    optimizer = adamw(ours, {"lr": 1e-3, "weight_decay": 1e-2})
+    loss = model.loss(images, labels)
+    assert_close(loss.reshape(1), stored(name)[f"loss.{suffix}"], LOGITS[dtype])
+    loss.backward()
+    assert_all_close({key: p.grad for key, p in ours.items()}, values(name, "grad", suffix), LOGITS[dtype])
+    take_steps(optimizer, lambda: model.loss(images, labels), 3)
+    assert_all_close(ours, values(name, "step3", suffix), STEPS[dtype])
+
+
+def official(name: str) -> str:
+    """Return the name in the golden file of a trained tensor of peft's LoRA on qkv."""
+    for letter in "AB":
+        name = name.replace(f".attn.qkv.lora_{letter}.default.weight", f".lora.{letter.lower()}")
+    return name.removeprefix("tuner.model.")
+
+
+def test_stochastic_depth_and_dropout_act_in_training_alone() -> None:
+    settings = configure(get_method("peft-lora").settings, {"lora_dropout": 0.5})
+    vit = timm.create_model("test_vit", num_classes=0, img_size=48, drop_path_rate=0.5, proj_drop_rate=0.5)
+    model = get_method("peft-lora").build(BuildContext(vit, 5, settings, lambda kind: torch.empty(0), print)).model
+    training = {type(module).__name__ for module in model.train().modules() if module.training}
+    assert {"DropPath", "Dropout", "Head"} <= training
+    assert not {"Mlp", "LayerNorm", "Attention", "Block"} & training
+    assert not model.backbone.blocks[0].attn.proj_drop.training
+    assert not any(module.training for module in model.eval().modules())
+
+
+@pytest.mark.parametrize(
+    ("settings", "layers"),
+    [
+        ({"target_modules": "qkv"}, {"attn.qkv"}),
+        ({"target_modules": "qkv, fc2"}, {"attn.qkv", "mlp.fc2"}),
+        ({}, {"attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"}),
+    ],
+)
+def test_target_modules(settings: dict[str, str], layers: set[str]) -> None:
+    model = built("peft-lora", **settings).model
+    assert {name.split(".", 2)[2] for name in model.layers} == layers
+    assert all(name.startswith("blocks.") for name in model.layers)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "words"),
+    [
+        ("peft-lora", {"target_modules": "query"}, "no layer of the backbone is called 'query'; it has fc1, fc2"),
+        ("peft-c3a", {"block_size": 256}, "peft-c3a does not fit these layers: The block size should be a factor"),
+        ("peft-lora", {"r": 0}, "`r` should be a positive integer"),
+        ("peft-lora", {"bias": "some"}, "bias='some' is not one of none, all, lora_only"),
+        ("peft-lora", {"rank": 4}, "unknown setting 'rank'"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(name: str, settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        built(name, **settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("peft-prefix-tuning", "peft-prefix-tuning cannot adapt a model of images: it adds learned tokens"),
+        ("peft-p-tuning", "learned tokens to the input of a language model"),
+        ("peft-adaption-prompt", "it adds prompts to the attention of LLaMA"),
+        ("peft-xlora", "LoRA adapters that were trained before"),
+        ("peft-lorra", "did you mean 'peft-lora'"),
+    ],
+)
+def test_what_cannot_work_on_images_is_refused_by_name(name: str, words: str) -> None:
+    assert name not in list_methods()
+    with pytest.raises(InputError, match=words):
+        get_method(name)
+
+
+def test_every_tuner_of_the_library_is_a_method_or_refused_with_a_reason() -> None:
+    import peft
+
+    registered = {kind.value.lower() for kind in peft.PEFT_TYPE_TO_CONFIG_MAPPING}
+    assert registered == peft_library.tuners().keys()
+    for tuner in registered:
+        name = f"peft-{tuner.replace('_', '-')}"
+        if name not in NAMES:
+            with pytest.raises(InputError, match=r"cannot adapt a model of images: .{20}"):
+                get_method(name)
+    assert {"peft-lora", "peft-dora", "peft-adalora", "peft-ia3", "peft-boft", "peft-hra", "peft-lokr"} <= {*NAMES}
+    assert {*NAMES} <= {method.name for method in parse_methods("zoo")}
+
+
+@pytest.mark.parametrize("tuner", sorted(peft_library.tuners()))
+def test_settings_are_the_fields_of_the_librarys_configuration(tuner: str) -> None:
+    import peft
+
+    fields = peft.PEFT_TYPE_TO_CONFIG_MAPPING[peft.PeftType(tuner.upper())].__dataclass_fields__
+    for setting in peft_library.tuners()[tuner].settings.values():
+        assert setting.default == fields[setting.name].default, setting
+    for name, field in fields.items():
+        if field.type in (int, float, bool) and name != "inference_mode":
+            assert name in peft_library.tuners()[tuner].settings, name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_setting_of_a_tuner_has_the_name_of_one_of_the_recipe(name: str) -> None:
+    assert not {*field_names(get_method(name).settings)} & {*field_names(Recipe)}
+    assert get_method(name).summary
+    assert get_method(name).title.endswith(" (peft)")
+
+
+def test_a_resolved_spec_can_be_sent_to_another_process() -> None:
+    spec = RunSpec("peft-lora", "dtd", overrides={"r": 3, "target_modules": "qkv"})
+    assert spec.resolved.settings.r == 3
+    again = pickle.loads(pickle.dumps(spec))
+    assert again.resolved == spec.resolved
+
+
+def test_planning_and_listing_import_neither_torch_nor_the_library() -> None:
+    code = (
+        "import sys; from shipbench import RunSpec; from shipbench.methods import get_method, list_methods;"
+        "[get_method(name).settings for name in list_methods()]; RunSpec('peft-lora', 'dtd').resolved;"
+        "assert not {'torch', 'peft', 'transformers'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_without_the_library_the_extra_is_named(
+    monkeypatch: pytest.MonkeyPatch, shipbench: Callable[..., Outcome], data: Path
+) -> None:
+    monkeypatch.setattr(peft_methods, "tuners", dict)
+    monkeypatch.setattr(peft_methods, "_variants", dict)
+    outcome = shipbench("run", "--method", "peft-lora", "--tasks", "dtd", "--data", data, "--dry-run")
+    assert outcome.code == 2
+    assert "peft-lora needs the peft library; install it with pip install 'shipbench[peft]'" in outcome.err
+    assert not any(name.startswith("peft-") for name in list_methods())
