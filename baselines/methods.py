@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from shipbench.methods import BuildContext, Built, Grid, Method, SettingValue
+from shipbench.methods import BuildContext, Built, Grid, Method, SettingValue, Switches
 
-from .settings import VptConfig
+from .settings import CLS_INITIATIONS, VptConfig, VptDeepConfig
 
 if TYPE_CHECKING:
     from shipbench.tasks import Task
@@ -108,12 +108,20 @@ class VptShallow(Method):
     name = "vpt-shallow"
     title = "VPT-shallow"
     summary = "visual prompt tuning, shallow: p prompts at the first block, carried through"
-    settings = VptConfig
+    settings: type[VptConfig] = VptConfig
     stackable = True
     order = 3
     colour = "#56b4e9"
     marker = "^"
     deep = False
+    switches: ClassVar[Switches] = {
+        "added-prompts": {"location": "add"},
+        "image-pooling": {"pooling": "img_pool"},
+    }
+    components: ClassVar[Mapping[str, str]] = {
+        "added-prompts": "prompt tokens",
+        "image-pooling": "the CLS read-out",
+    }
 
     def grids(self) -> Mapping[str, Grid]:
         """Return ``small``, and ``published``, VPT's rates and weight decays with SGD.
@@ -122,11 +130,21 @@ class VptShallow(Method):
         """
         return {**super().grids(), "published": _sgd_grid()}
 
+    def stacks(self, settings: VptConfig) -> bool:
+        """Return whether images become the same tokens in every run, and CLS alone is read."""
+        return settings.location not in ("below", "pad") and settings.pooling == "original"
+
     def build(self, context: BuildContext) -> Built:
         """Add prompts and a new head to the frozen backbone."""
         from .vpt import Vpt
+        from .vpt_initiation import initial_prompts
 
-        return Built(Vpt(context.backbone, context.num_classes, context.settings, deep=self.deep))
+        config: VptConfig = context.settings
+        from_cls = config.initiation in CLS_INITIATIONS
+        # The weights of an earlier build will replace those that the prompts start from.
+        initial = initial_prompts(context) if from_cls and not context.known else None
+        model = Vpt(context.backbone, context.num_classes, config, deep=self.deep, initial=initial)
+        return Built(model, {"initiation": config.initiation} if from_cls else {})
 
 
 class VptDeep(VptShallow):
@@ -134,11 +152,14 @@ class VptDeep(VptShallow):
 
     name = "vpt-deep"
     title = "VPT-deep"
+    settings = VptDeepConfig
     summary = "visual prompt tuning, deep: p fresh prompts at every block"
     order = 4
     colour = "#0072b2"
     marker = "D"
     deep = True
+    switches: ClassVar[Switches] = {"shared-prompts": {"deep_shared": True}, **VptShallow.switches}
+    components: ClassVar[Mapping[str, str]] = {"shared-prompts": "prompts per block", **VptShallow.components}
 
     def grids(self) -> Mapping[str, Grid]:
         """Return the grids of VPT-shallow, the published one with VPT's dropout of deep prompts."""

@@ -7,21 +7,81 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Interval, MultipleOf
 
+from shipbench.errors import InputError
 from shipbench.settings import Settings
+
+_PIXEL_LOCATIONS = ("prepend-pixel", "below", "pad")
+_PROMPT_POOLS = ("prompt_pool", "imgprompt_pool")
+CLS_INITIATIONS = ("final-cls", "cls-nolastl", "cls-nofirstl")
 
 
 @dataclass(frozen=True)
 class VptConfig(Settings):
-    """Settings of VPT (Jia et al., ECCV 2022).
+    """Settings of VPT (Jia et al., ECCV 2022); their values are those of the official configuration.
 
     There are ``prompt_length`` prompts (p) of width ``project``, which one shared linear layer projects to the
     backbone's width; at ``project`` 0, prompts have the backbone's width and there is no projection. ``dropout`` is
     the dropout rate of the (projected) prompts in training.
+
+    ``location`` is where the prompts are: p tokens beside the image tokens (``prepend``), one prompt added to each
+    token (``add``) or the same to all (``add-1``), p tokens that the frozen patch embedding makes of p trained patches
+    (``prepend-pixel``), p further image channels with a trained patch embedding (``below``), or a frame of p pixels
+    (``pad``). ``pooling`` is what the head reads: CLS (``original``), or the mean of the patch tokens (``img_pool``),
+    of the prompt tokens (``prompt_pool``), or of all tokens but CLS (``imgprompt_pool``). ``initiation`` is where
+    prompts start: at random, or, as p clusters of the training images, at the frozen backbone's CLS tokens after the
+    last block (``final-cls``), before the prompts' block (``cls-nolastl``) or after it (``cls-nofirstl``);
+    ``gaussian`` and ``imgnettransform`` are other random starts of ``prepend-pixel``.
     """
 
     prompt_length: Annotated[int, Ge(1)] = 10
     project: Annotated[int, Ge(0)] = 0
     dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.0
+    location: Literal["prepend", "add", "add-1", "prepend-pixel", "below", "pad"] = "prepend"
+    pooling: Literal["original", "img_pool", "prompt_pool", "imgprompt_pool"] = "original"
+    initiation: Literal["random", "gaussian", "imgnettransform", "final-cls", "cls-nolastl", "cls-nofirstl"] = "random"
+
+    def __post_init__(self) -> None:
+        """Convert and check every field, and refuse options that exclude each other."""
+        super().__post_init__()
+        if self.location in _PIXEL_LOCATIONS and (self.project or self.dropout):
+            raise InputError(f"location={self.location} has neither project nor dropout; set both to 0")
+        if self.pooling in _PROMPT_POOLS and self.location not in ("prepend", "prepend-pixel"):
+            raise InputError(
+                f"pooling={self.pooling} reads prompt tokens, and location={self.location} has none; "
+                "use pooling=original or img_pool"
+            )
+        if self.initiation in ("gaussian", "imgnettransform") and self.location != "prepend-pixel":
+            raise InputError(f"initiation={self.initiation} is for location=prepend-pixel; use initiation=random")
+        if self.initiation in CLS_INITIATIONS and (self.location != "prepend" or self.project):
+            raise InputError(
+                f"initiation={self.initiation} starts prompts of the backbone's width among the tokens; "
+                "use it with location=prepend and project=0"
+            )
+
+
+@dataclass(frozen=True)
+class VptDeepConfig(VptConfig):
+    """Settings of VPT-deep: those of VPT without its shallow locations, and which blocks have prompts.
+
+    The first ``deep_layers`` blocks have prompts of their own, by default all. ``deep_order`` says what follows: the
+    prompts' outputs stay among the tokens (``forward``) or are removed (``forward-noexpand``); with ``reverse``, the
+    last ``deep_layers`` blocks have prompts, and the blocks before none. With ``deep_shared``, all of these blocks get
+    the same prompts.
+    """
+
+    location: Literal["prepend", "add", "add-1"] = "prepend"
+    deep_layers: Annotated[int, Ge(1)] | None = None
+    deep_order: Literal["forward", "forward-noexpand", "reverse"] = "forward"
+    deep_shared: bool = False
+
+    def __post_init__(self) -> None:
+        """Convert and check every field, and refuse options that exclude each other."""
+        super().__post_init__()
+        if self.deep_order == "forward-noexpand" and (self.location != "prepend" or self.pooling in _PROMPT_POOLS):
+            raise InputError(
+                "deep_order=forward-noexpand removes prompt tokens; use it with location=prepend and without "
+                "pooling=prompt_pool or imgprompt_pool"
+            )
 
 
 @dataclass(frozen=True)

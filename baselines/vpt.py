@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,11 +28,11 @@ from shipbench.prompting import (
     BlockPlan,
     DropFactors,
     Glimpse,
+    LastRows,
     PassOutput,
     StackInput,
     StochasticDepth,
     draw_stack_input,
-    embed,
     frozen,
     new_head,
     pool,
@@ -42,8 +41,16 @@ from shipbench.prompting import (
 from shipbench.settings import whole_number
 
 from .settings import VptConfig
+from .vpt_prompts import Prompts, make_prompts
 
 _JOINT = AttentionRule(coupled=True)
+# What each pooling reads of the last block, beside CLS.
+_READ = {
+    "original": LastRows(),
+    "img_pool": LastRows(image=True),
+    "prompt_pool": LastRows(prompts=True),
+    "imgprompt_pool": LastRows(image=True, prompts=True),
+}
 _ENCODER = "enc.transformer."
 _WHAT = "an official VPT checkpoint"
 # Names under which the official training stores prompts alone, epoch by epoch.
@@ -68,34 +75,12 @@ _DIMENSIONS = {
 }
 
 
-class VptPrompts(nn.Module):
-    """The prompts ``tokens`` (blocks, p, width), or (1, p, width) if shallow, and their optional ``projection``.
-
-    Tokens are drawn from U(+-sqrt(6 / (3 patch^2 + width))), as in the official implementation.
-    """
-
-    def __init__(self, backbone: VisionTransformer, config: VptConfig, *, deep: bool) -> None:
-        super().__init__()
-        depth = len(backbone.blocks)
-        width = config.project or backbone.embed_dim
-        bound = math.sqrt(6 / (3 * math.prod(backbone.patch_embed.patch_size) + width))
-        count = depth if deep else 1
-        self.tokens = nn.Parameter(torch.empty(count, config.prompt_length, width).uniform_(-bound, bound))
-        self.projection: nn.Module = nn.Identity()
-        if config.project:
-            projection = nn.Linear(width, backbone.embed_dim)
-            nn.init.kaiming_normal_(projection.weight, a=0, mode="fan_out")
-            self.projection = projection
-        self.dropout = nn.Dropout(config.dropout)
-        later = BlockPlan(fresh=("prompts",)) if deep else BlockPlan(carried=("prompts",))
-        self.plan = (BlockPlan(fresh=("prompts",)), *[later] * (depth - 1))
-
-
 @dataclass(frozen=True)
 class _Source:
     """The prompts of one pass; with dropout in training, each of ``batch`` images has its own mask."""
 
-    prompts: VptPrompts
+    prompts: Prompts
+    backbone: VisionTransformer
     batch: int
 
     @property
@@ -103,9 +88,7 @@ class _Source:
         return self.prompts.plan
 
     def fresh(self, block: int, name: str) -> Tensor:
-        tokens = self.prompts.projection(self.prompts.tokens[block]).unsqueeze(0)
-        dropout = self.prompts.dropout
-        return dropout(tokens.expand(self.batch, -1, -1)) if dropout.training and dropout.p else tokens
+        return self.prompts.fresh(self.backbone, block, self.batch)
 
     def guided(self, block: int, name: str, glimpse: Glimpse) -> Tensor:
         raise LookupError(f"VPT has no guided prompts {name!r}")
@@ -114,21 +97,32 @@ class _Source:
 class Vpt(nn.Module):
     """Prompts over a frozen backbone, with joint attention; images are normalised floats (B, 3, H, W).
 
-    Raises ``InputError`` for a backbone that is not a plain ViT with a class token, and for fewer than one class.
+    ``initial`` (depth, p, D), if given, are the tokens that the prompts of each block start from. Raises ``InputError``
+    for a backbone that is not a plain ViT with a class token, for more prompted blocks than it has, and for fewer than
+    one class.
     """
 
-    def __init__(self, backbone: VisionTransformer, num_classes: int, config: VptConfig, *, deep: bool) -> None:
+    def __init__(
+        self,
+        backbone: VisionTransformer,
+        num_classes: int,
+        config: VptConfig,
+        *,
+        deep: bool,
+        initial: Tensor | None = None,
+    ) -> None:
         super().__init__()
         refuse_unpromptable(backbone)
         self.backbone = frozen(backbone)
         self.stochastic_depth = StochasticDepth(backbone)
-        self.prompts = VptPrompts(backbone, config, deep=deep)
+        self.pooling = config.pooling
+        self.prompts = make_prompts(backbone, config, deep=deep, initial=initial)
         self.head = new_head(backbone.embed_dim, whole_number("num_classes", num_classes, 1))
 
     @property
     def static_step(self) -> bool:
         """Whether all random numbers of a training step are those of stochastic depth: not with prompt dropout."""
-        return not self.prompts.dropout.p
+        return not self.prompts.draws
 
     def train(self, mode: bool = True) -> Vpt:
         """Set the training mode of prompts and head; the backbone stays in evaluation mode, without dropout."""
@@ -139,9 +133,9 @@ class Vpt(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, classes); stochastic depth is drawn in training mode only."""
         factors = self._sample(len(images))
-        tokens = embed(self.backbone, images)
-        source = _Source(self.prompts, len(images))
-        return self.logits_of(prompted_forward(self.backbone, tokens, source, _JOINT, drop_factors=factors))
+        tokens = self.prompts.embed(self.backbone, images)
+        source, rows = _Source(self.prompts, self.backbone, len(images)), _READ[self.pooling]
+        return self.logits_of(prompted_forward(self.backbone, tokens, source, _JOINT, rows=rows, drop_factors=factors))
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
         """Return the cross-entropy, a scalar."""
@@ -152,11 +146,15 @@ class Vpt(nn.Module):
 
         ``match`` has no effect: VPT's loss needs only the logits.
         """
-        return draw_stack_input(_Source(self.prompts, images), _JOINT, 0, self._sample(images))
+        return draw_stack_input(_Source(self.prompts, self.backbone, images), _JOINT, 0, self._sample(images))
 
     def logits_of(self, output: PassOutput) -> Tensor:
         """Return the logits (B, classes) of a pass."""
-        return self.head(pool(self.backbone, output.cls))
+        if self.pooling == "original":
+            return self.head(pool(self.backbone, output.cls))
+        first = 1 if self.pooling == "imgprompt_pool" else self.backbone.num_prefix_tokens
+        read = [tokens for tokens in (_after(output.image, first), output.prompts) if tokens is not None]
+        return self.head(self.backbone.fc_norm(self.backbone.norm(torch.cat(read, dim=1)).mean(dim=1)))
 
     def loss_of(self, output: PassOutput, labels: Tensor) -> Tensor:
         """Return the cross-entropy of a pass, a scalar."""
@@ -164,6 +162,10 @@ class Vpt(nn.Module):
 
     def _sample(self, images: int) -> DropFactors | None:
         return self.stochastic_depth.factors(images) if self.training else None
+
+
+def _after(tokens: Tensor | None, first: int) -> Tensor | None:
+    return None if tokens is None else tokens[:, first:]
 
 
 def load_official_checkpoint(

@@ -193,6 +193,13 @@ class Method(ABC):
         """
         return {"small": SMALL_GRID}
 
+    def stacks(self, settings: Any) -> bool:
+        """Return whether models with these ``settings`` are ``Stackable``: by default ``stackable``, whatever they are.
+
+        Override it if some settings change what the model of one run needs from the images.
+        """
+        return self.stackable
+
     def active_switches(self, settings: Any) -> tuple[str, ...]:
         """Return the names of the switches whose settings all have their switched values in ``settings``."""
         values = asdict(settings)

@@ -96,7 +96,7 @@ def _split_evenly(group: Sequence[PlannedRun], most: int) -> Iterator[tuple[Plan
 def _stack_key(run: PlannedRun) -> str:
     """Return a text that is equal for runs that may share a stack."""
     spec, resolved = run.spec, run.spec.resolved
-    if not resolved.method.stackable:
+    if not resolved.method.stacks(resolved.settings):
         return run.run_id
     return canonical_json(
         {

@@ -5,9 +5,9 @@ It serves every prompt-tuning method and depends on none. A method describes its
 """
 
 from shipbench.prompting.evaluation import evaluating
-from shipbench.prompting.forward import PassOutput, PassTrace, embed, frozen, pool, prompted_forward
+from shipbench.prompting.forward import PassOutput, PassTrace, embed, embed_patches, frozen, pool, prompted_forward
 from shipbench.prompting.heads import new_head
-from shipbench.prompting.interface import AttentionRule, BlockPlan, Glimpse, PromptSource
+from shipbench.prompting.interface import AttentionRule, BlockPlan, Glimpse, LastRows, PromptSource
 from shipbench.prompting.stacked import StackInput, draw_stack_input, stacked_forward
 from shipbench.prompting.step_buffer import StepBuffer
 from shipbench.prompting.stochastic_depth import DropFactors, StochasticDepth, drop_rates, sample_drop_factors
@@ -17,6 +17,7 @@ __all__ = [
     "BlockPlan",
     "DropFactors",
     "Glimpse",
+    "LastRows",
     "PassOutput",
     "PassTrace",
     "PromptSource",
@@ -26,6 +27,7 @@ __all__ = [
     "draw_stack_input",
     "drop_rates",
     "embed",
+    "embed_patches",
     "evaluating",
     "frozen",
     "new_head",

@@ -26,7 +26,7 @@ from shipbench.prompting.attention import (
     project_qkv,
 )
 from shipbench.prompting.branch_factors import Branch, BranchFactors, factors_of_blocks
-from shipbench.prompting.interface import AttentionRule, BlockPlan, Glimpse, PromptSource
+from shipbench.prompting.interface import AttentionRule, BlockPlan, Glimpse, LastRows, PromptSource
 from shipbench.prompting.static import take_tokens
 from shipbench.prompting.stochastic_depth import DropFactors
 from shipbench.prompting.streams import Advanced, PromptMemo, Stream, advance, join
@@ -37,12 +37,14 @@ class PassOutput:
     """The output of the last block, before the final norm.
 
     ``cls`` is (B, D). For a matching loss, ``selected`` (B, k, D) are the image tokens with the highest CLS attention
-    logits of the last block, and ``prompts`` (B, P, D) its prompt tokens; otherwise both are None.
+    logits of the last block, and ``prompts`` (B, P, D) its prompt tokens. A pass that is asked for them also returns
+    the prompt tokens, and all image tokens as ``image`` (B, N, D). Otherwise, they are None.
     """
 
     cls: Tensor
     selected: Tensor | None = None
     prompts: Tensor | None = None
+    image: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,12 @@ def frozen(vit: VisionTransformer) -> VisionTransformer:
 
 def embed(vit: VisionTransformer, images: Tensor) -> Tensor:
     """Return the image tokens (B, N, D) that enter the first block, CLS first, for ``images`` (B, 3, H, W)."""
-    tokens = vit._pos_embed(vit.patch_embed(images))
-    return vit.norm_pre(vit.patch_drop(tokens))
+    return embed_patches(vit, vit.patch_embed(images))
+
+
+def embed_patches(vit: VisionTransformer, patches: Tensor) -> Tensor:
+    """Return the image tokens (B, N, D) of ``patches`` that another patch embedding has embedded."""
+    return vit.norm_pre(vit.patch_drop(vit._pos_embed(patches)))
 
 
 def pool(vit: VisionTransformer, cls: Tensor) -> Tensor:
@@ -88,6 +94,7 @@ def prompted_forward(
     rule: AttentionRule,
     *,
     match_top: int = 0,
+    rows: LastRows | None = None,
     drop_factors: DropFactors | Tensor | None = None,
     memo: PromptMemo | None = None,
     trace: PassTrace | None = None,
@@ -95,8 +102,9 @@ def prompted_forward(
     """Run all blocks on image tokens (B, N, D) with the prompts of ``source``.
 
     With ``match_top`` > 0, the output also holds that many selected image tokens and the prompt tokens of the last
-    block, for a matching loss. ``drop_factors`` are the stochastic-depth factors; a tensor (L, 2, B) lies on the CPU.
-    ``memo`` keeps shared prompt states between passes with equal parameters. ``trace`` is filled in during the pass.
+    block, for a matching loss; ``rows`` asks for other tokens of that block instead. ``drop_factors`` are the
+    stochastic-depth factors; a tensor (L, 2, B) lies on the CPU. ``memo`` keeps shared prompt states between passes
+    with equal parameters. ``trace`` is filled in during the pass.
     """
     if isinstance(drop_factors, Tensor):
         drop_factors = DropFactors.of(drop_factors)
@@ -107,6 +115,8 @@ def prompted_forward(
     for step, plan in zip(steps, source.plan, strict=True):
         streams = [stream for stream in streams if stream.name in plan.carried]
         streams += _entering(source, step.index, glimpse, tokens.shape[0])
+        for name in plan.added:
+            tokens = tokens + per_image(source.fresh(step.index, name), tokens.shape[0])
         if step is steps[-1]:
             break
         guides = bool(source.plan[step.index + 1].guided)
@@ -116,7 +126,7 @@ def prompted_forward(
             trace.block_cls.append(tokens[:, 0])
             if glimpse is not None:
                 trace.glimpses[step.index + 1] = glimpse
-    output = _last_block(steps[-1], tokens, streams, rule, match_top, memo)
+    output = _last_block(steps[-1], tokens, streams, rule, match_top, rows or LastRows(), memo)
     if trace is not None:
         trace.block_cls.append(output.cls)
     return output
@@ -259,21 +269,23 @@ def _last_block(
     streams: list[Stream],
     rule: AttentionRule,
     match_top: int,
+    read: LastRows,
     memo: PromptMemo | None,
 ) -> PassOutput:
-    """Run the last block for CLS and, for a matching loss, the selected image tokens and the prompt tokens."""
+    """Run the last block for CLS and for what is read beside it, or what a matching loss needs."""
     attention = step.block.attn
     prompts = join(attention, _advance(step, streams, {s.name for s in streams}, memo), tokens.shape[0])
     normed = step.block.norm1(tokens)
     image = project_kv(attention, normed)
-    rows, query = tokens[:, :1], project_q(attention, normed[:, :1])
+    rows, query = (tokens, normed) if read.image else (tokens[:, :1], normed[:, :1])
+    query = project_q(attention, query)
     if match_top:
         top = cls_scores(attention, query, image[0]).topk(match_top, dim=1).indices
         rows = torch.cat([rows, take_tokens(tokens, top)], dim=1)
         query = torch.cat([query, project_q(attention, take_tokens(normed, top))], dim=2)
     rows = _add_mlp(step, _add(rows, _mix(step, query, image, prompts, rule), step.attention_factors))
-    if not match_top:
-        return PassOutput(rows[:, 0])
     # A method without prompts has nothing to match.
-    prompt_rows = _prompt_rows(step, streams, image, prompts) if streams else None
-    return PassOutput(rows[:, 0], rows[:, 1:], prompt_rows)
+    needed = streams if match_top or read.prompts else []
+    prompt_rows = _prompt_rows(step, needed, image, prompts) if needed else None
+    selected, whole = rows[:, 1:] if match_top else None, rows if read.image else None
+    return PassOutput(rows[:, 0], selected, prompt_rows, whole)

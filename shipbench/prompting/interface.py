@@ -16,17 +16,27 @@ class BlockPlan:
 
     ``carried`` streams are outputs of the previous block. ``fresh`` streams enter at this block and do not depend on
     the images. ``guided`` streams enter at this block with tokens that depend on each image through a ``Glimpse`` of
-    the previous block. A stream missing from all three has ended.
+    the previous block. A stream missing from all three has ended. ``added`` names are no streams: their tokens
+    (1, N, D), or (1, 1, D), are added to the image tokens that enter the block.
     """
 
     carried: tuple[str, ...] = ()
     fresh: tuple[str, ...] = ()
     guided: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
 
     @property
     def streams(self) -> tuple[str, ...]:
         """All streams of the block."""
         return self.carried + self.fresh + self.guided
+
+
+@dataclass(frozen=True)
+class LastRows:
+    """The rows of the last block that a method reads beside CLS: all image tokens, all prompt tokens, or neither."""
+
+    image: bool = False
+    prompts: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,6 +84,8 @@ class PromptSource(Protocol):
 
     def fresh(self, block: int, name: str) -> Tensor:
         """Return the tokens of a fresh stream of ``block``: (B, K, D), or (1, K, D) if all images share them.
+
+        Tokens to be added to the image tokens are (B, N, D), or (1, N, D).
 
         With (S, K, D), B / S consecutive images share each state; see ``shipbench.prompting.stacked``.
         """

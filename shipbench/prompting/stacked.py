@@ -39,7 +39,7 @@ def draw_stack_input(
 ) -> StackInput:
     """Draw all fresh prompts of ``source``, in the order in which ``prompted_forward`` would draw them."""
     blocks = enumerate(source.plan)
-    fresh = {(block, name): source.fresh(block, name) for block, plan in blocks for name in plan.fresh}
+    fresh = {(block, name): source.fresh(block, name) for block, plan in blocks for name in plan.fresh + plan.added}
     return StackInput(source, fresh, rule, match_top, drop_factors)
 
 
