@@ -29,6 +29,8 @@ from shipbench.report.figures.differences import task_differences_figure
 from shipbench.report.figures.oracle import oracle_figure
 from shipbench.report.figures.pareto import training_cost_figure
 from shipbench.report.figures.ranks import rank_figure
+from shipbench.report.figures.robustness import robustness_figure
+from shipbench.report.figures.shots import shots_figure
 from shipbench.report.figures.structure import structure_figures
 from shipbench.report.figures.style import method_keys
 from shipbench.report.overviews import OTHER_RULE, overview
@@ -43,7 +45,9 @@ from shipbench.report.tables.oracle import oracle_table
 from shipbench.report.tables.overview import facts, lead
 from shipbench.report.tables.protocol import protocol_box
 from shipbench.report.tables.ranks import ranks_table
+from shipbench.report.tables.robustness import robustness_table
 from shipbench.report.tables.settings import settings_table
+from shipbench.report.tables.shots import shots_table
 from shipbench.report.tables.significance import across_tasks_table, per_task_table
 from shipbench.report.tables.variants import variants_table
 from shipbench.report.wording.captions import caption
@@ -75,6 +79,8 @@ RESULTS: tuple[Builder, ...] = (
 )
 CLASSES: tuple[Builder, ...] = (class_figures, calibration_table, reliability_figure)
 ABLATIONS: tuple[Builder, ...] = (ablation_items, variants_table, sweep_figure)
+SHIFTS: tuple[Builder, ...] = (robustness_table, robustness_figure)
+SHOTS: tuple[Builder, ...] = (shots_table, shots_figure)
 STRUCTURE: tuple[Builder, ...] = (structure_figures,)
 TRAINING: tuple[Builder, ...] = (cost_table, training_cost_figure, accuracy_curves_figure, loss_curves_figure)
 
@@ -82,6 +88,8 @@ SUITE_SECTIONS: tuple[tuple[str, str, tuple[Builder, ...]], ...] = (
     ("results", "results", RESULTS),
     ("classes", "classes and calibration", CLASSES),
     ("ablations", "ablations and settings", ABLATIONS),
+    ("shots", "few shots", SHOTS),
+    ("robustness", "robustness", SHIFTS),
     ("structure", "block affinity and levels", STRUCTURE),
     ("training", "training and cost", TRAINING),
 )

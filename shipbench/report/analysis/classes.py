@@ -75,9 +75,18 @@ def calibration_error(bins: Sequence[Bin]) -> float:
 
 def class_names(study: Study, suite: str, task: str, size: int) -> list[str]:
     """Return the names of the classes of a task, or their numbers from 0 if they are not recorded."""
+    return _recorded_names(study, suite, task, size) or [f"class {number}" for number in range(size)]
+
+
+def has_class_names(study: Study, suite: str, task: str, size: int) -> bool:
+    """Return whether the names of all ``size`` classes of a task are recorded."""
+    return bool(_recorded_names(study, suite, task, size))
+
+
+def _recorded_names(study: Study, suite: str, task: str, size: int) -> list[str]:
     runs = study.runs[(study.runs["suite"] == suite) & (study.runs["task"] == task)]
     for text in runs["class_names"].unique():
         names = [str(name) for name in json_list(text)]
         if len(names) >= size:
             return names[:size]
-    return [f"class {number}" for number in range(size)]
+    return []

@@ -175,7 +175,7 @@ def build_study(
     """
     uniform = uniform_records(results)
     is_evaluated = uniform["kind"] == EVALUATED
-    evaluated = uniform[is_evaluated].reset_index(drop=True)
+    evaluated = _with_headline(uniform[is_evaluated].reset_index(drop=True))
     records = with_tunings(uniform[~is_evaluated].reset_index(drop=True), tunings)
     return _study(records, evaluated, uniform_history(history), selection)
 

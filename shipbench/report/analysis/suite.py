@@ -17,6 +17,8 @@ from shipbench.report.analysis.oracle import OracleGap, oracle_gaps
 from shipbench.report.analysis.predictions import LoadPredictions, TaskPredictions, left_out, suite_predictions
 from shipbench.report.analysis.published import PublishedChoice, PublishedMatch, published_matches
 from shipbench.report.analysis.ranks import Ranking, ranking
+from shipbench.report.analysis.robustness import Shift, shifts
+from shipbench.report.analysis.shots import FewShots, few_shots
 from shipbench.report.analysis.study import Study
 from shipbench.report.analysis.sweeps import Sweep, families, sweeps
 from shipbench.report.document import Caption
@@ -151,3 +153,13 @@ class SuiteView:
     def sweeps(self) -> list[Sweep]:
         """The sweeps of single settings."""
         return sweeps(self.study, self.suite)
+
+    @cached_property
+    def shifts(self) -> list[Shift]:
+        """The evaluations of finished runs on other images, beside their clean test images."""
+        return shifts(self.study, self.suite, self.load_predictions)
+
+    @cached_property
+    def few_shots(self) -> FewShots | None:
+        """Accuracies by number of shots; None unless a method has runs for several."""
+        return few_shots(self.study, self.suite)

@@ -16,6 +16,7 @@ from shipbench.report.analysis.classes import (
     class_count,
     class_names,
     confusion,
+    has_class_names,
 )
 from shipbench.report.analysis.headline import standings
 from shipbench.report.analysis.predictions import TaskPredictions
@@ -30,6 +31,8 @@ from shipbench.report.wording.numbers import percent
 from shipbench.report.wording.text import counted, shortened
 
 _MOST_CLASSES, _MOST_TIPS = 50, 20
+# More names, or longer ones, would not fit beside a matrix.
+_MOST_NAMES, _LONGEST_NAME = 12, 14
 
 
 def class_figures(view: SuiteView) -> list[Figure]:
@@ -134,11 +137,19 @@ def _confusion_panel(view: SuiteView, arm: Arm, task: str, predictions: TaskPred
         tuple(f"{names[i]} as {names[j]}: {percent(100 * value)} %" for j, value in enumerate(row))
         for i, row in enumerate(shares)
     )
-    ticks = tuple((float(tick), str(tick)) for tick in sorted({0, size // 2, size - 1}))
-    across = Axis(-0.5, size - 0.5, ticks, grid=False, line=False)
+    named = size <= _MOST_NAMES and has_class_names(view.study, view.suite, task, size)
+    ticks = _class_ticks(names if named else None, size)
+    across = Axis(-0.5, size - 0.5, ticks, grid=False, line=False, turned=named)
     down = Axis(size - 0.5, -0.5, ticks, grid=False, line=False)
     heat = Heat(-0.5, size - 0.5, -0.5, size - 0.5, colours, tips if size <= _MOST_TIPS else ())
     return Panel(across, down, (heat,), shortened(task_name(task), 20))
+
+
+def _class_ticks(names: Sequence[str] | None, size: int) -> tuple[tuple[float, str], ...]:
+    """Return a tick with its name for every class, or three numbers if there are no names to print."""
+    if names is not None:
+        return tuple((float(number), shortened(name, _LONGEST_NAME)) for number, name in enumerate(names))
+    return tuple((float(tick), str(tick)) for tick in sorted({0, size // 2, size - 1}))
 
 
 def _per_class_figure(view: SuiteView, tasks: Mapping[str, TaskPredictions]) -> Figure:

@@ -48,6 +48,11 @@ def task_name(task: str) -> str:
     return _TASKS.get(task, task)
 
 
+def corruption_name(corruption: str) -> str:
+    """Return the printed name of a corruption."""
+    return "JPEG" if corruption == "jpeg" else corruption.replace("-", " ")
+
+
 def suite_name(suite: str) -> str:
     """Return the printed name of a suite; a suite outside the catalogue keeps its name."""
     return next((entry.title for entry in SUITES if entry.name == suite), suite)

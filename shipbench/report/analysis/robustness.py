@@ -1,0 +1,129 @@
+"""Finished runs on other images, compared with the same runs on their own test images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from shipbench.report.analysis.arms import Arm
+from shipbench.report.analysis.predictions import LoadPredictions
+from shipbench.report.analysis.study import Study
+from shipbench.statistics import PairedTest, holm, paired_test
+
+_Key = tuple[int, str, str, str]
+
+
+@dataclass(frozen=True)
+class Shift:
+    """The runs of an arm on one task, scored on other images: those of ``images``, or its test images if that is empty.
+
+    Accuracies are means over ``seeds`` in percent: ``clean`` on the run's own test images, ``by_severity`` on the
+    others, under 0 if they are not corrupted. ``test`` compares both image by image, all severities together; it is
+    None for images that are not those of the run, and without predictions. ``adjusted`` is Holm's p-value over all
+    shifts of a suite.
+    """
+
+    arm: Arm
+    task: str
+    images: str
+    corruption: str
+    seeds: tuple[int, ...]
+    clean: float
+    by_severity: Mapping[int, float]
+    test: PairedTest | None = None
+    adjusted: float = float("nan")
+
+    @property
+    def shifted(self) -> float:
+        """The mean accuracy over the severities."""
+        return fmean(self.by_severity.values())
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A run with its evaluations of one shift, by severity; accuracies are fractions."""
+
+    run_id: str
+    seed: int
+    accuracy: float
+    evaluations: Mapping[int, tuple[str, float]]
+
+
+def shifts(study: Study, suite: str, load: LoadPredictions | None) -> list[Shift]:
+    """Return the shifts of the main arms of a suite, in the order of arms and tasks."""
+    arms = {arm.key: arm for arm in study.arms_of(suite, main=True)}
+    order = {key: place for place, key in enumerate(arms)}
+    tasks = {task: place for place, task in enumerate(study.tasks_of(suite))}
+    measured = [_shift(arms[key[0]], key[1:], runs, load) for key, runs in _by_shift(study, arms).items()]
+    measured.sort(key=lambda shift: (order[shift.arm.key], tasks[shift.task], shift.images, shift.corruption))
+    adjusted = holm([float("nan") if shift.test is None else shift.test.p_value for shift in measured])
+    return [replace(shift, adjusted=value) for shift, value in zip(measured, adjusted, strict=True)]
+
+
+def _by_shift(study: Study, arms: Mapping[int, Arm]) -> dict[_Key, list[_Run]]:
+    """Return the runs of ``arms`` that have evaluations, by arm, task, images and corruption."""
+    by_key: dict[_Key, list[_Run]] = {}
+    parents = study.runs_of(list(arms.values())).drop_duplicates("run_id").set_index("run_id")
+    evaluated = study.evaluated[
+        study.evaluated["parent_run"].isin(parents.index) & (study.evaluated["status"] == "done")
+    ]
+    for run_id, rows in evaluated.groupby("parent_run"):
+        parent = parents.loc[str(run_id)]
+        other = rows["data_fingerprint"] != parent["data_fingerprint"]
+        for (images, corruption), part in rows.assign(images=rows["task"].where(other, "")).groupby(
+            ["images", "corruption"]
+        ):
+            if images or corruption:
+                scores = part[["severity", "run_id", "final_test_acc"]].itertuples(index=False, name=None)
+                evaluations = {int(severity): (identifier, accuracy) for severity, identifier, accuracy in scores}
+                run = _Run(str(run_id), int(parent["seed"]), float(parent["final_test_acc"]), evaluations)
+                by_key.setdefault((int(parent["arm"]), str(parent["task"]), images, corruption), []).append(run)
+    return by_key
+
+
+def _shift(arm: Arm, place: tuple[str, str, str], runs: Sequence[_Run], load: LoadPredictions | None) -> Shift:
+    task, images, corruption = place
+    shared = set.intersection(*(set(run.evaluations) for run in runs))
+    # Seeds without a severity in common cannot be averaged; the first one stands alone then.
+    runs = sorted(runs, key=lambda run: run.seed) if shared else [min(runs, key=lambda run: run.seed)]
+    severities = sorted(shared or runs[0].evaluations)
+    return Shift(
+        arm,
+        task,
+        images,
+        corruption,
+        tuple(run.seed for run in runs),
+        100 * fmean(run.accuracy for run in runs),
+        {severity: 100 * fmean(run.evaluations[severity][1] for run in runs) for severity in severities},
+        None if images or load is None else _test(runs, severities, load),
+    )
+
+
+def _test(runs: Sequence[_Run], severities: Sequence[int], load: LoadPredictions) -> PairedTest | None:
+    """Test the mean accuracy over severities against that on clean images; None without predictions on the same images.
+
+    Each image counts once, weighted by how much more often it is classified rightly.
+    """
+    clean, shifted = [], []
+    for run in runs:
+        run_ids = [run.run_id, *(run.evaluations[severity][0] for severity in severities)]
+        frames = {str(run_id): _correct(frame) for run_id, frame in load(run_ids).groupby("run_id")}
+        if set(frames) != set(run_ids) or len({labels for labels, _ in frames.values()}) != 1:
+            return None
+        clean.append(len(severities) * frames[run_ids[0]][1])
+        shifted.append(np.sum([frames[run_id][1] for run_id in run_ids[1:]], axis=0))
+    if len({len(part) for part in clean}) != 1:
+        return None
+    return paired_test(np.sum(shifted, axis=0), np.sum(clean, axis=0), len(runs) * len(severities))
+
+
+def _correct(predictions: pd.DataFrame) -> tuple[bytes, NDArray[np.int_]]:
+    """Return the labels of all images in order, as bytes, and whether each is classified rightly."""
+    frame = predictions.sort_values("index")
+    labels = frame["label"].to_numpy(dtype=np.int64)
+    return labels.tobytes(), (frame["predicted"].to_numpy(dtype=np.int64) == labels).astype(np.int64)

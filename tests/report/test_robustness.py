@@ -1,0 +1,143 @@
+"""Evaluations of finished runs, and few-shot runs, as tables and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from shipbench.errors import InputError
+from shipbench.report import build_report, main_table
+from shipbench.report.analysis.robustness import shifts
+from shipbench.report.analysis.shots import MEAN, few_shots
+from shipbench.report.analysis.study import build_study
+from shipbench.report.document import MISSING, Figure, Report, Table
+from shipbench.report.drawing.chart import Points
+from shipbench.report.wording.numbers import MINUS
+from shipbench.selection import Final
+from tests.report.builders import grid, make_record, make_results
+
+Row = dict[str, Any]
+
+
+def evaluated(parent: Row, accuracy: float, corruption: str = "", severity: int = 0, **columns: Any) -> Row:
+    run_id = f"{parent['run_id']}-{corruption}{severity}{columns.get('task', '')}"
+    extra = {"kind": "evaluated", "parent_run": parent["run_id"], "corruption": corruption, "severity": severity}
+    return {**parent, **extra, "run_id": run_id, "final_test_acc": accuracy, "best_test_acc": float("nan"), **columns}
+
+
+def predictions(rows: Sequence[Row], labels: Sequence[int], right: dict[str, Sequence[int]]) -> pd.DataFrame:
+    """Return predictions of ``rows``: those whose id ends with a key of ``right`` are right where it has a 1."""
+    frames = []
+    for row in rows:
+        key = max((key for key in right if row["run_id"].endswith(key)), key=len)
+        guesses = [label if hit else label + 1 for label, hit in zip(labels, right[key], strict=True)]
+        frames.append(pd.DataFrame({"index": range(len(labels)), "label": labels, "predicted": guesses}))
+        frames[-1]["run_id"] = row["run_id"]
+        frames[-1]["confidence"] = 0.5
+    return pd.concat(frames, ignore_index=True)
+
+
+def loader(frame: pd.DataFrame) -> Callable[..., pd.DataFrame]:
+    return lambda run_ids: frame[frame["run_id"].isin(list(run_ids))]
+
+
+def item(report: Report, name: str) -> Table | Figure:
+    return next(each for each in report.items() if each.name == name)
+
+
+def test_evaluations_are_in_no_table_of_trained_runs_and_alone_make_no_report() -> None:
+    records = grid(("linear", "ship"), ("digits", "textures"), (0, 1))
+    others = [evaluated(record, 0.01, "blur", 3) for record in records]
+    expected = main_table(make_results(records))
+    pd.testing.assert_frame_equal(main_table(make_results([*records, *others])), expected)
+    with pytest.raises(InputError, match="there are no records to report"):
+        build_report(make_results(others))
+    with_others, without = build_report(make_results([*records, *others])), build_report(make_results(records))
+    assert len(with_others.results) == len(without.results) == len(records)
+    assert {each.name for each in with_others.items()} - {each.name for each in without.items()} == {
+        *("robustness-demo",),
+    }
+
+
+def test_shifts_are_means_over_seeds_and_severities_with_one_test_for_all_images() -> None:
+    labels = [0, 1, 2, 3, 0, 1, 2, 3]
+    parent = make_record("ship", "digits", 0, 1.0)
+    rows = [parent, evaluated(parent, 0.5, "blur", 1), evaluated(parent, 0.25, "blur", 4)]
+    hits = {"": [1] * 8, "blur1": [1, 1, 1, 1, 0, 0, 0, 0], "blur4": [1, 1, 0, 0, 0, 0, 0, 0]}
+    study = build_study(make_results(rows), None, Final())
+    (shift,) = shifts(study, "demo", loader(predictions(rows, labels, hits)))
+    assert (shift.clean, shift.by_severity, shift.shifted) == (100.0, {1: 50.0, 4: 25.0}, 37.5)
+    assert shift.test is not None
+    assert (shift.test.wins, shift.test.losses) == (0, 6)
+    assert shift.test.difference == pytest.approx(-0.625)
+    # Weights of the images lost: 1, 1, 2, 2, 2, 2; only two of the 2^6 signs reach the sum of 10.
+    assert shift.test.p_value == pytest.approx(2 / 64)
+    assert shift.adjusted == shift.test.p_value
+
+
+def test_other_images_are_compared_without_a_test_and_their_own_images_unchanged_are_no_shift() -> None:
+    parent = make_record("ship", "digits", 0, 0.9)
+    rows = [parent, evaluated(parent, 0.9), evaluated(parent, 0.4, task="outdoors", data_fingerprint="other")]
+    study = build_study(make_results(rows), None, Final())
+    (shift,) = shifts(study, "demo", loader(predictions(rows, [0, 1], {"": [1, 1]})))
+    assert (shift.images, shift.corruption, shift.shifted, shift.test) == ("outdoors", "", 40.0, None)
+    table = item(build_report(make_results(rows)), "robustness-demo")
+    assert isinstance(table, Table)
+    assert [cell.text for cell in table.rows[0].cells] == ["SHIP", "outdoors", "90.0", "40.0", f"{MINUS}50.0", MISSING]
+    assert any("which no test can pair" in note for note in table.notes)
+
+
+def test_predictions_on_images_with_other_labels_are_not_paired() -> None:
+    parent = make_record("ship", "digits", 0, 1.0)
+    other = evaluated(parent, 0.5, "blur", 1)
+    frame = pd.concat([predictions([parent], [0, 1], {"": [1, 1]}), predictions([other], [1, 0], {"": [1, 0]})])
+    (shift,) = shifts(build_study(make_results([parent, other]), None, Final()), "demo", loader(frame))
+    assert shift.test is None
+
+
+def test_the_figure_starts_at_the_clean_accuracy_and_averages_over_shared_tasks() -> None:
+    records = grid(("linear", "ship"), ("digits", "textures"), (0,), final_test_acc=0.8)
+    rows = [*records]
+    for record in records:
+        # SHIP alone was evaluated on textures.
+        if record["task"] == "digits" or record["method"] == "ship":
+            rows += [evaluated(record, 0.8 - 0.1 * severity, "blur", severity) for severity in (1, 2)]
+    figure = item(build_report(make_results(rows)), "robustness-demo")
+    figures = [each for each in build_report(make_results(rows)).figures() if each.name == figure.name]
+    (panel,) = figures[0].draw().panels
+    points = [mark for mark in panel.marks if isinstance(mark, Points)]
+    assert [list(mark.xs) for mark in points] == [[0, 1, 2]] * 2
+    assert [mark.ys for mark in points] == [pytest.approx([80, 70, 60])] * 2
+
+
+def test_shots_are_columns_in_ascending_order_with_all_images_at_the_end() -> None:
+    rows = [
+        make_record(method, task, seed, accuracy / 100 + seed / 100, shots=shots)
+        for method in ("linear", "ship")
+        for shots, accuracy in ((16, 60), (0, 80), (2, 40))
+        for task in ("digits", "textures")
+        for seed in (0, 1)
+    ]
+    # A task that only one number of shots has is left out of every mean.
+    rows.append(make_record("ship", "clevr-count", 0, 0.01, shots=2))
+    few = few_shots(build_study(make_results(rows), None, Final()), "demo")
+    assert few is not None
+    assert (few.shots, few.tasks) == ((2, 16, 0), ("digits", "textures"))
+    assert [family.name for family in few.families] == ["Linear probe", "SHIP"]
+    scores = few.families[1].scores[MEAN]
+    assert [round(score.mean, 6) for score in scores.values()] == [40.5, 60.5, 80.5]
+    assert scores[2].deviation == pytest.approx(0.5**0.5)
+    report = build_report(make_results(rows))
+    table = item(report, "shots-demo")
+    assert isinstance(table, Table)
+    assert [column.title for column in table.columns] == ["Method", "2", "16", "all"]
+    figure = next(each for each in report.figures() if each.name == "shots-demo")
+    assert [text for _, text in figure.draw().panels[0].x.ticks] == ["2", "16", "all"]
+
+
+def test_runs_of_one_number_of_shots_have_no_table_of_shots() -> None:
+    study = build_study(make_results(grid(("linear", "ship"), ("digits",), (0, 1), shots=4)), None, Final())
+    assert few_shots(study, "demo") is None
