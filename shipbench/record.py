@@ -24,6 +24,7 @@ NAN = float("nan")
 SHIPBENCH, UNSEALED, ELSEWHERE = "shipbench", "unsealed", "elsewhere"
 TRAINED, EVALUATED, IMPORTED = "trained", "evaluated", "imported"
 ACCURACY, MEAN_PER_CLASS = "accuracy", "mean-per-class"
+SEED_UNKNOWN = -1
 
 Topic: TypeAlias = Literal["run", "scores", "cost", "backbone", "images", "data", "method", "machine", "software"]
 Kind: TypeAlias = Literal["str", "int", "float"]
@@ -77,7 +78,9 @@ class RunRecord:
     task: Annotated[str, Column("run", "name of the task", required_by=_BOTH)]
     group: Annotated[str, Column("run", "group of the task, such as Natural")]
     suite: Annotated[str, Column("run", "suite of the task, such as vtab-1k")]
-    seed: Annotated[int, Column("run", "random seed of the run", required_by=("report",))]
+    seed: Annotated[
+        int, Column("run", "random seed of the run; imported: -1 if it is not stated", required_by=("report",))
+    ]
     recipe: Annotated[str, Column("run", "`default` or `published`: where unset settings come from")]
     protocol: Annotated[
         str,
@@ -130,11 +133,18 @@ class RunRecord:
         ),
     ] = TRAINED
     parent_run: Annotated[str, Column("run", "evaluated: the run that trained the model", long_form=False)] = ""
+    origin_file: Annotated[
+        str, Column("run", "imported: the file that the result was read from, as it was named", long_form=False)
+    ] = ""
     origin_file_sha256: Annotated[
         str, Column("run", "imported: SHA-256 of the file that the result was read from", long_form=False)
     ] = ""
     epoch_rule: Annotated[
         str, Column("run", "imported: the epoch of the accuracy: `final`, `validation` or `oracle`; empty if unknown")
+    ] = ""
+    origin_note: Annotated[str, Column("run", "imported: what limits the result", long_form=False)] = ""
+    reference: Annotated[
+        str, Column("run", "imported: where the result was published, as its file says", long_form=False)
     ] = ""
     created: Annotated[str, Column("run", "when the record was made (ISO 8601, UTC)", long_form=False)] = ""
     shipbench_version: Annotated[str, Column("software", "version of shipbench")] = ""
@@ -171,6 +181,13 @@ class RunRecord:
     n_test: Annotated[int, Column("data", "images in the evaluated split", long_form=False)] = 0
     trainable_params: Annotated[int, Column("cost", "trained parameters, head included")] = 0
     trainable_params_without_head: Annotated[int, Column("cost", "trained parameters without the head")] = 0
+    params_as_written: Annotated[
+        float, Column("cost", "imported: trained parameters, as the file counts them", long_form=False)
+    ] = NAN
+    params_with_head: Annotated[
+        str,
+        Column("cost", "imported: whether that count has the head: `yes`, `no` or empty", long_form=False),
+    ] = ""
     total_params: Annotated[int, Column("cost", "all parameters of the model")] = 0
     flops_per_image: Annotated[
         float,
@@ -182,6 +199,14 @@ class RunRecord:
     ] = NAN
     best_test_acc: Annotated[float, Column("scores", "highest test accuracy of any epoch", unit="fraction")] = NAN
     best_test_epoch: Annotated[int, Column("scores", "epoch (from 0) of `best_test_acc`; -1 if unknown")] = -1
+    stated_acc: Annotated[
+        float,
+        Column(
+            "scores",
+            "imported: test accuracy at an epoch chosen on validation images or not stated (`epoch_rule`)",
+            unit="fraction",
+        ),
+    ] = NAN
     val_acc: Annotated[float, Column("scores", "validation accuracy after the last epoch", unit="fraction")] = NAN
     chance_acc: Annotated[
         float, Column("scores", "majority-class accuracy on the evaluated split", unit="fraction", long_form=False)

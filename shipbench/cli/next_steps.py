@@ -49,6 +49,14 @@ def after_predict() -> None:
     suggest("shipbench list runs", "the test accuracy of each run")
 
 
+def after_import(results: Path, *, dry_run: bool) -> None:
+    """Suggest the report that shows imported results beside the runs, or the real import after a dry one."""
+    if dry_run:
+        say("next: the same command without --dry-run")
+        return
+    suggest(f"shipbench report{_results(results)}", "imported results beside your runs")
+
+
 def after_bench() -> None:
     """Suggest the accuracies that belong to the measured costs."""
     suggest("shipbench run --method all --tasks demo", "the accuracy that each method reaches")

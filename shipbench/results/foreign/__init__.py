@@ -1,0 +1,1 @@
+"""Results of other harnesses: one reader per format, and the records that they become."""

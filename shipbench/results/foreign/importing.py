@@ -1,0 +1,215 @@
+"""Import results of other harnesses: find their files, read them, and store each result as a record."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from shipbench.errors import InputError, one_line
+from shipbench.record import IMPORTED, SEED_UNKNOWN, RunRecord
+from shipbench.results.foreign.result import (
+    HEAD_PARAMETERS_PER_CLASS,
+    Evaluation,
+    ForeignResult,
+    Harness,
+    Naming,
+    Reading,
+    Skipped,
+)
+from shipbench.results.foreign.tasks import vtab_task
+from shipbench.results.loading import load_rows
+from shipbench.results.store import RunTables, Store
+from shipbench.runtime.files import file_sha256
+from shipbench.tasks import TASKS
+
+State: TypeAlias = Literal["imported", "already imported", "skipped"]
+_ID_LETTERS = 16
+NAN = float("nan")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a file or of one of its results: its record, or the reason why there is none."""
+
+    file: Path
+    state: State
+    record: RunRecord | None = None
+    reason: str = ""
+
+
+def import_results(
+    harness: Harness, path: Path, store: Store, naming: Naming | None = None, *, dry_run: bool = False
+) -> list[Outcome]:
+    """Read a file, or every file of ``harness`` in a folder, and store the results that ``store`` does not have.
+
+    Nothing is written before all files are read, nor with ``dry_run``. Raises ``InputError`` if ``path`` does not
+    exist, holds no file of the harness, or is a single file that cannot be imported.
+    """
+    naming = naming or Naming()
+    _check_naming(harness, naming)
+    files = list(_files(harness, path))
+    readings = [reading for file in files for reading in _readings(harness, file, naming)]
+    if path.is_file() and len(readings) == 1 and isinstance(readings[0], Skipped):
+        raise InputError(f"{path} cannot be imported: {readings[0].reason}")
+    hashes = {file: file_sha256(file) for file in files}
+    made = [(r, None if isinstance(r, Skipped) else to_record(r, harness.name, hashes[r.file])) for r in readings]
+    earlier = _earlier_versions(store)
+    outcomes = [_outcome(store, reading, record, earlier) for reading, record in made]
+    if not dry_run:
+        for reading, outcome in zip(readings, outcomes, strict=True):
+            if outcome.state == "imported" and outcome.record is not None and isinstance(reading, ForeignResult):
+                store.write(outcome.record, RunTables(history=_history(reading.history)))
+    return outcomes
+
+
+def _check_naming(harness: Harness, naming: Naming) -> None:
+    if naming.unit is not None and harness.name != "csv" and naming.unit != harness.unit:
+        raise InputError(f"--unit: {harness.files} states accuracies as {harness.unit}; leave --unit out")
+    if harness.name == "csv" and (naming.method or naming.task):
+        raise InputError("--method and --task: a CSV file names them in its columns; leave the options out")
+
+
+def _files(harness: Harness, path: Path) -> Iterator[Path]:
+    """Yield a file as it is, and from a folder all files that the harness writes, in the order of their paths."""
+    if path.is_file():
+        yield path
+        return
+    if not path.is_dir():
+        raise InputError(f"{path} does not exist; name a file or a folder of results")
+    files = [
+        Path(folder, name)
+        for folder, folders, names in os.walk(path)
+        for name in names
+        if not name.startswith(".") and harness.is_candidate(Path(folder, name))
+    ]
+    if not files:
+        raise InputError(f"there is no {harness.files} in {path}")
+    yield from sorted(files)
+
+
+def _readings(harness: Harness, file: Path, naming: Naming) -> list[Reading]:
+    try:
+        readings = list(harness.read(file, naming))
+    except (ValueError, KeyError, TypeError, SyntaxError, RecursionError, OSError) as error:
+        return [Skipped(file, f"it cannot be read: {one_line(error)}")]
+    return [reading if isinstance(reading, Skipped) else _renamed(reading, naming) for reading in readings]
+
+
+def _renamed(result: ForeignResult, naming: Naming) -> Reading:
+    """Return a result of the task that the user names; a result of no task at all is left out."""
+    if naming.task is not None:
+        task = vtab_task(naming.task) or naming.task
+        return replace(result, task=task, suite=TASKS[task].suite if task in TASKS else "")
+    if not result.task:
+        return Skipped(result.file, "it does not state its task; name it with --task")
+    return result
+
+
+def to_record(result: ForeignResult, origin: str, sha256: str) -> RunRecord:
+    """Return the record of a result; its id is the hash of the origin, the file and the row."""
+    catalogued = TASKS.get(result.task) if result.suite else None
+    identity = json.dumps([origin, sha256, result.row, result.method, result.task, result.seed])
+    with_head, without_head = _parameters(result, catalogued.num_classes if catalogued else result.classes)
+    return RunRecord(
+        run_id=hashlib.sha256(identity.encode()).hexdigest()[:_ID_LETTERS],
+        status="done",
+        method=result.method,
+        task=result.task,
+        group=catalogued.group if catalogued else "",
+        suite=result.suite,
+        seed=SEED_UNKNOWN if result.seed is None else result.seed,
+        recipe="",
+        protocol="final",
+        settings=result.settings,
+        backbone="",
+        backbone_sha256="",
+        checkpoint="",
+        image_size=0,
+        data_fingerprint="",
+        image_format="",
+        num_classes=catalogued.num_classes if catalogued else result.classes or 0,
+        precision="",
+        device="",
+        origin=origin,
+        kind=IMPORTED,
+        origin_file=result.file.as_posix(),
+        origin_file_sha256=sha256,
+        origin_note=result.note,
+        reference=result.reference,
+        epoch_rule=_rule(result),
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        trainable_params=with_head,
+        trainable_params_without_head=without_head,
+        params_as_written=_or_nan(result.parameters_as_written),
+        params_with_head={True: "yes", False: "no", None: ""}[result.with_head],
+        final_test_acc=_or_nan(result.final),
+        best_test_acc=_or_nan(result.best),
+        best_test_epoch=-1 if result.best_epoch is None else result.best_epoch,
+        stated_acc=_or_nan(result.stated),
+        levels=json.dumps(list(result.levels)) if result.levels else "",
+    )
+
+
+def _rule(result: ForeignResult) -> str:
+    if result.final is not None:
+        return "final"
+    return "oracle" if result.best is not None else result.rule
+
+
+def _or_nan(value: float | None) -> float:
+    return NAN if value is None else value
+
+
+def _parameters(result: ForeignResult, classes: int | None) -> tuple[int, int]:
+    """Return the trained parameters with and without a linear head on 768 features; 0 where that is unknown."""
+    if result.parameters is None or result.with_head is None:
+        return 0, 0
+    count = round(result.parameters)
+    # The head of an MLP has more layers, so that its size does not follow from the classes.
+    if classes is None or result.method.startswith("mlp-"):
+        return (count, 0) if result.with_head else (0, count)
+    head = HEAD_PARAMETERS_PER_CLASS * classes
+    return (count, count - head) if result.with_head else (count + head, count)
+
+
+def _earlier_versions(store: Store) -> Mapping[tuple[Any, ...], Mapping[str, Any]]:
+    """Return the rows of imported records by what stays the same when a file changes."""
+    if not (store.root / "runs").is_dir():
+        return {}
+    rows = [row for row in load_rows(store.root) if row["kind"] == IMPORTED]
+    names = ("origin", "origin_file", "method", "task", "seed", "epoch_rule", "config")
+    return {tuple(row[name] for name in names): row for row in rows}
+
+
+def _outcome(
+    store: Store, reading: Reading, record: RunRecord | None, earlier: Mapping[tuple[Any, ...], Mapping[str, Any]]
+) -> Outcome:
+    if isinstance(reading, Skipped) or record is None:
+        return Outcome(reading.file, "skipped", reason=reading.reason if isinstance(reading, Skipped) else "")
+    if store.path("runs", record.run_id).exists():
+        return Outcome(reading.file, "already imported", record)
+    key = (record.origin, record.origin_file, record.method, record.task, record.seed, record.epoch_rule)
+    before = earlier.get((*key, record.to_row()["config"]))
+    if before is not None:
+        reason = f"run {before['run_id']} is this result from an earlier version of the file; remove it to import again"
+        return Outcome(reading.file, "skipped", reason=reason)
+    return Outcome(reading.file, "imported", record)
+
+
+def _history(evaluations: Sequence[Evaluation]) -> dict[str, list[Any]]:
+    """Return the columns of a history, empty without evaluations."""
+    if not evaluations:
+        return {}
+    return {
+        "epoch": [evaluation.epoch for evaluation in evaluations],
+        "split": [evaluation.split for evaluation in evaluations],
+        "loss": [NAN] * len(evaluations),
+        "accuracy": [evaluation.accuracy for evaluation in evaluations],
+        "learning_rate": [NAN] * len(evaluations),
+    }

@@ -1,0 +1,85 @@
+"""OSU-MLB/ViT_PEFT_Vision: a folder per method with ``final_result.json`` and two summaries."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from shipbench.results.foreign.result import VTAB, ForeignResult, Harness, Naming, Reading, Skipped
+from shipbench.results.foreign.tasks import vtab_task
+from shipbench.results.foreign.text import number, percent, read_json, read_text
+
+_RESULT, _TUNING, _SUMMARY = "final_result.json", "tune_summary.csv", "final_summary.csv"
+_METHODS = {"vpt_deep": "vpt-deep", "vpt_shallow": "vpt-shallow"}
+# Experiments of the repository whose data are not VTAB-1k, or whose protocol is another one.
+_OTHER_EXPERIMENTS = (
+    "cifar100_tune_lrwd",
+    "resisc_tune_lrwd",
+    "clevr_tune_lr",
+    "cifar100_1k_aug_normalized",
+    "clip_fs_imagenet",
+)
+
+
+def _is_candidate(path: Path) -> bool:
+    if path.name == _TUNING:
+        return not path.with_name(_RESULT).exists()
+    return path.name == _RESULT
+
+
+def _read(path: Path, naming: Naming) -> Iterator[Reading]:
+    if path.name == _TUNING:
+        yield Skipped(path, "the final run is missing: tune_summary.csv holds val200 accuracies, never test")
+        return
+    content = read_json(path)
+    final = percent(content.get("avg_acc"), "avg_acc")
+    if final is None:
+        yield Skipped(path, "it has no avg_acc, the test accuracy after the last epoch")
+        return
+    experiment, folder, name, method = _places(path)
+    if "tune_output_test" in path.resolve().parts:
+        yield Skipped(path, "a test run of the harness (tune_output_test)")
+        return
+    task = vtab_task(name) if folder.endswith("vtab") and experiment not in _OTHER_EXPERIMENTS else None
+    foreign = name if folder.endswith("vtab") or not folder else f"{folder}/{name}"
+    parameters = number(content.get("inserted_parameters"))
+    yield ForeignResult(
+        path,
+        naming.method or _METHODS.get(method, method),
+        task or foreign,
+        VTAB if task else "",
+        final=final,
+        best=percent(content.get("avg_best_acc"), "avg_best_acc"),
+        parameters=parameters,
+        parameters_as_written=parameters,
+        with_head=False,
+        settings=_settings(content),
+        note=_runs(path.with_name(_SUMMARY)),
+    )
+
+
+def _places(path: Path) -> tuple[str, str, str, str]:
+    """Return the experiment, data set, data name and method in the path of a result; empty where it is too short."""
+    folders = ("", "", "", "", *path.resolve().parts[:-1])[-4:]
+    return folders[0], folders[1], folders[2], folders[3]
+
+
+def _settings(content: dict[str, Any]) -> dict[str, Any]:
+    chosen = content.get("best_tune")
+    return dict(chosen) if isinstance(chosen, dict) else {}
+
+
+def _runs(summary: Path) -> str:
+    """Return a note if the result is a mean over several runs: those after the last header of the summary."""
+    if not summary.is_file():
+        return ""
+    rows = list(csv.reader(io.StringIO(read_text(summary))))
+    headers = [i for i, row in enumerate(rows) if row[:1] == ["run_idx"]]
+    runs = len([row for row in rows[headers[-1] + 1 :] if row]) if headers else 0
+    return f"mean of {runs} runs" if runs > 1 else ""
+
+
+OSU = Harness("osu", f"{_RESULT} of OSU-MLB/ViT_PEFT_Vision", "percent", _is_candidate, _read)

@@ -1,0 +1,67 @@
+"""The names that other harnesses and papers give to the tasks of VTAB-1k."""
+
+from __future__ import annotations
+
+import difflib
+import re
+
+_NAMES: dict[str, tuple[str, ...]] = {
+    "cifar100": ("cifar", "cifar-100", "cifar(num_classes=100)"),
+    "caltech101": (),
+    "dtd": (),
+    "oxford_flowers102": ("flowers102",),
+    "oxford_iiit_pet": ("oxford_pet", "pet", "pets"),
+    "svhn": (),
+    "sun397": (),
+    "patch_camelyon": ("camelyon",),
+    "eurosat": (),
+    "resisc45": (),
+    "diabetic_retinopathy": ("retinopathy", 'diabetic_retinopathy(config="btgraham-300")'),
+    "clevr_count": ('clevr(task="count_all")',),
+    "clevr_dist": ("clevr_distance", 'clevr(task="closest_object_distance")'),
+    "dmlab": (),
+    "kitti": ("kitti-dist", 'kitti(task="closest_vehicle_distance")'),
+    "dsprites_loc": (
+        "dsprites_position",
+        "dspr-loc",
+        'dsprites(predicted_attribute="label_x_position",num_classes=16)',
+    ),
+    "dsprites_ori": (
+        "dsprites_orientation",
+        "dspr-orient",
+        "dspr-ori",
+        'dsprites(predicted_attribute="label_orientation",num_classes=16)',
+    ),
+    "smallnorb_azi": (
+        "smallnorb_azimuth",
+        "snorb-azim",
+        "snorb-azi",
+        'smallnorb(predicted_attribute="label_azimuth")',
+    ),
+    "smallnorb_ele": (
+        "smallnorb_elevation",
+        "snorb-elev",
+        "snorb-ele",
+        'smallnorb(predicted_attribute="label_elevation")',
+    ),
+}
+
+
+def _key(name: str) -> str:
+    """Return ``name`` without case and quotes, with one sign for hyphens, underscores and spaces."""
+    plain = re.sub(r"[\"'\\]", "", name.strip().lower())
+    return re.sub(r"[-_ ]+", "_", plain)
+
+
+_TASK_OF = {_key(name): task for task, names in _NAMES.items() for name in (task, *names)}
+
+
+def vtab_task(name: str) -> str | None:
+    """Return the catalogue's name of a VTAB-1k task, or None for any other name; case, - and _ do not matter."""
+    return _TASK_OF.get(_key(name))
+
+
+def nearest_tasks(name: str) -> list[str]:
+    """Return the three tasks of VTAB-1k whose names are closest to ``name``."""
+    close = difflib.get_close_matches(_key(name), list(_TASK_OF), n=len(_TASK_OF), cutoff=0.0)
+    return list(dict.fromkeys(_TASK_OF[alias] for alias in close))[:3]

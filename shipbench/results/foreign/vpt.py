@@ -1,0 +1,181 @@
+"""KMnP/vpt and its forks: ``logs.txt`` with a test evaluation after every epoch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from shipbench.results.foreign.result import (
+    VTAB,
+    Evaluation,
+    ForeignResult,
+    Harness,
+    Naming,
+    Reading,
+    Skipped,
+    best_of,
+    unfinished,
+)
+from shipbench.results.foreign.tasks import vtab_task
+from shipbench.results.foreign.text import number, percent, read_text, whole
+
+_NEW_JOB = "Rank of current process:"
+_SCORE = re.compile(r"Classification results with (val|test)_(.*): top1: ([\d.]+)")
+_PARAMETERS = re.compile(r"Gradient Parameters: (\d+)")
+_EPOCH = re.compile(r"Training (\d+) / (\d+) epoch")
+_FOLDER = re.compile(r"lr([\d.e+-]+)_wd([\d.e+-]+)")
+_FGVC = ("cub", "nabirds", "oxfordflowers", "oxfordflower", "stanforddogs", "stanfordcars")
+# The seeds of run1 to run5 that tune_vtab.py gives to the final runs.
+_FINAL_SEEDS = (42, 44, 82, 100, 800)
+_PLAIN_OPTIONS = {
+    "LOCATION": "prepend",
+    "VIT_POOL_TYPE": "original",
+    "INITIATION": "random",
+    "NUM_DEEP_LAYERS": "None",
+    "REVERSE_DEEP": "False",
+    "DEEP_SHARED": "False",
+    "FORWARD_DEEP_NOEXPAND": "False",
+}
+_ON_OFF = {"REVERSE_DEEP": "reversed", "DEEP_SHARED": "shared", "FORWARD_DEEP_NOEXPAND": "noexpand"}
+
+
+def _read(path: Path, naming: Naming) -> Iterator[Reading]:
+    text = read_text(path)
+    jobs = text.split(_NEW_JOB)
+    # The file is appended to; the authors read its first job.
+    job = "".join(jobs[:2])
+    scores = [(m[1], m[2], percent(m[3], "top1")) for m in map(_SCORE.search, job.splitlines()) if m]
+    series = {split: [score for kind, _, score in scores if kind == split] for split in ("val", "test")}
+    if not series["test"]:
+        yield Skipped(path, _without_test(series["val"]))
+        return
+    tests = _evaluations("test", series["test"])
+    total = _total_epochs(job)
+    if total is not None and len(tests) < total and "No improvement. Breaking out of loop." not in job:
+        nan = "encountered nan loss" in job or "encountered infinite" in job or "infinite loss" in job
+        second = "the file holds a second job, which is not read" if len(jobs) > 2 else ""
+        why = "a loss that is not finite ended training" if nan else second
+        yield unfinished(path, len(tests), total, tests, why)
+        return
+    name = next(name for kind, name, _ in scores if kind == "test")
+    best = best_of(tests)
+    config = _Config(job)
+    yield ForeignResult(
+        path,
+        naming.method or _method(config),
+        *_task(name),
+        seed=_seed(config, path),
+        final=tests[-1].accuracy,
+        best=best.accuracy,
+        best_epoch=best.epoch,
+        **_counted(_PARAMETERS.search(job)),
+        with_head=True,
+        classes=whole(config.get("NUMBER_CLASSES")),
+        settings=_settings(config, path),
+        note=_note(config, len(jobs)),
+        history=(*_legitimate(name, series["val"]), *tests),
+    )
+
+
+class _Config:
+    """The settings in a log, whose dump is Python or YACS text; looked up by name, as texts."""
+
+    def __init__(self, job: str) -> None:
+        self._job = job
+
+    def get(self, name: str) -> str | None:
+        """Return the value of the first setting called ``name`` in the dump, else in the command line."""
+        pattern = rf"'{name}': '?([^',}}\)\n]*)'?"
+        found = re.search(pattern, self._job) or re.search(rf"'[A-Z.]*\.?{name}', '([^']*)'", self._job)
+        return found[1].strip() if found else None
+
+
+def _without_test(validation: list[float | None]) -> str:
+    last = next((score for score in reversed(validation) if score is not None), None)
+    if last is None:
+        return "no evaluation: the run ended before its first one"
+    return f"tuning run (no test line): its last val top1, {100 * last:.2f} %, is a val200 accuracy"
+
+
+def _evaluations(split: Literal["val", "test"], scores: list[float | None]) -> list[Evaluation]:
+    return [Evaluation(i, split, score) for i, score in enumerate(scores) if score is not None]
+
+
+def _legitimate(name: str, validation: list[float | None]) -> list[Evaluation]:
+    """Return the validation scores, unless val200 was trained on: then they say nothing about an epoch."""
+    return [] if name.lower().startswith("vtab") else _evaluations("val", validation)
+
+
+def _total_epochs(job: str) -> int | None:
+    total = whole(_Config(job).get("TOTAL_EPOCH"))
+    stated = _EPOCH.search(job)
+    return total if total is not None else int(stated[2]) if stated else None
+
+
+def _task(name: str) -> tuple[str, str]:
+    """Return the task and the suite of a DATA.NAME."""
+    task = vtab_task(name.removeprefix("vtab-")) if name.startswith("vtab-") else None
+    if task is not None:
+        return task, VTAB
+    return name, "fgvc" if name.lower().replace("_", "") in _FGVC else ""
+
+
+def _method(config: _Config) -> str:
+    kind = config.get("TRANSFER_TYPE") or "unknown"
+    if kind == "linear":
+        layers = whole(config.get("MLP_NUM")) or 0
+        return f"mlp-{layers + 1}" if layers else "linear"
+    names = {"prompt": "vpt-deep" if config.get("DEEP") == "True" else "vpt-shallow", "end2end": "full"}
+    return "-".join([names.get(kind, kind), *(_options(config) if "prompt" in kind else [])])
+
+
+def _options(config: _Config) -> list[str]:
+    """Return the prompt options that make the run an ablation of VPT."""
+    values = {name: config.get(name) for name in _PLAIN_OPTIONS}
+    changed = {name: value for name, value in values.items() if value not in (None, _PLAIN_OPTIONS[name])}
+    return [
+        _ON_OFF.get(name) or (f"{value}-layers" if name == "NUM_DEEP_LAYERS" else str(value))
+        for name, value in changed.items()
+    ]
+
+
+def _seed(config: _Config, path: Path) -> int | None:
+    stated = whole(config.get("SEED"))
+    if stated is not None:
+        return stated
+    in_path = re.search(r"seed_?(\d+)", path.as_posix())
+    if in_path:
+        return int(in_path[1])
+    run = re.fullmatch(r"run([1-5])", path.parent.name)
+    return _FINAL_SEEDS[int(run[1]) - 1] if run and "_finalfinal" in path.as_posix() else None
+
+
+def _counted(found: re.Match[str] | None) -> dict[str, Any]:
+    count = number(found[1]) if found else None
+    return {"parameters": count, "parameters_as_written": count}
+
+
+def _settings(config: _Config, path: Path) -> dict[str, Any]:
+    folder = _FOLDER.search(path.as_posix())
+    in_folder = (folder[1], folder[2]) if folder else (None, None)
+    rate, decay = config.get("BASE_LR") or in_folder[0], config.get("WEIGHT_DECAY") or in_folder[1]
+    settings = {"lr": number(rate), "weight_decay": number(decay), "batch_size": whole(config.get("BATCH_SIZE"))}
+    if "prompt" in (config.get("TRANSFER_TYPE") or ""):
+        settings["num_tokens"] = whole(config.get("NUM_TOKENS"))
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def _note(config: _Config, jobs: int) -> str:
+    rate, batch = number(config.get("BASE_LR")), number(config.get("BATCH_SIZE"))
+    base = f"lr is scaled by batch size / 256; the base rate is {rate * 256 / batch:g}" if rate and batch else ""
+    second = "the file holds further jobs, which are not read" if jobs > 2 else ""
+    return "; ".join(filter(None, [base, second]))
+
+
+def _is_candidate(path: Path) -> bool:
+    return path.name == "logs.txt"
+
+
+VPT = Harness("vpt", "logs.txt of KMnP/vpt", "percent", _is_candidate, _read)
