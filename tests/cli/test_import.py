@@ -1,0 +1,69 @@
+"""``shipbench import``: records are written once, and everything that was read is listed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from shipbench.results.loading import load_results
+from tests.conftest import Outcome
+from tests.results.foreign.trees import osu_result, vpt_log, write
+
+Shipbench = Callable[..., Outcome]
+
+
+def folder(root: Path) -> Path:
+    osu_result(root / "osu", "dtd", "lora", 60.0, 61.0)
+    osu_result(root / "osu", "svhn", "lora", 80.0, 82.5)
+    write(root / "osu/tune_output/default_vtab/processed_vtab/kitti/lora/tune_summary.csv", "param_set,val_top1\n")
+    return root / "osu"
+
+
+def test_a_folder_is_imported_once(shipbench: Shipbench, tmp_path: Path) -> None:
+    first = shipbench("import", "osu", folder(tmp_path), "--results", tmp_path / "r")
+    assert first.code == 0
+    assert "80.00" in first.out
+    assert "val200" in first.out
+    assert "2 imported, 0 already imported, 1 skipped" in first.err
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "r" / "runs").iterdir()}
+    second = shipbench("import", "osu", tmp_path / "osu", "--results", tmp_path / "r")
+    assert "0 imported, 2 already imported, 1 skipped" in second.err
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "r" / "runs").iterdir()} == files
+    rows = load_results(tmp_path / "r")
+    assert set(rows["origin"]) == {"osu"}
+    assert set(rows["kind"]) == {"imported"}
+    assert rows["origin_file_sha256"].str.len().eq(64).all()
+
+
+def test_a_dry_run_writes_nothing(shipbench: Shipbench, tmp_path: Path) -> None:
+    outcome = shipbench("import", "osu", folder(tmp_path), "--results", tmp_path / "r", "--dry-run", "--json")
+    content = json.loads(outcome.out)
+    assert (content["imported"], content["skipped"]) == (2, 1)
+    assert content["results"][0]["final_test_acc"] == 0.6
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_changed_file_does_not_count_twice(shipbench: Shipbench, tmp_path: Path) -> None:
+    path = tmp_path / "paper.csv"
+    write(path, "method,task,accuracy\nA,dtd,50\n")
+    shipbench("import", "csv", path, "--results", tmp_path / "r")
+    write(path, "method,task,accuracy\nA,dtd,50\nA,svhn,60\n")
+    outcome = shipbench("import", "csv", path, "--results", tmp_path / "r", "--json")
+    assert [row["state"] for row in json.loads(outcome.out)["results"]] == ["skipped", "imported"]
+    assert len(load_results(tmp_path / "r")) == 2
+
+
+def test_a_single_file_without_a_result_is_an_error(shipbench: Shipbench, tmp_path: Path) -> None:
+    path = write(tmp_path / "logs.txt", vpt_log([50], epochs=2))
+    outcome = shipbench("import", "vpt", path, "--results", tmp_path / "r")
+    assert outcome.code == 2
+    assert "incomplete: 1 of 2 epochs" in outcome.err
+
+
+def test_unknown_formats_and_units(shipbench: Shipbench, tmp_path: Path) -> None:
+    assert "did you mean 'noah'" in shipbench("import", "noha", tmp_path).err
+    assert "--unit: unknown unit" in shipbench("import", "csv", tmp_path, "--unit", "percents").err
+    outcome = shipbench("import", "osu", folder(tmp_path), "--unit", "fraction", "--results", tmp_path / "r")
+    assert outcome.code == 2
+    assert "states accuracies as percent" in outcome.err

@@ -1,0 +1,79 @@
+"""Results written by hand: what a CSV file may hold, and what refuses it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from shipbench.errors import InputError
+from shipbench.results.loading import load_results
+from tests.results.foreign.trees import imported, write
+
+HEADER = "method,task,accuracy,seed,epoch_rule,params\n"
+
+
+def test_units_rules_and_counts(tmp_path: Path) -> None:
+    text = HEADER + "A,dtd,88.1,0,last,0.29M\nA,svhn,0.9%,,val,1.2K\nA,Pets,50,,,\n# a comment\nA,kitti,60,1,max,12\n"
+    imported("csv", write(tmp_path / "a.csv", text), tmp_path / "results")
+    rows = load_results(tmp_path / "results").set_index("task")
+    assert rows["final_test_acc"].dropna().to_dict() == {"dtd": pytest.approx(0.881)}
+    assert rows["best_test_acc"].dropna().to_dict() == {"kitti": 0.6}
+    assert rows["stated_acc"].dropna().to_dict() == {"svhn": pytest.approx(0.009), "oxford_iiit_pet": 0.5}
+    assert rows["epoch_rule"].to_dict() == {
+        "dtd": "final",
+        "svhn": "validation",
+        "oxford_iiit_pet": "",
+        "kitti": "oracle",
+    }
+    assert rows["params_as_written"].dropna().to_dict() == {"dtd": 290_000, "svhn": 1200, "kitti": 12}
+    assert rows.loc["svhn", "seed"] == -1
+    assert set(rows["kind"]) == {"imported"}
+
+
+def test_semicolons_and_decimal_commas(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "\ufeffmethod;task;accuracy\nA;dtd;88,1\n")
+    (outcome,) = imported("csv", path, tmp_path / "results")
+    assert outcome.record is not None
+    assert outcome.record.stated_acc == pytest.approx(0.881)
+
+
+def test_fractions_are_never_guessed(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", HEADER + "A,dtd,0.881,,,\nA,svhn,1,,,\n")
+    with pytest.raises(InputError, match="--unit fraction"):
+        imported("csv", path, tmp_path / "results")
+    outcomes = imported("csv", path, tmp_path / "results", unit="fraction")
+    assert [o.record.stated_acc for o in outcomes if o.record] == [0.881, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("A,dtd,0.5,,,", "line 3: 0.5 among percentages"),
+        ("A,dtd,101,,,", "not between 0 and 100"),
+        ("A,dtd,-1%,,,", "not between 0 and 100"),
+        ("A,dtd,high,,,", "is not a number"),
+        ("A,smallnorb_azimut,50,,,", "nearest names are smallnorb_azi"),
+        ("A,dtd,50,one,,", "seed 'one'"),
+        ("A,dtd,50,,lats,", "did you mean 'last'"),
+        ("A,dtd,50,,,many", "params 'many'"),
+        (",dtd,50,,,", "no method"),
+        ("B,svhn,70,,,", "are those of line 2"),
+        ("A,dtd,50,,,,9", "it has 7 values"),
+    ],
+)
+def test_a_wrong_line_refuses_the_file(line: str, message: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", f"{HEADER}B,svhn,80,,,\n{line}\n")
+    with pytest.raises(InputError, match=message):
+        imported("csv", path, tmp_path / "results")
+    assert not (tmp_path / "results").exists()
+
+
+def test_unknown_columns_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    imported("csv", write(tmp_path / "a.csv", "method,task,accuracy,sede\nA,dtd,50,1\n"), tmp_path / "results")
+    assert "the columns sede are not read (did you mean 'seed'?)" in capsys.readouterr().err
+
+
+def test_a_missing_column_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no column 'accuracy'"):
+        imported("csv", write(tmp_path / "a.csv", "method,task\nA,dtd\n"), tmp_path / "results")

@@ -1,0 +1,214 @@
+"""Traps in the files of other harnesses: appended logs, repeated headers, units, epochs and heads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from shipbench.errors import InputError
+from shipbench.record import RunRecord
+from shipbench.results.foreign.importing import Outcome
+from shipbench.results.foreign.tasks import nearest_tasks, vtab_task
+from shipbench.results.loading import load_history
+from tests.results.foreign.trees import imported, json_lines, osu_result, vpt_log, write
+
+FGVC_LOG = "out/CUB/sup_vitb16_imagenet21k/lr0.25_wd0.001/run1/logs.txt"
+VTAB_LOG = "out_finalfinal/vtab-dtd/sup_vitb16_imagenet21k/lr0.25_wd0.001/run3/logs.txt"
+NOAH_CONFIG = "data_set: dtd\nepochs: {epochs}\nis_adapter: true\nmode: {mode}\nseed: 3\nlr: 0.001\n"
+SHIP_HEADER = "--epochs 31 --weight_decay 0.1 --lr 0.01 --data_set svhn --seed 1 --cfg x/ViT-B_prompt_50.yaml\n"
+
+
+def record_of(outcomes: list[Outcome]) -> RunRecord:
+    (outcome,) = outcomes
+    assert outcome.state == "imported", outcome.reason
+    assert outcome.record is not None
+    return outcome.record
+
+
+def reason_of(outcomes: list[Outcome]) -> str:
+    (outcome,) = outcomes
+    assert outcome.state == "skipped"
+    return outcome.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [
+        ("Oxford-Pet", "oxford_iiit_pet"),
+        ('clevr(task="closest_object_distance")', "clevr_dist"),
+        ("dSpr-Orient", "dsprites_ori"),
+        ("snorb azim", "smallnorb_azi"),
+        ("cifar_aug_norm", None),
+        ("clevr", None),
+        ("resisc", None),
+        ("torch/cifar100", None),
+        ("cifar100-FS", None),
+    ],
+)
+def test_task_names(name: str, task: str | None) -> None:
+    assert vtab_task(name) == task
+
+
+def test_nearest_task_names() -> None:
+    assert nearest_tasks("smallnorb_azimut")[0] == "smallnorb_azi"
+    assert len(nearest_tasks("x")) == 3
+
+
+def test_osu_percent_is_never_guessed(tmp_path: Path) -> None:
+    osu_result(tmp_path / "osu", "clevr_count", "fact_tk", 0.9, 1.0)
+    record = record_of(imported("osu", tmp_path / "osu", tmp_path / "results"))
+    assert (record.final_test_acc, record.best_test_acc) == pytest.approx((0.009, 0.01))
+    # The harness leaves out the head: 769 parameters for each of 8 classes.
+    assert record.trainable_params - record.trainable_params_without_head == 769 * 8
+    assert record.seed == -1
+
+
+def test_osu_experiments_beside_vtab_keep_their_names(tmp_path: Path) -> None:
+    content = json.dumps({"avg_acc": 90.0, "avg_best_acc": 91.0, "inserted_parameters": 0, "best_tune": {}})
+    write(tmp_path / "osu/tune_output/cifar100_1k_aug_normalized/cifar100/1k/lora_8/final_result.json", content)
+    record = record_of(imported("osu", tmp_path / "osu", tmp_path / "results"))
+    assert (record.task, record.suite) == ("cifar100/1k", "")
+
+
+def test_a_mean_of_several_osu_runs_is_noted(tmp_path: Path) -> None:
+    file = osu_result(tmp_path / "osu", "dtd", "lora", 60.0, 61.0)
+    header = "run_idx,train_loss,test_top1\n"
+    write(file.with_name("final_summary.csv"), f"{header}0,1,50\n{header}0,1,59\n1,1,61\n")
+    assert "mean of 2 runs" in record_of(imported("osu", tmp_path / "osu", tmp_path / "results")).origin_note
+
+
+def test_vpt_reads_the_first_job_of_a_log(tmp_path: Path) -> None:
+    log = vpt_log([50, 70, 60], epochs=3, SEED="None") + vpt_log([90, 90, 90], epochs=3)
+    write(tmp_path / VTAB_LOG, log)
+    record = record_of(imported("vpt", tmp_path, tmp_path / "results"))
+    assert (record.final_test_acc, record.best_test_acc, record.best_test_epoch) == (0.6, 0.7, 1)
+    # run3 of the final runs has the third of the authors' seeds.
+    assert record.seed == 82
+    assert "further jobs" in record.origin_note
+
+
+def test_vpt_validation_on_vtab_is_left_out(tmp_path: Path) -> None:
+    write(tmp_path / VTAB_LOG, vpt_log([50, 70, 60], epochs=3, val=[90, 99, 100]))
+    write(tmp_path / FGVC_LOG, vpt_log([50, 70, 60], epochs=3, val=[50, 40, 30], name="CUB"))
+    outcomes = imported("vpt", tmp_path, tmp_path / "results")
+    runs = {outcome.record.task: outcome.record.run_id for outcome in outcomes if outcome.record}
+    splits = {task: set(load_history(tmp_path / "results", [run])["split"]) for task, run in runs.items()}
+    assert splits == {"dtd": {"test"}, "CUB": {"test", "val"}}
+
+
+def test_vpt_options_are_part_of_the_method(tmp_path: Path) -> None:
+    write(tmp_path / VTAB_LOG, vpt_log([50], epochs=1, LOCATION="'add'", NUM_DEEP_LAYERS="3"))
+    assert record_of(imported("vpt", tmp_path, tmp_path / "results")).method == "vpt-deep-add-3-layers"
+
+
+def test_vpt_patience_completes_a_log(tmp_path: Path) -> None:
+    log = vpt_log([50, 40], epochs=9)
+    path = write(tmp_path / VTAB_LOG, log)
+    assert "incomplete: 2 of 9 epochs" in reason_of(imported("vpt", tmp_path, tmp_path / "results"))
+    path.write_text(log + "[03/01 10:00:00][INFO] visual_prompt: 1: No improvement. Breaking out of loop.\n")
+    assert record_of(imported("vpt", tmp_path, tmp_path / "results")).final_test_acc == 0.4
+
+
+def test_noah_counts_epochs_from_zero(tmp_path: Path) -> None:
+    write(tmp_path / "noah/config.yaml", NOAH_CONFIG.format(epochs=31, mode="super"))
+    log = write(tmp_path / "noah/log.txt", json_lines({0: 10, 10: 50, 20: 40}) + '{"test_acc1": 9')
+    reason = reason_of(imported("noah", tmp_path / "noah", tmp_path / "results"))
+    assert reason.startswith("incomplete: 21 of 31 epochs, the last line is cut off")
+    log.write_text(json_lines({0: 10, 10: 50, 20: 40, 30: 45}))
+    record = record_of(imported("noah", tmp_path / "noah", tmp_path / "results"))
+    assert (record.method, record.seed, record.best_test_epoch, record.final_test_acc) == ("adapter", 3, 10, 0.45)
+    assert record.trainable_params_without_head == 128_303 - 769 * 47
+
+
+def test_noah_search_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "noah/config.yaml", NOAH_CONFIG.format(epochs=1, mode="search"))
+    write(tmp_path / "noah/log.txt", json_lines({0: 10}))
+    assert "val200" in reason_of(imported("noah", tmp_path / "noah", tmp_path / "results"))
+
+
+def test_few_shot_sets_are_no_tasks_of_vtab(tmp_path: Path) -> None:
+    config = NOAH_CONFIG.format(epochs=1, mode="super").replace("dtd", "oxford_flowers102")
+    folder = tmp_path / "saves" / "few-shot_oxford-flowers102_shot-4_seed-0-lr-0.005-wd-0.0001_adapter"
+    write(folder / "config.yaml", config)
+    write(folder / "log.txt", json_lines({0: 80}))
+    record = record_of(imported("noah", tmp_path / "saves", tmp_path / "results"))
+    assert (record.task, record.suite) == ("few-shot oxford_flowers102", "")
+
+
+def test_a_resumed_ship_log_keeps_its_maximum(tmp_path: Path) -> None:
+    log = SHIP_HEADER + json_lines({0: 10, 10: 84}) + SHIP_HEADER + json_lines({20: 70, 30: 75}, max_accuracy=75)
+    write(tmp_path / "ship/log.txt", log)
+    record = record_of(imported("ship", tmp_path / "ship", tmp_path / "results"))
+    assert (record.final_test_acc, record.best_test_acc) == (0.75, 0.84)
+    assert record.settings == {"lr": 0.01, "weight_decay": 0.1, "prompt_length": 50}
+
+
+def test_a_ship_log_that_starts_over_counts_from_there(tmp_path: Path) -> None:
+    log = SHIP_HEADER + json_lines({0: 10, 10: 84}) + SHIP_HEADER + json_lines({0: 20, 30: 75})
+    write(tmp_path / "ship/log.txt", log)
+    assert record_of(imported("ship", tmp_path / "ship", tmp_path / "results")).best_test_acc == 0.75
+
+
+def test_ship_without_weight_decay_counts_no_backbone(tmp_path: Path) -> None:
+    header = SHIP_HEADER.replace("--weight_decay 0.1", "--weight_decay 0.0")
+    write(tmp_path / "ship/log.txt", header + json_lines({30: 75}, n_parameters=85_798_656 + 93_733))
+    record = record_of(imported("ship", tmp_path / "ship", tmp_path / "results"))
+    assert (record.trainable_params, record.params_as_written) == (93_733, 85_892_389)
+
+
+def test_adapter_plus_needs_the_test_split(tmp_path: Path) -> None:
+    folder = tmp_path / "output/vtab/adapter_plus_dim8/dtd/seed=1/logs"
+    write(folder / "hparams.yaml", "cfg: {data: {dataset: dtd, val_split: val}, seed: 1}\n")
+    write(folder / "metrics.csv", "epoch,val/accuracy\n0,0.5\n")
+    assert "val_split is val" in reason_of(imported("adapter-plus", tmp_path, tmp_path / "results"))
+
+
+def test_adapter_plus_reads_a_run_once(tmp_path: Path) -> None:
+    folder = tmp_path / "output/vtab/adapter_plus_dim8"
+    hparams = "cfg: {data: {dataset: dtd, val_split: test}, seed: 1, name: adapter_plus_dim8}\n"
+    write(folder / "dtd/seed=1/logs/hparams.yaml", hparams)
+    write(folder / "dtd/seed=1/logs/metrics.csv", "epoch,val/accuracy\n0,\n99,0.7\n")
+    write(folder / "eval.log", "dtd\t1\t0.7000\nsvhn\t1\t0.8\nsvhn\t1\t0.9\n")
+    outcomes = imported("adapter-plus", tmp_path, tmp_path / "results")
+    accuracies = {o.record.task: o.record.final_test_acc for o in outcomes if o.state == "imported" and o.record}
+    assert accuracies == {"dtd": 0.7, "svhn": 0.9}
+
+
+def test_vpetl_reads_the_last_run_of_a_log(tmp_path: Path) -> None:
+    stamp = "2024-07-25 10:00:00,000 - training - INFO - "
+    space = "Namespace(seed=4, lr=0.1, dataset='kitti', task='vtab', model_type='vit_lora')"
+    first = [space, "9 0.9 memory: 1MB", "end"]
+    second = [space, "{'epochs': 20, 'class_num': 4}", "number of extra params: 0.3M", "9 0.5 memory: 1MB"]
+    path = tmp_path / "output/vit_lora/vtab/x/training.log"
+    write(path, "".join(f"{stamp}{line}\n" for line in first + second))
+    assert "incomplete: 10 of 20 epochs" in reason_of(imported("vpetl", tmp_path, tmp_path / "results"))
+    write(path, "".join(f"{stamp}{line}\n" for line in [*first, *second, "19 0.4 memory: 1MB", "end"]))
+    record = record_of(imported("vpetl", tmp_path, tmp_path / "results"))
+    assert (record.final_test_acc, record.best_test_acc, record.best_test_epoch) == (0.4, 0.5, 9)
+    assert record.trainable_params == 300_000
+
+
+def test_timm_asks_for_method_and_task(tmp_path: Path) -> None:
+    path = write(tmp_path / "summary.csv", "epoch,train_loss,eval_top1\n0,1,50\nepoch,train_loss,eval_top1\n1,1,0.9\n")
+    with pytest.raises(InputError, match="--method and --task"):
+        imported("timm", path, tmp_path / "results")
+    record = record_of(imported("timm", path, tmp_path / "results", method="ssf", task="cifar"))
+    assert (record.task, record.final_test_acc, record.best_test_acc) == ("cifar100", pytest.approx(0.009), 0.5)
+    assert "counts as the final one" in record.origin_note
+
+
+def test_files_that_are_not_what_they_seem_are_listed(tmp_path: Path) -> None:
+    osu_result(tmp_path / "osu", "dtd", "lora", 60.0, 61.0)
+    write(tmp_path / "osu/tune_output/default_vtab/processed_vtab/svhn/lora/final_result.json", "{broken")
+    outcomes = imported("osu", tmp_path / "osu", tmp_path / "results")
+    assert [outcome.state for outcome in outcomes] == ["imported", "skipped"]
+    assert "cannot be read" in outcomes[1].reason
+
+
+def test_a_folder_without_files_of_the_harness_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"there is no logs\.txt"):
+        imported("vpt", tmp_path, tmp_path / "results")
+    with pytest.raises(InputError, match="does not exist"):
+        imported("vpt", tmp_path / "absent", tmp_path / "results")
