@@ -243,6 +243,9 @@ class RunRecord:
     affinity: Annotated[
         str, Column("method", "SHIP: cosine affinity of the blocks, as a JSON matrix", long_form=False)
     ] = ""
+    learned: Annotated[
+        str, Column("method", "trained numbers by name, such as SHIP's `attention_scale`, as JSON", long_form=False)
+    ] = ""
     affinity_std: Annotated[
         str,
         Column("method", "SHIP: deviation of the affinity over the training images, as a JSON matrix", long_form=False),

@@ -118,6 +118,15 @@ class Mergeable(Protocol):
         ...
 
 
+@runtime_checkable
+class Learned(Protocol):
+    """A model some of whose trained numbers are worth a place in the record of its run."""
+
+    def learned(self) -> Mapping[str, float]:
+        """Return these numbers, as they are now, by name."""
+        ...
+
+
 @dataclass(frozen=True)
 class NoSettings(Settings):
     """The settings of a method that has none."""

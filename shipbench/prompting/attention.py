@@ -98,14 +98,17 @@ def attend_to_prompts(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return out.view_as(by_state).transpose(1, 2).flatten(0, 1)
 
 
-def attend_decoupled(query: Tensor, image: KeyValue, prompts: KeyValue | None, scale: float) -> Tensor:
+def attend_decoupled(query: Tensor, image: KeyValue, prompts: KeyValue | None, scale: float | Tensor) -> Tensor:
     """Return (1 - s) softmax(q k_i^T / sqrt(d)) v_i + s softmax(q k_p^T / sqrt(d)) v_p, (B, H, T, d).
 
     This is the decoupled attention of SHIP with s = ``scale``, image tokens i and prompt tokens p. Without prompts, it
     is plain attention to the image.
     """
     to_image = attend(query, *image)
-    return to_image if prompts is None else torch.lerp(to_image, attend_to_prompts(query, *prompts), scale)
+    if prompts is None:
+        return to_image
+    weight = scale.to(to_image.dtype) if isinstance(scale, Tensor) else scale
+    return torch.lerp(to_image, attend_to_prompts(query, *prompts), weight)
 
 
 def attend_jointly(query: Tensor, image: KeyValue, prompts: KeyValue | None) -> Tensor:

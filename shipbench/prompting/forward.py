@@ -185,7 +185,9 @@ def _inner_block(
     else:
         tokens = _add_branch(
             tokens,
-            lambda rows, kept: _image_attention(step, rows, join(step.block.attn, advanced, batch, kept), rule),
+            lambda rows, kept: _image_attention(
+                step, rows, join(step.block.attn, advanced, batch, kept), rule.of_images(kept)
+            ),
             step.attention_factors,
         )
     return _add_mlp(step, tokens), outputs, scores

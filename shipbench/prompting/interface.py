@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from torch import Tensor
@@ -45,16 +45,23 @@ class AttentionRule:
 
     Decoupled (SHIP): image queries mix two softmaxes, with weight ``1 - scale`` over the image and ``scale`` over the
     prompts; prompt tokens attend in the last block only (``prompts_attend = "last"``) or in every block (``"all"``).
-    Coupled (VPT): every query attends to image and prompt tokens in one softmax.
+    Coupled (VPT): every query attends to image and prompt tokens in one softmax. A trained ``scale`` is a tensor
+    without axes, or (B, 1, 1, 1) if images of several runs are together.
     """
 
     coupled: bool = False
-    scale: float = 0.1
+    scale: float | Tensor = 0.1
     prompts_attend: str = "last"
 
     def prompts_attend_in(self, block: int, depth: int) -> bool:
         """Return whether prompt tokens act as queries in ``block``, counted from 0, of ``depth`` blocks."""
         return self.coupled or self.prompts_attend == "all" or block == depth - 1
+
+    def of_images(self, chosen: Tensor | None) -> AttentionRule:
+        """Return the rule for the ``chosen`` images (B',) of a batch, or for all of them."""
+        if chosen is None or not isinstance(self.scale, Tensor) or not self.scale.ndim:
+            return self
+        return replace(self, scale=self.scale.index_select(0, chosen))
 
 
 @dataclass(frozen=True)

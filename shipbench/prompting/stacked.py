@@ -7,12 +7,13 @@ each other, so outputs and gradients equal those of separate passes up to the ro
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
+from shipbench.prompting.attention import per_image
 from shipbench.prompting.forward import PassOutput, prompted_forward
 from shipbench.prompting.interface import AttentionRule, BlockPlan, Glimpse, PromptSource
 from shipbench.prompting.stochastic_depth import DropFactors
@@ -48,13 +49,14 @@ def stacked_forward(
 ) -> list[PassOutput]:
     """Run all blocks on the image tokens (R x B, N, D) of R runs and return one output per run.
 
-    All ``inputs`` must have the same plan, rule and ``match_top``. ``memo`` is that of ``prompted_forward``.
+    All ``inputs`` must have the same plan, ``match_top`` and rule; a trained scale of the rule may differ. ``memo`` is
+    that of ``prompted_forward``.
     """
     output = prompted_forward(
         vit,
         tokens,
         _StackedSource(inputs),
-        inputs[0].rule,
+        _joined_rule(inputs, len(tokens)),
         match_top=inputs[0].match_top,
         drop_factors=_joined_factors(inputs),
         memo=memo,
@@ -81,6 +83,14 @@ class _StackedSource:
         glimpses = map(Glimpse, tokens, scores)
         guided = [run.source.guided(block, name, view) for run, view in zip(self.inputs, glimpses, strict=True)]
         return torch.cat(guided)
+
+
+def _joined_rule(inputs: Sequence[StackInput], images: int) -> AttentionRule:
+    """Return the rule of all runs; each image has the trained scale of its run."""
+    scales = [run.rule.scale for run in inputs if isinstance(run.rule.scale, Tensor)]
+    if not scales:
+        return inputs[0].rule
+    return replace(inputs[0].rule, scale=per_image(torch.stack(scales).view(-1, 1, 1, 1), images))
 
 
 def _joined_factors(inputs: Sequence[StackInput]) -> DropFactors | None:

@@ -18,7 +18,7 @@ from shipbench.backbones import origin_of, sha256_of
 from shipbench.hardware.determinism import uses_tf32
 from shipbench.hardware.flops import count_flops
 from shipbench.hardware.precision import ComputeContext
-from shipbench.methods import Built
+from shipbench.methods import Built, Learned
 from shipbench.record import RunRecord
 from shipbench.results.store import EXPORT_FORMAT, RunTables, Store
 from shipbench.runs.export import sealed_metadata
@@ -83,9 +83,15 @@ def describe(prepared: Prepared, assembled: Assembled, fit: Fit, peak_memory: in
         levels=json.dumps(built.facts["levels"]) if "levels" in built.facts else "",
         affinity=json.dumps(built.facts["affinity"]) if "affinity" in built.facts else "",
         affinity_std=json.dumps(built.facts["affinity_std"]) if "affinity_std" in built.facts else "",
+        learned=_learned(built.model),
         peft_version=built.facts.get("peft_version", ""),
         **_scores(fit, assembled.images.labels, prepared.resolved.spec.protocol),
     )
+
+
+def _learned(model: nn.Module) -> str:
+    numbers = dict(model.learned()) if isinstance(model, Learned) else {}
+    return json.dumps(numbers) if numbers else ""
 
 
 def _scores(fit: Fit, labels: Tensor, protocol: str) -> dict[str, Any]:

@@ -83,6 +83,7 @@ def assert_same(ours: Numbers, theirs: Numbers) -> None:
 MODELS: dict[str, Callable[[], Any]] = {
     **{f"ship-{levels}": lambda levels=levels: ship(levels) for levels in LAYOUTS},
     "ship-coupled": lambda: ship([0, 2, 5], attention="coupled"),
+    "ship-learned-scale": lambda: ship([0, 2, 5], learn_scale=True),
     "ship-prompts-attend": lambda: ship([0, 2, 5], prompt_attention="all"),
     "vpt-deep": lambda: vpt(deep=True),
     "vpt-shallow": lambda: vpt(deep=False),
@@ -128,7 +129,7 @@ def stacked_losses(models: Sequence[Any], seed: int) -> list[Tensor]:
     return [model.loss_of(output, labels) for model, output in zip(models, outputs, strict=True)]
 
 
-@pytest.mark.parametrize("name", ["ship-[0, 5, 7]", "ship-[0]", "ship-coupled", "vpt-shallow"])
+@pytest.mark.parametrize("name", ["ship-[0, 5, 7]", "ship-[0]", "ship-coupled", "ship-learned-scale", "vpt-shallow"])
 def test_a_stack_equals_separate_runs(name: str, static_passes: Callable[[bool], None]) -> None:
     static_passes(True)
     models = [MODELS[name]() for _ in range(3)]

@@ -44,7 +44,7 @@ class Settings:
     attribute_scale: float = 0.1
     temperature: float = 1.0
     attention: Literal["decoupled", "coupled"] = "decoupled"
-    attention_scale: float = 0.1
+    attention_scale: float | Tensor = 0.1
     prompt_attention: Literal["last", "all"] = "last"
     matching_weight: float = 0.5
     top_k: int = 10
@@ -253,7 +253,7 @@ def run_block(
     return BlockOutput(tokens, class_logits=logits[:, :, 0, :count].mean(dim=1))
 
 
-def decoupled_image_attention(logits: Tensor, value: Tensor, count: int, scale: float) -> Tensor:
+def decoupled_image_attention(logits: Tensor, value: Tensor, count: int, scale: float | Tensor) -> Tensor:
     """(1 - s) softmax(q_i k_i^T) v_i + s softmax(q_i k_p^T) v_p, (B, N, D)."""
     to_image = attend(logits[:, :, :count, :count], value[:, :, :count])
     if logits.shape[-1] == count:

@@ -18,7 +18,8 @@ class ShipConfig(Settings):
     the last ``attribute_levels`` levels ``attribute_length`` attribute prompts. ``threshold`` is the affinity below
     which a new level starts: at 1.0 and above, every block is a level. Levels that start at block ``end_layer`` or
     later are dropped. ``prototypes`` is the size of the attribute bank. ``feature`` is the token from which affinity
-    and bank are computed: CLS, or the mean of the image tokens.
+    and bank are computed: CLS, or the mean of the image tokens. With ``learn_scale``, decoupled attention starts at
+    ``attention_scale`` and trains it: one number for all blocks, which may leave [0, 1].
     """
 
     prompt_length: Annotated[int, Ge(0)] = 10
@@ -35,9 +36,15 @@ class ShipConfig(Settings):
     normalise_bank: bool = False
     attention: Literal["decoupled", "coupled"] = "decoupled"
     attention_scale: Annotated[float, Interval(ge=0, le=1)] = 0.1
+    learn_scale: bool = False
     prompt_attention: Literal["last", "all"] = "last"
     matching_weight: Annotated[float, Ge(0)] = 0.5
     top_k: Annotated[int, Ge(1)] = 10
+
+    @property
+    def learns_scale(self) -> bool:
+        """Whether the attention scale is trained; coupled attention has none."""
+        return self.learn_scale and self.attention == "decoupled"
 
     @property
     def has_attributes(self) -> bool:

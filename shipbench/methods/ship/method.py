@@ -31,7 +31,11 @@ class ShipMethod(Method):
         "no-matching-loss": {"matching_weight": 0.0},
         "coupled-attention": {"attention": "coupled"},
     }
-    components: ClassVar[Mapping[str, str]] = {"coupled-attention": "decoupled attention"}
+    optional_switches: ClassVar[Switches] = {"learned-scale": {"learn_scale": True}}
+    components: ClassVar[Mapping[str, str]] = {
+        "coupled-attention": "decoupled attention",
+        "learned-scale": "fixed attention scale",
+    }
     stackable = True
     order = 5
     colour = "#d55e00"
@@ -69,9 +73,17 @@ class ShipMethod(Method):
         }
 
     def active_switches(self, settings: ShipConfig) -> tuple[str, ...]:
-        """Return the active switches; a threshold above 1.0 and attributes in no level count like the switch."""
-        attribute_length = settings.attribute_length if settings.has_attributes else 0
-        equivalent = replace(settings, threshold=min(settings.threshold, 1.0), attribute_length=attribute_length)
+        """Return the active switches; settings with the effect of a switch count like the switch.
+
+        A threshold above 1.0 is one of 1.0, attribute prompts in no level are none, and a scale is trained only in
+        decoupled attention.
+        """
+        equivalent = replace(
+            settings,
+            threshold=min(settings.threshold, 1.0),
+            attribute_length=settings.attribute_length if settings.has_attributes else 0,
+            learn_scale=settings.learns_scale,
+        )
         return super().active_switches(equivalent)
 
     def build(self, context: BuildContext) -> Built:

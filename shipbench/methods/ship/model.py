@@ -54,13 +54,15 @@ class ShipTrace:
 
 
 class Ship(nn.Module):
-    """Semantic hierarchical prompts over a frozen backbone; only prompts and head require gradients.
+    """Semantic hierarchical prompts over a frozen backbone; only prompts, head and a learned scale require gradients.
 
     ``levels`` are the first blocks of the levels, starting with 0; ``prototypes`` (C, D) is the attribute bank, or
     None without attribute prompts. Images are normalised floats (B, 3, H, W). Stochastic depth in training uses the
     rates of the backbone. Raises ``InputError`` for a backbone that is not a plain ViT with a class token, for levels
     or a bank that do not fit it, and for fewer than one class.
     """
+
+    attention_scale: nn.Parameter | None
 
     def __init__(
         self,
@@ -81,12 +83,22 @@ class Ship(nn.Module):
         bank = None if prototypes is None else torch.as_tensor(prototypes).to(backbone.cls_token.dtype)
         self.prompts = ShipPrompts(self.levels, depth, width, bank, self.config)
         self.head = new_head(width, whole_number("num_classes", num_classes, 1))
-        self.rule = AttentionRule(
+        scale = nn.Parameter(torch.tensor(self.config.attention_scale)) if self.config.learns_scale else None
+        self.register_parameter("attention_scale", scale)
+        self._memo: PromptMemo | None = None
+
+    @property
+    def rule(self) -> AttentionRule:
+        """How tokens attend, with the attention scale as it is now."""
+        return AttentionRule(
             coupled=self.config.attention == "coupled",
-            scale=self.config.attention_scale,
+            scale=self.config.attention_scale if self.attention_scale is None else self.attention_scale,
             prompts_attend=self.config.prompt_attention,
         )
-        self._memo: PromptMemo | None = None
+
+    def learned(self) -> dict[str, float]:
+        """Return the trained attention scale, if there is one, by its name."""
+        return {} if self.attention_scale is None else {"attention_scale": float(self.attention_scale.detach())}
 
     @property
     def static_step(self) -> bool:
