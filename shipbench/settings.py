@@ -79,6 +79,14 @@ def parse_pairs(pairs: Iterable[str]) -> dict[str, str]:
     return values
 
 
+def flat_table(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the values of nested tables, as TOML has them, by keys that join the names with dots."""
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        flat |= flat_table(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
 def field_names(config: type[Any]) -> list[str]:
     """Return the names of a settings class's fields."""
     return [field.name for field in dataclasses.fields(config)]

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from shipbench.cli import ablate, bench, data, demo, evaluate, export, import_, listing, report, run, tune
+from shipbench.cli import ablate, bench, data, demo, evaluate, export, import_, listing, report, run, study, tune
 from shipbench.errors import InputError, ShipbenchError, one_line
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.command("demo")(demo.demo)
 app.command("run")(run.run)
 app.command("ablate")(ablate.ablate)
 app.command("tune")(tune.tune)
+app.command("study")(study.study)
 app.command("report")(report.report)
 app.command("import")(import_.import_results)
 app.command("bench")(bench.bench)

@@ -9,6 +9,7 @@ import typer
 
 from shipbench.errors import InputError, did_you_mean
 from shipbench.runtime.files import read_toml
+from shipbench.settings import flat_table
 
 # Options that a file may give as a table of settings.
 _TABLES = ("set", "grid")
@@ -41,17 +42,10 @@ def _config_values(path: Path, options: list[Any]) -> dict[str, Any]:
 def _option(value: Any, *, several: bool) -> Any:
     """Convert a TOML value to the text, or list of texts, that the command line would hold."""
     if isinstance(value, dict):
-        return [f"{name}={_plain(setting)}" for name, setting in _flat(value).items()]
+        return [f"{name}={_plain(setting)}" for name, setting in flat_table(value).items()]
     if several:
         return [_plain(item) for item in (value if isinstance(value, list) else [value])]
     return value if isinstance(value, bool) else _plain(value)
-
-
-def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    settings: dict[str, Any] = {}
-    for key, value in table.items():
-        settings |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return settings
 
 
 def _plain(value: Any) -> str:

@@ -10,6 +10,7 @@ import torch
 from shipbench.backbones import load_backbone
 from shipbench.hardware.flops import count_flops
 from shipbench.planning.plan import PlannedRun
+from shipbench.spec import RunSpec
 
 # A step through a frozen backbone keeps 16 to 17 numbers per token, channel and block (timm's ViT-Ti and ViT-S in fp32
 # on a CPU); the rest is for prompts and for weights in training.
@@ -36,6 +37,11 @@ def estimated_flops(run: PlannedRun) -> float:
     passes = 1 if run.spec.resolved.method.trains_on_features else 2 * recipe.epochs
     n_train = task.shots * task.num_classes or task.n_train
     return (passes * n_train + task.n_test) * _size_for(run).flops
+
+
+def forward_flops(spec: RunSpec) -> float:
+    """Return the FLOPs of one forward pass of a spec's backbone, per image."""
+    return _size(spec.resolved.backbone, spec.resolved.recipe.image_size).flops
 
 
 def estimated_bytes(run: PlannedRun, count: int = 1) -> float:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 
 from shipbench.errors import InputError
@@ -30,9 +30,10 @@ def make_plan(
     """
     identify = make_identifier(precision_elsewhere if elsewhere else precision_on, say)
     runs: dict[str, PlannedRun] = {}
+    ids: dict[RunSpec, str] = {}
     for spec in specs:
         identity = identify(spec)
-        run_id = identity.run_id
+        run_id = ids[spec] = identity.run_id
         if run_id not in runs:
             # Read before the state, so that a record written in between counts as newer.
             record_version = store.written(run_id)
@@ -40,7 +41,7 @@ def make_plan(
             runs[run_id] = PlannedRun(spec, run_id, _state(store, run_id), record_version, force, *hashes)
     due = {State.TO_DO} | ({State.FAILED} if retry_failed else set())
     chosen = tuple(run for run in runs.values() if force or run.state in due)
-    return Plan(tuple(runs.values()), chosen)
+    return Plan(tuple(runs.values()), chosen, ids)
 
 
 def _state(store: Store, run_id: str) -> State:
@@ -91,10 +92,11 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Plan:
-    """All requested runs in order, and those ``chosen`` for execution."""
+    """All requested runs in order, those ``chosen`` for execution, and the run id of every requested spec."""
 
     runs: tuple[PlannedRun, ...]
     chosen: tuple[PlannedRun, ...]
+    ids: Mapping[RunSpec, str] = field(default_factory=dict)
 
     @property
     def left_as_failed(self) -> list[PlannedRun]:

@@ -1,0 +1,252 @@
+"""``shipbench study``: a whole paper from one file."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from contextlib import redirect_stdout
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from shipbench.cli import next_steps
+from shipbench.cli.options import (
+    Data,
+    Device,
+    Engine,
+    GridOptions,
+    Jobs,
+    KeepWeights,
+    RetryFailed,
+    Scheduler,
+    Stack,
+)
+from shipbench.errors import InputError, ShipbenchError
+from shipbench.runtime.console import say
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from shipbench.planning.plan import Plan
+    from shipbench.planning.study.cost import Row
+    from shipbench.planning.study.file import ReportPart, Study
+    from shipbench.planning.study.grid import Decision, StudyGrid
+    from shipbench.planning.study.lock import Lock
+    from shipbench.spec import RunSpec
+
+_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+
+
+def _duration(text: str) -> float:
+    """Parse a duration such as ``30m`` or ``1h30m`` as seconds."""
+    match = _DURATION.fullmatch(text.strip())
+    seconds = match and sum(int(n or 0) * unit for n, unit in zip(match.groups(), (3600, 60, 1), strict=True))
+    if not seconds:
+        raise InputError(f"--for {text!r} is not a duration, as in 30m, 2h or 1h30m")
+    return float(seconds)
+
+
+@dataclass(frozen=True)
+class _Locks:
+    """How a study treats its lock: another lock to compare with, whether differences stop it, whether to renew it."""
+
+    other: Path | None
+    strict: bool
+    renew: bool
+
+
+def study(
+    file: Annotated[Path, typer.Argument(help="Study file (TOML).")],
+    results: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the records; default: the one in the file, $SHIPBENCH_RESULTS, or results."),
+    ] = None,
+    data: Data = None,
+    only: Annotated[str | None, typer.Option(metavar="PART,...", help="Plan and execute these parts only.")] = None,
+    limit: Annotated[
+        float | None,
+        typer.Option("--for", parser=_duration, metavar="TIME", help="Stop after this time, as in 30m or 1h30m."),
+    ] = None,
+    report_only: Annotated[
+        bool, typer.Option("--report", help="Only write the reports, from the records that exist.")
+    ] = False,
+    lock: Annotated[
+        Path | None,
+        typer.Option(help="Lock file to compare with; default: FILE.lock beside the study file, if there is one."),
+    ] = None,
+    locked: Annotated[bool, typer.Option("--locked", help="Refuse to run if anything differs from a lock.")] = False,
+    relock: Annotated[bool, typer.Option("--relock", help="Replace the lock of the results folder.")] = False,
+    device: Device = "auto",
+    jobs: Jobs = None,
+    stack: Stack = "auto",
+    engine: Engine = "local",
+    scheduler: Scheduler = None,
+    keep_weights: KeepWeights = "trained",
+    retry_failed: RetryFailed = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the grid with its cost and stop.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the grid as JSON on standard output.")] = False,
+) -> None:
+    """Execute the runs, ablations and tunings in FILE as one grid, then write its reports; repeat it to resume."""
+    from shipbench.planning.study.file import choose_parts, read_study
+    from shipbench.runtime.interrupts import time_limit
+
+    chosen = choose_parts(read_study(file), only)
+    options = GridOptions(
+        tasks="",
+        results=results or chosen.results or Path(os.environ.get("SHIPBENCH_RESULTS") or "results"),
+        data=data,
+        device=device,
+        jobs=jobs,
+        stack=stack,
+        engine=engine,
+        scheduler=scheduler,
+        keep_weights=keep_weights,
+        dry_run=dry_run,
+        retry_failed=retry_failed,
+    )
+    if report_only:
+        _report(chosen.reports, options.results, as_json=as_json)
+        return
+    with time_limit(limit):
+        failed = _study(chosen, options, _Locks(lock, locked, relock), as_json=as_json)
+    if failed:
+        sys.exit(1)
+
+
+def _study(study: Study, options: GridOptions, locks: _Locks, *, as_json: bool) -> int:
+    """Plan a study, and execute it unless that is a dry run; return the number of failed runs."""
+    from shipbench.cli.study_tables import print_grid, print_json
+    from shipbench.planning.plan import State
+
+    options.executor().check()
+    grid = _plan(study, options)
+    rows, show = _rows(options.results), print_json if as_json else print_grid
+    sentences = _compare(study, grid, options, locks)
+    if options.dry_run:
+        show(study, grid, rows, options, sentences)
+        next_steps.after_run(options.results, dry_run=True)
+        return 0
+    if not as_json:
+        show(study, grid, rows, options, sentences)
+    final = _execute(grid, options)
+    if as_json:
+        show(study, final, _rows(options.results), options, sentences)
+    _report(study.reports, options.results, as_json=as_json)
+    failed = sum(run.state is State.FAILED for run in final.runs)
+    if failed:
+        say(f"{failed} of {len(final.runs)} runs failed; --retry-failed repeats them")
+    return failed
+
+
+def _plan(study: Study, options: GridOptions) -> StudyGrid:
+    """Return the grid of a study; a dry run without data or weights has one without records."""
+    from shipbench.planning.study.grid import plan_study, plan_without_records
+    from shipbench.planning.study.parts import request
+    from shipbench.results.store import Store
+
+    dry, remote = options.dry_run, options.executor().remote
+    requested = request(study, options.template(), None if dry else options.results, elsewhere=remote, without_data=dry)
+    if requested.unopened:
+        return plan_without_records(requested, requested.unopened)
+    try:
+        return plan_study(requested, lambda specs: _looked_up(specs, options, say), Store(options.results))
+    except ShipbenchError as error:
+        if not dry:
+            raise
+        return plan_without_records(requested, str(error))
+
+
+def _looked_up(specs: Sequence[RunSpec], options: GridOptions, tell: Callable[[str], None] | None = None) -> Plan:
+    from shipbench.cli.run import plan_runs
+
+    return plan_runs(list(specs), options, tell)
+
+
+def _rows(results: Path) -> list[Row]:
+    """Return the records of a folder, none if it does not exist."""
+    from shipbench.results.loading import load_rows
+
+    return list(load_rows(results)) if (results / "runs").is_dir() else []
+
+
+def _compare(study: Study, grid: StudyGrid, options: GridOptions, locks: _Locks) -> list[str]:
+    """Return the differences to the locks of a study, after writing or extending that of the results folder."""
+    from shipbench.planning.study.lock import differences, extended, lock_name, make_lock, read_lock, write_lock
+
+    if grid.unread:
+        return []
+    ours, place = make_lock(study, grid), options.results / lock_name(study)
+    beside = locks.other or study.file.with_name(lock_name(study))
+    if locks.other is not None and not locks.other.is_file():
+        raise InputError(f"lock file {locks.other} does not exist or is not a file")
+    others = {path: read_lock(path) for path in dict.fromkeys((beside, place)) if path.is_file()}
+    if locks.renew:
+        others.pop(place, None)
+    sentences = [sentence for path, other in others.items() for sentence in differences(ours, other, str(path))]
+    if sentences and locks.strict:
+        raise InputError("\n- ".join(["--locked: this machine differs from the lock:", *sentences]))
+    if not options.dry_run:
+        kept: Lock = extended(others[place], ours) if place in others else ours
+        if kept != others.get(place):
+            write_lock(place, kept)
+    return sentences
+
+
+def _execute(grid: StudyGrid, options: GridOptions) -> StudyGrid:
+    """Execute the runs of a grid, choose the settings of its tunings, execute the winners; return the grid then."""
+    from shipbench.planning.study.grid import decide, plan_study
+    from shipbench.results.store import Store
+
+    store = Store(options.results)
+    _execute_plan(grid.first, options)
+    # Every trial has been executed or has failed, so every search can be decided.
+    decisions = decide(grid.request.parts, replace(grid.first, chosen=()), store)
+    winners = _looked_up([spec for decision in decisions for spec in decision.final_specs], options)
+    _record(decisions, winners, options.results)
+    _execute_plan(winners, options)
+    again = replace(options, retry_failed=False)
+    return plan_study(grid.request, lambda specs: _looked_up(specs, again), store)
+
+
+def _execute_plan(plan: Plan, options: GridOptions) -> None:
+    from shipbench.cli.run import execute_chosen
+
+    if plan.chosen:
+        # It loads torch, which a study with nothing to do does without.
+        from shipbench.engine.warmup import make_ready
+
+        make_ready(plan)
+    execute_chosen(plan, options)
+
+
+def _record(decisions: Sequence[Decision], winners: Plan, results: Path) -> None:
+    """Write the tuning of every decision, and print what it chose."""
+    from shipbench.cli.study_tables import describe_decision
+    from shipbench.planning.tuning import describe
+    from shipbench.results.tunings import write_tuning
+
+    for made in decisions:
+        final = [winners.ids[spec] for spec in made.final_specs]
+        write_tuning(results, describe(made.search, made.part.tuning_seeds, made.trials, made.choice, final))
+        say(describe_decision(made))
+
+
+def _report(reports: Sequence[ReportPart], results: Path, *, as_json: bool) -> None:
+    """Write the reports of a study."""
+    from shipbench.cli.report import report
+
+    with redirect_stdout(sys.stderr if as_json else sys.stdout):
+        for part in reports:
+            report(
+                results=results,
+                output=Path(part.output),
+                select=part.select,
+                formats=part.format,
+                baseline=part.baseline,
+                published=part.published,
+                style=part.style,
+                title=part.title,
+            )

@@ -1,0 +1,195 @@
+"""The grid of a study on standard output: a table of its parts with their cost, or JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import typer
+
+from shipbench.cli.layout import make_table
+from shipbench.cli.options import GridOptions
+from shipbench.planning.plan import PlannedRun, State
+from shipbench.planning.study.cost import Cost, Row, estimate, mean_of_points, measured_rates, spent_seconds, total
+from shipbench.planning.study.file import Study
+from shipbench.planning.study.grid import Decision, Section, StudyGrid
+from shipbench.runtime.console import out_console, say
+from shipbench.spec import RunSpec
+
+CostOf = Callable[[RunSpec], Cost]
+
+
+def print_grid(
+    study: Study, grid: StudyGrid, rows: Sequence[Row], options: GridOptions, differences: Sequence[str]
+) -> None:
+    """Print a row per section of a study, then totals, the time left, and differences to the lock."""
+    cost_of = _cost_of(rows)
+    table = make_table("part", "methods", "tasks", "seeds", "runs", "shared", "done", "failed", "to do", "left")
+    for section in grid.sections:
+        table.add_row(*_cells(section, grid, cost_of))
+    out_console().print(table)
+    if grid.unread:
+        say(f"records are not looked up, and sizes are the catalogue's: {grid.unread}")
+    say(_summary(grid, rows, options, cost_of))
+    for sentence in differences:
+        say(f"differs from the lock: {sentence}")
+
+
+def _cells(section: Section, grid: StudyGrid, cost_of: CostOf) -> tuple[str, ...]:
+    specs = [run.spec for run in section.runs] or [spec for points in section.waiting for spec in points[0]]
+    due = _due(section, grid)
+    return (
+        section.name,
+        _names([spec.method for spec in specs]),
+        _names([spec.resolved.task.name for spec in specs]),
+        _numbers({spec.seed for spec in specs}),
+        str(len(section.runs) + section.waiting_runs),
+        str(len(section.repeated) or ""),
+        str(_count(section.runs, State.DONE)),
+        str(_count(section.runs, State.FAILED)),
+        f"{len(due)}{f' + {section.waiting_runs} waiting' if section.waiting_runs else ''}",
+        cost_text(_left(section, grid, cost_of)),
+    )
+
+
+def _due(section: Section, grid: StudyGrid) -> list[PlannedRun]:
+    """Return the runs of a section to execute, without those of an earlier section."""
+    return [run for run in section.runs if run.run_id in grid.chosen_ids and run.run_id not in section.repeated]
+
+
+def _left(section: Section, grid: StudyGrid, cost_of: CostOf) -> Cost:
+    waiting = [mean_of_points(points, cost_of) for points in section.waiting]
+    return total([*(cost_of(run.spec) for run in _due(section, grid)), *waiting])
+
+
+def _count(runs: Sequence[PlannedRun], state: State) -> int:
+    return sum(run.state is state for run in runs)
+
+
+def _names(names: Sequence[str]) -> str:
+    """Return up to three different names, or their number."""
+    different = list(dict.fromkeys(names))
+    return ", ".join(different) if len(different) <= 3 else str(len(different))
+
+
+def _numbers(seeds: set[int]) -> str:
+    """Return seeds as a list with a range where they follow each other."""
+    ordered = sorted(seeds)
+    if len(ordered) > 2 and ordered[-1] - ordered[0] == len(ordered) - 1:
+        return f"{ordered[0]}-{ordered[-1]}"
+    return ",".join(map(str, ordered))
+
+
+def _cost_of(rows: Sequence[Row]) -> CostOf:
+    rates = measured_rates(rows)
+
+    def forward_flops(spec: RunSpec) -> float:
+        # It builds the backbone with torch.
+        from shipbench.engine import cost
+
+        return cost.forward_flops(spec)
+
+    return cache(lambda spec: estimate(spec, rates, forward_flops))
+
+
+def _summary(grid: StudyGrid, rows: Sequence[Row], options: GridOptions, cost_of: CostOf) -> str:
+    runs, left = grid.runs, total(_left(section, grid, cost_of) for section in grid.sections)
+    waiting = f", and {grid.waiting_runs} more once settings are chosen" if grid.waiting_runs else ""
+    done, failed = _count(runs, State.DONE), _count(runs, State.FAILED)
+    counts = f"{len(runs)} runs: {len(grid.to_do)} to do, {done} done, {failed} failed before{waiting}"
+    spent = spent_seconds(runs, rows)
+    so_far = f"; {_time(spent)} measured so far" if spent else ""
+    return f"{counts}{so_far}; {_left_text(left, options)}" if left.runs else f"{counts}{so_far}"
+
+
+def _left_text(left: Cost, options: GridOptions) -> str:
+    if left.flops:
+        return f"{cost_text(left)} left; records of such runs will tell the time that they take here"
+    jobs = options.jobs or 1
+    how = f"{jobs} runs at a time" if jobs > 1 else "one run after the other"
+    rest = left.runs - left.measured
+    basis = f"{rest} of {left.runs} runs by FLOPs, others by records" if rest else "at the rates of the records"
+    return f"about {_time(left.seconds / jobs)} left, {how} ({basis})"
+
+
+def cost_text(cost: Cost) -> str:
+    """Return a cost as time, as FLOPs where the time is unknown, and empty if there is nothing to do."""
+    if not cost.runs:
+        return ""
+    time, flops = _time(cost.seconds), f"{cost.flops:.2g} FLOPs"
+    if not cost.flops:
+        return time
+    return f"{time} and {flops}" if cost.seconds else flops
+
+
+def _time(seconds: float) -> str:
+    """Return a duration with its two largest units, as in ``2 h 5 min``."""
+    if seconds < 60:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
+
+
+def describe_decision(decision: Decision) -> str:
+    """Return one line with what a search chose and its mean validation accuracy in percent."""
+    search, choice = decision.search, decision.choice
+    subject = f"{search.method} on {', '.join(search.tasks)}"
+    if choice.winner is None:
+        return f"{subject}: nothing chosen, because every setting has a failed run"
+    trial = decision.trials[choice.winner]
+    settings = ", ".join(f"{key}={value}" for key, value in trial.settings.items())
+    return f"{subject}: chose {settings} ({100 * trial.mean:.1f} % on validation)"
+
+
+def print_json(
+    study: Study, grid: StudyGrid, rows: Sequence[Row], options: GridOptions, differences: Sequence[str]
+) -> None:
+    """Print a study as one JSON object: its parts, its runs, the time left in seconds, differences to the lock."""
+    cost_of = _cost_of(rows)
+    left = total(_left(section, grid, cost_of) for section in grid.sections)
+    document = {
+        "study": str(study.file),
+        "results": str(options.results),
+        "unread": grid.unread,
+        "sections": [_section_document(section, grid, cost_of) for section in grid.sections],
+        "runs": [_run_document(run, grid, cost_of) for run in grid.runs],
+        "waiting": grid.waiting_runs,
+        "seconds_spent": spent_seconds(grid.runs, rows),
+        "seconds_left": left.seconds,
+        "flops_left": left.flops,
+        "differences": list(differences),
+    }
+    typer.echo(json.dumps(document, indent=1, allow_nan=False))
+
+
+def _section_document(section: Section, grid: StudyGrid, cost_of: CostOf) -> dict[str, Any]:
+    left = _left(section, grid, cost_of)
+    return {
+        "name": section.name,
+        "runs": [run.run_id for run in section.runs],
+        "shared": sorted(section.repeated),
+        "waiting": section.waiting_runs,
+        "seconds_left": left.seconds,
+        "flops_left": left.flops,
+    }
+
+
+def _run_document(run: PlannedRun, grid: StudyGrid, cost_of: CostOf) -> dict[str, Any]:
+    cost = cost_of(run.spec)
+    return {
+        "run_id": run.run_id,
+        "method": run.spec.method,
+        "task": run.spec.resolved.task.name,
+        "seed": run.spec.seed,
+        "shots": run.spec.shots,
+        "protocol": run.spec.protocol,
+        "settings": dict(run.spec.overrides),
+        "state": run.state.value,
+        "to_do": run.run_id in grid.chosen_ids,
+        "estimated_seconds": None if cost.flops else cost.seconds,
+    }

@@ -1,0 +1,245 @@
+"""Study files: runs, ablations, tunings and reports in TOML, read into typed parts."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import MISSING, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+from annotated_types import Ge
+
+from shipbench.errors import InputError, did_you_mean
+from shipbench.methods import parse_methods
+from shipbench.runtime.files import read_toml
+from shipbench.settings import configure, field_names, flat_table, refuse_unknown
+
+
+@dataclass(frozen=True, kw_only=True)
+class Defaults:
+    """The keys that every part of a study has; ``[study]`` gives their values for all parts.
+
+    They mean what the options of the same names mean. ``set`` holds settings by name, ``METHOD.KEY`` for one method.
+    """
+
+    tasks: str = ""
+    seeds: str = "0"
+    shots: str | None = None
+    recipe: Literal["default", "published"] = "default"
+    backbone: str | None = None
+    checkpoint: str | None = None
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    epochs: Annotated[int, Ge(1)] | None = None
+    set: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part(Defaults, ABC):
+    """A part of a study: the runs of one command. ``name`` identifies it on the command line."""
+
+    kind: ClassVar[str]
+    name: str = ""
+
+    @property
+    @abstractmethod
+    def method_text(self) -> str:
+        """The methods of this part, comma-separated."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPart(Part):
+    """``[[run]]``: methods on tasks, as ``shipbench run``; ``exclude`` names those to leave out of a set."""
+
+    kind: ClassVar[str] = "run"
+    methods: str = ""
+    exclude: str = ""
+
+    @property
+    def method_text(self) -> str:
+        """The methods of this part, comma-separated."""
+        if not self.exclude:
+            return self.methods
+        excluded = {method.name for method in parse_methods(self.exclude)}
+        return ",".join(method.name for method in parse_methods(self.methods) if method.name not in excluded)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblatePart(Part):
+    """``[[ablate]]``: switches and sweeps of one method, as ``shipbench ablate``; ``sweep`` holds values by setting."""
+
+    kind: ClassVar[str] = "ablate"
+    method: str = "ship"
+    switches: str | None = None
+    mode: Literal["leave-one-out", "add-one-in", "all"] = "leave-one-out"
+    sweep: Mapping[str, Any] = field(default_factory=dict)
+    product: bool = False
+
+    @property
+    def method_text(self) -> str:
+        """The method that is ablated."""
+        return self.method
+
+
+@dataclass(frozen=True, kw_only=True)
+class TunePart(Part):
+    """``[[tune]]``: settings chosen on validation images, as ``shipbench tune``.
+
+    ``grid`` names grids of the methods; ``axes`` holds the values to try by setting.
+    """
+
+    kind: ClassVar[str] = "tune"
+    methods: str = ""
+    grid: str = ""
+    axes: Mapping[str, Any] = field(default_factory=dict)
+    tuning_seeds: str | None = None
+    common: bool = False
+    choose_only: bool = False
+
+    @property
+    def method_text(self) -> str:
+        """The methods of this part, comma-separated."""
+        return self.methods
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportPart:
+    """``[[report]]``: a report of all records in the results folder, as ``shipbench report``."""
+
+    output: str = ""
+    select: str = "final"
+    format: str = "md,tex,csv,html,svg"
+    baseline: str | None = None
+    published: str = "same"
+    style: str = "plain"
+    title: str = "Benchmark report"
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study: its file, the folder of its records, its parts and its reports in order, and the file's content."""
+
+    file: Path
+    results: Path | None
+    parts: tuple[Part, ...]
+    reports: tuple[ReportPart, ...]
+    content: Mapping[str, Any]
+
+
+_PARTS: Mapping[str, type[Part]] = {part.kind: part for part in (RunPart, AblatePart, TunePart)}
+Keys = TypeVar("Keys")
+
+
+def read_study(file: Path) -> Study:
+    """Return the study in a file; raise ``InputError`` for an unknown key, a value that does not fit, or no part."""
+    content = read_toml(file, "study file")
+    _refuse_unknown_sections(content, file)
+    common = dict(_table(content.get("study", {}), f"[study] of {file}"))
+    results = common.pop("results", None)
+    if results is not None and not isinstance(results, str):
+        raise InputError(f"[study] of {file}: results is {results!r}; it must be the path of a folder")
+    _read_keys(Defaults, common, f"[study] of {file}")
+    kinds = [section for section in content if section in _PARTS]
+    parts = [_part(kind, i, table, common, file) for kind in kinds for i, table in _numbered(content, kind, file)]
+    reports = tuple(_report(table, f"[[report]] of {file}") for _, table in _numbered(content, "report", file))
+    _refuse_repeated([part.name for part in parts], file)
+    return Study(file, None if results is None else Path(results), tuple(parts), reports, content)
+
+
+def choose_parts(study: Study, names: str | None) -> Study:
+    """Return the study with only the parts in a comma list of names; None keeps all.
+
+    Raises ``InputError`` for an unknown name.
+    """
+    if names is None:
+        return study
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    known = [part.name for part in study.parts]
+    for name in wanted:
+        if name not in known:
+            raise InputError(f"{study.file} has no part {name!r}{did_you_mean(name, known)}; it has {', '.join(known)}")
+    return replace(study, parts=tuple(part for part in study.parts if part.name in wanted))
+
+
+@contextmanager
+def located(where: str) -> Iterator[None]:
+    """Begin the message of an ``InputError`` that the block raises with ``where``."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+
+
+def _refuse_unknown_sections(content: Mapping[str, Any], file: Path) -> None:
+    sections = ["study", *_PARTS, "report"]
+    for name in content:
+        if name not in sections:
+            hint = did_you_mean(name, sections)
+            raise InputError(f"unknown section {name!r} of {file}{hint}; choose one of {', '.join(sections)}")
+    if not any(kind in content for kind in _PARTS):
+        raise InputError(f"{file} has no runs; add a part: [[run]], [[ablate]] or [[tune]]")
+
+
+def _numbered(content: Mapping[str, Any], section: str, file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Yield the tables of a section with their numbers from 1."""
+    tables = content.get(section, [])
+    if not isinstance(tables, list):
+        raise InputError(f"section {section!r} of {file} is not a list of tables; write [[{section}]]")
+    yield from ((i, _table(table, f"[[{section}]] of {file}")) for i, table in enumerate(tables, start=1))
+
+
+def _table(value: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise InputError(f"{where} is {value!r}; it must be a table of keys and values")
+    return value
+
+
+def _refuse_repeated(names: Sequence[str], file: Path) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"{file} has two parts called {name!r}; rename one")
+
+
+def _part(kind: str, number: int, table: Mapping[str, Any], common: Mapping[str, Any], file: Path) -> Part:
+    """Return a part; ``common`` holds the values of ``[study]``, for keys that the part's table lacks."""
+    name = table.get("name", f"{kind}-{number}")
+    where = f"part {name!r} of {file}"
+    part = _read_keys(_PARTS[kind], {**common, **table, "name": name, "set": table.get("set", {})}, where)
+    if not part.tasks:
+        raise InputError(f'{where} has no tasks; add a line such as tasks = "all", here or in [study]')
+    with located(where):
+        if not part.method_text:
+            raise InputError('it has no methods; add a line such as methods = ["ship", "linear"]')
+        methods = [method.name for method in parse_methods(part.method_text)]
+    inherited = {
+        key: value
+        for key, value in flat_table(common.get("set", {})).items()
+        if "." not in key or key.partition(".")[0] in methods
+    }
+    return replace(part, set={**inherited, **part.set})
+
+
+def _report(table: Mapping[str, Any], where: str) -> ReportPart:
+    report = _read_keys(ReportPart, table, where)
+    if not report.output:
+        raise InputError(f'{where} has no output; add a line such as output = "reports/paper"')
+    return report
+
+
+def _read_keys(keys: type[Keys], table: Mapping[str, Any], where: str) -> Keys:
+    """Return ``keys`` with the values of a table: lists become comma-separated texts, nested tables dotted keys."""
+    with located(where):
+        refuse_unknown(table, field_names(keys), "this table")
+        tables = [spec.name for spec in fields(keys) if spec.default_factory is not MISSING]  # type: ignore[arg-type]
+        for name in tables:
+            _table(table.get(name, {}), name)
+        values = {key: flat_table(value) if key in tables else _as_option(value) for key, value in table.items()}
+        return configure(keys, values)
+
+
+def _as_option(value: Any) -> Any:
+    """Return a value of TOML as the text that an option of the command line would hold; truth values stay."""
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value

@@ -1,0 +1,164 @@
+"""The grid of a study: every run once, with its state, and the runs that wait for a choice."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from shipbench.planning.plan import Plan, PlannedRun, State
+from shipbench.planning.study.parts import Request, Requested
+from shipbench.planning.tuning import Choice, Search, Trial, choose, collect
+from shipbench.record import RunRecord
+from shipbench.results.store import Store
+from shipbench.settings import canonical_json
+from shipbench.spec import RunSpec
+
+MakePlan = Callable[[Sequence[RunSpec]], Plan]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The trials of a search, their ``choice``, and the specs of the winner's runs on all training images."""
+
+    part: Requested
+    search: Search
+    trials: tuple[Trial, ...]
+    choice: Choice
+    final_specs: tuple[RunSpec, ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    """The runs of a part, or of its winners.
+
+    ``repeated`` of the ``runs`` belong to an earlier section as well. ``waiting`` holds the specs of runs whose
+    settings are chosen later: for each search, those that each of its points would have.
+    """
+
+    name: str
+    runs: tuple[PlannedRun, ...]
+    repeated: frozenset[str] = frozenset()
+    waiting: tuple[tuple[tuple[RunSpec, ...], ...], ...] = ()
+
+    @property
+    def waiting_runs(self) -> int:
+        """The number of runs whose settings are chosen later."""
+        return sum(len(points[0]) for points in self.waiting)
+
+
+@dataclass(frozen=True)
+class StudyGrid:
+    """The plan of a study: ``first`` holds all runs that are known, ``then`` those of winners already chosen.
+
+    ``unread`` says why records could not be looked up; it is empty if they were.
+    """
+
+    request: Request
+    first: Plan
+    then: Plan
+    sections: tuple[Section, ...]
+    unread: str = ""
+    chosen_ids: frozenset[str] = field(default=frozenset())
+
+    @property
+    def runs(self) -> list[PlannedRun]:
+        """Every run of both plans once."""
+        return list({run.run_id: run for run in (*self.first.runs, *self.then.runs)}.values())
+
+    @property
+    def to_do(self) -> list[PlannedRun]:
+        """The runs of both plans that are to be executed."""
+        return [run for run in self.runs if run.run_id in self.chosen_ids]
+
+    @property
+    def waiting_runs(self) -> int:
+        """The number of runs whose settings are chosen later."""
+        return sum(section.waiting_runs for section in self.sections)
+
+
+def plan_study(request: Request, make: MakePlan, store: Store) -> StudyGrid:
+    """Return the grid of a request; ``make`` plans specs and looks up their records in ``store``."""
+    first = make(request.specs)
+    decisions = decide(request.parts, first, store)
+    then = make([spec for decision in decisions for spec in decision.final_specs])
+    return _grid(request, first, then, decisions)
+
+
+def plan_without_records(request: Request, reason: str) -> StudyGrid:
+    """Return the grid of a request whose data or weights are not here, with every run to do.
+
+    Its run ids hash everything but data and weights: enough to see which parts share runs.
+    """
+    return _grid(request, _without_records(request.specs), Plan((), ()), (), reason)
+
+
+def _without_records(specs: Sequence[RunSpec]) -> Plan:
+    ids = {spec: _provisional_id(spec) for spec in specs}
+    runs = tuple({ids[spec]: PlannedRun(spec, ids[spec], State.TO_DO) for spec in specs}.values())
+    return Plan(runs, runs, ids)
+
+
+def _provisional_id(spec: RunSpec) -> str:
+    weights = canonical_json([spec.checkpoint])
+    return spec.resolved.run_id(data_fingerprint="", backbone_sha256=weights, precision=spec.precision)
+
+
+def decide(parts: Sequence[Requested], plan: Plan, store: Store) -> list[Decision]:
+    """Return the decision of every search all of whose trials have a record that the plan does not repeat."""
+    due = {run.run_id for run in plan.chosen}
+    decisions = []
+    for part in parts:
+        for search in part.searches:
+            ids = [plan.ids[spec] for spec in search.specs]
+            if due.isdisjoint(ids):
+                decisions.append(_decision(part, search, plan.ids, _records(ids, store)))
+    return decisions
+
+
+def _records(ids: Sequence[str], store: Store) -> dict[str, RunRecord]:
+    return {run_id: record for run_id in ids if (record := store.read(run_id)) is not None}
+
+
+def _decision(
+    part: Requested, search: Search, ids: Mapping[RunSpec, str], records: Mapping[str, RunRecord]
+) -> Decision:
+    trials = collect(search, ids.__getitem__, records)
+    choice = choose(trials)
+    final = [] if choice.winner is None else search.final_specs(choice.winner, part.final_seeds)
+    return Decision(part, search, tuple(trials), choice, tuple(final))
+
+
+def _grid(request: Request, first: Plan, then: Plan, decisions: Sequence[Decision], unread: str = "") -> StudyGrid:
+    runs = {run.run_id: run for run in (*then.runs, *first.runs)}
+    sections: list[Section] = []
+    earlier: set[str] = set()
+    for name, ids, waiting in _named_ids(request, {**then.ids, **first.ids}, decisions):
+        sections.append(Section(name, tuple(runs[i] for i in ids), frozenset(earlier.intersection(ids)), waiting))
+        earlier.update(ids)
+    chosen = frozenset(run.run_id for run in (*first.chosen, *then.chosen))
+    return StudyGrid(request, first, then, tuple(sections), unread, chosen)
+
+
+def _named_ids(
+    request: Request, ids: Mapping[RunSpec, str], decisions: Sequence[Decision]
+) -> Iterator[tuple[str, list[str], tuple[tuple[tuple[RunSpec, ...], ...], ...]]]:
+    """Yield the name, the run ids and the waiting specs of every section."""
+    for part in request.parts:
+        trials = list(dict.fromkeys(ids[spec] for spec in part.specs))
+        yield f"{part.part.name}: trials" if part.searches else part.part.name, trials, ()
+        if part.searches and part.final_seeds:
+            made = [decision for decision in decisions if decision.part is part]
+            decided = [decision.search for decision in made]
+            final = dict.fromkeys(ids[spec] for decision in made for spec in decision.final_specs)
+            waiting = tuple(
+                tuple(tuple(search.final_specs(i, part.final_seeds)) for i in range(len(search.points)))
+                for search in part.searches
+                if not any(search is other for other in decided)
+            )
+            yield f"{part.part.name}: chosen", list(final), waiting
+
+
+def grid_sha256(runs: Sequence[PlannedRun]) -> str:
+    """Return a hash of the ids of all runs, whatever their order, in hexadecimal."""
+    return hashlib.sha256("\n".join(sorted({run.run_id for run in runs})).encode()).hexdigest()

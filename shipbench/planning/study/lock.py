@@ -1,0 +1,111 @@
+"""The lock of a study: with which software, data and weights its runs were made, for others to compare with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from shipbench.errors import InputError, one_line
+from shipbench.planning.study.file import Study
+from shipbench.planning.study.grid import StudyGrid
+from shipbench.runtime.files import atomic_path
+from shipbench.runtime.version import VERSION, git_commit
+from shipbench.settings import canonical_json
+from shipbench.spec import RunSpec
+
+Lock: TypeAlias = Mapping[str, Any]
+FORMAT = "shipbench-study-lock-1"
+_PACKAGES = ("torch", "timm", "numpy", "pillow", "scikit-learn")
+_SHOWN = 12
+
+
+def lock_name(study: Study) -> str:
+    """Return the name of a study's lock file."""
+    return f"{study.file.name}.lock"
+
+
+def make_lock(study: Study, grid: StudyGrid) -> Lock:
+    """Return the lock of a study as planned here: versions, data fingerprints and hashes of weights (hex)."""
+    return {
+        "format": FORMAT,
+        "study": hashlib.sha256(
+            canonical_json(json.loads(json.dumps(study.content, default=str))).encode()
+        ).hexdigest(),
+        "versions": {
+            "shipbench": f"{VERSION} ({git_commit()})" if git_commit() else VERSION,
+            "python": platform.python_version(),
+            **{name: version(name) for name in _PACKAGES},
+        },
+        "data": {_data_name(run.spec): run.data_fingerprint for run in grid.runs},
+        "weights": {_weights_name(run.spec): run.backbone_sha256 for run in grid.runs},
+    }
+
+
+def _data_name(spec: RunSpec) -> str:
+    return f"{spec.resolved.task.name} ({', '.join(spec.splits)})"
+
+
+def _weights_name(spec: RunSpec) -> str:
+    backbone = spec.resolved.backbone
+    return backbone if spec.checkpoint is None else f"{backbone} from {Path(spec.checkpoint).name}"
+
+
+def differences(ours: Lock, theirs: Lock, place: str) -> list[str]:
+    """Return a sentence for every difference between this machine's lock and the one called ``place``.
+
+    Data and weights that only one of them has are no difference: a part of a study has fewer.
+    """
+    sentences = []
+    if ours["study"] != theirs["study"]:
+        sentences.append(f"The study file has other content than the one of {place}.")
+    for name, here, there in _changed(ours["versions"], theirs["versions"]):
+        sentences.append(f"{name} is {here} here and {there} in {place}.")
+    for name, here, there in _changed(ours["data"], theirs["data"]):
+        sentences.append(
+            f"Images or labels of {name} differ: fingerprint {_short(here)} here, {_short(there)} in {place}."
+        )
+    for name, here, there in _changed(ours["weights"], theirs["weights"]):
+        hashes = f"SHA-256 {_short(here)} here, {_short(there)} in {place}"
+        sentences.append(f"The weights of {name} differ: {hashes}.")
+    return sentences
+
+
+def _changed(ours: Mapping[str, str], theirs: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    """Yield the names that both have with different values."""
+    yield from ((name, here, theirs[name]) for name, here in ours.items() if theirs.get(name, here) != here)
+
+
+def _short(digest: str) -> str:
+    return digest[:_SHOWN]
+
+
+def extended(lock: Lock, ours: Lock) -> Lock:
+    """Return ``lock`` with the data and weights that only ``ours`` has."""
+    return {**lock, "data": {**ours["data"], **lock["data"]}, "weights": {**ours["weights"], **lock["weights"]}}
+
+
+def write_lock(path: Path, lock: Lock) -> None:
+    """Write a lock file, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(lock, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def read_lock(path: Path) -> Lock:
+    """Return the lock in a file; raise ``InputError`` if it cannot be read or is none."""
+    try:
+        lock = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"lock file {path} cannot be read ({one_line(error)}); move it away") from error
+    if not isinstance(lock, dict) or lock.get("format") != FORMAT or not _is_complete(lock):
+        raise InputError(f"{path} is no lock file of the format {FORMAT}; move it away")
+    return lock
+
+
+def _is_complete(lock: Mapping[str, Any]) -> bool:
+    tables = [lock.get(name) for name in ("versions", "data", "weights")]
+    return isinstance(lock.get("study"), str) and all(isinstance(table, dict) for table in tables)

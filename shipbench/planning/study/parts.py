@@ -1,0 +1,161 @@
+"""From the parts of a study to specs and searches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from shipbench.errors import InputError
+from shipbench.methods import get_method, parse_methods
+from shipbench.planning.ablation import make_variants
+from shipbench.planning.grid import make_grid, parse_seeds, parse_shots
+from shipbench.planning.preflight import preflight
+from shipbench.planning.study.file import AblatePart, Part, Study, TunePart, located
+from shipbench.planning.tuning import Search, make_searches
+from shipbench.spec import RunSpec
+from shipbench.tasks import Task, parse_tasks
+
+
+@dataclass(frozen=True)
+class Requested:
+    """What a part asks for: ``specs`` that are known beforehand, and the ``searches`` whose winners are trained then.
+
+    The specs of a tuning are its trials, scored with ``tuning_seeds``; the winner of each search is trained for every
+    seed in ``final_seeds``.
+    """
+
+    part: Part
+    specs: tuple[RunSpec, ...]
+    searches: tuple[Search, ...] = ()
+    tuning_seeds: tuple[int, ...] = ()
+    final_seeds: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Request:
+    """The parts of a study as specs; ``unopened`` says why data could not be opened, and is empty if all were."""
+
+    parts: tuple[Requested, ...]
+    unopened: str = ""
+
+    @property
+    def specs(self) -> list[RunSpec]:
+        """The specs of all parts that are known beforehand."""
+        return [spec for part in self.parts for spec in part.specs]
+
+
+def request(
+    study: Study, base: RunSpec, results: Path | None, *, elsewhere: bool = False, without_data: bool = False
+) -> Request:
+    """Return the specs of a study; ``base`` gives what belongs to the machine (``data``, ``device``).
+
+    Data, settings and checkpoints are checked as by ``shipbench.planning.preflight``, and so is the folder ``results``
+    unless it is None. With ``without_data``, catalogued tasks whose data cannot be opened keep the sizes of the
+    catalogue. Raises one ``InputError`` that names the problems of every part.
+    """
+    made: list[Requested] = []
+    problems: list[str] = []
+    unopened: list[str] = []
+    for part in study.parts:
+        try:
+            with located(f"part {part.name!r} of {study.file}"):
+                made.append(_checked(part, base, results, unopened if without_data else None, elsewhere=elsewhere))
+        except InputError as error:
+            problems.append(str(error))
+    if problems:
+        heading = [f"{len(problems)} parts cannot be planned:"] if len(problems) > 1 else []
+        raise InputError("\n- ".join([*heading, *problems]))
+    return Request(tuple(made), unopened[0] if unopened else "")
+
+
+def _checked(
+    part: Part, base: RunSpec, results: Path | None, unopened: list[str] | None, *, elsewhere: bool
+) -> Requested:
+    """Return what a part asks for, after ``preflight``; with ``unopened``, collect why data could not be opened."""
+    template, tasks, shots = _template(part, base), parse_tasks(part.tasks), parse_shots(part.shots)
+
+    def make(opened: Sequence[Task]) -> Requested:
+        return _requested(part, opened, template, shots)
+
+    try:
+        return preflight(make, template, tasks, results, shots=shots, elsewhere=elsewhere)
+    except InputError as error:
+        if unopened is None or not all(task.catalogued for task in tasks):
+            raise
+        # Settings that do not fit are refused here as well.
+        made = make(tasks)
+        unopened.append(str(error))
+        return made
+
+
+def _template(part: Part, base: RunSpec) -> RunSpec:
+    """Return a spec with the values that all runs of a part share."""
+    return replace(
+        base,
+        recipe=part.recipe,
+        backbone=part.backbone,
+        checkpoint=part.checkpoint,
+        precision=part.precision,
+        protocol="tuning" if isinstance(part, TunePart) else "final",
+    )
+
+
+def _requested(part: Part, tasks: Sequence[Task], template: RunSpec, shots: Sequence[int | None]) -> Requested:
+    values = _values(part)
+    seeds = parse_seeds(part.seeds, "seeds")
+    if isinstance(part, TunePart):
+        return _tuning(part, tasks, template, shots, values, seeds)
+    methods = parse_methods(part.method_text)
+    variants = _variants(part, values) if isinstance(part, AblatePart) else [values]
+    specs = [spec for variant in variants for spec in make_grid(methods, tasks, seeds, template, variant, shots)]
+    return Requested(part, tuple(specs))
+
+
+def _values(part: Part) -> dict[str, Any]:
+    if part.epochs is None:
+        return dict(part.set)
+    if "epochs" in part.set:
+        raise InputError("epochs is given twice: as a key of the part and in set")
+    return {**part.set, "epochs": part.epochs}
+
+
+def _variants(part: AblatePart, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    method, sweeps = get_method(part.method), _axes(part.sweep)
+    return make_variants(method, values, part.switches, part.mode, sweeps, multiply=part.product)
+
+
+def _tuning(
+    part: TunePart,
+    tasks: Sequence[Task],
+    template: RunSpec,
+    shots: Sequence[int | None],
+    values: Mapping[str, Any],
+    seeds: Sequence[int],
+) -> Requested:
+    trying = seeds[:1] if part.tuning_seeds is None else parse_seeds(part.tuning_seeds, "tuning_seeds")
+    grids = [name.strip() for name in part.grid.split(",") if name.strip()] + _axes(part.axes)
+    searches = [
+        search
+        for number in shots
+        for search in make_searches(
+            parse_methods(part.methods),
+            tasks,
+            grids,
+            trying,
+            replace(template, shots=number),
+            values,
+            common=part.common,
+        )
+    ]
+    specs = tuple(spec for search in searches for spec in search.specs)
+    return Requested(part, specs, tuple(searches), tuple(trying), () if part.choose_only else tuple(seeds))
+
+
+def _axes(table: Mapping[str, Any]) -> list[str]:
+    """Return a table of values as the ``KEY=V1,V2`` texts of the command line."""
+    return [
+        f"{key}={','.join(map(str, values)) if isinstance(values, (list, tuple)) else values}"
+        for key, values in table.items()
+    ]

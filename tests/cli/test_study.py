@@ -1,0 +1,176 @@
+"""``shipbench study``: a grid from one file, executed, killed, resumed and reported."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from shipbench import load_results
+from shipbench.results.tunings import load_tunings
+from tests.conftest import Outcome
+from tests.data.builders import vtab_tree
+
+Shipbench = Callable[..., Outcome]
+STUDIES = Path(__file__).parents[2] / "studies"
+TINY = """
+[study]
+results = "records"
+tasks = "svhn"
+backbone = "test_vit"
+checkpoint = "random"
+epochs = {epochs}
+set = {{ image_size = 64 }}
+
+[[run]]
+name = "main"
+methods = ["linear", "vpt-deep"]
+seeds = "0-1"
+
+[[run]]
+name = "few"
+methods = "linear"
+shots = [1, 2]
+
+[[ablate]]
+name = "length"
+method = "vpt-deep"
+sweep.prompt_length = [10, 2]
+
+[[tune]]
+name = "tuned"
+methods = "linear"
+axes.lr = [0.1, 0.001]
+seeds = "0-1"
+
+[[report]]
+output = "reports/tiny"
+title = "A tiny study"
+"""
+
+
+@pytest.fixture
+def line(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[object, ...]:
+    """The command line of a tiny study, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.toml").write_text(TINY.format(epochs=1), encoding="utf-8")
+    return ("study", "tiny.toml", "--data", vtab_tree(tmp_path / "data", tasks=("svhn",), n_train=25))
+
+
+def test_killed_and_resumed(shipbench: Shipbench, line: tuple[object, ...]) -> None:
+    command = [sys.executable, "-m", "shipbench", *map(str, line), "--jobs", "1"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (before := {file: file.stat().st_mtime_ns for file in Path("records/runs").glob("[!.]*.parquet")}):
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    outcome = shipbench(*line)
+    assert outcome.code == 0, outcome.err
+    assert "9 runs: 9 to do" not in outcome.err
+    assert "and 2 more once settings are chosen" in outcome.err
+    assert all(file.stat().st_mtime_ns == written for file, written in before.items())
+    frame = load_results("records")
+    assert set(frame["status"]) == {"done"}
+    (tuning,) = load_tunings("records")
+    assert len(tuning["final_runs"]) == 2
+    assert set(tuning["final_runs"]) <= set(frame["run_id"])
+    assert "linear on svhn: chose lr=" in outcome.err
+    assert "A tiny study" in Path("reports/tiny/index.html").read_text(encoding="utf-8")
+    versions = json.loads(Path("records/tiny.toml.lock").read_text(encoding="utf-8"))["versions"]
+    assert set(versions) >= {"shipbench", "torch", "timm"}
+    again = shipbench(*line, "--json")
+    document = json.loads(again.out)
+    assert sum(run["to_do"] for run in document["runs"]) == document["waiting"] == document["seconds_left"] == 0
+    assert {run["run_id"] for run in document["runs"]} == set(frame["run_id"])
+    assert document["seconds_spent"] == pytest.approx(frame["train_seconds"].sum() + frame["eval_seconds"].sum())
+    assert document["differences"] == []
+
+
+def test_a_dry_run_tells_the_cost_and_writes_nothing(shipbench: Shipbench, line: tuple[object, ...]) -> None:
+    outcome = shipbench(*line, "--dry-run")
+    assert outcome.code == 0, outcome.err
+    assert "9 runs: 9 to do, 0 done, 0 failed before, and 2 more once settings are chosen" in outcome.err
+    assert "FLOPs left" in outcome.err
+    assert not Path("records").exists()
+    assert shipbench(*line, "--only", "few").code == 0
+    outcome = shipbench(*line, "--dry-run")
+    assert "9 runs: 7 to do, 2 done" in outcome.err
+    assert "s and " in outcome.err
+    assert shipbench(*line, "--only", "length").code == 0
+    assert "one run after the other (at the rates of the records)" in shipbench(*line, "--dry-run").err
+    assert "2 runs at a time" in shipbench(*line, "--dry-run", "--jobs", "2").err
+
+
+def test_a_time_limit_ends_a_sitting(shipbench: Shipbench, line: tuple[object, ...]) -> None:
+    Path("tiny.toml").write_text(TINY.format(epochs=100_000), encoding="utf-8")
+    outcome = shipbench(*line, "--only", "length", "--for", "2s")
+    assert outcome.code == 0, outcome.err
+    assert "stopped" in outcome.err
+    assert "the same command continues from there" in outcome.err
+    assert not list(Path("records").glob("runs/*.parquet"))
+
+
+def test_another_machine_is_compared_with_the_lock(shipbench: Shipbench, line: tuple[object, ...]) -> None:
+    assert shipbench(*line, "--only", "few").code == 0
+    lock = json.loads(Path("records/tiny.toml.lock").read_text(encoding="utf-8"))
+    lock["versions"]["torch"] = "1.0.0"
+    lock["data"] = dict.fromkeys(lock["data"], "0" * 64)
+    Path("tiny.toml.lock").write_text(json.dumps(lock), encoding="utf-8")
+    outcome = shipbench(*line, "--dry-run")
+    assert outcome.code == 0
+    assert "and 1.0.0 in tiny.toml.lock." in outcome.err
+    assert "Images or labels of svhn (train, test) differ" in outcome.err
+    refused = shipbench(*line, "--locked")
+    assert refused.code == 2
+    assert "1.0.0" in refused.err
+    assert len(load_results("records")) == 2
+    Path("tiny.toml.lock").write_text("{}", encoding="utf-8")
+    assert "is no lock file" in shipbench(*line, "--dry-run").err
+
+
+def test_reports_alone(shipbench: Shipbench, line: tuple[object, ...]) -> None:
+    assert shipbench(*line, "--report").code == 2
+    assert shipbench(*line, "--only", "few").code == 0
+    Path("reports/tiny/index.html").unlink()
+    assert shipbench(*line, "--report").code == 0
+    assert Path("reports/tiny/index.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--for", "5x"), "--for '5x' is not a duration"),
+        (("--only", "fwe"), "did you mean 'few'"),
+        (("--lock", "none.lock"), "none.lock does not exist"),
+        (("--engine", "locl"), "did you mean 'local'"),
+        (("--data", "nowhere"), "part 'main'"),
+    ],
+)
+def test_wrong_options_are_refused(
+    shipbench: Shipbench, line: tuple[object, ...], options: tuple[str, ...], words: str
+) -> None:
+    outcome = shipbench(*line, *options)
+    assert outcome.code == 2
+    assert words in outcome.err
+    assert not Path("records/runs").exists()
+
+
+def test_a_dry_run_needs_no_data(shipbench: Shipbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SHIPBENCH_DATA", raising=False)
+    # Counting them builds a ViT-B/16, which takes seconds.
+    monkeypatch.setattr("shipbench.engine.cost.forward_flops", lambda spec: 3.5e10)
+    outcome = shipbench("study", STUDIES / "ship-paper.toml", "--results", tmp_path / "r", "--dry-run", "--json")
+    assert outcome.code == 0, outcome.err
+    document = json.loads(outcome.out)
+    assert "pass --data" in document["unread"]
+    assert document["waiting"] == 285
+    assert document["flops_left"] > 1e18
+    assert not (tmp_path / "r").exists()

@@ -1,0 +1,245 @@
+"""Study files, the grid that they mean, its cost, and locks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shipbench import RunSpec
+from shipbench.errors import InputError
+from shipbench.planning.study.cost import Rates, estimate, mean_of_points, measured_rates, passes, planned_passes, total
+from shipbench.planning.study.file import AblatePart, RunPart, TunePart, choose_parts, read_study
+from shipbench.planning.study.grid import StudyGrid, plan_without_records
+from shipbench.planning.study.lock import differences, extended
+from shipbench.planning.study.parts import request
+
+STUDIES = Path(__file__).parents[2] / "studies"
+BASE = RunSpec("ship", "demo-tiny")
+
+
+def written(folder: Path, text: str) -> Path:
+    file = folder / "paper.toml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def grid_of(file: Path) -> StudyGrid:
+    return plan_without_records(request(read_study(file), BASE, None, without_data=True), "no data")
+
+
+def test_lists_and_tables_mean_what_options_mean(tmp_path: Path) -> None:
+    file = written(
+        tmp_path,
+        """
+        [study]
+        tasks = ["dtd", "svhn"]
+        set = { eval_every = 10, full.lr = 0.1, ship.prompt_length = 5 }
+        [[run]]
+        methods = ["ship", "linear"]
+        seeds = [0, 2]
+        shots = 4
+        [[ablate]]
+        name = "length"
+        sweep.prompt_length = [1, 5]
+        product = true
+        [[tune]]
+        methods = "full"
+        tasks = "dtd"
+        axes = { full.lr = [0.1, 0.2], epochs = [3] }
+        set = { full.weight_decay = 0.5 }
+        """,
+    )
+    run, ablate, tune = read_study(file).parts
+    assert isinstance(run, RunPart)
+    assert (run.name, run.methods, run.tasks, run.seeds, run.shots) == ("run-1", "ship,linear", "dtd,svhn", "0,2", "4")
+    assert run.set == {"eval_every": 10, "ship.prompt_length": 5}
+    assert isinstance(ablate, AblatePart)
+    assert (ablate.name, ablate.sweep, ablate.product) == ("length", {"prompt_length": [1, 5]}, True)
+    assert isinstance(tune, TunePart)
+    assert (tune.tasks, tune.axes) == ("dtd", {"full.lr": [0.1, 0.2], "epochs": [3]})
+    assert tune.set == {"eval_every": 10, "full.lr": 0.1, "full.weight_decay": 0.5}
+
+
+RUN = '[[run]]\nmethods = "linear"\ntasks = "dtd"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[study]\ntasks = 'all'", "has no runs; add a part"),
+        ("[[runs]]\nmethods = 'ship'", "unknown section 'runs'"),
+        ("[[runs]]\nmethods = 'ship'", "did you mean 'run'"),
+        ("[run]\nmethods = 'ship'", r"not a list of tables; write \[\[run\]\]"),
+        ("[[run]]\nmethds = 'ship'\ntasks = 'dtd'", "part 'run-1' .*unknown setting 'methds'.*did you mean 'methods'"),
+        ("[study]\ntask = 'dtd'\n" + RUN, r"\[study\] of .*unknown setting 'task'.*did you mean 'tasks'"),
+        ("[[run]]\nmethods = 'ship'", "part 'run-1' .*has no tasks"),
+        ("[[run]]\ntasks = 'dtd'", "part 'run-1' .*has no methods"),
+        ("[[run]]\ntasks = 'dtd'\nmethods = 'ship'\nexclude = 'ship'", "has no methods"),
+        ("[[run]]\ntasks = 'dtd'\nmethods = 'shipp'", "did you mean 'ship'"),
+        (RUN + "epochs = 0", "epochs is 0; it must be 1 or more"),
+        (RUN + "recipe = 'defautl'", "recipe='defautl' is not one of default, published"),
+        (RUN + "set = 3", "set is 3; it must be a table"),
+        (RUN + "name = 'a'\n" + RUN + "name = 'a'", "two parts called 'a'"),
+        (RUN + "[[report]]\nselect = 'final'", r"\[\[report\]\] .*has no output"),
+        ("[study]\nresults = 3\n" + RUN, "results is 3; it must be the path of a folder"),
+        ("[[run", "is not TOML"),
+    ],
+)
+def test_wrong_files_are_refused(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        read_study(written(tmp_path, text))
+
+
+def test_problems_of_all_parts_are_one_error(tmp_path: Path) -> None:
+    ablate = "[[ablate]]\nname = 'b'\ntasks = 'dtd'\nsweep = { prompt_lenght = [1, 2] }\n"
+    twice = "[[run]]\nname = 'a'\nmethods = 'full'\ntasks = 'dtd'\nepochs = 3\nset = { epochs = 4 }\n"
+    with pytest.raises(InputError) as error:
+        grid_of(written(tmp_path, twice + ablate))
+    assert "2 parts cannot be planned" in str(error.value)
+    assert "part 'a'" in str(error.value)
+    assert "epochs is given twice" in str(error.value)
+    assert "part 'b'" in str(error.value)
+    assert "did you mean 'prompt_length'" in str(error.value)
+
+
+def test_parts_share_runs(tmp_path: Path) -> None:
+    text = """
+    [study]
+    tasks = "dtd"
+    [[run]]
+    name = "main"
+    methods = ["ship", "linear"]
+    seeds = "0-1"
+    [[ablate]]
+    name = "parts"
+    [[ablate]]
+    name = "length"
+    sweep.prompt_length = [5, 10]
+    [[tune]]
+    name = "tuned"
+    methods = "linear"
+    axes.lr = [0.1, 0.2, 0.3]
+    seeds = "0-1"
+    """
+    grid = grid_of(written(tmp_path, text))
+    sections = {section.name: section for section in grid.sections}
+    assert {name: len(section.runs) for name, section in sections.items()} == {
+        "main": 4, "parts": 6, "length": 2, "tuned: trials": 3, "tuned: chosen": 0,
+    }  # fmt: skip
+    assert {name: len(section.repeated) for name, section in sections.items() if section.repeated} == {
+        "parts": 1, "length": 1,
+    }  # fmt: skip
+    assert sections["tuned: chosen"].waiting_runs == grid.waiting_runs == 2
+    assert len(grid.runs) == len(grid.to_do) == 4 + 5 + 1 + 3
+    chosen = choose_parts(read_study(written(tmp_path, text)), "length, main")
+    assert [part.name for part in chosen.parts] == ["main", "length"]
+    with pytest.raises(InputError, match="did you mean 'length'"):
+        choose_parts(chosen, "lenght")
+
+
+@pytest.mark.parametrize("file", sorted(STUDIES.glob("*.toml")), ids=lambda file: file.stem)
+def test_every_study_in_the_repository_can_be_planned(file: Path) -> None:
+    study = read_study(file)
+    grid = grid_of(file)
+    assert study.reports
+    assert len(grid.runs) > 400
+    assert all(section.runs or section.waiting for section in grid.sections)
+
+
+def test_the_demo_study_has_two_seeds_for_all_and_equal_budgets() -> None:
+    request_of = request(read_study(STUDIES / "demo.toml"), BASE, None, without_data=True)
+    seeds: dict[str, set[int]] = {}
+    for part in request_of.parts:
+        for spec in part.specs if not part.searches else part.searches[0].final_specs(0, part.final_seeds):
+            seeds.setdefault(spec.method, set()).add(spec.seed)
+    points = [(search.method, len(search.points)) for part in request_of.parts for search in part.searches]
+    assert {count for _, count in points} == {6}
+    assert {name for name, _ in points} == {
+        "full", "linear", "vpt-shallow", "vpt-deep", "ship", "lora", "adaptformer",
+    }  # fmt: skip
+    assert all(found >= {0, 1} for found in seeds.values())
+
+
+def test_the_ship_study_sweeps_what_the_paper_sweeps() -> None:
+    parts = {
+        part.part.name: part
+        for part in request(read_study(STUDIES / "ship-paper.toml"), BASE, None, without_data=True).parts
+    }
+    for name, key in (("prompt-length", "prompt_length"), ("threshold", "threshold")):
+        values = {spec.resolved.config[key] for spec in parts[name].specs}
+        assert len(values) >= 7
+    assert {spec.resolved.config["prompt_length"] for spec in parts["prompt-length"].specs} >= {0, 200}
+    assert {report.select for report in read_study(STUDIES / "ship-paper.toml").reports} == {"final", "oracle"}
+
+
+def test_passes_count_epochs_evaluations_and_features() -> None:
+    assert passes(3, 0, 100, 10, trains_on_features=False) == 2 * 300 + 10
+    assert passes(100, 10, 1000, 7, trains_on_features=False) == 2 * 100_000 + 11 * 7
+    assert passes(91, 10, 1000, 7, trains_on_features=False) == 2 * 91_000 + 10 * 7
+    assert passes(100, 0, 1000, 7, trains_on_features=True) == 1007
+    assert planned_passes(RunSpec("ship", "dtd", protocol="tuning")) == 2 * 100 * 800 + 200
+    assert planned_passes(RunSpec("ship", "dtd", shots=2, overrides={"epochs": 1})) == 2 * 94 + 1880
+
+
+def row(**changes: Any) -> dict[str, Any]:
+    values = {
+        "run_id": "a", "method": "ship", "status": "done", "kind": "trained", "backbone": "vit",
+        "cfg.epochs": 10, "cfg.eval_every": 0, "cfg.image_size": 70, "n_train": 100, "n_test": 50,
+        "train_seconds": 9.0, "eval_seconds": 1.0, "flops_per_image": 1e9, "eval_images_per_second": 4.0,
+    }  # fmt: skip
+    return values | changes
+
+
+def test_rates_come_from_records_of_the_same_kind() -> None:
+    failed = row(status="failed", train_seconds=0.001)
+    evaluated = row(kind="evaluated", train_seconds=0.001)
+    rates = measured_rates([row(), row(train_seconds=19.0), row(train_seconds=4.0), failed, evaluated])
+    assert rates.passes == {("ship", "vit", 70): 205.0}
+    assert rates.flops == 4e9
+
+
+def test_costs_follow_from_rates_and_without_them_from_flops() -> None:
+    spec = RunSpec("ship", "dtd", backbone="vit", overrides={"epochs": 10})
+    count = 2 * 10 * 1000 + 1880
+
+    def forward(_: RunSpec) -> float:
+        return 2e9
+
+    measured = estimate(spec, Rates({("ship", "vit", None): 100.0}, 1e9), forward)
+    assert (measured.seconds, measured.measured) == (count / 100, 1)
+    by_flops = estimate(spec, Rates({("linear", "vit", None): 100.0}, 1e9), forward)
+    assert (by_flops.seconds, by_flops.measured) == (count * 2, 0)
+    unknown = estimate(spec, Rates({}), forward)
+    assert (unknown.seconds, unknown.flops) == (0, count * 2e9)
+    mean = mean_of_points([[spec], [spec, spec]], lambda _: measured)
+    assert (mean.seconds, mean.runs) == (pytest.approx(1.5 * count / 100), 1)
+    assert total([measured, by_flops]).runs == 2
+
+
+LOCK = {
+    "format": "f",
+    "study": "s",
+    "versions": {"torch": "2.7.1", "python": "3.12.1"},
+    "data": {"dtd (train, test)": "ab" * 32},
+    "weights": {"vit": "cd" * 32},
+}
+
+
+def test_differences_between_locks_are_sentences() -> None:
+    assert differences(LOCK, LOCK, "their.lock") == []
+    other = {
+        **LOCK,
+        "study": "t",
+        "versions": {"torch": "2.9.0", "python": "3.12.1"},
+        "data": {"dtd (train, test)": "12" * 32, "svhn (train, test)": "00" * 32},
+        "weights": {"vit": "34" * 32},
+    }
+    assert differences(LOCK, other, "their.lock") == [
+        "The study file has other content than the one of their.lock.",
+        "torch is 2.7.1 here and 2.9.0 in their.lock.",
+        "Images or labels of dtd (train, test) differ: fingerprint abababababab here, 121212121212 in their.lock.",
+        "The weights of vit differ: SHA-256 cdcdcdcdcdcd here, 343434343434 in their.lock.",
+    ]
+    assert extended(LOCK, other)["data"] == {"dtd (train, test)": "ab" * 32, "svhn (train, test)": "00" * 32}
