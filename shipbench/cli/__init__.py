@@ -10,6 +10,7 @@ import typer
 
 from shipbench.cli import ablate, bench, data, demo, evaluate, export, import_, listing, report, run, study, tune
 from shipbench.errors import InputError, ShipbenchError, one_line
+from shipbench.runtime import exits
 
 app = typer.Typer(
     name="shipbench",
@@ -55,6 +56,14 @@ def main() -> None:
     if debug:
         sys.argv[1:] = [argument for argument in sys.argv[1:] if argument != "--debug"]
         os.environ["SHIPBENCH_DEBUG"] = "1"
+    try:
+        _run_app(debug=debug)
+    except SystemExit as stop:
+        exits.leave(stop)
+        raise
+
+
+def _run_app(*, debug: bool) -> None:
     try:
         app()
     except KeyboardInterrupt:

@@ -50,6 +50,13 @@ def backbones(incomplete: str) -> list[str]:
     return _starting_with(incomplete, dict.fromkeys(suite.backbone for suite in SUITES))
 
 
+def trackers(incomplete: str) -> list[str]:
+    """Complete the last of a comma list of trackers."""
+    from shipbench.trackers.registry import list_trackers
+
+    return _last_of_list(incomplete, list_trackers())
+
+
 def engines(incomplete: str) -> list[str]:
     """Complete the name of an installed engine."""
     from shipbench.engine.executors.registry import list_engines

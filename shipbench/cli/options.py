@@ -17,6 +17,7 @@ from shipbench.errors import InputError
 if TYPE_CHECKING:
     from shipbench.engine.executors.registry import Executor
     from shipbench.spec import RunSpec
+    from shipbench.trackers.interface import Tracker
 
 
 def _number_of_jobs(text: str) -> int | None:
@@ -107,6 +108,14 @@ KeepWeights = Annotated[
         autocompletion=completion.one_of("trained", "full"),
     ),
 ]
+Track = Annotated[
+    str | None,
+    typer.Option(
+        help="Experiment trackers that follow the runs, comma-separated: wandb, mlflow, tensorboard, trackio, or an "
+        "installed one.",
+        autocompletion=completion.trackers,
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")]
 Force = Annotated[bool, typer.Option("--force", help="Repeat runs that are done already.")]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Repeat runs that failed before.")]
@@ -142,6 +151,7 @@ class GridOptions:
     recipe: RecipeName = "default"
     settings: Settings = None
     keep_weights: KeepWeights = "trained"
+    track: Track = None
     dry_run: DryRun = False
     force: Force = False
     retry_failed: RetryFailed = False
@@ -163,6 +173,15 @@ class GridOptions:
         from shipbench.planning.stacks import parse_stacking
 
         return get_executor(self.engine, EngineOptions(self.jobs, parse_stacking(self.stack), self.scheduler))
+
+    def trackers(self) -> dict[str, Tracker]:
+        """Return new trackers by name; raise ``InputError`` for one that is unknown or cannot be used."""
+        if self.track is None:
+            return {}
+        from shipbench.trackers.interface import TrackerOptions
+        from shipbench.trackers.registry import make_trackers
+
+        return make_trackers(self.track, TrackerOptions(self.results))
 
     def template(self) -> RunSpec:
         """Return a spec with the values that all runs share."""

@@ -54,7 +54,7 @@ def checked(make: Callable[[Sequence[Task]], Planned], template: RunSpec, option
 
     tasks, shots = parse_tasks(options.tasks), parse_shots(options.shots)
     results, elsewhere = None if options.dry_run else options.results, options.executor().remote
-    return preflight(make, template, tasks, results, shots=shots, elsewhere=elsewhere)
+    return preflight(make, template, tasks, results, shots=shots, elsewhere=elsewhere, others=[options.trackers])
 
 
 def execute(specs: list[RunSpec], options: GridOptions) -> None:
@@ -113,13 +113,14 @@ def execute_chosen(plan: Plan, options: GridOptions) -> list[RunRecord]:
         claims.tidy(Store(options.results))
         return []
     from shipbench.cli.progress import make_display
+    from shipbench.cli.tracking import tracked
     from shipbench.engine.supervisor import execute_plan
     from shipbench.runtime.console import say
     from shipbench.runtime.interrupts import exit_code, sigterm_interrupts
 
     try:
-        with sigterm_interrupts(), make_display(plan.chosen) as display:
-            return execute_plan(plan, options.results, options.executor(), display)
+        with sigterm_interrupts(), make_display(plan.chosen) as display, tracked(plan, options, display) as listener:
+            return execute_plan(plan, options.results, options.executor(), listener)
     except KeyboardInterrupt as stop:
         say(f"stopped; {_what_is_kept(options)}")
         sys.exit(exit_code(stop))

@@ -27,13 +27,15 @@ def preflight(
     *,
     shots: Sequence[int | None] = (None,),
     elsewhere: bool = False,
+    others: Sequence[Callable[[], object]] = (),
 ) -> Planned:
     """Return ``make(tasks)``, which builds the specs of a command, after checking what all of them need.
 
     Checks the split files of ``tasks`` or lists their images, draws the ``shots``, checks the settings (by calling
     ``make``), the checkpoint file and the device of ``template``, and that the folder ``results`` can be written to;
     ``results`` is None for a dry run. Tasks outside the catalogue reach ``make`` with the sizes and class names of
-    their sources. With ``elsewhere``, the device need not be on this machine. Raises one ``InputError`` that names
+    their sources. With ``elsewhere``, the device need not be on this machine. ``others`` are further
+    checks that raise ``InputError``. Raises one ``InputError`` that names
     every problem.
     """
     made: list[Planned] = []
@@ -49,6 +51,7 @@ def preflight(
         *(partial(open_task, position) for position in range(len(tasks))),
         lambda: made.append(make(opened)),
         partial(_require_checkpoint, template.checkpoint),
+        *others,
     ]
     # Every machine has a CPU; looking for other devices may import torch, which takes seconds.
     if template.device not in ("auto", "cpu"):

@@ -5,12 +5,14 @@ Messages and progress go to standard error, results to standard output.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
@@ -77,3 +79,34 @@ def track(items: Iterable[Item], description: str, total: int) -> Iterator[Item]
     )
     with Progress(*columns, console=console, transient=True) as progress:
         yield from progress.track(items, total=total, description=description)
+
+
+@contextmanager
+def stdout_of_this_thread() -> Iterator[None]:
+    """Discard within the block what other threads print on standard output, which belongs to results."""
+    with redirect_stdout(_OneThread(sys.stdout)):
+        yield
+
+
+class _OneThread(io.TextIOBase):
+    """A stream that passes on what the thread that made it writes, and discards the rest."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self.thread = threading.get_ident()
+
+    def write(self, text: str) -> int:
+        """Write ``text``, or discard it if this is another thread; return its length."""
+        return self.stream.write(text) if threading.get_ident() == self.thread else len(text)
+
+    def flush(self) -> None:
+        """Flush the stream."""
+        self.stream.flush()
+
+    def isatty(self) -> bool:
+        """Return whether the stream is a terminal."""
+        return self.stream.isatty()
+
+    def fileno(self) -> int:
+        """Return the file descriptor of the stream."""
+        return self.stream.fileno()

@@ -1,0 +1,56 @@
+"""Find trackers through the entry-point group ``shipbench.trackers``."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+
+from shipbench.errors import InputError, did_you_mean
+from shipbench.trackers.interface import Tracker, TrackerOptions
+
+GROUP = "shipbench.trackers"
+
+
+def list_trackers() -> list[str]:
+    """Return the names of all trackers, sorted; the library of a tracker may be missing."""
+    return sorted(_entry_points())
+
+
+def make_trackers(text: str, options: TrackerOptions) -> dict[str, Tracker]:
+    """Return a new tracker for each name of a comma list, after its ``check``.
+
+    Raises ``InputError`` for an empty list, an unknown name, and a tracker that cannot be used.
+    """
+    names = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not names:
+        raise InputError(f"--track is empty; name one or more of {', '.join(list_trackers())}")
+    points = _entry_points()
+    trackers = {name: _load(name, points, options) for name in names}
+    for tracker in trackers.values():
+        tracker.check()
+    return trackers
+
+
+def _entry_points() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def _load(name: str, points: dict[str, EntryPoint], options: TrackerOptions) -> Tracker:
+    if name not in points:
+        names = sorted(points)
+        raise InputError(f"unknown tracker {name!r}{did_you_mean(name, names)}; choose from {', '.join(names)}")
+    try:
+        tracker: Tracker = points[name].load()(options)
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"tracker {name!r} ({points[name].value}) cannot be imported: {error}") from error
+    return tracker
+
+
+def require_library(module: str, tracker: str) -> None:
+    """Raise ``InputError`` if ``module`` is not installed; it names the extra that brings it, called as the tracker."""
+    spec = find_spec(module)
+    # A folder of that name in the working folder, such as the one that wandb writes, is no library.
+    if spec is None or spec.origin is None:
+        raise InputError(
+            f"--track {tracker} needs a package that is not installed; run: pip install 'shipbench[{tracker}]'"
+        )

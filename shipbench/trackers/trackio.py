@@ -1,0 +1,74 @@
+"""Trackio: a run of shipbench is the run whose name is its id."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextvars import Context
+from typing import Any
+
+from shipbench.trackers.interface import PROJECT, Outcome, TrackedRun, TrackerOptions
+from shipbench.trackers.registry import require_library
+
+
+class TrackioTracker:
+    """Writes runs into the local project in ``TRACKIO_PROJECT``, or "shipbench"; ``TRACKIO_SPACE_ID`` names a Space."""
+
+    def __init__(self, options: TrackerOptions) -> None:
+        self.project = os.environ.get("TRACKIO_PROJECT") or PROJECT
+
+    @property
+    def where(self) -> str:
+        """The command that shows the runs."""
+        return f"trackio show --project {self.project}"
+
+    def check(self) -> None:
+        """Raise ``InputError`` if trackio is not installed."""
+        require_library("trackio", "trackio")
+
+    def open(self, run: TrackedRun) -> _TrackioRun:
+        """Start the run of this name, or continue it."""
+        # In a context of its own, because trackio ends the current run when another one starts.
+        return _TrackioRun(Context().run(self._init, run), run)
+
+    def _init(self, run: TrackedRun) -> Any:
+        import trackio
+
+        return trackio.init(
+            project=self.project,
+            name=run.run_id,
+            config={"title": run.title, **run.config},
+            resume="never" if run.fresh else "allow",
+            embed=False,
+        )
+
+
+class _TrackioRun:
+    def __init__(self, handle: Any, run: TrackedRun) -> None:
+        self.handle = handle
+        self.epoch = 0
+
+    def log(self, epoch: int, values: Mapping[str, float]) -> None:
+        self.epoch = epoch
+        self.handle.log(dict(values), step=epoch)
+
+    def note(self, text: str) -> None:
+        self.handle.log({"note": text}, step=self.epoch)
+
+    def finish(self, outcome: Outcome) -> None:
+        import trackio
+
+        record = outcome.record
+        final = {f"final/{name}": value for name, value in outcome.numbers.items()}
+        self.handle.log({**final, "status": record.status, "error": record.error}, step=self.epoch)
+        artifact = trackio.Artifact(f"record-{record.run_id}", type="record")
+        for file in outcome.files:
+            artifact.add_file(str(file), name=f"{file.parent.name}/{file.name}")
+        self.handle.log_artifact(artifact)
+        figures = {f"figures/{name}": trackio.Image(image) for name, image in outcome.figures().items()}
+        if figures:
+            self.handle.log(figures, step=self.epoch)
+        self.close()
+
+    def close(self) -> None:
+        self.handle.finish()

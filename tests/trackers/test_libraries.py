@@ -1,0 +1,126 @@
+"""Every tracker with its real library: an interrupted run continues its curve, and what was sent is read back."""
+
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shipbench.results.store import Store
+from shipbench.trackers.interface import TrackerOptions
+from shipbench.trackers.mlflow import RUN_ID, MlflowTracker
+from shipbench.trackers.tensorboard import TensorboardTracker
+from shipbench.trackers.wandb import WandbTracker
+from tests.trackers.builders import interrupted_then_finished
+
+_FILE_HEADER, _CHUNK_HEADER, _BLOCK = 7, 7, 32768
+_FULL, _LAST = 1, 4
+CURVE = [(1, 0.01), (2, 0.02), (3, 0.03)]
+
+
+def test_tensorboard(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="the extra shipbench[tensorboard] is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    interrupted_then_finished(partial(TensorboardTracker, TrackerOptions(tmp_path)), tmp_path)
+    folder = tmp_path / "tensorboard" / "a1"
+    events: Any = EventAccumulator(str(folder))
+    events.Reload()
+    assert [(event.step, pytest.approx(event.value)) for event in events.Scalars("test_acc")] == CURVE
+    assert events.Scalars("final/final_test_acc")[0].value == pytest.approx(0.75)
+    assert events.Tags()["images"] == ["figures/affinity-vtab-1k"]
+    assert b"cfg.lr" in events.Tensors("config/text_summary")[0].tensor_proto.string_val[0]
+    assert (folder / "runs.parquet").read_bytes() == Store(tmp_path).path("runs", "a1").read_bytes()
+
+
+def test_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mlflow", reason="the extra shipbench[mlflow] is not installed")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file:{tmp_path}/mlruns")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    read_back_from_mlflow(tmp_path, f"file:{tmp_path}/mlruns")
+
+
+def read_back_from_mlflow(results: Path, uri: str) -> None:
+    from mlflow.tracking import MlflowClient
+
+    interrupted_then_finished(partial(MlflowTracker, TrackerOptions(results)), results)
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("shipbench")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.data.tags[RUN_ID] == "a1"
+    assert run.data.tags["mlflow.note.content"] == "12 semantic levels"
+    assert run.data.params["cfg.lr"] == "0.01"
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["final/final_test_acc"] == 0.75
+    assert [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, "test_acc")] == CURVE
+    assert [file.path for file in client.list_artifacts(run.info.run_id, "runs")] == ["runs/a1.parquet"]
+    assert client.list_artifacts(run.info.run_id, "figures")
+
+
+def test_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb", reason="the extra shipbench[wandb] is not installed")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    for name in ("WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR", "WANDB_ARTIFACT_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / "wandb-home"))
+    interrupted_then_finished(partial(WandbTracker, TrackerOptions(tmp_path)), tmp_path)
+    files = sorted((tmp_path / "wandb").glob("offline-run-*-a1/run-a1.wandb"), key=lambda file: file.stat().st_mtime)
+    assert len(files) == 2
+    curve = [(int(row["epoch"]), row["test_acc"]) for file in files for row in wandb_history(file) if "test_acc" in row]
+    assert curve == [CURVE[0], CURVE[1], CURVE[1], CURVE[2]]
+    assert any("figures/" in key for row in wandb_history(files[1]) for key in row)
+    assert wandb_artifacts(files[1]) == ["record-a1"]
+
+
+def wandb_records(file: Path) -> Iterator[Any]:
+    """Yield the records of a file that wandb wrote offline: protocol buffers in the blocks of a LevelDB log."""
+    from wandb.proto import wandb_internal_pb2
+
+    content, position, parts = file.read_bytes(), _FILE_HEADER, b""
+    while position + _CHUNK_HEADER <= len(content):
+        left = _BLOCK - position % _BLOCK
+        if left < _CHUNK_HEADER:
+            position += left
+            continue
+        length, kind = struct.unpack_from("<HB", content, position + 4)
+        parts += content[position + _CHUNK_HEADER : position + _CHUNK_HEADER + length]
+        position += _CHUNK_HEADER + length
+        if kind in (_FULL, _LAST):
+            yield wandb_internal_pb2.Record.FromString(parts)
+            parts = b""
+
+
+def wandb_history(file: Path) -> list[dict[str, Any]]:
+    rows = [record.history for record in wandb_records(file) if record.WhichOneof("record_type") == "history"]
+    return [{item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in row.item} for row in rows]
+
+
+def wandb_artifacts(file: Path) -> list[str]:
+    requests = [record.request for record in wandb_records(file) if record.WhichOneof("record_type") == "request"]
+    logged = [request.log_artifact.artifact for request in requests if request.HasField("log_artifact")]
+    direct = [record.artifact for record in wandb_records(file) if record.WhichOneof("record_type") == "artifact"]
+    return [artifact.name for artifact in (*logged, *direct)]
+
+
+def test_trackio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("trackio", reason="the extra shipbench[trackio] is not installed; it needs an older Pillow")
+    script = (
+        "import sys; from functools import partial; from pathlib import Path;"
+        "from shipbench.trackers.interface import TrackerOptions;"
+        "from shipbench.trackers.trackio import TrackioTracker;"
+        "from tests.trackers.builders import interrupted_then_finished;"
+        "results = Path(sys.argv[1]);"
+        "interrupted_then_finished(partial(TrackioTracker, TrackerOptions(results)), results);"
+        "import trackio; run = trackio.Api().runs('shipbench')[0];"
+        "print(run.name)"
+    )
+    # Trackio chooses its folder when it is imported.
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    outcome = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert outcome.stdout == "a1\n", outcome.stderr

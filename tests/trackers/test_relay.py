@@ -1,0 +1,141 @@
+"""A tracker that raises, hangs or falls behind is reported once, and delays nothing."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from shipbench.events import Finished, Lost, Note, Started
+from shipbench.runtime import exits
+from shipbench.trackers import relay as relay_module
+from shipbench.trackers.interface import OpenRun, Outcome, TrackedRun
+from tests.trackers.builders import epochs, relay, stored_record
+
+
+class Recorder:
+    """A tracker, and the runs it opens, that keep what they receive."""
+
+    where = "in memory"
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[object, ...]] = []
+
+    def check(self) -> None:
+        pass
+
+    def open(self, run: TrackedRun) -> OpenRun:
+        self.calls.append(("open", run.run_id))
+        return self
+
+    def log(self, epoch: int, values: Mapping[str, float]) -> None:
+        self.calls.append(("log", epoch, dict(values)))
+
+    def note(self, text: str) -> None:
+        self.calls.append(("note", text))
+
+    def finish(self, outcome: Outcome) -> None:
+        self.calls.append(("finish", outcome.record.run_id, outcome.numbers["final_test_acc"], len(outcome.files)))
+
+    def close(self) -> None:
+        self.calls.append(("close",))
+
+
+class Failing(Recorder):
+    def log(self, epoch: int, values: Mapping[str, float]) -> None:
+        raise SystemExit("the network is gone")
+
+
+class Hanging(Recorder):
+    def open(self, run: TrackedRun) -> OpenRun:
+        threading.Event().wait(60)
+        return self
+
+
+@pytest.fixture(autouse=True)
+def _this_process_ends_as_usual(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exits, "_expected", [])
+
+
+def test_every_event_of_a_run(tmp_path: Path) -> None:
+    record, tracker, lines = stored_record(tmp_path), Recorder(), list[str]()
+    with relay(tracker, tmp_path, lines) as listen:
+        for event in (Note(None, "a machine"), Started("a1"), Note("a1", "12 levels"), *epochs(1, 1)):
+            listen(event)
+        # Its worker died, and another one starts from the checkpoint.
+        for event in (Started("a1"), *epochs(1, 2), Finished("a1", record)):
+            listen(event)
+    values = {"train_loss": 1.0, "learning_rate": 0.1, "train_images_per_second": 50.0, "test_acc": 0.01}
+    assert tracker.calls == [
+        ("open", "a1"),
+        ("note", "12 levels"),
+        ("log", 1, values),
+        ("log", 2, {**values, "train_loss": 0.5, "test_acc": 0.02}),
+        ("finish", "a1", 0.75, 2),
+    ]
+    assert lines == ["it: in memory"]
+
+
+@pytest.mark.parametrize("end", [[], [Lost("a1")]], ids=["interrupted", "taken over"])
+def test_a_run_without_an_end_is_closed(end: list[Lost], tmp_path: Path) -> None:
+    tracker = Recorder()
+    with relay(tracker, tmp_path, []) as listen:
+        for event in (Started("a1"), *end):
+            listen(event)
+    assert tracker.calls == [("open", "a1"), ("close",)]
+
+
+def test_a_run_of_another_process_is_left_to_it(tmp_path: Path) -> None:
+    tracker = Recorder()
+    with relay(tracker, tmp_path, []) as listen:
+        listen(Finished("a1", stored_record(tmp_path)))
+    assert tracker.calls == []
+
+
+def test_a_failing_tracker_is_said_once(tmp_path: Path) -> None:
+    lines: list[str] = []
+    with relay(Failing(), tmp_path, lines) as listen:
+        for event in (Started("a1"), *epochs(1, 3)):
+            listen(event)
+    assert lines == [
+        f"it failed (the network is gone); nothing more is sent there, and the records in {tmp_path} stay complete"
+    ]
+
+
+def test_a_hanging_tracker_is_left_behind(tmp_path: Path) -> None:
+    lines: list[str] = []
+    before = time.monotonic()
+    with relay(Hanging(), tmp_path, lines, grace=0.1) as listen:
+        for event in (Started("a1"), *epochs(1, 3)):
+            listen(event)
+    assert time.monotonic() - before < 10
+    assert len(lines) == 1
+    assert lines[0].startswith("it did not finish within 0.1 s; nothing more is sent there")
+
+
+def test_waiting_events_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay_module, "CAPACITY", 4)
+    lines: list[str] = []
+    listen = relay(Hanging(), tmp_path, lines, grace=0.0)
+    for event in epochs(1, 9):
+        listen(event)
+    assert len(lines) == 1
+    assert lines[0].startswith("it does not respond: 4 events are waiting")
+    assert listen.feeds[0].queue.qsize() == 4
+
+
+def test_what_a_tracker_prints_stays_off_standard_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Talkative(Recorder):
+        def note(self, text: str) -> None:
+            print("initialised!")
+
+    with relay(Talkative(), tmp_path, []) as listen:
+        print("a result")
+        listen(Started("a1"))
+        listen(Note("a1", "x"))
+    assert capsys.readouterr().out == "a result\n"
+    assert sys.stdout.writable()
