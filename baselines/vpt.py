@@ -132,9 +132,9 @@ class Vpt(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, classes); stochastic depth is drawn in training mode only."""
-        factors = self._sample(len(images))
+        factors = self._sample(images.shape[0])
         tokens = self.prompts.embed(self.backbone, images)
-        source, rows = _Source(self.prompts, self.backbone, len(images)), _READ[self.pooling]
+        source, rows = _Source(self.prompts, self.backbone, images.shape[0]), _READ[self.pooling]
         return self.logits_of(prompted_forward(self.backbone, tokens, source, _JOINT, rows=rows, drop_factors=factors))
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:

@@ -28,18 +28,31 @@ def export(
     merged: Annotated[
         bool, typer.Option("--merged", help="Write a plain timm model, with the trained part merged into its weights.")
     ] = False,
+    program: Annotated[
+        bool,
+        typer.Option("--program", help="Write a torch.export program (.pt2): torch alone runs it."),
+    ] = False,
     checkpoint: options.Checkpoint = None,
 ) -> None:
     """Save the trained weights of a run in one file, with everything that 'predict' needs."""
     from shipbench.results.lookup import find_run
     from shipbench.results.store import Store
 
+    if merged and program:
+        raise InputError("--merged and --program are two forms of one model; give one of them")
+    if program and file.suffix != ".pt2":
+        raise InputError(f"--program writes a .pt2 file; name {file} {file.with_suffix('.pt2')}")
+    if checkpoint is not None and not (merged or program):
+        raise InputError(
+            "--checkpoint is for --merged and --program, which need the backbone; export alone reads no backbone"
+        )
     store, run_id = Store(results), find_run(results, run)
     if merged:
         _export_merged(store, run_id, file, checkpoint)
         return
-    if checkpoint is not None:
-        raise InputError("--checkpoint is for --merged, which needs the backbone; export alone reads no backbone")
+    if program:
+        _export_program(store, run_id, file, checkpoint)
+        return
     from shipbench.runs.export import export_run
 
     export_run(store, run_id, file)
@@ -53,6 +66,15 @@ def _export_merged(store: Store, run_id: str, file: Path, checkpoint: str | None
     model = export_merged(store, run_id, file, checkpoint=checkpoint)
     typer.echo(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
     typer.echo(f"load it with {model.call(file)}")
+
+
+def _export_program(store: Store, run_id: str, file: Path, checkpoint: str | None) -> None:
+    from shipbench.runs.program import export_program
+
+    size = export_program(store, run_id, file, checkpoint=checkpoint).preprocessing.image_size
+    typer.echo(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
+    typer.echo(f'load it with torch.export.load("{file}").module()')
+    typer.echo(f"it takes pixels (images, 3, {size}, {size}) in [0, 1]")
 
 
 def predict(

@@ -89,8 +89,10 @@ def attend_to_prompts(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     and their gradients are summed inside the kernel. A GPU's fused kernel divides its backward pass by head and by
     group of keys, and would leave most of the GPU idle with one sequence; there, each image refers to the same keys.
     """
-    if static.is_static(query.device):
-        return attend(query, per_image(key, len(query)), per_image(value, len(query)))
+    # An exported program holds neither custom gradients nor a size that depends on the number of images.
+    if static.is_static(query.device) or torch.compiler.is_exporting():
+        images = query.shape[0]
+        return attend(query, per_image(key, images), per_image(value, images))
     if query.dtype.itemsize >= 4 and (len(key) > 1 or key.shape[2] <= _FEW_KEYS):
         return attend_to_few(query, key, value)
     by_state = query.unflatten(0, (len(key), -1)).transpose(1, 2)

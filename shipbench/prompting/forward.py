@@ -135,7 +135,7 @@ def prompted_forward(
 def _entering(source: PromptSource, index: int, glimpse: Glimpse | None, batch: int) -> list[Stream]:
     plan = source.plan[index]
     fresh = [(name, source.fresh(index, name)) for name in plan.fresh]
-    streams = [Stream(name, tokens, private=len(tokens) == batch > 1) for name, tokens in fresh]
+    streams = [Stream(name, tokens, private=tokens.shape[0] == batch > 1) for name, tokens in fresh]
     if glimpse is not None:
         streams += [Stream(name, source.guided(index, name, glimpse), private=True) for name in plan.guided]
     return streams

@@ -98,7 +98,7 @@ def advance(
     kv = _divide(project_kv_rows(block.attn, normed), streams)
     if not survivors:
         return [Advanced(stream, each) for stream, each in zip(streams, kv, strict=True)]
-    kept = normed if not others else normed[: sum(stream.tokens.shape[:2].numel() for stream in survivors)]
+    kept = normed if not others else normed[: sum(_count(stream) for stream in survivors)]
     branches = _divide(block.ls1(merge_and_project(block.attn, kept)), survivors)
     attended = [s.add(branch, attention_factors) for s, branch in zip(survivors, branches, strict=True)]
     rows = _rows([stream.tokens for stream in attended])
@@ -117,9 +117,9 @@ def join(attention: Attention, advanced: list[Advanced], batch: int, chosen: Ten
     if not advanced:
         return None
     parts = [part for a in advanced for part in a.stream.spread((a.kv,), batch, chosen)]
-    counts = {len(part) for part in parts}
+    states = [part.shape[0] for part in parts]
     images = batch if chosen is None else len(chosen)
-    size = images if len(counts) > 1 else counts.pop()
+    size = states[0] if all(count == states[0] for count in states) else images
     rows = parts[0] if len(parts) == 1 else torch.cat([per_image(part, size) for part in parts], dim=1)
     return keys_and_values(attention, rows)
 
@@ -132,6 +132,12 @@ def _rows(tokens: list[Tensor]) -> Tensor:
 
 def _divide(rows: Tensor, streams: list[Stream]) -> list[Tensor]:
     """Return the ``rows`` (R, D') of each stream, (S, K, D')."""
-    shapes = [stream.tokens.shape[:2] for stream in streams]
-    parts = (rows,) if len(shapes) == 1 else rows.split([shape.numel() for shape in shapes])
-    return [part.unflatten(0, shape) for part, shape in zip(parts, shapes, strict=True)]
+    parts = (rows,) if len(streams) == 1 else rows.split([_count(stream) for stream in streams])
+    return [part.unflatten(0, stream.tokens.shape[:2]) for part, stream in zip(parts, streams, strict=True)]
+
+
+def _count(stream: Stream) -> int:
+    """Return the number of rows S K of a stream."""
+    # torch.export keeps this product variable in the number of images, but not ``Size.numel``.
+    states, length, _ = stream.tokens.shape
+    return states * length

@@ -1,0 +1,62 @@
+"""Runs that the tests of exports share."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from shipbench import RunSpec, run
+from tests.tasks.pictures import image_folder
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A folder of photographs by class, the results folder, and the run id of each method."""
+
+    photographs: Path
+    results: Path
+    runs: dict[str, str]
+
+    @property
+    def photograph(self) -> Path:
+        """One image, 20 x 14 pixels."""
+        return self.photographs / "bee" / "0.png"
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Train a tiny SHIP, VPT-deep, LoRA and a whole backbone on three classes; tests must not change the results."""
+    root = tmp_path_factory.mktemp("trained")
+    image_folder(root / "insects", {"": (10, 10, 10)})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SHIPBENCH_CACHE", str(root / "cache"))
+        runs = {method: _train(method, root) for method in ("ship", "vpt-deep", "lora", "full")}
+    return Trained(root / "insects", root / "results", runs)
+
+
+def _train(method: str, root: Path) -> str:
+    spec = RunSpec(
+        method,
+        f"folder:{root / 'insects'}",
+        overrides={"image_size": 64, "epochs": 1} | ({"prototypes": 3} if method == "ship" else {}),
+        backbone="test_vit",
+        checkpoint="random",
+        precision="fp32",
+        device="cpu",
+    )
+    record = run(spec, results=root / "results")
+    assert record.done, record.error
+    return record.run_id
+
+
+@pytest.fixture
+def quiet_tracer() -> Iterator[None]:
+    """Keep torch from writing what it traces to the handler with which pytest captures logs."""
+    logger = logging.getLogger("torch.__trace")
+    propagates, logger.propagate = logger.propagate, False
+    yield
+    logger.propagate = propagates
