@@ -23,9 +23,10 @@ class Recipe(Settings):
     backbone's position embeddings and class token, with ``decay_all`` to every trained tensor.
     ``drop_path`` is the rate of stochastic depth at the last block and grows linearly with depth. The evaluation split
     is scored every ``eval_every`` epochs and after the last one; 0 means only after the last. ``image_size`` is in
-    pixels; ``mean`` and ``std`` override the normalisation of the backbone. With ``capture`` "auto",
-    training steps and evaluations are recorded as CUDA graphs where that is possible, with "off" never; both give the
-    same result, so it is not part of a run's identity.
+    pixels; ``mean`` and ``std`` override the normalisation of the backbone. ``data_share`` is the share of each class's
+    training images to train on, the same images for every seed; the evaluation split stays whole. With ``capture``
+    "auto", training steps and evaluations are recorded as CUDA graphs where that is possible, with "off" never; both
+    give the same result, so it is not part of a run's identity.
     """
 
     epochs: Annotated[int, Ge(1)] = 100
@@ -42,6 +43,7 @@ class Recipe(Settings):
     image_size: Annotated[int, Ge(1)] | None = None
     mean: tuple[float, float, float] | None = None
     std: tuple[_Positive, _Positive, _Positive] | None = None
+    data_share: Annotated[float, Interval(gt=0, le=1)] = 1.0
     capture: Capture = "auto"
 
     @property

@@ -35,7 +35,7 @@ def estimated_flops(run: PlannedRun) -> float:
     """Estimate a run's FLOPs; the backward pass to a frozen backbone's tokens costs as much as the forward pass."""
     task, recipe = run.spec.resolved.task, run.spec.resolved.recipe
     passes = 1 if run.spec.resolved.method.trains_on_features else 2 * recipe.epochs
-    n_train = task.shots * task.num_classes or task.n_train
+    n_train = (task.shots * task.num_classes or task.n_train) * recipe.data_share
     return (passes * n_train + task.n_test) * _size_for(run).flops
 
 

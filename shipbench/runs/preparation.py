@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from shipbench import data
 from shipbench.backbones import Preprocessing, origin_of, preprocessing_of, sha256_of
 from shipbench.backbones.frozen_weights import cast_frozen_weights
+from shipbench.data.share import with_share
 from shipbench.data.types import TaskData
 from shipbench.events import DISCARD, Emitter
 from shipbench.hardware.device import resolve_device
@@ -69,6 +70,7 @@ def prepare(spec: RunSpec) -> Prepared:
     backbone = copy_of_backbone(resolved.backbone, spec.checkpoint, recipe.image_size, recipe.drop_path)
     preprocessing = _preprocessing(backbone, resolved)
     task_data = data.load(resolved.task, image_size=preprocessing.image_size, root=spec.data, splits=resolved.splits)
+    task_data = with_share(task_data, resolved.splits[0], recipe.data_share)
     run_id = resolved.run_id(
         data_fingerprint=task_data.fingerprint,
         backbone_sha256=sha256_of(backbone),

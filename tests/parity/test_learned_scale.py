@@ -126,7 +126,7 @@ def test_a_run_trains_records_and_exports_it(tmp_path: Path, cache: Path) -> Non
     assert record.trainable_params == run(fixed, results=tmp_path / "r").trainable_params + 1
     export_run(Store(tmp_path / "r"), record.run_id, tmp_path / "run.safetensors")
     model = load_exported(tmp_path / "run.safetensors", checkpoint="random").model
-    assert float(model.get_parameter("attention_scale")) == learned
+    assert model.get_parameter("attention_scale").item() == learned
     frame = load_results(tmp_path / "r")
     assert sorted(frame["learned"]) == ["", record.learned]
 
