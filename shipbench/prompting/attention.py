@@ -93,7 +93,7 @@ def attend_to_prompts(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     if static.is_static(query.device) or torch.compiler.is_exporting():
         images = query.shape[0]
         return attend(query, per_image(key, images), per_image(value, images))
-    if query.dtype.itemsize >= 4 and (len(key) > 1 or key.shape[2] <= _FEW_KEYS):
+    if len(key) > 1 or key.shape[2] <= _FEW_KEYS:
         return attend_to_few(query, key, value)
     by_state = query.unflatten(0, (len(key), -1)).transpose(1, 2)
     out = F.scaled_dot_product_attention(by_state.flatten(2, 3), key, value)

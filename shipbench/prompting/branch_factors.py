@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from shipbench.prompting import static
 from shipbench.prompting.owners import IndexedOwner, OneHotOwner, Owner
@@ -75,7 +76,8 @@ class SkippingFactors:
             return tokens
         # The backward pass of index_select adds slices, several times faster than that of tokens[kept].
         added = branch(tokens.index_select(0, kept), kept)
-        return tokens.index_add(0, kept, added.to(tokens.dtype), alpha=self._scale)
+        sums: Tensor = _AddToKept.apply(tokens, added, kept, self._scale)
+        return sums
 
     def add_to_states(self, tokens: Tensor, branch: Tensor, owner: Owner | None) -> tuple[Tensor, Owner | None]:
         """Split only the states of which some images drop the branch and others keep it."""
@@ -91,6 +93,26 @@ class SkippingFactors:
     def _scale(self) -> float:
         """The factor 1 / keep of the images that keep the branch."""
         return float(self.values.max())
+
+
+class _AddToKept(torch.autograd.Function):
+    """``tokens`` (B, ...) with scale * ``added`` (B', ...) at the indices ``kept`` (B',).
+
+    The gradient of ``index_add`` reads only the shape of what is added, but keeps all of it for the backward pass.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, tokens: Tensor, added: Tensor, kept: Tensor, scale: float) -> Tensor:
+        ctx.save_for_backward(kept)
+        ctx.scale, ctx.dtype = scale, added.dtype
+        return tokens.index_add(0, kept, added.to(tokens.dtype), alpha=scale)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, None, None]:
+        (kept,) = ctx.saved_tensors
+        to_added = (grad.index_select(0, kept) * ctx.scale).to(ctx.dtype)
+        return grad if ctx.needs_input_grad[0] else None, to_added, None, None
 
 
 @dataclass(frozen=True)

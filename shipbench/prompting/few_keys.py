@@ -1,8 +1,9 @@
 """softmax(q k^T / sqrt(d)) v on a CPU for a few keys that images share, written out as matrix products.
 
 It is faster than fused attention for few keys, and the more so the fewer images share them. Images are processed in
-chunks whose probabilities stay in the processor's cache. Shapes: H heads of width d; queries (B, H, T, d); keys and
-values (S, H, P, d), each state shared by B / S consecutive images.
+chunks whose probabilities stay in the processor's cache. Operands in bf16 are kept for the backward pass as they are;
+every chunk is computed in fp32, and the result is rounded once. Shapes: H heads of width d; queries (B, H, T, d); keys
+and values (S, H, P, d), each state shared by B / S consecutive images.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from shipbench.prompting.full_precision import at_least_float32, full_precision
 
 # Probabilities in one chunk: 4 MB in fp32.
 _CHUNK_SIZE = 1 << 20
@@ -32,9 +35,10 @@ class _FewKeys(torch.autograd.Function):
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         ctx.save_for_backward(query, key, value)
         out = torch.empty_like(query)
-        for chunk in _chunks(query, key):
-            probabilities = _probabilities(chunk.of_images(query), chunk.of_states(key))
-            chunk.write(torch.bmm(probabilities, chunk.of_states(value)), out)
+        with full_precision(query.device):
+            for chunk in _chunks(query, key):
+                probabilities = _probabilities(chunk.of_images(query), chunk.of_states(key))
+                chunk.write(torch.bmm(probabilities, chunk.of_states(value)), out)
         return out
 
     @staticmethod
@@ -43,7 +47,7 @@ class _FewKeys(torch.autograd.Function):
         query, key, value = ctx.saved_tensors
         # No trained tensor reaches the queries of the first block.
         grad_query = torch.empty_like(query) if ctx.needs_input_grad[0] else None
-        grad_key, grad_value = key.new_zeros(key.shape), value.new_zeros(value.shape)
+        grad_key, grad_value = (_zero_gradient(states) for states in (key, value))
         scale = query.shape[-1] ** -0.5
         for chunk in _chunks(query, key):
             queries, keys, upstream = chunk.of_images(query), chunk.of_states(key), chunk.of_images(grad)
@@ -55,7 +59,7 @@ class _FewKeys(torch.autograd.Function):
             if grad_query is not None:
                 chunk.write(_scaled_product(slope, keys, scale), grad_query)
             _add_product(chunk.of_states(grad_key), slope.transpose(1, 2), queries, scale)
-        return grad_query, grad_key, grad_value
+        return grad_query, grad_key.to(key.dtype), grad_value.to(value.dtype)
 
 
 @dataclass(frozen=True)
@@ -67,11 +71,11 @@ class _Chunk:
 
     def of_images(self, values: Tensor) -> Tensor:
         """Return the chunk of (B, H, T, d) as (states x H, images per state x T, d)."""
-        return self._by_state(values[self.images]).flatten(2, 3).flatten(0, 1)
+        return at_least_float32(self._by_state(values[self.images])).flatten(2, 3).flatten(0, 1)
 
     def of_states(self, values: Tensor) -> Tensor:
         """Return the chunk of (S, H, P, d) as (states x H, P, d)."""
-        return values[self.states].flatten(0, 1)
+        return at_least_float32(values[self.states]).flatten(0, 1)
 
     def write(self, rows: Tensor, out: Tensor) -> None:
         """Write ``rows``, in the layout of ``of_images``, to this chunk of ``out`` (B, H, T, d)."""
@@ -80,6 +84,11 @@ class _Chunk:
 
     def _by_state(self, values: Tensor) -> Tensor:
         return values.unflatten(0, (self.states.stop - self.states.start, -1)).transpose(1, 2)
+
+
+def _zero_gradient(states: Tensor) -> Tensor:
+    """Return a contiguous zero in float32 or wider; chunks of it are views, whatever the layout of ``states``."""
+    return at_least_float32(states.new_zeros(states.shape))
 
 
 def _chunks(query: Tensor, key: Tensor) -> Iterator[_Chunk]:

@@ -19,15 +19,16 @@ SHARES = [1, 2, 3, 6]
 
 
 def tensors(states: int, projected: bool, dtype: torch.dtype) -> list[Tensor]:
-    """Queries, in the memory layout of their projection or head by head, and keys and values in ``states`` states."""
+    """Queries, and keys and values in ``states`` states, in the memory layout of their projection or head by head."""
     generator = torch.Generator().manual_seed(states)
     query, *others = (
         torch.randn(shape, generator=generator, dtype=torch.float64)
         for shape in ((BATCH, HEADS, LENGTH, WIDTH), *2 * [(states, HEADS, PROMPTS, WIDTH)])
     )
+    drawn = [query, *others]
     if projected:
-        query = query.transpose(1, 2).contiguous().transpose(1, 2)
-    return [tensor.to(dtype).requires_grad_() for tensor in (query, *others)]
+        drawn = [tensor.transpose(1, 2).contiguous().transpose(1, 2) for tensor in drawn]
+    return [tensor.to(dtype).requires_grad_() for tensor in drawn]
 
 
 def literal(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -64,7 +65,7 @@ def test_many_keys_shared_by_all_images_use_the_fused_kernel(projected: bool, mo
 
 @pytest.mark.parametrize("projected", [True, False])
 @pytest.mark.parametrize("states", SHARES)
-def test_the_fused_kernel_for_bf16_and_gpus_agrees(states: int, projected: bool) -> None:
+def test_bf16_agrees_up_to_rounding(states: int, projected: bool) -> None:
     inputs = tensors(states, projected, torch.bfloat16)
     exact = [tensor.detach().double().requires_grad_() for tensor in inputs]
     upstream = torch.randn(BATCH, HEADS, LENGTH, WIDTH).bfloat16()
@@ -74,6 +75,29 @@ def test_the_fused_kernel_for_bf16_and_gpus_agrees(states: int, projected: bool)
     slopes = torch.autograd.grad(ours, inputs, upstream), torch.autograd.grad(formula, exact, upstream.double())
     for slope, expected in zip(*slopes, strict=True):
         torch.testing.assert_close(slope.double(), expected, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("images_per_chunk", [2, 1000])
+@pytest.mark.parametrize("states", SHARES)
+def test_bf16_is_rounded_once_and_keeps_only_its_operands(
+    states: int, images_per_chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(few_keys, "_CHUNK_SIZE", images_per_chunk * HEADS * LENGTH * PROMPTS)
+    inputs = tensors(states, True, torch.bfloat16)
+    exact = [tensor.detach().float().requires_grad_() for tensor in inputs]
+    upstream = torch.randn(BATCH, HEADS, LENGTH, WIDTH).bfloat16()
+    kept: list[int] = []
+    with (
+        ComputeContext(torch.device("cpu"), "bf16").autocast(),
+        torch.autograd.graph.saved_tensors_hooks(lambda t: (kept.append(t.data_ptr()), t)[1], lambda t: t),
+    ):
+        rounded = attend_to_prompts(*inputs)
+    assert set(kept) == {tensor.data_ptr() for tensor in inputs}
+    whole = attend_to_prompts(*exact)
+    assert torch.equal(rounded, whole.bfloat16())
+    slopes = torch.autograd.grad(rounded, inputs, upstream), torch.autograd.grad(whole, exact, upstream.float())
+    for slope, expected in zip(*slopes, strict=True):
+        assert torch.equal(slope, expected.bfloat16())
 
 
 @pytest.mark.parametrize("states", SHARES)
