@@ -42,7 +42,17 @@ def _heads(attention: Attention, projected: Tensor) -> tuple[Tensor, ...]:
 
 def project_qkv(attention: Attention, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return queries, keys and values, each (B, H, T, d), of normalised ``tokens`` (B, T, D)."""
-    query, key, value = _heads(attention, _project(attention, tokens, 0, 3))
+    return queries_keys_and_values(attention, project_qkv_rows(attention, tokens))
+
+
+def project_qkv_rows(attention: Attention, rows: Tensor) -> Tensor:
+    """Return queries, keys and values of normalised ``rows`` (..., D) side by side, (..., 3 D)."""
+    return _project(attention, rows, 0, 3)
+
+
+def queries_keys_and_values(attention: Attention, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return queries, keys and values, each (B, H, T, d), of ``rows`` (B, T, 3 D) from ``project_qkv_rows``."""
+    query, key, value = _heads(attention, rows)
     return attention.q_norm(query), attention.k_norm(key), value
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
+from timm.models.vision_transformer import Block
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -36,6 +37,21 @@ class BranchFactors(Protocol):
         if each image has a state of its own.
         """
         ...
+
+
+def add_scaled(tokens: Tensor, branch: Tensor, factors: BranchFactors | None) -> Tensor:
+    """Return tokens + factor * branch, both (B, T, D), with factor 1 without ``factors``."""
+    return tokens + branch if factors is None else factors.add(tokens, branch)
+
+
+def add_branch(tokens: Tensor, branch: Branch, factors: BranchFactors | None) -> Tensor:
+    """Return tokens + factor * branch(tokens), with factor 1 without ``factors``."""
+    return tokens + branch(tokens, None) if factors is None else factors.add_branch(tokens, branch)
+
+
+def add_mlp(block: Block, tokens: Tensor, factors: BranchFactors | None) -> Tensor:
+    """Return the tokens (B, T, D) after the MLP branch of a block."""
+    return add_branch(tokens, lambda rows, _: block.ls2(block.mlp(block.norm2(rows))), factors)
 
 
 def factors_of_blocks(

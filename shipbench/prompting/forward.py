@@ -3,7 +3,8 @@
 It covers SHIP (Zhu et al., arXiv 2412.16956) as the official implementation computes it, and VPT (Jia et al. 2022) as
 the coupled case. Four exact savings bring its cost close to that of the bare backbone: prompts that do not attend
 depend on the parameters alone and are shared by all images; a stream that ends is not advanced; the last block
-computes only the rows that are read; a CPU skips branches for the images that drop them.
+computes only the rows that are read; a CPU skips branches for the images that drop them. A GPU computes prompts as rows
+of the images where that takes fewer operations.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ from shipbench.prompting.attention import (
     project_q,
     project_qkv,
 )
-from shipbench.prompting.branch_factors import Branch, BranchFactors, factors_of_blocks
+from shipbench.prompting.branch_factors import BranchFactors, add_branch, add_mlp, add_scaled, factors_of_blocks
 from shipbench.prompting.interface import AttentionRule, BlockPlan, Glimpse, LastRows, PromptSource
-from shipbench.prompting.static import take_tokens
+from shipbench.prompting.joined import JoinedTokens, joined_block, joins, matched_rows
+from shipbench.prompting.static import is_static, take_tokens
 from shipbench.prompting.stochastic_depth import DropFactors
 from shipbench.prompting.streams import Advanced, PromptMemo, Stream, advance, join
 
@@ -65,6 +67,11 @@ class _Step:
     survivors: tuple[str, ...]
     attention_factors: BranchFactors | None
     mlp_factors: BranchFactors | None
+
+    @property
+    def factors(self) -> tuple[BranchFactors | None, BranchFactors | None]:
+        """The factors of both branches."""
+        return self.attention_factors, self.mlp_factors
 
 
 def frozen(vit: VisionTransformer) -> VisionTransformer:
@@ -110,23 +117,25 @@ def prompted_forward(
         drop_factors = DropFactors.of(drop_factors)
     factors = factors_of_blocks(drop_factors, len(vit.blocks), tokens.device)
     steps = _steps(vit, source.plan, rule, match_top, factors)
+    joined = JoinedTokens(tokens, tokens.shape[1])
     streams: list[Stream] = []
     glimpse: Glimpse | None = None
     for step, plan in zip(steps, source.plan, strict=True):
         streams = [stream for stream in streams if stream.name in plan.carried]
-        streams += _entering(source, step.index, glimpse, tokens.shape[0])
+        streams += _entering(source, step.index, glimpse, len(tokens))
         for name in plan.added:
-            tokens = tokens + per_image(source.fresh(step.index, name), tokens.shape[0])
+            joined = joined.add_to_image(per_image(source.fresh(step.index, name), len(tokens)))
         if step is steps[-1]:
             break
         guides = bool(source.plan[step.index + 1].guided)
-        tokens, streams, scores = _inner_block(step, tokens, streams, rule, guides, memo)
-        glimpse = None if scores is None else Glimpse(tokens, scores)
+        joined, streams, scores = _inner_block(step, joined, streams, rule, guides, memo)
+        glimpse = None if scores is None else Glimpse(joined.image, scores)
         if trace is not None:
-            trace.block_cls.append(tokens[:, 0])
+            trace.block_cls.append(joined.tokens[:, 0])
             if glimpse is not None:
                 trace.glimpses[step.index + 1] = glimpse
-    output = _last_block(steps[-1], tokens, streams, rule, match_top, rows or LastRows(), memo)
+    tokens, guests = joined.apart()
+    output = _last_block(steps[-1], tokens, guests + streams, rule, match_top, rows or LastRows(), memo)
     if trace is not None:
         trace.block_cls.append(output.cls)
     return output
@@ -160,13 +169,31 @@ def _steps(
 
 def _inner_block(
     step: _Step,
+    joined: JoinedTokens,
+    streams: list[Stream],
+    rule: AttentionRule,
+    needs_scores: bool,
+    memo: PromptMemo | None,
+) -> tuple[JoinedTokens, list[Stream], Tensor | None]:
+    """Run a block before the last; return its image tokens, surviving streams, and the CLS scores if needed."""
+    surviving = [stream for stream in streams if stream.name in step.survivors]
+    if not step.attends and joins(joined, surviving, step.attention_factors):
+        results = joined_block(step.block, joined, streams, step.survivors, step.factors, rule.scale, needs_scores)
+        return results[0], [], results[1]
+    tokens, guests = joined.apart()
+    tokens, streams, scores = _separate_block(step, tokens, guests + streams, rule, needs_scores, memo)
+    return JoinedTokens(tokens, tokens.shape[1]), streams, scores
+
+
+def _separate_block(
+    step: _Step,
     tokens: Tensor,
     streams: list[Stream],
     rule: AttentionRule,
     needs_scores: bool,
     memo: PromptMemo | None,
 ) -> tuple[Tensor, list[Stream], Tensor | None]:
-    """Run a block before the last; return image tokens, surviving streams, and the CLS scores if needed."""
+    """Run a block before the last with every stream computed beside the image tokens (B, N, D)."""
     attending = [s for s in streams if step.attends and s.name in step.survivors]
     advanced = _advance(step, streams, {s.name for s in attending}, memo)
     batch = tokens.shape[0]
@@ -181,9 +208,9 @@ def _inner_block(
         if attending:
             outputs += _attend_prompts(step, attending, image, prompts)
         branch = _mix(step, query, image, prompts, rule)
-        tokens = _add(tokens, branch, step.attention_factors)
+        tokens = add_scaled(tokens, branch, step.attention_factors)
     else:
-        tokens = _add_branch(
+        tokens = add_branch(
             tokens,
             lambda rows, kept: _image_attention(
                 step, rows, join(step.block.attn, advanced, batch, kept), rule.of_images(kept)
@@ -234,17 +261,8 @@ def _mix(step: _Step, query: Tensor, image: KeyValue, prompts: KeyValue | None, 
     return step.block.ls1(project_out(step.block.attn, heads))
 
 
-def _add(tokens: Tensor, branch: Tensor, factors: BranchFactors | None) -> Tensor:
-    return tokens + branch if factors is None else factors.add(tokens, branch)
-
-
-def _add_branch(tokens: Tensor, branch: Branch, factors: BranchFactors | None) -> Tensor:
-    return tokens + branch(tokens, None) if factors is None else factors.add_branch(tokens, branch)
-
-
 def _add_mlp(step: _Step, tokens: Tensor) -> Tensor:
-    block = step.block
-    return _add_branch(tokens, lambda rows, _: block.ls2(block.mlp(block.norm2(rows))), step.mlp_factors)
+    return add_mlp(step.block, tokens, step.mlp_factors)
 
 
 def _attend_prompts(step: _Step, streams: list[Stream], image: KeyValue, prompts: KeyValue | None) -> list[Stream]:
@@ -262,7 +280,7 @@ def _prompt_rows(step: _Step, streams: list[Stream], image: KeyValue, prompts: K
     tokens = torch.cat([per_image(states, batch) for states, _ in pairs], dim=1)
     query = torch.cat([per_image(queries, batch) for _, queries in pairs], dim=2)
     branch = block.ls1(project_out(block.attn, attend_jointly(query, image, prompts)))
-    return _add_mlp(step, _add(tokens, branch, step.attention_factors))
+    return _add_mlp(step, add_scaled(tokens, branch, step.attention_factors))
 
 
 def _last_block(
@@ -279,13 +297,17 @@ def _last_block(
     prompts = join(attention, _advance(step, streams, {s.name for s in streams}, memo), tokens.shape[0])
     normed = step.block.norm1(tokens)
     image = project_kv(attention, normed)
+    if match_top and streams and not read.image and is_static(tokens.device):
+        return PassOutput(
+            *matched_rows(step.block, tokens, normed, streams, image, prompts, step.factors, rule, match_top)
+        )
     rows, query = (tokens, normed) if read.image else (tokens[:, :1], normed[:, :1])
     query = project_q(attention, query)
     if match_top:
         top = cls_scores(attention, query, image[0]).topk(match_top, dim=1).indices
         rows = torch.cat([rows, take_tokens(tokens, top)], dim=1)
         query = torch.cat([query, project_q(attention, take_tokens(normed, top))], dim=2)
-    rows = _add_mlp(step, _add(rows, _mix(step, query, image, prompts, rule), step.attention_factors))
+    rows = _add_mlp(step, add_scaled(rows, _mix(step, query, image, prompts, rule), step.attention_factors))
     # A method without prompts has nothing to match.
     needed = streams if match_top or read.prompts else []
     prompt_rows = _prompt_rows(step, needed, image, prompts) if needed else None

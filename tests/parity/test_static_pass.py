@@ -17,7 +17,7 @@ from torch._dynamo.testing import CompileCounter
 
 from shipbench.backbones import load_backbone
 from shipbench.methods.ship import Ship, ShipConfig
-from shipbench.prompting import StepBuffer, embed, stacked_forward, static
+from shipbench.prompting import StepBuffer, embed, joined, stacked_forward, static
 from shipbench.prompting.static import one_hot, select_rows
 from tests.parity import adapters, golden
 from tests.parity.adapters import load_ship, trained
@@ -38,9 +38,11 @@ class Numbers:
     gradients: dict[str, Tensor]
 
 
-@pytest.fixture
-def static_passes(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
-    """A function that makes passes on the CPU static, or not."""
+@pytest.fixture(params=["joined", "apart"])
+def static_passes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
+    """A function that makes passes on the CPU static, or not, with prompts as rows of the images or apart."""
+    tokens_per_prompt = {"joined": 0, "apart": SIZE**2}[request.param]
+    monkeypatch.setattr(joined, "_IMAGE_TOKENS_PER_PROMPT", tokens_per_prompt)
     return lambda on: monkeypatch.setattr(static, "is_static", lambda device: on)
 
 
