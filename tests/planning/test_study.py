@@ -10,10 +10,11 @@ import pytest
 from shipbench import RunSpec
 from shipbench.errors import InputError
 from shipbench.planning.study.cost import Rates, estimate, mean_of_points, measured_rates, passes, planned_passes, total
-from shipbench.planning.study.file import AblatePart, RunPart, TunePart, choose_parts, read_study
+from shipbench.planning.study.file import AblatePart, Defaults, ReportPart, RunPart, TunePart, choose_parts, read_study
 from shipbench.planning.study.grid import StudyGrid, plan_without_records
 from shipbench.planning.study.lock import differences, extended
 from shipbench.planning.study.parts import request
+from shipbench.settings import field_names
 
 STUDIES = Path(__file__).parents[2] / "studies"
 BASE = RunSpec("ship", "demo-tiny")
@@ -60,6 +61,23 @@ def test_lists_and_tables_mean_what_options_mean(tmp_path: Path) -> None:
     assert isinstance(tune, TunePart)
     assert (tune.tasks, tune.axes) == ("dtd", {"full.lr": [0.1, 0.2], "epochs": [3]})
     assert tune.set == {"eval_every": 10, "full.lr": 0.1, "full.weight_decay": 0.5}
+
+
+def test_sets_and_patterns_of_methods_without_some(tmp_path: Path) -> None:
+    text = """
+    [[run]]
+    tasks = "dtd"
+    methods = ["all", "peft-lo*", "lora"]
+    exclude = ["full", "vpt-*", "peft-lora"]
+    """
+    (part,) = read_study(written(tmp_path, text)).parts
+    assert part.method_text.split(",") == ["linear", "ship", "peft-loha", "peft-lokr", "lora"]
+
+
+@pytest.mark.parametrize("keys", [Defaults, RunPart, AblatePart, TunePart, ReportPart])
+def test_every_key_is_documented(keys: type[Any]) -> None:
+    page = (STUDIES.parent / "docs/reference/study-file.md").read_text(encoding="utf-8")
+    assert [name for name in field_names(keys) if f"`{name}`" not in page] == []
 
 
 RUN = '[[run]]\nmethods = "linear"\ntasks = "dtd"\n'
@@ -149,17 +167,27 @@ def test_every_study_in_the_repository_can_be_planned(file: Path) -> None:
 
 
 def test_the_demo_study_has_two_seeds_for_all_and_equal_budgets() -> None:
-    request_of = request(read_study(STUDIES / "demo.toml"), BASE, None, without_data=True)
+    planned = request(read_study(STUDIES / "demo.toml"), BASE, None, without_data=True)
     seeds: dict[str, set[int]] = {}
-    for part in request_of.parts:
+    for part in planned.parts:
         for spec in part.specs if not part.searches else part.searches[0].final_specs(0, part.final_seeds):
             seeds.setdefault(spec.method, set()).add(spec.seed)
-    points = [(search.method, len(search.points)) for part in request_of.parts for search in part.searches]
+    points = [(search.method, len(search.points)) for part in planned.parts for search in part.searches]
     assert {count for _, count in points} == {6}
     assert {name for name, _ in points} == {
         "full", "linear", "vpt-shallow", "vpt-deep", "ship", "lora", "adaptformer",
     }  # fmt: skip
     assert all(found >= {0, 1} for found in seeds.values())
+
+
+def test_the_vpt_study_varies_what_the_paper_varies() -> None:
+    planned = request(read_study(STUDIES / "vpt-paper.toml"), BASE, None, without_data=True)
+    varied: dict[str, set[object]] = {}
+    for spec in (spec for part in planned.parts for spec in part.specs):
+        for key, value in spec.resolved.config.items():
+            varied.setdefault(key, set()).add(value)
+    counts = {"prompt_length": 6, "deep_layers": 6, "location": 6, "deep_shared": 2, "initiation": 4, "pooling": 4}
+    assert {key: len(varied[key]) for key in counts} == counts
 
 
 def test_the_ship_study_sweeps_what_the_paper_sweeps() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from annotated_types import Ge
 
 from shipbench.errors import InputError, did_you_mean
-from shipbench.methods import parse_methods
+from shipbench.methods import list_methods, parse_methods
 from shipbench.runtime.files import read_toml
 from shipbench.settings import configure, field_names, flat_table, refuse_unknown
 
@@ -50,7 +51,10 @@ class Part(Defaults, ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class RunPart(Part):
-    """``[[run]]``: methods on tasks, as ``shipbench run``; ``exclude`` names those to leave out of a set."""
+    """``[[run]]``: methods on tasks, as ``shipbench run``.
+
+    ``methods`` may contain patterns such as ``peft-*``. ``exclude`` names methods, or patterns, to leave out.
+    """
 
     kind: ClassVar[str] = "run"
     methods: str = ""
@@ -59,10 +63,8 @@ class RunPart(Part):
     @property
     def method_text(self) -> str:
         """The methods of this part, comma-separated."""
-        if not self.exclude:
-            return self.methods
-        excluded = {method.name for method in parse_methods(self.exclude)}
-        return ",".join(method.name for method in parse_methods(self.methods) if method.name not in excluded)
+        excluded = _names(self.exclude)
+        return ",".join(name for name in _names(self.methods) if name not in excluded)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +147,16 @@ def read_study(file: Path) -> Study:
     reports = tuple(_report(table, f"[[report]] of {file}") for _, table in _numbered(content, "report", file))
     _refuse_repeated([part.name for part in parts], file)
     return Study(file, None if results is None else Path(results), tuple(parts), reports, content)
+
+
+def _names(text: str) -> list[str]:
+    """Return the names of the methods in a comma list of names, sets and patterns; raise ``InputError`` for others."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    return [
+        name
+        for part in parts
+        for name in (fnmatch.filter(list_methods(), part) if "*" in part else [m.name for m in parse_methods(part)])
+    ]
 
 
 def choose_parts(study: Study, names: str | None) -> Study:
