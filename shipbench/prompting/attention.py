@@ -13,6 +13,7 @@ from torch import Tensor
 from shipbench.prompting import static
 from shipbench.prompting.few_keys import attend_to_few
 from shipbench.prompting.full_precision import at_least_float32, full_precision
+from shipbench.prompting.short_gradients import mix
 
 KeyValue = tuple[Tensor, Tensor]
 
@@ -120,7 +121,7 @@ def attend_decoupled(query: Tensor, image: KeyValue, prompts: KeyValue | None, s
     if prompts is None:
         return to_image
     weight = scale.to(to_image.dtype) if isinstance(scale, Tensor) else scale
-    return torch.lerp(to_image, attend_to_prompts(query, *prompts), weight)
+    return mix(to_image, attend_to_prompts(query, *prompts), weight)
 
 
 def attend_jointly(query: Tensor, image: KeyValue, prompts: KeyValue | None) -> Tensor:

@@ -294,13 +294,11 @@ def _last_block(
 ) -> PassOutput:
     """Run the last block for CLS and for what is read beside it, or what a matching loss needs."""
     attention = step.block.attn
-    prompts = join(attention, _advance(step, streams, {s.name for s in streams}, memo), tokens.shape[0])
     normed = step.block.norm1(tokens)
     image = project_kv(attention, normed)
     if match_top and streams and not read.image and is_static(tokens.device):
-        return PassOutput(
-            *matched_rows(step.block, tokens, normed, streams, image, prompts, step.factors, rule, match_top)
-        )
+        return PassOutput(*matched_rows(step.block, tokens, normed, streams, image, step.factors, rule, match_top))
+    prompts = join(attention, _advance(step, streams, {s.name for s in streams}, memo), tokens.shape[0])
     rows, query = (tokens, normed) if read.image else (tokens[:, :1], normed[:, :1])
     query = project_q(attention, query)
     if match_top:

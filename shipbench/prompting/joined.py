@@ -24,6 +24,7 @@ from shipbench.prompting.attention import (
     per_image,
     project_out,
     project_q,
+    project_qkv,
     project_qkv_rows,
     queries_keys_and_values,
 )
@@ -146,7 +147,6 @@ def matched_rows(
     normed: Tensor,
     streams: list[Stream],
     image: KeyValue,
-    prompts: KeyValue | None,
     factors: tuple[BranchFactors | None, BranchFactors | None],
     rule: AttentionRule,
     match_top: int,
@@ -162,7 +162,8 @@ def matched_rows(
     chosen = static.take_tokens(tokens, F.pad(scores.topk(match_top, dim=1).indices, (1, 0)))
     spread = [per_image(states, batch) for stream in streams for states in stream.spread((stream.tokens,), batch)]
     rows = torch.cat([chosen, *spread], dim=1)
-    query = project_q(attention, block.norm1(rows))
+    query, key, value = project_qkv(attention, block.norm1(rows))
+    prompts = key[:, :, match_top + 1 :], value[:, :, match_top + 1 :]
     if rule.coupled:
         heads = attend_jointly(query, image, prompts)
     else:

@@ -50,6 +50,22 @@ def test_launches_are_compared_with_vpt_deep(count: Callable[..., Any], monkeypa
     assert [(row["sequences"], row["uploads"], row["indexed_sums"]) for row in (ship, vpt)] == [(1, 1, 0)] * 2
 
 
+def test_ship_launches_at_most_1_3_times_what_vpt_deep_does(
+    count: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operations, "DRAWS", 2)
+    # As many blocks and tokens as ViT-B/16, and so the same operations.
+    paper = ("--backbone", "vit_tiny_patch16_224", "--image-size", 224, "--batch-size", 64, "--drop-path", 0.1)
+    rows = count(*paper, "--levels", "0,2,4,6,8,11", "--prompt-lengths", "10,50", "--method", "ship,vpt-deep")
+    short, long = (row for row in rows if row["method"] == "ship")
+    assert short["ratio"] <= 1.3
+    # Long prompts stay apart from the images: fewer rows are worth more than fewer launches.
+    assert long["launches"] > short["launches"]
+    assert {(row["sequences"], row["uploads"], row["weight_casts"], row["indexed_sums"]) for row in rows} == {
+        (1, 1, 0, 0)
+    }
+
+
 def test_weight_casts_of_autocast_are_counted(count: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(operations, "DRAWS", 2)
     (once,) = count("--method", "vpt-deep")

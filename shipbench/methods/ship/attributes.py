@@ -5,11 +5,11 @@ from __future__ import annotations
 import warnings
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from shipbench.methods.ship.features import finite_features
 from shipbench.prompting.full_precision import at_least_float32, full_precision
+from shipbench.prompting.short_gradients import unit
 from shipbench.settings import whole_number
 
 BANK_IMAGES = 1000
@@ -54,5 +54,5 @@ def guide(tokens: Tensor, bank: Tensor, temperature: float = 1.0) -> Tensor:
     """
     tokens, bank = at_least_float32(tokens), at_least_float32(bank)
     with full_precision(tokens.device):
-        cosine = F.normalize(tokens, dim=-1) @ F.normalize(bank, dim=-1).T
+        cosine = unit(tokens) @ unit(bank).T
         return (cosine if temperature == 1 else cosine / temperature).softmax(dim=-1) @ bank

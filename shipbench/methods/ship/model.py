@@ -30,6 +30,7 @@ from shipbench.prompting import (
     prompted_forward,
 )
 from shipbench.prompting.full_precision import at_least_float32, full_precision
+from shipbench.prompting.short_gradients import unit
 from shipbench.prompting.streams import PromptMemo
 from shipbench.settings import whole_number
 
@@ -218,8 +219,9 @@ def matching_loss(output: PassOutput) -> Tensor:
     assert output.selected is not None
     if output.prompts is None:
         return output.selected.new_zeros(())
-    prompts, selected = (F.normalize(at_least_float32(t), dim=-1) for t in (output.prompts, output.selected))
+    prompts, selected = map(at_least_float32, (output.prompts, output.selected))
     with full_precision(prompts.device):
+        prompts, selected = unit(prompts), unit(selected)
         cosine = prompts @ selected.transpose(1, 2)
     return (1 - cosine).amin(dim=-1).mean()
 
