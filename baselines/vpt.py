@@ -30,8 +30,10 @@ from shipbench.prompting import (
     Glimpse,
     LastRows,
     PassOutput,
+    PassTrace,
     StackInput,
     StochasticDepth,
+    Traced,
     draw_stack_input,
     frozen,
     new_head,
@@ -136,6 +138,15 @@ class Vpt(nn.Module):
         tokens = self.prompts.embed(self.backbone, images)
         source, rows = _Source(self.prompts, self.backbone, images.shape[0]), _READ[self.pooling]
         return self.logits_of(prompted_forward(self.backbone, tokens, source, _JOINT, rows=rows, drop_factors=factors))
+
+    @torch.no_grad()
+    def traced(self, images: Tensor) -> Traced:
+        """Run an evaluation pass and return its intermediate values, block by block."""
+        trace, source = PassTrace(), _Source(self.prompts, self.backbone, len(images))
+        tokens = self.prompts.embed(self.backbone, images)
+        output = prompted_forward(self.backbone, tokens, source, _JOINT, rows=LastRows(image=True), trace=trace)
+        assert output.image is not None
+        return Traced(trace, _JOINT, output.image)
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
         """Return the cross-entropy, a scalar."""

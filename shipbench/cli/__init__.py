@@ -8,7 +8,21 @@ import sys
 
 import typer
 
-from shipbench.cli import ablate, bench, data, demo, evaluate, export, import_, listing, report, run, study, tune
+from shipbench.cli import (
+    ablate,
+    bench,
+    data,
+    demo,
+    evaluate,
+    explain,
+    export,
+    import_,
+    listing,
+    report,
+    run,
+    study,
+    tune,
+)
 from shipbench.errors import InputError, ShipbenchError, one_line
 from shipbench.runtime import exits
 
@@ -29,6 +43,7 @@ app.command("report")(report.report)
 app.command("import")(import_.import_results)
 app.command("bench")(bench.bench)
 app.command("evaluate")(evaluate.evaluate)
+app.command("explain")(explain.explain)
 app.command("export")(export.export)
 app.command("predict")(export.predict)
 app.add_typer(listing.app, name="list")

@@ -40,8 +40,13 @@ def after_export(file: Path) -> None:
 
 
 def after_evaluate(results: Path) -> None:
-    """Suggest the report, which compares the evaluations with the runs."""
-    suggest(f"shipbench report{_results(results)}", "robustness as a table and a figure")
+    """Suggest the report, which shows evaluations beside the runs, and stored features."""
+    suggest(f"shipbench report{_results(results)}", "clean and shifted accuracies, and features as t-SNE")
+
+
+def after_explain(figure: Path) -> None:
+    """Name the figure to open first."""
+    say(f"next: open {figure}")
 
 
 def after_predict() -> None:

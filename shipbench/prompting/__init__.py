@@ -11,6 +11,7 @@ from shipbench.prompting.interface import AttentionRule, BlockPlan, Glimpse, Las
 from shipbench.prompting.stacked import StackInput, draw_stack_input, stacked_forward
 from shipbench.prompting.step_buffer import StepBuffer
 from shipbench.prompting.stochastic_depth import DropFactors, StochasticDepth, drop_rates, sample_drop_factors
+from shipbench.prompting.traced import Traceable, Traced
 
 __all__ = [
     "AttentionRule",
@@ -24,6 +25,8 @@ __all__ = [
     "StackInput",
     "StepBuffer",
     "StochasticDepth",
+    "Traceable",
+    "Traced",
     "draw_stack_input",
     "drop_rates",
     "embed",

@@ -50,9 +50,22 @@ class PassOutput:
 
 
 @dataclass(frozen=True)
-class PassTrace:
-    """Intermediate values of a pass: the CLS token (B, D) after each block, and the glimpse of each guided block."""
+class BlockInput:
+    """What enters a block: the image tokens (B, N, D), and the prompt streams."""
 
+    tokens: Tensor
+    streams: tuple[Stream, ...]
+
+
+@dataclass(frozen=True)
+class PassTrace:
+    """Intermediate values of a pass.
+
+    ``inputs`` is what enters each block, ``block_cls`` the CLS token (B, D) after each block, and ``glimpses`` the
+    glimpse of each guided block.
+    """
+
+    inputs: list[BlockInput] = field(default_factory=list)
     block_cls: list[Tensor] = field(default_factory=list)
     glimpses: dict[int, Glimpse] = field(default_factory=dict)
 
@@ -125,6 +138,9 @@ def prompted_forward(
         streams += _entering(source, step.index, glimpse, len(tokens))
         for name in plan.added:
             joined = joined.add_to_image(per_image(source.fresh(step.index, name), len(tokens)))
+        if trace is not None:
+            image, guests = joined.apart()
+            trace.inputs.append(BlockInput(image, (*guests, *streams)))
         if step is steps[-1]:
             break
         guides = bool(source.plan[step.index + 1].guided)

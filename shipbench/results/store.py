@@ -21,7 +21,7 @@ from shipbench.results.sealed import StoredRow, read_row, unreadable, write_parq
 from shipbench.runtime.files import atomic_path
 
 EXPORT_FORMAT = "shipbench-weights-1"
-KINDS = ("runs", "history", "predictions", "weights", "checkpoints")
+KINDS = ("runs", "history", "predictions", "weights", "features", "checkpoints")
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,11 @@ class Store:
         with self._writing(), atomic_path(self.path("weights", run_id)) as temporary:
             # safetensors' save_file would write to a temporary file of its own, which a killed process leaves behind.
             temporary.write_bytes(save(dict(tensors), dict(metadata)))
+
+    def write_features(self, run_id: str, columns: Mapping[str, Any]) -> None:
+        """Store the features of a run's test images; raises ``StoreError`` if the folder cannot be written to."""
+        with self._writing():
+            write_parquet(self.path("features", run_id), {"run_id": run_id, **columns})
 
     def remove(self, kind: str, run_id: str) -> None:
         """Remove a file of a run if it exists and can be removed."""

@@ -111,7 +111,7 @@ def plan_evaluation(store: Store, run_id: str, options: EvaluationOptions) -> Pl
     if options.on is None and not options.corruptions:
         raise InputError("name the images with --on, or a corruption of the run's test images with --corrupt")
     checkpoint = checkpoint_of(parent, options.checkpoint)
-    images = evaluation_images(parent, _resize(weights), options.on, options.data)
+    images = evaluation_images(parent, resize_of(weights), options.on, options.data)
     return PlannedEvaluation(store, parent, weights, images, dataclasses.replace(options, checkpoint=checkpoint))
 
 
@@ -252,7 +252,7 @@ _NOT_TRAINED: dict[str, Any] = {
 }
 
 
-def _resize(weights: Path) -> Resize:
+def resize_of(weights: Path) -> Resize:
     """Return how the images of a run became squares, from the metadata of its weights."""
     with safe_open(weights, framework="pt") as stream:
         return "crop" if (stream.metadata() or {}).get("resize") == "crop" else "squash"

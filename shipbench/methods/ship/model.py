@@ -18,10 +18,12 @@ from shipbench.methods.ship.prompts import ShipPrompts
 from shipbench.prompting import (
     AttentionRule,
     DropFactors,
+    LastRows,
     PassOutput,
     PassTrace,
     StackInput,
     StochasticDepth,
+    Traced,
     draw_stack_input,
     embed,
     frozen,
@@ -173,14 +175,27 @@ class Ship(nn.Module):
         """Run an evaluation pass and return its intermediate CLS tokens and selections."""
         trace = PassTrace()
         self._run(images, trace=trace)
-        tops = {block: glimpse.top(self.config.attribute_length) for block, glimpse in trace.glimpses.items()}
+        tops = self._tops(trace)
         indices = {block: top[0] for block, top in tops.items()}
         return ShipTrace(trace.block_cls, indices, {block: top[1] for block, top in tops.items()})
+
+    @torch.no_grad()
+    def traced(self, images: Tensor) -> Traced:
+        """Run an evaluation pass and return its intermediate values, block by block."""
+        trace = PassTrace()
+        output = self._run(images, trace=trace, rows=LastRows(image=True))
+        assert output.image is not None
+        return Traced(trace, self.rule, output.image, {block: top[0] for block, top in self._tops(trace).items()})
+
+    def _tops(self, trace: PassTrace) -> dict[int, tuple[Tensor, Tensor]]:
+        """Return the indices and the tokens that guide attribute prompts, by guided block."""
+        return {block: glimpse.top(self.config.attribute_length) for block, glimpse in trace.glimpses.items()}
 
     def _run(
         self,
         images: Tensor,
         *,
+        rows: LastRows | None = None,
         match: bool = False,
         drop_factors: DropFactors | Tensor | None = None,
         memo: PromptMemo | None = None,
@@ -193,6 +208,7 @@ class Ship(nn.Module):
             self.prompts,
             self.rule,
             match_top=self._match_top(match),
+            rows=rows,
             drop_factors=drop_factors,
             memo=memo,
             trace=trace,

@@ -1,0 +1,70 @@
+"""``shipbench explain``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from shipbench.cli import completion, next_steps, options
+from shipbench.cli.evaluate import one_task
+
+
+def explain(
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN", help="A run id or a unique prefix of one; see 'list runs'.", autocompletion=completion.runs
+        ),
+    ],
+    images: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[IMAGE]...", help="Image files; default: test images, right and wrong ones.", show_default=False
+        ),
+    ] = None,
+    features: Annotated[
+        bool,
+        typer.Option(
+            "--features", help="Store the final features of all test images, from which a report draws t-SNE, and stop."
+        ),
+    ] = False,
+    on: Annotated[
+        str | None,
+        typer.Option(metavar="SOURCE", help="Where the run's test images are, if they are not those of the catalogue."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of test images.")] = 0,
+    data: options.Data = None,
+    results: options.Results = Path("results"),
+    checkpoint: options.Checkpoint = None,
+    device: options.Device = "auto",
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for the figures; default: explanations/RUN.", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what the figures show as JSON.")] = False,
+) -> None:
+    """Draw what each block of a finished run attends to, beside the frozen backbone, and what guides its prompts."""
+    from shipbench.results.lookup import find_run
+    from shipbench.results.store import Store
+
+    store, run_id = Store(results), find_run(results, run)
+    task = None if on is None else one_task(on)
+    from shipbench.explaining.explain import ExplainOptions, plan_explanation, store_features
+    from shipbench.explaining.explain import explain as draw
+
+    chosen = ExplainOptions(tuple(images or ()), task, data, checkpoint, device, seed)
+    planned = plan_explanation(store, run_id, chosen, features=features)
+    if features:
+        file = store_features(planned)
+        typer.echo(json.dumps({"features": str(file)}) if as_json else file)
+        next_steps.after_evaluate(results)
+        return
+    files, facts = draw(planned, output or Path("explanations") / run_id)
+    typer.echo(
+        json.dumps(facts | {"files": [str(file) for file in files]}, indent=1)
+        if as_json
+        else "\n".join(map(str, files))
+    )
+    next_steps.after_explain(files[0])

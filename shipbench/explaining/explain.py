@@ -1,0 +1,249 @@
+"""Explain a finished run from its stored weights: figures of what its blocks attend to, and its final features."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
+
+from shipbench.backbones import load_backbone
+from shipbench.data.framing import resize
+from shipbench.data.images import decode_photograph
+from shipbench.data.types import Split
+from shipbench.errors import InputError
+from shipbench.explaining.choosing import choose_images
+from shipbench.explaining.features import final_features
+from shipbench.explaining.figures import (
+    ExplainedImage,
+    block_figure,
+    explained_in_numbers,
+    montage,
+    prompt_figure,
+    write_figure,
+)
+from shipbench.explaining.reading import BlockView, read_blocks
+from shipbench.hardware.device import resolve_device
+from shipbench.hardware.precision import ComputeContext
+from shipbench.methods import get_method
+from shipbench.record import RunRecord
+from shipbench.results.store import Store
+from shipbench.runs.evaluate import checkpoint_of, resize_of, tested_record
+from shipbench.runs.evaluation_images import EvaluationImages, evaluation_images
+from shipbench.runs.export import Exported, load_exported, weights_of
+from shipbench.runtime.files import atomic_path
+from shipbench.tasks import Task
+from shipbench.training.inputs import image_inputs
+
+SEED = 0
+_EACH = 4
+
+
+@dataclass(frozen=True)
+class ExplainOptions:
+    """What to explain a run on, and where.
+
+    ``images`` are files; without any, test images of the run are drawn with ``seed``. ``on`` is the task of these, for
+    a run whose images are not in the catalogue; ``checkpoint`` holds the backbone's weights, if the run used a file.
+    """
+
+    images: tuple[Path, ...] = ()
+    on: Task | None = None
+    data: Path | None = None
+    checkpoint: str | None = None
+    device: str = "auto"
+    seed: int = SEED
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A run with its model, the frozen backbone that it started from, and the images to explain.
+
+    ``test_images`` are opened only if they are needed.
+    """
+
+    store: Store
+    record: RunRecord
+    weights: Path
+    options: ExplainOptions
+    test_images: EvaluationImages | None = field(default=None)
+
+    @cached_property
+    def exported(self) -> Exported:
+        """The model of the run."""
+        exported = load_exported(self.weights, checkpoint=self.options.checkpoint)
+        exported.model.to(self.compute.device)
+        return exported
+
+    @cached_property
+    def compute(self) -> ComputeContext:
+        """The device; explanations are computed in fp32."""
+        return ComputeContext(resolve_device(self.options.device), "fp32")
+
+    @cached_property
+    def frozen(self) -> VisionTransformer:
+        """The backbone before the run."""
+        size = self.exported.preprocessing.image_size
+        backbone = load_backbone(self.record.backbone, checkpoint=self.options.checkpoint, image_size=size)
+        return backbone.to(self.compute.device).eval()
+
+    @cached_property
+    def split(self) -> Split:
+        """The decoded test images."""
+        assert self.test_images is not None
+        return self.test_images.load(self.exported.preprocessing.image_size)
+
+    @property
+    def title(self) -> str:
+        """The printed name of the method."""
+        return get_method(self.record.method).title
+
+    @property
+    def levels(self) -> list[int]:
+        """The first block of each level; empty for methods without levels."""
+        return json.loads(self.record.levels or "[]")
+
+    def read(self, pixels: NDArray[np.uint8]) -> tuple[list[BlockView], list[BlockView], Tensor]:
+        """Return the blocks of the frozen backbone and of the run for one image, and class probabilities."""
+        image = self._normalised(pixels)
+        model = self.exported.model
+        inner = next((part for part in model.modules() if isinstance(part, VisionTransformer)), None)
+        if inner is None:
+            raise InputError(f"the attention of {self.record.method} cannot be read: its model holds no ViT of timm")
+        frozen = read_blocks(self.frozen, image, self.frozen, "the frozen backbone")
+        adapted = read_blocks(model, image, inner, self.record.method)
+        with torch.no_grad():
+            probabilities = model(image).softmax(dim=1)[0].cpu()
+        return [_on_cpu(view) for view in frozen], [_on_cpu(view) for view in adapted], probabilities
+
+    def _normalised(self, pixels: NDArray[np.uint8]) -> Tensor:
+        preprocessing, device = self.exported.preprocessing, self.compute.device
+        mean, std = (torch.tensor(each).view(1, 3, 1, 1) for each in (preprocessing.mean, preprocessing.std))
+        image = torch.from_numpy(pixels.copy()).permute(2, 0, 1).unsqueeze(0).float() / 255
+        return ((image - mean) / std).to(device)
+
+
+def plan_explanation(store: Store, run_id: str, options: ExplainOptions, *, features: bool) -> Explanation:
+    """Look up a run and open what explaining it needs; decode no image and load no model.
+
+    Test images are opened if no images are named, or if ``features`` are to be stored. Raises ``InputError`` for a run
+    without weights, an image that does not exist, and test images that are not those of the run.
+    """
+    weights = weights_of(store, run_id)
+    record = tested_record(store, run_id)
+    for path in options.images:
+        if not path.is_file():
+            raise InputError(f"image {path} {'is a folder' if path.is_dir() else 'does not exist'}; name image files")
+    checkpoint = checkpoint_of(record, options.checkpoint)
+    test_images = None
+    if features or not options.images:
+        test_images = evaluation_images(record, resize_of(weights), options.on, options.data)
+        if not test_images.same_data:
+            raise InputError(
+                f"{test_images.task.name} does not hold the test images of run {run_id}; name their source with --on, "
+                "or image files to explain"
+            )
+    changed = ExplainOptions(options.images, options.on, options.data, checkpoint, options.device, options.seed)
+    return Explanation(store, record, weights, changed, test_images)
+
+
+def explain(planned: Explanation, output: Path) -> tuple[list[Path], dict[str, Any]]:
+    """Write the figures of an explanation into a folder; return their paths and what they show as values of JSON.
+
+    Images that are named have a figure each. Test images have a montage, and a figure each for the first one that the
+    run classified rightly and the first that it did not. Raises ``InputError`` if an image cannot be read, or the
+    attention of the method cannot.
+    """
+    named = bool(planned.options.images)
+    images = list(_photographs(planned) if named else _chosen(planned))
+    title, levels = planned.title, planned.levels
+    figures = {}
+    if not named:
+        figures["montage"] = montage(images, title)
+    for image in images if named else _first_of_each(images):
+        figures[f"blocks-{image.name}"] = block_figure(image, title, levels)
+    if any(view.prompts for view in images[0].adapted):
+        figures["prompts"] = prompt_figure(images, title, levels)
+    paths = [output / f"{name}.png" for name in figures]
+    for path, figure in zip(paths, figures.values(), strict=True):
+        write_figure(figure, path)
+    facts = {
+        "run_id": planned.record.run_id,
+        "method": planned.record.method,
+        "task": planned.record.task,
+        "seed": None if named else planned.options.seed,
+        "levels": levels,
+        "images": explained_in_numbers(images),
+    }
+    with atomic_path(output / "explanation.json") as temporary:
+        temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    return [*paths, output / "explanation.json"], facts
+
+
+def store_features(planned: Explanation) -> Path:
+    """Store the final features of the run's test images beside its record, and return the file.
+
+    Raises ``InputError`` if the head of the model cannot be found, ``StoreError`` if the folder cannot be written to.
+    """
+    split = planned.split
+    inputs = image_inputs(split, planned.exported.preprocessing, planned.compute.device, resident=False)
+    features = final_features(planned.exported.model, inputs, planned.compute, planned.record.method).cpu().numpy()
+    columns: dict[str, Any] = {"index": list(range(len(split))), "label": np.array(split.labels)}
+    columns |= {f"f{number}": features[:, number] for number in range(features.shape[1])}
+    planned.store.write_features(planned.record.run_id, columns)
+    return planned.store.path("features", planned.record.run_id)
+
+
+def _photographs(planned: Explanation) -> Iterator[ExplainedImage]:
+    names: dict[str, int] = {}
+    for path in planned.options.images:
+        photograph = decode_photograph(path.read_bytes(), path)
+        pixels = resize(photograph, planned.exported.preprocessing.image_size, planned.exported.resize)
+        repeats = names[path.stem] = names.get(path.stem, 0) + 1
+        yield _explained(planned, path.stem if repeats == 1 else f"{path.stem}-{repeats}", pixels, None)
+
+
+def _chosen(planned: Explanation) -> Iterator[ExplainedImage]:
+    split = planned.split
+    for image in choose_images(planned.store, planned.record.run_id, _EACH, planned.options.seed):
+        pixels = split.pixels[image.index]
+        if split.framing is not None:
+            pixels = resize(Image.fromarray(pixels), split.framing.side, split.framing.resize)
+        yield _explained(planned, f"test-{image.index}", np.asarray(pixels), image.label)
+
+
+def _explained(planned: Explanation, name: str, pixels: NDArray[np.uint8], label: int | None) -> ExplainedImage:
+    frozen, adapted, probabilities = planned.read(pixels)
+    predicted = int(probabilities.argmax())
+    guess = f"{_class(planned, predicted)} ({100 * float(probabilities[predicted]):.0f} %)"
+    right = None if label is None else label == predicted
+    heading = guess if label is None or right else f"{_class(planned, label)}, taken for\n{guess}"
+    grid = planned.frozen.patch_embed.grid_size
+    return ExplainedImage(name, heading, right, pixels, (grid[0], grid[1]), frozen, adapted)
+
+
+def _class(planned: Explanation, number: int) -> str:
+    names = planned.exported.class_names
+    return names[number] if names else f"class {number}"
+
+
+def _first_of_each(images: Sequence[ExplainedImage]) -> list[ExplainedImage]:
+    """Return the first image that the run classified rightly, and the first that it did not."""
+    return [
+        next(image for image in images if image.right is right) for right in sorted({i.right is True for i in images})
+    ]
+
+
+def _on_cpu(view: BlockView) -> BlockView:
+    prompts = {name: share.float().cpu() for name, share in view.prompts.items()}
+    guiding = None if view.guiding is None else view.guiding.cpu()
+    return BlockView(view.attention.float().cpu(), view.patches.float().cpu(), prompts, guiding)

@@ -1,0 +1,43 @@
+"""The final features of a run's test images: what its head reads."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from shipbench.errors import InputError
+from shipbench.hardware.precision import ComputeContext
+from shipbench.prompting import evaluating
+from shipbench.training.inputs import Inputs
+from shipbench.training.micro_batches import MicroBatches, in_micro_batches, inference_batch
+from shipbench.training.prefetch import Prefetcher
+
+_HEADS = ("head", "readout.head")
+
+
+@torch.no_grad()
+def final_features(model: nn.Module, inputs: Inputs, compute: ComputeContext, title: str) -> Tensor:
+    """Return the features (images, D), float32, that the head of ``model`` reads, by images in order.
+
+    ``title`` names the model in messages. Raises ``InputError`` for a model without a head of that name.
+    """
+    modules = dict(model.named_modules())
+    head = next((modules[name] for name in _HEADS if name in modules), None)
+    if head is None:
+        raise InputError(f"{title} has no module called {' or '.join(_HEADS)} whose input could be stored")
+    model.eval()
+    read: list[Tensor] = []
+    handle = head.register_forward_pre_hook(lambda module, arguments: read.append(arguments[0]))
+    micro_batches = MicroBatches(inference_batch(compute.device), "the final features")
+
+    def features(images: Tensor) -> Tensor:
+        read.clear()
+        with compute.autocast():
+            model(images)
+        return read[-1].float()
+
+    try:
+        with evaluating(model), Prefetcher(inputs) as ahead:
+            return in_micro_batches(len(inputs), micro_batches, lambda chunk: features(ahead.batch(chunk)))
+    finally:
+        handle.remove()

@@ -1,0 +1,148 @@
+"""The attention that is read is the attention that the model computes."""
+
+from __future__ import annotations
+
+import pytest
+import timm
+import torch
+from shipbench_baselines.settings import VptConfig
+from shipbench_baselines.vpt import Vpt
+from torch import Tensor, nn
+
+from shipbench.errors import InputError
+from shipbench.explaining.features import final_features
+from shipbench.explaining.figures import feature_colours
+from shipbench.explaining.reading import prompted_attention, read_blocks
+from shipbench.hardware.precision import ComputeContext
+from shipbench.methods import BuildContext, get_method
+from shipbench.methods.ship import Ship, ShipConfig
+from shipbench.prompting import embed
+from shipbench.prompting.forward import BlockInput
+from shipbench.prompting.interface import AttentionRule
+from shipbench.prompting.streams import Stream
+from shipbench.training.inputs import FeatureInputs
+
+
+@pytest.fixture
+def vit() -> nn.Module:
+    torch.manual_seed(0)
+    return timm.create_model("test_vit", num_classes=0, img_size=64).eval()
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+
+
+def ship(vit: nn.Module) -> Ship:
+    config = ShipConfig(prompt_length=2, shared_length=3, attribute_length=2, attribute_levels=1)
+    depth = len(vit.blocks)
+    return Ship(vit, 4, [0, depth - 1], torch.randn(5, vit.embed_dim), config).eval()
+
+
+def attention_weights(block: nn.Module, tokens: Tensor) -> Tensor:
+    """Return softmax(q k^T / sqrt(d)) (B, H, N, N) of a timm block, from its fused projection alone."""
+    normed, attention = block.norm1(tokens), block.attn
+    query, key, _ = (
+        part.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for part in attention.qkv(normed).chunk(3, dim=-1)
+    )
+    return (query @ key.transpose(-2, -1) / key.shape[-1] ** 0.5).softmax(dim=-1)
+
+
+@torch.no_grad()
+def test_a_plain_vit_is_read_as_it_computes(vit: nn.Module, images: Tensor) -> None:
+    views = read_blocks(vit, images, vit, "the frozen backbone")
+    tokens = embed(vit, images)
+    for block, view in zip(vit.blocks, views, strict=True):
+        torch.testing.assert_close(view.attention, attention_weights(block, tokens).mean(dim=1)[:, 0, 1:])
+        tokens = block(tokens)
+        torch.testing.assert_close(view.patches, tokens[:, 1:])
+        assert (dict(view.prompts), view.guiding) == ({}, None)
+
+
+@torch.no_grad()
+def test_prompts_of_vpt_share_one_softmax_with_the_image(vit: nn.Module, images: Tensor) -> None:
+    model = Vpt(vit, 4, VptConfig(prompt_length=5), deep=True).eval()
+    views = read_blocks(model, images, vit, "vpt-deep")
+    tokens = embed(vit, images)
+    for index, (block, view) in enumerate(zip(vit.blocks, views, strict=True)):
+        prompts = model.prompts.tokens[index].expand(len(images), -1, -1)
+        whole = torch.cat([tokens[:, :1], prompts, tokens[:, 1:]], dim=1)
+        weights = attention_weights(block, whole).mean(dim=1)[:, 0]
+        torch.testing.assert_close(view.attention, weights[:, 6:])
+        torch.testing.assert_close(view.prompts["prompts"], weights[:, 1:6].sum(dim=1))
+        out = block(whole)
+        tokens = torch.cat([out[:, :1], out[:, 6:]], dim=1)
+        torch.testing.assert_close(view.patches, tokens[:, 1:])
+
+
+@torch.no_grad()
+def test_decoupled_prompts_receive_the_scale_and_the_view_ends_in_the_logits(vit: nn.Module, images: Tensor) -> None:
+    model = ship(vit)
+    views = read_blocks(model, images, vit, "ship")
+    assert [set(view.prompts) for view in views] == [
+        *[{"independent", "shared"}] * (len(views) - 1),
+        {"independent", "shared", "attribute"},
+    ]
+    for view in views:
+        torch.testing.assert_close(sum(view.prompts.values()), torch.full((3,), model.config.attention_scale))
+    traced = model.traced(images)
+    torch.testing.assert_close(model.head(vit.fc_norm(vit.norm(traced.tokens[:, 0]))), model(images))
+    expected = model.trace(images).selected_indices[len(views) - 1]
+    assert views[-2].guiding is not None
+    assert torch.equal(views[-2].guiding, expected - 1)
+    assert views[-1].guiding is None
+
+
+@torch.no_grad()
+def test_decoupled_attention_mixes_two_softmaxes(vit: nn.Module) -> None:
+    block, tokens, prompts = vit.blocks[0], torch.randn(2, 6, vit.embed_dim), torch.randn(1, 4, vit.embed_dim)
+    entering = BlockInput(tokens, (Stream("shared", prompts[:, :1]), Stream("independent", prompts[:, 1:])))
+    image, shares = prompted_attention(block.attn, block.norm1, entering, AttentionRule(scale=0.3))
+    whole = torch.cat([tokens, prompts.expand(2, -1, -1)], dim=1)
+    joint = attention_weights(block, whole)[:, :, 0]
+    apart = [part / part.sum(dim=-1, keepdim=True) for part in joint.split([6, 4], dim=-1)]
+    torch.testing.assert_close(image, 0.7 * apart[0].mean(dim=1))
+    torch.testing.assert_close(shares["shared"], 0.3 * apart[1].mean(dim=1)[:, 0])
+    torch.testing.assert_close(shares["independent"], 0.3 * apart[1].mean(dim=1)[:, 1:].sum(dim=1))
+
+
+@pytest.mark.parametrize("name", ["linear", "lora", "adaptformer", "ssf", "convpass", "bitfit", "full"])
+def test_adapters_of_the_zoo_are_read_and_end_in_their_head(vit: nn.Module, images: Tensor, name: str) -> None:
+    method = get_method(name)
+    context = BuildContext(vit, 4, method.settings(), lambda kind: torch.empty(0), lambda text: None)
+    model = method.build(context).model.eval()
+    views = read_blocks(model, images, vit, name)
+    assert [view.attention.shape for view in views] == [(3, 16)] * len(vit.blocks)
+    assert all(0.5 < float(view.attention.sum(dim=1).mean()) < 1 for view in views)
+    if name == "linear":
+        torch.testing.assert_close(views[-1].attention, read_blocks(vit, images, vit, "")[-1].attention)
+
+
+def test_attention_that_is_not_computed_by_timm_is_refused_in_a_sentence(vit: nn.Module, images: Tensor) -> None:
+    class Blind(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return images.mean(dim=(2, 3))
+
+    with pytest.raises(InputError, match=r"the attention of blind cannot be read: .*; --features works for it"):
+        read_blocks(Blind(), images, vit, "blind")
+
+
+def test_final_features_are_what_the_head_reads(vit: nn.Module, images: Tensor) -> None:
+    model = ship(vit)
+    compute = ComputeContext(torch.device("cpu"), "fp32")
+    features = final_features(model, FeatureInputs(images, torch.zeros(3, dtype=torch.long)), compute, "ship")
+    assert features.shape == (3, vit.embed_dim)
+    with torch.no_grad():
+        torch.testing.assert_close(model.head(features), model(images))
+    with pytest.raises(InputError, match="odd has no module called head"):
+        final_features(nn.Linear(2, 2), FeatureInputs(images, torch.zeros(3)), compute, "odd")
+
+
+def test_equal_features_have_equal_colours_across_two_models() -> None:
+    patches = torch.randn(16, 8, generator=torch.Generator().manual_seed(2))
+    one, other = feature_colours([patches, patches.flip(0)])
+    assert one.shape == (16, 3)
+    assert abs(one - other[::-1]).max() < 1e-9
+    assert one.min() >= 0
+    assert one.max() <= 1
