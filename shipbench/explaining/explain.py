@@ -237,10 +237,9 @@ def _class(planned: Explanation, number: int) -> str:
 
 
 def _first_of_each(images: Sequence[ExplainedImage]) -> list[ExplainedImage]:
-    """Return the first image that the run classified rightly, and the first that it did not."""
-    return [
-        next(image for image in images if image.right is right) for right in sorted({i.right is True for i in images})
-    ]
+    """Return the first image that the run classified rightly, then the first that it did not."""
+    firsts = [next((image for image in images if image.right is right), None) for right in (True, False)]
+    return [image for image in firsts if image is not None]
 
 
 def _on_cpu(view: BlockView) -> BlockView:
