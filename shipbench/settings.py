@@ -65,16 +65,16 @@ def whole_number(name: str, value: object, least: int | None = None) -> int:
     return number
 
 
-def parse_pairs(pairs: Iterable[str]) -> dict[str, str]:
-    """Read ``KEY=VALUE`` texts; raise ``InputError`` for a text of another form or a repeated key."""
+def parse_pairs(pairs: Iterable[str], option: str = "--set", example: str = "lr=0.001") -> dict[str, str]:
+    """Read ``KEY=VALUE`` texts of an option; raise ``InputError`` for a text of another form or a repeated key."""
     values: dict[str, str] = {}
     for pair in pairs:
         key, separator, value = pair.partition("=")
         key = key.strip()
         if not separator or not key or not value.strip():
-            raise InputError(f"--set {pair!r} is not KEY=VALUE, as in --set lr=0.001")
+            raise InputError(f"{option} {pair!r} is not KEY=VALUE, as in {option} {example}")
         if key in values:
-            raise InputError(f"--set gives {key!r} twice")
+            raise InputError(f"{option} gives {key!r} twice")
         values[key] = value.strip()
     return values
 

@@ -102,7 +102,7 @@ def _execute(
     from shipbench.events import Emitter, Event, Note
     from shipbench.runs.evaluate import execute_evaluation, plan_evaluation
     from shipbench.runtime.console import say
-    from shipbench.runtime.interrupts import exit_code, sigterm_interrupts
+    from shipbench.runtime.interrupts import exit_code, signals_interrupt
 
     def listener(event: Event) -> None:
         if isinstance(event, Note):
@@ -111,7 +111,7 @@ def _execute(
     plans = [plan_evaluation(store, run_id, chosen) for run_id in run_ids]
     rows: list[tuple[RunRecord, RunRecord]] = []
     try:
-        with sigterm_interrupts():
+        with signals_interrupt():
             for plan in plans:
                 for record in execute_evaluation(plan, force=force, emitter=Emitter(listener=listener)):
                     rows.append((plan.parent, record))

@@ -76,11 +76,20 @@ Stack = Annotated[
 Engine = Annotated[
     str,
     typer.Option(
-        help="local, dask (the workers of a Dask cluster), or another installed engine.",
+        help="local, dask (the workers of a Dask cluster), slurm (jobs of a SLURM cluster), or another installed "
+        "engine.",
         autocompletion=completion.engines,
     ),
 ]
 Scheduler = Annotated[str | None, typer.Option(help="Address of the Dask scheduler, as in tcp://HOST:8786.")]
+Cluster = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--cluster",
+        metavar="KEY=VALUE",
+        help="Option of the jobs of --engine slurm, as in partition=gpu, time=240 (minutes) or gpus=1.",
+    ),
+]
 Precision = Annotated[
     str,
     typer.Option(
@@ -147,6 +156,7 @@ class GridOptions:
     stack: Stack = "auto"
     engine: Engine = "local"
     scheduler: Scheduler = None
+    cluster: Cluster = None
     precision: Precision = "auto"
     recipe: RecipeName = "default"
     settings: Settings = None
@@ -171,8 +181,11 @@ class GridOptions:
         """Return a new executor of the engine, for one plan; raise ``InputError`` for an unknown engine."""
         from shipbench.engine.executors.registry import EngineOptions, get_executor
         from shipbench.planning.stacks import parse_stacking
+        from shipbench.settings import parse_pairs
 
-        return get_executor(self.engine, EngineOptions(self.jobs, parse_stacking(self.stack), self.scheduler))
+        cluster = parse_pairs(self.cluster or [], "--cluster", "partition=gpu")
+        options = EngineOptions(self.jobs, parse_stacking(self.stack), self.scheduler, cluster)
+        return get_executor(self.engine, options)
 
     def trackers(self) -> dict[str, Tracker]:
         """Return new trackers by name; raise ``InputError`` for one that is unknown or cannot be used."""

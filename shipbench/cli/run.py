@@ -116,10 +116,10 @@ def execute_chosen(plan: Plan, options: GridOptions) -> list[RunRecord]:
     from shipbench.cli.tracking import tracked
     from shipbench.engine.supervisor import execute_plan
     from shipbench.runtime.console import say
-    from shipbench.runtime.interrupts import exit_code, sigterm_interrupts
+    from shipbench.runtime.interrupts import exit_code, signals_interrupt
 
     try:
-        with sigterm_interrupts(), make_display(plan.chosen) as display, tracked(plan, options, display) as listener:
+        with signals_interrupt(), make_display(plan.chosen) as display, tracked(plan, options, display) as listener:
             return execute_plan(plan, options.results, options.executor(), listener)
     except KeyboardInterrupt as stop:
         say(f"stopped; {_what_is_kept(options)}")

@@ -1,4 +1,4 @@
-"""Signals: SIGTERM, which cluster schedulers send, and the end of a time limit stop a command as Ctrl-C does."""
+"""SIGTERM and SIGUSR1, which cluster schedulers send, and the end of a time limit stop a command as Ctrl-C does."""
 
 from __future__ import annotations
 
@@ -11,9 +11,16 @@ from types import FrameType
 
 from shipbench.errors import InputError
 
+# Windows has no SIGUSR1.
+_STOPPING = tuple(number for number in signal.Signals if number.name in ("SIGTERM", "SIGUSR1"))
+
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM arrived."""
+    """SIGTERM or SIGUSR1 arrived; ``number`` is the signal's."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
 
 
 class TimeUp(KeyboardInterrupt):
@@ -24,21 +31,22 @@ def exit_code(stop: KeyboardInterrupt) -> int:
     """Return the exit code that shells expect after a signal, 128 plus its number; 0 after a time limit."""
     if isinstance(stop, TimeUp):
         return 0
-    return 128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
+    return 128 + (stop.number if isinstance(stop, Terminated) else signal.SIGINT)
 
 
 @contextmanager
-def sigterm_interrupts() -> Iterator[None]:
-    """Raise ``Terminated`` in the main thread if SIGTERM arrives within the block; in other threads do nothing."""
+def signals_interrupt() -> Iterator[None]:
+    """Raise ``Terminated`` in the main thread if SIGTERM or SIGUSR1 arrives in the block; elsewhere do nothing."""
     # Python lets only the main thread set signal handlers.
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, _raise)
+    before = {number: signal.signal(number, _raise) for number in _STOPPING}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
@@ -62,13 +70,13 @@ def time_limit(seconds: float | None) -> Iterator[None]:
 
 
 def leave_signals_to_the_parent() -> None:
-    """Ignore SIGINT and SIGTERM in this worker: both reach the whole process group, and the parent stops the worker."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    """Ignore stopping signals in this worker: they reach the whole process group, and the parent stops the worker."""
+    for number in (signal.SIGINT, *_STOPPING):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
-    raise Terminated
+    raise Terminated(number)
 
 
 def _raise_time_up(number: int, frame: FrameType | None) -> None:

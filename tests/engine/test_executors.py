@@ -92,7 +92,7 @@ def test_an_engine_refuses_before_anything_is_planned(
 
 @pytest.mark.usefixtures("reversed_engine")
 def test_engines_are_found_by_name() -> None:
-    assert list_engines() == ["broken", "dask", "local", "reversed"]
+    assert list_engines() == ["broken", "dask", "local", "reversed", "slurm"]
     assert isinstance(get_executor("local", EngineOptions()), LocalExecutor)
     with pytest.raises(InputError, match=r"unknown engine 'lokal' \(did you mean 'local'\?\)"):
         get_executor("lokal", EngineOptions())
@@ -100,7 +100,7 @@ def test_engines_are_found_by_name() -> None:
         get_executor("broken", EngineOptions())
 
 
-@pytest.mark.parametrize("engine", ["local", "dask"])
+@pytest.mark.parametrize("engine", ["local", "dask", "slurm"])
 def test_engines_that_are_installed_have_a_name(engine: str) -> None:
     assert engine in list_engines()
 

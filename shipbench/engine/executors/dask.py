@@ -8,19 +8,18 @@ import secrets
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from joblib import Parallel, delayed, parallel_config
 
-from shipbench.engine.executors.registry import EngineOptions
+from shipbench.engine.executors.portable import portable
+from shipbench.engine.executors.registry import EngineOptions, refuse_cluster_options
 from shipbench.errors import InputError, ShipbenchError
 from shipbench.events import Event, Finished, Listener, Lost, Note
-from shipbench.hardware.precision import precision_elsewhere
 from shipbench.planning.plan import Plan, PlannedRun
 from shipbench.results import claims
-from shipbench.spec import RunSpec
 
 _TIMEOUT = "10s"
 # A run seeds torch's global generators, so a worker process must execute one at a time.
@@ -38,6 +37,7 @@ class DaskExecutor:
     def check(self) -> None:
         """Raise ``InputError`` unless the options fit and a scheduler with single-threaded workers answers."""
         stacking = self._options.stacking
+        refuse_cluster_options("dask", self._options)
         if stacking.most > 1 and not stacking.automatic:
             raise InputError(
                 "--stack N and --engine dask do not go together: a cluster's worker executes one run at a time"
@@ -85,7 +85,7 @@ def _execute(client: Any, runs: Sequence[PlannedRun], results: Path, emit: Liste
     try:
         with parallel_config(backend=_backend(client)):
             Parallel(batch_size=1, pre_dispatch="all")(
-                delayed(_on_worker)(_portable(run), results.resolve(), topic) for run in runs
+                delayed(_on_worker)(portable(run), results.resolve(), topic) for run in runs
             )
     except KilledWorker:
         emit(Note(None, "a run has killed several workers of the cluster; unfinished runs will be repeated"))
@@ -155,22 +155,6 @@ def _backend(client: Any) -> Any:
             return max(2, int(super().effective_n_jobs(n_jobs)))
 
     return Backend(client=client)
-
-
-def _portable(run: PlannedRun) -> PlannedRun:
-    """Return a run that means the same on another machine: absolute paths, and the precision it was planned with."""
-    spec = run.spec
-    precision: Any = precision_elsewhere(spec.device, spec.precision)
-    return replace(run, spec=replace(spec, data=_absolute(spec.data), checkpoint=_weights(spec), precision=precision))
-
-
-def _absolute(path: Path | None) -> Path | None:
-    return None if path is None else path.resolve()
-
-
-def _weights(spec: RunSpec) -> str | None:
-    checkpoint = spec.checkpoint
-    return checkpoint if checkpoint in (None, "random") else str(Path(checkpoint).resolve())
 
 
 def _on_worker(run: PlannedRun, results: Path, topic: str) -> None:

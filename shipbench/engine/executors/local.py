@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shipbench.engine.executors.registry import EngineOptions
+from shipbench.engine.executors.registry import EngineOptions, refuse_cluster_options
 from shipbench.errors import InputError
 from shipbench.events import Listener, Note
 from shipbench.hardware.device import resolve_device
@@ -33,7 +33,8 @@ class LocalExecutor:
         self._division: Division | None = None
 
     def check(self) -> None:
-        """Refuse the address of a scheduler."""
+        """Refuse the address of a scheduler and options of a cluster."""
+        refuse_cluster_options("local", self._options)
         if self._options.scheduler is not None:
             raise InputError("--scheduler ADDRESS and --engine dask belong together; give both or neither")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -21,12 +21,14 @@ class EngineOptions:
     """The options of a command that concern its engine.
 
     ``jobs`` is the number of runs to execute in parallel, or None to let the engine choose; ``stacking`` says which
-    runs may be trained together; ``scheduler`` is the address of a cluster's scheduler.
+    runs may be trained together; ``scheduler`` is the address of a cluster's scheduler; ``cluster`` holds the options
+    of a cluster's jobs, by name.
     """
 
     jobs: int | None = None
     stacking: Stacking = field(default_factory=Stacking)
     scheduler: str | None = None
+    cluster: Mapping[str, str] = field(default_factory=dict)
 
 
 class Executor(Protocol):
@@ -73,3 +75,9 @@ def get_executor(name: str, options: EngineOptions) -> Executor:
     except ImportError as error:
         raise InputError(f"engine {name!r} ({points[name].value}) cannot be imported: {error}") from error
     return executor
+
+
+def refuse_cluster_options(engine: str, options: EngineOptions) -> None:
+    """Raise ``InputError`` for options of a cluster, which ``engine`` does not have."""
+    if options.cluster:
+        raise InputError(f"--engine {engine} has no --cluster options; remove {', '.join(options.cluster)}")

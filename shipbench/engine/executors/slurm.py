@@ -1,0 +1,212 @@
+"""Execute runs as jobs of a SLURM cluster, submitted through submitit; all nodes share the results folder."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from annotated_types import Ge
+
+from shipbench.engine.executors import slurm_queue
+from shipbench.engine.executors.journal import JournalReader, JournalWriter
+from shipbench.engine.executors.portable import portable
+from shipbench.engine.executors.registry import EngineOptions
+from shipbench.errors import InputError, ShipbenchError, one_line
+from shipbench.events import Finished, Listener, Lost, Note, Started
+from shipbench.planning.plan import Plan, PlannedRun
+from shipbench.results import claims
+from shipbench.settings import Settings, configure, field_names, refuse_unknown
+
+_POLL_SECONDS = 2.0
+# SLURM's default MaxArraySize is 1001.
+_ARRAY = 1000
+_AT_A_TIME = 256
+
+
+@dataclass(frozen=True)
+class SlurmJobOptions(Settings):
+    """What each job asks the cluster for: the options of ``--cluster``.
+
+    ``time`` is the limit in minutes; SLURM signals a job ``warning`` seconds before it, whereupon the job is queued
+    again, at most ``requeues`` times, and resumes from its checkpoint. ``gpus`` and ``cpus`` are per job, ``cpus`` is
+    also the number of threads, and ``memory`` is a size such as 32GB. ``setup`` is a shell command that each job
+    executes first. The other options are those of sbatch.
+    """
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    gres: str | None = None
+    time: Annotated[int, Ge(1)] = 60
+    warning: Annotated[int, Ge(1)] = 120
+    requeues: Annotated[int, Ge(0)] = 20
+    gpus: Annotated[int, Ge(0)] = 1
+    cpus: Annotated[int, Ge(1)] = 1
+    memory: str | None = None
+    setup: str | None = None
+
+    def for_sbatch(self, at_a_time: int) -> dict[str, Any]:
+        """Return the parameters of submitit's executor, with at most ``at_a_time`` jobs running."""
+        parameters = {
+            "job_name": "shipbench",
+            "partition": self.partition,
+            "account": self.account,
+            "qos": self.qos,
+            "constraint": self.constraint,
+            "gres": self.gres,
+            "time": self.time,
+            "signal_delay_s": self.warning,
+            "gpus_per_node": self.gpus or None,
+            "cpus_per_task": self.cpus,
+            "mem": self.memory,
+            "setup": [self.setup] if self.setup else None,
+            "array_parallelism": at_a_time,
+        }
+        return {name: value for name, value in parameters.items() if value is not None}
+
+
+class SlurmExecutor:
+    """Executes every run as a job; ``jobs`` of the options limits how many run at a time."""
+
+    remote = True
+
+    def __init__(self, options: EngineOptions) -> None:
+        self._options = options
+        refuse_unknown(options.cluster, field_names(SlurmJobOptions), "--cluster with --engine slurm")
+        self._job_options = configure(SlurmJobOptions, dict(options.cluster))
+
+    def check(self) -> None:
+        """Raise ``InputError`` unless the options fit, submitit is installed, and the cluster has the partition."""
+        stacking = self._options.stacking
+        if self._options.scheduler is not None:
+            raise InputError("--scheduler ADDRESS and --engine dask belong together; give both or neither")
+        if stacking.most > 1 and not stacking.automatic:
+            raise InputError("--stack N and --engine slurm do not go together: a job executes one run")
+        slurm_queue.require_slurm()
+        _submitit()
+        slurm_queue.require_partition(self._job_options.partition)
+
+    def execute(self, runs: Sequence[PlannedRun], plan: Plan, results: Path, emit: Listener) -> None:
+        """Submit a job for every run and return when none of them is in the queue.
+
+        An interruption revokes the claims of active runs and cancels the jobs. Raises ``InputError`` if SLURM refuses
+        the jobs, and ``ShipbenchError`` if a job ends before its work begins.
+        """
+        folder = results.resolve() / "slurm"
+        jobs = self._submit([portable(run) for run in runs], results.resolve(), folder)
+        slurm_queue.remember_jobs(folder, jobs)
+        emit(Note(None, f"submitted {len(jobs)} job(s) to SLURM; see 'squeue --me' and the logs in {folder}"))
+        watch = _Watch(jobs, folder, emit)
+        try:
+            watch.until_done()
+        except KeyboardInterrupt:
+            for run_id in watch.active:
+                claims.revoke(results, run_id)
+            slurm_queue.cancel(jobs.values())
+            raise
+        watch.refuse_jobs_that_never_began()
+
+    def _submit(self, runs: Sequence[PlannedRun], results: Path, folder: Path) -> dict[str, str]:
+        """Submit runs and return the id of each run's job, by run id."""
+        submitit, options = _submitit(), self._job_options
+        executor = submitit.SlurmExecutor(folder, max_num_timeout=options.requeues)
+        executor.update_parameters(**options.for_sbatch(self._options.jobs or _AT_A_TIME))
+        job, ids = _Job(results, folder, options.cpus), list[str]()
+        try:
+            for chunk in _chunks(runs, _ARRAY):
+                ids += [str(submitted.job_id) for submitted in executor.map_array(job, chunk)]
+        except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
+            slurm_queue.cancel(ids)
+            raise InputError(f"SLURM has refused the jobs: {one_line(error)}") from error
+        return dict(zip((run.run_id for run in runs), ids, strict=True))
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A job's work, which submitit pickles: one run in the results folder, its events in a journal of ``folder``."""
+
+    results: Path
+    folder: Path
+    threads: int
+
+    def __call__(self, run: PlannedRun) -> None:
+        import torch
+
+        from shipbench.engine.attempt import attempt
+
+        torch.set_num_threads(self.threads)
+        emit = JournalWriter(_journal(self.folder, run.run_id))
+        emit(Note(run.run_id, f"SLURM job {os.environ.get('SLURM_JOB_ID')} runs on {platform.node()}"))
+        attempt(run, self.results, emit)
+
+    def checkpoint(self, run: PlannedRun) -> Any:
+        """Return the submission with which a job near its time limit is queued again."""
+        # Epochs that this job has completed count, also if the run was to start afresh.
+        return _submitit().helpers.DelayedSubmission(self, replace(run, fresh=False))
+
+
+class _Watch:
+    """Follows submitted jobs: forwards their events and knows which runs are ``active``."""
+
+    def __init__(self, jobs: Mapping[str, str], folder: Path, emit: Listener) -> None:
+        self.active: set[str] = set()
+        self._jobs, self._folder, self._emit = jobs, folder, emit
+        self._began: set[str] = set()
+        self._readers = {run_id: JournalReader(_journal(folder, run_id)) for run_id in jobs}
+        # Events of an earlier submission are none of this one's.
+        for reader in self._readers.values():
+            list(reader.events())
+
+    def until_done(self) -> None:
+        """Forward events until no job is in the queue."""
+        while True:
+            queue = slurm_queue.states(self._jobs.values())
+            self._forward()
+            # A controller that does not answer may be restarting; the jobs continue meanwhile.
+            if queue is not None and not queue:
+                return
+            time.sleep(_POLL_SECONDS)
+
+    def refuse_jobs_that_never_began(self) -> None:
+        """Raise ``ShipbenchError`` if a job ended without an event: it would do so again."""
+        silent = [run_id for run_id in self._jobs if run_id not in self._began]
+        if silent:
+            job = self._jobs[silent[0]]
+            raise ShipbenchError(
+                f"{len(silent)} of {len(self._jobs)} SLURM jobs ended before their work began; "
+                f"see {self._folder / f'{job}_0_log.err'}"
+            )
+
+    def _forward(self) -> None:
+        for run_id, reader in self._readers.items():
+            for event in reader.events():
+                self._began.add(run_id)
+                if isinstance(event, Started):
+                    self.active.add(run_id)
+                elif isinstance(event, Finished | Lost):
+                    self.active.discard(run_id)
+                self._emit(event)
+
+
+def _journal(folder: Path, run_id: str) -> Path:
+    return folder / f"{run_id}.events"
+
+
+def _chunks(runs: Sequence[PlannedRun], size: int) -> Iterator[Sequence[PlannedRun]]:
+    return (runs[start : start + size] for start in range(0, len(runs), size))
+
+
+def _submitit() -> Any:
+    try:
+        import submitit
+    except ImportError as error:
+        raise InputError(
+            "--engine slurm needs submitit, which is not installed; run pip install 'shipbench[slurm]'"
+        ) from error
+    return submitit

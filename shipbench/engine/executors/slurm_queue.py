@@ -1,0 +1,87 @@
+"""The queue of a SLURM cluster, read with its own commands."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import shutil
+import subprocess
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from shipbench.errors import InputError
+from shipbench.runtime.files import atomic_path
+
+_SECONDS = 30
+
+
+def require_slurm() -> None:
+    """Raise ``InputError`` unless this machine submits jobs to a SLURM cluster."""
+    if shutil.which("sbatch") is None:
+        raise InputError("--engine slurm needs sbatch, which is not on the PATH; run the command on a login node")
+
+
+def require_partition(name: str | None) -> None:
+    """Raise ``InputError`` unless the cluster answers and has the partition called ``name``; None is its default."""
+    listed = _output("sinfo", "--noheader", "--format=%R")
+    if listed is None:
+        raise InputError("the SLURM controller does not answer; see 'sinfo'")
+    partitions = sorted(set(listed.split()))
+    if name is not None and name not in partitions:
+        raise InputError(f"the SLURM cluster has no partition {name!r}; it has {', '.join(partitions) or 'none'}")
+
+
+def states(jobs: Iterable[str]) -> dict[str, str] | None:
+    """Return the state of each of ``jobs`` that is still in the queue, by its id; None if the queue does not answer.
+
+    States are in lower case, such as ``running``; one that waits also names the reason, as in ``pending: Resources``.
+    """
+    listed = _output("squeue", "--noheader", "--array", f"--user={getpass.getuser()}", "--format=%i|%T|%r")
+    if listed is None:
+        return None
+    wanted, queue = set(jobs), dict[str, str]()
+    for line in listed.splitlines():
+        job, state, reason = line.split("|", 2)
+        if job in wanted:
+            queue[job] = state.lower() if reason in ("None", "") else f"{state.lower()}: {reason}"
+    return queue
+
+
+def cancel(jobs: Iterable[str]) -> None:
+    """Cancel jobs, pending or running."""
+    if names := list(jobs):
+        _output("scancel", *names)
+
+
+def remember_jobs(folder: Path, jobs: Mapping[str, str]) -> None:
+    """Write the job of every run id in ``jobs`` to ``folder``."""
+    for run_id, job in jobs.items():
+        with atomic_path(folder / f"{run_id}.json") as temporary:
+            temporary.write_text(json.dumps({"job": job}), encoding="utf-8")
+
+
+def queue_of(results: Path) -> dict[str, str]:
+    """Return ``slurm JOB, STATE`` of every run of a results folder that is in the queue, by run id.
+
+    It is empty where nothing was submitted, and where this machine sees no queue.
+    """
+    jobs = dict(_remembered(results / "slurm"))
+    queue = (states(jobs.values()) if jobs and shutil.which("squeue") else None) or {}
+    return {run_id: f"slurm {job}, {queue[job]}" for run_id, job in jobs.items() if job in queue}
+
+
+def _remembered(folder: Path) -> Iterable[tuple[str, str]]:
+    for file in sorted(folder.glob("*.json")):
+        try:
+            yield file.stem, str(json.loads(file.read_text(encoding="utf-8"))["job"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+
+
+def _output(*command: str) -> str | None:
+    """Return what a command of SLURM prints, or None if it fails or does not answer."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout
