@@ -91,7 +91,7 @@ def study(
 ) -> None:
     """Execute the runs, ablations and tunings in FILE as one grid, then write its reports; repeat it to resume."""
     from shipbench.planning.study.file import choose_parts, read_study
-    from shipbench.runtime.interrupts import time_limit
+    from shipbench.runtime.interrupts import TimeUp, time_limit
 
     chosen = choose_parts(read_study(file), only)
     options = GridOptions(
@@ -110,8 +110,13 @@ def study(
     if report_only:
         _report(chosen.reports, options.results, as_json=as_json)
         return
-    with time_limit(limit):
-        failed = _study(chosen, options, _Locks(lock, locked, relock), as_json=as_json)
+    try:
+        with time_limit(limit):
+            failed = _study(chosen, options, _Locks(lock, locked, relock), as_json=as_json)
+    except TimeUp:
+        # Runs in progress end with their checkpoints; this is before, between or after them.
+        say(f"stopped; finished runs are kept in {options.results}, and the same command continues from there")
+        return
     if failed:
         sys.exit(1)
 

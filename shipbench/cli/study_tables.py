@@ -14,6 +14,7 @@ from shipbench.cli.options import GridOptions
 from shipbench.planning.plan import PlannedRun, State
 from shipbench.planning.study.cost import Cost, Row, estimate, mean_of_points, measured_rates, spent_seconds, total
 from shipbench.planning.study.file import Study
+from shipbench.planning.study.flops import plain_vit_flops
 from shipbench.planning.study.grid import Decision, Section, StudyGrid
 from shipbench.runtime.console import out_console, say
 from shipbench.spec import RunSpec
@@ -86,6 +87,9 @@ def _cost_of(rows: Sequence[Row]) -> CostOf:
     rates = measured_rates(rows)
 
     def forward_flops(spec: RunSpec) -> float:
+        flops = plain_vit_flops(spec)
+        if flops is not None:
+            return flops
         # It builds the backbone with torch.
         from shipbench.engine import cost
 

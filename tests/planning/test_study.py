@@ -6,11 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from shipbench import RunSpec
+from shipbench.backbones import load_backbone
 from shipbench.errors import InputError
+from shipbench.hardware.flops import count_flops
 from shipbench.planning.study.cost import Rates, estimate, mean_of_points, measured_rates, passes, planned_passes, total
 from shipbench.planning.study.file import AblatePart, Defaults, ReportPart, RunPart, TunePart, choose_parts, read_study
+from shipbench.planning.study.flops import plain_vit_flops
 from shipbench.planning.study.grid import StudyGrid, plan_without_records
 from shipbench.planning.study.lock import differences, extended
 from shipbench.planning.study.parts import request
@@ -186,7 +190,15 @@ def test_the_vpt_study_varies_what_the_paper_varies() -> None:
     for spec in (spec for part in planned.parts for spec in part.specs):
         for key, value in spec.resolved.config.items():
             varied.setdefault(key, set()).add(value)
-    counts = {"prompt_length": 6, "deep_layers": 6, "location": 6, "deep_shared": 2, "initiation": 4, "pooling": 4}
+    counts = {
+        "prompt_length": 6,
+        "deep_layers": 6,
+        "location": 6,
+        "data_share": 6,
+        "deep_shared": 2,
+        "initiation": 4,
+        "pooling": 4,
+    }
     assert {key: len(varied[key]) for key in counts} == counts
 
 
@@ -209,6 +221,27 @@ def test_passes_count_epochs_evaluations_and_features() -> None:
     assert passes(100, 0, 1000, 7, trains_on_features=True) == 1007
     assert planned_passes(RunSpec("ship", "dtd", protocol="tuning")) == 2 * 100 * 800 + 200
     assert planned_passes(RunSpec("ship", "dtd", shots=2, overrides={"epochs": 1})) == 2 * 94 + 1880
+    assert planned_passes(RunSpec("ship", "dtd", overrides={"epochs": 1, "data_share": 0.1})) == 2 * 100 + 1880
+    assert planned_passes(RunSpec("linear", "dtd")) == 2880
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("vit_tiny_patch16_224", None), ("vit_tiny_patch16_224", 64), ("vit_small_patch32_224", None)]
+)
+def test_flops_by_name_are_those_of_the_model(name: str, size: int | None) -> None:
+    spec = RunSpec("ship", "dtd", backbone=name, overrides={"image_size": size})
+    vit = load_backbone(name, checkpoint="random", image_size=size)
+    for block in vit.blocks:
+        # torch counts no fused attention on a CPU.
+        block.attn.fused_attn = False
+    image = torch.zeros(1, 3, *vit.patch_embed.img_size)
+    assert plain_vit_flops(spec) == count_flops(lambda: vit(image))
+
+
+def test_flops_are_unknown_for_other_names() -> None:
+    for name in ("resnet50", "vit_base_patch16_rope_224", "vit_base_patch16"):
+        assert plain_vit_flops(RunSpec("ship", "dtd", backbone=name)) is None
+    assert plain_vit_flops(RunSpec("ship", "digits")) is not None
 
 
 def row(**changes: Any) -> dict[str, Any]:
