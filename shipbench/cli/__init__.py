@@ -18,6 +18,7 @@ from shipbench.cli import (
     export,
     import_,
     listing,
+    push,
     report,
     run,
     study,
@@ -46,6 +47,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("explain")(explain.explain)
 app.command("export")(export.export)
 app.command("predict")(export.predict)
+app.command("push", cls=push.PushCommand)(push.push)
 app.add_typer(listing.app, name="list")
 app.add_typer(data.app, name="data")
 

@@ -78,7 +78,12 @@ def _export_program(store: Store, run_id: str, file: Path, checkpoint: str | Non
 
 
 def predict(
-    file: Annotated[Path, typer.Argument(help="A file written by 'shipbench export'.")],
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|hf:USER/REPO", help="A file written by 'shipbench export', or a run that 'push' has uploaded."
+        ),
+    ],
     images: Annotated[list[Path], typer.Argument(help="Images to classify.")],
     checkpoint: options.Checkpoint = None,
     top: Annotated[int, typer.Option(min=1, help="Number of classes to show for each image.")] = 5,
@@ -88,7 +93,7 @@ def predict(
     from shipbench.runs.export import load_exported
     from shipbench.runs.export import predict as classify
 
-    exported = load_exported(file, checkpoint=checkpoint)
+    exported = load_exported(_local(file), checkpoint=checkpoint)
     probabilities = classify(exported, images)
     values, classes = probabilities.topk(min(top, probabilities.shape[1]), dim=1)
     rankings = [
@@ -105,6 +110,13 @@ def predict(
         guesses = ", ".join(f"{guess.name or guess.number} ({100 * guess.probability:.1f} %)" for guess in ranking)
         typer.echo(f"{path}: {guesses}")
     next_steps.after_predict()
+
+
+def _local(file: str) -> Path:
+    """Return the path of an exported file, downloading one on the hub."""
+    from shipbench.runs import hub
+
+    return hub.download(file) if file.startswith(hub.PREFIX) else Path(file)
 
 
 class _Guess(NamedTuple):

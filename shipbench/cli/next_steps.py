@@ -39,6 +39,14 @@ def after_export(file: Path) -> None:
     suggest(f"shipbench predict {shlex.quote(str(file))} IMAGE...", "classify images")
 
 
+def after_push(repo: str, *, dry_run: bool) -> None:
+    """Suggest a prediction with the uploaded run, or the real upload after a dry one."""
+    if dry_run:
+        say("next: the same command without --dry-run")
+        return
+    suggest(f"shipbench predict hf:{repo} IMAGE...", "classify images, on any machine")
+
+
 def after_evaluate(results: Path) -> None:
     """Suggest the report, which shows evaluations beside the runs, and stored features."""
     suggest(f"shipbench report{_results(results)}", "clean and shifted accuracies, and features as t-SNE")

@@ -1,0 +1,120 @@
+"""The files of a run, and of a results folder, as ``shipbench push`` uploads them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from shipbench.backbones.licence import licence_of
+from shipbench.errors import InputError
+from shipbench.methods import get_method
+from shipbench.record import RunRecord
+from shipbench.results.loading import load_predictions
+from shipbench.results.store import Store
+from shipbench.runs.export import Exported, export_run, load_exported, trained_record, weights_of
+from shipbench.runs.hub import WEIGHTS, Upload
+from shipbench.runs.merged import MergedModel, export_merged
+from shipbench.runs.model_card import Card, model_card, results_card
+from shipbench.runs.program import description_of, export_program
+from shipbench.statistics import Interval, bootstrap_interval
+
+MERGED, PROGRAM = "model.safetensors", "model.pt2"
+# Files of unfinished runs, which other processes may be writing.
+_UNFINISHED = ("checkpoints", "claims")
+
+
+def model_upload(store: Store, run_id: str, repo: str, folder: Path, *, checkpoint: str | None = None) -> Upload:
+    """Write the files of a run into ``folder`` and return them as a commit to the model repository ``repo``.
+
+    They are the exported run, the same model in a form that needs no shipbench (a timm model if the method can be
+    merged, else a program), its description, the record and the model card. Raises ``InputError`` as ``export_run``,
+    ``export_merged`` and ``export_program`` do.
+    """
+    record = trained_record(store, run_id)
+    export_run(store, run_id, folder / WEIGHTS)
+    if get_method(record.method).mergeable:
+        merged = export_merged(store, run_id, folder / MERGED, checkpoint=checkpoint)
+        exported = load_exported(weights_of(store, run_id), checkpoint=checkpoint)
+        model, description = MERGED, _timm_config(merged, exported)
+    else:
+        exported = export_program(store, run_id, folder / PROGRAM, checkpoint=checkpoint)
+        model, description = PROGRAM, description_of(exported)
+    card = Card(
+        repo=repo,
+        record=record,
+        interval=_interval(store, record),
+        licence=licence_of(record.backbone, record.checkpoint),
+        merged=model == MERGED,
+        resize=exported.resize,
+        class_names=exported.class_names,
+    )
+    texts = {
+        "README.md": model_card(card),
+        "config.json": _json(description),
+        "record.json": _json(_public(record)),
+    }
+    contents: dict[str, bytes | Path] = {name: text.encode() for name, text in texts.items()}
+    contents |= {name: folder / name for name in (WEIGHTS, model)}
+    return Upload(repo, "model", f"{record.method} on {record.task}, run {run_id}", contents)
+
+
+def results_upload(store: Store, repo: str) -> Upload:
+    """Return the finished runs of a results folder, with a card, as a commit to the dataset repository ``repo``."""
+    files = {path.relative_to(store.root).as_posix(): path for path in sorted(_finished_files(store.root))}
+    runs = [name for name in files if name.startswith("runs/")]
+    if not runs:
+        raise InputError(f"{store.root} holds no records to upload; name a results folder with --results DIR")
+    card = results_card(repo, len(runs), {name.split("/")[0] for name in files})
+    return Upload(repo, "dataset", f"{len(runs)} records", {"README.md": card.encode(), **files})
+
+
+def _finished_files(root: Path) -> Iterator[Path]:
+    for path in root.rglob("*"):
+        parts = path.relative_to(root).parts
+        if path.is_file() and parts[0] not in _UNFINISHED and not any(part.startswith(".") for part in parts):
+            yield path
+
+
+def _interval(store: Store, record: RunRecord) -> Interval | None:
+    """Return the bootstrap interval of the accuracy over test images, as a fraction; None without predictions."""
+    if not store.path("predictions", record.run_id).exists():
+        return None
+    predictions = load_predictions(store.root, [record.run_id])
+    return bootstrap_interval((predictions["label"] == predictions["predicted"]).to_numpy(float))
+
+
+def _timm_config(merged: MergedModel, exported: Exported) -> dict[str, Any]:
+    """Return the ``config.json`` with which ``timm.create_model("hf-hub:...")`` creates the model and its transform."""
+    preprocessing, size = exported.preprocessing, merged.image_size
+    names = {"label_names": list(exported.class_names)} if exported.class_names else {}
+    return {
+        "architecture": merged.architecture.split(".")[0],
+        "num_classes": merged.num_classes,
+        "global_pool": "token",
+        "model_args": {"img_size": size},
+        **names,
+        "pretrained_cfg": {
+            "num_classes": merged.num_classes,
+            "input_size": [3, size, size],
+            "fixed_input_size": True,
+            "interpolation": "bicubic",
+            "crop_pct": 1.0,
+            "crop_mode": "squash" if exported.resize == "squash" else "center",
+            "mean": list(preprocessing.mean),
+            "std": list(preprocessing.std),
+            "first_conv": "patch_embed.proj",
+            "classifier": "head",
+        },
+    }
+
+
+def _public(record: RunRecord) -> dict[str, Any]:
+    """Return the columns of a record without the name of the machine, which tells nothing about the model."""
+    return {name: value for name, value in record.to_row().items() if name != "host"}
+
+
+def _json(value: object) -> str:
+    # A measurement that is unknown is NaN, which JSON lacks.
+    return json.dumps(json.loads(json.dumps(value), parse_constant=lambda _: None), indent=1) + "\n"

@@ -1,0 +1,226 @@
+"""``shipbench push`` and ``predict hf:USER/REPO``, against a hub on this machine."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+import yaml
+from safetensors import safe_open
+
+from shipbench import load_results
+from shipbench.results.loading import load_predictions
+from shipbench.statistics import bootstrap_interval
+from tests.cli.conftest import Trained
+from tests.cli.model_hub import ModelHub, serve
+from tests.cli.without_shipbench import run_without_shipbench
+from tests.conftest import Outcome
+
+Shipbench = Callable[..., Outcome]
+pytestmark = pytest.mark.usefixtures("quiet_tracer")
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelHub]:
+    """A hub whose token is set, with an empty cache of downloads."""
+    monkeypatch.setenv("HF_TOKEN", "good")
+    # The chunked storage of the hub has a client and a server of its own; without it, files go through Git LFS.
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
+    with serve(ModelHub()) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.address)
+        yield hub
+
+
+def card_of(hub: ModelHub, name: str) -> tuple[dict[str, object], str]:
+    """Return the header and the text of a repository's card."""
+    _, header, text = hub.repositories[name]["README.md"].decode().split("---\n", 2)
+    return yaml.safe_load(header), text
+
+
+def example_of(card: str) -> str:
+    """Return the Python code of a card; its last line prints the classes and probabilities as JSON instead."""
+    (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    lines = code.splitlines()
+    assert 4 <= len([line for line in lines if not line.startswith(("import", "from")) and line]) <= 5
+    assert lines[-1] == "print(probabilities.topk(3))"
+    return "\n".join([*lines[:-1], "import json; print(json.dumps(probabilities.tolist()))"])
+
+
+@pytest.mark.parametrize(
+    ("method", "form", "library"), [("vpt-deep", "model.pt2", "pytorch"), ("lora", "model.safetensors", "timm")]
+)
+def test_the_example_of_the_card_predicts_as_the_run_does_without_shipbench(
+    shipbench: Shipbench, trained: Trained, hub: ModelHub, tmp_path: Path, method: str, form: str, library: str
+) -> None:
+    run = (trained.runs[method], "someone/insects", "--results", trained.results, "--checkpoint", "random")
+    outcome = shipbench("push", *run)
+    assert outcome.code == 0, outcome.err
+    assert outcome.err.splitlines()[-1].startswith("next: shipbench predict hf:someone/insects IMAGE...")
+    assert set(hub.repositories) == {"models/someone/insects"}
+    files = hub.repositories["models/someone/insects"]
+    assert set(files) == {"README.md", "config.json", "record.json", "shipbench.safetensors", form}
+    header, card = card_of(hub, "models/someone/insects")
+    assert header["library_name"] == library
+    photograph = trained.photograph
+    outcome = shipbench("predict", "hf:someone/insects", photograph, "--checkpoint", "random", "--json")
+    assert outcome.code == 0, outcome.err
+    expected = {row["name"]: row["probability"] for row in json.loads(outcome.out)[0]["classes"]}
+    shutil.copyfile(photograph, tmp_path / "photo.jpg")
+    cache = {"HF_HUB_CACHE": str(tmp_path / "other-cache"), "HF_HUB_DISABLE_XET": "1"}
+    printed = run_without_shipbench(example_of(card), tmp_path, HF_ENDPOINT=hub.address, **cache)
+    probabilities = dict(zip(("ant", "bee", "wasp"), json.loads(printed), strict=True))
+    assert probabilities == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_record_fills_the_card(shipbench: Shipbench, trained: Trained, hub: ModelHub, tmp_path: Path) -> None:
+    run_id = trained.runs["lora"]
+    outcome = shipbench(
+        *("push", run_id[:10], "someone/a", "--results", trained.results, "--checkpoint", "random", "--private")
+    )
+    assert outcome.code == 0, outcome.err
+    assert hub.private == {"models/someone/a": True}
+    header, card = card_of(hub, "models/someone/a")
+    record = load_results(trained.results).set_index("run_id").loc[run_id]
+    predictions = load_predictions(trained.results, [run_id])
+    interval = bootstrap_interval((predictions["label"] == predictions["predicted"]).to_numpy(float))
+    for words in (
+        f"| test accuracy | **{100 * record['final_test_acc']:.1f} %** |",
+        f"| 95 % interval of it | {100 * interval.low:.1f} to {100 * interval.high:.1f} % |",
+        f"| data fingerprint | `{record['data_fingerprint']}` |",
+        "| draw | train 18, val 6 of train, test 6 held out of train |",
+        "Classes in the order of their numbers, from 0: ant, bee, wasp.",
+        "The backbone is a random initialisation",
+        f"weights `{record['backbone_sha256']}`",
+    ):
+        assert words in card
+    assert header["model-index"][0]["results"][0]["metrics"][0]["value"] == pytest.approx(record["final_test_acc"])  # type: ignore[index]
+    stored = json.loads(hub.repositories["models/someone/a"]["record.json"])
+    assert stored["run_id"] == run_id
+    assert "host" not in stored
+    weights = tmp_path / "w.safetensors"
+    weights.write_bytes(hub.repositories["models/someone/a"]["shipbench.safetensors"])
+    with safe_open(weights, "pt") as stream:
+        assert stream.metadata()["run_id"] == run_id
+
+
+def test_the_results_folder_becomes_a_data_set(
+    shipbench: Shipbench, trained: Trained, hub: ModelHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(trained.results, tmp_path / "results")
+    for name in ("checkpoints/x.safetensors", "claims/x", "runs/.x.part"):
+        (tmp_path / "results" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "results" / name).touch()
+    monkeypatch.chdir(tmp_path)
+    outcome = shipbench("push", trained.runs["lora"], "someone/a", "--checkpoint", "random", "--results")
+    assert outcome.code == 0, outcome.err
+    assert f"{hub.address}/datasets/someone/a: " in outcome.out
+    files = hub.repositories["datasets/someone/a"]
+    header, _ = card_of(hub, "datasets/someone/a")
+    assert [config["config_name"] for config in header["configs"]] == ["runs", "history", "predictions"]  # type: ignore[attr-defined]
+    assert not [name for name in files if name.startswith(("checkpoints", "claims")) or "/." in name]
+    for name, content in files.items():
+        (tmp_path / "copy" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "copy" / name).write_bytes(content)
+    assert load_results(tmp_path / "copy").equals(load_results(trained.results))
+
+
+def test_a_dry_run_contacts_no_hub_and_prints_the_card(
+    shipbench: Shipbench, trained: Trained, hub: ModelHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_TOKEN")
+    command = ("push", trained.runs["lora"], "someone/a", "--results", trained.results, "--checkpoint", "random")
+    outcome = shipbench(*command, "--with-results", "--dry-run")
+    assert outcome.code == 0, outcome.err
+    assert "  model.safetensors: " in outcome.out
+    assert "  predictions/: " in outcome.out
+    assert 'timm.create_model("hf-hub:someone/a", pretrained=True)' in outcome.out
+    assert not hub.requests
+
+
+SCOPED = {
+    "role": "fineGrained",
+    "fineGrained": {"scoped": [{"entity": {"name": "else"}, "permissions": ["repo.write"]}]},
+}
+
+
+@pytest.mark.parametrize(
+    ("repo", "changes", "message"),
+    [
+        ("insects", {}, "'insects' is not USER/REPO"),
+        ("some one/insects", {}, "is not USER/REPO"),
+        ("someone/a--b", {}, "is not USER/REPO"),
+        ("someone/insects", {"token": {"role": "read"}}, "the token of someone has no write permission"),
+        ("someone/insects", {"token": SCOPED}, "the token of someone has no write permission"),
+        ("other/insects", {}, "who is no member of other; push to someone/insects"),
+        ("lab/insects", {"organisations": {"lab": "read"}}, "someone may only read in the organisation lab"),
+        ("someone/insects", {"refused": {"whoami": 401}}, "the hub does not accept the token"),
+    ],
+)
+def test_what_may_not_be_written_is_refused_before_an_upload(
+    shipbench: Shipbench, trained: Trained, hub: ModelHub, repo: str, changes: dict[str, object], message: str
+) -> None:
+    for name, value in changes.items():
+        setattr(hub, name, value)
+    outcome = shipbench("push", trained.runs["lora"], repo, "--results", trained.results, "--checkpoint", "random")
+    assert (outcome.code, message in outcome.err) == (2, True), outcome.err
+    assert outcome.err.count("\n") == 1
+    assert set(hub.requests) <= {"GET /api/whoami-v2"}
+
+
+def test_a_missing_token_a_missing_run_and_an_unusable_model_are_refused_before_an_upload(
+    shipbench: Shipbench, trained: Trained, hub: ModelHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = ("someone/a", "--results", trained.results)
+    assert "there is no run 'nothing'" in shipbench("push", "nothing", *results).err
+    outcome = shipbench("push", trained.runs["full"], *results)
+    assert (outcome.code, "keeps no weights" in outcome.err) == (2, True)
+    assert set(hub.requests) == {"GET /api/whoami-v2"}
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
+    outcome = shipbench("push", trained.runs["lora"], *results, "--checkpoint", "random")
+    assert (outcome.code, "there is no token for the hub" in outcome.err) == (2, True)
+    assert not hub.repositories
+
+
+def test_organisations_and_scoped_tokens_that_may_write_are_accepted(
+    shipbench: Shipbench, trained: Trained, hub: ModelHub
+) -> None:
+    scope = {"entity": {"type": "org", "name": "lab"}, "permissions": ["repo.content.read", "repo.write"]}
+    hub.organisations = {"lab": "contributor"}
+    hub.token = {"role": "fineGrained", "fineGrained": {"scoped": [scope]}}
+    outcome = shipbench(
+        *("push", trained.runs["lora"], "lab/insects", "--results", trained.results, "--checkpoint", "random")
+    )
+    assert outcome.code == 0, outcome.err
+    assert "models/lab/insects" in hub.repositories
+
+
+def test_a_hub_that_refuses_or_fails_is_one_sentence(shipbench: Shipbench, trained: Trained, hub: ModelHub) -> None:
+    command = ("push", trained.runs["lora"], "someone/a", "--results", trained.results, "--checkpoint", "random")
+    hub.refused = {"repos/create": 403}
+    outcome = shipbench(*command)
+    assert (outcome.code, "the hub refuses it" in outcome.err) == (2, True), outcome.err
+    hub.refused = {"/commit/": 400}
+    outcome = shipbench(*command)
+    assert (outcome.code, "cannot upload someone/a to the hub" in outcome.err) == (1, True), outcome.err
+    assert outcome.err.count("\n") == 1
+
+
+def test_a_repository_without_a_run_is_refused(shipbench: Shipbench, trained: Trained, hub: ModelHub) -> None:
+    hub.repositories["models/someone/other"] = {"README.md": b""}
+    for name, message in (
+        ("hf:someone/nothing", "does not exist on the hub or is private"),
+        ("hf:someone/other", "holds no shipbench.safetensors"),
+        ("hf:someone", "'someone' is not USER/REPO"),
+    ):
+        outcome = shipbench("predict", name, trained.photograph)
+        assert (outcome.code, message in outcome.err) == (2, True), outcome.err
+    hub.refused = {"/resolve/": 400}
+    outcome = shipbench("predict", "hf:someone/other", trained.photograph)
+    assert (outcome.code, "cannot download hf:someone/other" in outcome.err) == (1, True), outcome.err
