@@ -1,0 +1,27 @@
+"""What an index shows: metadata that agree with the documentation and with the workflow."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from shipbench.runtime.files import read_toml
+
+ROOT = Path(__file__).parents[1]
+PROJECT: dict[str, Any] = read_toml(ROOT / "pyproject.toml")["project"]
+
+
+def test_every_extra_is_documented() -> None:
+    page = (ROOT / "docs/how-to/install.md").read_text(encoding="utf-8")
+    first_cells = " ".join(line.split("|")[1] for line in page.splitlines() if line.startswith("| `"))
+    assert set(PROJECT["optional-dependencies"]) <= set(re.findall(r"`([a-z]+)`", first_cells))
+
+
+def test_the_workflow_tests_every_python_version_that_the_metadata_promise() -> None:
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))
+    promised = re.findall(r"Python :: (3\.\d+)", " ".join(PROJECT["classifiers"]))
+    assert workflow["jobs"]["check"]["strategy"]["matrix"]["python"] == promised
+    assert PROJECT["requires-python"] == f">={promised[0]}"
