@@ -11,7 +11,7 @@ import yaml
 from shipbench.runtime.files import read_toml
 
 ROOT = Path(__file__).parents[1]
-PROJECT: dict[str, Any] = read_toml(ROOT / "pyproject.toml")["project"]
+PROJECT: dict[str, Any] = read_toml(ROOT / "pyproject.toml", "the project file")["project"]
 
 
 def test_every_extra_is_documented() -> None:
