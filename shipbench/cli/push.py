@@ -20,7 +20,7 @@ class PushCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the command line."""
-        following = [*args[1:], "--"]
+        following = [*args, "--"][1:]
         bare = [word == "--results" and after.startswith("-") for word, after in zip(args, following, strict=True)]
         words = ["--with-results" if flag else word for word, flag in zip(args, bare, strict=True)]
         return super().parse_args(ctx, words)
