@@ -135,9 +135,9 @@ def prompted_forward(
     glimpse: Glimpse | None = None
     for step, plan in zip(steps, source.plan, strict=True):
         streams = [stream for stream in streams if stream.name in plan.carried]
-        streams += _entering(source, step.index, glimpse, len(tokens))
+        streams += _entering(source, step.index, glimpse, tokens.shape[0])
         for name in plan.added:
-            joined = joined.add_to_image(per_image(source.fresh(step.index, name), len(tokens)))
+            joined = joined.add_to_image(per_image(source.fresh(step.index, name), tokens.shape[0]))
         if trace is not None:
             image, guests = joined.apart()
             trace.inputs.append(BlockInput(image, (*guests, *streams)))

@@ -59,7 +59,7 @@ class JoinedTokens:
         """Append fresh or guided streams as further guests."""
         if not streams:
             return self
-        rows = [per_image(stream.tokens, len(self.tokens)) for stream in streams]
+        rows = [per_image(stream.tokens, self.tokens.shape[0]) for stream in streams]
         entering = tuple((stream.name, stream.tokens.shape[1]) for stream in streams)
         return JoinedTokens(torch.cat([self.tokens, *rows], dim=1), self.length, self.guests + entering)
 
@@ -138,7 +138,7 @@ def _prompt_keys(block: Block, guest_rows: Tensor, others: list[Stream]) -> KeyV
     kv = guest_rows[..., guest_rows.shape[-1] // 3 :]
     guests = Advanced(Stream("guests", guest_rows, private=True), kv)
     rest = advance(block, [], others, None, None) if others else []
-    return join(block.attn, [guests, *rest], len(guest_rows))
+    return join(block.attn, [guests, *rest], guest_rows.shape[0])
 
 
 def matched_rows(
@@ -155,7 +155,7 @@ def matched_rows(
 
     ``tokens`` (B, N, D) and the ``streams`` enter the block; ``normed`` are the normalised tokens.
     """
-    attention, batch = block.attn, len(tokens)
+    attention, batch = block.attn, tokens.shape[0]
     with torch.no_grad():
         scores = cls_scores(attention, project_q(attention, normed[:, :1]), image[0])
     # CLS, which is token 0, before the selected ones.
