@@ -47,7 +47,7 @@ def report(
     from shipbench.report import ReportOptions, build_report, parse_formats, write_report
     from shipbench.report.analysis.published import published_choice
     from shipbench.report.drawing.paper import get_paper_style
-    from shipbench.results.loading import load_history, load_predictions, load_results
+    from shipbench.results.loading import load_features, load_history, load_predictions, load_results
     from shipbench.results.tunings import load_tunings
 
     suffixes, paper = parse_formats(formats), get_paper_style(style)
@@ -56,7 +56,12 @@ def report(
     records = load_results(results)
     history = load_history(results, records["run_id"]) if len(records) else None
     built = build_report(
-        records, history, options, predictions=partial(load_predictions, results), tunings=load_tunings(results)
+        records,
+        history,
+        options,
+        predictions=partial(load_predictions, results),
+        features=partial(load_features, results),
+        tunings=load_tunings(results),
     )
     say(f"{len(records)} records, {sum(1 for _ in built.figures())} figures")
     files = write_report(built, output, suffixes, paper)

@@ -14,6 +14,7 @@ import pandas as pd
 
 from shipbench.errors import InputError, did_you_mean
 from shipbench.record import EVALUATED
+from shipbench.report.analysis.embedding import LoadFeatures
 from shipbench.report.analysis.long_form import long_form
 from shipbench.report.analysis.oracle import oracle_gaps
 from shipbench.report.analysis.predictions import LoadPredictions, with_chance
@@ -26,6 +27,7 @@ from shipbench.report.figures.ablation import ablation_figure
 from shipbench.report.figures.classes import class_figures, reliability_figure
 from shipbench.report.figures.curves import accuracy_curves_figure, loss_curves_figure, sweep_figure
 from shipbench.report.figures.differences import task_differences_figure
+from shipbench.report.figures.features import features_figure
 from shipbench.report.figures.oracle import oracle_figure
 from shipbench.report.figures.pareto import training_cost_figure
 from shipbench.report.figures.ranks import rank_figure
@@ -81,7 +83,7 @@ CLASSES: tuple[Builder, ...] = (class_figures, calibration_table, reliability_fi
 ABLATIONS: tuple[Builder, ...] = (ablation_items, variants_table, sweep_figure)
 SHIFTS: tuple[Builder, ...] = (robustness_table, robustness_figure)
 SHOTS: tuple[Builder, ...] = (shots_table, shots_figure)
-STRUCTURE: tuple[Builder, ...] = (structure_figures,)
+STRUCTURE: tuple[Builder, ...] = (structure_figures, features_figure)
 TRAINING: tuple[Builder, ...] = (cost_table, training_cost_figure, accuracy_curves_figure, loss_curves_figure)
 
 SUITE_SECTIONS: tuple[tuple[str, str, tuple[Builder, ...]], ...] = (
@@ -90,7 +92,7 @@ SUITE_SECTIONS: tuple[tuple[str, str, tuple[Builder, ...]], ...] = (
     ("ablations", "ablations and settings", ABLATIONS),
     ("shots", "few shots", SHOTS),
     ("robustness", "robustness", SHIFTS),
-    ("structure", "block affinity and levels", STRUCTURE),
+    ("structure", "blocks and features", STRUCTURE),
     ("training", "training and cost", TRAINING),
 )
 """The sections of every suite: anchor, title, and the tables and figures in order."""
@@ -120,13 +122,15 @@ def build_report(
     options: ReportOptions | None = None,
     *,
     predictions: LoadPredictions | None = None,
+    features: LoadFeatures | None = None,
     tunings: Sequence[Mapping[str, Any]] = (),
 ) -> Report:
     """Return the report of ``results`` (one row per run) and ``history`` (one row per evaluation).
 
     ``predictions`` returns the stored predictions of run ids (run_id, index, label, predicted); without it, everything
-    computed from single images is left out. ``tunings`` are the decisions of ``shipbench tune``. Figures are drawn
-    when the report is written. Raises ``InputError`` for unusable records, an unknown rule, or a baseline without runs.
+    computed from single images is left out. ``features`` returns the stored features of a run. ``tunings`` are the
+    decisions of ``shipbench tune``. Figures are drawn when the report is written. Raises ``InputError`` for unusable
+    records, an unknown rule, or a baseline without runs.
     """
     options = options or ReportOptions()
     if not len(results) or ("kind" in results and (results["kind"] == EVALUATED).all()):
@@ -134,7 +138,9 @@ def build_report(
     results = with_chance(results, predictions) if predictions else results
     study = build_study(results, history, get_selection(options.select), tunings)
     _check_baseline(study, options.baseline)
-    views = [SuiteView(study, suite, options.baseline, options.published, predictions) for suite in study.suites]
+    views = [
+        SuiteView(study, suite, options.baseline, options.published, predictions, features) for suite in study.suites
+    ]
     other = _other_views(study, options)
     overviews = [overview(view, other.get(view.suite)) for view in views]
     records = Section("records", "Records", tuple(build(study) for build in RECORDS))

@@ -156,6 +156,14 @@ def load_predictions(results: Path | str, run_ids: Iterable[str]) -> pd.DataFram
     return _load_kind("predictions", results, run_ids, _PREDICTIONS)
 
 
+def load_features(results: Path | str, run_id: str) -> pd.DataFrame | None:
+    """Return the stored features of a run's test images (run_id, index, label, f0, f1, ...); None if it has none."""
+    store = Store(results)
+    if not store.path("features", run_id).exists():
+        return None
+    return as_frame([_table_of_run(store, "features", run_id)], store.root / "features")
+
+
 def _load_kind(kind: str, results: Path | str, run_ids: Iterable[str], kinds: Mapping[str, Kind]) -> pd.DataFrame:
     store = Store(results)
     tables = [_table_of_run(store, kind, run_id) for run_id in run_ids if store.path(kind, run_id).exists()]

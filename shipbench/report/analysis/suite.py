@@ -13,6 +13,7 @@ from shipbench.report.analysis.agreement import Agreement, agreement
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.comparisons import PairedComparison, paired_comparisons
 from shipbench.report.analysis.differences import Ablation, CompleteScores, ablations, complete_scores
+from shipbench.report.analysis.embedding import LoadFeatures, StoredFeatures, stored_features
 from shipbench.report.analysis.oracle import OracleGap, oracle_gaps
 from shipbench.report.analysis.predictions import LoadPredictions, TaskPredictions, left_out, suite_predictions
 from shipbench.report.analysis.published import PublishedChoice, PublishedMatch, published_matches
@@ -34,7 +35,7 @@ class SuiteView:
     """One suite of a study as its tables and figures read it; every property is computed on first use and kept.
 
     ``baseline_method`` is the requested baseline, ``published`` the published rows to show, and ``load_predictions``
-    reads stored predictions (None if there are none to read).
+    reads stored predictions (None if there are none to read), ``load_features`` stored features.
     """
 
     study: Study
@@ -42,6 +43,7 @@ class SuiteView:
     baseline_method: str | None = None
     published: PublishedChoice = "same"
     load_predictions: LoadPredictions | None = None
+    load_features: LoadFeatures | None = None
 
     @property
     def name(self) -> str:
@@ -163,3 +165,8 @@ class SuiteView:
     def few_shots(self) -> FewShots | None:
         """Accuracies by number of shots; None unless a method has runs for several."""
         return few_shots(self.study, self.suite)
+
+    @cached_property
+    def features(self) -> list[StoredFeatures]:
+        """The stored features of main arms, a run per arm and task."""
+        return list(stored_features(self.study, self.suite, self.load_features))

@@ -1,0 +1,74 @@
+"""t-SNE of the final features of each method."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shipbench.report.analysis.classes import class_names
+from shipbench.report.analysis.embedding import MOST_CLASSES, MOST_POINTS, StoredFeatures, chosen_points, embed
+from shipbench.report.analysis.suite import SuiteView
+from shipbench.report.document import Figure
+from shipbench.report.drawing.chart import Axis, Chart, Panel, Points
+from shipbench.report.drawing.palette import BLUE, GREEN, GREY, INK, ORANGE, PINK, PURPLE, SKY, VERMILION
+from shipbench.report.wording.names import task_name
+from shipbench.report.wording.text import counted, shortened
+
+_COLOURS = (BLUE, VERMILION, GREEN, PINK, ORANGE, SKY, GREY, PURPLE, INK, "#8c564b")
+# Below this, neighbours say nothing.
+_FEWEST = 5
+
+
+def features_figure(view: SuiteView) -> Figure | None:
+    """Return t-SNE of the stored features, a panel per task and method; None if no run of the suite has any."""
+    stored = [each for each in view.features if len(each.labels) >= _FEWEST]
+    if not stored:
+        return None
+    tasks = len({each.task for each in stored})
+    return Figure(
+        name=f"features-{view.slug}",
+        title=f"{view.name}: final features",
+        caption=view.caption(
+            "t-SNE of the final features of test images, coloured by class; distances between groups mean little.",
+            f"One run per method and task, that with the lowest seed. At most {MOST_POINTS} images of the "
+            f"{MOST_CLASSES} largest classes, drawn with a fixed seed and the same for all methods of a task; "
+            "perplexity 30, start from principal components.",
+        ),
+        draw=lambda: draw_features(view, stored),
+        alt=f"t-SNE of the final features of {counted(len(stored), 'run')} on {counted(tasks, 'task')}.",
+        wide=len(stored) > 1,
+    )
+
+
+def draw_features(view: SuiteView, stored: Sequence[StoredFeatures]) -> Chart:
+    """Draw a panel per run, task by task."""
+    order = {task: place for place, task in enumerate(view.tasks)}
+    ordered = sorted(stored, key=lambda each: order[each.task])
+    widest = max(sum(each.task == task for each in ordered) for task in order)
+    panels = tuple(_panel(view, each) for each in ordered)
+    columns = min(len(panels), max(2, min(widest, 4)))
+    return Chart(panels, 0, columns, wide=len(panels) > 1, footer=view.footer)
+
+
+def _panel(view: SuiteView, stored: StoredFeatures) -> Panel:
+    places = chosen_points(stored.labels)
+    points, labels = embed(stored.features[places]), stored.labels[places]
+    names = class_names(view.study, view.suite, stored.task, int(stored.labels.max()) + 1)
+    marks = tuple(
+        _points(points[labels == number], names[number], colour)
+        for number, colour in zip(np.unique(labels).tolist(), _COLOURS, strict=False)
+    )
+    title = shortened(f"{task_name(stored.task)}: {stored.arm.short_label}", 30)
+    return Panel(_bare(points[:, 0]), _bare(points[:, 1]), marks, title)
+
+
+def _points(points: NDArray[np.float64], name: str, colour: str) -> Points:
+    xs, ys = points.T.tolist()
+    return Points(xs, ys, colour, size=2.4, tips=(name,) * len(xs))
+
+
+def _bare(values: NDArray[np.float64]) -> Axis:
+    room = 0.06 * float(np.ptp(values)) or 1.0
+    return Axis(float(values.min()) - room, float(values.max()) + room, grid=False, line=False)
