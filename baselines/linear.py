@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from shipbench.adapting import backbone_weights, with_head
-from shipbench.backbones import refuse_unpromptable
+from shipbench.backbones import classifier_of, feature_width, pooled_features
 from shipbench.prompting import frozen, new_head
 from shipbench.settings import whole_number
 
@@ -32,16 +31,15 @@ class Readout(nn.Module):
 
 
 class LinearModel(nn.Module):
-    """A frozen backbone and a trained readout of its final CLS token; images are normalised (B, 3, H, W).
+    """A frozen timm model and a trained readout of its pooled features; images are normalised (B, 3, H, W).
 
-    Raises ``InputError`` for a backbone that is not a plain ViT with a class token, and for fewer than one class.
+    Raises ``InputError`` for fewer than one class.
     """
 
-    def __init__(self, backbone: VisionTransformer, num_classes: int) -> None:
+    def __init__(self, backbone: nn.Module, num_classes: int) -> None:
         super().__init__()
-        refuse_unpromptable(backbone)
         self.backbone = frozen(backbone)
-        self.readout = Readout(backbone.embed_dim, num_classes)
+        self.readout = Readout(feature_width(backbone), num_classes)
 
     def train(self, mode: bool = True) -> LinearModel:
         """Set the training mode of the readout; the backbone stays in evaluation mode."""
@@ -51,8 +49,8 @@ class LinearModel(nn.Module):
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
-        """Return the backbone's final CLS token (B, D)."""
-        return self.backbone.forward_head(self.backbone.forward_features(images), pre_logits=True)
+        """Return the features (B, D) from which timm classifies: the final CLS token, or what the model pools."""
+        return pooled_features(self.backbone, images)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, classes)."""
@@ -64,4 +62,4 @@ class LinearModel(nn.Module):
 
     def merged_state(self) -> dict[str, Tensor]:
         """Return the state of a plain timm model that computes the same."""
-        return with_head(backbone_weights(self.backbone), self.readout.head)
+        return with_head(backbone_weights(self.backbone), self.readout.head, classifier_of(self.backbone))

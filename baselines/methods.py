@@ -10,6 +10,7 @@ from shipbench.methods import BuildContext, Built, Grid, Method, SettingValue, S
 from .settings import CLS_INITIATIONS, VptConfig, VptDeepConfig
 
 if TYPE_CHECKING:
+    from shipbench.backbones import Origin
     from shipbench.tasks import Task
 
 
@@ -122,6 +123,10 @@ class VptShallow(Method):
         "added-prompts": "prompt tokens",
         "image-pooling": "the CLS read-out",
     }
+
+    def why_unusable(self, origin: Origin, settings: VptConfig) -> str:
+        """Return why prompts cannot join the tokens of a backbone, or an empty string."""
+        return origin.unpromptable
 
     def grids(self) -> Mapping[str, Grid]:
         """Return ``small``, and ``published``, VPT's rates and weight decays with SGD.

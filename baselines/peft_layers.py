@@ -17,7 +17,8 @@ def target_layers(backbone: nn.Module, text: str, *, norms: bool) -> list[str]:
     """Return the names of the layers that ``text`` names.
 
     ``auto`` is every norm (``norms``), or every linear layer of the repeated blocks and stages, or, in a model without
-    any, every convolution there. Otherwise ``text`` is a comma list of the last parts of names, as in ``qkv,fc1``.
+    any, every convolution without groups there. Otherwise ``text`` is a comma list of the last parts of names, as in
+    ``qkv,fc1``.
     Raises ``InputError`` for a name that no layer has, and for a layer whose weights timm reads without calling it.
     """
     called = _called_layers(backbone)
@@ -47,13 +48,18 @@ def _automatic(backbone: nn.Module, called: set[str], norms: bool) -> list[str]:
         repeated = [
             name
             for name, module in backbone.named_modules()
-            if name in called and type(module) is kind and any(part.isdigit() for part in name.split("."))
+            if name in called and _is_plain(module, kind) and any(part.isdigit() for part in name.split("."))
         ]
         if repeated:
             return repeated
     raise InputError(
         "the backbone has no linear layers or convolutions in repeated blocks; name some in target_modules"
     )
+
+
+def _is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
+    # A low rank does not divide into the groups of a grouped convolution.
+    return type(module) is kind and not (isinstance(module, nn.Conv2d) and module.groups > 1)
 
 
 def _called_layers(backbone: nn.Module) -> set[str]:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from shipbench.backbones import refuse_unpromptable
+from shipbench.backbones import feature_width, refuse_unpromptable
 from shipbench.backbones.layouts import Layout
 from shipbench.backbones.namings import timm_name_of_vpt
 from shipbench.backbones.state_dicts import (
@@ -37,8 +37,9 @@ from shipbench.prompting import (
     draw_stack_input,
     frozen,
     new_head,
-    pool,
     prompted_forward,
+    read_out,
+    rows_to_read,
 )
 from shipbench.settings import whole_number
 
@@ -46,9 +47,8 @@ from .settings import VptConfig
 from .vpt_prompts import Prompts, make_prompts
 
 _JOINT = AttentionRule(coupled=True)
-# What each pooling reads of the last block, beside CLS.
+# What each pooling reads of the last block, beside its first token; the original one is that of the backbone.
 _READ = {
-    "original": LastRows(),
     "img_pool": LastRows(image=True),
     "prompt_pool": LastRows(prompts=True),
     "imgprompt_pool": LastRows(image=True, prompts=True),
@@ -100,8 +100,7 @@ class Vpt(nn.Module):
     """Prompts over a frozen backbone, with joint attention; images are normalised floats (B, 3, H, W).
 
     ``initial`` (depth, p, D), if given, are the tokens that the prompts of each block start from. Raises ``InputError``
-    for a backbone that is not a plain ViT with a class token, for more prompted blocks than it has, and for fewer than
-    one class.
+    for a backbone that cannot be prompted, for more prompted blocks than it has, and for fewer than one class.
     """
 
     def __init__(
@@ -119,7 +118,7 @@ class Vpt(nn.Module):
         self.stochastic_depth = StochasticDepth(backbone)
         self.pooling = config.pooling
         self.prompts = make_prompts(backbone, config, deep=deep, initial=initial)
-        self.head = new_head(backbone.embed_dim, whole_number("num_classes", num_classes, 1))
+        self.head = new_head(feature_width(backbone), whole_number("num_classes", num_classes, 1))
 
     @property
     def static_step(self) -> bool:
@@ -136,7 +135,7 @@ class Vpt(nn.Module):
         """Return logits (B, classes); stochastic depth is drawn in training mode only."""
         factors = self._sample(images.shape[0])
         tokens = self.prompts.embed(self.backbone, images)
-        source, rows = _Source(self.prompts, self.backbone, images.shape[0]), _READ[self.pooling]
+        source, rows = _Source(self.prompts, self.backbone, images.shape[0]), self._rows()
         return self.logits_of(prompted_forward(self.backbone, tokens, source, _JOINT, rows=rows, drop_factors=factors))
 
     @torch.no_grad()
@@ -157,19 +156,24 @@ class Vpt(nn.Module):
 
         ``match`` has no effect: VPT's loss needs only the logits.
         """
-        return draw_stack_input(_Source(self.prompts, self.backbone, images), _JOINT, 0, self._sample(images))
+        source, rows = _Source(self.prompts, self.backbone, images), self._rows()
+        return draw_stack_input(source, _JOINT, 0, self._sample(images), rows)
 
     def logits_of(self, output: PassOutput) -> Tensor:
         """Return the logits (B, classes) of a pass."""
         if self.pooling == "original":
-            return self.head(pool(self.backbone, output.cls))
-        first = 1 if self.pooling == "imgprompt_pool" else self.backbone.num_prefix_tokens
+            return self.head(read_out(self.backbone, output))
+        class_tokens = 0 if self.backbone.cls_token is None else 1
+        first = class_tokens if self.pooling == "imgprompt_pool" else self.backbone.num_prefix_tokens
         read = [tokens for tokens in (_after(output.image, first), output.prompts) if tokens is not None]
         return self.head(self.backbone.fc_norm(self.backbone.norm(torch.cat(read, dim=1)).mean(dim=1)))
 
     def loss_of(self, output: PassOutput, labels: Tensor) -> Tensor:
         """Return the cross-entropy of a pass, a scalar."""
         return F.cross_entropy(self.logits_of(output), labels)
+
+    def _rows(self) -> LastRows:
+        return rows_to_read(self.backbone) if self.pooling == "original" else _READ[self.pooling]
 
     def _sample(self, images: int) -> DropFactors | None:
         return self.stochastic_depth.factors(images) if self.training else None

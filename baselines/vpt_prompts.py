@@ -138,6 +138,8 @@ class Frame(nn.Module):
 
     def __init__(self, backbone: VisionTransformer, config: VptConfig) -> None:
         super().__init__()
+        if type(backbone) is not VisionTransformer or backbone.pos_embed is None:
+            raise InputError("location=pad adds patches, for which rotary positions have no place; use prepend")
         self.thickness = config.prompt_length
         height, width = backbone.patch_embed.img_size
         both = 2 * self.thickness

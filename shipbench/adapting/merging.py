@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from shipbench.backbones import classifier_of
 from shipbench.errors import InputError
 
 
-def backbone_weights(vit: VisionTransformer) -> dict[str, Tensor]:
-    """Return copies of a backbone's weights by timm's names, without a classifier."""
-    state = vit.state_dict()
-    return {name: value.detach().clone() for name, value in state.items() if not name.startswith("head.")}
+def backbone_weights(model: nn.Module) -> dict[str, Tensor]:
+    """Return copies of a timm model's weights by its names, without a classifier."""
+    classifier, state = f"{classifier_of(model)}.", model.state_dict()
+    return {name: value.detach().clone() for name, value in state.items() if not name.startswith(classifier)}
 
 
-def with_head(weights: dict[str, Tensor], head: nn.Linear) -> dict[str, Tensor]:
-    """Return ``weights`` and those of ``head`` as timm's classifier, detached."""
-    classifier = {f"head.{name}": value for name, value in head.state_dict().items()}
-    return {name: value.detach() for name, value in (weights | classifier).items()}
+def with_head(weights: dict[str, Tensor], head: nn.Linear, classifier: str = "head") -> dict[str, Tensor]:
+    """Return ``weights`` and those of ``head`` as the ``classifier`` of a timm model, detached."""
+    named = {f"{classifier}.{name}": value for name, value in head.state_dict().items()}
+    return {name: value.detach() for name, value in (weights | named).items()}
 
 
 def add_to_bias(weights: dict[str, Tensor], part: str, value: Tensor) -> None:

@@ -12,7 +12,7 @@ from shipbench.adapting.adapter import Adapter
 from shipbench.adapting.block import FrozenBlock
 from shipbench.adapting.merging import backbone_weights, with_head
 from shipbench.adapting.noise import Noise
-from shipbench.backbones import refuse_unpromptable
+from shipbench.backbones import feature_width, refuse_unadaptable
 from shipbench.prompting import drop_rates, frozen, new_head
 from shipbench.settings import whole_number
 
@@ -23,7 +23,7 @@ class AdaptedModel(nn.Module):
     Only the adapter, the head, and the backbone's tensors for which ``adapter.trains`` is true require gradients.
     ``path_rates`` are the rates of stochastic depth by block, by default those with which the backbone was built. In
     training mode, ``masks`` takes an iterator of masks to use in place of random ones (see ``Noise``). Raises
-    ``InputError`` for a backbone that is not a plain ViT with a class token, and for fewer than one class.
+    ``InputError`` for a backbone without the sites of an adapter, and for fewer than one class.
     """
 
     masks: Iterator[Tensor] | None = None
@@ -37,12 +37,12 @@ class AdaptedModel(nn.Module):
         path_rates: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
-        refuse_unpromptable(backbone)
+        refuse_unadaptable(backbone)
         self.backbone = frozen(backbone)
         self.adapter = adapter
         for name, parameter in backbone.named_parameters():
             parameter.requires_grad_(not name.startswith("head.") and adapter.trains(name))
-        self.head = new_head(backbone.embed_dim, whole_number("num_classes", num_classes, 1))
+        self.head = new_head(feature_width(backbone), whole_number("num_classes", num_classes, 1))
         self.path_rates = tuple(drop_rates(backbone) if path_rates is None else path_rates)
 
     def train(self, mode: bool = True) -> AdaptedModel:

@@ -9,13 +9,18 @@ from shipbench.backbones.pinned import DEMO_BACKBONE, pinned_sha256
 from shipbench.runtime.lazy import names_from
 
 if TYPE_CHECKING:
+    from shipbench.backbones.architecture import (
+        classifier_of,
+        has_stochastic_depth,
+        refuse_unadaptable,
+        refuse_unpromptable,
+    )
     from shipbench.backbones.features import feature_width, input_size_of, pooled_features
     from shipbench.backbones.loading import (
         Preprocessing,
         load_backbone,
         origin_of,
         preprocessing_of,
-        refuse_unpromptable,
         sha256_of,
     )
     from shipbench.backbones.state_dicts import build_vit, fuse_qkv, read_state_dict
@@ -25,8 +30,10 @@ __all__ = [
     "Origin",
     "Preprocessing",
     "build_vit",
+    "classifier_of",
     "feature_width",
     "fuse_qkv",
+    "has_stochastic_depth",
     "input_size_of",
     "load_backbone",
     "origin_of",
@@ -34,6 +41,7 @@ __all__ = [
     "pooled_features",
     "preprocessing_of",
     "read_state_dict",
+    "refuse_unadaptable",
     "refuse_unpromptable",
     "sha256_of",
 ]
@@ -44,15 +52,18 @@ __getattr__ = names_from(
     {
         "Preprocessing": "loading",
         "build_vit": "state_dicts",
+        "classifier_of": "architecture",
         "feature_width": "features",
         "fuse_qkv": "state_dicts",
+        "has_stochastic_depth": "architecture",
         "input_size_of": "features",
         "load_backbone": "loading",
         "origin_of": "loading",
         "pooled_features": "features",
         "preprocessing_of": "loading",
         "read_state_dict": "state_dicts",
-        "refuse_unpromptable": "loading",
+        "refuse_unadaptable": "architecture",
+        "refuse_unpromptable": "architecture",
         "sha256_of": "loading",
     },
 )

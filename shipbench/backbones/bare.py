@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from shipbench.backbones.features import pooled_features
+
 
 class BareBackbone(nn.Module):
     """A frozen copy of ``backbone`` as timm runs it, and its gradient with respect to the image tokens."""
 
-    def __init__(self, backbone: VisionTransformer) -> None:
+    def __init__(self, backbone: Any) -> None:
         super().__init__()
         self.backbone = copy.deepcopy(backbone).requires_grad_(False).eval()
 
@@ -27,8 +30,13 @@ class BareBackbone(nn.Module):
         return self.backbone(images)
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Return a scalar whose gradient goes back to the embedded image tokens and no further; labels are ignored."""
+        """Return a scalar; labels are ignored.
+
+        In a ViT, its gradient goes back to the embedded image tokens and no further, in other models to the images.
+        """
         vit = self.backbone
+        if type(vit) is not VisionTransformer:
+            return pooled_features(vit, images.detach().requires_grad_(True)).float().sum()
         with torch.no_grad():
             tokens = vit.norm_pre(vit._pos_embed(vit.patch_embed(images)))
         features = vit.norm(vit.blocks(tokens.requires_grad_(True)))

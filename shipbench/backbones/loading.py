@@ -6,19 +6,24 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
 from timm.layers import QuickGELU, resample_abs_pos_embed
-from timm.models.vision_transformer import Attention, Block, VisionTransformer
+from timm.models import is_model_in_modules
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
+from shipbench.backbones.architecture import classifier_of, has_stochastic_depth, why_unadaptable, why_unpromptable
+from shipbench.backbones.checkpoint_files import flat_tensors, read_checkpoint
 from shipbench.backbones.families import CLIP
+from shipbench.backbones.features import input_size_of
 from shipbench.backbones.layouts import Selection, grid_side
 from shipbench.backbones.origin import Origin, Triple
-from shipbench.backbones.pinned import DEMO_BACKBONE, check_image_size
+from shipbench.backbones.pinned import DEMO_BACKBONE, check_image_size, no_stochastic_depth
 from shipbench.backbones.state_dicts import (
     holds_weights,
     load_strictly,
@@ -52,37 +57,57 @@ def load_backbone(
     image_size: int | None = None,
     drop_path: float = 0.0,
     architecture: dict[str, int] | None = None,
-) -> VisionTransformer:
-    """Return a plain timm ``VisionTransformer`` without a head.
+) -> Any:
+    """Return a timm model without a classifier, mostly a ``VisionTransformer``.
 
     ``checkpoint`` is a file (``.npz``, ``.safetensors``, ``.pth``) in one of the layouts of
-    ``shipbench.backbones.layouts``, ``"random"`` for a seeded random initialisation, or None for the pretrained weights
-    of ``name``. Position embeddings for another grid are resampled as timm does (bicubic, antialiased).
-    ``architecture`` overrides sizes of a timm model. ``preprocessing_of``, ``origin_of`` and ``sha256_of`` accept the
-    result. Raises ``InputError`` for an unknown name, a model that cannot be prompted, a checkpoint of another model,
-    and weights that are NaN or infinite.
+    ``shipbench.backbones.layouts`` (of other models than ``VisionTransformer``, with timm's names), ``"random"`` for a
+    seeded random initialisation, or None for the pretrained weights of ``name``. Position embeddings for another grid
+    are resampled as timm does (bicubic, antialiased). ``architecture`` overrides sizes of a timm model.
+    ``preprocessing_of``, ``origin_of`` and ``sha256_of`` accept the result. Raises ``InputError`` for an unknown name,
+    an image size or stochastic depth that the model cannot have, a checkpoint of another model, and weights that are
+    NaN or infinite.
     """
     model = _create(name, checkpoint, drop_path, architecture or {})
-    refuse_unpromptable(model, name)
-    size = image_size or int(model.patch_embed.img_size[0])
+    size = image_size or input_size_of(model)[0]
     if checkpoint is None or str(checkpoint) == RANDOM:
         if checkpoint is None:
             require_finite(model.state_dict(), f" in the weights of {name}")
         origin = _origin_by_name(model, name)
         _resize(model, size, name)
+    elif type(model) is not VisionTransformer:
+        origin = _load_other_file(model, Path(checkpoint), name)
+        _resize(model, size, name)
     else:
         # The file's position embeddings are resampled once, to the final size.
         _resize(model, size, name)
         origin = _load_file(model, Path(checkpoint), name)
-    model.shipbench_origin = origin
+    model.shipbench_origin = _described(origin, model, name)
     model.shipbench_preprocessing = Preprocessing(size, origin.mean, origin.std)
     return model.eval()
+
+
+def _described(origin: Origin, model: Any, name: str) -> Origin:
+    """Return ``origin`` with what a method can use of the architecture."""
+    return replace(
+        origin,
+        unpromptable=why_unpromptable(model),
+        unadaptable=why_unadaptable(model),
+        class_token=getattr(model, "cls_token", None) is not None,
+        stochastic_depth=type(model) is VisionTransformer or _accepts_drop_path(timm_name(name)),
+    )
 
 
 def _origin_by_name(model: VisionTransformer, name: str) -> Origin:
     """Return the origin of weights that belong to a name, or of random ones, at the native image size."""
     mean, std = _normalisation(model)
-    return Origin(name, weights_sha256(model.state_dict()), int(model.patch_embed.grid_size[0]), mean, std)
+    return Origin(name, weights_sha256(model.state_dict()), _grid_side(model), mean, std)
+
+
+def _grid_side(model: Any) -> int:
+    """Return the side of the grid of patches, 0 for an architecture without one."""
+    grid = getattr(getattr(model, "patch_embed", None), "grid_size", None)
+    return int(grid[0]) if grid else 0
 
 
 def _normalisation(model: VisionTransformer) -> tuple[Triple, Triple]:
@@ -122,11 +147,10 @@ def _create(
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            model = timm.create_model(
-                arch, pretrained=from_hub, num_classes=0, drop_path_rate=drop_path, **architecture
-            )
+            rates = _stochastic_depth(arch, drop_path, name)
+            model = timm.create_model(arch, pretrained=from_hub, num_classes=0, **rates, **architecture)
     except (TypeError, AssertionError) as error:
-        raise InputError(f"backbone {name!r} cannot be prompted: it is not a plain ViT ({error})") from error
+        raise InputError(f"backbone {name!r} cannot be created: {one_line(error)}") from error
     except (OSError, RuntimeError) as error:
         if not from_hub:
             raise
@@ -136,6 +160,25 @@ def _create(
 
         load_strictly(model, read_state_dict(demo_weights_path()), f"backbone {name}")
     return model
+
+
+def _stochastic_depth(arch: str, rate: float, name: str) -> dict[str, float]:
+    """Return timm's argument for stochastic depth; raise ``InputError`` for a rate above 0 in a model without any."""
+    if not rate:
+        return {}
+    if not is_model_in_modules(arch, ["vision_transformer"]) and not _accepts_drop_path(arch):
+        raise InputError(no_stochastic_depth(name, rate))
+    return {"drop_path_rate": rate}
+
+
+@cache
+def _accepts_drop_path(arch: str) -> bool:
+    """Return whether timm builds the architecture with stochastic depth; building it once is the only way to know."""
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return has_stochastic_depth(timm.create_model(arch, pretrained=False, num_classes=0, drop_path_rate=0.1))
+    except (TypeError, AssertionError, RuntimeError):
+        return False
 
 
 def _refuse_unknown_tag(name: str) -> None:
@@ -155,28 +198,6 @@ def _hub_message(name: str, error: Exception) -> str:
         f"could not fetch the weights of {name} from the model hub{offline}: {reason}; "
         "pass --checkpoint FILE with local weights, or --checkpoint random to try the harness"
     )
-
-
-def refuse_unpromptable(model: Any, name: str = "") -> None:
-    """Raise ``InputError`` unless ``model`` is a plain pre-norm ViT that classifies from its class token."""
-    reason = _unpromptable(model)
-    if reason:
-        raise InputError(f"{f'backbone {name!r}' if name else 'the backbone'} cannot be prompted: {reason}")
-
-
-def _unpromptable(model: Any) -> str:
-    if type(model) is not VisionTransformer:
-        return f"it is a {type(model).__name__}, not a plain timm VisionTransformer"
-    if model.cls_token is None:
-        return "it has no class token"
-    if model.global_pool != "token":
-        return f"it classifies from {model.global_pool or 'no'} pooling, not from its class token"
-    for block in model.blocks:
-        if type(block) is not Block:
-            return f"its blocks are {type(block).__name__}, not plain pre-norm blocks"
-        if type(block.attn) is not Attention or getattr(block.attn, "gate", None) is not None:
-            return f"its attention is {type(block.attn).__name__}, not plain self-attention"
-    return ""
 
 
 def _load_file(model: VisionTransformer, path: Path, name: str) -> Origin:
@@ -204,6 +225,28 @@ def _load_file(model: VisionTransformer, path: Path, name: str) -> Origin:
     fitted = stored | {"pos_embed": _resampled(stored["pos_embed"], grid, model)}
     load_strictly(model, fitted, f"{what} (checkpoint {path})", where)
     return _origin_of_file(model, selection, stored, grid, path, name)
+
+
+def _load_other_file(model: Any, path: Path, name: str) -> Origin:
+    """Load a checkpoint with timm's names into a model that is no plain ViT; a classifier in it is left aside."""
+    classifier = f"{classifier_of(model)}."
+    tensors = _unwrapped(flat_tensors(read_checkpoint(path)), next(iter(model.state_dict())), path)
+    stored = {key: value for key, value in tensors.items() if not key.startswith(classifier)}
+    load_strictly(model, stored, f"backbone {name} (checkpoint {path})", f" in {path}")
+    mean, std = _normalisation(model)
+    sha256 = weights_sha256({key: _widened(value) for key, value in stored.items()})
+    return Origin(name, sha256, _grid_side(model), mean, std, file=path.name)
+
+
+def _unwrapped(tensors: dict[str, Tensor], first: str, path: Path) -> dict[str, Tensor]:
+    """Return the tensors beside the one called ``first``, without the prefix of a wrapper such as ``model.``."""
+    prefixes = sorted({key.removesuffix(first) for key in tensors if f".{key}".endswith(f".{first}")})
+    if len(prefixes) > 1:
+        sets = ", ".join(prefix.rstrip(".") or "at its top" for prefix in prefixes)
+        raise InputError(f"there are several sets of weights in {path}: {sets}; save the one that you mean alone")
+    if not prefixes:
+        return tensors
+    return {key.removeprefix(prefixes[0]): value for key, value in tensors.items() if key.startswith(prefixes[0])}
 
 
 def _origin_of_file(
@@ -312,8 +355,18 @@ def _resampled(positions: Tensor, grid: int, model: VisionTransformer) -> Tensor
     )
 
 
-def _resize(model: VisionTransformer, image_size: int, name: str) -> None:
-    patch = int(model.patch_embed.patch_size[0])
-    check_image_size(image_size, patch, name)
-    if (image_size, image_size) != tuple(model.patch_embed.img_size):
+def _resize(model: Any, image_size: int, name: str) -> None:
+    """Set the image size of a model; raise ``InputError`` for one that the architecture cannot have."""
+    native = input_size_of(model)
+    patches = getattr(model, "patch_embed", None)
+    check_image_size(image_size, int(getattr(patches, "patch_size", (1,))[0]), name)
+    if (image_size, image_size) == native:
+        return
+    if not hasattr(model, "set_input_size"):
+        if model.pretrained_cfg.get("fixed_input_size"):
+            raise InputError(f"image_size={image_size} does not fit {name}, whose images are {native[0]} pixels wide")
+        return
+    try:
         model.set_input_size(img_size=(image_size, image_size))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise InputError(f"image_size={image_size} does not fit {name}: {one_line(error)}") from error

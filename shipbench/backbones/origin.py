@@ -16,6 +16,10 @@ class Origin:
     ``backbone`` in timm, or of ``family`` if the layout of the file shows another family of models. ``file`` is empty
     for weights that belong to the name, and for random ones; ``part`` is the set of weights that was taken from it.
     ``notes`` are lines for the user about choices that loading made.
+
+    What a method can use of the architecture: ``unpromptable`` and ``unadaptable`` say why its blocks take no prompts
+    or no adapters, and are empty if they do; ``class_token`` and ``stochastic_depth`` tell whether it has them.
+    ``grid`` is 0 for an architecture without a square grid of patches.
     """
 
     backbone: str
@@ -27,6 +31,10 @@ class Origin:
     part: str = ""
     family: str = ""
     notes: tuple[str, ...] = ()
+    unpromptable: str = ""
+    unadaptable: str = ""
+    class_token: bool = True
+    stochastic_depth: bool = True
 
     def normalisation(self, mean: Triple | None, std: Triple | None) -> str:
         """Return the family whose mean and deviation replace those of the name, or an empty string.

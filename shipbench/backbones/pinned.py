@@ -32,3 +32,8 @@ def check_image_size(image_size: int, patch: int, name: str) -> None:
     if image_size < patch or image_size % patch:
         nearest = max(patch, round(image_size / patch) * patch)
         raise InputError(f"image_size={image_size} is not a multiple of {name}'s patch size {patch}; try {nearest}")
+
+
+def no_stochastic_depth(name: str, rate: float) -> str:
+    """Return the refusal of a rate of stochastic depth in an architecture without any."""
+    return f"backbone {name!r} has no stochastic depth, but drop_path is {rate:g}; add --set drop_path=0"

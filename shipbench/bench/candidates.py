@@ -11,7 +11,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from shipbench.backbones import load_backbone
+from shipbench.backbones import feature_width, input_size_of, load_backbone, origin_of
 from shipbench.backbones.bare import BareBackbone
 from shipbench.bench.options import BenchOptions
 from shipbench.bench.subjects import Batch, Subject, make_subject
@@ -66,7 +66,7 @@ def make_fixture(options: BenchOptions, compute: ComputeContext) -> tuple[Vision
     Both are the same on every call with equal arguments.
     """
     backbone = load_bare_backbone(options, compute)
-    size = int(backbone.patch_embed.img_size[0])
+    size = input_size_of(backbone)[0]
     images = torch.randn(options.batch_size, 3, size, size, device=compute.device)
     labels = torch.randint(options.num_classes, (options.batch_size,), device=compute.device)
     return backbone, Batch(images, labels, compute)
@@ -108,15 +108,21 @@ def _merged(model: nn.Module, backbone: VisionTransformer) -> VisionTransformer:
 def model_of(candidate: Candidate, options: BenchOptions, backbone: VisionTransformer) -> nn.Module:
     """Build the model of a candidate that has a method, on ``backbone`` itself; raise ``InputError`` as ``build``."""
     assert candidate.method is not None
-    levels, depth, length = list(options.levels), len(backbone.blocks), candidate.prompt_length
+    levels, length = list(options.levels), candidate.prompt_length
+    values = {**candidate.settings} | ({} if length is None else {"prompt_length": length})
+    settings = configure(candidate.method.settings, values)
+    reason = candidate.method.why_unusable(origin_of(backbone), settings)
+    if reason:
+        raise InputError(f"{candidate.method.name} cannot use backbone {options.backbone!r}: {reason}")
+    # A model without blocks has no block features, and only methods that need none can use it.
+    depth = len(backbone.blocks) if hasattr(backbone, "blocks") else levels[-1] + 1
     if not levels or levels[0] != 0 or levels != sorted(set(levels)) or levels[-1] >= depth:
         raise InputError(f"levels {levels} must start with 0, rise, and stay below the backbone's {depth} blocks")
-    values = {**candidate.settings} | ({} if length is None else {"prompt_length": length})
     context = BuildContext(
         backbone=backbone,
         num_classes=options.num_classes,
-        settings=configure(candidate.method.settings, values),
-        block_features=lambda _: _features_with_levels(levels, depth, backbone.embed_dim),
+        settings=settings,
+        block_features=lambda _: _features_with_levels(levels, depth, feature_width(backbone)),
         say=lambda _: None,
     )
     return candidate.method.build(context).model

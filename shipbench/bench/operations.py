@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from shipbench.backbones import input_size_of
 from shipbench.backbones.frozen_weights import cast_frozen_weights
 from shipbench.bench.candidates import Candidate, candidates, load_bare_backbone, model_of
 from shipbench.bench.emulated_autocast import emulated_autocast
@@ -121,7 +122,7 @@ def _count(candidate: Candidate, options: BenchOptions, compute: ComputeContext)
     """Take ``DRAWS`` steps of a candidate's model, as a run builds it."""
     model = model_of(candidate, options, load_bare_backbone(options, compute)).to(META)
     cast_frozen_weights(model, compute)
-    size = int(model.backbone.patch_embed.img_size[0])  # type: ignore[union-attr, index]
+    size = input_size_of(model.backbone)[0]
     images = torch.empty(options.batch_size, 3, size, size, device=META)
     labels = torch.zeros(options.batch_size, dtype=torch.long, device=META)
     model.train()

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
+from shipbench.backbones import input_size_of
 from shipbench.bench.options import PartOptions
 from shipbench.bench.rates import step_timing
 from shipbench.bench.workloads import Case, cases, random_images
@@ -37,7 +38,7 @@ def _stack(case: Case, runs: int, capture: Capture) -> dict[str, Any]:
         Member(case.model(backbone), replace(recipe, lr=1e-3 / (1 + run)), run, random_states(options.device), Hooks())
         for run in range(runs)
     ]
-    evaluation = random_images(8, int(backbone.patch_embed.img_size[0]), options, resident=False)
+    evaluation = random_images(8, input_size_of(backbone)[0], options, resident=False)
     memory = PeakMemory(options.device)
     before = PeakMemory(options.device).bytes()
     fits = [_finished(outcome) for _, outcome in fit_stack(members, case.images.train, evaluation, case.compute)]

@@ -12,6 +12,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
+from shipbench.backbones import input_size_of
 from shipbench.backbones.frozen_weights import cast_frozen_weights
 from shipbench.bench.candidates import candidates, load_bare_backbone, model_of
 from shipbench.bench.options import PartOptions
@@ -128,7 +129,7 @@ def cases(options: PartOptions, methods: tuple[str, ...] | None = None) -> Itera
     for precision in options.precisions:
         compute = ComputeContext(options.device, precision)
         backbone = load_bare_backbone(options.model, compute)
-        images = images or _images(int(backbone.patch_embed.img_size[0]), options)
+        images = images or _images(input_size_of(backbone)[0], options)
         for method in options.methods if methods is None else methods:
             yield Case(method, backbone, images, options, compute)
 

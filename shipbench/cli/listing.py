@@ -91,7 +91,7 @@ def backbones(
     pattern: Annotated[str, typer.Option(help="Show only matching names, as in 'vit_base*'.")] = "vit_*",
     as_json: Json = False,
 ) -> None:
-    """List the default backbones of the suites, then the pretrained ViTs of timm; not all of these can be prompted."""
+    """List the default backbones of the suites, then pretrained models of timm; not every method can use each."""
     from shipbench.tasks.catalogue import DEMO, VTAB
 
     rows: list[Row] = [
@@ -102,9 +102,7 @@ def backbones(
 
     defaults = {row["name"] for row in rows}
     rows += [
-        {"name": name, "note": "timm"}
-        for name in timm.list_models(pattern, module="vision_transformer", pretrained=True)
-        if name not in defaults
+        {"name": name, "note": "timm"} for name in timm.list_models(pattern, pretrained=True) if name not in defaults
     ]
     _show(rows, as_json)
     if not as_json:

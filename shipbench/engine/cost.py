@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
 
-from shipbench.backbones import load_backbone
+from shipbench.backbones import input_size_of, load_backbone
 from shipbench.hardware.flops import count_flops
 from shipbench.planning.plan import PlannedRun
 from shipbench.spec import RunSpec
@@ -60,8 +63,27 @@ def _size_for(run: PlannedRun) -> _Size:
 
 @cache
 def _size(backbone: str, image_size: int | None) -> _Size:
-    vit = load_backbone(backbone, checkpoint="random", image_size=image_size)
-    image = torch.zeros(1, 3, *vit.patch_embed.img_size)
-    tokens = int(vit.patch_embed.num_patches) + vit.num_prefix_tokens
-    numbers = _NUMBERS_KEPT * tokens * vit.embed_dim * len(vit.blocks)
-    return _Size(count_flops(lambda: vit(image)), numbers, sum(weight.numel() for weight in vit.parameters()))
+    model = load_backbone(backbone, checkpoint="random", image_size=image_size)
+    image = torch.zeros(1, 3, *input_size_of(model))
+    weights = sum(weight.numel() for weight in model.parameters())
+    return _Size(count_flops(lambda: model(image)), _numbers_kept(model, image), weights)
+
+
+def _numbers_kept(model: Any, image: Tensor) -> int:
+    """Return the numbers that a training step keeps for its backward pass through one image."""
+    if isinstance(model, VisionTransformer):
+        tokens = int(model.patch_embed.num_patches) + model.num_prefix_tokens
+        return int(_NUMBERS_KEPT * tokens * model.embed_dim * len(model.blocks))
+    counts: list[int] = []
+    leaves = [module for module in model.modules() if not any(module.children())]
+    handles = [leaf.register_forward_hook(lambda _leaf, _inputs, output: _count(output, counts)) for leaf in leaves]
+    with torch.no_grad():
+        model(image)
+    for handle in handles:
+        handle.remove()
+    return sum(counts)
+
+
+def _count(output: object, counts: list[int]) -> None:
+    if isinstance(output, Tensor):
+        counts.append(output.numel())

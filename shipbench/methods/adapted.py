@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
 
     from shipbench.adapting import Adapter
+    from shipbench.backbones import Origin
 
 
 class AdaptedMethod(Method):
@@ -22,6 +23,10 @@ class AdaptedMethod(Method):
     @abstractmethod
     def adapter(self, backbone: VisionTransformer, settings: Any) -> Adapter:
         """Return a new adapter for ``backbone``; ``settings`` is an instance of the method's settings class."""
+
+    def why_unusable(self, origin: Origin, settings: Any) -> str:
+        """Return why the blocks of a backbone lack the sites of an adapter, or an empty string."""
+        return origin.unadaptable
 
     def build(self, context: BuildContext) -> Built:
         """Freeze the backbone; add the adapter and a new head."""

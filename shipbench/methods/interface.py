@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
     from torch import Tensor, nn
 
+    from shipbench.backbones import Origin
     from shipbench.prompting import PassOutput, StackInput
     from shipbench.tasks import Task
 
@@ -176,6 +177,13 @@ class Method(ABC):
     def all_switches(self) -> Switches:
         """All ablation switches, the optional ones last."""
         return {**self.switches, **self.optional_switches}
+
+    def why_unusable(self, origin: Origin, settings: Any) -> str:
+        """Return why the method cannot use a backbone of this kind with ``settings``, or an empty string.
+
+        Planning asks before anything runs. The base class accepts every timm model.
+        """
+        return ""
 
     @abstractmethod
     def build(self, context: BuildContext) -> Built:

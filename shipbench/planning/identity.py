@@ -8,6 +8,8 @@ from pathlib import Path
 
 from shipbench import data
 from shipbench.backbones import Origin, pinned_sha256
+from shipbench.backbones.pinned import no_stochastic_depth
+from shipbench.errors import InputError
 from shipbench.planning.origins import remembered_origin
 from shipbench.spec import ResolvedSpec, RunSpec
 from shipbench.tasks import Task
@@ -39,11 +41,21 @@ class _Weights:
         origin = self.loaded[key]
         if isinstance(origin, str):
             return origin, ""
+        _refuse_unusable(resolved, origin)
         for line in origin.lines(recipe.mean, recipe.std):
             if self.say is not None and line not in self.said:
                 self.said.add(line)
                 self.say(line)
         return origin.sha256, origin.normalisation(recipe.mean, recipe.std)
+
+
+def _refuse_unusable(resolved: ResolvedSpec, origin: Origin) -> None:
+    """Raise ``InputError`` for a backbone that the method cannot use, or that lacks the recipe's stochastic depth."""
+    reason = resolved.method.why_unusable(origin, resolved.settings)
+    if reason:
+        raise InputError(f"{resolved.method.name} cannot use backbone {resolved.backbone!r}: {reason}")
+    if resolved.recipe.drop_path and not origin.stochastic_depth:
+        raise InputError(no_stochastic_depth(resolved.backbone, resolved.recipe.drop_path))
 
 
 def make_identifier(

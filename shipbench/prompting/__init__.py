@@ -4,8 +4,19 @@ It serves every prompt-tuning method and depends on none. A method describes its
 ``prompted_forward`` computes only what the logits and the loss need.
 """
 
+from shipbench.prompting.architectures import block_outputs, reads_class_token
 from shipbench.prompting.evaluation import evaluating
-from shipbench.prompting.forward import PassOutput, PassTrace, embed, embed_patches, frozen, pool, prompted_forward
+from shipbench.prompting.forward import (
+    PassOutput,
+    PassTrace,
+    embed,
+    embed_patches,
+    frozen,
+    pool,
+    prompted_forward,
+    read_out,
+    rows_to_read,
+)
 from shipbench.prompting.heads import new_head
 from shipbench.prompting.interface import AttentionRule, BlockPlan, Glimpse, LastRows, PromptSource
 from shipbench.prompting.stacked import StackInput, draw_stack_input, stacked_forward
@@ -27,6 +38,7 @@ __all__ = [
     "StochasticDepth",
     "Traceable",
     "Traced",
+    "block_outputs",
     "draw_stack_input",
     "drop_rates",
     "embed",
@@ -36,6 +48,9 @@ __all__ = [
     "new_head",
     "pool",
     "prompted_forward",
+    "read_out",
+    "reads_class_token",
+    "rows_to_read",
     "sample_drop_factors",
     "stacked_forward",
 ]

@@ -11,6 +11,7 @@ from timm.models.vision_transformer import Attention
 from torch import Tensor
 
 from shipbench.prompting import static
+from shipbench.prompting.architectures import qkv_parameters, rotated
 from shipbench.prompting.few_keys import attend_to_few
 from shipbench.prompting.full_precision import at_least_float32, full_precision
 from shipbench.prompting.short_gradients import mix
@@ -31,8 +32,8 @@ def _project(attention: Attention, tokens: Tensor, start: int, end: int) -> Tens
     """Apply projections ``start`` to ``end`` of the fused q, k, v to (..., D), side by side in the result."""
     width = attention.num_heads * attention.head_dim
     rows = slice(start * width, end * width)
-    bias = attention.qkv.bias
-    return F.linear(tokens, attention.qkv.weight[rows], None if bias is None else bias[rows])
+    weight, bias = qkv_parameters(attention)
+    return F.linear(tokens, weight[rows], None if bias is None else bias[rows])
 
 
 def _heads(attention: Attention, projected: Tensor) -> tuple[Tensor, ...]:
@@ -41,9 +42,13 @@ def _heads(attention: Attention, projected: Tensor) -> tuple[Tensor, ...]:
     return tuple(split_heads(attention, part) for part in projected.split(width, dim=-1))
 
 
-def project_qkv(attention: Attention, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return queries, keys and values, each (B, H, T, d), of normalised ``tokens`` (B, T, D)."""
-    return queries_keys_and_values(attention, project_qkv_rows(attention, tokens))
+def project_qkv(attention: Attention, tokens: Tensor, positions: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Return queries, keys and values, each (B, H, T, d), of normalised ``tokens`` (B, T, D).
+
+    Queries and keys are rotated by the rotary ``positions``, if there are any.
+    """
+    query, key, value = queries_keys_and_values(attention, project_qkv_rows(attention, tokens))
+    return rotated(attention, query, positions), rotated(attention, key, positions), value
 
 
 def project_qkv_rows(attention: Attention, rows: Tensor) -> Tensor:
@@ -57,15 +62,16 @@ def queries_keys_and_values(attention: Attention, rows: Tensor) -> tuple[Tensor,
     return attention.q_norm(query), attention.k_norm(key), value
 
 
-def project_q(attention: Attention, tokens: Tensor) -> Tensor:
-    """Return only the queries (B, H, T, d) of normalised ``tokens`` (B, T, D)."""
+def project_q(attention: Attention, tokens: Tensor, positions: Tensor | None = None) -> Tensor:
+    """Return only the queries (B, H, T, d) of normalised ``tokens`` (B, T, D), rotated by ``positions``."""
     (query,) = _heads(attention, _project(attention, tokens, 0, 1))
-    return attention.q_norm(query)
+    return rotated(attention, attention.q_norm(query), positions)
 
 
-def project_kv(attention: Attention, tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """Return only keys and values, each (B, H, T, d), of normalised ``tokens`` (B, T, D)."""
-    return keys_and_values(attention, project_kv_rows(attention, tokens))
+def project_kv(attention: Attention, tokens: Tensor, positions: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return only keys and values, each (B, H, T, d), of normalised ``tokens`` (B, T, D), keys rotated."""
+    key, value = keys_and_values(attention, project_kv_rows(attention, tokens))
+    return rotated(attention, key, positions), value
 
 
 def project_kv_rows(attention: Attention, rows: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from shipbench.prompting import static
+from shipbench.prompting.architectures import scale_mlp
 from shipbench.prompting.owners import IndexedOwner, OneHotOwner, Owner
 from shipbench.prompting.stochastic_depth import DropFactors
 
@@ -51,7 +52,7 @@ def add_branch(tokens: Tensor, branch: Branch, factors: BranchFactors | None) ->
 
 def add_mlp(block: Block, tokens: Tensor, factors: BranchFactors | None) -> Tensor:
     """Return the tokens (B, T, D) after the MLP branch of a block."""
-    return add_branch(tokens, lambda rows, _: block.ls2(block.mlp(block.norm2(rows))), factors)
+    return add_branch(tokens, lambda rows, _: scale_mlp(block, block.mlp(block.norm2(rows))), factors)
 
 
 def factors_of_blocks(

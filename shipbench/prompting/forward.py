@@ -15,6 +15,12 @@ import torch
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor
 
+from shipbench.prompting.architectures import (
+    add_positions,
+    reads_class_token,
+    rotary_positions,
+    scale_attention,
+)
 from shipbench.prompting.attention import (
     KeyValue,
     attend_decoupled,
@@ -72,7 +78,10 @@ class PassTrace:
 
 @dataclass(frozen=True)
 class _Step:
-    """One block of a pass: ``attends`` tells whether its prompts do, ``survivors`` are the streams it must advance."""
+    """One block of a pass: ``attends`` tells whether its prompts do, ``survivors`` are the streams it must advance.
+
+    ``positions`` are the rotary positions of the image tokens, if there are any.
+    """
 
     index: int
     block: Block
@@ -80,6 +89,12 @@ class _Step:
     survivors: tuple[str, ...]
     attention_factors: BranchFactors | None
     mlp_factors: BranchFactors | None
+    positions: Tensor | None
+
+    @property
+    def plain(self) -> bool:
+        """Whether the block is that of a plain ViT, without rotary positions."""
+        return isinstance(self.block, Block)
 
     @property
     def factors(self) -> tuple[BranchFactors | None, BranchFactors | None]:
@@ -99,12 +114,27 @@ def embed(vit: VisionTransformer, images: Tensor) -> Tensor:
 
 def embed_patches(vit: VisionTransformer, patches: Tensor) -> Tensor:
     """Return the image tokens (B, N, D) of ``patches`` that another patch embedding has embedded."""
-    return vit.norm_pre(vit.patch_drop(vit._pos_embed(patches)))
+    return add_positions(vit, patches)
 
 
 def pool(vit: VisionTransformer, cls: Tensor) -> Tensor:
     """Apply the final norm to CLS tokens (B, D)."""
     return vit.fc_norm(vit.norm(cls))
+
+
+def read_out(vit: VisionTransformer, output: PassOutput) -> Tensor:
+    """Return the features (B, D) from which ``vit`` classifies: its class token, or what it pools of all tokens.
+
+    A ViT that pools needs the tokens for which ``rows_to_read`` asks.
+    """
+    if output.image is None or reads_class_token(vit):
+        return pool(vit, output.cls)
+    return vit.forward_head(vit.norm(output.image), pre_logits=True)
+
+
+def rows_to_read(vit: VisionTransformer) -> LastRows:
+    """Return the rows of the last block that ``read_out`` reads beside the first."""
+    return LastRows(image=not reads_class_token(vit))
 
 
 def prompted_forward(
@@ -173,13 +203,13 @@ def _steps(
     match_top: int,
     factors: list[tuple[BranchFactors | None, BranchFactors | None]],
 ) -> list[_Step]:
-    depth = len(vit.blocks)
+    depth, positions = len(vit.blocks), rotary_positions(vit)
     steps = []
     for index, block in enumerate(vit.blocks):
         last = index == depth - 1
         survivors = (plan[index].streams if match_top else ()) if last else plan[index + 1].carried
         attends = rule.prompts_attend_in(index, depth)
-        steps.append(_Step(index, block, attends, survivors, *factors[index]))
+        steps.append(_Step(index, block, attends, survivors, *factors[index], positions))
     return steps
 
 
@@ -193,7 +223,7 @@ def _inner_block(
 ) -> tuple[JoinedTokens, list[Stream], Tensor | None]:
     """Run a block before the last; return its image tokens, surviving streams, and the CLS scores if needed."""
     surviving = [stream for stream in streams if stream.name in step.survivors]
-    if not step.attends and joins(joined, surviving, step.attention_factors):
+    if step.plain and not step.attends and joins(joined, surviving, step.attention_factors):
         results = joined_block(step.block, joined, streams, step.survivors, step.factors, rule.scale, needs_scores)
         return results[0], [], results[1]
     tokens, guests = joined.apart()
@@ -264,7 +294,7 @@ def _image_attention(step: _Step, tokens: Tensor, prompts: KeyValue | None, rule
 
 
 def _image_qkv(step: _Step, tokens: Tensor) -> tuple[Tensor, KeyValue]:
-    query, key, value = project_qkv(step.block.attn, step.block.norm1(tokens))
+    query, key, value = project_qkv(step.block.attn, step.block.norm1(tokens), step.positions)
     return query, (key, value)
 
 
@@ -274,7 +304,7 @@ def _mix(step: _Step, query: Tensor, image: KeyValue, prompts: KeyValue | None, 
         heads = attend_jointly(query, image, prompts)
     else:
         heads = attend_decoupled(query, image, prompts, rule.scale)
-    return step.block.ls1(project_out(step.block.attn, heads))
+    return scale_attention(step.block, project_out(step.block.attn, heads))
 
 
 def _add_mlp(step: _Step, tokens: Tensor) -> Tensor:
@@ -295,7 +325,7 @@ def _prompt_rows(step: _Step, streams: list[Stream], image: KeyValue, prompts: K
     pairs = [s.spread((s.tokens, project_q(block.attn, block.norm1(s.tokens))), batch) for s in streams]
     tokens = torch.cat([per_image(states, batch) for states, _ in pairs], dim=1)
     query = torch.cat([per_image(queries, batch) for _, queries in pairs], dim=2)
-    branch = block.ls1(project_out(block.attn, attend_jointly(query, image, prompts)))
+    branch = scale_attention(block, project_out(block.attn, attend_jointly(query, image, prompts)))
     return _add_mlp(step, add_scaled(tokens, branch, step.attention_factors))
 
 
@@ -311,19 +341,22 @@ def _last_block(
     """Run the last block for CLS and for what is read beside it, or what a matching loss needs."""
     attention = step.block.attn
     normed = step.block.norm1(tokens)
-    image = project_kv(attention, normed)
-    if match_top and streams and not read.image and is_static(tokens.device):
+    image = project_kv(attention, normed, step.positions)
+    if step.plain and match_top and streams and not read.image and is_static(tokens.device):
         return PassOutput(*matched_rows(step.block, tokens, normed, streams, image, step.factors, rule, match_top))
     prompts = join(attention, _advance(step, streams, {s.name for s in streams}, memo), tokens.shape[0])
-    rows, query = (tokens, normed) if read.image else (tokens[:, :1], normed[:, :1])
-    query = project_q(attention, query)
+    read_rows = slice(None) if read.image else slice(1)
+    rows, positions = tokens[:, read_rows], step.positions
+    query = project_q(attention, normed[:, read_rows], None if positions is None else positions[read_rows])
+    count = rows.shape[1]
     if match_top:
-        top = cls_scores(attention, query, image[0]).topk(match_top, dim=1).indices
+        top = cls_scores(attention, query[:, :, :1], image[0]).topk(match_top, dim=1).indices
         rows = torch.cat([rows, take_tokens(tokens, top)], dim=1)
-        query = torch.cat([query, project_q(attention, take_tokens(normed, top))], dim=2)
+        places = None if positions is None else positions[top].unsqueeze(1)
+        query = torch.cat([query, project_q(attention, take_tokens(normed, top), places)], dim=2)
     rows = _add_mlp(step, add_scaled(rows, _mix(step, query, image, prompts, rule), step.attention_factors))
     # A method without prompts has nothing to match.
     needed = streams if match_top or read.prompts else []
     prompt_rows = _prompt_rows(step, needed, image, prompts) if needed else None
-    selected, whole = rows[:, 1:] if match_top else None, rows if read.image else None
+    selected, whole = rows[:, count:] if match_top else None, rows[:, :count] if read.image else None
     return PassOutput(rows[:, 0], selected, prompt_rows, whole)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from shipbench.prompting.attention import per_image
 from shipbench.prompting.forward import PassOutput, prompted_forward
-from shipbench.prompting.interface import AttentionRule, BlockPlan, Glimpse, PromptSource
+from shipbench.prompting.interface import AttentionRule, BlockPlan, Glimpse, LastRows, PromptSource
 from shipbench.prompting.stochastic_depth import DropFactors
 from shipbench.prompting.streams import PromptMemo
 
@@ -24,8 +24,8 @@ from shipbench.prompting.streams import PromptMemo
 class StackInput:
     """The input of one run to a stacked pass, with all its random numbers drawn.
 
-    ``fresh`` holds the fresh prompt tokens of ``source`` by block and stream name. ``rule``, ``match_top`` and
-    ``drop_factors`` are arguments of ``prompted_forward``.
+    ``fresh`` holds the fresh prompt tokens of ``source`` by block and stream name. ``rule``, ``match_top``,
+    ``drop_factors`` and ``rows`` are arguments of ``prompted_forward``.
     """
 
     source: PromptSource
@@ -33,15 +33,20 @@ class StackInput:
     rule: AttentionRule
     match_top: int
     drop_factors: DropFactors | Tensor | None
+    rows: LastRows
 
 
 def draw_stack_input(
-    source: PromptSource, rule: AttentionRule, match_top: int, drop_factors: DropFactors | Tensor | None
+    source: PromptSource,
+    rule: AttentionRule,
+    match_top: int,
+    drop_factors: DropFactors | Tensor | None,
+    rows: LastRows | None = None,
 ) -> StackInput:
     """Draw all fresh prompts of ``source``, in the order in which ``prompted_forward`` would draw them."""
     blocks = enumerate(source.plan)
     fresh = {(block, name): source.fresh(block, name) for block, plan in blocks for name in plan.fresh + plan.added}
-    return StackInput(source, fresh, rule, match_top, drop_factors)
+    return StackInput(source, fresh, rule, match_top, drop_factors, rows or LastRows())
 
 
 def stacked_forward(
@@ -49,7 +54,7 @@ def stacked_forward(
 ) -> list[PassOutput]:
     """Run all blocks on the image tokens (R x B, N, D) of R runs and return one output per run.
 
-    All ``inputs`` must have the same plan, ``match_top`` and rule; a trained scale of the rule may differ. ``memo`` is
+    All ``inputs`` must have the same plan, ``match_top``, ``rows`` and rule; a trained scale of the rule may differ. ``memo`` is
     that of ``prompted_forward``.
     """
     output = prompted_forward(
@@ -58,6 +63,7 @@ def stacked_forward(
         _StackedSource(inputs),
         _joined_rule(inputs, len(tokens)),
         match_top=inputs[0].match_top,
+        rows=inputs[0].rows,
         drop_factors=_joined_factors(inputs),
         memo=memo,
     )
@@ -100,5 +106,5 @@ def _joined_factors(inputs: Sequence[StackInput]) -> DropFactors | None:
 
 
 def _output_of(output: PassOutput, run: slice) -> PassOutput:
-    rest = (None if tokens is None else tokens[run] for tokens in (output.selected, output.prompts))
+    rest = (None if tokens is None else tokens[run] for tokens in (output.selected, output.prompts, output.image))
     return PassOutput(output.cls[run], *rest)

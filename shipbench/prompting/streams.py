@@ -8,6 +8,7 @@ import torch
 from timm.models.vision_transformer import Attention, Block
 from torch import Tensor
 
+from shipbench.prompting.architectures import scale_attention, scale_mlp
 from shipbench.prompting.attention import (
     KeyValue,
     keys_and_values,
@@ -99,10 +100,10 @@ def advance(
     if not survivors:
         return [Advanced(stream, each) for stream, each in zip(streams, kv, strict=True)]
     kept = normed if not others else normed[: sum(_count(stream) for stream in survivors)]
-    branches = _divide(block.ls1(merge_and_project(block.attn, kept)), survivors)
+    branches = _divide(scale_attention(block, merge_and_project(block.attn, kept)), survivors)
     attended = [s.add(branch, attention_factors) for s, branch in zip(survivors, branches, strict=True)]
     rows = _rows([stream.tokens for stream in attended])
-    branches = _divide(block.ls2(block.mlp(block.norm2(rows))), attended)
+    branches = _divide(scale_mlp(block, block.mlp(block.norm2(rows))), attended)
     outputs = [s.add(branch, mlp_factors) for s, branch in zip(attended, branches, strict=True)]
     results = [*outputs, *[None] * len(others)]
     return [Advanced(stream, each, output) for stream, each, output in zip(streams, kv, results, strict=True)]

@@ -13,10 +13,12 @@ from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
+from shipbench.backbones import refuse_unpromptable
 from shipbench.backbones.state_dicts import weights_sha256
+from shipbench.errors import InputError
 from shipbench.events import DISCARD, Emitter
 from shipbench.methods import FrozenFeatures
-from shipbench.prompting import embed
+from shipbench.prompting import block_outputs
 from shipbench.runtime.cache import cache_dir
 from shipbench.runtime.files import atomic_path
 from shipbench.training.inputs import Inputs
@@ -56,8 +58,12 @@ def block_features(
 ) -> Tensor:
     """Return features (images, blocks, D), float32: each block's CLS token, or the mean over its image tokens.
 
-    ``kind`` is ``"cls"`` or ``"mean"``.
+    ``kind`` is ``"cls"`` or ``"mean"``. Raises ``InputError`` for a backbone whose blocks do not pass tokens on, and
+    for ``"cls"`` without a class token.
     """
+    refuse_unpromptable(backbone)
+    if kind == "cls" and backbone.cls_token is None:
+        raise InputError("the backbone has no class token; use features of the mean of its tokens (feature=mean)")
     backbone.eval()
     micro_batches = MicroBatches(batch_size, "the features of every block", emitter)
     with Prefetcher(inputs) as ahead:
@@ -67,12 +73,8 @@ def block_features(
 
 
 def _all_blocks(backbone: VisionTransformer, images: Tensor, kind: str) -> Tensor:
-    tokens = embed(backbone, images)
-    features = []
-    for block in backbone.blocks:
-        tokens = block(tokens)
-        features.append(tokens[:, 0] if kind == "cls" else tokens.mean(dim=1))
-    return torch.stack(features, dim=1).float()
+    outputs = block_outputs(backbone, images)
+    return torch.stack([tokens[:, 0] if kind == "cls" else tokens.mean(dim=1) for tokens in outputs], dim=1).float()
 
 
 @torch.no_grad()

@@ -18,15 +18,16 @@ from shipbench.runtime.files import atomic_path
 
 @dataclass(frozen=True)
 class MergedModel:
-    """How to create the timm model whose state a file holds."""
+    """How to create the timm model whose state a file holds; convolutional ones take no size."""
 
     architecture: str
     num_classes: int
     image_size: int
+    takes_size: bool = True
 
     def call(self, path: Path) -> str:
         """Return the Python expression that creates the model and loads ``path``."""
-        sizes = f"num_classes={self.num_classes}, img_size={self.image_size}"
+        sizes = f"num_classes={self.num_classes}" + (f", img_size={self.image_size}" if self.takes_size else "")
         return f'timm.create_model("{self.architecture}", {sizes}, checkpoint_path="{path}")'
 
 
@@ -49,7 +50,8 @@ def export_merged(store: Store, run_id: str, target: Path, *, checkpoint: str | 
     model, preprocessing = exported.model, exported.preprocessing
     assert isinstance(model, Mergeable)
     state = {name: value.contiguous() for name, value in model.merged_state().items()}
-    merged = MergedModel(timm_name(record.backbone), record.num_classes, preprocessing.image_size)
+    takes_size = hasattr(model.backbone, "set_input_size")
+    merged = MergedModel(timm_name(record.backbone), record.num_classes, preprocessing.image_size, takes_size)
     metadata = {
         "format": "pt",
         "run_id": run_id,

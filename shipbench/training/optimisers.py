@@ -6,7 +6,6 @@ import warnings
 from typing import Any
 
 import torch
-from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from shipbench.recipe import Recipe
@@ -55,5 +54,5 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 def _never_decayed(model: nn.Module) -> set[nn.Parameter]:
     """Return the position embeddings and class tokens in ``model``, which timm excludes from weight decay."""
-    vits = [module for module in model.modules() if isinstance(module, VisionTransformer)]
-    return {p for vit in vits for name, p in vit.named_parameters() if name in vit.no_weight_decay()}
+    timms: list[Any] = [module for module in model.modules() if hasattr(module, "no_weight_decay")]
+    return {p for each in timms for name, p in each.named_parameters() if name in each.no_weight_decay()}

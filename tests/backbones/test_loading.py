@@ -56,20 +56,6 @@ def test_preprocessing_comes_with_the_weights() -> None:
     assert clip.mean != half.mean
 
 
-@pytest.mark.parametrize(
-    ("name", "reason"),
-    [
-        ("resnet18", "not a plain timm VisionTransformer"),
-        ("vit_base_patch16_gap_224", "no class token"),
-        ("eva02_tiny_patch14_224", "not a plain timm VisionTransformer"),
-        ("vit_small_patch16_18x2_224", "ParallelThingsBlock"),
-    ],
-)
-def test_models_that_cannot_be_prompted_are_refused_with_a_reason(name: str, reason: str) -> None:
-    with pytest.raises(InputError, match=reason):
-        load_backbone(name, checkpoint="random")
-
-
 @pytest.mark.parametrize("damage", ["missing", "unexpected", "shape"])
 def test_keys_that_do_not_fit_are_named(tmp_path: Path, state: dict[str, torch.Tensor], damage: str) -> None:
     broken = dict(state)

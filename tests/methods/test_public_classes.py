@@ -29,11 +29,9 @@ MODELS: dict[str, Maker] = {
     "ship": lambda vit, classes: Ship(vit, classes, [0, 2], BANK),
     "vpt-shallow": lambda vit, classes: Vpt(vit, classes, VptConfig(), deep=False),
     "vpt-deep": lambda vit, classes: Vpt(vit, classes, VptConfig(), deep=True),
-    "linear": LinearModel,
 }
 UNPROMPTABLE: dict[str, tuple[dict[str, Any], str]] = {
-    "average pooling": ({"global_pool": "avg"}, "it classifies from avg pooling, not from its class token"),
-    "no class token": ({"class_token": False, "global_pool": ""}, "it has no class token"),
+    "no pooling": ({"class_token": False, "global_pool": ""}, "it classifies from no pooling, which gives no features"),
 }
 
 
@@ -55,12 +53,12 @@ def test_a_backbone_that_a_command_refuses_is_refused(model: str, kind: str) -> 
 
 
 def test_a_model_of_another_kind_is_refused() -> None:
-    refuses("it is a Linear, not a plain timm VisionTransformer", lambda: MODELS["ship"](nn.Linear(2, 2), 5))
+    refuses("its class is Linear, not VisionTransformer or Eva of timm", lambda: MODELS["ship"](nn.Linear(2, 2), 5))
 
 
-@pytest.mark.parametrize("model", [*MODELS, "full"])
+@pytest.mark.parametrize("model", [*MODELS, "full", "linear"])
 def test_classes_are_a_whole_number_above_0(model: str) -> None:
-    make = (MODELS | {"full": FullModel})[model]
+    make = (MODELS | {"full": FullModel, "linear": LinearModel})[model]
     refuses("num_classes is 0; it must be 1 or more", lambda: make(vit(), 0))
     refuses("num_classes is 2.5; it must be a whole number", lambda: make(vit(), 2.5))
     assert make(vit(), np.int64(3))(torch.zeros(2, 3, 16, 16)).shape == (2, 3)

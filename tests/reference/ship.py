@@ -22,6 +22,8 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor
 
 from tests.reference.vit import (
+    Angles,
+    angles_of,
     attend,
     attention_branch,
     attention_logits,
@@ -32,6 +34,7 @@ from tests.reference.vit import (
     mlp_branch,
     queries_keys_values,
     residual,
+    unturned,
 )
 
 
@@ -122,14 +125,15 @@ def forward(
     assert settings.levels[0] == 0
     assert list(settings.levels) == sorted(set(settings.levels))
     factors = keep_everything(vit, images) if drop_factors is None else drop_factors
-    image = embed(vit, images)
+    image, angles = embed(vit, images), angles_of(vit)
     outputs: list[BlockOutput] = []
     attribute: dict[int, AttributePrompts] = {}
     for index, block in enumerate(vit.blocks):
         if index in attribute_blocks(parameters, settings):
             attribute[index] = attribute_prompts(index, parameters, settings, outputs[-1], bank)
         prompts = entering_prompts(index, parameters, settings, image, outputs, attribute.get(index))
-        outputs.append(run_block(block, image, prompts, settings, factors[index], index == len(vit.blocks) - 1))
+        is_last = index == len(vit.blocks) - 1
+        outputs.append(run_block(block, image, prompts, settings, factors[index], is_last, angles))
         image = outputs[-1].image
     return conclude(vit, parameters, settings, labels, outputs, attribute)
 
@@ -233,13 +237,20 @@ def attribute_prompts(
 
 
 def run_block(
-    block: Block, image: Tensor, prompts: Tensor, settings: Settings, factors: Tensor, is_last: bool
+    block: Block,
+    image: Tensor,
+    prompts: Tensor,
+    settings: Settings,
+    factors: Tensor,
+    is_last: bool,
+    angles: Angles | None = None,
 ) -> BlockOutput:
     """One block over [image | prompts] with stochastic-depth factors (2, B): attention, then MLP."""
     count = image.shape[1]
     tokens = torch.cat([image, prompts], dim=1)
     normed = block.norm1(tokens)
-    query, key, value = queries_keys_values(block.attn, normed)
+    turned = None if angles is None else unturned(prompts.shape[1], angles)
+    query, key, value = queries_keys_values(block.attn, normed, turned)
     logits = attention_logits(query, key)
     if settings.attention == "coupled":
         mixed = merge_heads(attend(logits, value))

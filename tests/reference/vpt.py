@@ -11,6 +11,8 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor
 
 from tests.reference.vit import (
+    Angles,
+    angles_of,
     attend,
     attention_branch,
     attention_logits,
@@ -21,6 +23,7 @@ from tests.reference.vit import (
     mlp_branch,
     queries_keys_values,
     residual,
+    unturned,
 )
 
 
@@ -54,15 +57,17 @@ def forward(
     """
     factors = keep_everything(vit, images) if drop_factors is None else drop_factors
     prompts = projected_prompts(parameters)
-    tokens = embed(vit, images)
+    tokens, angles, present = embed(vit, images), angles_of(vit), 0
     outputs: list[Tensor] = []
     for index, block in enumerate(vit.blocks):
         if index < len(prompts):
             old = 0 if index == 0 else prompts.shape[1]
-            tokens = insert_after_cls(tokens, prompts[index], old)
-        tokens = run_block(block, tokens, factors[index])
+            tokens, present = insert_after_cls(tokens, prompts[index], old), prompts.shape[1]
+        turned = None if angles is None else with_prompts(angles, present)
+        tokens = run_block(block, tokens, factors[index], turned)
         outputs.append(tokens)
-    logits = classify(vit, tokens, parameters)
+    image = torch.cat([tokens[:, :1], tokens[:, 1 + present :]], dim=1)
+    logits = classify(vit, image, parameters)
     loss = None if labels is None else F.cross_entropy(logits, labels)
     return Result(logits, loss, tuple(outputs))
 
@@ -81,9 +86,21 @@ def insert_after_cls(tokens: Tensor, prompts: Tensor, old: int) -> Tensor:
     return torch.cat([tokens[:, :1], fresh, tokens[:, 1 + old :]], dim=1)
 
 
-def run_block(block: Block, tokens: Tensor, factors: Tensor) -> Tensor:
+def with_prompts(angles: Angles, count: int) -> Angles:
+    """The rotary positions of [CLS | prompts | rest]; prompts do not turn."""
+    first, rest = (tuple(each[rows] for each in angles) for rows in (slice(1), slice(1, None)))
+    return joined(unturned(count, first), rest)
+
+
+def joined(one: Angles, other: Angles) -> Angles:
+    """The rotary positions of two runs of tokens."""
+    sine, cosine = (torch.cat(pair) for pair in zip(one, other, strict=True))
+    return sine, cosine
+
+
+def run_block(block: Block, tokens: Tensor, factors: Tensor, angles: Angles | None = None) -> Tensor:
     """One plain block with stochastic-depth factors (2, B): attention, then MLP."""
-    query, key, value = queries_keys_values(block.attn, block.norm1(tokens))
+    query, key, value = queries_keys_values(block.attn, block.norm1(tokens), angles)
     mixed = merge_heads(attend(attention_logits(query, key), value))
     tokens = residual(tokens, attention_branch(block, mixed), factors[0])
     return residual(tokens, mlp_branch(block, tokens), factors[1])

@@ -9,6 +9,11 @@ from annotated_types import Ge, Interval
 
 from shipbench.settings import Settings
 
+WITHOUT_CLASS_TOKEN = (
+    "hierarchy, attribute prompts and matching read the class token, which it does not have; "
+    "set feature=mean, attribute_length=0 and matching_weight=0"
+)
+
 
 @dataclass(frozen=True)
 class ShipConfig(Settings):
@@ -50,3 +55,8 @@ class ShipConfig(Settings):
     def has_attributes(self) -> bool:
         """Whether there are attribute prompts."""
         return self.attribute_length > 0 and self.attribute_levels > 0
+
+    @property
+    def reads_class_token(self) -> bool:
+        """Whether the features of the hierarchy or the selection of tokens need the backbone's class token."""
+        return self.feature == "cls" or self.has_attributes or self.matching_weight > 0

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from shipbench.errors import InputError
 from shipbench.methods.interface import BuildContext, Built, Grid, Method, SettingValue, Switches
-from shipbench.methods.ship.config import ShipConfig
+from shipbench.methods.ship.config import WITHOUT_CLASS_TOKEN, ShipConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from shipbench.backbones import Origin
     from shipbench.tasks import Task
 
 
@@ -85,6 +86,11 @@ class ShipMethod(Method):
             learn_scale=settings.learns_scale,
         )
         return super().active_switches(equivalent)
+
+    def why_unusable(self, origin: Origin, settings: ShipConfig) -> str:
+        """Return why a backbone takes no prompts, or that the settings read a class token which it does not have."""
+        lacks_class_token = settings.reads_class_token and not origin.class_token
+        return origin.unpromptable or (WITHOUT_CLASS_TOKEN if lacks_class_token else "")
 
     def build(self, context: BuildContext) -> Built:
         """Compute levels and bank from the frozen features of the training images, then build the model."""

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from shipbench.backbones import refuse_unpromptable
+from shipbench.backbones import feature_width, refuse_unpromptable
 from shipbench.errors import InputError
-from shipbench.methods.ship.config import ShipConfig
+from shipbench.methods.ship.config import WITHOUT_CLASS_TOKEN, ShipConfig
 from shipbench.methods.ship.prompts import ShipPrompts
 from shipbench.prompting import (
     AttentionRule,
@@ -28,8 +28,9 @@ from shipbench.prompting import (
     embed,
     frozen,
     new_head,
-    pool,
     prompted_forward,
+    read_out,
+    rows_to_read,
 )
 from shipbench.prompting.full_precision import at_least_float32, full_precision
 from shipbench.prompting.short_gradients import unit
@@ -61,8 +62,8 @@ class Ship(nn.Module):
 
     ``levels`` are the first blocks of the levels, starting with 0; ``prototypes`` (C, D) is the attribute bank, or
     None without attribute prompts. Images are normalised floats (B, 3, H, W). Stochastic depth in training uses the
-    rates of the backbone. Raises ``InputError`` for a backbone that is not a plain ViT with a class token, for levels
-    or a bank that do not fit it, and for fewer than one class.
+    rates of the backbone. Raises ``InputError`` for a backbone that cannot be prompted, for one without a class token
+    if ``config`` reads it, for levels or a bank that do not fit, and for fewer than one class.
     """
 
     attention_scale: nn.Parameter | None
@@ -78,14 +79,16 @@ class Ship(nn.Module):
         super().__init__()
         refuse_unpromptable(backbone)
         self.config = config or ShipConfig()
+        if backbone.cls_token is None and self.config.reads_class_token:
+            raise InputError(f"the backbone cannot be used so: {WITHOUT_CLASS_TOKEN}")
         self.levels = [whole_number("a level", level) for level in levels]
         self.backbone = frozen(backbone)
         self.stochastic_depth = StochasticDepth(backbone)
         depth, width = len(backbone.blocks), backbone.embed_dim
         _check(self.levels, depth, prototypes, width, _image_tokens(backbone), self.config)
-        bank = None if prototypes is None else torch.as_tensor(prototypes).to(backbone.cls_token.dtype)
+        bank = None if prototypes is None else torch.as_tensor(prototypes).to(next(backbone.parameters()).dtype)
         self.prompts = ShipPrompts(self.levels, depth, width, bank, self.config)
-        self.head = new_head(width, whole_number("num_classes", num_classes, 1))
+        self.head = new_head(feature_width(backbone), whole_number("num_classes", num_classes, 1))
         scale = nn.Parameter(torch.tensor(self.config.attention_scale)) if self.config.learns_scale else None
         self.register_parameter("attention_scale", scale)
         self._memo: PromptMemo | None = None
@@ -153,11 +156,12 @@ class Ship(nn.Module):
         ``match`` also requests what ``loss_of`` needs besides the logits.
         """
         self._expect_a_step()
-        return draw_stack_input(self.prompts, self.rule, self._match_top(match), self._sample(images))
+        factors, rows = self._sample(images), rows_to_read(self.backbone)
+        return draw_stack_input(self.prompts, self.rule, self._match_top(match), factors, rows)
 
     def logits_of(self, output: PassOutput) -> Tensor:
         """Return the logits (B, classes) of a pass."""
-        return self.head(pool(self.backbone, output.cls))
+        return self.head(read_out(self.backbone, output))
 
     def loss_of(self, output: PassOutput, labels: Tensor) -> Tensor:
         """Return the training loss of a pass, a scalar."""
@@ -208,7 +212,7 @@ class Ship(nn.Module):
             self.prompts,
             self.rule,
             match_top=self._match_top(match),
-            rows=rows,
+            rows=rows or rows_to_read(self.backbone),
             drop_factors=drop_factors,
             memo=memo,
             trace=trace,

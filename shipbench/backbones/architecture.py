@@ -1,0 +1,89 @@
+"""What a method can use of a timm model: blocks that take prompts, sites for adapters, a class token."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from timm.layers import AttentionRope, DropPath, Mlp
+from timm.models.eva import Eva, EvaAttention, EvaBlock
+from timm.models.vision_transformer import Attention, Block, VisionTransformer
+
+from shipbench.errors import InputError
+
+_PROMPTABLE = {VisionTransformer: (Block, (Attention,)), Eva: (EvaBlock, (EvaAttention, AttentionRope))}
+
+
+def refuse_unpromptable(model: Any, name: str = "") -> None:
+    """Raise ``InputError`` unless prompts can join the tokens of ``model``; see ``why_unpromptable``."""
+    _refuse(model, name, "prompted", why_unpromptable(model))
+
+
+def refuse_unadaptable(model: Any, name: str = "") -> None:
+    """Raise ``InputError`` unless the blocks of ``model`` have the sites of an adapter; see ``why_unadaptable``."""
+    _refuse(model, name, "adapted", why_unadaptable(model))
+
+
+def _refuse(model: Any, name: str, done: str, reason: str) -> None:
+    if reason:
+        raise InputError(f"{f'backbone {name!r}' if name else 'the backbone'} cannot be {done}: {reason}")
+
+
+def why_unpromptable(model: Any) -> str:
+    """Return why prompts cannot join the tokens of ``model``, or an empty string.
+
+    They can in plain pre-norm ViTs, with or without class token, register tokens and pooling, and in those with rotary
+    positions (timm's ``Eva``).
+    """
+    if type(model) not in _PROMPTABLE:
+        return f"its class is {type(model).__name__}, not VisionTransformer or Eva of timm"
+    return _why_not_read(model) or _why_blocks_are_unusable(model) or _why_positions_are_unusable(model)
+
+
+def why_unadaptable(model: Any) -> str:
+    """Return why the blocks of ``model`` lack the sites of an adapter, or an empty string.
+
+    They have them in timm's ``VisionTransformer`` with plain blocks and a plain MLP.
+    """
+    if type(model) is not VisionTransformer:
+        return f"its class is {type(model).__name__}, not VisionTransformer of timm"
+    for block in model.blocks:
+        if type(block) is Block and type(block.mlp) is not Mlp:
+            return f"its MLP is {type(block.mlp).__name__}, which has other layers than fc1 and fc2"
+    return _why_not_read(model) or _why_blocks_are_unusable(model)
+
+
+def _why_not_read(model: Any) -> str:
+    # Early releases of timm 1.0 have no attention pool in Eva.
+    if getattr(model, "attn_pool", None) is not None or model.global_pool in ("avg", "avgmax", "max"):
+        return ""
+    if model.global_pool != "token":
+        return f"it classifies from {model.global_pool or 'no'} pooling, which gives no features of the whole image"
+    return "" if model.cls_token is not None else "it has no class token and no pooling to classify from"
+
+
+def _why_blocks_are_unusable(model: Any) -> str:
+    expected, attentions = _PROMPTABLE[type(model)]
+    for block in model.blocks:
+        if type(block) is not expected:
+            return f"its blocks are {type(block).__name__}, not plain pre-norm blocks"
+        if type(block.attn) not in attentions or getattr(block.attn, "gate", None) is not None:
+            return f"its attention is {type(block.attn).__name__}, not plain self-attention"
+    return ""
+
+
+def _why_positions_are_unusable(model: Any) -> str:
+    if getattr(model, "rope_mixed", False):
+        return "its rotary positions differ from block to block"
+    if any(getattr(block.attn, "num_kv_groups", 1) > 1 for block in model.blocks):
+        return "several heads share keys and values"
+    return ""
+
+
+def has_stochastic_depth(model: Any) -> bool:
+    """Return whether ``model`` was built with a rate of stochastic depth above 0."""
+    return any(isinstance(module, DropPath) and module.drop_prob for module in model.modules())
+
+
+def classifier_of(model: Any) -> str:
+    """Return the name of a timm model's classifier, as in ``head`` or ``head.fc``."""
+    return str(getattr(model, "pretrained_cfg", {}).get("classifier") or "head")
