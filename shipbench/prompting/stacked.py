@@ -54,8 +54,8 @@ def stacked_forward(
 ) -> list[PassOutput]:
     """Run all blocks on the image tokens (R x B, N, D) of R runs and return one output per run.
 
-    All ``inputs`` must have the same plan, ``match_top``, ``rows`` and rule; a trained scale of the rule may differ. ``memo`` is
-    that of ``prompted_forward``.
+    All ``inputs`` must have the same plan, ``match_top``, ``rows`` and rule; a trained scale of the rule may differ.
+    ``memo`` is that of ``prompted_forward``.
     """
     output = prompted_forward(
         vit,
