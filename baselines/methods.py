@@ -121,7 +121,7 @@ class VptShallow(Method):
     }
     components: ClassVar[Mapping[str, str]] = {
         "added-prompts": "prompt tokens",
-        "image-pooling": "the CLS read-out",
+        "image-pooling": "CLS read-out",
     }
 
     def why_unusable(self, origin: Origin, settings: VptConfig) -> str:

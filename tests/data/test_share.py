@@ -36,20 +36,25 @@ def test_larger_shares_contain_smaller_ones_in_the_order_of_the_split() -> None:
 
 
 @pytest.mark.parametrize("method", ["linear", "ship"])
-def test_runs_train_on_the_share_and_score_everything(tmp_path: Path, cache: Path, method: str) -> None:
+def test_runs_train_on_the_share_and_score_everything(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
     """Cached features of all images are not taken for those of the share."""
     data = vtab_tree(tmp_path / "data", tasks=("patch_camelyon",), n_train=20)
 
-    def trained(share: float, **fields: Any) -> Any:
+    def trained(share: float, results: str = "r", **fields: Any) -> Any:
         settings = {"image_size": 64, "epochs": 1, "data_share": share}
         place: dict[str, Any] = {"backbone": "test_vit", "checkpoint": "random", "data": data}
-        return run(RunSpec(method, "patch_camelyon", overrides=settings, **place, **fields), results=tmp_path / "r")
+        return run(RunSpec(method, "patch_camelyon", overrides=settings, **place, **fields), results=tmp_path / results)
 
     records = [trained(1.0), trained(0.5), trained(0.5, seed=1), trained(0.5, protocol="tuning")]
     assert [record.n_train for record in records] == [20, 10, 10, 8]
     assert [record.n_test for record in records] == [6, 6, 6, 4]
     assert len({record.run_id for record in records}) == 4
     assert sorted(load_results(tmp_path / "r")["cfg.data_share"]) == [0.5, 0.5, 0.5, 1.0]
+    monkeypatch.setenv("SHIPBENCH_CACHE", str(tmp_path / "empty"))
+    anew = trained(0.5, results="anew")
+    assert (anew.train_loss, anew.affinity) == (records[1].train_loss, records[1].affinity)
 
 
 @pytest.mark.parametrize(("share", "words"), [(0, "above 0"), (1.5, "1 or less")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,3 +84,11 @@ def test_ablations_of_vpt(shipbench: Callable[..., Outcome], data: Path, cache: 
     sweeps = ("--sweep", "deep_layers=1,2", "--sweep", "deep_order=forward,reverse", "--product")
     outcome = shipbench("ablate", "--method", "vpt-deep", *line, *sweeps, "--dry-run")
     assert "4 runs: 4 to do" in outcome.err
+
+
+@pytest.mark.parametrize("location", ["prepend-pixel", "below", "pad"])
+def test_trained_pixels_compute_in_bf16_beside_frozen_weights(
+    make: Callable[..., RunSpec], tmp_path: Path, location: str
+) -> None:
+    spec = replace(make("vpt-shallow", location=location, prompt_length=2), precision="bf16")
+    assert run(spec, results=tmp_path).precision == "bf16"

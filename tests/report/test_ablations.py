@@ -9,11 +9,13 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from shipbench.methods import get_method
 from shipbench.report import ReportOptions, build_report
 from shipbench.report.analysis.differences import paired_difference
 from shipbench.report.analysis.study import Study, build_study
 from shipbench.report.analysis.sweeps import sweeps
 from shipbench.report.document import Table
+from shipbench.report.drawing.chart import Line
 from shipbench.selection import Final
 from tests.report.builders import DEMO_TASKS, VTAB_TASKS, grid, make_record, make_results
 
@@ -66,6 +68,20 @@ def test_the_difference_and_its_interval_are_recomputed_over_tasks() -> None:
     assert dict(cell.extras) == pytest.approx({"low": mean - half, "high": mean + half, "tasks": 6, "seeds": 2})
     assert cell.text == f"{mean:.1f}".replace("-", "\N{MINUS SIGN}")
     assert result["pairs"].text == "6 tasks"
+
+
+def test_an_ablation_of_another_method_has_its_titles_and_its_colour() -> None:
+    full = grid(("vpt-deep",), DEMO_TASKS, (0, 1))
+    ablated = [*switched(full, "image-pooling", 0.002), *switched(full, "shared-prompts", 0.004)]
+    report = build_report(make_results(full + ablated), None, ReportOptions())
+    table = next(table for table in report.tables() if table.name == "ablation-demo")
+    parts = [column.title for column in table.columns if column.group == "Parts"]
+    assert parts == ["prompts per block", "CLS read-out"]
+    assert cells(table, "VPT-deep (without prompts per block)")["difference"].value == pytest.approx(-0.8)
+    figure = next(figure for figure in report.figures() if figure.name == "ablation-demo")
+    assert "what each part of VPT-deep adds" in figure.title
+    colours = {mark.colour for mark in figure.draw().panels[0].marks if isinstance(mark, Line)}
+    assert colours == {get_method("vpt-deep").colour}
 
 
 def test_only_shared_tasks_and_seeds_are_compared() -> None:
