@@ -145,7 +145,10 @@ class Frame(nn.Module):
         both = 2 * self.thickness
         self.rows = nn.Parameter(_imagenet_noise(torch.empty(3, both, width + both)))
         self.columns = nn.Parameter(_imagenet_noise(torch.empty(3, height, both)))
-        _enlarge(backbone, (height + both, width + both))
+        patch_height, patch_width = backbone.patch_embed.patch_size
+        self.height = (height + both) // patch_height * patch_height
+        self.width = (width + both) // patch_width * patch_width
+        _enlarge(backbone, (self.height, self.width))
         self.plan = (BlockPlan(),) * len(backbone.blocks)
 
     def embed(self, vit: VisionTransformer, images: Tensor) -> Tensor:
@@ -153,7 +156,8 @@ class Frame(nn.Module):
         rows, columns = (frame.to(images).expand(len(images), -1, -1, -1) for frame in (self.rows, self.columns))
         left, right = columns.split(self.thickness, dim=3)
         top, bottom = rows.split(self.thickness, dim=2)
-        return embed(vit, torch.cat([top, torch.cat([left, images, right], dim=3), bottom], dim=2))
+        framed = torch.cat([top, torch.cat([left, images, right], dim=3), bottom], dim=2)
+        return embed(vit, framed[:, :, : self.height, : self.width])
 
     def fresh(self, vit: VisionTransformer, block: int, images: int) -> Tensor:
         """Raise ``LookupError``: no token is a prompt."""

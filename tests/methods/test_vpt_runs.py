@@ -21,6 +21,7 @@ from tests.training.test_resuming import PowerCutError, assert_same_results
 
 OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("vpt-shallow", {"location": "pad", "prompt_length": 8}),
+    ("vpt-shallow", {"location": "pad", "prompt_length": 3}),
     ("vpt-shallow", {"location": "below", "prompt_length": 2, "pooling": "img_pool"}),
     ("vpt-shallow", {"location": "prepend-pixel", "pooling": "prompt_pool"}),
     ("vpt-deep", {"initiation": "cls-nolastl", "prompt_length": 2, "deep_layers": 2, "deep_order": "reverse"}),
