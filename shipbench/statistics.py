@@ -91,6 +91,19 @@ def student_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     return Interval(mean, mean - half, mean + half, len(array))
 
 
+def student_test(differences: Sequence[float]) -> float:
+    """Return the two-sided p-value of Student's t-test that the mean of ``differences`` is zero.
+
+    NaN for fewer than two values, and if all are equal, because their spread is then unknown.
+    """
+    array = np.round(np.asarray(differences, dtype=float), _DIGITS)
+    if len(array) < 2 or (array == array[0]).all():
+        return float("nan")
+    from scipy import stats
+
+    return float(stats.ttest_1samp(array, 0.0).pvalue)
+
+
 def bootstrap_interval(values: Sequence[float] | NDArray[np.float64], level: float = 0.95) -> Interval:
     """Return the mean of ``values`` with its percentile bootstrap interval, which is NaN for fewer than two values.
 

@@ -13,6 +13,7 @@ from shipbench.cli import (
     bench,
     data,
     demo,
+    diff,
     evaluate,
     explain,
     export,
@@ -21,6 +22,7 @@ from shipbench.cli import (
     push,
     report,
     run,
+    status,
     study,
     tune,
 )
@@ -41,6 +43,8 @@ app.command("ablate")(ablate.ablate)
 app.command("tune")(tune.tune)
 app.command("study")(study.study)
 app.command("report")(report.report)
+app.command("status")(status.status)
+app.command("diff")(diff.diff)
 app.command("import")(import_.import_results)
 app.command("bench")(bench.bench)
 app.command("evaluate")(evaluate.evaluate)

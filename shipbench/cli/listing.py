@@ -157,6 +157,27 @@ def selections(as_json: Json = False) -> None:
 
 
 @app.command()
+def published(
+    method: Annotated[
+        str | None, typer.Option(help="Methods, comma-separated, by the beginning of their printed names.")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="Tasks, comma-separated.", autocompletion=completion.task)] = None,
+    as_json: Json = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV that 'shipbench import csv' reads.")] = False,
+) -> None:
+    """List the published rows of VTAB-1k with their papers; accuracies are percent."""
+    from shipbench.cli import published as rows_of
+
+    rows = rows_of.chosen_rows(method, task)
+    if as_csv:
+        typer.echo(rows_of.as_csv(rows), nl=False)
+        return
+    _show(rows_of.as_json(rows) if as_json else rows_of.overview(rows, tasks=task is not None), as_json)
+    if not as_json:
+        next_steps.suggest("shipbench report --published all", "published rows below your own")
+
+
+@app.command()
 def runs(
     run: Annotated[
         list[str] | None,

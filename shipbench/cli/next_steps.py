@@ -62,6 +62,21 @@ def after_predict() -> None:
     suggest("shipbench list runs", "the test accuracy of each run")
 
 
+def after_status(results: Path, *, failed: bool, pending: bool) -> None:
+    """Suggest to watch while runs are to come, else to look at the failures or at the report."""
+    if pending:
+        suggest(f"shipbench status --watch{_results(results)}", "follow the runs until Ctrl-C")
+    elif failed:
+        suggest(f"shipbench list runs{_results(results)}", "the errors in full")
+    else:
+        suggest(f"shipbench report{_results(results)}", "tables and figures")
+
+
+def after_diff(folder: Path) -> None:
+    """Name the folder of the comparison."""
+    say(f"next: open {folder / 'differences.svg'}")
+
+
 def after_import(results: Path, *, dry_run: bool) -> None:
     """Suggest the report that shows imported results beside the runs, or the real import after a dry one."""
     if dry_run:

@@ -115,12 +115,16 @@ def execute_chosen(plan: Plan, options: GridOptions) -> list[RunRecord]:
     from shipbench.cli.progress import make_display
     from shipbench.cli.tracking import tracked
     from shipbench.engine.supervisor import execute_plan
+    from shipbench.results.plans import write_plan
     from shipbench.runtime.console import say
     from shipbench.runtime.interrupts import exit_code, signals_interrupt
 
+    note = write_plan(options.results, options.engine, [run.entry for run in plan.chosen])
     try:
         with signals_interrupt(), make_display(plan.chosen) as display, tracked(plan, options, display) as listener:
-            return execute_plan(plan, options.results, options.executor(), listener)
+            records = execute_plan(plan, options.results, options.executor(), listener)
+        note.unlink(missing_ok=True)
+        return records
     except KeyboardInterrupt as stop:
         say(f"stopped; {_what_is_kept(options)}")
         sys.exit(exit_code(stop))

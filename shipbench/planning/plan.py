@@ -9,6 +9,7 @@ from enum import Enum
 from shipbench.errors import InputError
 from shipbench.hardware.precision import precision_elsewhere, precision_on
 from shipbench.planning.identity import make_identifier
+from shipbench.results.plans import PlanEntry
 from shipbench.results.store import Store
 from shipbench.spec import RunSpec
 
@@ -88,6 +89,14 @@ class PlannedRun:
         variant = f" [{switches}]" if switches else ""
         shots = f", {self.spec.shots} per class" if self.spec.shots else ""
         return f"{self.spec.method}{variant} on {self.spec.resolved.task.name}{shots}, seed {self.spec.seed}"
+
+    @property
+    def entry(self) -> PlanEntry:
+        """What other processes are told about the run while it is to come."""
+        resolved = self.spec.resolved
+        return PlanEntry(
+            self.run_id, self.title, self.spec.method, resolved.task.name, self.spec.seed, resolved.recipe.epochs
+        )
 
 
 @dataclass(frozen=True)

@@ -154,6 +154,20 @@ def holder(root: Path, run_id: str) -> str | None:
     return f"{process.host}, process {process.pid}" if process else "another process"
 
 
+def holders(root: Path) -> dict[str, ClaimHolder | None]:
+    """Return the holder of every claim that is not stale, by run id; None for a claim that cannot be read."""
+    paths = sorted((root / "claims").glob("*.json"))
+    return {path.stem: _read(path) for path in paths if _is_active(path)}
+
+
+def _is_active(path: Path) -> bool:
+    try:
+        return path.exists() and not _is_stale(path)
+    except OSError:
+        # A folder that cannot be written to does not tell the time of its file system.
+        return path.exists() and time.time() - path.stat().st_mtime <= STALE_SECONDS
+
+
 def revoke(root: Path, run_id: str) -> None:
     """Remove the claim on a run: its holder stops at the next step and stores nothing."""
     _path(root, run_id).unlink(missing_ok=True)

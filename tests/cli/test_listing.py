@@ -61,9 +61,37 @@ def test_backbones(shipbench: Shipbench) -> None:
     assert names[:2] == ["demo-vit-small-patch14", "vit_base_patch16_224.orig_in21k"]
 
 
+def test_published(shipbench: Shipbench, tmp_path: Path) -> None:
+    rows = json.loads(shipbench("list", "published", "--method", "vpt-deep", "--task", "dtd,Pets", "--json").out)
+    assert {row["method"].split(" (")[0] for row in rows} == {"VPT-Deep"}
+    assert {tuple(row["accuracy_percent"]) for row in rows} == {("dtd", "oxford_iiit_pet")}
+    table = shipbench("list", "published", "--method", "linear").out
+    assert "57.6" in table
+    assert "52.9" in table
+    assert shipbench("list", "published", "--task", "digits").code == 2
+    assert "did you mean" in shipbench("list", "published", "--method", "vpt-deeep").err
+
+
+def test_published_rows_can_be_imported(shipbench: Shipbench, tmp_path: Path) -> None:
+    file = tmp_path / "linear.csv"
+    file.write_text(shipbench("list", "published", "--method", "linear", "--csv").out)
+    outcome = json.loads(shipbench("import", "csv", file, "--results", tmp_path / "r", "--json").out)
+    assert outcome["imported"] == 19
+    assert {row["epoch_rule"] for row in outcome["results"]} == {""}
+
+
 @pytest.mark.parametrize(
     "arguments",
-    [("--help",), ("run", "--help"), ("tune", "--help"), ("demo", "--help"), ("list", "tasks"), ("list", "methods")],
+    [
+        ("--help",),
+        ("run", "--help"),
+        ("tune", "--help"),
+        ("demo", "--help"),
+        ("status", "--help"),
+        ("list", "published"),
+        ("list", "tasks"),
+        ("list", "methods"),
+    ],
 )
 def test_nothing_heavy_is_imported(arguments: tuple[str, ...]) -> None:
     assert heavy_modules_of(arguments) == []

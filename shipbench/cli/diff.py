@@ -1,0 +1,137 @@
+"""``shipbench diff``: two results folders, or two selections of runs, paired run by run."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from shipbench.cli import completion, next_steps
+from shipbench.cli.options import Results
+from shipbench.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    from shipbench.report.analysis.changes import Changes, Side
+    from shipbench.report.document import Table
+    from shipbench.results.selecting import Selector
+
+_REGRESSION = "regression"
+
+
+def diff(
+    a: Annotated[str, typer.Argument(metavar="A", help="DIR, DIR@NAME=VALUE,... or @NAME=VALUE,... (see the manual).")],
+    b: Annotated[str, typer.Argument(metavar="B", help="What A is compared with, in the same form.")],
+    results: Results = Path("results"),
+    select: Annotated[str, typer.Option(help="The accuracy that counts: final, validation or oracle.")] = "final",
+    fail_on: Annotated[
+        str | None,
+        typer.Option(
+            help="regression: exit with code 1 if something is worse in B beyond chance, or failed only there.",
+            autocompletion=completion.one_of(_REGRESSION),
+        ),
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder for tables, the figure and diff.json.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; accuracies are percent.")] = False,
+) -> None:
+    """Pair the runs of A and B: what moved, by how much, whether beyond chance, and what only one has."""
+    if fail_on not in (None, _REGRESSION):
+        raise InputError(f"--fail-on: unknown event {fail_on!r}{did_you_mean(fail_on, [_REGRESSION])}; use regression")
+    from shipbench.report.analysis.changes import compare
+    from shipbench.results.selecting import parse_selector
+
+    selectors = parse_selector(a, results), parse_selector(b, results)
+    (side_a, named_a), (side_b, named_b) = (_side(selector, select) for selector in selectors)
+    changes = compare(side_a, side_b, named_a | named_b)
+    if as_json:
+        print(json.dumps(_as_json(changes, a, b), indent=1, allow_nan=False))
+    else:
+        _print(changes)
+    if output is not None:
+        _write(changes, output, _as_json(changes, a, b))
+        if not as_json:
+            next_steps.after_diff(output)
+    if fail_on and changes.regressions:
+        sys.exit(1)
+
+
+def _side(selector: Selector, select: str) -> tuple[Side, set[str]]:
+    """Return the runs that a selector names, and the columns that it restricts."""
+    from shipbench.report.analysis.changes import Side
+    from shipbench.report.analysis.study import build_study
+    from shipbench.results.loading import load_history, load_predictions, load_results
+    from shipbench.selection import get_selection
+
+    rule = get_selection(select)
+    frame = load_results(selector.folder)
+    chosen = selector.select(frame)
+    history = load_history(selector.folder, chosen["run_id"])
+    study = build_study(chosen, history, rule)
+    return Side(study, partial(load_predictions, selector.folder)), selector.columns(frame.columns)
+
+
+def _print(changes: Changes) -> None:
+    from shipbench.report.tables.changes import method_changes_table, task_changes_table, unpaired_table
+    from shipbench.runtime.console import say
+
+    for table in (task_changes_table(changes), method_changes_table(changes), unpaired_table(changes)):
+        if table.rows:
+            _print_table(table)
+    if not changes.pairs:
+        say("no finished run of A has a partner in B: whatever a selection does not name must agree, data included")
+    for regression in changes.regressions:
+        say(f"worse: {regression}")
+
+
+def _print_table(table: Table) -> None:
+    from shipbench.cli.layout import make_table, printable
+    from shipbench.runtime.console import out_console
+
+    shown = make_table(*(column.title for column in table.columns), title=table.title)
+    for column, heading in zip(shown.columns, table.columns, strict=True):
+        column.justify = heading.align
+    for row in table.rows:
+        shown.add_row(*(printable(cell.text) for cell in row.cells))
+    out_console().print(shown)
+
+
+def _as_json(changes: Changes, a: str, b: str) -> dict[str, Any]:
+    content = asdict(changes)
+    for row, of_task in zip(content["tasks"], changes.tasks, strict=True):
+        row |= {"difference": of_task.difference, "verdict": of_task.verdict}
+    for row, of_method in zip(content["methods"], changes.methods, strict=True):
+        row |= {"verdict": of_method.verdict}
+    regressions = changes.regressions
+    return {"a": a, "b": b, "regression": bool(regressions), "regressions": regressions, **_without_nan(content)}
+
+
+def _without_nan(value: Any) -> Any:
+    """Return ``value`` with None in place of NaN, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and value != value else value
+
+
+def _write(changes: Changes, output: Path, content: dict[str, Any]) -> None:
+    """Write the tables as Markdown and CSV, the figure as SVG, and everything as JSON."""
+    from shipbench.report.render.csv_text import table_csv
+    from shipbench.report.render.images import images
+    from shipbench.report.render.markdown import markdown_table
+    from shipbench.report.tables.changes import changes_figure, method_changes_table, task_changes_table, unpaired_table
+
+    if output.exists() and not output.is_dir():
+        raise InputError(f"--output: {output} is a file; name a folder")
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "diff.json").write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    for table in (task_changes_table(changes), method_changes_table(changes), unpaired_table(changes)):
+        (output / f"{table.name}.md").write_text(markdown_table(table), encoding="utf-8")
+        (output / f"{table.name}.csv").write_text(table_csv(table), encoding="utf-8")
+    figure = changes_figure(changes)
+    if figure is not None:
+        (output / "differences.svg").write_bytes(images(figure, ["svg"])["svg"])

@@ -1,0 +1,123 @@
+"""``shipbench list published``: the published rows of VTAB-1k, as a table, JSON, or CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from shipbench.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    from shipbench.published import PublishedRow
+
+Row = dict[str, Any]
+
+
+def chosen_rows(methods: str | None, tasks: str | None) -> list[PublishedRow]:
+    """Return the published rows of ``methods`` (comma-separated, without case) that have one of ``tasks``.
+
+    Their accuracies are those of ``tasks`` alone. Raises ``InputError`` for a method or task without a row.
+    """
+    from dataclasses import replace
+
+    from shipbench.published import published_rows
+
+    wanted = _tasks(tasks)
+    rows = [row for row in published_rows() if _is_wanted(row, methods)]
+    if methods is not None:
+        _check_methods(methods, [row.method for row in published_rows()])
+    cut = [
+        replace(
+            row, accuracy_percent={task: row.accuracy_percent[task] for task in wanted if task in row.accuracy_percent}
+        )
+        for row in rows
+    ]
+    return [row for row in cut if row.accuracy_percent]
+
+
+def overview(rows: Sequence[PublishedRow], *, tasks: bool) -> list[Row]:
+    """Return few columns that fit a terminal: the accuracies of chosen tasks, or both means of all 19."""
+    return [
+        {
+            "method": row.method,
+            "paper": row.paper,
+            "year": row.year,
+            "params (M)": "" if row.trainable_params_millions is None else f"{row.trainable_params_millions:g}",
+            **(_of_tasks(row, rows) if tasks else _means(row)),
+        }
+        for row in rows
+    ]
+
+
+def as_json(rows: Sequence[PublishedRow]) -> list[Row]:
+    """Return everything that is known about the rows; accuracies are percent."""
+    return [asdict(row) for row in rows]
+
+
+def as_csv(rows: Sequence[PublishedRow]) -> str:
+    """Return a line for each row and task, in the columns that ``shipbench import csv`` reads."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("method", "task", "accuracy", "params", "params_with_head", "source"))
+    for row in rows:
+        count = row.trainable_params_millions
+        head = {True: "yes", False: "no", None: ""}[row.params_include_head]
+        source = f"{row.paper}, {row.venue} {row.year}"
+        for task, accuracy in row.accuracy_percent.items():
+            params = "" if count is None else f"{count:g}M"
+            writer.writerow((row.method, task, f"{accuracy:g}%", params, head, source))
+    return text.getvalue()
+
+
+def _tasks(text: str | None) -> list[str]:
+    from shipbench.tasks import get_task
+    from shipbench.tasks.catalogue import VTAB
+
+    names = [task.name for task in VTAB.tasks]
+    if text is None:
+        return names
+    wanted = [get_task(part.strip()).name for part in text.split(",") if part.strip()]
+    for name in wanted:
+        if name not in names:
+            raise InputError(f"--task: there are no published rows for {name!r}; only VTAB-1k has any")
+    return wanted
+
+
+def _is_wanted(row: PublishedRow, methods: str | None) -> bool:
+    return methods is None or any(
+        _key(row.method).startswith(_key(part)) for part in methods.split(",") if part.strip()
+    )
+
+
+def _check_methods(text: str, names: Sequence[str]) -> None:
+    for part in text.split(","):
+        if part.strip() and not any(_key(name).startswith(_key(part)) for name in names):
+            lower = {name.lower(): name for name in names}
+            raise InputError(
+                f"--method: no published row of {part.strip()!r}{did_you_mean(part.strip(), list(lower))}; "
+                "'shipbench list published' shows all"
+            )
+
+
+def _key(name: str) -> str:
+    return "".join(letter for letter in name.lower() if letter.isalnum())
+
+
+def _of_tasks(row: PublishedRow, rows: Sequence[PublishedRow]) -> Mapping[str, str]:
+    tasks = dict.fromkeys(task for other in rows for task in other.accuracy_percent)
+    return {task: f"{row.accuracy_percent[task]:.1f}" if task in row.accuracy_percent else "" for task in tasks}
+
+
+def _means(row: PublishedRow) -> Mapping[str, str]:
+    from shipbench.statistics import MEAN_OF_GROUPS, MEAN_OF_TASKS, mean_of_groups, mean_of_tasks
+    from shipbench.tasks.catalogue import VTAB
+
+    groups = {task.name: task.group for task in VTAB.tasks}
+    means = {
+        MEAN_OF_GROUPS: mean_of_groups(row.accuracy_percent, groups),
+        MEAN_OF_TASKS: mean_of_tasks(row.accuracy_percent, groups),
+    }
+    return {name: f"{value:.1f}" if value == value else "" for name, value in means.items()}

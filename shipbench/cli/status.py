@@ -1,0 +1,178 @@
+"""``shipbench status``: what is done, under way, failed and to do in a results folder."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from shipbench.cli import next_steps
+from shipbench.cli.options import Results
+from shipbench.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from shipbench.results.progress import ActiveRun, FolderStatus, PendingRun, TrainedEpochs
+
+_INTERVAL_SECONDS = 2.0
+_MOST_ROWS = 20
+
+
+def status(
+    results: Results = Path("results"),
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh until Ctrl-C.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; times are in seconds.")] = False,
+) -> None:
+    """Show what is done, under way, failed and to do, also while grids run in other processes and on other machines."""
+    if watch and as_json:
+        raise InputError("--watch and --json exclude each other; print JSON repeatedly with a loop of the shell")
+    if watch:
+        _watch(results)
+        return
+    from shipbench.results.progress import folder_status
+
+    state = folder_status(results)
+    if as_json:
+        print(json.dumps(_as_json(state), indent=1))
+        return
+    from shipbench.runtime.console import out_console
+
+    out_console().print(_page(state))
+    next_steps.after_status(results, failed=bool(state.failed), pending=bool(state.pending))
+
+
+def _watch(results: Path) -> None:
+    """Refresh the display until the user interrupts it; without a terminal, print a line at every change."""
+    from shipbench.results.progress import folder_status
+    from shipbench.runtime.console import out_console
+
+    state = folder_status(results)
+    try:
+        if not sys.stdout.isatty():
+            for line in _changes(results):
+                print(line, flush=True)
+            return
+        from rich.live import Live
+
+        with Live(_page(state), console=out_console(), auto_refresh=False) as live:
+            while True:
+                live.update(_page(folder_status(results)), refresh=True)
+                time.sleep(_INTERVAL_SECONDS)
+    except KeyboardInterrupt:
+        return
+
+
+def _changes(results: Path) -> Iterator[str]:
+    from shipbench.results.progress import folder_status
+
+    last = ""
+    while True:
+        line = summary(folder_status(results))
+        if line != last:
+            yield line
+        last = line
+        time.sleep(_INTERVAL_SECONDS)
+
+
+def summary(state: FolderStatus) -> str:
+    """Return the numbers of runs in one line."""
+    numbers = (state.done, len(state.active), len(state.failed), len(state.pending))
+    words = ("done", "under way", "failed", "to do")
+    return ", ".join(f"{number} {word}" for number, word in zip(numbers, words, strict=True))
+
+
+def _page(state: FolderStatus) -> RenderableType:
+    """Return the summary and a table for each state that has runs."""
+    from rich.console import Group
+
+    tables = (_active_table(state), _failed_table(state), _pending_table(state))
+    return Group(summary(state), *(table for table in tables if table is not None))
+
+
+def _active_table(state: FolderStatus) -> RenderableType | None:
+    from shipbench.cli.layout import make_table, printable
+
+    if not state.active:
+        return None
+    table = make_table("run", "under way", "epoch", "pace", "left", "by", "engine")
+    for run in state.active:
+        cells = (run.run_id, run.title, _epoch(run.trained), _pace(run.trained), duration(run.seconds_left))
+        table.add_row(*map(printable, (*cells, _process(run), run.engine)))
+    return table
+
+
+def _failed_table(state: FolderStatus) -> RenderableType | None:
+    from shipbench.cli.layout import make_table, printable
+
+    if not state.failed:
+        return None
+    table = make_table("run", "failed", "error")
+    for run in state.failed[:_MOST_ROWS]:
+        table.add_row(run.run_id, printable(run.title), printable(run.error))
+    if len(state.failed) > _MOST_ROWS:
+        table.add_row(f"{len(state.failed) - _MOST_ROWS} more", "", "")
+    return table
+
+
+def _pending_table(state: FolderStatus) -> RenderableType | None:
+    """Return the runs to do by method, and each interrupted run on its own."""
+    from shipbench.cli.layout import make_table, printable
+
+    if not state.pending:
+        return None
+    table = make_table("to do", "tasks", "engine")
+    waiting = [run for run in state.pending if run.trained is None]
+    groups = Counter((run.method, run.engine) for run in waiting)
+    for (method, engine), number in groups.items():
+        tasks = dict.fromkeys(run.task for run in waiting if (run.method, run.engine) == (method, engine))
+        table.add_row(*map(printable, (f"{number} x {method}", ", ".join(tasks), engine)))
+    for run in state.pending:
+        if run.trained is not None:
+            table.add_row(*map(printable, (_interrupted(run), run.task, run.engine)))
+    return table
+
+
+def _interrupted(run: PendingRun) -> str:
+    return f"{run.title or run.run_id}: interrupted after epoch {_epoch(run.trained)}"
+
+
+def _epoch(trained: TrainedEpochs | None) -> str:
+    return "starting" if trained is None else f"{trained.epochs}/{trained.of}"
+
+
+def _pace(trained: TrainedEpochs | None) -> str:
+    return "" if trained is None else f"{trained.seconds_per_epoch:.3g} s/epoch"
+
+
+def _process(run: ActiveRun) -> str:
+    return "another process" if run.pid is None else f"{run.host}, process {run.pid}"
+
+
+def duration(seconds: float | None) -> str:
+    """Return a time such as "1 h 05 min", "3 min" or "20 s"; nothing for an unknown one."""
+    if seconds is None:
+        return ""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
+
+
+def _as_json(state: FolderStatus) -> dict[str, Any]:
+    content = asdict(state)
+    counts = {"done": state.done, "under_way": len(state.active), "failed": len(state.failed)}
+    return {
+        **counts,
+        "to_do": len(state.pending),
+        "runs_under_way": content["active"],
+        "runs_failed": content["failed"],
+        "runs_to_do": content["pending"],
+    }

@@ -1,0 +1,69 @@
+"""Plans under way: ``plans/<id>.json`` in the results folder, from the start of a grid until all its runs have ended.
+
+A plan tells other processes which runs are still to come, and on which engine. Nothing depends on it: without it, a
+grid executes the same runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from shipbench.runtime.files import atomic_path
+from shipbench.runtime.process_identity import current_process
+
+FORMAT = "shipbench-plan-1"
+
+
+@dataclass(frozen=True)
+class PlanEntry:
+    """A run of a plan: its id, a short description, and what identifies it in tables."""
+
+    run_id: str
+    title: str
+    method: str
+    task: str
+    seed: int
+    epochs: int
+
+
+@dataclass(frozen=True)
+class PlanNote:
+    """The runs that a process has set out to execute, with the engine, the host and the time (ISO 8601, UTC)."""
+
+    engine: str
+    host: str
+    created: str
+    runs: tuple[PlanEntry, ...]
+
+
+def write_plan(results: Path | str, engine: str, runs: Sequence[PlanEntry]) -> Path:
+    """Store the plan of this process and return its file; the same runs always have the same file."""
+    created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    note = PlanNote(engine, current_process().host, created, tuple(runs))
+    digest = hashlib.sha256("\n".join(sorted(run.run_id for run in runs)).encode()).hexdigest()
+    path = Path(results) / "plans" / f"{digest[:16]}.json"
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps({"format": FORMAT, **asdict(note)}, indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def load_plans(results: Path | str) -> list[PlanNote]:
+    """Return every readable plan of a results folder, the newest first."""
+    notes = (_read(path) for path in (Path(results) / "plans").glob("*.json"))
+    return sorted((note for note in notes if note is not None), key=lambda note: note.created, reverse=True)
+
+
+def _read(path: Path) -> PlanNote | None:
+    """Return a plan, or None if it is none or has been removed since its folder was listed."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content.pop("format") != FORMAT:
+            return None
+        return PlanNote(**{**content, "runs": tuple(PlanEntry(**run) for run in content["runs"])})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None

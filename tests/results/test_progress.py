@@ -1,0 +1,125 @@
+"""The state of a results folder: records, claims, checkpoints and plans read together."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from shipbench.errors import InputError
+from shipbench.events import DISCARD, Emitter
+from shipbench.results import claims
+from shipbench.results.plans import PlanEntry, load_plans, write_plan
+from shipbench.results.progress import folder_status, trained_epochs
+from shipbench.results.store import Store
+from shipbench.runs.checkpoints import Checkpoint
+from shipbench.training.history import EpochReport
+from shipbench.training.snapshot import Snapshot
+from tests.results.test_claims import claim_file, dead_process
+from tests.results.test_store import make_record
+
+
+def checkpoint(root: Path, run_id: str, epochs: int, of: int, seconds: float = 2.0) -> Path:
+    """Write a checkpoint as a run does after ``epochs`` epochs of ``seconds`` each, evaluations included."""
+    path = Store(root).path("checkpoints", run_id)
+    reports = tuple(EpochReport(i, of, 0.5, 0.1, seconds - 0.5, 100, None, 0.5) for i in range(epochs))
+    writer = Checkpoint(path, torch.device("cpu"), Emitter(run_id, DISCARD.listener))
+    writer.offer(lambda: Snapshot({"w": torch.zeros(2)}, reports, (1, 1)), {})
+    return path
+
+
+def entry(run_id: str, method: str = "ship", task: str = "dtd") -> PlanEntry:
+    return PlanEntry(run_id, f"{method} on {task}, seed 0", method, task, 0, 10)
+
+
+@pytest.fixture
+def _every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHIPBENCH_CHECKPOINT_SECONDS", "0")
+
+
+@pytest.mark.usefixtures("_every_epoch")
+def test_every_state(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write(make_record(run_id="d1"))
+    store.write(make_record(run_id="f1", status="failed", error="CUDA out of memory\nsecond line"))
+    write_plan(tmp_path, "dask", [entry("d1"), entry("a1"), entry("t1", "linear"), entry("i1")])
+    claim_file(tmp_path)
+    checkpoint(tmp_path, "a1", 3, 10)
+    checkpoint(tmp_path, "i1", 4, 10)
+    state = folder_status(tmp_path)
+    assert state.done == 1
+    (active,) = state.active
+    assert (active.run_id, active.engine, active.pid) == ("a1", "dask", os.getpid())
+    assert active.trained is not None
+    assert (active.trained.epochs, active.trained.of, active.trained.seconds_per_epoch) == (3, 10, 2.0)
+    assert active.seconds_left == pytest.approx(14.0, abs=2)
+    (failed,) = state.failed
+    assert failed.error == "CUDA out of memory"
+    assert [(run.run_id, run.trained and run.trained.epochs) for run in state.pending] == [("t1", None), ("i1", 4)]
+
+
+@pytest.mark.usefixtures("_every_epoch")
+def test_the_run_of_a_dead_process_is_to_do(tmp_path: Path) -> None:
+    claim_file(tmp_path, pid=dead_process())
+    checkpoint(tmp_path, "a1", 2, 10)
+    state = folder_status(tmp_path)
+    assert state.active == ()
+    assert [run.run_id for run in state.pending] == ["a1"]
+
+
+def test_a_failed_run_that_is_tried_again_is_under_way(tmp_path: Path) -> None:
+    Store(tmp_path).write(make_record(run_id="a1", status="failed", error="x"))
+    claim_file(tmp_path)
+    state = folder_status(tmp_path)
+    assert (len(state.active), state.failed, state.done) == (1, (), 0)
+    assert state.active[0].title == "ship on dtd, seed 0"
+
+
+def test_files_that_cannot_be_read_are_no_progress(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoints" / "a1.safetensors"
+    path.parent.mkdir()
+    for content in (b"", b"\xff" * 16, (5).to_bytes(8, "little") + b"{}   "):
+        path.write_bytes(content)
+        assert trained_epochs(path) is None
+    (tmp_path / "plans").mkdir()
+    (tmp_path / "plans" / "x.json").write_text(json.dumps({"format": "another"}))
+    assert load_plans(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = claim_file(tmp_path, place="another machine")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    assert list(claims.holders(tmp_path)) == ["a1"]
+    os.utime(path, (1, 1))
+    assert list(claims.holders(tmp_path)) == []
+
+
+def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there are no results"):
+        folder_status(tmp_path)
+
+
+def test_a_plan_has_one_file_and_open_permissions(tmp_path: Path) -> None:
+    one, other = (write_plan(tmp_path, "local", [entry("a1"), entry("b1")]) for _ in range(2))
+    assert one == other
+    assert stat.S_IMODE(one.stat().st_mode) & 0o600 == 0o600
+
+
+def test_nothing_heavy_is_imported(tmp_path: Path) -> None:
+    Store(tmp_path).write(make_record(run_id="d1"))
+    code = (
+        "import sys; from shipbench.results.progress import folder_status; "
+        f"print(folder_status({str(tmp_path)!r}).done, [m for m in ('torch', 'pandas') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "1 []"
