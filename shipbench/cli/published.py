@@ -73,13 +73,14 @@ def as_csv(rows: Sequence[PublishedRow]) -> str:
 
 
 def _tasks(text: str | None) -> list[str]:
+    from shipbench.results.foreign.tasks import vtab_task
     from shipbench.tasks import get_task
     from shipbench.tasks.catalogue import VTAB
 
     names = [task.name for task in VTAB.tasks]
     if text is None:
         return names
-    wanted = [get_task(part.strip()).name for part in text.split(",") if part.strip()]
+    wanted = [vtab_task(part) or get_task(part.strip()).name for part in text.split(",") if part.strip()]
     for name in wanted:
         if name not in names:
             raise InputError(f"--task: there are no published rows for {name!r}; only VTAB-1k has any")
