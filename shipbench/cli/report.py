@@ -38,6 +38,13 @@ def report(
     published: Annotated[
         str, typer.Option(help="Published rows to show: same (methods that were run), all or none.")
     ] = "same",
+    imported: Annotated[
+        str,
+        typer.Option(
+            help="Results of other harnesses: beside (rows of their own, in no rank or test), all (like methods that "
+            "were run) or none."
+        ),
+    ] = "beside",
     style: Annotated[
         str, typer.Option(help="Width and font of the figure files: plain, or those of a paper, cvpr or neurips.")
     ] = "plain",
@@ -45,6 +52,7 @@ def report(
 ) -> None:
     """Write tables, figures and a page from the records of a results folder."""
     from shipbench.report import ReportOptions, build_report, parse_formats, write_report
+    from shipbench.report.analysis.imported import imported_choice
     from shipbench.report.analysis.published import published_choice
     from shipbench.report.drawing.paper import get_paper_style
     from shipbench.results.loading import load_features, load_history, load_predictions, load_results
@@ -52,7 +60,8 @@ def report(
 
     suffixes, paper = parse_formats(formats), get_paper_style(style)
     command = _command(results, output, select, formats, baseline, published, style, title)
-    options = ReportOptions(select, baseline, published_choice(published), title, command)
+    command += f" --imported {imported}" if imported != "beside" else ""
+    options = ReportOptions(select, baseline, published_choice(published), title, command, imported_choice(imported))
     records = load_results(results)
     history = load_history(results, records["run_id"]) if len(records) else None
     built = build_report(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from shipbench.report.analysis.study import build_study
+from shipbench.report.analysis.study import ImportedChoice, build_study
 from shipbench.report.contents import ReportOptions, build_report
 from shipbench.report.tables.main import Statistic, main_frame
 from shipbench.report.write import FORMATS, parse_formats, write_report
@@ -26,6 +26,7 @@ def main_table(
     statistic: Statistic = "mean",
     history: pd.DataFrame | None = None,
     tunings: Sequence[Mapping[str, Any]] = (),
+    imported: ImportedChoice = "all",
 ) -> pd.DataFrame:
     """Return the numbers of the main table as a frame.
 
@@ -33,10 +34,11 @@ def main_table(
     tasks" (percent, unrounded; NaN where a task is missing) and, for ``statistic="mean"``, the trainable parameters
     with and without the head. ``statistic="deviation"`` returns sample deviations over seeds, ``"seeds"`` numbers of
     seeds. ``suite`` defaults to the first suite with runs, in the order of the catalogue. Runs that ``tunings``
-    (``shipbench.results.tunings.load_tunings``) name get separate rows. Raises ``InputError`` for unusable records or
-    an unknown rule.
+    (``shipbench.results.tunings.load_tunings``) name get separate rows. Results of other harnesses are rows like any
+    other unless ``imported`` is "none"; "beside" leaves them out where a suite has other rows. Raises ``InputError``
+    for unusable records or an unknown rule.
     """
-    study = build_study(results, history, get_selection(select), tunings)
+    study = build_study(results, history, get_selection(select), tunings, imported)
     if suite is None and not study.suites:
         return main_frame(study, SUITES[0].name, statistic)
     return main_frame(study, suite or study.suites[0], statistic)

@@ -20,7 +20,7 @@ from shipbench.report.analysis.oracle import oracle_gaps
 from shipbench.report.analysis.predictions import LoadPredictions, with_chance
 from shipbench.report.analysis.published import PublishedChoice
 from shipbench.report.analysis.references import references
-from shipbench.report.analysis.study import Study, build_study, with_selection
+from shipbench.report.analysis.study import ImportedChoice, Study, build_study, with_selection
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import Figure, Report, Section, Table
 from shipbench.report.figures.ablation import ablation_figure
@@ -103,13 +103,14 @@ RECORDS: tuple[Callable[[Study], Table], ...] = (missing_table, settings_table)
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """How a report is made: selection rule, baseline method, published rows, title, and the command to print."""
+    """How a report is made: selection rule, baseline method, published and imported rows, title, and command."""
 
     select: str = "final"
     baseline: str | None = None
     published: PublishedChoice = "same"
     title: str = "Benchmark report"
     command: str = ""
+    imported: ImportedChoice = "beside"
 
     def __post_init__(self) -> None:
         """Raise ``InputError`` for an unknown rule before any record is read."""
@@ -136,7 +137,7 @@ def build_report(
     if not len(results) or ("kind" in results and (results["kind"] == EVALUATED).all()):
         raise InputError("there are no records to report; run 'shipbench run' first")
     results = with_chance(results, predictions) if predictions else results
-    study = build_study(results, history, get_selection(options.select), tunings)
+    study = build_study(results, history, get_selection(options.select), tunings, options.imported)
     _check_baseline(study, options.baseline)
     views = [
         SuiteView(study, suite, options.baseline, options.published, predictions, features) for suite in study.suites

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from shipbench.report.drawing.chart import Chart, Key
 
 Mark: TypeAlias = Literal["", "best", "second"]
-RowKind: TypeAlias = Literal["ours", "published", "difference"]
+RowKind: TypeAlias = Literal["ours", "imported", "published", "difference"]
 MISSING = "–"  # noqa: RUF001
 _NUMBER = re.compile(r"[<+\N{MINUS SIGN}]?[\d,]+(\.\d+)?")
 

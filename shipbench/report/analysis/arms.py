@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import pandas as pd
 
-from shipbench.record import SHIPBENCH, UNSEALED
+from shipbench.record import IMPORTED, SHIPBENCH, UNSEALED
 from shipbench.report.wording.names import (
     component_name,
     method_name,
@@ -39,6 +39,7 @@ _IDENTITY = (
     "image_size",
     "origin",
     "shots",
+    "kind",
 )
 _CIRCUMSTANCES = ("data_fingerprint", "image_format", "precision", "shipbench_version", "git_commit")
 _UNKNOWN_SIZE = -1.0
@@ -59,6 +60,7 @@ class Arm:
     image_size: float
     origin: str
     shots: int
+    kind: str
     changes: Configuration
     copy: int
     label: str = ""
@@ -67,6 +69,11 @@ class Arm:
     def main(self) -> bool:
         """Whether the arm belongs in the main table: no part switched off and no setting varied."""
         return not self.switches and not self.changes
+
+    @property
+    def imported(self) -> bool:
+        """Whether another harness made its results."""
+        return self.kind == IMPORTED
 
     @property
     def short_label(self) -> str:
@@ -86,6 +93,7 @@ class Arm:
             self.image_size,
             self.origin,
             self.shots,
+            self.kind,
             self.copy,
         )
 

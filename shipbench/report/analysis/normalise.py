@@ -8,11 +8,13 @@ from typing import Any
 import pandas as pd
 
 from shipbench.errors import InputError
-from shipbench.record import Column, record_columns
+from shipbench.record import IMPORTED, Column, record_columns
 from shipbench.report.wording.names import method_order, suite_order, switch_order, task_order
 from shipbench.report.wording.text import printable
 from shipbench.tasks import SUITES, TASKS, canonical_name
 
+# Weights and bias of a linear head on the 768 features of ViT-B/16.
+_HEAD_PER_CLASS = 769
 HISTORY_COLUMNS = ("run_id", "epoch", "split", "loss", "accuracy", "learning_rate")
 
 
@@ -26,13 +28,28 @@ def uniform_records(results: pd.DataFrame) -> pd.DataFrame:
     _check_columns(results)
     frame = results.reset_index(drop=True).copy()
     columns = {column.name: _uniform(frame, column) for column in record_columns() if column.name != "seed"}
-    frame = frame.assign(**columns, seed=_seeds(frame))
+    frame = _with_unknown_sizes(frame.assign(**columns, seed=_seeds(frame)))
     _check_fractions(frame)
     switches = [_ordered_switches(*row) for row in zip(frame["switches"], frame["method"], strict=True)]
     frame = frame.assign(task=frame["task"].map(canonical_name), switches=switches)
     return frame.assign(
         suite=[_suite(*row) for row in frame[["task", "suite", "source"]].itertuples(index=False, name=None)],
         group=[_group(*row) for row in frame[["task", "group", "source"]].itertuples(index=False, name=None)],
+    )
+
+
+def _with_unknown_sizes(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return ``frame`` with NaN for the sizes that imported records do not state, which they hold as zeros.
+
+    A count of 0 without the head is known if the head holds all parameters, as that of a linear probe does.
+    """
+    imported = frame["kind"] == IMPORTED
+    with_head, without = frame["trainable_params"], frame["trainable_params_without_head"]
+    only_head = (with_head > 0) & (with_head == _HEAD_PER_CLASS * frame["num_classes"])
+    return frame.assign(
+        image_size=frame["image_size"].mask(imported & (frame["image_size"] == 0)),
+        trainable_params=with_head.mask(imported & (with_head == 0)),
+        trainable_params_without_head=without.mask(imported & (without == 0) & ~only_head),
     )
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
 
-from shipbench.record import EVALUATED, MEAN_PER_CLASS, is_collapsed
+from shipbench.record import EVALUATED, IMPORTED, MEAN_PER_CLASS, is_collapsed
 from shipbench.report.analysis.arms import Arm, Configuration, assign_arms, configurations
 from shipbench.report.analysis.normalise import json_list, uniform_history, uniform_records
 from shipbench.report.analysis.tuned import with_tuned_rows, with_tunings, without_repeats
@@ -18,6 +18,8 @@ from shipbench.report.wording.names import group_order, suite_order, task_order
 from shipbench.selection import Selection
 from shipbench.statistics import mean_of_groups, mean_of_tasks, sample_deviation
 from shipbench.tasks import SUITES
+
+ImportedChoice: TypeAlias = Literal["none", "beside", "all"]
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Study:
     both for its recipe and for a tuning that confirmed the recipe. ``collapsed`` marks runs whose accuracy does not
     exceed the majority-class accuracy (``chance_acc``), where that is known; they count like any other run.
     ``evaluated`` holds the records of finished runs that were scored on other images, with the same columns as
-    ``records``.
+    ``records``. ``imported`` says how results of other harnesses are shown.
     """
 
     records: pd.DataFrame
@@ -65,6 +67,7 @@ class Study:
     arms: tuple[Arm, ...]
     selection: Selection
     evaluated: pd.DataFrame
+    imported: ImportedChoice = "all"
 
     @cached_property
     def labels(self) -> pd.Series[str]:
@@ -83,8 +86,16 @@ class Study:
         return tuple(sorted(set(self.runs["suite"]), key=suite_order))
 
     def arms_of(self, suite: str, *, main: bool) -> list[Arm]:
-        """Return the arms of a suite: only those of the main table, or all."""
-        return [arm for arm in self.arms if arm.suite == suite and (arm.main or not main)]
+        """Return the arms of a suite, without imported ones that stand beside: those of the main table, or all."""
+        beside = set(self.imported_beside(suite))
+        return [arm for arm in self.arms if arm.suite == suite and (arm.main or not main) and arm not in beside]
+
+    def imported_beside(self, suite: str) -> list[Arm]:
+        """Return the imported arms that stand beside the others; none if the suite has no others."""
+        arms = [arm for arm in self.arms if arm.suite == suite]
+        if self.imported != "beside" or all(arm.imported for arm in arms):
+            return []
+        return [arm for arm in arms if arm.imported]
 
     def runs_of(self, arms: Sequence[Arm]) -> pd.DataFrame:
         """Return the runs of ``arms``, failed ones included."""
@@ -168,26 +179,32 @@ def build_study(
     history: pd.DataFrame | None,
     selection: Selection,
     tunings: Iterable[Mapping[str, Any]] = (),
+    imported: ImportedChoice = "all",
 ) -> Study:
     """Sort records into arms under a selection rule; runs named by ``tunings`` get separate rows.
 
-    Evaluations of finished runs belong to no arm.
+    Evaluations of finished runs belong to no arm. ``imported`` says whether results of other harnesses are left out,
+    stand beside the other arms or are arms like any other.
     """
     uniform = uniform_records(results)
+    if imported == "none":
+        uniform = uniform[uniform["kind"] != IMPORTED].reset_index(drop=True)
     is_evaluated = uniform["kind"] == EVALUATED
     evaluated = _with_headline(uniform[is_evaluated].reset_index(drop=True))
     records = with_tunings(uniform[~is_evaluated].reset_index(drop=True), tunings)
-    return _study(records, evaluated, uniform_history(history), selection)
+    return replace(_study(records, evaluated, uniform_history(history), selection), imported=imported)
 
 
 def with_selection(study: Study, selection: Selection) -> Study:
     """Return the records of ``study`` under another selection rule."""
-    return _study(study.records.drop(columns="accuracy"), study.evaluated, study.history, selection)
+    other = _study(study.records.drop(columns="accuracy"), study.evaluated, study.history, selection)
+    return replace(other, imported=study.imported)
 
 
 def _study(records: pd.DataFrame, evaluated: pd.DataFrame, curves: pd.DataFrame, selection: Selection) -> Study:
     rows = _with_headline(with_tuned_rows(records))
-    accuracy = selection.accuracy(rows, curves).where(rows["status"] == "done")
+    stated = rows["stated_acc"].where(rows["epoch_rule"] == selection.name)
+    accuracy = selection.accuracy(rows, curves).fillna(stated).where(rows["status"] == "done")
     rows = rows.assign(accuracy=accuracy.astype(float), collapsed=is_collapsed(accuracy, rows["chance_acc"]))
     counted = rows["accuracy"].notna()
     protocols = set(rows.loc[counted, "protocol"]) or {"final"}

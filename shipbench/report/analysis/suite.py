@@ -77,6 +77,11 @@ class SuiteView:
         return self.study.arms_of(self.suite, main=True)
 
     @cached_property
+    def imported(self) -> list[Arm]:
+        """The imported arms that stand beside those of the main table."""
+        return self.study.imported_beside(self.suite)
+
+    @cached_property
     def runs(self) -> pd.DataFrame:
         """The runs of the main arms, failed ones included."""
         return self.study.runs_of(self.arms)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Literal, TypeAlias
 
 import pandas as pd
@@ -27,6 +28,7 @@ from shipbench.report.tables.common import (
     millions_cell,
     score_cell,
 )
+from shipbench.report.tables.imported import imported_notes, imported_rows
 from shipbench.report.tables.published import published_notes, published_rows
 from shipbench.report.tables.ranks import unranked_note
 from shipbench.report.wording.names import task_name
@@ -59,7 +61,10 @@ def main_results_table(view: SuiteView) -> Table | None:
     rows = [_row(view.study, arm, tests.get(arm.key, {})) for arm in view.arms]
     rows = marked(rows, range(1, len(columns) - len(_PARAMETERS)))
     sizes = range(len(columns) - len(_PARAMETERS), len(columns))
-    rows = evenly([*rows, *published_rows(view)], dict.fromkeys(sizes, MILLION))
+    rows = evenly(
+        [*rows, *imported_rows(view, partial(_parameter_cells, view.study), len(columns)), *published_rows(view)],
+        dict.fromkeys(sizes, MILLION),
+    )
     unranked = unranked_note(view)
     return Table(
         name=f"main-{view.slug}",
@@ -71,6 +76,7 @@ def main_results_table(view: SuiteView) -> Table | None:
             *_sign_notes(view, [row for row in rows if row.kind == "ours"]),
             *view.prediction_notes,
             *([unranked] if unranked else []),
+            *imported_notes(view),
             *published_notes(view),
         ),
         warnings=cautions(view.runs),
@@ -123,8 +129,12 @@ def _row(study: Study, arm: Arm, tests: Mapping[str, TaskTest]) -> Row:
         _task_cell(score_cell(score, seeds), tests.get(task), task in collapsed)
         for task, score in summary.tasks.items()
     ]
-    parameters = [millions_cell(value) for value in _parameters(study, arm).values()]
-    return Row((label_cell(study, arm), *tasks, *mean_cells(summary, seeds), *parameters))
+    return Row((label_cell(study, arm), *tasks, *mean_cells(summary, seeds), *_parameter_cells(study, arm)))
+
+
+def _parameter_cells(study: Study, arm: Arm) -> tuple[Cell, ...]:
+    """Return the trained parameters of an arm with and without the head, averaged over tasks."""
+    return tuple(millions_cell(value) for value in _parameters(study, arm).values())
 
 
 def _task_cell(cell: Cell, test: TaskTest | None, collapsed: bool) -> Cell:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from shipbench.record import IMPORTED
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.normalise import reading_order
 from shipbench.report.analysis.study import Study
@@ -79,6 +80,8 @@ def _not_counted(study: Study) -> Iterator[Row]:
     is_superseded = done["tuning"] == SUPERSEDED
     for (suite, method, protocol, superseded), runs in done.groupby(["suite", "method", "protocol", is_superseded]):
         why = f'protocol "{protocol}": no accuracy under the rule "{study.selection.name}"'
+        if (runs["kind"] == IMPORTED).all():
+            why = f'imported without an accuracy under the rule "{study.selection.name}"'
         why = "chosen by an earlier tuning; a later one chose other settings" if superseded else why
         tasks, seeds = sorted(set(runs["task"])), [int(seed) for seed in runs["seed"]]
         yield _row(study, "not counted", method_name(method), suite, tasks, seeds, why)
@@ -86,7 +89,8 @@ def _not_counted(study: Study) -> Iterator[Row]:
 
 def _missing(study: Study) -> Iterator[Row]:
     """Yield the cells without a run, grouped by the seeds that an arm lacks."""
-    for arm in study.arms:
+    beside = {arm for suite in study.suites for arm in study.imported_beside(suite)}
+    for arm in (arm for arm in study.arms if arm not in beside):
         tasks_by_seeds: dict[tuple[int, ...], list[str]] = {}
         for task, seeds in _gaps(study, arm).items():
             tasks_by_seeds.setdefault(seeds, []).append(task)

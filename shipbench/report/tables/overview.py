@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from shipbench.record import IMPORTED
 from shipbench.report.analysis.cautions import weights_source
 from shipbench.report.analysis.study import Study
 from shipbench.report.wording.captions import rule_sentence
@@ -13,10 +14,14 @@ from shipbench.report.wording.text import counted, joined, seed_list
 
 def lead(study: Study) -> str:
     """Return the sentences under the title: number of runs and methods, suites, and the selection rule."""
-    done = int((study.records["status"] == "done").sum())
-    methods = set(study.records["method"])
+    imported = study.records["kind"] == IMPORTED
+    runs = study.records[~imported]
     suites = joined([suite_name(suite) for suite in study.suites])
-    text = f"{counted(done, 'finished run')} of {counted(len(methods), 'method')} on {suites or 'no suite'}."
+    done = counted(int((runs["status"] == "done").sum()), "finished run")
+    methods = counted(runs["method"].nunique(), "method")
+    texts = [f"{done} of {methods}"] if len(runs) or not imported.any() else []
+    texts += [f"{counted(int(imported.sum()), 'imported result')}"] if imported.any() else []
+    text = f"{' and '.join(texts)} on {suites or 'no suite'}."
     return " ".join([text, rule_sentence(study.selection), *suite_cautions(study.suites)])
 
 
@@ -28,6 +33,7 @@ def facts(study: Study) -> tuple[tuple[str, str], ...]:
     methods = [method_name(method) for method in sorted(set(records["method"]), key=method_order)]
     named = (
         ("Runs", f"{done.sum():,} finished, {(~done).sum():,} failed, {counted_runs:,} counted by the rule"),
+        ("Imported", _imported(records)),
         ("Methods", ", ".join(methods)),
         ("Seeds", seed_list([int(seed) for seed in records["seed"]])),
         ("Selection rule", study.selection.name),
@@ -38,6 +44,11 @@ def facts(study: Study) -> tuple[tuple[str, str], ...]:
         ("Dates", _days(records["created"])),
     )
     return tuple((name, value) for name, value in named if value)
+
+
+def _imported(records: pd.DataFrame) -> str:
+    origins = records.loc[records["kind"] == IMPORTED, "origin"].value_counts().sort_index()
+    return ", ".join(f"{number:,} from {origin}" for origin, number in origins.items())
 
 
 def _weights(records: pd.DataFrame) -> pd.Series[str]:

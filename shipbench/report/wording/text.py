@@ -52,15 +52,16 @@ def wrapped(text: str, width: int) -> str:
 
 
 def seed_list(seeds: Sequence[int]) -> str:
-    """Format seeds, with three or more consecutive ones as a range: "0-2, 5"."""
+    """Format seeds, with three or more consecutive ones as a range: "0-2, 5"; one below 0 is not stated."""
     parts: list[list[int]] = []
-    for seed in sorted(set(seeds)):
+    for seed in sorted({seed for seed in seeds if seed >= 0}):
         if parts and seed == parts[-1][-1] + 1:
             parts[-1].append(seed)
         else:
             parts.append([seed])
     texts = [[f"{run[0]}–{run[-1]}"] if len(run) > 2 else [str(seed) for seed in run] for run in parts]  # noqa: RUF001
-    return ", ".join(text for group in texts for text in group)
+    unknown = ["not stated"] if any(seed < 0 for seed in seeds) else []
+    return ", ".join([*(text for group in texts for text in group), *unknown])
 
 
 def with_seeds(seeds: Sequence[int]) -> str:
