@@ -11,6 +11,7 @@ from shipbench.runtime.version import VERSION
 if TYPE_CHECKING:
     from shipbench.record import RunRecord
     from shipbench.results.loading import load_results
+    from shipbench.runs.progress import print_progress
     from shipbench.runs.run import run
     from shipbench.spec import RunSpec
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 fix_workspace()
 
 __version__ = VERSION
-__all__ = ["RunRecord", "RunSpec", "__version__", "load_results", "run"]
+__all__ = ["RunRecord", "RunSpec", "__version__", "load_results", "print_progress", "run"]
 
 # Lazy, so that ``import shipbench`` loads neither torch nor pandas.
 __getattr__ = names_from(
@@ -27,6 +28,7 @@ __getattr__ = names_from(
         "RunRecord": "record",
         "RunSpec": "spec",
         "load_results": "results.loading",
+        "print_progress": "runs.progress",
         "run": "runs.run",
     },
 )

@@ -12,6 +12,7 @@ from dataclasses import MISSING, asdict, dataclass, fields, replace
 from datetime import date, timedelta
 from decimal import Decimal
 from functools import cache
+from html import escape
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args, get_type_hints, overload
 
 from shipbench.settings import plain
@@ -265,6 +266,19 @@ class RunRecord:
     def collapsed(self) -> bool:
         """Whether the run finished without learning more than the most frequent class of the test images."""
         return self.done and is_collapsed(self.final_test_acc, self.chance_acc)
+
+    def _repr_html_(self) -> str:
+        """Return the facts of the run that a reader asks for first, as a table for notebooks."""
+        rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in self._summary())
+        return f"<table>{rows}</table>"
+
+    def _summary(self) -> list[tuple[str, str]]:
+        names = ("run_id", "status", "error", "method", "switches", "task", "suite", "seed", "protocol", "overrides")
+        facts = [(name, str(value)) for name in names if (value := vars(self)[name]) != ""]
+        accuracies = ("final_test_acc", "best_test_acc", "val_acc")
+        scores = [(name, f"{100 * value:.1f} %") for name in accuracies if not is_null(value := vars(self)[name])]
+        params = ("trainable_params", f"{self.trainable_params:,}")
+        return [*facts, *scores, params, ("train_seconds", f"{self.train_seconds:.1f}")]
 
     def to_row(self) -> dict[str, Any]:
         """Return the flat row to store: ``record_columns`` in order, then a ``cfg.*`` column for each setting."""

@@ -26,7 +26,6 @@ from shipbench.cli import (
     study,
     tune,
 )
-from shipbench.errors import InputError, ShipbenchError, one_line
 from shipbench.runtime import exits
 
 app = typer.Typer(
@@ -107,14 +106,9 @@ def _accept_any_text() -> None:
 
 
 def _explain(error: Exception) -> None:
+    from shipbench.cli.failures import describe_failure
     from shipbench.runtime.console import say
 
-    if isinstance(error, ShipbenchError):
-        say(f"error: {error}")
-        sys.exit(error.exit_code)
-    if isinstance(error, OSError) and error.filename is not None:
-        # Errors of runs become records, so this path comes from the command line.
-        say(f"error: {error.filename2 or error.filename} cannot be used: {error.strerror}")
-        sys.exit(InputError.exit_code)
-    say(f"unexpected error: {type(error).__name__}: {one_line(error)}; run again with --debug for the traceback")
-    sys.exit(1)
+    text, code = describe_failure(error)
+    say(text)
+    sys.exit(code)

@@ -59,5 +59,5 @@ def ablate(
         variants = make_variants(ablated, options.values(), switch, mode, sweep or [], multiply=product)
         return [spec for values in variants for spec in make_grid([ablated], tasks, seeds, template, values, shots)]
 
-    execute(checked(make_specs, template, options), options)
+    execute(checked(make_specs, template, options), options, "ablate")
     next_steps.after_run(options.results, dry_run=options.dry_run)

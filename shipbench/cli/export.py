@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -101,10 +100,11 @@ def predict(
         for numbers, row in zip(classes.tolist(), values.tolist(), strict=True)
     ]
     if as_json:
+        from shipbench.cli.documents import print_document
+
         rows = zip(images, rankings, strict=True)
-        typer.echo(
-            json.dumps([{"image": str(path), "classes": [guess._asdict() for guess in row]} for path, row in rows])
-        )
+        answers = [{"image": str(path), "classes": [guess._asdict() for guess in row]} for path, row in rows]
+        print_document("predict/1", images=answers)
         return
     for path, ranking in zip(images, rankings, strict=True):
         guesses = ", ".join(f"{guess.name or guess.number} ({100 * guess.probability:.1f} %)" for guess in ranking)

@@ -12,12 +12,14 @@ import typer
 
 from shipbench.cli import completion
 from shipbench.cli.config_file import read_config
-from shipbench.errors import InputError
+from shipbench.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
     from shipbench.engine.executors.registry import Executor
     from shipbench.spec import RunSpec
     from shipbench.trackers.interface import Tracker
+
+_PROGRESS = ("auto", "plain", "json")
 
 
 def _number_of_jobs(text: str) -> int | None:
@@ -125,6 +127,15 @@ Track = Annotated[
         autocompletion=completion.trackers,
     ),
 ]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output instead of tables.")]
+Progress = Annotated[
+    str,
+    typer.Option(
+        help="auto (bars on a terminal, lines elsewhere), plain (lines) or json (one JSON object a line), on standard "
+        "error.",
+        autocompletion=completion.one_of("auto", "plain", "json"),
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")]
 Force = Annotated[bool, typer.Option("--force", help="Repeat runs that are done already.")]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Repeat runs that failed before.")]
@@ -165,6 +176,16 @@ class GridOptions:
     dry_run: DryRun = False
     force: Force = False
     retry_failed: RetryFailed = False
+    as_json: Json = False
+    progress: Progress = "auto"
+
+    def __post_init__(self) -> None:
+        """Raise ``InputError`` for an unknown kind of progress."""
+        if self.progress not in _PROGRESS:
+            raise InputError(
+                f"--progress: unknown kind {self.progress!r}{did_you_mean(self.progress, list(_PROGRESS))}; "
+                f"use {', '.join(_PROGRESS)}"
+            )
 
     def values(self) -> dict[str, Any]:
         """Return the settings of ``--set`` and ``--epochs`` by name."""
@@ -234,7 +255,13 @@ def grid_command(command: Callable[..., None]) -> Callable[..., None]:
 
     def run_command(**values: Any) -> None:
         options = GridOptions(**{field.name: values[field.name] for field in fields(GridOptions)})
-        command(options, **{parameter.name: values[parameter.name] for parameter in special})
+        if not options.as_json and options.progress != "json":
+            command(options, **{parameter.name: values[parameter.name] for parameter in special})
+            return
+        from shipbench.cli.documents import machine_readable
+
+        with machine_readable(document=options.as_json, lines=options.progress == "json"):
+            command(options, **{parameter.name: values[parameter.name] for parameter in special})
 
     parameters = [*special, *shared, config]
     run_command.__doc__ = command.__doc__

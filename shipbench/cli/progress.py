@@ -7,29 +7,12 @@ from types import TracebackType
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from shipbench.cli.documents import JSON_LINES, print_event
 from shipbench.events import EpochDone, Event, Finished, Lost, Note, Started
 from shipbench.planning.plan import PlannedRun
 from shipbench.record import RunRecord
+from shipbench.runs.progress import LOST, describe_epoch, is_tenth, outcome
 from shipbench.runtime.console import err_console, say
-
-_LOST = "was taken over by another process"
-
-
-def outcome(record: RunRecord) -> str:
-    """Return a short description of a run's outcome."""
-    if not record.done:
-        return f"FAILED: {record.error}"
-    score = f"test accuracy {100 * record.final_test_acc:.1f} %"
-    if record.protocol != "final":
-        score = f"validation accuracy {100 * record.val_acc:.1f} %"
-    return f"{score}, {record.train_seconds + record.eval_seconds:.0f} s"
-
-
-def describe_epoch(event: EpochDone) -> str:
-    """Return a short description of an epoch."""
-    speed = event.images / event.train_seconds
-    text = f"epoch {event.epoch + 1}/{event.epochs}, loss {event.train_loss:.3f}, {speed:.0f} images/s"
-    return text if event.accuracy is None else f"{text}, accuracy {100 * event.accuracy:.1f} %"
 
 
 class PlainDisplay:
@@ -56,10 +39,10 @@ class PlainDisplay:
             case Note(_, text):
                 say(text)
             case EpochDone(run_id):
-                if (event.epoch + 1) % max(1, event.epochs // 10) == 0:
+                if is_tenth(event):
                     say(f"{run_id}   {describe_epoch(event)}")
             case Lost(run_id):
-                say(f"{run_id}   {_LOST}")
+                say(f"{run_id}   {LOST}")
             case Finished(run_id, record):
                 self.finished += 1
                 say(f"{run_id} [{self.finished}/{len(self.runs)}] {self.runs[run_id].title}: {outcome(record)}")
@@ -104,7 +87,7 @@ class LiveDisplay:
             case EpochDone(run_id):
                 self.progress.update(self.bars[run_id], completed=event.epoch + 1, detail=describe_epoch(event))
             case Lost(run_id):
-                self._print(run_id, _LOST)
+                self._print(run_id, LOST)
             case Finished(run_id, record):
                 self._remove_bar(run_id)
                 self.progress.advance(self.plan_bar)
@@ -125,6 +108,66 @@ class LiveDisplay:
         self.progress.console.print(f"{self.runs[run_id].title}: {text}")
 
 
-def make_display(runs: Sequence[PlannedRun]) -> PlainDisplay | LiveDisplay:
-    """Return the display of a plan's chosen runs that suits standard error."""
+class JsonDisplay:
+    """A listener that prints every event as a JSON line on standard error."""
+
+    def __init__(self, runs: Sequence[PlannedRun]) -> None:
+        self.runs = {run.run_id: run for run in runs}
+        self.finished = 0
+
+    def __enter__(self) -> JsonDisplay:
+        """Return the display."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Do nothing: every line is printed already."""
+
+    def __call__(self, event: Event, /) -> None:
+        """Print an event."""
+        match event:
+            case Started(run_id):
+                print_event("started", run_id=run_id, title=self.runs[run_id].title)
+            case Note(run_id, text):
+                print_event("note", run_id=run_id, text=text)
+            case EpochDone():
+                _print_epoch(event)
+            case Lost(run_id):
+                print_event("lost", run_id=run_id)
+            case Finished(run_id, record):
+                self.finished += 1
+                _print_end(record, self.finished, len(self.runs))
+
+
+def _print_epoch(event: EpochDone) -> None:
+    print_event(
+        "epoch",
+        run_id=event.run_id,
+        epoch=event.epoch + 1,
+        epochs=event.epochs,
+        train_loss=event.train_loss,
+        learning_rate=event.learning_rate,
+        images_per_second=event.images / event.train_seconds,
+        accuracy=event.accuracy,
+    )
+
+
+def _print_end(record: RunRecord, finished: int, runs: int) -> None:
+    print_event(
+        "finished",
+        run_id=record.run_id,
+        status=record.status,
+        error=record.error,
+        final_test_acc=record.final_test_acc,
+        val_acc=record.val_acc,
+        finished=finished,
+        runs=runs,
+    )
+
+
+def make_display(runs: Sequence[PlannedRun], progress: str = "auto") -> PlainDisplay | LiveDisplay | JsonDisplay:
+    """Return the display of a plan's chosen runs: ``progress`` is json, plain, or auto for what suits the terminal."""
+    if progress == JSON_LINES:
+        return JsonDisplay(runs)
+    if progress == "plain":
+        return PlainDisplay(runs)
     return LiveDisplay(runs) if err_console().is_terminal else PlainDisplay(runs)

@@ -5,13 +5,18 @@ from __future__ import annotations
 import shlex
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from shipbench.cli import next_steps
-from shipbench.cli.options import Results
+from shipbench.cli.options import Json, Results
 from shipbench.runtime.console import say
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from shipbench.report.document import Report
 
 _TITLE = "Benchmark report"
 _FORMATS = "md,tex,csv,html,svg"
@@ -49,6 +54,7 @@ def report(
         str, typer.Option(help="Width and font of the figure files: plain, or those of a paper, cvpr or neurips.")
     ] = "plain",
     title: Annotated[str, typer.Option(help="Title of the report.")] = _TITLE,
+    as_json: Json = False,
 ) -> None:
     """Write tables, figures and a page from the records of a results folder."""
     from shipbench.report import ReportOptions, build_report, parse_formats, write_report
@@ -75,8 +81,30 @@ def report(
     say(f"{len(records)} records, {sum(1 for _ in built.figures())} figures")
     files = write_report(built, output, suffixes, paper)
     page = files[0] if "html" in suffixes else output
-    typer.echo(page)
+    if as_json:
+        _print_document(built, output, files, len(records))
+    else:
+        typer.echo(page)
     next_steps.after_report(page)
+
+
+def _print_document(report: Report, output: Path, files: Sequence[Path], records: int) -> None:
+    from shipbench.cli.documents import print_document
+    from shipbench.report.render.csv_text import table_rows
+
+    print_document(
+        "report/1",
+        output=output,
+        files=files,
+        records=records,
+        warnings=report.warnings,
+        results=[
+            {"suite": overview.title, "rule": result.select, "mean": result.mean, "sentence": result.sentence}
+            for overview in report.overviews
+            for result in overview.results
+        ],
+        tables=[{"name": table.name, "title": table.title, "rows": table_rows(table)} for table in report.tables()],
+    )
 
 
 def _command(

@@ -57,9 +57,35 @@ def checked(make: Callable[[Sequence[Task]], Planned], template: RunSpec, option
     return preflight(make, template, tasks, results, shots=shots, elsewhere=elsewhere, others=[options.trackers])
 
 
-def execute(specs: list[RunSpec], options: GridOptions) -> None:
-    """Plan specs, print the plan's summary, execute it and print the results; exit with 1 if a run failed."""
-    from shipbench.engine.warmup import make_ready
+def execute(specs: list[RunSpec], options: GridOptions, command: str = "run") -> None:
+    """Plan specs, print the plan's summary, execute it and print the results; exit with 1 if a run failed.
+
+    With ``--json``, the results are a document of the schema of ``command``.
+    """
+    from shipbench.cli.documents import print_runs
+
+    plan = plan_to_execute(specs, options)
+    if not options.dry_run:
+        make_ready_and_execute(plan, options)
+    if options.as_json:
+        print_runs(command, plan, options.results, dry_run=options.dry_run)
+    else:
+        _print_tables(plan, options)
+    if not options.dry_run:
+        exit_if_failed(plan, options)
+
+
+def _print_tables(plan: Plan, options: GridOptions) -> None:
+    from shipbench.cli.tables import print_plan, print_results
+
+    if options.dry_run:
+        print_plan(plan)
+    else:
+        print_results(plan, options.results)
+
+
+def plan_to_execute(specs: list[RunSpec], options: GridOptions) -> Plan:
+    """Return the plan of specs after printing its summary; raise ``InputError`` if it cannot be executed."""
     from shipbench.planning.plan import require_runs
     from shipbench.runtime.console import say
 
@@ -67,13 +93,15 @@ def execute(specs: list[RunSpec], options: GridOptions) -> None:
     plan = plan_runs(specs, options, say)
     require_runs(plan)
     say(plan.summary())
-    if options.dry_run:
-        from shipbench.cli.tables import print_plan
+    return plan
 
-        print_plan(plan)
-        return
+
+def make_ready_and_execute(plan: Plan, options: GridOptions) -> None:
+    """Prepare what the runs of a plan share, then execute the chosen ones."""
+    from shipbench.engine.warmup import make_ready
+
     make_ready(plan)
-    _execute_and_show(plan, options)
+    execute_chosen(plan, options)
 
 
 def plan_runs(specs: list[RunSpec], options: GridOptions, say: Callable[[str], None] | None = None) -> Plan:
@@ -88,15 +116,15 @@ def plan_runs(specs: list[RunSpec], options: GridOptions, say: Callable[[str], N
     return make_plan(specs, store, force=options.force, retry_failed=options.retry_failed, elsewhere=remote, say=say)
 
 
-def _execute_and_show(plan: Plan, options: GridOptions) -> None:
-    from shipbench.cli.tables import print_results
+def exit_if_failed(plan: Plan, options: GridOptions) -> None:
+    """Say how many runs of an executed plan failed, now or before, and exit with 1 if any did."""
+    from shipbench.results.store import Store
     from shipbench.runtime.console import say
 
-    records = execute_chosen(plan, options)
-    print_results(plan, options.results)
-    failed, before = sum(not record.done for record in records), len(plan.left_as_failed)
+    statuses = [Store(options.results).status(run.run_id) for run in plan.chosen]
+    failed, before = statuses.count("failed"), len(plan.left_as_failed)
     if failed:
-        say(f"{failed} of {len(records)} runs failed; see 'shipbench list runs --results {options.results}'")
+        say(f"{failed} of {len(statuses)} runs failed; see 'shipbench list runs --results {options.results}'")
     if before:
         say(f"{before} of {len(plan.runs)} runs failed before and were not repeated; --retry-failed repeats them")
     if failed or before:
@@ -121,7 +149,8 @@ def execute_chosen(plan: Plan, options: GridOptions) -> list[RunRecord]:
 
     note = write_plan(options.results, options.engine, [run.entry for run in plan.chosen])
     try:
-        with signals_interrupt(), make_display(plan.chosen) as display, tracked(plan, options, display) as listener:
+        shown = make_display(plan.chosen, options.progress)
+        with signals_interrupt(), shown as display, tracked(plan, options, display) as listener:
             records = execute_plan(plan, options.results, options.executor(), listener)
         note.unlink(missing_ok=True)
         return records

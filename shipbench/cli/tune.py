@@ -40,7 +40,7 @@ def tune(
     choose_only: Annotated[bool, typer.Option("--choose-only", help="Stop after the choice; test nothing.")] = False,
 ) -> None:
     """Choose settings on train800 and val200, never on test; then train on the 1000 and test once per seed."""
-    from shipbench.cli.run import checked, plan_runs
+    from shipbench.cli.run import checked, exit_if_failed, plan_runs
     from shipbench.methods import parse_methods
     from shipbench.planning.grid import parse_seeds, parse_shots
     from shipbench.planning.tuning import make_searches
@@ -64,24 +64,30 @@ def tune(
     searches, trying, seeds = checked(make, template, options)
     options.executor().check()
     plan = plan_runs([spec for search in searches for spec in search.specs], options, say)
-    _say_plan(plan, searches, [] if choose_only else seeds)
+    _say_plan(plan, searches, [] if choose_only else seeds, tables=not options.as_json)
     if options.dry_run:
+        if options.as_json:
+            _print_document(options, plan, [], None)
         next_steps.after_run(options.results, dry_run=True)
         return
     decisions = _decide(searches, plan, options, trying)
-    if not choose_only:
-        _retrain(decisions, options, trying, seeds)
+    final = None if choose_only else _retrain(decisions, options, trying, seeds)
+    if options.as_json:
+        _print_document(options, plan, decisions, final)
+    if final is not None:
+        exit_if_failed(final, options)
     if any(choice.winner is None for _, _, choice in decisions):
         sys.exit(1)
     next_steps.after_run(options.results)
 
 
-def _say_plan(plan: Plan, searches: Sequence[Search], seeds: Sequence[int]) -> None:
+def _say_plan(plan: Plan, searches: Sequence[Search], seeds: Sequence[int], *, tables: bool) -> None:
     """Print every tuning run with its state, and announce the runs that follow the choice."""
     from shipbench.cli.tables import print_plan
     from shipbench.runtime.console import say
 
-    print_plan(plan)
+    if tables:
+        print_plan(plan)
     say(f"tuning on train800, scored on val200, test unopened; {plan.summary()}")
     cells = sum(len(search.tasks) for search in searches)
     if seeds:
@@ -109,7 +115,8 @@ def _decide(
         trials = collect(search, ids.__getitem__, records)
         choice = choose(trials)
         path = write_tuning(options.results, describe(search, seeds, trials, choice))
-        print_choice(search, trials, choice)
+        if not options.as_json:
+            print_choice(search, trials, choice)
         say(f"recorded in {path}")
         decisions.append((search, trials, choice))
     return decisions
@@ -124,9 +131,13 @@ def _retrain(
     options: GridOptions,
     trying: Sequence[int],
     seeds: Sequence[int],
-) -> None:
-    """Record the winners' runs on the 1000 in their tunings, then execute them like any other runs."""
-    from shipbench.cli.run import execute, plan_runs
+) -> Plan | None:
+    """Record the winners' runs on the 1000 in their tunings, then execute them and print their results.
+
+    Returns their plan, None without a winner.
+    """
+    from shipbench.cli.run import make_ready_and_execute, plan_runs, plan_to_execute
+    from shipbench.cli.tables import print_results
     from shipbench.planning.tuning import describe
     from shipbench.results.tunings import write_tuning
 
@@ -135,8 +146,31 @@ def _retrain(
     ]
     specs = [spec for winner_specs in final for spec in winner_specs]
     if not specs:
-        return
+        return None
     ids = _ids(plan_runs(specs, options))
     for (search, trials, choice), winner_specs in zip(decisions, final, strict=True):
         write_tuning(options.results, describe(search, trying, trials, choice, [ids[spec] for spec in winner_specs]))
-    execute(specs, options)
+    plan = plan_to_execute(specs, options)
+    make_ready_and_execute(plan, options)
+    if not options.as_json:
+        print_results(plan, options.results)
+    return plan
+
+
+def _print_document(
+    options: GridOptions, tuning: Plan, decisions: Sequence[tuple[Search, list[Trial], Choice]], final: Plan | None
+) -> None:
+    """Print the tuning runs, the choices as the results folder holds them, and the runs that follow."""
+    from shipbench.cli.documents import print_document, run_rows
+    from shipbench.planning.tuning import tuning_id
+    from shipbench.results.tunings import load_tunings
+
+    stored = {document["tuning_id"]: document for document in load_tunings(options.results)}
+    print_document(
+        "tune/1",
+        results=options.results,
+        dry_run=options.dry_run,
+        tuning_runs=run_rows(tuning, options.results),
+        choices=[stored[tuning_id(trials)] for _, trials, _ in decisions],
+        runs=[] if final is None else run_rows(final, options.results),
+    )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from shipbench.report.analysis.study import ImportedChoice, build_study
 from shipbench.report.contents import ReportOptions, build_report
+from shipbench.report.notebook import show
 from shipbench.report.tables.main import Statistic, main_frame
 from shipbench.report.write import FORMATS, parse_formats, write_report
 from shipbench.selection import get_selection
@@ -15,7 +16,7 @@ from shipbench.tasks import SUITES
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["FORMATS", "ReportOptions", "build_report", "main_table", "parse_formats", "write_report"]
+__all__ = ["FORMATS", "ReportOptions", "build_report", "main_table", "parse_formats", "show", "write_report"]
 
 
 def main_table(

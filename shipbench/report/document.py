@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from html import escape
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
     from shipbench.report.drawing.chart import Chart, Key
 
+_STYLES = {"best": "font-weight: bold", "second": "text-decoration: underline"}
 Mark: TypeAlias = Literal["", "best", "second"]
 RowKind: TypeAlias = Literal["ours", "imported", "published", "difference"]
 MISSING = "–"  # noqa: RUF001
@@ -85,6 +87,15 @@ class Table:
     warnings: tuple[str, ...] = ()
     long: bool = False
     records: pd.DataFrame | None = field(default=None, compare=False)
+
+    def _repr_html_(self) -> str:
+        """Return the table for notebooks, with its title, caption and notes."""
+        printed = without_empty_columns(self)
+        header = "".join(f"<th>{escape(column.title)}</th>" for column in printed.columns)
+        rows = "".join(f"<tr>{''.join(map(_html_cell, row.cells))}</tr>" for row in printed.rows)
+        notes = "".join(f"<p>{escape(note)}</p>" for note in (*self.warnings, *self.notes))
+        caption = f"<caption><b>{escape(self.title)}.</b> {escape(self.caption.text)}</caption>"
+        return f"<table>{caption}<thead><tr>{header}</tr></thead><tbody>{rows}</tbody></table>{notes}"
 
 
 @dataclass(frozen=True)
@@ -201,3 +212,9 @@ def _padding(texts: Sequence[str], align: str) -> list[str]:
 def text_cell(text: str) -> Cell:
     """Return a cell with the same text in print and in the CSV."""
     return Cell(text=text, value=text)
+
+
+def _html_cell(cell: Cell) -> str:
+    below = f"<br><small>{escape(cell.below)}</small>" if cell.below else ""
+    style = f' style="{_STYLES[cell.mark]}"' if cell.mark else ""
+    return f"<td{style}>{escape(cell.text + cell.sign)}{below}</td>"

@@ -60,7 +60,7 @@ class WandbTracker:
         )
         handle.define_metric("epoch")
         handle.define_metric("*", step_metric="epoch")
-        self.url = handle.project_url or ""
+        self.url = "" if self.offline else handle.project_url or ""
         return _WandbRun(handle)
 
 

@@ -78,7 +78,7 @@ def test_a_task_file_is_run_reported_and_used_to_predict(shipbench: Shipbench, i
     assert named.code == 0, named.err
     assert named.out.startswith(f"{image}: ")
     assert sum(name in named.out for name in ("ant (", "bee (", "wasp (")) == 2
-    (row,) = json.loads(shipbench("predict", exported, image, "--checkpoint", "random", "--json").out)
+    (row,) = json.loads(shipbench("predict", exported, image, "--checkpoint", "random", "--json").out)["images"]
     assert row["image"] == str(image)
     assert {guess["name"] for guess in row["classes"]} == {"ant", "bee", "wasp"}
     assert sum(guess["probability"] for guess in row["classes"]) == pytest.approx(1, abs=1e-5)

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
+import socket
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +51,36 @@ def test_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file:{tmp_path}/mlruns")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     read_back_from_mlflow(tmp_path, f"file:{tmp_path}/mlruns")
+
+
+def test_mlflow_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = os.environ.get("SHIPBENCH_MLFLOW_SERVER") or shutil.which("mlflow")
+    if command is None or (find_spec("flask") is None and "SHIPBENCH_MLFLOW_SERVER" not in os.environ):
+        pytest.skip("the package mlflow is not installed, and SHIPBENCH_MLFLOW_SERVER names no server")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    place = ["--backend-store-uri", f"sqlite:///{tmp_path}/db", "--artifacts-destination", f"{tmp_path}/artifacts"]
+    line = [command, "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1", *place]
+    with subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True) as server:
+        try:
+            wait_for(port)
+            uri = f"http://127.0.0.1:{port}"
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+            read_back_from_mlflow(tmp_path, uri)
+        finally:
+            os.killpg(server.pid, signal.SIGTERM)
+
+
+def wait_for(port: int) -> None:
+    """Return when the port accepts connections; fail after a minute."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.2)
+    pytest.fail("the MLflow server did not start")
 
 
 def read_back_from_mlflow(results: Path, uri: str) -> None:
@@ -117,10 +153,17 @@ def test_trackio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "from tests.trackers.builders import interrupted_then_finished;"
         "results = Path(sys.argv[1]);"
         "interrupted_then_finished(partial(TrackioTracker, TrackerOptions(results)), results);"
-        "import trackio; run = trackio.Api().runs('shipbench')[0];"
-        "print(run.name)"
+        "import json, trackio; from trackio.sqlite_storage import SQLiteStorage;"
+        "(run,) = trackio.Api().runs('shipbench');"
+        "logs = SQLiteStorage.get_logs('shipbench', run.name);"
+        "print(json.dumps([run.name, run.config['cfg.lr'], logs]))"
     )
     # Trackio chooses its folder when it is imported.
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
     outcome = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=False)
-    assert outcome.stdout == "a1\n", outcome.stderr
+    assert outcome.returncode == 0, outcome.stderr
+    name, rate, logs = json.loads(outcome.stdout)
+    assert (name, rate) == ("a1", 0.01)
+    assert [(log["step"], log["test_acc"]) for log in logs if "test_acc" in log] == [*CURVE[:2], *CURVE[1:]]
+    assert [log["final/final_test_acc"] for log in logs if "final/final_test_acc" in log] == [0.75]
+    assert any("figures/" in key for log in logs for key in log)
