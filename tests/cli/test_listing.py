@@ -88,7 +88,6 @@ def test_published_rows_can_be_imported(shipbench: Shipbench, tmp_path: Path) ->
         ("tune", "--help"),
         ("demo", "--help"),
         ("status", "--help"),
-        ("list", "published"),
         ("list", "tasks"),
         ("list", "methods"),
     ],
