@@ -106,6 +106,9 @@ class Outcome:
 def shipbench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
     """Run ``shipbench ARGUMENTS...`` in this process, through the same entry point as the console script."""
 
+    # It would end the process of the tests.
+    monkeypatch.setattr("shipbench.runtime.exits.leave", lambda stop: None)
+
     def call(*arguments: object) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["shipbench", *map(str, arguments)])
         code = 0

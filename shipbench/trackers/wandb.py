@@ -20,7 +20,8 @@ class WandbTracker:
     def __init__(self, options: TrackerOptions) -> None:
         self.folder = Path(os.environ.get("WANDB_DIR") or options.results)
         self.project = os.environ.get("WANDB_PROJECT") or PROJECT
-        self.offline = os.environ.get("WANDB_MODE", "online") not in ("online", "run", "shared")
+        self.mode: Any = os.environ.get("WANDB_MODE") or None
+        self.offline = self.mode not in (None, "online", "run", "shared")
         self.url = ""
 
     @property
@@ -53,6 +54,7 @@ class WandbTracker:
             name=run.title,
             config=dict(run.config),
             dir=self.folder,
+            mode=self.mode,
             # wandb offline warns about any other value, because it cannot look the run up.
             resume=None if run.fresh or self.offline else "allow",
             reinit="create_new",

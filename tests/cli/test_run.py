@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from shipbench import load_results
-from shipbench.engine.executors.dask import _portable
+from shipbench.engine.executors.portable import portable as send
 from shipbench.planning.plan import PlannedRun
 from shipbench.results.loading import load_history, load_predictions
 from shipbench.tasks.catalogue import VTAB
@@ -253,7 +253,8 @@ def test_a_cluster_may_have_devices_that_are_not_here(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr("shipbench.engine.executors.dask.DaskExecutor.check", lambda executor: None)
     monkeypatch.setattr(
-        "shipbench.engine.supervisor.execute_plan", lambda plan, *_: portable.extend(map(_portable, plan.chosen)) or []
+        "shipbench.engine.supervisor.execute_plan",
+        lambda plan, *_: portable.extend(map(send, plan.chosen)) or [],
     )
     line = ("--method", "linear", "--tasks", "dtd", "--data", tree, "--results", tmp_path / "r", "--device", "cuda")
     line = (*TINY, *line, "--engine", "dask", "--scheduler", "tcp://127.0.0.1:1")

@@ -73,7 +73,9 @@ def test_a_missing_library_names_its_extra(
 def test_wandb_without_an_account(
     shipbench: Shipbench, line: tuple[object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("wandb", reason="the extra shipbench[wandb] is not installed")
+    wandb = pytest.importorskip("wandb", reason="the extra shipbench[wandb] is not installed")
+    # Another test may have set it up offline.
+    wandb.teardown()
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("WANDB_MODE", "online")
     for name in ("WANDB_API_KEY", "NETRC"):
