@@ -7,7 +7,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,9 +37,7 @@ def status(
     if watch:
         _watch(results)
         return
-    from shipbench.results.progress import folder_status
-
-    state = folder_status(results)
+    state = _state(results)
     if as_json:
         print(json.dumps(_as_json(state), indent=1))
         return
@@ -51,10 +49,9 @@ def status(
 
 def _watch(results: Path) -> None:
     """Refresh the display until the user interrupts it; without a terminal, print a line at every change."""
-    from shipbench.results.progress import folder_status
     from shipbench.runtime.console import out_console
 
-    state = folder_status(results)
+    state = _state(results)
     try:
         if not sys.stdout.isatty():
             for line in _changes(results):
@@ -64,18 +61,29 @@ def _watch(results: Path) -> None:
 
         with Live(_page(state), console=out_console(), auto_refresh=False) as live:
             while True:
-                live.update(_page(folder_status(results)), refresh=True)
+                live.update(_page(_state(results)), refresh=True)
                 time.sleep(_INTERVAL_SECONDS)
     except KeyboardInterrupt:
         return
 
 
-def _changes(results: Path) -> Iterator[str]:
+def _state(results: Path) -> FolderStatus:
+    """Return the state of a results folder; the engine of a run in a cluster's queue says what the queue says."""
+    from shipbench.engine.executors.slurm_queue import queue_of
     from shipbench.results.progress import folder_status
 
+    state, queue = folder_status(results), queue_of(results)
+    return replace(
+        state,
+        active=tuple(replace(run, engine=queue.get(run.run_id, run.engine)) for run in state.active),
+        pending=tuple(replace(run, engine=queue.get(run.run_id, run.engine)) for run in state.pending),
+    )
+
+
+def _changes(results: Path) -> Iterator[str]:
     last = ""
     while True:
-        line = summary(folder_status(results))
+        line = summary(_state(results))
         if line != last:
             yield line
         last = line

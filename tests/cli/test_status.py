@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from shipbench.cli.status import duration
+from shipbench.engine.executors import slurm_queue
 from shipbench.results.plans import write_plan
 from tests.cli.builders import as_terminal, make_record, results_folder
 from tests.conftest import Outcome
@@ -44,6 +45,20 @@ def test_json(shipbench: Shipbench, tmp_path: Path) -> None:
     assert [content[name] for name in ("done", "under_way", "failed", "to_do")] == [1, 1, 1, 2]
     assert content["runs_under_way"][0]["engine"] == "dask"
     assert {run["run_id"] for run in content["runs_to_do"]} == {"t1", "t2"}
+
+
+def test_the_engine_of_a_job_says_what_the_queue_says(
+    shipbench: Shipbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = {"7_1": "running", "7_2": "pending: Resources"}
+    monkeypatch.setattr(slurm_queue, "states", lambda jobs: {job: queue[job] for job in jobs})
+    monkeypatch.setattr(slurm_queue, "in_reach", lambda: True)
+    root = folder(tmp_path)
+    slurm_queue.remember_jobs(root / "slurm", {"a1": "7_1", "t1": "7_2"})
+    content = json.loads(shipbench("status", "--results", root, "--json").out)
+    assert content["runs_under_way"][0]["engine"] == "slurm 7_1, running"
+    engines = {run["run_id"]: run["engine"] for run in content["runs_to_do"]}
+    assert engines == {"t1": "slurm 7_2, pending: Resources", "t2": "dask"}
 
 
 def test_a_narrow_terminal(shipbench: Shipbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

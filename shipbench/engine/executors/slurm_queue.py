@@ -66,8 +66,13 @@ def queue_of(results: Path) -> dict[str, str]:
     It is empty where nothing was submitted, and where this machine sees no queue.
     """
     jobs = dict(_remembered(results / "slurm"))
-    queue = (states(jobs.values()) if jobs and shutil.which("squeue") else None) or {}
+    queue = (states(jobs.values()) if jobs and in_reach() else None) or {}
     return {run_id: f"slurm {job}, {queue[job]}" for run_id, job in jobs.items() if job in queue}
+
+
+def in_reach() -> bool:
+    """Return whether this machine has the command that shows the queue."""
+    return shutil.which("squeue") is not None
 
 
 def _remembered(folder: Path) -> Iterable[tuple[str, str]]:
