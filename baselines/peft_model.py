@@ -8,7 +8,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -33,8 +33,11 @@ _SEEDS = 2**31
 class PeftModel(nn.Module):
     """A backbone into which ``tuner`` has put its layers, and a new head; images are normalised (B, 3, H, W).
 
-    ``layers`` are the names of the backbone's layers that the tuner has wrapped. Stochastic depth is timm's.
+    ``layers`` are the names of the backbone's layers that the tuner has wrapped. Stochastic depth is timm's. Some
+    tuners compute norms or products of frozen weights at every step, so these stay in fp32.
     """
+
+    reads_frozen_weights: Literal[True] = True
 
     def __init__(self, tuner: Any, layers: Sequence[str], width: int, num_classes: int) -> None:
         super().__init__()

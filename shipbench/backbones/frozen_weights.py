@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Literal, Protocol, runtime_checkable
+
 import torch
 from torch import nn
 
 from shipbench.hardware.precision import ComputeContext
+
+
+@runtime_checkable
+class ReadsFrozenWeights(Protocol):
+    """A model that computes with the values of frozen weights and not only through their layers, as DoRA's norms do."""
+
+    reads_frozen_weights: Literal[True]
 
 
 def cast_frozen_weights(model: nn.Module, compute: ComputeContext) -> None:
@@ -14,9 +23,10 @@ def cast_frozen_weights(model: nn.Module, compute: ComputeContext) -> None:
     Autocast would cast them to the same values at every use, forward and backward, and keep the results for the
     backward pass. So losses and gradients stay the same bit by bit, as long as the model computes under autocast only.
     Trained tensors, norms and embeddings stay in fp32. The parameters are replaced, not changed: other modules that
-    hold the same tensors keep them. Call it after everything that reads the frozen weights in fp32, such as features.
+    hold the same tensors keep them. Call it after everything that reads the frozen weights in fp32, such as features;
+    models that read them at every step (``ReadsFrozenWeights``) keep theirs.
     """
-    if compute.precision != "bf16":
+    if compute.precision != "bf16" or isinstance(model, ReadsFrozenWeights):
         return
     cast: dict[nn.Parameter, nn.Parameter] = {}
     for layer in model.modules():

@@ -70,7 +70,7 @@ def test_the_example_of_the_card_predicts_as_the_run_does_without_shipbench(
     photograph = trained.photograph
     outcome = shipbench("predict", "hf:someone/insects", photograph, "--checkpoint", "random", "--json")
     assert outcome.code == 0, outcome.err
-    expected = {row["name"]: row["probability"] for row in json.loads(outcome.out)[0]["classes"]}
+    expected = {row["name"]: row["probability"] for row in json.loads(outcome.out)["images"][0]["classes"]}
     shutil.copyfile(photograph, tmp_path / "photo.jpg")
     cache = {"HF_HUB_CACHE": str(tmp_path / "other-cache"), "HF_HUB_DISABLE_XET": "1"}
     printed = run_without_shipbench(example_of(card), tmp_path, HF_ENDPOINT=hub.address, **cache)

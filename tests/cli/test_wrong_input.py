@@ -70,8 +70,8 @@ def test_wrong_options(
     ("options", "words"),
     [
         (("--backbone", "vit_bas_patch16_224"), ("unknown backbone", "did you mean")),
-        (("--backbone", "resnet18"), ("not a plain timm VisionTransformer",)),
-        (("--backbone", "vit_base_patch16_gap_224"), ("no class token",)),
+        (("--backbone", "resnet18"), ("its class is ResNet, not VisionTransformer or Eva of timm",)),
+        (("--backbone", "vit_base_patch16_gap_224"), ("read the class token, which it does not have",)),
         (("--set", "image_size=65"), ("not a multiple of", "try 64")),
         (("--checkpoint", "nothing.pth"), ("does not exist",)),
     ],
@@ -81,7 +81,7 @@ def test_wrong_backbone(
 ) -> None:
     values = dict(zip(TINY[::2], TINY[1::2], strict=True)) | dict(zip(options[::2], options[1::2], strict=True))
     line = [part for pair in values.items() for part in pair]
-    common = ("--method", "linear", "--tasks", "dtd", "--data", tree, "--results", tmp_path / "r")
+    common = ("--method", "ship", "--tasks", "dtd", "--data", tree, "--results", tmp_path / "r")
     refused(shipbench("run", *common, *line), tmp_path / "r", *words)
 
 

@@ -83,6 +83,9 @@ def running_cluster(root: Path) -> Iterator[dict[str, str]]:
         _wait_for_node(environment, root)
         yield environment
     finally:
+        # Jobs of a test that has failed would outlive the daemons.
+        subprocess.run(["scancel", "--state=RUNNING"], env=environment, capture_output=True)
+        subprocess.run(["scancel", "--state=PENDING"], env=environment, capture_output=True)
         for daemon in reversed(daemons):
             daemon.terminate()
             daemon.wait(timeout=30)

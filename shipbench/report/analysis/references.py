@@ -30,6 +30,8 @@ def references(views: Sequence[SuiteView]) -> tuple[str, ...]:
 def _marks(view: SuiteView) -> Iterator[str]:
     yield f"suite:{view.suite}"
     yield from (f"method:{arm.method}" for arm in view.arms)
+    if any(arm.method.startswith("peft-") for arm in view.arms):
+        yield "library:peft"
     yield from (f"paper:{match.row.paper}" for match in view.published_matches)
     if view.ranking:
         yield "test:ranks"
