@@ -150,11 +150,18 @@ def _step_flops(ready: preparation.Assembled, options: EndToEndOptions, compute:
     """Return the FLOPs per image of a training step and of evaluation."""
     indices = torch.arange(min(options.batch_size, len(ready.train)))
     images, labels = ready.train.batch(indices), ready.train.labels[indices.to(compute.device)]
+
+    def step() -> None:
+        with compute.autocast():
+            loss = ready.trained.loss(images, labels)  # type: ignore[operator]
+        # As in training, gradients are computed outside autocast.
+        loss.backward()
+
     ready.trained.train()
+    training = count_flops(step)
+    ready.built.model.eval()
+    image = ready.images.batch(torch.arange(1))
     with compute.autocast():
-        training = count_flops(lambda: ready.trained.loss(images, labels).backward())  # type: ignore[operator]
-        ready.built.model.eval()
-        image = ready.images.batch(torch.arange(1))
         evaluation = count_flops(lambda: ready.built.model(image))
     return {"training": training / len(indices), "evaluation": evaluation}
 
