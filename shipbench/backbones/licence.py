@@ -9,7 +9,7 @@ from shipbench.backbones.pinned import DEMO_BACKBONE
 
 @dataclass(frozen=True)
 class Licence:
-    """What is known of the licence and the origin of weights.
+    """The licence and the origin of weights, where a source names them.
 
     ``identifier`` is the hub's name of the licence, ``base_model`` the hub's repository of the weights; both are empty
     if unknown. ``sentence`` says the same to a reader.

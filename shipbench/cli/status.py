@@ -1,4 +1,4 @@
-"""``shipbench status``: what is done, under way, failed and to do in a results folder."""
+"""``shipbench status``: the state of every run in a results folder."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Refresh until Ctrl-C.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON; times are in seconds.")] = False,
 ) -> None:
-    """Show what is done, under way, failed and to do, also while grids run in other processes and on other machines."""
+    """Show finished, active, failed and pending runs, also while other processes or machines execute a grid."""
     if watch and as_json:
         raise InputError("--watch and --json exclude each other; print JSON repeatedly with a loop of the shell")
     if watch:

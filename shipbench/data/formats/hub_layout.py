@@ -21,7 +21,7 @@ _DEFAULT = "default"
 
 @dataclass(frozen=True)
 class HubTables:
-    """The tables of a data set by split, what is known of their columns, and the folder that paths start from."""
+    """The tables of a data set by split, the declared types of their columns, and the folder that paths start from."""
 
     tables: Mapping[str, ImageTable]
     features: Features
