@@ -146,16 +146,34 @@ def test_the_first_screen_holds_sentence_means_and_a_figure(tab: Page, report: P
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_nothing_moves_while_the_page_loads_and_it_is_ready_within_a_second(tab: Page, report: Path) -> None:
-    tab.visit(report, 390, 844)
+def test_nothing_moves_while_the_page_loads_on_a_slow_machine(tab: Page, report: Path) -> None:
+    """At a tenth of the speed the first paint comes before the script has run."""
     shifts = """new Promise(done => {
         const sum = list => list.getEntries().reduce((total, entry) => total + entry.value, 0);
         new PerformanceObserver(list => done(sum(list))).observe({ type: 'layout-shift', buffered: true });
         setTimeout(() => done(0), 300);
     })"""
-    moved = tab.call("Runtime.evaluate", expression=shifts, awaitPromise=True, returnByValue=True)["result"]["value"]
-    assert moved == 0
-    assert tab.evaluate("performance.getEntriesByType('navigation')[0].domComplete") < 1000
+    tab.call("Emulation.setCPUThrottlingRate", rate=10)
+    try:
+        tab.visit(report, 390, 844)
+        moved = tab.call("Runtime.evaluate", expression=shifts, awaitPromise=True, returnByValue=True)
+    finally:
+        tab.call("Emulation.setCPUThrottlingRate", rate=1)
+    assert moved["result"]["value"] == 0
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_sort_buttons_leave_every_table_in_place(tab: Page, report: Path, width: int) -> None:
+    boxes = """[...document.querySelectorAll('table, th')].map(e => e.getBoundingClientRect()).map(b => [b.width, b.height])"""
+    tab.visit(report, width)
+    scripted = tab.evaluate(boxes)
+    tab.call("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        tab.visit(report, width)
+        plain = tab.evaluate(boxes)
+    finally:
+        tab.call("Emulation.setScriptExecutionDisabled", value=False)
+    assert scripted == plain
 
 
 def test_no_sign_is_clipped(tab: Page, report: Path) -> None:
