@@ -200,6 +200,11 @@ def test_a_grid_is_every_combination_once() -> None:
     methods = [get_method("linear"), get_method("vpt-deep")]
     specs = make_grid(methods, parse_tasks("dtd,svhn"), [0, 1], RunSpec("ship", "dtd"), {})
     assert len({(s.method, s.task, s.seed) for s in specs}) == len(specs) == 8
+    # Seed by seed, so that the records of an unfinished grid make a table.
+    assert [s.seed for s in specs] == [0] * 4 + [1] * 4
+    assert [(s.task, s.method) for s in specs[:4]] == [
+        ("dtd", "linear"), ("dtd", "vpt-deep"), ("svhn", "linear"), ("svhn", "vpt-deep"),
+    ]  # fmt: skip
 
 
 def test_overrides_list_the_differences_from_the_recipe() -> None:

@@ -50,14 +50,15 @@ def ablate(
     from shipbench.cli.run import checked, execute
     from shipbench.methods import get_method
     from shipbench.planning.ablation import make_variants
-    from shipbench.planning.grid import make_grid, parse_seeds, parse_shots
+    from shipbench.planning.grid import make_grid, parse_seeds, parse_shots, seed_by_seed
 
     ablated, template = get_method(method), options.template()
 
     def make_specs(tasks: Sequence[Task]) -> list[RunSpec]:
         seeds, shots = parse_seeds(options.seeds), parse_shots(options.shots)
         variants = make_variants(ablated, options.values(), switch, mode, sweep or [], multiply=product)
-        return [spec for values in variants for spec in make_grid([ablated], tasks, seeds, template, values, shots)]
+        grids = (make_grid([ablated], tasks, seeds, template, values, shots) for values in variants)
+        return seed_by_seed(spec for grid in grids for spec in grid)
 
     execute(checked(make_specs, template, options), options, "ablate")
     next_steps.after_run(options.results, dry_run=options.dry_run)

@@ -202,16 +202,16 @@ def _compare(study: Study, grid: StudyGrid, options: GridOptions, locks: _Locks)
 
 def _execute(grid: StudyGrid, options: GridOptions) -> StudyGrid:
     """Execute the runs of a grid, choose the settings of its tunings, execute the winners; return the grid then."""
-    from shipbench.planning.study.grid import decide, plan_study
+    from shipbench.planning.study.grid import decide, plan_study, winners
     from shipbench.results.store import Store
 
     store = Store(options.results)
     _execute_plan(grid.first, options)
     # Every trial has been executed or has failed, so every search can be decided.
     decisions = decide(grid.request.parts, replace(grid.first, chosen=()), store)
-    winners = _looked_up([spec for decision in decisions for spec in decision.final_specs], options)
-    _record(decisions, winners, options.results)
-    _execute_plan(winners, options)
+    final = _looked_up(winners(decisions), options)
+    _record(decisions, final, options.results)
+    _execute_plan(final, options)
     again = replace(options, retry_failed=False)
     return plan_study(grid.request, lambda specs: _looked_up(specs, again), store)
 
@@ -227,14 +227,14 @@ def _execute_plan(plan: Plan, options: GridOptions) -> None:
     execute_chosen(plan, options)
 
 
-def _record(decisions: Sequence[Decision], winners: Plan, results: Path) -> None:
+def _record(decisions: Sequence[Decision], plan: Plan, results: Path) -> None:
     """Write the tuning of every decision, and print what it chose."""
     from shipbench.cli.study_tables import describe_decision
     from shipbench.planning.tuning import describe
     from shipbench.results.tunings import write_tuning
 
     for made in decisions:
-        final = [winners.ids[spec] for spec in made.final_specs]
+        final = [plan.ids[spec] for spec in made.final_specs]
         write_tuning(results, describe(made.search, made.part.tuning_seeds, made.trials, made.choice, final))
         say(describe_decision(made))
 

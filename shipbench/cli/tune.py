@@ -138,13 +138,14 @@ def _retrain(
     """
     from shipbench.cli.run import make_ready_and_execute, plan_runs, plan_to_execute
     from shipbench.cli.tables import print_results
+    from shipbench.planning.grid import seed_by_seed
     from shipbench.planning.tuning import describe
     from shipbench.results.tunings import write_tuning
 
     final = [
         search.final_specs(choice.winner, seeds) if choice.winner is not None else [] for search, _, choice in decisions
     ]
-    specs = [spec for winner_specs in final for spec in winner_specs]
+    specs = seed_by_seed(spec for winner_specs in final for spec in winner_specs)
     if not specs:
         return None
     ids = _ids(plan_runs(specs, options))

@@ -88,22 +88,33 @@ def make_grid(
     values: Mapping[str, Any],
     shots: Sequence[int | None] = (None,),
 ) -> list[RunSpec]:
-    """Return a spec for every method, task, number of shots and seed, task by task.
+    """Return a spec for every method, task, number of shots and seed: seed by seed, and task by task within a seed.
 
     All other fields come from ``template``.
 
     ``values`` are overrides by key, as in ``overrides_by_method``. Every spec is resolved here, so a setting that does
     not fit raises ``InputError`` before anything runs.
     """
-    methods, seeds = list(methods), list(seeds)
+    methods, tasks = list(methods), list(tasks)
     overrides = overrides_by_method(methods, values)
     specs = [
         replace(template, method=method.name, task=task, seed=seed, shots=number, overrides=overrides[method.name])
+        for seed in seeds
         for task in tasks
         for number in shots
         for method in methods
-        for seed in seeds
     ]
     for spec in specs:
         _ = spec.resolved
     return specs
+
+
+def seed_by_seed(specs: Iterable[RunSpec]) -> list[RunSpec]:
+    """Return all specs of the first seed, then those of the next, so that an unfinished grid is a complete table.
+
+    Seeds come in the order of their first specs; the specs of a seed keep their order.
+    """
+    by_seed: dict[int, list[RunSpec]] = {}
+    for spec in specs:
+        by_seed.setdefault(spec.seed, []).append(spec)
+    return [spec for same_seed in by_seed.values() for spec in same_seed]

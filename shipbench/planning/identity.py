@@ -17,11 +17,12 @@ from shipbench.tasks import Task
 
 @dataclass(frozen=True)
 class Identity:
-    """The id of a run, and the hashes (hex) of data and weights in that id."""
+    """The id of a run, and what it contains: the hashes (hex) of data and weights, and the precision (fp32 or bf16)."""
 
     run_id: str
     data_fingerprint: str
     backbone_sha256: str
+    precision: str
 
 
 @dataclass
@@ -81,13 +82,14 @@ def make_identifier(
             # Before the weights, which may have to be fetched only to find that the data are damaged.
             fingerprint(spec)
         sha256, normalisation = weights.of(spec.resolved)
+        precision = precision_of(spec.device, spec.precision)
         run_id = spec.resolved.run_id(
             data_fingerprint=fingerprint(spec),
             backbone_sha256=sha256,
-            precision=precision_of(spec.device, spec.precision),
+            precision=precision,
             normalisation=normalisation,
         )
-        return Identity(run_id, fingerprint(spec), sha256)
+        return Identity(run_id, fingerprint(spec), sha256, precision)
 
     return identify
 

@@ -38,8 +38,16 @@ def make_plan(
         if run_id not in runs:
             # Read before the state, so that a record written in between counts as newer.
             record_version = store.written(run_id)
-            hashes = (identity.data_fingerprint, identity.backbone_sha256)
-            runs[run_id] = PlannedRun(spec, run_id, _state(store, run_id), record_version, force, *hashes)
+            runs[run_id] = PlannedRun(
+                spec,
+                run_id,
+                _state(store, run_id),
+                record_version,
+                fresh=force,
+                data_fingerprint=identity.data_fingerprint,
+                backbone_sha256=identity.backbone_sha256,
+                precision=identity.precision,
+            )
     due = {State.TO_DO} | ({State.FAILED} if retry_failed else set())
     chosen = tuple(run for run in runs.values() if force or run.state in due)
     return Plan(tuple(runs.values()), chosen, ids)
@@ -69,8 +77,9 @@ class PlannedRun:
 
     ``record_version`` identifies the record that existed at planning (``Store.written``), so a record that another
     process writes later is recognised. A ``fresh`` run ignores checkpoints. ``data_fingerprint`` and
-    ``backbone_sha256`` (hex) are those of the data and weights at planning, or empty if unknown. A run that has to be
-    executed ``alone`` shares its process and its passes with no other.
+    ``backbone_sha256`` (hex) are those of the data and weights at planning, and ``precision`` is ``fp32`` or ``bf16``;
+    all three are empty if unknown. A run that has to be executed ``alone`` shares its process and its passes with no
+    other.
     """
 
     spec: RunSpec
@@ -80,6 +89,7 @@ class PlannedRun:
     fresh: bool = False
     data_fingerprint: str = ""
     backbone_sha256: str = ""
+    precision: str = ""
     alone: bool = False
 
     @property

@@ -85,8 +85,10 @@ def test_killed_and_resumed(shipbench: Shipbench, line: tuple[object, ...]) -> N
     assert set(tuning["final_runs"]) <= set(frame["run_id"])
     assert "linear on svhn: chose lr=" in outcome.err
     assert "A tiny study" in Path("reports/tiny/index.html").read_text(encoding="utf-8")
-    versions = json.loads(Path("records/tiny.toml.lock").read_text(encoding="utf-8"))["versions"]
+    lock = json.loads(Path("records/tiny.toml.lock").read_text(encoding="utf-8"))
+    versions, precisions = lock["versions"], lock["precision"]
     assert set(versions) >= {"shipbench", "torch", "timm"}
+    assert precisions == {"auto": frame["precision"].iloc[0]}
     again = shipbench(*line, "--json")
     document = json.loads(again.out)
     assert sum(run["to_do"] for run in document["runs"]) == document["waiting"] == document["seconds_left"] == 0
@@ -123,12 +125,16 @@ def test_another_machine_is_compared_with_the_lock(shipbench: Shipbench, line: t
     assert shipbench(*line, "--only", "few").code == 0
     lock = json.loads(Path("records/tiny.toml.lock").read_text(encoding="utf-8"))
     lock["versions"]["torch"] = "1.0.0"
+    lock["precision"] = {"auto": "tf32"}
     lock["data"] = dict.fromkeys(lock["data"], "0" * 64)
     Path("tiny.toml.lock").write_text(json.dumps(lock), encoding="utf-8")
     outcome = shipbench(*line, "--dry-run")
     assert outcome.code == 0
     assert "and 1.0.0 in tiny.toml.lock." in outcome.err
     assert "Images or labels of svhn (train, test) differ" in outcome.err
+    assert "and tf32 in tiny.toml.lock; set precision" in outcome.err
+    Path("tiny.toml.lock").write_text(json.dumps({**lock, "precision": {}}), encoding="utf-8")
+    assert "precision" not in shipbench(*line, "--dry-run").err
     refused = shipbench(*line, "--locked")
     assert refused.code == 2
     assert "1.0.0" in refused.err

@@ -15,9 +15,10 @@ from shipbench.hardware.flops import count_flops
 from shipbench.planning.study.cost import Rates, estimate, mean_of_points, measured_rates, passes, planned_passes, total
 from shipbench.planning.study.file import AblatePart, Defaults, ReportPart, RunPart, TunePart, choose_parts, read_study
 from shipbench.planning.study.flops import plain_vit_flops
-from shipbench.planning.study.grid import StudyGrid, plan_without_records
+from shipbench.planning.study.grid import Decision, StudyGrid, plan_without_records, winners
 from shipbench.planning.study.lock import differences, extended
 from shipbench.planning.study.parts import request
+from shipbench.planning.tuning import Choice
 from shipbench.settings import field_names
 
 STUDIES = Path(__file__).parents[2] / "studies"
@@ -136,6 +137,7 @@ def test_parts_share_runs(tmp_path: Path) -> None:
     seeds = "0-1"
     [[ablate]]
     name = "parts"
+    seeds = "0-1"
     [[ablate]]
     name = "length"
     sweep.prompt_length = [5, 10]
@@ -148,13 +150,16 @@ def test_parts_share_runs(tmp_path: Path) -> None:
     grid = grid_of(written(tmp_path, text))
     sections = {section.name: section for section in grid.sections}
     assert {name: len(section.runs) for name, section in sections.items()} == {
-        "main": 4, "parts": 6, "length": 2, "tuned: trials": 3, "tuned: chosen": 0,
+        "main": 4, "parts": 12, "length": 2, "tuned: trials": 3, "tuned: chosen": 0,
     }  # fmt: skip
     assert {name: len(section.repeated) for name, section in sections.items() if section.repeated} == {
-        "parts": 1, "length": 1,
+        "parts": 2, "length": 1,
     }  # fmt: skip
     assert sections["tuned: chosen"].waiting_runs == grid.waiting_runs == 2
-    assert len(grid.runs) == len(grid.to_do) == 4 + 5 + 1 + 3
+    assert len(grid.runs) == len(grid.to_do) == 4 + 10 + 1 + 3
+    for name in ("main", "parts"):
+        seeds = [run.spec.seed for run in sections[name].runs]
+        assert seeds == sorted(seeds)
     chosen = choose_parts(read_study(written(tmp_path, text)), "length, main")
     assert [part.name for part in chosen.parts] == ["main", "length"]
     with pytest.raises(InputError, match="did you mean 'length'"):
@@ -285,7 +290,22 @@ LOCK = {
     "versions": {"torch": "2.7.1", "python": "3.12.1"},
     "data": {"dtd (train, test)": "ab" * 32},
     "weights": {"vit": "cd" * 32},
+    "precision": {"auto": "fp32"},
 }
+
+
+def test_winners_follow_seed_by_seed(tmp_path: Path) -> None:
+    text = "[[tune]]\ntasks = 'dtd,svhn'\nmethods = 'linear,full'\naxes.lr = [0.1, 0.2]\nseeds = '1,0'\n"
+    (part,) = request(read_study(written(tmp_path, text)), BASE, None, without_data=True).parts
+    decisions = [
+        Decision(part, search, (), Choice(0), tuple(search.final_specs(0, part.final_seeds)))
+        for search in part.searches
+    ]
+    specs = winners(decisions)
+    assert [spec.seed for spec in specs] == [1] * 4 + [0] * 4
+    assert [(spec.task, spec.method) for spec in specs[4:]] == [
+        ("dtd", "linear"), ("dtd", "full"), ("svhn", "linear"), ("svhn", "full"),
+    ]  # fmt: skip
 
 
 def test_differences_between_locks_are_sentences() -> None:
@@ -296,11 +316,15 @@ def test_differences_between_locks_are_sentences() -> None:
         "versions": {"torch": "2.9.0", "python": "3.12.1"},
         "data": {"dtd (train, test)": "12" * 32, "svhn (train, test)": "00" * 32},
         "weights": {"vit": "34" * 32},
+        "precision": {"auto": "bf16"},
     }
     assert differences(LOCK, other, "their.lock") == [
         "The study file has other content than the one of their.lock.",
         "torch is 2.7.1 here and 2.9.0 in their.lock.",
         "Images or labels of dtd (train, test) differ: fingerprint abababababab here, 121212121212 in their.lock.",
         "The weights of vit differ: SHA-256 cdcdcdcdcdcd here, 343434343434 in their.lock.",
+        "Precision auto is fp32 here and bf16 in their.lock; "
+        'set precision = "bf16" in the study file for the runs of that lock.',
     ]
+    assert extended({**LOCK, "precision": {}}, other)["precision"] == {"auto": "bf16"}
     assert extended(LOCK, other)["data"] == {"dtd (train, test)": "ab" * 32, "svhn (train, test)": "00" * 32}

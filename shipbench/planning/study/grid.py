@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
+from shipbench.planning.grid import seed_by_seed
 from shipbench.planning.plan import Plan, PlannedRun, State
 from shipbench.planning.study.parts import Request, Requested
 from shipbench.planning.tuning import Choice, Search, Trial, choose, collect
@@ -81,7 +83,7 @@ def plan_study(request: Request, make: MakePlan, store: Store) -> StudyGrid:
     """Return the grid of a request; ``make`` plans specs and looks up their records in ``store``."""
     first = make(request.specs)
     decisions = decide(request.parts, first, store)
-    then = make([spec for decision in decisions for spec in decision.final_specs])
+    then = make(winners(decisions))
     return _grid(request, first, then, decisions)
 
 
@@ -114,6 +116,16 @@ def decide(parts: Sequence[Requested], plan: Plan, store: Store) -> list[Decisio
             if due.isdisjoint(ids):
                 decisions.append(_decision(part, search, plan.ids, _records(ids, store)))
     return decisions
+
+
+def winners(decisions: Sequence[Decision]) -> list[RunSpec]:
+    """Return the specs of all winners, part by part and seed by seed within a part."""
+    by_part = groupby(decisions, key=lambda decision: decision.part.part.name)
+    return [
+        spec
+        for _, decided in by_part
+        for spec in seed_by_seed(spec for decision in decided for spec in decision.final_specs)
+    ]
 
 
 def _records(ids: Sequence[str], store: Store) -> dict[str, RunRecord]:

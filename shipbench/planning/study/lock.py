@@ -1,4 +1,4 @@
-"""The lock of a study: with which software, data and weights its runs were made, for others to compare with."""
+"""The lock of a study: the software, data, weights and precision of its runs, for others to compare with."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ def lock_name(study: Study) -> str:
 
 
 def make_lock(study: Study, grid: StudyGrid) -> Lock:
-    """Return the lock of a study as planned here: versions, data fingerprints and hashes of weights (hex)."""
+    """Return the lock of a study as planned here.
+
+    It holds versions, data fingerprints and hashes of weights (hex), and the precision that ``auto`` resolves to.
+    """
     return {
         "format": FORMAT,
         "study": hashlib.sha256(
@@ -43,6 +46,7 @@ def make_lock(study: Study, grid: StudyGrid) -> Lock:
         },
         "data": {_data_name(run.spec): run.data_fingerprint for run in grid.runs},
         "weights": {_weights_name(run.spec): run.backbone_sha256 for run in grid.runs},
+        "precision": {run.spec.precision: run.precision for run in grid.runs if run.spec.precision == "auto"},
     }
 
 
@@ -58,7 +62,7 @@ def _weights_name(spec: RunSpec) -> str:
 def differences(ours: Lock, theirs: Lock, place: str) -> list[str]:
     """Return a sentence for every difference between this machine's lock and the one called ``place``.
 
-    Data and weights that only one of them has are no difference: a part of a study has fewer.
+    Data, weights and precision that only one of them has are no difference: a part of a study has fewer.
     """
     sentences = []
     if ours["study"] != theirs["study"]:
@@ -72,6 +76,9 @@ def differences(ours: Lock, theirs: Lock, place: str) -> list[str]:
     for name, here, there in _changed(ours["weights"], theirs["weights"]):
         hashes = f"SHA-256 {_short(here)} here, {_short(there)} in {place}"
         sentences.append(f"The weights of {name} differ: {hashes}.")
+    for name, here, there in _changed(ours["precision"], theirs["precision"]):
+        remedy = f'set precision = "{there}" in the study file for the runs of that lock'
+        sentences.append(f"Precision {name} is {here} here and {there} in {place}; {remedy}.")
     return sentences
 
 
@@ -85,8 +92,8 @@ def _short(digest: str) -> str:
 
 
 def extended(lock: Lock, ours: Lock) -> Lock:
-    """Return ``lock`` with the data and weights that only ``ours`` has."""
-    return {**lock, "data": {**ours["data"], **lock["data"]}, "weights": {**ours["weights"], **lock["weights"]}}
+    """Return ``lock`` with the data, weights and precision that only ``ours`` has."""
+    return {**lock, **{table: {**ours[table], **lock[table]} for table in ("data", "weights", "precision")}}
 
 
 def write_lock(path: Path, lock: Lock) -> None:
@@ -103,9 +110,11 @@ def read_lock(path: Path) -> Lock:
         raise InputError(f"lock file {path} cannot be read ({one_line(error)}); move it away") from error
     if not isinstance(lock, dict) or lock.get("format") != FORMAT or not _is_complete(lock):
         raise InputError(f"{path} is no lock file of the format {FORMAT}; move it away")
-    return lock
+    # A lock may be older than its table of precisions.
+    return {"precision": {}, **lock}
 
 
 def _is_complete(lock: Mapping[str, Any]) -> bool:
     tables = [lock.get(name) for name in ("versions", "data", "weights")]
+    tables.append(lock.get("precision", {}))
     return isinstance(lock.get("study"), str) and all(isinstance(table, dict) for table in tables)

@@ -10,7 +10,7 @@ from typing import Any
 from shipbench.errors import InputError
 from shipbench.methods import get_method, parse_methods
 from shipbench.planning.ablation import make_variants
-from shipbench.planning.grid import make_grid, parse_seeds, parse_shots
+from shipbench.planning.grid import make_grid, parse_seeds, parse_shots, seed_by_seed
 from shipbench.planning.preflight import preflight
 from shipbench.planning.study.file import AblatePart, Part, Study, TunePart, located
 from shipbench.planning.tuning import Search, make_searches
@@ -109,8 +109,8 @@ def _requested(part: Part, tasks: Sequence[Task], template: RunSpec, shots: Sequ
         return _tuning(part, tasks, template, shots, values, seeds)
     methods = parse_methods(part.method_text)
     variants = _variants(part, values) if isinstance(part, AblatePart) else [values]
-    specs = [spec for variant in variants for spec in make_grid(methods, tasks, seeds, template, variant, shots)]
-    return Requested(part, tuple(specs))
+    grids = (make_grid(methods, tasks, seeds, template, variant, shots) for variant in variants)
+    return Requested(part, tuple(seed_by_seed(spec for grid in grids for spec in grid)))
 
 
 def _values(part: Part) -> dict[str, Any]:
