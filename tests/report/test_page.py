@@ -164,7 +164,8 @@ def test_nothing_moves_while_the_page_loads_on_a_slow_machine(tab: Page, report:
 
 @pytest.mark.parametrize("width", [390, 1440])
 def test_sort_buttons_leave_every_table_in_place(tab: Page, report: Path, width: int) -> None:
-    boxes = """[...document.querySelectorAll('table, th')].map(e => e.getBoundingClientRect()).map(b => [b.width, b.height])"""
+    boxes = """[...document.querySelectorAll('table, th')].map(e => e.getBoundingClientRect())
+        .map(b => [b.width, b.height])"""
     tab.visit(report, width)
     scripted = tab.evaluate(boxes)
     tab.call("Emulation.setScriptExecutionDisabled", value=True)
