@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from shipbench.cli import (
     ablate,
@@ -26,13 +27,28 @@ from shipbench.cli import (
     study,
     tune,
 )
+from shipbench.cli.documents import json_command
 from shipbench.runtime import exits
+from shipbench.runtime.interrupts import stopping
+from shipbench.runtime.streams import flush_streams, prepare_streams
+
+
+class _Commands(TyperGroup):
+    """The commands; one that does not handle an interruption itself ends with a sentence too."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that the line names."""
+        with stopping("the same command starts again"):
+            return super().invoke(ctx)
+
 
 app = typer.Typer(
     name="shipbench",
+    cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    # typer prints bold letters on a terminal without colours too.
+    rich_markup_mode=None if os.environ.get("NO_COLOR") else "rich",
     help="Benchmark and ablation harness for SHIP and its baselines on VTAB-1k. Start with: shipbench demo",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -40,16 +56,16 @@ app.command("demo")(demo.demo)
 app.command("run")(run.run)
 app.command("ablate")(ablate.ablate)
 app.command("tune")(tune.tune)
-app.command("study")(study.study)
-app.command("report")(report.report)
-app.command("status")(status.status)
-app.command("diff")(diff.diff)
-app.command("import")(import_.import_results)
+app.command("study")(json_command(study.study))
+app.command("report")(json_command(report.report))
+app.command("status")(json_command(status.status))
+app.command("diff")(json_command(diff.diff))
+app.command("import")(json_command(import_.import_results))
 app.command("bench")(bench.bench)
-app.command("evaluate")(evaluate.evaluate)
-app.command("explain")(explain.explain)
+app.command("evaluate")(json_command(evaluate.evaluate))
+app.command("explain")(json_command(explain.explain))
 app.command("export")(export.export)
-app.command("predict")(export.predict)
+app.command("predict")(json_command(export.predict))
 app.command("push", cls=push.PushCommand)(push.push)
 app.add_typer(listing.app, name="list")
 app.add_typer(data.app, name="data")
@@ -69,7 +85,7 @@ def _root(
 
 def main() -> None:
     """Run the command line; print an error as one sentence, with ``--debug`` as a traceback."""
-    _accept_any_text()
+    prepare_streams()
     # The hub client logs every retry; its last error says enough.
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     debug = "--debug" in sys.argv[1:]
@@ -79,6 +95,7 @@ def main() -> None:
     try:
         _run_app(debug=debug)
     except SystemExit as stop:
+        flush_streams()
         exits.leave(stop)
         raise
 
@@ -93,16 +110,6 @@ def _run_app(*, debug: bool) -> None:
         if debug:
             raise
         _explain(error)
-
-
-def _accept_any_text() -> None:
-    """Let streams escape what they cannot encode, such as bytes in file names, and replace closed streams by a sink."""
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if stream is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115
-        elif isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
 
 
 def _explain(error: Exception) -> None:

@@ -12,6 +12,7 @@ import typer
 from shipbench.cli import completion, next_steps, options
 from shipbench.cli.operations import counted_operations
 from shipbench.errors import InputError
+from shipbench.runtime.files import check_output
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -32,7 +33,7 @@ Methods = Annotated[
 ]
 Backbone = Annotated[str, typer.Option(help="Name of a timm ViT.", autocompletion=completion.backbones)]
 Checkpoint = Annotated[str | None, typer.Option(help="Weights file, or 'random', which is enough for timing.")]
-ImageSize = Annotated[int | None, typer.Option(help="Pixels; default: the backbone's image size.")]
+ImageSize = Annotated[int | None, typer.Option(min=1, help="Pixels; default: the backbone's image size.")]
 DropPath = Annotated[
     float | None, typer.Option(min=0, max=0.99, help="Stochastic depth in training; default: 0.1, or 0 with --compile.")
 ]
@@ -115,6 +116,9 @@ def bench(
     if all_parts and method is None:
         # A time limit may cut a part off: the methods that matter most come first.
         methods.sort(key=lambda each: -each.order)
+    if json_file is not None:
+        check_output(json_file, "--json", folder=False)
+    check_output(output, "--output")
     if operations and (all_parts or end_to_end or compiled):
         raise InputError("--operations counts and times nothing; use it without --all, --end-to-end and --compile")
     names = (precision or ("bf16,fp32" if all_parts else "bf16" if operations else "fp32")).split(",")

@@ -168,10 +168,12 @@ def inspect_command(
     inspected = _own_tasks(task) or (get_task(task),)
     if grid is not None and len(inspected) > 1:
         raise InputError(f"{task} has {len(inspected)} tasks, but --grid shows one; inspect the source of one of them")
-    for item in inspected:
-        _print_summary(summarise(item, data, jobs))
+    summaries = [summarise(item, data, jobs) for item in inspected]
     if grid is not None:
         write_contact_sheet(inspected[0], data, grid)
+    for summary in summaries:
+        _print_summary(summary)
+    if grid is not None:
         typer.echo(f"wrote {grid}")
     next_steps.after_inspect(inspected[0].name if inspected[0].catalogued else task, data)
 

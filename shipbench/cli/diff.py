@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 from functools import partial
@@ -12,8 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from shipbench.cli import completion, next_steps
+from shipbench.cli.documents import document, print_document
 from shipbench.cli.options import Results
 from shipbench.errors import InputError, did_you_mean
+from shipbench.runtime.files import check_output
 
 if TYPE_CHECKING:
     from shipbench.report.analysis.changes import Changes, Side
@@ -41,6 +42,8 @@ def diff(
     """Pair the runs of A and B: what moved, by how much, whether beyond chance, and what only one has."""
     if fail_on not in (None, _REGRESSION):
         raise InputError(f"--fail-on: unknown event {fail_on!r}{did_you_mean(fail_on, [_REGRESSION])}; use regression")
+    if output is not None:
+        check_output(output, "--output")
     from shipbench.report.analysis.changes import compare
     from shipbench.results.selecting import parse_selector
 
@@ -48,11 +51,11 @@ def diff(
     (side_a, named_a), (side_b, named_b) = (_side(selector, select) for selector in selectors)
     changes = compare(side_a, side_b, named_a | named_b)
     if as_json:
-        print(json.dumps(_as_json(changes, a, b), indent=1, allow_nan=False))
+        print_document("diff/1", **_as_json(changes, a, b))
     else:
         _print(changes)
     if output is not None:
-        _write(changes, output, _as_json(changes, a, b))
+        _write(changes, output, document("diff/1", **_as_json(changes, a, b)))
         if not as_json:
             next_steps.after_diff(output)
     if fail_on and changes.regressions:
@@ -106,29 +109,18 @@ def _as_json(changes: Changes, a: str, b: str) -> dict[str, Any]:
     for row, of_method in zip(content["methods"], changes.methods, strict=True):
         row |= {"verdict": of_method.verdict}
     regressions = changes.regressions
-    return {"a": a, "b": b, "regression": bool(regressions), "regressions": regressions, **_without_nan(content)}
+    return {"a": a, "b": b, "regression": bool(regressions), "regressions": regressions, **content}
 
 
-def _without_nan(value: Any) -> Any:
-    """Return ``value`` with None in place of NaN, which JSON does not have."""
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and value != value else value
-
-
-def _write(changes: Changes, output: Path, content: dict[str, Any]) -> None:
+def _write(changes: Changes, output: Path, content: str) -> None:
     """Write the tables as Markdown and CSV, the figure as SVG, and everything as JSON."""
     from shipbench.report.render.csv_text import table_csv
     from shipbench.report.render.images import images
     from shipbench.report.render.markdown import markdown_table
     from shipbench.report.tables.changes import changes_figure, method_changes_table, task_changes_table, unpaired_table
 
-    if output.exists() and not output.is_dir():
-        raise InputError(f"--output: {output} is a file; name a folder")
     output.mkdir(parents=True, exist_ok=True)
-    (output / "diff.json").write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    (output / "diff.json").write_text(content, encoding="utf-8")
     for table in (task_changes_table(changes), method_changes_table(changes), unpaired_table(changes)):
         (output / f"{table.name}.md").write_text(markdown_table(table), encoding="utf-8")
         (output / f"{table.name}.csv").write_text(table_csv(table), encoding="utf-8")

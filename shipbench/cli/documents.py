@@ -9,15 +9,18 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, redirect_stdout
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from shipbench.cli.failures import describe_failure
 from shipbench.record import RunRecord
 from shipbench.runtime.console import redirected
+from shipbench.runtime.streams import results_apart
 from shipbench.settings import plain
 
 if TYPE_CHECKING:
@@ -35,13 +38,34 @@ def machine_readable(*, document: bool, lines: bool) -> Iterator[None]:
     """
     with ExitStack() as stack:
         if document:
-            token = _stdout.set(sys.stdout)
+            token = _stdout.set(stack.enter_context(results_apart()))
             stack.callback(_stdout.reset, token)
-            stack.enter_context(redirect_stdout(sys.stderr))
         if lines:
             stack.enter_context(redirected(lambda text: print_event("note", run_id=None, text=text)))
+            stack.enter_context(_warnings_as_events())
             stack.enter_context(_failures_as_events())
         yield
+
+
+@contextmanager
+def _warnings_as_events() -> Iterator[None]:
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        print_event("note", run_id=None, text=" ".join(str(message).split()))
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
+
+
+def json_command(command: Callable[..., None]) -> Callable[..., None]:
+    """Keep everything but the document of ``command(..., as_json)`` off standard output."""
+
+    @wraps(command)
+    def run_command(*arguments: Any, **values: Any) -> None:
+        with machine_readable(document=values.get("as_json", False), lines=False):
+            command(*arguments, **values)
+
+    return run_command
 
 
 @contextmanager
@@ -64,11 +88,16 @@ def print_event(event: str, **values: Any) -> None:
 
 
 def print_document(schema: str, **body: Any) -> None:
-    """Print a document of ``schema``, such as "run/1", on standard output; null stands for NaN and infinity."""
+    """Print a document of ``schema``, such as "run/1", on standard output."""
     stream = _stdout.get() or sys.stdout
-    document = {"schema": f"shipbench.{schema}", **_finite(body)}
-    stream.write(json.dumps(document, indent=1, allow_nan=False, default=str) + "\n")
+    stream.write(document(schema, **body))
     stream.flush()
+
+
+def document(schema: str, **body: Any) -> str:
+    """Return a document of ``schema`` as text; null stands for NaN and infinity."""
+    content = {"schema": f"shipbench.{schema}", **_finite(body)}
+    return json.dumps(content, indent=1, allow_nan=False, default=str) + "\n"
 
 
 def _finite(value: Any) -> Any:

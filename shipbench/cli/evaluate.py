@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from shipbench.cli import completion, next_steps, options
+from shipbench.cli.documents import print_document, record_row
 from shipbench.errors import InputError
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ def evaluate(
     store.check_writable()
     rows = _execute(store, run_ids, chosen, force=force)
     if as_json:
-        typer.echo(json.dumps([_plain(record) for _, record in rows], indent=1))
+        print_document("evaluate/1", results=results, evaluations=[record_row(record) for _, record in rows])
         return
     _show(rows)
     next_steps.after_evaluate(results)
@@ -98,11 +97,11 @@ def one_task(text: str) -> Task:
 def _execute(
     store: Store, run_ids: Sequence[str], chosen: EvaluationOptions, *, force: bool
 ) -> list[tuple[RunRecord, RunRecord]]:
-    """Return each run beside one of its evaluations; exit with 130 or 143 when interrupted."""
+    """Return each run beside one of its evaluations."""
     from shipbench.events import Emitter, Event, Note
     from shipbench.runs.evaluate import execute_evaluation, plan_evaluation
     from shipbench.runtime.console import say
-    from shipbench.runtime.interrupts import exit_code, signals_interrupt
+    from shipbench.runtime.interrupts import stopping
 
     def listener(event: Event) -> None:
         if isinstance(event, Note):
@@ -110,15 +109,11 @@ def _execute(
 
     plans = [plan_evaluation(store, run_id, chosen) for run_id in run_ids]
     rows: list[tuple[RunRecord, RunRecord]] = []
-    try:
-        with signals_interrupt():
-            for plan in plans:
-                for record in execute_evaluation(plan, force=force, emitter=Emitter(listener=listener)):
-                    rows.append((plan.parent, record))
-                    say(f"{len(rows)} of {_total(plans)}: {plan.parent.run_id} on {_images(plan.parent, record)}")
-    except KeyboardInterrupt as stop:
-        say(f"stopped; finished evaluations are kept in {store.root}, and the same command continues from there")
-        sys.exit(exit_code(stop))
+    with stopping(f"finished evaluations are kept in {store.root}, and the same command continues from there"):
+        for plan in plans:
+            for record in execute_evaluation(plan, force=force, emitter=Emitter(listener=listener)):
+                rows.append((plan.parent, record))
+                say(f"{len(rows)} of {_total(plans)}: {plan.parent.run_id} on {_images(plan.parent, record)}")
     return rows
 
 
@@ -142,8 +137,3 @@ def _show(rows: Sequence[tuple[RunRecord, RunRecord]]) -> None:
         images = printable(_images(parent, record))
         table.add_row(parent.run_id, parent.method, images, str(record.n_test), clean, here)
     out_console().print(table)
-
-
-def _plain(record: RunRecord) -> dict[str, Any]:
-    """Return the stored row with null for values that JSON does not have."""
-    return {name: None if value != value else value for name, value in record.to_row().items()}

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from shipbench.cli import completion, next_steps, options
+from shipbench.cli.documents import print_document
 from shipbench.cli.evaluate import one_task
+from shipbench.runtime.files import check_output
 
 
 def explain(
@@ -49,6 +50,8 @@ def explain(
     from shipbench.results.lookup import find_run
     from shipbench.results.store import Store
 
+    if output is not None:
+        check_output(output, "--output")
     store, run_id = Store(results), find_run(results, run)
     task = None if on is None else one_task(on)
     from shipbench.explaining.explain import ExplainOptions, plan_explanation, store_features
@@ -57,14 +60,17 @@ def explain(
     chosen = ExplainOptions(tuple(images or ()), task, data, checkpoint, device, seed)
     planned = plan_explanation(store, run_id, chosen, features=features)
     if features:
-        file = store_features(planned)
-        typer.echo(json.dumps({"features": str(file)}) if as_json else file)
+        files = [store_features(planned)]
+        record = planned.record
+        facts: dict[str, Any] = {"run_id": run_id, "method": record.method, "task": record.task, "seed": None}
+        facts |= {"levels": planned.levels, "images": []}
+    else:
+        files, facts = draw(planned, output or Path("explanations") / run_id)
+    if as_json:
+        print_document("explain/1", **facts, files=files)
+    else:
+        typer.echo("\n".join(map(str, files)))
+    if features:
         next_steps.after_evaluate(results)
-        return
-    files, facts = draw(planned, output or Path("explanations") / run_id)
-    typer.echo(
-        json.dumps(facts | {"files": [str(file) for file in files]}, indent=1)
-        if as_json
-        else "\n".join(map(str, files))
-    )
-    next_steps.after_explain(files[0])
+    else:
+        next_steps.after_explain(files[0])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from shipbench.cli import completion, next_steps
+from shipbench.cli.documents import print_document
 from shipbench.cli.options import Results
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def import_results(
     naming = Naming(method, task, _unit(unit))
     outcomes = import_into(get_harness(harness), path, store, naming, dry_run=dry_run)
     if as_json:
-        print(json.dumps(_as_json(outcomes, dry_run=dry_run), indent=1))
+        print_document("import/1", **_as_json(outcomes, dry_run=dry_run))
         return
     _print(outcomes, path)
     _summarise(outcomes, dry_run=dry_run)
@@ -129,5 +129,4 @@ def _row(outcome: Outcome) -> dict[str, Any]:
         return row
     names = ("run_id", "method", "task", "suite", "seed", "epoch_rule", "final_test_acc", "best_test_acc", "stated_acc")
     values = outcome.record.to_row()
-    chosen = {name: values[name] for name in names} | {"settings": dict(outcome.record.settings)}
-    return row | {name: None if value != value else value for name, value in chosen.items()}
+    return row | {name: values[name] for name in names} | {"settings": dict(outcome.record.settings)}

@@ -2,15 +2,49 @@
 
 from __future__ import annotations
 
-from rich.table import Table
+from collections.abc import Iterator
+
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.table import Column, Table
 
 # Records may come from anywhere, and a control character in one must not reach the terminal.
 _CONTROL_CHARACTERS = dict.fromkeys((*range(32), *range(127, 160)), " ")
+# Words in narrower columns are folded so often that they are hard to read.
+_LEAST_WIDTH = 8
+
+
+class ReadableTable(Table):
+    """A table that prints each row as a block of lines where its columns would be too narrow to read."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the table, or the blocks."""
+        if self._least_width() <= options.max_width:
+            yield from super().__rich_console__(console, options)
+            return
+        for line in self._blocks():
+            yield console.render_str(line, overflow="fold")
+
+    def _least_width(self) -> int:
+        first, *others = map(_width, self.columns)
+        borders = 3 * len(self.columns) + 1
+        return first + sum(min(width, _LEAST_WIDTH) for width in others) + borders
+
+    def _blocks(self) -> Iterator[str]:
+        """Yield the title, then for each row a line with its first cell and indented lines with the others."""
+        if self.title:
+            yield f"{self.title}\n"
+        headings = [str(column.header) for column in self.columns]
+        for row in zip(*(column.cells for column in self.columns), strict=True):
+            cells = zip(headings, map(str, row), strict=True)
+            first, *others = [_line(heading, cell) for heading, cell in cells if cell]
+            yield first
+            yield from (f"  {line}" for line in others)
 
 
 def make_table(*columns: str, title: str | None = None) -> Table:
     """Return a table that keeps its first column on one line and folds the others where space is short."""
-    table = Table(title=title)
+    table = ReadableTable(title=title)
     for index, name in enumerate(columns):
         table.add_column(name, no_wrap=index == 0, overflow="fold")
     return table
@@ -19,3 +53,13 @@ def make_table(*columns: str, title: str | None = None) -> Table:
 def printable(text: str) -> str:
     """Return ``text`` with a space in place of every control character."""
     return text.translate(_CONTROL_CHARACTERS)
+
+
+def _width(column: Column) -> int:
+    texts = [str(column.header), *map(str, column.cells)]
+    return max(cell_len(line) for text in texts for line in text.split("\n"))
+
+
+def _line(heading: str, cell: str) -> str:
+    text = ", ".join(cell.split("\n"))
+    return f"{heading}: {text}" if heading else text

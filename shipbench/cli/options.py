@@ -13,6 +13,7 @@ import typer
 from shipbench.cli import completion
 from shipbench.cli.config_file import read_config
 from shipbench.errors import InputError, did_you_mean
+from shipbench.runtime.interrupts import stopping
 
 if TYPE_CHECKING:
     from shipbench.engine.executors.registry import Executor
@@ -187,6 +188,15 @@ class GridOptions:
                 f"use {', '.join(_PROGRESS)}"
             )
 
+    @property
+    def kept(self) -> str:
+        """What an interruption leaves, and how to continue."""
+        if self.force:
+            kept = f"finished runs are kept in {self.results}"
+            return f"{kept}; without --force the same command executes only the runs that have no record"
+        kept = f"finished runs and the checkpoints of unfinished ones are kept in {self.results}"
+        return f"{kept}, and the same command continues from there"
+
     def values(self) -> dict[str, Any]:
         """Return the settings of ``--set`` and ``--epochs`` by name."""
         from shipbench.settings import parse_pairs
@@ -254,13 +264,11 @@ def grid_command(command: Callable[..., None]) -> Callable[..., None]:
     ]
 
     def run_command(**values: Any) -> None:
-        options = GridOptions(**{field.name: values[field.name] for field in fields(GridOptions)})
-        if not options.as_json and options.progress != "json":
-            command(options, **{parameter.name: values[parameter.name] for parameter in special})
-            return
         from shipbench.cli.documents import machine_readable
 
-        with machine_readable(document=options.as_json, lines=options.progress == "json"):
+        options = GridOptions(**{field.name: values[field.name] for field in fields(GridOptions)})
+        readable = machine_readable(document=options.as_json, lines=options.progress == "json")
+        with readable, stopping(options.kept):
             command(options, **{parameter.name: values[parameter.name] for parameter in special})
 
     parameters = [*special, *shared, config]

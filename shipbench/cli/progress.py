@@ -170,4 +170,4 @@ def make_display(runs: Sequence[PlannedRun], progress: str = "auto") -> PlainDis
         return JsonDisplay(runs)
     if progress == "plain":
         return PlainDisplay(runs)
-    return LiveDisplay(runs) if err_console().is_terminal else PlainDisplay(runs)
+    return LiveDisplay(runs) if err_console().is_interactive else PlainDisplay(runs)

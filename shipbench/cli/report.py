@@ -12,6 +12,7 @@ import typer
 from shipbench.cli import next_steps
 from shipbench.cli.options import Json, Results
 from shipbench.runtime.console import say
+from shipbench.runtime.files import check_output
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,6 +65,7 @@ def report(
     from shipbench.results.loading import load_features, load_history, load_predictions, load_results
     from shipbench.results.tunings import load_tunings
 
+    check_output(output, "--output")
     suffixes, paper = parse_formats(formats), get_paper_style(style)
     command = _command(results, output, select, formats, baseline, published, style, title)
     command += f" --imported {imported}" if imported != "beside" else ""

@@ -132,7 +132,7 @@ def exit_if_failed(plan: Plan, options: GridOptions) -> None:
 
 
 def execute_chosen(plan: Plan, options: GridOptions) -> list[RunRecord]:
-    """Execute the chosen runs of a plan with a progress display; exit with 130 or 143 when interrupted."""
+    """Execute the chosen runs of a plan with a progress display."""
     if not plan.chosen:
         # Without the imports below, which load torch and take longer than everything else.
         from shipbench.results import claims
@@ -144,24 +144,9 @@ def execute_chosen(plan: Plan, options: GridOptions) -> list[RunRecord]:
     from shipbench.cli.tracking import tracked
     from shipbench.engine.supervisor import execute_plan
     from shipbench.results.plans import write_plan
-    from shipbench.runtime.console import say
-    from shipbench.runtime.interrupts import exit_code, signals_interrupt
 
     note = write_plan(options.results, options.engine, [run.entry for run in plan.chosen])
-    try:
-        shown = make_display(plan.chosen, options.progress)
-        with signals_interrupt(), shown as display, tracked(plan, options, display) as listener:
-            records = execute_plan(plan, options.results, options.executor(), listener)
-        note.unlink(missing_ok=True)
-        return records
-    except KeyboardInterrupt as stop:
-        say(f"stopped; {_what_is_kept(options)}")
-        sys.exit(exit_code(stop))
-
-
-def _what_is_kept(options: GridOptions) -> str:
-    if options.force:
-        kept = f"finished runs are kept in {options.results}"
-        return f"{kept}; without --force the same command executes only the runs that have no record"
-    kept = f"finished runs and the checkpoints of unfinished ones are kept in {options.results}"
-    return f"{kept}, and the same command continues from there"
+    with make_display(plan.chosen, options.progress) as display, tracked(plan, options, display) as listener:
+        records = execute_plan(plan, options.results, options.executor(), listener)
+    note.unlink(missing_ok=True)
+    return records

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from shipbench.cli import next_steps
+from shipbench.cli.documents import print_document
 from shipbench.cli.options import Results
 from shipbench.errors import InputError
 
@@ -39,7 +38,7 @@ def status(
         return
     state = _state(results)
     if as_json:
-        print(json.dumps(_as_json(state), indent=1))
+        print_document("status/1", **_as_json(state))
         return
     from shipbench.runtime.console import out_console
 
@@ -53,7 +52,7 @@ def _watch(results: Path) -> None:
 
     state = _state(results)
     try:
-        if not sys.stdout.isatty():
+        if not out_console().is_interactive:
             for line in _changes(results):
                 print(line, flush=True)
             return

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -91,8 +90,10 @@ def study(
 ) -> None:
     """Execute the runs, ablations and tunings in FILE as one grid, then write its reports; repeat it to resume."""
     from shipbench.planning.study.file import choose_parts, read_study
-    from shipbench.runtime.interrupts import TimeUp, time_limit
+    from shipbench.runtime.interrupts import stopping, time_limit
 
+    if report_only and as_json:
+        raise InputError("--json prints the grid, which --report does not plan; leave one of them out")
     chosen = choose_parts(read_study(file), only)
     options = GridOptions(
         tasks="",
@@ -108,15 +109,10 @@ def study(
         retry_failed=retry_failed,
     )
     if report_only:
-        _report(chosen.reports, options.results, as_json=as_json)
+        _report(chosen.reports, options.results)
         return
-    try:
-        with time_limit(limit):
-            failed = _study(chosen, options, _Locks(lock, locked, relock), as_json=as_json)
-    except TimeUp:
-        # Runs in progress end with their checkpoints; this is before, between or after them.
-        say(f"stopped; finished runs are kept in {options.results}, and the same command continues from there")
-        return
+    with time_limit(limit), stopping(options.kept):
+        failed = _study(chosen, options, _Locks(lock, locked, relock), as_json=as_json)
     if failed:
         sys.exit(1)
 
@@ -139,7 +135,7 @@ def _study(study: Study, options: GridOptions, locks: _Locks, *, as_json: bool) 
     final = _execute(grid, options)
     if as_json:
         show(study, final, _rows(options.results), options, sentences)
-    _report(study.reports, options.results, as_json=as_json)
+    _report(study.reports, options.results)
     failed = sum(run.state is State.FAILED for run in final.runs)
     if failed:
         say(f"{failed} of {len(final.runs)} runs failed; --retry-failed repeats them")
@@ -239,19 +235,18 @@ def _record(decisions: Sequence[Decision], plan: Plan, results: Path) -> None:
         say(describe_decision(made))
 
 
-def _report(reports: Sequence[ReportPart], results: Path, *, as_json: bool) -> None:
+def _report(reports: Sequence[ReportPart], results: Path) -> None:
     """Write the reports of a study."""
     from shipbench.cli.report import report
 
-    with redirect_stdout(sys.stderr if as_json else sys.stdout):
-        for part in reports:
-            report(
-                results=results,
-                output=Path(part.output),
-                select=part.select,
-                formats=part.format,
-                baseline=part.baseline,
-                published=part.published,
-                style=part.style,
-                title=part.title,
-            )
+    for part in reports:
+        report(
+            results=results,
+            output=Path(part.output),
+            select=part.select,
+            formats=part.format,
+            baseline=part.baseline,
+            published=part.published,
+            style=part.style,
+            title=part.title,
+        )

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
-import typer
-
+from shipbench.cli.documents import print_document
 from shipbench.cli.layout import make_table
 from shipbench.cli.options import GridOptions
 from shipbench.planning.plan import PlannedRun, State
@@ -156,19 +154,19 @@ def print_json(
     """Print a study as one JSON object: its parts, its runs, the time left in seconds, differences to the lock."""
     cost_of = _cost_of(rows)
     left = total(_left(section, grid, cost_of) for section in grid.sections)
-    document = {
-        "study": str(study.file),
-        "results": str(options.results),
-        "unread": grid.unread,
-        "sections": [_section_document(section, grid, cost_of) for section in grid.sections],
-        "runs": [_run_document(run, grid, cost_of) for run in grid.runs],
-        "waiting": grid.waiting_runs,
-        "seconds_spent": spent_seconds(grid.runs, rows),
-        "seconds_left": left.seconds,
-        "flops_left": left.flops,
-        "differences": list(differences),
-    }
-    typer.echo(json.dumps(document, indent=1, allow_nan=False))
+    print_document(
+        "study/1",
+        study=study.file,
+        results=options.results,
+        unread=grid.unread,
+        sections=[_section_document(section, grid, cost_of) for section in grid.sections],
+        runs=[_run_document(run, grid, cost_of) for run in grid.runs],
+        waiting=grid.waiting_runs,
+        seconds_spent=spent_seconds(grid.runs, rows),
+        seconds_left=left.seconds,
+        flops_left=left.flops,
+        differences=differences,
+    )
 
 
 def _section_document(section: Section, grid: StudyGrid, cost_of: CostOf) -> dict[str, Any]:

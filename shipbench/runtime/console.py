@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
-from typing import Any, TextIO, TypeVar
+from typing import Any, Literal, TextIO, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from shipbench.runtime.streams import spelled
 
 Item = TypeVar("Item")
 # Print names literally: rich would read [no-hierarchy] as a style and :x: as an emoji.
@@ -23,18 +27,34 @@ _LITERAL: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
 _redirection: ContextVar[Callable[[str], None] | None] = ContextVar("redirection", default=None)
 
 
+class _Console(Console):
+    """A console that spells letters which the encoding lacks, and leaves closed pipes to the stream."""
+
+    def render_str(self, text: str, **style: Any) -> Text:
+        """Return ``text`` as the encoding shows it, so that its width is right."""
+        return super().render_str(spelled(text, self.encoding), **style)
+
+
 def err_console() -> Console:
     """Return a console on the current standard error."""
-    return Console(file=sys.stderr, soft_wrap=True, **_LITERAL)
+    return _Console(file=sys.stderr, soft_wrap=True, color_system=_colours(), **_LITERAL)
 
 
 def out_console() -> Console:
     """Return a console on standard output: as wide as the terminal, or wide enough for whole rows elsewhere.
 
-    With ``NO_COLOR`` in the environment it prints plain text, without bold or italic letters either.
+    ``COLUMNS`` in the environment sets the width. With ``NO_COLOR`` the console prints plain text, without bold or
+    italic letters either.
     """
-    width, styled = None if sys.stdout.isatty() else 200, not os.environ.get("NO_COLOR")
-    return Console(file=sys.stdout, width=width, color_system="auto" if styled else None, **_LITERAL)
+    terminal = sys.stdout.isatty()
+    # rich takes every dumb terminal to be 80 columns wide; the size of others may change.
+    sized = terminal and os.environ.get("TERM") not in ("dumb", "unknown")
+    width, height = (None, None) if sized else shutil.get_terminal_size((80 if terminal else 200, 25))
+    return _Console(file=sys.stdout, width=width, height=height, color_system=_colours(), **_LITERAL)
+
+
+def _colours() -> Literal["auto"] | None:
+    return None if os.environ.get("NO_COLOR") else "auto"
 
 
 @contextmanager
@@ -66,12 +86,13 @@ def say(message: str) -> None:
 def track(items: Iterable[Item], description: str, total: int) -> Iterator[Item]:
     """Iterate over ``items`` with a progress bar; without a terminal, print one line at the start instead."""
     console = err_console()
-    if not console.is_terminal or _redirection.get() is not None:
+    if not console.is_interactive or _redirection.get() is not None:
         say(f"{description} ({total})")
         yield from items
         return
     columns = (
-        SpinnerColumn(),
+        # The dots of other spinners need Unicode.
+        SpinnerColumn("line"),
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),

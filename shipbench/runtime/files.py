@@ -46,6 +46,15 @@ def atomic_path(target: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def check_output(path: Path, option: str, *, folder: bool = True) -> None:
+    """Raise ``InputError``, which names ``option``, unless ``path`` can be a folder, or a file, to write to."""
+    if path.exists() and path.is_dir() is not folder:
+        raise InputError(f"{option}: {path} is a {'file; name a folder' if folder else 'folder; name a file'}")
+    place = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+    if not (place == path or place.is_dir()) or not os.access(place, os.W_OK):
+        raise InputError(f"{option}: {path} cannot be written to, because of {place}; name another place")
+
+
 @contextmanager
 def taking_turns(lock_file: Path, busy: str) -> Iterator[None]:
     """Run the block in one process at a time; print ``busy`` if another process holds ``lock_file``, and wait."""

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from shipbench.errors import InputError
+from shipbench.runtime.console import say
 
 # Windows has no SIGUSR1.
 _STOPPING = tuple(number for number in signal.Signals if number.name in ("SIGTERM", "SIGUSR1"))
@@ -47,6 +48,20 @@ def signals_interrupt() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def stopping(kept: str) -> Iterator[None]:
+    """End the command with one sentence when the block is interrupted; ``kept`` says what is left, and what to do.
+
+    SIGTERM and SIGUSR1 interrupt as Ctrl-C does. The exit code is that of ``exit_code``.
+    """
+    try:
+        with signals_interrupt():
+            yield
+    except KeyboardInterrupt as stop:
+        say(f"stopped; {kept}")
+        sys.exit(exit_code(stop))
 
 
 @contextmanager

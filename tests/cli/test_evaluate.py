@@ -42,7 +42,7 @@ def only_run(folder: Path) -> str:
 def evaluations(shipbench: Shipbench, folder: Path, *options: object) -> list[dict[str, object]]:
     outcome = shipbench("evaluate", only_run(folder), *options, "--results", folder / "r", "--device", "cpu", "--json")
     assert outcome.code == 0, outcome.err
-    return json.loads(outcome.out)
+    return json.loads(outcome.out)["evaluations"]
 
 
 def test_a_run_on_its_own_test_images_predicts_what_it_predicted(shipbench: Shipbench, bugs: Path) -> None:
@@ -161,5 +161,5 @@ def test_another_copy_of_a_catalogued_task_needs_on(shipbench: Shipbench, tmp_pa
     assert "the images of dtd are not those of run" in outcome.err
     outcome = shipbench(*command, "--on", "dtd", "--json")
     assert outcome.code == 0, outcome.err
-    (row,) = json.loads(outcome.out)
+    (row,) = json.loads(outcome.out)["evaluations"]
     assert row["n_test"] == len((data / "dtd" / "test.txt").read_text().splitlines())
