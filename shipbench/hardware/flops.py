@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+
+_Shape = Sequence[int]
+
+
+def _attention(query: _Shape, key: _Shape, value: _Shape, *_: object, **__: object) -> int:
+    return sdpa_flop_count(query, key, value)
+
+
+def _attention_backward(grad: _Shape, query: _Shape, key: _Shape, value: _Shape, *_: object, **__: object) -> int:
+    return sdpa_backward_flop_count(grad, query, key, value)
+
+
+# torch counts the fused attention of GPUs, but not that of the CPU.
+_CPU_FORMULAS = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+}
 
 
 def count_flops(work: Callable[[], object]) -> float:
-    """Return the FLOPs of the matrix products and attentions in ``work``, 2 per multiply-add."""
+    """Return the FLOPs of the matrix products and attentions in ``work``, 2 per multiply-add, on any device."""
     # The counter attaches gradient hooks, which fail on parameter views created without gradients.
-    with torch.enable_grad(), FlopCounterMode(display=False) as counter:
+    with torch.enable_grad(), FlopCounterMode(display=False, custom_mapping=_CPU_FORMULAS) as counter:
         work()
     return float(counter.get_total_flops())

@@ -44,22 +44,31 @@ class _FewKeys(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
-        query, key, value = ctx.saved_tensors
-        # No trained tensor reaches the queries of the first block.
-        grad_query = torch.empty_like(query) if ctx.needs_input_grad[0] else None
-        grad_key, grad_value = (_zero_gradient(states) for states in (key, value))
-        scale = query.shape[-1] ** -0.5
-        for chunk in _chunks(query, key):
-            queries, keys, upstream = chunk.of_images(query), chunk.of_states(key), chunk.of_images(grad)
-            probabilities = _probabilities(queries, keys)
-            _add_product(chunk.of_states(grad_value), probabilities.transpose(1, 2), upstream)
-            # The gradient of the probabilities becomes that of the scores in place.
-            slope = torch.bmm(upstream, chunk.of_states(value).transpose(1, 2))
-            torch.ops.aten._softmax_backward_data(slope, probabilities, -1, slope.dtype, grad_input=slope)
-            if grad_query is not None:
-                chunk.write(_scaled_product(slope, keys, scale), grad_query)
-            _add_product(chunk.of_states(grad_key), slope.transpose(1, 2), queries, scale)
-        return grad_query, grad_key.to(key.dtype), grad_value.to(value.dtype)
+        # A caller may compute gradients under autocast, too.
+        with full_precision(grad.device):
+            query, key, value = ctx.saved_tensors
+            return _gradients(query, key, value, grad, of_query=ctx.needs_input_grad[0])
+
+
+def _gradients(
+    query: Tensor, key: Tensor, value: Tensor, grad: Tensor, *, of_query: bool
+) -> tuple[Tensor | None, Tensor, Tensor]:
+    """Return the gradients of ``query``, ``key`` and ``value``, given that of the output."""
+    # No trained tensor reaches the queries of the first block.
+    grad_query = torch.empty_like(query) if of_query else None
+    grad_key, grad_value = (_zero_gradient(states) for states in (key, value))
+    scale = query.shape[-1] ** -0.5
+    for chunk in _chunks(query, key):
+        queries, keys, upstream = chunk.of_images(query), chunk.of_states(key), chunk.of_images(grad)
+        probabilities = _probabilities(queries, keys)
+        _add_product(chunk.of_states(grad_value), probabilities.transpose(1, 2), upstream)
+        # The gradient of the probabilities becomes that of the scores in place.
+        slope = torch.bmm(upstream, chunk.of_states(value).transpose(1, 2))
+        torch.ops.aten._softmax_backward_data(slope, probabilities, -1, slope.dtype, grad_input=slope)
+        if grad_query is not None:
+            chunk.write(_scaled_product(slope, keys, scale), grad_query)
+        _add_product(chunk.of_states(grad_key), slope.transpose(1, 2), queries, scale)
+    return grad_query, grad_key.to(key.dtype), grad_value.to(value.dtype)
 
 
 @dataclass(frozen=True)

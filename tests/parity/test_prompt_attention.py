@@ -95,9 +95,13 @@ def test_bf16_is_rounded_once_and_keeps_only_its_operands(
     assert set(kept) == {tensor.data_ptr() for tensor in inputs}
     whole = attend_to_prompts(*exact)
     assert torch.equal(rounded, whole.bfloat16())
-    slopes = torch.autograd.grad(rounded, inputs, upstream), torch.autograd.grad(whole, exact, upstream.float())
+    slopes = torch.autograd.grad(rounded, inputs, upstream, True), torch.autograd.grad(whole, exact, upstream.float())
     for slope, expected in zip(*slopes, strict=True):
         assert torch.equal(slope, expected.bfloat16())
+    # Gradients may be computed under autocast, too.
+    with ComputeContext(torch.device("cpu"), "bf16").autocast():
+        again = torch.autograd.grad(rounded, inputs, upstream)
+    assert all(torch.equal(slope, other) for slope, other in zip(again, slopes[0], strict=True))
 
 
 @pytest.mark.parametrize("states", SHARES)

@@ -45,3 +45,14 @@ def test_a_trained_weight_gets_a_gradient() -> None:
     mix(first, second, weight).sum().backward()
     assert weight.grad is not None
     torch.testing.assert_close(weight.grad, (second - first).sum())
+
+
+def test_gradients_are_the_same_under_autocast() -> None:
+    torch.manual_seed(0)
+    first, second = (torch.randn(5, 7).bfloat16().requires_grad_() for _ in range(2))
+    upstream = torch.randn(5, 7)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = unit(mix(first, second, 0.1).float())
+        within = torch.autograd.grad(out, (first, second), upstream, retain_graph=True)
+    outside = torch.autograd.grad(out, (first, second), upstream)
+    assert all(torch.equal(slope, other) for slope, other in zip(within, outside, strict=True))

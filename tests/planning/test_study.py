@@ -236,9 +236,6 @@ def test_passes_count_epochs_evaluations_and_features() -> None:
 def test_flops_by_name_are_those_of_the_model(name: str, size: int | None) -> None:
     spec = RunSpec("ship", "dtd", backbone=name, overrides={"image_size": size})
     vit = load_backbone(name, checkpoint="random", image_size=size)
-    for block in vit.blocks:
-        # torch counts no fused attention on a CPU.
-        block.attn.fused_attn = False
     image = torch.zeros(1, 3, *vit.patch_embed.img_size)
     assert plain_vit_flops(spec) == count_flops(lambda: vit(image))
 
