@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from shipbench.results.foreign.result import (
-    VTAB,
+    LAST_COUNTS,
     Evaluation,
     ForeignResult,
     Harness,
     Naming,
     Reading,
     Skipped,
-    best_of,
+    ends_early,
+    in_sequence,
+    scores_of,
     unfinished,
 )
-from shipbench.results.foreign.tasks import vtab_task
-from shipbench.results.foreign.text import fraction, number, read_text, read_yaml, whole
+from shipbench.results.foreign.tasks import task_and_suite
+from shipbench.results.foreign.text import folders_above, fraction, number, read_table, read_text, read_yaml, whole
 
 _METRICS, _EVALUATIONS = "metrics.csv", "eval.log"
 
@@ -35,62 +35,65 @@ def _metrics(path: Path, naming: Naming) -> Iterator[Reading]:
     config = _table(hparams, "cfg")
     data = _table(config, "data")
     if data.get("val_split") != "test":
-        split = data.get("val_split", "not stated")
+        split = data.get("val_split", "not stated") if hparams else "not stated, because there is no hparams.yaml"
         yield Skipped(path, f"the evaluated split is not test: cfg.data.val_split is {split}")
         return
-    tests = _tests(path)
+    tests = in_sequence(_tests(path))
     if not tests:
         yield Skipped(path, "no value in val/accuracy: the run ended before its evaluation")
         return
     epochs = whole(_table(config, "train").get("epochs"))
-    if epochs is not None and tests[-1].epoch < epochs - 1:
-        yield unfinished(path, tests[-1].epoch + 1, epochs, tests)
+    if ends_early(tests, epochs):
+        yield unfinished(path, tests, epochs)
         return
-    best = best_of(tests)
     parameters = number(hparams.get("trainable_params"))
-    name = str(config.get("name") or path.parents[3].name)
+    name, task, seed = _names_in_path(path)
+    group = "fgvc" if data.get("dataset_group") == "fgvc" else "vtab"
     yield ForeignResult(
         path,
-        naming.method or _method(name),
-        *_task(str(data.get("dataset", "")), data.get("dataset_group") == "fgvc"),
-        seed=whole(config.get("seed")),
-        final=tests[-1].accuracy,
-        best=best.accuracy,
-        best_epoch=best.epoch,
+        naming.method or _method(str(config.get("name") or name)),
+        *task_and_suite(str(data.get("dataset") or task), group),
+        seed=whole(config.get("seed", seed)),
         parameters=parameters,
         parameters_as_written=parameters,
         with_head=True,
         classes=whole(hparams.get("num_classes")),
         settings=_scalars("adapter", _table(config, "adapter")),
-        history=tuple(tests),
+        note="" if epochs is not None else LAST_COUNTS,
+        **scores_of(tests),
     )
 
 
 def _tests(path: Path) -> list[Evaluation]:
-    rows = csv.DictReader(io.StringIO(read_text(path)))
+    _, rows = read_table(path)
     scores = [(whole(row.get("epoch")), fraction(row.get("val/accuracy"), "val/accuracy")) for row in rows]
     return [Evaluation(epoch, "test", score) for epoch, score in scores if epoch is not None and score is not None]
 
 
+def _names_in_path(path: Path) -> tuple[str, str, str]:
+    """Return the configuration's name, the task and the seed in ``NAME/TASK/seed=SEED/logs``; empty in other paths."""
+    name, task, seed, _ = folders_above(path, 4)
+    return (name, task, seed.removeprefix("seed=")) if seed.startswith("seed=") else ("", "", "")
+
+
 def _evaluations(path: Path, naming: Naming) -> Iterator[Reading]:
     """Yield a result for each task and seed; the file is appended to, so that a later line replaces an earlier one."""
-    lines = [line.split("\t") for line in read_text(path).splitlines() if line.strip()]
-    latest = {(line[0].strip(), whole(line[1])): line[2] for line in lines if len(line) == 3}
-    if not latest:
-        yield Skipped(path, "no line with a task, a seed and an accuracy, separated by tabs")
-    for (name, seed), value in latest.items():
-        if path.with_name(name).joinpath(f"seed={seed}", "logs", _METRICS).exists():
-            yield Skipped(path, f"{name}, seed {seed}: read from {_METRICS} of the same run")
+    group, name = folders_above(path, 2)
+    latest: dict[tuple[str, int], float] = {}
+    for position, line in enumerate(read_text(path).splitlines(), 1):
+        cells = line.split()
+        seed, accuracy = (whole(cells[1]), fraction(cells[2], "the accuracy")) if len(cells) == 3 else (None, None)
+        if seed is not None and accuracy is not None:
+            latest[cells[0], seed] = accuracy
+        elif cells:
+            yield Skipped(path, f"line {position} is not a task, a seed and an accuracy")
+    for (task, seed), accuracy in latest.items():
+        if path.with_name(task).joinpath(f"seed={seed}", "logs", _METRICS).exists():
+            yield Skipped(path, f"{task}, seed {seed}: read from {_METRICS} of the same run")
             continue
-        accuracy = fraction(value, "the accuracy")
-        task, suite = _task(name, path.parent.parent.name == "fgvc")
-        method = naming.method or _method(path.parent.name)
-        yield ForeignResult(path, method, task, suite, row=f"{name} {seed}", seed=seed, final=accuracy)
-
-
-def _task(name: str, fgvc: bool) -> tuple[str, str]:
-    task = None if fgvc else vtab_task(name)
-    return (task, VTAB) if task else (name, "fgvc" if fgvc else "")
+        place = task_and_suite(task, "fgvc" if group == "fgvc" else "vtab")
+        method = naming.method or _method(name)
+        yield ForeignResult(path, method, *place, row=f"{task} {seed}", seed=seed, final=accuracy)
 
 
 def _method(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
@@ -23,6 +24,7 @@ from shipbench.results.foreign.result import (
     Skipped,
 )
 from shipbench.results.foreign.tasks import vtab_task
+from shipbench.results.foreign.text import read_text
 from shipbench.results.loading import load_rows
 from shipbench.results.store import RunTables, Store
 from shipbench.runtime.files import file_sha256
@@ -30,6 +32,8 @@ from shipbench.tasks import TASKS
 
 State: TypeAlias = Literal["imported", "already imported", "skipped"]
 _ID_LETTERS = 16
+# What the readers raise for content that is not of their format.
+_UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, SyntaxError, RecursionError, OSError, csv.Error)
 NAN = float("nan")
 
 
@@ -54,17 +58,37 @@ def import_results(
     naming = naming or Naming()
     _check_naming(harness, naming)
     files = list(_files(harness, path))
-    readings = [reading for file in files for reading in _readings(harness, file, naming)]
-    if path.is_file() and len(readings) == 1 and isinstance(readings[0], Skipped):
-        raise InputError(f"{path} cannot be imported: {readings[0].reason}")
-    hashes = {file: file_sha256(file) for file in files}
-    made = [(r, None if isinstance(r, Skipped) else to_record(r, harness.name, hashes[r.file])) for r in readings]
-    earlier = _earlier_versions(store)
-    outcomes = [_outcome(store, reading, record, earlier) for reading, record in made]
+    stated = [reading for file in files for reading in _readings(harness, file, naming)]
+    _check_one_task(path, naming, stated)
+    readings = [reading if isinstance(reading, Skipped) else _renamed(reading, naming) for reading in stated]
+    reasons = [reading.reason for reading in readings if isinstance(reading, Skipped)]
+    if path.is_file() and len(reasons) == len(readings):
+        raise InputError(f"{path} cannot be imported: {reasons[0]}")
+    outcomes = _outcomes(store, harness.name, readings)
     if not dry_run:
         for reading, outcome in zip(readings, outcomes, strict=True):
             if outcome.state == "imported" and outcome.record is not None and isinstance(reading, ForeignResult):
                 store.write(outcome.record, RunTables(history=_history(reading.history)))
+    return outcomes
+
+
+def _outcomes(store: Store, origin: str, readings: Sequence[Reading]) -> list[Outcome]:
+    """Return what becomes of each reading; of equal results, as in a folder and its copy, the first is imported."""
+    earlier = _earlier_versions(store)
+    hashes = {file: file_sha256(file) for file in {r.file for r in readings if isinstance(r, ForeignResult)}}
+    first: dict[str, Path] = {}
+    outcomes = []
+    for reading in readings:
+        if isinstance(reading, Skipped):
+            outcomes.append(Outcome(reading.file, "skipped", reason=reading.reason))
+            continue
+        record = to_record(reading, origin, hashes[reading.file])
+        if record.run_id in first:
+            reason = f"the same result as in {first[record.run_id]}"
+            outcomes.append(Outcome(reading.file, "skipped", reason=reason))
+            continue
+        first[record.run_id] = reading.file
+        outcomes.append(_outcome(store, record, reading.file, earlier))
     return outcomes
 
 
@@ -73,6 +97,14 @@ def _check_naming(harness: Harness, naming: Naming) -> None:
         raise InputError(f"--unit: {harness.files} states accuracies as {harness.unit}; leave --unit out")
     if harness.name == "csv" and (naming.method or naming.task):
         raise InputError("--method and --task: a CSV file names them in its columns; leave the options out")
+
+
+def _check_one_task(path: Path, naming: Naming, readings: Sequence[Reading]) -> None:
+    tasks = sorted({reading.task for reading in readings if isinstance(reading, ForeignResult) and reading.task})
+    if naming.task is not None and len(tasks) > 1:
+        raise InputError(
+            f"--task names one task, but {path} holds results of {' and '.join(tasks[:2])}; import them one by one"
+        )
 
 
 def _files(harness: Harness, path: Path) -> Iterator[Path]:
@@ -95,14 +127,17 @@ def _files(harness: Harness, path: Path) -> Iterator[Path]:
 
 def _readings(harness: Harness, file: Path, naming: Naming) -> list[Reading]:
     try:
-        readings = list(harness.read(file, naming))
-    except (ValueError, KeyError, TypeError, SyntaxError, RecursionError, OSError) as error:
+        if not read_text(file).strip():
+            return [Skipped(file, "it is empty")]
+        return list(harness.read(file, naming)) or [Skipped(file, "it holds no result")]
+    except _UNREADABLE as error:
         return [Skipped(file, f"it cannot be read: {one_line(error)}")]
-    return [reading if isinstance(reading, Skipped) else _renamed(reading, naming) for reading in readings]
 
 
 def _renamed(result: ForeignResult, naming: Naming) -> Reading:
-    """Return a result of the task that the user names; a result of no task at all is left out."""
+    """Return a result of the task that the user names; one without a task or an accuracy is left out."""
+    if result.final is None and result.best is None and result.stated is None:
+        return Skipped(result.file, "it states no accuracy")
     if naming.task is not None:
         task = vtab_task(naming.task) or naming.task
         return replace(result, task=task, suite=TASKS[task].suite if task in TASKS else "")
@@ -188,18 +223,16 @@ def _earlier_versions(store: Store) -> Mapping[tuple[Any, ...], Mapping[str, Any
 
 
 def _outcome(
-    store: Store, reading: Reading, record: RunRecord | None, earlier: Mapping[tuple[Any, ...], Mapping[str, Any]]
+    store: Store, record: RunRecord, file: Path, earlier: Mapping[tuple[Any, ...], Mapping[str, Any]]
 ) -> Outcome:
-    if isinstance(reading, Skipped) or record is None:
-        return Outcome(reading.file, "skipped", reason=reading.reason if isinstance(reading, Skipped) else "")
     if store.path("runs", record.run_id).exists():
-        return Outcome(reading.file, "already imported", record)
+        return Outcome(file, "already imported", record)
     key = (record.origin, record.origin_file, record.method, record.task, record.seed, record.epoch_rule)
     before = earlier.get((*key, record.to_row()["config"]))
     if before is not None:
         reason = f"run {before['run_id']} is this result from an earlier version of the file; remove it to import again"
-        return Outcome(reading.file, "skipped", reason=reason)
-    return Outcome(reading.file, "imported", record)
+        return Outcome(file, "skipped", reason=reason)
+    return Outcome(file, "imported", record)
 
 
 def _history(evaluations: Sequence[Evaluation]) -> dict[str, list[Any]]:

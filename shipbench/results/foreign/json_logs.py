@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shipbench.results.foreign.result import Evaluation, Skipped, best_of, unfinished
+from shipbench.results.foreign.result import Evaluation, Skipped, ends_early, in_sequence, unfinished
 from shipbench.results.foreign.text import percent, read_text, whole
 
 
 @dataclass(frozen=True)
 class JsonLog:
-    """The evaluated epochs of the last attempt in a log, as JSON objects, and the arguments in its first other line."""
+    """The evaluated epochs in a log as JSON objects, and the arguments in the last line of them.
+
+    ``cut`` says that the last line is an object that was not written to its end.
+    """
 
     rows: tuple[dict[str, Any], ...]
     arguments: dict[str, str]
@@ -22,9 +25,14 @@ class JsonLog:
 
     @property
     def tests(self) -> list[Evaluation]:
-        """The test evaluations; raises ``ValueError`` for an accuracy outside [0, 100]."""
+        """The test evaluations of the last attempt; raises ``ValueError`` for an accuracy outside [0, 100]."""
         scores = [(row["epoch"], percent(row["test_acc1"], "test_acc1")) for row in self.rows]
-        return [Evaluation(int(epoch), "test", score) for epoch, score in scores if score is not None]
+        return in_sequence(Evaluation(int(epoch), "test", score) for epoch, score in scores if score is not None)
+
+    @property
+    def is_of_ship(self) -> bool:
+        """Whether the log has what SHIP writes and NOAH does not: a line of arguments, or columns of its own."""
+        return bool(self.arguments) or any({"max_accuracy", "prompt_indices"} & row.keys() for row in self.rows)
 
 
 def read_json_log(path: Path) -> JsonLog:
@@ -32,23 +40,21 @@ def read_json_log(path: Path) -> JsonLog:
     lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     objects = [_object(line) for line in lines]
     rows = [row for row in objects if row is not None and "test_acc1" in row and whole(row.get("epoch")) is not None]
-    # A run that started over, and did not resume, counts its epochs from 0 again.
-    starts = [i for i, row in enumerate(rows) if row["epoch"] == 0]
     arguments = [line for line in lines if line.startswith("--")]
     cut = bool(lines) and objects[-1] is None and lines[-1].startswith("{")
-    return JsonLog(tuple(rows[starts[-1] :] if starts else rows), _arguments(arguments[-1]) if arguments else {}, cut)
+    return JsonLog(tuple(rows), _arguments(arguments[-1]) if arguments else {}, cut)
 
 
-def final_and_best(path: Path, log: JsonLog, epochs: int | None) -> tuple[Evaluation, Evaluation] | Skipped:
-    """Return the test evaluation after the last epoch and the best one, or why there are none."""
+def why_without_result(path: Path, log: JsonLog, epochs: int | None) -> Skipped | None:
+    """Return why a log gives no result, or None for the log of a finished run."""
     tests = log.tests
     if not tests:
         return Skipped(path, "no test accuracy: no line has test_acc1 and epoch")
     if epochs is None:
         return Skipped(path, "neither the log nor config.yaml says how many epochs the run was to have")
-    if tests[-1].epoch < epochs - 1:
-        return unfinished(path, tests[-1].epoch + 1, epochs, tests, "the last line is cut off" if log.cut else "")
-    return tests[-1], best_of(tests)
+    if ends_early(tests, epochs):
+        return unfinished(path, tests, epochs, "the last line is cut off" if log.cut else "")
+    return None
 
 
 def number_in_config_name(name: str) -> int | None:

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from shipbench.results.foreign.json_logs import final_and_best, number_in_config_name, read_json_log
-from shipbench.results.foreign.result import VTAB, ForeignResult, Harness, Naming, Reading, Skipped
-from shipbench.results.foreign.tasks import vtab_task
+from shipbench.results.foreign.json_logs import JsonLog, number_in_config_name, read_json_log, why_without_result
+from shipbench.results.foreign.result import ForeignResult, Harness, Naming, Reading, Skipped, scores_of
+from shipbench.results.foreign.tasks import task_and_suite
 from shipbench.results.foreign.text import number, read_yaml, whole
 
 _SWITCHES = {"is_visual_prompt_tuning": "vpt-deep", "is_adapter": "adapter", "is_LoRA": "lora"}
@@ -22,30 +22,24 @@ def _read(path: Path, naming: Naming) -> Iterator[Reading]:
         return
     log = read_json_log(path)
     method = naming.method or _method(config)
-    refused = _refusal(config, method)
-    outcome = Skipped(path, refused) if refused else final_and_best(path, log, whole(config.get("epochs")))
-    if isinstance(outcome, Skipped):
-        yield outcome
+    refused = _refusal(config, method, log)
+    skipped = Skipped(path, refused) if refused else why_without_result(path, log, whole(config.get("epochs")))
+    if skipped is not None:
+        yield skipped
         return
-    final, best = outcome
-    task, suite = _task(str(config.get("data_set", "")), path)
     parameters = number(log.rows[-1].get("n_parameters"))
     yield ForeignResult(
         path,
         method,
-        task,
-        suite,
+        *_task(str(config.get("data_set", "")), path),
         seed=whole(config.get("seed")),
-        final=final.accuracy,
-        best=best.accuracy,
-        best_epoch=best.epoch,
         # Of a retrained subnet the log gives the count of the supernet.
         parameters=None if method == "noah" else parameters,
         parameters_as_written=parameters,
         with_head=True,
         settings=_settings(config, method),
         note="the count of parameters is that of the supernet" if method == "noah" else "",
-        history=tuple(log.tests),
+        **scores_of(log.tests),
     )
 
 
@@ -57,8 +51,11 @@ def _method(config: Mapping[str, Any]) -> str:
     return "noah" if config.get("mode") == "retrain" else "supernet"
 
 
-def _refusal(config: Mapping[str, Any], method: str) -> str:
-    mode = config.get("mode")
+def _refusal(config: Mapping[str, Any], method: str, log: JsonLog) -> str:
+    if log.is_of_ship:
+        return "it is a log of SHIP's code; import it as ship"
+    # NOAH's own default.
+    mode = config.get("mode", "super")
     if mode not in ("super", "retrain"):
         return f"mode is {mode!r}: in the search stage the scores are val200 accuracies, never test"
     return "a supernet, which is no result: a subnet is searched and retrained from it" if method == "supernet" else ""
@@ -66,10 +63,7 @@ def _refusal(config: Mapping[str, Any], method: str) -> str:
 
 def _task(name: str, path: Path) -> tuple[str, str]:
     """Return the task and the suite; a few-shot set is no task of VTAB-1k, even under the name of one."""
-    if "few-shot" in path.as_posix():
-        return f"few-shot {name}", ""
-    task = vtab_task(name)
-    return (task, VTAB) if task else (name, "")
+    return (f"few-shot {name}", "") if "few-shot" in path.resolve().as_posix() else task_and_suite(name)
 
 
 def _settings(config: Mapping[str, Any], method: str) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from shipbench.results.foreign.result import VTAB, ForeignResult, Harness, Naming, Reading, Skipped
-from shipbench.results.foreign.tasks import vtab_task
-from shipbench.results.foreign.text import number, percent, read_json, read_text
+from shipbench.results.foreign.result import ForeignResult, Harness, Naming, Reading, Skipped
+from shipbench.results.foreign.tasks import task_and_suite
+from shipbench.results.foreign.text import folders_above, number, percent, read_json, read_text
 
 _RESULT, _TUNING, _SUMMARY = "final_result.json", "tune_summary.csv", "final_summary.csv"
 _METHODS = {"vpt_deep": "vpt-deep", "vpt_shallow": "vpt-shallow"}
@@ -39,18 +39,17 @@ def _read(path: Path, naming: Naming) -> Iterator[Reading]:
     if final is None:
         yield Skipped(path, "it has no avg_acc, the test accuracy after the last epoch")
         return
-    experiment, folder, name, method = _places(path)
+    experiment, folder, name, method = folders_above(path, 4)
     if "tune_output_test" in path.resolve().parts:
         yield Skipped(path, "a test run of the harness (tune_output_test)")
         return
-    task = vtab_task(name) if folder.endswith("vtab") and experiment not in _OTHER_EXPERIMENTS else None
-    foreign = name if folder.endswith("vtab") or not folder else f"{folder}/{name}"
+    is_vtab = folder.endswith("vtab")
+    group = "vtab" if is_vtab and experiment not in _OTHER_EXPERIMENTS else ""
     parameters = number(content.get("inserted_parameters"))
     yield ForeignResult(
         path,
         naming.method or _METHODS.get(method, method),
-        task or foreign,
-        VTAB if task else "",
+        *task_and_suite(name if is_vtab or not folder else f"{folder}/{name}", group),
         final=final,
         best=percent(content.get("avg_best_acc"), "avg_best_acc"),
         parameters=parameters,
@@ -59,12 +58,6 @@ def _read(path: Path, naming: Naming) -> Iterator[Reading]:
         settings=_settings(content),
         note=_runs(path.with_name(_SUMMARY)),
     )
-
-
-def _places(path: Path) -> tuple[str, str, str, str]:
-    """Return the experiment, data set, data name and method in the path of a result; empty where it is too short."""
-    folders = ("", "", "", "", *path.resolve().parts[:-1])[-4:]
-    return folders[0], folders[1], folders[2], folders[3]
 
 
 def _settings(content: dict[str, Any]) -> dict[str, Any]:

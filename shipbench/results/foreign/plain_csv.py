@@ -80,6 +80,9 @@ def _check_header(path: Path, names: Sequence[str]) -> None:
     absent = [name for name in _REQUIRED if name not in names]
     if absent:
         raise InputError(f"{path} has no column {absent[0]!r}; its header needs {', '.join(_REQUIRED)}")
+    twice = [name for name in _COLUMNS if names.count(name) > 1]
+    if twice:
+        raise InputError(f"{path} has the column {twice[0]!r} twice; leave one of them out")
     unknown = [name for name in names if name and name not in _COLUMNS]
     if unknown:
         hint = did_you_mean(unknown[0], list(_COLUMNS)) if len(unknown) == 1 else ""

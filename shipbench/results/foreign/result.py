@@ -16,6 +16,9 @@ BACKBONE_PARAMETERS = 85_798_656
 HEAD_PARAMETERS_PER_CLASS = 769
 """Weights and bias of one class of a linear head on 768 features."""
 
+LAST_COUNTS = "the last epoch in the file counts as the final one"
+"""The note on a result whose file does not state how many epochs the run was to have."""
+
 Unit: TypeAlias = Literal["percent", "fraction"]
 
 
@@ -96,13 +99,36 @@ class Harness:
     read: Callable[[Path, Naming], Iterable[Reading]]
 
 
+def in_sequence(tests: Iterable[Evaluation]) -> list[Evaluation]:
+    """Return the test evaluations of a log to which a run may have appended when it started over or resumed.
+
+    An evaluation replaces earlier ones of its own epoch and of later epochs.
+    """
+    kept: list[Evaluation] = []
+    for test in tests:
+        kept = [*(earlier for earlier in kept if earlier.epoch < test.epoch), test]
+    return kept
+
+
 def best_of(tests: Sequence[Evaluation]) -> Evaluation:
     """Return the evaluation with the highest accuracy, the first one of several."""
     return max(tests, key=lambda test: (test.accuracy, -test.epoch))
 
 
-def unfinished(file: Path, epochs: int, of: int, tests: Sequence[Evaluation], why: str = "") -> Skipped:
+def scores_of(tests: Sequence[Evaluation]) -> dict[str, Any]:
+    """Return the fields of a ``ForeignResult`` that the test evaluations of a finished run fill."""
+    best = best_of(tests)
+    return {"final": tests[-1].accuracy, "best": best.accuracy, "best_epoch": best.epoch, "history": tuple(tests)}
+
+
+def ends_early(tests: Sequence[Evaluation], epochs: int | None) -> bool:
+    """Return whether the last test evaluation comes before the last of ``epochs``, as far as their number is known."""
+    return epochs is not None and tests[-1].epoch < epochs - 1
+
+
+def unfinished(file: Path, tests: Sequence[Evaluation], epochs: int | None, why: str = "") -> Skipped:
     """Return the reason why a log gives no result: how far its run came, and its accuracies until then."""
     last, best = tests[-1].accuracy, best_of(tests).accuracy
+    finished = f"{tests[-1].epoch + 1}{'' if epochs is None else f' of {epochs}'} epochs"
     reached = f"the last test accuracy is {100 * last:.2f} %, the best {100 * best:.2f} %"
-    return Skipped(file, f"incomplete: {epochs} of {of} epochs{f', {why}' if why else ''}; {reached}")
+    return Skipped(file, f"incomplete: {finished}{f', {why}' if why else ''}; {reached}")

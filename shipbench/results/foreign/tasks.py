@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import re
 
+from shipbench.results.foreign.result import VTAB
+
 _NAMES: dict[str, tuple[str, ...]] = {
     "cifar100": ("cifar", "cifar-100", "cifar(num_classes=100)"),
     "caltech101": (),
@@ -59,6 +61,15 @@ _TASK_OF = {_key(name): task for task, names in _NAMES.items() for name in (task
 def vtab_task(name: str) -> str | None:
     """Return the catalogue's name of a VTAB-1k task, or None for any other name; case, - and _ do not matter."""
     return _TASK_OF.get(_key(name))
+
+
+def task_and_suite(name: str, group: str = "vtab") -> tuple[str, str]:
+    """Return the task and the suite of a result whose harness calls its data ``name``, in ``group`` (vtab or fgvc).
+
+    A name that is none of VTAB-1k stays as it is, without a suite.
+    """
+    task = vtab_task(name) if group == "vtab" else None
+    return (task, VTAB) if task else (name, "fgvc" if group == "fgvc" else "")
 
 
 def nearest_tasks(name: str) -> list[str]:

@@ -1,8 +1,11 @@
-"""Read what the formats have in common: numbers, JSON, YAML and the literals of Python."""
+"""Read what the formats have in common: numbers, JSON, YAML, tables and the literals of Python."""
 
 from __future__ import annotations
 
 import ast
+import codecs
+import csv
+import io
 import json
 import math
 from pathlib import Path
@@ -10,15 +13,26 @@ from typing import Any
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a file; bytes that are not UTF-8 are replaced, and a byte-order mark is left out."""
-    return path.read_bytes().decode("utf-8-sig", errors="replace")
+    """Return the text of a file with ``\\n`` at the end of each line, and without a byte-order mark.
+
+    The mark tells UTF-16 from UTF-8; bytes that are no text are replaced.
+    """
+    content = path.read_bytes()
+    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = content.decode("utf-16" if is_utf16 else "utf-8-sig", errors="replace")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def folders_above(path: Path, count: int) -> tuple[str, ...]:
+    """Return the names of the ``count`` folders above a file, outermost first; those that it lacks are empty."""
+    return (*[""] * count, *path.resolve().parts[:-1])[-count:]
 
 
 def number(value: Any) -> float | None:
     """Return a number from a file, or None if ``value`` is none or not finite."""
     try:
         result = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return result if math.isfinite(result) and not isinstance(value, bool) else None
 
@@ -53,19 +67,53 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Return the first header of a CSV file of epochs, and its rows by column.
+
+    A repeated header names the columns of the rows below it. A row with fewer cells than its header, such as the last
+    row of a killed run, is left out: its numbers may be cut or stand in another column.
+    """
+    lines = csv.reader(io.StringIO(read_text(path)), skipinitialspace=True)
+    cells = [[cell.strip() for cell in line] for line in lines if line]
+    header: list[str] = []
+    rows: list[dict[str, str]] = []
+    for line in cells:
+        if line is cells[0] or "epoch" in line:
+            header = line
+        elif len(line) >= len(header):
+            rows.append(dict(zip(header, line, strict=False)))
+    return cells[0] if cells else [], rows
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the mapping in a YAML file, empty if there is no such file; raises ``ValueError`` if it holds none."""
+    """Return the mapping in a YAML file, empty if there is no such file; raises ``ValueError`` if it holds none.
+
+    No object of Python is built: its tag is left out, so that a tuple becomes a list.
+    """
     import yaml
 
     if not path.is_file():
         return {}
     try:
-        content = yaml.safe_load(read_text(path))
+        loader = yaml.SafeLoader(read_text(path))
+        loader.yaml_multi_constructors = {"tag:yaml.org,2002:python/": _untagged}
+        content = loader.get_single_data()
     except yaml.YAMLError as error:
         raise ValueError(f"{path.name} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path.name} holds no settings")
     return content
+
+
+def _untagged(loader: Any, suffix: str, node: Any) -> Any:
+    """Return the value of a node of YAML as if it had no tag."""
+    match node.id:
+        case "mapping":
+            return loader.construct_mapping(node, deep=True)
+        case "sequence":
+            return loader.construct_sequence(node, deep=True)
+        case _:
+            return node.value
 
 
 def call_arguments(text: str) -> dict[str, Any]:

@@ -9,22 +9,23 @@ from pathlib import Path
 from typing import Any
 
 from shipbench.results.foreign.result import (
-    VTAB,
     Evaluation,
     ForeignResult,
     Harness,
     Naming,
     Reading,
     Skipped,
-    best_of,
+    ends_early,
+    in_sequence,
+    scores_of,
     unfinished,
 )
-from shipbench.results.foreign.tasks import vtab_task
-from shipbench.results.foreign.text import call_arguments, fraction, number, read_text, whole
+from shipbench.results.foreign.tasks import task_and_suite
+from shipbench.results.foreign.text import call_arguments, folders_above, fraction, number, read_text, whole
 
-_MESSAGE = re.compile(r"^\d{4}-\d\d-\d\d [\d:,]+ - \w+ - [A-Z]+ - (.*)$")
-_SCORE = re.compile(r"^(\d+) ([\d.]+) +memory:")
-_PARAMETERS = re.compile(r"^number of extra params: ([\d.]+) ?(M?)")
+_MESSAGE = re.compile(r"^\d{4}-\d\d-\d\d [\d:,]+ - \w+ - [A-Z]+ -\s*(.*?)\s*$")
+_SCORE = re.compile(r"^\s*(\d+)\s+(\S+)\s+memory:")
+_PARAMETERS = re.compile(r"^number of extra params:\s*([\d.]+)\s*(M?)")
 _SETTINGS = ("lr", "wd", "topN")
 
 
@@ -35,34 +36,31 @@ def _read(path: Path, naming: Naming) -> Iterator[Reading]:
     messages = messages[starts[-1] :] if starts else messages
     arguments = call_arguments(messages[0]) if starts else {}
     config = _config(messages)
-    tests = [
+    tests = in_sequence(
         Evaluation(int(m[1]), "test", score)
         for m in map(_SCORE.match, messages)
         if m and (score := fraction(m[2], "the accuracy")) is not None
-    ]
+    )
     if not tests:
         yield Skipped(path, "it logs no accuracy, as the script of full fine-tuning does")
         return
     epochs = whole(config.get("epochs"))
-    if "end" not in messages and (epochs is None or tests[-1].epoch < epochs - 1):
-        yield unfinished(path, tests[-1].epoch + 1, epochs or tests[-1].epoch + 2, tests)
+    if "end" not in messages and (epochs is None or ends_early(tests, epochs)):
+        yield unfinished(path, tests, epochs, "the log has no line 'end'")
         return
-    best = best_of(tests)
     parameters = _parameters(messages)
     yield ForeignResult(
         path,
         naming.method or _method(arguments, path),
-        *_task(arguments),
+        *task_and_suite(str(arguments.get("dataset", "")), str(arguments.get("task") or "vtab")),
         seed=whole(arguments.get("seed")),
-        final=tests[-1].accuracy,
-        best=best.accuracy,
-        best_epoch=best.epoch,
         parameters=parameters,
         parameters_as_written=parameters,
         with_head=True,
         classes=whole(config.get("class_num")),
         settings={name: arguments[name] for name in _SETTINGS if name in arguments},
-        history=tuple(tests),
+        note="the log holds an earlier run, which is not read" if len(starts) > 1 else "",
+        **scores_of(tests),
     )
 
 
@@ -86,14 +84,8 @@ def _parameters(messages: Sequence[str]) -> float | None:
 
 
 def _method(arguments: dict[str, Any], path: Path) -> str:
-    kind = str(arguments.get("model_type") or arguments.get("tuning_mode") or path.parents[2].name)
+    kind = str(arguments.get("model_type") or arguments.get("tuning_mode") or folders_above(path, 3)[0])
     return kind.removeprefix("vit_").replace("_", "-")
-
-
-def _task(arguments: dict[str, Any]) -> tuple[str, str]:
-    name, group = str(arguments.get("dataset", "")), arguments.get("task")
-    task = vtab_task(name) if group in ("vtab", None) else None
-    return (task, VTAB) if task else (name, "fgvc" if group == "fgvc" else "")
 
 
 def _is_candidate(path: Path) -> bool:

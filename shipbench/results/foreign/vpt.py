@@ -8,23 +8,25 @@ from pathlib import Path
 from typing import Any, Literal
 
 from shipbench.results.foreign.result import (
-    VTAB,
+    LAST_COUNTS,
     Evaluation,
     ForeignResult,
     Harness,
     Naming,
     Reading,
     Skipped,
-    best_of,
+    ends_early,
+    scores_of,
     unfinished,
 )
-from shipbench.results.foreign.tasks import vtab_task
+from shipbench.results.foreign.tasks import task_and_suite
 from shipbench.results.foreign.text import number, percent, read_text, whole
 
 _NEW_JOB = "Rank of current process:"
-_SCORE = re.compile(r"Classification results with (val|test)_(.*): top1: ([\d.]+)")
-_PARAMETERS = re.compile(r"Gradient Parameters: (\d+)")
-_EPOCH = re.compile(r"Training (\d+) / (\d+) epoch")
+# The harness writes two decimals and goes on with another metric: a line without both was cut off.
+_SCORE = re.compile(r"Classification results with (val|test)_(.*): top1:\s*(\d+\.\d\d(?!\d)|\S+(?=\s))")
+_PARAMETERS = re.compile(r"Gradient Parameters:\s*(\d+)")
+_EPOCH = re.compile(r"(?:Training|Epoch) +(\d+) */ *(\d+)")
 _FOLDER = re.compile(r"lr([\d.e+-]+)_wd([\d.e+-]+)")
 _FGVC = ("cub", "nabirds", "oxfordflowers", "oxfordflower", "stanforddogs", "stanfordcars")
 # The seeds of run1 to run5 that tune_vtab.py gives to the final runs.
@@ -48,34 +50,31 @@ def _read(path: Path, naming: Naming) -> Iterator[Reading]:
     job = "".join(jobs[:2])
     scores = [(m[1], m[2], percent(m[3], "top1")) for m in map(_SCORE.search, job.splitlines()) if m]
     series = {split: [score for kind, _, score in scores if kind == split] for split in ("val", "test")}
-    if not series["test"]:
-        yield Skipped(path, _without_test(series["val"]))
-        return
     tests = _evaluations("test", series["test"])
+    further = "the file holds further jobs, which are not read" if len(jobs) > 2 else ""
+    if not tests:
+        yield Skipped(path, "; ".join(filter(None, [_without_test(series["val"]), further])))
+        return
     total = _total_epochs(job)
-    if total is not None and len(tests) < total and "No improvement. Breaking out of loop." not in job:
+    if ends_early(tests, total) and "No improvement. Breaking out of loop." not in job:
         nan = "encountered nan loss" in job or "encountered infinite" in job or "infinite loss" in job
-        second = "the file holds a second job, which is not read" if len(jobs) > 2 else ""
-        why = "a loss that is not finite ended training" if nan else second
-        yield unfinished(path, len(tests), total, tests, why)
+        yield unfinished(path, tests, total, "a loss that is not finite ended training" if nan else further)
         return
     name = next(name for kind, name, _ in scores if kind == "test")
-    best = best_of(tests)
+    task, suite = _task(name)
     config = _Config(job)
     yield ForeignResult(
         path,
         naming.method or _method(config),
-        *_task(name),
+        task,
+        suite,
         seed=_seed(config, path),
-        final=tests[-1].accuracy,
-        best=best.accuracy,
-        best_epoch=best.epoch,
         **_counted(_PARAMETERS.search(job)),
         with_head=True,
         classes=whole(config.get("NUMBER_CLASSES")),
         settings=_settings(config, path),
-        note=_note(config, len(jobs)),
-        history=(*_legitimate(name, series["val"]), *tests),
+        note="; ".join(filter(None, [_base_rate(config), _share(config), further, "" if total else LAST_COUNTS])),
+        **(scores_of(tests) | {"history": (*_legitimate(name, series["val"]), *tests)}),
     )
 
 
@@ -87,7 +86,7 @@ class _Config:
 
     def get(self, name: str) -> str | None:
         """Return the value of the first setting called ``name`` in the dump, else in the command line."""
-        pattern = rf"'{name}': '?([^',}}\)\n]*)'?"
+        pattern = rf"'{name}':\s*'?([^',}}\)\n]*)'?"
         found = re.search(pattern, self._job) or re.search(rf"'[A-Z.]*\.?{name}', '([^']*)'", self._job)
         return found[1].strip() if found else None
 
@@ -116,10 +115,8 @@ def _total_epochs(job: str) -> int | None:
 
 def _task(name: str) -> tuple[str, str]:
     """Return the task and the suite of a DATA.NAME."""
-    task = vtab_task(name.removeprefix("vtab-")) if name.startswith("vtab-") else None
-    if task is not None:
-        return task, VTAB
-    return name, "fgvc" if name.lower().replace("_", "") in _FGVC else ""
+    task, suite = task_and_suite(name.removeprefix("vtab-")) if name.startswith("vtab-") else ("", "")
+    return (task, suite) if suite else (name, "fgvc" if name.lower().replace("_", "") in _FGVC else "")
 
 
 def _method(config: _Config) -> str:
@@ -145,11 +142,12 @@ def _seed(config: _Config, path: Path) -> int | None:
     stated = whole(config.get("SEED"))
     if stated is not None:
         return stated
-    in_path = re.search(r"seed_?(\d+)", path.as_posix())
+    place = path.resolve()
+    in_path = re.search(r"seed[_=]?(\d+)", place.as_posix())
     if in_path:
         return int(in_path[1])
-    run = re.fullmatch(r"run([1-5])", path.parent.name)
-    return _FINAL_SEEDS[int(run[1]) - 1] if run and "_finalfinal" in path.as_posix() else None
+    run = re.fullmatch(r"run([1-5])", place.parent.name)
+    return _FINAL_SEEDS[int(run[1]) - 1] if run and "_finalfinal" in place.as_posix() else None
 
 
 def _counted(found: re.Match[str] | None) -> dict[str, Any]:
@@ -158,7 +156,7 @@ def _counted(found: re.Match[str] | None) -> dict[str, Any]:
 
 
 def _settings(config: _Config, path: Path) -> dict[str, Any]:
-    folder = _FOLDER.search(path.as_posix())
+    folder = _FOLDER.search(path.resolve().as_posix())
     in_folder = (folder[1], folder[2]) if folder else (None, None)
     rate, decay = config.get("BASE_LR") or in_folder[0], config.get("WEIGHT_DECAY") or in_folder[1]
     settings = {"lr": number(rate), "weight_decay": number(decay), "batch_size": whole(config.get("BATCH_SIZE"))}
@@ -167,11 +165,15 @@ def _settings(config: _Config, path: Path) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value is not None}
 
 
-def _note(config: _Config, jobs: int) -> str:
+def _base_rate(config: _Config) -> str:
     rate, batch = number(config.get("BASE_LR")), number(config.get("BATCH_SIZE"))
-    base = f"lr is scaled by batch size / 256; the base rate is {rate * 256 / batch:g}" if rate and batch else ""
-    second = "the file holds further jobs, which are not read" if jobs > 2 else ""
-    return "; ".join(filter(None, [base, second]))
+    return f"lr is scaled by batch size / 256; the base rate is {rate * 256 / batch:g}" if rate and batch else ""
+
+
+def _share(config: _Config) -> str:
+    """Return a note if the run trained on a share of the training images."""
+    share = number(config.get("PERCENTAGE"))
+    return f"trained on {100 * share:g} % of the training images" if share is not None and share < 1 else ""
 
 
 def _is_candidate(path: Path) -> bool:

@@ -70,6 +70,10 @@ def test_osu_experiments_beside_vtab_keep_their_names(tmp_path: Path) -> None:
     write(tmp_path / "osu/tune_output/cifar100_1k_aug_normalized/cifar100/1k/lora_8/final_result.json", content)
     record = record_of(imported("osu", tmp_path / "osu", tmp_path / "results"))
     assert (record.task, record.suite) == ("cifar100/1k", "")
+    content = content.replace("90.0", "80.0")
+    write(tmp_path / "osu/tune_output/cifar100_tune_lrwd/processed_vtab/cifar100/lora/final_result.json", content)
+    suites = {outcome.record.suite for outcome in imported("osu", tmp_path, tmp_path / "results") if outcome.record}
+    assert suites == {""}
 
 
 def test_a_mean_of_several_osu_runs_is_noted(tmp_path: Path) -> None:
@@ -176,6 +180,20 @@ def test_adapter_plus_reads_a_run_once(tmp_path: Path) -> None:
     assert accuracies == {"dtd": 0.7, "svhn": 0.9}
 
 
+def test_adapter_plus_keeps_the_names_of_fgvc(tmp_path: Path) -> None:
+    folder = tmp_path / "output/fgvc/adapter_plus_dim8"
+    hparams = "cfg: {data: {dataset: dtd, dataset_group: fgvc, val_split: test}, train: {epochs: 9}, seed: 1}\n"
+    write(folder / "dtd/seed=1/logs/hparams.yaml", hparams)
+    metrics = write(folder / "dtd/seed=1/logs/metrics.csv", "epoch,val/accuracy\n5,0.7\n")
+    write(folder / "eval.log", "pet\t1\t0.7000\n")
+    unread, read = sorted(imported("adapter-plus", tmp_path, tmp_path / "results"), key=lambda o: o.state == "imported")
+    assert "incomplete: 6 of 9 epochs" in unread.reason
+    metrics.write_text("epoch,val/accuracy\n8,0.7\n")
+    run, line = imported("adapter-plus", tmp_path, tmp_path / "results")
+    places = [(o.record.task, o.record.suite) for o in (run, line, read) if o.record]
+    assert places == [("dtd", "fgvc"), ("pet", "fgvc"), ("pet", "fgvc")]
+
+
 def test_vpetl_reads_the_last_run_of_a_log(tmp_path: Path) -> None:
     stamp = "2024-07-25 10:00:00,000 - training - INFO - "
     space = "Namespace(seed=4, lr=0.1, dataset='kitti', task='vtab', model_type='vit_lora')"
@@ -212,3 +230,68 @@ def test_a_folder_without_files_of_the_harness_is_refused(tmp_path: Path) -> Non
         imported("vpt", tmp_path, tmp_path / "results")
     with pytest.raises(InputError, match="does not exist"):
         imported("vpt", tmp_path / "absent", tmp_path / "results")
+
+
+def test_a_percentage_where_fractions_belong_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "adapter_plus_dim8/eval.log", "dtd\t18\t70.43\n")
+    assert "70.43, not a fraction" in reason_of(imported("adapter-plus", tmp_path, tmp_path / "results"))
+
+
+def test_the_first_of_equally_good_epochs_is_the_best(tmp_path: Path) -> None:
+    write(tmp_path / VTAB_LOG, vpt_log([50, 70, 70, 60], epochs=4))
+    assert record_of(imported("vpt", tmp_path, tmp_path / "results")).best_test_epoch == 1
+
+
+def test_a_test_run_of_osu_is_no_result(tmp_path: Path) -> None:
+    osu_result(tmp_path / "osu", "dtd", "lora", 60.0, 61.0)
+    (tmp_path / "osu/tune_output").rename(tmp_path / "osu/tune_output_test")
+    assert "a test run of the harness" in reason_of(imported("osu", tmp_path / "osu", tmp_path / "results"))
+
+
+@pytest.mark.parametrize(
+    ("config", "method"),
+    [
+        ({"TRANSFER_TYPE": "'linear'", "MLP_NUM": "2"}, "mlp-3"),
+        ({"TRANSFER_TYPE": "'linear'", "MLP_NUM": "0"}, "linear"),
+        ({"REVERSE_DEEP": "True", "DEEP_SHARED": "True"}, "vpt-deep-reversed-shared"),
+        ({"TRANSFER_TYPE": "'tinytl-bias'", "LOCATION": "'add'"}, "tinytl-bias"),
+    ],
+)
+def test_methods_of_vpt(config: dict[str, str], method: str, tmp_path: Path) -> None:
+    write(tmp_path / VTAB_LOG, vpt_log([50], epochs=1, **config))
+    record = record_of(imported("vpt", tmp_path, tmp_path / "results"))
+    assert record.method == method
+    # The size of an MLP's head does not follow from the number of classes.
+    assert record.trainable_params_without_head == (0 if method == "mlp-3" else 128_303 - 769 * 47)
+
+
+@pytest.mark.parametrize(("mode", "method"), [("retrain", "noah"), ("super", None)])
+def test_noah_without_a_switch_is_a_subnet_or_a_supernet(mode: str, method: str | None, tmp_path: Path) -> None:
+    config = NOAH_CONFIG.format(epochs=1, mode=mode).replace("is_adapter: true", "is_adapter: false")
+    write(tmp_path / "noah/config.yaml", config)
+    write(tmp_path / "noah/log.txt", json_lines({0: 80}))
+    outcomes = imported("noah", tmp_path / "noah", tmp_path / "results")
+    if method is None:
+        assert "a supernet, which is no result" in reason_of(outcomes)
+        return
+    record = record_of(outcomes)
+    assert (record.method, record.trainable_params, record.params_as_written) == ("noah", 0, 128_303)
+    assert "that of the supernet" in record.origin_note
+
+
+def test_noah_with_two_switches_is_a_supernet(tmp_path: Path) -> None:
+    config = NOAH_CONFIG.format(epochs=1, mode="super") + "is_LoRA: true\n"
+    write(tmp_path / "noah/config.yaml", config)
+    write(tmp_path / "noah/log.txt", json_lines({0: 80}))
+    assert "a supernet" in reason_of(imported("noah", tmp_path / "noah", tmp_path / "results"))
+
+
+def test_ship_states_its_arguments_in_its_log(tmp_path: Path) -> None:
+    write(tmp_path / "ship/config.yaml", "seed: 9\ndata_set: dtd\nepochs: 99\n")
+    second = SHIP_HEADER.replace("--seed 1", "--seed 2")
+    log = SHIP_HEADER + json_lines({0: 10}) + second + json_lines({30: 75}, n_parameters=85_892_389)
+    write(tmp_path / "ship/log.txt", log)
+    record = record_of(imported("ship", tmp_path / "ship", tmp_path / "results"))
+    assert (record.seed, record.task) == (2, "svhn")
+    # The optimiser holds the frozen backbone without weight decay alone.
+    assert record.trainable_params == 85_892_389

@@ -53,6 +53,8 @@ def check(fact: dict[str, Any], outcomes: list[Outcome]) -> None:
     assert record.method == (fact["method"] or "ssf")
     assert record.suite == (fact["suite"] or "")
     assert record.params_with_head == {None: "", True: "yes", False: "no"}[fact["params_include_head"]]
+    if "base_lr" in fact:
+        assert f"the base rate is {fact['base_lr']:g}" in record.origin_note
     if "settings" in fact:
         assert dict(record.settings) == fact["settings"]
 
