@@ -26,6 +26,8 @@ _UNUSABLE = {
     "trainable_tokens": "it trains rows of a table of token embeddings, which images do not have",
     "xlora": "it mixes LoRA adapters that were trained before, which a run does not have; use peft-lora",
 }
+# What the library cannot add to the weights of the layers.
+_UNMERGEABLE = ("lily",)
 # Settings without an effect here: of other frameworks, of language models, and of the files that the library writes.
 _IDLE = (
     "ensure_weight_tying",
@@ -82,10 +84,9 @@ class PeftFamily(MethodFamily):
 class PeftMethod(Method):
     """One tuner of the ``peft`` library, ``peft-NAME``, with the settings of its configuration."""
 
-    mergeable = True
-
     def __init__(self, variant: str) -> None:
         self.variant = variant
+        self.mergeable = variant not in _UNMERGEABLE
         self.tuner, self.fixed = _variants()[variant]
         self.name = _method_name(variant)
         self.summary = f"{self._printed} of the peft library, on the linear layers of the blocks"

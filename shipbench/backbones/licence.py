@@ -6,32 +6,57 @@ from dataclasses import dataclass
 
 from shipbench.backbones.pinned import DEMO_BACKBONE
 
+# Of the names that timm gives to licences, those that the hub has too.
+_ON_THE_HUB = (
+    "apache-2.0",
+    "apple-amlr",
+    "apple-ascl",
+    "bsd-3-clause",
+    "cc-by-4.0",
+    "cc-by-nc-4.0",
+    "fair-noncommercial-research-license",
+    "gemma",
+    "mit",
+)
+
 
 @dataclass(frozen=True)
 class Licence:
-    """The licence and the origin of weights, where a source names them.
+    """The licences and the origin of weights, where a source names them.
 
-    ``identifier`` is the hub's name of the licence, ``base_model`` the hub's repository of the weights; both are empty
+    ``names`` are the licences that apply together, ``base_model`` the hub's repository of the weights; both are empty
     if unknown. ``sentence`` says the same to a reader.
     """
 
-    identifier: str
+    names: tuple[str, ...]
     base_model: str
     sentence: str
+
+    @property
+    def metadata(self) -> dict[str, str | list[str]]:
+        """The licence in the header of a card on the hub, which refuses names that it does not have."""
+        match self.names:
+            case ():
+                return {}
+            case (name,):
+                return {"license": name} if name in _ON_THE_HUB else {"license": "other", "license_name": name}
+            case names:
+                return {"license": list(names)}
 
 
 def licence_of(backbone: str, checkpoint: str) -> Licence:
     """Return the licence of the weights of ``backbone``, or of ``checkpoint``: a file, ``random``, or empty."""
     if checkpoint == "random":
-        return Licence("", "", "The backbone is a random initialisation, so only the trained part has an author.")
+        return Licence((), "", "The backbone is a random initialisation, so only the trained part has an author.")
     if checkpoint:
         return Licence(
-            "", "", f"The backbone's weights are those of the file `{checkpoint}`, whose licence is not recorded."
+            (), "", f"The backbone's weights are those of the file `{checkpoint}`, whose licence is not recorded."
         )
     if backbone == DEMO_BACKBONE:
         from shipbench.backbones.demo import ONNX_FILE
 
-        return Licence("", "", f"The backbone is the {ONNX_FILE.credit}. Licences: {ONNX_FILE.licence}.")
+        sentence = f"The backbone is the {ONNX_FILE.credit}. Licences: {ONNX_FILE.licence}."
+        return Licence(("mit", "apache-2.0"), "", sentence)
     return _of_timm(backbone)
 
 
@@ -39,7 +64,8 @@ def _of_timm(backbone: str) -> Licence:
     import timm
 
     config = timm.get_pretrained_cfg(backbone)
-    if config is None or not config.license:
-        return Licence("", "", f"timm names no licence for the weights of `{backbone}`.")
+    if config is None or config.license in (None, "", "unknown"):
+        return Licence((), "", f"timm names no licence for the weights of `{backbone}`.")
     base = str(config.hf_hub_id or "").removesuffix("/")
-    return Licence(config.license, base, f"The weights of the backbone `{backbone}` have the licence {config.license}.")
+    sentence = f"The weights of the backbone `{backbone}` have the licence {config.license}."
+    return Licence((config.license,), base, sentence)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 PREFIX = "hf:"
+HUB = "https://huggingface.co"
 WEIGHTS = "shipbench.safetensors"
 """The file of a model repository that ``shipbench predict hf:USER/REPO`` reads: what ``shipbench export`` writes."""
 
@@ -43,8 +44,7 @@ class Upload:
     @property
     def address(self) -> str:
         """The address of the repository's page."""
-        hub = _endpoint() or "https://huggingface.co"
-        return f"{hub}/{'datasets/' if self.repo_type == 'dataset' else ''}{self.repo}"
+        return f"{_endpoint() or HUB}/{'datasets/' if self.repo_type == 'dataset' else ''}{self.repo}"
 
 
 def size_of(content: bytes | Path) -> int:
@@ -124,11 +124,10 @@ def upload(commit: Upload, *, private: bool = False) -> None:
 def download(address: str) -> Path:
     """Return the exported run of ``hf:USER/REPO``, or of one revision of it (``hf:USER/REPO@REVISION``), cached.
 
-    Raises ``InputError`` for a repository that does not exist, is private or holds no run, and ``ShipbenchError`` if
-    the hub cannot be reached.
+    Raises ``InputError`` for a repository that does not exist, is private or gated, lacks the revision or holds no run,
+    and ``ShipbenchError`` if the hub cannot be reached.
     """
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub import errors, hf_hub_download
 
     repo, _, revision = address.removeprefix(PREFIX).partition("@")
     check_name(repo)
@@ -138,9 +137,13 @@ def download(address: str) -> Path:
             return Path(hf_hub_download(repo, WEIGHTS, revision=revision or None, endpoint=_endpoint()))
     except ShipbenchError as error:
         cause = error.__cause__
-        if isinstance(cause, RepositoryNotFoundError):
+        if isinstance(cause, errors.GatedRepoError):
+            reason = f"has conditions to accept; do so at {_endpoint() or HUB}/{repo}, then set HF_TOKEN"
+        elif isinstance(cause, errors.RepositoryNotFoundError):
             reason = "does not exist on the hub or is private; check the name, or set HF_TOKEN if it is yours"
-        elif isinstance(cause, EntryNotFoundError) and not isinstance(cause, LocalEntryNotFoundError):
+        elif isinstance(cause, errors.RevisionNotFoundError):
+            reason = f"is no revision of {repo}; name a branch, a tag or a commit after the @"
+        elif isinstance(cause, errors.EntryNotFoundError) and not isinstance(cause, errors.LocalEntryNotFoundError):
             reason = f"holds no {WEIGHTS}; name a repository that 'shipbench push' has written"
         else:
             raise

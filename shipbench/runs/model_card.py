@@ -105,7 +105,6 @@ frame = load_results(snapshot_download("{repo}", repo_type="dataset"))
 
 def _header(card: Card, title: str) -> dict[str, object]:
     record, licence = card.record, card.licence
-    known = {"license": licence.identifier, "base_model": licence.base_model}
     metric = {"type": "accuracy", "value": round(record.final_test_acc, 6), "name": "test accuracy"}
     result = {
         "task": {"type": "image-classification"},
@@ -113,7 +112,8 @@ def _header(card: Card, title: str) -> dict[str, object]:
         "metrics": [metric],
     }
     return {
-        **{key: value for key, value in known.items() if value},
+        **licence.metadata,
+        **({"base_model": licence.base_model} if licence.base_model else {}),
         "library_name": "timm" if card.merged else "pytorch",
         "pipeline_tag": "image-classification",
         "tags": ["image-classification", "shipbench", record.method],

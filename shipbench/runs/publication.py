@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from shipbench.backbones import classifier_of
 from shipbench.backbones.licence import licence_of
 from shipbench.errors import InputError
-from shipbench.methods import get_method
+from shipbench.methods import Mergeable, get_method
 from shipbench.record import RunRecord
 from shipbench.results.loading import load_predictions
 from shipbench.results.store import Store
@@ -88,24 +89,24 @@ def _interval(store: Store, record: RunRecord) -> Interval | None:
 def _timm_config(merged: MergedModel, exported: Exported) -> dict[str, Any]:
     """Return the ``config.json`` with which ``timm.create_model("hf-hub:...")`` creates the model and its transform."""
     preprocessing, size = exported.preprocessing, merged.image_size
-    names = {"label_names": list(exported.class_names)} if exported.class_names else {}
+    assert isinstance(exported.model, Mergeable)
+    backbone: Any = exported.model.backbone
     return {
         "architecture": merged.architecture.split(".")[0],
         "num_classes": merged.num_classes,
-        "global_pool": "token",
-        "model_args": {"img_size": size},
-        **names,
+        **({"model_args": {"img_size": size}} if merged.takes_size else {}),
+        **({"label_names": list(exported.class_names)} if exported.class_names else {}),
         "pretrained_cfg": {
             "num_classes": merged.num_classes,
             "input_size": [3, size, size],
-            "fixed_input_size": True,
+            "fixed_input_size": merged.takes_size,
             "interpolation": "bicubic",
             "crop_pct": 1.0,
             "crop_mode": "squash" if exported.resize == "squash" else "center",
             "mean": list(preprocessing.mean),
             "std": list(preprocessing.std),
-            "first_conv": "patch_embed.proj",
-            "classifier": "head",
+            "first_conv": backbone.pretrained_cfg.get("first_conv"),
+            "classifier": classifier_of(backbone),
         },
     }
 

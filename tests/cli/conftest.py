@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from shipbench import RunSpec, run
+from shipbench.tasks import Task, get_task
 from tests.tasks.pictures import image_folder
 
 
@@ -29,21 +30,26 @@ class Trained:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """Train a tiny SHIP, VPT-deep, LoRA and a whole backbone on three classes; tests must not change the results."""
+    """Train tiny models on three classes; tests must not change the results.
+
+    The methods adapt a ViT; "convolutional" is a linear probe on a ConvNeXt, whose images are cropped.
+    """
     root = tmp_path_factory.mktemp("trained")
     image_folder(root / "insects", {"": (10, 10, 10)})
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SHIPBENCH_CACHE", str(root / "cache"))
-        runs = {method: _train(method, root) for method in ("ship", "vpt-deep", "lora", "full")}
+        task = get_task(f"folder:{root / 'insects'}")
+        runs = {method: _train(method, task, root) for method in ("ship", "vpt-deep", "lora", "peft-lora", "full")}
+        runs["convolutional"] = _train("linear", replace(task, resize="crop"), root, "test_convnext")
     return Trained(root / "insects", root / "results", runs)
 
 
-def _train(method: str, root: Path) -> str:
+def _train(method: str, task: Task, root: Path, backbone: str = "test_vit") -> str:
     spec = RunSpec(
         method,
-        f"folder:{root / 'insects'}",
+        task,
         overrides={"image_size": 64, "epochs": 1} | ({"prototypes": 3} if method == "ship" else {}),
-        backbone="test_vit",
+        backbone=backbone,
         checkpoint="random",
         precision="fp32",
         device="cpu",

@@ -7,37 +7,46 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import pytest
+import timm
+import torch
 import yaml
+from PIL import Image
 from safetensors import safe_open
 
 from shipbench import load_results
+from shipbench.backbones.licence import licence_of
+from shipbench.backbones.pinned import DEMO_BACKBONE
 from shipbench.results.loading import load_predictions
+from shipbench.results.store import Store
+from shipbench.runs.export import load_exported, predict, trained_record
+from shipbench.runs.model_card import Card, model_card
 from shipbench.statistics import bootstrap_interval
 from tests.cli.conftest import Trained
-from tests.cli.model_hub import ModelHub, serve
 from tests.cli.without_shipbench import run_without_shipbench
 from tests.conftest import Outcome
+from tests.hub import Hub, serve
 
 Shipbench = Callable[..., Outcome]
 pytestmark = pytest.mark.usefixtures("quiet_tracer")
 
 
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelHub]:
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A hub whose token is set, with an empty cache of downloads."""
     monkeypatch.setenv("HF_TOKEN", "good")
     # The chunked storage of the hub has a client and a server of its own; without it, files go through Git LFS.
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
-    with serve(ModelHub()) as hub:
+    with serve(Hub()) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.address)
         yield hub
 
 
-def card_of(hub: ModelHub, name: str) -> tuple[dict[str, object], str]:
+def card_of(hub: Hub, name: str) -> tuple[dict[str, object], str]:
     """Return the header and the text of a repository's card."""
     _, header, text = hub.repositories[name]["README.md"].decode().split("---\n", 2)
     return yaml.safe_load(header), text
@@ -53,10 +62,10 @@ def example_of(card: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("method", "form", "library"), [("vpt-deep", "model.pt2", "pytorch"), ("lora", "model.safetensors", "timm")]
+    ("method", "form", "library"), [("vpt-deep", "model.pt2", "pytorch"), ("peft-lora", "model.safetensors", "timm")]
 )
 def test_the_example_of_the_card_predicts_as_the_run_does_without_shipbench(
-    shipbench: Shipbench, trained: Trained, hub: ModelHub, tmp_path: Path, method: str, form: str, library: str
+    shipbench: Shipbench, trained: Trained, hub: Hub, tmp_path: Path, method: str, form: str, library: str
 ) -> None:
     run = (trained.runs[method], "someone/insects", "--results", trained.results, "--checkpoint", "random")
     outcome = shipbench("push", *run)
@@ -78,7 +87,24 @@ def test_the_example_of_the_card_predicts_as_the_run_does_without_shipbench(
     assert probabilities == pytest.approx(expected, abs=1e-4)
 
 
-def test_the_record_fills_the_card(shipbench: Shipbench, trained: Trained, hub: ModelHub, tmp_path: Path) -> None:
+def test_timm_creates_the_pushed_model_of_a_convolutional_backbone_with_its_transform(
+    shipbench: Shipbench, trained: Trained, hub: Hub, tmp_path: Path
+) -> None:
+    run = (trained.runs["convolutional"], "someone/a", "--results", trained.results, "--checkpoint", "random")
+    assert shipbench("push", *run).code == 0
+    for name, content in hub.repositories["models/someone/a"].items():
+        (tmp_path / name).write_bytes(content)
+    model = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+    transform: Any = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+    with torch.no_grad():
+        probabilities = model(transform(Image.open(trained.photograph)).unsqueeze(0)).softmax(dim=1)
+    exported = load_exported(tmp_path / "shipbench.safetensors", checkpoint="random")
+    torch.testing.assert_close(probabilities, predict(exported, [trained.photograph]), rtol=1e-4, atol=1e-5)
+    assert exported.resize == "crop"
+    assert model.pretrained_cfg["label_names"] == ["ant", "bee", "wasp"]
+
+
+def test_the_record_fills_the_card(shipbench: Shipbench, trained: Trained, hub: Hub, tmp_path: Path) -> None:
     run_id = trained.runs["lora"]
     outcome = shipbench(
         *("push", run_id[:10], "someone/a", "--results", trained.results, "--checkpoint", "random", "--private")
@@ -99,6 +125,7 @@ def test_the_record_fills_the_card(shipbench: Shipbench, trained: Trained, hub: 
         f"weights `{record['backbone_sha256']}`",
     ):
         assert words in card
+    assert "license" not in header
     assert header["model-index"][0]["results"][0]["metrics"][0]["value"] == pytest.approx(record["final_test_acc"])  # type: ignore[index]
     stored = json.loads(hub.repositories["models/someone/a"]["record.json"])
     assert stored["run_id"] == run_id
@@ -109,8 +136,28 @@ def test_the_record_fills_the_card(shipbench: Shipbench, trained: Trained, hub: 
         assert stream.metadata()["run_id"] == run_id
 
 
+@pytest.mark.parametrize(
+    ("backbone", "metadata"),
+    [
+        ("vit_base_patch16_224.augreg_in21k", {"license": "apache-2.0"}),
+        # The hub refuses names of licences that it does not have.
+        ("vit_small_patch16_dinov3.lvd1689m", {"license": "other", "license_name": "dinov3-license"}),
+        ("dla60_res2net", {}),
+        (DEMO_BACKBONE, {"license": ["mit", "apache-2.0"]}),
+    ],
+)
+def test_the_header_names_the_licence_of_the_backbone(
+    trained: Trained, backbone: str, metadata: dict[str, object]
+) -> None:
+    record = trained_record(Store(trained.results), trained.runs["lora"])
+    text = model_card(Card("someone/a", record, None, licence_of(backbone, ""), True, "squash", ()))
+    header = yaml.safe_load(text.split("---\n")[1])
+    assert {key: value for key, value in header.items() if key.startswith("license")} == metadata
+    assert ("timm names no licence" in text) == (not metadata)
+
+
 def test_the_results_folder_becomes_a_data_set(
-    shipbench: Shipbench, trained: Trained, hub: ModelHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shipbench: Shipbench, trained: Trained, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(trained.results, tmp_path / "results")
     for name in ("checkpoints/x.safetensors", "claims/x", "runs/.x.part"):
@@ -131,7 +178,7 @@ def test_the_results_folder_becomes_a_data_set(
 
 
 def test_a_dry_run_contacts_no_hub_and_prints_the_card(
-    shipbench: Shipbench, trained: Trained, hub: ModelHub, monkeypatch: pytest.MonkeyPatch
+    shipbench: Shipbench, trained: Trained, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("HF_TOKEN")
     command = ("push", trained.runs["lora"], "someone/a", "--results", trained.results, "--checkpoint", "random")
@@ -163,24 +210,24 @@ SCOPED = {
     ],
 )
 def test_what_may_not_be_written_is_refused_before_an_upload(
-    shipbench: Shipbench, trained: Trained, hub: ModelHub, repo: str, changes: dict[str, object], message: str
+    shipbench: Shipbench, trained: Trained, hub: Hub, repo: str, changes: dict[str, object], message: str
 ) -> None:
     for name, value in changes.items():
         setattr(hub, name, value)
     outcome = shipbench("push", trained.runs["lora"], repo, "--results", trained.results, "--checkpoint", "random")
     assert (outcome.code, message in outcome.err) == (2, True), outcome.err
     assert outcome.err.count("\n") == 1
-    assert set(hub.requests) <= {"GET /api/whoami-v2"}
+    assert set(hub.asked) <= {"GET /api/whoami-v2"}
 
 
 def test_a_missing_token_a_missing_run_and_an_unusable_model_are_refused_before_an_upload(
-    shipbench: Shipbench, trained: Trained, hub: ModelHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shipbench: Shipbench, trained: Trained, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     results = ("someone/a", "--results", trained.results)
     assert "there is no run 'nothing'" in shipbench("push", "nothing", *results).err
     outcome = shipbench("push", trained.runs["full"], *results)
     assert (outcome.code, "keeps no weights" in outcome.err) == (2, True)
-    assert set(hub.requests) == {"GET /api/whoami-v2"}
+    assert set(hub.asked) == {"GET /api/whoami-v2"}
     monkeypatch.delenv("HF_TOKEN")
     monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
     outcome = shipbench("push", trained.runs["lora"], *results, "--checkpoint", "random")
@@ -189,7 +236,7 @@ def test_a_missing_token_a_missing_run_and_an_unusable_model_are_refused_before_
 
 
 def test_organisations_and_scoped_tokens_that_may_write_are_accepted(
-    shipbench: Shipbench, trained: Trained, hub: ModelHub
+    shipbench: Shipbench, trained: Trained, hub: Hub
 ) -> None:
     scope = {"entity": {"type": "org", "name": "lab"}, "permissions": ["repo.content.read", "repo.write"]}
     hub.organisations = {"lab": "contributor"}
@@ -201,7 +248,7 @@ def test_organisations_and_scoped_tokens_that_may_write_are_accepted(
     assert "models/lab/insects" in hub.repositories
 
 
-def test_a_hub_that_refuses_or_fails_is_one_sentence(shipbench: Shipbench, trained: Trained, hub: ModelHub) -> None:
+def test_a_hub_that_refuses_or_fails_is_one_sentence(shipbench: Shipbench, trained: Trained, hub: Hub) -> None:
     command = ("push", trained.runs["lora"], "someone/a", "--results", trained.results, "--checkpoint", "random")
     hub.refused = {"repos/create": 403}
     outcome = shipbench(*command)
@@ -212,12 +259,15 @@ def test_a_hub_that_refuses_or_fails_is_one_sentence(shipbench: Shipbench, train
     assert outcome.err.count("\n") == 1
 
 
-def test_a_repository_without_a_run_is_refused(shipbench: Shipbench, trained: Trained, hub: ModelHub) -> None:
+def test_a_repository_without_a_run_is_refused(shipbench: Shipbench, trained: Trained, hub: Hub) -> None:
     hub.repositories["models/someone/other"] = {"README.md": b""}
+    hub.gated = "locked/a"
     for name, message in (
         ("hf:someone/nothing", "does not exist on the hub or is private"),
         ("hf:someone/other", "holds no shipbench.safetensors"),
         ("hf:someone", "'someone' is not USER/REPO"),
+        ("hf:someone/other@v2", "is no revision of someone/other"),
+        ("hf:locked/a", f"has conditions to accept; do so at {hub.address}/locked/a"),
     ):
         outcome = shipbench("predict", name, trained.photograph)
         assert (outcome.code, message in outcome.err) == (2, True), outcome.err

@@ -16,9 +16,9 @@ from shipbench.data.inspection import verify
 from shipbench.errors import InputError
 from shipbench.tasks import get_task
 from tests.data.builders import small_task, vtab_tree
-from tests.data.hub import REPO, Hub, serve
 from tests.data.test_fetch import packed
 from tests.data.test_importing import cut_in_two
+from tests.hub import DATA_SET, REPO, Hub, serve
 
 TASKS = ("cifar100", "dtd")
 
@@ -103,7 +103,7 @@ def test_import_goes_to_the_default_folder(copy: Path, tmp_path: Path, monkeypat
 
 def test_fetch_names_tasks_repository_and_commit(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with serve(Hub({"vtab.zip": packed(copy)})) as hub:
+    with serve(Hub({DATA_SET: {"vtab.zip": packed(copy)}})) as hub:
         code, out = run("fetch", "--to", tmp_path / "to", "--repo", REPO, "--endpoint", hub.address)
     assert code == 0
     assert f"imported 2 tasks into {tmp_path / 'to'} from {REPO} at 0123456789abcdef" in out

@@ -18,7 +18,7 @@ from shipbench.data.acquisition.fetch import Fetched, fetch
 from shipbench.errors import InputError, ShipbenchError
 from shipbench.tasks import get_task
 from tests.data.builders import vtab_tree
-from tests.data.hub import COMMIT, REPO, Hub, serve
+from tests.hub import COMMIT, DATA_SET, REPO, Hub, serve
 
 TASKS = ("cifar100", "dtd")
 
@@ -51,7 +51,7 @@ def packed(folder: Path, prefix: str = "vtab-1k/") -> bytes:
 @pytest.fixture
 def hub(copy: Path) -> Iterator[Hub]:
     """Serve one zip, as the default repository does."""
-    with serve(Hub({"README.md": b"# VTAB-1k", "vtab-1k.zip": packed(copy)})) as running:
+    with serve(Hub({DATA_SET: {"README.md": b"# VTAB-1k", "vtab-1k.zip": packed(copy)}})) as running:
         yield running
 
 
@@ -91,7 +91,7 @@ def test_a_dropped_connection_is_resumed_at_once(hub: Hub, target: Path, monkeyp
 def test_a_client_that_does_not_reconnect_is_called_until_nothing_arrives(
     hub: Hub, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    archive = hub.files["vtab-1k.zip"]
+    archive = hub.repositories[DATA_SET]["vtab-1k.zip"]
     starts: list[int] = []
 
     def drop(url: str, stream: BinaryIO, *, resume_size: int, **_: object) -> None:
@@ -121,7 +121,7 @@ def test_the_next_call_resumes_an_interrupted_download(hub: Hub, copy: Path, tar
 
 
 def test_a_complete_archive_is_not_downloaded_again(hub: Hub, target: Path) -> None:
-    hub.files = {"vtab-1k.zip": b"PK not a zip"}
+    hub.repositories[DATA_SET] = {"vtab-1k.zip": b"PK not a zip"}
     for _ in range(2):
         with pytest.raises(InputError, match="damaged"):
             fetch(target, repo=REPO, endpoint=hub.address)
@@ -180,7 +180,7 @@ def test_two_fetches_into_one_folder_take_turns(hub: Hub, target: Path, monkeypa
 
 
 def test_the_token_goes_to_the_hub_and_not_to_its_storage(hub: Hub, target: Path) -> None:
-    with serve(Hub(hub.files)) as storage:
+    with serve(Hub(hub.repositories)) as storage:
         hub.storage = storage.address
         fetch(target, repo=REPO, endpoint=hub.address)
         assert storage.downloads() == [None]
@@ -189,14 +189,14 @@ def test_the_token_goes_to_the_hub_and_not_to_its_storage(hub: Hub, target: Path
 
 
 def test_several_archives_are_imported_together(hub: Hub, tmp_path: Path, target: Path) -> None:
-    hub.files = {f"{name}.zip": packed(vtab_tree(tmp_path / name, tasks=[name]), "") for name in TASKS}
+    hub.repositories[DATA_SET] = {f"{name}.zip": packed(vtab_tree(tmp_path / name, tasks=[name]), "") for name in TASKS}
     assert fetch(target, repo=REPO, endpoint=hub.address).tasks == TASKS
     assert left_in(target) == [*TASKS, "fetched.json"]
 
 
 def test_loose_task_folders_are_imported_too(hub: Hub, copy: Path, target: Path) -> None:
     files = {path.relative_to(copy).as_posix(): path.read_bytes() for path in copy.rglob("dtd/**/*") if path.is_file()}
-    hub.files = {"README.md": b"# VTAB-1k", **files}
+    hub.repositories[DATA_SET] = {"README.md": b"# VTAB-1k", **files}
     assert fetch(target, repo=REPO, endpoint=hub.address).tasks == ("dtd",)
     assert fingerprint(get_task("dtd"), target) == fingerprint(get_task("dtd"), copy)
     assert left_in(target) == ["dtd", "fetched.json"]
@@ -210,13 +210,13 @@ def test_a_missing_repository_or_revision_raises_one_sentence(hub: Hub, target: 
 
 
 def test_an_empty_repository_is_refused(hub: Hub, target: Path) -> None:
-    hub.files = {}
+    hub.repositories[DATA_SET] = {}
     with pytest.raises(ShipbenchError, match="is empty"):
         fetch(target, repo=REPO, endpoint=hub.address)
 
 
 def test_a_repository_without_tasks_is_refused(hub: Hub, target: Path) -> None:
-    hub.files = {"README.md": b"# Something else"}
+    hub.repositories[DATA_SET] = {"README.md": b"# Something else"}
     with pytest.raises(InputError, match="holds no VTAB-1k task"):
         fetch(target, repo=REPO, endpoint=hub.address)
 

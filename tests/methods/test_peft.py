@@ -17,6 +17,7 @@ from shipbench_baselines import peft_library, peft_methods
 from shipbench_baselines.peft_methods import PeftFamily
 
 from shipbench import RunSpec, run
+from shipbench.backbones import Preprocessing
 from shipbench.backbones.frozen_weights import cast_frozen_weights
 from shipbench.errors import InputError
 from shipbench.events import EpochDone, Event
@@ -25,8 +26,9 @@ from shipbench.methods import BuildContext, get_method, list_methods, parse_meth
 from shipbench.recipe import Recipe
 from shipbench.results.loading import load_predictions
 from shipbench.results.store import Store
-from shipbench.runs.export import export_run, load_exported, predict
+from shipbench.runs.export import Exported, export_run, load_exported, predict
 from shipbench.runs.merged import export_merged
+from shipbench.runs.program import _program
 from shipbench.settings import configure, field_names
 from shipbench.training.snapshot import weights_to_keep
 from tests.conftest import Outcome
@@ -88,7 +90,7 @@ def test_a_tuner_trains_and_is_restored(name: str) -> None:
         torch.testing.assert_close(again.eval()(IMAGES), logits)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "peft-lily"])
+@pytest.mark.parametrize("name", [name for name in NAMES if get_method(name).mergeable])
 def test_a_merged_tuner_is_a_plain_timm_model(name: str) -> None:
     model = after_two_steps(name).model
     plain = timm.create_model("test_vit", num_classes=5, img_size=48)
@@ -155,6 +157,15 @@ def test_a_run_resumes_and_its_export_predicts(
 def test_a_tuner_that_the_library_cannot_merge_is_refused() -> None:
     with pytest.raises(InputError, match="the library cannot merge this tuner into the backbone"):
         built("peft-lily").model.merged_state()
+    assert [name for name in NAMES if not get_method(name).mergeable] == ["peft-lily"]
+
+
+@pytest.mark.parametrize("name", ["peft-lily", "peft-lora"])
+def test_a_tuner_becomes_a_program(name: str) -> None:
+    model = after_two_steps(name).model
+    program = _program(Exported(model, Preprocessing(48, (0.5,) * 3, (0.25,) * 3), "", name, "")).module()
+    with torch.no_grad():
+        torch.testing.assert_close(program((IMAGES + 2) / 4), model(IMAGES), rtol=1e-4, atol=1e-4)
 
 
 def test_adalora_shrinks_its_ranks_to_the_target() -> None:

@@ -21,7 +21,7 @@ from shipbench.data.formats.hub_dataset import HubDataset
 from shipbench.data.listings import Listing
 from shipbench.errors import InputError
 from tests.data.formats.trees import labels, picture, sizes, tree
-from tests.data.hub import REPO, Hub, serve
+from tests.hub import DATA_SET, REPO, Hub, serve
 
 Names = Mapping[str, Sequence[str]]
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -314,7 +314,7 @@ def test_names_on_the_hub_are_downloaded_or_refused_in_one_sentence(tmp_path: Pa
     for split in ("train", "test"):
         stream = io.BytesIO(shard(tmp_path / "data", split, [0, 1], {"label": ["ant", "bee"]}).read_bytes())
         files[f"data/{split}-00000-of-00001.parquet"] = stream.getvalue()
-    with serve(Hub(files, gated="locked/bugs")) as hub:
+    with serve(Hub({DATA_SET: files}, gated="locked/bugs")) as hub:
         lines = look_up(tmp_path, hub.address, REPO, f"{REPO}:other", "no/such", "locked/bugs")
     size = len(picture("test-00000-of-000010"))
     assert lines == [
