@@ -35,7 +35,7 @@ def report(
     formats: Annotated[
         str,
         typer.Option(
-            "--format", help="Formats to write: any of md, tex, csv, html, png, pdf, svg, pgf, comma-separated."
+            "--format", help="Formats to write: any of md, tex, typ, csv, html, png, pdf, svg, pgf, comma-separated."
         ),
     ] = _FORMATS,
     baseline: Annotated[

@@ -14,10 +14,11 @@ from shipbench.report.render.html import html_page
 from shipbench.report.render.images import IMAGE_FORMATS, images
 from shipbench.report.render.latex import latex_table, preview_document
 from shipbench.report.render.markdown import markdown_report, markdown_table
+from shipbench.report.render.typst import typst_document, typst_table
 
-FORMATS = ("md", "tex", "csv", "html", *IMAGE_FORMATS)
+FORMATS = ("md", "tex", "typ", "csv", "html", *IMAGE_FORMATS)
 _MANIFEST = "manifest.json"
-_TABLES = {"md": markdown_table, "tex": latex_table, "csv": table_csv}
+_TABLES = {"md": markdown_table, "tex": latex_table, "typ": typst_table, "csv": table_csv}
 
 
 def parse_formats(text: str) -> tuple[str, ...]:
@@ -72,8 +73,11 @@ def _pages(report: Report, formats: Sequence[str]) -> dict[str, str]:
     if "md" in formats:
         pages["report.md"] = markdown_report(report, _first(formats, "svg", "png"))
     if "tex" in formats:
-        pages["references.bib"] = "\n\n".join(report.references) + "\n"
         pages["preview.tex"] = preview_document(report, _first(formats, "pgf", "pdf", "png"))
+    if "typ" in formats:
+        pages["preview.typ"] = typst_document(report, _first(formats, "svg", "png"))
+    if "tex" in formats or "typ" in formats:
+        pages["references.bib"] = "\n\n".join(report.references) + "\n"
     if "csv" in formats:
         pages["results.csv"] = frame_csv(report.results)
     return pages

@@ -31,8 +31,10 @@ from shipbench.report.document import (
     without_empty_columns,
 )
 from shipbench.report.drawing.palette import THEME
-from shipbench.report.render import latex, markdown
+from shipbench.report.drawing.paper import PAPER_STYLES
+from shipbench.report.render import latex, markdown, typst
 from shipbench.report.render.csv_text import frame_csv, table_csv
+from shipbench.report.render.images import images
 from tests.report.builders import VTAB_TASKS, grid, make_record, make_results
 
 HOSTILE = (
@@ -263,6 +265,34 @@ def test_a_table_compiles_with_the_packages_it_names_and_no_font_encoding(tmp_pa
     text = f"\\documentclass{{article}}\n{packages}\n\\begin{{document}}\n{latex.latex_table(table)}\\end{{document}}\n"
     (tmp_path / "preview.tex").write_text(text, encoding="utf-8")
     compiled(tmp_path)
+
+
+@pytest.mark.skipif(PDFLATEX is None, reason="pdflatex is not installed")
+def test_every_figure_compiles_in_every_style(demo_report: Report, tmp_path: Path) -> None:
+    inputs = []
+    for paper in PAPER_STYLES:
+        for figure in demo_report.figures():
+            inputs.append(f"\\input{{{paper.name}-{figure.name}.pgf}}")
+            (tmp_path / f"{paper.name}-{figure.name}.pgf").write_bytes(images(figure, ["pgf"], paper)["pgf"])
+    preamble, _ = latex.preview_document(demo_report, None).split("\\section*")
+    text = "\n\n".join([preamble, *inputs, "\\end{document}\n"])
+    (tmp_path / "preview.tex").write_text(text, encoding="utf-8")
+    assert "Overfull" not in compiled(tmp_path)
+
+
+def test_typst_compiles(demo_report: Report, hostile_report: Report, tmp_path: Path) -> None:
+    compiler = pytest.importorskip("typst", reason="the package typst is not installed")
+    for name, report in (("demo", demo_report), ("hostile", hostile_report)):
+        write_report(report, tmp_path / name, ("typ", "svg"))
+        assert compiler.compile(tmp_path / name / "preview.typ").startswith(b"%PDF")
+
+
+def test_typst_tables_hold_texts_in_strings_only(hostile_report: Report) -> None:
+    for table in hostile_report.tables():
+        lines = typst.typst_table(table).splitlines()
+        bare = [re.sub(r'"(?:[^"\\]|\\.)*"', "", line) for line in lines]
+        assert not re.search(r"[\\$@`_]|script", "".join(bare).replace(f"<tab:{table.name}>", ""))
+        assert sum(line.count("(") - line.count(")") for line in bare) == 0
 
 
 def compiled(folder: Path) -> str:

@@ -85,7 +85,7 @@ def test_deleting_a_task_empties_its_means_and_shows_the_gap() -> None:
     assert shown["kitti"] == "–"  # noqa: RUF001
     assert [shown[name] for name in ("Structured", "mean of groups", "mean of tasks")] == ["", "", ""]
     assert shown["Natural"] == f"{statistics.fmean(task_mean(records, 'full', t) for t in NATURAL):.1f}"
-    assert all(texts(table, "SHIP").values())
+    assert [name for name, text in texts(table, "SHIP").items() if not text] == ["mean_of_these_tasks"]
 
 
 def test_a_lost_seed_is_marked_where_it_is_missing() -> None:
@@ -244,6 +244,34 @@ def test_missing_and_failed_runs_are_named() -> None:
     assert ["failed", "SHIP", "DTD", "1", "out of memory"] in rows
     assert ["missing", "SHIP", "KITTI-Dist", "0, 1", "no finished run"] in rows
     assert len(rows) == 2
+
+
+def test_a_row_without_some_tasks_has_a_mean_apart_from_complete_rows() -> None:
+    records = [*grid(("vpt-deep", "ship"), VTAB_TASKS, (0, 1)), *grid(("full",), VTAB_TASKS[:5], (0, 1))]
+    table = table_of(records, published="all")
+    shown = {label: texts(table, label)["mean_of_these_tasks"] for label in ("Full fine-tuning", "VPT-deep", "SHIP")}
+    expected = statistics.fmean(task_mean(records, "full", task) for task in VTAB_TASKS[:5])
+    assert shown == {"Full fine-tuning": f"{expected:.1f}", "VPT-deep": "", "SHIP": ""}
+    assert table.columns[-3].title == "mean of these 5 tasks"
+    assert set(marks(table, "mean_of_these_tasks").values()) == {""}
+    assert "The mean of these 5 tasks compares with nothing but itself: complete rows leave it blank." in table.notes
+    assert {len(row.cells) for row in table.rows} == {len(table.columns)}
+
+
+def test_rows_with_other_tasks_say_how_many_their_mean_has() -> None:
+    records = [*grid(("full",), VTAB_TASKS[:5], (0,)), *grid(("linear",), VTAB_TASKS[:18], (0,))]
+    table = table_of([*records, *grid(("ship",), VTAB_TASKS, (0,)), *grid(("vpt-deep",), VTAB_TASKS[:1], (0,))])
+    counts = {row.cells[0].text: row.cells[-3].below for row in table.rows if row.kind == "ours"}
+    assert counts == {"Full fine-tuning": "5 tasks", "Linear probe": "18 tasks", "SHIP": "", "VPT-deep": ""}
+    assert any("that of a row with other tasks" in note for note in table.notes)
+
+
+def test_rows_with_the_same_part_of_a_suite_compare() -> None:
+    table = table_of(grid(("vpt-deep", "ship"), VTAB_TASKS[:5], (0, 1)))
+    assert marks(table, "mean_of_these_tasks") == {"VPT-deep": "second", "SHIP": "best"}
+    assert not any("mean of these" in note for note in table.notes)
+    complete = table_of(grid(("ship",), VTAB_TASKS, (0,)))
+    assert "mean_of_these_tasks" not in {column.key for column in complete.columns}
 
 
 def row_labels(rows: list[Row]) -> list[str]:

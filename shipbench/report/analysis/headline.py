@@ -13,7 +13,7 @@ from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.wording.names import task_name
 from shipbench.report.wording.numbers import has_value, percent
 from shipbench.report.wording.text import counted, joined
-from shipbench.statistics import MEAN_OF_GROUPS, MEAN_OF_TASKS, mean_of_tasks_name, sample_deviation
+from shipbench.statistics import MEAN_OF_GROUPS, MEAN_OF_TASKS, mean_of_tasks_name
 
 MeanKind: TypeAlias = Literal["groups", "tasks"]
 _NAMES = {"groups": MEAN_OF_GROUPS, "tasks": MEAN_OF_TASKS}
@@ -77,16 +77,10 @@ def _shared(view: SuiteView) -> Standing:
     means = view.complete_scores.means
     tasks = [str(task) for task in means.index]
     arms = [arm for arm in view.arms if arm.key in means.columns]
-    scores = {arm: _score_over(view, arm, tasks) for arm in arms}
+    scores = {arm: view.study.score_over(arm, tasks) for arm in arms}
     name = task_name(tasks[0]) if len(tasks) == 1 else mean_of_tasks_name(tasks, view.tasks)
     standing = _ordered("tasks", name, scores, tasks)
     return replace(standing, unranked=tuple(arm for arm in view.arms if arm not in arms))
-
-
-def _score_over(view: SuiteView, arm: Arm, tasks: Sequence[str]) -> Score:
-    table = view.study.accuracies(arm)[list(tasks)]
-    by_seed = table.dropna().mean(axis=1)
-    return Score(float(table.mean().mean()), sample_deviation(list(by_seed)), tuple(int(seed) for seed in table.index))
 
 
 def _ordered(kind: MeanKind, name: str, scores: dict[Arm, Score], tasks: Sequence[str]) -> Standing:

@@ -163,6 +163,16 @@ class Study:
             self._summaries[arm.key] = summarise(self.accuracies(arm), self.groups_of(arm.suite))
         return self._summaries[arm.key]
 
+    def part_of(self, arm: Arm) -> tuple[str, ...]:
+        """Return the tasks of an arm that lacks others of its suite, in table order; empty if it lacks none."""
+        scores = self.summary(arm).tasks
+        tasks = tuple(task for task, score in scores.items() if score.seeds)
+        return tasks if len(tasks) < len(scores) else ()
+
+    def score_over(self, arm: Arm, tasks: Sequence[str]) -> Score:
+        """Return the mean of an arm over ``tasks``."""
+        return summarise(self.accuracies(arm), {"all": tasks}).mean_of_tasks
+
     @cached_property
     def _summaries(self) -> dict[int, Summary]:
         return {}

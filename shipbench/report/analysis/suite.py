@@ -105,6 +105,12 @@ class SuiteView:
         return first.get("vpt-deep") or next(iter(self.arms), None)
 
     @cached_property
+    def parts(self) -> dict[int, tuple[str, ...]]:
+        """The tasks of every main and imported arm that has several of the suite and lacks others, by key."""
+        tasks = {arm.key: self.study.part_of(arm) for arm in (*self.arms, *self.imported)}
+        return {key: names for key, names in tasks.items() if len(names) > 1}
+
+    @cached_property
     def predictions(self) -> Mapping[str, TaskPredictions]:
         """The stored predictions by task, for tasks that have any."""
         reference = self.baseline or next(iter(self.arms), None)

@@ -239,7 +239,7 @@ def _axes(frame: _Frame, text: float) -> Iterator[Shape]:
 
 def _x_axis(frame: _Frame, text: float) -> Iterator[Shape]:
     axis, size = frame.panel.x, frame.panel.x.text * text
-    for value, label in axis.ticks:
+    for value, label in axis.ticks if axis.turned else _apart(axis, frame.width, size):
         x = frame.left + position(axis, value) * frame.width
         if axis.grid:
             yield Path(((x, frame.top), (x, frame.bottom)), RULE, 0.6)
@@ -253,6 +253,16 @@ def _x_axis(frame: _Frame, text: float) -> Iterator[Shape]:
     if axis.label:
         y = frame.bottom + (0 if axis.on_top else _labels_height(axis, text)) + 9 * text
         yield Text((frame.left + frame.right) / 2, y, axis.label, _LABEL * text, INK, "middle")
+
+
+def _apart(axis: Axis, width: float, size: float) -> Iterator[tuple[float, str]]:
+    """Yield the ticks of an x axis, without the text of those that would touch the one before."""
+    end = float("-inf")
+    for value, label in sorted(axis.ticks, key=lambda tick: position(axis, tick[0])):
+        place, half = position(axis, value) * width, text_width(label, size) / 2
+        shown = place - half > end
+        end = place + half + 1 if label and shown else end
+        yield value, label if shown else ""
 
 
 def _y_axis(frame: _Frame, text: float) -> Iterator[Shape]:

@@ -56,9 +56,9 @@ def log_axis(values: Sequence[float], label: str, unit: float, *, margin: float 
     room = max(margin * (high - low), 0.12)
     low, high = low - room, high + room
     factors = (1, 2, 5) if high - low < 2.2 else (1,)
-    powers = range(floor(low) - 1, ceil(high) + 1)
+    powers = range(floor(low - log10(unit)) - 1, ceil(high - log10(unit)) + 1)
     places = [factor * 10.0**power for power in powers for factor in factors]
-    ticks = [(value, f"{value / unit:,g}") for value in places if low <= log10(value) <= high]
+    ticks = [(place * unit, f"{place:,g}") for place in places if low <= log10(place * unit) <= high]
     return Axis(10**low, 10**high, tuple(ticks), label, log=True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from math import ceil
 
 import numpy as np
 
@@ -146,10 +147,10 @@ def _confusion_panel(view: SuiteView, arm: Arm, task: str, predictions: TaskPred
 
 
 def _class_ticks(names: Sequence[str] | None, size: int) -> tuple[tuple[float, str], ...]:
-    """Return a tick with its name for every class, or three numbers if there are no names to print."""
+    """Return a tick with its name for every class, or at most six numbers if there are no names to print."""
     if names is not None:
         return tuple((float(number), shortened(name, _LONGEST_NAME)) for number, name in enumerate(names))
-    return tuple((float(tick), str(tick)) for tick in sorted({0, size // 2, size - 1}))
+    return tuple((float(tick), str(tick)) for tick in range(0, size, ceil(size / 6)))
 
 
 def _per_class_figure(view: SuiteView, tasks: Mapping[str, TaskPredictions]) -> Figure:

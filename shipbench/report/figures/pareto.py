@@ -20,7 +20,7 @@ from shipbench.report.wording.numbers import PLUS_MINUS, has_value, percent, sho
 from shipbench.report.wording.text import counted
 from shipbench.statistics import pareto_front
 
-_MANY = 8
+_MANY, _CROWD = 8, 16
 _FEWEST = 3
 
 
@@ -112,8 +112,8 @@ def draw_pareto(points: Sequence[CostPoint], name: str, footer: str, cost: Cost 
     ends = [y for bar in bars for _, y in bar]
     x = log_axis([p.cost for p in points], cost.label, cost.unit)
     y = number_axis([*(p.accuracy for p in points), *ends], f"{name} (%)", margin=0.12)
-    wide = len(points) > _MANY
-    return Chart((Panel(x, y, tuple(marks)),), height=250 if wide else 180, wide=wide, footer=footer)
+    wide, crowded = len(points) > _MANY, len(points) > _CROWD
+    return Chart((Panel(x, y, tuple(marks)),), 320 if crowded else 250 if wide else 180, wide=wide, footer=footer)
 
 
 def _point_marks(point: CostPoint, cost: Cost, *, on: bool) -> Iterator[Mark]:

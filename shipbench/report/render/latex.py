@@ -202,7 +202,7 @@ def preview_document(report: Report, image_suffix: str | None) -> str:
     if image_suffix is not None:
         inputs += [_figure(figure, image_suffix) for figure in report.figures()]
     body = "\n\\clearpage\n".join(inputs)
-    return f"{_PREAMBLE}\\section*{{{escape(report.title)}}}\n{body}\n\\end{{document}}\n"
+    return f"{_PREAMBLE}\\section*{{{escape(report.title)}}}\\suppressfloats[t]\n{body}\n\\end{{document}}\n"
 
 
 def _figure(figure: Figure, suffix: str) -> str:

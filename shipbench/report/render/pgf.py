@@ -87,4 +87,4 @@ def _grid(grid: Grid) -> Iterator[str]:
     for row, colours in enumerate(grid.colours):
         for column, colour in enumerate(colours):
             x, y = grid.x + column * width, grid.y + row * height
-            yield f"\\fill[{_colour(colour)}] ({x:.2f},{y:.2f}) rectangle ({x + width:.2f},{y + height:.2f});"
+            yield f"\\path[fill={_colour(colour)}] ({x:.2f},{y:.2f}) rectangle ({x + width:.2f},{y + height:.2f});"

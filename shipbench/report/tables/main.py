@@ -29,6 +29,7 @@ from shipbench.report.tables.common import (
     score_cell,
 )
 from shipbench.report.tables.imported import imported_notes, imported_rows
+from shipbench.report.tables.part_means import PART, part_cells, part_columns, part_notes, parts_compare
 from shipbench.report.tables.published import published_notes, published_rows
 from shipbench.report.tables.ranks import unranked_note
 from shipbench.report.wording.names import task_name
@@ -58,11 +59,10 @@ def main_results_table(view: SuiteView) -> Table | None:
         return None
     columns = _columns(view)
     tests = {comparison.arm.key: comparison.tasks for comparison in view.comparisons}
-    rows = [_row(view.study, arm, tests.get(arm.key, {})) for arm in view.arms]
-    rows = marked(rows, range(1, len(columns) - len(_PARAMETERS)))
+    rows = marked([_row(view, arm, tests.get(arm.key, {})) for arm in view.arms], _ranked(view, columns))
     sizes = range(len(columns) - len(_PARAMETERS), len(columns))
     rows = evenly(
-        [*rows, *imported_rows(view, partial(_parameter_cells, view.study), len(columns)), *published_rows(view)],
+        [*rows, *imported_rows(view, partial(_last_cells, view), len(columns)), *published_rows(view)],
         dict.fromkeys(sizes, MILLION),
     )
     unranked = unranked_note(view)
@@ -74,6 +74,7 @@ def main_results_table(view: SuiteView) -> Table | None:
         rows=tuple(rows),
         notes=(
             *_sign_notes(view, [row for row in rows if row.kind == "ours"]),
+            *part_notes(view),
             *view.prediction_notes,
             *([unranked] if unranked else []),
             *imported_notes(view),
@@ -119,22 +120,30 @@ def _columns(view: SuiteView) -> tuple[Column, ...]:
         for group, names in view.groups.items()
         for task in names
     ]
-    return (Column("method", "Method", align="left"), *tasks, *mean_columns(view, upright=True), *_PARAMETERS)
+    means = (*mean_columns(view, upright=True), *part_columns(view))
+    return (Column("method", "Method", align="left"), *tasks, *means, *_PARAMETERS)
 
 
-def _row(study: Study, arm: Arm, tests: Mapping[str, TaskTest]) -> Row:
+def _ranked(view: SuiteView, columns: Sequence[Column]) -> list[int]:
+    """Return the columns in which rows compare."""
+    others = {column.key for column in _PARAMETERS} | (set() if parts_compare(view) else {PART})
+    return [i for i, column in enumerate(columns) if i and column.key not in others]
+
+
+def _row(view: SuiteView, arm: Arm, tests: Mapping[str, TaskTest]) -> Row:
+    study = view.study
     summary, seeds = study.summary(arm), study.seeds_of(arm)
     collapsed = study.collapsed(arm)
     tasks = [
         _task_cell(score_cell(score, seeds), tests.get(task), task in collapsed)
         for task, score in summary.tasks.items()
     ]
-    return Row((label_cell(study, arm), *tasks, *mean_cells(summary, seeds), *_parameter_cells(study, arm)))
+    return Row((label_cell(study, arm), *tasks, *mean_cells(summary, seeds), *_last_cells(view, arm)))
 
 
-def _parameter_cells(study: Study, arm: Arm) -> tuple[Cell, ...]:
-    """Return the trained parameters of an arm with and without the head, averaged over tasks."""
-    return tuple(millions_cell(value) for value in _parameters(study, arm).values())
+def _last_cells(view: SuiteView, arm: Arm) -> tuple[Cell, ...]:
+    """Return the mean over part of the suite, and the trained parameters with and without the head over tasks."""
+    return (*part_cells(view, arm), *(millions_cell(value) for value in _parameters(view.study, arm).values()))
 
 
 def _task_cell(cell: Cell, test: TaskTest | None, collapsed: bool) -> Cell:

@@ -13,6 +13,7 @@ from shipbench.report.analysis.study import Summary, summarise
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import MISSING, Cell, Row
 from shipbench.report.tables.common import millions_cell
+from shipbench.report.tables.part_means import part_cells
 from shipbench.report.wording.numbers import has_value, percent, signed
 from shipbench.report.wording.text import joined
 
@@ -23,7 +24,7 @@ def published_rows(view: SuiteView) -> list[Row]:
     rows: list[Row] = []
     for match in view.published_matches:
         printed = summarise(pd.DataFrame([published_means(match.row, view.groups)], index=[0]), view.groups)
-        rows.append(_published_row(match, letters[_source(match.row)], printed, rule=not rows))
+        rows.append(_published_row(view, match, letters[_source(match.row)], printed, rule=not rows))
         rows += [_difference_row(view, arm, printed, alone=len(match.arms) == 1) for arm in match.comparable]
     return rows
 
@@ -35,12 +36,12 @@ def published_notes(view: SuiteView) -> list[str]:
     return [*([incomparable] if incomparable else []), *footnotes]
 
 
-def _published_row(match: PublishedMatch, letter: str, printed: Summary, *, rule: bool) -> Row:
+def _published_row(view: SuiteView, match: PublishedMatch, letter: str, printed: Summary, *, rule: bool) -> Row:
     label = Cell(f"{match.row.method}, published [{letter}]", value=f"{match.row.method} (published)")
     cells = [
         Cell(percent(value) or MISSING, value=value if has_value(value) else None) for value in printed.all_means()
     ]
-    return Row((label, *cells, *_parameter_cells(match.row)), "published", rule)
+    return Row((label, *cells, *part_cells(view), *_parameter_cells(match.row)), "published", rule)
 
 
 def _parameter_cells(row: PublishedRow) -> tuple[Cell, Cell]:
@@ -56,7 +57,7 @@ def _difference_row(view: SuiteView, arm: Arm, printed: Summary, *, alone: bool)
     cells = [Cell(signed(value), value=value if has_value(value) else None) for value in differences]
     text = "ours − published"  # noqa: RUF001
     label = Cell(text if alone else f"{text}: {arm.label}", value=f"{arm.label}: ours minus published")
-    return Row((label, *cells, Cell(), Cell()), "difference")
+    return Row((label, *cells, *part_cells(view), Cell(), Cell()), "difference")
 
 
 def _incomparable_note(matches: Sequence[PublishedMatch]) -> str:

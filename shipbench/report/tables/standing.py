@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.cautions import cautions
 from shipbench.report.analysis.comparisons import FEWEST_WILCOXON, PairedComparison
@@ -23,6 +25,10 @@ def standing_table(view: SuiteView, standing: Standing) -> Table:
         Row(tuple(_cells(view, standing, arm, score, comparisons.get(arm), against=bool(against), tested=tested)))
         for arm, score in standing.scores
     ]
+    seeds = {row.cells[0].below for row in rows}
+    if len(seeds) == 1:
+        rows = [replace(row, cells=(replace(row.cells[0], below=""), *row.cells[1:])) for row in rows]
+    over = ", ".join(seeds) if len(seeds) == 1 else "seeds"
     columns = (
         Column("method", "Method", align="left"),
         Column("accuracy", standing.name, extras=("deviation", "seeds")),
@@ -35,7 +41,7 @@ def standing_table(view: SuiteView, standing: Standing) -> Table:
         name=f"overview-{view.slug}",
         title=f"{view.name}: overview",
         caption=view.caption(
-            f"{sentence_case(standing.name)} in percent with the sample deviation over seeds.{test}",
+            f"{sentence_case(standing.name)} in percent with the sample deviation over {over}.{test}",
             f"Trainable parameters with the head.{left_out(view, standing)}",
         ),
         columns=columns,

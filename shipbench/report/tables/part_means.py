@@ -1,0 +1,55 @@
+"""The column for rows that lack tasks: the mean over the tasks they have, apart from the means of the whole suite."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from shipbench.report.analysis.arms import Arm
+from shipbench.report.analysis.suite import SuiteView
+from shipbench.report.document import Cell, Column
+from shipbench.report.tables.common import SCORE_EXTRAS, score_cell
+from shipbench.report.wording.text import counted
+from shipbench.statistics import mean_of_tasks_name
+
+PART = "mean_of_these_tasks"
+_ONE = "The {name} compares with nothing but itself: complete rows leave it blank."
+_SEVERAL = (
+    "The mean of these tasks averages the tasks that a row has; their number stands below. It compares neither with "
+    "that of a row with other tasks nor with the mean of tasks, and complete rows leave it blank."
+)
+
+
+def part_columns(view: SuiteView) -> tuple[Column, ...]:
+    """Return the column, or nothing if no row lacks tasks."""
+    if not view.parts:
+        return ()
+    title = mean_of_tasks_name(next(iter(view.parts.values())), view.tasks) if _alike(view) else "mean of these tasks"
+    return (Column(PART, title, "Means", upright=True, extras=(*SCORE_EXTRAS, "tasks")),)
+
+
+def part_cells(view: SuiteView, arm: Arm | None = None) -> tuple[Cell, ...]:
+    """Return the cell of ``part_columns`` for an arm: blank without an arm, and for one that lacks no task."""
+    if not view.parts:
+        return ()
+    tasks = view.parts.get(arm.key) if arm is not None else None
+    if arm is None or tasks is None:
+        return (Cell(),)
+    cell = score_cell(view.study.score_over(arm, tasks), view.study.seeds_of(arm))
+    below = cell.below if _alike(view) else counted(len(tasks), "task")
+    return (replace(cell, below=below, extras=(*cell.extras, ("tasks", float(len(tasks))))),)
+
+
+def parts_compare(view: SuiteView) -> bool:
+    """Return whether every main row has the same part of the suite, so that best and second best can be marked."""
+    return _alike(view) and all(arm.key in view.parts for arm in view.arms)
+
+
+def part_notes(view: SuiteView) -> list[str]:
+    """Say what the column holds; nothing if all rows have the same tasks."""
+    if not view.parts or parts_compare(view):
+        return []
+    return [_ONE.format(name=part_columns(view)[0].title) if _alike(view) else _SEVERAL]
+
+
+def _alike(view: SuiteView) -> bool:
+    return len(set(view.parts.values())) == 1
