@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from shipbench.report.drawing.chart import Chart, Key
+    from shipbench.report.drawing.shapes import Drawing
 
 _STYLES = {"best": "font-weight: bold", "second": "text-decoration: underline"}
 Mark: TypeAlias = Literal["", "best", "second"]
@@ -108,6 +110,13 @@ class Figure:
     draw: Callable[[], Chart]
     alt: str
     wide: bool = False
+
+    @cached_property
+    def drawing(self) -> Drawing:
+        """The chart lowered to the plain style, which the page and the image files share."""
+        from shipbench.report.drawing.lower import lower
+
+        return lower(self.draw())
 
 
 @dataclass(frozen=True)

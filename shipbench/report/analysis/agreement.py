@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import combinations
 from statistics import fmean
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from shipbench.report.analysis.arms import Arm
+from numpy.typing import NDArray
+
 from shipbench.report.analysis.predictions import TaskPredictions
 from shipbench.report.analysis.study import Study
 
+BySeed: TypeAlias = Mapping[Any, NDArray[Any]]
 Agreement: TypeAlias = Mapping[tuple[int, int], Mapping[str, float]]
 
 
@@ -21,20 +24,19 @@ def agreement(study: Study, suite: str, predictions: Mapping[str, TaskPrediction
     arms = study.arms_of(suite, main=True)
     pairs: dict[tuple[int, int], dict[str, float]] = {}
     for task, in_task in predictions.items():
+        # NumPy arrays, because pandas would align the two columns of every pair.
+        by_seed = {
+            key: dict(zip(frame, frame.to_numpy().T.copy(), strict=True)) for key, frame in in_task.predicted.items()
+        }
         for i, one in enumerate(arms):
             for other in arms[: i + 1]:
-                share = _share(in_task, one, other)
+                share = _share(by_seed.get(one.key, {}), by_seed.get(other.key, {}), same=one == other)
                 if share is not None:
                     pairs.setdefault((one.key, other.key), {})[task] = share
     return pairs
 
 
-def _share(predictions: TaskPredictions, one: Arm, other: Arm) -> float | None:
-    seeds = predictions.shared_seeds(one, other)
-    places = range(len(seeds))
-    pairs = [(a, b) for a in places for b in places if (a < b if one == other else a == b)]
-    if not pairs:
-        return None
-    # NumPy arrays, because pandas would align the two columns of every pair.
-    ours, theirs = (predictions.predicted[arm.key][seeds].to_numpy() for arm in (one, other))
-    return fmean(float((ours[:, a] == theirs[:, b]).mean()) for a, b in pairs)
+def _share(ours: BySeed, theirs: BySeed, *, same: bool) -> float | None:
+    seeds = sorted(ours.keys() & theirs.keys())
+    pairs = list(combinations(seeds, 2)) if same else [(seed, seed) for seed in seeds]
+    return fmean(float((ours[a] == theirs[b]).mean()) for a, b in pairs) if pairs else None

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from itertools import compress
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from shipbench.record import EVALUATED, IMPORTED, MEAN_PER_CLASS, is_collapsed
 from shipbench.report.analysis.arms import Arm, Configuration, assign_arms, configurations
@@ -244,17 +246,19 @@ def summarise(accuracies: pd.DataFrame, groups: Mapping[str, Sequence[str]]) -> 
     """
     tasks = [task for names in groups.values() for task in names]
     table = accuracies.reindex(columns=tasks)
-    scores = {task: _score(table[task].dropna()) for task in tasks}
+    by_task = dict(zip(tasks, table.to_numpy(dtype=float).T, strict=True))
+    seeds = [int(seed) for seed in table.index]
+    scores = {task: _score(values, seeds) for task, values in by_task.items()}
     means = {task: score.mean for task, score in scores.items()}
     of_groups = partial(mean_of_groups, groups={task: group for group, names in groups.items() for task in names})
     return Summary(
         tasks=scores,
         groups={
-            group: Score(mean_of_tasks(means, names), *_over_seeds(table, {group: names}))
+            group: Score(mean_of_tasks(means, names), *_over_seeds(by_task, seeds, {group: names}))
             for group, names in groups.items()
         },
-        mean_of_groups=Score(of_groups(means), *_over_seeds(table, groups)),
-        mean_of_tasks=Score(mean_of_tasks(means, tasks), *_over_seeds(table, {"all": tasks})),
+        mean_of_groups=Score(of_groups(means), *_over_seeds(by_task, seeds, groups)),
+        mean_of_tasks=Score(mean_of_tasks(means, tasks), *_over_seeds(by_task, seeds, {"all": tasks})),
     )
 
 
@@ -263,15 +267,18 @@ def mean_over_tasks(runs: pd.DataFrame, column: str) -> float:
     return float(runs[runs["status"] == "done"].groupby("task")[column].mean().mean())
 
 
-def _score(values: pd.Series[float]) -> Score:
-    if not len(values):
+def _score(values: NDArray[np.float64], seeds: Sequence[int]) -> Score:
+    ran = ~np.isnan(values)
+    if not ran.any():
         return NO_SCORE
-    return Score(float(values.mean()), sample_deviation(list(values)), tuple(int(seed) for seed in values.index))
+    return Score(float(values[ran].mean()), sample_deviation(list(values[ran])), tuple(compress(seeds, ran)))
 
 
-def _over_seeds(table: pd.DataFrame, groups: Mapping[str, Sequence[str]]) -> tuple[float, tuple[int, ...]]:
+def _over_seeds(
+    by_task: Mapping[str, NDArray[np.float64]], seeds: Sequence[int], groups: Mapping[str, Sequence[str]]
+) -> tuple[float, tuple[int, ...]]:
     """Return the deviation of the mean of ``groups`` over the seeds that have all their tasks, and these seeds."""
-    complete = table[[task for names in groups.values() for task in names]].dropna()
-    of_groups = [complete[list(names)].to_numpy().mean(axis=1) for names in groups.values() if names]
-    averages = np.mean(of_groups, axis=0) if of_groups else []
-    return sample_deviation(list(averages)), tuple(int(seed) for seed in complete.index)
+    of_groups = [np.mean([by_task[task] for task in names], axis=0) for names in groups.values() if names]
+    averages = np.mean(of_groups, axis=0) if of_groups else np.full(len(seeds), np.nan)
+    complete = ~np.isnan(averages)
+    return sample_deviation(list(averages[complete])), tuple(compress(seeds, complete))

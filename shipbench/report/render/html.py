@@ -11,7 +11,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from shipbench.report.document import Column, Figure, Report, Row, Table, decimal_padding, without_empty_columns
-from shipbench.report.drawing.lower import lower
 from shipbench.report.render.svg import inline_svg, themed
 from shipbench.report.wording.text import shortened
 
@@ -54,7 +53,7 @@ def html_page(report: Report) -> str:
         early=Markup(early),
         script=Markup(script),
         hashes=" ".join(_hash(text) for text in (early, script)),
-        drawing=lambda figure: Markup(inline_svg(lower(figure.draw()))),
+        drawing=lambda figure: Markup(inline_svg(figure.drawing)),
         key=lambda row: _row_key(row, keys),
         spans=spans,
         printed=without_empty_columns,

@@ -15,7 +15,7 @@ IMAGE_FORMATS = ("png", "pdf", "svg", "pgf")
 
 def images(figure: Figure, suffixes: Sequence[str], paper: PaperStyle = PLAIN) -> dict[str, bytes]:
     """Return ``figure`` in each of the formats ``suffixes`` (png, pdf, svg, pgf)."""
-    drawing = lower(figure.draw(), paper)
+    drawing = figure.drawing if paper is PLAIN else lower(figure.draw(), paper)
     files = {"svg": svg_file(drawing, serif=paper.serif)} if "svg" in suffixes else {}
     if "pgf" in suffixes:
         files["pgf"] = pgf_picture(drawing)
