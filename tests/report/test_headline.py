@@ -67,3 +67,4 @@ def test_a_part_of_a_suite_has_a_mean_of_these_tasks() -> None:
     assert result.table.columns[1].title == "mean of these 5 tasks"
     assert "on 5 tasks of VTAB-1k" in result.sentence
     assert "p" not in [column.title for column in result.table.columns]
+    assert result.table.caption.text.startswith("Mean of these 5 tasks in percent, seed 0.")

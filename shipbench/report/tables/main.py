@@ -73,7 +73,7 @@ def main_results_table(view: SuiteView) -> Table | None:
         columns=columns,
         rows=tuple(rows),
         notes=(
-            *_sign_notes(view, [row for row in rows if row.kind == "ours"]),
+            *_sign_notes(view, columns, [row for row in rows if row.kind == "ours"]),
             *part_notes(view),
             *view.prediction_notes,
             *([unranked] if unranked else []),
@@ -151,12 +151,12 @@ def _task_cell(cell: Cell, test: TaskTest | None, collapsed: bool) -> Cell:
     return replace(cell, sign=cell.sign + COLLAPSED if collapsed else cell.sign, below=below)
 
 
-def _sign_notes(view: SuiteView, rows: Sequence[Row]) -> list[str]:
-    """Explain every sign and mark that occurs in ``rows``."""
+def _sign_notes(view: SuiteView, columns: Sequence[Column], rows: Sequence[Row]) -> list[str]:
+    """Explain every sign and mark that occurs in the printed ``columns`` of ``rows``."""
     cells = [cell for row in rows for cell in row.cells[1:]]
     signs = "".join(cell.sign for cell in cells)
     notes = []
-    if any(cell.text == MISSING for cell in cells):
+    if any(row.cells[i].text == MISSING for row in rows for i, column in enumerate(columns) if column.keep):
         notes.append(f"{MISSING} no finished run; see the table of missing and failed runs.")
     if view.baseline and any(cell.below.endswith((BETTER, WORSE)) for cell in cells):
         notes.append(

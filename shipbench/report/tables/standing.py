@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from shipbench.report.analysis.arms import Arm
@@ -25,10 +26,7 @@ def standing_table(view: SuiteView, standing: Standing) -> Table:
         Row(tuple(_cells(view, standing, arm, score, comparisons.get(arm), against=bool(against), tested=tested)))
         for arm, score in standing.scores
     ]
-    seeds = {row.cells[0].below for row in rows}
-    if len(seeds) == 1:
-        rows = [replace(row, cells=(replace(row.cells[0], below=""), *row.cells[1:])) for row in rows]
-    over = ", ".join(seeds) if len(seeds) == 1 else "seeds"
+    rows, seeds = _seeds_once(rows)
     columns = (
         Column("method", "Method", align="left"),
         Column("accuracy", standing.name, extras=("deviation", "seeds")),
@@ -41,13 +39,23 @@ def standing_table(view: SuiteView, standing: Standing) -> Table:
         name=f"overview-{view.slug}",
         title=f"{view.name}: overview",
         caption=view.caption(
-            f"{sentence_case(standing.name)} in percent with the sample deviation over {over}.{test}",
+            f"{sentence_case(standing.name)} in percent{seeds}.{test}",
             f"Trainable parameters with the head.{left_out(view, standing)}",
         ),
         columns=columns,
         rows=tuple(evenly(marked(rows, [1]), {len(columns) - 1: MILLION})),
         warnings=cautions(view.runs),
     )
+
+
+def _seeds_once(rows: Sequence[Row]) -> tuple[list[Row], str]:
+    """Return the rows without their seeds if all have the same, and the words of the caption on seeds."""
+    names = {row.cells[0].below for row in rows}
+    if len(names) != 1:
+        return list(rows), " with the sample deviation over seeds"
+    (seeds,) = names
+    bare = [replace(row, cells=(replace(row.cells[0], below=""), *row.cells[1:])) for row in rows]
+    return bare, f" with the sample deviation over {seeds}" if any(row.cells[1].below for row in rows) else f", {seeds}"
 
 
 def _cells(
