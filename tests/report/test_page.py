@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
@@ -199,13 +200,24 @@ def test_without_scripts_the_page_is_complete(tab: Page, report: Path) -> None:
         tab.call("Emulation.setScriptExecutionDisabled", value=False)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1440])
-def test_axe_finds_no_violation(tab: Page, report: Path, width: int, scheme: str) -> None:
+@pytest.mark.parametrize(
+    ("width", "scheme", "rules"),
+    [
+        (1440, "light", {}),
+        # Colours do not depend on the width, and nothing but colours on the scheme.
+        (390, "light", {"rules": {"color-contrast": {"enabled": False}}}),
+        (1440, "dark", {"runOnly": ["color-contrast"]}),
+    ],
+)
+def test_axe_finds_no_violation(tab: Page, report: Path, width: int, scheme: str, rules: dict[str, Any]) -> None:
     tab.visit(report, width, scheme=scheme)
     tab.evaluate(resources.files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8"))
-    run = """axe.run(document, { resultTypes: ['violations'] }).then(({ violations }) =>
+    options = json.dumps({"resultTypes": ["violations"], **rules})
+    run = (
+        f"axe.run(document, {options}).then(({{ violations }}) =>"
+        """
         violations.map(v => [v.id, v.nodes.slice(0, 3).map(node => node.html.slice(0, 200))]))"""
+    )
     violations: Any = tab.call("Runtime.evaluate", expression=run, awaitPromise=True, returnByValue=True)
     assert violations["result"]["value"] == []
 

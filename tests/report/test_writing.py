@@ -20,12 +20,12 @@ def suffixes(folder: Path) -> set[str]:
     return {path.suffix[1:] for path in folder.rglob("*") if path.is_file()} - {"json"}
 
 
-def test_every_format_is_written_where_it_belongs(written: Path) -> None:
+def test_formats_are_written_where_they_belong(written: Path) -> None:
     assert (written / "index.html").is_file()
     assert (written / "report.md").is_file()
     assert (written / "results.csv").is_file()
-    assert {path.suffix for path in (written / "tables").iterdir()} == {".md", ".tex", ".csv"}
-    assert {path.suffix for path in (written / "figures").iterdir()} == {".png", ".pdf", ".svg"}
+    assert {path.suffix for path in (written / "tables").iterdir()} == {".md", ".tex", ".typ", ".csv"}
+    assert {path.suffix for path in (written / "figures").iterdir()} == {".svg"}
 
 
 def test_images_linked_from_markdown_exist(written: Path) -> None:
@@ -35,11 +35,12 @@ def test_images_linked_from_markdown_exist(written: Path) -> None:
     assert all((written / link).is_file() for link in links)
 
 
-@pytest.mark.parametrize("formats", [("csv",), ("md", "png"), ("html",), ("tex", "pdf")])
+@pytest.mark.parametrize("formats", [("csv",), ("md", "png"), ("html",), ("tex", "pdf"), ("typ",)])
 def test_only_what_was_asked_for_is_written(formats: tuple[str, ...], tmp_path: Path) -> None:
     report = build_report(make_results(grid(("ship", "linear"), VTAB_TASKS[:2], (0,))))
     write_report(report, tmp_path, formats)
-    assert suffixes(tmp_path) == {*formats, *(["bib"] if "tex" in formats else [])}
+    assert suffixes(tmp_path) == {*formats, *(["bib"] if {"tex", "typ"} & set(formats) else [])}
+    assert {path.parent.name for path in tmp_path.rglob("*") if path.suffix in (".png", ".pdf")} <= {"figures"}
 
 
 def test_writing_twice_gives_the_same_bytes_and_removes_what_is_stale(tmp_path: Path) -> None:
