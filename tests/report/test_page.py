@@ -213,11 +213,8 @@ def test_axe_finds_no_violation(tab: Page, report: Path, width: int, scheme: str
     tab.visit(report, width, scheme=scheme)
     tab.evaluate(resources.files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8"))
     options = json.dumps({"resultTypes": ["violations"], **rules})
-    run = (
-        f"axe.run(document, {options}).then(({{ violations }}) =>"
-        """
-        violations.map(v => [v.id, v.nodes.slice(0, 3).map(node => node.html.slice(0, 200))]))"""
-    )
+    listed = "({ violations }) => violations.map(v => [v.id, v.nodes.slice(0, 3).map(node => node.html.slice(0, 200))])"
+    run = f"axe.run(document, {options}).then({listed})"
     violations: Any = tab.call("Runtime.evaluate", expression=run, awaitPromise=True, returnByValue=True)
     assert violations["result"]["value"] == []
 
