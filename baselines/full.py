@@ -6,25 +6,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shipbench.adapting import backbone_weights, with_head
-from shipbench.backbones import classifier_of, feature_width, has_stochastic_depth, pooled_features
+from shipbench.backbones import classifier_of, feature_width, pooled_features
 from shipbench.prompting import new_head
 from shipbench.settings import whole_number
 
 
 class FullModel(nn.Module):
-    """A timm model with a new head, all of whose weights are trained; images are normalised floats (B, 3, H, W)."""
+    """A timm model with a new head, all of whose weights are trained; images are normalised floats (B, 3, H, W).
 
-    stochastic_depth = None
+    timm draws stochastic depth, on the device.
+    """
+
+    draws_on_device, stochastic_depth = True, None
 
     def __init__(self, backbone: nn.Module, num_classes: int) -> None:
         super().__init__()
         self.backbone = backbone.requires_grad_(True)
         self.head = new_head(feature_width(backbone), whole_number("num_classes", num_classes, 1))
-
-    @property
-    def static_step(self) -> bool:
-        """Whether a training step draws no random numbers: timm draws stochastic depth on the device."""
-        return not has_stochastic_depth(self.backbone)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, classes)."""

@@ -15,7 +15,7 @@ from shipbench.settings import whole_number
 class Readout(nn.Module):
     """A linear classifier on features (B, D); a training step draws no random numbers."""
 
-    static_step, stochastic_depth = True, None
+    draws_on_device, stochastic_depth = False, None
 
     def __init__(self, width: int, num_classes: int) -> None:
         super().__init__()
@@ -33,8 +33,10 @@ class Readout(nn.Module):
 class LinearModel(nn.Module):
     """A frozen timm model and a trained readout of its pooled features; images are normalised (B, 3, H, W).
 
-    Raises ``InputError`` for fewer than one class.
+    A training step draws no random numbers. Raises ``InputError`` for fewer than one class.
     """
+
+    draws_on_device, stochastic_depth = False, None
 
     def __init__(self, backbone: nn.Module, num_classes: int) -> None:
         super().__init__()

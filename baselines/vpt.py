@@ -121,9 +121,9 @@ class Vpt(nn.Module):
         self.head = new_head(feature_width(backbone), whole_number("num_classes", num_classes, 1))
 
     @property
-    def static_step(self) -> bool:
-        """Whether all random numbers of a training step are those of stochastic depth: not with prompt dropout."""
-        return not self.prompts.draws
+    def draws_on_device(self) -> bool:
+        """Whether prompts have dropout; stochastic depth is drawn on the host."""
+        return self.prompts.draws
 
     def train(self, mode: bool = True) -> Vpt:
         """Set the training mode of prompts and head; the backbone stays in evaluation mode, without dropout."""

@@ -22,10 +22,11 @@ class AdaptedModel(nn.Module):
 
     Only the adapter, the head, and the backbone's tensors for which ``adapter.trains`` is true require gradients.
     ``path_rates`` are the rates of stochastic depth by block, by default those with which the backbone was built. In
-    training mode, ``masks`` takes an iterator of masks to use in place of random ones (see ``Noise``). Raises
-    ``InputError`` for a backbone without the sites of an adapter, and for fewer than one class.
+    training mode, ``masks`` takes an iterator of masks to use in place of random ones (see ``Noise``), which are drawn
+    on the device. Raises ``InputError`` for a backbone without the sites of an adapter, and for fewer than one class.
     """
 
+    draws_on_device, stochastic_depth = True, None
     masks: Iterator[Tensor] | None = None
 
     def __init__(

@@ -14,7 +14,18 @@ from torch.utils._pytree import tree_map
 
 # The rules of CUDA's autocast for the functions that models call: products in bf16, norms and losses in fp32, and the
 # widest type of all arguments.
-_IN_BF16 = {F.linear, F.conv2d, torch.conv2d, torch.bmm, torch.baddbmm, torch.einsum, torch.matmul, Tensor.matmul}
+_IN_BF16 = {
+    F.linear,
+    F.conv1d,
+    F.conv2d,
+    torch.conv1d,
+    torch.conv2d,
+    torch.bmm,
+    torch.baddbmm,
+    torch.einsum,
+    torch.matmul,
+    Tensor.matmul,
+}
 _IN_BF16 |= {Tensor.__matmul__, Tensor.bmm}
 _IN_FP32 = {F.layer_norm, torch.layer_norm, F.softmax, torch.softmax, Tensor.softmax, F.cross_entropy, F.normalize}
 _IN_FP32 |= {torch.linalg.vector_norm, Tensor.norm, Tensor.sum, torch.sum, F.cosine_similarity}
@@ -26,7 +37,7 @@ def emulated_autocast(enabled: bool) -> Iterator[None]:
     """Let operations on the ``meta`` device choose their kernels and their types as on a CUDA device under autocast.
 
     ``full_precision`` switches the casts off, as it does on a CUDA device. Fused attention is the flash kernel in bf16
-    and the memory-efficient kernel in fp32.
+    and the memory-efficient kernel in fp32, and dropout is one kernel.
     """
     before = torch.is_autocast_enabled("cuda")
     torch.set_autocast_enabled("cuda", enabled)
@@ -51,6 +62,8 @@ class _EmulatedAutocast(TorchFunctionMode):
             args, kwargs = self._cast(func, args, kwargs)
         if func is F.scaled_dot_product_attention:
             return _fused_attention(*args)
+        if func is F.dropout:
+            return _fused_dropout(*args, **kwargs)
         return func(*args, **kwargs)
 
     def _cast(self, func: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
@@ -87,3 +100,8 @@ def _fused_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         return torch.ops.aten._scaled_dot_product_flash_attention(query, key, value)[0]
     keeps_sums = torch.is_grad_enabled()
     return torch.ops.aten._scaled_dot_product_efficient_attention(query, key, value, None, keeps_sums)[0]
+
+
+def _fused_dropout(values: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    dropped: Tensor = torch.ops.aten.native_dropout(values, p, training)[0]
+    return dropped

@@ -28,14 +28,15 @@ OUT_OF_MEMORY = "memory ran out while the first one was recorded"
 class StaticStep(Protocol):
     """A model whose passes can be recorded on a device with CUDA graphs.
 
-    A pass without gradients has the same operations and shapes for every batch of one size, and draws no random
-    numbers. If ``static_step`` is true, so does a training step, forward and backward; its only random numbers are the
-    factors of ``stochastic_depth``, None without any, which are drawn on the host before the step.
+    Passes with and without gradients have the same operations and shapes for every batch of one size, and read no value
+    back. Random numbers are drawn in training alone: the factors of ``stochastic_depth``, None without any, on the host
+    before the step, and all others on the device, from torch's default generator. A CUDA graph advances that generator
+    in every replay, as the step itself would.
     """
 
     @property
-    def static_step(self) -> bool:
-        """Whether training steps can be recorded."""
+    def draws_on_device(self) -> bool:
+        """Whether a training step draws random numbers on the device, such as those of dropout."""
         ...
 
     @property

@@ -22,7 +22,7 @@ class CapturedRun:
     """The steps of one run on full batches of ``batch`` images: gather, forward, backward and update, in one recording.
 
     Where images are streamed or augmented, the batch is gathered before the replay instead. ``model`` is a
-    ``StaticStep`` whose ``static_step`` is true.
+    ``StaticStep``.
     """
 
     def __init__(

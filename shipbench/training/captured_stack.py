@@ -22,7 +22,8 @@ class CapturedStack:
     """The steps of a stack on full batches of ``batch`` images per run.
 
     The step is recorded for the runs in training, and again once one of them has ended: its weights stay as they are.
-    ``models`` are ``Stackable`` and ``StaticStep``, with equal stochastic depth, and their ``static_step`` is true.
+    ``models`` are ``Stackable`` and ``StaticStep``, with equal stochastic depth, and draw nothing on the device: one
+    recording advances one generator, and every run has its own random numbers.
     """
 
     def __init__(

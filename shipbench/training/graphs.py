@@ -1,7 +1,9 @@
 """Record work once and replay it without Python: as a CUDA graph, or on a tape where there are none.
 
 Replays run the recorded operations again, in the same order and on the same memory. Whatever else the recorded work did
-(change a Python object, draw a random number, wait for a value) happens only once, while it is recorded.
+(change a Python object, draw a random number on the host, wait for a value) happens only once, while it is recorded.
+Random numbers of the device's default generator are drawn anew in every replay, which advances the generator as the
+work itself would.
 """
 
 from __future__ import annotations
@@ -84,7 +86,8 @@ class Tapes:
     def record(self, work: Callable[[], object]) -> Recording:
         """Run ``work`` and record its operations.
 
-        Raises ``ShipbenchError`` for an operation that draws random numbers, or whose result decides what runs next.
+        Raises ``ShipbenchError`` for an operation that draws from another generator than torch's default one, or whose
+        result decides what runs next.
         """
         tape = _Tape()
         with tape:
@@ -127,8 +130,8 @@ class _Tape(TorchDispatchMode):
 
 
 def _refuse_what_no_graph_holds(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-    if torch.Tag.nondeterministic_seeded in func.tags and _argument("dropout_p", func, args, kwargs) != 0:
-        raise ShipbenchError(f"{func} draws random numbers, which a recorded step must read from a buffer")
+    if _argument("generator", func, args, kwargs) is not None:
+        raise ShipbenchError(f"{func} draws from a generator that no recorded step advances")
     by_mask = any(leaf.dtype == torch.bool for leaf in tree_leaves(args[1:]) if isinstance(leaf, Tensor))
     indexes = func in (torch.ops.aten.index.Tensor, torch.ops.aten.index_put_.default)
     dynamic = torch.Tag.data_dependent_output in func.tags or torch.Tag.dynamic_output_shape in func.tags

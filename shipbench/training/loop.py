@@ -18,7 +18,7 @@ from shipbench.events import DISCARD, Emitter
 from shipbench.hardware.precision import ComputeContext
 from shipbench.prompting import evaluating
 from shipbench.recipe import Capture, Recipe
-from shipbench.training.captured import CapturedForward, StaticStep, recorder_of
+from shipbench.training.captured import CapturedForward, recorder_of
 from shipbench.training.captured_run import CapturedRun
 from shipbench.training.graphs import can_record
 from shipbench.training.history import EpochReport, Evaluation, Fit
@@ -102,7 +102,7 @@ class Trainer:
         self.evaluation_batches = MicroBatches(inference_batch(compute.device), "evaluation", hooks.emitter)
         self.recorder = recorder_of([model], recipe.capture, compute)
         self._score = CapturedForward(lambda batch: _logits(model, batch, compute), self.recorder, hooks.emitter.note)
-        self._records = self.recorder is not None and isinstance(model, StaticStep) and model.static_step
+        self._records = self.recorder is not None
         self._captured_run: CapturedRun | None = None
 
     @property

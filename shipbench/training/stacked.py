@@ -169,7 +169,7 @@ class _Stack:
         self.memo: PromptMemo | None = None
         self.score = CapturedForward(self._logits, recorder, self.note)
         self.captured: CapturedStack | None = None
-        if recorder is not None and all(model.static_step for model in self.models):
+        if recorder is not None and not any(model.draws_on_device for model in self.models):
             optimizers = [run.trainer.optimizer for run in runs]
             batch = runs[0].trainer.batch
             self.captured = CapturedStack(self.models, optimizers, train, compute, batch, recorder)

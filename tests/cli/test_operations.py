@@ -34,7 +34,7 @@ def count(shipbench: Shipbench, tmp_path: Path) -> Callable[..., list[dict[str, 
 
 
 def test_all_draws_are_one_sequence_with_one_upload(count: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operations, "DRAWS", 8)
+    monkeypatch.setattr(operations, "DRAWS", 4)
     (row,) = count("--method", "ship")
     assert (row["precision"], row["sequences"], row["uploads"]) == ("bf16", 1, 1)
     assert (row["weight_casts"], row["indexed_sums"]) == (0, 0)
@@ -64,6 +64,16 @@ def test_ship_launches_at_most_1_3_times_what_vpt_deep_does(
     assert {(row["sequences"], row["uploads"], row["weight_casts"], row["indexed_sums"]) for row in rows} == {
         (1, 1, 0, 0)
     }
+
+
+def test_steps_that_draw_on_the_device_upload_nothing(
+    count: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operations, "DRAWS", 2)
+    rows = count("--image-size", 32, "--method", "convpass,fact-tk,full,lora,repadapter")
+    assert [(row["sequences"], row["uploads"], row["weight_casts"], row["indexed_sums"]) for row in rows] == [
+        (1, 0, 0, 0)
+    ] * 5
 
 
 def test_weight_casts_of_autocast_are_counted(count: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,8 +120,12 @@ def test_casts_follow_cuda_autocast() -> None:
         with full_precision(features.device):
             assert weight(features).dtype == torch.float32
         assert (features @ features.T).dtype == torch.bfloat16
+        assert torch.nn.Conv1d(8, 4, 1, device="meta")(features.T).dtype == torch.bfloat16
     with emulated_autocast(False):
         assert weight(features).dtype == torch.float32
+        with operations._Step(weight) as step:
+            torch.nn.functional.dropout(weight(features), 0.1)
+    assert [name for name, *_ in step.operations] == ["addmm", "native_dropout"]
     assert not torch.is_autocast_enabled("cuda")
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from shipbench.backbones import load_backbone
 from shipbench.hardware.precision import ComputeContext
+from shipbench.methods import AdaptedMethod, BuildContext, get_method, list_methods
 from shipbench.methods.ship import Ship, ShipConfig
 from shipbench.recipe import Recipe
 from shipbench.training.history import Fit
@@ -40,9 +41,20 @@ MODELS = {
     "linear": lambda backbone: Readout(3 * SIZE * SIZE, CLASSES),
 }
 
+ADAPTERS = [name for name in list_methods() if isinstance(get_method(name), AdaptedMethod)]
 
-def backbone(device: torch.device, drop_path: float = 0.4) -> Any:
-    return load_backbone("test_vit", checkpoint="random", image_size=SIZE, drop_path=drop_path).to(device)
+
+def build(name: str, backbone: Any) -> nn.Module:
+    """A model of ``MODELS``, or of an adapter with its default settings."""
+    if name in MODELS:
+        return MODELS[name](backbone)
+    method = get_method(name)
+    context = BuildContext(backbone, CLASSES, method.settings(), lambda _: torch.empty(0), lambda _: None)
+    return method.build(context).model
+
+
+def backbone(device: torch.device) -> Any:
+    return load_backbone("test_vit", checkpoint="random", image_size=SIZE, drop_path=0.4).to(device)
 
 
 def images(count: int, device: torch.device, *, resident: bool = True) -> ImageInputs:
@@ -65,13 +77,12 @@ def train(
     compute: ComputeContext,
     hooks: Hooks | None = None,
     *,
-    drop_path: float = 0.4,
     inputs: Inputs | None = None,
 ) -> tuple[Fit, nn.Module]:
     """Train a model on 14 images, or on ``inputs``, and evaluate it on 25 streamed ones after every epoch."""
     torch.manual_seed(0)
     device = compute.device
-    model = MODELS[name](backbone(device, drop_path)).to(device)
+    model = build(name, backbone(device)).to(device)
     if name == "linear":
         return fit(model, features(14, device), features(25, device), recipe, compute, 0, hooks), model
     inputs = images(14, device) if inputs is None else inputs

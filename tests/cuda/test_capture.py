@@ -22,7 +22,7 @@ from shipbench.training.history import Fit
 from shipbench.training.loop import Hooks
 from shipbench.training.snapshot import Snapshot, random_states
 from shipbench.training.stacked import Member, fit_stack
-from tests.cuda.builders import MODELS, RECIPE, assert_identical, backbone, images, train, weights
+from tests.cuda.builders import ADAPTERS, MODELS, RECIPE, assert_identical, backbone, images, train, weights
 
 pytestmark = pytest.mark.usefixtures("recording")
 OFF = replace(RECIPE, capture="off")
@@ -34,12 +34,19 @@ def small_evaluations(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "inference_batch", lambda device: 8)
 
 
-# Without stochastic depth, full fine-tuning draws nothing on the device.
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-@pytest.mark.parametrize(("name", "drop_path"), [("ship", 0.4), ("vpt-deep", 0.4), ("full", 0.0), ("linear", 0.4)])
-def test_recorded_trainings_equal_others(name: str, drop_path: float, optimizer: Any, compute: ComputeContext) -> None:
-    recorded = train(name, replace(RECIPE, optimizer=optimizer), compute, drop_path=drop_path)
-    expected = train(name, replace(OFF, optimizer=optimizer), compute, drop_path=drop_path)
+@pytest.mark.parametrize("name", list(MODELS))
+def test_recorded_trainings_equal_others(name: str, optimizer: Any, compute: ComputeContext) -> None:
+    recorded = train(name, replace(RECIPE, optimizer=optimizer), compute)
+    expected = train(name, replace(OFF, optimizer=optimizer), compute)
+    assert (recorded[0].captured, expected[0].captured) == (True, False)
+    assert_identical(recorded, expected)
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_recorded_adapters_draw_the_masks_that_others_draw(name: str, device: torch.device) -> None:
+    compute = ComputeContext(device, "fp32")
+    recorded, expected = (train(name, replace(recipe, epochs=1, warmup_epochs=0), compute) for recipe in (RECIPE, OFF))
     assert (recorded[0].captured, expected[0].captured) == (True, False)
     assert_identical(recorded, expected)
 

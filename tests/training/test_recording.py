@@ -5,20 +5,18 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from shipbench_baselines.settings import VptConfig
-from shipbench_baselines.vpt import Vpt
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from shipbench import load_results
-from shipbench.backbones import load_backbone
 from shipbench.bench.options import EndToEndOptions
 from shipbench.bench.synthetic_task import TASK, write_images
 from shipbench.errors import ShipbenchError
@@ -33,10 +31,13 @@ from shipbench.training.history import Fit
 from shipbench.training.inputs import FeatureInputs
 from shipbench.training.loop import Hooks, fit
 from shipbench.training.optimisers import make_optimizer
+from shipbench.training.snapshot import random_states
+from shipbench.training.stacked import Member, fit_stack
 from tests.conftest import Outcome
-from tests.cuda.builders import RECIPE, assert_identical, images, ship_model, train
+from tests.cuda.builders import ADAPTERS, RECIPE, assert_identical, backbone, build, images, ship_model, train
 from tests.training.test_waiting import META, SIZE, OnMeta, model_on_meta
 from tests.training.test_waiting import images as meta_images
+from tests.training.test_waiting import vpt as dropping_vpt
 
 CPU = ComputeContext(torch.device("cpu"), "fp32")
 OFF = replace(RECIPE, capture="off")
@@ -65,8 +66,7 @@ def test_a_tape_runs_the_recorded_operations_on_the_same_memory() -> None:
 @pytest.mark.parametrize(
     ("work", "reason"),
     [
-        (lambda: torch.rand(2), "draws random numbers"),
-        (lambda: F.dropout(torch.ones(3), 0.5), "draws random numbers"),
+        (lambda: torch.rand(2, generator=torch.Generator()), "draws from a generator"),
         (lambda: torch.ones(3).sum().item(), "decides by values"),
         (lambda: torch.ones(3).nonzero(), "decides by values"),
         (lambda: torch.ones(3)[torch.tensor([True, False, True])], "decides by values"),
@@ -137,18 +137,18 @@ def notes_of(run: Callable[[Hooks], tuple[Fit, nn.Module]]) -> tuple[tuple[Fit, 
     return outcome, [event.text for event in events if isinstance(event, Note)]
 
 
-class Noisy(nn.Module):
-    """A model that claims to be static but draws noise on the device, in training or always."""
+class Reading(nn.Module):
+    """A model that claims to be static but reads a value back, in training or always."""
 
-    static_step, stochastic_depth = True, None
+    draws_on_device, stochastic_depth = False, None
 
     def __init__(self, *, always: bool) -> None:
         super().__init__()
         self.head, self.always = nn.Linear(4, 3), always
 
     def forward(self, inputs: Tensor) -> Tensor:
-        noise = 0.1 * torch.randn_like(inputs) if self.training or self.always else 0
-        return self.head(inputs + noise)
+        shift = float(inputs.mean()) if self.training or self.always else 0.0
+        return self.head(inputs + shift)
 
     def loss(self, inputs: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(self(inputs), labels)
@@ -163,7 +163,7 @@ def test_a_step_that_cannot_be_recorded_is_computed(always: bool, monkeypatch: p
 
     def run(recipe: Recipe, hooks: Hooks) -> tuple[Fit, nn.Module]:
         torch.manual_seed(0)
-        model = Noisy(always=always)
+        model = Reading(always=always)
         return fit(model, inputs, inputs, recipe, CPU, 0, hooks), model
 
     outcome, notes = notes_of(lambda hooks: run(RECIPE, hooks))
@@ -176,17 +176,19 @@ def test_a_step_that_cannot_be_recorded_is_computed(always: bool, monkeypatch: p
 
 
 @pytest.mark.usefixtures("tapes")
-def test_prompt_dropout_and_drop_path_of_timm_are_not_recorded() -> None:
-    def dropping(hooks: Hooks) -> tuple[Fit, nn.Module]:
+def test_prompt_dropout_is_recorded_but_not_in_a_stack() -> None:
+    def run(recipe: Recipe) -> tuple[Fit, nn.Module]:
         torch.manual_seed(0)
-        trunk = load_backbone("test_vit", checkpoint="random", image_size=32)
-        model = Vpt(trunk, 4, VptConfig(prompt_length=3, dropout=0.2), deep=True)
-        return fit(model, images(14, CPU.device), images(9, CPU.device), RECIPE, CPU, 0, hooks), model
+        model = dropping_vpt(backbone(CPU.device))
+        return fit(model, images(14, CPU.device), images(9, CPU.device), recipe, CPU, 0), model
 
-    for run in (dropping, lambda hooks: train("full", RECIPE, CPU, hooks)):
-        (done, _), notes = notes_of(run)
-        assert not done.captured
-        assert notes == []
+    recorded = run(RECIPE)
+    assert recorded[0].captured
+    assert_identical(recorded, run(OFF))
+    trunk, state = backbone(CPU.device), random_states(CPU.device)
+    members = [Member(dropping_vpt(trunk), replace(RECIPE, epochs=2), seed, state, Hooks()) for seed in range(2)]
+    outcomes = dict(fit_stack(members, images(14, CPU.device), images(9, CPU.device), CPU))
+    assert [outcome.captured for outcome in outcomes.values() if isinstance(outcome, Fit)] == [False, False]
 
 
 def test_nothing_is_recorded_on_the_cpu() -> None:
@@ -232,8 +234,12 @@ class NoOptimizer:
         """Leave the weights."""
 
 
-def test_a_recorded_step_touches_nothing_on_the_host() -> None:
-    model, inputs = model_on_meta(ship_model).train(), meta_images(30, META)
+BUILDERS = {name: partial(build, name) for name in ("ship", "full", *ADAPTERS)} | {"vpt with dropout": dropping_vpt}
+
+
+@pytest.mark.parametrize("name", list(BUILDERS))
+def test_a_recorded_step_touches_nothing_on_the_host(name: str) -> None:
+    model, inputs = model_on_meta(BUILDERS[name]).train(), meta_images(30, META)
     assert inputs.images.shape[1] == SIZE
     run = CapturedRun(model, NoOptimizer(), inputs, OnMeta(META, "fp32"), 6, Tapes(META))  # type: ignore[arg-type]
     with OnlyOnTheDevice():

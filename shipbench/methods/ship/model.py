@@ -107,9 +107,9 @@ class Ship(nn.Module):
         return {} if self.attention_scale is None else {"attention_scale": float(self.attention_scale.detach())}
 
     @property
-    def static_step(self) -> bool:
-        """True: all random numbers of a training step are those of stochastic depth."""
-        return True
+    def draws_on_device(self) -> bool:
+        """False: all random numbers of a training step are those of stochastic depth."""
+        return False
 
     def train(self, mode: bool = True) -> Ship:
         """Set the training mode of prompts and head; the backbone stays in evaluation mode, without dropout."""
