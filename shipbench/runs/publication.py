@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from shipbench.backbones import classifier_of
 from shipbench.backbones.licence import licence_of
 from shipbench.errors import InputError
@@ -83,7 +85,7 @@ def _interval(store: Store, record: RunRecord) -> Interval | None:
     if not store.path("predictions", record.run_id).exists():
         return None
     predictions = load_predictions(store.root, [record.run_id])
-    return bootstrap_interval((predictions["label"] == predictions["predicted"]).to_numpy(float))
+    return bootstrap_interval(np.asarray(predictions["label"] == predictions["predicted"], dtype=np.float64))
 
 
 def _timm_config(merged: MergedModel, exported: Exported) -> dict[str, Any]:

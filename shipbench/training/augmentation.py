@@ -73,4 +73,4 @@ class _Crops:
 def _uniform(seed: int, epoch: int, shape: tuple[int, int]) -> NDArray[np.float64]:
     """Return numbers in [0, 1), the same in every version of NumPy: it promises that of raw bits only."""
     bits = np.random.Philox(key=np.array([seed, epoch], dtype=np.uint64)).random_raw(shape[0] * shape[1])
-    return ((bits >> np.uint64(11)) * 2.0**-53).reshape(shape)
+    return np.multiply(bits >> np.uint64(11), 2.0**-53).reshape(shape)

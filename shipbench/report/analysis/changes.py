@@ -302,7 +302,10 @@ def _correct(pair: RunPair, a: Side, b: Side) -> tuple[Any, Any] | None:
     ours, theirs = (frame.set_index("index").sort_index() for frame in (one, other))
     if not ours["label"].equals(theirs["label"]):
         return None
-    return tuple((frame["predicted"] == frame["label"]).to_numpy(dtype=int) for frame in (ours, theirs))
+    one_correct, other_correct = (
+        (frame["predicted"] == frame["label"]).to_numpy(dtype=np.int64) for frame in (ours, theirs)
+    )
+    return one_correct, other_correct
 
 
 def _method_changes(tasks: Sequence[TaskChange]) -> list[MethodChange]:

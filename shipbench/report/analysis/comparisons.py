@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.differences import over_tasks, paired_difference
 from shipbench.report.analysis.predictions import TaskPredictions
@@ -81,7 +83,7 @@ def _task_test(predictions: TaskPredictions, arm: Arm, baseline: Arm) -> TaskTes
     seeds = predictions.shared_seeds(arm, baseline)
     if not seeds:
         return None
-    ours, theirs = (predictions.times_correct(side, seeds).to_numpy() for side in (arm, baseline))
+    ours, theirs = (np.asarray(predictions.times_correct(side, seeds), dtype=np.int64) for side in (arm, baseline))
     return TaskTest(paired_test(ours, theirs, len(seeds)), tuple(seeds))
 
 

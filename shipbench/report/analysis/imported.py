@@ -37,8 +37,9 @@ def stated_rows(study: Study, suite: str) -> list[StatedRow]:
     records = study.records
     is_stated = (records["kind"] == IMPORTED) & (records["epoch_rule"] == "") & records["stated_acc"].notna()
     rows = records[is_stated & (records["suite"] == suite)]
-    groups = sorted(rows.groupby(["method", "origin"]), key=lambda item: (method_order(item[0][0]), item[0]))
-    return [StatedRow(method_name(method), origin, _means(group)) for (method, origin), group in groups]
+    groups = {(str(method), str(origin)): group for (method, origin), group in rows.groupby(["method", "origin"])}
+    order = sorted(groups, key=lambda pair: (method_order(pair[0]), pair))
+    return [StatedRow(method_name(method), origin, _means(groups[method, origin])) for method, origin in order]
 
 
 def _means(rows: pd.DataFrame) -> dict[str, float]:

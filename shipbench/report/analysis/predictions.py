@@ -45,7 +45,7 @@ class TaskPredictions:
     def shared_seeds(self, one: Arm, other: Arm) -> list[int]:
         """Return the seeds for which both arms have predictions."""
         empty = pd.DataFrame()
-        columns = (set(self.predicted.get(arm.key, empty).columns) for arm in (one, other))
+        columns = ({int(seed) for seed in self.predicted.get(arm.key, empty).columns} for arm in (one, other))
         return sorted(set.intersection(*columns))
 
 

@@ -69,11 +69,12 @@ def _by_shift(study: Study, arms: Mapping[int, Arm]) -> dict[_Key, list[_Run]]:
     """Return the runs of ``arms`` that have evaluations, by arm, task, images and corruption."""
     by_key: dict[_Key, list[_Run]] = {}
     parents = study.runs_of(list(arms.values())).drop_duplicates("run_id").set_index("run_id")
+    facts = parents[["arm", "task", "seed", "final_test_acc", "data_fingerprint"]].to_dict("index")
     evaluated = study.evaluated[
         study.evaluated["parent_run"].isin(parents.index) & (study.evaluated["status"] == "done")
     ]
     for run_id, rows in evaluated.groupby("parent_run"):
-        parent = parents.loc[str(run_id)]
+        parent = facts[str(run_id)]
         other = rows["data_fingerprint"] != parent["data_fingerprint"]
         for (images, corruption), part in rows.assign(images=rows["task"].where(other, "")).groupby(
             ["images", "corruption"]
@@ -82,7 +83,8 @@ def _by_shift(study: Study, arms: Mapping[int, Arm]) -> dict[_Key, list[_Run]]:
                 scores = part[["severity", "run_id", "final_test_acc"]].itertuples(index=False, name=None)
                 evaluations = {int(severity): (identifier, accuracy) for severity, identifier, accuracy in scores}
                 run = _Run(str(run_id), int(parent["seed"]), float(parent["final_test_acc"]), evaluations)
-                by_key.setdefault((int(parent["arm"]), str(parent["task"]), images, corruption), []).append(run)
+                key = (int(parent["arm"]), str(parent["task"]), str(images), str(corruption))
+                by_key.setdefault(key, []).append(run)
     return by_key
 
 

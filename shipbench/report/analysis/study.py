@@ -151,8 +151,8 @@ class Study:
     def _tables(self) -> dict[int, pd.DataFrame]:
         done = self.runs[self.runs["accuracy"].notna()]
         return {
-            int(key): 100 * runs.pivot(index="seed", columns="task", values="accuracy")
-            for key, runs in done.groupby("arm")
+            key: 100 * runs.pivot(index="seed", columns="task", values="accuracy")
+            for key, runs in done.groupby(done["arm"].astype(int))
         }
 
     def accuracies(self, arm: Arm) -> pd.DataFrame:

@@ -56,8 +56,9 @@ def _row(study: Study, what: str, method: str, suite: str, tasks: Sequence[str],
 
 def _failed(study: Study) -> Iterator[Row]:
     failed = study.records[study.records["status"] != "done"]
+    rows = failed[["method", "error", "status", "suite", "task", "seed"]].to_dict("index")
     for index in reading_order(failed):
-        run = failed.loc[index]
+        run = rows[index]
         name = study.labels[index] or method_name(run["method"])
         why = " ".join(run["error"].split()) or "no reason recorded"
         why = f"{why[:_LONGEST_ERROR]}…" if len(why) > _LONGEST_ERROR else why
@@ -84,7 +85,7 @@ def _not_counted(study: Study) -> Iterator[Row]:
             why = f'imported without an accuracy under the rule "{study.selection.name}"'
         why = "chosen by an earlier tuning; a later one chose other settings" if superseded else why
         tasks, seeds = sorted(set(runs["task"])), [int(seed) for seed in runs["seed"]]
-        yield _row(study, "not counted", method_name(method), suite, tasks, seeds, why)
+        yield _row(study, "not counted", method_name(str(method)), str(suite), tasks, seeds, why)
 
 
 def _missing(study: Study) -> Iterator[Row]:

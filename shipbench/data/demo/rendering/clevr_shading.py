@@ -67,7 +67,7 @@ def _beam(point: Vectors, light: Vector, strength: float) -> _Beam:
     square = x * x + y * y + z * z
     length = np.sqrt(square)
     at_middle = float(light[0] ** 2 + light[1] ** 2 + light[2] ** 2)
-    return _Beam((x / length, y / length, z / length), np.float32(strength * at_middle) / square)
+    return _Beam((x / length, y / length, z / length), np.divide(np.float32(strength * at_middle), square))
 
 
 def _gloss(ray: Vectors, facing: Vectors, beams: list[_Beam], doublings: int) -> Array:
