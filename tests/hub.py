@@ -124,6 +124,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._missing("EntryNotFound")
         elif self.headers.get("Authorization") != "Bearer good":
             self._send(401, b'{"error": "Invalid credentials"}')
+        elif path == "/api/repos/create":
+            self._create(json.loads(body))
         else:
             self._json(self._with_token(path, body))
 
@@ -155,8 +157,6 @@ class _Handler(BaseHTTPRequestHandler):
             return self.hub.account()
         if path == "/api/validate-yaml":
             return {"errors": [], "warnings": []}
-        if path == "/api/repos/create":
-            return self._create(json.loads(body))
         if path.endswith("/preupload/main"):
             return {"files": [_upload_mode(file) for file in json.loads(body)["files"]]}
         if path.endswith(".git/info/lfs/objects/batch"):
@@ -165,12 +165,15 @@ class _Handler(BaseHTTPRequestHandler):
             return self._commit(match["name"], [json.loads(line) for line in body.splitlines()])
         raise AssertionError(f"the hub of the tests knows no {path}")
 
-    def _create(self, wanted: dict[str, Any]) -> dict[str, str]:
+    def _create(self, wanted: dict[str, Any]) -> None:
         owner = wanted.get("organization") or "someone"
         name = f"{wanted.get('type', 'model')}s/{owner}/{wanted['name']}"
-        self.hub.repositories.setdefault(name, {})
-        self.hub.private[name] = bool(wanted.get("private")) or wanted.get("visibility") == "private"
-        return {"url": f"{self.hub.address}/{name.removeprefix('models/')}"}
+        exists = name in self.hub.repositories
+        if not exists:
+            self.hub.repositories[name] = {}
+            self.hub.private[name] = bool(wanted.get("private")) or wanted.get("visibility") == "private"
+        answer = {"url": f"{self.hub.address}/{name.removeprefix('models/')}"}
+        self._send(409 if exists else 200, json.dumps(answer).encode(), {"Content-Type": "application/json"})
 
     def _object(self, item: dict[str, Any]) -> dict[str, Any]:
         return {**item, "actions": {"upload": {"href": f"{self.hub.address}/storage/{item['oid']}", "header": {}}}}

@@ -32,7 +32,7 @@ class Trained:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """Train tiny models on three classes; tests must not change the results.
 
-    The methods adapt a ViT; "convolutional" is a linear probe on a ConvNeXt, whose images are cropped.
+    The methods adapt a ViT; "convolutional" is a linear probe on a ResNet, whose images are cropped.
     """
     root = tmp_path_factory.mktemp("trained")
     image_folder(root / "insects", {"": (10, 10, 10)})
@@ -40,7 +40,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
         patch.setenv("SHIPBENCH_CACHE", str(root / "cache"))
         task = get_task(f"folder:{root / 'insects'}")
         runs = {method: _train(method, task, root) for method in ("ship", "vpt-deep", "lora", "peft-lora", "full")}
-        runs["convolutional"] = _train("linear", replace(task, resize="crop"), root, "test_convnext")
+        runs["convolutional"] = _train("linear", replace(task, resize="crop"), root, "resnet10t")
     return Trained(root / "insects", root / "results", runs)
 
 

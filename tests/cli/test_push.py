@@ -6,13 +6,16 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
+import numpy as np
 import pytest
 import timm
 import torch
+import torchvision
 import yaml
 from PIL import Image
 from safetensors import safe_open
@@ -20,11 +23,14 @@ from safetensors import safe_open
 from shipbench import load_results
 from shipbench.backbones.licence import licence_of
 from shipbench.backbones.pinned import DEMO_BACKBONE
+from shipbench.data.framing import resize
+from shipbench.record import RunRecord
 from shipbench.results.loading import load_predictions
 from shipbench.results.store import Store
 from shipbench.runs.export import load_exported, predict, trained_record
 from shipbench.runs.model_card import Card, model_card
 from shipbench.statistics import bootstrap_interval
+from shipbench.tasks.catalogue import Resize
 from tests.cli.conftest import Trained
 from tests.cli.without_shipbench import run_without_shipbench
 from tests.conftest import Outcome
@@ -50,6 +56,11 @@ def card_of(hub: Hub, name: str) -> tuple[dict[str, object], str]:
     """Return the header and the text of a repository's card."""
     _, header, text = hub.repositories[name]["README.md"].decode().split("---\n", 2)
     return yaml.safe_load(header), text
+
+
+def record_of(trained: Trained) -> RunRecord:
+    """Return the record of the LoRA run."""
+    return trained_record(Store(trained.results), trained.runs["lora"])
 
 
 def example_of(card: str) -> str:
@@ -149,11 +160,24 @@ def test_the_record_fills_the_card(shipbench: Shipbench, trained: Trained, hub: 
 def test_the_header_names_the_licence_of_the_backbone(
     trained: Trained, backbone: str, metadata: dict[str, object]
 ) -> None:
-    record = trained_record(Store(trained.results), trained.runs["lora"])
-    text = model_card(Card("someone/a", record, None, licence_of(backbone, ""), True, "squash", ()))
+    record = replace(record_of(trained), final_test_acc=0.25, best_test_acc=0.75)
+    text = model_card(Card("someone/a", record, None, licence_of(backbone, ""), True, "squash", ("name",) * 21))
     header = yaml.safe_load(text.split("---\n")[1])
     assert {key: value for key, value in header.items() if key.startswith("license")} == metadata
     assert ("timm names no licence" in text) == (not metadata)
+    assert header["model-index"][0]["results"][0]["metrics"][0]["value"] == 0.25
+    assert "in `config.json` (`label_names`)" in text
+
+
+@pytest.mark.parametrize("how", ["squash", "crop"])
+def test_the_card_of_a_program_frames_photographs_as_predict_does(trained: Trained, how: Resize) -> None:
+    licence = licence_of("test_vit", "random")
+    text = model_card(Card("someone/a", record_of(trained), None, licence, False, how, ("name",) * 21))
+    (framed,) = re.findall(r"pixels = F.to_tensor\((.*)\)\n", text)
+    photo = Image.open(trained.photograph).convert("RGB")
+    pixels = np.asarray(eval(framed, {"F": torchvision.transforms.functional, "photo": photo}))
+    assert np.array_equal(pixels, resize(photo, 64, how))
+    assert "in `config.json` (`class_names`)" in text
 
 
 def test_the_results_folder_becomes_a_data_set(
@@ -238,14 +262,16 @@ def test_a_missing_token_a_missing_run_and_an_unusable_model_are_refused_before_
 def test_organisations_and_scoped_tokens_that_may_write_are_accepted(
     shipbench: Shipbench, trained: Trained, hub: Hub
 ) -> None:
-    scope = {"entity": {"type": "org", "name": "lab"}, "permissions": ["repo.content.read", "repo.write"]}
+    scope: dict[str, Any] = {"permissions": ["repo.content.read", "repo.write"]}
     hub.organisations = {"lab": "contributor"}
     hub.token = {"role": "fineGrained", "fineGrained": {"scoped": [scope]}}
-    outcome = shipbench(
-        *("push", trained.runs["lora"], "lab/insects", "--results", trained.results, "--checkpoint", "random")
-    )
-    assert outcome.code == 0, outcome.err
-    assert "models/lab/insects" in hub.repositories
+    for entity, repo in (("lab", "lab/insects"), ("someone/own", "someone/own"), ("models/lab/bugs", "lab/bugs")):
+        scope["entity"] = {"name": entity}
+        outcome = shipbench(
+            *("push", trained.runs["lora"], repo, "--results", trained.results, "--checkpoint", "random")
+        )
+        assert outcome.code == 0, outcome.err
+        assert f"models/{repo}" in hub.repositories
 
 
 def test_a_hub_that_refuses_or_fails_is_one_sentence(shipbench: Shipbench, trained: Trained, hub: Hub) -> None:
@@ -257,6 +283,9 @@ def test_a_hub_that_refuses_or_fails_is_one_sentence(shipbench: Shipbench, train
     outcome = shipbench(*command)
     assert (outcome.code, "cannot upload someone/a to the hub" in outcome.err) == (1, True), outcome.err
     assert outcome.err.count("\n") == 1
+    hub.refused = {}
+    # The repository exists since the first upload, which failed.
+    assert shipbench(*command).code == 0
 
 
 def test_a_repository_without_a_run_is_refused(shipbench: Shipbench, trained: Trained, hub: Hub) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from shipbench.errors import InputError
 from shipbench.results.loading import load_results
+from shipbench.tasks import TASKS
 from tests.results.foreign.trees import imported, write
 
 HEADER = "method,task,accuracy,seed,epoch_rule,params\n"
@@ -44,6 +45,21 @@ def test_fractions_are_never_guessed(tmp_path: Path) -> None:
         imported("csv", path, tmp_path / "results")
     outcomes = imported("csv", path, tmp_path / "results", unit="fraction")
     assert [o.record.stated_acc for o in outcomes if o.record] == [0.881, 1.0]
+    write(path, HEADER + "A,dtd,0.881,,,\nA,svhn,9.5%,,,\n")
+    outcomes = imported("csv", path, tmp_path / "other", unit="fraction")
+    assert [o.record.stated_acc for o in outcomes if o.record] == [0.881, 0.095]
+
+
+def test_two_rules_of_one_run_and_tasks_of_other_suites(tmp_path: Path) -> None:
+    task = next(name for name, task in TASKS.items() if task.suite != "vtab-1k")
+    header = HEADER.replace("\n", ",params_with_head\n")
+    text = f"{header}A,{task},50,0,last,2K,yes\nA,{task},60,0,best,1K,no\n"
+    outcomes = imported("csv", write(tmp_path / "a.csv", text), tmp_path / "results")
+    records = [outcome.record for outcome in outcomes if outcome.record]
+    assert [(r.epoch_rule, r.params_with_head) for r in records] == [("final", "yes"), ("oracle", "no")]
+    assert {(r.task, r.suite) for r in records} == {(task, TASKS[task].suite)}
+    assert records[0].run_id != records[1].run_id
+    assert (records[0].trainable_params, records[1].trainable_params_without_head) == (2000, 1000)
 
 
 @pytest.mark.parametrize(

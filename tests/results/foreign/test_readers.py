@@ -40,6 +40,21 @@ def reason_of(outcomes: list[Outcome]) -> str:
         ('clevr(task="closest_object_distance")', "clevr_dist"),
         ("dSpr-Orient", "dsprites_ori"),
         ("snorb azim", "smallnorb_azi"),
+        *{
+            "cifar100": "cifar100",
+            "flowers102": "oxford_flowers102",
+            "pet": "oxford_iiit_pet",
+            "camelyon": "patch_camelyon",
+            "retinopathy": "diabetic_retinopathy",
+            "clevr_distance": "clevr_dist",
+            "dsprites_position": "dsprites_loc",
+            "dsprites_orientation": "dsprites_ori",
+            "smallnorb_azimuth": "smallnorb_azi",
+            "smallnorb_elevation": "smallnorb_ele",
+            'dsprites(predicted_attribute="label_x_position",num_classes=16)': "dsprites_loc",
+            'smallnorb(predicted_attribute="label_elevation")': "smallnorb_ele",
+            "KITTI-Dist": "kitti",
+        }.items(),
         ("cifar_aug_norm", None),
         ("clevr", None),
         ("resisc", None),
@@ -98,8 +113,11 @@ def test_vpt_validation_on_vtab_is_left_out(tmp_path: Path) -> None:
     write(tmp_path / FGVC_LOG, vpt_log([50, 70, 60], epochs=3, val=[50, 40, 30], name="CUB"))
     outcomes = imported("vpt", tmp_path, tmp_path / "results")
     runs = {outcome.record.task: outcome.record.run_id for outcome in outcomes if outcome.record}
-    splits = {task: set(load_history(tmp_path / "results", [run])["split"]) for task, run in runs.items()}
+    histories = {task: load_history(tmp_path / "results", [run]) for task, run in runs.items()}
+    splits = {task: set(history["split"]) for task, history in histories.items()}
     assert splits == {"dtd": {"test"}, "CUB": {"test", "val"}}
+    assert histories["dtd"]["epoch"].tolist() == [0, 1, 2]
+    assert histories["dtd"]["accuracy"].tolist() == [0.5, 0.7, 0.6]
 
 
 def test_vpt_options_are_part_of_the_method(tmp_path: Path) -> None:
@@ -215,6 +233,28 @@ def test_timm_asks_for_method_and_task(tmp_path: Path) -> None:
     record = record_of(imported("timm", path, tmp_path / "results", method="ssf", task="cifar"))
     assert (record.task, record.final_test_acc, record.best_test_acc) == ("cifar100", pytest.approx(0.009), 0.5)
     assert "counts as the final one" in record.origin_note
+    write(tmp_path / "args.yaml", "epochs: 3\n")
+    with pytest.raises(InputError, match="incomplete: 2 of 3 epochs"):
+        imported("timm", path, tmp_path / "results", method="ssf", task="cifar")
+
+
+def test_equal_logs_of_two_seeds_are_two_results(tmp_path: Path) -> None:
+    for run in ("run1", "run2"):
+        write(tmp_path / VTAB_LOG.replace("run3", run), vpt_log([50], epochs=1, SEED="None"))
+    records = [outcome.record for outcome in imported("vpt", tmp_path, tmp_path / "results")]
+    assert len({(record.run_id, record.seed) for record in records if record}) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "place"),
+    [("dtd", "mine", ("mine", "", "")), ("cifar_aug_norm", "cifar", ("cifar100", "vtab-1k", "Natural"))],
+)
+def test_the_name_of_a_task_decides_its_suite(
+    name: str, task: str, place: tuple[str, str, str], tmp_path: Path
+) -> None:
+    osu_result(tmp_path / "osu", name, "lora", 60.0, 61.0)
+    record = record_of(imported("osu", tmp_path / "osu", tmp_path / "results", task=task))
+    assert (record.task, record.suite, record.group) == place
 
 
 def test_files_that_are_not_what_they_seem_are_listed(tmp_path: Path) -> None:

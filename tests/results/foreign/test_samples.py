@@ -52,6 +52,7 @@ def check(fact: dict[str, Any], outcomes: list[Outcome]) -> None:
     assert facts_of(record) == pytest.approx(numbers_in(fact), nan_ok=True)
     assert record.method == (fact["method"] or "ssf")
     assert record.suite == (fact["suite"] or "")
+    assert record.epoch_rule == ("oracle" if fact["final_acc"] is None else "final")
     assert record.params_with_head == {None: "", True: "yes", False: "no"}[fact["params_include_head"]]
     if "base_lr" in fact:
         assert f"the base rate is {fact['base_lr']:g}" in record.origin_note
