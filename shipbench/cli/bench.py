@@ -13,6 +13,7 @@ from shipbench.cli import completion, next_steps, options
 from shipbench.cli.operations import counted_operations
 from shipbench.errors import InputError
 from shipbench.runtime.files import check_output
+from shipbench.runtime.interrupts import stopping
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -165,7 +166,9 @@ def _parts(
 
     names = tuple(method.name for method in methods)
     part_options = PartOptions(bench_options, place, output, names, overrides, precisions, end_to_end=end_to_end)
-    failed = run_parts(parse_parts(parts), part_options, say)
+    chosen = parse_parts(parts)
+    with stopping(f"what was measured is kept in {output}"):
+        failed = run_parts(chosen, part_options, say)
     if failed:
         say(f"these parts hold errors: {', '.join(failed)}; see the files in {output}")
         raise typer.Exit(1)

@@ -9,6 +9,7 @@ import typer
 
 from shipbench.cli import completion, next_steps
 from shipbench.errors import InputError
+from shipbench.runtime.interrupts import stopping
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +24,6 @@ DEFAULT_FOLDER = Path("data/vtab-1k")
 
 _VTAB_SPLITS = ("train800", "val200", "train800val200", "test")
 _SHORT_NAMES = {"train800val200": "1000"}
-_OWN_NAMES = {"train800": "train", "val200": "val", "train": "train + val"}
 _MOST_CLASSES = 200
 
 app = typer.Typer(help="Verify and inspect images; import and fetch copies of VTAB-1k.", no_args_is_help=True)
@@ -49,22 +49,31 @@ def verify_command(
     from shipbench.data.inspection.verify import verify
 
     tasks = _own_tasks(place)
-    fine_grained = () if tasks else sets_in(Path(place))
     if tasks:
-        reports = verify(None, tasks=tasks, jobs=jobs)
-    elif fine_grained:
-        reports = verify(Path(place), tasks=fine_grained, jobs=jobs)
-    else:
-        reports = verify(Path(place), jobs=jobs)
-    _print_reports(reports)
-    if not all(report.ok for report in reports):
-        raise typer.Exit(1)
-    if tasks:
+        _print_reports([verify(None, tasks=tasks, jobs=jobs)])
         next_steps.after_verify_own(place)
-    elif fine_grained:
-        next_steps.after_import_fgvc([task.name for task in fine_grained], Path(place))
+        return
+    fine_grained = sets_in(Path(place))
+    suites = [verify(Path(place), tasks=fine_grained, jobs=jobs)] if fine_grained else []
+    vtab = not fine_grained or _holds_vtab(Path(place))
+    if vtab:
+        suites.append(verify(Path(place), jobs=jobs))
+    _print_reports(suites)
+    if fine_grained:
+        names = [task.name for task in fine_grained]
+        next_steps.after_import_fgvc(["all", *names] if vtab else names, Path(place))
     else:
         next_steps.after_verify(Path(place))
+
+
+def _holds_vtab(folder: Path) -> bool:
+    from shipbench.data.vtab.folder import IncompleteCopyError, find_base
+
+    try:
+        find_base(folder)
+    except IncompleteCopyError:
+        return False
+    return True
 
 
 def _own_tasks(place: str) -> Sequence[Task]:
@@ -96,9 +105,14 @@ def import_command(
     """
     from shipbench.data.acquisition.fgvc import holds_fgvc
 
-    if any(holds_fgvc(source) for source in sources):
-        _import_fgvc(sources, to)
-        return
+    with stopping("nothing was imported"):
+        if any(holds_fgvc(source) for source in sources):
+            _import_fgvc(sources, to)
+        else:
+            _import_vtab(sources, to)
+
+
+def _import_vtab(sources: Sequence[Path], to: Path) -> None:
     from shipbench.data.acquisition.importing import import_archives
     from shipbench.data.vtab.folder import missing_tasks
     from shipbench.runtime.console import say
@@ -135,7 +149,8 @@ def fetch_command(
     """Download VTAB-1k (about 5 GB) from the Hugging Face hub and import it; resumes an interrupted download."""
     from shipbench.data.acquisition.fetch import REPO, fetch
 
-    fetched = fetch(to, repo=repo or REPO, endpoint=endpoint, revision=revision)
+    with stopping("what was downloaded is kept, and the same command continues from there"):
+        fetched = fetch(to, repo=repo or REPO, endpoint=endpoint, revision=revision)
     typer.echo(f"imported {len(fetched.tasks)} tasks into {to} from {fetched.repo} at {fetched.commit}")
     next_steps.after_fetch(to)
 
@@ -178,16 +193,21 @@ def inspect_command(
     next_steps.after_inspect(inspected[0].name if inspected[0].catalogued else task, data)
 
 
-def _print_reports(reports: Sequence[TaskReport]) -> None:
+def _print_reports(suites: Sequence[Sequence[TaskReport]]) -> None:
+    """Print a table for each suite, then the findings; exit with 1 if there are problems."""
     from shipbench.runtime.console import out_console
 
-    out_console().print(_report_table(reports))
+    for suite in suites:
+        out_console().print(_report_table(suite))
+    reports = [report for suite in suites for report in suite]
     for report in reports:
         for kind, sentences in (("problem", report.problems), ("warning", report.warnings), ("note", report.notes)):
             for sentence in sentences:
                 typer.echo(f"{kind}: {report.task}: {sentence}")
     bad = sum(not report.ok for report in reports)
     typer.echo(f"{bad} of {len(reports)} tasks have problems" if bad else f"all {len(reports)} tasks are in order")
+    if bad:
+        raise typer.Exit(1)
 
 
 def _report_table(reports: Sequence[TaskReport]) -> Table:
@@ -229,7 +249,7 @@ def _print_summary(summary: TaskSummary) -> None:
     for name, values in (("mean", summary.mean), ("std", summary.std)):
         typer.echo(f"{name} of the training pixels (red, green, blue): {', '.join(f'{v:.4f}' for v in values)}")
     names = task.class_names or [str(label) for label in range(task.num_classes)]
-    table = make_table("class", *(_OWN_NAMES.get(name, name) if task.location else name for name in summary.counts))
+    table = make_table("class", *map(task.split_title, summary.counts))
     for label, name in enumerate(names[:_MOST_CLASSES]):
         table.add_row(printable(name), *(str(counts[label]) for counts in summary.counts.values()))
     if len(names) > _MOST_CLASSES:

@@ -12,6 +12,7 @@ import typer
 from shipbench.cli import completion, next_steps
 from shipbench.cli.documents import print_document
 from shipbench.cli.options import Results
+from shipbench.runtime.interrupts import stopping
 
 if TYPE_CHECKING:
     from shipbench.results.foreign.importing import Outcome
@@ -52,7 +53,8 @@ def import_results(
     if not dry_run:
         store.check_writable()
     naming = Naming(method, task, _unit(unit))
-    outcomes = import_into(get_harness(harness), path, store, naming, dry_run=dry_run)
+    with stopping(f"results that are stored are kept in {results}, and the same command imports the others"):
+        outcomes = import_into(get_harness(harness), path, store, naming, dry_run=dry_run)
     if as_json:
         print_document("import/1", **_as_json(outcomes, dry_run=dry_run))
         return

@@ -13,6 +13,7 @@ from shipbench.cli import next_steps
 from shipbench.cli.options import Json, Results
 from shipbench.runtime.console import say
 from shipbench.runtime.files import check_output
+from shipbench.runtime.interrupts import stopping
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,7 +82,8 @@ def report(
         tunings=load_tunings(results),
     )
     say(f"{len(records)} records, {sum(1 for _ in built.figures())} figures")
-    files = write_report(built, output, suffixes, paper)
+    with stopping(f"files in {output} may be of an earlier report; the same command writes all of them"):
+        files = write_report(built, output, suffixes, paper)
     page = files[0] if "html" in suffixes else output
     if as_json:
         _print_document(built, output, files, len(records))

@@ -21,6 +21,7 @@ from shipbench.record import ACCURACY, RunRecord
 from shipbench.results.store import Store
 from shipbench.runtime.console import out_console
 from shipbench.tasks import Task, suite_of, suite_tasks
+from shipbench.tasks.catalogue import split_titles
 
 Cells: TypeAlias = Mapping[tuple[str, str], Sequence[RunRecord]]
 Average: TypeAlias = Callable[[Mapping[str, float]], float]
@@ -182,7 +183,8 @@ def print_choice(search: Search, trials: Sequence[Trial], choice: Choice) -> Non
     """Print the validation accuracy of every point of a search in percent, then the winner and what broke a tie."""
     shots = search.specs[0].shots
     per_class = f", {shots} per class" if shots else ""
-    title = f"{search.method} on {', '.join(search.tasks)}{per_class}: accuracy on val200, %"
+    scored_on = split_titles(search.opened_tasks, "val200")
+    title = f"{search.method} on {', '.join(search.tasks)}{per_class}: accuracy on {scored_on}, %"
     table = make_table(*search.axes, "val acc", "trainable", "", title=title)
     for i, trial in enumerate(trials):
         score = f"failed: {trial.error}" if trial.error else _trial_score(search, trial)

@@ -39,7 +39,7 @@ def tune(
     common: Annotated[bool, typer.Option("--common", help="Choose one setting for all tasks together.")] = False,
     choose_only: Annotated[bool, typer.Option("--choose-only", help="Stop after the choice; test nothing.")] = False,
 ) -> None:
-    """Choose settings on train800 and val200, never on test; then train on the 1000 and test once per seed."""
+    """Choose settings on validation images, never on test; then train on all training images and test once per seed."""
     from shipbench.cli.run import checked, exit_if_failed, plan_runs
     from shipbench.methods import parse_methods
     from shipbench.planning.grid import parse_seeds, parse_shots
@@ -85,13 +85,16 @@ def _say_plan(plan: Plan, searches: Sequence[Search], seeds: Sequence[int], *, t
     """Print every tuning run with its state, and announce the runs that follow the choice."""
     from shipbench.cli.tables import print_plan
     from shipbench.runtime.console import say
+    from shipbench.tasks.catalogue import split_titles
 
     if tables:
         print_plan(plan)
-    say(f"tuning on train800, scored on val200, test unopened; {plan.summary()}")
+    tasks = [task for search in searches for task in search.opened_tasks]
+    fit, val = split_titles(tasks, "train800"), split_titles(tasks, "val200")
+    say(f"tuning on {fit}, scored on {val}, test unopened; {plan.summary()}")
     cells = sum(len(search.tasks) for search in searches)
     if seeds:
-        say(f"then the chosen settings on the 1000, tested once: {cells * len(seeds)} runs")
+        say(f"then the chosen settings on all training images, tested once: {cells * len(seeds)} runs")
 
 
 def _decide(
@@ -132,7 +135,7 @@ def _retrain(
     trying: Sequence[int],
     seeds: Sequence[int],
 ) -> Plan | None:
-    """Record the winners' runs on the 1000 in their tunings, then execute them and print their results.
+    """Record the winners' runs on all training images in their tunings, then execute them and print their results.
 
     Returns their plan, None without a winner.
     """

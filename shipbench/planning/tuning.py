@@ -1,6 +1,7 @@
 """Choose settings on validation images: grids, the runs of every point, and the rule that picks a point.
 
-Every point is trained on train800 and scored on val200 (protocol "tuning"); its runs never open the test split.
+Every point is trained on four fifths of the training images and scored on the others (protocol "tuning"): train800 and
+val200 in VTAB-1k. Its runs never open the test split.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from shipbench.runtime.version import VERSION, git_commit
 from shipbench.settings import canonical_json
 from shipbench.spec import RunSpec
 from shipbench.tasks import Task
+from shipbench.tasks.catalogue import split_titles
 
 Axes: TypeAlias = Mapping[str, tuple[Any, ...]]
 
@@ -55,8 +57,14 @@ class Search:
         """Every tuning run, point by point."""
         return [spec for point in self.points for spec in point.specs]
 
+    @property
+    def opened_tasks(self) -> list[Task]:
+        """The tasks with their sizes, in the order of ``tasks``."""
+        by_name = {spec.resolved.task.name: spec.resolved.task for spec in self.points[0].specs}
+        return list(by_name.values())
+
     def final_specs(self, winner: int, seeds: Iterable[int]) -> list[RunSpec]:
-        """Return the runs of the point ``winner`` on the 1000, tested once, for every task and seed."""
+        """Return the runs of the point ``winner`` on all training images, tested once, for every task and seed."""
         by_task = {spec.task: spec for spec in self.points[winner].specs}
         return [replace(spec, seed=seed, protocol="final") for spec in by_task.values() for seed in seeds]
 
@@ -225,8 +233,8 @@ def describe(
         "method": search.method,
         "tasks": list(search.tasks),
         "tuning_seeds": list(tuning_seeds),
-        "trained_on": "train800",
-        "scored_on": "val200",
+        "trained_on": split_titles(search.opened_tasks, "train800"),
+        "scored_on": split_titles(search.opened_tasks, "val200"),
         "rule": RULE,
         "grid": {key: list(values) for key, values in search.axes.items()},
         "trials": [_trial_row(trial) for trial in trials],

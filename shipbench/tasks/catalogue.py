@@ -6,7 +6,7 @@ Class counts and test sizes of VTAB-1k follow Zhai et al. 2019 (arXiv 1910.04867
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -81,6 +81,17 @@ class Task:
         """Number of images per split: ``train`` is ``train800`` (its first four fifths) followed by ``val200``."""
         n_fit = self.n_train * 4 // 5
         return {"train800": n_fit, "val200": self.n_train - n_fit, "train": self.n_train, "test": self.n_test}
+
+    def split_title(self, name: SplitName) -> str:
+        """Return the printed name of a split: only 1000 images of the catalogue have a train800 and a val200."""
+        if self.catalogued and self.n_train == 1000 and not self.shots:
+            return name
+        return {"train800": "train", "val200": "val", "train": "train + val", "test": "test"}[name]
+
+
+def split_titles(tasks: Iterable[Task], name: SplitName) -> str:
+    """Return the printed name of a split of several tasks, as in ``train800 or train``."""
+    return " or ".join(dict.fromkeys(task.split_title(name) for task in tasks))
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import io
+import json
+import os
+import re
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -186,3 +191,137 @@ def test_values_that_no_option_takes(command: str, shipbench: Shipbench, world: 
     assert not faults, "\n".join(faults)
     assert files(world.root) == before
     assert not (tmp_path / "o").exists()
+
+
+def schemas() -> dict[str, list[tuple[str, dict[str, str]]]]:
+    """Return the documented tables of each schema: the key of the array that a table describes, and types by key."""
+    tables_of = {}
+    for heading, body in re.findall(
+        r"^## (.*?)$(.*?)(?=^## |\Z)", DOCUMENTED.read_text("utf-8"), re.MULTILINE | re.DOTALL
+    ):
+        tables = [
+            (array, {key: types.strip() for keys, types in ROW.findall(rows) for key in re.findall(r"`(\w+)`", keys)})
+            for array, rows in re.findall(r"(?:^Each of `(\w+)`:\n\n)?((?:^\|.*\n)+)", body, re.MULTILINE)
+        ]
+        tables_of |= dict.fromkeys(re.findall(r"`(shipbench\.\w+/\d+)`", heading), tables)
+    return tables_of
+
+
+ROW = re.compile(r"^\| (`[^|]+) \| ([^|]+) \|", re.MULTILINE)
+TYPES = {
+    "string": str,
+    "boolean": bool,
+    "integer": int,
+    "number": (int, float),
+    "object": dict,
+    "array": list,
+    "null": type(None),
+}
+
+
+def has_type(value: Any, types: str) -> bool:
+    for name in types.split(" or "):
+        kind, _, items = name.partition(" of ")
+        if isinstance(value, TYPES[kind]) and (kind == "boolean" or not isinstance(value, bool)):
+            return not items or all(has_type(item, items.removesuffix("s")) for item in value)
+    return False
+
+
+def check(value: dict[str, Any], types: dict[str, str]) -> None:
+    assert set(value) - {"schema"} == set(types)
+    assert [(key, value[key]) for key in types if not has_type(value[key], types[key])] == []
+
+
+@pytest.mark.parametrize("command", JSON)
+def test_standard_output_is_one_documented_json_document(
+    command: str, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = Screen(terminal=False)
+    code, text, said = call(monkeypatch, [*world.line(command, tmp_path / "o"), "--json"], out)
+    assert code == 0, said
+    assert "\x1b" not in text + said
+    document = json.loads(text, parse_constant=lambda constant: pytest.fail(f"{constant} is no JSON"))
+    if command.startswith("list "):
+        assert isinstance(document, list)
+        return
+    assert document["schema"] == f"shipbench.{command}/1"
+    for array, types in schemas()[document["schema"]]:
+        for value in document[array] if array else [document]:
+            check(value, types)
+
+
+PRINTING = """
+import os, sys
+from shipbench.cli.documents import machine_readable, print_document
+from shipbench.runtime.streams import flush_streams, prepare_streams
+prepare_streams()
+with machine_readable(document=True, lines=True):
+    import warnings
+    print("a method")
+    os.system("echo a child process")
+    warnings.warn("a library")
+    print_document("run/1", runs=[])
+print("after it")
+flush_streams()
+"""
+
+
+def process(*command: str, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, *command],
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_what_others_print_goes_to_standard_error() -> None:
+    out, err = process("-c", PRINTING).communicate()
+    document, _, after = out.partition("}\n")
+    assert json.loads(document + "}") == {"schema": "shipbench.run/1", "runs": []}
+    assert after == "after it\n"
+    lines = err.splitlines()
+    assert {"a method", "a child process"} < set(lines)
+    assert json.loads(lines[-1]) == {"event": "note", "run_id": None, "text": "a library"}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes of other systems fail otherwise")
+@pytest.mark.parametrize("line", [("list", "tasks"), ("run", "--help")])
+def test_a_pipe_that_is_closed_early(line: tuple[str, ...]) -> None:
+    command = process("-m", "shipbench", *line)
+    assert command.stdout is not None
+    assert command.stderr is not None
+    command.stdout.close()
+    said = command.stderr.read()
+    assert command.wait() == 141
+    assert "Traceback" not in said
+    assert "Broken" not in said
+
+
+def test_help_without_colours_has_none() -> None:
+    line = ("-m", "shipbench", "list", "--help")
+    assert "\x1b" in process(*line, FORCE_COLOR="1").communicate()[0]
+    plain = process(*line, FORCE_COLOR="1", NO_COLOR="1").communicate()[0]
+    assert "backbones" in plain
+    assert "\x1b" not in plain
+
+
+def test_an_interruption_is_one_sentence(world: World, shipbench: Shipbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    places = {
+        "run": "shipbench.planning.plan.make_plan",
+        "report": "shipbench.report.write.report_files",
+        "data import": "shipbench.data.acquisition.importing.import_archives",
+        "import": "shipbench.results.foreign.importing.import_results",
+        "explain": "shipbench.explaining.explain.plan_explanation",
+    }
+    for command, place in places.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(place, interrupt)
+            outcome = shipbench(*world.line(command, world.root / "never"))
+        assert (outcome.code, outcome.out) == (130, ""), command
+        assert outcome.err.splitlines()[-1].startswith("stopped; "), command
+        assert outcome.err.count("stopped") == 1

@@ -136,6 +136,8 @@ def test_tuning_scores_a_fifth_of_the_training_images(shipbench: Shipbench, inse
     outcome = shipbench(*tune, "--tasks", source, *SMALL)
     assert outcome.code == 0, outcome.err
     assert load_results(tmp_path / "results")["n_test"].tolist() == [6, 6]
+    assert "accuracy on val, %" in outcome.out
+    assert "tuning on train, scored on val" in outcome.err
 
 
 def test_a_source_is_verified_and_inspected(shipbench: Shipbench, insects: Path, tmp_path: Path) -> None:

@@ -148,9 +148,11 @@ def place(tasks: Sequence[Task], staged: Path, target: Path) -> list[str]:
         for task in tasks:
             (staged / task.name).rename(target / task.name)
             placed.append(task.name)
-    except OSError as error:
+    except (OSError, KeyboardInterrupt) as error:
         for name in placed:
             (target / name).rename(staged / name)
+        if isinstance(error, KeyboardInterrupt):
+            raise
         raise InputError(f"cannot write to {target}: {error}") from error
     return placed
 

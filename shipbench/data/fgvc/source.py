@@ -83,8 +83,8 @@ class FgvcSuite(ListedSource):
 
 
 def sets_in(root: Path) -> tuple[Task, ...]:
-    """Return the tasks whose folders lie directly in ``root``, or whose folder it is."""
-    names = {folder.name.lower() for folder in (root, *_subfolders(root))} if root.is_dir() else set()
+    """Return the tasks whose folders ``find_set`` finds in ``root``."""
+    names = {folder.name.lower() for folder in _candidates(root)} if root.is_dir() else set()
     return tuple(task for task in FGVC.tasks if names.intersection(name.lower() for name in task.folder_names))
 
 

@@ -31,7 +31,7 @@ class TaskSummary:
     task: Task
     fingerprint: str
     image_format: ImageFormat
-    counts: Mapping[str, NDArray[np.int64]]
+    counts: Mapping[SplitName, NDArray[np.int64]]
     smallest: Size
     largest: Size
     mean: tuple[float, ...]
@@ -52,7 +52,7 @@ def summarise(task: Task, root: Path | None, jobs: int | None = None) -> TaskSum
     task = completed(task, source)
     identity = source.identity(jobs)
     splits = {name: source.open_split(name) for name in _SPLITS}
-    counts: dict[str, NDArray[np.int64]] = {
+    counts: dict[SplitName, NDArray[np.int64]] = {
         name: np.bincount(split.labels, minlength=task.num_classes).astype(np.int64) for name, split in splits.items()
     }
     moments = _moments(splits["train"], task, jobs)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from shipbench.data.fgvc.source import LAYOUTS, FgvcSuite, draw_val
 from shipbench.data.formats.labels import Rows
+from shipbench.data.inspection import verify
 from shipbench.data.listings import Listing
 from shipbench.errors import InputError
 from shipbench.tasks import get_task, parse_tasks
 from tests.conftest import Outcome
+from tests.data.builders import small_task, vtab_tree
 from tests.data.fgvc.builders import birds, cars, cars_devkit, dogs, flowers
 from tests.data.formats.samples import samples
 from tests.data.formats.trees import labels, sizes, tree
@@ -180,6 +183,22 @@ def test_a_folder_of_fgvc_is_verified(tmp_path: Path, cache: Path, shipbench: Ca
     assert "all 2 tasks are in order" in outcome.out
     assert "this copy has 18 train images instead of 21536" in outcome.out
     assert f"--tasks nabirds,stanford-cars --data {tmp_path / 'data'}" in outcome.err
+
+
+def test_vtab_beside_fgvc_is_verified_too(
+    tmp_path: Path, cache: Path, shipbench: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cars(tmp_path / "data" / "fgvc" / "StanfordCars")
+    vtab_tree(tmp_path / "data" / "vtab-1k", tasks=("dtd",))
+    monkeypatch.setattr(verify, "verify", partial(verify.verify, tasks=[small_task("dtd")]))
+    outcome = shipbench("data", "verify", tmp_path / "data")
+    assert outcome.code == 0, outcome.out
+    assert "train800" in outcome.out
+    assert "all 2 tasks are in order" in outcome.out
+    assert f"--tasks all,stanford-cars --data {tmp_path / 'data'}" in outcome.err
+    inspected = shipbench("data", "inspect", "stanford-cars", "--data", tmp_path / "data")
+    assert "train + val" in inspected.out
+    assert "train800" not in inspected.out
 
 
 def test_verifying_reports_a_broken_data_set_beside_the_others(
