@@ -10,6 +10,7 @@ import pytest
 
 from shipbench.errors import InputError
 from shipbench.report import build_report, main_table
+from shipbench.report.analysis.comparisons import WORSE
 from shipbench.report.analysis.robustness import shifts
 from shipbench.report.analysis.shots import MEAN, few_shots
 from shipbench.report.analysis.study import build_study
@@ -111,6 +112,85 @@ def test_the_figure_starts_at_the_clean_accuracy_and_averages_over_shared_tasks(
     points = [mark for mark in panel.marks if isinstance(mark, Points)]
     assert [list(mark.xs) for mark in points] == [[0, 1, 2]] * 2
     assert [mark.ys for mark in points] == [pytest.approx([80, 70, 60])] * 2
+
+
+def test_seeds_are_averaged_over_the_severities_that_they_share_and_count_as_trainings() -> None:
+    first, second = (make_record("ship", "digits", seed, accuracy) for seed, accuracy in ((0, 1.0), (1, 0.75)))
+    rows = [first, second, evaluated(first, 0.5, "blur", 1), evaluated(first, 0.1, "blur", 4)]
+    rows += [evaluated(second, 0.25, "blur", 1), evaluated(second, 0.1, "blur", 2)]
+    rows.append(evaluated(first, float("nan"), "jpeg", 1, status="failed"))
+    hits = {
+        first["run_id"]: [1, 1, 1, 1],
+        second["run_id"]: [1, 1, 1, 0],
+        f"{first['run_id']}-blur1": [0, 1, 1, 0],
+        f"{second['run_id']}-blur1": [0, 1, 0, 0],
+        **{key: [0, 0, 0, 0] for key in ("blur2", "blur4", "jpeg1")},
+    }
+    frame = predictions(rows, [0, 1, 2, 3], hits).sample(frac=1, random_state=0)
+    (shift,) = shifts(build_study(make_results(rows), None, Final()), "demo", loader(frame))
+    assert (shift.seeds, shift.clean, shift.by_severity) == ((0, 1), 87.5, {1: 37.5})
+    assert shift.test is not None
+    assert (shift.test.wins, shift.test.losses, shift.test.difference) == (0, 3, pytest.approx(-0.5))
+
+
+def test_seeds_without_a_severity_in_common_are_not_averaged() -> None:
+    parents = [make_record("ship", "digits", seed, accuracy) for seed, accuracy in ((0, 0.9), (1, 0.7))]
+    others = [evaluated(parent, 0.5, "blur", 1 + seed) for seed, parent in enumerate(parents)]
+    (shift,) = shifts(build_study(make_results([*parents, *others]), None, Final()), "demo", None)
+    assert (shift.seeds, shift.clean, shift.by_severity) == ((0,), 90.0, {1: 50.0})
+
+
+def test_a_mark_needs_a_p_value_that_holds_for_all_rows() -> None:
+    def table_of(images: int) -> Table:
+        parent = make_record("ship", "digits", 0, 1.0)
+        rows = [parent, *(evaluated(parent, 0.0, corruption, 1) for corruption in ("blur", "jpeg"))]
+        hits = {"": [1] * images, "blur1": [0] * images, "jpeg1": [0] * images}
+        frame = predictions(rows, list(range(images)), hits)
+        table = item(build_report(make_results(rows), predictions=loader(frame)), "robustness-demo")
+        assert isinstance(table, Table)
+        return table
+
+    # Alone, p is 2 / 2^6 = 0.03 for six images; Holm doubles the smaller of two.
+    assert [[cell.sign for cell in row.cells][-2:] for row in table_of(6).rows] == [["", ""]] * 2
+    for row in table_of(8).rows:
+        assert row.cells[-2].sign == WORSE
+        assert row.cells[-2].extras == (("images won", 0), ("images lost", 8))
+
+
+def test_a_task_scored_by_class_keeps_its_metric() -> None:
+    metric = {"headline_metric": "mean-per-class", "num_classes": 4}
+    parent = make_record("ship", "digits", 0, 0.9, final_test_mean_class_acc=0.8, **metric)
+    rows = [parent, evaluated(parent, 0.7, "blur", 1, final_test_mean_class_acc=0.6)]
+    (shift,) = shifts(build_study(make_results(rows), None, Final()), "demo", None)
+    assert (shift.clean, shift.shifted) == (80.0, 60.0)
+
+
+def test_two_sources_of_one_name_are_two_rows() -> None:
+    parent = make_record("ship", "digits", 0, 0.9)
+    rows = [parent]
+    for accuracy, fingerprint in ((0.4, "a" * 64), (0.6, "b" * 64)):
+        other = evaluated(parent, accuracy, task="outdoors", data_fingerprint=fingerprint)
+        rows.append({**other, "run_id": f"on-{fingerprint}"})
+    measured = shifts(build_study(make_results(rows), None, Final()), "demo", None)
+    assert [(shift.images, shift.shifted) for shift in measured] == [
+        ("outdoors (aaaaaa)", 40),
+        ("outdoors (bbbbbb)", 60),
+    ]
+
+
+def test_a_panel_holds_corrupted_test_images_of_shared_tasks_alone() -> None:
+    records = grid(("linear", "ship"), ("digits", "textures"), (0,), final_test_acc=0.8)
+    rows = [*records]
+    for record in records:
+        if record["task"] == "digits":
+            rows.append(evaluated(record, 0.6, "blur", 1))
+            rows.append(evaluated(record, 0.2, "jpeg", 1, task="outdoors", data_fingerprint="other"))
+        elif record["method"] == "ship":
+            rows.append(evaluated(record, 0.1, "blur", 1))
+    figure = next(each for each in build_report(make_results(rows)).figures() if each.name == "robustness-demo")
+    (panel,) = figure.draw().panels
+    points = [mark for mark in panel.marks if isinstance(mark, Points)]
+    assert [mark.ys for mark in points] == [pytest.approx([80, 60])] * 2
 
 
 def test_shots_are_columns_in_ascending_order_with_all_images_at_the_end() -> None:

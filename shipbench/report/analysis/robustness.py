@@ -73,12 +73,10 @@ def _by_shift(study: Study, arms: Mapping[int, Arm]) -> dict[_Key, list[_Run]]:
     evaluated = study.evaluated[
         study.evaluated["parent_run"].isin(parents.index) & (study.evaluated["status"] == "done")
     ]
+    evaluated = evaluated.assign(images=_names_of_images(evaluated, parents))
     for run_id, rows in evaluated.groupby("parent_run"):
         parent = facts[str(run_id)]
-        other = rows["data_fingerprint"] != parent["data_fingerprint"]
-        for (images, corruption), part in rows.assign(images=rows["task"].where(other, "")).groupby(
-            ["images", "corruption"]
-        ):
+        for (images, corruption), part in rows.groupby(["images", "corruption"]):
             if images or corruption:
                 scores = part[["severity", "run_id", "final_test_acc"]].itertuples(index=False, name=None)
                 evaluations = {int(severity): (identifier, accuracy) for severity, identifier, accuracy in scores}
@@ -86,6 +84,18 @@ def _by_shift(study: Study, arms: Mapping[int, Arm]) -> dict[_Key, list[_Run]]:
                 key = (int(parent["arm"]), str(parent["task"]), str(images), str(corruption))
                 by_key.setdefault(key, []).append(run)
     return by_key
+
+
+def _names_of_images(evaluated: pd.DataFrame, parents: pd.DataFrame) -> pd.Series[str]:
+    """Return the task whose images each row was evaluated on, empty for the test images of its run.
+
+    Different images under one name are told apart by the start of their fingerprint.
+    """
+    fingerprints = evaluated["data_fingerprint"]
+    other = fingerprints != evaluated["parent_run"].map(parents["data_fingerprint"])
+    names = evaluated["task"].where(other, "")
+    counts = fingerprints[other].groupby(names[other]).nunique()
+    return names.mask(names.isin(counts.index[counts > 1]), names + " (" + fingerprints.str[:6] + ")")
 
 
 def _shift(arm: Arm, place: tuple[str, str, str], runs: Sequence[_Run], load: LoadPredictions | None) -> Shift:
