@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 
-from shipbench.errors import InputError, did_you_mean
+from shipbench.errors import InputError, ShipbenchError, did_you_mean, one_line
 from shipbench.trackers.interface import Tracker, TrackerOptions
 
 GROUP = "shipbench.trackers"
@@ -26,8 +28,9 @@ def make_trackers(text: str, options: TrackerOptions) -> dict[str, Tracker]:
         raise InputError(f"--track is empty; name one or more of {', '.join(list_trackers())}")
     points = _entry_points()
     trackers = {name: _load(name, points, options) for name in names}
-    for tracker in trackers.values():
-        tracker.check()
+    for name, tracker in trackers.items():
+        with _refusing(name):
+            tracker.check()
     return trackers
 
 
@@ -40,10 +43,25 @@ def _load(name: str, points: dict[str, EntryPoint], options: TrackerOptions) -> 
         names = sorted(points)
         raise InputError(f"unknown tracker {name!r}{did_you_mean(name, names)}; choose from {', '.join(names)}")
     try:
-        tracker: Tracker = points[name].load()(options)
+        make = points[name].load()
     except (ImportError, AttributeError) as error:
         raise InputError(f"tracker {name!r} ({points[name].value}) cannot be imported: {error}") from error
+    with _refusing(name):
+        tracker: Tracker = make(options)
     return tracker
+
+
+@contextmanager
+def _refusing(name: str) -> Iterator[None]:
+    """Turn any error of a tracker in the block into an ``InputError`` that names it."""
+    try:
+        yield
+    except ShipbenchError:
+        raise
+    # Libraries raise errors of their own, and a broken one raises any.
+    except Exception as error:
+        reason = f"{type(error).__name__}: {one_line(error, 200)}"
+        raise InputError(f"--track {name} cannot be used ({reason}); leave it out, or repair the tracker") from error
 
 
 def require_library(module: str, tracker: str) -> None:

@@ -75,6 +75,7 @@ class _Feed:
         self.open: dict[str, OpenRun] = {}
         self.epochs: dict[str, int] = {}
         self.stopped = False
+        self.where = ""
         self.lock = threading.Lock()
         self.thread = threading.Thread(target=self._work, name=f"tracker-{name}", daemon=True)
 
@@ -96,7 +97,7 @@ class _Feed:
             # Its threads and exit handlers may hang as well.
             exits.expect_hanging_threads()
         else:
-            self.say(f"{self.name}: {self.tracker.where}")
+            self.say(f"{self.name}: {self.where}")
 
     def _stop(self, reason: str) -> None:
         with self.lock:
@@ -111,6 +112,7 @@ class _Feed:
                 self._pass_on(event)
             for run in self.open.values():
                 run.close()
+            self.where = self.tracker.where
         # Libraries also raise SystemExit.
         except BaseException as error:
             self._stop(f"failed ({one_line(error, 200)})")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,11 @@ class WandbTracker:
     @property
     def where(self) -> str:
         """The address of the project, or the command that sends offline runs."""
-        return f"wandb sync --include-offline {self.folder}/wandb/offline-*" if self.offline else self.url
+        if self.mode == "disabled":
+            return "WANDB_MODE=disabled sends and keeps nothing"
+        if not self.offline:
+            return self.url
+        return f"wandb sync --include-offline {shlex.quote(str(self.folder))}/wandb/offline-*"
 
     def check(self) -> None:
         """Raise ``InputError`` if wandb is not installed, or not logged in although it is to go online."""

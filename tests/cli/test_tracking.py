@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from tests.data.builders import vtab_tree
 
 Shipbench = Callable[..., Outcome]
 TINY = ("--backbone", "test_vit", "--checkpoint", "random", "--set", "image_size=64", "--epochs", "2", "--tasks", "dtd")
-PLUG_IN = """
+HANGING = """
 import threading
 
 class Tracker:
@@ -36,6 +37,71 @@ class Tracker:
         self.thread.start()
         self.thread.join()
 """
+
+RECORDING = """
+import json
+
+class Tracker:
+    where = "in a file"
+
+    def __init__(self, options):
+        self.file = options.results / "calls.json"
+        self.calls = []
+
+    def check(self):
+        pass
+
+    def open(self, run):
+        self.accuracy_name = run.accuracy_name
+        self.keep("open", run.run_id, run.title, dict(run.config), run.fresh)
+        return self
+
+    def log(self, epoch, values):
+        self.keep("log", epoch, values)
+
+    def note(self, text):
+        pass
+
+    def finish(self, outcome):
+        self.keep("finish", outcome.record.run_id)
+
+    def keep(self, *call):
+        self.calls.append(call)
+        self.file.write_text(json.dumps(self.calls))
+"""
+RAISING = """
+class Tracker:
+    def __init__(self, options):
+        pass
+
+    def check(self):
+        pass
+
+    @property
+    def where(self):
+        raise OSError("no place")
+
+    def open(self, run):
+        return self
+
+    def __getattr__(self, name):
+        return lambda *arguments: None
+"""
+BROKEN = """
+class Tracker:
+    def __init__(self, options):
+        raise ValueError("no settings")
+"""
+
+
+def plug_in(folder: Path, name: str, code: str) -> Path:
+    """Install the tracker ``name`` with this code into a folder of packages, and return the folder."""
+    metadata = folder / f"{name}-1.dist-info"
+    metadata.mkdir(parents=True)
+    (folder / f"{name}_tracker.py").write_text(code)
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text(f"[shipbench.trackers]\n{name} = {name}_tracker:Tracker\n")
+    return folder
 
 
 @pytest.fixture
@@ -111,19 +177,41 @@ def test_a_run_with_event_files(shipbench: Shipbench, line: tuple[object, ...], 
     assert shipbench(*line, "--track", "tensorboard").code == 0
 
 
-def test_a_hanging_tracker_does_not_hold_the_process(line: tuple[object, ...], tmp_path: Path) -> None:
-    plug_in = tmp_path / "plug-in"
-    (plug_in / "hanging-1.dist-info").mkdir(parents=True)
-    (plug_in / "hanging_tracker.py").write_text(PLUG_IN)
-    (plug_in / "hanging-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: hanging\nVersion: 1\n")
-    (plug_in / "hanging-1.dist-info" / "entry_points.txt").write_text(
-        "[shipbench.trackers]\nhanging = hanging_tracker:Tracker\n"
+def test_a_tracker_learns_every_run_and_one_that_raises_ends_none(
+    shipbench: Shipbench, line: tuple[object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, code in (("recording", RECORDING), ("raising", RAISING), ("broken", BROKEN)):
+        monkeypatch.syspath_prepend(plug_in(tmp_path / name, name, code))
+    outcome = shipbench(*line, "--track", "broken")
+    assert outcome.code == 2
+    assert outcome.err.strip() == (
+        "error: --track broken cannot be used (ValueError: no settings); leave it out, or repair the tracker"
     )
+    assert not (tmp_path / "r").exists()
+
+    line = (*line, "--seeds", "3", "--track", "recording,raising")
+    outcome = shipbench(*line)
+    assert outcome.code == 0, outcome.err
+    assert "recording: in a file" in outcome.err
+    assert outcome.err.count("raising failed (no place); nothing more is sent there") == 1
+    (record,) = load_results(tmp_path / "r").to_dict("records")
+    (_, run_id, _, config, fresh), *_, (_, finished) = calls = json.loads((tmp_path / "r" / "calls.json").read_text())
+    assert (run_id, finished, fresh) == (record["run_id"], record["run_id"], False)
+    names = ("method", "task", "suite", "seed", "protocol", "backbone_sha256", "data_fingerprint", "cfg.epochs")
+    assert {name: config[name] for name in names} == {name: record[name] for name in names}
+    assert [(call[1], "test_acc" in call[2]) for call in calls[1:-1]] == [(1, False), (2, True)]
+    assert f"{run_id} [1/1] " in outcome.err
+    assert shipbench(*line, "--force").code == 0
+    assert json.loads((tmp_path / "r" / "calls.json").read_text())[0][-1] is True
+
+
+def test_a_hanging_tracker_does_not_hold_the_process(line: tuple[object, ...], tmp_path: Path) -> None:
+    plug_ins = plug_in(tmp_path / "plug-ins", "hanging", HANGING)
     command = [sys.executable, "-m", "shipbench", *map(str, line), "--track", "hanging", "--device", "cpu"]
     before = time.monotonic()
     outcome = subprocess.run(
         command,
-        env={**os.environ, "PYTHONPATH": str(plug_in)},
+        env={**os.environ, "PYTHONPATH": str(plug_ins)},
         capture_output=True,
         text=True,
         timeout=120,

@@ -12,19 +12,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from shipbench.results.store import Store
-from shipbench.trackers.interface import TrackerOptions
+from shipbench.trackers.interface import Tracker, TrackerOptions
 from shipbench.trackers.mlflow import RUN_ID, MlflowTracker
+from shipbench.trackers.outcome import outcome
 from shipbench.trackers.tensorboard import TensorboardTracker
 from shipbench.trackers.wandb import WandbTracker
-from tests.trackers.builders import interrupted_then_finished
+from tests.trackers.builders import RUN, interrupted_then_finished, stored_record
 
 _FILE_HEADER, _CHUNK_HEADER, _BLOCK = 7, 7, 32768
 _FULL, _LAST = 1, 4
@@ -44,6 +47,13 @@ def test_tensorboard(tmp_path: Path) -> None:
     assert events.Tags()["images"] == ["figures/affinity-vtab-1k"]
     assert b"cfg.lr" in events.Tensors("config/text_summary")[0].tensor_proto.string_val[0]
     assert (folder / "runs.parquet").read_bytes() == Store(tmp_path).path("runs", "a1").read_bytes()
+
+    failed_from_the_start(TensorboardTracker(TrackerOptions(tmp_path)), tmp_path)
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    assert [event.step for event in events.Scalars("test_acc")] == [1]
+    texts = [events.Tensors(f"{name}/text_summary")[0].tensor_proto.string_val[0] for name in ("outcome", "notes")]
+    assert texts == [b"out of memory", b"11 levels\n\n12 levels"]
 
 
 def test_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,6 +109,15 @@ def read_back_from_mlflow(results: Path, uri: str) -> None:
     assert [file.path for file in client.list_artifacts(run.info.run_id, "runs")] == ["runs/a1.parquet"]
     assert client.list_artifacts(run.info.run_id, "figures")
 
+    tracker = MlflowTracker(TrackerOptions(results))
+    failed_from_the_start(tracker, results)
+    fresh, first = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"])
+    assert first.info.run_id == run.info.run_id
+    assert (fresh.info.status, fresh.data.tags["shipbench.error"]) == ("FAILED", "out of memory")
+    assert [metric.step for metric in client.get_metric_history(fresh.info.run_id, "test_acc")] == [1]
+    tracker.open(RUN).close()
+    assert client.get_run(fresh.info.run_id).info.status == "KILLED"
+
 
 def test_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("wandb", reason="the extra shipbench[wandb] is not installed")
@@ -112,6 +131,45 @@ def test_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert curve == [CURVE[0], CURVE[1], CURVE[1], CURVE[2]]
     assert any("figures/" in key for row in wandb_history(files[1]) for key in row)
     assert wandb_artifacts(files[1]) == ["record-a1"]
+    failed_from_the_start(WandbTracker(TrackerOptions(tmp_path)), tmp_path)
+    (failed,) = set((tmp_path / "wandb").glob("offline-run-*-a1/run-a1.wandb")) - set(files)
+    records = list(wandb_records(failed))
+    assert [record.exit.exit_code for record in records if record.WhichOneof("record_type") == "exit"] == [1]
+    notes = [record.run.notes for record in records if record.WhichOneof("record_type") == "run"]
+    assert notes[-1] == "11 levels\n12 levels"
+
+
+def test_wandb_online_continues_the_run_of_an_id_unless_it_is_fresh(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wandb = pytest.importorskip("wandb", reason="the extra shipbench[wandb] is not installed")
+    calls: list[dict[str, Any]] = []
+
+    def init(**options: Any) -> Any:
+        calls.append(options)
+        return Mock(project_url="https://wandb.test/it")
+
+    monkeypatch.setattr(wandb, "init", init)
+    for mode, place in (
+        ("online", "https://wandb.test/it"),
+        ("disabled", "WANDB_MODE=disabled sends and keeps nothing"),
+    ):
+        monkeypatch.setenv("WANDB_MODE", mode)
+        tracker = WandbTracker(TrackerOptions(tmp_path))
+        for fresh in (False, True):
+            tracker.open(replace(RUN, fresh=fresh))
+        assert tracker.where == place
+    assert [(call["id"], call["resume"]) for call in calls] == [("a1", "allow"), *[("a1", None)] * 3]
+
+
+def failed_from_the_start(tracker: Tracker, results: Path) -> None:
+    """Send a run that starts again and fails after an epoch."""
+    opened = tracker.open(replace(RUN, fresh=True))
+    opened.note("11 levels")
+    opened.note("12 levels")
+    opened.log(1, {"test_acc": 0.01})
+    record = stored_record(results, status="failed", error="out of memory")
+    opened.finish(outcome(record, results))
 
 
 def wandb_records(file: Path) -> Iterator[Any]:

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,9 @@ from shipbench.events import Finished, Lost, Note, Started
 from shipbench.runtime import exits
 from shipbench.trackers import relay as relay_module
 from shipbench.trackers.interface import OpenRun, Outcome, TrackedRun
-from tests.trackers.builders import epochs, relay, stored_record
+from shipbench.trackers.outcome import outcome
+from shipbench.trackers.relay import Relay
+from tests.trackers.builders import RUN, epochs, relay, stored_record
 
 
 class Recorder:
@@ -39,7 +42,8 @@ class Recorder:
         self.calls.append(("note", text))
 
     def finish(self, outcome: Outcome) -> None:
-        self.calls.append(("finish", outcome.record.run_id, outcome.numbers["final_test_acc"], len(outcome.files)))
+        accuracy = outcome.numbers.get("final_test_acc")
+        self.calls.append(("finish", outcome.record.run_id, accuracy, len(outcome.files)))
 
     def close(self) -> None:
         self.calls.append(("close",))
@@ -104,6 +108,39 @@ def test_a_failing_tracker_is_said_once(tmp_path: Path) -> None:
     assert lines == [
         f"it failed (the network is gone); nothing more is sent there, and the records in {tmp_path} stay complete"
     ]
+
+
+def test_a_failing_tracker_stops_no_other_wherever_it_fails(tmp_path: Path) -> None:
+    class Nowhere(Recorder):
+        @property
+        def where(self) -> str:  # type: ignore[override]
+            raise OSError("no place")
+
+    lines: list[str] = []
+    trackers = {"failing": Failing(), "nowhere": Nowhere(), "it": Recorder()}
+    record = stored_record(tmp_path, status="failed", error="out of memory", final_test_acc=float("nan"))
+    with Relay(trackers, {"a1": replace(RUN, config={"protocol": "tuning"})}, tmp_path, lines.append) as listen:
+        for event in (Started("a1"), *epochs(1, 2), Finished("a1", record)):
+            listen(event)
+    kept = f"nothing more is sent there, and the records in {tmp_path} stay complete"
+    assert sorted(lines) == [
+        f"failing failed (the network is gone); {kept}",
+        "it: in memory",
+        f"nowhere failed (no place); {kept}",
+    ]
+    assert [call[0] for call in trackers["it"].calls] == ["open", "log", "log", "finish"]
+    assert trackers["it"].calls[1][2]["val_acc"] == 0.01
+    assert "final_test_acc" not in outcome(record, tmp_path).numbers
+    assert outcome(record, tmp_path).figures() == {}
+
+
+def test_hanging_trackers_share_the_grace(tmp_path: Path) -> None:
+    lines: list[str] = []
+    before = time.monotonic()
+    with Relay({f"it-{n}": Hanging() for n in range(20)}, {"a1": RUN}, tmp_path, lines.append, grace=0.2) as listen:
+        listen(Started("a1"))
+    assert time.monotonic() - before < 3
+    assert len(lines) == 20
 
 
 def test_a_hanging_tracker_is_left_behind(tmp_path: Path) -> None:
