@@ -77,7 +77,7 @@ def _options(
 
     if corrupt is None and severity is not None:
         raise InputError("--severity needs --corrupt, which names the corruptions")
-    corruptions = () if corrupt is None else parse_corruptions(corrupt, severity or _SEVERITIES)
+    corruptions = () if corrupt is None else parse_corruptions(corrupt, _SEVERITIES if severity is None else severity)
     task = None if on is None else one_task(on)
     from shipbench.runs.evaluate import EvaluationOptions
 

@@ -123,7 +123,7 @@ def parse_corruptions(names: str, severities: str) -> tuple[Corruption, ...]:
     Raises ``InputError`` for an unknown name or severity.
     """
     listed = [part.strip() for part in names.split(",") if part.strip()]
-    chosen: Sequence[str] = tuple(STRENGTHS) if listed == ["all"] else list(dict.fromkeys(listed))
+    chosen: Sequence[str] = tuple(STRENGTHS) if "all" in listed else list(dict.fromkeys(listed))
     if not chosen:
         raise InputError(f"--corrupt is empty; name one or more of {', '.join(STRENGTHS)}")
     return tuple(Corruption(name, severity) for name in chosen for severity in _severities(severities))

@@ -103,9 +103,10 @@ class PlannedEvaluation:
 def plan_evaluation(store: Store, run_id: str, options: EvaluationOptions) -> PlannedEvaluation:
     """Open the images on which to evaluate a run; decode none and load no model.
 
-    Raises ``InputError`` for a run that cannot be evaluated, for images of other classes, and for options that leave
-    nothing to evaluate.
+    Raises ``InputError`` for a run that cannot be evaluated, for images of other classes, for options that leave
+    nothing to evaluate, and for a device that this machine does not have.
     """
+    resolve_device(options.device)
     weights = weights_of(store, run_id)
     parent = tested_record(store, run_id)
     if options.on is None and not options.corruptions:

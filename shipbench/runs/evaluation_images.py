@@ -61,6 +61,11 @@ def evaluation_images(record: RunRecord, resize: Resize, on: Task | None, data: 
             f"the images of {record.task} are not those of run {record.run_id}: their fingerprint is "
             f"{copy.identity.fingerprint[:12]}, not {record.data_fingerprint[:12]}; name other images with --on"
         )
+    if same_data and copy.counts["test"] != record.n_test:
+        raise InputError(
+            f"{task.name} draws {copy.counts['test']} test images from the source of run {record.run_id}, which was "
+            f"tested on {record.n_test}; name the task file or the source of the run with --on"
+        )
     return EvaluationImages(copy, same_data)
 
 

@@ -75,7 +75,9 @@ def weights_of(store: Store, run_id: str) -> Path:
             "repeat it with --force --keep-weights full"
         )
     if not source.exists():
-        raise InputError(f"run {run_id} ({record.method}) cannot be exported: {source} is missing")
+        raise InputError(
+            f"run {run_id} ({record.method}) has lost its weights: {source} is missing; repeat it with --force"
+        )
     return source
 
 
@@ -90,7 +92,7 @@ def trained_record(store: Store, run_id: str) -> RunRecord:
     if record.kind != TRAINED:
         raise InputError(f"record {run_id} is {record.kind}, so it has no weights here; name a run of shipbench")
     if not record.done:
-        raise InputError(f"run {run_id} failed ({record.error}); there is nothing to export")
+        raise InputError(f"run {run_id} failed ({record.error}), so it has no weights; repeat it with --retry-failed")
     return record
 
 

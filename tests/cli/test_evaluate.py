@@ -5,15 +5,30 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from shipbench import load_results
+from shipbench.cli import app
+from shipbench.data.corruptions import Corruption
+from shipbench.data.framing import resize
+from shipbench.errors import InputError
+from shipbench.events import Emitter, Event, Note
+from shipbench.results.claims import take
 from shipbench.results.loading import load_predictions
 from shipbench.results.sealed import is_sealed
+from shipbench.results.store import Store
+from shipbench.runs import evaluate as module
+from shipbench.runs.export import load_exported, weights_of
+from shipbench.tasks import get_task
 from tests.conftest import Outcome
 from tests.data.builders import vtab_tree
+from tests.results.test_store import make_record
 from tests.tasks.pictures import NAMES, image_folder, picture
 
 Shipbench = Callable[..., Outcome]
@@ -23,20 +38,37 @@ SMALL = (
 )
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What ``bugs`` copies."""
+    folder = tmp_path_factory.mktemp("trained")
+    image_folder(folder / "bugs", {"": (10, 10, 10)})
+    line = ("run", "--method", "ship", "--tasks", task_file(folder, 'resize = "crop"'), *SMALL)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SHIPBENCH_CACHE", str(folder / "cache"))
+        app([*map(str, line), "--results", str(folder / "r")], standalone_mode=False)
+    return folder
+
+
 @pytest.fixture
-def bugs(shipbench: Shipbench, tmp_path: Path, cache: Path) -> Path:
-    """A results folder ``r`` with a run of SHIP on ``folder:bugs``, beside the folder."""
-    image_folder(tmp_path / "bugs", {"": (10, 10, 10)})
-    outcome = shipbench(
-        "run", "--method", "ship", "--tasks", f"folder:{tmp_path / 'bugs'}", *SMALL, "--results", tmp_path / "r"
-    )
-    assert outcome.code == 0, outcome.err
-    return tmp_path
+def bugs(trained: Path, tmp_path: Path, cache: Path) -> Path:
+    """A results folder ``r`` with a run of SHIP on the centres of the images in ``bugs``, beside that folder."""
+    return shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+
+
+def task_file(folder: Path, keys: str, name: str = "bugs", source: str = "bugs") -> Path:
+    file = folder / f"{name}-task.toml"
+    file.write_text(f'[suite]\nname = "own"\n[[task]]\nname = "{name}"\nsource = "folder:{source}"\n{keys}\n')
+    return file
 
 
 def only_run(folder: Path) -> str:
     frame = load_results(folder / "r")
     return str(frame.loc[frame["kind"] == "trained", "run_id"].item())
+
+
+def on(folder: Path) -> tuple[str, str]:
+    return ("--on", f"folder:{folder}")
 
 
 def evaluations(shipbench: Shipbench, folder: Path, *options: object) -> list[dict[str, object]]:
@@ -65,15 +97,92 @@ def test_a_folder_without_a_split_gives_all_its_images_with_classes_matched_by_n
 ) -> None:
     # The file numbers the classes differently, so that a match by number would exchange ants and wasps.
     image_folder(bugs / "outdoors", {"": (3, 2, 4)})
-    file = bugs / "outdoors.toml"
-    file.write_text(
-        '[suite]\nname = "away"\n[[task]]\nname = "outdoors"\nsource = "folder:outdoors"\n'
-        'classes = ["wasp", "bee", "ant"]\n'
-    )
+    file = task_file(bugs, 'classes = ["wasp", "bee", "ant"]', "outdoors", "outdoors")
     (row,) = evaluations(shipbench, bugs, "--on", file)
     assert (row["task"], row["n_test"], row["source"]) == ("outdoors", 9, "folder")
-    labels = load_predictions(bugs / "r", [row["run_id"]])["label"]
-    assert labels.value_counts().to_dict() == {0: 3, 1: 2, 2: 4}
+    frame = load_predictions(bugs / "r", [row["run_id"]])
+    assert frame["label"].value_counts().to_dict() == {0: 3, 1: 2, 2: 4}
+    right = frame["label"] == frame["predicted"]
+    assert row["final_test_acc"] == pytest.approx(right.mean())
+    assert row["final_test_mean_class_acc"] == pytest.approx(right.groupby(frame["label"]).mean().mean())
+    assert row["chance_acc"] == pytest.approx(4 / 9)
+
+
+def test_what_is_corrupted_is_the_square_that_the_model_sees(shipbench: Shipbench, bugs: Path) -> None:
+    image_folder(bugs / "single", {"": (1, 1, 1)})
+    (row,) = evaluations(shipbench, bugs, *on(bugs / "single"), "--corrupt", "gaussian-noise", "--severity", 5)
+    assert (row["corruption"], row["severity"]) == ("gaussian-noise", 5)
+    exported = load_exported(weights_of(Store(bugs / "r"), only_run(bugs)), checkpoint="random")
+    squares = [resize(Image.open(bugs / "single" / name / "0.png"), 64, "crop") for name in NAMES]
+    noisy = Corruption("gaussian-noise", 5)(torch.from_numpy(np.stack(squares)), torch.arange(3))
+    mean, std = (torch.tensor(each) for each in (exported.preprocessing.mean, exported.preprocessing.std))
+    with torch.no_grad():
+        probabilities = exported.model(((noisy / 255 - mean) / std).permute(0, 3, 1, 2)).softmax(dim=1)
+    stored = load_predictions(bugs / "r", [row["run_id"]])["confidence"]
+    assert stored.tolist() == pytest.approx(probabilities.amax(dim=1).tolist(), abs=1e-6)
+
+
+def test_the_same_source_with_another_draw_is_refused(shipbench: Shipbench, bugs: Path) -> None:
+    file = task_file(bugs, "test = 3", "fewer")
+    outcome = shipbench("evaluate", only_run(bugs), "--on", file, "--results", bugs / "r")
+    assert outcome.code == 2
+    assert "fewer draws 3 test images from the source of run" in outcome.err
+    assert "which was tested on 6; name the task file or the source of the run with --on" in outcome.err
+
+
+def test_an_interrupted_evaluation_keeps_what_is_finished(
+    shipbench: Shipbench, bugs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score, calls = module.evaluate, []
+
+    def interrupted(*arguments: object, **options: object) -> object:
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return score(*arguments, **options)
+
+    monkeypatch.setattr(module, "evaluate", interrupted)
+    line = ("evaluate", only_run(bugs), *on(bugs / "bugs"), "--corrupt", "jpeg", "--severity", "1-2")
+    outcome = shipbench(*line, "--results", bugs / "r")
+    assert outcome.code == 130
+    assert f"stopped; finished evaluations are kept in {bugs / 'r'}, and the same command continues" in outcome.err
+    assert not list((bugs / "r" / "claims").iterdir())
+    outcome = shipbench(*line, "--results", bugs / "r")
+    assert (outcome.code, len(calls)) == (0, 3)
+
+
+def test_an_evaluation_of_another_process_is_awaited_and_taken_over(shipbench: Shipbench, bugs: Path) -> None:
+    store = Store(bugs / "r")
+    task = get_task(f"folder:{bugs / 'bugs'}")
+    planned = module.plan_evaluation(store, only_run(bugs), module.EvaluationOptions(task, device="cpu"))
+    (run_id,) = planned.run_ids
+    claim = take(store.root, run_id)
+    assert claim is not None
+    claim.__enter__()
+
+    def store_and_release(event: Event) -> None:
+        assert isinstance(event, Note)
+        store.write(replace(planned.parent, run_id=run_id, kind="evaluated", parent_run=planned.parent.run_id))
+        claim.__exit__()
+
+    (record,) = module.execute_evaluation(planned, emitter=Emitter(listener=store_and_release))
+    assert record.train_seconds == planned.parent.train_seconds
+    in_bf16 = replace(planned, parent=replace(planned.parent, precision="bf16"))
+    assert (planned.compute.precision, in_bf16.compute.precision) == ("fp32", "bf16")
+
+
+def test_runs_that_were_not_tested_or_whose_weights_are_not_named_are_refused(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write(make_record(run_id="trial", protocol="tuning"))
+    with pytest.raises(InputError, match="run trial is a trial of a tuning, which never opens the test split"):
+        module.tested_record(store, "trial")
+    store.write(make_record(run_id="failed", status="failed", error="out of memory"))
+    with pytest.raises(InputError, match=r"run failed failed \(out of memory\), so it has no weights; repeat it"):
+        module.tested_record(store, "failed")
+    with pytest.raises(InputError, match=r"was trained on the weights in my\.npz; name that file with --checkpoint"):
+        module.checkpoint_of(make_record(checkpoint="my.npz"), None)
+    assert module.checkpoint_of(make_record(checkpoint="my.npz"), "there/my.npz") == "there/my.npz"
+    assert module.checkpoint_of(make_record(checkpoint="random"), None) == "random"
 
 
 def test_a_folder_with_a_test_split_gives_that_split_alone(shipbench: Shipbench, bugs: Path) -> None:
@@ -102,6 +211,7 @@ def test_other_classes_are_refused_by_name_and_nothing_is_written(shipbench: Shi
 
 REFUSED = (
     ((), "name the images with --on, or a corruption of the run's test images with --corrupt"),
+    (("--corrupt", "blur", "--device", "cuda:7"), "device 'cuda:7' is not there"),
     (("--corrupt", "fog"), "unknown corruption 'fog'; choose from gaussian-noise, blur, jpeg, contrast"),
     (("--corrupt", "blurr"), "did you mean 'blur'?"),
     (("--corrupt", "blur", "--severity", "6"), "severity 6 is not one of 1 to 5"),
@@ -136,6 +246,10 @@ def test_corrupted_images_of_a_catalogued_task_are_resumed_listed_and_kept_out_o
     assert evaluations(shipbench, tmp_path, *corrupt) == rows
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "r" / "runs").iterdir()} == stored
     assert not list((tmp_path / "r" / "claims").iterdir())
+    (again,) = evaluations(shipbench, tmp_path, *corrupt[:2], "--severity", "5", "--data", data, "--force")[:1]
+    assert again["run_id"] == rows[1]["run_id"]
+    changed = {path.stem for path, written in stored.items() if path.stat().st_mtime_ns != written}
+    assert changed == {rows[1]["run_id"], rows[3]["run_id"]}
 
     listed = shipbench("list", "runs", "--results", tmp_path / "r").out
     assert "evaluated, jpeg 5" in listed

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -54,13 +56,30 @@ def test_noise_and_blur_have_the_strengths_that_the_table_says() -> None:
     point[:, 112, 112] = 255
     peak = Corruption("blur", 1)(point, torch.tensor([0])).max().item() / 255
     assert peak == pytest.approx(1 / (2 * torch.pi), rel=0.05)
+    half_as_wide = point[:, 56:168, 56:168]
+    peak = Corruption("blur", 4)(half_as_wide, torch.tensor([0])).max().item() / 255
+    assert peak == pytest.approx(1 / (2 * torch.pi * 2**2), rel=0.1)
+
+
+def test_severities_scale_the_same_noise_and_bright_pixels_stay_bright() -> None:
+    grey, white = (torch.full((1, 64, 64, 3), value, dtype=torch.uint8) for value in (128, 255))
+    noises = [Corruption("gaussian-noise", severity)(grey, torch.tensor([3])).float() - 128 for severity in (1, 2)]
+    assert distance(noises[0] / 0.08, noises[1] / 0.12) < 0.05 * 255
+    assert Corruption("gaussian-noise", 1)(white, torch.tensor([3])).min() > 128
+
+
+def test_the_documented_strengths_are_those_in_use() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "evaluate.md").read_text(encoding="utf-8")
+    rows = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in page.splitlines() if "|" in line]
+    table = {row[0]: tuple(map(float, row[2:])) for row in rows if row[0] in STRENGTHS}
+    assert table == STRENGTHS
 
 
 def test_lists_are_read_as_written() -> None:
     assert parse_corruptions("jpeg, blur,jpeg", "4-5") == (
         *(Corruption("jpeg", 4), Corruption("jpeg", 5), Corruption("blur", 4), Corruption("blur", 5)),
     )
-    assert len(parse_corruptions("all", "1-5")) == 5 * len(STRENGTHS)
-    for names, severities in (("", "1"), ("blur", "0"), ("blur", "5-1"), ("blur", "1-99999999999")):
+    assert len(parse_corruptions("blur,all", "1-5")) == 5 * len(STRENGTHS)
+    for names, severities in (("", "1"), ("blur", ""), ("blur", "0"), ("blur", "5-1"), ("blur", "1-99999999999")):
         with pytest.raises(InputError):
             parse_corruptions(names, severities)
