@@ -10,6 +10,7 @@ import typer
 from shipbench.cli import completion, next_steps, options
 from shipbench.cli.documents import print_document
 from shipbench.cli.evaluate import one_task
+from shipbench.errors import InputError
 from shipbench.runtime.files import check_output
 
 
@@ -53,6 +54,8 @@ def explain(
     if output is not None:
         check_output(output, "--output")
     store, run_id = Store(results), find_run(results, run)
+    if features and images:
+        raise InputError("--features stores the features of the run's test images; leave out the images")
     task = None if on is None else one_task(on)
     from shipbench.explaining.explain import ExplainOptions, plan_explanation, store_features
     from shipbench.explaining.explain import explain as draw

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,10 @@ class Explanation:
         model = self.exported.model
         inner = next((part for part in model.modules() if isinstance(part, VisionTransformer)), None)
         if inner is None:
-            raise InputError(f"the attention of {self.record.method} cannot be read: its model holds no ViT of timm")
+            raise InputError(
+                f"the attention of {self.record.method} on {self.record.backbone} cannot be read: its model holds no "
+                "VisionTransformer of timm; --features works for it"
+            )
         frozen = read_blocks(self.frozen, image, self.frozen, "the frozen backbone")
         adapted = read_blocks(model, image, inner, self.record.method)
         with torch.no_grad():
@@ -136,8 +140,9 @@ def plan_explanation(store: Store, run_id: str, options: ExplainOptions, *, feat
     """Look up a run and open what explaining it needs; decode no image and load no model.
 
     Test images are opened if no images are named, or if ``features`` are to be stored. Raises ``InputError`` for a run
-    without weights, an image that does not exist, and test images that are not those of the run.
+    without weights, an image that does not exist, test images that are not those of the run, and a missing device.
     """
+    resolve_device(options.device)
     weights = weights_of(store, run_id)
     record = tested_record(store, run_id)
     for path in options.images:
@@ -204,12 +209,19 @@ def store_features(planned: Explanation) -> Path:
 
 
 def _photographs(planned: Explanation) -> Iterator[ExplainedImage]:
-    names: dict[str, int] = {}
-    for path in planned.options.images:
+    for path, name in zip(planned.options.images, figure_names(planned.options.images), strict=True):
         photograph = decode_photograph(path.read_bytes(), path)
         pixels = resize(photograph, planned.exported.preprocessing.image_size, planned.exported.resize)
-        repeats = names[path.stem] = names.get(path.stem, 0) + 1
-        yield _explained(planned, path.stem if repeats == 1 else f"{path.stem}-{repeats}", pixels, None)
+        yield _explained(planned, name, pixels, None)
+
+
+def figure_names(images: Sequence[Path]) -> list[str]:
+    """Return a different name for each image file: its own without the suffix, with a number if that is taken."""
+    names: dict[str, None] = {}
+    for path in images:
+        numbered = (f"{path.stem}-{number}" for number in count(2))
+        names[next(name for name in chain([path.stem], numbered) if name not in names)] = None
+    return list(names)
 
 
 def _chosen(planned: Explanation) -> Iterator[ExplainedImage]:
@@ -223,12 +235,12 @@ def _chosen(planned: Explanation) -> Iterator[ExplainedImage]:
 
 def _explained(planned: Explanation, name: str, pixels: NDArray[np.uint8], label: int | None) -> ExplainedImage:
     frozen, adapted, probabilities = planned.read(pixels)
-    predicted = int(probabilities.argmax())
-    guess = f"{_class(planned, predicted)} ({100 * float(probabilities[predicted]):.0f} %)"
+    predicted, confidence = int(probabilities.argmax()), float(probabilities.max())
+    guess = f"{_class(planned, predicted)} ({100 * confidence:.0f} %)"
     right = None if label is None else label == predicted
     heading = guess if label is None or right else f"{_class(planned, label)}, taken for\n{guess}"
-    grid = planned.frozen.patch_embed.grid_size
-    return ExplainedImage(name, heading, right, pixels, (grid[0], grid[1]), frozen, adapted)
+    rows, columns = planned.frozen.patch_embed.grid_size
+    return ExplainedImage(name, heading, right, predicted, confidence, pixels, (rows, columns), frozen, adapted)
 
 
 def _class(planned: Explanation, number: int) -> str:

@@ -31,13 +31,16 @@ _FAINT = 0.35
 class ExplainedImage:
     """One image (H, W, 3), uint8, with a pass of the frozen backbone and one of the run over it.
 
-    ``heading`` says what the run makes of it, ``right`` whether that is its class, None if its class is not known.
-    ``grid`` is (rows, columns) of the patches.
+    ``heading`` says what the run makes of it, ``right`` whether that is its class, None if its class is not known;
+    ``predicted`` is the number of the predicted class, ``confidence`` its probability. ``grid`` is (rows, columns) of
+    the patches.
     """
 
     name: str
     heading: str
     right: bool | None
+    predicted: int
+    confidence: float
     pixels: NDArray[np.uint8]
     grid: tuple[int, int]
     frozen: Sequence[BlockView]
@@ -235,6 +238,8 @@ def explained_in_numbers(images: Sequence[ExplainedImage]) -> list[Mapping[str, 
             "name": image.name,
             "heading": image.heading,
             "right": image.right,
+            "predicted": image.predicted,
+            "confidence": image.confidence,
             "prompt_attention": prompt_shares([image]),
             "guiding_patches": {
                 block + 1: view.guiding[0].tolist()

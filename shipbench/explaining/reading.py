@@ -44,6 +44,11 @@ def read_blocks(model: nn.Module, images: Tensor, backbone: VisionTransformer, t
     ``backbone`` is the ViT inside the model, ``title`` names the model in messages. Raises ``InputError`` if its
     attention cannot be read.
     """
+    if backbone.cls_token is None:
+        raise InputError(
+            f"the attention of {title} cannot be read: the ViT has no class token, whose attention would be drawn; "
+            "--features works for it"
+        )
     model.eval()
     if isinstance(model, Traceable):
         return _of_traced(model.traced(images), backbone, title)

@@ -12,8 +12,13 @@ import torch
 from PIL import Image
 
 from shipbench import load_results
+from shipbench.backbones import load_backbone
+from shipbench.data.framing import resize
+from shipbench.explaining.explain import ExplainOptions, figure_names, plan_explanation
+from shipbench.explaining.reading import read_blocks
 from shipbench.results.loading import load_predictions
 from shipbench.results.sealed import is_sealed, read_parquet
+from shipbench.results.store import Store
 from tests.conftest import Outcome
 from tests.data.builders import vtab_tree
 from tests.tasks.pictures import image_folder
@@ -28,7 +33,7 @@ SMALL = (
 @pytest.fixture
 def study(shipbench: Shipbench, tmp_path: Path, cache: Path) -> Path:
     data = vtab_tree(tmp_path / "data", tasks=("dtd",))
-    methods = "ship,linear,full"
+    methods = "ship,full"
     line = ("run", "--method", methods, "--tasks", "dtd", "--data", data, *SMALL, "--results", tmp_path / "r")
     assert shipbench(*line).code == 0
     return tmp_path
@@ -51,8 +56,14 @@ def test_test_images_right_and_wrong_are_explained_by_a_seeded_choice(shipbench:
     assert [image["right"] for image in facts["images"]] == [
         bool(stored.loc[place, "label"] == stored.loc[place, "predicted"]) for place in places
     ]
-    for image in facts["images"]:
+    verdicts = [image["right"] for image in facts["images"]]
+    assert verdicts == sorted(verdicts, reverse=True)
+    for place, image in zip(places, facts["images"], strict=True):
         assert [round(sum(block.values()), 5) for block in image["prompt_attention"]] == [0.1] * 6
+        assert image["predicted"] == stored.loc[place, "predicted"]
+        assert image["confidence"] == pytest.approx(stored.loc[place, "confidence"], abs=1e-6)
+        guided = [block for block, shares in enumerate(image["prompt_attention"]) if "attribute" in shares]
+        assert set(image["guiding_patches"]) <= {str(block) for block in guided} != set()
     names = {path.name for path in (study / "e").iterdir()}
     assert {"montage.png", "prompts.png", "explanation.json"} < names
     assert sum(name.startswith("blocks-test-") for name in names) in (1, 2)
@@ -64,14 +75,48 @@ def test_test_images_right_and_wrong_are_explained_by_a_seeded_choice(shipbench:
     assert [image["name"] for image in other["images"]] != [image["name"] for image in facts["images"]]
 
 
-def test_named_images_are_explained_without_the_data_of_the_run(shipbench: Shipbench, study: Path) -> None:
-    folder = image_folder(study / "photos", {"": (1, 1, 1)})
-    images = [folder / name / "0.png" for name in ("ant", "bee")]
-    command = ("explain", run_of(study, "linear"), *images, "--results", study / "r", "--output", study / "e")
-    outcome = shipbench(*command)
+def test_named_images_are_read_as_the_run_read_them_without_its_data(
+    shipbench: Shipbench, tmp_path: Path, cache: Path
+) -> None:
+    folder, other = (image_folder(tmp_path / name, {"train": (3, 3, 3), "test": (1, 1, 1)}) for name in ("photos", "b"))
+    (other / "test" / "ant" / "0.png").unlink()
+    task = tmp_path / "photos.toml"
+    task.write_text('[suite]\nname = "own"\n[[task]]\nname = "photos"\nsource = "folder:photos"\nresize = "crop"\n')
+    assert shipbench("run", "--method", "bitfit", "--tasks", task, *SMALL, "--results", tmp_path / "r").code == 0
+    (run_id,) = load_results(tmp_path / "r")["run_id"]
+    images = [folder / "test" / name / "0.png" for name in ("ant", "bee")]
+    command = ("explain", run_id, "--results", tmp_path / "r", "--output", tmp_path / "e")
+    outcome = shipbench(*command, *images, "--json")
     assert outcome.code == 0, outcome.err
-    assert {path.name for path in (study / "e").iterdir()} == {"blocks-0.png", "blocks-0-2.png", "explanation.json"}
-    assert f"next: open {study / 'e' / 'blocks-0.png'}" in outcome.err
+    names = {"blocks-0.png", "blocks-0-2.png", "explanation.json"}
+    assert {path.name for path in (tmp_path / "e").iterdir()} == names
+    assert f"next: open {tmp_path / 'e' / 'blocks-0.png'}" in outcome.err
+    stored = load_predictions(tmp_path / "r", [run_id])
+    facts = json.loads(outcome.out)["images"]
+    assert [image["predicted"] for image in facts] == stored["predicted"].tolist()[:2]
+    assert [image["confidence"] for image in facts] == pytest.approx(stored["confidence"].tolist()[:2], abs=1e-6)
+
+    planned = plan_explanation(
+        Store(tmp_path / "r"), run_id, ExplainOptions(tuple(images), device="cpu"), features=False
+    )
+    frozen, adapted, _ = planned.read(resize(Image.open(images[0]), 64, "crop"))
+    assert not torch.equal(frozen[-1].patches, adapted[-1].patches)
+    backbone, preprocessing = (
+        load_backbone("test_vit", checkpoint="random", image_size=64),
+        planned.exported.preprocessing,
+    )
+    pixels = torch.from_numpy(resize(Image.open(images[0]), 64, "crop").copy()) / 255
+    normalised = (pixels - torch.tensor(preprocessing.mean)) / torch.tensor(preprocessing.std)
+    expected = read_blocks(backbone, normalised.permute(2, 0, 1).unsqueeze(0), backbone, "the frozen backbone")
+    assert torch.equal(frozen[-1].patches, expected[-1].patches)
+    outcome = shipbench(*command, "--on", f"folder:{other}")
+    assert outcome.code == 2
+    assert f"b does not hold the test images of run {run_id}; name their source with --on" in outcome.err
+
+
+def test_every_figure_has_a_name() -> None:
+    images = [Path(name) for name in ("a/0.png", "b/0.png", "0-2.png", "c/0.jpg")]
+    assert figure_names(images) == ["0", "0-2", "0-2-2", "0-3"]
 
 
 def test_features_are_stored_sealed_in_the_order_of_the_test_images(shipbench: Shipbench, study: Path) -> None:
@@ -102,9 +147,12 @@ def test_what_cannot_be_explained_is_refused_and_nothing_is_written(shipbench: S
         ((run_of(study, "ship"), study / "photos"), "photos is a folder; name image files"),
         ((run_of(study, "ship"), "--on", f"folder:{study / 'photos'}"), "has 3 classes, but run"),
         ((run_of(study, "ship"),), "set SHIPBENCH_DATA"),
+        ((run_of(study, "ship"), study / "x.png", "--features"), "leave out the images"),
+        ((run_of(study, "ship"), "--output", study / "photos" / "ant" / "0.png"), "0.png is a file; name a folder"),
+        ((run_of(study, "ship"), "--device", "cuda:7"), "device 'cuda:7' is not there"),
         (("nothing",), "there is no run 'nothing'"),
     ):
-        outcome = shipbench("explain", *arguments, "--results", study / "r", "--output", study / "e")
+        outcome = shipbench("explain", "--results", study / "r", "--output", study / "e", *arguments)
         assert outcome.code == 2, arguments
         assert words in outcome.err, outcome.err
     assert sorted(path for path in study.rglob("*") if "cache" not in path.parts) == [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -26,7 +27,7 @@ from shipbench.training.inputs import FeatureInputs
 @pytest.fixture
 def vit() -> nn.Module:
     torch.manual_seed(0)
-    return timm.create_model("test_vit", num_classes=0, img_size=64).eval()
+    return timm.create_model("test_vit", num_classes=0, img_size=64, reg_tokens=2).eval()
 
 
 @pytest.fixture
@@ -54,9 +55,9 @@ def test_a_plain_vit_is_read_as_it_computes(vit: nn.Module, images: Tensor) -> N
     views = read_blocks(vit, images, vit, "the frozen backbone")
     tokens = embed(vit, images)
     for block, view in zip(vit.blocks, views, strict=True):
-        torch.testing.assert_close(view.attention, attention_weights(block, tokens).mean(dim=1)[:, 0, 1:])
+        torch.testing.assert_close(view.attention, attention_weights(block, tokens).mean(dim=1)[:, 0, 3:])
         tokens = block(tokens)
-        torch.testing.assert_close(view.patches, tokens[:, 1:])
+        torch.testing.assert_close(view.patches, tokens[:, 3:])
         assert (dict(view.prompts), view.guiding) == ({}, None)
 
 
@@ -69,11 +70,11 @@ def test_prompts_of_vpt_share_one_softmax_with_the_image(vit: nn.Module, images:
         prompts = model.prompts.tokens[index].expand(len(images), -1, -1)
         whole = torch.cat([tokens[:, :1], prompts, tokens[:, 1:]], dim=1)
         weights = attention_weights(block, whole).mean(dim=1)[:, 0]
-        torch.testing.assert_close(view.attention, weights[:, 6:])
+        torch.testing.assert_close(view.attention, weights[:, 8:])
         torch.testing.assert_close(view.prompts["prompts"], weights[:, 1:6].sum(dim=1))
         out = block(whole)
         tokens = torch.cat([out[:, :1], out[:, 6:]], dim=1)
-        torch.testing.assert_close(view.patches, tokens[:, 1:])
+        torch.testing.assert_close(view.patches, tokens[:, 3:])
 
 
 @torch.no_grad()
@@ -90,7 +91,7 @@ def test_decoupled_prompts_receive_the_scale_and_the_view_ends_in_the_logits(vit
     torch.testing.assert_close(model.head(vit.fc_norm(vit.norm(traced.tokens[:, 0]))), model(images))
     expected = model.trace(images).selected_indices[len(views) - 1]
     assert views[-2].guiding is not None
-    assert torch.equal(views[-2].guiding, expected - 1)
+    assert torch.equal(views[-2].guiding, (expected - 3).clamp(min=-1))
     assert views[-1].guiding is None
 
 
@@ -126,6 +127,9 @@ def test_attention_that_is_not_computed_by_timm_is_refused_in_a_sentence(vit: nn
 
     with pytest.raises(InputError, match=r"the attention of blind cannot be read: .*; --features works for it"):
         read_blocks(Blind(), images, vit, "blind")
+    pooled = timm.create_model("test_vit2", num_classes=0, img_size=64)
+    with pytest.raises(InputError, match="the ViT has no class token, whose attention would be drawn; --features"):
+        read_blocks(pooled, images, pooled, "linear")
 
 
 def test_final_features_are_what_the_head_reads(vit: nn.Module, images: Tensor) -> None:
@@ -140,9 +144,9 @@ def test_final_features_are_what_the_head_reads(vit: nn.Module, images: Tensor) 
 
 
 def test_equal_features_have_equal_colours_across_two_models() -> None:
-    patches = torch.randn(16, 8, generator=torch.Generator().manual_seed(2))
-    one, other = feature_colours([patches, patches.flip(0)])
+    patches, others = torch.randn(2, 16, 8, generator=torch.Generator().manual_seed(2))
+    one, other = feature_colours([patches, torch.cat([others[:8], patches[:8]])])
     assert one.shape == (16, 3)
-    assert abs(one - other[::-1]).max() < 1e-9
-    assert one.min() >= 0
-    assert one.max() <= 1
+    assert abs(one[:8] - other[8:]).max() < 1e-9
+    assert np.concatenate([one, other]).min(axis=0).tolist() == [0, 0, 0]
+    assert np.concatenate([one, other]).max(axis=0).tolist() == [1, 1, 1]
