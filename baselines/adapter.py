@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from shipbench.adapting import Adapter, FrozenBlock, per_block
 
-from .bottleneck import Bottleneck, quick_gelu
+from .bottleneck import Activation, Bottleneck, quick_gelu
 from .settings import SerialConfig
 
 
@@ -24,7 +24,7 @@ class NoahAdapter(Adapter):
         """Return h + t + up(Q(down(t))); the adapter acts on t as stochastic depth leaves it."""
         t = block.drop_path(self.mlp(block, self.norm2(block, h)))
         adapter = self.adapter[block.index]
-        return h + t + adapter.up(block.dropout(quick_gelu(adapter.down(t)), self.rate))
+        return h + t + adapter.up(block.dropout(adapter.hidden(t), self.rate))
 
 
 class VptAdapter(NoahAdapter):
@@ -34,7 +34,7 @@ class VptAdapter(NoahAdapter):
         """Return h + t + up(gelu(down(t))); stochastic depth drops t and the adapter together."""
         t = self.mlp(block, self.norm2(block, h))
         adapter = self.adapter[block.index]
-        return h + block.drop_path(t + adapter.up(F.gelu(adapter.down(t))))
+        return h + block.drop_path(t + adapter.up(adapter.hidden(t)))
 
 
 def make_serial(backbone: VisionTransformer, config: SerialConfig) -> Adapter:
@@ -43,7 +43,8 @@ def make_serial(backbone: VisionTransformer, config: SerialConfig) -> Adapter:
 
 
 def _serial(width: int, config: SerialConfig) -> Bottleneck:
-    adapter = Bottleneck(width, config.dim).draw(0.02, 2.0)
+    act: Activation = quick_gelu if config.form == "noah" else F.gelu
+    adapter = Bottleneck(width, config.dim, act, activation=config.activation).draw(0.02, 2.0)
     if config.init in ("zero", "zero_up"):
         nn.init.zeros_(adapter.up.weight)
     if config.init == "zero":

@@ -13,11 +13,11 @@ from .settings import PfeifferConfig
 
 
 class NormedBottleneck(Bottleneck):
-    """A bottleneck with a norm in front; both weights are drawn with deviation 0.02."""
+    """A bottleneck with a norm in front, unless ``config`` leaves it out; weights are drawn with deviation 0.02."""
 
-    def __init__(self, width: int, dim: int) -> None:
-        super().__init__(width, dim)
-        self.norm = nn.LayerNorm(width, eps=1e-6)
+    def __init__(self, width: int, config: PfeifferConfig) -> None:
+        super().__init__(width, config.dim, F.gelu, activation=config.activation)
+        self.norm = nn.LayerNorm(width, eps=1e-6) if config.norm else nn.Identity()
         nn.init.normal_(self.down.weight, std=0.02)
         nn.init.normal_(self.up.weight, std=0.02)
 
@@ -28,11 +28,11 @@ class Pfeiffer(Adapter):
     def __init__(self, backbone: VisionTransformer, config: PfeifferConfig) -> None:
         super().__init__()
         self.config = config
-        self.adapter = per_block(len(backbone.blocks), lambda: NormedBottleneck(backbone.embed_dim, config.dim))
+        self.adapter = per_block(len(backbone.blocks), lambda: NormedBottleneck(backbone.embed_dim, config))
 
     def mlp_residual(self, block: FrozenBlock, h: Tensor) -> Tensor:
         """Return y + s up(gelu(down(LN_a(y)))), y = h + mlp(LN2(h))."""
-        y = super().mlp_residual(block, h)
-        adapter = self.adapter[block.index]
-        branch = adapter.up(F.gelu(adapter.down(adapter.norm(y))))
+        t = block.drop_path(self.mlp(block, self.norm2(block, h)))
+        y, adapter = h + t, self.adapter[block.index]
+        branch = adapter.up(adapter.hidden(adapter.norm(y if self.config.reads_residual else t)))
         return y + self.config.scale * block.drop_path(branch, self.config.adapter_drop_path)

@@ -14,25 +14,36 @@ from .settings import AdaptFormerConfig
 
 
 class AdaptFormer(Adapter):
-    """out = h + mlp(LN2(h)) + s up(relu(down(h))): the adapter reads h before the norm."""
+    """out = h + mlp(LN2(h)) + s up(relu(down(h))): the adapter reads h before the norm.
+
+    Placed serially, it reads t = mlp(LN2(h)) instead: out = h + t + s up(relu(down(t))).
+    """
 
     def __init__(self, backbone: VisionTransformer, config: AdaptFormerConfig) -> None:
         super().__init__()
         self.config = config
         depth = len(backbone.blocks)
-        self.adaptformer = per_block(depth, lambda: _branch(backbone.embed_dim, config.dim))
+        self.adaptformer = per_block(depth, lambda: _branch(backbone.embed_dim, config))
         self.scale = nn.ParameterList(torch.ones(()) for _ in range(depth if config.learned_scale else 0))
 
     def mlp_residual(self, block: FrozenBlock, h: Tensor) -> Tensor:
         """Return h + mlp(LN2(h)) + s up(relu(down(h))); stochastic depth drops the MLP alone."""
+        if self.config.placement == "serial":
+            t = block.drop_path(self.mlp(block, self.norm2(block, h)))
+            return h + t + self._branch(block, t)
+        branch = self._branch(block, h)
+        return super().mlp_residual(block, h) + branch
+
+    def _branch(self, block: FrozenBlock, values: Tensor) -> Tensor:
+        """Return s up(relu(down(values)))."""
         branch = self.adaptformer[block.index]
-        hidden = block.dropout(F.relu(branch.down(h)), self.config.dropout)
+        hidden = block.dropout(branch.hidden(values), self.config.dropout)
         scale = self.scale[block.index] if self.config.learned_scale else self.config.scale
-        return super().mlp_residual(block, h) + scale * branch.up(hidden)
+        return scale * branch.up(hidden)
 
 
-def _branch(width: int, dim: int) -> Bottleneck:
-    branch = Bottleneck(width, dim)
+def _branch(width: int, config: AdaptFormerConfig) -> Bottleneck:
+    branch = Bottleneck(width, config.dim, F.relu, activation=config.activation)
     # The weight of ``down`` keeps the start of a linear layer.
     nn.init.zeros_(branch.up.weight)
     return branch

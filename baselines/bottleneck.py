@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 from torch import Tensor, nn
+
+Activation: TypeAlias = Callable[[Tensor], Tensor]
 
 
 class Bottleneck(nn.Module):
-    """``down`` (width to dim) and ``up`` (dim to width), both with biases, which start at zero."""
+    """``down`` (width to dim), ``act``, and ``up`` (dim to width), both with biases, which start at zero.
 
-    def __init__(self, width: int, dim: int) -> None:
+    Without ``activation``, the bottleneck is linear.
+    """
+
+    def __init__(self, width: int, dim: int, act: Activation, *, activation: bool = True) -> None:
         super().__init__()
+        self.act = act if activation else identity
         self.down = nn.Linear(width, dim)
         self.up = nn.Linear(dim, width)
         nn.init.zeros_(self.down.bias)
         nn.init.zeros_(self.up.bias)
 
+    def hidden(self, values: Tensor) -> Tensor:
+        """Return act(down(values)), (B, N, dim)."""
+        return self.act(self.down(values))
+
     def draw(self, std: float, cut: float) -> Bottleneck:
         """Draw both weights from a normal distribution of deviation ``std``, truncated at +-``cut``; return self."""
-        for linear in (self.down, self.up):
-            nn.init.trunc_normal_(linear.weight, std=std, a=-cut, b=cut)
+        for layer in (self.down, self.up):
+            nn.init.trunc_normal_(layer.weight, std=std, a=-cut, b=cut)
         return self
 
 
@@ -26,6 +39,11 @@ def bias_of(convolution: nn.Conv1d | nn.Conv2d) -> Tensor:
     """Return the bias of a convolution that was built with one."""
     assert convolution.bias is not None
     return convolution.bias
+
+
+def identity(values: Tensor) -> Tensor:
+    """Return the values themselves."""
+    return values
 
 
 def quick_gelu(values: Tensor) -> Tensor:

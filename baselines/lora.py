@@ -31,24 +31,39 @@ class LowRank(nn.Module):
 
 
 class FusedLora(Adapter):
-    """qkv(u) + s b a u: one pair for q, k and v together, as in NOAH and in the peft library."""
+    """qkv(u) + s b a u: one pair for q, k and v together, as in NOAH and in the peft library.
+
+    Of projections that do not change, b has no rows.
+    """
 
     def __init__(self, backbone: VisionTransformer, config: LoraConfig) -> None:
         super().__init__()
         self.config = config
         width = backbone.embed_dim
-        self.lora = per_block(len(backbone.blocks), lambda: LowRank(width, 3 * width, config))
+        self.changes = (config.at_query, config.at_key, config.at_value)
+        depth, out = len(backbone.blocks), width * sum(self.changes)
+        self.lora = per_block(depth if out else 0, lambda: LowRank(width, out, config))
 
     def qkv(self, block: FrozenBlock, u: Tensor) -> Tensor:
         """Return qkv(u) + s b a u."""
+        if not self.lora:
+            return block.qkv(u)
         change = self.lora[block.index](block.dropout(u, self.config.dropout))
-        return block.qkv(u) + self.config.factor * change
+        return block.qkv(u) + self._spread(self.config.factor * change, dim=-1)
 
     def merge(self, weights: dict[str, Tensor]) -> None:
         """Add s b a to the weight of qkv."""
         for index, pair in enumerate(self.lora):
             name = f"blocks.{index}.attn.qkv.weight"
-            weights[name] = weights[name] + self.config.factor * pair.b @ pair.a
+            weights[name] = weights[name] + self._spread(self.config.factor * pair.b @ pair.a, dim=0)
+
+    def _spread(self, change: Tensor, dim: int) -> Tensor:
+        """Return ``change`` with zeros along ``dim`` for the projections that do not change."""
+        if all(self.changes):
+            return change
+        thirds = iter(change.chunk(sum(self.changes), dim=dim))
+        zero = torch.zeros_like(change.narrow(dim, 0, change.shape[dim] // sum(self.changes)))
+        return torch.cat([next(thirds) if changes else zero for changes in self.changes], dim=dim)
 
 
 class SeparateLora(Adapter):
@@ -58,14 +73,16 @@ class SeparateLora(Adapter):
         super().__init__()
         self.config = config
         width, depth = backbone.embed_dim, len(backbone.blocks)
-        self.lora_q = per_block(depth, lambda: LowRank(width, width, config))
-        self.lora_v = per_block(depth, lambda: LowRank(width, width, config))
+        self.lora_q = per_block(depth if config.at_query else 0, lambda: LowRank(width, width, config))
+        self.lora_v = per_block(depth if config.at_value else 0, lambda: LowRank(width, width, config))
 
     def qkv(self, block: FrozenBlock, u: Tensor) -> Tensor:
         """Return qkv(u) with s b a u added to q and to v."""
         query, key, value = block.qkv(u).chunk(3, dim=-1)
-        query = query + self._change(self.lora_q[block.index], block, u)
-        value = value + self._change(self.lora_v[block.index], block, u)
+        if self.lora_q:
+            query = query + self._change(self.lora_q[block.index], block, u)
+        if self.lora_v:
+            value = value + self._change(self.lora_v[block.index], block, u)
         return torch.cat([query, key, value], dim=-1)
 
     def _change(self, pair: LowRank, block: FrozenBlock, u: Tensor) -> Tensor:
@@ -74,10 +91,12 @@ class SeparateLora(Adapter):
 
     def merge(self, weights: dict[str, Tensor]) -> None:
         """Add s b a to the rows of q and of v in the weight of qkv."""
-        for index, (query, value) in enumerate(zip(self.lora_q, self.lora_v, strict=True)):
-            change = [self.config.factor * pair.b @ pair.a for pair in (query, value)]
-            name = f"blocks.{index}.attn.qkv.weight"
-            weights[name] = weights[name] + torch.cat([change[0], torch.zeros_like(change[0]), change[1]])
+        for third, pairs in ((0, self.lora_q), (2, self.lora_v)):
+            for index, pair in enumerate(pairs):
+                name = f"blocks.{index}.attn.qkv.weight"
+                thirds = list(weights[name].chunk(3))
+                thirds[third] = thirds[third] + self.config.factor * pair.b @ pair.a
+                weights[name] = torch.cat(thirds)
 
 
 def make_lora(backbone: VisionTransformer, config: LoraConfig) -> Adapter:

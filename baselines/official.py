@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -21,13 +22,13 @@ from .adapter_pfeiffer import Pfeiffer
 from .adapter_plus import AdapterPlus
 from .adaptformer import AdaptFormer
 from .bitfit import BitFit
-from .convpass import Convpass, ConvpassAttention
+from .convpass import Convpass
 from .difffit import DiffFit
 from .fact import FactTk, FactTt
 from .ln_tuning import LnTuning
 from .lora import make_lora
 from .partial import Partial
-from .repadapter import RepAdapter, RepAdapterAttention
+from .repadapter import RepAdapter
 from .ssf import Ssf
 
 _Config: TypeAlias = Mapping[str, Any]
@@ -71,21 +72,21 @@ _MAKERS: Mapping[str, _Maker] = {
     "adapter_noah": _scaled(NoahAdapter, settings.SerialConfig, "dim"),
     "adapter_pfeiffer": _path_dropping(Pfeiffer, settings.PfeifferConfig, scale="scaling"),
     "adapter_plus": _path_dropping(AdapterPlus, settings.AdapterPlusConfig),
-    "adapter_vpt": _scaled(VptAdapter, settings.SerialConfig, "dim"),
+    "adapter_vpt": _scaled(VptAdapter, partial(settings.SerialConfig, form="vpt"), "dim"),
     "adaptformer": _scaled(AdaptFormer, settings.AdaptFormerConfig, "dim", "scale"),
-    "bitfit": lambda vit, config, dropout: BitFit(),
+    "bitfit": lambda vit, config, dropout: BitFit(settings.BitFitConfig()),
     "convpass": _scaled(Convpass, settings.ConvpassConfig, "dim", "scale"),
-    "convpass_attn": _scaled(ConvpassAttention, settings.ConvpassConfig, "dim", "scale"),
-    "difffit": lambda vit, config, dropout: DiffFit(vit),
+    "convpass_attn": _scaled(Convpass, settings.ConvpassAttentionConfig, "dim", "scale"),
+    "difffit": lambda vit, config, dropout: DiffFit(vit, settings.DiffFitConfig()),
     "fact_tk": _scaled(FactTk, settings.FactTkConfig, "rank", "scale"),
     "fact_tt": _scaled(FactTt, settings.FactTtConfig, "rank", "scale"),
-    "ln_tuning": lambda vit, config, dropout: LnTuning(),
+    "ln_tuning": lambda vit, config, dropout: LnTuning(settings.LnTuningConfig()),
     "lora_noah": _lora("noah"),
     "lora_peft": _lora("peft"),
     "lora_qv": _lora("qv"),
     "partial": lambda vit, config, dropout: Partial(vit, settings.PartialConfig(blocks=config["blocks"])),
     "repadapter": _scaled(RepAdapter, settings.RepAdapterConfig, "dim", "scale"),
-    "repadapter_attn": _scaled(RepAdapterAttention, settings.RepAdapterConfig, "dim", "scale"),
+    "repadapter_attn": _scaled(RepAdapter, settings.RepAdapterAttentionConfig, "dim", "scale"),
     "ssf": lambda vit, config, dropout: Ssf(vit, settings.SsfConfig()),
 }
 

@@ -7,11 +7,11 @@ from timm.models.vision_transformer import VisionTransformer
 from shipbench.errors import InputError
 
 from .settings import PartialConfig
-from .subset import Subset
+from .subset import FINAL_NORM, Subset
 
 
 class Partial(Subset):
-    """The last blocks and the final norm are trained, all others frozen.
+    """The last blocks are trained, and the final norm unless ``config`` leaves it out; the rest is frozen.
 
     Raises ``InputError`` for more blocks than the backbone has.
     """
@@ -21,7 +21,8 @@ class Partial(Subset):
         depth = len(backbone.blocks)
         if config.blocks > depth:
             raise InputError(f"blocks is {config.blocks}, but the backbone has {depth} blocks; set blocks lower")
-        self.trained = ("norm.", "fc_norm.", *(f"blocks.{depth - 1 - last}." for last in range(config.blocks)))
+        final_norm = FINAL_NORM if config.final_norm else ()
+        self.trained = (*final_norm, *(f"blocks.{depth - 1 - last}." for last in range(config.blocks)))
 
     def trains(self, name: str) -> bool:
         """Return whether ``name`` belongs to one of the last blocks or to the final norm."""

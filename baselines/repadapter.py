@@ -7,22 +7,29 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from shipbench.adapting import Adapter, FrozenBlock, add_to_bias, per_block
+from shipbench.errors import InputError
 
-from .bottleneck import bias_of
 from .settings import RepAdapterConfig
 
 
 class Rep(nn.Module):
-    """r(u) = u + s B(A u): A to ``dim`` hidden units, B back in two groups, both 1x1 convolutions with biases."""
+    """r(u) = u + s B(A u): A to ``dim`` hidden units, B back in groups, both 1x1 convolutions.
+
+    Raises ``InputError`` for groups that do not divide the backbone's width.
+    """
 
     def __init__(self, width: int, config: RepAdapterConfig) -> None:
         super().__init__()
-        self.scale, self.rate = config.scale, config.dropout
-        self.a = nn.Conv1d(width, config.dim, 1)
-        self.b = nn.Conv1d(config.dim, width, 1, groups=2)
+        if width % config.groups:
+            raise InputError(f"groups is {config.groups}, which does not divide the backbone's width of {width}")
+        self.scale, self.rate, self.groups = config.scale, config.dropout, config.groups
+        self.a = nn.Conv1d(width, config.dim, 1, bias=config.biases)
+        self.b = nn.Conv1d(config.dim, width, 1, groups=config.groups, bias=config.biases)
         nn.init.xavier_uniform_(self.a.weight)
-        for zero in (bias_of(self.a), self.b.weight, bias_of(self.b)):
-            nn.init.zeros_(zero)
+        nn.init.zeros_(self.b.weight)
+        for layer in (self.a, self.b):
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
     def forward(self, u: Tensor, block: FrozenBlock) -> Tensor:
         """Return r(u), (B, N, D)."""
@@ -31,44 +38,36 @@ class Rep(nn.Module):
 
     def merge_into(self, weights: dict[str, Tensor], part: str) -> None:
         """Change ``part``, a linear layer with weight W and bias b, so that it computes W r(u) + b."""
-        dense = torch.block_diag(*self.b.weight.squeeze(-1).chunk(2))
+        dense = torch.block_diag(*self.b.weight.squeeze(-1).chunk(self.groups))
         weight = weights[f"{part}.weight"]
         # W r(u) = (W + s W B A) u + s W (B a_bias + b_bias)
         through = self.scale * weight @ dense
         weights[f"{part}.weight"] = weight + through @ self.a.weight.squeeze(-1)
-        add_to_bias(weights, part, through @ bias_of(self.a) + self.scale * weight @ bias_of(self.b))
+        if self.a.bias is not None and self.b.bias is not None:
+            add_to_bias(weights, part, through @ self.a.bias + self.scale * weight @ self.b.bias)
 
 
-class RepAdapterAttention(Adapter):
-    """h = x + attention(r(LN1(x)))."""
+class RepAdapter(Adapter):
+    """h = x + attention(r1(LN1(x))), out = h + mlp(r2(LN2(h))); ``config`` may leave out either."""
 
     def __init__(self, backbone: VisionTransformer, config: RepAdapterConfig) -> None:
         super().__init__()
-        self.repadapter_attn = per_block(len(backbone.blocks), lambda: Rep(backbone.embed_dim, config))
+        width, depth = backbone.embed_dim, len(backbone.blocks)
+        self.repadapter_attn = per_block(depth if config.at_attention else 0, lambda: Rep(width, config))
+        self.repadapter_mlp = per_block(depth if config.at_mlp else 0, lambda: Rep(width, config))
 
     def norm1(self, block: FrozenBlock, x: Tensor) -> Tensor:
-        """Return r(LN1(x))."""
-        return self.repadapter_attn[block.index](block.norm1(x), block)
-
-    def merge(self, weights: dict[str, Tensor]) -> None:
-        """Merge r into qkv."""
-        for index, rep in enumerate(self.repadapter_attn):
-            rep.merge_into(weights, f"blocks.{index}.attn.qkv")
-
-
-class RepAdapter(RepAdapterAttention):
-    """As ``RepAdapterAttention``, and out = h + mlp(r(LN2(h))) with a second adapter."""
-
-    def __init__(self, backbone: VisionTransformer, config: RepAdapterConfig) -> None:
-        super().__init__(backbone, config)
-        self.repadapter_mlp = per_block(len(backbone.blocks), lambda: Rep(backbone.embed_dim, config))
+        """Return r1(LN1(x))."""
+        u = block.norm1(x)
+        return self.repadapter_attn[block.index](u, block) if self.repadapter_attn else u
 
     def norm2(self, block: FrozenBlock, h: Tensor) -> Tensor:
-        """Return r(LN2(h))."""
-        return self.repadapter_mlp[block.index](block.norm2(h), block)
+        """Return r2(LN2(h))."""
+        u = block.norm2(h)
+        return self.repadapter_mlp[block.index](u, block) if self.repadapter_mlp else u
 
     def merge(self, weights: dict[str, Tensor]) -> None:
         """Merge the adapters into qkv and fc1."""
-        super().merge(weights)
-        for index, rep in enumerate(self.repadapter_mlp):
-            rep.merge_into(weights, f"blocks.{index}.mlp.fc1")
+        for part, adapters in (("attn.qkv", self.repadapter_attn), ("mlp.fc1", self.repadapter_mlp)):
+            for index, rep in enumerate(adapters):
+                rep.merge_into(weights, f"blocks.{index}.{part}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Interval, MultipleOf
+from annotated_types import Ge, Interval
 
 from shipbench.errors import InputError
 from shipbench.settings import Settings
@@ -92,7 +92,8 @@ class LoraConfig(Settings):
     ``scale``; ``peft``: the same pair, times ``alpha`` / ``rank``; ``qv``: a pair for q and one for v, times ``scale``.
     ``init`` ``zero_b`` starts at the pretrained function; ``noah`` draws both matrices from a truncated normal of
     deviation 0.02, as the published NOAH runs do, and does not. ``dropout`` acts on the input of a pair, in the form
-    ``qv`` on its hidden units.
+    ``qv`` on its hidden units. Without ``at_query``, ``at_key`` or ``at_value``, that projection does not change; the
+    form ``qv`` never changes keys.
     """
 
     form: Literal["noah", "peft", "qv"] = "noah"
@@ -101,6 +102,15 @@ class LoraConfig(Settings):
     alpha: float = 8.0
     init: Literal["zero_b", "noah"] = "zero_b"
     dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.1
+    at_query: bool = True
+    at_key: bool = True
+    at_value: bool = True
+
+    def __post_init__(self) -> None:
+        """Convert and check every field, and refuse to take the keys from a form that does not change them."""
+        super().__post_init__()
+        if self.form == "qv" and not self.at_key:
+            raise InputError("at_key=false changes nothing with form=qv, which has no pair for the keys; use form=noah")
 
     @property
     def factor(self) -> float:
@@ -110,51 +120,79 @@ class LoraConfig(Settings):
 
 @dataclass(frozen=True)
 class AdaptFormerConfig(Settings):
-    """Settings of AdaptFormer: ``dim`` hidden units, and the ``scale`` of the parallel branch.
+    """Settings of AdaptFormer: ``dim`` hidden units, and the ``scale`` of the adapter's branch.
 
     With ``learned_scale``, one trained scalar that starts at 1 takes the place of ``scale``. ``dropout`` acts on the
-    hidden units.
+    hidden units. ``placement`` is ``parallel`` to the MLP, or ``serial``: the adapter reads the MLP's output. Without
+    ``activation``, the adapter is linear.
     """
 
     dim: Annotated[int, Ge(1)] = 8
     scale: float = 0.1
     learned_scale: bool = False
     dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.1
+    placement: Literal["parallel", "serial"] = "parallel"
+    activation: bool = True
 
 
 @dataclass(frozen=True)
 class SsfConfig(Settings):
     """Settings of SSF: ``init`` ``normal``, as published, starts away from the pretrained function; ``identity`` at it.
 
-    ``normal`` draws scales and shifts with deviation 0.02 around 1 and 0.
+    ``normal`` draws scales and shifts with deviation 0.02 around 1 and 0. Without ``scales`` or ``shifts``, only the
+    other is trained. SSF acts after the patch projection (``at_patches``), the norms (``at_norms``), qkv and proj
+    (``at_attention``), and fc1 and fc2 (``at_mlp``).
     """
 
     init: Literal["normal", "identity"] = "normal"
+    scales: bool = True
+    shifts: bool = True
+    at_patches: bool = True
+    at_norms: bool = True
+    at_attention: bool = True
+    at_mlp: bool = True
 
 
 @dataclass(frozen=True)
 class ConvpassConfig(Settings):
     """Settings of Convpass: ``dim`` channels in the bypass, its ``scale``, and how its convolution starts.
 
-    ``conv_init`` ``identity`` is a centre tap that passes every channel on. ``dropout`` acts on the channels.
+    ``conv_init`` ``identity`` is a centre tap that passes every channel on. ``dropout`` acts on the channels. There are
+    bypasses of the attention (``at_attention``) and of the MLP (``at_mlp``). Without ``convolution``, a bypass is
+    up(Q(down(u))), a bottleneck for each token; without ``activation``, it has no Q.
     """
 
     dim: Annotated[int, Ge(1)] = 8
     scale: float = 1.0
     conv_init: Literal["xavier", "identity"] = "xavier"
     dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.1
+    at_attention: bool = True
+    at_mlp: bool = True
+    convolution: bool = True
+    activation: bool = True
+
+
+@dataclass(frozen=True)
+class ConvpassAttentionConfig(ConvpassConfig):
+    """Settings of Convpass-attn, as those of Convpass; by default, it has no bypass of the MLP."""
+
+    at_mlp: bool = False
 
 
 @dataclass(frozen=True)
 class FactTtConfig(Settings):
     """Settings of FacT-TT: the ``rank`` of the shared factors and the ``scale`` of all changes of weights.
 
-    ``dropout`` acts on the values between core and shared factor.
+    ``dropout`` acts on the values between core and shared factor. The weights of qkv and proj (``at_attention``) and
+    those of fc1 and fc2 (``at_mlp``) change. Without ``shared_factors``, every block has factors u and v to itself.
     """
 
     rank: Annotated[int, Ge(1)] = 16
     scale: float = 1.0
     dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.1
+    at_attention: bool = True
+    at_mlp: bool = True
+    shared_factors: bool = True
 
 
 @dataclass(frozen=True)
@@ -166,14 +204,33 @@ class FactTkConfig(FactTtConfig):
 
 @dataclass(frozen=True)
 class RepAdapterConfig(Settings):
-    """Settings of RepAdapter: ``dim`` hidden units in two groups (an even number), and the ``scale`` of the adapter.
+    """Settings of RepAdapter: ``dim`` hidden units, and the ``scale`` of the adapter.
 
-    ``dropout`` acts on the hidden units.
+    ``dropout`` acts on the hidden units. There are adapters in front of the attention (``at_attention``) and of the MLP
+    (``at_mlp``). The layer from the hidden units back is divided into ``groups``, which divide ``dim``; 1 is a dense
+    layer. Without ``biases``, both layers of an adapter have weights alone.
     """
 
-    dim: Annotated[int, Ge(2), MultipleOf(2)] = 8
+    dim: Annotated[int, Ge(1)] = 8
     scale: float = 1.0
     dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.1
+    at_attention: bool = True
+    at_mlp: bool = True
+    groups: Annotated[int, Ge(1)] = 2
+    biases: bool = True
+
+    def __post_init__(self) -> None:
+        """Convert and check every field, and refuse hidden units that do not divide into groups."""
+        super().__post_init__()
+        if self.dim % self.groups:
+            raise InputError(f"dim is {self.dim}; it must be a multiple of groups, which is {self.groups}")
+
+
+@dataclass(frozen=True)
+class RepAdapterAttentionConfig(RepAdapterConfig):
+    """Settings of RepAdapter-attn, as those of RepAdapter; by default, it has no adapter in front of the MLP."""
+
+    at_mlp: bool = False
 
 
 @dataclass(frozen=True)
@@ -184,53 +241,101 @@ class SerialConfig(Settings):
     branch when stochastic depth drops the MLP; ``vpt`` has exact GELU and drops both. ``init`` ``noah`` draws weights
     from a truncated normal of deviation 0.02; ``zero_up`` starts at the pretrained function; ``zero``, as in VPT's
     code, sets all weights to zero, and from there only the last bias ever moves. ``dropout`` acts on the hidden units
-    of the form ``noah``.
+    of the form ``noah``. Without ``activation``, the adapter is linear.
     """
 
     dim: Annotated[int, Ge(1)] = 8
     form: Literal["noah", "vpt"] = "noah"
     init: Literal["noah", "zero_up", "zero"] = "noah"
     dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.1
+    activation: bool = True
 
 
 @dataclass(frozen=True)
 class HoulsbyConfig(Settings):
     """Settings of the Houlsby adapters: ``dim`` hidden units, the ``scale`` of the branch, the backbone's norms.
 
-    ``adapter_drop_path`` is the rate at which an adapter is dropped for an image, the same in every block.
+    ``adapter_drop_path`` is the rate at which an adapter is dropped for an image, the same in every block. There are
+    adapters after the attention (``at_attention``) and after the MLP (``at_mlp``); without ``activation``, they are
+    linear.
     """
 
     dim: Annotated[int, Ge(1)] = 8
     scale: float = 1.0
     train_norms: bool = True
     adapter_drop_path: Annotated[float, Interval(ge=0, lt=1)] = 0.1
+    at_attention: bool = True
+    at_mlp: bool = True
+    activation: bool = True
 
 
 @dataclass(frozen=True)
 class PfeifferConfig(Settings):
     """Settings of the Pfeiffer adapter: ``dim`` hidden units and the ``scale`` of the branch.
 
-    ``adapter_drop_path`` is the rate at which an adapter is dropped for an image, the same in every block.
+    ``adapter_drop_path`` is the rate at which an adapter is dropped for an image, the same in every block. Without
+    ``reads_residual``, the adapter reads the MLP's output t in place of h + t; without ``norm``, it has no LN_a;
+    without ``activation``, no GELU.
     """
 
     dim: Annotated[int, Ge(1)] = 8
     scale: float = 1.0
     adapter_drop_path: Annotated[float, Interval(ge=0, lt=1)] = 0.1
+    reads_residual: bool = True
+    norm: bool = True
+    activation: bool = True
 
 
 @dataclass(frozen=True)
 class AdapterPlusConfig(Settings):
     """Settings of Adapter+: ``dim`` hidden units.
 
-    ``adapter_drop_path`` is the rate at which an adapter is dropped for an image, the same in every block.
+    ``adapter_drop_path`` is the rate at which an adapter is dropped for an image, the same in every block. ``scaling``
+    trains one scale for each ``channel``, one for each ``layer``, or ``none``. Without ``reads_residual``, the adapter
+    reads the MLP's output t in place of h + t; without ``activation``, it is linear.
     """
 
     dim: Annotated[int, Ge(1)] = 8
     adapter_drop_path: Annotated[float, Interval(ge=0, lt=1)] = 0.1
+    scaling: Literal["channel", "layer", "none"] = "channel"
+    reads_residual: bool = True
+    activation: bool = True
+
+
+@dataclass(frozen=True)
+class BitFitConfig(Settings):
+    """Settings of BitFit: the biases of the patch projection, the norms, qkv and proj, and fc1 and fc2 are trained."""
+
+    at_patches: bool = True
+    at_norms: bool = True
+    at_attention: bool = True
+    at_mlp: bool = True
+
+
+@dataclass(frozen=True)
+class LnTuningConfig(Settings):
+    """Settings of LN tuning: ``weights`` and ``biases`` of the norms are trained, those of the ``final_norm`` too."""
+
+    weights: bool = True
+    biases: bool = True
+    final_norm: bool = True
+
+
+@dataclass(frozen=True)
+class DiffFitConfig(Settings):
+    """Settings of DiffFit: the scales of the branches (``gammas``), the ``norms`` and all ``biases`` are trained.
+
+    A norm's bias is trained with ``norms`` or with ``biases``.
+    """
+
+    gammas: bool = True
+    norms: bool = True
+    biases: bool = True
 
 
 @dataclass(frozen=True)
 class PartialConfig(Settings):
-    """Settings of partial fine-tuning: the last ``blocks`` blocks are trained, and the final norm."""
+    """Settings of partial fine-tuning: the last ``blocks`` blocks are trained, and the ``final_norm``."""
 
     blocks: Annotated[int, Ge(1)] = 1
+    final_norm: bool = True

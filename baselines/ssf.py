@@ -6,25 +6,37 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from shipbench.adapting import Adapter, FrozenBlock, add_to_bias, per_block, scale_rows
+from shipbench.adapting import Adapter, FrozenBlock, PerBlock, add_to_bias, per_block, scale_rows
 
 from .settings import SsfConfig
 
 
 class ScaleShift(nn.Module):
-    """The map t -> scale * t + shift by channel."""
+    """The map t -> scale * t + shift by channel; ``config`` may leave out either."""
 
     def __init__(self, width: int, config: SsfConfig) -> None:
         super().__init__()
-        self.scale = nn.Parameter(torch.ones(width))
-        self.shift = nn.Parameter(torch.zeros(width))
-        if config.init == "normal":
-            nn.init.normal_(self.scale, mean=1, std=0.02)
-            nn.init.normal_(self.shift, std=0.02)
+        std = 0.02 if config.init == "normal" else 0.0
+        self.scale = _drawn(width, 1.0, std) if config.scales else None
+        self.shift = _drawn(width, 0.0, std) if config.shifts else None
 
     def forward(self, values: Tensor) -> Tensor:
         """Return scale * t + shift, with the shape of ``values`` (..., width)."""
-        return values * self.scale + self.shift
+        if self.scale is not None:
+            values = values * self.scale
+        return values if self.shift is None else values + self.shift
+
+    def merge_into(self, weights: dict[str, Tensor], part: str) -> None:
+        """Scale the rows of ``part``, a linear layer or a norm, and its bias, and shift the bias."""
+        if self.scale is not None:
+            scale_rows(weights, part, self.scale)
+        if self.shift is not None:
+            add_to_bias(weights, part, self.shift)
+
+
+def _drawn(width: int, mean: float, std: float) -> nn.Parameter:
+    values = torch.full((width,), mean)
+    return nn.Parameter(nn.init.normal_(values, mean, std) if std else values)
 
 
 class Ssf(Adapter):
@@ -35,14 +47,21 @@ class Ssf(Adapter):
         width, depth = backbone.embed_dim, len(backbone.blocks)
         hidden = backbone.blocks[0].mlp.fc1.out_features
         self.patch_count = int(backbone.patch_embed.num_patches)
-        self.ssf_patch_embed = ScaleShift(width, config)
-        self.ssf_norm1 = per_block(depth, lambda: ScaleShift(width, config))
-        self.ssf_qkv = per_block(depth, lambda: ScaleShift(3 * width, config))
-        self.ssf_proj = per_block(depth, lambda: ScaleShift(width, config))
-        self.ssf_norm2 = per_block(depth, lambda: ScaleShift(width, config))
-        self.ssf_fc1 = per_block(depth, lambda: ScaleShift(hidden, config))
-        self.ssf_fc2 = per_block(depth, lambda: ScaleShift(width, config))
-        self.ssf_norm = ScaleShift(width, config)
+
+        def one(included: bool) -> nn.Module:
+            return ScaleShift(width, config) if included else nn.Identity()
+
+        def each(included: bool, channels: int) -> PerBlock[nn.Module]:
+            return per_block(depth, lambda: ScaleShift(channels, config) if included else nn.Identity())
+
+        self.ssf_patch_embed = one(config.at_patches)
+        self.ssf_norm1 = each(config.at_norms, width)
+        self.ssf_qkv = each(config.at_attention, 3 * width)
+        self.ssf_proj = each(config.at_attention, width)
+        self.ssf_norm2 = each(config.at_norms, width)
+        self.ssf_fc1 = each(config.at_mlp, hidden)
+        self.ssf_fc2 = each(config.at_mlp, width)
+        self.ssf_norm = one(config.at_norms)
 
     def patches(self, tokens: Tensor) -> Tensor:
         """Scale and shift the embedded patches."""
@@ -94,16 +113,19 @@ class Ssf(Adapter):
 
     def _merge_patches(self, weights: dict[str, Tensor]) -> None:
         ssf = self.ssf_patch_embed
-        scale_rows(weights, "patch_embed.proj", ssf.scale)
-        if "patch_embed.proj.bias" in weights:
-            add_to_bias(weights, "patch_embed.proj", ssf.shift)
-        else:
-            # The positions are added next; those of the patches come last.
-            positions = weights["pos_embed"].clone()
-            positions[:, -self.patch_count :] += ssf.shift
-            weights["pos_embed"] = positions
+        if not isinstance(ssf, ScaleShift):
+            return
+        if "patch_embed.proj.bias" in weights or ssf.shift is None:
+            ssf.merge_into(weights, "patch_embed.proj")
+            return
+        if ssf.scale is not None:
+            scale_rows(weights, "patch_embed.proj", ssf.scale)
+        # The positions are added next; those of the patches come last.
+        positions = weights["pos_embed"].clone()
+        positions[:, -self.patch_count :] += ssf.shift
+        weights["pos_embed"] = positions
 
     @staticmethod
-    def _merge_one(weights: dict[str, Tensor], part: str, ssf: ScaleShift) -> None:
-        scale_rows(weights, part, ssf.scale)
-        add_to_bias(weights, part, ssf.shift)
+    def _merge_one(weights: dict[str, Tensor], part: str, ssf: nn.Module) -> None:
+        if isinstance(ssf, ScaleShift):
+            ssf.merge_into(weights, part)

@@ -6,6 +6,8 @@ from torch import Tensor
 
 from shipbench.adapting import Adapter
 
+FINAL_NORM = ("norm.", "fc_norm.")
+
 
 class Subset(Adapter):
     """The backbone as it is, some of whose tensors are trained: a merged model has their trained values."""

@@ -1,25 +1,22 @@
-"""Adapters and subsets of the backbone as methods of the harness; torch is imported only to build a model."""
+"""Methods that change the frozen blocks inside or beside them; torch is imported only to build a model."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from shipbench.methods import AdaptedMethod, Grid, SettingValue
+from shipbench.methods import AdaptedMethod, Grid, SettingValue, Switches
 
 from . import recipes
 from .settings import (
-    AdapterPlusConfig,
     AdaptFormerConfig,
+    ConvpassAttentionConfig,
     ConvpassConfig,
     FactTkConfig,
     FactTtConfig,
-    HoulsbyConfig,
     LoraConfig,
-    PartialConfig,
-    PfeifferConfig,
+    RepAdapterAttentionConfig,
     RepAdapterConfig,
-    SerialConfig,
     SsfConfig,
 )
 
@@ -27,7 +24,6 @@ if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
 
     from shipbench.adapting import Adapter
-    from shipbench.methods import NoSettings
     from shipbench.tasks import Task
 
 _Recipe = Mapping[str, SettingValue]
@@ -43,6 +39,16 @@ class Lora(AdaptedMethod):
     mergeable = True
     colour = "#cc79a7"
     marker = "v"
+    switches: ClassVar[Switches] = {
+        "no-query": {"at_query": False},
+        "no-key": {"at_key": False},
+        "no-value": {"at_value": False},
+    }
+    components: ClassVar[Mapping[str, str]] = {
+        "no-query": "change of queries",
+        "no-key": "change of keys",
+        "no-value": "change of values",
+    }
 
     def recipe(self, recipe: str, task: Task) -> _Recipe:
         """Return NOAH's one setting for all tasks under ``"published"``, else nothing."""
@@ -71,6 +77,15 @@ class AdaptFormer(AdaptedMethod):
     settings = AdaptFormerConfig
     colour = "#e69f00"
     marker = "P"
+    switches: ClassVar[Switches] = {
+        "serial": {"placement": "serial"},
+        "learned-scale": {"learned_scale": True},
+        "no-activation": {"activation": False},
+    }
+    components: ClassVar[Mapping[str, str]] = {
+        "serial": "parallel placement",
+        "learned-scale": "fixed scale",
+    }
 
     def recipe(self, recipe: str, task: Task) -> _Recipe:
         """Return under ``"published"`` how others obtained its VTAB-1k rows (its authors ran none), else nothing."""
@@ -100,6 +115,20 @@ class Ssf(AdaptedMethod):
     mergeable = True
     colour = "#6f4fa3"
     marker = "X"
+    switches: ClassVar[Switches] = {
+        "no-scales": {"scales": False},
+        "no-shifts": {"shifts": False},
+        "no-patches": {"at_patches": False},
+        "no-norms": {"at_norms": False},
+        "no-attention": {"at_attention": False},
+        "no-mlp": {"at_mlp": False},
+        "identity-start": {"init": "identity"},
+    }
+    components: ClassVar[Mapping[str, str]] = {
+        "no-patches": "patch projection",
+        "no-mlp": "MLP",
+        "identity-start": "random start",
+    }
 
     def recipe(self, recipe: str, task: Task) -> _Recipe:
         """Return the authors' recipe and settings for ``task`` under ``"published"``, else nothing."""
@@ -121,15 +150,25 @@ class Ssf(AdaptedMethod):
         return Ssf(backbone, settings)
 
 
-class ConvpassAttention(AdaptedMethod):
-    """Convpass beside attention alone."""
+class Convpass(AdaptedMethod):
+    """Convpass beside attention and MLP."""
 
-    name = "convpass-attn"
-    title = "Convpass-attn"
-    summary = "a convolutional bypass of attention"
+    name = "convpass"
+    title = "Convpass"
+    summary = "convolutional bypasses of attention and MLP"
     settings = ConvpassConfig
-    colour = "#8c6d1f"
-    marker = "<"
+    colour = "#b8860b"
+    marker = ">"
+    switches: ClassVar[Switches] = {
+        "no-attention": {"at_attention": False},
+        "no-mlp": {"at_mlp": False},
+        "no-convolution": {"convolution": False},
+        "no-activation": {"activation": False},
+    }
+    components: ClassVar[Mapping[str, str]] = {
+        "no-attention": "bypass of attention",
+        "no-mlp": "bypass of the MLP",
+    }
 
     def recipe(self, recipe: str, task: Task) -> _Recipe:
         """Return the authors' recipe and settings for ``task`` under ``"published"``, else nothing."""
@@ -141,26 +180,22 @@ class ConvpassAttention(AdaptedMethod):
         return {**super().grids(), "published": recipes.searched(recipes.DECAYING, axes)}
 
     def adapter(self, backbone: VisionTransformer, settings: ConvpassConfig) -> Adapter:
-        """Return the bypass of every block."""
-        from .convpass import ConvpassAttention
-
-        return ConvpassAttention(backbone, settings)
-
-
-class Convpass(ConvpassAttention):
-    """Convpass beside attention and MLP."""
-
-    name = "convpass"
-    title = "Convpass"
-    summary = "convolutional bypasses of attention and MLP"
-    colour = "#b8860b"
-    marker = ">"
-
-    def adapter(self, backbone: VisionTransformer, settings: ConvpassConfig) -> Adapter:
-        """Return both bypasses of every block."""
+        """Return the bypasses of every block."""
         from .convpass import Convpass
 
         return Convpass(backbone, settings)
+
+
+class ConvpassAttention(Convpass):
+    """Convpass beside attention alone."""
+
+    name = "convpass-attn"
+    title = "Convpass-attn"
+    summary = "a convolutional bypass of attention"
+    settings = ConvpassAttentionConfig
+    colour = "#8c6d1f"
+    marker = "<"
+    switches: ClassVar[Switches] = {"no-convolution": {"convolution": False}, "no-activation": {"activation": False}}
 
 
 class FactTt(AdaptedMethod):
@@ -173,6 +208,16 @@ class FactTt(AdaptedMethod):
     mergeable = True
     colour = "#a6273c"
     marker = "d"
+    switches: ClassVar[Switches] = {
+        "no-attention": {"at_attention": False},
+        "no-mlp": {"at_mlp": False},
+        "factors-per-block": {"shared_factors": False},
+    }
+    components: ClassVar[Mapping[str, str]] = {
+        "no-attention": "change of attention",
+        "no-mlp": "change of the MLP",
+        "factors-per-block": "shared factors",
+    }
     ranks: tuple[int, ...] = (4, 8, 16)
 
     def recipe(self, recipe: str, task: Task) -> _Recipe:
@@ -209,16 +254,26 @@ class FactTk(FactTt):
         return FactTk(backbone, settings)
 
 
-class RepAdapterAttention(AdaptedMethod):
-    """RepAdapter in front of attention alone."""
+class RepAdapter(AdaptedMethod):
+    """RepAdapter in front of attention and MLP."""
 
-    name = "repadapter-attn"
-    title = "RepAdapter-attn"
-    summary = "a linear adapter in front of attention"
+    name = "repadapter"
+    title = "RepAdapter"
+    summary = "linear adapters in front of attention and MLP"
     settings = RepAdapterConfig
     mergeable = True
-    colour = "#2f6b4f"
-    marker = "8"
+    colour = "#5aa469"
+    marker = "p"
+    switches: ClassVar[Switches] = {
+        "no-attention": {"at_attention": False},
+        "no-mlp": {"at_mlp": False},
+        "no-groups": {"groups": 1},
+        "no-biases": {"biases": False},
+    }
+    components: ClassVar[Mapping[str, str]] = {
+        "no-attention": "adapter of attention",
+        "no-mlp": "adapter of the MLP",
+    }
 
     def recipe(self, recipe: str, task: Task) -> _Recipe:
         """Return the authors' recipe and settings for ``task`` under ``"published"``, else nothing."""
@@ -230,194 +285,19 @@ class RepAdapterAttention(AdaptedMethod):
         return {**super().grids(), "published": recipes.searched(recipes.DECAYING, axes)}
 
     def adapter(self, backbone: VisionTransformer, settings: RepAdapterConfig) -> Adapter:
-        """Return the adapter of every block."""
-        from .repadapter import RepAdapterAttention
-
-        return RepAdapterAttention(backbone, settings)
-
-
-class RepAdapter(RepAdapterAttention):
-    """RepAdapter in front of attention and MLP."""
-
-    name = "repadapter"
-    title = "RepAdapter"
-    summary = "linear adapters in front of attention and MLP"
-    colour = "#5aa469"
-    marker = "p"
-
-    def adapter(self, backbone: VisionTransformer, settings: RepAdapterConfig) -> Adapter:
-        """Return both adapters of every block."""
+        """Return the adapters of every block."""
         from .repadapter import RepAdapter
 
         return RepAdapter(backbone, settings)
 
 
-class SerialAdapter(AdaptedMethod):
-    """The adapter after the MLP of NOAH's and VPT's tables."""
+class RepAdapterAttention(RepAdapter):
+    """RepAdapter in front of attention alone."""
 
-    name = "adapter"
-    title = "Adapter"
-    summary = "an adapter after the MLP, in the form of NOAH or of VPT"
-    settings = SerialConfig
-    colour = "#1b9e9e"
-    marker = "h"
-
-    def recipe(self, recipe: str, task: Task) -> _Recipe:
-        """Return NOAH's one setting for all tasks under ``"published"``, else nothing."""
-        if recipe != "published":
-            return {}
-        noah: _Recipe = {**recipes.NOAH, "form": "noah", "init": "noah", "dim": 8, "dropout": 0.1}
-        return recipes.common_for(self.name, task, noah)
-
-    def adapter(self, backbone: VisionTransformer, settings: SerialConfig) -> Adapter:
-        """Return the adapter of every block, in the form that the settings name."""
-        from .adapter import make_serial
-
-        return make_serial(backbone, settings)
-
-
-class Houlsby(AdaptedMethod):
-    """Houlsby: adapters after attention and MLP."""
-
-    name = "adapter-houlsby"
-    title = "Adapter (Houlsby)"
-    summary = "adapters after attention and MLP, and trained norms"
-    settings = HoulsbyConfig
-    colour = "#3d8fd1"
-    marker = "H"
-
-    def recipe(self, recipe: str, task: Task) -> _Recipe:
-        """Return under ``"published"`` the protocol in which Adapter+'s authors compare it, else nothing."""
-        return recipes.common_for(self.name, task, recipes.ADAPTER_PLUS) if recipe == "published" else {}
-
-    def adapter(self, backbone: VisionTransformer, settings: HoulsbyConfig) -> Adapter:
-        """Return both adapters of every block."""
-        from .adapter_houlsby import Houlsby
-
-        return Houlsby(backbone, settings)
-
-
-class Pfeiffer(AdaptedMethod):
-    """Pfeiffer: an adapter with a norm after the MLP."""
-
-    name = "adapter-pfeiffer"
-    title = "Adapter (Pfeiffer)"
-    summary = "an adapter after the MLP, with a norm in front"
-    settings = PfeifferConfig
-    colour = "#7a5195"
-    marker = "1"
-
-    def recipe(self, recipe: str, task: Task) -> _Recipe:
-        """Return under ``"published"`` the protocol in which Adapter+'s authors compare it, else nothing."""
-        return recipes.common_for(self.name, task, recipes.ADAPTER_PLUS) if recipe == "published" else {}
-
-    def adapter(self, backbone: VisionTransformer, settings: PfeifferConfig) -> Adapter:
-        """Return the adapter of every block."""
-        from .adapter_pfeiffer import Pfeiffer
-
-        return Pfeiffer(backbone, settings)
-
-
-class AdapterPlus(AdaptedMethod):
-    """Adapter+: an adapter after the block, scaled by channel."""
-
-    name = "adapter-plus"
-    title = "Adapter+"
-    summary = "an adapter after every block, scaled by channel"
-    settings = AdapterPlusConfig
-    colour = "#ef5675"
-    marker = "2"
-
-    def recipe(self, recipe: str, task: Task) -> _Recipe:
-        """Return the authors' recipe and the rank of their setting 1-32 under ``"published"``, else nothing."""
-        return recipes.published_for(self.name, task, recipes.ADAPTER_PLUS) if recipe == "published" else {}
-
-    def grids(self) -> Mapping[str, Grid]:
-        """Return ``small``, and ``published``, the ranks of the authors' setting 1-32."""
-        axes: Grid = {"dim": (1, 2, 4, 8, 16, 32)}
-        return {**super().grids(), "published": recipes.searched(recipes.ADAPTER_PLUS, axes)}
-
-    def adapter(self, backbone: VisionTransformer, settings: AdapterPlusConfig) -> Adapter:
-        """Return the adapter of every block."""
-        from .adapter_plus import AdapterPlus
-
-        return AdapterPlus(backbone, settings)
-
-
-class BitFit(AdaptedMethod):
-    """BitFit: train the biases."""
-
-    name = "bitfit"
-    title = "BitFit"
-    summary = "every bias of the backbone"
-    mergeable = True
-    colour = "#4d4d4d"
-    marker = "3"
-
-    def recipe(self, recipe: str, task: Task) -> _Recipe:
-        """Return OSU-MLB's recipe and choices for ``task`` under ``"published"``, else nothing."""
-        return recipes.published_for(self.name, task, recipes.OSU) if recipe == "published" else {}
-
-    def grids(self) -> Mapping[str, Grid]:
-        """Return ``small``, and ``osu``, OSU-MLB's search."""
-        return {**super().grids(), "osu": recipes.searched_by_osu({})}
-
-    def adapter(self, backbone: VisionTransformer, settings: NoSettings) -> Adapter:
-        """Return the choice of the backbone's biases."""
-        from .bitfit import BitFit
-
-        return BitFit()
-
-
-class LnTuning(BitFit):
-    """LN tuning: train the norms."""
-
-    name = "ln-tuning"
-    title = "LN tuning"
-    summary = "weight and bias of every norm of the backbone"
-    colour = "#a0a8b5"
-    marker = "4"
-
-    def adapter(self, backbone: VisionTransformer, settings: NoSettings) -> Adapter:
-        """Return the choice of the backbone's norms."""
-        from .ln_tuning import LnTuning
-
-        return LnTuning()
-
-
-class DiffFit(BitFit):
-    """DiffFit: train biases, norms, and a scale of every branch."""
-
-    name = "difffit"
-    title = "DiffFit"
-    summary = "every bias and norm of the backbone, and a scale of every branch by channel"
-    colour = "#bc5090"
-    marker = "+"
-
-    def adapter(self, backbone: VisionTransformer, settings: NoSettings) -> Adapter:
-        """Return the scales of all branches."""
-        from .difffit import DiffFit
-
-        return DiffFit(backbone)
-
-
-class Partial(AdaptedMethod):
-    """Partial fine-tuning: train the last blocks."""
-
-    name = "partial"
-    title = "Partial"
-    summary = "the last blocks of the backbone and its final norm"
-    settings = PartialConfig
-    mergeable = True
-    colour = "#66a61e"
-    marker = "x"
-
-    def recipe(self, recipe: str, task: Task) -> _Recipe:
-        """Return a tenth of the common learning rate, as for full fine-tuning."""
-        return {**super().recipe(recipe, task), "lr": 1e-4}
-
-    def adapter(self, backbone: VisionTransformer, settings: PartialConfig) -> Adapter:
-        """Return the choice of the last blocks."""
-        from .partial import Partial
-
-        return Partial(backbone, settings)
+    name = "repadapter-attn"
+    title = "RepAdapter-attn"
+    summary = "a linear adapter in front of attention"
+    settings = RepAdapterAttentionConfig
+    colour = "#2f6b4f"
+    marker = "8"
+    switches: ClassVar[Switches] = {"no-groups": {"groups": 1}, "no-biases": {"biases": False}}
