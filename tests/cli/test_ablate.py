@@ -82,7 +82,7 @@ def test_any_method_is_ablated_by_its_settings(shipbench: Shipbench, line: tuple
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--method", "adaptformer"), "adaptformer has no ablation switches; vary its settings"),
+        (("--method", "full"), "full has no ablation switches; vary its settings"),
         (("--method", "lora", "--switch", "no-hierarchy"), "unknown switch 'no-hierarchy' for lora"),
         (("--method", "shipp"), "did you mean 'ship'"),
         (("--sweep", "lr=1,2", "--sweep", "ship.lr=3", "--product"), "lr is swept twice"),
