@@ -110,3 +110,11 @@ def test_a_switch_takes_precedence_over_a_setting_of_the_method(shipbench: Shipb
     outcome = shipbench("ablate", *line, "--switch", "no-hierarchy", "--set", "ship.threshold=0.5", "--dry-run")
     assert outcome.code == 0, outcome.err
     assert outcome.out.count("threshold=0.5") == outcome.out.count("threshold=1.0") == 1
+
+
+def test_every_switch_of_a_method_is_planned(shipbench: Shipbench, line: tuple[object, ...]) -> None:
+    outcome = shipbench("ablate", "--method", "ssf", *line, "--dry-run")
+    assert outcome.code == 0, outcome.err
+    planned = "".join(outcome.out.split())
+    assert all(f"[{switch}]" in planned for switch in get_method("ssf").switches)
+    assert f"{len(get_method('ssf').switches) + 1} runs" in outcome.out + outcome.err

@@ -10,13 +10,17 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import timm
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
 from shipbench import RunSpec, run
-from shipbench.methods import BuildContext, get_method, registry
+from shipbench.methods import AdaptedMethod, BuildContext, get_method, registry
+from shipbench.planning.ablation import make_variants
+from shipbench.report.wording.names import component_name
 from shipbench.results.store import Store
 from shipbench.runs.merged import export_merged
+from shipbench.settings import configure
 from tests.data.builders import vtab_tree
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -66,6 +70,31 @@ def test_documented_counts(base: VisionTransformer, name: str) -> None:
     assert f"{sum(trained.values()) - head:,}" == rows()[name][0]
 
 
+def documented_switches() -> dict[tuple[str, str], dict[str, str]]:
+    """The settings of every switch by method and switch, as the reference page prints them."""
+    page = (DOCS / "reference" / "methods.md").read_text()
+    table = page.partition("## Ablation switches")[2].partition("\n## ")[0]
+    documented: dict[tuple[str, str], dict[str, str]] = {}
+    methods: list[str] = []
+    for line in table.splitlines():
+        if line.startswith("| `") or line.startswith("| |"):
+            cells = [re.findall(r"`([^`]+)`", cell) for cell in line.strip("|").split("|")[:3]]
+            methods = cells[0] or methods
+            for switch, pair in zip(cells[1], cells[2], strict=True):
+                documented |= {(method, switch): dict([pair.split("=")]) for method in methods}
+    return documented
+
+
+def test_documented_switches() -> None:
+    documented = documented_switches()
+    expected = {(name, switch) for name in SHIPPED for switch in get_method(name).all_switches}
+    assert set(documented) == expected
+    for (name, switch), values in documented.items():
+        method = get_method(name)
+        changes = dict(method.all_switches[switch])
+        assert configure(method.settings, values) == configure(method.settings, changes), (name, switch)
+
+
 @pytest.fixture
 def documented_method(monkeypatch: pytest.MonkeyPatch) -> str:
     """The method that the guide writes, installed as a plug-in."""
@@ -93,3 +122,11 @@ def test_the_method_of_the_guide_runs_and_merges(documented_method: str, tmp_pat
     assert record.trainable_params_without_head == 6 * 2
     merged = export_merged(Store(tmp_path / "r"), record.run_id, tmp_path / "m.safetensors", checkpoint="random")
     assert merged.architecture == "test_vit"
+    ablated = make_variants(get_method(documented_method), {}, None, "leave-one-out", [])
+    switched = [RunSpec(documented_method, "dtd", overrides=values).resolved for values in ablated]
+    assert [resolved.switches for resolved in switched] == ["", "shared-factors"]
+    assert component_name("shared-factors", documented_method) == "factors per block"
+    method = switched[1].method
+    assert isinstance(method, AdaptedMethod)
+    adapter = method.adapter(timm.create_model("test_vit", num_classes=0), switched[1].settings)
+    assert sum(parameter.numel() for parameter in adapter.parameters()) == 2

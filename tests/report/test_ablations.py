@@ -70,18 +70,25 @@ def test_the_difference_and_its_interval_are_recomputed_over_tasks() -> None:
     assert result["pairs"].text == "6 tasks"
 
 
-def test_an_ablation_of_another_method_has_its_titles_and_its_colour() -> None:
-    full = grid(("vpt-deep",), DEMO_TASKS, (0, 1))
-    ablated = [*switched(full, "image-pooling", 0.002), *switched(full, "shared-prompts", 0.004)]
-    report = build_report(make_results(full + ablated), None, ReportOptions())
-    table = next(table for table in report.tables() if table.name == "ablation-demo")
-    parts = [column.title for column in table.columns if column.group == "Parts"]
-    assert parts == ["prompts per block", "CLS read-out"]
-    assert cells(table, "VPT-deep (without prompts per block)")["difference"].value == pytest.approx(-0.8)
-    figure = next(figure for figure in report.figures() if figure.name == "ablation-demo")
-    assert "what each part of VPT-deep adds" in figure.title
-    colours = {mark.colour for mark in figure.draw().panels[0].marks if isinstance(mark, Line)}
-    assert colours == {get_method("vpt-deep").colour}
+def test_ablations_of_other_methods_have_their_titles_and_their_colours() -> None:
+    deep, lora = grid(("vpt-deep",), DEMO_TASKS, (0, 1)), grid(("lora",), DEMO_TASKS, (0,))
+    ablated = [*switched(deep, "image-pooling", 0.002), *switched(deep, "shared-prompts", 0.004)]
+    ablated += [*switched(lora, "no-value", 0.001), *switched(lora, "no-query", 0.002)]
+    report = build_report(make_results(deep + lora + ablated), None, ReportOptions())
+    expected = {
+        "ablation-demo": ("lora", ["change of queries", "change of values"], -0.4),
+        "ablation-demo-2": ("vpt-deep", ["prompts per block", "CLS read-out"], -0.8),
+    }
+    tables = {table.name: table for table in report.tables()}
+    figures = {figure.name: figure for figure in report.figures()}
+    for name, (method, parts, loss) in expected.items():
+        table, look = tables[name], get_method(method)
+        assert [column.title for column in table.columns if column.group == "Parts"] == parts
+        label = f"{look.title} (without {parts[0]})"
+        assert cells(table, label)["difference"].value == pytest.approx(loss)
+        assert f"what each part of {look.title} adds" in figures[name].title
+        marks = figures[name].draw().panels[0].marks
+        assert {mark.colour for mark in marks if isinstance(mark, Line)} == {look.colour}
 
 
 def test_only_shared_tasks_and_seeds_are_compared() -> None:
