@@ -40,7 +40,9 @@ def print_plan(plan: Plan) -> None:
     for run in plan.runs:
         changed = ", ".join(f"{key}={value}" for key, value in dict(run.spec.overrides).items())
         state = run.state.value if run.run_id not in chosen else f"{run.state.value}: will run"
-        table.add_row(run.run_id, run.spec.method, run.spec.resolved.task.name, str(run.spec.seed), state, changed)
+        switches = run.spec.resolved.switches
+        method = f"{run.spec.method} [{switches}]" if switches else run.spec.method
+        table.add_row(run.run_id, method, run.spec.resolved.task.name, str(run.spec.seed), state, changed)
     out_console().print(table)
 
 

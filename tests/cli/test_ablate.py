@@ -115,6 +115,6 @@ def test_a_switch_takes_precedence_over_a_setting_of_the_method(shipbench: Shipb
 def test_every_switch_of_a_method_is_planned(shipbench: Shipbench, line: tuple[object, ...]) -> None:
     outcome = shipbench("ablate", "--method", "ssf", *line, "--dry-run")
     assert outcome.code == 0, outcome.err
-    planned = "".join(outcome.out.split())
-    assert all(f"[{switch}]" in planned for switch in get_method("ssf").switches)
-    assert f"{len(get_method('ssf').switches) + 1} runs" in outcome.out + outcome.err
+    switches = get_method("ssf").switches
+    assert all(f"[{switch}]" in outcome.out for switch in switches)
+    assert f"{len(switches) + 1} runs" in outcome.err
