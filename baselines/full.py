@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shipbench.adapting import backbone_weights, with_head
-from shipbench.backbones import classifier_of, feature_width, pooled_features
+from shipbench.backbones import classifiers_of, feature_width, pooled_features
 from shipbench.prompting import new_head
 from shipbench.settings import whole_number
 
@@ -34,4 +34,4 @@ class FullModel(nn.Module):
 
     def merged_state(self) -> dict[str, Tensor]:
         """Return the state of a plain timm model that computes the same."""
-        return with_head(backbone_weights(self.backbone), self.head, classifier_of(self.backbone))
+        return with_head(backbone_weights(self.backbone), self.head, classifiers_of(self.backbone))

@@ -16,7 +16,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from shipbench.adapting import with_head
-from shipbench.backbones import classifier_of, feature_width, pooled_features
+from shipbench.backbones import classifiers_of, feature_width, pooled_features
 from shipbench.errors import InputError, one_line
 from shipbench.methods import BuildContext, Built
 from shipbench.prompting import new_head
@@ -82,7 +82,7 @@ class PeftModel(nn.Module):
         tuner = copy.deepcopy(self.tuner).eval()
         merged = _refusing(lambda: tuner.merge_and_unload(), "the library cannot merge this tuner into the backbone")
         weights = {name: value.clone() for name, value in merged.state_dict().items()}
-        return with_head(weights, self.head, classifier_of(merged))
+        return with_head(weights, self.head, classifiers_of(merged))
 
 
 class AdaLora(PeftModel):

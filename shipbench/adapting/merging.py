@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
-from shipbench.backbones import classifier_of
+from shipbench.backbones import classifiers_of
 from shipbench.errors import InputError
 
 
 def backbone_weights(model: nn.Module) -> dict[str, Tensor]:
     """Return copies of a timm model's weights by its names, without a classifier."""
-    classifier, state = f"{classifier_of(model)}.", model.state_dict()
-    return {name: value.detach().clone() for name, value in state.items() if not name.startswith(classifier)}
+    classifiers = tuple(f"{name}." for name in classifiers_of(model))
+    state = model.state_dict()
+    return {name: value.detach().clone() for name, value in state.items() if not name.startswith(classifiers)}
 
 
-def with_head(weights: dict[str, Tensor], head: nn.Linear, classifier: str = "head") -> dict[str, Tensor]:
-    """Return ``weights`` and those of ``head`` as the ``classifier`` of a timm model, detached."""
-    named = {f"{classifier}.{name}": value for name, value in head.state_dict().items()}
+def with_head(weights: dict[str, Tensor], head: nn.Linear, classifiers: Sequence[str] = ("head",)) -> dict[str, Tensor]:
+    """Return ``weights`` and those of ``head`` as each of the ``classifiers`` of a timm model, detached.
+
+    A distilled model averages what its two classifiers compute, as a run does with the features.
+    """
+    named = {f"{each}.{name}": value.clone() for each in classifiers for name, value in head.state_dict().items()}
     return {name: value.detach() for name, value in (weights | named).items()}
 
 

@@ -10,7 +10,7 @@ from shipbench.runtime.lazy import names_from
 
 if TYPE_CHECKING:
     from shipbench.backbones.architecture import (
-        classifier_of,
+        classifiers_of,
         has_stochastic_depth,
         refuse_unadaptable,
         refuse_unpromptable,
@@ -30,7 +30,7 @@ __all__ = [
     "Origin",
     "Preprocessing",
     "build_vit",
-    "classifier_of",
+    "classifiers_of",
     "feature_width",
     "fuse_qkv",
     "has_stochastic_depth",
@@ -52,7 +52,7 @@ __getattr__ = names_from(
     {
         "Preprocessing": "loading",
         "build_vit": "state_dicts",
-        "classifier_of": "architecture",
+        "classifiers_of": "architecture",
         "feature_width": "features",
         "fuse_qkv": "state_dicts",
         "has_stochastic_depth": "architecture",

@@ -84,6 +84,7 @@ def has_stochastic_depth(model: Any) -> bool:
     return any(isinstance(module, DropPath) and module.drop_prob for module in model.modules())
 
 
-def classifier_of(model: Any) -> str:
-    """Return the name of a timm model's classifier, as in ``head`` or ``head.fc``."""
-    return str(getattr(model, "pretrained_cfg", {}).get("classifier") or "head")
+def classifiers_of(model: Any) -> tuple[str, ...]:
+    """Return the names of a timm model's classifiers: one, as in ``head.fc``, or two in a distilled model."""
+    names = getattr(model, "pretrained_cfg", {}).get("classifier") or "head"
+    return (names,) if isinstance(names, str) else tuple(names)

@@ -17,7 +17,7 @@ from timm.models import is_model_in_modules
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from shipbench.backbones.architecture import classifier_of, has_stochastic_depth, why_unadaptable, why_unpromptable
+from shipbench.backbones.architecture import classifiers_of, has_stochastic_depth, why_unadaptable, why_unpromptable
 from shipbench.backbones.checkpoint_files import flat_tensors, read_checkpoint
 from shipbench.backbones.families import CLIP
 from shipbench.backbones.features import input_size_of
@@ -229,9 +229,9 @@ def _load_file(model: VisionTransformer, path: Path, name: str) -> Origin:
 
 def _load_other_file(model: Any, path: Path, name: str) -> Origin:
     """Load a checkpoint with timm's names into a model that is no plain ViT; a classifier in it is left aside."""
-    classifier = f"{classifier_of(model)}."
+    classifiers = tuple(f"{name}." for name in classifiers_of(model))
     tensors = _unwrapped(flat_tensors(read_checkpoint(path)), next(iter(model.state_dict())), path)
-    stored = {key: value for key, value in tensors.items() if not key.startswith(classifier)}
+    stored = {key: value for key, value in tensors.items() if not key.startswith(classifiers)}
     load_strictly(model, stored, f"backbone {name} (checkpoint {path})", f" in {path}")
     mean, std = _normalisation(model)
     sha256 = weights_sha256({key: _widened(value) for key, value in stored.items()})

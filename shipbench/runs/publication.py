@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from shipbench.backbones import classifier_of
 from shipbench.backbones.licence import licence_of
 from shipbench.errors import InputError
 from shipbench.methods import Mergeable, get_method
@@ -108,7 +107,7 @@ def _timm_config(merged: MergedModel, exported: Exported) -> dict[str, Any]:
             "mean": list(preprocessing.mean),
             "std": list(preprocessing.std),
             "first_conv": backbone.pretrained_cfg.get("first_conv"),
-            "classifier": classifier_of(backbone),
+            "classifier": backbone.pretrained_cfg.get("classifier"),
         },
     }
 

@@ -184,6 +184,7 @@ def test_ship_names_the_settings_that_need_no_class_token() -> None:
     [
         ("test_convnext", "peft-lora", {}),
         ("test_convnext", "linear", {}),
+        ("deit_tiny_distilled_patch16_224", "linear", {}),
         ("resnet10t", "full", {}),
         ("test_vit4", "vpt-deep", {"prompt_length": 2}),
     ],
