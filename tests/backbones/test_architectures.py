@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 from shipbench_baselines.full import FullModel
 from shipbench_baselines.linear import LinearModel
+from shipbench_baselines.peft_layers import target_layers
 from torch import nn
 
 from shipbench import RunSpec, run
@@ -88,14 +89,25 @@ def test_linear_full_and_peft_train_any_timm_model(kind: str) -> None:
 
 
 def test_a_tuner_skips_layers_whose_weights_timm_reads_itself() -> None:
-    """EVA-02 adds the biases of q and v outside of its fused projection, which it therefore never calls."""
-    backbone = load_backbone("eva02_base_patch14_224", checkpoint="random", architecture=SMALL)
+    """BEiT adds the biases of q and v outside of its fused projection, which it therefore never calls."""
+    backbone = load_backbone("beit_base_patch16_224", checkpoint="random", architecture=SMALL)
+    with pytest.raises(InputError, match=r"timm computes blocks\.0\.attn\.qkv without calling it"):
+        target_layers(backbone, "qkv", norms=False)
     method = get_method("peft-lora")
     context = BuildContext(backbone, CLASSES, configure(method.settings, {}), lambda _: torch.empty(0), print)
     fused = [name for name, _ in backbone.named_modules() if name.endswith("attn.qkv")]
     layers: Any = method.build(context).model.layers  # type: ignore[union-attr]
+    assert fused
     assert layers
     assert not set(fused) & set(layers)
+
+
+def test_a_tuner_leaves_the_attention_pool_as_it_is() -> None:
+    layers = target_layers(loaded("SigLIP"), "auto", norms=False)
+    assert {name.split(".")[0] for name in layers} == {"blocks"}
+    norms = target_layers(loaded("SigLIP"), "auto", norms=True)
+    assert {name.split(".")[0] for name in norms} == {"blocks", "norm", "attn_pool"}
+    assert all("norm" in name for name in norms)
 
 
 UNPROMPTABLE = {"ResNet", "ConvNeXt", "Swin", "EfficientNet"}

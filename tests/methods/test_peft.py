@@ -80,6 +80,10 @@ def test_a_tuner_trains_and_is_restored(name: str) -> None:
     start = built(name).model
     result = after_two_steps(name)
     model = result.model
+    frozen = {key.replace(".base_layer", ""): p for key, p in model.backbone.named_parameters() if not p.requires_grad}
+    for key, value in tiny_vit().named_parameters():
+        # LN tuning keeps the layers that it trains as copies.
+        assert torch.equal(frozen[key], value), key
     with torch.no_grad():
         logits = model(IMAGES)
         assert (logits - start.eval()(IMAGES)).abs().max() > 1e-4
@@ -183,6 +187,24 @@ def test_adalora_shrinks_its_ranks_to_the_target() -> None:
     assert len({int((rank != 0).sum()) for rank in ranks}) > 1
 
 
+def test_adalora_keeps_its_ranks_and_importances_between_steps() -> None:
+    model = built("peft-adalora", init_r=4, target_r=2, tfinal=3).model.train()
+    adapted = [p for name, p in model.backbone.named_parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.01)
+    average = torch.zeros_like(adapted[0])
+    for step in range(7):
+        optimizer.zero_grad()
+        model.loss(IMAGES, LABELS).backward()
+        optimizer.step()
+        if step < 4:
+            # beta1 of the library, Zhang et al. 2023, equation 10.
+            average = 0.85 * average + 0.15 * (adapted[0] * adapted[0].grad).abs().detach()
+        model.after_step(step, 7)
+    torch.testing.assert_close(model.get_buffer("importance_0"), average)
+    left = sum(int((p != 0).sum()) for name, p in model.named_parameters() if "lora_E" in name)
+    assert left == 24 * 2
+
+
 def test_adalora_has_the_orthogonality_term_of_the_library() -> None:
     model = built("peft-adalora").model
 
@@ -236,6 +258,21 @@ def official(name: str) -> str:
     return name.removeprefix("tuner.model.")
 
 
+def test_dora_is_lora_with_a_trained_magnitude() -> None:
+    trained = {name for name, p in built("peft-dora").model.named_parameters() if p.requires_grad}
+    assert trained >= {name for name, p in built("peft-lora").model.named_parameters() if p.requires_grad}
+    assert sum("lora_magnitude_vector" in name for name in trained) == 24
+
+
+def test_ia3_scales_the_input_of_the_second_layer_of_each_mlp_and_other_outputs() -> None:
+    model = built("peft-ia3").model
+    for name in model.layers:
+        layer = model.backbone.get_submodule(name)
+        scale = layer.ia3_l["default"]
+        sides = (1, layer.in_features) if name.endswith("mlp.fc2") else (layer.out_features, 1)
+        assert scale.shape == sides, name
+
+
 def test_stochastic_depth_and_dropout_act_in_training_alone() -> None:
     settings = configure(get_method("peft-lora").settings, {"lora_dropout": 0.5})
     vit = timm.create_model("test_vit", num_classes=0, img_size=48, drop_path_rate=0.5, proj_drop_rate=0.5)
@@ -244,6 +281,7 @@ def test_stochastic_depth_and_dropout_act_in_training_alone() -> None:
     assert {"DropPath", "Dropout", "Head"} <= training
     assert not {"Mlp", "LayerNorm", "Attention", "Block"} & training
     assert not model.backbone.blocks[0].attn.proj_drop.training
+    assert not model.backbone.blocks[0].attn.qkv.base_layer.training
     assert not any(module.training for module in model.eval().modules())
 
 
@@ -265,6 +303,7 @@ def test_target_modules(settings: dict[str, str], layers: set[str]) -> None:
     ("name", "settings", "words"),
     [
         ("peft-lora", {"target_modules": "query"}, "no layer of the backbone is called 'query'; it has fc1, fc2"),
+        ("peft-lora", {"target_modules": "kv"}, "no layer of the backbone is called 'kv'"),
         ("peft-c3a", {"block_size": 256}, "peft-c3a does not fit these layers: The block size should be a factor"),
         ("peft-lora", {"r": 0}, "`r` should be a positive integer"),
         ("peft-lora", {"bias": "some"}, "bias='some' is not one of none, all, lora_only"),
