@@ -20,6 +20,7 @@ from shipbench.report.drawing.lower import lower
 from shipbench.report.drawing.metrics import text_width
 from shipbench.report.drawing.palette import VERMILION
 from shipbench.report.drawing.paper import PAPER_STYLES, PaperStyle
+from shipbench.report.drawing.scales import log_axis
 from shipbench.report.drawing.shapes import Drawing, Text
 from shipbench.report.figures.curves import draw_sweeps
 from shipbench.report.figures.pareto import CostPoint, draw_pareto
@@ -98,6 +99,20 @@ def test_every_text_of_every_figure_stays_inside_in_every_style(demo_report: Rep
         assert drawing.width in (paper.narrow, paper.wide)
         outside = [t.text for t in drawing.texts() if not t.turned and not inside(drawing, box(t))]
         assert outside == [], figure.name
+
+
+def test_labels_of_an_x_axis_that_has_no_room_for_all_keep_apart() -> None:
+    ticks = tuple((float(i), f"{i} to {i + 1}") for i in range(20))
+    axis = Axis(-0.5, 19.5, ticks)
+    drawing = lower(Chart((Panel(axis, Axis(0, 1), ()),), 50), PAPER_STYLES[-1])
+    labels = [text for text in drawing.texts() if " to " in text.text]
+    assert 5 < len(labels) < 20
+    assert not any(overlapping(box(one), box(other)) for one, other in combinations(labels, 2))
+
+
+def test_ticks_of_a_logarithmic_axis_are_round_in_its_unit() -> None:
+    axis = log_axis([80.0, 700.0], "minutes", 60.0)
+    assert axis.ticks == ((120.0, "2"), (300.0, "5"), (600.0, "10"))
 
 
 @pytest.mark.parametrize("seed", range(3))
