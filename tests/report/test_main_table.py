@@ -247,11 +247,13 @@ def test_missing_and_failed_runs_are_named() -> None:
 
 
 def test_a_row_without_some_tasks_has_a_mean_apart_from_complete_rows() -> None:
-    records = [*grid(("vpt-deep", "ship"), VTAB_TASKS, (0, 1)), *grid(("full",), VTAB_TASKS[:5], (0, 1))]
+    parts = grid(("full", "linear"), VTAB_TASKS[:5], (0, 1))
+    records = [*grid(("vpt-deep", "ship"), VTAB_TASKS, (0, 1)), *parts]
     table = table_of(records, published="all")
-    shown = {label: texts(table, label)["mean_of_these_tasks"] for label in ("Full fine-tuning", "VPT-deep", "SHIP")}
-    expected = statistics.fmean(task_mean(records, "full", task) for task in VTAB_TASKS[:5])
-    assert shown == {"Full fine-tuning": f"{expected:.1f}", "VPT-deep": "", "SHIP": ""}
+    labels = {"full": "Full fine-tuning", "linear": "Linear probe", "vpt-deep": "VPT-deep", "ship": "SHIP"}
+    shown = {method: texts(table, label)["mean_of_these_tasks"] for method, label in labels.items()}
+    means = {m: statistics.fmean(task_mean(records, m, task) for task in VTAB_TASKS[:5]) for m in ("full", "linear")}
+    assert shown == {**{method: f"{mean:.1f}" for method, mean in means.items()}, "vpt-deep": "", "ship": ""}
     assert table.columns[-3].title == "mean of these 5 tasks"
     assert set(marks(table, "mean_of_these_tasks").values()) == {""}
     assert "The mean of these 5 tasks compares with nothing but itself: complete rows leave it blank." in table.notes
