@@ -12,7 +12,7 @@ from shipbench.report.document import Figure
 from shipbench.report.drawing.chart import Chart, Line, Mark, Note, Panel, Points, Reference
 from shipbench.report.drawing.palette import GREY
 from shipbench.report.drawing.scales import downwards, number_axis
-from shipbench.report.figures.style import arm_styles
+from shipbench.report.figures.style import arm_styles, rows_height
 from shipbench.report.wording.names import component_name, method_name, task_name
 from shipbench.report.wording.numbers import has_value, signed
 from shipbench.report.wording.text import counted, joined, shortened
@@ -63,7 +63,7 @@ def draw_ablation(lines: Sequence[AblationLine], method: str, footer: str) -> Ch
     axis = number_axis([0.0, *values], f"difference to full {method} (percentage points)")
     marks = [Reference(0.0), *(mark for y, line in enumerate(lines) for mark in _forest_line(y, line))]
     labels = downwards([line.label for line in lines])
-    return Chart((Panel(axis, labels, tuple(marks)),), height=24 * len(lines), footer=footer)
+    return Chart((Panel(axis, labels, tuple(marks)),), rows_height(len(lines)), footer=footer)
 
 
 def _values(difference: PairedDifference) -> list[float]:

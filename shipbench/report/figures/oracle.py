@@ -10,7 +10,7 @@ from shipbench.report.document import Figure
 from shipbench.report.drawing.chart import Chart, Line, Mark, Note, Panel, Points
 from shipbench.report.drawing.palette import PAPER
 from shipbench.report.drawing.scales import downwards, number_axis
-from shipbench.report.figures.style import SeriesStyle, arm_styles
+from shipbench.report.figures.style import SeriesStyle, arm_styles, rows_height
 from shipbench.report.wording.numbers import percent, signed
 from shipbench.report.wording.text import counted, shortened
 
@@ -42,7 +42,7 @@ def draw_oracle(gaps: Sequence[OracleGap], styles: Sequence[SeriesStyle], footer
         mark for y, (gap, series) in enumerate(zip(gaps, styles, strict=True)) for mark in _dumbbell(y, gap, series)
     ]
     labels = downwards([shortened(gap.arm.short_label, 30) for gap in gaps])
-    return Chart((Panel(axis, labels, tuple(marks)),), height=24 * len(gaps), footer=footer)
+    return Chart((Panel(axis, labels, tuple(marks)),), rows_height(len(gaps)), footer=footer)
 
 
 def _dumbbell(y: int, gap: OracleGap, series: SeriesStyle) -> Iterator[Mark]:

@@ -15,6 +15,7 @@ from shipbench.report.wording.text import counted
 from shipbench.statistics import cliques
 
 _STEP, _CLIQUE_STEP, _TEXT = 1.0, 0.42, 7.5
+_MOST_NUMBERS = 12
 
 
 def rank_figure(view: SuiteView) -> Figure | None:
@@ -69,7 +70,8 @@ def _scale(low: int, high: int, drawn: float, distance: float) -> Iterator[Mark]
     yield Line([low, high], [0, 0], INK, 1)
     for rank in range(low, high + 1):
         yield Line([rank, rank], [0, 0.22], INK, 1)
-        yield Note(rank, 0.62, str(rank), 7, INK, "middle")
+        if (rank - low) % ceil((high - low) / _MOST_NUMBERS) == 0:
+            yield Note(rank, 0.62, str(rank), 7, INK, "middle")
     yield Line([low, low + drawn], [1.55, 1.55], MUTED, 1.2)
     for end in (low, low + drawn) if distance <= drawn else (low,):
         yield Line([end, end], [1.4, 1.7], MUTED, 1.2)

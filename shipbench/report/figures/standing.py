@@ -11,7 +11,7 @@ from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import Figure
 from shipbench.report.drawing.chart import Chart, Line, Mark, Note, Panel, Points
 from shipbench.report.drawing.scales import downwards, number_axis
-from shipbench.report.figures.style import SeriesStyle, arm_styles
+from shipbench.report.figures.style import SeriesStyle, arm_styles, rows_height
 from shipbench.report.wording.numbers import deviation, has_value, percent
 from shipbench.report.wording.text import counted
 
@@ -36,7 +36,7 @@ def draw_standing(view: SuiteView, standing: Standing) -> Chart:
     marks = [mark for y, (arm, score) in enumerate(standing.scores) for mark in _row(y, arm, score, styles[arm.key])]
     labels = downwards([arm.short_label for arm, _ in standing.scores])
     axis = number_axis(ends, f"{standing.name} (%)")
-    return Chart((Panel(axis, labels, tuple(marks)),), 24 * len(standing.scores), footer=view.footer)
+    return Chart((Panel(axis, labels, tuple(marks)),), rows_height(len(standing.scores)), footer=view.footer)
 
 
 def _ends(score: Score) -> tuple[float, float]:

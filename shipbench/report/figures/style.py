@@ -80,6 +80,11 @@ def method_keys(study: Study) -> tuple[Key, ...]:
     return tuple({key.key: key for key in reversed(keys)}[name] for name in dict.fromkeys(key.key for key in keys))
 
 
+def rows_height(count: int) -> float:
+    """Return the height in points of a panel with ``count`` labelled rows, which stand closer if there are many."""
+    return max(24 * min(count, 8), 13.5 * count)
+
+
 def without_labels(axis: Axis) -> Axis:
     """Return the axis without the texts of its ticks and its title, for panels that share them with a neighbour."""
     return replace(axis, ticks=tuple((value, "") for value, _ in axis.ticks), label="")

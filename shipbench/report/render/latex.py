@@ -208,7 +208,9 @@ def preview_document(report: Report, image_suffix: str | None) -> str:
 def _figure(figure: Figure, suffix: str) -> str:
     width = r"\linewidth" if figure.wide else r"0.6\linewidth"
     included = f"\\includegraphics[width={width},height=0.8\\textheight,keepaspectratio]{{figures/{figure.name}}}"
-    shown = f"\\input{{figures/{figure.name}.pgf}}" if suffix == "pgf" else included
+    lower = r"\resizebox{!}{0.8\textheight}{\usebox0}"
+    drawn = f"\\sbox0{{\\input{{figures/{figure.name}.pgf}}}}\\ifdim\\ht0>0.8\\textheight{lower}\\else\\usebox0\\fi"
+    shown = drawn if suffix == "pgf" else included
     return (
         f"\\begin{{figure}}[tbp]\n\\centering\n{shown}\n"
         f"\\caption{{{escape(figure.caption.alone)}}}\\label{{fig:{figure.name}}}\n\\end{{figure}}"
