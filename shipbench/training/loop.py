@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shipbench.errors import ShipbenchError
@@ -23,10 +22,11 @@ from shipbench.training.captured_run import CapturedRun
 from shipbench.training.graphs import can_record
 from shipbench.training.history import EpochReport, Evaluation, Fit
 from shipbench.training.inputs import Inputs
-from shipbench.training.micro_batches import MicroBatches, PartOfBatch, in_micro_batches, inference_batch
+from shipbench.training.micro_batches import MicroBatches, PartOfBatch, each_micro_batch, inference_batch
 from shipbench.training.optimisers import make_optimizer, set_learning_rate
 from shipbench.training.prefetch import BatchReader, Prefetcher, reading_ahead
 from shipbench.training.schedule import learning_rates
+from shipbench.training.scores import Scores
 from shipbench.training.snapshot import Snapshot, capture, random_states, restore, set_random_states
 
 
@@ -283,17 +283,17 @@ def _evaluate(model: nn.Module, inputs: Inputs, score: CapturedForward, micro_ba
     # other shares prompts either, because matrix products round differently with them.
     sharing = contextlib.nullcontext() if can_record(inputs.labels.device) else evaluating(model)
     with sharing, Prefetcher(inputs) as ahead:
-        logits = in_micro_batches(len(inputs), micro_batches, lambda chunk: score(ahead.batch(chunk)))
-    return score_logits(logits, inputs.labels)
+        parts = each_micro_batch(
+            len(inputs),
+            micro_batches,
+            lambda chunk: Scores.of(score(ahead.batch(chunk)), labels_of(inputs, chunk)),
+        )
+    return Scores.joined(parts).evaluation(inputs.labels)
 
 
-def score_logits(logits: Tensor, labels: Tensor) -> Evaluation:
-    """Return the scores of a split's logits (n, classes), float32."""
-    confidence, predicted = logits.softmax(dim=1).max(dim=1)
-    # Not as a mean in float64, which Apple's GPUs do not have.
-    accuracy = float((predicted == labels).sum()) / len(labels)
-    loss = F.cross_entropy(logits, labels)
-    return Evaluation(float(loss), accuracy, predicted.cpu(), confidence.cpu())
+def labels_of(inputs: Inputs, chunk: Tensor) -> Tensor:
+    """Return the labels of consecutive images ``chunk`` (CPU, long), without a copy from the host."""
+    return inputs.labels[chunk[0] : chunk[-1] + 1]
 
 
 def _logits(model: nn.Module, batch: Tensor, compute: ComputeContext) -> Tensor:

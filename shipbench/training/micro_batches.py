@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,8 @@ from torch.overrides import TorchFunctionMode
 
 from shipbench.errors import ShipbenchError
 from shipbench.events import DISCARD, Emitter
+
+Result = TypeVar("Result")
 
 
 class MicroBatches:
@@ -39,7 +41,12 @@ class MicroBatches:
 
 def in_micro_batches(count: int, micro_batches: MicroBatches, compute: Callable[[Tensor], Tensor]) -> Tensor:
     """Return ``compute(indices)`` for the indices 0 to ``count`` - 1 in order, joined along the first dimension."""
-    parts: list[Tensor] = []
+    return torch.cat(each_micro_batch(count, micro_batches, compute))
+
+
+def each_micro_batch(count: int, micro_batches: MicroBatches, compute: Callable[[Tensor], Result]) -> list[Result]:
+    """Return the results of ``compute(indices)`` for the indices 0 to ``count`` - 1 in order, batch by batch."""
+    parts: list[Result] = []
     done = 0
     while done < count:
         chunk = torch.arange(done, min(done + micro_batches.size, count))
@@ -52,7 +59,7 @@ def in_micro_batches(count: int, micro_batches: MicroBatches, compute: Callable[
             done += len(chunk)
             continue
         micro_batches.shrink(len(chunk))
-    return torch.cat(parts)
+    return parts
 
 
 class PartOfBatch(TorchFunctionMode):

@@ -27,9 +27,10 @@ from shipbench.training.captured_stack import CapturedStack
 from shipbench.training.graphs import can_record
 from shipbench.training.history import Evaluation, Fit
 from shipbench.training.inputs import Inputs
-from shipbench.training.loop import Hooks, Trainer, is_due, score_logits
-from shipbench.training.micro_batches import MicroBatches, in_micro_batches, inference_batch
+from shipbench.training.loop import Hooks, Trainer, is_due, labels_of
+from shipbench.training.micro_batches import MicroBatches, each_micro_batch, inference_batch
 from shipbench.training.prefetch import Prefetcher
+from shipbench.training.scores import Scores
 from shipbench.training.snapshot import Snapshot, random_states, set_random_states
 from shipbench.training.stacked_pass import images_of, stacked_logits, stacked_losses
 
@@ -265,5 +266,12 @@ def _evaluate(
     for model in models:
         model.eval()
     with Prefetcher(inputs) as ahead:
-        logits = in_micro_batches(len(inputs), micro_batches, lambda chunk: score(ahead.batch(chunk)))
-    return [score_logits(model_logits, inputs.labels) for model_logits in logits.unbind(dim=1)]
+        parts = each_micro_batch(
+            len(inputs), micro_batches, lambda chunk: _scores(score(ahead.batch(chunk)), labels_of(inputs, chunk))
+        )
+    return [Scores.joined(of_run).evaluation(inputs.labels) for of_run in zip(*parts, strict=True)]
+
+
+def _scores(logits: Tensor, labels: Tensor) -> list[Scores]:
+    """Return the scores of every run, whose logits are (n, R, classes) together."""
+    return [Scores.of(of_run, labels) for of_run in logits.unbind(dim=1)]

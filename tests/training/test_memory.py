@@ -9,10 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from shipbench_baselines.full import FullModel
+from shipbench_baselines.linear import Readout
 from shipbench_baselines.settings import VptConfig
 from shipbench_baselines.vpt import Vpt
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from shipbench.backbones import load_backbone
 from shipbench.errors import ShipbenchError
@@ -21,11 +25,52 @@ from shipbench.hardware.precision import ComputeContext
 from shipbench.methods.ship import Ship, ShipConfig
 from shipbench.recipe import Recipe
 from shipbench.runs.features import block_features
+from shipbench.training.captured import CapturedForward
 from shipbench.training.history import Fit
 from shipbench.training.inputs import FeatureInputs
-from shipbench.training.loop import Hooks, fit
+from shipbench.training.loop import Hooks, evaluate, fit
+from shipbench.training.micro_batches import MicroBatches
+from shipbench.training.stacked import _evaluate
 
 CPU = ComputeContext(torch.device("cpu"), "fp32")
+
+
+class Largest(TorchDispatchMode):
+    """Notes the number of elements of the largest tensor that an operation returns."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.elements = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        sizes = [leaf.numel() for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+        self.elements = max([self.elements, *sizes])
+        return result
+
+
+def test_an_evaluation_keeps_the_logits_of_one_batch() -> None:
+    count, batch, classes = 40, 8, 100
+    generator = torch.Generator().manual_seed(0)
+    inputs = FeatureInputs(torch.randn(count, 3, generator=generator), torch.arange(count) % classes)
+    readout = Readout(3, classes)
+    with torch.no_grad():
+        logits = readout(inputs.features)
+    with Largest() as alone:
+        evaluation = evaluate(readout, inputs, CPU, batch)
+    assert alone.elements == batch * classes
+    torch.testing.assert_close(evaluation.loss, float(F.cross_entropy(logits, inputs.labels)))
+    assert torch.equal(evaluation.predicted, logits.argmax(dim=1))
+
+    def both(features: Tensor) -> Tensor:
+        return torch.stack([readout(features), readout(-features)], dim=1)
+
+    with Largest() as stacked:
+        score = CapturedForward(both, None, lambda text: pytest.fail(text))
+        first, second = _evaluate([readout, readout], inputs, score, MicroBatches(batch, "a test"))
+    assert stacked.elements == 2 * batch * classes
+    assert torch.equal(first.predicted, evaluation.predicted)
+    assert torch.equal(second.predicted, readout(-inputs.features).argmax(dim=1))
 
 
 def ship(backbone: Any) -> nn.Module:
