@@ -15,7 +15,7 @@ from shipbench.errors import InputError
 if TYPE_CHECKING:
     from shipbench.record import RunRecord
     from shipbench.results.store import Store
-    from shipbench.runs.evaluate import EvaluationOptions, PlannedEvaluation
+    from shipbench.runs.evaluation_plan import EvaluationOptions, PlannedEvaluation
     from shipbench.tasks import Task
 
 _SEVERITIES = "1-5"
@@ -79,7 +79,7 @@ def _options(
         raise InputError("--severity needs --corrupt, which names the corruptions")
     corruptions = () if corrupt is None else parse_corruptions(corrupt, _SEVERITIES if severity is None else severity)
     task = None if on is None else one_task(on)
-    from shipbench.runs.evaluate import EvaluationOptions
+    from shipbench.runs.evaluation_plan import EvaluationOptions
 
     return EvaluationOptions(task, corruptions, data, checkpoint, device)
 
@@ -99,7 +99,8 @@ def _execute(
 ) -> list[tuple[RunRecord, RunRecord]]:
     """Return each run beside one of its evaluations."""
     from shipbench.events import Emitter, Event, Note
-    from shipbench.runs.evaluate import execute_evaluation, plan_evaluation
+    from shipbench.runs.evaluate import execute_evaluation
+    from shipbench.runs.evaluation_plan import plan_evaluation
     from shipbench.runtime.console import say
     from shipbench.runtime.interrupts import stopping
 

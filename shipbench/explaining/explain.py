@@ -38,9 +38,9 @@ from shipbench.hardware.precision import ComputeContext
 from shipbench.methods import get_method
 from shipbench.record import RunRecord
 from shipbench.results.store import Store
-from shipbench.runs.evaluate import checkpoint_of, resize_of, tested_record
 from shipbench.runs.evaluation_images import EvaluationImages, evaluation_images
-from shipbench.runs.export import Exported, load_exported, weights_of
+from shipbench.runs.export import Exported, load_exported
+from shipbench.runs.finished import checkpoint_of, resize_of, tested_record, weights_of
 from shipbench.runtime.files import atomic_path
 from shipbench.tasks import Task
 from shipbench.training.inputs import image_inputs

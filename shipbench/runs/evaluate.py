@@ -7,133 +7,31 @@ the record of its run, ``parent_run``.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from shipbench.backbones.frozen_weights import cast_frozen_weights
-from shipbench.backbones.loading import RANDOM
-from shipbench.data.corruptions import RULES, Corruption
+from shipbench.data.corruptions import Corruption
 from shipbench.data.types import Split
-from shipbench.errors import InputError
 from shipbench.events import DISCARD, Emitter
 from shipbench.hardware.determinism import uses_tf32
 from shipbench.hardware.device import resolve_device
 from shipbench.hardware.precision import ComputeContext, resolve_precision
 from shipbench.record import EVALUATED, NAN, RunRecord
-from shipbench.results.store import RunTables, Store
-from shipbench.runs.evaluation_images import EvaluationImages, evaluation_images
-from shipbench.runs.export import Exported, load_exported, trained_record, weights_of
+from shipbench.results.store import RunTables
+from shipbench.runs.evaluation_plan import PlannedEvaluation
+from shipbench.runs.export import Exported, load_exported
 from shipbench.runs.recording import made_here, majority_class_accuracy, mean_class_accuracy
 from shipbench.runs.session import claimed_after_waiting
-from shipbench.settings import canonical_json
-from shipbench.tasks import Task
-from shipbench.tasks.catalogue import Resize
 from shipbench.training.history import Evaluation
 from shipbench.training.inputs import ImageInputs, image_inputs
 from shipbench.training.loop import evaluate
 from shipbench.training.resampling import HostFraming
-
-_ID_VERSION = 1
-
-
-@dataclass(frozen=True)
-class EvaluationOptions:
-    """What to evaluate a run on, and where.
-
-    ``on`` is the task whose images replace those of the run; ``corruptions`` are applied to them one at a time, and
-    without any they are left as they are. ``checkpoint`` is the file with the backbone's weights, if the run used one.
-    """
-
-    on: Task | None = None
-    corruptions: tuple[Corruption, ...] = ()
-    data: Path | None = None
-    checkpoint: str | None = None
-    device: str = "auto"
-
-
-@dataclass(frozen=True)
-class PlannedEvaluation:
-    """The evaluations of one run, none of them started."""
-
-    store: Store
-    parent: RunRecord
-    weights: Path
-    images: EvaluationImages
-    options: EvaluationOptions
-
-    @property
-    def run_ids(self) -> dict[str, Corruption | None]:
-        """The evaluations by id; None stands for images as they are."""
-        return {self._run_id(corruption): corruption for corruption in self.options.corruptions or (None,)}
-
-    @cached_property
-    def compute(self) -> ComputeContext:
-        """The device, and the precision of the run."""
-        device = resolve_device(self.options.device)
-        return ComputeContext(device, resolve_precision(self.parent.precision, device))
-
-    @cached_property
-    def _content(self) -> list[str]:
-        """Hashes of the images and of their labels, in order."""
-        copy = self.images.copy
-        labels = hashlib.sha256(copy.source.open_split("test").labels.astype("<i8").tobytes()).hexdigest()
-        return [copy.identity.fingerprint, copy.identity.contents.get("test", ""), labels]
-
-    def _run_id(self, corruption: Corruption | None) -> str:
-        """Return a hash of everything that decides the result, but no path: 16 hexadecimal digits."""
-        identity = {
-            "version": _ID_VERSION,
-            "kind": EVALUATED,
-            "run": self.parent.run_id,
-            "images": self._content,
-            "corruption": None if corruption is None else [corruption.name, corruption.severity, RULES],
-        }
-        return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:16]
-
-
-def plan_evaluation(store: Store, run_id: str, options: EvaluationOptions) -> PlannedEvaluation:
-    """Open the images on which to evaluate a run; decode none and load no model.
-
-    Raises ``InputError`` for a run that cannot be evaluated, for images of other classes, for options that leave
-    nothing to evaluate, and for a device that this machine does not have.
-    """
-    resolve_device(options.device)
-    weights = weights_of(store, run_id)
-    parent = tested_record(store, run_id)
-    if options.on is None and not options.corruptions:
-        raise InputError("name the images with --on, or a corruption of the run's test images with --corrupt")
-    checkpoint = checkpoint_of(parent, options.checkpoint)
-    images = evaluation_images(parent, resize_of(weights), options.on, options.data)
-    return PlannedEvaluation(store, parent, weights, images, dataclasses.replace(options, checkpoint=checkpoint))
-
-
-def tested_record(store: Store, run_id: str) -> RunRecord:
-    """Return the record of a finished run that was tested; raise ``InputError`` for any other."""
-    record = trained_record(store, run_id)
-    if record.protocol != "final":
-        raise InputError(f"run {run_id} is a trial of a tuning, which never opens the test split; name a tested run")
-    return record
-
-
-def checkpoint_of(record: RunRecord, checkpoint: str | None) -> str | None:
-    """Return the backbone's weights to load for a run; raise ``InputError`` if the run used a file that is not named.
-
-    ``checkpoint`` is the file that the user named.
-    """
-    if checkpoint is None and record.checkpoint not in ("", RANDOM):
-        raise InputError(
-            f"run {record.run_id} was trained on the weights in {record.checkpoint}; name that file with --checkpoint"
-        )
-    return RANDOM if checkpoint is None and record.checkpoint == RANDOM else checkpoint
 
 
 def execute_evaluation(
@@ -167,10 +65,16 @@ class _Scoring:
         self.planned = planned
 
     @cached_property
+    def compute(self) -> ComputeContext:
+        """The device, and the precision of the run."""
+        device = resolve_device(self.planned.options.device)
+        return ComputeContext(device, resolve_precision(self.planned.parent.precision, device))
+
+    @cached_property
     def exported(self) -> Exported:
         exported = load_exported(self.planned.weights, checkpoint=self.planned.options.checkpoint)
-        exported.model.to(self.planned.compute.device)
-        cast_frozen_weights(exported.model, self.planned.compute)
+        exported.model.to(self.compute.device)
+        cast_frozen_weights(exported.model, self.compute)
         return exported
 
     @cached_property
@@ -179,12 +83,13 @@ class _Scoring:
 
     def score(self, run_id: str, corruption: Corruption | None) -> tuple[RunRecord, RunTables]:
         """Return the record and the predictions of one evaluation."""
-        compute = self.planned.compute
+        compute = self.compute
         inputs = _inputs(self.split, self.exported, compute, corruption)
         started = time.perf_counter()
         evaluation = evaluate(self.exported.model, inputs, compute, capture="off")
         compute.wait()
-        record = _record(self.planned, run_id, corruption, evaluation, inputs.labels, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        record = _record(self.planned, compute, run_id, corruption, evaluation, inputs.labels, seconds)
         labels = inputs.labels.cpu().numpy()
         predictions = {
             "index": list(range(len(labels))),
@@ -207,13 +112,14 @@ def _inputs(split: Split, exported: Exported, compute: ComputeContext, corruptio
 
 def _record(
     planned: PlannedEvaluation,
+    compute: ComputeContext,
     run_id: str,
     corruption: Corruption | None,
     evaluation: Evaluation,
     labels: Tensor,
     seconds: float,
 ) -> RunRecord:
-    identity, task, compute = planned.images.copy.identity, planned.images.task, planned.compute
+    identity, task = planned.images.copy.identity, planned.images.task
     return dataclasses.replace(
         planned.parent,
         run_id=run_id,
@@ -251,9 +157,3 @@ _NOT_TRAINED: dict[str, Any] = {
     "captured": 0,
     "stacked_runs": 1,
 }
-
-
-def resize_of(weights: Path) -> Resize:
-    """Return how the images of a run became squares, from the metadata of its weights."""
-    with safe_open(weights, framework="pt") as stream:
-        return "crop" if (stream.metadata() or {}).get("resize") == "crop" else "squash"

@@ -20,12 +20,12 @@ from shipbench.backbones.state_dicts import weights_sha256
 from shipbench.data.framing import resize
 from shipbench.data.images import decode_photograph
 from shipbench.data.signatures import impostor
-from shipbench.errors import InputError, did_you_mean, one_line
+from shipbench.errors import InputError, one_line
 from shipbench.events import DISCARD
 from shipbench.methods import BuildContext, get_method
 from shipbench.prompting import evaluating
-from shipbench.record import EVALUATED, TRAINED, RunRecord
 from shipbench.results.store import EXPORT_FORMAT, Store
+from shipbench.runs.finished import weights_of
 from shipbench.runtime.files import atomic_path
 from shipbench.settings import canonical_json, configure
 from shipbench.tasks.catalogue import Resize
@@ -59,41 +59,6 @@ def export_run(store: Store, run_id: str, target: Path) -> None:
     source = weights_of(store, run_id)
     with atomic_path(target) as temporary:
         shutil.copyfile(source, temporary)
-
-
-def weights_of(store: Store, run_id: str) -> Path:
-    """Return the file with the weights of a finished run.
-
-    Raises ``InputError`` as ``trained_record`` does, and for a run that keeps no weights: full fine-tuning, unless it
-    was asked to keep the whole model.
-    """
-    record = trained_record(store, run_id)
-    source = store.path("weights", run_id)
-    if not source.exists() and record.trainable_params == record.total_params:
-        raise InputError(
-            f"run {run_id} ({record.method}) keeps no weights, because it trains the whole backbone; "
-            "repeat it with --force --keep-weights full"
-        )
-    if not source.exists():
-        raise InputError(
-            f"run {run_id} ({record.method}) has lost its weights: {source} is missing; repeat it with --force"
-        )
-    return source
-
-
-def trained_record(store: Store, run_id: str) -> RunRecord:
-    """Return the record of a finished training run; raise ``InputError`` for one that is unknown, failed or no such."""
-    record = store.read(run_id)
-    if record is None:
-        run_ids = [path.stem for path in (store.root / "runs").glob("*.parquet")]
-        raise InputError(f"there is no run {run_id!r} in {store.root}{did_you_mean(run_id, run_ids)}")
-    if record.kind == EVALUATED:
-        raise InputError(f"{run_id} is an evaluation of run {record.parent_run}, which has the weights; name that run")
-    if record.kind != TRAINED:
-        raise InputError(f"record {run_id} is {record.kind}, so it has no weights here; name a run of shipbench")
-    if not record.done:
-        raise InputError(f"run {run_id} failed ({record.error}), so it has no weights; repeat it with --retry-failed")
-    return record
 
 
 def load_exported(path: Path, *, checkpoint: str | None = None) -> Exported:

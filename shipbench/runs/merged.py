@@ -12,7 +12,8 @@ from shipbench.backbones.loading import timm_name
 from shipbench.errors import InputError
 from shipbench.methods import Mergeable, get_method
 from shipbench.results.store import Store
-from shipbench.runs.export import load_exported, weights_of
+from shipbench.runs.export import load_exported
+from shipbench.runs.finished import weights_of
 from shipbench.runtime.files import atomic_path
 
 

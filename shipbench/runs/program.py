@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from shipbench.errors import InputError, one_line
 from shipbench.results.store import Store
-from shipbench.runs.export import Exported, load_exported, weights_of
+from shipbench.runs.export import Exported, load_exported
+from shipbench.runs.finished import weights_of
 from shipbench.runtime.files import atomic_path
 
 ABOUT = "about.json"

@@ -15,7 +15,8 @@ from shipbench.methods import Mergeable, get_method
 from shipbench.record import RunRecord
 from shipbench.results.loading import load_predictions
 from shipbench.results.store import Store
-from shipbench.runs.export import Exported, export_run, load_exported, trained_record, weights_of
+from shipbench.runs.export import Exported, export_run, load_exported
+from shipbench.runs.finished import trained_record, weights_of
 from shipbench.runs.hub import WEIGHTS, Upload
 from shipbench.runs.merged import MergedModel, export_merged
 from shipbench.runs.model_card import Card, model_card, results_card

@@ -1,0 +1,75 @@
+"""Finished runs: their records and stored weights, looked up without torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safetensors import safe_open
+
+from shipbench.errors import InputError, did_you_mean
+from shipbench.record import EVALUATED, TRAINED, RunRecord
+from shipbench.results.store import Store
+from shipbench.tasks.catalogue import Resize
+
+_RANDOM = "random"
+
+
+def weights_of(store: Store, run_id: str) -> Path:
+    """Return the file with the weights of a finished run.
+
+    Raises ``InputError`` as ``trained_record`` does, and for a run that keeps no weights: full fine-tuning, unless it
+    was asked to keep the whole model.
+    """
+    record = trained_record(store, run_id)
+    source = store.path("weights", run_id)
+    if not source.exists() and record.trainable_params == record.total_params:
+        raise InputError(
+            f"run {run_id} ({record.method}) keeps no weights, because it trains the whole backbone; "
+            "repeat it with --force --keep-weights full"
+        )
+    if not source.exists():
+        raise InputError(
+            f"run {run_id} ({record.method}) has lost its weights: {source} is missing; repeat it with --force"
+        )
+    return source
+
+
+def trained_record(store: Store, run_id: str) -> RunRecord:
+    """Return the record of a finished training run; raise ``InputError`` for one that is unknown, failed or no such."""
+    record = store.read(run_id)
+    if record is None:
+        run_ids = [path.stem for path in (store.root / "runs").glob("*.parquet")]
+        raise InputError(f"there is no run {run_id!r} in {store.root}{did_you_mean(run_id, run_ids)}")
+    if record.kind == EVALUATED:
+        raise InputError(f"{run_id} is an evaluation of run {record.parent_run}, which has the weights; name that run")
+    if record.kind != TRAINED:
+        raise InputError(f"record {run_id} is {record.kind}, so it has no weights here; name a run of shipbench")
+    if not record.done:
+        raise InputError(f"run {run_id} failed ({record.error}), so it has no weights; repeat it with --retry-failed")
+    return record
+
+
+def tested_record(store: Store, run_id: str) -> RunRecord:
+    """Return the record of a finished run that was tested; raise ``InputError`` for any other."""
+    record = trained_record(store, run_id)
+    if record.protocol != "final":
+        raise InputError(f"run {run_id} is a trial of a tuning, which never opens the test split; name a tested run")
+    return record
+
+
+def checkpoint_of(record: RunRecord, checkpoint: str | None) -> str | None:
+    """Return the backbone's weights to load for a run; raise ``InputError`` if the run used a file that is not named.
+
+    ``checkpoint`` is the file that the user named.
+    """
+    if checkpoint is None and record.checkpoint not in ("", _RANDOM):
+        raise InputError(
+            f"run {record.run_id} was trained on the weights in {record.checkpoint}; name that file with --checkpoint"
+        )
+    return _RANDOM if checkpoint is None and record.checkpoint == _RANDOM else checkpoint
+
+
+def resize_of(weights: Path) -> Resize:
+    """Return how the images of a run became squares, from the metadata of its weights."""
+    with safe_open(weights, framework="numpy") as stream:
+        return "crop" if (stream.metadata() or {}).get("resize") == "crop" else "squash"
