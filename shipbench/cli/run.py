@@ -143,10 +143,11 @@ def execute_chosen(plan: Plan, options: GridOptions) -> list[RunRecord]:
     from shipbench.cli.progress import make_display
     from shipbench.cli.tracking import tracked
     from shipbench.engine.supervisor import execute_plan
-    from shipbench.results.plans import write_plan
+    from shipbench.results.plans import remove_ended, write_plan
 
     note = write_plan(options.results, options.engine, [run.entry for run in plan.chosen])
     with make_display(plan.chosen, options.progress) as display, tracked(plan, options, display) as listener:
         records = execute_plan(plan, options.results, options.executor(), listener)
     note.unlink(missing_ok=True)
+    remove_ended(options.results)
     return records

@@ -118,7 +118,7 @@ def study(
 
 
 def _study(study: Study, options: GridOptions, locks: _Locks, *, as_json: bool) -> int:
-    """Plan a study, and execute it unless that is a dry run; return the number of failed runs."""
+    """Plan a study, and execute it unless that is a dry run; return the number of failures."""
     from shipbench.cli.study_tables import print_grid, print_json
     from shipbench.planning.plan import State
 
@@ -133,13 +133,14 @@ def _study(study: Study, options: GridOptions, locks: _Locks, *, as_json: bool) 
     if not as_json:
         show(study, grid, rows, options, sentences)
     final = _execute(grid, options)
+    failed_outputs = _follow_up(final, options)
     if as_json:
-        show(study, final, _rows(options.results), options, sentences)
+        show(study, _planned_again(grid, options), _rows(options.results), options, sentences)
     _report(study.reports, options.results)
     failed = sum(run.state is State.FAILED for run in final.runs)
     if failed:
         say(f"{failed} of {len(final.runs)} runs failed; --retry-failed repeats them")
-    return failed
+    return failed + failed_outputs
 
 
 def _plan(study: Study, options: GridOptions) -> StudyGrid:
@@ -198,7 +199,7 @@ def _compare(study: Study, grid: StudyGrid, options: GridOptions, locks: _Locks)
 
 def _execute(grid: StudyGrid, options: GridOptions) -> StudyGrid:
     """Execute the runs of a grid, choose the settings of its tunings, execute the winners; return the grid then."""
-    from shipbench.planning.study.grid import decide, plan_study, winners
+    from shipbench.planning.study.grid import decide, winners
     from shipbench.results.store import Store
 
     store = Store(options.results)
@@ -208,8 +209,25 @@ def _execute(grid: StudyGrid, options: GridOptions) -> StudyGrid:
     final = _looked_up(winners(decisions), options)
     _record(decisions, final, options.results)
     _execute_plan(final, options)
+    return _planned_again(grid, options)
+
+
+def _planned_again(grid: StudyGrid, options: GridOptions) -> StudyGrid:
+    """Return the grid of the same request with the records that exist now."""
+    from shipbench.planning.study.grid import plan_study
+    from shipbench.results.store import Store
+
     again = replace(options, retry_failed=False)
-    return plan_study(grid.request, lambda specs: _looked_up(specs, again), store)
+    return plan_study(grid.request, lambda specs: _looked_up(specs, again), Store(options.results))
+
+
+def _follow_up(grid: StudyGrid, options: GridOptions) -> int:
+    """Evaluate finished runs and store features as the study asks; return for how many runs that failed."""
+    if not any(section.left or section.refused for section in grid.follow_ups):
+        return 0
+    from shipbench.cli.follow_ups import execute_follow_ups
+
+    return execute_follow_ups(grid.follow_ups, options.results)
 
 
 def _execute_plan(plan: Plan, options: GridOptions) -> None:

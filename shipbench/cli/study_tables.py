@@ -13,25 +13,34 @@ from shipbench.planning.plan import PlannedRun, State
 from shipbench.planning.study.cost import Cost, Row, estimate, mean_of_points, measured_rates, spent_seconds, total
 from shipbench.planning.study.file import Study
 from shipbench.planning.study.flops import plain_vit_flops
+from shipbench.planning.study.follow_ups import FollowUpSection
 from shipbench.planning.study.grid import Decision, Section, StudyGrid
 from shipbench.runtime.console import out_console, say
 from shipbench.spec import RunSpec
 
-CostOf = Callable[[RunSpec], Cost]
+CostOf = Callable[..., Cost]
 
 
 def print_grid(
     study: Study, grid: StudyGrid, rows: Sequence[Row], options: GridOptions, differences: Sequence[str]
 ) -> None:
-    """Print a row per section of a study, then totals, the time left, and differences to the lock."""
+    """Print a row per section and follow-up of a study, then totals, the time left, and differences to the lock."""
     cost_of = _cost_of(rows)
     table = make_table("part", "methods", "tasks", "seeds", "runs", "shared", "done", "failed", "to do", "left")
     for section in grid.sections:
         table.add_row(*_cells(section, grid, cost_of))
+    for follow_up in grid.follow_ups:
+        table.add_row(*_follow_up_cells(follow_up, cost_of))
     out_console().print(table)
     if grid.unread:
         say(f"records are not looked up, and sizes are the catalogue's: {grid.unread}")
     say(_summary(grid, rows, options, cost_of))
+    for follow_up in grid.follow_ups:
+        if follow_up.waiting:
+            part = follow_up.requested.part
+            say(f"{part.name}: {follow_up.waiting} {part.noun} wait for their runs")
+        if follow_up.refusal:
+            say(follow_up.refusal)
     for sentence in differences:
         say(f"differs from the lock: {sentence}")
 
@@ -51,6 +60,30 @@ def _cells(section: Section, grid: StudyGrid, cost_of: CostOf) -> tuple[str, ...
         f"{len(due)}{f' + {section.waiting_runs} waiting' if section.waiting_runs else ''}",
         cost_text(_left(section, grid, cost_of)),
     )
+
+
+def _follow_up_cells(section: FollowUpSection, cost_of: CostOf) -> tuple[str, ...]:
+    specs = [each.run.spec for each in section.outputs] + list(section.later)
+    part = section.requested.part
+    return (
+        f"{part.name}: {part.noun}",
+        _names([spec.method for spec in specs]),
+        _names([spec.resolved.task.name for spec in specs]),
+        _numbers({spec.seed for spec in specs}),
+        str(section.count),
+        "",
+        str(section.done),
+        str(sum(each.count for each in section.refused)),
+        f"{section.left}{f' + {section.waiting} waiting' if section.waiting else ''}",
+        cost_text(_follow_up_left(section, cost_of)),
+    )
+
+
+def _follow_up_left(section: FollowUpSection, cost_of: CostOf) -> Cost:
+    """Return the cost of all outputs that are still to be made, those of runs to come among them."""
+    left = [(each.run.spec, each.left + each.waiting) for each in section.outputs]
+    left += [(spec, section.requested.count) for spec in section.later]
+    return total(cost_of(spec, count * section.requested.images(spec)) for spec, count in left if count)
 
 
 def _due(section: Section, grid: StudyGrid) -> list[PlannedRun]:
@@ -93,17 +126,22 @@ def _cost_of(rows: Sequence[Row]) -> CostOf:
 
         return cost.forward_flops(spec)
 
-    return cache(lambda spec: estimate(spec, rates, forward_flops))
+    return cache(lambda spec, images=None: estimate(spec, rates, forward_flops, images))
 
 
 def _summary(grid: StudyGrid, rows: Sequence[Row], options: GridOptions, cost_of: CostOf) -> str:
-    runs, left = grid.runs, total(_left(section, grid, cost_of) for section in grid.sections)
+    runs, left = grid.runs, _all_left(grid, cost_of)
     waiting = f", and {grid.waiting_runs} more once settings are chosen" if grid.waiting_runs else ""
     done, failed = _count(runs, State.DONE), _count(runs, State.FAILED)
     counts = f"{len(runs)} runs: {len(grid.to_do)} to do, {done} done, {failed} failed before{waiting}"
     spent = spent_seconds(runs, rows)
     so_far = f"; {_time(spent)} measured so far" if spent else ""
     return f"{counts}{so_far}; {_left_text(left, options)}" if left.runs else f"{counts}{so_far}"
+
+
+def _all_left(grid: StudyGrid, cost_of: CostOf) -> Cost:
+    runs = (_left(section, grid, cost_of) for section in grid.sections)
+    return total([*runs, *(_follow_up_left(section, cost_of) for section in grid.follow_ups)])
 
 
 def _left_text(left: Cost, options: GridOptions) -> str:
@@ -153,13 +191,14 @@ def print_json(
 ) -> None:
     """Print a study as one JSON object: its parts, its runs, the time left in seconds, differences to the lock."""
     cost_of = _cost_of(rows)
-    left = total(_left(section, grid, cost_of) for section in grid.sections)
+    left = _all_left(grid, cost_of)
     print_document(
         "study/1",
         study=study.file,
         results=options.results,
         unread=grid.unread,
         sections=[_section_document(section, grid, cost_of) for section in grid.sections],
+        follow_ups=[_follow_up_document(section, cost_of) for section in grid.follow_ups],
         runs=[_run_document(run, grid, cost_of) for run in grid.runs],
         waiting=grid.waiting_runs,
         seconds_spent=spent_seconds(grid.runs, rows),
@@ -176,6 +215,22 @@ def _section_document(section: Section, grid: StudyGrid, cost_of: CostOf) -> dic
         "runs": [run.run_id for run in section.runs],
         "shared": sorted(section.repeated),
         "waiting": section.waiting_runs,
+        "seconds_left": left.seconds,
+        "flops_left": left.flops,
+    }
+
+
+def _follow_up_document(section: FollowUpSection, cost_of: CostOf) -> dict[str, Any]:
+    left = _follow_up_left(section, cost_of)
+    return {
+        "name": section.requested.part.name,
+        "kind": section.requested.part.kind,
+        "runs": [each.run.run_id for each in section.outputs],
+        "outputs": section.count,
+        "done": section.done,
+        "to_do": section.left,
+        "waiting": section.waiting,
+        "refused": {each.run.run_id: each.reason for each in section.refused},
         "seconds_left": left.seconds,
         "flops_left": left.flops,
     }

@@ -52,6 +52,15 @@ def write_plan(results: Path | str, engine: str, runs: Sequence[PlanEntry]) -> P
     return path
 
 
+def remove_ended(results: Path | str) -> None:
+    """Remove every plan whose runs all have records: those of killed processes whose runs another one has executed."""
+    records = Path(results) / "runs"
+    for path in (Path(results) / "plans").glob("*.json"):
+        note = _read(path)
+        if note is not None and all((records / f"{run.run_id}.parquet").exists() for run in note.runs):
+            path.unlink(missing_ok=True)
+
+
 def load_plans(results: Path | str) -> list[PlanNote]:
     """Return every readable plan of a results folder, the newest first."""
     notes = (_read(path) for path in (Path(results) / "plans").glob("*.json"))

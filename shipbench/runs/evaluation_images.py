@@ -69,6 +69,20 @@ def evaluation_images(record: RunRecord, resize: Resize, on: Task | None, data: 
     return EvaluationImages(copy, same_data)
 
 
+def images_elsewhere(task: Task, data: Path | None) -> Copy:
+    """Open the images on which ``task`` evaluates a run that was trained on none of them.
+
+    Raises ``InputError`` if they cannot be opened.
+    """
+    kind = source_kind(task)
+    if isinstance(kind, ListedSource):
+        listing = numbered(task, kind.listing(task, data))
+        drawing = _drawing(task, listing)
+        return _all_images(task, listing) if drawing is None or drawing.held_out else _copy(task, listing, drawing)
+    source = kind.open(task, data, ("test",))
+    return Copy(task, source.identity(), source)
+
+
 def _catalogued(record: RunRecord) -> Task:
     task = TASKS.get(record.task)
     if task is None or record.source not in ("", task.source):
@@ -117,6 +131,10 @@ def _of_listing(record: RunRecord, task: Task, listing: Listing) -> Copy:
         copy = _copy(task, listing, drawing)
         if not drawing.held_out or copy.identity.fingerprint == record.data_fingerprint:
             return copy
+    return _all_images(task, listing)
+
+
+def _all_images(task: Task, listing: Listing) -> Copy:
     entries = listing.splits.get("test") or tuple(entry for part in listing.splits.values() for entry in part)
     pools: dict[SplitRole, tuple[Entry, ...]] = {"train": (), "val": (), "test": entries}
     return _copy(task, listing, Drawing({"train": (), "test": entries}, pools, held_out=False))

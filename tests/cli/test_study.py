@@ -10,7 +10,9 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 
 from shipbench import load_results
@@ -51,6 +53,20 @@ methods = "linear"
 axes.lr = [0.1, 0.001]
 seeds = "0-1"
 
+[[evaluate]]
+name = "robust"
+of = ["main", "tuned"]
+methods = "linear"
+seeds = "0"
+on = "svhn"
+corrupt = "blur"
+severity = "1,3"
+
+[[explain]]
+name = "features"
+of = "main"
+seeds = "1"
+
 [[report]]
 output = "reports/tiny"
 title = "A tiny study"
@@ -78,8 +94,10 @@ def test_killed_and_resumed(shipbench: Shipbench, line: tuple[object, ...]) -> N
     assert "9 runs: 9 to do" not in outcome.err
     assert "and 2 more once settings are chosen" in outcome.err
     assert all(file.stat().st_mtime_ns == written for file, written in before.items())
-    frame = load_results("records")
-    assert set(frame["status"]) == {"done"}
+    assert not list(Path("records/plans").iterdir())
+    records = load_results("records")
+    evaluated, frame = (records[records["kind"] == kind] for kind in ("evaluated", "trained"))
+    assert set(records["status"]) == {"done"}
     (tuning,) = load_tunings("records")
     assert len(tuning["final_runs"]) == 2
     assert set(tuning["final_runs"]) <= set(frame["run_id"])
@@ -89,12 +107,38 @@ def test_killed_and_resumed(shipbench: Shipbench, line: tuple[object, ...]) -> N
     versions, precisions = lock["versions"], lock["precision"]
     assert set(versions) >= {"shipbench", "torch", "timm"}
     assert precisions == {"auto": frame["precision"].iloc[0]}
+    assert_follow_ups(evaluated, frame, lock)
+    made = [*Path("records/features").iterdir(), *(Path(f"records/runs/{i}.parquet") for i in evaluated["run_id"])]
+    times = {path: path.stat().st_mtime_ns for path in made}
+    made[0].unlink()
+    made[-1].unlink()
     again = shipbench(*line, "--json")
+    assert [path for path, time in times.items() if path.stat().st_mtime_ns != time] == [made[0], made[-1]]
     document = json.loads(again.out)
+    assert [(part["name"], part["outputs"], part["done"], part["to_do"]) for part in document["follow_ups"]] == [
+        ("robust", 4, 4, 0), ("features", 2, 2, 0),
+    ]  # fmt: skip
     assert sum(run["to_do"] for run in document["runs"]) == document["waiting"] == document["seconds_left"] == 0
     assert {run["run_id"] for run in document["runs"]} == set(frame["run_id"])
     assert document["seconds_spent"] == pytest.approx(frame["train_seconds"].sum() + frame["eval_seconds"].sum())
     assert document["differences"] == []
+
+
+def assert_follow_ups(evaluated: pd.DataFrame, trained: pd.DataFrame, lock: dict[str, Any]) -> None:
+    """Check the evaluations and the features that the tiny study asks for."""
+    runs = trained.set_index("run_id")
+    parents = runs.loc[sorted(set(evaluated["parent_run"]))]
+    assert set(parents["method"]) == {"linear"}
+    assert set(parents["seed"]) == {0}
+    assert sorted(evaluated.groupby("parent_run")["severity"].apply(sorted)) == [[1, 3], [1, 3]]
+    assert set(evaluated["corruption"]) == {"blur"}
+    assert lock["data"]["svhn (evaluated)"] == evaluated["data_fingerprint"].iloc[0]
+    explained = runs.loc[[path.stem for path in Path("records/features").iterdir()]]
+    assert sorted(explained["method"]) == ["linear", "vpt-deep"]
+    assert set(explained["seed"]) == {1}
+    page = Path("reports/tiny/index.html").read_text(encoding="utf-8")
+    assert "t-SNE of the final features" in page
+    assert "blur" in page
 
 
 def test_a_dry_run_tells_the_cost_and_writes_nothing(shipbench: Shipbench, line: tuple[object, ...]) -> None:
@@ -102,6 +146,8 @@ def test_a_dry_run_tells_the_cost_and_writes_nothing(shipbench: Shipbench, line:
     assert outcome.code == 0, outcome.err
     assert "9 runs: 9 to do, 0 done, 0 failed before, and 2 more once settings are chosen" in outcome.err
     assert "FLOPs left" in outcome.err
+    assert "robust: 4 evaluations wait for their runs" in outcome.err
+    assert "features: 2 features wait for their runs" in outcome.err
     assert not Path("records").exists()
     assert shipbench(*line, "--only", "few").code == 0
     outcome = shipbench(*line, "--dry-run")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from shipbench.results.loading import load_results
+from shipbench.results.plans import load_plans
+from tests.conftest import Outcome
 from tests.faults.damage import damage_bytes
 from tests.faults.grids import Grid, differences, leftovers, written
 from tests.faults.kills import Kills, kill_at_random
@@ -58,6 +62,43 @@ def test_a_grid_that_is_interrupted(undisturbed: Grid, grid: Grid, stop: signal.
     if jobs == "2":
         time.sleep(1)
         assert not _processes(command.process.pid)
+
+
+@dataclass(frozen=True)
+class StudyGrid(Grid):
+    """The same runs as a study in one file."""
+
+    @property
+    def arguments(self) -> list[str]:
+        """The command line; writes the study file."""
+        file = self.results.with_suffix(".toml")
+        methods = f'methods = "{self.method}"\ntasks = "dtd"\nbackbone = "test_vit"\ncheckpoint = "random"'
+        settings = "set = { image_size = 64, drop_path = 0.2, batch_size = 4 }"
+        file.write_text(f"[[run]]\n{methods}\nepochs = {self.epochs}\n{settings}\n", encoding="utf-8")
+        return ["study", str(file), "--data", str(self.data), "--results", str(self.results), *self.options]
+
+
+@pytest.mark.parametrize("kind", [Grid, StudyGrid])
+def test_status_shows_a_grid_until_it_ends(
+    undisturbed: Grid, tmp_path: Path, kind: type[Grid], shipbench: Callable[..., Outcome]
+) -> None:
+    grid = kind(undisturbed.data, undisturbed.cache, tmp_path / "results", "linear,vpt-deep", 8, ("--jobs", "1"))
+    command, plans = grid.start(), grid.results / "plans"
+    while not list(plans.glob("[!.]*.json")):
+        assert command.process.is_alive(), grid.said
+        time.sleep(0.002)
+    # Stopped, so that the state cannot change while it is read.
+    command.send(signal.SIGSTOP)
+    (note,) = load_plans(grid.results)
+    state = json.loads(shipbench("status", "--results", grid.results, "--json").out)
+    command.send(signal.SIGCONT)
+    assert command.wait() == 0, grid.said
+    shown = [*state["runs_under_way"], *state["runs_to_do"]]
+    assert state["done"] + len(shown) == len(note.runs) == 2
+    assert {run["run_id"] for run in shown} <= {run.run_id for run in note.runs} == set(written(grid.results))
+    assert {(run["engine"], run["title"].split(",")[1]) for run in shown} == {("local", " seed 0")}
+    assert list(plans.iterdir()) == []
+    assert shipbench("status", "--results", grid.results).out.startswith("2 done, 0 under way, 0 failed, 0 to do")
 
 
 def _checkpoints(results: Path) -> list[Path]:

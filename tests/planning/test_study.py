@@ -12,14 +12,29 @@ from shipbench import RunSpec
 from shipbench.backbones import load_backbone
 from shipbench.errors import InputError
 from shipbench.hardware.flops import count_flops
+from shipbench.planning.plan import PlannedRun, State
 from shipbench.planning.study.cost import Rates, estimate, mean_of_points, measured_rates, passes, planned_passes, total
-from shipbench.planning.study.file import AblatePart, Defaults, ReportPart, RunPart, TunePart, choose_parts, read_study
+from shipbench.planning.study.file import (
+    AblatePart,
+    Defaults,
+    EvaluatePart,
+    ExplainPart,
+    FollowUp,
+    ReportPart,
+    RunPart,
+    TunePart,
+    choose_parts,
+    read_study,
+)
 from shipbench.planning.study.flops import plain_vit_flops
+from shipbench.planning.study.follow_ups import plan_follow_up, request_follow_up
 from shipbench.planning.study.grid import Decision, StudyGrid, plan_without_records, winners
 from shipbench.planning.study.lock import differences, extended
 from shipbench.planning.study.parts import request
 from shipbench.planning.tuning import Choice
+from shipbench.results.store import Store
 from shipbench.settings import field_names
+from tests.results.test_store import make_record
 
 STUDIES = Path(__file__).parents[2] / "studies"
 BASE = RunSpec("ship", "demo-tiny")
@@ -79,7 +94,7 @@ def test_sets_and_patterns_of_methods_without_some(tmp_path: Path) -> None:
     assert part.method_text.split(",") == ["linear", "ship", "peft-loha", "peft-lokr", "lora"]
 
 
-@pytest.mark.parametrize("keys", [Defaults, RunPart, AblatePart, TunePart, ReportPart])
+@pytest.mark.parametrize("keys", [Defaults, RunPart, AblatePart, TunePart, EvaluatePart, ExplainPart, ReportPart])
 def test_every_key_is_documented(keys: type[Any]) -> None:
     page = (STUDIES.parent / "docs/reference/study-file.md").read_text(encoding="utf-8")
     assert [name for name in field_names(keys) if f"`{name}`" not in page] == []
@@ -106,6 +121,12 @@ RUN = '[[run]]\nmethods = "linear"\ntasks = "dtd"\n'
         (RUN + "set = 3", "set is 3; it must be a table"),
         (RUN + "name = 'a'\n" + RUN + "name = 'a'", "two parts called 'a'"),
         (RUN + "[[report]]\nselect = 'final'", r"\[\[report\]\] .*has no output"),
+        (
+            RUN + "[[evaluate]]\ncorrupt = 'blur'",
+            'part .evaluate-1. .*reads no runs; name their parts, as in of = "run-1"',
+        ),
+        (RUN + "[[explain]]\nof = 'run-2'", "there is no part 'run-2' with runs.*did you mean 'run-1'"),
+        (RUN + "[[explain]]\nname = 'run-1'\nof = 'run-1'", "two parts called 'run-1'"),
         ("[study]\nresults = 3\n" + RUN, "results is 3; it must be the path of a folder"),
         ("[[run", "is not TOML"),
     ],
@@ -125,6 +146,42 @@ def test_problems_of_all_parts_are_one_error(tmp_path: Path) -> None:
     assert "epochs is given twice" in str(error.value)
     assert "part 'b'" in str(error.value)
     assert "did you mean 'prompt_length'" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "it names no images; add on"),
+        ("severity = 2\non = 'dtd'", "severity needs corrupt"),
+        ("corrupt = 'blurr'", "did you mean 'blur'"),
+        ("on = 'dtd,svhn'", "names 2 tasks; name one"),
+        ("on = 'folder:nowhere'", "nowhere"),
+        ("corrupt = 'all'\nmethods = 'shipp'", "did you mean 'ship'"),
+        ("corrupt = 'all'\nseeds = 'x'", "not a list of seeds"),
+    ],
+)
+def test_wrong_evaluations_are_refused(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(InputError, match=f"part 'evaluate-1' .*{words}"):
+        grid_of(written(tmp_path, f"{RUN}[[evaluate]]\nof = 'run-1'\n{text}"))
+
+
+def test_follow_ups_bring_the_parts_that_they_read(tmp_path: Path) -> None:
+    text = f"{RUN}name = 'a'\n{RUN}name = 'b'\n[[explain]]\nname = 'c'\nof = 'b'\n"
+    study = read_study(written(tmp_path, text))
+    chosen = choose_parts(study, "c")
+    assert [part.name for part in (*chosen.parts, *chosen.follow_ups)] == ["b", "c"]
+    assert choose_parts(study, "a").follow_ups == ()
+
+
+@pytest.mark.parametrize("part", [ExplainPart(name="x", of="a"), EvaluatePart(name="x", of="a", corrupt="blur")])
+def test_a_run_without_weights_has_no_outputs(tmp_path: Path, part: FollowUp) -> None:
+    store = Store(tmp_path)
+    store.write(make_record(run_id="a1", method="full", trainable_params=7, total_params=7))
+    runs = [PlannedRun(RunSpec("full", "dtd", seed=seed), f"a{seed}", State.DONE) for seed in (1, 2)]
+    section = plan_follow_up(request_follow_up(part), runs, [], lambda run: run.run_id == "a2", store)
+    assert (section.left, section.waiting, len(section.refused)) == (0, section.requested.count, 1)
+    assert section.refusal.startswith(f"x: 1 of 2 runs have no {part.noun}: run a1 (full) keeps no weights")
+    assert "--keep-weights full" in section.refusal
 
 
 def test_parts_share_runs(tmp_path: Path) -> None:

@@ -108,12 +108,13 @@ def _number(row: Row, column: str) -> float:
     return math.nan if value is None else float(value)
 
 
-def estimate(spec: RunSpec, rates: Rates, forward_flops: Callable[[RunSpec], float]) -> Cost:
+def estimate(spec: RunSpec, rates: Rates, forward_flops: Callable[[RunSpec], float], images: int | None = None) -> Cost:
     """Return the cost of a run; ``forward_flops`` gives those of its backbone per image and is called if needed.
 
-    Without a record of its method, backbone and image size, seconds follow from FLOPs at the recorded FLOPs per second.
+    With ``images``, it is the cost of one evaluation on that number of images. Without a record of its method, backbone
+    and image size, seconds follow from FLOPs at the recorded FLOPs per second.
     """
-    resolved, count = spec.resolved, planned_passes(spec)
+    resolved, count = spec.resolved, planned_passes(spec) if images is None else images
     rate = rates.passes.get((resolved.method.name, resolved.backbone, resolved.recipe.image_size))
     if rate is not None:
         return Cost(seconds=count / rate, runs=1, measured=1)

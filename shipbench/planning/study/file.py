@@ -1,4 +1,4 @@
-"""Study files: runs, ablations, tunings and reports in TOML, read into typed parts."""
+"""Study files: runs, ablations, tunings, what follows them, and reports in TOML, read into typed parts."""
 
 from __future__ import annotations
 
@@ -106,6 +106,51 @@ class TunePart(Part):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FollowUp(ABC):
+    """A part that trains nothing: it reads the finished runs of the parts named in ``of``.
+
+    ``methods``, ``tasks`` and ``seeds`` choose among these runs; an empty one keeps all.
+    """
+
+    kind: ClassVar[str]
+    noun: ClassVar[str]
+    name: str = ""
+    of: str = ""
+    methods: str = ""
+    tasks: str = ""
+    seeds: str = ""
+
+    @property
+    def sources(self) -> list[str]:
+        """The names of the parts whose runs are read."""
+        return _listed(self.of)
+
+    @property
+    def method_names(self) -> list[str]:
+        """The methods whose runs are read; empty for all of them."""
+        return _names(self.methods)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluatePart(FollowUp):
+    """``[[evaluate]]``: runs scored on other images or on corrupted ones, as ``shipbench evaluate``."""
+
+    kind: ClassVar[str] = "evaluate"
+    noun: ClassVar[str] = "evaluations"
+    on: str | None = None
+    corrupt: str | None = None
+    severity: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainPart(FollowUp):
+    """``[[explain]]``: the final features of runs, stored as by ``shipbench explain RUN --features``."""
+
+    kind: ClassVar[str] = "explain"
+    noun: ClassVar[str] = "features"
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReportPart:
     """``[[report]]``: a report of all records in the results folder, as ``shipbench report``."""
 
@@ -120,16 +165,21 @@ class ReportPart:
 
 @dataclass(frozen=True)
 class Study:
-    """A study: its file, the folder of its records, its parts and its reports in order, and the file's content."""
+    """A study: its file, the folder of its records, its parts and its reports in order, and the file's content.
+
+    ``parts`` have runs; ``follow_ups`` read them.
+    """
 
     file: Path
     results: Path | None
     parts: tuple[Part, ...]
     reports: tuple[ReportPart, ...]
     content: Mapping[str, Any]
+    follow_ups: tuple[FollowUp, ...] = ()
 
 
 _PARTS: Mapping[str, type[Part]] = {part.kind: part for part in (RunPart, AblatePart, TunePart)}
+_FOLLOW_UPS: Mapping[str, type[FollowUp]] = {part.kind: part for part in (EvaluatePart, ExplainPart)}
 Keys = TypeVar("Keys")
 
 
@@ -145,16 +195,25 @@ def read_study(file: Path) -> Study:
     kinds = [section for section in content if section in _PARTS]
     parts = [_part(kind, i, table, common, file) for kind in kinds for i, table in _numbered(content, kind, file)]
     reports = tuple(_report(table, f"[[report]] of {file}") for _, table in _numbered(content, "report", file))
-    _refuse_repeated([part.name for part in parts], file)
-    return Study(file, None if results is None else Path(results), tuple(parts), reports, content)
+    follow_ups = [
+        _follow_up(kind, i, table, [part.name for part in parts], file)
+        for kind in content
+        if kind in _FOLLOW_UPS
+        for i, table in _numbered(content, kind, file)
+    ]
+    _refuse_repeated([part.name for part in parts] + [part.name for part in follow_ups], file)
+    return Study(file, None if results is None else Path(results), tuple(parts), reports, content, tuple(follow_ups))
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _names(text: str) -> list[str]:
     """Return the names of the methods in a comma list of names, sets and patterns; raise ``InputError`` for others."""
-    parts = [part.strip() for part in text.split(",") if part.strip()]
     return [
         name
-        for part in parts
+        for part in _listed(text)
         for name in (fnmatch.filter(list_methods(), part) if "*" in part else [m.name for m in parse_methods(part)])
     ]
 
@@ -162,16 +221,18 @@ def _names(text: str) -> list[str]:
 def choose_parts(study: Study, names: str | None) -> Study:
     """Return the study with only the parts in a comma list of names; None keeps all.
 
-    Raises ``InputError`` for an unknown name.
+    A follow-up brings the parts whose runs it reads. Raises ``InputError`` for an unknown name.
     """
     if names is None:
         return study
-    wanted = [name.strip() for name in names.split(",") if name.strip()]
-    known = [part.name for part in study.parts]
+    wanted = _listed(names)
+    known = [part.name for part in study.parts] + [part.name for part in study.follow_ups]
     for name in wanted:
         if name not in known:
             raise InputError(f"{study.file} has no part {name!r}{did_you_mean(name, known)}; it has {', '.join(known)}")
-    return replace(study, parts=tuple(part for part in study.parts if part.name in wanted))
+    follow_ups = tuple(part for part in study.follow_ups if part.name in wanted)
+    wanted += [name for part in follow_ups for name in part.sources]
+    return replace(study, parts=tuple(part for part in study.parts if part.name in wanted), follow_ups=follow_ups)
 
 
 @contextmanager
@@ -184,7 +245,7 @@ def located(where: str) -> Iterator[None]:
 
 
 def _refuse_unknown_sections(content: Mapping[str, Any], file: Path) -> None:
-    sections = ["study", *_PARTS, "report"]
+    sections = ["study", *_PARTS, *_FOLLOW_UPS, "report"]
     for name in content:
         if name not in sections:
             hint = did_you_mean(name, sections)
@@ -230,6 +291,20 @@ def _part(kind: str, number: int, table: Mapping[str, Any], common: Mapping[str,
         if "." not in key or key.partition(".")[0] in methods
     }
     return replace(part, set={**inherited, **part.set})
+
+
+def _follow_up(kind: str, number: int, table: Mapping[str, Any], parts: Sequence[str], file: Path) -> FollowUp:
+    """Return a follow-up of some of the study's ``parts``, whose names these are."""
+    name = table.get("name", f"{kind}-{number}")
+    where = f"part {name!r} of {file}"
+    part = _read_keys(_FOLLOW_UPS[kind], {**table, "name": name}, where)
+    if not part.sources:
+        raise InputError(f'{where} reads no runs; name their parts, as in of = "{parts[0]}"')
+    for source in part.sources:
+        if source not in parts:
+            hint = did_you_mean(source, list(parts))
+            raise InputError(f"{where}: there is no part {source!r} with runs{hint}; choose from {', '.join(parts)}")
+    return part
 
 
 def _report(table: Mapping[str, Any], where: str) -> ReportPart:

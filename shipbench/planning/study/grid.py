@@ -9,6 +9,7 @@ from itertools import groupby
 
 from shipbench.planning.grid import seed_by_seed
 from shipbench.planning.plan import Plan, PlannedRun, State
+from shipbench.planning.study.follow_ups import FollowUpSection, RequestedFollowUp, plan_follow_up
 from shipbench.planning.study.parts import Request, Requested
 from shipbench.planning.tuning import Choice, Search, Trial, choose, collect
 from shipbench.record import RunRecord
@@ -32,12 +33,13 @@ class Decision:
 
 @dataclass(frozen=True)
 class Section:
-    """The runs of a part, or of its winners.
+    """The runs of the part called ``part``, or of its winners.
 
     ``repeated`` of the ``runs`` belong to an earlier section as well. ``waiting`` holds the specs of runs whose
     settings are chosen later: for each search, those that each of its points would have.
     """
 
+    part: str
     name: str
     runs: tuple[PlannedRun, ...]
     repeated: frozenset[str] = frozenset()
@@ -53,7 +55,7 @@ class Section:
 class StudyGrid:
     """The plan of a study: ``first`` holds all runs that are known, ``then`` those of winners already chosen.
 
-    ``unread`` says why records could not be looked up; it is empty if they were.
+    ``unread`` says why records could not be looked up; it is empty if they were. ``follow_ups`` read these runs.
     """
 
     request: Request
@@ -62,6 +64,7 @@ class StudyGrid:
     sections: tuple[Section, ...]
     unread: str = ""
     chosen_ids: frozenset[str] = field(default=frozenset())
+    follow_ups: tuple[FollowUpSection, ...] = ()
 
     @property
     def runs(self) -> list[PlannedRun]:
@@ -84,7 +87,7 @@ def plan_study(request: Request, make: MakePlan, store: Store) -> StudyGrid:
     first = make(request.specs)
     decisions = decide(request.parts, first, store)
     then = make(winners(decisions))
-    return _grid(request, first, then, decisions)
+    return _grid(request, first, then, decisions, store)
 
 
 def plan_without_records(request: Request, reason: str) -> StudyGrid:
@@ -92,7 +95,7 @@ def plan_without_records(request: Request, reason: str) -> StudyGrid:
 
     Its run ids hash everything but data and weights: enough to see which parts share runs.
     """
-    return _grid(request, _without_records(request.specs), Plan((), ()), (), reason)
+    return _grid(request, _without_records(request.specs), Plan((), ()), (), unread=reason)
 
 
 def _without_records(specs: Sequence[RunSpec]) -> Plan:
@@ -141,24 +144,44 @@ def _decision(
     return Decision(part, search, tuple(trials), choice, tuple(final))
 
 
-def _grid(request: Request, first: Plan, then: Plan, decisions: Sequence[Decision], unread: str = "") -> StudyGrid:
+def _grid(
+    request: Request,
+    first: Plan,
+    then: Plan,
+    decisions: Sequence[Decision],
+    store: Store | None = None,
+    *,
+    unread: str = "",
+) -> StudyGrid:
     runs = {run.run_id: run for run in (*then.runs, *first.runs)}
     sections: list[Section] = []
     earlier: set[str] = set()
-    for name, ids, waiting in _named_ids(request, {**then.ids, **first.ids}, decisions):
-        sections.append(Section(name, tuple(runs[i] for i in ids), frozenset(earlier.intersection(ids)), waiting))
+    for part, name, ids, waiting in _named_ids(request, {**then.ids, **first.ids}, decisions):
+        repeated = frozenset(earlier.intersection(ids))
+        sections.append(Section(part, name, tuple(runs[i] for i in ids), repeated, waiting))
         earlier.update(ids)
     chosen = frozenset(run.run_id for run in (*first.chosen, *then.chosen))
-    return StudyGrid(request, first, then, tuple(sections), unread, chosen)
+    follow_ups = tuple(_follow_up(each, sections, chosen, store) for each in request.follow_ups)
+    return StudyGrid(request, first, then, tuple(sections), unread, chosen, follow_ups)
+
+
+def _follow_up(
+    requested: RequestedFollowUp, sections: Sequence[Section], chosen: frozenset[str], store: Store | None
+) -> FollowUpSection:
+    read = [section for section in sections if section.part in requested.part.sources]
+    runs = [run for section in read for run in section.runs]
+    later = [spec for section in read for points in section.waiting for spec in points[0]]
+    return plan_follow_up(requested, runs, later, lambda run: run.run_id in chosen, store)
 
 
 def _named_ids(
     request: Request, ids: Mapping[RunSpec, str], decisions: Sequence[Decision]
-) -> Iterator[tuple[str, list[str], tuple[tuple[tuple[RunSpec, ...], ...], ...]]]:
-    """Yield the name, the run ids and the waiting specs of every section."""
+) -> Iterator[tuple[str, str, list[str], tuple[tuple[tuple[RunSpec, ...], ...], ...]]]:
+    """Yield the part, the name, the run ids and the waiting specs of every section."""
     for part in request.parts:
         trials = list(dict.fromkeys(ids[spec] for spec in part.specs))
-        yield f"{part.part.name}: trials" if part.searches else part.part.name, trials, ()
+        name = part.part.name
+        yield name, f"{name}: trials" if part.searches else name, trials, ()
         if part.searches and part.final_seeds:
             made = [decision for decision in decisions if decision.part is part]
             decided = [decision.search for decision in made]
@@ -168,7 +191,7 @@ def _named_ids(
                 for search in part.searches
                 if not any(search is other for other in decided)
             )
-            yield f"{part.part.name}: chosen", list(final), waiting
+            yield name, f"{name}: chosen", list(final), waiting
 
 
 def grid_sha256(runs: Sequence[PlannedRun]) -> str:

@@ -44,7 +44,7 @@ def make_lock(study: Study, grid: StudyGrid) -> Lock:
             "python": platform.python_version(),
             **{name: version(name) for name in _PACKAGES},
         },
-        "data": {_data_name(run.spec): run.data_fingerprint for run in grid.runs},
+        "data": {_data_name(run.spec): run.data_fingerprint for run in grid.runs} | _evaluated_data(grid),
         "weights": {_weights_name(run.spec): run.backbone_sha256 for run in grid.runs},
         "precision": {run.spec.precision: run.precision for run in grid.runs if run.spec.precision == "auto"},
     }
@@ -52,6 +52,11 @@ def make_lock(study: Study, grid: StudyGrid) -> Lock:
 
 def _data_name(spec: RunSpec) -> str:
     return f"{spec.resolved.task.name} ({', '.join(spec.splits)})"
+
+
+def _evaluated_data(grid: StudyGrid) -> dict[str, str]:
+    requested = [section.requested for section in grid.follow_ups]
+    return {f"{each.on.name} (evaluated)": each.fingerprint for each in requested if each.on is not None}
 
 
 def _weights_name(spec: RunSpec) -> str:

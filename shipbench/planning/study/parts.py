@@ -12,7 +12,8 @@ from shipbench.methods import get_method, parse_methods
 from shipbench.planning.ablation import make_variants
 from shipbench.planning.grid import make_grid, parse_seeds, parse_shots, seed_by_seed
 from shipbench.planning.preflight import preflight
-from shipbench.planning.study.file import AblatePart, Part, Study, TunePart, located
+from shipbench.planning.study.file import AblatePart, FollowUp, Part, Study, TunePart, located
+from shipbench.planning.study.follow_ups import RequestedFollowUp, request_follow_up, with_images
 from shipbench.planning.tuning import Search, make_searches
 from shipbench.spec import RunSpec
 from shipbench.tasks import Task, parse_tasks
@@ -39,6 +40,7 @@ class Request:
 
     parts: tuple[Requested, ...]
     unopened: str = ""
+    follow_ups: tuple[RequestedFollowUp, ...] = ()
 
     @property
     def specs(self) -> list[RunSpec]:
@@ -58,16 +60,34 @@ def request(
     made: list[Requested] = []
     problems: list[str] = []
     unopened: list[str] = []
-    for part in study.parts:
+    follow_ups: list[RequestedFollowUp] = []
+    may_lack = unopened if without_data else None
+    parts: list[Part | FollowUp] = [*study.parts, *study.follow_ups]
+    for part in parts:
         try:
             with located(f"part {part.name!r} of {study.file}"):
-                made.append(_checked(part, base, results, unopened if without_data else None, elsewhere=elsewhere))
+                if isinstance(part, FollowUp):
+                    follow_ups.append(_checked_follow_up(part, base.data, may_lack))
+                else:
+                    made.append(_checked(part, base, results, may_lack, elsewhere=elsewhere))
         except InputError as error:
             problems.append(str(error))
     if problems:
         heading = [f"{len(problems)} parts cannot be planned:"] if len(problems) > 1 else []
         raise InputError("\n- ".join([*heading, *problems]))
-    return Request(tuple(made), unopened[0] if unopened else "")
+    return Request(tuple(made), unopened[0] if unopened else "", tuple(follow_ups))
+
+
+def _checked_follow_up(part: FollowUp, data: Path | None, unopened: list[str] | None) -> RequestedFollowUp:
+    """Return what a follow-up asks for; with ``unopened``, collect why catalogued images could not be opened."""
+    requested = request_follow_up(part)
+    try:
+        return with_images(requested, data)
+    except InputError as error:
+        if unopened is None or requested.on is None or not requested.on.catalogued:
+            raise
+        unopened.append(str(error))
+        return requested
 
 
 def _checked(

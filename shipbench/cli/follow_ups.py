@@ -1,0 +1,68 @@
+"""Execute the follow-ups of a study: evaluations of finished runs, and their stored features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shipbench.errors import InputError
+from shipbench.runtime.console import say
+
+if TYPE_CHECKING:
+    from shipbench.planning.study.follow_ups import FollowUpSection, Outputs
+
+
+def execute_follow_ups(sections: Sequence[FollowUpSection], results: Path) -> int:
+    """Make the outputs that are left, one run after the other in this process; return for how many runs that failed.
+
+    A failure stops no other run.
+    """
+    return sum(_execute(section, results) for section in sections)
+
+
+def _execute(section: FollowUpSection, results: Path) -> int:
+    part, finished, failed = section.requested.part, section.done, 0
+    if section.refusal:
+        say(section.refusal)
+    for outputs in section.outputs:
+        if not outputs.left:
+            continue
+        try:
+            for _ in _made(outputs, results):
+                finished += 1
+                say(f"{part.name} [{finished}/{section.count}] {part.noun} of {outputs.run.run_id} {outputs.run.title}")
+        except InputError as error:
+            failed += 1
+            say(f"{part.name}: run {outputs.run.run_id} FAILED: {error}")
+    return failed
+
+
+def _made(outputs: Outputs, results: Path) -> Iterator[None]:
+    """Make the outputs of one run that do not exist; yield after each of them."""
+    if outputs.evaluation is None:
+        _store_features(outputs, results)
+        yield
+        return
+    from shipbench.events import Emitter, Event, Note
+    from shipbench.runs.evaluate import execute_evaluation
+
+    def listener(event: Event) -> None:
+        if isinstance(event, Note):
+            say(event.text)
+
+    planned = outputs.evaluation
+    existing = {run_id for run_id in planned.run_ids if planned.store.written(run_id) is not None}
+    for record in execute_evaluation(planned, emitter=Emitter(listener=listener)):
+        if record.run_id not in existing:
+            yield
+
+
+def _store_features(outputs: Outputs, results: Path) -> None:
+    from shipbench.explaining.explain import ExplainOptions, plan_explanation, store_features
+    from shipbench.planning.study.follow_ups import own_task
+    from shipbench.results.store import Store
+
+    spec = outputs.run.spec
+    options = ExplainOptions(on=own_task(spec), data=spec.data, checkpoint=spec.checkpoint, device=spec.device)
+    store_features(plan_explanation(Store(results), outputs.run.run_id, options, features=True))

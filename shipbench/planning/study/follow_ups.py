@@ -1,0 +1,202 @@
+"""What a study does with finished runs: evaluations on other or corrupted images, and stored features.
+
+A follow-up makes one or several outputs of each run. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from shipbench.data.corruptions import Corruption, parse_corruptions
+from shipbench.errors import InputError
+from shipbench.planning.grid import parse_seeds
+from shipbench.planning.plan import PlannedRun
+from shipbench.planning.study.file import EvaluatePart, FollowUp
+from shipbench.results.store import Store
+from shipbench.runs.evaluation_images import images_elsewhere
+from shipbench.runs.evaluation_plan import EvaluationOptions, PlannedEvaluation, plan_evaluation
+from shipbench.runs.finished import tested_record, weights_of
+from shipbench.spec import RunSpec
+from shipbench.tasks import Task, parse_tasks
+
+_SEVERITIES = "1-5"
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a follow-up makes of one run: ``count`` evaluations, or one file of features; ``done`` of them exist.
+
+    ``evaluation`` is the plan of the evaluations once the run is done. A run with a ``reason`` allows no output.
+    """
+
+    run: PlannedRun
+    count: int
+    done: int = 0
+    ready: bool = False
+    reason: str = ""
+    evaluation: PlannedEvaluation | None = None
+
+    @property
+    def left(self) -> int:
+        """The number of outputs that can be made now."""
+        return self.count - self.done if self.ready and not self.reason else 0
+
+    @property
+    def waiting(self) -> int:
+        """The number of outputs whose run is still to come."""
+        return 0 if self.ready or self.reason else self.count
+
+
+@dataclass(frozen=True)
+class RequestedFollowUp:
+    """A follow-up with its values parsed: the task ``on`` whose images replace those of the runs, and corruptions.
+
+    ``fingerprint`` (hex) and ``num_images`` are those of the images of ``on``, once they have been opened.
+    """
+
+    part: FollowUp
+    on: Task | None = None
+    corruptions: tuple[Corruption, ...] = ()
+    fingerprint: str = ""
+    num_images: int | None = None
+
+    @property
+    def count(self) -> int:
+        """The number of outputs of each run."""
+        return len(self.corruptions) or 1
+
+    def images(self, spec: RunSpec) -> int:
+        """Return the number of images of each output of a run."""
+        return self.num_images or (self.on or spec.resolved.task).counts.get("test", 0)
+
+    def reads(self, spec: RunSpec) -> bool:
+        """Return whether a run that was tested is among those that the follow-up reads."""
+        part = self.part
+        return (
+            spec.protocol == "final"
+            and (not part.methods or spec.method in part.method_names)
+            and (not part.tasks or spec.resolved.task.name in [task.name for task in parse_tasks(part.tasks)])
+            and (not part.seeds or spec.seed in parse_seeds(part.seeds, "seeds"))
+        )
+
+
+@dataclass(frozen=True)
+class FollowUpSection:
+    """A follow-up with its outputs by run, and the specs of runs whose settings are chosen later."""
+
+    requested: RequestedFollowUp
+    outputs: tuple[Outputs, ...]
+    later: tuple[RunSpec, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """The number of outputs of all runs."""
+        return sum(each.count for each in self.outputs) + len(self.later) * self.requested.count
+
+    @property
+    def done(self) -> int:
+        """The number of outputs that exist."""
+        return sum(each.done for each in self.outputs)
+
+    @property
+    def left(self) -> int:
+        """The number of outputs that can be made now."""
+        return sum(each.left for each in self.outputs)
+
+    @property
+    def waiting(self) -> int:
+        """The number of outputs whose runs are still to come."""
+        return sum(each.waiting for each in self.outputs) + len(self.later) * self.requested.count
+
+    @property
+    def refused(self) -> list[Outputs]:
+        """The runs that allow no output, with their reasons."""
+        return [each for each in self.outputs if each.reason]
+
+    @property
+    def refusal(self) -> str:
+        """One line with the number of runs that allow no output and the reason of the first; empty without any."""
+        refused, part = self.refused, self.requested.part
+        if not refused:
+            return ""
+        return f"{part.name}: {len(refused)} of {len(self.outputs)} runs have no {part.noun}: {refused[0].reason}"
+
+
+def request_follow_up(part: FollowUp) -> RequestedFollowUp:
+    """Parse the values of a follow-up; raise ``InputError`` for one that does not fit."""
+    _ = part.method_names
+    if part.tasks:
+        parse_tasks(part.tasks)
+    if part.seeds:
+        parse_seeds(part.seeds, "seeds")
+    if not isinstance(part, EvaluatePart):
+        return RequestedFollowUp(part)
+    if part.on is None and part.corrupt is None:
+        raise InputError('it names no images; add on = "SOURCE", or corrupt = "all" for the runs\' own test images')
+    if part.corrupt is None and part.severity is not None:
+        raise InputError("severity needs corrupt, which names the corruptions")
+    tasks = [] if part.on is None else parse_tasks(part.on)
+    if len(tasks) > 1:
+        raise InputError(f"on = {part.on!r} names {len(tasks)} tasks; name one")
+    corruptions = () if part.corrupt is None else parse_corruptions(part.corrupt, part.severity or _SEVERITIES)
+    return RequestedFollowUp(part, tasks[0] if tasks else None, corruptions)
+
+
+def with_images(requested: RequestedFollowUp, data: Path | None) -> RequestedFollowUp:
+    """Return a follow-up with the fingerprint and the number of the images of ``on``.
+
+    ``data`` is the folder of catalogued data sets. Raises ``InputError`` if the images cannot be opened.
+    """
+    if requested.on is None:
+        return requested
+    copy = images_elsewhere(requested.on, data)
+    return replace(requested, fingerprint=copy.identity.fingerprint, num_images=copy.counts["test"])
+
+
+def plan_follow_up(
+    requested: RequestedFollowUp,
+    runs: Iterable[PlannedRun],
+    later: Sequence[RunSpec],
+    is_due: Callable[[PlannedRun], bool],
+    store: Store | None,
+) -> FollowUpSection:
+    """Return the outputs of those ``runs`` that the follow-up reads; ``is_due`` says which are to be executed first.
+
+    Without a ``store``, every output waits.
+    """
+    read = {run.run_id: run for run in runs if requested.reads(run.spec)}
+    outputs = tuple(
+        Outputs(run, requested.count) if store is None or is_due(run) else _outputs(requested, run, store)
+        for run in read.values()
+    )
+    return FollowUpSection(requested, outputs, tuple(spec for spec in later if requested.reads(spec)))
+
+
+def _outputs(requested: RequestedFollowUp, run: PlannedRun, store: Store) -> Outputs:
+    """Return the outputs of a run that has ended, with the reason if there can be none."""
+    waiting = Outputs(run, requested.count, ready=True)
+    try:
+        if isinstance(requested.part, EvaluatePart):
+            options = EvaluationOptions(
+                requested.on or own_task(run.spec),
+                requested.corruptions,
+                run.spec.data,
+                run.spec.checkpoint,
+                run.spec.device,
+            )
+            planned = plan_evaluation(store, run.run_id, options)
+            done = sum(store.written(run_id) is not None for run_id in planned.run_ids)
+            return replace(waiting, done=done, evaluation=planned)
+        tested_record(store, run.run_id)
+        weights_of(store, run.run_id)
+    except InputError as error:
+        return replace(waiting, reason=str(error))
+    return replace(waiting, done=int(store.path("features", run.run_id).exists()))
+
+
+def own_task(spec: RunSpec) -> Task | None:
+    """Return the task of a run on images outside the catalogue, whose place no record holds; None for others."""
+    task = spec.resolved.task
+    return None if task.catalogued else task
