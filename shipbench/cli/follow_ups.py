@@ -31,7 +31,7 @@ def _execute(section: FollowUpSection, results: Path) -> int:
         try:
             for _ in _made(outputs, results):
                 finished += 1
-                say(f"{part.name} [{finished}/{section.count}] {part.noun} of {outputs.run.run_id} {outputs.run.title}")
+                say(f"{part.name} [{finished}/{section.count}] {outputs.run.run_id} {outputs.run.title}")
         except InputError as error:
             failed += 1
             say(f"{part.name}: run {outputs.run.run_id} FAILED: {error}")
