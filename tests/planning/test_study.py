@@ -158,11 +158,16 @@ def test_problems_of_all_parts_are_one_error(tmp_path: Path) -> None:
         ("on = 'folder:nowhere'", "nowhere"),
         ("corrupt = 'all'\nmethods = 'shipp'", "did you mean 'ship'"),
         ("corrupt = 'all'\nseeds = 'x'", "not a list of seeds"),
+        ("corrupt = 'all'\ntasks = 'dtd,svhn'", "tasks: none of the runs that it reads has 'svhn'; choose from dtd"),
+        ("of = 'tuned'\ncorrupt = 'all'", "no run of tuned is tested"),
     ],
 )
 def test_wrong_evaluations_are_refused(tmp_path: Path, text: str, words: str) -> None:
+    of = "" if "of =" in text else "of = 'run-1'\n"
+    tune = "[[tune]]\nname = 'tuned'\nmethods = 'linear'\ntasks = 'dtd'\ngrid = 'small'\nchoose_only = true\n"
+    file = written(tmp_path, f"{RUN}{tune}[[evaluate]]\n{of}{text}")
     with pytest.raises(InputError, match=f"part 'evaluate-1' .*{words}"):
-        grid_of(written(tmp_path, f"{RUN}[[evaluate]]\nof = 'run-1'\n{text}"))
+        grid_of(file)
 
 
 def test_follow_ups_bring_the_parts_that_they_read(tmp_path: Path) -> None:
@@ -178,7 +183,8 @@ def test_a_run_without_weights_has_no_outputs(tmp_path: Path, part: FollowUp) ->
     store = Store(tmp_path)
     store.write(make_record(run_id="a1", method="full", trainable_params=7, total_params=7))
     runs = [PlannedRun(RunSpec("full", "dtd", seed=seed), f"a{seed}", State.DONE) for seed in (1, 2)]
-    section = plan_follow_up(request_follow_up(part), runs, [], lambda run: run.run_id == "a2", store)
+    requested = request_follow_up(part, [run.spec for run in runs])
+    section = plan_follow_up(requested, runs, [], lambda run: run.run_id == "a2", store)
     assert (section.left, section.waiting, len(section.refused)) == (0, section.requested.count, 1)
     assert section.refusal.startswith(f"x: 1 of 2 runs have no {part.noun}: run a1 (full) keeps no weights")
     assert "--keep-weights full" in section.refusal

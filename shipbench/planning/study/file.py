@@ -63,8 +63,8 @@ class RunPart(Part):
     @property
     def method_text(self) -> str:
         """The methods of this part, comma-separated."""
-        excluded = _names(self.exclude)
-        return ",".join(name for name in _names(self.methods) if name not in excluded)
+        excluded = names_of_methods(self.exclude)
+        return ",".join(name for name in names_of_methods(self.methods) if name not in excluded)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,12 +123,7 @@ class FollowUp(ABC):
     @property
     def sources(self) -> list[str]:
         """The names of the parts whose runs are read."""
-        return _listed(self.of)
-
-    @property
-    def method_names(self) -> list[str]:
-        """The methods whose runs are read; empty for all of them."""
-        return _names(self.methods)
+        return listed(self.of)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,15 +200,16 @@ def read_study(file: Path) -> Study:
     return Study(file, None if results is None else Path(results), tuple(parts), reports, content, tuple(follow_ups))
 
 
-def _listed(text: str) -> list[str]:
+def listed(text: str) -> list[str]:
+    """Return the parts of a comma list."""
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _names(text: str) -> list[str]:
+def names_of_methods(text: str) -> list[str]:
     """Return the names of the methods in a comma list of names, sets and patterns; raise ``InputError`` for others."""
     return [
         name
-        for part in _listed(text)
+        for part in listed(text)
         for name in (fnmatch.filter(list_methods(), part) if "*" in part else [m.name for m in parse_methods(part)])
     ]
 
@@ -225,7 +221,7 @@ def choose_parts(study: Study, names: str | None) -> Study:
     """
     if names is None:
         return study
-    wanted = _listed(names)
+    wanted = listed(names)
     known = [part.name for part in study.parts] + [part.name for part in study.follow_ups]
     for name in wanted:
         if name not in known:

@@ -5,15 +5,16 @@ A follow-up makes one or several outputs of each run. Nothing here imports torch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from shipbench.data.corruptions import Corruption, parse_corruptions
 from shipbench.errors import InputError
 from shipbench.planning.grid import parse_seeds
 from shipbench.planning.plan import PlannedRun
-from shipbench.planning.study.file import EvaluatePart, FollowUp
+from shipbench.planning.study.file import EvaluatePart, FollowUp, listed, names_of_methods
 from shipbench.results.store import Store
 from shipbench.runs.evaluation_images import images_elsewhere
 from shipbench.runs.evaluation_plan import EvaluationOptions, PlannedEvaluation, plan_evaluation
@@ -22,6 +23,7 @@ from shipbench.spec import RunSpec
 from shipbench.tasks import Task, parse_tasks
 
 _SEVERITIES = "1-5"
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,16 @@ class Outputs:
 
 @dataclass(frozen=True)
 class RequestedFollowUp:
-    """A follow-up with its values parsed: the task ``on`` whose images replace those of the runs, and corruptions.
+    """A follow-up with its values parsed: the methods, tasks (by name) and seeds whose runs it reads, and corruptions.
 
-    ``fingerprint`` (hex) and ``num_images`` are those of the images of ``on``, once they have been opened.
+    ``on`` is the task whose images replace those of the runs; ``fingerprint`` (hex) and ``num_images`` are those of its
+    images, once they have been opened.
     """
 
     part: FollowUp
+    methods: frozenset[str]
+    tasks: frozenset[str]
+    seeds: frozenset[int]
     on: Task | None = None
     corruptions: tuple[Corruption, ...] = ()
     fingerprint: str = ""
@@ -73,13 +79,8 @@ class RequestedFollowUp:
 
     def reads(self, spec: RunSpec) -> bool:
         """Return whether a run that was tested is among those that the follow-up reads."""
-        part = self.part
-        return (
-            spec.protocol == "final"
-            and (not part.methods or spec.method in part.method_names)
-            and (not part.tasks or spec.resolved.task.name in [task.name for task in parse_tasks(part.tasks)])
-            and (not part.seeds or spec.seed in parse_seeds(part.seeds, "seeds"))
-        )
+        chosen = spec.method in self.methods and spec.resolved.task.name in self.tasks and spec.seed in self.seeds
+        return chosen and spec.protocol == "final"
 
 
 @dataclass(frozen=True)
@@ -124,15 +125,36 @@ class FollowUpSection:
         return f"{part.name}: {len(refused)} of {len(self.outputs)} runs have no {part.noun}: {refused[0].reason}"
 
 
-def request_follow_up(part: FollowUp) -> RequestedFollowUp:
-    """Parse the values of a follow-up; raise ``InputError`` for one that does not fit."""
-    _ = part.method_names
-    if part.tasks:
-        parse_tasks(part.tasks)
-    if part.seeds:
-        parse_seeds(part.seeds, "seeds")
-    if not isinstance(part, EvaluatePart):
-        return RequestedFollowUp(part)
+def request_follow_up(part: FollowUp, specs: Sequence[RunSpec]) -> RequestedFollowUp:
+    """Parse the values of a follow-up of the tested runs ``specs``.
+
+    Raises ``InputError`` for a value that does not fit, and for a method, a task or a seed that no run has.
+    """
+    if not specs:
+        raise InputError(f"there is nothing to read: no run of {part.of} is tested")
+    requested = RequestedFollowUp(
+        part,
+        _chosen("methods", part.methods, names_of_methods, {spec.method for spec in specs}),
+        _chosen("tasks", part.tasks, _task_names, {spec.resolved.task.name for spec in specs}),
+        _chosen("seeds", part.seeds, lambda text: parse_seeds(text, "seeds"), {spec.seed for spec in specs}),
+    )
+    return _with_images_named(requested, part) if isinstance(part, EvaluatePart) else requested
+
+
+def _chosen(key: str, text: str, parse: Callable[[str], Sequence[Value]], available: Set[Value]) -> frozenset[Value]:
+    """Return the values in a comma list, each of which some run has; all that are available for an empty list."""
+    for item in listed(text):
+        if available.isdisjoint(parse(item)):
+            choices = ", ".join(map(str, sorted(available, key=str)))
+            raise InputError(f"{key}: none of the runs that it reads has {item!r}; choose from {choices}")
+    return frozenset(value for item in listed(text) for value in parse(item)) if text else frozenset(available)
+
+
+def _task_names(text: str) -> list[str]:
+    return [task.name for task in parse_tasks(text)]
+
+
+def _with_images_named(requested: RequestedFollowUp, part: EvaluatePart) -> RequestedFollowUp:
     if part.on is None and part.corrupt is None:
         raise InputError('it names no images; add on = "SOURCE", or corrupt = "all" for the runs\' own test images')
     if part.corrupt is None and part.severity is not None:
@@ -141,7 +163,7 @@ def request_follow_up(part: FollowUp) -> RequestedFollowUp:
     if len(tasks) > 1:
         raise InputError(f"on = {part.on!r} names {len(tasks)} tasks; name one")
     corruptions = () if part.corrupt is None else parse_corruptions(part.corrupt, part.severity or _SEVERITIES)
-    return RequestedFollowUp(part, tasks[0] if tasks else None, corruptions)
+    return replace(requested, on=tasks[0] if tasks else None, corruptions=corruptions)
 
 
 def with_images(requested: RequestedFollowUp, data: Path | None) -> RequestedFollowUp:

@@ -33,6 +33,13 @@ class Requested:
     tuning_seeds: tuple[int, ...] = ()
     final_seeds: tuple[int, ...] = ()
 
+    @property
+    def tested_specs(self) -> list[RunSpec]:
+        """The specs of the runs that are tested; of a search, those that its first point would have."""
+        if not self.searches:
+            return list(self.specs)
+        return [spec for search in self.searches for spec in search.final_specs(0, self.final_seeds)]
+
 
 @dataclass(frozen=True)
 class Request:
@@ -67,7 +74,9 @@ def request(
         try:
             with located(f"part {part.name!r} of {study.file}"):
                 if isinstance(part, FollowUp):
-                    follow_ups.append(_checked_follow_up(part, base.data, may_lack))
+                    # Without a part that was refused, it would be refused for that reason alone.
+                    if {each.part.name for each in made}.issuperset(part.sources):
+                        follow_ups.append(_checked_follow_up(part, made, base.data, may_lack))
                 else:
                     made.append(_checked(part, base, results, may_lack, elsewhere=elsewhere))
         except InputError as error:
@@ -78,9 +87,12 @@ def request(
     return Request(tuple(made), unopened[0] if unopened else "", tuple(follow_ups))
 
 
-def _checked_follow_up(part: FollowUp, data: Path | None, unopened: list[str] | None) -> RequestedFollowUp:
-    """Return what a follow-up asks for; with ``unopened``, collect why catalogued images could not be opened."""
-    requested = request_follow_up(part)
+def _checked_follow_up(
+    part: FollowUp, parts: Sequence[Requested], data: Path | None, unopened: list[str] | None
+) -> RequestedFollowUp:
+    """Return what a follow-up of ``parts`` asks for; with ``unopened``, collect why images could not be opened."""
+    specs = [spec for each in parts if each.part.name in part.sources for spec in each.tested_specs]
+    requested = request_follow_up(part, specs)
     try:
         return with_images(requested, data)
     except InputError as error:
