@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,7 @@ import typer
 
 from shipbench.cli import completion, next_steps, options
 from shipbench.cli.operations import counted_operations
+from shipbench.cli.options import options_command
 from shipbench.errors import InputError
 from shipbench.runtime.files import check_output
 from shipbench.runtime.interrupts import stopping
@@ -75,78 +77,117 @@ Output = Annotated[Path, typer.Option(help="With --all: the folder of the JSON f
 _REPORTS = Path("reports/bench")
 
 
-def bench(
-    method: Methods = None,
-    backbone: Backbone = "vit_base_patch16_224.orig_in21k",
-    checkpoint: Checkpoint = "random",
-    image_size: ImageSize = None,
-    batch_size: BatchSize = None,
-    prompt_lengths: PromptLengths = None,
-    levels: Annotated[str, typer.Option(help="First block of each semantic level, comma-separated.")] = "0,2,4,6,8,11",
-    drop_path: DropPath = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Number of rounds; the table shows medians.")] = 5,
-    device: options.Device = "auto",
-    precision: Precisions = None,
-    settings: options.Settings = None,
-    compiled: Compile = False,
-    merged: Merged = False,
-    json_file: JsonFile = None,
-    end_to_end: WholeRuns = False,
-    train_images: Annotated[int, typer.Option(min=8, help="With --end-to-end: number of training images.")] = 1000,
-    test_images: Annotated[int, typer.Option(min=8, help="With --end-to-end: number of test images.")] = 1000,
-    epochs: Annotated[int, typer.Option(min=1, help="With --end-to-end: epochs per run in the estimate.")] = 100,
-    all_parts: AllParts = False,
-    parts: Parts = "all",
-    output: Output = _REPORTS,
-    operations: Operations = False,
-) -> None:
+@dataclass(frozen=True)
+class BenchChoices:
+    """The options of ``shipbench bench``."""
+
+    method: Methods = None
+    backbone: Backbone = "vit_base_patch16_224.orig_in21k"
+    checkpoint: Checkpoint = "random"
+    image_size: ImageSize = None
+    batch_size: BatchSize = None
+    prompt_lengths: PromptLengths = None
+    levels: Annotated[str, typer.Option(help="First block of each semantic level, comma-separated.")] = "0,2,4,6,8,11"
+    drop_path: DropPath = None
+    repeats: Annotated[int, typer.Option(min=1, help="Number of rounds; the table shows medians.")] = 5
+    device: options.Device = "auto"
+    precision: Precisions = None
+    settings: options.Settings = None
+    compiled: Compile = False
+    merged: Merged = False
+    json_file: JsonFile = None
+    end_to_end: WholeRuns = False
+    train_images: Annotated[int, typer.Option(min=8, help="With --end-to-end: number of training images.")] = 1000
+    test_images: Annotated[int, typer.Option(min=8, help="With --end-to-end: number of test images.")] = 1000
+    epochs: Annotated[int, typer.Option(min=1, help="With --end-to-end: epochs per run in the estimate.")] = 100
+    all_parts: AllParts = False
+    parts: Parts = "all"
+    output: Output = _REPORTS
+    operations: Operations = False
+
+    def check(self) -> None:
+        """Raise ``InputError`` for files that cannot be written, and for options that exclude each other."""
+        if self.json_file is not None:
+            check_output(self.json_file, "--json", folder=False)
+        check_output(self.output, "--output")
+        if self.operations and (self.all_parts or self.end_to_end or self.compiled):
+            raise InputError("--operations counts and times nothing; use it without --all, --end-to-end and --compile")
+
+    def chosen_methods(self) -> list[Method]:
+        """Return the methods to measure."""
+        from shipbench.methods import list_methods, parse_methods
+
+        methods = parse_methods(self.method or (",".join(list_methods()) if self.all_parts else "all"))
+        if self.all_parts and self.method is None:
+            # A time limit may cut a part off: the methods that matter most come first.
+            methods.sort(key=lambda each: -each.order)
+        return methods
+
+    def precisions(self, place: torch.device) -> tuple[str, ...]:
+        """Return the precisions to measure on a device."""
+        from shipbench.hardware.precision import resolve_precision
+
+        default = "bf16,fp32" if self.all_parts else "bf16" if self.operations else "fp32"
+        names = (self.precision or default).split(",")
+        return tuple(dict.fromkeys(resolve_precision(name.strip(), place) for name in names))
+
+    def whole_runs(self) -> EndToEndOptions:
+        """Return what --end-to-end measures."""
+        from shipbench.bench import EndToEndOptions
+
+        counts: dict[str, Any] = {
+            "train_images": self.train_images,
+            "test_images": self.test_images,
+            "epochs": self.epochs,
+        }
+        return EndToEndOptions(**self._shared, **counts, device=self.device)
+
+    def steps(self) -> BenchOptions:
+        """Return which steps are measured."""
+        from shipbench.bench import BenchOptions
+
+        lengths = self.prompt_lengths or ("10" if self.all_parts or self.operations else "50")
+        return BenchOptions(
+            **self._shared,
+            repeats=self.repeats,
+            drop_path=(0.0 if self.compiled else 0.1) if self.drop_path is None else self.drop_path,
+            compiled=self.compiled,
+            merged=self.merged,
+            levels=_numbers("--levels", self.levels),
+            prompt_lengths=_numbers("--prompt-lengths", lengths),
+        )
+
+    @property
+    def _shared(self) -> dict[str, Any]:
+        shared = {"backbone": self.backbone, "checkpoint": self.checkpoint, "image_size": self.image_size}
+        return {**shared, "batch_size": self.batch_size or (64 if self.all_parts or self.operations else 16)}
+
+
+@options_command(BenchChoices)
+def bench(options: BenchChoices) -> None:
     """Measure the training step and inference of every method against the bare frozen backbone.
 
     With --end-to-end, measure whole runs instead and estimate the time that the 19 tasks of VTAB-1k would take. With
     --all, measure trainings as runs carry them out, in parts that each write a file. With --operations, count what a
     training step launches on a GPU.
     """
-    from shipbench.bench import BenchOptions, EndToEndOptions
     from shipbench.hardware.device import resolve_device
-    from shipbench.hardware.precision import resolve_precision
-    from shipbench.methods import list_methods, parse_methods
     from shipbench.planning.grid import overrides_by_method
     from shipbench.settings import parse_pairs
 
-    methods, place = parse_methods(method or (",".join(list_methods()) if all_parts else "all")), resolve_device(device)
-    if all_parts and method is None:
-        # A time limit may cut a part off: the methods that matter most come first.
-        methods.sort(key=lambda each: -each.order)
-    if json_file is not None:
-        check_output(json_file, "--json", folder=False)
-    check_output(output, "--output")
-    if operations and (all_parts or end_to_end or compiled):
-        raise InputError("--operations counts and times nothing; use it without --all, --end-to-end and --compile")
-    names = (precision or ("bf16,fp32" if all_parts else "bf16" if operations else "fp32")).split(",")
-    precisions = tuple(dict.fromkeys(resolve_precision(name.strip(), place) for name in names))
-    overrides = overrides_by_method(methods, parse_pairs(settings or []))
-    shared: dict[str, Any] = {"backbone": backbone, "checkpoint": checkpoint, "image_size": image_size}
-    shared["batch_size"] = batch_size or (64 if all_parts or operations else 16)
-    if end_to_end:
-        counts: dict[str, Any] = {"train_images": train_images, "test_images": test_images, "epochs": epochs}
-        _whole_runs(methods, EndToEndOptions(**shared, **counts, device=device), precisions, overrides, json_file)
-        return
-    bench_options = BenchOptions(
-        **shared,
-        repeats=repeats,
-        drop_path=(0.0 if compiled else 0.1) if drop_path is None else drop_path,
-        compiled=compiled,
-        merged=merged,
-        levels=_numbers("--levels", levels),
-        prompt_lengths=_numbers("--prompt-lengths", prompt_lengths or ("10" if all_parts or operations else "50")),
-    )
-    if operations:
-        _finish(json_file, counted_operations(methods, bench_options, precisions, overrides))
-        return
-    if all_parts:
-        _parts(methods, bench_options, place, precisions, overrides, (train_images, test_images), parts, output)
-        return
-    _steps(methods, bench_options, place, precisions, overrides, json_file)
+    methods, place = options.chosen_methods(), resolve_device(options.device)
+    options.check()
+    precisions = options.precisions(place)
+    overrides = overrides_by_method(methods, parse_pairs(options.settings or []))
+    if options.end_to_end:
+        _whole_runs(methods, options.whole_runs(), precisions, overrides, options.json_file)
+    elif options.operations:
+        _finish(options.json_file, counted_operations(methods, options.steps(), precisions, overrides))
+    elif options.all_parts:
+        counts = options.train_images, options.test_images
+        _parts(methods, options.steps(), place, precisions, overrides, counts, options.parts, options.output)
+    else:
+        _steps(methods, options.steps(), place, precisions, overrides, options.json_file)
 
 
 def _parts(

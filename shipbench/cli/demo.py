@@ -45,14 +45,14 @@ def demo(
 
     Prints the two commands that it stands for, then runs them. Finished runs are kept: a repeated demo resumes.
     """
-    from shipbench.cli.report import report
+    from shipbench.cli.report import ReportChoices, make_report
 
     selection = FULL if full else QUICK
     folder = results / "report" if output is None else output
     for command in _commands(selection, results, folder):
         say(f"$ {command}")
     records = _run(selection, results)
-    report(results=results, output=folder)
+    make_report(ReportChoices(results=results, output=folder))
     say(_conclusion(records))
     page = folder / "index.html"
     if _has_display():

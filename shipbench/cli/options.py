@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar, get_type_hints
 
 import typer
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from shipbench.trackers.interface import Tracker
 
 _PROGRESS = ("auto", "plain", "json")
+Command: TypeAlias = Callable[..., None]
+Group = TypeVar("Group")
 
 
 def _number_of_jobs(text: str) -> int | None:
@@ -244,34 +246,65 @@ class GridOptions:
         )
 
 
-def grid_command(command: Callable[..., None]) -> Callable[..., None]:
+def options_command(group: type[Any]) -> Callable[[Command], Command]:
+    """Return a decorator that gives ``command(options: group, ...)`` a parameter for each field of that dataclass."""
+
+    def decorate(command: Command) -> Command:
+        special = _special_parameters(command)
+
+        def run_command(**values: Any) -> None:
+            command(_from_values(group, values), **{parameter.name: values[parameter.name] for parameter in special})
+
+        return _declared(run_command, command, [*special, *_parameters_of(group)])
+
+    return decorate
+
+
+def grid_command(command: Command) -> Command:
     """Add the options of a grid and ``--config`` to the parameters of ``command(options: GridOptions, ...)``."""
+    special = _special_parameters(command)
+    config = inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Config)
+
+    def run_command(**values: Any) -> None:
+        from shipbench.cli.documents import machine_readable
+
+        options = _from_values(GridOptions, values)
+        readable = machine_readable(document=options.as_json, lines=options.progress == "json")
+        with readable, stopping(options.kept):
+            command(options, **{parameter.name: values[parameter.name] for parameter in special})
+
+    return _declared(run_command, command, [*special, *_parameters_of(GridOptions), config])
+
+
+def _special_parameters(command: Command) -> list[inspect.Parameter]:
+    """Return the parameters of a command but for ``options``."""
     declared = inspect.signature(command, eval_str=True).parameters.values()
-    hints = get_type_hints(GridOptions, include_extras=True)
+    return [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in declared if parameter.name != "options"
+    ]
+
+
+def _parameters_of(group: type[Any]) -> list[inspect.Parameter]:
+    """Return a parameter for each field of a dataclass."""
+    hints = get_type_hints(group, include_extras=True)
     empty = inspect.Parameter.empty
-    shared = [
+    return [
         inspect.Parameter(
             field.name,
             inspect.Parameter.KEYWORD_ONLY,
             default=empty if field.default is MISSING else field.default,
             annotation=hints[field.name],
         )
-        for field in fields(GridOptions)
-    ]
-    config = inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Config)
-    special = [
-        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in declared if parameter.name != "options"
+        for field in fields(group)
     ]
 
-    def run_command(**values: Any) -> None:
-        from shipbench.cli.documents import machine_readable
 
-        options = GridOptions(**{field.name: values[field.name] for field in fields(GridOptions)})
-        readable = machine_readable(document=options.as_json, lines=options.progress == "json")
-        with readable, stopping(options.kept):
-            command(options, **{parameter.name: values[parameter.name] for parameter in special})
+def _from_values(group: type[Group], values: Mapping[str, Any]) -> Group:
+    return group(**{field.name: values[field.name] for field in fields(group)})  # type: ignore[arg-type]
 
-    parameters = [*special, *shared, config]
+
+def _declared(run_command: Command, command: Command, parameters: list[inspect.Parameter]) -> Command:
+    """Return ``run_command`` with the description of ``command`` and with ``parameters`` as its signature."""
     run_command.__doc__ = command.__doc__
     run_command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     run_command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

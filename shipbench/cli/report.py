@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from shipbench.cli import next_steps
-from shipbench.cli.options import Json, Results
+from shipbench.cli.options import Json, Results, options_command
 from shipbench.runtime.console import say
 from shipbench.runtime.files import check_output
 from shipbench.runtime.interrupts import stopping
@@ -24,72 +25,102 @@ _TITLE = "Benchmark report"
 _FORMATS = "md,tex,csv,html,svg"
 
 
-def report(
-    results: Results = Path("results"),
-    output: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("reports/latest"),
+@dataclass(frozen=True)
+class ReportChoices:
+    """The options of ``shipbench report``."""
+
+    results: Results = Path("results")
+    output: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("reports/latest")
     select: Annotated[
         str,
         typer.Option(
             help="The accuracy that counts: final, validation, oracle (best test epoch), or a rule of another package."
         ),
-    ] = "final",
+    ] = "final"
     formats: Annotated[
         str,
         typer.Option(
             "--format", help="Formats to write: any of md, tex, typ, csv, html, png, pdf, svg, pgf, comma-separated."
         ),
-    ] = _FORMATS,
+    ] = _FORMATS
     baseline: Annotated[
         str | None, typer.Option(help="Method that the others are compared with; VPT-deep by default.")
-    ] = None,
+    ] = None
     published: Annotated[
         str, typer.Option(help="Published rows to show: same (methods that were run), all or none.")
-    ] = "same",
+    ] = "same"
     imported: Annotated[
         str,
         typer.Option(
             help="Results of other harnesses: beside (rows of their own, in no rank or test), all (like methods that "
             "were run) or none."
         ),
-    ] = "beside",
+    ] = "beside"
     style: Annotated[
         str, typer.Option(help="Width and font of the figure files: plain, or those of a paper, cvpr or neurips.")
-    ] = "plain",
-    title: Annotated[str, typer.Option(help="Title of the report.")] = _TITLE,
-    as_json: Json = False,
-) -> None:
+    ] = "plain"
+    title: Annotated[str, typer.Option(help="Title of the report.")] = _TITLE
+    as_json: Json = False
+
+    def command(self) -> str:
+        """Return the command that reproduces the report; absolute paths are reduced to the name of the folder."""
+        folders = [path.name if path.is_absolute() else path.as_posix() for path in (self.results, self.output)]
+        words = ["shipbench", "report", "--results", folders[0], "--output", folders[1], "--select", self.select]
+        words += ["--format", self.formats, *(["--baseline", self.baseline] if self.baseline else [])]
+        words += ["--published", self.published]
+        words += ["--style", self.style] if self.style != "plain" else []
+        words += ["--title", self.title] if self.title != _TITLE else []
+        words += ["--imported", self.imported] if self.imported != "beside" else []
+        return shlex.join(words)
+
+
+@options_command(ReportChoices)
+def report(options: ReportChoices) -> None:
     """Write tables, figures and a page from the records of a results folder."""
-    from shipbench.report import ReportOptions, build_report, parse_formats, write_report
+    make_report(options)
+
+
+def make_report(choices: ReportChoices) -> None:
+    """Write a report and print where it lies, as ``shipbench report`` does."""
+    from shipbench.report import parse_formats, write_report
+    from shipbench.report.drawing.paper import get_paper_style
+
+    check_output(choices.output, "--output")
+    suffixes, paper = parse_formats(choices.formats), get_paper_style(choices.style)
+    built, records = _built(choices)
+    say(f"{records} records, {sum(1 for _ in built.figures())} figures")
+    with stopping(f"files in {choices.output} may be of an earlier report; the same command writes all of them"):
+        files = write_report(built, choices.output, suffixes, paper)
+    page = files[0] if "html" in suffixes else choices.output
+    if choices.as_json:
+        _print_document(built, choices.output, files, records)
+    else:
+        typer.echo(page)
+    next_steps.after_report(page)
+
+
+def _built(choices: ReportChoices) -> tuple[Report, int]:
+    """Return the report of a results folder, and the number of its records."""
+    from shipbench.report import ReportOptions, build_report
     from shipbench.report.analysis.imported import imported_choice
     from shipbench.report.analysis.published import published_choice
-    from shipbench.report.drawing.paper import get_paper_style
     from shipbench.results.loading import load_features, load_history, load_predictions, load_results
     from shipbench.results.tunings import load_tunings
 
-    check_output(output, "--output")
-    suffixes, paper = parse_formats(formats), get_paper_style(style)
-    command = _command(results, output, select, formats, baseline, published, style, title)
-    command += f" --imported {imported}" if imported != "beside" else ""
-    options = ReportOptions(select, baseline, published_choice(published), title, command, imported_choice(imported))
+    results, published, imported = choices.results, published_choice(choices.published), choices.imported
+    options = ReportOptions(
+        choices.select, choices.baseline, published, choices.title, choices.command(), imported_choice(imported)
+    )
     records = load_results(results)
-    history = load_history(results, records["run_id"]) if len(records) else None
     built = build_report(
         records,
-        history,
+        load_history(results, records["run_id"]) if len(records) else None,
         options,
         predictions=partial(load_predictions, results),
         features=partial(load_features, results),
         tunings=load_tunings(results),
     )
-    say(f"{len(records)} records, {sum(1 for _ in built.figures())} figures")
-    with stopping(f"files in {output} may be of an earlier report; the same command writes all of them"):
-        files = write_report(built, output, suffixes, paper)
-    page = files[0] if "html" in suffixes else output
-    if as_json:
-        _print_document(built, output, files, len(records))
-    else:
-        typer.echo(page)
-    next_steps.after_report(page)
+    return built, len(records)
 
 
 def _print_document(report: Report, output: Path, files: Sequence[Path], records: int) -> None:
@@ -109,14 +140,3 @@ def _print_document(report: Report, output: Path, files: Sequence[Path], records
         ],
         tables=[{"name": table.name, "title": table.title, "rows": table_rows(table)} for table in report.tables()],
     )
-
-
-def _command(
-    results: Path, output: Path, select: str, formats: str, baseline: str | None, published: str, style: str, title: str
-) -> str:
-    """Return the command that reproduces the report; absolute paths are reduced to the name of the folder."""
-    folders = [path.name if path.is_absolute() else path.as_posix() for path in (results, output)]
-    words = ["shipbench", "report", "--results", folders[0], "--output", folders[1], "--select", select]
-    words += ["--format", formats, *(["--baseline", baseline] if baseline else []), "--published", published]
-    words += ["--style", style] if style != "plain" else []
-    return shlex.join([*words, *(["--title", title] if title != _TITLE else [])])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +22,7 @@ from shipbench.cli.options import (
     RetryFailed,
     Scheduler,
     Stack,
+    options_command,
 )
 from shipbench.errors import InputError, ShipbenchError
 from shipbench.runtime.console import say
@@ -49,83 +50,75 @@ def _duration(text: str) -> float:
 
 
 @dataclass(frozen=True)
-class _Locks:
-    """How a study treats its lock: another lock to compare with, whether differences stop it, whether to renew it."""
+class StudyOptions:
+    """The options of ``shipbench study``."""
 
-    other: Path | None
-    strict: bool
-    renew: bool
-
-
-def study(
-    file: Annotated[Path, typer.Argument(help="Study file (TOML).")],
     results: Annotated[
         Path | None,
         typer.Option(help="Folder of the records; default: the one in the file, $SHIPBENCH_RESULTS, or results."),
-    ] = None,
-    data: Data = None,
-    only: Annotated[str | None, typer.Option(metavar="PART,...", help="Plan and execute these parts only.")] = None,
+    ] = None
+    data: Data = None
+    only: Annotated[str | None, typer.Option(metavar="PART,...", help="Plan and execute these parts only.")] = None
     limit: Annotated[
         float | None,
         typer.Option("--for", parser=_duration, metavar="TIME", help="Stop after this time, as in 30m or 1h30m."),
-    ] = None,
+    ] = None
     report_only: Annotated[
         bool, typer.Option("--report", help="Only write the reports, from the records that exist.")
-    ] = False,
+    ] = False
     lock: Annotated[
         Path | None,
         typer.Option(help="Lock file to compare with; default: FILE.lock beside the study file, if there is one."),
-    ] = None,
-    locked: Annotated[bool, typer.Option("--locked", help="Refuse to run if anything differs from a lock.")] = False,
-    relock: Annotated[bool, typer.Option("--relock", help="Replace the lock of the results folder.")] = False,
-    device: Device = "auto",
-    jobs: Jobs = None,
-    stack: Stack = "auto",
-    engine: Engine = "local",
-    scheduler: Scheduler = None,
-    keep_weights: KeepWeights = "trained",
-    retry_failed: RetryFailed = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the grid with its cost and stop.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the grid as JSON on standard output.")] = False,
-) -> None:
+    ] = None
+    locked: Annotated[bool, typer.Option("--locked", help="Refuse to run if anything differs from a lock.")] = False
+    relock: Annotated[bool, typer.Option("--relock", help="Replace the lock of the results folder.")] = False
+    device: Device = "auto"
+    jobs: Jobs = None
+    stack: Stack = "auto"
+    engine: Engine = "local"
+    scheduler: Scheduler = None
+    keep_weights: KeepWeights = "trained"
+    retry_failed: RetryFailed = False
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the grid with its cost and stop.")] = False
+    as_json: Annotated[bool, typer.Option("--json", help="Print the grid as JSON on standard output.")] = False
+
+    def for_grid(self, study: Study) -> GridOptions:
+        """Return the options with which the runs of a study are executed; its parts hold all others."""
+        shared = {field.name for field in fields(GridOptions)}
+        values = {name: value for name, value in vars(self).items() if name in shared}
+        results = self.results or study.results or Path(os.environ.get("SHIPBENCH_RESULTS") or "results")
+        return GridOptions(**{**values, "tasks": "", "results": results, "as_json": False})
+
+
+@options_command(StudyOptions)
+def study(options: StudyOptions, file: Annotated[Path, typer.Argument(help="Study file (TOML).")]) -> None:
     """Execute the runs, ablations and tunings in FILE as one grid, then write its reports; repeat it to resume."""
     from shipbench.planning.study.file import choose_parts, read_study
     from shipbench.runtime.interrupts import stopping, time_limit
 
-    if report_only and as_json:
+    if options.report_only and options.as_json:
         raise InputError("--json prints the grid, which --report does not plan; leave one of them out")
-    chosen = choose_parts(read_study(file), only)
-    options = GridOptions(
-        tasks="",
-        results=results or chosen.results or Path(os.environ.get("SHIPBENCH_RESULTS") or "results"),
-        data=data,
-        device=device,
-        jobs=jobs,
-        stack=stack,
-        engine=engine,
-        scheduler=scheduler,
-        keep_weights=keep_weights,
-        dry_run=dry_run,
-        retry_failed=retry_failed,
-    )
-    if report_only:
-        _report(chosen.reports, options.results)
+    chosen = choose_parts(read_study(file), options.only)
+    grid_options = options.for_grid(chosen)
+    if options.report_only:
+        _report(chosen.reports, grid_options.results)
         return
-    with time_limit(limit), stopping(options.kept):
-        failed = _study(chosen, options, _Locks(lock, locked, relock), as_json=as_json)
+    with time_limit(options.limit), stopping(grid_options.kept):
+        failed = _study(chosen, grid_options, options)
     if failed:
         sys.exit(1)
 
 
-def _study(study: Study, options: GridOptions, locks: _Locks, *, as_json: bool) -> int:
+def _study(study: Study, options: GridOptions, study_options: StudyOptions) -> int:
     """Plan a study, and execute it unless that is a dry run; return the number of failures."""
     from shipbench.cli.study_tables import print_grid, print_json
     from shipbench.planning.plan import State
 
     options.executor().check()
     grid = _plan(study, options)
+    as_json = study_options.as_json
     rows, show = _rows(options.results), print_json if as_json else print_grid
-    sentences = _compare(study, grid, options, locks)
+    sentences = _compare(study, grid, options, study_options)
     if options.dry_run:
         show(study, grid, rows, options, sentences)
         next_steps.after_run(options.results, dry_run=True)
@@ -174,21 +167,21 @@ def _rows(results: Path) -> list[Row]:
     return list(load_rows(results)) if (results / "runs").is_dir() else []
 
 
-def _compare(study: Study, grid: StudyGrid, options: GridOptions, locks: _Locks) -> list[str]:
+def _compare(study: Study, grid: StudyGrid, options: GridOptions, study_options: StudyOptions) -> list[str]:
     """Return the differences to the locks of a study, after writing or extending that of the results folder."""
     from shipbench.planning.study.lock import differences, extended, lock_name, make_lock, read_lock, write_lock
 
     if grid.unread:
         return []
     ours, place = make_lock(study, grid), options.results / lock_name(study)
-    beside = locks.other or study.file.with_name(lock_name(study))
-    if locks.other is not None and not locks.other.is_file():
-        raise InputError(f"lock file {locks.other} does not exist or is not a file")
+    beside = study_options.lock or study.file.with_name(lock_name(study))
+    if study_options.lock is not None and not study_options.lock.is_file():
+        raise InputError(f"lock file {study_options.lock} does not exist or is not a file")
     others = {path: read_lock(path) for path in dict.fromkeys((beside, place)) if path.is_file()}
-    if locks.renew:
+    if study_options.relock:
         others.pop(place, None)
     sentences = [sentence for path, other in others.items() for sentence in differences(ours, other, str(path))]
-    if sentences and locks.strict:
+    if sentences and study_options.locked:
         raise InputError("\n- ".join(["--locked: this machine differs from the lock:", *sentences]))
     if not options.dry_run:
         kept: Lock = extended(others[place], ours) if place in others else ours
@@ -255,16 +248,18 @@ def _record(decisions: Sequence[Decision], plan: Plan, results: Path) -> None:
 
 def _report(reports: Sequence[ReportPart], results: Path) -> None:
     """Write the reports of a study."""
-    from shipbench.cli.report import report
+    from shipbench.cli.report import ReportChoices, make_report
 
     for part in reports:
-        report(
-            results=results,
-            output=Path(part.output),
-            select=part.select,
-            formats=part.format,
-            baseline=part.baseline,
-            published=part.published,
-            style=part.style,
-            title=part.title,
+        make_report(
+            ReportChoices(
+                results=results,
+                output=Path(part.output),
+                select=part.select,
+                formats=part.format,
+                baseline=part.baseline,
+                published=part.published,
+                style=part.style,
+                title=part.title,
+            )
         )
