@@ -99,6 +99,7 @@ def _execute(
 ) -> list[tuple[RunRecord, RunRecord]]:
     """Return each run beside one of its evaluations."""
     from shipbench.events import Emitter, Event, Note
+    from shipbench.hardware.device import resolve_device
     from shipbench.runs.evaluate import execute_evaluation
     from shipbench.runs.evaluation_plan import plan_evaluation
     from shipbench.runtime.console import say
@@ -108,6 +109,8 @@ def _execute(
         if isinstance(event, Note):
             say(event.text)
 
+    # A missing device is refused before any image is opened.
+    resolve_device(chosen.device)
     plans = [plan_evaluation(store, run_id, chosen) for run_id in run_ids]
     rows: list[tuple[RunRecord, RunRecord]] = []
     with stopping(f"finished evaluations are kept in {store.root}, and the same command continues from there"):
