@@ -24,7 +24,9 @@ from shipbench.results.loading import load_predictions
 from shipbench.results.sealed import is_sealed
 from shipbench.results.store import Store
 from shipbench.runs import evaluate as module
+from shipbench.runs.evaluation_plan import EvaluationOptions, plan_evaluation
 from shipbench.runs.export import load_exported, weights_of
+from shipbench.runs.finished import checkpoint_of, tested_record
 from shipbench.tasks import get_task
 from tests.conftest import Outcome
 from tests.data.builders import vtab_tree
@@ -154,7 +156,7 @@ def test_an_interrupted_evaluation_keeps_what_is_finished(
 def test_an_evaluation_of_another_process_is_awaited_and_taken_over(shipbench: Shipbench, bugs: Path) -> None:
     store = Store(bugs / "r")
     task = get_task(f"folder:{bugs / 'bugs'}")
-    planned = module.plan_evaluation(store, only_run(bugs), module.EvaluationOptions(task, device="cpu"))
+    planned = plan_evaluation(store, only_run(bugs), EvaluationOptions(task, device="cpu"))
     (run_id,) = planned.run_ids
     claim = take(store.root, run_id)
     assert claim is not None
@@ -175,14 +177,14 @@ def test_runs_that_were_not_tested_or_whose_weights_are_not_named_are_refused(tm
     store = Store(tmp_path)
     store.write(make_record(run_id="trial", protocol="tuning"))
     with pytest.raises(InputError, match="run trial is a trial of a tuning, which never opens the test split"):
-        module.tested_record(store, "trial")
+        tested_record(store, "trial")
     store.write(make_record(run_id="failed", status="failed", error="out of memory"))
     with pytest.raises(InputError, match=r"run failed failed \(out of memory\), so it has no weights; repeat it"):
-        module.tested_record(store, "failed")
+        tested_record(store, "failed")
     with pytest.raises(InputError, match=r"was trained on the weights in my\.npz; name that file with --checkpoint"):
-        module.checkpoint_of(make_record(checkpoint="my.npz"), None)
-    assert module.checkpoint_of(make_record(checkpoint="my.npz"), "there/my.npz") == "there/my.npz"
-    assert module.checkpoint_of(make_record(checkpoint="random"), None) == "random"
+        checkpoint_of(make_record(checkpoint="my.npz"), None)
+    assert checkpoint_of(make_record(checkpoint="my.npz"), "there/my.npz") == "there/my.npz"
+    assert checkpoint_of(make_record(checkpoint="random"), None) == "random"
 
 
 def test_a_folder_with_a_test_split_gives_that_split_alone(shipbench: Shipbench, bugs: Path) -> None:
