@@ -42,7 +42,7 @@ def execute_evaluation(
     With ``force``, all are computed. An evaluation that another process is computing is waited for. Raises
     ``StoreError`` if the results folder cannot be written to.
     """
-    scoring = _Scoring(planned)
+    scoring = Scoring(planned)
     for run_id, corruption in planned.run_ids.items():
         record = None if force else planned.store.read(run_id)
         if record is not None:
@@ -58,7 +58,7 @@ def execute_evaluation(
         yield record
 
 
-class _Scoring:
+class Scoring:
     """The model and the images of a plan, loaded when the first evaluation needs them."""
 
     def __init__(self, planned: PlannedEvaluation) -> None:

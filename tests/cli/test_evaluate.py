@@ -24,9 +24,9 @@ from shipbench.results.loading import load_predictions
 from shipbench.results.sealed import is_sealed
 from shipbench.results.store import Store
 from shipbench.runs import evaluate as module
+from shipbench.runs import finished
 from shipbench.runs.evaluation_plan import EvaluationOptions, plan_evaluation
 from shipbench.runs.export import load_exported, weights_of
-from shipbench.runs.finished import checkpoint_of, tested_record
 from shipbench.tasks import get_task
 from tests.conftest import Outcome
 from tests.data.builders import vtab_tree
@@ -170,21 +170,21 @@ def test_an_evaluation_of_another_process_is_awaited_and_taken_over(shipbench: S
     (record,) = module.execute_evaluation(planned, emitter=Emitter(listener=store_and_release))
     assert record.train_seconds == planned.parent.train_seconds
     in_bf16 = replace(planned, parent=replace(planned.parent, precision="bf16"))
-    assert (planned.compute.precision, in_bf16.compute.precision) == ("fp32", "bf16")
+    assert [module.Scoring(plan).compute.precision for plan in (planned, in_bf16)] == ["fp32", "bf16"]
 
 
 def test_runs_that_were_not_tested_or_whose_weights_are_not_named_are_refused(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.write(make_record(run_id="trial", protocol="tuning"))
     with pytest.raises(InputError, match="run trial is a trial of a tuning, which never opens the test split"):
-        tested_record(store, "trial")
+        finished.tested_record(store, "trial")
     store.write(make_record(run_id="failed", status="failed", error="out of memory"))
     with pytest.raises(InputError, match=r"run failed failed \(out of memory\), so it has no weights; repeat it"):
-        tested_record(store, "failed")
+        finished.tested_record(store, "failed")
     with pytest.raises(InputError, match=r"was trained on the weights in my\.npz; name that file with --checkpoint"):
-        checkpoint_of(make_record(checkpoint="my.npz"), None)
-    assert checkpoint_of(make_record(checkpoint="my.npz"), "there/my.npz") == "there/my.npz"
-    assert checkpoint_of(make_record(checkpoint="random"), None) == "random"
+        finished.checkpoint_of(make_record(checkpoint="my.npz"), None)
+    assert finished.checkpoint_of(make_record(checkpoint="my.npz"), "there/my.npz") == "there/my.npz"
+    assert finished.checkpoint_of(make_record(checkpoint="random"), None) == "random"
 
 
 def test_a_folder_with_a_test_split_gives_that_split_alone(shipbench: Shipbench, bugs: Path) -> None:
