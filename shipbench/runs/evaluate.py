@@ -72,6 +72,7 @@ class Scoring:
 
     @cached_property
     def exported(self) -> Exported:
+        """The model of the run on the device, with its preprocessing."""
         exported = load_exported(self.planned.weights, checkpoint=self.planned.options.checkpoint)
         exported.model.to(self.compute.device)
         cast_frozen_weights(exported.model, self.compute)
@@ -79,6 +80,7 @@ class Scoring:
 
     @cached_property
     def split(self) -> Split:
+        """The images, decoded for the model."""
         return self.planned.images.load(self.exported.preprocessing.image_size)
 
     def score(self, run_id: str, corruption: Corruption | None) -> tuple[RunRecord, RunTables]:
