@@ -28,6 +28,10 @@ TIMES = [
     "peak_memory_bytes",
 ]
 
+# The readline library puts the size of the terminal into the environment of child processes, such as pytest's workers.
+for _size in ("COLUMNS", "LINES"):
+    os.environ.pop(_size, None)
+
 # Examples are the same in every run, and none is judged by how long it took.
 hypothesis_settings.register_profile("shipbench", deadline=None, derandomize=True, database=None)
 hypothesis_settings.load_profile("shipbench")

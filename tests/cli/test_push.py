@@ -27,7 +27,8 @@ from shipbench.data.framing import resize
 from shipbench.record import RunRecord
 from shipbench.results.loading import load_predictions
 from shipbench.results.store import Store
-from shipbench.runs.export import load_exported, predict, trained_record
+from shipbench.runs.export import load_exported, predict
+from shipbench.runs.finished import trained_record
 from shipbench.runs.model_card import Card, model_card
 from shipbench.statistics import bootstrap_interval
 from shipbench.tasks.catalogue import Resize

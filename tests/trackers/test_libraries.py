@@ -131,8 +131,9 @@ def test_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert curve == [CURVE[0], CURVE[1], CURVE[1], CURVE[2]]
     assert any("figures/" in key for row in wandb_history(files[1]) for key in row)
     assert wandb_artifacts(files[1]) == ["record-a1"]
-    failed_from_the_start(WandbTracker(TrackerOptions(tmp_path)), tmp_path)
-    (failed,) = set((tmp_path / "wandb").glob("offline-run-*-a1/run-a1.wandb")) - set(files)
+    # W&B names the folder of a run by the second in which it starts.
+    failed_from_the_start(WandbTracker(TrackerOptions(tmp_path / "failed")), tmp_path)
+    (failed,) = (tmp_path / "failed" / "wandb").glob("offline-run-*-a1/run-a1.wandb")
     records = list(wandb_records(failed))
     assert [record.exit.exit_code for record in records if record.WhichOneof("record_type") == "exit"] == [1]
     notes = [record.run.notes for record in records if record.WhichOneof("record_type") == "run"]
