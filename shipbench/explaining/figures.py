@@ -106,9 +106,9 @@ def prompt_figure(images: Sequence[ExplainedImage], title: str, levels: Sequence
     for number, level in enumerate(levels):
         blocks = base[level : levels[number + 1] if number + 1 < len(levels) else len(shares)]
         axes.axvline(level + 0.5, color=_MUTED, linewidth=0.6, linestyle=":")
-        axes.annotate(f"L{number + 1}", (level + 0.56, base.max() * 1.07), fontsize=6.5, color=_MUTED, va="center")
+        axes.annotate(f"L{number + 1}", (level + 0.56, np.max(base) * 1.07), fontsize=6.5, color=_MUTED, va="center")
         axes.hlines(blocks.mean(), level + 0.6, level + len(blocks) + 0.4, color=_INK, linewidth=0.9)
-    axes.set_ylim(0, base.max() * 1.14)
+    axes.set_ylim(0, np.max(base) * 1.14)
     axes.set_xticks(range(1, len(shares) + 1))
     axes.set_xlabel("block" + (" (L: first block of a level; black: mean of a level)" if levels else ""), fontsize=8)
     axes.set_ylabel("attention of CLS (%)", fontsize=8)

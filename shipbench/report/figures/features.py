@@ -55,7 +55,7 @@ def draw_features(view: SuiteView, stored: Sequence[StoredFeatures]) -> Chart:
 def _panel(view: SuiteView, stored: StoredFeatures) -> Panel:
     places = chosen_points(stored.labels)
     points, labels = embed(stored.features[places]), stored.labels[places]
-    names = class_names(view.study, view.suite, stored.task, int(stored.labels.max()) + 1)
+    names = class_names(view.study, view.suite, stored.task, int(np.max(stored.labels)) + 1)
     marks = tuple(
         _points(points[labels == number], names[number], colour)
         for number, colour in zip(np.unique(labels).tolist(), _COLOURS, strict=False)
@@ -71,4 +71,4 @@ def _points(points: NDArray[np.float64], name: str, colour: str) -> Points:
 
 def _bare(values: NDArray[np.float64]) -> Axis:
     room = 0.06 * float(np.ptp(values)) or 1.0
-    return Axis(float(values.min()) - room, float(values.max()) + room, grid=False, line=False)
+    return Axis(float(np.min(values)) - room, float(np.max(values)) + room, grid=False, line=False)

@@ -110,7 +110,7 @@ def _heat_maps(view: SuiteView, arm: Arm, shown: Sequence[Hierarchy], suffix: st
 def draw_heat_maps(shown: Sequence[Hierarchy], footer: str) -> Chart:
     """Draw a heat map per task on a common colour scale, with the levels as squares."""
     columns = min(len(shown), 5 if len(shown) > 6 else 3)
-    lowest = min(float(hierarchy.affinity.min()) for hierarchy in shown)
+    lowest = min(float(np.min(hierarchy.affinity)) for hierarchy in shown)
     panels = tuple(_heat_map(hierarchy, lowest, 0.8 if columns > 3 else 1.3) for hierarchy in shown)
     bar = ColourBar(lowest, 1.0, "affinity", CIVIDIS)
     return Chart(panels, 0, columns, wide=len(shown) > 2, footer=footer, bar=bar)

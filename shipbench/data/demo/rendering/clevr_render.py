@@ -148,7 +148,7 @@ def _window(camera: Camera, points: Vector, resolution: int) -> Window:
 
 
 def _span(places: Vector, resolution: int) -> slice:
-    first, last = int(np.floor(places.min())) - 1, int(np.ceil(places.max())) + 1
+    first, last = int(np.floor(np.min(places))) - 1, int(np.ceil(np.max(places))) + 1
     return slice(min(max(first, 0), resolution), min(max(last, 0), resolution))
 
 
