@@ -45,9 +45,18 @@ class StaticStep(Protocol):
         ...
 
 
+@runtime_checkable
+class FollowsSteps(Protocol):
+    """A model that changes with the progress of training, as one whose ranks shrink; it is not recorded."""
+
+    def after_step(self, step: int, steps: int) -> None:
+        """Follow optimiser step ``step``, counted from 0, of ``steps`` in the run; its gradients are still there."""
+        ...
+
+
 def recorder_of(models: Sequence[nn.Module], capture: Capture, compute: ComputeContext) -> Recorder | None:
     """Return a recorder for ``models`` on one device, or None if their passes are not to be recorded there."""
-    static = all(isinstance(model, StaticStep) for model in models)
+    static = all(isinstance(model, StaticStep) and not isinstance(model, FollowsSteps) for model in models)
     return new_recorder(compute.device) if static and capture == "auto" else None
 
 

@@ -54,16 +54,21 @@ class CudaGraphs:
         """Call ``work`` on the stream on which it will be recorded."""
         current = torch.cuda.current_stream(self.device)
         self._stream.wait_stream(current)
-        with torch.cuda.stream(self._stream):
-            for _ in range(_WARM_UP_CALLS):
-                work()
-        current.wait_stream(self._stream)
+        try:
+            with torch.cuda.stream(self._stream):
+                for _ in range(_WARM_UP_CALLS):
+                    work()
+        finally:
+            # Also after an error: an update that is still running must not overwrite weights that are restored next.
+            current.wait_stream(self._stream)
 
     def record(self, work: Callable[[], object]) -> Recording:
         """Record ``work`` without running it."""
-        graph = torch.cuda.CUDAGraph()
+        graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self.device)
         # In the default mode, a thread that reads images ahead would end the recording when it allocates memory.
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
+        recording = torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local")
+        # A recording that fails at its end leaves its stream behind as the current one.
+        with torch.cuda.stream(current), recording:
             work()
         return graph
 

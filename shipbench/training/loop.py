@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +16,7 @@ from shipbench.events import DISCARD, Emitter
 from shipbench.hardware.precision import ComputeContext
 from shipbench.prompting import evaluating
 from shipbench.recipe import Capture, Recipe
-from shipbench.training.captured import CapturedForward, recorder_of
+from shipbench.training.captured import CapturedForward, FollowsSteps, recorder_of
 from shipbench.training.captured_run import CapturedRun
 from shipbench.training.graphs import can_record
 from shipbench.training.history import EpochReport, Evaluation, Fit
@@ -43,15 +42,6 @@ class Hooks:
     start: Snapshot | None = None
     keep: Callable[[Callable[[], Snapshot]], None] | None = None
     check: Callable[[], None] | None = None
-
-
-@runtime_checkable
-class FollowsSteps(Protocol):
-    """A model that changes with the progress of training, as if its ranks shrink; its steps are not recorded."""
-
-    def after_step(self, step: int, steps: int) -> None:
-        """Follow optimiser step ``step``, counted from 0, of ``steps`` in the run; its gradients are still there."""
-        ...
 
 
 def fit(

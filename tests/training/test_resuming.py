@@ -18,6 +18,7 @@ from shipbench.events import Emitter, EpochDone, Event, Note
 from shipbench.results.loading import load_history, load_predictions, load_results
 from shipbench.results.store import Store
 from shipbench.runs.checkpoints import Checkpoint
+from shipbench.training.snapshot import capture, restore
 from tests.conftest import TIMES
 from tests.data.builders import vtab_tree
 
@@ -100,6 +101,19 @@ def test_a_resumed_run_equals_one_that_was_never_interrupted(
     assert any("resumes after epoch 3 of 4" in text for text in notes.texts), notes.texts
     assert_same_results(tmp_path / "whole", tmp_path / "resumed")
     assert not list((tmp_path / "resumed" / "checkpoints").iterdir())
+
+
+def test_a_snapshot_holds_the_state_of_the_generator_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Two GPUs, whose generators are at 7 and 8.
+    states = {index: torch.tensor([7 + index], dtype=torch.uint8) for index in (0, 1)}
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: states[device.index].clone())
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: states.update({device.index: state}))
+    model, order, device = torch.nn.Linear(2, 2), torch.Generator(), torch.device("cuda", 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    tensors = capture(model, optimizer, order, device)
+    states[0], states[1] = torch.zeros(1, dtype=torch.uint8), torch.zeros(1, dtype=torch.uint8)
+    restore(tensors, model, optimizer, order, device)
+    assert [int(state) for state in states.values()] == [0, 8]
 
 
 def test_force_starts_over(spec: Callable[..., RunSpec], tmp_path: Path) -> None:
