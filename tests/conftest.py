@@ -7,16 +7,19 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings as hypothesis_settings
+from joblib.externals.loky import ProcessPoolExecutor
 
 from shipbench.cli import main
 from shipbench.prompting import static
 from shipbench.runtime.files import atomic_path
 from shipbench.training import graphs
+from tests.forks import fork_context
 
 # Columns in which a run that is repeated may differ.
 TIMES = [
@@ -48,6 +51,11 @@ def pytest_configure(config: pytest.Config) -> None:
     file = config.getoption("--outcomes")
     if file is not None:
         config.pluginmanager.register(_Outcomes(file, config.getoption("--device")))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the fault tests: a long file that starts last would leave the other processes idle."""
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/faults/"))
 
 
 class _Outcomes:
@@ -83,6 +91,13 @@ def _two_threads_at_most() -> None:
     torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, torch.get_num_threads()))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _fork_server() -> None:
+    """Start the fork server beside the first tests; without several processes of tests, it starts when needed."""
+    if "PYTEST_XDIST_WORKER" in os.environ and os.name == "posix":
+        fork_context()
+
+
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache folder for this test alone."""
@@ -95,6 +110,15 @@ def tapes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Static passes on the CPU, and steps recorded on tapes: what a CUDA device does with graphs."""
     monkeypatch.setattr(static, "is_static", lambda device: True)
     monkeypatch.setitem(graphs.RECORDERS, "cpu", graphs.Tapes)
+
+
+@pytest.fixture
+def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Worker processes that are forks and need not import torch; tests/faults kills ordinary ones."""
+    if os.name != "posix":
+        return
+    pool = partial(ProcessPoolExecutor, context=fork_context())
+    monkeypatch.setattr("shipbench.engine.executors.processes.ProcessPoolExecutor", pool)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,13 @@ Shipbench = Callable[..., Outcome]
 SMALL = ("--backbone", "test_vit", "--image-size", 64, "--batch-size", 2, "--repeats", 1, "--levels", "0,2,4")
 
 
+@pytest.fixture
+def no_memory_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The memory of a step is a constant; tests of memory start the process that measures it."""
+    monkeypatch.setattr(steps, "step_bytes_alone", lambda *_: 1000)
+
+
+@pytest.mark.usefixtures("no_memory_process")
 def test_every_method_is_measured(shipbench: Shipbench, tmp_path: Path) -> None:
     outcome = shipbench("bench", *SMALL, "--prompt-lengths", "5,10", "--json", tmp_path / "out" / "bench.json")
     assert outcome.code == 0, outcome.err
@@ -51,6 +58,7 @@ def test_adapters_are_measured(shipbench: Shipbench, tmp_path: Path) -> None:
     assert lora["training_flops"] < 2.5 * lora["inference_flops"]
 
 
+@pytest.mark.usefixtures("no_memory_process")
 def test_a_merged_method_costs_what_the_bare_backbone_costs(shipbench: Shipbench, tmp_path: Path) -> None:
     line = ("--method", "lora,adaptformer", "--merged", "--json", tmp_path / "b.json")
     assert shipbench("bench", *SMALL, *line).code == 0
@@ -59,6 +67,7 @@ def test_a_merged_method_costs_what_the_bare_backbone_costs(shipbench: Shipbench
     assert rows["lora, merged"]["inference_flops"] == rows["bare backbone"]["inference_flops"]
 
 
+@pytest.mark.usefixtures("no_memory_process")
 def test_ship_at_inference_needs_less_arithmetic_than_the_bare_backbone(shipbench: Shipbench, tmp_path: Path) -> None:
     line = ("--method", "ship", "--backbone", "vit_tiny_patch16_224", "--batch-size", 1, "--repeats", 1)
     assert shipbench("bench", *line, "--prompt-lengths", 10, "--json", tmp_path / "b.json").code == 0
@@ -72,6 +81,7 @@ def test_wrong_input(shipbench: Shipbench) -> None:
     assert "unknown precision 'fp8'" in shipbench("bench", *SMALL, "--precision", "fp32,fp8").err
 
 
+@pytest.mark.usefixtures("no_memory_process")
 def test_every_precision_is_measured_against_its_own_backbone(shipbench: Shipbench, tmp_path: Path) -> None:
     line = ("--method", "vpt-deep", "--precision", "fp32,bf16", "--prompt-lengths", 5, "--json", tmp_path / "b.json")
     assert shipbench("bench", *SMALL, *line).code == 0
@@ -103,6 +113,7 @@ def test_whole_runs_are_measured_and_leave_no_files(shipbench: Shipbench, tmp_pa
     assert not cache.exists()
 
 
+@pytest.mark.usefixtures("no_memory_process")
 def test_tensor_bytes_are_deterministic(shipbench: Shipbench, tmp_path: Path) -> None:
     line = ("--method", "ship,full", "--drop-path", 0.5, "--prompt-lengths", 5, "--json", tmp_path / "b.json")
     rows = []
@@ -171,6 +182,7 @@ def test_other_measurements_survive_a_failed_memory_measurement(
     assert linear["inference_ratio"] > 0
 
 
+@pytest.mark.usefixtures("no_memory_process")
 def test_compiled_models_are_measured_next_to_the_others(
     shipbench: Shipbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,6 +200,7 @@ def test_compiled_models_are_measured_next_to_the_others(
     assert [row["training_bytes"] is None for row in content["measurements"]] == [False, False, True, True]
 
 
+@pytest.mark.usefixtures("no_memory_process")
 def test_a_model_that_cannot_be_compiled_is_measured_uncompiled(
     shipbench: Shipbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -78,7 +78,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.mark.usefixtures("one_thread")
+@pytest.mark.usefixtures("one_thread", "forked_workers")
 def test_workers_execute_stacks(shipbench: Shipbench, line: Callable[..., tuple[object, ...]], tmp_path: Path) -> None:
     grid = ("--method", "ship", "--seeds", "0-3")
     assert shipbench("run", *line("alone", *grid)).code == 0

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +17,7 @@ from shipbench.results.tunings import load_tunings
 from tests.cli.test_listing import heavy_modules_of
 from tests.conftest import Outcome
 from tests.data.builders import vtab_tree
+from tests.forks import command, start_fork
 
 Shipbench = Callable[..., Outcome]
 STUDIES = Path(__file__).parents[2] / "studies"
@@ -81,14 +79,19 @@ def line(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[
     return ("study", "tiny.toml", "--data", vtab_tree(tmp_path / "data", tasks=("svhn",), n_train=25))
 
 
+def _command_in(folder: Path, arguments: list[str], environment: dict[str, str]) -> None:
+    os.chdir(folder)
+    command(arguments, environment, folder / "log.txt")
+
+
 def test_killed_and_resumed(shipbench: Shipbench, line: tuple[object, ...]) -> None:
-    command = [sys.executable, "-m", "shipbench", *map(str, line), "--jobs", "1"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    environment = {"SHIPBENCH_CACHE": os.environ["SHIPBENCH_CACHE"]}
+    process = start_fork(_command_in, Path.cwd(), [*map(str, line), "--jobs", "1"], environment)
     while not (before := {file: file.stat().st_mtime_ns for file in Path("records/runs").glob("[!.]*.parquet")}):
-        assert process.poll() is None
+        assert process.is_alive()
         time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     outcome = shipbench(*line)
     assert outcome.code == 0, outcome.err
     assert "9 runs: 9 to do" not in outcome.err

@@ -135,7 +135,7 @@ def test_memory_is_known() -> None:
 
 
 def test_no_clock_changes_threads_or_records(
-    shipbench: Shipbench, two_cores: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shipbench: Shipbench, two_cores: None, forked_workers: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A grid, and the rest of it on a machine whose clock goes wild: the same threads, stacks and records."""
     monkeypatch.setattr(jobs, "_WORTH_FLOPS", 0)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 import secrets
 import signal
-import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -21,27 +19,9 @@ from shipbench.results.store import Store
 from tests.conftest import TIMES
 from tests.data.builders import vtab_tree
 from tests.faults.phases import keep_phase, read_phase
+from tests.forks import command, start_fork
 
 METHODS = "linear,ship,vpt-deep,full"
-# A fork of a process that has imported everything starts at once.
-_CONTEXT = get_context("forkserver")
-_CONTEXT.set_forkserver_preload(
-    [
-        *(
-            "shipbench.engine.supervisor",
-            "shipbench.planning.plan",
-            "shipbench.engine.executors.processes",
-            "shipbench.cli.tables",
-        ),
-        *(
-            "shipbench.methods.ship",
-            "shipbench_baselines.methods",
-            "sklearn.cluster",
-            "pyarrow.parquet",
-            "platformdirs",
-        ),
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -84,11 +64,8 @@ class Grid:
     def start(self) -> Started:
         """Start the command in a process of its own."""
         phase = self.results.with_name(f".{self.results.name}-{secrets.token_hex(4)}.phase")
-        process = _CONTEXT.Process(
-            target=_command,
-            args=(self.arguments, self.all_environment, self.log, phase if self.watched else None),
-        )
-        process.start()
+        watched = phase if self.watched else None
+        process = start_fork(_command, self.arguments, self.all_environment, self.log, watched)
         return Started(process, self, phase)
 
     def run(self, seconds: float = 100) -> int:
@@ -147,27 +124,9 @@ def make_grid(folder: Path, **changes: Any) -> Grid:
 
 
 def _command(arguments: list[str], environment: dict[str, str], log: Path, phase_file: Path | None) -> None:
-    os.setsid()
     if phase_file is not None:
         keep_phase(phase_file)
-    # Tests that run in the background ignore SIGINT, and their children would inherit that.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    os.environ.update(environment)
-    descriptor = os.open(log, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o644)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    torch.set_num_threads(1)
-    sys.argv = ["shipbench", *arguments]
-    from shipbench.cli import main
-
-    code = 0
-    try:
-        main()
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    # On exit, a forked process would wait for joblib's idle workers, which an ordinary process stops.
-    sys.stdout.flush()
-    os._exit(code)
+    command(arguments, environment, log)
 
 
 def written(results: Path) -> dict[str, int]:

@@ -6,11 +6,11 @@ import gc
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import pytest
 from shipbench.results.loading import load_results
 from tests.conftest import Outcome
 from tests.faults.grids import Grid, differences, leftovers
+from tests.forks import enter, start_fork
 
 distributed = pytest.importorskip("distributed")
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills processes as POSIX systems do")
@@ -28,8 +29,10 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills processes as P
 def cluster(undisturbed: Grid) -> Iterator[Any]:
     import dask
 
-    # Dask's nannies give each worker one compute thread, as the other grids of these tests have.
-    settings = {"distributed.nanny.environ": undisturbed.all_environment}
+    settings = {
+        "distributed.nanny.environ": undisturbed.all_environment,
+        "distributed.worker.multiprocessing-method": "forkserver",
+    }
     with (
         dask.config.set(settings),
         distributed.LocalCluster(
@@ -55,9 +58,9 @@ def test_a_cluster_that_loses_a_worker_makes_the_same_records(undisturbed: Grid,
 
 def test_a_grid_on_a_cluster_can_be_stopped(undisturbed: Grid, cluster: Any, tmp_path: Path) -> None:
     options = ("--engine", "dask", "--scheduler", cluster.scheduler_address)
-    grid = replace(undisturbed, results=tmp_path / "r", options=options, method="vpt-deep", epochs=500)
+    grid = replace(undisturbed, results=tmp_path / "r", options=options, method="vpt-deep", epochs=200)
     command = grid.start()
-    command.wait_for("epoch 50/500")
+    command.wait_for("epoch 20/200")
     command.send(signal.SIGTERM)
     assert command.wait(30) == 143
     assert "the same command continues from there" in grid.log.read_text()
@@ -70,10 +73,10 @@ class SmallCluster:
 
     folder: Path
     environment: dict[str, str]
-    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    processes: list[Any] = field(default_factory=list)
 
     @property
-    def scheduler(self) -> subprocess.Popen[bytes]:
+    def scheduler(self) -> Any:
         return self.processes[0]
 
     @property
@@ -87,29 +90,35 @@ class SmallCluster:
     def start_scheduler(self) -> None:
         process = self._start("scheduler", "--host", "127.0.0.1", "--port", "0")
         while not self._file.exists():
-            assert process.poll() is None
+            assert process.is_alive()
             time.sleep(0.05)
 
-    def start_worker(self) -> subprocess.Popen[bytes]:
-        return self._start("worker", "--nthreads", "1", "--no-nanny", "--death-timeout", "10")
+    def start_worker(self) -> None:
+        self._start("worker", "--nthreads", "1", "--no-nanny", "--death-timeout", "10")
 
-    def _start(self, part: str, *options: str) -> subprocess.Popen[bytes]:
-        common = ("--scheduler-file", str(self._file), "--no-dashboard")
-        line = [sys.executable, "-m", f"distributed.cli.dask_{part}", *common, *options]
-        process = subprocess.Popen(line, env=self.environment, cwd=self.folder, stderr=subprocess.DEVNULL)
+    def _start(self, part: str, *options: str) -> Any:
+        line = ["--scheduler-file", str(self._file), "--no-dashboard", *options]
+        process = start_fork(_dask, part, line, self.environment, self.folder)
         self.processes.append(process)
         return process
 
     def close(self) -> None:
         for process in reversed(self.processes):
             process.kill()
-            process.wait()
+            process.join()
+
+
+def _dask(part: str, line: list[str], environment: dict[str, str], folder: Path) -> None:
+    """Be ``dask scheduler`` or ``dask worker``."""
+    enter(environment, folder / f"dask-{part}.log")
+    os.chdir(folder)
+    import_module(f"distributed.cli.dask_{part}").main(line)
 
 
 @pytest.fixture
 def small_cluster(undisturbed: Grid, tmp_path: Path) -> Iterator[SmallCluster]:
     """A scheduler with one worker."""
-    cluster = SmallCluster(tmp_path, {**os.environ, **undisturbed.all_environment})
+    cluster = SmallCluster(tmp_path, undisturbed.all_environment)
     try:
         cluster.start_scheduler()
         cluster.start_worker()
@@ -166,9 +175,9 @@ def test_a_scheduler_that_goes_away_is_reported(
 ) -> None:
     address = small_cluster.address
     options = ("--engine", "dask", "--scheduler", address)
-    grid = replace(undisturbed, results=tmp_path / "r", options=options, method="vpt-deep", epochs=500)
+    grid = replace(undisturbed, results=tmp_path / "r", options=options, method="vpt-deep", epochs=200)
     command = grid.start()
-    command.wait_for("epoch 50/500")
+    command.wait_for("epoch 20/200")
     end(small_cluster)
     assert command.wait(60) == 1, grid.said
     assert f"the Dask scheduler at {address} is gone" in grid.said

@@ -47,9 +47,9 @@ def test_a_changed_byte_is_noticed(undisturbed: Grid, kind: str) -> None:
     ("stop", "code", "jobs"), [(signal.SIGINT, 130, "1"), (signal.SIGTERM, 143, "1"), (signal.SIGTERM, 143, "2")]
 )
 def test_a_grid_that_is_interrupted(undisturbed: Grid, grid: Grid, stop: signal.Signals, code: int, jobs: str) -> None:
-    endless = replace(grid, method="ship,vpt-deep", epochs=400, options=("--jobs", jobs))
+    endless = replace(grid, method="ship,vpt-deep", epochs=150, options=("--jobs", jobs))
     command = endless.start()
-    command.wait_for("epoch 40/400")
+    command.wait_for("epoch 15/150")
     command.send(stop)
     began = time.monotonic()
     assert command.wait() == code
@@ -131,7 +131,7 @@ def test_two_grids_on_one_folder_execute_each_run_once(undisturbed: Grid, grid: 
 
 
 def test_a_run_whose_worker_dies_is_repeated_by_another(undisturbed: Grid, grid: Grid) -> None:
-    command = replace(grid, options=("--jobs", "2")).start()
+    command = replace(grid, method="ship,vpt-deep", options=("--jobs", "2")).start()
     command.wait_for("loss")
     workers = [pid for pid in _processes(command.process.pid) if pid != command.process.pid and _is_worker(pid)]
     os.kill(workers[0], signal.SIGKILL)

@@ -37,9 +37,9 @@ def grid(undisturbed: Grid, slurm: dict[str, str], tmp_path: Path, monkeypatch: 
 
 
 def test_a_job_near_its_time_limit_is_queued_again_and_resumes(grid: Grid, tmp_path: Path) -> None:
-    alone = replace(grid, results=tmp_path / "alone", options=(), method="vpt-deep", epochs=150)
+    alone = replace(grid, results=tmp_path / "alone", options=(), method="vpt-deep", epochs=80)
     command = replace(alone, results=grid.results, options=OPTIONS).start()
-    command.wait_for("epoch 15/150")
+    _wait_until(lambda: list((grid.results / "checkpoints").glob("[!.]*")) != [])
     assert list(slurm_queue.queue_of(grid.results).values()) == [f"slurm {_only_job()}, running"]
     # SLURM sends this signal before the limit; a limit itself would take a minute.
     subprocess.run(["scancel", "--signal=USR2", _only_job()], check=True)

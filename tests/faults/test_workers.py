@@ -48,7 +48,9 @@ def kill_myself() -> None:
 
 
 @pytest.fixture
-def execute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Work], dict[str, RunRecord]]:
+def execute(
+    forked_workers: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[[Work], dict[str, RunRecord]]:
     """Execute runs a, b and c in two workers, with ``Work`` in place of training; return their records by id."""
 
     def execute(work: Work) -> dict[str, RunRecord]:
@@ -71,6 +73,7 @@ def execute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Work],
 
         monkeypatch.setattr(processes, "_in_worker", in_worker)
         monkeypatch.setattr(supervisor, "_MAX_DEATHS", 1)
+        monkeypatch.setattr(supervisor, "_POLL_SECONDS", 0.1)
         runs = tuple(PlannedRun(RunSpec("linear", "dtd", device="cpu"), name, State.TO_DO) for name in "abc")
         executor = LocalExecutor(EngineOptions(jobs=2))
         records = execute_plan(Plan(runs, runs), tmp_path, executor, PlainDisplay(runs))
