@@ -68,7 +68,7 @@ def _start_again(job: str) -> None:
 
 
 def _wait_until(condition: Callable[[], bool]) -> None:
-    for _ in range(150):
+    for _ in range(300):
         if condition():
             return
         time.sleep(0.2)
