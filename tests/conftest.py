@@ -47,7 +47,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Write outcomes to a file if the command line names one."""
+    """Write outcomes to a file if the command line names one; have files start in the order of their collection."""
+    # pytest-xdist 3.8 can leave that order alone; by itself it starts with the files of the most tests.
+    config.option.loadscopereorder = False
     file = config.getoption("--outcomes")
     if file is not None:
         config.pluginmanager.register(_Outcomes(file, config.getoption("--device")))
