@@ -13,7 +13,9 @@ from typing import Any
 _MODULES = [
     *("shipbench.engine.supervisor", "shipbench.planning.plan", "shipbench.engine.executors.processes"),
     *("shipbench.cli.tables", "shipbench.methods.ship", "shipbench_baselines.methods"),
-    *("sklearn.cluster", "pyarrow.parquet", "platformdirs", "tests.one_thread"),
+    *("sklearn.cluster", "pyarrow.parquet", "platformdirs"),
+    *("distributed.cli.dask_scheduler", "distributed.cli.dask_worker"),
+    *("tests.faults.grids", "tests.one_thread"),
 ]
 
 
