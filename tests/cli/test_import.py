@@ -48,7 +48,8 @@ def test_a_dry_run_writes_nothing(shipbench: Shipbench, tmp_path: Path) -> None:
 def test_a_changed_file_does_not_count_twice(shipbench: Shipbench, tmp_path: Path) -> None:
     path = tmp_path / "paper.csv"
     write(path, "method,task,accuracy\nA,dtd,50\n")
-    shipbench("import", "csv", path, "--results", tmp_path / "r")
+    first = shipbench("import", "csv", path, "--results", tmp_path / "r")
+    assert "50.00 %, epoch rule not stated" in " ".join(first.out.split())
     write(path, "method,task,accuracy\nA,dtd,50\nA,svhn,60\n")
     outcome = shipbench("import", "csv", path, "--results", tmp_path / "r", "--json")
     assert [row["state"] for row in json.loads(outcome.out)["results"]] == ["skipped", "imported"]

@@ -148,7 +148,8 @@ def _renamed(result: ForeignResult, naming: Naming) -> Reading:
 
 def to_record(result: ForeignResult, origin: str, sha256: str) -> RunRecord:
     """Return the record of a result; its id is the hash of the origin, the file and the row."""
-    catalogued = TASKS.get(result.task) if result.suite else None
+    named = TASKS.get(result.task)
+    catalogued = named if named is not None and named.suite == result.suite else None
     identity = json.dumps([origin, sha256, result.row, result.method, result.task, result.seed])
     with_head, without_head = _parameters(result, catalogued.num_classes if catalogued else result.classes)
     return RunRecord(

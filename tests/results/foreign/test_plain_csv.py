@@ -16,18 +16,26 @@ HEADER = "method,task,accuracy,seed,epoch_rule,params\n"
 
 def test_units_rules_and_counts(tmp_path: Path) -> None:
     text = HEADER + "A,dtd,88.1,0,last,0.29M\nA,svhn,0.9%,,val,1.2K\nA,Pets,50,,,\n# a comment\nA,kitti,60,1,max,12\n"
+    text += "A,dmlab,40,,Validation,0.1b\n"
     imported("csv", write(tmp_path / "a.csv", text), tmp_path / "results")
     rows = load_results(tmp_path / "results").set_index("task")
     assert rows["final_test_acc"].dropna().to_dict() == {"dtd": pytest.approx(0.881)}
     assert rows["best_test_acc"].dropna().to_dict() == {"kitti": 0.6}
-    assert rows["stated_acc"].dropna().to_dict() == {"svhn": pytest.approx(0.009), "oxford_iiit_pet": 0.5}
+    assert rows["stated_acc"].dropna().to_dict() == {
+        "svhn": pytest.approx(0.009),
+        "oxford_iiit_pet": 0.5,
+        "dmlab": 0.4,
+    }
     assert rows["epoch_rule"].to_dict() == {
         "dtd": "final",
         "svhn": "validation",
         "oxford_iiit_pet": "",
         "kitti": "oracle",
+        "dmlab": "validation",
     }
-    assert rows["params_as_written"].dropna().to_dict() == {"dtd": 290_000, "svhn": 1200, "kitti": 12}
+    counts = {"dtd": 290_000, "svhn": 1200, "kitti": 12, "dmlab": 100_000_000}
+    assert rows["params_as_written"].dropna().to_dict() == counts
+    assert rows["num_classes"].to_dict() == {task: TASKS[task].num_classes for task in rows.index}
     assert rows.loc["svhn", "seed"] == -1
     assert set(rows["kind"]) == {"imported"}
 
@@ -45,6 +53,8 @@ def test_fractions_are_never_guessed(tmp_path: Path) -> None:
         imported("csv", path, tmp_path / "results")
     outcomes = imported("csv", path, tmp_path / "results", unit="fraction")
     assert [o.record.stated_acc for o in outcomes if o.record] == [0.881, 1.0]
+    outcomes = imported("csv", path, tmp_path / "percentages", unit="percent")
+    assert [o.record.stated_acc for o in outcomes if o.record] == pytest.approx([0.00881, 0.01])
     write(path, HEADER + "A,dtd,0.881,,,\nA,svhn,9.5%,,,\n")
     outcomes = imported("csv", path, tmp_path / "other", unit="fraction")
     assert [o.record.stated_acc for o in outcomes if o.record] == [0.881, 0.095]

@@ -201,6 +201,7 @@ def test_adapter_plus_reads_a_run_once(tmp_path: Path) -> None:
 def test_adapter_plus_keeps_the_names_of_fgvc(tmp_path: Path) -> None:
     folder = tmp_path / "output/fgvc/adapter_plus_dim8"
     hparams = "cfg: {data: {dataset: dtd, dataset_group: fgvc, val_split: test}, train: {epochs: 9}, seed: 1}\n"
+    hparams += "trainable_params: 236143\nnum_classes: 200\n"
     write(folder / "dtd/seed=1/logs/hparams.yaml", hparams)
     metrics = write(folder / "dtd/seed=1/logs/metrics.csv", "epoch,val/accuracy\n5,0.7\n")
     write(folder / "eval.log", "pet\t1\t0.7000\n")
@@ -210,20 +211,27 @@ def test_adapter_plus_keeps_the_names_of_fgvc(tmp_path: Path) -> None:
     run, line = imported("adapter-plus", tmp_path, tmp_path / "results")
     places = [(o.record.task, o.record.suite) for o in (run, line, read) if o.record]
     assert places == [("dtd", "fgvc"), ("pet", "fgvc"), ("pet", "fgvc")]
+    assert run.record is not None
+    assert (run.record.num_classes, run.record.trainable_params) == (200, 236_143)
+    assert run.record.trainable_params_without_head == 236_143 - 769 * 200
 
 
 def test_vpetl_reads_the_last_run_of_a_log(tmp_path: Path) -> None:
     stamp = "2024-07-25 10:00:00,000 - training - INFO - "
-    space = "Namespace(seed=4, lr=0.1, dataset='kitti', task='vtab', model_type='vit_lora')"
-    first = [space, "9 0.9 memory: 1MB", "end"]
+    space = "Namespace(seed=4, lr=0.1, wd=0.01, topN=8, dataset='kitti', task='vtab', model_type='vit_lora')"
+    first = [space.replace("seed=4", "seed=3"), "9 0.9 memory: 1MB", "end"]
     second = [space, "{'epochs': 20, 'class_num': 4}", "number of extra params: 0.3M", "9 0.5 memory: 1MB"]
     path = tmp_path / "output/vit_lora/vtab/x/training.log"
     write(path, "".join(f"{stamp}{line}\n" for line in first + second))
     assert "incomplete: 10 of 20 epochs" in reason_of(imported("vpetl", tmp_path, tmp_path / "results"))
-    write(path, "".join(f"{stamp}{line}\n" for line in [*first, *second, "19 0.4 memory: 1MB", "end"]))
-    record = record_of(imported("vpetl", tmp_path, tmp_path / "results"))
-    assert (record.final_test_acc, record.best_test_acc, record.best_test_epoch) == (0.4, 0.5, 9)
-    assert record.trainable_params == 300_000
+    log = "".join(f"{stamp}{line}\n" for line in [*first, *second, "19 0.4 memory: 1MB", "end"])
+    for text, suite in ((log, "vtab-1k"), (log.replace("'kitti'", "'mine'").replace("0.3M", "300000"), "")):
+        write(path, text)
+        record = record_of(imported("vpetl", tmp_path, tmp_path / "results"))
+        assert (record.final_test_acc, record.best_test_acc, record.best_test_epoch) == (0.4, 0.5, 9)
+        assert (record.seed, record.settings) == (4, {"lr": 0.1, "wd": 0.01, "topN": 8})
+        assert (record.suite, record.num_classes) == (suite, 4)
+        assert (record.trainable_params, record.trainable_params_without_head) == (300_000, 300_000 - 769 * 4)
 
 
 def test_timm_asks_for_method_and_task(tmp_path: Path) -> None:
