@@ -6,12 +6,16 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from shipbench import RunSpec, run
 from shipbench.tasks import Task, get_task
 from tests.tasks.pictures import image_folder
+
+# The normalisation of test_vit has equal means and deviations.
+COMMON: dict[str, Any] = {"image_size": 64, "epochs": 1, "mean": (0.4, 0.5, 0.6), "std": (0.2, 0.25, 0.3)}
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ def _train(method: str, task: Task, root: Path, backbone: str = "test_vit") -> s
     spec = RunSpec(
         method,
         task,
-        overrides={"image_size": 64, "epochs": 1} | ({"prototypes": 3} if method == "ship" else {}),
+        overrides=COMMON | ({"prototypes": 3} if method == "ship" else {}),
         backbone=backbone,
         checkpoint="random",
         precision="fp32",

@@ -48,8 +48,17 @@ def test_a_program_predicts_without_shipbench(shipbench: Shipbench, trained: Tra
     exported = load_exported(tmp_path / "run.safetensors", checkpoint="random")
     expected = classify(exported, [photograph]).expand(2, -1)
     torch.testing.assert_close(torch.tensor(rows), expected, rtol=1e-4, atol=1e-5)
-    assert about["class_names"] == ["ant", "bee", "wasp"]
-    assert about["mean"] == list(exported.preprocessing.mean)
+    assert about == {
+        "run_id": run[0],
+        "method": "ship",
+        "task": "insects",
+        "image_size": 64,
+        "resize": "squash",
+        "mean": [0.4, 0.5, 0.6],
+        "std": [0.2, 0.25, 0.3],
+        "class_names": ["ant", "bee", "wasp"],
+        "torch_version": torch.__version__,
+    }
 
 
 @pytest.mark.parametrize("attention", ["coupled", "all prompts attend", "no attributes"])

@@ -24,12 +24,14 @@ from shipbench import load_results
 from shipbench.backbones.licence import licence_of
 from shipbench.backbones.pinned import DEMO_BACKBONE
 from shipbench.data.framing import resize
-from shipbench.record import RunRecord
+from shipbench.errors import InputError
+from shipbench.record import MEAN_PER_CLASS, RunRecord
 from shipbench.results.loading import load_predictions
 from shipbench.results.store import Store
 from shipbench.runs.export import load_exported, predict
 from shipbench.runs.finished import trained_record
 from shipbench.runs.model_card import Card, model_card
+from shipbench.runs.publication import results_upload
 from shipbench.statistics import bootstrap_interval
 from shipbench.tasks.catalogue import Resize
 from tests.cli.conftest import Trained
@@ -114,6 +116,7 @@ def test_timm_creates_the_pushed_model_of_a_convolutional_backbone_with_its_tran
     torch.testing.assert_close(probabilities, predict(exported, [trained.photograph]), rtol=1e-4, atol=1e-5)
     assert exported.resize == "crop"
     assert model.pretrained_cfg["label_names"] == ["ant", "bee", "wasp"]
+    assert "64 pixels, resized by `crop`" in (tmp_path / "README.md").read_text()
 
 
 def test_the_record_fills_the_card(shipbench: Shipbench, trained: Trained, hub: Hub, tmp_path: Path) -> None:
@@ -135,6 +138,7 @@ def test_the_record_fills_the_card(shipbench: Shipbench, trained: Trained, hub: 
         "Classes in the order of their numbers, from 0: ant, bee, wasp.",
         "The backbone is a random initialisation",
         f"weights `{record['backbone_sha256']}`",
+        f": {record['trainable_params']:,} trained parameters, {record['trainable_params_without_head']:,} without the",
     ):
         assert words in card
     assert "license" not in header
@@ -142,6 +146,11 @@ def test_the_record_fills_the_card(shipbench: Shipbench, trained: Trained, hub: 
     stored = json.loads(hub.repositories["models/someone/a"]["record.json"])
     assert stored["run_id"] == run_id
     assert "host" not in stored
+    assert stored["stated_acc"] is None
+    config = json.loads(hub.repositories["models/someone/a"]["config.json"])
+    assert (config["num_classes"], config["model_args"]) == (3, {"img_size": 64})
+    assert config["pretrained_cfg"]["fixed_input_size"]
+    assert (config["pretrained_cfg"]["mean"], config["pretrained_cfg"]["std"]) == ([0.4, 0.5, 0.6], [0.2, 0.25, 0.3])
     weights = tmp_path / "w.safetensors"
     weights.write_bytes(hub.repositories["models/someone/a"]["shipbench.safetensors"])
     with safe_open(weights, "pt") as stream:
@@ -149,24 +158,55 @@ def test_the_record_fills_the_card(shipbench: Shipbench, trained: Trained, hub: 
 
 
 @pytest.mark.parametrize(
-    ("backbone", "metadata"),
+    ("backbone", "checkpoint", "metadata", "words"),
     [
-        ("vit_base_patch16_224.augreg_in21k", {"license": "apache-2.0"}),
+        (
+            "vit_base_patch16_224.augreg_in21k",
+            "",
+            {"license": "apache-2.0", "base_model": "timm/vit_base_patch16_224.augreg_in21k"},
+            "have the licence apache-2.0.",
+        ),
         # The hub refuses names of licences that it does not have.
-        ("vit_small_patch16_dinov3.lvd1689m", {"license": "other", "license_name": "dinov3-license"}),
-        ("dla60_res2net", {}),
-        (DEMO_BACKBONE, {"license": ["mit", "apache-2.0"]}),
+        (
+            "vit_small_patch16_dinov3.lvd1689m",
+            "",
+            {
+                "license": "other",
+                "license_name": "dinov3-license",
+                "base_model": "timm/vit_small_patch16_dinov3.lvd1689m",
+            },
+            "have the licence dinov3-license.",
+        ),
+        ("dla60_res2net", "", {}, "timm names no licence"),
+        (DEMO_BACKBONE, "", {"license": ["mit", "apache-2.0"]}, "Licences: "),
+        ("vit_base_patch16_224.augreg_in21k", "own.pth", {}, "the file `own.pth`, whose licence is not recorded."),
     ],
 )
-def test_the_header_names_the_licence_of_the_backbone(
-    trained: Trained, backbone: str, metadata: dict[str, object]
+def test_the_card_names_the_licence_of_the_backbone(
+    trained: Trained, backbone: str, checkpoint: str, metadata: dict[str, object], words: str
 ) -> None:
-    record = replace(record_of(trained), final_test_acc=0.25, best_test_acc=0.75)
-    text = model_card(Card("someone/a", record, None, licence_of(backbone, ""), True, "squash", ("name",) * 21))
+    licence = licence_of(backbone, checkpoint)
+    text = model_card(Card("someone/a", record_of(trained), None, licence, True, "squash", ()))
     header = yaml.safe_load(text.split("---\n")[1])
-    assert {key: value for key, value in header.items() if key.startswith("license")} == metadata
-    assert ("timm names no licence" in text) == (not metadata)
-    assert header["model-index"][0]["results"][0]["metrics"][0]["value"] == 0.25
+    assert {key: value for key, value in header.items() if key.startswith(("license", "base"))} == metadata
+    assert words in text
+
+
+def test_the_card_names_each_accuracy(trained: Trained) -> None:
+    record = replace(record_of(trained), final_test_acc=0.25, best_test_acc=0.75, chance_acc=0.125)
+    record = replace(record, headline_metric=MEAN_PER_CLASS, final_test_mean_class_acc=0.375)
+    licence = licence_of("test_vit", "random")
+    text = model_card(Card("someone/a", record, None, licence, True, "squash", ("name",) * 21))
+    header = yaml.safe_load(text.split("---\n")[1])
+    metric = {"type": "accuracy", "value": 0.25, "name": "test accuracy"}
+    assert header["model-index"][0]["results"][0]["metrics"] == [metric]
+    for row in (
+        "mean per-class accuracy | **37.5 %**",
+        "test accuracy | **25.0 %**",
+        "95 % interval of it | not known: the run keeps no predictions",
+        "majority-class accuracy | 12.5 %",
+    ):
+        assert f"| {row} |" in text
     assert "in `config.json` (`label_names`)" in text
 
 
@@ -189,6 +229,7 @@ def test_the_results_folder_becomes_a_data_set(
         (tmp_path / "results" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "results" / name).touch()
     monkeypatch.chdir(tmp_path)
+    Store(Path("results")).path("predictions", trained.runs["lora"]).unlink()
     outcome = shipbench("push", trained.runs["lora"], "someone/a", "--checkpoint", "random", "--results")
     assert outcome.code == 0, outcome.err
     assert f"{hub.address}/datasets/someone/a: " in outcome.out
@@ -200,6 +241,9 @@ def test_the_results_folder_becomes_a_data_set(
         (tmp_path / "copy" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "copy" / name).write_bytes(content)
     assert load_results(tmp_path / "copy").equals(load_results(trained.results))
+    assert "the run keeps no predictions" in card_of(hub, "models/someone/a")[1]
+    with pytest.raises(InputError, match="nothing holds no records to upload"):
+        results_upload(Store(tmp_path / "nothing"), "someone/a")
 
 
 def test_a_dry_run_contacts_no_hub_and_prints_the_card(
