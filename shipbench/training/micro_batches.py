@@ -83,7 +83,8 @@ class PartOfBatch(TorchFunctionMode):
             drawn = args[0].new_empty((self.whole, *args[0].shape[1:])).bernoulli_(*args[1:], **kwargs)
             return args[0].copy_(drawn[self.part])
         if per_image and func is F.dropout:
-            ones = torch.ones_like(args[0][:1]).expand(self.whole, *args[0].shape[1:])
+            # Not expanded from one image: CUDA numbers the elements of such a tensor in another order.
+            ones = args[0].new_ones((self.whole, *args[0].shape[1:]))
             return args[0] * F.dropout(ones, *args[1:], **kwargs)[self.part]
         return func(*args, **kwargs)
 

@@ -29,7 +29,7 @@ from shipbench.training.captured import CapturedForward
 from shipbench.training.history import Fit
 from shipbench.training.inputs import FeatureInputs
 from shipbench.training.loop import Hooks, evaluate, fit
-from shipbench.training.micro_batches import MicroBatches
+from shipbench.training.micro_batches import MicroBatches, PartOfBatch
 from shipbench.training.stacked import _evaluate
 
 CPU = ComputeContext(torch.device("cpu"), "fp32")
@@ -133,6 +133,27 @@ def test_parts_of_a_batch_train_as_the_whole_one(name: str, fitting: int) -> Non
         assert a.evaluation is not None
         assert b.evaluation is not None
         torch.testing.assert_close(b.evaluation.confidence, a.evaluation.confidence, rtol=1e-4, atol=1e-5)
+
+
+class Layouts(TorchDispatchMode):
+    """Notes the strides of every tensor of six images."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.strides: set[tuple[int, ...]] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        leaves = [leaf for leaf in tree_leaves((args, result)) if isinstance(leaf, Tensor)]
+        self.strides |= {leaf.stride() for leaf in leaves if leaf.shape == (6, 3)}
+        return result
+
+
+def test_a_part_draws_dropout_in_the_layout_of_the_whole_batch() -> None:
+    # CUDA numbers the elements of an expanded tensor in another order than those of a batch.
+    with Layouts() as layouts, PartOfBatch(2, 2, 6):
+        F.dropout(torch.ones(2, 3), 0.5)
+    assert layouts.strides == {(3, 1)}
 
 
 def test_a_smaller_size_is_remembered() -> None:
