@@ -43,8 +43,8 @@ def test_recorded_trainings_equal_others(name: str, optimizer: Any, compute: Com
     assert_identical(recorded, expected)
 
 
-@pytest.mark.parametrize("name", ADAPTERS)
-def test_recorded_adapters_draw_the_masks_that_others_draw(name: str, device: torch.device) -> None:
+@pytest.mark.parametrize("name", [*ADAPTERS, "vpt-shallow"])
+def test_other_recorded_methods_draw_the_masks_that_others_draw(name: str, device: torch.device) -> None:
     compute = ComputeContext(device, "fp32")
     recorded, expected = (train(name, replace(recipe, epochs=1, warmup_epochs=0), compute) for recipe in (RECIPE, OFF))
     assert (recorded[0].captured, expected[0].captured) == (True, False)
@@ -58,12 +58,13 @@ def test_streamed_images_are_gathered_before_a_replay(compute: ComputeContext) -
     assert_identical(recorded, train("ship", OFF, compute, inputs=streamed))
 
 
-@pytest.mark.parametrize("first", [RECIPE, OFF], ids=["recorded", "off"])
-def test_a_snapshot_continues_recorded_and_not(first: Any, compute: ComputeContext) -> None:
+# SHIP draws its masks on the host, full fine-tuning on the device.
+@pytest.mark.parametrize(("name", "first"), [("ship", RECIPE), ("full", RECIPE), ("full", OFF)])
+def test_a_snapshot_continues_recorded_and_not(name: str, first: Any, compute: ComputeContext) -> None:
     taken: list[Snapshot] = []
-    whole = train("ship", first, compute, Hooks(keep=lambda take: taken.append(take())))
+    whole = train(name, first, compute, Hooks(keep=lambda take: taken.append(take())))
     for recipe in (RECIPE, OFF):
-        rest, model = train("ship", recipe, compute, Hooks(start=taken[0]))
+        rest, model = train(name, recipe, compute, Hooks(start=taken[0]))
         assert_identical((Fit(rest.epochs[1:]), model), (Fit(whole[0].epochs[1:]), whole[1]))
 
 
