@@ -117,7 +117,7 @@ def _execute(
         for plan in plans:
             for record in execute_evaluation(plan, force=force, emitter=Emitter(listener=listener)):
                 rows.append((plan.parent, record))
-                say(f"{len(rows)} of {_total(plans)}: {plan.parent.run_id} on {_images(plan.parent, record)}")
+                say(f"{len(rows)} of {_total(plans)}: {plan.parent.run_id} on {images_in_words(plan.parent, record)}")
     return rows
 
 
@@ -125,7 +125,7 @@ def _total(plans: Sequence[PlannedEvaluation]) -> int:
     return sum(len(plan.run_ids) for plan in plans)
 
 
-def _images(parent: RunRecord, record: RunRecord) -> str:
+def images_in_words(parent: RunRecord, record: RunRecord) -> str:
     """Return what the run was evaluated on, in words."""
     images = "its test images" if record.data_fingerprint == parent.data_fingerprint else record.task
     return f"{images}, {record.corruption} {record.severity}" if record.corruption else images
@@ -138,6 +138,6 @@ def _show(rows: Sequence[tuple[RunRecord, RunRecord]]) -> None:
     table = make_table("run", "method", "evaluated on", "images", "clean %", "here %", title="test accuracy")
     for parent, record in rows:
         clean, here = (f"{100 * each.headline_acc:.1f}" for each in (parent, record))
-        images = printable(_images(parent, record))
+        images = printable(images_in_words(parent, record))
         table.add_row(parent.run_id, parent.method, images, str(record.n_test), clean, here)
     out_console().print(table)

@@ -23,27 +23,29 @@ def execute_follow_ups(sections: Sequence[FollowUpSection], results: Path) -> in
 
 def _execute(section: FollowUpSection, results: Path) -> int:
     part, finished, failed = section.requested.part, section.done, 0
+    possible = section.count - sum(outputs.count for outputs in section.refused)
     if section.refusal:
         say(section.refusal)
     for outputs in section.outputs:
         if not outputs.left:
             continue
         try:
-            for _ in _made(outputs, results):
+            for content in _made(outputs, results):
                 finished += 1
-                say(f"{part.name} [{finished}/{section.count}] {outputs.run.run_id} {outputs.run.title}")
+                say(f"{part.name} [{finished}/{possible}] {outputs.run.run_id} {outputs.run.title}: {content}")
         except InputError as error:
             failed += 1
             say(f"{part.name}: run {outputs.run.run_id} FAILED: {error}")
     return failed
 
 
-def _made(outputs: Outputs, results: Path) -> Iterator[None]:
-    """Make the outputs of one run that do not exist; yield after each of them."""
+def _made(outputs: Outputs, results: Path) -> Iterator[str]:
+    """Make the outputs of one run that do not exist; after each of them, yield what it holds, in words."""
     if outputs.evaluation is None:
         _store_features(outputs, results)
-        yield
+        yield "features of its test images"
         return
+    from shipbench.cli.evaluate import images_in_words
     from shipbench.events import Emitter, Event, Note
     from shipbench.runs.evaluate import execute_evaluation
 
@@ -55,7 +57,7 @@ def _made(outputs: Outputs, results: Path) -> Iterator[None]:
     existing = {run_id for run_id in planned.run_ids if planned.store.written(run_id) is not None}
     for record in execute_evaluation(planned, emitter=Emitter(listener=listener)):
         if record.run_id not in existing:
-            yield
+            yield images_in_words(planned.parent, record)
 
 
 def _store_features(outputs: Outputs, results: Path) -> None:

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from shipbench import load_results
+from shipbench.errors import InputError
 from shipbench.results.tunings import load_tunings
 from tests.cli.test_listing import heavy_modules_of
 from tests.conftest import Outcome
@@ -84,7 +85,7 @@ def _command_in(folder: Path, arguments: list[str], environment: dict[str, str])
     command(arguments, environment, folder / "log.txt")
 
 
-def test_killed_and_resumed(shipbench: Shipbench, line: tuple[object, ...]) -> None:
+def test_killed_and_resumed(shipbench: Shipbench, line: tuple[object, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     environment = {"SHIPBENCH_CACHE": os.environ["SHIPBENCH_CACHE"]}
     process = start_fork(_command_in, Path.cwd(), [*map(str, line), "--jobs", "1"], environment)
     while not (before := {file: file.stat().st_mtime_ns for file in Path("records/runs").glob("[!.]*.parquet")}):
@@ -115,7 +116,22 @@ def test_killed_and_resumed(shipbench: Shipbench, line: tuple[object, ...]) -> N
     times = {path: path.stat().st_mtime_ns for path in made}
     made[0].unlink()
     made[-1].unlink()
+    last = evaluated.iloc[-1]
+    weights = Path(f"records/weights/{made[1].stem}.safetensors")
+    away = weights.rename(f"{weights}.away")
+    with monkeypatch.context() as patch:
+        patch.setattr("shipbench.runs.evaluate.execute_evaluation", failing)
+        failed = shipbench(*line)
+    away.rename(weights)
+    assert failed.code == 1
+    assert "features [1/1] " in failed.err
+    assert f"robust: run {last['parent_run']} FAILED: the disk is broken" in failed.err
+    # Before the runs, and after them.
+    assert failed.err.count(f"features: 1 of 2 runs have no features: run {made[1].stem}") == 2
     again = shipbench(*line, "--json")
+    assert [text for text in again.err.splitlines() if text.startswith(("robust [", "features ["))] == [
+        f"robust [4/4] {last['parent_run']} linear on svhn, seed 0: its test images, blur {last['severity']}"
+    ]
     assert [path for path, time in times.items() if path.stat().st_mtime_ns != time] == [made[0], made[-1]]
     document = json.loads(again.out)
     assert [(part["name"], part["outputs"], part["done"], part["to_do"]) for part in document["follow_ups"]] == [
@@ -125,6 +141,11 @@ def test_killed_and_resumed(shipbench: Shipbench, line: tuple[object, ...]) -> N
     assert {run["run_id"] for run in document["runs"]} == set(frame["run_id"])
     assert document["seconds_spent"] == pytest.approx(frame["train_seconds"].sum() + frame["eval_seconds"].sum())
     assert document["differences"] == []
+
+
+def failing(*_: object, **__: object) -> None:
+    """Stand for an evaluation that cannot be computed."""
+    raise InputError("the disk is broken")
 
 
 def assert_follow_ups(evaluated: pd.DataFrame, trained: pd.DataFrame, lock: dict[str, Any]) -> None:
@@ -232,4 +253,7 @@ def test_a_dry_run_needs_no_data(shipbench: Shipbench, tmp_path: Path, monkeypat
     assert "pass --data" in document["unread"]
     assert document["waiting"] == 285
     assert document["flops_left"] > 1e18
+    costs = [[part["flops_left"] for part in document[kind]] for kind in ("sections", "follow_ups")]
+    assert document["flops_left"] == pytest.approx(sum(map(sum, costs)))
+    assert all(cost > 0 for cost in costs[1])
     assert not (tmp_path / "r").exists()
