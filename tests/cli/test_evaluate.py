@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,10 +16,12 @@ from PIL import Image
 
 from shipbench import load_results
 from shipbench.cli import app
+from shipbench.cli import evaluate as evaluate_command
 from shipbench.data.corruptions import Corruption
 from shipbench.data.framing import resize
 from shipbench.errors import InputError
 from shipbench.events import Emitter, Event, Note
+from shipbench.explaining.explain import ExplainOptions, plan_explanation
 from shipbench.results.claims import take
 from shipbench.results.loading import load_predictions
 from shipbench.results.sealed import is_sealed
@@ -28,6 +31,7 @@ from shipbench.runs import finished
 from shipbench.runs.evaluation_plan import EvaluationOptions, plan_evaluation
 from shipbench.runs.export import load_exported, weights_of
 from shipbench.tasks import get_task
+from shipbench.training.inputs import ImageInputs
 from tests.conftest import Outcome
 from tests.data.builders import vtab_tree
 from tests.results.test_store import make_record
@@ -80,8 +84,9 @@ def evaluations(shipbench: Shipbench, folder: Path, *options: object) -> list[di
 
 
 def test_a_run_on_its_own_test_images_predicts_what_it_predicted(shipbench: Shipbench, bugs: Path) -> None:
-    (row,) = evaluations(shipbench, bugs, "--on", f"folder:{bugs / 'bugs'}")
     run_id = only_run(bugs)
+    # A run that is named twice is evaluated once.
+    (row,) = evaluations(shipbench, bugs, run_id[:10], "--on", f"folder:{bugs / 'bugs'}")
     frame = load_results(bugs / "r").set_index("run_id")
     assert (row["kind"], row["parent_run"], row["n_test"], row["task"]) == ("evaluated", run_id, 6, "bugs")
     assert row["data_fingerprint"] == frame.loc[run_id, "data_fingerprint"]
@@ -110,9 +115,23 @@ def test_a_folder_without_a_split_gives_all_its_images_with_classes_matched_by_n
     assert row["chance_acc"] == pytest.approx(4 / 9)
 
 
-def test_what_is_corrupted_is_the_square_that_the_model_sees(shipbench: Shipbench, bugs: Path) -> None:
+def test_what_is_corrupted_is_the_square_that_the_model_sees_on_the_host(
+    shipbench: Shipbench, bugs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     image_folder(bugs / "single", {"": (1, 1, 1)})
+    prepare, evaluate, on_host = module.image_inputs, module.evaluate, []
+
+    def as_on_a_gpu(*arguments: Any, **options: Any) -> ImageInputs:
+        return replace(prepare(*arguments, **options), on_host=False)
+
+    def watched(model: Any, inputs: ImageInputs, *arguments: Any, **options: Any) -> Any:
+        on_host.append(inputs.on_host)
+        return evaluate(model, inputs, *arguments, **options)
+
+    monkeypatch.setattr(module, "image_inputs", as_on_a_gpu)
+    monkeypatch.setattr(module, "evaluate", watched)
     (row,) = evaluations(shipbench, bugs, *on(bugs / "single"), "--corrupt", "gaussian-noise", "--severity", 5)
+    assert on_host == [True]
     assert (row["corruption"], row["severity"]) == ("gaussian-noise", 5)
     exported = load_exported(weights_of(Store(bugs / "r"), only_run(bugs)), checkpoint="random")
     squares = [resize(Image.open(bugs / "single" / name / "0.png"), 64, "crop") for name in NAMES]
@@ -176,13 +195,20 @@ def test_an_evaluation_of_another_process_is_awaited_and_taken_over(shipbench: S
 def test_runs_that_were_not_tested_or_whose_weights_are_not_named_are_refused(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.write(make_record(run_id="trial", protocol="tuning"))
-    with pytest.raises(InputError, match="run trial is a trial of a tuning, which never opens the test split"):
-        finished.tested_record(store, "trial")
+    store.write(make_record(run_id="foreign", checkpoint="my.npz"))
+    for run_id, words in (
+        ("trial", "run trial is a trial of a tuning, which never opens the test split"),
+        ("foreign", r"was trained on the weights in my\.npz; name that file with --checkpoint"),
+    ):
+        store.path("weights", run_id).parent.mkdir(exist_ok=True)
+        store.path("weights", run_id).touch()
+        with pytest.raises(InputError, match=words):
+            plan_evaluation(store, run_id, EvaluationOptions(get_task("dtd")))
+        with pytest.raises(InputError, match=words):
+            plan_explanation(store, run_id, ExplainOptions(), features=True)
     store.write(make_record(run_id="failed", status="failed", error="out of memory"))
     with pytest.raises(InputError, match=r"run failed failed \(out of memory\), so it has no weights; repeat it"):
         finished.tested_record(store, "failed")
-    with pytest.raises(InputError, match=r"was trained on the weights in my\.npz; name that file with --checkpoint"):
-        finished.checkpoint_of(make_record(checkpoint="my.npz"), None)
     assert finished.checkpoint_of(make_record(checkpoint="my.npz"), "there/my.npz") == "there/my.npz"
     assert finished.checkpoint_of(make_record(checkpoint="random"), None) == "random"
 
@@ -194,6 +220,21 @@ def test_a_folder_with_a_test_split_gives_that_split_alone(shipbench: Shipbench,
         evaluations(shipbench, bugs, "--on", f"folder:{bugs / name}")[0]["n_test"] for name in ("split", "single")
     ]
     assert counts == [6, 3]
+    other = shutil.copytree(bugs / "single", bugs / "other")
+    picture(7, 0).save(other / "ant" / "0.png")
+    options = [EvaluationOptions(get_task(f"folder:{bugs / name}")) for name in ("single", "other")]
+    single, changed = (plan_evaluation(Store(bugs / "r"), only_run(bugs), each).run_ids for each in options)
+    assert single.keys() != changed.keys()
+
+
+def test_the_table_tells_the_images_and_both_accuracies(capsys: pytest.CaptureFixture[str]) -> None:
+    parent = make_record(run_id="a1", task="bugs", data_fingerprint="f1", final_test_acc=0.75)
+    own = replace(parent, run_id="e1", corruption="jpeg", severity=2, n_test=7, final_test_acc=0.5)
+    elsewhere = replace(parent, run_id="e2", task="outdoors", data_fingerprint="f2", n_test=9, final_test_acc=0.25)
+    evaluate_command._show([(parent, own), (parent, elsewhere)])
+    rows = [" ".join(line.replace("│", " ").split()) for line in capsys.readouterr().out.splitlines()]
+    assert f"a1 {parent.method} its test images, jpeg 2 7 75.0 50.0" in rows
+    assert f"a1 {parent.method} outdoors 9 75.0 25.0" in rows
 
 
 def test_other_classes_are_refused_by_name_and_nothing_is_written(shipbench: Shipbench, bugs: Path) -> None:

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from shipbench import load_results
 from shipbench.backbones import load_backbone
 from shipbench.data.framing import resize
+from shipbench.explaining import explain
 from shipbench.explaining.explain import ExplainOptions, figure_names, plan_explanation
+from shipbench.explaining.figures import ExplainedImage, montage
 from shipbench.explaining.reading import read_blocks
 from shipbench.results.loading import load_predictions
 from shipbench.results.sealed import is_sealed, read_parquet
 from shipbench.results.store import Store
 from tests.conftest import Outcome
 from tests.data.builders import vtab_tree
-from tests.tasks.pictures import image_folder
+from tests.tasks.pictures import NAMES, image_folder
 
 Shipbench = Callable[..., Outcome]
 SMALL = (
@@ -44,7 +47,16 @@ def run_of(study: Path, method: str) -> str:
     return str(frame.loc[frame["method"] == method, "run_id"].item())
 
 
-def test_test_images_right_and_wrong_are_explained_by_a_seeded_choice(shipbench: Shipbench, study: Path) -> None:
+def test_test_images_right_and_wrong_are_explained_by_a_seeded_choice(
+    shipbench: Shipbench, study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    headings: dict[str, str] = {}
+
+    def kept(images: Sequence[ExplainedImage], title: str) -> Figure:
+        headings.update({image.name: image.heading for image in images})
+        return montage(images, title)
+
+    monkeypatch.setattr(explain, "montage", kept)
     run_id = run_of(study, "ship")
     command = ("explain", run_id, "--results", study / "r", "--data", study / "data", "--json", "--output")
     outcome = shipbench(*command, study / "e")
@@ -58,21 +70,27 @@ def test_test_images_right_and_wrong_are_explained_by_a_seeded_choice(shipbench:
     ]
     verdicts = [image["right"] for image in facts["images"]]
     assert verdicts == sorted(verdicts, reverse=True)
+    firsts = {image["right"]: f"blocks-{image['name']}.png" for image in reversed(facts["images"])}
+    assert (facts["seed"], facts["levels"]) == (0, [0, 1, 2, 3, 4, 5])
     for place, image in zip(places, facts["images"], strict=True):
         assert [round(sum(block.values()), 5) for block in image["prompt_attention"]] == [0.1] * 6
         assert image["predicted"] == stored.loc[place, "predicted"]
         assert image["confidence"] == pytest.approx(stored.loc[place, "confidence"], abs=1e-6)
+        guess = f"class {image['predicted']} ({100 * image['confidence']:.0f} %)"
+        mistaken = f"class {stored.loc[place, 'label']}, taken for\n{guess}"
+        assert headings[image["name"]] == (guess if image["right"] else mistaken)
         guided = [block for block, shares in enumerate(image["prompt_attention"]) if "attribute" in shares]
         assert set(image["guiding_patches"]) <= {str(block) for block in guided} != set()
     names = {path.name for path in (study / "e").iterdir()}
     assert {"montage.png", "prompts.png", "explanation.json"} < names
-    assert sum(name.startswith("blocks-test-") for name in names) in (1, 2)
+    assert {name for name in names if name.startswith("blocks-")} == set(firsts.values())
     with Image.open(study / "e" / "montage.png") as image:
         assert image.width > 1000
         assert np.asarray(image.convert("L")).std() > 10
     assert json.loads(shipbench(*command, study / "again").out)["images"] == facts["images"]
     other = json.loads(shipbench(*command, study / "other", "--seed", 1).out)
     assert [image["name"] for image in other["images"]] != [image["name"] for image in facts["images"]]
+    assert other["seed"] == 1
 
 
 def test_named_images_are_read_as_the_run_read_them_without_its_data(
@@ -93,6 +111,7 @@ def test_named_images_are_read_as_the_run_read_them_without_its_data(
     assert f"next: open {tmp_path / 'e' / 'blocks-0.png'}" in outcome.err
     stored = load_predictions(tmp_path / "r", [run_id])
     facts = json.loads(outcome.out)["images"]
+    assert json.loads(outcome.out)["seed"] is None
     assert [image["predicted"] for image in facts] == stored["predicted"].tolist()[:2]
     assert [image["confidence"] for image in facts] == pytest.approx(stored["confidence"].tolist()[:2], abs=1e-6)
 
@@ -109,6 +128,8 @@ def test_named_images_are_read_as_the_run_read_them_without_its_data(
     normalised = (pixels - torch.tensor(preprocessing.mean)) / torch.tensor(preprocessing.std)
     expected = read_blocks(backbone, normalised.permute(2, 0, 1).unsqueeze(0), backbone, "the frozen backbone")
     assert torch.equal(frozen[-1].patches, expected[-1].patches)
+    headings = [image.heading for image in explain._photographs(planned)]
+    assert headings == [f"{NAMES[each['predicted']]} ({100 * each['confidence']:.0f} %)" for each in facts]
     outcome = shipbench(*command, "--on", f"folder:{other}")
     assert outcome.code == 2
     assert f"b does not hold the test images of run {run_id}; name their source with --on" in outcome.err

@@ -27,7 +27,7 @@ from shipbench.planning.study.file import (
     read_study,
 )
 from shipbench.planning.study.flops import plain_vit_flops
-from shipbench.planning.study.follow_ups import plan_follow_up, request_follow_up
+from shipbench.planning.study.follow_ups import own_task, plan_follow_up, request_follow_up
 from shipbench.planning.study.grid import Decision, StudyGrid, plan_without_records, winners
 from shipbench.planning.study.lock import differences, extended
 from shipbench.planning.study.parts import request
@@ -188,6 +188,22 @@ def test_a_run_without_weights_has_no_outputs(tmp_path: Path, part: FollowUp) ->
     assert (section.left, section.waiting, len(section.refused)) == (0, section.requested.count, 1)
     assert section.refusal.startswith(f"x: 1 of 2 runs have no {part.noun}: run a1 (full) keeps no weights")
     assert "--keep-weights full" in section.refusal
+
+
+def test_a_follow_up_reads_the_tested_runs_that_pass_its_filters() -> None:
+    specs = [
+        RunSpec(method, task, seed=seed, protocol=protocol)
+        for method in ("linear", "full")
+        for task in ("dtd", "svhn")
+        for seed in (0, 1)
+        for protocol in ("final", "tuning")
+    ]
+    part = ExplainPart(name="x", of="a", methods="linear", tasks="dtd", seeds="0")
+    requested = request_follow_up(part, specs)
+    assert [spec for spec in specs if requested.reads(spec)] == [RunSpec("linear", "dtd")]
+    # Records hold no paths, so images outside the catalogue are named by the study.
+    images = RunSpec("linear", "folder:photos")
+    assert [own_task(spec) for spec in (specs[0], images)] == [None, images.resolved.task]
 
 
 def test_parts_share_runs(tmp_path: Path) -> None:

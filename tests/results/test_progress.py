@@ -15,7 +15,7 @@ import torch
 from shipbench.errors import InputError
 from shipbench.events import DISCARD, Emitter
 from shipbench.results import claims
-from shipbench.results.plans import PlanEntry, load_plans, write_plan
+from shipbench.results.plans import PlanEntry, load_plans, remove_ended, write_plan
 from shipbench.results.progress import folder_status, trained_epochs
 from shipbench.results.store import Store
 from shipbench.runs.checkpoints import Checkpoint
@@ -113,6 +113,16 @@ def test_a_plan_has_one_file_and_open_permissions(tmp_path: Path) -> None:
     one, other = (write_plan(tmp_path, "local", [entry("a1"), entry("b1")]) for _ in range(2))
     assert one == other
     assert stat.S_IMODE(one.stat().st_mode) & 0o600 == 0o600
+
+
+def test_a_plan_stays_until_all_its_runs_have_ended(tmp_path: Path) -> None:
+    path = write_plan(tmp_path, "local", [entry("a1"), entry("b1")])
+    left = []
+    for run_id in ("a1", "b1"):
+        Store(tmp_path).write(make_record(run_id=run_id))
+        remove_ended(tmp_path)
+        left.append(path.exists())
+    assert left == [True, False]
 
 
 def test_nothing_heavy_is_imported(tmp_path: Path) -> None:

@@ -114,8 +114,11 @@ def read_back_from_mlflow(results: Path, uri: str) -> None:
     fresh, first = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"])
     assert first.info.run_id == run.info.run_id
     assert (fresh.info.status, fresh.data.tags["shipbench.error"]) == ("FAILED", "out of memory")
+    assert fresh.data.tags["mlflow.note.content"] == "11 levels\n\n12 levels"
     assert [metric.step for metric in client.get_metric_history(fresh.info.run_id, "test_acc")] == [1]
-    tracker.open(RUN).close()
+    resumed = tracker.open(RUN)
+    assert client.get_run(fresh.info.run_id).info.status == "RUNNING"
+    resumed.close()
     assert client.get_run(fresh.info.run_id).info.status == "KILLED"
 
 
@@ -131,6 +134,9 @@ def test_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert curve == [CURVE[0], CURVE[1], CURVE[1], CURVE[2]]
     assert any("figures/" in key for row in wandb_history(files[1]) for key in row)
     assert wandb_artifacts(files[1]) == ["record-a1"]
+    interrupted = list(wandb_records(files[0]))
+    assert [record.exit.exit_code for record in interrupted if record.WhichOneof("record_type") == "exit"] == [130]
+    assert "preempting" in {record.WhichOneof("record_type") for record in interrupted}
     # W&B names the folder of a run by the second in which it starts.
     failed_from_the_start(WandbTracker(TrackerOptions(tmp_path / "failed")), tmp_path)
     (failed,) = (tmp_path / "failed" / "wandb").glob("offline-run-*-a1/run-a1.wandb")
@@ -138,6 +144,8 @@ def test_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [record.exit.exit_code for record in records if record.WhichOneof("record_type") == "exit"] == [1]
     notes = [record.run.notes for record in records if record.WhichOneof("record_type") == "run"]
     assert notes[-1] == "11 levels\n12 levels"
+    summary = {item.key: json.loads(item.value_json) for record in records for item in record.summary.update}
+    assert (summary["status"], summary["error"]) == ("failed", "out of memory")
 
 
 def test_wandb_online_continues_the_run_of_an_id_unless_it_is_fresh(
