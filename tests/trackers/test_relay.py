@@ -132,6 +132,7 @@ def test_a_failing_tracker_stops_no_other_wherever_it_fails(tmp_path: Path) -> N
     assert trackers["it"].calls[1][2]["val_acc"] == 0.01
     assert "final_test_acc" not in outcome(record, tmp_path).numbers
     assert outcome(record, tmp_path).figures() == {}
+    assert outcome(stored_record(tmp_path, protocol="tuning"), tmp_path).figures() == {}
 
 
 def test_hanging_trackers_share_the_grace(tmp_path: Path) -> None:
