@@ -16,14 +16,16 @@ from shipbench import load_results
 from shipbench.backbones import load_backbone
 from shipbench.data.framing import resize
 from shipbench.explaining import explain
+from shipbench.explaining.choosing import choose_images
 from shipbench.explaining.explain import ExplainOptions, figure_names, plan_explanation
 from shipbench.explaining.figures import ExplainedImage, montage
 from shipbench.explaining.reading import read_blocks
 from shipbench.results.loading import load_predictions
 from shipbench.results.sealed import is_sealed, read_parquet
-from shipbench.results.store import Store
+from shipbench.results.store import RunTables, Store
 from tests.conftest import Outcome
 from tests.data.builders import vtab_tree
+from tests.results.test_store import make_record
 from tests.tasks.pictures import NAMES, image_folder
 
 Shipbench = Callable[..., Outcome]
@@ -138,6 +140,14 @@ def test_named_images_are_read_as_the_run_read_them_without_its_data(
 def test_every_figure_has_a_name() -> None:
     images = [Path(name) for name in ("a/0.png", "b/0.png", "0-2.png", "c/0.jpg")]
     assert figure_names(images) == ["0", "0-2", "0-2-2", "0-3"]
+
+
+def test_right_images_come_before_wrong_ones_and_the_first_of_each_is_drawn(tmp_path: Path) -> None:
+    predictions = {"index": range(6), "label": [0] * 6, "predicted": [0, 1, 0, 1, 0, 1], "confidence": [0.5] * 6}
+    Store(tmp_path).write(make_record(run_id="a1"), RunTables(predictions=predictions))
+    chosen = choose_images(Store(tmp_path), "a1", 2, 0)
+    assert [image.predicted for image in chosen] == [0, 0, 1, 1]
+    assert explain._first_of_each(chosen) == [chosen[0], chosen[2]]  # type: ignore[arg-type]
 
 
 def test_features_are_stored_sealed_in_the_order_of_the_test_images(shipbench: Shipbench, study: Path) -> None:
