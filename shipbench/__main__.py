@@ -1,6 +1,22 @@
-"""``python -m shipbench``."""
+"""The command ``shipbench``, also as ``python -m shipbench``; Ctrl-C ends it with one sentence at any moment."""
 
-from shipbench.cli import main
+from __future__ import annotations
+
+from shipbench.runtime.interrupts import exit_when_interrupted
+
+
+def main() -> None:
+    """Load the command line, and run it."""
+    exit_when_interrupted("stopped; nothing has begun, the same command starts again\n", 130)
+    from shipbench.cli import main as run_command_line
+
+    try:
+        run_command_line()
+    except SystemExit as stop:
+        # The outcome is settled: Ctrl-C may shorten the end of the process, but does not change its code.
+        exit_when_interrupted("", stop.code if isinstance(stop.code, int) else int(stop.code is not None))
+        raise
+
 
 if __name__ == "__main__":
     main()

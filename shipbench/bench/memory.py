@@ -17,7 +17,7 @@ from shipbench.bench.options import BenchOptions
 from shipbench.errors import ShipbenchError
 from shipbench.hardware.memory import PeakMemory
 from shipbench.hardware.precision import ComputeContext
-from shipbench.runtime.interrupts import leave_signals_to_the_parent
+from shipbench.runtime.interrupts import children_without_interrupts, leave_signals_to_the_parent
 
 # In the second step, gradients and the optimiser's state already exist.
 _STEPS = 2
@@ -37,7 +37,8 @@ def step_bytes_alone(candidate: Candidate, options: BenchOptions, compute: Compu
     receiver, sender = _PROCESSES.Pipe(duplex=False)
     arguments = (sender, candidate, options, compute, torch.get_num_threads())
     process = _PROCESSES.Process(target=_send_step_bytes, args=arguments, daemon=True)
-    process.start()
+    with children_without_interrupts():
+        process.start()
     sender.close()
     try:
         step_bytes: int = receiver.recv()

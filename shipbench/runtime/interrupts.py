@@ -1,17 +1,26 @@
-"""SIGTERM and SIGUSR1, which cluster schedulers send, and the end of a time limit stop a command as Ctrl-C does."""
+"""SIGTERM and SIGUSR1, which cluster schedulers send, and the end of a time limit stop a command as Ctrl-C does.
+
+An interruption waits for the end of an import: raised while torch loads, it would abort the process.
+"""
 
 from __future__ import annotations
 
+import _thread
+import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from shipbench.errors import InputError
-from shipbench.runtime.console import say
 
+Handler = Callable[[int, FrameType | None], None]
+
+# Seconds between two looks whether an import has ended.
+_PAUSE = 0.02
 # Windows has no SIGUSR1.
 _STOPPING = tuple(number for number in signal.Signals if number.name in ("SIGTERM", "SIGUSR1"))
 
@@ -35,6 +44,22 @@ def exit_code(stop: KeyboardInterrupt) -> int:
     return 128 + (stop.number if isinstance(stop, Terminated) else signal.SIGINT)
 
 
+def exit_when_interrupted(sentence: str, code: int) -> None:
+    """Let Ctrl-C end the process at once, with a sentence and an exit code, while there is nothing to clean up.
+
+    Does nothing in a process that ignores Ctrl-C, such as a background job of a shell.
+    """
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        # Standard error may be closed.
+        with suppress(OSError):
+            os.write(2, sentence.encode())
+        os._exit(code)
+
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, leave)
+
+
 @contextmanager
 def signals_interrupt() -> Iterator[None]:
     """Raise ``Terminated`` in the main thread if SIGTERM or SIGUSR1 arrives in the block; elsewhere do nothing."""
@@ -42,7 +67,8 @@ def signals_interrupt() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, _raise) for number in _STOPPING}
+    numbers = [number for number in (signal.SIGINT, *_STOPPING) if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, _after_imports(_raise)) for number in numbers}
     try:
         yield
     finally:
@@ -60,6 +86,8 @@ def stopping(kept: str) -> Iterator[None]:
         with signals_interrupt():
             yield
     except KeyboardInterrupt as stop:
+        from shipbench.runtime.console import say
+
         say(f"stopped; {kept}")
         sys.exit(exit_code(stop))
 
@@ -75,7 +103,7 @@ def time_limit(seconds: float | None) -> Iterator[None]:
         return
     if sys.platform == "win32":
         raise InputError("a time limit needs interval timers, which this system lacks; stop with Ctrl-C instead")
-    before = signal.signal(signal.SIGALRM, _raise_time_up)
+    before = signal.signal(signal.SIGALRM, _after_imports(_raise_time_up))
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
@@ -90,7 +118,53 @@ def leave_signals_to_the_parent() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+@contextmanager
+def children_without_interrupts() -> Iterator[None]:
+    """Start processes within the block that Ctrl-C does not reach; here it takes effect at the end of the block."""
+    if sys.platform == "win32":
+        yield
+        return
+    # Unlike a handler, the mask is inherited by a new program.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _after_imports(handler: Handler) -> Handler:
+    """Return a handler that runs ``handler``; while the main thread imports a module, it waits for the end."""
+
+    def wait_or_handle(number: int, frame: FrameType | None) -> None:
+        if _is_importing(frame):
+            # Without the locks of ``threading``, which the interrupted code may hold.
+            _thread.start_new_thread(_send_again, (number,))
+        else:
+            handler(number, frame)
+
+    return wait_or_handle
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _send_again(number: int) -> None:
+    time.sleep(_PAUSE)
+    if sys.platform == "win32":
+        _thread.interrupt_main(number)
+    else:
+        # To the main thread: a signal to another one does not end the main thread's waiting.
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+
+
 def _raise(number: int, frame: FrameType | None) -> None:
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
     raise Terminated(number)
 
 

@@ -23,7 +23,7 @@ from shipbench.events import Listener, Note
 from shipbench.hardware.device import devices_for_workers, resolve_device
 from shipbench.planning.plan import PlannedRun
 from shipbench.planning.stacks import Stack
-from shipbench.runtime.interrupts import leave_signals_to_the_parent
+from shipbench.runtime.interrupts import children_without_interrupts, leave_signals_to_the_parent
 
 # The variables from which numerical libraries read their number of threads.
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
@@ -70,7 +70,9 @@ class _Worker:
 
     def submit(self, *arguments: Any) -> Future[None]:
         """Start a stack; the arguments are those of ``_in_worker``."""
-        return self._pool.submit(_in_worker, *arguments)
+        # The first stack starts the process.
+        with children_without_interrupts():
+            return self._pool.submit(_in_worker, *arguments)
 
     def replace(self) -> None:
         """Start a new process in place of a dead one."""

@@ -18,6 +18,7 @@ from shipbench.data.demo.rendering.clevr_scene import (
     sample_scene,
 )
 from shipbench.runtime.console import track
+from shipbench.runtime.interrupts import children_without_interrupts
 
 SIZE = 112
 COUNTS = MAX_COUNT - MIN_COUNT + 1
@@ -60,7 +61,8 @@ def draw_set(seed: int, count: int) -> tuple[NDArray[np.uint8], NDArray[np.int64
 
     chunks = [range(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
     pool = joblib.Parallel(n_jobs=joblib.cpu_count(), return_as="generator")
-    drawn = pool(joblib.delayed(_draw_chunk)(seed, chunk) for chunk in chunks)
+    with children_without_interrupts():
+        drawn = pool(joblib.delayed(_draw_chunk)(seed, chunk) for chunk in chunks)
     parts = list(track(drawn, f"drawing {count} CLEVR-like scenes, {_CHUNK} at a time", len(chunks)))
     return np.concatenate([images for images, _ in parts]), np.concatenate([labels for _, labels in parts])
 

@@ -1,0 +1,79 @@
+"""Ctrl-C: while the command loads, while a module is imported, after the outcome is settled."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from shipbench.runtime.interrupts import signals_interrupt
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends signals as POSIX systems do")
+# Sends itself SIGINT when the module that the line names is imported, or when the process ends.
+COMMAND = """
+import atexit, os, signal, sys
+
+def interrupt():
+    os.kill(os.getpid(), signal.SIGINT)
+
+class Finder:
+    def find_spec(name, *_):
+        if name == moment:
+            interrupt()
+
+moment = sys.argv.pop(1)
+sys.meta_path.insert(0, Finder)
+atexit.register(lambda: moment == "exit" and interrupt())
+signal.signal(signal.SIGINT, signal.SIG_IGN if sys.argv.pop(1) == "ignored" else signal.default_int_handler)
+from shipbench.__main__ import main
+main()
+"""
+
+
+def _import_and_sleep(module: str) -> None:
+    with signals_interrupt():
+        importlib.import_module(module)
+        time.sleep(20)
+
+
+def _interrupted(moment: str, signals: str = "default") -> tuple[int, str, bool]:
+    line = [sys.executable, "-c", COMMAND, moment, signals, "list", "selections"]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=60)
+    return done.returncode, done.stderr, "final" in done.stdout
+
+
+def test_an_interruption_while_the_command_loads_is_one_sentence() -> None:
+    sentence = "stopped; nothing has begun, the same command starts again\n"
+    assert _interrupted("shipbench.cli") == (130, sentence, False)
+
+
+def test_an_interruption_after_the_end_does_not_change_the_outcome() -> None:
+    code, said, printed = _interrupted("exit")
+    assert (code, printed) == (0, True)
+    assert "Traceback" not in said
+    assert "stopped" not in said
+
+
+def test_a_background_job_of_a_shell_ignores_interruptions() -> None:
+    code, said, printed = _interrupted("shipbench.cli.listing", "ignored")
+    assert (code, printed) == (0, True)
+    assert "stopped" not in said
+
+
+def test_an_interruption_waits_for_the_end_of_an_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "slow_module.py").write_text(
+        "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(0.1)\nloaded = True\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        _import_and_sleep("slow_module")
+    assert sys.modules["slow_module"].loaded
+    assert time.monotonic() - began < 10
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
