@@ -87,7 +87,11 @@ def test_a_tuner_trains_and_is_restored(name: str) -> None:
     with torch.no_grad():
         logits = model(IMAGES)
         assert (logits - start.eval()(IMAGES)).abs().max() > 1e-4
-    again = built(name, seed=5, known=result.facts).model
+    rebuilt = built(name, seed=5, known=result.facts)
+    assert rebuilt.facts == result.facts
+    again = rebuilt.model
+    # With the seed, the library draws again what it does not train.
+    torch.testing.assert_close(again.tuner.state_dict(), start.tuner.state_dict(), rtol=0, atol=0)
     assert weights_to_keep(again).keys() == weights_to_keep(model).keys()
     again.load_state_dict({key: value.clone() for key, value in weights_to_keep(model).items()}, strict=False)
     with torch.no_grad():
@@ -97,8 +101,9 @@ def test_a_tuner_trains_and_is_restored(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in NAMES if get_method(name).mergeable])
 def test_a_merged_tuner_is_a_plain_timm_model(name: str) -> None:
     model = after_two_steps(name).model
-    plain = timm.create_model("test_vit", num_classes=5, img_size=48)
+    plain, trained = timm.create_model("test_vit", num_classes=5, img_size=48), weights_to_keep(model).keys()
     plain.load_state_dict(model.merged_state())
+    assert weights_to_keep(model).keys() == trained
     with torch.no_grad():
         torch.testing.assert_close(plain.eval()(IMAGES), model(IMAGES), rtol=1e-4, atol=1e-4)
 
@@ -188,19 +193,30 @@ def test_adalora_shrinks_its_ranks_to_the_target() -> None:
 
 
 def test_adalora_keeps_its_ranks_and_importances_between_steps() -> None:
-    model = built("peft-adalora", init_r=4, target_r=2, tfinal=3).model.train()
-    adapted = [p for name, p in model.backbone.named_parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.01)
-    average = torch.zeros_like(adapted[0])
+    settings = {"init_r": 4, "target_r": 2, "tfinal": 3}
+    result = built("peft-adalora", **settings)
+    average = uncertainty = torch.zeros(())
+    model = result.model.train()
     for step in range(7):
+        # Before steps 2 and 6, the run is interrupted: while ranks shrink, and after they are final.
+        if step in (2, 6):
+            weights = {name: value.clone() for name, value in weights_to_keep(model).items()}
+            model = built("peft-adalora", known=result.facts, **settings).model.train()
+            model.load_state_dict(weights, strict=False)
+        adapted = [p for name, p in model.backbone.named_parameters() if p.requires_grad]
+        if step in (0, 2, 6):
+            optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.01)
         optimizer.zero_grad()
         model.loss(IMAGES, LABELS).backward()
         optimizer.step()
         if step < 4:
-            # beta1 of the library, Zhang et al. 2023, equation 10.
-            average = 0.85 * average + 0.15 * (adapted[0] * adapted[0].grad).abs().detach()
+            # beta1 and beta2 of the library (Zhang et al. 2023).
+            importance = (adapted[0] * adapted[0].grad).abs().detach()
+            average = 0.85 * average + 0.15 * importance
+            uncertainty = 0.85 * uncertainty + 0.15 * (importance - average).abs()
         model.after_step(step, 7)
     torch.testing.assert_close(model.get_buffer("importance_0"), average)
+    torch.testing.assert_close(model.get_buffer("uncertainty_0"), uncertainty)
     left = sum(int((p != 0).sum()) for name, p in model.named_parameters() if "lora_E" in name)
     assert left == 24 * 2
 
@@ -258,6 +274,14 @@ def official(name: str) -> str:
     return name.removeprefix("tuner.model.")
 
 
+def test_the_seed_of_a_tuner_changes_no_later_draw() -> None:
+    draws = []
+    for facts in ({}, {"peft_seed": 1}):
+        built("peft-lora", known=facts)
+        draws.append(torch.rand(3))
+    assert torch.equal(*draws)
+
+
 def test_dora_is_lora_with_a_trained_magnitude() -> None:
     trained = {name for name, p in built("peft-dora").model.named_parameters() if p.requires_grad}
     assert trained >= {name for name, p in built("peft-lora").model.named_parameters() if p.requires_grad}
@@ -290,6 +314,7 @@ def test_stochastic_depth_and_dropout_act_in_training_alone() -> None:
     [
         ({"target_modules": "qkv"}, {"attn.qkv"}),
         ({"target_modules": "qkv, fc2"}, {"attn.qkv", "mlp.fc2"}),
+        ({"target_modules": "blocks.0.attn.qkv"}, {"attn.qkv"}),
         ({}, {"attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"}),
     ],
 )
