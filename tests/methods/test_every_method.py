@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.metadata import entry_points
@@ -46,7 +47,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def spec(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., RunSpec]]:
-    settings = {"image_size": 48, "epochs": 2, "batch_size": 4, "drop_path": 0.3, "lr": 0.01}
+    settings: dict[str, Any] = {"image_size": 48, "epochs": 2, "batch_size": 4, "drop_path": 0.3, "lr": 0.01}
+    # The normalisation of test_vit has equal means and deviations.
+    settings |= {"mean": (0.4, 0.5, 0.6), "std": (0.2, 0.25, 0.3)}
 
     def make(method: str, **fields: Any) -> RunSpec:
         common: dict[str, Any] = {"backbone": "test_vit", "checkpoint": "random", "precision": "fp32", "data": data}
@@ -129,8 +132,15 @@ def test_a_merged_export_is_a_plain_timm_model(
         expected = load_exported(other, checkpoint="random").model(images)
         torch.testing.assert_close(plain.eval()(images), expected, rtol=1e-4, atol=1e-5)
     with safe_open(file, "pt") as stream:
-        assert stream.metadata()["architecture"] == "test_vit"
-        assert stream.metadata()["run_id"] == record.run_id
+        metadata = stream.metadata()
+    stated = {name: metadata[name] for name in ("architecture", "run_id", "method", "task")}
+    assert stated == {"architecture": "test_vit", "run_id": record.run_id, "method": method, "task": "dtd"}
+    assert {name: json.loads(metadata[name]) for name in ("image_size", "num_classes", "mean", "std")} == {
+        "image_size": 48,
+        "num_classes": 47,
+        "mean": [0.4, 0.5, 0.6],
+        "std": [0.2, 0.25, 0.3],
+    }
 
 
 @pytest.mark.parametrize("method", ["ship", "adaptformer"])

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from shipbench.report import build_report
 from shipbench.report.analysis.study import Study, build_study
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.selection import Final
@@ -50,6 +51,18 @@ def test_the_headline_of_a_task_may_be_its_mean_per_class_accuracy() -> None:
     caption = SuiteView(study, "insects").caption("Accuracy.").details
     assert "The accuracy on bugs is the mean of the accuracies of the classes." in caption
     assert study.records["final_test_acc"].tolist() == [0.8, 0.6]
+
+
+def test_a_task_that_is_a_suite_to_itself_is_named_once() -> None:
+    alone = {"suite": "bugs", "suite_tasks": json.dumps(["bugs"])}
+    records = [own("bugs", 0.5, **alone), make_record("ship", "bugs", accuracy=0.7, **{**SUITE, **alone})]
+    report = build_report(pd.DataFrame([*records, own("bugs", 0.2, seed=1, status="failed", **alone)]))
+    (overview,) = report.overviews
+    assert overview.results[0].sentence.startswith("SHIP is best on bugs: 70.0 %")
+    tables = {table.name: table for table in report.tables()}
+    assert "the mean of tasks the only task; a mean" in tables["main-bugs"].caption.details
+    for name in ("settings", "missing"):
+        assert [row.cells[2 - (name == "settings")].below for row in tables[name].rows] == [""] * len(tables[name].rows)
 
 
 def test_numbers_of_shots_are_arms_of_their_own() -> None:

@@ -45,7 +45,7 @@ _CAPTION = (
     "Best in bold, second best underlined, as printed."
 )
 _DETAILS = (
-    "The mean of groups averages the group means, the mean of tasks all {tasks} tasks; a mean with a missing task is "
+    "The mean of groups averages the group means, the mean of tasks {tasks}; a mean with a missing task is "
     "left blank. Trainable parameters are in millions, averaged over tasks."
 )
 
@@ -69,7 +69,7 @@ def main_results_table(view: SuiteView) -> Table | None:
     return Table(
         name=f"main-{view.slug}",
         title=f"{view.name}: methods and tasks",
-        caption=view.caption(_CAPTION, _DETAILS.format(tasks=len(view.tasks))),
+        caption=view.caption(_CAPTION, _DETAILS.format(tasks=_all_tasks(len(view.tasks)))),
         columns=columns,
         rows=tuple(rows),
         notes=(
@@ -82,6 +82,10 @@ def main_results_table(view: SuiteView) -> Table | None:
         ),
         warnings=cautions(view.runs),
     )
+
+
+def _all_tasks(count: int) -> str:
+    return "the only task" if count == 1 else f"all {count} tasks"
 
 
 def main_frame(study: Study, suite: str, statistic: Statistic) -> pd.DataFrame:

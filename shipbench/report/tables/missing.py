@@ -11,7 +11,7 @@ from shipbench.report.analysis.study import Study
 from shipbench.report.analysis.tuned import SUPERSEDED
 from shipbench.report.document import Cell, Column, Row, Table, text_cell
 from shipbench.report.wording.captions import caption
-from shipbench.report.wording.names import method_name, suite_name, task_list, task_order
+from shipbench.report.wording.names import method_name, suite_beside, task_list, task_order
 from shipbench.report.wording.text import seed_list
 
 _LONGEST_ERROR = 300
@@ -47,7 +47,7 @@ def _row(study: Study, what: str, method: str, suite: str, tasks: Sequence[str],
         (
             text_cell(what),
             text_cell(method),
-            Cell(names, suite_name(suite), names),
+            Cell(names, suite_beside(names, suite), names),
             text_cell(seed_list(seeds)),
             text_cell(why),
         )

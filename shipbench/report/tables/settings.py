@@ -18,7 +18,7 @@ from shipbench.report.wording.names import (
     method_name,
     method_order,
     setting_name,
-    suite_name,
+    suite_beside,
     suite_order,
     task_list,
 )
@@ -89,7 +89,7 @@ def _row(study: Study, key: tuple[Any, ...], group: pd.DataFrame) -> Row:
     return Row(
         (
             text_cell(name),
-            Cell(tasks, suite_name(suite), tasks),
+            Cell(tasks, suite_beside(tasks, suite), tasks),
             text_cell(seed_list([int(seed) for seed in group["seed"]])),
             Cell(str(len(group)), value=len(group)),
             text_cell(", ".join(part for part in made if part)),

@@ -58,6 +58,12 @@ def suite_name(suite: str) -> str:
     return next((entry.title for entry in SUITES if entry.name == suite), suite)
 
 
+def suite_beside(tasks: str, suite: str) -> str:
+    """Return the printed name of a suite beside that of its tasks; empty where a task is a suite of its own name."""
+    name = suite_name(suite)
+    return "" if name == tasks else name
+
+
 def suite_cautions(suites: Iterable[str]) -> list[str]:
     """Return the sentences that accompany the numbers of ``suites``, each once."""
     wanted = set(suites)
