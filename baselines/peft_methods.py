@@ -26,6 +26,8 @@ _UNUSABLE = {
     "trainable_tokens": "it trains rows of a table of token embeddings, which images do not have",
     "xlora": "it mixes LoRA adapters that were trained before, which a run does not have; use peft-lora",
 }
+# The first torch whose randn_like takes a generator.
+_PVERA_TORCH = (2, 10)
 # What the library cannot add to the weights of the layers.
 _UNMERGEABLE = ("lily",)
 # Settings without an effect here: of other frameworks, of language models, and of the files that the library writes.
@@ -133,7 +135,14 @@ def _method_name(variant: str) -> str:
 
 def _why_unusable(variant: str) -> str:
     """Return why a tuner cannot adapt a model of images, or an empty string."""
+    if variant == "pvera" and _release("torch") < _PVERA_TORCH:
+        return "it draws noise with a function that torch has from 2.10 on"
     return _UNUSABLE.get(variant) or (_PROMPTS if _variants()[variant][0].learns_prompts else "")
+
+
+def _release(package: str) -> tuple[int, int]:
+    major, minor = version(package).split(".")[:2]
+    return int(major), int(minor)
 
 
 @cache

@@ -356,6 +356,14 @@ def test_what_cannot_work_on_images_is_refused_by_name(name: str, words: str) ->
         get_method(name)
 
 
+@pytest.mark.parametrize(("torch_version", "usable"), [("2.9.1+cpu", False), ("2.10.0", True)])
+def test_pvera_is_refused_where_torch_lacks_its_noise(
+    monkeypatch: pytest.MonkeyPatch, torch_version: str, usable: bool
+) -> None:
+    monkeypatch.setattr(peft_methods, "version", {"torch": torch_version}.__getitem__)
+    assert ("peft-pvera" in PeftFamily().names()) == usable
+
+
 def test_every_tuner_of_the_library_is_a_method_or_refused_with_a_reason() -> None:
     import peft
 
