@@ -64,9 +64,7 @@ class Validation:
 
     name: str = "validation"
     gist: str = "chosen on validation images"
-    sentence: str = (
-        "settings or epoch chosen on validation images (train800 / val200), never on test images; tested once"
-    )
+    sentence: str = "settings or epoch chosen on validation images, never on test images; tested once"
 
     def accuracy(self, results: pd.DataFrame, history: pd.DataFrame) -> pd.Series[float]:
         """Return the final accuracy of tuned runs, and for others the test accuracy at the best validation epoch."""

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 REPO = "someone/VTAB-1k"
 DATA_SET = f"datasets/{REPO}"
@@ -118,10 +118,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, b"")
         elif match := _FILE.fullmatch(path):
             self._file(f"{match['data'] or 'models/'}{match['repo']}", match["revision"], match["file"])
-        elif match := _TREE.fullmatch(path) or _INFO.fullmatch(path):
-            self._describe(match)
-        elif _PATHS.fullmatch(path):
-            self._missing("EntryNotFound")
+        elif match := _TREE.fullmatch(path) or _PATHS.fullmatch(path) or _INFO.fullmatch(path):
+            self._describe(match, body)
         elif self.headers.get("Authorization") != "Bearer good":
             self._send(401, b'{"error": "Invalid credentials"}')
         elif path == "/api/repos/create":
@@ -129,7 +127,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._json(self._with_token(path, body))
 
-    def _describe(self, match: re.Match[str]) -> None:
+    def _describe(self, match: re.Match[str], body: bytes) -> None:
         files = self.hub.repositories.get(match["name"])
         if files is None:
             self._missing("RepoNotFound")
@@ -137,9 +135,18 @@ class _Handler(BaseHTTPRequestHandler):
             self._missing("RevisionNotFound")
         elif match.re is _TREE:
             self._json(self._tree(files, match["folder"] or ""))
+        elif match.re is _PATHS:
+            self._json(self._items(files, body))
         else:
             name = match["name"].partition("/")[2]
             self._json({"id": name, "sha": COMMIT, "siblings": [{"rfilename": file} for file in files]})
+
+    def _items(self, files: Mapping[str, bytes], body: bytes) -> list[dict[str, object]]:
+        """Describe those of the paths in a request that exist; old clients send a form, new ones JSON."""
+        in_json = "json" in self.headers.get("Content-Type", "")
+        paths = json.loads(body)["paths"] if in_json else parse_qs(body.decode()).get("paths", [])
+        folders = {path for path in paths if any(name.startswith(f"{path}/") for name in files)}
+        return [_described(path, files[path]) for path in paths if path in files] + [_folder(path) for path in folders]
 
     def _tree(self, files: Mapping[str, bytes], folder: str) -> list[dict[str, object]]:
         """List a folder as the hub does: with everything below it if the query asks for that, else its own items."""
@@ -149,7 +156,7 @@ class _Handler(BaseHTTPRequestHandler):
             return [_described(name, data) for name, data in within.items()]
         folders = {prefix + name.removeprefix(prefix).split("/")[0] for name in within if "/" in name[len(prefix) :]}
         listed = [_described(name, data) for name, data in within.items() if "/" not in name[len(prefix) :]]
-        return listed + [{"type": "directory", "path": name, "size": 0, "oid": COMMIT} for name in sorted(folders)]
+        return listed + [_folder(name) for name in sorted(folders)]
 
     def _with_token(self, path: str, body: bytes) -> Any:
         """Answer a request of the account: who it is, and what it uploads."""
@@ -243,6 +250,10 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _described(name: str, data: bytes) -> dict[str, object]:
     return {"type": "file", "path": name, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
+
+
+def _folder(name: str) -> dict[str, object]:
+    return {"type": "directory", "path": name, "size": 0, "oid": COMMIT}
 
 
 def _upload_mode(file: dict[str, Any]) -> dict[str, Any]:

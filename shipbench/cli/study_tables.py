@@ -38,7 +38,7 @@ def print_grid(
     for follow_up in grid.follow_ups:
         if follow_up.waiting:
             part = follow_up.requested.part
-            say(f"{part.name}: {follow_up.waiting} {part.noun} wait for their runs")
+            say(f"{part.name}: {part.noun} wait for their runs ({follow_up.waiting} to do)")
         if follow_up.refusal:
             say(follow_up.refusal)
     for sentence in differences:

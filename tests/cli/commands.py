@@ -16,8 +16,8 @@ from tests.cli.conftest import Trained
 from tests.data.builders import vtab_tree
 
 _RUNS = (
-    "--tasks {source} --backbone test_vit --checkpoint random --set image_size=64 --epochs 1 --precision fp32 "
-    "--device cpu --results {results}"
+    "--tasks {source} --backbone test_vit --checkpoint random --set image_size=64 --epochs 1 "
+    "--set mean=0.4,0.5,0.6 --set std=0.2,0.25,0.3 --precision fp32 --device cpu --results {results}"
 )
 # Placeholders are the fields of World; {out} is a path that does not exist yet.
 LINES = {

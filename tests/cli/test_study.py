@@ -171,8 +171,8 @@ def test_a_dry_run_tells_the_cost_and_writes_nothing(shipbench: Shipbench, line:
     assert outcome.code == 0, outcome.err
     assert "9 runs: 9 to do, 0 done, 0 failed before, and 2 more once settings are chosen" in outcome.err
     assert "FLOPs left" in outcome.err
-    assert "robust: 4 evaluations wait for their runs" in outcome.err
-    assert "features: 2 features wait for their runs" in outcome.err
+    assert "robust: evaluations wait for their runs (4 to do)" in outcome.err
+    assert "features: features wait for their runs (2 to do)" in outcome.err
     assert not Path("records").exists()
     assert shipbench(*line, "--only", "few").code == 0
     outcome = shipbench(*line, "--dry-run")

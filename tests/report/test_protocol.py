@@ -310,9 +310,9 @@ def test_tuned_runs_are_a_method_of_their_own() -> None:
     assert cell(main, "SHIP (tuned on validation)", "mean of tasks").text == "60.0"
     assert "settings-varied-demo" not in names(report)
     assert dict(report.protocol)["Settings"] == (
-        "6 runs with settings fixed beforehand (default recipe). 6 runs with settings chosen on val200 after training "
-        "on train800, then retrained on all training images. Also in the folder: 6 tuning runs, which never "
-        "opened the test split."
+        "6 runs with settings fixed beforehand (default recipe). 6 runs with settings chosen on validation images "
+        "after training on the other training images, then retrained on all of them. Also in the "
+        "folder: 6 tuning runs, which never opened the test split."
     )
     assert list(main_table(make_results(records), tunings=tunings)["mean of tasks"]) == pytest.approx([50, 60])
     chosen = build_report(make_results(records), None, ReportOptions(select="validation"), tunings=tunings)
@@ -331,7 +331,7 @@ def test_a_confirmed_run_of_the_recipe_appears_in_both_rows_but_counts_once() ->
     assert (row["arm"], row["tuning"], row["accuracy"]) == ("SHIP; SHIP (tuned on validation)", "confirmed", 0.5)
     settings = dict(report.protocol)["Settings"]
     assert settings.startswith(
-        "6 runs with settings fixed beforehand (default recipe). For 1 of these, tuning on val200 chose "
+        "6 runs with settings fixed beforehand (default recipe). For 1 of these, tuning on validation images chose "
     )
     assert (
         "(SHIP on digits of Demo suite); they appear in two rows of the tables and count once here. 5 runs" in settings
@@ -363,7 +363,7 @@ def test_a_method_whose_recipe_wins_everywhere_has_one_row() -> None:
     assert labels(report) == ["VPT-deep", "SHIP"]
     settings = dict(report.protocol)["Settings"]
     assert settings.startswith(
-        "12 runs with settings fixed beforehand (default recipe). For 6 of these, tuning on val200 chose "
+        "12 runs with settings fixed beforehand (default recipe). For 6 of these, tuning on validation images chose "
     )
     assert "(SHIP on all 6 tasks of Demo suite); one row shows both." in settings
     assert "retrained" not in settings
@@ -386,9 +386,12 @@ def test_a_method_confirmed_in_one_suite_and_changed_in_another_is_described_for
     tunings.append({"final_runs": [r["run_id"] for r in vtab]})
     settings = dict(build_report(make_results([*records, *vtab]), tunings=tunings).protocol)["Settings"]
     assert settings.startswith(
-        "8 runs with settings fixed beforehand (default recipe). For 2 of these, tuning on val200 chose "
+        "8 runs with settings fixed beforehand (default recipe). For 2 of these, tuning on validation images chose "
     )
-    assert "(SHIP on DTD, SVHN of VTAB-1k); one row shows both. 6 runs with settings chosen on val200" in settings
+    assert (
+        "(SHIP on DTD, SVHN of VTAB-1k); one row shows both. 6 runs with settings chosen on validation images"
+        in settings
+    )
 
 
 def test_a_sweep_keeps_the_run_that_a_tuning_chose() -> None:

@@ -187,6 +187,8 @@ def test_a_panel_holds_corrupted_test_images_of_shared_tasks_alone() -> None:
             rows.append(evaluated(record, 0.2, "jpeg", 1, task="outdoors", data_fingerprint="other"))
         elif record["method"] == "ship":
             rows.append(evaluated(record, 0.1, "blur", 1))
+        if (record["task"], record["method"]) in (("digits", "linear"), ("textures", "ship")):
+            rows.append(evaluated(record, 0.5, "contrast", 1))
     figure = next(each for each in build_report(make_results(rows)).figures() if each.name == "robustness-demo")
     (panel,) = figure.draw().panels
     points = [mark for mark in panel.marks if isinstance(mark, Points)]

@@ -18,10 +18,11 @@ from shipbench.report.wording.text import counted, sentence_case
 
 
 def robustness_figure(view: SuiteView) -> Figure | None:
-    """Return accuracy against severity, a panel per corruption; None without corrupted test images."""
+    """Return accuracy against severity, a panel per corruption; None without corrupted test images of a shared task."""
     corrupted = [shift for shift in view.shifts if shift.corruption and not shift.images]
-    names = list(dict.fromkeys(shift.corruption for shift in corrupted))
-    if not names:
+    names = dict.fromkeys(shift.corruption for shift in corrupted)
+    panels = {name: shifts for name in names if (shifts := _on_shared_tasks(corrupted, name))}
+    if not panels:
         return None
     return Figure(
         name=f"robustness-{view.slug}",
@@ -30,21 +31,21 @@ def robustness_figure(view: SuiteView) -> Figure | None:
             "Test accuracy by the severity of the corruption, mean over seeds; severity 0 is the clean test images.",
             "Each panel averages over the tasks that all of its methods were evaluated on at the same severities.",
         ),
-        draw=lambda: draw_robustness(view, {name: _complete(corrupted, name) for name in names}),
-        alt=f"Accuracy against the severity of {counted(len(names), 'corruption')}.",
-        wide=len(names) > 2,
+        draw=lambda: draw_robustness(view, panels),
+        alt=f"Accuracy against the severity of {counted(len(panels), 'corruption')}.",
+        wide=len(panels) > 2,
     )
 
 
-def _complete(shifts: Sequence[Shift], corruption: str) -> dict[int, list[Shift]]:
-    """Return the shifts of a corruption by arm key, on the tasks that all of these arms share."""
+def _on_shared_tasks(shifts: Sequence[Shift], corruption: str) -> dict[int, list[Shift]]:
+    """Return the shifts of a corruption by arm key, on the tasks that all of these arms share; empty without any."""
     by_arm: dict[int, list[Shift]] = {}
     for shift in shifts:
         if shift.corruption == corruption:
             by_arm.setdefault(shift.arm.key, []).append(shift)
     shared = set.intersection(*({(s.task, tuple(s.by_severity)) for s in members} for members in by_arm.values()))
     if not shared:
-        return {key: members[:1] for key, members in by_arm.items()}
+        return {}
     return {key: [s for s in members if (s.task, tuple(s.by_severity)) in shared] for key, members in by_arm.items()}
 
 

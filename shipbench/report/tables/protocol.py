@@ -47,10 +47,8 @@ def _numbers(values: pd.Series[float]) -> str:
 
 def _trained(runs: pd.DataFrame) -> str:
     seeds = with_seeds([int(seed) for seed in runs["seed"]])
-    return (
-        f"{counted(len(runs), 'run')}, each on {_numbers(runs['n_train'])} training images (train800 and val200 "
-        f"together for VTAB-1k), {seeds}."
-    )
+    together = " (train800 and val200 together for VTAB-1k)" if (runs["suite"] == "vtab-1k").any() else ""
+    return f"{counted(len(runs), 'run')}, each on {_numbers(runs['n_train'])} training images{together}, {seeds}."
 
 
 def _settings(study: Study) -> str:
@@ -77,8 +75,8 @@ def _settings(study: Study) -> str:
     parts += _confirmed(study, runs[~chosen & (runs["tuning"] == CONFIRMED)])
     if chosen.any():
         parts.append(
-            f"{counted(int(chosen.sum()), 'run')} with settings chosen on val200 after training on train800, then "
-            "retrained on all training images."
+            f"{counted(int(chosen.sum()), 'run')} with settings chosen on validation images after training on the "
+            "other training images, then retrained on all of them."
         )
     return " ".join([*parts, *_tunings(study)])
 
@@ -91,7 +89,8 @@ def _confirmed(study: Study, runs: pd.DataFrame) -> list[str]:
         (runs[twice], "they appear in two rows of the tables and count once here"),
     )
     return [
-        f"For {len(part):,} of these, tuning on val200 chose the recipe's own settings ({_where(study, part)}); {rows}."
+        f"For {len(part):,} of these, tuning on validation images chose the recipe's own settings "
+        f"({_where(study, part)}); {rows}."
         for part, rows in places
         if len(part)
     ]
