@@ -32,10 +32,12 @@ def uniform_records(results: pd.DataFrame) -> pd.DataFrame:
     _check_fractions(frame)
     switches = [_ordered_switches(*row) for row in zip(frame["switches"], frame["method"], strict=True)]
     frame = frame.assign(task=frame["task"].map(canonical_name), switches=switches)
-    return frame.assign(
+    named = frame.assign(
         suite=[_suite(*row) for row in frame[["task", "suite", "source"]].itertuples(index=False, name=None)],
         group=[_group(*row) for row in frame[["task", "group", "source"]].itertuples(index=False, name=None)],
     )
+    # pandas warns of frames with more than a hundred columns that were assigned one by one; a copy joins them.
+    return named.copy()
 
 
 def _with_unknown_sizes(frame: pd.DataFrame) -> pd.DataFrame:
