@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,9 @@ from shipbench.cli.documents import print_document
 from shipbench.cli.evaluate import one_task
 from shipbench.errors import InputError
 from shipbench.runtime.files import check_output
+
+if TYPE_CHECKING:
+    from shipbench.explaining.explain import Explanation
 
 
 def explain(
@@ -63,10 +66,7 @@ def explain(
     chosen = ExplainOptions(tuple(images or ()), task, data, checkpoint, device, seed)
     planned = plan_explanation(store, run_id, chosen, features=features)
     if features:
-        files = [store_features(planned)]
-        record = planned.record
-        facts: dict[str, Any] = {"run_id": run_id, "method": record.method, "task": record.task, "seed": None}
-        facts |= {"levels": planned.levels, "images": []}
+        files, facts = [store_features(planned)], _facts(planned)
     else:
         files, facts = draw(planned, output or Path("explanations") / run_id)
     if as_json:
@@ -77,3 +77,10 @@ def explain(
         next_steps.after_evaluate(results)
     else:
         next_steps.after_explain(files[0])
+
+
+def _facts(planned: Explanation) -> dict[str, Any]:
+    """Return what ``--json`` says of a run whose features are stored: there are no figures."""
+    record = planned.record
+    names = {"run_id": record.run_id, "method": record.method, "task": record.task}
+    return {**names, "seed": None, "levels": planned.levels, "images": []}

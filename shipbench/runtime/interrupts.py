@@ -78,8 +78,9 @@ def signals_interrupt() -> Iterator[None]:
 
 @contextmanager
 def stopping(kept: str) -> Iterator[None]:
-    """End the command with one sentence when the block is interrupted; ``kept`` says what is left, and what to do.
+    """End the command with one sentence when the block is interrupted.
 
+    ``kept`` is the rest of the sentence: which results are kept, and which command continues.
     SIGTERM and SIGUSR1 interrupt as Ctrl-C does. The exit code is that of ``exit_code``.
     """
     try:

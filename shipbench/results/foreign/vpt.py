@@ -23,7 +23,7 @@ from shipbench.results.foreign.tasks import task_and_suite
 from shipbench.results.foreign.text import number, percent, read_text, whole
 
 _NEW_JOB = "Rank of current process:"
-# The harness writes two decimals and goes on with another metric: a line without both was cut off.
+# The harness writes two decimals and then the next metric: a line without both was cut off.
 _SCORE = re.compile(r"Classification results with (val|test)_(.*): top1:\s*(\d+\.\d\d(?!\d)|\S+(?=\s))")
 _PARAMETERS = re.compile(r"Gradient Parameters:\s*(\d+)")
 _EPOCH = re.compile(r"(?:Training|Epoch) +(\d+) */ *(\d+)")
