@@ -65,6 +65,14 @@ def test_a_task_that_is_a_suite_to_itself_is_named_once() -> None:
         assert [row.cells[2 - (name == "settings")].below for row in tables[name].rows] == [""] * len(tables[name].rows)
 
 
+def test_a_task_and_its_suite_may_differ_in_case() -> None:
+    records = [
+        make_record(method, "demo-tiny", accuracy=accuracy) for method, accuracy in (("linear", 0.5), ("ship", 0.7))
+    ]
+    (overview,) = build_report(pd.DataFrame(records)).overviews
+    assert overview.results[0].sentence.startswith("SHIP is best on demo-tiny: 70.0 %")
+
+
 def test_numbers_of_shots_are_arms_of_their_own() -> None:
     study = study_of(*(own("bugs", 0.1 * shots, shots=shots) for shots in (0, 1, 4)))
     assert [arm.label for arm in study.arms] == ["Linear probe", "Linear probe (1 shot)", "Linear probe (4 shots)"]

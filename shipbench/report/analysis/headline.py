@@ -93,7 +93,7 @@ def _ordered(kind: MeanKind, name: str, scores: dict[Arm, Score], tasks: Sequenc
 def _where(view: SuiteView, standing: Standing) -> str:
     if len(standing.tasks) == 1:
         task = task_name(standing.tasks[0])
-        return task if task == view.name else f"{task} ({view.name})"
+        return task if task.casefold() == view.name.casefold() else f"{task} ({view.name})"
     if set(standing.tasks) != set(view.tasks):
         return f"{counted(len(standing.tasks), 'task')} of {view.name}"
     return f"{view.name} ({standing.name}, {counted(len(standing.tasks), 'task')})"

@@ -61,7 +61,7 @@ def suite_name(suite: str) -> str:
 def suite_beside(tasks: str, suite: str) -> str:
     """Return the printed name of a suite beside that of its tasks; empty where a task is a suite of its own name."""
     name = suite_name(suite)
-    return "" if name == tasks else name
+    return "" if name.casefold() == tasks.casefold() else name
 
 
 def suite_cautions(suites: Iterable[str]) -> list[str]:
