@@ -16,6 +16,7 @@ import typer
 from shipbench.cli import next_steps
 from shipbench.cli.options import GridOptions
 from shipbench.runtime.console import say
+from shipbench.runtime.interrupts import stopping
 
 if TYPE_CHECKING:
     from shipbench.record import RunRecord
@@ -68,12 +69,13 @@ def _commands(selection: Selection, results: Path, output: Path) -> list[str]:
 
 
 def _run(selection: Selection, results: Path) -> list[RunRecord]:
-    """Run ``shipbench run``, which exits if a run fails, and return the records."""
-    from shipbench.cli.run import plan_runs, run
+    """Execute the runs, which exits if one fails, and return their records."""
+    from shipbench.cli.run import plan_runs, run_grid
     from shipbench.results.store import Store
 
     options = GridOptions(tasks=selection.tasks, results=results)
-    run(method=selection.methods, **vars(options))
+    with stopping(options.kept):
+        run_grid(selection.methods, options)
     store, plan = Store(results), plan_runs(specs(selection, options), options)
     return [record for planned in plan.runs if (record := store.read(planned.run_id)) is not None]
 

@@ -33,6 +33,12 @@ def run(
     ],
 ) -> None:
     """Train and test methods on tasks; skip runs that are done already."""
+    run_grid(method, options)
+    next_steps.after_run(options.results, dry_run=options.dry_run)
+
+
+def run_grid(methods: str, options: GridOptions) -> None:
+    """Execute the runs of ``methods``, named as for ``--method``; exit with an error if one of them fails."""
     from shipbench.methods import parse_methods
     from shipbench.planning.grid import make_grid, parse_seeds, parse_shots
 
@@ -40,10 +46,9 @@ def run(
 
     def make_specs(tasks: Sequence[Task]) -> list[RunSpec]:
         seeds, shots = parse_seeds(options.seeds), parse_shots(options.shots)
-        return make_grid(parse_methods(method), tasks, seeds, template, options.values(), shots)
+        return make_grid(parse_methods(methods), tasks, seeds, template, options.values(), shots)
 
     execute(checked(make_specs, template, options), options)
-    next_steps.after_run(options.results, dry_run=options.dry_run)
 
 
 def checked(make: Callable[[Sequence[Task]], Planned], template: RunSpec, options: GridOptions) -> Planned:

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -30,16 +29,15 @@ def executed(monkeypatch: pytest.MonkeyPatch, cache: Path) -> list[str]:
     """Write made-up records in place of training on demo-tiny; the ids of the runs are collected."""
     ids: list[str] = []
 
-    def execute(method: str, **values: Any) -> None:
-        options = GridOptions(**values)
-        for run in plan_runs(demo.specs(demo.Selection(method, options.tasks), options), options).chosen:
+    def execute(methods: str, options: GridOptions) -> None:
+        for run in plan_runs(demo.specs(demo.Selection(methods, options.tasks), options), options).chosen:
             blank = blank_record(run.spec, run.run_id, None)
             scores = {"final_test_acc": SCORES[run.spec.method], "best_test_acc": 0.95, "chance_acc": 0.25}
             Store(options.results).write(replace(blank, status="done", **scores))
             ids.append(run.run_id)
 
     monkeypatch.setattr(demo, "QUICK", replace(demo.QUICK, tasks="demo-tiny"))
-    monkeypatch.setattr("shipbench.cli.run.run", execute)
+    monkeypatch.setattr("shipbench.cli.run.run_grid", execute)
     return ids
 
 
@@ -73,7 +71,7 @@ def test_a_repeated_demo_executes_nothing_again(shipbench: Shipbench, executed: 
 def test_a_failed_run_ends_the_demo(
     shipbench: Shipbench, executed: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("shipbench.cli.run.run", lambda **_: sys.exit(1))
+    monkeypatch.setattr("shipbench.cli.run.run_grid", lambda *_: sys.exit(1))
     outcome = shipbench("demo", "--results", tmp_path / "r")
     assert outcome.code == 1
     assert not (tmp_path / "r" / "report").exists()

@@ -8,7 +8,17 @@ import pytest
 
 from shipbench.report import build_report
 from shipbench.report.document import Overview
-from tests.report.builders import DEMO_TASKS, VTAB_TASKS, grid, make_record, make_results
+from shipbench.report.wording.names import task_name
+from tests.report.builders import (
+    DEMO_TASKS,
+    VTAB_TASKS,
+    ablation_records,
+    grid,
+    make_record,
+    make_results,
+    study_records,
+    sweep_records,
+)
 
 
 def overview_of(records: list[dict[str, Any]]) -> Overview:
@@ -68,3 +78,39 @@ def test_a_part_of_a_suite_has_a_mean_of_these_tasks() -> None:
     assert "on 5 tasks of VTAB-1k" in result.sentence
     assert "p" not in [column.title for column in result.table.columns]
     assert result.table.caption.text.startswith("Mean of these 5 tasks in percent, seed 0.")
+
+
+@pytest.mark.parametrize("tasks", [DEMO_TASKS[:1], VTAB_TASKS[:1]])
+def test_a_single_task_is_named_in_place_of_a_mean(tasks: tuple[str, ...]) -> None:
+    result = overview_of(grid(("linear", "vpt-deep", "ship"), tasks, (0, 1))).results[0]
+    name = f"ccuracy on {task_name(tasks[0])}"
+    assert result.table.columns[1].title == f"a{name}"
+    assert result.table.caption.text.startswith(f"A{name} in percent with the sample deviation over seeds 0, 1.")
+    assert result.figure is not None
+    assert result.figure.caption.text.startswith(f"A{name} against trainable parameters, with the sample deviation")
+
+
+@pytest.mark.parametrize(("seeds", "several"), [((0,), False), ((0, 1), True)])
+def test_captions_speak_of_a_deviation_where_there_is_one(seeds: tuple[int, ...], several: bool) -> None:
+    records = [
+        *study_records(DEMO_TASKS, seeds),
+        *ablation_records(DEMO_TASKS, seeds),
+        *sweep_records(DEMO_TASKS, seeds, "lr", (1e-3, 1e-2), 1e-3),
+    ]
+    report = build_report(make_results(records))
+    for name in ("main", "pareto", "training-cost", "ablation", "sweeps", "settings-varied"):
+        captions = [item.caption.text for item in report.items() if item.name.startswith(f"{name}-")]
+        assert captions, name
+        assert any("deviation" in text for text in captions) is several
+    for result in report.overviews[0].results:
+        assert result.figure is not None
+        for caption in (result.table.caption, result.figure.caption):
+            assert ("deviation" in caption.text) is several
+
+
+def test_methods_with_one_seed_each_are_said_to_have_it() -> None:
+    records = [*grid(("vpt-deep",), VTAB_TASKS, (0,)), *grid(("ship",), VTAB_TASKS, (1,))]
+    result = overview_of(records).results[-1]
+    assert result.table.caption.text.startswith("Mean of tasks in percent, one seed each.")
+    assert result.figure is not None
+    assert result.figure.caption.text == "Accuracy of each method, one seed each."

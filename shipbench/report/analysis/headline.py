@@ -78,16 +78,15 @@ def _shared(view: SuiteView) -> Standing:
     tasks = [str(task) for task in means.index]
     arms = [arm for arm in view.arms if arm.key in means.columns]
     scores = {arm: view.study.score_over(arm, tasks) for arm in arms}
-    name = task_name(tasks[0]) if len(tasks) == 1 else mean_of_tasks_name(tasks, view.tasks)
-    standing = _ordered("tasks", name, scores, tasks)
+    standing = _ordered("tasks", mean_of_tasks_name(tasks, view.tasks), scores, tasks)
     return replace(standing, unranked=tuple(arm for arm in view.arms if arm not in arms))
 
 
 def _ordered(kind: MeanKind, name: str, scores: dict[Arm, Score], tasks: Sequence[str]) -> Standing:
     ranked = sorted(((a, s) for a, s in scores.items() if has_value(s.mean)), key=lambda pair: -pair[1].mean)
-    return Standing(
-        kind, name, tuple(ranked), tuple(tasks), tuple(a for a, s in scores.items() if not has_value(s.mean))
-    )
+    unranked = tuple(arm for arm, score in scores.items() if not has_value(score.mean))
+    only = f"accuracy on {task_name(tasks[0])}" if len(tasks) == 1 else ""
+    return Standing(kind, only or name, tuple(ranked), tuple(tasks), unranked)
 
 
 def _where(view: SuiteView, standing: Standing) -> str:

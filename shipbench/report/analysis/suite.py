@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -63,6 +63,14 @@ class SuiteView:
     def caption(self, text: str, details: str = "") -> Caption:
         """Return a caption of at most two sentences, with its ``details`` and the suite's standing sentences."""
         return caption(text, self.study.selection, self.suite, details=f"{details} {self._metrics}".strip())
+
+    def over_seeds(self, words: str, arms: Iterable[Arm] | None = None) -> str:
+        """Return the ``words`` of a caption on the deviation over seeds, or ", one seed each" without a deviation.
+
+        There is none if none of ``arms``, by default the main arms, has several seeds.
+        """
+        several = any(len(self.study.seeds_of(arm)) > 1 for arm in (self.arms if arms is None else arms))
+        return words if several else ", one seed each"
 
     @cached_property
     def _metrics(self) -> str:

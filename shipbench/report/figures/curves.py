@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import chain, pairwise
 from math import log
 from typing import Any
 
@@ -163,12 +163,13 @@ def sweep_figure(view: SuiteView) -> Figure | None:
     if not view.sweeps:
         return None
     settings = len({sweep.key for sweep in view.sweeps})
+    bars = view.over_seeds("; bars show the sample deviation over seeds", chain(*view.families))
     return Figure(
         name=f"sweeps-{view.slug}",
         title=f"{view.name}: single settings varied",
         caption=view.caption(
-            "Mean test accuracy when a single setting is varied and all others are fixed; bars show the sample "
-            "deviation over seeds. A ring marks the recipe's value.",
+            f"Mean test accuracy when a single setting is varied and all others are fixed{bars}. A ring marks the "
+            "recipe's value.",
             "The axis is logarithmic if values span a wide range, and evenly spaced if their labels would touch. Each "
             "curve is the mean over the tasks that all of its points share (number in the legend).",
         ),

@@ -17,7 +17,7 @@ from shipbench.report.drawing.palette import MUTED, PAPER
 from shipbench.report.drawing.scales import log_axis, number_axis
 from shipbench.report.figures.style import SeriesStyle, arm_styles
 from shipbench.report.wording.numbers import PLUS_MINUS, has_value, percent, short
-from shipbench.report.wording.text import counted
+from shipbench.report.wording.text import counted, sentence_case
 from shipbench.statistics import pareto_front
 
 _MANY, _CROWD = 8, 16
@@ -74,12 +74,14 @@ def _scatter(view: SuiteView, cost: Cost, standing: Standing, runs: pd.DataFrame
     points = [point for point in candidates if has_value(point.cost) and point.cost > 0]
     if len(points) < _FEWEST:
         return None
-    tasks = counted(len(standing.tasks), "task")
+    many = len(standing.tasks) > 1
+    accuracy = f"accuracy ({standing.name}, {counted(len(standing.tasks), 'task')})" if many else standing.name
+    spread = view.over_seeds(", with the sample deviation over seeds")
     return Figure(
         name=f"{'pareto' if cost is PARAMETERS else 'training-cost'}-{view.slug}",
         title=f"{view.name}: accuracy and {cost.words}",
         caption=view.caption(
-            f"Accuracy ({standing.name}, {tasks}) against {cost.words}, with the sample deviation over seeds.{remark}",
+            f"{sentence_case(accuracy)} against {cost.words}{spread}.{remark}",
             "Filled points form the Pareto front: no other method costs at most as much and is at least as accurate."
             f"{left_out(view, standing)}",
         ),

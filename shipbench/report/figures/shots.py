@@ -30,8 +30,8 @@ def shots_figure(view: SuiteView) -> Figure | None:
         name=f"shots-{view.slug}",
         title=f"{view.name}: accuracy and number of shots",
         caption=view.caption(
-            "Test accuracy by number of training images per class, mean over seeds, which also draw the images; bars "
-            "show the sample deviation over seeds.",
+            "Test accuracy by number of training images per class"
+            f"{view.over_seeds(', mean over seeds, which also draw the images; bars show the sample deviation')}.",
             "The axis is logarithmic; all training images stand at its end.",
         ),
         draw=lambda: draw_shots(few, mean_of_tasks_name(few.tasks, view.tasks), view.footer),

@@ -10,14 +10,23 @@ from shipbench.report.analysis.differences import Ablation, PairedDifference, di
 from shipbench.report.analysis.study import mean_over_tasks
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import MISSING, Cell, Column, Row, Table
-from shipbench.report.tables.common import MILLION, evenly, label_cell, marked, mean_cells, mean_columns, millions_cell
+from shipbench.report.tables.common import (
+    DEVIATION_BELOW,
+    MILLION,
+    evenly,
+    label_cell,
+    marked,
+    mean_cells,
+    mean_columns,
+    millions_cell,
+)
 from shipbench.report.wording.names import component_name, method_name, switch_order
 from shipbench.report.wording.numbers import has_value, signed
 from shipbench.report.wording.text import counted, with_seeds
 
 ON, OFF = "✓", MISSING
 _CAPTION = (
-    "Test accuracy in percent, mean over seeds with the sample deviation below; {on} part on, {off} part off. The "
+    "Test accuracy in percent{seeds}; {on} part on, {off} part off. The "
     "difference to full {method} is in percentage points with its 95 % Student t interval ({over})."
 )
 _DETAILS = "Differences are paired over shared tasks and seeds. Best in bold, second best underlined."
@@ -31,10 +40,11 @@ def ablation_table(view: SuiteView, ablation: Ablation) -> Table:
     columns = _columns(view, switches, arms[0].method)
     first_mean = 1 + len(switches)
     method, over = method_name(arms[0].method), interval_over(view.study, ablation)
+    seeds = view.over_seeds(DEVIATION_BELOW, arms)
     return Table(
         name=f"ablation-{view.slug}{ablation.suffix}",
         title=f"{view.name}: what each part of {method} adds",
-        caption=view.caption(_CAPTION.format(method=method, on=ON, off=OFF, over=over), _DETAILS),
+        caption=view.caption(_CAPTION.format(method=method, on=ON, off=OFF, over=over, seeds=seeds), _DETAILS),
         columns=columns,
         rows=tuple(
             evenly(marked(rows, range(first_mean, first_mean + len(view.groups) + 2)), {len(columns) - 1: MILLION})

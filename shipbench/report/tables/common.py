@@ -19,6 +19,7 @@ FEWER_SEEDS = "\N{DAGGER}"
 COLLAPSED = "\N{DOUBLE DAGGER}"
 SCORE_EXTRAS = ("deviation", "seeds")
 MILLION = 1e6
+DEVIATION_BELOW = ", mean over seeds with the sample deviation (n \N{MINUS SIGN} 1) below"
 
 
 def mean_columns(view: SuiteView, *, upright: bool = False) -> list[Column]:

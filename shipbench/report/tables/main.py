@@ -17,6 +17,7 @@ from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import MISSING, Cell, Column, Row, Table
 from shipbench.report.tables.common import (
     COLLAPSED,
+    DEVIATION_BELOW,
     FEWER_SEEDS,
     MILLION,
     SCORE_EXTRAS,
@@ -40,10 +41,7 @@ _PARAMETERS = (
     Column("trainable_params", "with head", "Params (M)", upright=True),
     Column("trainable_params_without_head", "without head", "Params (M)", upright=True),
 )
-_CAPTION = (
-    "Test accuracy in percent, mean over seeds with the sample deviation (n \N{MINUS SIGN} 1) below. "
-    "Best in bold, second best underlined, as printed."
-)
+_CAPTION = "Test accuracy in percent{seeds}. Best in bold, second best underlined, as printed."
 _DETAILS = (
     "The mean of groups averages the group means, the mean of tasks {tasks}; a mean with a missing task is "
     "left blank. Trainable parameters are in millions, averaged over tasks."
@@ -69,7 +67,10 @@ def main_results_table(view: SuiteView) -> Table | None:
     return Table(
         name=f"main-{view.slug}",
         title=f"{view.name}: methods and tasks",
-        caption=view.caption(_CAPTION, _DETAILS.format(tasks=_all_tasks(len(view.tasks)))),
+        caption=view.caption(
+            _CAPTION.format(seeds=view.over_seeds(DEVIATION_BELOW)),
+            _DETAILS.format(tasks=_all_tasks(len(view.tasks))),
+        ),
         columns=columns,
         rows=tuple(rows),
         notes=(

@@ -7,7 +7,7 @@ from shipbench.report.analysis.shots import MEAN, FewShots, ShotsFamily, shots_n
 from shipbench.report.analysis.study import NO_SCORE
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import Cell, Column, Row, Table
-from shipbench.report.tables.common import SCORE_EXTRAS, marked, score_cell
+from shipbench.report.tables.common import DEVIATION_BELOW, SCORE_EXTRAS, marked, score_cell
 from shipbench.report.wording.names import task_name
 from shipbench.report.wording.text import with_seeds
 from shipbench.statistics import mean_of_tasks_name
@@ -24,8 +24,8 @@ def shots_table(view: SuiteView) -> Table | None:
         name=f"shots-{view.slug}",
         title=f"{view.name}: accuracy by number of shots",
         caption=view.caption(
-            f"Test accuracy in percent by number of training images per class ({over}), mean over seeds with the "
-            "sample deviation (n \N{MINUS SIGN} 1) below. Best in bold, second best underlined, as printed.",
+            f"Test accuracy in percent by number of training images per class ({over})"
+            f"{view.over_seeds(DEVIATION_BELOW)}. Best in bold, second best underlined, as printed.",
             "The seed decides which images are drawn; a larger number of shots contains the smaller ones.",
         ),
         columns=(

@@ -51,11 +51,12 @@ def standing_table(view: SuiteView, standing: Standing) -> Table:
 def _seeds_once(rows: Sequence[Row]) -> tuple[list[Row], str]:
     """Return the rows without their seeds if all have the same, and the words of the caption on seeds."""
     names = {row.cells[0].below for row in rows}
+    deviate = any(row.cells[1].below for row in rows)
     if len(names) != 1:
-        return list(rows), " with the sample deviation over seeds"
+        return list(rows), " with the sample deviation over seeds" if deviate else ", one seed each"
     (seeds,) = names
     bare = [replace(row, cells=(replace(row.cells[0], below=""), *row.cells[1:])) for row in rows]
-    return bare, f" with the sample deviation over {seeds}" if any(row.cells[1].below for row in rows) else f", {seeds}"
+    return bare, f" with the sample deviation over {seeds}" if deviate else f", {seeds}"
 
 
 def _cells(

@@ -10,14 +10,19 @@ from shipbench.report.analysis.study import Study, mean_over_tasks
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.analysis.sweeps import shared_tasks
 from shipbench.report.document import Cell, Column, Row, Table
-from shipbench.report.tables.common import MILLION, evenly, label_cell, mean_cells, mean_columns, millions_cell
+from shipbench.report.tables.common import (
+    DEVIATION_BELOW,
+    MILLION,
+    evenly,
+    label_cell,
+    mean_cells,
+    mean_columns,
+    millions_cell,
+)
 from shipbench.report.wording.numbers import percent
 from shipbench.report.wording.text import counted
 
-_CAPTION = (
-    "Runs with changed settings beside the unchanged runs of the same setup: test accuracy in percent, mean over seeds "
-    "with the sample deviation below."
-)
+_CAPTION = "Runs with changed settings beside the unchanged runs of the same setup: test accuracy in percent{seeds}."
 _DETAILS = (
     "Group means and averages need every task of the suite; the last columns give the mean over the tasks that all "
     "runs of the setup share, and their number."
@@ -36,13 +41,14 @@ def variants_table(view: SuiteView) -> Table | None:
         Column("trainable_params", "Trainable (M)"),
     )
     rows = [row for family in view.families for row in _rows(view.study, family)]
+    arms = [arm for family in view.families for arm in family]
     return Table(
         name=f"settings-varied-{view.slug}",
         title=f"{view.name}: settings varied",
-        caption=view.caption(_CAPTION, _DETAILS),
+        caption=view.caption(_CAPTION.format(seeds=view.over_seeds(DEVIATION_BELOW, arms)), _DETAILS),
         columns=columns,
         rows=tuple(evenly(rows, {len(columns) - 1: MILLION})),
-        warnings=cautions(view.study.runs_of([arm for family in view.families for arm in family])),
+        warnings=cautions(view.study.runs_of(arms)),
     )
 
 
