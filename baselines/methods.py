@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from shipbench.methods import BuildContext, Built, Grid, Method, SettingValue, Switches
 
-from .settings import CLS_INITIATIONS, VptConfig, VptDeepConfig
+from .settings import CLS_INITIATIONS, PAD_WITHOUT_EMBEDDINGS, VptConfig, VptDeepConfig
 
 if TYPE_CHECKING:
     from shipbench.backbones import Origin
@@ -125,8 +125,9 @@ class VptShallow(Method):
     }
 
     def why_unusable(self, origin: Origin, settings: VptConfig) -> str:
-        """Return why prompts cannot join the tokens of a backbone, or an empty string."""
-        return origin.unpromptable
+        """Return why prompts cannot join the tokens of a backbone, or its images a frame, or an empty string."""
+        unframed = settings.location == "pad" and not origin.position_embeddings
+        return origin.unpromptable or (PAD_WITHOUT_EMBEDDINGS if unframed else "")
 
     def grids(self) -> Mapping[str, Grid]:
         """Return ``small``, and ``published``, VPT's rates and weight decays with SGD.
@@ -165,6 +166,11 @@ class VptDeep(VptShallow):
     deep = True
     switches: ClassVar[Switches] = {"shared-prompts": {"deep_shared": True}, **VptShallow.switches}
     components: ClassVar[Mapping[str, str]] = {"shared-prompts": "prompts per block", **VptShallow.components}
+
+    def why_unusable(self, origin: Origin, settings: VptConfig) -> str:
+        """Return why prompts cannot join the tokens of a backbone, or that it has too few blocks for them."""
+        assert isinstance(settings, VptDeepConfig)
+        return super().why_unusable(origin, settings) or settings.too_deep(origin.blocks)
 
     def grids(self) -> Mapping[str, Grid]:
         """Return the grids of VPT-shallow, the published one with VPT's dropout of deep prompts."""

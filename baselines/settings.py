@@ -13,6 +13,7 @@ from shipbench.settings import Settings
 _PIXEL_LOCATIONS = ("prepend-pixel", "below", "pad")
 _PROMPT_POOLS = ("prompt_pool", "imgprompt_pool")
 CLS_INITIATIONS = ("final-cls", "cls-nolastl", "cls-nofirstl")
+PAD_WITHOUT_EMBEDDINGS = "location=pad adds patches, for which rotary positions have no place; use prepend"
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,12 @@ class VptDeepConfig(VptConfig):
                 "deep_order=forward-noexpand removes prompt tokens; use it with location=prepend and without "
                 "pooling=prompt_pool or imgprompt_pool"
             )
+
+    def too_deep(self, blocks: int) -> str:
+        """Return why a backbone of ``blocks`` blocks is too shallow for ``deep_layers``, or an empty string."""
+        if self.deep_layers is None or self.deep_layers <= blocks:
+            return ""
+        return f"deep_layers is {self.deep_layers}, but the backbone has {blocks} blocks; use {blocks} or fewer"
 
 
 @dataclass(frozen=True)

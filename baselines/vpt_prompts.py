@@ -15,7 +15,7 @@ from torch.func import functional_call
 from shipbench.errors import InputError
 from shipbench.prompting import BlockPlan, embed, embed_patches
 
-from .settings import VptConfig, VptDeepConfig
+from .settings import PAD_WITHOUT_EMBEDDINGS, VptConfig, VptDeepConfig
 
 _NAME = "prompts"
 _IMAGENET = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]).view(2, 3, 1, 1)
@@ -139,7 +139,7 @@ class Frame(nn.Module):
     def __init__(self, backbone: VisionTransformer, config: VptConfig) -> None:
         super().__init__()
         if type(backbone) is not VisionTransformer or backbone.pos_embed is None:
-            raise InputError("location=pad adds patches, for which rotary positions have no place; use prepend")
+            raise InputError(PAD_WITHOUT_EMBEDDINGS)
         self.thickness = config.prompt_length
         height, width = backbone.patch_embed.img_size
         both = 2 * self.thickness
@@ -187,9 +187,9 @@ def _blocks(depth: int, config: VptConfig, deep: bool) -> tuple[range, bool]:
         return range(1), True
     if not isinstance(config, VptDeepConfig):
         return range(depth), True
+    if reason := config.too_deep(depth):
+        raise InputError(reason)
     count = config.deep_layers or depth
-    if count > depth:
-        raise InputError(f"deep_layers is {count}, but the backbone has {depth} blocks; use {depth} or fewer")
     blocks = range(depth - count, depth) if config.deep_order == "reverse" else range(count)
     return blocks, config.deep_order != "forward-noexpand"
 

@@ -94,6 +94,8 @@ def _described(origin: Origin, model: Any, name: str) -> Origin:
         unpromptable=why_unpromptable(model),
         unadaptable=why_unadaptable(model),
         class_token=getattr(model, "cls_token", None) is not None,
+        position_embeddings=type(model) is VisionTransformer and model.pos_embed is not None,
+        blocks=len(getattr(model, "blocks", ())),
         stochastic_depth=type(model) is VisionTransformer or _accepts_drop_path(timm_name(name)),
     )
 

@@ -18,7 +18,9 @@ class Origin:
     ``notes`` are lines for the user about choices that loading made.
 
     What a method can use of the architecture: ``unpromptable`` and ``unadaptable`` say why its blocks take no prompts
-    or no adapters, and are empty if they do; ``class_token`` and ``stochastic_depth`` tell whether it has them.
+    or no adapters, and are empty if they do; ``class_token`` and ``stochastic_depth`` tell whether it has them,
+    ``position_embeddings`` whether positions are embeddings that it adds to its patches and nothing else, and
+    ``blocks`` is the number of its blocks.
     ``grid`` is 0 for an architecture without a square grid of patches.
     """
 
@@ -35,6 +37,8 @@ class Origin:
     unadaptable: str = ""
     class_token: bool = True
     stochastic_depth: bool = True
+    position_embeddings: bool = True
+    blocks: int = 0
 
     def normalisation(self, mean: Triple | None, std: Triple | None) -> str:
         """Return the family whose mean and deviation replace those of the name, or an empty string.

@@ -1,4 +1,4 @@
-"""``shipbench list``: tasks, methods, backbones, ablations, selections and runs."""
+"""``shipbench list``: tasks, methods, backbones, ablations, selections, published rows and runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from shipbench.methods import Switches
     from shipbench.tasks import Task
 
-app = typer.Typer(no_args_is_help=True, help="List tasks, methods, backbones, ablations, selections or runs.")
+app = typer.Typer(no_args_is_help=True, help="List tasks, methods, backbones, ablations, selections, published rows or runs.")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Row = dict[str, Any]

@@ -13,6 +13,7 @@ import typer
 
 from shipbench.cli import next_steps
 from shipbench.cli.options import (
+    Cluster,
     Data,
     Device,
     Engine,
@@ -77,6 +78,7 @@ class StudyOptions:
     stack: Stack = "auto"
     engine: Engine = "local"
     scheduler: Scheduler = None
+    cluster: Cluster = None
     keep_weights: KeepWeights = "trained"
     retry_failed: RetryFailed = False
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the grid with its cost and stop.")] = False

@@ -1,8 +1,8 @@
 """One image file: its kind and its pixels as 8-bit RGB.
 
-Colours are those of ``Image.convert("RGB")``, as in the field's loaders: transparency is dropped and EXIF orientation
-is ignored. The exception is 16-bit grey, which is scaled to 8 bits here because Pillow would clip it. Photographs that
-belong to no data set are turned upright (``decode_photograph``).
+Colours are those of ``Image.convert("RGB")``, as in the field's loaders: transparency is dropped. The exception is
+16-bit grey, which is scaled to 8 bits here because Pillow would clip it. ``decode`` ignores EXIF orientation, as for
+VTAB-1k; ``decode_photograph`` turns images upright: those of listed sources, and photographs of no data set.
 """
 
 from __future__ import annotations

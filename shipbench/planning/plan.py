@@ -68,7 +68,7 @@ class State(Enum):
 
     TO_DO = "to do"
     DONE = "done"
-    FAILED = "failed before"
+    FAILED = "failed"
 
 
 @dataclass(frozen=True)

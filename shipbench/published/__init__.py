@@ -2,7 +2,8 @@
 
 ``published_vtab1k.json``: per-task accuracies of published methods, each row with its paper, backbone and protocol;
 ``petl_settings.json``: settings by method and task;
-``ship_results.json``: SHIP's own results, settings and levels; ``vtab_tasks.json``: the catalogue of the 19 tasks.
+``ship_results.json``: SHIP's own results, settings and levels;
+``references.bib``: the papers.
 """
 
 from __future__ import annotations

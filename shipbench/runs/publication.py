@@ -16,7 +16,7 @@ from shipbench.record import RunRecord
 from shipbench.results.loading import load_predictions
 from shipbench.results.store import Store
 from shipbench.runs.export import Exported, export_run, load_exported
-from shipbench.runs.finished import trained_record, weights_of
+from shipbench.runs.finished import tested_record, weights_of
 from shipbench.runs.hub import WEIGHTS, Upload
 from shipbench.runs.merged import MergedModel, export_merged
 from shipbench.runs.model_card import Card, model_card, results_card
@@ -24,8 +24,8 @@ from shipbench.runs.program import description_of, export_program
 from shipbench.statistics import Interval, bootstrap_interval
 
 MERGED, PROGRAM = "model.safetensors", "model.pt2"
-# Files of unfinished runs, which other processes may be writing.
-_UNFINISHED = ("checkpoints", "claims")
+# Everything else belongs to one machine: unfinished runs, plans, the logs of a cluster, the files of trackers.
+_PUBLIC_FOLDERS = ("runs", "history", "predictions", "weights", "features", "tuning")
 
 
 def model_upload(store: Store, run_id: str, repo: str, folder: Path, *, checkpoint: str | None = None) -> Upload:
@@ -35,7 +35,7 @@ def model_upload(store: Store, run_id: str, repo: str, folder: Path, *, checkpoi
     merged, else a program), its description, the record and the model card. Raises ``InputError`` as ``export_run``,
     ``export_merged`` and ``export_program`` do.
     """
-    record = trained_record(store, run_id)
+    record = tested_record(store, run_id)
     export_run(store, run_id, folder / WEIGHTS)
     if get_method(record.method).mergeable:
         merged = export_merged(store, run_id, folder / MERGED, checkpoint=checkpoint)
@@ -76,7 +76,8 @@ def results_upload(store: Store, repo: str) -> Upload:
 def _finished_files(root: Path) -> Iterator[Path]:
     for path in root.rglob("*"):
         parts = path.relative_to(root).parts
-        if path.is_file() and parts[0] not in _UNFINISHED and not any(part.startswith(".") for part in parts):
+        public = parts[0] in _PUBLIC_FOLDERS or (len(parts) == 1 and path.suffix == ".lock")
+        if public and path.is_file() and not any(part.startswith(".") for part in parts):
             yield path
 
 

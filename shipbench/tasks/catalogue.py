@@ -1,4 +1,4 @@
-"""Tasks and suites, and the catalogue: the 19 tasks of VTAB-1k and those of the embedded demo suite.
+"""Tasks and suites, and the catalogue: the 19 tasks of VTAB-1k, the embedded demo suite, and FGVC.
 
 Class counts and test sizes of VTAB-1k follow Zhai et al. 2019 (arXiv 1910.04867) and its reference implementation
 (google-research/task_adaptation); groups and folder names follow the prompt-tuning literature.
@@ -154,8 +154,8 @@ VTAB = Suite(
     "the 19 tasks of VTAB-1k, read from a folder (--data)",
 )
 
-# Sized to train in minutes: batches of 32 give twice as many updates per epoch as 64. The learning rate, which SHIP and
-# VPT use, was chosen on the 80 validation images of demo-tiny from 0.001 to 0.03; the other methods set their own.
+# Sized to train in minutes: batches of 32 give twice as many updates per epoch as 64. The learning rate was chosen on
+# the 80 validation images of demo-tiny from 0.001 to 0.03; methods with a rate of their own do not use it.
 _SHORT_TRAINING: Mapping[str, int | float] = {"batch_size": 32, "lr": 5e-3, "warmup_epochs": 1, "drop_path": 0.0}
 
 

@@ -1,4 +1,4 @@
-"""What a tracker is: something that opens runs, and runs that take epochs, notes and an end."""
+"""The interface of a tracker, which opens runs, and of its runs, which take epochs, notes and an end."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from shipbench_baselines.full import FullModel
 from shipbench_baselines.linear import LinearModel
 from shipbench_baselines.peft_layers import target_layers
+from shipbench_baselines.settings import PAD_WITHOUT_EMBEDDINGS
 from torch import nn
 
 from shipbench import RunSpec, run
@@ -181,6 +182,23 @@ def test_a_plan_refuses_what_a_method_cannot_use(shipbench: Callable[..., Outcom
     assert words in refusal(shipbench, data, "full", "vit_tiny_patch16_224", "--set", "image_size=100")
     words = "image_size=64 does not fit mixer_s32_224, whose images are 224 pixels wide"
     assert words in refusal(shipbench, data, "full", "mixer_s32_224", "--set", "image_size=64")
+
+
+@pytest.mark.parametrize(
+    ("method", "backbone", "settings", "reason"),
+    [
+        ("vpt-deep", "test_vit", {"deep_layers": 7}, "deep_layers is 7, but the backbone has 6 blocks; use 6 or fewer"),
+        ("vpt-deep", "test_vit", {"deep_layers": 6}, ""),
+        ("vpt-shallow", "test_vit", {"location": "pad"}, ""),
+        ("vpt-shallow", "vit_small_patch16_dinov3", {"location": "pad"}, PAD_WITHOUT_EMBEDDINGS),
+        ("vpt-shallow", "vit_small_patch16_dinov3", {}, ""),
+    ],
+)
+def test_vpt_names_the_setting_that_a_backbone_lacks(
+    method: str, backbone: str, settings: dict[str, object], reason: str
+) -> None:
+    origin = origin_of(load_backbone(backbone, checkpoint="random", architecture=SMALL if "dinov3" in backbone else {}))
+    assert get_method(method).why_unusable(origin, get_method(method).settings(**settings)) == reason
 
 
 def test_ship_names_the_settings_that_need_no_class_token() -> None:

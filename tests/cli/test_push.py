@@ -31,13 +31,14 @@ from shipbench.results.store import Store
 from shipbench.runs.export import load_exported, predict
 from shipbench.runs.finished import trained_record
 from shipbench.runs.model_card import Card, model_card
-from shipbench.runs.publication import results_upload
+from shipbench.runs.publication import model_upload, results_upload
 from shipbench.statistics import bootstrap_interval
 from shipbench.tasks.catalogue import Resize
 from tests.cli.conftest import Trained
 from tests.cli.without_shipbench import run_without_shipbench
 from tests.conftest import Outcome
 from tests.hub import Hub, serve
+from tests.results.test_store import make_record
 
 Shipbench = Callable[..., Outcome]
 pytestmark = pytest.mark.usefixtures("quiet_tracer")
@@ -225,7 +226,8 @@ def test_the_results_folder_becomes_a_data_set(
     shipbench: Shipbench, trained: Trained, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(trained.results, tmp_path / "results")
-    for name in ("checkpoints/x.safetensors", "claims/x", "runs/.x.part"):
+    private = ("checkpoints/x", "claims/x", "runs/.x", "plans/x", "slurm/x", "wandb/x", "tensorboard/x", "x.txt")
+    for name in (*private, "study.toml.lock"):
         (tmp_path / "results" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "results" / name).touch()
     monkeypatch.chdir(tmp_path)
@@ -236,7 +238,8 @@ def test_the_results_folder_becomes_a_data_set(
     files = hub.repositories["datasets/someone/a"]
     header, _ = card_of(hub, "datasets/someone/a")
     assert [config["config_name"] for config in header["configs"]] == ["runs", "history", "predictions"]  # type: ignore[attr-defined]
-    assert not [name for name in files if name.startswith(("checkpoints", "claims")) or "/." in name]
+    assert "study.toml.lock" in files
+    assert not files.keys() & set(private)
     for name, content in files.items():
         (tmp_path / "copy" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "copy" / name).write_bytes(content)
@@ -244,6 +247,13 @@ def test_the_results_folder_becomes_a_data_set(
     assert "the run keeps no predictions" in card_of(hub, "models/someone/a")[1]
     with pytest.raises(InputError, match="nothing holds no records to upload"):
         results_upload(Store(tmp_path / "nothing"), "someone/a")
+
+
+def test_a_trial_that_was_not_tested_is_refused(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write(make_record(run_id="trial", protocol="tuning"))
+    with pytest.raises(InputError, match="run trial is a trial of a tuning, which never opens the test split"):
+        model_upload(store, "trial", "someone/a", tmp_path)
 
 
 def test_a_dry_run_contacts_no_hub_and_prints_the_card(

@@ -229,6 +229,7 @@ def test_reports_alone(shipbench: Shipbench, line: tuple[object, ...]) -> None:
         (("--only", "fwe"), "did you mean 'few'"),
         (("--lock", "none.lock"), "none.lock does not exist"),
         (("--engine", "locl"), "did you mean 'local'"),
+        (("--engine", "slurm", "--cluster", "partion=gpu"), "did you mean 'partition'"),
         (("--data", "nowhere"), "part 'main'"),
     ],
 )

@@ -41,8 +41,8 @@ class CosineProbe(Method):
         return {**super().recipe(recipe, task), "epochs": 100, "warmup_epochs": 10, "lr": 1e-2}
 
     def grids(self) -> Mapping[str, Grid]:
-        """Return ``small``, a quick search over the scale and the learning rate."""
-        return {"small": {"scale": (10.0, 20.0, 40.0), "lr": (1e-3, 1e-2)}}
+        """Return ``small``, which every method has, and ``scale``, a search over the scale and the learning rate."""
+        return {**super().grids(), "scale": {"scale": (10.0, 20.0, 40.0), "lr": (1e-3, 1e-2)}}
 
     def build(self, context: BuildContext) -> Built:
         """Freeze the backbone and add the directions."""

@@ -1,4 +1,4 @@
-"""What a study does with finished runs: evaluations on other or corrupted images, and stored features.
+"""Follow-ups of a study's finished runs: evaluations on other or corrupted images, and stored features.
 
 A follow-up makes one or several outputs of each run. Nothing here imports torch.
 """
