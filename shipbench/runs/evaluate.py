@@ -19,7 +19,7 @@ from shipbench.backbones.frozen_weights import cast_frozen_weights
 from shipbench.data.corruptions import Corruption
 from shipbench.data.types import Split
 from shipbench.events import DISCARD, Emitter
-from shipbench.hardware.determinism import uses_tf32
+from shipbench.hardware.determinism import fix_kernels, uses_tf32
 from shipbench.hardware.device import resolve_device
 from shipbench.hardware.precision import ComputeContext, resolve_precision
 from shipbench.record import EVALUATED, NAN, RunRecord
@@ -66,8 +66,9 @@ class Scoring:
 
     @cached_property
     def compute(self) -> ComputeContext:
-        """The device, and the precision of the run."""
+        """The device with the kernels of a run, and the precision of this one."""
         device = resolve_device(self.planned.options.device)
+        fix_kernels(device)
         return ComputeContext(device, resolve_precision(self.planned.parent.precision, device))
 
     @cached_property
