@@ -178,7 +178,11 @@ def _origin(prepared: Prepared) -> dict[str, Any]:
 
 
 def store_run(store: Store, record: RunRecord, prepared: Prepared, assembled: Assembled, fit: Fit) -> None:
-    """Store the weights, tables and row of a finished run, in this order; remove its checkpoint."""
+    """Store the weights, tables and row of a finished run, in this order; remove its checkpoint.
+
+    Features that were stored of an earlier execution are removed first: they are those of other weights.
+    """
+    store.remove("features", record.run_id)
     built, labels = assembled.built, assembled.images.labels
     last = fit.evaluated[-1][1]
     predictions = {
