@@ -33,9 +33,10 @@ from shipbench.results.sealed import is_sealed
 from shipbench.results.store import Store
 from shipbench.runs import evaluate as module
 from shipbench.runs import finished
+from shipbench.runs.evaluation_images import evaluation_images
 from shipbench.runs.evaluation_plan import EvaluationOptions, plan_evaluation
 from shipbench.runs.export import load_exported, weights_of
-from shipbench.tasks import get_task
+from shipbench.tasks import get_task, parse_tasks
 from shipbench.training.inputs import ImageInputs
 from tests.conftest import Outcome
 from tests.data.builders import vtab_tree
@@ -154,6 +155,26 @@ def test_the_same_source_with_another_draw_is_refused(shipbench: Shipbench, bugs
     assert outcome.code == 2
     assert "fewer draws 3 test images from the source of run" in outcome.err
     assert "which was tested on 6; name the task file or the source of the run with --on" in outcome.err
+
+
+def test_a_changed_source_of_the_run_is_not_scored_on_training_images(bugs: Path) -> None:
+    store, run_id = Store(bugs / "r"), only_run(bugs)
+    task = get_task(f"folder:{bugs / 'bugs'}")
+    refused = f"bugs has the name of the source of run {run_id} but other images, some of which the run may have been"
+    picture(77, 0).save(bugs / "bugs" / "ant" / "new.png")
+    (other,) = parse_tasks(str(task_file(bugs, "", "others")))
+    assert plan_evaluation(store, run_id, EvaluationOptions(other)).images.copy.counts["test"] == 31
+    with pytest.raises(InputError, match=refused):
+        plan_evaluation(store, run_id, EvaluationOptions(task))
+    record = replace(finished.tested_record(store, run_id), task="bugs-2")
+    with pytest.raises(InputError, match=refused):
+        evaluation_images(record, "crop", task, None)
+    # Nothing can be drawn from a single image of each class.
+    for file in (bugs / "bugs").rglob("*.png"):
+        if file.name != "0.png":
+            file.unlink()
+    with pytest.raises(InputError, match=refused):
+        plan_evaluation(store, run_id, EvaluationOptions(task))
 
 
 def test_evaluations_of_weights_before_a_repetition_count_as_missing(shipbench: Shipbench, bugs: Path) -> None:
