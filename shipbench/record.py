@@ -209,6 +209,9 @@ class RunRecord:
         ),
     ] = NAN
     val_acc: Annotated[float, Column("scores", "validation accuracy after the last epoch", unit="fraction")] = NAN
+    val_mean_class_acc: Annotated[
+        float, Column("scores", "mean of the classes' validation accuracies after the last epoch", unit="fraction")
+    ] = NAN
     chance_acc: Annotated[
         float, Column("scores", "majority-class accuracy on the evaluated split", unit="fraction", long_form=False)
     ] = NAN

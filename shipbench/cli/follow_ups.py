@@ -54,7 +54,7 @@ def _made(outputs: Outputs, results: Path) -> Iterator[str]:
             say(event.text)
 
     planned = outputs.evaluation
-    existing = {run_id for run_id in planned.run_ids if planned.store.written(run_id) is not None}
+    existing = {run_id for run_id in planned.run_ids if planned.stored(run_id) is not None}
     for record in execute_evaluation(planned, emitter=Emitter(listener=listener)):
         if record.run_id not in existing:
             yield images_in_words(planned.parent, record)

@@ -109,6 +109,7 @@ def _suite_rows(tasks: Sequence[Task], methods: Sequence[str], cells: Cells) -> 
 
 
 def _row_name(task: Task) -> str:
+    """Return the name of a task with its metric, unless that is the plain accuracy."""
     return task.name if task.metric == ACCURACY else f"{task.name} (mean per class)"
 
 
@@ -186,7 +187,8 @@ def print_choice(search: Search, trials: Sequence[Trial], choice: Choice) -> Non
     shots = search.specs[0].shots
     per_class = f", {shots} per class" if shots else ""
     scored_on = split_titles(search.opened_tasks, "val200")
-    title = f"{search.method} on {', '.join(search.tasks)}{per_class}: accuracy on {scored_on}, %"
+    names = ", ".join(map(_row_name, search.opened_tasks))
+    title = f"{search.method} on {names}{per_class}: accuracy on {scored_on}, %"
     table = make_table(*search.axes, "val acc", "trainable", "", title=title)
     for i, trial in enumerate(trials):
         score = f"failed: {trial.error}" if trial.error else _trial_score(search, trial)

@@ -33,6 +33,7 @@ from shipbench.explaining.figures import (
     write_figure,
 )
 from shipbench.explaining.reading import BlockView, read_blocks
+from shipbench.hardware.determinism import fix_kernels
 from shipbench.hardware.device import resolve_device
 from shipbench.hardware.precision import ComputeContext
 from shipbench.methods import get_method
@@ -87,8 +88,10 @@ class Explanation:
 
     @cached_property
     def compute(self) -> ComputeContext:
-        """The device; explanations are computed in fp32."""
-        return ComputeContext(resolve_device(self.options.device), "fp32")
+        """The device with the kernels of a run; explanations are computed in fp32."""
+        device = resolve_device(self.options.device)
+        fix_kernels(device)
+        return ComputeContext(device, "fp32")
 
     @cached_property
     def frozen(self) -> VisionTransformer:

@@ -27,7 +27,18 @@ def fix_workspace() -> None:
 
 
 def seed_everything(seed: int, device: torch.device) -> None:
-    """Seed torch, require deterministic kernels and full fp32, so that a run repeats exactly on the same device.
+    """Seed torch and fix its kernels, so that a run repeats exactly on the same device.
+
+    Raises ``InputError`` as ``fix_kernels`` does.
+    """
+    import torch
+
+    fix_kernels(device)
+    torch.manual_seed(seed)
+
+
+def fix_kernels(device: torch.device) -> None:
+    """Require deterministic kernels and full fp32, with which every run trains and every evaluation scores it.
 
     On CUDA, operations without a deterministic kernel then raise an error; on MPS, torch only warns of them. Matrix
     products and convolutions in fp32 do not use TF32. Raises ``InputError`` if cuBLAS has workspaces with which its
@@ -37,7 +48,6 @@ def seed_everything(seed: int, device: torch.device) -> None:
 
     if device.type == "cuda":
         _require_fixed_workspace()
-    torch.manual_seed(seed)
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     if device.type in ("cuda", "mps"):

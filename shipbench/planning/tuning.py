@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 from shipbench.errors import InputError, did_you_mean
 from shipbench.methods import Method
 from shipbench.planning.grid import overrides_by_method
-from shipbench.record import RunRecord
+from shipbench.record import MEAN_PER_CLASS, RunRecord
 from shipbench.results.tunings import FORMAT
 from shipbench.runtime.version import VERSION, git_commit
 from shipbench.settings import canonical_json
@@ -31,6 +31,7 @@ Axes: TypeAlias = Mapping[str, tuple[Any, ...]]
 RULE = "highest mean validation accuracy; of equal ones the fewest trainable parameters, then the first in the grid"
 FEWER_PARAMETERS = "fewer trainable parameters"
 GRID_ORDER = "order of the grid"
+_NO_ACCURACY = "its record has no validation accuracy by the metric of the task; repeat it with --force"
 # Accuracies are counts over a few hundred images; smaller differences between means are rounding errors.
 _DIGITS = 9
 
@@ -73,7 +74,8 @@ class Search:
 class Trial:
     """The result of one point: its run ids, their validation accuracies (NaN for a failed run), and its cost.
 
-    ``trainable_params`` is the mean over finished runs; ``error`` is that of the first failed run, else empty.
+    ``accuracies`` are by the metric of the task. ``trainable_params`` is the mean over finished runs; ``error`` is that
+    of the first failed run, else empty.
     """
 
     settings: Mapping[str, Any]
@@ -120,13 +122,23 @@ def _trial(point: Point, ids: Sequence[str], records: Mapping[str, RunRecord]) -
     results = [records.get(run_id) for run_id in ids]
     done = [record for record in results if record is not None and record.done]
     errors = [record.error if record is not None else "not run" for record in results if record not in done]
+    accuracies = tuple(_accuracy(*pair) for pair in zip(point.specs, results, strict=True))
+    if not errors and not all(map(math.isfinite, accuracies)):
+        errors = [_NO_ACCURACY]
     return Trial(
         settings=point.settings,
         runs=tuple(ids),
-        accuracies=tuple(record.val_acc if record is not None and record.done else math.nan for record in results),
+        accuracies=accuracies,
         trainable_params=fmean(record.trainable_params for record in done) if done else math.nan,
         error=errors[0] if errors else "",
     )
+
+
+def _accuracy(spec: RunSpec, record: RunRecord | None) -> float:
+    """Return the validation accuracy by the metric that the task has now, which is not part of the run id."""
+    if record is None or not record.done:
+        return math.nan
+    return record.val_mean_class_acc if spec.resolved.task.metric == MEAN_PER_CLASS else record.val_acc
 
 
 def make_searches(

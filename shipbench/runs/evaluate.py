@@ -19,7 +19,7 @@ from shipbench.backbones.frozen_weights import cast_frozen_weights
 from shipbench.data.corruptions import Corruption
 from shipbench.data.types import Split
 from shipbench.events import DISCARD, Emitter
-from shipbench.hardware.determinism import uses_tf32
+from shipbench.hardware.determinism import fix_kernels, uses_tf32
 from shipbench.hardware.device import resolve_device
 from shipbench.hardware.precision import ComputeContext, resolve_precision
 from shipbench.record import EVALUATED, NAN, RunRecord
@@ -39,18 +39,18 @@ def execute_evaluation(
 ) -> Iterator[RunRecord]:
     """Yield the record of each evaluation, in order; those that are stored already are not computed again.
 
-    With ``force``, all are computed. An evaluation that another process is computing is waited for. Raises
-    ``StoreError`` if the results folder cannot be written to.
+    With ``force``, all are computed. An evaluation that is older than the record of its run counts as missing, and one
+    that another process is computing is waited for. Raises ``StoreError`` if the results folder cannot be written to.
     """
     scoring = Scoring(planned)
     for run_id, corruption in planned.run_ids.items():
-        record = None if force else planned.store.read(run_id)
+        record = None if force else planned.stored(run_id)
         if record is not None:
             yield record
             continue
         with claimed_after_waiting(planned.store, Emitter(run_id, emitter.listener)) as session:
             # The process that held the claim may have stored the record.
-            record = None if force else planned.store.read(run_id)
+            record = None if force else planned.stored(run_id)
             if record is None:
                 record, tables = scoring.score(run_id, corruption)
                 session.confirm()
@@ -66,8 +66,9 @@ class Scoring:
 
     @cached_property
     def compute(self) -> ComputeContext:
-        """The device, and the precision of the run."""
+        """The device with the kernels of a run, and the precision of this one."""
         device = resolve_device(self.planned.options.device)
+        fix_kernels(device)
         return ComputeContext(device, resolve_precision(self.planned.parent.precision, device))
 
     @cached_property
@@ -144,8 +145,14 @@ def _record(
         threads=torch.get_num_threads(),
         tf32=int(uses_tf32(compute.device)),
         **_NOT_TRAINED,
-        **made_here(),
+        **_made_after(planned.parent),
     )
+
+
+def _made_after(parent: RunRecord) -> dict[str, Any]:
+    """Return ``made_here`` with a time that is not before that of the run, which another clock may have given."""
+    made = made_here()
+    return {**made, "created": max(made["created"], parent.created)}
 
 
 _NOT_TRAINED: dict[str, Any] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def evaluation_images(record: RunRecord, resize: Resize, on: Task | None, data: 
 
     A source without test images gives all its images, unless the run was trained on some of them: then it gives those
     that were held out. ``data`` is the folder of catalogued data sets. Raises ``InputError`` if the images cannot be
-    opened, or if their classes are not those of the run.
+    opened, if their classes are not those of the run, and if the run may have been trained on some of them.
     """
     task = replace(_catalogued(record) if on is None else on, resize=resize, augment="none", allow_leaks=True, shots=0)
     kind = source_kind(task)
@@ -131,7 +132,24 @@ def _of_listing(record: RunRecord, task: Task, listing: Listing) -> Copy:
         copy = _copy(task, listing, drawing)
         if not drawing.held_out or copy.identity.fingerprint == record.data_fingerprint:
             return copy
+    if not listing.splits.get("test"):
+        _refuse_changed_source(record, task)
     return _all_images(task, listing)
+
+
+def _refuse_changed_source(record: RunRecord, task: Task) -> None:
+    """Refuse a source without test images that has the name of the run's but other images.
+
+    With an image more or fewer, the fifth of a class that is held out may contain images that were trained on.
+    """
+    # Where two bare sources of a run command have one name, the second gets a number.
+    names = (record.task, re.sub(r"-\d+$", "", record.task))
+    if task.source == record.source and task.name in names:
+        raise InputError(
+            f"{task.name} has the name of the source of run {record.run_id} but other images, some of which the run "
+            "may have been trained on; restore the images of the run, or give images that are new to it a test split, "
+            "or another name in a task file"
+        )
 
 
 def _all_images(task: Task, listing: Listing) -> Copy:

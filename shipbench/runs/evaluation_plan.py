@@ -50,6 +50,15 @@ class PlannedEvaluation:
         """The evaluations by id; None stands for images as they are."""
         return {self._run_id(corruption): corruption for corruption in self.options.corruptions or (None,)}
 
+    def stored(self, run_id: str) -> RunRecord | None:
+        """Return the record of an evaluation, or None if it has none, or one of weights that the run had before.
+
+        Raises ``InputError`` if the record cannot be read.
+        """
+        record = self.store.read(run_id)
+        # The times in the records, because copying a folder changes those of its files.
+        return None if record is None or record.created < self.parent.created else record
+
     @cached_property
     def _content(self) -> list[str]:
         """Hashes of the images and of their labels, in order."""

@@ -47,7 +47,8 @@ def mean_class_accuracy(labels: Tensor, predicted: Tensor) -> float:
     labels, predicted = labels.cpu(), predicted.cpu()
     sizes = labels.bincount()
     right = labels[labels == predicted].bincount(minlength=len(sizes))
-    return float((right[sizes > 0] / sizes[sizes > 0]).double().mean().item())
+    # In float64 throughout: a tuning compares such means, and rounding in float32 would break ties.
+    return float((right[sizes > 0].double() / sizes[sizes > 0]).mean().item())
 
 
 def describe(prepared: Prepared, assembled: Assembled, fit: Fit, peak_memory: int) -> RunRecord:
@@ -97,12 +98,13 @@ def _learned(model: nn.Module) -> str:
 def _scores(fit: Fit, labels: Tensor, protocol: str) -> dict[str, Any]:
     """Return the accuracies on the evaluation split, in the columns of that split."""
     final = fit.evaluated[-1][1]
+    mean_class_acc = mean_class_accuracy(labels, final.predicted)
     if protocol != "final":
-        return {"val_acc": final.accuracy}
+        return {"val_acc": final.accuracy, "val_mean_class_acc": mean_class_acc}
     best_epoch, best = max(fit.evaluated, key=lambda pair: pair[1].accuracy)
     return {
         "final_test_acc": final.accuracy,
-        "final_test_mean_class_acc": mean_class_accuracy(labels, final.predicted),
+        "final_test_mean_class_acc": mean_class_acc,
         "best_test_acc": best.accuracy,
         "best_test_epoch": best_epoch,
     }
@@ -176,7 +178,11 @@ def _origin(prepared: Prepared) -> dict[str, Any]:
 
 
 def store_run(store: Store, record: RunRecord, prepared: Prepared, assembled: Assembled, fit: Fit) -> None:
-    """Store the weights, tables and row of a finished run, in this order; remove its checkpoint."""
+    """Store the weights, tables and row of a finished run, in this order; remove its checkpoint.
+
+    Features that were stored of an earlier execution are removed first: they are those of other weights.
+    """
+    store.remove("features", record.run_id)
     built, labels = assembled.built, assembled.images.labels
     last = fit.evaluated[-1][1]
     predictions = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,23 +15,28 @@ import pytest
 import torch
 from PIL import Image
 
-from shipbench import load_results
+from shipbench import RunSpec, load_results
 from shipbench.cli import app
 from shipbench.cli import evaluate as evaluate_command
+from shipbench.cli.follow_ups import execute_follow_ups
 from shipbench.data.corruptions import Corruption
 from shipbench.data.framing import resize
 from shipbench.errors import InputError
 from shipbench.events import Emitter, Event, Note
 from shipbench.explaining.explain import ExplainOptions, plan_explanation
+from shipbench.planning.plan import PlannedRun, State
+from shipbench.planning.study.file import EvaluatePart
+from shipbench.planning.study.follow_ups import FollowUpSection, plan_follow_up, request_follow_up
 from shipbench.results.claims import take
 from shipbench.results.loading import load_predictions
 from shipbench.results.sealed import is_sealed
 from shipbench.results.store import Store
 from shipbench.runs import evaluate as module
 from shipbench.runs import finished
+from shipbench.runs.evaluation_images import evaluation_images
 from shipbench.runs.evaluation_plan import EvaluationOptions, plan_evaluation
 from shipbench.runs.export import load_exported, weights_of
-from shipbench.tasks import get_task
+from shipbench.tasks import get_task, parse_tasks
 from shipbench.training.inputs import ImageInputs
 from tests.conftest import Outcome
 from tests.data.builders import vtab_tree
@@ -149,6 +155,51 @@ def test_the_same_source_with_another_draw_is_refused(shipbench: Shipbench, bugs
     assert outcome.code == 2
     assert "fewer draws 3 test images from the source of run" in outcome.err
     assert "which was tested on 6; name the task file or the source of the run with --on" in outcome.err
+
+
+def test_a_changed_source_of_the_run_is_not_scored_on_training_images(bugs: Path) -> None:
+    store, run_id = Store(bugs / "r"), only_run(bugs)
+    task = get_task(f"folder:{bugs / 'bugs'}")
+    refused = f"bugs has the name of the source of run {run_id} but other images, some of which the run may have been"
+    picture(77, 0).save(bugs / "bugs" / "ant" / "new.png")
+    (other,) = parse_tasks(str(task_file(bugs, "", "others")))
+    assert plan_evaluation(store, run_id, EvaluationOptions(other)).images.copy.counts["test"] == 31
+    with pytest.raises(InputError, match=refused):
+        plan_evaluation(store, run_id, EvaluationOptions(task))
+    record = replace(finished.tested_record(store, run_id), task="bugs-2")
+    with pytest.raises(InputError, match=refused):
+        evaluation_images(record, "crop", task, None)
+    # Nothing can be drawn from a single image of each class.
+    for file in (bugs / "bugs").rglob("*.png"):
+        if file.name != "0.png":
+            file.unlink()
+    with pytest.raises(InputError, match=refused):
+        plan_evaluation(store, run_id, EvaluationOptions(task))
+
+
+def test_evaluations_of_weights_before_a_repetition_count_as_missing(shipbench: Shipbench, bugs: Path) -> None:
+    store, run_id = Store(bugs / "r"), only_run(bugs)
+    spec = RunSpec("ship", get_task(f"folder:{bugs / 'bugs'}"), checkpoint="random", device="cpu")
+    requested = request_follow_up(EvaluatePart(name="x", of="a", corrupt="jpeg", severity="1,2"), [spec])
+
+    def planned() -> FollowUpSection:
+        return plan_follow_up(requested, [PlannedRun(spec, run_id, State.DONE)], [], lambda run: False, store)
+
+    line = (*on(bugs / "bugs"), "--corrupt", "jpeg", "--severity", "1,2")
+    rows = evaluations(shipbench, bugs, *line)
+    shutil.copytree(bugs / "r", bugs / "copy" / "r", copy_function=shutil.copyfile)
+    os.utime(Store(bugs / "copy" / "r").path("runs", run_id), (2**31, 2**31))
+    assert evaluations(shipbench, bugs / "copy", *line) == rows
+    assert (planned().done, planned().left) == (2, 0)
+    # As after ``shipbench run --force``, by a clock that is ahead of this one.
+    later = "2999-01-01T00:00:00+00:00"
+    store.write(replace(finished.tested_record(store, run_id), created=later))
+    assert (planned().done, planned().left) == (0, 2)
+    assert execute_follow_ups([planned()], store.root) == 0
+    assert (planned().done, planned().left) == (2, 0)
+    again = evaluations(shipbench, bugs, *line)
+    assert [row["run_id"] for row in again] == [row["run_id"] for row in rows]
+    assert [row["created"] for row in again] == [later, later]
 
 
 def test_an_interrupted_evaluation_keeps_what_is_finished(

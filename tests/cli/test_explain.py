@@ -167,6 +167,12 @@ def test_features_are_stored_sealed_in_the_order_of_the_test_images(shipbench: S
     features = torch.from_numpy(frame[[name for name in frame if name.startswith("f")]].to_numpy())
     logits = features @ weights["head.weight"].T + weights["head.bias"]
     assert logits.argmax(dim=1).tolist() == stored["predicted"].tolist()
+    line = ("--method", "ship", "--tasks", "dtd", "--data", study / "data", *SMALL, "--results", study / "r")
+    assert shipbench("run", *line).code == 0
+    assert file.exists()
+    # They are those of the earlier weights.
+    assert shipbench("run", *line, "--force").code == 0
+    assert not file.exists()
 
 
 def test_what_cannot_be_explained_is_refused_and_nothing_is_written(shipbench: Shipbench, study: Path) -> None:

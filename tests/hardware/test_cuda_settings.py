@@ -6,14 +6,21 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from shipbench.errors import InputError
+from shipbench.explaining import explain
 from shipbench.hardware.determinism import fix_workspace, seed_everything, uses_tf32
 from shipbench.hardware.memory import PeakMemory
+from shipbench.results.store import Store
+from shipbench.runs import evaluate
+from shipbench.runs.evaluation_plan import EvaluationOptions
+from tests.results.test_store import make_record
 
 GPU = torch.device("cuda:1")
 WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
@@ -51,6 +58,22 @@ def test_no_run_inherits_tf32() -> None:
     torch.backends.cuda.matmul.allow_tf32 = True
     assert uses_tf32(GPU)
     assert not uses_tf32(torch.device("cpu"))
+
+
+@pytest.mark.usefixtures("settings_restored")
+@pytest.mark.parametrize("reader", [evaluate, explain])
+def test_what_reads_the_weights_of_a_run_has_its_settings(reader: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    parent: Any = make_record(precision="fp32")
+    monkeypatch.setattr(reader, "resolve_device", lambda name: torch.device(name))
+    if reader is evaluate:
+        planned: Any = SimpleNamespace(parent=parent, options=EvaluationOptions(device="cuda:1"))
+        compute = evaluate.Scoring(planned).compute
+    else:
+        compute = explain.Explanation(Store("r"), parent, Path("w"), explain.ExplainOptions(device="cuda:1")).compute
+    assert (compute.device, compute.precision) == (GPU, "fp32")
+    assert not uses_tf32(GPU)
+    assert torch.are_deterministic_algorithms_enabled()
+    assert not torch.is_deterministic_algorithms_warn_only_enabled()
 
 
 @pytest.mark.usefixtures("settings_restored")

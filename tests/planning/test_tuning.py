@@ -22,13 +22,15 @@ from shipbench.planning.tuning import (
     Search,
     Trial,
     choose,
+    collect,
     describe,
     make_searches,
     parse_grids,
     tuning_id,
 )
 from shipbench.results.tunings import load_tunings, write_tuning
-from shipbench.tasks import Task, parse_tasks
+from shipbench.tasks import Task, get_task, parse_tasks
+from tests.results.test_store import make_record
 
 TEMPLATE = RunSpec("ship", "demo-tiny")
 
@@ -71,6 +73,24 @@ def test_the_rule_is_the_minimum_of_a_sort_key(points: list[tuple[int, int]]) ->
     trials = [trial(correct / 200, params=params) for correct, params in points]
     keys = [(-correct, params, i) for i, (correct, params) in enumerate(points)]
     assert choose(trials).winner == min(keys)[-1]
+
+
+def test_the_choice_follows_the_metric_that_the_task_has_now() -> None:
+    methods, task = [get_method("linear")], get_task("folder:bugs")
+    scores = ({"val_acc": 0.9, "val_mean_class_acc": 0.5}, {"val_acc": 0.8, "val_mean_class_acc": 0.6})
+    for metric, accuracies in (("accuracy", [(0.9,), (0.8,)]), ("mean-per-class", [(0.5,), (0.6,)])):
+        # The metric is not part of the run id, so the records may be of a task that had the other one.
+        changed = replace(task, metric=metric)
+        (search,) = make_searches(methods, [changed], ["lr=0.1,0.01"], [0], TEMPLATE, {}, common=False)
+        ids = {spec: f"r{number}" for number, spec in enumerate(search.specs)}
+        made = [make_record(run_id=f"r{number}", protocol="tuning", **each) for number, each in enumerate(scores)]
+        trials = collect(search, ids.__getitem__, {record.run_id: record for record in made})
+        assert [trial.accuracies for trial in trials] == accuracies
+    without = replace(made[1], val_mean_class_acc=math.nan)
+    trials = collect(search, ids.__getitem__, {"r0": made[0], "r1": without})
+    assert trials[0].error == ""
+    assert trials[1].error.startswith("its record has no validation accuracy by the metric of the task")
+    assert choose(trials) == Choice(0)
 
 
 def test_a_grid_is_a_product_in_the_order_given() -> None:

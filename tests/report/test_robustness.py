@@ -165,6 +165,15 @@ def test_a_task_scored_by_class_keeps_its_metric() -> None:
     assert (shift.clean, shift.shifted) == (80.0, 60.0)
 
 
+def test_evaluations_of_weights_before_a_repetition_are_left_out() -> None:
+    parent = make_record("ship", "digits", 0, 0.9, created="2025-03-02T12:00:00+00:00")
+    before, after = ({"created": f"2025-03-02T{hour}:00:00+00:00"} for hour in ("11", "12"))
+    rows = [parent, evaluated(parent, 0.1, "blur", 1, **before), evaluated(parent, 0.2, "jpeg", 1, created="")]
+    rows.append(evaluated(parent, 0.7, "blur", 2, **after))
+    measured = shifts(build_study(make_results(rows), None, Final()), "demo", None)
+    assert {shift.corruption: dict(shift.by_severity) for shift in measured} == {"blur": {2: 70}, "jpeg": {1: 20}}
+
+
 def test_two_sources_of_one_name_are_two_rows() -> None:
     parent = make_record("ship", "digits", 0, 0.9)
     rows = [parent]

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from shipbench import RunSpec, run
 from shipbench.engine import attempt
@@ -17,7 +18,9 @@ from shipbench.results import claims
 from shipbench.results.claims import ClaimLostError
 from shipbench.results.store import Store
 from shipbench.runs import run as runs_module
+from shipbench.runs.recording import _scores, mean_class_accuracy
 from shipbench.runs.session import Session
+from shipbench.training.history import EpochReport, Evaluation, Fit
 from tests.data.builders import vtab_tree
 from tests.results.test_store import make_record
 
@@ -103,6 +106,19 @@ def test_a_run_prints_nothing_and_tells_its_listener_everything(
     events.clear()
     assert run(spec, results=tmp_path / "a", listener=events.append).run_id == record.run_id
     assert not events
+
+
+def test_validation_and_test_images_are_scored_by_both_metrics() -> None:
+    # Three quarters of the images are right, and one class of two.
+    labels, evaluation = torch.tensor([0, 0, 0, 1]), Evaluation(0.5, 0.75, torch.zeros(4).long(), torch.ones(4))
+    fit = Fit([EpochReport(0, 1, 0.1, 0.1, 1.0, 4, evaluation)])
+    assert _scores(fit, labels, "tuning") == {"val_acc": 0.75, "val_mean_class_acc": 0.5}
+    tested = _scores(fit, labels, "final")
+    assert (tested["final_test_acc"], tested["final_test_mean_class_acc"]) == (0.75, 0.5)
+    # Equal means are equal to the last digit, so that a tuning sees the tie.
+    thirds, halves = torch.tensor([0, 0, 0, 1, 1, 1]), torch.tensor([0, 0, 1, 1])
+    right = mean_class_accuracy(thirds, torch.tensor([0, 1, 1, 1, 1, 0]))
+    assert right == pytest.approx(mean_class_accuracy(halves, torch.tensor([0, 1, 1, 0])), abs=1e-15)
 
 
 def test_a_run_that_is_done_is_repeated_by_force_alone(store: Store) -> None:

@@ -209,7 +209,7 @@ def _outputs(requested: RequestedFollowUp, run: PlannedRun, store: Store) -> Out
                 run.spec.device,
             )
             planned = plan_evaluation(store, run.run_id, options)
-            done = sum(store.written(run_id) is not None for run_id in planned.run_ids)
+            done = sum(planned.stored(run_id) is not None for run_id in planned.run_ids)
             return replace(waiting, done=done, evaluation=planned)
         tested_record(store, run.run_id)
         weights_of(store, run.run_id)

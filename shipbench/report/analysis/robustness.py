@@ -70,9 +70,7 @@ def _by_shift(study: Study, arms: Mapping[int, Arm]) -> dict[_Key, list[_Run]]:
     by_key: dict[_Key, list[_Run]] = {}
     parents = study.runs_of(list(arms.values())).drop_duplicates("run_id").set_index("run_id")
     facts = parents[["arm", "task", "seed", "final_test_acc", "data_fingerprint"]].to_dict("index")
-    evaluated = study.evaluated[
-        study.evaluated["parent_run"].isin(parents.index) & (study.evaluated["status"] == "done")
-    ]
+    evaluated = _current(study.evaluated, parents)
     evaluated = evaluated.assign(images=_names_of_images(evaluated, parents))
     for run_id, rows in evaluated.groupby("parent_run"):
         parent = facts[str(run_id)]
@@ -84,6 +82,13 @@ def _by_shift(study: Study, arms: Mapping[int, Arm]) -> dict[_Key, list[_Run]]:
                 key = (int(parent["arm"]), str(parent["task"]), str(images), str(corruption))
                 by_key.setdefault(key, []).append(run)
     return by_key
+
+
+def _current(evaluated: pd.DataFrame, parents: pd.DataFrame) -> pd.DataFrame:
+    """Return the finished evaluations of ``parents``, without those of weights that a run had before its repetition."""
+    of_parents = evaluated[evaluated["parent_run"].isin(parents.index) & (evaluated["status"] == "done")]
+    repeated = of_parents["created"] < of_parents["parent_run"].map(parents["created"])
+    return of_parents[~repeated | (of_parents["created"] == "")]
 
 
 def _names_of_images(evaluated: pd.DataFrame, parents: pd.DataFrame) -> pd.Series[str]:
