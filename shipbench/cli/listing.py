@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from shipbench.methods import Switches
     from shipbench.tasks import Task
 
-app = typer.Typer(no_args_is_help=True, help="List tasks, methods, backbones, ablations, selections, published rows or runs.")
+app = typer.Typer(
+    no_args_is_help=True, help="List tasks, methods, backbones, ablations, selections, published rows or runs."
+)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Row = dict[str, Any]
