@@ -96,7 +96,11 @@ class Ssf(Adapter):
         return self.ssf_norm(tokens)
 
     def merge(self, weights: dict[str, Tensor]) -> None:
-        """Scale the rows of every weight, and scale and shift its bias."""
+        """Scale the rows of every weight, and scale and shift its bias.
+
+        Raises ``InputError`` for a backbone without such a tensor, among them those that pool before their last norm:
+        the scale and shift between the last block and the pooling belong to no weight.
+        """
         self._merge_patches(weights)
         self._merge_one(weights, "norm", self.ssf_norm)
         blocks = {
@@ -115,7 +119,7 @@ class Ssf(Adapter):
         ssf = self.ssf_patch_embed
         if not isinstance(ssf, ScaleShift):
             return
-        if "patch_embed.proj.bias" in weights or ssf.shift is None:
+        if "patch_embed.proj.bias" in weights or "pos_embed" not in weights or ssf.shift is None:
             ssf.merge_into(weights, "patch_embed.proj")
             return
         if ssf.scale is not None:

@@ -38,8 +38,13 @@ def add_to_bias(weights: dict[str, Tensor], part: str, value: Tensor) -> None:
 
 
 def scale_rows(weights: dict[str, Tensor], part: str, scale: Tensor) -> None:
-    """Multiply every output channel of ``part`` by ``scale`` (out,): the rows of its weight, and its bias."""
-    weight = weights[f"{part}.weight"]
+    """Multiply every output channel of ``part`` by ``scale`` (out,): the rows of its weight, and its bias.
+
+    Raises ``InputError`` if the backbone has no weight there.
+    """
+    weight = weights.get(f"{part}.weight")
+    if weight is None:
+        raise InputError(f"the merged model needs a weight in {part}, which this backbone does not have")
     weights[f"{part}.weight"] = weight * scale.view(-1, *[1] * (weight.ndim - 1))
     if f"{part}.bias" in weights:
         weights[f"{part}.bias"] = weights[f"{part}.bias"] * scale

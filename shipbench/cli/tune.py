@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from shipbench.planning.plan import Plan
     from shipbench.planning.tuning import Choice, Search, Trial
-    from shipbench.spec import RunSpec
     from shipbench.tasks import Task
 
 
@@ -111,11 +110,11 @@ def _decide(
 
     make_ready(plan)
     execute_chosen(plan, options)
-    store, ids = Store(options.results), _ids(plan)
+    store = Store(options.results)
     records = {run.run_id: record for run in plan.runs if (record := store.read(run.run_id)) is not None}
     decisions = []
     for search in searches:
-        trials = collect(search, ids.__getitem__, records)
+        trials = collect(search, plan.ids.__getitem__, records)
         choice = choose(trials)
         path = write_tuning(options.results, describe(search, seeds, trials, choice))
         if not options.as_json:
@@ -123,10 +122,6 @@ def _decide(
         say(f"recorded in {path}")
         decisions.append((search, trials, choice))
     return decisions
-
-
-def _ids(plan: Plan) -> dict[RunSpec, str]:
-    return {run.spec: run.run_id for run in plan.runs}
 
 
 def _retrain(
@@ -151,7 +146,7 @@ def _retrain(
     specs = seed_by_seed(spec for winner_specs in final for spec in winner_specs)
     if not specs:
         return None
-    ids = _ids(plan_runs(specs, options))
+    ids = plan_runs(specs, options).ids
     for (search, trials, choice), winner_specs in zip(decisions, final, strict=True):
         write_tuning(options.results, describe(search, trying, trials, choice, [ids[spec] for spec in winner_specs]))
     plan = plan_to_execute(specs, options)

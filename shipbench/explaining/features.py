@@ -17,7 +17,7 @@ _HEADS = ("head", "readout.head")
 
 @torch.no_grad()
 def final_features(model: nn.Module, inputs: Inputs, compute: ComputeContext, title: str) -> Tensor:
-    """Return the features (images, D), float32, that the head of ``model`` reads, by images in order.
+    """Return the features (images, D), float32 on the CPU, that the head of ``model`` reads, by images in order.
 
     ``title`` names the model in messages. Raises ``InputError`` for a model without a head of that name.
     """

@@ -58,8 +58,8 @@ def block_features(
 ) -> Tensor:
     """Return features (images, blocks, D), float32: each block's CLS token, or the mean over its image tokens.
 
-    ``kind`` is ``"cls"`` or ``"mean"``. Raises ``InputError`` for a backbone whose blocks do not pass tokens on, and
-    for ``"cls"`` without a class token.
+    They are on the CPU, as a device may lack the memory for those of all images. ``kind`` is ``"cls"`` or ``"mean"``.
+    Raises ``InputError`` for a backbone whose blocks do not pass tokens on, and for ``"cls"`` without a class token.
     """
     refuse_unpromptable(backbone)
     if kind == "cls" and backbone.cls_token is None:
@@ -79,7 +79,7 @@ def _all_blocks(backbone: VisionTransformer, images: Tensor, kind: str) -> Tenso
 
 @torch.no_grad()
 def frozen_features(model: FrozenFeatures, inputs: Inputs, emitter: Emitter = DISCARD) -> Tensor:
-    """Return the features (images, D), float32, that a model's readout is trained on."""
+    """Return the features (images, D), float32 on the CPU, that a model's readout is trained on."""
     size = inference_batch(inputs.labels.device)
     micro_batches = MicroBatches(size, "the features of the frozen backbone", emitter)
     with Prefetcher(inputs) as ahead:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,18 +33,12 @@ def model_upload(store: Store, run_id: str, repo: str, folder: Path, *, checkpoi
     """Write the files of a run into ``folder`` and return them as a commit to the model repository ``repo``.
 
     They are the exported run, the same model in a form that needs no shipbench (a timm model if the method can be
-    merged, else a program), its description, the record and the model card. Raises ``InputError`` as ``export_run``,
-    ``export_merged`` and ``export_program`` do.
+    merged into the backbone, else a program), its description, the record and the model card. Raises ``InputError`` as
+    ``export_run`` and ``export_program`` do.
     """
     record = tested_record(store, run_id)
     export_run(store, run_id, folder / WEIGHTS)
-    if get_method(record.method).mergeable:
-        merged = export_merged(store, run_id, folder / MERGED, checkpoint=checkpoint)
-        exported = load_exported(weights_of(store, run_id), checkpoint=checkpoint)
-        model, description = MERGED, _timm_config(merged, exported)
-    else:
-        exported = export_program(store, run_id, folder / PROGRAM, checkpoint=checkpoint)
-        model, description = PROGRAM, description_of(exported)
+    model, exported, description = _write_model(store, record, folder, checkpoint)
     card = Card(
         repo=repo,
         record=record,
@@ -61,6 +56,20 @@ def model_upload(store: Store, run_id: str, repo: str, folder: Path, *, checkpoi
     contents: dict[str, bytes | Path] = {name: text.encode() for name, text in texts.items()}
     contents |= {name: folder / name for name in (WEIGHTS, model)}
     return Upload(repo, "model", f"{record.method} on {record.task}, run {run_id}", contents)
+
+
+def _write_model(
+    store: Store, record: RunRecord, folder: Path, checkpoint: str | None
+) -> tuple[str, Exported, dict[str, Any]]:
+    """Write a run's model in a form that needs no shipbench; return the file's name, the model and its description."""
+    if get_method(record.method).mergeable:
+        # A backbone may lack a tensor that the merged model needs. Weights that cannot be loaded fail again below.
+        with contextlib.suppress(InputError):
+            merged = export_merged(store, record.run_id, folder / MERGED, checkpoint=checkpoint)
+            exported = load_exported(weights_of(store, record.run_id), checkpoint=checkpoint)
+            return MERGED, exported, _timm_config(merged, exported)
+    exported = export_program(store, record.run_id, folder / PROGRAM, checkpoint=checkpoint)
+    return PROGRAM, exported, description_of(exported)
 
 
 def results_upload(store: Store, repo: str) -> Upload:

@@ -40,8 +40,22 @@ class MicroBatches:
 
 
 def in_micro_batches(count: int, micro_batches: MicroBatches, compute: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return ``compute(indices)`` for the indices 0 to ``count`` - 1 in order, joined along the first dimension."""
-    return torch.cat(each_micro_batch(count, micro_batches, compute))
+    """Return ``compute(indices)`` for the indices 0 to ``count`` - 1 in order, joined along the first dimension.
+
+    The result is on the CPU: the device holds that of one batch at a time.
+    """
+    joined = torch.empty(0)
+
+    def keep(chunk: Tensor) -> None:
+        nonlocal joined
+        part = compute(chunk)
+        first = int(chunk[0])
+        if not first:
+            joined = torch.empty(count, *part.shape[1:], dtype=part.dtype)
+        joined[first : first + len(part)].copy_(part)
+
+    each_micro_batch(count, micro_batches, keep)
+    return joined
 
 
 def each_micro_batch(count: int, micro_batches: MicroBatches, compute: Callable[[Tensor], Result]) -> list[Result]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,45 @@ def test_adapters_and_merging_work_where_their_sites_exist(name: str) -> None:
     plain: Any = timm.create_model(FAMILIES[name].name, num_classes=CLASSES, **{**changes, **FAMILIES[name].changes})
     plain.load_state_dict(model.merged_state())
     images, _ = batch(vit)
+    with torch.no_grad():
+        torch.testing.assert_close(plain.eval()(images), model(images), rtol=1e-4, atol=1e-4)
+
+
+NORMED_AFTER_POOLING, POOLED_AFTER_NORM = "vit_betwixt_patch16_reg4_gap_256", "vit_base_patch16_siglip_gap_224"
+NO_QKV_BIAS = "vit_base_patch16_224_miil"
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "settings", "lacking"),
+    [
+        ("ssf", NORMED_AFTER_POOLING, {}, "a weight in norm"),
+        ("ssf", NORMED_AFTER_POOLING, {"scales": False}, "a bias in norm"),
+        ("ssf", NORMED_AFTER_POOLING, {"at_norms": False}, ""),
+        ("ssf", POOLED_AFTER_NORM, {}, ""),
+        ("ssf", NO_QKV_BIAS, {}, "a bias in blocks.0.attn.qkv"),
+        ("ssf", NO_QKV_BIAS, {"shifts": False}, ""),
+        ("repadapter", NORMED_AFTER_POOLING, {}, ""),
+        ("repadapter", NO_QKV_BIAS, {}, "a bias in blocks.0.attn.qkv"),
+        ("repadapter", NO_QKV_BIAS, {"biases": False}, ""),
+    ],
+)
+def test_what_a_backbone_has_no_tensor_for_is_not_merged(
+    method: str, name: str, settings: dict[str, Any], lacking: str
+) -> None:
+    backbone = load_backbone(name, checkpoint="random", architecture=SMALL, image_size=64)
+    torch.manual_seed(0)
+    context = BuildContext(backbone, CLASSES, get_method(method).settings(**settings), lambda _: torch.empty(0), print)
+    model: Any = get_method(method).build(context).model.eval()
+    for parameter in model.adapter.parameters():
+        parameter.data.add_(torch.randn_like(parameter), alpha=0.1)
+    if lacking:
+        with pytest.raises(InputError, match=f"needs {re.escape(lacking)}, which this backbone does not have"):
+            model.merged_state()
+        return
+    plain: Any = timm.create_model(name, num_classes=CLASSES, **SMALL)
+    plain.set_input_size(img_size=(64, 64))
+    plain.load_state_dict(model.merged_state())
+    images, _ = batch(backbone)
     with torch.no_grad():
         torch.testing.assert_close(plain.eval()(images), model(images), rtol=1e-4, atol=1e-4)
 

@@ -20,7 +20,7 @@ import yaml
 from PIL import Image
 from safetensors import safe_open
 
-from shipbench import load_results
+from shipbench import RunSpec, load_results, run
 from shipbench.backbones.licence import licence_of
 from shipbench.backbones.pinned import DEMO_BACKBONE
 from shipbench.data.framing import resize
@@ -28,8 +28,10 @@ from shipbench.errors import InputError
 from shipbench.record import MEAN_PER_CLASS, RunRecord
 from shipbench.results.loading import load_predictions
 from shipbench.results.store import Store
+from shipbench.runs import program
 from shipbench.runs.export import load_exported, predict
 from shipbench.runs.finished import trained_record
+from shipbench.runs.merged import export_merged
 from shipbench.runs.model_card import Card, model_card
 from shipbench.runs.publication import model_upload, results_upload
 from shipbench.statistics import bootstrap_interval
@@ -247,6 +249,24 @@ def test_the_results_folder_becomes_a_data_set(
     assert "the run keeps no predictions" in card_of(hub, "models/someone/a")[1]
     with pytest.raises(InputError, match="nothing holds no records to upload"):
         results_upload(Store(tmp_path / "nothing"), "someone/a")
+
+
+def test_what_a_backbone_cannot_be_merged_with_is_pushed_as_a_program(
+    trained: Trained, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last norm of test_vit2 comes after pooling, and SSF acts before it."""
+    # Tracing eight blocks takes seconds.
+    monkeypatch.setattr(program, "_program", lambda _: torch.export.export(torch.nn.Identity(), (torch.zeros(1),)))
+    common: dict[str, Any] = {"backbone": "test_vit2", "checkpoint": "random", "precision": "fp32", "device": "cpu"}
+    spec = RunSpec("ssf", f"folder:{trained.photographs}", overrides={"image_size": 32, "epochs": 1}, **common)
+    record, store = run(spec, results=tmp_path / "r"), Store(tmp_path / "r")
+    with pytest.raises(InputError, match="needs a weight in norm, which this backbone does not have"):
+        export_merged(store, record.run_id, tmp_path / "m.safetensors", checkpoint="random")
+    upload = model_upload(store, record.run_id, "someone/a", tmp_path, checkpoint="random")
+    assert {"shipbench.safetensors", "model.pt2"} <= upload.files.keys()
+    assert "model.safetensors" not in upload.files
+    assert json.loads(upload.files["config.json"])["run_id"] == record.run_id  # type: ignore[arg-type]
+    assert b"torch.export.load" in upload.files["README.md"]  # type: ignore[operator]
 
 
 def test_a_trial_that_was_not_tested_is_refused(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from shipbench.runs import preparation
 from shipbench.training.inputs import image_inputs
 from tests.conftest import Outcome
 from tests.data.builders import vtab_tree
+from tests.tasks.pictures import image_folder
 
 Shipbench = Callable[..., Outcome]
 TINY = ("--backbone", "test_vit", "--checkpoint", "random", "--set", "image_size=64", "--epochs", "1")
@@ -142,6 +143,18 @@ def test_one_setting_for_all_tasks(shipbench: Shipbench, line: tuple[object, ...
     frame = load_results(tmp_path / "r").set_index("run_id")
     for trial in kept["trials"]:
         assert trial["mean_val_acc"] == pytest.approx(frame.loc[trial["runs"], "val_acc"].mean())
+
+
+def test_two_names_of_the_same_images_share_their_runs(shipbench: Shipbench, cache: Path, tmp_path: Path) -> None:
+    image_folder(tmp_path / "bugs", {"": (10, 10, 10)})
+    tasks = f"folder:{tmp_path}/bugs,folder:{tmp_path}/./bugs"
+    line = (*TINY, "--method", "linear", "--tasks", tasks, "--results", tmp_path / "r")
+    outcome = shipbench("tune", *line, "--grid", "lr=0.1,0.001")
+    assert outcome.code == 0, outcome.err
+    frame = load_results(tmp_path / "r")
+    assert sorted(frame["protocol"]) == ["final", "tuning", "tuning"]
+    (kept,) = load_tunings(tmp_path / "r")
+    assert kept["final_runs"] == list(frame.loc[frame["protocol"] == "final", "run_id"])
 
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from shipbench import RunSpec
+from shipbench import RunSpec, run
 from shipbench.backbones import load_backbone
 from shipbench.errors import InputError
 from shipbench.hardware.flops import count_flops
@@ -26,14 +27,16 @@ from shipbench.planning.study.file import (
     choose_parts,
     read_study,
 )
-from shipbench.planning.study.flops import plain_vit_flops
+from shipbench.planning.study.flops import plain_vit_flops, planned_image_size
 from shipbench.planning.study.follow_ups import own_task, plan_follow_up, request_follow_up
 from shipbench.planning.study.grid import Decision, StudyGrid, plan_without_records, winners
 from shipbench.planning.study.lock import differences, extended
 from shipbench.planning.study.parts import request
 from shipbench.planning.tuning import Choice
+from shipbench.results.loading import load_rows
 from shipbench.results.store import Store
 from shipbench.settings import field_names
+from tests.data.builders import vtab_tree
 from tests.results.test_store import make_record
 
 STUDIES = Path(__file__).parents[2] / "studies"
@@ -328,6 +331,7 @@ def test_flops_are_unknown_for_other_names() -> None:
 def row(**changes: Any) -> dict[str, Any]:
     values = {
         "run_id": "a", "method": "ship", "status": "done", "kind": "trained", "backbone": "vit",
+        "suite": "vtab-1k", "overrides": "",
         "cfg.epochs": 10, "cfg.eval_every": 0, "cfg.image_size": 70, "n_train": 100, "n_test": 50,
         "train_seconds": 9.0, "eval_seconds": 1.0, "flops_per_image": 1e9, "eval_images_per_second": 4.0,
     }  # fmt: skip
@@ -342,6 +346,32 @@ def test_rates_come_from_records_of_the_same_kind() -> None:
     assert rates.flops == 4e9
 
 
+def test_the_size_of_a_backbone_is_that_of_its_name_or_the_only_one_recorded_without_a_setting() -> None:
+    set_by_hand = row(**{"cfg.image_size": 32, "overrides": "image_size=32"})
+    assert measured_rates([row(), set_by_hand]).native_sizes == {"vit": 70}
+    for other in (row(**{"cfg.image_size": 32}), row(backbone="w", suite="demo"), row(backbone="w", status="failed")):
+        known = {"vit": 70} if other["backbone"] == "w" else {}
+        assert measured_rates([row(), other]).native_sizes == known
+    named = RunSpec("ship", "dtd", backbone="vit_base_patch16_224.mae")
+    assert planned_image_size(named) == 224
+    assert planned_image_size(replace(named, overrides={"image_size": 384})) == 384
+    assert planned_image_size(replace(named, backbone="vit")) is None
+    assert estimate(named, Rates({("ship", "vit_base_patch16_224.mae", 224): 1.0}), lambda _: 1.0).measured == 1
+
+
+def test_the_record_of_a_run_tells_the_time_of_the_next_one(cache: Path, tmp_path: Path) -> None:
+    data, settings = vtab_tree(tmp_path / "data", tasks=("dtd",)), {"epochs": 1}
+    spec = RunSpec("linear", "dtd", backbone="test_vit", checkpoint="random", data=data, overrides=settings)
+    record = run(spec, results=tmp_path / "r")
+    assert record.done, record.error
+    rates = measured_rates(load_rows(tmp_path / "r"))
+    planned = estimate(replace(spec, seed=1), rates, lambda _: 1.0)
+    per_image = (record.train_seconds + record.eval_seconds) / (record.n_train + record.n_test)
+    assert (planned.seconds, planned.measured) == (pytest.approx(planned_passes(spec) * per_image), 1)
+    smaller = replace(spec, overrides={**settings, "image_size": 64})
+    assert estimate(smaller, rates, lambda _: 1.0).measured == 0
+
+
 def test_costs_follow_from_rates_and_without_them_from_flops() -> None:
     spec = RunSpec("ship", "dtd", backbone="vit", overrides={"epochs": 10})
     count = 2 * 10 * 1000 + 1880
@@ -349,9 +379,9 @@ def test_costs_follow_from_rates_and_without_them_from_flops() -> None:
     def forward(_: RunSpec) -> float:
         return 2e9
 
-    measured = estimate(spec, Rates({("ship", "vit", None): 100.0}, 1e9), forward)
+    measured = estimate(spec, Rates({("ship", "vit", 70): 100.0}, 1e9, {"vit": 70}), forward)
     assert (measured.seconds, measured.measured) == (count / 100, 1)
-    by_flops = estimate(spec, Rates({("linear", "vit", None): 100.0}, 1e9), forward)
+    by_flops = estimate(spec, Rates({("linear", "vit", 70): 100.0}, 1e9, {"vit": 70}), forward)
     assert (by_flops.seconds, by_flops.measured) == (count * 2, 0)
     unknown = estimate(spec, Rates({}), forward)
     assert (unknown.seconds, unknown.flops) == (0, count * 2e9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,14 +23,15 @@ from shipbench.backbones import load_backbone
 from shipbench.errors import ShipbenchError
 from shipbench.events import Emitter, Event, Note
 from shipbench.hardware.precision import ComputeContext
-from shipbench.methods.ship import Ship, ShipConfig
+from shipbench.methods.ship import Ship, ShipConfig, affinity_matrix
+from shipbench.methods.ship.hierarchy import affinity_deviation
 from shipbench.recipe import Recipe
 from shipbench.runs.features import block_features
 from shipbench.training.captured import CapturedForward
 from shipbench.training.history import Fit
 from shipbench.training.inputs import FeatureInputs
 from shipbench.training.loop import Hooks, evaluate, fit
-from shipbench.training.micro_batches import MicroBatches, PartOfBatch
+from shipbench.training.micro_batches import MicroBatches, PartOfBatch, in_micro_batches
 from shipbench.training.stacked import _evaluate
 
 CPU = ComputeContext(torch.device("cpu"), "fp32")
@@ -176,6 +178,40 @@ def test_features_are_computed_in_smaller_pieces() -> None:
         pieces = block_features(model.backbone, images(9), "cls", emitter=Emitter("a1", events.append))
     torch.testing.assert_close(pieces, whole)
     assert events
+
+
+def test_what_a_batch_yields_is_moved_before_the_next_one_is_computed() -> None:
+    parts: list[weakref.ref[Tensor]] = []
+
+    def compute(chunk: Tensor) -> Tensor:
+        assert not any(part() is not None for part in parts)
+        part = chunk.double().unsqueeze(1)
+        parts.append(weakref.ref(part))
+        return part
+
+    assert torch.equal(in_micro_batches(10, MicroBatches(3, "a test"), compute), torch.arange(10).double().unsqueeze(1))
+    assert len(parts) == 4
+
+
+@pytest.mark.parametrize("count", [2, 5000])
+def test_the_affinity_of_few_images_is_one_sum(count: int) -> None:
+    features = torch.randn(count, 3, 16, generator=torch.Generator().manual_seed(0))
+    unit = F.normalize(features, dim=-1)
+    assert torch.equal(affinity_matrix(features), torch.einsum("nld,nmd->lm", unit, unit) / count)
+    assert torch.equal(affinity_deviation(features), (unit @ unit.transpose(1, 2)).std(dim=0, correction=1))
+
+
+def test_the_affinity_of_many_images_needs_no_copy_of_their_features() -> None:
+    features = torch.randn(70_000, 3, 16, generator=torch.Generator().manual_seed(0))
+    with Largest() as largest:
+        affinity, deviation = affinity_matrix(features), affinity_deviation(features)
+    # The largest are the cosines of every image.
+    assert largest.elements == 70_000 * 3 * 3
+    unit = F.normalize(features.double(), dim=-1)
+    cosines = unit @ unit.transpose(1, 2)
+    assert affinity.dtype == torch.float32
+    torch.testing.assert_close(affinity.double(), cosines.mean(dim=0), rtol=0, atol=1e-5)
+    torch.testing.assert_close(deviation.double(), cosines.std(dim=0), rtol=0, atol=1e-5)
 
 
 def test_a_resumed_run_starts_with_the_size_that_fitted() -> None:

@@ -7,6 +7,9 @@ from torch import Tensor
 
 from shipbench.errors import InputError
 
+CHUNK = 4096
+"""Number of images per step where a copy of the features of all images may not fit into memory."""
+
 
 def finite_features(features: Tensor, axes: str) -> Tensor:
     """Return ``features`` as a floating-point tensor; ``axes`` is its expected shape, as in "(images, D)".
@@ -16,7 +19,7 @@ def finite_features(features: Tensor, axes: str) -> Tensor:
     tensor = torch.as_tensor(features)
     if tensor.ndim != axes.count(",") + 1 or not tensor.numel():
         raise InputError(f"the features are {tuple(tensor.shape)}; they must be {axes}, with at least one of each")
-    wrong = int((~tensor.isfinite()).flatten(1).any(dim=1).sum())
+    wrong = sum(int((~chunk.isfinite()).flatten(1).any(dim=1).sum()) for chunk in tensor.split(CHUNK))
     if wrong:
         raise InputError(
             f"the features of {wrong} of {len(tensor)} images are not finite; "

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from shipbench.errors import InputError
 from shipbench.methods.ship.config import ShipConfig
-from shipbench.methods.ship.features import finite_features
+from shipbench.methods.ship.features import CHUNK, finite_features
+
+# The features of up to this number of images are summed at once: another order of adding rounds differently, which may
+# move a level.
+_SUMMED_AT_ONCE = 65_536
 
 
 def affinity_matrix(features: Tensor) -> Tensor:
@@ -18,8 +24,9 @@ def affinity_matrix(features: Tensor) -> Tensor:
     ``InputError`` for another shape, for no images or blocks, and for numbers that are not finite.
     """
     features = finite_features(features, "(images, blocks, D)")
-    unit = F.normalize(features, dim=-1)
-    return torch.einsum("nld,nmd->lm", unit, unit) / unit.shape[0]
+    sums = [torch.einsum("nld,nmd->lm", unit, unit) for unit in _unit_features(features)]
+    total = sums[0] if len(sums) == 1 else torch.stack(sums).double().sum(dim=0)
+    return (total / len(features)).to(features.dtype)
 
 
 def affinity_deviation(features: Tensor) -> Tensor:
@@ -27,9 +34,15 @@ def affinity_deviation(features: Tensor) -> Tensor:
 
     ``features`` is (images, blocks, D) with at least two images; raises ``InputError`` as ``affinity_matrix`` does.
     """
-    unit = F.normalize(finite_features(features, "(images, blocks, D)"), dim=-1)
-    cosines = unit @ unit.transpose(1, 2)
+    features = finite_features(features, "(images, blocks, D)")
+    cosines = torch.cat([unit @ unit.transpose(1, 2) for unit in _unit_features(features)])
     return cosines.std(dim=0, correction=1)
+
+
+def _unit_features(features: Tensor) -> Iterator[Tensor]:
+    """Yield ``features`` scaled to length 1: all of them, or chunk by chunk if there are many images."""
+    for chunk in features.split(len(features) if len(features) <= _SUMMED_AT_ONCE else CHUNK):
+        yield F.normalize(chunk, dim=-1)
 
 
 def build_hierarchy(affinity: Tensor, threshold: float, end_layer: int | None = None) -> list[int]:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean, median
 from typing import Any, TypeAlias
 
 from shipbench.methods import find_method
 from shipbench.planning.plan import PlannedRun, State
+from shipbench.planning.study.flops import planned_image_size
 from shipbench.record import TRAINED, is_null
 from shipbench.spec import RunSpec
+from shipbench.tasks import SUITES
 
-# Method, backbone and image size (None: that of the backbone).
+# Method, backbone and image size in pixels (None: unknown).
 RateKey: TypeAlias = tuple[str, str, int | None]
 Row: TypeAlias = Mapping[str, Any]
 
@@ -23,11 +25,13 @@ Row: TypeAlias = Mapping[str, Any]
 class Rates:
     """Speeds of recorded runs: forward passes of the backbone per second by kind of run, and FLOPs per second.
 
-    Both are medians; ``flops`` is NaN without a record.
+    Both are medians; ``flops`` is NaN without a record. ``native_sizes`` are the image sizes of backbones in pixels, as
+    far as records tell.
     """
 
     passes: Mapping[RateKey, float]
     flops: float = math.nan
+    native_sizes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ def planned_passes(spec: RunSpec) -> int:
 def measured_rates(rows: Iterable[Row]) -> Rates:
     """Return the rates of finished training runs in ``rows``, as ``shipbench.results.loading.load_rows`` has them."""
     by_key: dict[RateKey, list[float]] = defaultdict(list)
+    native: dict[str, set[int]] = defaultdict(set)
     flops: list[float] = []
     for row in rows:
         method, seconds = find_method(row["method"]), _seconds(row)
@@ -86,10 +91,22 @@ def measured_rates(rows: Iterable[Row]) -> Rates:
         sizes = (row["n_train"], row["n_test"])
         count = passes(epochs or 1, every or 0, *sizes, trains_on_features=method.trains_on_features)
         by_key[row["method"], row["backbone"], size].append(count / seconds)
+        if size and _has_native_size(row):
+            native[row["backbone"]].add(size)
         if not method.trains_on_features:
             flops.append(_number(row, "flops_per_image") * _number(row, "eval_images_per_second"))
     finite = [value for value in flops if math.isfinite(value)]
-    return Rates({key: median(values) for key, values in by_key.items()}, median(finite) if finite else math.nan)
+    return Rates(
+        {key: median(values) for key, values in by_key.items()},
+        median(finite) if finite else math.nan,
+        {backbone: sizes.pop() for backbone, sizes in native.items() if len(sizes) == 1},
+    )
+
+
+def _has_native_size(row: Row) -> bool:
+    """Return whether the backbone decided the image size of a record, rather than a setting or the suite's recipe."""
+    by_suite = any("image_size" in suite.recipe for suite in SUITES if suite.name == row["suite"])
+    return not by_suite and "image_size=" not in row["overrides"]
 
 
 def _setting(row: Row, name: str) -> int | None:
@@ -115,7 +132,9 @@ def estimate(spec: RunSpec, rates: Rates, forward_flops: Callable[[RunSpec], flo
     and image size, seconds follow from FLOPs at the recorded FLOPs per second.
     """
     resolved, count = spec.resolved, planned_passes(spec) if images is None else images
-    rate = rates.passes.get((resolved.method.name, resolved.backbone, resolved.recipe.image_size))
+    # A record holds the size in use, a recipe None for that of the backbone.
+    size = planned_image_size(spec) or rates.native_sizes.get(resolved.backbone)
+    rate = rates.passes.get((resolved.method.name, resolved.backbone, size))
     if rate is not None:
         return Cost(seconds=count / rate, runs=1, measured=1)
     flops = count * forward_flops(spec)
