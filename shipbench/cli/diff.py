@@ -67,24 +67,31 @@ def _side(selector: Selector, select: str) -> tuple[Side, set[str]]:
     from shipbench.report.analysis.changes import Side
     from shipbench.report.analysis.study import build_study
     from shipbench.results.loading import load_history, load_predictions, load_results
+    from shipbench.results.tunings import load_tunings
     from shipbench.selection import get_selection
 
     rule = get_selection(select)
     frame = load_results(selector.folder)
-    chosen = selector.select(frame)
-    history = load_history(selector.folder, chosen["run_id"])
-    study = build_study(chosen, history, rule)
-    return Side(study, partial(load_predictions, selector.folder)), selector.columns(frame.columns)
+    run_ids = selector.select(frame)["run_id"]
+    # These rules score a tuned run like any other; with tunings, a study leaves out runs that a later one supersedes.
+    tunings = () if rule.name in ("final", "oracle") else load_tunings(selector.folder)
+    study = build_study(frame, load_history(selector.folder, run_ids), rule, tunings)
+    side = Side(study, partial(load_predictions, selector.folder), frozenset(run_ids))
+    return side, selector.columns(frame.columns)
 
 
 def _print(changes: Changes) -> None:
     from shipbench.report.tables.changes import method_changes_table, task_changes_table, unpaired_table
+    from shipbench.report.wording.text import counted
     from shipbench.runtime.console import say
 
     for table in (task_changes_table(changes), method_changes_table(changes), unpaired_table(changes)):
         if table.rows:
             _print_table(table)
-    if not changes.pairs:
+    if not changes.pairs and changes.unscored:
+        pairs = counted(changes.unscored, "pair")
+        say(f"{pairs} of finished runs, but none has accuracies under the rule {changes.select}; try --select final")
+    elif not changes.pairs:
         say("no finished run of A has a partner in B: whatever a selection does not name must agree, data included")
     for regression in changes.regressions:
         say(f"worse: {regression}")

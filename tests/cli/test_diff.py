@@ -12,12 +12,14 @@ import pytest
 
 from shipbench.record import RunRecord
 from shipbench.results.store import RunTables, Store
+from shipbench.results.tunings import FORMAT, write_tuning
 from shipbench.tasks.catalogue import VTAB
 from tests.cli.builders import make_record
 from tests.conftest import Outcome
 
 Shipbench = Callable[..., Outcome]
 IMAGES = 400
+SIZED = {"lr": 0.001, "image_size": 224, "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 
 
 def write_run(root: Path, run_id: str, correct: int | None, **changes: Any) -> None:
@@ -140,3 +142,141 @@ def test_files(shipbench: Shipbench, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out" / "diff.json").read_text())["tasks"][0]["difference"] == -10
     assert "−10.0" in (tmp_path / "out" / "tasks.md").read_text(encoding="utf-8")  # noqa: RUF001
     assert "<svg" in (tmp_path / "out" / "differences.svg").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ({"backbone": "vit.augreg"}, "vit.augreg"),
+        ({"backbone_sha256": "c" * 64, "seed": 1}, "weights cccccccc"),
+        ({"recipe": "published", "seed": 1}, "published recipe"),
+        ({"image_size": 384}, "384 px"),
+        ({"data_fingerprint": "e" * 64}, "data eeeeeeee"),
+        ({"settings": {}}, "lr none"),
+        ({"kind": "imported", "origin": "NOAH", "backbone": ""}, "records from NOAH"),
+    ],
+)
+def test_runs_of_another_identity_are_never_averaged(
+    other: dict[str, Any], words: str, shipbench: Shipbench, tmp_path: Path
+) -> None:
+    for folder, correct in (("a", 300), ("b", 260)):
+        write_run(tmp_path / folder, f"{folder}0", correct)
+        write_run(tmp_path / folder, f"{folder}1", correct - 100, **other)
+    tasks = compared(shipbench, tmp_path / "a", tmp_path / "b")["tasks"]
+    assert sorted((task["a"], len(task["seeds"]), words in task["label"]) for task in tasks) == [
+        (50.0, 1, True),
+        (75.0, 1, False),
+    ]
+
+
+def test_suites_are_never_averaged(shipbench: Shipbench, tmp_path: Path) -> None:
+    a, b = two_folders(tmp_path, 300, 260)
+    for folder, correct in ((a, 200), (b, 240)):
+        write_run(folder, "digits", correct, task="digits", suite="demo", backbone="demo", image_size=70)
+    methods = compared(shipbench, a, b)["methods"]
+    assert sorted(method["interval"]["mean"] for method in methods) == [-10, 10]
+    assert not any("px" in method["label"] for method in methods)
+
+
+def evaluate(root: Path, run_id: str, parent: str, correct: int, **changes: Any) -> None:
+    write_run(root, run_id, correct, kind="evaluated", parent_run=parent, **changes)
+
+
+def test_evaluations_are_paired_in_corruption_and_severity(shipbench: Shipbench, tmp_path: Path) -> None:
+    a, b = two_folders(tmp_path, 300, 300)
+    for seed in (0, 1):
+        for folder, strong in ((a, 240), (b, 160)):
+            blur: dict[str, Any] = {"seed": seed, "corruption": "blur"}
+            evaluate(folder, f"{folder.name}{seed}weak", f"{folder.name}{seed}", 280, severity=1, **blur)
+            evaluate(folder, f"{folder.name}{seed}strong", f"{folder.name}{seed}", strong, severity=3, **blur)
+    sides = [f"{folder}@kind=evaluated,corruption=blur" for folder in (a, b)]
+    expected = [("SHIP, blur, severity 1", "unchanged"), ("SHIP, blur, severity 3", "worse")]
+    tasks = compared(shipbench, *sides)["tasks"]
+    assert [(task["label"], task["verdict"]) for task in tasks] == expected
+    assert {(task["test"], *task["seeds"]) for task in tasks} == {("images", 0, 1)}
+    assert shipbench("diff", *sides, "--fail-on", "regression").code == 1
+    tasks = compared(shipbench, a, b)["tasks"]
+    assert [(task["label"], task["verdict"]) for task in tasks] == [("SHIP", "unchanged"), *expected]
+
+
+def test_evaluations_on_the_same_images_are_paired_by_what_their_runs_were_trained_on(
+    shipbench: Shipbench, tmp_path: Path
+) -> None:
+    photos: dict[str, Any] = {"task": "photos", "source": "folder", "data_fingerprint": "p" * 64}
+    for folder in ("a", "b"):
+        for task, correct in (("dtd", 300), ("svhn", 200)):
+            write_run(tmp_path / folder, folder + task, 390, task=task, data_fingerprint=task)
+            evaluate(tmp_path / folder, f"{folder}{task}photos", folder + task, correct, **photos)
+    tasks = compared(shipbench, f"{tmp_path / 'a'}@kind=evaluated", f"{tmp_path / 'b'}@kind=evaluated")["tasks"]
+    assert [(task["label"], task["task"], task["a"]) for task in tasks] == [
+        ("SHIP, evaluated, trained on DTD", "photos", 75),
+        ("SHIP, evaluated, trained on SVHN", "photos", 50),
+    ]
+
+
+def test_one_kind_on_both_sides_compares_settings_too(shipbench: Shipbench, tmp_path: Path) -> None:
+    write_run(tmp_path, "slow", 300)
+    write_run(tmp_path, "fast", 200, settings={"lr": 0.01})
+    side = f"{tmp_path}@kind=trained"
+    assert sorted(pair["run_b"] for pair in compared(shipbench, side, side)["pairs"]) == ["fast", "slow"]
+
+
+def tuned(root: Path, run_id: str, created: str, **changes: Any) -> None:
+    write_run(root, run_id, 300, overrides=f"lr={changes['settings']['lr']}", **changes)
+    tuning = {"format": FORMAT, "tuning_id": run_id, "created": created, "final_runs": [run_id]}
+    write_tuning(root, {**tuning, "winner_settings": changes["settings"]})
+
+
+def test_validation_counts_tuned_runs_alone(shipbench: Shipbench, tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        tuned(tmp_path / folder, f"{folder}-last", "2025-02-01", settings={"lr": 0.1})
+        tuned(tmp_path / folder, f"{folder}-first", "2025-01-01", settings={"lr": 0.01})
+        write_run(tmp_path / folder, f"{folder}-plain", 200)
+    sides = (tmp_path / "a", tmp_path / "b")
+    content = compared(shipbench, *sides, "--select", "validation")
+    assert [pair["run_a"] for pair in content["pairs"]] == ["a-last"]
+    assert content["unscored"] == 2
+    assert len(compared(shipbench, *sides)["pairs"]) == 3
+    superseded = [f"{folder}@lr=0.01" for folder in sides]
+    outcome = shipbench("diff", *superseded, "--select", "validation")
+    assert "1 pair of finished runs, but none has accuracies under the rule validation" in outcome.err
+
+
+def test_two_checkpoints_under_one_name_can_be_told_apart(shipbench: Shipbench, tmp_path: Path) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    for folder in (a, b):
+        for checkpoint, letter in (("mae.pth", "c"), ("dino.pth", "d")):
+            write_run(folder, folder.name + letter, 300, checkpoint=checkpoint, backbone_sha256=64 * letter)
+    outcome = shipbench("diff", a, b)
+    assert outcome.code == 2
+    assert "they differ in checkpoint and backbone_sha256" in outcome.err
+    assert "DIR@checkpoint=VALUE" in outcome.err
+    pairs = compared(shipbench, f"{a}@checkpoint=mae.pth", f"{b}@backbone_sha256=cccc")["pairs"]
+    assert [(pair["run_a"], pair["run_b"]) for pair in pairs] == [("ac", "bc")]
+
+
+@pytest.mark.parametrize("sides", ["ab", "ba"])
+def test_a_run_that_failed_before_its_preparation_has_a_partner(
+    sides: str, shipbench: Shipbench, tmp_path: Path
+) -> None:
+    large: dict[str, Any] = {"settings": {**SIZED, "image_size": 384}, "image_size": 384, "overrides": "image_size=384"}
+    for folder in ("a", "b"):
+        write_run(tmp_path / folder, f"{folder}-large", 300, **large)
+    unknown: dict[str, Any] = {"settings": {**SIZED, "image_size": None, "mean": None, "std": None}, "image_size": 0}
+    write_run(tmp_path / "a", "a-finished", 300, settings=SIZED)
+    write_run(
+        tmp_path / "b", "b-failed", None, **unknown, status="failed", error="no memory", final_test_acc=float("nan")
+    )
+    one, other = (tmp_path / side for side in sides)
+    content = compared(shipbench, one, other)
+    assert (content["only_a"], content["only_b"]) == ([], [])
+    failed = [run["run_id"] for run in content["failed_in_b"]]
+    assert failed == (["b-failed"] if sides == "ab" else [])
+    assert shipbench("diff", one, other, "--fail-on", "regression").code == len(failed)
+
+
+def test_two_image_sizes_are_paired(shipbench: Shipbench, tmp_path: Path) -> None:
+    write_run(tmp_path, "small", 300, settings=SIZED)
+    write_run(tmp_path, "large", 300, settings={**SIZED, "image_size": 384}, image_size=384)
+    (pair,) = compared(shipbench, f"{tmp_path}@image_size=224", f"{tmp_path}@image_size=384")["pairs"]
+    assert (pair["run_a"], pair["run_b"], pair["label"]) == ("small", "large", "SHIP, 224 px → SHIP, 384 px")

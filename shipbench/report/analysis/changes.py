@@ -1,41 +1,23 @@
-"""Two sets of runs paired run by run: what moved, by how much, and whether beyond chance.
-
-Runs are paired if they share task, seed, method, switches, settings, shots, protocol, backbone, image size and data.
-A column that one of the two selections names is what they are compared by, so that it need not agree.
-"""
+"""Two sets of runs compared pair by pair: what moved, by how much, and whether beyond chance."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from shipbench.errors import InputError
 from shipbench.report.analysis.comparisons import ALPHA, FEWEST_WILCOXON
 from shipbench.report.analysis.differences import over_tasks
+from shipbench.report.analysis.pairing import Row, is_done, pair_labels, pair_runs, run_name
 from shipbench.report.analysis.predictions import LoadPredictions
 from shipbench.report.analysis.study import Study
-from shipbench.report.wording.names import method_name, method_order, setting_name, task_order
-from shipbench.report.wording.numbers import setting
-from shipbench.report.wording.text import counted, joined
+from shipbench.report.wording.names import method_order, task_order
 from shipbench.statistics import Interval, holm, paired_test, student_test, wilcoxon_test
 
 Verdict: TypeAlias = Literal["better", "worse", "not beyond chance", "unchanged", "no test"]
 TestKind: TypeAlias = Literal["images", "seeds", ""]
-_PLACE = ("task", "seed", "data_fingerprint")
-_WHAT = ("method", "switches", "shots", "protocol", "backbone", "image_size", "kind", "corruption", "severity")
-# Methods, switches and recipes have settings of their own; harnesses do not record the rest.
-_IMPLIED = {
-    "method": ("settings",),
-    "switches": ("settings",),
-    "recipe": ("settings",),
-    "origin": ("settings", "kind", "data_fingerprint", "backbone", "image_size"),
-    "kind": ("settings", "data_fingerprint", "backbone", "image_size"),
-    "backbone": ("settings", "image_size"),
-}
 
 
 @dataclass(frozen=True)
@@ -108,7 +90,10 @@ class Unpaired:
 
 @dataclass(frozen=True)
 class Changes:
-    """Everything that differs between side A and side B."""
+    """Everything that differs between side A and side B.
+
+    ``unscored`` counts the pairs of finished runs of which one lacks the accuracy that counts under the rule.
+    """
 
     select: str
     pairs: tuple[RunPair, ...]
@@ -117,6 +102,7 @@ class Changes:
     only_a: tuple[Unpaired, ...]
     only_b: tuple[Unpaired, ...]
     failed_in_b: tuple[Unpaired, ...]
+    unscored: int = 0
 
     @property
     def regressions(self) -> list[str]:
@@ -129,10 +115,15 @@ class Changes:
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """The runs of one side under a selection rule, and how to read their predictions."""
+    """The runs of one side under a selection rule, and how to read their predictions.
+
+    ``study`` holds every record of the results folder, because an evaluation names its run and a tuning the runs that
+    it chose; ``run_ids`` are the runs to compare.
+    """
 
     study: Study
     load: LoadPredictions
+    run_ids: frozenset[str]
 
 
 def compare(a: Side, b: Side, named: Collection[str]) -> Changes:
@@ -140,21 +131,21 @@ def compare(a: Side, b: Side, named: Collection[str]) -> Changes:
 
     Raises ``InputError`` if several runs of a side would be paired with the same run of the other.
     """
-    key = _pairing_key(named)
-    ours, theirs = _by_key(a.study, key, "A"), _by_key(b.study, key, "B")
-    shared = [k for k in ours if k in theirs]
-    labels = _labels([(ours[k], theirs[k]) for k in shared])
-    pairs = [_pair(ours[k], theirs[k], label) for k, label in zip(shared, labels, strict=True)]
-    done = sorted((pair for pair in pairs if _both_done(pair)), key=_order)
-    tasks = _task_changes(done, a, b)
+    pairing = pair_runs(_rows(a), _rows(b), named)
+    finished = [pair for pair in pairing.pairs if all(map(is_done, pair))]
+    scored = [pair for pair in finished if not any(np.isnan(row["accuracy"]) for row in pair)]
+    pairs = [_pair(one, other, label) for (one, other), label in zip(scored, pair_labels(scored), strict=True)]
+    pairs.sort(key=_order)
+    tasks = _task_changes(pairs, a, b)
     return Changes(
         a.study.selection.name,
-        tuple(done),
+        tuple(pairs),
         tuple(tasks),
         tuple(_method_changes(tasks)),
-        tuple(_unpaired(row) for k, row in ours.items() if k not in theirs),
-        tuple(_unpaired(row) for k, row in theirs.items() if k not in ours),
-        tuple(_unpaired(theirs[k]) for k in shared if _is_done(ours[k]) and theirs[k]["status"] != "done"),
+        tuple(map(_unpaired, pairing.only_a)),
+        tuple(map(_unpaired, pairing.only_b)),
+        tuple(_unpaired(other) for one, other in pairing.pairs if is_done(one) and not is_done(other)),
+        len(finished) - len(scored),
     )
 
 
@@ -168,90 +159,28 @@ def _verdict(difference: float, adjusted: float) -> Verdict:
     return "better" if difference > 0 else "worse"
 
 
-def _pairing_key(named: Collection[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
-    dropped = {*named, *(column for name in named for column in _IMPLIED.get(name, ()))}
-    columns = [column for column in (*_PLACE, *_WHAT) if column not in dropped]
-
-    def key(row: Mapping[str, Any]) -> tuple[Any, ...]:
-        settings = {} if "settings" in dropped else _settings(row)
-        chosen = sorted((k, repr(value)) for k, value in settings.items() if f"cfg.{k}" not in dropped)
-        return (*(None if row[column] != row[column] else row[column] for column in columns), *chosen)
-
-    return key
-
-
-def _settings(row: Mapping[str, Any]) -> dict[str, Any]:
-    settings: dict[str, Any] = json.loads(row["config"] or "{}")
-    return settings
-
-
-def _by_key(
-    study: Study, key: Callable[[Mapping[str, Any]], tuple[Any, ...]], side: str
-) -> dict[tuple[Any, ...], Mapping[str, Any]]:
-    rows: dict[tuple[Any, ...], Mapping[str, Any]] = {}
-    for row in study.records.to_dict(orient="records"):
-        record = {str(name): value for name, value in row.items()}
-        other = rows.setdefault(key(record), record)
-        if other is not record:
-            raise InputError(_ambiguous(other, record, side))
+def _rows(side: Side) -> list[Row]:
+    """Return the records to compare, trained ones first; those of evaluations say what their runs were trained on."""
+    study, evaluated = side.study, side.study.evaluated
+    accuracy = study.selection.accuracy(evaluated, study.history).where(evaluated["status"] == "done")
+    facts = study.records[["run_id", "task", "data_fingerprint", "suite"]].itertuples(index=False, name=None)
+    parents = {run_id: known for run_id, *known in facts}
+    rows: list[Row] = []
+    for frame in (study.records, evaluated.assign(accuracy=accuracy.astype(float))):
+        for row in frame[frame["run_id"].isin(list(side.run_ids))].to_dict(orient="records"):
+            task, data, suite = parents.get(row["parent_run"], ("", "", row["suite"]))
+            parent = {"parent_task": task, "parent_data": data, "suite": suite}
+            rows.append({str(name): value for name, value in row.items()} | parent)
     return rows
 
 
-def _ambiguous(one: Mapping[str, Any], other: Mapping[str, Any], side: str) -> str:
-    """Say which runs cannot be told apart, and by what they could be."""
-    first, second = _settings(one), _settings(other)
-    varied = [name for name in first.keys() | second.keys() if first.get(name) != second.get(name)]
-    columns = [name for name in ("git_commit", "recipe", "precision", "device", "origin") if one[name] != other[name]]
-    names = sorted(varied) + columns
-    hint = f"; they differ in {joined(names[:4])}: name one of these, as in DIR@{names[0]}=VALUE" if names else ""
-    return f"{side} has two runs of the same pair, {one['run_id']} and {other['run_id']}{hint}"
-
-
-def _labels(rows: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> list[str]:
-    """Return the label of every pair: method and switches, and the settings that vary within a task."""
-    plain = [_label(one, other) for one, other in rows]
-    varied: dict[str, set[str]] = {}
-    first: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for label, (one, _) in zip(plain, rows, strict=True):
-        settings = _settings(one)
-        reference = first.setdefault((label, one["task"]), settings)
-        changed = {key for key in settings if settings[key] != reference.get(key)}
-        varied.setdefault(label, set()).update(changed)
-    return [
-        ", ".join(
-            [label, *(f"{setting_name(key)} {setting(_settings(one).get(key))}" for key in sorted(varied[label]))]
-        )
-        for label, (one, _) in zip(plain, rows, strict=True)
-    ]
-
-
-def _label(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    a, b = _name(one), _name(other)
-    return a if a == b else f"{a} → {b}"
-
-
-def _name(row: Mapping[str, Any]) -> str:
-    name = method_name(row["method"])
-    name = f"{name} [{row['switches']}]" if row["switches"] else name
-    shots = int(row["shots"]) if row["shots"] == row["shots"] else 0
-    return f"{name}, {counted(shots, 'shot')}" if shots else name
-
-
-def _pair(one: Mapping[str, Any], other: Mapping[str, Any], label: str) -> RunPair:
+def _pair(one: Row, other: Row, label: str) -> RunPair:
     accuracies = (100 * float(row["accuracy"]) for row in (one, other))
     return RunPair(label, one["task"], one["group"], int(one["seed"]), one["run_id"], other["run_id"], *accuracies)
 
 
-def _both_done(pair: RunPair) -> bool:
-    return not (np.isnan(pair.a) or np.isnan(pair.b))
-
-
-def _is_done(row: Mapping[str, Any]) -> bool:
-    return bool(row["status"] == "done")
-
-
-def _unpaired(row: Mapping[str, Any]) -> Unpaired:
-    return Unpaired(row["run_id"], _name(row), row["task"], int(row["seed"]))
+def _unpaired(row: Row) -> Unpaired:
+    return Unpaired(row["run_id"], run_name(row), row["task"], int(row["seed"]))
 
 
 def _order(pair: RunPair) -> tuple[Any, ...]:

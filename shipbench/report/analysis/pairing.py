@@ -1,0 +1,221 @@
+"""Which runs of two sides are pairs, and the labels that keep pairs apart which may not be averaged.
+
+Runs are paired if they share task, seed, method, switches, settings, shots, protocol, backbone, image size and data;
+evaluations of finished runs also share the corruption, its severity, and the task and data of their runs. A column that
+one of the two selections names is what they are compared by, so that it need not agree.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from shipbench.errors import InputError
+from shipbench.record import EVALUATED, IMPORTED, TRAINED
+from shipbench.report.analysis.arms import origin_name
+from shipbench.report.wording.names import corruption_name, method_name, setting_name, suite_name, task_name
+from shipbench.report.wording.numbers import setting
+from shipbench.report.wording.text import counted, joined
+
+Row: TypeAlias = Mapping[str, Any]
+_Key: TypeAlias = tuple[tuple[Any, ...], tuple[Any, ...]]
+_PLACE = ("task", "seed", "data_fingerprint", "parent_task", "parent_data")
+_WHAT = ("method", "switches", "shots", "protocol", "backbone", "kind", "corruption", "severity")
+# A run takes these from its backbone when it is prepared, unless its recipe names them.
+_PREPARED = ("image_size", "mean", "std")
+# Methods, switches and recipes have settings of their own; harnesses do not record the rest.
+_IMPLIED = {
+    "method": ("settings",),
+    "switches": ("settings",),
+    "recipe": ("settings",),
+    "origin": ("settings", "kind", "data_fingerprint", "backbone", "image_size"),
+    "kind": ("settings", "data_fingerprint", "parent_task", "parent_data", "backbone", "image_size"),
+    "backbone": ("settings", "image_size"),
+    "image_size": ("cfg.image_size",),
+}
+# What a hint offers to tell runs apart, before their settings and after them.
+_WEIGHTS = ("checkpoint", "backbone_sha256")
+_CIRCUMSTANCES = ("task", "kind", "corruption", "severity", "recipe", "precision", "device", "origin", "git_commit")
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """The runs of two sides: pairs, whether or not they finished, and runs without a partner."""
+
+    pairs: tuple[tuple[Row, Row], ...]
+    only_a: tuple[Row, ...]
+    only_b: tuple[Row, ...]
+
+
+def pair_runs(a: Sequence[Row], b: Sequence[Row], named: Collection[str]) -> Pairing:
+    """Pair the records of two sides; ``named`` are the columns that a selection restricts.
+
+    Records have the columns of a study, and ``parent_task`` and ``parent_data``: what an evaluation's run was trained
+    on, empty for other runs. Raises ``InputError`` if several runs of a side would be paired with the same run of the
+    other.
+    """
+    key = _pairing_key(named, {row["kind"] for row in (*a, *b)})
+    theirs = _by_key(b, key, "B")
+    ours = _with_keys_of(theirs, _by_key(a, key, "A"))
+    theirs = _with_keys_of(ours, theirs)
+    return Pairing(
+        tuple((row, theirs[k]) for k, row in ours.items() if k in theirs),
+        tuple(row for k, row in ours.items() if k not in theirs),
+        tuple(row for k, row in theirs.items() if k not in ours),
+    )
+
+
+def is_done(row: Row) -> bool:
+    """Return whether a run finished."""
+    return bool(row["status"] == "done")
+
+
+def pair_labels(pairs: Sequence[tuple[Row, Row]]) -> list[str]:
+    """Return the labels of pairs; those of runs that may not be averaged differ."""
+    names = _names([row for pair in pairs for row in pair])
+    ours, theirs = (_with_settings([pair[i] for pair in pairs], names[i::2]) for i in (0, 1))
+    labels = [a if a == b else f"{a} → {b}" for a, b in zip(ours, theirs, strict=True)]
+    cells = [(label, one["task"], one["seed"]) for label, (one, _) in zip(labels, pairs, strict=True)]
+    times = Counter(cells)
+    return [
+        cell[0] if times[cell] == 1 else f"{cell[0]} [{one['run_id']}]"
+        for cell, (one, _) in zip(cells, pairs, strict=True)
+    ]
+
+
+def _names(rows: Sequence[Row]) -> list[str]:
+    """Return the name of every run with the parts of its identity in which the runs of its suite differ."""
+    present: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    identities = [_identity(row) for row in rows]
+    for identity in identities:
+        for scope, text in identity.items():
+            present[scope].add(text)
+    return [
+        ", ".join(filter(None, (run_name(row), *(text for scope, text in own.items() if len(present[scope]) > 1))))
+        for row, own in zip(rows, identities, strict=True)
+    ]
+
+
+def _identity(row: Row) -> dict[tuple[str, ...], str]:
+    """Return the parts of a run's identity as texts, by the scope in which they may differ."""
+    suite, backbone, size = row["suite"], row["backbone"], row["image_size"]
+    foreign = IMPORTED if row["kind"] == IMPORTED else ""
+    return {
+        ("suite",): suite_name(suite),
+        ("protocol", suite): "trial of a tuning" if row["protocol"] == "tuning" else "",
+        ("recipe", suite): f"{row['recipe']} recipe" if row["recipe"] else "",
+        ("backbone", suite): backbone,
+        ("weights", suite, backbone): f"weights {row['backbone_sha256'][:8]}" if row["backbone_sha256"] else "",
+        ("image_size", suite): f"{size:g} px" if size > 0 else "",
+        ("origin", suite): origin_name(row["origin"]) or foreign,
+    }
+
+
+def _with_settings(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
+    """Add the settings in which the runs of a name differ within a task, and the data where they do."""
+    cells = [(name, row["task"]) for name, row in zip(names, rows, strict=True)]
+    settings = [_settings(row) for row in rows]
+    first: dict[tuple[str, str], dict[str, Any]] = {}
+    varied: dict[str, set[str]] = defaultdict(set)
+    data: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for cell, row, own in zip(cells, rows, settings, strict=True):
+        reference = first.setdefault(cell, own)
+        varied[cell[0]] |= {key for key in own.keys() | reference.keys() if own.get(key) != reference.get(key)}
+        data[cell].add(row["data_fingerprint"])
+    labels = []
+    for cell, row, own in zip(cells, rows, settings, strict=True):
+        values = [f"{setting_name(key)} {setting(own.get(key, 'none'))}" for key in sorted(varied[cell[0]])]
+        images = f"data {row['data_fingerprint'][:8] or 'not stated'}" if len(data[cell]) > 1 else ""
+        labels.append(", ".join(filter(None, (cell[0], *values, images))))
+    return labels
+
+
+def run_name(row: Row) -> str:
+    """Return method, switches and shots, and for an evaluation its images."""
+    name = method_name(row["method"])
+    name = f"{name} [{row['switches']}]" if row["switches"] else name
+    shots = int(row["shots"]) if row["shots"] == row["shots"] else 0
+    return ", ".join(filter(None, (name, counted(shots, "shot") if shots else "", _images(row))))
+
+
+def _images(row: Row) -> str:
+    """Return the images of an evaluation in words; empty for other runs."""
+    if row["kind"] != EVALUATED:
+        return ""
+    corruption, parent = row["corruption"], row["parent_task"]
+    images = f"{corruption_name(corruption)}, severity {row['severity']:g}" if corruption else "evaluated"
+    return images if parent in ("", row["task"]) else f"{images}, trained on {task_name(parent)}"
+
+
+def _pairing_key(named: Collection[str], kinds: Collection[str]) -> Callable[[Row], _Key]:
+    """Return what two runs of a pair share: first what every record knows, then what a prepared run knows.
+
+    ``kinds`` are those of all runs: where there is only one, a selection that names it compares nothing by it.
+    """
+    filters = {"kind"} if kinds in ({TRAINED}, {EVALUATED}) else set()
+    compared = set(named) - filters
+    dropped = {*compared, *(column for name in compared for column in _IMPLIED.get(name, ()))}
+    columns = [column for column in (*_PLACE, *_WHAT) if column not in dropped]
+
+    def key(row: Row) -> _Key:
+        settings = {} if "settings" in dropped else _settings(row)
+        kept = {name: value for name, value in settings.items() if f"cfg.{name}" not in dropped}
+        prepared = [kept.pop(name, None) for name in _PREPARED]
+        size = None if "image_size" in dropped or not row["image_size"] > 0 else row["image_size"]
+        return (
+            (*(None if row[c] != row[c] else row[c] for c in columns), *((k, repr(kept[k])) for k in sorted(kept))),
+            (size, *(None if value is None else repr(value) for value in prepared)),
+        )
+
+    return key
+
+
+def _settings(row: Row) -> dict[str, Any]:
+    settings: dict[str, Any] = json.loads(row["config"] or "{}")
+    return settings
+
+
+def _by_key(rows: Iterable[Row], key: Callable[[Row], _Key], side: str) -> dict[_Key, Row]:
+    by_key: dict[_Key, Row] = {}
+    for row in rows:
+        other = by_key.setdefault(key(row), row)
+        if other is not row:
+            raise InputError(_ambiguous(other, row, side))
+    return by_key
+
+
+def _ambiguous(one: Row, other: Row, side: str) -> str:
+    """Say which runs cannot be told apart, and by what they could be."""
+    first, second = _settings(one), _settings(other)
+    varied = sorted(name for name in first.keys() | second.keys() if first.get(name) != second.get(name))
+    weights, columns = ([n for n in names if one[n] != other[n]] for names in (_WEIGHTS, _CIRCUMSTANCES))
+    names = [*weights, *varied, *columns] or ["run_id"]
+    return (
+        f"{side} has two runs of the same pair, {one['run_id']} and {other['run_id']}; they differ in "
+        f"{joined(names[:4])}: name one of these, as in DIR@{names[0]}=VALUE"
+    )
+
+
+def _with_keys_of(others: Mapping[_Key, Row], rows: Mapping[_Key, Row]) -> dict[_Key, Row]:
+    """Return ``rows`` with the keys of their partners for runs that failed before they were prepared.
+
+    Their records may lack size and normalisation of the images, so they are the partners of runs that have all else
+    equal; of several such runs, of one that deviates from its recipe in the same settings.
+    """
+    free = [key for key in others if key not in rows]
+    failed = [key for key, row in rows.items() if key not in others and not is_done(row)]
+    renamed: dict[_Key, _Key] = {}
+    for key in sorted(failed, key=lambda key: key[1].count(None)):
+        partners = [other for other in free if other[0] == key[0] and _agree(key[1], other[1])]
+        if partners:
+            overrides = rows[key]["overrides"]
+            renamed[key] = next((k for k in partners if others[k]["overrides"] == overrides), partners[0])
+            free.remove(renamed[key])
+    return {renamed.get(key, key): row for key, row in rows.items()}
+
+
+def _agree(of_failed: Sequence[Any], of_other: Sequence[Any]) -> bool:
+    return all(one is None or one == other for one, other in zip(of_failed, of_other, strict=True))
