@@ -135,13 +135,14 @@ def test_task_names() -> None:
     assert [task.name for task in parse_tasks("cifar, oxford_pet,cifar100")] == ["cifar100", "oxford_iiit_pet"]
     assert len(parse_tasks("natural,specialized,structured")) == 19
     assert len(parse_tasks("structured")) == 8
+    assert parse_tasks("CIFAR100,Oxford_Pet,cub,Demo-Tiny") == parse_tasks("cifar100,oxford_pet,CUB,demo-tiny")
 
 
 @given(st.text(max_size=20))
 def test_a_wrong_task_name_is_refused_by_name(text: str) -> None:
-    names = {name for task in TASKS.values() for name in (task.name, *task.folder_names)}
-    if text in names:
-        assert text in (get_task(text).name, *get_task(text).folder_names)
+    names = {name.lower(): task for task in TASKS.values() for name in (task.name, *task.folder_names)}
+    if text.lower() in names:
+        assert get_task(text) == names[text.lower()]
         return
     with pytest.raises(InputError, match=re.escape(repr(text))):
         get_task(text)

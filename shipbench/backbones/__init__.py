@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shipbench.backbones.origin import Origin
-from shipbench.backbones.pinned import DEMO_BACKBONE, pinned_sha256
+from shipbench.backbones.pinned import DEMO_BACKBONE, pinned_origin
 from shipbench.runtime.lazy import names_from
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ __all__ = [
     "input_size_of",
     "load_backbone",
     "origin_of",
-    "pinned_sha256",
+    "pinned_origin",
     "pooled_features",
     "preprocessing_of",
     "read_state_dict",

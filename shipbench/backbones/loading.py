@@ -82,7 +82,7 @@ def load_backbone(
         # The file's position embeddings are resampled once, to the final size.
         _resize(model, size, name)
         origin = _load_file(model, Path(checkpoint), name)
-    model.shipbench_origin = _described(origin, model, name)
+    model.shipbench_origin = replace(_described(origin, model, name), image_size=size)
     model.shipbench_preprocessing = Preprocessing(size, origin.mean, origin.std)
     return model.eval()
 

@@ -21,7 +21,8 @@ class Origin:
     or no adapters, and are empty if they do; ``class_token`` and ``stochastic_depth`` tell whether it has them,
     ``position_embeddings`` whether positions are embeddings that it adds to its patches and nothing else, and
     ``blocks`` is the number of its blocks.
-    ``grid`` is 0 for an architecture without a square grid of patches.
+    ``grid`` is 0 for an architecture without a square grid of patches. ``image_size`` is the side of the square images
+    that the backbone was loaded for, in pixels; 0 if it is unknown.
     """
 
     backbone: str
@@ -39,6 +40,7 @@ class Origin:
     stochastic_depth: bool = True
     position_embeddings: bool = True
     blocks: int = 0
+    image_size: int = 0
 
     def normalisation(self, mean: Triple | None, std: Triple | None) -> str:
         """Return the family whose mean and deviation replace those of the name, or an empty string.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+from shipbench.backbones.origin import Origin
 from shipbench.errors import InputError
 
 DEMO_BACKBONE = "demo-vit-small-patch14"
@@ -11,10 +13,19 @@ DEMO_SHA256 = "e830c8856ae33cda9ae789b6b0029306c69d7398eb214b0018fb245010da9780"
 """``sha256_of`` the demo backbone; its file is checked against it on every read."""
 MAX_IMAGE_SIZE = 4096
 _DEMO_PATCH = 14
+_DEMO_ORIGIN = Origin(
+    DEMO_BACKBONE,
+    DEMO_SHA256,
+    grid=37,
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+    blocks=12,
+    image_size=37 * _DEMO_PATCH,
+)
 
 
-def pinned_sha256(name: str, checkpoint: str | Path | None, image_size: int | None) -> str | None:
-    """Return the hash of a backbone's weights if it is pinned, or None if the backbone must be loaded to know it.
+def pinned_origin(name: str, checkpoint: str | Path | None, image_size: int | None) -> Origin | None:
+    """Return the origin of a backbone's weights if it is pinned, or None if the backbone must be loaded to know it.
 
     Raises ``InputError`` for an image size that ``load_backbone`` would refuse.
     """
@@ -22,7 +33,7 @@ def pinned_sha256(name: str, checkpoint: str | Path | None, image_size: int | No
         return None
     if image_size:
         check_image_size(image_size, _DEMO_PATCH, name)
-    return DEMO_SHA256
+    return replace(_DEMO_ORIGIN, image_size=image_size or _DEMO_ORIGIN.image_size)
 
 
 def check_image_size(image_size: int, patch: int, name: str) -> None:

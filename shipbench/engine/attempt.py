@@ -68,9 +68,11 @@ def prepare_planned(run: PlannedRun) -> Prepared:
 
 
 def failed_record(run: PlannedRun, prepared: Prepared | None, reason: str) -> RunRecord:
-    """Return the record of a failed run; one that could not be prepared keeps the hashes that it was planned with."""
-    hashes = {} if prepared else {"data_fingerprint": run.data_fingerprint, "backbone_sha256": run.backbone_sha256}
-    return blank_record(run.spec, run.run_id, prepared, error=reason, **hashes)
+    """Return the record of a failed run; one that could not be prepared keeps what it was planned with."""
+    if prepared:
+        return blank_record(run.spec, run.run_id, prepared, error=reason)
+    planned = {"data_fingerprint": run.data_fingerprint, "precision": run.precision or run.spec.precision}
+    return blank_record(run.spec, run.run_id, None, run.origin, error=reason, **planned)
 
 
 def show_traceback() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from shipbench import data
-from shipbench.backbones import Origin, pinned_sha256
+from shipbench.backbones import Origin, pinned_origin
 from shipbench.backbones.pinned import no_stochastic_depth
 from shipbench.errors import InputError
 from shipbench.planning.origins import remembered_origin
@@ -17,37 +17,35 @@ from shipbench.tasks import Task
 
 @dataclass(frozen=True)
 class Identity:
-    """The id of a run, and what it contains: the hashes (hex) of data and weights, and the precision (fp32 or bf16)."""
+    """The id of a run, and what it contains: the hash (hex) of the data, the weights, the precision (fp32 or bf16)."""
 
     run_id: str
     data_fingerprint: str
-    backbone_sha256: str
+    origin: Origin
     precision: str
 
 
 @dataclass
 class _Weights:
-    """The weights of backbones: pinned hashes, and the origin of those that had to be loaded, once each."""
+    """The weights of backbones: pinned origins, and those of backbones that had to be loaded, once each."""
 
     say: Callable[[str], None] | None
-    loaded: dict[tuple[str, str | None, int | None], str | Origin] = field(default_factory=dict)
+    known: dict[tuple[str, str | None, int | None], Origin] = field(default_factory=dict)
     said: set[str] = field(default_factory=set)
 
-    def of(self, resolved: ResolvedSpec) -> tuple[str, str]:
-        """Return the hash of a spec's weights, and the family whose normalisation replaces that of the name."""
+    def of(self, resolved: ResolvedSpec) -> Origin:
+        """Return the origin of a spec's weights; raise ``InputError`` if the method cannot use the backbone."""
         recipe = resolved.recipe
         key = (resolved.backbone, resolved.spec.checkpoint, recipe.image_size)
-        if key not in self.loaded:
-            self.loaded[key] = pinned_sha256(*key) or _loaded_origin(*key)
-        origin = self.loaded[key]
-        if isinstance(origin, str):
-            return origin, ""
+        if key not in self.known:
+            self.known[key] = pinned_origin(*key) or _loaded_origin(*key)
+        origin = self.known[key]
         _refuse_unusable(resolved, origin)
         for line in origin.lines(recipe.mean, recipe.std):
             if self.say is not None and line not in self.said:
                 self.said.add(line)
                 self.say(line)
-        return origin.sha256, origin.normalisation(recipe.mean, recipe.std)
+        return origin
 
 
 def _refuse_unusable(resolved: ResolvedSpec, origin: Origin) -> None:
@@ -81,15 +79,15 @@ def make_identifier(
         if spec.checkpoint is None:
             # Before the weights, which may have to be fetched only to find that the data are damaged.
             fingerprint(spec)
-        sha256, normalisation = weights.of(spec.resolved)
+        origin, recipe = weights.of(spec.resolved), spec.resolved.recipe
         precision = precision_of(spec.device, spec.precision)
         run_id = spec.resolved.run_id(
             data_fingerprint=fingerprint(spec),
-            backbone_sha256=sha256,
+            backbone_sha256=origin.sha256,
             precision=precision,
-            normalisation=normalisation,
+            normalisation=origin.normalisation(recipe.mean, recipe.std),
         )
-        return Identity(run_id, fingerprint(spec), sha256, precision)
+        return Identity(run_id, fingerprint(spec), origin, precision)
 
     return identify
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from shipbench.backbones import Origin
 from shipbench.errors import InputError
 from shipbench.hardware.precision import precision_elsewhere, precision_on
 from shipbench.planning.identity import make_identifier
@@ -45,7 +46,7 @@ def make_plan(
                 record_version,
                 fresh=force,
                 data_fingerprint=identity.data_fingerprint,
-                backbone_sha256=identity.backbone_sha256,
+                origin=identity.origin,
                 precision=identity.precision,
             )
     due = {State.TO_DO} | ({State.FAILED} if retry_failed else set())
@@ -76,10 +77,9 @@ class PlannedRun:
     """A spec, its run id, and its state when it was planned.
 
     ``record_version`` identifies the record that existed at planning (``Store.written``), so a record that another
-    process writes later is recognised. A ``fresh`` run ignores checkpoints. ``data_fingerprint`` and
-    ``backbone_sha256`` (hex) are those of the data and weights at planning, and ``precision`` is ``fp32`` or ``bf16``;
-    all three are empty if unknown. A run that has to be executed ``alone`` shares its process and its passes with no
-    other.
+    process writes later is recognised. A ``fresh`` run ignores checkpoints. ``data_fingerprint`` (hex) and ``origin``
+    are those of the data and weights at planning, and ``precision`` is ``fp32`` or ``bf16``; all three are empty or
+    None if unknown. A run that has to be executed ``alone`` shares its process and its passes with no other.
     """
 
     spec: RunSpec
@@ -88,9 +88,14 @@ class PlannedRun:
     record_version: int | None = None
     fresh: bool = False
     data_fingerprint: str = ""
-    backbone_sha256: str = ""
+    origin: Origin | None = None
     precision: str = ""
     alone: bool = False
+
+    @property
+    def backbone_sha256(self) -> str:
+        """The hash (hex) of the weights at planning; empty if it is unknown."""
+        return self.origin.sha256 if self.origin else ""
 
     @property
     def title(self) -> str:

@@ -12,20 +12,29 @@ from pathlib import Path
 from typing import Any
 
 from shipbench.errors import InputError, one_line
+from shipbench.results import claims
+from shipbench.runtime.console import say
 from shipbench.runtime.files import atomic_path
 
 FORMAT = "shipbench-tuning-1"
 
 
 def write_tuning(results: Path | str, document: Mapping[str, Any]) -> Path:
-    """Store a tuning and return its file; the final runs of an earlier file with the same winner are kept."""
-    path = Path(results) / "tuning" / f"{document['tuning_id']}.json"
-    earlier = _read(path) if path.exists() else {}
-    same_winner = earlier.get("winner_settings") == document["winner_settings"]
-    runs = [*(earlier.get("final_runs", []) if same_winner else []), *document["final_runs"]]
-    with atomic_path(path) as temporary:
-        text = json.dumps({**document, "final_runs": list(dict.fromkeys(runs))}, indent=1, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
+    """Store a tuning and return its file; the final runs of an earlier file with the same winner are kept.
+
+    Waits while another process stores the same tuning. Raises ``StoreError`` if the results folder cannot be written
+    to.
+    """
+    root, name = Path(results), str(document["tuning_id"])
+    path = root / "tuning" / f"{name}.json"
+    # Commands with other seeds may add their runs at the same time.
+    with claims.wait_for(root, name, lambda holder: say(f"waiting for {holder}, which stores the same tuning")):
+        earlier = _read(path) if path.exists() else {}
+        same_winner = earlier.get("winner_settings") == document["winner_settings"]
+        runs = [*(earlier.get("final_runs", []) if same_winner else []), *document["final_runs"]]
+        with atomic_path(path) as temporary:
+            text = json.dumps({**document, "final_runs": list(dict.fromkeys(runs))}, indent=1, allow_nan=False)
+            temporary.write_text(text + "\n", encoding="utf-8")
     return path
 
 

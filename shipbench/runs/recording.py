@@ -14,17 +14,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from shipbench.backbones import origin_of, sha256_of
+from shipbench.backbones import Origin, origin_of
 from shipbench.hardware.determinism import uses_tf32
 from shipbench.hardware.flops import count_flops
 from shipbench.hardware.precision import ComputeContext
 from shipbench.methods import Built, Learned
+from shipbench.recipe import Recipe
 from shipbench.record import RunRecord
 from shipbench.results.store import EXPORT_FORMAT, RunTables, Store
 from shipbench.runs.export import sealed_metadata
 from shipbench.runs.preparation import Assembled, Prepared
 from shipbench.runtime.version import VERSION, git_commit
 from shipbench.spec import RunSpec
+from shipbench.tasks import Task
 from shipbench.training.history import Fit
 from shipbench.training.inputs import Inputs
 from shipbench.training.snapshot import trains_whole_backbone, weights_to_keep
@@ -110,41 +112,34 @@ def _scores(fit: Fit, labels: Tensor, protocol: str) -> dict[str, Any]:
     }
 
 
-def blank_record(spec: RunSpec, run_id: str, prepared: Prepared | None, **changes: Any) -> RunRecord:
+def blank_record(
+    spec: RunSpec, run_id: str, prepared: Prepared | None, origin: Origin | None = None, **changes: Any
+) -> RunRecord:
     """Return the record of a run without results: its identity and where it ran, with status "failed".
 
-    The hashes of data and weights and the other facts of a prepared run stay empty if ``prepared`` is None;
-    ``changes`` replace columns.
+    Without ``prepared``, what a run learns from its data stays empty, and what it learns from its weights follows from
+    ``origin``, if that is known. ``changes`` replace columns.
     """
     resolved = spec.resolved
-    task = prepared.task if prepared else resolved.task
+    origin = origin_of(prepared.backbone) if prepared else origin
+    settings = {**resolved.config, **(_images(origin, resolved.recipe) if origin else {})}
     record = RunRecord(
         run_id=run_id,
         status="failed",
         method=resolved.method.name,
-        task=task.name,
-        group=task.group,
-        suite=task.suite,
         seed=spec.seed,
         recipe=spec.recipe,
         protocol=spec.protocol,
-        settings={**resolved.config, **(dataclasses.asdict(prepared.preprocessing) if prepared else {})},
+        settings=settings,
         switches=resolved.switches,
         overrides=resolved.overrides,
         backbone=resolved.backbone,
-        backbone_sha256=sha256_of(prepared.backbone) if prepared else "",
         checkpoint=Path(spec.checkpoint).name if spec.checkpoint else "",
-        **(_origin(prepared) if prepared else {}),
-        image_size=prepared.preprocessing.image_size if prepared else resolved.recipe.image_size or 0,
+        **_weights(origin, resolved.recipe),
+        **_task(prepared.task if prepared else resolved.task),
+        image_size=settings["image_size"] or 0,
         data_fingerprint=prepared.task_data.fingerprint if prepared else "",
         image_format=prepared.task_data.image_format if prepared else "",
-        num_classes=task.num_classes,
-        source=task.source,
-        suite_tasks="" if task.catalogued else json.dumps(task.suite_tasks),
-        class_names=json.dumps(task.class_names) if task.class_names else "",
-        draw=task.drawn,
-        shots=task.shots,
-        headline_metric=task.metric,
         precision=prepared.compute.precision if prepared else spec.precision,
         device=str(prepared.compute.device) if prepared else spec.device,
         **made_here(),
@@ -168,9 +163,37 @@ def made_here() -> dict[str, Any]:
     }
 
 
-def _origin(prepared: Prepared) -> dict[str, Any]:
-    origin, recipe = origin_of(prepared.backbone), prepared.resolved.recipe
+def _task(task: Task) -> dict[str, Any]:
+    """Return the columns on the task."""
     return {
+        "task": task.name,
+        "group": task.group,
+        "suite": task.suite,
+        "num_classes": task.num_classes,
+        "source": task.source,
+        "suite_tasks": "" if task.catalogued else json.dumps(task.suite_tasks),
+        "class_names": json.dumps(task.class_names) if task.class_names else "",
+        "draw": task.drawn,
+        "shots": task.shots,
+        "headline_metric": task.metric,
+    }
+
+
+def _images(origin: Origin, recipe: Recipe) -> dict[str, Any]:
+    """Return the settings of the images as a run prepares them."""
+    return {
+        "image_size": recipe.image_size or origin.image_size or None,
+        "mean": recipe.mean or origin.mean,
+        "std": recipe.std or origin.std,
+    }
+
+
+def _weights(origin: Origin | None, recipe: Recipe) -> dict[str, Any]:
+    """Return the columns on weights; only the required one if their origin is unknown."""
+    if origin is None:
+        return {"backbone_sha256": ""}
+    return {
+        "backbone_sha256": origin.sha256,
         "checkpoint_part": origin.part,
         "position_grid": origin.grid,
         "normalisation": origin.whose(recipe.mean, recipe.std),

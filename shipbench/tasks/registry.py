@@ -66,17 +66,17 @@ _SETS: dict[str, tuple[Task, ...]] = {
 
 
 def get_task(name: str) -> Task:
-    """Return the task called ``name``, its canonical name or a folder alias, or the task of a SOURCE.
+    """Return the task called ``name``, its canonical name or a folder alias in any case, or the task of a SOURCE.
 
     A relative location of a SOURCE such as ``folder:bugs`` starts from the working directory; its images are not opened
     here. Raises ``InputError`` for any other name.
     """
-    name = canonical_name(name)
-    if name in TASKS:
-        return TASKS[name]
+    task = TASKS.get(canonical_name(name)) or _in_any_case(name)
+    if task is not None:
+        return task
     if is_source(name):
         return _numbered(task_of_source(name, Path.cwd()), set())
-    if name in _SETS:
+    if name.lower() in _SETS:
         raise InputError(f"{name!r} is a set of tasks; name one of them")
     likely = likely_vtab_task(name)
     hint = f" (did you mean {likely.name!r}?)" if likely else did_you_mean(name, [*TASKS, *_SETS])
@@ -86,6 +86,12 @@ def get_task(name: str) -> Task:
 def canonical_name(name: str) -> str:
     """Return the catalogue's name for a folder alias, and any other name unchanged."""
     return _ALIASES.get(name, name)
+
+
+def _in_any_case(name: str) -> Task | None:
+    """Return the catalogue's task whose name or alias is ``name`` in another case, if only one has it."""
+    meant = {canonical_name(other) for other in (*TASKS, *_ALIASES) if other.lower() == name.lower()}
+    return TASKS[meant.pop()] if len(meant) == 1 else None
 
 
 def likely_vtab_task(name: str) -> Task | None:

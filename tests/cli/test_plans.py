@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from shipbench import RunSpec
-from shipbench.backbones import load_backbone, pinned_sha256, sha256_of
+from shipbench.backbones import load_backbone, origin_of, pinned_origin
+from shipbench.engine.attempt import failed_record
 from shipbench.engine.warmup import make_ready
 from shipbench.errors import InputError, ShipbenchError
 from shipbench.hardware import precision
@@ -24,6 +25,7 @@ from shipbench.hardware.precision import precision_elsewhere, precision_on, reso
 from shipbench.planning.plan import make_plan
 from shipbench.results.loading import load_results
 from shipbench.results.store import Store
+from shipbench.runs.preparation import prepare
 from tests.cli.test_listing import heavy_modules_of
 from tests.conftest import Outcome
 from tests.data.builders import vtab_tree
@@ -78,16 +80,31 @@ def test_a_backbone_is_built_once_for_a_grid_not_for_each_run(
     assert len(built) <= 1
 
 
-def test_the_pinned_hash_is_that_of_the_loaded_weights(
+def test_the_pinned_origin_is_that_of_the_loaded_weights(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SHIPBENCH_CACHE", str(download_cache(tmp_path_factory)))
     name = "demo-vit-small-patch14"
-    assert pinned_sha256(name, None, 70) == pinned_sha256(name, None, None) == sha256_of(load_backbone(name))
-    assert pinned_sha256(name, "random", 70) is None
-    assert pinned_sha256("test_vit", None, 64) is None
+    for image_size in (70, None):
+        assert pinned_origin(name, None, image_size) == origin_of(load_backbone(name, image_size=image_size))
+    assert pinned_origin(name, "random", 70) is None
+    assert pinned_origin("test_vit", None, 64) is None
     with pytest.raises(InputError, match=r"image_size=71 is not a multiple of .* try 70"):
-        pinned_sha256(name, None, 71)
+        pinned_origin(name, None, 71)
+
+
+def test_a_run_that_could_not_be_prepared_is_recorded_as_if_it_had_been(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SHIPBENCH_CACHE", str(download_cache(tmp_path_factory)))
+    tree = vtab_tree(tmp_path / "data", tasks=("dtd",))
+    random: dict[str, Any] = {"backbone": "test_vit", "checkpoint": "random", "overrides": {"std": (1, 2, 3)}}
+    specs = [RunSpec("linear", "demo-tiny", device="cpu"), RunSpec("linear", "dtd", data=tree, device="cpu", **random)]
+    plan = make_plan(specs, Store(tmp_path / "r"), force=False, retry_failed=False)
+    for run in plan.runs:
+        lost, ready = (failed_record(run, prepared, "killed") for prepared in (None, prepare(run.spec)))
+        assert replace(lost, image_format=ready.image_format, created=ready.created) == ready
+    assert [failed_record(run, None, "killed").image_size for run in plan.runs] == [56, 160]
 
 
 @pytest.mark.parametrize("name", ["auto", "cpu"])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -28,6 +30,7 @@ from shipbench.planning.tuning import (
     parse_grids,
     tuning_id,
 )
+from shipbench.results import claims, tunings
 from shipbench.results.tunings import load_tunings, write_tuning
 from shipbench.tasks import Task, get_task, parse_tasks
 from tests.results.test_store import make_record
@@ -209,6 +212,35 @@ def test_final_runs_accumulate_while_the_winner_stays_the_same(tmp_path: Path) -
     other = document("g0") | {"winner_settings": {"lr": 0.7}}
     write_tuning(tmp_path, other)
     assert load_tunings(tmp_path)[0]["final_runs"] == ["g0"]
+
+
+def test_commands_that_store_a_tuning_at_the_same_time_lose_no_final_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second one starts when the first has read the file and not yet written it."""
+    write_tuning(tmp_path, document("f0"))
+    stored_or_waiting, read = threading.Event(), tunings._read
+
+    def store_another() -> None:
+        write_tuning(tmp_path, document("f2"))
+        stored_or_waiting.set()
+
+    another = threading.Thread(target=store_another)
+
+    def read_and_let_another_begin(path: Path) -> dict[str, Any]:
+        earlier = read(path)
+        monkeypatch.setattr(tunings, "_read", read)
+        another.start()
+        assert stored_or_waiting.wait(60)
+        return earlier
+
+    monkeypatch.setattr(tunings, "_read", read_and_let_another_begin)
+    monkeypatch.setattr(tunings, "say", lambda _: stored_or_waiting.set(), raising=False)
+    monkeypatch.setattr(claims, "_WAIT_SECONDS", 0.01)
+    write_tuning(tmp_path, document("f1"))
+    another.join()
+    assert load_tunings(tmp_path)[0]["final_runs"] == ["f0", "f1", "f2"]
+    assert claims.holders(tmp_path) == {}
 
 
 def test_a_failed_score_is_null_and_the_id_follows_from_the_runs(tmp_path: Path) -> None:

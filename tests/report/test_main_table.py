@@ -246,6 +246,34 @@ def test_missing_and_failed_runs_are_named() -> None:
     assert len(rows) == 2
 
 
+@pytest.mark.parametrize(
+    ("suite", "tasks", "size", "planned"),
+    [
+        ("vtab-1k", VTAB_TASKS, 224, {"image_size": 0}),
+        ("demo", DEMO_TASKS, 70, {"image_size": 70, "cfg.image_size": 70}),
+    ],
+)
+def test_a_run_that_failed_before_its_preparation_counts_in_the_row_of_its_method(
+    suite: str, tasks: tuple[str, ...], size: int, planned: dict[str, Any]
+) -> None:
+    normalised = {"cfg.mean": "0.5,0.5,0.5", "cfg.std": "0.5,0.5,0.5"}
+    known: dict[str, Any] = {"image_size": size, "cfg.image_size": size, **normalised}
+    lost = {"final_test_acc": math.nan, "best_test_acc": math.nan}
+    failed: dict[str, Any] = {"status": "failed", "error": "killed", **lost, **planned}
+    records = grid(("full", "ship"), tasks, (0,), **known)
+    records += [make_record("ship", tasks[2], 1, **failed), make_record("linear", tasks[2], 0, **failed)]
+    tables = {table.name: table for table in report_of(records).tables()}
+    table = tables[f"main-{suite}"]
+    own = row_labels([row for row in table.rows if row.kind == "ours"])
+    assert set(own) <= {"Full fine-tuning", "Linear probe", "SHIP"}
+    assert texts(table, "SHIP")[tasks[2]].endswith("†")
+    assert not texts(table, "Full fine-tuning")[tasks[2]].endswith("†")
+    rows = [[cell.text for cell in row.cells] for row in tables["missing"].rows]
+    assert [row[1] for row in rows if row[0] == "failed"] == ["Linear probe", "SHIP"]
+    shown = [cell.text for row in tables["settings"].rows for cell in row.cells]
+    assert not any(" 0 px" in text for text in shown)
+
+
 def test_a_row_without_some_tasks_has_a_mean_apart_from_complete_rows() -> None:
     parts = grid(("full", "linear"), VTAB_TASKS[:5], (0, 1))
     records = [*grid(("vpt-deep", "ship"), VTAB_TASKS, (0, 1)), *parts]

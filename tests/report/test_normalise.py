@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
 from shipbench.errors import InputError
 from shipbench.record import record_columns
 from shipbench.report.analysis.long_form import long_form
-from shipbench.report.analysis.normalise import uniform_records
+from shipbench.report.analysis.normalise import uniform_records, with_facts_of_failed
 from shipbench.report.analysis.study import build_study
 from shipbench.selection import get_selection
 from tests.report.builders import make_record, make_results
@@ -34,6 +35,30 @@ def test_a_report_requires_what_identifies_a_run(name: str) -> None:
 def test_accuracies_outside_of_0_and_1_are_refused(name: str, value: float) -> None:
     with pytest.raises(InputError, match=f"has {name} {value:g}; accuracies in records are fractions"):
         uniform_records(make_results([make_record(**{name: value})]))
+
+
+def test_a_run_that_failed_early_takes_the_facts_that_it_lacks_from_a_run_like_it() -> None:
+    mean: dict[str, Any] = {"cfg.mean": "0.5,0.5,0.5"}
+    other: dict[str, Any] = {"cfg.mean": "0.1,0.1,0.1", "overrides": "mean=(0.1, 0.1, 0.1)"}
+    large: dict[str, Any] = {"image_size": 384, "cfg.image_size": 384, "overrides": "image_size=384"}
+    early: dict[str, Any] = {"seed": 1, "status": "failed", "image_size": 0}
+    records = [
+        make_record(**large, **mean),
+        make_record(**other, **{"cfg.image_size": 224}),
+        make_record(task="dtd", **mean, **{"cfg.image_size": 224}),
+        make_record(**early),
+        make_record(**early | large),
+        make_record(**early, overrides="lr=0.1", switches="no-hierarchy"),
+        make_record(**early, backbone_sha256="f" * 64),
+        make_record("linear", **early),
+    ]
+    frame = uniform_records(make_results(records))
+    completed = with_facts_of_failed(frame)
+    assert completed["image_size"].fillna(0).tolist() == [384, 224, 224, 224, 384, 224, 0, 0]
+    assert completed["cfg.mean"].fillna("").tolist()[3:] == [*["0.5,0.5,0.5"] * 3, "", ""]
+    assert completed.drop(columns=["image_size", "cfg.image_size", "cfg.mean"]).equals(
+        frame.drop(columns=["image_size", "cfg.image_size", "cfg.mean"])
+    )
 
 
 def test_the_long_form_shows_the_marked_columns() -> None:

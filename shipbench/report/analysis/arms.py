@@ -276,8 +276,8 @@ def _labelled(arms: Sequence[Arm]) -> list[Arm]:
 def _label(arm: Arm, others: Sequence[Arm]) -> str:
     """Name the method and everything that distinguishes the arm from the others of its suite."""
     names = {other.backbone for other in others}
-    weights = {other.weights for other in others if other.backbone == arm.backbone}
-    sizes = {other.image_size for other in others}
+    weights = {other.weights for other in others if other.backbone == arm.backbone} - {""}
+    sizes = {other.image_size for other in others} - {_UNKNOWN_SIZE}
     origins = {other.origin for other in others}
     details = [
         *(f"without {component_name(switch, arm.method)}" for switch in arm.switches),
@@ -286,7 +286,7 @@ def _label(arm: Arm, others: Sequence[Arm]) -> str:
         counted(arm.shots, "shot") if arm.shots else "",
         f"{arm.recipe} recipe" if arm.recipe and len({other.recipe for other in others}) > 1 else "",
         arm.backbone if len(names) > 1 else "",
-        f"weights {arm.weights[:8]}" if len(weights) > 1 else "",
+        f"weights {arm.weights[:8]}" if len(weights) > 1 and arm.weights else "",
         f"{arm.image_size:g} px" if len(sizes) > 1 and arm.image_size != _UNKNOWN_SIZE else "",
         origin_name(arm.origin) if len(origins) > 1 else "",
         f"record {arm.copy + 1} of the same seeds" if arm.copy else "",

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -15,6 +18,9 @@ from shipbench.tasks import SUITES, TASKS, canonical_name
 
 # Weights and bias of a linear head on the 768 features of ViT-B/16.
 _HEAD_PER_CLASS = 769
+# What decides how a backbone is loaded, and the facts that a run takes from the loaded one.
+_REQUEST = ("suite", "method", "recipe", "backbone", "origin", "kind")
+_LOADED = ("backbone_sha256", "image_size", "cfg.image_size", "cfg.mean", "cfg.std")
 HISTORY_COLUMNS = ("run_id", "epoch", "split", "loss", "accuracy", "learning_rate")
 
 
@@ -41,18 +47,45 @@ def uniform_records(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def _with_unknown_sizes(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return ``frame`` with NaN for the sizes that imported records do not state, which they hold as zeros.
+    """Return ``frame`` with NaN for the sizes that imported and failed records do not know, which they hold as zeros.
 
     A count of 0 without the head is known if the head holds all parameters, as that of a linear probe does.
     """
-    imported = frame["kind"] == IMPORTED
+    imported, failed = frame["kind"] == IMPORTED, frame["status"] != "done"
     with_head, without = frame["trainable_params"], frame["trainable_params_without_head"]
     only_head = (with_head > 0) & (with_head == _HEAD_PER_CLASS * frame["num_classes"])
     return frame.assign(
-        image_size=frame["image_size"].mask(imported & (frame["image_size"] == 0)),
+        image_size=frame["image_size"].mask((imported | failed) & (frame["image_size"] == 0)),
         trainable_params=with_head.mask(imported & (with_head == 0)),
         trainable_params_without_head=without.mask(imported & (without == 0) & ~only_head),
     )
+
+
+def with_facts_of_failed(records: pd.DataFrame) -> pd.DataFrame:
+    """Return ``records`` in which a run that failed before its backbone was loaded has the facts of a run like it.
+
+    Those are its image size and normalisation, and the hash of its weights if planning did not know it. A run that is
+    like no other keeps what it has.
+    """
+    if (records["status"] == "done").all():
+        return records
+    names = [name for name in _LOADED if name in records.columns]
+    runs = _backbone_facts(records, names)
+    lacking = [i for i, status in enumerate(records["status"]) if status != "done" and runs[i].lacks]
+    if not lacking:
+        return records
+    donors: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+    for i in sorted(set(range(len(runs))).difference(lacking)):
+        donors[runs[i].request].append(i)
+    columns = {name: records[name].tolist() for name in names}
+    for i in lacking:
+        alike = [j for j in donors[runs[i].request] if runs[i].agrees_with(runs[j])]
+        if alike:
+            best = max(alike, key=lambda j: runs[j].task == runs[i].task)
+            for name in runs[i].lacks:
+                columns[name][i] = columns[name][best]
+    filled = {name: pd.Series(values, records.index, records[name].dtype) for name, values in columns.items()}
+    return records.assign(**filled)
 
 
 def reading_order(records: pd.DataFrame) -> list[int]:
@@ -78,6 +111,43 @@ def json_list(text: str) -> list[Any]:
     except json.JSONDecodeError:
         return []
     return value if isinstance(value, list) else []
+
+
+@dataclass(frozen=True)
+class _BackboneFacts:
+    """What decides how a run loads its backbone, and the facts of the loaded one by column, empty if unknown."""
+
+    request: tuple[Any, ...]
+    task: str
+    overrides: str
+    facts: Mapping[str, str]
+
+    @property
+    def lacks(self) -> list[str]:
+        """The columns whose facts are unknown."""
+        return [name for name, fact in self.facts.items() if not fact]
+
+    def agrees_with(self, other: _BackboneFacts) -> bool:
+        """Return whether ``other`` has all facts that this run has, and changed by hand none that this run lacks."""
+        if any(f", {name.removeprefix('cfg.')}=" in f", {other.overrides}" for name in self.lacks):
+            return False
+        return all(not fact or fact == other.facts[name] for name, fact in self.facts.items())
+
+
+def _backbone_facts(records: pd.DataFrame, names: Sequence[str]) -> list[_BackboneFacts]:
+    requests = records[list(_REQUEST)].itertuples(index=False, name=None)
+    facts = records[list(names)].itertuples(index=False, name=None)
+    return [
+        _BackboneFacts(request, task, overrides, dict(zip(names, map(_fact, values), strict=True)))
+        for request, task, overrides, values in zip(requests, records["task"], records["overrides"], facts, strict=True)
+    ]
+
+
+def _fact(value: Any) -> str:
+    """Return a value as text, empty if it is unknown: absent, an empty text or 0."""
+    if value is None or value is pd.NA or (isinstance(value, (int, float, str)) and (value != value or not value)):
+        return ""
+    return f"{value:g}" if isinstance(value, (int, float)) else str(value)
 
 
 def _check_columns(results: pd.DataFrame) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from shipbench.record import EVALUATED, IMPORTED, MEAN_PER_CLASS, is_collapsed
 from shipbench.report.analysis.arms import Arm, Configuration, assign_arms, configurations
-from shipbench.report.analysis.normalise import json_list, uniform_history, uniform_records
+from shipbench.report.analysis.normalise import json_list, uniform_history, uniform_records, with_facts_of_failed
 from shipbench.report.analysis.tuned import with_tuned_rows, with_tunings, without_repeats
 from shipbench.report.wording.names import group_order, suite_order, task_order
 from shipbench.selection import Selection
@@ -203,7 +203,7 @@ def build_study(
         uniform = uniform[uniform["kind"] != IMPORTED].reset_index(drop=True)
     is_evaluated = uniform["kind"] == EVALUATED
     evaluated = _with_headline(uniform[is_evaluated].reset_index(drop=True))
-    records = with_tunings(uniform[~is_evaluated].reset_index(drop=True), tunings)
+    records = with_tunings(with_facts_of_failed(uniform[~is_evaluated].reset_index(drop=True)), tunings)
     return replace(_study(records, evaluated, uniform_history(history), selection), imported=imported)
 
 
