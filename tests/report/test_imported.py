@@ -11,10 +11,11 @@ import pytest
 
 from shipbench.errors import InputError
 from shipbench.report import ReportOptions, build_report, main_table
-from shipbench.report.analysis.imported import imported_choice
+from shipbench.report.analysis.imported import imported_choice, stated_rows
 from shipbench.report.analysis.study import ImportedChoice, build_study
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import Row, Table
+from shipbench.report.tables.cost import cost_table
 from shipbench.report.tables.main import main_results_table
 from shipbench.results.foreign.importing import import_results
 from shipbench.results.foreign.registry import get_harness
@@ -84,6 +85,73 @@ def test_a_rule_that_is_not_stated_enters_no_mean(tmp_path: Path) -> None:
     assert (cells["dtd"].text, cells["dtd"].sign) == ("70.0", "?")
     assert {cell.text for key, cell in cells.items() if key not in ("method", "dtd")} == {""}
     assert any(note.startswith("? Imported without a statement") for note in table.notes)
+
+
+def test_results_of_different_publications_or_files_are_never_averaged(tmp_path: Path) -> None:
+    header = "method,task,accuracy,source\n"
+    texts = {"a": "A,dtd,68,\nB,dtd,50,one paper\n", "b": "A,dtd,72,\nB,dtd,60,another\nB,svhn,90,one paper\n"}
+    for name, lines in texts.items():
+        imported("csv", write(tmp_path / f"{name}.csv", header + lines), tmp_path / "results")
+    study = build_study(load_results(tmp_path / "results"), None, get_selection("final"))
+    found = {(row.method, row.source): dict(row.means) for row in stated_rows(study, "vtab-1k")}
+    a, b = ((tmp_path / f"{name}.csv").as_posix() for name in texts)
+    assert found == {
+        ("A", f"csv, {a}"): {"dtd": pytest.approx(68)},
+        ("A", f"csv, {b}"): {"dtd": pytest.approx(72)},
+        ("B", "csv, another"): {"dtd": pytest.approx(60)},
+        ("B", f"csv, one paper, {a}"): {"dtd": pytest.approx(50)},
+        ("B", f"csv, one paper, {b}"): {"svhn": pytest.approx(90)},
+    }
+
+
+def test_different_settings_of_a_method_without_a_rule_are_never_averaged(tmp_path: Path) -> None:
+    imported("csv", write(tmp_path / "a.csv", "method,task,accuracy\nA,dtd,68\n"), tmp_path / "results")
+    one = load_results(tmp_path / "results").assign(**{"cfg.rank": 8})
+    other = one.assign(**{"run_id": "another", "stated_acc": 0.72, "cfg.rank": 16})
+    study = build_study(pd.concat([one, other], ignore_index=True), None, get_selection("final"))
+    found = {row.source: row.means["dtd"] for row in stated_rows(study, "vtab-1k")}
+    assert found == pytest.approx({"csv, rank 8": 68, "csv, rank 16": 72})
+
+
+def test_publications_with_an_epoch_rule_have_arms_of_their_own(tmp_path: Path) -> None:
+    header = "method,task,accuracy,epoch_rule,source\n"
+    text = f"{header}A,dtd,68,final,one\nA,kitti,80,final,one\n"
+    imported("csv", write(tmp_path / "a.csv", text), tmp_path / "results")
+    text = f"{header}A,svhn,90,final,another\nA,dtd,72,final,another\n"
+    imported("csv", write(tmp_path / "b.csv", text), tmp_path / "results")
+    scores = main_table(load_results(tmp_path / "results"))[["dtd", "svhn", "kitti"]].T
+    found = {label: scores[label].dropna().to_dict() for label in scores}
+    assert found == {
+        "A (one)": pytest.approx({"dtd": 68, "kitti": 80}),
+        "A (another)": pytest.approx({"dtd": 72, "svhn": 90}),
+    }
+
+
+def test_other_data_under_the_name_of_a_task_enters_no_column(tmp_path: Path) -> None:
+    tuned = json.dumps({"avg_acc": 90.0, "inserted_parameters": 0})
+    write(tmp_path / "osu/cifar100_tune_lrwd/processed_vtab/cifar100/lora/final_result.json", tuned)
+    write(tmp_path / "output/fgvc/adapter_plus_dim8/eval.log", "dtd\t1\t0.7\nCUB_200_2011\t1\t0.8\n")
+    for harness, folder in (("osu", "osu"), ("adapter-plus", "output")):
+        imported(harness, tmp_path / folder, tmp_path / "results")
+    imported("csv", write(tmp_path / "a.csv", "method,task,accuracy\nA,dtd,68\n"), tmp_path / "results")
+    frame = build_study(load_results(tmp_path / "results"), None, get_selection("final")).records
+    places = set(frame[["origin", "task", "suite", "group"]].itertuples(index=False, name=None))
+    assert places == {
+        ("osu", "cifar100", "other", "Other"),
+        ("adapter-plus", "dtd", "other", "Other"),
+        ("adapter-plus", "cub-200-2011", "fgvc", "FGVC"),
+        ("csv", "dtd", "vtab-1k", "Natural"),
+    }
+
+
+def test_costs_that_are_not_stated_are_blank(tmp_path: Path) -> None:
+    table = cost_table(view_of(records(tmp_path), "all"))
+    assert table is not None
+    columns = [column.key for column in table.columns]
+    row = next(row for row in table.rows if row.cells[0].text.startswith("LoRA"))
+    for name in ("total_params", "peak_memory_bytes"):
+        assert (row.cells[columns.index(name)].text, row.cells[columns.index(name)].value) == ("", None)
+    assert row.cells[columns.index("trainable_params_without_head")].value == 294_912
 
 
 def test_parameters_of_a_linear_probe_are_known(tmp_path: Path) -> None:

@@ -140,8 +140,17 @@ def test_published_rows_follow_a_rule_with_the_difference_to_ours() -> None:
     assert any("Visual Prompt Tuning" in note for note in table.notes)
 
 
-@pytest.mark.parametrize("columns", [{"backbone": "vit_small_patch16_224"}, {"checkpoint": "random"}])
-def test_another_backbone_has_no_difference_to_published_rows(columns: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"backbone": "vit_small_patch16_224"},
+        {"checkpoint": "random"},
+        {"checkpoint": "mae_vit_b.pth", "backbone_sha256": "c" * 64},
+        {"shots": 4},
+        {"image_size": 384},
+    ],
+)
+def test_other_weights_images_or_shots_have_no_difference_to_published_rows(columns: dict[str, Any]) -> None:
     same, other = grid(("vpt-deep",), VTAB_TASKS, (0,)), grid(("linear",), VTAB_TASKS, (0,), **columns)
     table = table_of([*same, *other])
     kinds = [row.kind for row in table.rows]
@@ -151,6 +160,14 @@ def test_another_backbone_has_no_difference_to_published_rows(columns: dict[str,
     assert "difference" not in {kind for label, kind in after.items() if label.startswith("Linear")}
     (note,) = (note for note in table.notes if note.startswith("No difference to the published numbers for Linear"))
     assert "vit_base_patch16_224.orig_in21k" in note
+
+
+def test_a_file_with_the_weights_of_the_name_has_a_difference_to_published_rows() -> None:
+    by_name = grid(("vpt-deep",), VTAB_TASKS, (0,))
+    from_file = grid(("linear",), VTAB_TASKS, (0,), checkpoint="ViT-B_16.npz")
+    for records, rows in ((from_file, 0), ([*by_name, *from_file], 1)):
+        labels = [row.cells[0].value for row in table_of(records).rows if row.kind == "difference"]
+        assert labels.count("Linear probe: ours minus published") == rows
 
 
 def test_published_rows_can_be_all_or_none() -> None:

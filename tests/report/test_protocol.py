@@ -415,6 +415,43 @@ def test_an_ablation_is_no_sweep_beside_a_tuned_run() -> None:
     assert "settings-varied-demo" not in names(report)
 
 
+@pytest.mark.parametrize(
+    ("column", "values", "details"),
+    [
+        ("shots", (1, 4), ("1 shot", "4 shots")),
+        ("backbone_sha256", ("a" * 64, "b" * 64), ("weights aaaaaaaa", "weights bbbbbbbb")),
+        ("image_size", (224, 384), ("224 px", "384 px")),
+    ],
+)
+def test_tunings_for_other_shots_weights_or_sizes_do_not_replace_each_other(
+    column: str, values: tuple[Any, ...], details: tuple[str, ...]
+) -> None:
+    won = [
+        [
+            make_record("ship", t, 0, 0.6, **{column: value, "cfg.prompt_length": i, "overrides": f"prompt_length={i}"})
+            for t in DEMO_TASKS
+        ]
+        for i, value in enumerate(values)
+    ]
+    tunings = [
+        {"created": f"2025-03-0{i + 1}", "final_runs": [r["run_id"] for r in runs]} for i, runs in enumerate(won)
+    ]
+    report = build_report(make_results([run for runs in won for run in runs]), tunings=tunings)
+    assert labels(report) == [f"SHIP (tuned on validation, {detail})" for detail in details]
+    assert set(report.results["tuning"]) == {"chosen"}
+
+
+def test_a_number_of_shots_with_the_recipe_confirmed_has_one_row_beside_a_changed_one() -> None:
+    plain = [make_record("ship", t, 0, 0.5, shots=s, overrides="") for s in (1, 4) for t in DEMO_TASKS]
+    won = [
+        make_record("ship", t, 0, 0.6, shots=4, **{"cfg.prompt_length": 5, "overrides": "prompt_length=5"})
+        for t in DEMO_TASKS
+    ]
+    tunings = [{"final_runs": [r["run_id"] for r in runs]} for runs in (won, plain[: len(DEMO_TASKS)])]
+    report = build_report(make_results([*plain, *won]), tunings=tunings)
+    assert labels(report) == ["SHIP (1 shot)", "SHIP (4 shots)", "SHIP (tuned on validation, 4 shots)"]
+
+
 def test_the_latest_tuning_counts_and_earlier_ones_are_named() -> None:
     records, tunings = tuned_records()
     late = [

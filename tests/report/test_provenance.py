@@ -51,6 +51,11 @@ def test_different_tasks_may_have_different_fingerprints() -> None:
     assert report_of(records).warnings == ()
 
 
+def test_a_fingerprint_that_is_not_recorded_is_no_other_copy_of_the_data() -> None:
+    records = [{**r, "data_fingerprint": ""} if r["seed"] else r for r in grid(("ship",), VTAB_TASKS, (0, 1))]
+    assert report_of(records).warnings == ()
+
+
 def test_failed_runs_do_not_count_as_mixed() -> None:
     records = grid(("ship",), VTAB_TASKS, (0, 1))
     records[0] = {**records[0], "status": "failed", "shipbench_version": "0.0.1"}

@@ -28,7 +28,7 @@ from shipbench.report.wording.text import counted, printable, shortened
 
 Configuration: TypeAlias = tuple[tuple[str, Any], ...]
 
-_IDENTITY = (
+IDENTITY = (
     "suite",
     "method",
     "switches",
@@ -40,9 +40,14 @@ _IDENTITY = (
     "origin",
     "shots",
     "kind",
+    "reference",
 )
-_CIRCUMSTANCES = ("data_fingerprint", "image_format", "precision", "shipbench_version", "git_commit")
-_UNKNOWN_SIZE = -1.0
+"""The columns whose values set arms apart, in the order of the fields of ``Arm``; settings set them apart as well."""
+
+UNKNOWN_SIZE = -1.0
+"""The image size of an arm whose records do not state it."""
+
+_CIRCUMSTANCES = ("data_fingerprint", "image_format", "precision", "shipbench_version", "git_commit", "origin_file")
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ class Arm:
     origin: str
     shots: int
     kind: str
+    reference: str
     changes: Configuration
     copy: int
     label: str = ""
@@ -94,6 +100,7 @@ class Arm:
             self.origin,
             self.shots,
             self.kind,
+            self.reference,
             self.copy,
         )
 
@@ -132,6 +139,12 @@ def assign_arms(runs: pd.DataFrame) -> tuple[pd.Series[int], tuple[Arm, ...]]:
     return series, tuple(sorted(_labelled(arms), key=_order))
 
 
+def identities(runs: pd.DataFrame, names: Sequence[str] = IDENTITY) -> pd.Series[Any]:
+    """Return the values of ``names``, which include image size and shots, for every run as tuples that compare."""
+    known = runs[list(names)].fillna({"image_size": UNKNOWN_SIZE, "shots": 0}).astype({"shots": int})
+    return pd.Series(list(known.itertuples(index=False, name=None)), index=runs.index, dtype=object)
+
+
 def configurations(runs: pd.DataFrame) -> list[Configuration]:
     """Return the settings of every run as sorted ``(key, value)`` pairs, without the missing ones."""
     names = sorted(name for name in runs.columns if name.startswith("cfg."))
@@ -158,15 +171,12 @@ def difference(settings: Configuration, reference: Configuration) -> Configurati
 
 
 def _facts(runs: pd.DataFrame) -> list[_Run]:
-    sizes = runs["image_size"].fillna(_UNKNOWN_SIZE)
-    shots = runs["shots"].fillna(0).astype(int)
-    identities = runs.assign(image_size=sizes, shots=shots)[list(_IDENTITY)].itertuples(index=False, name=None)
     circumstances = runs[list(_CIRCUMSTANCES)].itertuples(index=False, name=None)
     return [
         _Run(run_id, identity, task, seed, status == "done", settings, circumstance, bool(overrides), created)
         for run_id, identity, task, seed, status, settings, circumstance, overrides, created in zip(
             runs["run_id"],
-            identities,
+            identities(runs),
             runs["task"],
             runs["seed"],
             runs["status"],
@@ -191,7 +201,7 @@ def _order(arm: Arm) -> tuple[Any, ...]:
         len(arm.switches),
         [switch_order(switch, arm.method) for switch in arm.switches],
         arm.origin != SHIPBENCH,
-        arm.setup[2:9],
+        arm.setup[2:-1],
         len(arm.changes),
         [key for key, _ in arm.changes],
         [sortable(value) for _, value in arm.changes],
@@ -277,8 +287,9 @@ def _label(arm: Arm, others: Sequence[Arm]) -> str:
     """Name the method and everything that distinguishes the arm from the others of its suite."""
     names = {other.backbone for other in others}
     weights = {other.weights for other in others if other.backbone == arm.backbone} - {""}
-    sizes = {other.image_size for other in others} - {_UNKNOWN_SIZE}
+    sizes = {other.image_size for other in others} - {UNKNOWN_SIZE}
     origins = {other.origin for other in others}
+    references = {other.reference for other in others if (other.method, other.origin) == (arm.method, arm.origin)}
     details = [
         *(f"without {component_name(switch, arm.method)}" for switch in arm.switches),
         *(f"{setting_name(key)} {setting(value)}" for key, value in arm.changes),
@@ -287,8 +298,9 @@ def _label(arm: Arm, others: Sequence[Arm]) -> str:
         f"{arm.recipe} recipe" if arm.recipe and len({other.recipe for other in others}) > 1 else "",
         arm.backbone if len(names) > 1 else "",
         f"weights {arm.weights[:8]}" if len(weights) > 1 and arm.weights else "",
-        f"{arm.image_size:g} px" if len(sizes) > 1 and arm.image_size != _UNKNOWN_SIZE else "",
+        f"{arm.image_size:g} px" if len(sizes) > 1 and arm.image_size != UNKNOWN_SIZE else "",
         origin_name(arm.origin) if len(origins) > 1 else "",
+        arm.reference if len(references) > 1 else "",
         f"record {arm.copy + 1} of the same seeds" if arm.copy else "",
     ]
     detail = ", ".join(filter(None, details))

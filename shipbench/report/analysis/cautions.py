@@ -99,7 +99,8 @@ def _in_parentheses(text: str) -> str:
 
 
 def _fingerprints(done: pd.DataFrame) -> str:
-    copies = done.groupby("task")["data_fingerprint"].nunique()
+    recorded = done["data_fingerprint"].where(done["data_fingerprint"] != "")
+    copies = recorded.groupby(done["task"]).nunique()
     names = [task_name(task) for task in sorted(copies[copies > 1].index, key=task_order)]
     return f"Mixed data fingerprints: more than one copy of the data for {listed(names)}." if names else ""
 

@@ -38,16 +38,18 @@ def uniform_records(results: pd.DataFrame) -> pd.DataFrame:
     _check_fractions(frame)
     switches = [_ordered_switches(*row) for row in zip(frame["switches"], frame["method"], strict=True)]
     frame = frame.assign(task=frame["task"].map(canonical_name), switches=switches)
+    facts = frame[["task", "suite", "source", "kind"]].itertuples(index=False, name=None)
+    catalogued = [_is_catalogued(*row) for row in facts]
     named = frame.assign(
-        suite=[_suite(*row) for row in frame[["task", "suite", "source"]].itertuples(index=False, name=None)],
-        group=[_group(*row) for row in frame[["task", "group", "source"]].itertuples(index=False, name=None)],
+        suite=[_suite(*row) for row in zip(frame["task"], frame["suite"], catalogued, strict=True)],
+        group=[_group(*row) for row in zip(frame["task"], frame["group"], catalogued, strict=True)],
     )
     # pandas warns of frames with more than a hundred columns that were assigned one by one; a copy joins them.
     return named.copy()
 
 
 def _with_unknown_sizes(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return ``frame`` with NaN for the sizes that imported and failed records do not know, which they hold as zeros.
+    """Return ``frame`` with NaN for the sizes that records do not state, which they hold as zeros.
 
     A count of 0 without the head is known if the head holds all parameters, as that of a linear probe does.
     """
@@ -58,6 +60,9 @@ def _with_unknown_sizes(frame: pd.DataFrame) -> pd.DataFrame:
         image_size=frame["image_size"].mask((imported | failed) & (frame["image_size"] == 0)),
         trainable_params=with_head.mask(imported & (with_head == 0)),
         trainable_params_without_head=without.mask(imported & (without == 0) & ~only_head),
+        # Every model has parameters and takes memory.
+        total_params=frame["total_params"].mask(frame["total_params"] == 0),
+        peak_memory_bytes=frame["peak_memory_bytes"].mask(frame["peak_memory_bytes"] == 0),
     )
 
 
@@ -199,17 +204,22 @@ def _ordered_switches(switches: str, method: str) -> str:
     return "+".join(sorted(names, key=lambda name: switch_order(name, method)))
 
 
-def _suite(task: str, suite: str, source: str) -> str:
+def _suite(task: str, suite: str, catalogued: bool) -> str:
     """Return the catalogue's suite of a task; a task outside the catalogue never counts in a catalogued suite."""
-    if _is_catalogued(task, source):
+    if catalogued:
         return TASKS[task].suite
-    return "other" if suite in ("", *(catalogued.name for catalogued in SUITES)) else suite
+    return "other" if suite in ("", *(known.name for known in SUITES)) else suite
 
 
-def _group(task: str, group: str, source: str) -> str:
-    return TASKS[task].group if _is_catalogued(task, source) else group or "Other"
+def _group(task: str, group: str, catalogued: bool) -> str:
+    return TASKS[task].group if catalogued else group or "Other"
 
 
-def _is_catalogued(task: str, source: str) -> bool:
-    """Return whether a record is of the catalogue's task and not of one of the user that has its name."""
-    return task in TASKS and source in ("", TASKS[task].source)
+def _is_catalogued(task: str, suite: str, source: str, kind: str) -> bool:
+    """Return whether a record is of the catalogue's task and not of other data with its name.
+
+    These are tasks of the user, and what other harnesses call by the name: their records state the suite.
+    """
+    if task not in TASKS or source not in ("", TASKS[task].source):
+        return False
+    return kind != IMPORTED or suite == TASKS[task].suite

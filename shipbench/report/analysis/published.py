@@ -8,12 +8,13 @@ from typing import Literal, TypeAlias, get_args
 
 from shipbench.errors import InputError, did_you_mean
 from shipbench.published import PublishedRow, published_rows
-from shipbench.report.analysis.arms import Arm
+from shipbench.report.analysis.arms import UNKNOWN_SIZE, Arm
 from shipbench.report.analysis.cautions import RANDOM
 from shipbench.report.analysis.study import Study
 
 PublishedChoice: TypeAlias = Literal["same", "all", "none"]
 BACKBONE = "vit_base_patch16_224.orig_in21k"
+IMAGE_SIZE = 224
 _SAME_METHOD = {
     "Full fine-tuning": "full",
     "Full fine-tuning (re-run, Han et al. 2024)": "full",
@@ -27,7 +28,10 @@ _SAME_METHOD = {
 
 @dataclass(frozen=True)
 class PublishedMatch:
-    """A published row and our main arms of the same method; ``comparable`` arms also use its backbone and weights."""
+    """A published row and our main arms of the same method.
+
+    ``comparable`` arms also use its weights and image size, and train on all images of a task.
+    """
 
     row: PublishedRow
     arms: tuple[Arm, ...]
@@ -61,9 +65,17 @@ def published_means(row: PublishedRow, groups: Mapping[str, Sequence[str]]) -> d
 
 def _match(study: Study, row: PublishedRow, arms: Sequence[Arm]) -> PublishedMatch:
     same = tuple(arm for arm in arms if _SAME_METHOD.get(row.method) == arm.method)
-    return PublishedMatch(row, same, tuple(arm for arm in same if _has_published_backbone(study, arm)))
+    return PublishedMatch(row, same, tuple(arm for arm in same if _is_comparable(study, arm)))
 
 
-def _has_published_backbone(study: Study, arm: Arm) -> bool:
-    """Return whether the arm uses the backbone of the published rows, with pretrained weights."""
-    return arm.backbone == BACKBONE and not (study.runs_of([arm])["checkpoint"] == RANDOM).any()
+def _is_comparable(study: Study, arm: Arm) -> bool:
+    has_images = arm.shots == 0 and arm.image_size in (IMAGE_SIZE, UNKNOWN_SIZE)
+    return has_images and arm.backbone == BACKBONE and _has_published_weights(study, arm)
+
+
+def _has_published_weights(study: Study, arm: Arm) -> bool:
+    """Return whether an arm of ``BACKBONE`` uses the weights of that name, or a file that holds the same ones."""
+    records, checkpoints = study.records, study.runs_of([arm])["checkpoint"]
+    by_name = records[(records["backbone"] == BACKBONE) & (records["checkpoint"] == "")]
+    is_known = arm.weights in set(by_name["backbone_sha256"]) - {""}
+    return bool((checkpoints == "").all() or (is_known and (checkpoints != RANDOM).all()))

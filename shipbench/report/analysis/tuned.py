@@ -8,19 +8,23 @@ from typing import Any
 
 import pandas as pd
 
+from shipbench.report.analysis.arms import IDENTITY, identities
+
 CHOSEN, CONFIRMED, SUPERSEDED = "chosen", "confirmed", "superseded"
-_DECISION = ("method", "task", "recipe", "backbone", "switches")
-_ARM = ("suite", "method", "recipe", "backbone", "backbone_sha256", "image_size", "switches")
-_UNKNOWN_SIZE = -1.0
+# A tuned row and the plain row of the same runs differ in the protocol alone.
+_ARM = tuple(name for name in IDENTITY if name != "protocol")
+# Losing its seal takes no run out of the decision that chose its settings.
+_DECISION = ("task", *(name for name in _ARM if name != "origin"))
 
 
 def with_tunings(records: pd.DataFrame, tunings: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """Return ``records`` with a column ``tuning`` that relates each final run to the tunings, if any.
 
     "chosen": a tuning chose the run's settings; "confirmed": it chose the recipe's own settings; "superseded": an
-    earlier tuning chose them, but the latest one of the same method, task, recipe and backbone chose others.
+    earlier tuning chose them, but the latest one of the same method, task, shots, recipe, weights and image size chose
+    others.
     """
-    decisions = dict(zip(records["run_id"], _keys(records, _DECISION), strict=True))
+    decisions = dict(zip(records["run_id"], identities(records, _DECISION), strict=True))
     settings = dict(zip(records["run_id"], records["overrides"], strict=True))
     latest: dict[tuple[Any, ...], set[str]] = {}
     tuned: set[str] = set()
@@ -46,7 +50,7 @@ def with_tuned_rows(records: pd.DataFrame) -> pd.DataFrame:
     """
     records = records.assign(record=records.index)
     changed, tuned = records["overrides"] != "", records["tuning"] != ""
-    keys = _keys(records, _DECISION)
+    keys = identities(records, _DECISION)
     swept = keys.isin(set(keys[changed & ~tuned & (records["protocol"] == "final")]))
     tuned_rows = records[records["tuning"].isin((CHOSEN, CONFIRMED))].assign(protocol="validation")
     return pd.concat([records[~tuned | ~changed | swept], tuned_rows], ignore_index=True)
@@ -59,7 +63,7 @@ def without_repeats(runs: pd.DataFrame) -> pd.DataFrame:
     """
     tuned = runs["protocol"] == "validation"
     plain = (runs["protocol"] == "final") & (runs["switches"] == "") & (runs["overrides"] == "")
-    keys = _keys(runs, _ARM)
+    keys = identities(runs, _ARM)
     changed = set(keys[tuned & ~runs["record"].isin(set(runs.loc[plain, "record"]))])
     return runs[~tuned | keys.isin(changed)]
 
@@ -68,9 +72,3 @@ def _state(settings: str, chosen: set[str]) -> str:
     if settings not in chosen:
         return SUPERSEDED
     return CHOSEN if settings else CONFIRMED
-
-
-def _keys(records: pd.DataFrame, names: Iterable[str]) -> pd.Series[Any]:
-    """Return the values of several columns as tuples."""
-    columns = (records[name].fillna(_UNKNOWN_SIZE) if name == "image_size" else records[name] for name in names)
-    return pd.Series(list(zip(*columns, strict=True)), index=records.index, dtype=object)

@@ -56,7 +56,7 @@ def _arm_row(view: SuiteView, arm: Arm, parameters: Callable[[Arm], Sequence[Cel
 
 
 def _stated_row(view: SuiteView, stated: StatedRow, columns: int) -> Row:
-    label = f"{stated.method} (from {stated.origin}) {FOREIGN}"
+    label = f"{stated.method} (from {stated.source}) {FOREIGN}"
     tasks = [_stated_cell(stated.means.get(task)) for task in view.tasks]
     return Row((Cell(label, value=label), *tasks, *[Cell()] * (columns - 1 - len(tasks))))
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from shipbench.published import PublishedRow
 from shipbench.report.analysis.arms import Arm
-from shipbench.report.analysis.published import BACKBONE, PublishedMatch, published_means
+from shipbench.report.analysis.published import BACKBONE, IMAGE_SIZE, PublishedMatch, published_means
 from shipbench.report.analysis.study import Summary, summarise
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import MISSING, Cell, Row
@@ -66,7 +66,8 @@ def _incomparable_note(matches: Sequence[PublishedMatch]) -> str:
         return ""
     return (
         f"No difference to the published numbers for {joined(sorted(arms))}: published rows use ViT-B/16 with "
-        f"supervised ImageNet-21k weights ({BACKBONE}), and these runs do not."
+        f"supervised ImageNet-21k weights ({BACKBONE}), images of {IMAGE_SIZE} pixels and all training images of a "
+        "task, and these runs differ in one or more of these."
     )
 
 

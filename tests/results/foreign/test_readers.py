@@ -255,7 +255,11 @@ def test_equal_logs_of_two_seeds_are_two_results(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "task", "place"),
-    [("dtd", "mine", ("mine", "", "")), ("cifar_aug_norm", "cifar", ("cifar100", "vtab-1k", "Natural"))],
+    [
+        ("dtd", "mine", ("mine", "", "")),
+        ("cifar_aug_norm", "cifar", ("cifar100", "vtab-1k", "Natural")),
+        ("dtd", "CUB", ("cub-200-2011", "fgvc", "FGVC")),
+    ],
 )
 def test_the_name_of_a_task_decides_its_suite(
     name: str, task: str, place: tuple[str, str, str], tmp_path: Path
