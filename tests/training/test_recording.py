@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,7 +27,6 @@ from shipbench.recipe import Recipe
 from shipbench.training.captured import CapturedForward, NotRecordedError, leaving_no_trace, recorded
 from shipbench.training.captured_run import CapturedRun
 from shipbench.training.captured_stack import CapturedStack
-from shipbench.training.graphs import CudaGraphs, Tapes
 from shipbench.training.history import Fit
 from shipbench.training.inputs import FeatureInputs
 from shipbench.training.loop import Hooks, fit
@@ -48,6 +46,7 @@ from tests.cuda.builders import (
     ship_model,
     train,
 )
+from tests.tapes import Tapes
 from tests.training.test_waiting import META, SIZE, OnMeta, model_on_meta
 from tests.training.test_waiting import images as meta_images
 from tests.training.test_waiting import vpt as dropping_vpt
@@ -108,71 +107,6 @@ def test_memory_that_runs_out_is_found_behind_the_error_that_ends_a_recording() 
 
     with pytest.raises(torch.OutOfMemoryError):
         recorded(Failing(CPU.device), lambda: None)
-
-
-class FakeCuda:
-    """Streams and graphs in place of those of ``torch.cuda``; ``waits`` names the stream that waits, then the other."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.waits: list[tuple[str, str]] = []
-        self.main = self.current = FakeStream("main", self)
-        for name, fake in {
-            "Stream": lambda device: FakeStream("side", self),
-            "current_stream": lambda device: self.current,
-            "stream": self.stream,
-            "graph_pool_handle": lambda: (0, 1),
-            "CUDAGraph": object,
-            "graph": self.graph,
-        }.items():
-            monkeypatch.setattr(torch.cuda, name, fake)
-
-    @contextmanager
-    def stream(self, stream: FakeStream) -> Iterator[None]:
-        before, self.current = self.current, stream
-        try:
-            yield
-        finally:
-            self.current = before
-
-    @contextmanager
-    def graph(self, graph: object, *, pool: object, stream: FakeStream, capture_error_mode: str) -> Iterator[None]:
-        before, self.current = self.current, stream
-        try:
-            yield
-        except RuntimeError as error:
-            # As in torch, nothing restores the current stream then.
-            raise RuntimeError("operation failed due to a previous error during capture") from error
-        self.current = before
-
-
-class FakeStream:
-    def __init__(self, name: str, cuda: FakeCuda) -> None:
-        self.name, self.cuda = name, cuda
-
-    def wait_stream(self, other: FakeStream) -> None:
-        """Note that this stream waits for another."""
-        self.cuda.waits.append((self.name, other.name))
-
-
-def test_an_error_leaves_no_stream_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    cuda, streams = FakeCuda(monkeypatch), list[str]()
-    graphs = CudaGraphs(torch.device("cuda"))
-
-    def work() -> None:
-        streams.append(cuda.current.name)
-        if len(streams) == 2:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        if len(streams) == 3:
-            raise RuntimeError("operation not permitted when stream is capturing")
-
-    with pytest.raises(torch.OutOfMemoryError):
-        graphs.warm_up(work)
-    # What follows, such as restoring the weights, waits for the update of the first call.
-    assert cuda.waits == [("side", "main"), ("main", "side")]
-    with pytest.raises(NotRecordedError):
-        recorded(graphs, work)
-    assert streams == ["side"] * 3
-    assert cuda.current is cuda.main
 
 
 @pytest.mark.usefixtures("tapes")
