@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import gc
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -214,6 +217,65 @@ def test_prompt_dropout_is_recorded_but_not_in_a_stack() -> None:
     members = [Member(dropping_vpt(trunk), replace(RECIPE, epochs=2), seed, state, Hooks()) for seed in range(2)]
     outcomes = dict(fit_stack(members, images(14, CPU.device), images(9, CPU.device), CPU))
     assert [outcome.captured for outcome in outcomes.values() if isinstance(outcome, Fit)] == [False, False]
+
+
+@contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+@pytest.mark.usefixtures("tapes")
+@pytest.mark.parametrize("recipe", [RECIPE, OFF], ids=["recorded", "computed"])
+@pytest.mark.parametrize("runs", [1, 2])
+def test_a_training_that_has_ended_keeps_neither_model_nor_images(runs: int, recipe: Recipe) -> None:
+    trunk, inputs = backbone(CPU.device), images(14, CPU.device)
+    models = [ship_model(trunk) for _ in range(runs)]
+    kept = [weakref.ref(value) for value in (*models, inputs)]
+    with no_garbage_collection():
+        if runs == 1:
+            outcomes: list[Any] = [fit(models[0], inputs, inputs, recipe, CPU, 0)]
+        else:
+            state = random_states(CPU.device)
+            members = [Member(model, recipe, seed, state, Hooks()) for seed, model in enumerate(models)]
+            outcomes = list(dict(fit_stack(members, inputs, inputs, CPU)).values())
+            del members
+        del models, inputs
+        assert all(reference() is None for reference in kept)
+    assert [outcome.captured for outcome in outcomes] == [recipe is RECIPE] * runs
+
+
+@pytest.mark.usefixtures("tapes")
+@pytest.mark.parametrize("first", ["placeholder", "ended"])
+def test_notes_of_a_stack_are_those_of_a_run_in_training(first: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> Tensor:
+        raise NotRecordedError("no graph holds it")
+
+    def end() -> None:
+        raise ShipbenchError("taken over")
+
+    def check(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if not members[0].model.training and len(inputs[0]) > 7:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(CapturedStack, "take", refuse)
+    events: list[Event] = []
+    hooks = [Hooks(Emitter(name, events.append)) for name in ("first", "second")]
+    trunk, state = backbone(CPU.device), random_states(CPU.device)
+    trunk.patch_embed.register_forward_pre_hook(check)
+    members = [Member(ship_model(trunk), replace(RECIPE, epochs=2), seed, state, hooks[seed]) for seed in range(2)]
+    if first == "placeholder":
+        members[0] = replace(members[0], placeholder=True)
+    else:
+        members[0] = replace(members[0], hooks=replace(hooks[0], check=end))
+    dict(fit_stack(members, images(14, CPU.device), images(9, CPU.device), CPU))
+    assert [event for event in events if isinstance(event, Note)] == [
+        Note("second", "training steps are not recorded: no graph holds it"),
+        Note("second", "out of memory: evaluation continues with 5 images at a time instead of 9"),
+    ]
 
 
 def test_nothing_is_recorded_on_the_cpu() -> None:
