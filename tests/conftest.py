@@ -20,6 +20,7 @@ from shipbench.prompting import static
 from shipbench.runtime.files import atomic_path
 from shipbench.training import graphs
 from tests.forks import fork_context
+from tests.tapes import Tapes
 
 # Columns in which a run that is repeated may differ.
 TIMES = [
@@ -111,7 +112,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def tapes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Static passes on the CPU, and steps recorded on tapes: what a CUDA device does with graphs."""
     monkeypatch.setattr(static, "is_static", lambda device: True)
-    monkeypatch.setitem(graphs.RECORDERS, "cpu", graphs.Tapes)
+    monkeypatch.setitem(graphs.RECORDERS, "cpu", Tapes)
 
 
 @pytest.fixture

@@ -1,1 +1,1 @@
-"""Devices, precision, memory, determinism, and FLOP counts."""
+"""Devices, streams, precision, memory, determinism, and FLOP counts."""

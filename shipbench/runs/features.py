@@ -65,7 +65,7 @@ def block_features(
     if kind == "cls" and backbone.cls_token is None:
         raise InputError("the backbone has no class token; use features of the mean of its tokens (feature=mean)")
     backbone.eval()
-    micro_batches = MicroBatches(batch_size, "the features of every block", emitter)
+    micro_batches = MicroBatches(batch_size, "the features of every block", emitter.note)
     with Prefetcher(inputs) as ahead:
         return in_micro_batches(
             len(inputs), micro_batches, lambda chunk: _all_blocks(backbone, ahead.batch(chunk), kind)
@@ -81,6 +81,6 @@ def _all_blocks(backbone: VisionTransformer, images: Tensor, kind: str) -> Tenso
 def frozen_features(model: FrozenFeatures, inputs: Inputs, emitter: Emitter = DISCARD) -> Tensor:
     """Return the features (images, D), float32 on the CPU, that a model's readout is trained on."""
     size = inference_batch(inputs.labels.device)
-    micro_batches = MicroBatches(size, "the features of the frozen backbone", emitter)
+    micro_batches = MicroBatches(size, "the features of the frozen backbone", emitter.note)
     with Prefetcher(inputs) as ahead:
         return in_micro_batches(len(inputs), micro_batches, lambda chunk: model.features(ahead.batch(chunk)).float())

@@ -67,20 +67,21 @@ class NotRecordedError(ShipbenchError):
 class CapturedSteps:
     """The full-size training steps of R runs: the first is recorded, and all of them are replayed.
 
-    ``step`` computes gradients on the images ``buffer.indices``, updates the weights of ``models`` with ``optimizers``,
-    and returns the losses (R,) without gradients. ``steps`` is the largest number of steps in an epoch.
+    A step computes gradients on the images ``buffer.indices``, updates the weights of ``models`` with ``optimizers``,
+    and returns the losses (R,) without gradients. It is an argument of ``take`` and is not kept: a method of the owner
+    of this object would close a cycle of references, which keeps a finished run's memory until garbage is collected.
+    ``steps`` is the largest number of steps in an epoch.
     """
 
     def __init__(
         self,
-        step: Callable[[], Tensor],
         buffer: StepBuffer,
         models: Sequence[nn.Module],
         optimizers: Sequence[torch.optim.Optimizer],
         steps: int,
         recorder: Recorder,
     ) -> None:
-        self.step, self.buffer, self.models, self.optimizers = step, buffer, models, optimizers
+        self.buffer, self.models, self.optimizers = buffer, models, optimizers
         self.recorder = recorder
         device = buffer.indices.device
         self.losses = torch.zeros(steps, len(models), device=device)
@@ -99,28 +100,28 @@ class CapturedSteps:
         self._row.zero_()
         self._taken = 0
 
-    def take(self, indices: Tensor, factors: Tensor | None) -> Tensor:
-        """Queue the step on images ``indices`` (R x B) with stochastic-depth ``factors`` (L, 2, R x B), on the CPU.
+    def take(self, step: Callable[[], Tensor], indices: Tensor, factors: Tensor | None) -> Tensor:
+        """Queue ``step`` on images ``indices`` (R x B) with stochastic-depth ``factors`` (L, 2, R x B), on the CPU.
 
         Returns a view of its losses (R,), valid to the end of the epoch. Raises ``torch.OutOfMemoryError`` or
         ``NotRecordedError`` if the step cannot be recorded; weights, optimisers and random numbers are then as before.
         """
         self.buffer.fill(indices, factors)
         if self._recording is None:
-            self._recording = self._record()
+            self._recording = self._record(step)
         self._recording.replay()
         self._taken += 1
         return self.losses[self._taken - 1]
 
-    def _record(self) -> Recording:
-        with leaving_no_trace(self.models, self.optimizers, [self.losses, self._row]):
-            self.recorder.warm_up(self._work)
-            return recorded(self.recorder, self._work)
+    def _record(self, step: Callable[[], Tensor]) -> Recording:
+        def work() -> None:
+            losses = step()
+            self.losses.copy_(torch.where(self._rows == self._row, losses, self.losses))
+            self._row.add_(1)
 
-    def _work(self) -> None:
-        losses = self.step()
-        self.losses.copy_(torch.where(self._rows == self._row, losses, self.losses))
-        self._row.add_(1)
+        with leaving_no_trace(self.models, self.optimizers, [self.losses, self._row]):
+            self.recorder.warm_up(work)
+            return recorded(self.recorder, work)
 
 
 class CapturedForward:

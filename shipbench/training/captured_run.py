@@ -40,7 +40,7 @@ class CapturedRun:
         self.buffer = StepBuffer(batch, () if depth is None else depth.scales, compute.device)
         self._gathers = gathers_on_device(train)
         self._gathered: Tensor | None = None
-        self._steps = CapturedSteps(self._step, self.buffer, [model], [optimizer], len(train) // batch, recorder)
+        self._steps = CapturedSteps(self.buffer, [model], [optimizer], len(train) // batch, recorder)
 
     @property
     def recorded(self) -> bool:
@@ -62,7 +62,7 @@ class CapturedRun:
             if not self._gathers:
                 self._gather(reader.batch(chosen))
             factors = None if self.depth is None else self.depth.draw(self.batch)
-            return self._steps.take(chosen, factors)[0], ""
+            return self._steps.take(self._step, chosen, factors)[0], ""
         except NotRecordedError as error:
             failure = one_line(error)
         except torch.OutOfMemoryError:

@@ -67,7 +67,7 @@ class CapturedStack:
             self._gather(images_of(views, batches))
         drawn = [values for values in factors if values is not None]
         steps = self._steps_of(active)
-        return steps.take(torch.cat(list(batches)), torch.cat(drawn, dim=2) if drawn else None)
+        return steps.take(self._step, torch.cat(list(batches)), torch.cat(drawn, dim=2) if drawn else None)
 
     def _steps_of(self, active: tuple[int, ...]) -> CapturedSteps:
         if self._steps is None or self._active != active:
@@ -76,7 +76,7 @@ class CapturedStack:
             self._steps, self._active = None, active
             optimizers = [self.optimizers[index] for index in active]
             steps = len(self.train) // self.batch
-            self._steps = CapturedSteps(self._step, self.buffer, self.models, optimizers, steps, self.recorder)
+            self._steps = CapturedSteps(self.buffer, self.models, optimizers, steps, self.recorder)
         return self._steps
 
     def _gather(self, images: Tensor) -> None:

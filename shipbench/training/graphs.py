@@ -1,4 +1,4 @@
-"""Record work once and replay it without Python: as a CUDA graph, or on a tape where there are none.
+"""Record work once and replay it without Python, as a CUDA graph.
 
 Replays run the recorded operations again, in the same order and on the same memory. Whatever else the recorded work did
 (change a Python object, draw a random number on the host, wait for a value) happens only once, while it is recorded.
@@ -8,16 +8,13 @@ work itself would.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import contextlib
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
-from shipbench.errors import ShipbenchError
+from shipbench.hardware.streams import side_streams
 
 _WARM_UP_CALLS = 3
 
@@ -47,8 +44,9 @@ class CudaGraphs:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self._stream = torch.cuda.Stream(device)
+        self._stream = side_streams(device).recordings
         self._pool = torch.cuda.graph_pool_handle()
+        self._scalar = torch.zeros((), device=device)
 
     def warm_up(self, work: Callable[[], object]) -> None:
         """Call ``work`` on the stream on which it will be recorded."""
@@ -64,100 +62,40 @@ class CudaGraphs:
 
     def record(self, work: Callable[[], object]) -> Recording:
         """Record ``work`` without running it."""
-        graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self.device)
+        graph = torch.cuda.CUDAGraph()
+        try:
+            self._capture(graph, self._pool, work)
+        except Exception:
+            self._leave_capture_mode(graph)
+            raise
+        return graph
+
+    def _capture(self, graph: torch.cuda.CUDAGraph, pool: Any, work: Callable[[], object]) -> None:
+        current = torch.cuda.current_stream(self.device)
         # In the default mode, a thread that reads images ahead would end the recording when it allocates memory.
-        recording = torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local")
+        recording = torch.cuda.graph(graph, pool=pool, stream=self._stream, capture_error_mode="thread_local")
         # A recording that fails at its end leaves its stream behind as the current one.
         with torch.cuda.stream(current), recording:
             work()
-        return graph
 
+    def _leave_capture_mode(self, graph: torch.cuda.CUDAGraph) -> None:
+        """Clean up after a recording that CUDA refused to end, as torch 2.14 does by itself and torch 2.8 does not.
 
-class Tapes:
-    """Records work as lists of operations: what CUDA graphs do, on a device without them.
-
-    It serves tests. Nothing is faster for it, but it refuses work that a CUDA graph cannot hold, and a replay runs no
-    Python either, so a value that the work took from Python is as old as it would be in a CUDA graph.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-
-    def warm_up(self, work: Callable[[], object]) -> None:
-        """Call ``work``."""
-        for _ in range(_WARM_UP_CALLS):
-            work()
-
-    def record(self, work: Callable[[], object]) -> Recording:
-        """Run ``work`` and record its operations.
-
-        Raises ``ShipbenchError`` for an operation that draws from another generator than torch's default one, or whose
-        result decides what runs next.
+        The caller raises the error of the recording, so none is raised here.
         """
-        tape = _Tape()
-        with tape:
-            work()
-        return tape
-
-
-@dataclass(frozen=True)
-class _Operation:
-    function: Any
-    args: Sequence[Any]
-    kwargs: dict[str, Any]
-    outputs: list[Tensor] = field(default_factory=list)
-
-    def run_again(self) -> None:
-        result = self.function(*self.args, **self.kwargs)
-        taken = {_address(leaf) for leaf in tree_leaves((self.args, self.kwargs)) if isinstance(leaf, Tensor)}
-        for output, value in zip(self.outputs, _tensors(result), strict=True):
-            # Views and results in place lie in the memory of an argument, and hold the new values already.
-            if _address(output) not in taken:
-                output.copy_(value)
-
-
-class _Tape(TorchDispatchMode):
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.operations: list[_Operation] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        _refuse_what_no_graph_holds(func, args, kwargs)
-        result = func(*args, **kwargs)
-        self.operations.append(_Operation(func, args, kwargs, _tensors(result)))
-        return result
-
-    @torch.no_grad()
-    def replay(self) -> None:
-        for operation in self.operations:
-            operation.run_again()
-
-
-def _refuse_what_no_graph_holds(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-    if _argument("generator", func, args, kwargs) is not None:
-        raise ShipbenchError(f"{func} draws from a generator that no recorded step advances")
-    by_mask = any(leaf.dtype == torch.bool for leaf in tree_leaves(args[1:]) if isinstance(leaf, Tensor))
-    indexes = func in (torch.ops.aten.index.Tensor, torch.ops.aten.index_put_.default)
-    dynamic = torch.Tag.data_dependent_output in func.tags or torch.Tag.dynamic_output_shape in func.tags
-    if by_mask if indexes else dynamic:
-        raise ShipbenchError(f"{func} decides by values on the device what runs next, which no recorded step can do")
-
-
-def _argument(name: str, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Return an argument of a call by its name, or its default; None if the operation has no such argument."""
-    for position, argument in enumerate(func._schema.arguments):
-        if argument.name == name:
-            return args[position] if position < len(args) else kwargs.get(name, argument.default_value)
-    return None
-
-
-def _tensors(result: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
-
-
-def _address(tensor: Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()
+        # Nothing can be recorded in its pool again, whether that is still open or has been released.
+        pool, self._pool = self._pool, torch.cuda.graph_pool_handle()
+        with contextlib.suppress(RuntimeError):
+            graph.reset()
+        # While a pool is open, the allocator frees neither its memory nor any block that two streams have used, such as
+        # streamed images. Only private functions close it; the first of them raises an error if it is closed.
+        with contextlib.suppress(AttributeError, RuntimeError):
+            torch._C._cuda_endAllocateToPool(self._stream.device_index, pool)
+            torch._C._cuda_releasePool(self._stream.device_index, pool)
+        # The default generator leaves its capture mode, in which dropout raises an error, when a recording ends. This
+        # one allocates nothing, because memory may have run out.
+        with contextlib.suppress(RuntimeError):
+            self._capture(torch.cuda.CUDAGraph(), None, self._scalar.zero_)
 
 
 RECORDERS: dict[str, Callable[[torch.device], Recorder]] = {"cuda": CudaGraphs}

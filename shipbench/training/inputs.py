@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +16,7 @@ from shipbench.backbones import Preprocessing
 from shipbench.data.framing import Framing
 from shipbench.data.types import Split
 from shipbench.hardware.memory import free_memory
+from shipbench.hardware.streams import side_streams
 from shipbench.tasks.catalogue import Augment
 from shipbench.training.augmentation import FlipCrop
 from shipbench.training.resampling import HostFraming, Step, device_framing
@@ -175,7 +175,7 @@ def _send(images: Tensor, device: torch.device) -> Callable[[], Tensor]:
     """Start to copy pinned ``images`` to a GPU; the returned function makes the GPU, not the caller, wait for them."""
     if device.type != "cuda":
         return lambda: images.to(device, non_blocking=True)
-    aside = _copy_stream(device)
+    aside = side_streams(device).copies
     with torch.cuda.stream(aside):
         sent = images.to(device, non_blocking=True)
     arrived = aside.record_event()
@@ -188,12 +188,6 @@ def _send(images: Tensor, device: torch.device) -> Callable[[], Tensor]:
         return sent
 
     return arrive
-
-
-@cache
-def _copy_stream(device: torch.device) -> torch.cuda.Stream:
-    """Return the one stream for copies to a GPU; each further stream would hold on to freed memory of its own."""
-    return torch.cuda.Stream(device)
 
 
 def image_inputs(

@@ -88,8 +88,8 @@ class Trainer:
         self.order = torch.Generator().manual_seed(seed)
         self.rates = learning_rates(recipe.schedule, recipe.lr, recipe.epochs, recipe.warmup_epochs)
         self.batch = min(recipe.batch_size, len(train))
-        self.micro_batches = MicroBatches(self.batch, "training", hooks.emitter)
-        self.evaluation_batches = MicroBatches(inference_batch(compute.device), "evaluation", hooks.emitter)
+        self.micro_batches = MicroBatches(self.batch, "training", hooks.emitter.note)
+        self.evaluation_batches = MicroBatches(inference_batch(compute.device), "evaluation", hooks.emitter.note)
         self.recorder = recorder_of([model], recipe.capture, compute)
         self._score = CapturedForward(lambda batch: _logits(model, batch, compute), self.recorder, hooks.emitter.note)
         self._records = self.recorder is not None
@@ -262,7 +262,7 @@ def evaluate(
     """
     micro_batches = MicroBatches(batch_size or inference_batch(compute.device), "evaluation")
     recorder = recorder_of([model], capture, compute)
-    score = CapturedForward(lambda batch: _logits(model, batch, compute), recorder, micro_batches.emitter.note)
+    score = CapturedForward(lambda batch: _logits(model, batch, compute), recorder, micro_batches.note)
     return _evaluate(model, inputs, score, micro_batches)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from shipbench.errors import ShipbenchError
-from shipbench.events import DISCARD, Emitter
+from shipbench.events import DISCARD
 
 Result = TypeVar("Result")
 
@@ -20,13 +20,13 @@ class MicroBatches:
     """The number of images per forward pass.
 
     ``size`` starts as requested and is halved whenever the device runs out of memory; it never grows again. ``work``
-    names the computation in the note that is emitted then.
+    names the computation in the sentence that ``note`` gets then.
     """
 
-    def __init__(self, size: int, work: str, emitter: Emitter = DISCARD) -> None:
+    def __init__(self, size: int, work: str, note: Callable[[str], None] = DISCARD.note) -> None:
         self.size = size
         self.work = work
-        self.emitter = emitter
+        self.note = note
 
     def shrink(self, count: int) -> None:
         """Halve the size after ``count`` images did not fit; raise ``ShipbenchError`` if that was a single image."""
@@ -36,7 +36,7 @@ class MicroBatches:
         if failed <= 1:
             raise ShipbenchError(f"out of memory in {self.work}: not even one image at a time fits on the device")
         self.size = (failed + 1) // 2
-        self.emitter.note(f"out of memory: {self.work} continues with {self.size} images at a time instead of {failed}")
+        self.note(f"out of memory: {self.work} continues with {self.size} images at a time instead of {failed}")
 
 
 def in_micro_batches(count: int, micro_batches: MicroBatches, compute: Callable[[Tensor], Tensor]) -> Tensor:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -155,20 +156,34 @@ class _StackedRun:
         return self.trainer.snapshot(self.epochs)
 
 
+class _Logits:
+    """Computes the logits of all models on one batch; a method of the stack would keep the stack alive.
+
+    ``memo`` holds what the batches of an evaluation share.
+    """
+
+    def __init__(self, models: Sequence[Any], compute: ComputeContext) -> None:
+        self.models, self.compute = models, compute
+        self.memo: PromptMemo | None = None
+
+    def __call__(self, images: Tensor) -> Tensor:
+        with self.compute.autocast():
+            return stacked_logits(self.models, images, self.memo)
+
+
 class _Stack:
     """All runs of a stack, and the inputs and the device that they share."""
 
     def __init__(self, runs: Sequence[_StackedRun], train: Inputs, evaluation: Inputs, compute: ComputeContext) -> None:
         self.runs, self.train, self.evaluation, self.compute = runs, train, evaluation, compute
         self.models = [run.model for run in runs]
-        emitter = runs[0].trainer.hooks.emitter
+        self.note = partial(_note, runs)
         # One pass holds as many images as a single run's evaluation, counting an image once for each run.
         size = max(1, inference_batch(compute.device) // len(runs))
-        self.micro_batches = MicroBatches(size, "evaluation", emitter)
-        self.note = emitter.note
+        self.micro_batches = MicroBatches(size, "evaluation", self.note)
         recorder = recorder_of(self.models, runs[0].trainer.recipe.capture, compute)
-        self.memo: PromptMemo | None = None
-        self.score = CapturedForward(self._logits, recorder, self.note)
+        self.logits = _Logits(self.models, compute)
+        self.score = CapturedForward(self.logits, recorder, self.note)
         self.captured: CapturedStack | None = None
         if recorder is not None and not any(model.draws_on_device for model in self.models):
             optimizers = [run.trainer.optimizer for run in runs]
@@ -242,20 +257,22 @@ class _Stack:
     def _views(self) -> list[Inputs]:
         return [run.trainer.epoch_inputs for run in self.runs]
 
-    def _logits(self, images: Tensor) -> Tensor:
-        with self.compute.autocast():
-            return stacked_logits(self.models, images, self.memo)
-
     def _evaluate(self, due: Sequence[_StackedRun]) -> None:
         if not due:
             return
         start = time.perf_counter()
         # As in the evaluation of a single run.
-        self.memo = None if can_record(self.compute.device) else PromptMemo()
+        self.logits.memo = None if can_record(self.compute.device) else PromptMemo()
         evaluations = _evaluate(self.models, self.evaluation, self.score, self.micro_batches)
         seconds = (time.perf_counter() - start) / len(due)
         for run in due:
             run.epochs[-1] = replace(run.epochs[-1], evaluation=evaluations[run.index], eval_seconds=seconds)
+
+
+def _note(runs: Sequence[_StackedRun], text: str) -> None:
+    """Emit a note about the stack through its first run in training: those of placeholders are discarded."""
+    run = next(run for run in runs if run.in_training)
+    run.trainer.hooks.emitter.note(text)
 
 
 @torch.no_grad()

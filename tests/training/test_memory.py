@@ -53,6 +53,7 @@ class Largest(TorchDispatchMode):
 
 def test_an_evaluation_keeps_the_logits_of_one_batch() -> None:
     count, batch, classes = 40, 8, 100
+    torch.manual_seed(0)
     generator = torch.Generator().manual_seed(0)
     inputs = FeatureInputs(torch.randn(count, 3, generator=generator), torch.arange(count) % classes)
     readout = Readout(3, classes)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -28,7 +30,6 @@ from shipbench.recipe import Recipe
 from shipbench.training.captured import CapturedForward, NotRecordedError, leaving_no_trace, recorded
 from shipbench.training.captured_run import CapturedRun
 from shipbench.training.captured_stack import CapturedStack
-from shipbench.training.graphs import CudaGraphs, Tapes
 from shipbench.training.history import Fit
 from shipbench.training.inputs import FeatureInputs
 from shipbench.training.loop import Hooks, fit
@@ -48,6 +49,7 @@ from tests.cuda.builders import (
     ship_model,
     train,
 )
+from tests.tapes import Tapes
 from tests.training.test_waiting import META, SIZE, OnMeta, model_on_meta
 from tests.training.test_waiting import images as meta_images
 from tests.training.test_waiting import vpt as dropping_vpt
@@ -108,71 +110,6 @@ def test_memory_that_runs_out_is_found_behind_the_error_that_ends_a_recording() 
 
     with pytest.raises(torch.OutOfMemoryError):
         recorded(Failing(CPU.device), lambda: None)
-
-
-class FakeCuda:
-    """Streams and graphs in place of those of ``torch.cuda``; ``waits`` names the stream that waits, then the other."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.waits: list[tuple[str, str]] = []
-        self.main = self.current = FakeStream("main", self)
-        for name, fake in {
-            "Stream": lambda device: FakeStream("side", self),
-            "current_stream": lambda device: self.current,
-            "stream": self.stream,
-            "graph_pool_handle": lambda: (0, 1),
-            "CUDAGraph": object,
-            "graph": self.graph,
-        }.items():
-            monkeypatch.setattr(torch.cuda, name, fake)
-
-    @contextmanager
-    def stream(self, stream: FakeStream) -> Iterator[None]:
-        before, self.current = self.current, stream
-        try:
-            yield
-        finally:
-            self.current = before
-
-    @contextmanager
-    def graph(self, graph: object, *, pool: object, stream: FakeStream, capture_error_mode: str) -> Iterator[None]:
-        before, self.current = self.current, stream
-        try:
-            yield
-        except RuntimeError as error:
-            # As in torch, nothing restores the current stream then.
-            raise RuntimeError("operation failed due to a previous error during capture") from error
-        self.current = before
-
-
-class FakeStream:
-    def __init__(self, name: str, cuda: FakeCuda) -> None:
-        self.name, self.cuda = name, cuda
-
-    def wait_stream(self, other: FakeStream) -> None:
-        """Note that this stream waits for another."""
-        self.cuda.waits.append((self.name, other.name))
-
-
-def test_an_error_leaves_no_stream_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    cuda, streams = FakeCuda(monkeypatch), list[str]()
-    graphs = CudaGraphs(torch.device("cuda"))
-
-    def work() -> None:
-        streams.append(cuda.current.name)
-        if len(streams) == 2:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        if len(streams) == 3:
-            raise RuntimeError("operation not permitted when stream is capturing")
-
-    with pytest.raises(torch.OutOfMemoryError):
-        graphs.warm_up(work)
-    # What follows, such as restoring the weights, waits for the update of the first call.
-    assert cuda.waits == [("side", "main"), ("main", "side")]
-    with pytest.raises(NotRecordedError):
-        recorded(graphs, work)
-    assert streams == ["side"] * 3
-    assert cuda.current is cuda.main
 
 
 @pytest.mark.usefixtures("tapes")
@@ -280,6 +217,65 @@ def test_prompt_dropout_is_recorded_but_not_in_a_stack() -> None:
     members = [Member(dropping_vpt(trunk), replace(RECIPE, epochs=2), seed, state, Hooks()) for seed in range(2)]
     outcomes = dict(fit_stack(members, images(14, CPU.device), images(9, CPU.device), CPU))
     assert [outcome.captured for outcome in outcomes.values() if isinstance(outcome, Fit)] == [False, False]
+
+
+@contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+@pytest.mark.usefixtures("tapes")
+@pytest.mark.parametrize("recipe", [RECIPE, OFF], ids=["recorded", "computed"])
+@pytest.mark.parametrize("runs", [1, 2])
+def test_a_training_that_has_ended_keeps_neither_model_nor_images(runs: int, recipe: Recipe) -> None:
+    trunk, inputs = backbone(CPU.device), images(14, CPU.device)
+    models = [ship_model(trunk) for _ in range(runs)]
+    kept = [weakref.ref(value) for value in (*models, inputs)]
+    with no_garbage_collection():
+        if runs == 1:
+            outcomes: list[Any] = [fit(models[0], inputs, inputs, recipe, CPU, 0)]
+        else:
+            state = random_states(CPU.device)
+            members = [Member(model, recipe, seed, state, Hooks()) for seed, model in enumerate(models)]
+            outcomes = list(dict(fit_stack(members, inputs, inputs, CPU)).values())
+            del members
+        del models, inputs
+        assert all(reference() is None for reference in kept)
+    assert [outcome.captured for outcome in outcomes] == [recipe is RECIPE] * runs
+
+
+@pytest.mark.usefixtures("tapes")
+@pytest.mark.parametrize("first", ["placeholder", "ended"])
+def test_notes_of_a_stack_are_those_of_a_run_in_training(first: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> Tensor:
+        raise NotRecordedError("no graph holds it")
+
+    def end() -> None:
+        raise ShipbenchError("taken over")
+
+    def check(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if not members[0].model.training and len(inputs[0]) > 7:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(CapturedStack, "take", refuse)
+    events: list[Event] = []
+    hooks = [Hooks(Emitter(name, events.append)) for name in ("first", "second")]
+    trunk, state = backbone(CPU.device), random_states(CPU.device)
+    trunk.patch_embed.register_forward_pre_hook(check)
+    members = [Member(ship_model(trunk), replace(RECIPE, epochs=2), seed, state, hooks[seed]) for seed in range(2)]
+    if first == "placeholder":
+        members[0] = replace(members[0], placeholder=True)
+    else:
+        members[0] = replace(members[0], hooks=replace(hooks[0], check=end))
+    dict(fit_stack(members, images(14, CPU.device), images(9, CPU.device), CPU))
+    assert [event for event in events if isinstance(event, Note)] == [
+        Note("second", "training steps are not recorded: no graph holds it"),
+        Note("second", "out of memory: evaluation continues with 5 images at a time instead of 9"),
+    ]
 
 
 def test_nothing_is_recorded_on_the_cpu() -> None:
