@@ -23,7 +23,7 @@ class AdaptFormer(Adapter):
         super().__init__()
         self.config = config
         depth = len(backbone.blocks)
-        self.adaptformer = per_block(depth, lambda: _branch(backbone.embed_dim, config))
+        self.adaptformer = per_block(depth, lambda: _new_branch(backbone.embed_dim, config))
         self.scale = nn.ParameterList(torch.ones(()) for _ in range(depth if config.learned_scale else 0))
 
     def mlp_residual(self, block: FrozenBlock, h: Tensor) -> Tensor:
@@ -42,7 +42,7 @@ class AdaptFormer(Adapter):
         return scale * branch.up(hidden)
 
 
-def _branch(width: int, config: AdaptFormerConfig) -> Bottleneck:
+def _new_branch(width: int, config: AdaptFormerConfig) -> Bottleneck:
     branch = Bottleneck(width, config.dim, F.relu, activation=config.activation)
     # The weight of ``down`` keeps the start of a linear layer.
     nn.init.zeros_(branch.up.weight)

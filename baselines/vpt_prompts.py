@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from shipbench.errors import InputError
-from shipbench.prompting import BlockPlan, embed, embed_patches
+from shipbench.prompting import BlockPlan, embed, embed_patches, image_token_count
 
 from .settings import PAD_WITHOUT_EMBEDDINGS, VptConfig, VptDeepConfig
 
@@ -38,7 +38,7 @@ class VptPrompts(nn.Module):
         shared = isinstance(config, VptDeepConfig) and config.deep_shared
         self.rows = {block: 0 if shared else row for row, block in enumerate(blocks)}
         self.plan = _plan(len(backbone.blocks), blocks, added=config.location != "prepend", expand=expand)
-        lengths = {"prepend": config.prompt_length, "add": _image_tokens(backbone), "add-1": 1}
+        lengths = {"prepend": config.prompt_length, "add": image_token_count(backbone), "add-1": 1}
         tokens = torch.empty(1 if shared else len(blocks), lengths[config.location], width)
         bound = _bound(backbone, width)
         # Drawn in any case, so that the head that follows does not depend on the initiation.
@@ -204,10 +204,6 @@ def _plan(depth: int, blocks: Sequence[int], *, added: bool, expand: bool) -> tu
 
 def _bound(backbone: VisionTransformer, width: int) -> float:
     return math.sqrt(6 / (3 * math.prod(backbone.patch_embed.patch_size) + width))
-
-
-def _image_tokens(backbone: VisionTransformer) -> int:
-    return int(backbone.patch_embed.num_patches + backbone.num_prefix_tokens)
 
 
 def _imagenet_noise(pixels: Tensor) -> Tensor:

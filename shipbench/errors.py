@@ -22,6 +22,10 @@ class StoreError(ShipbenchError):
     """The results folder can no longer be used, so no run can be stored."""
 
 
+class DeviceLostError(ShipbenchError):
+    """A GPU fails every operation of this process, so every other run would fail there too."""
+
+
 def one_line(error: BaseException, limit: int = 500) -> str:
     """Return the message of ``error`` on one line of at most ``limit`` characters, or its class if it has none."""
     text = " ".join(str(error).split()) or type(error).__name__

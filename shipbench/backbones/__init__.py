@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shipbench.backbones.origin import Origin
-from shipbench.backbones.pinned import DEMO_BACKBONE, pinned_origin
+from shipbench.backbones.pinned import DEMO_BACKBONE, RANDOM, pinned_origin
 from shipbench.runtime.lazy import names_from
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEMO_BACKBONE",
+    "RANDOM",
     "Origin",
     "Preprocessing",
     "build_vit",

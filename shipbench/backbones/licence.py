@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shipbench.backbones.pinned import DEMO_BACKBONE
+from shipbench.backbones.pinned import DEMO_BACKBONE, RANDOM
 
 # Of the names that timm gives to licences, those that the hub has too.
 _ON_THE_HUB = (
@@ -46,7 +46,7 @@ class Licence:
 
 def licence_of(backbone: str, checkpoint: str) -> Licence:
     """Return the licence of the weights of ``backbone``, or of ``checkpoint``: a file, ``random``, or empty."""
-    if checkpoint == "random":
+    if checkpoint == RANDOM:
         return Licence((), "", "The backbone is a random initialisation, so only the trained part has an author.")
     if checkpoint:
         return Licence(

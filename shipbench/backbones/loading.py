@@ -23,7 +23,7 @@ from shipbench.backbones.families import CLIP
 from shipbench.backbones.features import input_size_of
 from shipbench.backbones.layouts import Selection, grid_side
 from shipbench.backbones.origin import Origin, Triple
-from shipbench.backbones.pinned import DEMO_BACKBONE, check_image_size, no_stochastic_depth
+from shipbench.backbones.pinned import DEMO_BACKBONE, RANDOM, check_image_size, no_stochastic_depth
 from shipbench.backbones.state_dicts import (
     holds_weights,
     load_strictly,
@@ -37,7 +37,6 @@ from shipbench.backbones.state_dicts import (
 from shipbench.errors import InputError, did_you_mean, one_line
 
 _DEMO_ARCHITECTURE = "vit_small_patch14_dinov2"
-RANDOM = "random"
 _PATCHES = "patch_embed.proj.weight"
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from shipbench.backbones.origin import Origin
 from shipbench.errors import InputError
 
+RANDOM = "random"
+"""The checkpoint of a backbone with a seeded random initialisation, in specs and in records."""
 DEMO_BACKBONE = "demo-vit-small-patch14"
 DEMO_SHA256 = "e830c8856ae33cda9ae789b6b0029306c69d7398eb214b0018fb245010da9780"
 """``sha256_of`` the demo backbone; its file is checked against it on every read."""

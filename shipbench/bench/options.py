@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shipbench.backbones import RANDOM
+
 if TYPE_CHECKING:
     import torch
 
@@ -40,7 +42,7 @@ class EndToEndOptions:
     """
 
     backbone: str
-    checkpoint: str | None = "random"
+    checkpoint: str | None = RANDOM
     image_size: int | None = None
     batch_size: int = 64
     train_images: int = 1000

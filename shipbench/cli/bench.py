@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from shipbench.backbones import RANDOM
 from shipbench.cli import completion, next_steps, options
 from shipbench.cli.operations import counted_operations
 from shipbench.cli.options import options_command
@@ -83,7 +84,7 @@ class BenchChoices:
 
     method: Methods = None
     backbone: Backbone = "vit_base_patch16_224.orig_in21k"
-    checkpoint: Checkpoint = "random"
+    checkpoint: Checkpoint = RANDOM
     image_size: ImageSize = None
     batch_size: BatchSize = None
     prompt_lengths: PromptLengths = None

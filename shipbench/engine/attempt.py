@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import traceback
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import cache
 from pathlib import Path
 
-from shipbench.errors import ShipbenchError, StoreError, one_line
+from shipbench.errors import DeviceLostError, ShipbenchError, StoreError, one_line
 from shipbench.events import Emitter, Listener, Started
+from shipbench.hardware.device import require_usable
 from shipbench.planning.plan import PlannedRun
 from shipbench.record import RunRecord
 from shipbench.results.claims import ClaimLostError
@@ -21,7 +24,8 @@ from shipbench.runs.session import Session, claimed
 def attempt(run: PlannedRun, results: Path, emit: Listener) -> None:
     """Execute a run and store its record, done or failed; skip a run that another process has claimed or recorded.
 
-    Raises ``StoreError`` if the results folder cannot be written to.
+    Raises ``StoreError`` if the results folder cannot be written to, and ``DeviceLostError`` if the run's GPU fails for
+    good in this process, which can then execute no other run; nothing is stored, and the checkpoint is kept.
     """
     with claim_planned(run, results, emit) as session:
         if session is not None:
@@ -53,7 +57,37 @@ def _execute(run: PlannedRun, session: Session) -> RunRecord:
         raise
     except Exception as error:
         show_traceback()
+        require_device(run, session.emitter.note)
         return session.fail(failed_record(run, prepared, one_line(error)))
+
+
+def require_device(run: PlannedRun, note: Callable[[str], None]) -> None:
+    """After a failure of ``run``, note and raise ``DeviceLostError`` if its device fails every other run as well."""
+    # Nothing tells whether the run broke the device or the device the run. So the run counts as one whose process has
+    # died: it keeps its checkpoint and is repeated in a new process, and the supervisor gives it up if that dies too.
+    try:
+        require_usable(run.spec.device)
+    except DeviceLostError as error:
+        note(str(error))
+        raise
+
+
+@contextmanager
+def in_worker(device: str) -> Iterator[None]:
+    """End this worker process if its device is lost in the block, so that a new process repeats the run.
+
+    Raises ``DeviceLostError`` before the first block if the device fails in a new process too.
+    """
+    _require_at_start(device)
+    try:
+        yield
+    except DeviceLostError:
+        os._exit(1)
+
+
+@cache
+def _require_at_start(device: str) -> None:
+    require_usable(device)
 
 
 def prepare_planned(run: PlannedRun) -> Prepared:

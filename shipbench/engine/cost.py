@@ -10,11 +10,14 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from shipbench.backbones import input_size_of, load_backbone
+from shipbench.backbones import RANDOM, input_size_of, load_backbone
 from shipbench.hardware.flops import count_flops
 from shipbench.planning.plan import PlannedRun
+from shipbench.prompting import image_token_count
 from shipbench.spec import RunSpec
 
+MEMORY_SHARE = 0.8
+"""The share of the memory of a machine or of a device that runs may take by ``estimated_bytes``."""
 # A step through a frozen backbone keeps 16 to 17 numbers per token, channel and block (timm's ViT-Ti and ViT-S in fp32
 # on a CPU); the rest is for prompts and for weights in training.
 _NUMBERS_KEPT = 24
@@ -63,7 +66,7 @@ def _size_for(run: PlannedRun) -> _Size:
 
 @cache
 def _size(backbone: str, image_size: int | None) -> _Size:
-    model = load_backbone(backbone, checkpoint="random", image_size=image_size)
+    model = load_backbone(backbone, checkpoint=RANDOM, image_size=image_size)
     image = torch.zeros(1, 3, *input_size_of(model))
     weights = sum(weight.numel() for weight in model.parameters())
     return _Size(count_flops(lambda: model(image)), _numbers_kept(model, image), weights)
@@ -72,8 +75,7 @@ def _size(backbone: str, image_size: int | None) -> _Size:
 def _numbers_kept(model: Any, image: Tensor) -> int:
     """Return the numbers that a training step keeps for its backward pass through one image."""
     if isinstance(model, VisionTransformer):
-        tokens = int(model.patch_embed.num_patches) + model.num_prefix_tokens
-        return int(_NUMBERS_KEPT * tokens * model.embed_dim * len(model.blocks))
+        return int(_NUMBERS_KEPT * image_token_count(model) * model.embed_dim * len(model.blocks))
     counts: list[int] = []
     leaves = [module for module in model.modules() if not any(module.children())]
     handles = [leaf.register_forward_hook(lambda _leaf, _inputs, output: _count(output, counts)) for leaf in leaves]

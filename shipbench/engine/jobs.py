@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import joblib
 import torch
 
-from shipbench.engine.cost import estimated_bytes, estimated_flops
+from shipbench.engine.cost import MEMORY_SHARE, estimated_bytes, estimated_flops
 from shipbench.hardware.device import resolve_device
 from shipbench.hardware.memory import available_memory, total_memory
 from shipbench.planning.plan import Plan, PlannedRun
@@ -26,7 +26,6 @@ _WORTH_FLOPS = 3e13
 _EXPONENT = math.log2(1.8)
 # More parallel runs than necessary only take memory.
 _TOLERANCE = 1.1
-_MEMORY_SHARE = 0.8
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def jobs_now(runs: Sequence[PlannedRun], jobs: int) -> int:
 
 
 def _jobs_within(memory: float, runs: Sequence[PlannedRun]) -> int:
-    return max(1, int(_MEMORY_SHARE * memory / max(map(estimated_bytes, runs))))
+    return max(1, int(MEMORY_SHARE * memory / max(map(estimated_bytes, runs))))
 
 
 def relative_rate(jobs: int, cores: int) -> float:

@@ -10,7 +10,14 @@ from pathlib import Path
 import torch
 
 from shipbench.backbones.frozen_weights import cast_frozen_weights
-from shipbench.engine.attempt import attempt, claim_planned, failed_record, prepare_planned, show_traceback
+from shipbench.engine.attempt import (
+    attempt,
+    claim_planned,
+    failed_record,
+    prepare_planned,
+    require_device,
+    show_traceback,
+)
 from shipbench.errors import ShipbenchError, StoreError, one_line
 from shipbench.events import DISCARD, Event, Listener, Started
 from shipbench.hardware.determinism import seed_everything
@@ -48,7 +55,7 @@ def attempt_stack(stack: Stack, results: Path, emit: Listener) -> None:
     """Execute the runs that are due in a stack; skip runs that another process has claimed or recorded.
 
     If a stack fails (for lack of memory, above all), emit a note and execute its runs one by one, from their
-    checkpoints. Raises ``StoreError`` if the results folder cannot be written to.
+    checkpoints. Raises ``StoreError`` and ``DeviceLostError`` as ``attempt`` does.
     """
     if len(stack.runs) > 1:
         emit = _starting_once(emit)
@@ -92,6 +99,7 @@ def _attempt_together(stack: Stack, results: Path, emit: Listener) -> None:
             note(f"out of memory: {len(members)} runs do not fit on the device together; executing them one by one")
         except Exception as error:
             show_traceback()
+            require_device(claimed[0][0], note)
             note(f"{len(members)} runs could not be trained together ({one_line(error)}); executing them one by one")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from shipbench.engine.attempt import give_up
 from shipbench.engine.executors.registry import Executor
-from shipbench.errors import ShipbenchError
+from shipbench.errors import DeviceLostError, ShipbenchError
 from shipbench.events import EpochDone, Event, Finished, Listener, Lost, Note, Started
 from shipbench.planning.plan import Plan, PlannedRun
 from shipbench.record import RunRecord
@@ -29,16 +29,21 @@ def execute_plan(plan: Plan, results: Path, executor: Executor, listener: Listen
     """Execute the chosen runs and return their records, including failed ones; a failure stops no other run.
 
     Runs that other processes have claimed in the same folder are left to them and waited for. Raises ``StoreError`` if
-    the results folder cannot be written to.
+    the results folder cannot be written to, ``DeviceLostError`` if a GPU has failed that all remaining runs need.
     """
     supervisor = _Supervisor(plan.chosen, results, listener, remote=executor.remote)
     claims.tidy(supervisor.store)
     try:
         supervisor.supervise(lambda runs: executor.execute(runs, plan, results, supervisor.emit))
-    except BaseException:
+    except BaseException as error:
         # Killed workers cannot release their claims. A full disk must not hide the exception being raised.
         with suppress(ShipbenchError):
             claims.tidy(supervisor.store)
+        if isinstance(error, DeviceLostError):
+            raise DeviceLostError(
+                f"{error}; finished runs and the checkpoints of unfinished ones are kept in {results}, and the same "
+                "command continues from there once the device works"
+            ) from error
         raise
     return [record for run in plan.chosen if (record := supervisor.store.read(run.run_id)) is not None]
 
@@ -98,7 +103,7 @@ class _Supervisor:
     def _is_given_up(self, run: PlannedRun) -> bool:
         if self.deaths.count(run.run_id) < _MAX_DEATHS:
             return False
-        reason = f"its process died {_MAX_DEATHS} times without an error (killed for lack of memory, perhaps)"
+        reason = f"its process died {_MAX_DEATHS} times (for lack of memory or by a failing GPU, perhaps)"
         give_up(run, self.store.root, reason)
         return True
 

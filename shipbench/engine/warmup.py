@@ -51,6 +51,6 @@ def _warn_once(warning: str) -> None:
 
 @cache
 def _native_size(backbone: str) -> int:
-    from shipbench.backbones import load_backbone, preprocessing_of
+    from shipbench.backbones import RANDOM, load_backbone, preprocessing_of
 
-    return preprocessing_of(load_backbone(backbone, checkpoint="random")).image_size
+    return preprocessing_of(load_backbone(backbone, checkpoint=RANDOM)).image_size

@@ -15,7 +15,7 @@ from timm.models.vision_transformer import Attention, VisionTransformer
 from torch import Tensor, nn
 
 from shipbench.errors import InputError
-from shipbench.prompting import Traceable, Traced
+from shipbench.prompting import Traceable, Traced, image_token_count
 from shipbench.prompting.attention import per_image, project_kv, project_q
 from shipbench.prompting.forward import BlockInput
 from shipbench.prompting.interface import AttentionRule
@@ -148,7 +148,7 @@ def _of_calls(calls: _Calls, backbone: VisionTransformer, title: str) -> list[Bl
 
 
 def _require_grid(tokens: Tensor, backbone: VisionTransformer, title: str) -> None:
-    expected = backbone.num_prefix_tokens + backbone.patch_embed.num_patches
+    expected = image_token_count(backbone)
     if tokens.ndim != 3 or tokens.shape[1] != expected:
         raise InputError(
             f"the attention of {title} cannot be read: its blocks hold other tokens than the {expected} of the images; "

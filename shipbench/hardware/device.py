@@ -6,7 +6,7 @@ import platform
 import re
 from typing import TYPE_CHECKING
 
-from shipbench.errors import InputError
+from shipbench.errors import DeviceLostError, InputError
 
 if TYPE_CHECKING:
     import torch
@@ -34,6 +34,31 @@ def check_device_name(name: str) -> None:
     """Raise ``InputError`` for a malformed device name; the device itself need not exist."""
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,2})?", name):
         raise InputError(f"unknown device {name!r}; choose auto, cpu, mps, cuda or cuda:0")
+
+
+def require_usable(name: str) -> None:
+    """Raise ``DeviceLostError`` if ``name`` is a CUDA device that fails every operation of this process.
+
+    That is so after an illegal access, for one, and if the device is gone. A device that is only full passes, as do
+    devices of all other kinds.
+    """
+    device = str(resolve_device(name)) if name == "auto" else name
+    if not device.startswith("cuda"):
+        return
+    try:
+        _probe(device)
+    except Exception as error:
+        if "out of memory" not in str(error):
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise DeviceLostError(f"device {device} of {platform.node()} does not work ({reason})") from error
+
+
+def _probe(name: str) -> None:
+    """Compute something on a CUDA device and wait for the result."""
+    import torch
+
+    torch.zeros(1, device=name)
+    torch.cuda.synchronize(name)
 
 
 def _has_mps() -> bool:

@@ -7,7 +7,8 @@ import ctypes
 import math
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,18 @@ if TYPE_CHECKING:
 
 # Parameters of glibc's mallopt.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
-# Memory limits of a container, in cgroups version 2 and 1.
-_CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+# Where Linux tells the memory of the machine, the cgroups of this process, and their limits.
+_MEMINFO, _OWN_CGROUPS, _CGROUPS = Path("/proc/meminfo"), Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True)
+class _MemoryFiles:
+    """The files of a version of cgroups: below ``folder``, the limit, the use, and in memory.stat the page cache."""
+
+    folder: Path
+    limit: str
+    used: str
+    cached: tuple[str, ...]
 
 
 def keep_freed_memory(device: torch.device) -> None:
@@ -70,13 +81,17 @@ class PeakMemory:
 
 
 def available_memory() -> float:
-    """Return the bytes that new processes may use: the machine's free memory, within the limit of a container."""
-    return min(_listed_memory("MemAvailable"), _container_limit())
+    """Return the bytes that new processes may use: the machine's free memory, or what is left of a smaller limit.
+
+    Limits are those of the cgroups of this process, which a container, SLURM or systemd sets.
+    """
+    left = (limit - _used(cgroup, files) for cgroup, files, limit in _limits())
+    return max(0.0, min((_listed_memory("MemAvailable"), *left)))
 
 
 def total_memory() -> float:
-    """Return the bytes of memory that this machine has, within the limit of a container."""
-    return min(_listed_memory("MemTotal"), _container_limit())
+    """Return the bytes of memory that this machine has, within the limits of this process's cgroups."""
+    return min((_listed_memory("MemTotal"), *(limit for _, _, limit in _limits())))
 
 
 def device_memory(device: torch.device) -> float:
@@ -86,9 +101,54 @@ def device_memory(device: torch.device) -> float:
     return float(torch.cuda.get_device_properties(device).total_memory)
 
 
-def _container_limit() -> float:
-    texts = [Path(path).read_text().strip() for path in _CGROUP_LIMITS if Path(path).exists()]
-    return min((float(text) for text in texts if text.isdecimal()), default=math.inf)
+def _limits() -> Iterator[tuple[Path, _MemoryFiles, float]]:
+    """Yield every cgroup around this process that has a limit, from its own to the root, its files and the limit."""
+    for files, path in _memberships():
+        own = files.folder / path.lstrip("/")
+        # A container may see its own cgroup as the root, while the path starts at the root of the host.
+        for cgroup in (own, *own.parents):
+            limit = _number(cgroup / files.limit)
+            if limit is not None:
+                yield cgroup, files, limit
+            if cgroup == files.folder:
+                break
+
+
+def _memberships() -> Iterator[tuple[_MemoryFiles, str]]:
+    """Yield the files of each version of cgroups with the path of this process's own cgroup, or at least the root."""
+    second = _MemoryFiles(_CGROUPS, "memory.max", "memory.current", ("active_file", "inactive_file"))
+    cached = ("total_active_file", "total_inactive_file")
+    first = _MemoryFiles(_CGROUPS / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", cached)
+    paths = {first: "/", second: "/"}
+    for line in _lines(_OWN_CGROUPS):
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            paths[second] = path
+        elif "memory" in controllers.split(","):
+            paths[first] = path
+    yield from paths.items()
+
+
+def _used(cgroup: Path, files: _MemoryFiles) -> float:
+    """Return the bytes that a cgroup uses, without the page cache, which the kernel drops to make room."""
+    used = _number(cgroup / files.used)
+    if used is None:
+        return 0.0
+    counts = (line.split() for line in _lines(cgroup / "memory.stat"))
+    return max(0.0, used - sum(float(count) for name, count in counts if name in files.cached))
+
+
+def _number(file: Path) -> float | None:
+    """Return the number in a file, or None if there is no file or, as without a limit, no number."""
+    lines = _lines(file)
+    return float(lines[0]) if lines and lines[0].isdecimal() else None
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text().splitlines()
+    except OSError:
+        return []
 
 
 def free_memory(device: torch.device) -> float:
@@ -131,9 +191,7 @@ def _resident_peak() -> int:
 
 def _listed_memory(name: str) -> float:
     """Return the bytes under ``name`` in Linux's list, elsewhere all physical memory."""
-    meminfo = Path("/proc/meminfo")
-    lines = meminfo.read_text().splitlines() if meminfo.exists() else []
-    for line in lines:
+    for line in _lines(_MEMINFO):
         if line.startswith(f"{name}:"):
             return float(line.split()[1]) * 1024
     try:

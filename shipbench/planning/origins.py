@@ -11,13 +11,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from shipbench.backbones import Origin
+from shipbench.backbones import RANDOM, Origin
 from shipbench.runtime.cache import cache_dir
 from shipbench.runtime.files import atomic_path
 from shipbench.runtime.version import VERSION, git_commit
 from shipbench.settings import canonical_json
-
-_RANDOM = "random"
 
 
 def remembered_origin(name: str, checkpoint: str | None, image_size: int | None, load: Callable[[], Origin]) -> Origin:
@@ -42,8 +40,8 @@ def remembered_origin(name: str, checkpoint: str | None, image_size: int | None,
 
 def _weights(name: str, checkpoint: str | None) -> list[str | int] | None:
     """Return what changes with the weights, or None if that is unknown."""
-    if checkpoint == _RANDOM:
-        return [_RANDOM]
+    if checkpoint == RANDOM:
+        return [RANDOM]
     try:
         if checkpoint is None:
             return ["hub", (_hub_cache() / f"models--timm--{name}" / "refs" / "main").read_text(encoding="utf-8")]

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from shipbench.backbones import RANDOM
 from shipbench.data.sources import completed, open_source
 from shipbench.errors import InputError
 from shipbench.hardware.precision import precision_elsewhere, precision_on
@@ -16,7 +17,6 @@ from shipbench.spec import RunSpec
 from shipbench.tasks import Task
 
 Planned = TypeVar("Planned")
-_RANDOM = "random"
 
 
 def preflight(
@@ -85,5 +85,5 @@ def _refuse(problems: Sequence[str]) -> None:
 
 
 def _require_checkpoint(checkpoint: str | None) -> None:
-    if checkpoint not in (None, _RANDOM) and not Path(str(checkpoint)).is_file():
+    if checkpoint not in (None, RANDOM) and not Path(str(checkpoint)).is_file():
         raise InputError(f"checkpoint {checkpoint} does not exist or is not a file")

@@ -4,7 +4,7 @@ It serves every prompt-tuning method and depends on none. A method describes its
 ``prompted_forward`` computes only what the logits and the loss need.
 """
 
-from shipbench.prompting.architectures import block_outputs, reads_class_token
+from shipbench.prompting.architectures import block_outputs, image_token_count, reads_class_token
 from shipbench.prompting.evaluation import evaluating
 from shipbench.prompting.forward import (
     PassOutput,
@@ -45,6 +45,7 @@ __all__ = [
     "embed_patches",
     "evaluating",
     "frozen",
+    "image_token_count",
     "new_head",
     "pool",
     "prompted_forward",

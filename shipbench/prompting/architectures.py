@@ -80,6 +80,11 @@ def block_outputs(vit: Any, images: Tensor) -> Iterator[Tensor]:
         yield tokens
 
 
+def image_token_count(vit: Any) -> int:
+    """Return the number of tokens of an image: its patches, and the class and register tokens."""
+    return int(vit.patch_embed.num_patches + vit.num_prefix_tokens)
+
+
 def reads_class_token(vit: Any) -> bool:
     """Return whether a ViT classifies from its class token; others pool their tokens."""
     # Early releases of timm 1.0 have no attention pool in Eva.

@@ -14,8 +14,7 @@ from safetensors import SafetensorError, safe_open
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from shipbench.backbones import Preprocessing, load_backbone, sha256_of
-from shipbench.backbones.loading import RANDOM
+from shipbench.backbones import RANDOM, Preprocessing, load_backbone, sha256_of
 from shipbench.backbones.state_dicts import weights_sha256
 from shipbench.data.framing import resize
 from shipbench.data.images import decode_photograph

@@ -6,12 +6,11 @@ from pathlib import Path
 
 from safetensors import safe_open
 
+from shipbench.backbones import RANDOM
 from shipbench.errors import InputError, did_you_mean
 from shipbench.record import EVALUATED, TRAINED, RunRecord
 from shipbench.results.store import Store
 from shipbench.tasks.catalogue import Resize
-
-_RANDOM = "random"
 
 
 def weights_of(store: Store, run_id: str) -> Path:
@@ -62,11 +61,11 @@ def checkpoint_of(record: RunRecord, checkpoint: str | None) -> str | None:
 
     ``checkpoint`` is the file that the user named.
     """
-    if checkpoint is None and record.checkpoint not in ("", _RANDOM):
+    if checkpoint is None and record.checkpoint not in ("", RANDOM):
         raise InputError(
             f"run {record.run_id} was trained on the weights in {record.checkpoint}; name that file with --checkpoint"
         )
-    return _RANDOM if checkpoint is None and record.checkpoint == _RANDOM else checkpoint
+    return RANDOM if checkpoint is None and record.checkpoint == RANDOM else checkpoint
 
 
 def resize_of(weights: Path) -> Resize:

@@ -5,29 +5,37 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
+import torch
 
 from shipbench import RunSpec, load_results
-from shipbench.engine import supervisor
+from shipbench.engine import stacked, supervisor
 from shipbench.engine.attempt import attempt
 from shipbench.engine.executors import registry
 from shipbench.engine.executors.local import LocalExecutor
 from shipbench.engine.executors.registry import EngineOptions, get_executor, list_engines
+from shipbench.engine.stacked import attempt_stack
 from shipbench.engine.supervisor import execute_plan
-from shipbench.errors import InputError
+from shipbench.errors import DeviceLostError, InputError
 from shipbench.events import Event, Finished, Listener, Note
+from shipbench.hardware import device
 from shipbench.planning.plan import Plan, PlannedRun, State
-from shipbench.planning.stacks import Stacking
+from shipbench.planning.stacks import Stack, Stacking
+from shipbench.record import RunRecord
 from shipbench.results import claims
 from shipbench.results.store import Store
+from shipbench.runs.session import Session
 from tests.conftest import Outcome
 from tests.data.builders import vtab_tree
 from tests.results.test_store import make_record
 
 Shipbench = Callable[..., Outcome]
+CUDA_ERROR = "CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be reported later"
 TINY = ("--backbone", "test_vit", "--checkpoint", "random", "--set", "image_size=64", "--epochs", "1")
 
 
@@ -145,3 +153,103 @@ def test_a_plan_beside_another_process_notes_its_claim_once(tmp_path: Path, monk
     assert note.text.endswith("is executing a run; waiting")
     assert isinstance(end, Finished)
     assert end.run_id == "a1"
+
+
+@dataclass
+class FakeGpu:
+    """A GPU that fails run b, and everything else once it is broken; run b breaks it or not."""
+
+    breaks: bool = True
+    broken: bool = False
+    attempted: list[str] = field(default_factory=list)
+
+    def probe(self, name: str) -> None:
+        """Fail if the GPU is broken."""
+        if self.broken:
+            raise RuntimeError(CUDA_ERROR)
+
+    def fail(self, *_: object) -> None:
+        """Fail, and break if that is what the GPU does."""
+        self.broken = self.breaks
+        raise RuntimeError(CUDA_ERROR)
+
+    def prepare(self, run: PlannedRun) -> PlannedRun:
+        """Return the run instead of what prepares it."""
+        self.attempted.append(run.run_id)
+        if run.run_id == "b":
+            self.fail()
+        self.probe(run.spec.device)
+        return run
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
+    """A GPU on which runs end without training."""
+
+    def execute(session: Session, run: PlannedRun) -> RunRecord:
+        record = make_record(run_id=run.run_id)
+        session.store.write(record)
+        return record
+
+    fake = FakeGpu()
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(device, "_probe", fake.probe)
+    monkeypatch.setattr("shipbench.engine.attempt.prepare_planned", fake.prepare)
+    monkeypatch.setattr(Session, "execute", execute)
+    return fake
+
+
+@pytest.fixture
+def runs_on_a_gpu(tmp_path: Path) -> tuple[PlannedRun, ...]:
+    """Runs a, b and c; b has a checkpoint."""
+    checkpoint = Store(tmp_path).path("checkpoints", "b")
+    checkpoint.parent.mkdir()
+    checkpoint.write_bytes(b"epoch 3")
+    return tuple(PlannedRun(RunSpec("linear", "dtd", device="cuda:0"), name, State.TO_DO) for name in "abc")
+
+
+def test_a_lost_gpu_ends_a_plan_and_fails_no_run(
+    gpu: FakeGpu, runs_on_a_gpu: tuple[PlannedRun, ...], tmp_path: Path
+) -> None:
+    executor, events, store = get_executor("local", EngineOptions(jobs=1)), list[Event](), Store(tmp_path)
+    sentence = (
+        r"^device cuda:0 of \S+ does not work \(CUDA error: an illegal memory access was encountered\); finished runs "
+        r".* are kept in .*, and the same command continues from there once the device works$"
+    )
+    with pytest.raises(DeviceLostError, match=sentence) as caught:
+        execute_plan(Plan(runs_on_a_gpu, runs_on_a_gpu), tmp_path, executor, events.append)
+    assert caught.value.exit_code == 1
+    assert gpu.attempted == ["a", "b"]
+    assert [store.status(name) for name in "abc"] == ["done", None, None]
+    assert store.path("checkpoints", "b").read_bytes() == b"epoch 3"
+    assert not claims.holders(tmp_path)
+    assert [event.run_id for event in events if isinstance(event, Note)] == ["b"]
+
+
+def test_a_run_that_fails_on_a_gpu_that_works_stops_no_other(
+    gpu: FakeGpu, runs_on_a_gpu: tuple[PlannedRun, ...], tmp_path: Path
+) -> None:
+    gpu.breaks = False
+    executor = get_executor("local", EngineOptions(jobs=1))
+    records = execute_plan(Plan(runs_on_a_gpu, runs_on_a_gpu), tmp_path, executor, lambda event: None)
+    assert [record.status for record in records] == ["done", "failed", "done"]
+    assert not Store(tmp_path).path("checkpoints", "b").exists()
+
+
+@pytest.mark.parametrize("breaks", [True, False])
+def test_a_stack_on_a_lost_gpu_is_not_executed_run_by_run(
+    gpu: FakeGpu,
+    runs_on_a_gpu: tuple[PlannedRun, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    breaks: bool,
+) -> None:
+    gpu.breaks = breaks
+    monkeypatch.setattr(stacked, "_execute", gpu.fail)
+    events = list[Event]()
+    with pytest.raises(DeviceLostError) if breaks else nullcontext():
+        attempt_stack(Stack(runs_on_a_gpu, runs_on_a_gpu), tmp_path, events.append)
+    assert gpu.attempted == ([] if breaks else ["a", "b", "c"])
+    assert not claims.holders(tmp_path)
+    (note,) = (event.text for event in events if isinstance(event, Note))
+    assert note.startswith("device cuda:0" if breaks else "3 runs could not be trained together")

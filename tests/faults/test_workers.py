@@ -18,15 +18,20 @@ from shipbench.engine.executors import processes
 from shipbench.engine.executors.local import LocalExecutor
 from shipbench.engine.executors.registry import EngineOptions
 from shipbench.engine.supervisor import execute_plan
+from shipbench.errors import DeviceLostError
 from shipbench.hardware.device import devices_for_workers
 from shipbench.planning.plan import Plan, PlannedRun, State
 from shipbench.record import RunRecord
+from shipbench.results.store import Store
 from shipbench.spec import RunSpec
 from tests.results.test_store import make_record
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills processes as POSIX systems do")
 # What a run does in its worker instead of training, given the results folder.
 Work = Callable[[PlannedRun, Path], None]
+CUDA_ERROR = "CUDA error: unspecified launch failure"
+# The GPUs that this process has lost.
+LOST: list[str] = []
 
 
 def wait_for(path: Path) -> None:
@@ -47,6 +52,22 @@ def kill_myself() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def lose(gpu: str) -> None:
+    LOST.append(gpu)
+    use(gpu)
+
+
+def use(gpu: str) -> None:
+    """Fail if this process has lost the GPU."""
+    if gpu in LOST:
+        raise RuntimeError(CUDA_ERROR)
+
+
+def gone(results: Path, gpu: str) -> Path:
+    """Return the file that says that a GPU fails in every process."""
+    return results / f"{gpu}.gone"
+
+
 @pytest.fixture
 def execute(
     forked_workers: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -57,16 +78,25 @@ def execute(
         def in_worker(stack: Any, *arguments: Any) -> None:
             # This patches the modules of the worker process, not those of the test.
             from shipbench.engine import attempt
+            from shipbench.hardware import device
             from shipbench.runs.session import Session
 
+            root: Path = arguments[0]
+
+            def probe(name: str) -> None:
+                use(name)
+                if gone(root, name).exists():
+                    raise RuntimeError(CUDA_ERROR)
+
             def execute_in_session(session: Session, run: Any) -> RunRecord:
-                root = session.store.root
                 (root / f"{run.run_id}.begun").open("a").write(f"{run.spec.device}\n")
+                use(run.spec.device)
                 work(run, root)
                 record = make_record(run_id=run.run_id, device=run.spec.device)
                 session.store.write(record)
                 return record
 
+            device._probe = probe
             attempt.prepare_planned = lambda run: run  # type: ignore[assignment]
             Session.execute = execute_in_session  # type: ignore[method-assign]
             processes._in_worker(stack, *arguments)
@@ -137,3 +167,57 @@ def test_workers_get_devices_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     assert devices_for_workers(torch.device("cuda"), 3) == ["cuda:0", "cuda:1", "cuda:0"]
     assert devices_for_workers(torch.device("cuda:1"), 2) == ["cuda:1", "cuda:1"]
     assert devices_for_workers(torch.device("cpu"), 2) == ["cpu", "cpu"]
+
+
+def test_a_run_that_loses_its_gpu_is_repeated_in_a_new_process(
+    execute: Callable[[Work], dict[str, RunRecord]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(processes, "devices_for_workers", lambda device, jobs: ["cuda:0"] * jobs)
+
+    def work(run: PlannedRun, results: Path) -> None:
+        if run.run_id == "a" and begun(results, "a") == 1:
+            lose(run.spec.device)
+        if run.run_id == "b":
+            wait_for(results / "runs" / "c.parquet")
+
+    records = execute(work)
+    assert {name: record.status for name, record in records.items()} == dict.fromkeys("abc", "done")
+    assert [begun(tmp_path, name) for name in "abc"] == [2, 1, 1]
+    assert f"does not work ({CUDA_ERROR})" in capsys.readouterr().err
+
+
+def test_a_run_that_loses_its_gpu_every_time_is_given_up(
+    execute: Callable[[Work], dict[str, RunRecord]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "devices_for_workers", lambda device, jobs: ["cuda:0"] * jobs)
+
+    def work(run: PlannedRun, results: Path) -> None:
+        if run.run_id == "a":
+            lose(run.spec.device)
+
+    records = execute(work)
+    assert {name: record.status for name, record in records.items()} == {"a": "failed", "b": "done", "c": "done"}
+    assert "its process died 1 times" in records["a"].error
+    assert begun(tmp_path, "a") == 2
+
+
+def test_other_gpus_do_the_work_of_one_that_is_gone(
+    execute: Callable[[Work], dict[str, RunRecord]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Run a, of which the GPU may be the victim, is tried alone on the first GPU, and then nothing can be done."""
+    monkeypatch.setattr(processes, "devices_for_workers", lambda device, jobs: ["cuda:0", "cuda:1"])
+
+    def work(run: PlannedRun, results: Path) -> None:
+        if run.run_id == "a":
+            gone(results, "cuda:0").touch()
+            lose(run.spec.device)
+        if run.run_id == "b":
+            wait_for(gone(results, "cuda:0"))
+
+    with pytest.raises(DeviceLostError, match=r"cuda:0 of .* does not work .* the same command continues"):
+        execute(work)
+    store = Store(tmp_path)
+    assert [store.status(name) for name in "abc"] == [None, "done", "done"]

@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 import torch
 
-from shipbench.errors import InputError
+from shipbench.errors import DeviceLostError, InputError
 from shipbench.explaining import explain
+from shipbench.hardware import device
 from shipbench.hardware.determinism import fix_workspace, seed_everything, uses_tf32
+from shipbench.hardware.device import require_usable
 from shipbench.hardware.memory import PeakMemory
 from shipbench.results.store import Store
 from shipbench.runs import evaluate
@@ -116,3 +118,45 @@ def test_cuda_is_initialised_before_its_statistics_are_reset(monkeypatch: pytest
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: calls.append(("reset", device)))
     PeakMemory(GPU)
     assert calls == [("init", None), ("reset", GPU)]
+
+
+@pytest.mark.parametrize(
+    ("message", "lost"),
+    [
+        ("CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be reported later", True),
+        ("No CUDA GPUs are available", True),
+        ("CUDA out of memory. Tried to allocate 2.00 MiB.", False),
+        ("CUDA error: out of memory\nCUDA kernel errors might be reported later", False),
+        (None, False),
+    ],
+)
+def test_only_a_device_that_fails_every_operation_is_lost(
+    monkeypatch: pytest.MonkeyPatch, message: str | None, lost: bool
+) -> None:
+    probed = list[str]()
+
+    def probe(name: str) -> None:
+        probed.append(name)
+        if message is not None:
+            raise RuntimeError(message)
+
+    monkeypatch.setattr(device, "_probe", probe)
+    for name in ("cpu", "mps"):
+        require_usable(name)
+    assert probed == []
+    if lost:
+        reason = str(message).partition("\n")[0]
+        with pytest.raises(DeviceLostError, match=rf"^device cuda:1 of \S+ does not work \({reason}\)$"):
+            require_usable("cuda:1")
+    else:
+        require_usable("cuda:1")
+    assert probed == ["cuda:1"]
+
+
+def test_auto_is_probed_where_it_is_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    probed = list[str]()
+    monkeypatch.setattr(device, "_probe", probed.append)
+    for available in (False, True):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda available=available: available)
+        require_usable("auto")
+    assert probed == ["cuda"]

@@ -5,8 +5,13 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import pytest
+
+from shipbench.hardware import memory
+from shipbench.hardware.memory import available_memory, total_memory
 
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep freed memory")
 
@@ -72,3 +77,80 @@ print((peak.bytes() - resting) // MB)
 """
     (added,) = answers(program)
     assert 100 < added < 160
+
+
+MakeLinux = Callable[[str, Mapping[str, str]], None]
+UNLIMITED = "9223372036854771712"
+MEGABYTE = 1_000_000
+
+
+@pytest.fixture
+def make_linux(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeLinux:
+    """Return a function that pretends to be on a machine with 16 GB, 12 of them free, in these cgroups."""
+
+    def make(own_cgroups: str, files: Mapping[str, str]) -> None:
+        listed = {"meminfo": "MemTotal: 16000000 kB\nMemAvailable: 12000000 kB\n", "cgroup": own_cgroups}
+        for name, text in {**listed, **{f"cgroups/{name}": text for name, text in files.items()}}.items():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(text + "\n")
+        monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "meminfo")
+        monkeypatch.setattr(memory, "_OWN_CGROUPS", tmp_path / "cgroup")
+        monkeypatch.setattr(memory, "_CGROUPS", tmp_path / "cgroups")
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("own_cgroups", "limits", "expected"),
+    [
+        ("0::/", {}, 16384),
+        ("0::/", {"memory.max": "max"}, 16384),
+        ("0::/", {"memory.max": "4000000000"}, 4000),
+        ("0::/a.slice/b.scope", {"a.slice/memory.max": "3000000000", "a.slice/b.scope/memory.max": "max"}, 3000),
+        ("0::/a.slice/b.scope", {"a.slice/memory.max": "max", "a.slice/b.scope/memory.max": "2000000000"}, 2000),
+        ("0::/a.slice", {"c.slice/memory.max": "1000000000"}, 16384),
+        ("9:cpu:/\n4:memory:/slurm/job", {"memory/slurm/job/memory.limit_in_bytes": "5000000000"}, 5000),
+        (
+            "4:memory:/slurm/job/step",
+            {
+                "memory/slurm/memory.limit_in_bytes": UNLIMITED,
+                "memory/slurm/job/memory.limit_in_bytes": "5000000000",
+                "memory/slurm/job/step/memory.limit_in_bytes": UNLIMITED,
+            },
+            5000,
+        ),
+        ("4:memory:/docker/1f", {"memory/memory.limit_in_bytes": "6000000000"}, 6000),
+    ],
+    ids=["none", "max", "container", "outer", "inner", "another's", "version 1", "job of a step", "path of the host"],
+)
+def test_the_least_limit_of_the_cgroups_is_the_memory(
+    make_linux: MakeLinux, own_cgroups: str, limits: Mapping[str, str], expected: int
+) -> None:
+    make_linux(own_cgroups, limits)
+    assert total_memory() == expected * MEGABYTE
+
+
+def test_memory_in_use_under_a_limit_is_not_available(make_linux: MakeLinux) -> None:
+    """Of 8 GB, 6 are used, 5 of which are page cache that the kernel can drop."""
+    job = {
+        "job/memory.max": "8000000000",
+        "job/memory.current": "6000000000",
+        "job/memory.stat": "anon 1000000000\nactive_file 2000000000\ninactive_file 3000000000",
+    }
+    make_linux("0::/job/step", job)
+    assert available_memory() == 7000 * MEGABYTE
+    make_linux("0::/job/step", {"job/step/memory.max": "1000000000", "job/step/memory.current": "1000000001"})
+    assert available_memory() == 0
+    make_linux("0::/job/step", {"job/memory.max": "900000000000", "job/step/memory.max": "max"})
+    assert available_memory() == 12288 * MEGABYTE
+
+
+def test_memory_in_use_under_a_limit_of_version_1_is_not_available(make_linux: MakeLinux) -> None:
+    job = {
+        "memory/job/memory.limit_in_bytes": "8000000000",
+        "memory/job/memory.usage_in_bytes": "6000000000",
+        "memory/job/memory.stat": "inactive_file 0\ntotal_active_file 2000000000\ntotal_inactive_file 3000000000",
+    }
+    make_linux("4:memory:/job\n0::/", job)
+    assert available_memory() == 7000 * MEGABYTE
+    assert total_memory() == 8000 * MEGABYTE

@@ -158,9 +158,9 @@ def _backend(client: Any) -> Any:
 
 
 def _on_worker(run: PlannedRun, results: Path, topic: str) -> None:
-    from shipbench.engine.attempt import attempt
+    from shipbench.engine.attempt import attempt, in_worker
 
-    with _ONE_AT_A_TIME:
+    with _ONE_AT_A_TIME, in_worker(run.spec.device):
         attempt(run, results, _Sender(topic))
 
 

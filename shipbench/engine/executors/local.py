@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from shipbench.engine.jobs import Division
 
-_MEMORY_SHARE = 0.8
-
 
 class LocalExecutor:
     """Executes runs in this process, or in as many worker processes as the plan wants."""
@@ -90,7 +88,7 @@ def most_in_a_stack(stacking: Stacking, runs: int, jobs: int) -> int:
 
 def fits_on(device: torch.device) -> Fits:
     """Return whether a number of runs like a given one fit into the memory of a CUDA device, by an estimate."""
-    from shipbench.engine.cost import estimated_bytes
+    from shipbench.engine.cost import MEMORY_SHARE, estimated_bytes
 
     memory = device_memory(device)
-    return lambda run, count: estimated_bytes(run, count) <= _MEMORY_SHARE * memory
+    return lambda run, count: estimated_bytes(run, count) <= MEMORY_SHARE * memory

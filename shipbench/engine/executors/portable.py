@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from shipbench.backbones import RANDOM
 from shipbench.hardware.precision import precision_elsewhere
 from shipbench.planning.plan import PlannedRun
 from shipbench.spec import RunSpec
@@ -24,4 +25,4 @@ def _absolute(path: Path | None) -> Path | None:
 
 def _weights(spec: RunSpec) -> str | None:
     checkpoint = spec.checkpoint
-    return checkpoint if checkpoint in (None, "random") else str(Path(checkpoint).resolve())
+    return checkpoint if checkpoint in (None, RANDOM) else str(Path(checkpoint).resolve())

@@ -17,8 +17,10 @@ from typing import Any
 import torch
 from joblib.externals.loky import BrokenProcessPool, ProcessPoolExecutor
 
+from shipbench.engine.attempt import in_worker
 from shipbench.engine.executors.channel import Address, Channel, Sender
 from shipbench.engine.stacked import attempt_stack
+from shipbench.errors import DeviceLostError
 from shipbench.events import Listener, Note
 from shipbench.hardware.device import devices_for_workers, resolve_device
 from shipbench.planning.plan import PlannedRun
@@ -33,7 +35,8 @@ _WORKER_DIED = "a worker process died; its run will be repeated alone, after the
 def execute_in_processes(stacks: Sequence[Stack], results: Path, jobs: int, threads: int, emit: Listener) -> None:
     """Attempt every stack in one of ``jobs`` worker processes with ``threads`` threads; return when all have ended.
 
-    A dead worker does not stop the others; check the store for unfinished runs.
+    A dead worker does not stop the others; check the store for unfinished runs. Raises ``DeviceLostError`` if no device
+    is left that works in a new process.
     """
     devices = devices_for_workers(resolve_device(stacks[0].runs[0].spec.device), jobs)
     with Channel(emit) as channel, warnings.catch_warnings(), _started(devices[: len(stacks)], threads) as workers:
@@ -93,20 +96,30 @@ def _distribute(
     begin: Callable[[_Worker, Stack], Future[None]],
     emit: Listener,
 ) -> None:
-    """Give each idle worker the next stack, until all stacks are done; replace workers that die."""
+    """Give each idle worker the next stack, until all stacks are done; replace workers that die.
+
+    A worker whose device fails in a new process too gets no other stack.
+    """
     waiting, idle = list(reversed(stacks)), list(reversed(workers))
-    busy: dict[Future[None], _Worker] = {}
+    busy: dict[Future[None], tuple[_Worker, Stack]] = {}
     while waiting or busy:
         while waiting and idle:
-            worker = idle.pop()
-            busy[begin(worker, waiting.pop())] = worker
+            worker, stack = idle.pop(), waiting.pop()
+            busy[begin(worker, stack)] = worker, stack
         for future in wait(busy, return_when=FIRST_COMPLETED).done:
-            worker = busy.pop(future)
+            worker, stack = busy.pop(future)
             try:
                 future.result()
             except BrokenProcessPool:
                 emit(Note(None, _WORKER_DIED))
                 worker.replace()
+            except DeviceLostError as error:
+                # The stack has not begun, so another worker can take it.
+                waiting.append(stack)
+                if not (busy or idle):
+                    raise
+                emit(Note(None, f"{error}; continuing without it"))
+                continue
             idle.append(worker)
 
 
@@ -115,7 +128,7 @@ def _in_worker(stack: Stack, results: Path, device: str, threads: int, address: 
     _exit_with_the_parent()
     torch.set_num_threads(threads)
     on_device = Stack(_on(device, stack.runs), _on(device, stack.due))
-    with closing(Sender(address)) as emit:
+    with in_worker(device), closing(Sender(address)) as emit:
         attempt_stack(on_device, results, emit)
 
 

@@ -27,6 +27,7 @@ from shipbench.prompting import (
     draw_stack_input,
     embed,
     frozen,
+    image_token_count,
     new_head,
     prompted_forward,
     read_out,
@@ -85,7 +86,7 @@ class Ship(nn.Module):
         self.backbone = frozen(backbone)
         self.stochastic_depth = StochasticDepth(backbone)
         depth, width = len(backbone.blocks), backbone.embed_dim
-        _check(self.levels, depth, prototypes, width, _image_tokens(backbone), self.config)
+        _check(self.levels, depth, prototypes, width, image_token_count(backbone), self.config)
         bank = None if prototypes is None else torch.as_tensor(prototypes).to(next(backbone.parameters()).dtype)
         self.prompts = ShipPrompts(self.levels, depth, width, bank, self.config)
         self.head = new_head(feature_width(backbone), whole_number("num_classes", num_classes, 1))
@@ -220,7 +221,7 @@ class Ship(nn.Module):
 
     def _match_top(self, match: bool) -> int:
         needed = match and self.config.matching_weight > 0
-        return min(self.config.top_k, _image_tokens(self.backbone)) if needed else 0
+        return min(self.config.top_k, image_token_count(self.backbone)) if needed else 0
 
     def _sample(self, images: int) -> DropFactors | None:
         return self.stochastic_depth.factors(images) if self.training else None
@@ -244,10 +245,6 @@ def matching_loss(output: PassOutput) -> Tensor:
         prompts, selected = unit(prompts), unit(selected)
         cosine = prompts @ selected.transpose(1, 2)
     return (1 - cosine).amin(dim=-1).mean()
-
-
-def _image_tokens(backbone: VisionTransformer) -> int:
-    return int(backbone.patch_embed.num_patches + backbone.num_prefix_tokens)
 
 
 def _check(

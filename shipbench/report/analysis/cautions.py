@@ -9,12 +9,12 @@ from collections.abc import Callable
 
 import pandas as pd
 
+from shipbench.backbones.pinned import RANDOM
 from shipbench.published import CHOSEN_ON_TEST
 from shipbench.record import SHIPBENCH, UNSEALED
 from shipbench.report.wording.names import method_name, method_order, task_name, task_order
 from shipbench.report.wording.text import counted, listed
 
-RANDOM = "random"
 ON_TEST = "§"
 FOREIGN = "¶"
 _NOT_RECORDED = "not recorded"

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
+from shipbench.backbones.pinned import RANDOM
 from shipbench.errors import InputError, did_you_mean
 from shipbench.published import PublishedRow, published_rows
 from shipbench.report.analysis.arms import UNKNOWN_SIZE, Arm
-from shipbench.report.analysis.cautions import RANDOM
 from shipbench.report.analysis.study import Study
 
 PublishedChoice: TypeAlias = Literal["same", "all", "none"]
