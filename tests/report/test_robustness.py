@@ -220,6 +220,26 @@ def test_shots_are_columns_in_ascending_order_with_all_images_at_the_end() -> No
     assert [text for _, text in figure.draw().panels[0].x.ticks] == ["2", "16", "all"]
 
 
+def test_a_number_of_shots_without_a_finished_run_hides_no_other() -> None:
+    lost: Row = {"status": "failed", "final_test_acc": float("nan"), "best_test_acc": float("nan")}
+    rows = [
+        make_record(
+            method, "digits", accuracy=accuracy, shots=shots, **(lost if (method, shots) == ("ship", 2) else {})
+        )
+        for method in ("linear", "ship")
+        for shots, accuracy in ((2, 0.4), (4, 0.5), (16, 0.6))
+    ]
+    table = item(build_report(make_results(rows)), "shots-demo")
+    assert isinstance(table, Table)
+    assert [[cell.text for cell in row.cells] for row in table.rows] == [
+        ["Linear probe", "40.0", "50.0", "60.0"],
+        ["SHIP", MISSING, "50.0", "60.0"],
+    ]
+    figure = next(each for each in build_report(make_results(rows)).figures() if each.name == "shots-demo")
+    points = [mark for mark in figure.draw().panels[0].marks if isinstance(mark, Points)]
+    assert [list(mark.ys) for mark in points] == [pytest.approx([40, 50, 60]), pytest.approx([50, 60])]
+
+
 def test_runs_of_one_number_of_shots_have_no_table_of_shots() -> None:
     study = build_study(make_results(grid(("linear", "ship"), ("digits",), (0, 1), shots=4)), None, Final())
     assert few_shots(study, "demo") is None
