@@ -14,14 +14,14 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from shipbench.errors import InputError
-from shipbench.report.analysis.comparisons import ALPHA, FEWEST_WILCOXON
+from shipbench.report.analysis.comparisons import ALPHA, across_tasks_test
 from shipbench.report.analysis.differences import over_tasks
 from shipbench.report.analysis.predictions import LoadPredictions
 from shipbench.report.analysis.study import Study
 from shipbench.report.wording.names import method_name, method_order, setting_name, task_order
 from shipbench.report.wording.numbers import setting
 from shipbench.report.wording.text import counted, joined
-from shipbench.statistics import Interval, holm, paired_test, student_test, wilcoxon_test
+from shipbench.statistics import Interval, holm, paired_test, student_test
 
 Verdict: TypeAlias = Literal["better", "worse", "not beyond chance", "unchanged", "no test"]
 TestKind: TypeAlias = Literal["images", "seeds", ""]
@@ -312,9 +312,6 @@ def _method_changes(tasks: Sequence[TaskChange]) -> list[MethodChange]:
     values: dict[str, list[float]] = {}
     for change in tasks:
         values.setdefault(change.label, []).append(change.difference)
-    changes = [
-        MethodChange(label, over_tasks(v), wilcoxon_test(v) if len(v) >= FEWEST_WILCOXON else float("nan"))
-        for label, v in values.items()
-    ]
+    changes = [MethodChange(label, over_tasks(v), across_tasks_test(v)) for label, v in values.items()]
     adjusted = holm([change.p_value for change in changes])
     return [replace(change, adjusted=p) for change, p in zip(changes, adjusted, strict=True)]

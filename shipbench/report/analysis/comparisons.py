@@ -40,7 +40,7 @@ class PairedComparison:
     """One arm against the baseline.
 
     ``differences``: percentage points per shared task, paired over seeds; ``interval``: Student's t over those tasks;
-    ``wilcoxon``: p-value across tasks, ``wilcoxon_adjusted`` corrected by Holm over the arms.
+    ``wilcoxon``: p-value across tasks, NaN over too few; ``wilcoxon_adjusted`` corrected by Holm over the arms.
     """
 
     arm: Arm
@@ -59,6 +59,14 @@ def image_tests(comparisons: Sequence[PairedComparison]) -> str:
     return f"{' or (several seeds) '.join(names) or 'exact paired tests'} on the test images"
 
 
+def across_tasks_test(differences: Sequence[float]) -> float:
+    """Return the p-value of Wilcoxon's test over one difference per task; NaN below ``FEWEST_WILCOXON`` tasks.
+
+    A test that cannot reach the 5 % level would only weaken Holm's correction of the others.
+    """
+    return wilcoxon_test(differences) if len(differences) >= FEWEST_WILCOXON else float("nan")
+
+
 def paired_comparisons(
     study: Study, suite: str, baseline: Arm, predictions: Mapping[str, TaskPredictions]
 ) -> list[PairedComparison]:
@@ -71,7 +79,7 @@ def paired_comparisons(
 def _paired_comparison(study: Study, arm: Arm, baseline: Arm, tests: Mapping[str, TaskTest]) -> PairedComparison:
     tasks = paired_difference(study.accuracies(arm), study.accuracies(baseline)).tasks
     values = list(tasks.values())
-    return PairedComparison(arm, tasks, over_tasks(values), wilcoxon_test(values), tests)
+    return PairedComparison(arm, tasks, over_tasks(values), across_tasks_test(values), tests)
 
 
 def _task_tests(predictions: Mapping[str, TaskPredictions], arm: Arm, baseline: Arm) -> dict[str, TaskTest]:

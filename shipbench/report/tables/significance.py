@@ -17,8 +17,8 @@ _ACROSS = (
 )
 _ACROSS_DETAILS = (
     "Differences are paired over seeds; the Student t interval needs three or more tasks. The Wilcoxon signed-rank "
-    "test is two-sided, with Holm's correction for the number of methods. The tests on images have Holm's correction "
-    "over all methods and tasks, at the 5 % level."
+    "test is two-sided and needs six or more tasks, with Holm's correction for the number of methods tested. The tests "
+    "on images have Holm's correction over all methods and tasks, at the 5 % level."
 )
 _PER_TASK = (
     "p-value with Holm's correction, and below it the difference to {baseline} in percentage points: {tests}. The "
