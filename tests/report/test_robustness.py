@@ -165,6 +165,21 @@ def test_a_task_scored_by_class_keeps_its_metric() -> None:
     assert (shift.clean, shift.shifted) == (80.0, 60.0)
 
 
+def test_a_task_scored_by_class_is_tested_by_class() -> None:
+    parent = make_record(
+        "ship", "digits", headline_metric="mean-per-class", final_test_mean_class_acc=0.625, num_classes=2
+    )
+    rows = [parent, evaluated(parent, 0.8, "blur", 1, final_test_mean_class_acc=0.5)]
+    hits = {"": [0] * 6 + [1] * 4, "blur1": [1] * 8 + [0] * 2}
+    frame = predictions(rows, [0] * 8 + [1] * 2, hits)
+    (shift,) = shifts(build_study(make_results(rows), None, Final()), "demo", loader(frame))
+    assert (shift.clean, shift.shifted) == (62.5, 50.0)
+    assert shift.test is not None
+    assert (shift.test.wins, shift.test.losses, shift.test.difference) == (6, 2, pytest.approx(-0.125))
+    # 6/8 - 2/2 is -1/4: as far from zero are 44 of 64 sums of the first class if the second one cancels, else all.
+    assert shift.test.p_value == pytest.approx((44 / 64 + 1) / 2)
+
+
 def test_two_sources_of_one_name_are_two_rows() -> None:
     parent = make_record("ship", "digits", 0, 0.9)
     rows = [parent]

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
+from shipbench.record import MEAN_PER_CLASS
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.differences import over_tasks, paired_difference
 from shipbench.report.analysis.predictions import TaskPredictions
 from shipbench.report.analysis.study import Study
-from shipbench.statistics import Interval, PairedTest, holm, paired_test, wilcoxon_test
+from shipbench.statistics import Interval, PairedTest, holm, wilcoxon_test
 
 ALPHA = 0.05
 BETTER, WORSE = "▲", "▼"
@@ -21,10 +20,14 @@ FEWEST_WILCOXON = 6
 
 @dataclass(frozen=True)
 class TaskTest:
-    """The paired test on the images of one task; ``adjusted`` is Holm's p-value over all arms and tasks."""
+    """The paired test on the images of one task; ``adjusted`` is Holm's p-value over all arms and tasks.
+
+    ``by_class`` tells that the accuracies are means over classes.
+    """
 
     images: PairedTest
     seeds: tuple[int, ...]
+    by_class: bool = False
     adjusted: float = float("nan")
 
     @property
@@ -52,11 +55,17 @@ class PairedComparison:
 
 
 def image_tests(comparisons: Sequence[PairedComparison]) -> str:
-    """Name the image-level tests of ``comparisons``; with one seed per side the sign-flip test is McNemar's."""
-    seeds = {len(test.seeds) for comparison in comparisons for test in comparison.tasks.values()}
+    """Name the image-level tests of ``comparisons``.
+
+    With one seed per side the sign-flip test is McNemar's, unless images weigh the inverse of the size of their class.
+    """
+    tests = [test for comparison in comparisons for test in comparison.tasks.values()]
+    seeds = {len(test.seeds) for test in tests if not test.by_class}
     names = ["exact McNemar tests"] if 1 in seeds else []
     names += ["exact sign-flip tests of the mean accuracies over seeds"] if seeds - {1} else []
-    return f"{' or (several seeds) '.join(names) or 'exact paired tests'} on the test images"
+    names = [" or (several seeds) ".join(names)] if names else []
+    names += ["sign-flip tests of the means of classes"] if any(test.by_class for test in tests) else []
+    return f"{' or (tasks scored by class) '.join(names) or 'exact paired tests'} on the test images"
 
 
 def across_tasks_test(differences: Sequence[float]) -> float:
@@ -91,8 +100,9 @@ def _task_test(predictions: TaskPredictions, arm: Arm, baseline: Arm) -> TaskTes
     seeds = predictions.shared_seeds(arm, baseline)
     if not seeds:
         return None
-    ours, theirs = (np.asarray(predictions.times_correct(side, seeds), dtype=np.int64) for side in (arm, baseline))
-    return TaskTest(paired_test(ours, theirs, len(seeds)), tuple(seeds))
+    ours, theirs = (predictions.times_correct(side, seeds) for side in (arm, baseline))
+    test = ours.test(theirs)
+    return None if test is None else TaskTest(test, tuple(seeds), predictions.metric == MEAN_PER_CLASS)
 
 
 def _corrected(comparisons: Sequence[PairedComparison]) -> list[PairedComparison]:

@@ -6,7 +6,7 @@ from shipbench.report.analysis.cautions import cautions, foreign_records
 from shipbench.report.analysis.comparisons import BETTER, FEWEST_WILCOXON, WORSE, PairedComparison, image_tests
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import MISSING, Cell, Column, Row, Table
-from shipbench.report.tables.common import name_cell, p_cell, p_text
+from shipbench.report.tables.common import BY_CLASS, name_cell, p_cell, p_text
 from shipbench.report.wording.names import task_name
 from shipbench.report.wording.numbers import has_value, signed
 
@@ -62,11 +62,12 @@ def per_task_table(view: SuiteView) -> Table | None:
     if view.baseline is None or not tasks:
         return None
     baseline, tests = view.baseline.label, image_tests(view.comparisons)
+    details = _PER_TASK_DETAILS + (BY_CLASS if view.by_class else "")
     extras = ("p", "difference", "images won", "images lost")
     return Table(
         name=f"paired-tests-{view.slug}",
         title=f"{view.name}: {baseline} task by task",
-        caption=view.caption(_PER_TASK.format(baseline=baseline, tests=tests), _PER_TASK_DETAILS),
+        caption=view.caption(_PER_TASK.format(baseline=baseline, tests=tests), details),
         columns=(
             Column("method", "Method", align="left"),
             *(Column(task, task_name(task), upright=True, extras=extras) for task in tasks),
