@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from math import ceil
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +23,8 @@ MEAN_OF_TASKS = "mean of tasks"
 RESAMPLES = 1000
 # Rounding makes means tie that are equal on paper but differ in their last bit.
 _DIGITS = 9
+# Steps on either side of zero to which sums of several weights are rounded; both sides fit in a transform of 2^17.
+_GRID = 60_000
 
 
 @dataclass(frozen=True)
@@ -104,52 +108,101 @@ def student_test(differences: Sequence[float]) -> float:
     return float(stats.ttest_1samp(array, 0.0).pvalue)
 
 
-def bootstrap_interval(values: Sequence[float] | NDArray[np.float64], level: float = 0.95) -> Interval:
+def bootstrap_interval(
+    values: Sequence[float] | NDArray[np.float64], level: float = 0.95, *, classes: NDArray[np.int64] | None = None
+) -> Interval:
     """Return the mean of ``values`` with its percentile bootstrap interval, which is NaN for fewer than two values.
 
-    ``values`` has one entry per image, such as the share of seeds that classify it correctly. The generator has a fixed
-    seed, so equal values give equal intervals. A multinomial draw of the counts of distinct values is equivalent to
-    resampling images, and needs no copies of the test set.
+    ``values`` has one entry per image, such as the share of seeds that classify it correctly. With the ``classes`` (n,)
+    of the images, the mean is that of the classes, and every class is resampled on its own: their sizes are part of the
+    test set, not of chance. The interval is then NaN if no class has two images. The generator has a fixed seed, so
+    equal values give equal intervals.
     """
     array = np.asarray(values, dtype=float)
-    mean = float(array.mean()) if len(array) else float("nan")
-    if len(array) < 2:
+    strata = [array] if classes is None else [array[classes == number] for number in np.unique(classes)]
+    mean = float(np.mean([stratum.mean() for stratum in strata])) if len(array) else float("nan")
+    if max(map(len, strata), default=0) < 2:
         return Interval(mean, float("nan"), float("nan"), len(array))
-    distinct, counts = np.unique(array, return_counts=True)
-    drawn = np.random.default_rng(0).multinomial(len(array), counts / len(array), size=RESAMPLES)
-    low, high = np.quantile(drawn @ distinct / len(array), [(1 - level) / 2, (1 + level) / 2])
+    generator = np.random.default_rng(0)
+    drawn = np.mean([_resampled_means(stratum, generator) for stratum in strata], axis=0)
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return Interval(mean, float(low), float(high), len(array))
 
 
-def paired_test(ours: NDArray[np.int_], theirs: NDArray[np.int_], seeds: int) -> PairedTest:
+def _resampled_means(values: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.float64]:
+    """Return the means of ``RESAMPLES`` resamples.
+
+    A multinomial draw of the counts of distinct values is equivalent to resampling images, and needs no copies of the
+    test set.
+    """
+    distinct, counts = np.unique(values, return_counts=True)
+    drawn = generator.multinomial(len(values), counts / len(values), size=RESAMPLES)
+    means: NDArray[np.float64] = drawn @ distinct / len(values)
+    return means
+
+
+def class_weights(classes: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return a weight for each image, 1 on average, with which the mean over images is the mean of the classes."""
+    _, members, sizes = np.unique(classes, return_inverse=True, return_counts=True)
+    weights: NDArray[np.float64] = len(classes) / (len(sizes) * sizes[members])
+    return weights
+
+
+def paired_test(
+    ours: NDArray[np.int_], theirs: NDArray[np.int_], seeds: int, *, classes: NDArray[np.int64] | None = None
+) -> PairedTest:
     """Compare two classifiers on the same images by an exact sign-flip test of their mean accuracies.
 
     ``ours`` and ``theirs`` (n,) count, for every image, the trainings out of ``seeds`` that classify it correctly.
     Under the null hypothesis the sign of each difference is arbitrary; the p-value is the share of all sign assignments
     whose sum is at least as far from zero as the observed one. With one seed this is McNemar's exact test. With
     several, each image counts once, weighted by its difference, so that seeds are not mistaken for additional images.
+    With the ``classes`` (n,) of the images, the accuracies are means over classes, and a difference weighs the inverse
+    of the size of its class. Signs are as arbitrary as before, because the weights depend on the labels alone.
     """
     difference = np.asarray(ours) - np.asarray(theirs)
     won, lost = int((difference > 0).sum()), int((difference < 0).sum())
-    mean = float(difference.mean()) / seeds if len(difference) else float("nan")
-    return PairedTest(mean, won, lost, _sign_flip(difference))
+    weights = np.ones(len(difference)) if classes is None else class_weights(classes)
+    mean = float((weights * difference).mean()) / seeds if len(difference) else float("nan")
+    return PairedTest(mean, won, lost, _sign_flip(difference, weights))
 
 
-def _sign_flip(difference: NDArray[np.int_]) -> float:
-    """Return the two-sided p-value of the sum of whole numbers with random signs.
+def _sign_flip(difference: NDArray[np.int_], weights: NDArray[np.float64]) -> float:
+    """Return the two-sided p-value of the weighted sum of whole numbers with random signs.
+
+    Numbers of one weight have a whole sum, and the p-value is exact. With several weights, the sum of each is rounded
+    to a grid. Whatever rounding may have moved across the observed sum counts as at least as far from zero, so that the
+    p-value is never too small; it is too large by at most the chance of as many steps as there are weights.
+    """
+    kinds = np.unique(weights[difference != 0])
+    parts = [difference[weights == kind] for kind in kinds]
+    total = float(kinds @ np.array([np.abs(part).sum() for part in parts], dtype=float))
+    observed = abs(float(kinds @ np.array([part.sum() for part in parts], dtype=float)))
+    if observed == 0:
+        return 1.0
+    unit, slack = (total / _GRID, len(kinds) / 2) if len(kinds) > 1 else (float(kinds[0]), 0.0)
+    # The margin keeps a sum of one weight, which is whole, from the next step.
+    first, most = ceil(observed / unit - slack - 1e-6), round(total / unit + slack)
+    if first <= 0:
+        return 1.0
+    length = 1 << (2 * most).bit_length()
+    spectra = (np.fft.rfft(_on_grid(part, kind / unit, length)) for kind, part in zip(kinds, parts, strict=True))
+    tail = float(np.fft.irfft(reduce(np.multiply, spectra), length)[first : most + 1].sum())
+    return min(1.0, max(0.0, 2 * tail))
+
+
+def _on_grid(numbers: NDArray[np.int_], scale: float, length: int) -> NDArray[np.float64]:
+    """Return the chance of every ``scale`` times the sum of ``numbers`` with random signs, rounded, modulo ``length``.
 
     The distribution of the sum is the Fourier transform of its characteristic function, a product of cosines.
     """
-    observed = abs(int(difference.sum()))
-    if observed == 0:
-        return 1.0
-    sizes, counts = np.unique(np.abs(difference[difference != 0]), return_counts=True)
+    sizes, counts = np.unique(np.abs(numbers), return_counts=True)
     most = int(sizes @ counts)
-    length = 2 * most + 1
-    angles = 2 * np.pi * np.arange(most + 1) / length
+    angles = 2 * np.pi * np.arange(most + 1) / (2 * most + 1)
     spectrum = np.prod([np.cos(size * angles) ** count for size, count in zip(sizes, counts, strict=True)], axis=0)
-    tail = float(np.fft.irfft(spectrum, length)[observed : most + 1].sum())
-    return min(1.0, max(0.0, 2 * tail))
+    chances = np.fft.fftshift(np.fft.irfft(spectrum, 2 * most + 1))
+    places = np.rint(scale * np.arange(-most, most + 1)).astype(np.int64) % length
+    return np.bincount(places, weights=chances, minlength=length).astype(np.float64)
 
 
 def wilcoxon_test(differences: Sequence[float]) -> float:

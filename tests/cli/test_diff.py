@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shipbench.record import RunRecord
+from shipbench.record import MEAN_PER_CLASS, RunRecord
 from shipbench.results.store import RunTables, Store
 from shipbench.results.tunings import FORMAT, write_tuning
 from shipbench.tasks.catalogue import VTAB
@@ -62,6 +62,25 @@ def test_chance_is_no_regression(shipbench: Shipbench, tmp_path: Path) -> None:
     assert shipbench("diff", a, b, "--fail-on", "regression").code == 0
     assert compared(shipbench, a, b)["tasks"][0]["verdict"] == "not beyond chance"
     assert compared(shipbench, a, a)["tasks"][0]["verdict"] == "unchanged"
+
+
+def test_a_task_scored_by_class_is_tested_by_class(shipbench: Shipbench, tmp_path: Path) -> None:
+    """B gains 45 images of a large class and loses 6 of a small one: more images, a lower mean over classes."""
+    labels = np.repeat([0, 1], [360, 40])
+    for name, common, rare in (("a", 300, 30), ("b", 345, 24)):
+        right = np.concatenate([np.arange(360) < common, np.arange(40) < rare])
+        accuracies = {
+            "final_test_acc": float(right.mean()),
+            "final_test_mean_class_acc": (common / 360 + rare / 40) / 2,
+        }
+        record = make_record(name, headline_metric=MEAN_PER_CLASS, num_classes=2, **accuracies)
+        predicted = np.where(right, labels, 1 - labels)
+        columns = {"index": np.arange(400), "label": labels, "predicted": predicted, "confidence": np.full(400, 0.5)}
+        Store(tmp_path / name).write(record, RunTables(predictions=columns))
+    (task,) = compared(shipbench, tmp_path / "a", tmp_path / "b")["tasks"]
+    assert task["difference"] == pytest.approx(-1.25)
+    assert (task["test"], task["verdict"]) == ("images", "not beyond chance")
+    assert shipbench("diff", tmp_path / "a", tmp_path / "b", "--fail-on", "regression").code == 0
 
 
 def test_without_predictions_seeds_decide(shipbench: Shipbench, tmp_path: Path) -> None:

@@ -182,6 +182,19 @@ def test_a_sweep_is_runs_that_differ_in_one_setting() -> None:
     assert labels == ["SHIP", "SHIP (prompt length 5)", "SHIP (prompt length 50)"]
 
 
+def test_a_swept_value_without_a_finished_run_hides_no_other() -> None:
+    first_seed = [r for r in BASE if r["seed"] == 0]
+    lost: dict[str, Any] = {"status": "failed", "final_test_acc": float("nan"), "best_test_acc": float("nan")}
+    records = BASE + varied(first_seed, "prompt_length", 5) + varied(first_seed, "prompt_length", 500, **lost)
+    (sweep,) = sweeps(study_of(records), "demo")
+    assert (sweep.tasks, [point.value for point in sweep.points]) == (6, [5, 10])
+    table = table_of(records, "settings-varied-demo")
+    shared = {label: cells(table, label)["shared_tasks"].value for label in ("SHIP", "SHIP (prompt length 500)")}
+    assert shared == {"SHIP": 6, "SHIP (prompt length 500)": 0}
+    assert cells(table, "SHIP (prompt length 5)")["shared_mean"].value == pytest.approx(sweep.points[0].mean)
+    assert cells(table, "SHIP (prompt length 500)")["shared_mean"].value is None
+
+
 def test_a_swept_value_that_is_also_a_switch_joins_its_sweep() -> None:
     records = (
         BASE + varied(BASE, "matching_weight", 1.0) + varied(BASE, "matching_weight", 0.0, switches="no-matching-loss")

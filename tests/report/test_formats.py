@@ -8,6 +8,7 @@ import io
 import re
 import shutil
 import subprocess
+import unicodedata
 from collections.abc import Iterator
 from itertools import cycle
 from pathlib import Path
@@ -210,6 +211,17 @@ def test_latex_escape_leaves_no_live_character(text: str) -> None:
     bare = re.sub(r"\\textbackslash\{\}|\\text[a-z]+\{\}|\\dots\{\}|\\[&%$#_{}]|\$\\?[a-z-]+\$", "", escaped)
     assert not re.search(r"[\\&%$#_~^]", bare)
     assert bare.count("{") == bare.count("}")
+
+
+def test_every_sign_of_the_sources_has_a_form_in_latex_and_typst() -> None:
+    package = Path(latex.__file__).parents[1]
+    sources = [path.read_text(encoding="utf-8") for path in package.rglob("*.py") if path.parent.name != "render"]
+    names = {name for text in sources for name in re.findall(r"\\N\{([^{}]+)\}", text)}
+    signs = {letter for text in sources for letter in text if not letter.isascii()}
+    signs |= {unicodedata.lookup(name) for name in names}
+    assert {*"±§¶▲▼✓", "\N{DAGGER}", "\N{DOUBLE DAGGER}", "\N{MINUS SIGN}", "…", MISSING} <= signs
+    assert {sign for sign in signs if "U+" in latex.escape(sign)} == set()
+    assert {sign for sign in signs if typst.quoted(sign) != f'"{sign}"'} == set()
 
 
 def test_latex_tables_are_balanced(hostile_report: Report) -> None:

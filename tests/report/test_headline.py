@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from shipbench.report import build_report
-from shipbench.report.document import Overview
+from shipbench.report.document import MISSING, Overview
 from shipbench.report.wording.names import task_name
+from shipbench.report.wording.numbers import MINUS
 from tests.report.builders import (
     DEMO_TASKS,
     VTAB_TASKS,
@@ -106,6 +107,14 @@ def test_captions_speak_of_a_deviation_where_there_is_one(seeds: tuple[int, ...]
         assert result.figure is not None
         for caption in (result.table.caption, result.figure.caption):
             assert ("deviation" in caption.text) is several
+
+
+def test_a_method_without_a_run_in_common_with_the_baseline_is_not_called_the_baseline() -> None:
+    records = [*grid(("linear", "vpt-deep"), VTAB_TASKS, (0,)), *grid(("ship",), VTAB_TASKS, (1,))]
+    table = overview_of(records).results[-1].table
+    place = [column.key for column in table.columns].index("difference")
+    differences = {row.cells[0].value: row.cells[place].text for row in table.rows}
+    assert differences == {"Linear probe": f"{MINUS}7.0", "VPT-deep": "baseline", "SHIP": MISSING}
 
 
 def test_methods_with_one_seed_each_are_said_to_have_it() -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 
+from shipbench.record import MEAN_PER_CLASS
 from shipbench.report import build_report
+from shipbench.report.analysis.predictions import LoadPredictions
 from shipbench.report.analysis.study import Study, build_study
 from shipbench.report.analysis.suite import SuiteView
-from shipbench.selection import Final
+from shipbench.report.document import Cell, Report
+from shipbench.selection import Final, get_selection
 from tests.report.builders import make_record
 
 SUITE = {"suite": "insects", "source": "folder", "suite_tasks": json.dumps(["wasps", "bugs", "dtd"])}
@@ -51,6 +56,87 @@ def test_the_headline_of_a_task_may_be_its_mean_per_class_accuracy() -> None:
     caption = SuiteView(study, "insects").caption("Accuracy.").details
     assert "The accuracy on bugs is the mean of the accuracies of the classes." in caption
     assert study.records["final_test_acc"].tolist() == [0.8, 0.6]
+
+
+def unbalanced(method: str, common: int, rare: int) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Return a run that classifies ``common`` of 900 images of one class and ``rare`` of 100 of another rightly."""
+    labels = np.repeat([0, 1], [900, 100])
+    right = np.concatenate([np.arange(900) < common, np.arange(100) < rare])
+    metric: dict[str, Any] = {
+        "headline_metric": MEAN_PER_CLASS,
+        "final_test_mean_class_acc": (common / 900 + rare / 100) / 2,
+    }
+    row = make_record(method, "bugs", accuracy=right.mean(), num_classes=2, **{**SUITE, "group": "Field", **metric})
+    frame = pd.DataFrame({"index": np.arange(1000), "label": labels, "predicted": np.where(right, labels, 1 - labels)})
+    return row, frame.assign(run_id=row["run_id"])
+
+
+def loader(*frames: pd.DataFrame) -> LoadPredictions:
+    def load(run_ids: Iterable[str]) -> pd.DataFrame:
+        frame = pd.concat(frames, ignore_index=True)
+        return frame[frame["run_id"].isin(list(run_ids))]
+
+    return load
+
+
+def cell_of_ship(report: Report, table: str) -> Cell:
+    printed = next(each for each in report.tables() if each.name == f"{table}-insects")
+    row = next(row for row in printed.rows if row.cells[0].text == "SHIP")
+    return row.cells[[column.key for column in printed.columns].index("bugs")]
+
+
+def test_tests_and_intervals_are_of_the_headline_metric() -> None:
+    """SHIP is better by the mean over classes and worse over images, each beyond chance."""
+    (vpt, theirs), (ship, ours) = unbalanced("vpt-deep", 890, 20), unbalanced("ship", 790, 90)
+    assert ship["final_test_acc"] < vpt["final_test_acc"]
+    report = build_report(pd.DataFrame([vpt, ship]), predictions=loader(ours, theirs))
+    assert (cell_of_ship(report, "main").text, cell_of_ship(report, "main").below) == ("88.9", "▲")
+    test = dict(cell_of_ship(report, "paired-tests").extras)
+    assert test["difference"] == pytest.approx((790 - 890) / 18 + (90 - 20) / 2)
+    assert (test["images won"], test["images lost"]) == (70, 100)
+    interval, mean = cell_of_ship(report, "intervals"), 790 / 18 + 90 / 2
+    assert interval.value == pytest.approx(mean)
+    ends = dict(interval.extras)
+    half = 196 * np.sqrt(79 * 11 / 90**2 / 900 + 0.9 * 0.1 / 100) / 2
+    assert (ends["low"], ends["high"]) == pytest.approx((mean - half, mean + half), abs=0.8)
+    captions = {table.name: table.caption.alone for table in report.tables()}
+    assert "by sign-flip tests of the means of classes on the test images" in captions["significance-insects"]
+    assert "McNemar" not in captions["paired-tests-insects"]
+    assert "the images of each class are resampled on their own" in captions["intervals-insects"]
+
+
+def test_runs_scored_by_another_metric_are_not_paired() -> None:
+    (vpt, theirs), (ship, ours) = unbalanced("vpt-deep", 890, 20), unbalanced("ship", 790, 90)
+    view = SuiteView(
+        study_of({**vpt, "headline_metric": "accuracy"}, ship), "insects", None, "same", loader(ours, theirs)
+    )
+    (comparison,) = view.comparisons
+    assert comparison.tasks == {}
+    assert view.prediction_notes[0].endswith("SHIP (bugs).")
+
+
+def test_curves_of_a_task_scored_by_class_are_named_as_accuracies_over_images() -> None:
+    row, _ = unbalanced("ship", 790, 90)
+    points = {"run_id": row["run_id"], "epoch": [0, 1], "split": "test", "accuracy": [0.5, 0.88], "loss": 1.0}
+    figures = {f.name: f for f in build_report(pd.DataFrame([row]), pd.DataFrame(points)).figures()}
+    curves = figures["curves-accuracy-insects"]
+    assert "test accuracy over all images (%)" in curves.title
+    assert curves.draw().y_label == "test accuracy over all images (%)"
+    assert "The accuracy on bugs is here the share of all images" in curves.caption.details
+    assert "is the mean of the accuracies of the classes" not in curves.caption.details
+
+
+def test_an_epoch_of_a_task_scored_by_class_is_not_chosen_by_accuracy_over_images() -> None:
+    row, _ = unbalanced("ship", 790, 90)
+    points = [
+        {"run_id": row["run_id"], "epoch": epoch, "split": split, "accuracy": 0.5}
+        for epoch in (0, 1)
+        for split in ("val", "test")
+    ]
+    validation = get_selection("validation")
+    assert build_study(pd.DataFrame([row]), pd.DataFrame(points), validation).arms == ()
+    plain = pd.DataFrame([{**row, "headline_metric": "accuracy"}])
+    assert len(build_study(plain, pd.DataFrame(points), validation).arms) == 1
 
 
 def test_a_task_that_is_a_suite_to_itself_is_named_once() -> None:

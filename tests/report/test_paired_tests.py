@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from itertools import product
 
 import numpy as np
@@ -140,6 +141,42 @@ def test_the_size_of_a_difference_counts_and_an_image_counts_once() -> None:
     assert paired_test(np.array([2, 3, 1]), np.array([1, 3, 2]), 3).p_value == 1.0
 
 
+@settings(max_examples=25)
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(-2, 2)), min_size=1, max_size=8))
+def test_signs_of_weighted_images_are_flipped_by_brute_force(images: list[tuple[int, int]]) -> None:
+    classes, differences = np.array(images, dtype=np.int64).T
+    result = paired_test(2 + differences, np.full(len(images), 2), 2, classes=classes)
+    means = [differences[classes == number].mean() for number in set(classes.tolist())]
+    assert result.difference == pytest.approx(float(np.mean(means)) / 2)
+    numbers = [Fraction(d, int((classes == number).sum())) for number, d in images]
+    sums = [
+        abs(sum(sign * abs(number) for sign, number in zip(signs, numbers, strict=True)))
+        for signs in product((-1, 1), repeat=len(images))
+    ]
+    # With so few images no sum lies between the observed one and what rounding to the grid may add to it.
+    assert result.p_value == pytest.approx(sum(other >= abs(sum(numbers)) for other in sums) / len(sums))
+
+
+def test_classes_of_one_size_change_no_test() -> None:
+    rng = np.random.default_rng(1)
+    ours, theirs = rng.binomial(3, 0.65, 300), rng.binomial(3, 0.6, 300)
+    by_class, plain = paired_test(ours, theirs, 3, classes=np.arange(300) % 5), paired_test(ours, theirs, 3)
+    assert (by_class.difference, by_class.p_value) == pytest.approx((plain.difference, plain.p_value))
+
+
+def test_with_many_images_the_weighted_test_is_that_of_the_normal_distribution() -> None:
+    rng = np.random.default_rng(5)
+    sizes = np.array([1200, 500, 171, 90, 37, 12])
+    classes = rng.permutation(np.repeat(np.arange(6), sizes))
+    ours, theirs = rng.binomial(2, 0.66, len(classes)), rng.binomial(2, 0.6, len(classes))
+    result = paired_test(ours, theirs, 2, classes=classes)
+    weighted = (ours - theirs) / sizes[classes]
+    z = weighted.sum() / np.sqrt((weighted**2).sum())
+    assert result.difference == pytest.approx(float(weighted.sum()) / 6 / 2)
+    assert result.p_value == pytest.approx(2 * float(stats.norm.sf(abs(z))), abs=0.01)
+    assert paired_test(theirs, ours, 2, classes=classes).p_value == pytest.approx(result.p_value)
+
+
 @given(st.lists(st.integers(1, 400), min_size=1, max_size=9, unique=True), st.data())
 def test_wilcoxon_by_brute_force(sizes: list[int], data: st.DataObject) -> None:
     signs = data.draw(st.lists(st.sampled_from([-1, 1]), min_size=len(sizes), max_size=len(sizes)))
@@ -198,6 +235,16 @@ def test_bootstrap_of_one_value_has_no_interval() -> None:
     assert result.mean == 0.5
     assert math.isnan(result.low)
     assert math.isnan(bootstrap_interval([]).mean)
+
+
+def test_bootstrap_by_class_resamples_each_class_on_its_own() -> None:
+    right, classes = np.repeat([1.0, 0.0, 1.0, 0.0], [810, 90, 20, 80]), np.repeat([0, 1], [900, 100])
+    result = bootstrap_interval(right, classes=classes)
+    half = 1.96 * math.sqrt(0.9 * 0.1 / 900 + 0.2 * 0.8 / 100) / 2
+    assert (result.mean, result.n) == (pytest.approx(0.55), 1000)
+    assert (result.low, result.high) == pytest.approx((0.55 - half, 0.55 + half), abs=0.006)
+    assert bootstrap_interval(right, classes=np.zeros(1000, dtype=np.int64)) == bootstrap_interval(right)
+    assert math.isnan(bootstrap_interval([0.0, 1.0, 1.0], classes=np.arange(3)).low)
 
 
 def test_bootstrap_of_equal_values_is_a_point() -> None:

@@ -150,6 +150,15 @@ def test_without_predictions_there_are_tests_across_tasks_only() -> None:
     assert not any(t.name.startswith(("paired-tests", "agreement")) for t in report.tables())
 
 
+def test_a_method_with_too_few_tasks_for_a_test_weakens_no_other() -> None:
+    records = grid(("linear", "vpt-deep", "ship"), DEMO_TASKS, (0,))
+    records = [r for r in records if (r["method"], r["task"]) != ("linear", "digits")]
+    across = table(build_report(make_results(records)), "significance-demo")
+    for column in ("wilcoxon_p", "wilcoxon_holm_p"):
+        assert cell(across, "SHIP", column).value == pytest.approx(0.03125)
+        assert cell(across, "Linear probe", column).value is None
+
+
 def test_missing_cells_are_left_out_of_tests() -> None:
     records = grid(("vpt-deep", "ship"), DEMO_TASKS, (0,))
     records, frame = predicted([r for r in records if (r["method"], r["task"]) != ("ship", "digits")])

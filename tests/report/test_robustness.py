@@ -174,6 +174,21 @@ def test_evaluations_of_weights_before_a_repetition_are_left_out() -> None:
     assert {shift.corruption: dict(shift.by_severity) for shift in measured} == {"blur": {2: 70}, "jpeg": {1: 20}}
 
 
+def test_a_task_scored_by_class_is_tested_by_class() -> None:
+    parent = make_record(
+        "ship", "digits", headline_metric="mean-per-class", final_test_mean_class_acc=0.625, num_classes=2
+    )
+    rows = [parent, evaluated(parent, 0.8, "blur", 1, final_test_mean_class_acc=0.5)]
+    hits = {"": [0] * 6 + [1] * 4, "blur1": [1] * 8 + [0] * 2}
+    frame = predictions(rows, [0] * 8 + [1] * 2, hits)
+    (shift,) = shifts(build_study(make_results(rows), None, Final()), "demo", loader(frame))
+    assert (shift.clean, shift.shifted) == (62.5, 50.0)
+    assert shift.test is not None
+    assert (shift.test.wins, shift.test.losses, shift.test.difference) == (6, 2, pytest.approx(-0.125))
+    # 6/8 - 2/2 is -1/4: as far from zero are 44 of 64 sums of the first class if the second one cancels, else all.
+    assert shift.test.p_value == pytest.approx((44 / 64 + 1) / 2)
+
+
 def test_two_sources_of_one_name_are_two_rows() -> None:
     parent = make_record("ship", "digits", 0, 0.9)
     rows = [parent]
@@ -227,6 +242,26 @@ def test_shots_are_columns_in_ascending_order_with_all_images_at_the_end() -> No
     assert [column.title for column in table.columns] == ["Method", "2", "16", "all"]
     figure = next(each for each in report.figures() if each.name == "shots-demo")
     assert [text for _, text in figure.draw().panels[0].x.ticks] == ["2", "16", "all"]
+
+
+def test_a_number_of_shots_without_a_finished_run_hides_no_other() -> None:
+    lost: Row = {"status": "failed", "final_test_acc": float("nan"), "best_test_acc": float("nan")}
+    rows = [
+        make_record(
+            method, "digits", accuracy=accuracy, shots=shots, **(lost if (method, shots) == ("ship", 2) else {})
+        )
+        for method in ("linear", "ship")
+        for shots, accuracy in ((2, 0.4), (4, 0.5), (16, 0.6))
+    ]
+    table = item(build_report(make_results(rows)), "shots-demo")
+    assert isinstance(table, Table)
+    assert [[cell.text for cell in row.cells] for row in table.rows] == [
+        ["Linear probe", "40.0", "50.0", "60.0"],
+        ["SHIP", MISSING, "50.0", "60.0"],
+    ]
+    figure = next(each for each in build_report(make_results(rows)).figures() if each.name == "shots-demo")
+    points = [mark for mark in figure.draw().panels[0].marks if isinstance(mark, Points)]
+    assert [list(mark.ys) for mark in points] == [pytest.approx([40, 50, 60]), pytest.approx([50, 60])]
 
 
 def test_runs_of_one_number_of_shots_have_no_table_of_shots() -> None:

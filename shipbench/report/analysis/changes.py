@@ -8,13 +8,13 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from shipbench.report.analysis.comparisons import ALPHA, FEWEST_WILCOXON
+from shipbench.report.analysis.comparisons import ALPHA, across_tasks_test
 from shipbench.report.analysis.differences import over_tasks
 from shipbench.report.analysis.pairing import Row, is_done, pair_labels, pair_runs, run_name
-from shipbench.report.analysis.predictions import LoadPredictions
+from shipbench.report.analysis.predictions import LoadPredictions, TimesCorrect, times_correct
 from shipbench.report.analysis.study import Study
 from shipbench.report.wording.names import method_order, task_order
-from shipbench.statistics import Interval, holm, paired_test, student_test, wilcoxon_test
+from shipbench.statistics import Interval, holm, student_test
 
 Verdict: TypeAlias = Literal["better", "worse", "not beyond chance", "unchanged", "no test"]
 TestKind: TypeAlias = Literal["images", "seeds", ""]
@@ -208,42 +208,28 @@ def _task_change(pairs: Sequence[RunPair], a: Side, b: Side) -> TaskChange:
 
 
 def _image_test(pairs: Sequence[RunPair], a: Side, b: Side) -> float | None:
-    """Return the p-value over test images; None unless both sides have stored predictions on the same images.
+    """Return the p-value over test images; None unless both sides have predictions on the same ones and one metric.
 
     Predictions are those after the last epoch, so that they fit no other rule.
     """
     if a.study.selection.name != "final":
         return None
-    correct = [_correct(pair, a, b) for pair in pairs]
-    complete = [both for both in correct if both is not None]
-    if len(complete) < len(pairs) or len({len(one) for one, _ in complete}) != 1:
-        return None
-    ours = np.sum([one for one, _ in complete], axis=0)
-    theirs = np.sum([other for _, other in complete], axis=0)
-    return paired_test(theirs, ours, len(pairs)).p_value
+    ours, theirs = _correct(a, [pair.run_a for pair in pairs]), _correct(b, [pair.run_b for pair in pairs])
+    test = None if ours is None or theirs is None else theirs.test(ours)
+    return None if test is None else test.p_value
 
 
-def _correct(pair: RunPair, a: Side, b: Side) -> tuple[Any, Any] | None:
-    """Return, for the images of a pair of runs, whether each side classifies them correctly."""
-    one, other = (side.load([run]) for side, run in ((a, pair.run_a), (b, pair.run_b)))
-    if not len(one) or not len(other):
-        return None
-    ours, theirs = (frame.set_index("index").sort_index() for frame in (one, other))
-    if not ours["label"].equals(theirs["label"]):
-        return None
-    one_correct, other_correct = (
-        (frame["predicted"] == frame["label"]).to_numpy(dtype=np.int64) for frame in (ours, theirs)
-    )
-    return one_correct, other_correct
+def _correct(side: Side, run_ids: Sequence[str]) -> TimesCorrect | None:
+    """Return how many of the runs of a side classify each image correctly."""
+    records = side.study.records
+    metrics = records.loc[records["run_id"].isin(run_ids), "headline_metric"].unique()
+    return times_correct(side.load(run_ids), run_ids, metrics[0]) if len(metrics) == 1 else None
 
 
 def _method_changes(tasks: Sequence[TaskChange]) -> list[MethodChange]:
     values: dict[str, list[float]] = {}
     for change in tasks:
         values.setdefault(change.label, []).append(change.difference)
-    changes = [
-        MethodChange(label, over_tasks(v), wilcoxon_test(v) if len(v) >= FEWEST_WILCOXON else float("nan"))
-        for label, v in values.items()
-    ]
+    changes = [MethodChange(label, over_tasks(v), across_tasks_test(v)) for label, v in values.items()]
     adjusted = holm([change.p_value for change in changes])
     return [replace(change, adjusted=p) for change, p in zip(changes, adjusted, strict=True)]

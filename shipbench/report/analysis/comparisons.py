@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
+from shipbench.record import MEAN_PER_CLASS
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.differences import over_tasks, paired_difference
 from shipbench.report.analysis.predictions import TaskPredictions
 from shipbench.report.analysis.study import Study
-from shipbench.statistics import Interval, PairedTest, holm, paired_test, wilcoxon_test
+from shipbench.statistics import Interval, PairedTest, holm, wilcoxon_test
 
 ALPHA = 0.05
 BETTER, WORSE = "▲", "▼"
@@ -21,10 +20,14 @@ FEWEST_WILCOXON = 6
 
 @dataclass(frozen=True)
 class TaskTest:
-    """The paired test on the images of one task; ``adjusted`` is Holm's p-value over all arms and tasks."""
+    """The paired test on the images of one task; ``adjusted`` is Holm's p-value over all arms and tasks.
+
+    ``by_class`` tells that the accuracies are means over classes.
+    """
 
     images: PairedTest
     seeds: tuple[int, ...]
+    by_class: bool = False
     adjusted: float = float("nan")
 
     @property
@@ -40,7 +43,7 @@ class PairedComparison:
     """One arm against the baseline.
 
     ``differences``: percentage points per shared task, paired over seeds; ``interval``: Student's t over those tasks;
-    ``wilcoxon``: p-value across tasks, ``wilcoxon_adjusted`` corrected by Holm over the arms.
+    ``wilcoxon``: p-value across tasks, NaN over too few; ``wilcoxon_adjusted`` corrected by Holm over the arms.
     """
 
     arm: Arm
@@ -52,11 +55,25 @@ class PairedComparison:
 
 
 def image_tests(comparisons: Sequence[PairedComparison]) -> str:
-    """Name the image-level tests of ``comparisons``; with one seed per side the sign-flip test is McNemar's."""
-    seeds = {len(test.seeds) for comparison in comparisons for test in comparison.tasks.values()}
+    """Name the image-level tests of ``comparisons``.
+
+    With one seed per side the sign-flip test is McNemar's, unless images weigh the inverse of the size of their class.
+    """
+    tests = [test for comparison in comparisons for test in comparison.tasks.values()]
+    seeds = {len(test.seeds) for test in tests if not test.by_class}
     names = ["exact McNemar tests"] if 1 in seeds else []
     names += ["exact sign-flip tests of the mean accuracies over seeds"] if seeds - {1} else []
-    return f"{' or (several seeds) '.join(names) or 'exact paired tests'} on the test images"
+    names = [" or (several seeds) ".join(names)] if names else []
+    names += ["sign-flip tests of the means of classes"] if any(test.by_class for test in tests) else []
+    return f"{' or (tasks scored by class) '.join(names) or 'exact paired tests'} on the test images"
+
+
+def across_tasks_test(differences: Sequence[float]) -> float:
+    """Return the p-value of Wilcoxon's test over one difference per task; NaN below ``FEWEST_WILCOXON`` tasks.
+
+    A test that cannot reach the 5 % level would only weaken Holm's correction of the others.
+    """
+    return wilcoxon_test(differences) if len(differences) >= FEWEST_WILCOXON else float("nan")
 
 
 def paired_comparisons(
@@ -71,7 +88,7 @@ def paired_comparisons(
 def _paired_comparison(study: Study, arm: Arm, baseline: Arm, tests: Mapping[str, TaskTest]) -> PairedComparison:
     tasks = paired_difference(study.accuracies(arm), study.accuracies(baseline)).tasks
     values = list(tasks.values())
-    return PairedComparison(arm, tasks, over_tasks(values), wilcoxon_test(values), tests)
+    return PairedComparison(arm, tasks, over_tasks(values), across_tasks_test(values), tests)
 
 
 def _task_tests(predictions: Mapping[str, TaskPredictions], arm: Arm, baseline: Arm) -> dict[str, TaskTest]:
@@ -83,8 +100,9 @@ def _task_test(predictions: TaskPredictions, arm: Arm, baseline: Arm) -> TaskTes
     seeds = predictions.shared_seeds(arm, baseline)
     if not seeds:
         return None
-    ours, theirs = (np.asarray(predictions.times_correct(side, seeds), dtype=np.int64) for side in (arm, baseline))
-    return TaskTest(paired_test(ours, theirs, len(seeds)), tuple(seeds))
+    ours, theirs = (predictions.times_correct(side, seeds) for side in (arm, baseline))
+    test = ours.test(theirs)
+    return None if test is None else TaskTest(test, tuple(seeds), predictions.metric == MEAN_PER_CLASS)
 
 
 def _corrected(comparisons: Sequence[PairedComparison]) -> list[PairedComparison]:

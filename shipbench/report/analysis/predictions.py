@@ -15,9 +15,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from shipbench.record import ACCURACY, MEAN_PER_CLASS
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.study import Study
 from shipbench.report.wording.names import task_list
+from shipbench.statistics import Interval, PairedTest, bootstrap_interval, paired_test
 
 LoadPredictions: TypeAlias = Callable[[Iterable[str]], pd.DataFrame]
 Columns: TypeAlias = dict[str, NDArray[Any]]
@@ -27,20 +29,65 @@ _LEFT_OUT = "Left out of image-level results because some counted runs lack matc
 
 
 @dataclass(frozen=True, eq=False)
+class TimesCorrect:
+    """How many of ``runs`` classify each image correctly (n,); the index of ``labels`` names the images.
+
+    Images count alike under the metric accuracy. Under mean-per-class, the classes count alike.
+    """
+
+    times: NDArray[np.int64]
+    labels: pd.Series[int]
+    runs: int
+    metric: str
+
+    def interval(self) -> Interval:
+        """Return the mean accuracy in percent by the metric, with its bootstrap interval over images."""
+        return bootstrap_interval(100 * self.times / self.runs, classes=self._classes)
+
+    def test(self, other: TimesCorrect) -> PairedTest | None:
+        """Compare with ``other`` image by image; None unless images, metric and number of runs are the same."""
+        if (self.metric, self.runs) != (other.metric, other.runs) or not self.labels.equals(other.labels):
+            return None
+        return paired_test(self.times, other.times, self.runs, classes=self._classes)
+
+    @property
+    def _classes(self) -> NDArray[np.int64] | None:
+        return self.labels.to_numpy() if self.metric == MEAN_PER_CLASS else None
+
+
+def times_correct(predictions: pd.DataFrame, run_ids: Sequence[str], metric: str) -> TimesCorrect | None:
+    """Return how many of ``run_ids`` classify each image correctly; a run that is named twice counts twice.
+
+    None unless all have ``predictions`` on the same images.
+    """
+    by_run = _by_run(predictions) if len(predictions) else {}
+    if not run_ids or not by_run.keys() >= set(run_ids):
+        return None
+    runs = [by_run[run_id] for run_id in run_ids]
+    if not all(_same_images(run, runs[0]) for run in runs):
+        return None
+    times = np.stack([run["predicted"] == run["label"] for run in runs]).sum(axis=0, dtype=np.int64)
+    return TimesCorrect(times, _labels(runs[0]), len(runs), metric)
+
+
+@dataclass(frozen=True, eq=False)
 class TaskPredictions:
     """The predictions on one task: ``labels`` (n,), and per arm key the predicted classes (n images x seeds).
 
-    ``confidence`` has the same form, in [0, 1], for arms all of whose runs recorded it.
+    ``confidence`` has the same form, in [0, 1], for arms all of whose runs recorded it. ``metric`` is the headline
+    metric of the runs.
     """
 
     task: str
     labels: pd.Series[int]
     predicted: dict[int, pd.DataFrame]
     confidence: dict[int, pd.DataFrame]
+    metric: str = ACCURACY
 
-    def times_correct(self, arm: Arm, seeds: Sequence[int]) -> pd.Series[int]:
-        """Return, for every image, how many of ``seeds`` classify it correctly."""
-        return self.predicted[arm.key][list(seeds)].eq(self.labels, axis=0).sum(axis=1)
+    def times_correct(self, arm: Arm, seeds: Sequence[int]) -> TimesCorrect:
+        """Return how many of ``seeds`` classify each image correctly."""
+        times = self.predicted[arm.key][list(seeds)].eq(self.labels, axis=0).sum(axis=1)
+        return TimesCorrect(times.to_numpy(dtype=np.int64), self.labels, len(seeds), self.metric)
 
     def shared_seeds(self, one: Arm, other: Arm) -> list[int]:
         """Return the seeds for which both arms have predictions."""
@@ -54,8 +101,8 @@ def suite_predictions(
 ) -> Mapping[str, TaskPredictions]:
     """Return the predictions of the main arms of a suite by task, for tasks that have any.
 
-    An arm whose images differ from those of the baseline (or of the first arm, if the baseline has no predictions)
-    cannot be paired and is left out.
+    An arm whose images or metric differ from those of the baseline (or of the first arm, if the baseline has no
+    predictions) cannot be paired and is left out.
     """
     if load is None:
         return {}
@@ -109,15 +156,27 @@ def _task_predictions(study: Study, arms: Sequence[Arm], task: str, load: LoadPr
     rows = [row for row in rows if row[0] not in incomplete]
     if not rows:
         return None
-    first = by_run[rows[0][2]]
-    images = pd.Index(first["index"], name="index")
-    same = {run_id: all(np.array_equal(part[name], first[name]) for name in _IMAGE) for run_id, part in by_run.items()}
-    on_other_images = {key for key, _, run_id in rows if not same[run_id]}
-    paired = [row for row in rows if row[0] not in on_other_images]
-    predicted = _by_arm(by_run, paired, "predicted", _CLASS, images)
-    confidence = _by_arm(by_run, paired, "confidence", "float32", images) if "confidence" in frame else {}
+    first = rows[0][2]
+    labels, metrics = _labels(by_run[first]), dict(zip(runs["run_id"], runs["headline_metric"], strict=True))
+    other = {
+        key
+        for key, _, run_id in rows
+        if metrics[run_id] != metrics[first] or not _same_images(by_run[run_id], by_run[first])
+    }
+    paired = [row for row in rows if row[0] not in other]
+    predicted = _by_arm(by_run, paired, "predicted", _CLASS, labels.index)
+    confidence = _by_arm(by_run, paired, "confidence", "float32", labels.index) if "confidence" in frame else {}
     recorded = {key: part for key, part in confidence.items() if not part.isna().to_numpy().any()}
-    return TaskPredictions(task, pd.Series(first["label"].astype(int), index=images, name="label"), predicted, recorded)
+    return TaskPredictions(task, labels, predicted, recorded, metrics[first])
+
+
+def _same_images(one: Columns, other: Columns) -> bool:
+    return all(np.array_equal(one[name], other[name]) for name in _IMAGE)
+
+
+def _labels(run: Columns) -> pd.Series[int]:
+    """Return the labels of a run by image."""
+    return pd.Series(run["label"].astype(int), index=pd.Index(run["index"], name="index"), name="label")
 
 
 def _by_run(frame: pd.DataFrame) -> dict[str, Columns]:

@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from shipbench.report.analysis.arms import Arm
-from shipbench.report.analysis.predictions import LoadPredictions
+from shipbench.report.analysis.predictions import LoadPredictions, times_correct
 from shipbench.report.analysis.study import Study
-from shipbench.statistics import PairedTest, holm, paired_test
+from shipbench.statistics import PairedTest, holm
 
 _Key = tuple[int, str, str, str]
 
@@ -51,6 +49,7 @@ class _Run:
     run_id: str
     seed: int
     accuracy: float
+    metric: str
     evaluations: Mapping[int, tuple[str, float]]
 
 
@@ -69,7 +68,7 @@ def _by_shift(study: Study, arms: Mapping[int, Arm]) -> dict[_Key, list[_Run]]:
     """Return the runs of ``arms`` that have evaluations, by arm, task, images and corruption."""
     by_key: dict[_Key, list[_Run]] = {}
     parents = study.runs_of(list(arms.values())).drop_duplicates("run_id").set_index("run_id")
-    facts = parents[["arm", "task", "seed", "final_test_acc", "data_fingerprint"]].to_dict("index")
+    facts = parents[["arm", "task", "seed", "final_test_acc", "headline_metric"]].to_dict("index")
     evaluated = _current(study.evaluated, parents)
     evaluated = evaluated.assign(images=_names_of_images(evaluated, parents))
     for run_id, rows in evaluated.groupby("parent_run"):
@@ -78,7 +77,8 @@ def _by_shift(study: Study, arms: Mapping[int, Arm]) -> dict[_Key, list[_Run]]:
             if images or corruption:
                 scores = part[["severity", "run_id", "final_test_acc"]].itertuples(index=False, name=None)
                 evaluations = {int(severity): (identifier, accuracy) for severity, identifier, accuracy in scores}
-                run = _Run(str(run_id), int(parent["seed"]), float(parent["final_test_acc"]), evaluations)
+                clean, metric = float(parent["final_test_acc"]), str(parent["headline_metric"])
+                run = _Run(str(run_id), int(parent["seed"]), clean, metric, evaluations)
                 key = (int(parent["arm"]), str(parent["task"]), str(images), str(corruption))
                 by_key.setdefault(key, []).append(run)
     return by_key
@@ -126,21 +126,10 @@ def _test(runs: Sequence[_Run], severities: Sequence[int], load: LoadPredictions
 
     Each image counts once, weighted by how much more often it is classified rightly.
     """
-    clean, shifted = [], []
-    for run in runs:
-        run_ids = [run.run_id, *(run.evaluations[severity][0] for severity in severities)]
-        frames = {str(run_id): _correct(frame) for run_id, frame in load(run_ids).groupby("run_id")}
-        if set(frames) != set(run_ids) or len({labels for labels, _ in frames.values()}) != 1:
-            return None
-        clean.append(len(severities) * frames[run_ids[0]][1])
-        shifted.append(np.sum([frames[run_id][1] for run_id in run_ids[1:]], axis=0))
-    if len({len(part) for part in clean}) != 1:
+    if len({run.metric for run in runs}) > 1:
         return None
-    return paired_test(np.sum(shifted, axis=0), np.sum(clean, axis=0), len(runs) * len(severities))
-
-
-def _correct(predictions: pd.DataFrame) -> tuple[bytes, NDArray[np.int_]]:
-    """Return the labels of all images in order, as bytes, and whether each is classified rightly."""
-    frame = predictions.sort_values("index")
-    labels = frame["label"].to_numpy(dtype=np.int64)
-    return labels.tobytes(), (frame["predicted"].to_numpy(dtype=np.int64) == labels).astype(np.int64)
+    clean = [run.run_id for run in runs for _ in severities]
+    shifted = [run.evaluations[severity][0] for run in runs for severity in severities]
+    predictions = load([*dict.fromkeys(clean), *shifted])
+    before, after = (times_correct(predictions, run_ids, runs[0].metric) for run_ids in (clean, shifted))
+    return None if before is None or after is None else after.test(before)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.study import Score, Study, summarise
+from shipbench.report.analysis.sweeps import shared_tasks
 from shipbench.report.wording.text import counted
 
 ALL = 0
@@ -38,12 +39,14 @@ class FewShots:
 
 
 def few_shots(study: Study, suite: str) -> FewShots | None:
-    """Return the families of a suite with runs for two or more numbers of shots; None if there are none."""
+    """Return the families of a suite with finished runs for two or more numbers of shots; None if there are none."""
     by_setup: dict[tuple[object, ...], list[Arm]] = {}
     for arm in study.arms_of(suite, main=True):
-        by_setup.setdefault(replace(arm, shots=ALL).setup, []).append(arm)
+        if len(study.accuracies(arm)):
+            by_setup.setdefault(replace(arm, shots=ALL).setup, []).append(arm)
     members = [sorted(arms, key=lambda arm: arm.shots or float("inf")) for arms in by_setup.values() if len(arms) > 1]
-    tasks = _shared_tasks(study, [arm for arms in members for arm in arms], suite)
+    shared = shared_tasks(study, [arm for arms in members for arm in arms])
+    tasks = [task for task in study.tasks_of(suite) if task in shared]
     if not members or not tasks:
         return None
     shots = sorted({arm.shots for arms in members for arm in arms}, key=lambda number: number or float("inf"))
@@ -53,11 +56,6 @@ def few_shots(study: Study, suite: str) -> FewShots | None:
 def shots_name(number: int) -> str:
     """Return a number of shots as tables and axes print it."""
     return "all" if number == ALL else str(number)
-
-
-def _shared_tasks(study: Study, arms: Sequence[Arm], suite: str) -> list[str]:
-    tables = [set(study.accuracies(arm).columns) for arm in arms]
-    return [task for task in study.tasks_of(suite) if all(task in table for table in tables)]
 
 
 def _family(study: Study, arms: Sequence[Arm], tasks: Sequence[str]) -> ShotsFamily:

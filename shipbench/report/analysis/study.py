@@ -216,7 +216,7 @@ def with_selection(study: Study, selection: Selection) -> Study:
 def _study(records: pd.DataFrame, evaluated: pd.DataFrame, curves: pd.DataFrame, selection: Selection) -> Study:
     rows = _with_headline(with_tuned_rows(records))
     stated = rows["stated_acc"].where(rows["epoch_rule"] == selection.name)
-    accuracy = selection.accuracy(rows, curves).fillna(stated).where(rows["status"] == "done")
+    accuracy = selection.accuracy(rows, _over_images(curves, rows)).fillna(stated).where(rows["status"] == "done")
     rows = rows.assign(accuracy=accuracy.astype(float), collapsed=is_collapsed(accuracy, rows["chance_acc"]))
     counted = rows["accuracy"].notna()
     protocols = set(rows.loc[counted, "protocol"]) or {"final"}
@@ -237,6 +237,11 @@ def _with_headline(rows: pd.DataFrame) -> pd.DataFrame:
         best_test_acc=rows["best_test_acc"].mask(per_class),
         chance_acc=rows["chance_acc"].mask(per_class, 1 / rows["num_classes"]),
     )
+
+
+def _over_images(curves: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the history of the runs whose metric is the accuracy over images, as all accuracies of a history are."""
+    return curves[~curves["run_id"].isin(rows.loc[rows["headline_metric"] == MEAN_PER_CLASS, "run_id"])]
 
 
 def summarise(accuracies: pd.DataFrame, groups: Mapping[str, Sequence[str]]) -> Summary:

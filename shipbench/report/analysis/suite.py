@@ -60,9 +60,13 @@ class SuiteView:
         """The small line inside every figure."""
         return footer(self.study.selection, self.suite)
 
-    def caption(self, text: str, details: str = "") -> Caption:
-        """Return a caption of at most two sentences, with its ``details`` and the suite's standing sentences."""
-        return caption(text, self.study.selection, self.suite, details=f"{details} {self._metrics}".strip())
+    def caption(self, text: str, details: str = "", *, over_images: bool = False) -> Caption:
+        """Return a caption of at most two sentences, with its ``details`` and the suite's standing sentences.
+
+        ``over_images`` says that the accuracies are shares of all images, whatever the metric of a task.
+        """
+        metrics = self._over_images if over_images else self._metrics
+        return caption(text, self.study.selection, self.suite, details=f"{details} {metrics}".strip())
 
     def over_seeds(self, words: str, arms: Iterable[Arm] | None = None) -> str:
         """Return the ``words`` of a caption on the deviation over seeds, or ", one seed each" without a deviation.
@@ -73,11 +77,22 @@ class SuiteView:
         return words if several else ", one seed each"
 
     @cached_property
+    def by_class(self) -> list[str]:
+        """The tasks whose accuracy is the mean over classes."""
+        per_class = set(self.runs.loc[self.runs["headline_metric"] == MEAN_PER_CLASS, "task"])
+        return [task for task in self.tasks if task in per_class]
+
+    @property
     def _metrics(self) -> str:
         """A sentence on the tasks whose accuracy is the mean over classes; empty if there are none."""
-        per_class = set(self.runs.loc[self.runs["headline_metric"] == MEAN_PER_CLASS, "task"])
-        tasks = [task_name(task) for task in self.tasks if task in per_class]
-        return f"The accuracy on {joined(tasks)} is the mean of the accuracies of the classes." if tasks else ""
+        tasks = joined([task_name(task) for task in self.by_class])
+        return f"The accuracy on {tasks} is the mean of the accuracies of the classes." if tasks else ""
+
+    @property
+    def _over_images(self) -> str:
+        """A sentence on the same tasks where the accuracy over images is shown; empty if there are none."""
+        tasks = joined([task_name(task) for task in self.by_class])
+        return f"The accuracy on {tasks} is here the share of all images, not the mean over classes." if tasks else ""
 
     @cached_property
     def arms(self) -> list[Arm]:

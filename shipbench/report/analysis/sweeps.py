@@ -53,8 +53,8 @@ def families(study: Study, suite: str) -> list[list[Arm]]:
 
 
 def shared_tasks(study: Study, arms: Sequence[Arm]) -> list[str]:
-    """Return the tasks for which every arm has results, sorted."""
-    columns = [set(study.accuracies(arm).columns) for arm in arms]
+    """Return the tasks that all arms with accuracies share, sorted; an arm of failed runs alone takes none away."""
+    columns = [tasks for arm in arms if (tasks := set(study.accuracies(arm).columns))]
     return sorted(set.intersection(*columns)) if columns else []
 
 
@@ -103,7 +103,7 @@ def _points(study: Study, values: Mapping[Arm, Any], tasks: Sequence[str]) -> tu
     for arm, value in values.items():
         table = study.accuracies(arm).reindex(columns=list(tasks))
         deviation = sample_deviation(list(table.dropna().mean(axis=1)))
-        if value is not None and tasks:
+        if value is not None and tasks and len(table):
             points.append(SweepPoint(value, float(table.mean().mean()), deviation, arm.main))
     return tuple(sorted(points, key=lambda point: sortable(point.value)))
 

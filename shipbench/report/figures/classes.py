@@ -57,6 +57,7 @@ def reliability_figure(view: SuiteView) -> Figure | None:
             "Accuracy of the predictions by their confidence, in 15 equal bins over all seeds. On the dashed line, "
             "confidence is the accuracy.",
             "Bins with less than one percent of the images are not drawn; the error in the table counts all bins.",
+            over_images=True,
         ),
         draw=lambda: draw_reliability(view, tasks),
         alt=f"Reliability diagrams of {counted(len(tasks), 'task')}.",

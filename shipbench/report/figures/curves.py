@@ -46,12 +46,16 @@ _ACCURACY = Quantity(
     "test accuracy (%)",
     " Test accuracy is shown here only to illustrate the course of training.",
 )
+_OVER_IMAGES = "test accuracy over all images (%)"
 _LOSS = Quantity("train", "loss", 1.0, "training loss")
 
 
 def accuracy_curves_figure(view: SuiteView) -> Figure | None:
-    """Return test accuracy over training, a panel per task; None if no curve has two points."""
-    return _training_figure(view, _ACCURACY)
+    """Return test accuracy over training, a panel per task; None if no curve has two points.
+
+    A history holds the accuracy over images alone, which is named where it is not the metric of a task.
+    """
+    return _training_figure(view, replace(_ACCURACY, label=_OVER_IMAGES) if view.by_class else _ACCURACY)
 
 
 def loss_curves_figure(view: SuiteView) -> Figure | None:
@@ -75,6 +79,7 @@ def _training_figure(view: SuiteView, quantity: Quantity) -> Figure | None:
             f"{quantity.label[0].upper()}{quantity.label[1:]} {_BY[by]}, mean over seeds; the band spans the lowest "
             f"to the highest seed.{quantity.remark}",
             "" if by == "epoch" else f"Methods train for different numbers of epochs ({_lengths(curves)}).",
+            over_images=quantity.column == "accuracy",
         ),
         draw=lambda: draw_training(curves, tasks, view.arms, quantity.label, view.footer, by),
         alt=f"{quantity.label} {_BY[by]} for {counted(len(view.arms), 'method')} on {counted(len(tasks), 'task')}.",

@@ -28,6 +28,7 @@ def calibration_table(view: SuiteView) -> Table | None:
             "Expected calibration error in percent: the mean distance of confidence and accuracy over 15 equal bins of "
             "confidence. Lower is better.",
             "Over the test images of all seeds, after the last epoch.",
+            over_images=True,
         ),
         columns=(
             Column("method", "Method", align="left"),

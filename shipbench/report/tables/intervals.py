@@ -13,7 +13,7 @@ from shipbench.report.document import MISSING, Cell, Column, Row, Table
 from shipbench.report.tables.common import name_cell
 from shipbench.report.wording.names import task_name
 from shipbench.report.wording.numbers import has_value, percent
-from shipbench.statistics import MEAN_OF_TASKS, Interval, bootstrap_interval
+from shipbench.statistics import MEAN_OF_TASKS, Interval
 
 _EXTRAS = ("low", "high")
 _CAPTION = (
@@ -24,6 +24,7 @@ _DETAILS = (
     "The bootstrap is a percentile bootstrap, in which each image counts with the share of seeds that classify it "
     "correctly."
 )
+_BY_CLASS = " Where the accuracy is the mean over classes, the images of each class are resampled on their own."
 
 
 def intervals_table(view: SuiteView) -> Table | None:
@@ -34,7 +35,7 @@ def intervals_table(view: SuiteView) -> Table | None:
     return Table(
         name=f"intervals-{view.slug}",
         title=f"{view.name}: intervals",
-        caption=view.caption(_CAPTION, _DETAILS),
+        caption=view.caption(_CAPTION, _DETAILS + (_BY_CLASS if view.by_class else "")),
         columns=(
             Column("method", "Method", align="left"),
             *(Column(task, task_name(task), upright=True, extras=_EXTRAS) for task in by_task),
@@ -56,9 +57,7 @@ def _row(view: SuiteView, arm: Arm, by_task: Mapping[str, Mapping[int, Interval]
 def _intervals(arms: Sequence[Arm], predictions: TaskPredictions) -> Mapping[int, Interval]:
     """Return the bootstrap interval of every arm that has predictions, by key."""
     present = [arm for arm in arms if arm.key in predictions.predicted]
-    seeds = {arm.key: predictions.shared_seeds(arm, arm) for arm in present}
-    shares = {a.key: predictions.times_correct(a, seeds[a.key]).to_numpy() / len(seeds[a.key]) for a in present}
-    return {key: bootstrap_interval(100 * share) for key, share in shares.items()}
+    return {arm.key: predictions.times_correct(arm, predictions.shared_seeds(arm, arm)).interval() for arm in present}
 
 
 def _cell(interval: Interval | None) -> Cell:

@@ -10,7 +10,7 @@ from shipbench.report.analysis.comparisons import ALPHA, BETTER, WORSE
 from shipbench.report.analysis.robustness import Shift
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import MISSING, Cell, Column, Row, Table
-from shipbench.report.tables.common import name_cell, p_text
+from shipbench.report.tables.common import BY_CLASS, name_cell, p_text
 from shipbench.report.wording.names import corruption_name, task_name
 from shipbench.report.wording.numbers import has_value, percent, signed
 from shipbench.report.wording.text import seed_list, with_seeds
@@ -36,7 +36,7 @@ def robustness_table(view: SuiteView) -> Table | None:
     return Table(
         name=f"robustness-{view.slug}",
         title=f"{view.name}: other images and corruptions",
-        caption=view.caption(_CAPTION, _DETAILS),
+        caption=view.caption(_CAPTION, _DETAILS + (BY_CLASS if view.by_class else "")),
         columns=(
             Column("method", "Method", align="left"),
             *tasks,

@@ -6,7 +6,7 @@ from shipbench.report.analysis.cautions import cautions, foreign_records
 from shipbench.report.analysis.comparisons import BETTER, FEWEST_WILCOXON, WORSE, PairedComparison, image_tests
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import MISSING, Cell, Column, Row, Table
-from shipbench.report.tables.common import name_cell, p_cell, p_text
+from shipbench.report.tables.common import BY_CLASS, name_cell, p_cell, p_text
 from shipbench.report.wording.names import task_name
 from shipbench.report.wording.numbers import has_value, signed
 
@@ -17,8 +17,8 @@ _ACROSS = (
 )
 _ACROSS_DETAILS = (
     "Differences are paired over seeds; the Student t interval needs three or more tasks. The Wilcoxon signed-rank "
-    "test is two-sided, with Holm's correction for the number of methods. The tests on images have Holm's correction "
-    "over all methods and tasks, at the 5 % level."
+    "test is two-sided and needs six or more tasks, with Holm's correction for the number of methods tested. The tests "
+    "on images have Holm's correction over all methods and tasks, at the 5 % level."
 )
 _PER_TASK = (
     "p-value with Holm's correction, and below it the difference to {baseline} in percentage points: {tests}. The "
@@ -62,11 +62,12 @@ def per_task_table(view: SuiteView) -> Table | None:
     if view.baseline is None or not tasks:
         return None
     baseline, tests = view.baseline.label, image_tests(view.comparisons)
+    details = _PER_TASK_DETAILS + (BY_CLASS if view.by_class else "")
     extras = ("p", "difference", "images won", "images lost")
     return Table(
         name=f"paired-tests-{view.slug}",
         title=f"{view.name}: {baseline} task by task",
-        caption=view.caption(_PER_TASK.format(baseline=baseline, tests=tests), _PER_TASK_DETAILS),
+        caption=view.caption(_PER_TASK.format(baseline=baseline, tests=tests), details),
         columns=(
             Column("method", "Method", align="left"),
             *(Column(task, task_name(task), upright=True, extras=extras) for task in tasks),

@@ -71,7 +71,9 @@ def _cells(
 ) -> list[Cell]:
     cells = [label_cell(view.study, arm), score_cell(score, view.study.seeds_of(arm))]
     if against:
-        cells.append(_difference(comparison) if standing.kind == "tasks" else _lead(view, standing, arm, score))
+        cells.append(
+            _difference(view, arm, comparison) if standing.kind == "tasks" else _lead(view, standing, arm, score)
+        )
     if tested:
         cells.append(p_cell(comparison.wilcoxon_adjusted) if comparison else Cell())
     return [*cells, millions_cell(mean_over_tasks(view.study.runs_of([arm]), "trainable_params"))]
@@ -85,9 +87,10 @@ def _lead(view: SuiteView, standing: Standing, arm: Arm, score: Score) -> Cell:
     return Cell(signed(score.mean - baseline.mean), value=score.mean - baseline.mean)
 
 
-def _difference(comparison: PairedComparison | None) -> Cell:
+def _difference(view: SuiteView, arm: Arm, comparison: PairedComparison | None) -> Cell:
+    """Return the difference over shared tasks and seeds, which an arm without any in common with the baseline lacks."""
     if comparison is None:
-        return Cell("baseline")
+        return Cell("baseline" if arm == view.baseline else MISSING)
     interval = comparison.interval
     below = f"{signed(interval.low)} to {signed(interval.high)}" if has_value(interval.low) else ""
     return Cell(signed(interval.mean), below, interval.mean, (("low", interval.low), ("high", interval.high)))

@@ -25,7 +25,7 @@ from shipbench.report.wording.text import counted
 _CAPTION = "Runs with changed settings beside the unchanged runs of the same setup: test accuracy in percent{seeds}."
 _DETAILS = (
     "Group means and averages need every task of the suite; the last columns give the mean over the tasks that all "
-    "runs of the setup share, and their number."
+    "rows of the setup with a result share, and their number."
 )
 
 
@@ -58,7 +58,9 @@ def _rows(study: Study, family: Sequence[Arm]) -> list[Row]:
 
 
 def _cells(study: Study, arm: Arm, tasks: Sequence[str]) -> tuple[Cell, ...]:
-    mean = float(study.accuracies(arm).reindex(columns=list(tasks)).mean().mean())
+    accuracies = study.accuracies(arm)
+    tasks = tasks if len(accuracies) else ()
+    mean = float(accuracies.reindex(columns=list(tasks)).mean().mean())
     return (
         label_cell(study, arm),
         *mean_cells(study.summary(arm), study.seeds_of(arm)),
