@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -49,6 +50,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Write outcomes to a file if the command line names one; have files start in the order of their collection."""
+    # Shells start background jobs with Ctrl-C ignored, and the processes of the tests would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # pytest-xdist 3.8 can leave that order alone; by itself it starts with the files of the most tests.
     config.option.loadscopereorder = False
     file = config.getoption("--outcomes")

@@ -266,7 +266,8 @@ def test_the_demo_study_has_two_seeds_for_all_and_equal_budgets() -> None:
     points = [(search.method, len(search.points)) for part in planned.parts for search in part.searches]
     assert {count for _, count in points} == {6}
     assert {name for name, _ in points} == {
-        "full", "linear", "vpt-shallow", "vpt-deep", "ship", "lora", "adaptformer",
+        "full", "linear", "vpt-shallow", "vpt-deep", "ship", "lora", "adaptformer", "convpass", "adapter-houlsby",
+        "adapter-pfeiffer",
     }  # fmt: skip
     assert all(found >= {0, 1} for found in seeds.values())
 

@@ -221,9 +221,9 @@ def _image_test(pairs: Sequence[RunPair], a: Side, b: Side) -> float | None:
 
 def _correct(side: Side, run_ids: Sequence[str]) -> TimesCorrect | None:
     """Return how many of the runs of a side classify each image correctly."""
-    records = side.study.records
-    metrics = records.loc[records["run_id"].isin(run_ids), "headline_metric"].unique()
-    return times_correct(side.load(run_ids), run_ids, metrics[0]) if len(metrics) == 1 else None
+    frames = (side.study.records, side.study.evaluated)
+    metrics = {metric for frame in frames for metric in frame.loc[frame["run_id"].isin(run_ids), "headline_metric"]}
+    return times_correct(side.load(run_ids), run_ids, metrics.pop()) if len(metrics) == 1 else None
 
 
 def _method_changes(tasks: Sequence[TaskChange]) -> list[MethodChange]:
