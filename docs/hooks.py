@@ -30,10 +30,12 @@ _ROOT = Path(__file__).resolve().parent.parent
 _MOUNTED = {
     "changelog.md": "CHANGELOG.md",
     "contributing.md": "CONTRIBUTING.md",
+    "examples/notebook.ipynb": "examples/notebook.ipynb",
     "reports/bench": "reports/bench",
     "reports/demo/figures": "reports/demo/figures",
     "reports/demo/index.html": "reports/demo/index.html",
     "reports/reliability.md": "reports/reliability.md",
+    "studies": "studies",
 }
 
 
