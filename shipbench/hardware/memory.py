@@ -81,9 +81,9 @@ class PeakMemory:
 
 
 def available_memory() -> float:
-    """Return the bytes that new processes may use: the machine's free memory, or what is left of a smaller limit.
+    """Return the bytes that new processes may use: the machine's free memory, or less if a limit leaves less.
 
-    Limits are those of the cgroups of this process, which a container, SLURM or systemd sets.
+    Containers, SLURM and systemd limit the cgroups of this process.
     """
     left = (limit - _used(cgroup, files) for cgroup, files, limit in _limits())
     return max(0.0, min((_listed_memory("MemAvailable"), *left)))
