@@ -75,7 +75,8 @@ def result_table(records: Sequence[RunRecord], tasks: Sequence[Task]) -> Table:
     methods = list(dict.fromkeys(columns.values()))
     cells = _by_cell(records, columns)
     sections = [_suite_rows(members, methods, cells) for members in _by_suite(tasks)]
-    title = "final test accuracy, % (mean over seeds ± sample deviation)"
+    several = any(len(of_cell) > 1 for of_cell in cells.values())
+    title = f"final test accuracy, %{' (mean over seeds ± sample deviation)' if several else ''}"
     if len(methods) > sum(len(rows) for rows in sections):
         labels, *scores = zip(*chain(*sections), strict=True)
         by_method = [(method, *row) for method, row in zip(methods, scores, strict=True)]
