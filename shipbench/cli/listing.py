@@ -201,7 +201,7 @@ def runs(
 ) -> None:
     """List the runs of a results folder; accuracies are percent, in JSON fractions."""
     rows = _records(results, run or [])
-    exportable = any(row["kind"] == TRAINED and row["status"] == "done" for row in rows)
+    exportable = any((row["kind"], row["status"], row["origin"]) == (TRAINED, "done", SHIPBENCH) for row in rows)
     if columns is not None:
         names = _column_names(columns, rows)
         rows = [{name: row[name] for name in names} for row in rows]

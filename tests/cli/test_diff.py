@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from shipbench.record import MEAN_PER_CLASS, RunRecord
@@ -308,6 +309,15 @@ def test_publications_are_paired_each_with_itself(shipbench: Shipbench, tmp_path
     assert (outcome.code, "they differ in reference: name one of these" in outcome.err) == (2, True)
     (pair,) = compared(shipbench, f"{tmp_path}@kind=trained", f"{tmp_path}@kind=imported,reference=arXiv 2024")["pairs"]
     assert (pair["run_a"], pair["run_b"]) == ("own", "b")
+
+
+def test_numbers_that_a_record_lacks_tell_no_runs_apart(shipbench: Shipbench, tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    for name in ("x", "y"):
+        row = {"run_id": name, "status": "done", "method": "ship", "task": "dtd", "final_test_acc": 0.5}
+        pd.DataFrame([row]).to_parquet(tmp_path / "runs" / f"{name}.parquet")
+    outcome = shipbench("diff", tmp_path, tmp_path)
+    assert "they differ in run_id: name one of these, as in DIR@run_id=VALUE" in outcome.err
 
 
 def tuned(root: Path, run_id: str, created: str, **changes: Any) -> None:

@@ -191,7 +191,8 @@ def _ambiguous(one: Row, other: Row, side: str) -> str:
     """Say which runs cannot be told apart, and by what they could be."""
     first, second = _settings(one), _settings(other)
     varied = sorted(name for name in first.keys() | second.keys() if first.get(name) != second.get(name))
-    weights, columns = ([n for n in names if one[n] != other[n]] for names in (_WEIGHTS, _CIRCUMSTANCES))
+    # Records of other programs may lack numbers, and NaN differs from itself.
+    weights, columns = ([n for n in names if str(one[n]) != str(other[n])] for names in (_WEIGHTS, _CIRCUMSTANCES))
     names = [*weights, *varied, *columns] or ["run_id"]
     return (
         f"{side} has two runs of the same pair, {one['run_id']} and {other['run_id']}; they differ in "

@@ -65,12 +65,15 @@ def shifts(study: Study, suite: str, load: LoadPredictions | None) -> list[Shift
 
 
 def _by_shift(study: Study, arms: Mapping[int, Arm]) -> dict[_Key, list[_Run]]:
-    """Return the runs of ``arms`` that have evaluations, by arm, task, images and corruption."""
+    """Return the runs of ``arms`` that have evaluations, by arm, task, images and corruption.
+
+    Runs and evaluations without an accuracy are left out.
+    """
     by_key: dict[_Key, list[_Run]] = {}
-    parents = study.runs_of(list(arms.values())).drop_duplicates("run_id").set_index("run_id")
+    parents = _with_accuracy(study.runs_of(list(arms.values()))).drop_duplicates("run_id").set_index("run_id")
     facts = parents[["arm", "task", "seed", "final_test_acc", "headline_metric"]].to_dict("index")
-    evaluated = study.evaluated
-    evaluated = evaluated[evaluated["parent_run"].isin(parents.index) & (evaluated["status"] == "done")]
+    evaluated = _with_accuracy(study.evaluated)
+    evaluated = evaluated[evaluated["parent_run"].isin(parents.index)]
     # Of two evaluations of the same images, as after a change of the corruptions, the later one counts.
     evaluated = evaluated.sort_values("created", kind="stable").assign(severity=evaluated["severity"].fillna(0))
     evaluated = evaluated.assign(images=_names_of_images(evaluated, parents))
@@ -85,6 +88,10 @@ def _by_shift(study: Study, arms: Mapping[int, Arm]) -> dict[_Key, list[_Run]]:
                 key = (int(parent["arm"]), str(parent["task"]), str(images), str(corruption))
                 by_key.setdefault(key, []).append(run)
     return by_key
+
+
+def _with_accuracy(records: pd.DataFrame) -> pd.DataFrame:
+    return records[(records["status"] == "done") & records["final_test_acc"].notna()]
 
 
 def _names_of_images(evaluated: pd.DataFrame, parents: pd.DataFrame) -> pd.Series[str]:
