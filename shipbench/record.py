@@ -371,3 +371,16 @@ def is_collapsed(accuracy: pd.Series[float], chance: pd.Series[float]) -> pd.Ser
 def is_collapsed(accuracy: Any, chance: Any) -> Any:
     """Return whether ``accuracy`` does not exceed ``chance``, the majority-class accuracy; False where one is NaN."""
     return accuracy <= chance
+
+
+@overload
+def is_outdated(created: str, of_run: str) -> bool: ...
+@overload
+def is_outdated(created: pd.Series[str], of_run: pd.Series[str]) -> pd.Series[bool]: ...
+def is_outdated(created: Any, of_run: Any) -> Any:
+    """Return whether an evaluation is older than the record of its run, and so of weights that the run had before.
+
+    Both are the times in the records, because copying a folder changes those of its files. False where a time is
+    unknown, an empty text.
+    """
+    return (created != "") & (created < of_run)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import get_args
 
+import pandas as pd
 import pytest
 
-from shipbench.record import Topic, is_collapsed, record_columns, typed
+from shipbench.record import Topic, is_collapsed, is_outdated, record_columns, typed
 from tests.results.test_store import make_record
 
 
@@ -51,3 +52,12 @@ def test_a_run_collapses_up_to_the_majority_class_accuracy(accuracy: float, coll
     assert record.collapsed == is_collapsed(accuracy, 0.2) == collapsed
     failed = make_record(status="failed", final_test_acc=accuracy, chance_acc=0.2)
     assert (failed.done, failed.collapsed) == (False, False)
+
+
+def test_an_evaluation_is_outdated_if_it_is_known_to_be_older_than_its_run() -> None:
+    hour = "2025-03-02T{}:00:00+00:00".format
+    pairs = [(hour(11), hour(12)), (hour(12), hour(12)), ("", hour(12)), (hour(11), "")]
+    expected = [True, False, False, False]
+    assert [is_outdated(*pair) for pair in pairs] == expected
+    created, of_run = (pd.Series(times, dtype=object) for times in zip(*pairs, strict=True))
+    assert is_outdated(created, of_run).tolist() == expected

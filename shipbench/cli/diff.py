@@ -32,7 +32,8 @@ def diff(
     fail_on: Annotated[
         str | None,
         typer.Option(
-            help="regression: exit with code 1 if something is worse in B beyond chance, or failed only there.",
+            help="regression: exit with code 1 if something is worse in B beyond chance, or failed only there, with 2 "
+            "if nothing can be compared.",
             autocompletion=completion.one_of(_REGRESSION),
         ),
     ] = None,
@@ -50,13 +51,15 @@ def diff(
     selectors = parse_selector(a, results), parse_selector(b, results)
     (side_a, named_a), (side_b, named_b) = (_side(selector, select) for selector in selectors)
     changes = compare(side_a, side_b, named_a | named_b)
+    if fail_on and not changes.compared:
+        raise InputError(f"--fail-on {fail_on} compares nothing: {_why_no_pair(changes)}")
     if as_json:
         print_document("diff/1", **_as_json(changes, a, b))
     else:
         _print(changes)
     if output is not None:
         _write(changes, output, document("diff/1", **_as_json(changes, a, b)))
-        if not as_json:
+        if changes.tasks and not as_json:
             next_steps.after_diff(output)
     if fail_on and changes.regressions:
         sys.exit(1)
@@ -82,19 +85,27 @@ def _side(selector: Selector, select: str) -> tuple[Side, set[str]]:
 
 def _print(changes: Changes) -> None:
     from shipbench.report.tables.changes import method_changes_table, task_changes_table, unpaired_table
-    from shipbench.report.wording.text import counted
     from shipbench.runtime.console import say
 
     for table in (task_changes_table(changes), method_changes_table(changes), unpaired_table(changes)):
         if table.rows:
             _print_table(table)
-    if not changes.pairs and changes.unscored:
-        pairs = counted(changes.unscored, "pair")
-        say(f"{pairs} of finished runs, but none has accuracies under the rule {changes.select}; try --select final")
-    elif not changes.pairs:
-        say("no finished run of A has a partner in B: whatever a selection does not name must agree, data included")
+    if not changes.compared:
+        say(_why_no_pair(changes))
     for regression in changes.regressions:
         say(f"worse: {regression}")
+
+
+def _why_no_pair(changes: Changes) -> str:
+    from shipbench.report.wording.text import counted
+
+    if not changes.unscored:
+        return (
+            "no finished run of A has a partner in B; whatever a selection does not name must agree, data and metric "
+            "included"
+        )
+    pairs = counted(changes.unscored, "pair")
+    return f"{pairs} of finished runs, but none has accuracies under the rule {changes.select}; try --select final"
 
 
 def _print_table(table: Table) -> None:
@@ -131,6 +142,9 @@ def _write(changes: Changes, output: Path, content: str) -> None:
     for table in (task_changes_table(changes), method_changes_table(changes), unpaired_table(changes)):
         (output / f"{table.name}.md").write_text(markdown_table(table), encoding="utf-8")
         (output / f"{table.name}.csv").write_text(table_csv(table), encoding="utf-8")
-    figure = changes_figure(changes)
+    figure, drawn = changes_figure(changes), output / "differences.svg"
     if figure is not None:
-        (output / "differences.svg").write_bytes(images(figure, ["svg"])["svg"])
+        drawn.write_bytes(images(figure, ["svg"])["svg"])
+    else:
+        # The figure of an earlier comparison would stand beside the tables of this one.
+        drawn.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ import typer
 
 from shipbench.cli import completion, next_steps, options
 from shipbench.errors import InputError, did_you_mean
-from shipbench.record import SHIPBENCH, TRAINED
+from shipbench.record import ACCURACY, IMPORTED, MEAN_PER_CLASS, SHIPBENCH, TRAINED
 
 if TYPE_CHECKING:
     from shipbench.methods import Switches
@@ -25,8 +25,7 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Row = dict[str, Any]
 
-# The accuracies that an overview of runs shows, with their headings.
-_ACCURACIES = {"val_acc": "val %", "final_test_acc": "test %"}
+_ACCURACIES = ("val %", "test %", "stated %", "best epoch %")
 # Runs that agree in these differ in settings.
 _IDENTITY = ("method", "switches", "task", "seed", "protocol", "shots", "kind", "corruption", "severity", "source")
 
@@ -202,6 +201,7 @@ def runs(
 ) -> None:
     """List the runs of a results folder; accuracies are percent, in JSON fractions."""
     rows = _records(results, run or [])
+    exportable = any((row["kind"], row["status"], row["origin"]) == (TRAINED, "done", SHIPBENCH) for row in rows)
     if columns is not None:
         names = _column_names(columns, rows)
         rows = [{name: row[name] for name in names} for row in rows]
@@ -213,21 +213,25 @@ def runs(
     else:
         _show(_overview(rows), as_json)
         _show_errors(rows)
-    next_steps.after_list_runs(results)
+    if exportable:
+        next_steps.after_list_runs(results)
 
 
 def _overview(rows: Sequence[Row]) -> list[Row]:
     """Return few columns that fit a terminal.
 
     Overrides are shown only if two runs differ in nothing else that is shown, origins only if a record has no seal,
-    kinds only if not every record is that of a training, and shots only if there are few-shot runs.
+    kinds only if not every record is that of a training, metrics only if one is not the accuracy over images, and shots
+    only if there are few-shot runs.
     """
     identities = {tuple(row[name] for name in _IDENTITY) for row in rows}
     varied = ["overrides"] if len(identities) < len(rows) else []
     kind = any(row["kind"] != TRAINED for row in rows)
     shots = ["shots"] if any(row["shots"] for row in rows) else []
     origin = ["origin"] if any(row["origin"] != SHIPBENCH for row in rows) else []
-    accuracies = [name for name in _ACCURACIES if any(row[name] is not None for row in rows)]
+    metric = any(row["headline_metric"] != ACCURACY for row in rows)
+    accuracies = [dict(zip(_ACCURACIES, _accuracies(row), strict=True)) for row in rows]
+    known = [name for name in _ACCURACIES if any(of_row[name] is not None for of_row in accuracies)]
     return [
         {
             "run_id": row["run_id"],
@@ -235,10 +239,22 @@ def _overview(rows: Sequence[Row]) -> list[Row]:
             "method": f"{row['method']} [{row['switches']}]" if row["switches"] else row["method"],
             **({"kind": _kind(row)} if kind else {}),
             **{name: _text(name, row[name]) for name in ("task", "seed", *shots, *varied, *origin)},
-            **{_ACCURACIES[name]: _text(name, row[name]) for name in accuracies},
+            **({"metric": row["headline_metric"]} if metric else {}),
+            **{name: _percent(of_row[name]) for name in known},
         }
-        for row in rows
+        for row, of_row in zip(rows, accuracies, strict=True)
     ]
+
+
+def _accuracies(row: Row) -> tuple[float | None, ...]:
+    """Return the accuracies of a record by its metric, in the order of ``_ACCURACIES``; None if unknown.
+
+    Results of another harness may state that of the best epoch alone.
+    """
+    suffix = "_mean_class_acc" if row["headline_metric"] == MEAN_PER_CLASS else "_acc"
+    test = row[f"final_test{suffix}"]
+    best = row["best_test_acc"] if row["kind"] == IMPORTED and test is None else None
+    return row[f"val{suffix}"], test, row["stated_acc"], best
 
 
 def _kind(row: Row) -> str:
@@ -288,8 +304,12 @@ def _is_accuracy(name: str) -> bool:
 
 def _text(name: str, value: Any) -> str:
     """Return a value of a record for people: an accuracy in percent, and nothing for an unknown value."""
-    if value is None or (name == "best_test_epoch" and value < 0):
+    if value is None or (name in ("best_test_epoch", "seed") and value < 0):
         return ""
     if _is_accuracy(name):
-        return f"{100 * value:.1f}"
+        return _percent(value)
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _percent(accuracy: float | None) -> str:
+    return "" if accuracy is None else f"{100 * accuracy:.1f}"

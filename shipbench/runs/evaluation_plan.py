@@ -10,7 +10,7 @@ from pathlib import Path
 
 from shipbench.data.corruptions import RULES, Corruption
 from shipbench.errors import InputError
-from shipbench.record import EVALUATED, RunRecord
+from shipbench.record import EVALUATED, RunRecord, is_outdated
 from shipbench.results.store import Store
 from shipbench.runs.evaluation_images import EvaluationImages, evaluation_images
 from shipbench.runs.finished import checkpoint_of, resize_of, tested_record, weights_of
@@ -56,8 +56,7 @@ class PlannedEvaluation:
         Raises ``InputError`` if the record cannot be read.
         """
         record = self.store.read(run_id)
-        # The times in the records, because copying a folder changes those of its files.
-        return None if record is None or record.created < self.parent.created else record
+        return None if record is None or is_outdated(record.created, self.parent.created) else record
 
     @cached_property
     def _content(self) -> list[str]:

@@ -50,9 +50,10 @@ _SHOWN_CLASSES = 20
 
 @dataclass(frozen=True)
 class Card:
-    """The facts of a model card; ``interval`` is of the accuracy, as a fraction, and None without predictions.
+    """The facts of a model card.
 
-    ``merged`` tells a timm model from a program. ``class_names`` are in the order of the classes' numbers, or empty.
+    ``interval`` is of the accuracy by the record's metric, as a fraction, and None without predictions. ``merged``
+    tells a timm model from a program. ``class_names`` are in the order of the classes' numbers, or empty.
     """
 
     repo: str
@@ -124,19 +125,20 @@ def _header(card: Card, title: str) -> dict[str, object]:
 def _accuracy(card: Card) -> str:
     record, interval = card.record, card.interval
     bounds = "not known: the run keeps no predictions"
-    if interval is not None and interval.low == interval.low:
-        bounds = f"{100 * interval.low:.1f} to {100 * interval.high:.1f} %"
+    if interval is not None:
+        known = interval.low == interval.low
+        bounds = f"{100 * interval.low:.1f} to {100 * interval.high:.1f} %" if known else "not known: too few images"
+    by_class = record.headline_metric == MEAN_PER_CLASS
     rows = [
-        ("test accuracy", f"**{100 * record.final_test_acc:.1f} %**"),
+        ("mean per-class accuracy" if by_class else "test accuracy", f"**{100 * record.headline_acc:.1f} %**"),
         ("95 % interval of it", bounds),
+        ("test accuracy", f"{100 * record.final_test_acc:.1f} %" if by_class else ""),
         ("test images", str(record.n_test)),
         ("majority-class accuracy", f"{100 * record.chance_acc:.1f} %"),
     ]
-    if record.headline_metric == MEAN_PER_CLASS:
-        rows.insert(0, ("mean per-class accuracy", f"**{100 * record.final_test_mean_class_acc:.1f} %**"))
     notes = (
         "The accuracy is that after the last epoch of one training run. The interval is a bootstrap over the test "
-        "images; it leaves out the variation between trainings.\n"
+        f"images{' of each class' if by_class else ''}; it leaves out the variation between trainings.\n"
     )
     return f"{_table(rows)}\n{notes}"
 

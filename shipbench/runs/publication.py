@@ -13,7 +13,7 @@ import numpy as np
 from shipbench.backbones.licence import licence_of
 from shipbench.errors import InputError
 from shipbench.methods import Mergeable, get_method
-from shipbench.record import RunRecord
+from shipbench.record import MEAN_PER_CLASS, RunRecord
 from shipbench.results.loading import load_predictions
 from shipbench.results.store import Store
 from shipbench.runs.export import Exported, export_run, load_exported
@@ -91,11 +91,13 @@ def _finished_files(root: Path) -> Iterator[Path]:
 
 
 def _interval(store: Store, record: RunRecord) -> Interval | None:
-    """Return the bootstrap interval of the accuracy over test images, as a fraction; None without predictions."""
+    """Return the bootstrap interval of the run's accuracy by its metric, as a fraction; None without predictions."""
     if not store.path("predictions", record.run_id).exists():
         return None
     predictions = load_predictions(store.root, [record.run_id])
-    return bootstrap_interval(np.asarray(predictions["label"] == predictions["predicted"], dtype=np.float64))
+    labels = predictions["label"].to_numpy()
+    right = np.asarray(predictions["predicted"] == labels, dtype=np.float64)
+    return bootstrap_interval(right, classes=labels if record.headline_metric == MEAN_PER_CLASS else None)
 
 
 def _timm_config(merged: MergedModel, exported: Exported) -> dict[str, Any]:

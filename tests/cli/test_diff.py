@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from shipbench.record import MEAN_PER_CLASS, RunRecord
@@ -160,7 +161,11 @@ def test_files(shipbench: Shipbench, tmp_path: Path) -> None:
     shipbench("diff", a, b, "--output", tmp_path / "out")
     assert json.loads((tmp_path / "out" / "diff.json").read_text())["tasks"][0]["difference"] == -10
     assert "−10.0" in (tmp_path / "out" / "tasks.md").read_text(encoding="utf-8")  # noqa: RUF001
-    assert "<svg" in (tmp_path / "out" / "differences.svg").read_text(encoding="utf-8")
+    drawn = tmp_path / "out" / "differences.svg"
+    assert "<svg" in drawn.read_text(encoding="utf-8")
+    # These records lack the accuracy of the best epoch.
+    outcome = shipbench("diff", a, b, "--select", "oracle", "--output", tmp_path / "out")
+    assert (outcome.code, "next:" in outcome.err, drawn.exists()) == (0, False, False)
 
 
 @pytest.mark.parametrize(
@@ -240,6 +245,81 @@ def test_one_kind_on_both_sides_compares_settings_too(shipbench: Shipbench, tmp_
     assert sorted(pair["run_b"] for pair in compared(shipbench, side, side)["pairs"]) == ["fast", "slow"]
 
 
+def test_evaluations_of_weights_before_a_repetition_are_left_out(shipbench: Shipbench, tmp_path: Path) -> None:
+    for folder, hour in (("a", "11"), ("b", "13")):
+        write_run(tmp_path / folder, folder, 300, created=f"2025-03-02T{hour}:00:00+00:00")
+        evaluate(
+            tmp_path / folder, f"{folder}-blur", folder, 200, corruption="blur", created="2025-03-02T12:00:00+00:00"
+        )
+    content = compared(shipbench, tmp_path / "a", tmp_path / "b")
+    assert [pair["run_b"] for pair in content["pairs"]] == ["b"]
+    assert ([run["run_id"] for run in content["only_a"]], content["only_b"]) == (["a-blur"], [])
+
+
+def test_two_metrics_are_neither_compared_nor_averaged(shipbench: Shipbench, tmp_path: Path) -> None:
+    by_class = {"headline_metric": MEAN_PER_CLASS, "final_test_mean_class_acc": 0.5, "num_classes": 4}
+    a, b = two_folders(tmp_path, 300, 260)
+    write_run(a, "a2", 300, seed=2)
+    write_run(b, "b2", 260, seed=2, **by_class)
+    content = compared(shipbench, a, b)
+    assert [pair["seed"] for pair in content["pairs"]] == [0, 1]
+    for folder in (a, b):
+        write_run(folder, f"{folder.name}3", 100, seed=3, **by_class)
+    tasks = compared(shipbench, a, b)["tasks"]
+    assert [(task["label"], task["a"], task["seeds"]) for task in tasks] == [
+        ("SHIP, mean per class", 50, [3]),
+        ("SHIP, over images", 75, [0, 1]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("of_b", "message"),
+    [
+        ({"data_fingerprint": "e" * 64}, "no finished run of A has a partner in B; whatever a selection does not name"),
+        ({"final_test_acc": float("nan")}, "1 pair of finished runs, but none has accuracies under the rule final"),
+    ],
+)
+def test_a_gate_that_compares_nothing_does_not_pass(
+    of_b: dict[str, Any], message: str, shipbench: Shipbench, tmp_path: Path
+) -> None:
+    write_run(tmp_path / "a", "a0", 300)
+    write_run(tmp_path / "b", "b0", None, **{"final_test_acc": 0.75, **of_b})
+    line = ("diff", tmp_path / "a", tmp_path / "b", "--output", tmp_path / "out")
+    for options in ((), ("--json",)):
+        outcome = shipbench(*line, "--fail-on", "regression", *options)
+        assert (outcome.code, outcome.out) == (2, "")
+        assert f"--fail-on regression compares nothing: {message}" in outcome.err
+    assert not (tmp_path / "out").exists()
+    outcome = shipbench(*line)
+    assert outcome.code == 0
+    assert message in outcome.err
+
+
+def test_publications_are_paired_each_with_itself(shipbench: Shipbench, tmp_path: Path) -> None:
+    foreign: dict[str, Any] = {"kind": "imported", "origin": "csv", "backbone": "", "image_size": 0, "settings": {}}
+    for name, year in (("a", 2022), ("b", 2024)):
+        write_run(tmp_path, name, None, **foreign, reference=f"arXiv {year}")
+    write_run(tmp_path, "own", 300)
+    pairs = compared(shipbench, tmp_path, tmp_path)["pairs"]
+    assert {pair["label"] for pair in pairs if pair["run_a"] == pair["run_b"] != "own"} == {
+        "SHIP, records from csv, arXiv 2022",
+        "SHIP, records from csv, arXiv 2024",
+    }
+    outcome = shipbench("diff", f"{tmp_path}@kind=trained", f"{tmp_path}@kind=imported")
+    assert (outcome.code, "they differ in reference: name one of these" in outcome.err) == (2, True)
+    (pair,) = compared(shipbench, f"{tmp_path}@kind=trained", f"{tmp_path}@kind=imported,reference=arXiv 2024")["pairs"]
+    assert (pair["run_a"], pair["run_b"]) == ("own", "b")
+
+
+def test_numbers_that_a_record_lacks_tell_no_runs_apart(shipbench: Shipbench, tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    for name in ("x", "y"):
+        row = {"run_id": name, "status": "done", "method": "ship", "task": "dtd", "final_test_acc": 0.5}
+        pd.DataFrame([row]).to_parquet(tmp_path / "runs" / f"{name}.parquet")
+    outcome = shipbench("diff", tmp_path, tmp_path)
+    assert "they differ in run_id: name one of these, as in DIR@run_id=VALUE" in outcome.err
+
+
 def tuned(root: Path, run_id: str, created: str, **changes: Any) -> None:
     write_run(root, run_id, 300, overrides=f"lr={changes['settings']['lr']}", **changes)
     tuning = {"format": FORMAT, "tuning_id": run_id, "created": created, "final_runs": [run_id]}
@@ -292,6 +372,15 @@ def test_a_run_that_failed_before_its_preparation_has_a_partner(
     failed = [run["run_id"] for run in content["failed_in_b"]]
     assert failed == (["b-failed"] if sides == "ab" else [])
     assert shipbench("diff", one, other, "--fail-on", "regression").code == len(failed)
+
+
+def test_a_side_of_early_failures_alone_has_partners(shipbench: Shipbench, tmp_path: Path) -> None:
+    write_run(tmp_path / "a", "a-finished", 300, settings=SIZED)
+    unknown: dict[str, Any] = {"settings": {**SIZED, "image_size": None, "mean": None, "std": None}, "image_size": 0}
+    write_run(tmp_path / "b", "b-failed", None, **unknown, status="failed", final_test_acc=float("nan"))
+    content = compared(shipbench, tmp_path / "a", tmp_path / "b")
+    assert [run["run_id"] for run in content["failed_in_b"]] == ["b-failed"]
+    assert shipbench("diff", tmp_path / "a", tmp_path / "b", "--fail-on", "regression").code == 1
 
 
 def test_two_image_sizes_are_paired(shipbench: Shipbench, tmp_path: Path) -> None:

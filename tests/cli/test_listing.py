@@ -196,6 +196,51 @@ def test_a_list_of_runs_suggests_their_export(shipbench: Shipbench, results: Pat
     assert "next:" not in shipbench("list", "runs", "--results", results, "--json").err
 
 
+def test_only_a_finished_training_can_be_exported(shipbench: Shipbench, tmp_path: Path) -> None:
+    (tmp_path / "empty" / "runs").mkdir(parents=True)
+    results_folder(tmp_path / "failed", [make_record("f", status="failed", error="lost")])
+    results_folder(tmp_path / "imported", [make_record("i", kind="imported", origin="NOAH")])
+    for name in ("empty", "failed", "imported"):
+        outcome = shipbench("list", "runs", "--results", tmp_path / name)
+        assert (outcome.code, outcome.err) == (0, "")
+
+
+def test_results_of_another_harness_show_what_they_state(shipbench: Shipbench, tmp_path: Path) -> None:
+    nothing = {"kind": "imported", "origin": "NOAH", "seed": -1, "final_test_acc": math.nan}
+    records = [
+        make_record("i0", **nothing, stated_acc=0.5),
+        make_record("i1", **nothing, best_test_acc=0.75, task="svhn"),
+        make_record("t0", best_test_acc=0.875, suite="z"),
+    ]
+    outcome = shipbench("list", "runs", "--results", results_folder(tmp_path, records))
+    assert cells(outcome.out) == [
+        ["i0", "done", "ship", "imported", "dtd", "", "NOAH", "", "50.0", ""],
+        ["i1", "done", "ship", "imported", "svhn", "", "NOAH", "", "", "75.0"],
+        ["t0", "done", "ship", "trained", "dtd", "0", "shipbench", "62.5", "", ""],
+    ]
+
+
+def test_a_task_scored_by_class_shows_that_accuracy(shipbench: Shipbench, tmp_path: Path) -> None:
+    by_class = {"headline_metric": "mean-per-class", "task": "bugs", "suite": "z"}
+    records = [
+        make_record("a", final_test_acc=0.75),
+        make_record("b", **by_class, final_test_acc=0.75, final_test_mean_class_acc=0.5),
+        make_record("c", **by_class, final_test_acc=math.nan, val_acc=0.75, val_mean_class_acc=0.25, protocol="tuning"),
+    ]
+    outcome = shipbench("list", "runs", "--results", results_folder(tmp_path, records))
+    assert cells(outcome.out) == [
+        ["a", "done", "ship", "dtd", "0", "accuracy", "", "75.0"],
+        ["b", "done", "ship", "bugs", "0", "mean-per-class", "", "50.0"],
+        ["c", "done", "ship", "bugs", "0", "mean-per-class", "25.0", ""],
+    ]
+
+
+def cells(table: str) -> list[list[str]]:
+    """Return the cells of the rows of a table."""
+    rows = [line.strip("│").split("│") for line in table.splitlines() if line.startswith("│")]
+    return [[cell.strip() for cell in row] for row in rows]
+
+
 def plain(text: str) -> str:
     """Return text without the escape sequences of a terminal."""
     return re.sub(r"\x1b\[[0-9;]*m", "", text)

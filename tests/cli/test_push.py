@@ -25,10 +25,10 @@ from shipbench.backbones.licence import licence_of
 from shipbench.backbones.pinned import DEMO_BACKBONE
 from shipbench.data.framing import resize
 from shipbench.errors import InputError
-from shipbench.record import MEAN_PER_CLASS, RunRecord
+from shipbench.record import ACCURACY, MEAN_PER_CLASS, RunRecord
 from shipbench.results.loading import load_predictions
-from shipbench.results.store import Store
-from shipbench.runs import program
+from shipbench.results.store import RunTables, Store
+from shipbench.runs import program, publication
 from shipbench.runs.export import load_exported, predict
 from shipbench.runs.finished import trained_record
 from shipbench.runs.merged import export_merged
@@ -195,8 +195,8 @@ def test_the_card_names_the_licence_of_the_backbone(
     assert words in text
 
 
-def test_the_card_names_each_accuracy(trained: Trained) -> None:
-    record = replace(record_of(trained), final_test_acc=0.25, best_test_acc=0.75, chance_acc=0.125)
+def test_the_card_names_each_accuracy() -> None:
+    record = make_record(final_test_acc=0.25, best_test_acc=0.75, chance_acc=0.125)
     record = replace(record, headline_metric=MEAN_PER_CLASS, final_test_mean_class_acc=0.375)
     licence = licence_of("test_vit", "random")
     text = model_card(Card("someone/a", record, None, licence, True, "squash", ("name",) * 21))
@@ -205,12 +205,31 @@ def test_the_card_names_each_accuracy(trained: Trained) -> None:
     assert header["model-index"][0]["results"][0]["metrics"] == [metric]
     for row in (
         "mean per-class accuracy | **37.5 %**",
-        "test accuracy | **25.0 %**",
+        "test accuracy | 25.0 %",
         "95 % interval of it | not known: the run keeps no predictions",
         "majority-class accuracy | 12.5 %",
     ):
         assert f"| {row} |" in text
     assert "in `config.json` (`label_names`)" in text
+
+
+def test_the_interval_is_that_of_the_metric_of_the_task(tmp_path: Path) -> None:
+    labels = np.repeat([0, 1], [360, 40])
+    right = np.concatenate([np.arange(360) < 342, np.arange(40) < 20])
+    tables = RunTables(predictions={"label": labels, "predicted": np.where(right, labels, 1 - labels)})
+    means = {"final_test_acc": float(right.mean()), "final_test_mean_class_acc": 0.725}
+    licence, bounds = licence_of("test_vit", "random"), []
+    for metric in (MEAN_PER_CLASS, ACCURACY):
+        record = make_record(run_id=metric, headline_metric=metric, **means)
+        Store(tmp_path).write(record, tables)
+        interval = publication._interval(Store(tmp_path), record)
+        assert interval is not None
+        assert interval.mean == pytest.approx(record.headline_acc)
+        text = model_card(Card("someone/a", record, interval, licence, True, "squash", ()))
+        bounds += re.findall(r"accuracy \| \*\*(.*) %\*\* \|\n\| 95 % interval of it \| (.*) to (.*) %", text)
+    for mean, low, high in bounds:
+        assert float(low) < float(mean) < float(high)
+    assert [mean for mean, *_ in bounds] == ["72.5", "90.5"]
 
 
 @pytest.mark.parametrize("how", ["squash", "crop"])

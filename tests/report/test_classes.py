@@ -80,3 +80,15 @@ def test_calibration_needs_confidences() -> None:
     without = report_of(records, predictions.drop(columns="confidence"))
     assert not any(table.name.startswith("calibration") for table in without.tables())
     assert not any(shown.name.startswith("reliability") for shown in without.figures())
+
+
+def test_an_arm_whose_seeds_saw_different_images_hides_no_other() -> None:
+    records = grid(("vpt-deep", "ship"), DEMO_TASKS[:1], (0, 1))
+    predictions = make_predictions(records)
+    predictions.loc[predictions["run_id"] == records[0]["run_id"], "label"] = 0
+    report = report_of(records, predictions)
+    assert figure(report, "confusion-demo").title == "Demo suite: confusions of SHIP"
+    intervals = next(table for table in report.tables() if table.name == "intervals-demo")
+    assert [row.cells[1].value is None for row in intervals.rows] == [True, False]
+    alone = report_of(records[:2], predictions)
+    assert not any(shown.name.startswith(("confusion", "class")) for shown in alone.figures())

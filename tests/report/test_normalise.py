@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -59,6 +60,21 @@ def test_a_run_that_failed_early_takes_the_facts_that_it_lacks_from_a_run_like_i
     assert completed.drop(columns=["image_size", "cfg.image_size", "cfg.mean"]).equals(
         frame.drop(columns=["image_size", "cfg.image_size", "cfg.mean"])
     )
+
+
+def test_a_run_that_failed_early_takes_its_settings_from_the_records_of_another_folder_too() -> None:
+    known = {"image_size": 224, "lr": 0.1, "mean": [0.5, 0.5, 0.5]}
+    like_it = make_record(**{"cfg.image_size": 224, "cfg.mean": "0.5,0.5,0.5"}, config=json.dumps(known))
+    unknown = json.dumps({**known, "image_size": None, "mean": None})
+    early = make_record(
+        seed=1, status="failed", image_size=0, **{"cfg.image_size": None, "cfg.mean": None}, config=unknown
+    )
+    there, here = (uniform_records(make_results([record])) for record in (like_it, early))
+    together = with_facts_of_failed(uniform_records(make_results([like_it, early])))
+    for completed in (with_facts_of_failed(here, there), together):
+        assert json.loads(completed["config"].iloc[-1]) == known
+        assert completed[["image_size", "cfg.image_size", "cfg.mean"]].iloc[-1].tolist() == [224, 224, "0.5,0.5,0.5"]
+    assert with_facts_of_failed(here)["config"].item() == unknown
 
 
 def test_the_long_form_shows_the_marked_columns() -> None:

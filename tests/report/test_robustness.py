@@ -174,6 +174,26 @@ def test_evaluations_of_weights_before_a_repetition_are_left_out() -> None:
     assert {shift.corruption: dict(shift.by_severity) for shift in measured} == {"blur": {2: 70}, "jpeg": {1: 20}}
 
 
+def test_the_later_of_two_evaluations_counts_and_a_severity_may_be_absent() -> None:
+    parent = make_record("ship", "digits", 0, 0.9)
+    rows = []
+    for name, accuracy, hour in (("a", 0.7, 14), ("b", 0.1, 13)):
+        row = evaluated(parent, accuracy, "blur", 1, created=f"2025-03-02T{hour}:00:00+00:00")
+        rows.append({**row, "run_id": name})
+    rows.append(evaluated(parent, 0.4, severity=float("nan"), task="outdoors", data_fingerprint="other"))
+    measured = shifts(build_study(make_results([parent, *rows]), None, Final()), "demo", None)
+    assert [(shift.images, dict(shift.by_severity)) for shift in measured] == [("", {1: 70}), ("outdoors", {0: 40})]
+
+
+def test_what_lacks_its_accuracy_is_left_out() -> None:
+    missing = float("nan")
+    parents = [make_record("ship", "digits", seed, accuracy) for seed, accuracy in ((0, 0.9), (1, missing))]
+    rows = [evaluated(parent, 0.7, "blur", 1) for parent in parents]
+    rows += [evaluated(parents[0], missing, "blur", 2), evaluated(parents[0], missing, "jpeg", 1)]
+    (shift,) = shifts(build_study(make_results([*parents, *rows]), None, Final()), "demo", None)
+    assert (shift.corruption, shift.seeds, shift.clean, shift.by_severity) == ("blur", (0,), 90, {1: 70})
+
+
 def test_a_task_scored_by_class_is_tested_by_class() -> None:
     parent = make_record(
         "ship", "digits", headline_metric="mean-per-class", final_test_mean_class_acc=0.625, num_classes=2

@@ -86,6 +86,7 @@ def _mixtures(done: pd.DataFrame) -> tuple[str, ...]:
     size = done["image_size"].map(lambda value: "" if pd.isna(value) else f"{value:g} px")
     return (
         _fingerprints(done),
+        _metrics(done),
         _mixed(done, done["image_format"], "image formats", _tasks),
         _mixed(done, weights, "backbone weights", _methods),
         _mixed(done, code + commit.map(_in_parentheses), "versions of the code", _methods),
@@ -103,6 +104,14 @@ def _fingerprints(done: pd.DataFrame) -> str:
     copies = recorded.groupby(done["task"]).nunique()
     names = [task_name(task) for task in sorted(copies[copies > 1].index, key=task_order)]
     return f"Mixed data fingerprints: more than one copy of the data for {listed(names)}." if names else ""
+
+
+def _metrics(done: pd.DataFrame) -> str:
+    metrics = done["headline_metric"].groupby(done["task"]).nunique()
+    names = [task_name(task) for task in sorted(metrics[metrics > 1].index, key=task_order)]
+    if not names:
+        return ""
+    return f"Mixed metrics: some runs on {listed(names)} are scored by the accuracy, others by its mean over classes."
 
 
 def _mixed(done: pd.DataFrame, values: pd.Series[str], what: str, name: Callable[[pd.DataFrame], list[str]]) -> str:

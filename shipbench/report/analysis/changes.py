@@ -10,6 +10,7 @@ import numpy as np
 
 from shipbench.report.analysis.comparisons import ALPHA, across_tasks_test
 from shipbench.report.analysis.differences import over_tasks
+from shipbench.report.analysis.normalise import with_facts_of_failed
 from shipbench.report.analysis.pairing import Row, is_done, pair_labels, pair_runs, run_name
 from shipbench.report.analysis.predictions import LoadPredictions, TimesCorrect, times_correct
 from shipbench.report.analysis.study import Study
@@ -105,6 +106,11 @@ class Changes:
     unscored: int = 0
 
     @property
+    def compared(self) -> bool:
+        """Whether a pair tells B from A: by two accuracies, or because it failed in B alone."""
+        return bool(self.pairs or self.failed_in_b)
+
+    @property
     def regressions(self) -> list[str]:
         """What became worse beyond chance, and runs that failed only in B, one sentence each."""
         tasks = [f"{c.label} on {c.task}" for c in self.tasks if c.verdict == "worse"]
@@ -131,6 +137,7 @@ def compare(a: Side, b: Side, named: Collection[str]) -> Changes:
 
     Raises ``InputError`` if several runs of a side would be paired with the same run of the other.
     """
+    a, b = _completed(a, b), _completed(b, a)
     pairing = pair_runs(_rows(a), _rows(b), named)
     finished = [pair for pair in pairing.pairs if all(map(is_done, pair))]
     scored = [pair for pair in finished if not any(np.isnan(row["accuracy"]) for row in pair)]
@@ -157,6 +164,12 @@ def _verdict(difference: float, adjusted: float) -> Verdict:
     if adjusted >= ALPHA:
         return "not beyond chance"
     return "better" if difference > 0 else "worse"
+
+
+def _completed(side: Side, other: Side) -> Side:
+    """Return a side whose early failures have the facts of runs like them, which may lie on the other side alone."""
+    records = with_facts_of_failed(side.study.records, other.study.records)
+    return replace(side, study=replace(side.study, records=records))
 
 
 def _rows(side: Side) -> list[Row]:

@@ -66,30 +66,33 @@ def _with_unknown_sizes(frame: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def with_facts_of_failed(records: pd.DataFrame) -> pd.DataFrame:
+def with_facts_of_failed(records: pd.DataFrame, others: pd.DataFrame | None = None) -> pd.DataFrame:
     """Return ``records`` in which a run that failed before its backbone was loaded has the facts of a run like it.
 
-    Those are its image size and normalisation, and the hash of its weights if planning did not know it. A run that is
-    like no other keeps what it has.
+    Those are its image size and normalisation, in its settings too, and the hash of its weights if planning did not
+    know it. Runs like it are sought in ``records`` and in ``others``. A run that is like no other keeps what it has.
     """
     if (records["status"] == "done").all():
         return records
     names = [name for name in _LOADED if name in records.columns]
     runs = _backbone_facts(records, names)
-    lacking = [i for i, status in enumerate(records["status"]) if status != "done" and runs[i].lacks]
-    if not lacking:
+    if not any(run.failed_early for run in runs):
         return records
-    donors: dict[tuple[Any, ...], list[int]] = defaultdict(list)
-    for i in sorted(set(range(len(runs))).difference(lacking)):
-        donors[runs[i].request].append(i)
-    columns = {name: records[name].tolist() for name in names}
-    for i in lacking:
-        alike = [j for j in donors[runs[i].request] if runs[i].agrees_with(runs[j])]
+    donors: dict[tuple[Any, ...], list[_BackboneFacts]] = defaultdict(list)
+    for run in [*runs, *([] if others is None else _backbone_facts(others, names))]:
+        if not run.failed_early:
+            donors[run.request].append(run)
+    columns = {name: records[name].tolist() for name in (*names, "config")}
+    for i, run in enumerate(runs):
+        alike = [donor for donor in donors[run.request] if run.agrees_with(donor)] if run.failed_early else []
         if alike:
-            best = max(alike, key=lambda j: runs[j].task == runs[i].task)
-            for name in runs[i].lacks:
-                columns[name][i] = columns[name][best]
-    filled = {name: pd.Series(values, records.index, records[name].dtype) for name, values in columns.items()}
+            donor = max(alike, key=lambda donor: donor.task == run.task)
+            columns["config"][i] = _completed_config(run, donor)
+            for name in run.lacks:
+                columns[name][i] = donor.values[name]
+    # Two frames may keep a setting in columns of different types.
+    kinds = {name: records[name].dtype if others is None else object for name in columns}
+    filled = {name: pd.Series(values, records.index, kinds[name]) for name, values in columns.items()}
     return records.assign(**filled)
 
 
@@ -111,26 +114,47 @@ def uniform_history(history: pd.DataFrame | None) -> pd.DataFrame:
 
 def json_list(text: str) -> list[Any]:
     """Return the JSON list in a record's text, or an empty list if the text holds none."""
-    try:
-        value = json.loads(text) if text else []
-    except json.JSONDecodeError:
-        return []
+    value = _json(text)
     return value if isinstance(value, list) else []
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """Return the JSON object in a record's text, or an empty one if the text holds none."""
+    value = _json(text)
+    return value if isinstance(value, dict) else {}
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text) if text else None
+    except json.JSONDecodeError:
+        return None
 
 
 @dataclass(frozen=True)
 class _BackboneFacts:
-    """What decides how a run loads its backbone, and the facts of the loaded one by column, empty if unknown."""
+    """What decides how a run loads its backbone, and the facts of the loaded one by column, empty if unknown.
+
+    ``values`` are those that the facts are texts of, ``config`` all settings as JSON.
+    """
 
     request: tuple[Any, ...]
+    status: str
     task: str
     overrides: str
+    config: str
+    values: Mapping[str, Any]
     facts: Mapping[str, str]
 
     @property
     def lacks(self) -> list[str]:
         """The columns whose facts are unknown."""
         return [name for name, fact in self.facts.items() if not fact]
+
+    @property
+    def failed_early(self) -> bool:
+        """Whether the run failed before all facts were known."""
+        return self.status != "done" and bool(self.lacks)
 
     def agrees_with(self, other: _BackboneFacts) -> bool:
         """Return whether ``other`` has all facts that this run has, and changed by hand none that this run lacks."""
@@ -141,11 +165,21 @@ class _BackboneFacts:
 
 def _backbone_facts(records: pd.DataFrame, names: Sequence[str]) -> list[_BackboneFacts]:
     requests = records[list(_REQUEST)].itertuples(index=False, name=None)
-    facts = records[list(names)].itertuples(index=False, name=None)
+    texts = records[["status", "task", "overrides", "config"]].itertuples(index=False, name=None)
+    rows = records.reindex(columns=list(names)).itertuples(index=False, name=None)
+    facts = (dict(zip(names, row, strict=True)) for row in rows)
     return [
-        _BackboneFacts(request, task, overrides, dict(zip(names, map(_fact, values), strict=True)))
-        for request, task, overrides, values in zip(requests, records["task"], records["overrides"], facts, strict=True)
+        _BackboneFacts(request, status, task, overrides, config, values, {n: _fact(v) for n, v in values.items()})
+        for request, (status, task, overrides, config), values in zip(requests, texts, facts, strict=True)
     ]
+
+
+def _completed_config(run: _BackboneFacts, donor: _BackboneFacts) -> str:
+    """Return the settings of ``run`` as JSON with those of ``donor`` that it lacks."""
+    settings = json_object(donor.config)
+    names = (name.removeprefix("cfg.") for name in run.lacks if name.startswith("cfg."))
+    taken = {name: settings[name] for name in names if name in settings}
+    return json.dumps({**json_object(run.config), **taken}, sort_keys=True) if taken else run.config
 
 
 def _fact(value: Any) -> str:

@@ -1,44 +1,45 @@
 """Which runs of two sides are pairs, and the labels that keep pairs apart which may not be averaged.
 
-Runs are paired if they share task, seed, method, switches, settings, shots, protocol, backbone, image size and data;
-evaluations of finished runs also share the corruption, its severity, and the task and data of their runs. A column that
-one of the two selections names is what they are compared by, so that it need not agree.
+Runs are paired if they share task, seed, method, switches, settings, shots, protocol, backbone, image size, data and
+metric; evaluations of finished runs also share the corruption, its severity, and the task and data of their runs. A
+column that one of the two selections names is what they are compared by, so that it need not agree, except the metric.
 """
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from shipbench.errors import InputError
-from shipbench.record import EVALUATED, IMPORTED, TRAINED
+from shipbench.record import EVALUATED, IMPORTED, MEAN_PER_CLASS, TRAINED
 from shipbench.report.analysis.arms import origin_name
+from shipbench.report.analysis.normalise import json_object
 from shipbench.report.wording.names import corruption_name, method_name, setting_name, suite_name, task_name
 from shipbench.report.wording.numbers import setting
 from shipbench.report.wording.text import counted, joined
 
 Row: TypeAlias = Mapping[str, Any]
-_Key: TypeAlias = tuple[tuple[Any, ...], tuple[Any, ...]]
+_Key: TypeAlias = tuple[Any, ...]
 _PLACE = ("task", "seed", "data_fingerprint", "parent_task", "parent_data")
-_WHAT = ("method", "switches", "shots", "protocol", "backbone", "kind", "corruption", "severity")
-# A run takes these from its backbone when it is prepared, unless its recipe names them.
-_PREPARED = ("image_size", "mean", "std")
+_WHAT = ("method", "switches", "shots", "protocol", "backbone", "kind", "reference", "corruption", "severity")
 # Methods, switches and recipes have settings of their own; harnesses do not record the rest.
 _IMPLIED = {
     "method": ("settings",),
     "switches": ("settings",),
     "recipe": ("settings",),
-    "origin": ("settings", "kind", "data_fingerprint", "backbone", "image_size"),
-    "kind": ("settings", "data_fingerprint", "parent_task", "parent_data", "backbone", "image_size"),
+    "origin": ("settings", "kind", "reference", "data_fingerprint", "backbone", "image_size"),
+    "kind": ("settings", "reference", "data_fingerprint", "parent_task", "parent_data", "backbone", "image_size"),
     "backbone": ("settings", "image_size"),
     "image_size": ("cfg.image_size",),
 }
 # What a hint offers to tell runs apart, before their settings and after them.
 _WEIGHTS = ("checkpoint", "backbone_sha256")
-_CIRCUMSTANCES = ("task", "kind", "corruption", "severity", "recipe", "precision", "device", "origin", "git_commit")
+_CIRCUMSTANCES = (
+    *("task", "kind", "corruption", "severity", "recipe", "precision", "device", "origin", "reference", "origin_file"),
+    "git_commit",
+)
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,7 @@ def pair_runs(a: Sequence[Row], b: Sequence[Row], named: Collection[str]) -> Pai
     """
     key = _pairing_key(named, {row["kind"] for row in (*a, *b)})
     theirs = _by_key(b, key, "B")
-    ours = _with_keys_of(theirs, _by_key(a, key, "A"))
-    theirs = _with_keys_of(ours, theirs)
+    ours = _by_key(a, key, "A")
     return Pairing(
         tuple((row, theirs[k]) for k, row in ours.items() if k in theirs),
         tuple(row for k, row in ours.items() if k not in theirs),
@@ -103,6 +103,7 @@ def _identity(row: Row) -> dict[tuple[str, ...], str]:
     """Return the parts of a run's identity as texts, by the scope in which they may differ."""
     suite, backbone, size = row["suite"], row["backbone"], row["image_size"]
     foreign = IMPORTED if row["kind"] == IMPORTED else ""
+    by_class = row["headline_metric"] == MEAN_PER_CLASS
     return {
         ("suite",): suite_name(suite),
         ("protocol", suite): "trial of a tuning" if row["protocol"] == "tuning" else "",
@@ -111,6 +112,8 @@ def _identity(row: Row) -> dict[tuple[str, ...], str]:
         ("weights", suite, backbone): f"weights {row['backbone_sha256'][:8]}" if row["backbone_sha256"] else "",
         ("image_size", suite): f"{size:g} px" if size > 0 else "",
         ("origin", suite): origin_name(row["origin"]) or foreign,
+        ("reference", suite, row["method"], row["origin"]): row["reference"],
+        ("metric", suite, row["task"]): "mean per class" if by_class else "over images",
     }
 
 
@@ -151,7 +154,7 @@ def _images(row: Row) -> str:
 
 
 def _pairing_key(named: Collection[str], kinds: Collection[str]) -> Callable[[Row], _Key]:
-    """Return what two runs of a pair share: first what every record knows, then what a prepared run knows.
+    """Return what two runs of a pair share.
 
     ``kinds`` are those of all runs: where there is only one, a selection that names it compares nothing by it.
     """
@@ -162,20 +165,17 @@ def _pairing_key(named: Collection[str], kinds: Collection[str]) -> Callable[[Ro
 
     def key(row: Row) -> _Key:
         settings = {} if "settings" in dropped else _settings(row)
-        kept = {name: value for name, value in settings.items() if f"cfg.{name}" not in dropped}
-        prepared = [kept.pop(name, None) for name in _PREPARED]
+        kept = sorted(name for name in settings if f"cfg.{name}" not in dropped)
         size = None if "image_size" in dropped or not row["image_size"] > 0 else row["image_size"]
-        return (
-            (*(None if row[c] != row[c] else row[c] for c in columns), *((k, repr(kept[k])) for k in sorted(kept))),
-            (size, *(None if value is None else repr(value) for value in prepared)),
-        )
+        values = (None if row[name] != row[name] else row[name] for name in columns)
+        # Two metrics do not compare, whatever a selection names.
+        return (row["headline_metric"], *values, size, *((name, repr(settings[name])) for name in kept))
 
     return key
 
 
 def _settings(row: Row) -> dict[str, Any]:
-    settings: dict[str, Any] = json.loads(row["config"] or "{}")
-    return settings
+    return json_object(row["config"])
 
 
 def _by_key(rows: Iterable[Row], key: Callable[[Row], _Key], side: str) -> dict[_Key, Row]:
@@ -191,31 +191,10 @@ def _ambiguous(one: Row, other: Row, side: str) -> str:
     """Say which runs cannot be told apart, and by what they could be."""
     first, second = _settings(one), _settings(other)
     varied = sorted(name for name in first.keys() | second.keys() if first.get(name) != second.get(name))
-    weights, columns = ([n for n in names if one[n] != other[n]] for names in (_WEIGHTS, _CIRCUMSTANCES))
+    # Records of other programs may lack numbers, and NaN differs from itself.
+    weights, columns = ([n for n in names if str(one[n]) != str(other[n])] for names in (_WEIGHTS, _CIRCUMSTANCES))
     names = [*weights, *varied, *columns] or ["run_id"]
     return (
         f"{side} has two runs of the same pair, {one['run_id']} and {other['run_id']}; they differ in "
         f"{joined(names[:4])}: name one of these, as in DIR@{names[0]}=VALUE"
     )
-
-
-def _with_keys_of(others: Mapping[_Key, Row], rows: Mapping[_Key, Row]) -> dict[_Key, Row]:
-    """Return ``rows`` with the keys of their partners for runs that failed before they were prepared.
-
-    Their records may lack size and normalisation of the images, so they are the partners of runs that have all else
-    equal; of several such runs, of one that deviates from its recipe in the same settings.
-    """
-    free = [key for key in others if key not in rows]
-    failed = [key for key, row in rows.items() if key not in others and not is_done(row)]
-    renamed: dict[_Key, _Key] = {}
-    for key in sorted(failed, key=lambda key: key[1].count(None)):
-        partners = [other for other in free if other[0] == key[0] and _agree(key[1], other[1])]
-        if partners:
-            overrides = rows[key]["overrides"]
-            renamed[key] = next((k for k in partners if others[k]["overrides"] == overrides), partners[0])
-            free.remove(renamed[key])
-    return {renamed.get(key, key): row for key, row in rows.items()}
-
-
-def _agree(of_failed: Sequence[Any], of_other: Sequence[Any]) -> bool:
-    return all(one is None or one == other for one, other in zip(of_failed, of_other, strict=True))

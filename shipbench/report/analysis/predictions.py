@@ -23,6 +23,8 @@ from shipbench.statistics import Interval, PairedTest, bootstrap_interval, paire
 
 LoadPredictions: TypeAlias = Callable[[Iterable[str]], pd.DataFrame]
 Columns: TypeAlias = dict[str, NDArray[Any]]
+# The arm key, seed and run id of a run.
+_Row: TypeAlias = tuple[int, int, str]
 _IMAGE = ("index", "label")
 _CLASS = "int32"
 _LEFT_OUT = "Left out of image-level results because some counted runs lack matching predictions on the same images"
@@ -101,8 +103,8 @@ def suite_predictions(
 ) -> Mapping[str, TaskPredictions]:
     """Return the predictions of the main arms of a suite by task, for tasks that have any.
 
-    An arm whose images or metric differ from those of the baseline (or of the first arm, if the baseline has no
-    predictions) cannot be paired and is left out.
+    An arm is left out if its runs differ in images or metric, among themselves or from the baseline (from the first arm
+    that is not left out, if the baseline is).
     """
     if load is None:
         return {}
@@ -153,21 +155,29 @@ def _task_predictions(study: Study, arms: Sequence[Arm], task: str, load: LoadPr
     order = {arm.key: i for i, arm in enumerate(arms)}
     rows = sorted(zip(runs["arm"], runs["seed"], runs["run_id"], strict=True), key=lambda row: (order[row[0]], row[1]))
     incomplete = {key for key, _, run_id in rows if run_id not in by_run}
-    rows = [row for row in rows if row[0] not in incomplete]
-    if not rows:
+    metrics = dict(zip(runs["run_id"], runs["headline_metric"], strict=True))
+    paired = _paired([row for row in rows if row[0] not in incomplete], by_run, metrics)
+    if not paired:
         return None
-    first = rows[0][2]
-    labels, metrics = _labels(by_run[first]), dict(zip(runs["run_id"], runs["headline_metric"], strict=True))
-    other = {
-        key
-        for key, _, run_id in rows
-        if metrics[run_id] != metrics[first] or not _same_images(by_run[run_id], by_run[first])
-    }
-    paired = [row for row in rows if row[0] not in other]
+    first = paired[0][2]
+    labels = _labels(by_run[first])
     predicted = _by_arm(by_run, paired, "predicted", _CLASS, labels.index)
     confidence = _by_arm(by_run, paired, "confidence", "float32", labels.index) if "confidence" in frame else {}
     recorded = {key: part for key, part in confidence.items() if not part.isna().to_numpy().any()}
     return TaskPredictions(task, labels, predicted, recorded, metrics[first])
+
+
+def _paired(rows: Sequence[_Row], by_run: Mapping[str, Columns], metrics: Mapping[str, str]) -> list[_Row]:
+    """Return the rows of the arms all of whose runs share images and metric, with each other and the first such arm."""
+
+    def alike(one: str, other: str) -> bool:
+        return one == other or (metrics[one] == metrics[other] and _same_images(by_run[one], by_run[other]))
+
+    arms: dict[int, list[_Row]] = {}
+    for row in rows:
+        arms.setdefault(row[0], []).append(row)
+    even = [members for members in arms.values() if all(alike(row[2], members[0][2]) for row in members)]
+    return [row for members in even if alike(members[0][2], even[0][0][2]) for row in members]
 
 
 def _same_images(one: Columns, other: Columns) -> bool:
@@ -190,7 +200,7 @@ def _by_run(frame: pd.DataFrame) -> dict[str, Columns]:
 
 
 def _by_arm(
-    by_run: Mapping[str, Columns], rows: Sequence[tuple[int, int, str]], column: str, kind: str, images: pd.Index[Any]
+    by_run: Mapping[str, Columns], rows: Sequence[_Row], column: str, kind: str, images: pd.Index[Any]
 ) -> dict[int, pd.DataFrame]:
     """Return a column of the predictions by arm key, as ``images`` x seeds; ``rows`` are key, seed and run id."""
     columns: dict[int, dict[int, NDArray[Any]]] = {}

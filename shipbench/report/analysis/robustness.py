@@ -65,11 +65,17 @@ def shifts(study: Study, suite: str, load: LoadPredictions | None) -> list[Shift
 
 
 def _by_shift(study: Study, arms: Mapping[int, Arm]) -> dict[_Key, list[_Run]]:
-    """Return the runs of ``arms`` that have evaluations, by arm, task, images and corruption."""
+    """Return the runs of ``arms`` that have evaluations, by arm, task, images and corruption.
+
+    Runs and evaluations without an accuracy are left out.
+    """
     by_key: dict[_Key, list[_Run]] = {}
-    parents = study.runs_of(list(arms.values())).drop_duplicates("run_id").set_index("run_id")
+    parents = _with_accuracy(study.runs_of(list(arms.values()))).drop_duplicates("run_id").set_index("run_id")
     facts = parents[["arm", "task", "seed", "final_test_acc", "headline_metric"]].to_dict("index")
-    evaluated = _current(study.evaluated, parents)
+    evaluated = _with_accuracy(study.evaluated)
+    evaluated = evaluated[evaluated["parent_run"].isin(parents.index)]
+    # Of two evaluations of the same images, as after a change of the corruptions, the later one counts.
+    evaluated = evaluated.sort_values("created", kind="stable").assign(severity=evaluated["severity"].fillna(0))
     evaluated = evaluated.assign(images=_names_of_images(evaluated, parents))
     for run_id, rows in evaluated.groupby("parent_run"):
         parent = facts[str(run_id)]
@@ -84,11 +90,8 @@ def _by_shift(study: Study, arms: Mapping[int, Arm]) -> dict[_Key, list[_Run]]:
     return by_key
 
 
-def _current(evaluated: pd.DataFrame, parents: pd.DataFrame) -> pd.DataFrame:
-    """Return the finished evaluations of ``parents``, without those of weights that a run had before its repetition."""
-    of_parents = evaluated[evaluated["parent_run"].isin(parents.index) & (evaluated["status"] == "done")]
-    repeated = of_parents["created"] < of_parents["parent_run"].map(parents["created"])
-    return of_parents[~repeated | (of_parents["created"] == "")]
+def _with_accuracy(records: pd.DataFrame) -> pd.DataFrame:
+    return records[(records["status"] == "done") & records["final_test_acc"].notna()]
 
 
 def _names_of_images(evaluated: pd.DataFrame, parents: pd.DataFrame) -> pd.Series[str]:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from shipbench.record import EVALUATED, IMPORTED, MEAN_PER_CLASS, is_collapsed
+from shipbench.record import EVALUATED, IMPORTED, MEAN_PER_CLASS, is_collapsed, is_outdated
 from shipbench.report.analysis.arms import Arm, Configuration, assign_arms, configurations
 from shipbench.report.analysis.normalise import json_list, uniform_history, uniform_records, with_facts_of_failed
 from shipbench.report.analysis.tuned import with_tuned_rows, with_tunings, without_repeats
@@ -60,7 +60,8 @@ class Study:
     both for its recipe and for a tuning that confirmed the recipe. ``collapsed`` marks runs whose accuracy does not
     exceed the majority-class accuracy (``chance_acc``), where that is known; they count like any other run.
     ``evaluated`` holds the records of finished runs that were scored on other images, with the same columns as
-    ``records``. ``imported`` says how results of other harnesses are shown.
+    ``records`` and without those of weights that a run had before its repetition. ``imported`` says how results of
+    other harnesses are shown.
     """
 
     records: pd.DataFrame
@@ -202,8 +203,9 @@ def build_study(
     if imported == "none":
         uniform = uniform[uniform["kind"] != IMPORTED].reset_index(drop=True)
     is_evaluated = uniform["kind"] == EVALUATED
-    evaluated = _with_headline(uniform[is_evaluated].reset_index(drop=True))
-    records = with_tunings(with_facts_of_failed(uniform[~is_evaluated].reset_index(drop=True)), tunings)
+    trained = uniform[~is_evaluated].reset_index(drop=True)
+    evaluated = _with_headline(_of_present_weights(uniform[is_evaluated], trained).reset_index(drop=True))
+    records = with_tunings(with_facts_of_failed(trained), tunings)
     return replace(_study(records, evaluated, uniform_history(history), selection), imported=imported)
 
 
@@ -227,6 +229,13 @@ def _study(records: pd.DataFrame, evaluated: pd.DataFrame, curves: pd.DataFrame,
     records, runs = records.assign(accuracy=accuracies.reindex(records.index)), runs.assign(arm=keys)
     # A copy stores columns of one type together; selecting rows from a hundred separate columns is ten times slower.
     return Study(records.copy(), runs.copy(), curves, arms, selection, evaluated)
+
+
+def _of_present_weights(evaluated: pd.DataFrame, records: pd.DataFrame) -> pd.DataFrame:
+    """Return the evaluations of the weights that the runs in ``records`` have now; those of unknown runs stay."""
+    created = dict(zip(records["run_id"], records["created"], strict=True))
+    of_run = evaluated["parent_run"].map(created).fillna("").astype(object)
+    return evaluated[~is_outdated(evaluated["created"], of_run)]
 
 
 def _with_headline(rows: pd.DataFrame) -> pd.DataFrame:
