@@ -118,7 +118,7 @@ def test_gaps_are_the_times_in_which_nothing_runs_on_the_device() -> None:
         event("Memcpy HtoD (Pinned -> Device)", 110, 10, "gpu_memcpy"),
         event("gemm", 150, 20),
         event("softmax", 200, 30),
-        event("cudaLaunchKernel", 90, 5, "cuda_runtime"),
+        event("cuLaunchKernelEx", 90, 5, "cuda_driver"),
         event("cudaGraphLaunch", 95, 5, "cuda_runtime"),
         event("cudaEventRecord", 96, 1, "cuda_runtime"),
         event("aten::mm", 80, 300, "cpu_op"),
@@ -131,3 +131,11 @@ def test_gaps_are_the_times_in_which_nothing_runs_on_the_device() -> None:
     assert figures["longest_gaps"] == [30, 10]
     assert (figures["kernels"], figures["copies_from_host"], figures["launches"]) == (2, 0.5, 1)
     assert figures["longest_kernels"][0] == {"name": "gemm", "ms": pytest.approx(0.03), "count": 1}
+
+
+def test_a_trace_without_the_kernels_of_the_gpu_has_no_figures() -> None:
+    trace = [event("aten::mm", 80, 300, "cpu_op"), event("cudaLaunchKernel", 90, 5, "cuda_runtime")]
+    assert launch_figures(trace, 1)["kernels"] == 1
+    assert launch_figures(trace, 1, on_gpu=True) == {
+        "error": "the trace holds no kernel of the GPU: the profiler cannot trace it"
+    }
