@@ -15,6 +15,8 @@ from shipbench.bench import parts
 from shipbench.bench.launch_gaps import launch_figures
 from shipbench.bench.options import BenchOptions, PartOptions
 from shipbench.bench.parts import PARTS, run_parts
+from shipbench.bench.workloads import cases
+from shipbench.cli.bench import BenchChoices
 from tests.conftest import Outcome
 
 Shipbench = Callable[..., Outcome]
@@ -42,6 +44,15 @@ def test_every_part_measures_its_methods(options: PartOptions, cache: Path) -> N
     assert files["profile"]["rows"][0]["kernels"] > 100
     assert [row["benchmark_seconds"] > 0 for row in files["end-to-end"]["rows"]] == [True, True]
     assert not cache.exists()
+
+
+def test_a_time_limit_leaves_out_the_methods_that_matter_least(options: PartOptions) -> None:
+    chosen = [method.name for method in BenchChoices(all_parts=True).chosen_methods()]
+    assert chosen[:5] == ["ship", "vpt-deep", "vpt-shallow", "linear", "full"]
+    assert "lora" in chosen
+    assert not any(name.startswith("peft-") for name in chosen)
+    measured = [(case.method, case.compute.precision) for case in cases(replace(options, precisions=("bf16", "fp32")))]
+    assert measured == [("ship", "bf16"), ("ship", "fp32"), ("linear", "bf16"), ("linear", "fp32")]
 
 
 @pytest.mark.usefixtures("tapes")
