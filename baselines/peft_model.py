@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from shipbench.adapting import with_head
 from shipbench.backbones import classifiers_of, feature_width, pooled_features
 from shipbench.errors import InputError, one_line
+from shipbench.hardware.determinism import any_kernel
 from shipbench.methods import BuildContext, Built
 from shipbench.prompting import new_head
 from shipbench.prompting.full_precision import full_precision
@@ -129,7 +130,9 @@ class AdaLora(PeftModel):
         allocator.exp_avg_ipt, allocator.exp_avg_unc = self._stored("importance"), self._stored("uncertainty")
         allocator.ipt = dict(allocator.exp_avg_ipt)
         self._config.rank_pattern = {name: kept.tolist() for name, kept in self._stored("kept").items()}
-        self.tuner.update_and_allocate(step)
+        # Before torch 2.10, CUDA's kthvalue counts as not deterministic for its index, which the library ignores.
+        with any_kernel():
+            self.tuner.update_and_allocate(step)
         self._store("importance", allocator.exp_avg_ipt)
         self._store("uncertainty", allocator.exp_avg_unc)
         self._store("kept", {name: torch.tensor(kept) for name, kept in self._config.rank_pattern.items()})

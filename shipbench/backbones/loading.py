@@ -148,8 +148,8 @@ def _create(
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            rates = _stochastic_depth(arch, drop_path, name)
-            model = timm.create_model(arch, pretrained=from_hub, num_classes=0, **rates, **architecture)
+            options = {**_stochastic_depth(arch, drop_path, name), **_fixed_size(arch), **architecture}
+            model = timm.create_model(arch, pretrained=from_hub, num_classes=0, **options)
     except (TypeError, AssertionError) as error:
         raise InputError(f"backbone {name!r} cannot be created: {one_line(error)}") from error
     except (OSError, RuntimeError) as error:
@@ -170,6 +170,15 @@ def _stochastic_depth(arch: str, rate: float, name: str) -> dict[str, float]:
     if not is_model_in_modules(arch, ["vision_transformer"]) and not _accepts_drop_path(arch):
         raise InputError(no_stochastic_depth(name, rate))
     return {"drop_path_rate": rate}
+
+
+def _fixed_size(arch: str) -> dict[str, bool]:
+    """Return timm's argument with which an ``Eva`` keeps its rotary positions: all images of a run have one size.
+
+    For images of any size, it would compute them in every pass, on the host for DINOv3; a GPU would wait for their
+    copy, and no CUDA graph could hold the pass.
+    """
+    return {"dynamic_img_size": False} if is_model_in_modules(arch, ["eva"]) else {}
 
 
 @cache

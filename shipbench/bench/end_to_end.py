@@ -30,7 +30,7 @@ from shipbench.tasks.catalogue import VTAB
 from shipbench.training.loop import evaluate, fit
 
 # Rows of the square matrices in the product that measures peak FLOP/s.
-_MATRIX_SIZE = {"cpu": 2048, "cuda": 8192}
+_MATRIX_SIZE, _MATRIX_SIZE_OF_GPUS = 2048, 8192
 _MATRIX_ROUNDS = 5
 
 
@@ -168,7 +168,7 @@ def _step_flops(ready: preparation.Assembled, options: EndToEndOptions, compute:
 
 def _matrix_rate(compute: ComputeContext) -> float:
     """Return the median FLOP/s of a large square matrix product in the precision of the run."""
-    size = _MATRIX_SIZE[compute.device.type]
+    size = _MATRIX_SIZE if compute.device.type == "cpu" else _MATRIX_SIZE_OF_GPUS
     dtype = torch.bfloat16 if compute.precision == "bf16" else torch.float32
     a, b = (torch.randn(size, size, device=compute.device, dtype=dtype) for _ in range(2))
     seconds = []

@@ -20,6 +20,8 @@ from shipbench.recipe import Capture
 from shipbench.training.loop import Hooks
 
 _ON_DEVICE = {"kernel", "gpu_memcpy", "gpu_memset"}
+# cuBLAS and cuDNN launch some kernels through the driver.
+_CALLS = {"cuda_runtime", "cuda_driver"}
 _STEPS = 5
 _LONGEST = 12
 
@@ -62,16 +64,20 @@ def _profiled(case: Case, capture: Capture) -> dict[str, Any]:
         trace = Path(folder) / "trace.json"
         profiler.export_chrome_trace(str(trace))
         events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
-    return {"captured": fit.captured, **launch_figures(events, _STEPS)}
+    on_gpu = case.compute.device.type == "cuda"
+    return {"captured": fit.captured, **launch_figures(events, _STEPS, on_gpu=on_gpu)}
 
 
-def launch_figures(events: Sequence[Mapping[str, Any]], steps: int) -> dict[str, Any]:
+def launch_figures(events: Sequence[Mapping[str, Any]], steps: int, *, on_gpu: bool = False) -> dict[str, Any]:
     """Return figures per step from the events of a Chrome trace of ``steps`` steps; times in ms, gaps in microseconds.
 
     ``span`` is the time from the first kernel to the end of the last, ``busy`` the part of it in which at least one
-    runs, ``idle`` the rest as a fraction. Without a GPU in the trace, the operators of the CPU count as its kernels.
+    runs, ``idle`` the rest as a fraction. In a trace of steps on a CPU, its operators count as kernels; one of steps
+    ``on_gpu`` without a kernel has no figures but an ``error``: the profiler could not trace the GPU.
     """
     on_device = [event for event in events if event.get("cat") in _ON_DEVICE]
+    if on_gpu and not on_device:
+        return {"error": "the trace holds no kernel of the GPU: the profiler cannot trace it"}
     queued = on_device or [event for event in events if event.get("cat") == "cpu_op"]
     works = sorted((Work(e["name"], float(e["ts"]), float(e["dur"])) for e in queued), key=lambda work: work.start)
     if not works:
@@ -79,7 +85,7 @@ def launch_figures(events: Sequence[Mapping[str, Any]], steps: int) -> dict[str,
     gaps = _gaps(works)
     span = max(work.end for work in works) - works[0].start
     busy = span - sum(gaps)
-    calls = Counter(event["name"] for event in events if event.get("cat") == "cuda_runtime")
+    calls = Counter(event["name"] for event in events if event.get("cat") in _CALLS)
     return {
         "device_in_trace": bool(on_device),
         "span": span / steps / 1e3,

@@ -108,6 +108,8 @@ def _device_name(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     import platform
 
+    if device.type == "mps":
+        return f"MPS {platform.machine()}"
     return f"CPU {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
 
 

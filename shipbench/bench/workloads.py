@@ -124,13 +124,12 @@ class Case:
 
 
 def cases(options: PartOptions, methods: tuple[str, ...] | None = None) -> Iterator[Case]:
-    """Yield every method, or each of ``methods``, in every precision of ``options``."""
-    images: Images | None = None
-    for precision in options.precisions:
-        compute = ComputeContext(options.device, precision)
-        backbone = load_bare_backbone(options.model, compute)
-        images = images or _images(input_size_of(backbone)[0], options)
-        for method in options.methods if methods is None else methods:
+    """Yield every method, or each of ``methods``, in every precision of ``options``: a stop leaves no precision out."""
+    computes = [ComputeContext(options.device, precision) for precision in options.precisions]
+    backbone = load_bare_backbone(options.model, computes[0])
+    images = _images(input_size_of(backbone)[0], options)
+    for method in options.methods if methods is None else methods:
+        for compute in computes:
             yield Case(method, backbone, images, options, compute)
 
 

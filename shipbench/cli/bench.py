@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Methods = Annotated[
     str | None,
     typer.Option(
-        help="Methods, comma-separated, or all; default: all, with --all every registered method.",
+        help="Methods, comma-separated, or all; default: all, with --all every method but the tuners of peft.",
         autocompletion=completion.methods,
     ),
 ]
@@ -116,12 +116,14 @@ class BenchChoices:
 
     def chosen_methods(self) -> list[Method]:
         """Return the methods to measure."""
-        from shipbench.methods import list_methods, parse_methods
+        from shipbench.methods import parse_methods
+        from shipbench.methods.registry import MAIN_METHODS, registered_methods
 
-        methods = parse_methods(self.method or (",".join(list_methods()) if self.all_parts else "all"))
+        # The steps of a library's tuners are not recorded, and so many of them would take all the time there is.
+        methods = parse_methods(self.method or (",".join(registered_methods()) if self.all_parts else "all"))
         if self.all_parts and self.method is None:
             # A time limit may cut a part off: the methods that matter most come first.
-            methods.sort(key=lambda each: -each.order)
+            methods.sort(key=lambda each: (each.name not in MAIN_METHODS, -each.order))
         return methods
 
     def precisions(self, place: torch.device) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from shipbench.engine.attempt import (
 from shipbench.errors import ShipbenchError, StoreError, one_line
 from shipbench.events import DISCARD, Event, Listener, Started
 from shipbench.hardware.determinism import seed_everything
+from shipbench.hardware.device import as_current
 from shipbench.hardware.memory import PeakMemory
 from shipbench.planning.plan import PlannedRun
 from shipbench.planning.stacks import Stack
@@ -106,6 +107,12 @@ def _attempt_together(stack: Stack, results: Path, emit: Listener) -> None:
 def _execute(members: Sequence[_StackMember], note: Callable[[str], None]) -> None:
     """Train all runs together and store the record of each when it ends."""
     first = prepare_planned(members[0].run)
+    with as_current(first.compute.device):
+        _train(members, first, note)
+
+
+def _train(members: Sequence[_StackMember], first: Prepared, note: Callable[[str], None]) -> None:
+    """Train all runs with the data, the weights and the device of the first."""
     memory = PeakMemory(first.compute.device)
     train, evaluation = load_inputs(first)
     runs = [_assemble(member, first, train, evaluation) for member in members]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from shipbench.errors import InputError
@@ -41,20 +43,49 @@ def fix_kernels(device: torch.device) -> None:
     """Require deterministic kernels and full fp32, with which every run trains and every evaluation scores it.
 
     On CUDA, operations without a deterministic kernel then raise an error; on MPS, torch only warns of them. Matrix
-    products and convolutions in fp32 do not use TF32. Raises ``InputError`` if cuBLAS has workspaces with which its
-    results do not repeat.
+    products and convolutions in fp32 do not use TF32, nor bf16 on a CPU. Raises ``InputError`` if cuBLAS has workspaces
+    with which its results do not repeat.
     """
     import torch
 
     if device.type == "cuda":
         _require_fixed_workspace()
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
+    _require_full_fp32()
     if device.type in ("cuda", "mps"):
         # On CUDA with warn_only, the backward pass of fused attention would still add in an arbitrary order.
         torch.use_deterministic_algorithms(True, warn_only=device.type == "mps")
         # Deterministic mode also fills uninitialised memory, which nothing here reads; this would only cost time.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+@contextmanager
+def any_kernel() -> Iterator[None]:
+    """Allow operations without a deterministic kernel in the block, whose result must not depend on it."""
+    import torch
+
+    if not torch.are_deterministic_algorithms_enabled():
+        yield
+        return
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(False)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(True, warn_only=warn_only)
+
+
+def _require_full_fp32() -> None:
+    import torch
+
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    # Since torch 2.9, operations without a precision of their own take that of their library or of all libraries.
+    for library in (torch.backends.cudnn, torch.backends.mkldnn):
+        for name in ("matmul", "conv", "rnn"):
+            operation = getattr(library, name, None)
+            if operation is not None:
+                operation.fp32_precision = "ieee"
 
 
 def uses_tf32(device: torch.device) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from shipbench.errors import DeviceLostError, InputError
@@ -51,6 +52,16 @@ def require_usable(name: str) -> None:
         if "out of memory" not in str(error):
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise DeviceLostError(f"device {device} of {platform.node()} does not work ({reason})") from error
+
+
+def as_current(device: torch.device) -> AbstractContextManager[object]:
+    """Return a context in which a CUDA device is the current one of this thread; other devices have no such context.
+
+    Leaving a stream of another device than the current one sets up both, and each takes hundreds of megabytes for that.
+    """
+    import torch
+
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def _probe(name: str) -> None:

@@ -32,6 +32,11 @@ def list_methods() -> list[str]:
     return sorted([*_entry_points(), *(name for family in _families().values() for name in family.names())])
 
 
+def registered_methods() -> list[str]:
+    """Return the names of the methods that are registered one by one, sorted: all but those of families."""
+    return sorted(_entry_points())
+
+
 def get_method(name: str) -> Method:
     """Return the method called ``name``.
 

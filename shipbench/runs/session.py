@@ -11,6 +11,7 @@ from typing import Any
 
 from shipbench.events import Emitter, Finished, Lost
 from shipbench.hardware.determinism import seed_everything
+from shipbench.hardware.device import as_current
 from shipbench.hardware.memory import PeakMemory
 from shipbench.methods import Built
 from shipbench.record import RunRecord
@@ -64,12 +65,13 @@ def train(prepared: Prepared, start: Start) -> Trained:
     """Build a run's model, train it and evaluate it."""
     resolved, compute = prepared.resolved, prepared.compute
     seed = resolved.spec.seed
-    seed_everything(seed, compute.device)
-    memory = PeakMemory(compute.device)
-    assembled = assemble(prepared, start.emitter, start.facts)
-    hooks = start.hooks(assembled.built)
-    outcome = fit(assembled.trained, assembled.train, assembled.evaluation, resolved.recipe, compute, seed, hooks)
-    return Trained(prepared, assembled, outcome, memory.bytes())
+    with as_current(compute.device):
+        seed_everything(seed, compute.device)
+        memory = PeakMemory(compute.device)
+        assembled = assemble(prepared, start.emitter, start.facts)
+        hooks = start.hooks(assembled.built)
+        outcome = fit(assembled.trained, assembled.train, assembled.evaluation, resolved.recipe, compute, seed, hooks)
+        return Trained(prepared, assembled, outcome, memory.bytes())
 
 
 @dataclass(frozen=True)

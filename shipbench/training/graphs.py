@@ -9,6 +9,7 @@ work itself would.
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -45,7 +46,7 @@ class CudaGraphs:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self._stream = side_streams(device).recordings
-        self._pool = torch.cuda.graph_pool_handle()
+        self._new_pool()
         self._scalar = torch.zeros((), device=device)
 
     def warm_up(self, work: Callable[[], object]) -> None:
@@ -63,19 +64,29 @@ class CudaGraphs:
     def record(self, work: Callable[[], object]) -> Recording:
         """Record ``work`` without running it."""
         graph = torch.cuda.CUDAGraph()
+        if not self._recorded:
+            # The allocator takes no pool whose recordings are all gone while a tensor in it, as a gradient, is left.
+            self._new_pool()
         try:
             self._capture(graph, self._pool, work)
         except Exception:
             self._leave_capture_mode(graph)
             raise
+        self._recorded.add(graph)
         return graph
+
+    def _new_pool(self) -> None:
+        self._pool: Any = torch.cuda.graph_pool_handle()
+        self._recorded = weakref.WeakSet[torch.cuda.CUDAGraph]()
 
     def _capture(self, graph: torch.cuda.CUDAGraph, pool: Any, work: Callable[[], object]) -> None:
         current = torch.cuda.current_stream(self.device)
-        # In the default mode, a thread that reads images ahead would end the recording when it allocates memory.
-        recording = torch.cuda.graph(graph, pool=pool, stream=self._stream, capture_error_mode="thread_local")
-        # A recording that fails at its end leaves its stream behind as the current one.
-        with torch.cuda.stream(current), recording:
+        # A recording that fails at its end leaves its stream behind as the current one. In the default mode, a thread
+        # that reads images ahead would end the recording when it allocates memory.
+        with (
+            torch.cuda.stream(current),
+            torch.cuda.graph(graph, pool=pool, stream=self._stream, capture_error_mode="thread_local"),
+        ):
             work()
 
     def _leave_capture_mode(self, graph: torch.cuda.CUDAGraph) -> None:
@@ -84,7 +95,8 @@ class CudaGraphs:
         The caller raises the error of the recording, so none is raised here.
         """
         # Nothing can be recorded in its pool again, whether that is still open or has been released.
-        pool, self._pool = self._pool, torch.cuda.graph_pool_handle()
+        pool = self._pool
+        self._new_pool()
         with contextlib.suppress(RuntimeError):
             graph.reset()
         # While a pool is open, the allocator frees neither its memory nor any block that two streams have used, such as

@@ -176,7 +176,8 @@ def _send(images: Tensor, device: torch.device) -> Callable[[], Tensor]:
     if device.type != "cuda":
         return lambda: images.to(device, non_blocking=True)
     aside = side_streams(device).copies
-    with torch.cuda.stream(aside):
+    # A new thread is on the first GPU, and leaving a stream of another one would set that up, which takes its memory.
+    with torch.cuda.device(device), torch.cuda.stream(aside):
         sent = images.to(device, non_blocking=True)
     arrived = aside.record_event()
 

@@ -15,6 +15,8 @@ from shipbench.bench import parts
 from shipbench.bench.launch_gaps import launch_figures
 from shipbench.bench.options import BenchOptions, PartOptions
 from shipbench.bench.parts import PARTS, run_parts
+from shipbench.bench.workloads import cases
+from shipbench.cli.bench import BenchChoices
 from tests.conftest import Outcome
 
 Shipbench = Callable[..., Outcome]
@@ -42,6 +44,15 @@ def test_every_part_measures_its_methods(options: PartOptions, cache: Path) -> N
     assert files["profile"]["rows"][0]["kernels"] > 100
     assert [row["benchmark_seconds"] > 0 for row in files["end-to-end"]["rows"]] == [True, True]
     assert not cache.exists()
+
+
+def test_a_time_limit_leaves_out_the_methods_that_matter_least(options: PartOptions) -> None:
+    chosen = [method.name for method in BenchChoices(all_parts=True).chosen_methods()]
+    assert chosen[:5] == ["ship", "vpt-deep", "vpt-shallow", "linear", "full"]
+    assert "lora" in chosen
+    assert not any(name.startswith("peft-") for name in chosen)
+    measured = [(case.method, case.compute.precision) for case in cases(replace(options, precisions=("bf16", "fp32")))]
+    assert measured == [("ship", "bf16"), ("ship", "fp32"), ("linear", "bf16"), ("linear", "fp32")]
 
 
 @pytest.mark.usefixtures("tapes")
@@ -118,7 +129,7 @@ def test_gaps_are_the_times_in_which_nothing_runs_on_the_device() -> None:
         event("Memcpy HtoD (Pinned -> Device)", 110, 10, "gpu_memcpy"),
         event("gemm", 150, 20),
         event("softmax", 200, 30),
-        event("cudaLaunchKernel", 90, 5, "cuda_runtime"),
+        event("cuLaunchKernelEx", 90, 5, "cuda_driver"),
         event("cudaGraphLaunch", 95, 5, "cuda_runtime"),
         event("cudaEventRecord", 96, 1, "cuda_runtime"),
         event("aten::mm", 80, 300, "cpu_op"),
@@ -131,3 +142,11 @@ def test_gaps_are_the_times_in_which_nothing_runs_on_the_device() -> None:
     assert figures["longest_gaps"] == [30, 10]
     assert (figures["kernels"], figures["copies_from_host"], figures["launches"]) == (2, 0.5, 1)
     assert figures["longest_kernels"][0] == {"name": "gemm", "ms": pytest.approx(0.03), "count": 1}
+
+
+def test_a_trace_without_the_kernels_of_the_gpu_has_no_figures() -> None:
+    trace = [event("aten::mm", 80, 300, "cpu_op"), event("cudaLaunchKernel", 90, 5, "cuda_runtime")]
+    assert launch_figures(trace, 1)["kernels"] == 1
+    assert launch_figures(trace, 1, on_gpu=True) == {
+        "error": "the trace holds no kernel of the GPU: the profiler cannot trace it"
+    }

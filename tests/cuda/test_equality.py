@@ -75,6 +75,16 @@ def test_vpt_equals_the_literal_loop(deep: bool, device: torch.device) -> None:
     assert_all_close(gradients(loss, trained(model)), gradients(result.loss, parameters), TOLERANCE)
 
 
+def test_the_literal_passes_stay_on_the_device_of_their_images() -> None:
+    elsewhere = torch.device("meta")
+    problem = sent(ship_problem(replace(PAPER, drop_rate=None)), elsewhere)
+    images, labels = problem.images, problem.labels
+    result = ship.forward(problem.vit, problem.parameters, PAPER.settings, images, labels, bank=problem.bank)
+    assert result.logits.device == elsewhere
+    problem = sent(vpt_problem(VptShape(TinyVit(depth=4), True, 3, None, 3, 5)), elsewhere)
+    assert vpt.forward(problem.vit, problem.parameters, problem.images).logits.device == elsewhere
+
+
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 @pytest.mark.parametrize("name", list(MODELS))
 def test_a_training_repeats_bit_for_bit(name: str, optimizer: Any, compute: ComputeContext) -> None:

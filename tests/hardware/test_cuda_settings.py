@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -13,14 +15,18 @@ from typing import Any
 import pytest
 import torch
 
-from shipbench.errors import DeviceLostError, InputError
+from shipbench.engine import stacked
+from shipbench.errors import DeviceLostError, InputError, StoreError
+from shipbench.events import DISCARD
 from shipbench.explaining import explain
 from shipbench.hardware import device
-from shipbench.hardware.determinism import fix_workspace, seed_everything, uses_tf32
+from shipbench.hardware.determinism import any_kernel, fix_workspace, seed_everything, uses_tf32
 from shipbench.hardware.device import require_usable
 from shipbench.hardware.memory import PeakMemory
+from shipbench.hardware.precision import ComputeContext
+from shipbench.planning.stacks import Stack
 from shipbench.results.store import Store
-from shipbench.runs import evaluate
+from shipbench.runs import evaluate, session
 from shipbench.runs.evaluation_plan import EvaluationOptions
 from tests.results.test_store import make_record
 
@@ -63,6 +69,20 @@ def test_no_run_inherits_tf32() -> None:
 
 
 @pytest.mark.usefixtures("settings_restored")
+@pytest.mark.skipif(not hasattr(torch.backends, "fp32_precision"), reason="torch before 2.9 has one switch alone")
+@pytest.mark.parametrize("library", [torch.backends, torch.backends.cudnn, torch.backends.mkldnn])
+def test_no_run_inherits_the_precision_of_a_library(library: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "fp32_precision", "tf32")
+    seed_everything(0, GPU)
+    cuda, cudnn, cpu = torch.backends.cuda, torch.backends.cudnn, torch.backends.mkldnn
+    operations: tuple[Any, ...] = (cuda.matmul, cudnn.conv, cudnn.rnn, cpu.matmul, cpu.conv, cpu.rnn)
+    assert {operation.fp32_precision for operation in operations} == {"ieee"}
+    assert not uses_tf32(GPU)
+    # It raises an error if the switches contradict each other.
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+@pytest.mark.usefixtures("settings_restored")
 @pytest.mark.parametrize("reader", [evaluate, explain])
 def test_what_reads_the_weights_of_a_run_has_its_settings(reader: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     parent: Any = make_record(precision="fp32")
@@ -82,6 +102,58 @@ def test_what_reads_the_weights_of_a_run_has_its_settings(reader: ModuleType, mo
 def test_on_mps_torch_warns_of_kernels_that_are_not_deterministic() -> None:
     seed_everything(0, torch.device("mps"))
     assert torch.is_deterministic_algorithms_warn_only_enabled()
+
+
+@pytest.mark.usefixtures("settings_restored")
+@pytest.mark.parametrize("warn_only", [False, True])
+def test_a_block_may_use_any_kernel(warn_only: bool) -> None:
+    torch.use_deterministic_algorithms(True, warn_only=warn_only)
+    with any_kernel():
+        assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.are_deterministic_algorithms_enabled()
+    assert torch.is_deterministic_algorithms_warn_only_enabled() == warn_only
+    torch.use_deterministic_algorithms(False)
+    with any_kernel():
+        assert not torch.are_deterministic_algorithms_enabled()
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def stack_of(prepared: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attempt a stack whose first run is ``prepared``."""
+    run: Any = SimpleNamespace(run_id="a1")
+    claimed = SimpleNamespace(emitter=DISCARD)
+    monkeypatch.setattr(stacked, "claim_planned", lambda *_: nullcontext(claimed))
+    monkeypatch.setattr(stacked, "prepare_planned", lambda run: prepared)
+    stacked.attempt_stack(Stack((run, run), (run,)), Path("r"), lambda event: None)
+
+
+def single(prepared: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train the ``prepared`` run."""
+    session.train(prepared, session.Start(DISCARD))
+
+
+@pytest.mark.usefixtures("settings_restored")
+@pytest.mark.parametrize("attempt", [single, stack_of])
+def test_a_training_makes_its_gpu_the_current_one(attempt: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    current = list[torch.device]()
+
+    @contextmanager
+    def device(device: torch.device) -> Iterator[None]:
+        current.append(device)
+        yield
+        current.pop()
+
+    def stop(*arguments: object) -> None:
+        raise StoreError(f"stopped on {current}")
+
+    monkeypatch.setattr(torch.cuda, "device", device)
+    for module in (session, stacked):
+        monkeypatch.setattr(module, "PeakMemory", stop)
+    prepared = SimpleNamespace(
+        compute=ComputeContext(GPU, "fp32"), resolved=SimpleNamespace(spec=SimpleNamespace(seed=0))
+    )
+    with pytest.raises(StoreError, match=re.escape(f"stopped on {[GPU]}")):
+        attempt(prepared, monkeypatch)
 
 
 def imported(program: str) -> str:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from shipbench import RunSpec
+from shipbench.bench import environment
 from shipbench.engine.jobs import Division, divide
 from shipbench.errors import InputError
 from shipbench.hardware.device import devices_for_workers, resolve_device
@@ -104,3 +105,7 @@ def test_waiting_memory_and_random_states_are_those_of_the_device(monkeypatch: p
     set_random_states(random_states(MPS), MPS)
     assert calls[:2] == ["wait", "empty"]
     assert calls[2] is state
+
+
+def test_figures_name_the_gpu_of_a_mac() -> None:
+    assert environment(MPS)["device"] == f"MPS {platform.machine()}"

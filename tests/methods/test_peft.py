@@ -192,6 +192,28 @@ def test_adalora_shrinks_its_ranks_to_the_target() -> None:
     assert len({int((rank != 0).sum()) for rank in ranks}) > 1
 
 
+def test_adalora_shrinks_its_ranks_among_deterministic_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    kthvalue = torch.kthvalue
+
+    def of_cuda(*arguments: Any, **options: Any) -> Any:
+        if torch.are_deterministic_algorithms_enabled():
+            raise RuntimeError("kthvalue CUDA does not have a deterministic implementation")
+        return kthvalue(*arguments, **options)
+
+    monkeypatch.setattr(torch, "kthvalue", of_cuda)
+    model = built("peft-adalora", init_r=4, target_r=2).model.train()
+    model.loss(IMAGES, LABELS).backward()
+    torch.use_deterministic_algorithms(True)
+    try:
+        for step in range(6):
+            model.after_step(step, 6)
+        assert torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    left = sum(int((rank != 0).sum()) for name, rank in model.named_parameters() if "lora_E" in name)
+    assert left < 24 * 4
+
+
 def test_adalora_keeps_its_ranks_and_importances_between_steps() -> None:
     settings = {"init_r": 4, "target_r": 2, "tfinal": 3}
     result = built("peft-adalora", **settings)

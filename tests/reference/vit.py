@@ -122,4 +122,4 @@ def classify(vit: Any, tokens: Tensor, parameters: dict[str, Tensor]) -> Tensor:
 
 def keep_everything(vit: VisionTransformer, images: Tensor) -> Tensor:
     """Stochastic-depth factors (L, 2, B) that drop nothing."""
-    return torch.ones(len(vit.blocks), 2, len(images), dtype=images.dtype)
+    return images.new_ones(len(vit.blocks), 2, len(images))

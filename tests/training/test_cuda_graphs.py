@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -20,7 +21,8 @@ CPU = torch.device("cpu")
 class FakeCuda:
     """Streams and graphs in place of those of ``torch.cuda``; ``waits`` names the stream that waits, then the other.
 
-    A recording that cannot be ended stays ``underway``, and the generator ``capturing``, as in torch 2.8.
+    A recording that cannot be ended stays ``underway``, and the generator ``capturing``, as in torch 2.8. A pool whose
+    recordings are all gone takes no other one, as if a tensor in it were left.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,12 +31,15 @@ class FakeCuda:
         self.made = 0
         self.pools = 0
         self.underway: set[int] = set()
+        self.recorded: dict[int, weakref.WeakSet[FakeGraph]] = {}
         self.capturing = False
+        self.index = 0
         for name, fake in {
             "Stream": self.make_stream,
             "current_device": lambda: 0,
             "current_stream": lambda device: self.current,
             "stream": self.stream,
+            "device": self.device,
             "graph_pool_handle": self.make_pool,
             "CUDAGraph": FakeGraph,
             "graph": self.graph,
@@ -67,9 +72,21 @@ class FakeCuda:
             self.current = before
 
     @contextmanager
-    def graph(self, graph: object, *, pool: int | None, stream: FakeStream, capture_error_mode: str) -> Iterator[None]:
+    def device(self, device: torch.device) -> Iterator[None]:
+        before, self.index = self.index, device.index or 0
+        try:
+            yield
+        finally:
+            self.index = before
+
+    @contextmanager
+    def graph(
+        self, graph: FakeGraph, *, pool: int | None, stream: FakeStream, capture_error_mode: str
+    ) -> Iterator[None]:
         pool = self.make_pool() if pool is None else pool
         assert pool not in self.underway
+        if not self.recorded.get(pool, {graph}):
+            raise RuntimeError("use_count > 0 INTERNAL ASSERT FAILED")
         self.underway.add(pool)
         before, self.current, self.capturing = self.current, stream, True
         try:
@@ -79,6 +96,7 @@ class FakeCuda:
             raise RuntimeError("operation failed due to a previous error during capture") from error
         self.current, self.capturing = before, False
         self.underway.remove(pool)
+        self.recorded.setdefault(pool, weakref.WeakSet()).add(graph)
 
 
 class FakeGraph:
@@ -141,6 +159,30 @@ def test_all_recordings_use_one_stream_that_no_copy_uses(monkeypatch: pytest.Mon
         _send(Sent(cuda, copies), torch.device("cuda", 0))  # type: ignore[arg-type]
     assert len(set(recordings)) == len(set(copies)) == 1
     assert set(recordings).isdisjoint(copies)
+
+
+def test_a_copy_begins_on_the_gpu_that_it_goes_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda, indices = FakeCuda(monkeypatch), list[int]()
+
+    class Noting(Sent):
+        def to(self, device: torch.device, *, non_blocking: bool) -> Sent:
+            indices.append(self.cuda.index)
+            return super().to(device, non_blocking=non_blocking)
+
+    # A thread that reads ahead is on the first GPU.
+    _send(Noting(cuda, []), torch.device("cuda", 1))  # type: ignore[arg-type]
+    assert (indices, cuda.index) == ([1], 0)
+
+
+def test_recordings_share_a_pool_until_all_of_them_are_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = FakeCuda(monkeypatch)
+    graphs = CudaGraphs(CPU)
+    kept = [recorded(graphs, lambda: None) for _ in range(2)]
+    assert [len(recordings) for recordings in cuda.recorded.values()] == [2]
+    # A stack that has lost a run records its step again.
+    kept.clear()
+    recorded(graphs, lambda: None)
+    assert [len(recordings) for recordings in cuda.recorded.values()] == [0, 0]
 
 
 def refuse() -> None:

@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from shipbench import load_results
+from shipbench.backbones import load_backbone
 from shipbench.bench.options import EndToEndOptions
 from shipbench.bench.synthetic_task import TASK, write_images
 from shipbench.errors import ShipbenchError
@@ -332,6 +333,16 @@ def test_a_recorded_step_touches_nothing_on_the_host(name: str) -> None:
     with OnlyOnTheDevice():
         losses = run._step()
     assert losses.shape == (1,)
+
+
+@pytest.mark.parametrize("name", ["vpt-deep", "full"])
+def test_a_recorded_step_over_rotary_positions_touches_nothing_on_the_host(name: str) -> None:
+    sizes = {"embed_dim": 32, "depth": 2, "num_heads": 2}
+    trunk = load_backbone("vit_small_patch16_dinov3", checkpoint="random", image_size=SIZE, architecture=sizes)
+    model, inputs = build(name, trunk).to(META).train(), meta_images(30, META)
+    run = CapturedRun(model, NoOptimizer(), inputs, OnMeta(META, "fp32"), 6, Tapes(META))  # type: ignore[arg-type]
+    with OnlyOnTheDevice():
+        assert run._step().shape == (1,)
 
 
 def test_a_recorded_step_of_a_stack_touches_nothing_on_the_host() -> None:
