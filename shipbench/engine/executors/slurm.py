@@ -147,7 +147,7 @@ class _Job:
         from shipbench.engine.attempt import attempt
 
         torch.set_num_threads(self.threads)
-        _end_where_no_signal_is_handled()
+        _end_if_a_signal_handler_fails()
         emit = JournalWriter(_journal(self.folder, run.run_id))
         emit(Note(run.run_id, f"SLURM job {os.environ.get('SLURM_JOB_ID')} runs on {platform.node()}"))
         attempt(run, self.results, emit)
@@ -157,7 +157,7 @@ class _Job:
         return _submitit().helpers.DelayedSubmission(self, run)
 
 
-def _end_where_no_signal_is_handled() -> None:
+def _end_if_a_signal_handler_fails() -> None:
     """Let an error in a signal handler of submitit end this process.
 
     submitit raises one, within whatever the process is doing, when it may not queue the job again. It would count as an
