@@ -25,6 +25,7 @@ DEFAULT_FOLDER = Path("data/vtab-1k")
 _VTAB_SPLITS = ("train800", "val200", "train800val200", "test")
 _SHORT_NAMES = {"train800val200": "1000"}
 _MOST_CLASSES = 200
+_NOTHING = "nothing was imported"
 
 app = typer.Typer(help="Verify and inspect images; import and fetch copies of VTAB-1k.", no_args_is_help=True)
 
@@ -105,11 +106,10 @@ def import_command(
     """
     from shipbench.data.acquisition.fgvc import holds_fgvc
 
-    with stopping("nothing was imported"):
-        if any(holds_fgvc(source) for source in sources):
-            _import_fgvc(sources, to)
-        else:
-            _import_vtab(sources, to)
+    if any(holds_fgvc(source) for source in sources):
+        _import_fgvc(sources, to)
+    else:
+        _import_vtab(sources, to)
 
 
 def _import_vtab(sources: Sequence[Path], to: Path) -> None:
@@ -117,7 +117,8 @@ def _import_vtab(sources: Sequence[Path], to: Path) -> None:
     from shipbench.data.vtab.folder import missing_tasks
     from shipbench.runtime.console import say
 
-    names = import_archives(sources, to)
+    with stopping(_NOTHING):
+        names = import_archives(sources, to)
     typer.echo(f"imported {len(names)} tasks into {to}: {', '.join(names)}")
     if missing := missing_tasks(to):
         say(f"note: {to} lacks {len(missing)} of the 19 tasks: {', '.join(missing)}")
@@ -129,7 +130,8 @@ def _import_fgvc(sources: Sequence[Path], to: Path) -> None:
     from shipbench.data.acquisition.fgvc import import_fgvc
 
     target = FGVC_FOLDER if to == DEFAULT_FOLDER else to
-    names = import_fgvc(sources, target)
+    with stopping(_NOTHING):
+        names = import_fgvc(sources, target)
     typer.echo(f"imported {len(names)} data sets into {target}: {', '.join(names)}")
     next_steps.after_import_fgvc(names, target)
 

@@ -31,6 +31,7 @@ def execute_plan(plan: Plan, results: Path, executor: Executor, listener: Listen
     Runs that other processes have claimed in the same folder are left to them and waited for. Raises ``StoreError`` if
     the results folder cannot be written to, ``DeviceLostError`` if a GPU has failed that all remaining runs need.
     """
+    plan = _started_afresh(plan, Store(results))
     supervisor = _Supervisor(plan.chosen, results, listener, remote=executor.remote)
     claims.tidy(supervisor.store)
     try:
@@ -46,6 +47,23 @@ def execute_plan(plan: Plan, results: Path, executor: Executor, listener: Listen
             ) from error
         raise
     return [record for run in plan.chosen if (record := supervisor.store.read(run.run_id)) is not None]
+
+
+def _started_afresh(plan: Plan, store: Store) -> Plan:
+    """Remove the checkpoints that fresh runs ignore, and return the plan with runs that use checkpoints.
+
+    A run whose process dies, wherever that is, then resumes from the checkpoint that it has left meanwhile.
+    """
+    for run in plan.chosen:
+        if not run.fresh or not store.path("checkpoints", run.run_id).exists():
+            continue
+        claim = claims.take(store.root, run.run_id)
+        # Another process that executes the run now has started it without this command.
+        if claim is not None:
+            with claim:
+                store.remove("checkpoints", run.run_id)
+    runs, chosen = (tuple(replace(run, fresh=False) for run in each) for each in (plan.runs, plan.chosen))
+    return replace(plan, runs=runs, chosen=chosen)
 
 
 class _Supervisor:

@@ -94,6 +94,24 @@ def stopping(kept: str) -> Iterator[None]:
 
 
 @contextmanager
+def settled() -> Iterator[None]:
+    """Ignore Ctrl-C, SIGTERM and SIGUSR1 in the block, for a short last step whose outcome the command then states.
+
+    Only the main thread can do so; elsewhere the block is executed as it is.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    # A function, because a signal that arrived just before the block is not yet handled and would find no handler.
+    before = {number: signal.signal(number, _ignore) for number in (signal.SIGINT, *_STOPPING)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
 def time_limit(seconds: float | None) -> Iterator[None]:
     """Raise ``TimeUp`` in the main thread if the block takes longer than ``seconds``; None sets no limit.
 
@@ -167,6 +185,10 @@ def _raise(number: int, frame: FrameType | None) -> None:
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     raise Terminated(number)
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    pass
 
 
 def _raise_time_up(number: int, frame: FrameType | None) -> None:

@@ -43,14 +43,30 @@ class MlflowTracker:
         from mlflow.tracking import MlflowClient
 
         client = MlflowClient(tracking_uri=self.uri)
-        experiment = client.get_experiment_by_name(self.experiment)
-        place = client.create_experiment(self.experiment) if experiment is None else experiment.experiment_id
+        place = _experiment(client, self.experiment)
         earlier = client.search_runs([place], f"tags.`{RUN_ID}` = '{run.run_id}'", max_results=1)
         if earlier and not run.fresh:
             client.update_run(earlier[0].info.run_id, status="RUNNING")
             return _MlflowRun(client, earlier[0].info.run_id, _last_epoch(earlier[0]))
         handle = client.create_run(place, tags={RUN_ID: run.run_id}, run_name=run.title)
         return _configured(_MlflowRun(client, handle.info.run_id), run)
+
+
+def _experiment(client: Any, name: str) -> str:
+    """Return the id of the experiment called ``name``, which is created if it does not exist."""
+    from mlflow.exceptions import MlflowException
+
+    experiment = client.get_experiment_by_name(name)
+    if experiment is not None:
+        return experiment.experiment_id
+    try:
+        return client.create_experiment(name)
+    except MlflowException:
+        # Another process may have created it in between, as in a job array.
+        experiment = client.get_experiment_by_name(name)
+        if experiment is None:
+            raise
+        return experiment.experiment_id
 
 
 def _last_epoch(run: Any) -> int:

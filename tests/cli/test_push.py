@@ -10,13 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import numpy as np
 import pytest
 import timm
 import torch
 import torchvision
 import yaml
+from huggingface_hub import constants, file_download
 from PIL import Image
 from safetensors import safe_open
 
@@ -51,10 +51,15 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A hub whose token is set, with an empty cache of downloads."""
     monkeypatch.setenv("HF_TOKEN", "good")
     # The chunked storage of the hub has a client and a server of its own; without it, files go through Git LFS.
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
     with serve(Hub()) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.address)
+        # The client reads the variable when it is imported, which comes later in a process that has it from the start.
+        monkeypatch.setattr(constants, "ENDPOINT", hub.address)
+        template = f"{hub.address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        for module in (constants, file_download):
+            monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
         yield hub
 
 
@@ -347,7 +352,7 @@ def test_a_missing_token_a_missing_run_and_an_unusable_model_are_refused_before_
     assert (outcome.code, "keeps no weights" in outcome.err) == (2, True)
     assert set(hub.asked) == {"GET /api/whoami-v2"}
     monkeypatch.delenv("HF_TOKEN")
-    monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
     outcome = shipbench("push", trained.runs["lora"], *results, "--checkpoint", "random")
     assert (outcome.code, "there is no token for the hub" in outcome.err) == (2, True)
     assert not hub.repositories

@@ -155,6 +155,38 @@ def test_a_plan_beside_another_process_notes_its_claim_once(tmp_path: Path, monk
     assert end.run_id == "a1"
 
 
+class DyingExecutor:
+    """An engine whose first process dies after it has left a checkpoint; the next one finishes the runs."""
+
+    remote = True
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.found: list[tuple[bool, bool]] = []
+
+    def check(self) -> None: ...
+
+    def execute(self, runs: Sequence[PlannedRun], plan: Plan, results: Path, emit: Listener) -> None:
+        assert set(runs) <= set(plan.runs)
+        for run in runs:
+            checkpoint = self.store.path("checkpoints", run.run_id)
+            self.found.append((checkpoint.exists(), run.fresh))
+            checkpoint.write_bytes(b"epoch 3")
+            if len(self.found) > 1:
+                self.store.write(make_record(run_id=run.run_id))
+
+
+def test_a_run_that_starts_afresh_resumes_after_a_death(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "_POLL_SECONDS", 0)
+    store = Store(tmp_path)
+    store.path("checkpoints", "a1").parent.mkdir()
+    store.path("checkpoints", "a1").write_bytes(b"of an earlier plan")
+    run = PlannedRun(RunSpec("linear", "dtd"), "a1", State.TO_DO, fresh=True)
+    executor = DyingExecutor(store)
+    execute_plan(Plan((run,), (run,)), tmp_path, executor, lambda event: None)
+    assert executor.found == [(False, False), (True, False)]
+
+
 @dataclass
 class FakeGpu:
     """A GPU that fails run b, and everything else once it is broken; run b breaks it or not."""

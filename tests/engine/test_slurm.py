@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+import torch
 
 from shipbench.engine.executors import slurm_queue
+from shipbench.engine.executors.journal import JournalReader, JournalWriter
 from shipbench.engine.executors.registry import EngineOptions, get_executor
-from shipbench.engine.executors.slurm import SlurmJobOptions
+from shipbench.engine.executors.slurm import SlurmExecutor, SlurmJobOptions
+from shipbench.engine.executors.slurm import _Job as Job
 from shipbench.errors import InputError
+from shipbench.events import Event, Note, Started
+from shipbench.planning.plan import Plan, PlannedRun, State
 from shipbench.planning.stacks import Stacking
+from shipbench.results import claims
+from shipbench.results.store import Store
+from shipbench.runs.session import Session
+from shipbench.spec import RunSpec
 from tests.conftest import Outcome
 
 Shipbench = Callable[..., Outcome]
 QUEUE = """
+case "$*" in *--user="$(id -u)"*) ;; *) exit ;; esac
 printf '12_0|RUNNING|None\\n12_1|PENDING|Resources\\n13|RUNNING|None\\n'
 """
 
@@ -105,7 +117,9 @@ def test_options_become_those_of_sbatch() -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_the_queue_is_read_by_run(tmp_path: Path) -> None:
+def test_the_queue_is_read_by_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As after su, which keeps the name of the user before.
+    monkeypatch.setenv("LOGNAME", "somebody-else")
     slurm_queue.remember_jobs(tmp_path / "slurm", {"a1": "12_0", "b2": "12_1", "c3": "9"})
     assert slurm_queue.queue_of(tmp_path) == {"a1": "slurm 12_0, running", "b2": "slurm 12_1, pending: Resources"}
 
@@ -115,3 +129,90 @@ def test_without_a_queue_there_is_no_view(tmp_path: Path, cluster: Path) -> None
     slurm_queue.remember_jobs(tmp_path / "slurm", {"a1": "12_0"})
     _write_command(cluster / "squeue", "exit 1")
     assert slurm_queue.queue_of(tmp_path) == {}
+
+
+@pytest.fixture
+def runs() -> tuple[PlannedRun, ...]:
+    """Runs a and b."""
+    return tuple(PlannedRun(RunSpec("linear", "dtd", precision="fp32"), name, State.TO_DO) for name in "ab")
+
+
+def submitting(executor: SlurmExecutor, events: Callable[[Path, str], None]) -> SlurmExecutor:
+    """Let ``executor`` submit each run as job 1 or 2, and call ``events(folder, run_id)`` right after it."""
+
+    def submit(runs: Sequence[PlannedRun], results: Path, folder: Path) -> Iterator[tuple[str, str]]:
+        for number, run in enumerate(runs, 1):
+            yield run.run_id, str(number)
+            events(folder, run.run_id)
+
+    executor._submit = submit  # type: ignore[method-assign]
+    return executor
+
+
+def test_jobs_that_begin_before_all_are_submitted_are_followed(
+    runs: tuple[PlannedRun, ...], tmp_path: Path, cluster: Path
+) -> None:
+    _write_command(cluster / "squeue", "")
+    (tmp_path / "slurm").mkdir()
+    JournalWriter(tmp_path / "slurm" / "a.events")(Started("a"))
+    executor = submitting(
+        SlurmExecutor(EngineOptions()),
+        lambda folder, run_id: JournalWriter(folder / f"{run_id}.events")(Started(run_id)),
+    )
+    events: list[Event] = []
+    executor.execute(runs, Plan(runs, runs), tmp_path, events.append)
+    assert [event for event in events if not isinstance(event, Note)] == [Started("a"), Started("b")]
+
+
+def test_half_an_event_of_a_killed_job_hides_no_other(tmp_path: Path) -> None:
+    file = tmp_path / "a.events"
+    write, reader = JournalWriter(file), JournalReader(file)
+    reader.skip()
+    write(Note("a", "first"))
+    whole = file.read_bytes()
+    file.write_bytes(whole + whole[:-20])
+    assert list(reader.events()) == [Note("a", "first")]
+    write(Note("a", "last"))
+    assert list(reader.events()) == [Note("a", "last")]
+    assert list(reader.events()) == []
+
+
+def test_an_interrupted_submission_cancels_the_jobs_that_it_has_submitted(
+    runs: tuple[PlannedRun, ...], tmp_path: Path, cluster: Path
+) -> None:
+    _write_command(cluster / "scancel", f'echo "$@" > {tmp_path}/cancelled')
+
+    def interrupt(folder: Path, run_id: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        submitting(SlurmExecutor(EngineOptions()), interrupt).execute(runs, Plan(runs, runs), tmp_path, lambda _: None)
+    assert (tmp_path / "cancelled").read_text() == "1\n"
+
+
+def test_a_job_that_may_not_be_queued_again_fails_no_run(
+    runs: tuple[PlannedRun, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submitit = pytest.importorskip("submitit", reason="the extra shipbench[slurm] is not installed")
+
+    def refuse(number: int, frame: object) -> None:
+        raise submitit.core.utils.UncompletedJobError("Job not requeued because: timed-out too many times.")
+
+    def execute(session: Session, run: PlannedRun) -> None:
+        os.kill(os.getpid(), signal.SIGUSR2)
+
+    monkeypatch.setattr("shipbench.engine.attempt.prepare_planned", lambda run: run)
+    monkeypatch.setattr(Session, "execute", execute)
+    checkpoint = Store(tmp_path).path("checkpoints", "a")
+    for folder in (checkpoint.parent, tmp_path / "slurm"):
+        folder.mkdir()
+    checkpoint.write_bytes(b"epoch 3")
+    before = signal.signal(signal.SIGUSR2, refuse)
+    try:
+        with pytest.raises(SystemExit, match="timed-out too many times"):
+            Job(tmp_path, tmp_path / "slurm", torch.get_num_threads())(runs[0])
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert Store(tmp_path).read("a") is None
+    assert checkpoint.read_bytes() == b"epoch 3"
+    assert not claims.holders(tmp_path)

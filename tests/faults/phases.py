@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from importlib import import_module
 from operator import attrgetter
 from pathlib import Path
@@ -35,11 +35,16 @@ def keep_phase(file: Path) -> None:
     with file.open("r+b") as stream:
         mark = mmap.mmap(stream.fileno(), 1)
     for place, phase in _PLACES.items():
-        module, _, path = place.partition(":")
-        owner_path, _, name = path.rpartition(".")
-        owner: Any = import_module(module)
-        owner = attrgetter(owner_path)(owner) if owner_path else owner
-        setattr(owner, name, _marked(getattr(owner, name), mark, PHASES.index(phase)))
+        wrap_function(place, partial(_marked, mark=mark, number=PHASES.index(phase)))
+
+
+def wrap_function(place: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    """Replace a function in this process by ``wrap(function)``; ``place`` is its module and its path there."""
+    module, _, path = place.partition(":")
+    owner_path, _, name = path.rpartition(".")
+    owner: Any = import_module(module)
+    owner = attrgetter(owner_path)(owner) if owner_path else owner
+    setattr(owner, name, wrap(getattr(owner, name)))
 
 
 def read_phase(file: Path) -> str:

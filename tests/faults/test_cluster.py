@@ -16,9 +16,18 @@ from typing import Any
 
 import pytest
 
+from shipbench.cli.progress import PlainDisplay
+from shipbench.engine import supervisor
+from shipbench.engine.executors import dask as dask_engine
+from shipbench.engine.executors.registry import EngineOptions
+from shipbench.engine.supervisor import execute_plan
+from shipbench.planning.plan import Plan, PlannedRun, State
+from shipbench.record import RunRecord
 from shipbench.results.loading import load_results
+from shipbench.spec import RunSpec
 from tests.conftest import Outcome
 from tests.faults.grids import Grid, differences, leftovers
+from tests.faults.test_workers import CUDA_ERROR, Work, begun, lose, without_training
 from tests.forks import enter, start_fork
 
 distributed = pytest.importorskip("distributed")
@@ -156,6 +165,59 @@ def test_a_cluster_without_workers_is_noted_and_continues_with_a_new_one(
     assert command.wait() == 0, grid.said
     assert differences(grid.results, undisturbed.results) == [], grid.said
     assert leftovers(grid.results) == []
+
+
+@pytest.fixture
+def execute(
+    small_cluster: SmallCluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[[Work], list[RunRecord]]:
+    """Execute runs a, b and c on two workers with a GPU each, with ``Work`` in place of training."""
+    small_cluster.start_worker()
+    with distributed.Client(small_cluster.address, set_as_default=False) as client:
+        client.wait_for_workers(2)
+    monkeypatch.setattr(supervisor, "_POLL_SECONDS", 0.1)
+
+    def execute(work: Work) -> list[RunRecord]:
+        def on_worker(run: PlannedRun, results: Path, topic: str) -> None:
+            without_training(work, results)
+            dask_engine._on_worker(run, results, topic)
+
+        monkeypatch.setattr(dask_engine, "_on_worker", on_worker)
+        spec = RunSpec("linear", "dtd", device="cuda:0", precision="fp32")
+        runs = tuple(PlannedRun(spec, name, State.TO_DO) for name in "abc")
+        executor = dask_engine.DaskExecutor(EngineOptions(scheduler=small_cluster.address))
+        return execute_plan(Plan(runs, runs), tmp_path / "r", executor, PlainDisplay(runs))
+
+    (tmp_path / "r").mkdir()
+    return execute
+
+
+def test_a_run_that_loses_its_gpu_is_repeated_by_another_worker(
+    execute: Callable[[Work], list[RunRecord]], tmp_path: Path
+) -> None:
+    def work(run: PlannedRun, results: Path) -> None:
+        if run.run_id == "a" and begun(results, "a") == 1:
+            lose(run.spec.device)
+
+    assert [record.status for record in execute(work)] == ["done"] * 3
+    assert [begun(tmp_path / "r", name) for name in "abc"] == [2, 1, 1]
+    assert not list((tmp_path / "r" / "claims").iterdir())
+
+
+def test_a_worker_whose_gpu_is_gone_leaves_the_cluster(
+    execute: Callable[[Work], list[RunRecord]],
+    small_cluster: SmallCluster,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with distributed.Client(small_cluster.address, set_as_default=False) as client:
+        broken, works = client.run(os.getpid)
+        client.run(lose, "cuda:0", workers=[broken], on_error="ignore")
+        records = execute(lambda run, results: None)
+        assert [record.status for record in records] == ["done"] * 3
+        assert list(client.scheduler_info()["workers"]) == [works]
+    assert [begun(tmp_path / "r", name) for name in "abc"] == [1, 1, 1]
+    assert f"does not work ({CUDA_ERROR}); continuing without it" in capsys.readouterr().err
 
 
 def _shut_down(cluster: SmallCluster) -> None:

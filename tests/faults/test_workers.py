@@ -68,6 +68,33 @@ def gone(results: Path, gpu: str) -> Path:
     return results / f"{gpu}.gone"
 
 
+def without_training(work: Work, results: Path) -> None:
+    """Let the runs of this worker process do ``work`` instead, and fail where its GPU is lost or gone.
+
+    This patches the modules of the worker process, not those of the test.
+    """
+    from shipbench.engine import attempt
+    from shipbench.hardware import device
+    from shipbench.runs.session import Session
+
+    def probe(name: str) -> None:
+        use(name)
+        if gone(results, name).exists():
+            raise RuntimeError(CUDA_ERROR)
+
+    def execute_in_session(session: Session, run: Any) -> RunRecord:
+        (results / f"{run.run_id}.begun").open("a").write(f"{run.spec.device}\n")
+        use(run.spec.device)
+        work(run, results)
+        record = make_record(run_id=run.run_id, device=run.spec.device)
+        session.store.write(record)
+        return record
+
+    device._probe = probe
+    attempt.prepare_planned = lambda run: run  # type: ignore[assignment]
+    Session.execute = execute_in_session  # type: ignore[method-assign]
+
+
 @pytest.fixture
 def execute(
     forked_workers: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -76,29 +103,7 @@ def execute(
 
     def execute(work: Work) -> dict[str, RunRecord]:
         def in_worker(stack: Any, *arguments: Any) -> None:
-            # This patches the modules of the worker process, not those of the test.
-            from shipbench.engine import attempt
-            from shipbench.hardware import device
-            from shipbench.runs.session import Session
-
-            root: Path = arguments[0]
-
-            def probe(name: str) -> None:
-                use(name)
-                if gone(root, name).exists():
-                    raise RuntimeError(CUDA_ERROR)
-
-            def execute_in_session(session: Session, run: Any) -> RunRecord:
-                (root / f"{run.run_id}.begun").open("a").write(f"{run.spec.device}\n")
-                use(run.spec.device)
-                work(run, root)
-                record = make_record(run_id=run.run_id, device=run.spec.device)
-                session.store.write(record)
-                return record
-
-            device._probe = probe
-            attempt.prepare_planned = lambda run: run  # type: ignore[assignment]
-            Session.execute = execute_in_session  # type: ignore[method-assign]
+            without_training(work, arguments[0])
             processes._in_worker(stack, *arguments)
 
         monkeypatch.setattr(processes, "_in_worker", in_worker)

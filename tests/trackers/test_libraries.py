@@ -63,6 +63,23 @@ def test_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read_back_from_mlflow(tmp_path, f"file:{tmp_path}/mlruns")
 
 
+def test_mlflow_beside_a_process_that_creates_the_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mlflow", reason="the extra shipbench[mlflow] is not installed")
+    from mlflow.tracking import MlflowClient
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file:{tmp_path}/mlruns")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    create = MlflowClient.create_experiment
+
+    def create_twice(client: MlflowClient, name: str) -> str:
+        create(client, name)
+        return create(client, name)
+
+    monkeypatch.setattr(MlflowClient, "create_experiment", create_twice)
+    opened = MlflowTracker(TrackerOptions(tmp_path)).open(RUN)
+    assert opened.client.get_run(opened.handle).data.tags[RUN_ID] == "a1"
+
+
 def test_mlflow_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command = os.environ.get("SHIPBENCH_MLFLOW_SERVER") or shutil.which("mlflow")
     if command is None or (find_spec("flask") is None and "SHIPBENCH_MLFLOW_SERVER" not in os.environ):

@@ -22,6 +22,7 @@ from shipbench.errors import ShipbenchError, one_line
 from shipbench.runtime.cache import cache_dir
 from shipbench.runtime.console import say
 from shipbench.runtime.files import atomic_path, file_sha256, taking_turns
+from shipbench.runtime.interrupts import settled
 from shipbench.tasks.catalogue import VTAB
 
 if TYPE_CHECKING:
@@ -90,9 +91,10 @@ def _fetch(target: Path, repo: str, endpoint: str | None, revision: str) -> Fetc
         ) from error
     names = import_archives(sources, target)
     fetched = Fetched(repo, revision, remote.commit, tuple(names))
-    with atomic_path(target / RECORD) as temporary:
-        temporary.write_text(json.dumps(asdict(fetched), indent=1) + "\n")
-    shutil.rmtree(downloads, ignore_errors=True)
+    with settled():
+        with atomic_path(target / RECORD) as temporary:
+            temporary.write_text(json.dumps(asdict(fetched), indent=1) + "\n")
+        shutil.rmtree(downloads, ignore_errors=True)
     return fetched
 
 

@@ -11,6 +11,7 @@ import re
 import tarfile
 import zipfile
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from typing import TypeAlias
@@ -21,6 +22,7 @@ from shipbench.data.fgvc.source import list_set
 from shipbench.data.formats.files import is_hidden
 from shipbench.errors import InputError
 from shipbench.runtime.console import say
+from shipbench.runtime.interrupts import settled
 from shipbench.tasks.catalogue import FGVC, Task
 
 Parts: TypeAlias = tuple[str, ...]
@@ -83,16 +85,18 @@ def import_fgvc(sources: Sequence[Path], target: Path, *, limits: Limits = LIMIT
     ``target`` already has one of the data sets.
     """
     check_absent([], target)
-    with folder_beside(target) as workspace:
-        staged = workspace / "staged"
-        staged.mkdir()
-        for number, source in enumerate(sources):
-            _stage(source, workspace / str(number), staged, limits)
-        tasks = [task for task in FGVC.tasks if (staged / task.name).is_dir()]
-        remarks = [remark for task in tasks for remark in _check(task, staged, sources)]
-        placed = place(tasks, staged, target)
-    for remark in remarks:
-        say(remark)
+    with ExitStack() as last_step:
+        with folder_beside(target) as workspace:
+            staged = workspace / "staged"
+            staged.mkdir()
+            for number, source in enumerate(sources):
+                _stage(source, workspace / str(number), staged, limits)
+            tasks = [task for task in FGVC.tasks if (staged / task.name).is_dir()]
+            remarks = [remark for task in tasks for remark in _check(task, staged, sources)]
+            last_step.enter_context(settled())
+            placed = place(tasks, staged, target)
+        for remark in remarks:
+            say(remark)
     return placed
 
 

@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from shipbench.data.acquisition.archives import LIMITS, Limits, unpack
@@ -22,6 +22,7 @@ from shipbench.data.vtab.folder import (
 from shipbench.data.vtab.scanning import scan_images
 from shipbench.errors import InputError
 from shipbench.runtime.console import say
+from shipbench.runtime.interrupts import settled
 from shipbench.tasks.catalogue import VTAB, Task
 
 
@@ -39,16 +40,18 @@ def import_archive(source: Path, target: Path, *, limits: Limits = LIMITS) -> li
 def import_archives(sources: Sequence[Path], target: Path, *, limits: Limits = LIMITS) -> list[str]:
     """Import a copy in several parts, as ``import_archive`` does; a task may be spread over parts."""
     check_absent([], target)
-    with folder_beside(target) as workspace:
-        staged = workspace / "staged"
-        staged.mkdir()
-        remarks: list[str] = []
-        for number, source in enumerate(sources):
-            remarks += _stage(source, workspace / str(number), staged, target, limits)
-        remarks += _check_staged(sources, staged, target)
-        placed = place(_tasks_in(staged), staged, target)
-    for remark in remarks:
-        say(remark)
+    with ExitStack() as last_step:
+        with folder_beside(target) as workspace:
+            staged = workspace / "staged"
+            staged.mkdir()
+            remarks: list[str] = []
+            for number, source in enumerate(sources):
+                remarks += _stage(source, workspace / str(number), staged, target, limits)
+            remarks += _check_staged(sources, staged, target)
+            last_step.enter_context(settled())
+            placed = place(_tasks_in(staged), staged, target)
+        for remark in remarks:
+            say(remark)
     return placed
 
 
@@ -140,7 +143,10 @@ def _check_readable(task: Task, base: Path, target: Path) -> str:
 
 
 def place(tasks: Sequence[Task], staged: Path, target: Path) -> list[str]:
-    """Move the folders of tasks from ``staged`` into ``target``, all or none; return the names of the tasks."""
+    """Move the folders of tasks from ``staged`` into ``target``, all or none; return the names of the tasks.
+
+    Call it within ``settled``.
+    """
     check_absent(tasks, target)
     placed: list[str] = []
     try:
@@ -148,11 +154,9 @@ def place(tasks: Sequence[Task], staged: Path, target: Path) -> list[str]:
         for task in tasks:
             (staged / task.name).rename(target / task.name)
             placed.append(task.name)
-    except (OSError, KeyboardInterrupt) as error:
+    except OSError as error:
         for name in placed:
             (target / name).rename(staged / name)
-        if isinstance(error, KeyboardInterrupt):
-            raise
         raise InputError(f"cannot write to {target}: {error}") from error
     return placed
 
@@ -168,4 +172,6 @@ def folder_beside(target: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        # A second Ctrl-C would leave gigabytes in a hidden folder.
+        with settled():
+            shutil.rmtree(folder, ignore_errors=True)

@@ -10,13 +10,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from joblib import Parallel, delayed, parallel_config
 
 from shipbench.engine.executors.portable import portable
 from shipbench.engine.executors.registry import EngineOptions, refuse_cluster_options
-from shipbench.errors import InputError, ShipbenchError
+from shipbench.errors import DeviceLostError, InputError, ShipbenchError
 from shipbench.events import Event, Finished, Listener, Lost, Note
 from shipbench.planning.plan import Plan, PlannedRun
 from shipbench.results import claims
@@ -51,8 +51,9 @@ class DaskExecutor:
         """Attempt every run on some worker.
 
         The cluster gives the run of a dead worker to another one, which resumes from its checkpoint; without any, it
-        waits for a worker. An interruption revokes the claims of the active runs, whose workers then stop at their next
-        step. Raises ``ShipbenchError`` if the scheduler goes away.
+        waits for a worker. A worker whose device fails in a new process too leaves the cluster. An interruption revokes
+        the claims of the active runs, whose workers then stop at their next step. Raises ``ShipbenchError`` if the
+        scheduler goes away.
         """
         with _connected(self._address) as client:
             _execute(client, runs, results, emit, self._address)
@@ -84,8 +85,9 @@ def _execute(client: Any, runs: Sequence[PlannedRun], results: Path, emit: Liste
     client.subscribe_topic("all", _WorkerWatch(client.nthreads(), emit))
     try:
         with parallel_config(backend=_backend(client)):
+            # A list, because joblib ends quietly, without a result, when a generator of tasks raises.
             Parallel(batch_size=1, pre_dispatch="all")(
-                delayed(_on_worker)(portable(run), results.resolve(), topic) for run in runs
+                [delayed(_on_worker)(portable(run), results.resolve(), topic) for run in runs]
             )
     except KilledWorker:
         emit(Note(None, "a run has killed several workers of the cluster; unfinished runs will be repeated"))
@@ -160,8 +162,24 @@ def _backend(client: Any) -> Any:
 def _on_worker(run: PlannedRun, results: Path, topic: str) -> None:
     from shipbench.engine.attempt import attempt, in_worker
 
-    with _ONE_AT_A_TIME, in_worker(run.spec.device):
-        attempt(run, results, _Sender(topic))
+    emit = _Sender(topic)
+    with _ONE_AT_A_TIME:
+        try:
+            with in_worker(run.spec.device):
+                attempt(run, results, emit)
+        except DeviceLostError as error:
+            _leave_cluster(error, emit)
+
+
+def _leave_cluster(error: DeviceLostError, emit: Listener) -> NoReturn:
+    """Close this worker, whose device fails in a new process too; the cluster gives its run to another one."""
+    from distributed import Reschedule, get_worker
+
+    emit(Note(None, f"{error}; continuing without it"))
+    worker = get_worker()
+    # With its nanny, which would start a new process on the same device.
+    worker.loop.add_callback(worker.close, nanny=True, reason=str(error))
+    raise Reschedule
 
 
 @dataclass(frozen=True)

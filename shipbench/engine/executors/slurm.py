@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 from annotated_types import Ge
@@ -99,32 +101,36 @@ class SlurmExecutor:
         the jobs, and ``ShipbenchError`` if a job ends before its work begins.
         """
         folder = results.resolve() / "slurm"
-        jobs = self._submit([portable(run) for run in runs], results.resolve(), folder)
-        slurm_queue.remember_jobs(folder, jobs)
-        emit(Note(None, f"submitted {len(jobs)} job(s) to SLURM; see 'squeue --me' and the logs in {folder}"))
-        watch = _Watch(jobs, folder, emit)
+        folder.mkdir(parents=True, exist_ok=True)
+        # Before the submission, because the first jobs may begin while the last ones are still submitted.
+        watch, jobs = _Watch([run.run_id for run in runs], folder, emit), dict[str, str]()
         try:
-            watch.until_done()
+            for run_id, job in self._submit([portable(run) for run in runs], results.resolve(), folder):
+                jobs[run_id] = job
+            slurm_queue.remember_jobs(folder, jobs)
+            emit(Note(None, f"submitted {len(jobs)} job(s) to SLURM; see 'squeue --me' and the logs in {folder}"))
+            watch.until_done(jobs)
         except KeyboardInterrupt:
             for run_id in watch.active:
                 claims.revoke(results, run_id)
             slurm_queue.cancel(jobs.values())
             raise
-        watch.refuse_jobs_that_never_began()
+        watch.refuse_jobs_that_never_began(jobs)
 
-    def _submit(self, runs: Sequence[PlannedRun], results: Path, folder: Path) -> dict[str, str]:
-        """Submit runs and return the id of each run's job, by run id."""
+    def _submit(self, runs: Sequence[PlannedRun], results: Path, folder: Path) -> Iterator[tuple[str, str]]:
+        """Submit runs and yield the run id and the job of each."""
         submitit, options = _submitit(), self._job_options
         executor = submitit.SlurmExecutor(folder, max_num_timeout=options.requeues)
         executor.update_parameters(**options.for_sbatch(self._options.jobs or _AT_A_TIME))
         job, ids = _Job(results, folder, options.cpus), list[str]()
         try:
             for chunk in _chunks(runs, _ARRAY):
-                ids += [str(submitted.job_id) for submitted in executor.map_array(job, chunk)]
+                submitted = [str(each.job_id) for each in executor.map_array(job, chunk)]
+                ids += submitted
+                yield from zip((run.run_id for run in chunk), submitted, strict=True)
         except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
             slurm_queue.cancel(ids)
             raise InputError(f"SLURM has refused the jobs: {one_line(error)}") from error
-        return dict(zip((run.run_id for run in runs), ids, strict=True))
 
 
 @dataclass(frozen=True)
@@ -141,46 +147,67 @@ class _Job:
         from shipbench.engine.attempt import attempt
 
         torch.set_num_threads(self.threads)
+        _end_if_a_signal_handler_fails()
         emit = JournalWriter(_journal(self.folder, run.run_id))
         emit(Note(run.run_id, f"SLURM job {os.environ.get('SLURM_JOB_ID')} runs on {platform.node()}"))
         attempt(run, self.results, emit)
 
     def checkpoint(self, run: PlannedRun) -> Any:
         """Return the submission with which a job near its time limit is queued again."""
-        # Epochs that this job has completed count, also if the run was to start afresh.
-        return _submitit().helpers.DelayedSubmission(self, replace(run, fresh=False))
+        return _submitit().helpers.DelayedSubmission(self, run)
+
+
+def _end_if_a_signal_handler_fails() -> None:
+    """Let an error in a signal handler of submitit end this process.
+
+    submitit raises one, within whatever the process is doing, when it may not queue the job again. It would count as an
+    error of the run in progress, which would be recorded as failed and lose its checkpoint.
+    """
+
+    def ending(handler: Callable[..., Any]) -> Callable[..., Any]:
+        def handle(number: int, frame: FrameType | None) -> None:
+            try:
+                handler(number, frame)
+            except Exception as error:
+                raise SystemExit(one_line(error)) from error
+
+        return handle
+
+    for number in signal.Signals:
+        handler = signal.getsignal(number) if number.name.startswith("SIGUSR") else None
+        if callable(handler):
+            signal.signal(number, ending(handler))
 
 
 class _Watch:
-    """Follows submitted jobs: forwards their events and knows which runs are ``active``."""
+    """Follows runs from their submission: forwards their events and knows which of them are ``active``."""
 
-    def __init__(self, jobs: Mapping[str, str], folder: Path, emit: Listener) -> None:
+    def __init__(self, run_ids: Iterable[str], folder: Path, emit: Listener) -> None:
         self.active: set[str] = set()
-        self._jobs, self._folder, self._emit = jobs, folder, emit
+        self._folder, self._emit = folder, emit
         self._began: set[str] = set()
-        self._readers = {run_id: JournalReader(_journal(folder, run_id)) for run_id in jobs}
+        self._readers = {run_id: JournalReader(_journal(folder, run_id)) for run_id in run_ids}
         # Events of an earlier submission are none of this one's.
         for reader in self._readers.values():
-            list(reader.events())
+            reader.skip()
 
-    def until_done(self) -> None:
-        """Forward events until no job is in the queue."""
+    def until_done(self, jobs: Mapping[str, str]) -> None:
+        """Forward events until none of ``jobs``, which are named by run id, is in the queue."""
         while True:
-            queue = slurm_queue.states(self._jobs.values())
+            queue = slurm_queue.states(jobs.values())
             self._forward()
             # A controller that does not answer may be restarting; the jobs continue meanwhile.
             if queue is not None and not queue:
                 return
             time.sleep(_POLL_SECONDS)
 
-    def refuse_jobs_that_never_began(self) -> None:
+    def refuse_jobs_that_never_began(self, jobs: Mapping[str, str]) -> None:
         """Raise ``ShipbenchError`` if a job ended without an event: it would do so again."""
-        silent = [run_id for run_id in self._jobs if run_id not in self._began]
+        silent = [job for run_id, job in jobs.items() if run_id not in self._began]
         if silent:
-            job = self._jobs[silent[0]]
             raise ShipbenchError(
-                f"{len(silent)} of {len(self._jobs)} SLURM jobs ended before their work began; "
-                f"see {self._folder / f'{job}_0_log.err'}"
+                f"{len(silent)} of {len(jobs)} SLURM jobs ended before their work began; "
+                f"see {self._folder / f'{silent[0]}_0_log.err'}"
             )
 
     def _forward(self) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
@@ -36,7 +36,8 @@ def states(jobs: Iterable[str]) -> dict[str, str] | None:
 
     States are in lower case, such as ``running``; one that waits also names the reason, as in ``pending: Resources``.
     """
-    listed = _output("squeue", "--noheader", "--array", f"--user={getpass.getuser()}", "--format=%i|%T|%r")
+    # By number: the name in the environment may be another user's, as after su.
+    listed = _output("squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%i|%T|%r")
     if listed is None:
         return None
     wanted, queue = set(jobs), dict[str, str]()
