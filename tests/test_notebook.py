@@ -58,6 +58,14 @@ def test_a_record_shows_its_facts() -> None:
     assert facts["error"] == "<b>"
     assert facts["final_test_acc"] == "50.0 %"
     assert "val_acc" not in facts
+    # A record of a failed run has no costs.
+    assert facts.keys().isdisjoint({"train_seconds", "trainable_params"})
+    per_class = make_record(
+        headline_metric="mean-per-class", final_test_mean_class_acc=0.25, trainable_params=1234, train_seconds=2.0
+    )
+    facts = {row[0].text: row[1].text for row in ET.fromstring(per_class._repr_html_())}
+    assert facts["final_test_mean_class_acc"] == "25.0 %"
+    assert (facts["trainable_params"], facts["train_seconds"]) == ("1,234", "2.0")
 
 
 def test_a_table_and_a_figure_show_themselves() -> None:

@@ -53,6 +53,7 @@ def push(
     from shipbench.results.lookup import find_run
     from shipbench.results.store import Store
     from shipbench.runs import hub
+    from shipbench.runs.finished import checkpoint_to_predict, tested_record
 
     hub.check_name(repo)
     store, run_id = Store(results), find_run(results, run)
@@ -71,7 +72,7 @@ def push(
             card = uploads[0].files["README.md"]
             assert isinstance(card, bytes)
             typer.echo(f"\n{card.decode()}")
-    next_steps.after_push(repo, dry_run=dry_run)
+    next_steps.after_push(repo, checkpoint_to_predict(tested_record(store, run_id)), dry_run=dry_run)
 
 
 def _print_files(commit: Upload) -> None:

@@ -17,7 +17,7 @@ from shipbench.record import RunRecord
 from shipbench.results.loading import load_predictions
 from shipbench.results.store import Store
 from shipbench.runs.export import Exported, export_run, load_exported
-from shipbench.runs.finished import tested_record, weights_of
+from shipbench.runs.finished import checkpoint_to_rebuild, tested_record, weights_of
 from shipbench.runs.hub import WEIGHTS, Upload
 from shipbench.runs.merged import MergedModel, export_merged
 from shipbench.runs.model_card import Card, model_card, results_card
@@ -37,6 +37,7 @@ def model_upload(store: Store, run_id: str, repo: str, folder: Path, *, checkpoi
     ``export_run`` and ``export_program`` do.
     """
     record = tested_record(store, run_id)
+    checkpoint = checkpoint_to_rebuild(record, checkpoint)
     export_run(store, run_id, folder / WEIGHTS)
     model, exported, description = _write_model(store, record, folder, checkpoint)
     card = Card(
@@ -55,7 +56,9 @@ def model_upload(store: Store, run_id: str, repo: str, folder: Path, *, checkpoi
     }
     contents: dict[str, bytes | Path] = {name: text.encode() for name, text in texts.items()}
     contents |= {name: folder / name for name in (WEIGHTS, model)}
-    return Upload(repo, "model", f"{record.method} on {record.task}, run {run_id}", contents)
+    other_form = PROGRAM if model == MERGED else MERGED
+    message = f"{record.method} on {record.task}, run {run_id}"
+    return Upload(repo, "model", message, contents, replaced=(other_form,))
 
 
 def _write_model(
