@@ -278,9 +278,9 @@ class RunRecord:
     def _summary(self) -> list[tuple[str, str]]:
         names = ("run_id", "status", "error", "method", "switches", "task", "suite", "seed", "protocol", "overrides")
         facts = [(name, str(value)) for name in names if (value := vars(self)[name]) != ""]
-        accuracies = ("final_test_acc", "best_test_acc", "stated_acc", "val_acc")
-        if self.headline_metric == MEAN_PER_CLASS:
-            accuracies = ("final_test_mean_class_acc", "val_mean_class_acc", *accuracies)
+        per_class = self.headline_metric == MEAN_PER_CLASS
+        headline = ("final_test_mean_class_acc", "val_mean_class_acc") if per_class else ()
+        accuracies = (*headline, "final_test_acc", "best_test_acc", "stated_acc", "val_acc")
         scores = [(name, f"{100 * value:.1f} %") for name in accuracies if not is_null(value := vars(self)[name])]
         # Failed runs and results from elsewhere may lack the rest.
         params = [("trainable_params", f"{self.trainable_params:,}")] if self.trainable_params else []
