@@ -54,6 +54,8 @@ _FRAMED = {
     "crop": "F.center_crop(F.resize(photo, {size}, F.InterpolationMode.BICUBIC), [{size}, {size}])",
 }
 _SHOWN_CLASSES = 20
+RECORDS = "records.parquet"
+"""The file of an uploaded results folder with all of its records."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,8 @@ def model_card(card: Card) -> str:
 def results_card(repo: str, runs: int, kinds: Collection[str]) -> str:
     """Return the card of an uploaded results folder with ``runs`` records; ``kinds`` are the names of its folders."""
     tables = [kind for kind in ("runs", "history", "predictions") if kind in kinds]
-    configs = [{"config_name": kind, "data_files": f"{kind}/*.parquet"} for kind in tables]
+    files = {kind: RECORDS if kind == "runs" else f"{kind}/*.parquet" for kind in tables}
+    configs = [{"config_name": kind, "data_files": place} for kind, place in files.items()]
     header = _yaml({"tags": ["shipbench"], "configs": configs})
     return f"""---
 {header}---
@@ -100,7 +103,7 @@ def results_card(repo: str, runs: int, kinds: Collection[str]) -> str:
 # Results of shipbench
 
 {runs} records, one Parquet file each: `runs/` holds a row per run, `history/` a row per evaluated epoch and split,
-`predictions/` a row per test image, `weights/` the trained tensors.
+`predictions/` a row per test image, `weights/` the trained tensors. `{RECORDS}` holds all records as one table.
 
 ```python
 from huggingface_hub import snapshot_download
