@@ -89,7 +89,7 @@ def results_upload(store: Store, repo: str) -> Upload:
     card = results_card(repo, len(runs), {name.split("/")[0] for name in files})
     table = io.BytesIO()
     load_results(store.root).to_parquet(table, index=False)
-    contents = {"README.md": card.encode(), RECORDS: table.getvalue(), **files}
+    contents: dict[str, bytes | Path] = {"README.md": card.encode(), RECORDS: table.getvalue(), **files}
     return Upload(repo, "dataset", f"{len(runs)} records", contents)
 
 
