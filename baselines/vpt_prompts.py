@@ -115,7 +115,8 @@ class Channels(nn.Module):
 
     def embed(self, vit: VisionTransformer, images: Tensor) -> Tensor:
         """Return the image tokens (B, N, D) of images and channels."""
-        channels = self.channels.expand(len(images), -1, -1, -1)
+        # Not len(images): that is a number, to which torch.export would fix the number of images.
+        channels = self.channels.expand(images.shape[0], -1, -1, -1)
         trained: dict[str, Tensor] = {"proj.weight": self.weight}
         if self.bias is not None:
             trained["proj.bias"] = self.bias
@@ -153,7 +154,7 @@ class Frame(nn.Module):
 
     def embed(self, vit: VisionTransformer, images: Tensor) -> Tensor:
         """Return the image tokens (B, N', D) of the framed images."""
-        rows, columns = (frame.to(images).expand(len(images), -1, -1, -1) for frame in (self.rows, self.columns))
+        rows, columns = (frame.to(images).expand(images.shape[0], -1, -1, -1) for frame in (self.rows, self.columns))
         left, right = columns.split(self.thickness, dim=3)
         top, bottom = rows.split(self.thickness, dim=2)
         framed = torch.cat([top, torch.cat([left, images, right], dim=3), bottom], dim=2)

@@ -278,10 +278,14 @@ class RunRecord:
     def _summary(self) -> list[tuple[str, str]]:
         names = ("run_id", "status", "error", "method", "switches", "task", "suite", "seed", "protocol", "overrides")
         facts = [(name, str(value)) for name in names if (value := vars(self)[name]) != ""]
-        accuracies = ("final_test_acc", "best_test_acc", "val_acc")
+        per_class = self.headline_metric == MEAN_PER_CLASS
+        headline = ("final_test_mean_class_acc", "val_mean_class_acc") if per_class else ()
+        accuracies = (*headline, "final_test_acc", "best_test_acc", "stated_acc", "val_acc")
         scores = [(name, f"{100 * value:.1f} %") for name in accuracies if not is_null(value := vars(self)[name])]
-        params = ("trainable_params", f"{self.trainable_params:,}")
-        return [*facts, *scores, params, ("train_seconds", f"{self.train_seconds:.1f}")]
+        # Failed runs and results from elsewhere may lack the rest.
+        params = [("trainable_params", f"{self.trainable_params:,}")] if self.trainable_params else []
+        seconds = [("train_seconds", f"{self.train_seconds:.1f}")] if not is_null(self.train_seconds) else []
+        return [*facts, *scores, *params, *seconds]
 
     def to_row(self) -> dict[str, Any]:
         """Return the flat row to store: ``record_columns`` in order, then a ``cfg.*`` column for each setting."""

@@ -193,6 +193,8 @@ class _Handler(BaseHTTPRequestHandler):
                 files[value["path"]] = base64.b64decode(value["content"])
             elif line["key"] == "lfsFile":
                 files[value["path"]] = self.hub.stored[value["oid"]]
+            elif line["key"] == "deletedFile":
+                del files[value["path"]]
         self.hub.repositories[name] = files
         page = f"{self.hub.address}/{name.removeprefix('models/')}"
         return {"success": True, "commitOid": COMMIT, "commitUrl": f"{page}/commit/{COMMIT}"}

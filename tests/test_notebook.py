@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,25 @@ def test_a_record_shows_its_facts() -> None:
     assert facts["error"] == "<b>"
     assert facts["final_test_acc"] == "50.0 %"
     assert "val_acc" not in facts
+    # A record of a failed run has no costs.
+    assert facts.keys().isdisjoint({"train_seconds", "trainable_params"})
+    per_class = make_record(
+        headline_metric="mean-per-class", final_test_mean_class_acc=0.25, trainable_params=1234, train_seconds=2.0
+    )
+    facts = {row[0].text: row[1].text for row in ET.fromstring(per_class._repr_html_())}
+    assert facts["final_test_mean_class_acc"] == "25.0 %"
+    assert (facts["trainable_params"], facts["train_seconds"]) == ("1,234", "2.0")
+
+
+def test_the_page_names_what_its_run_makes() -> None:
+    page = (ROOT / "docs/how-to/notebooks.md").read_text(encoding="utf-8")
+    (suite,) = re.findall(r'RunSpec\("ship", "([\w-]+)"\)', page)
+    record = make_record(run_id="a1", task=suite, suite=suite, levels="[0]", affinity=AFFINITY, affinity_std=AFFINITY)
+    report = build_report(pd.DataFrame([record.to_row()]))
+    for kind, made in (("tables", report.tables()), ("figures", report.figures())):
+        named = set(re.findall(rf'{kind}\["([\w-]+)"\]', page))
+        assert named
+        assert named <= {each.name for each in made}
 
 
 def test_a_table_and_a_figure_show_themselves() -> None:

@@ -10,7 +10,7 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from functools import wraps
@@ -91,6 +91,13 @@ def print_document(schema: str, **body: Any) -> None:
     """Print a document of ``schema``, such as "run/1", on standard output."""
     stream = _stdout.get() or sys.stdout
     stream.write(document(schema, **body))
+    stream.flush()
+
+
+def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print a list, which has no schema, as a JSON array on standard output."""
+    stream = _stdout.get() or sys.stdout
+    stream.write(json.dumps(rows, indent=1) + "\n")
     stream.flush()
 
 

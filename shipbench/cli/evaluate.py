@@ -11,6 +11,7 @@ import typer
 from shipbench.cli import completion, next_steps, options
 from shipbench.cli.documents import print_document, record_row
 from shipbench.errors import InputError
+from shipbench.record import ACCURACY
 
 if TYPE_CHECKING:
     from shipbench.record import RunRecord
@@ -138,6 +139,7 @@ def _show(rows: Sequence[tuple[RunRecord, RunRecord]]) -> None:
     table = make_table("run", "method", "evaluated on", "images", "clean %", "here %", title="test accuracy")
     for parent, record in rows:
         clean, here = (f"{100 * each.headline_acc:.1f}" for each in (parent, record))
-        images = printable(images_in_words(parent, record))
+        metric = "" if record.headline_metric == ACCURACY else " (mean per class)"
+        images = printable(images_in_words(parent, record) + metric)
         table.add_row(parent.run_id, parent.method, images, str(record.n_test), clean, here)
     out_console().print(table)

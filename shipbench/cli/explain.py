@@ -59,6 +59,8 @@ def explain(
     store, run_id = Store(results), find_run(results, run)
     if features and images:
         raise InputError("--features stores the features of the run's test images; leave out the images")
+    if features and output is not None:
+        raise InputError("--features stores them in the results folder and draws no figures; leave out --output")
     task = None if on is None else one_task(on)
     from shipbench.explaining.explain import ExplainOptions, plan_explanation, store_features
     from shipbench.explaining.explain import explain as draw

@@ -10,6 +10,7 @@ import typer
 
 from shipbench.cli import completion, next_steps, options
 from shipbench.errors import InputError
+from shipbench.runtime.files import check_output
 
 if TYPE_CHECKING:
     from shipbench.results.store import Store
@@ -39,12 +40,12 @@ def export(
 
     if merged and program:
         raise InputError("--merged and --program are two forms of one model; give one of them")
-    if program and file.suffix != ".pt2":
-        raise InputError(f"--program writes a .pt2 file; name {file} {file.with_suffix('.pt2')}")
     if checkpoint is not None and not (merged or program):
         raise InputError(
             "--checkpoint is for --merged and --program, which need the backbone; export alone reads no backbone"
         )
+    check_output(file, "FILE", folder=False)
+    _check_suffix(file, merged=merged, program=program)
     store, run_id = Store(results), find_run(results, run)
     if merged:
         _export_merged(store, run_id, file, checkpoint)
@@ -53,10 +54,24 @@ def export(
         _export_program(store, run_id, file, checkpoint)
         return
     from shipbench.runs.export import export_run
+    from shipbench.runs.finished import checkpoint_to_predict, trained_record
 
     export_run(store, run_id, file)
     typer.echo(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
-    next_steps.after_export(file)
+    next_steps.after_export(file, checkpoint_to_predict(trained_record(store, run_id)))
+
+
+def _check_suffix(file: Path, *, merged: bool, program: bool) -> None:
+    """Raise ``InputError`` for a name by which the file would be taken for another kind."""
+    if program and file.suffix != ".pt2":
+        raise InputError(f"--program writes a .pt2 file; name {file} {file.with_suffix('.pt2')}")
+    if merged and file.suffix != ".safetensors":
+        raise InputError(
+            f"--merged writes a .safetensors file, and timm reads no other as one; name {file} "
+            f"{file.with_suffix('.safetensors')}"
+        )
+    if file.suffix == ".pt2" and not program:
+        raise InputError(f"{file} would not be a program; add --program, or name it {file.with_suffix('.safetensors')}")
 
 
 def _export_merged(store: Store, run_id: str, file: Path, checkpoint: str | None) -> None:
@@ -68,11 +83,12 @@ def _export_merged(store: Store, run_id: str, file: Path, checkpoint: str | None
 
 
 def _export_program(store: Store, run_id: str, file: Path, checkpoint: str | None) -> None:
+    from shipbench.runs.merged import quoted
     from shipbench.runs.program import export_program
 
     size = export_program(store, run_id, file, checkpoint=checkpoint).preprocessing.image_size
     typer.echo(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
-    typer.echo(f'load it with torch.export.load("{file}").module()')
+    typer.echo(f"load it with torch.export.load({quoted(file)}).module()")
     typer.echo(f"it takes pixels (images, 3, {size}, {size}) in [0, 1]")
 
 
@@ -89,9 +105,12 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON; probabilities are fractions.")] = False,
 ) -> None:
     """Classify images with an exported run: print the most probable classes of each, by name if they have names."""
-    from shipbench.runs.export import load_exported
+    from shipbench.cli.layout import printable
+    from shipbench.runs.export import load_exported, require_files
     from shipbench.runs.export import predict as classify
 
+    # Before the backbone is loaded, or a run is downloaded.
+    require_files(images)
     exported = load_exported(_local(file), checkpoint=checkpoint)
     probabilities = classify(exported, images)
     values, classes = probabilities.topk(min(top, probabilities.shape[1]), dim=1)
@@ -108,7 +127,7 @@ def predict(
         return
     for path, ranking in zip(images, rankings, strict=True):
         guesses = ", ".join(f"{guess.name or guess.number} ({100 * guess.probability:.1f} %)" for guess in ranking)
-        typer.echo(f"{path}: {guesses}")
+        typer.echo(printable(f"{path}: {guesses}"))
     next_steps.after_predict()
 
 

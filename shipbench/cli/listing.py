@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from shipbench.cli import completion, next_steps, options
+from shipbench.cli.documents import json_command, print_rows
 from shipbench.errors import InputError, did_you_mean
 from shipbench.record import ACCURACY, IMPORTED, MEAN_PER_CLASS, SHIPBENCH, TRAINED
 
@@ -32,7 +32,7 @@ _IDENTITY = ("method", "switches", "task", "seed", "protocol", "shots", "kind", 
 
 def _show(rows: list[Row], as_json: bool) -> None:
     if as_json:
-        print(json.dumps(rows, indent=1))
+        print_rows(rows)
         return
     from shipbench.cli.layout import make_table, printable
     from shipbench.runtime.console import out_console
@@ -44,6 +44,7 @@ def _show(rows: list[Row], as_json: bool) -> None:
 
 
 @app.command()
+@json_command
 def tasks(
     place: Annotated[
         str | None, typer.Argument(metavar="FILE.toml|SOURCE", help="A task file or a SOURCE; default: the catalogue.")
@@ -70,6 +71,7 @@ def _opened(place: str) -> list[Task]:
 
 
 @app.command()
+@json_command
 def methods(as_json: Json = False) -> None:
     """List every installed method with its settings."""
     import dataclasses
@@ -88,6 +90,7 @@ def methods(as_json: Json = False) -> None:
 
 
 @app.command()
+@json_command
 def backbones(
     pattern: Annotated[str, typer.Option(help="Show only matching names, as in 'vit_base*'.")] = "vit_*",
     as_json: Json = False,
@@ -111,6 +114,7 @@ def backbones(
 
 
 @app.command()
+@json_command
 def ablations(
     method: Annotated[
         str, typer.Option(help="The method with these switches.", autocompletion=completion.method)
@@ -147,6 +151,7 @@ def _switch_rows(switches: Switches, as_json: bool) -> list[Row]:
 
 
 @app.command()
+@json_command
 def selections(as_json: Json = False) -> None:
     """List the rules of 'report --select': which accuracy of a run counts."""
     from shipbench.selection import get_selection, list_selections
@@ -158,6 +163,7 @@ def selections(as_json: Json = False) -> None:
 
 
 @app.command()
+@json_command
 def published(
     method: Annotated[
         str | None, typer.Option(help="Methods, comma-separated, by the beginning of their printed names.")
@@ -179,6 +185,7 @@ def published(
 
 
 @app.command()
+@json_command
 def runs(
     run: Annotated[
         list[str] | None,

@@ -34,17 +34,17 @@ def after_list_runs(results: Path) -> None:
     suggest(f"shipbench export RUN run.safetensors{_results(results)}", "RUN is an id or its first characters")
 
 
-def after_export(file: Path) -> None:
-    """Suggest a prediction with the exported file."""
-    suggest(f"shipbench predict {shlex.quote(str(file))} IMAGE...", "classify images")
+def after_export(file: Path, checkpoint: str) -> None:
+    """Suggest a prediction with the exported file; ``checkpoint`` are the weights that it needs, if not by name."""
+    suggest(f"shipbench predict {shlex.quote(str(file))} IMAGE...{_checkpoint(checkpoint)}", "classify images")
 
 
-def after_push(repo: str, *, dry_run: bool) -> None:
+def after_push(repo: str, checkpoint: str, *, dry_run: bool) -> None:
     """Suggest a prediction with the uploaded run, or the real upload after a dry one."""
     if dry_run:
         say("next: the same command without --dry-run")
         return
-    suggest(f"shipbench predict hf:{repo} IMAGE...", "classify images, on any machine")
+    suggest(f"shipbench predict hf:{repo} IMAGE...{_checkpoint(checkpoint)}", "classify images, on any machine")
 
 
 def after_evaluate(results: Path) -> None:
@@ -126,6 +126,10 @@ def after_demo(*, full: bool) -> None:
         suggest("shipbench demo --full", "five methods on the whole demo suite")
     suggest("shipbench ablate --tasks demo-tiny --seeds 0-2", "SHIP with one part switched off at a time")
     suggest("shipbench data fetch --to data/vtab-1k", "VTAB-1k, the real benchmark (about 5 GB)")
+
+
+def _checkpoint(name: str) -> str:
+    return f" --checkpoint {shlex.quote(name)}" if name else ""
 
 
 def _results(folder: Path) -> str:

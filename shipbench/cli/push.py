@@ -53,9 +53,13 @@ def push(
     from shipbench.results.lookup import find_run
     from shipbench.results.store import Store
     from shipbench.runs import hub
+    from shipbench.runs.finished import checkpoint_to_predict, checkpoint_to_rebuild, tested_record, weights_of
 
     hub.check_name(repo)
     store, run_id = Store(results), find_run(results, run)
+    # Before the hub is asked, what the records tell.
+    record, _ = tested_record(store, run_id), weights_of(store, run_id)
+    checkpoint = checkpoint_to_rebuild(record, checkpoint)
     if not dry_run:
         hub.check_may_write(repo)
     with tempfile.TemporaryDirectory(prefix="shipbench-push-") as folder:
@@ -71,7 +75,7 @@ def push(
             card = uploads[0].files["README.md"]
             assert isinstance(card, bytes)
             typer.echo(f"\n{card.decode()}")
-    next_steps.after_push(repo, dry_run=dry_run)
+    next_steps.after_push(repo, checkpoint_to_predict(record), dry_run=dry_run)
 
 
 def _print_files(commit: Upload) -> None:

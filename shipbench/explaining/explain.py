@@ -40,7 +40,7 @@ from shipbench.methods import get_method
 from shipbench.record import RunRecord
 from shipbench.results.store import Store
 from shipbench.runs.evaluation_images import EvaluationImages, evaluation_images
-from shipbench.runs.export import Exported, load_exported
+from shipbench.runs.export import Exported, load_exported, require_files
 from shipbench.runs.finished import checkpoint_of, resize_of, tested_record, weights_of
 from shipbench.runtime.files import atomic_path
 from shipbench.tasks import Task
@@ -128,6 +128,11 @@ class Explanation:
             )
         frozen = read_blocks(self.frozen, image, self.frozen, "the frozen backbone")
         adapted = read_blocks(model, image, inner, self.record.method)
+        if adapted[0].patches.shape != frozen[0].patches.shape:
+            raise InputError(
+                f"the attention of {self.record.method} cannot be read: its images have other patches than those of "
+                "the frozen backbone; --features works for it"
+            )
         with torch.no_grad():
             probabilities = model(image).softmax(dim=1)[0].cpu()
         return [_on_cpu(view) for view in frozen], [_on_cpu(view) for view in adapted], probabilities
@@ -148,9 +153,7 @@ def plan_explanation(store: Store, run_id: str, options: ExplainOptions, *, feat
     resolve_device(options.device)
     weights = weights_of(store, run_id)
     record = tested_record(store, run_id)
-    for path in options.images:
-        if not path.is_file():
-            raise InputError(f"image {path} {'is a folder' if path.is_dir() else 'does not exist'}; name image files")
+    require_files(options.images)
     checkpoint = checkpoint_of(record, options.checkpoint)
     test_images = None
     if features or not options.images:

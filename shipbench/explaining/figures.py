@@ -180,7 +180,8 @@ def _montage_row(cells: Sequence[Axes], image: ExplainedImage) -> None:
 
 def _photograph(axes: Axes, image: ExplainedImage) -> None:
     axes.imshow(image.pixels)
-    axes.set_xlabel(image.heading, fontsize=6, color=_INK, labelpad=2)
+    # Names of classes may hold dollar signs, between which matplotlib expects formulae.
+    axes.set_xlabel(image.heading, fontsize=6, color=_INK, labelpad=2, parse_math=False)
 
 
 def _attention(axes: Axes, image: ExplainedImage, attention: Tensor) -> None:

@@ -13,7 +13,7 @@ from shipbench.errors import InputError
 from shipbench.record import EVALUATED, RunRecord, is_outdated
 from shipbench.results.store import Store
 from shipbench.runs.evaluation_images import EvaluationImages, evaluation_images
-from shipbench.runs.finished import checkpoint_of, resize_of, tested_record, weights_of
+from shipbench.runs.finished import checkpoint_to_rebuild, resize_of, tested_record, weights_of
 from shipbench.settings import canonical_json
 from shipbench.tasks import Task
 
@@ -87,6 +87,6 @@ def plan_evaluation(store: Store, run_id: str, options: EvaluationOptions) -> Pl
     parent = tested_record(store, run_id)
     if options.on is None and not options.corruptions:
         raise InputError("name the images with --on, or a corruption of the run's test images with --corrupt")
-    checkpoint = checkpoint_of(parent, options.checkpoint)
+    checkpoint = checkpoint_to_rebuild(parent, options.checkpoint)
     images = evaluation_images(parent, resize_of(weights), options.on, options.data)
     return PlannedEvaluation(store, parent, weights, images, dataclasses.replace(options, checkpoint=checkpoint))

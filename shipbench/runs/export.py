@@ -119,11 +119,26 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
             tensors = {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118
     except SafetensorError as error:
         with path.open("rb") as stream:
-            clause = impostor(stream.read(512), "name a file written by 'shipbench export'")
+            clause = _why_unreadable(stream.read(512))
         raise InputError(f"{path} {clause or f'cannot be read: {error}'}") from error
+    if "architecture" in metadata:
+        raise InputError(
+            f"{path} is the plain timm model that 'export --merged' writes, which timm loads; name a file written by "
+            "'shipbench export' without --merged"
+        )
     if metadata.get("format") != EXPORT_FORMAT:
         raise InputError(f"{path} was not written by 'shipbench export'")
     return metadata, tensors
+
+
+def _why_unreadable(start: bytes) -> str | None:
+    # Programs are zip archives.
+    if start.startswith(b"PK\x03\x04"):
+        return (
+            "is a program or an archive; torch loads the programs that 'export --program' writes: name a file written "
+            "by 'shipbench export' without --program"
+        )
+    return impostor(start, "name a file written by 'shipbench export'")
 
 
 def _rebuild(metadata: dict[str, str], backbone: VisionTransformer) -> nn.Module:
@@ -143,12 +158,20 @@ def _no_images(kind: str) -> Tensor:
     raise InputError(f"this file lacks what its method computed from the training images ({kind} features)")
 
 
+def require_files(images: Sequence[Path]) -> None:
+    """Raise ``InputError`` unless all ``images`` are files."""
+    for path in images:
+        if not path.is_file():
+            raise InputError(f"image {path} {'is a folder' if path.is_dir() else 'does not exist'}; name image files")
+
+
 @torch.no_grad()
 def predict(exported: Exported, images: Sequence[Path]) -> Tensor:
     """Return class probabilities (images, classes) of photographs, turned upright as their EXIF orientation says.
 
     Raises ``InputError`` for an image that cannot be read.
     """
+    require_files(images)
     preprocessing = exported.preprocessing
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (preprocessing.mean, preprocessing.std))
     with evaluating(exported.model):
@@ -158,8 +181,6 @@ def predict(exported: Exported, images: Sequence[Path]) -> Tensor:
 
 def _pixels(path: Path, exported: Exported) -> Tensor:
     """Return one photograph (1, 3, H, W), scaled to [0, 1]."""
-    if not path.is_file():
-        raise InputError(f"image {path} {'is a folder' if path.is_dir() else 'does not exist'}; name image files")
     photograph = decode_photograph(path.read_bytes(), path)
     pixels = resize(photograph, exported.preprocessing.image_size, exported.resize)
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1).unsqueeze(0).float() / 255

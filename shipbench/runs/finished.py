@@ -21,7 +21,7 @@ def weights_of(store: Store, run_id: str) -> Path:
     """
     record = trained_record(store, run_id)
     source = store.path("weights", run_id)
-    if not source.exists() and record.trainable_params == record.total_params:
+    if not source.exists() and _trains_everything(record):
         raise InputError(
             f"run {run_id} ({record.method}) keeps no weights, because it trains the whole backbone; "
             "repeat it with --force --keep-weights full"
@@ -66,6 +66,23 @@ def checkpoint_of(record: RunRecord, checkpoint: str | None) -> str | None:
             f"run {record.run_id} was trained on the weights in {record.checkpoint}; name that file with --checkpoint"
         )
     return RANDOM if checkpoint is None and record.checkpoint == RANDOM else checkpoint
+
+
+def checkpoint_to_rebuild(record: RunRecord, checkpoint: str | None) -> str | None:
+    """Return the backbone's weights on which to rebuild a run's model, as ``checkpoint_of`` does.
+
+    A run that trained the whole backbone needs none: its own weights replace them.
+    """
+    return checkpoint if _trains_everything(record) else checkpoint_of(record, checkpoint)
+
+
+def checkpoint_to_predict(record: RunRecord) -> str:
+    """Return the value of ``--checkpoint`` with which ``shipbench predict`` needs an exported run; empty without."""
+    return "" if _trains_everything(record) else record.checkpoint
+
+
+def _trains_everything(record: RunRecord) -> bool:
+    return 0 < record.total_params == record.trainable_params
 
 
 def resize_of(weights: Path) -> Resize:

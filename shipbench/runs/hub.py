@@ -22,19 +22,23 @@ WEIGHTS = "shipbench.safetensors"
 """The file of a model repository that ``shipbench predict hf:USER/REPO`` reads: what ``shipbench export`` writes."""
 
 RepoType: TypeAlias = Literal["model", "dataset"]
-_PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
+_PART = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?"
 _LONGEST = 96
 _WRITING = ("write", "admin", "contributor")
 
 
 @dataclass(frozen=True)
 class Upload:
-    """One commit: the files of a repository by path in it, as bytes or as the path of a file here."""
+    """One commit: the files of a repository by path in it, as bytes or as the path of a file here.
+
+    ``replaced`` are files of an earlier commit that these take the place of; they are deleted.
+    """
 
     repo: str
     repo_type: RepoType
     message: str
     files: Mapping[str, bytes | Path]
+    replaced: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -54,11 +58,11 @@ def size_of(content: bytes | Path) -> int:
 
 def check_name(repo: str) -> None:
     """Raise ``InputError`` unless ``repo`` is USER/REPO as the hub allows."""
-    well_formed = re.fullmatch(f"{_PART}/{_PART}", repo) and len(repo) <= _LONGEST
+    well_formed = re.fullmatch(f"{_PART}/{_PART}", repo) and all(len(part) <= _LONGEST for part in repo.split("/"))
     if not well_formed or "--" in repo or ".." in repo or repo.endswith(".git"):
         raise InputError(
-            f"{repo!r} is not USER/REPO; both are letters, digits, '-', '_' and '.', begin and end with a letter or "
-            f"digit, contain neither '--' nor '..', and have at most {_LONGEST} characters together"
+            f"{repo!r} is not USER/REPO; both are letters, digits, '-', '_' and '.', begin and end with neither '-' "
+            f"nor '.', contain neither '--' nor '..', and have at most {_LONGEST} characters each"
         )
 
 
@@ -106,18 +110,21 @@ def _token_may_write(repo: str, account: Mapping[str, Any]) -> bool:
 
 
 def upload(commit: Upload, *, private: bool = False) -> None:
-    """Create the repository unless it exists, and add the files in one commit.
+    """Create the repository unless it exists; in one commit, add the files and delete those that they replace.
 
     ``private`` applies to a new repository. Raises ``InputError`` if the hub refuses to create it, ``ShipbenchError``
     if the upload fails.
     """
-    from huggingface_hub import CommitOperationAdd
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     _hide_progress()
     with _explained(f"cannot create {commit.repo} on the hub"):
         _api().create_repo(commit.repo, repo_type=commit.repo_type, private=private, exist_ok=True)
-    operations = [CommitOperationAdd(name, content) for name, content in commit.files.items()]
+    operations: list[Any] = [CommitOperationAdd(name, content) for name, content in commit.files.items()]
     with _explained(f"cannot upload {commit.repo} to the hub"):
+        # The hub refuses to delete a file that is not there.
+        kept = (name for name in commit.replaced if _api().file_exists(commit.repo, name, repo_type=commit.repo_type))
+        operations += [CommitOperationDelete(name) for name in kept]
         _api().create_commit(commit.repo, operations, commit_message=commit.message, repo_type=commit.repo_type)
 
 

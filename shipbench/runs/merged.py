@@ -13,7 +13,7 @@ from shipbench.errors import InputError
 from shipbench.methods import Mergeable, get_method
 from shipbench.results.store import Store
 from shipbench.runs.export import load_exported
-from shipbench.runs.finished import weights_of
+from shipbench.runs.finished import checkpoint_to_rebuild, trained_record, weights_of
 from shipbench.runtime.files import atomic_path
 
 
@@ -27,9 +27,14 @@ class MergedModel:
     takes_size: bool = True
 
     def call(self, path: Path) -> str:
-        """Return the Python expression that creates the model and loads ``path``."""
+        """Return the Python expression that creates the model and loads ``path``, whose suffix is .safetensors."""
         sizes = f"num_classes={self.num_classes}" + (f", img_size={self.image_size}" if self.takes_size else "")
-        return f'timm.create_model("{self.architecture}", {sizes}, checkpoint_path="{path}")'
+        return f'timm.create_model("{self.architecture}", {sizes}, checkpoint_path={quoted(path)})'
+
+
+def quoted(path: Path) -> str:
+    """Return a path as a string of Python."""
+    return json.dumps(str(path), ensure_ascii=False)
 
 
 def export_merged(store: Store, run_id: str, target: Path, *, checkpoint: str | None = None) -> MergedModel:
@@ -37,17 +42,17 @@ def export_merged(store: Store, run_id: str, target: Path, *, checkpoint: str | 
 
     The metadata of the safetensors file name the architecture, the classes and the preprocessing of images.
     ``checkpoint`` is the file with the backbone's weights, if they are not those of its name. Raises ``InputError``
-    for a run without weights, for a method that cannot be merged, and as ``load_exported`` does.
+    for a run without weights, for a method that cannot be merged, for a checkpoint that is not named, and as
+    ``load_exported`` does.
     """
     source = weights_of(store, run_id)
-    record = store.read(run_id)
-    assert record is not None
+    record = trained_record(store, run_id)
     if not get_method(record.method).mergeable:
         raise InputError(
             f"run {run_id} cannot be merged: what {record.method} adds is no change of the backbone's weights; "
             "export it without --merged"
         )
-    exported = load_exported(source, checkpoint=checkpoint)
+    exported = load_exported(source, checkpoint=checkpoint_to_rebuild(record, checkpoint))
     model, preprocessing = exported.model, exported.preprocessing
     assert isinstance(model, Mergeable)
     state = {name: value.contiguous() for name, value in model.merged_state().items()}
@@ -60,7 +65,9 @@ def export_merged(store: Store, run_id: str, target: Path, *, checkpoint: str | 
         "task": record.task,
         "architecture": merged.architecture,
         "num_classes": str(merged.num_classes),
+        "class_names": json.dumps(exported.class_names),
         "image_size": str(merged.image_size),
+        "resize": exported.resize,
         "mean": json.dumps(preprocessing.mean),
         "std": json.dumps(preprocessing.std),
     }

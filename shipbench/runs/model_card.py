@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +13,7 @@ import yaml
 from shipbench.backbones.licence import Licence
 from shipbench.methods import get_method
 from shipbench.record import MEAN_PER_CLASS, RunRecord
+from shipbench.runs.finished import checkpoint_to_predict
 from shipbench.statistics import Interval
 from shipbench.tasks.catalogue import Resize
 
@@ -41,11 +44,18 @@ print(probabilities.topk({top}))
 
 The program takes pixels (B, 3, {size}, {size}) in [0, 1] and normalises them itself. torch {torch} wrote it.
 """
+# shipbench scales them; Pillow cuts off what is above 255.
+_DEEP = (
+    "Scale photographs with 16-bit grey values to 8 bits first, as the run did: `convert` would turn most of them "
+    "white.\n"
+)
 _FRAMED = {
     "squash": "F.resize(photo, [{size}, {size}], F.InterpolationMode.BICUBIC)",
     "crop": "F.center_crop(F.resize(photo, {size}, F.InterpolationMode.BICUBIC), [{size}, {size}])",
 }
 _SHOWN_CLASSES = 20
+RECORDS = "records.parquet"
+"""The file of an uploaded results folder with all of its records."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +95,8 @@ def model_card(card: Card) -> str:
 def results_card(repo: str, runs: int, kinds: Collection[str]) -> str:
     """Return the card of an uploaded results folder with ``runs`` records; ``kinds`` are the names of its folders."""
     tables = [kind for kind in ("runs", "history", "predictions") if kind in kinds]
-    configs = [{"config_name": kind, "data_files": f"{kind}/*.parquet"} for kind in tables]
+    files = {kind: RECORDS if kind == "runs" else f"{kind}/*.parquet" for kind in tables}
+    configs = [{"config_name": kind, "data_files": place} for kind, place in files.items()]
     header = _yaml({"tags": ["shipbench"], "configs": configs})
     return f"""---
 {header}---
@@ -93,7 +104,7 @@ def results_card(repo: str, runs: int, kinds: Collection[str]) -> str:
 # Results of shipbench
 
 {runs} records, one Parquet file each: `runs/` holds a row per run, `history/` a row per evaluated epoch and split,
-`predictions/` a row per test image, `weights/` the trained tensors.
+`predictions/` a row per test image, `weights/` the trained tensors. `{RECORDS}` holds all records as one table.
 
 ```python
 from huggingface_hub import snapshot_download
@@ -151,8 +162,10 @@ def _use(card: Card) -> str:
     else:
         framed = _FRAMED[card.resize].format(size=size)
         example = _PROGRAM.format(**values, framed=framed, torch=_torch_version())
-    command = f"```sh\npip install shipbench\nshipbench predict hf:{card.repo} photo.jpg\n```\n"
-    return f"{_classes(card)}\n{example}\nWith shipbench:\n\n{command}"
+    weights = checkpoint_to_predict(record)
+    option = f" --checkpoint {shlex.quote(weights)}" if weights else ""
+    command = f"```sh\npip install shipbench\nshipbench predict hf:{card.repo} photo.jpg{option}\n```\n"
+    return f"{_classes(card)}\n{example}\n{_DEEP}\nWith shipbench:\n\n{command}"
 
 
 def _classes(card: Card) -> str:
@@ -161,7 +174,12 @@ def _classes(card: Card) -> str:
         return "Classes are numbered as in the data set.\n"
     if len(names) > _SHOWN_CLASSES:
         return f"The names of the {len(names)} classes are in `config.json` (`{key}`), in the order of their numbers.\n"
-    return f"Classes in the order of their numbers, from 0: {', '.join(names)}.\n"
+    return f"Classes in the order of their numbers, from 0: {', '.join(map(_literal, names))}.\n"
+
+
+def _literal(text: str) -> str:
+    """Return ``text`` without what Markdown would take for mark-up."""
+    return re.sub(r"[\\`*<\[~]", r"\\\g<0>", text)
 
 
 def _protocol(card: Card) -> str:
@@ -197,7 +215,8 @@ def _software(record: RunRecord) -> str:
 
 def _table(rows: Sequence[tuple[str, str]]) -> str:
     """Return a table of facts; those without a value are left out."""
-    body = "".join(f"| {name} | {value} |\n" for name, value in rows if value)
+    cells = ((name, " ".join(value.replace("|", "\\|").split("\n"))) for name, value in rows if value)
+    body = "".join(f"| {name} | {value} |\n" for name, value in cells)
     return f"| | |\n| --- | --- |\n{body}"
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from shipbench.errors import InputError, one_line
 from shipbench.results.store import Store
 from shipbench.runs.export import Exported, load_exported
-from shipbench.runs.finished import weights_of
+from shipbench.runs.finished import checkpoint_to_rebuild, trained_record, weights_of
 from shipbench.runtime.files import atomic_path
 
 ABOUT = "about.json"
@@ -23,10 +23,12 @@ def export_program(store: Store, run_id: str, target: Path, *, checkpoint: str |
 
     B is any number of images and S the image size; the program normalises the pixels itself. Its extra file
     ``about.json`` holds ``description_of`` the model. ``checkpoint`` is the file with the backbone's weights, if they
-    are not those of its name. Returns the model. Raises ``InputError`` for a run without weights, for a model that
-    torch cannot export, and as ``load_exported`` does.
+    are not those of its name. Returns the model. Raises ``InputError`` for a run without weights, for a checkpoint that
+    is not named, for a model that torch cannot export, and as ``load_exported`` does.
     """
-    exported = load_exported(weights_of(store, run_id), checkpoint=checkpoint)
+    source = weights_of(store, run_id)
+    checkpoint = checkpoint_to_rebuild(trained_record(store, run_id), checkpoint)
+    exported = load_exported(source, checkpoint=checkpoint)
     try:
         program = _program(exported)
     except Exception as error:

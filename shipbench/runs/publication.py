@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,14 +14,14 @@ import numpy as np
 from shipbench.backbones.licence import licence_of
 from shipbench.errors import InputError
 from shipbench.methods import Mergeable, get_method
-from shipbench.record import MEAN_PER_CLASS, RunRecord
-from shipbench.results.loading import load_predictions
+from shipbench.record import MEAN_PER_CLASS, RunRecord, as_text
+from shipbench.results.loading import load_predictions, load_results
 from shipbench.results.store import Store
 from shipbench.runs.export import Exported, export_run, load_exported
-from shipbench.runs.finished import tested_record, weights_of
+from shipbench.runs.finished import checkpoint_to_rebuild, tested_record, weights_of
 from shipbench.runs.hub import WEIGHTS, Upload
 from shipbench.runs.merged import MergedModel, export_merged
-from shipbench.runs.model_card import Card, model_card, results_card
+from shipbench.runs.model_card import RECORDS, Card, model_card, results_card
 from shipbench.runs.program import description_of, export_program
 from shipbench.statistics import Interval, bootstrap_interval
 
@@ -37,6 +38,7 @@ def model_upload(store: Store, run_id: str, repo: str, folder: Path, *, checkpoi
     ``export_run`` and ``export_program`` do.
     """
     record = tested_record(store, run_id)
+    checkpoint = checkpoint_to_rebuild(record, checkpoint)
     export_run(store, run_id, folder / WEIGHTS)
     model, exported, description = _write_model(store, record, folder, checkpoint)
     card = Card(
@@ -53,9 +55,11 @@ def model_upload(store: Store, run_id: str, repo: str, folder: Path, *, checkpoi
         "config.json": _json(description),
         "record.json": _json(_public(record)),
     }
-    contents: dict[str, bytes | Path] = {name: text.encode() for name, text in texts.items()}
+    contents: dict[str, bytes | Path] = {name: as_text(text).encode() for name, text in texts.items()}
     contents |= {name: folder / name for name in (WEIGHTS, model)}
-    return Upload(repo, "model", f"{record.method} on {record.task}, run {run_id}", contents)
+    other_form = PROGRAM if model == MERGED else MERGED
+    message = f"{record.method} on {record.task}, run {run_id}"
+    return Upload(repo, "model", message, contents, replaced=(other_form,))
 
 
 def _write_model(
@@ -73,13 +77,20 @@ def _write_model(
 
 
 def results_upload(store: Store, repo: str) -> Upload:
-    """Return the finished runs of a results folder, with a card, as a commit to the dataset repository ``repo``."""
+    """Return the finished runs of a results folder, with a card, as a commit to the dataset repository ``repo``.
+
+    It adds all records as one table, because the hub reads several files as one only if their columns agree, which
+    those of runs with different settings do not. Raises ``InputError`` if a record cannot be read, or if there is none.
+    """
     files = {path.relative_to(store.root).as_posix(): path for path in sorted(_finished_files(store.root))}
     runs = [name for name in files if name.startswith("runs/")]
     if not runs:
         raise InputError(f"{store.root} holds no records to upload; name a results folder with --results DIR")
     card = results_card(repo, len(runs), {name.split("/")[0] for name in files})
-    return Upload(repo, "dataset", f"{len(runs)} records", {"README.md": card.encode(), **files})
+    table = io.BytesIO()
+    load_results(store.root).to_parquet(table, index=False)
+    contents: dict[str, bytes | Path] = {"README.md": card.encode(), RECORDS: table.getvalue(), **files}
+    return Upload(repo, "dataset", f"{len(runs)} records", contents)
 
 
 def _finished_files(root: Path) -> Iterator[Path]:

@@ -27,6 +27,7 @@ from shipbench.explaining.explain import ExplainOptions, plan_explanation
 from shipbench.planning.plan import PlannedRun, State
 from shipbench.planning.study.file import EvaluatePart
 from shipbench.planning.study.follow_ups import FollowUpSection, plan_follow_up, request_follow_up
+from shipbench.record import MEAN_PER_CLASS
 from shipbench.results.claims import take
 from shipbench.results.loading import load_predictions
 from shipbench.results.sealed import is_sealed
@@ -282,10 +283,13 @@ def test_the_table_tells_the_images_and_both_accuracies(capsys: pytest.CaptureFi
     parent = make_record(run_id="a1", task="bugs", data_fingerprint="f1", final_test_acc=0.75)
     own = replace(parent, run_id="e1", corruption="jpeg", severity=2, n_test=7, final_test_acc=0.5)
     elsewhere = replace(parent, run_id="e2", task="outdoors", data_fingerprint="f2", n_test=9, final_test_acc=0.25)
-    evaluate_command._show([(parent, own), (parent, elsewhere)])
+    per_class = {"headline_metric": MEAN_PER_CLASS, "final_test_mean_class_acc": 0.125}
+    scored_per_class = (replace(parent, **per_class), replace(elsewhere, **per_class))
+    evaluate_command._show([(parent, own), (parent, elsewhere), scored_per_class])
     rows = [" ".join(line.replace("│", " ").split()) for line in capsys.readouterr().out.splitlines()]
     assert f"a1 {parent.method} its test images, jpeg 2 7 75.0 50.0" in rows
     assert f"a1 {parent.method} outdoors 9 75.0 25.0" in rows
+    assert f"a1 {parent.method} outdoors (mean per class) 9 12.5 12.5" in rows
 
 
 def test_other_classes_are_refused_by_name_and_nothing_is_written(shipbench: Shipbench, bugs: Path) -> None:

@@ -11,18 +11,24 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
+from shipbench_baselines.settings import VptConfig
+from shipbench_baselines.vpt import Vpt
+from timm.models.vision_transformer import VisionTransformer
 
 from shipbench import load_results
-from shipbench.backbones import load_backbone
+from shipbench.backbones import load_backbone, preprocessing_of
 from shipbench.data.framing import resize
+from shipbench.errors import InputError
 from shipbench.explaining import explain
 from shipbench.explaining.choosing import choose_images
 from shipbench.explaining.explain import ExplainOptions, figure_names, plan_explanation
 from shipbench.explaining.figures import ExplainedImage, montage
 from shipbench.explaining.reading import read_blocks
+from shipbench.hardware.precision import ComputeContext
 from shipbench.results.loading import load_predictions
 from shipbench.results.sealed import is_sealed, read_parquet
 from shipbench.results.store import RunTables, Store
+from shipbench.runs.export import Exported
 from tests.conftest import Outcome
 from tests.data.builders import vtab_tree
 from tests.results.test_store import make_record
@@ -137,6 +143,19 @@ def test_named_images_are_read_as_the_run_read_them_without_its_data(
     assert f"b does not hold the test images of run {run_id}; name their source with --on" in outcome.err
 
 
+def test_patches_other_than_those_of_the_frozen_backbone_are_refused(tmp_path: Path) -> None:
+    def backbone() -> VisionTransformer:
+        return load_backbone("test_vit", checkpoint="random", image_size=32, architecture={"depth": 1})
+
+    # A frame of 8 pixels around the image makes a patch more in either direction.
+    model = Vpt(backbone(), 3, VptConfig(location="pad", prompt_length=8), deep=False).eval()
+    exported = Exported(model, preprocessing_of(backbone()), "a1", "vpt-shallow", "dtd")
+    planned = explain.Explanation(Store(tmp_path), make_record(method="vpt-shallow"), tmp_path, ExplainOptions())
+    vars(planned).update(exported=exported, frozen=backbone(), compute=ComputeContext(torch.device("cpu"), "fp32"))
+    with pytest.raises(InputError, match="its images have other patches than those of the frozen backbone; --features"):
+        planned.read(np.zeros((32, 32, 3), dtype=np.uint8))
+
+
 def test_every_figure_has_a_name() -> None:
     images = [Path(name) for name in ("a/0.png", "b/0.png", "0-2.png", "c/0.jpg")]
     assert figure_names(images) == ["0", "0-2", "0-2-2", "0-3"]
@@ -185,6 +204,7 @@ def test_what_cannot_be_explained_is_refused_and_nothing_is_written(shipbench: S
         ((run_of(study, "ship"), "--on", f"folder:{study / 'photos'}"), "has 3 classes, but run"),
         ((run_of(study, "ship"),), "set SHIPBENCH_DATA"),
         ((run_of(study, "ship"), study / "x.png", "--features"), "leave out the images"),
+        ((run_of(study, "ship"), "--features"), "draws no figures; leave out --output"),
         ((run_of(study, "ship"), "--output", study / "photos" / "ant" / "0.png"), "0.png is a file; name a folder"),
         ((run_of(study, "ship"), "--device", "cuda:7"), "device 'cuda:7' is not there"),
         (("nothing",), "there is no run 'nothing'"),

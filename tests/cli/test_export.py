@@ -40,12 +40,17 @@ def run_of(study: Path, method: str) -> str:
     return str(frame.loc[frame["method"] == method, "run_id"].item())
 
 
+def image_of(study: Path) -> Path:
+    return study / "data/dtd" / (study / "data/dtd/test.txt").read_text().split()[0]
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_an_exported_run_predicts_as_the_run_did(shipbench: Shipbench, study: Path, method: str) -> None:
     run_id, file = run_of(study, method), study / "trained.safetensors"
     outcome = shipbench("export", run_id[:12], file, "--results", study / "r")
     assert outcome.code == 0
-    assert outcome.err.splitlines()[-1] == f"next: shipbench predict {file} IMAGE...  # classify images"
+    command = f"shipbench predict {file} IMAGE... --checkpoint random"
+    assert outcome.err.splitlines()[-1] == f"next: {command}  # classify images"
     exported = load_exported(file, checkpoint="random")
     images = [
         study / "data" / "dtd" / line.split()[0] for line in (study / "data/dtd/test.txt").read_text().splitlines()
@@ -69,7 +74,7 @@ def test_another_backbone_is_refused_by_its_hash(shipbench: Shipbench, study: Pa
     shipbench("export", run_of(study, "ship"), file, "--results", study / "r")
     torch.manual_seed(99)
     torch.save(timm.create_model("test_vit", num_classes=0).state_dict(), other)
-    outcome = shipbench("predict", file, study / "x.png", "--checkpoint", other)
+    outcome = shipbench("predict", file, image_of(study), "--checkpoint", other)
     assert outcome.code == 2
     assert "was trained on weights" in outcome.err
 
@@ -83,9 +88,10 @@ def test_runs_without_weights_and_damaged_files_are_refused(shipbench: Shipbench
     assert "there is no run" in shipbench("export", "nothing", file, "--results", study / "r").err
     assert not file.exists()
     (study / "junk.safetensors").write_bytes(b"junk")
-    assert shipbench("predict", study / "junk.safetensors", study / "x.png").code == 2
+    assert shipbench("predict", study / "junk.safetensors", image_of(study)).code == 2
     (study / "junk.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
-    assert "junk.safetensors is a Git LFS pointer" in shipbench("predict", study / "junk.safetensors", file).err
+    outcome = shipbench("predict", study / "junk.safetensors", image_of(study))
+    assert "junk.safetensors is a Git LFS pointer" in outcome.err
     shipbench("export", run_of(study, "linear"), file, "--results", study / "r")
     outcome = shipbench("predict", file, study / "nothing.png", "--checkpoint", "random")
     assert outcome.code == 2
@@ -131,6 +137,6 @@ def test_a_file_that_was_changed_after_its_export_is_refused(shipbench: Shipbenc
     else:
         del metadata["sha256"]
     save_file(tensors, file, metadata=metadata)
-    outcome = shipbench("predict", file, study / "x.png", "--checkpoint", "random")
+    outcome = shipbench("predict", file, image_of(study), "--checkpoint", "random")
     assert outcome.code == 2
     assert "its content is not what was written; export the run again" in outcome.err

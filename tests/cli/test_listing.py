@@ -32,6 +32,17 @@ def test_methods(shipbench: Shipbench) -> None:
     assert {"full", "linear", "ship", "vpt-deep", "vpt-shallow"} <= set(names)
 
 
+def test_what_a_method_prints_is_no_part_of_a_list(shipbench: Shipbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def noisy() -> list[str]:
+        print("a method of yours")
+        return ["linear"]
+
+    monkeypatch.setattr("shipbench.methods.list_methods", noisy)
+    outcome = shipbench("list", "methods", "--json")
+    assert [row["name"] for row in json.loads(outcome.out)] == ["linear"]
+    assert "a method of yours" in outcome.err
+
+
 def test_selections(shipbench: Shipbench) -> None:
     rows = json.loads(shipbench("list", "selections", "--json").out)
     assert [row["name"] for row in rows][:3] == ["final", "validation", "oracle"]

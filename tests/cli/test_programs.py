@@ -7,18 +7,27 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import timm
 import torch
+from safetensors import safe_open
+from shipbench_baselines.settings import VptConfig
+from shipbench_baselines.vpt import Vpt
 
 from shipbench.backbones import load_backbone, preprocessing_of
 from shipbench.errors import InputError
 from shipbench.methods.ship import Ship, ShipConfig
 from shipbench.results.store import Store
+from shipbench.runs import merged, program, publication
 from shipbench.runs.export import Exported, load_exported
 from shipbench.runs.export import predict as classify
+from shipbench.runs.finished import checkpoint_to_predict, checkpoint_to_rebuild
+from shipbench.runs.merged import export_merged
 from shipbench.runs.program import _program, export_program
+from shipbench.runs.publication import model_upload
 from tests.cli.conftest import Trained
 from tests.cli.without_shipbench import run_without_shipbench
 from tests.conftest import Outcome
+from tests.results.test_store import make_record
 
 Shipbench = Callable[..., Outcome]
 # Otherwise pytest collects what torch logs of every operation that it traces.
@@ -72,13 +81,71 @@ def test_every_form_of_the_prompted_pass_becomes_a_program(attention: str) -> No
     }[attention]
     model = Ship(backbone, 3, [0, 1], torch.randn(4, backbone.embed_dim), config).eval()
     inputs = preprocessing_of(backbone)
-    program = _program(Exported(model, inputs, "", "ship", "")).module()
+    exported = _program(Exported(model, inputs, "", "ship", "")).module()
     pixels = torch.rand(3, 3, 64, 64)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (inputs.mean, inputs.std))
     with torch.no_grad():
         for count in (1, 3):
             expected = model((pixels[:count] - mean) / std)
-            torch.testing.assert_close(program(pixels[:count]), expected, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(exported(pixels[:count]), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("location", ["pad", "below"])
+def test_prompts_in_the_pixels_become_a_program(location: str) -> None:
+    torch.manual_seed(0)
+    backbone = load_backbone("test_vit", checkpoint="random", image_size=32, architecture={"depth": 1})
+    inputs = preprocessing_of(backbone)
+    model = Vpt(backbone, 3, VptConfig(location=location, prompt_length=2), deep=False).eval()
+    exported = _program(Exported(model, inputs, "", "vpt-shallow", "")).module()
+    pixels = torch.rand(3, 3, 32, 32)
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (inputs.mean, inputs.std))
+    with torch.no_grad():
+        torch.testing.assert_close(exported(pixels), model((pixels - mean) / std), rtol=1e-4, atol=1e-5)
+
+
+def test_a_merged_model_names_its_classes_and_how_it_is_loaded(
+    shipbench: Shipbench, trained: Trained, tmp_path: Path
+) -> None:
+    file = tmp_path / 'an "own" model.safetensors'
+    # The record knows that the backbone is a random initialisation.
+    outcome = shipbench("export", trained.runs["lora"], file, "--merged", "--results", trained.results)
+    assert outcome.code == 0, outcome.err
+    model = eval(outcome.out.partition("load it with ")[2], {"timm": timm})
+    assert model.num_classes == 3
+    with safe_open(file, "pt") as stream:
+        metadata = stream.metadata()
+    assert json.loads(metadata["class_names"]) == ["ant", "bee", "wasp"]
+    assert (metadata["resize"], metadata["image_size"]) == ("squash", "64")
+    outcome = shipbench("predict", file, trained.photograph)
+    assert (outcome.code, "the plain timm model that 'export --merged' writes" in outcome.err) == (2, True)
+
+
+def test_predict_refuses_a_program_by_its_kind(shipbench: Shipbench, trained: Trained, tmp_path: Path) -> None:
+    torch.save({}, tmp_path / "run.pt2")
+    outcome = shipbench("predict", tmp_path / "run.pt2", trained.photograph)
+    assert outcome.code == 2
+    assert "run.pt2 is a program or an archive; torch loads" in outcome.err
+    assert "unpack" not in outcome.err
+
+
+def test_a_checkpoint_that_is_not_named_is_refused_before_a_backbone_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (merged, program, publication):
+        monkeypatch.setattr(module, "load_exported", lambda *_, **__: pytest.fail("a backbone was loaded"))
+    store = Store(tmp_path)
+    store.write(make_record(run_id="a1", method="lora", checkpoint="my.npz", trainable_params=1, total_params=9))
+    store.path("weights", "a1").parent.mkdir()
+    store.path("weights", "a1").touch()
+    for export in (export_program, export_merged):
+        with pytest.raises(InputError, match=r"trained on the weights in my\.npz; name that file with --checkpoint"):
+            export(store, "a1", tmp_path / "x")
+    with pytest.raises(InputError, match=r"trained on the weights in my\.npz; name that file with --checkpoint"):
+        model_upload(store, "a1", "someone/a", tmp_path)
+    # The weights of a whole model replace those of the file.
+    whole = make_record(checkpoint="my.npz", trainable_params=9, total_params=9)
+    assert checkpoint_to_rebuild(whole, None) is None
+    assert [checkpoint_to_predict(record) for record in (whole, store.read("a1")) if record] == ["", "my.npz"]
 
 
 def test_what_cannot_become_a_program_is_refused(shipbench: Shipbench, trained: Trained, tmp_path: Path) -> None:
@@ -86,6 +153,11 @@ def test_what_cannot_become_a_program_is_refused(shipbench: Shipbench, trained: 
     file = tmp_path / "run.pt2"
     for words, message in (
         ((trained.runs["full"], file, "--program"), "keeps no weights"),
+        ((trained.runs["ship"], file), "would not be a program; add --program, or name it"),
+        ((trained.runs["lora"], tmp_path / "m.pth", "--merged"), "m.pth " + str(tmp_path / "m.safetensors")),
+        # Before a model is loaded, which then could not be written.
+        ((trained.runs["ship"], tmp_path, "--program"), "is a folder; name a file"),
+        ((trained.runs["ship"], tmp_path), "is a folder; name a file"),
         ((trained.runs["ship"], file, "--program", "--merged"), "give one of them"),
         ((trained.runs["ship"], tmp_path / "run.bin", "--program"), "writes a .pt2 file; name"),
         ((trained.runs["ship"], file, "--checkpoint", "random"), "is for --merged and --program"),

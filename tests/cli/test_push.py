@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import timm
 import torch
@@ -28,6 +30,7 @@ from shipbench.errors import InputError
 from shipbench.record import ACCURACY, MEAN_PER_CLASS, RunRecord
 from shipbench.results.loading import load_predictions
 from shipbench.results.store import RunTables, Store
+from shipbench.runs import hub as hub_client
 from shipbench.runs import program, publication
 from shipbench.runs.export import load_exported, predict
 from shipbench.runs.finished import trained_record
@@ -237,6 +240,21 @@ def test_the_interval_is_that_of_the_metric_of_the_task(tmp_path: Path) -> None:
     assert [mean for mean, *_ in bounds] == ["72.5", "90.5"]
 
 
+def test_the_card_prints_every_name_and_command_as_it_is(trained: Trained) -> None:
+    settings = {"target_modules": "q|v"}
+    record = replace(record_of(trained), checkpoint="my net.npz", settings=settings)
+    licence = licence_of("test_vit", record.checkpoint)
+    names = ("<other>", "*", "a_b")
+    text = model_card(Card("someone/a", record, None, licence, True, "squash", names))
+    assert "from 0: \\<other>, \\*, a_b." in text
+    assert '| settings | `{"target_modules": "q\\|v"}` |' in text
+    assert "\nshipbench predict hf:someone/a photo.jpg --checkpoint 'my net.npz'\n" in text
+    # The export of a run that trained every weight holds the whole model.
+    whole = replace(record, trainable_params=record.total_params)
+    text = model_card(Card("someone/a", whole, None, licence, True, "squash", ()))
+    assert "\nshipbench predict hf:someone/a photo.jpg\n" in text
+
+
 @pytest.mark.parametrize("how", ["squash", "crop"])
 def test_the_card_of_a_program_frames_photographs_as_predict_does(trained: Trained, how: Resize) -> None:
     licence = licence_of("test_vit", "random")
@@ -264,6 +282,9 @@ def test_the_results_folder_becomes_a_data_set(
     files = hub.repositories["datasets/someone/a"]
     header, _ = card_of(hub, "datasets/someone/a")
     assert [config["config_name"] for config in header["configs"]] == ["runs", "history", "predictions"]  # type: ignore[attr-defined]
+    assert header["configs"][0]["data_files"] == "records.parquet"  # type: ignore[index]
+    # Settings of one method are columns of all rows.
+    assert pd.read_parquet(io.BytesIO(files["records.parquet"])).equals(load_results(trained.results))
     assert "study.toml.lock" in files
     assert not files.keys() & set(private)
     for name, content in files.items():
@@ -286,7 +307,8 @@ def test_what_a_backbone_cannot_be_merged_with_is_pushed_as_a_program(
     record, store = run(spec, results=tmp_path / "r"), Store(tmp_path / "r")
     with pytest.raises(InputError, match="needs a weight in norm, which this backbone does not have"):
         export_merged(store, record.run_id, tmp_path / "m.safetensors", checkpoint="random")
-    upload = model_upload(store, record.run_id, "someone/a", tmp_path, checkpoint="random")
+    upload = model_upload(store, record.run_id, "someone/a", tmp_path)
+    assert upload.replaced == ("model.safetensors",)
     assert {"shipbench.safetensors", "model.pt2"} <= upload.files.keys()
     assert "model.safetensors" not in upload.files
     assert json.loads(upload.files["config.json"])["run_id"] == record.run_id  # type: ignore[arg-type]
@@ -300,11 +322,34 @@ def test_a_trial_that_was_not_tested_is_refused(tmp_path: Path) -> None:
         model_upload(store, "trial", "someone/a", tmp_path)
 
 
+def test_names_that_the_hub_allows_are_accepted() -> None:
+    for name in ("_lab/_model_", f"{'u' * 60}/{'m' * 96}"):
+        hub_client.check_name(name)
+    for name in ("lab/.model", "lab/model-", f"lab/{'m' * 97}"):
+        with pytest.raises(InputError, match="is not USER/REPO"):
+            hub_client.check_name(name)
+
+
+def test_a_model_of_another_form_that_was_pushed_before_is_deleted(hub: Hub) -> None:
+    hub.repositories["models/someone/a"] = {"model.pt2": b"old", "notes.md": b"kept"}
+    for _ in range(2):
+        files = {"model.safetensors": b"new"}
+        hub_client.upload(hub_client.Upload("someone/a", "model", "a run", files, replaced=("model.pt2",)))
+        assert hub.repositories["models/someone/a"] == {"notes.md": b"kept", **files}
+
+
+def test_a_missing_image_is_refused_before_a_run_is_downloaded(shipbench: Shipbench, hub: Hub, tmp_path: Path) -> None:
+    outcome = shipbench("predict", "hf:someone/a", tmp_path / "missing.jpg")
+    assert outcome.code == 2
+    assert "missing.jpg does not exist; name image files" in outcome.err
+    assert not hub.requests
+
+
 def test_a_dry_run_contacts_no_hub_and_prints_the_card(
     shipbench: Shipbench, trained: Trained, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("HF_TOKEN")
-    command = ("push", trained.runs["lora"], "someone/a", "--results", trained.results, "--checkpoint", "random")
+    command = ("push", trained.runs["lora"], "someone/a", "--results", trained.results)
     outcome = shipbench(*command, "--with-results", "--dry-run")
     assert outcome.code == 0, outcome.err
     assert "  model.safetensors: " in outcome.out
@@ -350,7 +395,8 @@ def test_a_missing_token_a_missing_run_and_an_unusable_model_are_refused_before_
     assert "there is no run 'nothing'" in shipbench("push", "nothing", *results).err
     outcome = shipbench("push", trained.runs["full"], *results)
     assert (outcome.code, "keeps no weights" in outcome.err) == (2, True)
-    assert set(hub.asked) == {"GET /api/whoami-v2"}
+    # Records tell that, so no hub is asked.
+    assert not hub.asked
     monkeypatch.delenv("HF_TOKEN")
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
     outcome = shipbench("push", trained.runs["lora"], *results, "--checkpoint", "random")

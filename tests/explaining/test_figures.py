@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from shipbench.explaining.figures import (
     feature_colours,
     montage,
     prompt_figure,
+    write_figure,
 )
 from shipbench.explaining.reading import BlockView
 
@@ -82,6 +85,12 @@ def test_the_montage_keeps_images_beside_their_verdict() -> None:
     assert [cells[0][place].get_title() for place in (6, 7)] == ["frozen\nattention", "SHIP\nattention"]
     for cell, view in zip(cells[0][6:8], last, strict=True):
         assert np.allclose(shown(cell), view.attention.view(GRID).numpy())
+
+
+def test_a_class_name_with_dollar_signs_is_no_formula(tmp_path: Path) -> None:
+    image = replace(explained("a", True, 0), heading=r"$\nothing$ (50 %)")
+    write_figure(block_figure(image, "SHIP", LEVELS), tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 1000
 
 
 def test_prompts_are_stacked_bars_of_the_mean_over_images_under_their_level() -> None:
