@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from shipbench.record import MEAN_PER_CLASS
 from shipbench.report.analysis.comparisons import ALPHA, across_tasks_test
 from shipbench.report.analysis.differences import over_tasks
 from shipbench.report.analysis.pairing import Row, is_done, pair_labels, pair_runs, run_name
@@ -39,7 +40,7 @@ class TaskChange:
     """The mean accuracies of both sides on a task in percent, over shared seeds, and the test of their difference.
 
     ``test`` says what the p-value is over: test images or seeds. ``adjusted`` is Holm's p-value over all tasks of all
-    methods.
+    methods. ``by_class`` tells that the accuracies of both sides are means over classes.
     """
 
     label: str
@@ -51,6 +52,7 @@ class TaskChange:
     test: TestKind
     p_value: float
     adjusted: float = float("nan")
+    by_class: bool = False
 
     @property
     def difference(self) -> float:
@@ -204,7 +206,10 @@ def _task_change(pairs: Sequence[RunPair], a: Side, b: Side) -> TaskChange:
     means = (float(np.mean([pair.a for pair in pairs])), float(np.mean([pair.b for pair in pairs])))
     seeds = tuple(pair.seed for pair in pairs)
     kind: TestKind = "" if np.isnan(p_value) else "images" if test == "images" else "seeds"
-    return TaskChange(first.label, first.task, first.group, seeds, *means, kind, p_value)
+    by_class = _metrics(a, [pair.run_a for pair in pairs]) | _metrics(b, [pair.run_b for pair in pairs])
+    return TaskChange(
+        first.label, first.task, first.group, seeds, *means, kind, p_value, by_class=by_class == {MEAN_PER_CLASS}
+    )
 
 
 def _image_test(pairs: Sequence[RunPair], a: Side, b: Side) -> float | None:
@@ -221,9 +226,14 @@ def _image_test(pairs: Sequence[RunPair], a: Side, b: Side) -> float | None:
 
 def _correct(side: Side, run_ids: Sequence[str]) -> TimesCorrect | None:
     """Return how many of the runs of a side classify each image correctly."""
-    frames = (side.study.records, side.study.evaluated)
-    metrics = {metric for frame in frames for metric in frame.loc[frame["run_id"].isin(run_ids), "headline_metric"]}
+    metrics = _metrics(side, run_ids)
     return times_correct(side.load(run_ids), run_ids, metrics.pop()) if len(metrics) == 1 else None
+
+
+def _metrics(side: Side, run_ids: Sequence[str]) -> set[str]:
+    """Return the headline metrics of the runs of a side."""
+    frames = (side.study.records, side.study.evaluated)
+    return {metric for frame in frames for metric in frame.loc[frame["run_id"].isin(run_ids), "headline_metric"]}
 
 
 def _method_changes(tasks: Sequence[TaskChange]) -> list[MethodChange]:
