@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -127,6 +128,12 @@ class Side:
     load: LoadPredictions
     run_ids: frozenset[str]
 
+    @cached_property
+    def metrics(self) -> Mapping[str, str]:
+        """The headline metric of every run by its id."""
+        frames = (self.study.records, self.study.evaluated)
+        return {run: metric for f in frames for run, metric in zip(f["run_id"], f["headline_metric"], strict=True)}
+
 
 def compare(a: Side, b: Side, named: Collection[str]) -> Changes:
     """Pair the runs of two sides; ``named`` are the columns that a selection restricts.
@@ -206,10 +213,8 @@ def _task_change(pairs: Sequence[RunPair], a: Side, b: Side) -> TaskChange:
     means = (float(np.mean([pair.a for pair in pairs])), float(np.mean([pair.b for pair in pairs])))
     seeds = tuple(pair.seed for pair in pairs)
     kind: TestKind = "" if np.isnan(p_value) else "images" if test == "images" else "seeds"
-    by_class = _metrics(a, [pair.run_a for pair in pairs]) | _metrics(b, [pair.run_b for pair in pairs])
-    return TaskChange(
-        first.label, first.task, first.group, seeds, *means, kind, p_value, by_class=by_class == {MEAN_PER_CLASS}
-    )
+    by_class = all(MEAN_PER_CLASS == a.metrics[pair.run_a] == b.metrics[pair.run_b] for pair in pairs)
+    return TaskChange(first.label, first.task, first.group, seeds, *means, kind, p_value, by_class=by_class)
 
 
 def _image_test(pairs: Sequence[RunPair], a: Side, b: Side) -> float | None:
@@ -226,14 +231,8 @@ def _image_test(pairs: Sequence[RunPair], a: Side, b: Side) -> float | None:
 
 def _correct(side: Side, run_ids: Sequence[str]) -> TimesCorrect | None:
     """Return how many of the runs of a side classify each image correctly."""
-    metrics = _metrics(side, run_ids)
+    metrics = {side.metrics[run_id] for run_id in run_ids}
     return times_correct(side.load(run_ids), run_ids, metrics.pop()) if len(metrics) == 1 else None
-
-
-def _metrics(side: Side, run_ids: Sequence[str]) -> set[str]:
-    """Return the headline metrics of the runs of a side."""
-    frames = (side.study.records, side.study.evaluated)
-    return {metric for frame in frames for metric in frame.loc[frame["run_id"].isin(run_ids), "headline_metric"]}
 
 
 def _method_changes(tasks: Sequence[TaskChange]) -> list[MethodChange]:

@@ -131,7 +131,7 @@ def _made(kinds: Sequence[Mapping[str, Any]]) -> list[str]:
 def _origins(kind: Mapping[str, Any]) -> dict[tuple[str, ...], str]:
     """Return weights and reference as texts, by the scope in which they may differ."""
     digest = kind["backbone_sha256"]
-    weights = {("weights", kind["backbone"]): f"weights {digest[:8]}"} if digest else {}
+    weights: dict[tuple[str, ...], str] = {("weights", kind["backbone"]): f"weights {digest[:8]}"} if digest else {}
     return {**weights, ("reference", kind["method"], kind["origin"]): kind["reference"]}
 
 
