@@ -158,7 +158,8 @@ def paired_test(
     whose sum is at least as far from zero as the observed one. With one seed this is McNemar's exact test. With
     several, each image counts once, weighted by its difference, so that seeds are not mistaken for additional images.
     With the ``classes`` (n,) of the images, the accuracies are means over classes, and a difference weighs the inverse
-    of the size of its class. Signs are as arbitrary as before, because the weights depend on the labels alone.
+    of the size of its class. Signs are as arbitrary as before, because the weights depend on the labels alone; with
+    classes of several sizes, the p-value is an upper bound.
     """
     difference = np.asarray(ours) - np.asarray(theirs)
     won, lost = int((difference > 0).sum()), int((difference < 0).sum())

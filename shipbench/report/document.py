@@ -102,7 +102,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure whose chart ``draw`` returns on demand; ``alt`` describes it in words."""
+    """A figure whose chart ``draw`` returns on demand; ``alt`` describes it in words.
+
+    ``narrow`` returns a chart with the same contents for a page on a narrow screen, if ``draw`` does not fit one.
+    """
 
     name: str
     title: str
@@ -110,6 +113,7 @@ class Figure:
     draw: Callable[[], Chart]
     alt: str
     wide: bool = False
+    narrow: Callable[[], Chart] | None = None
 
     @cached_property
     def drawing(self) -> Drawing:
@@ -117,6 +121,13 @@ class Figure:
         from shipbench.report.drawing.lower import lower
 
         return lower(self.draw())
+
+    @cached_property
+    def narrow_drawing(self) -> Drawing | None:
+        """The chart for narrow screens lowered to the plain style; None if there is only one."""
+        from shipbench.report.drawing.lower import lower
+
+        return lower(self.narrow()) if self.narrow else None
 
 
 @dataclass(frozen=True)

@@ -80,8 +80,12 @@ def test_a_task_scored_by_class_is_tested_by_class(shipbench: Shipbench, tmp_pat
         Store(tmp_path / name).write(record, RunTables(predictions=columns))
     (task,) = compared(shipbench, tmp_path / "a", tmp_path / "b")["tasks"]
     assert task["difference"] == pytest.approx(-1.25)
-    assert (task["test"], task["verdict"]) == ("images", "not beyond chance")
+    assert (task["test"], task["verdict"], task["by_class"]) == ("images", "not beyond chance", True)
     assert shipbench("diff", tmp_path / "a", tmp_path / "b", "--fail-on", "regression").code == 0
+    shipbench("diff", tmp_path / "a", tmp_path / "b", "--output", tmp_path / "out")
+    text = (tmp_path / "out" / "tasks.md").read_text(encoding="utf-8")
+    assert "Tests are sign-flip tests of the means of classes on the test images where both sides" in text
+    assert "p is an upper bound instead of exact. The accuracy on DTD is the mean of the accuracies" in text
 
 
 def test_without_predictions_seeds_decide(shipbench: Shipbench, tmp_path: Path) -> None:
@@ -90,6 +94,8 @@ def test_without_predictions_seeds_decide(shipbench: Shipbench, tmp_path: Path) 
         write_run(tmp_path / "b", f"b{seed}", None, seed=seed, final_test_acc=0.7 - drop)
     (task,) = compared(shipbench, tmp_path / "a", tmp_path / "b")["tasks"]
     assert (task["test"], task["verdict"]) == ("seeds", "worse")
+    shipbench("diff", tmp_path / "a", tmp_path / "b", "--output", tmp_path / "out")
+    assert "Tests are Student's t over seeds." in (tmp_path / "out" / "tasks.md").read_text(encoding="utf-8")
 
 
 def test_across_tasks(shipbench: Shipbench, tmp_path: Path) -> None:
@@ -160,7 +166,10 @@ def test_files(shipbench: Shipbench, tmp_path: Path) -> None:
     a, b = two_folders(tmp_path, 300, 260)
     shipbench("diff", a, b, "--output", tmp_path / "out")
     assert json.loads((tmp_path / "out" / "diff.json").read_text())["tasks"][0]["difference"] == -10
-    assert "−10.0" in (tmp_path / "out" / "tasks.md").read_text(encoding="utf-8")  # noqa: RUF001
+    text = (tmp_path / "out" / "tasks.md").read_text(encoding="utf-8")
+    assert "−10.0" in text  # noqa: RUF001
+    assert "Tests are exact sign-flip tests of the mean accuracies over seeds on the test images" in text
+    assert "classes" not in text
     drawn = tmp_path / "out" / "differences.svg"
     assert "<svg" in drawn.read_text(encoding="utf-8")
     # These records lack the accuracy of the best epoch.

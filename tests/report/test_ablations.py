@@ -250,6 +250,37 @@ def test_settings_are_listed_for_every_run() -> None:
     assert any("matching weight 0.5" in note for note in table.notes)
 
 
+def test_runs_with_other_shots_weights_or_references_have_rows_of_their_own_in_the_settings() -> None:
+    foreign = {"kind": "imported", "origin": "csv", "epoch_rule": "final"}
+    variants: list[dict[str, Any]] = [
+        {},
+        {"shots": 16},
+        {"shots": 4},
+        {"backbone_sha256": "c" * 64},
+        {**foreign, "reference": "one paper"},
+        {**foreign, "reference": "another"},
+    ]
+    records = [
+        make_record("ship", task, accuracy=0.5 + i / 100, **columns)
+        for i, columns in enumerate(variants)
+        for task in DEMO_TASKS[:2]
+    ]
+    table = table_of(records, "settings")
+    common = "final, {}default recipe, vit_base_patch16_224.orig_in21k, 224 px, {}"
+    made = {row.cells[4].text: row.cells[3].value for row in table.rows}
+    assert made == {
+        common.format("", "weights a1b2c3d4"): 2,
+        common.format("", "weights cccccccc"): 2,
+        common.format("", "records from csv, weights a1b2c3d4, one paper"): 2,
+        common.format("", "records from csv, weights a1b2c3d4, another"): 2,
+        common.format("4 shots, ", "weights a1b2c3d4"): 2,
+        common.format("16 shots, ", "weights a1b2c3d4"): 2,
+    }
+    assert [row.cells[4].text.partition(" shots")[0] for row in table.rows[-2:]] == ["final, 4", "final, 16"]
+    assert table.records is not None
+    assert sorted(set(table.records["shots"])) == [0, 4, 16]
+
+
 def test_unknown_switches_and_methods_have_an_ablation_too() -> None:
     full = grid(("mine",), VTAB_TASKS[:3], (0, 1))
     table = table_of(full + switched(full, "no-magic", 0.02), "ablation-vtab-1k")

@@ -131,6 +131,23 @@ def test_labels_of_crowded_points_keep_apart(seed: int) -> None:
     assert all(inside(drawing, edges) for edges in boxes)
 
 
+@pytest.mark.parametrize(("count", "fewest"), [(17, 17), (60, 30)])
+def test_a_narrow_scatter_plot_leaves_out_labels_without_room(count: int, fewest: int) -> None:
+    rng = np.random.default_rng(0)
+    names = [f"method {i}" for i in range(count)]
+    looks = series_styles(names)
+    points = [
+        CostPoint(name, 10 ** rng.uniform(4.5, 6), rng.uniform(70, 76), 0.2, look)
+        for name, look in zip(names, looks, strict=True)
+    ]
+    drawing = drawn(draw_pareto(points, "19 tasks", "selection rule: final", narrow=True))
+    assert (drawing.width, len(list(drawing.markers()))) == (288, count)
+    boxes = boxes_of(drawing, ["method "])
+    assert fewest <= len(boxes) <= count
+    assert not any(overlapping(one, other) for one, other in combinations(boxes, 2))
+    assert all(inside(drawing, edges) for edges in boxes)
+
+
 def test_a_label_without_a_line_is_nearer_to_its_own_point_than_to_another() -> None:
     looks = series_styles(["vpt-deep", "vpt-deep", "ship"])
     values = [("VPT-deep", 50e3, 73.7, 0.6), ("VPT-deep (tuned)", 50e3, 73.1, 0.6), ("SHIP", 54e3, 72.0, 1.1)]

@@ -28,6 +28,7 @@ from shipbench.report.document import (
     Column,
     Report,
     Row,
+    Section,
     Table,
     decimal_padding,
     without_empty_columns,
@@ -263,6 +264,18 @@ def test_latex_compiles(which: str, request: pytest.FixtureRequest, tmp_path: Pa
 
 
 @pytest.mark.skipif(PDFLATEX is None, reason="pdflatex is not installed")
+def test_no_page_of_the_preview_holds_its_title_alone(tmp_path: Path) -> None:
+    rows = tuple(Row((Cell(f"row {i}"), Cell("1.0"))) for i in range(32))
+    table = Table("t", "T", Caption("Caption. " * 40), (Column("name", "Name", align="left"), Column("x", "X")), rows)
+    sections = (Section("all", "All", (table,)),)
+    report = Report("A 100 % title", "", (), (), sections, pd.DataFrame())
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "t.tex").write_text(latex.latex_table(table), encoding="utf-8")
+    (tmp_path / "preview.tex").write_text(latex.preview_document(report, None), encoding="utf-8")
+    assert "Output written on preview.pdf (1 page" in compiled(tmp_path)
+
+
+@pytest.mark.skipif(PDFLATEX is None, reason="pdflatex is not installed")
 def test_every_published_row_fits_on_pages(tmp_path: Path) -> None:
     records = grid(("ship", "vpt-deep", "vpt-shallow", "linear", "full"), VTAB_TASKS, (0, 1))
     report = build_report(make_results(records), options=ReportOptions(published="all"))
@@ -287,7 +300,7 @@ def test_every_figure_compiles_as_pgf(demo_report: Report, tmp_path: Path) -> No
     for figure, paper in zip(demo_report.figures(), cycle(PAPER_STYLES), strict=False):
         inputs.append(f"\\input{{{figure.name}.pgf}}")
         (tmp_path / f"{figure.name}.pgf").write_bytes(images(figure, ["pgf"], paper)["pgf"])
-    preamble, _ = latex.preview_document(demo_report, None).split("\\section*")
+    preamble, _ = latex.preview_document(demo_report, None).split("\\markright")
     text = "\n\n".join([preamble, *inputs, "\\end{document}\n"])
     (tmp_path / "preview.tex").write_text(text, encoding="utf-8")
     assert "Overfull" not in compiled(tmp_path)

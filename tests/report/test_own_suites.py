@@ -102,6 +102,7 @@ def test_tests_and_intervals_are_of_the_headline_metric() -> None:
     captions = {table.name: table.caption.alone for table in report.tables()}
     assert "by sign-flip tests of the means of classes on the test images" in captions["significance-insects"]
     assert "McNemar" not in captions["paired-tests-insects"]
+    assert "p is an upper bound instead of exact" in captions["paired-tests-insects"]
     assert "the images of each class are resampled on their own" in captions["intervals-insects"]
 
 

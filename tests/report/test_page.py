@@ -12,7 +12,7 @@ import pytest
 
 from shipbench.report import ReportOptions, build_report, write_report
 from tests.report.browser import CHROMIUM, Page, chromium_page
-from tests.report.builders import DEMO_TASKS, histories, make_predictions, make_results, study_records
+from tests.report.builders import DEMO_TASKS, histories, make_predictions, make_record, make_results, study_records
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 _MAIN = 'table[data-table="table-main-demo"]'
@@ -35,6 +35,20 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("page")
     built = build_report(make_results(records), histories(records), ReportOptions(title="Page"), predictions=load)
     write_report(built, folder, ("html",))
+    return folder / "index.html"
+
+
+@pytest.fixture(scope="module")
+def crowded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a study of seventeen methods."""
+    methods = ("linear", "vpt-deep", "ship", *(f"method-{i}" for i in range(14)))
+    records = [
+        make_record(method, task, 0, 0.4 + i / 50, trainable_params=20_000 * (1 + i), train_seconds=30.0 * (1 + i))
+        for i, method in enumerate(methods)
+        for task in DEMO_TASKS[:1]
+    ]
+    folder = tmp_path_factory.mktemp("crowded")
+    write_report(build_report(make_results(records)), folder, ("html",))
     return folder / "index.html"
 
 
@@ -144,6 +158,36 @@ def test_the_first_screen_holds_sentence_means_and_a_figure(tab: Page, report: P
     sentence, rows, figure = tab.evaluate(f"{tops}.map(e => e.getBoundingClientRect()).map(b => [b.top, b.bottom])")
     assert max(sentence[1], rows[1], figure[1]) <= height
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("width", [390, 600, 1440])
+def test_scatter_plots_of_many_methods_fit_every_screen_without_scripts_too(
+    tab: Page, crowded: Path, width: int
+) -> None:
+    scatter = "[...document.querySelectorAll('[id^=figure-pareto], [id^=figure-training-cost]')]"
+    boxes = f"{scatter}.filter(e => e.checkVisibility()).map(e => e.querySelector('.scroll'))"
+    drawings = f"{boxes}.map(e => [...e.querySelectorAll('svg')].filter(s => s.checkVisibility()))"
+    tab.call("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        tab.visit(crowded, width, 844)
+        shown = tab.evaluate(f"{drawings}.map(list => list.map(svg => svg.getAttribute('class')))")
+        wider = tab.evaluate(f"{boxes}.filter(e => e.scrollWidth > e.clientWidth).length")
+    finally:
+        tab.call("Emulation.setScriptExecutionDisabled", value=False)
+    assert shown == [["narrow" if width < 768 else "broad"]] * 2
+    assert wider == 0
+
+
+def test_the_arrow_keys_walk_through_the_drawing_that_is_shown(tab: Page, crowded: Path) -> None:
+    tab.visit(crowded, 390)
+    tab.evaluate("document.querySelector('.overview .result:not([hidden]) .drawing').focus()")
+    tab.call("Input.dispatchKeyEvent", type="keyDown", key="ArrowRight", code="ArrowRight")
+    left, top, text = tab.evaluate("[parseFloat(tip.style.left), parseFloat(tip.style.top), tip.textContent]")
+    box = "(b => [b.left, b.top, b.right, b.bottom])(document.querySelector('.narrow').getBoundingClientRect())"
+    edges = tab.evaluate(box)
+    assert text
+    assert edges[0] < left < edges[2]
+    assert edges[1] - 30 < top < edges[3]
 
 
 def test_the_first_paint_waits_for_the_whole_first_screen(tab: Page, report: Path) -> None:

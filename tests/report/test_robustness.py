@@ -205,6 +205,10 @@ def test_a_task_scored_by_class_is_tested_by_class() -> None:
     assert (shift.clean, shift.shifted) == (62.5, 50.0)
     assert shift.test is not None
     assert (shift.test.wins, shift.test.losses, shift.test.difference) == (6, 2, pytest.approx(-0.125))
+    table = item(build_report(make_results(rows), predictions=loader(frame)), "robustness-demo")
+    assert isinstance(table, Table)
+    assert table.caption.details.startswith("Sign-flip tests of the means of classes on the test images, with Holm's")
+    assert "p is an upper bound instead of exact" in table.caption.details
     # 6/8 - 2/2 is -1/4: as far from zero are 44 of 64 sums of the first class if the second one cancels, else all.
     assert shift.test.p_value == pytest.approx((44 / 64 + 1) / 2)
 

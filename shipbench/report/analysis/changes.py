@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from shipbench.record import MEAN_PER_CLASS
 from shipbench.report.analysis.comparisons import ALPHA, across_tasks_test
 from shipbench.report.analysis.differences import over_tasks
 from shipbench.report.analysis.normalise import with_facts_of_failed
@@ -40,7 +42,7 @@ class TaskChange:
     """The mean accuracies of both sides on a task in percent, over shared seeds, and the test of their difference.
 
     ``test`` says what the p-value is over: test images or seeds. ``adjusted`` is Holm's p-value over all tasks of all
-    methods.
+    methods. ``by_class`` tells that the accuracies of both sides are means over classes.
     """
 
     label: str
@@ -52,6 +54,7 @@ class TaskChange:
     test: TestKind
     p_value: float
     adjusted: float = float("nan")
+    by_class: bool = False
 
     @property
     def difference(self) -> float:
@@ -130,6 +133,12 @@ class Side:
     study: Study
     load: LoadPredictions
     run_ids: frozenset[str]
+
+    @cached_property
+    def metrics(self) -> Mapping[str, str]:
+        """The headline metric of every run by its id."""
+        frames = (self.study.records, self.study.evaluated)
+        return {run: metric for f in frames for run, metric in zip(f["run_id"], f["headline_metric"], strict=True)}
 
 
 def compare(a: Side, b: Side, named: Collection[str]) -> Changes:
@@ -217,7 +226,8 @@ def _task_change(pairs: Sequence[RunPair], a: Side, b: Side) -> TaskChange:
     means = (float(np.mean([pair.a for pair in pairs])), float(np.mean([pair.b for pair in pairs])))
     seeds = tuple(pair.seed for pair in pairs)
     kind: TestKind = "" if np.isnan(p_value) else "images" if test == "images" else "seeds"
-    return TaskChange(first.label, first.task, first.group, seeds, *means, kind, p_value)
+    by_class = all(MEAN_PER_CLASS == a.metrics[pair.run_a] == b.metrics[pair.run_b] for pair in pairs)
+    return TaskChange(first.label, first.task, first.group, seeds, *means, kind, p_value, by_class=by_class)
 
 
 def _image_test(pairs: Sequence[RunPair], a: Side, b: Side) -> float | None:
@@ -234,8 +244,7 @@ def _image_test(pairs: Sequence[RunPair], a: Side, b: Side) -> float | None:
 
 def _correct(side: Side, run_ids: Sequence[str]) -> TimesCorrect | None:
     """Return how many of the runs of a side classify each image correctly."""
-    frames = (side.study.records, side.study.evaluated)
-    metrics = {metric for frame in frames for metric in frame.loc[frame["run_id"].isin(run_ids), "headline_metric"]}
+    metrics = {side.metrics[run_id] for run_id in run_ids}
     return times_correct(side.load(run_ids), run_ids, metrics.pop()) if len(metrics) == 1 else None
 
 

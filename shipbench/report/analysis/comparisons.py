@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from shipbench.record import MEAN_PER_CLASS
@@ -55,17 +55,24 @@ class PairedComparison:
 
 
 def image_tests(comparisons: Sequence[PairedComparison]) -> str:
-    """Name the image-level tests of ``comparisons``.
+    """Name the image-level tests of ``comparisons``."""
+    tests = (test for comparison in comparisons for test in comparison.tasks.values())
+    return names_of_image_tests((len(test.seeds), test.by_class) for test in tests)
 
-    With one seed per side the sign-flip test is McNemar's, unless images weigh the inverse of the size of their class.
+
+def names_of_image_tests(tests: Iterable[tuple[int, bool]]) -> str:
+    """Name image-level tests, given the number of seeds of each and whether its accuracies are means over classes.
+
+    With one seed per side the sign-flip test is McNemar's. Where images weigh the inverse of the size of their class,
+    it is neither that nor, with classes of several sizes, exact.
     """
-    tests = [test for comparison in comparisons for test in comparison.tasks.values()]
-    seeds = {len(test.seeds) for test in tests if not test.by_class}
+    tests = list(tests)
+    seeds = {seeds for seeds, by_class in tests if not by_class}
     names = ["exact McNemar tests"] if 1 in seeds else []
     names += ["exact sign-flip tests of the mean accuracies over seeds"] if seeds - {1} else []
     names = [" or (several seeds) ".join(names)] if names else []
-    names += ["sign-flip tests of the means of classes"] if any(test.by_class for test in tests) else []
-    return f"{' or (tasks scored by class) '.join(names) or 'exact paired tests'} on the test images"
+    names += ["sign-flip tests of the means of classes"] if any(by_class for _, by_class in tests) else []
+    return f"{' or (tasks scored by class) '.join(names) or 'paired tests'} on the test images"
 
 
 def across_tasks_test(differences: Sequence[float]) -> float:

@@ -8,6 +8,7 @@ from statistics import fmean
 
 import pandas as pd
 
+from shipbench.record import MEAN_PER_CLASS
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.predictions import LoadPredictions, times_correct
 from shipbench.report.analysis.study import Study
@@ -23,7 +24,7 @@ class Shift:
     Accuracies are means over ``seeds`` in percent: ``clean`` on the run's own test images, ``by_severity`` on the
     others, under 0 if they are not corrupted. ``test`` compares both image by image, all severities together; it is
     None for images that are not those of the run, and without predictions. ``adjusted`` is Holm's p-value over all
-    shifts of a suite.
+    shifts of a suite. ``by_class`` tells that the accuracies are means over classes.
     """
 
     arm: Arm
@@ -35,6 +36,7 @@ class Shift:
     by_severity: Mapping[int, float]
     test: PairedTest | None = None
     adjusted: float = float("nan")
+    by_class: bool = False
 
     @property
     def shifted(self) -> float:
@@ -121,6 +123,7 @@ def _shift(arm: Arm, place: tuple[str, str, str], runs: Sequence[_Run], load: Lo
         100 * fmean(run.accuracy for run in runs),
         {severity: 100 * fmean(run.evaluations[severity][1] for run in runs) for severity in severities},
         None if images or load is None else _test(runs, severities, load),
+        by_class=any(run.metric == MEAN_PER_CLASS for run in runs),
     )
 
 

@@ -129,12 +129,16 @@ class Reference:
 
 @dataclass(frozen=True)
 class Labels:
-    """Texts beside points, placed so that they cover neither each other, the points nor ``avoid`` (lines)."""
+    """Texts beside points, placed so that they cover neither each other, the points nor ``avoid`` (lines).
+
+    ``optional`` leaves out a text without such a place.
+    """
 
     points: tuple[tuple[float, float], ...]
     texts: tuple[str, ...]
     avoid: tuple[tuple[tuple[float, float], ...], ...] = ()
     size: float = 7.5
+    optional: bool = False
 
 
 Mark: TypeAlias = Line | Points | Band | Box | Heat | Note | Reference | Labels

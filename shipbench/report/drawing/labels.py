@@ -18,6 +18,8 @@ _RADII = (7, 12, 18, 26, 36, 50)
 # A label farther away than this gets a line to its point.
 _NEAR = 12
 _POINT = 5.5
+# The area, in square points, that an optional label may cover: a corner of its box, which holds no ink.
+_TOLERANCE = 0.5
 # The price, in points of distance, of a label that looks as if it belonged to another point.
 _CLAIMED = 60
 _ANCHORS: dict[float, Anchor] = {0.0: "start", 0.5: "middle", 1.0: "end"}
@@ -55,24 +57,37 @@ def place_labels(
     size: float,
     avoid: Sequence[Sequence[Point]],
     frame: Rectangle,
+    *,
+    optional: bool = False,
 ) -> list[Shape]:
-    """Return the labels of ``points`` inside ``frame``, and a thin line to each label that is far from its point."""
-    taken = [_square(point, _POINT) for point in points]
-    taken += [_square(point, 1.5) for line in avoid for point in _along(line, 3)]
+    """Return the labels of ``points`` inside ``frame``, and a thin line to each label that is far from its point.
+
+    If they are ``optional``, labels that would cover a point or another label, or leave the frame, are left out.
+    """
+    opaque = [_square(point, _POINT) for point in points]
+    taken = opaque + [_square(point, 1.5) for line in avoid for point in _along(line, 3)]
     shapes: list[Shape] = []
     for point, text, key in zip(points, texts, keys, strict=True):
         width, height = text_width(text, size), 1.25 * size
         others = [other for other in points if other != point]
         place = _best(point, width, height, taken, frame, others)
-        left, top, right, bottom = place.box(point, width, height)
-        taken.append((left, top, right, bottom))
+        box = place.box(point, width, height)
+        if optional and _hidden(box, opaque, frame) > _TOLERANCE:
+            continue
+        opaque.append(box)
+        taken.append(box)
         if place.radius > _NEAR:
             shapes.append(Path((point, place.tip(point)), MUTED, 0.5, key=key))
-        across = place.anchor[0]
-        shapes.append(
-            Text(left + across * width, (top + bottom) / 2 + 0.35 * size, text, size, INK, _ANCHORS[across], key=key)
-        )
+        across, y = place.anchor[0], (box[1] + box[3]) / 2 + 0.35 * size
+        shapes.append(Text(box[0] + across * width, y, text, size, INK, _ANCHORS[across], key=key))
     return shapes
+
+
+def _hidden(box: Rectangle, opaque: Sequence[Rectangle], frame: Rectangle) -> float:
+    """Return the area of a label that covers something or lies outside ``frame``."""
+    left, top, right, bottom = box
+    outside = (right - left) * (bottom - top) - _overlap(box, frame)
+    return outside + sum(_overlap(box, other) for other in opaque)
 
 
 def _square(point: Point, half: float) -> Rectangle:

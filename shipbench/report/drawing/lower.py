@@ -304,7 +304,8 @@ def _shapes(frame: _Frame, mark: Mark, text: float) -> Iterator[Shape]:
             places = tuple(frame.at(*point) for point in mark.points)
             avoid = [[frame.at(*point) for point in line] for line in mark.avoid]
             edges = (frame.left, frame.top, frame.right, frame.bottom)
-            yield from place_labels(places, mark.texts, mark.texts, mark.size * text, avoid, edges)
+            size, optional = mark.size * text, mark.optional
+            yield from place_labels(places, mark.texts, mark.texts, size, avoid, edges, optional=optional)
 
 
 def _points(frame: _Frame, mark: Points) -> Iterator[Marker]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import pandas as pd
 
@@ -76,6 +77,7 @@ def _scatter(view: SuiteView, cost: Cost, standing: Standing, runs: pd.DataFrame
         return None
     many = len(standing.tasks) > 1
     accuracy = f"accuracy ({standing.name}, {counted(len(standing.tasks), 'task')})" if many else standing.name
+    wide, draw = len(points) > _MANY, partial(draw_pareto, points, standing.name, view.footer, cost)
     spread = view.over_seeds(", with the sample deviation over seeds")
     return Figure(
         name=f"{'pareto' if cost is PARAMETERS else 'training-cost'}-{view.slug}",
@@ -85,9 +87,10 @@ def _scatter(view: SuiteView, cost: Cost, standing: Standing, runs: pd.DataFrame
             "Filled points form the Pareto front: no other method costs at most as much and is at least as accurate."
             f"{left_out(view, standing)}",
         ),
-        draw=lambda: draw_pareto(points, standing.name, view.footer, cost),
+        draw=draw,
+        narrow=partial(draw, narrow=True) if wide else None,
         alt=f"Scatter plot of accuracy against {cost.words} for {counted(len(points), 'method')}.",
-        wide=len(points) > _MANY,
+        wide=wide,
     )
 
 
@@ -101,8 +104,13 @@ def _point(
     return CostPoint(arm.short_label, price, score.mean, score.deviation, series)
 
 
-def draw_pareto(points: Sequence[CostPoint], name: str, footer: str, cost: Cost = PARAMETERS) -> Chart:
-    """Draw the scatter plot; filled points lie on the Pareto front."""
+def draw_pareto(
+    points: Sequence[CostPoint], name: str, footer: str, cost: Cost = PARAMETERS, *, narrow: bool = False
+) -> Chart:
+    """Draw the scatter plot; filled points lie on the Pareto front.
+
+    If it is ``narrow``, it fits a phone whatever the number of points, and labels without room are left out.
+    """
     on_front = pareto_front([p.cost for p in points], [p.accuracy for p in points])
     front = sorted((p.cost, p.accuracy) for p, on in zip(points, on_front, strict=True) if on)
     marks: list[Mark] = [_line(front, MUTED, (4, 2))] if len(front) > 2 else []
@@ -110,12 +118,14 @@ def draw_pareto(points: Sequence[CostPoint], name: str, footer: str, cost: Cost 
         marks += _point_marks(point, cost, on=on)
     bars = [_error_bar(point) for point in points if has_value(point.deviation)]
     avoid = (tuple(front), *bars)
-    marks.append(Labels(tuple((p.cost, p.accuracy) for p in points), tuple(p.label for p in points), avoid))
+    places, labels = tuple((p.cost, p.accuracy) for p in points), tuple(p.label for p in points)
+    marks.append(Labels(places, labels, avoid, optional=narrow))
     ends = [y for bar in bars for _, y in bar]
     x = log_axis([p.cost for p in points], cost.label, cost.unit)
     y = number_axis([*(p.accuracy for p in points), *ends], f"{name} (%)", margin=0.12)
     wide, crowded = len(points) > _MANY, len(points) > _CROWD
-    return Chart((Panel(x, y, tuple(marks)),), 320 if crowded else 250 if wide else 180, wide=wide, footer=footer)
+    height = 320 if crowded and not narrow else 250 if wide else 180
+    return Chart((Panel(x, y, tuple(marks)),), height, wide=wide and not narrow, footer=footer)
 
 
 def _point_marks(point: CostPoint, cost: Cost, *, on: bool) -> Iterator[Mark]:

@@ -53,7 +53,7 @@ def html_page(report: Report) -> str:
         early=Markup(early),
         script=Markup(script),
         hashes=" ".join(_hash(text) for text in (early, script)),
-        drawing=lambda figure: Markup(inline_svg(figure.drawing)),
+        drawing=lambda figure: Markup(_drawings(figure)),
         key=lambda row: _row_key(row, keys),
         spans=spans,
         printed=without_empty_columns,
@@ -86,6 +86,13 @@ def cards(items: tuple[Table | Figure, ...]) -> list[Card]:
     if open_row:
         result[-1] = Card(result[-1].item, wide=True, alone=True)
     return result
+
+
+def _drawings(figure: Figure) -> str:
+    """Return the drawing of a figure, and if it has one, that for narrow screens, one of which the page shows."""
+    if figure.narrow_drawing is None:
+        return inline_svg(figure.drawing)
+    return inline_svg(figure.drawing, "broad") + inline_svg(figure.narrow_drawing, "narrow")
 
 
 def _row_key(row: Row, keys: set[str]) -> str:

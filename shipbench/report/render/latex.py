@@ -199,12 +199,15 @@ def _after(cell: Cell, pad: str) -> str:
 
 
 def preview_document(report: Report, image_suffix: str | None) -> str:
-    """Return a document with every table and, if ``image_suffix`` is pgf, pdf or png, every figure."""
+    """Return a document with every table and, if ``image_suffix`` is pgf, pdf or png, every figure.
+
+    The title is in the header, because a table as high as a page would leave a title in the text on a page of its own.
+    """
     inputs = [f"\\input{{tables/{table.name}.tex}}" for table in report.tables()]
     if image_suffix is not None:
         inputs += [_figure(figure, image_suffix) for figure in report.figures()]
     body = "\n\\clearpage\n".join(inputs)
-    return f"{_PREAMBLE}\\section*{{{escape(report.title)}}}\\suppressfloats[t]\n{body}\n\\end{{document}}\n"
+    return f"{_PREAMBLE}\\markright{{{escape(report.title)}}}\n{body}\n\\end{{document}}\n"
 
 
 def _figure(figure: Figure, suffix: str) -> str:
@@ -223,7 +226,8 @@ _PREAMBLE = r"""\documentclass[10pt]{article}
 \usepackage[T1]{fontenc}
 \usepackage[utf8]{inputenc}
 \IfFileExists{lmodern.sty}{\usepackage{lmodern}}{}
-\usepackage[a4paper,landscape,margin=15mm]{geometry}
+\usepackage[a4paper,landscape,margin=15mm,headsep=4mm]{geometry}
 \usepackage{amssymb,array,booktabs,graphicx,longtable,tikz}
+\pagestyle{myheadings}
 \begin{document}
 """

@@ -29,13 +29,15 @@ def svg_file(drawing: Drawing, *, serif: bool = False) -> bytes:
     ).encode()
 
 
-def inline_svg(drawing: Drawing) -> str:
-    """Return the drawing for a page: theme colours as CSS variables, series keys and exact values as attributes."""
-    pixels = round(drawing.width * 96 / 72)
+def inline_svg(drawing: Drawing, screen: str = "") -> str:
+    """Return the drawing for a page: theme colours as CSS variables, series keys and exact values as attributes.
+
+    ``screen`` names the class of screens that show it, all if empty.
+    """
+    shown = f' class="{screen}"' if screen else ""
+    look = f'style="--width: {round(drawing.width * 96 / 72)}px" aria-hidden="true" focusable="false"'
     body = "".join(_shape(shape, themed, interactive=True) for shape in drawing.shapes)
-    return (
-        f'<svg viewBox="{_box(drawing)}" style="--width: {pixels}px" aria-hidden="true" focusable="false">{body}</svg>'
-    )
+    return f'<svg{shown} viewBox="{_box(drawing)}" {look}>{body}</svg>'
 
 
 def _box(drawing: Drawing) -> str:

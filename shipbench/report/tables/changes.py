@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from shipbench.report.analysis.changes import Changes, MethodChange, TaskChange, Unpaired
+from shipbench.report.analysis.comparisons import names_of_image_tests
 from shipbench.report.document import Caption, Cell, Column, Figure, Row, Table, text_cell
 from shipbench.report.figures.differences import TaskDifferences, draw_task_differences
-from shipbench.report.tables.common import p_cell
+from shipbench.report.tables.common import BY_CLASS, p_cell
 from shipbench.report.wording.names import group_order, task_name, task_order
 from shipbench.report.wording.numbers import has_value, percent, signed
-from shipbench.report.wording.text import seed_list
+from shipbench.report.wording.text import joined, seed_list
 
 _TESTS = {"images": "test images", "seeds": "seeds", "": ""}
 
@@ -23,8 +24,7 @@ def task_changes_table(changes: Changes) -> Table:
         caption=Caption(
             "Accuracy of A and B in percent, mean over shared seeds, and B minus A in percentage points. "
             "p-values are adjusted by Holm's method over all rows; the verdict is at the 5 % level.",
-            "Tests are exact paired tests on the test images where both sides have predictions, else Student's t over "
-            "seeds.",
+            _details(changes),
             f"Selection rule: {changes.select}.",
         ),
         columns=(
@@ -104,6 +104,16 @@ def changes_figure(changes: Changes) -> Figure | None:
         alt="Differences between B and A per task.",
         wide=True,
     )
+
+
+def _details(changes: Changes) -> str:
+    """Name the tests per task, and the tasks whose accuracy is the mean over classes."""
+    on_images = [(len(change.seeds), change.by_class) for change in changes.tasks if change.test == "images"]
+    images = f"{names_of_image_tests(on_images)} where both sides have predictions, else " if on_images else ""
+    names = joined([task_name(task) for task in dict.fromkeys(c.task for c in changes.tasks if c.by_class)])
+    metric = f" The accuracy on {names} is the mean of the accuracies of the classes." if names else ""
+    weighted = BY_CLASS if any(by_class for _, by_class in on_images) else ""
+    return f"Tests are {images}Student's t over seeds.{weighted}{metric}"
 
 
 def _task_row(change: TaskChange) -> Row:

@@ -13,16 +13,15 @@ from shipbench.report.document import MISSING, Cell, Column, Row, Table
 from shipbench.report.tables.common import BY_CLASS, name_cell, p_text
 from shipbench.report.wording.names import corruption_name, task_name
 from shipbench.report.wording.numbers import has_value, percent, signed
-from shipbench.report.wording.text import seed_list, with_seeds
+from shipbench.report.wording.text import seed_list, sentence_case, with_seeds
 
 _CAPTION = (
     "Test accuracy in percent of finished runs on their own test images (clean) and on other or corrupted ones "
     "(shifted), mean over seeds and severities. p is that of the paired difference."
 )
-_DETAILS = (
-    "Exact sign-flip tests on the test images (McNemar's for one seed and severity), with Holm's correction over all "
-    "rows; each image counts once. The weights are those after the last epoch."
-)
+_EXACT = "exact sign-flip tests on the test images (McNemar's for one seed and severity)"
+_MEANS = "sign-flip tests of the means of classes on the test images"
+_WEIGHTS = "The weights are those after the last epoch."
 _OTHER_IMAGES = f"{MISSING} other images than those of the run, which no test can pair."
 
 
@@ -36,7 +35,7 @@ def robustness_table(view: SuiteView) -> Table | None:
     return Table(
         name=f"robustness-{view.slug}",
         title=f"{view.name}: other images and corruptions",
-        caption=view.caption(_CAPTION, _DETAILS + (BY_CLASS if view.by_class else "")),
+        caption=view.caption(_CAPTION, _details(view.shifts)),
         columns=(
             Column("method", "Method", align="left"),
             *tasks,
@@ -60,6 +59,16 @@ def shift_name(shift: Shift) -> str:
         levels = seed_list(list(shift.by_severity))
         name = f"{name}, {'severity' if len(shift.by_severity) == 1 else 'severities'} {levels}"
     return ", ".join(filter(None, (shift.images, name)))
+
+
+def _details(shifts: Sequence[Shift]) -> str:
+    """Name the tests of ``shifts``, which are exact for accuracies over images, and their weights."""
+    by_class = {shift.by_class for shift in shifts if shift.test is not None}
+    if not by_class:
+        return _WEIGHTS
+    names = " or (tasks scored by class) ".join(_MEANS if each else _EXACT for each in sorted(by_class))
+    tests = f"{sentence_case(names)}, with Holm's correction over all rows; each image counts once."
+    return f"{tests} {_WEIGHTS}{BY_CLASS if True in by_class else ''}"
 
 
 def _row(shift: Shift, *, several: bool) -> Row:

@@ -62,7 +62,8 @@ def per_task_table(view: SuiteView) -> Table | None:
     if view.baseline is None or not tasks:
         return None
     baseline, tests = view.baseline.label, image_tests(view.comparisons)
-    details = _PER_TASK_DETAILS + (BY_CLASS if view.by_class else "")
+    by_class = any(test.by_class for comparison in view.comparisons for test in comparison.tasks.values())
+    details = _PER_TASK_DETAILS + (BY_CLASS if by_class else "")
     extras = ("p", "difference", "images won", "images lost")
     return Table(
         name=f"paired-tests-{view.slug}",

@@ -82,7 +82,7 @@ function onKey(event) {
   const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
   if (!drawing || !step) return;
   event.preventDefault();
-  const svg = drawing.querySelector('svg');
+  const svg = all('svg', drawing).find(each => each.getClientRects().length);
   const list = spotsOf(svg);
   if (!list.length) return;
   const next = (Number(drawing.dataset.at ?? (step > 0 ? -1 : 0)) + step + list.length) % list.length;
