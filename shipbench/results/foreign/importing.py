@@ -23,12 +23,12 @@ from shipbench.results.foreign.result import (
     Reading,
     Skipped,
 )
-from shipbench.results.foreign.tasks import vtab_task
+from shipbench.results.foreign.tasks import catalogued_task
 from shipbench.results.foreign.text import read_text
 from shipbench.results.loading import load_rows
 from shipbench.results.store import RunTables, Store
 from shipbench.runtime.files import file_sha256
-from shipbench.tasks import TASKS, canonical_name
+from shipbench.tasks import TASKS
 
 State: TypeAlias = Literal["imported", "already imported", "skipped"]
 _ID_LETTERS = 16
@@ -139,7 +139,7 @@ def _renamed(result: ForeignResult, naming: Naming) -> Reading:
     if result.final is None and result.best is None and result.stated is None:
         return Skipped(result.file, "it states no accuracy")
     if naming.task is not None:
-        task = vtab_task(naming.task) or canonical_name(naming.task)
+        task = catalogued_task(naming.task) or naming.task
         return replace(result, task=task, suite=TASKS[task].suite if task in TASKS else "")
     if not result.task:
         return Skipped(result.file, "it does not state its task; name it with --task")

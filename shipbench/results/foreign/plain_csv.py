@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shipbench.errors import InputError, did_you_mean
-from shipbench.results.foreign.result import VTAB, ForeignResult, Harness, Naming, Reading
-from shipbench.results.foreign.tasks import nearest_tasks, vtab_task
+from shipbench.results.foreign.result import ForeignResult, Harness, Naming, Reading
+from shipbench.results.foreign.tasks import catalogued_task, nearest_tasks
 from shipbench.results.foreign.text import number, read_text, whole
 from shipbench.runtime.console import say
 from shipbench.tasks import TASKS
@@ -67,7 +67,7 @@ def _lines(path: Path) -> tuple[list[_Line], bool]:
     header = numbered[0][1]
     delimiter = "," if "," in header else ";" if ";" in header else "\t"
     rows = [(i, next(csv.reader([text], delimiter=delimiter))) for i, text in numbered]
-    names = [name.strip().lower() for name in rows[0][1]]
+    names = [re.sub(r"[ -]+", "_", name.strip().lower()) for name in rows[0][1]]
     _check_header(path, names)
     return [_line(path, i, names, row) for i, row in rows[1:]], delimiter != ","
 
@@ -148,11 +148,9 @@ def _result(line: _Line, accuracy: float) -> ForeignResult:
 
 def _task(line: _Line) -> tuple[str, str]:
     name = line.cell("task")
-    task = vtab_task(name)
+    task = catalogued_task(name)
     if task is not None:
-        return task, VTAB
-    if name in TASKS:
-        return name, TASKS[name].suite
+        return task, TASKS[task].suite
     raise line.refuse(f"unknown task {name!r}; the nearest names are {', '.join(nearest_tasks(name))}")
 
 

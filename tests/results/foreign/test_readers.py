@@ -40,6 +40,15 @@ def reason_of(outcomes: list[Outcome]) -> str:
         ('clevr(task="closest_object_distance")', "clevr_dist"),
         ("dSpr-Orient", "dsprites_ori"),
         ("snorb azim", "smallnorb_azi"),
+        ("Caltech-101", "caltech101"),
+        ("Flower102", "oxford_flowers102"),
+        ("Clevr/count", "clevr_count"),
+        ("Clevr/distance", "clevr_dist"),
+        ("KITTI/distance", "kitti"),
+        ("dSprites/location", "dsprites_loc"),
+        ("dSprites/orientation", "dsprites_ori"),
+        ("SmallNORB/azimuth", "smallnorb_azi"),
+        ("SmallNORB/elevation", "smallnorb_ele"),
         *{
             "cifar100": "cifar100",
             "flowers102": "oxford_flowers102",
@@ -60,6 +69,8 @@ def reason_of(outcomes: list[Outcome]) -> str:
         ("resisc", None),
         ("torch/cifar100", None),
         ("cifar100-FS", None),
+        ("cifar100/1k", None),
+        ("oxford_flowers", None),
     ],
 )
 def test_task_names(name: str, task: str | None) -> None:
