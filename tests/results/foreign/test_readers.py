@@ -136,6 +136,35 @@ def test_vpt_options_are_part_of_the_method(tmp_path: Path) -> None:
     assert record_of(imported("vpt", tmp_path, tmp_path / "results")).method == "vpt-deep-add-3-layers"
 
 
+@pytest.mark.parametrize(
+    ("config", "settings"),
+    [
+        (
+            {
+                "TRANSFER_TYPE": "'P_VK'",
+                "P_VK": "{'PATH': '',\n  'DEEP_P': True,\n  'NUM_TOKENS': 5,\n  'NUM_TOKENS_P': 20,\n  'PROJECT': -1}",
+            },
+            {"deep_p": True, "num_tokens": 5, "num_tokens_p": 20},
+        ),
+        (
+            {"TRANSFER_TYPE": "'adapter'", "ADAPTER": "CfgNode({'REDUCATION_FACTOR': 64, 'STYLE': 'Pfeiffer'})"},
+            {"reducation_factor": 64, "style": "Pfeiffer"},
+        ),
+        (
+            {"LINEAR": "{'DROPOUT': 0.3}", "PROMPT": "CfgNode({'DROPOUT': 0.1, 'PROJECT': 100, 'NUM_TOKENS': 10})"},
+            {"num_tokens": 10, "dropout": 0.1, "project": 100},
+        ),
+        ({"PROMPT": "{'DROPOUT': 0.0, 'PROJECT': -1}"}, {"num_tokens": 10}),
+    ],
+)
+def test_vpt_settings_tell_the_runs_of_a_method_apart(
+    config: dict[str, str], settings: dict[str, object], tmp_path: Path
+) -> None:
+    write(tmp_path / VTAB_LOG, vpt_log([50], epochs=1, **config))
+    record = record_of(imported("vpt", tmp_path, tmp_path / "results"))
+    assert dict(record.settings) == {"lr": 0.25, "weight_decay": 0.001, "batch_size": 64, **settings}
+
+
 def test_vpt_patience_completes_a_log(tmp_path: Path) -> None:
     log = vpt_log([50, 40], epochs=9)
     path = write(tmp_path / VTAB_LOG, log)
