@@ -6,6 +6,7 @@ image folders are read directly. Code that comes with a data set is never run.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -136,7 +137,7 @@ def _labels(
     labels: dict[str, list[tuple[int, Label]]] = {}
     notes = []
     for split, table in tables.items():
-        values = table.column(column)
+        values = [_whole(value) for value in table.column(column)]
         _check_kind(values, column, where)
         kept = [(row, value) for row, value in enumerate(values) if value is not None and value != -1]
         if not kept:
@@ -146,6 +147,16 @@ def _labels(
         if unlabelled := len(values) - len(kept):
             notes.append(f"left out {counted(unlabelled, 'image')} of {split} in {where} without a label")
     return labels, notes
+
+
+def _whole(value: Any) -> Any:
+    """Return a number without a fraction as an integer, and None for one that is missing.
+
+    Programs write a column of integers with a point if a value was missing in it.
+    """
+    if isinstance(value, float):
+        return None if math.isnan(value) else int(value) if value.is_integer() else value
+    return value
 
 
 def _check_kind(values: list[Any], column: str, where: object) -> None:
