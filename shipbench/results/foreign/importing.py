@@ -207,8 +207,8 @@ def _parameters(result: ForeignResult, classes: int | None) -> tuple[int, int]:
     if result.parameters is None or result.with_head is None:
         return 0, 0
     count = round(result.parameters)
-    # The head of an MLP has more layers, so that its size does not follow from the classes.
-    if classes is None or result.method.startswith("mlp-"):
+    # The size of another head, such as that of an MLP or on ViT-L, does not follow from the classes.
+    if classes is None or result.other_head:
         return (count, 0) if result.with_head else (0, count)
     head = HEAD_PARAMETERS_PER_CLASS * classes
     return (count, count - head) if result.with_head else (count + head, count)

@@ -58,6 +58,7 @@ def _read(path: Path, naming: Naming) -> Iterator[Reading]:
         parameters_as_written=parameters,
         with_head=True,
         classes=whole(config.get("class_num")),
+        other_head="vit_base" not in str(arguments.get("model", "vit_base")),
         settings={name: arguments[name] for name in _SETTINGS if name in arguments},
         note="the log holds an earlier run, which is not read" if len(starts) > 1 else "",
         **scores_of(tests),

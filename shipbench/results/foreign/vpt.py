@@ -75,6 +75,7 @@ def _read(path: Path, naming: Naming) -> Iterator[Reading]:
         **_counted(_PARAMETERS.search(job)),
         with_head=True,
         classes=whole(config.get("NUMBER_CLASSES")),
+        other_head=_has_other_head(config),
         settings=_settings(config, path),
         note="; ".join(filter(None, [_base_rate(config), _share(config), further, "" if total else LAST_COUNTS])),
         **(scores_of(tests) | {"history": (*_legitimate(name, series["val"]), *tests)}),
@@ -113,7 +114,7 @@ def _literal(text: str) -> Any:
 def _without_test(validation: list[float | None]) -> str:
     last = next((score for score in reversed(validation) if score is not None), None)
     if last is None:
-        return "no evaluation: the run ended before its first one"
+        return "no line with the top1 of val or test: the run ended before its first evaluation, or logs other scores"
     return f"tuning run (no test line): its last val top1, {100 * last:.2f} %, is a val200 accuracy"
 
 
@@ -145,6 +146,11 @@ def _method(config: _Config) -> str:
         return f"mlp-{layers + 1}" if layers else "linear"
     names = {"prompt": "vpt-deep" if config.get("DEEP") == "True" else "vpt-shallow", "end2end": "full"}
     return "-".join([names.get(kind, kind), *(_options(config) if "prompt" in kind else [])])
+
+
+def _has_other_head(config: _Config) -> bool:
+    """Return whether the head is an MLP, or the backbone not called ViT-B, as in ``sup_vitb16_imagenet21k``."""
+    return bool(whole(config.get("MLP_NUM"))) or "vitb" not in (config.get("FEATURE") or "vitb").lower()
 
 
 def _options(config: _Config) -> list[str]:

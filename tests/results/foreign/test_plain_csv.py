@@ -119,3 +119,12 @@ def test_unknown_columns_are_named(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_a_missing_column_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no column 'accuracy'"):
         imported("csv", write(tmp_path / "a.csv", "method,task\nA,dtd\n"), tmp_path / "results")
+
+
+def test_a_table_of_something_else_in_a_folder_is_listed(tmp_path: Path) -> None:
+    write(tmp_path / "a.csv", HEADER + "A,dtd,50,,,\n")
+    other = write(tmp_path / "images/train.csv", "image,label\na.png,x\n")
+    outcomes = imported("csv", tmp_path, tmp_path / "results")
+    assert [(o.file.name, o.state) for o in outcomes] == [("a.csv", "imported"), ("train.csv", "skipped")]
+    with pytest.raises(InputError, match="cannot be imported: no table of results"):
+        imported("csv", other, tmp_path / "results")
