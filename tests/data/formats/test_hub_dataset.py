@@ -124,6 +124,18 @@ def test_labels_may_be_whole_numbers_with_a_point_or_switches(
     assert (listing.classes, sizes(listing)) == (classes, {"train": 3})
 
 
+def test_a_column_of_the_only_table_says_the_split(tmp_path: Path) -> None:
+    file = parquet(tmp_path / "bugs.parquet", label=[0, 1, 0, 1], split=["train", "train", "test", "val"])
+    listing = read(file)
+    assert sizes(listing) == {"train": 2, "val": 1, "test": 1}
+    assert listing.images.read(listing.splits["test"][0].path) == picture("bugs2")
+    parquet(file, label=[0, 1], split=["train", "train"])
+    assert sizes(read(file)) == {"train": 2}
+    parquet(file, label=[0, 1], split=["train", "test"], set=["train", "val"])
+    with pytest.raises(InputError, match=r"several columns of splits \(split, set\)"):
+        read(file)
+
+
 def test_a_binary_column_is_an_image(tmp_path: Path) -> None:
     content = pa.table({"content": [picture("0"), picture("1")], "label": [0, 1]})
     pq.write_table(content, tmp_path / "train.parquet")

@@ -301,6 +301,15 @@ def test_vpetl_reads_the_last_run_of_a_log(tmp_path: Path) -> None:
         assert (record.trainable_params, record.trainable_params_without_head) == (300_000, 300_000 - 769 * 4)
 
 
+def test_vpetl_with_a_last_accuracy_that_is_no_number_has_no_final_one(tmp_path: Path) -> None:
+    messages = ["Namespace(seed=4, dataset='kitti', task='vtab', model_type='vit_lora')", "{'epochs': 20}"]
+    messages += ["9 0.5 memory: 1MB", "19 nan memory: 1MB", "end"]
+    log = "".join(f"2024-07-25 10:00:00,000 - training - INFO - {message}\n" for message in messages)
+    write(tmp_path / "output/vit_lora/vtab/x/training.log", log)
+    reason = reason_of(imported("vpetl", tmp_path, tmp_path / "results"))
+    assert "incomplete: 10 of 20 epochs, then the accuracy is nan, no number" in reason
+
+
 def test_timm_asks_for_method_and_task(tmp_path: Path) -> None:
     path = write(tmp_path / "summary.csv", "epoch,train_loss,eval_top1\n0,1,50\nepoch,train_loss,eval_top1\n1,1,0.9\n")
     with pytest.raises(InputError, match="--method and --task"):
