@@ -214,7 +214,7 @@ def image_columns(schema: Any) -> list[str]:
 
 
 def label_columns(schema: Any, names: Sequence[str]) -> list[str]:
-    """Return the columns among ``names`` that hold integers, or texts if none holds integers."""
+    """Return the columns among ``names`` that hold integers, else texts, else numbers with a point and switches."""
     import pyarrow as pa
 
     columns = [column for column in schema if column.name.lower() in names]
@@ -222,4 +222,7 @@ def label_columns(schema: Any, names: Sequence[str]) -> list[str]:
     texts = [
         column.name for column in columns if pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
     ]
-    return integers or texts
+    others = [
+        column.name for column in columns if pa.types.is_floating(column.type) or pa.types.is_boolean(column.type)
+    ]
+    return integers or texts or others

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import glob
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any, NamedTuple
 from shipbench.data.formats.files import SUFFIXES, FolderImages, is_image, plain_path, require_files, require_folder
 from shipbench.data.formats.labels import Label, Rows, as_integers, counted, make_listing, quoted_few
 from shipbench.data.formats.options import place, require_known, text_option
-from shipbench.data.formats.roles import assign_roles, role_of, role_within
+from shipbench.data.formats.roles import assign_roles, role_of, role_within, split_columns
 from shipbench.data.images import read_bytes
 from shipbench.data.listings import ListedSource, Listing, SplitRole
 from shipbench.errors import InputError
@@ -23,7 +25,22 @@ IMAGE_COLUMNS = ("image", "file", "filename", "file_name", "path", "filepath", "
 LABEL_COLUMNS = ("label", "class", "target", "category", "y")
 SPLIT_COLUMNS = ("split", "set", "subset", "fold", "is_train", "train")
 
-_SWITCHES: dict[str, SplitRole] = {"1": "train", "true": "train", "0": "test", "false": "test"}
+# Looked for if no column has one of the names above; spaces, hyphens and underscores do not count.
+_FURTHER_COLUMNS = {
+    "image": (
+        *("imagename", "imagefile", "imagefilename", "imageid", "imagepath", "images", "imgpath", "imgname", "imgid"),
+        *("filename", "filenames", "filepath", "filepaths", "fname"),
+    ),
+    "label": ("labels", "labelname", "labelid", "classname", "classlabel", "classid", "targets"),
+}
+_SWITCHES: dict[str, SplitRole] = {
+    "1": "train",
+    "1.0": "train",
+    "true": "train",
+    "0": "test",
+    "0.0": "test",
+    "false": "test",
+}
 _TABLE_SUFFIXES = (".csv", ".tsv")
 
 
@@ -80,13 +97,36 @@ class _Table:
             if chosen.strip().lower() not in self.columns:
                 raise InputError(f"{self.file} has no column {chosen!r} ({key}); its columns are {self._listed()}")
             return chosen.strip().lower()
-        names = [name for name in candidates if name in self.columns]
+        names = [name for name in candidates if name in self.columns] or self._further(kind)
+        if len(names) > 1 and "id" in names:
+            # The number of a row, where another column names the file.
+            names.remove("id")
         if len(names) > 1:
-            raise InputError(
-                f"{self.file} has several columns that could be the {kind} ({', '.join(names)}); "
-                f'choose in the task file: {key} = "{names[0]}"'
-            )
+            raise self._several(kind, names)
         return names[0] if names else None
+
+    def _further(self, kind: str) -> list[str]:
+        known = _FURTHER_COLUMNS.get(kind, ())
+        return [name for name in self.columns if re.sub(r"[-_ ]", "", name) in known]
+
+    def split_column(self, options: Mapping[str, Any]) -> str | None:
+        """Return the name of the split column: by its name, else the one that holds nothing but names of splits.
+
+        Raises ``InputError`` if several could be it.
+        """
+        column = self.column("split", SPLIT_COLUMNS, options)
+        if column is not None:
+            return column
+        found = split_columns({name: self.values(name) for name in self.columns if name not in LABEL_COLUMNS})
+        if len(found) > 1:
+            raise self._several("split", found)
+        return found[0] if found else None
+
+    def _several(self, kind: str, names: Sequence[str]) -> InputError:
+        return InputError(
+            f"{self.file} has several columns that could be the {kind} ({', '.join(names)}); "
+            f'choose in the task file: {kind}_column = "{names[0]}"'
+        )
 
     def required_column(self, kind: str, candidates: Sequence[str], options: Mapping[str, Any]) -> str:
         """Return the name of the column of a kind; raise ``InputError`` if none or several could be it."""
@@ -135,7 +175,7 @@ def _read_table(file: Path) -> _Table:
         text = read_bytes(file).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{file} is not UTF-8 text; save it as UTF-8") from error
-    header = text.partition("\n")[0]
+    header = next((line for line in text.splitlines() if line.strip()), "")
     delimiter = next((mark for mark in (",", ";", "\t") if mark in header), ",")
     reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, strict=True)
     try:
@@ -172,7 +212,7 @@ def _rows(table: _Table, options: Mapping[str, Any], single: bool) -> list[_Row]
         labels = [""] * len(images)
     else:
         labels = table.values(table.required_column("label", LABEL_COLUMNS, options))
-    column = table.column("split", SPLIT_COLUMNS, options) if single else None
+    column = table.split_column(options) if single else None
     splits = (
         [value.lower() for value in table.values(column)]
         if column
@@ -228,7 +268,7 @@ def _meaning(tables: Sequence[_Table], options: Mapping[str, Any]) -> Callable[[
     """Return what the name of a split stands for: the name of a table, or a value of the split column."""
     if len(tables) > 1:
         return role_within
-    column = tables[0].column("split", SPLIT_COLUMNS, options)
+    column = tables[0].split_column(options)
     if column in ("is_train", "train"):
         return lambda value: _SWITCHES.get(value.lower())
     return role_of
@@ -258,7 +298,10 @@ def _extension(root: Path, images: Sequence[str], options: Mapping[str, Any]) ->
     if any(is_image(image) for image in images):
         return ""
     first = root / plain_path(images[0])
-    suffixes = [suffix for suffix in sorted(SUFFIXES) if first.with_name(first.name + suffix).is_file()]
+    beside = first.parent.glob(f"{glob.escape(first.name)}.*") if first.parent.is_dir() else ()
+    suffixes = sorted(
+        file.name[len(first.name) :] for file in beside if file.name[len(first.name) :].lower() in SUFFIXES
+    )
     if len(suffixes) > 1:
         raise InputError(
             f"{images[0]} exists with the suffixes {' and '.join(suffixes)}; "

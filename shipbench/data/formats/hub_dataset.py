@@ -6,6 +6,7 @@ image folders are read directly. Code that comes with a data set is never run.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,15 @@ from shipbench.data.formats.hub_layout import HubTables, parquet_tables, saved_t
 from shipbench.data.formats.image_folder import list_folder
 from shipbench.data.formats.labels import Label, Rows, counted, make_listing, quoted_few
 from shipbench.data.formats.options import place, require_known, text_option
-from shipbench.data.formats.roles import assign_roles
+from shipbench.data.formats.roles import assign_roles, split_columns
 from shipbench.data.listings import ListedSource, Listing, SplitRole
 from shipbench.errors import InputError
 
 KEYS = ("config", "image_column", "label_column", "splits", "revision")
 
 LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "target")
+
+_SPLIT_COLUMNS = ("split", "set", "subset", "fold", "partition")
 
 
 class HubDataset(ListedSource):
@@ -77,14 +80,18 @@ def _table_listing(source: HubTables, options: Mapping[str, Any], where: object)
     image = _image_column(source, schema, options, where)
     label = _label_column(source, schema, options, where)
     labels, notes = _labels(tables, label, where)
+    if len(tables) == 1:
+        labels = _by_column(next(iter(tables.values())), labels, where)
     roles = assign_roles(labels, options, where)
     if left_out := [split for split in labels if split not in roles]:
         notes.append(f"left out {counted(len(left_out), 'split')} of {where}: {quoted_few(left_out)}")
     rows: dict[SplitRole, Rows] = {}
     signatures: dict[str, Path] = {}
     for split, role in roles.items():
-        holders = tables[split].holders()
-        named = [(entry_name(split, row), value) for row, value in labels[split]]
+        # A single table holds the splits that its column names.
+        place_of_rows = split if split in tables else next(iter(tables))
+        holders = tables[place_of_rows].holders()
+        named = [(entry_name(place_of_rows, row), value) for row, value in labels[split]]
         rows[role] = [*rows.get(role, ()), *named]
         signatures |= {name: holders[row] for (name, _), (row, _) in zip(named, labels[split], strict=True)}
     images = TableImages(tables, image, source.folder)
@@ -136,7 +143,7 @@ def _labels(
     labels: dict[str, list[tuple[int, Label]]] = {}
     notes = []
     for split, table in tables.items():
-        values = table.column(column)
+        values = [_whole(value) for value in table.column(column)]
         _check_kind(values, column, where)
         kept = [(row, value) for row, value in enumerate(values) if value is not None and value != -1]
         if not kept:
@@ -146,6 +153,34 @@ def _labels(
         if unlabelled := len(values) - len(kept):
             notes.append(f"left out {counted(unlabelled, 'image')} of {split} in {where} without a label")
     return labels, notes
+
+
+def _by_column(
+    table: ImageTable, labels: dict[str, list[tuple[int, Label]]], where: object
+) -> dict[str, list[tuple[int, Label]]]:
+    """Return the labelled rows of the only table by a column that holds nothing but names of splits, if it has one."""
+    names = [name for name in table.schema.names if name.lower() in _SPLIT_COLUMNS]
+    columns = {name: [str(value) for value in table.column(name)] for name in names}
+    found = split_columns(columns)
+    if len(found) > 1:
+        raise InputError(f"{where} has several columns of splits ({', '.join(found)}); leave one of them out")
+    if not found:
+        return labels
+    values = columns[found[0]]
+    by_value: dict[str, list[tuple[int, Label]]] = {}
+    for row, label in (pair for rows in labels.values() for pair in rows):
+        by_value.setdefault(values[row], []).append((row, label))
+    return by_value
+
+
+def _whole(value: Any) -> Any:
+    """Return a number without a fraction as an integer, and None for one that is missing.
+
+    Programs write a column of integers with a point if a value was missing in it.
+    """
+    if isinstance(value, float):
+        return None if math.isnan(value) else int(value) if value.is_integer() else value
+    return value
 
 
 def _check_kind(values: list[Any], column: str, where: object) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from shipbench.data.formats.files import FolderImages, plain_path, require_files
 from shipbench.data.formats.image_folder import METADATA_SUFFIXES
 from shipbench.data.formats.labels import Label, as_integers, make_listing, quoted_few
 from shipbench.data.formats.options import text_option
-from shipbench.data.formats.roles import assign_roles, role_of, role_within
+from shipbench.data.formats.roles import assign_roles, role_of, role_within, split_columns
 from shipbench.data.images import read_bytes
 from shipbench.data.listings import Listing, SplitRole
 from shipbench.errors import InputError
@@ -30,8 +30,8 @@ def has_metadata(folder: Path) -> bool:
 def list_metadata(folder: Path, options: Mapping[str, Any]) -> Listing:
     """List the images that the metadata files name, each relative to its file.
 
-    Splits are those of the folders on the way to an image; without one, every image is train. Raises ``InputError`` if
-    a column has to be chosen, and if images are missing.
+    Splits are those of the folders on the way to an image, else of a column; without one, every image is train. Raises
+    ``InputError`` if a column has to be chosen, and if images are missing.
     """
     files = _metadata_files(folder)
     kinds = sorted({file.suffix for file in files})
@@ -43,15 +43,16 @@ def list_metadata(folder: Path, options: Mapping[str, Any]) -> Listing:
     image = _image_column(records[0][1], options, files[0])
     label = _label_column(records[0][1], options, files[0])
     pairs = [(_path(folder, file, record, image), _label(file, record, label)) for file, record in records]
-    roles = assign_roles({_split(path) for path, _ in pairs}, options, folder, role_within)
-    used = [(path, value) for path, value in pairs if _split(path) in roles]
-    require_files(folder, (path for path, _ in used), folder)
+    splits = _splits([record for _, record in records], [path for path, _ in pairs], label, files[0])
+    roles = assign_roles(dict.fromkeys(splits), options, folder, role_within)
+    used = [(split, *pair) for split, pair in zip(splits, pairs, strict=True) if split in roles]
+    require_files(folder, (path for _, path, _ in used), folder)
     rows: dict[SplitRole, list[tuple[str, Label]]] = {}
-    integers = as_integers({value for _, value in used}) or {}
-    for path, value in used:
-        rows.setdefault(roles[_split(path)], []).append((path, integers.get(value, value)))
+    integers = as_integers({value for _, _, value in used}) or {}
+    for split, path, value in used:
+        rows.setdefault(roles[split], []).append((path, integers.get(value, value)))
     images = FolderImages(folder)
-    return make_listing(rows, images, folder, signatures=images.signatures(path for path, _ in used))
+    return make_listing(rows, images, folder, signatures=images.signatures(path for _, path, _ in used))
 
 
 def _metadata_files(folder: Path) -> list[Path]:
@@ -110,8 +111,23 @@ def _label(file: Path, record: Mapping[str, Any], column: str) -> str:
     return str(value).strip()
 
 
-def _split(path: str) -> str:
-    """Return the first folder on the way to an image that is named after a split, else ``train``."""
+def _splits(records: Sequence[Mapping[str, Any]], paths: Sequence[str], label: str, file: Path) -> list[str]:
+    """Return the split of each image: the first folder on the way to it that is named after a split, else ``train``.
+
+    Without such a folder, a column that holds nothing but names of splits decides. Raises ``InputError`` if several do.
+    """
+    named = [_split_folder(path) for path in paths]
+    if any(named):
+        return [name or "train" for name in named]
+    others = [name for name in records[0] if name != label]
+    columns = {name: [str(record.get(name, "")) for record in records] for name in others}
+    found = split_columns(columns)
+    if len(found) > 1:
+        raise InputError(f"{file} has several columns of splits ({', '.join(found)}); leave one of them out")
+    return columns[found[0]] if found else ["train"] * len(paths)
+
+
+def _split_folder(path: str) -> str | None:
     folders = path.split("/")[:-1]
     named = [name for name in folders if role_of(name)] or [name for name in folders if role_within(name)]
-    return named[0] if named else "train"
+    return named[0] if named else None

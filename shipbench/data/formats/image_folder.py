@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from shipbench.data.formats.files import FolderImages, is_hidden, is_image, requ
 from shipbench.data.formats.labels import Rows, counted, make_listing, quoted_few
 from shipbench.data.formats.lists import has_lists, list_from_files
 from shipbench.data.formats.options import choice_option, place, require_known, table_option
-from shipbench.data.formats.roles import assign_roles, role_of
+from shipbench.data.formats.roles import assign_roles, role_of, role_within
 from shipbench.data.listings import ListedSource, Listing, SplitRole
 from shipbench.errors import InputError
 
@@ -130,7 +130,7 @@ def _has_splits(root: Path, options: Mapping[str, Any]) -> bool:
                 f"the folders {quoted_few(named)} in {root} hold no class folders; make a folder for each class in "
                 'them, or write layout = "classes" in the task file if these are the classes'
             )
-        return False
+        return bool(_worded_splits(root, folders))
     others = [name for name in folders if name not in named and _holds_image(root / name)]
     if others:
         raise InputError(
@@ -140,21 +140,42 @@ def _has_splits(root: Path, options: Mapping[str, Any]) -> bool:
     return True
 
 
+def _worded_splits(root: Path, folders: Sequence[str]) -> tuple[str, ...]:
+    """Return the folders that have a split's name as a part, as ``training_set`` and ``seg_test`` in archives.
+
+    They count if they are a train and another split with class folders of the same names.
+    """
+    classes = {name: set(_look_at(root / _inside(root, name)).folders) for name in folders if role_within(name)}
+    train = [name for name in classes if role_within(name) == "train"]
+    if len(train) != 1:
+        return ()
+    alike = [name for name in classes if len(classes[name] & classes[train[0]]) > 1]
+    return tuple(alike) if len(alike) > 1 else ()
+
+
+def _inside(root: Path, split: str) -> str:
+    """Return the folder that holds a split's classes: its own, or the lone one of the same name in it."""
+    level = _look_at(root / split)
+    is_doubled = level.folders == (split,) and not level.images and _look_at(root / split / split).folders
+    return f"{split}/{split}" if is_doubled else split
+
+
 def _split_rows(root: Path, options: Mapping[str, Any], skipped: _Skipped) -> dict[SplitRole, Rows]:
     level = _look_at(root)
     _count_loose(level, skipped)
     chosen = "splits" in options
-    candidates = [name for name in level.folders if role_of(name) or chosen]
+    worded = () if any(map(role_of, level.folders)) else _worded_splits(root, level.folders)
+    candidates = [name for name in level.folders if role_of(name) or name in worded or chosen]
     unlabelled = [name for name in candidates if not _look_at(root / name).folders]
     for name in unlabelled:
         skipped.remarks.append(f"{name} in {root} has no class folders, so no labels, and is left out")
     labelled = [name for name in candidates if name not in unlabelled]
-    roles = assign_roles(labelled, options, root)
+    roles = assign_roles(labelled, options, root, role_within if worded else role_of)
     if left_out := [name for name in level.folders if name not in roles and name not in unlabelled]:
         skipped.remarks.append(f"left out {counted(len(left_out), 'folder')} of {root}: {quoted_few(left_out)}")
     rows: dict[SplitRole, list[Any]] = {}
     for name, role in roles.items():
-        rows.setdefault(role, []).extend(_class_rows(root, name, skipped, may_be_empty=role != "train"))
+        rows.setdefault(role, []).extend(_class_rows(root, _inside(root, name), skipped, may_be_empty=role != "train"))
     return {role: tuple(split) for role, split in rows.items()}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -16,6 +17,7 @@ Rows: TypeAlias = Sequence[tuple[str, Label]]
 """Paths and labels as the source writes them."""
 
 _LISTED = 3
+_WHOLE = re.compile(r"(-?(?:0|[1-9][0-9]*))(?:\.0+)?")
 
 
 def make_listing(
@@ -59,14 +61,14 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
 
 
 def as_integers(labels: Iterable[str]) -> dict[str, int] | None:
-    """Map texts to integers if every text is a plain integer; ``None`` if one is not, as ``007`` or ``1.5``."""
-    values: dict[str, int] = {}
-    for text in labels:
-        digits = text.removeprefix("-")
-        if not (digits.isascii() and digits.isdigit()) or (len(digits) > 1 and digits[0] == "0"):
-            return None
-        values[text] = int(text)
-    return values
+    """Map texts to integers if every text is a whole number; ``None`` if one is not, as ``007`` or ``1.5``.
+
+    ``3.0`` is one: programs write a column of integers so if a value was missing in it.
+    """
+    matches = {text: _WHOLE.fullmatch(text) for text in labels}
+    if not all(matches.values()):
+        return None
+    return {text: int(match[1]) for text, match in matches.items() if match}
 
 
 def _numbering(labels: set[Label]) -> dict[Label, int]:

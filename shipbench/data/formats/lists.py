@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from shipbench.errors import InputError
 
 _COOP = "split_zhou_*.json"
 _PROBED = 5
+_LINE = re.compile(r"(.*\S)[ \t]+([0-9]+)")
 
 
 def has_lists(folder: Path) -> bool:
@@ -59,7 +61,7 @@ def read_class_ids(file: Path) -> Rows:
 
 
 def read_lines(file: Path) -> Rows:
-    """Read lines of a path and a label, divided at the last space.
+    """Read lines of a path and a label, divided at the last space or tab.
 
     Raises ``InputError`` naming the first line of another form.
     """
@@ -69,12 +71,12 @@ def read_lines(file: Path) -> Rows:
         raise InputError(f"{file} is not UTF-8 text; save it as UTF-8") from error
     rows: list[tuple[str, Label]] = []
     for number, line in enumerate(text.splitlines(), start=1):
-        path, _, label = line.strip().rpartition(" ")
         if not line.strip():
             continue
-        if not path or not (label.isascii() and label.isdigit()):
+        parts = _LINE.fullmatch(line.strip())
+        if parts is None:
             raise InputError(f"{file}, line {number}: expected a path, a space and a label, found {line[:120]!r}")
-        rows.append((plain_path(path), int(label)))
+        rows.append((plain_path(parts[1]), int(parts[2])))
     return rows
 
 

@@ -44,6 +44,12 @@ def role_within(name: str) -> SplitRole | None:
     return roles.pop() if len(roles) == 1 else None
 
 
+def split_columns(columns: Mapping[str, Iterable[str]]) -> list[str]:
+    """Return the columns that hold nothing but names of splits, train and another role among them."""
+    roles = {name: {role_of(value) for value in set(values)} for name, values in columns.items()}
+    return [name for name, found in roles.items() if len(found) > 1 and "train" in found and None not in found]
+
+
 def assign_roles(
     names: Iterable[str],
     options: Mapping[str, Any],

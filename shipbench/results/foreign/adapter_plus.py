@@ -24,6 +24,8 @@ from shipbench.results.foreign.tasks import task_and_suite
 from shipbench.results.foreign.text import folders_above, fraction, number, read_table, read_text, read_yaml, whole
 
 _METRICS, _EVALUATIONS = "metrics.csv", "eval.log"
+# What a configuration adds to the backbone.
+_PARTS = ("adapter", "lora", "prompt")
 
 
 def _read(path: Path, naming: Naming) -> Iterator[Reading]:
@@ -58,7 +60,8 @@ def _metrics(path: Path, naming: Naming) -> Iterator[Reading]:
         parameters_as_written=parameters,
         with_head=True,
         classes=whole(hparams.get("num_classes")),
-        settings=_scalars("adapter", _table(config, "adapter")),
+        other_head="vit_base" not in str(_table(config, "vit").get("model", "vit_base")),
+        settings={key: value for name in _PARTS for key, value in _scalars(name, _table(config, name)).items()},
         note="" if epochs is not None else LAST_COUNTS,
         **scores_of(tests),
     )

@@ -23,12 +23,12 @@ from shipbench.results.foreign.result import (
     Reading,
     Skipped,
 )
-from shipbench.results.foreign.tasks import vtab_task
+from shipbench.results.foreign.tasks import catalogued_task
 from shipbench.results.foreign.text import read_text
 from shipbench.results.loading import load_rows
 from shipbench.results.store import RunTables, Store
 from shipbench.runtime.files import file_sha256
-from shipbench.tasks import TASKS, canonical_name
+from shipbench.tasks import TASKS
 
 State: TypeAlias = Literal["imported", "already imported", "skipped"]
 _ID_LETTERS = 16
@@ -139,7 +139,7 @@ def _renamed(result: ForeignResult, naming: Naming) -> Reading:
     if result.final is None and result.best is None and result.stated is None:
         return Skipped(result.file, "it states no accuracy")
     if naming.task is not None:
-        task = vtab_task(naming.task) or canonical_name(naming.task)
+        task = catalogued_task(naming.task) or naming.task
         return replace(result, task=task, suite=TASKS[task].suite if task in TASKS else "")
     if not result.task:
         return Skipped(result.file, "it does not state its task; name it with --task")
@@ -207,8 +207,8 @@ def _parameters(result: ForeignResult, classes: int | None) -> tuple[int, int]:
     if result.parameters is None or result.with_head is None:
         return 0, 0
     count = round(result.parameters)
-    # The head of an MLP has more layers, so that its size does not follow from the classes.
-    if classes is None or result.method.startswith("mlp-"):
+    # The size of another head, such as that of an MLP or on ViT-L, does not follow from the classes.
+    if classes is None or result.other_head:
         return (count, 0) if result.with_head else (0, count)
     head = HEAD_PARAMETERS_PER_CLASS * classes
     return (count, count - head) if result.with_head else (count + head, count)

@@ -44,12 +44,14 @@ def _read(path: Path, naming: Naming) -> Iterator[Reading]:
         yield Skipped(path, "a test run of the harness (tune_output_test)")
         return
     is_vtab = folder.endswith("vtab")
+    # The names of other folders say nothing of the data.
+    named = is_vtab or any(part.startswith("tune_output") for part in path.resolve().parts)
     group = "vtab" if is_vtab and experiment not in _OTHER_EXPERIMENTS else ""
     parameters = number(content.get("inserted_parameters"))
     yield ForeignResult(
         path,
         naming.method or _METHODS.get(method, method),
-        *task_and_suite(name if is_vtab or not folder else f"{folder}/{name}", group),
+        *task_and_suite("" if not named else name if is_vtab or not folder else f"{folder}/{name}", group),
         final=final,
         best=percent(content.get("avg_best_acc"), "avg_best_acc"),
         parameters=parameters,

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shipbench.errors import InputError, did_you_mean
-from shipbench.results.foreign.result import VTAB, ForeignResult, Harness, Naming, Reading
-from shipbench.results.foreign.tasks import nearest_tasks, vtab_task
+from shipbench.results.foreign.result import ForeignResult, Harness, Naming, Reading, Skipped
+from shipbench.results.foreign.tasks import catalogued_task, nearest_tasks
 from shipbench.results.foreign.text import number, read_text, whole
 from shipbench.runtime.console import say
 from shipbench.tasks import TASKS
@@ -47,7 +47,11 @@ class _Line:
 
 
 def _read(path: Path, naming: Naming) -> Iterator[Reading]:
-    lines, decimal_comma = _lines(path)
+    table = _lines(path)
+    if table is None:
+        yield Skipped(path, f"no table of results: its header has none of the columns {', '.join(_REQUIRED)}")
+        return
+    lines, decimal_comma = table
     values = _accuracies(path, lines, naming, decimal_comma)
     results = [_result(line, value) for line, value in zip(lines, values, strict=True)]
     first: dict[tuple[object, ...], int] = {}
@@ -59,15 +63,20 @@ def _read(path: Path, naming: Naming) -> Iterator[Reading]:
     yield from results
 
 
-def _lines(path: Path) -> tuple[list[_Line], bool]:
-    """Return the lines below the header, and whether a comma may stand for the decimal point."""
+def _lines(path: Path) -> tuple[list[_Line], bool] | None:
+    """Return the lines below the header, and whether a comma may stand for the decimal point.
+
+    A table of something else, whose header has none of the required columns, gives None.
+    """
     numbered = [(i, text) for i, text in enumerate(read_text(path).splitlines(), 1) if _is_content(text)]
     if not numbered:
         raise InputError(f"{path} is empty; it needs a header with {', '.join(_REQUIRED)}")
     header = numbered[0][1]
     delimiter = "," if "," in header else ";" if ";" in header else "\t"
     rows = [(i, next(csv.reader([text], delimiter=delimiter))) for i, text in numbered]
-    names = [name.strip().lower() for name in rows[0][1]]
+    names = [re.sub(r"[ -]+", "_", name.strip().lower()) for name in rows[0][1]]
+    if not set(names) & set(_REQUIRED):
+        return None
     _check_header(path, names)
     return [_line(path, i, names, row) for i, row in rows[1:]], delimiter != ","
 
@@ -148,11 +157,9 @@ def _result(line: _Line, accuracy: float) -> ForeignResult:
 
 def _task(line: _Line) -> tuple[str, str]:
     name = line.cell("task")
-    task = vtab_task(name)
+    task = catalogued_task(name)
     if task is not None:
-        return task, VTAB
-    if name in TASKS:
-        return name, TASKS[name].suite
+        return task, TASKS[task].suite
     raise line.refuse(f"unknown task {name!r}; the nearest names are {', '.join(nearest_tasks(name))}")
 
 

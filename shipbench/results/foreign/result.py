@@ -38,7 +38,8 @@ class ForeignResult:
     ``row`` tells the results of one file apart. ``final`` is the test accuracy after the last epoch, ``best`` the
     highest of several test evaluations; ``stated`` is one whose epoch was chosen by ``rule``: on validation images, or
     in an unknown way if it is empty. ``parameters`` counts trained parameters, ``parameters_as_written`` is the number
-    in the file, and ``with_head`` says whether both count the head. ``reference`` names where the result was published,
+    in the file, and ``with_head`` says whether both count the head; ``other_head`` that the head is not a linear one on
+    the 768 features of ViT-B. ``reference`` names where the result was published,
     ``note`` what limits it.
     """
 
@@ -57,6 +58,7 @@ class ForeignResult:
     parameters_as_written: float | None = None
     with_head: bool | None = None
     classes: int | None = None
+    other_head: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
     levels: Sequence[int] = ()
     reference: str = ""

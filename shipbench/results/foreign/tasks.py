@@ -6,12 +6,13 @@ import difflib
 import re
 
 from shipbench.results.foreign.result import VTAB
+from shipbench.tasks import TASKS
 
 _NAMES: dict[str, tuple[str, ...]] = {
     "cifar100": ("cifar", "cifar-100", "cifar(num_classes=100)"),
     "caltech101": (),
     "dtd": (),
-    "oxford_flowers102": ("flowers102",),
+    "oxford_flowers102": ("flowers102", "flower102"),
     "oxford_iiit_pet": ("oxford_pet", "pet", "pets"),
     "svhn": (),
     "sun397": (),
@@ -22,9 +23,10 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "clevr_count": ('clevr(task="count_all")',),
     "clevr_dist": ("clevr_distance", 'clevr(task="closest_object_distance")'),
     "dmlab": (),
-    "kitti": ("kitti-dist", 'kitti(task="closest_vehicle_distance")'),
+    "kitti": ("kitti-dist", "kitti-distance", 'kitti(task="closest_vehicle_distance")'),
     "dsprites_loc": (
         "dsprites_position",
+        "dsprites_location",
         "dspr-loc",
         'dsprites(predicted_attribute="label_x_position",num_classes=16)',
     ),
@@ -37,12 +39,14 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "smallnorb_azi": (
         "smallnorb_azimuth",
         "snorb-azim",
+        "snorb-azimuth",
         "snorb-azi",
         'smallnorb(predicted_attribute="label_azimuth")',
     ),
     "smallnorb_ele": (
         "smallnorb_elevation",
         "snorb-elev",
+        "snorb-elevation",
         "snorb-ele",
         'smallnorb(predicted_attribute="label_elevation")',
     ),
@@ -50,17 +54,30 @@ _NAMES: dict[str, tuple[str, ...]] = {
 
 
 def _key(name: str) -> str:
-    """Return ``name`` without case and quotes, with one sign for hyphens, underscores and spaces."""
-    plain = re.sub(r"[\"'\\]", "", name.strip().lower())
-    return re.sub(r"[-_ ]+", "_", plain)
+    """Return ``name`` without case, quotes, hyphens, underscores, spaces and slashes, as in ``Clevr/count``."""
+    return re.sub(r"[-_ /\"'\\]", "", name.lower())
+
+
+def _plain(name: str) -> str:
+    """Return ``name`` without case, hyphens and spaces."""
+    return re.sub(r"[- ]", "", name.lower())
 
 
 _TASK_OF = {_key(name): task for task, names in _NAMES.items() for name in (task, *names)}
+# Underscores count here: oxford_flowers is CoOp's name for other splits than those of Oxford Flowers in FGVC.
+_OTHER_TASKS = {
+    _plain(name): task.name for task in TASKS.values() if task.suite != VTAB for name in (task.name, *task.folder_names)
+}
 
 
 def vtab_task(name: str) -> str | None:
-    """Return the catalogue's name of a VTAB-1k task, or None for any other name; case, - and _ do not matter."""
+    """Return the catalogue's name of a VTAB-1k task, or None; case, ``-``, ``_`` and ``/`` do not count."""
     return _TASK_OF.get(_key(name))
+
+
+def catalogued_task(name: str) -> str | None:
+    """Return the catalogue's name of a task of any suite as users and papers write it, or None for any other name."""
+    return vtab_task(name) or _OTHER_TASKS.get(_plain(name))
 
 
 def task_and_suite(name: str, group: str = "vtab") -> tuple[str, str]:

@@ -36,15 +36,16 @@ def _read(path: Path, naming: Naming) -> Iterator[Reading]:
     messages = messages[starts[-1] :] if starts else messages
     arguments = call_arguments(messages[0]) if starts else {}
     config = _config(messages)
-    tests = in_sequence(
-        Evaluation(int(m[1]), "test", score)
-        for m in map(_SCORE.match, messages)
-        if m and (score := fraction(m[2], "the accuracy")) is not None
-    )
+    lines = [match for match in map(_SCORE.match, messages) if match]
+    scores = [(int(line[1]), fraction(line[2], "the accuracy")) for line in lines]
+    tests = in_sequence(Evaluation(epoch, "test", score) for epoch, score in scores if score is not None)
     if not tests:
         yield Skipped(path, "it logs no accuracy, as the script of full fine-tuning does")
         return
     epochs = whole(config.get("epochs"))
+    if scores[-1][1] is None:
+        yield unfinished(path, tests, epochs, f"then the accuracy is {lines[-1][2]}, no number")
+        return
     if "end" not in messages and (epochs is None or ends_early(tests, epochs)):
         yield unfinished(path, tests, epochs, "the log has no line 'end'")
         return
@@ -58,6 +59,7 @@ def _read(path: Path, naming: Naming) -> Iterator[Reading]:
         parameters_as_written=parameters,
         with_head=True,
         classes=whole(config.get("class_num")),
+        other_head="vit_base" not in str(arguments.get("model", "vit_base")),
         settings={name: arguments[name] for name in _SETTINGS if name in arguments},
         note="the log holds an earlier run, which is not read" if len(starts) > 1 else "",
         **scores_of(tests),

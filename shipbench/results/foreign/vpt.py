@@ -40,6 +40,9 @@ _PLAIN_OPTIONS = {
     "DEEP_SHARED": "False",
     "FORWARD_DEEP_NOEXPAND": "False",
 }
+# A setting of a block: a text, a number or a switch.
+_ITEM = re.compile(r"'(\w+)':\s*('[^']*'|[\w.+-]+)\s*(?=[,)}]|$)")
+_OFF = ("None", "False", "''", "0.0", "-1")
 _ON_OFF = {"REVERSE_DEEP": "reversed", "DEEP_SHARED": "shared", "FORWARD_DEEP_NOEXPAND": "noexpand"}
 
 
@@ -72,6 +75,7 @@ def _read(path: Path, naming: Naming) -> Iterator[Reading]:
         **_counted(_PARAMETERS.search(job)),
         with_head=True,
         classes=whole(config.get("NUMBER_CLASSES")),
+        other_head=_has_other_head(config),
         settings=_settings(config, path),
         note="; ".join(filter(None, [_base_rate(config), _share(config), further, "" if total else LAST_COUNTS])),
         **(scores_of(tests) | {"history": (*_legitimate(name, series["val"]), *tests)}),
@@ -90,11 +94,27 @@ class _Config:
         found = re.search(pattern, self._job) or re.search(rf"'[A-Z.]*\.?{name}', '([^']*)'", self._job)
         return found[1].strip() if found else None
 
+    def block(self, name: str) -> dict[str, Any]:
+        """Return the settings in the block of the dump called ``name`` in any case, without those that are off.
+
+        The block of a TRANSFER_TYPE holds what tells the runs of a fork's method, or of an adapter, apart.
+        """
+        found = re.search(rf"'{re.escape(name)}':\s*(?:CfgNode\()?\{{([^{{}}]*)", self._job, re.IGNORECASE)
+        values = _ITEM.findall(found[1]) if found else []
+        return {key.lower(): _literal(value) for key, value in values if value not in _OFF}
+
+
+def _literal(text: str) -> Any:
+    """Return a text, a number or a switch of a dump."""
+    if text.startswith("'"):
+        return text.strip("'")
+    return whole(text) if whole(text) is not None else number(text) if number(text) is not None else text == "True"
+
 
 def _without_test(validation: list[float | None]) -> str:
     last = next((score for score in reversed(validation) if score is not None), None)
     if last is None:
-        return "no evaluation: the run ended before its first one"
+        return "no line with the top1 of val or test: the run ended before its first evaluation, or logs other scores"
     return f"tuning run (no test line): its last val top1, {100 * last:.2f} %, is a val200 accuracy"
 
 
@@ -126,6 +146,11 @@ def _method(config: _Config) -> str:
         return f"mlp-{layers + 1}" if layers else "linear"
     names = {"prompt": "vpt-deep" if config.get("DEEP") == "True" else "vpt-shallow", "end2end": "full"}
     return "-".join([names.get(kind, kind), *(_options(config) if "prompt" in kind else [])])
+
+
+def _has_other_head(config: _Config) -> bool:
+    """Return whether the head is an MLP, or the backbone not called ViT-B, as in ``sup_vitb16_imagenet21k``."""
+    return bool(whole(config.get("MLP_NUM"))) or "vitb" not in (config.get("FEATURE") or "vitb").lower()
 
 
 def _options(config: _Config) -> list[str]:
@@ -160,9 +185,19 @@ def _settings(config: _Config, path: Path) -> dict[str, Any]:
     in_folder = (folder[1], folder[2]) if folder else (None, None)
     rate, decay = config.get("BASE_LR") or in_folder[0], config.get("WEIGHT_DECAY") or in_folder[1]
     settings = {"lr": number(rate), "weight_decay": number(decay), "batch_size": whole(config.get("BATCH_SIZE"))}
-    if "prompt" in (config.get("TRANSFER_TYPE") or ""):
-        settings["num_tokens"] = whole(config.get("NUM_TOKENS"))
-    return {name: value for name, value in settings.items() if value is not None}
+    kind = config.get("TRANSFER_TYPE") or ""
+    of_method = _prompt_settings(config) if "prompt" in kind else {} if kind == "linear" else config.block(kind)
+    return {name: value for name, value in (settings | of_method).items() if value is not None}
+
+
+def _prompt_settings(config: _Config) -> dict[str, Any]:
+    """Return the number of tokens, and dropout and projection unless they are off."""
+    block = config.block("PROMPT")
+    return {
+        "num_tokens": whole(config.get("NUM_TOKENS")),
+        "dropout": block.get("dropout"),
+        "project": block.get("project"),
+    }
 
 
 def _base_rate(config: _Config) -> str:

@@ -29,6 +29,26 @@ def test_the_label_column_has_many_names(tmp_path: Path, column: str) -> None:
     assert read(table(tmp_path, PLAIN.replace("label", f" {column.title()} "))).classes == ("cat", "dog")
 
 
+@pytest.mark.parametrize("header", ["Image_ID,labels", "file path,Class Name", "id,filename,label", "filepaths,label"])
+def test_further_names_count_where_no_column_has_a_plainer_one(tmp_path: Path, header: str) -> None:
+    rows = ("1,a.png,cat\n2,b.png,dog\n") if header.startswith("id,") else "a.png,cat\nb.png,dog\n"
+    assert labels(read(table(tmp_path, f"{header}\n{rows}"))) == {"train": [("a.png", "cat"), ("b.png", "dog")]}
+
+
+def test_two_further_names_ask_for_one(tmp_path: Path) -> None:
+    text = "image,labels,class id\na.png,cat,0\nb.png,dog,1\n"
+    with pytest.raises(InputError, match=r"could be the label \(labels, class id\)"):
+        read(table(tmp_path, text))
+    assert read(table(tmp_path, text.replace("labels", "label"))).classes == ("cat", "dog")
+
+
+def test_lines_end_as_on_any_machine(tmp_path: Path) -> None:
+    text = "image;label\ra.png;cat, black\rb.png;dog\r"
+    tree(tmp_path, "a.png", "b.png")
+    (tmp_path / "labels.csv").write_bytes(text.encode())
+    assert read(tmp_path / "labels.csv").classes == ("cat, black", "dog")
+
+
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_columns_are_divided_by_comma_semicolon_or_tab(tmp_path: Path, delimiter: str) -> None:
     text = "\ufeffpath,species,label\r\na.png,x,cat\r\n\r\nb.png,y,dog\r\n"
@@ -78,8 +98,20 @@ def test_the_task_file_names_the_columns(tmp_path: Path) -> None:
 def test_split_words_and_switches(tmp_path: Path) -> None:
     words = "image,label,split\na.png,x,Training\nb.png,y,training\nc.png,x,dev\nd.png,y,eval\n"
     assert sizes(read(table(tmp_path / "words", words))) == {"train": 2, "val": 1, "test": 1}
-    switch = "image,label,is_train\na.png,x,1\nb.png,y,1\nd.png,y,0\n"
-    assert sizes(read(table(tmp_path / "switch", switch))) == {"train": 2, "test": 1}
+    for one, zero in (("1", "0"), ("1.0", "0.0"), ("True", "False")):
+        switch = f"image,label,is_train\na.png,x,{one}\nb.png,y,{one}\nd.png,y,{zero}\n"
+        assert sizes(read(table(tmp_path / "switch", switch))) == {"train": 2, "test": 1}
+
+
+def test_a_column_of_split_words_is_the_split_whatever_its_name(tmp_path: Path) -> None:
+    text = "image,label,usage\na.png,x,train\nb.png,y,train\nc.png,x,Test\n"
+    assert sizes(read(table(tmp_path, text))) == {"train": 2, "test": 1}
+    two = "image,label,usage,phase\na.png,x,train,train\nb.png,y,train,train\nc.png,x,test,val\n"
+    with pytest.raises(InputError, match=r"could be the split \(usage, phase\)"):
+        read(table(tmp_path, two))
+    assert sizes(read(table(tmp_path, two), split_column="usage")) == {"train": 2, "test": 1}
+    other = "image,label,vehicle\na.png,x,train\nb.png,y,train\nc.png,x,car\n"
+    assert sizes(read(table(tmp_path, other))) == {"train": 3}
 
 
 def test_numbers_of_splits_are_decided_in_the_task_file(tmp_path: Path) -> None:
@@ -95,6 +127,15 @@ def test_integers_are_sorted_as_numbers_and_the_renumbering_is_said(tmp_path: Pa
     assert listing.classes == ("9", "10")
     assert listing.notes == (f"the 2 labels of {tmp_path / 'labels.csv'}, from 9 to 10, are numbered 0 to 1",)
     assert read(table(tmp_path, "image,label\na.png,1\nb.png,0\n")).notes == ()
+
+
+def test_whole_numbers_may_have_a_point(tmp_path: Path) -> None:
+    table(tmp_path, "image,label\na.png,10.0\nb.png,9.0\nc.png,-1.00\n", "train.csv")
+    table(tmp_path, "image,label\nd.png,10\n", "test.csv")
+    listing = read(tmp_path)
+    assert listing.classes == ("-1", "9", "10")
+    assert labels(listing)["test"] == [("d.png", "10")]
+    assert read(table(tmp_path, "image,label\na.png,10.0\nb.png,9.5\n")).classes == ("10.0", "9.5")
 
 
 def test_leading_zeros_make_text(tmp_path: Path) -> None:

@@ -112,6 +112,30 @@ def test_without_a_description_the_label_is_the_integer_column(tmp_path: Path, c
     assert "from 2 to 4, are numbered 0 to 1" in listing.notes[0]
 
 
+@pytest.mark.parametrize(
+    ("values", "classes"),
+    [([10.0, 2.0, None, float("nan"), 10.0], ("2", "10")), ([True, False, True], ("False", "True"))],
+)
+def test_labels_may_be_whole_numbers_with_a_point_or_switches(
+    tmp_path: Path, values: list[Any], classes: tuple[str, ...]
+) -> None:
+    parquet(tmp_path / "train.parquet", label=values)
+    listing = read(tmp_path)
+    assert (listing.classes, sizes(listing)) == (classes, {"train": 3})
+
+
+def test_a_column_of_the_only_table_says_the_split(tmp_path: Path) -> None:
+    file = parquet(tmp_path / "bugs.parquet", label=[0, 1, 0, 1], split=["train", "train", "test", "val"])
+    listing = read(file)
+    assert sizes(listing) == {"train": 2, "val": 1, "test": 1}
+    assert listing.images.read(listing.splits["test"][0].path) == picture("bugs2")
+    parquet(file, label=[0, 1], split=["train", "train"])
+    assert sizes(read(file)) == {"train": 2}
+    parquet(file, label=[0, 1], split=["train", "test"], set=["train", "val"])
+    with pytest.raises(InputError, match=r"several columns of splits \(split, set\)"):
+        read(file)
+
+
 def test_a_binary_column_is_an_image(tmp_path: Path) -> None:
     content = pa.table({"content": [picture("0"), picture("1")], "label": [0, 1]})
     pq.write_table(content, tmp_path / "train.parquet")
@@ -241,6 +265,15 @@ def test_metadata_at_the_top_leaves_the_split_to_the_folders(tmp_path: Path) -> 
         "train": [("train/a.png", "ant"), ("train/b.png", "bee")],
         "test": [("test/photo of a train.png", "bee")],
     }
+
+
+def test_a_column_of_metadata_says_the_split(tmp_path: Path) -> None:
+    tree(tmp_path, "a.png", "b.png", "c.png")
+    metadata(tmp_path, "file_name,label,split\na.png,1.0,train\nb.png,10.0,train\nc.png,10.0,test\n")
+    assert labels(read(tmp_path)) == {"train": [("a.png", "1"), ("b.png", "10")], "test": [("c.png", "10")]}
+    metadata(tmp_path, "file_name,label,split,fold\na.png,1,train,train\nb.png,2,test,val\n")
+    with pytest.raises(InputError, match=r"several columns of splits \(split, fold\)"):
+        read(tmp_path)
 
 
 def test_metadata_in_parquet_and_several_columns(tmp_path: Path) -> None:

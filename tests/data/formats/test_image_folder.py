@@ -59,6 +59,29 @@ def test_split_folders_go_by_many_names(tmp_path: Path, names: tuple[str, ...], 
     assert listing.classes == ("ant", "bee")
 
 
+@pytest.mark.parametrize(
+    "names",
+    [("training_set", "test_set"), ("seg_train/seg_train", "seg_test/seg_test"), ("train/train", "test/test")],
+)
+def test_split_folders_of_archives_have_longer_names_or_are_doubled(tmp_path: Path, names: tuple[str, ...]) -> None:
+    paths = [f"{name}/{label}/1.png" for name in names for label in ("ant", "bee")]
+    listing = read(tree(tmp_path, *paths))
+    assert (listing.classes, sizes(listing)) == (("ant", "bee"), {"train": 2, "test": 2})
+
+
+def test_folders_beside_the_splits_of_an_archive_are_left_out(tmp_path: Path) -> None:
+    paths = [f"{name}/{label}/1.png" for name in ("seg_train", "seg_test") for label in ("ant", "bee")]
+    listing = read(tree(tmp_path, *paths, "seg_pred/1.png"))
+    assert (sizes(listing), "left out 1 folder" in listing.notes[0]) == ({"train": 2, "test": 2}, True)
+
+
+def test_classes_with_the_name_of_a_split_in_theirs_stay_classes(tmp_path: Path) -> None:
+    folder = tree(tmp_path, "steam train/red/1.png", "steam train/blue/1.png", "test car/red/1.png", "bus/1.png")
+    assert read(folder).classes == ("bus", "steam train", "test car")
+    nested = tree(tmp_path / "nested", "train/ant/a/1.png", "train/bee/1.png", "test/ant/a/1.png")
+    assert labels(read(nested))["test"] == [("test/ant/a/1.png", "ant")]
+
+
 def test_wrappers_and_metadata_of_archives_are_stepped_over(tmp_path: Path) -> None:
     wrapped = tree(tmp_path, *(f"bugs-master/data/{path}" for path in SPLITS), "__MACOSX/bugs/._1.png", "README.md")
     assert sizes(read(wrapped)) == {"train": 2, "test": 2}

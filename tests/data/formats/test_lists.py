@@ -95,12 +95,12 @@ def test_the_folder_of_the_images_is_asked_for_if_two_fit(tmp_path: Path) -> Non
     }
 
 
-def test_noah_lists_divide_at_the_last_space_and_shots_are_chosen(tmp_path: Path) -> None:
+def test_noah_lists_divide_at_the_last_space_or_tab_and_shots_are_chosen(tmp_path: Path) -> None:
     tree(tmp_path / "images", "a b.png", *IMAGES)
     for name, text in {
         "train_meta.list.num_shot_1.seed_0": "a b.png 0\n1.png 1\n",
         "train_meta.list.num_shot_2.seed_0": "a b.png 0\n1.png 1\n2.png 1\n",
-        "test_meta.list": "3.png 0\n",
+        "test_meta.list": "3.png\t0\r\n",
     }.items():
         (tmp_path / "annotations").mkdir(exist_ok=True)
         (tmp_path / "annotations" / name).write_text(text)

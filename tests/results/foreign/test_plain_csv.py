@@ -72,6 +72,21 @@ def test_two_rules_of_one_run_and_tasks_of_other_suites(tmp_path: Path) -> None:
     assert (records[0].trainable_params, records[1].trainable_params_without_head) == (2000, 1000)
 
 
+def test_tasks_of_fgvc_have_the_names_of_papers(tmp_path: Path) -> None:
+    names = ("CUB-200-2011", "NABirds", "Oxford Flowers", "Stanford Dogs", "Stanford Cars", "cub")
+    text = HEADER + "".join(f"{i},{name},80,,last,\n" for i, name in enumerate(names))
+    outcomes = imported("csv", write(tmp_path / "a.csv", text), tmp_path / "results")
+    tasks = ["cub-200-2011", "nabirds", "oxford-flowers", "stanford-dogs", "stanford-cars", "cub-200-2011"]
+    assert [(o.record.task, o.record.suite) for o in outcomes if o.record] == [(task, "fgvc") for task in tasks]
+
+
+def test_columns_may_have_spaces_in_their_names(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "Method,Task,Accuracy,Epoch rule\nA,dtd,88.1,last\n")
+    (outcome,) = imported("csv", path, tmp_path / "results")
+    assert outcome.record is not None
+    assert (outcome.record.epoch_rule, outcome.record.final_test_acc) == ("final", pytest.approx(0.881))
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -80,6 +95,7 @@ def test_two_rules_of_one_run_and_tasks_of_other_suites(tmp_path: Path) -> None:
         ("A,dtd,-1%,,,", "not between 0 and 100"),
         ("A,dtd,high,,,", "is not a number"),
         ("A,smallnorb_azimut,50,,,", "nearest names are smallnorb_azi"),
+        ("A,oxford_flowers,50,,,", "unknown task 'oxford_flowers'; the nearest names are oxford_flowers102"),
         ("A,dtd,50,one,,", "seed 'one'"),
         ("A,dtd,50,,lats,", "did you mean 'last'"),
         ("A,dtd,50,,,many", "params 'many'"),
@@ -103,3 +119,12 @@ def test_unknown_columns_are_named(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_a_missing_column_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no column 'accuracy'"):
         imported("csv", write(tmp_path / "a.csv", "method,task\nA,dtd\n"), tmp_path / "results")
+
+
+def test_a_table_of_something_else_in_a_folder_is_listed(tmp_path: Path) -> None:
+    write(tmp_path / "a.csv", HEADER + "A,dtd,50,,,\n")
+    other = write(tmp_path / "images/train.csv", "image,label\na.png,x\n")
+    outcomes = imported("csv", tmp_path, tmp_path / "results")
+    assert [(o.file.name, o.state) for o in outcomes] == [("a.csv", "imported"), ("train.csv", "skipped")]
+    with pytest.raises(InputError, match="cannot be imported: no table of results"):
+        imported("csv", other, tmp_path / "results")

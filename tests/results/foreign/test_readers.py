@@ -40,6 +40,15 @@ def reason_of(outcomes: list[Outcome]) -> str:
         ('clevr(task="closest_object_distance")', "clevr_dist"),
         ("dSpr-Orient", "dsprites_ori"),
         ("snorb azim", "smallnorb_azi"),
+        ("Caltech-101", "caltech101"),
+        ("Flower102", "oxford_flowers102"),
+        ("Clevr/count", "clevr_count"),
+        ("Clevr/distance", "clevr_dist"),
+        ("KITTI/distance", "kitti"),
+        ("dSprites/location", "dsprites_loc"),
+        ("dSprites/orientation", "dsprites_ori"),
+        ("SmallNORB/azimuth", "smallnorb_azi"),
+        ("SmallNORB/elevation", "smallnorb_ele"),
         *{
             "cifar100": "cifar100",
             "flowers102": "oxford_flowers102",
@@ -60,6 +69,8 @@ def reason_of(outcomes: list[Outcome]) -> str:
         ("resisc", None),
         ("torch/cifar100", None),
         ("cifar100-FS", None),
+        ("cifar100/1k", None),
+        ("oxford_flowers", None),
     ],
 )
 def test_task_names(name: str, task: str | None) -> None:
@@ -123,6 +134,48 @@ def test_vpt_validation_on_vtab_is_left_out(tmp_path: Path) -> None:
 def test_vpt_options_are_part_of_the_method(tmp_path: Path) -> None:
     write(tmp_path / VTAB_LOG, vpt_log([50], epochs=1, LOCATION="'add'", NUM_DEEP_LAYERS="3"))
     assert record_of(imported("vpt", tmp_path, tmp_path / "results")).method == "vpt-deep-add-3-layers"
+
+
+@pytest.mark.parametrize(
+    ("config", "settings"),
+    [
+        (
+            {
+                "TRANSFER_TYPE": "'P_VK'",
+                "P_VK": "{'PATH': '',\n  'DEEP_P': True,\n  'NUM_TOKENS': 5,\n  'NUM_TOKENS_P': 20,\n  'PROJECT': -1}",
+            },
+            {"deep_p": True, "num_tokens": 5, "num_tokens_p": 20},
+        ),
+        (
+            {"TRANSFER_TYPE": "'adapter'", "ADAPTER": "CfgNode({'REDUCATION_FACTOR': 64, 'STYLE': 'Pfeiffer'})"},
+            {"reducation_factor": 64, "style": "Pfeiffer"},
+        ),
+        (
+            {"LINEAR": "{'DROPOUT': 0.3}", "PROMPT": "CfgNode({'DROPOUT': 0.1, 'PROJECT': 100, 'NUM_TOKENS': 10})"},
+            {"num_tokens": 10, "dropout": 0.1, "project": 100},
+        ),
+        ({"PROMPT": "{'DROPOUT': 0.0, 'PROJECT': -1}"}, {"num_tokens": 10}),
+    ],
+)
+def test_vpt_settings_tell_the_runs_of_a_method_apart(
+    config: dict[str, str], settings: dict[str, object], tmp_path: Path
+) -> None:
+    write(tmp_path / VTAB_LOG, vpt_log([50], epochs=1, **config))
+    record = record_of(imported("vpt", tmp_path, tmp_path / "results"))
+    assert dict(record.settings) == {"lr": 0.25, "weight_decay": 0.001, "batch_size": 64, **settings}
+
+
+@pytest.mark.parametrize(("feature", "trained"), [("sup_vitb16_imagenet21k", 128_303 - 769 * 47), ("swinb_22k_224", 0)])
+def test_the_head_of_another_backbone_is_not_subtracted(feature: str, trained: int, tmp_path: Path) -> None:
+    write(tmp_path / VTAB_LOG, vpt_log([50], epochs=1, FEATURE=f"'{feature}'"))
+    record = record_of(imported("vpt", tmp_path, tmp_path / "results"))
+    assert (record.trainable_params, record.trainable_params_without_head) == (128_303, trained)
+
+
+def test_a_log_of_vpt_with_other_scores_is_not_called_unfinished(tmp_path: Path) -> None:
+    log = vpt_log([50], epochs=1).replace("top1: 50.00", "zsl_unseen: 0.52")
+    write(tmp_path / VTAB_LOG, log)
+    assert "or logs other scores" in reason_of(imported("vpt", tmp_path, tmp_path / "results"))
 
 
 def test_vpt_patience_completes_a_log(tmp_path: Path) -> None:
@@ -198,6 +251,17 @@ def test_adapter_plus_reads_a_run_once(tmp_path: Path) -> None:
     assert accuracies == {"dtd": 0.7, "svhn": 0.9}
 
 
+def test_adapter_plus_keeps_the_rank_of_lora_and_the_backbone(tmp_path: Path) -> None:
+    folder = tmp_path / "output/vtab/lora/dtd/seed=1/logs"
+    hparams = "cfg: {data: {dataset: dtd, val_split: test}, lora: {rank: 4}, adapter: null, name: lora, seed: 1,"
+    hparams += " vit: {model: vit_large_patch16_224}}\ntrainable_params: 300000\n"
+    write(folder / "hparams.yaml", hparams)
+    write(folder / "metrics.csv", "epoch,val/accuracy\n99,0.5\n")
+    record = record_of(imported("adapter-plus", tmp_path, tmp_path / "results"))
+    assert record.settings == {"lora.rank": 4}
+    assert (record.trainable_params, record.trainable_params_without_head) == (300_000, 0)
+
+
 def test_adapter_plus_keeps_the_names_of_fgvc(tmp_path: Path) -> None:
     folder = tmp_path / "output/fgvc/adapter_plus_dim8"
     hparams = "cfg: {data: {dataset: dtd, dataset_group: fgvc, val_split: test}, train: {epochs: 9}, seed: 1}\n"
@@ -225,6 +289,9 @@ def test_vpetl_reads_the_last_run_of_a_log(tmp_path: Path) -> None:
     write(path, "".join(f"{stamp}{line}\n" for line in first + second))
     assert "incomplete: 10 of 20 epochs" in reason_of(imported("vpetl", tmp_path, tmp_path / "results"))
     log = "".join(f"{stamp}{line}\n" for line in [*first, *second, "19 0.4 memory: 1MB", "end"])
+    write(path, log.replace("seed=4", "seed=4, model='swin_base_patch4'"))
+    record = record_of(imported("vpetl", tmp_path, tmp_path / "results", dry_run=True))
+    assert (record.trainable_params, record.trainable_params_without_head) == (300_000, 0)
     for text, suite in ((log, "vtab-1k"), (log.replace("'kitti'", "'mine'").replace("0.3M", "300000"), "")):
         write(path, text)
         record = record_of(imported("vpetl", tmp_path, tmp_path / "results"))
@@ -232,6 +299,15 @@ def test_vpetl_reads_the_last_run_of_a_log(tmp_path: Path) -> None:
         assert (record.seed, record.settings) == (4, {"lr": 0.1, "wd": 0.01, "topN": 8})
         assert (record.suite, record.num_classes) == (suite, 4)
         assert (record.trainable_params, record.trainable_params_without_head) == (300_000, 300_000 - 769 * 4)
+
+
+def test_vpetl_with_a_last_accuracy_that_is_no_number_has_no_final_one(tmp_path: Path) -> None:
+    messages = ["Namespace(seed=4, dataset='kitti', task='vtab', model_type='vit_lora')", "{'epochs': 20}"]
+    messages += ["9 0.5 memory: 1MB", "19 nan memory: 1MB", "end"]
+    log = "".join(f"2024-07-25 10:00:00,000 - training - INFO - {message}\n" for message in messages)
+    write(tmp_path / "output/vit_lora/vtab/x/training.log", log)
+    reason = reason_of(imported("vpetl", tmp_path, tmp_path / "results"))
+    assert "incomplete: 10 of 20 epochs, then the accuracy is nan, no number" in reason
 
 
 def test_timm_asks_for_method_and_task(tmp_path: Path) -> None:
@@ -292,6 +368,14 @@ def test_a_percentage_where_fractions_belong_is_refused(tmp_path: Path) -> None:
 def test_the_first_of_equally_good_epochs_is_the_best(tmp_path: Path) -> None:
     write(tmp_path / VTAB_LOG, vpt_log([50, 70, 70, 60], epochs=4))
     assert record_of(imported("vpt", tmp_path, tmp_path / "results")).best_test_epoch == 1
+
+
+def test_folders_of_other_names_are_no_task_of_osu(tmp_path: Path) -> None:
+    path = write(tmp_path / "downloads/vpt_deep/final_result.json", '{"avg_acc": 60.0}')
+    with pytest.raises(InputError, match="does not state its task; name it with --task"):
+        imported("osu", path, tmp_path / "results")
+    record = record_of(imported("osu", path, tmp_path / "results", task="dtd"))
+    assert (record.task, record.method, record.final_test_acc) == ("dtd", "vpt-deep", 0.6)
 
 
 def test_a_test_run_of_osu_is_no_result(tmp_path: Path) -> None:

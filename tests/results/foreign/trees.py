@@ -13,9 +13,9 @@ from shipbench.results.foreign.result import Naming
 from shipbench.results.store import Store
 
 
-def imported(harness: str, path: Path, results: Path, **naming: Any) -> list[Outcome]:
+def imported(harness: str, path: Path, results: Path, *, dry_run: bool = False, **naming: Any) -> list[Outcome]:
     """Import ``path`` into ``results`` and return what became of every file."""
-    return import_results(get_harness(harness), path, Store(results), Naming(**naming))
+    return import_results(get_harness(harness), path, Store(results), Naming(**naming), dry_run=dry_run)
 
 
 def write(path: Path, text: str) -> Path:
