@@ -121,6 +121,8 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         with path.open("rb") as stream:
             clause = impostor(stream.read(512), "name a file written by 'shipbench export'")
         raise InputError(f"{path} {clause or f'cannot be read: {error}'}") from error
+    if "architecture" in metadata and "run_id" in metadata:
+        raise InputError(f"{path} is the merged model of a run, which timm loads; export the run without --merged")
     if metadata.get("format") != EXPORT_FORMAT:
         raise InputError(f"{path} was not written by 'shipbench export'")
     return metadata, tensors
