@@ -29,8 +29,8 @@ class Adapter(nn.Module):
         """Return whether the backbone's tensor ``name`` (timm's) is trained too; the rest stays frozen."""
         return False
 
-    def learned(self) -> Mapping[str, float]:
-        """Return trained numbers for the record, by name; the base class has none."""
+    def learned(self) -> Mapping[str, float | Tensor]:
+        """Return trained numbers for the record, by name; a tensor holds one. The base class has none."""
         return {}
 
     def merge(self, weights: dict[str, Tensor]) -> None:

@@ -66,7 +66,7 @@ class AdaptedModel(nn.Module):
         """Return the cross-entropy, a scalar."""
         return F.cross_entropy(self(images), labels)
 
-    def learned(self) -> Mapping[str, float]:
+    def learned(self) -> Mapping[str, float | Tensor]:
         """Return the adapter's trained numbers for the record, by name."""
         return self.adapter.learned()
 

@@ -135,8 +135,8 @@ class Mergeable(Protocol):
 class Learned(Protocol):
     """A model some of whose trained numbers are worth a place in the record of its run."""
 
-    def learned(self) -> Mapping[str, float]:
-        """Return these numbers, as they are now, by name."""
+    def learned(self) -> Mapping[str, float | Tensor]:
+        """Return these numbers, as they are now, by name; a tensor holds one."""
         ...
 
 
