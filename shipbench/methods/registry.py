@@ -20,15 +20,20 @@ MAIN_METHODS = ("full", "linear", "ship", "vpt-deep", "vpt-shallow")
 
 # Reading the metadata of every installed package takes as long as looking up twenty records.
 @cache
+def _registered() -> Sequence[EntryPoint]:
+    return tuple(entry_points(group=GROUP))
+
+
+@cache
 def _entry_points() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=GROUP)}
+    return {point.name: point for point in _registered()}
 
 
 @cache
 def _contested() -> Mapping[str, Sequence[str]]:
     """Return the classes that several packages register under the same name, by this name."""
     values: dict[str, set[str]] = defaultdict(set)
-    for point in entry_points(group=GROUP):
+    for point in _registered():
         values[point.name].add(point.value)
     return {name: sorted(classes) for name, classes in values.items() if len(classes) > 1}
 

@@ -218,7 +218,7 @@ def test_a_family_that_fails_hides_no_other_method(monkeypatch: pytest.MonkeyPat
 
 def test_a_name_that_two_packages_register_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     points = [_point("gated", "Gated"), EntryPoint("gated", "elsewhere:Gated", registry.GROUP)]
-    monkeypatch.setattr(registry, "entry_points", lambda group: points)
+    monkeypatch.setattr(registry, "_registered", lambda: points)
     monkeypatch.setattr(registry, "_contested", registry._contested.__wrapped__)
     with pytest.raises(InputError, match=r"several packages have a method 'gated' .*elsewhere:Gated.*; rename"):
         get_method("gated")
