@@ -36,8 +36,11 @@ _Maker: TypeAlias = Callable[[VisionTransformer, _Config, float], Adapter]
 
 
 def _lora(form: str) -> _Maker:
+    # peft's configuration may state the scale as well, which follows from alpha and rank.
+    names = ("rank", "alpha" if form == "peft" else "scale")
+
     def make(vit: VisionTransformer, config: _Config, dropout: float) -> Adapter:
-        chosen = {name: config[name] for name in ("rank", "scale", "alpha") if name in config}
+        chosen = {name: config[name] for name in names if name in config}
         return make_lora(vit, settings.LoraConfig(form=form, dropout=dropout, **chosen))  # type: ignore[arg-type]
 
     return make
@@ -53,25 +56,52 @@ def _scaled(adapter: Callable[..., Adapter], config_class: Callable[..., Any], *
     return make
 
 
-def _path_dropping(adapter: Callable[..., Adapter], config_class: Callable[..., Any], **renamed: str) -> _Maker:
-    """Return a maker of an adapter without dropout that draws its own drop path; ``renamed`` are other settings."""
-    names = {"dim": "dim", "adapter_drop_path": "drop_path", **renamed}
+def _path_dropping(
+    adapter: Callable[..., Adapter],
+    config_class: Callable[..., Any],
+    renamed: Mapping[str, str],
+    fixed: Mapping[str, bool],
+) -> _Maker:
+    """Return a maker of an adapter without dropout that draws its own drop path.
+
+    ``renamed`` are settings by their name in the authors' configuration, beside those that all have. It raises
+    ``InputError`` for another value of a ``fixed`` part, which these adapters cannot change.
+    """
+    names = {"dim": "dim", "drop_path": "adapter_drop_path", "act_layer": "activation", **renamed}
 
     def make(vit: VisionTransformer, config: _Config, dropout: float) -> Adapter:
-        return adapter(
-            vit, config_class(**{ours: config[theirs] for ours, theirs in names.items() if theirs in config})
-        )
+        for name, value in fixed.items():
+            if bool(config.get(name, value)) != value:
+                raise InputError(f"{name} is {config[name]!r}; this adapter has only {name}={value}")
+        chosen = {ours: config[theirs] for theirs, ours in names.items() if theirs in config}
+        # The authors write a scale of 1 where nothing is scaled.
+        if chosen.get("scaling") == 1:
+            chosen["scaling"] = "none"
+        return adapter(vit, config_class(**chosen))
 
     return make
 
 
 _MAKERS: Mapping[str, _Maker] = {
     "adapter_houlsby": _path_dropping(
-        Houlsby, settings.HoulsbyConfig, scale="scaling", train_norms="train_layer_norms"
+        Houlsby,
+        settings.HoulsbyConfig,
+        {"scaling": "scale", "train_layer_norms": "train_norms", "attn_adapter": "at_attention"},
+        {"norm_layer": False, "bias": True},
     ),
     "adapter_noah": _scaled(NoahAdapter, settings.SerialConfig, "dim"),
-    "adapter_pfeiffer": _path_dropping(Pfeiffer, settings.PfeifferConfig, scale="scaling"),
-    "adapter_plus": _path_dropping(AdapterPlus, settings.AdapterPlusConfig),
+    "adapter_pfeiffer": _path_dropping(
+        Pfeiffer,
+        settings.PfeifferConfig,
+        {"scaling": "scale", "norm_layer": "norm"},
+        {"attn_adapter": False, "bias": True, "train_layer_norms": False},
+    ),
+    "adapter_plus": _path_dropping(
+        AdapterPlus,
+        settings.AdapterPlusConfig,
+        {"scaling": "scaling"},
+        {"attn_adapter": False, "norm_layer": False, "bias": True, "train_layer_norms": False},
+    ),
     "adapter_vpt": _scaled(VptAdapter, partial(settings.SerialConfig, form="vpt"), "dim"),
     "adaptformer": _scaled(AdaptFormer, settings.AdaptFormerConfig, "dim", "scale"),
     "bitfit": lambda vit, config, dropout: BitFit(settings.BitFitConfig()),
@@ -85,8 +115,8 @@ _MAKERS: Mapping[str, _Maker] = {
     "lora_peft": _lora("peft"),
     "lora_qv": _lora("qv"),
     "partial": lambda vit, config, dropout: Partial(vit, settings.PartialConfig(blocks=config["blocks"])),
-    "repadapter": _scaled(RepAdapter, settings.RepAdapterConfig, "dim", "scale"),
-    "repadapter_attn": _scaled(RepAdapter, settings.RepAdapterAttentionConfig, "dim", "scale"),
+    "repadapter": _scaled(RepAdapter, settings.RepAdapterConfig, "dim", "scale", "groups"),
+    "repadapter_attn": _scaled(RepAdapter, settings.RepAdapterAttentionConfig, "dim", "scale", "groups"),
     "ssf": lambda vit, config, dropout: Ssf(vit, settings.SsfConfig()),
 }
 
@@ -144,11 +174,13 @@ def load_official(
 ) -> OfficialModel:
     """Return a method's model, in evaluation mode, with the trained ``tensors`` of its authors' code.
 
-    ``method`` is the official name, as in ``lora_noah``; ``config`` holds the authors' settings, such as ``rank`` and
-    ``scale``. ``tensors`` have official names: ``blocks.0.lora.a``, timm's names for a backbone's tensor, ``head.*``.
+    ``method`` is the official name, as in ``lora_noah``; ``config`` holds the authors' settings, such as ``rank``,
+    ``scale``, ``groups`` (RepAdapter), ``scaling``, ``act_layer`` and ``norm_layer`` (Adapter+). ``tensors`` have
+    official names: ``blocks.0.lora.a``, timm's names for a backbone's tensor, ``head.*``.
     ``dropout`` acts where the authors' code has dropout. ``drop_path`` is the rate of the last block, to which rates
     rise linearly, or the rate of each block; the adapters' own rate is in ``config``. Raises ``InputError`` for an
-    unknown method, and for a missing, unexpected or wrongly shaped tensor, which it names.
+    unknown method, for a part in ``config`` that the adapter does not have, and for a missing, unexpected or wrongly
+    shaped tensor, which it names.
     """
     if method not in _MAKERS:
         raise InputError(f"unknown official method {method!r}{did_you_mean(method, list(_MAKERS))}")
@@ -158,7 +190,7 @@ def load_official(
     rates = _path_rates(drop_path, len(backbone.blocks))
     model = OfficialModel(backbone, tensors["head.bias"].numel(), adapter, path_rates=rates)
     model.thirds = frozenset(name.partition("@")[0] for name in tensors if "@" in name)
-    model.to(backbone.cls_token)
+    model.to(next(backbone.parameters()))
     _load(model, tensors, method)
     return model.eval()
 

@@ -97,6 +97,7 @@ class LoraConfig(Settings):
 
     ``form`` names the code whose LoRA this is. ``noah``: one pair of rank ``rank`` for the fused q, k, v, times
     ``scale``; ``peft``: the same pair, times ``alpha`` / ``rank``; ``qv``: a pair for q and one for v, times ``scale``.
+    ``alpha`` is for the form ``peft`` alone, and ``scale`` for the others.
     ``init`` ``zero_b`` starts at the pretrained function; ``noah`` draws both matrices from a truncated normal of
     deviation 0.02, as the published NOAH runs do, and does not. ``dropout`` acts on the input of a pair, in the form
     ``qv`` on its hidden units. Without ``at_query``, ``at_key`` or ``at_value``, that projection does not change; the
@@ -114,10 +115,14 @@ class LoraConfig(Settings):
     at_value: bool = True
 
     def __post_init__(self) -> None:
-        """Convert and check every field, and refuse to take the keys from a form that does not change them."""
+        """Convert and check every field, and refuse values that change nothing in the form."""
         super().__post_init__()
         if self.form == "qv" and not self.at_key:
             raise InputError("at_key=false changes nothing with form=qv, which has no pair for the keys; use form=noah")
+        if self.form == "peft" and self.scale != LoraConfig.scale:
+            raise InputError("scale changes nothing with form=peft, whose factor is alpha / rank; set alpha")
+        if self.form != "peft" and self.alpha != LoraConfig.alpha:
+            raise InputError(f"alpha changes nothing with form={self.form}, whose factor is scale; set scale")
 
     @property
     def factor(self) -> float:
@@ -140,6 +145,12 @@ class AdaptFormerConfig(Settings):
     dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.1
     placement: Literal["parallel", "serial"] = "parallel"
     activation: bool = True
+
+    def __post_init__(self) -> None:
+        """Convert and check every field, and refuse a fixed scale beside a learned one."""
+        super().__post_init__()
+        if self.learned_scale and self.scale != AdaptFormerConfig.scale:
+            raise InputError("scale changes nothing with learned_scale=true, whose scalar starts at 1; leave it out")
 
 
 @dataclass(frozen=True)

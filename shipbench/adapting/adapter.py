@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Generic, TypeVar, cast
 
 from torch import Tensor, nn
@@ -28,6 +28,10 @@ class Adapter(nn.Module):
     def trains(self, name: str) -> bool:
         """Return whether the backbone's tensor ``name`` (timm's) is trained too; the rest stays frozen."""
         return False
+
+    def learned(self) -> Mapping[str, float | Tensor]:
+        """Return trained numbers for the record, by name; a tensor holds one. The base class has none."""
+        return {}
 
     def merge(self, weights: dict[str, Tensor]) -> None:
         """Change the backbone's ``weights`` (by timm's names) so that it alone computes what the adapted model does.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
@@ -65,6 +65,10 @@ class AdaptedModel(nn.Module):
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
         """Return the cross-entropy, a scalar."""
         return F.cross_entropy(self(images), labels)
+
+    def learned(self) -> Mapping[str, float | Tensor]:
+        """Return the adapter's trained numbers for the record, by name."""
+        return self.adapter.learned()
 
     def merged_state(self) -> dict[str, Tensor]:
         """Return the state of a plain timm model, with ``head.weight`` and ``head.bias``, that computes the same.

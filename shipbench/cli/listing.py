@@ -73,17 +73,23 @@ def _opened(place: str) -> list[Task]:
 @app.command()
 @json_command
 def methods(as_json: Json = False) -> None:
-    """List every installed method with its settings."""
+    """List every installed method with its settings; of one that cannot be used, the reason."""
     import dataclasses
 
     from shipbench.methods import get_method, list_methods
 
     rows = []
     for name in list_methods():
-        method = get_method(name)
-        settings = {f.name: f.default for f in dataclasses.fields(method.settings)}
+        summary, settings = "", {}
+        try:
+            method = get_method(name)
+        except InputError as error:
+            summary = f"unusable: {error}"
+        else:
+            summary = method.summary
+            settings = {f.name: f.default for f in dataclasses.fields(method.settings)}
         cell: Any = settings if as_json else ", ".join(f"{key}={value}" for key, value in settings.items())
-        rows.append({"name": name, "summary": method.summary, "settings": cell})
+        rows.append({"name": name, "summary": summary, "settings": cell})
     _show(rows, as_json)
     if not as_json:
         next_steps.suggest("shipbench run --method NAME --tasks demo", "train and test a method")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -53,9 +54,11 @@ class BuildContext:
 
 @dataclass(frozen=True)
 class Built:
-    """A model to train, and ``facts`` about it for the record, such as ``levels`` and ``affinity``.
+    """A model to train, and ``facts`` with which a later build makes the same model without images.
 
-    Facts are stored as JSON; tensors and arrays become tuples of Python numbers.
+    Checkpoints and stored weights keep the facts, as JSON; tensors and arrays become tuples of Python numbers. The
+    record has a column for SHIP's ``levels``, ``affinity`` and ``affinity_std``, and for ``peft_version``. Raises
+    ``InputError`` for a fact that JSON cannot hold.
     The model offers ``model(images) -> logits`` and ``model.loss(images, labels) -> scalar``. Exactly the tensors to be
     trained require gradients. A model whose features stay fixed in training may implement ``FrozenFeatures``.
     """
@@ -65,7 +68,16 @@ class Built:
 
     def __post_init__(self) -> None:
         """Convert the facts to Python values."""
-        object.__setattr__(self, "facts", {name: plain(value) for name, value in self.facts.items()})
+        facts = {name: plain(value) for name, value in self.facts.items()}
+        for name, value in facts.items():
+            try:
+                json.dumps(value)
+            except (TypeError, ValueError) as error:
+                # Found out at the end of the training otherwise, when weights are stored.
+                raise InputError(
+                    f"the fact {name!r} of the model cannot be stored: {error}; use plain values"
+                ) from error
+        object.__setattr__(self, "facts", facts)
 
 
 @runtime_checkable
@@ -123,8 +135,8 @@ class Mergeable(Protocol):
 class Learned(Protocol):
     """A model some of whose trained numbers are worth a place in the record of its run."""
 
-    def learned(self) -> Mapping[str, float]:
-        """Return these numbers, as they are now, by name."""
+    def learned(self) -> Mapping[str, float | Tensor]:
+        """Return these numbers, as they are now, by name; a tensor holds one."""
         ...
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
-from shipbench.errors import InputError, did_you_mean
+from shipbench.errors import InputError, did_you_mean, one_line
+from shipbench.methods.checks import refuse_class, refuse_description
 from shipbench.methods.interface import Method, MethodFamily
 
 GROUP = "shipbench.methods"
@@ -18,13 +20,49 @@ MAIN_METHODS = ("full", "linear", "ship", "vpt-deep", "vpt-shallow")
 
 # Reading the metadata of every installed package takes as long as looking up twenty records.
 @cache
+def _registered() -> Sequence[EntryPoint]:
+    return tuple(entry_points(group=GROUP))
+
+
+@cache
 def _entry_points() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=GROUP)}
+    return {point.name: point for point in _registered()}
+
+
+@cache
+def _contested() -> Mapping[str, Sequence[str]]:
+    """Return the classes that several packages register under the same name, by this name."""
+    values: dict[str, set[str]] = defaultdict(set)
+    for point in _registered():
+        values[point.name].add(point.value)
+    return {name: sorted(classes) for name, classes in values.items() if len(classes) > 1}
 
 
 @cache
 def _families() -> dict[str, MethodFamily]:
-    return {point.name: point.load()() for point in entry_points(group=FAMILIES)}
+    return {point.name: _family(point) for point in entry_points(group=FAMILIES)}
+
+
+class _Unusable(MethodFamily):
+    """A family that cannot be imported; only commands that name one of its methods fail."""
+
+    def __init__(self, reason: InputError) -> None:
+        self.reason = reason
+
+    def names(self) -> Sequence[str]:
+        return ()
+
+    def method(self, name: str) -> Method:
+        raise self.reason
+
+
+def _family(point: EntryPoint) -> MethodFamily:
+    try:
+        loaded = _imported(point, f"the family of methods {point.name!r} ({point.value})")
+        family: MethodFamily = loaded()
+    except InputError as error:
+        return _Unusable(error)
+    return family
 
 
 def list_methods() -> list[str]:
@@ -40,10 +78,14 @@ def registered_methods() -> list[str]:
 def get_method(name: str) -> Method:
     """Return the method called ``name``.
 
-    Raises ``InputError`` if no such method is installed, if it cannot be imported, if its entry point is not a
-    ``Method`` of that name, or if its family refuses it.
+    Raises ``InputError`` if no such method is installed, if several packages have one, if it cannot be imported, if its
+    entry point is not a ``Method`` of that name with usable settings and switches, or if its family refuses it.
     """
     points = _entry_points()
+    if name in _contested():
+        raise InputError(
+            f"several packages have a method {name!r} ({', '.join(_contested()[name])}); rename or uninstall one"
+        )
     if name in points:
         return _load(points[name])
     prefix, hyphen, _ = name.partition("-")
@@ -62,17 +104,19 @@ def find_method(name: str) -> Method | None:
 
 def _load(point: EntryPoint) -> Method:
     where = f"method {point.name!r} ({point.value})"
+    loaded = _imported(point, where)
+    refuse_class(loaded, point.name, where)
+    method: Method = loaded()
+    refuse_description(method, where)
+    return method
+
+
+def _imported(point: EntryPoint, where: str) -> Any:
     try:
-        method = point.load()
-    except (ImportError, AttributeError) as error:
-        raise InputError(f"{where} cannot be imported: {error}") from error
-    if not (inspect.isclass(method) and issubclass(method, Method)):
-        raise InputError(f"{where} is not a method; derive its class from shipbench.methods.Method")
-    if inspect.isabstract(method):
-        raise InputError(f"{where} cannot build a model; implement {', '.join(sorted(method.__abstractmethods__))}")
-    if method.name != point.name:
-        raise InputError(f"{where} has the name {method.name!r}; set it to {point.name!r}")
-    return method()
+        return point.load()
+    except Exception as error:
+        # The code of a plug-in may raise anything, from a missing package to a syntax error.
+        raise InputError(f"{where} cannot be imported: {one_line(error)}") from error
 
 
 def parse_methods(text: str) -> list[Method]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from shipbench import data
 from shipbench.backbones import Preprocessing, origin_of, preprocessing_of, sha256_of
 from shipbench.backbones.frozen_weights import cast_frozen_weights
+from shipbench.backbones.state_dicts import weights_sha256
 from shipbench.data.share import with_share
 from shipbench.data.types import TaskData
 from shipbench.events import DISCARD, Emitter
@@ -114,7 +115,8 @@ def build(prepared: Prepared, train: ImageInputs, emitter: Emitter, facts: Mappi
         return cached_features(key, lambda: block_features(backbone, train, kind, emitter=emitter), emitter)
 
     def cached(name: tuple[object, ...], compute: Callable[[], Tensor]) -> Tensor:
-        key = ("derived", *name, *_feature_key(prepared, resolved.splits[0]))
+        # Methods of several packages may choose the same name.
+        key = ("derived", resolved.method.name, *name, *_feature_key(prepared, resolved.splits[0]))
         return cached_features(key, compute, emitter)
 
     classes, settings = prepared.task.num_classes, resolved.settings
@@ -140,14 +142,27 @@ def _trainable(
     """
     if not isinstance(model, FrozenFeatures) or train.augmented:
         return model, train, evaluation
-    readout, method = model.readout, prepared.resolved.method.name
+    readout, method = model.readout, _features_of(model, prepared)
     model.eval()
     inputs = []
     for split, images in zip(prepared.resolved.splits, (train, evaluation), strict=True):
-        key = ("readout", method, prepared.compute.precision, *_feature_key(prepared, split))
+        key = ("readout", *method, prepared.compute.precision, *_feature_key(prepared, split))
         features = cached_features(key, partial(_features, model, images, prepared, emitter), emitter)
         inputs.append(FeatureInputs(features.to(prepared.compute.device), images.labels))
     return readout, inputs[0], inputs[1]
+
+
+def _features_of(model: nn.Module, prepared: Prepared) -> tuple[object, ...]:
+    """Return what decides the features of a method: its name, settings, and tensors beside readout and backbone."""
+    resolved, backbone = prepared.resolved, prepared.backbone.state_dict()
+    shared = {value.data_ptr() for value in backbone.values()}
+    own = {
+        name: value
+        for name, value in model.state_dict().items()
+        if not name.startswith("readout.") and value.data_ptr() not in shared
+    }
+    drawn = (weights_sha256(own),) if own else ()
+    return (resolved.method.name, *dataclasses.astuple(resolved.settings), *drawn)
 
 
 def _features(model: FrozenFeatures, images: ImageInputs, prepared: Prepared, emitter: Emitter) -> Tensor:

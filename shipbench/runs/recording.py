@@ -25,6 +25,7 @@ from shipbench.results.store import EXPORT_FORMAT, RunTables, Store
 from shipbench.runs.export import sealed_metadata
 from shipbench.runs.preparation import Assembled, Prepared
 from shipbench.runtime.version import VERSION, git_commit
+from shipbench.settings import plain
 from shipbench.spec import RunSpec
 from shipbench.tasks import Task
 from shipbench.training.history import Fit
@@ -92,8 +93,10 @@ def describe(prepared: Prepared, assembled: Assembled, fit: Fit, peak_memory: in
     )
 
 
+@torch.no_grad()
 def _learned(model: nn.Module) -> str:
-    numbers = dict(model.learned()) if isinstance(model, Learned) else {}
+    learned = model.learned() if isinstance(model, Learned) else {}
+    numbers = {name: float(plain(number)) for name, number in learned.items()}
     return json.dumps(numbers) if numbers else ""
 
 

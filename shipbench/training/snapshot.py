@@ -26,12 +26,15 @@ class Snapshot:
 
 
 def weights_to_keep(model: nn.Module) -> dict[str, Tensor]:
-    """Return a model's state without its frozen parameters, which the backbone provides.
+    """Return a model's state without the frozen parameters of its ``backbone``, which are loaded with it.
 
-    A tensor that several modules share has the first of its names alone.
+    Without an attribute of this name, they are all of the model's frozen parameters. A tensor that several modules
+    share has the first of its names alone.
     """
-    parameters = model.named_parameters(remove_duplicate=False)
-    frozen = {name for name, parameter in parameters if not parameter.requires_grad}
+    backbone = getattr(model, "backbone", None)
+    loaded = backbone if isinstance(backbone, nn.Module) else model
+    ids = {id(parameter) for parameter in loaded.parameters() if not parameter.requires_grad}
+    frozen = {name for name, parameter in model.named_parameters(remove_duplicate=False) if id(parameter) in ids}
     kept = {name: value.detach() for name, value in model.state_dict().items() if name not in frozen}
     first = {_place(value): name for name, value in reversed(kept.items())}
     return {name: value for name, value in kept.items() if not value.numel() or first[_place(value)] == name}

@@ -6,7 +6,7 @@ import re
 import sys
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +20,7 @@ from shipbench.planning.ablation import make_variants
 from shipbench.report.wording.names import component_name
 from shipbench.results.store import Store
 from shipbench.runs.merged import export_merged
+from shipbench.runs.recording import _learned
 from shipbench.settings import configure
 from tests.data.builders import vtab_tree
 
@@ -96,18 +97,24 @@ def test_documented_switches() -> None:
 
 
 @pytest.fixture
-def documented_method(monkeypatch: pytest.MonkeyPatch) -> str:
-    """The method that the guide writes, installed as a plug-in."""
+def documented_package(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
+    """The modules that the guide writes, importable, by name."""
     page = (DOCS / "how-to" / "own-method.md").read_text()
     blocks = dict(re.findall(r'```python title="my_package/(\w+)\.py"\n(.*?)```', page, re.DOTALL))
-    assert set(blocks) == {"method", "head_scale"}
+    assert set(blocks) == {"method", "head_scale", "gated_prompts"}
     package = ModuleType("my_package")
     package.__path__ = []
     monkeypatch.setitem(sys.modules, "my_package", package)
-    for name, code in blocks.items():
-        module = ModuleType(f"my_package.{name}")
+    modules = {name: ModuleType(f"my_package.{name}") for name in blocks}
+    for name, module in modules.items():
         monkeypatch.setitem(sys.modules, module.__name__, module)
-        exec(code, module.__dict__)
+        exec(blocks[name], module.__dict__)
+    return modules
+
+
+@pytest.fixture
+def documented_method(monkeypatch: pytest.MonkeyPatch, documented_package: dict[str, ModuleType]) -> str:
+    """The method that the guide writes, installed as a plug-in."""
     point = EntryPoint("head-scale", "my_package.method:HeadScale", registry.GROUP)
     every = registry._entry_points() | {"head-scale": point}
     monkeypatch.setattr(registry, "_entry_points", lambda: every)
@@ -130,3 +137,12 @@ def test_the_method_of_the_guide_runs_and_merges(documented_method: str, tmp_pat
     assert isinstance(method, AdaptedMethod)
     adapter = method.adapter(timm.create_model("test_vit", num_classes=0), switched[1].settings)
     assert sum(parameter.numel() for parameter in adapter.parameters()) == 2
+
+
+def test_the_prompts_of_the_guide_train(documented_package: dict[str, ModuleType]) -> None:
+    backbone = timm.create_model("test_vit", num_classes=0, img_size=48, drop_path_rate=0.3)
+    model = documented_package["gated_prompts"].GatedPrompts(backbone, 5, SimpleNamespace(length=3)).train()
+    model.loss(torch.randn(4, 3, 48, 48), torch.arange(4)).backward()
+    trained = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    assert trained == {"prompts", "gates", "head.weight", "head.bias"}
+    assert _learned(model) == '{"mean_gate": 0.5}'

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -27,6 +29,7 @@ from shipbench.report.figures.style import series_styles
 from shipbench.report.wording.names import component_name, method_name, method_order, switch_order
 from shipbench.settings import Settings
 from shipbench.tasks import get_task
+from tests.conftest import Outcome
 
 SHIPPED = sorted(
     point.name for point in entry_points(group=registry.GROUP) if point.value.startswith(("shipbench.", "shipbench_"))
@@ -62,6 +65,51 @@ class Gated(Plain):
     marker = "P"
 
 
+@dataclass(frozen=True)
+class NeedySettings(Settings):
+    width: int
+
+
+@dataclass(frozen=True)
+class RecipeSettings(Settings):
+    lr: float = 0.1
+
+
+class Needy(Plain):
+    """A method with a setting that has no default."""
+
+    name = "needy"
+    settings = NeedySettings
+
+
+class Shadowing(Plain):
+    """A method with a setting of the recipe's."""
+
+    name = "shadowing"
+    settings = RecipeSettings
+
+
+class Untyped(Plain):
+    """A method whose settings are no dataclass."""
+
+    name = "untyped"
+    settings = dict
+
+
+class Misspelt(Gated):
+    """A method with a switch of a setting that it does not have."""
+
+    name = "misspelt"
+    switches: ClassVar[Switches] = {"no-gate": {"gates": False}}
+
+
+class Idle(Gated):
+    """A method with a switch that is on by default."""
+
+    name = "idle"
+    switches: ClassVar[Switches] = {"full-scale": {"scale": 0.5, "gate": True}}
+
+
 class Unfinished(Method):
     """A method that cannot build."""
 
@@ -74,12 +122,17 @@ class Structural:
     name = "structural"
 
 
+def _point(name: str, value: str) -> EntryPoint:
+    return EntryPoint(name, f"{__name__}:{value}", registry.GROUP)
+
+
 @pytest.fixture(autouse=True)
 def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Install this module's classes as methods beside those of the package."""
     classes = {"plain": "Plain", "gated": "Gated", "unfinished": "Unfinished", "structural": "Structural"}
     classes |= {"other": "Plain", "instance": "__name__", "missing": "Missing"}
-    points = {name: EntryPoint(name, f"{__name__}:{value}", registry.GROUP) for name, value in classes.items()}
+    classes |= {name.lower(): name for name in ("Needy", "Shadowing", "Untyped", "Misspelt", "Idle")}
+    points = {name: _point(name, value) for name, value in classes.items()}
     points["broken"] = EntryPoint("broken", "no_such_package:Broken", registry.GROUP)
     every = registry._entry_points() | points
     monkeypatch.setattr(registry, "_entry_points", lambda: every)
@@ -119,6 +172,11 @@ def test_active_switches_follow_from_settings(overrides: dict[str, object], swit
         ("other", "has the name 'plain'; set it to 'other'"),
         ("broken", "cannot be imported: No module named 'no_such_package'"),
         ("missing", "cannot be imported"),
+        ("needy", "has a setting without a default, 'width'; give it one"),
+        ("shadowing", "has a setting called 'lr', as the recipe has; give it another name"),
+        ("untyped", "has settings that are no dataclass; derive them from shipbench.settings.Settings"),
+        ("misspelt", "has a switch 'no-gate' that changes 'gates', which is no setting of it"),
+        ("idle", "has a switch 'full-scale' that changes nothing: its values are the defaults"),
         ("gatd", "did you mean 'gated'"),
     ],
 )
@@ -127,6 +185,44 @@ def test_what_is_not_a_usable_method_is_refused(name: str, words: str) -> None:
         get_method(name)
     assert find_method(name) is None
     assert method_name(name) == name
+
+
+@pytest.fixture
+def mistaken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> EntryPoint:
+    """The entry point of a module that Python cannot compile."""
+    (tmp_path / "mistaken_plug_in.py").write_text("class Mistaken(\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return EntryPoint("mistaken", "mistaken_plug_in:Mistaken", registry.GROUP)
+
+
+def test_a_plug_in_that_fails_in_any_way_is_refused_by_name_and_listed(
+    monkeypatch: pytest.MonkeyPatch, mistaken: EntryPoint, shipbench: Callable[..., Outcome]
+) -> None:
+    monkeypatch.setattr(registry, "_entry_points", lambda: {"plain": _point("plain", "Plain"), "mistaken": mistaken})
+    with pytest.raises(InputError, match=r"method 'mistaken' \(mistaken_plug_in:Mistaken\) cannot be imported: "):
+        get_method("mistaken")
+    assert method_name("mistaken") == "mistaken"
+    outcome = shipbench("list", "methods", "--json")
+    assert outcome.code == 0
+    rows = {row["name"]: row for row in json.loads(outcome.out)}
+    assert rows["plain"] == {"name": "plain", "summary": "nothing but the defaults", "settings": {}}
+    assert rows["mistaken"]["summary"].startswith("unusable: method 'mistaken' (mistaken_plug_in:Mistaken) cannot be")
+
+
+def test_a_family_that_fails_hides_no_other_method(monkeypatch: pytest.MonkeyPatch, mistaken: EntryPoint) -> None:
+    monkeypatch.setattr(registry, "_families", lambda: {"mistaken": registry._family(mistaken)})
+    assert "gated" in registry.list_methods()
+    with pytest.raises(InputError, match=r"the family of methods 'mistaken' \(.*\) cannot be imported"):
+        get_method("mistaken-lora")
+
+
+def test_a_name_that_two_packages_register_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = [_point("gated", "Gated"), EntryPoint("gated", "elsewhere:Gated", registry.GROUP)]
+    monkeypatch.setattr(registry, "_registered", lambda: points)
+    monkeypatch.setattr(registry, "_contested", registry._contested.__wrapped__)
+    with pytest.raises(InputError, match=r"several packages have a method 'gated' .*elsewhere:Gated.*; rename"):
+        get_method("gated")
+    assert get_method("plain").name == "plain"
 
 
 def test_reports_print_titles_and_keep_names_of_methods_that_are_not_installed() -> None:

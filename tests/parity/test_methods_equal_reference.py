@@ -274,6 +274,73 @@ def test_fused_lora_is_that_of_peft_with_alpha_equal_to_the_rank() -> None:
     assert torch.equal(noah(images), peft(images))
 
 
+def own_model(vit: VisionTransformer, name: str, settings: dict[str, Any]) -> OfficialModel:
+    """A model with random tensors, as our settings make it."""
+    method, generator = get_method(name), torch.Generator().manual_seed(7)
+    assert isinstance(method, AdaptedMethod)
+    adapter = method.adapter(vit, configure(method.settings, settings))
+    model = OfficialModel(copy.deepcopy(vit), CLASSES, adapter).to(torch.float64)
+    for parameter in filter(lambda parameter: parameter.requires_grad, model.parameters()):
+        parameter.data.copy_(uniform(generator, *parameter.shape, bound=0.6))
+    return model.eval()
+
+
+@pytest.mark.parametrize(
+    ("method", "config", "name", "settings"),
+    [
+        ("lora_peft", {"rank": 3, "alpha": 6, "scale": 2.0}, "lora", {"form": "peft", "rank": 3, "alpha": 6.0}),
+        ("repadapter", {"dim": 8, "groups": 4}, "repadapter", {"dim": 8, "groups": 4}),
+        ("repadapter_attn", {"dim": 3, "groups": 1}, "repadapter-attn", {"dim": 3, "groups": 1}),
+        (
+            "adapter_plus",
+            {"scaling": "layer", "act_layer": False},
+            "adapter-plus",
+            {"scaling": "layer", "activation": False},
+        ),
+        ("adapter_plus", {"scaling": 1.0}, "adapter-plus", {"scaling": "none"}),
+        ("adapter_houlsby", {"attn_adapter": False}, "adapter-houlsby", {"at_attention": False}),
+        ("adapter_pfeiffer", {"norm_layer": False}, "adapter-pfeiffer", {"norm": False}),
+    ],
+)
+def test_the_authors_configuration_decides_the_variant(
+    method: str, config: dict[str, Any], name: str, settings: dict[str, Any]
+) -> None:
+    vit, _, images, _ = make(method, PLAIN)
+    own = own_model(vit, name, settings)
+    loaded = load_official(method, copy.deepcopy(vit), own.official_tensors(), config)
+    assert_close(loaded(images), own(images), TOLERANCE, "logits")
+
+
+@pytest.mark.parametrize(("method", "part"), [("adapter_plus", "norm_layer"), ("adapter_pfeiffer", "attn_adapter")])
+def test_parts_that_an_adapter_does_not_have_are_refused(method: str, part: str) -> None:
+    vit, tensors, _, _ = make(method, PLAIN)
+    with pytest.raises(InputError, match=f"{part} is True; this adapter has only {part}=False"):
+        load_official(method, vit, tensors, {**literal.CONFIGS[method], part: True})
+
+
+def test_official_tensors_fit_a_backbone_without_class_token() -> None:
+    vit = VisionTransformer(
+        32, 8, num_classes=0, embed_dim=24, depth=2, num_heads=4, class_token=False, global_pool="avg"
+    )
+    own = own_model(vit.double().eval(), "lora", {"rank": 3})
+    loaded = load_official("lora_noah", vit, own.official_tensors(), {"rank": 3})
+    images = torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    assert_close(loaded(images), own(images), TOLERANCE, "logits")
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "words"),
+    [
+        ("lora", {"form": "peft", "scale": 2.0}, "scale changes nothing with form=peft"),
+        ("lora", {"form": "qv", "alpha": 16.0}, "alpha changes nothing with form=qv"),
+        ("adaptformer", {"learned_scale": True, "scale": 1.0}, "scale changes nothing with learned_scale=true"),
+    ],
+)
+def test_settings_without_effect_are_refused(name: str, settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        configure(get_method(name).settings, settings)
+
+
 def test_separate_lora_is_fused_lora_of_twice_the_rank_in_blocks() -> None:
     vit, tensors, images, _ = make("lora_qv", PLAIN)
     fused = {name: value for name, value in tensors.items() if name.startswith("head.")}

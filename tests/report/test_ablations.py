@@ -160,6 +160,20 @@ def test_an_ablation_without_the_full_method_has_no_difference() -> None:
     assert any("no differences" in note for note in table.notes)
 
 
+def test_an_ablation_is_compared_with_the_full_method_of_its_recipe() -> None:
+    full = varied(grid(("ship",), DEMO_TASKS, (0,)), "epochs", 100)
+    worse = [{**record, "final_test_acc": record["final_test_acc"] - 0.1} for record in full]
+    short = varied(worse, "epochs", 2, overrides="epochs=2")
+    ablated = varied(switched(short, "no-hierarchy", 0.0), "threshold", 1.0)
+    table = table_of(full + short + ablated, "ablation-demo")
+    assert cells(table, "SHIP (without hierarchy)")["difference"].text == "0.0"
+    assert "SHIP" not in [row.cells[0].text for row in table.rows]
+    assert "All rows have epochs 2." in table.notes
+    table = table_of(full + ablated, "ablation-demo")
+    assert cells(table, "SHIP (without hierarchy)")["difference"].text == ""
+    assert any("no differences" in note for note in table.notes)
+
+
 def varied(records: Records, key: str, value: Any, **columns: Any) -> Records:
     return [{**r, f"cfg.{key}": value, "run_id": f"{r['run_id']}-{key}-{value}", **columns} for r in records]
 

@@ -8,14 +8,18 @@ from typing import Literal
 
 import pandas as pd
 
-from shipbench.report.analysis.arms import Arm
+from shipbench.methods import find_method
+from shipbench.recipe import Recipe
+from shipbench.report.analysis.arms import Arm, Configuration, difference
 from shipbench.report.analysis.study import Study
 from shipbench.report.wording.names import task_name, task_order
 from shipbench.report.wording.numbers import has_value
 from shipbench.report.wording.text import joined
+from shipbench.settings import field_names
 from shipbench.statistics import Interval, student_interval
 
 _ENOUGH_TASKS = 3
+_RECIPE = {f"cfg.{name}" for name in field_names(Recipe)}
 
 
 @dataclass(frozen=True)
@@ -43,15 +47,40 @@ class Ablation:
 
 
 def ablations(study: Study, suite: str) -> list[Ablation]:
-    """Return the ablations of a suite, one per setup that has arms with parts switched off."""
+    """Return the ablations of a suite, one per full method that arms with parts switched off are compared with."""
     arms = study.arms_of(suite, main=False)
-    switched = [arm for arm in arms if arm.switches and not arm.changes]
-    full = {arm.setup: arm for arm in arms if arm.main}
-    setups = dict.fromkeys(arm.setup for arm in switched)
-    return [
-        Ablation(full.get(setup), tuple(arm for arm in switched if arm.setup == setup), number)
-        for number, setup in enumerate(setups)
-    ]
+    groups: dict[tuple[tuple[object, ...], Arm | None], list[Arm]] = {}
+    for arm in arms:
+        if arm.switches and not arm.changes:
+            candidates = [other for other in arms if not other.switches and other.setup == arm.setup]
+            groups.setdefault((arm.setup, _full_method(study, arm, candidates)), []).append(arm)
+    return [Ablation(full, tuple(ablated), number) for number, ((_, full), ablated) in enumerate(groups.items())]
+
+
+def _full_method(study: Study, arm: Arm, candidates: Sequence[Arm]) -> Arm | None:
+    """Return the candidate with the settings of ``arm``, apart from those that its switches change; None without one.
+
+    It was trained with the same recipe: ablations of a few epochs are not compared with a full method of many.
+    """
+    settings = study.settings_of(arm)
+    ranked: list[tuple[int, bool, int, Arm]] = []
+    for candidate in candidates:
+        others = _differing(settings, study.settings_of(candidate)) - _switched(arm)
+        if not others & _RECIPE:
+            ranked.append((len(others), not candidate.main, len(ranked), candidate))
+    return min(ranked)[-1] if ranked else None
+
+
+def _switched(arm: Arm) -> set[str]:
+    """Return the settings that the switches of an arm change, as far as its method is installed."""
+    method = find_method(arm.method)
+    known = {} if method is None else method.all_switches
+    return {f"cfg.{key}" for switch in arm.switches for key in known.get(switch, {})}
+
+
+def _differing(ours: Mapping[str, Configuration], theirs: Mapping[str, Configuration]) -> set[str]:
+    """Return the settings that differ on a task that both have."""
+    return {key for task in ours.keys() & theirs.keys() for key, _ in difference(ours[task], theirs[task])}
 
 
 def difference_to_full(study: Study, arm: Arm, ablation: Ablation) -> PairedDifference | None:

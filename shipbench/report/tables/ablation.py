@@ -20,9 +20,9 @@ from shipbench.report.tables.common import (
     mean_columns,
     millions_cell,
 )
-from shipbench.report.wording.names import component_name, method_name, switch_order
-from shipbench.report.wording.numbers import has_value, signed
-from shipbench.report.wording.text import counted, with_seeds
+from shipbench.report.wording.names import component_name, method_name, setting_name, switch_order
+from shipbench.report.wording.numbers import has_value, setting, signed
+from shipbench.report.wording.text import counted, joined, with_seeds
 
 ON, OFF = "✓", MISSING
 _CAPTION = (
@@ -49,9 +49,16 @@ def ablation_table(view: SuiteView, ablation: Ablation) -> Table:
         rows=tuple(
             evenly(marked(rows, range(first_mean, first_mean + len(view.groups) + 2)), {len(columns) - 1: MILLION})
         ),
-        notes=() if ablation.full else ("The full method was not run in this setup, so there are no differences.",),
+        notes=_notes(ablation),
         warnings=cautions(view.study.runs_of(arms)),
     )
+
+
+def _notes(ablation: Ablation) -> tuple[str, ...]:
+    if ablation.full is None:
+        return ("The full method was not run in this setup, so there are no differences.",)
+    changes = [f"{setting_name(key)} {setting(value)}" for key, value in ablation.full.changes]
+    return (f"All rows have {joined(changes)}.",) if changes else ()
 
 
 def _switches(arms: Sequence[Arm]) -> list[str]:

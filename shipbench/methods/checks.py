@@ -1,0 +1,46 @@
+"""What a registered class must have before its method is used; a plug-in may have mistakes of every kind."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from typing import Any
+
+from shipbench.errors import InputError
+from shipbench.methods.interface import Method
+from shipbench.recipe import Recipe
+from shipbench.settings import field_names
+
+
+def refuse_class(loaded: Any, name: str, where: str) -> None:
+    """Raise ``InputError`` unless ``loaded`` is a class that can make the method ``name``; ``where`` names it."""
+    if not (inspect.isclass(loaded) and issubclass(loaded, Method)):
+        raise InputError(f"{where} is not a method; derive its class from shipbench.methods.Method")
+    if inspect.isabstract(loaded):
+        raise InputError(f"{where} cannot build a model; implement {', '.join(sorted(loaded.__abstractmethods__))}")
+    if loaded.name != name:
+        raise InputError(f"{where} has the name {loaded.name!r}; set it to {name!r}")
+
+
+def refuse_description(method: Method, where: str) -> None:
+    """Raise ``InputError`` for settings that no run can be made of, and for switches that change none of them."""
+    settings = method.settings
+    if not (inspect.isclass(settings) and dataclasses.is_dataclass(settings)):
+        raise InputError(f"{where} has settings that are no dataclass; derive them from shipbench.settings.Settings")
+    required = [f.name for f in dataclasses.fields(settings) if _default(f) is dataclasses.MISSING]
+    if required:
+        raise InputError(f"{where} has a setting without a default, {required[0]!r}; give it one")
+    taken = sorted(set(field_names(settings)) & set(field_names(Recipe)))
+    if taken:
+        raise InputError(f"{where} has a setting called {taken[0]!r}, as the recipe has; give it another name")
+    defaults = {f.name: _default(f) for f in dataclasses.fields(settings)}
+    for switch, changes in method.all_switches.items():
+        unknown = sorted(set(changes) - set(defaults))
+        if unknown:
+            raise InputError(f"{where} has a switch {switch!r} that changes {unknown[0]!r}, which is no setting of it")
+        if changes.items() <= defaults.items():
+            raise InputError(f"{where} has a switch {switch!r} that changes nothing: its values are the defaults")
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
