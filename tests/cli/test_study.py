@@ -242,6 +242,27 @@ def test_wrong_options_are_refused(
     assert not Path("records/runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ('select = "fianl"', "[[report]] of tiny.toml: --select: unknown rule 'fianl' (did you mean 'final'?)"),
+        ('format = "mdd"', "unknown format 'mdd'"),
+        ('style = "cvpt"', "unknown style 'cvpt'"),
+        ('published = "some"', "unknown choice 'some'"),
+        ('baseline = "vpt-depe"', "no method is called 'vpt-depe' (did you mean 'vpt-deep'?)"),
+    ],
+)
+def test_a_report_that_could_not_be_written_is_refused_before_any_run(
+    shipbench: Shipbench, line: tuple[object, ...], key: str, words: str
+) -> None:
+    text = Path("tiny.toml").read_text(encoding="utf-8")
+    Path("tiny.toml").write_text(f"{text}{key}\n", encoding="utf-8")
+    outcome = shipbench(*line)
+    assert outcome.code == 2
+    assert words in outcome.err
+    assert not Path("records/runs").exists()
+
+
 def test_a_dry_run_loads_neither_torch_nor_pandas(tmp_path: Path) -> None:
     line = ("study", str(STUDIES / "ship-paper.toml"), "--results", str(tmp_path / "r"), "--dry-run")
     assert set(heavy_modules_of(line)) <= {"numpy"}
