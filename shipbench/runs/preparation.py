@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +25,7 @@ from shipbench.hardware.precision import ComputeContext, resolve_precision
 from shipbench.methods import BuildContext, Built, FrozenFeatures
 from shipbench.runs.features import block_features, cached_features, frozen_features
 from shipbench.runs.loaded import copy_of_backbone
+from shipbench.runtime.files import file_sha256
 from shipbench.spec import ResolvedSpec, RunSpec
 from shipbench.tasks import Task
 from shipbench.tasks.catalogue import SplitName
@@ -125,10 +128,21 @@ def build(prepared: Prepared, train: ImageInputs, emitter: Emitter, facts: Mappi
 
 
 def _feature_key(prepared: Prepared, split: SplitName) -> tuple[object, ...]:
-    """Return what decides features: images, weights, and the kind of device and the torch that round them."""
+    """Return what decides features: images, backbone, and the kind of device and the torch that round them."""
     images = (prepared.task_data.content(split), prepared.task.resize, prepared.task.augment)
-    machine = (prepared.compute.device.type, torch.__version__)
-    return (*images, sha256_of(prepared.backbone), prepared.preprocessing, *machine)
+    # Models of other names compute other features from the same weights: CLIP's with either of two activations.
+    backbone = (prepared.resolved.backbone, sha256_of(prepared.backbone), prepared.preprocessing)
+    return (*images, *backbone, prepared.compute.device.type, torch.__version__)
+
+
+def _readout_key(model: FrozenFeatures, prepared: Prepared) -> tuple[object, ...] | None:
+    """Return what else decides the features of a model's readout, or None if its code is in no file."""
+    try:
+        code = file_sha256(Path(inspect.getfile(type(model))))
+    except (OSError, TypeError):
+        return None
+    resolved = prepared.resolved
+    return "readout", resolved.method.name, code, dataclasses.asdict(resolved.settings), prepared.compute.precision
 
 
 def _trainable(
@@ -140,12 +154,15 @@ def _trainable(
     """
     if not isinstance(model, FrozenFeatures) or train.augmented:
         return model, train, evaluation
-    readout, method = model.readout, prepared.resolved.method.name
+    readout, kept_under = model.readout, _readout_key(model, prepared)
     model.eval()
     inputs = []
     for split, images in zip(prepared.resolved.splits, (train, evaluation), strict=True):
-        key = ("readout", method, prepared.compute.precision, *_feature_key(prepared, split))
-        features = cached_features(key, partial(_features, model, images, prepared, emitter), emitter)
+        compute = partial(_features, model, images, prepared, emitter)
+        if kept_under is None:
+            features = compute()
+        else:
+            features = cached_features((*kept_under, *_feature_key(prepared, split)), compute, emitter)
         inputs.append(FeatureInputs(features.to(prepared.compute.device), images.labels))
     return readout, inputs[0], inputs[1]
 
