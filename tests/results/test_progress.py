@@ -47,6 +47,8 @@ def _every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_state(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.write(make_record(run_id="d1"))
+    store.write(make_record(run_id="e1", kind="evaluated", parent_run="d1"))
+    store.write(make_record(run_id="i0", kind="imported"))
     store.write(make_record(run_id="f1", status="failed", error="CUDA out of memory\nsecond line"))
     write_plan(tmp_path, "dask", [entry("d1"), entry("a1"), entry("t1", "linear"), entry("i1")])
     claim_file(tmp_path)
