@@ -13,8 +13,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from shipbench import load_results
-from shipbench.errors import InputError
+from shipbench import RunSpec, load_results
+from shipbench.cli import follow_ups
+from shipbench.errors import InputError, StoreError
+from shipbench.planning.plan import PlannedRun, State
+from shipbench.planning.study.file import ExplainPart
+from shipbench.planning.study.follow_ups import FollowUpSection, Outputs, RequestedFollowUp
+from shipbench.results.claims import ClaimLostError
 from shipbench.results.tunings import load_tunings
 from tests.cli.test_listing import heavy_modules_of
 from tests.conftest import Outcome
@@ -147,6 +152,27 @@ def test_killed_and_resumed(shipbench: Shipbench, line: tuple[object, ...], monk
 def failing(*_: object, **__: object) -> None:
     """Stand for an evaluation that cannot be computed."""
     raise InputError("the disk is broken")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory"), ClaimLostError("taken over")])
+def test_a_follow_up_that_fails_stops_no_other(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def store(outputs: Outputs, _: Path) -> None:
+        if outputs.run.run_id == "a0":
+            raise error
+
+    monkeypatch.setattr(follow_ups, "_store_features", store)
+    runs = [PlannedRun(RunSpec("linear", "dtd", seed=seed), f"a{seed}", State.DONE) for seed in (0, 1)]
+    requested = RequestedFollowUp(ExplainPart(name="features", of="main"), frozenset(), frozenset(), frozenset())
+    section = FollowUpSection(requested, tuple(Outputs(run, 1, ready=True) for run in runs))
+    assert follow_ups.execute_follow_ups([section], tmp_path) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == f"features: run a0 FAILED: {error}"
+    assert lines[1].startswith("features [1/2] a1 ")
+    error = StoreError("the disk is full")
+    with pytest.raises(StoreError):
+        follow_ups.execute_follow_ups([section], tmp_path)
 
 
 def assert_follow_ups(evaluated: pd.DataFrame, trained: pd.DataFrame, lock: dict[str, Any]) -> None:
