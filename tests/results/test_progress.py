@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from shipbench.errors import InputError
+from shipbench.errors import InputError, StoreError
 from shipbench.events import DISCARD, Emitter
 from shipbench.results import claims
 from shipbench.results.plans import PlanEntry, load_plans, remove_ended, write_plan
@@ -115,6 +115,12 @@ def test_a_plan_has_one_file_and_open_permissions(tmp_path: Path) -> None:
     one, other = (write_plan(tmp_path, "local", [entry("a1"), entry("b1")]) for _ in range(2))
     assert one == other
     assert stat.S_IMODE(one.stat().st_mode) & 0o600 == 0o600
+
+
+def test_a_plan_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "plans").write_text("a file in place of the folder")
+    with pytest.raises(StoreError, match=r"cannot be written to any more .* run the same command again"):
+        write_plan(tmp_path, "local", [entry("a1")])
 
 
 def test_a_plan_stays_until_all_its_runs_have_ended(tmp_path: Path) -> None:
