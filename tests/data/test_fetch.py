@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -124,7 +125,7 @@ def test_the_next_call_resumes_an_interrupted_download(hub: Hub, copy: Path, tar
 def test_a_disk_without_room_is_refused_before_the_download(
     hub: Hub, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetching.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     with pytest.raises(InputError, match=r"vtab-1k\.zip needs 0\.0 GB more in .*, where 0\.0 GB are free; make room"):
         fetch(target, repo=REPO, endpoint=hub.address)
     assert hub.downloads() == []
