@@ -110,11 +110,17 @@ def _is_intact(file: Path) -> bool:
 
 
 def _write(state: dict[str, Tensor], target: Path) -> None:
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     metadata = {"format": "pt", "licence": ONNX_FILE.licence, "credit": ONNX_FILE.credit}
-    with atomic_path(target) as temporary:
-        save_file(state, temporary, metadata=metadata)
+    try:
+        with atomic_path(target) as temporary:
+            save_file(state, temporary, metadata=metadata)
+    except (OSError, SafetensorError) as error:
+        raise ShipbenchError(
+            f"cannot keep the demo backbone in {target.parent}: {error}; set SHIPBENCH_CACHE to a folder with room"
+        ) from error
 
 
 def _convert(content: bytes) -> Arrays:

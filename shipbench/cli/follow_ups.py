@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shipbench.errors import InputError
+from shipbench.errors import StoreError, one_line
 from shipbench.runtime.console import say
 
 if TYPE_CHECKING:
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 def execute_follow_ups(sections: Sequence[FollowUpSection], results: Path) -> int:
     """Make the outputs that are left, one run after the other in this process; return for how many runs that failed.
 
-    A failure stops no other run.
+    A failure stops no other run. Raises ``StoreError`` if the results folder cannot be written to.
     """
     return sum(_execute(section, results) for section in sections)
 
@@ -33,9 +35,14 @@ def _execute(section: FollowUpSection, results: Path) -> int:
             for content in _made(outputs, results):
                 finished += 1
                 say(f"{part.name} [{finished}/{possible}] {outputs.run.run_id} {outputs.run.title}: {content}")
-        except InputError as error:
+        except StoreError:
+            raise
+        except Exception as error:
+            # As with the runs of a grid: a claim that was lost, or a device without memory, ends this output alone.
+            if os.environ.get("SHIPBENCH_DEBUG"):
+                traceback.print_exc()
             failed += 1
-            say(f"{part.name}: run {outputs.run.run_id} FAILED: {error}")
+            say(f"{part.name}: run {outputs.run.run_id} FAILED: {one_line(error)}")
     return failed
 
 

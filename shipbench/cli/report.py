@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from shipbench.report.document import Report
+    from shipbench.report.drawing.paper import PaperStyle
 
 _TITLE = "Benchmark report"
 _FORMATS = "md,tex,csv,html,svg"
@@ -82,11 +83,9 @@ def report(options: ReportChoices) -> None:
 
 def make_report(choices: ReportChoices) -> None:
     """Write a report and print where it lies, as ``shipbench report`` does."""
-    from shipbench.report import parse_formats, write_report
-    from shipbench.report.drawing.paper import get_paper_style
+    from shipbench.report import write_report
 
-    check_output(choices.output, "--output")
-    suffixes, paper = parse_formats(choices.formats), get_paper_style(choices.style)
+    suffixes, paper = check_choices(choices)
     built, records = _built(choices)
     say(f"{records} records, {sum(1 for _ in built.figures())} figures")
     with stopping(f"files in {choices.output} may be of an earlier report; the same command writes all of them"):
@@ -97,6 +96,24 @@ def make_report(choices: ReportChoices) -> None:
     else:
         typer.echo(page)
     next_steps.after_report(page)
+
+
+def check_choices(choices: ReportChoices) -> tuple[tuple[str, ...], PaperStyle]:
+    """Return the formats and the style of a report; raise ``InputError`` for a value that does not fit.
+
+    Only the baseline is left to the records, which have to hold runs of it.
+    """
+    from shipbench.report import parse_formats
+    from shipbench.report.analysis.imported import imported_choice
+    from shipbench.report.analysis.published import published_choice
+    from shipbench.report.drawing.paper import get_paper_style
+    from shipbench.selection import get_selection
+
+    check_output(choices.output, "--output")
+    get_selection(choices.select)
+    published_choice(choices.published)
+    imported_choice(choices.imported)
+    return parse_formats(choices.formats), get_paper_style(choices.style)
 
 
 def _built(choices: ReportChoices) -> tuple[Report, int]:

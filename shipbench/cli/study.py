@@ -25,12 +25,13 @@ from shipbench.cli.options import (
     Stack,
     options_command,
 )
-from shipbench.errors import InputError, ShipbenchError
+from shipbench.errors import InputError, ShipbenchError, did_you_mean
 from shipbench.runtime.console import say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from shipbench.cli.report import ReportChoices
     from shipbench.planning.plan import Plan
     from shipbench.planning.study.cost import Row
     from shipbench.planning.study.file import ReportPart, Study
@@ -102,6 +103,9 @@ def study(options: StudyOptions, file: Annotated[Path, typer.Argument(help="Stud
         raise InputError("--json prints the grid, which --report does not plan; leave one of them out")
     chosen = choose_parts(read_study(file), options.only)
     grid_options = options.for_grid(chosen)
+    if not options.dry_run:
+        # A dry run does without: it needs pandas, which takes as long to import as a grid takes to plan.
+        _check_reports(chosen, grid_options.results)
     if options.report_only:
         _report(chosen.reports, grid_options.results)
         return
@@ -248,20 +252,44 @@ def _record(decisions: Sequence[Decision], plan: Plan, results: Path) -> None:
         say(describe_decision(made))
 
 
+def _check_reports(study: Study, results: Path) -> None:
+    """Raise ``InputError`` for a report of a study that could not be written, before hours of training."""
+    from shipbench.cli.report import check_choices
+    from shipbench.planning.study.file import located
+
+    for part in study.reports:
+        with located(f"[[report]] of {study.file}"):
+            check_choices(_choices(part, results))
+            _check_baseline(part.baseline, results)
+
+
+def _check_baseline(name: str | None, results: Path) -> None:
+    """Raise ``InputError`` for a baseline that is neither a method nor the one of an imported record."""
+    from shipbench.methods import find_method, list_methods
+
+    if name is None or find_method(name) is not None or name in {row["method"] for row in _rows(results)}:
+        return
+    raise InputError(f"baseline: no method is called {name!r}{did_you_mean(name, list_methods())}")
+
+
 def _report(reports: Sequence[ReportPart], results: Path) -> None:
     """Write the reports of a study."""
-    from shipbench.cli.report import ReportChoices, make_report
+    from shipbench.cli.report import make_report
 
     for part in reports:
-        make_report(
-            ReportChoices(
-                results=results,
-                output=Path(part.output),
-                select=part.select,
-                formats=part.format,
-                baseline=part.baseline,
-                published=part.published,
-                style=part.style,
-                title=part.title,
-            )
-        )
+        make_report(_choices(part, results))
+
+
+def _choices(part: ReportPart, results: Path) -> ReportChoices:
+    from shipbench.cli.report import ReportChoices
+
+    return ReportChoices(
+        results=results,
+        output=Path(part.output),
+        select=part.select,
+        formats=part.format,
+        baseline=part.baseline,
+        published=part.published,
+        style=part.style,
+        title=part.title,
+    )

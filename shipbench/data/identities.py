@@ -11,6 +11,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -152,7 +153,8 @@ def _remember(memo: Path, memory: _Memory, entries: _Memory, started: int) -> No
     """Add entries to the memory and write it, except those of files changed too recently for their times to tell."""
     memory |= {path: entry for path, entry in entries.items() if max(entry[0][1:3]) <= started - _TICK_NS}
     text = json.dumps({path: [*state, image.sha256, image.kind] for path, (state, image) in memory.items()})
-    with atomic_path(memo) as temporary:
+    # A failed write (a full disk) only makes the next command hash again.
+    with suppress(OSError), atomic_path(memo) as temporary:
         temporary.write_text(f"{_digest(text)} {text}")
 
 

@@ -221,7 +221,9 @@ class DrawnSource:
     def _refuse_leaks(self, images: Mapping[str, ImageIdentity]) -> None:
         if "test" not in self.requested:
             return
-        training = {images[entry.path].sha256: entry.path for entry in self._entries("train")}
+        # With shots, train lacks the images that a tuning of these shots scores; settings must not be chosen on test.
+        seen = (*self._entries("train800"), *self._entries("val200"))
+        training = {images[entry.path].sha256: entry.path for entry in seen}
         shared = [
             (entry.path, training[images[entry.path].sha256])
             for entry in self._entries("test")

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -75,7 +76,8 @@ def _read(path: Path, subject: Mapping[str, Any]) -> Origin | None:
 def _write(path: Path, subject: Mapping[str, Any], origin: Origin) -> None:
     values = json.loads(json.dumps(asdict(origin)))
     entry = {"subject": subject, "origin": values, "sha256": _digest([subject, values])}
-    with atomic_path(path) as temporary:
+    # A failed write (a full disk) only makes the next plan load the weights again.
+    with suppress(OSError), atomic_path(path) as temporary:
         temporary.write_text(json.dumps(entry, indent=1) + "\n", encoding="utf-8")
 
 

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+from shipbench.results.store import writing
 from shipbench.runtime.files import atomic_path
 from shipbench.runtime.process_identity import current_process
 
@@ -42,12 +43,15 @@ class PlanNote:
 
 
 def write_plan(results: Path | str, engine: str, runs: Sequence[PlanEntry]) -> Path:
-    """Store the plan of this process and return its file; the same runs always have the same file."""
+    """Store the plan of this process and return its file; the same runs always have the same file.
+
+    Raises ``StoreError`` if the results folder cannot be written to.
+    """
     created = datetime.now(timezone.utc).isoformat(timespec="seconds")
     note = PlanNote(engine, current_process().host, created, tuple(runs))
     digest = hashlib.sha256("\n".join(sorted(run.run_id for run in runs)).encode()).hexdigest()
     path = Path(results) / "plans" / f"{digest[:16]}.json"
-    with atomic_path(path) as temporary:
+    with writing(Path(results)), atomic_path(path) as temporary:
         temporary.write_text(json.dumps({"format": FORMAT, **asdict(note)}, indent=1) + "\n", encoding="utf-8")
     return path
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from shipbench.errors import InputError
+from shipbench.record import TRAINED
 from shipbench.results import claims
 from shipbench.results.loading import Row, load_rows
 from shipbench.results.plans import PlanEntry, PlanNote, load_plans
@@ -91,7 +92,8 @@ def folder_status(results: Path | str) -> FolderStatus:
     ended = {run_id: row for run_id, row in rows.items() if run_id not in holders}
     left = dict.fromkeys([*planned, *sorted(checkpoints)])
     return FolderStatus(
-        done=sum(row["status"] == "done" for row in ended.values()),
+        # Evaluations of runs and results of other harnesses are records too.
+        done=sum(row["status"] == "done" and row["kind"] == TRAINED for row in ended.values()),
         active=tuple(_active(run_id, holders[run_id], checkpoints, planned, rows) for run_id in sorted(holders)),
         failed=tuple(_failed(row) for row in ended.values() if row["status"] != "done"),
         pending=tuple(

@@ -88,7 +88,7 @@ class Store:
 
         Raises ``StoreError`` if the folder cannot be written to.
         """
-        with self._writing():
+        with writing(self.root):
             for kind, columns in (
                 ("history", tables and tables.history),
                 ("predictions", tables and tables.predictions),
@@ -102,13 +102,13 @@ class Store:
         """Store the trained tensors of a run; raises ``StoreError`` if the folder cannot be written to."""
         from safetensors.torch import save
 
-        with self._writing(), atomic_path(self.path("weights", run_id)) as temporary:
+        with writing(self.root), atomic_path(self.path("weights", run_id)) as temporary:
             # safetensors' save_file would write to a temporary file of its own, which a killed process leaves behind.
             temporary.write_bytes(save(dict(tensors), dict(metadata)))
 
     def write_features(self, run_id: str, columns: Mapping[str, Any]) -> None:
         """Store the features of a run's test images; raises ``StoreError`` if the folder cannot be written to."""
-        with self._writing():
+        with writing(self.root):
             write_parquet(self.path("features", run_id), {"run_id": run_id, **columns})
 
     def remove(self, kind: str, run_id: str) -> None:
@@ -118,22 +118,24 @@ class Store:
 
     def sweep(self, run_id: str) -> None:
         """Remove temporary files that a killed process left of a run; only the holder of its claim may call this."""
-        with self._writing():
+        with writing(self.root):
             for kind in KINDS:
                 for part in (self.root / kind).glob(f".{run_id}.*.part"):
                     part.unlink(missing_ok=True)
 
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        from safetensors import SafetensorError
 
-        try:
-            yield
-        except (OSError, SafetensorError) as error:
-            raise StoreError(
-                f"results folder {self.root} cannot be written to any more ({system_reason(error)}); finished runs are "
-                "kept, so run the same command again once it is writable"
-            ) from error
+@contextmanager
+def writing(root: Path) -> Iterator[None]:
+    """Raise ``StoreError`` if the block cannot write to the results folder ``root``."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise StoreError(
+            f"results folder {root} cannot be written to any more ({system_reason(error)}); finished runs are kept, so "
+            "run the same command again once it is writable"
+        ) from error
 
 
 def to_record(path: Path, row: StoredRow) -> RunRecord:

@@ -13,6 +13,7 @@ from typing import Any
 
 from shipbench.errors import InputError, one_line
 from shipbench.results import claims
+from shipbench.results.store import writing
 from shipbench.runtime.console import say
 from shipbench.runtime.files import atomic_path
 
@@ -32,7 +33,7 @@ def write_tuning(results: Path | str, document: Mapping[str, Any]) -> Path:
         earlier = _read(path) if path.exists() else {}
         same_winner = earlier.get("winner_settings") == document["winner_settings"]
         runs = [*(earlier.get("final_runs", []) if same_winner else []), *document["final_runs"]]
-        with atomic_path(path) as temporary:
+        with writing(root), atomic_path(path) as temporary:
             text = json.dumps({**document, "final_runs": list(dict.fromkeys(runs))}, indent=1, allow_nan=False)
             temporary.write_text(text + "\n", encoding="utf-8")
     return path

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,6 +26,7 @@ from shipbench.hardware.precision import ComputeContext, resolve_precision
 from shipbench.methods import BuildContext, Built, FrozenFeatures
 from shipbench.runs.features import block_features, cached_features, frozen_features
 from shipbench.runs.loaded import copy_of_backbone
+from shipbench.runtime.files import file_sha256
 from shipbench.spec import ResolvedSpec, RunSpec
 from shipbench.tasks import Task
 from shipbench.tasks.catalogue import SplitName
@@ -127,10 +130,35 @@ def build(prepared: Prepared, train: ImageInputs, emitter: Emitter, facts: Mappi
 
 
 def _feature_key(prepared: Prepared, split: SplitName) -> tuple[object, ...]:
-    """Return what decides features: images, weights, and the kind of device and the torch that round them."""
+    """Return what decides features: images, backbone, and the kind of device and the torch that round them."""
     images = (prepared.task_data.content(split), prepared.task.resize, prepared.task.augment)
-    machine = (prepared.compute.device.type, torch.__version__)
-    return (*images, sha256_of(prepared.backbone), prepared.preprocessing, *machine)
+    # Models of other names compute other features from the same weights: CLIP's with either of two activations.
+    backbone = (prepared.resolved.backbone, sha256_of(prepared.backbone), prepared.preprocessing)
+    return (*images, *backbone, prepared.compute.device.type, torch.__version__)
+
+
+def _readout_key(model: FrozenFeatures, prepared: Prepared) -> tuple[object, ...] | None:
+    """Return what else decides the features of a model's readout, or None if its code is in no file.
+
+    That is the file, the method with its settings, the precision, and tensors beside readout and backbone.
+    """
+    try:
+        code = file_sha256(Path(inspect.getfile(type(model))))
+    except (OSError, TypeError):
+        return None
+    method, settings = prepared.resolved.method.name, dataclasses.asdict(prepared.resolved.settings)
+    return "readout", method, code, settings, _own_tensors(model, prepared), prepared.compute.precision
+
+
+def _own_tensors(model: nn.Module, prepared: Prepared) -> str:
+    """Return the hash of a model's tensors beside readout and backbone, empty without any."""
+    shared = {value.data_ptr() for value in prepared.backbone.state_dict().values()}
+    own = {
+        name: value
+        for name, value in model.state_dict().items()
+        if not name.startswith("readout.") and value.data_ptr() not in shared
+    }
+    return weights_sha256(own) if own else ""
 
 
 def _trainable(
@@ -142,27 +170,17 @@ def _trainable(
     """
     if not isinstance(model, FrozenFeatures) or train.augmented:
         return model, train, evaluation
-    readout, method = model.readout, _features_of(model, prepared)
+    readout, kept_under = model.readout, _readout_key(model, prepared)
     model.eval()
     inputs = []
     for split, images in zip(prepared.resolved.splits, (train, evaluation), strict=True):
-        key = ("readout", *method, prepared.compute.precision, *_feature_key(prepared, split))
-        features = cached_features(key, partial(_features, model, images, prepared, emitter), emitter)
+        compute = partial(_features, model, images, prepared, emitter)
+        if kept_under is None:
+            features = compute()
+        else:
+            features = cached_features((*kept_under, *_feature_key(prepared, split)), compute, emitter)
         inputs.append(FeatureInputs(features.to(prepared.compute.device), images.labels))
     return readout, inputs[0], inputs[1]
-
-
-def _features_of(model: nn.Module, prepared: Prepared) -> tuple[object, ...]:
-    """Return what decides the features of a method: its name, settings, and tensors beside readout and backbone."""
-    resolved, backbone = prepared.resolved, prepared.backbone.state_dict()
-    shared = {value.data_ptr() for value in backbone.values()}
-    own = {
-        name: value
-        for name, value in model.state_dict().items()
-        if not name.startswith("readout.") and value.data_ptr() not in shared
-    }
-    drawn = (weights_sha256(own),) if own else ()
-    return (resolved.method.name, *dataclasses.astuple(resolved.settings), *drawn)
 
 
 def _features(model: FrozenFeatures, images: ImageInputs, prepared: Prepared, emitter: Emitter) -> Tensor:

@@ -15,7 +15,7 @@ VERSION = "0.1.0"
 def git_commit() -> str:
     """Return the commit of the checkout that contains this package, or an empty text if there is none.
 
-    A ``+`` follows if the package has uncommitted changes.
+    A ``+`` follows if shipbench or its baselines, which have most of the methods, have uncommitted changes.
     """
     package = Path(__file__).parents[1]
     # An installed copy may lie inside an unrelated checkout, whose commit says nothing about this code.
@@ -23,7 +23,8 @@ def git_commit() -> str:
         return ""
     try:
         commit = _git(package, "rev-parse", "--short=12", "HEAD")
-        return commit + ("+" if commit and _git(package, "status", "--porcelain", "--", str(package)) else "")
+        code = (str(package), str(package.with_name("baselines")))
+        return commit + ("+" if commit and _git(package, "status", "--porcelain", "--", *code) else "")
     except (OSError, subprocess.SubprocessError):
         return ""
 

@@ -13,8 +13,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from shipbench import load_results
-from shipbench.errors import InputError
+from shipbench import RunSpec, load_results
+from shipbench.cli import follow_ups
+from shipbench.errors import InputError, StoreError
+from shipbench.planning.plan import PlannedRun, State
+from shipbench.planning.study.file import ExplainPart
+from shipbench.planning.study.follow_ups import FollowUpSection, Outputs, RequestedFollowUp
+from shipbench.results.claims import ClaimLostError
 from shipbench.results.tunings import load_tunings
 from tests.cli.test_listing import heavy_modules_of
 from tests.conftest import Outcome
@@ -149,6 +154,27 @@ def failing(*_: object, **__: object) -> None:
     raise InputError("the disk is broken")
 
 
+@pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory"), ClaimLostError("taken over")])
+def test_a_follow_up_that_fails_stops_no_other(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def store(outputs: Outputs, _: Path) -> None:
+        if outputs.run.run_id == "a0":
+            raise error
+
+    monkeypatch.setattr(follow_ups, "_store_features", store)
+    runs = [PlannedRun(RunSpec("linear", "dtd", seed=seed), f"a{seed}", State.DONE) for seed in (0, 1)]
+    requested = RequestedFollowUp(ExplainPart(name="features", of="main"), frozenset(), frozenset(), frozenset())
+    section = FollowUpSection(requested, tuple(Outputs(run, 1, ready=True) for run in runs))
+    assert follow_ups.execute_follow_ups([section], tmp_path) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == f"features: run a0 FAILED: {error}"
+    assert lines[1].startswith("features [1/2] a1 ")
+    error = StoreError("the disk is full")
+    with pytest.raises(StoreError):
+        follow_ups.execute_follow_ups([section], tmp_path)
+
+
 def assert_follow_ups(evaluated: pd.DataFrame, trained: pd.DataFrame, lock: dict[str, Any]) -> None:
     """Check the evaluations and the features that the tiny study asks for."""
     runs = trained.set_index("run_id")
@@ -237,6 +263,27 @@ def test_wrong_options_are_refused(
     shipbench: Shipbench, line: tuple[object, ...], options: tuple[str, ...], words: str
 ) -> None:
     outcome = shipbench(*line, *options)
+    assert outcome.code == 2
+    assert words in outcome.err
+    assert not Path("records/runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ('select = "fianl"', "[[report]] of tiny.toml: --select: unknown rule 'fianl' (did you mean 'final'?)"),
+        ('format = "mdd"', "unknown format 'mdd'"),
+        ('style = "cvpt"', "unknown style 'cvpt'"),
+        ('published = "some"', "unknown choice 'some'"),
+        ('baseline = "vpt-depe"', "no method is called 'vpt-depe' (did you mean 'vpt-deep'?)"),
+    ],
+)
+def test_a_report_that_could_not_be_written_is_refused_before_any_run(
+    shipbench: Shipbench, line: tuple[object, ...], key: str, words: str
+) -> None:
+    text = Path("tiny.toml").read_text(encoding="utf-8")
+    Path("tiny.toml").write_text(f"{text}{key}\n", encoding="utf-8")
+    outcome = shipbench(*line)
     assert outcome.code == 2
     assert words in outcome.err
     assert not Path("records/runs").exists()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, BinaryIO
 
 import pytest
@@ -118,6 +120,16 @@ def test_the_next_call_resumes_an_interrupted_download(hub: Hub, copy: Path, tar
     assert hub.downloads() == ["bytes=1000-"]
     assert fingerprint(get_task("dtd"), target) == fingerprint(get_task("dtd"), copy)
     assert left_in(target.parent) == ["vtab-1k"]
+
+
+def test_a_disk_without_room_is_refused_before_the_download(
+    hub: Hub, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(InputError, match=r"vtab-1k\.zip needs 0\.0 GB more in .*, where 0\.0 GB are free; make room"):
+        fetch(target, repo=REPO, endpoint=hub.address)
+    assert hub.downloads() == []
+    assert not target.exists()
 
 
 def test_a_complete_archive_is_not_downloaded_again(hub: Hub, target: Path) -> None:

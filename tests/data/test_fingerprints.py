@@ -14,7 +14,7 @@ from shipbench.data import fingerprint
 from shipbench.data.vtab import fingerprints
 from shipbench.errors import InputError
 from shipbench.tasks import get_task
-from tests.data.builders import encode, vtab_tree
+from tests.data.builders import disk_is_full, encode, vtab_tree
 
 DTD = get_task("dtd")
 FIRST = Path("dtd/images/test/000000.png")
@@ -45,6 +45,12 @@ def forbid_reading(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_follows_its_definition(dtd: Path) -> None:
     assert fingerprint(DTD, dtd) == by_definition(dtd / "dtd")
+
+
+def test_a_full_cache_disk_only_makes_the_next_command_hash_again(dtd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store_fresh_copies(monkeypatch)
+    monkeypatch.setattr(fingerprints, "atomic_path", disk_is_full)
+    assert [fingerprint(DTD, dtd) for _ in range(2)] == [by_definition(dtd / "dtd")] * 2
 
 
 def test_without_test_it_covers_the_1000_and_opens_no_test_file(dtd: Path) -> None:

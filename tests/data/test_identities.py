@@ -12,7 +12,7 @@ import pytest
 from shipbench.data import identities
 from shipbench.data.identities import content_of, identify_files
 from shipbench.errors import InputError
-from tests.data.builders import encode
+from tests.data.builders import disk_is_full, encode
 
 NAMES = [f"{label}/{index}.png" for label in ("ant", "bee") for index in range(3)]
 
@@ -48,6 +48,18 @@ def test_an_identity_is_the_hash_and_the_kind_of_a_file(folder: Path) -> None:
     for name in NAMES:
         assert identified[name].sha256 == hashlib.sha256((folder / name).read_bytes()).hexdigest()
         assert identified[name].kind == "png"
+
+
+def test_a_full_cache_disk_only_makes_the_next_command_hash_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = identify_files(folder, NAMES[:1], "own")
+    with monkeypatch.context() as full:
+        full.setattr(identities, "atomic_path", disk_is_full)
+        assert identify_files(folder, NAMES, "own").keys() == set(NAMES)
+    names = watch_reading(monkeypatch)
+    assert identify_files(folder, NAMES, "own") == first | identify_files(folder, NAMES[1:], "own")
+    assert sorted(names) == sorted(Path(name).name for name in NAMES[1:])
 
 
 def test_only_new_and_changed_files_are_read_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -164,6 +165,18 @@ def test_with_several_parts_one_more_may_be_missing(copy: Path, target: Path, tm
         import_archives([parts[0], other], target)
     assert f"{parts[0]} + {other}/cifar100/" in str(caught.value)
     assert import_archives([parts[0], other, parts[1]], target) == ["cifar100", "dtd", "svhn"]
+
+
+def test_a_disk_without_room_is_refused_before_anything_is_unpacked(
+    copy: Path, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = zipped(copy, tmp_path / "vtab.zip")
+    written: list[object] = []
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    monkeypatch.setattr("shipbench.data.acquisition.archives._Writer.file", lambda *parts: written.append(parts))
+    with pytest.raises(InputError, match=r"unpacks to 0\.0 GB, but the disk has 0\.0 GB free; make room .* imported"):
+        import_archive(file, target)
+    assert not written
 
 
 def test_archives_inside_an_archive_are_named(copy: Path, target: Path, tmp_path: Path) -> None:

@@ -117,6 +117,13 @@ def test_an_image_in_train_and_test_is_refused_unless_leaks_are_allowed(bugs: Pa
     assert "1 of 10 test images" in report.problems[0]
 
 
+def test_an_image_in_val_and_test_is_refused_with_shots_too(bugs: Path) -> None:
+    shutil.copy(bugs / "val" / "bee" / "0.png", bugs / "test" / "bee" / "again.png")
+    for shots in (0, 1):
+        with pytest.raises(InputError, match=r"again\.png is val/bee/0\.png"):
+            find(task_of(bugs, shots=shots), None, FINAL)
+
+
 def test_an_image_in_two_classes_is_refused(bugs: Path) -> None:
     shutil.copy(bugs / "train" / "bee" / "0.png", bugs / "train" / "ant" / "bee.png")
     with pytest.raises(InputError, match=r"in two classes: train/ant/bee.png is ant, train/bee/0.png is bee"):

@@ -135,7 +135,7 @@ def test_a_merged_export_is_a_plain_timm_model(
         metadata = stream.metadata()
     stated = {name: metadata[name] for name in ("architecture", "run_id", "method", "task")}
     assert stated == {"architecture": "test_vit", "run_id": record.run_id, "method": method, "task": "dtd"}
-    with pytest.raises(InputError, match="is the merged model of a run, which timm loads"):
+    with pytest.raises(InputError, match="is the plain timm model that 'export --merged' writes"):
         load_exported(file)
     assert {name: json.loads(metadata[name]) for name in ("image_size", "num_classes", "mean", "std")} == {
         "image_size": 48,

@@ -11,6 +11,7 @@ import pytest
 from shipbench.backbones import Origin
 from shipbench.planning import origins
 from shipbench.planning.origins import remembered_origin
+from tests.data.builders import disk_is_full
 
 ORIGIN = Origin("vit", "a" * 64, 14, (0.5, 0.25, 0.125), (1.0, 2.0, 3.0), "w.pth", "ema", "MAE", ("a note",))
 
@@ -43,6 +44,14 @@ def test_weights_are_loaded_once(load: Loads, file: Path) -> None:
     remembered_origin("vit", str(file), 64, load)
     remembered_origin("other", str(file), 64, load)
     assert load.count == 3
+
+
+def test_a_full_cache_disk_only_makes_the_next_plan_load_again(
+    load: Loads, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(origins, "atomic_path", disk_is_full)
+    assert [remembered_origin("vit", str(file), None, load) for _ in range(2)] == [ORIGIN] * 2
+    assert load.count == 2
 
 
 def _rewrite(file: Path, _: Path) -> None:

@@ -123,6 +123,12 @@ RUN = '[[run]]\nmethods = "linear"\ntasks = "dtd"\n'
         (RUN + "recipe = 'defautl'", "recipe='defautl' is not one of default, published"),
         (RUN + "set = 3", "set is 3; it must be a table"),
         (RUN + "name = 'a'\n" + RUN + "name = 'a'", "two parts called 'a'"),
+        ("run = []", "has no runs; add a part"),
+        ("run = []\n[[evaluate]]\ncorrupt = 'blur'", "has no runs; add a part"),
+        ("[study]\nresult = 'r'\n" + RUN, r"\[study\] of .*unknown setting 'result'.*did you mean 'results'"),
+        ("[[run]]\ntasks = 'dtd'\nmethods = ['ship', 'pefft-*']", "no method is called 'pefft-\\*'"),
+        (RUN + "name = 'a,b'", "number 1 .*name is 'a,b'; write a text without commas"),
+        (RUN + "[[report]]\noutput = 'r'\n[[report]]\noutput = './r/'", "two reports with the output 'r'"),
         (RUN + "[[report]]\nselect = 'final'", r"\[\[report\]\] .*has no output"),
         (
             RUN + "[[evaluate]]\ncorrupt = 'blur'",

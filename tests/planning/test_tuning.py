@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shipbench import RunSpec
-from shipbench.errors import InputError
+from shipbench.errors import InputError, StoreError
 from shipbench.methods import BuildContext, Built, Grid, Method, get_method, list_methods
 from shipbench.planning.tuning import (
     FEWER_PARAMETERS,
@@ -203,6 +203,12 @@ def test_a_tuning_is_stored_completely(tmp_path: Path) -> None:
     assert load_tunings(tmp_path) == [written]
     assert [path.name] == [file.name for file in (tmp_path / "tuning").iterdir()]
     assert json.loads(path.read_text())["trials"][1]["val_acc"] == [0.6]
+
+
+def test_a_folder_that_cannot_be_written_to_any_more_is_named(tmp_path: Path) -> None:
+    (tmp_path / "tuning").write_text("a file in place of the folder")
+    with pytest.raises(StoreError, match=r"cannot be written to any more .* run the same command again"):
+        write_tuning(tmp_path, document("f0"))
 
 
 def test_final_runs_accumulate_while_the_winner_stays_the_same(tmp_path: Path) -> None:

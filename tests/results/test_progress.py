@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from shipbench.errors import InputError
+from shipbench.errors import InputError, StoreError
 from shipbench.events import DISCARD, Emitter
 from shipbench.results import claims
 from shipbench.results.plans import PlanEntry, load_plans, remove_ended, write_plan
@@ -47,6 +47,8 @@ def _every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_state(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.write(make_record(run_id="d1"))
+    store.write(make_record(run_id="e1", kind="evaluated", parent_run="d1"))
+    store.write(make_record(run_id="i0", kind="imported"))
     store.write(make_record(run_id="f1", status="failed", error="CUDA out of memory\nsecond line"))
     write_plan(tmp_path, "dask", [entry("d1"), entry("a1"), entry("t1", "linear"), entry("i1")])
     claim_file(tmp_path)
@@ -113,6 +115,12 @@ def test_a_plan_has_one_file_and_open_permissions(tmp_path: Path) -> None:
     one, other = (write_plan(tmp_path, "local", [entry("a1"), entry("b1")]) for _ in range(2))
     assert one == other
     assert stat.S_IMODE(one.stat().st_mode) & 0o600 == 0o600
+
+
+def test_a_plan_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "plans").write_text("a file in place of the folder")
+    with pytest.raises(StoreError, match=r"cannot be written to any more .* run the same command again"):
+        write_plan(tmp_path, "local", [entry("a1")])
 
 
 def test_a_plan_stays_until_all_its_runs_have_ended(tmp_path: Path) -> None:

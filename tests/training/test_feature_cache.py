@@ -1,14 +1,21 @@
-"""Cached features are used only if no bit has changed."""
+"""Cached features are used only if no bit of them, and nothing that decides them, has changed."""
 
 from __future__ import annotations
 
+import inspect
 import random
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 
 from shipbench.events import Emitter, Event, Note
+from shipbench.runs import preparation
 from shipbench.runs.features import cached_features
+from shipbench.runs.preparation import Prepared, assemble
+from tests.runs.test_augmented import prepared
 
 FEATURES = torch.randn(6, 5, generator=torch.Generator().manual_seed(0))
 
@@ -38,3 +45,35 @@ def test_damage_anywhere_is_noticed(cache: Path) -> None:
         noted = any(isinstance(event, Note) and "damaged" in event.text for event in events)
         assert (file.read_bytes() == whole) == noted, place
         file.write_bytes(whole)
+
+
+@dataclass(frozen=True)
+class Pooled:
+    tokens: str = "mean"
+
+
+def with_resolved(ready: Prepared, **changes: Any) -> Prepared:
+    return replace(ready, resolved=replace(ready.resolved, **changes))
+
+
+def test_what_decides_the_features_of_a_readout_is_in_their_key(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready = prepared(tmp_path, "none")
+
+    def kept_after(prepared_run: Prepared) -> int:
+        assemble(prepared_run)
+        return len(list((cache / "features").iterdir()))
+
+    assert [kept_after(ready), kept_after(ready)] == [2, 2]
+    # Another name with the same weights may be another architecture, and settings of a plug-in may decide features.
+    assert kept_after(with_resolved(ready, backbone="test_vit.other")) == 4
+    assert kept_after(with_resolved(ready, settings=Pooled())) == 6
+    assert kept_after(with_resolved(ready, settings=Pooled("cls"))) == 8
+    with monkeypatch.context() as edited:
+        edited.setattr(preparation, "file_sha256", lambda _: "of another version")
+        assert kept_after(ready) == 10
+    with monkeypatch.context() as interactive:
+        interactive.setattr(inspect, "getfile", lambda _: str(tmp_path / "<stdin>"))
+        assert kept_after(ready) == 10
+        assert assemble(ready).train.batch(torch.arange(2)).shape == (2, 64)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import lzma
 import os
 import re
+import shutil
 import stat
 import tarfile
 import zipfile
@@ -134,6 +135,16 @@ class _Writer:
             raise self.refuse(name, "would be written outside the target folder", "move the file into it")
         return tuple(part for part in parts if part not in ("", "."))
 
+    def require_room(self, needed: int) -> None:
+        """Raise ``InputError`` if the disk has fewer than ``needed`` bytes free, before the first is written."""
+        free = shutil.disk_usage(self._target).free
+        # An archive beyond the limits is refused for that reason.
+        if free < needed <= self._cap:
+            raise InputError(
+                f"{self._source} unpacks to {needed / 1e9:.1f} GB, but the disk has {free / 1e9:.1f} GB free; make "
+                "room or import into a folder on another disk"
+            )
+
     def folder(self, parts: Parts) -> None:
         """Make a folder."""
         self._place(parts).mkdir(parents=True, exist_ok=True)
@@ -253,6 +264,7 @@ def _walk(folder: Path, *, shunned: Path | None = None, above: tuple[Path, ...] 
 
 def _unpack_zip(source: Path, writer: _Writer) -> None:
     with zipfile.ZipFile(source) as archive:
+        writer.require_room(sum(member.file_size for member in archive.infolist()))
         for member in archive.infolist():
             # orig_filename is the name as stored: zipfile cuts filename at a NUL and adapts its separators.
             name = member.orig_filename

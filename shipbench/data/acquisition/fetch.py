@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from shipbench.data.acquisition.archives import is_archive
 from shipbench.data.acquisition.importing import check_absent, import_archives
-from shipbench.errors import ShipbenchError, one_line
+from shipbench.errors import InputError, ShipbenchError, one_line
 from shipbench.runtime.cache import cache_dir
 from shipbench.runtime.console import say
 from shipbench.runtime.files import atomic_path, file_sha256, taking_turns
@@ -62,7 +62,8 @@ def fetch(target: Path, *, repo: str = REPO, endpoint: str | None = None, revisi
 
     The hub is ``endpoint``, else ``HF_ENDPOINT``, else huggingface.co. The repository may hold archives or the task
     folders themselves. Raises ``ShipbenchError`` if the hub cannot be reached or a file does not match its announced
-    SHA-256, ``InputError`` if ``target`` already holds a task or the download is not a copy of VTAB-1k.
+    SHA-256, ``InputError`` if ``target`` already holds a task, the disk has no room for the download, or that is not a
+    copy of VTAB-1k.
     """
     hub = endpoint or os.environ.get("HF_ENDPOINT") or None
     check_absent(list(VTAB.tasks), target)
@@ -135,10 +136,20 @@ def _download_archive(remote: _Remote, name: str, place: Path) -> Path:
         return place
     place.parent.mkdir(parents=True, exist_ok=True)
     part = place.with_name(f"{place.name}.part")
+    _require_room(described, part, name)
     _append(url, described, part)
     _check(described, part, name)
     part.replace(place)
     return place
+
+
+def _require_room(described: HfFileMetadata, part: Path, name: str) -> None:
+    needed, free = (described.size or 0) - _size(part), shutil.disk_usage(part.parent).free
+    if needed > free:
+        raise InputError(
+            f"{name} needs {needed / 1e9:.1f} GB more in {part.parent}, where {free / 1e9:.1f} GB are free; make room "
+            "or name a folder on another disk with --to"
+        )
 
 
 def _append(url: str, described: HfFileMetadata, part: Path) -> None:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from os import stat_result
 from pathlib import Path
@@ -113,7 +114,8 @@ def _recall(memo: Path) -> Identity | None:
 
 def _store(memo: Path, identity: Identity) -> None:
     text = json.dumps(asdict(identity))
-    with atomic_path(memo) as temporary:
+    # A failed write (a full disk) only makes the next command hash again.
+    with suppress(OSError), atomic_path(memo) as temporary:
         temporary.write_text(f"{_digest(text)} {text}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -62,7 +63,11 @@ class RunPart(Part):
 
     @property
     def method_text(self) -> str:
-        """The methods of this part, comma-separated."""
+        """The methods of this part, comma-separated; raises ``InputError`` for a pattern that none matches."""
+        for pattern in listed(self.methods):
+            if "*" in pattern and not _matches(pattern):
+                raise InputError(f"no method is called {pattern!r}; see 'shipbench list methods'")
+        # Patterns here may match nothing: those of a library that is not installed.
         excluded = names_of_methods(self.exclude)
         return ",".join(name for name in names_of_methods(self.methods) if name not in excluded)
 
@@ -183,12 +188,16 @@ def read_study(file: Path) -> Study:
     content = read_toml(file, "study file")
     _refuse_unknown_sections(content, file)
     common = dict(_table(content.get("study", {}), f"[study] of {file}"))
+    with located(f"[study] of {file}"):
+        refuse_unknown(common, [*field_names(Defaults), "results"], "this table")
     results = common.pop("results", None)
     if results is not None and not isinstance(results, str):
         raise InputError(f"[study] of {file}: results is {results!r}; it must be the path of a folder")
     _read_keys(Defaults, common, f"[study] of {file}")
     kinds = [section for section in content if section in _PARTS]
     parts = [_part(kind, i, table, common, file) for kind in kinds for i, table in _numbered(content, kind, file)]
+    if not parts:
+        raise InputError(f"{file} has no runs; add a part: [[run]], [[ablate]] or [[tune]]")
     reports = tuple(_report(table, f"[[report]] of {file}") for _, table in _numbered(content, "report", file))
     follow_ups = [
         _follow_up(kind, i, table, [part.name for part in parts], file)
@@ -196,7 +205,8 @@ def read_study(file: Path) -> Study:
         if kind in _FOLLOW_UPS
         for i, table in _numbered(content, kind, file)
     ]
-    _refuse_repeated([part.name for part in parts] + [part.name for part in follow_ups], file)
+    _refuse_repeated([part.name for part in parts] + [part.name for part in follow_ups], "parts called", file)
+    _refuse_repeated([os.path.normpath(report.output) for report in reports], "reports with the output", file)
     return Study(file, None if results is None else Path(results), tuple(parts), reports, content, tuple(follow_ups))
 
 
@@ -210,8 +220,12 @@ def names_of_methods(text: str) -> list[str]:
     return [
         name
         for part in listed(text)
-        for name in (fnmatch.filter(list_methods(), part) if "*" in part else [m.name for m in parse_methods(part)])
+        for name in (_matches(part) if "*" in part else [method.name for method in parse_methods(part)])
     ]
+
+
+def _matches(pattern: str) -> list[str]:
+    return fnmatch.filter(list_methods(), pattern)
 
 
 def choose_parts(study: Study, names: str | None) -> Study:
@@ -246,8 +260,6 @@ def _refuse_unknown_sections(content: Mapping[str, Any], file: Path) -> None:
         if name not in sections:
             hint = did_you_mean(name, sections)
             raise InputError(f"unknown section {name!r} of {file}{hint}; choose one of {', '.join(sections)}")
-    if not any(kind in content for kind in _PARTS):
-        raise InputError(f"{file} has no runs; add a part: [[run]], [[ablate]] or [[tune]]")
 
 
 def _numbered(content: Mapping[str, Any], section: str, file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -264,15 +276,23 @@ def _table(value: Any, where: str) -> Mapping[str, Any]:
     return value
 
 
-def _refuse_repeated(names: Sequence[str], file: Path) -> None:
+def _refuse_repeated(names: Sequence[str], what: str, file: Path) -> None:
     for name in names:
         if names.count(name) > 1:
-            raise InputError(f"{file} has two parts called {name!r}; rename one")
+            raise InputError(f"{file} has two {what} {name!r}; rename one")
+
+
+def _name(kind: str, number: int, table: Mapping[str, Any], file: Path) -> str:
+    """Return the name of a part; raise ``InputError`` for one that no comma list of names can hold."""
+    name = table.get("name", f"{kind}-{number}")
+    if not isinstance(name, str) or listed(name) != [name]:
+        raise InputError(f"[[{kind}]] number {number} of {file}: name is {name!r}; write a text without commas")
+    return name
 
 
 def _part(kind: str, number: int, table: Mapping[str, Any], common: Mapping[str, Any], file: Path) -> Part:
     """Return a part; ``common`` holds the values of ``[study]``, for keys that the part's table lacks."""
-    name = table.get("name", f"{kind}-{number}")
+    name = _name(kind, number, table, file)
     where = f"part {name!r} of {file}"
     part = _read_keys(_PARTS[kind], {**common, **table, "name": name, "set": table.get("set", {})}, where)
     if not part.tasks:
@@ -291,7 +311,7 @@ def _part(kind: str, number: int, table: Mapping[str, Any], common: Mapping[str,
 
 def _follow_up(kind: str, number: int, table: Mapping[str, Any], parts: Sequence[str], file: Path) -> FollowUp:
     """Return a follow-up of some of the study's ``parts``, whose names these are."""
-    name = table.get("name", f"{kind}-{number}")
+    name = _name(kind, number, table, file)
     where = f"part {name!r} of {file}"
     part = _read_keys(_FOLLOW_UPS[kind], {**table, "name": name}, where)
     if not part.sources:

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 from shipbench.errors import InputError, one_line
 from shipbench.planning.study.file import Study
 from shipbench.planning.study.grid import StudyGrid
+from shipbench.results.store import writing
 from shipbench.runtime.files import atomic_path
 from shipbench.runtime.version import VERSION, git_commit
 from shipbench.settings import canonical_json
@@ -102,8 +103,8 @@ def extended(lock: Lock, ours: Lock) -> Lock:
 
 
 def write_lock(path: Path, lock: Lock) -> None:
-    """Write a lock file, atomically."""
-    with atomic_path(path) as temporary:
+    """Write a lock file into the results folder, atomically; raise ``StoreError`` if that cannot be written to."""
+    with writing(path.parent), atomic_path(path) as temporary:
         temporary.write_text(json.dumps(lock, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
