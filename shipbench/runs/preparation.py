@@ -137,17 +137,17 @@ def _feature_key(prepared: Prepared, split: SplitName) -> tuple[object, ...]:
     return (*images, *backbone, prepared.compute.device.type, torch.__version__)
 
 
-def _readout_key(model: FrozenFeatures, prepared: Prepared) -> tuple[object, ...] | None:
+def _readout_key(model_class: type, tensors: str, prepared: Prepared) -> tuple[object, ...] | None:
     """Return what else decides the features of a model's readout, or None if its code is in no file.
 
-    That is the file, the method with its settings, the precision, and tensors beside readout and backbone.
+    That is the file, the method with its settings, the precision, and the hash of the model's own ``tensors``.
     """
     try:
-        code = file_sha256(Path(inspect.getfile(type(model))))
+        code = file_sha256(Path(inspect.getfile(model_class)))
     except (OSError, TypeError):
         return None
     method, settings = prepared.resolved.method.name, dataclasses.asdict(prepared.resolved.settings)
-    return "readout", method, code, settings, _own_tensors(model, prepared), prepared.compute.precision
+    return "readout", method, code, settings, tensors, prepared.compute.precision
 
 
 def _own_tensors(model: nn.Module, prepared: Prepared) -> str:
@@ -170,7 +170,7 @@ def _trainable(
     """
     if not isinstance(model, FrozenFeatures) or train.augmented:
         return model, train, evaluation
-    readout, kept_under = model.readout, _readout_key(model, prepared)
+    readout, kept_under = model.readout, _readout_key(type(model), _own_tensors(model, prepared), prepared)
     model.eval()
     inputs = []
     for split, images in zip(prepared.resolved.splits, (train, evaluation), strict=True):
