@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import pytest
 
 from shipbench.report import build_report, contents
+from shipbench.report.analysis import arms
 from shipbench.report.analysis.study import build_study
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import Column, Row, Table, text_cell
@@ -70,3 +72,12 @@ def test_a_new_table_is_a_function_and_an_entry_in_a_section(monkeypatch: pytest
     table = next(table for table in report.tables() if table.name == "tasks-demo")
     assert [row.cells[0].text for row in table.rows] == list(DEMO_TASKS)
     assert "Selection rule: final" in table.caption.alone
+
+
+def test_settings_are_counted_as_far_apart_as_they_are_pair_by_pair() -> None:
+    values = list(product(("none", 1), (0.1, 0.2, 1), (True, False)))[::-2]
+    choices: list[arms.Configuration] = [(("cfg.a", a), ("cfg.b", b), ("cfg.c", c)) for a, b, c in values]
+    choices += [(("cfg.a", "none"),), (("cfg.b", 0.1), ("cfg.d", "x")), ()]
+    expected = {choice: sum(len(arms.difference(other, choice)) for other in choices) for choice in choices}
+    assert arms._distances(choices) == expected
+    assert len(set(expected.values())) > 2

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -243,16 +243,35 @@ def _ranking(runs: Sequence[_Run]) -> Mapping[Configuration, tuple[Any, ...]]:
     members: dict[Configuration, list[_Run]] = defaultdict(list)
     for run in runs:
         members[run.settings].append(run)
+    distances = _distances(members)
     return {
         settings: (
             all(run.overridden for run in sharing),
             -len(sharing),
-            sum(len(difference(other, settings)) for other in members),
+            distances[settings],
             min(run.created for run in sharing),
             repr(settings),
         )
         for settings, sharing in members.items()
     }
+
+
+def _distances(choices: Collection[Configuration]) -> dict[Configuration, int]:
+    """Return, for each of ``choices``, in how many settings the others differ from it, summed over them.
+
+    Counting the values of each setting takes time in proportion to the choices, comparing all pairs to their square.
+    """
+    values: dict[str, Counter[Any]] = defaultdict(Counter)
+    for choice in choices:
+        for key, value in choice:
+            values[key][value] += 1
+    for counts in values.values():
+        counts[None] += len(choices) - counts.total()
+    distances = {}
+    for choice in choices:
+        own = dict(choice)
+        distances[choice] = sum(len(choices) - counts[own.get(key)] for key, counts in values.items())
+    return distances
 
 
 def _copies(runs: Sequence[_Run], changes: Iterable[Configuration]) -> list[int]:
@@ -275,7 +294,8 @@ def _labelled(arms: Sequence[Arm]) -> list[Arm]:
     suites: dict[str, list[Arm]] = defaultdict(list)
     for arm in arms:
         suites[arm.suite].append(arm)
-    labels = [_label(arm, suites[arm.suite]) for arm in arms]
+    varieties = {suite: _variety(members) for suite, members in suites.items()}
+    labels = [_label(arm, varieties[arm.suite]) for arm in arms]
     times = Counter((arm.suite, label) for arm, label in zip(arms, labels, strict=True))
     return [
         replace(arm, label=label if times[arm.suite, label] == 1 else f"{label} [{arm.method}]")
@@ -283,24 +303,52 @@ def _labelled(arms: Sequence[Arm]) -> list[Arm]:
     ]
 
 
-def _label(arm: Arm, others: Sequence[Arm]) -> str:
+@dataclass(frozen=True)
+class _Variety:
+    """What the arms of a suite have; the labels name what more than one value exists of.
+
+    ``weights`` are those of each backbone, ``references`` those of each method and origin.
+    """
+
+    backbones: Set[str]
+    weights: Mapping[str, Set[str]]
+    sizes: Set[float]
+    origins: Set[str]
+    references: Mapping[tuple[str, str], Set[str]]
+    recipes: Set[str]
+
+
+def _variety(arms: Sequence[Arm]) -> _Variety:
+    weights: dict[str, set[str]] = defaultdict(set)
+    references: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for arm in arms:
+        weights[arm.backbone] |= {arm.weights} - {""}
+        references[arm.method, arm.origin].add(arm.reference)
+    return _Variety(
+        backbones={arm.backbone for arm in arms},
+        weights=weights,
+        sizes={arm.image_size for arm in arms} - {UNKNOWN_SIZE},
+        origins={arm.origin for arm in arms},
+        references=references,
+        recipes={arm.recipe for arm in arms},
+    )
+
+
+def _label(arm: Arm, suite: _Variety) -> str:
     """Name the method and everything that distinguishes the arm from the others of its suite."""
-    names = {other.backbone for other in others}
-    weights = {other.weights for other in others if other.backbone == arm.backbone} - {""}
-    sizes = {other.image_size for other in others} - {UNKNOWN_SIZE}
-    origins = {other.origin for other in others}
-    references = {other.reference for other in others if (other.method, other.origin) == (arm.method, arm.origin)}
+    several_weights = len(suite.weights[arm.backbone]) > 1
+    several_references = len(suite.references[arm.method, arm.origin]) > 1
     details = [
         *(f"without {component_name(switch, arm.method)}" for switch in arm.switches),
         *(f"{setting_name(key)} {setting(value)}" for key, value in arm.changes),
         "tuned on validation" if arm.protocol == "validation" else "",
         counted(arm.shots, "shot") if arm.shots else "",
-        f"{arm.recipe} recipe" if arm.recipe and len({other.recipe for other in others}) > 1 else "",
-        arm.backbone if len(names) > 1 else "",
-        f"weights {arm.weights[:8]}" if len(weights) > 1 and arm.weights else "",
-        f"{arm.image_size:g} px" if len(sizes) > 1 and arm.image_size != UNKNOWN_SIZE else "",
-        origin_name(arm.origin) if len(origins) > 1 else "",
-        arm.reference if len(references) > 1 else "",
+        f"{arm.recipe} recipe" if arm.recipe and len(suite.recipes) > 1 else "",
+        arm.backbone if len(suite.backbones) > 1 else "",
+        f"weights {arm.weights[:8]}" if several_weights and arm.weights else "",
+        f"{arm.image_size:g} px" if len(suite.sizes) > 1 and arm.image_size != UNKNOWN_SIZE else "",
+        origin_name(arm.origin) if len(suite.origins) > 1 else "",
+        arm.reference if several_references else "",
         f"record {arm.copy + 1} of the same seeds" if arm.copy else "",
     ]
     detail = ", ".join(filter(None, details))
