@@ -16,7 +16,7 @@ from rich.table import Table
 
 from shipbench.cli.layout import make_table
 from shipbench.planning.plan import Plan, PlannedRun
-from shipbench.planning.tuning import Choice, Search, Trial
+from shipbench.planning.tuning import Choice, Search, Trial, ends_of_grid
 from shipbench.record import ACCURACY, RunRecord
 from shipbench.results.store import Store
 from shipbench.runtime.console import out_console
@@ -213,4 +213,9 @@ def _verdict(trials: Sequence[Trial], choice: Choice) -> str:
         return "nothing chosen: every setting has a failed run"
     settings = ", ".join(f"{key}={value}" for key, value in trials[choice.winner].settings.items())
     tie = f"; {len(choice.tied)} tied, decided by: {choice.broken_by}" if choice.tied else ""
-    return f"chosen: {settings}{tie}{excluded}"
+    return f"chosen: {settings}{tie}{excluded}{ends_note(trials, choice)}"
+
+
+def ends_note(trials: Sequence[Trial], choice: Choice) -> str:
+    """Return a clause for every chosen number beyond which the grid has no value."""
+    return "".join(f"; {name} is the {end} of the grid" for name, end in ends_of_grid(trials, choice).items())

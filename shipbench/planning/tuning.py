@@ -34,6 +34,7 @@ GRID_ORDER = "order of the grid"
 _NO_ACCURACY = "its record has no validation accuracy by the metric of the task; repeat it with --force"
 # Accuracies are counts over a few hundred images; smaller differences between means are rounding errors.
 _DIGITS = 9
+_FEWEST_VALUES = 3
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,25 @@ def choose(trials: Sequence[Trial]) -> Choice:
         return Choice(tied[0])
     reasons = [FEWER_PARAMETERS] * (len(smallest) < len(tied)) + [GRID_ORDER] * (len(smallest) > 1)
     return Choice(smallest[0], tuple(tied), ", then ".join(reasons))
+
+
+def ends_of_grid(trials: Sequence[Trial], choice: Choice) -> dict[str, str]:
+    """Return which chosen numbers are the "lowest" or "highest" of their setting: values beyond were not tried.
+
+    Of fewer than three values, every one is at an end. 0 is as low as settings go.
+    """
+    if choice.winner is None:
+        return {}
+    ends = {}
+    for name, chosen in trials[choice.winner].settings.items():
+        values = {trial.settings[name] for trial in trials}
+        if len(values) < _FEWEST_VALUES or not all(type(value) in (int, float) for value in values):
+            continue
+        if chosen == max(values):
+            ends[name] = "highest"
+        elif chosen == min(values) and chosen != 0:
+            ends[name] = "lowest"
+    return ends
 
 
 def collect(search: Search, run_ids: Callable[[RunSpec], str], records: Mapping[str, RunRecord]) -> list[Trial]:
@@ -252,6 +272,7 @@ def describe(
         "trials": [_trial_row(trial) for trial in trials],
         "winner": choice.winner,
         "winner_settings": None if choice.winner is None else dict(trials[choice.winner].settings),
+        "ends_of_grid": ends_of_grid(trials, choice),
         "tied": list(choice.tied),
         "tie_broken_by": choice.broken_by,
         "final_runs": list(final_runs),

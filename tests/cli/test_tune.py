@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from shipbench import RunSpec, load_results
+from shipbench.cli import tables
 from shipbench.errors import ShipbenchError
+from shipbench.planning.tuning import Choice, Trial
 from shipbench.results.tunings import load_tunings
 from shipbench.runs import preparation
 from shipbench.training.inputs import image_inputs
@@ -37,6 +39,12 @@ def without_test(tree: Path) -> None:
     for task in ("dtd", "svhn"):
         (tree / task / "test.txt").unlink()
         shutil.rmtree(tree / task / "images" / "test")
+
+
+def test_a_choice_at_the_end_of_a_grid_is_told() -> None:
+    trials = [Trial({"lr": lr, "epochs": 4}, ("r",), (1 - lr,), 100) for lr in (3e-5, 1e-4, 3e-4)]
+    assert tables._verdict(trials, Choice(0)) == "chosen: lr=3e-05, epochs=4; lr is the lowest of the grid"
+    assert tables._verdict(trials, Choice(1)) == "chosen: lr=0.0001, epochs=4"
 
 
 def test_tuned_then_retrained_and_tested_once(shipbench: Shipbench, line: tuple[object, ...], tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from shipbench.planning.tuning import (
     choose,
     collect,
     describe,
+    ends_of_grid,
     make_searches,
     parse_grids,
     tuning_id,
@@ -76,6 +77,25 @@ def test_the_rule_is_the_minimum_of_a_sort_key(points: list[tuple[int, int]]) ->
     trials = [trial(correct / 200, params=params) for correct, params in points]
     keys = [(-correct, params, i) for i, (correct, params) in enumerate(points)]
     assert choose(trials).winner == min(keys)[-1]
+
+
+@pytest.mark.parametrize(
+    ("values", "winner", "ends"),
+    [
+        ([3e-5, 1e-4, 3e-4], 0, {"lr": "lowest"}),
+        ([3e-4, 3e-5, 1e-4], 0, {"lr": "highest"}),
+        ([3e-5, 1e-4, 3e-4], 1, {}),
+        ([3e-5, 1e-4, 3e-5], 0, {}),
+        ([0, 0.1, 0.2], 0, {}),
+        ([0, 0.1, 0.2], 2, {"lr": "highest"}),
+        (["none", 0.1, 0.2], 2, {}),
+        ([True, 2, 3], 2, {}),
+    ],
+)
+def test_numbers_beyond_which_nothing_was_tried_are_told(values: list[Any], winner: int, ends: dict[str, str]) -> None:
+    trials = [replace(trial(0.5), settings={"lr": value, "epochs": 4 + i % 2}) for i, value in enumerate(values)]
+    assert ends_of_grid(trials, Choice(winner)) == ends
+    assert ends_of_grid(trials, Choice(None)) == {}
 
 
 def test_the_choice_follows_the_metric_that_the_task_has_now() -> None:
