@@ -16,10 +16,11 @@ from shipbench.report.analysis.agreement import agreement
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.comparisons import paired_comparisons
 from shipbench.report.analysis.predictions import LoadPredictions, TaskPredictions, suite_predictions, with_chance
-from shipbench.report.analysis.study import Study, build_study
+from shipbench.report.analysis.study import Study, build_study, with_selection
 from shipbench.report.document import Cell, Report, Table
 from shipbench.report.render.latex import latex_table
 from shipbench.report.render.markdown import markdown_report
+from shipbench.report.tables.protocol import protocol_box
 from shipbench.selection import get_selection
 from shipbench.statistics import holm, paired_test, student_interval
 from tests.report.builders import DEMO_TASKS, grid, make_record, make_results
@@ -379,6 +380,17 @@ def test_a_method_whose_recipe_wins_everywhere_has_one_row() -> None:
     chosen = build_report(results, None, ReportOptions(select="validation"), tunings=tunings)
     assert labels(chosen) == ["SHIP (tuned on validation)"]
     assert "one row shows both" not in dict(chosen.protocol)["Settings"]
+
+
+def test_settings_at_an_end_of_their_grid_are_named() -> None:
+    records, tunings = tuned_records()
+    tunings[0]["ends_of_grid"] = {"lr": "lowest", "prompt_length": "highest"}
+    other = {"final_runs": ["of another folder"], "ends_of_grid": {"weight_decay": "highest"}}
+    study = build_study(make_results(records), None, get_selection("final"), [*tunings, other])
+    for rule in ("final", "oracle"):
+        settings = dict(protocol_box(with_selection(study, get_selection(rule))))["Settings"]
+        assert settings.count("end of its grid") == 1
+        assert "better value may lie: lr of SHIP (lowest) and prompt length of SHIP (highest). Also" in settings
 
 
 def test_a_method_confirmed_with_fewer_seeds_or_in_one_recipe_alone_has_one_row() -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import compress
 from typing import Any, Literal, TypeAlias
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from shipbench.record import EVALUATED, IMPORTED, MEAN_PER_CLASS, is_collapsed, is_outdated
 from shipbench.report.analysis.arms import Arm, Configuration, assign_arms, configurations
 from shipbench.report.analysis.normalise import json_list, uniform_history, uniform_records, with_facts_of_failed
-from shipbench.report.analysis.tuned import with_tuned_rows, with_tunings, without_repeats
+from shipbench.report.analysis.tuned import chosen_at_ends, with_tuned_rows, with_tunings, without_repeats
 from shipbench.report.wording.names import group_order, suite_order, task_order
 from shipbench.selection import Selection
 from shipbench.statistics import mean_of_groups, mean_of_tasks, sample_deviation
@@ -61,7 +61,7 @@ class Study:
     exceed the majority-class accuracy (``chance_acc``), where that is known; they count like any other run.
     ``evaluated`` holds the records of finished runs that were scored on other images, with the same columns as
     ``records`` and without those of weights that a run had before its repetition. ``imported`` says how results of
-    other harnesses are shown.
+    other harnesses are shown. ``ends`` holds, by run id, which settings that a tuning chose are at an end of its grid.
     """
 
     records: pd.DataFrame
@@ -71,6 +71,7 @@ class Study:
     selection: Selection
     evaluated: pd.DataFrame
     imported: ImportedChoice = "all"
+    ends: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @cached_property
     def labels(self) -> pd.Series[str]:
@@ -191,7 +192,7 @@ def build_study(
     results: pd.DataFrame,
     history: pd.DataFrame | None,
     selection: Selection,
-    tunings: Iterable[Mapping[str, Any]] = (),
+    tunings: Sequence[Mapping[str, Any]] = (),
     imported: ImportedChoice = "all",
 ) -> Study:
     """Sort records into arms under a selection rule; runs named by ``tunings`` get separate rows.
@@ -206,13 +207,14 @@ def build_study(
     trained = uniform[~is_evaluated].reset_index(drop=True)
     evaluated = _with_headline(_of_present_weights(uniform[is_evaluated], trained).reset_index(drop=True))
     records = with_tunings(with_facts_of_failed(trained), tunings)
-    return replace(_study(records, evaluated, uniform_history(history), selection), imported=imported)
+    study = _study(records, evaluated, uniform_history(history), selection)
+    return replace(study, imported=imported, ends=chosen_at_ends(tunings))
 
 
 def with_selection(study: Study, selection: Selection) -> Study:
     """Return the records of ``study`` under another selection rule."""
     other = _study(study.records.drop(columns="accuracy"), study.evaluated, study.history, selection)
-    return replace(other, imported=study.imported)
+    return replace(other, imported=study.imported, ends=study.ends)
 
 
 def _study(records: pd.DataFrame, evaluated: pd.DataFrame, curves: pd.DataFrame, selection: Selection) -> Study:

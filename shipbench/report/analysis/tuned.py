@@ -41,6 +41,13 @@ def with_tunings(records: pd.DataFrame, tunings: Iterable[Mapping[str, Any]]) ->
     return records.assign(tuning=pd.Series(states, index=records.index, dtype=object))
 
 
+def chosen_at_ends(tunings: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, str]]:
+    """Return, by final run, which chosen numbers are the "lowest" or "highest" of their grid."""
+    return {
+        run: tuning["ends_of_grid"] for tuning in tunings for run in tuning["final_runs"] if "ends_of_grid" in tuning
+    }
+
+
 def with_tuned_rows(records: pd.DataFrame) -> pd.DataFrame:
     """Return the rows that tables count, each with the index of its ``record``; tuned rows have protocol "validation".
 

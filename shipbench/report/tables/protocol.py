@@ -12,6 +12,7 @@ from shipbench.report.analysis.tuned import CHOSEN, CONFIRMED, SUPERSEDED
 from shipbench.report.wording.names import (
     method_name,
     method_order,
+    setting_name,
     suite_name,
     suite_order,
     task_list,
@@ -78,6 +79,7 @@ def _settings(study: Study) -> str:
             f"{counted(int(chosen.sum()), 'run')} with settings chosen on validation images after training on the "
             "other training images, then retrained on all of them."
         )
+    parts += _at_ends(study, runs)
     return " ".join([*parts, *_tunings(study)])
 
 
@@ -93,6 +95,21 @@ def _confirmed(study: Study, runs: pd.DataFrame) -> list[str]:
         f"({_where(study, part)}); {rows}."
         for part, rows in places
         if len(part)
+    ]
+
+
+def _at_ends(study: Study, runs: pd.DataFrame) -> list[str]:
+    """Name the chosen settings beyond which their tuning tried no value."""
+    tuned = runs[runs["tuning"].isin((CHOSEN, CONFIRMED))]
+    ends = {
+        (method_order(method), f"{setting_name(name)} of {method_name(method)} ({end})")
+        for run, method in zip(tuned["run_id"], tuned["method"], strict=True)
+        for name, end in study.ends.get(run, {}).items()
+    }
+    if not ends:
+        return []
+    return [
+        f"At an end of its grid, beyond which a better value may lie: {joined([text for _, text in sorted(ends)])}."
     ]
 
 
