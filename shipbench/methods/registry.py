@@ -106,9 +106,14 @@ def _load(point: EntryPoint) -> Method:
     where = f"method {point.name!r} ({point.value})"
     loaded = _imported(point, where)
     refuse_class(loaded, point.name, where)
-    method: Method = loaded()
-    refuse_description(method, where)
-    return method
+    _refuse_description_of(loaded, where)
+    return loaded()
+
+
+@cache
+def _refuse_description_of(loaded: type[Method], where: str) -> None:
+    """Raise ``InputError`` as ``refuse_description`` does; a report asks for every method a thousand times."""
+    refuse_description(loaded(), where)
 
 
 def _imported(point: EntryPoint, where: str) -> Any:

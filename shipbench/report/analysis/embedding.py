@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -40,8 +41,11 @@ def stored_features(study: Study, suite: str, load: LoadFeatures | None) -> Iter
     for arm in study.arms_of(suite, main=True):
         runs = study.runs_of([arm])
         runs = runs[runs["accuracy"].notna()].sort_values("seed")
+        by_task: dict[str, list[tuple[int, str]]] = defaultdict(list)
+        for task, seed, run_id in runs[["task", "seed", "run_id"]].itertuples(index=False, name=None):
+            by_task[task].append((seed, run_id))
         for task in study.tasks_of(suite):
-            for seed, run_id in runs.loc[runs["task"] == task, ["seed", "run_id"]].itertuples(index=False, name=None):
+            for seed, run_id in by_task[task]:
                 frame = load(run_id)
                 if frame is not None:
                     yield _as_arrays(arm, task, int(seed), frame)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import cos, hypot, pi, sin
+from math import cos, hypot, inf, pi, sin
 from typing import TypeAlias
 
 from shipbench.report.drawing.metrics import text_width
@@ -22,6 +22,7 @@ _POINT = 5.5
 _TOLERANCE = 0.5
 # The price, in points of distance, of a label that looks as if it belonged to another point.
 _CLAIMED = 60
+_ROUNDING = 1e-6
 _ANCHORS: dict[float, Anchor] = {0.0: "start", 0.5: "middle", 1.0: "end"}
 
 
@@ -122,7 +123,15 @@ def _best(
     reach_x, reach_y = width + _RADII[-1], height + _RADII[-1]
     surroundings = (point[0] - reach_x, point[1] - reach_y, point[0] + reach_x, point[1] + reach_y)
     near = [box for box in taken if _overlap(box, surroundings)]
-    return min(_PLACES, key=cost)
+    best, lowest = _PLACES[0], inf
+    for place in _PLACES:
+        # Places farther away cost at least their radius, up to rounding.
+        if place.radius > lowest + _ROUNDING:
+            break
+        price = cost(place)
+        if price < lowest:
+            best, lowest = place, price
+    return best
 
 
 def _looks_like_error_bar(place: _Place) -> bool:

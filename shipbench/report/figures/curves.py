@@ -68,7 +68,8 @@ def _training_figure(view: SuiteView, quantity: Quantity) -> Figure | None:
     if not view.arms:
         return None
     curves = training_curves(view.study, view.arms, quantity)
-    tasks = [task for task in view.tasks if task in set(curves["task"])]
+    present = set(curves["task"].unique())
+    tasks = [task for task in view.tasks if task in present]
     if curves.groupby(["arm", "task"]).size().max() < 2 or not tasks:
         return None
     by = "epoch" if curves["last"].nunique() == 1 else "share"
@@ -121,7 +122,8 @@ def draw_training(
         _curve_panel(by_task[task], task, arms, styles, x if i + columns >= len(tasks) else replace(x, label=""), by)
         for i, task in enumerate(tasks)
     )
-    shown = [arm for arm in arms if arm.key in set(curves["arm"])]
+    present = set(curves["arm"].unique())
+    shown = [arm for arm in arms if arm.key in present]
     height = 68 if columns > 3 else 95
     legend = arm_keys(shown)
     return Chart(panels, height, columns, wide=columns > 2, legend=legend, y_label=label, footer=footer)
