@@ -119,7 +119,7 @@ class BenchChoices:
         from shipbench.methods import parse_methods
         from shipbench.methods.registry import MAIN_METHODS, registered_methods
 
-        # The steps of a library's tuners are not recorded, and so many of them would take all the time there is.
+        # Without the tuners of a library, whose steps are not recorded: they would use up the time limit.
         methods = parse_methods(self.method or (",".join(registered_methods()) if self.all_parts else "all"))
         if self.all_parts and self.method is None:
             # A time limit may cut a part off: the methods that matter most come first.

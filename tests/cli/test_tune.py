@@ -6,13 +6,15 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from shipbench import RunSpec, load_results
-from shipbench.cli import tables
+from shipbench.cli import study_tables, tables
 from shipbench.errors import ShipbenchError
+from shipbench.planning.study.grid import Decision
 from shipbench.planning.tuning import Choice, Trial
 from shipbench.results.tunings import load_tunings
 from shipbench.runs import preparation
@@ -45,6 +47,9 @@ def test_a_choice_at_the_end_of_a_grid_is_told() -> None:
     trials = [Trial({"lr": lr, "epochs": 4}, ("r",), (1 - lr,), 100) for lr in (3e-5, 1e-4, 3e-4)]
     assert tables._verdict(trials, Choice(0)) == "chosen: lr=3e-05, epochs=4; lr is the lowest of the grid"
     assert tables._verdict(trials, Choice(1)) == "chosen: lr=0.0001, epochs=4"
+    made = SimpleNamespace(search=SimpleNamespace(method="full", tasks=("dtd",)), trials=trials, choice=Choice(2))
+    line = study_tables.describe_decision(cast("Decision", made))
+    assert line == "full on dtd: chose lr=0.0003, epochs=4 (100.0 % on validation); lr is the highest of the grid"
 
 
 def test_tuned_then_retrained_and_tested_once(shipbench: Shipbench, line: tuple[object, ...], tmp_path: Path) -> None:

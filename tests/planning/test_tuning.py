@@ -95,6 +95,8 @@ def test_the_rule_is_the_minimum_of_a_sort_key(points: list[tuple[int, int]]) ->
 def test_numbers_beyond_which_nothing_was_tried_are_told(values: list[Any], winner: int, ends: dict[str, str]) -> None:
     trials = [replace(trial(0.5), settings={"lr": value, "epochs": 4 + i % 2}) for i, value in enumerate(values)]
     assert ends_of_grid(trials, Choice(winner)) == ends
+    (search,) = searches("linear", "dtd", "lr=0.1,0.01")
+    assert describe(search, [0], trials, Choice(winner))["ends_of_grid"] == ends
     assert ends_of_grid(trials, Choice(None)) == {}
 
 

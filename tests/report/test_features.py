@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 
 from shipbench.report import build_report
-from shipbench.report.analysis.embedding import MOST_POINTS, chosen_points, embed
+from shipbench.report.analysis.embedding import MOST_POINTS, chosen_points, embed, stored_features
+from shipbench.report.analysis.study import build_study
 from shipbench.report.drawing.chart import Points
+from shipbench.selection import Final
 from tests.report.builders import grid, make_results
 
 
@@ -34,6 +36,14 @@ def test_each_method_has_a_panel_in_which_classes_lie_together() -> None:
         for place, group in enumerate(groups):
             nearest = [np.linalg.norm(group - centre, axis=1) for centre in centres]
             assert (np.argmin(nearest, axis=0) == place).all()
+
+
+def test_each_method_shows_its_lowest_seed_with_features() -> None:
+    study = build_study(make_results(grid(("ship", "linear"), ("digits", "textures"), (2, 0, 1))), None, Final())
+    stored = list(stored_features(study, "demo", features_of))
+    assert [(each.arm.method, each.task, each.seed) for each in stored] == [
+        (method, task, 1) for method in ("linear", "ship") for task in ("digits", "textures")
+    ]
 
 
 def test_without_stored_features_there_is_no_figure() -> None:

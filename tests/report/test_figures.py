@@ -30,7 +30,7 @@ from shipbench.report.figures.style import series_styles
 from shipbench.report.render.images import images
 from shipbench.report.wording.numbers import setting
 from shipbench.selection import Final
-from tests.report.builders import DEMO_TASKS, METHODS, VTAB_TASKS, grid, make_record, make_results
+from tests.report.builders import DEMO_TASKS, METHODS, VTAB_TASKS, grid, histories, make_record, make_results
 
 NAMES = ["Full fine-tuning", "Linear probe", "VPT-shallow", "VPT-deep", "AdaptFormer", "LoRA-8", "SSF", "SHIP"]
 
@@ -312,6 +312,13 @@ def test_methods_of_unlike_length_share_an_axis_in_percent(epochs: int, last: fl
     assert ends == [last, last]
     assert panel.x.label == label
     assert ("(4 and 8)" in figure.caption.alone) is (epochs == 4)
+
+
+def test_the_legend_of_curves_names_the_methods_that_have_one() -> None:
+    records = grid(("linear", "vpt-deep", "ship"), ("dtd", "svhn"), (0,))
+    report = build_report(make_results(records), histories([r for r in records if r["method"] != "vpt-deep"]))
+    figure = figure_named(report, "curves-loss-vtab-1k")
+    assert [key.label for key in figure.draw().legend] == ["Linear probe", "SHIP"]
 
 
 def test_no_line_to_a_label_looks_like_an_error_bar() -> None:
