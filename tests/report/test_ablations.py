@@ -174,6 +174,15 @@ def test_an_ablation_is_compared_with_the_full_method_of_its_recipe() -> None:
     assert any("no differences" in note for note in table.notes)
 
 
+def test_an_ablation_is_not_compared_with_a_sweep_of_what_it_switches_off() -> None:
+    full = varied(grid(("ship",), DEMO_TASKS, (0,)), "threshold", 0.8)
+    without = [{**record, "final_test_acc": record["final_test_acc"] - 0.1} for record in full]
+    ablated = varied(switched(without, "no-hierarchy", 0.0), "threshold", 1.0)
+    swept = varied(without, "threshold", 1.0, overrides="threshold=1.0")
+    table = table_of(full + ablated + swept, "ablation-demo")
+    assert cells(table, "SHIP (without hierarchy)")["difference"].text == "−10.0"  # noqa: RUF001
+
+
 def varied(records: Records, key: str, value: Any, **columns: Any) -> Records:
     return [{**r, f"cfg.{key}": value, "run_id": f"{r['run_id']}-{key}-{value}", **columns} for r in records]
 
