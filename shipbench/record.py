@@ -157,6 +157,9 @@ class RunRecord:
     pillow_version: Annotated[str, Column("software", "version of Pillow", long_form=False)] = ""
     sklearn_version: Annotated[str, Column("software", "version of scikit-learn", long_form=False)] = ""
     peft_version: Annotated[str, Column("software", "version of peft, if a tuner of it ran", long_form=False)] = ""
+    method_package: Annotated[
+        str, Column("software", "package of a plug-in's method and its version; empty for those of shipbench")
+    ] = ""
     host: Annotated[str, Column("machine", "host name", long_form=False)] = ""
     threads: Annotated[int, Column("machine", "torch threads")] = 0
     tf32: Annotated[

@@ -16,7 +16,7 @@ from shipbench.methods.interface import (
     Stackable,
     Switches,
 )
-from shipbench.methods.registry import find_method, get_method, list_methods, parse_methods
+from shipbench.methods.registry import find_method, get_method, list_methods, package_of, parse_methods
 
 __all__ = [
     "SMALL_GRID",
@@ -36,5 +36,6 @@ __all__ = [
     "find_method",
     "get_method",
     "list_methods",
+    "package_of",
     "parse_methods",
 ]

@@ -39,8 +39,13 @@ def _contested() -> Mapping[str, Sequence[str]]:
 
 
 @cache
+def _family_points() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=FAMILIES)}
+
+
+@cache
 def _families() -> dict[str, MethodFamily]:
-    return {point.name: _family(point) for point in entry_points(group=FAMILIES)}
+    return {name: _family(point) for name, point in _family_points().items()}
 
 
 class _Unusable(MethodFamily):
@@ -92,6 +97,17 @@ def get_method(name: str) -> Method:
     if hyphen and prefix in _families():
         return _families()[prefix].method(name)
     raise InputError(f"unknown method {name!r}{did_you_mean(name, list_methods())}; see 'shipbench list methods'")
+
+
+def package_of(name: str) -> str:
+    """Return the package that registers the method ``name`` and its version, as in ``cosine-probe 0.1.0``.
+
+    Empty for the methods of shipbench itself, and for one that no installed package registers.
+    """
+    point = _entry_points().get(name) or _family_points().get(name.partition("-")[0])
+    if point is None or point.dist is None or point.dist.name == "shipbench":
+        return ""
+    return f"{point.dist.name} {point.dist.version}"
 
 
 def find_method(name: str) -> Method | None:

@@ -18,7 +18,7 @@ from shipbench.backbones import Origin, origin_of
 from shipbench.hardware.determinism import uses_tf32
 from shipbench.hardware.flops import count_flops
 from shipbench.hardware.precision import ComputeContext
-from shipbench.methods import Built, Learned
+from shipbench.methods import Built, Learned, package_of
 from shipbench.recipe import Recipe
 from shipbench.record import RunRecord
 from shipbench.results.store import EXPORT_FORMAT, RunTables, Store
@@ -145,6 +145,7 @@ def blank_record(
         image_format=prepared.task_data.image_format if prepared else "",
         precision=prepared.compute.precision if prepared else spec.precision,
         device=str(prepared.compute.device) if prepared else spec.device,
+        method_package=package_of(resolved.method.name),
         **made_here(),
     )
     return dataclasses.replace(record, **changes)

@@ -218,16 +218,21 @@ def test_a_time_limit_ends_a_sitting(shipbench: Shipbench, line: tuple[object, .
     assert not list(Path("records").glob("runs/*.parquet"))
 
 
-def test_another_machine_is_compared_with_the_lock(shipbench: Shipbench, line: tuple[object, ...]) -> None:
+def test_another_machine_is_compared_with_the_lock(
+    shipbench: Shipbench, line: tuple[object, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packages = {"linear": "own-probes 2.0"}
+    monkeypatch.setattr("shipbench.planning.study.lock.package_of", lambda name: packages.get(name, ""))
     assert shipbench(*line, "--only", "few").code == 0
     lock = json.loads(Path("records/tiny.toml.lock").read_text(encoding="utf-8"))
-    lock["versions"]["torch"] = "1.0.0"
+    lock["versions"] |= {"torch": "1.0.0", "own-probes": "1.0"}
     lock["precision"] = {"auto": "tf32"}
     lock["data"] = dict.fromkeys(lock["data"], "0" * 64)
     Path("tiny.toml.lock").write_text(json.dumps(lock), encoding="utf-8")
     outcome = shipbench(*line, "--dry-run")
     assert outcome.code == 0
     assert "and 1.0.0 in tiny.toml.lock." in outcome.err
+    assert "own-probes is 2.0 here and 1.0 in tiny.toml.lock." in outcome.err
     assert "Images or labels of svhn (train, test) differ" in outcome.err
     assert "and tf32 in tiny.toml.lock; set precision" in outcome.err
     Path("tiny.toml.lock").write_text(json.dumps({**lock, "precision": {}}), encoding="utf-8")

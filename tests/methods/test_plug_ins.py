@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,10 @@ from torch import Tensor, nn
 from shipbench import RunSpec
 from shipbench.adapting import AdaptedModel, Adapter
 from shipbench.errors import InputError
-from shipbench.methods import BuildContext, Built, Learned, Method, registry
+from shipbench.methods import BuildContext, Built, Learned, Method, package_of, registry
 from shipbench.prompting import frozen, new_head
 from shipbench.runs.preparation import Assembled, assemble, prepare
-from shipbench.runs.recording import _learned
+from shipbench.runs.recording import _learned, blank_record
 from shipbench.settings import Settings
 from shipbench.training.inputs import FeatureInputs
 from shipbench.training.snapshot import weights_to_keep
@@ -110,6 +111,24 @@ def assembled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cache: Path) -> C
         return assemble(prepare(spec))
 
     return make
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], str]:
+    """Install a package with the method ``power``; return the package that the record of a run of it names."""
+    metadata = tmp_path / "power_methods-1.2.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: power-methods\nVersion: 1.2\n")
+    (metadata / "entry_points.txt").write_text(f"[{registry.GROUP}]\npower = {__name__}:Power\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in ("_registered", "_entry_points", "_contested"):
+        monkeypatch.setattr(registry, name, cache(getattr(registry, name).__wrapped__))
+    return lambda: blank_record(RunSpec("power", "dtd", backbone="test_vit"), "a1", None).method_package
+
+
+def test_records_name_the_package_of_a_plug_in(installed: Callable[[], str]) -> None:
+    assert installed() == "power-methods 1.2"
+    assert [package_of(name) for name in ("ship", "lora", "gone")] == ["", "", ""]
 
 
 def features_of(assembled: Assembled) -> Tensor:

@@ -441,3 +441,5 @@ def test_differences_between_locks_are_sentences() -> None:
     ]
     assert extended({**LOCK, "precision": {}}, other)["precision"] == {"auto": "bf16"}
     assert extended(LOCK, other)["data"] == {"dtd (train, test)": "ab" * 32, "svhn (train, test)": "00" * 32}
+    with_plug_in = {**LOCK, "versions": {"torch": "2.9.0", "my-methods": "1.2"}}
+    assert extended(LOCK, with_plug_in)["versions"] == {**LOCK["versions"], "my-methods": "1.2"}

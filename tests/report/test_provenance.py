@@ -48,6 +48,16 @@ def test_every_mixture_is_stated_at_the_top_and_at_its_tables(column: str, value
     assert tables["main-demo"].warnings == ()
 
 
+def test_releases_of_a_plug_in_are_told_apart_within_its_method() -> None:
+    records = grid(("linear", "ship", "vpt-deep"), VTAB_TASKS, (0, 1))
+    packages = {"linear": ("", ""), "ship": ("a 1.0", "a 1.1"), "vpt-deep": ("b 2.0", "b 2.0")}
+    records = [{**record, "method_package": packages[record["method"]][record["seed"]]} for record in records]
+    runs = f"({len(VTAB_TASKS)} runs: SHIP)"
+    sentence = f"Mixed releases of a method's package: a 1.0 {runs}; a 1.1 {runs}."
+    assert [warning for warning in report_of(records).warnings if sentence in warning]
+    assert not any("b 2.0" in warning for warning in report_of(records).warnings)
+
+
 def test_different_tasks_may_have_different_fingerprints() -> None:
     records = [{**r, "data_fingerprint": r["task"]} for r in grid(("ship",), VTAB_TASKS, (0, 1))]
     assert report_of(records).warnings == ()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from shipbench.errors import InputError, one_line
+from shipbench.methods import package_of
 from shipbench.planning.study.file import Study
 from shipbench.planning.study.grid import StudyGrid
 from shipbench.results.store import writing
@@ -44,11 +45,18 @@ def make_lock(study: Study, grid: StudyGrid) -> Lock:
             "shipbench": f"{VERSION} ({git_commit()})" if git_commit() else VERSION,
             "python": platform.python_version(),
             **{name: version(name) for name in _PACKAGES},
+            **_packages_of_methods(grid),
         },
         "data": {_data_name(run.spec): run.data_fingerprint for run in grid.runs} | _evaluated_data(grid),
         "weights": {_weights_name(run.spec): run.backbone_sha256 for run in grid.runs},
         "precision": {run.spec.precision: run.precision for run in grid.runs if run.spec.precision == "auto"},
     }
+
+
+def _packages_of_methods(grid: StudyGrid) -> dict[str, str]:
+    """Return the versions of the packages of plug-ins, by name."""
+    packages = {package_of(run.spec.resolved.method.name) for run in grid.runs} - {""}
+    return dict(package.rsplit(" ", 1) for package in sorted(packages))
 
 
 def _data_name(spec: RunSpec) -> str:
@@ -68,7 +76,7 @@ def _weights_name(spec: RunSpec) -> str:
 def differences(ours: Lock, theirs: Lock, place: str) -> list[str]:
     """Return a sentence for every difference between this machine's lock and the one called ``place``.
 
-    Data, weights and precision that only one of them has are no difference: a part of a study has fewer.
+    What only one of them has is no difference: a part of a study has fewer data, weights and methods.
     """
     sentences = []
     if ours["study"] != theirs["study"]:
@@ -98,8 +106,9 @@ def _short(digest: str) -> str:
 
 
 def extended(lock: Lock, ours: Lock) -> Lock:
-    """Return ``lock`` with the data, weights and precision that only ``ours`` has."""
-    return {**lock, **{table: {**ours[table], **lock[table]} for table in ("data", "weights", "precision")}}
+    """Return ``lock`` with the versions, data, weights and precision that only ``ours`` has."""
+    tables = ("versions", "data", "weights", "precision")
+    return {**lock, **{table: {**ours[table], **lock[table]} for table in tables}}
 
 
 def write_lock(path: Path, lock: Lock) -> None:

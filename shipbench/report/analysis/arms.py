@@ -47,7 +47,15 @@ IDENTITY = (
 UNKNOWN_SIZE = -1.0
 """The image size of an arm whose records do not state it."""
 
-_CIRCUMSTANCES = ("data_fingerprint", "image_format", "precision", "shipbench_version", "git_commit", "origin_file")
+_CIRCUMSTANCES = (
+    "data_fingerprint",
+    "image_format",
+    "precision",
+    "shipbench_version",
+    "git_commit",
+    "method_package",
+    "origin_file",
+)
 
 
 @dataclass(frozen=True)

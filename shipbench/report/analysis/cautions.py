@@ -90,6 +90,7 @@ def _mixtures(done: pd.DataFrame) -> tuple[str, ...]:
         _mixed(done, done["image_format"], "image formats", _tasks),
         _mixed(done, weights, "backbone weights", _methods),
         _mixed(done, code + commit.map(_in_parentheses), "versions of the code", _methods),
+        _packages(done),
         _mixed(done, size, "image sizes", _methods),
         _mixed(done, done["precision"], "numerical precisions", _methods),
     )
@@ -112,6 +113,14 @@ def _metrics(done: pd.DataFrame) -> str:
     if not names:
         return ""
     return f"Mixed metrics: some runs on {listed(names)} are scored by the accuracy, others by its mean over classes."
+
+
+def _packages(done: pd.DataFrame) -> str:
+    """Return a sentence about methods whose runs were made by several releases of their package."""
+    runs = done[done["method_package"] != ""]
+    releases = runs.groupby("method")["method_package"].transform("nunique")
+    mixed = runs[releases > 1]
+    return _mixed(mixed, mixed["method_package"], "releases of a method's package", _methods)
 
 
 def _mixed(done: pd.DataFrame, values: pd.Series[str], what: str, name: Callable[[pd.DataFrame], list[str]]) -> str:
