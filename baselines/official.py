@@ -114,7 +114,7 @@ _MAKERS: Mapping[str, _Maker] = {
     "lora_noah": _lora("noah"),
     "lora_peft": _lora("peft"),
     "lora_qv": _lora("qv"),
-    "partial": lambda vit, config, dropout: Partial(vit, settings.PartialConfig(blocks=config["blocks"])),
+    "partial": lambda vit, config, dropout: Partial(vit, settings.PartialConfig(blocks=config.get("blocks", 1))),
     "repadapter": _scaled(RepAdapter, settings.RepAdapterConfig, "dim", "scale", "groups"),
     "repadapter_attn": _scaled(RepAdapter, settings.RepAdapterAttentionConfig, "dim", "scale", "groups"),
     "ssf": lambda vit, config, dropout: Ssf(vit, settings.SsfConfig()),

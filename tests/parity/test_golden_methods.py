@@ -210,3 +210,10 @@ def test_tensors_that_do_not_fit_are_named(method: str) -> None:
     surplus = {**changed(method), "blocks.3.other": torch.zeros(1)}
     with pytest.raises(InputError, match=r"blocks\.3\.other is unexpected"):
         load_official(method, tiny(method, torch.float32), surplus, config)
+
+
+def test_a_configuration_without_blocks_is_that_of_the_last_one() -> None:
+    tensors = golden.to_dtype(stored("partial", "trained"), torch.float64)
+    model = load_official("partial", tiny("partial", torch.float64), tensors, {})
+    images, _ = batch("partial", torch.float64)
+    assert_close(model(images), stored("partial")["logits.f64"], LOGITS[torch.float64], "logits")
