@@ -114,7 +114,7 @@ _MAKERS: Mapping[str, _Maker] = {
     "lora_noah": _lora("noah"),
     "lora_peft": _lora("peft"),
     "lora_qv": _lora("qv"),
-    "partial": lambda vit, config, dropout: Partial(vit, settings.PartialConfig(blocks=config["blocks"])),
+    "partial": lambda vit, config, dropout: Partial(vit, settings.PartialConfig(blocks=config.get("blocks", 1))),
     "repadapter": _scaled(RepAdapter, settings.RepAdapterConfig, "dim", "scale", "groups"),
     "repadapter_attn": _scaled(RepAdapter, settings.RepAdapterAttentionConfig, "dim", "scale", "groups"),
     "ssf": lambda vit, config, dropout: Ssf(vit, settings.SsfConfig()),
@@ -179,8 +179,8 @@ def load_official(
     official names: ``blocks.0.lora.a``, timm's names for a backbone's tensor, ``head.*``.
     ``dropout`` acts where the authors' code has dropout. ``drop_path`` is the rate of the last block, to which rates
     rise linearly, or the rate of each block; the adapters' own rate is in ``config``. Raises ``InputError`` for an
-    unknown method, for a part in ``config`` that the adapter does not have, and for a missing, unexpected or wrongly
-    shaped tensor, which it names.
+    unknown method, for a part in ``config`` that the adapter does not have, for a rate outside [0, 1), and for a
+    missing, unexpected or wrongly shaped tensor, which it names.
     """
     if method not in _MAKERS:
         raise InputError(f"unknown official method {method!r}{did_you_mean(method, list(_MAKERS))}")
@@ -217,6 +217,8 @@ def _path_rates(drop_path: float | Sequence[float], depth: int) -> list[float]:
     )
     if len(rates) != depth:
         raise InputError(f"drop_path has {len(rates)} rates, but the backbone has {depth} blocks")
+    if not all(0 <= rate < 1 for rate in rates):
+        raise InputError(f"drop_path is {values}; a rate must be 0 or more, and below 1")
     return rates
 
 

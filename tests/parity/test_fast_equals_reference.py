@@ -62,6 +62,34 @@ def literal(
 @given(ship_shapes())
 @example(PAPER)
 def test_ship_training(shape: ShipShape) -> None:
+    assert_trains_literally(shape)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"matching_weight": 2.0},
+        {"top_k": 3},
+        {"attention_scale": 0.45},
+        {"attribute_scale": 0.35},
+        {"temperature": 0.05},
+        {"attribute_levels": 1},
+        {"attention": "coupled"},
+        {"prompt_attention": "all"},
+        {"levels": (0, 2, 3, 4), "attribute_levels": 3},
+    ],
+    ids=str,
+)
+def test_ship_training_with_one_setting_at_another_value(change: dict[str, Any]) -> None:
+    assert_trains_literally(replace(PAPER, settings=replace(PAPER.settings, **change)))
+
+
+@pytest.mark.parametrize("change", [{"shared": 3}, {"attribute": 4}, {"length": 1}, {"normalise_bank": True}], ids=str)
+def test_ship_training_with_prompts_of_another_length(change: dict[str, Any]) -> None:
+    assert_trains_literally(replace(PAPER, **change))
+
+
+def assert_trains_literally(shape: ShipShape) -> None:
     problem = ship_problem(shape)
     model = fast(shape, problem).train()
     terms = model.loss_terms(problem.images, problem.labels, drop_factors=problem.drop_factors)

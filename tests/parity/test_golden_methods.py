@@ -210,3 +210,29 @@ def test_tensors_that_do_not_fit_are_named(method: str) -> None:
     surplus = {**changed(method), "blocks.3.other": torch.zeros(1)}
     with pytest.raises(InputError, match=r"blocks\.3\.other is unexpected"):
         load_official(method, tiny(method, torch.float32), surplus, config)
+
+
+def test_a_configuration_without_blocks_is_that_of_the_last_one() -> None:
+    tensors = golden.to_dtype(stored("partial", "trained"), torch.float64)
+    model = load_official("partial", tiny("partial", torch.float64), tensors, {})
+    images, _ = batch("partial", torch.float64)
+    assert_close(model(images), stored("partial")["logits.f64"], LOGITS[torch.float64], "logits")
+
+
+def test_rates_of_stochastic_depth_rise_to_that_of_the_last_block() -> None:
+    assert load("ssf", torch.float64, drop_path=0.3).path_rates == pytest.approx([0, 0.15, 0.3])
+    assert load("ssf", torch.float64, drop_path=[0.2, 0.0, 0.1]).path_rates == (0.2, 0.0, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("rates", "words"),
+    [
+        ((0.1, 0.2), "drop_path has 2 rates, but the backbone has 3 blocks"),
+        (1.0, r"drop_path is 1\.0; a rate must be 0 or more, and below 1"),
+        ((0.0, -0.1, 0.2), r"drop_path is \(0\.0, -0\.1, 0\.2\); a rate must be 0 or more"),
+        (float("nan"), "drop_path is nan; a rate must be 0 or more"),
+    ],
+)
+def test_rates_of_stochastic_depth_that_are_impossible_are_refused(rates: Any, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        load("ssf", torch.float64, drop_path=rates)

@@ -20,6 +20,7 @@ from tests.parity.adapters import drawn_factors, trained
 from tests.parity.comparing import assert_all_close, assert_close, gradients, leaves
 from tests.reference import tiny, vpt_options
 from tests.reference.tiny import TinyVit
+from tests.reference.vpt import projected_prompts
 from tests.reference.vpt_options import Options
 
 TOLERANCE = 1e-9
@@ -109,6 +110,28 @@ def test_stochastic_depth_of_every_option(
     expected = vpt_options.forward(vit, trained(model), options(deep, settings), images, factors.double())
     torch.manual_seed(11)
     assert_close(model(images), expected, TOLERANCE, "logits")
+
+
+@pytest.mark.parametrize("project", [0, 5], ids=["plain", "projected"])
+@pytest.mark.parametrize("deep", [False, True], ids=["shallow", "deep"])
+def test_dropout_acts_on_the_projected_prompts_of_each_image(deep: bool, project: int) -> None:
+    vit, (images, labels) = backbone(), batch()
+    model = build(deep, {"dropout": 0.3, "project": project}, vit).train()
+    parameters = trained(model)
+    torch.manual_seed(1)
+    loss = model.loss(images, labels)
+    torch.manual_seed(1)
+    row = torch.ones(BATCH, LENGTH, SHAPE.width, dtype=torch.float64)
+    factors = torch.stack([F.dropout(row, 0.3) for _ in range(SHAPE.depth if deep else 1)], dim=1)
+    assert factors.unique().tolist() == pytest.approx([0, 1 / 0.7])
+    prompts, head = projected_prompts(parameters), {name: parameters[name] for name in ("head.weight", "head.bias")}
+    logits = [
+        vpt_options.forward(vit, {"prompts.tokens": prompts * factor, **head}, options(deep, {}), image[None])
+        for factor, image in zip(factors, images, strict=True)
+    ]
+    expected = F.cross_entropy(torch.cat(logits), labels)
+    assert_close(loss, expected, TOLERANCE, "loss")
+    assert_all_close(gradients(loss, parameters), gradients(expected, parameters), TOLERANCE)
 
 
 @every_case

@@ -33,7 +33,7 @@ class TinyVit:
 
 def uniform(generator: torch.Generator, *shape: int, bound: float = 1.0) -> Tensor:
     """U(-bound, bound) in float64."""
-    return bound * (2 * torch.rand(*shape, generator=generator, dtype=torch.float64) - 1)
+    return bound * (2 * torch.rand(shape, generator=generator, dtype=torch.float64) - 1)
 
 
 def tiny_vit(shape: TinyVit, generator: torch.Generator) -> VisionTransformer:
