@@ -29,6 +29,7 @@ while [ $# -gt 0 ]; do
     esac
 done
 kind=$([ "$device" = cpu ] && echo cpu || echo gpu)
+python=$(command -v python || command -v python3)
 mkdir -p "$output"
 # Figures of an earlier run must not stand for those of a part that leaves none.
 rm -f "$output/$kind"-{equality,repeats,steps,profile,end-to-end,stacks}.json
@@ -36,7 +37,7 @@ rm -f "$output/$kind"-{equality,repeats,steps,profile,end-to-end,stacks}.json
 seconds=$((470 * patience))
 failed=() cut_off=()
 
-fill_page() { python -m shipbench.bench.table --page "$page" --files "$output" --kind "$kind"; }
+fill_page() { "$python" -m shipbench.bench.table --page "$page" --files "$output" --kind "$kind"; }
 
 # part SECONDS NAME COMMAND...
 part() {
@@ -61,12 +62,12 @@ part() {
 measure() {
     local limit=$1 name=$2
     shift 2
-    part "$limit" "$name" python -m shipbench bench --all --parts "$name" --device "$device" --output "$output" \
+    part "$limit" "$name" "$python" -m shipbench bench --all --parts "$name" --device "$device" --output "$output" \
         "${model[@]}" "$@"
 }
 
 # The limits follow from estimates for an H200, with 10 to 15 s for each process to start.
-part 75 equality python -m pytest -n 0 -p no:cacheprovider "${tests[@]}" --device "$device" \
+part 75 equality "$python" -m pytest -n 0 -p no:cacheprovider "${tests[@]}" --device "$device" \
     --outcomes "$output/$kind-equality.json"
 measure 165 steps
 measure 35 profile --precision bf16
