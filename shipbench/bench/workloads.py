@@ -18,7 +18,8 @@ from shipbench.backbones.frozen_weights import cast_frozen_weights
 from shipbench.bench.candidates import candidates, load_bare_backbone, model_of
 from shipbench.bench.options import PartOptions
 from shipbench.bench.shares import timed
-from shipbench.errors import one_line
+from shipbench.errors import ShipbenchError, one_line
+from shipbench.events import Emitter, Event, Note
 from shipbench.hardware.precision import ComputeContext
 from shipbench.methods import as_frozen_features, get_method
 from shipbench.methods.registry import MAIN_METHODS
@@ -28,6 +29,15 @@ from shipbench.training.history import Fit
 from shipbench.training.inputs import FeatureInputs, ImageInputs, Inputs
 from shipbench.training.loop import Hooks, evaluate, fit
 from shipbench.training.micro_batches import inference_batch
+
+
+def _refuse_notes(event: Event) -> None:
+    if isinstance(event, Note):
+        raise ShipbenchError(event.text)
+
+
+STRICT = Emitter(listener=_refuse_notes)
+"""Ends a training with an error where a run would continue with a note: steps are not recorded, or batches divided."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +65,9 @@ class Workload:
     recipe: Recipe
 
     def fit(self, hooks: Hooks | None = None) -> Fit:
-        """Train for the recipe's epochs, with the evaluations that it asks for."""
-        return fit(self.trained, self.train, self.evaluation, self.recipe, self.compute, 0, hooks)
+        """Train for the recipe's epochs, with the evaluations that it asks for; notes are errors (``STRICT``)."""
+        strict = replace(hooks or Hooks(), emitter=STRICT)
+        return fit(self.trained, self.train, self.evaluation, self.recipe, self.compute, 0, strict)
 
     def evaluation_rate(self, fit: Fit) -> float:
         """Return the images/s of the last evaluation in ``fit``; of features, those of computing them from images."""

@@ -17,8 +17,10 @@ from shipbench.bench.options import BenchOptions, PartOptions
 from shipbench.bench.parts import PARTS, run_parts
 from shipbench.bench.workloads import cases
 from shipbench.cli.bench import BenchChoices
+from shipbench.errors import ShipbenchError
 from shipbench.training.loop import evaluate
 from tests.conftest import Outcome
+from tests.tapes import Tapes
 
 Shipbench = Callable[..., Outcome]
 MODEL = BenchOptions("test_vit", "random", 64, batch_size=2, levels=(0, 2, 4), repeats=1, prompt_lengths=(2,))
@@ -82,6 +84,22 @@ def test_the_rate_of_a_linear_probe_is_that_of_computing_features(
     run_parts(["steps"], replace(options, methods=("linear",)), lambda _: None)
     # A run computes features without recording, so the time of a recording is no part of them.
     assert set(captures) == {"off"}
+
+
+@pytest.mark.usefixtures("tapes")
+@pytest.mark.parametrize("name", ["steps", "stacks"])
+def test_steps_that_could_not_be_recorded_are_an_error(
+    name: str, options: PartOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(recorder: Tapes, work: Callable[[], object]) -> None:
+        raise ShipbenchError("operation not permitted")
+
+    monkeypatch.setattr(Tapes, "record", refuse)
+    options = replace(options, methods=("ship",), stacks=(2,))
+    assert run_parts([name], options, lambda _: None) == [name]
+    recorded, other = content(options, name)["rows"]
+    assert recorded["error"] == "ShipbenchError: training steps are not recorded: operation not permitted"
+    assert other["training_rate"] > 0
 
 
 def test_a_stop_keeps_the_rows_that_were_measured(options: PartOptions, monkeypatch: pytest.MonkeyPatch) -> None:
