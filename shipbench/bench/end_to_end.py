@@ -20,9 +20,10 @@ from shipbench.bench.options import EndToEndOptions
 from shipbench.bench.shares import evaluation_shares, timed, training_shares
 from shipbench.bench.synthetic_task import TASK, cache_in, write_images
 from shipbench.hardware.determinism import seed_everything
+from shipbench.hardware.device import as_current, resolve_device
 from shipbench.hardware.flops import count_flops
 from shipbench.hardware.precision import ComputeContext
-from shipbench.methods import FrozenFeatures, Method
+from shipbench.methods import Method, as_frozen_features
 from shipbench.results.store import Store
 from shipbench.runs import preparation, recording
 from shipbench.spec import RunSpec
@@ -70,7 +71,11 @@ def run_end_to_end(method: Method, options: EndToEndOptions) -> EndToEnd:
 
     Raises ``InputError`` for an unknown backbone, device or setting.
     """
-    with tempfile.TemporaryDirectory(prefix="shipbench-bench-") as name, cache_in(Path(name) / "cache"):
+    with (
+        as_current(resolve_device(options.device)),
+        tempfile.TemporaryDirectory(prefix="shipbench-bench-") as name,
+        cache_in(Path(name) / "cache"),
+    ):
         root = Path(name) / "data"
         write_images(root / TASK, options)
         return _measure(method, options, root, Store(Path(name) / "results"))
@@ -135,7 +140,7 @@ def _estimates(
     train = sum(task.n_train for task in VTAB.tasks)
     test = sum(task.n_test for task in VTAB.tasks)
     # Frozen features are computed once when the method is built, for training and test images; then only a head trains.
-    frozen = isinstance(model, FrozenFeatures)
+    frozen = as_frozen_features(model) is not None
     scale = (train + test) / (options.train_images + options.test_images) if frozen else train / options.train_images
     return {
         "decoding": (train + test) / rates["decoding"],

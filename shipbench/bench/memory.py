@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from shipbench.bench.candidates import Candidate, build, make_fixture
 from shipbench.bench.options import BenchOptions
 from shipbench.errors import ShipbenchError
+from shipbench.hardware.device import as_current
 from shipbench.hardware.memory import PeakMemory
 from shipbench.hardware.precision import ComputeContext
 from shipbench.runtime.interrupts import children_without_interrupts, leave_signals_to_the_parent
@@ -55,12 +56,13 @@ def _send_step_bytes(
 ) -> None:
     leave_signals_to_the_parent()
     torch.set_num_threads(threads)
-    subject = build(candidate, options, *make_fixture(options, compute))
-    gc.collect()
-    before = PeakMemory(compute.device).bytes()
-    peak = PeakMemory(compute.device)
-    for _ in range(_STEPS):
-        subject.train()
+    with as_current(compute.device):
+        subject = build(candidate, options, *make_fixture(options, compute))
+        gc.collect()
+        before = PeakMemory(compute.device).bytes()
+        peak = PeakMemory(compute.device)
+        for _ in range(_STEPS):
+            subject.train()
     sender.send(max(0, peak.bytes() - before))
 
 

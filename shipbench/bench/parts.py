@@ -15,8 +15,10 @@ from shipbench.bench.rates import measure_rates
 from shipbench.bench.repeats import compare_repeats
 from shipbench.bench.stacks import measure_stacks
 from shipbench.bench.steps import environment
+from shipbench.bench.table import is_failure
 from shipbench.bench.workloads import with_errors
 from shipbench.errors import InputError, did_you_mean, one_line
+from shipbench.hardware.device import as_current
 from shipbench.methods import get_method
 from shipbench.runtime.files import atomic_path
 from shipbench.runtime.version import VERSION, git_commit
@@ -43,9 +45,9 @@ def _whole_run(name: str, options: EndToEndOptions) -> dict[str, Any]:
 
 
 PARTS: Mapping[str, Part] = {
-    "repeats": compare_repeats,
     "steps": measure_rates,
     "profile": profile_launches,
+    "repeats": compare_repeats,
     "end-to-end": measure_whole_runs,
     "stacks": measure_stacks,
 }
@@ -71,16 +73,17 @@ def run_part(name: str, options: PartOptions, say: Callable[[str], None]) -> boo
     rows: list[dict[str, Any]] = []
     error = ""
     try:
-        for row in PARTS[name](options):
-            rows.append(row)
-            write_part(name, options, rows)
-            say(f"{name}: {_summary(row)}")
+        with as_current(options.device):
+            for row in PARTS[name](options):
+                rows.append(row)
+                write_part(name, options, rows)
+                say(f"{name}: {_summary(row)}")
     # A part that fails leaves the rows that it has, and the other parts follow.
     except Exception as failure:
         error = f"{type(failure).__name__}: {one_line(failure)}"
         say(f"{name}: {error}")
     write_part(name, options, rows, finished=True, error=error)
-    return not error and not any("error" in row or row.get("equal") is False for row in rows)
+    return not error and not any(map(is_failure, rows))
 
 
 def write_part(

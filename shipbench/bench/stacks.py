@@ -11,7 +11,7 @@ from typing import Any
 from shipbench.backbones import input_size_of
 from shipbench.bench.options import PartOptions
 from shipbench.bench.rates import step_timing
-from shipbench.bench.workloads import Case, cases, random_images
+from shipbench.bench.workloads import STRICT, Case, cases, random_images
 from shipbench.errors import ShipbenchError
 from shipbench.hardware.memory import PeakMemory
 from shipbench.methods import get_method
@@ -34,8 +34,9 @@ def _stack(case: Case, runs: int, capture: Capture) -> dict[str, Any]:
     options = case.options
     recipe = replace(case.recipe, epochs=options.model.repeats + 1, capture=capture)
     backbone = copy.deepcopy(case.backbone)
+    hooks = Hooks(STRICT)
     members = [
-        Member(case.model(backbone), replace(recipe, lr=1e-3 / (1 + run)), run, random_states(options.device), Hooks())
+        Member(case.model(backbone), replace(recipe, lr=1e-3 / (1 + run)), run, random_states(options.device), hooks)
         for run in range(runs)
     ]
     evaluation = random_images(8, input_size_of(backbone)[0], options, resident=False)

@@ -21,6 +21,7 @@ from shipbench.bench.memory import step_bytes_alone, tensor_bytes
 from shipbench.bench.options import BenchOptions
 from shipbench.bench.subjects import Subject, compile_subject
 from shipbench.errors import InputError, ShipbenchError
+from shipbench.hardware.device import as_current
 from shipbench.hardware.precision import ComputeContext
 from shipbench.methods import Method
 
@@ -78,15 +79,16 @@ def run_bench(
     if options.compiled and options.drop_path:
         raise InputError("a compiled step cannot drop branches for some images only; use --drop-path 0 with --compile")
     measured = candidates(methods, options, settings)
-    backbone, batch = make_fixture(options, compute)
-    subjects = [build(candidate, options, backbone, batch) for candidate in measured]
-    if options.compiled:
-        subjects += [compiled for source in subjects if (compiled := compile_subject(source, warn))]
-    timed = _time(subjects, options.repeats, compute)
-    memory = _step_bytes(measured, options, compute, warn)
-    # Compiled subjects come after the candidates; their memory is not measured.
-    memory += [None] * (len(subjects) - len(measured))
-    return _measure(subjects, timed, memory, compute)
+    with as_current(compute.device):
+        backbone, batch = make_fixture(options, compute)
+        subjects = [build(candidate, options, backbone, batch) for candidate in measured]
+        if options.compiled:
+            subjects += [compiled for source in subjects if (compiled := compile_subject(source, warn))]
+        timed = _time(subjects, options.repeats, compute)
+        memory = _step_bytes(measured, options, compute, warn)
+        # Compiled subjects come after the candidates; their memory is not measured.
+        memory += [None] * (len(subjects) - len(measured))
+        return _measure(subjects, timed, memory, compute)
 
 
 def as_json(measurements: Sequence[Measurement], options: BenchOptions, device: torch.device) -> dict[str, Any]:

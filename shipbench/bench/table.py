@@ -1,6 +1,7 @@
 """Render the JSON files of ``shipbench bench --all`` as Markdown, between two markers of a page.
 
-``python -m shipbench.bench.table`` fills docs/explanation/performance.md from reports/bench/gpu-*.json.
+``python -m shipbench.bench.table`` fills docs/explanation/performance.md from reports/bench/gpu-*.json, and ends with 1
+if a file holds a failed test, an error or a difference.
 """
 
 from __future__ import annotations
@@ -40,11 +41,32 @@ def fill(page: Path, folder: Path, kind: str = "gpu") -> None:
 
 def render(folder: Path, kind: str = "gpu") -> str:
     """Return the figures of all parts in ``folder`` as Markdown, or a sentence if there are none."""
-    parts = {name: content for name in _SECTIONS if (content := _read(folder / f"{kind}-{name}.json"))}
+    parts = _parts(folder, kind)
     if not parts:
         return _NONE + "\n"
     sections = [_SECTIONS[name](content) + _cut_off(content) for name, content in parts.items()]
     return "\n".join([_machine(list(parts.values())), *sections])
+
+
+def failures(folder: Path, kind: str = "gpu") -> list[str]:
+    """Return a sentence for every failed test, error and difference in the files of ``folder``."""
+    found = []
+    for name, content in _parts(folder, kind).items():
+        if content.get("error"):
+            found.append(f"{name}: {content['error']}")
+        for row in filter(is_failure, content["rows"]):
+            what = row["test"] if "test" in row else _case(row)
+            found.append(f"{name}: {what}: {row.get('error') or row.get('reason') or 'different'}")
+    return found
+
+
+def is_failure(row: Row) -> bool:
+    """Return whether a row holds an error, numbers that should be equal and are not, or a test that failed."""
+    return "error" in row or row.get("equal") is False or row.get("outcome") == "failed"
+
+
+def _parts(folder: Path, kind: str) -> dict[str, Content]:
+    return {name: content for name in _SECTIONS if (content := _read(folder / f"{kind}-{name}.json"))}
 
 
 def _read(file: Path) -> Content | None:
@@ -183,8 +205,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     try:
         fill(options.page, options.files, options.kind)
+        failed = failures(options.files, options.kind)
     except (InputError, OSError) as error:
         parser.exit(2, f"error: {one_line(error)}\n")
+    if failed:
+        parser.exit(1, "".join(f"failed: {sentence}\n" for sentence in failed))
 
 
 if __name__ == "__main__":

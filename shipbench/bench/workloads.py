@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -17,15 +18,26 @@ from shipbench.backbones.frozen_weights import cast_frozen_weights
 from shipbench.bench.candidates import candidates, load_bare_backbone, model_of
 from shipbench.bench.options import PartOptions
 from shipbench.bench.shares import timed
-from shipbench.errors import one_line
+from shipbench.errors import ShipbenchError, one_line
+from shipbench.events import Emitter, Event, Note
 from shipbench.hardware.precision import ComputeContext
-from shipbench.methods import FrozenFeatures, get_method
+from shipbench.methods import as_frozen_features, get_method
+from shipbench.methods.registry import MAIN_METHODS
 from shipbench.recipe import Capture, Recipe
 from shipbench.training.graphs import can_record
 from shipbench.training.history import Fit
 from shipbench.training.inputs import FeatureInputs, ImageInputs, Inputs
 from shipbench.training.loop import Hooks, evaluate, fit
 from shipbench.training.micro_batches import inference_batch
+
+
+def _refuse_notes(event: Event) -> None:
+    if isinstance(event, Note):
+        raise ShipbenchError(event.text)
+
+
+STRICT = Emitter(listener=_refuse_notes)
+"""Ends a training with an error where a run would continue with a note: steps are not recorded, or batches divided."""
 
 
 @dataclass(frozen=True)
@@ -53,15 +65,18 @@ class Workload:
     recipe: Recipe
 
     def fit(self, hooks: Hooks | None = None) -> Fit:
-        """Train for the recipe's epochs, with the evaluations that it asks for."""
-        return fit(self.trained, self.train, self.evaluation, self.recipe, self.compute, 0, hooks)
+        """Train for the recipe's epochs, with the evaluations that it asks for; notes are errors (``STRICT``)."""
+        strict = replace(hooks or Hooks(), emitter=STRICT)
+        return fit(self.trained, self.train, self.evaluation, self.recipe, self.compute, 0, strict)
 
     def evaluation_rate(self, fit: Fit) -> float:
         """Return the images/s of the last evaluation in ``fit``; of features, those of computing them from images."""
         if self.trained is self.model:
             return len(self.evaluation) / fit.epochs[-1].eval_seconds
         for _ in range(2):
-            seconds, _ = timed(lambda: evaluate(self.model, self.images, self.compute), self.compute)
+            # A run computes features without recording.
+            work = partial(evaluate, self.model, self.images, self.compute, capture="off")
+            seconds, _ = timed(work, self.compute)
         return len(self.images) / seconds
 
 
@@ -83,14 +98,17 @@ class Case:
     def workload(self, epochs: int, capture: Capture = "auto", *, evaluates: bool = False) -> Workload:
         """Return the workload that trains for ``epochs``; models and random numbers are the same on every call.
 
-        It ``evaluates`` on all evaluation images after every epoch, or once, at the end, on the training inputs.
+        It ``evaluates`` on all evaluation images after the first epoch, which sets up and records, and after the last;
+        otherwise once, at the end, on the training inputs.
         """
-        recipe = replace(self.recipe, epochs=epochs, capture=capture, eval_every=int(evaluates))
+        every = max(1, epochs - 1) if evaluates else 0
+        recipe = replace(self.recipe, epochs=epochs, capture=capture, eval_every=every)
         model, images = self.model(), self.images
-        if isinstance(model, FrozenFeatures):
+        frozen = as_frozen_features(model)
+        if frozen is not None:
             features = torch.randn(len(images.train), self.backbone.embed_dim, device=self.compute.device)
             train = FeatureInputs(features, images.train.labels)
-            return Workload(model, model.readout, train, train, images.evaluation, self.compute, recipe)
+            return Workload(model, frozen.readout, train, train, images.evaluation, self.compute, recipe)
         evaluation = images.evaluation if evaluates else images.train
         return Workload(model, model, images.train, evaluation, images.evaluation, self.compute, recipe)
 
@@ -124,13 +142,20 @@ class Case:
 
 
 def cases(options: PartOptions, methods: tuple[str, ...] | None = None) -> Iterator[Case]:
-    """Yield every method, or each of ``methods``, in every precision of ``options``: a stop leaves no precision out."""
+    """Yield every method, or each of ``methods``, in every precision of ``options``; what matters most comes first.
+
+    These are the main methods, each in every precision; then come the others, all of them in one precision before the
+    next.
+    """
     computes = [ComputeContext(options.device, precision) for precision in options.precisions]
     backbone = load_bare_backbone(options.model, computes[0])
     images = _images(input_size_of(backbone)[0], options)
-    for method in options.methods if methods is None else methods:
-        for compute in computes:
-            yield Case(method, backbone, images, options, compute)
+    names = options.methods if methods is None else methods
+    others = [name for name in names if name not in MAIN_METHODS]
+    for method in (name for name in names if name in MAIN_METHODS):
+        yield from (Case(method, backbone, images, options, compute) for compute in computes)
+    for compute, method in product(computes, others):
+        yield Case(method, backbone, images, options, compute)
 
 
 def _images(size: int, options: PartOptions) -> Images:

@@ -67,7 +67,7 @@ AllParts = Annotated[
     bool,
     typer.Option(
         "--all",
-        help="Measure all parts (repeats, steps, profile, whole runs, stacks) into one JSON file each.",
+        help="Measure all parts (steps, profile, repeats, whole runs, stacks) into one JSON file each.",
     ),
 ]
 Parts = Annotated[str, typer.Option(help="With --all: only these parts, comma-separated.")]

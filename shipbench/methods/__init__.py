@@ -15,6 +15,7 @@ from shipbench.methods.interface import (
     SettingValue,
     Stackable,
     Switches,
+    as_frozen_features,
 )
 from shipbench.methods.registry import find_method, get_method, list_methods, package_of, parse_methods
 
@@ -33,6 +34,7 @@ __all__ = [
     "SettingValue",
     "Stackable",
     "Switches",
+    "as_frozen_features",
     "find_method",
     "get_method",
     "list_methods",

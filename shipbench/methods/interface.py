@@ -6,7 +6,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, cast, runtime_checkable
 
 from shipbench.errors import InputError
 from shipbench.settings import Settings, plain
@@ -80,7 +80,6 @@ class Built:
         object.__setattr__(self, "facts", facts)
 
 
-@runtime_checkable
 class FrozenFeatures(Protocol):
     """A trained readout on fixed features, which the harness computes once for all epochs.
 
@@ -94,7 +93,12 @@ class FrozenFeatures(Protocol):
         ...
 
 
-@runtime_checkable
+def as_frozen_features(model: nn.Module) -> FrozenFeatures | None:
+    """Return the model if it implements ``FrozenFeatures``, else None."""
+    # From Python 3.12 on, isinstance does not see the modules of a module, which torch looks up itself.
+    return cast("FrozenFeatures", model) if hasattr(model, "readout") and hasattr(model, "features") else None
+
+
 class Stackable(Protocol):
     """A model over a frozen backbone that can share passes with models of the same method, settings and shapes.
 

@@ -23,7 +23,7 @@ from shipbench.events import DISCARD, Emitter
 from shipbench.hardware.device import resolve_device
 from shipbench.hardware.memory import keep_freed_memory
 from shipbench.hardware.precision import ComputeContext, resolve_precision
-from shipbench.methods import BuildContext, Built, FrozenFeatures
+from shipbench.methods import BuildContext, Built, FrozenFeatures, as_frozen_features
 from shipbench.runs.features import block_features, cached_features, frozen_features
 from shipbench.runs.loaded import copy_of_backbone
 from shipbench.runtime.files import file_sha256
@@ -168,19 +168,20 @@ def _trainable(
 
     Features of augmented images would change in every epoch.
     """
-    if not isinstance(model, FrozenFeatures) or train.augmented:
+    frozen = None if train.augmented else as_frozen_features(model)
+    if frozen is None:
         return model, train, evaluation
-    readout, kept_under = model.readout, _readout_key(type(model), _own_tensors(model, prepared), prepared)
+    kept_under = _readout_key(type(model), _own_tensors(model, prepared), prepared)
     model.eval()
     inputs = []
     for split, images in zip(prepared.resolved.splits, (train, evaluation), strict=True):
-        compute = partial(_features, model, images, prepared, emitter)
+        compute = partial(_features, frozen, images, prepared, emitter)
         if kept_under is None:
             features = compute()
         else:
             features = cached_features((*kept_under, *_feature_key(prepared, split)), compute, emitter)
         inputs.append(FeatureInputs(features.to(prepared.compute.device), images.labels))
-    return readout, inputs[0], inputs[1]
+    return frozen.readout, inputs[0], inputs[1]
 
 
 def _features(model: FrozenFeatures, images: ImageInputs, prepared: Prepared, emitter: Emitter) -> Tensor:

@@ -11,13 +11,16 @@ from typing import Any
 import pytest
 import torch
 
-from shipbench.bench import parts
+from shipbench.bench import parts, workloads
 from shipbench.bench.launch_gaps import launch_figures
 from shipbench.bench.options import BenchOptions, PartOptions
 from shipbench.bench.parts import PARTS, run_parts
 from shipbench.bench.workloads import cases
 from shipbench.cli.bench import BenchChoices
+from shipbench.errors import ShipbenchError
+from shipbench.training.loop import evaluate
 from tests.conftest import Outcome
+from tests.tapes import Tapes
 
 Shipbench = Callable[..., Outcome]
 MODEL = BenchOptions("test_vit", "random", 64, batch_size=2, levels=(0, 2, 4), repeats=1, prompt_lengths=(2,))
@@ -51,8 +54,9 @@ def test_a_time_limit_leaves_out_the_methods_that_matter_least(options: PartOpti
     assert chosen[:5] == ["ship", "vpt-deep", "vpt-shallow", "linear", "full"]
     assert "lora" in chosen
     assert not any(name.startswith("peft-") for name in chosen)
-    measured = [(case.method, case.compute.precision) for case in cases(replace(options, precisions=("bf16", "fp32")))]
-    assert measured == [("ship", "bf16"), ("ship", "fp32"), ("linear", "bf16"), ("linear", "fp32")]
+    options = replace(options, methods=("ship", "lora", "ssf"), precisions=("bf16", "fp32"))
+    measured = [f"{case.method} {case.compute.precision}" for case in cases(options)]
+    assert measured == ["ship bf16", "ship fp32", "lora bf16", "ssf bf16", "lora fp32", "ssf fp32"]
 
 
 @pytest.mark.usefixtures("tapes")
@@ -64,6 +68,38 @@ def test_steps_that_can_be_recorded_are_measured_both_ways(options: PartOptions)
     for name, methods in (("steps", ("ship", "full")), ("profile", ("ship",)), ("stacks", ("ship",))):
         measured = [(row["method"], row["captured"]) for row in content(options, name)["rows"]]
         assert measured == [(method, captured) for method in methods for captured in (True, False)]
+
+
+@pytest.mark.usefixtures("tapes")
+def test_the_rate_of_a_linear_probe_is_that_of_computing_features(
+    options: PartOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captures = list[str]()
+
+    def noting(*arguments: Any, capture: str = "auto") -> Any:
+        captures.append(capture)
+        return evaluate(*arguments)
+
+    monkeypatch.setattr(workloads, "evaluate", noting)
+    run_parts(["steps"], replace(options, methods=("linear",)), lambda _: None)
+    # A run computes features without recording, so the time of a recording is no part of them.
+    assert set(captures) == {"off"}
+
+
+@pytest.mark.usefixtures("tapes")
+@pytest.mark.parametrize("name", ["steps", "stacks"])
+def test_steps_that_could_not_be_recorded_are_an_error(
+    name: str, options: PartOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(recorder: Tapes, work: Callable[[], object]) -> None:
+        raise ShipbenchError("operation not permitted")
+
+    monkeypatch.setattr(Tapes, "record", refuse)
+    options = replace(options, methods=("ship",), stacks=(2,))
+    assert run_parts([name], options, lambda _: None) == [name]
+    recorded, other = content(options, name)["rows"]
+    assert recorded["error"] == "ShipbenchError: training steps are not recorded: operation not permitted"
+    assert other["training_rate"] > 0
 
 
 def test_a_stop_keeps_the_rows_that_were_measured(options: PartOptions, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from shipbench.bench.table import BEGIN, END, fill, main, render
+from shipbench.bench.table import BEGIN, END, failures, fill, main, render
 
 TIMING = {"median": 0.012, "low": 0.011, "high": 0.0135}
 STEP = {"training": TIMING, "training_rate": 5333.3, "training_bytes": 2_500_000_000, "evaluation_rate": 9000.0}
@@ -50,6 +52,34 @@ def test_differences_failures_and_cut_off_parts_are_said(tmp_path: Path) -> None
     assert "cut off" in text
     assert "1 passed, 1 failed, 0 skipped" in text
     assert "- `tests/cuda/test_a.py::test_b`" in text
+
+
+def test_failures_are_told_of_parts_that_were_cut_off(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"{BEGIN}\n{END}\n")
+    ship = {"method": "ship", "precision": "bf16"}
+    part(tmp_path, "repeats", [ship | {"equal": True}], finished=False)
+    part(tmp_path, "equality", [{"test": "test_a", "outcome": "passed"}, {"test": "test_b", "outcome": "skipped"}])
+    main(["--page", str(page), "--files", str(tmp_path)])
+    part(tmp_path, "repeats", [ship | {"equal": False}], finished=False)
+    part(tmp_path, "equality", [{"test": "test_a", "outcome": "failed", "reason": "E assert 1 == 2"}])
+    part(tmp_path, "steps", [ship | {"error": "OutOfMemoryError"}], error="RuntimeError: no kernel")
+    assert failures(tmp_path) == [
+        "equality: test_a: E assert 1 == 2",
+        "repeats: ship, bf16: different",
+        "steps: RuntimeError: no kernel",
+        "steps: ship, bf16: OutOfMemoryError",
+    ]
+    with pytest.raises(SystemExit) as stop:
+        main(["--page", str(page), "--files", str(tmp_path)])
+    assert stop.value.code == 1
+    assert "failed: repeats: ship, bf16: different" in capsys.readouterr().err
+    assert "This part was cut off by its time limit." in page.read_text()
+
+
+def test_the_table_is_written_without_torch() -> None:
+    code = "import sys, shipbench.bench.table; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
 def test_without_files_the_page_says_that_nothing_was_measured(tmp_path: Path) -> None:

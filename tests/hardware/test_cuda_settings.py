@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -15,6 +15,9 @@ from typing import Any
 import pytest
 import torch
 
+from shipbench.bench import end_to_end, memory, parts, steps
+from shipbench.bench.candidates import Candidate
+from shipbench.bench.options import BenchOptions, EndToEndOptions, PartOptions
 from shipbench.engine import stacked
 from shipbench.errors import DeviceLostError, InputError, StoreError
 from shipbench.events import DISCARD
@@ -24,6 +27,7 @@ from shipbench.hardware.determinism import any_kernel, fix_workspace, seed_every
 from shipbench.hardware.device import require_usable
 from shipbench.hardware.memory import PeakMemory
 from shipbench.hardware.precision import ComputeContext
+from shipbench.methods import get_method
 from shipbench.planning.stacks import Stack
 from shipbench.results.store import Store
 from shipbench.runs import evaluate, session
@@ -132,9 +136,9 @@ def single(prepared: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     session.train(prepared, session.Start(DISCARD))
 
 
-@pytest.mark.usefixtures("settings_restored")
-@pytest.mark.parametrize("attempt", [single, stack_of])
-def test_a_training_makes_its_gpu_the_current_one(attempt: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def stop(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """A function that raises an error with the CUDA devices that have been made the current one, and are it still."""
     current = list[torch.device]()
 
     @contextmanager
@@ -147,6 +151,14 @@ def test_a_training_makes_its_gpu_the_current_one(attempt: Any, monkeypatch: pyt
         raise StoreError(f"stopped on {current}")
 
     monkeypatch.setattr(torch.cuda, "device", device)
+    return stop
+
+
+@pytest.mark.usefixtures("settings_restored")
+@pytest.mark.parametrize("attempt", [single, stack_of])
+def test_a_training_makes_its_gpu_the_current_one(
+    attempt: Any, stop: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     for module in (session, stacked):
         monkeypatch.setattr(module, "PeakMemory", stop)
     prepared = SimpleNamespace(
@@ -154,6 +166,48 @@ def test_a_training_makes_its_gpu_the_current_one(attempt: Any, monkeypatch: pyt
     )
     with pytest.raises(StoreError, match=re.escape(f"stopped on {[GPU]}")):
         attempt(prepared, monkeypatch)
+
+
+OPTIONS = BenchOptions("test_vit", "random", 64)
+
+
+def bench_steps(stop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure the steps of no method."""
+    monkeypatch.setattr(steps, "make_fixture", stop)
+    steps.run_bench([], OPTIONS, ComputeContext(GPU, "fp32"), {}, print)
+
+
+def bench_memory(stop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure the memory of a step, as a new process does."""
+    monkeypatch.setattr(memory, "make_fixture", stop)
+    monkeypatch.setattr(memory, "leave_signals_to_the_parent", lambda: None)
+    sender: Any = None
+    compute, threads = ComputeContext(GPU, "fp32"), torch.get_num_threads()
+    memory._send_step_bytes(sender, Candidate(None, None, {}), OPTIONS, compute, threads)
+
+
+def bench_whole_run(stop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure a whole run."""
+    monkeypatch.setattr(end_to_end, "resolve_device", torch.device)
+    monkeypatch.setattr(end_to_end, "write_images", stop)
+    end_to_end.run_end_to_end(get_method("linear"), EndToEndOptions("test_vit", device="cuda:1"))
+
+
+def bench_part(stop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a part of ``shipbench bench --all``, which reports its error."""
+    monkeypatch.setattr(parts, "PARTS", {"steps": stop})
+    monkeypatch.setattr(parts, "write_part", lambda *_, **__: None)
+    said = list[str]()
+    parts.run_part("steps", PartOptions(OPTIONS, GPU, Path("r"), (), {}), said.append)
+    raise StoreError(*said)
+
+
+@pytest.mark.parametrize("measure", [bench_steps, bench_memory, bench_whole_run, bench_part])
+def test_a_benchmark_makes_its_gpu_the_current_one(
+    measure: Any, stop: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(StoreError, match=re.escape(f"stopped on {[GPU]}")):
+        measure(stop, monkeypatch)
 
 
 def imported(program: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 import timm
@@ -144,6 +144,20 @@ def test_cached_features_follow_the_settings_and_what_a_model_draws(assembled: C
     torch.manual_seed(1)
     assert not torch.equal(features_of(assembled("power", draws=True)), first)
     assert torch.equal(features_of(assembled("power")), plain)
+
+
+def test_features_are_found_where_isinstance_sees_no_modules(
+    assembled: Callable[..., Assembled], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meta = type(Protocol)
+    original = meta.__instancecheck__
+
+    def as_from_python_3_12_on(protocol: type, instance: object) -> bool:
+        modules = instance._modules if isinstance(instance, nn.Module) else {}
+        return original(protocol, instance) and modules.keys().isdisjoint(getattr(protocol, "__annotations__", {}))
+
+    monkeypatch.setattr(meta, "__instancecheck__", as_from_python_3_12_on)
+    assert isinstance(assembled("power").train, FeatureInputs)
 
 
 def test_two_methods_may_cache_by_the_same_name(assembled: Callable[..., Assembled]) -> None:

@@ -17,7 +17,6 @@ from shipbench.backbones import load_backbone
 from shipbench.errors import ShipbenchError
 from shipbench.events import Emitter, EpochDone, Event
 from shipbench.hardware.precision import ComputeContext
-from shipbench.methods import Stackable
 from shipbench.methods.ship import Ship, ShipConfig
 from shipbench.recipe import Recipe
 from shipbench.training.history import Fit
@@ -65,9 +64,7 @@ def built(build: Callable[[Any], nn.Module], seed: int, trunk: Any) -> nn.Module
 
 def member(build: Callable[[Any], nn.Module], run: tuple[Recipe, int], trunk: Any, **hooks: Any) -> Member:
     recipe, seed = run
-    model = built(build, seed, trunk)
-    assert isinstance(model, Stackable)
-    return Member(model, recipe, seed, random_states(CPU.device), Hooks(**hooks))
+    return Member(built(build, seed, trunk), recipe, seed, random_states(CPU.device), Hooks(**hooks))
 
 
 def together(members: Sequence[Member]) -> list[Fit | ShipbenchError]:
