@@ -1,27 +1,25 @@
-"""Fixtures that every folder of tests may use."""
+"""Fixtures that every folder of tests may use.
+
+The process that hands out the tests loads this file before it starts those that run them, so everything large is
+imported where it is needed.
+"""
 
 from __future__ import annotations
 
+import functools
+import gc
 import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
-import torch
-from hypothesis import settings as hypothesis_settings
-from joblib.externals.loky import ProcessPoolExecutor
 
-from shipbench.cli import main
-from shipbench.prompting import static
-from shipbench.runtime.files import atomic_path
-from shipbench.training import graphs
 from tests.forks import fork_context
-from tests.tapes import Tapes
 
 # Columns in which a run that is repeated may differ.
 TIMES = [
@@ -36,10 +34,6 @@ TIMES = [
 # The readline library puts the size of the terminal into the environment of child processes, such as pytest's workers.
 for _size in ("COLUMNS", "LINES"):
     os.environ.pop(_size, None)
-
-# Examples are the same in every run, and none is judged by how long it took.
-hypothesis_settings.register_profile("shipbench", deadline=None, derandomize=True, database=None)
-hypothesis_settings.load_profile("shipbench")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -64,6 +58,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not item.nodeid.startswith("tests/faults/"))
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    """Look for no garbage among imported modules: half a second for each search, here and during the tests."""
+    gc.disable()
+    try:
+        # The process that hands out the tests has this plugin, and collects none.
+        if not session.config.pluginmanager.hasplugin("dsession"):
+            _choose_examples()
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def _choose_examples() -> None:
+    """Let the examples of hypothesis be the same in every run, and judge none by how long it took."""
+    from hypothesis import settings
+
+    settings.register_profile("shipbench", deadline=None, derandomize=True, database=None)
+    settings.load_profile("shipbench")
+
+
 class _Outcomes:
     """Writes the outcome of every test to a file, in the form of the parts of ``shipbench bench --all``."""
 
@@ -82,6 +98,10 @@ class _Outcomes:
         self._write(finished=True)
 
     def _write(self, *, finished: bool) -> None:
+        import torch
+
+        from shipbench.runtime.files import atomic_path
+
         name = torch.cuda.get_device_name() if self.device.startswith("cuda") else self.device
         content = {"part": "equality", "finished": finished, "error": "", "device": name, "torch": torch.__version__}
         with atomic_path(self.file) as temporary:
@@ -94,6 +114,8 @@ def _last_line(report: pytest.TestReport) -> str:
 
 @pytest.fixture(scope="session", autouse=True)
 def _two_threads_at_most() -> None:
+    import torch
+
     torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, torch.get_num_threads()))
 
 
@@ -102,6 +124,28 @@ def _fork_server() -> None:
     """Start the fork server beside the first tests; without several processes of tests, it starts when needed."""
     if "PYTEST_XDIST_WORKER" in os.environ and os.name == "posix":
         fork_context()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _unsynced_files() -> Iterator[None]:
+    """Do not wait for the disk: files of tests need not outlive a power cut. The processes of tests/faults do wait."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture(scope="session")
+def _parser_of() -> Callable[[Any], Any]:
+    """Build the parser of an application once; it takes 30 ms."""
+    import typer.main
+
+    return functools.cache(typer.main.get_command)
+
+
+@pytest.fixture
+def one_parser(_parser_of: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Command lines of this process share a parser."""
+    monkeypatch.setattr("typer.main.get_command", _parser_of)
 
 
 @pytest.fixture
@@ -114,6 +158,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def tapes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Static passes on the CPU, and steps recorded on tapes: what a CUDA device does with graphs."""
+    from shipbench.prompting import static
+    from shipbench.training import graphs
+    from tests.tapes import Tapes
+
     monkeypatch.setattr(static, "is_static", lambda device: True)
     monkeypatch.setitem(graphs.RECORDERS, "cpu", Tapes)
 
@@ -123,7 +171,9 @@ def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Worker processes that are forks and need not import torch; tests/faults kills ordinary ones."""
     if os.name != "posix":
         return
-    pool = partial(ProcessPoolExecutor, context=fork_context())
+    from joblib.externals.loky import ProcessPoolExecutor
+
+    pool = functools.partial(ProcessPoolExecutor, context=fork_context())
     monkeypatch.setattr("shipbench.engine.executors.processes.ProcessPoolExecutor", pool)
 
 
@@ -137,8 +187,11 @@ class Outcome:
 
 
 @pytest.fixture
-def shipbench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+def shipbench(
+    one_parser: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Outcome]:
     """Run ``shipbench ARGUMENTS...`` in this process, through the same entry point as the console script."""
+    from shipbench.cli import main
 
     # It would end the process of the tests.
     monkeypatch.setattr("shipbench.runtime.exits.leave", lambda stop: None)

@@ -1,4 +1,4 @@
-"""Processes that start at once: forks of a server that has imported what commands, workers and clusters need."""
+"""Processes that start at once: forks of a server that has imported ``tests.preloaded``."""
 
 from __future__ import annotations
 
@@ -10,23 +10,15 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-_MODULES = [
-    *("shipbench.engine.supervisor", "shipbench.planning.plan", "shipbench.engine.executors.processes"),
-    *("shipbench.cli.tables", "shipbench.methods.ship", "shipbench_baselines.methods"),
-    *("sklearn.cluster", "pyarrow.parquet", "platformdirs"),
-    *("distributed.cli.dask_scheduler", "distributed.cli.dask_worker"),
-    *("tests.faults.grids", "tests.one_thread"),
-]
-
 
 def fork_context() -> Any:
-    """Return the context of the fork server, which imports its modules in the background as soon as it has started."""
+    """Return the context of the fork server, which imports ``tests.preloaded`` in the background."""
     # Windows lacks the module.
     from multiprocessing.forkserver import ensure_running
 
     context = get_context("forkserver")
     # The benchmark of memory uses the same server; it would have it import torch alone.
-    context.set_forkserver_preload(_MODULES)
+    context.set_forkserver_preload(["tests.preloaded"])
     ensure_running()
     return context
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,15 @@ def commands(page: Path) -> Iterator[str]:
 EVERY_COMMAND = [(page, command) for page in PAGES for command in commands(page)]
 
 
+@cache
+def parser() -> Any:
+    """Return the parser of the whole command line, in which ``test_commands_parse`` makes every option optional."""
+    return typer.main.get_command(app)
+
+
 def leaf_of(words: list[str]) -> tuple[Any, list[str]]:
     """Return the command that ``words`` name, and the words after it."""
-    command: Any = typer.main.get_command(app)
+    command = parser()
     while isinstance(command, typer.core.TyperGroup):
         command, words = command.commands[words[0]], words[1:]
     return command, words

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import subprocess
@@ -16,52 +17,54 @@ from shipbench.tasks import TASKS
 from tests.cli.test_listing import HEAVY
 
 
-def complete(line: str, **environment: str) -> list[str]:
-    """Return the answers to TAB at the end of ``line``."""
-    asked = {"_SHIPBENCH_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+def complete(*lines: str, **environment: str) -> list[list[str]]:
+    """Return the answers to TAB at the end of each line, from one process."""
     code = (
-        "import sys; sys.argv = ['shipbench']\n"
+        "import json, os, sys\n"
         "from shipbench.cli import main\n"
-        "try: main()\n"
-        f"finally: print('heavy:', *[name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
+        "for line in json.loads(sys.argv[1]):\n"
+        "    sys.argv = ['shipbench']\n"
+        "    os.environ |= {'COMP_WORDS': line, 'COMP_CWORD': str(line.count(' '))}\n"
+        "    try: main()\n"
+        "    except SystemExit as stop: assert not stop.code, line\n"
+        "    print('next line')\n"
+        f"print('heavy:', *[name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
     )
+    asked = os.environ | {"_SHIPBENCH_COMPLETE": "complete_bash"} | environment
     done = subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | asked | environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code, json.dumps(lines)], env=asked, capture_output=True, text=True, check=True
     )
     assert done.stderr.split() == ["heavy:"]
-    return done.stdout.split()
+    return [answer.split() for answer in done.stdout.split("next line\n")[:-1]]
 
 
-@pytest.mark.parametrize(
-    ("line", "answers"),
-    [
-        ("shipbench ab", ["ablate"]),
-        ("shipbench run --method li", ["linear"]),
-        ("shipbench run --method ship,vpt-", ["ship,vpt-deep", "ship,vpt-shallow"]),
-        ("shipbench run --method ship,sh", []),
-        ("shipbench run --tasks demo", ["demo", "demo-tiny"]),
-        ("shipbench tune --tasks natural,cifar", ["natural,cifar100"]),
-        ("shipbench data inspect clevr-", ["clevr-count", "clevr-dist"]),
-        ("shipbench run --backbone demo", ["demo-vit-small-patch14"]),
-        ("shipbench run --precision b", ["bf16"]),
-        ("shipbench ablate --switch no-hierarchy,no-m", ["no-hierarchy,no-matching-loss"]),
-        ("shipbench ablate --method linear --switch no-m", []),
-        ("shipbench ablate --method vpt-d", ["vpt-deep"]),
-        ("shipbench list runs --columns task,final_test_a", ["task,final_test_acc"]),
-        ("shipbench run --jobs 0 --config missing.toml --method fu", ["full"]),
-    ],
-)
-def test_values_are_completed(line: str, answers: list[str]) -> None:
-    assert complete(line) == answers
+def test_values_are_completed() -> None:
+    answers = {
+        "shipbench ab": ["ablate"],
+        "shipbench run --method li": ["linear"],
+        "shipbench run --method ship,vpt-": ["ship,vpt-deep", "ship,vpt-shallow"],
+        "shipbench run --method ship,sh": [],
+        "shipbench run --tasks demo": ["demo", "demo-tiny"],
+        "shipbench tune --tasks natural,cifar": ["natural,cifar100"],
+        "shipbench data inspect clevr-": ["clevr-count", "clevr-dist"],
+        "shipbench run --backbone demo": ["demo-vit-small-patch14"],
+        "shipbench run --precision b": ["bf16"],
+        "shipbench ablate --switch no-hierarchy,no-m": ["no-hierarchy,no-matching-loss"],
+        "shipbench ablate --method linear --switch no-m": [],
+        "shipbench ablate --method vpt-d": ["vpt-deep"],
+        "shipbench list runs --columns task,final_test_a": ["task,final_test_acc"],
+        "shipbench run --jobs 0 --config missing.toml --method fu": ["full"],
+    }
+    assert dict(zip(answers, complete(*answers), strict=True)) == answers
 
 
 def test_run_ids_are_completed_from_the_results_folder(tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
     for run_id in ("91d9", "91aa", "0123"):
         (tmp_path / "runs" / f"{run_id}.parquet").touch()
-    assert complete(f"shipbench export --results {tmp_path} 91") == ["91aa", "91d9"]
-    assert complete("shipbench export 0", SHIPBENCH_RESULTS=str(tmp_path)) == ["0123"]
-    assert complete("shipbench list runs 91a", SHIPBENCH_RESULTS=str(tmp_path)) == ["91aa"]
+    assert complete(f"shipbench export --results {tmp_path} 91") == [["91aa", "91d9"]]
+    lines = ("shipbench export 0", "shipbench list runs 91a")
+    assert complete(*lines, SHIPBENCH_RESULTS=str(tmp_path)) == [["0123"], ["91aa"]]
 
 
 def test_every_task_is_offered() -> None:

@@ -40,7 +40,7 @@ def world(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 @pytest.fixture(autouse=True)
-def surroundings(world: World, trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+def surroundings(world: World, trained: Trained, one_parser: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(world.root)
     monkeypatch.setenv("SHIPBENCH_CACHE", str(trained.results.parent / "cache"))
     monkeypatch.setattr("shipbench.runtime.exits.leave", lambda stop: None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from shipbench import load_results
+from shipbench.cli import app
 from shipbench.data.images import decode
 from shipbench.results.loading import load_predictions
 from shipbench.runs.export import load_exported
@@ -24,15 +26,25 @@ Shipbench = Callable[..., Outcome]
 METHODS = ["ship", "vpt-deep", "vpt-shallow", "linear"]
 
 
-@pytest.fixture
-def study(shipbench: Shipbench, tmp_path: Path, cache: Path) -> Path:
-    data = vtab_tree(tmp_path / "data", tasks=("dtd",))
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What ``study`` copies."""
+    folder = tmp_path_factory.mktemp("trained")
+    data = vtab_tree(folder / "data", tasks=("dtd",))
     tiny = ("--backbone", "test_vit", "--checkpoint", "random", "--set", "image_size=64", "--epochs", "2")
     # An exported model predicts in fp32, but auto trains in bf16 on a processor with instructions for it.
     tiny = (*tiny, "--precision", "fp32")
-    line = ("--method", "all", "--tasks", "dtd", "--data", data, "--results", tmp_path / "r")
-    assert shipbench("run", *tiny, *line).code == 0
-    return tmp_path
+    line = ("run", *tiny, "--method", "all", "--tasks", "dtd", "--data", data, "--results", folder / "r")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SHIPBENCH_CACHE", str(folder / "cache"))
+        assert not app([*map(str, line)], standalone_mode=False)
+    return folder
+
+
+@pytest.fixture
+def study(trained: Path, tmp_path: Path, cache: Path) -> Path:
+    """Runs of all methods in ``r`` beside their data; a test may change both."""
+    return shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
 
 
 def run_of(study: Path, method: str) -> str:

@@ -16,7 +16,7 @@ from tests.tasks.pictures import image_folder, picture
 Shipbench = Callable[..., Outcome]
 
 SMALL = (
-    *("--backbone", "vit_tiny_patch16_224", "--checkpoint", "random", "--device", "cpu", "--jobs", "1"),
+    *("--backbone", "test_vit", "--checkpoint", "random", "--device", "cpu", "--jobs", "1"),
     *("--set", "image_size=32", "--set", "batch_size=8", "--epochs", "2", "--precision", "fp32"),
 )
 FILE = """
@@ -91,7 +91,7 @@ def test_python_and_the_command_line_agree_on_the_run(shipbench: Shipbench, inse
     spec = RunSpec(
         *("linear", source),
         overrides=overrides,
-        backbone="vit_tiny_patch16_224",
+        backbone="test_vit",
         checkpoint="random",
         precision="fp32",
         device="cpu",

@@ -119,8 +119,13 @@ class Started:
 
 def make_grid(folder: Path, **changes: Any) -> Grid:
     """Return a grid over a new data folder."""
-    data = vtab_tree(folder / "data", tasks=("dtd",), n_train=20, n_test=12)
-    return replace(Grid(data, folder / "cache", folder / "undisturbed"), **changes)
+    vtab_tree(folder / "data", tasks=("dtd",), n_train=20, n_test=12)
+    return replace(grid_in(folder), **changes)
+
+
+def grid_in(folder: Path) -> Grid:
+    """Return the grid that ``make_grid`` made in a folder, or in the folder of which this one is a copy."""
+    return Grid(folder / "data", folder / "cache", folder / "undisturbed")
 
 
 def _command(arguments: list[str], environment: dict[str, str], log: Path, phase_file: Path | None) -> None:

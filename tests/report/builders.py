@@ -11,6 +11,12 @@ import numpy as np
 import pandas as pd
 
 from shipbench.published import published_rows, published_ship_runs
+from shipbench.report import ReportOptions
+from shipbench.report.analysis.study import build_study
+from shipbench.report.analysis.suite import SuiteView
+from shipbench.report.contents import RECORDS, SUITE_SECTIONS
+from shipbench.report.document import Figure, Table
+from shipbench.selection import get_selection
 from shipbench.tasks.catalogue import DEMO, VTAB, Task
 from shipbench.tasks.registry import TASKS
 
@@ -292,3 +298,23 @@ def _predictions_of(record: dict[str, Any], images: int, classes: int) -> pd.Dat
     confidence = np.where(correct, 0.9, 0.6)
     frame = pd.DataFrame({"index": np.arange(images), "label": labels, "predicted": predicted})
     return frame.assign(run_id=record["run_id"], confidence=confidence)
+
+
+def table_named(name: str, records: Iterable[dict[str, Any]], section: str, **options: Any) -> Table:
+    """Return the first table of that name in a section of the report on ``records``; the rest is not built.
+
+    ``section`` is the anchor of a suite's section, such as "results", or "records".
+    """
+    chosen = ReportOptions(**options)
+    study = build_study(make_results(records), None, get_selection(chosen.select), (), chosen.imported)
+    if section == "records":
+        return next(table for table in (build(study) for build in RECORDS) if table.name == name)
+    (builders,) = (builders for anchor, _, builders in SUITE_SECTIONS if anchor == section)
+    for suite in study.suites:
+        view = SuiteView(study, suite, chosen.baseline, chosen.published)
+        for build in builders:
+            built = build(view) or ()
+            for item in (built,) if isinstance(built, (Table, Figure)) else built:
+                if isinstance(item, Table) and item.name == name:
+                    return item
+    raise LookupError(name)

@@ -10,14 +10,14 @@ import pytest
 from scipy import stats
 
 from shipbench.methods import get_method
-from shipbench.report import ReportOptions, build_report
+from shipbench.report import build_report
 from shipbench.report.analysis.differences import paired_difference
 from shipbench.report.analysis.study import Study, build_study
 from shipbench.report.analysis.sweeps import sweeps
 from shipbench.report.document import Table
 from shipbench.report.drawing.chart import Line
 from shipbench.selection import Final
-from tests.report.builders import DEMO_TASKS, VTAB_TASKS, grid, make_record, make_results
+from tests.report.builders import DEMO_TASKS, VTAB_TASKS, grid, make_record, make_results, table_named
 
 Records = list[dict[str, Any]]
 
@@ -40,8 +40,8 @@ def study_of(records: Records) -> Study:
 
 
 def table_of(records: Records, name: str) -> Table:
-    report = build_report(make_results(records), None, ReportOptions())
-    return next(table for table in report.tables() if table.name == name)
+    section = {"main-demo": "results", "settings": "records"}.get(name, "ablations")
+    return table_named(name, records, section)
 
 
 def cells(table: Table, label: str) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def test_ablations_of_other_methods_have_their_titles_and_their_colours() -> Non
     deep, lora = grid(("vpt-deep",), DEMO_TASKS, (0, 1)), grid(("lora",), DEMO_TASKS, (0,))
     ablated = [*switched(deep, "image-pooling", 0.002), *switched(deep, "shared-prompts", 0.004)]
     ablated += [*switched(lora, "no-value", 0.001), *switched(lora, "no-query", 0.002)]
-    report = build_report(make_results(deep + lora + ablated), None, ReportOptions())
+    report = build_report(make_results(deep + lora + ablated))
     expected = {
         "ablation-demo": ("lora", ["change of queries", "change of values"], -0.4),
         "ablation-demo-2": ("vpt-deep", ["prompts per block", "CLS read-out"], -0.8),

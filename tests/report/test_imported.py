@@ -38,13 +38,15 @@ def osu_folder(root: Path, tasks: tuple[str, ...] = VTAB_TASKS) -> Path:
     return root / "osu"
 
 
-def records(tmp_path: Path) -> pd.DataFrame:
-    """Return three methods that were run, two imported from OSU-MLB, and one of a CSV file without an epoch rule."""
-    imported("osu", osu_folder(tmp_path), tmp_path / "results")
+@pytest.fixture(scope="module")
+def records(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    """Three methods that were run, two imported from OSU-MLB, and one of a CSV file without an epoch rule."""
+    folder = tmp_path_factory.mktemp("imported")
+    imported("osu", osu_folder(folder), folder / "results")
     table = "method,task,accuracy,params,source\nPaper,dtd,70,0.29M,a paper\n"
-    imported("csv", write(tmp_path / "paper.csv", table), tmp_path / "results")
+    imported("csv", write(folder / "paper.csv", table), folder / "results")
     runs = make_results(grid(("linear", "vpt-deep", "ship"), VTAB_TASKS, (0, 1)))
-    return pd.concat([runs, load_results(tmp_path / "results")], ignore_index=True)
+    return pd.concat([runs, load_results(folder / "results")], ignore_index=True)
 
 
 def view_of(frame: pd.DataFrame, choice: ImportedChoice, select: str = "final") -> SuiteView:
@@ -61,8 +63,8 @@ def rows_of(table: Table, kind: str) -> list[Row]:
     return [row for row in table.rows if row.kind == kind]
 
 
-def test_beside_the_runs(tmp_path: Path) -> None:
-    view = view_of(records(tmp_path), "beside")
+def test_beside_the_runs(records: pd.DataFrame) -> None:
+    view = view_of(records, "beside")
     table = table_of(view)
     assert len(rows_of(table, "ours")) == 3
     names = [row.cells[0].text for row in rows_of(table, "imported")]
@@ -78,8 +80,8 @@ def test_beside_the_runs(tmp_path: Path) -> None:
     assert any("38 results of osu" in note and "enter no mark, rank or test" in note for note in table.notes)
 
 
-def test_a_rule_that_is_not_stated_enters_no_mean(tmp_path: Path) -> None:
-    table = table_of(view_of(records(tmp_path), "beside"))
+def test_a_rule_that_is_not_stated_enters_no_mean(records: pd.DataFrame) -> None:
+    table = table_of(view_of(records, "beside"))
     row = rows_of(table, "imported")[-1]
     cells = {column.key: cell for column, cell in zip(table.columns, row.cells, strict=True)}
     assert (cells["dtd"].text, cells["dtd"].sign) == ("70.0", "?")
@@ -144,8 +146,8 @@ def test_other_data_under_the_name_of_a_task_enters_no_column(tmp_path: Path) ->
     }
 
 
-def test_costs_that_are_not_stated_are_blank(tmp_path: Path) -> None:
-    table = cost_table(view_of(records(tmp_path), "all"))
+def test_costs_that_are_not_stated_are_blank(records: pd.DataFrame) -> None:
+    table = cost_table(view_of(records, "all"))
     assert table is not None
     columns = [column.key for column in table.columns]
     row = next(row for row in table.rows if row.cells[0].text.startswith("LoRA"))
@@ -154,22 +156,22 @@ def test_costs_that_are_not_stated_are_blank(tmp_path: Path) -> None:
     assert row.cells[columns.index("trainable_params_without_head")].value == 294_912
 
 
-def test_parameters_of_a_linear_probe_are_known(tmp_path: Path) -> None:
-    table = table_of(view_of(records(tmp_path), "beside"))
+def test_parameters_of_a_linear_probe_are_known(records: pd.DataFrame) -> None:
+    table = table_of(view_of(records, "beside"))
     values = [row.cells[-1].value for row in rows_of(table, "imported")]
     assert values == [0.0, 294_912.0, None]
 
 
-def test_among_the_runs(tmp_path: Path) -> None:
-    view = view_of(records(tmp_path), "all")
+def test_among_the_runs(records: pd.DataFrame) -> None:
+    view = view_of(records, "all")
     assert len(rows_of(table_of(view), "ours")) == 5
     assert view.ranking is not None
     assert len(view.ranking.arms) == 5
     assert any("recorded by another program" in warning for warning in table_of(view).warnings)
 
 
-def test_not_at_all(tmp_path: Path) -> None:
-    report = build_report(records(tmp_path), None, ReportOptions(imported="none"))
+def test_not_at_all(records: pd.DataFrame) -> None:
+    report = build_report(records, None, ReportOptions(imported="none"))
     assert "osu" not in set(report.results["origin"])
     assert "imported" not in report.lead
 

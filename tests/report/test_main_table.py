@@ -14,7 +14,7 @@ from shipbench.published import published_rows
 from shipbench.report import ReportOptions, build_report, main_table
 from shipbench.report.document import Report, Row, Table
 from shipbench.tasks.catalogue import DEMO, VTAB
-from tests.report.builders import DEMO_TASKS, METHODS, VTAB_TASKS, grid, make_record, make_results
+from tests.report.builders import DEMO_TASKS, METHODS, VTAB_TASKS, grid, make_record, make_results, table_named
 
 Records = list[dict[str, Any]]
 NATURAL = [task.name for task in VTAB.tasks if task.group == "Natural"]
@@ -24,8 +24,8 @@ def report_of(records: Records, **options: Any) -> Report:
     return build_report(make_results(records), None, ReportOptions(**options))
 
 
-def table_of(records: Records, name: str = "main-vtab-1k", **options: Any) -> Table:
-    return next(table for table in report_of(records, **options).tables() if table.name == name)
+def table_of(records: Records, **options: Any) -> Table:
+    return table_named("main-vtab-1k", records, "results", **options)
 
 
 def texts(table: Table, label: str) -> dict[str, str]:
@@ -184,8 +184,10 @@ def test_published_means_of_the_table_are_those_of_the_data_file() -> None:
 
 
 def test_suites_have_tables_of_their_own_and_only_vtab_has_published_rows() -> None:
-    report = report_of(grid(("ship",), VTAB_TASKS[:2], (0,)) + grid(("ship",), DEMO_TASKS, (0,)))
-    tables = {table.name: table for table in report.tables()}
+    records = grid(("ship",), VTAB_TASKS[:2], (0,)) + grid(("ship",), DEMO_TASKS, (0,))
+    tables = {table.name: table for table in report_of(records).tables()}
+    both = tables["main-vtab-1k"], table_of(records)
+    assert len({tuple(cell.text for row in table.rows for cell in row.cells) for table in both}) == 1
     assert not set(DEMO_TASKS) & {column.key for column in tables["main-vtab-1k"].columns}
     assert not set(VTAB_TASKS) & {column.key for column in tables["main-demo"].columns}
     assert {row.kind for row in tables["main-demo"].rows} == {"ours"}
@@ -257,7 +259,7 @@ def test_missing_and_failed_runs_are_named() -> None:
     records = [r for r in grid(("ship",), VTAB_TASKS, (0, 1)) if (r["task"], r["seed"]) != ("dtd", 1)]
     records.append(make_record(task="dtd", seed=1, status="failed", error="out of\nmemory"))
     records = [r for r in records if r["task"] != "kitti"]
-    rows = [[cell.text for cell in row.cells] for row in table_of(records, "missing").rows]
+    rows = [[cell.text for cell in row.cells] for row in table_named("missing", records, "records").rows]
     assert ["failed", "SHIP", "DTD", "1", "out of memory"] in rows
     assert ["missing", "SHIP", "KITTI-Dist", "0, 1", "no finished run"] in rows
     assert len(rows) == 2

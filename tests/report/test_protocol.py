@@ -23,7 +23,7 @@ from shipbench.report.render.markdown import markdown_report
 from shipbench.report.tables.protocol import protocol_box
 from shipbench.selection import get_selection
 from shipbench.statistics import holm, paired_test, student_interval
-from tests.report.builders import DEMO_TASKS, grid, make_record, make_results
+from tests.report.builders import DEMO_TASKS, grid, make_record, make_results, table_named
 
 Records = list[dict[str, Any]]
 
@@ -154,7 +154,7 @@ def test_without_predictions_there_are_tests_across_tasks_only() -> None:
 def test_a_method_with_too_few_tasks_for_a_test_weakens_no_other() -> None:
     records = grid(("linear", "vpt-deep", "ship"), DEMO_TASKS, (0,))
     records = [r for r in records if (r["method"], r["task"]) != ("linear", "digits")]
-    across = table(build_report(make_results(records)), "significance-demo")
+    across = table_named("significance-demo", records, "results")
     for column in ("wilcoxon_p", "wilcoxon_holm_p"):
         assert cell(across, "SHIP", column).value == pytest.approx(0.03125)
         assert cell(across, "Linear probe", column).value is None
@@ -261,9 +261,9 @@ def test_the_difference_across_tasks_has_students_interval_from_three_tasks_on()
     }
     for count in (6, 3, 2):
         tasks = DEMO_TASKS[:count]
-        report = build_report(make_results([r for r in records if r["task"] in tasks]))
+        across = table_named("significance-demo", [r for r in records if r["task"] in tasks], "results")
         over = student_interval([means["ship", t] - means["vpt-deep", t] for t in tasks])
-        shown = cell(table(report, "significance-demo"), "SHIP", "difference")
+        shown = cell(across, "SHIP", "difference")
         assert shown.value == pytest.approx(over.mean)
         ends = {"low": over.low, "high": over.high} if count > 2 else {"low": np.nan, "high": np.nan}
         assert dict(shown.extras) == pytest.approx(ends, nan_ok=True)
@@ -405,7 +405,8 @@ def test_a_method_confirmed_in_one_suite_and_changed_in_another_is_described_for
     records, tunings = tuned_records()
     vtab = [make_record("ship", task, 0, 0.7, overrides="") for task in ("dtd", "svhn")]
     tunings.append({"final_runs": [r["run_id"] for r in vtab]})
-    settings = dict(build_report(make_results([*records, *vtab]), tunings=tunings).protocol)["Settings"]
+    study = build_study(make_results([*records, *vtab]), None, get_selection("final"), tunings)
+    settings = dict(protocol_box(study))["Settings"]
     assert settings.startswith(
         "8 runs with settings fixed beforehand (default recipe). For 2 of these, tuning on validation images chose "
     )
@@ -516,7 +517,7 @@ def test_the_protocol_box_distinguishes_ablations_from_settings_changed_by_hand(
         {**r, "run_id": r["run_id"] + "-a", "switches": "no-hierarchy", "overrides": "threshold=1"} for r in full
     ]
     longer = {**full[0], "run_id": "longer", "cfg.prompt_length": 50, "overrides": "prompt_length=50"}
-    settings = dict(build_report(make_results([*full, *ablated, longer])).protocol)["Settings"]
+    settings = dict(protocol_box(study_of([*full, *ablated, longer])))["Settings"]
     assert settings == (
         "5 runs with settings fixed beforehand (default recipe, 2 runs with parts of the method switched off, "
         "1 run with settings changed by hand)."
@@ -537,7 +538,7 @@ def test_nothing_counted_has_no_protocol() -> None:
 
 def test_the_oracle_gap_in_numbers() -> None:
     records = [make_record("ship", t, 0, a, best_test_acc=b) for t, a, b in (("dtd", 0.5, 0.6), ("svhn", 0.7, 0.7))]
-    gaps = table(build_report(make_results(records)), "oracle-gaps-vtab-1k")
+    gaps = table_named("oracle-gaps-vtab-1k", records, "results")
     assert [cell(gaps, "SHIP", key).text for key in ("final", "oracle", "gap", "largest_gap", "tasks")] == [
         "60.0",
         "65.0",
