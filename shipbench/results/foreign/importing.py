@@ -221,7 +221,8 @@ def _or_nan(value: float | None) -> float:
 
 def _parameters(result: ForeignResult, classes: int | None) -> tuple[int, int]:
     """Return the trained parameters with and without a linear head on 768 features; 0 where that is unknown."""
-    if result.parameters is None or result.with_head is None:
+    # A count with a fraction is one in millions, or in another unit: its size is a guess.
+    if result.parameters is None or result.with_head is None or not float(result.parameters).is_integer():
         return 0, 0
     count = round(result.parameters)
     # The size of another head, such as that of an MLP or on ViT-L, does not follow from the classes.

@@ -25,7 +25,7 @@ from shipbench.results.foreign.text import call_arguments, folders_above, fracti
 
 _MESSAGE = re.compile(r"\d{4}-\d\d-\d\d [\d:,]+ - \w+ - [A-Z]+ -\s*(.*?)\s*$")
 _SCORE = re.compile(r"^\s*(\d+)\s+(\S+)\s+memory:")
-_PARAMETERS = re.compile(r"^number of extra params:\s*([\d.]+)\s*(M?)")
+_PARAMETERS = re.compile(r"^number of extra params:\s*([\d.]+)(?![\d.,])\s*(M?)")
 _SETTINGS = ("lr", "wd", "topN")
 
 

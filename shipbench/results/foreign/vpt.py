@@ -28,7 +28,7 @@ from shipbench.results.foreign.text import number, percent, read_text, whole
 _NEW_JOB = "Rank of current process:"
 # The harness writes two decimals and then the next metric: a line without both was cut off.
 _SCORE = re.compile(r"Classification results with (val|test)_(.*): top1:\s*(\d+\.\d\d(?!\d)|\S+(?=\s))")
-_PARAMETERS = re.compile(r"Gradient Parameters:\s*(\d+)")
+_PARAMETERS = re.compile(r"Gradient Parameters:\s*(\d+)(?![\d.,])")
 # Within an epoch, lines such as "Training 100/169. train loss: 1.2" count batches.
 _EPOCH = re.compile(r"(?:Training|Epoch) +(\d+) */ *(\d+)(?: epoch|:)")
 _FOLDER = re.compile(r"lr([\d.e+-]+)_wd([\d.e+-]+)")
