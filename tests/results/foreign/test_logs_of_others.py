@@ -20,7 +20,7 @@ from tests.results.foreign.test_readers import (
     record_of,
 )
 from tests.results.foreign.test_variations import SPACE, STAMP
-from tests.results.foreign.trees import imported, json_lines, osu_result, vpt_log, write
+from tests.results.foreign.trees import imported, json_lines, vpt_log, write
 
 TIMM: dict[str, Any] = {"method": "ssf", "task": "cifar100"}
 TIMM_HEADER = "epoch,train_loss,eval_loss,eval_top1,eval_top5\n"
@@ -207,16 +207,11 @@ def test_a_point_between_thousands_is_no_decimal_point(count: str, tmp_path: Pat
         imported("csv", path, tmp_path / "results")
 
 
-def test_an_osu_result_with_an_accuracy_that_is_no_number_is_listed(tmp_path: Path) -> None:
-    osu_result(tmp_path, "dtd", "lora", float("nan"), 61.0)
-    assert "it has no avg_acc" in reason_of(imported("osu", tmp_path, tmp_path / "results"))
-
-
 @pytest.mark.parametrize("count", ["0.13M", "128,303"])
 def test_a_count_of_parameters_in_another_unit_is_not_read_in_part(count: str, tmp_path: Path) -> None:
     write(tmp_path / VTAB_LOG, vpt_log([50], epochs=1).replace("128303", count))
     write(tmp_path / "noah/config.yaml", NOAH_CONFIG.format(epochs=1, mode="retrain"))
-    write(tmp_path / "noah/log.txt", json_lines({0: 10}, n_parameters=0.13))
+    write(tmp_path / "noah/log.txt", json_lines({0: 10}, n_parameters=1.53))
     lines = [SPACE, "{'epochs': 10}", f"number of extra params: {count}", "9 0.5 memory: 1MB", "end"]
     write(tmp_path / "training.log", "".join(f"{STAMP}{line}\n" for line in lines))
     counts = [
