@@ -34,7 +34,8 @@ MAX_PHOTOGRAPH_PIXELS = 150_000_000
 """The largest photograph that is decoded; phones take them with up to 108 million pixels."""
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM")
-_PHOTOGRAPH_FORMATS = (*_FORMATS, "TIFF")
+# Photographs of the web that are called .jpg are GIF images now and then, as some of Oxford-IIIT Pet are.
+_PHOTOGRAPH_FORMATS = (*_FORMATS, "TIFF", "GIF")
 LOSSY: frozenset[ImageKind] = frozenset({"jpeg", "webp"})
 """Kinds of files whose pixels are not those of the original."""
 
@@ -117,7 +118,7 @@ def decode(data: bytes, where: object) -> Image.Image:
 def decode_photograph(data: bytes, where: object) -> Image.Image:
     """Decode a photograph as ``decode`` does, but turn it upright as its EXIF orientation says.
 
-    TIFF is read as well. Up to ``MAX_PHOTOGRAPH_PIXELS`` pixels are allowed.
+    TIFF and GIF are read as well, the first image of several. Up to ``MAX_PHOTOGRAPH_PIXELS`` pixels are allowed.
     """
     with warnings.catch_warnings():
         # Pillow warns from 89 million pixels on, and of damaged EXIF data, with which the image stays as stored.

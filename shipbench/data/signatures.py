@@ -25,6 +25,9 @@ _BY_START: tuple[tuple[bytes, str, str | None], ...] = (
     (b"Rar!", "a RAR archive", "unpack it"),
     (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", "unpack it"),
     (b"\x1f\x8b", "a gzip archive", "unpack it"),
+    (b"\xfd7zXZ\x00", "an xz archive", "unpack it"),
+    (b"BZh91AY", "a bzip2 archive", "unpack it"),
+    (b"(\xb5/\xfd", "a Zstandard archive", "unpack it"),
 )
 # ISO media files have their brand after the size and the word "ftyp".
 _BY_BRAND = {"avif": "an AVIF image", "avis": "an AVIF image"} | dict.fromkeys(
@@ -45,6 +48,8 @@ def impostor(data: bytes, otherwise: str) -> str | None:
     if data[4:8] == b"ftyp":
         brand = data[8:12].decode("latin-1")
         return f"is {_BY_BRAND[brand]}; {otherwise}" if brand in _BY_BRAND else None
+    if data.startswith(b"PK\x03\x04") and b"[Content_Types].xml" in data[:512]:
+        return "is a spreadsheet or another document of Office; save its table as CSV"
     text = data[:64].lstrip().lower()
     for start, kind, remedy in _BY_START:
         if data.startswith(start) or text.startswith(start):

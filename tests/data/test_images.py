@@ -191,6 +191,14 @@ def test_absurd_dimensions_are_refused_without_decoding(side: int) -> None:
         decode(b"\x89PNG\r\n\x1a\n" + body, "huge.png")
 
 
+def test_a_photograph_may_be_the_first_image_of_an_animation() -> None:
+    frames = [Image.new("P", (3, 1)), Image.new("P", (3, 1))]
+    for frame, colour in zip(frames, ([10, 20, 30], [1, 2, 3]), strict=True):
+        frame.putpalette(colour)
+    data = saved(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert np.asarray(decode_photograph(data, "cat.jpg")).tolist() == [[[10, 20, 30]] * 3]
+
+
 def test_a_photograph_may_be_larger_than_an_image_of_a_data_set() -> None:
     side = int(MAX_PIXELS**0.5) + 1
     assert side * side * 2 < MAX_PHOTOGRAPH_PIXELS

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import csv
 import glob
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from shipbench.data.formats.files import SUFFIXES, FolderImages, is_image, plain_path, require_files, require_folder
+from shipbench.data.formats.files import (
+    SUFFIXES,
+    FolderImages,
+    below_common_folder,
+    is_hidden,
+    is_image,
+    plain_path,
+    require_files,
+    require_folder,
+)
 from shipbench.data.formats.labels import Label, Rows, as_integers, counted, make_listing, quoted_few
 from shipbench.data.formats.options import place, require_known, text_option
 from shipbench.data.formats.roles import assign_roles, role_of, role_within, split_columns
 from shipbench.data.images import read_bytes
 from shipbench.data.listings import ListedSource, Listing, SplitRole
+from shipbench.data.signatures import impostor
 from shipbench.errors import InputError
 
 KEYS = ("image_column", "label_column", "split_column", "splits", "images", "extension")
@@ -42,6 +51,8 @@ _SWITCHES: dict[str, SplitRole] = {
     "false": "test",
 }
 _TABLE_SUFFIXES = (".csv", ".tsv")
+# The first line with which Excel is told the delimiter.
+_DELIMITER_LINE = re.compile(r"\Asep=.\r?\n", re.IGNORECASE)
 
 
 class CsvTable(ListedSource):
@@ -153,7 +164,7 @@ def _table_files(path: Path) -> list[Path]:
         tables = _split_tables(path.parent) if role_of(path.stem) else []
         return tables if path in tables else [path]
     require_folder(path, "csv")
-    tables = _split_tables(path) or [file for file in sorted(path.iterdir()) if file.suffix.lower() in _TABLE_SUFFIXES]
+    tables = _split_tables(path) or _visible_tables(path)
     if not tables:
         raise InputError(f"{path} holds no table (.csv); name the file, as in csv:labels.csv")
     if len(tables) > 1 and not _split_tables(path):
@@ -164,17 +175,24 @@ def _table_files(path: Path) -> list[Path]:
 
 def _split_tables(folder: Path) -> list[Path]:
     """Return the tables named after splits if one of them is train."""
-    tables = [
-        file for file in sorted(folder.iterdir()) if file.suffix.lower() in _TABLE_SUFFIXES and role_within(file.stem)
-    ]
+    tables = [file for file in _visible_tables(folder) if role_within(file.stem)]
     return tables if any(role_within(file.stem) == "train" for file in tables) else []
 
 
+def _visible_tables(folder: Path) -> list[Path]:
+    """Return the tables in a folder, without the ``._train.csv`` that macOS stores beside a ``train.csv``."""
+    return [
+        file for file in sorted(folder.iterdir()) if file.suffix.lower() in _TABLE_SUFFIXES and not is_hidden(file.name)
+    ]
+
+
 def _read_table(file: Path) -> _Table:
+    content = read_bytes(file)
     try:
-        text = read_bytes(file).decode("utf-8-sig")
+        text = _DELIMITER_LINE.sub("\n", content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise InputError(f"{file} is not UTF-8 text; save it as UTF-8") from error
+        clause = impostor(content, "save it as CSV") or "is not UTF-8 text; save it as UTF-8"
+        raise InputError(f"{file} {clause}") from error
     header = next((line for line in text.splitlines() if line.strip()), "")
     delimiter = next((mark for mark in (",", ";", "\t") if mark in header), ",")
     reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, strict=True)
@@ -279,14 +297,8 @@ def _resolve(images: Sequence[str], folder: Path, base: Path, options: Mapping[s
     chosen = text_option(options, "images")
     root = place(chosen, base) if chosen is not None else folder
     require_folder(root, "images in the task file")
-    absolute = [image for image in images if Path(image).is_absolute()]
-    if absolute and len(absolute) < len(images):
-        raise InputError(
-            f"{folder} lists absolute and relative paths, such as {absolute[0]}; make all of them relative"
-        )
-    if absolute:
-        root = Path(os.path.commonpath([Path(image).parent for image in images]))
-        images = [os.path.relpath(image, root) for image in images]
+    common, images = below_common_folder(images, folder)
+    root = root if common is None else common
     suffix = _extension(root, images, options)
     return root, [plain_path(image) + suffix for image in images]
 

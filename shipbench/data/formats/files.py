@@ -74,6 +74,20 @@ def plain_path(path: str) -> str:
     return posixpath.normpath(path.strip().replace("\\", "/"))
 
 
+def below_common_folder(paths: Sequence[str], where: object) -> tuple[Path | None, list[str]]:
+    """Return the folder that holds all images of a list of absolute paths, and the paths relative to it.
+
+    The folder is None, and the paths stay, if they are relative. Raises ``InputError`` if only some are absolute.
+    """
+    absolute = [path for path in paths if Path(path).is_absolute()]
+    if not absolute:
+        return None, list(paths)
+    if len(absolute) < len(paths):
+        raise InputError(f"{where} lists absolute and relative paths, such as {absolute[0]}; make all of them relative")
+    root = Path(os.path.commonpath([Path(path).parent for path in paths]))
+    return root, [plain_path(os.path.relpath(path, root)) for path in paths]
+
+
 def find_image_root(folder: Path, paths: Sequence[str], key: str = "images") -> Path:
     """Return ``folder`` or the folder in it to which listed paths are relative.
 

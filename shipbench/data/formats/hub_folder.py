@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from shipbench.data.formats.files import FolderImages, plain_path, require_files
+from shipbench.data.formats.files import FolderImages, is_hidden, plain_path, require_files
 from shipbench.data.formats.image_folder import METADATA_SUFFIXES
 from shipbench.data.formats.labels import Label, as_integers, make_listing, quoted_few
 from shipbench.data.formats.options import text_option
@@ -56,7 +56,8 @@ def list_metadata(folder: Path, options: Mapping[str, Any]) -> Listing:
 
 
 def _metadata_files(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.rglob("metadata.*") if file.suffix in METADATA_SUFFIXES)
+    files = (file for file in folder.rglob("metadata.*") if file.suffix in METADATA_SUFFIXES)
+    return sorted(file for file in files if not any(map(is_hidden, file.relative_to(folder).parts)))
 
 
 def _records(file: Path) -> list[dict[str, Any]]:

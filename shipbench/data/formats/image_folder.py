@@ -125,9 +125,9 @@ def _has_splits(root: Path, options: Mapping[str, Any]) -> bool:
     folders = _look_at(root).folders
     named = [name for name in folders if role_of(name)]
     if not any(_look_at(root / name).folders for name in named):
-        if named and len(named) == len(folders):
+        if (named and len(named) == len(folders)) or _are_unlabelled_splits(root, folders):
             raise InputError(
-                f"the folders {quoted_few(named)} in {root} hold no class folders; make a folder for each class in "
+                f"the folders {quoted_few(folders)} in {root} hold no class folders; make a folder for each class in "
                 'them, or write layout = "classes" in the task file if these are the classes'
             )
         return bool(_worded_splits(root, folders))
@@ -138,6 +138,12 @@ def _has_splits(root: Path, options: Mapping[str, Any]) -> bool:
             'write layout = "splits" in the task file to leave the others out, or layout = "classes" if all are classes'
         )
     return True
+
+
+def _are_unlabelled_splits(root: Path, folders: Sequence[str]) -> bool:
+    """Return whether all folders are called after splits in longer names, as ``train2017``, and none holds classes."""
+    roles = {role_within(name) for name in folders}
+    return None not in roles and len(roles) > 1 and not any(_look_at(root / name).folders for name in folders)
 
 
 def _worded_splits(root: Path, folders: Sequence[str]) -> tuple[str, ...]:

@@ -15,7 +15,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from shipbench.data.formats.files import FolderImages, find_image_root, plain_path, require_files, require_folder
+from shipbench.data.formats.files import (
+    FolderImages,
+    below_common_folder,
+    find_image_root,
+    plain_path,
+    require_files,
+    require_folder,
+)
 from shipbench.data.formats.labels import Label, Rows, make_listing
 from shipbench.data.formats.options import text_option
 from shipbench.data.formats.roles import ROLES, assign_roles, role_of
@@ -75,7 +82,9 @@ def read_lines(file: Path) -> Rows:
             continue
         parts = _LINE.fullmatch(line.strip())
         if parts is None:
-            raise InputError(f"{file}, line {number}: expected a path, a space and a label, found {line[:120]!r}")
+            raise InputError(
+                f"{file}, line {number}: expected a path, a space and a whole number, found {line[:120]!r}"
+            )
         rows.append((plain_path(parts[1]), int(parts[2])))
     return rows
 
@@ -192,11 +201,23 @@ def _coop_rows(items: Any, names: dict[Label, str], where: str) -> Rows:
 def _finish(
     folder: Path, rows: Mapping[SplitRole, Rows], names: Mapping[Label, str] | None, options: Mapping[str, Any]
 ) -> Listing:
-    root = _image_root(folder, rows, options)
+    root, rows = _located(folder, rows, options)
     paths = [path for split in rows.values() for path, _ in split]
     require_files(root, paths, folder)
     images = FolderImages(root)
     return make_listing(rows, images, folder, names=names, signatures=images.signatures(paths))
+
+
+def _located(
+    folder: Path, rows: Mapping[SplitRole, Rows], options: Mapping[str, Any]
+) -> tuple[Path, Mapping[SplitRole, Rows]]:
+    """Return the folder that images lie below, and the rows with paths relative to it."""
+    paths = list(dict.fromkeys(path for split in rows.values() for path, _ in split))
+    common, relative = below_common_folder(paths, folder)
+    if common is None:
+        return _image_root(folder, rows, options), rows
+    path_of = dict(zip(paths, relative, strict=True))
+    return common, {role: [(path_of[path], label) for path, label in split] for role, split in rows.items()}
 
 
 def _image_root(folder: Path, rows: Mapping[SplitRole, Rows], options: Mapping[str, Any]) -> Path:

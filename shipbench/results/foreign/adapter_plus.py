@@ -7,25 +7,25 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from shipbench.results.foreign.metric_tables import read_metrics
 from shipbench.results.foreign.result import (
     LAST_COUNTS,
-    Evaluation,
     ForeignResult,
     Harness,
     Naming,
     Reading,
     Skipped,
-    ends_early,
-    in_sequence,
     scores_of,
-    unfinished,
 )
 from shipbench.results.foreign.tasks import task_and_suite
-from shipbench.results.foreign.text import folders_above, fraction, number, read_table, read_text, read_yaml, whole
+from shipbench.results.foreign.text import folders_above, fraction, number, read_text, read_yaml, whole
 
 _METRICS, _EVALUATIONS = "metrics.csv", "eval.log"
 # What a configuration adds to the backbone.
 _PARTS = ("adapter", "lora", "prompt")
+# Methods that the other formats, and shipbench, call otherwise.
+_METHODS = {"finetune": "full", "classifier": "linear"}
+_ABLATIONS = "ablations"
 
 
 def _read(path: Path, naming: Naming) -> Iterator[Reading]:
@@ -40,13 +40,13 @@ def _metrics(path: Path, naming: Naming) -> Iterator[Reading]:
         split = data.get("val_split", "not stated") if hparams else "not stated, because there is no hparams.yaml"
         yield Skipped(path, f"the evaluated split is not test: cfg.data.val_split is {split}")
         return
-    tests = in_sequence(_tests(path))
-    if not tests:
+    table = read_metrics(path, "val/accuracy", fraction)
+    if not table.tests:
         yield Skipped(path, "no value in val/accuracy: the run ended before its evaluation")
         return
     epochs = whole(_table(config, "train").get("epochs"))
-    if ends_early(tests, epochs):
-        yield unfinished(path, tests, epochs)
+    if skipped := table.why_without_result(path, epochs):
+        yield skipped
         return
     parameters = number(hparams.get("trainable_params"))
     name, task, seed = _names_in_path(path)
@@ -62,15 +62,15 @@ def _metrics(path: Path, naming: Naming) -> Iterator[Reading]:
         classes=whole(hparams.get("num_classes")),
         other_head="vit_base" not in str(_table(config, "vit").get("model", "vit_base")),
         settings={key: value for name in _PARTS for key, value in _scalars(name, _table(config, name)).items()},
-        note="" if epochs is not None else LAST_COUNTS,
-        **scores_of(tests),
+        note="; ".join(filter(None, [_training_split(data), "" if epochs is not None else LAST_COUNTS])),
+        **scores_of(table.tests),
     )
 
 
-def _tests(path: Path) -> list[Evaluation]:
-    _, rows = read_table(path)
-    scores = [(whole(row.get("epoch")), fraction(row.get("val/accuracy"), "val/accuracy")) for row in rows]
-    return [Evaluation(epoch, "test", score) for epoch, score in scores if epoch is not None and score is not None]
+def _training_split(data: Mapping[str, Any]) -> str:
+    """Return a note if the run trained on less than train and val together."""
+    split = data.get("train_split", "trainval")
+    return "" if split == "trainval" else f"trained on {split} only"
 
 
 def _names_in_path(path: Path) -> tuple[str, str, str]:
@@ -81,7 +81,7 @@ def _names_in_path(path: Path) -> tuple[str, str, str]:
 
 def _evaluations(path: Path, naming: Naming) -> Iterator[Reading]:
     """Yield a result for each task and seed; the file is appended to, so that a later line replaces an earlier one."""
-    group, name = folders_above(path, 2)
+    above, group, name = folders_above(path, 3)
     latest: dict[tuple[str, int], float] = {}
     for position, line in enumerate(read_text(path).splitlines(), 1):
         cells = line.split()
@@ -94,13 +94,16 @@ def _evaluations(path: Path, naming: Naming) -> Iterator[Reading]:
         if path.with_name(task).joinpath(f"seed={seed}", "logs", _METRICS).exists():
             yield Skipped(path, f"{task}, seed {seed}: read from {_METRICS} of the same run")
             continue
+        if above == _ABLATIONS:
+            yield Skipped(path, f"{task}, seed {seed}: the ablations are scored on val, never on test")
+            continue
         place = task_and_suite(task, "fgvc" if group == "fgvc" else "vtab")
         method = naming.method or _method(name)
         yield ForeignResult(path, method, *place, row=f"{task} {seed}", seed=seed, final=accuracy)
 
 
 def _method(name: str) -> str:
-    return re.sub(r"_dim\d+$", "", name).replace("_", "-")
+    return _METHODS.get(name) or re.sub(r"_dim\d+$", "", name).replace("_", "-")
 
 
 def _table(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:

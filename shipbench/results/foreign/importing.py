@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from shipbench.data.signatures import impostor
 from shipbench.errors import InputError, one_line
 from shipbench.record import IMPORTED, SEED_UNKNOWN, RunRecord
 from shipbench.results.foreign.result import (
@@ -116,7 +117,8 @@ def _files(harness: Harness, path: Path) -> Iterator[Path]:
         raise InputError(f"{path} does not exist; name a file or a folder of results")
     files = [
         Path(folder, name)
-        for folder, folders, names in os.walk(path)
+        for top in (path, *_linked_folders(path))
+        for folder, _, names in os.walk(top)
         for name in names
         if not name.startswith(".") and harness.is_candidate(Path(folder, name))
     ]
@@ -125,10 +127,25 @@ def _files(harness: Harness, path: Path) -> Iterator[Path]:
     yield from sorted(files)
 
 
+def _linked_folders(path: Path) -> Iterator[Path]:
+    """Yield the links in a folder to folders elsewhere: output may lie on another disk.
+
+    A link to a folder on the way to itself or below ``path``, such as ``latest``, is one that is read anyway.
+    """
+    root = path.resolve()
+    for folder, folders, _ in os.walk(path):
+        for link in sorted(Path(folder, name) for name in folders):
+            target = link.resolve()
+            if link.is_symlink() and not target.is_relative_to(root) and not root.is_relative_to(target):
+                yield link
+
+
 def _readings(harness: Harness, file: Path, naming: Naming) -> list[Reading]:
     try:
         if not read_text(file).strip():
             return [Skipped(file, "it is empty")]
+        if clause := impostor(file.read_bytes(), "name the file of results"):
+            return [Skipped(file, f"it {clause}")]
         return list(harness.read(file, naming)) or [Skipped(file, "it holds no result")]
     except _UNREADABLE as error:
         return [Skipped(file, f"it cannot be read: {one_line(error)}")]
@@ -204,7 +221,8 @@ def _or_nan(value: float | None) -> float:
 
 def _parameters(result: ForeignResult, classes: int | None) -> tuple[int, int]:
     """Return the trained parameters with and without a linear head on 768 features; 0 where that is unknown."""
-    if result.parameters is None or result.with_head is None:
+    # A count with a fraction is one in millions, or in another unit: its size is a guess.
+    if result.parameters is None or result.with_head is None or not float(result.parameters).is_integer():
         return 0, 0
     count = round(result.parameters)
     # The size of another head, such as that of an MLP or on ViT-L, does not follow from the classes.

@@ -14,7 +14,7 @@ from shipbench.results.foreign.text import percent, read_text, whole
 
 @dataclass(frozen=True)
 class JsonLog:
-    """The evaluated epochs in a log as JSON objects, and the arguments in the last line of them.
+    """The evaluated epochs in a log as JSON objects, and the arguments of the attempt that wrote the last of them.
 
     ``cut`` says that the last line is an object that was not written to its end.
     """
@@ -39,8 +39,11 @@ def read_json_log(path: Path) -> JsonLog:
     """Return the log; lines that are not JSON are left out, as the last line of a killed run often is none."""
     lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     objects = [_object(line) for line in lines]
-    rows = [row for row in objects if row is not None and "test_acc1" in row and whole(row.get("epoch")) is not None]
-    arguments = [line for line in lines if line.startswith("--")]
+    is_row = [row is not None and "test_acc1" in row and whole(row.get("epoch")) is not None for row in objects]
+    rows = [row for row, counts in zip(objects, is_row, strict=True) if row is not None and counts]
+    # Arguments below the last row are those of an attempt that has evaluated nothing.
+    end = max((i for i, counts in enumerate(is_row) if counts), default=len(lines))
+    arguments = [line for line in lines[:end] if line.startswith("--")]
     cut = bool(lines) and objects[-1] is None and lines[-1].startswith("{")
     return JsonLog(tuple(rows), _arguments(arguments[-1]) if arguments else {}, cut)
 

@@ -33,26 +33,30 @@ _SUFFIXES = {"": 1.0, "K": 1e3, "M": 1e6, "B": 1e9}
 
 @dataclass(frozen=True)
 class _Line:
-    """A line of the file with its number, and where messages say it is."""
+    """A line of the file with its number, where messages say it is, and whether its numbers may have a comma."""
 
     file: Path
     number: int
     cells: Mapping[str, str]
+    decimal_comma: bool
 
     def cell(self, name: str) -> str:
         return self.cells.get(name, "").strip()
+
+    def amount(self, name: str) -> str:
+        """Return a cell with a number, whose decimal comma becomes a point."""
+        return self.cell(name).replace(",", ".") if self.decimal_comma else self.cell(name)
 
     def refuse(self, reason: str) -> InputError:
         return InputError(f"{self.file}, line {self.number}: {reason}; the file is refused and nothing is written")
 
 
 def _read(path: Path, naming: Naming) -> Iterator[Reading]:
-    table = _lines(path)
-    if table is None:
+    lines = _lines(path)
+    if lines is None:
         yield Skipped(path, f"no table of results: its header has none of the columns {', '.join(_REQUIRED)}")
         return
-    lines, decimal_comma = table
-    values = _accuracies(path, lines, naming, decimal_comma)
+    values = _accuracies(path, lines, naming)
     results = [_result(line, value) for line, value in zip(lines, values, strict=True)]
     first: dict[tuple[object, ...], int] = {}
     for line, result in zip(lines, results, strict=True):
@@ -63,11 +67,8 @@ def _read(path: Path, naming: Naming) -> Iterator[Reading]:
     yield from results
 
 
-def _lines(path: Path) -> tuple[list[_Line], bool] | None:
-    """Return the lines below the header, and whether a comma may stand for the decimal point.
-
-    A table of something else, whose header has none of the required columns, gives None.
-    """
+def _lines(path: Path) -> list[_Line] | None:
+    """Return the lines below the header; None for a table of something else, without any of the required columns."""
     numbered = [(i, text) for i, text in enumerate(read_text(path).splitlines(), 1) if _is_content(text)]
     if not numbered:
         raise InputError(f"{path} is empty; it needs a header with {', '.join(_REQUIRED)}")
@@ -78,11 +79,12 @@ def _lines(path: Path) -> tuple[list[_Line], bool] | None:
     if not set(names) & set(_REQUIRED):
         return None
     _check_header(path, names)
-    return [_line(path, i, names, row) for i, row in rows[1:]], delimiter != ","
+    return [_line(path, i, names, row, decimal_comma=delimiter != ",") for i, row in rows[1:]]
 
 
 def _is_content(text: str) -> bool:
-    return bool(text.strip(" \t,;")) and not text.lstrip().startswith("#")
+    """Return whether a line is neither empty nor a comment, nor the name of the delimiter that Excel reads."""
+    return bool(text.strip(" \t,;")) and not text.lstrip().startswith("#") and not text.lower().startswith("sep=")
 
 
 def _check_header(path: Path, names: Sequence[str]) -> None:
@@ -98,16 +100,16 @@ def _check_header(path: Path, names: Sequence[str]) -> None:
         say(f"warning: {path}: the columns {', '.join(unknown)} are not read{hint}")
 
 
-def _line(path: Path, i: int, names: Sequence[str], row: Sequence[str]) -> _Line:
-    line = _Line(path, i, dict(zip(names, row, strict=False)))
+def _line(path: Path, i: int, names: Sequence[str], row: Sequence[str], *, decimal_comma: bool) -> _Line:
+    line = _Line(path, i, dict(zip(names, row, strict=False)), decimal_comma)
     if len(row) > len(names):
         raise line.refuse(f"it has {len(row)} values, the header {len(names)}")
     return line
 
 
-def _accuracies(path: Path, lines: Sequence[_Line], naming: Naming, decimal_comma: bool) -> list[float]:
+def _accuracies(path: Path, lines: Sequence[_Line], naming: Naming) -> list[float]:
     """Return the accuracies as fractions; raises ``InputError`` unless their unit is certain."""
-    texts = [line.cell("accuracy").replace(",", ".") if decimal_comma else line.cell("accuracy") for line in lines]
+    texts = [line.amount("accuracy") for line in lines]
     marked = [text.endswith("%") for text in texts]
     values = [_value(line, text) for line, text in zip(lines, texts, strict=True)]
     if naming.unit is None and values and all(v <= 1 and not m for v, m in zip(values, marked, strict=True)):
@@ -180,10 +182,11 @@ def _rule(line: _Line) -> str:
 
 
 def _parameters(line: _Line) -> float | None:
-    text = line.cell("params").replace("_", "")
+    text = line.amount("params").replace("_", "")
     if not text:
         return None
-    match = re.fullmatch(r"([\d.]+) ?([KMB]?)", text, re.IGNORECASE)
+    # Without a suffix, a point stands between thousands, except in 294912.0 as programs write it.
+    match = re.fullmatch(r"(\d+(?:\.0)?|[\d.]+(?= ?[KMB])) ?([KMB]?)", text, re.IGNORECASE)
     count = number(match[1]) if match else None
     if match is None or count is None:
         raise line.refuse(f"params {text!r} is not a count such as 294912, 0.29M or 1.2K")

@@ -127,7 +127,7 @@ def _settings(rate: Any, decay: Any, threshold: Any, length: Any, levels: tuple[
 def _counted(written: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the counts of parameters: with weight decay 0 the optimiser also holds the frozen backbone."""
     count = number(written)
-    frozen = count is not None and settings.get("weight_decay") == 0 and count > BACKBONE_PARAMETERS
+    frozen = count is not None and settings.get("weight_decay", 0) == 0 and count > BACKBONE_PARAMETERS
     trained = count - BACKBONE_PARAMETERS if count is not None and frozen else count
     return {"parameters": trained, "parameters_as_written": count, "with_head": True}
 

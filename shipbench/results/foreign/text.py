@@ -1,26 +1,28 @@
-"""Read what the formats have in common: numbers, JSON, YAML, tables and the literals of Python."""
+"""Read what the formats have in common: numbers, JSON, YAML and the literals of Python."""
 
 from __future__ import annotations
 
 import ast
 import codecs
-import csv
-import io
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
+# What a terminal reads as a colour or as a movement of its cursor.
+_TERMINAL_CODE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
 
 def read_text(path: Path) -> str:
-    """Return the text of a file with ``\\n`` at the end of each line, and without a byte-order mark.
+    """Return the text of a file with ``\\n`` at the end of each line, without a byte-order mark and terminal colours.
 
     The mark tells UTF-16 from UTF-8; bytes that are no text are replaced.
     """
     content = path.read_bytes()
     is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     text = content.decode("utf-16" if is_utf16 else "utf-8-sig", errors="replace")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    return _TERMINAL_CODE.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def folders_above(path: Path, count: int) -> tuple[str, ...]:
@@ -65,24 +67,6 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError("it holds no JSON object")
     return content
-
-
-def read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Return the first header of a CSV file of epochs, and its rows by column.
-
-    A repeated header names the columns of the rows below it. A row with fewer cells than its header, such as the last
-    row of a killed run, is left out: its numbers may be cut or stand in another column.
-    """
-    lines = csv.reader(io.StringIO(read_text(path)), skipinitialspace=True)
-    cells = [[cell.strip() for cell in line] for line in lines if line]
-    header: list[str] = []
-    rows: list[dict[str, str]] = []
-    for line in cells:
-        if line is cells[0] or "epoch" in line:
-            header = line
-        elif len(line) >= len(header):
-            rows.append(dict(zip(header, line, strict=False)))
-    return cells[0] if cells else [], rows
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

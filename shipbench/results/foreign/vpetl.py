@@ -23,14 +23,14 @@ from shipbench.results.foreign.result import (
 from shipbench.results.foreign.tasks import task_and_suite
 from shipbench.results.foreign.text import call_arguments, folders_above, fraction, number, read_text, whole
 
-_MESSAGE = re.compile(r"^\d{4}-\d\d-\d\d [\d:,]+ - \w+ - [A-Z]+ -\s*(.*?)\s*$")
+_MESSAGE = re.compile(r"\d{4}-\d\d-\d\d [\d:,]+ - \w+ - [A-Z]+ -\s*(.*?)\s*$")
 _SCORE = re.compile(r"^\s*(\d+)\s+(\S+)\s+memory:")
-_PARAMETERS = re.compile(r"^number of extra params:\s*([\d.]+)\s*(M?)")
+_PARAMETERS = re.compile(r"^number of extra params:\s*([\d.]+)(?![\d.,])\s*(M?)")
 _SETTINGS = ("lr", "wd", "topN")
 
 
 def _read(path: Path, naming: Naming) -> Iterator[Reading]:
-    messages = [m[1] for m in map(_MESSAGE.match, read_text(path).splitlines()) if m]
+    messages = [m[1] for m in map(_MESSAGE.search, read_text(path).splitlines()) if m]
     starts = [i for i, message in enumerate(messages) if message.startswith("Namespace(")]
     # The log is appended to: the last run in it counts.
     messages = messages[starts[-1] :] if starts else messages
@@ -40,7 +40,8 @@ def _read(path: Path, naming: Naming) -> Iterator[Reading]:
     scores = [(int(line[1]), fraction(line[2], "the accuracy")) for line in lines]
     tests = in_sequence(Evaluation(epoch, "test", score) for epoch, score in scores if score is not None)
     if not tests:
-        yield Skipped(path, "it logs no accuracy, as the script of full fine-tuning does")
+        run = "the last run in it" if len(starts) > 1 else "it"
+        yield Skipped(path, f"{run} logs no accuracy: it ended before its first one, or fine-tuned the whole backbone")
         return
     epochs = whole(config.get("epochs"))
     if scores[-1][1] is None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +18,7 @@ from shipbench.results.foreign.result import (
     Reading,
     Skipped,
     ends_early,
+    in_sequence,
     scores_of,
     unfinished,
 )
@@ -25,8 +28,9 @@ from shipbench.results.foreign.text import number, percent, read_text, whole
 _NEW_JOB = "Rank of current process:"
 # The harness writes two decimals and then the next metric: a line without both was cut off.
 _SCORE = re.compile(r"Classification results with (val|test)_(.*): top1:\s*(\d+\.\d\d(?!\d)|\S+(?=\s))")
-_PARAMETERS = re.compile(r"Gradient Parameters:\s*(\d+)")
-_EPOCH = re.compile(r"(?:Training|Epoch) +(\d+) */ *(\d+)")
+_PARAMETERS = re.compile(r"Gradient Parameters:\s*(\d+)(?![\d.,])")
+# Within an epoch, lines such as "Training 100/169. train loss: 1.2" count batches.
+_EPOCH = re.compile(r"(?:Training|Epoch) +(\d+) */ *(\d+)(?: epoch|:)")
 _FOLDER = re.compile(r"lr([\d.e+-]+)_wd([\d.e+-]+)")
 _FGVC = ("cub", "nabirds", "oxfordflowers", "oxfordflower", "stanforddogs", "stanfordcars")
 # The seeds of run1 to run5 that tune_vtab.py gives to the final runs.
@@ -47,23 +51,20 @@ _ON_OFF = {"REVERSE_DEEP": "reversed", "DEEP_SHARED": "shared", "FORWARD_DEEP_NO
 
 
 def _read(path: Path, naming: Naming) -> Iterator[Reading]:
-    text = read_text(path)
-    jobs = text.split(_NEW_JOB)
-    # The file is appended to; the authors read its first job.
-    job = "".join(jobs[:2])
-    scores = [(m[1], m[2], percent(m[3], "top1")) for m in map(_SCORE.search, job.splitlines()) if m]
-    series = {split: [score for kind, _, score in scores if kind == split] for split in ("val", "test")}
-    tests = _evaluations("test", series["test"])
-    further = "the file holds further jobs, which are not read" if len(jobs) > 2 else ""
-    if not tests:
-        yield Skipped(path, "; ".join(filter(None, [_without_test(series["val"]), further])))
+    job, further = _first_job(read_text(path))
+    scores = list(_scores(job))
+    val, tests = _evaluations("val", scores), _evaluations("test", scores)
+    names = list(dict.fromkeys(score.name for score in scores if score.split == "test"))
+    if not tests or len(names) > 1:
+        why = _without_test(val) if not tests else f"it scores several test sets: {' and '.join(names[:2])}"
+        yield Skipped(path, "; ".join(filter(None, [why, further])))
         return
     total = _total_epochs(job)
-    if ends_early(tests, total) and "No improvement. Breaking out of loop." not in job:
-        nan = "encountered nan loss" in job or "encountered infinite" in job or "infinite loss" in job
-        yield unfinished(path, tests, total, "a loss that is not finite ended training" if nan else further)
+    why_short = _why_unfinished(job, scores, ends_early(tests, total))
+    if why_short is not None:
+        yield unfinished(path, tests, total, why_short or further)
         return
-    name = next(name for kind, name, _ in scores if kind == "test")
+    (name,) = names
     task, suite = _task(name)
     config = _Config(job)
     yield ForeignResult(
@@ -78,8 +79,53 @@ def _read(path: Path, naming: Naming) -> Iterator[Reading]:
         other_head=_has_other_head(config),
         settings=_settings(config, path),
         note="; ".join(filter(None, [_base_rate(config), _share(config), further, "" if total else LAST_COUNTS])),
-        **(scores_of(tests) | {"history": (*_legitimate(name, series["val"]), *tests)}),
+        **(scores_of(tests) | {"history": (*_legitimate(name, val), *tests)}),
     )
+
+
+@dataclass(frozen=True)
+class _Score:
+    """The top-1 on a data set after an epoch, counted from 0; None if it is no number."""
+
+    split: str
+    name: str
+    epoch: int
+    accuracy: float | None
+
+
+def _first_job(text: str) -> tuple[str, str]:
+    """Return the first job in a log that scored anything, as the authors read it, and a note on those after it.
+
+    The file is appended to, and a job that failed before its first evaluation says nothing.
+    """
+    jobs = text.split(_NEW_JOB)
+    scored = [i for i, job in enumerate(jobs) if _SCORE.search(job)]
+    first = scored[0] if scored else min(1, len(jobs) - 1)
+    further = "the file holds further jobs, which are not read" if jobs[first + 1 :] else ""
+    return jobs[first], further
+
+
+def _scores(job: str) -> Iterator[_Score]:
+    """Yield the scores of a job, each after the epoch that the lines above it name; without such a line, in order."""
+    epoch: int | None = None
+    seen: Counter[str] = Counter()
+    for line in job.splitlines():
+        if stated := _EPOCH.search(line):
+            epoch = int(stated[1]) - 1
+        elif score := _SCORE.search(line):
+            yield _Score(score[1], score[2], seen[score[1]] if epoch is None else epoch, percent(score[3], "top1"))
+            seen[score[1]] += 1
+
+
+def _why_unfinished(job: str, scores: Sequence[_Score], is_short: bool) -> str | None:
+    """Return why a job ended before its last epoch, empty if it does not say so; None for a finished job."""
+    last = [score for score in scores if score.split == "test"][-1]
+    if last.accuracy is None:
+        return f"after epoch {last.epoch + 1} the accuracy is no number"
+    if not is_short or "No improvement. Breaking out of loop." in job:
+        return None
+    nan = "encountered nan loss" in job or "encountered infinite" in job or "infinite loss" in job
+    return "a loss that is not finite ended training" if nan else ""
 
 
 class _Config:
@@ -111,20 +157,24 @@ def _literal(text: str) -> Any:
     return whole(text) if whole(text) is not None else number(text) if number(text) is not None else text == "True"
 
 
-def _without_test(validation: list[float | None]) -> str:
-    last = next((score for score in reversed(validation) if score is not None), None)
-    if last is None:
+def _without_test(validation: Sequence[Evaluation]) -> str:
+    if not validation:
         return "no line with the top1 of val or test: the run ended before its first evaluation, or logs other scores"
-    return f"tuning run (no test line): its last val top1, {100 * last:.2f} %, is a val200 accuracy"
+    last = 100 * validation[-1].accuracy
+    return f"tuning run (no test line): its last val top1, {last:.2f} %, is a val200 accuracy"
 
 
-def _evaluations(split: Literal["val", "test"], scores: list[float | None]) -> list[Evaluation]:
-    return [Evaluation(i, split, score) for i, score in enumerate(scores) if score is not None]
+def _evaluations(split: Literal["val", "test"], scores: Sequence[_Score]) -> list[Evaluation]:
+    return in_sequence(
+        Evaluation(score.epoch, split, score.accuracy)
+        for score in scores
+        if score.split == split and score.accuracy is not None
+    )
 
 
-def _legitimate(name: str, validation: list[float | None]) -> list[Evaluation]:
+def _legitimate(name: str, validation: Sequence[Evaluation]) -> Sequence[Evaluation]:
     """Return the validation scores, unless val200 was trained on: then they say nothing about an epoch."""
-    return [] if name.lower().startswith("vtab") else _evaluations("val", validation)
+    return [] if name.lower().startswith("vtab") else validation
 
 
 def _total_epochs(job: str) -> int | None:

@@ -200,3 +200,28 @@ def test_missing_files_are_counted_and_the_first_three_named(tmp_path: Path) -> 
 def test_a_missing_table_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nothing\.csv does not exist"):
         read(tmp_path / "nothing.csv")
+
+
+def test_hidden_tables_are_no_tables(tmp_path: Path) -> None:
+    table(tmp_path, PLAIN, "train.csv")
+    table(tmp_path, "image,label\nc.png,dog\n", "test.csv")
+    for name in ("._train.csv", "._test.csv"):
+        (tmp_path / name).write_bytes(b"\x00\x05\x16\x07\x00\xb0")
+    assert sizes(read(tmp_path)) == sizes(read(tmp_path / "train.csv")) == {"train": 2, "test": 1}
+
+
+def test_a_line_that_names_the_delimiter_is_no_header(tmp_path: Path) -> None:
+    assert read(table(tmp_path, "sep=;\nimage;label\na.png;cat, black\nb.png;dog\n")).classes == ("cat, black", "dog")
+    with pytest.raises(InputError, match=r"line 3 has 3 values for 2 columns"):
+        read(table(tmp_path, "sep=;\nimage;label\na.png;cat;x\n"))
+
+
+def test_a_spreadsheet_and_an_archive_are_named(tmp_path: Path) -> None:
+    for content, words in (
+        (b"PK\x03\x04\x14\x00\x06\x00[Content_Types].xml\xff", "is a spreadsheet or another document of Office; save"),
+        (b"\x1f\x8b\x08\xff", "is a gzip archive; unpack it"),
+        (b"image,label\na.png,\xe4\n", "is not UTF-8 text; save it as UTF-8"),
+    ):
+        (tmp_path / "labels.csv").write_bytes(content)
+        with pytest.raises(InputError, match=words):
+            read(tmp_path / "labels.csv")

@@ -267,6 +267,14 @@ def test_metadata_at_the_top_leaves_the_split_to_the_folders(tmp_path: Path) -> 
     }
 
 
+def test_hidden_metadata_are_not_read(tmp_path: Path) -> None:
+    tree(tmp_path, "train/a.png", "train/b.png", "test/c.png")
+    metadata(tmp_path, "file_name,label\ntrain/a.png,ant\ntrain/b.png,bee\ntest/c.png,bee\n")
+    (tmp_path / ".trash").mkdir()
+    metadata(tmp_path / ".trash", "{}\n", "metadata.jsonl")
+    assert sizes(read(tmp_path)) == {"train": 2, "test": 1}
+
+
 def test_a_column_of_metadata_says_the_split(tmp_path: Path) -> None:
     tree(tmp_path, "a.png", "b.png", "c.png")
     metadata(tmp_path, "file_name,label,split\na.png,1.0,train\nb.png,10.0,train\nc.png,10.0,test\n")

@@ -115,6 +115,8 @@ def test_links_to_folders_are_followed_but_not_in_a_circle(tmp_path: Path) -> No
         ((*SPLITS, "test/wasp/1.png"), r"1 class without images in train: wasp \(only in test\)"),
         (("train/a/1.png", "training/a/1.png", "train/b/1.png"), r"several train splits \(train, training\)"),
         (("train/1.png", "test/2.png"), r"test, train in .* hold no class folders"),
+        (("train2017/1.png", "val2017/2.png"), r"train2017, val2017 in .* hold no class folders"),
+        (("train_images/1.png", "test_images/2.png"), r"test_images, train_images in .* hold no class folders"),
         (("val/a/1.png", "test/a/1.png"), r"no train split \(its splits: test, val\)"),
         (("ant/1.png",), r"the single class 'ant'"),
         ((*FLAT, "wasp/notes.txt"), r"1 class folder of .* without any image: wasp"),

@@ -119,3 +119,23 @@ def test_missing_images_are_counted_and_the_first_three_named(tmp_path: Path) ->
 def test_a_task_of_vtab_is_read_by_its_split_files(tmp_path: Path) -> None:
     listing = read(vtab_tree(tmp_path, tasks=["patch_camelyon"]) / "patch_camelyon")
     assert (listing.classes, sizes(listing)) == (("0", "1"), {"train": 8, "val": 2, "test": 6})
+
+
+def test_absolute_paths_do_not_become_part_of_the_listing(tmp_path: Path) -> None:
+    tree(tmp_path / "elsewhere", "ant/0.png", "bee/1.png", "bee/2.png")
+    paths = [str(tmp_path / "elsewhere" / name) for name in ("ant/0.png", "bee/1.png", "bee/2.png")]
+    listing = read(write(tmp_path / "lists", train={paths[0]: 0, paths[1]: 1}, test={paths[2]: 1}))
+    assert labels(listing) == {"train": [("ant/0.png", "ant"), ("bee/1.png", "bee")], "test": [("bee/2.png", "bee")]}
+    assert listing.signatures is not None
+    assert listing.signatures["ant/0.png"] == Path(paths[0])
+    with pytest.raises(InputError, match=r"lists absolute and relative paths, such as /"):
+        read(write(tmp_path / "lists", train={paths[0]: 0, "1.png": 1}))
+
+
+def test_a_name_in_place_of_a_number_is_named(tmp_path: Path) -> None:
+    tree(tmp_path / "images", *IMAGES)
+    (tmp_path / "annotations").mkdir()
+    for name in ("train_meta.list", "test_meta.list"):
+        (tmp_path / "annotations" / name).write_text("0.png 0\n1.png bee\n")
+    with pytest.raises(InputError, match=r"line 2: expected a path, a space and a whole number, found '1\.png bee'"):
+        read(tmp_path)

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from shipbench.errors import InputError
-from shipbench.results.foreign.text import read_table, read_yaml
+from shipbench.results.foreign.metric_tables import read_table
+from shipbench.results.foreign.text import read_yaml
 from tests.data.formats.samples import samples
 from tests.results.foreign.test_readers import NOAH_CONFIG, SHIP_HEADER, VTAB_LOG, reason_of, record_of
 from tests.results.foreign.test_samples import FOLDERS, check
