@@ -56,7 +56,8 @@ class Study:
     """Records under one selection rule, as tables and figures read them.
 
     ``records`` holds every record once. ``runs`` holds the rows that count and the failed ones, with ``arm`` (key),
-    ``accuracy`` (fraction, NaN if failed) and ``record`` (index into ``records``). A record has two rows if it stands
+    ``accuracy`` (fraction, NaN if failed, or if runs of the same cell are scored by another metric) and ``record``
+    (index into ``records``). A record has two rows if it stands
     both for its recipe and for a tuning that confirmed the recipe. ``collapsed`` marks runs whose accuracy does not
     exceed the majority-class accuracy (``chance_acc``), where that is known; they count like any other run.
     ``evaluated`` holds the records of finished runs that were scored on other images, with the same columns as
@@ -121,6 +122,11 @@ class Study:
         """Return the settings of an arm by task."""
         runs = self.runs_of([arm])
         return dict(zip(runs["task"], configurations(runs), strict=True))
+
+    @cached_property
+    def mixed_records(self) -> list[int]:
+        """The records that count nowhere because the seeds of their cell are scored by two metrics."""
+        return _mixed_records(self.runs)
 
     def collapsed(self, arm: Arm) -> dict[str, tuple[int, ...]]:
         """Return the collapsed seeds of an arm by task."""
@@ -227,10 +233,25 @@ def _study(records: pd.DataFrame, evaluated: pd.DataFrame, curves: pd.DataFrame,
     failed = (rows["status"] != "done") & rows["protocol"].isin(protocols)
     runs = without_repeats(rows[counted | failed])
     keys, arms = assign_arms(runs)
+    runs = _of_one_metric(runs.assign(arm=keys))
     accuracies = rows[counted].drop_duplicates("record").set_index("record")["accuracy"]
-    records, runs = records.assign(accuracy=accuracies.reindex(records.index)), runs.assign(arm=keys)
+    accuracies = accuracies.drop(_mixed_records(runs))
+    records = records.assign(accuracy=accuracies.reindex(records.index))
     # A copy stores columns of one type together; selecting rows from a hundred separate columns is ten times slower.
     return Study(records.copy(), runs.copy(), curves, arms, selection, evaluated)
+
+
+def _of_one_metric(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return ``runs`` without the accuracies of cells whose seeds are scored by two metrics: no mean covers both."""
+    of_counted = runs["headline_metric"].where(runs["accuracy"].notna())
+    mixed = of_counted.groupby([runs["arm"], runs["task"]]).transform("nunique") > 1
+    return runs.assign(accuracy=runs["accuracy"].mask(mixed), collapsed=runs["collapsed"] & ~mixed)
+
+
+def _mixed_records(runs: pd.DataFrame) -> list[int]:
+    """Return the records of finished runs that lost their accuracy to a mixture of metrics and count in no cell."""
+    counted = runs["accuracy"].notna()
+    return sorted(set(runs.loc[(runs["status"] == "done") & ~counted, "record"]) - set(runs.loc[counted, "record"]))
 
 
 def _of_present_weights(evaluated: pd.DataFrame, records: pd.DataFrame) -> pd.DataFrame:
