@@ -131,7 +131,7 @@ def _study(study: Study, options: GridOptions, study_options: StudyOptions) -> i
         return 0
     if not as_json:
         show(study, grid, rows, options, sentences)
-    final = _execute(grid, options)
+    final, undecided = _execute(grid, options)
     failed_outputs = _follow_up(final, options)
     if as_json:
         show(study, _planned_again(grid, options), _rows(options.results), options, sentences)
@@ -139,7 +139,7 @@ def _study(study: Study, options: GridOptions, study_options: StudyOptions) -> i
     failed = sum(run.state is State.FAILED for run in final.runs)
     if failed:
         say(f"{failed} of {len(final.runs)} runs failed; --retry-failed repeats them")
-    return failed + failed_outputs
+    return failed + undecided + failed_outputs
 
 
 def _plan(study: Study, options: GridOptions) -> StudyGrid:
@@ -196,8 +196,11 @@ def _compare(study: Study, grid: StudyGrid, options: GridOptions, study_options:
     return sentences
 
 
-def _execute(grid: StudyGrid, options: GridOptions) -> StudyGrid:
-    """Execute the runs of a grid, choose the settings of its tunings, execute the winners; return the grid then."""
+def _execute(grid: StudyGrid, options: GridOptions) -> tuple[StudyGrid, int]:
+    """Execute the runs of a grid, choose the settings of its tunings, execute the winners.
+
+    Returns the grid then, and the number of searches without a choice.
+    """
     from shipbench.planning.study.grid import decide, winners
     from shipbench.results.store import Store
 
@@ -208,7 +211,7 @@ def _execute(grid: StudyGrid, options: GridOptions) -> StudyGrid:
     final = _looked_up(winners(decisions), options)
     _record(decisions, final, options.results)
     _execute_plan(final, options)
-    return _planned_again(grid, options)
+    return _planned_again(grid, options), sum(made.choice.winner is None for made in decisions)
 
 
 def _planned_again(grid: StudyGrid, options: GridOptions) -> StudyGrid:
