@@ -10,6 +10,7 @@ import typer
 from shipbench.cli import completion, next_steps, options
 from shipbench.cli.documents import print_document
 from shipbench.cli.evaluate import one_task
+from shipbench.cli.failures import exit_if_unreadable
 from shipbench.errors import InputError
 from shipbench.runtime.files import check_output
 
@@ -75,6 +76,7 @@ def explain(
         print_document("explain/1", **facts, files=files)
     else:
         typer.echo("\n".join(map(str, files)))
+    exit_if_unreadable([each["error"] for each in facts["unreadable"]])
     if features:
         next_steps.after_evaluate(results)
     else:
@@ -85,4 +87,4 @@ def _facts(planned: Explanation) -> dict[str, Any]:
     """Return what ``--json`` says of a run whose features are stored: there are no figures."""
     record = planned.record
     names = {"run_id": record.run_id, "method": record.method, "task": record.task}
-    return {**names, "seed": None, "levels": planned.levels, "images": []}
+    return {**names, "seed": None, "levels": planned.levels, "images": [], "unreadable": []}
