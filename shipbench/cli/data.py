@@ -183,13 +183,15 @@ def inspect_command(
     jobs: Jobs = None,
 ) -> None:
     """Show a task's counts per class and split, image sizes, format, fingerprint, and pixel mean and deviation."""
-    from shipbench.data.inspection.contact_sheet import write_contact_sheet
+    from shipbench.data.inspection.contact_sheet import check_sheet, write_contact_sheet
     from shipbench.data.inspection.summary import summarise
     from shipbench.tasks import get_task
 
     inspected = _own_tasks(task) or (get_task(task),)
     if grid is not None and len(inspected) > 1:
         raise InputError(f"{task} has {len(inspected)} tasks, but --grid shows one; inspect the source of one of them")
+    if grid is not None:
+        check_sheet(grid, "--grid")
     summaries = [summarise(item, data, jobs) for item in inspected]
     if grid is not None:
         write_contact_sheet(inspected[0], data, grid)

@@ -62,6 +62,8 @@ def explain(
         raise InputError("--features stores the features of the run's test images; leave out the images")
     if features and output is not None:
         raise InputError("--features stores them in the results folder and draws no figures; leave out --output")
+    if images and on is not None:
+        raise InputError("--on names the source of the run's test images; leave it out, or leave out the images")
     task = None if on is None else one_task(on)
     from shipbench.explaining.explain import ExplainOptions, plan_explanation, store_features
     from shipbench.explaining.explain import explain as draw

@@ -101,6 +101,10 @@ def study(options: StudyOptions, file: Annotated[Path, typer.Argument(help="Stud
 
     if options.report_only and options.as_json:
         raise InputError("--json prints the grid, which --report does not plan; leave one of them out")
+    if options.report_only and options.dry_run:
+        raise InputError("--report writes the reports, which --dry-run does not; leave one of them out")
+    if options.lock is not None and not options.lock.is_file():
+        raise InputError(f"lock file {options.lock} does not exist or is not a file")
     chosen = choose_parts(read_study(file), options.only)
     grid_options = options.for_grid(chosen)
     if not options.dry_run:
@@ -181,8 +185,6 @@ def _compare(study: Study, grid: StudyGrid, options: GridOptions, study_options:
         return []
     ours, place = make_lock(study, grid), options.results / lock_name(study)
     beside = study_options.lock or study.file.with_name(lock_name(study))
-    if study_options.lock is not None and not study_options.lock.is_file():
-        raise InputError(f"lock file {study_options.lock} does not exist or is not a file")
     others = {path: read_lock(path) for path in dict.fromkeys((beside, place)) if path.is_file()}
     if study_options.relock:
         others.pop(place, None)
