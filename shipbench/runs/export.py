@@ -68,9 +68,8 @@ def load_exported(path: Path, *, checkpoint: str | None = None) -> Exported:
     """Rebuild the model of an exported file on its backbone.
 
     ``checkpoint`` is the file with the backbone's weights, if they are not those of its name; a random initialisation
-    need not be named. Raises ``InputError`` for
-    a file of another kind, for content that is damaged or has lost its seal, and for a backbone whose hash differs from
-    that of the run.
+    need not be named. Raises ``InputError`` for a file of another kind, for content that is damaged or has lost its
+    seal, and for a backbone whose hash differs from that of the run.
     """
     metadata, tensors = _read(path)
     try:

@@ -70,6 +70,8 @@ def test_seeds_that_are_scored_by_two_metrics_have_no_mean() -> None:
     assert np.isnan(arms["linear"].mean_of_tasks.mean)
     assert (arms["linear"].tasks["wasps"].mean, arms["ship"].tasks["bugs"].mean) == (pytest.approx(65), 50)
     assert all(not study.collapsed(arm) for arm in study.arms)
+    # Each run has its own accuracy, as diff pairs it.
+    assert study.records["accuracy"].tolist() == pytest.approx([0.6, 0.1, 0.6, 0.7, 0.5])
     report = build_report(pd.DataFrame([*records, other]))
     tables = {table.name: table for table in report.tables()}
     listed = [[cell.text for cell in row.cells] for row in tables["missing"].rows]

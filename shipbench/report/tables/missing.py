@@ -80,18 +80,18 @@ def _collapsed(study: Study) -> Iterator[Row]:
 
 
 def _not_counted(study: Study) -> Iterator[Row]:
-    """Yield the finished runs that the selection rule does not count, grouped by suite, method and reason."""
-    done = study.records[(study.records["status"] == "done") & study.records["accuracy"].isna()]
-    is_superseded = done["tuning"] == SUPERSEDED
-    is_mixed = done.index.isin(study.mixed_records)
-    for (suite, method, protocol, superseded, mixed), runs in done.groupby(
+    """Yield the finished runs that count in no cell, grouped by suite, method and reason."""
+    mixed = study.records.index.isin(study.mixed_records)
+    done = study.records[(study.records["status"] == "done") & (study.records["accuracy"].isna() | mixed)]
+    is_superseded, is_mixed = done["tuning"] == SUPERSEDED, done.index.isin(study.mixed_records)
+    for (suite, method, protocol, superseded, of_two_metrics), runs in done.groupby(
         ["suite", "method", "protocol", is_superseded, is_mixed]
     ):
         why = f'protocol "{protocol}": no accuracy under the rule "{study.selection.name}"'
         if (runs["kind"] == IMPORTED).all():
             why = f'imported without an accuracy under the rule "{study.selection.name}"'
         why = "chosen by an earlier tuning; a later one chose other settings" if superseded else why
-        why = _MIXED if mixed else why
+        why = _MIXED if of_two_metrics else why
         tasks, seeds = sorted(set(runs["task"])), [int(seed) for seed in runs["seed"]]
         yield _row(study, "not counted", method_name(str(method)), str(suite), tasks, seeds, why)
 
