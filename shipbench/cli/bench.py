@@ -111,8 +111,16 @@ class BenchChoices:
         if self.json_file is not None:
             check_output(self.json_file, "--json", folder=False)
         check_output(self.output, "--output")
-        if self.operations and (self.all_parts or self.end_to_end or self.compiled):
-            raise InputError("--operations counts and times nothing; use it without --all, --end-to-end and --compile")
+        if self.operations and (self.all_parts or self.end_to_end or self.compiled or self.merged):
+            raise InputError(
+                "--operations counts and times nothing; use it without --all, --end-to-end, --compile and --merged"
+            )
+        if self.end_to_end and (self.all_parts or self.compiled or self.merged):
+            raise InputError(
+                "--end-to-end times runs as they are carried out; use it without --all, --compile and --merged"
+            )
+        if self.all_parts and self.json_file is not None:
+            raise InputError("--all writes a JSON file for each part into the folder of --output; leave out --json")
 
     def chosen_methods(self) -> list[Method]:
         """Return the methods to measure."""

@@ -96,7 +96,13 @@ def import_command(
             help="Folders or .zip, .tar, .tar.gz, .tar.xz or .tar.bz2 archives: all parts of one copy.",
         ),
     ],
-    to: Target = DEFAULT_FOLDER,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            help=f"Folder to put the task folders into; default: {DEFAULT_FOLDER}, or data/fgvc for FGVC.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Unpack or copy VTAB-1k or FGVC into place under canonical names; a failed import leaves nothing behind.
 
@@ -104,12 +110,13 @@ def import_command(
     setid.mat, images.tar with lists.tar, car_ims.tgz with cars_annos.mat, and archives of VPT's JSON files. Its default
     folder is data/fgvc.
     """
+    from shipbench.data.acquisition.fgvc import DEFAULT_FOLDER as FGVC_FOLDER
     from shipbench.data.acquisition.fgvc import holds_fgvc
 
     if any(holds_fgvc(source) for source in sources):
-        _import_fgvc(sources, to)
+        _import_fgvc(sources, to or FGVC_FOLDER)
     else:
-        _import_vtab(sources, to)
+        _import_vtab(sources, to or DEFAULT_FOLDER)
 
 
 def _import_vtab(sources: Sequence[Path], to: Path) -> None:
@@ -126,14 +133,12 @@ def _import_vtab(sources: Sequence[Path], to: Path) -> None:
 
 
 def _import_fgvc(sources: Sequence[Path], to: Path) -> None:
-    from shipbench.data.acquisition.fgvc import DEFAULT_FOLDER as FGVC_FOLDER
     from shipbench.data.acquisition.fgvc import import_fgvc
 
-    target = FGVC_FOLDER if to == DEFAULT_FOLDER else to
     with stopping(_NOTHING):
-        names = import_fgvc(sources, target)
-    typer.echo(f"imported {len(names)} data sets into {target}: {', '.join(names)}")
-    next_steps.after_import_fgvc(names, target)
+        names = import_fgvc(sources, to)
+    typer.echo(f"imported {len(names)} data sets into {to}: {', '.join(names)}")
+    next_steps.after_import_fgvc(names, to)
 
 
 @app.command("fetch")
@@ -178,13 +183,15 @@ def inspect_command(
     jobs: Jobs = None,
 ) -> None:
     """Show a task's counts per class and split, image sizes, format, fingerprint, and pixel mean and deviation."""
-    from shipbench.data.inspection.contact_sheet import write_contact_sheet
+    from shipbench.data.inspection.contact_sheet import check_sheet, write_contact_sheet
     from shipbench.data.inspection.summary import summarise
     from shipbench.tasks import get_task
 
     inspected = _own_tasks(task) or (get_task(task),)
     if grid is not None and len(inspected) > 1:
         raise InputError(f"{task} has {len(inspected)} tasks, but --grid shows one; inspect the source of one of them")
+    if grid is not None:
+        check_sheet(grid, "--grid")
     summaries = [summarise(item, data, jobs) for item in inspected]
     if grid is not None:
         write_contact_sheet(inspected[0], data, grid)

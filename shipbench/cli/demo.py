@@ -16,6 +16,7 @@ import typer
 from shipbench.cli import next_steps
 from shipbench.cli.options import GridOptions
 from shipbench.runtime.console import say
+from shipbench.runtime.files import check_output
 from shipbench.runtime.interrupts import stopping
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ def demo(
 
     selection = FULL if full else QUICK
     folder = results / "report" if output is None else output
+    # Before minutes of training, after which it could not be written.
+    check_output(folder, "--output")
     for command in _commands(selection, results, folder):
         say(f"$ {command}")
     records = _run(selection, results)

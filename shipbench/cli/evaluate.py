@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
 from shipbench.cli import completion, next_steps, options
 from shipbench.cli.documents import print_document, record_row
-from shipbench.errors import InputError
-from shipbench.record import ACCURACY
+from shipbench.errors import DeviceLostError, InputError, StoreError, one_line
+from shipbench.record import ACCURACY, RunRecord
+from shipbench.runtime.console import say
 
 if TYPE_CHECKING:
-    from shipbench.record import RunRecord
     from shipbench.results.store import Store
     from shipbench.runs.evaluation_plan import EvaluationOptions, PlannedEvaluation
     from shipbench.tasks import Task
 
 _SEVERITIES = "1-5"
+# A run and one of its evaluations.
+_Row: TypeAlias = tuple[RunRecord, RunRecord]
 
 
 def evaluate(
@@ -63,12 +68,16 @@ def evaluate(
     run_ids = list(dict.fromkeys(find_run(results, prefix) for prefix in run))
     chosen = _options(on, corrupt, severity, data, checkpoint, device)
     store.check_writable()
-    rows = _execute(store, run_ids, chosen, force=force)
+    rows, failed = _execute(store, run_ids, chosen, force=force)
     if as_json:
         print_document("evaluate/1", results=results, evaluations=[record_row(record) for _, record in rows])
-        return
-    _show(rows)
-    next_steps.after_evaluate(results)
+    else:
+        _show(rows)
+    if failed:
+        say(f"{len(failed)} of {len(run_ids)} runs could not be evaluated: {', '.join(failed)}")
+        sys.exit(1)
+    if not as_json:
+        next_steps.after_evaluate(results)
 
 
 def _options(
@@ -97,29 +106,54 @@ def one_task(text: str) -> Task:
 
 def _execute(
     store: Store, run_ids: Sequence[str], chosen: EvaluationOptions, *, force: bool
-) -> list[tuple[RunRecord, RunRecord]]:
-    """Return each run beside one of its evaluations."""
-    from shipbench.events import Emitter, Event, Note
+) -> tuple[list[_Row], list[str]]:
+    """Return each run beside one of its evaluations, and the ids of the runs that could not be evaluated.
+
+    A failure stops no other run. Raises the error of the first one if no run has an evaluation.
+    """
     from shipbench.hardware.device import resolve_device
-    from shipbench.runs.evaluate import execute_evaluation
     from shipbench.runs.evaluation_plan import plan_evaluation
-    from shipbench.runtime.console import say
     from shipbench.runtime.interrupts import stopping
+
+    # A missing device is refused before any image is opened.
+    resolve_device(chosen.device)
+    plans = [plan_evaluation(store, run_id, chosen) for run_id in run_ids]
+    rows: list[_Row] = []
+    failures: dict[str, Exception] = {}
+    with stopping(f"finished evaluations are kept in {store.root}, and the same command continues from there"):
+        for plan in plans:
+            try:
+                for record in _evaluations(plan, force=force):
+                    rows.append((plan.parent, record))
+                    done = f"{len(rows)} of {_total(plans)}: {plan.parent.run_id}"
+                    say(f"{done} on {images_in_words(plan.parent, record)}")
+            except (StoreError, DeviceLostError):
+                raise
+            except Exception as error:
+                if len(plans) == 1 and not rows:
+                    raise
+                failures[plan.parent.run_id] = error
+                _say_failure(plan.parent.run_id, error)
+    if not rows:
+        raise next(iter(failures.values()))
+    return rows, list(failures)
+
+
+def _say_failure(run_id: str, error: Exception) -> None:
+    if os.environ.get("SHIPBENCH_DEBUG"):
+        traceback.print_exc()
+    say(f"run {run_id} FAILED: {one_line(error)}")
+
+
+def _evaluations(plan: PlannedEvaluation, *, force: bool) -> Iterator[RunRecord]:
+    from shipbench.events import Emitter, Event, Note
+    from shipbench.runs.evaluate import execute_evaluation
 
     def listener(event: Event) -> None:
         if isinstance(event, Note):
             say(event.text)
 
-    # A missing device is refused before any image is opened.
-    resolve_device(chosen.device)
-    plans = [plan_evaluation(store, run_id, chosen) for run_id in run_ids]
-    rows: list[tuple[RunRecord, RunRecord]] = []
-    with stopping(f"finished evaluations are kept in {store.root}, and the same command continues from there"):
-        for plan in plans:
-            for record in execute_evaluation(plan, force=force, emitter=Emitter(listener=listener)):
-                rows.append((plan.parent, record))
-                say(f"{len(rows)} of {_total(plans)}: {plan.parent.run_id} on {images_in_words(plan.parent, record)}")
-    return rows
+    return execute_evaluation(plan, force=force, emitter=Emitter(listener=listener))
 
 
 def _total(plans: Sequence[PlannedEvaluation]) -> int:
@@ -132,7 +166,7 @@ def images_in_words(parent: RunRecord, record: RunRecord) -> str:
     return f"{images}, {record.corruption} {record.severity}" if record.corruption else images
 
 
-def _show(rows: Sequence[tuple[RunRecord, RunRecord]]) -> None:
+def _show(rows: Sequence[_Row]) -> None:
     from shipbench.cli.layout import make_table, printable
     from shipbench.runtime.console import out_console
 

@@ -10,6 +10,7 @@ import typer
 from shipbench.cli import completion, next_steps, options
 from shipbench.cli.documents import print_document
 from shipbench.cli.evaluate import one_task
+from shipbench.cli.failures import exit_if_unreadable
 from shipbench.errors import InputError
 from shipbench.runtime.files import check_output
 
@@ -61,6 +62,8 @@ def explain(
         raise InputError("--features stores the features of the run's test images; leave out the images")
     if features and output is not None:
         raise InputError("--features stores them in the results folder and draws no figures; leave out --output")
+    if images and on is not None:
+        raise InputError("--on names the source of the run's test images; leave it out, or leave out the images")
     task = None if on is None else one_task(on)
     from shipbench.explaining.explain import ExplainOptions, plan_explanation, store_features
     from shipbench.explaining.explain import explain as draw
@@ -75,6 +78,7 @@ def explain(
         print_document("explain/1", **facts, files=files)
     else:
         typer.echo("\n".join(map(str, files)))
+    exit_if_unreadable([each["error"] for each in facts["unreadable"]])
     if features:
         next_steps.after_evaluate(results)
     else:
@@ -85,4 +89,4 @@ def _facts(planned: Explanation) -> dict[str, Any]:
     """Return what ``--json`` says of a run whose features are stored: there are no figures."""
     record = planned.record
     names = {"run_id": record.run_id, "method": record.method, "task": record.task}
-    return {**names, "seed": None, "levels": planned.levels, "images": []}
+    return {**names, "seed": None, "levels": planned.levels, "images": [], "unreadable": []}

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from shipbench.cli import completion, next_steps, options
+from shipbench.cli.failures import exit_if_unreadable
 from shipbench.errors import InputError
 from shipbench.runtime.files import check_output
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from shipbench.results.store import Store
 
 
@@ -105,30 +108,25 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON; probabilities are fractions.")] = False,
 ) -> None:
     """Classify images with an exported run: print the most probable classes of each, by name if they have names."""
-    from shipbench.cli.layout import printable
-    from shipbench.runs.export import load_exported, require_files
-    from shipbench.runs.export import predict as classify
+    from shipbench.runs.export import load_exported, predict_readable
+    from shipbench.runs.photographs import refuse_all_unreadable, require_a_file
 
     # Before the backbone is loaded, or a run is downloaded.
-    require_files(images)
+    require_a_file(images)
     exported = load_exported(_local(file), checkpoint=checkpoint)
-    probabilities = classify(exported, images)
-    values, classes = probabilities.topk(min(top, probabilities.shape[1]), dim=1)
-    rankings = [
-        [_Guess(number, _name(exported.class_names, number), value) for number, value in zip(numbers, row, strict=True)]
-        for numbers, row in zip(classes.tolist(), values.tolist(), strict=True)
-    ]
+    answers, unreadable = predict_readable(exported, images)
+    refuse_all_unreadable(images, unreadable)
+    rankings = [(path, _ranking(exported.class_names, probabilities, top)) for path, probabilities in answers]
     if as_json:
         from shipbench.cli.documents import print_document
 
-        rows = zip(images, rankings, strict=True)
-        answers = [{"image": str(path), "classes": [guess._asdict() for guess in row]} for path, row in rows]
-        print_document("predict/1", images=answers)
-        return
-    for path, ranking in zip(images, rankings, strict=True):
-        guesses = ", ".join(f"{guess.name or guess.number} ({100 * guess.probability:.1f} %)" for guess in ranking)
-        typer.echo(printable(f"{path}: {guesses}"))
-    next_steps.after_predict()
+        rows = [{"image": str(path), "classes": [guess._asdict() for guess in ranking]} for path, ranking in rankings]
+        print_document("predict/1", images=rows, unreadable=[each.row() for each in unreadable])
+    else:
+        _print_rankings(rankings)
+    exit_if_unreadable([each.error for each in unreadable])
+    if not as_json:
+        next_steps.after_predict()
 
 
 def _local(file: str) -> Path:
@@ -146,5 +144,15 @@ class _Guess(NamedTuple):
     probability: float
 
 
-def _name(names: Sequence[str], number: int) -> str:
-    return names[number] if names else ""
+def _ranking(names: Sequence[str], probabilities: Tensor, top: int) -> list[_Guess]:
+    values, classes = probabilities.topk(min(top, len(probabilities)))
+    pairs = zip(classes.tolist(), values.tolist(), strict=True)
+    return [_Guess(number, names[number] if names else "", value) for number, value in pairs]
+
+
+def _print_rankings(rankings: Sequence[tuple[Path, Sequence[_Guess]]]) -> None:
+    from shipbench.cli.layout import printable
+
+    for path, ranking in rankings:
+        guesses = ", ".join(f"{guess.name or guess.number} ({100 * guess.probability:.1f} %)" for guess in ranking)
+        typer.echo(printable(f"{path}: {guesses}"))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
+
 from shipbench.errors import InputError, ShipbenchError, one_line
+from shipbench.runtime.console import say
 
 
 def describe_failure(error: Exception) -> tuple[str, int]:
@@ -15,3 +19,11 @@ def describe_failure(error: Exception) -> tuple[str, int]:
         return f"error: {path} cannot be used: {error.strerror}", InputError.exit_code
     reason = f"{type(error).__name__}: {one_line(error)}"
     return f"unexpected error: {reason}; run again with --debug for the traceback", 1
+
+
+def exit_if_unreadable(errors: Sequence[str]) -> None:
+    """Print the sentence of every image that could not be read, and exit with 1 if there are any."""
+    for error in errors:
+        say(f"error: {error}")
+    if errors:
+        sys.exit(1)

@@ -181,6 +181,8 @@ def published(
     """List the published rows of VTAB-1k with their papers; accuracies are percent."""
     from shipbench.cli import published as rows_of
 
+    if as_json and as_csv:
+        raise InputError("--json and --csv exclude each other; give one of them")
     rows = rows_of.chosen_rows(method, task)
     if as_csv:
         typer.echo(rows_of.as_csv(rows), nl=False)

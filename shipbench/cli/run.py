@@ -123,17 +123,22 @@ def plan_runs(specs: list[RunSpec], options: GridOptions, say: Callable[[str], N
 
 def exit_if_failed(plan: Plan, options: GridOptions) -> None:
     """Say how many runs of an executed plan failed, now or before, and exit with 1 if any did."""
+    if say_failed(plan, options):
+        sys.exit(1)
+
+
+def say_failed(plan: Plan, options: GridOptions, runs: str = "runs") -> bool:
+    """Say how many runs of an executed plan failed, now or before; return whether any did. ``runs`` names them."""
     from shipbench.results.store import Store
     from shipbench.runtime.console import say
 
     statuses = [Store(options.results).status(run.run_id) for run in plan.chosen]
     failed, before = statuses.count("failed"), len(plan.left_as_failed)
     if failed:
-        say(f"{failed} of {len(statuses)} runs failed; see 'shipbench list runs --results {options.results}'")
+        say(f"{failed} of {len(statuses)} {runs} failed; see 'shipbench list runs --results {options.results}'")
     if before:
-        say(f"{before} of {len(plan.runs)} runs failed before and were not repeated; --retry-failed repeats them")
-    if failed or before:
-        sys.exit(1)
+        say(f"{before} of {len(plan.runs)} {runs} failed before and were not repeated; --retry-failed repeats them")
+    return failed > 0 or before > 0
 
 
 def execute_chosen(plan: Plan, options: GridOptions) -> list[RunRecord]:

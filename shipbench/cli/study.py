@@ -101,6 +101,10 @@ def study(options: StudyOptions, file: Annotated[Path, typer.Argument(help="Stud
 
     if options.report_only and options.as_json:
         raise InputError("--json prints the grid, which --report does not plan; leave one of them out")
+    if options.report_only and options.dry_run:
+        raise InputError("--report writes the reports, which --dry-run does not; leave one of them out")
+    if options.lock is not None and not options.lock.is_file():
+        raise InputError(f"lock file {options.lock} does not exist or is not a file")
     chosen = choose_parts(read_study(file), options.only)
     grid_options = options.for_grid(chosen)
     if not options.dry_run:
@@ -131,7 +135,7 @@ def _study(study: Study, options: GridOptions, study_options: StudyOptions) -> i
         return 0
     if not as_json:
         show(study, grid, rows, options, sentences)
-    final = _execute(grid, options)
+    final, undecided = _execute(grid, options)
     failed_outputs = _follow_up(final, options)
     if as_json:
         show(study, _planned_again(grid, options), _rows(options.results), options, sentences)
@@ -139,7 +143,7 @@ def _study(study: Study, options: GridOptions, study_options: StudyOptions) -> i
     failed = sum(run.state is State.FAILED for run in final.runs)
     if failed:
         say(f"{failed} of {len(final.runs)} runs failed; --retry-failed repeats them")
-    return failed + failed_outputs
+    return failed + undecided + failed_outputs
 
 
 def _plan(study: Study, options: GridOptions) -> StudyGrid:
@@ -181,8 +185,6 @@ def _compare(study: Study, grid: StudyGrid, options: GridOptions, study_options:
         return []
     ours, place = make_lock(study, grid), options.results / lock_name(study)
     beside = study_options.lock or study.file.with_name(lock_name(study))
-    if study_options.lock is not None and not study_options.lock.is_file():
-        raise InputError(f"lock file {study_options.lock} does not exist or is not a file")
     others = {path: read_lock(path) for path in dict.fromkeys((beside, place)) if path.is_file()}
     if study_options.relock:
         others.pop(place, None)
@@ -196,8 +198,11 @@ def _compare(study: Study, grid: StudyGrid, options: GridOptions, study_options:
     return sentences
 
 
-def _execute(grid: StudyGrid, options: GridOptions) -> StudyGrid:
-    """Execute the runs of a grid, choose the settings of its tunings, execute the winners; return the grid then."""
+def _execute(grid: StudyGrid, options: GridOptions) -> tuple[StudyGrid, int]:
+    """Execute the runs of a grid, choose the settings of its tunings, execute the winners.
+
+    Returns the grid then, and the number of searches without a choice.
+    """
     from shipbench.planning.study.grid import decide, winners
     from shipbench.results.store import Store
 
@@ -208,7 +213,7 @@ def _execute(grid: StudyGrid, options: GridOptions) -> StudyGrid:
     final = _looked_up(winners(decisions), options)
     _record(decisions, final, options.results)
     _execute_plan(final, options)
-    return _planned_again(grid, options)
+    return _planned_again(grid, options), sum(made.choice.winner is None for made in decisions)
 
 
 def _planned_again(grid: StudyGrid, options: GridOptions) -> StudyGrid:

@@ -9,7 +9,7 @@ from typing import Any
 from shipbench.cli.documents import print_document
 from shipbench.cli.layout import make_table
 from shipbench.cli.options import GridOptions
-from shipbench.cli.tables import ends_note
+from shipbench.cli.tables import ends_note, excluded_note
 from shipbench.planning.plan import PlannedRun, State
 from shipbench.planning.study.cost import Cost, Row, estimate, mean_of_points, measured_rates, spent_seconds, total
 from shipbench.planning.study.file import Study
@@ -184,8 +184,8 @@ def describe_decision(decision: Decision) -> str:
         return f"{subject}: nothing chosen, because every setting has a failed run"
     trial = decision.trials[choice.winner]
     settings = ", ".join(f"{key}={value}" for key, value in trial.settings.items())
-    ends = ends_note(decision.trials, choice)
-    return f"{subject}: chose {settings} ({100 * trial.mean:.1f} % on validation){ends}"
+    notes = excluded_note(decision.trials) + ends_note(decision.trials, choice)
+    return f"{subject}: chose {settings} ({100 * trial.mean:.1f} % on validation){notes}"
 
 
 def print_json(

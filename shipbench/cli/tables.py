@@ -207,13 +207,17 @@ def _trial_score(search: Search, trial: Trial) -> str:
 
 
 def _verdict(trials: Sequence[Trial], choice: Choice) -> str:
-    failed = sum(bool(trial.error) for trial in trials)
-    excluded = f"; {failed} of {len(trials)} settings excluded because of a failed run" if failed else ""
     if choice.winner is None:
         return "nothing chosen: every setting has a failed run"
     settings = ", ".join(f"{key}={value}" for key, value in trials[choice.winner].settings.items())
     tie = f"; {len(choice.tied)} tied, decided by: {choice.broken_by}" if choice.tied else ""
-    return f"chosen: {settings}{tie}{excluded}{ends_note(trials, choice)}"
+    return f"chosen: {settings}{tie}{excluded_note(trials)}{ends_note(trials, choice)}"
+
+
+def excluded_note(trials: Sequence[Trial]) -> str:
+    """Return a clause on the settings that no choice can fall on, because a run of theirs has no accuracy."""
+    failed = sum(bool(trial.error) for trial in trials)
+    return f"; {failed} of {len(trials)} settings excluded because of a failed run" if failed else ""
 
 
 def ends_note(trials: Sequence[Trial], choice: Choice) -> str:

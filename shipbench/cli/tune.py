@@ -39,7 +39,7 @@ def tune(
     choose_only: Annotated[bool, typer.Option("--choose-only", help="Stop after the choice; test nothing.")] = False,
 ) -> None:
     """Choose settings on validation images, never on test; then train on all training images and test once per seed."""
-    from shipbench.cli.run import checked, exit_if_failed, plan_runs
+    from shipbench.cli.run import checked, plan_runs, say_failed
     from shipbench.methods import parse_methods
     from shipbench.planning.grid import parse_seeds, parse_shots
     from shipbench.planning.tuning import make_searches
@@ -73,9 +73,10 @@ def tune(
     final = None if choose_only else _retrain(decisions, options, trying, seeds)
     if options.as_json:
         _print_document(options, plan, decisions, final)
+    incomplete = say_failed(plan, options, "tuning runs")
     if final is not None:
-        exit_if_failed(final, options)
-    if any(choice.winner is None for _, _, choice in decisions):
+        incomplete |= say_failed(final, options)
+    if incomplete or any(choice.winner is None for _, _, choice in decisions):
         sys.exit(1)
     next_steps.after_run(options.results)
 

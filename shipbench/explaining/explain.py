@@ -19,7 +19,6 @@ from torch import Tensor
 
 from shipbench.backbones import load_backbone
 from shipbench.data.framing import resize
-from shipbench.data.images import decode_photograph
 from shipbench.data.types import Split
 from shipbench.errors import InputError
 from shipbench.explaining.choosing import choose_images
@@ -40,8 +39,9 @@ from shipbench.methods import get_method
 from shipbench.record import RunRecord
 from shipbench.results.store import Store
 from shipbench.runs.evaluation_images import EvaluationImages, evaluation_images
-from shipbench.runs.export import Exported, load_exported, require_files
+from shipbench.runs.export import Exported, load_exported
 from shipbench.runs.finished import checkpoint_of, resize_of, tested_record, weights_of
+from shipbench.runs.photographs import Unreadable, read_photographs, refuse_all_unreadable, require_a_file
 from shipbench.runtime.files import atomic_path
 from shipbench.tasks import Task
 from shipbench.training.inputs import image_inputs
@@ -148,12 +148,12 @@ def plan_explanation(store: Store, run_id: str, options: ExplainOptions, *, feat
     """Look up a run and open what explaining it needs; decode no image and load no model.
 
     Test images are opened if no images are named, or if ``features`` are to be stored. Raises ``InputError`` for a run
-    without weights, an image that does not exist, test images that are not those of the run, and a missing device.
+    without weights, images none of which exists, test images that are not those of the run, and a missing device.
     """
     resolve_device(options.device)
     weights = weights_of(store, run_id)
     record = tested_record(store, run_id)
-    require_files(options.images)
+    require_a_file(options.images)
     checkpoint = checkpoint_of(record, options.checkpoint)
     test_images = None
     if features or not options.images:
@@ -171,11 +171,12 @@ def explain(planned: Explanation, output: Path) -> tuple[list[Path], dict[str, A
     """Write the figures of an explanation into a folder; return their paths and what they show as values of JSON.
 
     Images that are named have a figure each. Test images have a montage, and a figure each for the first one that the
-    run classified rightly and the first that it did not. Raises ``InputError`` if an image cannot be read, or the
-    attention of the method cannot.
+    run classified rightly and the first that it did not. Named images that cannot be read have no figure; the values
+    tell why (``unreadable``). Raises ``InputError`` if no image can be read, or the attention of the method cannot.
     """
     named = bool(planned.options.images)
-    images = list(_photographs(planned) if named else _chosen(planned))
+    images, unreadable = _photographs(planned) if named else (list(_chosen(planned)), [])
+    refuse_all_unreadable(planned.options.images, unreadable)
     title, levels = planned.title, planned.levels
     figures = {}
     if not named:
@@ -194,6 +195,7 @@ def explain(planned: Explanation, output: Path) -> tuple[list[Path], dict[str, A
         "seed": None if named else planned.options.seed,
         "levels": levels,
         "images": explained_in_numbers(images),
+        "unreadable": [each.row() for each in unreadable],
     }
     with atomic_path(output / "explanation.json") as temporary:
         temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
@@ -214,11 +216,17 @@ def store_features(planned: Explanation) -> Path:
     return planned.store.path("features", planned.record.run_id)
 
 
-def _photographs(planned: Explanation) -> Iterator[ExplainedImage]:
-    for path, name in zip(planned.options.images, figure_names(planned.options.images), strict=True):
-        photograph = decode_photograph(path.read_bytes(), path)
-        pixels = resize(photograph, planned.exported.preprocessing.image_size, planned.exported.resize)
-        yield _explained(planned, name, pixels, None)
+def _photographs(planned: Explanation) -> tuple[list[ExplainedImage], list[Unreadable]]:
+    """Return the named images, explained, and those that cannot be read."""
+    explained, unreadable = [], []
+    named, exported = planned.options.images, planned.exported
+    squares = read_photographs(named, exported.preprocessing.image_size, exported.resize)
+    for name, (_, square) in zip(figure_names(named), squares, strict=True):
+        if isinstance(square, Unreadable):
+            unreadable.append(square)
+        else:
+            explained.append(_explained(planned, name, square, None))
+    return explained, unreadable
 
 
 def figure_names(images: Sequence[Path]) -> list[str]:

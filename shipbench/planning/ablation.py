@@ -27,8 +27,14 @@ def make_variants(
     ``sweeps`` are ``KEY=V1,V2`` texts. With a sweep, switches are varied only if ``switch`` names some. Each sweep, and
     the set of switches, is varied by itself; with ``multiply``, every value of one is combined with every value of all
     others, and a switch takes precedence over a swept value. Raises ``InputError`` for unknown names, for a key that is
-    both swept and in ``values``, and for a key that is swept twice in a product.
+    both swept and in ``values``, for a key that is swept twice in a product, and for a ``mode`` or a product that has
+    nothing to work on.
     """
+    _check_mode(mode)
+    if sweeps and switch is None and mode != MODES[0]:
+        raise InputError(f"--mode {mode} is for switches, and a sweep varies none; name some with --switch")
+    if multiply and not sweeps:
+        raise InputError("--product combines sweeps; give at least one with --sweep, or --mode all for every switch")
     common = overrides_by_method([method], values)[method.name]
     axes = [_sweep_axis(text, method, common) for text in sweeps]
     if multiply:
@@ -89,13 +95,17 @@ def switch_sets(switches: Sequence[str], mode: str) -> list[tuple[str, ...]]:
     ``leave-one-out`` activates one switch at a time. ``add-one-in`` starts with all active and deactivates them one
     after the other in the given order. ``all`` is every combination.
     """
-    if mode not in MODES:
-        raise InputError(f"unknown mode {mode!r}{did_you_mean(mode, list(MODES))}; choose one of {', '.join(MODES)}")
+    _check_mode(mode)
     if mode == "leave-one-out":
         return [(), *((switch,) for switch in switches)]
     if mode == "add-one-in":
         return [tuple(switches[start:]) for start in range(len(switches) + 1)]
     return [active for size in range(len(switches) + 1) for active in combinations(switches, size)]
+
+
+def _check_mode(mode: str) -> None:
+    if mode not in MODES:
+        raise InputError(f"unknown mode {mode!r}{did_you_mean(mode, list(MODES))}; choose one of {', '.join(MODES)}")
 
 
 def variant_settings(switches: Sequence[str], method: Method) -> dict[str, SettingValue]:

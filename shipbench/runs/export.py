@@ -9,15 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from shipbench.backbones import RANDOM, Preprocessing, load_backbone, sha256_of
 from shipbench.backbones.state_dicts import weights_sha256
-from shipbench.data.framing import resize
-from shipbench.data.images import decode_photograph
 from shipbench.data.signatures import impostor
 from shipbench.errors import InputError, one_line
 from shipbench.events import DISCARD
@@ -25,6 +25,7 @@ from shipbench.methods import BuildContext, get_method
 from shipbench.prompting import evaluating
 from shipbench.results.store import EXPORT_FORMAT, Store
 from shipbench.runs.finished import weights_of
+from shipbench.runs.photographs import Unreadable, read_photograph, read_photographs, require_files
 from shipbench.runtime.files import atomic_path
 from shipbench.settings import canonical_json, configure
 from shipbench.tasks.catalogue import Resize
@@ -38,7 +39,7 @@ class Exported:
     """A trained model in evaluation mode, the preprocessing of its images, and its origin.
 
     ``class_names`` are in the order of the classes' numbers, or empty if the task has none; ``resize`` is how images
-    become squares.
+    become squares. ``checkpoint`` names the file of the backbone's weights, as in a record.
     """
 
     model: nn.Module
@@ -48,6 +49,9 @@ class Exported:
     task: str
     class_names: tuple[str, ...] = ()
     resize: Resize = "squash"
+    backbone: str = ""
+    backbone_sha256: str = ""
+    checkpoint: str = ""
 
 
 def export_run(store: Store, run_id: str, target: Path) -> None:
@@ -63,9 +67,9 @@ def export_run(store: Store, run_id: str, target: Path) -> None:
 def load_exported(path: Path, *, checkpoint: str | None = None) -> Exported:
     """Rebuild the model of an exported file on its backbone.
 
-    ``checkpoint`` is the file with the backbone's weights, if they are not those of its name. Raises ``InputError`` for
-    a file of another kind, for content that is damaged or has lost its seal, and for a backbone whose hash differs from
-    that of the run.
+    ``checkpoint`` is the file with the backbone's weights, if they are not those of its name; a random initialisation
+    need not be named. Raises ``InputError`` for a file of another kind, for content that is damaged or has lost its
+    seal, and for a backbone whose hash differs from that of the run.
     """
     metadata, tensors = _read(path)
     try:
@@ -86,15 +90,7 @@ def sealed_metadata(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) 
 
 def _assemble(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor], checkpoint: str | None) -> Exported:
     preprocessing = configure(Preprocessing, json.loads(metadata["preprocessing"]))
-    whole = metadata["weights"] == "full"
-    # The weights of a whole model replace those of the backbone, which need not be at hand.
-    weights = RANDOM if whole else checkpoint
-    backbone = load_backbone(metadata["backbone"], checkpoint=weights, image_size=preprocessing.image_size)
-    if not whole and sha256_of(backbone) != metadata["backbone_sha256"]:
-        raise InputError(
-            f"{path} was trained on weights {metadata['backbone_sha256'][:12]} of {metadata['backbone']}, "
-            f"but these are {sha256_of(backbone)[:12]}; pass the right ones with --checkpoint"
-        )
+    backbone = _backbone(path, metadata, checkpoint, preprocessing.image_size)
     model = _rebuild(metadata, backbone)
     if weights_to_keep(model).keys() != tensors.keys():
         raise InputError(f"{path} does not hold the weights of method {metadata['method']} as it is installed here")
@@ -107,7 +103,34 @@ def _assemble(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor], 
         metadata["task"],
         tuple(json.loads(metadata["class_names"] or "[]")),
         "crop" if metadata["resize"] == "crop" else "squash",
+        metadata["backbone"],
+        metadata["backbone_sha256"],
+        metadata.get("checkpoint", ""),
     )
+
+
+def _backbone(path: Path, metadata: Mapping[str, str], checkpoint: str | None, image_size: int) -> VisionTransformer:
+    """Return the backbone that a file was trained on; raise ``InputError`` for other weights."""
+    name, sha256, file = metadata["backbone"], metadata["backbone_sha256"], metadata.get("checkpoint", "")
+    whole = metadata["weights"] == "full"
+    if whole or (checkpoint is None and file == RANDOM):
+        # The weights of a whole model replace those of the backbone, which need not be at hand.
+        checkpoint = RANDOM
+    try:
+        backbone: VisionTransformer = load_backbone(name, checkpoint=checkpoint, image_size=image_size)
+    except InputError as error:
+        if checkpoint is not None or not file:
+            raise
+        raise InputError(
+            f"{path} was trained on the weights in {file}; name that file with --checkpoint (by its name, {error})"
+        ) from error
+    if not whole and sha256_of(backbone) != sha256:
+        right = f"those in {file}" if file and file != RANDOM else file or "the right ones"
+        raise InputError(
+            f"{path} was trained on weights {sha256[:12]} of {name}, but these are {sha256_of(backbone)[:12]}; "
+            f"pass {right} with --checkpoint"
+        )
+    return backbone
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -158,13 +181,6 @@ def _no_images(kind: str) -> Tensor:
     raise InputError(f"this file lacks what its method computed from the training images ({kind} features)")
 
 
-def require_files(images: Sequence[Path]) -> None:
-    """Raise ``InputError`` unless all ``images`` are files."""
-    for path in images:
-        if not path.is_file():
-            raise InputError(f"image {path} {'is a folder' if path.is_dir() else 'does not exist'}; name image files")
-
-
 @torch.no_grad()
 def predict(exported: Exported, images: Sequence[Path]) -> Tensor:
     """Return class probabilities (images, classes) of photographs, turned upright as their EXIF orientation says.
@@ -172,15 +188,29 @@ def predict(exported: Exported, images: Sequence[Path]) -> Tensor:
     Raises ``InputError`` for an image that cannot be read.
     """
     require_files(images)
+    size = exported.preprocessing.image_size
+    with evaluating(exported.model):
+        rows = [_probabilities(exported, read_photograph(path, size, exported.resize)) for path in images]
+    return torch.stack(rows)
+
+
+@torch.no_grad()
+def predict_readable(exported: Exported, images: Sequence[Path]) -> tuple[list[tuple[Path, Tensor]], list[Unreadable]]:
+    """Return the class probabilities (classes) of every photograph that can be read, and the images that cannot."""
+    answers, unreadable = [], []
+    with evaluating(exported.model):
+        for path, square in read_photographs(images, exported.preprocessing.image_size, exported.resize):
+            if isinstance(square, Unreadable):
+                unreadable.append(square)
+            else:
+                answers.append((path, _probabilities(exported, square)))
+    return answers, unreadable
+
+
+def _probabilities(exported: Exported, square: NDArray[np.uint8]) -> Tensor:
+    """Return the class probabilities (classes) of one photograph (H, W, 3)."""
     preprocessing = exported.preprocessing
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (preprocessing.mean, preprocessing.std))
-    with evaluating(exported.model):
-        rows = [exported.model((_pixels(path, exported) - mean) / std).softmax(dim=1) for path in images]
-    return torch.cat(rows)
-
-
-def _pixels(path: Path, exported: Exported) -> Tensor:
-    """Return one photograph (1, 3, H, W), scaled to [0, 1]."""
-    photograph = decode_photograph(path.read_bytes(), path)
-    pixels = resize(photograph, exported.preprocessing.image_size, exported.resize)
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1).unsqueeze(0).float() / 255
+    pixels = torch.from_numpy(square.copy()).permute(2, 0, 1).unsqueeze(0).float() / 255
+    probabilities: Tensor = exported.model((pixels - mean) / std).softmax(dim=1)[0]
+    return probabilities

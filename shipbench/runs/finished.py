@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from shipbench.backbones import RANDOM
-from shipbench.errors import InputError, did_you_mean
+from shipbench.errors import InputError, did_you_mean, one_line
 from shipbench.record import EVALUATED, TRAINED, RunRecord
 from shipbench.results.store import Store
 from shipbench.tasks.catalogue import Resize
@@ -86,6 +86,12 @@ def _trains_everything(record: RunRecord) -> bool:
 
 
 def resize_of(weights: Path) -> Resize:
-    """Return how the images of a run became squares, from the metadata of its weights."""
-    with safe_open(weights, framework="numpy") as stream:
-        return "crop" if (stream.metadata() or {}).get("resize") == "crop" else "squash"
+    """Return how the images of a run became squares, from the metadata of its weights.
+
+    Raises ``InputError`` if the file is damaged.
+    """
+    try:
+        with safe_open(weights, framework="numpy") as stream:
+            return "crop" if (stream.metadata() or {}).get("resize") == "crop" else "squash"
+    except SafetensorError as error:
+        raise InputError(f"{weights} cannot be read: {one_line(error)}; repeat the run with --force") from error

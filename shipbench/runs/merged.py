@@ -40,7 +40,8 @@ def quoted(path: Path) -> str:
 def export_merged(store: Store, run_id: str, target: Path, *, checkpoint: str | None = None) -> MergedModel:
     """Write the state of a plain timm model that computes what the run's model does, and return how to create it.
 
-    The metadata of the safetensors file name the architecture, the classes and the preprocessing of images.
+    The metadata of the safetensors file name the architecture, the backbone with its checkpoint, the classes and the
+    preprocessing of images.
     ``checkpoint`` is the file with the backbone's weights, if they are not those of its name. Raises ``InputError``
     for a run without weights, for a method that cannot be merged, for a checkpoint that is not named, and as
     ``load_exported`` does.
@@ -64,6 +65,9 @@ def export_merged(store: Store, run_id: str, target: Path, *, checkpoint: str | 
         "method": record.method,
         "task": record.task,
         "architecture": merged.architecture,
+        "backbone": record.backbone,
+        "backbone_sha256": record.backbone_sha256,
+        "checkpoint": record.checkpoint,
         "num_classes": str(merged.num_classes),
         "class_names": json.dumps(exported.class_names),
         "image_size": str(merged.image_size),

@@ -195,6 +195,7 @@ def _protocol(card: Card) -> str:
             ("protocol", f"`{record.protocol}`, recipe `{record.recipe}`"),
             ("images", f"{record.image_size} pixels, resized by `{card.resize}`, {record.normalisation}"),
             ("backbone", f"`{record.backbone}`, weights `{record.backbone_sha256}`"),
+            ("backbone checkpoint", f"`{record.checkpoint}`" if record.checkpoint else ""),
             ("precision", f"`{record.precision}` on {record.device}"),
             ("switches", record.switches),
             ("software", _software(record)),

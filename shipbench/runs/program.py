@@ -43,12 +43,15 @@ def export_program(store: Store, run_id: str, target: Path, *, checkpoint: str |
 
 
 def description_of(exported: Exported) -> dict[str, object]:
-    """Return what a user of a program must know, as JSON values: run, images and classes."""
+    """Return what a user of a program must know, as JSON values: run, backbone, images and classes."""
     preprocessing = exported.preprocessing
     return {
         "run_id": exported.run_id,
         "method": exported.method,
         "task": exported.task,
+        "backbone": exported.backbone,
+        "backbone_sha256": exported.backbone_sha256,
+        "checkpoint": exported.checkpoint,
         "image_size": preprocessing.image_size,
         "resize": exported.resize,
         "mean": list(preprocessing.mean),

@@ -246,6 +246,7 @@ def _weights_metadata(record: RunRecord, prepared: Prepared, built: Built, whole
         "resize": prepared.task.resize,
         "backbone": record.backbone,
         "backbone_sha256": record.backbone_sha256,
+        "checkpoint": record.checkpoint,
         "preprocessing": json.dumps(dataclasses.asdict(prepared.preprocessing)),
     }
 

@@ -41,6 +41,15 @@ def executed(monkeypatch: pytest.MonkeyPatch, cache: Path) -> list[str]:
     return ids
 
 
+def test_a_report_that_could_not_be_written_is_refused_before_any_run(
+    shipbench: Shipbench, executed: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "taken").touch()
+    outcome = shipbench("demo", "--results", tmp_path / "r", "--output", tmp_path / "taken")
+    assert (outcome.code, executed) == (2, [])
+    assert f"--output: {tmp_path / 'taken'} is a file; name a folder" in outcome.err
+
+
 def test_a_demo_is_a_run_and_a_report(shipbench: Shipbench, executed: list[str], tmp_path: Path) -> None:
     outcome = shipbench("demo", "--results", tmp_path / "r", "--output", tmp_path / "page")
     assert outcome.code == 0, outcome.err

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file
 
 from shipbench import RunSpec, load_results
 from shipbench.cli import app
@@ -176,6 +178,26 @@ def test_a_changed_source_of_the_run_is_not_scored_on_training_images(bugs: Path
             file.unlink()
     with pytest.raises(InputError, match=refused):
         plan_evaluation(store, run_id, EvaluationOptions(task))
+
+
+def test_a_run_with_damaged_weights_keeps_no_other_from_being_evaluated(shipbench: Shipbench, bugs: Path) -> None:
+    store, run_id, damaged = Store(bugs / "r"), only_run(bugs), "a" * 16
+    store.write(replace(finished.tested_record(store, run_id), run_id=damaged))
+    with safe_open(store.path("weights", run_id), "pt") as stream:
+        metadata = stream.metadata()
+    tensors = load_file(store.path("weights", run_id))
+    store.write_weights(damaged, tensors | {"head.bias": tensors["head.bias"] + 1}, metadata)
+    options = (*on(bugs / "bugs"), "--results", bugs / "r", "--device", "cpu", "--json")
+    outcome = shipbench("evaluate", damaged, *options)
+    assert (outcome.code, outcome.out) == (2, "")
+    outcome = shipbench("evaluate", damaged, run_id, *options)
+    assert outcome.code == 1
+    assert [row["parent_run"] for row in json.loads(outcome.out)["evaluations"]] == [run_id]
+    assert f"run {damaged} FAILED: {store.path('weights', damaged)} cannot be used" in outcome.err
+    assert outcome.err.splitlines()[-1] == f"1 of 2 runs could not be evaluated: {damaged}"
+    store.path("weights", damaged).write_bytes(b"junk")
+    outcome = shipbench("evaluate", damaged, *options)
+    assert (outcome.code, "cannot be read" in outcome.err) == (2, True), outcome.err
 
 
 def test_evaluations_of_weights_before_a_repetition_count_as_missing(shipbench: Shipbench, bugs: Path) -> None:

@@ -29,6 +29,7 @@ from shipbench.results.loading import load_predictions
 from shipbench.results.sealed import is_sealed, read_parquet
 from shipbench.results.store import RunTables, Store
 from shipbench.runs.export import Exported
+from tests.cli.conftest import Trained
 from tests.conftest import Outcome
 from tests.data.builders import vtab_tree
 from tests.results.test_store import make_record
@@ -136,11 +137,32 @@ def test_named_images_are_read_as_the_run_read_them_without_its_data(
     normalised = (pixels - torch.tensor(preprocessing.mean)) / torch.tensor(preprocessing.std)
     expected = read_blocks(backbone, normalised.permute(2, 0, 1).unsqueeze(0), backbone, "the frozen backbone")
     assert torch.equal(frozen[-1].patches, expected[-1].patches)
-    headings = [image.heading for image in explain._photographs(planned)]
+    headings = [image.heading for image in explain._photographs(planned)[0]]
     assert headings == [f"{NAMES[each['predicted']]} ({100 * each['confidence']:.0f} %)" for each in facts]
     outcome = shipbench(*command, "--on", f"folder:{other}")
     assert outcome.code == 2
     assert f"b does not hold the test images of run {run_id}; name their source with --on" in outcome.err
+
+
+def test_named_images_are_explained_beside_unreadable_ones(
+    shipbench: Shipbench, trained: Trained, tmp_path: Path
+) -> None:
+    missing, broken = tmp_path / "missing.png", tmp_path / "broken.jpg"
+    broken.write_bytes(b"\xff\xd8\xff")
+    options = ("--results", trained.results, "--output", tmp_path / "e", "--device", "cpu", "--json")
+    outcome = shipbench("explain", trained.runs["lora"], missing, broken, *options)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "none of the 2 images can be read" in outcome.err
+    assert not (tmp_path / "e").exists()
+    outcome = shipbench("explain", trained.runs["lora"], missing, trained.photograph, broken, *options)
+    assert outcome.code == 1
+    facts = json.loads(outcome.out)
+    assert [image["name"] for image in facts["images"]] == ["0"]
+    assert [row["image"] for row in facts["unreadable"]] == [str(missing), str(broken)]
+    assert [line[:7] for line in outcome.err.splitlines() if "missing.png" in line or "broken.jpg" in line] == [
+        "error: "
+    ] * 2
+    assert (tmp_path / "e" / "blocks-0.png").exists()
 
 
 def test_patches_other_than_those_of_the_frozen_backbone_are_refused(tmp_path: Path) -> None:
@@ -204,6 +226,7 @@ def test_what_cannot_be_explained_is_refused_and_nothing_is_written(shipbench: S
         ((run_of(study, "ship"), "--on", f"folder:{study / 'photos'}"), "has 3 classes, but run"),
         ((run_of(study, "ship"),), "set SHIPBENCH_DATA"),
         ((run_of(study, "ship"), study / "x.png", "--features"), "leave out the images"),
+        ((run_of(study, "ship"), study / "x.png", "--on", "dtd"), "leave it out, or leave out the images"),
         ((run_of(study, "ship"), "--features"), "draws no figures; leave out --output"),
         ((run_of(study, "ship"), "--output", study / "photos" / "ant" / "0.png"), "0.png is a file; name a folder"),
         ((run_of(study, "ship"), "--device", "cuda:7"), "device 'cuda:7' is not there"),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
 from safetensors import safe_open
@@ -16,9 +18,13 @@ from safetensors.torch import load_file, save_file
 from shipbench import load_results
 from shipbench.cli import app
 from shipbench.data.images import decode
+from shipbench.errors import InputError
 from shipbench.results.loading import load_predictions
+from shipbench.results.store import Store
+from shipbench.runs import export
 from shipbench.runs.export import load_exported
 from shipbench.runs.export import predict as classify
+from tests.cli.conftest import Trained
 from tests.conftest import Outcome
 from tests.data.builders import vtab_tree
 
@@ -27,9 +33,9 @@ METHODS = ["ship", "vpt-deep", "vpt-shallow", "linear"]
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def every_method(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What ``study`` copies."""
-    folder = tmp_path_factory.mktemp("trained")
+    folder = tmp_path_factory.mktemp("every_method")
     data = vtab_tree(folder / "data", tasks=("dtd",))
     tiny = ("--backbone", "test_vit", "--checkpoint", "random", "--set", "image_size=64", "--epochs", "2")
     # An exported model predicts in fp32, but auto trains in bf16 on a processor with instructions for it.
@@ -42,9 +48,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def study(trained: Path, tmp_path: Path, cache: Path) -> Path:
+def study(every_method: Path, tmp_path: Path, cache: Path) -> Path:
     """Runs of all methods in ``r`` beside their data; a test may change both."""
-    return shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    return shutil.copytree(every_method, tmp_path, dirs_exist_ok=True)
 
 
 def run_of(study: Path, method: str) -> str:
@@ -80,8 +86,6 @@ def test_an_exported_run_predicts_as_the_run_did(shipbench: Shipbench, study: Pa
 
 
 def test_another_backbone_is_refused_by_its_hash(shipbench: Shipbench, study: Path) -> None:
-    import timm
-
     file, other = study / "trained.safetensors", study / "other.pth"
     shipbench("export", run_of(study, "ship"), file, "--results", study / "r")
     torch.manual_seed(99)
@@ -89,6 +93,31 @@ def test_another_backbone_is_refused_by_its_hash(shipbench: Shipbench, study: Pa
     outcome = shipbench("predict", file, image_of(study), "--checkpoint", other)
     assert outcome.code == 2
     assert "was trained on weights" in outcome.err
+
+
+def test_an_exported_file_names_the_checkpoint_of_its_backbone(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "lora.safetensors"
+    export.export_run(Store(trained.results), trained.runs["lora"], file)
+    # A random initialisation need not be named.
+    exported = load_exported(file)
+    assert (exported.backbone, exported.checkpoint) == ("test_vit", "random")
+    with safe_open(file, "pt") as stream:
+        metadata = {**stream.metadata(), "checkpoint": "own.npz"}
+    tensors = load_file(file)
+    save_file(tensors, file, metadata=export.sealed_metadata(metadata, tensors))
+    torch.manual_seed(99)
+    torch.save(timm.create_model("test_vit", num_classes=0).state_dict(), tmp_path / "other.pth")
+    with pytest.raises(InputError, match=r"but these are \w{12}; pass those in own\.npz with --checkpoint"):
+        load_exported(file, checkpoint=str(tmp_path / "other.pth"))
+
+    def unknown(*_: object, **__: object) -> None:
+        raise InputError("the hub cannot be reached")
+
+    monkeypatch.setattr(export, "load_backbone", unknown)
+    with pytest.raises(InputError, match=r"in own\.npz; name that file with --checkpoint .*the hub cannot be reached"):
+        load_exported(file)
 
 
 def test_runs_without_weights_and_damaged_files_are_refused(shipbench: Shipbench, study: Path) -> None:
@@ -133,6 +162,32 @@ def test_an_image_that_is_a_folder_or_no_image_is_refused_by_name(shipbench: Shi
         outcome = shipbench("predict", file, study / name, "--checkpoint", "random")
         assert outcome.code == 2
         assert f"{study / name} {words}" in outcome.err
+
+
+def test_an_unreadable_image_keeps_no_other_from_being_classified(
+    shipbench: Shipbench, trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "lora.safetensors"
+    assert shipbench("export", trained.runs["lora"], file, "--results", trained.results).code == 0
+    missing, broken = tmp_path / "missing.png", tmp_path / "broken.jpg"
+    broken.write_bytes(b"\xff\xd8\xff")
+    line = ("predict", file, missing, trained.photograph, broken, "--checkpoint", "random")
+    outcome = shipbench(*line)
+    assert outcome.code == 1
+    assert [text.split(": ")[0] for text in outcome.out.splitlines()] == [str(trained.photograph)]
+    said = [text for text in outcome.err.splitlines() if text.startswith("error: ")]
+    assert [str(path) in text for path, text in zip((missing, broken), said, strict=True)] == [True, True]
+    outcome = shipbench(*line, "--json")
+    document = json.loads(outcome.out)
+    assert outcome.code == 1
+    assert [row["image"] for row in document["images"]] == [str(trained.photograph)]
+    assert [row["image"] for row in document["unreadable"]] == [str(missing), str(broken)]
+    outcome = shipbench("predict", file, missing, broken, "--checkpoint", "random", "--json")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert f"none of the 2 images can be read:\n- image {missing} does not exist" in outcome.err
+    # Without a file at all, no backbone is loaded.
+    monkeypatch.setattr(export, "load_exported", lambda *_, **__: pytest.fail("a backbone was loaded"))
+    assert shipbench("predict", file, missing, tmp_path).code == 2
 
 
 @pytest.mark.parametrize("change", ["a weight", "a setting", "no seal"])

@@ -61,6 +61,9 @@ def test_a_program_predicts_without_shipbench(shipbench: Shipbench, trained: Tra
         "run_id": run[0],
         "method": "ship",
         "task": "insects",
+        "backbone": "test_vit",
+        "backbone_sha256": exported.backbone_sha256,
+        "checkpoint": "random",
         "image_size": 64,
         "resize": "squash",
         "mean": [0.4, 0.5, 0.6],
@@ -116,6 +119,7 @@ def test_a_merged_model_names_its_classes_and_how_it_is_loaded(
         metadata = stream.metadata()
     assert json.loads(metadata["class_names"]) == ["ant", "bee", "wasp"]
     assert (metadata["resize"], metadata["image_size"]) == ("squash", "64")
+    assert (metadata["backbone"], metadata["checkpoint"]) == ("test_vit", "random")
     outcome = shipbench("predict", file, trained.photograph)
     assert (outcome.code, "the plain timm model that 'export --merged' writes" in outcome.err) == (2, True)
 

@@ -149,6 +149,7 @@ def test_the_record_fills_the_card(shipbench: Shipbench, trained: Trained, hub: 
         "Classes in the order of their numbers, from 0: ant, bee, wasp.",
         "The backbone is a random initialisation",
         f"weights `{record['backbone_sha256']}`",
+        "| backbone checkpoint | `random` |",
         f": {record['trainable_params']:,} trained parameters, {record['trainable_params_without_head']:,} without the",
     ):
         assert words in card

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -50,6 +51,9 @@ def test_a_choice_at_the_end_of_a_grid_is_told() -> None:
     made = SimpleNamespace(search=SimpleNamespace(method="full", tasks=("dtd",)), trials=trials, choice=Choice(2))
     line = study_tables.describe_decision(cast("Decision", made))
     assert line == "full on dtd: chose lr=0.0003, epochs=4 (100.0 % on validation); lr is the highest of the grid"
+    made.trials[0] = replace(trials[0], error="a loss that is not finite")
+    line = study_tables.describe_decision(cast("Decision", made))
+    assert "validation); 1 of 3 settings excluded because of a failed run; lr is the highest" in line
 
 
 def test_tuned_then_retrained_and_tested_once(shipbench: Shipbench, line: tuple[object, ...], tmp_path: Path) -> None:
@@ -138,9 +142,15 @@ def test_a_failed_point_is_shown_and_excluded(shipbench: Shipbench, line: tuple[
     assert "epochs is given twice" in outcome.err
     trimmed = [word for word in line if word not in ("--epochs", "1")]
     explode = ("--epochs", "3", "--set", "optimizer=sgd", "--set", "warmup_epochs=0")
-    outcome = shipbench("tune", *trimmed, "--grid", "lr=1e38,0.001", *explode)
-    assert outcome.code == 0, outcome.err
+    command = ("tune", *trimmed, "--grid", "lr=1e38,0.001", *explode)
+    outcome = shipbench(*command)
+    assert outcome.code == 1, outcome.err
     assert "1 of 2 settings excluded" in outcome.out
+    assert "1 of 2 tuning runs failed; see" in outcome.err
+    assert (load_results(tmp_path / "r")["protocol"] == "final").sum() == 1
+    again = shipbench(*command)
+    assert again.code == 1
+    assert "1 of 2 tuning runs failed before and were not repeated; --retry-failed repeats them" in again.err
     (kept,) = load_tunings(tmp_path / "r")
     assert kept["winner_settings"] == {"lr": 0.001}
     assert kept["trials"][0]["mean_val_acc"] is None

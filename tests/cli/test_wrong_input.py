@@ -184,6 +184,26 @@ def test_wrong_config_file(shipbench: Shipbench, tmp_path: Path, content: str, w
     refused(outcome, tmp_path / "r", *words)
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("list published --json --csv", "--json and --csv exclude each other"),
+        ("bench --all --end-to-end", "--end-to-end times runs as they are carried out; use it without --all"),
+        ("bench --end-to-end --merged", "use it without --all, --compile and --merged"),
+        ("bench --operations --merged", "--operations counts and times nothing"),
+        ("bench --all --json b.json", "leave out --json"),
+        ("study x.toml --report --dry-run", "--report writes the reports, which --dry-run does not"),
+        ("study x.toml --lock missing.lock", "lock file missing.lock does not exist"),
+    ],
+)
+def test_options_that_do_nothing_together(
+    shipbench: Shipbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused(shipbench(*line.split()), tmp_path / "results", words)
+    assert not list(tmp_path.iterdir())
+
+
 def test_listing_a_missing_results_folder(shipbench: Shipbench, tmp_path: Path) -> None:
     refused(shipbench("list", "runs", "--results", tmp_path / "r"), tmp_path / "r", "no results")
 

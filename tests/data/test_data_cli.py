@@ -122,6 +122,16 @@ def test_inspect_shows_the_task(copy: Path, tmp_path: Path, monkeypatch: pytest.
     assert sheet.is_file()
 
 
+@pytest.mark.parametrize(("name", "words"), [("sheet.txt", "end it in .png"), ("to.png", "is a folder; name a file")])
+def test_a_sheet_that_cannot_be_written_is_refused_before_images_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, words: str
+) -> None:
+    (tmp_path / "to.png").mkdir()
+    monkeypatch.setattr("shipbench.data.inspection.summary.summarise", lambda *_: pytest.fail("images were read"))
+    with pytest.raises(InputError, match=words):
+        run("inspect", "demo-tiny", "--grid", tmp_path / name)
+
+
 def test_inspect_without_a_folder_names_the_option(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SHIPBENCH_DATA", raising=False)
     with pytest.raises(InputError, match="--data DIR"):

@@ -21,6 +21,8 @@ from shipbench.engine import supervisor
 from shipbench.engine.executors import dask as dask_engine
 from shipbench.engine.executors.registry import EngineOptions
 from shipbench.engine.supervisor import execute_plan
+from shipbench.errors import ShipbenchError
+from shipbench.events import Event, Note
 from shipbench.planning.plan import Plan, PlannedRun, State
 from shipbench.record import RunRecord
 from shipbench.results.loading import load_results
@@ -165,6 +167,39 @@ def test_a_cluster_without_workers_is_noted_and_continues_with_a_new_one(
     assert command.wait() == 0, grid.said
     assert differences(grid.results, undisturbed.results) == [], grid.said
     assert leftovers(grid.results) == []
+
+
+def test_runs_wait_for_a_worker_whenever_they_are_handed_out(
+    small_cluster: SmallCluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def on_worker(run: PlannedRun, results: Path, topic: str) -> None:
+        (results / run.run_id).touch()
+
+    said: list[str] = []
+
+    def emit(event: Event) -> None:
+        if isinstance(event, Note):
+            said.append(event.text.split(";")[0])
+            if "has no worker" in event.text:
+                small_cluster.start_worker()
+
+    monkeypatch.setattr(dask_engine, "_on_worker", on_worker)
+    runs = tuple(PlannedRun(RunSpec("linear", "dtd"), name, State.TO_DO) for name in "ab")
+    executor = dask_engine.DaskExecutor(EngineOptions(scheduler=small_cluster.address))
+    for run in runs:
+        small_cluster.processes[-1].kill()
+        with distributed.Client(small_cluster.address, set_as_default=False) as client:
+            while client.nthreads():
+                time.sleep(0.05)
+        executor.execute([run], Plan(runs, runs), tmp_path, emit)
+        assert (tmp_path / run.run_id).exists()
+    assert said == ["the cluster has no worker yet", "a worker has joined the cluster"] * 2
+    small_cluster.scheduler.kill()
+    small_cluster.scheduler.join()
+    monkeypatch.setattr(dask_engine, "_TIMEOUT", "1s")
+    with pytest.raises(ShipbenchError, match="is gone; finished runs and") as caught:
+        executor.execute(runs, Plan(runs, runs), tmp_path, emit)
+    assert caught.value.exit_code == 1
 
 
 @pytest.fixture

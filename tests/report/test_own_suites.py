@@ -58,6 +58,33 @@ def test_the_headline_of_a_task_may_be_its_mean_per_class_accuracy() -> None:
     assert study.records["final_test_acc"].tolist() == [0.8, 0.6]
 
 
+def test_seeds_that_are_scored_by_two_metrics_have_no_mean() -> None:
+    suite = {"suite_tasks": json.dumps(["bugs", "wasps"])}
+    per_class = {"headline_metric": MEAN_PER_CLASS, "final_test_mean_class_acc": 0.1, "num_classes": 3}
+    records = [own(task, 0.6 + seed / 10, seed=seed, **suite) for task in ("bugs", "wasps") for seed in (0, 1)]
+    records[1] |= per_class
+    other = make_record("ship", "bugs", accuracy=0.5, **{**SUITE, **suite, "group": "Field"})
+    study = study_of(*records, other)
+    arms = {arm.method: study.summary(arm) for arm in study.arms}
+    assert np.isnan(arms["linear"].tasks["bugs"].mean)
+    assert np.isnan(arms["linear"].mean_of_tasks.mean)
+    assert (arms["linear"].tasks["wasps"].mean, arms["ship"].tasks["bugs"].mean) == (pytest.approx(65), 50)
+    assert all(not study.collapsed(arm) for arm in study.arms)
+    # Each run has its own accuracy, as diff pairs it.
+    assert study.records["accuracy"].tolist() == pytest.approx([0.6, 0.1, 0.6, 0.7, 0.5])
+    report = build_report(pd.DataFrame([*records, other]))
+    tables = {table.name: table for table in report.tables()}
+    listed = [[cell.text for cell in row.cells] for row in tables["missing"].rows]
+    ((_, method, tasks, seeds, why),) = [row for row in listed if row[0] == "not counted"]
+    assert (method, tasks, seeds) == ("Linear probe", "bugs", "0, 1")
+    assert "some seeds are scored by the accuracy, others by its mean over classes" in why
+    assert not [row for row in listed if row[:3] == ["missing", "Linear probe", "bugs"]]
+    main = tables["main-insects"]
+    assert any("Mixed metrics" in warning for warning in main.warnings)
+    assert "is the mean of the accuracies of the classes" not in main.caption.details
+    assert any("no finished run that counts" in note for note in main.notes)
+
+
 def unbalanced(method: str, common: int, rare: int) -> tuple[dict[str, Any], pd.DataFrame]:
     """Return a run that classifies ``common`` of 900 images of one class and ``rare`` of 100 of another rightly."""
     labels = np.repeat([0, 1], [900, 100])

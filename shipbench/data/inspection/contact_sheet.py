@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from shipbench.data.sources import completed, open_source
 from shipbench.data.types import NativeSplit
 from shipbench.errors import InputError, system_reason
-from shipbench.runtime.files import atomic_path
+from shipbench.runtime.files import atomic_path, check_output
 from shipbench.tasks import Task
 
 CELL = 64
@@ -30,8 +30,7 @@ def write_contact_sheet(task: Task, root: Path | None, file: Path, per_class: in
 
     Raises ``InputError`` if the name of ``file`` does not end in ``.png`` or the file cannot be written.
     """
-    if file.suffix.lower() != ".png":
-        raise InputError(f"{file} is not a PNG file name; end it in .png")
+    check_sheet(file)
     source = open_source(task, root, ("train",))
     task = completed(task, source)
     names = task.class_names or [str(label) for label in range(task.num_classes)]
@@ -41,6 +40,13 @@ def write_contact_sheet(task: Task, root: Path | None, file: Path, per_class: in
             sheet.save(temporary, "PNG")
     except OSError as error:
         raise InputError(f"cannot write {file}: {system_reason(error)}") from error
+
+
+def check_sheet(file: Path, option: str = "file") -> None:
+    """Raise ``InputError``, which names ``option``, for a file that is no PNG file or cannot be written to."""
+    if file.suffix.lower() != ".png":
+        raise InputError(f"{file} is not a PNG file name; end it in .png")
+    check_output(file, option, folder=False)
 
 
 def contact_sheet(split: NativeSplit, names: Sequence[str], per_class: int) -> Image.Image:

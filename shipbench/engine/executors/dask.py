@@ -33,6 +33,7 @@ class DaskExecutor:
 
     def __init__(self, options: EngineOptions) -> None:
         self._options = options
+        self._begun = False
 
     def check(self) -> None:
         """Raise ``InputError`` unless the options fit and a scheduler with single-threaded workers answers."""
@@ -51,12 +52,19 @@ class DaskExecutor:
         """Attempt every run on some worker.
 
         The cluster gives the run of a dead worker to another one, which resumes from its checkpoint; without any, it
-        waits for a worker. A worker whose device fails in a new process too leaves the cluster. An interruption revokes
-        the claims of the active runs, whose workers then stop at their next step. Raises ``ShipbenchError`` if the
-        scheduler goes away.
+        waits for a worker, at the start too. A worker whose device fails in a new process too leaves the cluster. An
+        interruption revokes the claims of the active runs, whose workers then stop at their next step. Raises
+        ``ShipbenchError`` if the scheduler goes away.
         """
-        with _connected(self._address) as client:
-            _execute(client, runs, results, emit, self._address)
+        again, self._begun = self._begun, True
+        try:
+            with _connected(self._address) as client:
+                _execute(client, runs, results, emit, self._address)
+        except InputError as error:
+            # Once runs have been executed, an address without a scheduler is no wrong input any more.
+            if not again:
+                raise
+            raise _gone(self._address, results) from error
 
     @property
     def _address(self) -> str:
@@ -91,25 +99,29 @@ def _execute(client: Any, runs: Sequence[PlannedRun], results: Path, emit: Liste
             )
     except KilledWorker:
         emit(Note(None, "a run has killed several workers of the cluster; unfinished runs will be repeated"))
-    except TimeoutError as error:
-        raise InputError(f"the Dask cluster at {address} has no worker; start some with --nthreads 1") from error
     except CancelledError as error:
-        raise ShipbenchError(
-            f"the Dask scheduler at {address} is gone; finished runs and the checkpoints of unfinished ones are kept "
-            f"in {results}, and the same command continues from there once a scheduler answers"
-        ) from error
+        raise _gone(address, results) from error
     except KeyboardInterrupt:
         for run_id in tuple(active):
             claims.revoke(results, run_id)
         raise
 
 
+def _gone(address: str, results: Path) -> ShipbenchError:
+    return ShipbenchError(
+        f"the Dask scheduler at {address} is gone; finished runs and the checkpoints of unfinished ones are kept "
+        f"in {results}, and the same command continues from there once a scheduler answers"
+    )
+
+
 class _WorkerWatch:
-    """Follows the scheduler's own events; notes when the last worker leaves, and when one arrives again."""
+    """Follows the scheduler's own events; notes that there is no worker, and when one arrives again."""
 
     def __init__(self, workers: Iterable[str], emit: Listener) -> None:
         self.workers = set(workers)
         self.emit = emit
+        if not self.workers:
+            self._note_waiting("the cluster has no worker yet; waiting for one, started with --nthreads 1")
 
     def __call__(self, message: tuple[Any, Any]) -> None:
         content = message[1] if isinstance(message[1], dict) else {}
@@ -121,8 +133,10 @@ class _WorkerWatch:
         elif content.get("action") == "remove-worker" and worker in self.workers:
             self.workers.remove(worker)
             if not self.workers:
-                text = "the cluster has no worker left; waiting for one (Ctrl-C stops waiting, nothing is lost)"
-                self.emit(Note(None, text))
+                self._note_waiting("the cluster has no worker left; waiting for one")
+
+    def _note_waiting(self, text: str) -> None:
+        self.emit(Note(None, f"{text} (Ctrl-C stops waiting, nothing is lost)"))
 
 
 @contextmanager
@@ -148,7 +162,7 @@ def _backend(client: Any) -> Any:
     """Return joblib's Dask backend, changed to use the workers however few there are.
 
     With a single worker, as while a batch system still starts the others, joblib would execute all runs in this
-    process.
+    process. Without any, it would give up after ten seconds.
     """
     from joblib._dask import DaskDistributedBackend
 
@@ -156,7 +170,7 @@ def _backend(client: Any) -> Any:
         def effective_n_jobs(self, n_jobs: int) -> int:
             return max(2, int(super().effective_n_jobs(n_jobs)))
 
-    return Backend(client=client)
+    return Backend(client=client, wait_for_workers_timeout=0)
 
 
 def _on_worker(run: PlannedRun, results: Path, topic: str) -> None:

@@ -69,10 +69,11 @@ def shifts(study: Study, suite: str, load: LoadPredictions | None) -> list[Shift
 def _by_shift(study: Study, arms: Mapping[int, Arm]) -> dict[_Key, list[_Run]]:
     """Return the runs of ``arms`` that have evaluations, by arm, task, images and corruption.
 
-    Runs and evaluations without an accuracy are left out.
+    Runs and evaluations without an accuracy are left out, and runs that do not count.
     """
     by_key: dict[_Key, list[_Run]] = {}
-    parents = _with_accuracy(study.runs_of(list(arms.values()))).drop_duplicates("run_id").set_index("run_id")
+    runs = study.runs_of(list(arms.values()))
+    parents = _with_accuracy(runs[runs["accuracy"].notna()]).drop_duplicates("run_id").set_index("run_id")
     facts = parents[["arm", "task", "seed", "final_test_acc", "headline_metric"]].to_dict("index")
     evaluated = _with_accuracy(study.evaluated)
     evaluated = evaluated[evaluated["parent_run"].isin(parents.index)]

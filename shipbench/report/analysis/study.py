@@ -56,12 +56,13 @@ class Study:
     """Records under one selection rule, as tables and figures read them.
 
     ``records`` holds every record once. ``runs`` holds the rows that count and the failed ones, with ``arm`` (key),
-    ``accuracy`` (fraction, NaN if failed) and ``record`` (index into ``records``). A record has two rows if it stands
-    both for its recipe and for a tuning that confirmed the recipe. ``collapsed`` marks runs whose accuracy does not
-    exceed the majority-class accuracy (``chance_acc``), where that is known; they count like any other run.
-    ``evaluated`` holds the records of finished runs that were scored on other images, with the same columns as
-    ``records`` and without those of weights that a run had before its repetition. ``imported`` says how results of
-    other harnesses are shown. ``ends`` holds, by run id, which settings that a tuning chose are at an end of its grid.
+    ``accuracy`` (fraction, NaN if failed, or if runs of the same cell are scored by another metric) and ``record``
+    (index into ``records``). A record has two rows if it stands both for its recipe and for a tuning that confirmed the
+    recipe. ``collapsed`` marks runs whose accuracy does not exceed the majority-class accuracy (``chance_acc``), where
+    that is known; they count like any other run. ``evaluated`` holds the records of finished runs that were scored on
+    other images, with the same columns as ``records`` and without those of weights that a run had before its
+    repetition. ``imported`` says how results of other harnesses are shown. ``ends`` holds, by run id, which settings
+    that a tuning chose are at an end of its grid.
     """
 
     records: pd.DataFrame
@@ -121,6 +122,13 @@ class Study:
         """Return the settings of an arm by task."""
         runs = self.runs_of([arm])
         return dict(zip(runs["task"], configurations(runs), strict=True))
+
+    @cached_property
+    def mixed_records(self) -> list[int]:
+        """The finished runs that count in no cell, because other seeds of theirs are scored by another metric."""
+        counted = self.runs["accuracy"].notna()
+        mixed = set(self.runs.loc[(self.runs["status"] == "done") & ~counted, "record"])
+        return sorted(mixed - set(self.runs.loc[counted, "record"]))
 
     def collapsed(self, arm: Arm) -> dict[str, tuple[int, ...]]:
         """Return the collapsed seeds of an arm by task."""
@@ -227,10 +235,18 @@ def _study(records: pd.DataFrame, evaluated: pd.DataFrame, curves: pd.DataFrame,
     failed = (rows["status"] != "done") & rows["protocol"].isin(protocols)
     runs = without_repeats(rows[counted | failed])
     keys, arms = assign_arms(runs)
+    runs = _of_one_metric(runs.assign(arm=keys))
     accuracies = rows[counted].drop_duplicates("record").set_index("record")["accuracy"]
-    records, runs = records.assign(accuracy=accuracies.reindex(records.index)), runs.assign(arm=keys)
+    records = records.assign(accuracy=accuracies.reindex(records.index))
     # A copy stores columns of one type together; selecting rows from a hundred separate columns is ten times slower.
     return Study(records.copy(), runs.copy(), curves, arms, selection, evaluated)
+
+
+def _of_one_metric(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return ``runs`` without the accuracies of cells whose seeds are scored by two metrics: no mean covers both."""
+    of_counted = runs["headline_metric"].where(runs["accuracy"].notna())
+    mixed = of_counted.groupby([runs["arm"], runs["task"]]).transform("nunique") > 1
+    return runs.assign(accuracy=runs["accuracy"].mask(mixed), collapsed=runs["collapsed"] & ~mixed)
 
 
 def _of_present_weights(evaluated: pd.DataFrame, records: pd.DataFrame) -> pd.DataFrame:

@@ -79,7 +79,8 @@ class SuiteView:
     @cached_property
     def by_class(self) -> list[str]:
         """The tasks whose accuracy is the mean over classes."""
-        per_class = set(self.runs.loc[self.runs["headline_metric"] == MEAN_PER_CLASS, "task"])
+        counted = self.runs[self.runs["accuracy"].notna()]
+        per_class = set(counted.loc[counted["headline_metric"] == MEAN_PER_CLASS, "task"])
         return [task for task in self.tasks if task in per_class]
 
     @property

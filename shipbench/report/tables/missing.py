@@ -15,6 +15,10 @@ from shipbench.report.wording.names import method_name, suite_beside, task_list,
 from shipbench.report.wording.text import seed_list
 
 _LONGEST_ERROR = 300
+_MIXED = (
+    "some seeds are scored by the accuracy, others by its mean over classes, and no mean covers both; repeat those of "
+    "one metric with --force"
+)
 
 
 def missing_table(study: Study) -> Table:
@@ -76,14 +80,18 @@ def _collapsed(study: Study) -> Iterator[Row]:
 
 
 def _not_counted(study: Study) -> Iterator[Row]:
-    """Yield the finished runs that the selection rule does not count, grouped by suite, method and reason."""
-    done = study.records[(study.records["status"] == "done") & study.records["accuracy"].isna()]
-    is_superseded = done["tuning"] == SUPERSEDED
-    for (suite, method, protocol, superseded), runs in done.groupby(["suite", "method", "protocol", is_superseded]):
+    """Yield the finished runs that count in no cell, grouped by suite, method and reason."""
+    mixed = study.records.index.isin(study.mixed_records)
+    done = study.records[(study.records["status"] == "done") & (study.records["accuracy"].isna() | mixed)]
+    is_superseded, is_mixed = done["tuning"] == SUPERSEDED, done.index.isin(study.mixed_records)
+    for (suite, method, protocol, superseded, of_two_metrics), runs in done.groupby(
+        ["suite", "method", "protocol", is_superseded, is_mixed]
+    ):
         why = f'protocol "{protocol}": no accuracy under the rule "{study.selection.name}"'
         if (runs["kind"] == IMPORTED).all():
             why = f'imported without an accuracy under the rule "{study.selection.name}"'
         why = "chosen by an earlier tuning; a later one chose other settings" if superseded else why
+        why = _MIXED if of_two_metrics else why
         tasks, seeds = sorted(set(runs["task"])), [int(seed) for seed in runs["seed"]]
         yield _row(study, "not counted", method_name(str(method)), str(suite), tasks, seeds, why)
 
@@ -104,11 +112,12 @@ def _gaps(study: Study, arm: Arm) -> dict[str, tuple[int, ...]]:
     runs = study.runs[study.runs["arm"] == arm.key]
     table = study.accuracies(arm)
     expected = study.tasks_of(arm.suite) if arm.main else sorted(set(runs["task"]), key=task_order)
-    failed = set(zip(*(runs.loc[runs["status"] != "done", name] for name in ("task", "seed")), strict=True))
+    # They are listed as failed or as not counted.
+    listed = set(zip(*(runs.loc[runs["accuracy"].isna(), name] for name in ("task", "seed")), strict=True))
     gaps = {}
     for task in expected:
         present = set(table[task].dropna().index) if task in table.columns else set()
-        absent = [seed for seed in study.seeds_of(arm) if seed not in present and (task, seed) not in failed]
+        absent = [seed for seed in study.seeds_of(arm) if seed not in present and (task, seed) not in listed]
         if absent:
             gaps[task] = tuple(absent)
     return gaps

@@ -81,6 +81,20 @@ def test_official_archives_become_readable_data_sets(tmp_path: Path, shipbench: 
     assert "already exists" in again.err
 
 
+@pytest.mark.parametrize(("options", "folder"), [((), "data/fgvc"), (("--to", "data/vtab-1k"), "data/vtab-1k")])
+def test_images_go_where_the_command_says(
+    tmp_path: Path,
+    shipbench: Callable[..., Outcome],
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, ...],
+    folder: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    outcome = shipbench("data", "import", dogs(tmp_path / "StanfordDogs"), *options)
+    assert outcome.out.splitlines()[0] == f"imported 1 data sets into {folder}: stanford-dogs", outcome.err
+    assert [path.name for path in (tmp_path / "data").iterdir()] == [Path(folder).name]
+
+
 def test_json_files_come_in_an_archive_or_folder_of_their_own(tmp_path: Path) -> None:
     images = birds(tmp_path / "raw" / "nabirds") / "images"
     paths = sorted(file.relative_to(images).as_posix() for file in images.rglob("*.jpg"))
