@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from shipbench.data.images import ImageIdentity, identify_bytes, read_bytes
-from shipbench.data.parallel import stream
+from shipbench.data.parallel import map_items
 from shipbench.errors import InputError, system_reason
 from shipbench.runtime.cache import cache_dir
 from shipbench.runtime.files import atomic_path
@@ -71,11 +71,7 @@ def identify_contained(
     memory = _recall(memo)
     if memory.keys() >= set(paths):
         return {path: memory[path][1] for path in paths}
-
-    def work(start: int, stop: int) -> list[ImageIdentity]:
-        return [identify(path) for path in paths[start:stop]]
-
-    identities = dict(zip(paths, stream(work, len(paths), f"fingerprinting {title}", jobs), strict=True))
+    identities = dict(zip(paths, map_items(identify, paths, f"fingerprinting {title}", jobs), strict=True))
     newest = max((max(state[1:3]) for state in states.values()), default=0)
     _remember(memo, {}, {path: ((0, newest, 0, 0), identity) for path, identity in identities.items()}, started)
     return identities
@@ -100,11 +96,8 @@ def _hashed(
         return
     started = time.time_ns()
     block: dict[str, ImageIdentity] = {}
-
-    def work(start: int, stop: int) -> list[ImageIdentity]:
-        return [identify_bytes(read_bytes(root / path)) for path in paths[start:stop]]
-
-    for path, identity in zip(paths, stream(work, len(paths), f"fingerprinting {title}", jobs), strict=True):
+    identities = map_items(lambda path: identify_bytes(read_bytes(root / path)), paths, f"fingerprinting {title}", jobs)
+    for path, identity in zip(paths, identities, strict=True):
         block[path] = identity
         if len(block) == _BLOCK:
             yield block, started

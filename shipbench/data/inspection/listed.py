@@ -19,7 +19,7 @@ from shipbench.data.inspection.checks import (
 )
 from shipbench.data.inspection.evidence import Evidence, ImageFacts
 from shipbench.data.listings import DrawnSource
-from shipbench.data.parallel import stream
+from shipbench.data.parallel import map_items
 from shipbench.data.types import Entry, TaskReport
 from shipbench.errors import InputError
 
@@ -46,11 +46,8 @@ def _gather(source: DrawnSource, jobs: int | None) -> ListedEvidence:
     splits = {str(role): entries for role, entries in source.drawing.pools.items() if entries}
     paths = list(dict.fromkeys(entry.path for entries in splits.values() for entry in entries))
     identities = source.identify(paths, jobs)
-
-    def work(start: int, stop: int) -> list[ImageFacts]:
-        return [_facts(source, path, identities[path]) for path in paths[start:stop]]
-
-    images = dict(zip(paths, stream(work, len(paths), f"checking {source.task.name}", jobs), strict=True))
+    facts = map_items(lambda path: _facts(source, path, identities[path]), paths, f"checking {source.task.name}", jobs)
+    images = dict(zip(paths, facts, strict=True))
     return ListedEvidence(source.task, source.place, splits, images, source.notes)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from shipbench.data.identities import content_of
 from shipbench.data.images import ImageIdentity, ImageKind, identify_bytes, image_format, read_bytes
-from shipbench.data.parallel import stream
+from shipbench.data.parallel import map_items
 from shipbench.data.types import Identity
 from shipbench.data.vtab.folder import ROLES, Role, TaskFolder
 from shipbench.data.vtab.scanning import scan_images
@@ -43,7 +43,10 @@ def identify(folder: TaskFolder, jobs: int | None = None) -> Identity:
     if stored is not None:
         return stored
     started = time.time_ns()
-    identity = identity_of(folder, _hash_files(folder, paths, jobs))
+    images = map_items(
+        lambda path: identify_bytes(read_bytes(folder.path / path)), paths, f"fingerprinting {folder.task.name}", jobs
+    )
+    identity = identity_of(folder, dict(zip(paths, images, strict=True)))
     if not _is_fresh(scan.files, started):
         _store(memo, identity)
     return identity
@@ -73,14 +76,6 @@ def _roles(folder: TaskFolder) -> list[Role]:
 def _contents(folder: TaskFolder, images: Mapping[str, ImageIdentity]) -> dict[str, str]:
     splits: list[SplitName] = ["train", *_roles(folder)]
     return {name: content_of((images[entry.path] for entry in folder.split(name)), upright=False) for name in splits}
-
-
-def _hash_files(folder: TaskFolder, paths: list[str], jobs: int | None) -> dict[str, ImageIdentity]:
-    def work(start: int, stop: int) -> list[ImageIdentity]:
-        return [identify_bytes(read_bytes(folder.path / path)) for path in paths[start:stop]]
-
-    hashed = stream(work, len(paths), f"fingerprinting {folder.task.name}", jobs)
-    return dict(zip(paths, hashed, strict=True))
 
 
 def _signature(folder: TaskFolder, files: Mapping[str, stat_result]) -> str:
