@@ -11,6 +11,7 @@ from pathlib import Path
 
 from shipbench.data.acquisition.archives import LIMITS, Limits, unpack
 from shipbench.data.acquisition.hints import hint_at_archives, hint_at_parts, remarks_on_rest
+from shipbench.data.scanning import scan_images
 from shipbench.data.vtab.folder import (
     IncompleteCopyError,
     doubts_about,
@@ -19,7 +20,6 @@ from shipbench.data.vtab.folder import (
     folders_of,
     open_task,
 )
-from shipbench.data.vtab.scanning import scan_images
 from shipbench.errors import InputError
 from shipbench.runtime.console import say
 from shipbench.runtime.interrupts import settled

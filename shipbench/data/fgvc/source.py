@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from shipbench.data.fgvc import official
-from shipbench.data.formats.files import FolderImages, is_hidden, missing_files
+from shipbench.data.formats.files import FolderImages, missing_files, subfolders
 from shipbench.data.formats.labels import Label, Rows, counted, make_listing, quoted_few
 from shipbench.data.formats.lists import folder_names, read_class_ids, with_common_labels
 from shipbench.data.listings import DrawnSource, ListedSource, Listing, SplitRole
@@ -156,15 +156,11 @@ def _n_val(task: Task, layout: Layout, n_train: int) -> int:
 
 def _candidates(root: Path) -> Iterator[Path]:
     yield root
-    children = _subfolders(root)
+    children = subfolders(root)
     yield from children
     for child in children:
         if not any(child.name in task.folder_names for task in FGVC.tasks):
-            yield from _subfolders(child)
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    return sorted(child for child in folder.iterdir() if child.is_dir() and not is_hidden(child.name))
+            yield from subfolders(child)
 
 
 def _has_json(folder: Path) -> bool:

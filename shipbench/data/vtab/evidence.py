@@ -9,8 +9,8 @@ from pathlib import Path
 from shipbench.data.images import decode, identify_bytes, read_bytes
 from shipbench.data.inspection.evidence import Evidence, ImageFacts
 from shipbench.data.parallel import map_items
+from shipbench.data.scanning import scan_images
 from shipbench.data.vtab.folder import ROLES, UNION, find_task, folders_of
-from shipbench.data.vtab.scanning import scan_images
 from shipbench.data.vtab.split_files import SplitFile, parse_split
 from shipbench.errors import InputError
 from shipbench.tasks import Task

@@ -18,9 +18,9 @@ from pathlib import Path
 from shipbench.data.identities import content_of
 from shipbench.data.images import ImageIdentity, ImageKind, identify_bytes, image_format, read_bytes
 from shipbench.data.parallel import map_items
+from shipbench.data.scanning import scan_images
 from shipbench.data.types import Identity
 from shipbench.data.vtab.folder import ROLES, Role, TaskFolder
-from shipbench.data.vtab.scanning import scan_images
 from shipbench.errors import InputError
 from shipbench.runtime.cache import cache_dir
 from shipbench.runtime.files import atomic_path
