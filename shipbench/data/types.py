@@ -1,4 +1,4 @@
-"""A task's images and labels in memory, independent of where they come from."""
+"""A task's images and labels, opened or in memory, independent of where they come from."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,27 @@ class NativeSplit:
 
     labels: NDArray[np.int64]
     open: Callable[[int], Image.Image]
+
+
+class Source(Protocol):
+    """The requested splits of one task, opened but not decoded."""
+
+    @property
+    def counts(self) -> Mapping[SplitName, int]:
+        """Number of images of each requested split."""
+
+    @property
+    def warning(self) -> str:
+        """One sentence if ``counts`` differ from the catalogue's, else an empty string."""
+
+    def identity(self, jobs: int | None = None) -> Identity:
+        """Return the identity of the task's images and labels, hashing on ``jobs`` threads or one per usable core.
+
+        It covers the test split only if that was requested or is embedded in the package.
+        """
+
+    def open_split(self, name: SplitName) -> NativeSplit:
+        """Return a requested split, its images at their native sizes."""
 
 
 @dataclass(frozen=True)
