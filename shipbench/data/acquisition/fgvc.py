@@ -14,9 +14,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
-from typing import TypeAlias
 
-from shipbench.data.acquisition.archives import LIMITS, Limits, is_archive, unpack
+from shipbench.data.acquisition.archives import LIMITS, Limits, Parts, is_archive, unpack
 from shipbench.data.acquisition.importing import check_absent, folder_beside, place
 from shipbench.data.fgvc.source import list_set
 from shipbench.data.formats.files import is_hidden
@@ -24,8 +23,6 @@ from shipbench.errors import InputError
 from shipbench.runtime.console import say
 from shipbench.runtime.interrupts import settled
 from shipbench.tasks.catalogue import FGVC, Task
-
-Parts: TypeAlias = tuple[str, ...]
 
 DEFAULT_FOLDER = Path("data/fgvc")
 
