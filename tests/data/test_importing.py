@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 
 from shipbench.data import fingerprint
-from shipbench.data.acquisition.archives import Limits
-from shipbench.data.acquisition.importing import import_archive, import_archives
+from shipbench.data.acquisition.archives import LIMITS, Limits
+from shipbench.data.acquisition.importing import import_archives
 from shipbench.errors import InputError
 from shipbench.tasks import get_task
 from tests.data.builders import encode, vtab_tree
@@ -50,6 +50,10 @@ def tarred(folder: Path, file: Path, mode: str, prefix: str = "") -> Path:
     with tarfile.open(file, mode) as archive:
         archive.add(folder, prefix or ".")
     return file
+
+
+def import_archive(source: Path, target: Path, limits: Limits = LIMITS) -> list[str]:
+    return import_archives([source], target, limits=limits)
 
 
 def left_in(folder: Path) -> list[str]:

@@ -80,11 +80,11 @@ def plain_path(path: str) -> str:
     return posixpath.normpath(path.strip().replace("\\", "/"))
 
 
-def find_image_root(folder: Path, paths: Sequence[str]) -> Path:
+def find_image_root(folder: Path, paths: Sequence[str], key: str = "images") -> Path:
     """Return ``folder`` or the folder in it to which listed paths are relative.
 
-    ``paths`` are a few listed paths. Raises ``InputError`` if several folders fit; if none does, ``folder`` is returned
-    and its missing files are reported later.
+    ``paths`` are a few listed paths. Raises ``InputError`` naming the task file's ``key`` if several folders fit; if
+    none does, ``folder`` is returned and its missing files are reported later.
     """
     hits = {place: _hits(place, paths) for place in (folder, *subfolders(folder))}
     best = max(hits.values())
@@ -93,9 +93,7 @@ def find_image_root(folder: Path, paths: Sequence[str]) -> Path:
         return folder
     if len(places) > 1:
         names = " and ".join(place.name for place in places[:2])
-        raise InputError(
-            f"the images that {folder} lists exist in {names}; name one in the task file with images = ..."
-        )
+        raise InputError(f"the images that {folder} lists exist in {names}; name one in the task file with {key} = ...")
     return places[0]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from shipbench.data.formats.labels import quoted_few
 from shipbench.data.images import ImageIdentity
 from shipbench.data.inspection.checks import (
     Checks,
@@ -84,8 +85,7 @@ def classes_without_validation(evidence: Evidence) -> list[str]:
         present = {entry.label for entry in evidence.entries(role)}
         absent = [name for label, name in enumerate(evidence.task.class_names) if label not in present]
         if present and absent:
-            more = f" and {len(absent) - 3} more" if len(absent) > 3 else ""
-            sentences.append(f"no {role} image of {', '.join(absent[:3])}{more}")
+            sentences.append(f"no {role} image of {quoted_few(absent)}")
     return sentences
 
 
