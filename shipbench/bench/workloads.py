@@ -16,7 +16,7 @@ from shipbench.backbones import input_size_of
 from shipbench.backbones.frozen_weights import cast_frozen_weights
 from shipbench.bench.candidates import candidates, load_bare_backbone, model_of
 from shipbench.bench.options import PartOptions
-from shipbench.bench.shares import timed
+from shipbench.bench.timing import timed
 from shipbench.errors import one_line
 from shipbench.hardware.precision import ComputeContext
 from shipbench.methods import FrozenFeatures, get_method
