@@ -88,8 +88,13 @@ class Split:
         """The images as the framing asks for, ``(n, side, side, 3)``; stored smaller ones are resized on first use."""
         if self.framing is None or self.pixels.shape[1:3] == (self.framing.side, self.framing.side):
             return self.pixels
-        side, how = self.framing.side, self.framing.resize
-        return np.stack([resize(Image.fromarray(pixels), side, how) for pixels in self.pixels])
+        return np.stack([self.image(index) for index in range(len(self))])
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """Return one of ``images`` without resizing the others."""
+        if self.framing is None:
+            return self.pixels[index]
+        return resize(Image.fromarray(self.pixels[index]), self.framing.side, self.framing.resize)
 
     def __len__(self) -> int:
         """Return the number of images."""
