@@ -50,11 +50,10 @@ class PublishedMethod(AdaptedMethod):
         """
         if recipe != "published":
             return {}
-        by_task = published_settings().get(self.name)
-        settings = by_task.get(task.name) if by_task else {} if task.suite == "vtab-1k" else None
-        if settings is None:
+        if task.suite != "vtab-1k":
             raise InputError(f"{self.name} has no published settings for {task.name}; use --recipe default")
-        return {**self.published, **settings}
+        by_task = published_settings().get(self.name)
+        return {**self.published, **(by_task[task.name] if by_task else {})}
 
     def grids(self) -> Mapping[str, Grid]:
         """Return ``small``, ``published`` if the authors searched, and ``osu`` if OSU-MLB did."""

@@ -45,7 +45,6 @@ from shipbench.runtime.files import atomic_path
 from shipbench.tasks import Task
 from shipbench.training.inputs import image_inputs
 
-SEED = 0
 _EACH = 4
 
 
@@ -62,7 +61,7 @@ class ExplainOptions:
     data: Path | None = None
     checkpoint: str | None = None
     device: str = "auto"
-    seed: int = SEED
+    seed: int = 0
 
 
 @dataclass(frozen=True)
