@@ -35,17 +35,6 @@ _Config: TypeAlias = Mapping[str, Any]
 _Maker: TypeAlias = Callable[[VisionTransformer, _Config, float], Adapter]
 
 
-def _lora(form: str) -> _Maker:
-    # peft's configuration may state the scale as well, which follows from alpha and rank.
-    names = ("rank", "alpha" if form == "peft" else "scale")
-
-    def make(vit: VisionTransformer, config: _Config, dropout: float) -> Adapter:
-        chosen = {name: config[name] for name in names if name in config}
-        return make_lora(vit, settings.LoraConfig(form=form, dropout=dropout, **chosen))  # type: ignore[arg-type]
-
-    return make
-
-
 def _scaled(adapter: Callable[..., Adapter], config_class: Callable[..., Any], *names: str) -> _Maker:
     """Return a maker of ``adapter`` whose settings ``names`` come from the authors' configuration."""
 
@@ -111,9 +100,10 @@ _MAKERS: Mapping[str, _Maker] = {
     "fact_tk": _scaled(FactTk, settings.FactTkConfig, "rank", "scale"),
     "fact_tt": _scaled(FactTt, settings.FactTtConfig, "rank", "scale"),
     "ln_tuning": lambda vit, config, dropout: LnTuning(settings.LnTuningConfig()),
-    "lora_noah": _lora("noah"),
-    "lora_peft": _lora("peft"),
-    "lora_qv": _lora("qv"),
+    "lora_noah": _scaled(make_lora, partial(settings.LoraConfig, form="noah"), "rank", "scale"),
+    # peft's configuration may state the scale as well, which follows from alpha and rank.
+    "lora_peft": _scaled(make_lora, partial(settings.LoraConfig, form="peft"), "rank", "alpha"),
+    "lora_qv": _scaled(make_lora, partial(settings.LoraConfig, form="qv"), "rank", "scale"),
     "partial": lambda vit, config, dropout: Partial(vit, settings.PartialConfig(blocks=config.get("blocks", 1))),
     "repadapter": _scaled(RepAdapter, settings.RepAdapterConfig, "dim", "scale", "groups"),
     "repadapter_attn": _scaled(RepAdapter, settings.RepAdapterAttentionConfig, "dim", "scale", "groups"),

@@ -24,7 +24,7 @@ def target_layers(backbone: nn.Module, text: str, *, norms: bool) -> list[str]:
     called = _called_layers(backbone)
     if text.strip() == AUTO:
         return _automatic(backbone, called, norms)
-    layers = {name for name, module in backbone.named_modules() if _has_weights(module)}
+    layers = {name for name, _ in _layers(backbone)}
     chosen: list[str] = []
     for part in (part.strip() for part in text.split(",")):
         matching = [name for name in layers if name == part or name.endswith(f".{part}")]

@@ -135,13 +135,13 @@ def _method_name(variant: str) -> str:
 
 def _why_unusable(variant: str) -> str:
     """Return why a tuner cannot adapt a model of images, or an empty string."""
-    if variant == "pvera" and _release("torch") < _PVERA_TORCH:
+    if variant == "pvera" and _torch_release() < _PVERA_TORCH:
         return "it draws noise with a function that torch has from 2.10 on"
     return _UNUSABLE.get(variant) or (_PROMPTS if _variants()[variant][0].learns_prompts else "")
 
 
-def _release(package: str) -> tuple[int, int]:
-    major, minor = version(package).split(".")[:2]
+def _torch_release() -> tuple[int, int]:
+    major, minor = version("torch").split(".")[:2]
     return int(major), int(minor)
 
 

@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, Literal
 
@@ -55,17 +55,15 @@ class PeftModel(nn.Module):
         """Set the training mode of the head, the tuner's layers and stochastic depth; the rest stays in evaluation."""
         super().train(mode)
         self.backbone.eval()
-        for module in self._in_training():
-            module.train(mode)
+        for module in self.backbone.modules():
+            if isinstance(module, DropPath):
+                module.train(mode)
         for name in self.layers:
             layer = self.backbone.get_submodule(name)
             # What the tuner adds is trained, and the layer that it wraps is not.
             layer.train(mode)
             getattr(layer, "base_layer", layer).eval()
         return self
-
-    def _in_training(self) -> Iterator[nn.Module]:
-        return (module for module in self.backbone.modules() if isinstance(module, DropPath))
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, classes)."""
@@ -81,7 +79,7 @@ class PeftModel(nn.Module):
         Raises ``InputError`` for a tuner that the library cannot merge.
         """
         tuner = copy.deepcopy(self.tuner).eval()
-        merged = _refusing(lambda: tuner.merge_and_unload(), "the library cannot merge this tuner into the backbone")
+        merged = _refusing(tuner.merge_and_unload, "the library cannot merge this tuner into the backbone")
         weights = {name: value.clone() for name, value in merged.state_dict().items()}
         return with_head(weights, self.head, classifiers_of(merged))
 

@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-from shipbench.methods import AdaptedMethod, Grid, SettingValue, Switches
+from shipbench.methods import Grid, Switches
 
-from . import recipes
+from .recipes import ADAPTER_PLUS, NOAH, PublishedMethod, Recipe
 from .settings import AdapterPlusConfig, HoulsbyConfig, PfeifferConfig, SerialConfig
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
 
     from shipbench.adapting import Adapter
-    from shipbench.tasks import Task
-
-_Recipe = Mapping[str, SettingValue]
 
 
-class SerialAdapter(AdaptedMethod):
+class SerialAdapter(PublishedMethod):
     """The adapter after the MLP of NOAH's and VPT's tables."""
 
     name = "adapter"
@@ -28,15 +25,10 @@ class SerialAdapter(AdaptedMethod):
     settings = SerialConfig
     colour = "#1b9e9e"
     marker = "h"
+    # NOAH's one setting for all tasks.
+    published: ClassVar[Recipe] = {**NOAH, "form": "noah", "init": "noah", "dim": 8, "dropout": 0.1}
     switches: ClassVar[Switches] = {"zero-start": {"init": "zero_up"}, "no-activation": {"activation": False}}
     components: ClassVar[Mapping[str, str]] = {"zero-start": "random start"}
-
-    def recipe(self, recipe: str, task: Task) -> _Recipe:
-        """Return NOAH's one setting for all tasks under ``"published"``, else nothing."""
-        if recipe != "published":
-            return {}
-        noah: _Recipe = {**recipes.NOAH, "form": "noah", "init": "noah", "dim": 8, "dropout": 0.1}
-        return recipes.common_for(self.name, task, noah)
 
     def adapter(self, backbone: VisionTransformer, settings: SerialConfig) -> Adapter:
         """Return the adapter of every block, in the form that the settings name."""
@@ -45,7 +37,7 @@ class SerialAdapter(AdaptedMethod):
         return make_serial(backbone, settings)
 
 
-class Houlsby(AdaptedMethod):
+class Houlsby(PublishedMethod):
     """Houlsby: adapters after attention and MLP."""
 
     name = "adapter-houlsby"
@@ -54,6 +46,8 @@ class Houlsby(AdaptedMethod):
     settings = HoulsbyConfig
     colour = "#3d8fd1"
     marker = "H"
+    # The protocol in which Adapter+'s authors compare it.
+    published: ClassVar[Recipe] = ADAPTER_PLUS
     switches: ClassVar[Switches] = {
         "no-attention": {"at_attention": False},
         "no-mlp": {"at_mlp": False},
@@ -68,10 +62,6 @@ class Houlsby(AdaptedMethod):
         "no-drop-path": "stochastic depth of adapters",
     }
 
-    def recipe(self, recipe: str, task: Task) -> _Recipe:
-        """Return under ``"published"`` the protocol in which Adapter+'s authors compare it, else nothing."""
-        return recipes.common_for(self.name, task, recipes.ADAPTER_PLUS) if recipe == "published" else {}
-
     def adapter(self, backbone: VisionTransformer, settings: HoulsbyConfig) -> Adapter:
         """Return both adapters of every block."""
         from .adapter_houlsby import Houlsby
@@ -79,7 +69,7 @@ class Houlsby(AdaptedMethod):
         return Houlsby(backbone, settings)
 
 
-class Pfeiffer(AdaptedMethod):
+class Pfeiffer(PublishedMethod):
     """Pfeiffer: an adapter with a norm after the MLP."""
 
     name = "adapter-pfeiffer"
@@ -88,6 +78,8 @@ class Pfeiffer(AdaptedMethod):
     settings = PfeifferConfig
     colour = "#7a5195"
     marker = "1"
+    # The protocol in which Adapter+'s authors compare it.
+    published: ClassVar[Recipe] = ADAPTER_PLUS
     switches: ClassVar[Switches] = {
         "no-residual": {"reads_residual": False},
         "no-norm": {"norm": False},
@@ -100,10 +92,6 @@ class Pfeiffer(AdaptedMethod):
         "no-drop-path": "stochastic depth of adapters",
     }
 
-    def recipe(self, recipe: str, task: Task) -> _Recipe:
-        """Return under ``"published"`` the protocol in which Adapter+'s authors compare it, else nothing."""
-        return recipes.common_for(self.name, task, recipes.ADAPTER_PLUS) if recipe == "published" else {}
-
     def adapter(self, backbone: VisionTransformer, settings: PfeifferConfig) -> Adapter:
         """Return the adapter of every block."""
         from .adapter_pfeiffer import Pfeiffer
@@ -111,7 +99,7 @@ class Pfeiffer(AdaptedMethod):
         return Pfeiffer(backbone, settings)
 
 
-class AdapterPlus(AdaptedMethod):
+class AdapterPlus(PublishedMethod):
     """Adapter+: an adapter after the block, scaled by channel."""
 
     name = "adapter-plus"
@@ -120,6 +108,9 @@ class AdapterPlus(AdaptedMethod):
     settings = AdapterPlusConfig
     colour = "#ef5675"
     marker = "2"
+    published: ClassVar[Recipe] = ADAPTER_PLUS
+    # The ranks of the authors' setting 1-32.
+    searched: ClassVar[Grid] = {"dim": (1, 2, 4, 8, 16, 32)}
     switches: ClassVar[Switches] = {
         "no-residual": {"reads_residual": False},
         "no-scaling": {"scaling": "none"},
@@ -130,15 +121,6 @@ class AdapterPlus(AdaptedMethod):
         "no-residual": "residual in the input",
         "no-drop-path": "stochastic depth of adapters",
     }
-
-    def recipe(self, recipe: str, task: Task) -> _Recipe:
-        """Return the authors' recipe and the rank of their setting 1-32 under ``"published"``, else nothing."""
-        return recipes.published_for(self.name, task, recipes.ADAPTER_PLUS) if recipe == "published" else {}
-
-    def grids(self) -> Mapping[str, Grid]:
-        """Return ``small``, and ``published``, the ranks of the authors' setting 1-32."""
-        axes: Grid = {"dim": (1, 2, 4, 8, 16, 32)}
-        return {**super().grids(), "published": recipes.searched(recipes.ADAPTER_PLUS, axes)}
 
     def adapter(self, backbone: VisionTransformer, settings: AdapterPlusConfig) -> Adapter:
         """Return the adapter of every block."""

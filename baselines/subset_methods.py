@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-from shipbench.methods import AdaptedMethod, Grid, SettingValue, Switches
+from shipbench.methods import AdaptedMethod, Grid, Switches
 
-from . import recipes
+from .recipes import OSU, PublishedMethod, Recipe
 from .settings import BitFitConfig, DiffFitConfig, LnTuningConfig, PartialConfig
 
 if TYPE_CHECKING:
@@ -16,21 +16,13 @@ if TYPE_CHECKING:
     from shipbench.adapting import Adapter
     from shipbench.tasks import Task
 
-_Recipe = Mapping[str, SettingValue]
 
-
-class _OsuMethod(AdaptedMethod):
+class _OsuMethod(PublishedMethod):
     """A method whose published settings and grid are OSU-MLB's."""
 
     mergeable = True
-
-    def recipe(self, recipe: str, task: Task) -> _Recipe:
-        """Return OSU-MLB's recipe and choices for ``task`` under ``"published"``, else nothing."""
-        return recipes.published_for(self.name, task, recipes.OSU) if recipe == "published" else {}
-
-    def grids(self) -> Mapping[str, Grid]:
-        """Return ``small``, and ``osu``, OSU-MLB's search."""
-        return {**super().grids(), "osu": recipes.searched_by_osu({})}
+    published: ClassVar[Recipe] = OSU
+    searched_by_osu: ClassVar[Grid] = {}
 
 
 class BitFit(_OsuMethod):
@@ -119,7 +111,7 @@ class Partial(AdaptedMethod):
     marker = "x"
     switches: ClassVar[Switches] = {"no-final-norm": {"final_norm": False}}
 
-    def recipe(self, recipe: str, task: Task) -> _Recipe:
+    def recipe(self, recipe: str, task: Task) -> Recipe:
         """Return a tenth of the common learning rate, as for full fine-tuning."""
         return {**super().recipe(recipe, task), "lr": 1e-4}
 

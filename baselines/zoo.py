@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-from shipbench.methods import AdaptedMethod, Grid, SettingValue, Switches
+from shipbench.methods import Grid, Switches
 
-from . import recipes
+from .recipes import DECAYING, FIXED_SCALES, NOAH, SSF, PublishedMethod, Recipe
 from .settings import (
     AdaptFormerConfig,
     ConvpassAttentionConfig,
@@ -24,12 +24,9 @@ if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
 
     from shipbench.adapting import Adapter
-    from shipbench.tasks import Task
-
-_Recipe = Mapping[str, SettingValue]
 
 
-class Lora(AdaptedMethod):
+class Lora(PublishedMethod):
     """LoRA: low-rank changes of the attention's projections."""
 
     name = "lora"
@@ -39,6 +36,9 @@ class Lora(AdaptedMethod):
     mergeable = True
     colour = "#cc79a7"
     marker = "v"
+    # NOAH's one setting for all tasks; NOAH searched nothing.
+    published: ClassVar[Recipe] = {**NOAH, "form": "noah", "init": "noah", "rank": 8, "scale": 1.0, "dropout": 0.1}
+    searched_by_osu: ClassVar[Grid] = {"rank": (1, 8, 16, 32)}
     switches: ClassVar[Switches] = {
         "no-query": {"at_query": False},
         "no-key": {"at_key": False},
@@ -50,17 +50,6 @@ class Lora(AdaptedMethod):
         "no-value": "change of values",
     }
 
-    def recipe(self, recipe: str, task: Task) -> _Recipe:
-        """Return NOAH's one setting for all tasks under ``"published"``, else nothing."""
-        if recipe != "published":
-            return {}
-        noah: _Recipe = {**recipes.NOAH, "form": "noah", "init": "noah", "rank": 8, "scale": 1.0, "dropout": 0.1}
-        return recipes.common_for(self.name, task, noah)
-
-    def grids(self) -> Mapping[str, Grid]:
-        """Return ``small``, and ``osu``, OSU-MLB's search; NOAH searched nothing."""
-        return {**super().grids(), "osu": recipes.searched_by_osu({"rank": (1, 8, 16, 32)})}
-
     def adapter(self, backbone: VisionTransformer, settings: LoraConfig) -> Adapter:
         """Return the pairs of every block, in the form that the settings name."""
         from .lora import make_lora
@@ -68,7 +57,7 @@ class Lora(AdaptedMethod):
         return make_lora(backbone, settings)
 
 
-class AdaptFormer(AdaptedMethod):
+class AdaptFormer(PublishedMethod):
     """AdaptFormer: an adapter parallel to the MLP."""
 
     name = "adaptformer"
@@ -77,6 +66,9 @@ class AdaptFormer(AdaptedMethod):
     settings = AdaptFormerConfig
     colour = "#e69f00"
     marker = "P"
+    # How others obtained its rows of VTAB-1k; its authors ran none.
+    published: ClassVar[Recipe] = {**NOAH, "dim": 8, "scale": 0.1, "dropout": 0.1}
+    searched_by_osu: ClassVar[Grid] = {"dim": (4, 16, 32), "scale": (0.05, 0.1, 0.2)}
     switches: ClassVar[Switches] = {
         "serial": {"placement": "serial"},
         "learned-scale": {"learned_scale": True},
@@ -87,17 +79,6 @@ class AdaptFormer(AdaptedMethod):
         "learned-scale": "fixed scale",
     }
 
-    def recipe(self, recipe: str, task: Task) -> _Recipe:
-        """Return under ``"published"`` how others obtained its VTAB-1k rows (its authors ran none), else nothing."""
-        if recipe != "published":
-            return {}
-        return recipes.common_for(self.name, task, {**recipes.NOAH, "dim": 8, "scale": 0.1, "dropout": 0.1})
-
-    def grids(self) -> Mapping[str, Grid]:
-        """Return ``small``, and ``osu``, OSU-MLB's search."""
-        axes: Grid = {"dim": (4, 16, 32), "scale": (0.05, 0.1, 0.2)}
-        return {**super().grids(), "osu": recipes.searched_by_osu(axes)}
-
     def adapter(self, backbone: VisionTransformer, settings: AdaptFormerConfig) -> Adapter:
         """Return the parallel adapter of every block."""
         from .adaptformer import AdaptFormer
@@ -105,7 +86,7 @@ class AdaptFormer(AdaptedMethod):
         return AdaptFormer(backbone, settings)
 
 
-class Ssf(AdaptedMethod):
+class Ssf(PublishedMethod):
     """SSF: scale and shift the output of every operation."""
 
     name = "ssf"
@@ -115,6 +96,13 @@ class Ssf(AdaptedMethod):
     mergeable = True
     colour = "#6f4fa3"
     marker = "X"
+    published: ClassVar[Recipe] = SSF
+    # Every value in the authors' settings.
+    searched: ClassVar[Grid] = {
+        "lr": (1e-3, 2e-3, 3e-3, 5e-3, 1e-2, 2e-2, 5e-2),
+        "weight_decay": (5e-5, 5e-2),
+        "drop_path": (0.0, 0.1, 0.2),
+    }
     switches: ClassVar[Switches] = {
         "no-scales": {"scales": False},
         "no-shifts": {"shifts": False},
@@ -130,19 +118,6 @@ class Ssf(AdaptedMethod):
         "identity-start": "random start",
     }
 
-    def recipe(self, recipe: str, task: Task) -> _Recipe:
-        """Return the authors' recipe and settings for ``task`` under ``"published"``, else nothing."""
-        return recipes.published_for(self.name, task, recipes.SSF) if recipe == "published" else {}
-
-    def grids(self) -> Mapping[str, Grid]:
-        """Return ``small``, and ``published``, every value in the authors' settings."""
-        axes: Grid = {
-            "lr": (1e-3, 2e-3, 3e-3, 5e-3, 1e-2, 2e-2, 5e-2),
-            "weight_decay": (5e-5, 5e-2),
-            "drop_path": (0.0, 0.1, 0.2),
-        }
-        return {**super().grids(), "published": recipes.searched(recipes.SSF, axes)}
-
     def adapter(self, backbone: VisionTransformer, settings: SsfConfig) -> Adapter:
         """Return the scales and shifts of all operations."""
         from .ssf import Ssf
@@ -150,7 +125,7 @@ class Ssf(AdaptedMethod):
         return Ssf(backbone, settings)
 
 
-class Convpass(AdaptedMethod):
+class Convpass(PublishedMethod):
     """Convpass beside attention and MLP."""
 
     name = "convpass"
@@ -159,6 +134,8 @@ class Convpass(AdaptedMethod):
     settings = ConvpassConfig
     colour = "#b8860b"
     marker = ">"
+    published: ClassVar[Recipe] = DECAYING
+    searched: ClassVar[Grid] = {"scale": FIXED_SCALES, "conv_init": ("xavier", "identity")}
     switches: ClassVar[Switches] = {
         "no-attention": {"at_attention": False},
         "no-mlp": {"at_mlp": False},
@@ -169,15 +146,6 @@ class Convpass(AdaptedMethod):
         "no-attention": "bypass of attention",
         "no-mlp": "bypass of the MLP",
     }
-
-    def recipe(self, recipe: str, task: Task) -> _Recipe:
-        """Return the authors' recipe and settings for ``task`` under ``"published"``, else nothing."""
-        return recipes.published_for(self.name, task, recipes.DECAYING) if recipe == "published" else {}
-
-    def grids(self) -> Mapping[str, Grid]:
-        """Return ``small``, and ``published``, the authors' scales and initialisations."""
-        axes: Grid = {"scale": recipes.FIXED_SCALES, "conv_init": ("xavier", "identity")}
-        return {**super().grids(), "published": recipes.searched(recipes.DECAYING, axes)}
 
     def adapter(self, backbone: VisionTransformer, settings: ConvpassConfig) -> Adapter:
         """Return the bypasses of every block."""
@@ -198,7 +166,7 @@ class ConvpassAttention(Convpass):
     switches: ClassVar[Switches] = {"no-convolution": {"convolution": False}, "no-activation": {"activation": False}}
 
 
-class FactTt(AdaptedMethod):
+class FactTt(PublishedMethod):
     """FacT with free cores."""
 
     name = "fact-tt"
@@ -208,6 +176,9 @@ class FactTt(AdaptedMethod):
     mergeable = True
     colour = "#a6273c"
     marker = "d"
+    published: ClassVar[Recipe] = DECAYING
+    # The authors' scales, and the ranks in their settings.
+    searched: ClassVar[Grid] = {"scale": FIXED_SCALES, "rank": (4, 8, 16)}
     switches: ClassVar[Switches] = {
         "no-attention": {"at_attention": False},
         "no-mlp": {"at_mlp": False},
@@ -218,16 +189,6 @@ class FactTt(AdaptedMethod):
         "no-mlp": "change of the MLP",
         "factors-per-block": "shared factors",
     }
-    ranks: tuple[int, ...] = (4, 8, 16)
-
-    def recipe(self, recipe: str, task: Task) -> _Recipe:
-        """Return the authors' recipe and settings for ``task`` under ``"published"``, else nothing."""
-        return recipes.published_for(self.name, task, recipes.DECAYING) if recipe == "published" else {}
-
-    def grids(self) -> Mapping[str, Grid]:
-        """Return ``small``, and ``published``, the authors' scales and the ranks in their settings."""
-        axes: Grid = {"scale": recipes.FIXED_SCALES, "rank": self.ranks}
-        return {**super().grids(), "published": recipes.searched(recipes.DECAYING, axes)}
 
     def adapter(self, backbone: VisionTransformer, settings: FactTtConfig) -> Adapter:
         """Return the shared factors and the cores of every block."""
@@ -245,7 +206,7 @@ class FactTk(FactTt):
     settings = FactTkConfig
     colour = "#e0607e"
     marker = "*"
-    ranks = (16, 32)
+    searched: ClassVar[Grid] = {"scale": FIXED_SCALES, "rank": (16, 32)}
 
     def adapter(self, backbone: VisionTransformer, settings: FactTtConfig) -> Adapter:
         """Return the shared factors and the tensors from which the cores follow."""
@@ -254,7 +215,7 @@ class FactTk(FactTt):
         return FactTk(backbone, settings)
 
 
-class RepAdapter(AdaptedMethod):
+class RepAdapter(PublishedMethod):
     """RepAdapter in front of attention and MLP."""
 
     name = "repadapter"
@@ -264,6 +225,8 @@ class RepAdapter(AdaptedMethod):
     mergeable = True
     colour = "#5aa469"
     marker = "p"
+    published: ClassVar[Recipe] = DECAYING
+    searched: ClassVar[Grid] = {"scale": (0.1, 0.5, 1.0, 5.0, 10.0)}
     switches: ClassVar[Switches] = {
         "no-attention": {"at_attention": False},
         "no-mlp": {"at_mlp": False},
@@ -274,15 +237,6 @@ class RepAdapter(AdaptedMethod):
         "no-attention": "adapter of attention",
         "no-mlp": "adapter of the MLP",
     }
-
-    def recipe(self, recipe: str, task: Task) -> _Recipe:
-        """Return the authors' recipe and settings for ``task`` under ``"published"``, else nothing."""
-        return recipes.published_for(self.name, task, recipes.DECAYING) if recipe == "published" else {}
-
-    def grids(self) -> Mapping[str, Grid]:
-        """Return ``small``, and ``published``, the authors' scales."""
-        axes: Grid = {"scale": (0.1, 0.5, 1.0, 5.0, 10.0)}
-        return {**super().grids(), "published": recipes.searched(recipes.DECAYING, axes)}
 
     def adapter(self, backbone: VisionTransformer, settings: RepAdapterConfig) -> Adapter:
         """Return the adapters of every block."""

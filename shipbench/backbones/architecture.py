@@ -13,19 +13,16 @@ from shipbench.errors import InputError
 _PROMPTABLE = {VisionTransformer: (Block, (Attention,)), Eva: (EvaBlock, (EvaAttention, AttentionRope))}
 
 
-def refuse_unpromptable(model: Any, name: str = "") -> None:
+def refuse_unpromptable(model: Any) -> None:
     """Raise ``InputError`` unless prompts can join the tokens of ``model``; see ``why_unpromptable``."""
-    _refuse(model, name, "prompted", why_unpromptable(model))
+    if reason := why_unpromptable(model):
+        raise InputError(f"the backbone cannot be prompted: {reason}")
 
 
-def refuse_unadaptable(model: Any, name: str = "") -> None:
+def refuse_unadaptable(model: Any) -> None:
     """Raise ``InputError`` unless the blocks of ``model`` have the sites of an adapter; see ``why_unadaptable``."""
-    _refuse(model, name, "adapted", why_unadaptable(model))
-
-
-def _refuse(model: Any, name: str, done: str, reason: str) -> None:
-    if reason:
-        raise InputError(f"{f'backbone {name!r}' if name else 'the backbone'} cannot be {done}: {reason}")
+    if reason := why_unadaptable(model):
+        raise InputError(f"the backbone cannot be adapted: {reason}")
 
 
 def why_unpromptable(model: Any) -> str:

@@ -45,8 +45,8 @@ class Preprocessing:
     """The input of a backbone: square images of ``image_size`` pixels, scaled to [0, 1], then (x - mean) / std."""
 
     image_size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: Triple
+    std: Triple
 
 
 def load_backbone(

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from shipbench.bench.options import EndToEndOptions
-from shipbench.bench.shares import evaluation_shares, timed, training_shares
+from shipbench.bench.shares import evaluation_shares, training_shares
 from shipbench.bench.synthetic_task import TASK, cache_in, write_images
+from shipbench.bench.timing import timed
 from shipbench.hardware.determinism import seed_everything
 from shipbench.hardware.device import as_current, resolve_device
 from shipbench.hardware.flops import count_flops
@@ -64,6 +65,10 @@ class EndToEnd:
     def benchmark_seconds(self) -> float:
         """The estimated time of all 19 tasks, decoding included, in s."""
         return sum(self.estimates.values())
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all measurements, ready for JSON."""
+        return asdict(self) | {"benchmark_seconds": self.benchmark_seconds}
 
 
 def run_end_to_end(method: Method, options: EndToEndOptions) -> EndToEnd:
@@ -176,11 +181,5 @@ def _matrix_rate(compute: ComputeContext) -> float:
     size = _MATRIX_SIZE if compute.device.type == "cpu" else _MATRIX_SIZE_OF_GPUS
     dtype = torch.bfloat16 if compute.precision == "bf16" else torch.float32
     a, b = (torch.randn(size, size, device=compute.device, dtype=dtype) for _ in range(2))
-    seconds = []
-    for _ in range(_MATRIX_ROUNDS + 1):
-        compute.wait()
-        start = time.perf_counter()
-        a @ b
-        compute.wait()
-        seconds.append(time.perf_counter() - start)
+    seconds = [timed(lambda: a @ b, compute)[0] for _ in range(_MATRIX_ROUNDS + 1)]
     return 2 * size**3 / statistics.median(seconds[1:])

@@ -49,9 +49,8 @@ def profile_launches(options: PartOptions) -> Iterator[dict[str, Any]]:
 
 def _profiled(case: Case, capture: Capture) -> dict[str, Any]:
     """Train three epochs and profile the second, in which nothing is set up and nothing is evaluated."""
-    activities = [ProfilerActivity.CPU]
-    if case.compute.device.type == "cuda":
-        activities.append(ProfilerActivity.CUDA)
+    on_gpu = case.compute.device.type == "cuda"
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
     profiler = profile(activities=activities)
     switches = iter((profiler.start, profiler.stop))
 
@@ -64,7 +63,6 @@ def _profiled(case: Case, capture: Capture) -> dict[str, Any]:
         trace = Path(folder) / "trace.json"
         profiler.export_chrome_trace(str(trace))
         events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
-    on_gpu = case.compute.device.type == "cuda"
     return {"captured": fit.captured, **launch_figures(events, _STEPS, on_gpu=on_gpu)}
 
 

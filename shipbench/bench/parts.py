@@ -36,12 +36,7 @@ def measure_whole_runs(options: PartOptions) -> Iterator[dict[str, Any]]:
     for name in (name for name in _WHOLE_RUNS if name in options.methods):
         identity = {"method": name, "precision": shared.precision}
         run = replace(shared, overrides=options.settings.get(name, {}))
-        yield identity | with_errors(lambda name=name, run=run: _whole_run(name, run))  # type: ignore[misc]
-
-
-def _whole_run(name: str, options: EndToEndOptions) -> dict[str, Any]:
-    measured = run_end_to_end(get_method(name), options)
-    return asdict(measured) | {"benchmark_seconds": measured.benchmark_seconds}
+        yield identity | with_errors(lambda name=name, run=run: run_end_to_end(get_method(name), run).as_json())  # type: ignore[misc]
 
 
 PARTS: Mapping[str, Part] = {

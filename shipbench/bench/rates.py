@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
 from typing import Any
 
 from shipbench.bench.options import PartOptions
-from shipbench.bench.steps import Timing
+from shipbench.bench.timing import Timing
 from shipbench.bench.workloads import Case, cases
 from shipbench.hardware.memory import PeakMemory
 from shipbench.recipe import Capture
@@ -45,5 +44,4 @@ def _rates(case: Case, capture: Capture) -> dict[str, Any]:
 
 def step_timing(fit: Fit, steps: int, runs: int = 1) -> Timing:
     """Return the seconds of a step of ``runs`` stacked runs, from the epochs of one of them after the first."""
-    seconds = [report.train_seconds * runs / steps for report in fit.epochs[1:]]
-    return Timing(statistics.median(seconds), min(seconds), max(seconds))
+    return Timing.over([report.train_seconds * runs / steps for report in fit.epochs[1:]])

@@ -5,18 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
+from shipbench.bench.timing import timed
 from shipbench.hardware.precision import ComputeContext
 from shipbench.recipe import Recipe
 from shipbench.runs import preparation
 from shipbench.training.inputs import Inputs
 from shipbench.training.loop import evaluate, fit
-
-T = TypeVar("T")
 
 
 @dataclass
@@ -103,12 +101,3 @@ def evaluation_shares(ready: preparation.Assembled, compute: ComputeContext) -> 
 def _shares(parts: Mapping[str, float], total: float, rest: str) -> dict[str, float]:
     shares = {part: seconds / total for part, seconds in parts.items()}
     return shares | {rest: 1 - sum(shares.values())}
-
-
-def timed(work: Callable[[], T], compute: ComputeContext | None = None) -> tuple[float, T]:
-    """Run ``work`` and return its seconds, including the work of the device of ``compute``, and its result."""
-    start = time.perf_counter()
-    result = work()
-    if compute is not None:
-        compute.wait()
-    return time.perf_counter() - start, result

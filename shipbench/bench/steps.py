@@ -8,7 +8,6 @@ were measured on.
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ from shipbench.bench.candidates import Candidate, build, candidates, make_fixtur
 from shipbench.bench.memory import step_bytes_alone, tensor_bytes
 from shipbench.bench.options import BenchOptions
 from shipbench.bench.subjects import Subject, compile_subject
+from shipbench.bench.timing import Timing, timed
 from shipbench.errors import InputError, ShipbenchError
 from shipbench.hardware.device import as_current
 from shipbench.hardware.precision import ComputeContext
@@ -27,15 +27,6 @@ from shipbench.methods import Method
 
 # Seconds of the bare backbone and of a subject right after it, for each round.
 Pairs: TypeAlias = list[tuple[float, float]]
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Seconds for one batch: the median and the range over rounds."""
-
-    median: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -129,25 +120,17 @@ def _time(subjects: Sequence[Subject], repeats: int, compute: ComputeContext) ->
 
 
 def _rounds(works: Sequence[Callable[[], None]], repeats: int, compute: ComputeContext) -> list[Pairs]:
-    timed: list[Pairs] = [[] for _ in works]
+    rounds: list[Pairs] = [[] for _ in works]
     bare = works[0]
     for index in range(repeats + 1):
-        for work, pairs in zip(works, timed, strict=True):
-            bare_seconds = _seconds(bare, compute)
+        for work, pairs in zip(works, rounds, strict=True):
+            bare_seconds, _ = timed(bare, compute)
             # Stochastic depth drops the same branches for every subject of a round.
             torch.manual_seed(index)
-            seconds = bare_seconds if work is bare else _seconds(work, compute)
+            seconds = bare_seconds if work is bare else timed(work, compute)[0]
             if index > 0:
                 pairs.append((bare_seconds, seconds))
-    return timed
-
-
-def _seconds(work: Callable[[], None], compute: ComputeContext) -> float:
-    compute.wait()
-    start = time.perf_counter()
-    work()
-    compute.wait()
-    return time.perf_counter() - start
+    return rounds
 
 
 def _step_bytes(
@@ -166,20 +149,20 @@ def _step_bytes(
 
 def _measure(
     subjects: Sequence[Subject],
-    timed: Sequence[tuple[Pairs, Pairs]],
+    times: Sequence[tuple[Pairs, Pairs]],
     memory: Sequence[int | None],
     compute: ComputeContext,
 ) -> list[Measurement]:
     counts = [_counts(subject) for subject in subjects]
     rows = []
-    for subject, (infer, train), used, (kept, flops) in zip(subjects, timed, memory, counts, strict=True):
+    for subject, (infer, train), used, (kept, flops) in zip(subjects, times, memory, counts, strict=True):
         row = Measurement(
             subject=subject.name,
             prompt_length=subject.prompt_length,
             precision=compute.precision,
             compiled=subject.compiled,
-            inference=_timing(infer),
-            training=_timing(train),
+            inference=Timing.over([seconds for _, seconds in infer]),
+            training=Timing.over([seconds for _, seconds in train]),
             inference_ratio=_ratio(infer),
             training_ratio=_ratio(train),
             training_bytes=used,
@@ -199,11 +182,6 @@ def _counts(subject: Subject) -> tuple[int, tuple[float, float]]:
     kept = tensor_bytes(subject.model, subject.train)
     torch.manual_seed(0)
     return kept, subject.flops()
-
-
-def _timing(pairs: Pairs) -> Timing:
-    seconds = [pair[1] for pair in pairs]
-    return Timing(statistics.median(seconds), min(seconds), max(seconds))
 
 
 def _ratio(pairs: Pairs) -> float:

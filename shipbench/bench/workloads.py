@@ -17,7 +17,7 @@ from shipbench.backbones import input_size_of
 from shipbench.backbones.frozen_weights import cast_frozen_weights
 from shipbench.bench.candidates import candidates, load_bare_backbone, model_of
 from shipbench.bench.options import PartOptions
-from shipbench.bench.shares import timed
+from shipbench.bench.timing import timed
 from shipbench.errors import ShipbenchError, one_line
 from shipbench.events import Emitter, Event, Note
 from shipbench.hardware.precision import ComputeContext

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import torch
 
     from shipbench.bench import BenchOptions, EndToEnd, EndToEndOptions, Measurement
-    from shipbench.bench.steps import Timing
+    from shipbench.bench.timing import Timing
     from shipbench.methods import Method
 
 
@@ -267,7 +267,7 @@ def _whole_runs(
     machine = environment(resolve_device(end_to_end_options.device))
     batch = f"batch {end_to_end_options.batch_size}"
     _print_whole_runs(measurements, f"{machine['device']}, {machine['threads']} threads, {batch}")
-    rows = [asdict(row) | {"benchmark_seconds": row.benchmark_seconds} for row in measurements]
+    rows = [row.as_json() for row in measurements]
     _finish(json_file, {"options": asdict(end_to_end_options), **machine, "measurements": rows})
 
 

@@ -51,7 +51,7 @@ def backbones(incomplete: str) -> list[str]:
 
 
 def trackers(incomplete: str) -> list[str]:
-    """Complete the last of a comma list of trackers."""
+    """Complete a comma-separated list of trackers."""
     from shipbench.trackers.registry import list_trackers
 
     return _last_of_list(incomplete, list_trackers())
@@ -62,6 +62,13 @@ def engines(incomplete: str) -> list[str]:
     from shipbench.engine.executors.registry import list_engines
 
     return _starting_with(incomplete, list_engines())
+
+
+def harnesses(incomplete: str) -> list[str]:
+    """Complete the name of a format of results."""
+    from shipbench.results.foreign.registry import harness_names
+
+    return _starting_with(incomplete, harness_names())
 
 
 def method(incomplete: str) -> list[str]:

@@ -60,7 +60,7 @@ def diff(
     if output is not None:
         _write(changes, output, document("diff/1", **_as_json(changes, a, b)))
         if changes.tasks and not as_json:
-            next_steps.after_diff(output)
+            next_steps.open_file(output / "differences.svg")
     if fail_on and changes.regressions:
         sys.exit(1)
 

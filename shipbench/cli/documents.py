@@ -89,15 +89,17 @@ def print_event(event: str, **values: Any) -> None:
 
 def print_document(schema: str, **body: Any) -> None:
     """Print a document of ``schema``, such as "run/1", on standard output."""
-    stream = _stdout.get() or sys.stdout
-    stream.write(document(schema, **body))
-    stream.flush()
+    _print(document(schema, **body))
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print a list, which has no schema, as a JSON array on standard output."""
+    _print(json.dumps(rows, indent=1) + "\n")
+
+
+def _print(text: str) -> None:
     stream = _stdout.get() or sys.stdout
-    stream.write(json.dumps(rows, indent=1) + "\n")
+    stream.write(text)
     stream.flush()
 
 
@@ -114,11 +116,6 @@ def _finite(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _finite(item) for key, item in value.items()}
     return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
-def print_runs(command: str, plan: Plan, results: Path, *, dry_run: bool) -> None:
-    """Print the runs of a plan with their records."""
-    print_document(f"{command}/1", results=results, dry_run=dry_run, runs=run_rows(plan, results))
 
 
 def run_rows(plan: Plan, results: Path) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from shipbench.cli import completion, next_steps, options
+from shipbench.cli import next_steps, options
 from shipbench.cli.documents import print_document
 from shipbench.cli.evaluate import one_task
 from shipbench.cli.failures import exit_if_unreadable
@@ -19,12 +19,7 @@ if TYPE_CHECKING:
 
 
 def explain(
-    run: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN", help="A run id or a unique prefix of one; see 'list runs'.", autocompletion=completion.runs
-        ),
-    ],
+    run: options.Run,
     images: Annotated[
         list[Path] | None,
         typer.Argument(
@@ -82,7 +77,7 @@ def explain(
     if features:
         next_steps.after_evaluate(results)
     else:
-        next_steps.after_explain(files[0])
+        next_steps.open_file(files[0])
 
 
 def _facts(planned: Explanation) -> dict[str, Any]:

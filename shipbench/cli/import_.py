@@ -17,7 +17,7 @@ from shipbench.runtime.interrupts import stopping
 if TYPE_CHECKING:
     from shipbench.results.foreign.importing import Outcome
 
-_NAMES = ("osu", "vpt", "noah", "ship", "adapter-plus", "vpetl", "timm", "csv")
+_UNITS = ("percent", "fraction")
 
 
 def import_results(
@@ -26,7 +26,7 @@ def import_results(
         typer.Argument(
             metavar="FORMAT",
             help="osu, vpt, noah, ship, adapter-plus, vpetl, timm or csv.",
-            autocompletion=completion.one_of(*_NAMES),
+            autocompletion=completion.harnesses,
         ),
     ],
     path: Annotated[Path, typer.Argument(help="A file of that format, or a folder that holds such files.")],
@@ -35,7 +35,7 @@ def import_results(
         str | None,
         typer.Option(
             help="csv: percent or fraction; every other format has one unit.",
-            autocompletion=completion.one_of("percent", "fraction"),
+            autocompletion=completion.one_of(*_UNITS),
         ),
     ] = None,
     method: Annotated[str | None, typer.Option(help="Method of the results; timm's files do not state it.")] = None,
@@ -66,8 +66,8 @@ def import_results(
 def _unit(text: str | None) -> Any:
     from shipbench.errors import InputError, did_you_mean
 
-    if text not in (None, "percent", "fraction"):
-        hint = did_you_mean(text, ["percent", "fraction"])
+    if text not in (None, *_UNITS):
+        hint = did_you_mean(text, list(_UNITS))
         raise InputError(f"--unit: unknown unit {text!r}{hint}; use percent or fraction")
     return text
 

@@ -19,14 +19,14 @@ def suggest(command: str, purpose: str) -> None:
 def after_run(results: Path, *, dry_run: bool = False) -> None:
     """Suggest the report of finished runs, or the real run after a dry one."""
     if dry_run:
-        say("next: the same command without --dry-run")
+        _without_dry_run()
         return
     suggest(f"shipbench report{_results(results)}", f"or list the runs: shipbench list runs{_results(results)}")
 
 
-def after_report(page: Path) -> None:
-    """Name the file to open: the page, or the folder if there is none."""
-    say(f"next: open {page}")
+def open_file(path: Path) -> None:
+    """Suggest to open a file or a folder."""
+    say(f"next: open {path}")
 
 
 def after_list_runs(results: Path) -> None:
@@ -42,7 +42,7 @@ def after_export(file: Path, checkpoint: str) -> None:
 def after_push(repo: str, checkpoint: str, *, dry_run: bool) -> None:
     """Suggest a prediction with the uploaded run, or the real upload after a dry one."""
     if dry_run:
-        say("next: the same command without --dry-run")
+        _without_dry_run()
         return
     suggest(f"shipbench predict hf:{repo} IMAGE...{_checkpoint(checkpoint)}", "classify images, on any machine")
 
@@ -50,11 +50,6 @@ def after_push(repo: str, checkpoint: str, *, dry_run: bool) -> None:
 def after_evaluate(results: Path) -> None:
     """Suggest the report, which shows evaluations beside the runs, and stored features."""
     suggest(f"shipbench report{_results(results)}", "clean and shifted accuracies, and features as t-SNE")
-
-
-def after_explain(figure: Path) -> None:
-    """Name the figure to open first."""
-    say(f"next: open {figure}")
 
 
 def after_predict() -> None:
@@ -72,15 +67,10 @@ def after_status(results: Path, *, failed: bool, pending: bool) -> None:
         suggest(f"shipbench report{_results(results)}", "tables and figures")
 
 
-def after_diff(folder: Path) -> None:
-    """Name the folder of the comparison."""
-    say(f"next: open {folder / 'differences.svg'}")
-
-
 def after_import(results: Path, *, dry_run: bool) -> None:
     """Suggest the report that shows imported results beside the runs, or the real import after a dry one."""
     if dry_run:
-        say("next: the same command without --dry-run")
+        _without_dry_run()
         return
     suggest(f"shipbench report{_results(results)}", "imported results beside your runs")
 
@@ -126,6 +116,10 @@ def after_demo(*, full: bool) -> None:
         suggest("shipbench demo --full", "five methods on the whole demo suite")
     suggest("shipbench ablate --tasks demo-tiny --seeds 0-2", "SHIP with one part switched off at a time")
     suggest("shipbench data fetch --to data/vtab-1k", "VTAB-1k, the real benchmark (about 5 GB)")
+
+
+def _without_dry_run() -> None:
+    say("next: the same command without --dry-run")
 
 
 def _checkpoint(name: str) -> str:

@@ -54,6 +54,12 @@ Backbone = Annotated[
 Checkpoint = Annotated[
     str | None, typer.Option(help="Weights: a .npz, .safetensors or .pth file, or 'random' (seeded, for timing).")
 ]
+Run = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN", help="A run id or a unique prefix of one; see 'list runs'.", autocompletion=completion.runs
+    ),
+]
 Data = Annotated[Path | None, typer.Option(envvar="SHIPBENCH_DATA", help="Folder of VTAB-1k.")]
 Results = Annotated[Path, typer.Option(envvar="SHIPBENCH_RESULTS", help="Folder of the records.")]
 Epochs = Annotated[int | None, typer.Option(help="Number of epochs (overrides the recipe).")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import TracebackType
+from typing import TypeVar
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
@@ -14,20 +14,25 @@ from shipbench.record import RunRecord
 from shipbench.runs.progress import LOST, describe_epoch, is_tenth, outcome
 from shipbench.runtime.console import err_console, say
 
+Display = TypeVar("Display", bound="_Lines")
 
-class PlainDisplay:
-    """A listener that prints a line for every event that matters, on standard error."""
+
+class _Lines:
+    """A display of lines, each of which is printed at once."""
 
     def __init__(self, runs: Sequence[PlannedRun]) -> None:
         self.runs = {run.run_id: run for run in runs}
         self.finished = 0
 
-    def __enter__(self) -> PlainDisplay:
-        """Return the display."""
+    def __enter__(self: Display) -> Display:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Do nothing: every line is printed already."""
+        pass
+
+
+class PlainDisplay(_Lines):
+    """A listener that prints a line for every event that matters, on standard error."""
 
     def __call__(self, event: Event, /) -> None:
         """Print an event; of the epochs, print every tenth part."""
@@ -69,9 +74,7 @@ class LiveDisplay:
         self.progress.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop drawing."""
         self.progress.stop()
 
@@ -108,19 +111,8 @@ class LiveDisplay:
         self.progress.console.print(f"{self.runs[run_id].title}: {text}")
 
 
-class JsonDisplay:
+class JsonDisplay(_Lines):
     """A listener that prints every event as a JSON line on standard error."""
-
-    def __init__(self, runs: Sequence[PlannedRun]) -> None:
-        self.runs = {run.run_id: run for run in runs}
-        self.finished = 0
-
-    def __enter__(self) -> JsonDisplay:
-        """Return the display."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Do nothing: every line is printed already."""
 
     def __call__(self, event: Event, /) -> None:
         """Print an event."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from shipbench.errors import InputError, did_you_mean
@@ -21,8 +21,6 @@ def chosen_rows(methods: str | None, tasks: str | None) -> list[PublishedRow]:
 
     Their accuracies are those of ``tasks`` alone. Raises ``InputError`` for a method or task without a row.
     """
-    from dataclasses import replace
-
     from shipbench.published import published_rows
 
     wanted = _tasks(tasks)

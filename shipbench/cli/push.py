@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from shipbench.cli import completion, next_steps, options
+from shipbench.cli import next_steps, options
 
 if TYPE_CHECKING:
     from shipbench.runs.hub import Upload
@@ -27,12 +27,7 @@ class PushCommand(TyperCommand):
 
 
 def push(
-    run: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN", help="A run id or a unique prefix of one; see 'list runs'.", autocompletion=completion.runs
-        ),
-    ],
+    run: options.Run,
     repo: Annotated[str, typer.Argument(metavar="USER/REPO", help="The repository; it is created if need be.")],
     results: options.Results = Path("results"),
     with_results: Annotated[

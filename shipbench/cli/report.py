@@ -95,7 +95,7 @@ def make_report(choices: ReportChoices) -> None:
         _print_document(built, choices.output, files, records)
     else:
         typer.echo(page)
-    next_steps.after_report(page)
+    next_steps.open_file(page)
 
 
 def check_choices(choices: ReportChoices) -> tuple[tuple[str, ...], PaperStyle]:

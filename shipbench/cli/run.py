@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from shipbench.planning.plan import Plan
-    from shipbench.record import RunRecord
     from shipbench.spec import RunSpec
     from shipbench.tasks import Task
 
@@ -67,13 +66,14 @@ def execute(specs: list[RunSpec], options: GridOptions, command: str = "run") ->
 
     With ``--json``, the results are a document of the schema of ``command``.
     """
-    from shipbench.cli.documents import print_runs
+    from shipbench.cli.documents import print_document, run_rows
 
     plan = plan_to_execute(specs, options)
     if not options.dry_run:
         make_ready_and_execute(plan, options)
     if options.as_json:
-        print_runs(command, plan, options.results, dry_run=options.dry_run)
+        runs = run_rows(plan, options.results)
+        print_document(f"{command}/1", results=options.results, dry_run=options.dry_run, runs=runs)
     else:
         _print_tables(plan, options)
     if not options.dry_run:
@@ -103,13 +103,15 @@ def plan_to_execute(specs: list[RunSpec], options: GridOptions) -> Plan:
 
 def make_ready_and_execute(plan: Plan, options: GridOptions) -> None:
     """Prepare what the runs of a plan share, then execute the chosen ones."""
-    from shipbench.engine.warmup import make_ready
+    if plan.chosen:
+        # It loads torch, which a plan with nothing to do does without.
+        from shipbench.engine.warmup import make_ready
 
-    make_ready(plan)
+        make_ready(plan)
     execute_chosen(plan, options)
 
 
-def plan_runs(specs: list[RunSpec], options: GridOptions, say: Callable[[str], None] | None = None) -> Plan:
+def plan_runs(specs: Sequence[RunSpec], options: GridOptions, say: Callable[[str], None] | None = None) -> Plan:
     """Look up specs in the results folder; ``say``, if given, receives lines about the weights in a checkpoint file.
 
     Raises ``InputError`` for specs that cannot be executed.
@@ -141,7 +143,7 @@ def say_failed(plan: Plan, options: GridOptions, runs: str = "runs") -> bool:
     return failed > 0 or before > 0
 
 
-def execute_chosen(plan: Plan, options: GridOptions) -> list[RunRecord]:
+def execute_chosen(plan: Plan, options: GridOptions) -> None:
     """Execute the chosen runs of a plan with a progress display."""
     if not plan.chosen:
         # Without the imports below, which load torch and take longer than everything else.
@@ -149,7 +151,7 @@ def execute_chosen(plan: Plan, options: GridOptions) -> list[RunRecord]:
         from shipbench.results.store import Store
 
         claims.tidy(Store(options.results))
-        return []
+        return
     from shipbench.cli.progress import make_display
     from shipbench.cli.tracking import tracked
     from shipbench.engine.supervisor import execute_plan
@@ -157,7 +159,6 @@ def execute_chosen(plan: Plan, options: GridOptions) -> list[RunRecord]:
 
     note = write_plan(options.results, options.engine, [run.entry for run in plan.chosen])
     with make_display(plan.chosen, options.progress) as display, tracked(plan, options, display) as listener:
-        records = execute_plan(plan, options.results, options.executor(), listener)
+        execute_plan(plan, options.results, options.executor(), listener)
     note.unlink(missing_ok=True)
     remove_ended(options.results)
-    return records

@@ -25,11 +25,12 @@ from shipbench.cli.options import (
     Stack,
     options_command,
 )
+from shipbench.cli.run import make_ready_and_execute, plan_runs
 from shipbench.errors import InputError, ShipbenchError, did_you_mean
 from shipbench.runtime.console import say
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from shipbench.cli.report import ReportChoices
     from shipbench.planning.plan import Plan
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from shipbench.planning.study.file import ReportPart, Study
     from shipbench.planning.study.grid import Decision, StudyGrid
     from shipbench.planning.study.lock import Lock
-    from shipbench.spec import RunSpec
 
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 
@@ -157,17 +157,11 @@ def _plan(study: Study, options: GridOptions) -> StudyGrid:
     if requested.unopened:
         return plan_without_records(requested, requested.unopened)
     try:
-        return plan_study(requested, lambda specs: _looked_up(specs, options, say), Store(options.results))
+        return plan_study(requested, lambda specs: plan_runs(specs, options, say), Store(options.results))
     except ShipbenchError as error:
         if not dry:
             raise
         return plan_without_records(requested, str(error))
-
-
-def _looked_up(specs: Sequence[RunSpec], options: GridOptions, tell: Callable[[str], None] | None = None) -> Plan:
-    from shipbench.cli.run import plan_runs
-
-    return plan_runs(list(specs), options, tell)
 
 
 def _rows(results: Path) -> list[Row]:
@@ -207,12 +201,12 @@ def _execute(grid: StudyGrid, options: GridOptions) -> tuple[StudyGrid, int]:
     from shipbench.results.store import Store
 
     store = Store(options.results)
-    _execute_plan(grid.first, options)
+    make_ready_and_execute(grid.first, options)
     # Every trial has been executed or has failed, so every search can be decided.
     decisions = decide(grid.request.parts, replace(grid.first, chosen=()), store)
-    final = _looked_up(winners(decisions), options)
+    final = plan_runs(winners(decisions), options)
     _record(decisions, final, options.results)
-    _execute_plan(final, options)
+    make_ready_and_execute(final, options)
     return _planned_again(grid, options), sum(made.choice.winner is None for made in decisions)
 
 
@@ -222,7 +216,7 @@ def _planned_again(grid: StudyGrid, options: GridOptions) -> StudyGrid:
     from shipbench.results.store import Store
 
     again = replace(options, retry_failed=False)
-    return plan_study(grid.request, lambda specs: _looked_up(specs, again), Store(options.results))
+    return plan_study(grid.request, lambda specs: plan_runs(specs, again), Store(options.results))
 
 
 def _follow_up(grid: StudyGrid, options: GridOptions) -> int:
@@ -232,17 +226,6 @@ def _follow_up(grid: StudyGrid, options: GridOptions) -> int:
     from shipbench.cli.follow_ups import execute_follow_ups
 
     return execute_follow_ups(grid.follow_ups, options.results)
-
-
-def _execute_plan(plan: Plan, options: GridOptions) -> None:
-    from shipbench.cli.run import execute_chosen
-
-    if plan.chosen:
-        # It loads torch, which a study with nothing to do does without.
-        from shipbench.engine.warmup import make_ready
-
-        make_ready(plan)
-    execute_chosen(plan, options)
 
 
 def _record(decisions: Sequence[Decision], plan: Plan, results: Path) -> None:

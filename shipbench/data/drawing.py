@@ -7,7 +7,7 @@ class, so a larger draw contains a smaller one, and a new image displaces at mos
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -146,13 +146,10 @@ def _balanced(task: Task, pool: ByClass, wanted: int, purpose: str) -> Entries:
         raise InputError(f"task {task.name} asks for {wanted} {purpose} images, but only {available} are left for them")
     drawn: list[Entry] = []
     # The smallest class first: what it lacks is shared by the larger ones.
-    for left, label in _counted_down(sorted(pool, key=lambda label: (len(pool[label]), label))):
+    labels = sorted(pool, key=lambda label: (len(pool[label]), label))
+    for left, label in zip(range(len(labels), 0, -1), labels, strict=True):
         drawn += _ranked(pool[label], "train")[: (wanted - len(drawn)) // left]
     return drawn
-
-
-def _counted_down(labels: Sequence[int]) -> Iterable[tuple[int, int]]:
-    return zip(range(len(labels), 0, -1), labels, strict=True)
 
 
 def _fifth(entries: Entries, salt: str) -> list[Entry]:
@@ -169,10 +166,7 @@ def _by_class(entries: Entries) -> ByClass:
 
 
 def _ranked(entries: Entries, salt: str) -> list[Entry]:
-    return sorted(entries, key=_rank(salt))
-
-
-def _rank(salt: str) -> Callable[[Entry], bytes]:
+    """Return the entries in the order of their ranks, which follow from a hash of their paths."""
     start = hashlib.sha256(f"{salt}\0".encode())
 
     def rank(entry: Entry) -> bytes:
@@ -181,7 +175,7 @@ def _rank(salt: str) -> Callable[[Entry], bytes]:
         digest.update(entry.path.encode(errors="surrogateescape"))
         return digest.digest()
 
-    return rank
+    return sorted(entries, key=rank)
 
 
 def _named(names: Sequence[str]) -> str:

@@ -5,41 +5,26 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shipbench.data.drawing import draw_shots
-from shipbench.data.types import Entry, Identity, NativeSplit
+from shipbench.data.types import Entry, Identity, NativeSplit, Source
 from shipbench.tasks import Task
 from shipbench.tasks.catalogue import SplitName
-
-
-class _Source(Protocol):
-    """What is needed of a ``shipbench.data.sources.Source``, opened with train800 and val200."""
-
-    @property
-    def counts(self) -> Mapping[SplitName, int]: ...
-
-    @property
-    def warning(self) -> str: ...
-
-    def identity(self, jobs: int | None = None) -> Identity: ...
-
-    def open_split(self, name: SplitName) -> NativeSplit: ...
 
 
 @dataclass(frozen=True)
 class FewShotSource:
     """The requested splits of a task with a number of shots: train is drawn from train800, val200 from val200."""
 
-    source: _Source
+    source: Source
     drawn: Mapping[SplitName, NDArray[np.int64]]
     requested: tuple[SplitName, ...]
 
     @classmethod
-    def draw(cls, task: Task, source: _Source, requested: tuple[SplitName, ...]) -> FewShotSource:
+    def draw(cls, task: Task, source: Source, requested: tuple[SplitName, ...]) -> FewShotSource:
         """Draw the shots of ``task``; raise ``InputError`` that names the classes with too few images."""
         names = [f"{label}" for label in range(task.num_classes)]
         fit, val = draw_shots(task, _entries(source, "train800"), _entries(source, "val200"), names)
@@ -82,7 +67,7 @@ def _parent(name: SplitName) -> SplitName:
     return "train800" if name == "train" else name
 
 
-def _entries(source: _Source, name: SplitName) -> list[Entry]:
+def _entries(source: Source, name: SplitName) -> list[Entry]:
     return [Entry(str(index), int(label)) for index, label in enumerate(source.open_split(name).labels)]
 
 

@@ -13,7 +13,6 @@ from shipbench.tasks.catalogue import Resize
 
 Size: TypeAlias = tuple[int, int]
 
-
 _MARGIN = (8, 7)
 """Augmented images are kept at this ratio to the inputs cut from them: 256 pixels for 224."""
 

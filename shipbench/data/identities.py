@@ -10,14 +10,14 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from shipbench.data.images import ImageIdentity, identify_bytes, read_bytes
-from shipbench.data.parallel import stream
+from shipbench.data.parallel import map_items
 from shipbench.errors import InputError, system_reason
 from shipbench.runtime.cache import cache_dir
 from shipbench.runtime.files import atomic_path
@@ -26,7 +26,7 @@ from shipbench.runtime.files import atomic_path
 _State: TypeAlias = tuple[int, int, int, int]
 _Memory: TypeAlias = dict[str, tuple[_State, ImageIdentity]]
 
-_TICK_NS = 100_000_000
+TICK_NS = 100_000_000
 """A file rewritten within one tick of the file system's clock keeps its times, so younger files are not remembered."""
 
 _BLOCK = 16_384
@@ -71,11 +71,7 @@ def identify_contained(
     memory = _recall(memo)
     if memory.keys() >= set(paths):
         return {path: memory[path][1] for path in paths}
-
-    def work(start: int, stop: int) -> list[ImageIdentity]:
-        return [identify(path) for path in paths[start:stop]]
-
-    identities = dict(zip(paths, stream(work, len(paths), f"fingerprinting {title}", jobs), strict=True))
+    identities = dict(zip(paths, map_items(identify, paths, f"fingerprinting {title}", jobs), strict=True))
     newest = max((max(state[1:3]) for state in states.values()), default=0)
     _remember(memo, {}, {path: ((0, newest, 0, 0), identity) for path, identity in identities.items()}, started)
     return identities
@@ -92,6 +88,22 @@ def content_of(images: Iterable[ImageIdentity], *, upright: bool) -> str:
     return digest.hexdigest()
 
 
+def read_memo(memo: Path) -> Any:
+    """Return what ``write_memo`` wrote to a file; None if it is absent or has changed since."""
+    try:
+        digest, text = memo.read_text().split(" ", 1)
+        return json.loads(text) if digest == _digest(text) else None
+    except (OSError, ValueError):
+        return None
+
+
+def write_memo(memo: Path, content: object) -> None:
+    """Write ``content`` as JSON; a failed write (a full disk) only makes the next command hash again."""
+    text = json.dumps(content)
+    with suppress(OSError), atomic_path(memo) as temporary:
+        temporary.write_text(f"{_digest(text)} {text}")
+
+
 def _hashed(
     root: Path, paths: Sequence[str], title: str, jobs: int | None
 ) -> Iterator[tuple[dict[str, ImageIdentity], int]]:
@@ -100,11 +112,8 @@ def _hashed(
         return
     started = time.time_ns()
     block: dict[str, ImageIdentity] = {}
-
-    def work(start: int, stop: int) -> list[ImageIdentity]:
-        return [identify_bytes(read_bytes(root / path)) for path in paths[start:stop]]
-
-    for path, identity in zip(paths, stream(work, len(paths), f"fingerprinting {title}", jobs), strict=True):
+    identities = map_items(lambda path: identify_bytes(read_bytes(root / path)), paths, f"fingerprinting {title}", jobs)
+    for path, identity in zip(paths, identities, strict=True):
         block[path] = identity
         if len(block) == _BLOCK:
             yield block, started
@@ -137,25 +146,18 @@ def _recall(memo: Path) -> _Memory:
 def _parsed(memo: Path, state: _State) -> _Memory:
     """Return what a memory in this ``state`` holds; a command identifies its images several times."""
     try:
-        digest, text = memo.read_text().split(" ", 1)
-        if digest != _digest(text):
-            return {}
-        entries: Mapping[str, Any] = json.loads(text)
         return {
             path: ((size, modified, changed, inode), ImageIdentity(sha256, kind))
-            for path, (size, modified, changed, inode, sha256, kind) in entries.items()
+            for path, (size, modified, changed, inode, sha256, kind) in read_memo(memo).items()
         }
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError):
         return {}
 
 
 def _remember(memo: Path, memory: _Memory, entries: _Memory, started: int) -> None:
     """Add entries to the memory and write it, except those of files changed too recently for their times to tell."""
-    memory |= {path: entry for path, entry in entries.items() if max(entry[0][1:3]) <= started - _TICK_NS}
-    text = json.dumps({path: [*state, image.sha256, image.kind] for path, (state, image) in memory.items()})
-    # A failed write (a full disk) only makes the next command hash again.
-    with suppress(OSError), atomic_path(memo) as temporary:
-        temporary.write_text(f"{_digest(text)} {text}")
+    memory |= {path: entry for path, entry in entries.items() if max(entry[0][1:3]) <= started - TICK_NS}
+    write_memo(memo, {path: [*state, image.sha256, image.kind] for path, (state, image) in memory.items()})
 
 
 def _digest(text: str) -> str:

@@ -29,7 +29,7 @@ from shipbench.data.images import (
     image_format,
     to_rgb,
 )
-from shipbench.data.parallel import stream
+from shipbench.data.parallel import map_items
 from shipbench.data.types import Entry, Identity, NativeSplit, SplitRole
 from shipbench.errors import InputError
 from shipbench.tasks import Task
@@ -181,7 +181,8 @@ class DrawnSource:
         """Return the identities of images by path; hash only those of new and changed files."""
         paths, signatures = list(dict.fromkeys(paths)), self.listing.signatures
         if signatures is None:
-            return self._read_identities(paths, jobs)
+            read = map_items(self._read_identity, paths, f"fingerprinting {self.task.name}", jobs)
+            return dict(zip(paths, read, strict=True))
         files = {path: str(signatures[path].absolute()) for path in paths}
         if len(set(files.values())) < len(paths):
             containers = {Path(file) for file in files.values()}
@@ -189,12 +190,6 @@ class DrawnSource:
         root = Path(os.path.commonpath(files.values()))
         identities = identify_files(root, list(files.values()), self.task.name, jobs)
         return {path: identities[file] for path, file in files.items()}
-
-    def _read_identities(self, paths: Sequence[str], jobs: int | None) -> dict[str, ImageIdentity]:
-        def work(start: int, stop: int) -> list[ImageIdentity]:
-            return [self._read_identity(path) for path in paths[start:stop]]
-
-        return dict(zip(paths, stream(work, len(paths), f"fingerprinting {self.task.name}", jobs), strict=True))
 
     def _read_identity(self, path: str) -> ImageIdentity:
         image = self.listing.images.read(path)

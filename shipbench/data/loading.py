@@ -11,8 +11,8 @@ import PIL
 
 from shipbench.data import image_cache
 from shipbench.data.framing import Framing, with_margin
-from shipbench.data.sources import Source, completed, open_source
-from shipbench.data.types import Identity, Split, TaskData
+from shipbench.data.sources import completed, open_source
+from shipbench.data.types import Identity, Source, Split, TaskData
 from shipbench.tasks import Task
 from shipbench.tasks.catalogue import Augment, Resize, SplitName
 

@@ -7,9 +7,21 @@ from typing import TypeVar
 
 from shipbench.runtime.console import track
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _CHUNK = 32
+
+
+def map_items(
+    function: Callable[[Item], Result], items: Sequence[Item], description: str, jobs: int | None
+) -> Iterator[Result]:
+    """Yield the result of ``function`` for every item, in order, as ``stream`` does."""
+
+    def work(start: int, stop: int) -> list[Result]:
+        return [function(item) for item in items[start:stop]]
+
+    return stream(work, len(items), description, jobs)
 
 
 def stream(
@@ -18,8 +30,8 @@ def stream(
     """Yield one result for every index below ``total``, in order.
 
     ``work(start, stop)`` returns the results of a range of at most ``chunk`` indices, which starts at a multiple of
-    ``chunk``. It runs on ``jobs`` threads or one per usable core
-    (Pillow and hashlib release the interpreter lock); its exceptions are raised here.
+    ``chunk``. It runs on ``jobs`` threads or one per usable core (Pillow and hashlib release the interpreter lock); its
+    exceptions are raised here.
     """
     yield from track(_results(work, total, jobs, chunk), description, total)
 

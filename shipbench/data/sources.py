@@ -6,7 +6,6 @@ verification use nothing else. ``Task.source`` names the kind.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -14,33 +13,12 @@ from typing import Protocol
 
 from shipbench.data.few_shots import FewShotSource
 from shipbench.data.listings import DrawnSource, ListedSource
-from shipbench.data.types import Identity, NativeSplit, TaskReport
+from shipbench.data.types import Source, TaskReport
 from shipbench.errors import InputError, did_you_mean
 from shipbench.tasks import Task
 from shipbench.tasks.catalogue import SplitName
 
 GROUP = "shipbench.sources"
-
-
-class Source(Protocol):
-    """The requested splits of one task, opened but not decoded."""
-
-    @property
-    def counts(self) -> Mapping[SplitName, int]:
-        """Number of images of each requested split."""
-
-    @property
-    def warning(self) -> str:
-        """One sentence if ``counts`` differ from the catalogue's, else an empty string."""
-
-    def identity(self, jobs: int | None = None) -> Identity:
-        """Return the identity of the task's images and labels, hashing on ``jobs`` threads or one per usable core.
-
-        It covers the test split only if that was requested or is embedded in the package.
-        """
-
-    def open_split(self, name: SplitName) -> NativeSplit:
-        """Return a requested split, its images at their native sizes."""
 
 
 class SourceKind(Protocol):

@@ -1,4 +1,4 @@
-"""A task's images and labels in memory, independent of where they come from."""
+"""A task's images and labels, opened or in memory, independent of where they come from."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,27 @@ class NativeSplit:
     open: Callable[[int], Image.Image]
 
 
+class Source(Protocol):
+    """The requested splits of one task, opened but not decoded."""
+
+    @property
+    def counts(self) -> Mapping[SplitName, int]:
+        """Number of images of each requested split."""
+
+    @property
+    def warning(self) -> str:
+        """One sentence if ``counts`` differ from the catalogue's, else an empty string."""
+
+    def identity(self, jobs: int | None = None) -> Identity:
+        """Return the identity of the task's images and labels, hashing on ``jobs`` threads or one per usable core.
+
+        It covers the test split only if that was requested or is embedded in the package.
+        """
+
+    def open_split(self, name: SplitName) -> NativeSplit:
+        """Return a requested split, its images at their native sizes."""
+
+
 @dataclass(frozen=True)
 class Split:
     """Images as they are stored, read-only and possibly memory-mapped, and labels ``(n,)`` int64.
@@ -67,8 +88,13 @@ class Split:
         """The images as the framing asks for, ``(n, side, side, 3)``; stored smaller ones are resized on first use."""
         if self.framing is None or self.pixels.shape[1:3] == (self.framing.side, self.framing.side):
             return self.pixels
-        side, how = self.framing.side, self.framing.resize
-        return np.stack([resize(Image.fromarray(pixels), side, how) for pixels in self.pixels])
+        return np.stack([self.image(index) for index in range(len(self))])
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """Return one of ``images`` without resizing the others."""
+        if self.framing is None:
+            return self.pixels[index]
+        return resize(Image.fromarray(self.pixels[index]), self.framing.side, self.framing.resize)
 
     def __len__(self) -> int:
         """Return the number of images."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, count
 from pathlib import Path
@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
@@ -46,7 +45,6 @@ from shipbench.runtime.files import atomic_path
 from shipbench.tasks import Task
 from shipbench.training.inputs import image_inputs
 
-SEED = 0
 _EACH = 4
 
 
@@ -63,7 +61,7 @@ class ExplainOptions:
     data: Path | None = None
     checkpoint: str | None = None
     device: str = "auto"
-    seed: int = SEED
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ class Explanation:
     record: RunRecord
     weights: Path
     options: ExplainOptions
-    test_images: EvaluationImages | None = field(default=None)
+    test_images: EvaluationImages | None = None
 
     @cached_property
     def exported(self) -> Exported:
@@ -163,8 +161,7 @@ def plan_explanation(store: Store, run_id: str, options: ExplainOptions, *, feat
                 f"{test_images.task.name} does not hold the test images of run {run_id}; name their source with --on, "
                 "or image files to explain"
             )
-    changed = ExplainOptions(options.images, options.on, options.data, checkpoint, options.device, options.seed)
-    return Explanation(store, record, weights, changed, test_images)
+    return Explanation(store, record, weights, replace(options, checkpoint=checkpoint), test_images)
 
 
 def explain(planned: Explanation, output: Path) -> tuple[list[Path], dict[str, Any]]:
@@ -239,12 +236,8 @@ def figure_names(images: Sequence[Path]) -> list[str]:
 
 
 def _chosen(planned: Explanation) -> Iterator[ExplainedImage]:
-    split = planned.split
     for image in choose_images(planned.store, planned.record.run_id, _EACH, planned.options.seed):
-        pixels = split.pixels[image.index]
-        if split.framing is not None:
-            pixels = resize(Image.fromarray(pixels), split.framing.side, split.framing.resize)
-        yield _explained(planned, f"test-{image.index}", np.asarray(pixels), image.label)
+        yield _explained(planned, f"test-{image.index}", planned.split.image(image.index), image.label)
 
 
 def _explained(planned: Explanation, name: str, pixels: NDArray[np.uint8], label: int | None) -> ExplainedImage:

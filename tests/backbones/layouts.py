@@ -37,15 +37,8 @@ def split_qkv(state: Weights, query: str, key: str, value: str) -> Weights:
 
 def hugging_face(state: Weights) -> Weights:
     """Return the tensors in the layout of transformers' ``ViTForImageClassification``."""
-    parts = (f"attention.attention.{part}" for part in ("query", "key", "value"))
-    renamed = replaced(
-        split_qkv(state, *parts),
-        (r"^cls_token", "embeddings.cls_token"),
-        (r"^pos_embed", "embeddings.position_embeddings"),
-        (r"^patch_embed\.proj", "embeddings.patch_embeddings.projection"),
-        (r"^norm\.", "layernorm."),
-        (r"^blocks\.", "encoder.layer."),
-        (r"\.attn\.proj\.", ".attention.output.dense."),
+    renamed = _in_transformers(
+        state,
         (r"\.norm1\.", ".layernorm_before."),
         (r"\.norm2\.", ".layernorm_after."),
         (r"\.mlp\.fc1\.", ".intermediate.dense."),
@@ -57,18 +50,22 @@ def hugging_face(state: Weights) -> Weights:
 
 def hugging_face_dinov2(state: Weights) -> Weights:
     """Return the tensors in the layout of transformers' ``Dinov2Model``."""
-    parts = (f"attention.attention.{part}" for part in ("query", "key", "value"))
-    renamed = replaced(
-        split_qkv(state, *parts),
+    renamed = _in_transformers(state, (r"\.ls([12])\.gamma", r".layer_scale\1.lambda1"))
+    return renamed | {"embeddings.mask_token": torch.zeros(1, 64)}
+
+
+def _in_transformers(state: Weights, *pairs: tuple[str, str]) -> Weights:
+    """Return tensors under the names that ViTs of transformers have in common, then with ``pairs`` replaced."""
+    return replaced(
+        split_qkv(state, *(f"attention.attention.{part}" for part in ("query", "key", "value"))),
         (r"^cls_token", "embeddings.cls_token"),
         (r"^pos_embed", "embeddings.position_embeddings"),
         (r"^patch_embed\.proj", "embeddings.patch_embeddings.projection"),
         (r"^norm\.", "layernorm."),
         (r"^blocks\.", "encoder.layer."),
         (r"\.attn\.proj\.", ".attention.output.dense."),
-        (r"\.ls([12])\.gamma", r".layer_scale\1.lambda1"),
+        *pairs,
     )
-    return renamed | {"embeddings.mask_token": torch.zeros(1, 64)}
 
 
 def openai_clip(state: Weights) -> Weights:

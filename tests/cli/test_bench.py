@@ -256,7 +256,7 @@ def test_a_ratio_is_to_the_bare_backbone_of_the_same_round(monkeypatch: pytest.M
 
         return SimpleNamespace(evaluation=lambda: nullcontext(lambda: work("inference", infer)), train=step)
 
-    monkeypatch.setattr(steps.time, "perf_counter", lambda: clock)
+    monkeypatch.setattr("time.perf_counter", lambda: clock)
     subjects: Any = [timed(1, 2), timed(3, 4), timed(0.5, 8)]
     pairs = steps._time(subjects, 3, ComputeContext(torch.device("cpu"), "fp32"))
     ratios = [tuple(map(steps._ratio, both)) for both in pairs]

@@ -22,6 +22,11 @@ def disk_is_full(target: Path) -> NoReturn:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
+def left_in(folder: Path) -> list[str]:
+    """Return the sorted names of what is in a folder; none if it does not exist."""
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
 def small_task(name: str, n_train: int = 10, n_test: int = 6, num_classes: int | None = None) -> Task:
     """Return a task of the catalogue resized to what ``vtab_tree`` writes."""
     task = get_task(name)

@@ -19,7 +19,7 @@ from shipbench.data.acquisition import fetch as fetching
 from shipbench.data.acquisition.fetch import Fetched, fetch
 from shipbench.errors import InputError, ShipbenchError
 from shipbench.tasks import get_task
-from tests.data.builders import vtab_tree
+from tests.data.builders import left_in, vtab_tree
 from tests.hub import COMMIT, DATA_SET, REPO, Hub, serve
 
 TASKS = ("cifar100", "dtd")
@@ -55,10 +55,6 @@ def hub(copy: Path) -> Iterator[Hub]:
     """Serve one zip, as the default repository does."""
     with serve(Hub({DATA_SET: {"README.md": b"# VTAB-1k", "vtab-1k.zip": packed(copy)}})) as running:
         yield running
-
-
-def left_in(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
 
 def test_fetches_imports_and_records_the_commit(hub: Hub, copy: Path, target: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shipbench.data import fingerprint
+from shipbench.data import fingerprint, identities
 from shipbench.data.vtab import fingerprints
 from shipbench.errors import InputError
 from shipbench.tasks import get_task
@@ -33,7 +33,7 @@ def by_definition(folder: Path, roles: tuple[str, ...] = ("train800", "val200", 
 
 def store_fresh_copies(monkeypatch: pytest.MonkeyPatch) -> None:
     """Store the fingerprint of a fresh copy as if it were an old one."""
-    monkeypatch.setattr(fingerprints, "_TICK_NS", 0)
+    monkeypatch.setattr(fingerprints, "TICK_NS", 0)
 
 
 def forbid_reading(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,7 +49,7 @@ def test_follows_its_definition(dtd: Path) -> None:
 
 def test_a_full_cache_disk_only_makes_the_next_command_hash_again(dtd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store_fresh_copies(monkeypatch)
-    monkeypatch.setattr(fingerprints, "atomic_path", disk_is_full)
+    monkeypatch.setattr(identities, "atomic_path", disk_is_full)
     assert [fingerprint(DTD, dtd) for _ in range(2)] == [by_definition(dtd / "dtd")] * 2
 
 
@@ -118,7 +118,7 @@ def test_a_replaced_file_of_the_same_size_and_time_is_noticed(dtd: Path, monkeyp
 def test_the_fingerprint_of_a_fresh_copy_is_not_stored(
     dtd: Path, private_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fingerprints, "_TICK_NS", 3600 * 10**9)
+    monkeypatch.setattr(fingerprints, "TICK_NS", 3600 * 10**9)
     first = fingerprint(DTD, dtd)
     assert not list((private_cache / "fingerprints").iterdir())
     assert fingerprint(DTD, dtd) == first

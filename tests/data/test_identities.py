@@ -20,7 +20,7 @@ NAMES = [f"{label}/{index}.png" for label in ("ant", "bee") for index in range(3
 @pytest.fixture
 def folder(tmp_path: Path, private_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Six images, whose identities are remembered although the files are new."""
-    monkeypatch.setattr(identities, "_TICK_NS", -(10**12))
+    monkeypatch.setattr(identities, "TICK_NS", -(10**12))
     for number, name in enumerate(NAMES):
         write(tmp_path / "own" / name, number)
     return tmp_path / "own"
@@ -89,7 +89,7 @@ def test_a_replaced_file_of_the_same_size_and_time_is_read_again(folder: Path) -
 
 
 def test_files_too_young_for_their_times_to_tell_are_read_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(identities, "_TICK_NS", 3600 * 10**9)
+    monkeypatch.setattr(identities, "TICK_NS", 3600 * 10**9)
     names = watch_reading(monkeypatch)
     for _ in range(2):
         identify_files(folder, NAMES, "own")

@@ -18,11 +18,11 @@ import numpy as np
 import pytest
 
 from shipbench.data import fingerprint
-from shipbench.data.acquisition.archives import Limits
-from shipbench.data.acquisition.importing import import_archive, import_archives
+from shipbench.data.acquisition.archives import LIMITS, Limits
+from shipbench.data.acquisition.importing import import_archives
 from shipbench.errors import InputError
 from shipbench.tasks import get_task
-from tests.data.builders import encode, vtab_tree
+from tests.data.builders import encode, left_in, vtab_tree
 
 TASKS = ("cifar100", "dtd")
 
@@ -52,8 +52,8 @@ def tarred(folder: Path, file: Path, mode: str, prefix: str = "") -> Path:
     return file
 
 
-def left_in(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+def import_archive(source: Path, target: Path, limits: Limits = LIMITS) -> list[str]:
+    return import_archives([source], target, limits=limits)
 
 
 @pytest.mark.parametrize(

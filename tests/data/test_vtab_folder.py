@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from shipbench.data.scanning import scan_images
 from shipbench.data.vtab.folder import find_base, find_task, open_task
-from shipbench.data.vtab.scanning import scan_images
 from shipbench.data.vtab.source import VtabFolder
 from shipbench.errors import InputError, ShipbenchError
 from shipbench.tasks.catalogue import VTAB

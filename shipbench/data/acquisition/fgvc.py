@@ -14,9 +14,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
-from typing import TypeAlias
 
-from shipbench.data.acquisition.archives import LIMITS, Limits, is_archive, unpack
+from shipbench.data.acquisition.archives import Parts, is_archive, unpack
 from shipbench.data.acquisition.importing import check_absent, folder_beside, place
 from shipbench.data.fgvc.source import list_set
 from shipbench.data.formats.files import is_hidden
@@ -24,8 +23,6 @@ from shipbench.errors import InputError
 from shipbench.runtime.console import say
 from shipbench.runtime.interrupts import settled
 from shipbench.tasks.catalogue import FGVC, Task
-
-Parts: TypeAlias = tuple[str, ...]
 
 DEFAULT_FOLDER = Path("data/fgvc")
 
@@ -77,7 +74,7 @@ def holds_fgvc(source: Path) -> bool:
     return any(destination(parts) for parts in islice(_peek(source), _PEEKED))
 
 
-def import_fgvc(sources: Sequence[Path], target: Path, *, limits: Limits = LIMITS) -> list[str]:
+def import_fgvc(sources: Sequence[Path], target: Path) -> list[str]:
     """Import FGVC data sets into the folder ``target``; return the names of their tasks.
 
     Nothing appears in ``target`` unless all data sets are complete; sizes that differ from the catalogue's are said.
@@ -90,7 +87,7 @@ def import_fgvc(sources: Sequence[Path], target: Path, *, limits: Limits = LIMIT
             staged = workspace / "staged"
             staged.mkdir()
             for number, source in enumerate(sources):
-                _stage(source, workspace / str(number), staged, limits)
+                _stage(source, workspace / str(number), staged)
             tasks = [task for task in FGVC.tasks if (staged / task.name).is_dir()]
             remarks = [remark for task in tasks for remark in _check(task, staged, sources)]
             last_step.enter_context(settled())
@@ -132,7 +129,7 @@ def _root_name(source: Path) -> str:
     return source.resolve().name if source.is_dir() else re.sub(r"(\.tar)?\.\w+$", "", source.name)
 
 
-def _stage(source: Path, unpacked: Path, staged: Path, limits: Limits) -> None:
+def _stage(source: Path, unpacked: Path, staged: Path) -> None:
     """Move a source's files to their places in ``staged``."""
     if not source.exists():
         raise InputError(f"{source} does not exist; name an archive, a folder or a label file")
@@ -143,7 +140,7 @@ def _stage(source: Path, unpacked: Path, staged: Path, limits: Limits) -> None:
         (base / source.name).write_bytes(source.read_bytes())
     else:
         say(f"{'copying' if source.is_dir() else 'unpacking'} {source}")
-        unpack(source, base, limits)
+        unpack(source, base)
     moved = 0
     for folder, _, files in os.walk(base):
         for name in files:

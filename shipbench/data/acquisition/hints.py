@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from shipbench.data.acquisition.archives import is_archive
+from shipbench.data.formats.labels import quoted_few
 from shipbench.data.vtab.folder import levels, misnamed_folders
-
-_LISTED = 3
 
 
 def hint_at_parts(sources: Sequence[Path], staged: Path) -> str:
     """Return a clause for sources in which files are missing, whose tasks are in ``staged``; it may be empty."""
     if inside := _archives_in(staged):
-        return f"; unpack the archives inside first: {_few(inside)}"
+        return f"; unpack the archives inside first: {quoted_few(inside)}"
     if all(source.is_dir() for source in sources):
         return ""
     if len(sources) > 1:
@@ -25,7 +24,7 @@ def hint_at_parts(sources: Sequence[Path], staged: Path) -> str:
 def hint_at_archives(content: Path, *, packed: bool) -> str:
     """Return a clause that names the archives inside a folder, or a ``packed`` one; it is empty if there are none."""
     inside = _archives_in(content)
-    return f"; {'unpack it and ' if packed else ''}import the archives inside: {_few(inside)}" if inside else ""
+    return f"; {'unpack it and ' if packed else ''}import the archives inside: {quoted_few(inside)}" if inside else ""
 
 
 def remarks_on_rest(base: Path) -> list[str]:
@@ -35,7 +34,7 @@ def remarks_on_rest(base: Path) -> list[str]:
         for folder, task in misnamed_folders(base).items()
     ]
     if inside := _archives_in(base):
-        remarks.append(f"note: archives inside {base} were not imported: {_few(inside)}")
+        remarks.append(f"note: archives inside {base} were not imported: {quoted_few(inside)}")
     return remarks
 
 
@@ -44,8 +43,3 @@ def _archives_in(folder: Path) -> list[str]:
     parents = [parent for level in levels(folder) for parent in level]
     files = [file for parent in parents for file in sorted(parent.iterdir()) if is_archive(file.name)]
     return [str(file.relative_to(folder)) for file in files if file.is_file()]
-
-
-def _few(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + more

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from shipbench.data.acquisition.archives import LIMITS, Limits, unpack
 from shipbench.data.acquisition.hints import hint_at_archives, hint_at_parts, remarks_on_rest
+from shipbench.data.scanning import scan_images
 from shipbench.data.vtab.folder import (
     IncompleteCopyError,
     doubts_about,
@@ -19,26 +20,20 @@ from shipbench.data.vtab.folder import (
     folders_of,
     open_task,
 )
-from shipbench.data.vtab.scanning import scan_images
 from shipbench.errors import InputError
 from shipbench.runtime.console import say
 from shipbench.runtime.interrupts import settled
 from shipbench.tasks.catalogue import VTAB, Task
 
 
-def import_archive(source: Path, target: Path, *, limits: Limits = LIMITS) -> list[str]:
-    """Import a copy of VTAB-1k (folder, zip or tar) into the folder ``target``; return the names of its tasks.
-
-    The task folders may be up to three folders deep and get their canonical names. Nothing appears in ``target`` unless
-    all tasks of the copy are readable; numbers of images that differ from the catalogue's are warned about. Raises
-    ``InputError`` if the source is missing, damaged or hostile, if it holds no task, and if ``target`` already has one
-    of its tasks.
-    """
-    return import_archives([source], target, limits=limits)
-
-
 def import_archives(sources: Sequence[Path], target: Path, *, limits: Limits = LIMITS) -> list[str]:
-    """Import a copy in several parts, as ``import_archive`` does; a task may be spread over parts."""
+    """Import a copy of VTAB-1k (folders, zip or tar files) into the folder ``target``; return the names of its tasks.
+
+    A task may be spread over several sources. The task folders may be up to three folders deep and get their canonical
+    names. Nothing appears in ``target`` unless all tasks of the copy are readable; numbers of images that differ from
+    the catalogue's are warned about. Raises ``InputError`` if a source is missing, damaged or hostile, if it holds no
+    task, and if ``target`` already has one of its tasks.
+    """
     check_absent([], target)
     with ExitStack() as last_step:
         with folder_beside(target) as workspace:

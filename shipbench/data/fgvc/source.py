@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from shipbench.data.fgvc import official
-from shipbench.data.formats.files import FolderImages, is_hidden, missing_files
+from shipbench.data.formats.files import FolderImages, missing_files, subfolders
 from shipbench.data.formats.labels import Label, Rows, counted, make_listing, quoted_few
 from shipbench.data.formats.lists import folder_names, read_class_ids, with_common_labels
+from shipbench.data.formats.roles import ROLES
 from shipbench.data.listings import DrawnSource, ListedSource, Listing, SplitRole
 from shipbench.errors import InputError
 from shipbench.tasks import Task
@@ -50,8 +51,6 @@ LAYOUTS: dict[str, Layout] = {
         815,
     ),
 }
-
-_JSON = {"train": "train.json", "val": "val.json", "test": "test.json"}
 
 
 class FgvcSuite(ListedSource):
@@ -156,19 +155,15 @@ def _n_val(task: Task, layout: Layout, n_train: int) -> int:
 
 def _candidates(root: Path) -> Iterator[Path]:
     yield root
-    children = _subfolders(root)
+    children = subfolders(root)
     yield from children
     for child in children:
         if not any(child.name in task.folder_names for task in FGVC.tasks):
-            yield from _subfolders(child)
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    return sorted(child for child in folder.iterdir() if child.is_dir() and not is_hidden(child.name))
+            yield from subfolders(child)
 
 
 def _has_json(folder: Path) -> bool:
-    return all((folder / _JSON[role]).is_file() for role in ("train", "test"))
+    return (folder / "train.json").is_file() and (folder / "test.json").is_file()
 
 
 def _official_files(layout: Layout, folder: Path) -> tuple[str, ...] | None:
@@ -176,17 +171,16 @@ def _official_files(layout: Layout, folder: Path) -> tuple[str, ...] | None:
 
 
 def _json_rows(layout: Layout, folder: Path) -> tuple[dict[SplitRole, Rows], Mapping[Label, str] | None, list[str]]:
-    roles: tuple[SplitRole, ...] = ("train", "val", "test")
-    rows: dict[SplitRole, Rows] = {}
-    for role in roles:
-        if (folder / _JSON[role]).is_file():
-            rows[role] = [
-                (_placed(path, layout, folder), label) for path, label in read_class_ids(folder / _JSON[role])
-            ]
+    files = {role: folder / f"{role}.json" for role in ROLES}
+    rows: dict[SplitRole, Rows] = {
+        role: [(_placed(path, layout), label) for path, label in read_class_ids(file)]
+        for role, file in files.items()
+        if file.is_file()
+    }
     return rows, None, []
 
 
-def _placed(path: str, layout: Layout, folder: Path) -> str:
+def _placed(path: str, layout: Layout) -> str:
     """Return a path of a JSON file relative to the data set's folder.
 
     Copies of Stanford Cars drop ``car_ims``; its numbers mean other images in ``cars_train`` and ``cars_test``.

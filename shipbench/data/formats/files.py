@@ -10,7 +10,7 @@ from pathlib import Path
 
 from shipbench.data.formats.labels import counted, quoted_few
 from shipbench.data.images import read_bytes
-from shipbench.data.vtab.scanning import scan_images
+from shipbench.data.scanning import scan_images
 from shipbench.errors import InputError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"})
@@ -35,6 +35,12 @@ class FolderImages:
 def is_image(name: str) -> bool:
     """Return whether a file's name has the suffix of an image, in any case."""
     return posixpath.splitext(name)[1].lower() in SUFFIXES
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Return the folders in ``folder`` that are not hidden, sorted."""
+    with os.scandir(folder) as items:
+        return sorted(Path(item.path) for item in items if not is_hidden(item.name) and item.is_dir())
 
 
 def is_hidden(name: str) -> bool:
@@ -94,7 +100,7 @@ def find_image_root(folder: Path, paths: Sequence[str], key: str = "images") -> 
     ``paths`` are a few listed paths. Raises ``InputError`` naming the task file's ``key`` if several folders fit; if
     none does, ``folder`` is returned and its missing files are reported later.
     """
-    hits = {place: _hits(place, paths) for place in (folder, *_subfolders(folder))}
+    hits = {place: _hits(place, paths) for place in (folder, *subfolders(folder))}
     best = max(hits.values())
     places = [place for place, number in hits.items() if number == best]
     if best == 0 or places[0] == folder:
@@ -107,8 +113,3 @@ def find_image_root(folder: Path, paths: Sequence[str], key: str = "images") -> 
 
 def _hits(place: Path, paths: Sequence[str]) -> int:
     return sum((place / path).is_file() for path in paths)
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    with os.scandir(folder) as items:
-        return sorted(Path(item.path) for item in items if not is_hidden(item.name) and item.is_dir())

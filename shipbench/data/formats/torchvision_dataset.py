@@ -204,7 +204,7 @@ class _Opener:
 def _class(name: str) -> type[Any]:
     from torchvision import datasets
 
-    names = [kind for kind in datasets.__all__ if kind not in ("VisionDataset",)]
+    names = [kind for kind in datasets.__all__ if kind != "VisionDataset"]
     if name not in names:
         exact = next((kind for kind in names if kind.lower() == name.lower()), None)
         hint = f" (did you mean {exact!r}?)" if exact else did_you_mean(name, names)

@@ -21,12 +21,13 @@ CELL = 64
 _LETTER_WIDTH = 6
 _LONGEST_NAME = 20
 _MOST_CLASSES = 1000
+_PER_CLASS = 4
 _GAP = 4
 _PAPER, _INK = (255, 255, 255), (40, 40, 40)
 
 
-def write_contact_sheet(task: Task, root: Path | None, file: Path, per_class: int = 4) -> None:
-    """Write a PNG with a row of up to ``per_class`` training images for each of the first 1000 classes, with its name.
+def write_contact_sheet(task: Task, root: Path | None, file: Path) -> None:
+    """Write a PNG with a row of up to four training images for each of the first 1000 classes, with its name.
 
     Raises ``InputError`` if the name of ``file`` does not end in ``.png`` or the file cannot be written.
     """
@@ -34,7 +35,7 @@ def write_contact_sheet(task: Task, root: Path | None, file: Path, per_class: in
     source = open_source(task, root, ("train",))
     task = completed(task, source)
     names = task.class_names or [str(label) for label in range(task.num_classes)]
-    sheet = contact_sheet(source.open_split("train"), names[:_MOST_CLASSES], per_class)
+    sheet = contact_sheet(source.open_split("train"), names[:_MOST_CLASSES], _PER_CLASS)
     try:
         with atomic_path(file) as temporary:
             sheet.save(temporary, "PNG")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from shipbench.data.formats.labels import quoted_few
 from shipbench.data.images import ImageIdentity
 from shipbench.data.inspection.checks import (
     Checks,
@@ -19,7 +20,7 @@ from shipbench.data.inspection.checks import (
 )
 from shipbench.data.inspection.evidence import Evidence, ImageFacts
 from shipbench.data.listings import DrawnSource
-from shipbench.data.parallel import stream
+from shipbench.data.parallel import map_items
 from shipbench.data.types import Entry, TaskReport
 from shipbench.errors import InputError
 
@@ -46,11 +47,8 @@ def _gather(source: DrawnSource, jobs: int | None) -> ListedEvidence:
     splits = {str(role): entries for role, entries in source.drawing.pools.items() if entries}
     paths = list(dict.fromkeys(entry.path for entries in splits.values() for entry in entries))
     identities = source.identify(paths, jobs)
-
-    def work(start: int, stop: int) -> list[ImageFacts]:
-        return [_facts(source, path, identities[path]) for path in paths[start:stop]]
-
-    images = dict(zip(paths, stream(work, len(paths), f"checking {source.task.name}", jobs), strict=True))
+    facts = map_items(lambda path: _facts(source, path, identities[path]), paths, f"checking {source.task.name}", jobs)
+    images = dict(zip(paths, facts, strict=True))
     return ListedEvidence(source.task, source.place, splits, images, source.notes)
 
 
@@ -87,8 +85,7 @@ def classes_without_validation(evidence: Evidence) -> list[str]:
         present = {entry.label for entry in evidence.entries(role)}
         absent = [name for label, name in enumerate(evidence.task.class_names) if label not in present]
         if present and absent:
-            more = f" and {len(absent) - 3} more" if len(absent) > 3 else ""
-            sentences.append(f"no {role} image of {', '.join(absent[:3])}{more}")
+            sentences.append(f"no {role} image of {quoted_few(absent)}")
     return sentences
 
 

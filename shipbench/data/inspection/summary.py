@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from shipbench.data.framing import Size
-from shipbench.data.parallel import stream
+from shipbench.data.parallel import map_items
 from shipbench.data.sources import completed, open_source
-from shipbench.data.types import ImageFormat, NativeSplit
+from shipbench.data.types import ImageFormat
 from shipbench.tasks import Task
 from shipbench.tasks.catalogue import SplitName
 
@@ -55,7 +56,10 @@ def summarise(task: Task, root: Path | None, jobs: int | None = None) -> TaskSum
     counts: dict[SplitName, NDArray[np.int64]] = {
         name: np.bincount(split.labels, minlength=task.num_classes).astype(np.int64) for name, split in splits.items()
     }
-    moments = _moments(splits["train"], task, jobs)
+    images = range(len(splits["train"].labels))
+    moments = list(
+        map_items(lambda index: _moments(splits["train"].open(index)), images, f"reading {task.name} train", jobs)
+    )
     sizes = sorted((item.size for item in moments), key=lambda size: size[0] * size[1])
     pixels = sum(width * height for width, height in sizes)
     mean = np.sum([item.sums for item in moments], axis=0) / pixels
@@ -74,14 +78,6 @@ def summarise(task: Task, root: Path | None, jobs: int | None = None) -> TaskSum
     )
 
 
-def _moments(split: NativeSplit, task: Task, jobs: int | None) -> list[_Moments]:
-    def work(start: int, stop: int) -> list[_Moments]:
-        return [_moments_of_image(split, index) for index in range(start, stop)]
-
-    return list(stream(work, len(split.labels), f"reading {task.name} train", jobs))
-
-
-def _moments_of_image(split: NativeSplit, index: int) -> _Moments:
-    image = split.open(index)
+def _moments(image: Image.Image) -> _Moments:
     pixels = np.asarray(image).reshape(-1, 3) / 255.0
     return _Moments(image.size, pixels.sum(axis=0), (pixels**2).sum(axis=0))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from shipbench.data.images import LOSSY
 from shipbench.data.inspection import checks as common
 from shipbench.data.inspection.checks import Checks, first_few, shared_with_test
+from shipbench.data.scanning import absence
 from shipbench.data.types import Entry
 from shipbench.data.vtab.distinctness import listed_paths
 from shipbench.data.vtab.evidence import SPLIT_FILES, VtabEvidence
 from shipbench.data.vtab.folder import ROLES, UNION, label_disagreement
-from shipbench.data.vtab.scanning import absence
 from shipbench.data.vtab.split_files import describe_fault
 
 _LOSSLESS_ORIGINALS = frozenset(

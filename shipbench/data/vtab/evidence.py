@@ -8,9 +8,9 @@ from pathlib import Path
 
 from shipbench.data.images import decode, identify_bytes, read_bytes
 from shipbench.data.inspection.evidence import Evidence, ImageFacts
-from shipbench.data.parallel import stream
+from shipbench.data.parallel import map_items
+from shipbench.data.scanning import scan_images
 from shipbench.data.vtab.folder import ROLES, UNION, find_task, folders_of
-from shipbench.data.vtab.scanning import scan_images
 from shipbench.data.vtab.split_files import SplitFile, parse_split
 from shipbench.errors import InputError
 from shipbench.tasks import Task
@@ -43,11 +43,8 @@ def gather(task: Task, base: Path, jobs: int | None) -> VtabEvidence:
     splits = {name: split.entries for name, split in parsed.items()}
     scan = scan_images(folder, {entry.path for entries in splits.values() for entry in entries})
     paths = sorted(scan.files)
-
-    def work(start: int, stop: int) -> list[ImageFacts]:
-        return [_read_facts(folder / path) for path in paths[start:stop]]
-
-    images = dict(zip(paths, stream(work, len(paths), f"checking {task.name}", jobs), strict=True))
+    facts = map_items(lambda path: _read_facts(folder / path), paths, f"checking {task.name}", jobs)
+    images = dict(zip(paths, facts, strict=True))
     return VtabEvidence(task, str(folder), splits, images, folder, tuple(folders_of(task, base)), parsed, scan.faults)
 
 

@@ -7,26 +7,21 @@ label, size, times and inode of every listed file. A changed file changes the si
 from __future__ import annotations
 
 import hashlib
-import json
 import time
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import asdict
 from os import stat_result
 from pathlib import Path
 
-from shipbench.data.identities import content_of
+from shipbench.data.identities import TICK_NS, content_of, read_memo, write_memo
 from shipbench.data.images import ImageIdentity, ImageKind, identify_bytes, image_format, read_bytes
-from shipbench.data.parallel import stream
+from shipbench.data.parallel import map_items
+from shipbench.data.scanning import scan_images
 from shipbench.data.types import Identity
 from shipbench.data.vtab.folder import ROLES, Role, TaskFolder
-from shipbench.data.vtab.scanning import scan_images
 from shipbench.errors import InputError
 from shipbench.runtime.cache import cache_dir
-from shipbench.runtime.files import atomic_path
 from shipbench.tasks.catalogue import SplitName
-
-_TICK_NS = 100_000_000
 
 
 def identify(folder: TaskFolder, jobs: int | None = None) -> Identity:
@@ -43,9 +38,13 @@ def identify(folder: TaskFolder, jobs: int | None = None) -> Identity:
     if stored is not None:
         return stored
     started = time.time_ns()
-    identity = identity_of(folder, _hash_files(folder, paths, jobs))
-    if not _is_fresh(scan.files, started):
-        _store(memo, identity)
+    images = map_items(
+        lambda path: identify_bytes(read_bytes(folder.path / path)), paths, f"fingerprinting {folder.task.name}", jobs
+    )
+    identity = identity_of(folder, dict(zip(paths, images, strict=True)))
+    newest = max(max(status.st_mtime_ns, status.st_ctime_ns) for status in scan.files.values())
+    if newest <= started - TICK_NS:
+        write_memo(memo, asdict(identity))
     return identity
 
 
@@ -75,14 +74,6 @@ def _contents(folder: TaskFolder, images: Mapping[str, ImageIdentity]) -> dict[s
     return {name: content_of((images[entry.path] for entry in folder.split(name)), upright=False) for name in splits}
 
 
-def _hash_files(folder: TaskFolder, paths: list[str], jobs: int | None) -> dict[str, ImageIdentity]:
-    def work(start: int, stop: int) -> list[ImageIdentity]:
-        return [identify_bytes(read_bytes(folder.path / path)) for path in paths[start:stop]]
-
-    hashed = stream(work, len(paths), f"fingerprinting {folder.task.name}", jobs)
-    return dict(zip(paths, hashed, strict=True))
-
-
 def _signature(folder: TaskFolder, files: Mapping[str, stat_result]) -> str:
     digest = hashlib.sha256()
     for role in _roles(folder):
@@ -93,31 +84,8 @@ def _signature(folder: TaskFolder, files: Mapping[str, stat_result]) -> str:
     return digest.hexdigest()
 
 
-def _is_fresh(files: Mapping[str, stat_result], started: int) -> bool:
-    # A file rewritten within one tick of the file system's clock keeps its times, so the signature of a copy this
-    # recent cannot be trusted.
-    return max(_newest(files.values())) > started - _TICK_NS
-
-
-def _newest(statuses: Iterable[stat_result]) -> Iterable[int]:
-    return (max(status.st_mtime_ns, status.st_ctime_ns) for status in statuses)
-
-
 def _recall(memo: Path) -> Identity | None:
-    """Return the stored identity, or ``None`` if there is none or the file has changed since it was written."""
     try:
-        digest, text = memo.read_text().split(" ", 1)
-        return Identity(**json.loads(text)) if digest == _digest(text) else None
-    except (OSError, ValueError, TypeError):
+        return Identity(**read_memo(memo))
+    except TypeError:
         return None
-
-
-def _store(memo: Path, identity: Identity) -> None:
-    text = json.dumps(asdict(identity))
-    # A failed write (a full disk) only makes the next command hash again.
-    with suppress(OSError), atomic_path(memo) as temporary:
-        temporary.write_text(f"{_digest(text)} {text}")
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

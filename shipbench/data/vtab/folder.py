@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from shipbench.data.scanning import absence
 from shipbench.data.types import Entry
 from shipbench.data.vtab.distinctness import listed_paths
-from shipbench.data.vtab.scanning import absence
 from shipbench.data.vtab.split_files import read_split
 from shipbench.errors import InputError, ShipbenchError
 from shipbench.tasks.catalogue import VTAB, SplitName, Task

@@ -39,7 +39,7 @@ def along(origin: Vectors, direction: Vectors, t: Array) -> Vectors:
 
 def interval(thing: Thing, origin: Vectors, direction: Vectors) -> Interval:
     """Return where rays enter and leave ``thing``, in units of ``direction``; enter > leave for rays that miss."""
-    o, d = _into_frame(thing, origin, shift=True), _into_frame(thing, direction, shift=False)
+    o, d = _into_frame(thing, origin), _turned(thing, direction)
     if thing.shape == "sphere":
         return _quadratic(dot(d, d), dot(o, d), dot(o, o) - np.float32(thing.radius**2))
     half = np.float32(thing.half_height)
@@ -56,7 +56,7 @@ def interval(thing: Thing, origin: Vectors, direction: Vectors) -> Interval:
 
 def normal(thing: Thing, point: Vectors) -> Vectors:
     """Return the outward unit normals at points on the surface of ``thing``."""
-    local = _into_frame(thing, point, shift=True)
+    local = _into_frame(thing, point)
     if thing.shape == "sphere":
         return unit(local)
     if thing.shape == "cylinder":
@@ -82,12 +82,15 @@ def _cube_normal(local: Vectors) -> Vectors:
     return x, y, z
 
 
-def _into_frame(thing: Thing, vectors: Vectors, shift: bool) -> Vectors:
-    x, y, z = vectors
-    if shift:
-        x, y, z = (v - np.float32(c) for v, c in zip(vectors, thing.centre, strict=True))
+def _into_frame(thing: Thing, points: Vectors) -> Vectors:
+    x, y, z = (v - np.float32(c) for v, c in zip(points, thing.centre, strict=True))
+    return _turned(thing, (x, y, z))
+
+
+def _turned(thing: Thing, vectors: Vectors) -> Vectors:
     if thing.shape != "cube":
-        return x, y, z
+        return vectors
+    x, y, z = vectors
     cos, sin = np.float32(thing.turn[0]), np.float32(thing.turn[1])
     return cos * x + sin * y, cos * y - sin * x, z
 
