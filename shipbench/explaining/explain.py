@@ -17,7 +17,6 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from shipbench.backbones import load_backbone
-from shipbench.data.framing import resize
 from shipbench.data.types import Split
 from shipbench.errors import InputError
 from shipbench.explaining.choosing import choose_images
