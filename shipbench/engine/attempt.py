@@ -44,7 +44,7 @@ def claim_planned(
     run: PlannedRun, results: Path, emit: Listener | None = None
 ) -> AbstractContextManager[Session | None]:
     """Claim a planned run for a ``with`` block; see ``shipbench.runs.session.claimed``."""
-    return claimed(Store(results), run.record_version, Emitter(run.run_id, emit), fresh=run.fresh)
+    return claimed(Store(results), run.record_version, Emitter(run.run_id, emit))
 
 
 def _execute(run: PlannedRun, session: Session) -> RunRecord:

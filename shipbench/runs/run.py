@@ -51,11 +51,13 @@ def _run_in(store: Store, prepared: Prepared, emitter: Emitter, *, force: bool) 
     record = None if force else store.read(prepared.run_id)
     if record is not None and record.done:
         return record
-    with claimed_after_waiting(store, emitter, fresh=force) as session:
+    with claimed_after_waiting(store, emitter) as session:
         # Another process may have stored a record since then.
         record = None if session.record_version == record_version else store.read(prepared.run_id)
         if record is not None and record.done:
             return record
+        if force:
+            store.remove("checkpoints", prepared.run_id)
         return _watched(emitter, lambda: session.execute(prepared))
 
 

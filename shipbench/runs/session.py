@@ -76,17 +76,12 @@ def train(prepared: Prepared, start: Start) -> Trained:
 
 @dataclass(frozen=True)
 class Session:
-    """A run that this process has claimed.
-
-    ``record_version`` is that of the record at the time of the claim (``Store.written``). A ``fresh`` run ignores the
-    checkpoint of an earlier process.
-    """
+    """A run that this process has claimed; ``record_version`` is that of its record then (``Store.written``)."""
 
     store: Store
     claim: Claim
     record_version: int | None
     emitter: Emitter
-    fresh: bool = False
 
     def execute(self, prepared: Prepared) -> RunRecord:
         """Train, evaluate and store the run, resuming from its checkpoint; return its record.
@@ -99,8 +94,7 @@ class Session:
         """Return where the run starts; while it trains, it leaves a checkpoint every few epochs."""
         path = self.store.path("checkpoints", prepared.run_id)
         checkpoint = Checkpoint(path, prepared.compute.device, self.emitter)
-        progress = None if self.fresh else checkpoint.read()
-        return Start(self.emitter, checkpoint, progress, self.claim.check)
+        return Start(self.emitter, checkpoint, checkpoint.read(), self.claim.check)
 
     def finish(self, trained: Trained) -> RunRecord:
         """Store a trained run and return its record; raise ``ClaimLostError`` if another process has taken it over."""
@@ -133,9 +127,7 @@ class Session:
 
 
 @contextmanager
-def claimed(
-    store: Store, record_version: int | None, emitter: Emitter, *, fresh: bool = False
-) -> Iterator[Session | None]:
+def claimed(store: Store, record_version: int | None, emitter: Emitter) -> Iterator[Session | None]:
     """Claim the emitter's run for the block and yield its session.
 
     Yields None if another live process holds the claim, or if the record is no longer ``record_version``. Raises
@@ -147,11 +139,11 @@ def claimed(
         return
     with claim:
         current = store.written(emitter.run_id) == record_version
-        yield _open(Session(store, claim, record_version, emitter, fresh)) if current else None
+        yield _open(Session(store, claim, record_version, emitter)) if current else None
 
 
 @contextmanager
-def claimed_after_waiting(store: Store, emitter: Emitter, *, fresh: bool = False) -> Iterator[Session]:
+def claimed_after_waiting(store: Store, emitter: Emitter) -> Iterator[Session]:
     """Claim the emitter's run for the block and yield its session; wait while another live process holds the claim.
 
     Raises ``StoreError`` if the results folder cannot be written to.
@@ -161,7 +153,7 @@ def claimed_after_waiting(store: Store, emitter: Emitter, *, fresh: bool = False
         emitter.note(f"another process ({holder}) is executing this run; waiting for it")
 
     with claims.wait_for(store.root, emitter.run_id, on_wait) as claim:
-        yield _open(Session(store, claim, store.written(emitter.run_id), emitter, fresh))
+        yield _open(Session(store, claim, store.written(emitter.run_id), emitter))
 
 
 def _open(session: Session) -> Session:
