@@ -26,7 +26,8 @@ from shipbench.hardware.memory import PeakMemory
 from shipbench.planning.plan import PlannedRun
 from shipbench.planning.stacks import Stack
 from shipbench.runs.preparation import Assembled, Prepared, build, load_inputs
-from shipbench.runs.session import Session, Start, Trained
+from shipbench.runs.recording import Trained
+from shipbench.runs.session import Session, Start
 from shipbench.training.history import Fit
 from shipbench.training.inputs import ImageInputs
 from shipbench.training.snapshot import random_states

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,9 +18,8 @@ from shipbench.results import claims
 from shipbench.results.claims import Claim, ClaimLostError
 from shipbench.results.store import Store
 from shipbench.runs.checkpoints import Checkpoint, Progress
-from shipbench.runs.preparation import Assembled, Prepared, assemble
-from shipbench.runs.recording import describe, store_run
-from shipbench.training.history import Fit
+from shipbench.runs.preparation import Prepared, assemble
+from shipbench.runs.recording import Trained, describe, store_run
 from shipbench.training.loop import Hooks, fit
 
 
@@ -43,22 +41,6 @@ class Start:
         """Return the hooks of training; checkpoints keep the facts of ``built``."""
         keep = None if self.checkpoint is None else partial(self.checkpoint.offer, facts=built.facts)
         return Hooks(self.emitter, None if self.progress is None else self.progress.snapshot, keep, self.check)
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A trained run; ``peak_memory`` in bytes is that of all ``stacked_runs`` that were trained together."""
-
-    prepared: Prepared
-    assembled: Assembled
-    fit: Fit
-    peak_memory: int
-    stacked_runs: int = 1
-
-    def record(self) -> RunRecord:
-        """Return the record of the run."""
-        record = describe(self.prepared, self.assembled, self.fit, self.peak_memory)
-        return dataclasses.replace(record, stacked_runs=self.stacked_runs)
 
 
 def train(prepared: Prepared, start: Start) -> Trained:
@@ -98,9 +80,9 @@ class Session:
 
     def finish(self, trained: Trained) -> RunRecord:
         """Store a trained run and return its record; raise ``ClaimLostError`` if another process has taken it over."""
-        record = trained.record()
+        record = describe(trained)
         self.confirm()
-        store_run(self.store, record, trained.prepared, trained.assembled, trained.fit)
+        store_run(self.store, record, trained)
         return record
 
     def fail(self, record: RunRecord) -> RunRecord:
