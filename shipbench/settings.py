@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import operator
 import types
@@ -200,3 +201,8 @@ def _describe(option: Any) -> str:
 def canonical_json(value: object) -> str:
     """Return the JSON text of ``value``, equal for equal values: keys sorted, no spaces."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def canonical_sha256(value: object) -> str:
+    """Return the SHA-256 of ``canonical_json``, in hexadecimal."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 from shipbench.errors import InputError, did_you_mean
 from shipbench.methods import Method, get_method
 from shipbench.recipe import Recipe
-from shipbench.settings import canonical_json, configure, field_names, plain, refuse_unknown, whole_number
+from shipbench.settings import canonical_sha256, configure, field_names, plain, refuse_unknown, whole_number
 from shipbench.tasks import TASKS, Task, get_task, suite_of
 from shipbench.tasks.catalogue import SplitName
 from shipbench.tasks.own import is_source
@@ -139,7 +138,7 @@ class ResolvedSpec:
             "protocol": self.spec.protocol,
             "precision": precision,
         }
-        return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:16]
+        return canonical_sha256(identity)[:16]
 
 
 def _short(task: str | Task) -> str | Task:

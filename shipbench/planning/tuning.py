@@ -6,7 +6,6 @@ val200 in VTAB-1k. Its runs never open the test split.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ from shipbench.planning.grid import overrides_by_method
 from shipbench.record import MEAN_PER_CLASS, RunRecord
 from shipbench.results.tunings import FORMAT
 from shipbench.runtime.version import VERSION, git_commit
-from shipbench.settings import canonical_json
+from shipbench.settings import canonical_json, canonical_sha256
 from shipbench.spec import RunSpec
 from shipbench.tasks import Task
 from shipbench.tasks.catalogue import split_titles
@@ -249,7 +248,7 @@ def _points(axes: Axes, base: RunSpec, tasks: Sequence[Task], seeds: Sequence[in
 
 def tuning_id(trials: Sequence[Trial]) -> str:
     """Return a hash of the compared run ids in grid order: 16 hexadecimal digits."""
-    return hashlib.sha256(canonical_json([list(trial.runs) for trial in trials]).encode()).hexdigest()[:16]
+    return canonical_sha256([trial.runs for trial in trials])[:16]
 
 
 def describe(
