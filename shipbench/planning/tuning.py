@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from itertools import product
 from statistics import fmean
 from typing import Any, TypeAlias
@@ -17,7 +16,7 @@ from typing import Any, TypeAlias
 from shipbench.errors import InputError, did_you_mean
 from shipbench.methods import Method
 from shipbench.planning.grid import overrides_by_method
-from shipbench.record import MEAN_PER_CLASS, RunRecord
+from shipbench.record import MEAN_PER_CLASS, RunRecord, time_now
 from shipbench.results.tunings import FORMAT
 from shipbench.runtime.version import VERSION, git_commit
 from shipbench.settings import canonical_json, canonical_sha256
@@ -258,7 +257,7 @@ def describe(
     return {
         "format": FORMAT,
         "tuning_id": tuning_id(trials),
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "created": time_now(),
         "shipbench_version": VERSION,
         "git_commit": git_commit(),
         "method": search.method,

@@ -7,7 +7,6 @@ import json
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from shipbench.hardware.flops import count_flops
 from shipbench.hardware.precision import ComputeContext
 from shipbench.methods import Built, Learned
 from shipbench.recipe import Recipe
-from shipbench.record import NAN, RunRecord
+from shipbench.record import NAN, RunRecord, time_now
 from shipbench.results.store import EXPORT_FORMAT, RunTables, Store
 from shipbench.runs.export import sealed_metadata
 from shipbench.runs.preparation import Assembled, Prepared
@@ -186,7 +185,7 @@ def _without_results(spec: RunSpec, run_id: str, task: Task, origin: Origin | No
 def made_here() -> dict[str, Any]:
     """Return the columns on when, where and with which software a record is made."""
     return {
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "created": time_now(),
         "host": platform.node(),
         "python_version": platform.python_version(),
         "torch_version": version("torch"),

@@ -8,12 +8,11 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from shipbench.errors import InputError, one_line
-from shipbench.record import IMPORTED, SEED_UNKNOWN, RunRecord
+from shipbench.record import IMPORTED, NAN, SEED_UNKNOWN, RunRecord, time_now
 from shipbench.results.foreign.result import (
     HEAD_PARAMETERS_PER_CLASS,
     Evaluation,
@@ -34,7 +33,6 @@ State: TypeAlias = Literal["imported", "already imported", "skipped"]
 _ID_LETTERS = 16
 # What the readers raise for content that is not of their format.
 _UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, SyntaxError, RecursionError, OSError, csv.Error)
-NAN = float("nan")
 
 
 @dataclass(frozen=True)
@@ -179,7 +177,7 @@ def to_record(result: ForeignResult, origin: str, sha256: str) -> RunRecord:
         origin_note=result.note,
         reference=result.reference,
         epoch_rule=_rule(result),
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        created=time_now(),
         trainable_params=with_head,
         trainable_params_without_head=without_head,
         params_as_written=_or_nan(result.parameters_as_written),
