@@ -9,7 +9,6 @@ from typing import Any
 
 from shipbench.results.foreign.result import (
     LAST_COUNTS,
-    Evaluation,
     ForeignResult,
     Harness,
     Naming,
@@ -40,7 +39,7 @@ def _metrics(path: Path, naming: Naming) -> Iterator[Reading]:
         split = data.get("val_split", "not stated") if hparams else "not stated, because there is no hparams.yaml"
         yield Skipped(path, f"the evaluated split is not test: cfg.data.val_split is {split}")
         return
-    tests = in_sequence(_tests(path))
+    tests = in_sequence(_scores(path))
     if not tests:
         yield Skipped(path, "no value in val/accuracy: the run ended before its evaluation")
         return
@@ -48,7 +47,6 @@ def _metrics(path: Path, naming: Naming) -> Iterator[Reading]:
     if ends_early(tests, epochs):
         yield unfinished(path, tests, epochs)
         return
-    parameters = number(hparams.get("trainable_params"))
     name, task, seed = _names_in_path(path)
     group = "fgvc" if data.get("dataset_group") == "fgvc" else "vtab"
     yield ForeignResult(
@@ -56,8 +54,7 @@ def _metrics(path: Path, naming: Naming) -> Iterator[Reading]:
         naming.method or _method(str(config.get("name") or name)),
         *task_and_suite(str(data.get("dataset") or task), group),
         seed=whole(config.get("seed", seed)),
-        parameters=parameters,
-        parameters_as_written=parameters,
+        parameters=number(hparams.get("trainable_params")),
         with_head=True,
         classes=whole(hparams.get("num_classes")),
         other_head="vit_base" not in str(_table(config, "vit").get("model", "vit_base")),
@@ -67,10 +64,9 @@ def _metrics(path: Path, naming: Naming) -> Iterator[Reading]:
     )
 
 
-def _tests(path: Path) -> list[Evaluation]:
+def _scores(path: Path) -> list[tuple[int | None, float | None]]:
     _, rows = read_table(path)
-    scores = [(whole(row.get("epoch")), fraction(row.get("val/accuracy"), "val/accuracy")) for row in rows]
-    return [Evaluation(epoch, "test", score) for epoch, score in scores if epoch is not None and score is not None]
+    return [(whole(row.get("epoch")), fraction(row.get("val/accuracy"), "val/accuracy")) for row in rows]
 
 
 def _names_in_path(path: Path) -> tuple[str, str, str]:

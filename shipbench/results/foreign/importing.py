@@ -148,6 +148,7 @@ def to_record(result: ForeignResult, origin: str, sha256: str) -> RunRecord:
     """Return the record of a result; its id is the hash of the origin, the file and the row."""
     named = TASKS.get(result.task)
     catalogued = named if named is not None and named.suite == result.suite else None
+    written = result.parameters if result.parameters_as_written is None else result.parameters_as_written
     identity = json.dumps([origin, sha256, result.row, result.method, result.task, result.seed])
     with_head, without_head = _parameters(result, catalogued.num_classes if catalogued else result.classes)
     return RunRecord(
@@ -180,7 +181,7 @@ def to_record(result: ForeignResult, origin: str, sha256: str) -> RunRecord:
         created=time_now(),
         trainable_params=with_head,
         trainable_params_without_head=without_head,
-        params_as_written=_or_nan(result.parameters_as_written),
+        params_as_written=_or_nan(written),
         params_with_head={True: "yes", False: "no", None: ""}[result.with_head],
         final_test_acc=_or_nan(result.final),
         best_test_acc=_or_nan(result.best),

@@ -9,7 +9,6 @@ from pathlib import Path
 from shipbench.errors import InputError
 from shipbench.results.foreign.result import (
     LAST_COUNTS,
-    Evaluation,
     ForeignResult,
     Harness,
     Naming,
@@ -34,9 +33,8 @@ def _read(path: Path, naming: Naming) -> Iterator[Reading]:
     if not {"epoch", "eval_top1"} <= set(header):
         yield Skipped(path, "no summary of a training: it has no columns epoch and eval_top1")
         return
-    scores = [(whole(row.get("epoch")), percent(row.get("eval_top1"), "eval_top1")) for row in rows]
     # A resumed run repeats the header, and one that starts over also the epochs.
-    tests = in_sequence(Evaluation(i, "test", score) for i, score in scores if i is not None and score is not None)
+    tests = in_sequence((whole(row.get("epoch")), percent(row.get("eval_top1"), "eval_top1")) for row in rows)
     if not tests:
         yield Skipped(path, "no evaluated epoch")
         return

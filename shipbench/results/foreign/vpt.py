@@ -65,14 +65,14 @@ def _read(path: Path, naming: Naming) -> Iterator[Reading]:
         return
     name = next(name for kind, name, _ in scores if kind == "test")
     task, suite = _task(name)
-    config = _Config(job)
+    config, counted = _Config(job), _PARAMETERS.search(job)
     yield ForeignResult(
         path,
         naming.method or _method(config),
         task,
         suite,
         seed=_seed(config, path),
-        **_counted(_PARAMETERS.search(job)),
+        parameters=number(counted[1]) if counted else None,
         with_head=True,
         classes=whole(config.get("NUMBER_CLASSES")),
         other_head=_has_other_head(config),
@@ -173,11 +173,6 @@ def _seed(config: _Config, path: Path) -> int | None:
         return int(in_path[1])
     run = re.fullmatch(r"run([1-5])", place.parent.name)
     return _FINAL_SEEDS[int(run[1]) - 1] if run and "_finalfinal" in place.as_posix() else None
-
-
-def _counted(found: re.Match[str] | None) -> dict[str, Any]:
-    count = number(found[1]) if found else None
-    return {"parameters": count, "parameters_as_written": count}
 
 
 def _settings(config: _Config, path: Path) -> dict[str, Any]:
