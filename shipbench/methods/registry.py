@@ -6,11 +6,11 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
 
-from shipbench.errors import InputError, did_you_mean, one_line
+from shipbench.errors import InputError, did_you_mean
 from shipbench.methods.checks import refuse_class, refuse_description
 from shipbench.methods.interface import Method, MethodFamily
+from shipbench.runtime.plug_ins import load_plug_in
 
 GROUP = "shipbench.methods"
 FAMILIES = "shipbench.method_families"
@@ -58,8 +58,7 @@ class _Unusable(MethodFamily):
 
 def _family(point: EntryPoint) -> MethodFamily:
     try:
-        loaded = _imported(point, f"the family of methods {point.name!r} ({point.value})")
-        family: MethodFamily = loaded()
+        family: MethodFamily = load_plug_in(point, "the family of methods")()
     except InputError as error:
         return _Unusable(error)
     return family
@@ -104,7 +103,7 @@ def find_method(name: str) -> Method | None:
 
 def _load(point: EntryPoint) -> Method:
     where = f"method {point.name!r} ({point.value})"
-    loaded = _imported(point, where)
+    loaded = load_plug_in(point, "method")
     refuse_class(loaded, point.name, where)
     _refuse_description_of(loaded, where)
     return loaded()
@@ -114,14 +113,6 @@ def _load(point: EntryPoint) -> Method:
 def _refuse_description_of(loaded: type[Method], where: str) -> None:
     """Raise ``InputError`` as ``refuse_description`` does; a report asks for every method a thousand times."""
     refuse_description(loaded(), where)
-
-
-def _imported(point: EntryPoint, where: str) -> Any:
-    try:
-        return point.load()
-    except Exception as error:
-        # The code of a plug-in may raise anything, from a missing package to a syntax error.
-        raise InputError(f"{where} cannot be imported: {one_line(error)}") from error
 
 
 def parse_methods(text: str) -> list[Method]:

@@ -8,6 +8,7 @@ from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 
 from shipbench.errors import InputError, ShipbenchError, did_you_mean, one_line
+from shipbench.runtime.plug_ins import load_plug_in
 from shipbench.trackers.interface import Tracker, TrackerOptions
 
 GROUP = "shipbench.trackers"
@@ -42,10 +43,7 @@ def _load(name: str, points: dict[str, EntryPoint], options: TrackerOptions) -> 
     if name not in points:
         names = sorted(points)
         raise InputError(f"unknown tracker {name!r}{did_you_mean(name, names)}; choose from {', '.join(names)}")
-    try:
-        make = points[name].load()
-    except (ImportError, AttributeError) as error:
-        raise InputError(f"tracker {name!r} ({points[name].value}) cannot be imported: {error}") from error
+    make = load_plug_in(points[name], "tracker")
     with _refusing(name):
         tracker: Tracker = make(options)
     return tracker
