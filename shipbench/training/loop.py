@@ -26,7 +26,7 @@ from shipbench.training.optimisers import make_optimizer, set_learning_rate
 from shipbench.training.prefetch import BatchReader, Prefetcher, reading_ahead
 from shipbench.training.schedule import learning_rates
 from shipbench.training.scores import Scores
-from shipbench.training.snapshot import Snapshot, capture, random_states, restore, set_random_states
+from shipbench.training.snapshot import Snapshot, copied_state, random_states, restore, set_random_states
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Trainer:
 
     def snapshot(self, epochs: list[EpochReport]) -> Snapshot:
         """Return all state that determines the rest of the run after ``epochs``."""
-        tensors = capture(self.model, self.optimizer, self.order, self.compute.device)
+        tensors = copied_state(self.model, self.optimizer, self.order, self.compute.device)
         return Snapshot(tensors, tuple(epochs), (self.micro_batches.size, self.evaluation_batches.size))
 
     def resume(self) -> list[EpochReport]:

@@ -18,7 +18,7 @@ from shipbench.events import Emitter, EpochDone, Event, Note
 from shipbench.results.loading import load_history, load_predictions, load_results
 from shipbench.results.store import Store
 from shipbench.runs.checkpoints import Checkpoint
-from shipbench.training.snapshot import capture, restore
+from shipbench.training.snapshot import copied_state, restore
 from tests.conftest import TIMES
 from tests.data.builders import vtab_tree
 
@@ -110,7 +110,7 @@ def test_a_snapshot_holds_the_state_of_the_generator_of_a_gpu(monkeypatch: pytes
     monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: states.update({device.index: state}))
     model, order, device = torch.nn.Linear(2, 2), torch.Generator(), torch.device("cuda", 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    tensors = capture(model, optimizer, order, device)
+    tensors = copied_state(model, optimizer, order, device)
     states[0], states[1] = torch.zeros(1, dtype=torch.uint8), torch.zeros(1, dtype=torch.uint8)
     restore(tensors, model, optimizer, order, device)
     assert [int(state) for state in states.values()] == [0, 8]
