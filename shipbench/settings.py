@@ -80,6 +80,11 @@ def parse_pairs(pairs: Iterable[str], option: str = "--set", example: str = "lr=
     return values
 
 
+def comma_list(text: str) -> list[str]:
+    """Return the items of a comma list in order, without the spaces around them, empty items and repeats."""
+    return list(dict.fromkeys(item.strip() for item in text.split(",") if item.strip()))
+
+
 def flat_table(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return the values of nested tables, as TOML has them, by keys that join the names with dots."""
     flat: dict[str, Any] = {}

@@ -11,6 +11,7 @@ from shipbench.errors import InputError, did_you_mean
 from shipbench.methods.checks import refuse_class, refuse_description
 from shipbench.methods.interface import Method, MethodFamily
 from shipbench.runtime.plug_ins import load_plug_in
+from shipbench.settings import comma_list
 
 GROUP = "shipbench.methods"
 FAMILIES = "shipbench.method_families"
@@ -120,7 +121,7 @@ def parse_methods(text: str) -> list[Method]:
 
     The sets are ``all``, the five methods of prompt-tuning papers, and ``zoo``, every installed method.
     """
-    names = [part.strip() for part in text.split(",") if part.strip()]
+    names = comma_list(text)
     if not names:
         raise InputError("--method is empty; name one, as in --method ship, or five of them with --method all")
     # Listing all methods reads the sources of other libraries.

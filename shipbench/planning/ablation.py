@@ -9,6 +9,7 @@ from typing import Any
 from shipbench.errors import InputError, did_you_mean
 from shipbench.methods import Method, SettingValue
 from shipbench.planning.grid import overrides_by_method
+from shipbench.settings import comma_list
 
 MODES = ("leave-one-out", "add-one-in", "all")
 
@@ -62,7 +63,7 @@ def parse_switches(text: str | None, method: Method) -> tuple[str, ...]:
     """
     if text is None:
         return _default_switches(method)
-    names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    names = tuple(comma_list(text))
     if not names:
         raise InputError("--switch is empty; name switches, as in --switch no-hierarchy, or leave it out for all")
     for name in names:
@@ -105,8 +106,8 @@ def variant_settings(switches: Sequence[str], method: Method) -> dict[str, Setti
 
 def parse_sweep(text: str) -> list[dict[str, str]]:
     """Read ``KEY=V1,V2,...`` and return the settings of one variant per value."""
-    key, separator, values = text.partition("=")
-    parts = [value.strip() for value in values.split(",") if value.strip()]
-    if not separator or not key.strip() or not parts:
+    key, _, listed = text.partition("=")
+    values = comma_list(listed)
+    if not key.strip() or not values:
         raise InputError(f"--sweep {text!r} is not KEY=V1,V2,..., as in --sweep prompt_length=5,10,50")
-    return [{key.strip(): value} for value in dict.fromkeys(parts)]
+    return [{key.strip(): value} for value in values]

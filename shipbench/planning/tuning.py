@@ -19,7 +19,7 @@ from shipbench.planning.grid import overrides_by_method
 from shipbench.record import MEAN_PER_CLASS, RunRecord, time_now
 from shipbench.results.tunings import FORMAT
 from shipbench.runtime.version import VERSION, git_commit
-from shipbench.settings import canonical_json, canonical_sha256
+from shipbench.settings import canonical_json, canonical_sha256, comma_list
 from shipbench.spec import RunSpec
 from shipbench.tasks import Task
 from shipbench.tasks.catalogue import split_titles
@@ -209,7 +209,7 @@ def _axes_of(texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
     axes: dict[str, tuple[str, ...]] = {}
     for text in (text for text in texts if "=" in text):
         key, _, listed = text.partition("=")
-        values = tuple(dict.fromkeys(value.strip() for value in listed.split(",") if value.strip()))
+        values = tuple(comma_list(listed))
         if not key.strip() or not values:
             raise InputError(f"--grid {text!r} is neither KEY=V1,V2,... nor the name of a grid")
         if key.strip() in axes:

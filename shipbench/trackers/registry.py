@@ -9,6 +9,7 @@ from importlib.util import find_spec
 
 from shipbench.errors import InputError, ShipbenchError, did_you_mean, one_line
 from shipbench.runtime.plug_ins import load_plug_in
+from shipbench.settings import comma_list
 from shipbench.trackers.interface import Tracker, TrackerOptions
 
 GROUP = "shipbench.trackers"
@@ -24,7 +25,7 @@ def make_trackers(text: str, options: TrackerOptions) -> dict[str, Tracker]:
 
     Raises ``InputError`` for an empty list, an unknown name, and a tracker that cannot be used.
     """
-    names = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    names = comma_list(text)
     if not names:
         raise InputError(f"--track is empty; name one or more of {', '.join(list_trackers())}")
     points = _entry_points()
