@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from shipbench.errors import InputError, did_you_mean
+from shipbench.hardware.precision import check_precision_name
 from shipbench.methods import Method, get_method
 from shipbench.recipe import Recipe
 from shipbench.settings import canonical_sha256, configure, field_names, plain, refuse_unknown, whole_number
@@ -65,8 +66,7 @@ class RunSpec:
             raise InputError(f"unknown recipe {self.recipe!r}{did_you_mean(self.recipe, list(RECIPES))}")
         if self.protocol not in ("final", "tuning"):
             raise InputError(f"unknown protocol {self.protocol!r}; choose final or tuning")
-        if self.precision not in ("auto", "fp32", "bf16"):
-            raise InputError(f"unknown precision {self.precision!r}; choose auto, fp32 or bf16")
+        check_precision_name(self.precision)
         if self.keep_weights not in ("trained", "full"):
             raise InputError(f"unknown weights to keep {self.keep_weights!r}; choose trained or full")
         object.__setattr__(self, "seed", whole_number("seed", self.seed))

@@ -64,7 +64,7 @@ def _forget_checkpoints(plan: Plan, store: Store) -> None:
 class _Supervisor:
     """Executes runs until each has a new record in the store, whichever process wrote it."""
 
-    def __init__(self, runs: Sequence[PlannedRun], results: Path, listener: Listener, *, remote: bool = False) -> None:
+    def __init__(self, runs: Sequence[PlannedRun], results: Path, listener: Listener, *, remote: bool) -> None:
         self.store = Store(results)
         self.runs = runs
         self.listener = listener

@@ -8,7 +8,7 @@ from typing import Any
 
 from shipbench.errors import InputError, did_you_mean
 from shipbench.methods import Method, SettingValue
-from shipbench.planning.grid import overrides_by_method
+from shipbench.planning.grid import overrides_by_method, refuse_fixed
 from shipbench.settings import comma_list
 
 MODES = ("leave-one-out", "add-one-in", "all")
@@ -43,9 +43,7 @@ def make_variants(
 def _sweep_axis(text: str, method: Method, common: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the overrides of each value of a sweep; raise ``InputError`` if its key is in ``common``."""
     axis = [overrides_by_method([method], variant, "--sweep")[method.name] for variant in parse_sweep(text)]
-    for key in axis[0]:
-        if key in common:
-            raise InputError(f"{key} is given twice: by --sweep and by --set or --epochs")
+    refuse_fixed(axis[0], common, "--sweep")
     return axis
 
 

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 from shipbench.errors import InputError, did_you_mean
 from shipbench.methods import Method
-from shipbench.planning.grid import overrides_by_method
+from shipbench.planning.grid import overrides_by_method, refuse_fixed
 from shipbench.record import MEAN_PER_CLASS, RunRecord, time_now
 from shipbench.results.tunings import FORMAT
 from shipbench.runtime.version import VERSION, git_commit
@@ -180,7 +180,7 @@ def make_searches(
     searches = []
     for group in task_groups:
         for method in methods:
-            _refuse_overlap(axes[method.name], overrides[method.name])
+            refuse_fixed(axes[method.name], overrides[method.name], "--grid")
             base = replace(template, method=method.name, protocol="tuning", overrides=overrides[method.name])
             points = _points(axes[method.name], base, group, seeds)
             names = tuple(task.name for task in group)
@@ -224,12 +224,6 @@ def _named_grid(method: Method, name: str) -> dict[str, tuple[Any, ...]]:
         has = f"it has {', '.join(grids)}" if grids else "it has none; give KEY=V1,V2"
         raise InputError(f"--grid: {method.name} has no grid {name!r}{did_you_mean(name, list(grids))}; {has}")
     return {key: tuple(values) for key, values in grids[name].items()}
-
-
-def _refuse_overlap(axes: Axes, overrides: Mapping[str, Any]) -> None:
-    for key in axes:
-        if key in overrides:
-            raise InputError(f"{key} is given twice: by --grid and by --set or --epochs")
 
 
 def _points(axes: Axes, base: RunSpec, tasks: Sequence[Task], seeds: Sequence[int]) -> tuple[Point, ...]:
