@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from shipbench.errors import InputError
-from shipbench.prompting import BlockPlan, embed, embed_patches, image_token_count
+from shipbench.prompting import BlockPlan, add_positions, embed, image_token_count
 
 from .settings import PAD_WITHOUT_EMBEDDINGS, VptConfig, VptDeepConfig
 
@@ -121,7 +121,7 @@ class Channels(nn.Module):
         if self.bias is not None:
             trained["proj.bias"] = self.bias
         patches = functional_call(vit.patch_embed, trained, (torch.cat([images, channels.to(images)], dim=1),))
-        return embed_patches(vit, patches)
+        return add_positions(vit, patches)
 
     def fresh(self, vit: VisionTransformer, block: int, images: int) -> Tensor:
         """Raise ``LookupError``: no token is a prompt."""

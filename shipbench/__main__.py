@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shipbench.runtime.exits import code_of
 from shipbench.runtime.interrupts import exit_when_interrupted
 
 
@@ -14,7 +15,7 @@ def main() -> None:
         run_command_line()
     except SystemExit as stop:
         # The outcome is settled: Ctrl-C may shorten the end of the process, but does not change its code.
-        exit_when_interrupted("", stop.code if isinstance(stop.code, int) else int(stop.code is not None))
+        exit_when_interrupted("", code_of(stop))
         raise
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from functools import cache
 from html import escape
@@ -378,6 +378,11 @@ def is_collapsed(accuracy: pd.Series[float], chance: pd.Series[float]) -> pd.Ser
 def is_collapsed(accuracy: Any, chance: Any) -> Any:
     """Return whether ``accuracy`` does not exceed ``chance``, the majority-class accuracy; False where one is NaN."""
     return accuracy <= chance
+
+
+def time_now() -> str:
+    """Return the time as ``created`` holds it: ISO 8601, UTC, to the second, so that such texts sort by time."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 @overload

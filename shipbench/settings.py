@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import operator
 import types
@@ -77,6 +78,11 @@ def parse_pairs(pairs: Iterable[str], option: str = "--set", example: str = "lr=
             raise InputError(f"{option} gives {key!r} twice")
         values[key] = value.strip()
     return values
+
+
+def comma_list(text: str) -> list[str]:
+    """Return the items of a comma list in order, without the spaces around them, empty items and repeats."""
+    return list(dict.fromkeys(item.strip() for item in text.split(",") if item.strip()))
 
 
 def flat_table(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -200,3 +206,8 @@ def _describe(option: Any) -> str:
 def canonical_json(value: object) -> str:
     """Return the JSON text of ``value``, equal for equal values: keys sorted, no spaces."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def canonical_sha256(value: object) -> str:
+    """Return the SHA-256 of ``canonical_json``, in hexadecimal."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,9 +10,10 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from shipbench.errors import InputError, did_you_mean
+from shipbench.hardware.precision import check_precision_name
 from shipbench.methods import Method, get_method
 from shipbench.recipe import Recipe
-from shipbench.settings import canonical_json, configure, field_names, plain, refuse_unknown, whole_number
+from shipbench.settings import canonical_sha256, configure, field_names, plain, refuse_unknown, whole_number
 from shipbench.tasks import TASKS, Task, get_task, suite_of
 from shipbench.tasks.catalogue import SplitName
 from shipbench.tasks.own import is_source
@@ -66,8 +66,7 @@ class RunSpec:
             raise InputError(f"unknown recipe {self.recipe!r}{did_you_mean(self.recipe, list(RECIPES))}")
         if self.protocol not in ("final", "tuning"):
             raise InputError(f"unknown protocol {self.protocol!r}; choose final or tuning")
-        if self.precision not in ("auto", "fp32", "bf16"):
-            raise InputError(f"unknown precision {self.precision!r}; choose auto, fp32 or bf16")
+        check_precision_name(self.precision)
         if self.keep_weights not in ("trained", "full"):
             raise InputError(f"unknown weights to keep {self.keep_weights!r}; choose trained or full")
         object.__setattr__(self, "seed", whole_number("seed", self.seed))
@@ -139,7 +138,7 @@ class ResolvedSpec:
             "protocol": self.spec.protocol,
             "precision": precision,
         }
-        return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:16]
+        return canonical_sha256(identity)[:16]
 
 
 def _short(task: str | Task) -> str | Task:

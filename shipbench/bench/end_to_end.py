@@ -94,8 +94,9 @@ def _measure(method: Method, options: EndToEndOptions, root: Path, store: Store)
     seed_everything(0, compute.device)
     building, ready = timed(lambda: preparation.assemble(prepared), compute)
     done = fit(ready.trained, ready.train, ready.evaluation, recipe, compute, 0)
-    record = recording.describe(prepared, ready, done, peak_memory=0)
-    storing, _ = timed(lambda: recording.store_run(store, record, prepared, ready, done))
+    trained = recording.Trained(prepared, ready, done, peak_memory=0)
+    record = recording.describe(trained)
+    storing, _ = timed(lambda: recording.store_run(store, record, trained))
     evaluation, _ = timed(lambda: evaluate(ready.built.model, ready.images, compute), compute)
     rates = {
         "decoding": (options.train_images + options.test_images) / max(cold - loading, 1e-9),

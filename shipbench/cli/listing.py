@@ -13,6 +13,7 @@ from shipbench.cli import completion, next_steps, options
 from shipbench.cli.documents import json_command, print_rows
 from shipbench.errors import InputError, did_you_mean
 from shipbench.record import ACCURACY, IMPORTED, MEAN_PER_CLASS, SHIPBENCH, TRAINED
+from shipbench.settings import comma_list
 
 if TYPE_CHECKING:
     from shipbench.methods import Switches
@@ -297,7 +298,7 @@ def _records(results: Path, prefixes: Sequence[str]) -> list[Row]:
 
 def _column_names(text: str, rows: Sequence[Row]) -> list[str]:
     """Read ``--columns``; raises ``InputError`` for a name that no record has."""
-    names = [part.strip() for part in text.split(",") if part.strip()]
+    names = comma_list(text)
     if not names:
         raise InputError("--columns is empty; name columns of the record, as in --columns run_id,task,final_test_acc")
     for name in names if rows else []:
@@ -306,7 +307,7 @@ def _column_names(text: str, rows: Sequence[Row]) -> list[str]:
                 f"--columns: there is no column {name!r}{did_you_mean(name, list(rows[0]))}; "
                 "'shipbench list runs --json' shows every column"
             )
-    return list(dict.fromkeys(names))
+    return names
 
 
 def _heading(name: str) -> str:

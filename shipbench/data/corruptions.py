@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from shipbench.errors import InputError, did_you_mean
+from shipbench.settings import comma_list
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -122,8 +123,8 @@ def parse_corruptions(names: str, severities: str) -> tuple[Corruption, ...]:
 
     Raises ``InputError`` for an unknown name or severity.
     """
-    listed = [part.strip() for part in names.split(",") if part.strip()]
-    chosen: Sequence[str] = tuple(STRENGTHS) if "all" in listed else list(dict.fromkeys(listed))
+    listed = comma_list(names)
+    chosen = list(STRENGTHS) if "all" in listed else listed
     if not chosen:
         raise InputError(f"--corrupt is empty; name one or more of {', '.join(STRENGTHS)}")
     return tuple(Corruption(name, severity) for name in chosen for severity in _severities(severities))

@@ -17,7 +17,7 @@ from shipbench.record import RunRecord
 from shipbench.results.claims import ClaimLostError
 from shipbench.results.store import Store
 from shipbench.runs.preparation import Prepared, prepare
-from shipbench.runs.recording import blank_record
+from shipbench.runs.recording import blank_record, unprepared_record
 from shipbench.runs.session import Session, claimed
 
 
@@ -44,7 +44,7 @@ def claim_planned(
     run: PlannedRun, results: Path, emit: Listener | None = None
 ) -> AbstractContextManager[Session | None]:
     """Claim a planned run for a ``with`` block; see ``shipbench.runs.session.claimed``."""
-    return claimed(Store(results), run.record_version, Emitter(run.run_id, emit), fresh=run.fresh)
+    return claimed(Store(results), run.record_version, Emitter(run.run_id, emit))
 
 
 def _execute(run: PlannedRun, session: Session) -> RunRecord:
@@ -104,9 +104,9 @@ def prepare_planned(run: PlannedRun) -> Prepared:
 def failed_record(run: PlannedRun, prepared: Prepared | None, reason: str) -> RunRecord:
     """Return the record of a failed run; one that could not be prepared keeps what it was planned with."""
     if prepared:
-        return blank_record(run.spec, run.run_id, prepared, error=reason)
-    planned = {"data_fingerprint": run.data_fingerprint, "precision": run.precision or run.spec.precision}
-    return blank_record(run.spec, run.run_id, None, run.origin, error=reason, **planned)
+        return blank_record(prepared, reason)
+    known = {"data_fingerprint": run.data_fingerprint, "precision": run.precision or run.spec.precision}
+    return unprepared_record(run.spec, run.run_id, run.origin, error=reason, **known)
 
 
 def show_traceback() -> None:

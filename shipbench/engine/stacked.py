@@ -10,14 +10,7 @@ from pathlib import Path
 import torch
 
 from shipbench.backbones.frozen_weights import cast_frozen_weights
-from shipbench.engine.attempt import (
-    attempt,
-    claim_planned,
-    failed_record,
-    prepare_planned,
-    require_device,
-    show_traceback,
-)
+from shipbench.engine.attempt import attempt, claim_planned, prepare_planned, require_device, show_traceback
 from shipbench.errors import ShipbenchError, StoreError, one_line
 from shipbench.events import DISCARD, Event, Listener, Started
 from shipbench.hardware.determinism import seed_everything
@@ -26,7 +19,8 @@ from shipbench.hardware.memory import PeakMemory
 from shipbench.planning.plan import PlannedRun
 from shipbench.planning.stacks import Stack
 from shipbench.runs.preparation import Assembled, Prepared, build, load_inputs
-from shipbench.runs.session import Session, Start, Trained
+from shipbench.runs.recording import Trained, blank_record
+from shipbench.runs.session import Session, Start
 from shipbench.training.history import Fit
 from shipbench.training.inputs import ImageInputs
 from shipbench.training.snapshot import random_states
@@ -45,7 +39,6 @@ class _StackMember:
 class _AssembledRun:
     """A run of a stack with its model and inputs, ready to be trained."""
 
-    run: PlannedRun
     session: Session | None
     prepared: Prepared
     assembled: Assembled
@@ -143,7 +136,7 @@ def _assemble(member: _StackMember, first: Prepared, train: ImageInputs, evaluat
     randomness, hooks = random_states(device), start.hooks(built)
     stacked = Member(built.model, resolved.recipe, seed, randomness, hooks, placeholder=session is None)
     assembled = Assembled(built, evaluation, built.model, train, evaluation)
-    return _AssembledRun(run, session, prepared, assembled, stacked)
+    return _AssembledRun(session, prepared, assembled, stacked)
 
 
 def _finish(trained: _AssembledRun, outcome: Fit | ShipbenchError, memory: PeakMemory, count: int) -> None:
@@ -152,7 +145,7 @@ def _finish(trained: _AssembledRun, outcome: Fit | ShipbenchError, memory: PeakM
     if session is None:
         return
     if isinstance(outcome, ShipbenchError):
-        record = failed_record(trained.run, trained.prepared, one_line(outcome))
+        record = blank_record(trained.prepared, one_line(outcome))
         session.conclude(lambda: session.fail(record))
     else:
         result = Trained(trained.prepared, trained.assembled, outcome, memory.bytes(), count)

@@ -31,7 +31,7 @@ def execute_plan(plan: Plan, results: Path, executor: Executor, listener: Listen
     Runs that other processes have claimed in the same folder are left to them and waited for. Raises ``StoreError`` if
     the results folder cannot be written to, ``DeviceLostError`` if a GPU has failed that all remaining runs need.
     """
-    plan = _started_afresh(plan, Store(results))
+    _forget_checkpoints(plan, Store(results))
     supervisor = _Supervisor(plan.chosen, results, listener, remote=executor.remote)
     claims.tidy(supervisor.store)
     try:
@@ -49,11 +49,8 @@ def execute_plan(plan: Plan, results: Path, executor: Executor, listener: Listen
     return [record for run in plan.chosen if (record := supervisor.store.read(run.run_id)) is not None]
 
 
-def _started_afresh(plan: Plan, store: Store) -> Plan:
-    """Remove the checkpoints that fresh runs ignore, and return the plan with runs that use checkpoints.
-
-    A run whose process dies, wherever that is, then resumes from the checkpoint that it has left meanwhile.
-    """
+def _forget_checkpoints(plan: Plan, store: Store) -> None:
+    """Remove the checkpoints of fresh runs, once: from those that they leave later, they resume after a death."""
     for run in plan.chosen:
         if not run.fresh or not store.path("checkpoints", run.run_id).exists():
             continue
@@ -62,14 +59,12 @@ def _started_afresh(plan: Plan, store: Store) -> Plan:
         if claim is not None:
             with claim:
                 store.remove("checkpoints", run.run_id)
-    runs, chosen = (tuple(replace(run, fresh=False) for run in each) for each in (plan.runs, plan.chosen))
-    return replace(plan, runs=runs, chosen=chosen)
 
 
 class _Supervisor:
     """Executes runs until each has a new record in the store, whichever process wrote it."""
 
-    def __init__(self, runs: Sequence[PlannedRun], results: Path, listener: Listener, *, remote: bool = False) -> None:
+    def __init__(self, runs: Sequence[PlannedRun], results: Path, listener: Listener, *, remote: bool) -> None:
         self.store = Store(results)
         self.runs = runs
         self.listener = listener

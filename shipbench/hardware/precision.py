@@ -50,7 +50,7 @@ def resolve_precision(name: str, device: torch.device) -> str:
 
     Raises ``InputError`` for any other name, and for bf16 on MPS.
     """
-    _check_precision_name(name)
+    check_precision_name(name)
     if device.type == "mps":
         return _precision_on_mps(name)
     if name != "auto":
@@ -58,13 +58,14 @@ def resolve_precision(name: str, device: torch.device) -> str:
     return "bf16" if _has_bf16(device) else "fp32"
 
 
-def _check_precision_name(name: str) -> None:
+def check_precision_name(name: str) -> None:
+    """Raise ``InputError`` for a name that is none of ``auto``, ``fp32`` and ``bf16``."""
     if name not in _PRECISIONS:
         raise InputError(f"unknown precision {name!r}; choose auto, fp32 or bf16")
 
 
 def _precision_on_mps(name: str) -> str:
-    _check_precision_name(name)
+    check_precision_name(name)
     if name == "bf16":
         raise InputError("runs on mps compute in fp32 only; choose --precision fp32 or auto, or --device cpu for bf16")
     return "fp32"

@@ -6,11 +6,12 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
 
-from shipbench.errors import InputError, did_you_mean, one_line
+from shipbench.errors import InputError, did_you_mean
 from shipbench.methods.checks import refuse_class, refuse_description
 from shipbench.methods.interface import Method, MethodFamily
+from shipbench.runtime.plug_ins import load_plug_in
+from shipbench.settings import comma_list
 
 GROUP = "shipbench.methods"
 FAMILIES = "shipbench.method_families"
@@ -63,8 +64,7 @@ class _Unusable(MethodFamily):
 
 def _family(point: EntryPoint) -> MethodFamily:
     try:
-        loaded = _imported(point, f"the family of methods {point.name!r} ({point.value})")
-        family: MethodFamily = loaded()
+        family: MethodFamily = load_plug_in(point, "the family of methods")()
     except InputError as error:
         return _Unusable(error)
     return family
@@ -120,7 +120,7 @@ def find_method(name: str) -> Method | None:
 
 def _load(point: EntryPoint) -> Method:
     where = f"method {point.name!r} ({point.value})"
-    loaded = _imported(point, where)
+    loaded = load_plug_in(point, "method")
     refuse_class(loaded, point.name, where)
     _refuse_description_of(loaded, where)
     return loaded()
@@ -132,20 +132,12 @@ def _refuse_description_of(loaded: type[Method], where: str) -> None:
     refuse_description(loaded(), where)
 
 
-def _imported(point: EntryPoint, where: str) -> Any:
-    try:
-        return point.load()
-    except Exception as error:
-        # The code of a plug-in may raise anything, from a missing package to a syntax error.
-        raise InputError(f"{where} cannot be imported: {one_line(error)}") from error
-
-
 def parse_methods(text: str) -> list[Method]:
     """Read a comma list of method names and sets, in the order given and without repeats.
 
     The sets are ``all``, the five methods of prompt-tuning papers, and ``zoo``, every installed method.
     """
-    names = [part.strip() for part in text.split(",") if part.strip()]
+    names = comma_list(text)
     if not names:
         raise InputError("--method is empty; name one, as in --method ship, or five of them with --method all")
     # Listing all methods reads the sources of other libraries.

@@ -8,7 +8,8 @@ from typing import Any
 
 from shipbench.errors import InputError, did_you_mean
 from shipbench.methods import Method, SettingValue
-from shipbench.planning.grid import overrides_by_method
+from shipbench.planning.grid import overrides_by_method, refuse_fixed
+from shipbench.settings import comma_list
 
 MODES = ("leave-one-out", "add-one-in", "all")
 
@@ -48,9 +49,7 @@ def make_variants(
 def _sweep_axis(text: str, method: Method, common: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the overrides of each value of a sweep; raise ``InputError`` if its key is in ``common``."""
     axis = [overrides_by_method([method], variant, "--sweep")[method.name] for variant in parse_sweep(text)]
-    for key in axis[0]:
-        if key in common:
-            raise InputError(f"{key} is given twice: by --sweep and by --set or --epochs")
+    refuse_fixed(axis[0], common, "--sweep")
     return axis
 
 
@@ -68,7 +67,7 @@ def parse_switches(text: str | None, method: Method) -> tuple[str, ...]:
     """
     if text is None:
         return _default_switches(method)
-    names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    names = tuple(comma_list(text))
     if not names:
         raise InputError("--switch is empty; name switches, as in --switch no-hierarchy, or leave it out for all")
     for name in names:
@@ -115,8 +114,8 @@ def variant_settings(switches: Sequence[str], method: Method) -> dict[str, Setti
 
 def parse_sweep(text: str) -> list[dict[str, str]]:
     """Read ``KEY=V1,V2,...`` and return the settings of one variant per value."""
-    key, separator, values = text.partition("=")
-    parts = [value.strip() for value in values.split(",") if value.strip()]
-    if not separator or not key.strip() or not parts:
+    key, _, listed = text.partition("=")
+    values = comma_list(listed)
+    if not key.strip() or not values:
         raise InputError(f"--sweep {text!r} is not KEY=V1,V2,..., as in --sweep prompt_length=5,10,50")
-    return [{key.strip(): value} for value in dict.fromkeys(parts)]
+    return [{key.strip(): value} for value in values]

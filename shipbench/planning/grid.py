@@ -80,6 +80,13 @@ def overrides_by_method(
     return overrides
 
 
+def refuse_fixed(keys: Iterable[str], fixed: Mapping[str, Any], option: str) -> None:
+    """Raise ``InputError`` for a key that ``option`` varies although ``fixed`` overrides hold it."""
+    for key in keys:
+        if key in fixed:
+            raise InputError(f"{key} is given twice: by {option} and by --set or --epochs")
+
+
 def make_grid(
     methods: Iterable[Method],
     tasks: Iterable[Task],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -16,7 +15,7 @@ from shipbench.backbones import RANDOM, Origin
 from shipbench.runtime.cache import cache_dir
 from shipbench.runtime.files import atomic_path
 from shipbench.runtime.version import VERSION, git_commit
-from shipbench.settings import canonical_json
+from shipbench.settings import canonical_sha256
 
 
 def remembered_origin(name: str, checkpoint: str | None, image_size: int | None, load: Callable[[], Origin]) -> Origin:
@@ -30,7 +29,7 @@ def remembered_origin(name: str, checkpoint: str | None, image_size: int | None,
         return load()
     code = [VERSION, git_commit(), version("torch"), version("timm")]
     subject = {"name": name, "image_size": image_size, "weights": weights, "code": code}
-    path = cache_dir("origins") / f"{_digest(subject)[:32]}.json"
+    path = cache_dir("origins") / f"{canonical_sha256(subject)[:32]}.json"
     origin = _read(path, subject)
     if origin is None:
         origin = load()
@@ -63,7 +62,7 @@ def _read(path: Path, subject: Mapping[str, Any]) -> Origin | None:
     """Return the origin in a file, or None if the file is missing, damaged or of other weights."""
     try:
         entry = json.loads(path.read_text(encoding="utf-8"))
-        if entry["sha256"] != _digest([subject, entry["origin"]]):
+        if entry["sha256"] != canonical_sha256([subject, entry["origin"]]):
             return None
         values: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in entry["origin"].items()
@@ -75,11 +74,7 @@ def _read(path: Path, subject: Mapping[str, Any]) -> Origin | None:
 
 def _write(path: Path, subject: Mapping[str, Any], origin: Origin) -> None:
     values = json.loads(json.dumps(asdict(origin)))
-    entry = {"subject": subject, "origin": values, "sha256": _digest([subject, values])}
+    entry = {"subject": subject, "origin": values, "sha256": canonical_sha256([subject, values])}
     # A failed write (a full disk) only makes the next plan load the weights again.
     with suppress(OSError), atomic_path(path) as temporary:
         temporary.write_text(json.dumps(entry, indent=1) + "\n", encoding="utf-8")
-
-
-def _digest(value: object) -> str:
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()

@@ -77,7 +77,7 @@ class PlannedRun:
     """A spec, its run id, and its state when it was planned.
 
     ``record_version`` identifies the record that existed at planning (``Store.written``), so a record that another
-    process writes later is recognised. A ``fresh`` run ignores the checkpoints that earlier plans have left.
+    process writes later is recognised. A ``fresh`` run resumes from no checkpoint that an earlier plan has left.
     ``data_fingerprint`` (hex) and ``origin`` are those of the data and weights at planning, and ``precision`` is
     ``fp32`` or ``bf16``; all three are empty or None if unknown. A run that has to be executed ``alone`` shares its
     process and its passes with no other.

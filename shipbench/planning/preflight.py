@@ -34,9 +34,8 @@ def preflight(
     Checks the split files of ``tasks`` or lists their images, draws the ``shots``, checks the settings (by calling
     ``make``), the checkpoint file and the device of ``template``, and that the folder ``results`` can be written to;
     ``results`` is None for a dry run. Tasks outside the catalogue reach ``make`` with the sizes and class names of
-    their sources. With ``elsewhere``, the device need not be on this machine. ``others`` are further
-    checks that raise ``InputError``. Raises one ``InputError`` that names
-    every problem.
+    their sources. With ``elsewhere``, the device need not be on this machine. ``others`` are further checks that raise
+    ``InputError``. Raises one ``InputError`` that names every problem.
     """
     made: list[Planned] = []
     opened = list(tasks)

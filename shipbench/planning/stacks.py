@@ -107,6 +107,5 @@ def _stack_key(run: PlannedRun) -> str:
             "backbone": [resolved.backbone, spec.checkpoint, spec.precision],
             "protocol": spec.protocol,
             "place": [str(spec.data), spec.device],
-            "fresh": run.fresh,
         }
     )

@@ -6,22 +6,20 @@ val200 in VTAB-1k. Its runs never open the test split.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from itertools import product
 from statistics import fmean
 from typing import Any, TypeAlias
 
 from shipbench.errors import InputError, did_you_mean
 from shipbench.methods import Method
-from shipbench.planning.grid import overrides_by_method
-from shipbench.record import MEAN_PER_CLASS, RunRecord
+from shipbench.planning.grid import overrides_by_method, refuse_fixed
+from shipbench.record import MEAN_PER_CLASS, RunRecord, time_now
 from shipbench.results.tunings import FORMAT
 from shipbench.runtime.version import VERSION, git_commit
-from shipbench.settings import canonical_json
+from shipbench.settings import canonical_json, canonical_sha256, comma_list
 from shipbench.spec import RunSpec
 from shipbench.tasks import Task
 from shipbench.tasks.catalogue import split_titles
@@ -182,7 +180,7 @@ def make_searches(
     searches = []
     for group in task_groups:
         for method in methods:
-            _refuse_overlap(axes[method.name], overrides[method.name])
+            refuse_fixed(axes[method.name], overrides[method.name], "--grid")
             base = replace(template, method=method.name, protocol="tuning", overrides=overrides[method.name])
             points = _points(axes[method.name], base, group, seeds)
             names = tuple(task.name for task in group)
@@ -211,7 +209,7 @@ def _axes_of(texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
     axes: dict[str, tuple[str, ...]] = {}
     for text in (text for text in texts if "=" in text):
         key, _, listed = text.partition("=")
-        values = tuple(dict.fromkeys(value.strip() for value in listed.split(",") if value.strip()))
+        values = tuple(comma_list(listed))
         if not key.strip() or not values:
             raise InputError(f"--grid {text!r} is neither KEY=V1,V2,... nor the name of a grid")
         if key.strip() in axes:
@@ -226,12 +224,6 @@ def _named_grid(method: Method, name: str) -> dict[str, tuple[Any, ...]]:
         has = f"it has {', '.join(grids)}" if grids else "it has none; give KEY=V1,V2"
         raise InputError(f"--grid: {method.name} has no grid {name!r}{did_you_mean(name, list(grids))}; {has}")
     return {key: tuple(values) for key, values in grids[name].items()}
-
-
-def _refuse_overlap(axes: Axes, overrides: Mapping[str, Any]) -> None:
-    for key in axes:
-        if key in overrides:
-            raise InputError(f"{key} is given twice: by --grid and by --set or --epochs")
 
 
 def _points(axes: Axes, base: RunSpec, tasks: Sequence[Task], seeds: Sequence[int]) -> tuple[Point, ...]:
@@ -249,7 +241,7 @@ def _points(axes: Axes, base: RunSpec, tasks: Sequence[Task], seeds: Sequence[in
 
 def tuning_id(trials: Sequence[Trial]) -> str:
     """Return a hash of the compared run ids in grid order: 16 hexadecimal digits."""
-    return hashlib.sha256(canonical_json([list(trial.runs) for trial in trials]).encode()).hexdigest()[:16]
+    return canonical_sha256([trial.runs for trial in trials])[:16]
 
 
 def describe(
@@ -259,7 +251,7 @@ def describe(
     return {
         "format": FORMAT,
         "tuning_id": tuning_id(trials),
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "created": time_now(),
         "shipbench_version": VERSION,
         "git_commit": git_commit(),
         "method": search.method,

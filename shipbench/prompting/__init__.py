@@ -4,13 +4,12 @@ It serves every prompt-tuning method and depends on none. A method describes its
 ``prompted_forward`` computes only what the logits and the loss need.
 """
 
-from shipbench.prompting.architectures import block_outputs, image_token_count, reads_class_token
+from shipbench.prompting.architectures import add_positions, block_outputs, image_token_count, reads_class_token
 from shipbench.prompting.evaluation import evaluating
 from shipbench.prompting.forward import (
     PassOutput,
     PassTrace,
     embed,
-    embed_patches,
     frozen,
     pool,
     prompted_forward,
@@ -38,11 +37,11 @@ __all__ = [
     "StochasticDepth",
     "Traceable",
     "Traced",
+    "add_positions",
     "block_outputs",
     "draw_stack_input",
     "drop_rates",
     "embed",
-    "embed_patches",
     "evaluating",
     "frozen",
     "image_token_count",

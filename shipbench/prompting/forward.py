@@ -109,12 +109,7 @@ def frozen(vit: VisionTransformer) -> VisionTransformer:
 
 def embed(vit: VisionTransformer, images: Tensor) -> Tensor:
     """Return the image tokens (B, N, D) that enter the first block, CLS first, for ``images`` (B, 3, H, W)."""
-    return embed_patches(vit, vit.patch_embed(images))
-
-
-def embed_patches(vit: VisionTransformer, patches: Tensor) -> Tensor:
-    """Return the image tokens (B, N, D) of ``patches`` that another patch embedding has embedded."""
-    return add_positions(vit, patches)
+    return add_positions(vit, vit.patch_embed(images))
 
 
 def pool(vit: VisionTransformer, cls: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from shipbench.errors import InputError
 from shipbench.record import Kind, RunRecord, is_null, record_columns
+from shipbench.results.lookup import run_ids
 from shipbench.results.sealed import StoredRow, as_frame, is_sealed, not_together, read_parquet, read_row, unreadable
 from shipbench.results.store import Store, to_record, with_blanks
 
@@ -90,8 +91,7 @@ def _record_files(results: Path | str) -> tuple[Path, list[Path]]:
     folder = Path(results) / "runs"
     if not folder.is_dir():
         raise InputError(f"there are no results in {results}: it has no 'runs' folder")
-    # Some systems keep hidden files of their own beside ours.
-    return folder, [file for file in sorted(folder.glob("*.parquet")) if not file.name.startswith(".")]
+    return folder, [folder / f"{run_id}.parquet" for run_id in run_ids(results)]
 
 
 def _read_record(path: Path) -> tuple[StoredRow, RunRecord]:

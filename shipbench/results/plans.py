@@ -10,9 +10,9 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 
+from shipbench.record import time_now
 from shipbench.results.store import writing
 from shipbench.runtime.files import atomic_path
 from shipbench.runtime.process_identity import current_process
@@ -47,8 +47,7 @@ def write_plan(results: Path | str, engine: str, runs: Sequence[PlanEntry]) -> P
 
     Raises ``StoreError`` if the results folder cannot be written to.
     """
-    created = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    note = PlanNote(engine, current_process().host, created, tuple(runs))
+    note = PlanNote(engine, current_process().host, time_now(), tuple(runs))
     digest = hashlib.sha256("\n".join(sorted(run.run_id for run in runs)).encode()).hexdigest()
     path = Path(results) / "plans" / f"{digest[:16]}.json"
     with writing(Path(results)), atomic_path(path) as temporary:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shipbench.errors import InputError, did_you_mean
+from shipbench.record import is_null
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,7 +74,7 @@ def parse_selector(text: str, default: Path) -> Selector:
 
 
 def _matches(column: str, value: Any, wanted: Iterable[str]) -> bool:
-    text = "" if value is None or value != value else str(value)
+    text = "" if is_null(value) else str(value)
     return any(_equal(column, text, alternative) for alternative in wanted)
 
 

@@ -88,11 +88,9 @@ class Store:
 
         Raises ``StoreError`` if the folder cannot be written to.
         """
+        tables = tables or RunTables()
         with writing(self.root):
-            for kind, columns in (
-                ("history", tables and tables.history),
-                ("predictions", tables and tables.predictions),
-            ):
+            for kind, columns in (("history", tables.history), ("predictions", tables.predictions)):
                 if columns:
                     write_parquet(self.path(kind, record.run_id), {"run_id": record.run_id, **columns})
             row = {key: [value] for key, value in record.to_row().items()}

@@ -26,7 +26,7 @@ from shipbench.record import EVALUATED, NAN, RunRecord
 from shipbench.results.store import RunTables
 from shipbench.runs.evaluation_plan import PlannedEvaluation
 from shipbench.runs.export import Exported, load_exported
-from shipbench.runs.recording import made_here, majority_class_accuracy, mean_class_accuracy
+from shipbench.runs.recording import made_here, majority_class_accuracy, mean_class_accuracy, predictions_of
 from shipbench.runs.session import claimed_after_waiting
 from shipbench.training.history import Evaluation
 from shipbench.training.inputs import ImageInputs, image_inputs
@@ -93,14 +93,7 @@ class Scoring:
         compute.wait()
         seconds = time.perf_counter() - started
         record = _record(self.planned, compute, run_id, corruption, evaluation, inputs.labels, seconds)
-        labels = inputs.labels.cpu().numpy()
-        predictions = {
-            "index": list(range(len(labels))),
-            "label": labels,
-            "predicted": evaluation.predicted.numpy(),
-            "confidence": evaluation.confidence.numpy(),
-        }
-        return record, RunTables(predictions=predictions)
+        return record, RunTables(predictions=predictions_of(inputs.labels, evaluation))
 
 
 def _inputs(split: Split, exported: Exported, compute: ComputeContext, corruption: Corruption | None) -> ImageInputs:

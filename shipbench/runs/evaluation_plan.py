@@ -14,7 +14,7 @@ from shipbench.record import EVALUATED, RunRecord, is_outdated
 from shipbench.results.store import Store
 from shipbench.runs.evaluation_images import EvaluationImages, evaluation_images
 from shipbench.runs.finished import checkpoint_to_rebuild, resize_of, tested_record, weights_of
-from shipbench.settings import canonical_json
+from shipbench.settings import canonical_sha256
 from shipbench.tasks import Task
 
 _ID_VERSION = 1
@@ -74,7 +74,7 @@ class PlannedEvaluation:
             "images": self._content,
             "corruption": None if corruption is None else [corruption.name, corruption.severity, RULES],
         }
-        return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:16]
+        return canonical_sha256(identity)[:16]
 
 
 def plan_evaluation(store: Store, run_id: str, options: EvaluationOptions) -> PlannedEvaluation:

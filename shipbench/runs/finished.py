@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from shipbench.backbones import RANDOM
 from shipbench.errors import InputError, did_you_mean, one_line
 from shipbench.record import EVALUATED, TRAINED, RunRecord
+from shipbench.results.lookup import run_ids
 from shipbench.results.store import Store
 from shipbench.tasks.catalogue import Resize
 
@@ -37,8 +38,7 @@ def trained_record(store: Store, run_id: str) -> RunRecord:
     """Return the record of a finished training run; raise ``InputError`` for one that is unknown, failed or no such."""
     record = store.read(run_id)
     if record is None:
-        run_ids = [path.stem for path in (store.root / "runs").glob("*.parquet")]
-        raise InputError(f"there is no run {run_id!r} in {store.root}{did_you_mean(run_id, run_ids)}")
+        raise InputError(f"there is no run {run_id!r} in {store.root}{did_you_mean(run_id, run_ids(store.root))}")
     if record.kind == EVALUATED:
         raise InputError(f"{run_id} is an evaluation of run {record.parent_run}, which has the weights; name that run")
     if record.kind != TRAINED:

@@ -12,19 +12,24 @@ from shipbench.backbones.loading import timm_name
 from shipbench.errors import InputError
 from shipbench.methods import Mergeable, get_method
 from shipbench.results.store import Store
-from shipbench.runs.export import load_exported
+from shipbench.runs.export import Exported, load_exported
 from shipbench.runs.finished import checkpoint_to_rebuild, trained_record, weights_of
 from shipbench.runtime.files import atomic_path
 
 
 @dataclass(frozen=True)
 class MergedModel:
-    """How to create the timm model whose state a file holds; convolutional ones take no size."""
+    """A run's model before it was merged, and how to create the timm model; convolutional ones take no size."""
 
+    exported: Exported
     architecture: str
     num_classes: int
-    image_size: int
-    takes_size: bool = True
+    takes_size: bool
+
+    @property
+    def image_size(self) -> int:
+        """The side of the square input images in pixels."""
+        return self.exported.preprocessing.image_size
 
     def call(self, path: Path) -> str:
         """Return the Python expression that creates the model and loads ``path``, whose suffix is .safetensors."""
@@ -38,7 +43,7 @@ def quoted(path: Path) -> str:
 
 
 def export_merged(store: Store, run_id: str, target: Path, *, checkpoint: str | None = None) -> MergedModel:
-    """Write the state of a plain timm model that computes what the run's model does, and return how to create it.
+    """Write the state of a plain timm model that equals a run's model; return the run's and how to create timm's.
 
     The metadata of the safetensors file name the architecture, the backbone with its checkpoint, the classes and the
     preprocessing of images.
@@ -58,7 +63,7 @@ def export_merged(store: Store, run_id: str, target: Path, *, checkpoint: str | 
     assert isinstance(model, Mergeable)
     state = {name: value.contiguous() for name, value in model.merged_state().items()}
     takes_size = hasattr(model.backbone, "set_input_size")
-    merged = MergedModel(timm_name(record.backbone), record.num_classes, preprocessing.image_size, takes_size)
+    merged = MergedModel(exported, timm_name(record.backbone), record.num_classes, takes_size)
     metadata = {
         "format": "pt",
         "run_id": run_id,

@@ -13,12 +13,12 @@ import numpy as np
 
 from shipbench.backbones.licence import licence_of
 from shipbench.errors import InputError
-from shipbench.methods import Mergeable, get_method
+from shipbench.methods import get_method
 from shipbench.record import MEAN_PER_CLASS, RunRecord, as_text
 from shipbench.results.loading import load_predictions, load_results
 from shipbench.results.store import Store
-from shipbench.runs.export import Exported, export_run, load_exported
-from shipbench.runs.finished import checkpoint_to_rebuild, tested_record, weights_of
+from shipbench.runs.export import Exported, export_run
+from shipbench.runs.finished import checkpoint_to_rebuild, tested_record
 from shipbench.runs.hub import WEIGHTS, Upload
 from shipbench.runs.merged import MergedModel, export_merged
 from shipbench.runs.model_card import RECORDS, Card, model_card, results_card
@@ -70,8 +70,7 @@ def _write_model(
         # A backbone may lack a tensor that the merged model needs. Weights that cannot be loaded fail again below.
         with contextlib.suppress(InputError):
             merged = export_merged(store, record.run_id, folder / MERGED, checkpoint=checkpoint)
-            exported = load_exported(weights_of(store, record.run_id), checkpoint=checkpoint)
-            return MERGED, exported, _timm_config(merged, exported)
+            return MERGED, merged.exported, _timm_config(merged)
     exported = export_program(store, record.run_id, folder / PROGRAM, checkpoint=checkpoint)
     return PROGRAM, exported, description_of(exported)
 
@@ -111,10 +110,9 @@ def _interval(store: Store, record: RunRecord) -> Interval | None:
     return bootstrap_interval(right, classes=labels if record.headline_metric == MEAN_PER_CLASS else None)
 
 
-def _timm_config(merged: MergedModel, exported: Exported) -> dict[str, Any]:
+def _timm_config(merged: MergedModel) -> dict[str, Any]:
     """Return the ``config.json`` with which ``timm.create_model("hf-hub:...")`` creates the model and its transform."""
-    preprocessing, size = exported.preprocessing, merged.image_size
-    assert isinstance(exported.model, Mergeable)
+    exported, size = merged.exported, merged.image_size
     backbone: Any = exported.model.backbone
     return {
         "architecture": merged.architecture.split(".")[0],
@@ -128,8 +126,8 @@ def _timm_config(merged: MergedModel, exported: Exported) -> dict[str, Any]:
             "interpolation": "bicubic",
             "crop_pct": 1.0,
             "crop_mode": "squash" if exported.resize == "squash" else "center",
-            "mean": list(preprocessing.mean),
-            "std": list(preprocessing.std),
+            "mean": list(exported.preprocessing.mean),
+            "std": list(exported.preprocessing.std),
             "first_conv": backbone.pretrained_cfg.get("first_conv"),
             "classifier": backbone.pretrained_cfg.get("classifier"),
         },

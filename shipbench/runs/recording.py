@@ -6,7 +6,7 @@ import dataclasses
 import json
 import platform
 from collections.abc import Mapping
-from datetime import datetime, timezone
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from shipbench.hardware.flops import count_flops
 from shipbench.hardware.precision import ComputeContext
 from shipbench.methods import Built, Learned, package_of
 from shipbench.recipe import Recipe
-from shipbench.record import RunRecord
+from shipbench.record import NAN, RunRecord, time_now
 from shipbench.results.store import EXPORT_FORMAT, RunTables, Store
 from shipbench.runs.export import sealed_metadata
 from shipbench.runs.preparation import Assembled, Prepared
@@ -28,9 +28,23 @@ from shipbench.runtime.version import VERSION, git_commit
 from shipbench.settings import plain
 from shipbench.spec import RunSpec
 from shipbench.tasks import Task
-from shipbench.training.history import Fit
+from shipbench.training.history import Evaluation, Fit
 from shipbench.training.inputs import Inputs
 from shipbench.training.snapshot import trains_whole_backbone, weights_to_keep
+
+# The facts of SHIP's model that no later build needs.
+_AFFINITY = ("affinity", "affinity_std")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained run; ``peak_memory`` in bytes is that of all ``stacked_runs`` that were trained together."""
+
+    prepared: Prepared
+    assembled: Assembled
+    fit: Fit
+    peak_memory: int
+    stacked_runs: int = 1
 
 
 def _inference_flops(model: nn.Module, inputs: Inputs, compute: ComputeContext) -> float:
@@ -54,18 +68,29 @@ def mean_class_accuracy(labels: Tensor, predicted: Tensor) -> float:
     return float((right[sizes > 0].double() / sizes[sizes > 0]).mean().item())
 
 
-def describe(prepared: Prepared, assembled: Assembled, fit: Fit, peak_memory: int) -> RunRecord:
-    """Return the record of a finished run; ``peak_memory`` in bytes."""
+def predictions_of(labels: Tensor, evaluation: Evaluation) -> dict[str, Any]:
+    """Return the columns of the predictions: a row per image."""
+    return {
+        "index": list(range(len(labels))),
+        "label": labels.cpu().numpy(),
+        "predicted": evaluation.predicted.numpy(),
+        "confidence": evaluation.confidence.numpy(),
+    }
+
+
+def describe(trained: Trained) -> RunRecord:
+    """Return the record of a finished run."""
+    prepared, assembled, fit = trained.prepared, trained.assembled, trained.fit
     built, n_test = assembled.built, len(assembled.images)
-    base = blank_record(prepared.resolved.spec, prepared.run_id, prepared)
-    trained = {name: p.numel() for name, p in built.model.named_parameters() if p.requires_grad}
-    head = sum(count for name, count in trained.items() if name.startswith(("head.", "readout.head.")))
+    counts = {name: p.numel() for name, p in built.model.named_parameters() if p.requires_grad}
+    head = sum(count for name, count in counts.items() if name.startswith(("head.", "readout.head.")))
+    hierarchy: dict[str, Any] = {f: json.dumps(built.facts[f]) for f in ("levels", *_AFFINITY) if f in built.facts}
     epochs = fit.epochs
     images = sum(report.images for report in epochs)
     train_seconds = sum(report.train_seconds for report in epochs)
     eval_seconds = sum(report.eval_seconds for report in epochs)
     return dataclasses.replace(
-        base,
+        blank_record(prepared),
         status="done",
         threads=torch.get_num_threads(),
         tf32=int(uses_tf32(prepared.compute.device)),
@@ -73,8 +98,8 @@ def describe(prepared: Prepared, assembled: Assembled, fit: Fit, peak_memory: in
         captured=int(fit.captured),
         n_train=len(assembled.train),
         n_test=n_test,
-        trainable_params=sum(trained.values()),
-        trainable_params_without_head=sum(trained.values()) - head,
+        trainable_params=sum(counts.values()),
+        trainable_params_without_head=sum(counts.values()) - head,
         total_params=sum(p.numel() for p in built.model.parameters()),
         flops_per_image=_inference_flops(built.model, assembled.images, prepared.compute),
         chance_acc=majority_class_accuracy(assembled.images.labels),
@@ -83,12 +108,11 @@ def describe(prepared: Prepared, assembled: Assembled, fit: Fit, peak_memory: in
         eval_seconds=eval_seconds,
         train_images_per_second=images / train_seconds,
         eval_images_per_second=len(fit.evaluated) * n_test / eval_seconds,
-        peak_memory_bytes=peak_memory,
-        levels=json.dumps(built.facts["levels"]) if "levels" in built.facts else "",
-        affinity=json.dumps(built.facts["affinity"]) if "affinity" in built.facts else "",
-        affinity_std=json.dumps(built.facts["affinity_std"]) if "affinity_std" in built.facts else "",
+        stacked_runs=trained.stacked_runs,
+        peak_memory_bytes=trained.peak_memory,
         learned=_learned(built.model),
         peft_version=built.facts.get("peft_version", ""),
+        **hierarchy,
         **_scores(fit, assembled.images.labels, prepared.resolved.spec.protocol),
     )
 
@@ -115,18 +139,30 @@ def _scores(fit: Fit, labels: Tensor, protocol: str) -> dict[str, Any]:
     }
 
 
-def blank_record(
-    spec: RunSpec, run_id: str, prepared: Prepared | None, origin: Origin | None = None, **changes: Any
-) -> RunRecord:
-    """Return the record of a run without results: its identity and where it ran, with status "failed".
+def blank_record(prepared: Prepared, error: str = "") -> RunRecord:
+    """Return the record of a prepared run without results: its identity and where it ran, with status "failed"."""
+    return _without_results(
+        prepared.resolved.spec,
+        prepared.run_id,
+        prepared.task,
+        origin_of(prepared.backbone),
+        data_fingerprint=prepared.task_data.fingerprint,
+        image_format=prepared.task_data.image_format,
+        precision=prepared.compute.precision,
+        device=str(prepared.compute.device),
+        error=error,
+    )
 
-    Without ``prepared``, what a run learns from its data stays empty, and what it learns from its weights follows from
-    ``origin``, if that is known. ``changes`` replace columns.
-    """
+
+def unprepared_record(spec: RunSpec, run_id: str, origin: Origin | None, **known: str) -> RunRecord:
+    """Return the record of a run that could not be prepared; ``known`` are columns that its plan knows."""
+    return _without_results(spec, run_id, spec.resolved.task, origin, image_format="", device=spec.device, **known)
+
+
+def _without_results(spec: RunSpec, run_id: str, task: Task, origin: Origin | None, **columns: Any) -> RunRecord:
     resolved = spec.resolved
-    origin = origin_of(prepared.backbone) if prepared else origin
     settings = {**resolved.config, **(_images(origin, resolved.recipe) if origin else {})}
-    record = RunRecord(
+    return RunRecord(
         run_id=run_id,
         status="failed",
         method=resolved.method.name,
@@ -139,22 +175,18 @@ def blank_record(
         backbone=resolved.backbone,
         checkpoint=Path(spec.checkpoint).name if spec.checkpoint else "",
         **_weights(origin, resolved.recipe),
-        **_task(prepared.task if prepared else resolved.task),
+        **_task(task),
         image_size=settings["image_size"] or 0,
-        data_fingerprint=prepared.task_data.fingerprint if prepared else "",
-        image_format=prepared.task_data.image_format if prepared else "",
-        precision=prepared.compute.precision if prepared else spec.precision,
-        device=str(prepared.compute.device) if prepared else spec.device,
         method_package=package_of(resolved.method.name),
+        **columns,
         **made_here(),
     )
-    return dataclasses.replace(record, **changes)
 
 
 def made_here() -> dict[str, Any]:
     """Return the columns on when, where and with which software a record is made."""
     return {
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "created": time_now(),
         "host": platform.node(),
         "python_version": platform.python_version(),
         "torch_version": version("torch"),
@@ -204,27 +236,21 @@ def _weights(origin: Origin | None, recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def store_run(store: Store, record: RunRecord, prepared: Prepared, assembled: Assembled, fit: Fit) -> None:
+def store_run(store: Store, record: RunRecord, trained: Trained) -> None:
     """Store the weights, tables and row of a finished run, in this order; remove its checkpoint.
 
     Features that were stored of an earlier execution are removed first: they are those of other weights.
     """
     store.remove("features", record.run_id)
-    built, labels = assembled.built, assembled.images.labels
-    last = fit.evaluated[-1][1]
-    predictions = {
-        "index": list(range(len(labels))),
-        "label": labels.cpu().numpy(),
-        "predicted": last.predicted.numpy(),
-        "confidence": last.confidence.numpy(),
-    }
+    prepared, built, fit = trained.prepared, trained.assembled.built, trained.fit
+    predictions = predictions_of(trained.assembled.images.labels, fit.evaluated[-1][1])
     whole = trains_whole_backbone(built.model)
     spec = prepared.resolved.spec
     # The trials of a tuning are compared and not used again, so they keep no whole model.
     if not whole or (spec.keep_weights == "full" and spec.protocol == "final"):
-        trained = {name: value.cpu().contiguous() for name, value in weights_to_keep(built.model).items()}
-        metadata = sealed_metadata(_weights_metadata(record, prepared, built, whole), trained)
-        store.write_weights(record.run_id, trained, metadata)
+        tensors = {name: value.cpu().contiguous() for name, value in weights_to_keep(built.model).items()}
+        metadata = sealed_metadata(_weights_metadata(record, prepared, built, whole), tensors)
+        store.write_weights(record.run_id, tensors, metadata)
     split = "test" if record.protocol == "final" else "val"
     store.write(record, RunTables(_history(fit, split), predictions))
     store.remove("checkpoints", record.run_id)
@@ -232,7 +258,7 @@ def store_run(store: Store, record: RunRecord, prepared: Prepared, assembled: As
 
 def _weights_metadata(record: RunRecord, prepared: Prepared, built: Built, whole: bool) -> Mapping[str, str]:
     """Return the metadata from which ``shipbench.runs.export`` rebuilds the model."""
-    facts = {name: value for name, value in built.facts.items() if name not in ("affinity", "affinity_std")}
+    facts = {name: value for name, value in built.facts.items() if name not in _AFFINITY}
     return {
         "format": EXPORT_FORMAT,
         "weights": "full" if whole else "trained",
@@ -255,7 +281,7 @@ def _history(fit: Fit, split: str) -> Mapping[str, list[Any]]:
     """Return the columns of the history: a row per epoch for training, and one per evaluation."""
     rows = []
     for report in fit.epochs:
-        rows.append((report.epoch, "train", report.train_loss, float("nan"), report.learning_rate))
+        rows.append((report.epoch, "train", report.train_loss, NAN, report.learning_rate))
         if report.evaluation is not None:
             scores = report.evaluation
             rows.append((report.epoch, split, scores.loss, scores.accuracy, report.learning_rate))

@@ -10,6 +10,7 @@ from shipbench.events import Emitter, Finished, Listener, Note, Started
 from shipbench.record import RunRecord
 from shipbench.results.store import Store
 from shipbench.runs.preparation import Prepared, prepare
+from shipbench.runs.recording import describe
 from shipbench.runs.session import Start, claimed_after_waiting, train
 from shipbench.runtime import console
 from shipbench.spec import RunSpec
@@ -30,7 +31,7 @@ def run(
         if results is None:
             prepared = _prepared(spec)
             emitter = Emitter(prepared.run_id, listener)
-            return _watched(emitter, lambda: train(prepared, Start(emitter)).record())
+            return _watched(emitter, lambda: describe(train(prepared, Start(emitter))))
         store = Store(results)
         store.check_writable()
         prepared = _prepared(spec)
@@ -51,11 +52,13 @@ def _run_in(store: Store, prepared: Prepared, emitter: Emitter, *, force: bool) 
     record = None if force else store.read(prepared.run_id)
     if record is not None and record.done:
         return record
-    with claimed_after_waiting(store, emitter, fresh=force) as session:
+    with claimed_after_waiting(store, emitter) as session:
         # Another process may have stored a record since then.
         record = None if session.record_version == record_version else store.read(prepared.run_id)
         if record is not None and record.done:
             return record
+        if force:
+            store.remove("checkpoints", prepared.run_id)
         return _watched(emitter, lambda: session.execute(prepared))
 
 

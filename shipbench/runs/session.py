@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,9 +18,8 @@ from shipbench.results import claims
 from shipbench.results.claims import Claim, ClaimLostError
 from shipbench.results.store import Store
 from shipbench.runs.checkpoints import Checkpoint, Progress
-from shipbench.runs.preparation import Assembled, Prepared, assemble
-from shipbench.runs.recording import describe, store_run
-from shipbench.training.history import Fit
+from shipbench.runs.preparation import Prepared, assemble
+from shipbench.runs.recording import Trained, describe, store_run
 from shipbench.training.loop import Hooks, fit
 
 
@@ -45,22 +43,6 @@ class Start:
         return Hooks(self.emitter, None if self.progress is None else self.progress.snapshot, keep, self.check)
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A trained run; ``peak_memory`` in bytes is that of all ``stacked_runs`` that were trained together."""
-
-    prepared: Prepared
-    assembled: Assembled
-    fit: Fit
-    peak_memory: int
-    stacked_runs: int = 1
-
-    def record(self) -> RunRecord:
-        """Return the record of the run."""
-        record = describe(self.prepared, self.assembled, self.fit, self.peak_memory)
-        return dataclasses.replace(record, stacked_runs=self.stacked_runs)
-
-
 def train(prepared: Prepared, start: Start) -> Trained:
     """Build a run's model, train it and evaluate it."""
     resolved, compute = prepared.resolved, prepared.compute
@@ -76,17 +58,12 @@ def train(prepared: Prepared, start: Start) -> Trained:
 
 @dataclass(frozen=True)
 class Session:
-    """A run that this process has claimed.
-
-    ``record_version`` is that of the record at the time of the claim (``Store.written``). A ``fresh`` run ignores the
-    checkpoint of an earlier process.
-    """
+    """A run that this process has claimed; ``record_version`` is that of its record then (``Store.written``)."""
 
     store: Store
     claim: Claim
     record_version: int | None
     emitter: Emitter
-    fresh: bool = False
 
     def execute(self, prepared: Prepared) -> RunRecord:
         """Train, evaluate and store the run, resuming from its checkpoint; return its record.
@@ -99,14 +76,13 @@ class Session:
         """Return where the run starts; while it trains, it leaves a checkpoint every few epochs."""
         path = self.store.path("checkpoints", prepared.run_id)
         checkpoint = Checkpoint(path, prepared.compute.device, self.emitter)
-        progress = None if self.fresh else checkpoint.read()
-        return Start(self.emitter, checkpoint, progress, self.claim.check)
+        return Start(self.emitter, checkpoint, checkpoint.read(), self.claim.check)
 
     def finish(self, trained: Trained) -> RunRecord:
         """Store a trained run and return its record; raise ``ClaimLostError`` if another process has taken it over."""
-        record = trained.record()
+        record = describe(trained)
         self.confirm()
-        store_run(self.store, record, trained.prepared, trained.assembled, trained.fit)
+        store_run(self.store, record, trained)
         return record
 
     def fail(self, record: RunRecord) -> RunRecord:
@@ -133,9 +109,7 @@ class Session:
 
 
 @contextmanager
-def claimed(
-    store: Store, record_version: int | None, emitter: Emitter, *, fresh: bool = False
-) -> Iterator[Session | None]:
+def claimed(store: Store, record_version: int | None, emitter: Emitter) -> Iterator[Session | None]:
     """Claim the emitter's run for the block and yield its session.
 
     Yields None if another live process holds the claim, or if the record is no longer ``record_version``. Raises
@@ -147,11 +121,11 @@ def claimed(
         return
     with claim:
         current = store.written(emitter.run_id) == record_version
-        yield _open(Session(store, claim, record_version, emitter, fresh)) if current else None
+        yield _open(Session(store, claim, record_version, emitter)) if current else None
 
 
 @contextmanager
-def claimed_after_waiting(store: Store, emitter: Emitter, *, fresh: bool = False) -> Iterator[Session]:
+def claimed_after_waiting(store: Store, emitter: Emitter) -> Iterator[Session]:
     """Claim the emitter's run for the block and yield its session; wait while another live process holds the claim.
 
     Raises ``StoreError`` if the results folder cannot be written to.
@@ -161,7 +135,7 @@ def claimed_after_waiting(store: Store, emitter: Emitter, *, fresh: bool = False
         emitter.note(f"another process ({holder}) is executing this run; waiting for it")
 
     with claims.wait_for(store.root, emitter.run_id, on_wait) as claim:
-        yield _open(Session(store, claim, store.written(emitter.run_id), emitter, fresh))
+        yield _open(Session(store, claim, store.written(emitter.run_id), emitter))
 
 
 def _open(session: Session) -> Session:

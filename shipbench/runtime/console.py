@@ -58,14 +58,8 @@ def _colours() -> Literal["auto"] | None:
 
 
 @contextmanager
-def redirected(receive: Callable[[str], None]) -> Iterator[None]:
-    """Pass every line to ``receive`` within the block, instead of printing it; ``receive`` itself may print."""
-    with _redirection_set_to(receive):
-        yield
-
-
-@contextmanager
-def _redirection_set_to(receive: Callable[[str], None] | None) -> Iterator[None]:
+def redirected(receive: Callable[[str], None] | None) -> Iterator[None]:
+    """Pass every line to ``receive``, which may print, within the block instead of printing it; with None, print it."""
     token = _redirection.set(receive)
     try:
         yield
@@ -79,7 +73,7 @@ def say(message: str) -> None:
     if receive is None:
         err_console().print(message)
     else:
-        with _redirection_set_to(None):
+        with redirected(None):
             receive(message)
 
 

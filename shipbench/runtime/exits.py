@@ -19,4 +19,9 @@ def leave(stop: SystemExit) -> None:
         return
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    os._exit(stop.code if isinstance(stop.code, int) else int(stop.code is not None))
+    os._exit(code_of(stop))
+
+
+def code_of(stop: SystemExit) -> int:
+    """Return the exit code of a process that ``stop`` ends; a message in place of a code means 1."""
+    return stop.code if isinstance(stop.code, int) else int(stop.code is not None)

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from types import FrameType
 
 from shipbench.errors import InputError
@@ -60,20 +60,9 @@ def exit_when_interrupted(sentence: str, code: int) -> None:
         signal.signal(signal.SIGINT, leave)
 
 
-@contextmanager
-def signals_interrupt() -> Iterator[None]:
+def signals_interrupt() -> AbstractContextManager[None]:
     """Raise ``Terminated`` in the main thread if SIGTERM or SIGUSR1 arrives in the block; elsewhere do nothing."""
-    # Python lets only the main thread set signal handlers.
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = [number for number in (signal.SIGINT, *_STOPPING) if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, _after_imports(_raise)) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return _handling_signals(_after_imports(_raise))
 
 
 @contextmanager
@@ -93,22 +82,29 @@ def stopping(kept: str) -> Iterator[None]:
         sys.exit(exit_code(stop))
 
 
-@contextmanager
-def settled() -> Iterator[None]:
+def settled() -> AbstractContextManager[None]:
     """Ignore Ctrl-C, SIGTERM and SIGUSR1 in the block, for a short last step whose outcome the command then states.
 
     Only the main thread can do so; elsewhere the block is executed as it is.
     """
+    # A function, because a signal that arrived just before the block is not yet handled and would find no handler.
+    return _handling_signals(_ignore)
+
+
+@contextmanager
+def _handling_signals(handler: Handler) -> Iterator[None]:
+    """Handle SIGINT, SIGTERM and SIGUSR1 in the block, except those that the process ignores."""
+    # Python lets only the main thread set signal handlers.
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    # A function, because a signal that arrived just before the block is not yet handled and would find no handler.
-    before = {number: signal.signal(number, _ignore) for number in (signal.SIGINT, *_STOPPING)}
+    numbers = [number for number in (signal.SIGINT, *_STOPPING) if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 @contextmanager

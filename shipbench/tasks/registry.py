@@ -8,6 +8,7 @@ from itertools import count
 from pathlib import Path
 
 from shipbench.errors import InputError, did_you_mean
+from shipbench.settings import comma_list
 from shipbench.tasks.catalogue import DEMO, DEMO_TINY, FGVC, GROUPS, VTAB, Suite, Task
 from shipbench.tasks.own import is_source, renamed, task_of_source
 from shipbench.tasks.task_file import load_task_file
@@ -137,7 +138,7 @@ def parse_tasks(text: str) -> list[Task]:
     Repeats are left out. The task of a SOURCE whose name is taken gets a number. Raises ``InputError`` for an unknown
     name, and for a task file whose tasks or suite have the name of another one.
     """
-    parts = [part.strip() for part in text.split(",") if part.strip()]
+    parts = comma_list(text)
     if not parts:
         raise InputError("--tasks is empty; name a suite, a group or tasks, as in --tasks demo")
     bare = {part: task_of_source(part, Path.cwd()) for part in parts if is_source(part)}

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, get_args
 
 from shipbench.errors import InputError, did_you_mean
 from shipbench.runtime.files import read_toml
+from shipbench.runtime.plug_ins import load_plug_in
 from shipbench.tasks.catalogue import VTAB, Augment, Draw, Metric, Resize, Suite, Task
 from shipbench.tasks.own import split_source, task_of_source
 
@@ -83,10 +84,7 @@ def _task(table: Mapping[str, Any], file: Path, suite: Suite) -> Task:
 def _option_names(kind: str) -> tuple[str, ...] | None:
     """Return the keys that a kind of source reads itself; None if the kind is unknown or does not declare them."""
     for point in entry_points(group=_GROUP, name=kind):
-        try:
-            source = point.load()
-        except ImportError as error:
-            raise InputError(f"source {kind!r} ({point.value}) cannot be imported: {error}") from error
+        source = load_plug_in(point, "source")
         # Only sources that read locations have the attribute.
         names: tuple[str, ...] | None = source.option_names if hasattr(source, "option_names") else None
         return names

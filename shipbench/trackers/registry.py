@@ -8,6 +8,8 @@ from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 
 from shipbench.errors import InputError, ShipbenchError, did_you_mean, one_line
+from shipbench.runtime.plug_ins import load_plug_in
+from shipbench.settings import comma_list
 from shipbench.trackers.interface import Tracker, TrackerOptions
 
 GROUP = "shipbench.trackers"
@@ -23,7 +25,7 @@ def make_trackers(text: str, options: TrackerOptions) -> dict[str, Tracker]:
 
     Raises ``InputError`` for an empty list, an unknown name, and a tracker that cannot be used.
     """
-    names = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    names = comma_list(text)
     if not names:
         raise InputError(f"--track is empty; name one or more of {', '.join(list_trackers())}")
     points = _entry_points()
@@ -42,10 +44,7 @@ def _load(name: str, points: dict[str, EntryPoint], options: TrackerOptions) -> 
     if name not in points:
         names = sorted(points)
         raise InputError(f"unknown tracker {name!r}{did_you_mean(name, names)}; choose from {', '.join(names)}")
-    try:
-        make = points[name].load()
-    except (ImportError, AttributeError) as error:
-        raise InputError(f"tracker {name!r} ({points[name].value}) cannot be imported: {error}") from error
+    make = load_plug_in(points[name], "tracker")
     with _refusing(name):
         tracker: Tracker = make(options)
     return tracker

@@ -60,7 +60,7 @@ class CapturedRun:
         before = None if self.recorded else random_states(self.compute.device)
         try:
             if not self._gathers:
-                self._gather(reader.batch(chosen))
+                self._gathered = in_place(self._gathered, reader.batch(chosen))
             factors = None if self.depth is None else self.depth.draw(self.batch)
             return self._steps.take(self._step, chosen, factors)[0], ""
         except NotRecordedError as error:
@@ -74,12 +74,6 @@ class CapturedRun:
     def _reading(self) -> AbstractContextManager[None]:
         return nullcontext() if self.depth is None else self.depth.reading(self.buffer.factors)
 
-    def _gather(self, batch: Tensor) -> None:
-        if self._gathered is None:
-            self._gathered = batch.clone()
-        else:
-            self._gathered.copy_(batch)
-
     def _step(self) -> Tensor:
         self.optimizer.zero_grad(set_to_none=True)
         indices = self.buffer.indices
@@ -89,6 +83,11 @@ class CapturedRun:
         loss.backward()
         self.optimizer.step()
         return loss.detach().unsqueeze(0)
+
+
+def in_place(earlier: Tensor | None, batch: Tensor) -> Tensor:
+    """Return a copy of ``batch`` where the ``earlier`` one lies, if there is one: a recorded step reads it there."""
+    return batch.clone() if earlier is None else earlier.copy_(batch)
 
 
 def gathers_on_device(inputs: Inputs) -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor
 from shipbench.hardware.precision import ComputeContext
 from shipbench.prompting import StepBuffer, StochasticDepth
 from shipbench.training.captured import CapturedSteps
-from shipbench.training.captured_run import gathers_on_device
+from shipbench.training.captured_run import gathers_on_device, in_place
 from shipbench.training.graphs import Recorder
 from shipbench.training.inputs import Inputs
 from shipbench.training.stacked_pass import images_of, stacked_losses
@@ -64,7 +64,7 @@ class CapturedStack:
         before.
         """
         if not self._gathers:
-            self._gather(images_of(views, batches))
+            self._gathered = in_place(self._gathered, images_of(views, batches))
         drawn = [values for values in factors if values is not None]
         steps = self._steps_of(active)
         return steps.take(self._step, torch.cat(list(batches)), torch.cat(drawn, dim=2) if drawn else None)
@@ -78,12 +78,6 @@ class CapturedStack:
             steps = len(self.train) // self.batch
             self._steps = CapturedSteps(self.buffer, self.models, optimizers, steps, self.recorder)
         return self._steps
-
-    def _gather(self, images: Tensor) -> None:
-        if self._gathered is None:
-            self._gathered = images.clone()
-        else:
-            self._gathered.copy_(images)
 
     def _step(self) -> Tensor:
         for optimizer in self.optimizers:

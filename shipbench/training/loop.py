@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -26,7 +26,7 @@ from shipbench.training.optimisers import make_optimizer, set_learning_rate
 from shipbench.training.prefetch import BatchReader, Prefetcher, reading_ahead
 from shipbench.training.schedule import learning_rates
 from shipbench.training.scores import Scores
-from shipbench.training.snapshot import Snapshot, capture, random_states, restore, set_random_states
+from shipbench.training.snapshot import Snapshot, copied_state, random_states, restore, set_random_states
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Trainer:
 
     def snapshot(self, epochs: list[EpochReport]) -> Snapshot:
         """Return all state that determines the rest of the run after ``epochs``."""
-        tensors = capture(self.model, self.optimizer, self.order, self.compute.device)
+        tensors = copied_state(self.model, self.optimizer, self.order, self.compute.device)
         return Snapshot(tensors, tuple(epochs), (self.micro_batches.size, self.evaluation_batches.size))
 
     def resume(self) -> list[EpochReport]:
@@ -138,7 +138,8 @@ class Trainer:
         self.model.train()
         if self._captured_run is not None:
             self._captured_run.begin_epoch()
-        return list(_batches(len(self.train), self.recipe, self.order))
+        batches = torch.randperm(len(self.train), generator=self.order).split(self.batch)
+        return [batch for batch in batches if len(batch) == self.batch or not self.recipe.drop_last]
 
     def check(self) -> None:
         """Call the hook that may stop the run."""
@@ -241,12 +242,6 @@ def _diverged(loss: float, epoch: int, rate: float, recipe: Recipe, compute: Com
     settings = f"optimizer={recipe.optimizer}, lr={recipe.lr:g}, batch_size={recipe.batch_size}"
     where = f"in epoch {epoch} at learning rate {rate:g} ({settings}, precision={compute.precision})"
     return f"the loss is {loss} {where}; try a lower lr"
-
-
-def _batches(count: int, recipe: Recipe, order: torch.Generator) -> Iterator[Tensor]:
-    size = min(recipe.batch_size, count)
-    chunks = torch.randperm(count, generator=order).split(size)
-    return (chunk for chunk in chunks if len(chunk) == size or not recipe.drop_last)
 
 
 def evaluate(

@@ -50,7 +50,7 @@ def trains_whole_backbone(model: nn.Module) -> bool:
     return bool(backbone) and all(backbone)
 
 
-def capture(
+def copied_state(
     model: nn.Module, optimizer: torch.optim.Optimizer, order: torch.Generator, device: torch.device
 ) -> dict[str, Tensor]:
     """Return copies, on the CPU, of all tensors that ``restore`` needs."""
@@ -69,7 +69,7 @@ def restore(
     order: torch.Generator,
     device: torch.device,
 ) -> None:
-    """Restore a model, its optimiser and all random generators to the state that ``capture`` copied."""
+    """Restore a model, its optimiser and all random generators to a ``copied_state``."""
     model.load_state_dict({**model.state_dict(), **_below("model.", tensors)})
     states: dict[int, dict[str, Any]] = {}
     for name, value in _below("optimizer.", tensors).items():

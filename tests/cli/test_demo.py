@@ -13,9 +13,9 @@ from shipbench import load_results
 from shipbench.cli import demo
 from shipbench.cli.options import GridOptions
 from shipbench.cli.run import plan_runs
+from shipbench.engine.attempt import failed_record
 from shipbench.methods import parse_methods
 from shipbench.results.store import Store
-from shipbench.runs.recording import blank_record
 from shipbench.tasks import parse_tasks
 from tests.cli.builders import make_record
 from tests.conftest import Outcome
@@ -31,7 +31,7 @@ def executed(monkeypatch: pytest.MonkeyPatch, cache: Path) -> list[str]:
 
     def execute(methods: str, options: GridOptions) -> None:
         for run in plan_runs(demo.specs(demo.Selection(methods, options.tasks), options), options).chosen:
-            blank = blank_record(run.spec, run.run_id, None)
+            blank = failed_record(run, None, "")
             scores = {"final_test_acc": SCORES[run.spec.method], "best_test_acc": 0.95, "chance_acc": 0.25}
             Store(options.results).write(replace(blank, status="done", **scores))
             ids.append(run.run_id)

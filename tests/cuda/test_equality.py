@@ -48,7 +48,7 @@ def sent(problem: Problem, device: torch.device) -> Problem:
 @pytest.mark.parametrize("shape", SHIPS.values(), ids=SHIPS)
 def test_ship_equals_the_literal_loop(shape: ShipShape, device: torch.device) -> None:
     problem = sent(ship_problem(shape), device)
-    config = adapters.ship_config(shape.settings, length=shape.length, shared=shape.shared, attribute=shape.attribute)
+    config = adapters.config_of(shape)
     levels = shape.settings.levels
     model = adapters.build_ship(problem.vit, problem.parameters, levels, problem.bank, config).to(device).train()
     terms = model.loss_terms(problem.images, problem.labels, drop_factors=problem.drop_factors)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -23,11 +23,9 @@ from shipbench.runs.merged import export_merged
 from shipbench.runs.recording import _learned
 from shipbench.settings import configure
 from tests.data.builders import vtab_tree
+from tests.methods.shipped import SHIPPED
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-SHIPPED = sorted(
-    point.name for point in entry_points(group=registry.GROUP) if point.value.startswith(("shipbench.", "shipbench_"))
-)
 
 
 def rows() -> dict[str, tuple[str, bool]]:

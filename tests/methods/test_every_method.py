@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,20 +15,17 @@ from safetensors import safe_open
 
 from shipbench import RunSpec, run
 from shipbench.errors import InputError
-from shipbench.events import EpochDone, Event
-from shipbench.methods import get_method, registry
+from shipbench.methods import get_method
 from shipbench.record import RunRecord
-from shipbench.results.loading import load_predictions
 from shipbench.results.store import Store
 from shipbench.runs.export import export_run, load_exported, predict
 from shipbench.runs.merged import export_merged
 from tests.conftest import Outcome
-from tests.data.builders import vtab_tree
-from tests.training.test_resuming import PowerCutError, assert_same_results
+from tests.methods.exports import assert_predicts, images_of
+from tests.methods.shipped import SHIPPED
+from tests.training.interruptions import assert_same_results, interrupted
 
-POINTS = entry_points(group=registry.GROUP)
-METHODS = sorted(point.name for point in POINTS if point.value.startswith(("shipbench.", "shipbench_")))
-MERGEABLE = [name for name in METHODS if get_method(name).mergeable]
+MERGEABLE = [name for name in SHIPPED if get_method(name).mergeable]
 TRAIN_BACKBONE_TENSORS = ["adapter-houlsby", "bitfit", "difffit", "full", "ln-tuning", "partial"]
 
 
@@ -38,11 +34,6 @@ class Finished(NamedTuple):
 
     record: RunRecord
     store: Store
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return vtab_tree(tmp_path_factory.mktemp("data"), tasks=("dtd",))
 
 
 @pytest.fixture(scope="module")
@@ -73,39 +64,22 @@ def finished(spec: Callable[..., RunSpec], tmp_path_factory: pytest.TempPathFact
     return finish
 
 
-def images_of(data: Path) -> list[Path]:
-    return [data / "dtd" / line.split()[0] for line in (data / "dtd" / "test.txt").read_text().splitlines()]
-
-
-def assert_predicts(path: Path, record: RunRecord, results: Path, data: Path) -> None:
-    probabilities = predict(load_exported(path, checkpoint="random"), images_of(data))
-    stored = load_predictions(results, [record.run_id])
-    assert probabilities.argmax(dim=1).tolist() == stored["predicted"].tolist()
-    confidence = torch.tensor(stored["confidence"].to_numpy())
-    torch.testing.assert_close(probabilities.amax(dim=1), confidence, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", SHIPPED)
 def test_a_run_resumes_and_its_export_predicts_as_it_did(
     spec: Callable[..., RunSpec], finished: Callable[[str], Finished], tmp_path: Path, data: Path, method: str
 ) -> None:
-    def stop(event: Event, /) -> None:
-        if isinstance(event, EpochDone):
-            raise PowerCutError
-
     whole = spec(method, keep_weights="full")
     record, store = finished(method)
     assert record.flops_per_image > 0
     assert record.trainable_params_without_head < record.total_params
-    with pytest.raises(PowerCutError):
-        run(whole, results=tmp_path / "resumed", listener=stop)
+    interrupted(whole, tmp_path / "resumed", 1)
     run(whole, results=tmp_path / "resumed")
     assert_same_results(store.root, tmp_path / "resumed")
     export_run(store, record.run_id, tmp_path / "run.safetensors")
     assert_predicts(tmp_path / "run.safetensors", record, store.root, data)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", SHIPPED)
 def test_weights_hold_what_was_trained_and_no_frozen_tensor(finished: Callable[[str], Finished], method: str) -> None:
     record, store = finished(method)
     file = store.path("weights", record.run_id)

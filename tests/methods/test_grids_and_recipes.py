@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from importlib.metadata import entry_points
 from typing import Any
 
 import pytest
@@ -11,19 +10,17 @@ import torch
 
 from shipbench import RunSpec
 from shipbench.errors import InputError
-from shipbench.methods import SMALL_GRID, get_method, registry
+from shipbench.methods import SMALL_GRID, get_method
 from shipbench.published import published_settings
 from shipbench.recipe import Recipe
 from shipbench.tasks import parse_tasks
 from shipbench.training.loop import make_optimizer
 from shipbench.training.schedule import learning_rates
+from tests.methods.shipped import SHIPPED
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 RAW = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-SHIPPED = sorted(
-    point.name for point in entry_points(group=registry.GROUP) if point.value.startswith(("shipbench.", "shipbench_"))
-)
 VTAB = [task.name for task in parse_tasks("all")]
 
 

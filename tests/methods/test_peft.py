@@ -20,7 +20,6 @@ from shipbench import RunSpec, run
 from shipbench.backbones import Preprocessing
 from shipbench.backbones.frozen_weights import cast_frozen_weights
 from shipbench.errors import InputError
-from shipbench.events import EpochDone, Event
 from shipbench.hardware.precision import ComputeContext
 from shipbench.methods import BuildContext, get_method, list_methods, parse_methods
 from shipbench.recipe import Recipe
@@ -32,11 +31,11 @@ from shipbench.runs.program import _program
 from shipbench.settings import configure, field_names
 from shipbench.training.snapshot import weights_to_keep
 from tests.conftest import Outcome
-from tests.data.builders import vtab_tree
+from tests.methods.exports import images_of
 from tests.parity import golden
 from tests.parity.comparing import adamw, assert_all_close, assert_close, take_steps
 from tests.parity.test_golden_methods import LOGITS, STEPS, SUFFIX, batch, stored, tiny, values
-from tests.training.test_resuming import PowerCutError, assert_same_results
+from tests.training.interruptions import assert_same_results, interrupted
 
 NAMES = PeftFamily().names()
 # The width of the tiny ViT is 64.
@@ -122,11 +121,6 @@ def test_a_tuner_trains_in_bf16_with_frozen_weights_cast(name: str) -> None:
     assert any(p.grad is not None and p.grad.abs().max() > 0 for p in trained if p.ndim and p is not model.head.bias)
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return vtab_tree(tmp_path_factory.mktemp("data"), tasks=("dtd",))
-
-
 def spec_of(name: str, data: Path, **settings: Any) -> RunSpec:
     common = {"image_size": 48, "epochs": 2, "batch_size": 4, "drop_path": 0.3, "lr": 0.01}
     overrides = {**common, **FITTING.get(name, {}), **settings}
@@ -138,17 +132,12 @@ def spec_of(name: str, data: Path, **settings: Any) -> RunSpec:
 def test_a_run_resumes_and_its_export_predicts(
     name: str, data: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stop(event: Event, /) -> None:
-        if isinstance(event, EpochDone):
-            raise PowerCutError
-
     monkeypatch.setenv("SHIPBENCH_CHECKPOINT_SECONDS", "0")
     spec = spec_of(name, data)
     record = run(spec, results=tmp_path / "whole")
     assert record.peft_version == version("peft")
     assert record.trainable_params_without_head < record.total_params
-    with pytest.raises(PowerCutError):
-        run(spec, results=tmp_path / "resumed", listener=stop)
+    interrupted(spec, tmp_path / "resumed", 1)
     run(spec, results=tmp_path / "resumed")
     assert_same_results(tmp_path / "whole", tmp_path / "resumed")
     store, file, merged = Store(tmp_path / "whole"), tmp_path / "run.safetensors", tmp_path / "merged.safetensors"
@@ -156,9 +145,8 @@ def test_a_run_resumes_and_its_export_predicts(
     call = export_merged(store, record.run_id, merged, checkpoint="random").call(merged)
     plain: Any = eval(call, {"timm": timm})
     exported = load_exported(file, checkpoint="random")
-    images = [data / "dtd" / line.split()[0] for line in (data / "dtd" / "test.txt").read_text().splitlines()]
     predicted = load_predictions(tmp_path / "whole", [record.run_id])["predicted"].tolist()
-    assert predict(exported, images).argmax(dim=1).tolist() == predicted
+    assert predict(exported, images_of(data)).argmax(dim=1).tolist() == predicted
     with torch.no_grad():
         torch.testing.assert_close(plain.eval()(IMAGES), exported.model(IMAGES), rtol=1e-4, atol=1e-4)
 

@@ -21,7 +21,7 @@ from shipbench.errors import InputError
 from shipbench.methods import BuildContext, Built, Learned, Method, package_of, registry
 from shipbench.prompting import frozen, new_head
 from shipbench.runs.preparation import Assembled, assemble, prepare
-from shipbench.runs.recording import _learned, blank_record
+from shipbench.runs.recording import _learned, unprepared_record
 from shipbench.settings import Settings
 from shipbench.training.inputs import FeatureInputs
 from shipbench.training.snapshot import weights_to_keep
@@ -123,7 +123,7 @@ def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], s
     monkeypatch.syspath_prepend(str(tmp_path))
     for name in ("_registered", "_entry_points", "_contested"):
         monkeypatch.setattr(registry, name, cache(getattr(registry, name).__wrapped__))
-    return lambda: blank_record(RunSpec("power", "dtd", backbone="test_vit"), "a1", None).method_package
+    return lambda: unprepared_record(RunSpec("power", "dtd", backbone="test_vit"), "a1", None).method_package
 
 
 def test_records_name_the_package_of_a_plug_in(installed: Callable[[], str]) -> None:

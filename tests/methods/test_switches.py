@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import entry_points
 from typing import Any, NamedTuple
 
 import pytest
@@ -15,16 +14,14 @@ from torch import Tensor, nn
 
 from shipbench import RunSpec
 from shipbench.errors import InputError
-from shipbench.methods import BuildContext, Mergeable, Method, get_method, registry
+from shipbench.methods import BuildContext, Mergeable, Method, get_method
 from shipbench.planning.ablation import variant_settings
 from shipbench.report.wording.names import component_name
 from shipbench.settings import configure
 from shipbench.tasks import parse_tasks
+from tests.methods.shipped import SHIPPED
 from tests.reference.tiny import TinyVit, batch, tiny_vit
 
-SHIPPED = sorted(
-    point.name for point in entry_points(group=registry.GROUP) if point.value.startswith(("shipbench.", "shipbench_"))
-)
 # They have no part to switch off: every weight trains, or none but the head's.
 WITHOUT_SWITCHES = ["full", "linear"]
 ABLATED = [name for name in SHIPPED if name not in WITHOUT_SWITCHES]

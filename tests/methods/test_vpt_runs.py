@@ -8,16 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from shipbench import RunSpec, load_results, run
-from shipbench.events import EpochDone, Event
-from shipbench.results.loading import load_predictions
 from shipbench.results.store import Store
-from shipbench.runs.export import export_run, load_exported, predict
+from shipbench.runs.export import export_run
 from tests.conftest import Outcome
-from tests.data.builders import vtab_tree
-from tests.training.test_resuming import PowerCutError, assert_same_results
+from tests.methods.exports import assert_predicts
+from tests.training.interruptions import assert_same_results, interrupted
 
 OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("vpt-shallow", {"location": "pad", "prompt_length": 8}),
@@ -27,11 +24,6 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("vpt-deep", {"initiation": "cls-nolastl", "prompt_length": 2, "deep_layers": 2, "deep_order": "reverse"}),
     ("vpt-deep", {"location": "add", "deep_shared": True, "dropout": 0.1}),
 ]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return vtab_tree(tmp_path_factory.mktemp("data"), tasks=("dtd",))
 
 
 @pytest.fixture(scope="module")
@@ -56,24 +48,13 @@ def make(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calla
 def test_a_run_resumes_and_its_export_predicts(
     make: Callable[..., RunSpec], tmp_path: Path, data: Path, method: str, settings: dict[str, Any]
 ) -> None:
-    def stop(event: Event, /) -> None:
-        if isinstance(event, EpochDone):
-            raise PowerCutError
-
     spec = make(method, **settings)
     record = run(spec, results=tmp_path / "whole")
-    with pytest.raises(PowerCutError):
-        run(spec, results=tmp_path / "resumed", listener=stop)
+    interrupted(spec, tmp_path / "resumed", 1)
     run(spec, results=tmp_path / "resumed")
     assert_same_results(tmp_path / "whole", tmp_path / "resumed")
     export_run(Store(tmp_path / "whole"), record.run_id, tmp_path / "run.safetensors")
-    lines = (data / "dtd" / "test.txt").read_text().splitlines()
-    images = [data / "dtd" / line.split()[0] for line in lines]
-    probabilities = predict(load_exported(tmp_path / "run.safetensors", checkpoint="random"), images)
-    stored = load_predictions(tmp_path / "whole", [record.run_id])
-    assert probabilities.argmax(dim=1).tolist() == stored["predicted"].tolist()
-    confidence = torch.tensor(stored["confidence"].to_numpy())
-    torch.testing.assert_close(probabilities.amax(dim=1), confidence, rtol=1e-4, atol=1e-5)
+    assert_predicts(tmp_path / "run.safetensors", record, tmp_path / "whole", data)
 
 
 def test_ablations_of_vpt(shipbench: Callable[..., Outcome], data: Path, cache: Path, tmp_path: Path) -> None:

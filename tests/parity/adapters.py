@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from shipbench.methods.ship import Ship, ShipConfig, load_official_checkpoint
 from shipbench.prompting import drop_rates, sample_drop_factors
 from tests.parity import golden
+from tests.parity.strategies import ShipShape
 from tests.reference import ship as reference
 
 
@@ -37,6 +38,17 @@ def ship_config(
         prompt_attention=settings.prompt_attention,
         matching_weight=settings.matching_weight,
         top_k=settings.top_k,
+    )
+
+
+def config_of(shape: ShipShape) -> ShipConfig:
+    """The ``ShipConfig`` of a problem's shape."""
+    return ship_config(
+        shape.settings,
+        length=shape.length,
+        shared=shape.shared,
+        attribute=shape.attribute,
+        normalise_bank=shape.normalise_bank,
     )
 
 

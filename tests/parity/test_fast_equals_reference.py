@@ -33,13 +33,7 @@ few = hypothesis_settings(max_examples=25)
 
 
 def fast(shape: ShipShape, problem: Problem) -> Ship:
-    config = adapters.ship_config(
-        shape.settings,
-        length=shape.length,
-        shared=shape.shared,
-        attribute=shape.attribute,
-        normalise_bank=shape.normalise_bank,
-    )
+    config = adapters.config_of(shape)
     return adapters.build_ship(problem.vit, problem.parameters, shape.settings.levels, problem.bank, config)
 
 

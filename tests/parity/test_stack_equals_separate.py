@@ -41,13 +41,7 @@ def ship_models(shape: ShipShape) -> tuple[list[Ship], list[Problem]]:
     """Models with separate weights and batches that share the backbone and the bank of the first."""
     problems = [ship_problem(replace(shape, seed=shape.seed + run)) for run in range(RUNS)]
     first = problems[0]
-    config = adapters.ship_config(
-        shape.settings,
-        length=shape.length,
-        shared=shape.shared,
-        attribute=shape.attribute,
-        normalise_bank=shape.normalise_bank,
-    )
+    config = adapters.config_of(shape)
     levels = shape.settings.levels
     models = [adapters.build_ship(first.vit, p.parameters, levels, first.bank, config) for p in problems]
     return models, problems

@@ -107,7 +107,7 @@ def test_a_step_equals_that_of_the_cpu(name: str, static_passes: Callable[[bool]
 @example(PAPER)
 def test_every_configuration_equals_that_of_the_cpu(static_passes: Callable[[bool], None], shape: ShipShape) -> None:
     problem = ship_problem(shape)
-    config = adapters.ship_config(shape.settings, length=shape.length, shared=shape.shared, attribute=shape.attribute)
+    config = adapters.config_of(shape)
     levels = shape.settings.levels
     model = adapters.build_ship(problem.vit, problem.parameters, levels, problem.bank, config).train()
     terms, slopes = [], []

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from shipbench import RunSpec, data, run
-from shipbench.events import EpochDone, Event
 from shipbench.runs.preparation import Prepared, assemble, prepare
 from shipbench.tasks.catalogue import Augment
 from shipbench.tasks.task_file import load_task_file
 from shipbench.training.inputs import FeatureInputs, ImageInputs
 from tests.data.builders import vtab_tree
 from tests.tasks.pictures import image_folder
+from tests.training.interruptions import interrupted
 
 
 def prepared(tmp_path: Path, augment: Augment) -> Prepared:
@@ -49,10 +49,6 @@ def test_training_images_have_a_margin_and_others_have_none(tmp_path: Path, cach
     assert assembled.train.batch(torch.arange(2)).shape == (2, 3, 64, 64)
 
 
-class PowerCutError(BaseException):
-    """Stops a run at once: no handler of the program catches it."""
-
-
 def spec_of(folder: Path, augment: Augment) -> RunSpec:
     file = folder / f"{augment}.toml"
     file.write_text(f'[[task]]\nname = "own"\nsource = "folder:own"\nresize = "crop"\naugment = "{augment}"\n')
@@ -66,15 +62,8 @@ def test_a_resumed_run_of_a_task_file_repeats_its_crops(
 ) -> None:
     monkeypatch.setenv("SHIPBENCH_CHECKPOINT_SECONDS", "0")
     image_folder(tmp_path / "own", {"train": (4, 4, 4), "test": (2, 2, 2)})
-
-    def stop(event: Event, /) -> None:
-        if isinstance(event, EpochDone) and event.epoch == 1:
-            raise PowerCutError
-
     spec = spec_of(tmp_path, "flip-crop")
-    with pytest.raises(PowerCutError):
-        run(spec, results=tmp_path / "interrupted", listener=stop)
-    assert list((tmp_path / "interrupted" / "checkpoints").iterdir())
+    interrupted(spec, tmp_path / "interrupted", 1)
     resumed, whole = (run(spec, results=tmp_path / name) for name in ("interrupted", "whole"))
     plain = run(spec_of(tmp_path, "none"), results=tmp_path / "whole")
     assert (resumed.run_id, resumed.train_loss) == (whole.run_id, whole.train_loss)

@@ -11,10 +11,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from shipbench_baselines.full import FullModel
 from shipbench_baselines.linear import Readout
-from shipbench_baselines.settings import VptConfig
-from shipbench_baselines.vpt import Vpt
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -23,7 +20,7 @@ from shipbench.backbones import load_backbone
 from shipbench.errors import ShipbenchError
 from shipbench.events import Emitter, Event, Note
 from shipbench.hardware.precision import ComputeContext
-from shipbench.methods.ship import Ship, ShipConfig, affinity_matrix
+from shipbench.methods.ship import affinity_matrix
 from shipbench.methods.ship.hierarchy import affinity_deviation
 from shipbench.recipe import Recipe
 from shipbench.runs.features import block_features
@@ -33,6 +30,7 @@ from shipbench.training.inputs import FeatureInputs
 from shipbench.training.loop import Hooks, evaluate, fit
 from shipbench.training.micro_batches import MicroBatches, PartOfBatch, in_micro_batches
 from shipbench.training.stacked import _evaluate
+from tests.training.models import MODELS
 
 CPU = ComputeContext(torch.device("cpu"), "fp32")
 
@@ -74,18 +72,6 @@ def test_an_evaluation_keeps_the_logits_of_one_batch() -> None:
     assert stacked.elements == 2 * batch * classes
     assert torch.equal(first.predicted, evaluation.predicted)
     assert torch.equal(second.predicted, readout(-inputs.features).argmax(dim=1))
-
-
-def ship(backbone: Any) -> nn.Module:
-    bank = torch.randn(3, backbone.embed_dim, generator=torch.Generator().manual_seed(0))
-    return Ship(backbone, 4, [0, 2, 4], bank, ShipConfig(prompt_length=2, prototypes=3, attribute_length=2))
-
-
-def vpt(backbone: Any) -> nn.Module:
-    return Vpt(backbone, 4, VptConfig(prompt_length=3, dropout=0.2), deep=True)
-
-
-MODELS = {"ship": ship, "vpt-deep": vpt, "full": lambda backbone: FullModel(backbone, 4)}
 
 
 @contextmanager

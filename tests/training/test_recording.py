@@ -51,9 +51,9 @@ from tests.cuda.builders import (
     train,
 )
 from tests.tapes import Tapes
+from tests.training.models import vpt as dropping_vpt
 from tests.training.test_waiting import META, SIZE, OnMeta, model_on_meta
 from tests.training.test_waiting import images as meta_images
-from tests.training.test_waiting import vpt as dropping_vpt
 
 CPU = ComputeContext(torch.device("cpu"), "fp32")
 OFF = replace(RECIPE, capture="off")

@@ -8,25 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from shipbench import RunSpec, run
 from shipbench.events import Emitter, EpochDone, Event, Note
-from shipbench.results.loading import load_history, load_predictions, load_results
-from shipbench.results.store import Store
 from shipbench.runs.checkpoints import Checkpoint
-from shipbench.training.snapshot import capture, restore
-from tests.conftest import TIMES
+from shipbench.training.snapshot import copied_state, restore
 from tests.data.builders import vtab_tree
+from tests.training.interruptions import assert_same_results, interrupted
 
 EPOCHS = 4
-
-
-class PowerCutError(BaseException):
-    """Stops a run at once: no handler of the program catches it."""
 
 
 @pytest.fixture
@@ -52,32 +44,6 @@ class Notes:
     def __call__(self, event: Event, /) -> None:
         if isinstance(event, Note):
             self.texts.append(event.text)
-
-
-def interrupted(spec: RunSpec, results: Path, after: int) -> Path:
-    """Start a run, interrupt it after the given epoch, and return its checkpoint."""
-
-    def stop(event: Event, /) -> None:
-        if isinstance(event, EpochDone) and event.epoch == after:
-            raise PowerCutError
-
-    with pytest.raises(PowerCutError):
-        run(spec, results=results, listener=stop)
-    (checkpoint,) = (results / "checkpoints").iterdir()
-    return checkpoint
-
-
-def assert_same_results(a: Path, b: Path) -> None:
-    one, two = load_results(a), load_results(b)
-    pd.testing.assert_frame_equal(one.drop(columns=TIMES), two.drop(columns=TIMES))
-    for load in (load_history, load_predictions):
-        pd.testing.assert_frame_equal(load(a, one["run_id"]), load(b, one["run_id"]))
-    for run_id in one["run_id"]:
-        first, second = (Store(root).path("weights", run_id) for root in (a, b))
-        assert first.exists() == second.exists()
-        if first.exists():
-            tensors = load_file(second)
-            assert all(torch.equal(value, tensors[name]) for name, value in load_file(first).items())
 
 
 @pytest.mark.parametrize(
@@ -110,7 +76,7 @@ def test_a_snapshot_holds_the_state_of_the_generator_of_a_gpu(monkeypatch: pytes
     monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: states.update({device.index: state}))
     model, order, device = torch.nn.Linear(2, 2), torch.Generator(), torch.device("cuda", 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    tensors = capture(model, optimizer, order, device)
+    tensors = copied_state(model, optimizer, order, device)
     states[0], states[1] = torch.zeros(1, dtype=torch.uint8), torch.zeros(1, dtype=torch.uint8)
     restore(tensors, model, optimizer, order, device)
     assert [int(state) for state in states.values()] == [0, 8]

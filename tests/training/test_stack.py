@@ -9,21 +9,19 @@ from typing import Any
 
 import pytest
 import torch
-from shipbench_baselines.settings import VptConfig
-from shipbench_baselines.vpt import Vpt
 from torch import Tensor, nn
 
 from shipbench.backbones import load_backbone
 from shipbench.errors import ShipbenchError
 from shipbench.events import Emitter, EpochDone, Event
 from shipbench.hardware.precision import ComputeContext
-from shipbench.methods.ship import Ship, ShipConfig
 from shipbench.recipe import Recipe
 from shipbench.training.history import Fit
 from shipbench.training.inputs import FeatureInputs
 from shipbench.training.loop import Hooks, fit
 from shipbench.training.snapshot import Snapshot, random_states
 from shipbench.training.stacked import Member, fit_stack
+from tests.training.models import STACKABLE, ship
 
 CPU = ComputeContext(torch.device("cpu"), "fp32")
 EPOCHS = 3
@@ -31,18 +29,6 @@ EPOCHS = 3
 RECIPE = Recipe(epochs=EPOCHS, batch_size=6, lr=0.01, warmup_epochs=1, eval_every=1, drop_last=False)
 RUNS = [(RECIPE, 0), (replace(RECIPE, lr=0.003, weight_decay=0.1), 0), (RECIPE, 5)]
 SGD = [(replace(recipe, optimizer="sgd"), seed) for recipe, seed in RUNS]
-
-
-def ship(backbone: Any) -> nn.Module:
-    bank = torch.randn(3, backbone.embed_dim, generator=torch.Generator().manual_seed(0))
-    return Ship(backbone, 4, [0, 2, 4], bank, ShipConfig(prompt_length=2, prototypes=3, attribute_length=2))
-
-
-def vpt(backbone: Any) -> nn.Module:
-    return Vpt(backbone, 4, VptConfig(prompt_length=3, dropout=0.2), deep=True)
-
-
-MODELS = {"ship": ship, "vpt-deep": vpt}
 
 
 def images(count: int) -> FeatureInputs:
@@ -101,13 +87,13 @@ def assert_same_weights(actual: nn.Module, expected: nn.Module) -> None:
         torch.testing.assert_close(weights(actual)[name], value, rtol=1e-4, atol=1e-5, msg=name)
 
 
-@pytest.mark.parametrize("name", list(MODELS))
+@pytest.mark.parametrize("name", list(STACKABLE))
 @pytest.mark.parametrize("runs", [RUNS, SGD], ids=["adamw", "sgd"])
 def test_a_stack_trains_every_run_as_if_it_were_alone(name: str, runs: list[tuple[Recipe, int]]) -> None:
     trunk = backbone()
-    members = [member(MODELS[name], run, trunk) for run in runs]
+    members = [member(STACKABLE[name], run, trunk) for run in runs]
     for one, run, end in zip(members, runs, together(members), strict=True):
-        expected, model = alone(MODELS[name], run)
+        expected, model = alone(STACKABLE[name], run)
         assert_same_fit(end, expected)
         assert_same_weights(one.model, model)
 
@@ -127,9 +113,9 @@ def keeping(taken: list[Snapshot]) -> Callable[[Callable[[], Snapshot]], None]:
     return lambda take: taken.append(take())
 
 
-@pytest.mark.parametrize("name", list(MODELS))
+@pytest.mark.parametrize("name", list(STACKABLE))
 def test_snapshots_go_both_ways_and_need_not_be_of_the_same_epoch(name: str) -> None:
-    build, trunk = MODELS[name], backbone()
+    build, trunk = STACKABLE[name], backbone()
     from_stack: list[Snapshot] = []
     together([member(build, RUNS[0], trunk, keep=keeping(from_stack)), member(build, RUNS[2], trunk)])
     expected, model = alone(build, RUNS[0])

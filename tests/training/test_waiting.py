@@ -11,20 +11,17 @@ from typing import Any
 
 import pytest
 import torch
-from shipbench_baselines.full import FullModel
-from shipbench_baselines.settings import VptConfig
-from shipbench_baselines.vpt import Vpt
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from shipbench.backbones import load_backbone
 from shipbench.hardware.precision import ComputeContext
-from shipbench.methods.ship import Ship, ShipConfig
 from shipbench.recipe import Recipe
 from shipbench.training.inputs import ImageInputs
 from shipbench.training.loop import Hooks, evaluate, fit
 from shipbench.training.snapshot import random_states
 from shipbench.training.stacked import Member, fit_stack
+from tests.training.models import MODELS
 
 META = torch.device("meta")
 SIZE = 32
@@ -48,18 +45,6 @@ class NoWaiting(TorchDispatchMode):
             waits = not (kwargs.get("non_blocking") or args[2:] == (True,))
             assert not waits, f"{func} of {tuple(result.shape)} waits for the device"
         return result
-
-
-def ship(backbone: Any) -> nn.Module:
-    bank = torch.randn(3, backbone.embed_dim)
-    return Ship(backbone, 4, [0, 2, 4], bank, ShipConfig(prompt_length=2, prototypes=3, attribute_length=2))
-
-
-def vpt(backbone: Any) -> nn.Module:
-    return Vpt(backbone, 4, VptConfig(prompt_length=3, dropout=0.2), deep=True)
-
-
-MODELS = {"ship": ship, "vpt-deep": vpt, "full": lambda backbone: FullModel(backbone, 4)}
 
 
 def images(count: int, device: torch.device) -> ImageInputs:

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -39,22 +39,19 @@ def execute_in_processes(stacks: Sequence[Stack], results: Path, jobs: int, thre
     is left that works in a new process.
     """
     devices = devices_for_workers(resolve_device(stacks[0].runs[0].spec.device), jobs)
-    with Channel(emit) as channel, warnings.catch_warnings(), _started(devices[: len(stacks)], threads) as workers:
+    with Channel(emit) as channel, warnings.catch_warnings():
         # Between two runs, loky replaces a worker whose memory has grown; nothing is lost.
         warnings.filterwarnings("ignore", "A worker stopped while some jobs were given to the executor")
-
-        def begin(worker: _Worker, stack: Stack) -> Future[None]:
-            return worker.submit(stack, results, worker.device, threads, channel.address)
-
-        _distribute(stacks, workers, begin, emit)
+        workers = [_Worker(device, threads, results, channel.address) for device in devices[: len(stacks)]]
+        with _stopping(workers):
+            _distribute(stacks, workers, emit)
 
 
 @contextmanager
-def _started(devices: Sequence[str], threads: int) -> Iterator[list[_Worker]]:
-    """Yield a worker for each device; stop them at the end of the block, at once after an exception."""
-    workers = [_Worker(device, threads) for device in devices]
+def _stopping(workers: Sequence[_Worker]) -> Iterator[None]:
+    """Stop the workers at the end of the block, at once after an exception."""
     try:
-        yield workers
+        yield
     except BaseException:
         for worker in workers:
             worker.stop(kill=True)
@@ -66,16 +63,16 @@ def _started(devices: Sequence[str], threads: int) -> Iterator[list[_Worker]]:
 class _Worker:
     """A process that executes one stack after another on its device, and that can be replaced after its death."""
 
-    def __init__(self, device: str, threads: int) -> None:
-        self.device = device
+    def __init__(self, device: str, threads: int, results: Path, address: Address) -> None:
+        self._settings = results, device, threads, address
         self._environment = dict.fromkeys(_THREADS, str(threads))
         self._pool = self._new_pool()
 
-    def submit(self, *arguments: Any) -> Future[None]:
-        """Start a stack; the arguments are those of ``_in_worker``."""
+    def submit(self, stack: Stack) -> Future[None]:
+        """Start a stack."""
         # The first stack starts the process.
         with children_without_interrupts():
-            return self._pool.submit(_in_worker, *arguments)
+            return self._pool.submit(_in_worker, stack, *self._settings)
 
     def replace(self) -> None:
         """Start a new process in place of a dead one."""
@@ -90,12 +87,7 @@ class _Worker:
         return ProcessPoolExecutor(max_workers=1, env=self._environment)
 
 
-def _distribute(
-    stacks: Sequence[Stack],
-    workers: Sequence[_Worker],
-    begin: Callable[[_Worker, Stack], Future[None]],
-    emit: Listener,
-) -> None:
+def _distribute(stacks: Sequence[Stack], workers: Sequence[_Worker], emit: Listener) -> None:
     """Give each idle worker the next stack, until all stacks are done; replace workers that die.
 
     A worker whose device fails in a new process too gets no other stack.
@@ -105,7 +97,7 @@ def _distribute(
     while waiting or busy:
         while waiting and idle:
             worker, stack = idle.pop(), waiting.pop()
-            busy[begin(worker, stack)] = worker, stack
+            busy[worker.submit(stack)] = worker, stack
         for future in wait(busy, return_when=FIRST_COMPLETED).done:
             worker, stack = busy.pop(future)
             try:

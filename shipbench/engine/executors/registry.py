@@ -12,6 +12,7 @@ from shipbench.errors import InputError, did_you_mean
 from shipbench.events import Listener
 from shipbench.planning.plan import Plan, PlannedRun
 from shipbench.planning.stacks import Stacking
+from shipbench.runtime.plug_ins import load_plug_in
 
 GROUP = "shipbench.engines"
 
@@ -70,10 +71,7 @@ def get_executor(name: str, options: EngineOptions) -> Executor:
     if name not in points:
         engines = sorted(points)
         raise InputError(f"unknown engine {name!r}{did_you_mean(name, engines)}; choose one of {', '.join(engines)}")
-    try:
-        executor: Executor = points[name].load()(options)
-    except ImportError as error:
-        raise InputError(f"engine {name!r} ({points[name].value}) cannot be imported: {error}") from error
+    executor: Executor = load_plug_in(points[name], "engine")(options)
     return executor
 
 

@@ -16,7 +16,7 @@ from annotated_types import Ge
 from shipbench.errors import InputError, did_you_mean
 from shipbench.methods import list_methods, parse_methods
 from shipbench.runtime.files import read_toml
-from shipbench.settings import configure, field_names, flat_table, refuse_unknown
+from shipbench.settings import comma_list, configure, field_names, flat_table, refuse_unknown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class RunPart(Part):
     @property
     def method_text(self) -> str:
         """The methods of this part, comma-separated; raises ``InputError`` for a pattern that none matches."""
-        for pattern in listed(self.methods):
+        for pattern in comma_list(self.methods):
             if "*" in pattern and not _matches(pattern):
                 raise InputError(f"no method is called {pattern!r}; see 'shipbench list methods'")
         # Patterns here may match nothing: those of a library that is not installed.
@@ -128,7 +128,7 @@ class FollowUp(ABC):
     @property
     def sources(self) -> list[str]:
         """The names of the parts whose runs are read."""
-        return listed(self.of)
+        return comma_list(self.of)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,16 +210,11 @@ def read_study(file: Path) -> Study:
     return Study(file, None if results is None else Path(results), tuple(parts), reports, content, tuple(follow_ups))
 
 
-def listed(text: str) -> list[str]:
-    """Return the parts of a comma list."""
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
 def names_of_methods(text: str) -> list[str]:
     """Return the names of the methods in a comma list of names, sets and patterns; raise ``InputError`` for others."""
     return [
         name
-        for part in listed(text)
+        for part in comma_list(text)
         for name in (_matches(part) if "*" in part else [method.name for method in parse_methods(part)])
     ]
 
@@ -235,7 +230,7 @@ def choose_parts(study: Study, names: str | None) -> Study:
     """
     if names is None:
         return study
-    wanted = listed(names)
+    wanted = comma_list(names)
     known = [part.name for part in study.parts] + [part.name for part in study.follow_ups]
     for name in wanted:
         if name not in known:
@@ -285,7 +280,7 @@ def _refuse_repeated(names: Sequence[str], what: str, file: Path) -> None:
 def _name(kind: str, number: int, table: Mapping[str, Any], file: Path) -> str:
     """Return the name of a part; raise ``InputError`` for one that no comma list of names can hold."""
     name = table.get("name", f"{kind}-{number}")
-    if not isinstance(name, str) or listed(name) != [name]:
+    if not isinstance(name, str) or comma_list(name) != [name]:
         raise InputError(f"[[{kind}]] number {number} of {file}: name is {name!r}; write a text without commas")
     return name
 

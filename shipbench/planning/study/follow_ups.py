@@ -14,11 +14,12 @@ from shipbench.data.corruptions import Corruption, parse_corruptions
 from shipbench.errors import InputError
 from shipbench.planning.grid import parse_seeds
 from shipbench.planning.plan import PlannedRun
-from shipbench.planning.study.file import EvaluatePart, FollowUp, listed, names_of_methods
+from shipbench.planning.study.file import EvaluatePart, FollowUp, names_of_methods
 from shipbench.results.store import Store
 from shipbench.runs.evaluation_images import images_elsewhere
 from shipbench.runs.evaluation_plan import EvaluationOptions, PlannedEvaluation, plan_evaluation
 from shipbench.runs.finished import tested_record, weights_of
+from shipbench.settings import comma_list
 from shipbench.spec import RunSpec
 from shipbench.tasks import Task, parse_tasks
 
@@ -143,11 +144,11 @@ def request_follow_up(part: FollowUp, specs: Sequence[RunSpec]) -> RequestedFoll
 
 def _chosen(key: str, text: str, parse: Callable[[str], Sequence[Value]], available: Set[Value]) -> frozenset[Value]:
     """Return the values in a comma list, each of which some run has; all that are available for an empty list."""
-    for item in listed(text):
+    for item in comma_list(text):
         if available.isdisjoint(parse(item)):
             choices = ", ".join(map(str, sorted(available, key=str)))
             raise InputError(f"{key}: none of the runs that it reads has {item!r}; choose from {choices}")
-    return frozenset(value for item in listed(text) for value in parse(item)) if text else frozenset(available)
+    return frozenset(value for item in comma_list(text) for value in parse(item)) if text else frozenset(available)
 
 
 def _task_names(text: str) -> list[str]:

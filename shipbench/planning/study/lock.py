@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 from collections.abc import Iterator, Mapping
@@ -17,7 +16,7 @@ from shipbench.planning.study.grid import StudyGrid
 from shipbench.results.store import writing
 from shipbench.runtime.files import atomic_path
 from shipbench.runtime.version import VERSION, git_commit
-from shipbench.settings import canonical_json
+from shipbench.settings import canonical_sha256
 from shipbench.spec import RunSpec
 
 Lock: TypeAlias = Mapping[str, Any]
@@ -38,9 +37,7 @@ def make_lock(study: Study, grid: StudyGrid) -> Lock:
     """
     return {
         "format": FORMAT,
-        "study": hashlib.sha256(
-            canonical_json(json.loads(json.dumps(study.content, default=str))).encode()
-        ).hexdigest(),
+        "study": canonical_sha256(json.loads(json.dumps(study.content, default=str))),
         "versions": {
             "shipbench": f"{VERSION} ({git_commit()})" if git_commit() else VERSION,
             "python": platform.python_version(),

@@ -15,6 +15,7 @@ from shipbench.planning.preflight import preflight
 from shipbench.planning.study.file import AblatePart, FollowUp, Part, Study, TunePart, located
 from shipbench.planning.study.follow_ups import RequestedFollowUp, request_follow_up, with_images
 from shipbench.planning.tuning import Search, make_searches
+from shipbench.settings import comma_list
 from shipbench.spec import RunSpec
 from shipbench.tasks import Task, parse_tasks
 
@@ -167,7 +168,7 @@ def _tuning(
     seeds: Sequence[int],
 ) -> Requested:
     trying = seeds[:1] if part.tuning_seeds is None else parse_seeds(part.tuning_seeds, "tuning_seeds")
-    grids = [name.strip() for name in part.grid.split(",") if name.strip()] + _axes(part.axes)
+    grids = comma_list(part.grid) + _axes(part.axes)
     searches = [
         search
         for number in shots

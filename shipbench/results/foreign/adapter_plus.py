@@ -48,7 +48,6 @@ def _metrics(path: Path, naming: Naming) -> Iterator[Reading]:
     if skipped := table.why_without_result(path, epochs):
         yield skipped
         return
-    parameters = number(hparams.get("trainable_params"))
     name, task, seed = _names_in_path(path)
     group = "fgvc" if data.get("dataset_group") == "fgvc" else "vtab"
     yield ForeignResult(
@@ -56,8 +55,7 @@ def _metrics(path: Path, naming: Naming) -> Iterator[Reading]:
         naming.method or _method(str(config.get("name") or name)),
         *task_and_suite(str(data.get("dataset") or task), group),
         seed=whole(config.get("seed", seed)),
-        parameters=parameters,
-        parameters_as_written=parameters,
+        parameters=number(hparams.get("trainable_params")),
         with_head=True,
         classes=whole(hparams.get("num_classes")),
         other_head="vit_base" not in str(_table(config, "vit").get("model", "vit_base")),

@@ -8,13 +8,12 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from shipbench.data.signatures import impostor
 from shipbench.errors import InputError, one_line
-from shipbench.record import IMPORTED, SEED_UNKNOWN, RunRecord
+from shipbench.record import IMPORTED, NAN, SEED_UNKNOWN, RunRecord, time_now
 from shipbench.results.foreign.result import (
     HEAD_PARAMETERS_PER_CLASS,
     Evaluation,
@@ -35,7 +34,6 @@ State: TypeAlias = Literal["imported", "already imported", "skipped"]
 _ID_LETTERS = 16
 # What the readers raise for content that is not of their format.
 _UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, SyntaxError, RecursionError, OSError, csv.Error)
-NAN = float("nan")
 
 
 @dataclass(frozen=True)
@@ -167,6 +165,7 @@ def to_record(result: ForeignResult, origin: str, sha256: str) -> RunRecord:
     """Return the record of a result; its id is the hash of the origin, the file and the row."""
     named = TASKS.get(result.task)
     catalogued = named if named is not None and named.suite == result.suite else None
+    written = result.parameters if result.parameters_as_written is None else result.parameters_as_written
     identity = json.dumps([origin, sha256, result.row, result.method, result.task, result.seed])
     with_head, without_head = _parameters(result, catalogued.num_classes if catalogued else result.classes)
     return RunRecord(
@@ -196,10 +195,10 @@ def to_record(result: ForeignResult, origin: str, sha256: str) -> RunRecord:
         origin_note=result.note,
         reference=result.reference,
         epoch_rule=_rule(result),
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        created=time_now(),
         trainable_params=with_head,
         trainable_params_without_head=without_head,
-        params_as_written=_or_nan(result.parameters_as_written),
+        params_as_written=_or_nan(written),
         params_with_head={True: "yes", False: "no", None: ""}[result.with_head],
         final_test_acc=_or_nan(result.final),
         best_test_acc=_or_nan(result.best),

@@ -26,8 +26,7 @@ class JsonLog:
     @property
     def tests(self) -> list[Evaluation]:
         """The test evaluations of the last attempt; raises ``ValueError`` for an accuracy outside [0, 100]."""
-        scores = [(row["epoch"], percent(row["test_acc1"], "test_acc1")) for row in self.rows]
-        return in_sequence(Evaluation(int(epoch), "test", score) for epoch, score in scores if score is not None)
+        return in_sequence((whole(row["epoch"]), percent(row["test_acc1"], "test_acc1")) for row in self.rows)
 
     @property
     def is_of_ship(self) -> bool:

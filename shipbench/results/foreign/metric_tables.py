@@ -45,11 +45,10 @@ def read_metrics(path: Path, column: str, read: Callable[[Any, str], float | Non
     _, rows = read_table(path)
     cells = [(whole(row.get("epoch")), row.get(column, "")) for row in rows]
     scores = [(epoch, cell, read(cell, column)) for epoch, cell in cells if epoch is not None and cell]
-    tests = [Evaluation(epoch, "test", score) for epoch, _, score in scores if score is not None]
     broken = scores[-1][1] if scores and scores[-1][2] is None else ""
-    most = max((test.epoch for test in tests), default=-1) + 1
+    most = max((epoch for epoch, _, score in scores if score is not None), default=-1) + 1
     # A resumed run repeats the header, and one that starts over also the epochs.
-    return MetricTable(tuple(in_sequence(tests)), most, broken)
+    return MetricTable(tuple(in_sequence((epoch, score) for epoch, _, score in scores)), most, broken)
 
 
 def read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:

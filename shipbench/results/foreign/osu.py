@@ -47,15 +47,13 @@ def _read(path: Path, naming: Naming) -> Iterator[Reading]:
     # The names of other folders say nothing of the data.
     named = is_vtab or any(part.startswith("tune_output") for part in path.resolve().parts)
     group = "vtab" if is_vtab and experiment not in _OTHER_EXPERIMENTS else ""
-    parameters = number(content.get("inserted_parameters"))
     yield ForeignResult(
         path,
         naming.method or _METHODS.get(method, method),
         *task_and_suite("" if not named else name if is_vtab or not folder else f"{folder}/{name}", group),
         final=final,
         best=percent(content.get("avg_best_acc"), "avg_best_acc"),
-        parameters=parameters,
-        parameters_as_written=parameters,
+        parameters=number(content.get("inserted_parameters")),
         with_head=False,
         settings=_settings(content),
         note=_runs(path.with_name(_SUMMARY)),

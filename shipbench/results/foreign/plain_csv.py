@@ -138,7 +138,6 @@ def _result(line: _Line, accuracy: float) -> ForeignResult:
     method = line.cell("method")
     if not method:
         raise line.refuse("it has no method")
-    parameters = _parameters(line)
     return ForeignResult(
         line.file,
         method,
@@ -150,8 +149,7 @@ def _result(line: _Line, accuracy: float) -> ForeignResult:
         best=accuracy if rule == "oracle" else None,
         stated=accuracy if rule in ("", "validation") else None,
         rule=rule,
-        parameters=parameters,
-        parameters_as_written=parameters,
+        parameters=_parameters(line),
         with_head=_with_head(line),
         reference=line.cell("source"),
     )

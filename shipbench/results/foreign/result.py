@@ -38,9 +38,9 @@ class ForeignResult:
     ``row`` tells the results of one file apart. ``final`` is the test accuracy after the last epoch, ``best`` the
     highest of several test evaluations; ``stated`` is one whose epoch was chosen by ``rule``: on validation images, or
     in an unknown way if it is empty. ``parameters`` counts trained parameters, ``parameters_as_written`` is the number
-    in the file, and ``with_head`` says whether both count the head; ``other_head`` that the head is not a linear one on
-    the 768 features of ViT-B. ``reference`` names where the result was published,
-    ``note`` what limits it.
+    in the file if it is another one, and ``with_head`` says whether both count the head; ``other_head`` that the head
+    is not a linear one on the 768 features of ViT-B. ``reference`` names where the result was published, ``note`` what
+    limits it.
     """
 
     file: Path
@@ -101,14 +101,18 @@ class Harness:
     read: Callable[[Path, Naming], Iterable[Reading]]
 
 
-def in_sequence(tests: Iterable[Evaluation]) -> list[Evaluation]:
-    """Return the test evaluations of a log to which a run may have appended when it started over or resumed.
+def in_sequence(
+    scores: Iterable[tuple[int | None, float | None]], split: Literal["val", "test"] = "test"
+) -> list[Evaluation]:
+    """Return the evaluations in a log's pairs of epoch and accuracy, without the pairs that lack one of them.
 
-    An evaluation replaces earlier ones of its own epoch and of later epochs.
+    A run appends to the log when it starts over or resumes, so an evaluation replaces earlier ones of its own epoch and
+    of later epochs.
     """
     kept: list[Evaluation] = []
-    for test in tests:
-        kept = [*(earlier for earlier in kept if earlier.epoch < test.epoch), test]
+    for epoch, score in scores:
+        if epoch is not None and score is not None:
+            kept = [*(earlier for earlier in kept if earlier.epoch < epoch), Evaluation(epoch, split, score)]
     return kept
 
 

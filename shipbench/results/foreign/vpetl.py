@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from shipbench.results.foreign.result import (
-    Evaluation,
     ForeignResult,
     Harness,
     Naming,
@@ -38,7 +37,7 @@ def _read(path: Path, naming: Naming) -> Iterator[Reading]:
     config = _config(messages)
     lines = [match for match in map(_SCORE.match, messages) if match]
     scores = [(int(line[1]), fraction(line[2], "the accuracy")) for line in lines]
-    tests = in_sequence(Evaluation(epoch, "test", score) for epoch, score in scores if score is not None)
+    tests = in_sequence(scores)
     if not tests:
         run = "the last run in it" if len(starts) > 1 else "it"
         yield Skipped(path, f"{run} logs no accuracy: it ended before its first one, or fine-tuned the whole backbone")
@@ -50,14 +49,12 @@ def _read(path: Path, naming: Naming) -> Iterator[Reading]:
     if "end" not in messages and (epochs is None or ends_early(tests, epochs)):
         yield unfinished(path, tests, epochs, "the log has no line 'end'")
         return
-    parameters = _parameters(messages)
     yield ForeignResult(
         path,
         naming.method or _method(arguments, path),
         *task_and_suite(str(arguments.get("dataset", "")), str(arguments.get("task") or "vtab")),
         seed=whole(arguments.get("seed")),
-        parameters=parameters,
-        parameters_as_written=parameters,
+        parameters=_parameters(messages),
         with_head=True,
         classes=whole(config.get("class_num")),
         other_head="vit_base" not in str(arguments.get("model", "vit_base")),

@@ -66,14 +66,14 @@ def _read(path: Path, naming: Naming) -> Iterator[Reading]:
         return
     (name,) = names
     task, suite = _task(name)
-    config = _Config(job)
+    config, counted = _Config(job), _PARAMETERS.search(job)
     yield ForeignResult(
         path,
         naming.method or _method(config),
         task,
         suite,
         seed=_seed(config, path),
-        **_counted(_PARAMETERS.search(job)),
+        parameters=number(counted[1]) if counted else None,
         with_head=True,
         classes=whole(config.get("NUMBER_CLASSES")),
         other_head=_has_other_head(config),
@@ -165,11 +165,7 @@ def _without_test(validation: Sequence[Evaluation]) -> str:
 
 
 def _evaluations(split: Literal["val", "test"], scores: Sequence[_Score]) -> list[Evaluation]:
-    return in_sequence(
-        Evaluation(score.epoch, split, score.accuracy)
-        for score in scores
-        if score.split == split and score.accuracy is not None
-    )
+    return in_sequence(((score.epoch, score.accuracy) for score in scores if score.split == split), split)
 
 
 def _legitimate(name: str, validation: Sequence[Evaluation]) -> Sequence[Evaluation]:
@@ -223,11 +219,6 @@ def _seed(config: _Config, path: Path) -> int | None:
         return int(in_path[1])
     run = re.fullmatch(r"run([1-5])", place.parent.name)
     return _FINAL_SEEDS[int(run[1]) - 1] if run and "_finalfinal" in place.as_posix() else None
-
-
-def _counted(found: re.Match[str] | None) -> dict[str, Any]:
-    count = number(found[1]) if found else None
-    return {"parameters": count, "parameters_as_written": count}
 
 
 def _settings(config: _Config, path: Path) -> dict[str, Any]:
