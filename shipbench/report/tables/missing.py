@@ -101,7 +101,7 @@ def _missing(study: Study) -> Iterator[Row]:
 
 def _gaps(study: Study, arm: Arm) -> dict[str, tuple[int, ...]]:
     """Return the missing seeds by task; only a main arm is expected to cover every task of its suite."""
-    runs = study.runs[study.runs["arm"] == arm.key]
+    runs = study.runs_of([arm])
     table = study.accuracies(arm)
     expected = study.tasks_of(arm.suite) if arm.main else sorted(set(runs["task"]), key=task_order)
     failed = set(zip(*(runs.loc[runs["status"] != "done", name] for name in ("task", "seed")), strict=True))
