@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+import sys
 from fractions import Fraction
 from itertools import product
 
 import numpy as np
 import pandas as pd
 import pytest
+import scipy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
 from shipbench.published import published_rows
 from shipbench.statistics import (
+    FriedmanTest,
     average_ranks,
     bootstrap_interval,
     friedman_test,
@@ -23,6 +26,8 @@ from shipbench.statistics import (
     mean_of_tasks,
     nemenyi_distance,
     paired_test,
+    student_interval,
+    student_test,
     task_ranks,
     wilcoxon_test,
 )
@@ -192,6 +197,43 @@ def test_wilcoxon_without_any_difference_is_unknown() -> None:
     assert math.isnan(wilcoxon_test([0.0, 0.0]))
     assert math.isnan(wilcoxon_test([]))
     assert wilcoxon_test([0.0, 1.0, 2.0, 3.0]) == wilcoxon_test([1.0, 2.0, 3.0])
+
+
+@pytest.mark.parametrize("count", [5, 13, 14, 19, 50, 51])
+@pytest.mark.parametrize("step", [0.001, 0.5])
+def test_wilcoxon_is_that_of_scipy_with_and_without_ties(count: int, step: float) -> None:
+    differences = np.round(np.random.default_rng(count).normal(0.5, 1, count) / step) * step
+    kept = np.round(differences[differences != 0], 9)
+    assert wilcoxon_test(list(differences)) == float(stats.wilcoxon(kept).pvalue)
+
+
+@pytest.mark.parametrize("digits", [1, 6])
+def test_the_other_tests_are_those_of_scipy(digits: int) -> None:
+    scores = pd.DataFrame(np.random.default_rng(2).normal(0, 1, (19, 6)).round(digits))
+    assert friedman_test(scores) == FriedmanTest(*map(float, stats.friedmanchisquare(*scores.to_numpy().T)))
+    for name, values in scores.items():
+        ours, theirs = student_interval(list(values)), stats.ttest_1samp(values, 0)
+        assert (ours.low, ours.high) == pytest.approx(tuple(theirs.confidence_interval()), rel=1e-12), name
+        assert student_test(list(values)) == pytest.approx(float(theirs.pvalue), rel=1e-12)
+    quantile = float(stats.studentized_range.ppf(0.95, 6, np.inf))
+    assert nemenyi_distance(6, 19) == pytest.approx(quantile / math.sqrt(2) * math.sqrt(6 * 7 / (6 * 19)), rel=1e-9)
+
+
+def test_methods_that_tie_on_every_task_have_no_friedman_statistic() -> None:
+    result = friedman_test(pd.DataFrame(np.ones((4, 3))))
+    assert math.isnan(result.statistic)
+    assert math.isnan(result.p_value)
+
+
+def test_no_test_imports_scipy_stats(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "scipy.stats", None)
+    monkeypatch.delattr(scipy, "stats")
+    scores = DEMSAR - DEMSAR.mean()
+    for values in (scores["C4.5"], scores["C4.5"].round(1)):
+        assert all(math.isfinite(test(list(values))) for test in (wilcoxon_test, student_test))
+    assert math.isfinite(student_interval([1.0, 2.0]).high)
+    assert math.isfinite(friedman_test(DEMSAR).p_value)
+    assert math.isfinite(nemenyi_distance(4, 14))
 
 
 @settings(max_examples=25)

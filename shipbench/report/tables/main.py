@@ -162,7 +162,7 @@ def _sign_notes(view: SuiteView, columns: Sequence[Column], rows: Sequence[Row])
     signs = "".join(cell.sign for cell in cells)
     notes = []
     if any(row.cells[i].text == MISSING for row in rows for i, column in enumerate(columns) if column.keep):
-        notes.append(f"{MISSING} no finished run; see the table of missing and failed runs.")
+        notes.append(f"{MISSING} no finished run that counts; see the table of missing and failed runs.")
     if view.baseline and any(cell.below.endswith((BETTER, WORSE)) for cell in cells):
         notes.append(
             f"{BETTER} better, {WORSE} worse than {view.baseline.label} beyond chance: "

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import pandas as pd
+
 from shipbench.record import IMPORTED
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.normalise import reading_order
@@ -77,7 +79,7 @@ def _collapsed(study: Study) -> Iterator[Row]:
 
 def _not_counted(study: Study) -> Iterator[Row]:
     """Yield the finished runs that the selection rule does not count, grouped by suite, method and reason."""
-    done = study.records[(study.records["status"] == "done") & study.records["accuracy"].isna()]
+    done = _uncounted(study)
     is_superseded = done["tuning"] == SUPERSEDED
     for (suite, method, protocol, superseded), runs in done.groupby(["suite", "method", "protocol", is_superseded]):
         why = f'protocol "{protocol}": no accuracy under the rule "{study.selection.name}"'
@@ -88,15 +90,23 @@ def _not_counted(study: Study) -> Iterator[Row]:
         yield _row(study, "not counted", method_name(str(method)), str(suite), tasks, seeds, why)
 
 
+def _uncounted(study: Study) -> pd.DataFrame:
+    """Return the finished runs that the selection rule does not count."""
+    return study.records[(study.records["status"] == "done") & study.records["accuracy"].isna()]
+
+
 def _missing(study: Study) -> Iterator[Row]:
     """Yield the cells without a run, grouped by the seeds that an arm lacks."""
     beside = {arm for suite in study.suites for arm in study.imported_beside(suite)}
+    uncounted = set(_uncounted(study)[["suite", "method", "task"]].itertuples(index=False, name=None))
     for arm in (arm for arm in study.arms if arm not in beside):
-        tasks_by_seeds: dict[tuple[int, ...], list[str]] = {}
+        tasks_by_cause: dict[tuple[tuple[int, ...], str], list[str]] = {}
         for task, seeds in _gaps(study, arm).items():
-            tasks_by_seeds.setdefault(seeds, []).append(task)
-        for seeds, tasks in tasks_by_seeds.items():
-            yield _row(study, "missing", arm.label, arm.suite, tasks, seeds, "no finished run")
+            finished = (arm.suite, arm.method, task) in uncounted
+            why = "no finished run that the rule counts" if finished else "no finished run"
+            tasks_by_cause.setdefault((seeds, why), []).append(task)
+        for (seeds, why), tasks in tasks_by_cause.items():
+            yield _row(study, "missing", arm.label, arm.suite, tasks, seeds, why)
 
 
 def _gaps(study: Study, arm: Arm) -> dict[str, tuple[int, ...]]:
