@@ -107,7 +107,8 @@ class TaskPredictions:
 
     def shared_seeds(self, one: Arm, other: Arm) -> list[int]:
         """Return the seeds for which both arms have predictions."""
-        seeds = ({int(seed) for seed in self.predicted.get(arm.key, ())} for arm in (one, other))
+        frames = [self.predicted.get(arm.key) for arm in (one, other)]
+        seeds = (set() if frame is None else {int(seed) for seed in frame.columns} for frame in frames)
         return sorted(set.intersection(*seeds))
 
     @cached_property
