@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from math import ceil
+from math import ceil, exp
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +25,8 @@ RESAMPLES = 1000
 _DIGITS = 9
 # Steps on either side of zero to which sums of several weights are rounded; both sides fit in a transform of 2^17.
 _GRID = 60_000
+# The exponential function of any smaller number is zero in double precision.
+_UNDERFLOW = -746
 
 
 @dataclass(frozen=True)
@@ -197,10 +199,17 @@ def _on_grid(numbers: NDArray[np.int_], scale: float, length: int) -> NDArray[np
 
     The distribution of the sum is the Fourier transform of its characteristic function, a product of cosines.
     """
-    sizes, counts = np.unique(np.abs(numbers), return_counts=True)
+    sizes, counts = np.unique(np.abs(numbers[numbers != 0]), return_counts=True)
     most = int(sizes @ counts)
     angles = 2 * np.pi * np.arange(most + 1) / (2 * most + 1)
-    spectrum = np.prod([np.cos(size * angles) ** count for size, count in zip(sizes, counts, strict=True)], axis=0)
+    places, factors = np.arange(most + 1), np.ones(most + 1)
+    for size, count in zip(sizes, counts, strict=True):
+        cosines = np.cos(size * angles[places])
+        # High powers are zero at most angles. Computing these zeros would take most of the time.
+        kept = np.abs(cosines) > exp(_UNDERFLOW / count)
+        places, factors = places[kept], factors[kept] * cosines[kept] ** count
+    spectrum = np.zeros(most + 1)
+    spectrum[places] = factors
     chances = np.fft.fftshift(np.fft.irfft(spectrum, 2 * most + 1))
     places = np.rint(scale * np.arange(-most, most + 1)).astype(np.int64) % length
     return np.bincount(places, weights=chances, minlength=length).astype(np.float64)

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from shipbench.errors import InputError
 from shipbench.record import Kind, RunRecord, is_null, record_columns
 from shipbench.results.lookup import run_ids
-from shipbench.results.sealed import StoredRow, as_frame, is_sealed, not_together, read_parquet, read_row, unreadable
+from shipbench.results.sealed import (
+    StoredRow,
+    as_frame,
+    is_sealed,
+    not_together,
+    read_parquet,
+    read_row,
+    read_table,
+    unreadable,
+)
 from shipbench.results.store import Store, to_record, with_blanks
 
 if TYPE_CHECKING:
@@ -173,7 +182,7 @@ def _load_kind(kind: str, results: Path | str, run_ids: Iterable[str], kinds: Ma
 def _table_of_run(store: Store, kind: str, run_id: str) -> pa.Table:
     """Return a table beside a record; raises ``InputError`` if its seal is missing and that of the record is not."""
     path, record = store.path(kind, run_id), store.path("runs", run_id)
-    table = read_parquet(path)
-    if not is_sealed(path) and record.exists() and is_sealed(record):
+    stored = read_table(path)
+    if not stored.sealed and record.exists() and is_sealed(record):
         raise unreadable(path, "its seal is missing, so another program has written it")
-    return table
+    return stored.table

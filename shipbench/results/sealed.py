@@ -54,24 +54,37 @@ class StoredRow:
     sealed: bool
 
 
+@dataclass(frozen=True, eq=False)
+class StoredTable:
+    """The table of a file, and whether the file has a seal."""
+
+    table: pa.Table
+    sealed: bool
+
+
 def is_sealed(path: Path) -> bool:
     """Return whether a file has a seal; the functions that read it check the seal."""
     return _HASH in _read(path)
 
 
-def read_parquet(path: Path) -> pa.Table:
+def read_table(path: Path) -> StoredTable:
     """Return the table in a file; raises ``InputError`` if the file is damaged or not Parquet."""
     content = _read(path)
-    _verified_row(path, content)
-    return _parse(path, content)
+    row = _verified_row(path, content)
+    return StoredTable(_parse(path, content, sealed=row is not None), row is not None)
+
+
+def read_parquet(path: Path) -> pa.Table:
+    """Return the table in a file, as ``read_table`` does."""
+    return read_table(path).table
 
 
 def read_row(path: Path) -> StoredRow:
     """Return the only row of a file; raises ``InputError`` if it has another number of rows or cannot be read."""
     content = _read(path)
     row = _verified_row(path, content)
-    values = json.loads(row) if row else only_row(path, _parse(path, content))
-    return StoredRow(values, _HASH in content)
+    values = json.loads(row) if row else only_row(path, _parse(path, content, sealed=row is not None))
+    return StoredRow(values, row is not None)
 
 
 def only_row(path: Path, table: pa.Table) -> dict[str, Any]:
@@ -117,25 +130,41 @@ def _read(path: Path) -> bytes:
 
 def _sealed(content: bytes) -> bytes:
     """Return a file's content with the right hash in its seal."""
+    start = _end_of_seal(content)
+    return content[:start] + _digest(content, start) + content[start + len(_ZEROS) :]
+
+
+def _end_of_seal(content: bytes) -> int:
+    """Return where the hash starts in a file's content; -1 if it has no seal."""
     # Values may contain the same text as the seal, but all of them precede the metadata.
-    start = content.rindex(_HASH) + len(_HASH)
-    before, after = content[:start], content[start + len(_ZEROS) :]
-    return before + hashlib.sha256(before + _ZEROS + after).hexdigest().encode() + after
+    place = content.rfind(_HASH)
+    return -1 if place < 0 else place + len(_HASH)
 
 
-def _verified_row(path: Path, content: bytes) -> bytes:
-    """Return the row in a file's seal, empty if the file has no seal or another number of rows.
+def _digest(content: bytes, start: int) -> bytes:
+    """Return the hash of a file's content with zeros in place of the hash at ``start``."""
+    view = memoryview(content)
+    digest = hashlib.sha256(view[:start])
+    digest.update(_ZEROS)
+    digest.update(view[start + len(_ZEROS) :])
+    return digest.hexdigest().encode()
+
+
+def _verified_row(path: Path, content: bytes) -> bytes | None:
+    """Return the row in a file's seal, empty if the file has another number of rows; None if it has no seal.
 
     Raises ``InputError`` if the content does not have the hash in the seal.
     """
-    if _HASH not in content:
-        return b""
-    if _sealed(content) != content:
+    start = _end_of_seal(content)
+    if start < 0:
+        return None
+    if content[start : start + len(_ZEROS)] != _digest(content, start):
         raise _changed(path)
-    return content.rpartition(_HASH)[0].rpartition(b"\n")[2]
+    end = start - len(_HASH)
+    return content[content.rfind(b"\n", 0, end) + 1 : end]
 
 
-def _parse(path: Path, content: bytes) -> pa.Table:
+def _parse(path: Path, content: bytes, *, sealed: bool) -> pa.Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -144,7 +173,7 @@ def _parse(path: Path, content: bytes) -> pa.Table:
         table = pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
     except Exception as error:
         raise unreadable(path, one_line(error)) from error
-    if _SEAL in (table.schema.metadata or {}) and _HASH not in content:
+    if _SEAL in (table.schema.metadata or {}) and not sealed:
         raise _changed(path)
     # Without its metadata: pandas would restore the index that another program may have noted there.
     return table.replace_schema_metadata(None)

@@ -76,6 +76,15 @@ def test_wide_tables_scroll_inside_their_own_box(page: Page, written: Path) -> N
     assert page.evaluate(scrolls) > 3
 
 
+@pytest.mark.parametrize("width", [390, 600])
+def test_curves_and_differences_fit_a_narrow_screen(page: Page, written: Path, width: int) -> None:
+    page.visit(written / "index.html", width)
+    figures = "[...document.querySelectorAll('[id^=figure-curves], [id^=figure-differences]')]"
+    boxes = page.evaluate(f"{figures}.map(e => e.querySelector('.scroll')).map(e => [e.scrollWidth, e.clientWidth])")
+    assert len(boxes) >= 2
+    assert all(whole <= shown for whole, shown in boxes)
+
+
 def test_the_page_prints(page: Page, written: Path, tmp_path: Path) -> None:
     page.visit(written / "index.html", 1440, scheme="dark")
     page.print_pdf(tmp_path / "page.pdf")

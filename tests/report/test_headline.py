@@ -81,6 +81,18 @@ def test_a_part_of_a_suite_has_a_mean_of_these_tasks() -> None:
     assert result.table.caption.text.startswith("Mean of these 5 tasks in percent, seed 0.")
 
 
+def test_differences_over_other_tasks_than_the_means_are_said_to_be() -> None:
+    lacking = {("linear", VTAB_TASKS[1]), ("ship", VTAB_TASKS[2])}
+    methods = ("linear", "vpt-deep", "ship")
+    records = [r for r in grid(methods, VTAB_TASKS[:5], (0,)) if (r["method"], r["task"]) not in lacking]
+    result = overview_of(records).results[0]
+    assert result.table.caption.text.endswith("Differences are over all tasks shared with VPT-deep.")
+    assert result.figure is not None
+    assert "(mean of these 3 tasks)" in result.figure.caption.text
+    even = overview_of(grid(methods, VTAB_TASKS[:5], (0,))).results[0]
+    assert "Differences" not in even.table.caption.text
+
+
 @pytest.mark.parametrize("tasks", [DEMO_TASKS[:1], VTAB_TASKS[:1]])
 def test_a_single_task_is_named_in_place_of_a_mean(tasks: tuple[str, ...]) -> None:
     result = overview_of(grid(("linear", "vpt-deep", "ship"), tasks, (0, 1))).results[0]

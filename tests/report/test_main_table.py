@@ -265,6 +265,15 @@ def test_missing_and_failed_runs_are_named() -> None:
     assert len(rows) == 2
 
 
+def test_a_cell_with_runs_that_do_not_count_says_so() -> None:
+    records = grid(("ship",), DEMO_TASKS, (0,))
+    records[0] |= {"protocol": "tuning", "final_test_acc": None, "best_test_acc": None}
+    records = [record for record in records if record["task"] != DEMO_TASKS[1]]
+    rows = {row.cells[4].text: row.cells[0].text for row in table_of(records, "missing").rows}
+    assert rows["no finished run that the rule counts"] == rows["no finished run"] == "missing"
+    assert 'protocol "tuning": no accuracy under the rule "final"' in rows
+
+
 @pytest.mark.parametrize(
     ("suite", "tasks", "size", "planned"),
     [

@@ -221,6 +221,15 @@ def test_predictions_are_read_once_per_task() -> None:
     assert sorted(asked) == sorted(record["run_id"] for record in records)
 
 
+def test_the_order_of_stored_predictions_changes_nothing() -> None:
+    records, frame = predicted(grid(("linear", "vpt-deep", "ship"), DEMO_TASKS[:1], (0, 1)))
+    shuffled = frame.sample(frac=1, random_state=0)
+    by_run = shuffled.sort_values("run_id", kind="stable")
+    reports = [build_report(make_results(records), predictions=loader(f)) for f in (frame, shuffled, by_run)]
+    names = ("paired-tests-demo", "intervals-demo", "agreement-demo")
+    assert all(table(other, name) == table(reports[0], name) for other in reports[1:] for name in names)
+
+
 def test_agreement_by_hand() -> None:
     records, frame = predicted([make_record("vpt-deep", "digits", s, 0.5) for s in (0, 1)])
     more, other = predicted([make_record("ship", "digits", s, 0.75) for s in (0, 1)])

@@ -51,6 +51,14 @@ def test_predictions_are_sealed_too(tmp_path: Path) -> None:
         load_predictions(tmp_path, ["a1"])
 
 
+def test_a_table_is_read_from_disk_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Store(tmp_path).write(make_record(), RunTables(predictions={"index": [0, 1], "label": [7, 8]}))
+    paths, read = [], Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: paths.append(path) or read(path))
+    load_predictions(tmp_path, ["a1"])
+    assert paths == [Store(tmp_path).path("predictions", "a1")]
+
+
 def test_the_row_in_the_seal_is_the_row_in_the_columns(record: Path) -> None:
     assert read_row(record).values == read_parquet(record).to_pylist()[0]
     assert json.loads(pd.read_parquet(record).to_json(orient="records"))[0].keys() == read_row(record).values.keys()

@@ -30,29 +30,20 @@ def confusion(predictions: TaskPredictions, arm: Arm) -> NDArray[np.float64]:
 
     A row without test images is zero.
     """
-    size = class_count(predictions)
-    labels = predictions.labels.to_numpy()
-    guesses = predictions.predicted[arm.key].to_numpy()
-    counts = np.zeros((size, size))
-    for column in guesses.T:
-        np.add.at(counts, (labels, column), 1)
+    size = predictions.class_count
+    cells = size * predictions.labels.to_numpy()[:, None] + predictions.predicted[arm.key].to_numpy()
+    counts = np.bincount(cells.ravel(), minlength=size**2).reshape(size, size)
     return counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
 
 
 def class_accuracies(predictions: TaskPredictions, arm: Arm) -> NDArray[np.float64]:
     """Return the accuracy (classes,) of an arm on each class, mean over seeds; NaN for a class without test images."""
-    size = class_count(predictions)
+    size = predictions.class_count
     labels = predictions.labels.to_numpy()
-    correct = predictions.predicted[arm.key].to_numpy() == labels[:, None]
+    correct = predictions.times_correct(arm, predictions.shared_seeds(arm, arm))
     images = np.bincount(labels, minlength=size).astype(float)
-    sums = np.bincount(labels, weights=correct.mean(axis=1), minlength=size)
+    sums = np.bincount(labels, weights=correct.times / correct.runs, minlength=size)
     return np.divide(sums, images, out=np.full(size, np.nan), where=images > 0)
-
-
-def class_count(predictions: TaskPredictions) -> int:
-    """Return the number of classes that occur as labels or predictions."""
-    highest = [int(frame.to_numpy().max()) for frame in predictions.predicted.values()]
-    return 1 + max(int(predictions.labels.max()), *highest)
 
 
 def calibration_bins(predictions: TaskPredictions, arm: Arm) -> list[Bin]:
@@ -61,9 +52,10 @@ def calibration_bins(predictions: TaskPredictions, arm: Arm) -> list[Bin]:
     correct = predictions.predicted[arm.key].to_numpy() == predictions.labels.to_numpy()[:, None]
     places = np.clip((confidence * BINS).astype(int), 0, BINS - 1).ravel()
     images = np.bincount(places, minlength=BINS)
-    sums = [np.bincount(places, weights=part.ravel(), minlength=BINS) for part in (confidence, correct)]
+    confidences = np.bincount(places, weights=confidence.ravel(), minlength=BINS)
+    hits = np.bincount(places[correct.ravel()], minlength=BINS)
     return [
-        Bin(float(sums[0][i] / images[i]), float(sums[1][i] / images[i]), float(images[i] / images.sum()))
+        Bin(float(confidences[i] / images[i]), float(hits[i] / images[i]), float(images[i] / images.sum()))
         for i in np.flatnonzero(images)
     ]
 
@@ -84,8 +76,8 @@ def has_class_names(study: Study, suite: str, task: str, size: int) -> bool:
 
 
 def _recorded_names(study: Study, suite: str, task: str, size: int) -> list[str]:
-    runs = study.runs[(study.runs["suite"] == suite) & (study.runs["task"] == task)]
-    for text in runs["class_names"].unique():
+    in_task = (study.runs["suite"] == suite) & (study.runs["task"] == task)
+    for text in study.runs["class_names"][in_task].unique():
         names = [str(name) for name in json_list(text)]
         if len(names) >= size:
             return names[:size]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -27,6 +28,8 @@ Columns: TypeAlias = dict[str, NDArray[Any]]
 _Row: TypeAlias = tuple[int, int, str]
 _IMAGE = ("index", "label")
 _CLASS = "int32"
+# What this module reads of a run.
+_FACTS = ("run_id", "arm", "task", "seed", "accuracy", "final_test_acc", "headline_metric")
 _LEFT_OUT = "Left out of image-level results because some counted runs lack matching predictions on the same images"
 
 
@@ -88,14 +91,31 @@ class TaskPredictions:
 
     def times_correct(self, arm: Arm, seeds: Sequence[int]) -> TimesCorrect:
         """Return how many of ``seeds`` classify each image correctly."""
-        times = self.predicted[arm.key][list(seeds)].eq(self.labels, axis=0).sum(axis=1)
-        return TimesCorrect(times.to_numpy(dtype=np.int64), self.labels, len(seeds), self.metric)
+        which = (arm.key, *seeds)
+        if which not in self._times_correct:
+            labels, frame = self.labels.to_numpy(), self.predicted[arm.key]
+            times = np.zeros(len(labels), dtype=np.int64)
+            for seed in seeds:
+                times += frame[seed].to_numpy() == labels
+            self._times_correct[which] = TimesCorrect(times, self.labels, len(seeds), self.metric)
+        return self._times_correct[which]
+
+    @cached_property
+    def _times_correct(self) -> dict[tuple[int, ...], TimesCorrect]:
+        """What ``times_correct`` has returned: every other arm is compared with the same baseline."""
+        return {}
 
     def shared_seeds(self, one: Arm, other: Arm) -> list[int]:
         """Return the seeds for which both arms have predictions."""
-        empty = pd.DataFrame()
-        columns = ({int(seed) for seed in self.predicted.get(arm.key, empty).columns} for arm in (one, other))
-        return sorted(set.intersection(*columns))
+        frames = [self.predicted.get(arm.key) for arm in (one, other)]
+        seeds = (set() if frame is None else {int(seed) for seed in frame.columns} for frame in frames)
+        return sorted(set.intersection(*seeds))
+
+    @cached_property
+    def class_count(self) -> int:
+        """The number of classes that occur as labels or predictions."""
+        highest = [int(frame.to_numpy().max()) for frame in self.predicted.values()]
+        return 1 + max(int(self.labels.max()), *highest)
 
 
 def suite_predictions(
@@ -194,8 +214,14 @@ def _by_run(frame: pd.DataFrame) -> dict[str, Columns]:
     arrays = {name: frame[name].to_numpy() for name in (*_IMAGE, "predicted", "confidence") if name in frame}
     by_run = {}
     for run_id, rows in frame.groupby("run_id", sort=False).indices.items():
-        ordered = rows[np.argsort(arrays["index"][rows], kind="stable")]
-        by_run[str(run_id)] = {name: values[ordered] for name, values in arrays.items()}
+        # A slice copies nothing, and stored runs are in order.
+        together = rows[-1] - rows[0] == len(rows) - 1
+        part = slice(rows[0], rows[-1] + 1) if together else rows
+        columns = {name: values[part] for name, values in arrays.items()}
+        if (columns["index"][1:] < columns["index"][:-1]).any():
+            order = np.argsort(columns["index"], kind="stable")
+            columns = {name: values[order] for name, values in columns.items()}
+        by_run[str(run_id)] = columns
     return by_run
 
 
@@ -211,7 +237,7 @@ def _by_arm(
 
 def _runs_with_final_accuracy(study: Study, arms: Sequence[Arm], task: str) -> pd.DataFrame:
     """Return the counted runs on a task, without arms that have a run whose accuracy is not the final one."""
-    runs = study.runs_of(arms)
+    runs = study.runs_of(arms)[list(_FACTS)]
     runs = runs[(runs["task"] == task) & runs["accuracy"].notna()]
     is_final = np.isclose(runs["accuracy"], runs["final_test_acc"])
     return runs[~runs["arm"].isin(runs.loc[~is_final, "arm"])]

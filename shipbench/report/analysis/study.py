@@ -116,7 +116,12 @@ class Study:
 
     def seeds_of(self, arm: Arm) -> tuple[int, ...]:
         """Return the seeds the arm was run with, failed runs included."""
-        return tuple(sorted({int(seed) for seed in self.runs.loc[self.runs["arm"] == arm.key, "seed"]}))
+        return self._seeds.get(arm.key, ())
+
+    @cached_property
+    def _seeds(self) -> dict[int, tuple[int, ...]]:
+        by_arm = self.runs["seed"].groupby(self.runs["arm"].astype(int))
+        return {key: tuple(sorted({int(seed) for seed in seeds})) for key, seeds in by_arm}
 
     def settings_of(self, arm: Arm) -> dict[str, Configuration]:
         """Return the settings of an arm by task."""
@@ -133,7 +138,8 @@ class Study:
     def collapsed(self, arm: Arm) -> dict[str, tuple[int, ...]]:
         """Return the collapsed seeds of an arm by task."""
         runs = self.runs_of([arm])
-        by_task = runs[runs["collapsed"]].groupby("task")["seed"]
+        collapsed = runs["collapsed"]
+        by_task = runs["seed"][collapsed].groupby(runs["task"][collapsed])
         return {str(task): tuple(sorted(int(seed) for seed in seeds)) for task, seeds in by_task}
 
     def groups_of(self, suite: str) -> dict[str, tuple[str, ...]]:
@@ -296,7 +302,9 @@ def summarise(accuracies: pd.DataFrame, groups: Mapping[str, Sequence[str]]) -> 
 
 def mean_over_tasks(runs: pd.DataFrame, column: str) -> float:
     """Return the mean over tasks of the mean over finished runs of a column."""
-    return float(runs[runs["status"] == "done"].groupby("task")[column].mean().mean())
+    # Selecting rows of a hundred columns takes milliseconds.
+    done = runs["status"] == "done"
+    return float(runs[column][done].groupby(runs["task"][done]).mean().mean())
 
 
 def _score(values: NDArray[np.float64], seeds: Sequence[int]) -> Score:

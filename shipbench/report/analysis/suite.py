@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,6 +11,7 @@ import pandas as pd
 from shipbench.record import MEAN_PER_CLASS
 from shipbench.report.analysis.agreement import Agreement, agreement
 from shipbench.report.analysis.arms import Arm
+from shipbench.report.analysis.classes import Bin, calibration_bins
 from shipbench.report.analysis.comparisons import PairedComparison, paired_comparisons
 from shipbench.report.analysis.differences import Ablation, CompleteScores, ablations, complete_scores
 from shipbench.report.analysis.embedding import LoadFeatures, StoredFeatures, stored_features
@@ -145,6 +146,16 @@ class SuiteView:
         """A note on arms and tasks without usable predictions, if predictions can be read and some lack them."""
         note = left_out(self.study, self.suite, self.predictions) if self.load_predictions else ""
         return (note,) if note else ()
+
+    @cached_property
+    def calibration(self) -> Mapping[str, Mapping[int, Sequence[Bin]]]:
+        """The bins of confidence by task and arm key, for arms that recorded it."""
+        keys = {arm.key: arm for arm in self.arms}
+        return {
+            task: {key: calibration_bins(predictions, keys[key]) for key in predictions.confidence}
+            for task, predictions in self.predictions.items()
+            if predictions.confidence
+        }
 
     @cached_property
     def comparisons(self) -> list[PairedComparison]:

@@ -11,10 +11,8 @@ import numpy as np
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.classes import (
     Bin,
-    calibration_bins,
     calibration_error,
     class_accuracies,
-    class_count,
     class_names,
     confusion,
     has_class_names,
@@ -38,7 +36,7 @@ _MOST_NAMES, _LONGEST_NAME = 12, 14
 
 def class_figures(view: SuiteView) -> list[Figure]:
     """Return confusion matrices of the best method, and accuracies per class; empty without predictions."""
-    small = {task: p for task, p in view.predictions.items() if 2 < class_count(p) <= _MOST_CLASSES}
+    small = {task: p for task, p in view.predictions.items() if 2 < p.class_count <= _MOST_CLASSES}
     best = next((arm for standing in standings(view)[-1:] for arm, _ in standing.scores), None)
     known = {task: p for task, p in small.items() if best and best.key in p.predicted}
     figures = [_confusion_figure(view, best, known)] if best and known else []
@@ -47,7 +45,7 @@ def class_figures(view: SuiteView) -> list[Figure]:
 
 def reliability_figure(view: SuiteView) -> Figure | None:
     """Return a reliability diagram per task; None without recorded confidences."""
-    tasks = {task: p for task, p in view.predictions.items() if p.confidence}
+    tasks = list(view.calibration)
     if not tasks:
         return None
     return Figure(
@@ -59,14 +57,15 @@ def reliability_figure(view: SuiteView) -> Figure | None:
             "Bins with less than one percent of the images are not drawn; the error in the table counts all bins.",
             over_images=True,
         ),
-        draw=lambda: draw_reliability(view, tasks),
+        draw=lambda: draw_reliability(view),
         alt=f"Reliability diagrams of {counted(len(tasks), 'task')}.",
         wide=len(tasks) > 2,
     )
 
 
-def draw_reliability(view: SuiteView, tasks: Mapping[str, TaskPredictions]) -> Chart:
+def draw_reliability(view: SuiteView) -> Chart:
     """Draw a panel per task with a line per method."""
+    tasks = view.calibration
     columns = _columns(len(tasks))
     ticks = ((0.0, "0"), (0.5, "0.5"), (1.0, "1"))
     across, up = Axis(0, 1, ticks, "confidence"), Axis(0, 1, ticks)
@@ -74,21 +73,21 @@ def draw_reliability(view: SuiteView, tasks: Mapping[str, TaskPredictions]) -> C
         Panel(
             across if i + columns >= len(tasks) else replace(across, label=""),
             up,
-            (Line([0, 1], [0, 1], MUTED, 0.8, (3, 2)), *_reliability_marks(view, predictions)),
+            (Line([0, 1], [0, 1], MUTED, 0.8, (3, 2)), *_reliability_marks(view, by_arm)),
             shortened(task_name(task), 20),
         )
-        for i, (task, predictions) in enumerate(tasks.items())
+        for i, (task, by_arm) in enumerate(tasks.items())
     ]
     wide = len(tasks) > 2
-    legend = arm_keys([arm for arm in view.arms if any(arm.key in p.confidence for p in tasks.values())])
+    legend = arm_keys([arm for arm in view.arms if any(arm.key in by_arm for by_arm in tasks.values())])
     return Chart(tuple(panels), 0, columns, wide=wide, legend=legend, y_label="accuracy", footer=view.footer)
 
 
-def _reliability_marks(view: SuiteView, predictions: TaskPredictions) -> Iterator[Mark]:
+def _reliability_marks(view: SuiteView, by_arm: Mapping[int, Sequence[Bin]]) -> Iterator[Mark]:
     styles = arm_styles(view.arms)
     for arm in view.arms:
-        if arm.key in predictions.confidence:
-            bins = calibration_bins(predictions, arm)
+        if arm.key in by_arm:
+            bins = by_arm[arm.key]
             shown = [part for part in bins if part.share >= 0.01]
             look, key = styles[arm.key], arm.short_label
             xs, ys = [part.confidence for part in shown], [part.accuracy for part in shown]

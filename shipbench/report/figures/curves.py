@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain, pairwise
 from math import log
 from typing import Any
@@ -73,6 +74,7 @@ def _training_figure(view: SuiteView, quantity: Quantity) -> Figure | None:
     if curves.groupby(["arm", "task"]).size().max() < 2 or not tasks:
         return None
     by = "epoch" if curves["last"].nunique() == 1 else "share"
+    draw = partial(draw_training, curves, tasks, view.arms, quantity.label, view.footer, by)
     return Figure(
         name=f"curves-{quantity.column}-{view.slug}",
         title=f"{view.name}: {quantity.label} {_BY[by]}",
@@ -82,9 +84,10 @@ def _training_figure(view: SuiteView, quantity: Quantity) -> Figure | None:
             "" if by == "epoch" else f"Methods train for different numbers of epochs ({_lengths(curves)}).",
             over_images=quantity.column == "accuracy",
         ),
-        draw=lambda: draw_training(curves, tasks, view.arms, quantity.label, view.footer, by),
+        draw=draw,
         alt=f"{quantity.label} {_BY[by]} for {counted(len(view.arms), 'method')} on {counted(len(tasks), 'task')}.",
         wide=len(tasks) > 2,
+        narrow=partial(draw, narrow=True) if len(tasks) > 2 else None,
     )
 
 
@@ -111,10 +114,20 @@ def _lengths(curves: pd.DataFrame) -> str:
 
 
 def draw_training(
-    curves: pd.DataFrame, tasks: Sequence[str], arms: Sequence[Arm], label: str, footer: str, by: str
+    curves: pd.DataFrame,
+    tasks: Sequence[str],
+    arms: Sequence[Arm],
+    label: str,
+    footer: str,
+    by: str,
+    *,
+    narrow: bool = False,
 ) -> Chart:
-    """Draw a panel per task with a line per method; ``by`` is the x axis, "epoch" or "share" (percent of epochs)."""
-    columns = min(len(tasks), 5 if len(tasks) > 9 else 3)
+    """Draw a panel per task with a line per method; ``by`` is the x axis, "epoch" or "share" (percent of epochs).
+
+    If it is ``narrow``, there are two panels to a row.
+    """
+    columns = min(len(tasks), 2 if narrow else 5 if len(tasks) > 9 else 3)
     styles = arm_styles(arms)
     by_task = {str(task): of_task for task, of_task in curves.groupby("task")}
     x = _progress_axis(curves, by)

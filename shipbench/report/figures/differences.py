@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate
 
 import numpy as np
@@ -37,7 +38,7 @@ def task_differences_figure(view: SuiteView) -> Figure | None:
     baseline = view.baseline
     lines = [TaskDifferences(comparison.arm.short_label, comparison.differences) for comparison in view.comparisons]
     few = len(lines) <= _FEW
-    draw = draw_task_differences if few else draw_difference_map
+    arguments = (lines, view.groups, baseline.short_label, view.footer)
     return Figure(
         name=f"differences-{view.slug}",
         title=f"{view.name}: difference to {baseline.label} per task",
@@ -45,19 +46,25 @@ def task_differences_figure(view: SuiteView) -> Figure | None:
             f"Difference to {baseline.label} per task in percentage points, mean over shared seeds.",
             "Tasks without a shared seed are left out." if few else _colour_sentence(lines),
         ),
-        draw=lambda: draw(lines, view.groups, baseline.short_label, view.footer),
+        draw=partial(draw_task_differences if few else draw_difference_map, *arguments),
         alt=f"Per-task differences to {baseline.label} for {counted(len(lines), 'method')}.",
         wide=True,
+        narrow=partial(draw_task_differences, *arguments, narrow=True) if few else None,
     )
 
 
 def draw_task_differences(
-    lines: Sequence[TaskDifferences], groups: Mapping[str, Sequence[str]], baseline: str, footer: str
+    lines: Sequence[TaskDifferences],
+    groups: Mapping[str, Sequence[str]],
+    baseline: str,
+    footer: str,
+    *,
+    narrow: bool = False,
 ) -> Chart:
-    """Draw a panel of lollipops per method, with tasks from top to bottom."""
+    """Draw a panel of lollipops per method, with tasks from top to bottom; two to a row if it is ``narrow``."""
     tasks = _present_tasks(lines, groups)
     colours = {task: GROUP_COLOURS.get(group, GREY) for group, names in groups.items() for task in names}
-    columns = min(len(lines), 4)
+    columns = min(len(lines), 2 if narrow else 4)
     values = [value for line in lines for value in line.values.values()]
     across = replace(number_axis([0.0, *values], margin=0.3, count=3), line=False)
     down = downwards([shortened(task_name(task), 20) for task in tasks])

@@ -75,8 +75,9 @@ def _scatter(view: SuiteView, cost: Cost, standing: Standing, runs: pd.DataFrame
     points = [point for point in candidates if has_value(point.cost) and point.cost > 0]
     if len(points) < _FEWEST:
         return None
-    many = len(standing.tasks) > 1
-    accuracy = f"accuracy ({standing.name}, {counted(len(standing.tasks), 'task')})" if many else standing.name
+    tasks = counted(len(standing.tasks), "task")
+    name = standing.name if tasks in standing.name else f"{standing.name}, {tasks}"
+    accuracy = f"accuracy ({name})" if len(standing.tasks) > 1 else standing.name
     wide, draw = len(points) > _MANY, partial(draw_pareto, points, standing.name, view.footer, cost)
     spread = view.over_seeds(", with the sample deviation over seeds")
     return Figure(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import re
 import struct
 import zlib
 from collections.abc import Callable, Sequence
@@ -14,7 +13,6 @@ from shipbench.report.drawing.shapes import Drawing, Grid, Marker, Path, Shape, 
 
 _FONT = "Verdana, DejaVu Sans, sans-serif"
 _SERIF = "STIX Two Text, Times New Roman, serif"
-_ROUND = re.compile(r"(?<=\d)\.0(?=\D|$)")
 _CELL_PIXELS = 8
 
 
@@ -50,7 +48,7 @@ def themed(colour: str) -> str:
 
 
 def _number(value: float) -> str:
-    return _ROUND.sub("", f"{value:.1f}")
+    return f"{value:.1f}".removesuffix(".0")
 
 
 def _shape(shape: Shape, colour: Callable[[str], str], *, interactive: bool) -> str:

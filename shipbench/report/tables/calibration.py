@@ -6,7 +6,7 @@ from statistics import fmean
 
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.cautions import foreign_records
-from shipbench.report.analysis.classes import calibration_bins, calibration_error
+from shipbench.report.analysis.classes import calibration_error
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import MISSING, Cell, Column, Row, Table
 from shipbench.report.tables.common import name_cell
@@ -17,8 +17,8 @@ from shipbench.statistics import mean_of_tasks_name
 
 def calibration_table(view: SuiteView) -> Table | None:
     """Return expected calibration errors in percent; None without recorded confidences."""
-    tasks = [task for task, predictions in view.predictions.items() if predictions.confidence]
-    arms = [arm for arm in view.arms if any(arm.key in view.predictions[task].confidence for task in tasks)]
+    tasks = list(view.calibration)
+    arms = [arm for arm in view.arms if any(arm.key in by_arm for by_arm in view.calibration.values())]
     if not arms:
         return None
     return Table(
@@ -42,10 +42,8 @@ def calibration_table(view: SuiteView) -> Table | None:
 
 
 def _row(view: SuiteView, arm: Arm, tasks: list[str]) -> Row:
-    predictions = [view.predictions[task] for task in tasks]
-    errors = [
-        100 * calibration_error(calibration_bins(p, arm)) if arm.key in p.confidence else None for p in predictions
-    ]
+    bins = [view.calibration[task].get(arm.key) for task in tasks]
+    errors = [None if in_task is None else 100 * calibration_error(in_task) for in_task in bins]
     cells = [Cell(MISSING) if error is None else Cell(percent(error), value=error) for error in errors]
     complete = [error for error in errors if error is not None]
     mean = fmean(complete) if len(complete) == len(errors) else None

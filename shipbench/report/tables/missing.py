@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import pandas as pd
+
 from shipbench.record import IMPORTED
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.normalise import reading_order
@@ -81,8 +83,7 @@ def _collapsed(study: Study) -> Iterator[Row]:
 
 def _not_counted(study: Study) -> Iterator[Row]:
     """Yield the finished runs that count in no cell, grouped by suite, method and reason."""
-    mixed = study.records.index.isin(study.mixed_records)
-    done = study.records[(study.records["status"] == "done") & (study.records["accuracy"].isna() | mixed)]
+    done = _uncounted(study)
     is_superseded, is_mixed = done["tuning"] == SUPERSEDED, done.index.isin(study.mixed_records)
     for (suite, method, protocol, superseded, of_two_metrics), runs in done.groupby(
         ["suite", "method", "protocol", is_superseded, is_mixed]
@@ -96,20 +97,29 @@ def _not_counted(study: Study) -> Iterator[Row]:
         yield _row(study, "not counted", method_name(str(method)), str(suite), tasks, seeds, why)
 
 
+def _uncounted(study: Study) -> pd.DataFrame:
+    """Return the finished runs that the selection rule does not count, and those of cells with two metrics."""
+    mixed = study.records.index.isin(study.mixed_records)
+    return study.records[(study.records["status"] == "done") & (study.records["accuracy"].isna() | mixed)]
+
+
 def _missing(study: Study) -> Iterator[Row]:
     """Yield the cells without a run, grouped by the seeds that an arm lacks."""
     beside = {arm for suite in study.suites for arm in study.imported_beside(suite)}
+    uncounted = set(_uncounted(study)[["suite", "method", "task"]].itertuples(index=False, name=None))
     for arm in (arm for arm in study.arms if arm not in beside):
-        tasks_by_seeds: dict[tuple[int, ...], list[str]] = {}
+        tasks_by_cause: dict[tuple[tuple[int, ...], str], list[str]] = {}
         for task, seeds in _gaps(study, arm).items():
-            tasks_by_seeds.setdefault(seeds, []).append(task)
-        for seeds, tasks in tasks_by_seeds.items():
-            yield _row(study, "missing", arm.label, arm.suite, tasks, seeds, "no finished run")
+            finished = (arm.suite, arm.method, task) in uncounted
+            why = "no finished run that the rule counts" if finished else "no finished run"
+            tasks_by_cause.setdefault((seeds, why), []).append(task)
+        for (seeds, why), tasks in tasks_by_cause.items():
+            yield _row(study, "missing", arm.label, arm.suite, tasks, seeds, why)
 
 
 def _gaps(study: Study, arm: Arm) -> dict[str, tuple[int, ...]]:
     """Return the missing seeds by task; only a main arm is expected to cover every task of its suite."""
-    runs = study.runs[study.runs["arm"] == arm.key]
+    runs = study.runs_of([arm])
     table = study.accuracies(arm)
     expected = study.tasks_of(arm.suite) if arm.main else sorted(set(runs["task"]), key=task_order)
     # They are listed as failed or as not counted.

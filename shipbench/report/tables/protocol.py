@@ -165,7 +165,7 @@ def _tested(study: Study, runs: pd.DataFrame) -> str:
 
 
 def _data(runs: pd.DataFrame, suite: str) -> str:
-    in_suite = runs[runs["suite"] == suite]
+    in_suite = runs[["task", "data_fingerprint", "image_format"]][runs["suite"] == suite]
     if not (in_suite["data_fingerprint"].any() or in_suite["image_format"].any()):
         return f"{counted(in_suite['task'].nunique(), 'task')}; neither fingerprints nor image formats are recorded."
     parts = []

@@ -34,18 +34,28 @@ def standing_table(view: SuiteView, standing: Standing) -> Table:
         *([Column("wilcoxon_holm_p", "p")] if tested else []),
         Column("trainable_params", "params (M)"),
     )
-    test = " p is that of Wilcoxon's test across tasks with Holm's correction." if tested else ""
+    test = "p is that of Wilcoxon's test across tasks with Holm's correction" if tested else ""
+    remarks = "; ".join(filter(None, (_over_shared_tasks(view, standing), test)))
     return Table(
         name=f"overview-{view.slug}",
         title=f"{view.name}: overview",
         caption=view.caption(
-            f"{sentence_case(standing.name)} in percent{seeds}.{test}",
+            f"{sentence_case(standing.name)} in percent{seeds}.{f' {remarks}.' if remarks else ''}",
             f"Trainable parameters with the head.{left_out(view, standing)}",
         ),
         columns=columns,
         rows=tuple(evenly(marked(rows, [1]), {len(columns) - 1: MILLION})),
         warnings=cautions(view.runs),
     )
+
+
+def _over_shared_tasks(view: SuiteView, standing: Standing) -> str:
+    """Say which tasks the differences are over, if these are not the tasks of the means."""
+    arms = {arm for arm, _ in standing.scores}
+    tasks = [set(comparison.differences) for comparison in view.comparisons if comparison.arm in arms]
+    if view.baseline is None or standing.kind != "tasks" or all(shared == set(standing.tasks) for shared in tasks):
+        return ""
+    return f"Differences are over all tasks shared with {view.baseline.label}"
 
 
 def _seeds_once(rows: Sequence[Row]) -> tuple[list[Row], str]:
