@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ def read_config(context: typer.Context, path: Path | None) -> Path | None:
         context.default_map = values
         # Click prefers environment variables to defaults, but a file named on the command line outranks them.
         for option in (option for option in options if option.name in values):
+            # The parser may read another command line afterwards.
+            context.call_on_close(partial(setattr, option, "envvar", option.envvar))
             option.envvar = None
     return path
 

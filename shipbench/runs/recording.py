@@ -20,7 +20,7 @@ from shipbench.hardware.flops import count_flops
 from shipbench.hardware.precision import ComputeContext
 from shipbench.methods import Built, Learned, package_of
 from shipbench.recipe import Recipe
-from shipbench.record import NAN, RunRecord, time_now
+from shipbench.record import NAN, RunRecord, as_text, time_now
 from shipbench.results.store import EXPORT_FORMAT, RunTables, Store
 from shipbench.runs.export import sealed_metadata
 from shipbench.runs.preparation import Assembled, Prepared
@@ -173,7 +173,7 @@ def _without_results(spec: RunSpec, run_id: str, task: Task, origin: Origin | No
         switches=resolved.switches,
         overrides=resolved.overrides,
         backbone=resolved.backbone,
-        checkpoint=Path(spec.checkpoint).name if spec.checkpoint else "",
+        checkpoint=as_text(Path(spec.checkpoint).name) if spec.checkpoint else "",
         **_weights(origin, resolved.recipe),
         **_task(task),
         image_size=settings["image_size"] or 0,

@@ -17,7 +17,7 @@ from shipbench.backbones import load_backbone, preprocessing_of
 from shipbench.errors import InputError
 from shipbench.methods.ship import Ship, ShipConfig
 from shipbench.results.store import Store
-from shipbench.runs import merged, program, publication
+from shipbench.runs import merged, program
 from shipbench.runs.export import Exported, load_exported
 from shipbench.runs.export import predict as classify
 from shipbench.runs.finished import checkpoint_to_predict, checkpoint_to_rebuild
@@ -135,7 +135,7 @@ def test_predict_refuses_a_program_by_its_kind(shipbench: Shipbench, trained: Tr
 def test_a_checkpoint_that_is_not_named_is_refused_before_a_backbone_is_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (merged, program, publication):
+    for module in (merged, program):
         monkeypatch.setattr(module, "load_exported", lambda *_, **__: pytest.fail("a backbone was loaded"))
     store = Store(tmp_path)
     store.write(make_record(run_id="a1", method="lora", checkpoint="my.npz", trainable_params=1, total_params=9))

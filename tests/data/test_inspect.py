@@ -71,5 +71,5 @@ def test_a_sheet_that_is_no_png_or_cannot_be_written_is_refused(dtd: Path, tmp_p
     with pytest.raises(InputError, match=r"dtd\.jpg is not a PNG file name; end it in \.png"):
         write_contact_sheet(DTD, dtd, tmp_path / "dtd.jpg")
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot write"):
+    with pytest.raises(InputError, match="cannot be written to"):
         write_contact_sheet(DTD, dtd, tmp_path / "file" / "dtd.png")

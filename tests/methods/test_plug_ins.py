@@ -123,7 +123,12 @@ def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], s
     monkeypatch.syspath_prepend(str(tmp_path))
     for name in ("_registered", "_entry_points", "_contested"):
         monkeypatch.setattr(registry, name, cache(getattr(registry, name).__wrapped__))
-    return lambda: unprepared_record(RunSpec("power", "dtd", backbone="test_vit"), "a1", None).method_package
+
+    def recorded() -> str:
+        known = {"data_fingerprint": "", "precision": "fp32"}
+        return unprepared_record(RunSpec("power", "dtd", backbone="test_vit"), "a1", None, **known).method_package
+
+    return recorded
 
 
 def test_records_name_the_package_of_a_plug_in(installed: Callable[[], str]) -> None:

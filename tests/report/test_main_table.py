@@ -269,7 +269,7 @@ def test_a_cell_with_runs_that_do_not_count_says_so() -> None:
     records = grid(("ship",), DEMO_TASKS, (0,))
     records[0] |= {"protocol": "tuning", "final_test_acc": None, "best_test_acc": None}
     records = [record for record in records if record["task"] != DEMO_TASKS[1]]
-    rows = {row.cells[4].text: row.cells[0].text for row in table_of(records, "missing").rows}
+    rows = {row.cells[4].text: row.cells[0].text for row in table_named("missing", records, "records").rows}
     assert rows["no finished run that the rule counts"] == rows["no finished run"] == "missing"
     assert 'protocol "tuning": no accuracy under the rule "final"' in rows
 
