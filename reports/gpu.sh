@@ -45,7 +45,7 @@ part() {
     shift 2
     printf '\n== %s (%d s)\n' "$name" "$SECONDS"
     [ "$limit" -le "$left" ] || limit=$left
-    if [ "$limit" -lt 1 ]; then echo "no time is left"; cut_off+=("$name"); return; fi
+    if [ "$limit" -lt 1 ]; then echo "no time is left"; failed+=("$name"); return; fi
     # A process that does not stop when it is asked to hangs: its status is 137.
     timeout --kill-after=10 "$limit" "$@" || status=$?
     if [ "$status" = 124 ] && [ -s "$output/$kind-$name.json" ]; then

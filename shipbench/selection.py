@@ -13,7 +13,7 @@ from typing import Protocol
 import pandas as pd
 
 from shipbench.errors import InputError, did_you_mean
-from shipbench.runtime.plug_ins import load_plug_in
+from shipbench.runtime.plug_ins import make_plug_in
 
 GROUP = "shipbench.selections"
 
@@ -108,7 +108,7 @@ def get_selection(name: str) -> Selection:
     if name not in installed:
         names = list_selections()
         raise InputError(f"--select: unknown rule {name!r}{did_you_mean(name, names)}; use one of {', '.join(names)}")
-    rule: Selection = load_plug_in(installed[name], "rule")()
+    rule: Selection = make_plug_in(installed[name], "rule")
     if rule.name != name:
         raise InputError(
             f"rule {name!r} ({installed[name].value}) calls itself {rule.name!r}; register it under that name"

@@ -132,8 +132,9 @@ def _execute(
             except Exception as error:
                 if len(plans) == 1 and not rows:
                     raise
-                failures[plan.parent.run_id] = error
                 _say_failure(plan.parent.run_id, error)
+                # The frames in its traceback hold the model and the images.
+                failures[plan.parent.run_id] = error.with_traceback(None)
     if not rows:
         raise next(iter(failures.values()))
     return rows, list(failures)

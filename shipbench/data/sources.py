@@ -15,7 +15,7 @@ from shipbench.data.few_shots import FewShotSource
 from shipbench.data.listings import DrawnSource, ListedSource
 from shipbench.data.types import Source, TaskReport
 from shipbench.errors import InputError, did_you_mean
-from shipbench.runtime.plug_ins import load_plug_in
+from shipbench.runtime.plug_ins import make_plug_in
 from shipbench.tasks import Task
 from shipbench.tasks.catalogue import SplitName
 
@@ -61,7 +61,7 @@ def source_kind(task: Task) -> SourceKind | ListedSource:
             f"{did_you_mean(task.source, list(points))}; installed sources are {', '.join(sorted(points)) or 'none'}"
         )
     point = points[task.source]
-    kind: SourceKind | ListedSource = load_plug_in(point, "source")()
+    kind: SourceKind | ListedSource = make_plug_in(point, "source")
     if task.location and not isinstance(kind, ListedSource):
         raise InputError(f"source {point.name!r} reads no location such as {task.location!r}; name one of its tasks")
     return kind

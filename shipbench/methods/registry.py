@@ -10,7 +10,7 @@ from importlib.metadata import EntryPoint, entry_points
 from shipbench.errors import InputError, did_you_mean
 from shipbench.methods.checks import refuse_class, refuse_description
 from shipbench.methods.interface import Method, MethodFamily
-from shipbench.runtime.plug_ins import load_plug_in
+from shipbench.runtime.plug_ins import load_plug_in, make_plug_in
 from shipbench.settings import comma_list
 
 GROUP = "shipbench.methods"
@@ -64,7 +64,7 @@ class _Unusable(MethodFamily):
 
 def _family(point: EntryPoint) -> MethodFamily:
     try:
-        family: MethodFamily = load_plug_in(point, "the family of methods")()
+        family: MethodFamily = make_plug_in(point, "the family of methods")
     except InputError as error:
         return _Unusable(error)
     return family

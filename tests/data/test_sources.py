@@ -92,6 +92,19 @@ def test_a_source_that_cannot_be_imported_is_refused(monkeypatch: pytest.MonkeyP
         source_kind(FLAGS)
 
 
+class NeedsLibrary:
+    """A source that imports its library when it is made."""
+
+    def __init__(self) -> None:
+        raise ModuleNotFoundError("No module named 'vexillology'")
+
+
+def test_a_source_that_cannot_be_made_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, "tests.data.test_sources:NeedsLibrary")
+    with pytest.raises(InputError, match=r"source 'flags' \(.*\) cannot be made: .*No module named 'vexillology'"):
+        source_kind(FLAGS)
+
+
 def test_the_demo_suite_is_verified_too() -> None:
     (report,) = verify(None, tasks=DEMO_TINY.tasks)
     assert report.problems == report.warnings == report.notes == ()

@@ -73,6 +73,7 @@ def test_seeds_that_are_scored_by_two_metrics_have_no_mean() -> None:
     # Each run has its own accuracy, as diff pairs it.
     assert study.records["accuracy"].tolist() == pytest.approx([0.6, 0.1, 0.6, 0.7, 0.5])
     report = build_report(pd.DataFrame([*records, other]))
+    assert dict(report.facts)["Runs"] == "5 finished, 0 failed, 3 counted by the rule"
     tables = {table.name: table for table in report.tables()}
     listed = [[cell.text for cell in row.cells] for row in tables["missing"].rows]
     ((_, method, tasks, seeds, why),) = [row for row in listed if row[0] == "not counted"]

@@ -12,7 +12,7 @@ from shipbench.errors import InputError, did_you_mean
 from shipbench.events import Listener
 from shipbench.planning.plan import Plan, PlannedRun
 from shipbench.planning.stacks import Stacking
-from shipbench.runtime.plug_ins import load_plug_in
+from shipbench.runtime.plug_ins import make_plug_in
 
 GROUP = "shipbench.engines"
 
@@ -71,7 +71,7 @@ def get_executor(name: str, options: EngineOptions) -> Executor:
     if name not in points:
         engines = sorted(points)
         raise InputError(f"unknown engine {name!r}{did_you_mean(name, engines)}; choose one of {', '.join(engines)}")
-    executor: Executor = load_plug_in(points[name], "engine")(options)
+    executor: Executor = make_plug_in(points[name], "engine", options)
     return executor
 
 

@@ -52,7 +52,8 @@ def make_lock(study: Study, grid: StudyGrid) -> Lock:
 
 def _packages_of_methods(grid: StudyGrid) -> dict[str, str]:
     """Return the versions of the packages of plug-ins, by name."""
-    packages = {package_of(run.spec.resolved.method.name) for run in grid.runs} - {""}
+    methods = {run.spec.resolved.method.name for run in grid.runs}
+    packages = {package_of(method) for method in methods} - {""}
     return dict(package.rsplit(" ", 1) for package in sorted(packages))
 
 

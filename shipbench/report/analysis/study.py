@@ -135,6 +135,12 @@ class Study:
         mixed = set(self.runs.loc[(self.runs["status"] == "done") & ~counted, "record"])
         return sorted(mixed - set(self.runs.loc[counted, "record"]))
 
+    @cached_property
+    def counted_records(self) -> pd.DataFrame:
+        """The records of the finished runs that count in a cell."""
+        mixed = self.records.index.isin(self.mixed_records)
+        return self.records[self.records["accuracy"].notna() & ~mixed]
+
     def collapsed(self, arm: Arm) -> dict[str, tuple[int, ...]]:
         """Return the collapsed seeds of an arm by task."""
         runs = self.runs_of([arm])

@@ -49,7 +49,7 @@ def task_differences_figure(view: SuiteView) -> Figure | None:
         draw=partial(draw_task_differences if few else draw_difference_map, *arguments),
         alt=f"Per-task differences to {baseline.label} for {counted(len(lines), 'method')}.",
         wide=True,
-        narrow=partial(draw_task_differences, *arguments, narrow=True) if few else None,
+        narrow=partial(draw_task_differences, *arguments, narrow=True) if few and len(lines) > 2 else None,
     )
 
 

@@ -18,8 +18,8 @@ from shipbench.report.wording.text import seed_list
 
 _LONGEST_ERROR = 300
 _MIXED = (
-    "some seeds are scored by the accuracy, others by its mean over classes, and no mean covers both; repeat those of "
-    "one metric with --force"
+    "some seeds are scored by the accuracy, others by its mean over classes, and no mean covers both; repeat all "
+    "seeds with --force, which scores them by the metric that the task has now"
 )
 
 

@@ -29,7 +29,7 @@ def facts(study: Study) -> tuple[tuple[str, str], ...]:
     """Return named facts about the records, without those that are not recorded."""
     records = study.records
     done = records["status"] == "done"
-    counted_runs = int(records["accuracy"].notna().sum())
+    counted_runs = len(study.counted_records)
     methods = [method_name(method) for method in sorted(set(records["method"]), key=method_order)]
     named = (
         ("Runs", f"{done.sum():,} finished, {(~done).sum():,} failed, {counted_runs:,} counted by the rule"),

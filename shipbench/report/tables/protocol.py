@@ -27,7 +27,7 @@ _NOT_RECORDED = "not recorded"
 
 def protocol_box(study: Study) -> Sentences:
     """Return headed sentences about the counted runs, stating which facts are not recorded; empty without such runs."""
-    counted_runs = study.records[study.records["accuracy"].notna()]
+    counted_runs = study.counted_records
     if not len(counted_runs):
         return ()
     return (
@@ -54,7 +54,7 @@ def _trained(runs: pd.DataFrame) -> str:
 
 def _settings(study: Study) -> str:
     """Describe how the settings of the counted runs were chosen; every run is in exactly one of the numbers."""
-    runs = study.records[study.records["accuracy"].notna()]
+    runs = study.counted_records
     plain = runs.index.isin(study.runs.loc[study.runs["protocol"] == "final", "record"])
     chosen = (runs["tuning"] == CHOSEN) | (runs["protocol"] == "validation") | (runs["tuning"] == CONFIRMED) & ~plain
     unrecorded, test = ~chosen & (runs["recipe"] == ""), ~chosen & on_test(runs)
