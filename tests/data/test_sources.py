@@ -105,6 +105,19 @@ def test_a_source_that_cannot_be_made_is_refused(monkeypatch: pytest.MonkeyPatch
         source_kind(FLAGS)
 
 
+class Refuses:
+    """A source that says itself why it cannot be used."""
+
+    def __init__(self) -> None:
+        raise InputError("flags need a pole")
+
+
+def test_a_source_refuses_in_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, "tests.data.test_sources:Refuses")
+    with pytest.raises(InputError, match=r"^flags need a pole$"):
+        source_kind(FLAGS)
+
+
 def test_the_demo_suite_is_verified_too() -> None:
     (report,) = verify(None, tasks=DEMO_TINY.tasks)
     assert report.problems == report.warnings == report.notes == ()

@@ -47,6 +47,14 @@ def test_confusions_and_class_accuracies_are_shares_of_a_class() -> None:
     assert np.isnan(accuracies[1])
 
 
+def test_correct_answers_are_counted_over_the_seeds_that_are_asked_for() -> None:
+    predictions, arm = of_one_arm([0, 1, 2], [0, 1, 0], [0.9] * 3)
+    predictions.predicted[arm.key][1] = [0, 0, 2]
+    counts = [predictions.times_correct(arm, seeds) for seeds in ((0,), (1,), (0, 1))]
+    assert [list(count.times) for count in counts] == [[1, 1, 0], [1, 0, 1], [2, 1, 1]]
+    assert [count.runs for count in counts] == [1, 1, 2]
+
+
 def test_the_calibration_error_is_weighted_by_images() -> None:
     predictions, arm = of_one_arm([0, 0, 0, 0], [0, 0, 1, 0], [0.95, 0.95, 0.95, 0.5])
     bins = calibration_bins(predictions, arm)
