@@ -28,7 +28,9 @@ from shipbench.cli import (
     tune,
 )
 from shipbench.cli.documents import json_command
+from shipbench.cli.failures import describe_failure
 from shipbench.runtime import exits
+from shipbench.runtime.console import say
 from shipbench.runtime.interrupts import stopping
 from shipbench.runtime.streams import flush_streams, prepare_streams
 
@@ -113,9 +115,6 @@ def _run_app(*, debug: bool) -> None:
 
 
 def _explain(error: Exception) -> None:
-    from shipbench.cli.failures import describe_failure
-    from shipbench.runtime.console import say
-
     text, code = describe_failure(error)
     say(text)
     sys.exit(code)

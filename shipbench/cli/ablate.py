@@ -8,6 +8,7 @@ import typer
 
 from shipbench.cli import completion, next_steps
 from shipbench.cli.options import GridOptions, grid_command
+from shipbench.cli.run import checked, execute
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +48,6 @@ def ablate(
     ] = False,
 ) -> None:
     """Train a method with parts switched off or with settings varied; skip runs that are done already."""
-    from shipbench.cli.run import checked, execute
     from shipbench.methods import get_method
     from shipbench.planning.ablation import make_variants
     from shipbench.planning.grid import make_grid, parse_seeds, parse_shots, seed_by_seed

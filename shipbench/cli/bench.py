@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,11 +12,14 @@ import typer
 
 from shipbench.backbones import RANDOM
 from shipbench.cli import completion, next_steps, options
+from shipbench.cli.layout import make_table
 from shipbench.cli.operations import counted_operations
 from shipbench.cli.options import options_command
 from shipbench.errors import InputError
+from shipbench.runtime.console import out_console, say
 from shipbench.runtime.files import check_output
 from shipbench.runtime.interrupts import stopping
+from shipbench.settings import parse_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -184,7 +187,6 @@ def bench(options: BenchChoices) -> None:
     """
     from shipbench.hardware.device import resolve_device
     from shipbench.planning.grid import overrides_by_method
-    from shipbench.settings import parse_pairs
 
     methods, place = options.chosen_methods(), resolve_device(options.device)
     options.check()
@@ -214,7 +216,6 @@ def _parts(
     """Run the parts of --all; exit with 1 if one of them holds an error."""
     from shipbench.bench.options import PartOptions
     from shipbench.bench.parts import parse_parts, run_parts
-    from shipbench.runtime.console import say
 
     names = tuple(method.name for method in methods)
     part_options = PartOptions(bench_options, place, output, names, overrides, precisions, end_to_end=end_to_end)
@@ -237,7 +238,6 @@ def _steps(
 ) -> None:
     from shipbench.bench import as_json, run_bench
     from shipbench.hardware.precision import ComputeContext
-    from shipbench.runtime.console import say
 
     contexts = [ComputeContext(place, name) for name in precisions]
     measurements = [row for compute in contexts for row in run_bench(methods, bench_options, compute, overrides, say)]
@@ -254,8 +254,6 @@ def _whole_runs(
     overrides: dict[str, dict[str, Any]],
     json_file: Path | None,
 ) -> None:
-    from dataclasses import asdict, replace
-
     from shipbench.bench import environment, run_end_to_end
     from shipbench.hardware.device import resolve_device
 
@@ -287,9 +285,6 @@ def _numbers(name: str, text: str) -> tuple[int, ...]:
 
 
 def _print_steps(measurements: Iterable[Measurement], title: str) -> None:
-    from shipbench.cli.layout import make_table
-    from shipbench.runtime.console import out_console
-
     table = make_table(
         "subject",
         "inference s (range)",
@@ -327,9 +322,6 @@ def _megabytes(count: float | None, ratio: float | None) -> str:
 
 
 def _print_whole_runs(measurements: Sequence[EndToEnd], title: str) -> None:
-    from shipbench.cli.layout import make_table
-    from shipbench.runtime.console import out_console
-
     table = make_table("", *(f"{row.method}, {row.precision}" for row in measurements), title=title)
     lines: list[tuple[str, Callable[[EndToEnd], str]]] = [
         ("decoding, images/s", lambda row: f"{row.decoding_rate:.0f}"),

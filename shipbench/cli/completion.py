@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from dataclasses import fields
 from pathlib import Path
 
 import typer
+
+from shipbench.record import RunRecord
 
 Completion = Callable[[str], list[str]]
 
@@ -96,10 +99,6 @@ def runs(context: typer.Context, incomplete: str) -> list[str]:
 
 def columns(incomplete: str) -> list[str]:
     """Complete a comma-separated list of record columns."""
-    from dataclasses import fields
-
-    from shipbench.record import RunRecord
-
     return _last_of_list(incomplete, [column.name for column in fields(RunRecord) if column.name != "settings"])
 
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from shipbench.cli import completion, next_steps
+from shipbench.cli.layout import make_table, printable
 from shipbench.errors import InputError
+from shipbench.runtime.console import out_console, say
 from shipbench.runtime.interrupts import stopping
 
 if TYPE_CHECKING:
@@ -122,7 +124,6 @@ def import_command(
 def _import_vtab(sources: Sequence[Path], to: Path) -> None:
     from shipbench.data.acquisition.importing import import_archives
     from shipbench.data.vtab.folder import missing_tasks
-    from shipbench.runtime.console import say
 
     with stopping(_NOTHING):
         names = import_archives(sources, to)
@@ -204,8 +205,6 @@ def inspect_command(
 
 def _print_reports(suites: Sequence[Sequence[TaskReport]]) -> None:
     """Print a table for each suite, then the findings; exit with 1 if there are problems."""
-    from shipbench.runtime.console import out_console
-
     for suite in suites:
         out_console().print(_report_table(suite))
     reports = [report for suite in suites for report in suite]
@@ -220,8 +219,6 @@ def _print_reports(suites: Sequence[Sequence[TaskReport]]) -> None:
 
 
 def _report_table(reports: Sequence[TaskReport]) -> Table:
-    from shipbench.cli.layout import make_table
-
     splits = ("train", "val", "test") if any("train" in report.counts for report in reports) else _VTAB_SPLITS
     names = [_SHORT_NAMES.get(name, name) for name in splits]
     table = make_table("task", "status", "folder", *names, "format", "pixels", "classes", "data")
@@ -244,9 +241,6 @@ def _report_row(report: TaskReport, splits: Sequence[str]) -> tuple[str, ...]:
 
 
 def _print_summary(summary: TaskSummary) -> None:
-    from shipbench.cli.layout import make_table, printable
-    from shipbench.runtime.console import out_console
-
     task = summary.task
     typer.echo(f"{task.name} ({task.suite}, {task.group}): {task.num_classes} classes, format {summary.image_format}")
     typer.echo(f"fingerprint {summary.fingerprint}")

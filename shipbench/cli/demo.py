@@ -15,6 +15,8 @@ import typer
 
 from shipbench.cli import next_steps
 from shipbench.cli.options import GridOptions
+from shipbench.cli.report import ReportChoices, make_report
+from shipbench.cli.run import plan_runs, run_grid
 from shipbench.runtime.console import say
 from shipbench.runtime.files import check_output
 from shipbench.runtime.interrupts import stopping
@@ -47,8 +49,6 @@ def demo(
 
     Prints the two commands that it stands for, then runs them. Finished runs are kept: a repeated demo resumes.
     """
-    from shipbench.cli.report import ReportChoices, make_report
-
     selection = FULL if full else QUICK
     folder = results / "report" if output is None else output
     # Before minutes of training, after which it could not be written.
@@ -73,7 +73,6 @@ def _commands(selection: Selection, results: Path, output: Path) -> list[str]:
 
 def _run(selection: Selection, results: Path) -> list[RunRecord]:
     """Execute the runs, which exits if one fails, and return their records."""
-    from shipbench.cli.run import plan_runs, run_grid
     from shipbench.results.store import Store
 
     options = GridOptions(tasks=selection.tasks, results=results)

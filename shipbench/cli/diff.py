@@ -12,8 +12,10 @@ import typer
 
 from shipbench.cli import completion, next_steps
 from shipbench.cli.documents import document, print_document
+from shipbench.cli.layout import make_table, printable
 from shipbench.cli.options import Results
 from shipbench.errors import InputError, did_you_mean
+from shipbench.runtime.console import out_console, say
 from shipbench.runtime.files import check_output
 
 if TYPE_CHECKING:
@@ -85,7 +87,6 @@ def _side(selector: Selector, select: str) -> tuple[Side, set[str]]:
 
 def _print(changes: Changes) -> None:
     from shipbench.report.tables.changes import method_changes_table, task_changes_table, unpaired_table
-    from shipbench.runtime.console import say
 
     for table in (task_changes_table(changes), method_changes_table(changes), unpaired_table(changes)):
         if table.rows:
@@ -109,9 +110,6 @@ def _why_no_pair(changes: Changes) -> str:
 
 
 def _print_table(table: Table) -> None:
-    from shipbench.cli.layout import make_table, printable
-    from shipbench.runtime.console import out_console
-
     shown = make_table(*(column.title for column in table.columns), title=table.title)
     for column, heading in zip(shown.columns, table.columns, strict=True):
         column.justify = heading.align

@@ -13,9 +13,11 @@ import typer
 
 from shipbench.cli import completion, next_steps, options
 from shipbench.cli.documents import print_document, record_row
+from shipbench.cli.layout import make_table, printable
 from shipbench.errors import DeviceLostError, InputError, StoreError, one_line
 from shipbench.record import ACCURACY, RunRecord
-from shipbench.runtime.console import say
+from shipbench.runtime.console import out_console, say
+from shipbench.runtime.interrupts import stopping
 
 if TYPE_CHECKING:
     from shipbench.results.store import Store
@@ -113,7 +115,6 @@ def _execute(
     """
     from shipbench.hardware.device import resolve_device
     from shipbench.runs.evaluation_plan import plan_evaluation
-    from shipbench.runtime.interrupts import stopping
 
     # A missing device is refused before any image is opened.
     resolve_device(chosen.device)
@@ -168,9 +169,6 @@ def images_in_words(parent: RunRecord, record: RunRecord) -> str:
 
 
 def _show(rows: Sequence[_Row]) -> None:
-    from shipbench.cli.layout import make_table, printable
-    from shipbench.runtime.console import out_console
-
     table = make_table("run", "method", "evaluated on", "images", "clean %", "here %", title="test accuracy")
     for parent, record in rows:
         clean, here = (f"{100 * each.headline_acc:.1f}" for each in (parent, record))

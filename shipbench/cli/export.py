@@ -10,6 +10,7 @@ import typer
 
 from shipbench.cli import completion, next_steps, options
 from shipbench.cli.failures import exit_if_unreadable
+from shipbench.cli.layout import printable
 from shipbench.errors import InputError
 from shipbench.runtime.files import check_output
 
@@ -151,8 +152,6 @@ def _ranking(names: Sequence[str], probabilities: Tensor, top: int) -> list[_Gue
 
 
 def _print_rankings(rankings: Sequence[tuple[Path, Sequence[_Guess]]]) -> None:
-    from shipbench.cli.layout import printable
-
     for path, ranking in rankings:
         guesses = ", ".join(f"{guess.name or guess.number} ({100 * guess.probability:.1f} %)" for guess in ranking)
         typer.echo(printable(f"{path}: {guesses}"))

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shipbench.cli.evaluate import images_in_words
 from shipbench.errors import StoreError, one_line
 from shipbench.runtime.console import say
 
@@ -52,7 +53,6 @@ def _made(outputs: Outputs, results: Path) -> Iterator[str]:
         _store_features(outputs, results)
         yield "features of its test images"
         return
-    from shipbench.cli.evaluate import images_in_words
     from shipbench.events import Emitter, Event, Note
     from shipbench.runs.evaluate import execute_evaluation
 

@@ -11,7 +11,10 @@ import typer
 
 from shipbench.cli import completion, next_steps
 from shipbench.cli.documents import print_document
+from shipbench.cli.layout import make_table, printable
 from shipbench.cli.options import Results
+from shipbench.errors import InputError, did_you_mean
+from shipbench.runtime.console import out_console, say
 from shipbench.runtime.interrupts import stopping
 
 if TYPE_CHECKING:
@@ -64,8 +67,6 @@ def import_results(
 
 
 def _unit(text: str | None) -> Any:
-    from shipbench.errors import InputError, did_you_mean
-
     if text not in (None, *_UNITS):
         hint = did_you_mean(text, list(_UNITS))
         raise InputError(f"--unit: unknown unit {text!r}{hint}; use percent or fraction")
@@ -73,9 +74,6 @@ def _unit(text: str | None) -> Any:
 
 
 def _print(outcomes: Sequence[Outcome], path: Path) -> None:
-    from shipbench.cli.layout import make_table, printable
-    from shipbench.runtime.console import out_console
-
     table = make_table("state", "method", "task", "seed", "last %", "best %", "file", "note")
     for outcome in outcomes:
         table.add_row(outcome.state, *map(printable, (*_cells(outcome), _place(outcome.file, path), _note(outcome))))
@@ -107,8 +105,6 @@ def _note(outcome: Outcome) -> str:
 
 
 def _summarise(outcomes: Sequence[Outcome], *, dry_run: bool) -> None:
-    from shipbench.runtime.console import say
-
     counts = Counter(outcome.state for outcome in outcomes)
     verb = "would be imported" if dry_run else "imported"
     say(f"{counts['imported']} {verb}, {counts['already imported']} already imported, {counts['skipped']} skipped")

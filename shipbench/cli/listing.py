@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from shipbench.cli import completion, next_steps, options
+from shipbench.cli import published as rows_of
 from shipbench.cli.documents import json_command, print_rows
+from shipbench.cli.layout import make_table, printable
 from shipbench.errors import InputError, did_you_mean
 from shipbench.record import ACCURACY, IMPORTED, MEAN_PER_CLASS, SHIPBENCH, TRAINED
+from shipbench.runtime.console import out_console
 from shipbench.settings import comma_list
 
 if TYPE_CHECKING:
@@ -35,9 +39,6 @@ def _show(rows: list[Row], as_json: bool) -> None:
     if as_json:
         print_rows(rows)
         return
-    from shipbench.cli.layout import make_table, printable
-    from shipbench.runtime.console import out_console
-
     table = make_table(*(rows[0] if rows else ["nothing to list"]))
     for row in rows:
         table.add_row(*(printable(str(value)) for value in row.values()))
@@ -75,8 +76,6 @@ def _opened(place: str) -> list[Task]:
 @json_command
 def methods(as_json: Json = False) -> None:
     """List every installed method with its settings; of one that cannot be used, the reason."""
-    import dataclasses
-
     from shipbench.methods import get_method, list_methods
 
     rows = []
@@ -88,7 +87,7 @@ def methods(as_json: Json = False) -> None:
             summary = f"unusable: {error}"
         else:
             summary = method.summary
-            settings = {f.name: f.default for f in dataclasses.fields(method.settings)}
+            settings = {f.name: f.default for f in fields(method.settings)}
         cell: Any = settings if as_json else ", ".join(f"{key}={value}" for key, value in settings.items())
         rows.append({"name": name, "summary": summary, "settings": cell})
     _show(rows, as_json)
@@ -180,8 +179,6 @@ def published(
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV that 'shipbench import csv' reads.")] = False,
 ) -> None:
     """List the published rows of VTAB-1k with their papers; accuracies are percent."""
-    from shipbench.cli import published as rows_of
-
     if as_json and as_csv:
         raise InputError("--json and --csv exclude each other; give one of them")
     rows = rows_of.chosen_rows(method, task)
@@ -279,8 +276,6 @@ def _kind(row: Row) -> str:
 
 
 def _show_errors(rows: Sequence[Row]) -> None:
-    from shipbench.cli.layout import printable
-
     for row in rows:
         if row["status"] == "failed":
             typer.echo(printable(f"{row['run_id']} failed: {row['error']}"))

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from shipbench.cli.layout import make_table
+from shipbench.runtime.console import out_console
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -37,9 +40,6 @@ def counted_operations(
 
 
 def _print(rows: Iterable[StepOperations], title: str) -> None:
-    from shipbench.cli.layout import make_table
-    from shipbench.runtime.console import out_console
-
     columns = ("launches (of VPT-deep's)", "sequences", "uploads", "weight casts", "indexed sums")
     table = make_table("method", "forward", "backward", *columns, title=title)
     for row in rows:

@@ -12,8 +12,10 @@ import typer
 
 from shipbench.cli import completion
 from shipbench.cli.config_file import read_config
+from shipbench.cli.documents import machine_readable
 from shipbench.errors import InputError, did_you_mean
 from shipbench.runtime.interrupts import stopping
+from shipbench.settings import parse_pairs
 
 if TYPE_CHECKING:
     from shipbench.engine.executors.registry import Executor
@@ -207,8 +209,6 @@ class GridOptions:
 
     def values(self) -> dict[str, Any]:
         """Return the settings of ``--set`` and ``--epochs`` by name."""
-        from shipbench.settings import parse_pairs
-
         settings: dict[str, Any] = dict(parse_pairs(self.settings or []))
         if self.epochs is not None:
             if "epochs" in settings:
@@ -220,7 +220,6 @@ class GridOptions:
         """Return a new executor of the engine, for one plan; raise ``InputError`` for an unknown engine."""
         from shipbench.engine.executors.registry import EngineOptions, get_executor
         from shipbench.planning.stacks import parse_stacking
-        from shipbench.settings import parse_pairs
 
         cluster = parse_pairs(self.cluster or [], "--cluster", "partition=gpu")
         options = EngineOptions(self.jobs, parse_stacking(self.stack), self.scheduler, cluster)
@@ -272,8 +271,6 @@ def grid_command(command: Command) -> Command:
     config = inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Config)
 
     def run_command(**values: Any) -> None:
-        from shipbench.cli.documents import machine_readable
-
         options = _from_values(GridOptions, values)
         readable = machine_readable(document=options.as_json, lines=options.progress == "json")
         with readable, stopping(options.kept):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from shipbench.cli import next_steps
+from shipbench.cli.documents import print_document
 from shipbench.cli.options import Json, Results, options_command
 from shipbench.runtime.console import say
 from shipbench.runtime.files import check_output
@@ -141,7 +142,6 @@ def _built(choices: ReportChoices) -> tuple[Report, int]:
 
 
 def _print_document(report: Report, output: Path, files: Sequence[Path], records: int) -> None:
-    from shipbench.cli.documents import print_document
     from shipbench.report.render.csv_text import table_rows
 
     print_document(

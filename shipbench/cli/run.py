@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from shipbench.cli import completion, next_steps
+from shipbench.cli.documents import print_document, run_rows
 from shipbench.cli.options import GridOptions, grid_command
+from shipbench.runtime.console import say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -66,8 +68,6 @@ def execute(specs: list[RunSpec], options: GridOptions, command: str = "run") ->
 
     With ``--json``, the results are a document of the schema of ``command``.
     """
-    from shipbench.cli.documents import print_document, run_rows
-
     plan = plan_to_execute(specs, options)
     if not options.dry_run:
         make_ready_and_execute(plan, options)
@@ -92,7 +92,6 @@ def _print_tables(plan: Plan, options: GridOptions) -> None:
 def plan_to_execute(specs: list[RunSpec], options: GridOptions) -> Plan:
     """Return the plan of specs after printing its summary; raise ``InputError`` if it cannot be executed."""
     from shipbench.planning.plan import require_runs
-    from shipbench.runtime.console import say
 
     options.executor().check()
     plan = plan_runs(specs, options, say)
@@ -132,7 +131,6 @@ def exit_if_failed(plan: Plan, options: GridOptions) -> None:
 def say_failed(plan: Plan, options: GridOptions, runs: str = "runs") -> bool:
     """Say how many runs of an executed plan failed, now or before; return whether any did. ``runs`` names them."""
     from shipbench.results.store import Store
-    from shipbench.runtime.console import say
 
     statuses = [Store(options.results).status(run.run_id) for run in plan.chosen]
     failed, before = statuses.count("failed"), len(plan.left_as_failed)

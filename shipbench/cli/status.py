@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Group, RenderableType
+from rich.live import Live
 
 from shipbench.cli import next_steps
 from shipbench.cli.documents import print_document
+from shipbench.cli.layout import make_table, printable
 from shipbench.cli.options import Results
 from shipbench.errors import InputError
+from shipbench.runtime.console import out_console
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from shipbench.results.progress import ActiveRun, FolderStatus, PendingRun, TrainedEpochs
 
 _INTERVAL_SECONDS = 2.0
@@ -40,24 +42,18 @@ def status(
     if as_json:
         print_document("status/1", **_as_json(state))
         return
-    from shipbench.runtime.console import out_console
-
     out_console().print(_page(state))
     next_steps.after_status(results, failed=bool(state.failed), pending=bool(state.pending))
 
 
 def _watch(results: Path) -> None:
     """Refresh the display until the user interrupts it; without a terminal, print a line at every change."""
-    from shipbench.runtime.console import out_console
-
     state = _state(results)
     try:
         if not out_console().is_interactive:
             for line in _changes(results):
                 print(line, flush=True)
             return
-        from rich.live import Live
-
         with Live(_page(state), console=out_console(), auto_refresh=False) as live:
             while True:
                 live.update(_page(_state(results)), refresh=True)
@@ -98,15 +94,11 @@ def summary(state: FolderStatus) -> str:
 
 def _page(state: FolderStatus) -> RenderableType:
     """Return the summary and a table for each state that has runs."""
-    from rich.console import Group
-
     tables = (_active_table(state), _failed_table(state), _pending_table(state))
     return Group(summary(state), *(table for table in tables if table is not None))
 
 
 def _active_table(state: FolderStatus) -> RenderableType | None:
-    from shipbench.cli.layout import make_table, printable
-
     if not state.active:
         return None
     table = make_table("run", "under way", "epoch", "pace", "left", "by", "engine")
@@ -117,8 +109,6 @@ def _active_table(state: FolderStatus) -> RenderableType | None:
 
 
 def _failed_table(state: FolderStatus) -> RenderableType | None:
-    from shipbench.cli.layout import make_table, printable
-
     if not state.failed:
         return None
     table = make_table("run", "failed", "error")
@@ -131,8 +121,6 @@ def _failed_table(state: FolderStatus) -> RenderableType | None:
 
 def _pending_table(state: FolderStatus) -> RenderableType | None:
     """Return the runs to do by method, and each interrupted run on its own."""
-    from shipbench.cli.layout import make_table, printable
-
     if not state.pending:
         return None
     table = make_table("to do", "tasks", "engine")

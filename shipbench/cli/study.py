@@ -25,14 +25,15 @@ from shipbench.cli.options import (
     Stack,
     options_command,
 )
+from shipbench.cli.report import ReportChoices, check_choices, make_report
 from shipbench.cli.run import make_ready_and_execute, plan_runs
 from shipbench.errors import InputError, ShipbenchError, did_you_mean
 from shipbench.runtime.console import say
+from shipbench.runtime.interrupts import stopping, time_limit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shipbench.cli.report import ReportChoices
     from shipbench.planning.plan import Plan
     from shipbench.planning.study.cost import Row
     from shipbench.planning.study.file import ReportPart, Study
@@ -97,7 +98,6 @@ class StudyOptions:
 def study(options: StudyOptions, file: Annotated[Path, typer.Argument(help="Study file (TOML).")]) -> None:
     """Execute the runs, ablations and tunings in FILE as one grid, then write its reports; repeat it to resume."""
     from shipbench.planning.study.file import choose_parts, read_study
-    from shipbench.runtime.interrupts import stopping, time_limit
 
     if options.report_only and options.as_json:
         raise InputError("--json prints the grid, which --report does not plan; leave one of them out")
@@ -242,7 +242,6 @@ def _record(decisions: Sequence[Decision], plan: Plan, results: Path) -> None:
 
 def _check_reports(study: Study, results: Path) -> None:
     """Raise ``InputError`` for a report of a study that could not be written, before hours of training."""
-    from shipbench.cli.report import check_choices
     from shipbench.planning.study.file import located
 
     for part in study.reports:
@@ -262,15 +261,11 @@ def _check_baseline(name: str | None, results: Path) -> None:
 
 def _report(reports: Sequence[ReportPart], results: Path) -> None:
     """Write the reports of a study."""
-    from shipbench.cli.report import make_report
-
     for part in reports:
         make_report(_choices(part, results))
 
 
 def _choices(part: ReportPart, results: Path) -> ReportChoices:
-    from shipbench.cli.report import ReportChoices
-
     return ReportChoices(
         results=results,
         output=Path(part.output),

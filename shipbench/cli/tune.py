@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from shipbench.cli import completion, next_steps
+from shipbench.cli.documents import print_document, run_rows
 from shipbench.cli.options import GridOptions, grid_command
+from shipbench.cli.run import checked, execute_chosen, make_ready_and_execute, plan_runs, plan_to_execute, say_failed
+from shipbench.runtime.console import say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,11 +42,9 @@ def tune(
     choose_only: Annotated[bool, typer.Option("--choose-only", help="Stop after the choice; test nothing.")] = False,
 ) -> None:
     """Choose settings on validation images, never on test; then train on all training images and test once per seed."""
-    from shipbench.cli.run import checked, plan_runs, say_failed
     from shipbench.methods import parse_methods
     from shipbench.planning.grid import parse_seeds, parse_shots
     from shipbench.planning.tuning import make_searches
-    from shipbench.runtime.console import say
 
     template = replace(options.template(), protocol="tuning")
 
@@ -84,7 +85,6 @@ def tune(
 def _say_plan(plan: Plan, searches: Sequence[Search], seeds: Sequence[int], *, tables: bool) -> None:
     """Print every tuning run with its state, and announce the runs that follow the choice."""
     from shipbench.cli.tables import print_plan
-    from shipbench.runtime.console import say
     from shipbench.tasks.catalogue import split_titles
 
     if tables:
@@ -101,13 +101,11 @@ def _decide(
     searches: Sequence[Search], plan: Plan, options: GridOptions, seeds: Sequence[int]
 ) -> list[tuple[Search, list[Trial], Choice]]:
     """Execute the tuning runs; record and print the choice of every search."""
-    from shipbench.cli.run import execute_chosen
     from shipbench.cli.tables import print_choice
     from shipbench.engine.warmup import make_ready
     from shipbench.planning.tuning import choose, collect, describe
     from shipbench.results.store import Store
     from shipbench.results.tunings import write_tuning
-    from shipbench.runtime.console import say
 
     make_ready(plan)
     execute_chosen(plan, options)
@@ -135,7 +133,6 @@ def _retrain(
 
     Returns their plan, None without a winner.
     """
-    from shipbench.cli.run import make_ready_and_execute, plan_runs, plan_to_execute
     from shipbench.cli.tables import print_results
     from shipbench.planning.grid import seed_by_seed
     from shipbench.planning.tuning import describe
@@ -161,7 +158,6 @@ def _print_document(
     options: GridOptions, tuning: Plan, decisions: Sequence[tuple[Search, list[Trial], Choice]], final: Plan | None
 ) -> None:
     """Print the tuning runs, the choices as the results folder holds them, and the runs that follow."""
-    from shipbench.cli.documents import print_document, run_rows
     from shipbench.planning.tuning import tuning_id
     from shipbench.results.tunings import load_tunings
 

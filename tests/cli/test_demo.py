@@ -37,7 +37,7 @@ def executed(monkeypatch: pytest.MonkeyPatch, cache: Path) -> list[str]:
             ids.append(run.run_id)
 
     monkeypatch.setattr(demo, "QUICK", replace(demo.QUICK, tasks="demo-tiny"))
-    monkeypatch.setattr("shipbench.cli.run.run_grid", execute)
+    monkeypatch.setattr("shipbench.cli.demo.run_grid", execute)
     return ids
 
 
@@ -80,7 +80,7 @@ def test_a_repeated_demo_executes_nothing_again(shipbench: Shipbench, executed: 
 def test_a_failed_run_ends_the_demo(
     shipbench: Shipbench, executed: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("shipbench.cli.run.run_grid", lambda *_: sys.exit(1))
+    monkeypatch.setattr("shipbench.cli.demo.run_grid", lambda *_: sys.exit(1))
     outcome = shipbench("demo", "--results", tmp_path / "r")
     assert outcome.code == 1
     assert not (tmp_path / "r" / "report").exists()
