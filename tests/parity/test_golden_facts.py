@@ -20,7 +20,6 @@ from shipbench.methods.ship import (
     affinity_matrix,
     attribute_prototypes,
     build_hierarchy,
-    count_parameters,
 )
 from shipbench.methods.ship.attributes import cluster_means, guide
 from shipbench.methods.ship.hierarchy import affinity_deviation
@@ -52,13 +51,12 @@ def test_levels_of_all_published_tasks() -> None:
 def test_parameter_counts_of_all_published_tasks() -> None:
     results = golden.published_results()
     assert len(results) == 19
+    with torch.device("meta"):
+        vit = wide_vit(12, 64)
     for result in results:
-        count = count_parameters(
-            levels=result["levels"],
-            prompt_length=result["prompt_length"],
-            width=768,
-            num_classes=result["num_classes"],
-        )
+        classes, config = result["num_classes"], ShipConfig(prompt_length=result["prompt_length"])
+        model = Ship(vit, classes, result["levels"], torch.zeros(classes, 768), config)
+        count = sum(p.numel() for p in model.parameters() if p.requires_grad)
         assert count == result["trainable_parameters_used"], result["task"]
         unused = result["prompt_length"] * 768
         frozen = FROZEN_VIT_B16 if result["frozen_backbone_counted"] else 0
@@ -155,9 +153,9 @@ def test_official_stochastic_depth_rates() -> None:
     assert drop_rates(vit) == pytest.approx(stored, abs=1e-7)
 
 
-def wide_vit(depth: int) -> VisionTransformer:
+def wide_vit(depth: int, image_size: int = 32) -> VisionTransformer:
     """A backbone as wide as ViT-B/16; initial values depend on nothing else."""
-    return VisionTransformer(32, 16, num_classes=0, embed_dim=768, depth=depth, num_heads=12, mlp_ratio=0.1)
+    return VisionTransformer(image_size, 16, num_classes=0, embed_dim=768, depth=depth, num_heads=12, mlp_ratio=0.1)
 
 
 def assert_uniform(values: Tensor, bound: float) -> None:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from shipbench.methods.ship.attributes import attribute_prototypes
     from shipbench.methods.ship.hierarchy import affinity_matrix, build_hierarchy
     from shipbench.methods.ship.model import Ship
-    from shipbench.methods.ship.official import count_parameters, load_official_checkpoint
+    from shipbench.methods.ship.official import load_official_checkpoint
 
 __all__ = [
     "Ship",
@@ -19,7 +19,6 @@ __all__ = [
     "affinity_matrix",
     "attribute_prototypes",
     "build_hierarchy",
-    "count_parameters",
     "load_official_checkpoint",
 ]
 
@@ -31,7 +30,6 @@ __getattr__ = names_from(
         "affinity_matrix": "hierarchy",
         "attribute_prototypes": "attributes",
         "build_hierarchy": "hierarchy",
-        "count_parameters": "official",
         "load_official_checkpoint": "official",
     },
 )

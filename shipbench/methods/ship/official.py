@@ -1,4 +1,4 @@
-"""Checkpoints in the naming of the official SHIP repository, and the published parameter counts."""
+"""Checkpoints in the naming of the official SHIP repository."""
 
 from __future__ import annotations
 
@@ -63,18 +63,6 @@ def load_official_checkpoint(
     refuse_shapes(_WHAT, renamed, expected)
     model.load_state_dict(renamed, strict=False)
     return model.eval()
-
-
-def count_parameters(*, levels: Sequence[int], prompt_length: int, width: int, num_classes: int) -> int:
-    """Return the number of SHIP's trainable parameters, head included: M K D + 10 D + 20 D + C (D + 1).
-
-    M is the number of ``levels``, K the ``prompt_length``, D the ``width`` and C the ``num_classes``; fewer attribute
-    prompts count if fewer levels can have them.
-    """
-    config = ShipConfig(prompt_length=prompt_length)
-    attribute_levels = min(config.attribute_levels, sum(level > 0 for level in levels))
-    prompts = len(levels) * prompt_length + config.shared_length + attribute_levels * config.attribute_length
-    return prompts * width + num_classes * (width + 1)
 
 
 def _config(trained: Mapping[str, Tensor], num_levels: int) -> ShipConfig:
