@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from shipbench.cli import completion, next_steps, options
+from shipbench.cli import next_steps, options
 from shipbench.cli.failures import exit_if_unreadable
 from shipbench.cli.layout import printable
 from shipbench.errors import InputError
@@ -21,12 +21,7 @@ if TYPE_CHECKING:
 
 
 def export(
-    run: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN", help="A run id or a unique prefix of one; see 'list runs'.", autocompletion=completion.runs
-        ),
-    ],
+    run: options.Run,
     file: Annotated[Path, typer.Argument(help="The .safetensors file to write.")],
     results: options.Results = Path("results"),
     merged: Annotated[

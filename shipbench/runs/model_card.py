@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 
 import yaml
 
@@ -161,7 +162,7 @@ def _use(card: Card) -> str:
         example = _TIMM.format(**values)
     else:
         framed = _FRAMED[card.resize].format(size=size)
-        example = _PROGRAM.format(**values, framed=framed, torch=_torch_version())
+        example = _PROGRAM.format(**values, framed=framed, torch=version("torch"))
     weights = checkpoint_to_predict(record)
     option = f" --checkpoint {shlex.quote(weights)}" if weights else ""
     command = f"```sh\npip install shipbench\nshipbench predict hf:{card.repo} photo.jpg{option}\n```\n"
@@ -211,7 +212,7 @@ def _software(record: RunRecord) -> str:
         "timm": record.timm_version,
         "peft": record.peft_version,
     }
-    return ", ".join(f"{name} {version}" for name, version in versions.items() if version)
+    return ", ".join(f"{name} {release}" for name, release in versions.items() if release)
 
 
 def _table(rows: Sequence[tuple[str, str]]) -> str:
@@ -219,12 +220,6 @@ def _table(rows: Sequence[tuple[str, str]]) -> str:
     cells = ((name, " ".join(value.replace("|", "\\|").split("\n"))) for name, value in rows if value)
     body = "".join(f"| {name} | {value} |\n" for name, value in cells)
     return f"| | |\n| --- | --- |\n{body}"
-
-
-def _torch_version() -> str:
-    from importlib.metadata import version
-
-    return version("torch")
 
 
 def _yaml(values: dict[str, object]) -> str:

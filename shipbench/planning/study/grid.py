@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -192,8 +191,3 @@ def _named_ids(
                 if not any(search is other for other in decided)
             )
             yield name, f"{name}: chosen", list(final), waiting
-
-
-def grid_sha256(runs: Sequence[PlannedRun]) -> str:
-    """Return a hash of the ids of all runs, whatever their order, in hexadecimal."""
-    return hashlib.sha256("\n".join(sorted({run.run_id for run in runs})).encode()).hexdigest()
