@@ -104,13 +104,14 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON; probabilities are fractions.")] = False,
 ) -> None:
     """Classify images with an exported run: print the most probable classes of each, by name if they have names."""
-    from shipbench.runs.export import load_exported, predict_readable
+    from shipbench.runs.export import load_exported
+    from shipbench.runs.export import predict as classify
     from shipbench.runs.photographs import refuse_all_unreadable, require_a_file
 
     # Before the backbone is loaded, or a run is downloaded.
     require_a_file(images)
     exported = load_exported(_local(file), checkpoint=checkpoint)
-    answers, unreadable = predict_readable(exported, images)
+    answers, unreadable = classify(exported, images)
     refuse_all_unreadable(images, unreadable)
     rankings = [(path, _ranking(exported.class_names, probabilities, top)) for path, probabilities in answers]
     if as_json:

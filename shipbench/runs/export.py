@@ -25,7 +25,7 @@ from shipbench.methods import BuildContext, get_method
 from shipbench.prompting import evaluating
 from shipbench.results.store import EXPORT_FORMAT, Store
 from shipbench.runs.finished import weights_of
-from shipbench.runs.photographs import Unreadable, read_photograph, read_photographs, require_files
+from shipbench.runs.photographs import Unreadable, read_photographs
 from shipbench.runtime.files import atomic_path
 from shipbench.settings import canonical_json, configure
 from shipbench.tasks.catalogue import Resize
@@ -182,20 +182,7 @@ def _no_images(kind: str) -> Tensor:
 
 
 @torch.no_grad()
-def predict(exported: Exported, images: Sequence[Path]) -> Tensor:
-    """Return class probabilities (images, classes) of photographs, turned upright as their EXIF orientation says.
-
-    Raises ``InputError`` for an image that cannot be read.
-    """
-    require_files(images)
-    size = exported.preprocessing.image_size
-    with evaluating(exported.model):
-        rows = [_probabilities(exported, read_photograph(path, size, exported.resize)) for path in images]
-    return torch.stack(rows)
-
-
-@torch.no_grad()
-def predict_readable(exported: Exported, images: Sequence[Path]) -> tuple[list[tuple[Path, Tensor]], list[Unreadable]]:
+def predict(exported: Exported, images: Sequence[Path]) -> tuple[list[tuple[Path, Tensor]], list[Unreadable]]:
     """Return the class probabilities (classes) of every photograph that can be read, and the images that cannot."""
     answers, unreadable = [], []
     with evaluating(exported.model):

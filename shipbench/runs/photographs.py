@@ -27,31 +27,21 @@ class Unreadable:
         return {"image": str(self.image), "error": self.error}
 
 
-def read_photograph(path: Path, image_size: int, how: Resize) -> NDArray[np.uint8]:
-    """Return a photograph as a square (H, W, 3), upright as its EXIF orientation says.
-
-    Raises ``InputError`` if the image cannot be read.
-    """
-    require_files([path])
-    return resize(decode_photograph(read_bytes(path), path), image_size, how)
-
-
 def read_photographs(
     images: Sequence[Path], image_size: int, how: Resize
 ) -> Iterator[tuple[Path, NDArray[np.uint8] | Unreadable]]:
-    """Yield each image with its square, as ``read_photograph`` returns it, or with why it cannot be read."""
+    """Yield each image as a square (H, W, 3), upright as its EXIF orientation says, or with why it cannot be read."""
     for path in images:
         try:
-            yield path, read_photograph(path, image_size, how)
+            _require_file(path)
+            yield path, resize(decode_photograph(read_bytes(path), path), image_size, how)
         except InputError as error:
             yield path, Unreadable(path, str(error))
 
 
-def require_files(images: Sequence[Path]) -> None:
-    """Raise ``InputError`` unless all ``images`` are files."""
-    for path in images:
-        if not path.is_file():
-            raise InputError(f"image {path} {'is a folder' if path.is_dir() else 'does not exist'}; name image files")
+def _require_file(path: Path) -> None:
+    if not path.is_file():
+        raise InputError(f"image {path} {'is a folder' if path.is_dir() else 'does not exist'}; name image files")
 
 
 def require_a_file(images: Sequence[Path]) -> None:
@@ -59,7 +49,7 @@ def require_a_file(images: Sequence[Path]) -> None:
     absent = []
     for path in images:
         try:
-            require_files([path])
+            _require_file(path)
         except InputError as error:
             absent.append(Unreadable(path, str(error)))
     refuse_all_unreadable(images, absent)

@@ -23,10 +23,10 @@ from shipbench.results.loading import load_predictions
 from shipbench.results.store import Store
 from shipbench.runs import export
 from shipbench.runs.export import load_exported
-from shipbench.runs.export import predict as classify
 from tests.cli.conftest import Trained
 from tests.conftest import Outcome
 from tests.data.builders import vtab_tree
+from tests.methods.exports import probabilities_of
 
 Shipbench = Callable[..., Outcome]
 METHODS = ["ship", "vpt-deep", "vpt-shallow", "linear"]
@@ -73,7 +73,7 @@ def test_an_exported_run_predicts_as_the_run_did(shipbench: Shipbench, study: Pa
     images = [
         study / "data" / "dtd" / line.split()[0] for line in (study / "data/dtd/test.txt").read_text().splitlines()
     ]
-    probabilities = classify(exported, images)
+    probabilities = probabilities_of(exported, images)
     stored = load_predictions(study / "r", [run_id])
     assert probabilities.argmax(dim=1).tolist() == stored["predicted"].tolist()
     torch.testing.assert_close(
@@ -149,7 +149,7 @@ def test_a_photograph_is_read_upright_and_a_test_image_as_stored(shipbench: Ship
     exif[0x0112] = 6
     Image.fromarray(pixels).save(study / "upright.png")
     Image.fromarray(np.rot90(pixels)).save(study / "phone.png", exif=exif)
-    upright, phone = classify(exported, [study / "upright.png", study / "phone.png"])
+    upright, phone = probabilities_of(exported, [study / "upright.png", study / "phone.png"])
     assert torch.equal(upright, phone)
     assert decode((study / "phone.png").read_bytes(), "phone.png").size == (40, 60)
 

@@ -19,7 +19,6 @@ from shipbench.methods.ship import Ship, ShipConfig
 from shipbench.results.store import Store
 from shipbench.runs import merged, program
 from shipbench.runs.export import Exported, load_exported
-from shipbench.runs.export import predict as classify
 from shipbench.runs.finished import checkpoint_to_predict, checkpoint_to_rebuild
 from shipbench.runs.merged import export_merged
 from shipbench.runs.program import _program, export_program
@@ -27,6 +26,7 @@ from shipbench.runs.publication import model_upload
 from tests.cli.conftest import Trained
 from tests.cli.without_shipbench import run_without_shipbench
 from tests.conftest import Outcome
+from tests.methods.exports import probabilities_of
 from tests.results.test_store import make_record
 
 Shipbench = Callable[..., Outcome]
@@ -55,7 +55,7 @@ def test_a_program_predicts_without_shipbench(shipbench: Shipbench, trained: Tra
     photograph = trained.photograph
     about, rows = json.loads(run_without_shipbench(CODE.replace("PHOTO", repr(str(photograph))), tmp_path))
     exported = load_exported(tmp_path / "run.safetensors", checkpoint="random")
-    expected = classify(exported, [photograph]).expand(2, -1)
+    expected = probabilities_of(exported, [photograph]).expand(2, -1)
     torch.testing.assert_close(torch.tensor(rows), expected, rtol=1e-4, atol=1e-5)
     assert about == {
         "run_id": run[0],

@@ -32,7 +32,7 @@ from shipbench.results.loading import load_predictions
 from shipbench.results.store import RunTables, Store
 from shipbench.runs import hub as hub_client
 from shipbench.runs import program, publication
-from shipbench.runs.export import load_exported, predict
+from shipbench.runs.export import load_exported
 from shipbench.runs.finished import trained_record
 from shipbench.runs.merged import export_merged
 from shipbench.runs.model_card import Card, model_card
@@ -43,6 +43,7 @@ from tests.cli.conftest import Trained
 from tests.cli.without_shipbench import run_without_shipbench
 from tests.conftest import Outcome
 from tests.hub import Hub, serve
+from tests.methods.exports import probabilities_of
 from tests.results.test_store import make_record
 
 Shipbench = Callable[..., Outcome]
@@ -124,7 +125,7 @@ def test_timm_creates_the_pushed_model_of_a_convolutional_backbone_with_its_tran
     with torch.no_grad():
         probabilities = model(transform(Image.open(trained.photograph)).unsqueeze(0)).softmax(dim=1)
     exported = load_exported(tmp_path / "shipbench.safetensors", checkpoint="random")
-    torch.testing.assert_close(probabilities, predict(exported, [trained.photograph]), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(probabilities, probabilities_of(exported, [trained.photograph]), rtol=1e-4, atol=1e-5)
     assert exported.resize == "crop"
     assert model.pretrained_cfg["label_names"] == ["ant", "bee", "wasp"]
     assert "64 pixels, resized by `crop`" in (tmp_path / "README.md").read_text()

@@ -18,10 +18,10 @@ from shipbench.errors import InputError
 from shipbench.methods import get_method
 from shipbench.record import RunRecord
 from shipbench.results.store import Store
-from shipbench.runs.export import export_run, load_exported, predict
+from shipbench.runs.export import export_run, load_exported
 from shipbench.runs.merged import export_merged
 from tests.conftest import Outcome
-from tests.methods.exports import assert_predicts, images_of
+from tests.methods.exports import assert_predicts, images_of, probabilities_of
 from tests.methods.shipped import SHIPPED
 from tests.training.interruptions import assert_same_results, interrupted
 
@@ -147,7 +147,7 @@ def test_a_whole_model_needs_no_backbone_weights(finished: Callable[[str], Finis
     record, store = finished("full")
     assert record.trainable_params == record.total_params
     exported = load_exported(store.path("weights", record.run_id))
-    assert predict(exported, images_of(data)).shape == (6, 47)
+    assert probabilities_of(exported, images_of(data)).shape == (6, 47)
 
 
 def test_the_trials_of_a_tuning_keep_no_whole_model(spec: Callable[..., RunSpec], tmp_path: Path) -> None:

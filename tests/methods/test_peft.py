@@ -25,13 +25,13 @@ from shipbench.methods import BuildContext, get_method, list_methods, parse_meth
 from shipbench.recipe import Recipe
 from shipbench.results.loading import load_predictions
 from shipbench.results.store import Store
-from shipbench.runs.export import Exported, export_run, load_exported, predict
+from shipbench.runs.export import Exported, export_run, load_exported
 from shipbench.runs.merged import export_merged
 from shipbench.runs.program import _program
 from shipbench.settings import configure, field_names
 from shipbench.training.snapshot import weights_to_keep
 from tests.conftest import Outcome
-from tests.methods.exports import images_of
+from tests.methods.exports import images_of, probabilities_of
 from tests.parity import golden
 from tests.parity.comparing import adamw, assert_all_close, assert_close, take_steps
 from tests.parity.test_golden_methods import LOGITS, STEPS, SUFFIX, batch, stored, tiny, values
@@ -146,7 +146,7 @@ def test_a_run_resumes_and_its_export_predicts(
     plain: Any = eval(call, {"timm": timm})
     exported = load_exported(file, checkpoint="random")
     predicted = load_predictions(tmp_path / "whole", [record.run_id])["predicted"].tolist()
-    assert predict(exported, images_of(data)).argmax(dim=1).tolist() == predicted
+    assert probabilities_of(exported, images_of(data)).argmax(dim=1).tolist() == predicted
     with torch.no_grad():
         torch.testing.assert_close(plain.eval()(IMAGES), exported.model(IMAGES), rtol=1e-4, atol=1e-4)
 
