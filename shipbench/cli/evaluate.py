@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -15,13 +13,14 @@ from shipbench.cli import completion, next_steps, options
 from shipbench.cli.documents import print_document, record_row
 from shipbench.cli.layout import make_table, printable
 from shipbench.errors import DeviceLostError, InputError, StoreError, one_line
+from shipbench.events import Event, Note
 from shipbench.record import ACCURACY, RunRecord
-from shipbench.runtime.console import out_console, say
+from shipbench.runtime.console import out_console, say, show_traceback
 from shipbench.runtime.interrupts import stopping
 
 if TYPE_CHECKING:
     from shipbench.results.store import Store
-    from shipbench.runs.evaluation_plan import EvaluationOptions, PlannedEvaluation
+    from shipbench.runs.evaluation_plan import EvaluationOptions
     from shipbench.tasks import Task
 
 _SEVERITIES = "1-5"
@@ -119,21 +118,25 @@ def _execute(
     # A missing device is refused before any image is opened.
     resolve_device(chosen.device)
     plans = [plan_evaluation(store, run_id, chosen) for run_id in run_ids]
+    from shipbench.runs.evaluate import execute_evaluation
+
+    total = len(plans) * (len(chosen.corruptions) or 1)
     rows: list[_Row] = []
     failures: dict[str, Exception] = {}
     with stopping(f"finished evaluations are kept in {store.root}, and the same command continues from there"):
         for plan in plans:
             try:
-                for record in _evaluations(plan, force=force):
+                for record in execute_evaluation(plan, force=force, listener=say_note):
                     rows.append((plan.parent, record))
-                    done = f"{len(rows)} of {_total(plans)}: {plan.parent.run_id}"
-                    say(f"{done} on {images_in_words(plan.parent, record)}")
+                    images = images_in_words(plan.parent, record)
+                    say(f"{len(rows)} of {total}: {plan.parent.run_id} on {images}")
             except (StoreError, DeviceLostError):
                 raise
             except Exception as error:
                 if len(plans) == 1 and not rows:
                     raise
-                _say_failure(plan.parent.run_id, error)
+                show_traceback()
+                say(f"run {plan.parent.run_id} FAILED: {one_line(error)}")
                 # The frames in its traceback hold the model and the images.
                 failures[plan.parent.run_id] = error.with_traceback(None)
     if not rows:
@@ -141,25 +144,10 @@ def _execute(
     return rows, list(failures)
 
 
-def _say_failure(run_id: str, error: Exception) -> None:
-    if os.environ.get("SHIPBENCH_DEBUG"):
-        traceback.print_exc()
-    say(f"run {run_id} FAILED: {one_line(error)}")
-
-
-def _evaluations(plan: PlannedEvaluation, *, force: bool) -> Iterator[RunRecord]:
-    from shipbench.events import Emitter, Event, Note
-    from shipbench.runs.evaluate import execute_evaluation
-
-    def listener(event: Event) -> None:
-        if isinstance(event, Note):
-            say(event.text)
-
-    return execute_evaluation(plan, force=force, emitter=Emitter(listener=listener))
-
-
-def _total(plans: Sequence[PlannedEvaluation]) -> int:
-    return sum(len(plan.run_ids) for plan in plans)
+def say_note(event: Event) -> None:
+    """Print a note of an evaluation, and nothing of its other events."""
+    if isinstance(event, Note):
+        say(event.text)
 
 
 def images_in_words(parent: RunRecord, record: RunRecord) -> str:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shipbench.cli.evaluate import images_in_words
+from shipbench.cli.evaluate import images_in_words, say_note
 from shipbench.errors import StoreError, one_line
-from shipbench.runtime.console import say
+from shipbench.runtime.console import say, show_traceback
 
 if TYPE_CHECKING:
     from shipbench.planning.study.follow_ups import FollowUpSection, Outputs
@@ -40,8 +38,7 @@ def _execute(section: FollowUpSection, results: Path) -> int:
             raise
         except Exception as error:
             # As with the runs of a grid: a claim that was lost, or a device without memory, ends this output alone.
-            if os.environ.get("SHIPBENCH_DEBUG"):
-                traceback.print_exc()
+            show_traceback()
             failed += 1
             say(f"{part.name}: run {outputs.run.run_id} FAILED: {one_line(error)}")
     return failed
@@ -53,16 +50,11 @@ def _made(outputs: Outputs, results: Path) -> Iterator[str]:
         _store_features(outputs, results)
         yield "features of its test images"
         return
-    from shipbench.events import Emitter, Event, Note
     from shipbench.runs.evaluate import execute_evaluation
-
-    def listener(event: Event) -> None:
-        if isinstance(event, Note):
-            say(event.text)
 
     planned = outputs.evaluation
     existing = {run_id for run_id in planned.run_ids if planned.stored(run_id) is not None}
-    for record in execute_evaluation(planned, emitter=Emitter(listener=listener)):
+    for record in execute_evaluation(planned, listener=say_note):
         if record.run_id not in existing:
             yield images_in_words(planned.parent, record)
 

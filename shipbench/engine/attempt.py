@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
@@ -19,6 +18,7 @@ from shipbench.results.store import Store
 from shipbench.runs.preparation import Prepared, prepare
 from shipbench.runs.recording import blank_record, unprepared_record
 from shipbench.runs.session import Session, claimed
+from shipbench.runtime.console import show_traceback
 
 
 def attempt(run: PlannedRun, results: Path, emit: Listener) -> None:
@@ -107,9 +107,3 @@ def failed_record(run: PlannedRun, prepared: Prepared | None, reason: str) -> Ru
         return blank_record(prepared, reason)
     known = {"data_fingerprint": run.data_fingerprint, "precision": run.precision or run.spec.precision}
     return unprepared_record(run.spec, run.run_id, run.origin, error=reason, **known)
-
-
-def show_traceback() -> None:
-    """Print the traceback of the exception being handled if the user passed ``--debug``."""
-    if os.environ.get("SHIPBENCH_DEBUG"):
-        traceback.print_exc()

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from shipbench.backbones.frozen_weights import cast_frozen_weights
-from shipbench.engine.attempt import attempt, claim_planned, prepare_planned, require_device, show_traceback
+from shipbench.engine.attempt import attempt, claim_planned, prepare_planned, require_device
 from shipbench.errors import ShipbenchError, StoreError, one_line
 from shipbench.events import DISCARD, Event, Listener, Started
 from shipbench.hardware.determinism import seed_everything
@@ -21,6 +21,7 @@ from shipbench.planning.stacks import Stack
 from shipbench.runs.preparation import Assembled, Prepared, build, load_inputs
 from shipbench.runs.recording import Trained, blank_record
 from shipbench.runs.session import Session, Start
+from shipbench.runtime.console import show_traceback
 from shipbench.training.history import Fit
 from shipbench.training.inputs import ImageInputs
 from shipbench.training.snapshot import random_states

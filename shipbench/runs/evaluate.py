@@ -18,7 +18,7 @@ from torch import Tensor
 from shipbench.backbones.frozen_weights import cast_frozen_weights
 from shipbench.data.corruptions import Corruption
 from shipbench.data.types import Split
-from shipbench.events import DISCARD, Emitter
+from shipbench.events import Emitter, Listener
 from shipbench.hardware.determinism import fix_kernels, uses_tf32
 from shipbench.hardware.device import resolve_device
 from shipbench.hardware.precision import ComputeContext, resolve_precision
@@ -35,7 +35,7 @@ from shipbench.training.resampling import HostFraming
 
 
 def execute_evaluation(
-    planned: PlannedEvaluation, *, force: bool = False, emitter: Emitter = DISCARD
+    planned: PlannedEvaluation, *, force: bool = False, listener: Listener | None = None
 ) -> Iterator[RunRecord]:
     """Yield the record of each evaluation, in order; those that are stored already are not computed again.
 
@@ -48,7 +48,7 @@ def execute_evaluation(
         if record is not None:
             yield record
             continue
-        with claimed_after_waiting(planned.store, Emitter(run_id, emitter.listener)) as session:
+        with claimed_after_waiting(planned.store, Emitter(run_id, listener)) as session:
             # The process that held the claim may have stored the record.
             record = None if force else planned.stored(run_id)
             if record is None:

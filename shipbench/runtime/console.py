@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
@@ -75,6 +76,12 @@ def say(message: str) -> None:
     else:
         with redirected(None):
             receive(message)
+
+
+def show_traceback() -> None:
+    """Print the traceback of the exception being handled if the user passed ``--debug``."""
+    if os.environ.get("SHIPBENCH_DEBUG"):
+        traceback.print_exc()
 
 
 def track(items: Iterable[Item], description: str, total: int) -> Iterator[Item]:

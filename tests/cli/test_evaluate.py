@@ -24,7 +24,7 @@ from shipbench.cli.follow_ups import execute_follow_ups
 from shipbench.data.corruptions import Corruption
 from shipbench.data.framing import resize
 from shipbench.errors import InputError
-from shipbench.events import Emitter, Event, Note
+from shipbench.events import Event, Note
 from shipbench.explaining.explain import ExplainOptions, plan_explanation
 from shipbench.planning.plan import PlannedRun, State
 from shipbench.planning.study.file import EvaluatePart
@@ -260,7 +260,7 @@ def test_an_evaluation_of_another_process_is_awaited_and_taken_over(shipbench: S
         store.write(replace(planned.parent, run_id=run_id, kind="evaluated", parent_run=planned.parent.run_id))
         claim.__exit__()
 
-    (record,) = module.execute_evaluation(planned, emitter=Emitter(listener=store_and_release))
+    (record,) = module.execute_evaluation(planned, listener=store_and_release)
     assert record.train_seconds == planned.parent.train_seconds
     in_bf16 = replace(planned, parent=replace(planned.parent, precision="bf16"))
     assert [module.Scoring(plan).compute.precision for plan in (planned, in_bf16)] == ["fp32", "bf16"]
