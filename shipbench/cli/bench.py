@@ -6,7 +6,7 @@ import json
 import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -79,6 +79,7 @@ Operations = Annotated[
 ]
 Output = Annotated[Path, typer.Option(help="With --all: the folder of the JSON files.")]
 _REPORTS = Path("reports/bench")
+Overrides: TypeAlias = dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -192,89 +193,71 @@ def bench(options: BenchChoices) -> None:
     options.check()
     precisions = options.precisions(place)
     overrides = overrides_by_method(methods, parse_pairs(options.settings or []))
-    if options.end_to_end:
-        _whole_runs(methods, options.whole_runs(), precisions, overrides, options.json_file)
-    elif options.operations:
-        _finish(options.json_file, counted_operations(methods, options.steps(), precisions, overrides))
-    elif options.all_parts:
-        counts = options.train_images, options.test_images
-        _parts(methods, options.steps(), place, precisions, overrides, counts, options.parts, options.output)
+    if options.all_parts:
+        _parts(options, methods, place, precisions, overrides)
     else:
-        _steps(methods, options.steps(), place, precisions, overrides, options.json_file)
+        if options.end_to_end:
+            content = _whole_runs(methods, options.whole_runs(), place, precisions, overrides)
+        elif options.operations:
+            content = counted_operations(methods, options.steps(), precisions, overrides)
+        else:
+            content = _steps(methods, options.steps(), place, precisions, overrides)
+        if options.json_file is not None:
+            options.json_file.parent.mkdir(parents=True, exist_ok=True)
+            options.json_file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    next_steps.after_bench()
 
 
 def _parts(
-    methods: list[Method],
-    bench_options: BenchOptions,
-    place: torch.device,
-    precisions: tuple[str, ...],
-    overrides: Mapping[str, Mapping[str, Any]],
-    end_to_end: tuple[int, int],
-    parts: str,
-    output: Path,
+    options: BenchChoices, methods: list[Method], place: torch.device, precisions: tuple[str, ...], overrides: Overrides
 ) -> None:
     """Run the parts of --all; exit with 1 if one of them holds an error."""
     from shipbench.bench.options import PartOptions
     from shipbench.bench.parts import parse_parts, run_parts
 
-    names = tuple(method.name for method in methods)
-    part_options = PartOptions(bench_options, place, output, names, overrides, precisions, end_to_end=end_to_end)
-    chosen = parse_parts(parts)
-    with stopping(f"what was measured is kept in {output}"):
+    names, counts = tuple(method.name for method in methods), (options.train_images, options.test_images)
+    part_options = PartOptions(options.steps(), place, options.output, names, overrides, precisions, end_to_end=counts)
+    chosen = parse_parts(options.parts)
+    with stopping(f"what was measured is kept in {options.output}"):
         failed = run_parts(chosen, part_options, say)
     if failed:
-        say(f"these parts hold errors: {', '.join(failed)}; see the files in {output}")
+        say(f"these parts hold errors: {', '.join(failed)}; see the files in {options.output}")
         raise typer.Exit(1)
-    next_steps.after_bench()
 
 
 def _steps(
-    methods: list[Method],
-    bench_options: BenchOptions,
-    place: torch.device,
-    precisions: Iterable[str],
-    overrides: dict[str, dict[str, Any]],
-    json_file: Path | None,
-) -> None:
+    methods: list[Method], options: BenchOptions, place: torch.device, precisions: Iterable[str], overrides: Overrides
+) -> dict[str, Any]:
+    """Measure steps and print them; return the measurements, ready for JSON."""
     from shipbench.bench import as_json, run_bench
     from shipbench.hardware.precision import ComputeContext
 
     contexts = [ComputeContext(place, name) for name in precisions]
-    measurements = [row for compute in contexts for row in run_bench(methods, bench_options, compute, overrides, say)]
-    content = as_json(measurements, bench_options, place)
-    batch = f"batch {bench_options.batch_size}, stochastic depth {bench_options.drop_path:g}"
+    measurements = [row for compute in contexts for row in run_bench(methods, options, compute, overrides, say)]
+    content = as_json(measurements, options, place)
+    batch = f"batch {options.batch_size}, stochastic depth {options.drop_path:g}"
     _print_steps(measurements, f"{content['device']}, {content['threads']} threads, {batch}; x: ratio to bare backbone")
-    _finish(json_file, content)
+    return content
 
 
 def _whole_runs(
     methods: list[Method],
-    end_to_end_options: EndToEndOptions,
+    options: EndToEndOptions,
+    place: torch.device,
     precisions: Iterable[str],
-    overrides: dict[str, dict[str, Any]],
-    json_file: Path | None,
-) -> None:
+    overrides: Overrides,
+) -> dict[str, Any]:
+    """Measure whole runs and print them; return the measurements, ready for JSON."""
     from shipbench.bench import environment, run_end_to_end
-    from shipbench.hardware.device import resolve_device
 
     measurements = [
-        run_end_to_end(method, replace(end_to_end_options, precision=name, overrides=overrides.get(method.name, {})))
+        run_end_to_end(method, replace(options, precision=name, overrides=overrides.get(method.name, {})))
         for name in precisions
         for method in methods
     ]
-    machine = environment(resolve_device(end_to_end_options.device))
-    batch = f"batch {end_to_end_options.batch_size}"
-    _print_whole_runs(measurements, f"{machine['device']}, {machine['threads']} threads, {batch}")
-    rows = [row.as_json() for row in measurements]
-    _finish(json_file, {"options": asdict(end_to_end_options), **machine, "measurements": rows})
-
-
-def _finish(json_file: Path | None, content: dict[str, Any]) -> None:
-    """Write the measurements, if a file is named for them, and suggest the next command."""
-    if json_file is not None:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    next_steps.after_bench()
+    machine = environment(place)
+    _print_whole_runs(measurements, f"{machine['device']}, {machine['threads']} threads, batch {options.batch_size}")
+    return {"options": asdict(options), **machine, "measurements": [row.as_json() for row in measurements]}
 
 
 def _numbers(name: str, text: str) -> tuple[int, ...]:
