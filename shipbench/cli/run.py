@@ -70,7 +70,7 @@ def execute(specs: list[RunSpec], options: GridOptions, command: str = "run") ->
     """
     plan = plan_to_execute(specs, options)
     if not options.dry_run:
-        make_ready_and_execute(plan, options)
+        execute_chosen(plan, options)
     if options.as_json:
         runs = run_rows(plan, options.results)
         print_document(f"{command}/1", results=options.results, dry_run=options.dry_run, runs=runs)
@@ -98,16 +98,6 @@ def plan_to_execute(specs: list[RunSpec], options: GridOptions) -> Plan:
     require_runs(plan)
     say(plan.summary())
     return plan
-
-
-def make_ready_and_execute(plan: Plan, options: GridOptions) -> None:
-    """Prepare what the runs of a plan share, then execute the chosen ones."""
-    if plan.chosen:
-        # It loads torch, which a plan with nothing to do does without.
-        from shipbench.engine.warmup import make_ready
-
-        make_ready(plan)
-    execute_chosen(plan, options)
 
 
 def plan_runs(specs: Sequence[RunSpec], options: GridOptions, say: Callable[[str], None] | None = None) -> Plan:
@@ -142,7 +132,7 @@ def say_failed(plan: Plan, options: GridOptions, runs: str = "runs") -> bool:
 
 
 def execute_chosen(plan: Plan, options: GridOptions) -> None:
-    """Execute the chosen runs of a plan with a progress display."""
+    """Prepare what the chosen runs of a plan share, then execute them with a progress display."""
     if not plan.chosen:
         # Without the imports below, which load torch and take longer than everything else.
         from shipbench.results import claims
@@ -153,8 +143,10 @@ def execute_chosen(plan: Plan, options: GridOptions) -> None:
     from shipbench.cli.progress import make_display
     from shipbench.cli.tracking import tracked
     from shipbench.engine.supervisor import execute_plan
+    from shipbench.engine.warmup import make_ready
     from shipbench.results.plans import remove_ended, write_plan
 
+    make_ready(plan)
     note = write_plan(options.results, options.engine, [run.entry for run in plan.chosen])
     with make_display(plan.chosen, options.progress) as display, tracked(plan, options, display) as listener:
         execute_plan(plan, options.results, options.executor(), listener)

@@ -26,7 +26,7 @@ from shipbench.cli.options import (
     options_command,
 )
 from shipbench.cli.report import ReportChoices, check_choices, make_report
-from shipbench.cli.run import make_ready_and_execute, plan_runs
+from shipbench.cli.run import execute_chosen, plan_runs
 from shipbench.errors import InputError, ShipbenchError, did_you_mean
 from shipbench.runtime.console import say
 from shipbench.runtime.interrupts import stopping, time_limit
@@ -201,12 +201,12 @@ def _execute(grid: StudyGrid, options: GridOptions) -> tuple[StudyGrid, int]:
     from shipbench.results.store import Store
 
     store = Store(options.results)
-    make_ready_and_execute(grid.first, options)
+    execute_chosen(grid.first, options)
     # Every trial has been executed or has failed, so every search can be decided.
     decisions = decide(grid.request.parts, replace(grid.first, chosen=()), store)
     final = plan_runs(winners(decisions), options)
     _record(decisions, final, options.results)
-    make_ready_and_execute(final, options)
+    execute_chosen(final, options)
     return _planned_again(grid, options), sum(made.choice.winner is None for made in decisions)
 
 

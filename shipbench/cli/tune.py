@@ -11,7 +11,7 @@ import typer
 from shipbench.cli import completion, next_steps
 from shipbench.cli.documents import print_document, run_rows
 from shipbench.cli.options import GridOptions, grid_command
-from shipbench.cli.run import checked, execute_chosen, make_ready_and_execute, plan_runs, plan_to_execute, say_failed
+from shipbench.cli.run import checked, execute_chosen, plan_runs, plan_to_execute, say_failed
 from shipbench.runtime.console import say
 
 if TYPE_CHECKING:
@@ -102,12 +102,10 @@ def _decide(
 ) -> list[tuple[Search, list[Trial], Choice]]:
     """Execute the tuning runs; record and print the choice of every search."""
     from shipbench.cli.tables import print_choice
-    from shipbench.engine.warmup import make_ready
     from shipbench.planning.tuning import choose, collect, describe
     from shipbench.results.store import Store
     from shipbench.results.tunings import write_tuning
 
-    make_ready(plan)
     execute_chosen(plan, options)
     store = Store(options.results)
     records = {run.run_id: record for run in plan.runs if (record := store.read(run.run_id)) is not None}
@@ -148,7 +146,7 @@ def _retrain(
     for (search, trials, choice), winner_specs in zip(decisions, final, strict=True):
         write_tuning(options.results, describe(search, trying, trials, choice, [ids[spec] for spec in winner_specs]))
     plan = plan_to_execute(specs, options)
-    make_ready_and_execute(plan, options)
+    execute_chosen(plan, options)
     if not options.as_json:
         print_results(plan, options.results)
     return plan

@@ -5,7 +5,9 @@ from __future__ import annotations
 from functools import cache
 
 from shipbench import data
+from shipbench.backbones import RANDOM, load_backbone, preprocessing_of
 from shipbench.planning.plan import Plan
+from shipbench.runs.loaded import copy_of_backbone
 from shipbench.runtime.console import say
 
 
@@ -32,11 +34,6 @@ def make_ready(plan: Plan) -> None:
 
 
 def _fetch_weights(plan: Plan) -> None:
-    if not plan.chosen:
-        return
-    # Imported late: a plan with nothing to do needs no torch.
-    from shipbench.runs.loaded import copy_of_backbone
-
     resolved = [run.spec.resolved for run in plan.chosen]
     wanted = [(r.backbone, r.spec.checkpoint, r.recipe.image_size, r.recipe.drop_path) for r in resolved]
     for name, checkpoint, image_size, drop_path in dict.fromkeys(wanted):
@@ -51,6 +48,4 @@ def _warn_once(warning: str) -> None:
 
 @cache
 def _native_size(backbone: str) -> int:
-    from shipbench.backbones import RANDOM, load_backbone, preprocessing_of
-
     return preprocessing_of(load_backbone(backbone, checkpoint=RANDOM)).image_size

@@ -75,7 +75,7 @@ def test_a_backbone_is_built_once_for_a_grid_not_for_each_run(
         built.append(arguments)
         return load_backbone(*arguments, **options)
 
-    monkeypatch.setattr("shipbench.backbones.load_backbone", build)
+    monkeypatch.setattr("shipbench.engine.warmup.load_backbone", build)
     make_ready(plan)
     assert len(built) <= 1
 
