@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import PIL
@@ -14,7 +14,7 @@ from shipbench.data.framing import Framing, with_margin
 from shipbench.data.sources import completed, open_source
 from shipbench.data.types import Identity, Source, Split, TaskData
 from shipbench.tasks import Task
-from shipbench.tasks.catalogue import Augment, Resize, SplitName
+from shipbench.tasks.catalogue import SplitName
 
 _DRAWING_RULES = 2
 """Part of every cache key; raise it whenever decoding or resizing changes the pixels."""
@@ -94,18 +94,15 @@ def load(
     image_size: int,
     root: Path | None,
     splits: tuple[SplitName, ...] = _ALL,
-    resize: Resize | None = None,
-    augment: Augment | None = None,
     jobs: int | None = None,
 ) -> TaskData:
     """Load splits of a task as ``(n, image_size, image_size, 3)`` uint8 RGB, memory-mapped from the image cache.
 
-    ``train`` is train800 followed by val200. ``resize`` and ``augment`` replace those of the task; for ``flip-crop``,
-    training images are larger (``framing.with_margin``). Only the requested splits are decoded, on ``jobs`` threads or
-    one per usable core; the fingerprint is that of ``fingerprint`` for the same splits. Raises ``InputError`` if the
-    task is missing or malformed, if an image cannot be decoded, and if the disk has no room for the decoded images.
+    ``train`` is train800 followed by val200. Of a task that augments with ``flip-crop``, training images are larger
+    (``framing.with_margin``). Only the requested splits are decoded, on ``jobs`` threads or one per usable core; the
+    fingerprint is that of ``fingerprint`` for the same splits. Raises ``InputError`` if the task is missing or
+    malformed, if an image cannot be decoded, and if the disk has no room for the decoded images.
     """
-    task = replace(task, resize=resize or task.resize, augment=augment or task.augment)
     copy = find(task, root, splits, jobs)
     require_room([(copy, image_size)])
     return copy.load(image_size, jobs)

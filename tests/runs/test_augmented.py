@@ -23,7 +23,7 @@ def prepared(tmp_path: Path, augment: Augment) -> Prepared:
     settings = {"image_size": 64, "epochs": 1, "batch_size": 4}
     spec = RunSpec("linear", "dtd", backbone="test_vit", checkpoint="random", data=root, overrides=settings)
     ready = prepare(spec)
-    images = data.load(ready.resolved.task, image_size=64, root=root, augment=augment)
+    images = data.load(replace(ready.resolved.task, augment=augment), image_size=64, root=root)
     return replace(ready, task_data=images)
 
 
