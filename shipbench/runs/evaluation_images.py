@@ -9,7 +9,7 @@ from pathlib import Path
 
 from shipbench.data.drawing import Drawing, draw
 from shipbench.data.listings import DrawnSource, ListedSource, Listing, numbered
-from shipbench.data.loading import Copy, require_room
+from shipbench.data.loading import Copy, find, require_room
 from shipbench.data.sources import source_kind
 from shipbench.data.types import Entry, Split, SplitRole
 from shipbench.errors import InputError
@@ -54,8 +54,7 @@ def evaluation_images(record: RunRecord, resize: Resize, on: Task | None, data: 
         copy = _of_listing(record, task, _with_classes_of(record, task, kind.listing(task, data)))
     else:
         _require_number(record, task, task.num_classes)
-        source = kind.open(task, data, ("test",))
-        copy = Copy(task, source.identity(), source)
+        copy = find(task, data, ("test",))
     same_data = copy.identity.fingerprint == record.data_fingerprint
     if on is None and not same_data:
         raise InputError(
@@ -80,8 +79,7 @@ def images_elsewhere(task: Task, data: Path | None) -> Copy:
         listing = numbered(task, kind.listing(task, data))
         drawing = _drawing(task, listing)
         return _all_images(task, listing) if drawing is None or drawing.held_out else _copy(task, listing, drawing)
-    source = kind.open(task, data, ("test",))
-    return Copy(task, source.identity(), source)
+    return find(replace(task, shots=0), data, ("test",))
 
 
 def _catalogued(record: RunRecord) -> Task:
