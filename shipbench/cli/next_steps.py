@@ -18,10 +18,8 @@ def suggest(command: str, purpose: str) -> None:
 
 def after_run(results: Path, *, dry_run: bool = False) -> None:
     """Suggest the report of finished runs, or the real run after a dry one."""
-    if dry_run:
-        _without_dry_run()
-        return
-    suggest(f"shipbench report{_results(results)}", f"or list the runs: shipbench list runs{_results(results)}")
+    purpose = f"or list the runs: shipbench list runs{_results(results)}"
+    _after(dry_run, f"shipbench report{_results(results)}", purpose)
 
 
 def open_file(path: Path) -> None:
@@ -41,10 +39,8 @@ def after_export(file: Path, checkpoint: str) -> None:
 
 def after_push(repo: str, checkpoint: str, *, dry_run: bool) -> None:
     """Suggest a prediction with the uploaded run, or the real upload after a dry one."""
-    if dry_run:
-        _without_dry_run()
-        return
-    suggest(f"shipbench predict hf:{repo} IMAGE...{_checkpoint(checkpoint)}", "classify images, on any machine")
+    command = f"shipbench predict hf:{repo} IMAGE...{_checkpoint(checkpoint)}"
+    _after(dry_run, command, "classify images, on any machine")
 
 
 def after_evaluate(results: Path) -> None:
@@ -69,10 +65,7 @@ def after_status(results: Path, *, failed: bool, pending: bool) -> None:
 
 def after_import(results: Path, *, dry_run: bool) -> None:
     """Suggest the report that shows imported results beside the runs, or the real import after a dry one."""
-    if dry_run:
-        _without_dry_run()
-        return
-    suggest(f"shipbench report{_results(results)}", "imported results beside your runs")
+    _after(dry_run, f"shipbench report{_results(results)}", "imported results beside your runs")
 
 
 def after_bench() -> None:
@@ -118,8 +111,12 @@ def after_demo(*, full: bool) -> None:
     suggest("shipbench data fetch --to data/vtab-1k", "VTAB-1k, the real benchmark (about 5 GB)")
 
 
-def _without_dry_run() -> None:
-    say("next: the same command without --dry-run")
+def _after(dry_run: bool, command: str, purpose: str) -> None:
+    """Suggest a command, or after a dry run the same command for real."""
+    if dry_run:
+        say("next: the same command without --dry-run")
+    else:
+        suggest(command, purpose)
 
 
 def _checkpoint(name: str) -> str:
