@@ -104,11 +104,6 @@ class ResolvedSpec:
         return "+".join(self.method.active_switches(self.settings))
 
     @property
-    def splits(self) -> tuple[SplitName, SplitName]:
-        """The splits to train on and to evaluate on; the run opens no other."""
-        return self.spec.splits
-
-    @property
     def config(self) -> dict[str, Any]:
         """Every setting that decides the result, by name: those of the method, then those of the recipe."""
         return {**dataclasses.asdict(self.settings), **self.recipe.identity}

@@ -104,8 +104,8 @@ def test_published_settings_are_the_authors_own() -> None:
 
 
 def test_the_protocol_decides_the_splits() -> None:
-    assert RunSpec("ship", "dtd").resolved.splits == ("train", "test")
-    assert RunSpec("ship", "dtd", protocol="tuning").resolved.splits == ("train800", "val200")
+    assert RunSpec("ship", "dtd").splits == ("train", "test")
+    assert RunSpec("ship", "dtd", protocol="tuning").splits == ("train800", "val200")
     with pytest.raises(InputError, match="unknown protocol 'oracle'"):
         RunSpec("ship", "dtd", protocol="oracle")  # type: ignore[arg-type]
 

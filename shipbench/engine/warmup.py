@@ -22,9 +22,9 @@ def make_ready(plan: Plan) -> None:
     for run in plan.chosen:
         resolved = run.spec.resolved
         size = resolved.recipe.image_size or _native_size(resolved.backbone)
-        key = (resolved.task, run.spec.data, size, resolved.splits)
+        key = (resolved.task, run.spec.data, size, run.spec.splits)
         if key not in copies:
-            copies[key] = data.find(resolved.task, run.spec.data, resolved.splits), size
+            copies[key] = data.find(resolved.task, run.spec.data, run.spec.splits), size
     for copy, _ in copies.values():
         if copy.warning:
             _warn_once(copy.warning)

@@ -69,10 +69,9 @@ def make_identifier(
     fingerprints: dict[tuple[Task, Path | None, tuple[str, ...]], str] = {}
 
     def fingerprint(spec: RunSpec) -> str:
-        resolved = spec.resolved
-        copy = (replace(resolved.task, shots=0, shot_seed=0), spec.data, resolved.splits)
+        copy = (replace(spec.resolved.task, shots=0, shot_seed=0), spec.data, spec.splits)
         if copy not in fingerprints:
-            fingerprints[copy] = data.fingerprint(copy[0], spec.data, resolved.splits)
+            fingerprints[copy] = data.fingerprint(copy[0], spec.data, spec.splits)
         return fingerprints[copy]
 
     def identify(spec: RunSpec) -> Identity:

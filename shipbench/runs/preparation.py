@@ -73,8 +73,8 @@ def prepare(spec: RunSpec) -> Prepared:
     recipe = resolved.recipe
     backbone = copy_of_backbone(resolved.backbone, spec.checkpoint, recipe.image_size, recipe.drop_path)
     preprocessing = _preprocessing(backbone, resolved)
-    task_data = data.load(resolved.task, image_size=preprocessing.image_size, root=spec.data, splits=resolved.splits)
-    task_data = with_share(task_data, resolved.splits[0], recipe.data_share)
+    task_data = data.load(resolved.task, image_size=preprocessing.image_size, root=spec.data, splits=spec.splits)
+    task_data = with_share(task_data, spec.splits[0], recipe.data_share)
     run_id = resolved.run_id(
         data_fingerprint=task_data.fingerprint,
         backbone_sha256=sha256_of(backbone),
@@ -99,7 +99,7 @@ def assemble(prepared: Prepared, emitter: Emitter = DISCARD, facts: Mapping[str,
 
 def load_inputs(prepared: Prepared) -> tuple[ImageInputs, ImageInputs]:
     """Return the images to train on, resident on the device if they fit, and those to evaluate on, streamed."""
-    splits, preprocessing, device = prepared.resolved.splits, prepared.preprocessing, prepared.compute.device
+    splits, preprocessing, device = prepared.resolved.spec.splits, prepared.preprocessing, prepared.compute.device
     train, evaluation = (prepared.task_data[split] for split in splits)
     augment = prepared.task_data.task.augment
     return (
@@ -114,12 +114,12 @@ def build(prepared: Prepared, train: ImageInputs, emitter: Emitter, facts: Mappi
     backbone = prepared.backbone.to(prepared.compute.device)
 
     def features(kind: str) -> Tensor:
-        key = ("blocks", kind, *_feature_key(prepared, resolved.splits[0]))
+        key = ("blocks", kind, *_feature_key(prepared, resolved.spec.splits[0]))
         return cached_features(key, lambda: block_features(backbone, train, kind, emitter=emitter), emitter)
 
     def cached(name: tuple[object, ...], compute: Callable[[], Tensor]) -> Tensor:
         # Methods of several packages may choose the same name.
-        key = ("derived", resolved.method.name, *name, *_feature_key(prepared, resolved.splits[0]))
+        key = ("derived", resolved.method.name, *name, *_feature_key(prepared, resolved.spec.splits[0]))
         return cached_features(key, compute, emitter)
 
     classes, settings = prepared.task.num_classes, resolved.settings
@@ -174,7 +174,7 @@ def _trainable(
     kept_under = _readout_key(type(model), _own_tensors(model, prepared), prepared)
     model.eval()
     inputs = []
-    for split, images in zip(prepared.resolved.splits, (train, evaluation), strict=True):
+    for split, images in zip(prepared.resolved.spec.splits, (train, evaluation), strict=True):
         compute = partial(_features, frozen, images, prepared, emitter)
         if kept_under is None:
             features = compute()

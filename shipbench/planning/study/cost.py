@@ -72,7 +72,7 @@ def planned_passes(spec: RunSpec) -> int:
     """Return ``passes`` of a planned run, with the sizes of its task and its share of the training images."""
     resolved = spec.resolved
     task = resolved.task
-    train_split, test_split = resolved.splits
+    train_split, test_split = spec.splits
     n_train = round((task.shots * task.num_classes or task.counts[train_split]) * resolved.recipe.data_share)
     n_test, on_features = task.counts[test_split], resolved.method.trains_on_features
     return passes(resolved.recipe.epochs, resolved.recipe.eval_every, n_train, n_test, trains_on_features=on_features)
