@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from shipbench.planning.plan import Plan
     from shipbench.planning.study.cost import Row
     from shipbench.planning.study.file import ReportPart, Study
-    from shipbench.planning.study.grid import Decision, StudyGrid
+    from shipbench.planning.study.grid import PartDecision, StudyGrid
     from shipbench.planning.study.lock import Lock
 
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
@@ -197,17 +197,17 @@ def _execute(grid: StudyGrid, options: GridOptions) -> tuple[StudyGrid, int]:
 
     Returns the grid then, and the number of searches without a choice.
     """
-    from shipbench.planning.study.grid import decide, winners
+    from shipbench.planning.study.grid import decide_parts, winners
     from shipbench.results.store import Store
 
     store = Store(options.results)
     execute_chosen(grid.first, options)
     # Every trial has been executed or has failed, so every search can be decided.
-    decisions = decide(grid.request.parts, replace(grid.first, chosen=()), store)
+    decisions = decide_parts(grid.request.parts, replace(grid.first, chosen=()), store)
     final = plan_runs(winners(decisions), options)
     _record(decisions, final, options.results)
     execute_chosen(final, options)
-    return _planned_again(grid, options), sum(made.choice.winner is None for made in decisions)
+    return _planned_again(grid, options), sum(each.made.choice.winner is None for each in decisions)
 
 
 def _planned_again(grid: StudyGrid, options: GridOptions) -> StudyGrid:
@@ -228,16 +228,16 @@ def _follow_up(grid: StudyGrid, options: GridOptions) -> int:
     return execute_follow_ups(grid.follow_ups, options.results)
 
 
-def _record(decisions: Sequence[Decision], plan: Plan, results: Path) -> None:
+def _record(decisions: Sequence[PartDecision], plan: Plan, results: Path) -> None:
     """Write the tuning of every decision, and print what it chose."""
     from shipbench.cli.study_tables import describe_decision
     from shipbench.planning.tuning import describe
     from shipbench.results.tunings import write_tuning
 
-    for made in decisions:
-        final = [plan.ids[spec] for spec in made.final_specs]
-        write_tuning(results, describe(made.search, made.part.tuning_seeds, made.trials, made.choice, final))
-        say(describe_decision(made))
+    for each in decisions:
+        final = [plan.ids[spec] for spec in each.final_specs]
+        write_tuning(results, describe(each.made, each.part.tuning_seeds, final))
+        say(describe_decision(each.made))
 
 
 def _check_reports(study: Study, results: Path) -> None:

@@ -15,7 +15,8 @@ from shipbench.planning.study.cost import Cost, Row, estimate, mean_of_points, m
 from shipbench.planning.study.file import Study
 from shipbench.planning.study.flops import plain_vit_flops
 from shipbench.planning.study.follow_ups import FollowUpSection
-from shipbench.planning.study.grid import Decision, Section, StudyGrid
+from shipbench.planning.study.grid import Section, StudyGrid
+from shipbench.planning.tuning import Decision
 from shipbench.runtime.console import out_console, say
 from shipbench.spec import RunSpec
 

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from shipbench.cli.layout import make_table
 from shipbench.planning.plan import Plan, PlannedRun
-from shipbench.planning.tuning import Choice, Search, Trial, ends_of_grid
+from shipbench.planning.tuning import Choice, Decision, Search, Trial, ends_of_grid
 from shipbench.record import ACCURACY, RunRecord
 from shipbench.results.store import Store
 from shipbench.runtime.console import out_console
@@ -183,8 +183,9 @@ def _percent(accuracy: float) -> str:
     return "-" if math.isnan(accuracy) else f"{100 * accuracy:.1f}"
 
 
-def print_choice(search: Search, trials: Sequence[Trial], choice: Choice) -> None:
+def print_choice(decision: Decision) -> None:
     """Print the validation accuracy of every point of a search in percent, then the winner and what broke a tie."""
+    search, trials, choice = decision.search, decision.trials, decision.choice
     shots = search.specs[0].shots
     per_class = f", {shots} per class" if shots else ""
     scored_on = split_titles(search.opened_tasks, "val200")

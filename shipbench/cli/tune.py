@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from shipbench.planning.plan import Plan
-    from shipbench.planning.tuning import Choice, Search, Trial
+    from shipbench.planning.tuning import Decision, Search
     from shipbench.tasks import Task
 
 
@@ -77,7 +77,7 @@ def tune(
     incomplete = say_failed(plan, options, "tuning runs")
     if final is not None:
         incomplete |= say_failed(final, options)
-    if incomplete or any(choice.winner is None for _, _, choice in decisions):
+    if incomplete or any(decision.choice.winner is None for decision in decisions):
         sys.exit(1)
     next_steps.after_run(options.results)
 
@@ -97,35 +97,25 @@ def _say_plan(plan: Plan, searches: Sequence[Search], seeds: Sequence[int], *, t
         say(f"then the chosen settings on all training images, tested once: {cells * len(seeds)} runs")
 
 
-def _decide(
-    searches: Sequence[Search], plan: Plan, options: GridOptions, seeds: Sequence[int]
-) -> list[tuple[Search, list[Trial], Choice]]:
+def _decide(searches: Sequence[Search], plan: Plan, options: GridOptions, seeds: Sequence[int]) -> list[Decision]:
     """Execute the tuning runs; record and print the choice of every search."""
     from shipbench.cli.tables import print_choice
-    from shipbench.planning.tuning import choose, collect, describe
+    from shipbench.planning.tuning import decide, describe
     from shipbench.results.store import Store
     from shipbench.results.tunings import write_tuning
 
     execute_chosen(plan, options)
-    store = Store(options.results)
-    records = {run.run_id: record for run in plan.runs if (record := store.read(run.run_id)) is not None}
-    decisions = []
-    for search in searches:
-        trials = collect(search, plan.ids.__getitem__, records)
-        choice = choose(trials)
-        path = write_tuning(options.results, describe(search, seeds, trials, choice))
+    decisions = [decide(search, plan.ids, Store(options.results)) for search in searches]
+    for decision in decisions:
+        path = write_tuning(options.results, describe(decision, seeds))
         if not options.as_json:
-            print_choice(search, trials, choice)
+            print_choice(decision)
         say(f"recorded in {path}")
-        decisions.append((search, trials, choice))
     return decisions
 
 
 def _retrain(
-    decisions: Sequence[tuple[Search, list[Trial], Choice]],
-    options: GridOptions,
-    trying: Sequence[int],
-    seeds: Sequence[int],
+    decisions: Sequence[Decision], options: GridOptions, trying: Sequence[int], seeds: Sequence[int]
 ) -> Plan | None:
     """Record the winners' runs on all training images in their tunings, then execute them and print their results.
 
@@ -136,15 +126,13 @@ def _retrain(
     from shipbench.planning.tuning import describe
     from shipbench.results.tunings import write_tuning
 
-    final = [
-        search.final_specs(choice.winner, seeds) if choice.winner is not None else [] for search, _, choice in decisions
-    ]
+    final = [decision.final_specs(seeds) for decision in decisions]
     specs = seed_by_seed(spec for winner_specs in final for spec in winner_specs)
     if not specs:
         return None
     ids = plan_runs(specs, options).ids
-    for (search, trials, choice), winner_specs in zip(decisions, final, strict=True):
-        write_tuning(options.results, describe(search, trying, trials, choice, [ids[spec] for spec in winner_specs]))
+    for decision, winner_specs in zip(decisions, final, strict=True):
+        write_tuning(options.results, describe(decision, trying, [ids[spec] for spec in winner_specs]))
     plan = plan_to_execute(specs, options)
     execute_chosen(plan, options)
     if not options.as_json:
@@ -152,9 +140,7 @@ def _retrain(
     return plan
 
 
-def _print_document(
-    options: GridOptions, tuning: Plan, decisions: Sequence[tuple[Search, list[Trial], Choice]], final: Plan | None
-) -> None:
+def _print_document(options: GridOptions, tuning: Plan, decisions: Sequence[Decision], final: Plan | None) -> None:
     """Print the tuning runs, the choices as the results folder holds them, and the runs that follow."""
     from shipbench.planning.tuning import tuning_id
     from shipbench.results.tunings import load_tunings
@@ -165,6 +151,6 @@ def _print_document(
         results=options.results,
         dry_run=options.dry_run,
         tuning_runs=run_rows(tuning, options.results),
-        choices=[stored[tuning_id(trials)] for _, trials, _ in decisions],
+        choices=[stored[tuning_id(decision.trials)] for decision in decisions],
         runs=[] if final is None else run_rows(final, options.results),
     )

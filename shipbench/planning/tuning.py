@@ -7,7 +7,7 @@ val200 in VTAB-1k. Its runs never open the test split.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from statistics import fmean
@@ -17,6 +17,7 @@ from shipbench.errors import InputError, did_you_mean
 from shipbench.methods import Method
 from shipbench.planning.grid import overrides_by_method, refuse_fixed
 from shipbench.record import MEAN_PER_CLASS, RunRecord, time_now
+from shipbench.results.store import Store
 from shipbench.results.tunings import FORMAT
 from shipbench.runtime.version import VERSION, git_commit
 from shipbench.settings import canonical_json, canonical_sha256, comma_list
@@ -98,6 +99,27 @@ class Choice:
     broken_by: str = ""
 
 
+@dataclass(frozen=True)
+class Decision:
+    """A search with the trial of each of its points, and the choice among them."""
+
+    search: Search
+    trials: tuple[Trial, ...]
+    choice: Choice
+
+    def final_specs(self, seeds: Iterable[int]) -> list[RunSpec]:
+        """Return the winner's runs on all training images, for every task and seed; none without a winner."""
+        winner = self.choice.winner
+        return [] if winner is None else self.search.final_specs(winner, seeds)
+
+
+def decide(search: Search, ids: Mapping[RunSpec, str], store: Store) -> Decision:
+    """Return the decision of a search, whose runs have ``ids`` and their records in ``store``."""
+    records = {ids[spec]: record for spec in search.specs if (record := store.read(ids[spec])) is not None}
+    trials = collect(search, ids, records)
+    return Decision(search, tuple(trials), choose(trials))
+
+
 def choose(trials: Sequence[Trial]) -> Choice:
     """Choose a trial by ``RULE``; trials with a failed run are excluded."""
     means = {i: round(trial.mean, _DIGITS) for i, trial in enumerate(trials) if math.isfinite(trial.mean)}
@@ -131,9 +153,9 @@ def ends_of_grid(trials: Sequence[Trial], choice: Choice) -> dict[str, str]:
     return ends
 
 
-def collect(search: Search, run_ids: Callable[[RunSpec], str], records: Mapping[str, RunRecord]) -> list[Trial]:
+def collect(search: Search, ids: Mapping[RunSpec, str], records: Mapping[str, RunRecord]) -> list[Trial]:
     """Return the trial of every point of a search; ``records`` holds the records of its runs by id."""
-    return [_trial(point, [run_ids(spec) for spec in point.specs], records) for point in search.points]
+    return [_trial(point, [ids[spec] for spec in point.specs], records) for point in search.points]
 
 
 def _trial(point: Point, ids: Sequence[str], records: Mapping[str, RunRecord]) -> Trial:
@@ -244,10 +266,9 @@ def tuning_id(trials: Sequence[Trial]) -> str:
     return canonical_sha256([trial.runs for trial in trials])[:16]
 
 
-def describe(
-    search: Search, tuning_seeds: Sequence[int], trials: Sequence[Trial], choice: Choice, final_runs: Sequence[str] = ()
-) -> dict[str, Any]:
+def describe(decision: Decision, tuning_seeds: Sequence[int], final_runs: Sequence[str] = ()) -> dict[str, Any]:
     """Return the document of a tuning, ready for JSON; accuracies are fractions in [0, 1], None for a failed run."""
+    search, trials, choice = decision.search, decision.trials, decision.choice
     return {
         "format": FORMAT,
         "tuning_id": tuning_id(trials),

@@ -15,8 +15,7 @@ import pytest
 from shipbench import RunSpec, load_results
 from shipbench.cli import study_tables, tables
 from shipbench.errors import ShipbenchError
-from shipbench.planning.study.grid import Decision
-from shipbench.planning.tuning import Choice, Trial
+from shipbench.planning.tuning import Choice, Decision, Trial
 from shipbench.results.tunings import load_tunings
 from shipbench.runs import preparation
 from shipbench.training.inputs import image_inputs

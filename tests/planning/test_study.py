@@ -29,10 +29,10 @@ from shipbench.planning.study.file import (
 )
 from shipbench.planning.study.flops import plain_vit_flops, planned_image_size
 from shipbench.planning.study.follow_ups import own_task, plan_follow_up, request_follow_up
-from shipbench.planning.study.grid import Decision, StudyGrid, plan_without_records, winners
+from shipbench.planning.study.grid import PartDecision, StudyGrid, plan_without_records, winners
 from shipbench.planning.study.lock import differences, extended
 from shipbench.planning.study.parts import request
-from shipbench.planning.tuning import Choice
+from shipbench.planning.tuning import Choice, Decision
 from shipbench.results.loading import load_rows
 from shipbench.results.store import Store
 from shipbench.settings import field_names
@@ -410,10 +410,7 @@ LOCK = {
 def test_winners_follow_seed_by_seed(tmp_path: Path) -> None:
     text = "[[tune]]\ntasks = 'dtd,svhn'\nmethods = 'linear,full'\naxes.lr = [0.1, 0.2]\nseeds = '1,0'\n"
     (part,) = request(read_study(written(tmp_path, text)), BASE, None, without_data=True).parts
-    decisions = [
-        Decision(part, search, (), Choice(0), tuple(search.final_specs(0, part.final_seeds)))
-        for search in part.searches
-    ]
+    decisions = [PartDecision(part, Decision(search, (), Choice(0))) for search in part.searches]
     specs = winners(decisions)
     assert [spec.seed for spec in specs] == [1] * 4 + [0] * 4
     assert [(spec.task, spec.method) for spec in specs[4:]] == [

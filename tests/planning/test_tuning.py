@@ -21,6 +21,7 @@ from shipbench.planning.tuning import (
     FEWER_PARAMETERS,
     GRID_ORDER,
     Choice,
+    Decision,
     Search,
     Trial,
     choose,
@@ -96,7 +97,7 @@ def test_numbers_beyond_which_nothing_was_tried_are_told(values: list[Any], winn
     trials = [replace(trial(0.5), settings={"lr": value, "epochs": 4 + i % 2}) for i, value in enumerate(values)]
     assert ends_of_grid(trials, Choice(winner)) == ends
     (search,) = searches("linear", "dtd", "lr=0.1,0.01")
-    assert describe(search, [0], trials, Choice(winner))["ends_of_grid"] == ends
+    assert describe(Decision(search, tuple(trials), Choice(winner)), [0])["ends_of_grid"] == ends
     assert ends_of_grid(trials, Choice(None)) == {}
 
 
@@ -109,10 +110,10 @@ def test_the_choice_follows_the_metric_that_the_task_has_now() -> None:
         (search,) = make_searches(methods, [changed], ["lr=0.1,0.01"], [0], TEMPLATE, {}, common=False)
         ids = {spec: f"r{number}" for number, spec in enumerate(search.specs)}
         made = [make_record(run_id=f"r{number}", protocol="tuning", **each) for number, each in enumerate(scores)]
-        trials = collect(search, ids.__getitem__, {record.run_id: record for record in made})
+        trials = collect(search, ids, {record.run_id: record for record in made})
         assert [trial.accuracies for trial in trials] == accuracies
     without = replace(made[1], val_mean_class_acc=math.nan)
-    trials = collect(search, ids.__getitem__, {"r0": made[0], "r1": without})
+    trials = collect(search, ids, {"r0": made[0], "r1": without})
     assert trials[0].error == ""
     assert trials[1].error.startswith("its record has no validation accuracy by the metric of the task")
     assert choose(trials) == Choice(0)
@@ -216,7 +217,7 @@ def test_a_setting_both_tuned_and_set_is_refused() -> None:
 
 def document(*final_runs: str, trials: tuple[Trial, ...] = (trial(0.5), trial(0.6, name="s"))) -> dict[str, object]:
     (search,) = searches("linear", "dtd", "lr=0.1,0.01")
-    return describe(search, [0], trials, choose(trials), final_runs)
+    return describe(Decision(search, trials, choose(trials)), [0], final_runs)
 
 
 def test_a_tuning_is_stored_completely(tmp_path: Path) -> None:

@@ -10,8 +10,7 @@ from shipbench.planning.grid import seed_by_seed
 from shipbench.planning.plan import Plan, PlannedRun, State
 from shipbench.planning.study.follow_ups import FollowUpSection, RequestedFollowUp, plan_follow_up
 from shipbench.planning.study.parts import Request, Requested
-from shipbench.planning.tuning import Choice, Search, Trial, choose, collect
-from shipbench.record import RunRecord
+from shipbench.planning.tuning import Decision, decide
 from shipbench.results.store import Store
 from shipbench.settings import canonical_json
 from shipbench.spec import RunSpec
@@ -20,14 +19,16 @@ MakePlan = Callable[[Sequence[RunSpec]], Plan]
 
 
 @dataclass(frozen=True)
-class Decision:
-    """The trials of a search, their ``choice``, and the specs of the winner's runs on all training images."""
+class PartDecision:
+    """What was decided about a search of ``part``."""
 
     part: Requested
-    search: Search
-    trials: tuple[Trial, ...]
-    choice: Choice
-    final_specs: tuple[RunSpec, ...]
+    made: Decision
+
+    @property
+    def final_specs(self) -> list[RunSpec]:
+        """The winner's runs on all training images."""
+        return self.made.final_specs(self.part.final_seeds)
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class StudyGrid:
 def plan_study(request: Request, make: MakePlan, store: Store) -> StudyGrid:
     """Return the grid of a request; ``make`` plans specs and looks up their records in ``store``."""
     first = make(request.specs)
-    decisions = decide(request.parts, first, store)
+    decisions = decide_parts(request.parts, first, store)
     then = make(winners(decisions))
     return _grid(request, first, then, decisions, store)
 
@@ -108,19 +109,18 @@ def _provisional_id(spec: RunSpec) -> str:
     return spec.resolved.run_id(data_fingerprint="", backbone_sha256=weights, precision=spec.precision)
 
 
-def decide(parts: Sequence[Requested], plan: Plan, store: Store) -> list[Decision]:
+def decide_parts(parts: Sequence[Requested], plan: Plan, store: Store) -> list[PartDecision]:
     """Return the decision of every search all of whose trials have a record that the plan does not repeat."""
     due = {run.run_id for run in plan.chosen}
-    decisions = []
-    for part in parts:
-        for search in part.searches:
-            ids = [plan.ids[spec] for spec in search.specs]
-            if due.isdisjoint(ids):
-                decisions.append(_decision(part, search, plan.ids, _records(ids, store)))
-    return decisions
+    return [
+        PartDecision(part, decide(search, plan.ids, store))
+        for part in parts
+        for search in part.searches
+        if due.isdisjoint(plan.ids[spec] for spec in search.specs)
+    ]
 
 
-def winners(decisions: Sequence[Decision]) -> list[RunSpec]:
+def winners(decisions: Sequence[PartDecision]) -> list[RunSpec]:
     """Return the specs of all winners, part by part and seed by seed within a part."""
     by_part = groupby(decisions, key=lambda decision: decision.part.part.name)
     return [
@@ -130,24 +130,11 @@ def winners(decisions: Sequence[Decision]) -> list[RunSpec]:
     ]
 
 
-def _records(ids: Sequence[str], store: Store) -> dict[str, RunRecord]:
-    return {run_id: record for run_id in ids if (record := store.read(run_id)) is not None}
-
-
-def _decision(
-    part: Requested, search: Search, ids: Mapping[RunSpec, str], records: Mapping[str, RunRecord]
-) -> Decision:
-    trials = collect(search, ids.__getitem__, records)
-    choice = choose(trials)
-    final = [] if choice.winner is None else search.final_specs(choice.winner, part.final_seeds)
-    return Decision(part, search, tuple(trials), choice, tuple(final))
-
-
 def _grid(
     request: Request,
     first: Plan,
     then: Plan,
-    decisions: Sequence[Decision],
+    decisions: Sequence[PartDecision],
     store: Store | None = None,
     *,
     unread: str = "",
@@ -174,7 +161,7 @@ def _follow_up(
 
 
 def _named_ids(
-    request: Request, ids: Mapping[RunSpec, str], decisions: Sequence[Decision]
+    request: Request, ids: Mapping[RunSpec, str], decisions: Sequence[PartDecision]
 ) -> Iterator[tuple[str, str, list[str], tuple[tuple[tuple[RunSpec, ...], ...], ...]]]:
     """Yield the part, the name, the run ids and the waiting specs of every section."""
     for part in request.parts:
@@ -183,7 +170,7 @@ def _named_ids(
         yield name, f"{name}: trials" if part.searches else name, trials, ()
         if part.searches and part.final_seeds:
             made = [decision for decision in decisions if decision.part is part]
-            decided = [decision.search for decision in made]
+            decided = [decision.made.search for decision in made]
             final = dict.fromkeys(ids[spec] for decision in made for spec in decision.final_specs)
             waiting = tuple(
                 tuple(tuple(search.final_specs(i, part.final_seeds)) for i in range(len(search.points)))
