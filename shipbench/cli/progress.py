@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from contextlib import AbstractContextManager, nullcontext
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from shipbench.cli.documents import JSON_LINES, print_event
-from shipbench.events import EpochDone, Event, Finished, Lost, Note, Started
+from shipbench.events import EpochDone, Event, Finished, Listener, Lost, Note, Started
 from shipbench.planning.plan import PlannedRun
 from shipbench.record import RunRecord
 from shipbench.runs.progress import LOST, describe_epoch, is_tenth, outcome
 from shipbench.runtime.console import err_console, say
-
-Display = TypeVar("Display", bound="_Lines")
 
 
 class _Lines:
@@ -23,12 +21,6 @@ class _Lines:
     def __init__(self, runs: Sequence[PlannedRun]) -> None:
         self.runs = {run.run_id: run for run in runs}
         self.finished = 0
-
-    def __enter__(self: Display) -> Display:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
 
 
 class PlainDisplay(_Lines):
@@ -156,10 +148,10 @@ def _print_end(record: RunRecord, finished: int, runs: int) -> None:
     )
 
 
-def make_display(runs: Sequence[PlannedRun], progress: str = "auto") -> PlainDisplay | LiveDisplay | JsonDisplay:
+def make_display(runs: Sequence[PlannedRun], progress: str = "auto") -> AbstractContextManager[Listener]:
     """Return the display of a plan's chosen runs: ``progress`` is json, plain, or auto for what suits the terminal."""
     if progress == JSON_LINES:
-        return JsonDisplay(runs)
-    if progress == "plain":
-        return PlainDisplay(runs)
-    return LiveDisplay(runs) if err_console().is_interactive else PlainDisplay(runs)
+        return nullcontext(JsonDisplay(runs))
+    if progress == "plain" or not err_console().is_interactive:
+        return nullcontext(PlainDisplay(runs))
+    return LiveDisplay(runs)
