@@ -31,7 +31,8 @@ def make_variants(
     both swept and in ``values``, for a key that is swept twice in a product, and for a ``mode`` or a product that has
     nothing to work on.
     """
-    _check_mode(mode)
+    if mode not in MODES:
+        raise InputError(f"unknown mode {mode!r}{did_you_mean(mode, list(MODES))}; choose one of {', '.join(MODES)}")
     if sweeps and switch is None and mode != MODES[0]:
         raise InputError(f"--mode {mode} is for switches, and a sweep varies none; name some with --switch")
     if multiply and not sweeps:
@@ -94,17 +95,11 @@ def switch_sets(switches: Sequence[str], mode: str) -> list[tuple[str, ...]]:
     ``leave-one-out`` activates one switch at a time. ``add-one-in`` starts with all active and deactivates them one
     after the other in the given order. ``all`` is every combination.
     """
-    _check_mode(mode)
     if mode == "leave-one-out":
         return [(), *((switch,) for switch in switches)]
     if mode == "add-one-in":
         return [tuple(switches[start:]) for start in range(len(switches) + 1)]
     return [active for size in range(len(switches) + 1) for active in combinations(switches, size)]
-
-
-def _check_mode(mode: str) -> None:
-    if mode not in MODES:
-        raise InputError(f"unknown mode {mode!r}{did_you_mean(mode, list(MODES))}; choose one of {', '.join(MODES)}")
 
 
 def variant_settings(switches: Sequence[str], method: Method) -> dict[str, SettingValue]:
