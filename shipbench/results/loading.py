@@ -14,7 +14,6 @@ from shipbench.results.sealed import (
     as_frame,
     is_sealed,
     not_together,
-    read_parquet,
     read_row,
     read_table,
     unreadable,
@@ -61,7 +60,7 @@ def load_results(results: Path | str) -> pd.DataFrame:
         if stored.sealed:
             rows.append(stored.values)
         else:
-            tables.append(_in_our_types(read_parquet(file), record))
+            tables.append(_in_our_types(read_table(file).table, record))
     frame = as_frame([_as_table(rows, folder), *tables], folder)
     filled = {name: frame[name].fillna(value).astype(type(value)) for name, value in _never_null().items()}
     return frame.assign(**filled).sort_values(list(_ORDER), ignore_index=True)

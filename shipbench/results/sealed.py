@@ -74,24 +74,16 @@ def read_table(path: Path) -> StoredTable:
     return StoredTable(_parse(path, content, sealed=row is not None), row is not None)
 
 
-def read_parquet(path: Path) -> pa.Table:
-    """Return the table in a file, as ``read_table`` does."""
-    return read_table(path).table
-
-
 def read_row(path: Path) -> StoredRow:
     """Return the only row of a file; raises ``InputError`` if it has another number of rows or cannot be read."""
     content = _read(path)
     row = _verified_row(path, content)
-    values = json.loads(row) if row else only_row(path, _parse(path, content, sealed=row is not None))
-    return StoredRow(values, row is not None)
-
-
-def only_row(path: Path, table: pa.Table) -> dict[str, Any]:
-    """Return the only row of a file's table; raises ``InputError`` if it has another number of rows."""
+    if row:
+        return StoredRow(json.loads(row), True)
+    table = _parse(path, content, sealed=row is not None)
     if table.num_rows != 1:
         raise unreadable(path, f"it has {table.num_rows} rows, not one")
-    return table.to_pylist()[0]
+    return StoredRow(table.to_pylist()[0], row is not None)
 
 
 def unreadable(path: Path, reason: str) -> InputError:

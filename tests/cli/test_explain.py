@@ -26,7 +26,7 @@ from shipbench.explaining.figures import ExplainedImage, montage
 from shipbench.explaining.reading import read_blocks
 from shipbench.hardware.precision import ComputeContext
 from shipbench.results.loading import load_predictions
-from shipbench.results.sealed import is_sealed, read_parquet
+from shipbench.results.sealed import is_sealed, read_table
 from shipbench.results.store import RunTables, Store
 from shipbench.runs.export import Exported
 from tests.cli.conftest import Trained
@@ -198,7 +198,7 @@ def test_features_are_stored_sealed_in_the_order_of_the_test_images(shipbench: S
     file = study / "r" / "features" / f"{run_id}.parquet"
     assert outcome.out.strip() == str(file)
     assert is_sealed(file)
-    frame = read_parquet(file).to_pandas()
+    frame = read_table(file).table.to_pandas()
     stored = load_predictions(study / "r", [run_id])
     assert frame["label"].tolist() == stored["label"].tolist()
     assert set(frame["run_id"]) == {run_id}

@@ -11,7 +11,7 @@ import pytest
 
 from shipbench.errors import InputError
 from shipbench.results.loading import load_predictions, load_results
-from shipbench.results.sealed import read_parquet, read_row
+from shipbench.results.sealed import read_row, read_table
 from shipbench.results.store import RunTables, Store
 from tests.results.test_store import make_record
 
@@ -60,7 +60,7 @@ def test_a_table_is_read_from_disk_once(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_the_row_in_the_seal_is_the_row_in_the_columns(record: Path) -> None:
-    assert read_row(record).values == read_parquet(record).to_pylist()[0]
+    assert read_row(record).values == read_table(record).table.to_pylist()[0]
     assert json.loads(pd.read_parquet(record).to_json(orient="records"))[0].keys() == read_row(record).values.keys()
 
 
