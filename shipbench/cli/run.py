@@ -10,6 +10,7 @@ import typer
 from shipbench.cli import completion, next_steps
 from shipbench.cli.documents import print_document, run_rows
 from shipbench.cli.options import GridOptions, grid_command
+from shipbench.errors import InputError
 from shipbench.runtime.console import say
 
 if TYPE_CHECKING:
@@ -68,34 +69,28 @@ def execute(specs: list[RunSpec], options: GridOptions, command: str = "run") ->
 
     With ``--json``, the results are a document of the schema of ``command``.
     """
+    from shipbench.cli.tables import print_plan, print_results
+
     plan = plan_to_execute(specs, options)
     if not options.dry_run:
         execute_chosen(plan, options)
     if options.as_json:
         runs = run_rows(plan, options.results)
         print_document(f"{command}/1", results=options.results, dry_run=options.dry_run, runs=runs)
-    else:
-        _print_tables(plan, options)
-    if not options.dry_run:
-        exit_if_failed(plan, options)
-
-
-def _print_tables(plan: Plan, options: GridOptions) -> None:
-    from shipbench.cli.tables import print_plan, print_results
-
-    if options.dry_run:
+    elif options.dry_run:
         print_plan(plan)
     else:
         print_results(plan, options.results)
+    if not options.dry_run and say_failed(plan, options):
+        sys.exit(1)
 
 
 def plan_to_execute(specs: list[RunSpec], options: GridOptions) -> Plan:
     """Return the plan of specs after printing its summary; raise ``InputError`` if it cannot be executed."""
-    from shipbench.planning.plan import require_runs
-
     options.executor().check()
     plan = plan_runs(specs, options, say)
-    require_runs(plan)
+    if not plan.runs:
+        raise InputError("there is nothing to run; name at least one method, task and seed")
     say(plan.summary())
     return plan
 
@@ -110,12 +105,6 @@ def plan_runs(specs: Sequence[RunSpec], options: GridOptions, say: Callable[[str
 
     store, remote = Store(options.results), options.executor().remote
     return make_plan(specs, store, force=options.force, retry_failed=options.retry_failed, elsewhere=remote, say=say)
-
-
-def exit_if_failed(plan: Plan, options: GridOptions) -> None:
-    """Say how many runs of an executed plan failed, now or before, and exit with 1 if any did."""
-    if say_failed(plan, options):
-        sys.exit(1)
 
 
 def say_failed(plan: Plan, options: GridOptions, runs: str = "runs") -> bool:

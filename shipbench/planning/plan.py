@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from shipbench.backbones import Origin
-from shipbench.errors import InputError
 from shipbench.hardware.precision import precision_elsewhere, precision_on
 from shipbench.planning.identity import make_identifier
 from shipbench.results.plans import PlanEntry
@@ -56,12 +55,6 @@ def make_plan(
 
 def _state(store: Store, run_id: str) -> State:
     return {None: State.TO_DO, "done": State.DONE, "failed": State.FAILED}[store.status(run_id)]
-
-
-def require_runs(plan: Plan) -> None:
-    """Raise ``InputError`` if the plan is empty."""
-    if not plan.runs:
-        raise InputError("there is nothing to run; name at least one method, task and seed")
 
 
 class State(Enum):
