@@ -111,10 +111,6 @@ def _run_app(*, debug: bool) -> None:
     except Exception as error:
         if debug:
             raise
-        _explain(error)
-
-
-def _explain(error: Exception) -> None:
-    text, code = describe_failure(error)
-    say(text)
-    sys.exit(code)
+        text, code = describe_failure(error)
+        say(text)
+        sys.exit(code)

@@ -60,7 +60,9 @@ def demo(
     say(_conclusion(records))
     page = folder / "index.html"
     if _has_display():
-        _open(page)
+        import webbrowser
+
+        webbrowser.open(page.resolve().as_uri())
     next_steps.after_demo(full=full)
 
 
@@ -122,9 +124,3 @@ def _has_display() -> bool:
     if os.environ.get("CI") or not sys.stdout.isatty():
         return False
     return sys.platform in ("darwin", "win32") or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
-
-
-def _open(page: Path) -> None:
-    import webbrowser
-
-    webbrowser.open(page.resolve().as_uri())
