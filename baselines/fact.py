@@ -14,7 +14,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from shipbench.adapting import Adapter, FrozenBlock
+from shipbench.adapting import Adapter, FrozenBlock, add_to_weight
 from shipbench.errors import InputError
 
 from .settings import FactTtConfig
@@ -45,10 +45,10 @@ class Fact(Adapter):
     def __init__(self, backbone: VisionTransformer, config: FactTtConfig) -> None:
         super().__init__()
         self.config = config
-        width, depth = backbone.embed_dim, len(backbone.blocks)
+        width, self.depth = backbone.embed_dim, len(backbone.blocks)
         rank = config.rank if config.at_attention or config.at_mlp else 0
         self.slices = _slices(backbone)
-        owners = () if config.shared_factors else (depth,)
+        owners = () if config.shared_factors else (self.depth,)
         self.u = nn.Parameter(_projections(*owners, rank, width))
         self.v = nn.Parameter(torch.zeros(*owners, width, rank))
 
@@ -102,10 +102,9 @@ class Fact(Adapter):
 
     def merge(self, weights: dict[str, Tensor]) -> None:
         """Add s v M u to every piece of the weights."""
-        for index in range(sum(name.endswith("attn.qkv.weight") for name in weights)):
+        for index in range(self.depth):
             for part, delta in self._deltas(index).items():
-                name = f"blocks.{index}.{part}.weight"
-                weights[name] = weights[name] + delta
+                add_to_weight(weights, f"blocks.{index}.{part}", delta)
 
     def _deltas(self, index: int) -> dict[str, Tensor]:
         """Return the change of every weight of block ``index``."""

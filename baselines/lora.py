@@ -8,7 +8,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from shipbench.adapting import Adapter, FrozenBlock, per_block
+from shipbench.adapting import Adapter, FrozenBlock, add_to_weight, per_block
 
 from .settings import LoraConfig
 
@@ -54,8 +54,8 @@ class FusedLora(Adapter):
     def merge(self, weights: dict[str, Tensor]) -> None:
         """Add s b a to the weight of qkv."""
         for index, pair in enumerate(self.lora):
-            name = f"blocks.{index}.attn.qkv.weight"
-            weights[name] = weights[name] + self._spread(self.config.factor * pair.b @ pair.a, dim=0)
+            change = self._spread(self.config.factor * pair.b @ pair.a, dim=0)
+            add_to_weight(weights, f"blocks.{index}.attn.qkv", change)
 
     def _spread(self, change: Tensor, dim: int) -> Tensor:
         """Return ``change`` with zeros along ``dim`` for the projections that do not change."""
@@ -93,10 +93,9 @@ class SeparateLora(Adapter):
         """Add s b a to the rows of q and of v in the weight of qkv."""
         for third, pairs in ((0, self.lora_q), (2, self.lora_v)):
             for index, pair in enumerate(pairs):
-                name = f"blocks.{index}.attn.qkv.weight"
-                thirds = list(weights[name].chunk(3))
-                thirds[third] = thirds[third] + self.config.factor * pair.b @ pair.a
-                weights[name] = torch.cat(thirds)
+                change = self.config.factor * pair.b @ pair.a
+                rows = [change if place == third else torch.zeros_like(change) for place in range(3)]
+                add_to_weight(weights, f"blocks.{index}.attn.qkv", torch.cat(rows))
 
 
 def make_lora(backbone: VisionTransformer, config: LoraConfig) -> Adapter:

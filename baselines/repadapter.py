@@ -6,7 +6,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from shipbench.adapting import Adapter, FrozenBlock, add_to_bias, per_block
+from shipbench.adapting import Adapter, FrozenBlock, add_to_bias, add_to_weight, per_block, weight_of
 from shipbench.errors import InputError
 
 from .settings import RepAdapterConfig
@@ -39,10 +39,10 @@ class Rep(nn.Module):
     def merge_into(self, weights: dict[str, Tensor], part: str) -> None:
         """Change ``part``, a linear layer with weight W and bias b, so that it computes W r(u) + b."""
         dense = torch.block_diag(*self.b.weight.squeeze(-1).chunk(self.groups))
-        weight = weights[f"{part}.weight"]
+        weight = weight_of(weights, part)
         # W r(u) = (W + s W B A) u + s W (B a_bias + b_bias)
         through = self.scale * weight @ dense
-        weights[f"{part}.weight"] = weight + through @ self.a.weight.squeeze(-1)
+        add_to_weight(weights, part, through @ self.a.weight.squeeze(-1))
         if self.a.bias is not None and self.b.bias is not None:
             add_to_bias(weights, part, through @ self.a.bias + self.scale * weight @ self.b.bias)
 

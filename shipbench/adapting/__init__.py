@@ -1,11 +1,11 @@
-"""A frozen timm ``VisionTransformer`` with small trained modules at its sites.
+"""A frozen ViT of timm (``VisionTransformer``, ``Eva``) with small trained modules at its sites.
 
 A method is an ``Adapter``: it overrides the sites that it changes, and every other site computes what timm computes.
 """
 
 from shipbench.adapting.adapter import Adapter, PerBlock, per_block
 from shipbench.adapting.block import FrozenBlock
-from shipbench.adapting.merging import add_to_bias, backbone_weights, scale_rows, with_head
+from shipbench.adapting.merging import add_to_bias, add_to_weight, backbone_weights, scale_rows, weight_of, with_head
 from shipbench.adapting.model import AdaptedModel
 from shipbench.adapting.noise import Noise
 
@@ -16,8 +16,10 @@ __all__ = [
     "Noise",
     "PerBlock",
     "add_to_bias",
+    "add_to_weight",
     "backbone_weights",
     "per_block",
     "scale_rows",
+    "weight_of",
     "with_head",
 ]

@@ -1,14 +1,16 @@
-"""One frozen block during a pass: the parts of a timm ``Block``, and the random masks of the pass."""
+"""One frozen block during a pass: the parts of timm's block, and the random masks of the pass."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from timm.models.eva import EvaBlock
 from timm.models.vision_transformer import Block
 from torch import Tensor
 
 from shipbench.adapting.noise import Noise
-from shipbench.prompting.attention import attend, merge_heads, split_heads
+from shipbench.prompting.architectures import rotated, scale_attention, scale_mlp
+from shipbench.prompting.attention import attend, merge_heads, project_qkv_rows, queries_keys_and_values
 
 
 @dataclass(frozen=True)
@@ -16,15 +18,16 @@ class FrozenBlock:
     """Block ``index`` of the backbone, whose methods compute what timm's modules compute.
 
     ``drop_rate`` is the rate of stochastic depth. The tokens are ``prefix`` tokens (CLS first), then the patches of a
-    ``grid`` (rows, columns) in row-major order.
+    ``grid`` (rows, columns) in row-major order. ``positions`` are their rotary positions, if the backbone has any.
     """
 
     index: int
-    timm: Block
+    timm: Block | EvaBlock
     drop_rate: float
     noise: Noise
     prefix: int
     grid: tuple[int, int]
+    positions: Tensor | None = None
 
     def norm1(self, x: Tensor) -> Tensor:
         """Return LN1(x), the input of the attention (B, N, D)."""
@@ -32,13 +35,14 @@ class FrozenBlock:
 
     def qkv(self, u: Tensor) -> Tensor:
         """Return queries, keys and values of ``u`` side by side (B, N, 3D)."""
-        return self.timm.attn.qkv(u)
+        return project_qkv_rows(self.timm.attn, u)
 
     def attend(self, qkv: Tensor) -> Tensor:
         """Return the outputs of all heads side by side (B, N, D)."""
         attention = self.timm.attn
-        query, key, value = (split_heads(attention, part) for part in qkv.chunk(3, dim=-1))
-        return merge_heads(attention, attend(attention.q_norm(query), attention.k_norm(key), value))
+        query, key, value = queries_keys_and_values(attention, qkv)
+        query, key = (rotated(attention, heads, self.positions) for heads in (query, key))
+        return merge_heads(attention, attend(query, key, value))
 
     def proj(self, heads: Tensor) -> Tensor:
         """Apply the attention's output projection (B, N, D)."""
@@ -46,7 +50,7 @@ class FrozenBlock:
 
     def ls1(self, branch: Tensor) -> Tensor:
         """Apply the attention's layer scale, if the backbone has one."""
-        return self.timm.ls1(branch)
+        return scale_attention(self.timm, branch)
 
     def norm2(self, h: Tensor) -> Tensor:
         """Return LN2(h), the input of the MLP (B, N, D)."""
@@ -66,7 +70,7 @@ class FrozenBlock:
 
     def ls2(self, branch: Tensor) -> Tensor:
         """Apply the MLP's layer scale, if the backbone has one."""
-        return self.timm.ls2(branch)
+        return scale_mlp(self.timm, branch)
 
     def dropout(self, values: Tensor, rate: float) -> Tensor:
         """Drop each of ``values`` with probability ``rate`` in training."""

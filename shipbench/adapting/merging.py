@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -26,6 +26,21 @@ def with_head(weights: dict[str, Tensor], head: nn.Linear, classifiers: Sequence
     return {name: value.detach() for name, value in (weights | named).items()}
 
 
+def weight_of(weights: Mapping[str, Tensor], part: str) -> Tensor:
+    """Return the weight of ``part``, as in ``blocks.0.attn.qkv``; raise ``InputError`` if the backbone has none."""
+    if f"{part}.weight" not in weights:
+        raise InputError(f"the merged model needs a weight in {part}, which this backbone does not have")
+    return weights[f"{part}.weight"]
+
+
+def add_to_weight(weights: dict[str, Tensor], part: str, value: Tensor) -> None:
+    """Add ``value`` to the weight of ``part``, as in ``blocks.0.attn.qkv``.
+
+    Raises ``InputError`` if the backbone has no weight there.
+    """
+    weights[f"{part}.weight"] = weight_of(weights, part) + value
+
+
 def add_to_bias(weights: dict[str, Tensor], part: str, value: Tensor) -> None:
     """Add ``value`` to the bias of ``part``, as in ``blocks.0.attn.qkv``.
 
@@ -42,9 +57,12 @@ def scale_rows(weights: dict[str, Tensor], part: str, scale: Tensor) -> None:
 
     Raises ``InputError`` if the backbone has no weight there.
     """
-    weight = weights.get(f"{part}.weight")
-    if weight is None:
-        raise InputError(f"the merged model needs a weight in {part}, which this backbone does not have")
+    weight = weight_of(weights, part)
     weights[f"{part}.weight"] = weight * scale.view(-1, *[1] * (weight.ndim - 1))
-    if f"{part}.bias" in weights:
-        weights[f"{part}.bias"] = weights[f"{part}.bias"] * scale
+    scales = {f"{part}.bias": scale}
+    if part.endswith(".qkv"):
+        # Eva holds the biases of queries and values apart from the fused layer; that of its keys is zero.
+        attention = part.removesuffix("qkv")
+        scales[f"{attention}q_bias"], _, scales[f"{attention}v_bias"] = scale.chunk(3)
+    for name in scales.keys() & weights.keys():
+        weights[name] = weights[name] * scales[name]

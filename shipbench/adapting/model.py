@@ -13,7 +13,8 @@ from shipbench.adapting.block import FrozenBlock
 from shipbench.adapting.merging import backbone_weights, with_head
 from shipbench.adapting.noise import Noise
 from shipbench.backbones import feature_width, refuse_unadaptable
-from shipbench.prompting import drop_rates, frozen, new_head
+from shipbench.prompting import add_positions, drop_rates, frozen, new_head
+from shipbench.prompting.architectures import rotary_positions
 from shipbench.settings import whole_number
 
 
@@ -55,8 +56,7 @@ class AdaptedModel(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, classes); dropout and stochastic depth act in training mode only."""
         vit, adapter = self.backbone, self.adapter
-        tokens = vit._pos_embed(adapter.patches(vit.patch_embed(images)))
-        tokens = vit.norm_pre(vit.patch_drop(tokens))
+        tokens = add_positions(vit, adapter.patches(vit.patch_embed(images)))
         for block in self._blocks():
             tokens = adapter.mlp_residual(block, adapter.attention_residual(block, tokens))
         features = vit.forward_head(adapter.final_norm(vit.norm(tokens)), pre_logits=True)
@@ -81,6 +81,6 @@ class AdaptedModel(nn.Module):
 
     def _blocks(self) -> Iterator[FrozenBlock]:
         vit, noise = self.backbone, Noise(self.training, self.masks)
-        rows, columns = vit.patch_embed.grid_size
+        (rows, columns), positions = vit.patch_embed.grid_size, rotary_positions(vit)
         for index, (block, rate) in enumerate(zip(vit.blocks, self.path_rates, strict=True)):
-            yield FrozenBlock(index, block, rate, noise, vit.num_prefix_tokens, (rows, columns))
+            yield FrozenBlock(index, block, rate, noise, vit.num_prefix_tokens, (rows, columns), positions)

@@ -39,14 +39,12 @@ def why_unpromptable(model: Any) -> str:
 def why_unadaptable(model: Any) -> str:
     """Return why the blocks of ``model`` lack the sites of an adapter, or an empty string.
 
-    They have them in timm's ``VisionTransformer`` with plain blocks and a plain MLP.
+    They have them wherever prompts can join the tokens, if the MLP is plain.
     """
-    if type(model) is not VisionTransformer:
-        return f"its class is {type(model).__name__}, not VisionTransformer of timm"
-    for block in model.blocks:
-        if type(block) is Block and type(block.mlp) is not Mlp:
-            return f"its MLP is {type(block.mlp).__name__}, which has other layers than fc1 and fc2"
-    return _why_not_read(model) or _why_blocks_are_unusable(model)
+    if reason := why_unpromptable(model):
+        return reason
+    other = next((block.mlp for block in model.blocks if type(block.mlp) is not Mlp), None)
+    return "" if other is None else f"its MLP is {type(other).__name__}, which has other layers than fc1 and fc2"
 
 
 def _why_not_read(model: Any) -> str:

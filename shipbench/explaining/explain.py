@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
@@ -117,11 +118,11 @@ class Explanation:
         """Return the blocks of the frozen backbone and of the run for one image, and class probabilities."""
         image = self._normalised(pixels)
         model = self.exported.model
-        inner = next((part for part in model.modules() if isinstance(part, VisionTransformer)), None)
+        inner = next((part for part in model.modules() if isinstance(part, (VisionTransformer, Eva))), None)
         if inner is None:
             raise InputError(
                 f"the attention of {self.record.method} on {self.record.backbone} cannot be read: its model holds no "
-                "VisionTransformer of timm; --features works for it"
+                "VisionTransformer or Eva of timm; --features works for it"
             )
         frozen = read_blocks(self.frozen, image, self.frozen, "the frozen backbone")
         adapted = read_blocks(model, image, inner, self.record.method)

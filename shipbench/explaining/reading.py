@@ -14,8 +14,10 @@ import torch
 from timm.models.vision_transformer import Attention, VisionTransformer
 from torch import Tensor, nn
 
+from shipbench.backbones.architecture import why_unpromptable
 from shipbench.errors import InputError
 from shipbench.prompting import Traceable, Traced, image_token_count
+from shipbench.prompting.architectures import rotary_positions, rotated
 from shipbench.prompting.attention import per_image, project_kv, project_q
 from shipbench.prompting.forward import BlockInput
 from shipbench.prompting.interface import AttentionRule
@@ -44,11 +46,11 @@ def read_blocks(model: nn.Module, images: Tensor, backbone: VisionTransformer, t
     ``backbone`` is the ViT inside the model, ``title`` names the model in messages. Raises ``InputError`` if its
     attention cannot be read.
     """
-    if backbone.cls_token is None:
-        raise InputError(
-            f"the attention of {title} cannot be read: the ViT has no class token, whose attention would be drawn; "
-            "--features works for it"
-        )
+    reason = why_unpromptable(backbone)
+    if not reason and backbone.cls_token is None:
+        reason = "the ViT has no class token, whose attention would be drawn"
+    if reason:
+        raise InputError(f"the attention of {title} cannot be read: {reason}; --features works for it")
     model.eval()
     if isinstance(model, Traceable):
         return _of_traced(model.traced(images), backbone, title)
@@ -58,13 +60,13 @@ def read_blocks(model: nn.Module, images: Tensor, backbone: VisionTransformer, t
 
 
 def _of_traced(traced: Traced, backbone: VisionTransformer, title: str) -> list[BlockView]:
-    prefix, inputs = backbone.num_prefix_tokens, traced.trace.inputs
+    prefix, inputs, positions = backbone.num_prefix_tokens, traced.trace.inputs, rotary_positions(backbone)
     after = [entering.tokens for entering in inputs[1:]] + [traced.tokens]
     views = []
     for index, (entering, tokens) in enumerate(zip(inputs, after, strict=True)):
         _require_grid(tokens, backbone, title)
         block = backbone.blocks[index]
-        attention, prompts = prompted_attention(block.attn, block.norm1, entering, traced.rule)
+        attention, prompts = prompted_attention(block.attn, block.norm1, entering, traced.rule, positions)
         guiding = traced.guiding.get(index + 1)
         chosen = None if guiding is None else (guiding - prefix).clamp(min=-1)
         views.append(BlockView(attention[:, prefix:], tokens[:, prefix:], prompts, chosen))
@@ -72,16 +74,21 @@ def _of_traced(traced: Traced, backbone: VisionTransformer, title: str) -> list[
 
 
 def prompted_attention(
-    attention: Attention, norm: nn.Module, entering: BlockInput, rule: AttentionRule
+    attention: Attention,
+    norm: nn.Module,
+    entering: BlockInput,
+    rule: AttentionRule,
+    positions: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the attention of CLS to image tokens (B, N) and to each prompt stream (B,), the mean over heads.
 
     The shares of all image and prompt tokens sum to 1. With decoupled attention, the prompts together receive the scale
-    of the rule, whatever the image.
+    of the rule, whatever the image. ``positions`` are the rotary positions of the image tokens; neither CLS nor prompts
+    turn.
     """
     tokens, batch = norm(entering.tokens), len(entering.tokens)
     query = project_q(attention, tokens[:, :1])
-    keys = [project_kv(attention, tokens)[0]]
+    keys = [project_kv(attention, tokens, positions)[0]]
     for stream in entering.streams:
         (key,) = stream.spread((project_kv(attention, norm(stream.tokens))[0],), batch)
         keys.append(per_image(key, batch))
@@ -130,7 +137,7 @@ def _recording(backbone: VisionTransformer) -> Iterator[_Calls]:
 
 
 def _of_calls(calls: _Calls, backbone: VisionTransformer, title: str) -> list[BlockView]:
-    prefix, depth = backbone.num_prefix_tokens, len(backbone.blocks)
+    prefix, depth, positions = backbone.num_prefix_tokens, len(backbone.blocks), rotary_positions(backbone)
     views = []
     for index in range(depth):
         records = (calls.queries.get(index), calls.keys.get(index), calls.tokens.get(index + 1))
@@ -141,9 +148,12 @@ def _of_calls(calls: _Calls, backbone: VisionTransformer, title: str) -> list[Bl
             )
         query, key, tokens = (record[0] for record in records if record is not None)
         _require_grid(tokens, backbone, title)
-        logits = query[:, :, :1] @ key.transpose(-2, -1) * backbone.blocks[index].attn.scale
+        attn, count = backbone.blocks[index].attn, tokens.shape[1]
+        # The norms lie before the rotation, which leaves the query of CLS and the keys of prompts as they are.
+        key = torch.cat([rotated(attn, key[:, :, :count], positions), key[:, :, count:]], dim=2)
+        logits = query[:, :, :1] @ key.transpose(-2, -1) * attn.scale
         attention = logits.softmax(dim=-1).mean(dim=1)[:, 0]
-        views.append(BlockView(attention[:, prefix : tokens.shape[1]], tokens[:, prefix:]))
+        views.append(BlockView(attention[:, prefix:count], tokens[:, prefix:]))
     return views
 
 

@@ -122,14 +122,14 @@ def test_methods_say_which_backbones_they_can_use(kind: str) -> None:
     assert not any(reasons[name] for name in ("linear", "full", "peft-lora"))
     assert bool(reasons["vpt-deep"]) == (kind in UNPROMPTABLE)
     assert bool(reasons["ship"]) == (kind in {*UNPROMPTABLE, "SigLIP"})
-    assert bool(reasons["lora"]) == (kind not in ("SigLIP", "MAE, pooled"))
+    assert bool(reasons["lora"]) == (kind not in ("SigLIP", "MAE, pooled", "DINOv3"))
     if kind in UNPROMPTABLE:
         assert (
             reasons["vpt-deep"] == f"its class is {type(loaded(kind)).__name__}, not VisionTransformer or Eva of timm"
         )
 
 
-@pytest.mark.parametrize("name", [name for name, family in FAMILIES.items() if "DINOv3" not in name])
+@pytest.mark.parametrize("name", FAMILIES)
 def test_adapters_and_merging_work_where_their_sites_exist(name: str) -> None:
     vit = tiny(FAMILIES[name]).float()
     method: Any = get_method("lora")
@@ -137,12 +137,55 @@ def test_adapters_and_merging_work_where_their_sites_exist(name: str) -> None:
 
     context = BuildContext(vit, CLASSES, method.settings(init="noah"), lambda _: torch.empty(0), print)
     if why_unadaptable(vit):
-        with pytest.raises(InputError, match="the backbone cannot be adapted: its class is Eva"):
+        with pytest.raises(InputError, match="the backbone cannot be adapted: its MLP is"):
             method.build(context)
         return
     model: Any = method.build(context).model.eval()
     changes = {"img_size": FAMILIES[name].image_size, "embed_dim": 32, "depth": 4, "num_heads": 2}
     plain: Any = timm.create_model(FAMILIES[name].name, num_classes=CLASSES, **{**changes, **FAMILIES[name].changes})
+    plain.load_state_dict(model.merged_state())
+    images, _ = batch(vit)
+    with torch.no_grad():
+        torch.testing.assert_close(plain.eval()(images), model(images), rtol=1e-4, atol=1e-4)
+
+
+QKV = "blocks.0.attn.qkv, which this backbone does not have"
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "changes", "lacking"),
+    [
+        ("lora", {"form": "qv"}, {}, ""),
+        ("fact-tt", {}, {}, ""),
+        ("bitfit", {}, {}, ""),
+        ("difffit", {}, {}, ""),
+        ("ssf", {"shifts": False}, {}, ""),
+        ("ssf", {}, {}, f"a bias in {QKV}"),
+        ("repadapter", {"at_attention": False}, {}, ""),
+        ("repadapter", {}, {}, f"a bias in {QKV}"),
+        ("lora", {}, {"qkv_fused": False}, f"a weight in {QKV}"),
+        ("lora", {"form": "qv"}, {"qkv_fused": False}, f"a weight in {QKV}"),
+        ("fact-tt", {}, {"qkv_fused": False}, f"a weight in {QKV}"),
+        ("repadapter", {"biases": False}, {"qkv_fused": False}, f"a weight in {QKV}"),
+    ],
+)
+def test_adapters_of_dinov3_merge_where_it_has_the_tensors(
+    method: str, settings: dict[str, Any], changes: dict[str, Any], lacking: str
+) -> None:
+    """Its biases of queries and values lie apart from the fused layer, and its keys have none."""
+    family = FAMILIES["DINOv3"]
+    vit, draws = tiny(family, **changes).float(), torch.Generator().manual_seed(0)
+    context = BuildContext(vit, CLASSES, get_method(method).settings(**settings), lambda _: torch.empty(0), print)
+    model: Any = get_method(method).build(context).model.eval()
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data.add_(torch.randn(parameter.shape, generator=draws), alpha=0.1)
+    if lacking:
+        with pytest.raises(InputError, match=lacking):
+            model.merged_state()
+        return
+    sizes = {"img_size": family.image_size, "embed_dim": 32, "depth": 4, "num_heads": 2}
+    plain: Any = timm.create_model(family.name, num_classes=CLASSES, **sizes)
     plain.load_state_dict(model.merged_state())
     images, _ = batch(vit)
     with torch.no_grad():

@@ -22,6 +22,8 @@ from shipbench.prompting.forward import BlockInput
 from shipbench.prompting.interface import AttentionRule
 from shipbench.prompting.streams import Stream
 from shipbench.training.inputs import FeatureInputs
+from tests.parity.families import FAMILIES, tiny
+from tests.reference import vit as equations
 
 
 @pytest.fixture
@@ -118,6 +120,38 @@ def test_adapters_of_the_zoo_are_read_and_end_in_their_head(vit: nn.Module, imag
     assert all(0.5 < float(view.attention.sum(dim=1).mean()) < 1 for view in views)
     if name == "linear":
         torch.testing.assert_close(views[-1].attention, read_blocks(vit, images, vit, "")[-1].attention)
+
+
+@pytest.fixture
+def rotary() -> nn.Module:
+    return tiny(FAMILIES["DINOv3"]).float()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["linear", "lora"])
+def test_keys_of_patches_turn_by_their_positions(rotary: nn.Module, images: Tensor, name: str) -> None:
+    method, images = get_method(name), images[..., :48, :48]
+    context = BuildContext(rotary, 4, method.settings(), lambda kind: torch.empty(0), lambda text: None)
+    views = read_blocks(method.build(context).model.eval(), images, rotary, name)
+    tokens, angles = equations.embed(rotary, images), equations.angles_of(rotary)
+    for block, view in zip(rotary.blocks, views, strict=True):
+        query, key, _ = equations.queries_keys_values(block.attn, block.norm1(tokens), angles)
+        weights = equations.attention_logits(query, key).softmax(dim=-1).mean(dim=1)[:, 0]
+        torch.testing.assert_close(view.attention, weights[:, rotary.num_prefix_tokens :])
+        tokens = block(tokens, rope=rotary.rope.get_embed(rotary.patch_embed.grid_size))
+
+
+@torch.no_grad()
+def test_prompts_do_not_turn(rotary: nn.Module, images: Tensor) -> None:
+    model = Vpt(rotary, 4, VptConfig(prompt_length=3), deep=True).eval()
+    view = read_blocks(model, images[..., :48, :48], rotary, "vpt-deep")[0]
+    block, angles = rotary.blocks[0], equations.angles_of(rotary)
+    tokens = equations.embed(rotary, images[..., :48, :48])
+    whole = torch.cat([tokens, model.prompts.tokens[0].expand(len(tokens), -1, -1)], dim=1)
+    query, key, _ = equations.queries_keys_values(block.attn, block.norm1(whole), equations.unturned(3, angles))
+    weights = equations.attention_logits(query, key).softmax(dim=-1).mean(dim=1)[:, 0]
+    torch.testing.assert_close(view.attention, weights[:, rotary.num_prefix_tokens : -3])
+    torch.testing.assert_close(view.prompts["prompts"], weights[:, -3:].sum(dim=1))
 
 
 def test_attention_that_is_not_computed_by_timm_is_refused_in_a_sentence(vit: nn.Module, images: Tensor) -> None:

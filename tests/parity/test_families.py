@@ -1,23 +1,28 @@
-"""Prompts over every family of ViTs: the fast pass equals the literal one, also in pooled and rotary backbones."""
+"""Prompts and adapters over every family of ViTs: our pass equals the literal one, in pooled and rotary ones too."""
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from shipbench_baselines.settings import VptConfig
 from shipbench_baselines.vpt import Vpt
-from torch import Tensor
+from torch import Tensor, nn
 
+from shipbench.adapting import AdaptedModel, Adapter
 from shipbench.backbones import pooled_features
-from shipbench.backbones.architecture import why_unpromptable
+from shipbench.backbones.architecture import why_unadaptable, why_unpromptable
+from shipbench.methods import BuildContext, get_method
 from shipbench.methods.ship import Ship, ShipConfig
 from shipbench.prompting import block_outputs, embed, stacked_forward
 from tests.parity.adapters import build_ship, build_vpt, trained
 from tests.parity.comparing import assert_all_close, assert_close, gradients, leaves
 from tests.parity.families import CLASSES, DEPTH, FAMILIES, WIDTH, Family, batch, tiny
 from tests.reference import ship, vpt
+from tests.reference import vit as equations
 from tests.reference.tiny import drop_factors, ship_parameters, uniform, vpt_parameters
 
 TOLERANCE = 1e-9
@@ -131,3 +136,72 @@ def test_poolings_of_vpt_read_the_tokens_that_they_name(name: str, pooling: Any)
         parts = [rest[:, first[pooling] :]] if pooling in first else []
         read = torch.cat([*parts, *([] if pooling == "img_pool" else [prompts])], dim=1).mean(dim=1)
         assert_close(model(images), model.head(vit.fc_norm(read)), TOLERANCE, "logits")
+
+
+GATED = ("DINOv3 with gated MLP", "EVA-02", "EVA-02 CLIP")
+PLAIN_MLP = pytest.mark.parametrize("name", [name for name in FAMILIES if name not in GATED])
+
+
+class Changed(nn.Module):
+    """A linear layer whose outputs change by a low-rank map."""
+
+    def __init__(self, layer: nn.Module, change: Tensor) -> None:
+        super().__init__()
+        self.layer, self.change = layer, change
+
+    def forward(self, u: Tensor) -> Tensor:
+        return self.layer(u) + u @ self.change.T
+
+
+def literal_lora(vit: Any, model: Any, images: Tensor) -> Tensor:
+    changed = deepcopy(vit)
+    for block, pair in zip(changed.blocks, model.adapter.lora, strict=True):
+        block.attn.qkv = Changed(block.attn.qkv, model.adapter.config.factor * pair.b @ pair.a)
+    return literal_logits(changed, model, images, lambda index, h: 0 * h)
+
+
+def literal_adaptformer(vit: Any, model: Any, images: Tensor) -> Tensor:
+    def beside(index: int, h: Tensor) -> Tensor:
+        branch = model.adapter.adaptformer[index]
+        return model.adapter.config.scale * branch.up(F.relu(branch.down(h)))
+
+    return literal_logits(vit, model, images, beside)
+
+
+def literal_logits(vit: Any, model: Any, images: Tensor, beside: Any) -> Tensor:
+    tokens, angles = equations.embed(vit, images), equations.angles_of(vit)
+    for index, block in enumerate(vit.blocks):
+        query, key, value = equations.queries_keys_values(block.attn, block.norm1(tokens), angles)
+        mixed = equations.merge_heads(equations.attend(equations.attention_logits(query, key), value))
+        h = tokens + equations.attention_branch(block, mixed)
+        tokens = h + equations.mlp_branch(block, h) + beside(index, h)
+    return equations.classify(vit, tokens, {f"head.{key}": value for key, value in model.head.named_parameters()})
+
+
+@PLAIN_MLP
+@pytest.mark.parametrize(("method", "literal"), [("lora", literal_lora), ("adaptformer", literal_adaptformer)])
+def test_adapters(name: str, method: str, literal: Any) -> None:
+    vit, (images, labels) = tiny(FAMILIES[name]), batch(FAMILIES[name])
+    context = BuildContext(vit, CLASSES, get_method(method).settings(), lambda _: torch.empty(0), print)
+    model: Any = get_method(method).build(context).model.double().eval()
+    draws = generator()
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data.copy_(uniform(draws, *parameter.shape))
+    logits = literal(vit, model, images)
+    assert_close(model(images), logits, TOLERANCE, "logits")
+    expected = gradients(F.cross_entropy(logits, labels), trained(model))
+    assert_all_close(gradients(model.loss(images, labels), trained(model)), expected, TOLERANCE)
+
+
+@PLAIN_MLP
+def test_an_adapter_that_changes_nothing_computes_what_timm_computes(name: str) -> None:
+    vit, (images, _) = tiny(FAMILIES[name]), batch(FAMILIES[name])
+    model = AdaptedModel(vit, CLASSES, Adapter()).double().eval()
+    with torch.no_grad():
+        assert_close(model(images), model.head(pooled_features(vit, images)), TOLERANCE, "logits")
+
+
+@pytest.mark.parametrize("name", GATED)
+def test_a_gated_mlp_has_no_sites_for_adapters(name: str) -> None:
+    assert why_unadaptable(tiny(FAMILIES[name])).endswith("which has other layers than fc1 and fc2")
