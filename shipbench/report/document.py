@@ -104,7 +104,8 @@ class Table:
 class Figure:
     """A figure whose chart ``draw`` returns on demand; ``alt`` describes it in words.
 
-    ``narrow`` returns a chart with the same contents for a page on a narrow screen, if ``draw`` does not fit one.
+    ``narrow`` returns a chart with the same contents for a page on a narrow screen, if ``draw`` does not fit one or its
+    text is too small there.
     """
 
     name: str
@@ -124,10 +125,11 @@ class Figure:
 
     @cached_property
     def narrow_drawing(self) -> Drawing | None:
-        """The chart for narrow screens lowered to the plain style; None if there is only one."""
+        """The chart for narrow screens lowered to the width of a phone; None if there is only one."""
         from shipbench.report.drawing.lower import lower
+        from shipbench.report.drawing.paper import PHONE
 
-        return lower(self.narrow()) if self.narrow else None
+        return lower(self.narrow(), PHONE) if self.narrow else None
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from shipbench.report.analysis.classes import calibration_bins, calibration_erro
 from shipbench.report.analysis.predictions import TaskPredictions
 from shipbench.report.analysis.study import build_study
 from shipbench.report.document import Figure, Report
-from shipbench.report.drawing.chart import Heat, Points
+from shipbench.report.drawing.chart import Chart, Heat, Line, Points
+from shipbench.report.drawing.shapes import Grid
 from shipbench.selection import Final
 from tests.report.builders import DEMO_TASKS, grid, make_predictions, make_record, make_results
 
@@ -31,6 +32,12 @@ def report_of(records: list[dict[str, Any]], predictions: pd.DataFrame) -> Repor
 
 def figure(report: Report, name: str) -> Figure:
     return next(figure for figure in report.figures() if figure.name == name)
+
+
+def values(chart: Chart) -> list[tuple[object, ...]]:
+    """Return the exact values that a page shows, mark by mark."""
+    marks = (mark for panel in chart.panels for mark in panel.marks)
+    return [mark.tips for mark in marks if isinstance(mark, (Heat, Line, Points)) and mark.tips]
 
 
 def of_one_arm(labels: list[int], predicted: list[int], confidence: list[float]) -> tuple[TaskPredictions, Any]:
@@ -71,9 +78,34 @@ def test_a_report_shows_the_best_methods_confusions_with_class_names() -> None:
     (heat,) = (mark for mark in shown.draw().panels[0].marks if isinstance(mark, Heat))
     assert heat.tips[0][0].startswith("ant as ant: ")
     assert heat.tips[3][0].startswith("dog as ant: ")
-    points = [m for m in figure(report, "class-accuracy-demo").draw().panels[0].marks if isinstance(m, Points)]
-    assert len(points) == 3
-    assert all(len(mark.tips) == 4 for mark in points)
+    marks = figure(report, "class-accuracy-demo").draw().panels[0].marks
+    assert sum(isinstance(mark, Points) for mark in marks) == 3
+    assert [len(mark.tips) for mark in marks if isinstance(mark, Line)] == [4] * 3
+
+
+def test_narrow_drawings_by_class_show_every_task_and_the_same_values() -> None:
+    records = grid(("linear", "ship"), DEMO_TASKS[:3], (0,))
+    report = report_of(records, make_predictions(records))
+    for name in ("confusion-demo", "class-accuracy-demo", "reliability-demo"):
+        shown = figure(report, name)
+        assert shown.narrow is not None
+        chart = shown.narrow()
+        assert (chart.columns, chart.wide, len(chart.panels)) == (2, False, 3)
+        assert values(shown.narrow()) == values(shown.draw())
+        assert shown.narrow_drawing is not None
+        assert shown.narrow_drawing.markers() == []
+    few = report_of(records[:2], make_predictions(records[:2]))
+    assert all(shown.narrow is None for shown in few.figures() if shown.name.startswith(("confusion", "class")))
+
+
+def test_names_of_classes_leave_room_for_one_narrow_matrix_to_a_row() -> None:
+    names = json.dumps([f"a long name {i}" for i in range(4)])
+    records = grid(("linear", "ship"), DEMO_TASKS[:3], (0,), class_names=names)
+    shown = figure(report_of(records, make_predictions(records)), "confusion-demo")
+    assert shown.narrow_drawing is not None
+    grids = [shape for shape in shown.narrow_drawing.shapes if isinstance(shape, Grid) and shape.tips]
+    assert len({shape.x for shape in grids}) == 1
+    assert all(shape.width == pytest.approx(shape.height) and shape.width > 120 for shape in grids)
 
 
 def test_calibration_needs_confidences() -> None:

@@ -18,20 +18,23 @@ from shipbench.report.document import Figure, Report
 from shipbench.report.drawing.chart import Axis, Band, Chart, Key, Line, Panel, Points
 from shipbench.report.drawing.lower import lower
 from shipbench.report.drawing.metrics import text_width
-from shipbench.report.drawing.palette import VERMILION
-from shipbench.report.drawing.paper import PAPER_STYLES, PaperStyle
+from shipbench.report.drawing.palette import MUTED, VERMILION
+from shipbench.report.drawing.paper import PAPER_STYLES, PHONE, PLAIN, PaperStyle
 from shipbench.report.drawing.scales import log_axis
 from shipbench.report.drawing.shapes import Drawing, Text
 from shipbench.report.figures.curves import draw_sweeps
 from shipbench.report.figures.pareto import CostPoint, draw_pareto
-from shipbench.report.figures.ranks import draw_ranks
+from shipbench.report.figures.ranks import draw_rank_list, draw_ranks
 from shipbench.report.figures.structure import hierarchies
 from shipbench.report.figures.style import series_styles
 from shipbench.report.render.images import images
 from shipbench.report.wording.numbers import setting
 from shipbench.selection import Final
+from shipbench.statistics import cliques
 from tests.report.builders import DEMO_TASKS, METHODS, VTAB_TASKS, grid, histories, make_record, make_results
 
+# The width in pixels of a drawing on a phone of 390 pixels.
+_PHONE_PIXELS = 351
 NAMES = ["Full fine-tuning", "Linear probe", "VPT-shallow", "VPT-deep", "AdaptFormer", "LoRA-8", "SSF", "SHIP"]
 
 
@@ -99,6 +102,18 @@ def test_every_text_of_every_figure_stays_inside_in_every_style(demo_report: Rep
         assert drawing.width in (paper.narrow, paper.wide)
         outside = [t.text for t in drawing.texts() if not t.turned and not inside(drawing, box(t))]
         assert outside == [], figure.name
+
+
+def test_a_figure_that_is_too_wide_for_a_phone_has_a_narrow_drawing_that_can_be_read(demo_report: Report) -> None:
+    for figure in demo_report.figures():
+        if figure.narrow_drawing is None:
+            assert figure.drawing.width == PLAIN.narrow, figure.name
+            continue
+        drawing = figure.narrow_drawing
+        assert drawing.width == PHONE.narrow
+        assert [t.text for t in drawing.texts() if not t.turned and not inside(drawing, box(t))] == [], figure.name
+        shown = [text.size * _PHONE_PIXELS / drawing.width for text in drawing.texts() if text.colour != MUTED]
+        assert min(shown) > 9, figure.name
 
 
 def test_labels_of_an_x_axis_that_has_no_room_for_all_keep_apart() -> None:
@@ -188,6 +203,22 @@ def test_critical_difference_labels_stay_inside_and_apart(count: int) -> None:
     assert not any(overlapping(one, other) for one, other in combinations(boxes, 2))
 
 
+@pytest.mark.parametrize(("count", "distance"), [(3, 4.5), (16, 1.4), (40, 6.0)])
+def test_a_list_of_ranks_fits_a_phone_and_joins_what_the_diagram_joins(count: int, distance: float) -> None:
+    labels = [f"Method number {i} (tuned on validation)" for i in range(count)]
+    ranks = list(np.linspace(1, count, count))
+    chart = draw_rank_list(labels, ranks, series_styles(labels), distance, "footer")
+    drawing = lower(chart, PHONE)
+    assert [marker.key for marker in drawing.markers()] == labels
+    written = [box(text) for text in drawing.texts() if text.key]
+    assert len(written) == 2 * count
+    assert all(inside(drawing, edges) for edges in written)
+    assert not any(overlapping(one, other) for one, other in combinations(written, 2))
+    joined = [mark for mark in chart.panels[0].marks if isinstance(mark, Line) and mark.width == 2.5]
+    assert [(round(bar.ys[0] + 0.3), round(bar.ys[1] - 0.3)) for bar in joined] == cliques(ranks, distance)
+    assert all(one.xs[0] != other.xs[0] or one.ys[1] < other.ys[0] for one, other in combinations(joined, 2))
+
+
 def test_methods_look_the_same_in_every_figure() -> None:
     assert series_styles(["linear", "ship"])[1] == series_styles(["full", "vpt-deep", "ship"])[2]
     looks = series_styles([f"other-{i}" for i in range(16)])
@@ -212,6 +243,15 @@ def test_swept_values_are_labelled_without_touching(values: tuple[Any, ...]) -> 
     assert all(box(left)[2] < box(right)[0] for left, right in pairwise(labels))
 
 
+def test_swept_settings_have_two_panels_to_a_row_on_a_narrow_screen() -> None:
+    points = tuple(SweepPoint(value, 50.0 + value, float("nan"), value == 1) for value in (1, 5, 10))
+    chart = draw_sweeps([Sweep("SHIP", "ship", key, 3, points) for key in ("x", "y", "z")], "", narrow=True)
+    assert (chart.columns, chart.wide) == (2, False)
+    assert [bool(panel.y.ticks[0][1]) for panel in chart.panels] == [True, False, True]
+    drawing = lower(chart, PHONE)
+    assert all(inside(drawing, box(text)) for text in drawing.texts() if not text.turned)
+
+
 @pytest.mark.parametrize("count", [3, 7])
 def test_differences_of_few_and_of_many_methods_show_every_number(count: int) -> None:
     records = grid(["vpt-deep", *(f"m{i}" for i in range(count))], VTAB_TASKS, (0,))
@@ -221,6 +261,10 @@ def test_differences_of_few_and_of_many_methods_show_every_number(count: int) ->
     numbers = [text for text in drawing.texts() if text.size == 5.5 and text.text[0] in "+0\N{MINUS SIGN}"]
     assert len(numbers) == count * 19 - 1
     assert drawing.height < 650
+    narrow = figure.narrow_drawing
+    assert narrow
+    assert [t.text for t in narrow.texts() if not t.turned and not inside(narrow, box(t))] == []
+    assert {path.tips for path in narrow.paths()} == {path.tips for path in drawing.paths()}
 
 
 def test_legends_stay_inside_their_figure() -> None:

@@ -178,6 +178,23 @@ def test_scatter_plots_of_many_methods_fit_every_screen_without_scripts_too(
     assert wider == 0
 
 
+def test_figures_by_class_fit_a_phone_with_the_values_of_the_broad_drawing(tab: Page, report: Path) -> None:
+    tab.visit(report, 390)
+    found = [
+        tab.evaluate(f"""(() => {{
+            const drawing = document.querySelector('#figure-{name}-demo .drawing');
+            const box = drawing.parentElement;
+            const texts = kind => [...drawing.querySelectorAll(`.${{kind}} [data-tip]`)].map(e => e.dataset.tip);
+            const empty = texts('narrow').every(text => !text);
+            drawing.dispatchEvent(new KeyboardEvent('keydown', {{ key: 'ArrowRight', bubbles: true }}));
+            const same = JSON.stringify(texts('narrow')) === JSON.stringify(texts('broad'));
+            return [box.scrollWidth <= box.clientWidth, empty, same, tip.textContent.length > 0];
+        }})()""")
+        for name in ("confusion", "class-accuracy", "reliability", "critical-difference", "affinity")
+    ]
+    assert found == [[True] * 4] * 5
+
+
 def test_the_arrow_keys_walk_through_the_drawing_that_is_shown(tab: Page, crowded: Path) -> None:
     tab.visit(crowded, 390)
     tab.evaluate("document.querySelector('.overview .result:not([hidden]) .drawing').focus()")

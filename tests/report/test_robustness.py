@@ -243,6 +243,17 @@ def test_a_panel_holds_corrupted_test_images_of_shared_tasks_alone() -> None:
     assert [mark.ys for mark in points] == [pytest.approx([80, 60])] * 2
 
 
+def test_three_corruptions_have_two_panels_to_a_row_on_a_narrow_screen() -> None:
+    rows = grid(("linear", "ship"), ("digits",), (0,))
+    rows += [evaluated(row, 0.2, name, 1) for row in list(rows) for name in ("blur", "jpeg", "contrast")]
+    report = build_report(make_results(rows))
+    figure = next(each for each in report.figures() if each.name == "robustness-demo")
+    assert figure.narrow is not None
+    chart = figure.narrow()
+    assert (chart.columns, chart.wide) == (2, False)
+    assert [bool(panel.y.ticks[0][1]) for panel in chart.panels] == [True, False, True]
+
+
 def test_shots_are_columns_in_ascending_order_with_all_images_at_the_end() -> None:
     rows = [
         make_record(method, task, seed, accuracy / 100 + seed / 100, shots=shots)
@@ -266,6 +277,8 @@ def test_shots_are_columns_in_ascending_order_with_all_images_at_the_end() -> No
     assert [column.title for column in table.columns] == ["Method", "2", "16", "all"]
     figure = next(each for each in report.figures() if each.name == "shots-demo")
     assert [text for _, text in figure.draw().panels[0].x.ticks] == ["2", "16", "all"]
+    assert figure.narrow is not None
+    assert (figure.narrow().columns, figure.narrow().wide) == (2, False)
 
 
 def test_a_number_of_shots_without_a_finished_run_hides_no_other() -> None:

@@ -219,7 +219,7 @@ def _colour_bar(bar: ColourBar, x: float, first: _Frame, last: _Frame, text: flo
     for share in (0.0, 0.5, 1.0):
         value = bar.low + share * (bar.high - bar.low)
         yield Text(x + _BAR + 2, first.top + (1 - share) * height + 2.4, f"{value:.2f}", 6.5 * text)
-    yield Text(x + _BAR, first.top - 4, bar.label, 6.5 * text, INK, "middle")
+    yield Text(x + _BAR, first.top - 5, bar.label, 6.5 * text, INK, "middle")
 
 
 def _panel(frame: _Frame, text: float) -> Iterator[Shape]:

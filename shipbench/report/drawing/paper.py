@@ -28,6 +28,10 @@ PAPER_STYLES = (
 )
 
 
+# About as wide as the page draws it on a phone: a point is 1.3 pixels there, and the text of an axis 10 pixels high.
+PHONE = PaperStyle("phone", 264, 264, 1.05)
+
+
 def get_paper_style(name: str) -> PaperStyle:
     """Return a style by name; raises ``InputError`` for an unknown one."""
     styles = {style.name: style for style in PAPER_STYLES}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from math import ceil
 
 import numpy as np
@@ -24,7 +25,7 @@ from shipbench.report.document import Figure
 from shipbench.report.drawing.chart import Axis, Chart, ColourBar, Heat, Line, Mark, Panel, Points
 from shipbench.report.drawing.palette import CIVIDIS, MUTED, mapped
 from shipbench.report.drawing.scales import number_axis, with_ticks
-from shipbench.report.figures.style import arm_keys, arm_styles
+from shipbench.report.figures.style import arm_keys, arm_styles, panel_columns
 from shipbench.report.wording.names import task_name
 from shipbench.report.wording.numbers import percent
 from shipbench.report.wording.text import counted, shortened
@@ -48,6 +49,7 @@ def reliability_figure(view: SuiteView) -> Figure | None:
     tasks = list(view.calibration)
     if not tasks:
         return None
+    draw = partial(draw_reliability, view)
     return Figure(
         name=f"reliability-{view.slug}",
         title=f"{view.name}: reliability",
@@ -57,33 +59,35 @@ def reliability_figure(view: SuiteView) -> Figure | None:
             "Bins with less than one percent of the images are not drawn; the error in the table counts all bins.",
             over_images=True,
         ),
-        draw=lambda: draw_reliability(view),
+        draw=draw,
         alt=f"Reliability diagrams of {counted(len(tasks), 'task')}.",
         wide=len(tasks) > 2,
+        narrow=partial(draw, narrow=True) if len(tasks) > 2 else None,
     )
 
 
-def draw_reliability(view: SuiteView) -> Chart:
-    """Draw a panel per task with a line per method."""
+def draw_reliability(view: SuiteView, *, narrow: bool = False) -> Chart:
+    """Draw a panel per task with a line per method; if it is ``narrow``, two to a row and lines without markers."""
     tasks = view.calibration
-    columns = _columns(len(tasks))
+    columns = _columns(len(tasks), narrow=narrow)
     ticks = ((0.0, "0"), (0.5, "0.5"), (1.0, "1"))
     across, up = Axis(0, 1, ticks, "confidence"), Axis(0, 1, ticks)
     panels = [
         Panel(
             across if i + columns >= len(tasks) else replace(across, label=""),
             up,
-            (Line([0, 1], [0, 1], MUTED, 0.8, (3, 2)), *_reliability_marks(view, by_arm)),
+            (Line([0, 1], [0, 1], MUTED, 0.8, (3, 2)), *_reliability_marks(view, by_arm, markers=not narrow)),
             shortened(task_name(task), 20),
         )
         for i, (task, by_arm) in enumerate(tasks.items())
     ]
-    wide = len(tasks) > 2
-    legend = arm_keys([arm for arm in view.arms if any(arm.key in by_arm for by_arm in tasks.values())])
+    wide = columns > 2
+    shown = [arm for arm in view.arms if any(arm.key in by_arm for by_arm in tasks.values())]
+    legend = arm_keys(shown, marker=not narrow)
     return Chart(tuple(panels), 0, columns, wide=wide, legend=legend, y_label="accuracy", footer=view.footer)
 
 
-def _reliability_marks(view: SuiteView, by_arm: Mapping[int, Sequence[Bin]]) -> Iterator[Mark]:
+def _reliability_marks(view: SuiteView, by_arm: Mapping[int, Sequence[Bin]], *, markers: bool) -> Iterator[Mark]:
     styles = arm_styles(view.arms)
     for arm in view.arms:
         if arm.key in by_arm:
@@ -92,8 +96,9 @@ def _reliability_marks(view: SuiteView, by_arm: Mapping[int, Sequence[Bin]]) -> 
             look, key = styles[arm.key], arm.short_label
             xs, ys = [part.confidence for part in shown], [part.accuracy for part in shown]
             tips = tuple(_bin_tip(key, part, calibration_error(bins)) for part in shown)
-            yield Line(xs, ys, look.colour, 1.2, look.dashes, key=key)
-            yield Points(xs, ys, look.colour, look.marker, 3, key=key, tips=tips)
+            yield Line(xs, ys, look.colour, 1.2, look.dashes, key=key, tips=tips)
+            if markers:
+                yield Points(xs, ys, look.colour, look.marker, 3, key=key)
 
 
 def _bin_tip(name: str, part: Bin, error: float) -> str:
@@ -103,11 +108,12 @@ def _bin_tip(name: str, part: Bin, error: float) -> str:
     )
 
 
-def _columns(tasks: int) -> int:
-    return min(tasks, 5 if tasks > 6 else 3)
+def _columns(tasks: int, *, narrow: bool) -> int:
+    return panel_columns(tasks, 5 if tasks > 6 else 3, narrow=narrow)
 
 
 def _confusion_figure(view: SuiteView, arm: Arm, tasks: Mapping[str, TaskPredictions]) -> Figure:
+    draw = partial(draw_confusions, view, arm, tasks)
     return Figure(
         name=f"confusion-{view.slug}",
         title=f"{view.name}: confusions of {arm.label}",
@@ -116,17 +122,24 @@ def _confusion_figure(view: SuiteView, arm: Arm, tasks: Mapping[str, TaskPredict
             "over seeds.",
             f"Tasks with 3 to {_MOST_CLASSES} classes.",
         ),
-        draw=lambda: draw_confusions(view, arm, tasks),
+        draw=draw,
         alt=f"Confusion matrices of {arm.label} on {counted(len(tasks), 'task')}.",
         wide=len(tasks) > 2,
+        narrow=partial(draw, narrow=True) if len(tasks) > 2 else None,
     )
 
 
-def draw_confusions(view: SuiteView, arm: Arm, tasks: Mapping[str, TaskPredictions]) -> Chart:
-    """Draw the confusion matrix of each task on a common scale."""
+def draw_confusions(view: SuiteView, arm: Arm, tasks: Mapping[str, TaskPredictions], *, narrow: bool = False) -> Chart:
+    """Draw the confusion matrix of each task on a common scale.
+
+    If it is ``narrow``, there are two matrices to a row, or one if the names of classes stand beside any.
+    """
     panels = tuple(_confusion_panel(view, arm, task, predictions) for task, predictions in tasks.items())
+    columns = _columns(len(tasks), narrow=narrow)
+    if narrow and any(panel.x.turned for panel in panels):
+        columns = 1
     bar = ColourBar(0.0, 1.0, "share", CIVIDIS)
-    return Chart(panels, 0, _columns(len(tasks)), wide=len(tasks) > 2, footer=view.footer, bar=bar)
+    return Chart(panels, 0, columns, wide=columns > 2, footer=view.footer, bar=bar)
 
 
 def _confusion_panel(view: SuiteView, arm: Arm, task: str, predictions: TaskPredictions) -> Panel:
@@ -154,6 +167,7 @@ def _class_ticks(names: Sequence[str] | None, size: int) -> tuple[tuple[float, s
 
 
 def _per_class_figure(view: SuiteView, tasks: Mapping[str, TaskPredictions]) -> Figure:
+    draw = partial(draw_class_accuracies, view, tasks)
     return Figure(
         name=f"class-accuracy-{view.slug}",
         title=f"{view.name}: accuracy per class",
@@ -161,23 +175,25 @@ def _per_class_figure(view: SuiteView, tasks: Mapping[str, TaskPredictions]) -> 
             "Test accuracy on each class, mean over seeds; classes from hardest to easiest by the mean over methods.",
             f"Tasks with 3 to {_MOST_CLASSES} classes.",
         ),
-        draw=lambda: draw_class_accuracies(view, tasks),
+        draw=draw,
         alt=f"Accuracy per class on {counted(len(tasks), 'task')}.",
         wide=len(tasks) > 2,
+        narrow=partial(draw, narrow=True) if len(tasks) > 2 else None,
     )
 
 
-def draw_class_accuracies(view: SuiteView, tasks: Mapping[str, TaskPredictions]) -> Chart:
-    """Draw a panel per task with a point per class and method."""
-    columns = _columns(len(tasks))
-    panels = tuple(_class_panel(view, task, predictions) for task, predictions in tasks.items())
-    legend = arm_keys([arm for arm in view.arms if any(arm.key in p.predicted for p in tasks.values())])
+def draw_class_accuracies(view: SuiteView, tasks: Mapping[str, TaskPredictions], *, narrow: bool = False) -> Chart:
+    """Draw a panel per task with a point per class and method; if ``narrow``, two to a row and lines without points."""
+    columns = _columns(len(tasks), narrow=narrow)
+    panels = tuple(_class_panel(view, task, predictions, points=not narrow) for task, predictions in tasks.items())
+    shown = [arm for arm in view.arms if any(arm.key in p.predicted for p in tasks.values())]
+    legend = arm_keys(shown, marker=not narrow)
     height = 75 if columns > 3 else 100
     label = "accuracy on the class (%)"
-    return Chart(panels, height, columns, wide=len(tasks) > 2, legend=legend, y_label=label, footer=view.footer)
+    return Chart(panels, height, columns, wide=columns > 2, legend=legend, y_label=label, footer=view.footer)
 
 
-def _class_panel(view: SuiteView, task: str, predictions: TaskPredictions) -> Panel:
+def _class_panel(view: SuiteView, task: str, predictions: TaskPredictions, *, points: bool) -> Panel:
     arms = [arm for arm in view.arms if arm.key in predictions.predicted]
     values = 100 * np.array([class_accuracies(predictions, arm) for arm in arms])
     tested = np.flatnonzero(~np.isnan(values[0]))
@@ -187,7 +203,7 @@ def _class_panel(view: SuiteView, task: str, predictions: TaskPredictions) -> Pa
     marks = [
         mark
         for arm, row in zip(arms, values, strict=True)
-        for mark in _class_marks(arm, row, order.tolist(), names, styles[arm.key].colour)
+        for mark in _class_marks(arm, row, order.tolist(), names, styles[arm.key].colour, points=points)
     ]
     across = with_ticks(Axis(0.2, len(order) + 0.8, grid=False), 4, whole=True)
     return Panel(
@@ -201,8 +217,11 @@ def _class_marks(
     order: Sequence[int],
     names: Sequence[str],
     colour: str,
+    *,
+    points: bool,
 ) -> Iterator[Mark]:
     xs, ys, key = list(range(1, len(order) + 1)), values[order].tolist(), arm.short_label
     tips = tuple(f"{names[number]}, {key}: {percent(value)} %" for number, value in zip(order, ys, strict=True))
-    yield Line(xs, ys, colour, 0.8, opacity=0.6, key=key)
-    yield Points(xs, ys, colour, size=2.5, key=key, tips=tips)
+    yield Line(xs, ys, colour, 0.8, opacity=0.6, key=key, tips=tips)
+    if points:
+        yield Points(xs, ys, colour, size=2.5, key=key)

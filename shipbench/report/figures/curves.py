@@ -19,7 +19,14 @@ from shipbench.report.document import Figure
 from shipbench.report.drawing.chart import Axis, Band, Chart, Key, Line, Mark, Panel, Points
 from shipbench.report.drawing.palette import PAPER
 from shipbench.report.drawing.scales import number_axis, with_ticks
-from shipbench.report.figures.style import SeriesStyle, arm_keys, arm_styles, series_styles, without_labels
+from shipbench.report.figures.style import (
+    SeriesStyle,
+    arm_keys,
+    arm_styles,
+    panel_columns,
+    series_styles,
+    without_labels,
+)
 from shipbench.report.wording.names import setting_name, task_name
 from shipbench.report.wording.numbers import has_value, percent, setting
 from shipbench.report.wording.text import counted, joined, shortened
@@ -127,7 +134,7 @@ def draw_training(
 
     If it is ``narrow``, there are two panels to a row.
     """
-    columns = min(len(tasks), 2 if narrow else 5 if len(tasks) > 9 else 3)
+    columns = panel_columns(len(tasks), 5 if len(tasks) > 9 else 3, narrow=narrow)
     styles = arm_styles(arms)
     by_task = {str(task): of_task for task, of_task in curves.groupby("task")}
     x = _progress_axis(curves, by)
@@ -183,6 +190,7 @@ def sweep_figure(view: SuiteView) -> Figure | None:
     if not view.sweeps:
         return None
     settings = len({sweep.key for sweep in view.sweeps})
+    draw = partial(draw_sweeps, view.sweeps, view.footer)
     bars = view.over_seeds("; bars show the sample deviation over seeds", chain(*view.families))
     return Figure(
         name=f"sweeps-{view.slug}",
@@ -193,16 +201,17 @@ def sweep_figure(view: SuiteView) -> Figure | None:
             "The axis is logarithmic if values span a wide range, and evenly spaced if their labels would touch. Each "
             "curve is the mean over the tasks that all of its points share (number in the legend).",
         ),
-        draw=lambda: draw_sweeps(view.sweeps, view.footer),
+        draw=draw,
         alt=f"Accuracy over {counted(settings, 'swept setting')}.",
         wide=settings > 2,
+        narrow=partial(draw, narrow=True) if settings > 2 else None,
     )
 
 
-def draw_sweeps(sweeps: Sequence[Sweep], footer: str) -> Chart:
-    """Draw a panel per setting with a curve per sweep."""
+def draw_sweeps(sweeps: Sequence[Sweep], footer: str, *, narrow: bool = False) -> Chart:
+    """Draw a panel per setting with a curve per sweep; two to a row if it is ``narrow``."""
     keys = list(dict.fromkeys(sweep.key for sweep in sweeps))
-    columns = min(len(keys), 3)
+    columns = panel_columns(len(keys), 3, narrow=narrow)
     styles = series_styles([sweep.method for sweep in sweeps])
     lines = list(zip(sweeps, styles, strict=True))
     y = number_axis([end for sweep in sweeps for point in sweep.points for end in _ends(point)], margin=0.15)
@@ -215,7 +224,7 @@ def draw_sweeps(sweeps: Sequence[Sweep], footer: str) -> Chart:
         for sweep, look in {(sweep.label, sweep.tasks): (sweep, look) for sweep, look in lines}.values()
     )
     label = "mean test accuracy (%)"
-    return Chart(tuple(panels), 125, columns, wide=len(keys) > 2, legend=legend, y_label=label, footer=footer)
+    return Chart(tuple(panels), 125, columns, wide=columns > 2, legend=legend, y_label=label, footer=footer)
 
 
 def _sweep_label(sweep: Sweep) -> str:

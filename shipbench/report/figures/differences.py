@@ -14,12 +14,12 @@ from shipbench.report.document import Figure
 from shipbench.report.drawing.chart import Box, Chart, Line, Mark, Note, Panel, Points, Reference
 from shipbench.report.drawing.palette import GREY, GROUP_COLOURS, INK_ON_MAP, PAPER, PAPER_ON_MAP, RED_BLUE, mapped
 from shipbench.report.drawing.scales import category_axis, downwards, number_axis
-from shipbench.report.figures.style import without_labels
+from shipbench.report.figures.style import panel_columns, without_labels
 from shipbench.report.wording.names import task_name
 from shipbench.report.wording.numbers import signed
 from shipbench.report.wording.text import counted, shortened, wrapped
 
-_FEW = 6
+_FEW, _FEW_TASKS = 6, 6
 _STRONG = 0.6
 
 
@@ -39,6 +39,8 @@ def task_differences_figure(view: SuiteView) -> Figure | None:
     lines = [TaskDifferences(comparison.arm.short_label, comparison.differences) for comparison in view.comparisons]
     few = len(lines) <= _FEW
     arguments = (lines, view.groups, baseline.short_label, view.footer)
+    draw = partial(draw_task_differences if few else draw_difference_map, *arguments)
+    wide = len(lines) > 2 if few else len(_present_tasks(lines, view.groups)) > _FEW_TASKS
     return Figure(
         name=f"differences-{view.slug}",
         title=f"{view.name}: difference to {baseline.label} per task",
@@ -46,10 +48,10 @@ def task_differences_figure(view: SuiteView) -> Figure | None:
             f"Difference to {baseline.label} per task in percentage points, mean over shared seeds.",
             "Tasks without a shared seed are left out." if few else _colour_sentence(lines),
         ),
-        draw=partial(draw_task_differences if few else draw_difference_map, *arguments),
+        draw=draw,
         alt=f"Per-task differences to {baseline.label} for {counted(len(lines), 'method')}.",
         wide=True,
-        narrow=partial(draw_task_differences, *arguments, narrow=True) if few and len(lines) > 2 else None,
+        narrow=partial(draw, narrow=True) if wide else None,
     )
 
 
@@ -64,20 +66,20 @@ def draw_task_differences(
     """Draw a panel of lollipops per method, with tasks from top to bottom; two to a row if it is ``narrow``."""
     tasks = _present_tasks(lines, groups)
     colours = {task: GROUP_COLOURS.get(group, GREY) for group, names in groups.items() for task in names}
-    columns = min(len(lines), 2 if narrow else 4)
+    columns = panel_columns(len(lines), 4, narrow=narrow)
     values = [value for line in lines for value in line.values.values()]
     across = replace(number_axis([0.0, *values], margin=0.3, count=3), line=False)
     down = downwards([shortened(task_name(task), 20) for task in tasks])
     panels = [
         Panel(across, down if i % columns == 0 else without_labels(down), _lollipops(line, tasks, colours), title)
-        for i, (line, title) in enumerate((line, wrapped(line.label, 20)) for line in lines)
+        for i, (line, title) in enumerate((line, wrapped(line.label, 14 if narrow else 20)) for line in lines)
     ]
-    wide = columns > 2
-    return Chart(tuple(panels), 12 * len(tasks) + 6, columns, wide=wide, heading=_heading(baseline), footer=footer)
+    wide, heading = columns > 2, _heading(baseline, narrow=narrow)
+    return Chart(tuple(panels), 12 * len(tasks) + 6, columns, wide=wide, heading=heading, footer=footer)
 
 
-def _heading(baseline: str) -> str:
-    return f"difference to {shortened(baseline, 30)} (percentage points)"
+def _heading(baseline: str, *, narrow: bool) -> str:
+    return f"difference to {shortened(baseline, 18 if narrow else 30)} (percentage points)"
 
 
 def _present_tasks(lines: Sequence[TaskDifferences], groups: Mapping[str, Sequence[str]]) -> list[str]:
@@ -104,31 +106,41 @@ def _lollipop(line: TaskDifferences, y: int, task: str, colour: str) -> Iterator
 
 
 def draw_difference_map(
-    lines: Sequence[TaskDifferences], groups: Mapping[str, Sequence[str]], baseline: str, footer: str
+    lines: Sequence[TaskDifferences],
+    groups: Mapping[str, Sequence[str]],
+    baseline: str,
+    footer: str,
+    *,
+    narrow: bool = False,
 ) -> Chart:
-    """Draw methods x tasks as coloured cells with their values, and white gaps between groups."""
+    """Draw methods x tasks as coloured cells with their values, and white gaps between groups.
+
+    If it is ``narrow``, the values are left out.
+    """
     tasks = _present_tasks(lines, groups)
     limit = _limit(lines)
     marks: list[Mark] = []
     for y, line in enumerate(lines):
         for x, task in enumerate(tasks):
             if task in line.values:
-                marks += _map_cell(line, x, y, task, limit)
+                marks += _map_cell(line, x, y, task, limit, printed=not narrow)
     starts = list(accumulate(sum(task in tasks for task in names) for names in groups.values()))
     marks += [Reference(start - 0.5, "x", PAPER, 3) for start in starts[:-1]]
     across = category_axis([shortened(task_name(task), 20) for task in tasks], on_top=True, turned=True)
-    down = downwards([shortened(line.label, 34) for line in lines])
+    down = downwards([shortened(line.label, 20 if narrow else 34) for line in lines])
     panel = Panel(across, down, tuple(marks))
-    return Chart((panel,), 14.5 * len(lines), wide=len(tasks) > 6, heading=_heading(baseline), footer=footer)
+    wide, heading = len(tasks) > _FEW_TASKS and not narrow, _heading(baseline, narrow=narrow)
+    return Chart((panel,), 14.5 * len(lines), wide=wide, heading=heading, footer=footer)
 
 
-def _map_cell(line: TaskDifferences, x: int, y: int, task: str, limit: float) -> Iterator[Mark]:
+def _map_cell(line: TaskDifferences, x: int, y: int, task: str, limit: float, *, printed: bool) -> Iterator[Mark]:
     value = line.values[task]
     fill = mapped(value, -limit, limit, RED_BLUE)
     tip = f"{line.label}, {task_name(task)}: {signed(value)}"
     yield Box(x - 0.5, x + 0.5, y - 0.5, y + 0.5, fill, key=line.label, tip=tip)
-    ink = PAPER_ON_MAP if abs(value) > _STRONG * limit else INK_ON_MAP
-    yield Note(x, y, signed(value), 5.5, ink, "middle", key=line.label)
+    if printed:
+        ink = PAPER_ON_MAP if abs(value) > _STRONG * limit else INK_ON_MAP
+        yield Note(x, y, signed(value), 5.5, ink, "middle", key=line.label)
 
 
 def _limit(lines: Sequence[TaskDifferences]) -> float:

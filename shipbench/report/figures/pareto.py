@@ -125,7 +125,7 @@ def draw_pareto(
     x = log_axis([p.cost for p in points], cost.label, cost.unit)
     y = number_axis([*(p.accuracy for p in points), *ends], f"{name} (%)", margin=0.12)
     wide, crowded = len(points) > _MANY, len(points) > _CROWD
-    height = 320 if crowded and not narrow else 250 if wide else 180
+    height = 230 if narrow else 320 if crowded else 250 if wide else 180
     return Chart((Panel(x, y, tuple(marks)),), height, wide=wide and not narrow, footer=footer)
 
 

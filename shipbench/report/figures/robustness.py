@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from statistics import fmean
 
 from shipbench.report.analysis.arms import Arm
@@ -11,7 +12,7 @@ from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import Figure
 from shipbench.report.drawing.chart import Axis, Chart, Line, Mark, Panel, Points
 from shipbench.report.drawing.scales import number_axis
-from shipbench.report.figures.style import SeriesStyle, arm_keys, arm_styles, without_labels
+from shipbench.report.figures.style import SeriesStyle, arm_keys, arm_styles, panel_columns, without_labels
 from shipbench.report.wording.names import corruption_name
 from shipbench.report.wording.numbers import percent
 from shipbench.report.wording.text import counted, sentence_case
@@ -24,6 +25,7 @@ def robustness_figure(view: SuiteView) -> Figure | None:
     panels = {name: shifts for name in names if (shifts := _on_shared_tasks(corrupted, name))}
     if not panels:
         return None
+    draw = partial(draw_robustness, view, panels)
     return Figure(
         name=f"robustness-{view.slug}",
         title=f"{view.name}: accuracy and severity of corruption",
@@ -31,9 +33,10 @@ def robustness_figure(view: SuiteView) -> Figure | None:
             "Test accuracy by the severity of the corruption, mean over seeds; severity 0 is the clean test images.",
             "Each panel averages over the tasks that all of its methods were evaluated on at the same severities.",
         ),
-        draw=lambda: draw_robustness(view, panels),
+        draw=draw,
         alt=f"Accuracy against the severity of {counted(len(panels), 'corruption')}.",
         wide=len(panels) > 2,
+        narrow=partial(draw, narrow=True) if len(panels) > 2 else None,
     )
 
 
@@ -49,9 +52,9 @@ def _on_shared_tasks(shifts: Sequence[Shift], corruption: str) -> dict[int, list
     return {key: [s for s in members if (s.task, tuple(s.by_severity)) in shared] for key, members in by_arm.items()}
 
 
-def draw_robustness(view: SuiteView, panels: dict[str, dict[int, list[Shift]]]) -> Chart:
-    """Draw a panel per corruption with a line per method."""
-    columns = min(len(panels), 4)
+def draw_robustness(view: SuiteView, panels: dict[str, dict[int, list[Shift]]], *, narrow: bool = False) -> Chart:
+    """Draw a panel per corruption with a line per method; two to a row if it is ``narrow``."""
+    columns = panel_columns(len(panels), 4, narrow=narrow)
     lines = {name: {key: _points(members) for key, members in arms.items()} for name, arms in panels.items()}
     y = number_axis([value for arms in lines.values() for points in arms.values() for value in points.values()])
     shown = [arm for arm in view.arms if any(arm.key in arms for arms in lines.values())]
@@ -61,7 +64,7 @@ def draw_robustness(view: SuiteView, panels: dict[str, dict[int, list[Shift]]]) 
         for place, (name, arms) in enumerate(lines.items())
     ]
     label = "test accuracy (%)"
-    wide = len(panels) > 2
+    wide = columns > 2
     return Chart(tuple(drawn), 110, columns, wide=wide, legend=arm_keys(shown), y_label=label, footer=view.footer)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from math import log2
 
 from shipbench.report.analysis.shots import ALL, MEAN, FewShots, ShotsFamily, shots_name
@@ -11,7 +12,7 @@ from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import Figure
 from shipbench.report.drawing.chart import Axis, Chart, Key, Line, Mark, Panel, Points
 from shipbench.report.drawing.scales import number_axis
-from shipbench.report.figures.style import SeriesStyle, series_styles
+from shipbench.report.figures.style import SeriesStyle, panel_columns, series_styles
 from shipbench.report.wording.names import task_name
 from shipbench.report.wording.numbers import has_value, percent
 from shipbench.report.wording.text import counted, shortened
@@ -26,6 +27,7 @@ def shots_figure(view: SuiteView) -> Figure | None:
     if few is None:
         return None
     panels = _panels(few)
+    draw = partial(draw_shots, few, mean_of_tasks_name(few.tasks, view.tasks), view.footer)
     return Figure(
         name=f"shots-{view.slug}",
         title=f"{view.name}: accuracy and number of shots",
@@ -34,9 +36,10 @@ def shots_figure(view: SuiteView) -> Figure | None:
             f"{view.over_seeds(', mean over seeds, which also draw the images; bars show the sample deviation')}.",
             "The axis is logarithmic; all training images stand at its end.",
         ),
-        draw=lambda: draw_shots(few, mean_of_tasks_name(few.tasks, view.tasks), view.footer),
+        draw=draw,
         alt=f"Accuracy against shots for {counted(len(few.families), 'method')} on {counted(len(few.tasks), 'task')}.",
         wide=len(panels) > 2,
+        narrow=partial(draw, narrow=True) if len(panels) > 2 else None,
     )
 
 
@@ -47,10 +50,10 @@ def _panels(few: FewShots) -> list[str]:
     return [MEAN, *(few.tasks if len(few.tasks) <= _MOST_TASKS else ())]
 
 
-def draw_shots(few: FewShots, mean_name: str, footer: str) -> Chart:
-    """Draw a panel per task with a line per method."""
+def draw_shots(few: FewShots, mean_name: str, footer: str, *, narrow: bool = False) -> Chart:
+    """Draw a panel per task with a line per method; two to a row if it is ``narrow``."""
     panels = _panels(few)
-    columns = min(len(panels), 3)
+    columns = panel_columns(len(panels), 3, narrow=narrow)
     looks = list(zip(few.families, series_styles([family.method for family in few.families]), strict=True))
     places = _places(few.shots)
     drawn = tuple(_panel(panel, looks, places, mean_name) for panel in panels)
@@ -59,7 +62,7 @@ def draw_shots(few: FewShots, mean_name: str, footer: str) -> Chart:
         for family, look in looks
     )
     label = "test accuracy (%)"
-    return Chart(drawn, 110, columns, wide=len(panels) > 2, legend=legend, y_label=label, footer=footer)
+    return Chart(drawn, 110, columns, wide=columns > 2, legend=legend, y_label=label, footer=footer)
 
 
 def _places(shots: Sequence[int]) -> dict[int, float]:

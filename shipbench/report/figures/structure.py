@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ from shipbench.report.drawing.palette import (
     mapped,
 )
 from shipbench.report.drawing.scales import downwards, number_axis
+from shipbench.report.figures.style import panel_columns
 from shipbench.report.wording.names import task_name
 from shipbench.report.wording.text import counted, shortened
 
@@ -93,6 +95,7 @@ def _name(view: SuiteView, arm: Arm) -> str:
 
 
 def _heat_maps(view: SuiteView, arm: Arm, shown: Sequence[Hierarchy], suffix: str) -> Figure:
+    draw = partial(draw_heat_maps, shown, view.footer)
     return Figure(
         name=f"affinity-{suffix}",
         title=f"{_name(view, arm)}: block affinity and levels",
@@ -101,19 +104,20 @@ def _heat_maps(view: SuiteView, arm: Arm, shown: Sequence[Hierarchy], suffix: st
             "over training images). Squares on the diagonal are levels: groups of blocks that share prompts.",
             "Each task is shown for its lowest seed.",
         ),
-        draw=lambda: draw_heat_maps(shown, view.footer),
+        draw=draw,
         alt=f"Heat maps of block affinity for {counted(len(shown), 'task')} with the levels drawn in.",
         wide=len(shown) > 2,
+        narrow=partial(draw, narrow=True) if len(shown) > 2 else None,
     )
 
 
-def draw_heat_maps(shown: Sequence[Hierarchy], footer: str) -> Chart:
-    """Draw a heat map per task on a common colour scale, with the levels as squares."""
-    columns = min(len(shown), 5 if len(shown) > 6 else 3)
+def draw_heat_maps(shown: Sequence[Hierarchy], footer: str, *, narrow: bool = False) -> Chart:
+    """Draw a heat map per task on a common colour scale, with the levels as squares; two to a row if ``narrow``."""
+    columns = panel_columns(len(shown), 5 if len(shown) > 6 else 3, narrow=narrow)
     lowest = min(float(np.min(hierarchy.affinity)) for hierarchy in shown)
     panels = tuple(_heat_map(hierarchy, lowest, 0.8 if columns > 3 else 1.3) for hierarchy in shown)
     bar = ColourBar(lowest, 1.0, "affinity", CIVIDIS)
-    return Chart(panels, 0, columns, wide=len(shown) > 2, footer=footer, bar=bar)
+    return Chart(panels, 0, columns, wide=columns > 2, footer=footer, bar=bar)
 
 
 def _heat_map(hierarchy: Hierarchy, lowest: float, line: float) -> Panel:
@@ -141,6 +145,7 @@ def _spans(hierarchy: Hierarchy) -> list[tuple[int, int]]:
 
 def _adjacent(view: SuiteView, arm: Arm, shown: Sequence[Hierarchy], suffix: str) -> Figure:
     spread = any(len(hierarchy.deviation) for hierarchy in shown)
+    draw = partial(draw_adjacent, shown, view.footer)
     return Figure(
         name=f"adjacent-affinity-{suffix}",
         title=f"{_name(view, arm)}: affinity of adjacent blocks",
@@ -149,20 +154,24 @@ def _adjacent(view: SuiteView, arm: Arm, shown: Sequence[Hierarchy], suffix: str
             "each group. At a dip, features change most and a level is likely to begin.",
             "Bands show the deviation over training images, averaged over the tasks of a group." if spread else "",
         ),
-        draw=lambda: draw_adjacent(shown, view.footer),
+        draw=draw,
         alt=f"Affinity of adjacent blocks over depth for {counted(len(shown), 'task')}.",
+        narrow=partial(draw, narrow=True),
     )
 
 
-def draw_adjacent(shown: Sequence[Hierarchy], footer: str) -> Chart:
-    """Draw adjacent affinity over depth: a thin line per task, a bold mean and a band of deviations per group."""
+def draw_adjacent(shown: Sequence[Hierarchy], footer: str, *, narrow: bool = False) -> Chart:
+    """Draw adjacent affinity over depth: a thin line per task, a bold mean and a band of deviations per group.
+
+    If it is ``narrow``, fewer pairs of blocks are labelled, in larger text.
+    """
     groups: dict[str, list[Hierarchy]] = {}
     for hierarchy in shown:
         groups.setdefault(hierarchy.group, []).append(hierarchy)
     marks = [mark for group, members in groups.items() for mark in _adjacent_marks(group, members)]
     pairs = max(hierarchy.blocks for hierarchy in shown) - 1
     ticks = tuple((float(i), f"{i}–{i + 1}") for i in range(1, pairs + 1))  # noqa: RUF001
-    across = Axis(0.5, pairs + 0.5, ticks, "blocks", grid=False, text=6 if pairs > 8 else 7)
+    across = Axis(0.5, pairs + 0.5, ticks, "blocks", grid=False, text=6 if pairs > 8 and not narrow else 7)
     ends = [y for mark in marks for y in _heights(mark)]
     legend = tuple(
         Key(f"{group} ({len(members)})", GROUP_COLOURS.get(group, GREY), "o") for group, members in groups.items()

@@ -80,6 +80,11 @@ def method_keys(study: Study) -> tuple[Key, ...]:
     return tuple({key.key: key for key in reversed(keys)}[name] for name in dict.fromkeys(key.key for key in keys))
 
 
+def panel_columns(panels: int, most: int, *, narrow: bool) -> int:
+    """Return the panels to a row: at most ``most``, and two on a narrow screen."""
+    return min(panels, 2 if narrow else most)
+
+
 def rows_height(count: int) -> float:
     """Return the height in points of a panel with ``count`` labelled rows, which stand closer if there are many."""
     return max(24 * min(count, 8), 13.5 * count)

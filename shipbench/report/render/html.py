@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from shipbench.report.document import Column, Figure, Report, Row, Table, decimal_padding, without_empty_columns
-from shipbench.report.render.svg import inline_svg, themed
+from shipbench.report.render.svg import inline_svg, themed, without_values_of
 from shipbench.report.wording.text import shortened
 
 _NARROW_TABLE = 6
@@ -92,7 +92,8 @@ def _drawings(figure: Figure) -> str:
     """Return the drawing of a figure, and if it has one, that for narrow screens, one of which the page shows."""
     if figure.narrow_drawing is None:
         return inline_svg(figure.drawing)
-    return inline_svg(figure.drawing, "broad") + inline_svg(figure.narrow_drawing, "narrow")
+    broad = inline_svg(figure.drawing, "broad")
+    return broad + without_values_of(inline_svg(figure.narrow_drawing, "narrow"), broad)
 
 
 def _row_key(row: Row, keys: set[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import struct
 import zlib
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from shipbench.report.drawing.shapes import Drawing, Grid, Marker, Path, Shape, 
 _FONT = "Verdana, DejaVu Sans, sans-serif"
 _SERIF = "STIX Two Text, Times New Roman, serif"
 _CELL_PIXELS = 8
+_VALUES = re.compile(r' data-tip="([^"]*)"')
 
 
 def svg_file(drawing: Drawing, *, serif: bool = False) -> bytes:
@@ -36,6 +38,14 @@ def inline_svg(drawing: Drawing, screen: str = "") -> str:
     look = f'style="--width: {round(drawing.width * 96 / 72)}px" aria-hidden="true" focusable="false"'
     body = "".join(_shape(shape, themed, interactive=True) for shape in drawing.shapes)
     return f'<svg{shown} viewBox="{_box(drawing)}" {look}>{body}</svg>'
+
+
+def without_values_of(svg: str, other: str) -> str:
+    """Return ``svg`` with its exact values emptied if ``other`` has the same; the page's script takes them from there.
+
+    Large drawings are mostly values, and a page holds up to two drawings of a figure.
+    """
+    return _VALUES.sub(' data-tip=""', svg) if _VALUES.findall(svg) == _VALUES.findall(other) else svg
 
 
 def _box(drawing: Drawing) -> str:

@@ -24,10 +24,18 @@ function gridSpots(image) {
   }));
 }
 
+// A narrow drawing leaves its values to the broad one, which has them in the same order.
+function valued(svg) {
+  const shapes = all('[data-tip]', svg);
+  const broad = svg.matches('.narrow') ? all('.broad [data-tip]', svg.parentElement) : shapes;
+  shapes.forEach((shape, i) => { shape.dataset.tip ||= broad[i].dataset.tip; });
+  return shapes;
+}
+
 // Every place in a drawing that has an exact value, in drawing coordinates.
 function spotsOf(svg) {
   if (!spots.has(svg)) {
-    spots.set(svg, all('[data-tip]', svg).flatMap(shape => {
+    spots.set(svg, valued(svg).flatMap(shape => {
       if (shape.tagName === 'image') return gridSpots(shape);
       const [texts, places] = [shape.dataset.tip.split('|'), vertices(shape)];
       if (texts.length > 1) return texts.map((text, i) => ({ text, x: places[i][0], y: places[i][1], shape, reach: REACH }));
