@@ -57,6 +57,11 @@ class PairedTest:
     p_value: float
 
 
+def without_noise(value: float) -> float:
+    """Return ``value`` without the rounding errors of a mean, so that what is zero on paper is zero."""
+    return round(value, _DIGITS)
+
+
 def sample_deviation(values: Sequence[float]) -> float:
     """Return the sample standard deviation (n - 1); NaN for fewer than two values."""
     return float(np.std(np.asarray(values, dtype=float), ddof=1)) if len(values) > 1 else float("nan")
@@ -228,6 +233,22 @@ def wilcoxon_test(differences: Sequence[float]) -> float:
     return float(stats.wilcoxon(array[array != 0]).pvalue)
 
 
+def rank_biserial(differences: Sequence[float]) -> float:
+    """Return the direction of Wilcoxon's test: the rank-biserial correlation (Kerby 2014), NaN if all are zero.
+
+    It is the share of the ranks of positive differences less that of negative ones, in [-1, 1]. Its sign may be another
+    than that of the mean, as when one large gain outweighs many small losses.
+    """
+    array = np.round(np.asarray(differences, dtype=float), _DIGITS)
+    array = array[array != 0]
+    if not len(array):
+        return float("nan")
+    from scipy import stats
+
+    ranks = stats.rankdata(np.abs(array))
+    return float((np.sign(array) * ranks).sum() / ranks.sum())
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return p-values adjusted by Holm's step-down method; NaN stays NaN and does not count as a test.
 
@@ -254,10 +275,16 @@ def average_ranks(scores: pd.DataFrame) -> pd.Series[float]:
 
 
 def friedman_test(scores: pd.DataFrame) -> FriedmanTest:
-    """Test whether methods (columns) differ over tasks (rows); needs at least three methods and two tasks."""
+    """Test whether methods (columns) differ over tasks (rows); needs at least three methods and two tasks.
+
+    Where all methods tie on every task, the statistic is 0.
+    """
     from scipy import stats
 
-    result = stats.friedmanchisquare(*scores.round(_DIGITS).to_numpy().T)
+    rounded = scores.round(_DIGITS).to_numpy()
+    if (rounded == rounded[:, :1]).all():
+        return FriedmanTest(0.0, 1.0)
+    result = stats.friedmanchisquare(*rounded.T)
     return FriedmanTest(float(result.statistic), float(result.pvalue))
 
 

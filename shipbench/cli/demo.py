@@ -104,7 +104,8 @@ def _conclusion(records: Sequence[RunRecord]) -> str:
         scores.setdefault(record.method, {})[record.task] = record.final_test_acc
     (leader, best), (second, next_best), *_ = _ranking(scores)
     tasks = list(scores[leader])
-    wins = sum(scores[leader][task] >= max(by_task[task] for by_task in scores.values()) for task in tasks)
+    others = [by_task for method, by_task in scores.items() if method != leader]
+    wins = sum(all(scores[leader][task] > by_task[task] for by_task in others) for task in tasks)
     return (
         f"{method_name(leader)} leads with {100 * best:.1f} % test accuracy on average over "
         f"{counted(len(tasks), 'task')}, {100 * (best - next_best):.1f} points ahead of {method_name(second)}, and is "

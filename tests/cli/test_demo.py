@@ -104,6 +104,8 @@ def test_the_conclusion_counts_the_tasks_that_the_leader_wins() -> None:
     sentence = demo._conclusion(records)
     assert "SHIP leads with 80.0 % test accuracy on average over 2 tasks, 2.5 points ahead of Linear probe" in sentence
     assert "is the best method on 1 of 2." in sentence
+    tied = [replace(record, final_test_acc=0.9) if record.task == "digits" else record for record in records]
+    assert "is the best method on 1 of 2." in demo._conclusion(tied)
 
 
 @pytest.mark.parametrize(

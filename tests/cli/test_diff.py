@@ -115,6 +115,23 @@ def test_across_tasks(shipbench: Shipbench, tmp_path: Path) -> None:
     assert content["regressions"] == ["SHIP across tasks"]
 
 
+def test_most_tasks_decide_across_tasks_and_not_the_mean(shipbench: Shipbench, tmp_path: Path) -> None:
+    for i, task in enumerate(VTAB.tasks[:12]):
+        for folder, accuracy in (("a", 0.5), ("b", 0.49 - 0.001 * i if i else 0.9)):
+            changes = {"task": task.name, "final_test_acc": accuracy, "data_fingerprint": task.name}
+            write_run(tmp_path / folder, f"{folder}{i}", None, **changes)
+    content = compared(shipbench, tmp_path / "a", tmp_path / "b")
+    (method,) = content["methods"]
+    assert method["interval"]["mean"] > 0
+    assert (method["rank_biserial"], method["verdict"]) == (pytest.approx((12 - 66) / 78), "worse")
+    assert content["regressions"] == ["SHIP across tasks by their ranks, against the mean"]
+    shipbench("diff", tmp_path / "a", tmp_path / "b", "--output", tmp_path / "out")
+    assert "A verdict against the mean is that of the signed ranks" in (tmp_path / "out" / "methods.md").read_text(
+        encoding="utf-8"
+    )
+    assert shipbench("diff", tmp_path / "b", tmp_path / "a", "--fail-on", "regression").code == 0
+
+
 def test_what_only_one_side_has(shipbench: Shipbench, tmp_path: Path) -> None:
     a, b = two_folders(tmp_path, 300, 300)
     write_run(a, "x1", 100, task="svhn", suite="vtab-1k")

@@ -130,6 +130,27 @@ def test_with_few_tasks_the_interval_is_over_seeds() -> None:
     assert result.interval.high - result.interval.low == pytest.approx(2 * stats.t.ppf(0.975, 2) / 3**0.5)
 
 
+@pytest.mark.parametrize(
+    ("lost", "seeds", "difference"),
+    [
+        ({("digits", 2)}, "seeds 0, 1", "\N{MINUS SIGN}1.5"),
+        ({("digits", 1), ("digits", 2), ("textures", 0)}, "seeds 0–2", "\N{MINUS SIGN}1.8"),  # noqa: RUF001
+    ],
+)
+def test_over_seeds_only_those_with_all_tasks_count(lost: set[tuple[str, int]], seeds: str, difference: str) -> None:
+    full = grid(("ship",), DEMO_TASKS[:2], (0, 1, 2))
+    ablated = [
+        {**record, "run_id": f"{record['run_id']}-off", "switches": "no-hierarchy"}
+        | {"final_test_acc": record["final_test_acc"] - 0.01 * (1 + record["seed"])}
+        for record in full
+        if (record["task"], record["seed"]) not in lost
+    ]
+    shown = cells(table_of(full + ablated, "ablation-demo"), "SHIP (without hierarchy)")
+    assert (shown["pairs"].text, shown["pairs"].below) == ("2 tasks", seeds)
+    assert shown["difference"].text == difference
+    assert bool(shown["difference"].below) is (seeds == "seeds 0, 1")
+
+
 def test_marks_show_which_parts_are_on() -> None:
     full = grid(("ship",), DEMO_TASKS, (0,))
     both = switched(full, "no-matching-loss+no-hierarchy", 0.01)

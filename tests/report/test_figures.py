@@ -400,3 +400,15 @@ def test_the_oracle_gap_of_runs_that_were_tested_once_is_not_claimed(eval_every:
     record = make_record(**{"cfg.eval_every": eval_every, "best_test_acc": 0.5})
     report = build_report(make_results([record]))
     assert any(figure.name.startswith("oracle-gap") for figure in report.figures()) is shown
+
+
+def test_times_of_other_numbers_of_threads_are_not_compared() -> None:
+    records = [
+        make_record(method, "digits", seed, 0.5, threads=threads, train_seconds=60.0 * seconds)
+        for method in METHODS
+        for seed, threads, seconds in ((0, 2, 7), (1, 2, 9), (2, 1, 100))
+    ]
+    shown = figure_named(build_report(make_results(records)), "training-cost-demo")
+    assert shown.caption.text.endswith("Runs on cpu, fp32, 2 threads only.")
+    points = [mark for mark in shown.draw().panels[0].marks if isinstance(mark, Points)]
+    assert {x for mark in points for x in mark.xs} == {480.0}

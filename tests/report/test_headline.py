@@ -15,10 +15,12 @@ from tests.report.builders import (
     VTAB_TASKS,
     ablation_records,
     grid,
+    make_predictions,
     make_record,
     make_results,
     study_records,
     sweep_records,
+    table_named,
 )
 
 
@@ -44,6 +46,34 @@ def test_the_best_method_leads_the_baseline_beyond_chance() -> None:
 def test_a_best_baseline_is_compared_with_the_second() -> None:
     records = [{**r, "final_test_acc": 0.9 - r["final_test_acc"]} for r in grid(("vpt-deep", "ship"), VTAB_TASKS, (0,))]
     assert "above SHIP, beyond chance" in sentences(records)["final", "tasks"]
+
+
+def test_a_lead_that_most_tasks_contradict_is_not_called_beyond_chance() -> None:
+    records = [make_record("vpt-deep", task, 0, 0.5) for task in VTAB_TASKS]
+    records += [make_record("ship", task, 0, 0.49 - 0.001 * i if i else 0.9) for i, task in enumerate(VTAB_TASKS)]
+    result = overview_of(records).results[-1]
+    assert sentences(records)["final", "tasks"].endswith(
+        "0.3 points above VPT-deep, but worse beyond chance across tasks (Wilcoxon, p = 0.001)."
+    )
+    against = "Wilcoxon's test of SHIP is beyond chance against the direction of the difference."
+    assert result.table.caption.text.endswith(against)
+    assert against in table_named("significance-vtab-1k", records, "results").notes
+
+
+def test_few_tasks_beyond_chance_are_counted_in_both_directions() -> None:
+    records = [make_record("vpt-deep", task, 0, 0.5) for task in DEMO_TASKS[:4]]
+    scores = (0.9, 0.4, 0.5)
+    records += [make_record("ship", task, 0, score) for task, score in zip(DEMO_TASKS, (*scores, 0.6), strict=False)]
+    frame = make_predictions([r for r in records if r["task"] != DEMO_TASKS[3]], images=1000)
+    load = lambda run_ids: frame[frame["run_id"].isin(list(run_ids))]  # noqa: E731
+    (overview,) = build_report(make_results(records), predictions=load).overviews
+    sentence = next(r.sentence for r in overview.results if (r.select, r.mean) == ("final", "tasks"))
+    assert sentence.endswith("10.0 points above VPT-deep, beyond chance on 1 of 3 tested tasks and worse on 1.")
+
+
+def test_seeds_of_a_method_without_a_complete_seed_are_counted() -> None:
+    records = [make_record("ship", task, seed) for task, seed in (("digits", 0), ("textures", 1))]
+    assert sentences(records)["final", "tasks"].endswith("2 seeds.")
 
 
 @pytest.mark.parametrize(
@@ -91,6 +121,17 @@ def test_differences_over_other_tasks_than_the_means_are_said_to_be() -> None:
     assert "(mean of these 3 tasks)" in result.figure.caption.text
     even = overview_of(grid(methods, VTAB_TASKS[:5], (0,))).results[0]
     assert "Differences" not in even.table.caption.text
+
+
+def test_differences_over_other_seeds_than_the_means_are_said_to_be() -> None:
+    records = [*grid(("vpt-deep",), VTAB_TASKS, (0, 1)), *grid(("ship",), VTAB_TASKS, (0,))]
+    captions = {result.mean: result.table.caption.text for result in overview_of(records).results}
+    assert "Differences are over the seeds shared with VPT-deep; p is that of" in captions["tasks"]
+    assert "test across tasks, over the seeds shared with VPT-deep, with Holm" in captions["groups"]
+    few = [r for r in records if r["task"] in VTAB_TASKS[:4] and (r["method"], r["task"]) != ("ship", VTAB_TASKS[3])]
+    few += grid(("linear",), VTAB_TASKS[:3], (0,))
+    text = overview_of(few).results[0].table.caption.text
+    assert text.endswith("Differences are over the seeds shared with VPT-deep.")
 
 
 @pytest.mark.parametrize("tasks", [DEMO_TASKS[:1], VTAB_TASKS[:1]])

@@ -23,6 +23,7 @@ from shipbench.statistics import (
     mean_of_tasks,
     nemenyi_distance,
     paired_test,
+    rank_biserial,
     task_ranks,
     wilcoxon_test,
 )
@@ -186,6 +187,20 @@ def test_wilcoxon_by_brute_force(sizes: list[int], data: st.DataObject) -> None:
     extreme = min(sum(s <= plus for s in sums), sum(s >= plus for s in sums)) / len(sums)
     differences = [size * sign / 10 for size, sign in zip(sizes, signs, strict=True)]
     assert wilcoxon_test(differences) == pytest.approx(min(1.0, 2 * extreme))
+
+
+@settings(max_examples=25)
+@given(st.lists(st.integers(-3, 3), max_size=8))
+def test_wilcoxon_with_ties_and_its_direction_by_brute_force(tenths: list[int]) -> None:
+    moved = [number for number in tenths if number]
+    ranks = [sum(abs(o) < abs(n) for o in moved) + (sum(abs(o) == abs(n) for o in moved) + 1) / 2 for n in moved]
+    observed = sum(math.copysign(rank, number) for rank, number in zip(ranks, moved, strict=True))
+    signs = product((-1, 1), repeat=len(moved))
+    sums = [abs(sum(s * r for s, r in zip(kept, ranks, strict=True))) for kept in signs]
+    share = sum(other >= abs(observed) for other in sums) / len(sums)
+    expected = (share, observed / sum(ranks)) if moved else (math.nan, math.nan)
+    differences = [number / 10 for number in tenths]
+    assert (wilcoxon_test(differences), rank_biserial(differences)) == pytest.approx(expected, nan_ok=True)
 
 
 def test_wilcoxon_without_any_difference_is_unknown() -> None:

@@ -117,6 +117,14 @@ def test_accuracies_that_differ_beyond_chance_are_marked() -> None:
     assert (dict(digits.extras)["images won"], dict(digits.extras)["images lost"]) == (160, 0)
 
 
+def test_a_task_that_is_level_on_paper_is_neither_won_nor_lost() -> None:
+    """The differences -0.5, 0.5 and 0 have a mean of 2e-15 in floating point."""
+    right = {"vpt-deep": (185, 116, 108), "ship": (184, 117, 108)}
+    records = [make_record(m, "digits", s, n / 200) for m, ns in right.items() for s, n in enumerate(ns)]
+    across = table_named("significance-demo", records, "results")
+    assert [cell(across, "SHIP", column).value for column in ("difference", "won", "lost")] == [0, 0, 0]
+
+
 def test_a_mark_points_where_the_mean_accuracy_does() -> None:
     """SHIP wins more images than it loses, but wins each on one seed of three and loses each on all three."""
     records = [make_record(m, "digits", s, 0.9) for m in ("vpt-deep", "ship") for s in (0, 1, 2)]

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shipbench.statistics import (
+    FriedmanTest,
     average_ranks,
     cliques,
     friedman_test,
@@ -101,6 +102,10 @@ def test_friedman_by_hand() -> None:
     result = friedman_test(scores)
     assert result.statistic == pytest.approx(expected)
     assert result.p_value == pytest.approx(math.exp(-expected / 2))
+
+
+def test_friedman_of_nothing_but_ties_is_no_evidence() -> None:
+    assert friedman_test(pd.DataFrame(np.full((2, 3), 0.2))) == FriedmanTest(0.0, 1.0)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from shipbench.report.analysis.pairing import Row, is_done, pair_labels, pair_ru
 from shipbench.report.analysis.predictions import LoadPredictions, TimesCorrect, times_correct
 from shipbench.report.analysis.study import Study
 from shipbench.report.wording.names import method_order, task_order
-from shipbench.statistics import Interval, holm, student_test
+from shipbench.statistics import Interval, holm, rank_biserial, student_test, without_noise
 
 Verdict: TypeAlias = Literal["better", "worse", "not beyond chance", "unchanged", "no test"]
 TestKind: TypeAlias = Literal["images", "seeds", ""]
@@ -59,7 +59,7 @@ class TaskChange:
     @property
     def difference(self) -> float:
         """B minus A in percentage points."""
-        return self.b - self.a
+        return without_noise(self.b - self.a)
 
     @property
     def verdict(self) -> Verdict:
@@ -69,17 +69,27 @@ class TaskChange:
 
 @dataclass(frozen=True)
 class MethodChange:
-    """The mean difference of a method over its shared tasks with its 95 % Student t interval, and Wilcoxon's test."""
+    """The mean difference of a method over its shared tasks with its 95 % Student t interval, and Wilcoxon's test.
+
+    ``rank_biserial`` is the direction of that test, which may be another than that of the mean.
+    """
 
     label: str
     interval: Interval
     p_value: float
+    rank_biserial: float
     adjusted: float = float("nan")
 
     @property
     def verdict(self) -> Verdict:
-        """Whether the mean moved, and whether beyond chance at the 5 % level."""
-        return _verdict(self.interval.mean, self.adjusted)
+        """Whether the tasks moved beyond chance at the 5 % level by Wilcoxon's test, or else whether the mean moved."""
+        moved = self.rank_biserial if self.adjusted < ALPHA else without_noise(self.interval.mean)
+        return _verdict(moved, self.adjusted)
+
+    @property
+    def against_mean(self) -> bool:
+        """Whether the verdict is beyond chance, and not in the direction of the mean."""
+        return self.adjusted < ALPHA and self.rank_biserial * self.interval.mean <= 0
 
 
 @dataclass(frozen=True)
@@ -117,7 +127,11 @@ class Changes:
     def regressions(self) -> list[str]:
         """What became worse beyond chance, and runs that failed only in B, one sentence each."""
         tasks = [f"{c.label} on {c.task}" for c in self.tasks if c.verdict == "worse"]
-        methods = [f"{c.label} across tasks" for c in self.methods if c.verdict == "worse"]
+        methods = [
+            f"{c.label} across tasks{' by their ranks, against the mean' if c.against_mean else ''}"
+            for c in self.methods
+            if c.verdict == "worse"
+        ]
         failed = [f"{run.label} on {run.task}, seed {run.seed}, failed in B" for run in self.failed_in_b]
         return [*methods, *tasks, *failed]
 
@@ -252,6 +266,8 @@ def _method_changes(tasks: Sequence[TaskChange]) -> list[MethodChange]:
     values: dict[str, list[float]] = {}
     for change in tasks:
         values.setdefault(change.label, []).append(change.difference)
-    changes = [MethodChange(label, over_tasks(v), across_tasks_test(v)) for label, v in values.items()]
+    changes = [
+        MethodChange(label, over_tasks(v), across_tasks_test(v), rank_biserial(v)) for label, v in values.items()
+    ]
     adjusted = holm([change.p_value for change in changes])
     return [replace(change, adjusted=p) for change, p in zip(changes, adjusted, strict=True)]

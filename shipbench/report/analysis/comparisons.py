@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 from shipbench.record import MEAN_PER_CLASS
 from shipbench.report.analysis.arms import Arm
-from shipbench.report.analysis.differences import over_tasks, paired_difference
+from shipbench.report.analysis.differences import over_tasks, task_differences
 from shipbench.report.analysis.predictions import TaskPredictions
 from shipbench.report.analysis.study import Study
-from shipbench.statistics import Interval, PairedTest, holm, wilcoxon_test
+from shipbench.statistics import Interval, PairedTest, holm, rank_biserial, wilcoxon_test
 
 ALPHA = 0.05
 BETTER, WORSE = "▲", "▼"
@@ -53,6 +53,10 @@ class PairedComparison:
     tasks: Mapping[str, TaskTest]
     wilcoxon_adjusted: float = float("nan")
 
+    def contradicts(self, difference: float) -> bool:
+        """Return whether Wilcoxon's test is beyond chance in the other direction than ``difference``, a mean."""
+        return self.wilcoxon_adjusted < ALPHA and rank_biserial(list(self.differences.values())) * difference < 0
+
 
 def image_tests(comparisons: Sequence[PairedComparison]) -> str:
     """Name the image-level tests of ``comparisons``."""
@@ -93,7 +97,7 @@ def paired_comparisons(
 
 
 def _paired_comparison(study: Study, arm: Arm, baseline: Arm, tests: Mapping[str, TaskTest]) -> PairedComparison:
-    tasks = paired_difference(study.accuracies(arm), study.accuracies(baseline)).tasks
+    tasks = task_differences(study.accuracies(arm), study.accuracies(baseline))
     values = list(tasks.values())
     return PairedComparison(arm, tasks, over_tasks(values), across_tasks_test(values), tests)
 

@@ -16,7 +16,7 @@ from shipbench.report.wording.names import task_name, task_order
 from shipbench.report.wording.numbers import has_value
 from shipbench.report.wording.text import joined
 from shipbench.settings import field_names
-from shipbench.statistics import Interval, student_interval
+from shipbench.statistics import Interval, student_interval, without_noise
 
 _ENOUGH_TASKS = 3
 _RECIPE = {f"cfg.{name}" for name in field_names(Recipe)}
@@ -101,16 +101,33 @@ def interval_over(study: Study, ablation: Ablation) -> str:
 def paired_difference(ours: pd.DataFrame, reference: pd.DataFrame) -> PairedDifference:
     """Return ours minus reference (seeds x tasks, percent) with a 95 % Student t interval.
 
-    With three or more shared tasks the interval is over tasks (each the mean over the shared seeds), otherwise over
-    seeds.
+    With three or more shared tasks the interval is over tasks (each the mean over its shared seeds), otherwise over the
+    seeds that have all shared tasks, and no other seed counts. Without such a seed there is no interval.
     """
-    delta = ours.subtract(reference).dropna(axis=0, how="all").dropna(axis=1, how="all")
-    tasks = {str(task): float(delta[task].mean()) for task in sorted(delta.columns, key=task_order)}
-    seeds = tuple(int(seed) for seed in delta.index)
-    if len(tasks) >= _ENOUGH_TASKS:
-        return PairedDifference(student_interval(list(tasks.values())), "tasks", tasks, seeds)
+    delta = _paired(ours, reference)
     complete = delta.dropna()
-    return PairedDifference(student_interval(list(complete.mean(axis=1))), "seeds", tasks, seeds)
+    if len(delta.columns) >= _ENOUGH_TASKS or complete.empty:
+        tasks = _task_means(delta)
+        return PairedDifference(over_tasks(list(tasks.values())), "tasks", tasks, _seeds(delta))
+    interval = student_interval(list(complete.mean(axis=1)))
+    return PairedDifference(interval, "seeds", _task_means(complete), _seeds(complete))
+
+
+def task_differences(ours: pd.DataFrame, reference: pd.DataFrame) -> dict[str, float]:
+    """Return ours minus reference (seeds x tasks, percent) by shared task, the mean over the seeds that both have."""
+    return _task_means(_paired(ours, reference))
+
+
+def _paired(ours: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
+    return ours.subtract(reference).dropna(axis=0, how="all").dropna(axis=1, how="all")
+
+
+def _task_means(delta: pd.DataFrame) -> dict[str, float]:
+    return {str(task): without_noise(float(delta[task].mean())) for task in sorted(delta.columns, key=task_order)}
+
+
+def _seeds(delta: pd.DataFrame) -> tuple[int, ...]:
+    return tuple(int(seed) for seed in delta.index)
 
 
 def over_tasks(values: Sequence[float]) -> Interval:

@@ -47,9 +47,9 @@ def standings(view: SuiteView) -> list[Standing]:
 def headline(view: SuiteView, standing: Standing) -> str:
     """Return the sentence that says who is best by ``standing``, by how much, and whether beyond chance."""
     (best, top), *others = standing.scores
-    seeds = counted(len(top.seeds), "seed")
     where = _where(view, standing)
     if not others:
+        seeds = counted(len(view.study.accuracies(best)), "seed")
         return f"{best.label} reaches {percent(top.mean)} % on {where}, {seeds}."
     level = [arm for arm, score in others if percent(score.mean) == percent(top.mean)]
     if level:
@@ -118,10 +118,13 @@ def _verdict(comparison: PairedComparison, mark: str) -> str:
     p_value = "p < 0.001" if adjusted < 0.001 else f"p = {adjusted:.3f}"
     marks = [test.mark for test in comparison.tasks.values()]
     if len(comparison.differences) >= FEWEST_WILCOXON and has_value(adjusted):
-        beyond = "beyond chance" if adjusted < ALPHA else "not beyond chance"
+        worse = comparison.contradicts(1 if mark == BETTER else -1)
+        beyond = "but worse beyond chance" if worse else "beyond chance" if adjusted < ALPHA else "not beyond chance"
         return f"{beyond} across tasks (Wilcoxon, {p_value})"
     if not marks:
         return f"over too few tasks for a test across tasks ({len(comparison.differences)})"
-    if len(marks) == 1:
-        return "beyond chance" if marks[0] == mark else "not beyond chance"
-    return f"beyond chance on {marks.count(mark)} of {counted(len(marks), 'task')}"
+    better, lost = marks.count(mark), len(list(filter(None, marks))) - marks.count(mark)
+    if len(comparison.differences) == 1:
+        return "beyond chance" if better else "not beyond chance"
+    tasks = counted(len(marks), "task" if len(marks) == len(comparison.differences) else "tested task")
+    return f"beyond chance on {better} of {tasks}{f' and worse on {lost}' if lost else ''}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,6 +11,7 @@ import pandas as pd
 
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.headline import Standing, left_out, standings
+from shipbench.report.analysis.places import places
 from shipbench.report.analysis.study import Score, mean_over_tasks
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import Figure
@@ -56,17 +58,18 @@ def pareto_figure(view: SuiteView, standing: Standing) -> Figure | None:
 
 
 def training_cost_figure(view: SuiteView) -> Figure | None:
-    """Return accuracy against the time of a training on the device that most runs share.
+    """Return accuracy against the time of a training, for runs on the place that most runs share.
 
     None if fewer than three main arms have both.
     """
-    done = view.runs[view.runs["status"] == "done"]
-    where = done["device"].str.cat(done["precision"], sep=", ").where(done["device"] != "")
-    ranked = standings(view)
-    if where.isna().all() or not ranked:
+    done = view.runs[(view.runs["status"] == "done") & (view.runs["device"] != "")]
+    by_run, ranked = places(done), standings(view)
+    if done.empty or not ranked:
         return None
-    place = where.mode().iloc[0]
-    return _scatter(view, MINUTES, ranked[-1], done[where == place], f" Runs on {place} only.")
+    numbers = Counter(by_run)
+    most = min(numbers, key=lambda place: (-numbers[place], place))
+    there = done[[place == most for place in by_run]]
+    return _scatter(view, MINUTES, ranked[-1], there, f" Runs on {most.name} only.")
 
 
 def _scatter(view: SuiteView, cost: Cost, standing: Standing, runs: pd.DataFrame, remark: str) -> Figure | None:

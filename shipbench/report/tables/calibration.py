@@ -26,7 +26,7 @@ def calibration_table(view: SuiteView) -> Table | None:
         title=f"{view.name}: calibration",
         caption=view.caption(
             "Expected calibration error in percent: the mean distance of confidence and accuracy over 15 equal bins of "
-            "confidence. Lower is better.",
+            "confidence, weighted by their images. Lower is better.",
             "Over the test images of all seeds, after the last epoch.",
             over_images=True,
         ),

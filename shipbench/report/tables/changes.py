@@ -13,6 +13,7 @@ from shipbench.report.wording.names import group_order, task_name, task_order
 from shipbench.report.wording.numbers import has_value, percent, signed
 from shipbench.report.wording.text import joined, seed_list
 
+_AGAINST_MEAN = "A verdict against the mean is that of the signed ranks: few tasks decide the mean."
 _TESTS = {"images": "test images", "seeds": "seeds", "": ""}
 
 
@@ -50,7 +51,7 @@ def method_changes_table(changes: Changes) -> Table:
         caption=Caption(
             "Mean over the shared tasks of B minus A in percentage points with its 95 % interval (Student's t over "
             "three or more tasks), and Wilcoxon's signed-rank test over six or more, adjusted by Holm's method.",
-            "",
+            _AGAINST_MEAN if any(change.against_mean for change in changes.methods) else "",
             f"Selection rule: {changes.select}.",
         ),
         columns=(

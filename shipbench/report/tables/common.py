@@ -12,7 +12,7 @@ from shipbench.report.analysis.study import Score, Study, Summary
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import MISSING, Cell, Column, Mark, Row
 from shipbench.report.wording.numbers import aligned, deviation, has_value, percent, short
-from shipbench.report.wording.text import with_seeds
+from shipbench.report.wording.text import joined, with_seeds
 from shipbench.statistics import MEAN_OF_GROUPS, MEAN_OF_TASKS
 
 FEWER_SEEDS = "\N{DAGGER}"
@@ -82,6 +82,12 @@ def _even_texts(rows: Sequence[Row], column: int, scale: float) -> list[str]:
 def p_cell(value: float) -> Cell:
     """Return a p-value."""
     return Cell(p_text(value) or MISSING, value=value if has_value(value) else None)
+
+
+def contradicted(arms: Sequence[Arm]) -> str:
+    """Say of ``arms`` that their Wilcoxon's tests contradict the differences beside them; empty without any."""
+    names = joined([arm.label for arm in arms])
+    return f"Wilcoxon's test of {names} is beyond chance against the direction of the difference" if arms else ""
 
 
 def p_text(value: float) -> str:

@@ -6,12 +6,12 @@ import pandas as pd
 
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.cautions import cautions
+from shipbench.report.analysis.places import places
 from shipbench.report.analysis.study import mean_over_tasks
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import Cell, Column, Row, Table
 from shipbench.report.tables.common import evenly, name_cell
 from shipbench.report.wording.numbers import has_value, short
-from shipbench.report.wording.text import counted
 
 _GIB = 1024**3
 _MEASURES = (
@@ -70,15 +70,11 @@ def _stacked_note(runs: pd.DataFrame) -> tuple[str, ...]:
 
 def _rows(arm: Arm, runs: pd.DataFrame) -> list[Row]:
     """Return a row for every device, precision and number of CPU threads of an arm."""
-    threads = runs["threads"].where(runs["device"].str.startswith("cpu")).fillna(0).astype(int)
-    places = pd.Series(
-        list(zip(runs["device"], runs["precision"], threads, strict=True)), index=runs.index, dtype=object
-    )
+    by_run = places(runs)
     rows = []
-    for device, precision, count in sorted(set(places)):
-        there = runs[places == (device, precision, count)]
-        below = ", ".join(part for part in (precision, counted(count, "thread") if count else "") if part)
-        where = Cell(device or "not recorded", below, ", ".join(part for part in (device, below) if part))
+    for place in sorted(set(by_run)):
+        there = runs[[other == place for other in by_run]]
+        where = Cell(place.device or "not recorded", place.conditions, place.name)
         measures = [_measure(there, column.key, scale) for column, scale in _MEASURES]
         rows.append(Row((name_cell(arm), where, *measures, Cell(f"{len(there):,}", value=len(there)))))
     return rows

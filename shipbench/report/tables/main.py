@@ -167,7 +167,8 @@ def _sign_notes(view: SuiteView, columns: Sequence[Column], rows: Sequence[Row])
         notes.append(
             f"{BETTER} better, {WORSE} worse than {view.baseline.label} beyond chance: "
             f"{image_tests(view.comparisons)}, with Holm's correction over all methods and tasks, at the 5 % level. "
-            "The tests are conditional on the trained models and do not include the spread over seeds."
+            "The tests are conditional on the trained models and do not include the spread over seeds. They compare "
+            "the seeds that both have."
         )
     if COLLAPSED in signs:
         notes.append(

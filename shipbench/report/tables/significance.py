@@ -6,7 +6,7 @@ from shipbench.report.analysis.cautions import cautions, foreign_records
 from shipbench.report.analysis.comparisons import BETTER, FEWEST_WILCOXON, WORSE, PairedComparison, image_tests
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import MISSING, Cell, Column, Row, Table
-from shipbench.report.tables.common import BY_CLASS, name_cell, p_cell, p_text
+from shipbench.report.tables.common import BY_CLASS, contradicted, name_cell, p_cell, p_text
 from shipbench.report.wording.names import task_name
 from shipbench.report.wording.numbers import has_value, signed
 
@@ -36,6 +36,7 @@ def across_tasks_table(view: SuiteView) -> Table | None:
         return None
     baseline, tests = view.baseline, image_tests(view.comparisons)
     tested = any(len(comparison.differences) >= FEWEST_WILCOXON for comparison in view.comparisons)
+    against = contradicted([c.arm for c in view.comparisons if c.contradicts(c.interval.mean)])
     return Table(
         name=f"significance-{view.slug}",
         title=f"{view.name}: difference to {baseline.label}",
@@ -51,7 +52,7 @@ def across_tasks_table(view: SuiteView) -> Table | None:
             Column("beyond_chance_worse", "worse", "Beyond chance"),
         ),
         rows=tuple(_across_row(comparison, tested=tested) for comparison in view.comparisons),
-        notes=view.prediction_notes,
+        notes=(*([f"{against}."] if against else []), *view.prediction_notes),
         warnings=cautions(view.study.runs_of([baseline, *(comparison.arm for comparison in view.comparisons)])),
     )
 

@@ -9,10 +9,19 @@ from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.cautions import cautions
 from shipbench.report.analysis.comparisons import FEWEST_WILCOXON, PairedComparison
 from shipbench.report.analysis.headline import Standing, left_out
-from shipbench.report.analysis.study import Score, mean_over_tasks
+from shipbench.report.analysis.study import Score, Study, mean_over_tasks
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import MISSING, Cell, Column, Row, Table
-from shipbench.report.tables.common import MILLION, evenly, label_cell, marked, millions_cell, p_cell, score_cell
+from shipbench.report.tables.common import (
+    MILLION,
+    contradicted,
+    evenly,
+    label_cell,
+    marked,
+    millions_cell,
+    p_cell,
+    score_cell,
+)
 from shipbench.report.wording.numbers import has_value, signed
 from shipbench.report.wording.text import sentence_case
 
@@ -34,8 +43,7 @@ def standing_table(view: SuiteView, standing: Standing) -> Table:
         *([Column("wilcoxon_holm_p", "p")] if tested else []),
         Column("trainable_params", "params (M)"),
     )
-    test = "p is that of Wilcoxon's test across tasks with Holm's correction" if tested else ""
-    remarks = "; ".join(filter(None, (_over_shared_tasks(view, standing), test)))
+    remarks = "; ".join(filter(None, _remarks(view, standing, tested=tested)))
     return Table(
         name=f"overview-{view.slug}",
         title=f"{view.name}: overview",
@@ -49,13 +57,37 @@ def standing_table(view: SuiteView, standing: Standing) -> Table:
     )
 
 
-def _over_shared_tasks(view: SuiteView, standing: Standing) -> str:
-    """Say which tasks the differences are over, if these are not the tasks of the means."""
+def _remarks(view: SuiteView, standing: Standing, *, tested: bool) -> tuple[str, ...]:
+    """Say what differences are over, if not over what the means are, which test p is of, and where it contradicts."""
     arms = {arm for arm, _ in standing.scores}
-    tasks = [set(comparison.differences) for comparison in view.comparisons if comparison.arm in arms]
-    if view.baseline is None or standing.kind != "tasks" or all(shared == set(standing.tasks) for shared in tasks):
-        return ""
-    return f"Differences are over all tasks shared with {view.baseline.label}"
+    comparisons = [comparison for comparison in view.comparisons if comparison.arm in arms]
+    if view.baseline is None:
+        return ()
+    against = [c.arm for c in comparisons if c.contradicts(_printed(standing, c, view.baseline))]
+    seeds = any(_other_seeds(view.study, comparison, view.baseline) for comparison in comparisons)
+    by_mean, among, shared = "", "", f"shared with {view.baseline.label}"
+    if standing.kind == "tasks":
+        tasks = any(set(comparison.differences) != set(standing.tasks) for comparison in comparisons)
+        over = "all tasks and seeds" if tasks and seeds else "all tasks" if tasks else "the seeds" if seeds else ""
+        by_mean = f"Differences are over {over} {shared}" if over else ""
+    elif seeds:
+        among = f", over the seeds {shared},"
+    test = f"p is that of Wilcoxon's test across tasks{among} with Holm's correction" if tested else ""
+    return by_mean, test, contradicted(against)
+
+
+def _printed(standing: Standing, comparison: PairedComparison, baseline: Arm) -> float:
+    """Return the difference that the table prints for an arm."""
+    if standing.kind == "tasks":
+        return comparison.interval.mean
+    scores = dict(standing.scores)
+    return scores[comparison.arm].mean - scores[baseline].mean if baseline in scores else float("nan")
+
+
+def _other_seeds(study: Study, comparison: PairedComparison, baseline: Arm) -> bool:
+    """Return whether a side of ``comparison`` has seeds on a shared task that the other lacks there."""
+    ours, theirs = study.accuracies(comparison.arm), study.accuracies(baseline)
+    return any(set(ours[task].dropna().index) != set(theirs[task].dropna().index) for task in comparison.differences)
 
 
 def _seeds_once(rows: Sequence[Row]) -> tuple[list[Row], str]:
