@@ -40,7 +40,7 @@ Tasks = Annotated[
     str,
     typer.Option(
         help="Suites (all, demo, demo-tiny), groups (natural, specialized, structured), task names, SOURCEs such as "
-        "folder:PATH, csv:PATH, hf:NAME and torchvision:CLASS, or task files (FILE.toml), comma-separated.",
+        "folder:PATH, csv:PATH, npz:PATH, hf:NAME and torchvision:CLASS, or task files (FILE.toml), comma-separated.",
         autocompletion=completion.tasks,
     ),
 ]

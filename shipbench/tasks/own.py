@@ -13,6 +13,8 @@ from shipbench.tasks.catalogue import Task
 # A letter and a colon begin a path on Windows.
 _SOURCE = re.compile(r"([A-Za-z][A-Za-z0-9_-]+):(.*)", re.DOTALL)
 _GROUP = "Own"
+# The suffixes of files that are no part of a task's name.
+_SUFFIXES = {"csv": (".csv", ".txt"), "npz": (".npz",)}
 
 
 def is_source(text: str) -> bool:
@@ -48,8 +50,11 @@ def _last_part(kind: str, location: str, base: Path) -> str:
     if kind == "torchvision":
         # A whole CIFAR-100 is not the task cifar100 of VTAB-1k.
         return f"tv-{location.lower()}"
-    if kind == "csv":
-        location = location.removesuffix(".csv")
+    if kind in ("csv", "folder") and not (base / Path(location).expanduser()).exists():
+        # The part after the colon is the folder that the images lie in.
+        location = location.rpartition(":")[0] or location
+    for suffix in _SUFFIXES.get(kind, ()):
+        location = location.removesuffix(suffix)
     # normpath takes the last part of "." and "bugs/" as well.
     name = os.path.normpath(base / Path(location).expanduser()).rsplit(os.sep, 1)[-1]
     return re.sub(r"[\s:,]+", "-", name) or kind

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from shipbench import RunSpec, load_results, run
@@ -155,6 +156,30 @@ def test_a_source_is_verified_and_inspected(shipbench: Shipbench, insects: Path,
     assert shipbench("data", "verify", insects).code == 1
     listed = shipbench("list", "tasks", insects)
     assert "Garden" in listed.out
+
+
+def test_arrays_are_verified_inspected_and_validated_on_their_own_split(
+    shipbench: Shipbench, tmp_path: Path, cache: Path
+) -> None:
+    rng, file = np.random.default_rng(0), tmp_path / "bugs.npz"
+    arrays = {}
+    for split, count in (("train", 10), ("val", 6), ("test", 4)):
+        arrays[f"{split}_images"] = rng.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        arrays[f"{split}_labels"] = np.arange(count, dtype=np.uint8)[:, None] % 2
+    np.savez_compressed(file, **arrays)
+    verified = shipbench("data", "verify", f"npz:{file}")
+    assert (verified.code, "in order" in verified.out) == (0, True), verified.err
+    assert "recorded as" not in verified.out + verified.err
+    inspected = shipbench("data", "inspect", f"npz:{file}", "--grid", tmp_path / "sheet.png")
+    assert inspected.code == 0, inspected.err
+    assert "train 10, val 6, test 4" in inspected.out
+    (row,) = json.loads(shipbench("list", "tasks", f"npz:{file}", "--json").out)
+    assert (row["name"], row["n_train"], row["n_test"]) == ("bugs", 16, 4)
+    np.savez(file, **arrays | {"test_labels": np.zeros((4, 14), np.uint8)})
+    for command in (("data", "verify"), ("data", "inspect"), ("run", "--method", "linear", *SMALL, "--tasks")):
+        refused = shipbench(*command, f"npz:{file}")
+        assert (refused.code, refused.err.count("error: ")) == (2, 1)
+        assert "test_labels has 14 numbers per image, so several labels" in refused.err
 
 
 def leak(folder: Path) -> None:

@@ -105,6 +105,11 @@ def test_a_source_is_a_suite_of_one_task(tmp_path: Path, monkeypatch: pytest.Mon
     assert (task.name, task.suite, suite_tasks(task)) == ("bugs", "bugs", ("bugs",))
     assert (task.source, task.location, task.base) == ("folder", "data/bugs/", str(tmp_path))
     assert get_task("csv:/data/Birds of Peru.csv").name == "Birds-of-Peru"
+    assert get_task("csv:lists/train.txt:/data/birds").name == "train"
+    assert get_task("folder:/data/lists:/data/birds").name == "lists"
+    (tmp_path / "odd:name").mkdir()
+    assert get_task("folder:odd:name").name == "odd-name"
+    assert get_task("npz:/data/pathmnist_64.npz").name == "pathmnist_64"
     assert get_task("folder:/data/DTD").name == "DTD"
     assert get_task("hf:user/flowers:small").name == "flowers-small"
     assert get_task("torchvision:CIFAR100").name == "tv-cifar100"

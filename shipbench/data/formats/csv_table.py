@@ -1,11 +1,11 @@
-"""``csv:PATH``: a table with one row per image, or a table for each split."""
+"""``csv:PATH[:IMAGES]``: a table with one row per image, or a table for each split; lists of paths and labels."""
 
 from __future__ import annotations
 
 import csv
 import glob
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ from shipbench.data.formats.files import (
     require_folder,
 )
 from shipbench.data.formats.labels import Label, Rows, as_integers, counted, make_listing, quoted_few
-from shipbench.data.formats.options import place, require_known, text_option
+from shipbench.data.formats.options import divided, place, require_known, text_option
 from shipbench.data.formats.roles import assign_roles, role_of, role_within, split_columns
 from shipbench.data.images import read_bytes
 from shipbench.data.listings import ListedSource, Listing, SplitRole
@@ -51,6 +51,10 @@ _SWITCHES: dict[str, SplitRole] = {
     "false": "test",
 }
 _TABLE_SUFFIXES = (".csv", ".tsv")
+# A line of a list: the path of an image and a label, divided by the last space or tab.
+_PAIR = re.compile(r"(.*\S)[ \t]+(\S+)")
+_LIST_SUFFIX = ".txt"
+_LIST_COLUMNS = {"image": 0, "label": 1}
 # The first line with which Excel is told the delimiter.
 _DELIMITER_LINE = re.compile(r"\Asep=.\r?\n", re.IGNORECASE)
 
@@ -59,8 +63,8 @@ class CsvTable(ListedSource):
     """The source ``csv``.
 
     Keys of the task file: ``image_column``, ``label_column``, ``split_column``, ``splits`` (role to value of the split
-    column, or to the name of a table), ``images`` (the folder that paths start from, if not the table's) and
-    ``extension`` (a suffix that the image column lacks, as ``".jpg"``).
+    column, or to the name of a table), ``images`` (the folder that paths start from, if neither the location names it
+    nor it is the table's) and ``extension`` (a suffix that the image column lacks, as ``".jpg"``).
     """
 
     option_names = KEYS
@@ -68,7 +72,9 @@ class CsvTable(ListedSource):
     def list(self, location: str, base: Path, options: Mapping[str, Any]) -> Listing:
         """List the images of a table or a folder of tables; raise ``InputError`` if a column or a file is missing."""
         require_known(options, KEYS, "csv")
-        path = place(location, base)
+        name, images_folder = divided(location, base)
+        options = {"images": images_folder, **options} if images_folder else options
+        path = place(name, base)
         tables = [_read_table(file) for file in _table_files(path)]
         single = len(tables) == 1
         labelled, notes = _without_unlabelled([row for table in tables for row in _rows(table, options, single)], path)
@@ -77,7 +83,7 @@ class CsvTable(ListedSource):
         if left_out := len(labelled) - len(used):
             notes.append(f"left out {counted(left_out, 'row')} of {path} that belong to no split")
         root, names = _resolve([row.image for row in used], tables[0].file.parent, base, options)
-        require_files(root, names, path)
+        require_files(root, names, path, "csv")
         images = FolderImages(root)
         rows = _by_role(used, names, roles)
         return make_listing(rows, images, path, notes=notes, signatures=images.signatures(names))
@@ -161,15 +167,21 @@ class _Table:
 def _table_files(path: Path) -> list[Path]:
     """Return the tables at ``path``: one, or one for each split."""
     if path.is_file():
-        tables = _split_tables(path.parent) if role_of(path.stem) else []
+        siblings = _split_lists if path.suffix.lower() == _LIST_SUFFIX else _split_tables
+        tables = siblings(path.parent) if role_of(path.stem) else []
         return tables if path in tables else [path]
+    if not path.exists():
+        raise InputError(f"csv: {path} does not exist; name the file that lists the images")
     require_folder(path, "csv")
-    tables = _split_tables(path) or _visible_tables(path)
-    if not tables:
-        raise InputError(f"{path} holds no table (.csv); name the file, as in csv:labels.csv")
-    if len(tables) > 1 and not _split_tables(path):
+    if tables := _split_tables(path):
+        return tables
+    tables = _visible_tables(path)
+    if len(tables) > 1:
         names = quoted_few([file.name for file in tables])
         raise InputError(f"{path} holds several tables ({names}); name one, as in csv:{tables[0]}")
+    tables = tables or _split_lists(path)
+    if not tables:
+        raise InputError(f"{path} holds no table (.csv); name the file, as in csv:labels.csv")
     return tables
 
 
@@ -179,11 +191,31 @@ def _split_tables(folder: Path) -> list[Path]:
     return tables if any(role_within(file.stem) == "train" for file in tables) else []
 
 
+def _split_lists(folder: Path) -> list[Path]:
+    """Return the lists of paths and labels named after splits if one of them is train."""
+    files = [file for file in _visible_files(folder, (_LIST_SUFFIX,)) if role_within(file.stem)]
+    lists = [file for file in files if file.is_file() and _pair(_first_line(file))]
+    return lists if any(role_within(file.stem) == "train" for file in lists) else []
+
+
+def _first_line(file: Path) -> str:
+    with file.open("rb") as stream:
+        return next((line for line in stream if line.strip()), b"").decode("utf-8-sig", "replace")
+
+
+def _pair(line: str) -> tuple[str, str] | None:
+    """Return the path and the label in a line of a list; None for another line, as the header of a table."""
+    match = _PAIR.fullmatch(line.strip())
+    return (match[1], match[2]) if match and is_image(match[1]) else None
+
+
 def _visible_tables(folder: Path) -> list[Path]:
-    """Return the tables in a folder, without the ``._train.csv`` that macOS stores beside a ``train.csv``."""
-    return [
-        file for file in sorted(folder.iterdir()) if file.suffix.lower() in _TABLE_SUFFIXES and not is_hidden(file.name)
-    ]
+    return _visible_files(folder, _TABLE_SUFFIXES)
+
+
+def _visible_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
+    """Return the files with some suffixes, without the ``._train.csv`` that macOS stores beside a ``train.csv``."""
+    return [file for file in sorted(folder.iterdir()) if file.suffix.lower() in suffixes and not is_hidden(file.name)]
 
 
 def _read_table(file: Path) -> _Table:
@@ -194,6 +226,8 @@ def _read_table(file: Path) -> _Table:
         clause = impostor(content, "save it as CSV") or "is not UTF-8 text; save it as UTF-8"
         raise InputError(f"{file} {clause}") from error
     header = next((line for line in text.splitlines() if line.strip()), "")
+    if _pair(header):
+        return _Table(file, _LIST_COLUMNS, _list_rows(file, text))
     delimiter = next((mark for mark in (",", ";", "\t") if mark in header), ",")
     reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, strict=True)
     try:
@@ -205,6 +239,18 @@ def _read_table(file: Path) -> _Table:
     (_, names), *rows = lines
     _check_shape(file, names, rows)
     return _Table(file, {name.strip().lower(): index for index, name in enumerate(names)}, rows)
+
+
+def _list_rows(file: Path, text: str) -> list[tuple[int, Sequence[str]]]:
+    """Return the rows of a list with their lines; raise ``InputError`` for a line of another form."""
+    rows: list[tuple[int, Sequence[str]]] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        pair = _pair(line)
+        if pair is not None:
+            rows.append((number, pair))
+        elif line.strip():
+            raise InputError(f"{file}, line {number}: expected a path, a space and a label, found {line[:120]!r}")
+    return rows
 
 
 def _check_shape(file: Path, names: Sequence[str], rows: Sequence[tuple[int, Sequence[str]]]) -> None:
@@ -296,7 +342,7 @@ def _resolve(images: Sequence[str], folder: Path, base: Path, options: Mapping[s
     """Return the folder that images lie below and their paths relative to it, with the suffixes of files."""
     chosen = text_option(options, "images")
     root = place(chosen, base) if chosen is not None else folder
-    require_folder(root, "images in the task file")
+    require_folder(root, "images")
     common, images = below_common_folder(images, folder)
     root = root if common is None else common
     suffix = _extension(root, images, options)

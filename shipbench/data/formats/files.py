@@ -52,20 +52,26 @@ def require_folder(folder: Path, what: str) -> None:
     """Raise ``InputError`` if ``folder`` is not a folder; ``what`` is how the user named it."""
     if folder.is_dir():
         return
+    if folder.suffix.lower() == ".npz" and folder.exists():
+        raise InputError(f"{what}: {folder} is a file of arrays, not a folder; name it npz:{folder}")
     if os.path.lexists(folder):
         raise InputError(f"{what}: {folder} is a file, not a folder; unpack it if it is an archive")
     raise InputError(f"{what}: {folder} does not exist; name the folder that holds the images")
 
 
-def require_files(root: Path, paths: Iterable[str], where: object) -> None:
-    """Raise ``InputError`` with the number of listed files that are missing below ``root`` and the first three."""
+def require_files(root: Path, paths: Iterable[str], where: object, source: str | None = None) -> None:
+    """Raise ``InputError`` with the number of listed files that are missing below ``root`` and the first three.
+
+    ``source`` is the name of a kind whose locations may end in ``:FOLDER``, the folder that the paths start from.
+    """
     missing = missing_files(root, paths)
     if missing:
         lacking = f"{counted(len(missing), 'image')} that {where} lists"
         verb = "does" if len(missing) == 1 else "do"
-        raise InputError(
-            f"{lacking} {verb} not exist below {root}: {quoted_few(missing)}; restore the files or correct the paths"
-        )
+        remedy = "restore the files or correct the paths"
+        if source is not None:
+            remedy = f"{remedy}, or name the folder that they start from, as in {source}:{where}:FOLDER"
+        raise InputError(f"{lacking} {verb} not exist below {root}: {quoted_few(missing)}; {remedy}")
 
 
 def missing_files(root: Path, paths: Iterable[str]) -> list[str]:

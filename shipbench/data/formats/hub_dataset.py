@@ -17,7 +17,7 @@ from shipbench.data.formats.hub_folder import has_metadata, list_metadata
 from shipbench.data.formats.hub_layout import HubTables, parquet_tables, saved_tables
 from shipbench.data.formats.image_folder import list_folder
 from shipbench.data.formats.labels import Label, Rows, counted, make_listing, quoted_few
-from shipbench.data.formats.options import place, require_known, text_option
+from shipbench.data.formats.options import divided, place, require_known, text_option
 from shipbench.data.formats.roles import assign_roles, split_columns
 from shipbench.data.listings import ListedSource, Listing, SplitRole
 from shipbench.errors import InputError
@@ -45,7 +45,7 @@ class HubDataset(ListedSource):
         must choose a configuration, a column or the role of a split.
         """
         require_known(options, KEYS, "hf")
-        name, config = _parts(location, base)
+        name, config = divided(location, base)
         config = text_option(options, "config") or config
         local = place(name, base)
         if not local.exists():
@@ -57,14 +57,6 @@ class HubDataset(ListedSource):
         if tables is not None:
             return _table_listing(tables, options, local)
         return list_folder(local, {key: value for key, value in options.items() if key == "splits"})
-
-
-def _parts(location: str, base: Path) -> tuple[str, str | None]:
-    """Divide ``NAME:CONFIG``; a path that exists may contain a colon itself."""
-    name, colon, config = location.rpartition(":")
-    if not colon or place(location, base).exists():
-        return location, None
-    return name, config
 
 
 def _refuse_missing_path(name: str, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""``folder:PATH``: a folder per class, with or without split folders above, or a list file beside the images."""
+"""``folder:PATH[:IMAGES]``: a folder per class, with or without split folders above, or a folder with list files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from shipbench.data.formats.files import FolderImages, is_hidden, is_image, require_folder
 from shipbench.data.formats.labels import Rows, counted, make_listing, quoted_few
 from shipbench.data.formats.lists import has_lists, list_from_files
-from shipbench.data.formats.options import choice_option, place, require_known, table_option
+from shipbench.data.formats.options import choice_option, divided, place, require_known, table_option, text_option
 from shipbench.data.formats.roles import assign_roles, role_of, role_within
 from shipbench.data.listings import ListedSource, Listing, SplitRole
 from shipbench.errors import InputError
@@ -28,7 +28,8 @@ class ImageFolder(ListedSource):
     """The source ``folder``.
 
     Keys of the task file: ``splits`` (role to folder name), ``layout`` (``"splits"`` or ``"classes"``: what the folders
-    at the top are), and for list files ``list`` (which one) and ``images`` (the folder that their paths start from).
+    at the top are), and for list files ``list`` (which one) and ``images`` (the folder that their paths start from, if
+    the location does not name it).
     """
 
     option_names = KEYS
@@ -36,9 +37,10 @@ class ImageFolder(ListedSource):
     def list(self, location: str, base: Path, options: Mapping[str, Any]) -> Listing:
         """List the images below a folder; raise ``InputError`` if its layout is unknown or ambiguous."""
         require_known(options, KEYS, "folder")
-        folder = place(location, base)
-        require_folder(folder, f"folder:{location}")
-        return list_folder(folder, options)
+        name, images = divided(location, base)
+        folder = place(name, base)
+        require_folder(folder, f"folder:{name}")
+        return list_folder(folder, _with_images(options, folder, base, images))
 
 
 def list_folder(folder: Path, options: Mapping[str, Any]) -> Listing:
@@ -49,7 +51,7 @@ def list_folder(folder: Path, options: Mapping[str, Any]) -> Listing:
         return list_from_files(root, options)
     for key in ("list", "images"):
         if key in options:
-            raise InputError(f"{folder} holds no list file, so the task file's key {key!r} means nothing; remove it")
+            raise InputError(f"{folder} holds no list file, so {key!r} means nothing; remove it")
     if layout is None:
         _refuse_metadata(root)
     skipped = _Skipped()
@@ -58,6 +60,18 @@ def list_folder(folder: Path, options: Mapping[str, Any]) -> Listing:
     images = FolderImages(root)
     signatures = images.signatures(path for split in rows.values() for path, _ in split)
     return make_listing(rows, images, root, notes=skipped.sentences(), signatures=signatures)
+
+
+def _with_images(options: Mapping[str, Any], folder: Path, base: Path, images: str | None) -> Mapping[str, Any]:
+    """Return the options with the place of the images that the location names, or the key relative to ``base``.
+
+    A key that leads to a folder in ``folder`` stays relative to it.
+    """
+    chosen = text_option(options, "images")
+    if chosen is None:
+        return {**options, "images": str(place(images, base))} if images else options
+    is_inside = place(chosen, folder).is_dir() or not place(chosen, base).is_dir()
+    return options if is_inside else {**options, "images": str(place(chosen, base))}
 
 
 @dataclass
@@ -211,8 +225,10 @@ def _why_no_classes(root: Path, level: _Level) -> str:
     names = sorted(path.name for path in root.iterdir())
     if any(name.endswith((".parquet", ".arrow")) for name in names):
         return f"has no class folders; it looks like a Hugging Face data set: name it hf:{root}"
-    if table := next((name for name in names if name.lower().endswith(".csv")), None):
-        return f"has no class folders; if {table} holds the labels, name it csv:{root / table}"
+    for suffix, kind in ((".csv", "csv"), (".npz", "npz")):
+        if file := next((name for name in names if name.lower().endswith(suffix)), None):
+            holds = "the labels" if kind == "csv" else "images and labels"
+            return f"has no class folders; if {file} holds {holds}, name it {kind}:{root / file}"
     if level.images:
         return f"holds {counted(level.images, 'image')} but no class folders; make a folder for each class"
     return "has no class folders; it needs a folder with images for each class"

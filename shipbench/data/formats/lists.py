@@ -24,7 +24,7 @@ from shipbench.data.formats.files import (
     require_folder,
 )
 from shipbench.data.formats.labels import Label, Rows, make_listing
-from shipbench.data.formats.options import text_option
+from shipbench.data.formats.options import place, text_option
 from shipbench.data.formats.roles import ROLES, assign_roles, role_of
 from shipbench.data.images import read_bytes
 from shipbench.data.listings import Listing, SplitRole
@@ -203,7 +203,7 @@ def _finish(
 ) -> Listing:
     root, rows = _located(folder, rows, options)
     paths = [path for split in rows.values() for path, _ in split]
-    require_files(root, paths, folder)
+    require_files(root, paths, folder, "folder")
     images = FolderImages(root)
     return make_listing(rows, images, folder, names=names, signatures=images.signatures(paths))
 
@@ -223,8 +223,8 @@ def _located(
 def _image_root(folder: Path, rows: Mapping[SplitRole, Rows], options: Mapping[str, Any]) -> Path:
     chosen = text_option(options, "images")
     if chosen is not None:
-        require_folder(folder / chosen, "images in the task file")
-        return folder / chosen
+        require_folder(place(chosen, folder), "images")
+        return place(chosen, folder)
     probes = [path for split in rows.values() for path, _ in split[:_PROBED]]
     return find_image_root(folder, probes)
 

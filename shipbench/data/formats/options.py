@@ -52,6 +52,17 @@ def table_option(options: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     return value
 
 
+def divided(location: str, base: Path) -> tuple[str, str | None]:
+    """Divide ``LOCATION:PART`` at its last colon; the part is None without one.
+
+    A path that exists may contain a colon itself.
+    """
+    name, colon, part = location.rpartition(":")
+    if not colon or place(location, base).exists():
+        return location, None
+    return name, part.strip() or None
+
+
 def place(location: str, base: Path) -> Path:
     """Return the absolute path of a location that is relative to ``base``; ``~`` is the user's home."""
     return (base / Path(location).expanduser()).absolute()

@@ -86,8 +86,8 @@ def repeated_images(evidence: Evidence) -> list[str]:
 
 
 def unusual_formats(evidence: Evidence) -> list[str]:
-    """Note images that are neither JPEG nor PNG, and the format under which records list them."""
-    kinds = {facts.identity.kind for facts in evidence.images.values() if not facts.fault} - {"jpeg", "png"}
+    """Note image files that are neither JPEG nor PNG, and the format under which records list them."""
+    kinds = {facts.identity.kind for facts in evidence.images.values() if not facts.fault} - {"jpeg", "png", "array"}
     return [f"{kind} images are recorded as {'jpeg' if kind in LOSSY else 'png'}" for kind in sorted(kinds)]
 
 

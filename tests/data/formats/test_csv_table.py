@@ -172,6 +172,54 @@ def test_images_lie_below_another_folder(tmp_path: Path) -> None:
     assert listing.signatures == {name: tmp_path / "pictures" / name for name in ("a.png", "b.png")}
 
 
+def test_the_location_names_the_folder_of_the_images(tmp_path: Path) -> None:
+    tree(tmp_path / "pictures", "a.png", "b.png")
+    tree(tmp_path / "odd:name", "a.png", "b.png")
+    file = tmp_path / "lists" / "labels.csv"
+    file.parent.mkdir()
+    file.write_text(PLAIN)
+    for location in ("lists/labels.csv:pictures", f"lists:{tmp_path / 'pictures'}"):
+        listing = CsvTable().list(location, tmp_path, {})
+        assert listing.signatures == {name: tmp_path / "pictures" / name for name in ("a.png", "b.png")}
+    chosen = CsvTable().list("lists:pictures", tmp_path, {"images": "odd:name"})
+    assert chosen.signatures == {name: tmp_path / "odd:name" / name for name in ("a.png", "b.png")}
+    (tmp_path / "odd:name" / "labels.csv").write_text(PLAIN)
+    assert CsvTable().list("odd:name", tmp_path, {}).signatures == chosen.signatures
+    with pytest.raises(InputError, match=r"images: .*nowhere does not exist"):
+        CsvTable().list("lists:nowhere", tmp_path, {})
+    with pytest.raises(InputError, match=r"a\.png, b\.png; .* or name the folder .*, as in csv:.*/lists:FOLDER"):
+        CsvTable().list("lists", tmp_path, {})
+
+
+def test_a_list_has_no_header(tmp_path: Path) -> None:
+    tree(tmp_path / "pictures", "my cat.png", "b.png", "c.png", "d.png")
+    (tmp_path / "lists").mkdir()
+    for name, text in {
+        "train": "\ufeffmy cat.png 10\n\nb.png\t9\r\n",
+        "val": "c.png 9\n",
+        "test": "d.png 10\n",
+        "train_readme": "nothing",
+        "classes": "9 bee\n10 cat\n",
+    }.items():
+        (tmp_path / "lists" / f"{name}.txt").write_text(text)
+    for location in ("lists:pictures", "lists/train.txt:pictures"):
+        assert labels(CsvTable().list(location, tmp_path, {})) == {
+            "train": [("my cat.png", "10"), ("b.png", "9")],
+            "val": [("c.png", "9")],
+            "test": [("d.png", "10")],
+        }
+    (tmp_path / "all.lst").write_text("c.png bee\nd.png cat\n")
+    assert labels(CsvTable().list("all.lst:pictures", tmp_path, {})) == {"train": [("c.png", "bee"), ("d.png", "cat")]}
+
+
+def test_a_line_of_a_list_that_is_no_pair_is_named(tmp_path: Path) -> None:
+    (tmp_path / "all.txt").write_text("a.png 0\nb.png\n")
+    with pytest.raises(InputError, match=r"all\.txt, line 2: expected a path, a space and a label, found 'b\.png'"):
+        read(tmp_path / "all.txt")
+    with pytest.raises(InputError, match=r"has no header"):
+        read(table(tmp_path, "a b.png, c d\nb.png, e\n"))
+
+
 def test_paths_of_windows_and_absolute_paths_are_read(tmp_path: Path) -> None:
     tree(tmp_path, "img/a.png", "img/b.png")
     (tmp_path / "w.csv").write_text("image,label\nimg\\a.png,x\n.\\img\\b.png,y\n")
@@ -198,7 +246,7 @@ def test_missing_files_are_counted_and_the_first_three_named(tmp_path: Path) -> 
 
 
 def test_a_missing_table_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"nothing\.csv does not exist"):
+    with pytest.raises(InputError, match=r"csv: .*nothing\.csv does not exist; name the file that lists the images"):
         read(tmp_path / "nothing.csv")
 
 

@@ -123,6 +123,7 @@ def test_links_to_folders_are_followed_but_not_in_a_circle(tmp_path: Path) -> No
         (("1.png", "2.png"), r"holds 2 images but no class folders"),
         (("readme.txt",), r"has no class folders; it needs a folder with images for each class"),
         (("images.csv", "1.png"), r"if images\.csv holds the labels, name it csv:"),
+        (("arrays.npz", "1.png"), r"if arrays\.npz holds images and labels, name it npz:"),
         (("data.parquet",), r"looks like a Hugging Face data set: name it hf:"),
         (
             ("train/metadata.csv", "train/a/1.png", "train/b/1.png"),

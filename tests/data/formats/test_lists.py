@@ -95,6 +95,24 @@ def test_the_folder_of_the_images_is_asked_for_if_two_fit(tmp_path: Path) -> Non
     }
 
 
+def test_the_images_lie_below_another_folder(tmp_path: Path) -> None:
+    tree(tmp_path / "pictures", *IMAGES)
+    write(tmp_path / "lists", train={"0.png": 0, "1.png": 1}, test={"2.png": 1})
+    files = {f"{number}.png": tmp_path / "pictures" / f"{number}.png" for number in range(3)}
+    assert ImageFolder().list("lists:pictures", tmp_path, {}).signatures == files
+    for images in ("pictures", "../pictures"):
+        found = ImageFolder().list("lists", tmp_path, {"images": images}).signatures
+        assert found is not None
+        assert {name: file.resolve() for name, file in found.items()} == files
+    assert ImageFolder().list("lists:nowhere", tmp_path, {"images": "pictures"}).signatures == files
+    with pytest.raises(InputError, match=r"images: .*nowhere does not exist"):
+        ImageFolder().list("lists:nowhere", tmp_path, {})
+    with pytest.raises(InputError, match=r"3 images .* or name the folder .*, as in folder:.*/lists:FOLDER"):
+        ImageFolder().list("lists", tmp_path, {})
+    with pytest.raises(InputError, match=r"pictures holds no list file, so 'images' means nothing"):
+        ImageFolder().list("pictures:lists", tmp_path, {})
+
+
 def test_noah_lists_divide_at_the_last_space_or_tab_and_shots_are_chosen(tmp_path: Path) -> None:
     tree(tmp_path / "images", "a b.png", *IMAGES)
     for name, text in {
