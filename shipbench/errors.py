@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 
 
 class ShipbenchError(Exception):
@@ -35,10 +36,10 @@ def one_line(error: BaseException, limit: int = 500) -> str:
 def system_reason(error: Exception) -> str:
     """Return the operating system's reason for ``error``, such as "No space left on device", else its message.
 
-    safetensors and pyarrow give the system's error number only in their message.
+    safetensors and pyarrow give the system's error number only in their message; under Windows it is one of its own.
     """
     number = re.search(r"(?:os error|errno) (\d+)", str(error))
-    if number is not None:
+    if number is not None and sys.platform != "win32":
         return os.strerror(int(number[1]))
     reason = error.strerror if isinstance(error, OSError) else None
     return reason or one_line(error)

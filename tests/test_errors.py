@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+from types import SimpleNamespace
 
 import pytest
 
+from shipbench import errors
 from shipbench.errors import one_line, system_reason
 
 
@@ -35,6 +37,12 @@ def test_a_long_message_is_cut() -> None:
 )
 def test_the_reason_of_the_system_is_found(error: Exception) -> None:
     assert system_reason(error) == os.strerror(errno.ENOSPC)
+
+
+def test_a_number_of_windows_is_not_looked_up_among_those_of_posix(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its number 5 refuses access; elsewhere that is an error of a disk."""
+    monkeypatch.setattr(errors, "sys", SimpleNamespace(platform="win32"))
+    assert system_reason(RuntimeError("Access is denied. (os error 5)")) == "Access is denied. (os error 5)"
 
 
 def test_other_errors_give_their_message_as_the_reason() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-import os
+import sys
 from collections.abc import Callable
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -22,10 +22,15 @@ from shipbench.runtime.interrupts import children_without_interrupts, leave_sign
 
 # In the second step, gradients and the optimiser's state already exist.
 _STEPS = 2
-# A fork server that has only imported torch starts processes at once; Windows cannot fork.
-_PROCESSES: ForkServerContext | SpawnContext = (
-    get_context("forkserver") if hasattr(os, "fork") else get_context("spawn")
-)
+
+
+def processes() -> ForkServerContext | SpawnContext:
+    """Return how the process that measures is started: by a fork server that has only imported torch, or afresh.
+
+    The fork server starts processes at once. On a Mac, the libraries of its CPU and of its GPU fail in a process that
+    was forked after they were loaded; Windows cannot fork.
+    """
+    return get_context("forkserver") if sys.platform == "linux" else get_context("spawn")
 
 
 def step_bytes_alone(candidate: Candidate, options: BenchOptions, compute: ComputeContext) -> int:
@@ -34,10 +39,11 @@ def step_bytes_alone(candidate: Candidate, options: BenchOptions, compute: Compu
     It is resident memory on the CPU, allocated memory on a GPU. In a process that has run other models, it would depend
     on what they left in the allocator. Raises ``ShipbenchError`` if the process dies.
     """
-    _PROCESSES.set_forkserver_preload([__name__])
-    receiver, sender = _PROCESSES.Pipe(duplex=False)
+    context = processes()
+    context.set_forkserver_preload([__name__])
+    receiver, sender = context.Pipe(duplex=False)
     arguments = (sender, candidate, options, compute, torch.get_num_threads())
-    process = _PROCESSES.Process(target=_send_step_bytes, args=arguments, daemon=True)
+    process = context.Process(target=_send_step_bytes, args=arguments, daemon=True)
     with children_without_interrupts():
         process.start()
     sender.close()

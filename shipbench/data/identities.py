@@ -26,8 +26,11 @@ from shipbench.runtime.files import atomic_path
 _State: TypeAlias = tuple[int, int, int, int]
 _Memory: TypeAlias = dict[str, tuple[_State, ImageIdentity]]
 
-TICK_NS = 100_000_000
-"""A file rewritten within one tick of the file system's clock keeps its times, so younger files are not remembered."""
+TICK_NS = 2_000_000_000
+"""A file rewritten within one tick of the file system's clock keeps its times, so younger files are not remembered.
+
+The clock of Lustre counts seconds, that of FAT every other second.
+"""
 
 _BLOCK = 16_384
 """Files hashed between two writes of the memory: what an interrupted command does not have to hash again."""

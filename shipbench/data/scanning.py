@@ -56,15 +56,13 @@ def _scan_directory(folder: Path, parent: str, names: set[str]) -> Scan:
         return Scan({}, tuple(absence(directory / name) for name in sorted(names)))
     with os.scandir(directory) as listing:
         listed = {item.name: item for item in listing if item.name in names}
-    faults = {name: _file_fault(listed.get(name), directory / name) for name in sorted(names)}
+    # Path.is_file accepts a link to itself; DirEntry.is_file raises. Macs and Windows find a file by another
+    # spelling of its name than that of the listing: in other case, or with an accented letter in one character for two.
+    faults = {name: None if (directory / name).is_file() else absence(directory / name) for name in sorted(names)}
     prefix = f"{parent}/" if parent else ""
-    files = {prefix + name: item.stat() for name, item in listed.items() if faults[name] is None}
+    found = (name for name, fault in faults.items() if fault is None)
+    files = {prefix + name: listed.get(name, directory / name).stat() for name in found}
     return Scan(files, tuple(fault for fault in faults.values() if fault))
-
-
-def _file_fault(item: os.DirEntry[str] | None, file: Path) -> str | None:
-    # Path.is_file accepts a link to itself; DirEntry.is_file raises.
-    return None if item is not None and file.is_file() else absence(file)
 
 
 def _is_broken_link(place: Path) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import math
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -90,7 +91,8 @@ def jobs_now(runs: Sequence[PlannedRun], jobs: int) -> int:
 
 
 def _jobs_within(memory: float, runs: Sequence[PlannedRun]) -> int:
-    return max(1, int(MEMORY_SHARE * memory / max(map(estimated_bytes, runs))))
+    # Where the memory is unknown, as under Windows, it is infinite.
+    return max(1, int(min(sys.maxsize, MEMORY_SHARE * memory / max(map(estimated_bytes, runs)))))
 
 
 def relative_rate(jobs: int, cores: int) -> float:

@@ -227,12 +227,16 @@ def _photographs(planned: Explanation) -> tuple[list[ExplainedImage], list[Unrea
 
 
 def figure_names(images: Sequence[Path]) -> list[str]:
-    """Return a different name for each image file: its own without the suffix, with a number if that is taken."""
-    names: dict[str, None] = {}
+    """Return a different name for each image file: its own without the suffix, with a number if that is taken.
+
+    Names that differ in case only would be the same file on some systems.
+    """
+    names: dict[str, str] = {}
     for path in images:
         numbered = (f"{path.stem}-{number}" for number in count(2))
-        names[next(name for name in chain([path.stem], numbered) if name not in names)] = None
-    return list(names)
+        name = next(name for name in chain([path.stem], numbered) if name.casefold() not in names)
+        names[name.casefold()] = name
+    return list(names.values())
 
 
 def _chosen(planned: Explanation) -> Iterator[ExplainedImage]:

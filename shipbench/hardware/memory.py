@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 # Where Linux tells the memory of the machine, the cgroups of this process, and their limits.
 _MEMINFO, _OWN_CGROUPS, _CGROUPS = Path("/proc/meminfo"), Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+_STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class PeakMemory:
             _reset_resident_peak()
 
     def bytes(self) -> int:
-        """Return the peak in bytes.
+        """Return the peak in bytes; 0 if it is unknown, as on a CPU under Windows.
 
         It is the allocated memory on CUDA, the resident memory of the process on the CPU, and on MPS, where torch
         counts no peak, what its allocator has taken from the driver and not given back.
@@ -178,12 +179,14 @@ def _reset_resident_peak() -> None:
 
 
 def _resident_peak() -> int:
-    status = Path("/proc/self/status")
-    if status.exists():
-        peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    if _STATUS.exists():
+        peak = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM"))
         return int(peak.split()[1]) * 1024
-    import resource
-
+    try:
+        import resource
+    except ImportError:
+        # Windows has no such module.
+        return 0
     # macOS counts bytes here, other systems kilobytes.
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return used if platform.system() == "Darwin" else used * 1024

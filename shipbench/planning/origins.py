@@ -47,7 +47,8 @@ def _weights(name: str, checkpoint: str | None) -> list[str | int] | None:
             return ["hub", (_hub_cache() / f"models--timm--{name}" / "refs" / "main").read_text(encoding="utf-8")]
         path = Path(checkpoint).resolve(strict=True)
         status = path.stat()
-    except (OSError, UnicodeDecodeError):
+    except (OSError, UnicodeDecodeError, RuntimeError):
+        # The last one is pathlib's, where a user has no home folder, as in some containers.
         return None
     return [str(path), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 

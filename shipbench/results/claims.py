@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from shipbench.errors import InputError, ShipbenchError, StoreError, one_line, system_reason
+from shipbench.results.lookup import visible_files
 from shipbench.results.store import Store
 from shipbench.runtime.process_identity import ProcessIdentity, current_process, is_running
 
@@ -156,8 +157,7 @@ def holder(root: Path, run_id: str) -> str | None:
 
 def holders(root: Path) -> dict[str, ClaimHolder | None]:
     """Return the holder of every claim that is not stale, by run id; None for a claim that cannot be read."""
-    paths = sorted((root / "claims").glob("*.json"))
-    return {path.stem: _read(path) for path in paths if _is_active(path)}
+    return {path.stem: _read(path) for path in visible_files(root / "claims", ".json") if _is_active(path)}
 
 
 def _is_active(path: Path) -> bool:
@@ -179,8 +179,8 @@ def tidy(store: Store) -> None:
     The checkpoint of a failed run stays: it belongs to a later attempt, which resumes from it.
     """
     _remove_probes_and_guards(store.root)
-    claimed = [path.stem for path in (store.root / "claims").glob("*.json")]
-    unfinished = [path.stem for path in (store.root / "checkpoints").glob("*.safetensors")]
+    claimed = [path.stem for path in visible_files(store.root / "claims", ".json")]
+    unfinished = [path.stem for path in visible_files(store.root / "checkpoints", ".safetensors")]
     for run_id in sorted({*claimed, *unfinished}):
         claim = take(store.root, run_id)
         if claim is None:

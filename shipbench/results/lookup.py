@@ -11,9 +11,16 @@ _MOST_CANDIDATES = 10
 
 def run_ids(results: Path | str) -> list[str]:
     """Return the ids of all recorded runs, sorted; an empty list if the folder does not exist."""
-    # Other systems leave hidden files beside the records.
-    paths = (Path(results) / "runs").glob("*.parquet")
-    return sorted(path.stem for path in paths if not path.name.startswith("."))
+    return [path.stem for path in visible_files(Path(results) / "runs", ".parquet")]
+
+
+def visible_files(folder: Path, suffix: str) -> list[Path]:
+    """Return the files of a folder that have a suffix, sorted by their stems; an empty list if there is no folder.
+
+    Hidden ones are left out: other systems keep metadata of a file beside it, as ``._NAME``.
+    """
+    files = (path for path in folder.glob(f"*{suffix}") if not path.name.startswith("."))
+    return sorted(files, key=lambda path: path.stem)
 
 
 def find_run(results: Path | str, prefix: str) -> str:

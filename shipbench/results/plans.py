@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from shipbench.record import time_now
+from shipbench.results.lookup import visible_files
 from shipbench.results.store import writing
 from shipbench.runtime.files import atomic_path
 from shipbench.runtime.process_identity import current_process
@@ -58,7 +59,7 @@ def write_plan(results: Path | str, engine: str, runs: Sequence[PlanEntry]) -> P
 def remove_ended(results: Path | str) -> None:
     """Remove every plan whose runs all have records: those of killed processes whose runs another one has executed."""
     records = Path(results) / "runs"
-    for path in (Path(results) / "plans").glob("*.json"):
+    for path in visible_files(Path(results) / "plans", ".json"):
         note = _read(path)
         if note is not None and all((records / f"{run.run_id}.parquet").exists() for run in note.runs):
             path.unlink(missing_ok=True)
@@ -66,7 +67,7 @@ def remove_ended(results: Path | str) -> None:
 
 def load_plans(results: Path | str) -> list[PlanNote]:
     """Return every readable plan of a results folder, the newest first."""
-    notes = (_read(path) for path in (Path(results) / "plans").glob("*.json"))
+    notes = (_read(path) for path in visible_files(Path(results) / "plans", ".json"))
     return sorted((note for note in notes if note is not None), key=lambda note: note.created, reverse=True)
 
 

@@ -16,6 +16,7 @@ from shipbench.errors import InputError
 from shipbench.record import TRAINED
 from shipbench.results import claims
 from shipbench.results.loading import Row, load_rows
+from shipbench.results.lookup import visible_files
 from shipbench.results.plans import PlanEntry, PlanNote, load_plans
 
 _FOLDERS = ("runs", "claims", "checkpoints", "plans")
@@ -86,7 +87,7 @@ def folder_status(results: Path | str) -> FolderStatus:
         raise InputError(f"there are no results in {root}: it has none of the folders {', '.join(_FOLDERS)}")
     # In this order: a run that ends in between is then done, and not missing.
     holders = claims.holders(root)
-    checkpoints = {path.stem: path for path in (root / "checkpoints").glob("*.safetensors")}
+    checkpoints = {path.stem: path for path in visible_files(root / "checkpoints", ".safetensors")}
     planned = _planned(load_plans(root))
     rows = {row["run_id"]: row for row in (load_rows(root) if (root / "runs").is_dir() else [])}
     ended = {run_id: row for run_id, row in rows.items() if run_id not in holders}

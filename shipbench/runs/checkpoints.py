@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -119,7 +120,11 @@ class Checkpoint:
 
 def _load(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     with safe_open(path, framework="pt") as stream:
-        return dict(stream.metadata() or {}), {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118
+        tensors = {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118
+        if sys.platform == "win32":
+            # They lie in the mapped file, and Windows replaces no such file by the next checkpoint.
+            tensors = {key: tensor.clone() for key, tensor in tensors.items()}
+        return dict(stream.metadata() or {}), tensors
 
 
 def _digest(text: str, tensors: Mapping[str, Tensor]) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,10 @@ from shipbench.errors import InputError, system_reason
 from shipbench.runtime.console import say
 
 _CHUNK = 1 << 20
+# Windows replaces no file that another process has open, as one that reads it for a moment.
+_REPLACE_ATTEMPTS, _REPLACE_PAUSE = (20 if sys.platform == "win32" else 1), 0.1
+# What a file system without locks answers: Lustre and NFS have them only if they are mounted so.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 def _umask() -> int:
@@ -35,15 +41,29 @@ def atomic_path(target: Path) -> Iterator[Path]:
     descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
     os.close(descriptor)
     temporary = Path(name)
-    # mkstemp restricts the file to its owner; results and caches take the permissions of any other new file.
-    temporary.chmod(0o666 & ~_umask())
+    # mkstemp restricts the file to its owner; results and caches take the permissions of any other new file. Some file
+    # systems, as those that mount the storage of a cloud, have no permissions to change.
+    with suppress(OSError):
+        temporary.chmod(0o666 & ~_umask())
     try:
         yield temporary
-        with temporary.open("rb") as stream:
+        # Windows syncs no file that is open for reading only.
+        with temporary.open("r+b") as stream:
             os.fsync(stream.fileno())
-        temporary.replace(target)
+        _replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _replace(temporary: Path, target: Path) -> None:
+    for attempt in range(1, _REPLACE_ATTEMPTS + 1):
+        try:
+            temporary.replace(target)
+            return
+        except PermissionError:
+            if attempt == _REPLACE_ATTEMPTS:
+                raise
+            time.sleep(_REPLACE_PAUSE)
 
 
 def check_output(path: Path, option: str, *, folder: bool = True) -> None:
@@ -57,15 +77,27 @@ def check_output(path: Path, option: str, *, folder: bool = True) -> None:
 
 @contextmanager
 def taking_turns(lock_file: Path, busy: str) -> Iterator[None]:
-    """Run the block in one process at a time; print ``busy`` if another process holds ``lock_file``, and wait."""
+    """Run the block in one process at a time; print ``busy`` if another process holds ``lock_file``, and wait.
+
+    Raises ``InputError`` if the cache folder, where ``lock_file`` lies, is on a file system without locks.
+    """
     import filelock
 
     lock = filelock.FileLock(lock_file)
     try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        say(busy)
-        lock.acquire()
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            say(busy)
+            lock.acquire()
+    # Old releases of filelock raise the second one in place of the system's error.
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+            raise
+        raise InputError(
+            f"the file system of the cache folder {lock_file.parent} has no file locks; set SHIPBENCH_CACHE to a "
+            "folder on another one, such as a local disk"
+        ) from error
     try:
         yield
     finally:

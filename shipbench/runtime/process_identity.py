@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -63,6 +64,10 @@ def _start_time(pid: int) -> str | None:
 
 
 def _exists(pid: int) -> bool:
+    """Return whether the id is in use, or may be."""
+    if sys.platform == "win32":
+        # Its os.kill asks nothing: it interrupts or ends the process.
+        return True
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

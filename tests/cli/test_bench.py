@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import tempfile
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -15,10 +17,10 @@ import pytest
 import torch
 
 from shipbench.backbones import load_backbone
-from shipbench.bench import steps
+from shipbench.bench import end_to_end, memory, steps
 from shipbench.bench.candidates import Candidate, candidates
 from shipbench.bench.memory import step_bytes_alone, tensor_bytes
-from shipbench.bench.options import BenchOptions
+from shipbench.bench.options import BenchOptions, EndToEndOptions
 from shipbench.errors import ShipbenchError
 from shipbench.hardware.precision import ComputeContext
 from shipbench.methods import Method, get_method
@@ -162,6 +164,30 @@ def test_memory_is_measured_in_a_process_with_only_the_model() -> None:
     assert step_bytes_alone(ship, replace(options, batch_size=256), compute) > 2 * before
     with pytest.raises(ShipbenchError, match="no memory of fatal"):
         step_bytes_alone(other, options, compute)
+
+
+@pytest.mark.parametrize(("system", "method"), [("linux", "forkserver"), ("darwin", "spawn"), ("win32", "spawn")])
+def test_only_linux_measures_memory_in_a_forked_process(
+    monkeypatch: pytest.MonkeyPatch, system: str, method: str
+) -> None:
+    """On a Mac, the libraries of its CPU and of its GPU fail in one; Windows cannot fork."""
+    monkeypatch.setattr(memory, "sys", SimpleNamespace(platform=system))
+    assert memory.processes().get_start_method() == method
+
+
+def test_a_temporary_folder_that_cannot_be_removed_costs_no_measurement(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network file system keeps files that are mapped, and Windows removes none."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOTEMPTY, "Directory not empty")
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(end_to_end, "write_images", lambda folder, _: folder.mkdir(parents=True))
+    monkeypatch.setattr(end_to_end, "_measure", lambda *_: "measured")
+    monkeypatch.setattr(os, "rmdir", refuse)
+    assert end_to_end.run_end_to_end(get_method("linear"), EndToEndOptions("test_vit", device="cpu")) == "measured"
 
 
 def test_other_measurements_survive_a_failed_memory_measurement(

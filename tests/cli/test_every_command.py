@@ -295,6 +295,14 @@ def test_what_others_print_goes_to_standard_error() -> None:
     assert json.loads(lines[-1]) == {"event": "note", "run_id": None, "text": "a library"}
 
 
+def test_a_closed_stream_takes_letters_that_the_encoding_of_files_lacks() -> None:
+    program = "import sys; sys.stdout = None\nfrom shipbench.runtime.streams import prepare_streams\n"
+    ascii_files = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    started = process("-c", f"{program}prepare_streams(); print('\\u00b1 \\u25b2')", **ascii_files)
+    assert started.communicate() == ("", "")
+    assert started.returncode == 0
+
+
 @pytest.mark.skipif(os.name != "posix", reason="pipes of other systems fail otherwise")
 @pytest.mark.parametrize("line", [("list", "tasks"), ("run", "--help")])
 def test_a_pipe_that_is_closed_early(line: tuple[str, ...]) -> None:

@@ -183,6 +183,11 @@ def test_every_figure_has_a_name() -> None:
     assert figure_names(images) == ["0", "0-2", "0-2-2", "0-3"]
 
 
+def test_figures_have_names_of_their_own_on_every_file_system() -> None:
+    """On Windows and on most Macs, two names that differ in case only are one."""
+    assert figure_names([Path("a/Cat.png"), Path("b/cat.png")]) == ["Cat", "cat-2"]
+
+
 def test_right_images_come_before_wrong_ones_and_the_first_of_each_is_drawn(tmp_path: Path) -> None:
     predictions = {"index": range(6), "label": [0] * 6, "predicted": [0, 1, 0, 1, 0, 1], "confidence": [0.5] * 6}
     Store(tmp_path).write(make_record(run_id="a1"), RunTables(predictions=predictions))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from shipbench.data import identities
-from shipbench.data.identities import content_of, identify_files
+from shipbench.data.identities import TICK_NS, content_of, identify_files
 from shipbench.errors import InputError
 from tests.data.builders import disk_is_full, encode
 
@@ -94,6 +95,19 @@ def test_files_too_young_for_their_times_to_tell_are_read_again(folder: Path, mo
     for _ in range(2):
         identify_files(folder, NAMES, "own")
     assert len(names) == 2 * len(NAMES)
+
+
+def test_a_file_system_that_counts_seconds_does_not_hide_a_change(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FAT counts every other second, Lustre whole ones: a file a second old may yet change and keep its times."""
+    monkeypatch.setattr(identities, "TICK_NS", TICK_NS)
+    newest = max(max((folder / name).stat().st_mtime_ns, (folder / name).stat().st_ctime_ns) for name in NAMES)
+    names = watch_reading(monkeypatch)
+    for seconds, reads in ((1, 6), (1, 12), (3, 18), (3, 18)):
+        monkeypatch.setattr(time, "time_ns", lambda seconds=seconds: newest + seconds * 10**9)
+        identify_files(folder, NAMES, "own")
+        assert len(names) == reads
 
 
 def test_a_damaged_memory_is_not_believed(folder: Path, private_cache: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
@@ -54,6 +55,26 @@ def tarred(folder: Path, file: Path, mode: str, prefix: str = "") -> Path:
 
 def import_archive(source: Path, target: Path, limits: Limits = LIMITS) -> list[str]:
     return import_archives([source], target, limits=limits)
+
+
+def test_a_target_on_a_disk_of_its_own_is_filled_by_renaming_there(
+    copy: Path, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The target is a link to another disk, or the place where one is mounted."""
+    disk, rename = tmp_path / "disk", Path.rename
+    disk.mkdir()
+    target.parent.mkdir()
+    target.symlink_to(disk)
+
+    def rename_on_one_disk(source: Path, place: Path) -> Path:
+        if source.resolve().is_relative_to(disk) is not place.resolve().is_relative_to(disk):
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        return rename(source, place)
+
+    monkeypatch.setattr(Path, "rename", rename_on_one_disk)
+    assert import_archive(copy, target) == list(TASKS)
+    assert left_in(disk) == list(TASKS)
+    assert left_in(target.parent) == [target.name]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import unicodedata
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -146,6 +149,21 @@ def test_scan_follows_links(dtd: Path, tmp_path: Path) -> None:
     assert set(scan.files) == set(paths)
     assert scan.files["images/test/link.png"].st_size == 4
     assert scan.faults == ()
+
+
+def test_scan_leaves_it_to_the_file_system_which_names_are_equal(dtd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a Mac, a listing may spell an accent in two letters where the split file has one, or a name in other case."""
+    folder, scandir = (dtd / "dtd").resolve(), os.scandir
+    (folder / "images" / "caf\u00e9.png").write_bytes(b"mine")
+
+    def spelled_apart(place: Path) -> AbstractContextManager[list[SimpleNamespace]]:
+        with scandir(place) as items:
+            return nullcontext([SimpleNamespace(name=unicodedata.normalize("NFD", item.name)) for item in items])
+
+    monkeypatch.setattr(os, "scandir", spelled_apart)
+    scan = scan_images(folder, ["images/caf\u00e9.png", "images/absent.png"])
+    assert [(name, status.st_size) for name, status in scan.files.items()] == [("images/caf\u00e9.png", 4)]
+    assert scan.faults == (f"{folder}/images/absent.png is missing",)
 
 
 def test_scan_refuses_everything_but_regular_files(dtd: Path) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,7 +18,7 @@ import torch
 from shipbench import RunSpec, load_results
 from shipbench.engine import stacked, supervisor
 from shipbench.engine.attempt import attempt
-from shipbench.engine.executors import registry
+from shipbench.engine.executors import processes, registry
 from shipbench.engine.executors.local import LocalExecutor
 from shipbench.engine.executors.registry import EngineOptions, get_executor, list_engines
 from shipbench.engine.stacked import attempt_stack
@@ -153,6 +155,32 @@ def test_a_plan_beside_another_process_notes_its_claim_once(tmp_path: Path, monk
     assert note.text.endswith("is executing a run; waiting")
     assert isinstance(end, Finished)
     assert end.run_id == "a1"
+
+
+class DoneWorker:
+    """A worker process that has done a stack at once."""
+
+    def submit(self, stack: Stack) -> Future[None]:
+        future = Future[None]()
+        future.set_result(None)
+        return future
+
+
+def test_workers_are_waited_for_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Windows, Ctrl-C interrupts no waiting; it takes effect once the waiting ends."""
+    limits: list[float | None] = []
+
+    def wait_in_vain_first(
+        futures: Iterable[Future[None]], timeout: float | None = None, return_when: str = ""
+    ) -> SimpleNamespace:
+        limits.append(timeout)
+        return SimpleNamespace(done=set(futures) if len(limits) > 1 else set())
+
+    monkeypatch.setattr(processes, "wait", wait_in_vain_first)
+    run = PlannedRun(RunSpec("linear", "dtd"), "a1", State.TO_DO)
+    processes._distribute([Stack((run,), (run,))], [DoneWorker()], lambda event: None)  # type: ignore[list-item]
+    assert len(limits) == 2
+    assert all(limit is not None and limit <= 1 for limit in limits)
 
 
 class DyingExecutor:

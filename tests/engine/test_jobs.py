@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -111,6 +112,16 @@ def test_memory_in_use_changes_the_workers_but_not_the_threads(monkeypatch: pyte
     assert jobs_now(plan.runs, 2) == 1
     monkeypatch.setattr(jobs, "total_memory", lambda: 1.3 * run)
     assert divide(plan, None) == Division(1, 2)
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_a_system_that_does_not_tell_its_memory_sets_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Windows does, which has no sysconf."""
+    monkeypatch.setattr(jobs, "total_memory", lambda: math.inf)
+    monkeypatch.setattr(jobs, "available_memory", lambda: math.inf)
+    plan = planned(range(6))
+    assert divide(plan, None) == Division(2, 1)
+    assert jobs_now(plan.runs, 2) == 2
 
 
 def test_memory_grows_with_images_and_runs() -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import platform
+import resource
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from shipbench.hardware import memory
-from shipbench.hardware.memory import available_memory, total_memory
+from shipbench.hardware.memory import PeakMemory, available_memory, total_memory
 
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep freed memory")
 
@@ -154,3 +157,20 @@ def test_memory_in_use_under_a_limit_of_version_1_is_not_available(make_linux: M
     make_linux("4:memory:/job\n0::/", job)
     assert available_memory() == 7000 * MEGABYTE
     assert total_memory() == 8000 * MEGABYTE
+
+
+def test_a_system_that_reports_no_peak_gives_0(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows has neither /proc nor the module resource."""
+    monkeypatch.setattr(memory, "_STATUS", tmp_path / "status")
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert PeakMemory(torch.device("cpu")).bytes() == 0
+
+
+@pytest.mark.parametrize(("system", "unit"), [("Darwin", 1), ("FreeBSD", 1024)])
+def test_the_peak_of_other_systems_is_in_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: str, unit: int
+) -> None:
+    monkeypatch.setattr(memory, "_STATUS", tmp_path / "status")
+    monkeypatch.setattr(platform, "system", lambda: system)
+    monkeypatch.setattr(resource, "getrusage", lambda _: SimpleNamespace(ru_maxrss=5_000_000))
+    assert PeakMemory(torch.device("cpu")).bytes() == 5_000_000 * unit

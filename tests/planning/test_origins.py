@@ -54,6 +54,19 @@ def test_a_full_cache_disk_only_makes_the_next_plan_load_again(
     assert load.count == 2
 
 
+def test_without_a_home_folder_weights_of_the_hub_are_loaded_each_time(
+    load: Loads, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("HF_HOME", "XDG_CACHE_HOME", "HF_HUB_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", refuse)
+    assert [remembered_origin("vit", None, None, load) for _ in range(2)] == [ORIGIN] * 2
+    assert load.count == 2
+
+
 def _rewrite(file: Path, _: Path) -> None:
     file.write_bytes(b"changed")
 

@@ -228,6 +228,12 @@ def test_a_tuning_is_stored_completely(tmp_path: Path) -> None:
     assert json.loads(path.read_text())["trials"][1]["val_acc"] == [0.6]
 
 
+def test_the_metadata_that_a_mac_keeps_beside_a_tuning_are_none(tmp_path: Path) -> None:
+    path = write_tuning(tmp_path, document("f0"))
+    path.with_name(f"._{path.name}").write_bytes(b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X\xff")
+    assert len(load_tunings(tmp_path)) == 1
+
+
 def test_a_folder_that_cannot_be_written_to_any_more_is_named(tmp_path: Path) -> None:
     (tmp_path / "tuning").write_text("a file in place of the folder")
     with pytest.raises(StoreError, match=r"cannot be written to any more .* run the same command again"):

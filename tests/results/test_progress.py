@@ -94,6 +94,18 @@ def test_files_that_cannot_be_read_are_no_progress(tmp_path: Path) -> None:
     assert load_plans(tmp_path) == []
 
 
+def test_files_that_other_systems_leave_beside_others_are_no_runs(tmp_path: Path) -> None:
+    """A Mac keeps metadata of a file in another one, whose name begins with ``._``."""
+    claim_file(tmp_path)
+    for name in ("claims/._a1.json", "claims/._b2.json", "checkpoints/._c3.safetensors", "plans/._d4.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X")
+    state = folder_status(tmp_path)
+    assert [run.run_id for run in (*state.active, *state.pending)] == ["a1"]
+    claims.tidy(Store(tmp_path))
+    assert sorted(file.name for file in (tmp_path / "claims").iterdir()) == ["._a1.json", "._b2.json", "a1.json"]
+
+
 def test_a_folder_that_cannot_be_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = claim_file(tmp_path, place="another machine")
 

@@ -1,13 +1,19 @@
-"""Files: written atomically, hashed in pieces."""
+"""Files: written atomically, hashed in pieces; locks where the file system has them."""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
+import os
 from pathlib import Path
 
+import filelock
 import pytest
 
-from shipbench.runtime.files import atomic_path, file_sha256
+from shipbench.errors import InputError
+from shipbench.runtime import files
+from shipbench.runtime.files import atomic_path, file_sha256, taking_turns
 
 
 def test_a_failed_write_leaves_no_file(tmp_path: Path) -> None:
@@ -36,3 +42,81 @@ def test_the_hash_of_a_file_is_that_of_its_bytes(tmp_path: Path, size: int) -> N
     content = bytes(i % 251 for i in range(size))
     (tmp_path / "file").write_bytes(content)
     assert file_sha256(tmp_path / "file") == hashlib.sha256(content).hexdigest()
+
+
+def test_a_file_is_synced_through_a_handle_that_may_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows syncs no other handle."""
+
+    def sync(descriptor: int) -> None:
+        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr(os, "fsync", sync)
+    with atomic_path(tmp_path / "kept.txt") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "kept.txt").read_text() == "new"
+
+
+def test_a_file_is_written_where_permissions_cannot_be_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "chmod", refuse)
+    with atomic_path(tmp_path / "kept.txt") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "kept.txt").read_text() == "new"
+
+
+@pytest.mark.parametrize(("refusals", "content"), [(2, "new"), (3, "old")])
+def test_a_file_that_another_process_has_open_is_replaced_a_moment_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusals: int, content: str
+) -> None:
+    """Windows replaces no file that is open; the other process may keep it open for good."""
+    target, replace, left = tmp_path / "kept.txt", Path.replace, iter(range(refusals))
+    target.write_text("old")
+
+    def replace_if_closed(temporary: Path, place: Path) -> Path:
+        if next(left, None) is not None:
+            raise PermissionError(errno.EACCES, "Access is denied")
+        return replace(temporary, place)
+
+    monkeypatch.setattr(files, "_REPLACE_ATTEMPTS", 3)
+    monkeypatch.setattr(files, "_REPLACE_PAUSE", 0.0)
+    monkeypatch.setattr(Path, "replace", replace_if_closed)
+    try:
+        with atomic_path(target) as temporary:
+            temporary.write_text("new")
+    except PermissionError:
+        assert refusals == 3
+    assert target.read_text() == content
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [NotImplementedError("FileSystem does not appear to support flock"), OSError(errno.ENOLCK, "No locks available")],
+    ids=["Lustre", "NFS"],
+)
+def test_a_file_system_without_locks_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def acquire(self: object, timeout: float | None = None) -> None:
+        raise error
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", acquire)
+    with (
+        pytest.raises(InputError, match=f"{tmp_path} .*has no file locks.*; set SHIPBENCH_CACHE to a folder"),
+        taking_turns(tmp_path / "a.lock", "waiting"),
+    ):
+        pass
+
+
+def test_a_lock_file_that_cannot_be_written_is_no_lack_of_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def acquire(self: object, timeout: float | None = None) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", acquire)
+    with pytest.raises(OSError, match="No space left"), taking_turns(tmp_path / "a.lock", "waiting"):
+        pass

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from shipbench.runtime import process_identity
 from shipbench.runtime.process_identity import current_process, is_running
 
 needs_start_times = pytest.mark.skipif(
@@ -34,3 +37,15 @@ def test_a_reused_process_id_is_not_the_same_process() -> None:
 
 def test_a_process_of_another_machine_cannot_be_judged() -> None:
     assert is_running(replace(current_process(), place="far")) is None
+
+
+def test_windows_is_never_asked_by_a_signal_whether_a_process_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There, os.kill(pid, 0) interrupts or ends the process."""
+    killed: list[int] = []
+    monkeypatch.setattr(process_identity, "sys", SimpleNamespace(platform="win32"))
+    monkeypatch.setattr(process_identity, "Path", lambda _: SimpleNamespace(exists=lambda: False))
+    monkeypatch.setattr(os, "kill", lambda pid, _: killed.append(pid))
+    process = replace(current_process(), pid=os.getpid())
+    assert process.started == ""
+    assert is_running(process) is None
+    assert killed == []

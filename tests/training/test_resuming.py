@@ -6,6 +6,7 @@ import os
 import random
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import torch
 
 from shipbench import RunSpec, run
 from shipbench.events import Emitter, EpochDone, Event, Note
+from shipbench.runs import checkpoints
 from shipbench.runs.checkpoints import Checkpoint
 from shipbench.training.snapshot import copied_state, restore
 from tests.data.builders import vtab_tree
@@ -120,6 +122,18 @@ def test_no_damage_to_a_checkpoint_goes_unnoticed(spec: Callable[..., RunSpec], 
         file.write_bytes(damaged(content, chance))
         assert checkpoint.read() is None
         assert "the run starts over" in notes.texts[0]
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="this system does not list mapped files")
+def test_on_windows_a_checkpoint_can_be_replaced_while_its_tensors_are_used(
+    spec: Callable[..., RunSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It replaces no file that is mapped."""
+    monkeypatch.setattr(checkpoints, "sys", SimpleNamespace(platform="win32"))
+    file = interrupted(spec("linear"), tmp_path / "r", 2)
+    progress = Checkpoint(file, torch.device("cpu"), Emitter(file.stem, Notes())).read()
+    assert progress is not None
+    assert str(file) not in Path("/proc/self/maps").read_text()
 
 
 def test_a_run_with_a_damaged_checkpoint_starts_over(spec: Callable[..., RunSpec], tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 
 from shipbench.data.acquisition.archives import Parts, is_archive, unpack
-from shipbench.data.acquisition.importing import check_absent, folder_beside, place
+from shipbench.data.acquisition.importing import check_absent, place, temporary_folder
 from shipbench.data.fgvc.source import list_set
 from shipbench.data.formats.files import is_hidden
 from shipbench.errors import InputError
@@ -83,7 +83,7 @@ def import_fgvc(sources: Sequence[Path], target: Path) -> list[str]:
     """
     check_absent([], target)
     with ExitStack() as last_step:
-        with folder_beside(target) as workspace:
+        with temporary_folder(target) as workspace:
             staged = workspace / "staged"
             staged.mkdir()
             for number, source in enumerate(sources):

@@ -1,4 +1,4 @@
-"""Import a copy of VTAB-1k: unpack it beside the target, check it, then rename it into place."""
+"""Import a copy of VTAB-1k: unpack it on the disk of the target, check it, then rename it into place."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def import_archives(sources: Sequence[Path], target: Path, *, limits: Limits = L
     """
     check_absent([], target)
     with ExitStack() as last_step:
-        with folder_beside(target) as workspace:
+        with temporary_folder(target) as workspace:
             staged = workspace / "staged"
             staged.mkdir()
             remarks: list[str] = []
@@ -156,14 +156,21 @@ def place(tasks: Sequence[Task], staged: Path, target: Path) -> list[str]:
     return placed
 
 
+def on_disk_of(target: Path) -> Path:
+    """Return the folder for temporary files on the file system of ``target``: itself if it exists, else its parent."""
+    # Another disk may be mounted there, or it may be a link to one.
+    return target if target.is_dir() else target.parent
+
+
 @contextmanager
-def folder_beside(target: Path) -> Iterator[Path]:
+def temporary_folder(target: Path) -> Iterator[Path]:
     """Make a temporary folder on the file system of ``target``, so that the last step of an import is a rename."""
+    place = on_disk_of(target)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.import-", dir=target.parent)).resolve()
+        place.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.import-", dir=place)).resolve()
     except OSError as error:
-        raise InputError(f"cannot write beside {target}: {error}") from error
+        raise InputError(f"cannot write to {place}: {error}") from error
     try:
         yield folder
     finally:

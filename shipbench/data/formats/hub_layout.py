@@ -53,11 +53,7 @@ def parquet_tables(path: Path, config: str | None) -> HubTables | None:
     """
     if path.is_file():
         return _opened({"train": [path]}, Features(), path.parent) if path.suffix == ".parquet" else None
-    files = [
-        file
-        for file in sorted(path.rglob("*.parquet"))
-        if file.stem != "metadata" and not any(is_hidden(part) for part in file.relative_to(path).parts)
-    ]
+    files = [file for file in sorted(path.rglob("*.parquet")) if file.stem != "metadata" and _is_visible(file, path)]
     if not files:
         return None
     card = _card(path / "README.md")
@@ -81,6 +77,10 @@ def _opened(files: Mapping[str, Sequence[Path]], declared: Features, folder: Pat
     described = next(iter(tables.values())).features()
     features = described if described.images or described.classes else declared
     return HubTables(tables, features, folder)
+
+
+def _is_visible(file: Path, root: Path) -> bool:
+    return not any(is_hidden(part) for part in file.relative_to(root).parts)
 
 
 def _inferred(root: Path, files: Sequence[Path]) -> dict[str, dict[str, list[Path]]]:
@@ -111,7 +111,7 @@ def _declared(root: Path, card: Mapping[str, Any]) -> dict[str, dict[str, list[P
     for item in card.get("configs") or ():
         splits: dict[str, list[Path]] = {}
         for split, pattern in _patterns(item.get("data_files")):
-            matches = sorted(file for file in root.glob(pattern) if file.suffix == ".parquet")
+            matches = sorted(f for f in root.glob(pattern) if f.suffix == ".parquet" and _is_visible(f, root))
             splits.setdefault(split, []).extend(matches)
         if splits := {split: files for split, files in splits.items() if files}:
             configs[str(item.get("config_name", _DEFAULT))] = splits

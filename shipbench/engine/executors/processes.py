@@ -29,6 +29,8 @@ from shipbench.runtime.interrupts import children_without_interrupts, leave_sign
 
 # The variables from which numerical libraries read their number of threads.
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+# Under Windows, Ctrl-C takes effect when the waiting ends.
+_WAIT_SECONDS = 1.0
 _WORKER_DIED = "a worker process died; its run will be repeated alone, after the others, from its last checkpoint"
 
 
@@ -98,7 +100,7 @@ def _distribute(stacks: Sequence[Stack], workers: Sequence[_Worker], emit: Liste
         while waiting and idle:
             worker, stack = idle.pop(), waiting.pop()
             busy[worker.submit(stack)] = worker, stack
-        for future in wait(busy, return_when=FIRST_COMPLETED).done:
+        for future in wait(busy, _WAIT_SECONDS, FIRST_COMPLETED).done:
             worker, stack = busy.pop(future)
             try:
                 future.result()

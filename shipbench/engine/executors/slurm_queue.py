@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from shipbench.errors import InputError
+from shipbench.results.lookup import visible_files
 from shipbench.runtime.files import atomic_path
 
 _SECONDS = 30
@@ -77,7 +78,7 @@ def in_reach() -> bool:
 
 
 def _remembered(folder: Path) -> Iterable[tuple[str, str]]:
-    for file in sorted(folder.glob("*.json")):
+    for file in visible_files(folder, ".json"):
         try:
             yield file.stem, str(json.loads(file.read_text(encoding="utf-8"))["job"])
         except (OSError, ValueError, KeyError, TypeError):

@@ -198,6 +198,8 @@ dataset_info:
 ---
 # Bugs
 """)
+    # A pattern of the card fits what a Mac keeps beside a file, too.
+    (tmp_path / "y" / "._two.parquet").write_bytes(b"\x00\x05\x16\x07")
     listing = read(tmp_path)
     assert (listing.classes, sizes(listing)) == (("ant", "bee"), {"train": 3, "test": 2})
 
