@@ -80,7 +80,7 @@ def _remembered(folder: Path) -> Iterable[tuple[str, str]]:
     for file in sorted(folder.glob("*.json")):
         try:
             yield file.stem, str(json.loads(file.read_text(encoding="utf-8"))["job"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue
 
 
