@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,13 +17,6 @@ from shipbench.runtime.console import say
 _CHUNK = 1 << 20
 
 
-def _umask() -> int:
-    """Return the umask of the process, which can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
     """Yield a temporary file beside ``target``, to be written in the block.
@@ -32,11 +25,10 @@ def atomic_path(target: Path) -> Iterator[Path]:
     therefore never holds part of a file.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-    os.close(descriptor)
-    temporary = Path(name)
-    # mkstemp restricts the file to its owner; results and caches take the permissions of any other new file.
-    temporary.chmod(0o666 & ~_umask())
+    temporary = target.parent / f".{target.name}.{secrets.token_hex(4)}.part"
+    # Not by tempfile, which restricts a file to its owner; results and caches have the permissions of any other new
+    # file. The umask can only be read by setting it, for all threads.
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         yield temporary
         with temporary.open("rb") as stream:
