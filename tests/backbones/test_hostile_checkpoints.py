@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
-import subprocess
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from shipbench.backbones import load_backbone
 from shipbench.backbones.checkpoint_files import read_checkpoint
 from shipbench.backbones.state_dicts import read_state_dict
 from shipbench.errors import InputError
+from tests.forks import start_fork
 
 Weights = dict[str, torch.Tensor]
 POSITIONS = "pos_embed"
@@ -135,9 +135,17 @@ def forged_dtype(code: str, *rest: object) -> Forged:
 
 # NumPy would take these bytes for the address of an object.
 ADDRESS = b"A" * 8
+REFUSED = 3
 OBJECT = ("O8", None, None, -1, -1, 0)
 RECORD = ("V8", ("a",), {"a": (np.dtype("O"), 0)}, 8, 1, 0)
 NEW_ARRAY, NEW_SCALAR = np.zeros(0).__reduce__()[0], np.float64(0).__reduce__()[0]
+
+
+def read_extra(path: Path) -> None:
+    try:
+        print(read_checkpoint(path)["extra"])
+    except InputError:
+        os._exit(REFUSED)
 
 
 @pytest.mark.parametrize(
@@ -152,12 +160,10 @@ NEW_ARRAY, NEW_SCALAR = np.zeros(0).__reduce__()[0], np.float64(0).__reduce__()[
 )
 def test_bytes_of_a_file_never_become_addresses(tmp_path: Path, state: Weights, forged: Callable[[], Forged]) -> None:
     torch.save({"model": state, "extra": forged()}, tmp_path / "w.pth")
-    # In a process of its own, because this one would end as well.
-    code = "import sys; from pathlib import Path; from shipbench.backbones.checkpoint_files import read_checkpoint"
-    code += "; value = read_checkpoint(Path(sys.argv[1]))['extra']; print(value)"
-    done = subprocess.run([sys.executable, "-c", code, tmp_path / "w.pth"], capture_output=True, text=True)
-    assert done.returncode == 1
-    assert "InputError: checkpoint" in done.stderr
+    # In a process of its own, because the address would end this one.
+    process = start_fork(read_extra, tmp_path / "w.pth")
+    process.join()
+    assert process.exitcode == REFUSED
 
 
 def test_arrays_keep_their_values(tmp_path: Path) -> None:
