@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from shipbench.backbones.pickled_arrays import PickledArray, PickledDtype, pickled_scalar, reconstruct
 from shipbench.errors import InputError, one_line
 
 # Trained weights hardly compress: a higher ratio means a file made to fill the memory.
@@ -141,17 +142,18 @@ def _harmless_types() -> list[Any]:
 
     Left out on purpose: types whose constructor can fill the memory from a few bytes, such as ``list`` of ``range``.
     """
-    plain = [argparse.Namespace, types.SimpleNamespace, set, frozenset, slice, complex, np.ndarray, np.dtype]
+    plain = [argparse.Namespace, types.SimpleNamespace, set, frozenset, slice, complex]
     moments = [datetime.datetime, datetime.date, datetime.time, datetime.timedelta, datetime.timezone]
-    dtypes = {type(np.dtype(code)) for code in "?bBhHiIlLqQefdgFDUSVO"}
-    return [*plain, *moments, *dtypes, *_numpy_functions(), *_paths()]
+    return [*plain, *moments, *_numpy_parts(), *_paths()]
 
 
-def _numpy_functions() -> list[tuple[Any, str]]:
-    functions = {"_reconstruct": np.zeros(0).__reduce__()[0], "scalar": np.float64(0).__reduce__()[0]}
+def _numpy_parts() -> list[tuple[Any, str]]:
+    """Return what stands in for NumPy's own classes and functions, under their names."""
+    functions = {"_reconstruct": reconstruct, "scalar": pickled_scalar}
     # NumPy 2 renamed the module.
     modules = ("numpy.core.multiarray", "numpy._core.multiarray")
-    return [(function, f"{module}.{name}") for module in modules for name, function in functions.items()]
+    named = [(function, f"{module}.{name}") for module in modules for name, function in functions.items()]
+    return [(PickledArray, "numpy.ndarray"), (PickledDtype, "numpy.dtype"), *named]
 
 
 def _paths() -> list[tuple[Any, str]]:

@@ -211,7 +211,7 @@ def _print_reports(suites: Sequence[Sequence[TaskReport]]) -> None:
     for report in reports:
         for kind, sentences in (("problem", report.problems), ("warning", report.warnings), ("note", report.notes)):
             for sentence in sentences:
-                typer.echo(f"{kind}: {report.task}: {sentence}")
+                typer.echo(printable(f"{kind}: {report.task}: {sentence}"))
     bad = sum(not report.ok for report in reports)
     typer.echo(f"{bad} of {len(reports)} tasks have problems" if bad else f"all {len(reports)} tasks are in order")
     if bad:
@@ -242,11 +242,12 @@ def _report_row(report: TaskReport, splits: Sequence[str]) -> tuple[str, ...]:
 
 def _print_summary(summary: TaskSummary) -> None:
     task = summary.task
-    typer.echo(f"{task.name} ({task.suite}, {task.group}): {task.num_classes} classes, format {summary.image_format}")
+    name = printable(f"{task.name} ({task.suite}, {task.group})")
+    typer.echo(f"{name}: {task.num_classes} classes, format {summary.image_format}")
     typer.echo(f"fingerprint {summary.fingerprint}")
     for note in (task.drawn, summary.warning):
         if note:
-            typer.echo(note)
+            typer.echo(printable(note))
     small, large = ("x".join(map(str, size)) for size in (summary.smallest, summary.largest))
     typer.echo(f"training images: {small} to {large} pixels")
     for name, values in (("mean", summary.mean), ("std", summary.std)):

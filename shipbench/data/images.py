@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import stat
 import struct
 import warnings
 import zlib
@@ -64,8 +65,14 @@ class ImageIdentity:
 
 
 def read_bytes(file: Path) -> bytes:
-    """Return the content of a file; raise ``InputError`` naming it if it cannot be read."""
+    """Return the content of a file; raise ``InputError`` naming it if it cannot be read.
+
+    Folders apart, what is no regular file is refused: a list may name a device without an end.
+    """
     try:
+        mode = file.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise InputError(f"cannot read {file}: it is not a regular file")
         return file.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read {file}: {system_reason(error)}") from error

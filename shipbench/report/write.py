@@ -100,7 +100,7 @@ def _stale(output: Path, contents: Mapping[str, bytes]) -> list[Path]:
     """Return the files inside ``output`` that an earlier manifest lists and that are not in ``contents``."""
     try:
         names = json.loads((output / _MANIFEST).read_text(encoding="utf-8"))["files"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return []
     root = output.resolve()
     paths = [output / str(name) for name in names if str(name) not in contents]

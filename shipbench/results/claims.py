@@ -232,7 +232,7 @@ def _parse(path: Path) -> ClaimHolder:
     """Return the holder in a claim file; raises ``OSError`` or ``ValueError`` if it cannot be read."""
     try:
         return ClaimHolder(**json.loads(path.read_text()))
-    except TypeError as error:
+    except (TypeError, RecursionError) as error:
         raise ValueError("it is not a claim") from error
 
 

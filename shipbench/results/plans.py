@@ -78,5 +78,5 @@ def _read(path: Path) -> PlanNote | None:
         if content.pop("format") != FORMAT:
             return None
         return PlanNote(**{**content, "runs": tuple(PlanEntry(**run) for run in content["runs"])})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

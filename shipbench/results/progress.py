@@ -112,7 +112,7 @@ def trained_epochs(checkpoint: Path) -> TrainedEpochs | None:
         epochs = json.loads(header["__metadata__"]["content"])["epochs"]
         recent = [epoch["train_seconds"] + epoch["eval_seconds"] for epoch in epochs[-_RECENT_EPOCHS:]]
         return TrainedEpochs(len(epochs), int(epochs[-1]["epochs"]), sum(recent) / len(recent))
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
+    except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError):
         return None
 
 

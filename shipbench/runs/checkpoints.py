@@ -69,7 +69,7 @@ class Checkpoint:
             return None
         try:
             progress = self._parse(*_load(self.path))
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             self.emitter.note(f"the checkpoint of this run cannot be used ({one_line(error)}); the run starts over")
             return None
         epochs = progress.snapshot.epochs

@@ -95,13 +95,16 @@ def _assemble(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor], 
     if weights_to_keep(model).keys() != tensors.keys():
         raise InputError(f"{path} does not hold the weights of method {metadata['method']} as it is installed here")
     model.load_state_dict(tensors, strict=False)
+    class_names, classes = tuple(json.loads(metadata["class_names"] or "[]")), int(metadata["num_classes"])
+    if class_names and len(class_names) != classes:
+        raise ValueError(f"they name {len(class_names)} of {classes} classes")
     return Exported(
         model.eval(),
         preprocessing,
         metadata["run_id"],
         metadata["method"],
         metadata["task"],
-        tuple(json.loads(metadata["class_names"] or "[]")),
+        class_names,
         "crop" if metadata["resize"] == "crop" else "squash",
         metadata["backbone"],
         metadata["backbone_sha256"],

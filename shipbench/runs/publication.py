@@ -27,7 +27,12 @@ from shipbench.statistics import Interval, bootstrap_interval
 
 MERGED, PROGRAM = "model.safetensors", "model.pt2"
 # Everything else belongs to one machine: unfinished runs, plans, the logs of a cluster, the files of trackers.
-_PUBLIC_FOLDERS = ("runs", "history", "predictions", "weights", "features", "tuning")
+_PUBLIC = {
+    **dict.fromkeys(("runs", "history", "predictions", "features"), ".parquet"),
+    "weights": ".safetensors",
+    "tuning": ".json",
+}
+"""The suffix of the files in each folder that is uploaded."""
 
 
 def model_upload(store: Store, run_id: str, repo: str, folder: Path, *, checkpoint: str | None = None) -> Upload:
@@ -79,7 +84,8 @@ def results_upload(store: Store, repo: str) -> Upload:
     """Return the finished runs of a results folder, with a card, as a commit to the dataset repository ``repo``.
 
     It adds all records as one table, because the hub reads several files as one only if their columns agree, which
-    those of runs with different settings do not. Raises ``InputError`` if a record cannot be read, or if there is none.
+    those of runs with different settings do not. Raises ``InputError`` if a record cannot be read, if there is none,
+    and for a link out of the folder: what it leads to is no result.
     """
     files = {path.relative_to(store.root).as_posix(): path for path in sorted(_finished_files(store.root))}
     runs = [name for name in files if name.startswith("runs/")]
@@ -95,9 +101,15 @@ def results_upload(store: Store, repo: str) -> Upload:
 def _finished_files(root: Path) -> Iterator[Path]:
     for path in root.rglob("*"):
         parts = path.relative_to(root).parts
-        public = parts[0] in _PUBLIC_FOLDERS or (len(parts) == 1 and path.suffix == ".lock")
-        if public and path.is_file() and not any(part.startswith(".") for part in parts):
-            yield path
+        public = path.suffix == (".lock" if len(parts) == 1 else _PUBLIC.get(parts[0]))
+        if not public or not path.is_file() or any(part.startswith(".") for part in parts):
+            continue
+        if not path.resolve().is_relative_to(root.resolve()):
+            raise InputError(
+                f"{path} is a link to {path.resolve()}, outside the results folder, which would be uploaded; replace "
+                "the link with a copy or remove it"
+            )
+        yield path
 
 
 def _interval(store: Store, record: RunRecord) -> Interval | None:

@@ -16,8 +16,9 @@ from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
 from typing import Any, Literal, TextIO, TypeVar
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
 from rich.text import Text
 
 from shipbench.runtime.streams import spelled
@@ -25,15 +26,25 @@ from shipbench.runtime.streams import spelled
 Item = TypeVar("Item")
 # Print names literally: rich would read [no-hierarchy] as a style and :x: as an emoji.
 _LITERAL: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
+# Messages quote files of strangers, and no control character in one must reach the terminal.
+_CONTROL_CHARACTERS = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)))
 _redirection: ContextVar[Callable[[str], None] | None] = ContextVar("redirection", default=None)
 
 
 class _Console(Console):
-    """A console that spells letters which the encoding lacks, and leaves closed pipes to the stream."""
+    """A console that spells letters which the encoding lacks, prints no control characters of others, and leaves
+    closed pipes to the stream.
+    """
 
     def render_str(self, text: str, **style: Any) -> Text:
         """Return ``text`` as the encoding shows it, so that its width is right."""
         return super().render_str(spelled(text, self.encoding), **style)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """Yield the parts of a renderable object."""
+        for segment in super().render(renderable, options):
+            text = segment.text if segment.control else segment.text.translate(_CONTROL_CHARACTERS)
+            yield segment._replace(text=text)
 
 
 def err_console() -> Console:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import secrets
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,6 @@ _REPLACE_ATTEMPTS, _REPLACE_PAUSE = (20 if sys.platform == "win32" else 1), 0.1
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
-def _umask() -> int:
-    """Return the umask of the process, which can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
     """Yield a temporary file beside ``target``, to be written in the block.
@@ -38,13 +31,10 @@ def atomic_path(target: Path) -> Iterator[Path]:
     therefore never holds part of a file.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-    os.close(descriptor)
-    temporary = Path(name)
-    # mkstemp restricts the file to its owner; results and caches take the permissions of any other new file. Some file
-    # systems, as those that mount the storage of a cloud, have no permissions to change.
-    with suppress(OSError):
-        temporary.chmod(0o666 & ~_umask())
+    temporary = target.parent / f".{target.name}.{secrets.token_hex(4)}.part"
+    # Not by tempfile, which restricts a file to its owner; results and caches have the permissions of any other new
+    # file. The umask can only be read by setting it, for all threads.
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         yield temporary
         # Windows syncs no file that is open for reading only.

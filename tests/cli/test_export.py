@@ -120,6 +120,16 @@ def test_an_exported_file_names_the_checkpoint_of_its_backbone(
         load_exported(file)
 
 
+def test_names_of_other_classes_are_refused(trained: Trained, tmp_path: Path) -> None:
+    source = Store(trained.results).path("weights", trained.runs["lora"])
+    with safe_open(source, "pt") as stream:
+        metadata = {**stream.metadata(), "class_names": '["ant"]'}
+    tensors = load_file(source)
+    save_file(tensors, tmp_path / "lora.safetensors", metadata=export.sealed_metadata(metadata, tensors))
+    with pytest.raises(InputError, match=r"its metadata are damaged \(they name 1 of 3 classes\)"):
+        load_exported(tmp_path / "lora.safetensors")
+
+
 def test_runs_without_weights_and_damaged_files_are_refused(shipbench: Shipbench, study: Path) -> None:
     full, file = run_of(study, "full"), study / "f.safetensors"
     assert "keeps no weights" in shipbench("export", full, file, "--results", study / "r").err

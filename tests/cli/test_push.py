@@ -298,6 +298,19 @@ def test_the_results_folder_becomes_a_data_set(
         results_upload(Store(tmp_path / "nothing"), "someone/a")
 
 
+def test_nothing_but_results_is_uploaded(tmp_path: Path) -> None:
+    store = Store(tmp_path / "results")
+    store.write(make_record())
+    weights = store.path("weights", "a1")
+    weights.parent.mkdir()
+    (weights.parent / "notes.txt").write_text("mine")
+    (tmp_path / "key").write_text("secret")
+    assert sorted(results_upload(store, "someone/a").files) == ["README.md", "records.parquet", "runs/a1.parquet"]
+    weights.symlink_to(tmp_path / "key")
+    with pytest.raises(InputError, match=r"a1\.safetensors is a link to .*key, outside the results folder"):
+        results_upload(store, "someone/a")
+
+
 def test_what_a_backbone_cannot_be_merged_with_is_pushed_as_a_program(
     trained: Trained, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from shipbench.cli.data import app
 from shipbench.data import fingerprint
 from shipbench.data.inspection import verify
+from shipbench.data.types import TaskReport
 from shipbench.errors import InputError
 from shipbench.tasks import get_task
 from tests.data.builders import small_task, vtab_tree
@@ -63,6 +64,17 @@ def test_verify_shows_warnings_without_failing(tmp_path: Path, copy: Path) -> No
     assert code == 0
     assert "warning: cifar100: LOSSY COPY" in out
     assert "│ warnings │" in out
+
+
+def test_findings_with_control_characters_do_not_reach_the_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = TaskReport("dtd", None, ("the file a\x1b[2J.png is missing",))
+    monkeypatch.setattr(verify, "verify", lambda *_, **__: [report])
+    (tmp_path / "dtd").mkdir()
+    code, out = run("verify", tmp_path)
+    assert code == 1
+    assert "problem: dtd: the file a [2J.png is missing" in out
 
 
 def test_verify_takes_the_folder_from_the_environment(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

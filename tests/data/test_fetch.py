@@ -239,3 +239,14 @@ def test_tasks_that_the_target_already_has_are_not_downloaded(hub: Hub, target: 
     with pytest.raises(InputError, match="already exists"):
         fetch(target, repo=REPO, endpoint=hub.address)
     assert hub.requests == []
+
+
+@pytest.mark.parametrize(
+    ("location", "sent"),
+    [("https://hub.test/b", True), ("https://storage.test/b", False), ("http://hub.test/b", False)],
+)
+def test_the_token_goes_to_the_hub_alone_and_encrypted(
+    monkeypatch: pytest.MonkeyPatch, location: str, sent: bool
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    assert ("authorization" in fetching._headers("https://hub.test/a", location)) is sent

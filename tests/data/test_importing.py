@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -293,6 +294,8 @@ ESCAPES = [
     "..\\evil.txt",
     "C:\\evil.txt",
     "\\\\host\\evil.txt",
+    # On Windows, a path goes on there from a drive in its middle.
+    "dtd/C:evil.txt",
 ]
 
 
@@ -315,6 +318,36 @@ def test_names_with_control_characters_are_refused(tmp_path: Path, target: Path,
             import_archive(hostile_tar(tmp_path / "a.tar", name), target)
 
 
+@pytest.mark.parametrize("make", [hostile_zip, hostile_tar])
+def test_folders_that_are_too_deep_are_refused(tmp_path: Path, target: Path, make: Callable[..., Path]) -> None:
+    source = make(tmp_path / ("a.zip" if make is hostile_zip else "a.tar"), f"dtd/{1500 * 'a/'}x.txt")
+    with pytest.raises(InputError, match=r"a/a/\.\.\.' is more than 100 folders deep; unpack the archive yourself"):
+        import_archive(source, target)
+    assert left_in(target.parent) == []
+
+
+@pytest.mark.parametrize(
+    ("form", "member"),
+    [
+        (tarfile.PAX_FORMAT, {"name": "dtd/test.txt", "pax_headers": {"comment": "x" * (1 << 21)}}),
+        (tarfile.GNU_FORMAT, {"name": f"dtd/{'x' * (1 << 21)}"}),
+        (tarfile.GNU_FORMAT, {"name": "dtd/test.txt", "type": tarfile.SYMTYPE, "linkname": "x" * (1 << 21)}),
+    ],
+    ids=["extended", "name", "link"],
+)
+def test_headers_that_would_fill_the_memory_are_refused(
+    tmp_path: Path, target: Path, form: int, member: dict[str, Any]
+) -> None:
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz", format=form) as archive:
+        header = tarfile.TarInfo()
+        for name, value in member.items():
+            setattr(header, name, value)
+        archive.addfile(header)
+    assert (tmp_path / "a.tar.gz").stat().st_size < 10_000
+    with pytest.raises(InputError, match=r"is damaged or incomplete .*\(a header of 20\d{5} bytes\)"):
+        import_archive(tmp_path / "a.tar.gz", target)
+
+
 @pytest.mark.parametrize("mode", [stat.S_IFCHR, stat.S_IFIFO])
 def test_zip_devices_are_refused(tmp_path: Path, target: Path, mode: int) -> None:
     with pytest.raises(InputError, match="is a device or a pipe; unpack the archive yourself, remove it, and import"):
@@ -332,6 +365,7 @@ REFUSED_LINKS = [
     ("..\\..\\outside.txt", "out of the archive"),
     ("../../outside.txt", "out of the archive"),
     ("C:\\outside.txt", "out of the archive"),
+    ("images/C:outside.txt", "out of the archive"),
     ("train800.txt", "to dtd/train800.txt, which the archive lacks"),
     ("test.txt", "in a circle or through more than 40 others"),
     (".", "to a folder that holds it"),
@@ -548,6 +582,13 @@ def test_size_and_members_have_limits(copy: Path, target: Path, tmp_path: Path) 
         import_archive(source, target, limits=Limits(members=20))
     with pytest.raises(InputError, match="more than 20 members"):
         import_archive(copy, target, limits=Limits(members=20))
+    with tarfile.open(tmp_path / "links.tar", "w") as archive:
+        for number in range(21):
+            link = tarfile.TarInfo(f"dtd/{number}")
+            link.type, link.linkname = tarfile.SYMTYPE, "nowhere"
+            archive.addfile(link)
+    with pytest.raises(InputError, match="more than 20 members"):
+        import_archive(tmp_path / "links.tar", target, limits=Limits(members=20))
     assert left_in(target.parent) == []
 
 

@@ -62,8 +62,11 @@ def test_a_manifest_cannot_delete_files_outside_the_folder(tmp_path: Path) -> No
     output = tmp_path / "report"
     output.mkdir()
     (output / "manifest.json").write_text(json.dumps({"files": ["../victim.txt", str(victim), 3]}))
-    write_report(build_report(make_results(grid(("ship",), VTAB_TASKS[:1], (0,)))), output, ("csv",))
+    report = build_report(make_results(grid(("ship",), VTAB_TASKS[:1], (0,))))
+    write_report(report, output, ("csv",))
     assert victim.read_text() == "keep"
+    (output / "manifest.json").write_text("[" * 100_000)
+    assert write_report(report, output, ("csv",))
 
 
 def test_an_output_that_is_a_file_is_refused(tmp_path: Path) -> None:

@@ -11,14 +11,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save
 
+from shipbench.engine.executors.slurm_queue import queue_of
 from shipbench.errors import InputError, StoreError
 from shipbench.events import DISCARD, Emitter
 from shipbench.results import claims
 from shipbench.results.plans import PlanEntry, load_plans, remove_ended, write_plan
 from shipbench.results.progress import folder_status, trained_epochs
 from shipbench.results.store import Store
-from shipbench.runs.checkpoints import Checkpoint
+from shipbench.runs.checkpoints import Checkpoint, _digest
 from shipbench.training.history import EpochReport
 from shipbench.training.snapshot import Snapshot
 from tests.results.test_claims import claim_file, dead_process
@@ -104,6 +106,21 @@ def test_files_that_other_systems_leave_beside_others_are_no_runs(tmp_path: Path
     assert [run.run_id for run in (*state.active, *state.pending)] == ["a1"]
     claims.tidy(Store(tmp_path))
     assert sorted(file.name for file in (tmp_path / "claims").iterdir()) == ["._a1.json", "._b2.json", "a1.json"]
+
+
+def test_files_that_are_nested_without_an_end_are_no_progress(tmp_path: Path) -> None:
+    nested = "[" * 100_000
+    for name in ("plans", "claims", "slurm"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a1.json").write_text(nested)
+    path = Store(tmp_path).path("checkpoints", "a1")
+    path.parent.mkdir()
+    tensors = {"w": torch.zeros(2)}
+    path.write_bytes(save(tensors, {"content": nested, "sha256": _digest(nested, tensors)}))
+    state = folder_status(tmp_path)
+    assert [(run.run_id, run.trained, run.pid) for run in state.active] == [("a1", None, None)]
+    assert Checkpoint(path, torch.device("cpu"), Emitter("a1", DISCARD.listener)).read() is None
+    assert queue_of(tmp_path) == {}
 
 
 def test_a_folder_that_cannot_be_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

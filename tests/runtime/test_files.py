@@ -6,6 +6,8 @@ import errno
 import fcntl
 import hashlib
 import os
+import stat
+import sys
 from pathlib import Path
 
 import filelock
@@ -35,6 +37,20 @@ def test_a_replaced_file_is_the_old_one_until_it_is_complete(tmp_path: Path) -> 
         assert target.read_text() == "old"
     assert target.read_text() == "new"
     assert [file.name for file in tmp_path.iterdir()] == ["kept.txt"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no umask")
+def test_a_file_has_the_permissions_of_any_new_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mask = os.umask(0o027)
+    try:
+        with monkeypatch.context() as patch:
+            # Other threads would make files that all users may write.
+            patch.delattr(os, "umask")
+            with atomic_path(tmp_path / "file") as temporary:
+                temporary.write_text("content")
+    finally:
+        os.umask(mask)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
 
 
 @pytest.mark.parametrize("size", [0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1])

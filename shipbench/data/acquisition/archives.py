@@ -2,7 +2,8 @@
 
 Every member of an archive must be a file or folder below the target, or a link to one of the archive's own members, of
 which a copy is written. Links inside a folder are followed wherever they lead. Number of members, total size and
-compression ratio are limited. Permissions, owners and times are not restored.
+compression ratio are limited, and so are the depth of folders and the size of a tar file's headers. Permissions,
+owners and times are not restored.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ Parts: TypeAlias = tuple[str, ...]
 
 _ZIP_SUFFIXES = (".zip",)
 _TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
-_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, ValueError)
+DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, ValueError)
+"""What reading a damaged archive raises, besides ``OSError``."""
+
 _PIECE = re.compile(r"\.(z\d\d|(zip|7z|rar|tar|tgz|gz|xz|bz2)\.(\d{1,3}|[a-z]{2}|part\w*))$", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f]")
 _DRIVE = re.compile(r"[A-Za-z]:")
@@ -35,6 +38,12 @@ _DEVICE = ("is a device or a pipe", "remove it")
 _BLOCK = 1 << 20
 _LONGEST_LINK = 4096
 _MOST_LINKS = 40
+_DEEPEST = 100
+_LONGEST_HEADER = 1 << 20
+_HEADERS = (
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+)
 _ENDLESS = f"in a circle or through more than {_MOST_LINKS} others"
 
 
@@ -78,7 +87,7 @@ def unpack(source: Path, target: Path, limits: Limits = LIMITS) -> None:
             _unpack_tar(source, writer)
         else:
             raise InputError(f"{source} {_why_no_archive(source)}")
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise InputError(f"{source} {_why_damaged(source, error)}") from error
     except OSError as error:
         raise InputError(f"cannot unpack {source}: {error}") from error
@@ -127,12 +136,20 @@ class _Writer:
         self._cap = cap if packed is None else min(cap, max(limits.free_bytes, packed * limits.ratio))
 
     def judge(self, name: str) -> Parts:
-        """Return the parts of a member's name; raise ``InputError`` if it leads out of the target folder."""
+        """Return the parts of a member's name, and count the member.
+
+        Raises ``InputError`` if the name leads out of the target folder or too deep into it, and for too many members.
+        """
+        self._members += 1
+        if self._members > self._limits.members:
+            raise self._beyond_limit(f"has more than {self._limits.members} members")
         if _CONTROL.search(name):
             raise self.refuse(name, "has control characters in its name", "rename the file")
         parts = name.replace("\\", "/").split("/")
-        if parts[0] == "" or _DRIVE.match(parts[0]) or ".." in parts:
+        if parts[0] == "" or any(map(_DRIVE.match, parts)) or ".." in parts:
             raise self.refuse(name, "would be written outside the target folder", "move the file into it")
+        if len(parts) > _DEEPEST:
+            raise self.refuse(f"{name[:80]}...", f"is more than {_DEEPEST} folders deep", "move the file up")
         return tuple(part for part in parts if part not in ("", "."))
 
     def require_room(self, needed: int) -> None:
@@ -165,7 +182,7 @@ class _Writer:
     def link(self, parts: Parts, target: str, *, hard: bool = False) -> None:
         """Note a link, which ``copy_links`` replaces by a copy; a hard link's target is relative to the root."""
         target = target.replace("\\", "/")
-        if target.startswith("/") or _DRIVE.match(target):
+        if target.startswith("/") or any(map(_DRIVE.match, target.split("/"))):
             raise self._refuse_link(parts, "out of the archive")
         self._links[parts] = _Link(() if hard else parts[:-1], target)
 
@@ -239,9 +256,6 @@ class _Writer:
         return self.refuse("/".join(parts), f"is a link {whither}", "replace the link with a file or remove it")
 
     def _place(self, parts: Parts) -> Path:
-        self._members += 1
-        if self._members > self._limits.members:
-            raise self._beyond_limit(f"has more than {self._limits.members} members")
         return self._target.joinpath(*parts)
 
     def _beyond_limit(self, excess: str) -> InputError:
@@ -284,8 +298,28 @@ def _unpack_zip(source: Path, writer: _Writer) -> None:
     writer.copy_links()
 
 
+class _Member(tarfile.TarInfo):
+    """A member whose header does not fill the memory: tarfile reads long names and other facts whole."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Member:
+        """Return the member in a block of 512 bytes; raise ``ReadError`` if a longer header than any real one follows.
+
+        A few bytes of a packed archive may stand for gigabytes of it.
+        """
+        member = super().frombuf(buf, encoding, errors)
+        if member.type in _HEADERS and member.size > _LONGEST_HEADER:
+            raise tarfile.ReadError(f"a header of {member.size} bytes")
+        return member
+
+
+def open_tar(source: Path) -> tarfile.TarFile:
+    """Open a tar file, packed or not, to be read from its start to its end."""
+    return tarfile.open(source, mode="r|*", tarinfo=_Member)
+
+
 def _unpack_tar(source: Path, writer: _Writer) -> None:
-    with tarfile.open(source, mode="r|*") as archive:
+    with open_tar(source) as archive:
         for member in archive:
             parts = writer.judge(member.name)
             if member.isdir():

@@ -192,8 +192,8 @@ def _headers(url: str, location: str) -> dict[str, str]:
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
     headers: dict[str, str] = build_hf_headers()
-    if urlsplit(url).netloc != urlsplit(location).netloc:
-        # The hub's token must not reach the storage host that the hub redirects to.
+    if urlsplit(url)[:2] != urlsplit(location)[:2]:
+        # The hub's token must neither reach the storage host that the hub redirects to, nor travel unencrypted.
         headers.pop("authorization", None)
     return headers
 

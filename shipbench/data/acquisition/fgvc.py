@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import os
 import re
-import tarfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 
-from shipbench.data.acquisition.archives import Parts, is_archive, unpack
+from shipbench.data.acquisition.archives import DAMAGED, Parts, is_archive, open_tar, unpack
 from shipbench.data.acquisition.importing import check_absent, place, temporary_folder
 from shipbench.data.fgvc.source import list_set
 from shipbench.data.formats.files import is_hidden
@@ -113,9 +112,9 @@ def _peek(source: Path) -> Iterator[Parts]:
             with zipfile.ZipFile(source) as archive:
                 yield from ((root, *_parts(name)) for name in archive.namelist() if not name.endswith("/"))
         else:
-            with tarfile.open(source) as members:
+            with open_tar(source) as members:
                 yield from ((root, *_parts(member.name)) for member in members if not member.isdir())
-    except (OSError, tarfile.TarError, zipfile.BadZipFile, EOFError):
+    except (OSError, *DAMAGED):
         # The import itself says what is wrong.
         return
 

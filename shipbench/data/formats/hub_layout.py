@@ -111,11 +111,20 @@ def _declared(root: Path, card: Mapping[str, Any]) -> dict[str, dict[str, list[P
     for item in card.get("configs") or ():
         splits: dict[str, list[Path]] = {}
         for split, pattern in _patterns(item.get("data_files")):
-            matches = sorted(f for f in root.glob(pattern) if f.suffix == ".parquet" and _is_visible(f, root))
+            matches = sorted(f for f in _matching(root, pattern) if f.suffix == ".parquet" and _is_visible(f, root))
             splits.setdefault(split, []).extend(matches)
         if splits := {split: files for split, files in splits.items() if files}:
             configs[str(item.get("config_name", _DEFAULT))] = splits
     return configs
+
+
+def _matching(root: Path, pattern: str) -> list[Path]:
+    """Return the files below ``root`` that match a card's pattern; none for one that pathlib has no meaning for."""
+    try:
+        files = list(root.glob(pattern))
+    except (ValueError, NotImplementedError):
+        return []
+    return [file for file in files if ".." not in file.relative_to(root).parts]
 
 
 def _patterns(data_files: Any) -> Iterator[tuple[str, str]]:

@@ -81,7 +81,7 @@ def _remembered(folder: Path) -> Iterable[tuple[str, str]]:
     for file in visible_files(folder, ".json"):
         try:
             yield file.stem, str(json.loads(file.read_text(encoding="utf-8"))["job"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue
 
 

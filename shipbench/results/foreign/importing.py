@@ -32,8 +32,11 @@ from shipbench.tasks import TASKS
 
 State: TypeAlias = Literal["imported", "already imported", "skipped"]
 _ID_LETTERS = 16
-# What the readers raise for content that is not of their format.
-_UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, SyntaxError, RecursionError, OSError, csv.Error)
+# What the readers raise for content that is not of their format; Python's parser has no memory for deep nesting.
+_UNREADABLE = (
+    *(ValueError, LookupError, TypeError, AttributeError, OSError, csv.Error),
+    *(SyntaxError, RecursionError, MemoryError),
+)
 
 
 @dataclass(frozen=True)

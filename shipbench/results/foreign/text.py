@@ -7,9 +7,12 @@ import codecs
 import json
 import math
 import re
+import stat
 from pathlib import Path
 from typing import Any
 
+# The largest logs of these harnesses have a few megabytes.
+_MOST_BYTES = 200_000_000
 # What a terminal reads as a colour or as a movement of its cursor.
 _TERMINAL_CODE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -17,8 +20,14 @@ _TERMINAL_CODE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 def read_text(path: Path) -> str:
     """Return the text of a file with ``\\n`` at the end of each line, without a byte-order mark and terminal colours.
 
-    The mark tells UTF-16 from UTF-8; bytes that are no text are replaced.
+    The mark tells UTF-16 from UTF-8; bytes that are no text are replaced. Raises ``ValueError`` for what is no regular
+    file, and for a file that is larger than any of results.
     """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("it is not a regular file")
+    if status.st_size > _MOST_BYTES:
+        raise ValueError(f"it has {status.st_size / 1e6:.0f} MB, more than {_MOST_BYTES / 1e6:.0f}")
     content = path.read_bytes()
     is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     text = content.decode("utf-16" if is_utf16 else "utf-8-sig", errors="replace")

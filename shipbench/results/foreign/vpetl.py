@@ -22,14 +22,14 @@ from shipbench.results.foreign.result import (
 from shipbench.results.foreign.tasks import task_and_suite
 from shipbench.results.foreign.text import call_arguments, folders_above, fraction, number, read_text, whole
 
-_MESSAGE = re.compile(r"\d{4}-\d\d-\d\d [\d:,]+ - \w+ - [A-Z]+ -\s*(.*?)\s*$")
+_MESSAGE = re.compile(r"\d{4}-\d\d-\d\d [\d:,]+ - \w+ - [A-Z]+ -(.*)")
 _SCORE = re.compile(r"^\s*(\d+)\s+(\S+)\s+memory:")
 _PARAMETERS = re.compile(r"^number of extra params:\s*([\d.]+)(?![\d.,])\s*(M?)")
 _SETTINGS = ("lr", "wd", "topN")
 
 
 def _read(path: Path, naming: Naming) -> Iterator[Reading]:
-    messages = [m[1] for m in map(_MESSAGE.search, read_text(path).splitlines()) if m]
+    messages = [m[1].strip() for m in map(_MESSAGE.search, read_text(path).splitlines()) if m]
     starts = [i for i, message in enumerate(messages) if message.startswith("Namespace(")]
     # The log is appended to: the last run in it counts.
     messages = messages[starts[-1] :] if starts else messages

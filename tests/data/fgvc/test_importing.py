@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from shipbench.data.acquisition.fgvc import destination, holds_fgvc, import_fgvc
@@ -107,6 +108,19 @@ def test_json_files_come_in_an_archive_or_folder_of_their_own(tmp_path: Path) ->
     assert import_fgvc([tmp_path / "json.zip", tmp_path / "raw"], tmp_path / "library") == ["nabirds"]
     assert sizes(FgvcSuite().listing(get_task("nabirds"), tmp_path / "library")) == {"train": 8, "val": 8, "test": 8}
     assert images.is_dir()
+
+
+def test_the_import_says_what_is_wrong_with_a_damaged_archive(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).bytes(400_000)
+    for name in ("a.bin", "b.bin"):
+        (tmp_path / name).write_bytes(noise)
+    with tarfile.open(tmp_path / "a.tar.xz", "w:xz") as archive:
+        for name in ("a.bin", "b.bin"):
+            archive.add(tmp_path / name, name)
+    data = bytearray((tmp_path / "a.tar.xz").read_bytes())
+    data[200_000] ^= 0xFF
+    (tmp_path / "a.tar.xz").write_bytes(data)
+    assert not holds_fgvc(tmp_path / "a.tar.xz")
 
 
 @pytest.mark.parametrize(

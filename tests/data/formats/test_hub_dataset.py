@@ -151,6 +151,22 @@ def test_an_image_without_bytes_is_a_file(tmp_path: Path) -> None:
     assert listing.images.read(listing.splits["train"][1].path) == picture("img/b.png")
 
 
+def test_a_device_in_place_of_an_image_is_refused(tmp_path: Path) -> None:
+    cells = pa.array([{"bytes": None, "path": "/dev/null"}] * 2, IMAGE)
+    pq.write_table(pa.table({"image": cells, "label": [0, 1]}), tmp_path / "train.parquet")
+    listing = read(tmp_path)
+    with pytest.raises(InputError, match="cannot read /dev/null: it is not a regular file"):
+        listing.images.read(listing.splits["train"][0].path)
+
+
+@pytest.mark.parametrize("pattern", ["/elsewhere/*.parquet", "../other/*.parquet", "x/**.parquet"])
+def test_patterns_of_a_card_stay_in_the_folder(tmp_path: Path, pattern: str) -> None:
+    parquet(tmp_path / "other" / "x.parquet", label=[0, 1, 0, 1])
+    parquet(tmp_path / "bugs" / "train.parquet", label=[0, 1])
+    (tmp_path / "bugs" / "README.md").write_text(f"---\nconfigs:\n- data_files: '{pattern}'\n---\n")
+    assert sizes(read(tmp_path / "bugs")) == {"train": 2}
+
+
 def test_unlabelled_images_and_splits_are_left_out(tmp_path: Path) -> None:
     names = {"label": ["ant", "bee"]}
     shard(tmp_path, "train", [0, 1, -1], names)

@@ -81,6 +81,24 @@ def test_a_link_to_nothing_is_listed(tmp_path: Path) -> None:
     assert sorted(states) == ["imported", "skipped"]
 
 
+def test_what_is_no_file_of_results_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shipbench.results.foreign.text._MOST_BYTES", 1_000_000)
+    log = write(tmp_path / "training.log", "x" * 2_000_000)
+    assert reason_of(imported("vpetl", tmp_path, tmp_path / "results")) == "it cannot be read: it has 2 MB, more than 1"
+    log.unlink()
+    log.symlink_to("/dev/null")
+    reason = reason_of(imported("vpetl", tmp_path, tmp_path / "results"))
+    assert reason == "it cannot be read: it is not a regular file"
+
+
+def test_a_log_that_is_made_to_be_read_slowly_is_skipped(tmp_path: Path) -> None:
+    write(tmp_path / "a/training.log", f"{STAMP}Namespace(seed={'-' * 20_000}1)\n")
+    write(tmp_path / "b/training.log", f"{STAMP}x{' ' * 20_000}y\n")
+    nested, spaces = imported("vpetl", tmp_path, tmp_path / "results")
+    assert nested.reason.startswith("it cannot be read: ")
+    assert spaces.reason.startswith("it logs no accuracy")
+
+
 def test_a_copy_of_a_folder_is_imported_once(tmp_path: Path) -> None:
     write(tmp_path / "a" / VTAB_LOG, vpt_log([50], epochs=1))
     shutil.copytree(tmp_path / "a", tmp_path / "b")
