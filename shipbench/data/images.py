@@ -67,7 +67,7 @@ class ImageIdentity:
 def read_bytes(file: Path) -> bytes:
     """Return the content of a file; raise ``InputError`` naming it if it cannot be read.
 
-    Folders apart, what is no regular file is refused: a list may name a device without an end.
+    Devices and pipes are refused: a list may name one that never ends.
     """
     try:
         mode = file.stat().st_mode

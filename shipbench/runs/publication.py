@@ -85,7 +85,7 @@ def results_upload(store: Store, repo: str) -> Upload:
 
     It adds all records as one table, because the hub reads several files as one only if their columns agree, which
     those of runs with different settings do not. Raises ``InputError`` if a record cannot be read, if there is none,
-    and for a link out of the folder: what it leads to is no result.
+    and for a link out of the folder.
     """
     files = {path.relative_to(store.root).as_posix(): path for path in sorted(_finished_files(store.root))}
     runs = [name for name in files if name.startswith("runs/")]
@@ -106,8 +106,8 @@ def _finished_files(root: Path) -> Iterator[Path]:
             continue
         if not path.resolve().is_relative_to(root.resolve()):
             raise InputError(
-                f"{path} is a link to {path.resolve()}, outside the results folder, which would be uploaded; replace "
-                "the link with a copy or remove it"
+                f"{path} is a link to {path.resolve()}, outside the results folder, which would be uploaded; copy the "
+                "folder without links, as 'cp -rL' does, or remove the link"
             )
         yield path
 

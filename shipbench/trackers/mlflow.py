@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
-from urllib.parse import urlsplit
 
 from shipbench.errors import InputError
 from shipbench.trackers.interface import PROJECT, Outcome, TrackedRun, TrackerOptions
@@ -54,9 +54,11 @@ class MlflowTracker:
 
 
 def _without_password(uri: str) -> str:
-    """Return an address without the user and the password that those of databases hold."""
-    parts = urlsplit(uri)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else uri
+    """Return an address without the user and the password that those of databases hold.
+
+    A password may hold characters that end it in other addresses, such as ``#`` and ``/``.
+    """
+    return re.sub(r"^([\w.+-]+://)[^:/@]*(:[^@]*)?@", r"\1", uri)
 
 
 def _experiment(client: Any, name: str) -> str:

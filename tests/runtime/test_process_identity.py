@@ -42,6 +42,7 @@ def test_a_process_of_another_machine_cannot_be_judged() -> None:
 def test_windows_is_never_asked_by_a_signal_whether_a_process_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """There, os.kill(pid, 0) interrupts or ends the process."""
     killed: list[int] = []
+    monkeypatch.setattr(process_identity, "_place", lambda: "here")
     monkeypatch.setattr(process_identity, "sys", SimpleNamespace(platform="win32"))
     monkeypatch.setattr(process_identity, "Path", lambda _: SimpleNamespace(exists=lambda: False))
     monkeypatch.setattr(os, "kill", lambda pid, _: killed.append(pid))

@@ -170,6 +170,7 @@ def test_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("postgresql://me:s%40cret@db.test:5432/runs?sslmode=off", "postgresql://db.test:5432/runs?sslmode=off"),
         ("https://token@mlflow.test/a", "https://mlflow.test/a"),
+        ("mysql://me:s#c/r?t[@db.test/runs", "mysql://db.test/runs"),
         ("sqlite:///mlflow.db", "sqlite:///mlflow.db"),
         ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
     ],

@@ -20,8 +20,8 @@ _TERMINAL_CODE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 def read_text(path: Path) -> str:
     """Return the text of a file with ``\\n`` at the end of each line, without a byte-order mark and terminal colours.
 
-    The mark tells UTF-16 from UTF-8; bytes that are no text are replaced. Raises ``ValueError`` for what is no regular
-    file, and for a file that is larger than any of results.
+    The mark tells UTF-16 from UTF-8; bytes that are no text are replaced. Raises ``ValueError`` unless it is a regular
+    file of at most 200 MB.
     """
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):

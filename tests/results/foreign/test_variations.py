@@ -93,7 +93,7 @@ def test_what_is_no_file_of_results_is_not_read(tmp_path: Path, monkeypatch: pyt
 
 def test_a_log_that_is_made_to_be_read_slowly_is_skipped(tmp_path: Path) -> None:
     write(tmp_path / "a/training.log", f"{STAMP}Namespace(seed={'-' * 20_000}1)\n")
-    write(tmp_path / "b/training.log", f"{STAMP}x{' ' * 20_000}y\n")
+    write(tmp_path / "b/training.log", f"{STAMP}x{' ' * 400_000}y\n")
     nested, spaces = imported("vpetl", tmp_path, tmp_path / "results")
     assert nested.reason.startswith("it cannot be read: ")
     assert spaces.reason.startswith("it logs no accuracy")
