@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
+from timm.models.eva import Eva
 from timm.models.vision_transformer import Attention, VisionTransformer
 from torch import Tensor, nn
 
@@ -46,7 +47,8 @@ def read_blocks(model: nn.Module, images: Tensor, backbone: VisionTransformer, t
     ``backbone`` is the ViT inside the model, ``title`` names the model in messages. Raises ``InputError`` if its
     attention cannot be read.
     """
-    reason = why_unpromptable(backbone)
+    # Of subclasses, as that of distilled ViTs, the calls tell.
+    reason = why_unpromptable(backbone) if type(backbone) in (VisionTransformer, Eva) else ""
     if not reason and backbone.cls_token is None:
         reason = "the ViT has no class token, whose attention would be drawn"
     if reason:

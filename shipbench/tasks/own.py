@@ -52,7 +52,8 @@ def _last_part(kind: str, location: str, base: Path) -> str:
         return f"tv-{location.lower()}"
     if kind in ("csv", "folder") and not (base / Path(location).expanduser()).exists():
         # The part after the colon is the folder that the images lie in.
-        location = location.rpartition(":")[0] or location
+        name = location.rpartition(":")[0]
+        location = name if len(name) > 1 else location
     for suffix in _SUFFIXES.get(kind, ()):
         location = location.removesuffix(suffix)
     # normpath takes the last part of "." and "bugs/" as well.

@@ -122,6 +122,16 @@ def test_adapters_of_the_zoo_are_read_and_end_in_their_head(vit: nn.Module, imag
         torch.testing.assert_close(views[-1].attention, read_blocks(vit, images, vit, "")[-1].attention)
 
 
+def test_a_distilled_vit_is_read_where_it_calls_timm(images: Tensor) -> None:
+    sizes = {"img_size": 64, "embed_dim": 32, "depth": 2, "num_heads": 2}
+    vit = timm.create_model("deit_tiny_distilled_patch16_224", num_classes=0, **sizes).eval()
+    views = read_blocks(vit, images, vit, "the frozen backbone")
+    with torch.no_grad():
+        tokens = vit._pos_embed(vit.patch_embed(images))
+        expected = attention_weights(vit.blocks[0], tokens).mean(dim=1)[:, 0, 2:]
+    torch.testing.assert_close(views[0].attention, expected)
+
+
 @pytest.fixture
 def rotary() -> nn.Module:
     return tiny(FAMILIES["DINOv3"]).float()

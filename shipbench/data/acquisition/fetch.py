@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from shipbench.data.acquisition.archives import is_archive
-from shipbench.data.acquisition.importing import check_absent, import_archives, on_disk_of
+from shipbench.data.acquisition.importing import check_absent, import_archives
 from shipbench.errors import InputError, ShipbenchError, one_line
 from shipbench.runtime.cache import cache_dir
 from shipbench.runtime.console import say
@@ -77,7 +77,7 @@ def fetch(target: Path, *, repo: str = REPO, endpoint: str | None = None, revisi
 
 def _fetch(target: Path, repo: str, endpoint: str | None, revision: str) -> Fetched:
     target.parent.mkdir(parents=True, exist_ok=True)
-    downloads = on_disk_of(target) / f".{target.name}.download"
+    downloads = target.parent / f".{target.name}.download"
     try:
         remote = _look_up(repo, revision, endpoint)
         sources = _download(remote, downloads / remote.commit)

@@ -156,16 +156,11 @@ def place(tasks: Sequence[Task], staged: Path, target: Path) -> list[str]:
     return placed
 
 
-def on_disk_of(target: Path) -> Path:
-    """Return the folder for temporary files on the file system of ``target``: itself if it exists, else its parent."""
-    # Another disk may be mounted there, or it may be a link to one.
-    return target if target.is_dir() else target.parent
-
-
 @contextmanager
 def temporary_folder(target: Path) -> Iterator[Path]:
     """Make a temporary folder on the file system of ``target``, so that the last step of an import is a rename."""
-    place = on_disk_of(target)
+    # Where the target exists, another disk may be mounted, or it may be a link to one.
+    place = target if target.is_dir() else target.parent
     try:
         place.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.import-", dir=place)).resolve()

@@ -21,7 +21,7 @@ from shipbench.data.formats.files import (
     require_folder,
 )
 from shipbench.data.formats.labels import Label, Rows, as_integers, counted, make_listing, quoted_few
-from shipbench.data.formats.options import divided, place, require_known, text_option
+from shipbench.data.formats.options import divided, place, require_known, text_option, with_images
 from shipbench.data.formats.roles import assign_roles, role_of, role_within, split_columns
 from shipbench.data.images import read_bytes
 from shipbench.data.listings import ListedSource, Listing, SplitRole
@@ -63,8 +63,8 @@ class CsvTable(ListedSource):
     """The source ``csv``.
 
     Keys of the task file: ``image_column``, ``label_column``, ``split_column``, ``splits`` (role to value of the split
-    column, or to the name of a table), ``images`` (the folder that paths start from, if neither the location names it
-    nor it is the table's) and ``extension`` (a suffix that the image column lacks, as ``".jpg"``).
+    column, or to the name of a table), ``images`` (the folder that paths start from, if the location does not name it)
+    and ``extension`` (a suffix that the image column lacks, as ``".jpg"``).
     """
 
     option_names = KEYS
@@ -73,7 +73,7 @@ class CsvTable(ListedSource):
         """List the images of a table or a folder of tables; raise ``InputError`` if a column or a file is missing."""
         require_known(options, KEYS, "csv")
         name, images_folder = divided(location, base)
-        options = {"images": images_folder, **options} if images_folder else options
+        options = with_images(options, images_folder)
         path = place(name, base)
         tables = [_read_table(file) for file in _table_files(path)]
         single = len(tables) == 1
@@ -83,7 +83,7 @@ class CsvTable(ListedSource):
         if left_out := len(labelled) - len(used):
             notes.append(f"left out {counted(left_out, 'row')} of {path} that belong to no split")
         root, names = _resolve([row.image for row in used], tables[0].file.parent, base, options)
-        require_files(root, names, path, "csv")
+        require_files(root, names, path, None if used and Path(used[0].image).is_absolute() else "csv")
         images = FolderImages(root)
         rows = _by_role(used, names, roles)
         return make_listing(rows, images, path, notes=notes, signatures=images.signatures(names))
@@ -195,7 +195,15 @@ def _split_lists(folder: Path) -> list[Path]:
     """Return the lists of paths and labels named after splits if one of them is train."""
     files = [file for file in _visible_files(folder, (_LIST_SUFFIX,)) if role_within(file.stem)]
     lists = [file for file in files if file.is_file() and _pair(_first_line(file))]
-    return lists if any(role_within(file.stem) == "train" for file in lists) else []
+    if not any(role_within(file.stem) == "train" for file in lists):
+        return []
+    bare = [file.name for file in files if file not in lists and file.is_file() and is_image(_first_line(file).strip())]
+    if bare:
+        raise InputError(
+            f"{folder}: {quoted_few(bare)} {'lists' if len(bare) == 1 else 'list'} images without labels; add a label to "
+            "each line, or name one list, as in csv:train.txt, from a folder of its own"
+        )
+    return lists
 
 
 def _first_line(file: Path) -> str:

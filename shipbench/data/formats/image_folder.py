@@ -11,7 +11,15 @@ from typing import Any
 from shipbench.data.formats.files import FolderImages, is_hidden, is_image, require_folder
 from shipbench.data.formats.labels import Rows, counted, make_listing, quoted_few
 from shipbench.data.formats.lists import has_lists, list_from_files
-from shipbench.data.formats.options import choice_option, divided, place, require_known, table_option, text_option
+from shipbench.data.formats.options import (
+    choice_option,
+    divided,
+    place,
+    require_known,
+    table_option,
+    text_option,
+    with_images,
+)
 from shipbench.data.formats.roles import assign_roles, role_of, role_within
 from shipbench.data.listings import ListedSource, Listing, SplitRole
 from shipbench.errors import InputError
@@ -40,7 +48,8 @@ class ImageFolder(ListedSource):
         name, images = divided(location, base)
         folder = place(name, base)
         require_folder(folder, f"folder:{name}")
-        return list_folder(folder, _with_images(options, folder, base, images))
+        options = with_images(options, None if images is None else str(place(images, base)))
+        return list_folder(folder, _with_absolute_images(options, _unwrapped(folder), base))
 
 
 def list_folder(folder: Path, options: Mapping[str, Any]) -> Listing:
@@ -62,16 +71,12 @@ def list_folder(folder: Path, options: Mapping[str, Any]) -> Listing:
     return make_listing(rows, images, root, notes=skipped.sentences(), signatures=signatures)
 
 
-def _with_images(options: Mapping[str, Any], folder: Path, base: Path, images: str | None) -> Mapping[str, Any]:
-    """Return the options with the place of the images that the location names, or the key relative to ``base``.
-
-    A key that leads to a folder in ``folder`` stays relative to it.
-    """
+def _with_absolute_images(options: Mapping[str, Any], root: Path, base: Path) -> Mapping[str, Any]:
+    """Return the options, in which ``images`` starts from ``base`` if it leads to a folder there but not in ``root``."""
     chosen = text_option(options, "images")
-    if chosen is None:
-        return {**options, "images": str(place(images, base))} if images else options
-    is_inside = place(chosen, folder).is_dir() or not place(chosen, base).is_dir()
-    return options if is_inside else {**options, "images": str(place(chosen, base))}
+    if chosen is None or place(chosen, root).is_dir() or not place(chosen, base).is_dir():
+        return options
+    return {**options, "images": str(place(chosen, base))}
 
 
 @dataclass

@@ -201,11 +201,12 @@ def _coop_rows(items: Any, names: dict[Label, str], where: str) -> Rows:
 def _finish(
     folder: Path, rows: Mapping[SplitRole, Rows], names: Mapping[Label, str] | None, options: Mapping[str, Any]
 ) -> Listing:
-    root, rows = _located(folder, rows, options)
-    paths = [path for split in rows.values() for path, _ in split]
-    require_files(root, paths, folder, "folder")
+    root, located = _located(folder, rows, options)
+    paths = [path for split in located.values() for path, _ in split]
+    # Another folder of the images does not help absolute paths.
+    require_files(root, paths, folder, "folder" if located is rows else None)
     images = FolderImages(root)
-    return make_listing(rows, images, folder, names=names, signatures=images.signatures(paths))
+    return make_listing(located, images, folder, names=names, signatures=images.signatures(paths))
 
 
 def _located(

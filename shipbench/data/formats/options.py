@@ -55,12 +55,24 @@ def table_option(options: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 def divided(location: str, base: Path) -> tuple[str, str | None]:
     """Divide ``LOCATION:PART`` at its last colon; the part is None without one.
 
-    A path that exists may contain a colon itself.
+    A path that exists may contain a colon itself, and a letter before one is a drive of Windows.
     """
-    name, colon, part = location.rpartition(":")
-    if not colon or place(location, base).exists():
+    name, _, part = location.rpartition(":")
+    if len(name) < 2 or place(location, base).exists():
         return location, None
     return name, part.strip() or None
+
+
+def with_images(options: Mapping[str, Any], images: str | None) -> Mapping[str, Any]:
+    """Return the options with the folder of the images that a location names, if it names one.
+
+    Raises ``InputError`` if the key ``images`` names one too.
+    """
+    if images is None:
+        return options
+    if "images" in options:
+        raise InputError("the source and the key 'images' both name the folder of the images; give one of them")
+    return {**options, "images": images}
 
 
 def place(location: str, base: Path) -> Path:

@@ -125,6 +125,6 @@ def _verdict(comparison: PairedComparison, mark: str) -> str:
         return f"over too few tasks for a test across tasks ({len(comparison.differences)})"
     better, lost = marks.count(mark), len(list(filter(None, marks))) - marks.count(mark)
     if len(comparison.differences) == 1:
-        return "beyond chance" if better else "not beyond chance"
+        return "beyond chance" if better else "but worse beyond chance" if lost else "not beyond chance"
     tasks = counted(len(marks), "task" if len(marks) == len(comparison.differences) else "tested task")
     return f"beyond chance on {better} of {tasks}{f' and worse on {lost}' if lost else ''}"

@@ -181,12 +181,14 @@ def test_the_location_names_the_folder_of_the_images(tmp_path: Path) -> None:
     for location in ("lists/labels.csv:pictures", f"lists:{tmp_path / 'pictures'}"):
         listing = CsvTable().list(location, tmp_path, {})
         assert listing.signatures == {name: tmp_path / "pictures" / name for name in ("a.png", "b.png")}
-    chosen = CsvTable().list("lists:pictures", tmp_path, {"images": "odd:name"})
+    chosen = CsvTable().list("lists", tmp_path, {"images": "odd:name"})
     assert chosen.signatures == {name: tmp_path / "odd:name" / name for name in ("a.png", "b.png")}
     (tmp_path / "odd:name" / "labels.csv").write_text(PLAIN)
     assert CsvTable().list("odd:name", tmp_path, {}).signatures == chosen.signatures
     with pytest.raises(InputError, match=r"images: .*nowhere does not exist"):
         CsvTable().list("lists:nowhere", tmp_path, {})
+    with pytest.raises(InputError, match="both name the folder of the images; give one"):
+        CsvTable().list("lists:pictures", tmp_path, {"images": "odd:name"})
     with pytest.raises(InputError, match=r"a\.png, b\.png; .* or name the folder .*, as in csv:.*/lists:FOLDER"):
         CsvTable().list("lists", tmp_path, {})
 
@@ -210,6 +212,13 @@ def test_a_list_has_no_header(tmp_path: Path) -> None:
         }
     (tmp_path / "all.lst").write_text("c.png bee\nd.png cat\n")
     assert labels(CsvTable().list("all.lst:pictures", tmp_path, {})) == {"train": [("c.png", "bee"), ("d.png", "cat")]}
+
+
+def test_a_list_without_labels_is_not_left_out(tmp_path: Path) -> None:
+    for name, line in {"train": "a.png 0", "test": "b.png"}.items():
+        (tmp_path / f"{name}.txt").write_text(f"{line}\n")
+    with pytest.raises(InputError, match=r"test\.txt lists images without labels; add a label to each line"):
+        read(tmp_path)
 
 
 def test_a_line_of_a_list_that_is_no_pair_is_named(tmp_path: Path) -> None:

@@ -104,7 +104,8 @@ def test_the_images_lie_below_another_folder(tmp_path: Path) -> None:
         found = ImageFolder().list("lists", tmp_path, {"images": images}).signatures
         assert found is not None
         assert {name: file.resolve() for name, file in found.items()} == files
-    assert ImageFolder().list("lists:nowhere", tmp_path, {"images": "pictures"}).signatures == files
+    with pytest.raises(InputError, match="both name the folder of the images; give one"):
+        ImageFolder().list("lists:pictures", tmp_path, {"images": "pictures"})
     with pytest.raises(InputError, match=r"images: .*nowhere does not exist"):
         ImageFolder().list("lists:nowhere", tmp_path, {})
     with pytest.raises(InputError, match=r"3 images .* or name the folder .*, as in folder:.*/lists:FOLDER"):
