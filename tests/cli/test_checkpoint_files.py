@@ -5,13 +5,20 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
 import torch
 
 from shipbench import RunSpec, load_results, run
+from shipbench.cli.follow_ups import execute_follow_ups
 from shipbench.events import Event, Note
+from shipbench.planning.plan import PlannedRun, State
+from shipbench.planning.study.file import EvaluatePart, ExplainPart
+from shipbench.planning.study.follow_ups import plan_follow_up, request_follow_up
+from shipbench.results.store import Store
+from shipbench.runs import program
 from tests.backbones import layouts
 from tests.conftest import Outcome
 from tests.data.builders import vtab_tree
@@ -78,3 +85,55 @@ def test_a_listener_gets_the_same_lines(tree: Path, mae_file: Path) -> None:
     run(spec, listener=events.append)
     notes = [event.text for event in events if isinstance(event, Note)]
     assert f"mae.pth: images are normalised with {IMAGENET}, those of MAE" in notes
+
+
+@pytest.fixture
+def trained(tree: Path, tmp_path: Path) -> PlannedRun:
+    """A run on the weights in ``w.pth``, whose record is in ``r``."""
+    torch.manual_seed(5)
+    torch.save(timm.create_model("test_vit", num_classes=0).state_dict(), tmp_path / "w.pth")
+    values = {"epochs": 1, "image_size": 64}
+    options: dict[str, Any] = {"backbone": "test_vit", "checkpoint": str(tmp_path / "w.pth"), "precision": "fp32"}
+    spec = RunSpec("linear", "dtd", overrides=values, data=tree, device="cpu", **options)
+    record = run(spec, results=tmp_path / "r")
+    assert record.done, record.error
+    return PlannedRun(spec, record.run_id, State.DONE)
+
+
+def test_every_command_that_rebuilds_a_run_takes_its_file(
+    shipbench: Shipbench, trained: PlannedRun, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Tracing takes seconds.
+    monkeypatch.setattr(program, "_program", lambda _: torch.export.export(torch.nn.Identity(), (torch.zeros(1),)))
+    results, exported = ("--results", tmp_path / "r"), tmp_path / "run.safetensors"
+    assert shipbench("export", trained.run_id, exported, *results).code == 0
+    faults = []
+    for line in (
+        ("evaluate", trained.run_id, "--corrupt", "blur", "--severity", "1", "--data", tree, *results),
+        ("explain", trained.run_id, "--features", "--data", tree, *results),
+        ("export", trained.run_id, tmp_path / "merged.safetensors", "--merged", *results),
+        ("export", trained.run_id, tmp_path / "run.pt2", "--program", *results),
+        ("push", trained.run_id, "someone/a", "--dry-run", *results),
+    ):
+        without, outcome = shipbench(*line), shipbench(*line, "--checkpoint", tmp_path / "w.pth")
+        asked = "the weights in w.pth; name that file with --checkpoint" in without.err
+        if (without.code, asked, outcome.code) != (2, True, 0):
+            faults.append((line, without.err, outcome.err))
+    assert not faults
+    photograph = next((tree / "dtd").rglob("*.png"))
+    outcome = shipbench("predict", exported, photograph, "--checkpoint", tmp_path / "w.pth")
+    assert outcome.code == 0, outcome.err
+
+
+@pytest.mark.parametrize(
+    "part", [EvaluatePart(name="x", of="a", corrupt="blur", severity="1,2"), ExplainPart(name="x", of="a")]
+)
+def test_a_study_reads_a_run_with_the_file_of_its_spec(
+    trained: PlannedRun, tmp_path: Path, part: EvaluatePart | ExplainPart
+) -> None:
+    store, requested = Store(tmp_path / "r"), request_follow_up(part, [trained.spec])
+    before, after = (0, requested.count), (requested.count, 0)
+    for counts in (before, after):
+        section = plan_follow_up(requested, [trained], [], lambda run: False, store)
+        assert ((section.done, section.left), section.refusal) == (counts, "")
+        assert execute_follow_ups([section], store.root) == 0

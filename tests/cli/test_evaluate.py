@@ -95,9 +95,11 @@ def evaluations(shipbench: Shipbench, folder: Path, *options: object) -> list[di
 def test_a_run_on_its_own_test_images_predicts_what_it_predicted(shipbench: Shipbench, bugs: Path) -> None:
     run_id = only_run(bugs)
     # A run that is named twice is evaluated once.
-    (row,) = evaluations(shipbench, bugs, run_id[:10], "--on", f"folder:{bugs / 'bugs'}")
+    # The same images keep the name of the run's task, whatever they are called here.
+    (row,) = evaluations(shipbench, bugs, run_id[:10], "--on", task_file(bugs, "", "others"))
     frame = load_results(bugs / "r").set_index("run_id")
     assert (row["kind"], row["parent_run"], row["n_test"], row["task"]) == ("evaluated", run_id, 6, "bugs")
+    assert (row["corruption"], row["severity"], row["source"]) == ("", 0, "folder")
     assert row["data_fingerprint"] == frame.loc[run_id, "data_fingerprint"]
     assert row["final_test_acc"] == frame.loc[run_id, "final_test_acc"]
     assert (row["best_test_acc"], row["train_seconds"], row["best_test_epoch"]) == (None, None, -1)
@@ -283,6 +285,9 @@ def test_runs_that_were_not_tested_or_whose_weights_are_not_named_are_refused(tm
     store.write(make_record(run_id="failed", status="failed", error="out of memory"))
     with pytest.raises(InputError, match=r"run failed failed \(out of memory\), so it has no weights; repeat it"):
         finished.tested_record(store, "failed")
+    store.write(make_record(run_id="printed", kind="imported"))
+    with pytest.raises(InputError, match="record printed is imported, so it has no weights here; name a run of"):
+        finished.weights_of(store, "printed")
     assert finished.checkpoint_of(make_record(checkpoint="my.npz"), "there/my.npz") == "there/my.npz"
     assert finished.checkpoint_of(make_record(checkpoint="random"), None) == "random"
 
@@ -341,6 +346,14 @@ REFUSED = (
     (("--on", "demo"), "names 6 tasks; name one"),
     (("--on", "clevr-count"), "clevr-count has 8 classes, but run"),
 )
+
+
+def test_corruptions_have_all_severities_unless_some_are_named() -> None:
+    options = evaluate_command._options("dtd", "blur,jpeg", None, None, None, "cpu")
+    expected = tuple(Corruption(name, severity) for name in ("blur", "jpeg") for severity in range(1, 6))
+    assert options.corruptions == expected
+    part = EvaluatePart(name="x", of="a", corrupt="blur,jpeg")
+    assert request_follow_up(part, [RunSpec("linear", "dtd")]).corruptions == expected
 
 
 def test_what_cannot_be_evaluated_is_refused_in_a_sentence(shipbench: Shipbench, bugs: Path) -> None:

@@ -81,7 +81,9 @@ def test_an_exported_run_predicts_as_the_run_did(shipbench: Shipbench, study: Pa
     )
     outcome = shipbench("predict", file, images[0], "--checkpoint", "random", "--top", 3)
     assert outcome.code == 0
-    assert f": {stored['predicted'][0]} (" in outcome.out
+    number, percent = outcome.out.partition(f"{images[0]}: ")[2].split(" %")[0].split(" (")
+    assert int(number) == stored["predicted"][0]
+    assert float(percent) == pytest.approx(100 * stored["confidence"][0], abs=0.1)
     assert outcome.out.count("%") == 3
 
 
@@ -198,6 +200,19 @@ def test_an_unreadable_image_keeps_no_other_from_being_classified(
     # Without a file at all, no backbone is loaded.
     monkeypatch.setattr(export, "load_exported", lambda *_, **__: pytest.fail("a backbone was loaded"))
     assert shipbench("predict", file, missing, tmp_path).code == 2
+
+
+def test_a_file_without_a_tensor_that_its_method_trains_is_refused(trained: Trained, tmp_path: Path) -> None:
+    file = tmp_path / "lora.safetensors"
+    export.export_run(Store(trained.results), trained.runs["lora"], file)
+    tensors = load_file(file)
+    with safe_open(file, "pt") as stream:
+        metadata = stream.metadata()
+    # As written by another version of the method, where the tensor has another name.
+    del tensors["head.bias"]
+    save_file(tensors, file, metadata=export.sealed_metadata(metadata, tensors))
+    with pytest.raises(InputError, match="does not hold the weights of method lora as it is installed here"):
+        load_exported(file)
 
 
 @pytest.mark.parametrize("change", ["a weight", "a setting", "no seal"])

@@ -98,6 +98,7 @@ def test_the_example_of_the_card_predicts_as_the_run_does_without_shipbench(
     assert outcome.code == 0, outcome.err
     assert outcome.err.splitlines()[-1].startswith("next: shipbench predict hf:someone/insects IMAGE...")
     assert set(hub.repositories) == {"models/someone/insects"}
+    assert hub.private == {"models/someone/insects": False}
     files = hub.repositories["models/someone/insects"]
     assert set(files) == {"README.md", "config.json", "record.json", "shipbench.safetensors", form}
     header, card = card_of(hub, "models/someone/insects")
@@ -133,11 +134,10 @@ def test_timm_creates_the_pushed_model_of_a_convolutional_backbone_with_its_tran
 
 def test_the_record_fills_the_card(shipbench: Shipbench, trained: Trained, hub: Hub, tmp_path: Path) -> None:
     run_id = trained.runs["lora"]
-    outcome = shipbench(
-        *("push", run_id[:10], "someone/a", "--results", trained.results, "--checkpoint", "random", "--private")
-    )
+    line = ("push", run_id[:10], "someone/a", "--results", trained.results, "--checkpoint", "random")
+    outcome = shipbench(*line, "--with-results", "--private")
     assert outcome.code == 0, outcome.err
-    assert hub.private == {"models/someone/a": True}
+    assert hub.private == {"models/someone/a": True, "datasets/someone/a": True}
     header, card = card_of(hub, "models/someone/a")
     record = load_results(trained.results).set_index("run_id").loc[run_id]
     predictions = load_predictions(trained.results, [run_id])
@@ -145,6 +145,8 @@ def test_the_record_fills_the_card(shipbench: Shipbench, trained: Trained, hub: 
     for words in (
         f"| test accuracy | **{100 * record['final_test_acc']:.1f} %** |",
         f"| 95 % interval of it | {100 * interval.low:.1f} to {100 * interval.high:.1f} % |",
+        "| test images | 6 |",
+        "| training images | 24 |",
         f"| data fingerprint | `{record['data_fingerprint']}` |",
         "| draw | train 18, val 6 of train, test 6 held out of train |",
         "Classes in the order of their numbers, from 0: ant, bee, wasp.",
@@ -208,6 +210,7 @@ def test_the_card_names_the_licence_of_the_backbone(
 def test_the_card_names_each_accuracy() -> None:
     record = make_record(final_test_acc=0.25, best_test_acc=0.75, chance_acc=0.125)
     record = replace(record, headline_metric=MEAN_PER_CLASS, final_test_mean_class_acc=0.375)
+    record = replace(record, num_classes=2, n_train=8, n_test=5, shots=4)
     licence = licence_of("test_vit", "random")
     text = model_card(Card("someone/a", record, None, licence, True, "squash", ("name",) * 21))
     header = yaml.safe_load(text.split("---\n")[1])
@@ -218,9 +221,15 @@ def test_the_card_names_each_accuracy() -> None:
         "test accuracy | 25.0 %",
         "95 % interval of it | not known: the run keeps no predictions",
         "majority-class accuracy | 12.5 %",
+        "test images | 5",
+        "training images | 8, 4 per class",
     ):
         assert f"| {row} |" in text
     assert "in `config.json` (`label_names`)" in text
+    # torch refuses to name more classes than there are.
+    assert "print(probabilities.topk(2))" in text
+    single = Card("someone/a", record, bootstrap_interval([1.0]), licence, True, "squash", ())
+    assert "| 95 % interval of it | not known: too few images |" in model_card(single)
 
 
 def test_the_interval_is_that_of_the_metric_of_the_task(tmp_path: Path) -> None:
@@ -273,7 +282,7 @@ def test_the_results_folder_becomes_a_data_set(
 ) -> None:
     shutil.copytree(trained.results, tmp_path / "results")
     private = ("checkpoints/x", "claims/x", "runs/.x", "plans/x", "slurm/x", "wandb/x", "tensorboard/x", "x.txt")
-    for name in (*private, "study.toml.lock"):
+    for name in (*private, "study.toml.lock", "features/x", "tuning/x"):
         (tmp_path / "results" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "results" / name).touch()
     monkeypatch.chdir(tmp_path)
@@ -283,11 +292,14 @@ def test_the_results_folder_becomes_a_data_set(
     assert f"{hub.address}/datasets/someone/a: " in outcome.out
     files = hub.repositories["datasets/someone/a"]
     header, _ = card_of(hub, "datasets/someone/a")
-    assert [config["config_name"] for config in header["configs"]] == ["runs", "history", "predictions"]  # type: ignore[attr-defined]
-    assert header["configs"][0]["data_files"] == "records.parquet"  # type: ignore[index]
+    tables = {"runs": "records.parquet", "history": "history/*.parquet", "predictions": "predictions/*.parquet"}
+    assert {config["config_name"]: config["data_files"] for config in header["configs"]} == tables  # type: ignore[attr-defined]
     # Settings of one method are columns of all rows.
     assert pd.read_parquet(io.BytesIO(files["records.parquet"])).equals(load_results(trained.results))
-    assert "study.toml.lock" in files
+    assert {name.split("/")[0] for name in files} == {
+        *("README.md", "records.parquet", "study.toml.lock"),
+        *("runs", "history", "predictions", "weights", "features", "tuning"),
+    }
     assert not files.keys() & set(private)
     for name, content in files.items():
         (tmp_path / "copy" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -340,7 +352,7 @@ def test_a_trial_that_was_not_tested_is_refused(tmp_path: Path) -> None:
 def test_names_that_the_hub_allows_are_accepted() -> None:
     for name in ("_lab/_model_", f"{'u' * 60}/{'m' * 96}"):
         hub_client.check_name(name)
-    for name in ("lab/.model", "lab/model-", f"lab/{'m' * 97}"):
+    for name in ("lab/.model", "lab/model-", "lab/a..b", "lab/model.git", f"lab/{'m' * 97}"):
         with pytest.raises(InputError, match="is not USER/REPO"):
             hub_client.check_name(name)
 
@@ -364,8 +376,9 @@ def test_a_dry_run_contacts_no_hub_and_prints_the_card(
     shipbench: Shipbench, trained: Trained, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("HF_TOKEN")
-    command = ("push", trained.runs["lora"], "someone/a", "--results", trained.results)
-    outcome = shipbench(*command, "--with-results", "--dry-run")
+    monkeypatch.chdir(trained.results.parent)
+    # The option after --results without a folder is no folder.
+    outcome = shipbench("push", trained.runs["lora"], "someone/a", "--results", "--dry-run")
     assert outcome.code == 0, outcome.err
     assert "  model.safetensors: " in outcome.out
     assert "  predictions/: " in outcome.out
@@ -373,10 +386,10 @@ def test_a_dry_run_contacts_no_hub_and_prints_the_card(
     assert not hub.requests
 
 
-SCOPED = {
-    "role": "fineGrained",
-    "fineGrained": {"scoped": [{"entity": {"name": "else"}, "permissions": ["repo.write"]}]},
-}
+def scoped(name: str, *permissions: str) -> dict[str, object]:
+    """Describe a token with permissions for one user or repository."""
+    scope = {"entity": {"name": name}, "permissions": list(permissions)}
+    return {"token": {"role": "fineGrained", "fineGrained": {"scoped": [scope]}}}
 
 
 @pytest.mark.parametrize(
@@ -386,7 +399,8 @@ SCOPED = {
         ("some one/insects", {}, "is not USER/REPO"),
         ("someone/a--b", {}, "is not USER/REPO"),
         ("someone/insects", {"token": {"role": "read"}}, "the token of someone has no write permission"),
-        ("someone/insects", {"token": SCOPED}, "the token of someone has no write permission"),
+        ("someone/insects", scoped("else", "repo.write"), "the token of someone has no write permission"),
+        ("someone/insects", scoped("someone", "repo.content.read"), "the token of someone has no write permission"),
         ("other/insects", {}, "who is no member of other; push to someone/insects"),
         ("lab/insects", {"organisations": {"lab": "read"}}, "someone may only read in the organisation lab"),
         ("someone/insects", {"refused": {"whoami": 401}}, "the hub does not accept the token"),
@@ -432,6 +446,13 @@ def test_organisations_and_scoped_tokens_that_may_write_are_accepted(
         )
         assert outcome.code == 0, outcome.err
         assert f"models/{repo}" in hub.repositories
+
+
+@pytest.mark.parametrize("role", ["write", "admin", "contributor"])
+def test_every_role_that_may_write_in_an_organisation_is_accepted(hub: Hub, role: str) -> None:
+    hub.organisations = {"lab": role}
+    hub_client.check_may_write("lab/insects")
+    assert hub.asked == ["GET /api/whoami-v2"]
 
 
 def test_a_hub_that_refuses_or_fails_is_one_sentence(shipbench: Shipbench, trained: Trained, hub: Hub) -> None:

@@ -8,16 +8,22 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 import pytest
 
 from shipbench import RunSpec, load_results
-from shipbench.cli import follow_ups
+from shipbench.cli import follow_ups, study_tables
+from shipbench.cli import study as study_command
+from shipbench.cli.options import GridOptions
+from shipbench.cli.study import StudyOptions
 from shipbench.errors import InputError, StoreError
 from shipbench.planning.plan import PlannedRun, State
-from shipbench.planning.study.file import ExplainPart
+from shipbench.planning.study import lock
+from shipbench.planning.study.cost import Cost
+from shipbench.planning.study.file import ExplainPart, Study
 from shipbench.planning.study.follow_ups import FollowUpSection, Outputs, RequestedFollowUp
 from shipbench.results.claims import ClaimLostError
 from shipbench.results.tunings import load_tunings
@@ -243,6 +249,87 @@ def test_another_machine_is_compared_with_the_lock(
     assert len(load_results("records")) == 2
     Path("tiny.toml.lock").write_text("{}", encoding="utf-8")
     assert "is no lock file" in shipbench(*line, "--dry-run").err
+
+
+def test_a_run_that_fails_and_a_tuning_without_a_choice_are_failures(
+    shipbench: Shipbench, line: tuple[object, ...]
+) -> None:
+    text = """
+    [study]
+    results = "records"
+    tasks = "svhn"
+    backbone = "test_vit"
+    checkpoint = "random"
+    epochs = 3
+    set = { image_size = 64, optimizer = "sgd", warmup_epochs = 0, lr = 1e38 }
+    """
+    runs, tune = '[[run]]\nmethods = "linear"\n', '[[tune]]\nmethods = "linear"\naxes.weight_decay = [0.1, 0.2]\n'
+    Path("tiny.toml").write_text(text + runs, encoding="utf-8")
+    outcome = shipbench(*line)
+    assert (outcome.code, outcome.err.count("1 of 1 runs failed; --retry-failed repeats them")) == (1, 1), outcome.err
+    Path("tiny.toml").write_text(text + tune, encoding="utf-8")
+    outcome = shipbench(*line)
+    assert outcome.code == 1
+    assert "linear on svhn: nothing chosen, because every setting has a failed run" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("30m", 1800), ("2h", 7200), ("1h30m", 5400), (" 1h1m1s ", 3661)]
+)
+def test_durations(text: str, seconds: int) -> None:
+    assert study_command._duration(text) == seconds
+
+
+def test_the_results_folder_is_that_of_the_option_the_file_or_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_file, without = (Study(Path("a.toml"), results, (), (), {}) for results in (Path("records"), None))
+    places = []
+    for variable in ("", "elsewhere"):
+        monkeypatch.setenv("SHIPBENCH_RESULTS", variable)
+        options = (StudyOptions(results=Path("mine")), StudyOptions())
+        places.append([str(each.for_grid(study).results) for each in options for study in (in_file, without)])
+    assert places == [["mine", "mine", "records", "results"], ["mine", "mine", "records", "elsewhere"]]
+
+
+def test_a_lock_is_kept_until_it_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = {"format": lock.FORMAT, "study": "s", "versions": {"torch": "2"}, "data": {}, "weights": {}, "precision": {}}
+    theirs = {**ours, "versions": {"torch": "1"}}
+    monkeypatch.setattr(lock, "make_lock", lambda *_: ours)
+    study = Study(tmp_path / "a.toml", None, (), (), {})
+    place, other = tmp_path / "r" / "a.toml.lock", tmp_path / "other.lock"
+
+    def compared(*, dry_run: bool = False, **chosen: Any) -> list[str]:
+        grid: Any = SimpleNamespace(unread="")
+        options = GridOptions(tasks="", results=tmp_path / "r", dry_run=dry_run)
+        return study_command._compare(study, grid, options, StudyOptions(**chosen))
+
+    assert compared(dry_run=True) == []
+    assert not place.exists()
+    assert compared() == []
+    assert lock.read_lock(place) == ours
+    for path in (place, other):
+        lock.write_lock(path, theirs)
+    assert compared() == [f"torch is 2 here and 1 in {place}."]
+    assert lock.read_lock(place) == theirs
+    assert compared(relock=True) == []
+    assert lock.read_lock(place) == ours
+    assert compared(lock=other) == [f"torch is 2 here and 1 in {other}."]
+    with pytest.raises(InputError, match=rf"(?s)--locked: .*torch is 2 here and 1 in {other}\."):
+        compared(lock=other, locked=True)
+
+
+def test_the_time_left_is_shared_by_the_runs_at_a_time() -> None:
+    left = Cost(seconds=7400.0, runs=3, measured=2)
+    options = [GridOptions(tasks="", jobs=jobs) for jobs in (None, 2)]
+    basis = "(1 of 3 runs by FLOPs, others by records)"
+    assert [study_tables._left_text(left, each) for each in options] == [
+        f"about 2 h 3 min left, one run after the other {basis}",
+        f"about 1 h 2 min left, 2 runs at a time {basis}",
+    ]
+    times = [study_tables.cost_text(Cost(seconds=seconds, runs=1)) for seconds in (0.2, 59.0, 90.0, 93_600.0)]
+    assert times == ["1 s", "59 s", "2 min", "1 d 2 h"]
+    assert [study_tables.cost_text(Cost(seconds, 2e15, runs=1)) for seconds in (0, 90.0)] == [
+        "2e+15 FLOPs", "2 min and 2e+15 FLOPs",
+    ]  # fmt: skip
 
 
 def test_reports_alone(shipbench: Shipbench, line: tuple[object, ...]) -> None:

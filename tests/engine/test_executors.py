@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,14 +20,17 @@ import torch
 from shipbench import RunSpec, load_results
 from shipbench.engine import stacked, supervisor
 from shipbench.engine.attempt import attempt
-from shipbench.engine.executors import processes, registry
+from shipbench.engine.executors import dask, processes, registry
+from shipbench.engine.executors.channel import Channel, Sender
 from shipbench.engine.executors.local import LocalExecutor
+from shipbench.engine.executors.portable import portable
 from shipbench.engine.executors.registry import EngineOptions, get_executor, list_engines
 from shipbench.engine.stacked import attempt_stack
 from shipbench.engine.supervisor import execute_plan
 from shipbench.errors import DeviceLostError, InputError
-from shipbench.events import Event, Finished, Listener, Note
+from shipbench.events import Event, Finished, Listener, Lost, Note, Started
 from shipbench.hardware import device
+from shipbench.hardware.precision import precision_elsewhere
 from shipbench.planning.plan import Plan, PlannedRun, State
 from shipbench.planning.stacks import Stack, Stacking
 from shipbench.record import RunRecord
@@ -113,6 +118,109 @@ def test_engines_are_found_by_name() -> None:
 @pytest.mark.parametrize("engine", ["local", "dask", "slurm"])
 def test_engines_that_are_installed_have_a_name(engine: str) -> None:
     assert engine in list_engines()
+
+
+def test_a_run_for_another_machine_has_whole_paths_and_the_planned_precision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    spec = RunSpec("linear", "dtd", data=Path("data"), checkpoint="w.pth", device="cpu", precision="auto")
+    sent = portable(PlannedRun(spec, "a1", State.TO_DO, fresh=True))
+    assert (sent.spec.data, sent.spec.checkpoint) == (tmp_path / "data", str(tmp_path / "w.pth"))
+    assert sent.spec.precision == precision_elsewhere("cpu", "auto") != "auto"
+    assert replace(sent, spec=spec) == PlannedRun(spec, "a1", State.TO_DO, fresh=True)
+    for name in ("random", None):
+        bare = PlannedRun(replace(spec, data=None, checkpoint=name), "a1", State.TO_DO)
+        assert (portable(bare).spec.data, portable(bare).spec.checkpoint) == (None, name)
+
+
+def test_events_arrive_before_the_end_and_a_missing_channel_stops_no_run() -> None:
+    received: list[Event] = []
+    with Channel(received.append) as channel:
+        senders = [Sender(channel.address) for _ in range(2)]
+        for number in range(50):
+            senders[number % 2](Note("a1", str(number)))
+        for send in senders:
+            send.close()
+        # A worker of another command, and one of a command that was killed.
+        Sender(replace(channel.address, key=b"another"))(Note("a1", "refused"))
+    Sender(channel.address)(Note("a1", "nobody listens"))
+    assert sorted(int(event.text) for event in received if isinstance(event, Note)) == list(range(50))
+
+
+def test_a_channel_ends_after_a_worker_that_connects_at_the_end() -> None:
+    channel = Channel(lambda event: None).__enter__()
+    # The thread that accepts connections may see the end before the connection that is to wake it.
+    channel.closing = True
+    Sender(channel.address).close()
+    channel.acceptor.join()
+    end = threading.Thread(target=channel.__exit__, daemon=True)
+    end.start()
+    end.join(5)
+    assert not end.is_alive()
+
+
+def test_free_memory_limits_the_workers_unless_the_user_has_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shipbench.engine.jobs.jobs_now", lambda runs, jobs: 1)
+    run = PlannedRun(RunSpec("linear", "dtd", device="cpu"), "a1", State.TO_DO)
+    events: list[Event] = []
+    workers = [
+        LocalExecutor(EngineOptions(jobs=jobs))._workers(Plan((run,), (run,)), 4, events.append) for jobs in (None, 4)
+    ]
+    assert workers == [1, 4]
+    assert events == [Note(None, "the memory that is free now holds 1 of 4 runs at a time")]
+
+
+@dataclass
+class FakeClient:
+    """A client of a Dask cluster with workers of so many threads; it keeps who follows the events."""
+
+    threads: dict[str, int]
+    topics: dict[str, Callable[[object], None]] = field(default_factory=dict)
+
+    def nthreads(self) -> dict[str, int]:
+        return self.threads
+
+    def subscribe_topic(self, name: str, handler: Callable[[object], None]) -> None:
+        self.topics[name] = handler
+
+
+def test_a_dask_worker_of_several_threads_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = FakeClient({"tcp://a:1": 1, "tcp://b:2": 2})
+    monkeypatch.setattr(dask, "_connected", lambda address: nullcontext(client))
+    executor = get_executor("dask", EngineOptions(scheduler="tcp://127.0.0.1:1"))
+    with pytest.raises(InputError, match="Dask worker tcp://b:2 has 2 threads; start workers with --nthreads 1"):
+        executor.check()
+    client.threads["tcp://b:2"] = 1
+    executor.check()
+
+
+def test_an_interrupted_cluster_revokes_the_claims_of_active_runs_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("distributed")
+    client, received = FakeClient({"tcp://a:1": 1}), list[Event]()
+    runs = tuple(PlannedRun(RunSpec("linear", "dtd", precision="fp32"), name, State.TO_DO) for name in "abcd")
+    for run in runs:
+        assert claims.take(tmp_path, run.run_id) is not None
+    ended = Finished("b", make_record(run_id="b"))
+    events = (Started("a"), Started("b"), ended, Started("c"), Lost("c"), Note(None, "a machine"))
+
+    def interrupt(*_: object, **__: object) -> Callable[[object], None]:
+        (send,) = (handler for topic, handler in client.topics.items() if topic != "all")
+        for event in events:
+            send((None, pickle.dumps(event)))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(dask, "_connected", lambda address: nullcontext(client))
+    monkeypatch.setattr(dask, "_backend", lambda client: "threading")
+    monkeypatch.setattr(dask, "Parallel", interrupt)
+    executor = get_executor("dask", EngineOptions(scheduler="tcp://127.0.0.1:1"))
+    with pytest.raises(KeyboardInterrupt):
+        executor.execute(runs, Plan(runs, runs), tmp_path, received.append)
+    assert [(type(event), event.run_id) for event in received] == [(type(event), event.run_id) for event in events]
+    # Another process may hold those of runs that this one does not execute.
+    assert set(claims.holders(tmp_path)) == {"b", "c", "d"}
 
 
 def test_dask_refuses_a_number_of_stacked_runs() -> None:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from shipbench.engine.executors import slurm_queue
+from shipbench.engine.executors import slurm, slurm_queue
 from shipbench.engine.executors.journal import JournalReader, JournalWriter
+from shipbench.engine.executors.portable import portable
 from shipbench.engine.executors.registry import EngineOptions, get_executor
 from shipbench.engine.executors.slurm import SlurmExecutor, SlurmJobOptions
 from shipbench.engine.executors.slurm import _Job as Job
-from shipbench.errors import InputError
+from shipbench.errors import InputError, ShipbenchError
 from shipbench.events import Event, Note, Started
 from shipbench.planning.plan import Plan, PlannedRun, State
 from shipbench.planning.stacks import Stacking
@@ -188,6 +191,70 @@ def test_an_interrupted_submission_cancels_the_jobs_that_it_has_submitted(
     with pytest.raises(KeyboardInterrupt):
         submitting(SlurmExecutor(EngineOptions()), interrupt).execute(runs, Plan(runs, runs), tmp_path, lambda _: None)
     assert (tmp_path / "cancelled").read_text() == "1\n"
+
+
+def test_jobs_are_submitted_with_their_options_and_cancelled_if_others_are_refused(
+    runs: tuple[PlannedRun, ...], tmp_path: Path, cluster: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submitit = pytest.importorskip("submitit", reason="the extra shipbench[slurm] is not installed")
+    # An array of two runs and a third run, which is refused.
+    monkeypatch.setattr(slurm, "_ARRAY", 2)
+    script, folder = tmp_path / "script", tmp_path / "r" / "slurm"
+    _write_command(cluster / "sbatch", f'[ -e {script} ] && exit 1; cp "$1" {script}; echo Submitted batch job 12')
+    _write_command(cluster / "scancel", f'echo "$@" > {tmp_path}/cancelled')
+    options = EngineOptions(jobs=1, cluster={"partition": "long", "time": "90", "gpus": "0", "requeues": "4"})
+    runs = (*runs, replace(runs[0], run_id="c"))
+    with pytest.raises(InputError, match="SLURM has refused the jobs: "):
+        SlurmExecutor(options).execute(runs, Plan(runs, runs), tmp_path / "r", lambda _: None)
+    lines = script.read_text().splitlines()
+    for line in ("partition=long", "time=90", "array=0-1%1", "signal=USR2@120", "cpus-per-task=1"):
+        assert f"#SBATCH --{line}" in lines
+    assert not any("gpus" in line for line in lines)
+    job = submitit.core.utils.DelayedSubmission.load(folder / "12_1_submitted.pkl")
+    assert (job.function, job.args) == (Job(tmp_path / "r", folder, 1), (portable(runs[1]),))
+    assert job._timeout_countdown == 4
+    assert (tmp_path / "cancelled").read_text() == "12_0 12_1\n"
+
+
+def test_jobs_of_a_queue_that_does_not_answer_are_awaited(
+    runs: tuple[PlannedRun, ...], tmp_path: Path, cluster: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter(("exit 1", "echo '2|RUNNING|None'", "exit 1", ""))
+    asked = []
+
+    def wait(seconds: float) -> None:
+        asked.append(seconds)
+        _write_command(cluster / "squeue", next(answers))
+
+    monkeypatch.setattr(slurm, "time", SimpleNamespace(sleep=wait))
+    _write_command(cluster / "squeue", next(answers))
+    begin = submitting(SlurmExecutor(EngineOptions()), lambda folder, run_id: None)
+    with pytest.raises(ShipbenchError, match=r"2 of 2 SLURM jobs ended before their work began; see .*/1_0_log\.err"):
+        begin.execute(runs, Plan(runs, runs), tmp_path, lambda _: None)
+    assert len(asked) == 3
+
+
+def test_an_interruption_revokes_the_claims_of_active_runs_alone(
+    runs: tuple[PlannedRun, ...], tmp_path: Path, cluster: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write_command(cluster / "squeue", "printf '1|RUNNING|None\\n2|PENDING|Resources\\n'")
+    _write_command(cluster / "scancel", f'echo "$@" > {tmp_path}/cancelled')
+    for run in runs:
+        assert claims.take(tmp_path, run.run_id) is not None
+
+    def begin(folder: Path, run_id: str) -> None:
+        if run_id == "a":
+            JournalWriter(folder / "a.events")(Started("a"))
+
+    def interrupt(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(slurm, "time", SimpleNamespace(sleep=interrupt))
+    with pytest.raises(KeyboardInterrupt):
+        submitting(SlurmExecutor(EngineOptions()), begin).execute(runs, Plan(runs, runs), tmp_path, lambda _: None)
+    # Run b waits in the queue, and another process may hold its claim.
+    assert set(claims.holders(tmp_path)) == {"b"}
+    assert (tmp_path / "cancelled").read_text() == "1 2\n"
 
 
 def test_a_job_that_may_not_be_queued_again_fails_no_run(

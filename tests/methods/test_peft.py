@@ -117,7 +117,8 @@ def test_a_tuner_trains_in_bf16_with_frozen_weights_cast(name: str) -> None:
     loss.backward()
     trained = [p for p in model.parameters() if p.requires_grad]
     assert loss.isfinite()
-    assert all(p.dtype == torch.float32 for p in trained)
+    # Some tuners compute with the values of frozen weights.
+    assert all(p.dtype == torch.float32 for p in model.parameters())
     assert any(p.grad is not None and p.grad.abs().max() > 0 for p in trained if p.ndim and p is not model.head.bias)
 
 
@@ -332,6 +333,14 @@ def test_target_modules(settings: dict[str, str], layers: set[str]) -> None:
     model = built("peft-lora", **settings).model
     assert {name.split(".", 2)[2] for name in model.layers} == layers
     assert all(name.startswith("blocks.") for name in model.layers)
+    wrapped = {name for name, module in model.backbone.named_modules() if hasattr(module, "base_layer")}
+    assert wrapped == set(model.layers)
+
+
+def test_ln_tuning_trains_the_norms_alone() -> None:
+    model = built("peft-ln-tuning").model
+    trained = {name.split(".ln_tuning_layers")[0] for name, p in model.backbone.named_parameters() if p.requires_grad}
+    assert trained == {*(f"blocks.{block}.norm{number}" for block in range(6) for number in (1, 2)), "norm"}
 
 
 @pytest.mark.parametrize(
@@ -343,6 +352,10 @@ def test_target_modules(settings: dict[str, str], layers: set[str]) -> None:
         ("peft-lora", {"r": 0}, "`r` should be a positive integer"),
         ("peft-lora", {"bias": "some"}, "bias='some' is not one of none, all, lora_only"),
         ("peft-lora", {"rank": 4}, "unknown setting 'rank'"),
+        # The library has these settings, and they would change nothing here, or undo what the name says.
+        ("peft-lora", {"fan_in_fan_out": True}, "unknown setting 'fan_in_fan_out'"),
+        ("peft-adalora", {"r": 4}, "unknown setting 'r'"),
+        ("peft-dora", {"use_dora": False}, "unknown setting 'use_dora'"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(name: str, settings: dict[str, Any], words: str) -> None:

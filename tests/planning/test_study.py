@@ -72,7 +72,7 @@ def test_lists_and_tables_mean_what_options_mean(tmp_path: Path) -> None:
         methods = "full"
         tasks = "dtd"
         axes = { full.lr = [0.1, 0.2], epochs = [3] }
-        set = { full.weight_decay = 0.5 }
+        set = { full.weight_decay = 0.5, full.lr = 0.2 }
         """,
     )
     run, ablate, tune = read_study(file).parts
@@ -83,7 +83,7 @@ def test_lists_and_tables_mean_what_options_mean(tmp_path: Path) -> None:
     assert (ablate.name, ablate.sweep, ablate.product) == ("length", {"prompt_length": [1, 5]}, True)
     assert isinstance(tune, TunePart)
     assert (tune.tasks, tune.axes) == ("dtd", {"full.lr": [0.1, 0.2], "epochs": [3]})
-    assert tune.set == {"eval_every": 10, "full.lr": 0.1, "full.weight_decay": 0.5}
+    assert tune.set == {"eval_every": 10, "full.lr": 0.2, "full.weight_decay": 0.5}
 
 
 def test_sets_and_patterns_of_methods_without_some(tmp_path: Path) -> None:
@@ -392,6 +392,8 @@ def test_costs_follow_from_rates_and_without_them_from_flops() -> None:
     assert (by_flops.seconds, by_flops.measured) == (count * 2, 0)
     unknown = estimate(spec, Rates({}), forward)
     assert (unknown.seconds, unknown.flops) == (0, count * 2e9)
+    evaluated = estimate(spec, Rates({("ship", "vit", 70): 100.0}, 1e9, {"vit": 70}), forward, images=50)
+    assert (evaluated.seconds, evaluated.measured) == (0.5, 1)
     mean = mean_of_points([[spec], [spec, spec]], lambda _: measured)
     assert (mean.seconds, mean.runs) == (pytest.approx(1.5 * count / 100), 1)
     assert total([measured, by_flops]).runs == 2

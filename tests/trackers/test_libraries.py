@@ -11,7 +11,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
@@ -21,17 +21,73 @@ from unittest.mock import Mock
 
 import pytest
 
+from shipbench.errors import InputError
 from shipbench.results.store import Store
 from shipbench.trackers.interface import Tracker, TrackerOptions
 from shipbench.trackers.mlflow import RUN_ID, MlflowTracker
 from shipbench.trackers.outcome import outcome
+from shipbench.trackers.registry import require_library
 from shipbench.trackers.tensorboard import TensorboardTracker
+from shipbench.trackers.trackio import TrackioTracker
 from shipbench.trackers.wandb import WandbTracker
 from tests.trackers.builders import RUN, interrupted_then_finished, stored_record
 
 _FILE_HEADER, _CHUNK_HEADER, _BLOCK = 7, 7, 32768
 _FULL, _LAST = 1, 4
 CURVE = [(1, 0.01), (2, 0.02), (3, 0.03)]
+PLACES = (
+    "WANDB_MODE",
+    "WANDB_DIR",
+    "WANDB_PROJECT",
+    "MLFLOW_TRACKING_URI",
+    "MLFLOW_EXPERIMENT_NAME",
+    "TRACKIO_PROJECT",
+)
+
+
+@pytest.mark.parametrize(
+    ("make", "environment", "where"),
+    [
+        (
+            WandbTracker,
+            {"WANDB_MODE": "offline"},
+            "wandb sync --include-offline '{folder}'/wandb/offline-*",
+        ),
+        (
+            WandbTracker,
+            {"WANDB_MODE": "dryrun", "WANDB_DIR": "elsewhere"},
+            "wandb sync --include-offline elsewhere/wandb/offline-*",
+        ),
+        (MlflowTracker, {}, "experiment 'shipbench' at sqlite:///mlflow.db"),
+        (
+            MlflowTracker,
+            {"MLFLOW_TRACKING_URI": "http://h:1", "MLFLOW_EXPERIMENT_NAME": "mine"},
+            "experiment 'mine' at http://h:1",
+        ),
+        (TensorboardTracker, {}, "tensorboard --logdir '{folder}/tensorboard'"),
+        (TrackioTracker, {}, "trackio show --project shipbench"),
+        (TrackioTracker, {"TRACKIO_PROJECT": "mine"}, "trackio show --project mine"),
+    ],
+)
+def test_where_runs_go_is_told_as_one_would_look_at_them(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    make: Callable[[TrackerOptions], Tracker],
+    environment: dict[str, str],
+    where: str,
+) -> None:
+    for name in PLACES:
+        monkeypatch.setenv(name, environment.get(name, ""))
+    folder = tmp_path / "my results"
+    assert make(TrackerOptions(folder)).where == where.format(folder=folder)
+
+
+def test_a_folder_with_the_name_of_a_library_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "no_such_tracker").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert find_spec("no_such_tracker") is not None
+    with pytest.raises(InputError, match="needs a package that is not installed"):
+        require_library("no_such_tracker", "it")
 
 
 def test_tensorboard(tmp_path: Path) -> None:
@@ -193,6 +249,8 @@ def test_wandb_online_continues_the_run_of_an_id_unless_it_is_fresh(
         return Mock(project_url="https://wandb.test/it")
 
     monkeypatch.setattr(wandb, "init", init)
+    monkeypatch.setenv("WANDB_PROJECT", "mine")
+    monkeypatch.delenv("WANDB_DIR", raising=False)
     for mode, place in (
         ("online", "https://wandb.test/it"),
         ("disabled", "WANDB_MODE=disabled sends and keeps nothing"),
@@ -203,6 +261,10 @@ def test_wandb_online_continues_the_run_of_an_id_unless_it_is_fresh(
             tracker.open(replace(RUN, fresh=fresh))
         assert tracker.where == place
     assert [(call["id"], call["resume"]) for call in calls] == [("a1", "allow"), *[("a1", None)] * 3]
+    assert [call["mode"] for call in calls] == ["online", "online", "disabled", "disabled"]
+    for call in calls:
+        assert (call["project"], call["name"], call["dir"]) == ("mine", RUN.title, tmp_path)
+        assert call["config"] == RUN.config
 
 
 def failed_from_the_start(tracker: Tracker, results: Path) -> None:
@@ -243,6 +305,36 @@ def wandb_artifacts(file: Path) -> list[str]:
     logged = [request.log_artifact.artifact for request in requests if request.HasField("log_artifact")]
     direct = [record.artifact for record in wandb_records(file) if record.WhichOneof("record_type") == "artifact"]
     return [artifact.name for artifact in (*logged, *direct)]
+
+
+def test_what_trackio_receives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for the library, which needs an older Pillow than most of the others."""
+    library = Mock(Image=lambda image: "an image")
+    monkeypatch.setitem(sys.modules, "trackio", library)
+    monkeypatch.setenv("TRACKIO_PROJECT", "mine")
+    tracker, handle, artifact = TrackioTracker(TrackerOptions(tmp_path)), library.init(), library.Artifact()
+    tracker.open(RUN)
+    assert library.init.call_args.kwargs == {
+        "project": "mine",
+        "name": "a1",
+        "config": {"title": RUN.title, **RUN.config},
+        "resume": "allow",
+        "embed": False,
+    }
+    failed_from_the_start(tracker, tmp_path)
+    assert library.init.call_args.kwargs["resume"] == "never"
+    assert [call.args[0] for call in handle.log.call_args_list[:3]] == [
+        {"note": "11 levels"},
+        {"note": "12 levels"},
+        {"test_acc": 0.01},
+    ]
+    assert [call.kwargs["step"] for call in handle.log.call_args_list] == [0, 0, 1, 1]
+    end = handle.log.call_args.args[0]
+    assert (end["status"], end["error"], end["final/final_test_acc"]) == ("failed", "out of memory", 0.75)
+    files = {call.kwargs["name"]: Path(call.args[0]) for call in artifact.add_file.call_args_list}
+    assert files == {name: tmp_path / name for name in ("runs/a1.parquet", "predictions/a1.parquet")}
+    handle.log_artifact.assert_called_once_with(artifact)
+    handle.finish.assert_called_once_with()
 
 
 def test_trackio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from shipbench.events import Finished, Lost, Note, Started
+from shipbench.results.store import RunTables, Store
 from shipbench.runtime import exits
 from shipbench.trackers import relay as relay_module
 from shipbench.trackers.interface import OpenRun, Outcome, TrackedRun
@@ -133,6 +134,17 @@ def test_a_failing_tracker_stops_no_other_wherever_it_fails(tmp_path: Path) -> N
     assert "final_test_acc" not in outcome(record, tmp_path).numbers
     assert outcome(record, tmp_path).figures() == {}
     assert outcome(stored_record(tmp_path, protocol="tuning"), tmp_path).figures() == {}
+
+
+def test_the_numbers_and_the_figures_of_a_run_on_few_classes(tmp_path: Path) -> None:
+    facts = {"suite": "demo", "task": "digits", "num_classes": 3, "train_seconds": 12.5, "host": "a machine"}
+    record = stored_record(tmp_path, final_test_acc=0.5, **facts)
+    predictions = {"index": [0, 1], "label": [0, 2], "predicted": [0, 1], "confidence": [0.5, 0.5]}
+    Store(tmp_path).write(record, RunTables(predictions=predictions))
+    numbers = outcome(record, tmp_path).numbers
+    assert (numbers["final_test_acc"], numbers["train_seconds"]) == (0.5, 12.5)
+    assert not numbers.keys() & {"best_test_acc", "host", "seed"}
+    assert {name.partition("-")[0] for name in outcome(record, tmp_path).figures()} == {"affinity", "confusion"}
 
 
 def test_hanging_trackers_share_the_grace(tmp_path: Path) -> None:

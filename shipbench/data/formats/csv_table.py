@@ -200,8 +200,8 @@ def _split_lists(folder: Path) -> list[Path]:
     bare = [file.name for file in files if file not in lists and file.is_file() and is_image(_first_line(file).strip())]
     if bare:
         raise InputError(
-            f"{folder}: {quoted_few(bare)} {'lists' if len(bare) == 1 else 'list'} images without labels; add a label to "
-            "each line, or name one list, as in csv:train.txt, from a folder of its own"
+            f"{folder}: {quoted_few(bare)} {'lists' if len(bare) == 1 else 'list'} images without labels; add a label "
+            "to each line, or move the labelled lists to a folder of their own"
         )
     return lists
 

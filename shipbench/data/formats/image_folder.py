@@ -72,7 +72,7 @@ def list_folder(folder: Path, options: Mapping[str, Any]) -> Listing:
 
 
 def _with_absolute_images(options: Mapping[str, Any], root: Path, base: Path) -> Mapping[str, Any]:
-    """Return the options, in which ``images`` starts from ``base`` if it leads to a folder there but not in ``root``."""
+    """Return the options; ``images`` starts from ``base`` if it leads to a folder there and to none in ``root``."""
     chosen = text_option(options, "images")
     if chosen is None or place(chosen, root).is_dir() or not place(chosen, base).is_dir():
         return options

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection
 from multiprocessing.connection import Listener as Socket
+from socket import create_connection
 from typing import Any
 
 from shipbench.events import Event, Listener
@@ -62,8 +63,9 @@ class Channel:
     def __exit__(self, *_: object) -> None:
         """Receive the remaining events and stop."""
         self.closing = True
-        # One more connection wakes the thread that waits for the next one.
-        Sender(self.address).close()
+        # One more connection wakes the thread that waits for the next one. It may have ended, so nobody may answer.
+        with suppress(OSError):
+            create_connection(self.address.place).close()
         self.acceptor.join()
         self.socket.close()
         for reader in self.readers:
