@@ -282,7 +282,7 @@ def test_the_results_folder_becomes_a_data_set(
 ) -> None:
     shutil.copytree(trained.results, tmp_path / "results")
     private = ("checkpoints/x", "claims/x", "runs/.x", "plans/x", "slurm/x", "wandb/x", "tensorboard/x", "x.txt")
-    for name in (*private, "study.toml.lock", "features/x", "tuning/x"):
+    for name in (*private, "study.toml.lock", "features/x.parquet", "tuning/x.json"):
         (tmp_path / "results" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "results" / name).touch()
     monkeypatch.chdir(tmp_path)
