@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from shipbench import RunSpec, run
+from shipbench.data.vtab import fingerprints
 from shipbench.engine import attempt
 from shipbench.errors import InputError
 from shipbench.events import EpochDone, Event, Finished, Lost, Note, Started
@@ -85,8 +86,10 @@ def test_waiting_prints_nothing_without_a_listener(
 
 @pytest.mark.parametrize("method", ["linear", "ship"])
 def test_a_run_prints_nothing_and_tells_its_listener_everything(
-    method: str, tmp_path: Path, cache: Path, capfd: pytest.CaptureFixture[str]
+    method: str, tmp_path: Path, cache: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Files this young are not remembered otherwise.
+    monkeypatch.setattr(fingerprints, "TICK_NS", 0)
     data = vtab_tree(tmp_path / "data", tasks=("dtd",))
     settings = {"image_size": 64, "epochs": 2}
     spec = RunSpec(method, "dtd", backbone="test_vit", checkpoint="random", data=data, overrides=settings)
