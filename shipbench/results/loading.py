@@ -155,12 +155,12 @@ def _never_null() -> dict[str, str | int | float]:
 
 
 def load_history(results: Path | str, run_ids: Iterable[str]) -> pd.DataFrame:
-    """Return the histories of runs: run_id, epoch, split, loss, accuracy, learning_rate."""
+    """Return the histories of runs, once for each: run_id, epoch, split, loss, accuracy, learning_rate."""
     return _load_kind("history", results, run_ids, _HISTORY)
 
 
 def load_predictions(results: Path | str, run_ids: Iterable[str]) -> pd.DataFrame:
-    """Return the predictions of runs: run_id, index, label, predicted, confidence."""
+    """Return the predictions of runs, once for each: run_id, index, label, predicted, confidence."""
     return _load_kind("predictions", results, run_ids, _PREDICTIONS)
 
 
@@ -174,7 +174,8 @@ def load_features(results: Path | str, run_id: str) -> pd.DataFrame | None:
 
 def _load_kind(kind: str, results: Path | str, run_ids: Iterable[str], kinds: Mapping[str, Kind]) -> pd.DataFrame:
     store = Store(results)
-    tables = [_table_of_run(store, kind, run_id) for run_id in run_ids if store.path(kind, run_id).exists()]
+    stored = (run_id for run_id in dict.fromkeys(run_ids) if store.path(kind, run_id).exists())
+    tables = [_table_of_run(store, kind, run_id) for run_id in stored]
     return as_frame(tables or [_without_rows(kinds)], store.root / kind)
 
 

@@ -51,6 +51,8 @@ def test_a_record_is_read_back_as_written(tmp_path: Path) -> None:
     assert {k: v for k, v in again.to_row().items() if v == v} == {k: v for k, v in record.to_row().items() if v == v}
     assert list(load_history(tmp_path, ["a1"]).columns) == ["run_id", "epoch"]
     assert list(load_predictions(tmp_path, ["a1"])["label"]) == [1, 2]
+    # A run that stands in two rows of a report is named twice.
+    assert list(load_predictions(tmp_path, ["a1", "a1"])["label"]) == [1, 2]
 
 
 def test_settings_are_flat_columns(tmp_path: Path) -> None:

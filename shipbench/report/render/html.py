@@ -61,7 +61,7 @@ def html_page(report: Report) -> str:
         cards=cards,
         themed=themed,
         is_table=lambda item: isinstance(item, Table),
-        heads=[warning.partition(":")[0] for warning in report.warnings],
+        heads=list(dict.fromkeys(warning.partition(":")[0] for warning in report.warnings)),
     )
 
 
