@@ -159,7 +159,8 @@ QKV = "blocks.0.attn.qkv, which this backbone does not have"
         ("fact-tt", {}, {}, ""),
         ("bitfit", {}, {}, ""),
         ("difffit", {}, {}, ""),
-        ("ssf", {"shifts": False}, {}, ""),
+        ("ssf", {"shifts": False}, {"qkv_bias": True}, ""),
+        ("bitfit", {}, {"qkv_bias": True}, ""),
         ("ssf", {}, {}, f"a bias in {QKV}"),
         ("repadapter", {"at_attention": False}, {}, ""),
         ("repadapter", {}, {}, f"a bias in {QKV}"),
@@ -172,7 +173,7 @@ QKV = "blocks.0.attn.qkv, which this backbone does not have"
 def test_adapters_of_dinov3_merge_where_it_has_the_tensors(
     method: str, settings: dict[str, Any], changes: dict[str, Any], lacking: str
 ) -> None:
-    """Its biases of queries and values lie apart from the fused layer, and its keys have none."""
+    """If it has biases of queries and values, they lie apart from the fused layer; its keys have none."""
     family = FAMILIES["DINOv3"]
     vit, draws = tiny(family, **changes).float(), torch.Generator().manual_seed(0)
     context = BuildContext(vit, CLASSES, get_method(method).settings(**settings), lambda _: torch.empty(0), print)
@@ -185,7 +186,7 @@ def test_adapters_of_dinov3_merge_where_it_has_the_tensors(
             model.merged_state()
         return
     sizes = {"img_size": family.image_size, "embed_dim": 32, "depth": 4, "num_heads": 2}
-    plain: Any = timm.create_model(family.name, num_classes=CLASSES, **sizes)
+    plain: Any = timm.create_model(family.name, num_classes=CLASSES, **sizes, **changes)
     plain.load_state_dict(model.merged_state())
     images, _ = batch(vit)
     with torch.no_grad():

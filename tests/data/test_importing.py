@@ -294,7 +294,7 @@ ESCAPES = [
     "..\\evil.txt",
     "C:\\evil.txt",
     "\\\\host\\evil.txt",
-    # On Windows, a path goes on there from a drive in its middle.
+    # Windows joins a name with a drive by starting over at that drive.
     "dtd/C:evil.txt",
 ]
 

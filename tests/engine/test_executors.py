@@ -173,7 +173,7 @@ def test_free_memory_limits_the_workers_unless_the_user_has_chosen(monkeypatch: 
 
 @dataclass
 class FakeClient:
-    """A client of a Dask cluster with workers of so many threads; it keeps who follows the events."""
+    """A client of a Dask cluster: the threads of each worker, and the handler of each topic."""
 
     threads: dict[str, int]
     topics: dict[str, Callable[[object], None]] = field(default_factory=dict)

@@ -71,6 +71,16 @@ def test_few_tasks_beyond_chance_are_counted_in_both_directions() -> None:
     assert sentence.endswith("10.0 points above VPT-deep, beyond chance on 1 of 3 tested tasks and worse on 1.")
 
 
+def test_a_lead_on_one_task_that_common_seeds_contradict_is_named() -> None:
+    records = [make_record("vpt-deep", "digits", 0, 0.5)]
+    records += [make_record("ship", "digits", seed, score) for seed, score in enumerate((0.3, 0.9))]
+    frame = make_predictions(records, images=1000)
+    load = lambda run_ids: frame[frame["run_id"].isin(list(run_ids))]  # noqa: E731
+    (overview,) = build_report(make_results(records), predictions=load).overviews
+    sentence = next(r.sentence for r in overview.results if r.select == "final")
+    assert sentence.endswith("10.0 points above VPT-deep, but worse beyond chance.")
+
+
 def test_seeds_of_a_method_without_a_complete_seed_are_counted() -> None:
     records = [make_record("ship", task, seed) for task, seed in (("digits", 0), ("textures", 1))]
     assert sentences(records)["final", "tasks"].endswith("2 seeds.")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from shipbench.report import build_report
+from shipbench.report import build_report, write_report
 from shipbench.report.document import Report
 from tests.report.builders import DEMO_TASKS, VTAB_TASKS, grid, make_results
 
@@ -46,6 +48,14 @@ def test_every_mixture_is_stated_at_the_top_and_at_its_tables(column: str, value
     assert any(phrase in warning for warning in tables["main-vtab-1k"].warnings)
     assert any(phrase in warning for warning in tables["cost-vtab-1k"].warnings)
     assert tables["main-demo"].warnings == ()
+
+
+def test_the_page_names_each_kind_of_warning_once(tmp_path: Path) -> None:
+    warnings = ("Mixed versions: a, b", "Mixed versions: b, c", "Mixed backbones: d, e")
+    report = replace(report_of(grid(("ship", "linear"), DEMO_TASKS, (0,))), warnings=warnings)
+    write_report(report, tmp_path, ("html",))
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "<strong>Read this first</strong>: Mixed versions; Mixed backbones</summary>" in page
 
 
 def test_releases_of_a_plug_in_are_told_apart_within_its_method() -> None:

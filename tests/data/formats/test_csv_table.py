@@ -187,6 +187,8 @@ def test_the_location_names_the_folder_of_the_images(tmp_path: Path) -> None:
     assert CsvTable().list("odd:name", tmp_path, {}).signatures == chosen.signatures
     with pytest.raises(InputError, match=r"images: .*nowhere does not exist"):
         CsvTable().list("lists:nowhere", tmp_path, {})
+    with pytest.raises(InputError, match=r"C:labels\.csv does not exist; name the file"):
+        CsvTable().list("C:labels.csv", tmp_path, {})
     with pytest.raises(InputError, match="both name the folder of the images; give one"):
         CsvTable().list("lists:pictures", tmp_path, {"images": "odd:name"})
     with pytest.raises(InputError, match=r"a\.png, b\.png; .* or name the folder .*, as in csv:.*/lists:FOLDER"):

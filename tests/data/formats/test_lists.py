@@ -114,6 +114,14 @@ def test_the_images_lie_below_another_folder(tmp_path: Path) -> None:
         ImageFolder().list("pictures:lists", tmp_path, {})
 
 
+def test_images_beside_the_lists_of_an_unpacked_archive_come_first(tmp_path: Path) -> None:
+    inner = write(tmp_path / "bugs" / "bugs-v1", train={"0.png": 0, "1.png": 1}, test={"2.png": 1})
+    for folder in (inner, tmp_path):
+        tree(folder / "pictures", *IMAGES)
+    files = ImageFolder().list("bugs", tmp_path, {"images": "pictures"}).signatures
+    assert files == {f"{number}.png": inner / "pictures" / f"{number}.png" for number in range(3)}
+
+
 def test_noah_lists_divide_at_the_last_space_or_tab_and_shots_are_chosen(tmp_path: Path) -> None:
     tree(tmp_path / "images", "a b.png", *IMAGES)
     for name, text in {
