@@ -325,8 +325,6 @@ def test_the_time_left_is_shared_by_the_runs_at_a_time() -> None:
         f"about 2 h 3 min left, one run after the other {basis}",
         f"about 1 h 2 min left, 2 runs at a time {basis}",
     ]
-    times = [study_tables.cost_text(Cost(seconds=seconds, runs=1)) for seconds in (0.2, 59.0, 90.0, 93_600.0)]
-    assert times == ["1 s", "59 s", "2 min", "1 d 2 h"]
     assert [study_tables.cost_text(Cost(seconds, 2e15, runs=1)) for seconds in (0, 90.0)] == [
         "2e+15 FLOPs", "2 min and 2e+15 FLOPs",
     ]  # fmt: skip
