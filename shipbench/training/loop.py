@@ -16,7 +16,7 @@ from shipbench.events import DISCARD, Emitter
 from shipbench.hardware.precision import ComputeContext
 from shipbench.prompting import evaluating
 from shipbench.recipe import Capture, Recipe
-from shipbench.training.captured import CapturedForward, FollowsSteps, recorder_of
+from shipbench.training.captured import CapturedForward, FollowsSteps, recorder_of, replayed
 from shipbench.training.captured_run import CapturedRun
 from shipbench.training.graphs import can_record
 from shipbench.training.history import EpochReport, Evaluation, Fit
@@ -184,9 +184,9 @@ class Trainer:
                 return None
             optimizer, batch = self.optimizer, self.batch
             self._captured_run = CapturedRun(self.model, optimizer, self.train, self.compute, batch, self.recorder)
-        loss, failure = self._captured_run.take(chosen, self.reader)
-        if failure:
-            self.hooks.emitter.note(f"training steps are not recorded: {failure}")
+        captured = self._captured_run
+        loss = replayed(lambda: captured.take(chosen, self.reader), self.hooks.emitter.note)
+        if loss is None:
             self._captured_run, self._records = None, False
         return loss
 

@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shipbench.errors import ShipbenchError, one_line
+from shipbench.errors import ShipbenchError
 from shipbench.hardware.precision import ComputeContext
 from shipbench.prompting import StackInput
 from shipbench.prompting.streams import PromptMemo
 from shipbench.recipe import Recipe
-from shipbench.training.captured import OUT_OF_MEMORY, CapturedForward, NotRecordedError, recorder_of
+from shipbench.training.captured import CapturedForward, recorder_of, replayed
 from shipbench.training.captured_stack import CapturedStack
 from shipbench.training.graphs import can_record
 from shipbench.training.history import Evaluation, Fit
@@ -223,22 +223,19 @@ class _Stack:
         if self.captured is None or len(batches[0]) != self.captured.batch:
             return None
         before = [run.randomness for run in self.runs]
-        try:
-            factors = [run.factors(len(batch)) for run, batch in zip(self.runs, batches, strict=True)]
-            losses = self.captured.take(tuple(run.index for run in active), self._views(), batches, factors)
-        except NotRecordedError as error:
-            failure = one_line(error)
-        except torch.OutOfMemoryError:
-            failure = OUT_OF_MEMORY
-        else:
+        losses = replayed(partial(self._take, self.captured, active, batches), self.note)
+        if losses is not None:
             for run in active:
                 run.captured = True
             return losses
-        self.note(f"training steps are not recorded: {failure}")
         self.captured = None
         for run, randomness in zip(self.runs, before, strict=True):
             run.randomness = randomness
         return None
+
+    def _take(self, captured: CapturedStack, active: Sequence[_StackedRun], batches: Sequence[Tensor]) -> Tensor:
+        factors = [run.factors(len(batch)) for run, batch in zip(self.runs, batches, strict=True)]
+        return captured.take(tuple(run.index for run in active), self._views(), batches, factors)
 
     def _computed(self, active: Sequence[_StackedRun], batches: Sequence[Tensor]) -> Tensor:
         """Take a step that is not recorded and return the losses (R,)."""
