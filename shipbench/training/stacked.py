@@ -30,7 +30,6 @@ from shipbench.training.history import Evaluation, Fit
 from shipbench.training.inputs import Inputs
 from shipbench.training.loop import Hooks, Trainer, is_due, labels_of
 from shipbench.training.micro_batches import MicroBatches, each_micro_batch, inference_batch
-from shipbench.training.prefetch import Prefetcher
 from shipbench.training.scores import Scores
 from shipbench.training.snapshot import Snapshot, random_states, set_random_states
 from shipbench.training.stacked_pass import images_of, stacked_logits, stacked_losses
@@ -279,10 +278,9 @@ def _evaluate(
     """Score every model on the same split; each image is read and embedded once for all of them."""
     for model in models:
         model.eval()
-    with Prefetcher(inputs) as ahead:
-        parts = each_micro_batch(
-            len(inputs), micro_batches, lambda chunk: _scores(score(ahead.batch(chunk)), labels_of(inputs, chunk))
-        )
+    parts = each_micro_batch(
+        inputs, micro_batches, lambda batch, indices: _scores(score(batch), labels_of(inputs, indices))
+    )
     return [Scores.joined(of_run).evaluation(inputs.labels) for of_run in zip(*parts, strict=True)]
 
 

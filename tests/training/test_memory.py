@@ -170,13 +170,15 @@ def test_features_are_computed_in_smaller_pieces() -> None:
 def test_what_a_batch_yields_is_moved_before_the_next_one_is_computed() -> None:
     parts: list[weakref.ref[Tensor]] = []
 
-    def compute(chunk: Tensor) -> Tensor:
+    def compute(batch: Tensor) -> Tensor:
         assert not any(part() is not None for part in parts)
-        part = chunk.double().unsqueeze(1)
+        part = batch.double()
         parts.append(weakref.ref(part))
         return part
 
-    assert torch.equal(in_micro_batches(10, MicroBatches(3, "a test"), compute), torch.arange(10).double().unsqueeze(1))
+    features = torch.arange(10).unsqueeze(1)
+    inputs = FeatureInputs(features, torch.zeros(10))
+    assert torch.equal(in_micro_batches(inputs, MicroBatches(3, "a test"), compute), features.double())
     assert len(parts) == 4
 
 
