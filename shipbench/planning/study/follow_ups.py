@@ -212,8 +212,7 @@ def _outputs(requested: RequestedFollowUp, run: PlannedRun, store: Store) -> Out
             planned = plan_evaluation(store, run.run_id, options)
             done = sum(planned.stored(run_id) is not None for run_id in planned.run_ids)
             return replace(waiting, done=done, evaluation=planned)
-        tested_record(store, run.run_id)
-        weights_of(store, run.run_id)
+        weights_of(store, tested_record(store, run.run_id))
     except InputError as error:
         return replace(waiting, reason=str(error))
     return replace(waiting, done=int(store.path("features", run.run_id).exists()))
