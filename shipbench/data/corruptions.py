@@ -58,7 +58,7 @@ class Corruption:
         """Raise ``InputError`` for an unknown name or severity."""
         if self.name not in STRENGTHS:
             raise InputError(
-                f"unknown corruption {self.name!r}{did_you_mean(self.name, list(STRENGTHS))}; "
+                f"unknown corruption {self.name!r}{did_you_mean(self.name, STRENGTHS)}; "
                 f"choose from {', '.join(STRENGTHS)}"
             )
         if self.severity not in SEVERITIES:
