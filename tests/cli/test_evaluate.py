@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,12 +40,11 @@ from shipbench.runs.evaluation_plan import EvaluationOptions, plan_evaluation
 from shipbench.runs.export import load_exported
 from shipbench.tasks import get_task, parse_tasks
 from shipbench.training.inputs import ImageInputs
-from tests.conftest import Outcome
+from tests.conftest import Shipbench
 from tests.data.builders import vtab_tree
 from tests.results.test_store import make_record
 from tests.tasks.pictures import NAMES, image_folder, picture
 
-Shipbench = Callable[..., Outcome]
 SMALL = (
     *("--backbone", "vit_tiny_patch16_224", "--checkpoint", "random", "--device", "cpu", "--jobs", "1"),
     *("--set", "image_size=64", "--set", "batch_size=8", "--epochs", "2", "--precision", "fp32"),

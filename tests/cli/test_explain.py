@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,12 +30,11 @@ from shipbench.results.sealed import is_sealed, read_table
 from shipbench.results.store import RunTables, Store
 from shipbench.runs.export import Exported
 from tests.cli.conftest import Trained
-from tests.conftest import Outcome
+from tests.conftest import Shipbench
 from tests.data.builders import vtab_tree
 from tests.results.test_store import make_record
 from tests.tasks.pictures import NAMES, image_folder
 
-Shipbench = Callable[..., Outcome]
 SMALL = (
     *("--backbone", "test_vit", "--checkpoint", "random", "--device", "cpu", "--jobs", "1"),
     *("--set", "image_size=64", "--epochs", "1", "--precision", "fp32"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +23,10 @@ from shipbench.results.store import Store
 from shipbench.runs import export
 from shipbench.runs.export import load_exported
 from tests.cli.conftest import Trained
-from tests.conftest import Outcome
+from tests.conftest import Shipbench
 from tests.data.builders import vtab_tree
 from tests.methods.exports import probabilities_of
 
-Shipbench = Callable[..., Outcome]
 METHODS = ["ship", "vpt-deep", "vpt-shallow", "linear"]
 
 

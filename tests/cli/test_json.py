@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.cli.builders import as_terminal, make_record, results_folder
-from tests.conftest import Outcome
+from tests.conftest import Outcome, Shipbench
 from tests.data.builders import vtab_tree
 
-Shipbench = Callable[..., Outcome]
 TINY = ("--backbone", "test_vit", "--checkpoint", "random", "--set", "image_size=64", "--epochs", "1", "--tasks", "dtd")
 RUN_KEYS = [
     *("run_id", "method", "switches", "task", "suite", "shots", "seed", "protocol"),

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,11 +14,9 @@ import pytest
 from shipbench.engine.executors import slurm_queue
 from shipbench.results.plans import write_plan
 from tests.cli.builders import as_terminal, make_record, results_folder
-from tests.conftest import Outcome
+from tests.conftest import Shipbench
 from tests.results.test_claims import claim_file
 from tests.results.test_progress import entry
-
-Shipbench = Callable[..., Outcome]
 
 
 def folder(root: Path) -> Path:

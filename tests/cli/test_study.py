@@ -6,7 +6,6 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,11 +27,10 @@ from shipbench.planning.study.follow_ups import FollowUpSection, Outputs, Reques
 from shipbench.results.claims import ClaimLostError
 from shipbench.results.tunings import load_tunings
 from tests.cli.test_listing import heavy_modules_of
-from tests.conftest import Outcome
+from tests.conftest import Shipbench
 from tests.data.builders import vtab_tree
 from tests.forks import command, start_fork
 
-Shipbench = Callable[..., Outcome]
 STUDIES = Path(__file__).parents[2] / "studies"
 TINY = """
 [study]
