@@ -11,13 +11,6 @@ from tests.cli.builders import make_record, results_folder
 from tests.conftest import Outcome, Shipbench
 from tests.data.builders import vtab_tree
 
-TINY = ("--backbone", "test_vit", "--checkpoint", "random", "--set", "image_size=64", "--epochs", "1", "--tasks", "dtd")
-
-
-@pytest.fixture
-def line(tmp_path: Path, cache: Path) -> tuple[object, ...]:
-    return (*TINY, "--data", vtab_tree(tmp_path / "data", tasks=("dtd",)), "--results", tmp_path / "r")
-
 
 def last_line(outcome: Outcome) -> str:
     assert outcome.code == 0, outcome.err

@@ -18,11 +18,10 @@ from shipbench.planning.tuning import Choice, Decision, Trial
 from shipbench.results.tunings import load_tunings
 from shipbench.runs import preparation
 from shipbench.training.inputs import image_inputs
+from tests.cli.builders import TINY
 from tests.conftest import Shipbench
 from tests.data.builders import vtab_tree
 from tests.tasks.pictures import image_folder
-
-TINY = ("--backbone", "test_vit", "--checkpoint", "random", "--set", "image_size=64", "--epochs", "1")
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from shipbench.training.inputs import FeatureInputs
 from shipbench.training.loop import Hooks, evaluate, fit
 from shipbench.training.micro_batches import MicroBatches, PartOfBatch, in_micro_batches
 from shipbench.training.stacked import _evaluate
-from tests.training.models import MODELS
+from tests.training.models import MODELS, images
 
 CPU = ComputeContext(torch.device("cpu"), "fp32")
 
@@ -87,11 +87,6 @@ def memory_for(images: int, model: nn.Module) -> Iterator[list[int]]:
     handle = model.backbone.patch_embed.register_forward_pre_hook(check)
     yield tried
     handle.remove()
-
-
-def images(count: int) -> FeatureInputs:
-    generator = torch.Generator().manual_seed(count)
-    return FeatureInputs(torch.randn(count, 3, 32, 32, generator=generator), torch.arange(count) % 4)
 
 
 def trained(build: Callable[[Any], nn.Module], fitting: int) -> tuple[Fit, dict[str, Tensor], list[str], list[int]]:
