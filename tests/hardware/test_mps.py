@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from shipbench import RunSpec
-from shipbench.bench import environment
+from shipbench.bench.steps import environment
 from shipbench.engine.jobs import Division, divide
 from shipbench.errors import InputError
 from shipbench.hardware.device import devices_for_workers, resolve_device
