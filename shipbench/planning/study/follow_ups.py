@@ -23,7 +23,6 @@ from shipbench.settings import comma_list
 from shipbench.spec import RunSpec
 from shipbench.tasks import Task, parse_tasks
 
-_SEVERITIES = "1-5"
 Value = TypeVar("Value")
 
 
@@ -163,7 +162,7 @@ def _with_images_named(requested: RequestedFollowUp, part: EvaluatePart) -> Requ
     tasks = [] if part.on is None else parse_tasks(part.on)
     if len(tasks) > 1:
         raise InputError(f"on = {part.on!r} names {len(tasks)} tasks; name one")
-    corruptions = () if part.corrupt is None else parse_corruptions(part.corrupt, part.severity or _SEVERITIES)
+    corruptions = () if part.corrupt is None else parse_corruptions(part.corrupt, part.severity)
     return replace(requested, on=tasks[0] if tasks else None, corruptions=corruptions)
 
 
