@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Iterable
 
 
 class ShipbenchError(Exception):
@@ -45,7 +46,7 @@ def system_reason(error: Exception) -> str:
     return reason or one_line(error)
 
 
-def did_you_mean(name: str, choices: list[str]) -> str:
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """Return `` (did you mean 'x'?)`` for the closest of ``choices``, or an empty string."""
     import difflib
 

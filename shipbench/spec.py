@@ -63,7 +63,7 @@ class RunSpec:
             # The authors computed in full precision.
             object.__setattr__(self, "precision", "fp32")
         if self.recipe not in RECIPES:
-            raise InputError(f"unknown recipe {self.recipe!r}{did_you_mean(self.recipe, list(RECIPES))}")
+            raise InputError(f"unknown recipe {self.recipe!r}{did_you_mean(self.recipe, RECIPES)}")
         if self.protocol not in ("final", "tuning"):
             raise InputError(f"unknown protocol {self.protocol!r}; choose final or tuning")
         check_precision_name(self.precision)

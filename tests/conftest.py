@@ -186,10 +186,11 @@ class Outcome:
     err: str
 
 
+Shipbench = Callable[..., Outcome]
+
+
 @pytest.fixture
-def shipbench(
-    one_parser: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Outcome]:
+def shipbench(one_parser: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shipbench:
     """Run ``shipbench ARGUMENTS...`` in this process, through the same entry point as the console script."""
     from shipbench.cli import main
 

@@ -1,10 +1,12 @@
-"""What every timm model offers, whatever its architecture: the size of its images, and pooled features."""
+"""What every timm model offers, whatever its architecture: the size and normalisation of its images, its features."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from torch import Tensor
+
+from shipbench.backbones.origin import Triple
 
 
 def input_size_of(model: Any) -> tuple[int, int]:
@@ -15,6 +17,18 @@ def input_size_of(model: Any) -> tuple[int, int]:
     patches = getattr(model, "patch_embed", None)
     size = getattr(patches, "img_size", None) or model.pretrained_cfg["input_size"][1:]
     return int(size[0]), int(size[1])
+
+
+def normalisation_of(model: Any) -> tuple[Triple, Triple]:
+    """Return the mean and the deviation with which timm normalises the images of a model."""
+    config = model.pretrained_cfg
+    return tuple(config["mean"]), tuple(config["std"])
+
+
+def patch_grid_side(model: Any) -> int:
+    """Return the side of the grid of patches, 0 for an architecture without one."""
+    grid = getattr(getattr(model, "patch_embed", None), "grid_size", None)
+    return int(grid[0]) if grid else 0
 
 
 def feature_width(model: Any) -> int:

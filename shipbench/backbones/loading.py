@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -12,32 +10,18 @@ from typing import Any
 
 import timm
 import torch
-from timm.layers import QuickGELU, resample_abs_pos_embed
 from timm.models import is_model_in_modules
 from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor
 
-from shipbench.backbones.architecture import classifiers_of, has_stochastic_depth, why_unadaptable, why_unpromptable
-from shipbench.backbones.checkpoint_files import flat_tensors, read_checkpoint
-from shipbench.backbones.families import CLIP
-from shipbench.backbones.features import input_size_of
-from shipbench.backbones.layouts import Selection, grid_side
+from shipbench.backbones.architecture import has_stochastic_depth, why_unadaptable, why_unpromptable
+from shipbench.backbones.checkpoint_loading import BackboneCheckpoint, load_plain_vit, load_with_timm_names
+from shipbench.backbones.features import input_size_of, normalisation_of, patch_grid_side
 from shipbench.backbones.origin import Origin, Triple
 from shipbench.backbones.pinned import DEMO_BACKBONE, RANDOM, check_image_size, no_stochastic_depth
-from shipbench.backbones.state_dicts import (
-    holds_weights,
-    load_strictly,
-    read_selection,
-    read_state_dict,
-    refuse_keys,
-    refuse_unusable,
-    require_finite,
-    weights_sha256,
-)
+from shipbench.backbones.state_dicts import load_strictly, read_state_dict, require_finite, weights_sha256
 from shipbench.errors import InputError, did_you_mean, one_line
 
 _DEMO_ARCHITECTURE = "vit_small_patch14_dinov2"
-_PATCHES = "patch_embed.proj.weight"
 
 
 @dataclass(frozen=True)
@@ -75,12 +59,12 @@ def load_backbone(
         origin = _origin_by_name(model, name)
         _resize(model, size, name)
     elif type(model) is not VisionTransformer:
-        origin = _load_other_file(model, Path(checkpoint), name)
+        origin = load_with_timm_names(BackboneCheckpoint(model, Path(checkpoint), name))
         _resize(model, size, name)
     else:
         # The file's position embeddings are resampled once, to the final size.
         _resize(model, size, name)
-        origin = _load_file(model, Path(checkpoint), name)
+        origin = load_plain_vit(BackboneCheckpoint(model, Path(checkpoint), name))
     model.shipbench_origin = replace(_described(origin, model, name), image_size=size)
     model.shipbench_preprocessing = Preprocessing(size, origin.mean, origin.std)
     return model.eval()
@@ -101,19 +85,8 @@ def _described(origin: Origin, model: Any, name: str) -> Origin:
 
 def _origin_by_name(model: VisionTransformer, name: str) -> Origin:
     """Return the origin of weights that belong to a name, or of random ones, at the native image size."""
-    mean, std = _normalisation(model)
-    return Origin(name, weights_sha256(model.state_dict()), _grid_side(model), mean, std)
-
-
-def _grid_side(model: Any) -> int:
-    """Return the side of the grid of patches, 0 for an architecture without one."""
-    grid = getattr(getattr(model, "patch_embed", None), "grid_size", None)
-    return int(grid[0]) if grid else 0
-
-
-def _normalisation(model: VisionTransformer) -> tuple[Triple, Triple]:
-    config = model.pretrained_cfg
-    return tuple(config["mean"]), tuple(config["std"])
+    mean, std = normalisation_of(model)
+    return Origin(name, weights_sha256(model.state_dict()), patch_grid_side(model), mean, std)
 
 
 def preprocessing_of(backbone: VisionTransformer) -> Preprocessing:
@@ -207,161 +180,6 @@ def _hub_message(name: str, error: Exception) -> str:
     return (
         f"could not fetch the weights of {name} from the model hub{offline}: {reason}; "
         "pass --checkpoint FILE with local weights, or --checkpoint random to try the harness"
-    )
-
-
-def _load_file(model: VisionTransformer, path: Path, name: str) -> Origin:
-    """Load a checkpoint into a model of the final image size; return where its weights come from."""
-    selection = read_selection(path)
-    what, where = f"backbone {name}", f" in {path}"
-    if not selection.recognised:
-        what = f"{what}: checkpoint {path} does not fit any known layout{selection.hint()}"
-        refuse_keys(what, list(model.state_dict()), list(selection.weights))
-    usable = {key: value for key, value in selection.weights.items() if holds_weights(value)}
-    try:
-        stored = replace(selection, weights=usable).in_timm_names()
-    except (RuntimeError, IndexError) as error:
-        raise InputError(f"checkpoint {path} does not fit {what}: {one_line(error)}") from error
-    expected = model.state_dict()
-    unusable = selection.of_backbone(selection.weights.keys() - usable.keys())
-    missing = [key for key in expected if key not in stored]
-    refuse_unusable(unusable, missing, where)
-    _refuse_other_depth(stored, model, path, name)
-    _refuse_other_heads(selection.num_heads(), model, path, name)
-    refuse_keys(f"{what} (checkpoint {path}){selection.hint()}", missing, [*(stored.keys() - expected), *unusable])
-    stored = {key: _as_convolution(value) if key == _PATCHES else value for key, value in stored.items()}
-    _refuse_other_patches(stored[_PATCHES], model, path, name)
-    grid = _stored_grid(stored["pos_embed"], model, path, name)
-    fitted = stored | {"pos_embed": _resampled(stored["pos_embed"], grid, model)}
-    load_strictly(model, fitted, f"{what} (checkpoint {path})", where)
-    return _origin_of_file(model, selection, stored, grid, path, name)
-
-
-def _load_other_file(model: Any, path: Path, name: str) -> Origin:
-    """Load a checkpoint with timm's names into a model that is no plain ViT; a classifier in it is left aside."""
-    classifiers = tuple(f"{name}." for name in classifiers_of(model))
-    tensors = _unwrapped(flat_tensors(read_checkpoint(path)), next(iter(model.state_dict())), path)
-    stored = {key: value for key, value in tensors.items() if not key.startswith(classifiers)}
-    load_strictly(model, stored, f"backbone {name} (checkpoint {path})", f" in {path}")
-    mean, std = _normalisation(model)
-    sha256 = weights_sha256({key: _widened(value) for key, value in stored.items()})
-    return Origin(name, sha256, _grid_side(model), mean, std, file=path.name)
-
-
-def _unwrapped(tensors: dict[str, Tensor], first: str, path: Path) -> dict[str, Tensor]:
-    """Return the tensors beside the one called ``first``, without the prefix of a wrapper such as ``model.``."""
-    prefixes = sorted({key.removesuffix(first) for key in tensors if f".{key}".endswith(f".{first}")})
-    if len(prefixes) > 1:
-        sets = ", ".join(prefix.rstrip(".") or "at its top" for prefix in prefixes)
-        raise InputError(f"there are several sets of weights in {path}: {sets}; save the one that you mean alone")
-    if not prefixes:
-        return tensors
-    return {key.removeprefix(prefixes[0]): value for key, value in tensors.items() if key.startswith(prefixes[0])}
-
-
-def _origin_of_file(
-    model: VisionTransformer, selection: Selection, stored: dict[str, Tensor], grid: int, path: Path, name: str
-) -> Origin:
-    family, (mean, std) = selection.family(stored["pos_embed"]), _normalisation(model)
-    if family is not None and (family.mean, family.std) == (mean, std):
-        family = None
-    return Origin(
-        backbone=name,
-        sha256=weights_sha256({key: _widened(value) for key, value in stored.items()}),
-        grid=grid,
-        mean=family.mean if family else mean,
-        std=family.std if family else std,
-        file=path.name,
-        part=selection.part,
-        family=family.name if family else "",
-        notes=tuple(_notes(model, selection, grid, path)),
-    )
-
-
-def _notes(model: VisionTransformer, selection: Selection, grid: int, path: Path) -> Iterator[str]:
-    if selection.others:
-        yield selection.choice(path.name)
-    used = int(model.patch_embed.grid_size[0])
-    if grid != used:
-        yield f"{path.name}: position embeddings are resampled from {grid} x {grid} to {used} x {used}"
-    if selection.layout.family is CLIP and not isinstance(model.blocks[0].mlp.act, QuickGELU):
-        yield f"{path.name}: OpenAI trained CLIP with QuickGELU, which only backbones named clip_quickgelu have"
-    if selection.prompts():
-        yield f"{path.name}: its prompts are left aside; only its backbone is used"
-
-
-def _widened(value: Tensor) -> Tensor:
-    """Return half-precision weights in float32, which loses nothing: the model computes with the same numbers."""
-    return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
-
-
-def _as_convolution(value: Tensor) -> Tensor:
-    """Return the kernel (D, 3, P, P) of a patch embedding; a matrix (D, 3 P P) is how old files store it."""
-    if value.ndim != 2:
-        return value
-    side = grid_side(value.shape[1] // 3)
-    if side is None or value.shape[1] != 3 * side * side:
-        return value
-    return value.reshape(len(value), 3, side, side)
-
-
-def _refuse_other_patches(kernel: Tensor, model: VisionTransformer, path: Path, name: str) -> None:
-    """Raise ``InputError`` for patches of another size: timm would resample them into a model that nobody trained."""
-    sizes = tuple(kernel.shape[2:]), tuple(model.patch_embed.patch_size)
-    if kernel.ndim == 4 and sizes[0] != sizes[1]:
-        (height, width), (expected_height, expected_width) = sizes
-        other = name.split(".")[0].replace(f"patch{expected_height}", f"patch{height}")
-        hint = f"; try --backbone {other}" if other != name and timm.is_model(other) else ""
-        raise InputError(
-            f"checkpoint {path} has patches of {height} x {width} pixels, but backbone {name} has patches of "
-            f"{expected_height} x {expected_width}{hint}"
-        )
-
-
-def _refuse_other_depth(stored: dict[str, Tensor], model: VisionTransformer, path: Path, name: str) -> None:
-    blocks = {int(key.split(".")[1]) for key in stored if re.match(r"blocks\.\d+\.", key)}
-    if blocks and blocks == set(range(len(blocks))) and len(blocks) != len(model.blocks):
-        raise InputError(
-            f"checkpoint {path} does not fit backbone {name}: it has {len(blocks)} encoder blocks, "
-            f"the backbone {len(model.blocks)}"
-        )
-
-
-def _refuse_other_heads(num_heads: int | None, model: VisionTransformer, path: Path, name: str) -> None:
-    expected = int(model.blocks[0].attn.num_heads)
-    if num_heads not in (None, expected):
-        raise InputError(
-            f"checkpoint {path} does not fit backbone {name}: it has {num_heads} attention heads, "
-            f"the backbone {expected}"
-        )
-
-
-def _stored_grid(positions: Tensor, model: VisionTransformer, path: Path, name: str) -> int:
-    """Return the side of the grid of position embeddings (1, prefix + side^2, D).
-
-    Raises ``InputError`` for a grid that is not square, and for embeddings without those of the class token.
-    """
-    prefix = _tokens_before_grid(model)
-    side = grid_side(positions.shape[1] - prefix) if positions.ndim == 3 else None
-    if side is None:
-        expected = f"{prefix} for the class token and others before a square grid" if prefix else "a square grid"
-        raise InputError(
-            f"checkpoint {path} does not fit backbone {name}: its position embeddings are {tuple(positions.shape)}, "
-            f"expected (1, N, D) with N positions: {expected}"
-        )
-    return side
-
-
-def _tokens_before_grid(model: VisionTransformer) -> int:
-    return 0 if model.no_embed_class else int(model.num_prefix_tokens)
-
-
-def _resampled(positions: Tensor, grid: int, model: VisionTransformer) -> Tensor:
-    new_size = list(model.patch_embed.grid_size)
-    if new_size == [grid, grid]:
-        return positions
-    return resample_abs_pos_embed(
-        positions, new_size, old_size=[grid, grid], num_prefix_tokens=_tokens_before_grid(model)
     )
 
 

@@ -54,7 +54,7 @@ def parse_parts(text: str) -> tuple[str, ...]:
     names = tuple(PARTS) if text == "all" else tuple(name.strip() for name in text.split(","))
     for name in names:
         if name not in PARTS:
-            raise InputError(f"unknown part {name!r}{did_you_mean(name, list(PARTS))}; choose from {', '.join(PARTS)}")
+            raise InputError(f"unknown part {name!r}{did_you_mean(name, PARTS)}; choose from {', '.join(PARTS)}")
     return names
 
 

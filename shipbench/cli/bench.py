@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
     import torch
 
-    from shipbench.bench import BenchOptions, EndToEnd, EndToEndOptions, Measurement
+    from shipbench.bench.end_to_end import EndToEnd
+    from shipbench.bench.options import BenchOptions, EndToEndOptions
+    from shipbench.bench.steps import Measurement
     from shipbench.bench.timing import Timing
     from shipbench.methods import Method
 
@@ -148,7 +150,7 @@ class BenchChoices:
 
     def whole_runs(self) -> EndToEndOptions:
         """Return what --end-to-end measures."""
-        from shipbench.bench import EndToEndOptions
+        from shipbench.bench.options import EndToEndOptions
 
         counts: dict[str, Any] = {
             "train_images": self.train_images,
@@ -159,7 +161,7 @@ class BenchChoices:
 
     def steps(self) -> BenchOptions:
         """Return which steps are measured."""
-        from shipbench.bench import BenchOptions
+        from shipbench.bench.options import BenchOptions
 
         lengths = self.prompt_lengths or ("10" if self.all_parts or self.operations else "50")
         return BenchOptions(
@@ -229,7 +231,7 @@ def _steps(
     methods: list[Method], options: BenchOptions, place: torch.device, precisions: Iterable[str], overrides: Overrides
 ) -> dict[str, Any]:
     """Measure steps and print them; return the measurements, ready for JSON."""
-    from shipbench.bench import as_json, run_bench
+    from shipbench.bench.steps import as_json, run_bench
     from shipbench.hardware.precision import ComputeContext
 
     contexts = [ComputeContext(place, name) for name in precisions]
@@ -248,7 +250,8 @@ def _whole_runs(
     overrides: Overrides,
 ) -> dict[str, Any]:
     """Measure whole runs and print them; return the measurements, ready for JSON."""
-    from shipbench.bench import environment, run_end_to_end
+    from shipbench.bench.end_to_end import run_end_to_end
+    from shipbench.bench.steps import environment
 
     measurements = [
         run_end_to_end(method, replace(options, precision=name, overrides=overrides.get(method.name, {})))

@@ -35,7 +35,7 @@ def _config_values(path: Path, options: list[Any]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for key, value in read_toml(path, "configuration file").items():
         if key not in by_name:
-            raise InputError(f"unknown key {key!r} in {path}{did_you_mean(key, list(by_name))}; remove or rename it")
+            raise InputError(f"unknown key {key!r} in {path}{did_you_mean(key, by_name)}; remove or rename it")
         if isinstance(value, dict) and key not in _TABLES:
             raise InputError(f"key {key!r} in {path} is a table; only [set], [grid] and [cluster] may be one")
         values[str(by_name[key].name)] = _option(value, several=by_name[key].multiple)

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from shipbench.runs.evaluation_plan import EvaluationOptions
     from shipbench.tasks import Task
 
-_SEVERITIES = "1-5"
 # A run and one of its evaluations.
 _Row: TypeAlias = tuple[RunRecord, RunRecord]
 
@@ -52,7 +51,7 @@ def evaluate(
     ] = None,
     severity: Annotated[
         str | None,
-        typer.Option(metavar="N,...", help=f"Severities from 1 to 5, as in 3 or 1-5; default: {_SEVERITIES}."),
+        typer.Option(metavar="N,...", help="Severities from 1 to 5, as in 3 or 1-5; default: 1-5."),
     ] = None,
     data: options.Data = None,
     results: options.Results = Path("results"),
@@ -88,7 +87,7 @@ def _options(
 
     if corrupt is None and severity is not None:
         raise InputError("--severity needs --corrupt, which names the corruptions")
-    corruptions = () if corrupt is None else parse_corruptions(corrupt, _SEVERITIES if severity is None else severity)
+    corruptions = () if corrupt is None else parse_corruptions(corrupt, severity)
     task = None if on is None else one_task(on)
     from shipbench.runs.evaluation_plan import EvaluationOptions
 

@@ -68,7 +68,7 @@ def import_results(
 
 def _unit(text: str | None) -> Any:
     if text not in (None, *_UNITS):
-        hint = did_you_mean(text, list(_UNITS))
+        hint = did_you_mean(text, _UNITS)
         raise InputError(f"--unit: unknown unit {text!r}{hint}; use percent or fraction")
     return text
 

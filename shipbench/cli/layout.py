@@ -55,6 +55,17 @@ def printable(text: str) -> str:
     return text.translate(_CONTROL_CHARACTERS)
 
 
+def duration(seconds: float) -> str:
+    """Return a time with its two largest units, as in ``2 h 5 min``."""
+    if round(seconds) < 60:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
+
+
 def _width(column: Column) -> int:
     texts = [str(column.header), *map(str, column.cells)]
     return max(cell_len(line) for text in texts for line in text.split("\n"))

@@ -299,7 +299,7 @@ def _column_names(text: str, rows: Sequence[Row]) -> list[str]:
     for name in names if rows else []:
         if name not in rows[0]:
             raise InputError(
-                f"--columns: there is no column {name!r}{did_you_mean(name, list(rows[0]))}; "
+                f"--columns: there is no column {name!r}{did_you_mean(name, rows[0])}; "
                 "'shipbench list runs --json' shows every column"
             )
     return names

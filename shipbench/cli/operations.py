@@ -11,8 +11,8 @@ from shipbench.runtime.console import out_console
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from shipbench.bench import BenchOptions
     from shipbench.bench.operations import StepOperations
+    from shipbench.bench.options import BenchOptions
     from shipbench.methods import Method
 
 

@@ -194,7 +194,7 @@ class GridOptions:
         """Raise ``InputError`` for an unknown kind of progress."""
         if self.progress not in _PROGRESS:
             raise InputError(
-                f"--progress: unknown kind {self.progress!r}{did_you_mean(self.progress, list(_PROGRESS))}; "
+                f"--progress: unknown kind {self.progress!r}{did_you_mean(self.progress, _PROGRESS)}; "
                 f"use {', '.join(_PROGRESS)}"
             )
 

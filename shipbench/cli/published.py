@@ -96,7 +96,7 @@ def _check_methods(text: str, names: Sequence[str]) -> None:
         if part.strip() and not any(_key(name).startswith(_key(part)) for name in names):
             lower = {name.lower(): name for name in names}
             raise InputError(
-                f"--method: no published row of {part.strip()!r}{did_you_mean(part.strip(), list(lower))}; "
+                f"--method: no published row of {part.strip()!r}{did_you_mean(part.strip(), lower)}; "
                 "'shipbench list published' shows all"
             )
 

@@ -53,7 +53,8 @@ def push(
     hub.check_name(repo)
     store, run_id = Store(results), find_run(results, run)
     # Before the hub is asked, what the records tell.
-    record, _ = tested_record(store, run_id), weights_of(store, run_id)
+    record = tested_record(store, run_id)
+    weights_of(store, record)
     checkpoint = checkpoint_to_rebuild(record, checkpoint)
     if not dry_run:
         hub.check_may_write(repo)

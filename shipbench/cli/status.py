@@ -15,7 +15,7 @@ from rich.live import Live
 
 from shipbench.cli import next_steps
 from shipbench.cli.documents import print_document
-from shipbench.cli.layout import make_table, printable
+from shipbench.cli.layout import duration, make_table, printable
 from shipbench.cli.options import Results
 from shipbench.errors import InputError
 from shipbench.runtime.console import out_console
@@ -103,7 +103,8 @@ def _active_table(state: FolderStatus) -> RenderableType | None:
         return None
     table = make_table("run", "under way", "epoch", "pace", "left", "by", "engine")
     for run in state.active:
-        cells = (run.run_id, run.title, _epoch(run.trained), _pace(run.trained), duration(run.seconds_left))
+        left = "" if run.seconds_left is None else duration(run.seconds_left)
+        cells = (run.run_id, run.title, _epoch(run.trained), _pace(run.trained), left)
         table.add_row(*map(printable, (*cells, _process(run), run.engine)))
     return table
 
@@ -149,16 +150,6 @@ def _pace(trained: TrainedEpochs | None) -> str:
 
 def _process(run: ActiveRun) -> str:
     return "another process" if run.pid is None else f"{run.host}, process {run.pid}"
-
-
-def duration(seconds: float | None) -> str:
-    """Return a time such as "1 h 05 min", "3 min" or "20 s"; nothing for an unknown one."""
-    if seconds is None:
-        return ""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
 
 
 def _as_json(state: FolderStatus) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from shipbench.cli.documents import print_document
-from shipbench.cli.layout import make_table
+from shipbench.cli.layout import duration, make_table
 from shipbench.cli.options import GridOptions
 from shipbench.cli.tables import ends_note, excluded_note
 from shipbench.planning.plan import PlannedRun, State
@@ -137,7 +137,7 @@ def _summary(grid: StudyGrid, rows: Sequence[Row], options: GridOptions, cost_of
     done, failed = _count(runs, State.DONE), _count(runs, State.FAILED)
     counts = f"{len(runs)} runs: {len(grid.to_do)} to do, {done} done, {failed} failed before{waiting}"
     spent = spent_seconds(runs, rows)
-    so_far = f"; {_time(spent)} measured so far" if spent else ""
+    so_far = f"; {duration(spent)} measured so far" if spent else ""
     return f"{counts}{so_far}; {_left_text(left, options)}" if left.runs else f"{counts}{so_far}"
 
 
@@ -153,28 +153,17 @@ def _left_text(left: Cost, options: GridOptions) -> str:
     how = f"{jobs} runs at a time" if jobs > 1 else "one run after the other"
     rest = left.runs - left.measured
     basis = f"{rest} of {left.runs} runs by FLOPs, others by records" if rest else "at the rates of the records"
-    return f"about {_time(left.seconds / jobs)} left, {how} ({basis})"
+    return f"about {duration(left.seconds / jobs)} left, {how} ({basis})"
 
 
 def cost_text(cost: Cost) -> str:
     """Return a cost as time, as FLOPs where the time is unknown, and empty if there is nothing to do."""
     if not cost.runs:
         return ""
-    time, flops = _time(cost.seconds), f"{cost.flops:.2g} FLOPs"
+    time, flops = duration(cost.seconds), f"{cost.flops:.2g} FLOPs"
     if not cost.flops:
         return time
     return f"{time} and {flops}" if cost.seconds else flops
-
-
-def _time(seconds: float) -> str:
-    """Return a duration with its two largest units, as in ``2 h 5 min``."""
-    if seconds < 60:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
 
 
 def describe_decision(decision: Decision) -> str:

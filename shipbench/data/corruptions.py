@@ -58,7 +58,7 @@ class Corruption:
         """Raise ``InputError`` for an unknown name or severity."""
         if self.name not in STRENGTHS:
             raise InputError(
-                f"unknown corruption {self.name!r}{did_you_mean(self.name, list(STRENGTHS))}; "
+                f"unknown corruption {self.name!r}{did_you_mean(self.name, STRENGTHS)}; "
                 f"choose from {', '.join(STRENGTHS)}"
             )
         if self.severity not in SEVERITIES:
@@ -118,8 +118,8 @@ _RENDERERS: Mapping[str, Callable[[Tensor, float], Tensor]] = {
 }
 
 
-def parse_corruptions(names: str, severities: str) -> tuple[Corruption, ...]:
-    """Read lists such as ``blur,jpeg`` (or ``all``) and ``1-5`` (or ``1,3``), every corruption at every severity.
+def parse_corruptions(names: str, severities: str | None) -> tuple[Corruption, ...]:
+    """Read lists such as ``blur,jpeg`` (or ``all``) and ``1-5`` (or ``1,3``); None stands for all severities.
 
     Raises ``InputError`` for an unknown name or severity.
     """
@@ -127,7 +127,8 @@ def parse_corruptions(names: str, severities: str) -> tuple[Corruption, ...]:
     chosen = list(STRENGTHS) if "all" in listed else listed
     if not chosen:
         raise InputError(f"--corrupt is empty; name one or more of {', '.join(STRENGTHS)}")
-    return tuple(Corruption(name, severity) for name in chosen for severity in _severities(severities))
+    levels = SEVERITIES if severities is None else _severities(severities)
+    return tuple(Corruption(name, severity) for name in chosen for severity in levels)
 
 
 def _severities(text: str) -> list[int]:

@@ -58,7 +58,7 @@ def source_kind(task: Task) -> SourceKind | ListedSource:
     if task.source not in points:
         raise InputError(
             f"task {task.name} needs the source {task.source!r}, which is not installed"
-            f"{did_you_mean(task.source, list(points))}; installed sources are {', '.join(sorted(points)) or 'none'}"
+            f"{did_you_mean(task.source, points)}; installed sources are {', '.join(sorted(points)) or 'none'}"
         )
     point = points[task.source]
     kind: SourceKind | ListedSource = make_plug_in(point, "source")

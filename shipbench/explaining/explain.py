@@ -149,8 +149,8 @@ def plan_explanation(store: Store, run_id: str, options: ExplainOptions, *, feat
     without weights, images none of which exists, test images that are not those of the run, and a missing device.
     """
     resolve_device(options.device)
-    weights = weights_of(store, run_id)
     record = tested_record(store, run_id)
+    weights = weights_of(store, record)
     require_a_file(options.images)
     checkpoint = checkpoint_of(record, options.checkpoint)
     test_images = None

@@ -10,7 +10,6 @@ from shipbench.hardware.precision import ComputeContext
 from shipbench.prompting import evaluating
 from shipbench.training.inputs import Inputs
 from shipbench.training.micro_batches import MicroBatches, in_micro_batches, inference_batch
-from shipbench.training.prefetch import Prefetcher
 
 _HEADS = ("head", "readout.head")
 
@@ -37,7 +36,7 @@ def final_features(model: nn.Module, inputs: Inputs, compute: ComputeContext, ti
         return read[-1].float()
 
     try:
-        with evaluating(model), Prefetcher(inputs) as ahead:
-            return in_micro_batches(len(inputs), micro_batches, lambda chunk: features(ahead.batch(chunk)))
+        with evaluating(model):
+            return in_micro_batches(inputs, micro_batches, features)
     finally:
         handle.remove()

@@ -32,7 +32,7 @@ def make_variants(
     nothing to work on.
     """
     if mode not in MODES:
-        raise InputError(f"unknown mode {mode!r}{did_you_mean(mode, list(MODES))}; choose one of {', '.join(MODES)}")
+        raise InputError(f"unknown mode {mode!r}{did_you_mean(mode, MODES)}; choose one of {', '.join(MODES)}")
     if sweeps and switch is None and mode != MODES[0]:
         raise InputError(f"--mode {mode} is for switches, and a sweep varies none; name some with --switch")
     if multiply and not sweeps:
@@ -74,7 +74,7 @@ def parse_switches(text: str | None, method: Method) -> tuple[str, ...]:
     for name in names:
         if name not in method.all_switches:
             raise InputError(
-                f"unknown switch {name!r} for {method.name}{did_you_mean(name, list(method.all_switches))}; "
+                f"unknown switch {name!r} for {method.name}{did_you_mean(name, method.all_switches)}; "
                 f"see 'shipbench list ablations --method {method.name}'"
             )
     return names

@@ -244,7 +244,7 @@ def _named_grid(method: Method, name: str) -> dict[str, tuple[Any, ...]]:
     grids = method.grids()
     if name not in grids:
         has = f"it has {', '.join(grids)}" if grids else "it has none; give KEY=V1,V2"
-        raise InputError(f"--grid: {method.name} has no grid {name!r}{did_you_mean(name, list(grids))}; {has}")
+        raise InputError(f"--grid: {method.name} has no grid {name!r}{did_you_mean(name, grids)}; {has}")
     return {key: tuple(values) for key, values in grids[name].items()}
 
 

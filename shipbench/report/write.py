@@ -27,7 +27,7 @@ def parse_formats(text: str) -> tuple[str, ...]:
     for name in names:
         if name not in FORMATS:
             raise InputError(
-                f"--format: unknown format {name!r}{did_you_mean(name, list(FORMATS))}; use {', '.join(FORMATS)}"
+                f"--format: unknown format {name!r}{did_you_mean(name, FORMATS)}; use {', '.join(FORMATS)}"
             )
     if not names:
         raise InputError(f"--format is empty; name one or more of {', '.join(FORMATS)}")

@@ -92,8 +92,37 @@ class Scoring:
         evaluation = evaluate(self.exported.model, inputs, compute, capture="off")
         compute.wait()
         seconds = time.perf_counter() - started
-        record = _record(self.planned, compute, run_id, corruption, evaluation, inputs.labels, seconds)
+        record = self._record(run_id, corruption, evaluation, inputs.labels, seconds)
         return record, RunTables(predictions=predictions_of(inputs.labels, evaluation))
+
+    def _record(
+        self, run_id: str, corruption: Corruption | None, evaluation: Evaluation, labels: Tensor, seconds: float
+    ) -> RunRecord:
+        images, parent = self.planned.images, self.planned.parent
+        return dataclasses.replace(
+            parent,
+            run_id=run_id,
+            kind=EVALUATED,
+            parent_run=parent.run_id,
+            corruption="" if corruption is None else corruption.name,
+            severity=0 if corruption is None else corruption.severity,
+            task=parent.task if images.same_data else images.task.name,
+            source=images.task.source,
+            data_fingerprint=images.copy.identity.fingerprint,
+            image_format=images.copy.identity.image_format,
+            n_test=len(labels),
+            final_test_acc=evaluation.accuracy,
+            final_test_mean_class_acc=mean_class_accuracy(labels, evaluation.predicted),
+            chance_acc=majority_class_accuracy(labels),
+            eval_seconds=seconds,
+            eval_images_per_second=len(labels) / seconds,
+            device=str(self.compute.device),
+            precision=self.compute.precision,
+            threads=torch.get_num_threads(),
+            tf32=int(uses_tf32(self.compute.device)),
+            **_NOT_TRAINED,
+            **_made_after(parent),
+        )
 
 
 def _inputs(split: Split, exported: Exported, compute: ComputeContext, corruption: Corruption | None) -> ImageInputs:
@@ -104,42 +133,6 @@ def _inputs(split: Split, exported: Exported, compute: ComputeContext, corruptio
     framed = split.framing is None or split.pixels.shape[1:3] == (split.framing.side, split.framing.side)
     frame = () if framed or split.framing is None else (HostFraming(split.framing),)
     return dataclasses.replace(inputs, steps=(*frame, corruption), on_host=True)
-
-
-def _record(
-    planned: PlannedEvaluation,
-    compute: ComputeContext,
-    run_id: str,
-    corruption: Corruption | None,
-    evaluation: Evaluation,
-    labels: Tensor,
-    seconds: float,
-) -> RunRecord:
-    identity, task = planned.images.copy.identity, planned.images.task
-    return dataclasses.replace(
-        planned.parent,
-        run_id=run_id,
-        kind=EVALUATED,
-        parent_run=planned.parent.run_id,
-        corruption="" if corruption is None else corruption.name,
-        severity=0 if corruption is None else corruption.severity,
-        task=planned.parent.task if planned.images.same_data else task.name,
-        source=task.source,
-        data_fingerprint=identity.fingerprint,
-        image_format=identity.image_format,
-        n_test=len(labels),
-        final_test_acc=evaluation.accuracy,
-        final_test_mean_class_acc=mean_class_accuracy(labels, evaluation.predicted),
-        chance_acc=majority_class_accuracy(labels),
-        eval_seconds=seconds,
-        eval_images_per_second=len(labels) / seconds,
-        device=str(compute.device),
-        precision=compute.precision,
-        threads=torch.get_num_threads(),
-        tf32=int(uses_tf32(compute.device)),
-        **_NOT_TRAINED,
-        **_made_after(planned.parent),
-    )
 
 
 def _made_after(parent: RunRecord) -> dict[str, Any]:

@@ -83,8 +83,8 @@ def plan_evaluation(store: Store, run_id: str, options: EvaluationOptions) -> Pl
     Raises ``InputError`` for a run that cannot be evaluated, for images of other classes, and for options that leave
     nothing to evaluate.
     """
-    weights = weights_of(store, run_id)
     parent = tested_record(store, run_id)
+    weights = weights_of(store, parent)
     if options.on is None and not options.corruptions:
         raise InputError("name the images with --on, or a corruption of the run's test images with --corrupt")
     checkpoint = checkpoint_to_rebuild(parent, options.checkpoint)

@@ -24,7 +24,7 @@ from shipbench.events import DISCARD
 from shipbench.methods import BuildContext, get_method
 from shipbench.prompting import evaluating
 from shipbench.results.store import EXPORT_FORMAT, Store
-from shipbench.runs.finished import weights_of
+from shipbench.runs.finished import trained_record, weights_of
 from shipbench.runs.photographs import Unreadable, read_photographs
 from shipbench.runtime.files import atomic_path
 from shipbench.settings import canonical_json, configure
@@ -59,7 +59,7 @@ def export_run(store: Store, run_id: str, target: Path) -> None:
 
     Raises ``InputError`` for a run that is unknown, failed, or keeps no weights.
     """
-    source = weights_of(store, run_id)
+    source = weights_of(store, trained_record(store, run_id))
     with atomic_path(target) as temporary:
         shutil.copyfile(source, temporary)
 

@@ -23,7 +23,6 @@ from shipbench.runtime.cache import cache_dir
 from shipbench.runtime.files import atomic_path
 from shipbench.training.inputs import Inputs
 from shipbench.training.micro_batches import MicroBatches, in_micro_batches, inference_batch
-from shipbench.training.prefetch import Prefetcher
 
 
 def cached_features(key: tuple[object, ...], compute: Callable[[], Tensor], emitter: Emitter = DISCARD) -> Tensor:
@@ -66,10 +65,7 @@ def block_features(
         raise InputError("the backbone has no class token; use features of the mean of its tokens (feature=mean)")
     backbone.eval()
     micro_batches = MicroBatches(batch_size, "the features of every block", emitter.note)
-    with Prefetcher(inputs) as ahead:
-        return in_micro_batches(
-            len(inputs), micro_batches, lambda chunk: _all_blocks(backbone, ahead.batch(chunk), kind)
-        )
+    return in_micro_batches(inputs, micro_batches, lambda images: _all_blocks(backbone, images, kind))
 
 
 def _all_blocks(backbone: VisionTransformer, images: Tensor, kind: str) -> Tensor:
@@ -82,5 +78,4 @@ def frozen_features(model: FrozenFeatures, inputs: Inputs, emitter: Emitter = DI
     """Return the features (images, D), float32 on the CPU, that a model's readout is trained on."""
     size = inference_batch(inputs.labels.device)
     micro_batches = MicroBatches(size, "the features of the frozen backbone", emitter.note)
-    with Prefetcher(inputs) as ahead:
-        return in_micro_batches(len(inputs), micro_batches, lambda chunk: model.features(ahead.batch(chunk)).float())
+    return in_micro_batches(inputs, micro_batches, lambda images: model.features(images).float())

@@ -14,24 +14,21 @@ from shipbench.results.store import Store
 from shipbench.tasks.catalogue import Resize
 
 
-def weights_of(store: Store, run_id: str) -> Path:
-    """Return the file with the weights of a finished run.
+def weights_of(store: Store, record: RunRecord) -> Path:
+    """Return the file with the weights of a finished training run.
 
-    Raises ``InputError`` as ``trained_record`` does, and for a run that keeps no weights: full fine-tuning, unless it
-    was asked to keep the whole model.
+    Raises ``InputError`` for a run that keeps no weights: full fine-tuning, unless it was asked to keep the whole
+    model.
     """
-    record = trained_record(store, run_id)
-    source = store.path("weights", run_id)
-    if not source.exists() and _trains_everything(record):
+    source = store.path("weights", record.run_id)
+    if source.exists():
+        return source
+    run = f"run {record.run_id} ({record.method})"
+    if _trains_everything(record):
         raise InputError(
-            f"run {run_id} ({record.method}) keeps no weights, because it trains the whole backbone; "
-            "repeat it with --force --keep-weights full"
+            f"{run} keeps no weights, because it trains the whole backbone; repeat it with --force --keep-weights full"
         )
-    if not source.exists():
-        raise InputError(
-            f"run {run_id} ({record.method}) has lost its weights: {source} is missing; repeat it with --force"
-        )
-    return source
+    raise InputError(f"{run} has lost its weights: {source} is missing; repeat it with --force")
 
 
 def trained_record(store: Store, run_id: str) -> RunRecord:

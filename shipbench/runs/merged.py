@@ -51,8 +51,8 @@ def export_merged(store: Store, run_id: str, target: Path, *, checkpoint: str | 
     for a run without weights, for a method that cannot be merged, for a checkpoint that is not named, and as
     ``load_exported`` does.
     """
-    source = weights_of(store, run_id)
     record = trained_record(store, run_id)
+    source = weights_of(store, record)
     if not get_method(record.method).mergeable:
         raise InputError(
             f"run {run_id} cannot be merged: what {record.method} adds is no change of the backbone's weights; "

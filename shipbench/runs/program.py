@@ -26,9 +26,9 @@ def export_program(store: Store, run_id: str, target: Path, *, checkpoint: str |
     are not those of its name. Returns the model. Raises ``InputError`` for a run without weights, for a checkpoint that
     is not named, for a model that torch cannot export, and as ``load_exported`` does.
     """
-    source = weights_of(store, run_id)
-    checkpoint = checkpoint_to_rebuild(trained_record(store, run_id), checkpoint)
-    exported = load_exported(source, checkpoint=checkpoint)
+    record = trained_record(store, run_id)
+    source = weights_of(store, record)
+    exported = load_exported(source, checkpoint=checkpoint_to_rebuild(record, checkpoint))
     try:
         program = _program(exported)
     except Exception as error:

@@ -95,7 +95,7 @@ def _refuse_unknown(table: Mapping[str, Any], names: tuple[str, ...], where: str
     for key in table:
         if key not in names:
             raise InputError(
-                f"unknown key {key!r} of {where}{did_you_mean(key, list(names))}; choose one of {', '.join(names)}"
+                f"unknown key {key!r} of {where}{did_you_mean(key, names)}; choose one of {', '.join(names)}"
             )
 
 

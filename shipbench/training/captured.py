@@ -20,9 +20,6 @@ from shipbench.recipe import Capture
 from shipbench.training.graphs import Recorder, Recording, new_recorder
 from shipbench.training.snapshot import random_states, set_random_states
 
-OUT_OF_MEMORY = "memory ran out while the first one was recorded"
-"""The reason in a note about steps that are not recorded."""
-
 
 @runtime_checkable
 class StaticStep(Protocol):
@@ -122,6 +119,19 @@ class CapturedSteps:
         with leaving_no_trace(self.models, self.optimizers, [self.losses, self._row]):
             self.recorder.warm_up(work)
             return recorded(self.recorder, work)
+
+
+def replayed(take: Callable[[], Tensor], note: Callable[[str], None]) -> Tensor | None:
+    """Take a step; if it cannot be recorded, give ``note`` the reason and return None."""
+    # The caller computes the step outside these handlers: an exception keeps the tensors of the failed step alive.
+    try:
+        return take()
+    except NotRecordedError as error:
+        failure = one_line(error)
+    except torch.OutOfMemoryError:
+        failure = "memory ran out while the first one was recorded"
+    note(f"training steps are not recorded: {failure}")
+    return None
 
 
 class CapturedForward:

@@ -8,10 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shipbench.errors import one_line
 from shipbench.hardware.precision import ComputeContext
 from shipbench.prompting import StepBuffer, StochasticDepth
-from shipbench.training.captured import OUT_OF_MEMORY, CapturedSteps, NotRecordedError
+from shipbench.training.captured import CapturedSteps, NotRecordedError
 from shipbench.training.graphs import Recorder
 from shipbench.training.inputs import Inputs
 from shipbench.training.prefetch import BatchReader
@@ -51,25 +50,22 @@ class CapturedRun:
         """Prepare the steps of an epoch."""
         self._steps.begin_epoch()
 
-    def take(self, chosen: Tensor, reader: BatchReader) -> tuple[Tensor | None, str]:
+    def take(self, chosen: Tensor, reader: BatchReader) -> Tensor:
         """Take a step on the images ``chosen`` and return its loss, a scalar.
 
-        If the step cannot be recorded, return None and the reason; nothing has changed then, and random numbers are as
-        if nothing had been drawn.
+        Raises ``torch.OutOfMemoryError`` or ``NotRecordedError`` if the step cannot be recorded; weights, the optimiser
+        and random numbers are then as before.
         """
         before = None if self.recorded else random_states(self.compute.device)
         try:
             if not self._gathers:
                 self._gathered = in_place(self._gathered, reader.batch(chosen))
             factors = None if self.depth is None else self.depth.draw(self.batch)
-            return self._steps.take(self._step, chosen, factors)[0], ""
-        except NotRecordedError as error:
-            failure = one_line(error)
-        except torch.OutOfMemoryError:
-            failure = OUT_OF_MEMORY
-        if before is not None:
-            set_random_states(before, self.compute.device)
-        return None, failure
+            return self._steps.take(self._step, chosen, factors)[0]
+        except (NotRecordedError, torch.OutOfMemoryError):
+            if before is not None:
+                set_random_states(before, self.compute.device)
+            raise
 
     def _reading(self) -> AbstractContextManager[None]:
         return nullcontext() if self.depth is None else self.depth.reading(self.buffer.factors)

@@ -16,14 +16,14 @@ from shipbench.events import DISCARD, Emitter
 from shipbench.hardware.precision import ComputeContext
 from shipbench.prompting import evaluating
 from shipbench.recipe import Capture, Recipe
-from shipbench.training.captured import CapturedForward, FollowsSteps, recorder_of
+from shipbench.training.captured import CapturedForward, FollowsSteps, recorder_of, replayed
 from shipbench.training.captured_run import CapturedRun
 from shipbench.training.graphs import can_record
 from shipbench.training.history import EpochReport, Evaluation, Fit
 from shipbench.training.inputs import Inputs
 from shipbench.training.micro_batches import MicroBatches, PartOfBatch, each_micro_batch, inference_batch
 from shipbench.training.optimisers import make_optimizer, set_learning_rate
-from shipbench.training.prefetch import BatchReader, Prefetcher, reading_ahead
+from shipbench.training.prefetch import BatchReader, reading_ahead
 from shipbench.training.schedule import learning_rates
 from shipbench.training.scores import Scores
 from shipbench.training.snapshot import Snapshot, copied_state, random_states, restore, set_random_states
@@ -184,9 +184,9 @@ class Trainer:
                 return None
             optimizer, batch = self.optimizer, self.batch
             self._captured_run = CapturedRun(self.model, optimizer, self.train, self.compute, batch, self.recorder)
-        loss, failure = self._captured_run.take(chosen, self.reader)
-        if failure:
-            self.hooks.emitter.note(f"training steps are not recorded: {failure}")
+        captured = self._captured_run
+        loss = replayed(lambda: captured.take(chosen, self.reader), self.hooks.emitter.note)
+        if loss is None:
             self._captured_run, self._records = None, False
         return loss
 
@@ -267,18 +267,16 @@ def _evaluate(model: nn.Module, inputs: Inputs, score: CapturedForward, micro_ba
     # A recording would keep the prompts of the evaluation in which it was made. Where evaluations can be recorded, no
     # other shares prompts either, because matrix products round differently with them.
     sharing = contextlib.nullcontext() if can_record(inputs.labels.device) else evaluating(model)
-    with sharing, Prefetcher(inputs) as ahead:
+    with sharing:
         parts = each_micro_batch(
-            len(inputs),
-            micro_batches,
-            lambda chunk: Scores.of(score(ahead.batch(chunk)), labels_of(inputs, chunk)),
+            inputs, micro_batches, lambda batch, indices: Scores.of(score(batch), labels_of(inputs, indices))
         )
     return Scores.joined(parts).evaluation(inputs.labels)
 
 
-def labels_of(inputs: Inputs, chunk: Tensor) -> Tensor:
-    """Return the labels of consecutive images ``chunk`` (CPU, long), without a copy from the host."""
-    return inputs.labels[chunk[0] : chunk[-1] + 1]
+def labels_of(inputs: Inputs, indices: Tensor) -> Tensor:
+    """Return the labels of images with consecutive ``indices`` (CPU, long), without a copy from the host."""
+    return inputs.labels[indices[0] : indices[-1] + 1]
 
 
 def _logits(model: nn.Module, batch: Tensor, compute: ComputeContext) -> Tensor:

@@ -12,6 +12,8 @@ from torch.overrides import TorchFunctionMode
 
 from shipbench.errors import ShipbenchError
 from shipbench.events import DISCARD
+from shipbench.training.inputs import Inputs
+from shipbench.training.prefetch import reading_ahead
 
 Result = TypeVar("Result")
 
@@ -39,40 +41,43 @@ class MicroBatches:
         self.note(f"out of memory: {self.work} continues with {self.size} images at a time instead of {failed}")
 
 
-def in_micro_batches(count: int, micro_batches: MicroBatches, compute: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return ``compute(indices)`` for the indices 0 to ``count`` - 1 in order, joined along the first dimension.
+def in_micro_batches(inputs: Inputs, micro_batches: MicroBatches, compute: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return ``compute(batch)`` for the ``inputs`` in order, joined along the first dimension.
 
     The result is on the CPU: the device holds that of one batch at a time.
     """
     joined = torch.empty(0)
 
-    def keep(chunk: Tensor) -> None:
+    def keep(batch: Tensor, indices: Tensor) -> None:
         nonlocal joined
-        part = compute(chunk)
-        first = int(chunk[0])
+        part = compute(batch)
+        first = int(indices[0])
         if not first:
-            joined = torch.empty(count, *part.shape[1:], dtype=part.dtype)
+            joined = torch.empty(len(inputs), *part.shape[1:], dtype=part.dtype)
         joined[first : first + len(part)].copy_(part)
 
-    each_micro_batch(count, micro_batches, keep)
+    each_micro_batch(inputs, micro_batches, keep)
     return joined
 
 
-def each_micro_batch(count: int, micro_batches: MicroBatches, compute: Callable[[Tensor], Result]) -> list[Result]:
-    """Return the results of ``compute(indices)`` for the indices 0 to ``count`` - 1 in order, batch by batch."""
+def each_micro_batch(
+    inputs: Inputs, micro_batches: MicroBatches, compute: Callable[[Tensor, Tensor], Result]
+) -> list[Result]:
+    """Return the results of ``compute(batch, indices)`` for the ``inputs`` in order; indices are on the CPU."""
     parts: list[Result] = []
-    done = 0
-    while done < count:
-        chunk = torch.arange(done, min(done + micro_batches.size, count))
-        # Retry outside the handler: the exception keeps the tensors of the failed pass alive.
-        try:
-            parts.append(compute(chunk))
-        except torch.OutOfMemoryError:
-            pass
-        else:
-            done += len(chunk)
-            continue
-        micro_batches.shrink(len(chunk))
+    order, done = torch.arange(len(inputs)), 0
+    with reading_ahead(inputs, order.split(micro_batches.size)) as reader:
+        while done < len(order):
+            indices = order[done : done + micro_batches.size]
+            # Retry outside the handler: the exception keeps the tensors of the failed pass alive.
+            try:
+                parts.append(compute(reader.batch(indices), indices))
+            except torch.OutOfMemoryError:
+                pass
+            else:
+                done += len(indices)
+                continue
+            micro_batches.shrink(len(indices))
     return parts
 
 

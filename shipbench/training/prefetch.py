@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from types import TracebackType
 from typing import Protocol
 
 import torch
@@ -15,46 +14,6 @@ from torch import Tensor
 from shipbench.training.inputs import Inputs
 
 _Ready = Future[Callable[[], Tensor]]
-
-
-class Prefetcher:
-    """Iterate over ``inputs`` in order, reading each batch in a thread while the previous one is in use.
-
-    Use it in a ``with`` block, whose end stops the thread. An exception in the thread is raised by the ``batch`` call
-    that needs its images. A batch other than the expected one (fewer images after memory ran out) is read on demand.
-    """
-
-    def __init__(self, inputs: Inputs) -> None:
-        self.inputs = inputs
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
-        self._expected: tuple[Tensor, _Ready] | None = None
-
-    def __enter__(self) -> Prefetcher:
-        """Return the prefetcher; its thread starts with the first batch."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Wait for the read in progress and stop the thread."""
-        self._reader.shutdown(cancel_futures=True)
-
-    def batch(self, indices: Tensor) -> Tensor:
-        """Return the inputs at ``indices`` (CPU, long) on the device; start to read as many that follow."""
-        ready = self._take(indices)
-        following = indices + len(indices)
-        self._expect(following[following < len(self.inputs)])
-        return ready.result()()
-
-    def _take(self, indices: Tensor) -> _Ready:
-        expected, self._expected = self._expected, None
-        if expected is not None and torch.equal(expected[0], indices):
-            return expected[1]
-        return self._reader.submit(self.inputs.read, indices)
-
-    def _expect(self, indices: Tensor) -> None:
-        if len(indices):
-            self._expected = indices, self._reader.submit(self.inputs.read, indices)
 
 
 class BatchReader(Protocol):

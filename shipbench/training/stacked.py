@@ -18,19 +18,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shipbench.errors import ShipbenchError, one_line
+from shipbench.errors import ShipbenchError
 from shipbench.hardware.precision import ComputeContext
 from shipbench.prompting import StackInput
 from shipbench.prompting.streams import PromptMemo
 from shipbench.recipe import Recipe
-from shipbench.training.captured import OUT_OF_MEMORY, CapturedForward, NotRecordedError, recorder_of
+from shipbench.training.captured import CapturedForward, recorder_of, replayed
 from shipbench.training.captured_stack import CapturedStack
 from shipbench.training.graphs import can_record
 from shipbench.training.history import Evaluation, Fit
 from shipbench.training.inputs import Inputs
 from shipbench.training.loop import Hooks, Trainer, is_due, labels_of
 from shipbench.training.micro_batches import MicroBatches, each_micro_batch, inference_batch
-from shipbench.training.prefetch import Prefetcher
 from shipbench.training.scores import Scores
 from shipbench.training.snapshot import Snapshot, random_states, set_random_states
 from shipbench.training.stacked_pass import images_of, stacked_logits, stacked_losses
@@ -223,22 +222,19 @@ class _Stack:
         if self.captured is None or len(batches[0]) != self.captured.batch:
             return None
         before = [run.randomness for run in self.runs]
-        try:
-            factors = [run.factors(len(batch)) for run, batch in zip(self.runs, batches, strict=True)]
-            losses = self.captured.take(tuple(run.index for run in active), self._views(), batches, factors)
-        except NotRecordedError as error:
-            failure = one_line(error)
-        except torch.OutOfMemoryError:
-            failure = OUT_OF_MEMORY
-        else:
+        losses = replayed(partial(self._take, self.captured, active, batches), self.note)
+        if losses is not None:
             for run in active:
                 run.captured = True
             return losses
-        self.note(f"training steps are not recorded: {failure}")
         self.captured = None
         for run, randomness in zip(self.runs, before, strict=True):
             run.randomness = randomness
         return None
+
+    def _take(self, captured: CapturedStack, active: Sequence[_StackedRun], batches: Sequence[Tensor]) -> Tensor:
+        factors = [run.factors(len(batch)) for run, batch in zip(self.runs, batches, strict=True)]
+        return captured.take(tuple(run.index for run in active), self._views(), batches, factors)
 
     def _computed(self, active: Sequence[_StackedRun], batches: Sequence[Tensor]) -> Tensor:
         """Take a step that is not recorded and return the losses (R,)."""
@@ -282,10 +278,9 @@ def _evaluate(
     """Score every model on the same split; each image is read and embedded once for all of them."""
     for model in models:
         model.eval()
-    with Prefetcher(inputs) as ahead:
-        parts = each_micro_batch(
-            len(inputs), micro_batches, lambda chunk: _scores(score(ahead.batch(chunk)), labels_of(inputs, chunk))
-        )
+    parts = each_micro_batch(
+        inputs, micro_batches, lambda batch, indices: _scores(score(batch), labels_of(inputs, indices))
+    )
     return [Scores.joined(of_run).evaluation(inputs.labels) for of_run in zip(*parts, strict=True)]
 
 

@@ -19,10 +19,9 @@ from shipbench.bench.workloads import cases
 from shipbench.cli.bench import BenchChoices
 from shipbench.errors import ShipbenchError
 from shipbench.training.loop import evaluate
-from tests.conftest import Outcome
+from tests.conftest import Shipbench
 from tests.tapes import Tapes
 
-Shipbench = Callable[..., Outcome]
 MODEL = BenchOptions("test_vit", "random", 64, batch_size=2, levels=(0, 2, 4), repeats=1, prompt_lengths=(2,))
 
 

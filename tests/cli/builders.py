@@ -8,9 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from shipbench import load_results
 from shipbench.record import RunRecord
 from shipbench.results.store import Store
 from tests.results.test_store import make_record as finished_record
+
+TINY = ("--backbone", "test_vit", "--checkpoint", "random", "--set", "image_size=64", "--epochs", "1")
+"""Options of a run that takes a second."""
 
 
 def make_record(run_id: str, **changes: object) -> RunRecord:
@@ -23,6 +27,12 @@ def results_folder(root: Path, records: Iterable[RunRecord]) -> Path:
     for record in records:
         Store(root).write(record)
     return root
+
+
+def run_of(study: Path, method: str) -> str:
+    """Return the id of the only run of a method in the folder ``r`` of ``study``."""
+    frame = load_results(study / "r")
+    return str(frame.loc[frame["method"] == method, "run_id"].item())
 
 
 def as_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:

@@ -12,6 +12,8 @@ import pytest
 
 from shipbench import RunSpec, run
 from shipbench.tasks import Task, get_task
+from tests.cli.builders import TINY
+from tests.data.builders import vtab_tree
 from tests.tasks.pictures import image_folder
 
 # The normalisation of test_vit has equal means and deviations.
@@ -61,6 +63,13 @@ def _train(method: str, task: Task, root: Path, backbone: str = "test_vit") -> s
     record = run(spec, results=root / "results")
     assert record.done, record.error
     return record.run_id
+
+
+@pytest.fixture
+def line(tmp_path: Path, cache: Path) -> tuple[object, ...]:
+    """Options of runs on dtd, whose records go to ``r``."""
+    data = vtab_tree(tmp_path / "data", tasks=("dtd",))
+    return (*TINY, "--tasks", "dtd", "--data", data, "--results", tmp_path / "r")
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,18 +9,10 @@ import pytest
 from shipbench import load_results
 from shipbench.methods import get_method
 from shipbench.planning.ablation import make_variants, parse_switches, switch_sets
-from tests.conftest import Outcome
-from tests.data.builders import vtab_tree
+from tests.conftest import Shipbench
 
-Shipbench = Callable[..., Outcome]
 SHIP = get_method("ship")
 SWITCHES = tuple(SHIP.switches)
-TINY = ("--backbone", "test_vit", "--checkpoint", "random", "--set", "image_size=64", "--epochs", "1", "--tasks", "dtd")
-
-
-@pytest.fixture
-def line(tmp_path: Path, cache: Path) -> tuple[object, ...]:
-    return (*TINY, "--data", vtab_tree(tmp_path / "data", tasks=("dtd",)), "--results", tmp_path / "r")
 
 
 def test_sets_of_switches() -> None:

@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import tempfile
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -25,9 +24,8 @@ from shipbench.errors import ShipbenchError
 from shipbench.hardware.precision import ComputeContext
 from shipbench.methods import Method, get_method
 from shipbench.methods.ship import Ship, ShipConfig
-from tests.conftest import Outcome
+from tests.conftest import Shipbench
 
-Shipbench = Callable[..., Outcome]
 SMALL = ("--backbone", "test_vit", "--image-size", 64, "--batch-size", 2, "--repeats", 1, "--levels", "0,2,4")
 
 

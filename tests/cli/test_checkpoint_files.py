@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,9 @@ from shipbench.planning.study.follow_ups import plan_follow_up, request_follow_u
 from shipbench.results.store import Store
 from shipbench.runs import program
 from tests.backbones import layouts
-from tests.conftest import Outcome
+from tests.conftest import Shipbench
 from tests.data.builders import vtab_tree
 
-Shipbench = Callable[..., Outcome]
 IMAGENET = "mean 0.485, 0.456, 0.406 and deviation 0.229, 0.224, 0.225"
 
 

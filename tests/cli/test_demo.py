@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,9 +17,8 @@ from shipbench.methods import parse_methods
 from shipbench.results.store import Store
 from shipbench.tasks import parse_tasks
 from tests.cli.builders import make_record
-from tests.conftest import Outcome
+from tests.conftest import Shipbench
 
-Shipbench = Callable[..., Outcome]
 SCORES = {"linear": 0.55, "vpt-deep": 0.91, "ship": 0.925}
 
 

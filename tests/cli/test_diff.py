@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,8 @@ from shipbench.results.store import RunTables, Store
 from shipbench.results.tunings import FORMAT, write_tuning
 from shipbench.tasks.catalogue import VTAB
 from tests.cli.builders import make_record
-from tests.conftest import Outcome
+from tests.conftest import Shipbench
 
-Shipbench = Callable[..., Outcome]
 IMAGES = 400
 SIZED = {"lr": 0.001, "image_size": 224, "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,15 +37,14 @@ from shipbench.runs import evaluate as module
 from shipbench.runs import finished
 from shipbench.runs.evaluation_images import evaluation_images
 from shipbench.runs.evaluation_plan import EvaluationOptions, plan_evaluation
-from shipbench.runs.export import load_exported, weights_of
+from shipbench.runs.export import load_exported
 from shipbench.tasks import get_task, parse_tasks
 from shipbench.training.inputs import ImageInputs
-from tests.conftest import Outcome
+from tests.conftest import Shipbench
 from tests.data.builders import vtab_tree
 from tests.results.test_store import make_record
 from tests.tasks.pictures import NAMES, image_folder, picture
 
-Shipbench = Callable[..., Outcome]
 SMALL = (
     *("--backbone", "vit_tiny_patch16_224", "--checkpoint", "random", "--device", "cpu", "--jobs", "1"),
     *("--set", "image_size=64", "--set", "batch_size=8", "--epochs", "2", "--precision", "fp32"),
@@ -144,7 +142,7 @@ def test_what_is_corrupted_is_the_square_that_the_model_sees_on_the_host(
     (row,) = evaluations(shipbench, bugs, *on(bugs / "single"), "--corrupt", "gaussian-noise", "--severity", 5)
     assert on_host == [True]
     assert (row["corruption"], row["severity"]) == ("gaussian-noise", 5)
-    exported = load_exported(weights_of(Store(bugs / "r"), only_run(bugs)), checkpoint="random")
+    exported = load_exported(Store(bugs / "r").path("weights", only_run(bugs)), checkpoint="random")
     squares = [resize(Image.open(bugs / "single" / name / "0.png"), 64, "crop") for name in NAMES]
     noisy = Corruption("gaussian-noise", 5)(torch.from_numpy(np.stack(squares)), torch.arange(3))
     mean, std = (torch.tensor(each) for each in (exported.preprocessing.mean, exported.preprocessing.std))
@@ -287,7 +285,7 @@ def test_runs_that_were_not_tested_or_whose_weights_are_not_named_are_refused(tm
         finished.tested_record(store, "failed")
     store.write(make_record(run_id="printed", kind="imported"))
     with pytest.raises(InputError, match="record printed is imported, so it has no weights here; name a run of"):
-        finished.weights_of(store, "printed")
+        finished.trained_record(store, "printed")
     assert finished.checkpoint_of(make_record(checkpoint="my.npz"), "there/my.npz") == "there/my.npz"
     assert finished.checkpoint_of(make_record(checkpoint="random"), None) == "random"
 

@@ -9,7 +9,6 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,8 @@ from shipbench.results.store import Store
 from shipbench.runs.export import export_run
 from tests.cli.commands import UNTRIED, World, leaves, make_world
 from tests.cli.conftest import Trained
-from tests.conftest import Outcome
+from tests.conftest import Outcome, Shipbench
 
-Shipbench = Callable[..., Outcome]
 pytestmark = pytest.mark.usefixtures("quiet_tracer")
 COMMANDS = leaves()
 TRIED = [name for name in COMMANDS if name not in UNTRIED]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,13 +29,13 @@ from shipbench.results.loading import load_predictions
 from shipbench.results.sealed import is_sealed, read_table
 from shipbench.results.store import RunTables, Store
 from shipbench.runs.export import Exported
+from tests.cli.builders import run_of
 from tests.cli.conftest import Trained
-from tests.conftest import Outcome
+from tests.conftest import Shipbench
 from tests.data.builders import vtab_tree
 from tests.results.test_store import make_record
 from tests.tasks.pictures import NAMES, image_folder
 
-Shipbench = Callable[..., Outcome]
 SMALL = (
     *("--backbone", "test_vit", "--checkpoint", "random", "--device", "cpu", "--jobs", "1"),
     *("--set", "image_size=64", "--epochs", "1", "--precision", "fp32"),
@@ -49,11 +49,6 @@ def study(shipbench: Shipbench, tmp_path: Path, cache: Path) -> Path:
     line = ("run", "--method", methods, "--tasks", "dtd", "--data", data, *SMALL, "--results", tmp_path / "r")
     assert shipbench(*line).code == 0
     return tmp_path
-
-
-def run_of(study: Path, method: str) -> str:
-    frame = load_results(study / "r")
-    return str(frame.loc[frame["method"] == method, "run_id"].item())
 
 
 def test_test_images_right_and_wrong_are_explained_by_a_seeded_choice(

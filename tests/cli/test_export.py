@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,6 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from shipbench import load_results
 from shipbench.cli import app
 from shipbench.data.images import decode
 from shipbench.errors import InputError
@@ -23,12 +21,12 @@ from shipbench.results.loading import load_predictions
 from shipbench.results.store import Store
 from shipbench.runs import export
 from shipbench.runs.export import load_exported
+from tests.cli.builders import run_of
 from tests.cli.conftest import Trained
-from tests.conftest import Outcome
+from tests.conftest import Shipbench
 from tests.data.builders import vtab_tree
 from tests.methods.exports import probabilities_of
 
-Shipbench = Callable[..., Outcome]
 METHODS = ["ship", "vpt-deep", "vpt-shallow", "linear"]
 
 
@@ -51,11 +49,6 @@ def every_method(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def study(every_method: Path, tmp_path: Path, cache: Path) -> Path:
     """Runs of all methods in ``r`` beside their data; a test may change both."""
     return shutil.copytree(every_method, tmp_path, dirs_exist_ok=True)
-
-
-def run_of(study: Path, method: str) -> str:
-    frame = load_results(study / "r")
-    return str(frame.loc[frame["method"] == method, "run_id"].item())
 
 
 def image_of(study: Path) -> Path:

@@ -6,7 +6,6 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,11 @@ from safetensors.torch import load_file, save_file
 
 from shipbench import load_results
 from shipbench.spec import RunSpec
-from tests.conftest import Outcome
+from tests.cli.builders import TINY
+from tests.conftest import Outcome, Shipbench
 from tests.data.builders import encode, pixels_of, vtab_tree
 
-Shipbench = Callable[..., Outcome]
 LONG = "x" * 400
-TINY = ("--backbone", "test_vit", "--checkpoint", "random", "--set", "image_size=64", "--epochs", "1")
 
 
 @pytest.fixture(scope="module")

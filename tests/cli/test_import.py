@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 from shipbench.results.loading import load_results
-from tests.conftest import Outcome
+from tests.conftest import Shipbench
 from tests.results.foreign.trees import osu_result, vpt_log, write
-
-Shipbench = Callable[..., Outcome]
 
 
 def folder(root: Path) -> Path:

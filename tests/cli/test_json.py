@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cli.builders import as_terminal, make_record, results_folder
-from tests.conftest import Outcome
+from tests.cli.builders import TINY, as_terminal, make_record, results_folder
+from tests.conftest import Outcome, Shipbench
 from tests.data.builders import vtab_tree
 
-Shipbench = Callable[..., Outcome]
-TINY = ("--backbone", "test_vit", "--checkpoint", "random", "--set", "image_size=64", "--epochs", "1", "--tasks", "dtd")
 RUN_KEYS = [
     *("run_id", "method", "switches", "task", "suite", "shots", "seed", "protocol"),
     *("overrides", "status", "chosen", "record"),
@@ -24,7 +21,7 @@ RUN_KEYS = [
 @pytest.fixture
 def line(tmp_path: Path, cache: Path) -> tuple[object, ...]:
     data = vtab_tree(tmp_path / "data", tasks=("dtd",))
-    return (*TINY, "--data", data, "--results", tmp_path / "r", "--device", "cpu")
+    return (*TINY, "--tasks", "dtd", "--data", data, "--results", tmp_path / "r", "--device", "cpu")
 
 
 def document(outcome: Outcome, schema: str, code: int = 0) -> dict[str, Any]:

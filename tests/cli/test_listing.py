@@ -7,16 +7,15 @@ import math
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from shipbench.record import RunRecord
 from tests.cli.builders import as_terminal, make_record, results_folder
-from tests.conftest import Outcome
+from tests.conftest import Shipbench
 
-Shipbench = Callable[..., Outcome]
 HEAVY = ("torch", "timm", "pandas", "pyarrow", "matplotlib", "sklearn", "scipy", "numpy")
 
 

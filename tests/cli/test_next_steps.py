@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from shipbench.data.inspection.verify import TaskReport
 from tests.cli.builders import make_record, results_folder
-from tests.conftest import Outcome
+from tests.conftest import Outcome, Shipbench
 from tests.data.builders import vtab_tree
-
-Shipbench = Callable[..., Outcome]
-TINY = ("--backbone", "test_vit", "--checkpoint", "random", "--set", "image_size=64", "--epochs", "1", "--tasks", "dtd")
-
-
-@pytest.fixture
-def line(tmp_path: Path, cache: Path) -> tuple[object, ...]:
-    return (*TINY, "--data", vtab_tree(tmp_path / "data", tasks=("dtd",)), "--results", tmp_path / "r")
 
 
 def last_line(outcome: Outcome) -> str:

@@ -15,9 +15,8 @@ from shipbench.bench import operations
 from shipbench.bench.emulated_autocast import emulated_autocast
 from shipbench.hardware.precision import ComputeContext
 from shipbench.prompting.full_precision import full_precision
-from tests.conftest import Outcome
+from tests.conftest import Shipbench
 
-Shipbench = Callable[..., Outcome]
 # Six blocks, with carried, guided and attending prompts.
 SMALL = ("--backbone", "test_vit", "--image-size", 64, "--batch-size", 12, "--levels", "0,2,4", "--drop-path", 0.3)
 

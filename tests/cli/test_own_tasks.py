@@ -11,10 +11,8 @@ import numpy as np
 import pytest
 
 from shipbench import RunSpec, load_results, run
-from tests.conftest import Outcome
+from tests.conftest import Shipbench
 from tests.tasks.pictures import image_folder, picture
-
-Shipbench = Callable[..., Outcome]
 
 SMALL = (
     *("--backbone", "test_vit", "--checkpoint", "random", "--device", "cpu", "--jobs", "1"),

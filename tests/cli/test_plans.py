@@ -6,7 +6,6 @@ import ctypes
 import platform
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,12 +26,11 @@ from shipbench.results.loading import load_results
 from shipbench.results.store import Store
 from shipbench.runs.preparation import prepare
 from tests.cli.test_listing import heavy_modules_of
-from tests.conftest import Outcome
+from tests.conftest import Shipbench
 from tests.data.builders import vtab_tree
 from tests.downloads import download_cache
 from tests.faults.grids import leftovers
 
-Shipbench = Callable[..., Outcome]
 SURE = ("--device", "cpu", "--precision", "fp32")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,11 +24,10 @@ from shipbench.runs.program import _program, export_program
 from shipbench.runs.publication import model_upload
 from tests.cli.conftest import Trained
 from tests.cli.without_shipbench import run_without_shipbench
-from tests.conftest import Outcome
+from tests.conftest import Shipbench
 from tests.methods.exports import probabilities_of
 from tests.results.test_store import make_record
 
-Shipbench = Callable[..., Outcome]
 # Otherwise pytest collects what torch logs of every operation that it traces.
 pytestmark = pytest.mark.usefixtures("quiet_tracer")
 CODE = """

@@ -6,7 +6,7 @@ import io
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,12 +41,11 @@ from shipbench.statistics import bootstrap_interval
 from shipbench.tasks.catalogue import Resize
 from tests.cli.conftest import Trained
 from tests.cli.without_shipbench import run_without_shipbench
-from tests.conftest import Outcome
+from tests.conftest import Shipbench
 from tests.hub import Hub, serve
 from tests.methods.exports import probabilities_of
 from tests.results.test_store import make_record
 
-Shipbench = Callable[..., Outcome]
 pytestmark = pytest.mark.usefixtures("quiet_tracer")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,10 +16,9 @@ from shipbench.engine.executors.portable import portable as send
 from shipbench.planning.plan import PlannedRun
 from shipbench.results.loading import load_history, load_predictions
 from shipbench.tasks.catalogue import VTAB
-from tests.conftest import TIMES, Outcome
+from tests.conftest import TIMES, Shipbench
 from tests.data.builders import vtab_tree
 
-Shipbench = Callable[..., Outcome]
 TINY = ("--backbone", "test_vit", "--checkpoint", "random", "--set", "image_size=64", "--epochs", "2")
 METHODS = ("full", "linear", "ship", "vpt-deep", "vpt-shallow")
 COLUMNS = [

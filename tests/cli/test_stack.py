@@ -17,11 +17,10 @@ from shipbench.engine import stacked as stacked_attempt
 from shipbench.planning.stacks import Stack
 from shipbench.results.loading import load_history, load_predictions
 from shipbench.results.store import Store
-from tests.conftest import TIMES, Outcome
+from tests.conftest import TIMES, Shipbench
 from tests.data.builders import vtab_tree
 from tests.faults.grids import leftovers
 
-Shipbench = Callable[..., Outcome]
 TINY = ("--backbone", "test_vit", "--checkpoint", "random", "--tasks", "dtd", "--epochs", "3")
 # In bf16, which auto chooses on some processors, rounding errors are no longer small.
 EXACTLY = ("--precision", "fp32")

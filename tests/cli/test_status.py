@@ -7,20 +7,16 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from shipbench.cli.status import duration
 from shipbench.engine.executors import slurm_queue
 from shipbench.results.plans import write_plan
 from tests.cli.builders import as_terminal, make_record, results_folder
-from tests.conftest import Outcome
+from tests.conftest import Shipbench
 from tests.results.test_claims import claim_file
 from tests.results.test_progress import entry
-
-Shipbench = Callable[..., Outcome]
 
 
 def folder(root: Path) -> Path:
@@ -82,8 +78,3 @@ def test_watching_ends_with_an_interrupt(tmp_path: Path) -> None:
 def test_wrong_use(shipbench: Shipbench, tmp_path: Path) -> None:
     assert shipbench("status", "--results", tmp_path / "absent").code == 2
     assert "exclude each other" in shipbench("status", "--results", folder(tmp_path), "--watch", "--json").err
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(None, ""), (20.4, "20 s"), (200, "3 min"), (3900, "1 h 05 min")])
-def test_durations(seconds: float | None, text: str) -> None:
-    assert duration(seconds) == text

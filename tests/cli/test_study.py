@@ -6,7 +6,6 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,11 +27,10 @@ from shipbench.planning.study.follow_ups import FollowUpSection, Outputs, Reques
 from shipbench.results.claims import ClaimLostError
 from shipbench.results.tunings import load_tunings
 from tests.cli.test_listing import heavy_modules_of
-from tests.conftest import Outcome
+from tests.conftest import Shipbench
 from tests.data.builders import vtab_tree
 from tests.forks import command, start_fork
 
-Shipbench = Callable[..., Outcome]
 STUDIES = Path(__file__).parents[2] / "studies"
 TINY = """
 [study]
@@ -325,8 +323,6 @@ def test_the_time_left_is_shared_by_the_runs_at_a_time() -> None:
         f"about 2 h 3 min left, one run after the other {basis}",
         f"about 1 h 2 min left, 2 runs at a time {basis}",
     ]
-    times = [study_tables.cost_text(Cost(seconds=seconds, runs=1)) for seconds in (0.2, 59.0, 90.0, 93_600.0)]
-    assert times == ["1 s", "59 s", "2 min", "1 d 2 h"]
     assert [study_tables.cost_text(Cost(seconds, 2e15, runs=1)) for seconds in (0, 90.0)] == [
         "2e+15 FLOPs", "2 min and 2e+15 FLOPs",
     ]  # fmt: skip

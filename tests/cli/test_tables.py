@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from shipbench.cli.layout import duration
 from shipbench.cli.tables import print_results, result_table
 from shipbench.planning.plan import Plan, PlannedRun, State
 from shipbench.record import RunRecord
@@ -151,3 +152,10 @@ def test_numbers_of_the_demo_suites_come_with_a_caution(
 def test_the_title_speaks_of_seeds_where_a_cell_has_several() -> None:
     titles = [result_table(grid(VTAB.tasks, ("ship", "linear"), seeds=seeds), VTAB.tasks).title for seeds in (1, 2)]
     assert titles == ["final test accuracy, %", "final test accuracy, % (mean over seeds ± sample deviation)"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.0, "1 s"), (59.7, "1 min"), (200.0, "3 min"), (3900.0, "1 h 5 min"), (93_600.0, "1 d 2 h")]
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,12 +18,10 @@ from shipbench.planning.tuning import Choice, Decision, Trial
 from shipbench.results.tunings import load_tunings
 from shipbench.runs import preparation
 from shipbench.training.inputs import image_inputs
-from tests.conftest import Outcome
+from tests.cli.builders import TINY
+from tests.conftest import Shipbench
 from tests.data.builders import vtab_tree
 from tests.tasks.pictures import image_folder
-
-Shipbench = Callable[..., Outcome]
-TINY = ("--backbone", "test_vit", "--checkpoint", "random", "--set", "image_size=64", "--epochs", "1")
 
 
 @pytest.fixture

@@ -9,11 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import Outcome
+from tests.cli.builders import TINY
+from tests.conftest import Outcome, Shipbench
 from tests.data.builders import vtab_tree
-
-Shipbench = Callable[..., Outcome]
-TINY = ("--backbone", "test_vit", "--checkpoint", "random", "--set", "image_size=64", "--epochs", "1")
 
 
 @pytest.fixture

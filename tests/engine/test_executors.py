@@ -37,11 +37,10 @@ from shipbench.record import RunRecord
 from shipbench.results import claims
 from shipbench.results.store import Store
 from shipbench.runs.session import Session
-from tests.conftest import Outcome
+from tests.conftest import Shipbench
 from tests.data.builders import vtab_tree
 from tests.results.test_store import make_record
 
-Shipbench = Callable[..., Outcome]
 CUDA_ERROR = "CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be reported later"
 TINY = ("--backbone", "test_vit", "--checkpoint", "random", "--set", "image_size=64", "--epochs", "1")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,10 @@ from shipbench.engine.cost import estimated_bytes
 from shipbench.engine.jobs import Division, candidates, choose, divide, jobs_now
 from shipbench.hardware.memory import available_memory, total_memory
 from shipbench.planning.plan import Plan, PlannedRun, State
-from tests.conftest import Outcome
+from tests.conftest import Shipbench
 from tests.data.builders import vtab_tree
 from tests.faults.grids import TIMES
 
-Shipbench = Callable[..., Outcome]
 TINY = ("--backbone", "test_vit", "--checkpoint", "random", "--set", "image_size=64", "--epochs", "1")
 # Enough epochs to make even a tiny backbone worth several processes.
 LONG = {"image_size": 64, "epochs": 1_000_000}

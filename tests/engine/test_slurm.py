@@ -26,9 +26,8 @@ from shipbench.results import claims
 from shipbench.results.store import Store
 from shipbench.runs.session import Session
 from shipbench.spec import RunSpec
-from tests.conftest import Outcome
+from tests.conftest import Shipbench
 
-Shipbench = Callable[..., Outcome]
 QUEUE = """
 case "$*" in *--user="$(id -u)"*) ;; *) exit ;; esac
 printf '12_0|RUNNING|None\\n12_1|PENDING|Resources\\n13|RUNNING|None\\n'

@@ -5,14 +5,13 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from shipbench import RunSpec
-from shipbench.bench import environment
+from shipbench.bench.steps import environment
 from shipbench.engine.jobs import Division, divide
 from shipbench.errors import InputError
 from shipbench.hardware.device import devices_for_workers, resolve_device
@@ -20,10 +19,9 @@ from shipbench.hardware.memory import PeakMemory, keep_freed_memory
 from shipbench.hardware.precision import ComputeContext, precision_elsewhere, precision_on, resolve_precision
 from shipbench.planning.plan import Plan, PlannedRun, State
 from shipbench.training.snapshot import random_states, set_random_states
-from tests.conftest import Outcome
+from tests.conftest import Shipbench
 
 MPS = torch.device("mps")
-Shipbench = Callable[..., Outcome]
 
 
 @pytest.fixture

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import Outcome
+from tests.conftest import Shipbench
 from tests.data.builders import vtab_tree
 
-Shipbench = Callable[..., Outcome]
 COMMANDS = (("run", "--method", "ship"), ("ablate",), ("tune", "--method", "ship", "--grid", "prompt_length=5"))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -23,12 +22,10 @@ from shipbench.results.loading import load_results
 from shipbench.results.store import Store
 from shipbench.selection import get_selection
 from shipbench.statistics import average_ranks, friedman_test, nemenyi_distance
-from tests.conftest import Outcome
+from tests.conftest import Shipbench
 from tests.data.formats.samples import samples
 from tests.report.builders import VTAB_TASKS, grid, make_results
 from tests.results.foreign.trees import imported, osu_result, write
-
-Shipbench = Callable[..., Outcome]
 
 
 def osu_folder(root: Path, tasks: tuple[str, ...] = VTAB_TASKS) -> Path:

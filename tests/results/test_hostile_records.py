@@ -12,10 +12,8 @@ import pytest
 
 from shipbench.results.loading import load_results
 from shipbench.results.store import Store
-from tests.conftest import Outcome
+from tests.conftest import Outcome, Shipbench
 from tests.results.test_store import make_record
-
-Shipbench = Callable[..., Outcome]
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -15,10 +14,9 @@ from shipbench.engine import stacked as stacked_attempt
 from shipbench.results.loading import load_history, load_predictions
 from shipbench.results.store import Store
 from shipbench.runs import preparation
-from tests.conftest import TIMES, Outcome
+from tests.conftest import TIMES, Shipbench
 from tests.data.builders import vtab_tree
 
-Shipbench = Callable[..., Outcome]
 MODEL = ("--backbone", "test_vit", "--checkpoint", "random", "--epochs", "2", "--precision", "bf16")
 SETTINGS = ("--set", "image_size=64", "--set", "drop_path=0.2", "--set", "batch_size=4", "--set", "eval_every=1")
 # ``--engine local`` in this process, so that the test can replace what a run calls.

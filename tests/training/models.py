@@ -12,6 +12,7 @@ from shipbench_baselines.vpt import Vpt
 from torch import nn
 
 from shipbench.methods.ship import Ship, ShipConfig
+from shipbench.training.inputs import FeatureInputs
 
 
 def ship(backbone: Any) -> nn.Module:
@@ -21,6 +22,12 @@ def ship(backbone: Any) -> nn.Module:
 
 def vpt(backbone: Any) -> nn.Module:
     return Vpt(backbone, 4, VptConfig(prompt_length=3, dropout=0.2), deep=True)
+
+
+def images(count: int) -> FeatureInputs:
+    """Return images of four classes, the same for the same number."""
+    generator = torch.Generator().manual_seed(count)
+    return FeatureInputs(torch.randn(count, 3, 32, 32, generator=generator), torch.arange(count) % 4)
 
 
 STACKABLE: dict[str, Callable[[Any], nn.Module]] = {"ship": ship, "vpt-deep": vpt}

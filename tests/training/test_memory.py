@@ -30,7 +30,7 @@ from shipbench.training.inputs import FeatureInputs
 from shipbench.training.loop import Hooks, evaluate, fit
 from shipbench.training.micro_batches import MicroBatches, PartOfBatch, in_micro_batches
 from shipbench.training.stacked import _evaluate
-from tests.training.models import MODELS
+from tests.training.models import MODELS, images
 
 CPU = ComputeContext(torch.device("cpu"), "fp32")
 
@@ -87,11 +87,6 @@ def memory_for(images: int, model: nn.Module) -> Iterator[list[int]]:
     handle = model.backbone.patch_embed.register_forward_pre_hook(check)
     yield tried
     handle.remove()
-
-
-def images(count: int) -> FeatureInputs:
-    generator = torch.Generator().manual_seed(count)
-    return FeatureInputs(torch.randn(count, 3, 32, 32, generator=generator), torch.arange(count) % 4)
 
 
 def trained(build: Callable[[Any], nn.Module], fitting: int) -> tuple[Fit, dict[str, Tensor], list[str], list[int]]:
@@ -170,13 +165,15 @@ def test_features_are_computed_in_smaller_pieces() -> None:
 def test_what_a_batch_yields_is_moved_before_the_next_one_is_computed() -> None:
     parts: list[weakref.ref[Tensor]] = []
 
-    def compute(chunk: Tensor) -> Tensor:
+    def compute(batch: Tensor) -> Tensor:
         assert not any(part() is not None for part in parts)
-        part = chunk.double().unsqueeze(1)
+        part = batch.double()
         parts.append(weakref.ref(part))
         return part
 
-    assert torch.equal(in_micro_batches(10, MicroBatches(3, "a test"), compute), torch.arange(10).double().unsqueeze(1))
+    features = torch.arange(10).unsqueeze(1)
+    inputs = FeatureInputs(features, torch.zeros(10))
+    assert torch.equal(in_micro_batches(inputs, MicroBatches(3, "a test"), compute), features.double())
     assert len(parts) == 4
 
 

@@ -17,11 +17,10 @@ from shipbench.events import Emitter, EpochDone, Event
 from shipbench.hardware.precision import ComputeContext
 from shipbench.recipe import Recipe
 from shipbench.training.history import Fit
-from shipbench.training.inputs import FeatureInputs
 from shipbench.training.loop import Hooks, fit
 from shipbench.training.snapshot import Snapshot, random_states
 from shipbench.training.stacked import Member, fit_stack
-from tests.training.models import STACKABLE, ship
+from tests.training.models import STACKABLE, images, ship
 
 CPU = ComputeContext(torch.device("cpu"), "fp32")
 EPOCHS = 3
@@ -29,13 +28,6 @@ EPOCHS = 3
 RECIPE = Recipe(epochs=EPOCHS, batch_size=6, lr=0.01, warmup_epochs=1, eval_every=1, drop_last=False)
 RUNS = [(RECIPE, 0), (replace(RECIPE, lr=0.003, weight_decay=0.1), 0), (RECIPE, 5)]
 SGD = [(replace(recipe, optimizer="sgd"), seed) for recipe, seed in RUNS]
-
-
-def images(count: int) -> FeatureInputs:
-    generator = torch.Generator().manual_seed(count)
-    return FeatureInputs(torch.randn(count, 3, 32, 32, generator=generator), torch.arange(count) % 4)
-
-
 TRAIN, TEST = images(14), images(9)
 
 

@@ -313,7 +313,7 @@ def _follow_up(kind: str, number: int, table: Mapping[str, Any], parts: Sequence
         raise InputError(f'{where} reads no runs; name their parts, as in of = "{parts[0]}"')
     for source in part.sources:
         if source not in parts:
-            hint = did_you_mean(source, list(parts))
+            hint = did_you_mean(source, parts)
             raise InputError(f"{where}: there is no part {source!r} with runs{hint}; choose from {', '.join(parts)}")
     return part
 

@@ -23,7 +23,6 @@ from shipbench.settings import comma_list
 from shipbench.spec import RunSpec
 from shipbench.tasks import Task, parse_tasks
 
-_SEVERITIES = "1-5"
 Value = TypeVar("Value")
 
 
@@ -163,7 +162,7 @@ def _with_images_named(requested: RequestedFollowUp, part: EvaluatePart) -> Requ
     tasks = [] if part.on is None else parse_tasks(part.on)
     if len(tasks) > 1:
         raise InputError(f"on = {part.on!r} names {len(tasks)} tasks; name one")
-    corruptions = () if part.corrupt is None else parse_corruptions(part.corrupt, part.severity or _SEVERITIES)
+    corruptions = () if part.corrupt is None else parse_corruptions(part.corrupt, part.severity)
     return replace(requested, on=tasks[0] if tasks else None, corruptions=corruptions)
 
 
@@ -212,8 +211,7 @@ def _outputs(requested: RequestedFollowUp, run: PlannedRun, store: Store) -> Out
             planned = plan_evaluation(store, run.run_id, options)
             done = sum(planned.stored(run_id) is not None for run_id in planned.run_ids)
             return replace(waiting, done=done, evaluation=planned)
-        tested_record(store, run.run_id)
-        weights_of(store, run.run_id)
+        weights_of(store, tested_record(store, run.run_id))
     except InputError as error:
         return replace(waiting, reason=str(error))
     return replace(waiting, done=int(store.path("features", run.run_id).exists()))

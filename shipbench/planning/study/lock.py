@@ -22,6 +22,7 @@ from shipbench.spec import RunSpec
 Lock: TypeAlias = Mapping[str, Any]
 FORMAT = "shipbench-study-lock-1"
 _PACKAGES = ("torch", "timm", "numpy", "pillow", "scikit-learn")
+_TABLES = ("versions", "data", "weights", "precision")
 _SHOWN = 12
 
 
@@ -105,8 +106,7 @@ def _short(digest: str) -> str:
 
 def extended(lock: Lock, ours: Lock) -> Lock:
     """Return ``lock`` with the versions, data, weights and precision that only ``ours`` has."""
-    tables = ("versions", "data", "weights", "precision")
-    return {**lock, **{table: {**ours[table], **lock[table]} for table in tables}}
+    return {**lock, **{table: {**ours[table], **lock[table]} for table in _TABLES}}
 
 
 def write_lock(path: Path, lock: Lock) -> None:
@@ -123,11 +123,8 @@ def read_lock(path: Path) -> Lock:
         raise InputError(f"lock file {path} cannot be read ({one_line(error)}); move it away") from error
     if not isinstance(lock, dict) or lock.get("format") != FORMAT or not _is_complete(lock):
         raise InputError(f"{path} is no lock file of the format {FORMAT}; move it away")
-    # A lock may be older than its table of precisions.
-    return {"precision": {}, **lock}
+    return lock
 
 
 def _is_complete(lock: Mapping[str, Any]) -> bool:
-    tables = [lock.get(name) for name in ("versions", "data", "weights")]
-    tables.append(lock.get("precision", {}))
-    return isinstance(lock.get("study"), str) and all(isinstance(table, dict) for table in tables)
+    return isinstance(lock.get("study"), str) and all(isinstance(lock.get(name), dict) for name in _TABLES)

@@ -47,6 +47,9 @@ IDENTITY = (
 UNKNOWN_SIZE = -1.0
 """The image size of an arm whose records do not state it."""
 
+_VARIED = ("key", "switches", "changes", "label")
+"""The fields in which an ablation or a sweep differs from its reference arm."""
+
 _CIRCUMSTANCES = (
     "data_fingerprint",
     "image_format",
@@ -97,20 +100,7 @@ class Arm:
     @property
     def setup(self) -> tuple[Any, ...]:
         """The properties that an ablation or a sweep shares with its reference arm."""
-        return (
-            self.suite,
-            self.method,
-            self.protocol,
-            self.recipe,
-            self.backbone,
-            self.weights,
-            self.image_size,
-            self.origin,
-            self.shots,
-            self.kind,
-            self.reference,
-            self.copy,
-        )
+        return tuple(value for name, value in vars(self).items() if name not in _VARIED)
 
 
 @dataclass(frozen=True)

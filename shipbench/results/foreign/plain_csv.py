@@ -96,7 +96,7 @@ def _check_header(path: Path, names: Sequence[str]) -> None:
         raise InputError(f"{path} has the column {twice[0]!r} twice; leave one of them out")
     unknown = [name for name in names if name and name not in _COLUMNS]
     if unknown:
-        hint = did_you_mean(unknown[0], list(_COLUMNS)) if len(unknown) == 1 else ""
+        hint = did_you_mean(unknown[0], _COLUMNS) if len(unknown) == 1 else ""
         say(f"warning: {path}: the columns {', '.join(unknown)} are not read{hint}")
 
 
@@ -174,7 +174,7 @@ def _seed(line: _Line) -> int | None:
 def _rule(line: _Line) -> str:
     text = line.cell("epoch_rule").lower()
     if text not in _RULES:
-        hint = did_you_mean(text, list(_RULES))
+        hint = did_you_mean(text, _RULES)
         raise line.refuse(f"unknown epoch_rule {text!r}{hint}; use final, validation or oracle")
     return _RULES[text]
 

@@ -1,0 +1,201 @@
+"""Load a checkpoint file into the model of a backbone: match its names, check its sizes, resample its positions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.layers import QuickGELU, resample_abs_pos_embed
+from torch import Tensor
+
+from shipbench.backbones.architecture import classifiers_of
+from shipbench.backbones.checkpoint_files import flat_tensors, read_checkpoint
+from shipbench.backbones.families import CLIP
+from shipbench.backbones.features import normalisation_of, patch_grid_side
+from shipbench.backbones.layouts import Selection, grid_side
+from shipbench.backbones.origin import Origin
+from shipbench.backbones.state_dicts import (
+    holds_weights,
+    load_strictly,
+    read_selection,
+    refuse_keys,
+    refuse_unusable,
+    weights_sha256,
+)
+from shipbench.errors import InputError, one_line
+
+_PATCHES = "patch_embed.proj.weight"
+
+
+@dataclass(frozen=True)
+class BackboneCheckpoint:
+    """The checkpoint file ``path`` and the model of backbone ``name`` into which it is loaded."""
+
+    model: Any
+    path: Path
+    name: str
+
+    @property
+    def subject(self) -> str:
+        """The weights that the model needs, for messages."""
+        return f"backbone {self.name} (checkpoint {self.path})"
+
+    def misfit(self, reason: str) -> InputError:
+        """Return the error that the file does not fit the model."""
+        return InputError(f"checkpoint {self.path} does not fit backbone {self.name}: {reason}")
+
+
+def load_plain_vit(checkpoint: BackboneCheckpoint) -> Origin:
+    """Load a checkpoint into a plain ViT of the final image size; return where its weights come from.
+
+    Raises ``InputError`` for a file in no known layout, and for weights of another model.
+    """
+    model, path = checkpoint.model, checkpoint.path
+    expected, selection = model.state_dict(), read_selection(path)
+    if not selection.recognised:
+        what = f"backbone {checkpoint.name}: checkpoint {path} does not fit any known layout{selection.hint()}"
+        refuse_keys(what, list(expected), list(selection.weights))
+    usable = {key: value for key, value in selection.weights.items() if holds_weights(value)}
+    try:
+        stored = replace(selection, weights=usable).in_timm_names()
+    except (RuntimeError, IndexError) as error:
+        raise checkpoint.misfit(one_line(error)) from error
+    unusable = selection.of_backbone(selection.weights.keys() - usable.keys())
+    missing = [key for key in expected if key not in stored]
+    refuse_unusable(unusable, missing, f" in {path}")
+    _refuse_other_depth(stored, checkpoint)
+    _refuse_other_heads(selection.num_heads(), checkpoint)
+    refuse_keys(f"{checkpoint.subject}{selection.hint()}", missing, [*(stored.keys() - expected), *unusable])
+    stored = {key: _as_convolution(value) if key == _PATCHES else value for key, value in stored.items()}
+    _refuse_other_patches(stored[_PATCHES], checkpoint)
+    grid = _stored_grid(stored["pos_embed"], checkpoint)
+    fitted = stored | {"pos_embed": _resampled(stored["pos_embed"], grid, model)}
+    load_strictly(model, fitted, checkpoint.subject, f" in {path}")
+    return _origin(selection, stored, grid, checkpoint)
+
+
+def load_with_timm_names(checkpoint: BackboneCheckpoint) -> Origin:
+    """Load a checkpoint with timm's names into a model that is no plain ViT; a classifier in it is left aside."""
+    model, path = checkpoint.model, checkpoint.path
+    classifiers = tuple(f"{name}." for name in classifiers_of(model))
+    tensors = _unwrapped(flat_tensors(read_checkpoint(path)), next(iter(model.state_dict())), path)
+    stored = {key: value for key, value in tensors.items() if not key.startswith(classifiers)}
+    load_strictly(model, stored, checkpoint.subject, f" in {path}")
+    mean, std = normalisation_of(model)
+    return Origin(checkpoint.name, _hash_of(stored), patch_grid_side(model), mean, std, file=path.name)
+
+
+def _unwrapped(tensors: dict[str, Tensor], first: str, path: Path) -> dict[str, Tensor]:
+    """Return the tensors beside the one called ``first``, without the prefix of a wrapper such as ``model.``."""
+    prefixes = sorted({key.removesuffix(first) for key in tensors if f".{key}".endswith(f".{first}")})
+    if len(prefixes) > 1:
+        sets = ", ".join(prefix.rstrip(".") or "at its top" for prefix in prefixes)
+        raise InputError(f"there are several sets of weights in {path}: {sets}; save the one that you mean alone")
+    if not prefixes:
+        return tensors
+    return {key.removeprefix(prefixes[0]): value for key, value in tensors.items() if key.startswith(prefixes[0])}
+
+
+def _origin(selection: Selection, stored: dict[str, Tensor], grid: int, checkpoint: BackboneCheckpoint) -> Origin:
+    family, (mean, std) = selection.family(stored["pos_embed"]), normalisation_of(checkpoint.model)
+    if family is not None and (family.mean, family.std) == (mean, std):
+        family = None
+    return Origin(
+        backbone=checkpoint.name,
+        sha256=_hash_of(stored),
+        grid=grid,
+        mean=family.mean if family else mean,
+        std=family.std if family else std,
+        file=checkpoint.path.name,
+        part=selection.part,
+        family=family.name if family else "",
+        notes=tuple(_notes(selection, grid, checkpoint)),
+    )
+
+
+def _notes(selection: Selection, grid: int, checkpoint: BackboneCheckpoint) -> Iterator[str]:
+    model, file = checkpoint.model, checkpoint.path.name
+    if selection.others:
+        yield selection.choice(file)
+    used = int(model.patch_embed.grid_size[0])
+    if grid != used:
+        yield f"{file}: position embeddings are resampled from {grid} x {grid} to {used} x {used}"
+    if selection.layout.family is CLIP and not isinstance(model.blocks[0].mlp.act, QuickGELU):
+        yield f"{file}: OpenAI trained CLIP with QuickGELU, which only backbones named clip_quickgelu have"
+    if selection.prompts():
+        yield f"{file}: its prompts are left aside; only its backbone is used"
+
+
+def _hash_of(stored: dict[str, Tensor]) -> str:
+    """Return the hash of weights in float32, as the model computes with them; half precision loses nothing by it."""
+    half = (torch.float16, torch.bfloat16)
+    return weights_sha256({key: value.float() if value.dtype in half else value for key, value in stored.items()})
+
+
+def _as_convolution(value: Tensor) -> Tensor:
+    """Return the kernel (D, 3, P, P) of a patch embedding; a matrix (D, 3 P P) is how old files store it."""
+    if value.ndim != 2:
+        return value
+    side = grid_side(value.shape[1] // 3)
+    if side is None or value.shape[1] != 3 * side * side:
+        return value
+    return value.reshape(len(value), 3, side, side)
+
+
+def _refuse_other_patches(kernel: Tensor, checkpoint: BackboneCheckpoint) -> None:
+    """Raise ``InputError`` for patches of another size: timm would resample them into a model that nobody trained."""
+    name = checkpoint.name
+    sizes = tuple(kernel.shape[2:]), tuple(checkpoint.model.patch_embed.patch_size)
+    if kernel.ndim == 4 and sizes[0] != sizes[1]:
+        (height, width), (expected_height, expected_width) = sizes
+        other = name.split(".")[0].replace(f"patch{expected_height}", f"patch{height}")
+        hint = f"; try --backbone {other}" if other != name and timm.is_model(other) else ""
+        raise InputError(
+            f"checkpoint {checkpoint.path} has patches of {height} x {width} pixels, but backbone {name} has patches "
+            f"of {expected_height} x {expected_width}{hint}"
+        )
+
+
+def _refuse_other_depth(stored: dict[str, Tensor], checkpoint: BackboneCheckpoint) -> None:
+    blocks = {int(key.split(".")[1]) for key in stored if re.match(r"blocks\.\d+\.", key)}
+    expected = len(checkpoint.model.blocks)
+    if blocks and blocks == set(range(len(blocks))) and len(blocks) != expected:
+        raise checkpoint.misfit(f"it has {len(blocks)} encoder blocks, the backbone {expected}")
+
+
+def _refuse_other_heads(num_heads: int | None, checkpoint: BackboneCheckpoint) -> None:
+    expected = int(checkpoint.model.blocks[0].attn.num_heads)
+    if num_heads not in (None, expected):
+        raise checkpoint.misfit(f"it has {num_heads} attention heads, the backbone {expected}")
+
+
+def _stored_grid(positions: Tensor, checkpoint: BackboneCheckpoint) -> int:
+    """Return the side of the grid of position embeddings (1, prefix + side^2, D).
+
+    Raises ``InputError`` for a grid that is not square, and for embeddings without those of the class token.
+    """
+    prefix = _tokens_before_grid(checkpoint.model)
+    side = grid_side(positions.shape[1] - prefix) if positions.ndim == 3 else None
+    if side is None:
+        expected = f"{prefix} for the class token and others before a square grid" if prefix else "a square grid"
+        shape = tuple(positions.shape)
+        raise checkpoint.misfit(f"its position embeddings are {shape}, expected (1, N, D) with N positions: {expected}")
+    return side
+
+
+def _tokens_before_grid(model: Any) -> int:
+    return 0 if model.no_embed_class else int(model.num_prefix_tokens)
+
+
+def _resampled(positions: Tensor, grid: int, model: Any) -> Tensor:
+    new_size = list(model.patch_embed.grid_size)
+    if new_size == [grid, grid]:
+        return positions
+    return resample_abs_pos_embed(
+        positions, new_size, old_size=[grid, grid], num_prefix_tokens=_tokens_before_grid(model)
+    )
