@@ -322,7 +322,7 @@ def test_the_time_left_is_shared_by_the_runs_at_a_time() -> None:
     options = [GridOptions(tasks="", jobs=jobs) for jobs in (None, 2)]
     basis = "(1 of 3 runs by FLOPs, others by records)"
     assert [study_tables._left_text(left, each) for each in options] == [
-        f"about 2 h 3 min left, one run after the other {basis}",
+        f"about 2 h 3 min left, counted one run after the other {basis}",
         f"about 1 h 2 min left, 2 runs at a time {basis}",
     ]
     times = [study_tables.cost_text(Cost(seconds=seconds, runs=1)) for seconds in (0.2, 59.0, 90.0, 93_600.0)]
