@@ -195,7 +195,11 @@ class RunRecord:
     total_params: Annotated[int, Column("cost", "all parameters of the model")] = 0
     flops_per_image: Annotated[
         float,
-        Column("cost", "inference cost; matrix products and attention, 2 per multiply-add", unit="FLOPs/image"),
+        Column(
+            "cost",
+            "inference on a batch of one image; matrix products and attention, 2 per multiply-add",
+            unit="FLOPs/image",
+        ),
     ] = NAN
     final_test_acc: Annotated[float, Column("scores", "test accuracy after the last epoch", unit="fraction")] = NAN
     final_test_mean_class_acc: Annotated[
@@ -220,10 +224,18 @@ class RunRecord:
     ] = NAN
     train_loss: Annotated[float, Column("scores", "mean training loss of the last epoch", long_form=False)] = NAN
     train_seconds: Annotated[
-        float, Column("cost", "training time; stacked runs share theirs equally", unit="seconds")
+        float,
+        Column(
+            "cost", "training time, without features computed before; stacked runs share theirs equally", unit="seconds"
+        ),
     ] = NAN
     eval_seconds: Annotated[
-        float, Column("cost", "evaluation time; stacked runs share theirs equally", unit="seconds")
+        float,
+        Column(
+            "cost",
+            "evaluation time, without features computed before; stacked runs share theirs equally",
+            unit="seconds",
+        ),
     ] = NAN
     train_images_per_second: Annotated[float, Column("cost", "training throughput", unit="images/second")] = NAN
     eval_images_per_second: Annotated[float, Column("cost", "evaluation throughput", unit="images/second")] = NAN

@@ -150,7 +150,7 @@ def _left_text(left: Cost, options: GridOptions) -> str:
     if left.flops:
         return f"{cost_text(left)} left; records of such runs will tell the time that they take here"
     jobs = options.jobs or 1
-    how = f"{jobs} runs at a time" if jobs > 1 else "one run after the other"
+    how = f"{jobs} runs at a time" if jobs > 1 else "counted one run after the other"
     rest = left.runs - left.measured
     basis = f"{rest} of {left.runs} runs by FLOPs, others by records" if rest else "at the rates of the records"
     return f"about {duration(left.seconds / jobs)} left, {how} ({basis})"

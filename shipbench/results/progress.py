@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from shipbench.errors import InputError
@@ -26,7 +27,10 @@ _RECENT_EPOCHS = 5
 
 @dataclass(frozen=True)
 class TrainedEpochs:
-    """What a checkpoint says: finished ``epochs`` of ``of``, and the mean seconds of the last few."""
+    """What a checkpoint says: finished ``epochs`` of ``of``, and the mean seconds of an epoch by the clock on the wall.
+
+    Training counts as in the last few epochs, evaluations as in all of them.
+    """
 
     epochs: int
     of: int
@@ -37,7 +41,7 @@ class TrainedEpochs:
 class ActiveRun:
     """A run under way: its last checkpoint, if it has written one, and the process that holds its claim.
 
-    ``seconds_left`` is an estimate from the pace of the last epochs and the age of the checkpoint.
+    ``seconds_left`` is an estimate from the pace of its epochs and the age of the checkpoint.
     """
 
     run_id: str
@@ -110,10 +114,17 @@ def trained_epochs(checkpoint: Path) -> TrainedEpochs | None:
             size = int.from_bytes(stream.read(8), "little")
             header = json.loads(stream.read(size)) if size <= _MOST_HEADER_BYTES else {}
         epochs = json.loads(header["__metadata__"]["content"])["epochs"]
-        recent = [epoch["train_seconds"] + epoch["eval_seconds"] for epoch in epochs[-_RECENT_EPOCHS:]]
-        return TrainedEpochs(len(epochs), int(epochs[-1]["epochs"]), sum(recent) / len(recent))
-    except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError):
+        training = [_elapsed(epoch, "train_seconds") for epoch in epochs[-_RECENT_EPOCHS:]]
+        # Few epochs end with an evaluation, which may take longer than all the training between two of them.
+        evaluations = [_elapsed(epoch, "eval_seconds") for epoch in epochs]
+        return TrainedEpochs(len(epochs), int(epochs[-1]["epochs"]), fmean(training) + fmean(evaluations))
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
         return None
+
+
+def _elapsed(epoch: Mapping[str, Any], column: str) -> float:
+    """Return the seconds that have passed, of which an epoch in a checkpoint holds the share of one run."""
+    return float(epoch[column]) * int(epoch.get("runs", 1))
 
 
 def _planned(notes: list[PlanNote]) -> dict[str, tuple[PlanEntry, PlanNote]]:

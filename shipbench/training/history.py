@@ -21,7 +21,10 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class EpochReport:
-    """One epoch of training, counted from 0: mean loss, learning rate, speed, and the evaluation after it, if any."""
+    """One epoch of training, counted from 0: mean loss, learning rate, speed, and the evaluation after it, if any.
+
+    The seconds are this run's equal share if several ``runs`` train together.
+    """
 
     epoch: int
     epochs: int
@@ -31,6 +34,7 @@ class EpochReport:
     images: int
     evaluation: Evaluation | None = None
     eval_seconds: float = 0.0
+    runs: int = 1
 
     def to_event(self, run_id: str) -> EpochDone:
         """Return the event that reports this epoch, in plain numbers."""

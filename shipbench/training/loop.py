@@ -157,7 +157,7 @@ class Trainer:
         if not math.isfinite(mean_loss):
             raise ShipbenchError(_diverged(mean_loss, epoch, rate, self.recipe, self.compute))
         seconds = (time.perf_counter() - start) / share
-        return EpochReport(epoch, self.recipe.epochs, mean_loss, rate, seconds, images)
+        return EpochReport(epoch, self.recipe.epochs, mean_loss, rate, seconds, images, runs=share)
 
     def _train(self, epoch: int) -> EpochReport:
         start = time.perf_counter()

@@ -209,7 +209,9 @@ def test_a_dry_run_tells_the_cost_and_writes_nothing(shipbench: Shipbench, line:
     assert "9 runs: 7 to do, 2 done" in outcome.err
     assert re.search(r"\d (s|min) and \S+ FLOPs left", outcome.err)
     assert shipbench(*line, "--only", "length").code == 0
-    assert "one run after the other (at the rates of the records)" in shipbench(*line, "--dry-run").err
+    # Linear probes have yet to compute the features of trials and of corrupted images.
+    rest = r"counted one run after the other \(\d+ of \d+ runs by FLOPs, others by records\)"
+    assert re.search(rest, shipbench(*line, "--dry-run").err)
     assert "2 runs at a time" in shipbench(*line, "--dry-run", "--jobs", "2").err
 
 
@@ -320,9 +322,11 @@ def test_the_time_left_is_shared_by_the_runs_at_a_time() -> None:
     options = [GridOptions(tasks="", jobs=jobs) for jobs in (None, 2)]
     basis = "(1 of 3 runs by FLOPs, others by records)"
     assert [study_tables._left_text(left, each) for each in options] == [
-        f"about 2 h 3 min left, one run after the other {basis}",
+        f"about 2 h 3 min left, counted one run after the other {basis}",
         f"about 1 h 2 min left, 2 runs at a time {basis}",
     ]
+    measured = study_tables._left_text(Cost(seconds=60.0, runs=1, measured=1), options[0])
+    assert measured == "about 1 min left, counted one run after the other (at the rates of the records)"
     assert [study_tables.cost_text(Cost(seconds, 2e15, runs=1)) for seconds in (0, 90.0)] == [
         "2e+15 FLOPs", "2 min and 2e+15 FLOPs",
     ]  # fmt: skip

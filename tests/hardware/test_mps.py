@@ -1,4 +1,4 @@
-"""Apple's GPUs, as far as a machine without one can test them: choice, precision, waiting, memory, random states."""
+"""Apple's GPUs, as far as a machine without one can test them: choice, precision, waiting, memory, FLOPs, seeds."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from shipbench.bench.steps import environment
 from shipbench.engine.jobs import Division, divide
 from shipbench.errors import InputError
 from shipbench.hardware.device import devices_for_workers, resolve_device
+from shipbench.hardware.flops import count_flops
 from shipbench.hardware.memory import PeakMemory, keep_freed_memory
 from shipbench.hardware.precision import ComputeContext, precision_elsewhere, precision_on, resolve_precision
 from shipbench.planning.plan import Plan, PlannedRun, State
@@ -107,3 +108,9 @@ def test_waiting_memory_and_random_states_are_those_of_the_device(monkeypatch: p
 
 def test_figures_name_the_gpu_of_a_mac() -> None:
     assert environment(MPS)["device"] == f"MPS {platform.machine()}"
+
+
+def test_attention_counts_as_on_other_devices() -> None:
+    query, key, value = (torch.zeros(2, 3, tokens, 4, device="meta") for tokens in (5, 7, 7))
+    fused = torch.ops.aten._scaled_dot_product_attention_math_for_mps
+    assert count_flops(lambda: fused(query, key, value)) == 2 * 2 * (2 * 3 * 5 * 7 * 4)

@@ -377,6 +377,10 @@ def test_the_record_of_a_run_tells_the_time_of_the_next_one(cache: Path, tmp_pat
     assert (planned.seconds, planned.measured) == (pytest.approx(planned_passes(spec) * per_image), 1)
     smaller = replace(spec, overrides={**settings, "image_size": 64})
     assert estimate(smaller, rates, lambda _: 1.0).measured == 0
+    # Features of other images have yet to be computed, which the seconds of no record contain.
+    assert estimate(replace(spec, task="svhn"), rates, lambda _: 1.0).flops == 27_032
+    assert estimate(replace(spec, protocol="tuning"), rates, lambda _: 1.0).measured == 0
+    assert estimate(spec, rates, lambda _: 1.0, images=5).flops == 5
 
 
 def test_costs_follow_from_rates_and_without_them_from_flops() -> None:

@@ -409,6 +409,7 @@ def test_times_of_other_numbers_of_threads_are_not_compared() -> None:
         for seed, threads, seconds in ((0, 2, 7), (1, 2, 9), (2, 1, 100))
     ]
     shown = figure_named(build_report(make_results(records)), "training-cost-demo")
+    assert "The times of Linear probe leave out the features of the frozen backbone" in shown.caption.text
     assert shown.caption.text.endswith("Runs on cpu, fp32, 2 threads only.")
     points = [mark for mark in shown.draw().panels[0].marks if isinstance(mark, Points)]
     assert {x for mark in points for x in mark.xs} == {480.0}

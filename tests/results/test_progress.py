@@ -7,6 +7,7 @@ import os
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,8 +30,12 @@ from tests.results.test_store import make_record
 
 def checkpoint(root: Path, run_id: str, epochs: int, of: int, seconds: float = 2.0) -> Path:
     """Write a checkpoint as a run does after ``epochs`` epochs of ``seconds`` each, evaluations included."""
+    reports = (EpochReport(i, of, 0.5, 0.1, seconds - 0.5, 100, None, 0.5) for i in range(epochs))
+    return write_reports(root, run_id, *reports)
+
+
+def write_reports(root: Path, run_id: str, *reports: EpochReport) -> Path:
     path = Store(root).path("checkpoints", run_id)
-    reports = tuple(EpochReport(i, of, 0.5, 0.1, seconds - 0.5, 100, None, 0.5) for i in range(epochs))
     writer = Checkpoint(path, torch.device("cpu"), Emitter(run_id, DISCARD.listener))
     writer.offer(lambda: Snapshot({"w": torch.zeros(2)}, reports, (1, 1)), {})
     return path
@@ -66,6 +71,24 @@ def test_every_state(tmp_path: Path) -> None:
     (failed,) = state.failed
     assert failed.error == "CUDA out of memory"
     assert [(run.run_id, run.trained and run.trained.epochs) for run in state.pending] == [("t1", None), ("i1", 4)]
+
+
+@pytest.mark.usefixtures("_every_epoch")
+def test_the_pace_is_that_of_the_clock_where_runs_share_the_time(tmp_path: Path) -> None:
+    alone = EpochReport(0, 10, 0.5, 0.1, 1.5, 100, None, 0.5)
+    path = write_reports(tmp_path, "a1", *(replace(alone, epoch=epoch, runs=4) for epoch in range(3)))
+    trained = trained_epochs(path)
+    assert trained is not None
+    assert trained.seconds_per_epoch == 8.0
+
+
+@pytest.mark.usefixtures("_every_epoch")
+@pytest.mark.parametrize("finished", [10, 16, 20])
+def test_the_pace_hardly_depends_on_how_long_ago_the_last_evaluation_was(tmp_path: Path, finished: int) -> None:
+    reports = (EpochReport(i, 100, 0.5, 0.1, 2.0, 100, None, 0.0 if i % 10 else 30.0) for i in range(finished))
+    trained = trained_epochs(write_reports(tmp_path, "a1", *reports))
+    assert trained is not None
+    assert trained.seconds_per_epoch == pytest.approx(2.0 + 3.0, rel=0.2)
 
 
 @pytest.mark.usefixtures("_every_epoch")

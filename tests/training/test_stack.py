@@ -99,6 +99,7 @@ def test_one_evaluation_and_a_fair_share_of_the_time() -> None:
     reports = [report for end in ends if isinstance(end, Fit) for report in end.epochs]
     assert [report.epoch for report in reports if report.evaluation is not None] == [EPOCHS - 1] * 3
     assert sum(report.train_seconds + report.eval_seconds for report in reports) < elapsed
+    assert {report.runs for report in reports} == {3}
 
 
 def keeping(taken: list[Snapshot]) -> Callable[[Callable[[], Snapshot]], None]:

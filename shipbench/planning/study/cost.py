@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, median
 from typing import Any, TypeAlias
@@ -26,12 +26,14 @@ class Rates:
     """Speeds of recorded runs: forward passes of the backbone per second by kind of run, and FLOPs per second.
 
     Both are medians; ``flops`` is NaN without a record. ``native_sizes`` are the image sizes of backbones in pixels, as
-    far as records tell.
+    far as records tell. ``with_features`` are kinds of runs with the tasks and protocols for which recorded
+    runs have computed fixed features: the seconds of their records do not contain that.
     """
 
     passes: Mapping[RateKey, float]
     flops: float = math.nan
     native_sizes: Mapping[str, int] = field(default_factory=dict)
+    with_features: Collection[tuple[RateKey, str, str]] = ()
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ def measured_rates(rows: Iterable[Row]) -> Rates:
     by_key: dict[RateKey, list[float]] = defaultdict(list)
     native: dict[str, set[int]] = defaultdict(set)
     flops: list[float] = []
+    with_features: set[tuple[RateKey, str, str]] = set()
     for row in rows:
         method, seconds = find_method(row["method"]), _seconds(row)
         if method is None or row["status"] != "done" or row["kind"] != TRAINED or not seconds > 0:
@@ -90,16 +93,20 @@ def measured_rates(rows: Iterable[Row]) -> Rates:
         epochs, every, size = (_setting(row, name) for name in ("epochs", "eval_every", "image_size"))
         sizes = (row["n_train"], row["n_test"])
         count = passes(epochs or 1, every or 0, *sizes, trains_on_features=method.trains_on_features)
-        by_key[row["method"], row["backbone"], size].append(count / seconds)
+        key = (row["method"], row["backbone"], size)
+        by_key[key].append(count / seconds)
         if size and _has_native_size(row):
             native[row["backbone"]].add(size)
-        if not method.trains_on_features:
+        if method.trains_on_features:
+            with_features.add((key, row["task"], row["protocol"]))
+        else:
             flops.append(_number(row, "flops_per_image") * _number(row, "eval_images_per_second"))
     finite = [value for value in flops if math.isfinite(value)]
     return Rates(
         {key: median(values) for key, values in by_key.items()},
         median(finite) if finite else math.nan,
         {backbone: sizes.pop() for backbone, sizes in native.items() if len(sizes) == 1},
+        with_features,
     )
 
 
@@ -129,13 +136,16 @@ def estimate(spec: RunSpec, rates: Rates, forward_flops: Callable[[RunSpec], flo
     """Return the cost of a run; ``forward_flops`` gives those of its backbone per image and is called if needed.
 
     With ``images``, it is the cost of one evaluation on that number of images. Without a record of its method, backbone
-    and image size, seconds follow from FLOPs at the recorded FLOPs per second.
+    and image size, seconds follow from FLOPs at the recorded FLOPs per second. They do so too where features have yet
+    to be computed: on a task without such a record, and in evaluations.
     """
     resolved, count = spec.resolved, planned_passes(spec) if images is None else images
     # A record holds the size in use, a recipe None for that of the backbone.
     size = planned_image_size(spec) or rates.native_sizes.get(resolved.backbone)
-    rate = rates.passes.get((resolved.method.name, resolved.backbone, size))
-    if rate is not None:
+    key = (resolved.method.name, resolved.backbone, size)
+    has_features = images is None and (key, resolved.task.name, spec.protocol) in rates.with_features
+    rate = rates.passes.get(key)
+    if rate is not None and (has_features or not resolved.method.trains_on_features):
         return Cost(seconds=count / rate, runs=1, measured=1)
     flops = count * forward_flops(spec)
     return Cost(flops=flops, runs=1) if math.isnan(rates.flops) else Cost(seconds=flops / rates.flops, runs=1)

@@ -19,6 +19,7 @@ from shipbench.report.drawing.chart import Chart, Labels, Line, Mark, Panel, Poi
 from shipbench.report.drawing.palette import MUTED, PAPER
 from shipbench.report.drawing.scales import log_axis, number_axis
 from shipbench.report.figures.style import SeriesStyle, arm_styles
+from shipbench.report.wording.captions import features_sentence
 from shipbench.report.wording.numbers import PLUS_MINUS, has_value, percent, short
 from shipbench.report.wording.text import counted, sentence_case
 from shipbench.statistics import pareto_front
@@ -69,7 +70,8 @@ def training_cost_figure(view: SuiteView) -> Figure | None:
     numbers = Counter(by_run)
     most = min(numbers, key=lambda place: (-numbers[place], place))
     there = done[[place == most for place in by_run]]
-    return _scatter(view, MINUTES, ranked[-1], there, f" Runs on {most.name} only.")
+    remarks = (features_sentence("times", there["method"]), f"Runs on {most.name} only.")
+    return _scatter(view, MINUTES, ranked[-1], there, "".join(f" {remark}" for remark in remarks if remark))
 
 
 def _scatter(view: SuiteView, cost: Cost, standing: Standing, runs: pd.DataFrame, remark: str) -> Figure | None:

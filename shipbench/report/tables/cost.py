@@ -11,6 +11,7 @@ from shipbench.report.analysis.study import mean_over_tasks
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import Cell, Column, Row, Table
 from shipbench.report.tables.common import evenly, name_cell
+from shipbench.report.wording.captions import features_sentence
 from shipbench.report.wording.numbers import has_value, short
 
 _GIB = 1024**3
@@ -52,7 +53,7 @@ def cost_table(view: SuiteView) -> Table | None:
             Column("runs", "Runs"),
         ),
         rows=tuple(evenly(rows, {2 + i: scale for i, (_, scale) in enumerate(_MEASURES)})),
-        notes=_stacked_note(runs),
+        notes=(*_stacked_note(runs), *_features_note(runs)),
         warnings=cautions(runs),
     )
 
@@ -66,6 +67,12 @@ def _stacked_note(runs: pd.DataFrame) -> tuple[str, ...]:
         f"{stacked:,} of {len(runs):,} runs shared passes over the backbone with others (stacked_runs in the "
         "records); their time is an equal share of the total, and their memory is that of the whole stack.",
     )
+
+
+def _features_note(runs: pd.DataFrame) -> tuple[str, ...]:
+    """Explain the seconds of methods on fixed features, which go through the backbone before they are measured."""
+    sentence = features_sentence("minutes and images/s", runs["method"][runs["train_seconds"].notna()])
+    return (sentence,) if sentence else ()
 
 
 def _rows(arm: Arm, runs: pd.DataFrame) -> list[Row]:
