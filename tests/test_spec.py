@@ -21,7 +21,7 @@ from shipbench.methods.ship import ShipConfig
 from shipbench.planning.grid import make_grid, overrides_by_method, parse_seeds
 from shipbench.recipe import Recipe
 from shipbench.settings import Settings, configure, parse_pairs
-from shipbench.tasks.catalogue import DEMO, VTAB
+from shipbench.tasks.catalogue import DEMO, VTAB, Draw
 from shipbench.tasks.registry import TASKS, get_task, parse_tasks
 
 IDENTITY = {"data_fingerprint": "d", "backbone_sha256": "b", "precision": "fp32"}
@@ -67,6 +67,8 @@ def test_the_id_of_a_spec_is_pinned() -> None:
     """A new value here repeats every run on disk: change it on purpose or not at all."""
     spec = RunSpec("vpt-deep", "kitti", seed=3, overrides={"lr": 0.01})
     assert spec.resolved.run_id(**IDENTITY) == "16ab78d87af3069e"
+    own = replace(get_task("folder:/a/bugs"), draw=Draw(9, None, 3), resize="crop")
+    assert replace(spec, task=own, shots=2).resolved.run_id(**IDENTITY) == "75d96ae1f2166c59"
 
 
 def test_paths_may_be_text() -> None:
@@ -90,6 +92,23 @@ def test_the_order_of_overrides_does_not_matter(values: dict[str, float], seed: 
     other = RunSpec("linear", "dtd", seed, dict(reversed(values.items())))
     assert one == other
     assert one.resolved.run_id(**IDENTITY) == other.resolved.run_id(**IDENTITY)
+
+
+def test_a_method_takes_precedence_over_its_suite_and_a_setting_over_both() -> None:
+    demo = {name: RunSpec(name, "digits").resolved.recipe for name in ("ship", "full", "linear")}
+    assert {name: (each.lr, each.epochs, each.warmup_epochs) for name, each in demo.items()} == {
+        "ship": (5e-3, 4, 1),
+        "full": (1e-4, 4, 1),
+        "linear": (1e-2, 100, 10),
+    }
+    assert {(each.batch_size, each.drop_path, each.image_size) for each in demo.values()} == {(32, 0.0, 70)}
+    chosen = RunSpec("full", "digits", overrides={"lr": 0.5, "epochs": 2}).resolved.recipe
+    assert (chosen.lr, chosen.epochs, chosen.batch_size) == (0.5, 2, 32)
+
+
+def test_the_seed_decides_the_shots() -> None:
+    tasks = [RunSpec("linear", "dtd", seed=seed, shots=shots).resolved.task for seed, shots in ((3, 2), (4, 2), (4, 1))]
+    assert [(task.shots, task.shot_seed) for task in tasks] == [(2, 3), (2, 4), (1, 4)]
 
 
 def test_published_settings_are_the_authors_own() -> None:
@@ -136,6 +155,31 @@ def test_task_names() -> None:
     assert len(parse_tasks("natural,specialized,structured")) == 19
     assert len(parse_tasks("structured")) == 8
     assert parse_tasks("CIFAR100,Oxford_Pet,cub,Demo-Tiny") == parse_tasks("cifar100,oxford_pet,CUB,demo-tiny")
+
+
+def test_the_tasks_of_vtab_have_the_sizes_of_its_paper() -> None:
+    assert {task.name: (task.group[:3], task.num_classes, task.n_test) for task in VTAB} == {
+        "cifar100": ("Nat", 100, 10_000),
+        "caltech101": ("Nat", 102, 6_084),
+        "dtd": ("Nat", 47, 1_880),
+        "oxford_flowers102": ("Nat", 102, 6_149),
+        "oxford_iiit_pet": ("Nat", 37, 3_669),
+        "svhn": ("Nat", 10, 26_032),
+        "sun397": ("Nat", 397, 21_750),
+        "patch_camelyon": ("Spe", 2, 32_768),
+        "eurosat": ("Spe", 10, 5_400),
+        "resisc45": ("Spe", 45, 6_300),
+        "diabetic_retinopathy": ("Spe", 5, 42_670),
+        "clevr_count": ("Str", 8, 15_000),
+        "clevr_dist": ("Str", 6, 15_000),
+        "dmlab": ("Str", 6, 22_735),
+        "kitti": ("Str", 4, 711),
+        "dsprites_loc": ("Str", 16, 73_728),
+        "dsprites_ori": ("Str", 16, 73_728),
+        "smallnorb_azi": ("Str", 18, 12_150),
+        "smallnorb_ele": ("Str", 9, 12_150),
+    }
+    assert {tuple(task.counts.values())[:3] for task in VTAB} == {(800, 200, 1000)}
 
 
 @given(st.text(max_size=20))

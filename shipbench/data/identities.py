@@ -62,15 +62,17 @@ def identify_contained(
     identify: Callable[[str], ImageIdentity],
     title: str,
     jobs: int | None = None,
+    *,
+    column: str = "",
 ) -> dict[str, ImageIdentity]:
     """Return the identity of each image in ``containers``, files that hold many images, by its path in them.
 
-    ``identify`` reads one image; no image is read again while all containers stay the same. Raises ``InputError`` if a
-    container is missing.
+    ``identify`` reads one image, of ``column`` if the containers are tables; no image is read again while all
+    containers stay the same. Raises ``InputError`` if a container is missing.
     """
     started = time.time_ns()
     states = {str(file): _state(file) for file in sorted(set(containers))}
-    memo = _memo(Path(_digest(json.dumps([states, list(paths)]))))
+    memo = _memo(Path(_digest(json.dumps([states, list(paths), column]))))
     memory = _recall(memo)
     if memory.keys() >= set(paths):
         return {path: memory[path][1] for path in paths}

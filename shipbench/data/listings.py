@@ -57,7 +57,8 @@ class Listing:
     not depend on where the source lies. ``notes`` are sentences for the user: files skipped, labels renumbered, modes
     converted. ``signatures`` maps each path to the file that holds the image (the image itself, or a container with
     many); as long as the sizes and times of these files stay the same, the images are not hashed again. It is None if
-    the images do not come from files.
+    the images do not come from files. ``column`` names the column of these files that holds the images, if they are
+    tables, which may have images in several.
     """
 
     classes: tuple[str, ...]
@@ -65,6 +66,7 @@ class Listing:
     images: Images
     notes: tuple[str, ...] = ()
     signatures: Mapping[str, Path] | None = None
+    column: str = ""
 
     def picture(self, path: str) -> Image.Image:
         """Return the image called ``path`` as RGB, upright; raise ``InputError`` if it cannot be read or decoded."""
@@ -186,7 +188,8 @@ class DrawnSource:
         files = {path: str(signatures[path].absolute()) for path in paths}
         if len(set(files.values())) < len(paths):
             containers = {Path(file) for file in files.values()}
-            return identify_contained(containers, paths, self._read_identity, self.task.name, jobs)
+            read_one, column = self._read_identity, self.listing.column
+            return identify_contained(containers, paths, read_one, self.task.name, jobs, column=column)
         root = Path(os.path.commonpath(files.values()))
         identities = identify_files(root, list(files.values()), self.task.name, jobs)
         return {path: identities[file] for path, file in files.items()}

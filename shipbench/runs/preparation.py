@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import PIL
+import timm
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -130,11 +132,13 @@ def build(prepared: Prepared, train: ImageInputs, emitter: Emitter, facts: Mappi
 
 
 def _feature_key(prepared: Prepared, split: SplitName) -> tuple[object, ...]:
-    """Return what decides features: images, backbone, and the kind of device and the torch that round them."""
+    """Return what decides features: images, backbone, and the device and the packages that compute them."""
     images = (prepared.task_data.content(split), prepared.task.resize, prepared.task.augment)
     # Models of other names compute other features from the same weights: CLIP's with either of two activations.
     backbone = (prepared.resolved.backbone, sha256_of(prepared.backbone), prepared.preprocessing)
-    return (*images, *backbone, prepared.compute.device.type, torch.__version__)
+    # Pillow decides the pixels, as in the image cache, and timm the forward pass.
+    packages = (torch.__version__, timm.__version__, PIL.__version__)
+    return (*images, *backbone, prepared.compute.device.type, *packages)
 
 
 def _readout_key(model_class: type, tensors: str, prepared: Prepared) -> tuple[object, ...] | None:

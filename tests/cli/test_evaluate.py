@@ -7,6 +7,7 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,21 +23,22 @@ from shipbench.cli import evaluate as evaluate_command
 from shipbench.cli.follow_ups import execute_follow_ups
 from shipbench.data.corruptions import Corruption
 from shipbench.data.framing import resize
+from shipbench.data.types import Identity, NativeSplit
 from shipbench.errors import InputError
 from shipbench.events import Event, Note
 from shipbench.explaining.explain import ExplainOptions, plan_explanation
 from shipbench.planning.plan import PlannedRun, State
 from shipbench.planning.study.file import EvaluatePart
 from shipbench.planning.study.follow_ups import FollowUpSection, plan_follow_up, request_follow_up
-from shipbench.record import MEAN_PER_CLASS
-from shipbench.results.claims import take
+from shipbench.record import MEAN_PER_CLASS, RunRecord
+from shipbench.results.claims import ClaimLostError, revoke, take
 from shipbench.results.loading import load_predictions
 from shipbench.results.sealed import is_sealed
-from shipbench.results.store import Store
+from shipbench.results.store import RunTables, Store
 from shipbench.runs import evaluate as module
 from shipbench.runs import finished
 from shipbench.runs.evaluation_images import evaluation_images
-from shipbench.runs.evaluation_plan import EvaluationOptions, plan_evaluation
+from shipbench.runs.evaluation_plan import EvaluationOptions, PlannedEvaluation, plan_evaluation
 from shipbench.runs.export import load_exported
 from shipbench.tasks import get_task, parse_tasks
 from shipbench.training.inputs import ImageInputs
@@ -264,6 +266,35 @@ def test_an_evaluation_of_another_process_is_awaited_and_taken_over(shipbench: S
     assert record.train_seconds == planned.parent.train_seconds
     in_bf16 = replace(planned, parent=replace(planned.parent, precision="bf16"))
     assert [module.Scoring(plan).compute.precision for plan in (planned, in_bf16)] == ["fp32", "bf16"]
+
+
+def test_the_id_of_an_evaluation_is_pinned(tmp_path: Path) -> None:
+    """A new value here repeats every evaluation on disk: change it on purpose or not at all."""
+    source = SimpleNamespace(open_split=lambda _: NativeSplit(np.array([0, 1]), Image.new))
+    copy = SimpleNamespace(identity=Identity("f" * 64, "png", {"test": "c" * 64}), source=source)
+    images: Any = SimpleNamespace(copy=copy)
+    blurred = tuple(Corruption("blur", severity) for severity in (2, 3))
+    ids = [
+        list(PlannedEvaluation(Store(tmp_path), make_record(run_id="a1"), tmp_path, images, options).run_ids)
+        for options in (EvaluationOptions(), EvaluationOptions(corruptions=blurred))
+    ]
+    assert ids == [["a09278429f69cee4"], ["e3ba7befe5d6e2f5", "13ab3f8deb7580ac"]]
+
+
+def test_an_evaluation_that_was_taken_over_is_not_stored(bugs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(bugs / "r")
+    task = get_task(f"folder:{bugs / 'bugs'}")
+    planned = plan_evaluation(store, only_run(bugs), EvaluationOptions(task, device="cpu"))
+    (run_id,) = planned.run_ids
+
+    def taken_over(*_: object) -> tuple[RunRecord, RunTables]:
+        revoke(store.root, run_id)
+        return replace(planned.parent, run_id=run_id), RunTables()
+
+    monkeypatch.setattr(module.Scoring, "score", taken_over)
+    with pytest.raises(ClaimLostError):
+        list(module.execute_evaluation(planned))
+    assert store.read(run_id) is None
 
 
 def test_runs_that_were_not_tested_or_whose_weights_are_not_named_are_refused(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from shipbench import RunSpec
 from shipbench.backbones import load_backbone, origin_of, pinned_origin
@@ -103,6 +104,28 @@ def test_a_run_that_could_not_be_prepared_is_recorded_as_if_it_had_been(
         lost, ready = (failed_record(run, prepared, "killed") for prepared in (None, prepare(run.spec)))
         assert replace(lost, image_format=ready.image_format, created=ready.created) == ready
     assert [failed_record(run, None, "killed").image_size for run in plan.runs] == [56, 160]
+
+
+def test_a_plan_has_the_ids_of_its_runs(tmp_path: Path, cache: Path) -> None:
+    tree, weights = vtab_tree(tmp_path / "data", tasks=("patch_camelyon",), n_train=20), tmp_path / "w.safetensors"
+    vit = load_backbone("test_vit", checkpoint="random")
+    save_file({name: value + 1 for name, value in vit.state_dict().items()}, weights)
+    spec = RunSpec(
+        "linear", "patch_camelyon", backbone="test_vit", checkpoint="random", data=tree, overrides={"image_size": 64}
+    )
+    changes: list[dict[str, Any]] = [
+        {},
+        {"protocol": "tuning"},
+        {"shots": 2},
+        {"shots": 2, "seed": 1, "protocol": "tuning"},
+        {"checkpoint": str(weights)},
+        {"overrides": {"image_size": 64, "mean": (0.1, 0.2, 0.3), "data_share": 0.5}},
+        {"data": vtab_tree(tmp_path / "other", tasks=("patch_camelyon",))},
+    ]
+    specs = [replace(spec, **each) for each in changes]
+    plan = make_plan(specs, Store(tmp_path / "r"), force=False, retry_failed=False)
+    assert [run.run_id for run in plan.runs] == [prepare(each).run_id for each in specs]
+    assert len({run.run_id for run in plan.runs}) == len(changes)
 
 
 @pytest.mark.parametrize("name", ["auto", "cpu"])

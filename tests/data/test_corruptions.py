@@ -11,7 +11,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 from torch import Tensor
 
-from shipbench.data.corruptions import STRENGTHS, Corruption, parse_corruptions
+from shipbench.data.corruptions import RULES, STRENGTHS, Corruption, parse_corruptions
 from shipbench.errors import InputError
 
 
@@ -45,6 +45,11 @@ def test_the_noise_of_an_image_depends_on_its_place_alone(images: Tensor) -> Non
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(corruption(images[:1], torch.tensor([9]))[0], together[2])
     assert not torch.equal(together[0], together[1])
+
+
+def test_the_seed_of_an_image_is_pinned() -> None:
+    """Another seed is other noise under the id of an evaluation that is stored already; raise ``RULES`` with it."""
+    assert (RULES, Corruption("gaussian-noise", 3)._seed(7)) == (1, 64527695851931944)
 
 
 def test_noise_and_blur_have_the_strengths_that_the_table_says() -> None:

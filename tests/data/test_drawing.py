@@ -84,6 +84,39 @@ def test_a_draw_depends_on_the_paths_alone() -> None:
     assert one.splits["train800"] != entries("train", (10, 10, 10))
 
 
+def written(drawing: Drawing) -> tuple[str, str, str]:
+    """Return train800, val200 and test as ``ant3 wasp0``."""
+    train, val, test = (
+        " ".join("".join(entry.path.removesuffix(".png").split("/")[1:]) for entry in drawing.splits[name])
+        for name in ("train800", "val200", "test")
+    )
+    return train, val, test
+
+
+def test_draws_are_pinned() -> None:
+    """A run id does not change with a draw: other images here are another training set under the same id."""
+    assert written(drawn({"train": (8, 9, 3)})) == (
+        "ant0 ant2 ant4 ant6 ant7 bee1 bee2 bee4 bee5 bee7 bee8 wasp0",
+        "ant5 bee0 wasp1",
+        "ant1 ant3 bee3 bee6 wasp2",
+    )
+    own_test = {"train": (8, 9, 3), "test": (4, 4, 4)}
+    assert written(drawn(own_test, draw=Draw(7, 5, 4))) == (
+        "ant5 ant6 bee1 bee7 bee8 wasp0 wasp1",
+        "ant0 ant2 bee0 bee2 wasp2",
+        "ant1 bee3 wasp1 wasp3",
+    )
+    assert written(drawn(own_test, draw=Draw(val=4)))[1] == "ant5 bee1 bee8 wasp0"
+    shots = "ant0 ant1 bee0 bee5 wasp1 wasp3"
+    few: dict[str, Any] = {"shots": 2, "shot_seed": 3}
+    with_val = drawn({"train": (6, 6, 6), "val": (5, 5, 5), "test": (1, 1, 1)}, **few)
+    assert written(with_val)[:2] == (shots, "ant3 ant4 bee0 bee2 wasp1 wasp2")
+    assert written(drawn({"train": (6, 6, 6), "test": (1, 1, 1)}, **few))[:2] == (
+        shots,
+        "ant2 ant5 bee3 bee4 wasp0 wasp2",
+    )
+
+
 def test_more_shots_contain_fewer_and_final_trains_on_the_shots_alone() -> None:
     splits = {"train": (20, 20, 20), "test": (2, 2, 2)}
     drawings = {shots: drawn(splits, shots=shots) for shots in (1, 2, 4, 8, 16)}

@@ -43,6 +43,12 @@ def forbid_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fingerprints, "read_bytes", fail)
 
 
+def move_the_last_of_train800_to_val200(folder: Path) -> None:
+    train, val = ((folder / f"{role}.txt").read_text().splitlines(keepends=True) for role in ("train800", "val200"))
+    (folder / "train800.txt").write_text("".join(train[:-1]))
+    (folder / "val200.txt").write_text("".join([train[-1], *val]))
+
+
 def test_follows_its_definition(dtd: Path) -> None:
     assert fingerprint(DTD, dtd) == by_definition(dtd / "dtd")
 
@@ -85,9 +91,11 @@ def test_does_not_depend_on_unlisted_images(dtd: Path) -> None:
         lambda root: (root / "dtd/test.txt").write_text((root / "dtd/test.txt").read_text().replace("png 5", "png 6")),
         lambda root: (root / "dtd/test.txt").write_text("images/test/000000.png 0\n"),
         lambda root: (root / "dtd/images/val200/000000.png").write_bytes(OTHER),
+        lambda root: move_the_last_of_train800_to_val200(root / "dtd"),
     ],
 )
-def test_changes_with_images_and_labels(dtd: Path, change: object) -> None:
+def test_changes_with_images_and_labels(dtd: Path, monkeypatch: pytest.MonkeyPatch, change: object) -> None:
+    store_fresh_copies(monkeypatch)
     before = fingerprint(DTD, dtd)
     change(dtd)  # type: ignore[operator]
     assert fingerprint(DTD, dtd) != before

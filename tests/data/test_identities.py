@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from shipbench.data import identities
-from shipbench.data.identities import TICK_NS, content_of, identify_files
+from shipbench.data.identities import TICK_NS, content_of, identify_contained, identify_files
+from shipbench.data.images import ImageIdentity
 from shipbench.errors import InputError
 from tests.data.builders import disk_is_full, encode
 
@@ -108,6 +109,21 @@ def test_a_file_system_that_counts_seconds_does_not_hide_a_change(
         monkeypatch.setattr(time, "time_ns", lambda seconds=seconds: newest + seconds * 10**9)
         identify_files(folder, NAMES, "own")
         assert len(names) == reads
+
+
+def test_images_in_a_container_too_young_for_its_times_to_tell_are_read_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    container, read = folder / NAMES[0], list[str]()
+
+    def identify(path: str) -> ImageIdentity:
+        read.append(path)
+        return ImageIdentity("0" * 64, "array")
+
+    for tick, reads in ((3600 * 10**9, 2), (3600 * 10**9, 4), (-(10**12), 6), (-(10**12), 6)):
+        monkeypatch.setattr(identities, "TICK_NS", tick)
+        identify_contained([container], ["a", "b"], identify, "own")
+        assert len(read) == reads
 
 
 def test_a_damaged_memory_is_not_believed(folder: Path, private_cache: Path) -> None:

@@ -16,6 +16,8 @@ from PIL import Image
 
 from shipbench import RunSpec
 from shipbench.data import find, identities, listings, load, sources
+from shipbench.data.few_shots import FewShotSource
+from shipbench.data.framing import resize
 from shipbench.data.inspection.contact_sheet import write_contact_sheet
 from shipbench.data.inspection.summary import summarise
 from shipbench.data.inspection.verify import verify
@@ -25,6 +27,7 @@ from shipbench.data.types import Entry
 from shipbench.errors import InputError
 from shipbench.tasks import Task, get_task
 from shipbench.tasks.catalogue import Draw, SplitName
+from tests.data.builders import vtab_tree
 from tests.tasks.pictures import NAMES, image_folder, picture
 
 pytestmark = pytest.mark.usefixtures("private_cache")
@@ -82,6 +85,25 @@ def test_moving_an_image_to_another_class_changes_the_id(bugs: Path) -> None:
     before = run_id(task_of(bugs))
     (bugs / "train" / "bee" / "0.png").rename(bugs / "train" / "ant" / "bee.png")
     assert run_id(task_of(bugs)) != before
+
+
+def test_an_image_with_another_role_changes_the_id(bugs: Path) -> None:
+    ids = [
+        run_id(task_of(bugs, options=f'{{"splits": {splits}}}'))
+        for splits in (
+            '{"train": "train", "val": "val", "test": "test"}',
+            '{"train": ["train", "val"], "test": "test"}',
+            '{"train": "train", "test": ["val", "test"]}',
+        )
+    ]
+    assert len(set(ids)) == 3
+
+
+def test_the_ways_to_make_squares_share_no_pixels(bugs: Path) -> None:
+    first = Image.open(bugs / "test" / "ant" / "0.png")
+    for how in ("squash", "crop"):
+        images = load(task_of(bugs, resize=how), image_size=8, root=None, splits=("test",))["test"].images
+        assert np.array_equal(images[0], resize(first, 8, how))
 
 
 def test_tuning_opens_no_test_image(bugs: Path) -> None:
@@ -186,6 +208,21 @@ def test_catalogued_tasks_have_shots_too(tmp_path: Path) -> None:
     assert len(load(task, image_size=8, root=None, splits=TUNING)["val200"]) == 8
     with pytest.raises(InputError, match=r"fewer than 200 training images of classes 0 \(\d+\), 1"):
         load(replace(task, shots=200), image_size=8, root=None)
+
+
+def test_a_tuning_with_shots_opens_no_test_file_of_vtab(tmp_path: Path) -> None:
+    root = vtab_tree(tmp_path / "vtab", tasks=("patch_camelyon",), n_train=20)
+    task = get_task("patch_camelyon")
+    (root / "patch_camelyon" / "test.txt").unlink()
+    few = load(replace(task, shots=1), image_size=8, root=root, splits=TUNING)
+    assert [sorted(few[name].labels) for name in TUNING] == [[0, 1], [0, 1]]
+    assert few.fingerprint == find(task, root, TUNING).identity.fingerprint
+    with pytest.raises(InputError, match=r"test\.txt is missing"):
+        load(replace(task, shots=1), image_size=8, root=root)
+    source = open_source(replace(task, shots=3, shot_seed=1), root, TUNING)
+    assert isinstance(source, FewShotSource)
+    # A run id does not change with a draw.
+    assert source.drawn["train800"].tolist() == [2, 3, 5, 10, 12, 13]
 
 
 @dataclass(frozen=True)

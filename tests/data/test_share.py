@@ -35,6 +35,11 @@ def test_larger_shares_contain_smaller_ones_in_the_order_of_the_split() -> None:
     assert drawn(0.5) != list(range(len(drawn(0.5))))
 
 
+def test_a_share_is_pinned() -> None:
+    """A run id holds the share and not the images drawn for it."""
+    assert drawn(0.1) == [0, 11, 19, 20, 31, 41, 48, 62]
+
+
 @pytest.mark.parametrize("method", ["linear", "ship"])
 def test_runs_train_on_the_share_and_score_everything(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, method: str

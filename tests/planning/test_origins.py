@@ -97,9 +97,23 @@ def test_a_changed_file_or_entry_is_noticed(
     assert load.count == 2
 
 
-def test_other_code_loads_again(load: Loads, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("git_commit", lambda: "another"),
+        ("VERSION", "0.0.1"),
+        *(
+            ("version", lambda package, changed=changed: "0.1" if package == changed else "1")
+            for changed in ("torch", "timm")
+        ),
+    ],
+)
+def test_other_code_loads_again(
+    load: Loads, cache: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: object
+) -> None:
+    monkeypatch.setattr(origins, "version", lambda _: "1")
     remembered_origin("vit", "random", None, load)
-    monkeypatch.setattr(origins, "git_commit", lambda: "another")
+    monkeypatch.setattr(origins, name, value)
     remembered_origin("vit", "random", None, load)
     assert load.count == 2
 

@@ -45,6 +45,12 @@ def test_nothing_else_does() -> None:
         planned("i", checkpoint="random"),
         planned("j", backbone="test_vit"),
         planned("k", device="cuda:1"),
+        planned("l", data="elsewhere"),
+        planned("m", shots=1),
+        # The seed decides the images.
+        planned("n", shots=1, seed=1),
+        planned("o", task="folder:/a/bugs"),
+        planned("p", task="folder:/b/bugs"),
     ]
     assert ids(in_stacks(runs, 8)) == [[run.run_id] for run in runs]
 

@@ -67,6 +67,11 @@ def test_means_that_differ_by_rounding_alone_tie() -> None:
     assert choose([trial(0.1, 0.2, 0.3, params=2), trial(0.3, 0.15, 0.15, params=1)]).winner == 1
 
 
+def test_one_image_of_many_tasks_and_seeds_decides() -> None:
+    one_more = 1 / (19 * 5 * 200)
+    assert choose([trial(0.5, params=1), trial(0.5 + one_more, params=2)]) == Choice(1)
+
+
 def test_a_point_with_a_failed_run_cannot_win() -> None:
     broken = trial(1.0, math.nan, error="boom")
     assert choose([broken, trial(0.2, 0.3)]) == Choice(1)

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 from shipbench import RunSpec, run
+from shipbench.backbones import Preprocessing
 from shipbench.data.vtab import fingerprints
 from shipbench.engine import attempt
 from shipbench.errors import InputError
-from shipbench.events import EpochDone, Event, Finished, Lost, Note, Started
+from shipbench.events import Emitter, EpochDone, Event, Finished, Lost, Note, Started
 from shipbench.planning.plan import PlannedRun, State
 from shipbench.record import RunRecord
 from shipbench.results import claims
 from shipbench.results.claims import ClaimLostError
 from shipbench.results.store import Store
 from shipbench.runs import run as runs_module
+from shipbench.runs import session as session_module
+from shipbench.runs.preparation import prepare
 from shipbench.runs.recording import _scores, mean_class_accuracy
-from shipbench.runs.session import Session
+from shipbench.runs.session import Session, claimed
 from shipbench.training.history import EpochReport, Evaluation, Fit
 from tests.data.builders import vtab_tree
 from tests.results.test_store import make_record
@@ -106,6 +111,10 @@ def test_a_run_prints_nothing_and_tells_its_listener_everything(
     assert events[-1] == Finished(record.run_id, record)
     last = next(event for event in reversed(events) if isinstance(event, EpochDone))
     assert (last.run_id, last.epoch, last.epochs, last.accuracy) == (record.run_id, 1, 2, record.final_test_acc)
+    epochs = [event for event in events if isinstance(event, EpochDone)]
+    assert record.train_seconds == sum(epoch.train_seconds for epoch in epochs)
+    assert record.train_images_per_second == sum(epoch.images for epoch in epochs) / record.train_seconds
+    assert record.eval_images_per_second == record.n_test / record.eval_seconds
     events.clear()
     assert run(spec, results=tmp_path / "a", listener=events.append).run_id == record.run_id
     assert not events
@@ -118,10 +127,29 @@ def test_validation_and_test_images_are_scored_by_both_metrics() -> None:
     assert _scores(fit, labels, "tuning") == {"val_acc": 0.75, "val_mean_class_acc": 0.5}
     tested = _scores(fit, labels, "final")
     assert (tested["final_test_acc"], tested["final_test_mean_class_acc"]) == (0.75, 0.5)
+    assert (tested["best_test_acc"], tested["best_test_epoch"]) == (0.75, 0)
+    scored = [EpochReport(i, 4, 0.1, 0.1, 1.0, 4, replace(evaluation, accuracy=a)) for i, a in enumerate((0.5, 1, 1))]
+    peaked = _scores(Fit([*scored, replace(fit.epochs[0], epoch=3)]), labels, "final")
+    assert (peaked["final_test_acc"], peaked["best_test_acc"], peaked["best_test_epoch"]) == (0.75, 1, 1)
     # Equal means are equal to the last digit, so that a tuning sees the tie.
     thirds, halves = torch.tensor([0, 0, 0, 1, 1, 1]), torch.tensor([0, 0, 1, 1])
     right = mean_class_accuracy(thirds, torch.tensor([0, 1, 1, 1, 1, 0]))
     assert right == pytest.approx(mean_class_accuracy(halves, torch.tensor([0, 1, 1, 0])), abs=1e-15)
+
+
+def test_a_recipe_may_replace_the_normalisation_of_the_backbone(tmp_path: Path, cache: Path) -> None:
+    data = vtab_tree(tmp_path / "data", tasks=("dtd",))
+    mean, std = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
+
+    def preprocessing(**settings: object) -> Preprocessing:
+        settings = {"image_size": 64, **settings}
+        return prepare(
+            replace(SPEC, backbone="test_vit", checkpoint="random", data=data, overrides=settings)
+        ).preprocessing
+
+    native = preprocessing()
+    assert preprocessing(mean=mean) == replace(native, mean=mean)
+    assert preprocessing(std=std) == replace(native, std=std)
 
 
 def test_a_run_that_is_done_is_repeated_by_force_alone(store: Store) -> None:
@@ -139,6 +167,30 @@ def test_a_run_that_was_taken_over_is_not_stored(store: Store, monkeypatch: pyte
     monkeypatch.setattr(Session, "execute", execute)
     with pytest.raises(ClaimLostError):
         run(SPEC, results=store.root)
+
+
+def test_a_run_that_was_taken_over_while_it_trained_stores_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: Any = None
+    monkeypatch.setattr(session_module, "describe", lambda _: make_record())
+    monkeypatch.setattr(session_module, "store_run", lambda *_: pytest.fail("was stored"))
+    with claimed(store, None, Emitter("a1")) as session:
+        assert session is not None
+        claims.revoke(store.root, "a1")
+        with pytest.raises(ClaimLostError):
+            session.finish(trained)
+
+
+def test_a_run_that_was_stored_since_it_was_planned_is_left_alone(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt, "prepare_planned", lambda _: pytest.fail("was prepared"))
+    store.write(make_record(host="there"))
+    events: list[Event] = []
+    attempt.attempt(PlannedRun(SPEC, "a1", State.TO_DO), store.root, events.append)
+    assert events == []
+    assert claims.holder(store.root, "a1") is None
 
 
 def test_a_folder_that_cannot_be_used_is_refused_before_anything_is_loaded(

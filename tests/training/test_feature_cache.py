@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import PIL
 import pytest
+import timm
 import torch
 
 from shipbench.events import Emitter, Event, Note
@@ -77,3 +79,26 @@ def test_what_decides_the_features_of_a_readout_is_in_their_key(
         interactive.setattr(inspect, "getfile", lambda _: str(tmp_path / "<stdin>"))
         assert kept_after(ready) == 10
         assert assemble(ready).train.batch(torch.arange(2)).shape == (2, 64)
+
+
+def test_what_decides_features_is_in_their_key(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ready = prepared(tmp_path, "none")
+    images = ready.task_data
+    changed = [
+        ready,
+        replace(ready, task_data=replace(images, contents={**images.contents, "train": "0" * 64})),
+        replace(ready, task_data=replace(images, task=replace(images.task, resize="crop"))),
+        replace(ready, task_data=replace(images, task=replace(images.task, augment="flip-crop"))),
+        replace(ready, preprocessing=replace(ready.preprocessing, mean=(0.1, 0.2, 0.3))),
+        replace(ready, compute=replace(ready.compute, device=torch.device("meta"))),
+    ]
+    keys = [preparation._feature_key(each, "train") for each in changed]
+    keys.append(preparation._feature_key(ready, "test"))
+    others = [(package, "__version__", "0.1") for package in (torch, timm, PIL)]
+    for place, name, value in (*others, (preparation, "sha256_of", lambda _: "of other weights")):
+        with monkeypatch.context() as context:
+            context.setattr(place, name, value)
+            keys.append(preparation._feature_key(ready, "train"))
+    assert len(set(map(repr, keys))) == len(changed) + 5
+    runs = [replace(ready, compute=replace(ready.compute, precision=precision)) for precision in ("fp32", "bf16")]
+    assert len({repr(preparation._readout_key(Pooled, tensors, run)) for tensors in "ab" for run in runs}) == 4

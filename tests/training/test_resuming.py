@@ -16,7 +16,8 @@ from shipbench import RunSpec, run
 from shipbench.events import Emitter, EpochDone, Event, Note
 from shipbench.runs import checkpoints
 from shipbench.runs.checkpoints import Checkpoint
-from shipbench.training.snapshot import copied_state, restore
+from shipbench.training.history import EpochReport
+from shipbench.training.snapshot import Snapshot, copied_state, restore
 from tests.data.builders import vtab_tree
 from tests.training.interruptions import assert_same_results, interrupted
 
@@ -99,6 +100,33 @@ def test_a_checkpoint_of_another_run_is_not_used(spec: Callable[..., RunSpec], t
     assert any("its run_id is" in text and "starts over" in text for text in notes.texts)
     run(spec("linear"), results=tmp_path / "whole")
     assert_same_results(tmp_path / "whole", tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("VERSION", "0.0.1"),
+        ("git_commit", lambda: "another"),
+        ("version", lambda _: "0.1"),
+        ("FORMAT", "of another day"),
+    ],
+)
+def test_a_checkpoint_of_other_code_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: object
+) -> None:
+    file, notes = tmp_path / "a1.safetensors", Notes()
+    report = EpochReport(0, 2, 0.5, 0.1, 1.0, 4)
+
+    def checkpoint(device: str = "cpu") -> Checkpoint:
+        return Checkpoint(file, torch.device(device), Emitter("a1", notes))
+
+    monkeypatch.setenv("SHIPBENCH_CHECKPOINT_SECONDS", "0")
+    checkpoint().offer(lambda: Snapshot({"step": torch.zeros(1)}, (report,), (0, 0)), {})
+    assert checkpoint().read() is not None
+    assert checkpoint("meta").read() is None
+    monkeypatch.setattr(checkpoints, name, value)
+    assert checkpoint().read() is None
+    assert [text.partition(" (")[0] for text in notes.texts[1:]] == ["the checkpoint of this run cannot be used"] * 2
 
 
 def damaged(content: bytes, chance: random.Random) -> bytes:

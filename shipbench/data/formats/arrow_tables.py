@@ -185,12 +185,28 @@ class TableImages:
         """Return an encoded image; raise ``InputError`` if its cell is empty or its file cannot be read."""
         split, _, row = path.rpartition("/")
         cell = self.tables[split].cell(self.column, int(row))
-        content, file = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
-        if isinstance(content, str):
-            content, file = None, content
+        content, file = _content_or_file(cell)
         if content is None and not file:
             raise InputError(f"{self.folder}: row {int(row)} of {split} has no image in the column {self.column!r}")
         return content if isinstance(content, bytes) else read_bytes(self.folder / str(file))
+
+    def holders(self, split: str) -> list[Path]:
+        """Return the file that holds the image of each row: that of the table, or the one that the cell names."""
+        table = self.tables[split]
+        holders = table.holders()
+        # Cells hold images or name files, all of them alike; reading every image would take too long.
+        if not holders or not _content_or_file(table.cell(self.column, 0))[1]:
+            return holders
+        files = (_content_or_file(table.cell(self.column, row))[1] for row in range(len(holders)))
+        return [self.folder / file if file else holder for file, holder in zip(files, holders, strict=True)]
+
+
+def _content_or_file(cell: Any) -> tuple[Any, str | None]:
+    """Return the encoded image in a cell, or None and the file that it names; both None for an empty cell."""
+    content, file = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
+    if isinstance(content, str):
+        content, file = None, content
+    return (None, str(file) if file else None) if content is None else (content, None)
 
 
 def entry_name(split: str, row: int) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,19 +78,20 @@ def _table_listing(source: HubTables, options: Mapping[str, Any], where: object)
     roles = assign_roles(labels, options, where)
     if left_out := [split for split in labels if split not in roles]:
         notes.append(f"left out {counted(len(left_out), 'split')} of {where}: {quoted_few(left_out)}")
+    images = TableImages(tables, image, source.folder)
     rows: dict[SplitRole, Rows] = {}
     signatures: dict[str, Path] = {}
     for split, role in roles.items():
         # A single table holds the splits that its column names.
         place_of_rows = split if split in tables else next(iter(tables))
-        holders = tables[place_of_rows].holders()
+        holders = images.holders(place_of_rows)
         named = [(entry_name(place_of_rows, row), value) for row, value in labels[split]]
         rows[role] = [*rows.get(role, ()), *named]
         signatures |= {name: holders[row] for (name, _), (row, _) in zip(named, labels[split], strict=True)}
-    images = TableImages(tables, image, source.folder)
     names = source.features.classes.get(label)
     titles: dict[Label, str] | None = dict(enumerate(names)) if names else None
-    return make_listing(rows, images, where, names=titles, notes=notes, signatures=signatures)
+    listing = make_listing(rows, images, where, names=titles, notes=notes, signatures=signatures)
+    return replace(listing, column=image)
 
 
 def _image_column(source: HubTables, schema: Any, options: Mapping[str, Any], where: object) -> str:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from shipbench.data import find, identities
 from shipbench.data.formats.arrow_tables import ParquetTable
 from shipbench.data.formats.hub_dataset import HubDataset
 from shipbench.data.listings import Listing
+from shipbench.data.types import Identity
 from shipbench.errors import InputError
+from shipbench.tasks import get_task
 from tests.data.formats.trees import labels, picture, sizes, tree
 from tests.hub import DATA_SET, REPO, Hub, serve
 
@@ -149,6 +153,39 @@ def test_an_image_without_bytes_is_a_file(tmp_path: Path) -> None:
     pq.write_table(pa.table({"image": cells, "label": [0, 1]}), tmp_path / "train.parquet")
     listing = read(tmp_path)
     assert listing.images.read(listing.splits["train"][1].path) == picture("img/b.png")
+
+
+def identity(path: Path, **options: Any) -> Identity:
+    task = replace(get_task(f"hf:{path}"), options=json.dumps(options), allow_leaks=True)
+    return find(task, None, ("train", "test")).identity
+
+
+@pytest.fixture
+def _remembered(private_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Identities are remembered although the files are new."""
+    monkeypatch.setattr(identities, "TICK_NS", -(10**12))
+
+
+@pytest.mark.usefixtures("_remembered")
+def test_another_column_of_images_holds_other_images(tmp_path: Path) -> None:
+    columns = {name: [picture(f"{name}{row}") for row in range(10)] for name in ("front", "back")}
+    pq.write_table(pa.table({**columns, "label": [0, 1] * 5}), tmp_path / "train.parquet")
+    front, back, again = (identity(tmp_path, image_column=name) for name in ("front", "back", "front"))
+    assert front == again
+    assert front.fingerprint != back.fingerprint
+    assert not set(front.contents.values()) & set(back.contents.values())
+
+
+@pytest.mark.usefixtures("_remembered")
+def test_a_file_that_a_cell_names_is_part_of_the_identity(tmp_path: Path) -> None:
+    names = [f"img/{row}.png" for row in range(10)]
+    tree(tmp_path, *names)
+    cells = pa.array([{"bytes": None, "path": name} for name in names], IMAGE)
+    pq.write_table(pa.table({"image": cells, "label": [0, 1] * 5}), tmp_path / "train.parquet")
+    before = identity(tmp_path)
+    assert identity(tmp_path) == before
+    (tmp_path / "img/3.png").write_bytes(picture("another"))
+    assert identity(tmp_path).fingerprint != before.fingerprint
 
 
 def test_a_device_in_place_of_an_image_is_refused(tmp_path: Path) -> None:
