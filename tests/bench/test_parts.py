@@ -11,13 +11,17 @@ from typing import Any
 import pytest
 import torch
 
-from shipbench.bench import parts, workloads
+from shipbench.bench import parts, repeats, workloads
 from shipbench.bench.launch_gaps import launch_figures
 from shipbench.bench.options import BenchOptions, PartOptions
 from shipbench.bench.parts import PARTS, run_parts
-from shipbench.bench.workloads import cases
+from shipbench.bench.rates import step_timing
+from shipbench.bench.timing import Timing
+from shipbench.bench.workloads import Workload, cases
 from shipbench.cli.bench import BenchChoices
 from shipbench.errors import ShipbenchError
+from shipbench.training.history import EpochReport, Fit
+from shipbench.training.inputs import FeatureInputs
 from shipbench.training.loop import evaluate
 from tests.conftest import Shipbench
 from tests.tapes import Tapes
@@ -43,9 +47,52 @@ def test_every_part_measures_its_methods(options: PartOptions, cache: Path) -> N
     assert [row["method"] for row in files["steps"]["rows"]] == ["ship", "linear"]
     assert all(row["training"]["low"] > 0 and row["evaluation_rate"] > 0 for row in files["steps"]["rows"])
     assert [row["runs"] for row in files["stacks"]["rows"]] == [1, 2]
+    for row in (*files["steps"]["rows"], *files["stacks"]["rows"]):
+        # Every run takes a step on two images.
+        assert row["training_rate"] == pytest.approx(2 * row.get("runs", 1) / row["training"]["median"])
     assert files["profile"]["rows"][0]["kernels"] > 100
     assert [row["benchmark_seconds"] > 0 for row in files["end-to-end"]["rows"]] == [True, True]
     assert not cache.exists()
+
+
+def reports(*seconds: float) -> Fit:
+    """A fit whose epochs and evaluations took so long."""
+    return Fit([EpochReport(epoch, 3, 1.0, 0.1, each, 8, eval_seconds=2 * each) for epoch, each in enumerate(seconds)])
+
+
+def test_steps_are_timed_after_the_first_epoch() -> None:
+    """It sets up and records; a run of a stack reports its share of an epoch of four steps."""
+    assert step_timing(reports(50.0, 2.0, 4.0), 4, runs=2) == Timing(1.5, 1.0, 2.0)
+
+
+def test_the_rate_of_an_evaluation_is_that_of_the_last_one() -> None:
+    nothing: Any = None
+    model, images = torch.nn.Linear(1, 1), FeatureInputs(torch.zeros(8, 1), torch.zeros(8))
+    work = Workload(model, model, images, images, nothing, nothing, nothing)
+    assert work.evaluation_rate(reports(50.0, 2.0)) == 2.0
+
+
+EQUAL, OTHER = {"losses": torch.ones(2), "head.weight": torch.ones(3)}, torch.tensor([1.0, 1.0, 1.0 + 2**-20])
+
+
+@pytest.mark.parametrize(
+    ("captured", "trained", "different"),
+    [
+        (True, [EQUAL] * 3, []),
+        (True, [EQUAL, EQUAL, EQUAL | {"head.weight": OTHER}], ["head.weight, not recorded"]),
+        (True, [EQUAL, EQUAL | {"losses": OTHER[:2] - 1}, EQUAL], ["losses, repeated"]),
+        (False, [EQUAL, EQUAL | {"head.weight": OTHER}], ["head.weight, repeated"]),
+    ],
+)
+def test_what_a_repeated_training_changes_is_named(
+    captured: bool, trained: list[dict[str, Any]], different: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case: Any = None
+    captures, rest = list[str](), iter(trained)
+    monkeypatch.setattr(repeats, "_trained", lambda _, capture: (captured, (captures.append(capture), next(rest))[1]))
+    row = repeats._compared(case)
+    assert (row["captured"], row["equal"], row["different"]) == (captured, not different, different)
+    assert captures == ["auto", "auto", *(["off"] if captured else [])]
 
 
 def test_a_time_limit_leaves_out_the_methods_that_matter_least(options: PartOptions) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import sys
 import tempfile
 from contextlib import nullcontext
 from dataclasses import replace
@@ -14,18 +15,25 @@ from typing import Any, cast
 
 import pytest
 import torch
+from shipbench_baselines.linear import Readout
 
 from shipbench.backbones import load_backbone
 from shipbench.bench import end_to_end, memory, steps
-from shipbench.bench.candidates import Candidate, candidates
+from shipbench.bench.candidates import Candidate, build, candidates, make_fixture
 from shipbench.bench.memory import step_bytes_alone, tensor_bytes
 from shipbench.bench.options import BenchOptions, EndToEndOptions
+from shipbench.bench.shares import evaluation_shares, training_shares
+from shipbench.bench.subjects import Batch, make_subject
+from shipbench.bench.timing import Timing
 from shipbench.errors import ShipbenchError
 from shipbench.hardware.precision import ComputeContext
 from shipbench.methods import Method, get_method
 from shipbench.methods.ship import Ship, ShipConfig
+from shipbench.recipe import Recipe
+from shipbench.training.inputs import FeatureInputs
 from tests.conftest import Shipbench
 
+CPU = ComputeContext(torch.device("cpu"), "fp32")
 SMALL = ("--backbone", "test_vit", "--image-size", 64, "--batch-size", 2, "--repeats", 1, "--levels", "0,2,4")
 
 
@@ -105,9 +113,13 @@ def test_whole_runs_are_measured_and_leave_no_files(shipbench: Shipbench, tmp_pa
         assert sum(row["training_shares"].values()) == pytest.approx(1)
         assert set(row["training_shares"]) == {"data", "optimiser", "model"}
         assert sum(row["estimates"].values()) == pytest.approx(row["benchmark_seconds"])
+        assert row["estimates"]["decoding"] == pytest.approx((19_000 + 387_904) / row["decoding_rate"])
+        of_a_run = row["loading_seconds"] + row["storing_seconds"]
+        assert row["estimates"]["loading and storing"] == pytest.approx(19 * of_a_run)
     # 100 epochs of 19,000 images, then every test image of VTAB-1k once; a linear probe computes features once.
     assert prompted["estimates"]["training"] == pytest.approx(1_900_000 / prompted["training_rate"])
     assert prompted["estimates"]["evaluation"] == pytest.approx(387_904 / prompted["evaluation_rate"])
+    assert prompted["estimates"]["building"] == pytest.approx(prompted["building_seconds"] * 19_000 / 16)
     assert linear["estimates"]["evaluation"] == 0
     assert linear["estimates"]["building"] == pytest.approx(linear["building_seconds"] * (19_000 + 387_904) / 28)
     assert not cache.exists()
@@ -290,3 +302,98 @@ def test_a_ratio_is_to_the_bare_backbone_of_the_same_round(monkeypatch: pytest.M
     assert len(set(drawn[1])) == 4
     # A training step in between would change the prompts, whose states one evaluation computes once for all batches.
     assert kinds == sorted(kinds)
+
+
+def test_a_measurement_is_that_of_its_subject(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = {"bare backbone": (40, (1.0, 2.0)), "other": (100, (3.0, 4.0))}
+    subjects: Any = [SimpleNamespace(name=name, prompt_length=None, compiled=False) for name in counts]
+    monkeypatch.setattr(steps, "_counts", lambda subject: counts[subject.name])
+    pairs, bare = [(1.0, 3.0), (2.0, 8.0), (4.0, 4.0)], [(1.0, 1.0)]
+    times = [(bare, bare), (pairs, pairs[1:])]
+    _, other = steps._measure(subjects, times, [50, 200], CPU)
+    assert (other.inference, other.training) == (Timing(4.0, 3.0, 8.0), Timing(6.0, 4.0, 8.0))
+    assert (other.inference_ratio, other.training_ratio) == (3.0, 2.5)
+    assert (other.training_bytes, other.memory_ratio) == (200, 4.0)
+    assert (other.training_tensor_bytes, other.tensor_ratio) == (100, 2.5)
+    assert (other.inference_flops, other.training_flops) == (3.0, 4.0)
+
+
+def test_the_rate_of_a_matrix_product_leaves_out_the_first_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = iter([100.0, 2.0, 1.0, 4.0, 1.0, 8.0])
+    monkeypatch.setattr(end_to_end, "_MATRIX_SIZE", 4)
+    monkeypatch.setattr(end_to_end, "timed", lambda work, compute: (next(seconds), work()))
+    assert end_to_end._matrix_rate(CPU) == 2 * 4**3 / 2.0
+
+
+class Clock:
+    """A clock that moves only while a part of the work spends time."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr("time.perf_counter", lambda: self.now)
+
+    def spending(self, seconds: float, work: Callable[..., Any]) -> Callable[..., Any]:
+        """Return ``work`` that takes so long."""
+
+        def spend(*arguments: Any, **options: Any) -> Any:
+            self.now += seconds
+            return work(*arguments, **options)
+
+        return spend
+
+
+def readout_on_features(count: int) -> SimpleNamespace:
+    """What a run of a linear probe has assembled: a readout of five features and three classes."""
+    torch.manual_seed(0)
+    model, inputs = Readout(5, 3), FeatureInputs(torch.randn(count, 5), torch.arange(count) % 3)
+    return SimpleNamespace(
+        trained=model, built=SimpleNamespace(model=model), train=inputs, evaluation=inputs, images=inputs
+    )
+
+
+def test_shares_are_those_of_data_model_and_optimiser(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, ready = Clock(monkeypatch), readout_on_features(8)
+    monkeypatch.setattr(FeatureInputs, "batch", clock.spending(1, FeatureInputs.batch))
+    monkeypatch.setattr(Readout, "forward", clock.spending(2, Readout.forward))
+    # torch.optim hides the module, whose function a step calls for the weights and for the biases.
+    module: Any = sys.modules[torch.optim.SGD.__module__]
+    monkeypatch.setattr(module, "sgd", clock.spending(1.5, module.sgd))
+    recipe = Recipe(batch_size=4, optimizer="sgd", warmup_epochs=0)
+    shares: Any = training_shares(ready, recipe, CPU)  # type: ignore[arg-type]
+    assert shares == {"data": pytest.approx(1 / 6), "model": pytest.approx(2 / 6), "optimiser": pytest.approx(3 / 6)}
+    shares = evaluation_shares(ready, CPU)  # type: ignore[arg-type]
+    assert shares == {"data": pytest.approx(1 / 3), "model": pytest.approx(2 / 3)}
+
+
+def test_flops_of_a_step_and_of_an_evaluation_are_those_of_one_image() -> None:
+    ready: Any = readout_on_features(8)
+    flops = end_to_end._step_flops(ready, EndToEndOptions("test_vit", batch_size=4), CPU)
+    # A product of five features with three rows, and in training the gradient of these rows.
+    assert flops == {"training": 2 * 2 * 5 * 3, "evaluation": 2 * 5 * 3}
+
+
+def test_a_subject_counts_the_flops_of_one_image_and_trains_in_training_mode() -> None:
+    model = Readout(5, 3)
+    subject = make_subject("linear", None, model, Batch(torch.randn(4, 5), torch.arange(4) % 3, CPU))
+    assert subject.flops() == (2 * 5 * 3, 2 * 2 * 5 * 3)
+    before = model.head.weight.clone()
+    with subject.evaluation() as infer:
+        infer()
+        assert not model.training
+    assert torch.equal(model.head.weight, before)
+    subject.train()
+    assert model.training
+    assert not torch.equal(model.head.weight, before)
+
+
+@pytest.mark.parametrize("levels", [(0,), (0, 1, 5), (0, 2, 3, 4)])
+def test_subjects_have_the_levels_and_the_weights_of_a_run(levels: tuple[int, ...]) -> None:
+    options = BenchOptions("test_vit", "random", 64, batch_size=2, levels=levels)
+    backbone, batch = make_fixture(options, ComputeContext(torch.device("cpu"), "bf16"))
+    measured = candidates([get_method("ship")], options, {})
+    bare, ship = (build(candidate, options, backbone, batch) for candidate in measured)
+    model: Any = ship.model
+    assert model.levels == list(levels)
+    for subject in (bare, ship):
+        weights = {name: p.dtype for name, p in subject.model.named_parameters() if name.endswith("attn.qkv.weight")}
+        assert set(weights.values()) == {torch.bfloat16}

@@ -11,13 +11,17 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 
 from shipbench import RunSpec, load_results
+from shipbench.backbones import load_backbone
 from shipbench.engine import jobs
-from shipbench.engine.cost import estimated_bytes
+from shipbench.engine.cost import estimated_bytes, estimated_flops, forward_flops
+from shipbench.engine.executors.local import fits_on
 from shipbench.engine.jobs import Division, candidates, choose, divide, jobs_now
 from shipbench.hardware.memory import available_memory, total_memory
 from shipbench.planning.plan import Plan, PlannedRun, State
+from shipbench.tasks import get_task
 from tests.conftest import Shipbench
 from tests.data.builders import vtab_tree
 from tests.faults.grids import TIMES
@@ -36,7 +40,7 @@ def two_cores(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
 def planned(seeds: Iterable[int], remaining: int | None = None, **values: Any) -> Plan:
     """Return a plan of long runs, of which the last ``remaining`` are still to be done."""
     values = {"method": "vpt-deep", "backbone": "test_vit", "checkpoint": "random", "overrides": LONG, **values}
-    values |= {"task": "dtd", "precision": "fp32", "device": "cpu"}
+    values = {"task": "dtd", "precision": "fp32", "device": "cpu", **values}
     runs = tuple(PlannedRun(RunSpec(seed=s, **values), f"{s:016x}", State.TO_DO) for s in seeds)
     return Plan(runs, runs if remaining is None else runs[len(runs) - remaining :])
 
@@ -77,6 +81,14 @@ def test_several_long_runs_fill_the_cores(
     monkeypatch.setattr(jobs, "usable_cores", lambda: cores)
     monkeypatch.setattr(jobs, "total_memory", lambda: 1000 * GIGABYTE)
     assert divide(planned(range(runs)), None) == Division(*division)
+
+
+@pytest.mark.parametrize(("device", "jobs"), [("cuda", 3), ("cuda:1", 1), ("mps", 1)])
+def test_every_gpu_executes_one_run_at_a_time(device: str, jobs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shipbench.engine.jobs.resolve_device", torch.device)
+    monkeypatch.setattr("shipbench.engine.jobs.usable_cores", lambda: 12)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    assert divide(planned(range(6), device=device), None) == Division(jobs, 12 // jobs)
 
 
 @pytest.mark.usefixtures("two_cores")
@@ -129,6 +141,31 @@ def test_memory_grows_with_images_and_runs() -> None:
     # 17 tokens of 64 channels in 6 blocks, 24 numbers of 4 bytes each, for 48 images more.
     tokens = (64 // 16) ** 2 + 1
     assert estimated_bytes(large) - estimated_bytes(small) == 48 * 24 * 4 * tokens * 64 * 6
+    # A weight, its gradient and two moments; and the process.
+    weights = sum(p.numel() for p in load_backbone("test_vit", checkpoint="random", image_size=64).parameters())
+    assert estimated_bytes(small) == 0.8 * GIGABYTE + 16 * weights + 16 * 24 * 4 * tokens * 64 * 6
+
+
+def test_a_stack_takes_at_most_four_fifths_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    (run,) = planned([0]).runs
+    for memory, fitting in ((estimated_bytes(run, 3) / 0.8, 3), (estimated_bytes(run, 3) / 0.81, 2)):
+        monkeypatch.setattr("shipbench.engine.executors.local.device_memory", lambda _, memory=memory: memory)
+        fits = fits_on(torch.device("cuda"))
+        assert max(count for count in range(1, 5) if fits(run, count)) == fitting
+
+
+def test_the_arithmetic_of_a_run_is_that_of_its_images() -> None:
+    def images(method: str = "vpt-deep", **values: Any) -> float:
+        (run,) = planned([0], method=method, **values).runs
+        return estimated_flops(run) / forward_flops(run.spec)
+
+    task = get_task("dtd")
+    # Forward and backward, for 5 epochs; then the test images once.
+    settings = {"image_size": 64, "epochs": 5}
+    assert images(overrides=settings) == pytest.approx(10 * task.n_train + task.n_test)
+    assert images(overrides={**settings, "data_share": 0.1}) == pytest.approx(task.n_train + task.n_test)
+    # A linear probe computes the features of every image once.
+    assert images("linear", overrides=settings) == pytest.approx(task.n_train + task.n_test)
 
 
 def test_the_threads_that_the_user_sets_are_divided(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,10 +10,11 @@ import pytest
 from shipbench import RunSpec
 from shipbench.engine.attempt import give_up
 from shipbench.engine.supervisor import _Supervisor
-from shipbench.events import EpochDone, Event, Lost, Started
+from shipbench.events import EpochDone, Event, Finished, Lost, Note, Started
 from shipbench.planning.plan import PlannedRun, State
 from shipbench.results import claims
 from shipbench.results.store import Store
+from tests.results.test_store import make_record
 
 RUN = PlannedRun(RunSpec("linear", "demo-tiny"), "0123456789abcdef", State.TO_DO)
 
@@ -91,3 +92,14 @@ def test_a_run_that_another_process_took_over_has_not_died(tmp_path: Path) -> No
     supervisor.emit(Lost("0"))
     supervisor.emit(Lost("1"))
     assert ready(supervisor) == ["0", "1"]
+
+
+def test_a_run_that_has_ended_has_no_further_events(tmp_path: Path) -> None:
+    """The events of a worker may arrive after the record that the supervisor has read from the store."""
+    events: list[Event] = []
+    supervisor = _Supervisor([RUN], tmp_path, events.append, remote=False)
+    end = Finished(RUN.run_id, make_record(run_id=RUN.run_id))
+    for event in (Started(RUN.run_id), end, EpochDone(RUN.run_id, 1, 2, 1.0, 0.1, 1.0, images=10), end):
+        supervisor.emit(event)
+    supervisor.emit(Note(None, "of no run"))
+    assert events == [Started(RUN.run_id), end, Note(None, "of no run")]

@@ -18,6 +18,7 @@ import torch
 from shipbench.bench import end_to_end, memory, parts, steps
 from shipbench.bench.candidates import Candidate
 from shipbench.bench.options import BenchOptions, EndToEndOptions, PartOptions
+from shipbench.bench.timing import timed
 from shipbench.engine import stacked
 from shipbench.errors import DeviceLostError, InputError, StoreError
 from shipbench.events import DISCARD
@@ -25,8 +26,8 @@ from shipbench.explaining import explain
 from shipbench.hardware import device
 from shipbench.hardware.determinism import any_kernel, fix_workspace, seed_everything, uses_tf32
 from shipbench.hardware.device import require_usable
-from shipbench.hardware.memory import PeakMemory
-from shipbench.hardware.precision import ComputeContext
+from shipbench.hardware.memory import PeakMemory, device_memory, free_memory
+from shipbench.hardware.precision import ComputeContext, resolve_precision
 from shipbench.methods import get_method
 from shipbench.planning.stacks import Stack
 from shipbench.results.store import Store
@@ -244,6 +245,43 @@ def test_cuda_is_initialised_before_its_statistics_are_reset(monkeypatch: pytest
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: calls.append(("reset", device)))
     PeakMemory(GPU)
     assert calls == [("init", None), ("reset", GPU)]
+
+
+def test_memory_of_a_gpu_is_that_of_its_own_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    def of_the_gpu(value: Any) -> Callable[[torch.device], Any]:
+        return {GPU: value}.__getitem__
+
+    monkeypatch.setattr(torch.cuda, "init", lambda: None)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", of_the_gpu(None))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", of_the_gpu(5))
+    monkeypatch.setattr(torch.cuda, "memory_allocated", of_the_gpu(3))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", of_the_gpu(7))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", of_the_gpu((10, 99)))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", of_the_gpu(SimpleNamespace(total_memory=99)))
+    assert PeakMemory(GPU).bytes() == 5
+    # What the allocator has kept is free for new tensors of this process.
+    assert free_memory(GPU) == 10 + (7 - 3)
+    assert device_memory(GPU) == 99
+
+
+@pytest.mark.parametrize(
+    ("capability", "precision"), [((7, 5), "fp32"), ((8, 0), "bf16"), ((8, 6), "bf16"), ((9, 0), "bf16")]
+)
+def test_auto_is_bf16_from_ampere_on(
+    capability: tuple[int, int], precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", {GPU: capability}.__getitem__)
+    assert resolve_precision("auto", GPU) == precision
+    assert [resolve_precision(name, GPU) for name in ("fp32", "bf16")] == ["fp32", "bf16"]
+
+
+def test_a_clock_waits_for_the_gpu_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited = list[torch.device]()
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+    for _ in range(2):
+        timed(lambda: None, ComputeContext(GPU, "fp32"))
+    # Before the work and after it.
+    assert waited == [GPU] * 4
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from shipbench.adapting import Noise
 from shipbench.backbones import load_backbone
 from shipbench.hardware.precision import ComputeContext
 from shipbench.methods import BuildContext, get_method, list_methods
@@ -60,6 +61,13 @@ def test_the_head_keeps_the_gradients_of_float32() -> None:
         loss.backward()
         slopes.append(head.weight.grad.clone())
     assert torch.equal(slopes[0], slopes[1])
+
+
+def test_what_stochastic_depth_keeps_is_scaled_in_float32() -> None:
+    torch.manual_seed(0)
+    dropped = Noise(training=True).drop_path(torch.ones(64, 2, 3, dtype=torch.bfloat16), 0.1)
+    # In bf16, the factor would be 1.109375.
+    assert dropped.unique().tolist() == [0.0, pytest.approx(1 / 0.9, rel=1e-6)]
 
 
 def test_the_guide_of_attribute_prompts_is_not_rounded_to_bf16() -> None:

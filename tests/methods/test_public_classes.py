@@ -18,8 +18,9 @@ from torch import nn
 
 from shipbench.backbones import build_vit
 from shipbench.errors import InputError
-from shipbench.methods import Built
+from shipbench.methods import BuildContext, Built, get_method
 from shipbench.methods.ship import Ship, ShipConfig, affinity_matrix, attribute_prototypes, build_hierarchy
+from tests.methods.shipped import SHIPPED
 
 WIDTH, DEPTH = 16, 4
 BANK = torch.randn(6, WIDTH, generator=torch.Generator().manual_seed(0))
@@ -62,6 +63,18 @@ def test_classes_are_a_whole_number_above_0(model: str) -> None:
     refuses("num_classes is 0; it must be 1 or more", lambda: make(vit(), 0))
     refuses("num_classes is 2.5; it must be a whole number", lambda: make(vit(), 2.5))
     assert make(vit(), np.int64(3))(torch.zeros(2, 3, 16, 16)).shape == (2, 3)
+
+
+@pytest.mark.parametrize("name", [name for name in SHIPPED if name != "full"])
+def test_a_frozen_backbone_stays_in_evaluation_mode(name: str) -> None:
+    """One of the caller's own may have dropout."""
+    method, backbone = get_method(name), vit(proj_drop_rate=0.5, attn_drop_rate=0.5)
+    features = torch.randn(6, DEPTH, WIDTH, generator=torch.Generator().manual_seed(0))
+    model = method.build(BuildContext(backbone, 5, method.settings(), lambda _: features, print)).model
+    assert model.train().training
+    assert not any(module.training for module in backbone.modules())
+    model.eval()
+    assert not any(module.training for module in model.modules())
 
 
 @pytest.mark.parametrize("levels", [[0, 2], np.array([0, 2]), torch.tensor([0, 2])])

@@ -163,6 +163,11 @@ def test_one_evaluation_computes_shared_prompts_once_and_the_next_one_anew(monke
             for parameter in trained(model).values():
                 parameter.data += 0.5
             assert not torch.allclose(model(problem.images), first)
+        with evaluating(model):
+            last = model(problem.images)
+        for parameter in trained(model).values():
+            parameter.data += 0.5
+        assert not torch.allclose(model(problem.images), last)
         advanced.clear()
         model(problem.images)
         model(problem.images)

@@ -33,6 +33,7 @@ class FakeCuda:
         self.underway: set[int] = set()
         self.recorded: dict[int, weakref.WeakSet[FakeGraph]] = {}
         self.capturing = False
+        self.modes: list[str] = []
         self.index = 0
         for name, fake in {
             "Stream": self.make_stream,
@@ -84,6 +85,7 @@ class FakeCuda:
         self, graph: FakeGraph, *, pool: int | None, stream: FakeStream, capture_error_mode: str
     ) -> Iterator[None]:
         pool = self.make_pool() if pool is None else pool
+        self.modes.append(capture_error_mode)
         assert pool not in self.underway
         if not self.recorded.get(pool, {graph}):
             raise RuntimeError("use_count > 0 INTERNAL ASSERT FAILED")
@@ -172,6 +174,13 @@ def test_a_copy_begins_on_the_gpu_that_it_goes_to(monkeypatch: pytest.MonkeyPatc
     # A thread that reads ahead is on the first GPU.
     _send(Noting(cuda, []), torch.device("cuda", 1))  # type: ignore[arg-type]
     assert (indices, cuda.index) == ([1], 0)
+
+
+def test_another_thread_may_allocate_memory_during_a_recording(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = FakeCuda(monkeypatch)
+    CudaGraphs(CPU).record(lambda: None)
+    # In CUDA's default mode, a thread that reads images ahead would end the recording.
+    assert cuda.modes == ["thread_local"]
 
 
 def test_recordings_share_a_pool_until_all_of_them_are_gone(monkeypatch: pytest.MonkeyPatch) -> None:

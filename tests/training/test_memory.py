@@ -200,11 +200,12 @@ def test_the_affinity_of_many_images_needs_no_copy_of_their_features() -> None:
 
 def test_a_resumed_run_starts_with_the_size_that_fitted() -> None:
     model = MODELS["full"](load_backbone("test_vit", checkpoint="random", image_size=32))
-    recipe = Recipe(epochs=2, batch_size=6, warmup_epochs=0)
+    recipe = Recipe(epochs=2, batch_size=6, warmup_epochs=0, eval_every=1)
     taken: list[Any] = []
-    with memory_for(3, model):
+    with memory_for(5, model):
         hooks = Hooks(keep=lambda take: taken.append(take()))
         fit(model, images(12), images(9), recipe, CPU, 0, hooks)
-    with memory_for(3, model) as tried:
+    with memory_for(5, model) as tried:
         fit(model, images(12), images(9), recipe, CPU, 0, replace(hooks, start=taken[0]))
-    assert tried[0] == 3
+    # Two batches in two parts each, and the evaluation in parts of another size.
+    assert tried == [3] * 4 + [5, 4]

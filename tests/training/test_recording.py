@@ -35,7 +35,7 @@ from shipbench.training.history import Fit
 from shipbench.training.inputs import FeatureInputs
 from shipbench.training.loop import Hooks, fit
 from shipbench.training.optimisers import make_optimizer
-from shipbench.training.snapshot import random_states
+from shipbench.training.snapshot import Snapshot, random_states
 from shipbench.training.stacked import Member, fit_stack
 from tests.conftest import Outcome
 from tests.cuda.builders import (
@@ -57,6 +57,11 @@ from tests.training.test_waiting import images as meta_images
 
 CPU = ComputeContext(torch.device("cpu"), "fp32")
 OFF = replace(RECIPE, capture="off")
+
+
+def features_of_images(count: int) -> FeatureInputs:
+    """Random images that lie on the device as they enter a model."""
+    return FeatureInputs(features(count, CPU.device).features.view(count, 3, SIZE, SIZE), torch.arange(count) % CLASSES)
 
 
 def replays(work: Callable[[], None]) -> None:
@@ -195,13 +200,20 @@ def test_a_step_that_cannot_be_recorded_is_computed(always: bool, monkeypatch: p
 def test_a_model_that_follows_steps_is_not_recorded() -> None:
     class Following(Readout):
         gradients: tuple[bool, ...] = ()
+        followed: tuple[tuple[int, int], ...] = ()
 
         def after_step(self, step: int, steps: int) -> None:
             self.gradients += (self.head.weight.grad is not None,)
+            self.followed += ((step, steps),)
 
-    model = Following(3 * SIZE * SIZE, CLASSES)
-    assert not fit(model, features(14, CPU.device), features(9, CPU.device), RECIPE, CPU, 0).captured
+    model, taken = Following(3 * SIZE * SIZE, CLASSES), list[Snapshot]()
+    inputs, hooks = (features(14, CPU.device), features(9, CPU.device)), Hooks(keep=lambda take: taken.append(take()))
+    assert not fit(model, *inputs, RECIPE, CPU, 0, hooks).captured
     assert model.gradients == (True,) * 9
+    assert model.followed == tuple((step, 9) for step in range(9))
+    resumed = Following(3 * SIZE * SIZE, CLASSES)
+    fit(resumed, *inputs, RECIPE, CPU, 0, Hooks(start=taken[1]))
+    assert resumed.followed == ((6, 9), (7, 9), (8, 9))
 
 
 @pytest.mark.usefixtures("tapes")
@@ -247,6 +259,34 @@ def test_a_training_that_has_ended_keeps_neither_model_nor_images(runs: int, rec
         del models, inputs
         assert all(reference() is None for reference in kept)
     assert [outcome.captured for outcome in outcomes] == [recipe is RECIPE] * runs
+
+
+@pytest.mark.usefixtures("tapes")
+def test_a_stack_waits_for_its_replays_before_it_drops_their_recording() -> None:
+    recordings, at_waits = list[weakref.ref[Any]](), list[list[bool]]()
+
+    class Watched(Tapes):
+        def record(self, work: Callable[[], object]) -> Any:
+            recording = super().record(work)
+            recordings.append(weakref.ref(recording))
+            return recording
+
+    class Waiting(ComputeContext):
+        def wait(self) -> None:
+            at_waits.append([recording() is not None for recording in recordings])
+
+    trunk, inputs = backbone(CPU.device), features_of_images(12)
+    models: list[Any] = [ship_model(trunk).train() for _ in range(2)]
+    optimizers = [make_optimizer(model, RECIPE) for model in models]
+    stack = CapturedStack(models, optimizers, inputs, Waiting(CPU.device, "fp32"), 6, Watched(CPU.device))
+    batches = torch.arange(12).split(6)
+    with no_garbage_collection():
+        for active in ((0, 1), (0, 1), (1,)):
+            factors = [model.stochastic_depth.draw(6) for model in models]
+            stack.take(active, [inputs] * 2, batches, factors)
+    # A device may still replay the recording of both runs when the second one is recorded alone.
+    assert at_waits == [[], [True]]
+    assert [recording() is not None for recording in recordings] == [False, True]
 
 
 @pytest.mark.usefixtures("tapes")

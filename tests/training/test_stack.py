@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -102,6 +103,16 @@ def test_one_evaluation_and_a_fair_share_of_the_time() -> None:
     assert {report.runs for report in reports} == {3}
 
 
+def test_the_seconds_of_an_epoch_and_of_an_evaluation_are_divided_equally(monkeypatch: pytest.MonkeyPatch) -> None:
+    trunk, ticks = backbone(), itertools.count()
+    members = [member(ship, (replace(recipe, eval_every=0), seed), trunk) for recipe, seed in RUNS]
+    monkeypatch.setattr(time, "perf_counter", lambda: float(next(ticks)))
+    reports = [report for end in together(members) if isinstance(end, Fit) for report in end.epochs]
+    # The reports of the runs read the clock one after another.
+    assert [report.train_seconds for report in reports] == [1 / 3] * 3 + [2 / 3] * 3 + [1] * 3
+    assert [report.eval_seconds for report in reports if report.evaluation is not None] == [1 / 3] * 3
+
+
 def keeping(taken: list[Snapshot]) -> Callable[[Callable[[], Snapshot]], None]:
     return lambda take: taken.append(take())
 
@@ -111,12 +122,15 @@ def test_snapshots_go_both_ways_and_need_not_be_of_the_same_epoch(name: str) -> 
     build, trunk = STACKABLE[name], backbone()
     from_stack: list[Snapshot] = []
     together([member(build, RUNS[0], trunk, keep=keeping(from_stack)), member(build, RUNS[2], trunk)])
+    # None after the last epoch: it would hold no predictions.
+    assert [len(snapshot.epochs) for snapshot in from_stack] == list(range(1, EPOCHS))
     expected, model = alone(build, RUNS[0])
     resumed, same = alone(build, RUNS[0], start=from_stack[0])
     assert_same_fit(resumed, expected)
     assert_same_weights(same, model)
     from_single: list[Snapshot] = []
     alone(build, RUNS[0], keep=keeping(from_single))
+    assert [len(snapshot.epochs) for snapshot in from_single] == list(range(1, EPOCHS))
     trunk = backbone()
     members = [member(build, RUNS[0], trunk, start=from_single[1]), member(build, RUNS[2], trunk)]
     ends = list(fit_stack(members, TRAIN, TEST, CPU))

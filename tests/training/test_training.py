@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from itertools import pairwise
 from typing import Any
@@ -61,6 +62,42 @@ def test_training_learns_and_reports_every_epoch() -> None:
     assert events[-1].train_loss < events[0].train_loss / 5
     assert [event.accuracy for event in events] == [None] * 19 + [1.0]
     assert done.evaluated[-1][1].accuracy == 1.0
+
+
+class Static(Tiny):
+    """A model whose steps can be recorded."""
+
+    draws_on_device, stochastic_depth = False, None
+
+
+@pytest.mark.parametrize("recorded", [False, True], ids=["computed", "recorded"])
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_a_training_equals_the_literal_loop(name: Any, recorded: bool, request: pytest.FixtureRequest) -> None:
+    if recorded:
+        request.getfixturevalue("tapes")
+    inputs, model, order = separable(14), Static(), torch.Generator().manual_seed(7)
+    literal = copy.deepcopy(model)
+    recipe = Recipe(epochs=4, batch_size=6, lr=0.3, weight_decay=0.2, optimizer=name, warmup_epochs=2, drop_last=False)
+    done = fit(model, inputs, inputs, recipe, CPU, 7)
+    assert done.captured == recorded
+    groups = [
+        {"params": [literal.head.weight], "weight_decay": 0.2},
+        {"params": [literal.head.bias], "weight_decay": 0},
+    ]
+    update = torch.optim.SGD(groups, momentum=0.9) if name == "sgd" else torch.optim.AdamW(groups)
+    for rate, report in zip([0.1, 0.2, 0.3, 0.15], done.epochs, strict=True):
+        losses = []
+        for group in update.param_groups:
+            group["lr"] = rate
+        for chosen in torch.randperm(14, generator=order).split(6):
+            update.zero_grad()
+            losses.append(F.cross_entropy(literal(inputs.features[chosen]), inputs.labels[chosen]))
+            losses[-1].backward()
+            update.step()
+        assert report.learning_rate == pytest.approx(rate)
+        assert report.train_loss == pytest.approx(float(torch.stack(losses).mean()), rel=1e-5)
+    for parameter, expected in zip(model.parameters(), literal.parameters(), strict=True):
+        torch.testing.assert_close(parameter, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_evaluation_happens_when_the_recipe_says() -> None:
