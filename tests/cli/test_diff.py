@@ -114,6 +114,33 @@ def test_across_tasks(shipbench: Shipbench, tmp_path: Path) -> None:
     assert content["regressions"] == ["SHIP across tasks"]
 
 
+def test_p_values_are_corrected_for_all_tasks_and_for_all_methods(shipbench: Shipbench, tmp_path: Path) -> None:
+    for folder, correct in (("a", 300), ("b", 294)):
+        for task in ("dtd", "svhn"):
+            write_run(tmp_path / folder, folder + task, correct, task=task)
+    content = compared(shipbench, tmp_path / "a", tmp_path / "b")
+    # Six images lost and none won: 2 / 2^6, which is below 0.05 for a single task alone.
+    assert [(task["p_value"], task["adjusted"]) for task in content["tasks"]] == [pytest.approx((0.03125, 0.0625))] * 2
+    assert ({task["verdict"] for task in content["tasks"]}, content["regression"]) == ({"not beyond chance"}, False)
+    (alone,) = compared(shipbench, f"{tmp_path / 'a'}@task=dtd", f"{tmp_path / 'b'}@task=dtd")["tasks"]
+    assert (alone["adjusted"], alone["verdict"]) == (pytest.approx(0.03125), "worse")
+    for i, task in enumerate(VTAB.tasks[:6]):
+        for folder, accuracy in (("c", 0.6), ("d", 0.59 - 0.001 * i)):
+            for method in ("ship", "linear"):
+                changes = {"task": task.name, "method": method, "final_test_acc": accuracy}
+                write_run(tmp_path / folder, f"{folder}{method}{i}", None, **changes)
+    methods = compared(shipbench, tmp_path / "c", tmp_path / "d")["methods"]
+    assert [(m["p_value"], m["adjusted"]) for m in methods] == [pytest.approx((0.03125, 0.0625))] * 2
+    assert {m["verdict"] for m in methods} == {"not beyond chance"}
+
+
+def test_predictions_after_the_last_epoch_test_no_other_epoch(shipbench: Shipbench, tmp_path: Path) -> None:
+    for folder, correct, best in (("a", 300, 0.8), ("b", 200, 0.79)):
+        write_run(tmp_path / folder, folder, correct, best_test_acc=best)
+    (task,) = compared(shipbench, tmp_path / "a", tmp_path / "b", "--select", "oracle")["tasks"]
+    assert (task["difference"], task["test"], task["verdict"]) == (pytest.approx(-1), "", "no test")
+
+
 def test_most_tasks_decide_across_tasks_and_not_the_mean(shipbench: Shipbench, tmp_path: Path) -> None:
     for i, task in enumerate(VTAB.tasks[:12]):
         for folder, accuracy in (("a", 0.5), ("b", 0.49 - 0.001 * i if i else 0.9)):
@@ -157,6 +184,29 @@ def test_selections_of_one_folder(shipbench: Shipbench, tmp_path: Path) -> None:
     assert [(pair["run_a"], pair["run_b"]) for pair in settings["pairs"]] == [("s0", "t0"), ("s1", "t1")]
     commits = compared(shipbench, f"{tmp_path}@commit=abc", f"{tmp_path}@run_id=s")
     assert [pair["run_a"] for pair in commits["pairs"]] == ["c0", "c1"]
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "settings"),
+    [
+        ("switches", ("", "no-hierarchy"), {"lr": 0.001, "threshold": 1.0}),
+        ("recipe", ("default", "published"), {"lr": 0.1}),
+        ("backbone", ("vit", "vit.mae"), {"lr": 0.001, "image_size": 384}),
+        ("shots", (0, 4), {"lr": 0.001}),
+    ],
+)
+def test_what_a_selection_names_need_not_agree(
+    column: str, values: tuple[Any, Any], settings: dict[str, Any], shipbench: Shipbench, tmp_path: Path
+) -> None:
+    for seed in (0, 1, 2):
+        write_run(tmp_path, f"one{seed}", 300, seed=seed, **{column: values[0]})
+        changes = {column: values[1], "settings": settings, "image_size": settings.get("image_size", 224)}
+        write_run(tmp_path, f"other{seed}", 200, seed=seed, **changes)
+    sides = [
+        f"{tmp_path}@{column}={value},run_id={run}0|{run}2" for value, run in zip(values, ("one", "other"), strict=True)
+    ]
+    pairs = compared(shipbench, *sides)["pairs"]
+    assert [(pair["run_a"], pair["run_b"]) for pair in pairs] == [("one0", "other0"), ("one2", "other2")]
 
 
 @pytest.mark.parametrize(

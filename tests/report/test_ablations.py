@@ -239,6 +239,16 @@ def test_a_swept_value_without_a_finished_run_hides_no_other() -> None:
     assert cells(table, "SHIP (prompt length 500)")["shared_mean"].value is None
 
 
+@pytest.mark.parametrize(("name", "label"), [("ablation", "without hierarchy"), ("settings-varied", "prompt length 5")])
+def test_a_mean_over_fewer_seeds_is_marked_and_the_mark_explained(name: str, label: str) -> None:
+    others = [*switched(BASE, "no-hierarchy", 0.01), *varied(BASE, "prompt_length", 5)]
+    whole = table_of(BASE + others, f"{name}-demo")
+    lost = [record for record in others if (record["task"], record["seed"]) != (DEMO_TASKS[0], 1)]
+    table = table_of(BASE + lost, f"{name}-demo")
+    assert [cells(each, f"SHIP ({label})")["mean of tasks"].sign for each in (whole, table)] == ["", "†"]
+    assert [any(note.startswith("† fewer") for note in each.notes) for each in (whole, table)] == [False, True]
+
+
 def test_a_swept_value_that_is_also_a_switch_joins_its_sweep() -> None:
     records = (
         BASE + varied(BASE, "matching_weight", 1.0) + varied(BASE, "matching_weight", 0.0, switches="no-matching-loss")
@@ -266,6 +276,23 @@ def test_overridden_settings_are_never_the_reference() -> None:
     assert [arm.label for arm in study.arms] == ["SHIP", "SHIP (prompt length 5)"]
 
 
+def test_the_unchanged_settings_are_those_of_most_runs_then_the_central_then_the_oldest() -> None:
+    first_seed = [r for r in BASE if r["seed"] == 0]
+    old = {"created": "2020-01-01"}
+    of_most = study_of(BASE + varied(first_seed, "prompt_length", 5, **old))
+    assert [arm.label for arm in of_most.arms] == ["SHIP", "SHIP (prompt length 5)"]
+    central = study_of(BASE + varied(BASE, "prompt_length", 5, **old) + varied(BASE, "matching_weight", 1.0, **old))
+    assert [arm.label for arm in central.arms] == ["SHIP", "SHIP (matching weight 1)", "SHIP (prompt length 5)"]
+    oldest = study_of(BASE + varied(BASE, "prompt_length", 50, **old))
+    assert [arm.label for arm in oldest.arms] == ["SHIP", "SHIP (prompt length 10)"]
+
+
+def test_the_deviation_of_a_swept_value_is_over_seeds() -> None:
+    (sweep,) = sweeps(study_of(BASE + varied(BASE, "prompt_length", 5)), "demo")
+    means = [statistics.fmean(100 * r["final_test_acc"] for r in BASE if r["seed"] == seed) for seed in (0, 1)]
+    assert [point.deviation for point in sweep.points] == pytest.approx([statistics.stdev(means)] * 2)
+
+
 def test_settings_that_a_recipe_gives_per_task_do_not_split_a_row() -> None:
     records = [{**r, "cfg.lr": 0.001 * (1 + DEMO_TASKS.index(r["task"]))} for r in BASE]
     study = study_of(records)
@@ -277,6 +304,14 @@ def test_the_same_seed_on_two_copies_of_the_data_is_two_rows() -> None:
     other = [{**r, "data_fingerprint": "other", "run_id": f"{r['run_id']}-o", "final_test_acc": 0.9} for r in BASE[:1]]
     labels = [arm.label for arm in study_of(BASE + other).arms]
     assert labels == ["SHIP", "SHIP (record 2 of the same seeds)"]
+
+
+def test_the_copy_of_the_data_that_most_runs_read_has_the_plain_row() -> None:
+    odd = {**BASE[0], "data_fingerprint": "a copy", "run_id": "0", "final_test_acc": 0.9}
+    study = study_of([odd, *BASE])
+    shown = {arm.label: study.accuracies(arm).at[0, BASE[0]["task"]] for arm in study.arms}
+    expected = {"SHIP": 100 * BASE[0]["final_test_acc"], "SHIP (record 2 of the same seeds)": 90}
+    assert shown == pytest.approx(expected)
 
 
 def test_numbers_of_one_value_are_one_setting_whatever_their_type() -> None:

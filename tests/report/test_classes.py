@@ -116,10 +116,33 @@ def test_calibration_needs_confidences() -> None:
     ship = next(row for row in table.rows if row.cells[0].text == "SHIP")
     share = (predictions[predictions["run_id"] == records[1]["run_id"]]["confidence"] == 0.9).mean()
     assert ship.cells[1].value == pytest.approx(100 * (0.1 * share + 0.6 * (1 - share)))
-    assert figure(report, "reliability-demo").draw().panels[0].x.label == "confidence"
+    (panel,) = figure(report, "reliability-demo").draw().panels
+    assert panel.x.label == "confidence"
+    (points,) = (mark for mark in panel.marks if isinstance(mark, Points) and mark.key == "SHIP")
+    assert (points.xs, points.ys) == (pytest.approx([0.6, 0.9]), [0, 1])
     without = report_of(records, predictions.drop(columns="confidence"))
     assert not any(table.name.startswith("calibration") for table in without.tables())
     assert not any(shown.name.startswith("reliability") for shown in without.figures())
+
+
+def test_an_average_of_calibration_errors_needs_all_tasks() -> None:
+    records = grid(("vpt-deep", "ship"), DEMO_TASKS[:2], (0,))[:3]
+    report = report_of(records, make_predictions(records))
+    table = next(table for table in report.tables() if table.name == "calibration-demo")
+    assert table.columns[-1].title == "mean of these 2 tasks"
+    vpt, ship = (row.cells[1:] for row in table.rows)
+    assert vpt[2].value == pytest.approx((vpt[0].value + vpt[1].value) / 2)
+    assert [cell.value is None for cell in ship] == [False, True, True]
+
+
+def test_classes_stand_from_the_hardest_to_the_easiest() -> None:
+    record = make_record("ship", "digits", 0, 0.5)
+    run = {"index": range(6), "label": [0, 0, 1, 1, 2, 2], "predicted": [1, 1, 1, 1, 2, 0]}
+    report = report_of([record], pd.DataFrame(run).assign(run_id=record["run_id"]))
+    (panel,) = figure(report, "class-accuracy-demo").draw().panels
+    (line,) = (mark for mark in panel.marks if isinstance(mark, Line))
+    assert line.tips == ("class 0, SHIP: 0.0 %", "class 2, SHIP: 50.0 %", "class 1, SHIP: 100.0 %")
+    assert line.ys == [0, 50, 100]
 
 
 def test_an_arm_whose_seeds_saw_different_images_hides_no_other() -> None:

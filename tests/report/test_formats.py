@@ -37,7 +37,10 @@ from shipbench.report.drawing.palette import THEME
 from shipbench.report.drawing.paper import PAPER_STYLES
 from shipbench.report.render import latex, markdown, typst
 from shipbench.report.render.csv_text import frame_csv, table_csv
+from shipbench.report.render.html import Span, html_page, spans
 from shipbench.report.render.images import images
+from shipbench.report.wording.numbers import aligned, percent, short, signed
+from shipbench.report.wording.text import listed
 from tests.report.builders import VTAB_TASKS, grid, make_record, make_results
 
 HOSTILE = (
@@ -194,6 +197,58 @@ def test_decimal_points_are_aligned() -> None:
     assert not any(pad for pad, _ in decimal_padding(table))
     assert r"85.8\phantom{00}\rlap{\textdagger{}}" in latex.latex_table(table)
     assert "| 85.8† |" in markdown.markdown_table(table)
+
+
+def marked_table() -> Table:
+    """A table with groups over some columns, a best and a second-best number, a note and a warning."""
+    groups = {"a": "One", "b": "One", "c": "", "d": "Two", "e": "Two", "f": "Two"}
+    columns = (Column("m", "Method", align="left"), *(Column(name, name, group) for name, group in groups.items()))
+    cells = (Cell("9.0", mark="best"), Cell("8.0", mark="second"), *(Cell("7.0") for _ in range(4)))
+    return Table("t", "T", Caption("C."), columns, (Row((Cell("x"), *cells)),), ("a note",), ("a warning",))
+
+
+def test_titles_of_groups_stand_over_their_columns_in_every_format() -> None:
+    table = marked_table()
+    tex, typ = latex.latex_table(table), typst.typst_table(table)
+    empty = r"\multicolumn{1}{c}{}"
+    assert rf"{empty} & \multicolumn{{2}}{{c}}{{One}} & {empty} & \multicolumn{{3}}{{c}}{{Two}} \\" in tex
+    assert r"\cmidrule(lr){2-3}\cmidrule(lr){5-7}" in tex
+    assert r"\begin{tabular}{lrrrrrr}" in tex
+    assert re.findall(r'colspan: (\d), align: center, "(\w*)"', typ) == [
+        ("1", ""),
+        ("2", "One"),
+        ("1", ""),
+        ("3", "Two"),
+    ]
+    assert re.findall(r"start: (\d), end: (\d)", typ) == [("1", "3"), ("4", "7")]
+    assert spans(table.columns) == [Span("", 1), Span("One", 2), Span("", 1), Span("Two", 3)]
+    assert (
+        markdown.markdown_table(table).splitlines()[4] == "| Method | One: a | One: b | c | Two: d | Two: e | Two: f |"
+    )
+
+
+def test_best_is_bold_and_second_best_underlined_in_latex_and_typst() -> None:
+    tex, typ = latex.latex_table(marked_table()), typst.typst_table(marked_table())
+    assert r"x & \textbf{9.0} & \underline{8.0} & 7.0" in tex
+    assert '"x", strong("9.0"), underline("8.0"), "7.0"' in typ
+
+
+def test_notes_and_warnings_are_printed_in_every_format() -> None:
+    table = marked_table()
+    report = Report("R", "", (), ("a caution In: T.",), (Section("all", "All", (table,)),), pd.DataFrame())
+    page, text = html_page(report), markdown.markdown_report(report, None)
+    for printed in (latex.latex_table(table), typst.typst_table(table), markdown.markdown_table(table), page, text):
+        assert all(sentence in printed for sentence in ("a note", "a warning"))
+    assert "<li>a caution In: T.</li>" in page
+    assert text.startswith("# R\n\n> **Read this first**\n>\n> - a caution In: T.\n")
+
+
+def test_numbers_are_rounded_and_scaled_as_they_are_named() -> None:
+    assert [signed(value) for value in (0.26, -1.26, -0.04, None)] == ["+0.3", "\N{MINUS SIGN}1.3", "0.0", ""]
+    assert [percent(value) for value in (99.96, 0.04, float("nan"))] == ["100.0", "0.0", ""]
+    assert [short(value, 1e6) for value in (85_798_656, 38_000, 1.5e9, 0)] == ["85.8", "0.038", "1,500", "0"]
+    assert aligned([85_798_656, 294_912, float("nan")], 1e6) == ["85.80", "0.29", ""]
+    assert (listed(list("abcd")), listed(list("abcdef"))) == ("a, b, c and d", "a, b, c and 3 more")
 
 
 @given(st.text())

@@ -10,6 +10,7 @@ from shipbench.report import build_report
 from shipbench.report.document import MISSING, Overview
 from shipbench.report.wording.names import task_name
 from shipbench.report.wording.numbers import MINUS
+from shipbench.tasks.catalogue import VTAB
 from tests.report.builders import (
     DEMO_TASKS,
     VTAB_TASKS,
@@ -58,6 +59,16 @@ def test_a_lead_that_most_tasks_contradict_is_not_called_beyond_chance() -> None
     against = "Wilcoxon's test of SHIP is beyond chance against the direction of the difference."
     assert result.table.caption.text.endswith(against)
     assert against in table_named("significance-vtab-1k", records, "results").notes
+
+
+def test_a_lead_that_chance_explains_is_called_so() -> None:
+    several = sentences(grid(("linear", "vpt-deep", "ship"), DEMO_TASKS, (0,)))["final", "tasks"]
+    assert several.endswith("points above VPT-deep, not beyond chance across tasks (Wilcoxon, p = 0.062).")
+    records = [make_record("vpt-deep", "digits", 0, 0.5), make_record("ship", "digits", 0, 0.505)]
+    frame = make_predictions(records)
+    load = lambda run_ids: frame[frame["run_id"].isin(list(run_ids))]  # noqa: E731
+    (overview,) = build_report(make_results(records), predictions=load).overviews
+    assert overview.results[0].sentence.endswith("0.5 points above VPT-deep, not beyond chance.")
 
 
 def test_few_tasks_beyond_chance_are_counted_in_both_directions() -> None:
@@ -111,6 +122,27 @@ def test_methods_without_the_whole_suite_are_named_and_not_ranked() -> None:
     result = overview_of(records).results[0]
     assert [row.cells[0].text for row in result.table.rows] == ["SHIP", "VPT-deep"]
     assert "Left out for missing tasks: Full fine-tuning." in result.table.caption.details
+
+
+def test_the_difference_beside_a_mean_is_that_of_this_mean() -> None:
+    gains = {"Natural": 0.01, "Specialized": 0.02, "Structured": 0.06}
+    records = [make_record("vpt-deep", task.name, 0, 0.5) for task in VTAB.tasks]
+    records += [make_record("ship", task.name, 0, 0.5 + gains[task.group]) for task in VTAB.tasks]
+    shown = {
+        result.mean: [[cell.text for cell in row.cells[:3]] for row in result.table.rows]
+        for result in overview_of(records).results
+        if result.select == "final"
+    }
+    assert shown == {
+        "groups": [["SHIP", "53.0", "+3.0"], ["VPT-deep", "50.0", "baseline"]],
+        "tasks": [["SHIP", "53.3", "+3.3"], ["VPT-deep", "50.0", "baseline"]],
+    }
+
+
+def test_a_mean_over_fewer_seeds_is_marked_and_the_mark_explained() -> None:
+    table = overview_of(grid(("vpt-deep", "ship"), VTAB_TASKS, (0, 1))[:-1]).results[0].table
+    assert {row.cells[0].value: row.cells[1].sign for row in table.rows} == {"SHIP": "†", "VPT-deep": ""}
+    assert [note.split(" than")[0] for note in table.notes] == ["† fewer seeds"]
 
 
 def test_a_part_of_a_suite_has_a_mean_of_these_tasks() -> None:

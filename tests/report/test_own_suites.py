@@ -168,6 +168,13 @@ def test_an_epoch_of_a_task_scored_by_class_is_not_chosen_by_accuracy_over_image
     assert len(build_study(plain, pd.DataFrame(points), validation).arms) == 1
 
 
+def test_the_best_epoch_by_accuracy_over_images_is_not_that_of_a_task_scored_by_class() -> None:
+    row, _ = unbalanced("ship", 790, 90)
+    frame = pd.DataFrame([{**row, "best_test_acc": 0.95}])
+    assert build_study(frame, None, get_selection("oracle")).arms == ()
+    assert not [table.name for table in build_report(frame).tables() if table.name.startswith("oracle")]
+
+
 def test_a_task_that_is_a_suite_to_itself_is_named_once() -> None:
     alone = {"suite": "bugs", "suite_tasks": json.dumps(["bugs"])}
     records = [own("bugs", 0.5, **alone), make_record("ship", "bugs", accuracy=0.7, **{**SUITE, **alone})]

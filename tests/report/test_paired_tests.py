@@ -24,6 +24,7 @@ from shipbench.statistics import (
     nemenyi_distance,
     paired_test,
     rank_biserial,
+    student_test,
     task_ranks,
     wilcoxon_test,
 )
@@ -225,6 +226,14 @@ def test_holm_ignores_missing_p_values() -> None:
     assert result[0] == pytest.approx(0.02)
     assert math.isnan(result[1])
     assert result[2] == pytest.approx(0.04)
+
+
+def test_students_test_is_two_sided_and_needs_a_spread() -> None:
+    # With two degrees of freedom, the chance of a larger |t| is 1 - t / sqrt(t^2 + 2).
+    t = 2 * math.sqrt(3)
+    for sign in (-1, 1):
+        assert student_test([sign * value for value in (1.0, 2.0, 3.0)]) == pytest.approx(1 - t / math.sqrt(t**2 + 2))
+    assert all(math.isnan(student_test(values)) for values in ([], [1.0], [0.1 + 0.2, 0.3, 0.3]))
 
 
 def test_bootstrap_of_a_share_is_near_the_binomial_interval() -> None:

@@ -100,6 +100,7 @@ def test_accuracies_that_differ_beyond_chance_are_marked() -> None:
     records = [make_record("vpt-deep", "digits", 0, 0.5), make_record("ship", "digits", 0, 0.9)]
     records += [make_record("vpt-deep", "textures", 0, 0.8), make_record("ship", "textures", 0, 0.8)]
     records += [make_record("vpt-deep", "clevr-count", 0, 0.8), make_record("ship", "clevr-count", 0, 0.6)]
+    records += [make_record("vpt-deep", "earth-climate", 0, 0.5), make_record("ship", "earth-climate", 0, 0.8)]
     records, frame = predicted(records)
     report = build_report(make_results(records), predictions=loader(frame))
     main = table(report, "main-demo")
@@ -110,8 +111,8 @@ def test_accuracies_that_differ_beyond_chance_are_marked() -> None:
     )
     assert "blacktriangle" in latex_table(main)
     across = table(report, "significance-demo")
-    assert cell(across, "SHIP", "beyond_chance_better").value == 1
-    assert cell(across, "SHIP", "beyond_chance_worse").value == 1
+    counts = ("tasks", "won", "lost", "beyond_chance_better", "beyond_chance_worse")
+    assert [cell(across, "SHIP", column).value for column in counts] == [4, 2, 1, 2, 1]
     digits = cell(table(report, "paired-tests-demo"), "SHIP", "digits")
     assert digits.below == "+40.0"
     assert (dict(digits.extras)["images won"], dict(digits.extras)["images lost"]) == (160, 0)
@@ -166,6 +167,13 @@ def test_a_method_with_too_few_tasks_for_a_test_weakens_no_other() -> None:
     for column in ("wilcoxon_p", "wilcoxon_holm_p"):
         assert cell(across, "SHIP", column).value == pytest.approx(0.03125)
         assert cell(across, "Linear probe", column).value is None
+
+
+def test_p_values_across_tasks_are_corrected_for_the_number_of_methods() -> None:
+    across = table_named("significance-demo", grid(("linear", "vpt-deep", "ship"), DEMO_TASKS, (0,)), "results")
+    for method in ("Linear probe", "SHIP"):
+        shown = [cell(across, method, column).value for column in ("wilcoxon_p", "wilcoxon_holm_p")]
+        assert shown == pytest.approx([0.03125, 0.0625])
 
 
 def test_missing_cells_are_left_out_of_tests() -> None:
@@ -248,9 +256,30 @@ def test_agreement_by_hand() -> None:
     assert result == {(vpt, vpt): {"digits": 1.0}, (ship, vpt): {"digits": 0.75}, (ship, ship): {"digits": 1.0}}
 
 
+def test_agreement_pairs_equal_seeds_and_the_seeds_of_one_method_with_each_other() -> None:
+    guesses = {
+        ("vpt-deep", 0): [0, 1, 2, 3],
+        ("vpt-deep", 1): [0, 1, 2, 0],
+        ("ship", 0): [0, 1, 2, 3],
+        ("ship", 1): [1, 1, 2, 0],
+    }
+    labels, records, frames = [0, 1, 2, 3], [], []
+    for (method, seed), classes in guesses.items():
+        # All classify all images of textures rightly.
+        for task, answers in (("digits", classes), ("textures", labels)):
+            records.append(make_record(method, task, seed, float(np.mean(np.equal(answers, labels)))))
+            run = {"run_id": records[-1]["run_id"], "index": range(4), "label": labels, "predicted": answers}
+            frames.append(pd.DataFrame(run))
+    shown = table(build_report(make_results(records), predictions=loader(pd.concat(frames))), "agreement-demo")
+    assert [[c.text for c in row.cells] for row in shown.rows] == [["VPT-deep", "87.5", ""], ["SHIP", "93.8", "75.0"]]
+    assert {c.below for row in shown.rows for c in row.cells if c.text.endswith((".5", ".8", ".0"))} == {"2 tasks"}
+
+
 def test_intervals_are_over_images_and_over_tasks() -> None:
-    records, frame = predicted(grid(("vpt-deep", "ship"), DEMO_TASKS, (0, 1)))
+    records = grid(("vpt-deep", "ship"), DEMO_TASKS, (0, 1))
+    records, frame = predicted([r for r in records if (r["method"], r["task"]) != ("vpt-deep", "digits")])
     result = table(build_report(make_results(records), predictions=loader(frame)), "intervals-demo")
+    assert cell(result, "VPT-deep", "mean of tasks").value is None
     for task in DEMO_TASKS:
         shares = [r["final_test_acc"] for r in records if (r["method"], r["task"]) == ("ship", task)]
         shown = cell(result, "SHIP", task)
@@ -290,24 +319,29 @@ def test_the_difference_across_tasks_has_students_interval_from_three_tasks_on()
 def test_one_of_two_seeds_collapses_and_is_shown_not_dropped() -> None:
     records = grid(("vpt-deep", "ship"), DEMO_TASKS, (0, 1), chance_acc=0.2)
     fallen = next(r for r in records if (r["method"], r["task"], r["seed"]) == ("ship", "textures", 1))
-    fallen |= {"final_test_acc": 0.2, "best_test_acc": 0.9}
+    fallen |= {"final_test_acc": 0.15, "best_test_acc": 0.9}
     kept = next(r for r in records if (r["method"], r["task"], r["seed"]) == ("ship", "textures", 0))
     report = build_report(make_results(records))
     main = table(report, "main-demo")
     shown = cell(main, "SHIP", "textures")
-    assert shown.value == pytest.approx(50 * (kept["final_test_acc"] + 0.2))
+    assert shown.value == pytest.approx(50 * (kept["final_test_acc"] + 0.15))
     assert shown.sign == "‡"
     assert dict(shown.extras)["seeds"] == 2
     assert any(note.startswith("‡ collapsed") for note in main.notes)
     assert cell(main, "VPT-deep", "textures").sign == ""
     rows = [[c.text for c in row.cells] for row in table(report, "missing").rows]
-    assert [row[:4] for row in rows if row[0] == "collapsed"] == [["collapsed", "SHIP", "textures", "1"]]
+    why = "lowest accuracy 15.0 %, majority-class accuracy 20.0 %; kept in the means"
+    assert [row for row in rows if row[0] == "collapsed"] == [["collapsed", "SHIP", "textures", "1", why]]
 
 
 def test_chance_is_read_from_labels_where_records_lack_it() -> None:
     records, frame = predicted([make_record("ship", "digits", s, 0.5) for s in (0, 1)], images=4, classes=3)
     filled = with_chance(make_results([*records, make_record("ship", "textures", chance_acc=0.3)]), loader(frame))
     assert list(filled["chance_acc"]) == [0.5, 0.5, 0.3]
+    other = make_record("ship", "digits", 2, 0.5, data_fingerprint="other")
+    labels = pd.DataFrame({"run_id": other["run_id"], "index": range(4), "label": [0, 0, 0, 1], "predicted": 0})
+    filled = with_chance(make_results([*records, other]), loader(pd.concat([frame, labels])))
+    assert list(filled["chance_acc"]) == [0.5, 0.5, 0.75]
 
 
 def tuned_records() -> tuple[Records, list[dict[str, Any]]]:
@@ -344,6 +378,16 @@ def test_tuned_runs_are_a_method_of_their_own() -> None:
     assert list(main_table(make_results(records), tunings=tunings)["mean of tasks"]) == pytest.approx([50, 60])
     chosen = build_report(make_results(records), None, ReportOptions(select="validation"), tunings=tunings)
     assert labels(chosen) == ["SHIP (tuned on validation)"]
+
+
+def test_a_failed_trial_of_a_tuning_is_listed_and_has_no_row() -> None:
+    records, tunings = tuned_records()
+    trial = {"cfg.prompt_length": 3, "overrides": "prompt_length=3", "protocol": "tuning"}
+    lost = make_record("ship", "digits", 0, float("nan"), **trial, status="failed", error="boom")
+    report = build_report(make_results([*records, lost]), tunings=tunings)
+    assert labels(report) == ["SHIP", "SHIP (tuned on validation)"]
+    rows = [[c.text for c in row.cells] for row in table(report, "missing").rows]
+    assert ["failed", "SHIP", "digits", "0", "boom"] in rows
 
 
 def test_a_confirmed_run_of_the_recipe_appears_in_both_rows_but_counts_once() -> None:
@@ -528,6 +572,15 @@ def test_the_protocol_box_names_data_and_weights() -> None:
     assert page.index("SHIP reaches") < page.index("**Protocol**") < page.index("## VTAB-1k: results")
 
 
+def test_the_protocol_box_counts_the_runs_that_were_tested_before_their_end() -> None:
+    records = grid(("ship",), ("dtd", "svhn"), (0,))
+    rows = [(records[0], 0, "test"), (records[0], 1, "test"), (records[1], 1, "test"), (records[1], 0, "train")]
+    history = [{"run_id": r["run_id"], "epoch": epoch, "split": split, "accuracy": 0.5} for r, epoch, split in rows]
+    study = build_study(make_results(records), pd.DataFrame(history), get_selection("final"))
+    assert "Also tested during training: 1 run;" in dict(protocol_box(study))["Tested"]
+    assert "Also" not in dict(protocol_box(study_of(records)))["Tested"]
+
+
 def test_the_protocol_box_distinguishes_ablations_from_settings_changed_by_hand() -> None:
     full = grid(("ship",), ("dtd", "svhn"), (0,))
     ablated = [
@@ -554,12 +607,24 @@ def test_nothing_counted_has_no_protocol() -> None:
 
 
 def test_the_oracle_gap_in_numbers() -> None:
-    records = [make_record("ship", t, 0, a, best_test_acc=b) for t, a, b in (("dtd", 0.5, 0.6), ("svhn", 0.7, 0.7))]
+    runs = (("dtd", 0, 0.5, 0.6), ("dtd", 1, 0.7, 0.8), ("svhn", 0, 0.8, 0.8))
+    records = [make_record("ship", task, seed, last, best_test_acc=best) for task, seed, last, best in runs]
     gaps = table_named("oracle-gaps-vtab-1k", records, "results")
     assert [cell(gaps, "SHIP", key).text for key in ("final", "oracle", "gap", "largest_gap", "tasks")] == [
-        "60.0",
-        "65.0",
+        "70.0",
+        "75.0",
         "+5.0",
         "+10.0",
         "2",
+    ]
+
+
+def test_ranks_are_listed_from_the_best_and_tied_first_places_are_no_wins() -> None:
+    scores = {"linear": (0.1, 0.4, 0.2, 0.7), "vpt-deep": (0.8, 0.5, 0.8, 0.5), "ship": (0.9, 0.5, 0.7, 0.8)}
+    records = [make_record(m, t, 0, s) for m, row in scores.items() for t, s in zip(DEMO_TASKS, row, strict=False)]
+    rows = table_named("ranks-demo", records, "results").rows
+    assert [[c.text for c in row.cells] for row in rows] == [
+        ["SHIP", "1.38", "2"],
+        ["VPT-deep", "1.88", "1"],
+        ["Linear probe", "2.75", "0"],
     ]

@@ -115,3 +115,11 @@ def test_settings_that_authors_chose_on_test_images_are_marked() -> None:
         "SHIP published and chose on test images (published recipe)."
     )
     assert not any("§" in warning for warning in report_of(records).warnings)
+
+
+def test_facts_name_devices_seeds_and_days() -> None:
+    records = grid(("ship", "linear"), ("dtd",), (0, 1))
+    records[3] |= {"device": "cuda: NVIDIA H200", "precision": "bf16", "created": "2025-03-04T01:00:00+00:00"}
+    facts = dict(report_of(records).facts)
+    assert (facts["Devices"], facts["Seeds"]) == ("cpu (fp32), cuda: NVIDIA H200 (bf16)", "0, 1")
+    assert (facts["Methods"], facts["Dates"]) == ("Linear probe, SHIP", "2025-03-01 to 2025-03-04")

@@ -301,6 +301,15 @@ def test_a_number_of_shots_without_a_finished_run_hides_no_other() -> None:
     assert [list(mark.ys) for mark in points] == [pytest.approx([40, 50, 60]), pytest.approx([50, 60])]
 
 
+def test_a_number_of_shots_with_fewer_seeds_is_marked_and_the_mark_explained() -> None:
+    rows = [make_record("ship", "digits", seed, shots=shots) for shots in (2, 16) for seed in (0, 1)]
+    for kept, signs in ((rows, ["", ""]), (rows[:-1], ["", "†"])):
+        table = item(build_report(make_results(kept)), "shots-demo")
+        assert isinstance(table, Table)
+        assert [cell.sign for cell in table.rows[0].cells[1:]] == signs
+        assert [note.split(" than")[0] for note in table.notes] == ["† fewer seeds"] * signs.count("†")
+
+
 def test_runs_of_one_number_of_shots_have_no_table_of_shots() -> None:
     study = build_study(make_results(grid(("linear", "ship"), ("digits",), (0, 1), shots=4)), None, Final())
     assert few_shots(study, "demo") is None

@@ -111,6 +111,25 @@ def test_the_cost_table_counts_stacked_runs() -> None:
     ]
 
 
+def test_costs_are_printed_in_the_units_of_their_columns() -> None:
+    report = build_report(make_results(grid(("ship",), VTAB_TASKS[:2], (0,))))
+    (cost,) = (table for table in report.tables() if table.name == "cost-vtab-1k")
+    (row,) = cost.rows
+    shown = {f"{c.group} {c.title}".strip(): cell.text for c, cell in zip(cost.columns, row.cells, strict=True)}
+    assert list(shown.items())[2:] == [
+        ("Parameters (M) with head", "0.30"),
+        ("Parameters (M) without head", "0.25"),
+        ("Parameters (M) total", "86.0"),
+        ("GFLOPs per image", "17.6"),
+        ("Images/s training", "800"),
+        ("Images/s evaluation", "1,500"),
+        ("Memory (GiB)", "3.00"),
+        ("Minutes per run training", "2.00"),
+        ("Minutes per run evaluation", "0.50"),
+        ("Runs", "2"),
+    ]
+
+
 def test_speeds_of_runs_with_different_threads_are_never_averaged() -> None:
     columns = {"train_images_per_second": 100.0, "threads": 1}
     one = [{**r, **columns} for r in grid(("ship",), VTAB_TASKS, (1, 2), device="cpu")]

@@ -193,3 +193,13 @@ def test_nothing_heavy_is_imported(tmp_path: Path) -> None:
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "1 []"
+
+
+@pytest.mark.parametrize("newest", ["dask", "slurm"])
+def test_a_run_of_two_plans_belongs_to_the_newest(newest: str, tmp_path: Path) -> None:
+    plans = {"dask": [entry("a1")], "slurm": [entry("a1"), entry("b1")]}
+    for engine, runs in plans.items():
+        path = write_plan(tmp_path, engine, runs)
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps({**content, "created": f"2025-03-0{1 + (engine == newest)}T12:00:00+00:00"}))
+    assert {run.run_id: run.engine for run in folder_status(tmp_path).pending} == {"a1": newest, "b1": "slurm"}

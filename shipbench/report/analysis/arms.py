@@ -295,10 +295,15 @@ def _labelled(arms: Sequence[Arm]) -> list[Arm]:
     varieties = {suite: _variety(members) for suite, members in suites.items()}
     labels = [_label(arm, varieties[arm.suite]) for arm in arms]
     times = Counter((arm.suite, label) for arm, label in zip(arms, labels, strict=True))
-    return [
-        replace(arm, label=label if times[arm.suite, label] == 1 else f"{label} [{arm.method}]")
-        for arm, label in zip(arms, labels, strict=True)
-    ]
+    numbered: Counter[tuple[str, str, str]] = Counter()
+    labelled = []
+    for arm, label in zip(arms, labels, strict=True):
+        numbered[arm.suite, label, arm.method] += 1
+        number = numbered[arm.suite, label, arm.method]
+        # Arms of one method have one label where records of one of them do not state what sets them apart.
+        sign = f" [{arm.method}{f' {number}' if number > 1 else ''}]" if times[arm.suite, label] > 1 else ""
+        labelled.append(replace(arm, label=label + sign))
+    return labelled
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from shipbench.report.tables.common import (
     DEVIATION_BELOW,
     MILLION,
     evenly,
+    fewer_seeds_note,
     label_cell,
     marked,
     mean_cells,
@@ -49,7 +50,7 @@ def ablation_table(view: SuiteView, ablation: Ablation) -> Table:
         rows=tuple(
             evenly(marked(rows, range(first_mean, first_mean + len(view.groups) + 2)), {len(columns) - 1: MILLION})
         ),
-        notes=_notes(ablation),
+        notes=(*_notes(ablation), *fewer_seeds_note(rows)),
         warnings=cautions(view.study.runs_of(arms)),
     )
 

@@ -18,10 +18,10 @@ from shipbench.report.document import MISSING, Cell, Column, Row, Table
 from shipbench.report.tables.common import (
     COLLAPSED,
     DEVIATION_BELOW,
-    FEWER_SEEDS,
     MILLION,
     SCORE_EXTRAS,
     evenly,
+    fewer_seeds_note,
     label_cell,
     marked,
     mean_cells,
@@ -75,6 +75,7 @@ def main_results_table(view: SuiteView) -> Table | None:
         rows=tuple(rows),
         notes=(
             *_sign_notes(view, columns, [row for row in rows if row.kind == "ours"]),
+            *fewer_seeds_note(rows),
             *part_notes(view),
             *view.prediction_notes,
             *([unranked] if unranked else []),
@@ -157,7 +158,7 @@ def _task_cell(cell: Cell, test: TaskTest | None, collapsed: bool) -> Cell:
 
 
 def _sign_notes(view: SuiteView, columns: Sequence[Column], rows: Sequence[Row]) -> list[str]:
-    """Explain every sign and mark that occurs in the printed ``columns`` of ``rows``."""
+    """Explain every other sign and mark that occurs in the printed ``columns`` of ``rows``."""
     cells = [cell for row in rows for cell in row.cells[1:]]
     signs = "".join(cell.sign for cell in cells)
     notes = []
@@ -175,6 +176,4 @@ def _sign_notes(view: SuiteView, columns: Sequence[Column], rows: Sequence[Row])
             f"{COLLAPSED} collapsed: at least one seed does not exceed the majority-class accuracy; it is kept in the "
             "mean and listed in the table of missing and failed runs."
         )
-    if FEWER_SEEDS in signs:
-        notes.append(f"{FEWER_SEEDS} fewer seeds than the rest of the row, because runs are missing or failed.")
     return notes

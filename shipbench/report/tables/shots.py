@@ -7,7 +7,7 @@ from shipbench.report.analysis.shots import MEAN, FewShots, ShotsFamily, shots_n
 from shipbench.report.analysis.study import NO_SCORE
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import Cell, Column, Row, Table
-from shipbench.report.tables.common import DEVIATION_BELOW, SCORE_EXTRAS, marked, score_cell
+from shipbench.report.tables.common import DEVIATION_BELOW, SCORE_EXTRAS, fewer_seeds_note, marked, score_cell
 from shipbench.report.wording.names import task_name
 from shipbench.report.wording.text import with_seeds
 from shipbench.statistics import mean_of_tasks_name
@@ -36,6 +36,7 @@ def shots_table(view: SuiteView) -> Table | None:
             ),
         ),
         rows=tuple(marked(rows, range(1, len(few.shots) + 1))),
+        notes=fewer_seeds_note(rows),
         warnings=cautions(view.runs),
     )
 
@@ -43,7 +44,5 @@ def shots_table(view: SuiteView) -> Table | None:
 def _row(family: ShotsFamily, few: FewShots) -> Row:
     means = family.scores[MEAN]
     seeds = sorted({seed for score in means.values() for seed in score.seeds})
-    cells = [
-        score_cell(means.get(number, NO_SCORE), means[number].seeds if number in means else ()) for number in few.shots
-    ]
+    cells = [score_cell(means.get(number, NO_SCORE), seeds) for number in few.shots]
     return Row((Cell(family.name, with_seeds(seeds), family.name), *cells))

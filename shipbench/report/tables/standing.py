@@ -16,6 +16,7 @@ from shipbench.report.tables.common import (
     MILLION,
     contradicted,
     evenly,
+    fewer_seeds_note,
     label_cell,
     marked,
     millions_cell,
@@ -53,6 +54,7 @@ def standing_table(view: SuiteView, standing: Standing) -> Table:
         ),
         columns=columns,
         rows=tuple(evenly(marked(rows, [1]), {len(columns) - 1: MILLION})),
+        notes=fewer_seeds_note(rows),
         warnings=cautions(view.runs),
     )
 

@@ -14,6 +14,7 @@ from shipbench.report.tables.common import (
     DEVIATION_BELOW,
     MILLION,
     evenly,
+    fewer_seeds_note,
     label_cell,
     mean_cells,
     mean_columns,
@@ -48,6 +49,7 @@ def variants_table(view: SuiteView) -> Table | None:
         caption=view.caption(_CAPTION.format(seeds=view.over_seeds(DEVIATION_BELOW, arms)), _DETAILS),
         columns=columns,
         rows=tuple(evenly(rows, {len(columns) - 1: MILLION})),
+        notes=fewer_seeds_note(rows),
         warnings=cautions(view.study.runs_of(arms)),
     )
 

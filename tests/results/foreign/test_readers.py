@@ -220,6 +220,12 @@ def test_a_resumed_ship_log_keeps_its_maximum(tmp_path: Path) -> None:
     assert record.settings == {"lr": 0.01, "weight_decay": 0.1, "prompt_length": 50}
 
 
+def test_the_levels_of_a_ship_log_are_those_of_the_record(tmp_path: Path) -> None:
+    write(tmp_path / "ship/log.txt", SHIP_HEADER + json_lines({30: 75}, prompt_indices=[0, 3, 7]))
+    record = record_of(imported("ship", tmp_path / "ship", tmp_path / "results"))
+    assert (record.levels, record.settings["levels"]) == ("[0, 3, 7]", [0, 3, 7])
+
+
 def test_a_ship_log_that_starts_over_counts_from_there(tmp_path: Path) -> None:
     log = SHIP_HEADER + json_lines({0: 10, 10: 84}) + SHIP_HEADER + json_lines({0: 20, 30: 75})
     write(tmp_path / "ship/log.txt", log)
