@@ -394,7 +394,9 @@ def test_maps_and_facts_that_would_fill_the_memory_are_refused(
     tmp_path: Path, target: Path, make: Callable[[], bytes]
 ) -> None:
     (tmp_path / "a.tar.gz").write_bytes(gzip.compress(make(), 1))
-    with pytest.raises(InputError, match=r"is damaged or incomplete .*\((a header|headers) (of 1\d{6} bytes|upon headers)\)"):
+    with pytest.raises(
+        InputError, match=r"is damaged or incomplete .*\((a header|headers) (of 1\d{6} bytes|upon headers)\)"
+    ):
         import_archive(tmp_path / "a.tar.gz", target)
 
 
@@ -408,7 +410,9 @@ def test_a_sparse_file_is_unpacked_and_members_are_not_kept(tmp_path: Path) -> N
         for number in range(5):
             archive.addfile(tarfile.TarInfo(f"{number}.txt"))
     with open_tar(packed) as archive:
-        assert [(member.name, len(archive.members) <= 1) for member in archive] == [(f"{n}.txt", True) for n in range(5)]
+        assert [(member.name, len(archive.members) <= 1) for member in archive] == [
+            (f"{n}.txt", True) for n in range(5)
+        ]
 
 
 @pytest.mark.parametrize("mode", [stat.S_IFCHR, stat.S_IFIFO])
