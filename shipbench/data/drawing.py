@@ -68,7 +68,8 @@ def draw_shots(task: Task, train: Entries, val: Entries, classes: Sequence[str])
     Without ``val``, these come from the training images that are left; a class may have fewer of them. Raises
     ``InputError`` that names the classes with too few training images.
     """
-    pool = _by_class(train)
+    # An image that is listed twice is one shot, and none to validate on.
+    pool = _by_class(list(dict.fromkeys(train)))
     sizes = [len(pool.get(label, ())) for label in range(len(classes))]
     scarce = [f"{name} ({size})" for name, size in zip(classes, sizes, strict=True) if size < task.shots]
     if scarce:
@@ -93,7 +94,11 @@ def _pools(task: Task, splits: Mapping[SplitRole, Entries]) -> tuple[dict[SplitR
         return {"train": train, "val": val, "test": test}, False
     held_out = {entry for entries in _by_class(train).values() for entry in _fifth(entries, "test")}
     if not held_out:
-        raise InputError(f"task {task.name} has no test images, and too few images to hold out a fifth of each class")
+        # A class of two images has one to hold out.
+        raise InputError(
+            f"task {task.name} has no test images, and too few images to hold out a fifth of each class: each of its "
+            f"{len(train)} images is a class of its own; add images, or choose another label if these are no classes"
+        )
     rest = tuple(entry for entry in train if entry not in held_out)
     return {"train": rest, "val": val, "test": tuple(entry for entry in train if entry in held_out)}, True
 

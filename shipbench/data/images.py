@@ -13,7 +13,7 @@ import stat
 import struct
 import warnings
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -26,7 +26,7 @@ from shipbench.data.signatures import impostor
 from shipbench.data.types import ImageFormat
 from shipbench.errors import InputError, system_reason
 
-ImageKind: TypeAlias = Literal["jpeg", "png", "webp", "webp-lossless", "bmp", "ppm", "array", "unknown"]
+ImageKind: TypeAlias = Literal["jpeg", "png", "webp", "webp-lossless", "bmp", "ppm", "tiff", "gif", "array", "unknown"]
 
 MAX_PIXELS = 50_000_000
 """The largest image that is decoded; those of VTAB-1k have fewer than half a million pixels."""
@@ -102,7 +102,9 @@ def sniff(data: bytes) -> ImageKind:
         return "bmp"
     if data[:1] == b"P" and data[1:2] in b"123456" and data[2:3].isspace():
         return "ppm"
-    return "unknown"
+    if data.startswith((b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")):
+        return "tiff"
+    return "gif" if data.startswith((b"GIF87a", b"GIF89a")) else "unknown"
 
 
 def image_format(kinds: Iterable[ImageKind]) -> ImageFormat:
@@ -134,8 +136,9 @@ def decode_photograph(data: bytes, where: object) -> Image.Image:
 
 
 def _decode(data: bytes, where: object, max_pixels: int, *, upright: bool) -> Image.Image:
+    formats = _PHOTOGRAPH_FORMATS if upright else _FORMATS
     try:
-        with Image.open(io.BytesIO(data), formats=_PHOTOGRAPH_FORMATS if upright else _FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=formats) as image:
             _check_size(image, where, max_pixels)
             image.load()
             if sniff(data) == "png" and _PNG_END not in data:
@@ -144,7 +147,7 @@ def _decode(data: bytes, where: object, max_pixels: int, *, upright: bool) -> Im
     except _TOO_LARGE as error:
         raise InputError(f"{where} is larger than the allowed {max_pixels} pixels; scale it down") from error
     except UnidentifiedImageError as error:
-        raise InputError(f"{where} {_why_unidentified(data)}") from error
+        raise InputError(f"{where} {_why_unidentified(data, formats)}") from error
     except _BROKEN as error:
         raise InputError(f"{where} cannot be decoded: {error}") from error
 
@@ -169,9 +172,9 @@ def _turned(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _why_unidentified(data: bytes) -> str:
+def _why_unidentified(data: bytes, formats: Sequence[str]) -> str:
     kind = sniff(data)
-    if kind != "unknown":
+    if kind.partition("-")[0].upper() in formats:
         return f"cannot be decoded: the {kind} file is truncated or damaged"
     return impostor(data, "convert it to PNG") or "is not an image (JPEG, PNG, WebP, BMP or PPM)"
 

@@ -71,7 +71,9 @@ class Listing:
     def picture(self, path: str) -> Image.Image:
         """Return the image called ``path`` as RGB, upright; raise ``InputError`` if it cannot be read or decoded."""
         image = self.images.read(path)
-        where = path if self.signatures is None else self.signatures[path]
+        file = None if self.signatures is None else self.signatures[path]
+        # A file that holds many images does not tell which of them is meant.
+        where = path if file is None else file if file.as_posix().endswith(path) else f"{path} in {file}"
         if isinstance(image, bytes):
             return decode_photograph(image, where)
         try:
@@ -130,9 +132,14 @@ class DrawnSource:
 
     @property
     def folder(self) -> Path | None:
-        """The folder that the source reads, or None if its location is no folder of this machine."""
+        """The folder that the source reads, or the one that holds its images; None if they lie in no folder."""
         path = Path(self.task.base, self.task.location).expanduser()
-        return path if path.is_dir() else None
+        if path.is_dir():
+            return path
+        files = {file.absolute() for file in (self.listing.signatures or {}).values()}
+        # Several images in one file have no folder.
+        lie_apart = files and len(files) == len(self.listing.signatures or {})
+        return Path(os.path.commonpath([file.parent for file in files])) if lie_apart else None
 
     @property
     def place(self) -> str:

@@ -241,6 +241,8 @@ def test_a_flat_image_of_any_shape_stays_flat() -> None:
         (saved(Image.fromarray(PHOTO), "WEBP", lossless=True), "webp-lossless"),
         (encode(PHOTO, "bmp"), "bmp"),
         (encode(PHOTO, "ppm"), "ppm"),
+        (saved(Image.fromarray(PHOTO), "TIFF"), "tiff"),
+        (saved(Image.fromarray(PHOTO), "GIF"), "gif"),
         (b"plain text", "unknown"),
         (b"", "unknown"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import io
 import os
 import re
@@ -20,7 +21,7 @@ import numpy as np
 import pytest
 
 from shipbench.data import fingerprint
-from shipbench.data.acquisition.archives import LIMITS, Limits
+from shipbench.data.acquisition.archives import LIMITS, Limits, open_tar, unpack
 from shipbench.data.acquisition.importing import import_archives
 from shipbench.errors import InputError
 from shipbench.tasks import get_task
@@ -346,6 +347,72 @@ def test_headers_that_would_fill_the_memory_are_refused(
     assert (tmp_path / "a.tar.gz").stat().st_size < 10_000
     with pytest.raises(InputError, match=r"is damaged or incomplete .*\(a header of 20\d{5} bytes\)"):
         import_archive(tmp_path / "a.tar.gz", target)
+
+
+def sparse_header(size: int, extended: bool) -> bytearray:
+    """Return the header of a sparse file of GNU tar; ``extended`` says that blocks with its map follow."""
+    block = bytearray(tarfile.TarInfo("dtd/test.txt").tobuf(tarfile.GNU_FORMAT))
+    block[156:157], block[124:136], block[482] = tarfile.GNUTYPE_SPARSE, b"%011o\0" % size, extended
+    block[148:156] = b"        "
+    block[148:156] = b"%06o\0 " % sum(block)
+    return block
+
+
+def gnu_sparse() -> bytes:
+    """Return a sparse file whose map has a million places, 21 to a block."""
+    return bytes(sparse_header(0, extended=True)) + (b"0" * 504 + b"\1" + bytes(7)) * (1_000_000 // 21)
+
+
+def pax_sparse() -> bytes:
+    """Return a sparse file whose map is a million lines of its content."""
+    numbers = b"2000000\n" + b"0\n" * 4_000_000
+    member = tarfile.TarInfo("dtd/test.txt")
+    member.size = len(numbers)
+    member.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "0"}
+    return member.tobuf(tarfile.PAX_FORMAT) + numbers + bytes(-len(numbers) % 512)
+
+
+def long_names() -> bytes:
+    """Return a thousand long names for one member."""
+    name = tarfile.TarInfo("././@LongLink")
+    name.type, name.size = tarfile.GNUTYPE_LONGNAME, 5
+    return (name.tobuf(tarfile.GNU_FORMAT) + b"name".ljust(512, b"\0")) * 1000
+
+
+def global_facts() -> bytes:
+    """Return eight members, each after a header with half a megabyte of facts about all that follow."""
+    parts = (
+        tarfile.TarInfo.create_pax_global_header({f"fact{number}": "x" * 500_000})
+        + tarfile.TarInfo(f"dtd/{number}.txt").tobuf(tarfile.GNU_FORMAT)
+        for number in range(8)
+    )
+    return b"".join(parts)
+
+
+@pytest.mark.parametrize("make", [gnu_sparse, pax_sparse, long_names, global_facts])
+def test_maps_and_facts_that_would_fill_the_memory_are_refused(
+    tmp_path: Path, target: Path, make: Callable[[], bytes]
+) -> None:
+    (tmp_path / "a.tar.gz").write_bytes(gzip.compress(make(), 1))
+    with pytest.raises(
+        InputError, match=r"is damaged or incomplete .*\((a header|headers) (of 1\d{6} bytes|upon headers)\)"
+    ):
+        import_archive(tmp_path / "a.tar.gz", target)
+
+
+def test_a_sparse_file_is_unpacked_and_members_are_not_kept(tmp_path: Path) -> None:
+    packed, unpacked = tmp_path / "a.tar", tmp_path / "unpacked"
+    packed.write_bytes(bytes(sparse_header(0, extended=False)) + bytes(1024))
+    unpacked.mkdir()
+    unpack(packed, unpacked)
+    assert (unpacked / "dtd/test.txt").read_bytes() == b""
+    with tarfile.open(packed, "w") as archive:
+        for number in range(5):
+            archive.addfile(tarfile.TarInfo(f"{number}.txt"))
+    with open_tar(packed) as archive:
+        assert [(member.name, len(archive.members) <= 1) for member in archive] == [
+            (f"{n}.txt", True) for n in range(5)
+        ]
 
 
 @pytest.mark.parametrize("mode", [stat.S_IFCHR, stat.S_IFIFO])

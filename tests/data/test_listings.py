@@ -17,6 +17,7 @@ from PIL import Image
 from shipbench import RunSpec
 from shipbench.data import find, identities, listings, load, sources
 from shipbench.data.few_shots import FewShotSource
+from shipbench.data.formats.csv_table import CsvTable
 from shipbench.data.framing import resize
 from shipbench.data.inspection.contact_sheet import write_contact_sheet
 from shipbench.data.inspection.summary import summarise
@@ -34,6 +35,14 @@ pytestmark = pytest.mark.usefixtures("private_cache")
 
 FINAL: tuple[SplitName, ...] = ("train", "test")
 TUNING: tuple[SplitName, ...] = ("train800", "val200")
+
+
+class DamagedImages:
+    """Reads no image."""
+
+    def read(self, path: str) -> bytes:
+        """Return text."""
+        return b"text"
 
 
 @pytest.fixture
@@ -136,6 +145,34 @@ def test_an_image_in_train_and_test_is_refused_unless_leaks_are_allowed(bugs: Pa
     (report,) = verify(None, tasks=[task_of(bugs)])
     assert len(report.problems) == 1
     assert "1 of 10 test images" in report.problems[0]
+
+
+def test_verify_names_the_folder_of_the_images_of_a_list(bugs: Path, tmp_path: Path) -> None:
+    paths = sorted(path.relative_to(bugs) for path in bugs.rglob("*.png"))
+    text = "image,label,split\n" + "".join(f"{path},{path.parts[1]},{path.parts[0]}\n" for path in paths)
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "all.csv").write_text(text)
+    (report,) = verify(None, tasks=[get_task(f"csv:{tmp_path}/lists/all.csv:{bugs}")])
+    assert (report.folder, report.counts) == (bugs, {"train": 18, "val": 6, "test": 9})
+
+
+def test_an_image_of_a_file_that_holds_many_is_named(tmp_path: Path) -> None:
+    listing = Listing(("a", "b"), {}, DamagedImages(), signatures={"train/00000007": tmp_path / "all.parquet"})
+    with pytest.raises(InputError, match=r"^train/00000007 in .*all\.parquet is not an image"):
+        listing.picture("train/00000007")
+
+
+def test_an_image_that_is_listed_twice_is_one_shot(bugs: Path) -> None:
+    names = [f"train/{name}/{number}.png" for name in NAMES for number in (0, 0, 1)]
+    rows = "".join(f"{name},{name.split('/')[1]}\n" for name in names)
+    (bugs / "all.csv").write_text(f"image,label,split\n{rows.replace(chr(10), ',train' + chr(10))}")
+    for path in sorted(bugs.glob("test/*/0.png")):
+        with (bugs / "all.csv").open("a") as stream:
+            stream.write(f"{path.relative_to(bugs)},{path.parent.name},test\n")
+    task = get_task(f"csv:{bugs}/all.csv")
+    drawn = CsvTable().open(replace(task, shots=2), None, FINAL).drawing.splits
+    assert {len({entry.path for entry in drawn["train800"]}), len(drawn["train800"])} == {6}
+    assert drawn["val200"] == ()
 
 
 def test_an_image_in_val_and_test_is_refused_with_shots_too(bugs: Path) -> None:

@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TypeAlias
+from typing import IO, Any, TypeAlias
 
 from shipbench.data.signatures import impostor
 from shipbench.errors import InputError
@@ -40,10 +40,6 @@ _LONGEST_LINK = 4096
 _MOST_LINKS = 40
 _DEEPEST = 100
 _LONGEST_HEADER = 1 << 20
-_HEADERS = (
-    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
-    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
-)
 _ENDLESS = f"in a circle or through more than {_MOST_LINKS} others"
 
 
@@ -298,24 +294,50 @@ def _unpack_zip(source: Path, writer: _Writer) -> None:
     writer.copy_links()
 
 
-class _Member(tarfile.TarInfo):
-    """A member whose header does not fill the memory: tarfile reads long names and other facts whole."""
+class _Meter:
+    """Reads an archive on behalf of ``tarfile`` and stops it when it asks for more than any real header has."""
 
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Member:
-        """Return the member in a block of 512 bytes; raise ``ReadError`` if a longer header than any real one follows.
+    def __init__(self, stream: Any) -> None:
+        self._stream, self._bytes = stream, 0
+        self.seek, self.tell = stream.seek, stream.tell
 
-        A few bytes of a packed archive may stand for gigabytes of it.
-        """
-        member = super().frombuf(buf, encoding, errors)
-        if member.type in _HEADERS and member.size > _LONGEST_HEADER:
-            raise tarfile.ReadError(f"a header of {member.size} bytes")
+    def read(self, size: int) -> bytes:
+        """Return the next bytes; raise ``ReadError`` before those that are too many are read."""
+        self._bytes += size
+        if self._bytes > _LONGEST_HEADER:
+            raise tarfile.ReadError(f"a header of {self._bytes} bytes")
+        content: bytes = self._stream.read(size)
+        return content
+
+
+class _Archive(tarfile.TarFile):
+    """A tar file whose headers do not fill the memory, and from which members are read once, one after the other.
+
+    tarfile reads long names, other facts and the maps of sparse files whole, and keeps every member. A few bytes of a
+    packed archive may stand for gigabytes of each.
+    """
+
+    def next(self) -> tarfile.TarInfo | None:
+        """Return the next member; raise ``ReadError`` if longer headers than any real ones come before it."""
+        self.members.clear()  # type: ignore[attr-defined]
+        stream = self.fileobj
+        self.fileobj = _Meter(stream)  # type: ignore[assignment]
+        try:
+            member = super().next()
+        except RecursionError as error:
+            raise tarfile.ReadError("headers upon headers") from error
+        finally:
+            self.fileobj = stream
+        # Facts about all members that follow add up from one header to the next.
+        facts = sum(len(name) + len(value) for name, value in self.pax_headers.items())
+        if facts > _LONGEST_HEADER:
+            raise tarfile.ReadError(f"headers of {facts} bytes")
         return member
 
 
 def open_tar(source: Path) -> tarfile.TarFile:
     """Open a tar file, packed or not, to be read from its start to its end."""
-    return tarfile.open(source, mode="r|*", tarinfo=_Member)
+    return _Archive.open(source, mode="r|*")
 
 
 def _unpack_tar(source: Path, writer: _Writer) -> None:

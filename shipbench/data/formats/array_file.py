@@ -8,6 +8,7 @@ rows that has been passed: 60 KB for 8 MB of rows. Nothing is unpickled.
 from __future__ import annotations
 
 import math
+import mmap
 import struct
 import threading
 import zipfile
@@ -32,6 +33,7 @@ _KEPT_BYTES = 1 << 28
 
 # A remembered state holds up to as many packed bytes.
 _PACKED_BYTES = 1 << 14
+_PIECE_BYTES = 1 << 16
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 _BROKEN = (zipfile.BadZipFile, zlib.error, struct.error, ValueError, EOFError, RuntimeError)
 
@@ -130,12 +132,16 @@ class ArrayRows:
             if not self._marks:
                 self._marks.append(_first_mark(stream, self._member, self._header.start))
             mark = self._marks[block].copy()
-            data = mark.read(stream, count * self._row_bytes)
+            # Of its own pages, which return to the system: threads that free blocks of the heap leave holes in it.
+            data = mmap.mmap(-1, count * self._row_bytes)
+            mark.read(stream, memoryview(data))
         if (block + 1) * self._per_block >= self._header.shape[0] and mark.checksum != self._member.CRC:
             raise zipfile.BadZipFile("its checksum is wrong")
         if block + 1 == len(self._marks):
             self._marks.append(mark)
-        self._kept[block] = np.frombuffer(data, self._header.dtype).reshape(count, *self._header.shape[1:])
+        rows = np.frombuffer(data, self._header.dtype).reshape(count, *self._header.shape[1:])
+        rows.flags.writeable = False
+        self._kept[block] = rows
         while len(self._kept) > 1 and sum(rows.nbytes for rows in self._kept.values()) > _KEPT_BYTES:
             self._kept.popitem(last=False)
 
@@ -185,20 +191,19 @@ class _Mark:
     def copy(self) -> _Mark:
         return _Mark(self.position, self.unpacker.copy(), self.checksum)
 
-    def read(self, stream: IO[bytes], size: int) -> bytes:
-        """Unpack the next ``size`` bytes and move behind them."""
-        parts = []
-        while size:
+    def read(self, stream: IO[bytes], target: memoryview) -> None:
+        """Unpack the next bytes into ``target``, until it is full, and move behind them."""
+        done = 0
+        while done < len(target):
             stream.seek(self.position)
             packed = stream.read(_PACKED_BYTES)
-            data = self.unpacker.decompress(packed, size)
+            data = self.unpacker.decompress(packed, min(len(target) - done, _PIECE_BYTES))
             if not data and (not packed or self.unpacker.eof):
                 raise EOFError("it ends early")
             self.position += len(packed) - len(self.unpacker.unconsumed_tail)
             self.checksum = zlib.crc32(data, self.checksum)
-            size -= len(data)
-            parts.append(data)
-        return b"".join(parts)
+            target[done : done + len(data)] = data
+            done += len(data)
 
 
 def _first_mark(stream: IO[bytes], member: zipfile.ZipInfo, start: int) -> _Mark:
@@ -208,7 +213,7 @@ def _first_mark(stream: IO[bytes], member: zipfile.ZipInfo, start: int) -> _Mark
     if signature != b"PK\x03\x04":
         raise zipfile.BadZipFile("it is not where the archive says")
     mark = _Mark(member.header_offset + _LOCAL_HEADER.size + name + extra, _UNPACKERS[member.compress_type]())
-    mark.read(stream, start)
+    mark.read(stream, memoryview(bytearray(start)))
     return mark
 
 

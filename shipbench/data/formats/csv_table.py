@@ -20,7 +20,7 @@ from shipbench.data.formats.files import (
     require_files,
     require_folder,
 )
-from shipbench.data.formats.labels import Label, Rows, as_integers, counted, make_listing, quoted_few
+from shipbench.data.formats.labels import Label, Rows, as_integers, check_texts, counted, make_listing, quoted_few
 from shipbench.data.formats.options import divided, place, require_known, text_option, with_images
 from shipbench.data.formats.roles import assign_roles, role_of, role_within, split_columns
 from shipbench.data.images import read_bytes
@@ -82,6 +82,7 @@ class CsvTable(ListedSource):
         used = [row for row in labelled if row.split in roles]
         if left_out := len(labelled) - len(used):
             notes.append(f"left out {counted(left_out, 'row')} of {path} that belong to no split")
+        check_texts((row.label for row in used), path)
         root, names = _resolve([row.image for row in used], tables[0].file.parent, base, options)
         require_files(root, names, path, None if used and Path(used[0].image).is_absolute() else "csv")
         images = FolderImages(root)
@@ -134,7 +135,8 @@ class _Table:
         column = self.column("split", SPLIT_COLUMNS, options)
         if column is not None:
             return column
-        found = split_columns({name: self.values(name) for name in self.columns if name not in LABEL_COLUMNS})
+        others = {name: self.values(name) for name in self.columns if name not in LABEL_COLUMNS}
+        found = split_columns(others, options, self.file)
         if len(found) > 1:
             raise self._several("split", found)
         return found[0] if found else None

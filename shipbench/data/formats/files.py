@@ -16,6 +16,11 @@ from shipbench.errors import InputError
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"})
 """Suffixes of image files, in lower case."""
 
+UNREAD_SUFFIXES = frozenset(
+    {".gif", ".jfif", ".jpe", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".psd"}
+)
+"""Suffixes of image files that are not read: those of cameras, and others than the usual ones, in lower case."""
+
 
 @dataclass(frozen=True)
 class FolderImages:

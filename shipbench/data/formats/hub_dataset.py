@@ -17,9 +17,9 @@ from shipbench.data.formats.hub_download import download_tables
 from shipbench.data.formats.hub_folder import has_metadata, list_metadata
 from shipbench.data.formats.hub_layout import HubTables, parquet_tables, saved_tables
 from shipbench.data.formats.image_folder import list_folder
-from shipbench.data.formats.labels import Label, Rows, counted, make_listing, quoted_few
+from shipbench.data.formats.labels import Label, Rows, check_texts, counted, make_listing, quoted_few
 from shipbench.data.formats.options import divided, place, require_known, text_option
-from shipbench.data.formats.roles import assign_roles, split_columns
+from shipbench.data.formats.roles import assign_roles, role_of, split_columns
 from shipbench.data.listings import ListedSource, Listing, SplitRole
 from shipbench.errors import InputError
 
@@ -69,12 +69,13 @@ def _table_listing(source: HubTables, options: Mapping[str, Any], where: object)
     tables = {split: table for split, table in source.tables.items() if sum(table.counts)}
     if not tables:
         raise InputError(f"{where} holds no rows; choose another data set")
-    schema = next(iter(tables.values())).schema
+    schema = _fullest(tables)
     image = _image_column(source, schema, options, where)
     label = _label_column(source, schema, options, where)
+    _check_names(tables, label, where)
     labels, notes = _labels(tables, label, where)
     if len(tables) == 1:
-        labels = _by_column(next(iter(tables.values())), labels, where)
+        labels = _by_column(next(iter(tables.values())), labels, options, where)
     roles = assign_roles(labels, options, where)
     if left_out := [split for split in labels if split not in roles]:
         notes.append(f"left out {counted(len(left_out), 'split')} of {where}: {quoted_few(left_out)}")
@@ -84,6 +85,8 @@ def _table_listing(source: HubTables, options: Mapping[str, Any], where: object)
     for split, role in roles.items():
         # A single table holds the splits that its column names.
         place_of_rows = split if split in tables else next(iter(tables))
+        if image not in tables[place_of_rows].schema.names:
+            raise InputError(f"{split} in {where} has no column {image!r}, which holds the images; get it again")
         holders = images.holders(place_of_rows)
         named = [(entry_name(place_of_rows, row), value) for row, value in labels[split]]
         rows[role] = [*rows.get(role, ()), *named]
@@ -92,6 +95,12 @@ def _table_listing(source: HubTables, options: Mapping[str, Any], where: object)
     titles: dict[Label, str] | None = dict(enumerate(names)) if names else None
     listing = make_listing(rows, images, where, names=titles, notes=notes, signatures=signatures)
     return replace(listing, column=image)
+
+
+def _fullest(tables: Mapping[str, ImageTable]) -> Any:
+    """Return the schema of train, else of the split with the most columns: those without labels lack one."""
+    schemas = [(role_of(split) == "train", len(table.schema.names), table.schema) for split, table in tables.items()]
+    return max(schemas, key=lambda item: item[:2])[2]
 
 
 def _image_column(source: HubTables, schema: Any, options: Mapping[str, Any], where: object) -> str:
@@ -107,6 +116,18 @@ def _label_column(source: HubTables, schema: Any, options: Mapping[str, Any], wh
         lists = quoted_few(source.features.label_lists)
         raise InputError(f"{where} has several labels per image ({lists}); shipbench trains with one label per image")
     return chosen or _only(columns or label_columns(schema, LABEL_COLUMNS), "label", schema, where)
+
+
+def _check_names(tables: Mapping[str, ImageTable], label: str, where: object) -> None:
+    """Raise ``InputError`` if the same number is another class in another split."""
+    named = {split: table.features().classes.get(label) for split, table in tables.items()}
+    known = {split: names for split, names in named.items() if names}
+    first = next(iter(known), "")
+    if other := next((split for split, names in known.items() if names != known[first]), None):
+        raise InputError(
+            f"the splits {first} and {other} of {where} number the classes of {label!r} differently; save them with "
+            "the same names of classes in the same order"
+        )
 
 
 def _chosen(key: str, schema: Any, options: Mapping[str, Any], where: object) -> str | None:
@@ -137,7 +158,9 @@ def _labels(
     labels: dict[str, list[tuple[int, Label]]] = {}
     notes = []
     for split, table in tables.items():
-        values = [_whole(value) for value in table.column(column)]
+        # A split without labels may lack the column.
+        found = table.column(column) if column in table.schema.names else [None] * sum(table.counts)
+        values = [_whole(value) for value in found]
         _check_kind(values, column, where)
         kept = [(row, value) for row, value in enumerate(values) if value is not None and value != -1]
         if not kept:
@@ -146,16 +169,17 @@ def _labels(
         labels[split] = kept
         if unlabelled := len(values) - len(kept):
             notes.append(f"left out {counted(unlabelled, 'image')} of {split} in {where} without a label")
+    check_texts((value for rows in labels.values() for _, value in rows if isinstance(value, str)), where)
     return labels, notes
 
 
 def _by_column(
-    table: ImageTable, labels: dict[str, list[tuple[int, Label]]], where: object
+    table: ImageTable, labels: dict[str, list[tuple[int, Label]]], options: Mapping[str, Any], where: object
 ) -> dict[str, list[tuple[int, Label]]]:
     """Return the labelled rows of the only table by a column that holds nothing but names of splits, if it has one."""
     names = [name for name in table.schema.names if name.lower() in _SPLIT_COLUMNS]
     columns = {name: [str(value) for value in table.column(name)] for name in names}
-    found = split_columns(columns)
+    found = split_columns(columns, options, where)
     if len(found) > 1:
         raise InputError(f"{where} has several columns of splits ({', '.join(found)}); leave one of them out")
     if not found:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-from shipbench.data.formats.files import FolderImages, is_hidden, plain_path, require_files
+from shipbench.data.formats.files import FolderImages, is_hidden, is_image, plain_path, require_files
 from shipbench.data.formats.image_folder import METADATA_SUFFIXES
-from shipbench.data.formats.labels import Label, as_integers, make_listing, quoted_few
+from shipbench.data.formats.labels import Label, as_integers, check_texts, counted, make_listing, quoted_few
 from shipbench.data.formats.options import text_option
 from shipbench.data.formats.roles import assign_roles, role_of, role_within, split_columns
 from shipbench.data.images import read_bytes
@@ -20,6 +22,10 @@ from shipbench.errors import InputError
 LABEL_COLUMNS = ("label", "labels", "class", "target", "category")
 
 _FILE = "file_name"
+_UNLABELLED = ("", "-1", "-1.0")
+
+# Split, path and label of an image as written.
+_Row: TypeAlias = tuple[str, str, str]
 
 
 def has_metadata(folder: Path) -> bool:
@@ -40,19 +46,48 @@ def list_metadata(folder: Path, options: Mapping[str, Any]) -> Listing:
     records = [(file, record) for file in files for record in _records(file)]
     if not records:
         raise InputError(f"{files[0]} lists no image; write a line per image")
-    image = _image_column(records[0][1], options, files[0])
-    label = _label_column(records[0][1], options, files[0])
+    # A split without labels may lack the column.
+    columns = dict.fromkeys(name for _, record in records for name in record)
+    image = _image_column(columns, options, files[0])
+    label = _label_column(columns, options, files[0])
     pairs = [(_path(folder, file, record, image), _label(file, record, label)) for file, record in records]
-    splits = _splits([record for _, record in records], [path for path, _ in pairs], label, files[0])
-    roles = assign_roles(dict.fromkeys(splits), options, folder, role_within)
-    used = [(split, *pair) for split, pair in zip(splits, pairs, strict=True) if split in roles]
+    splits = _splits([record for _, record in records], [path for path, _ in pairs], label, options, files[0])
+    labelled, notes = _labelled([(split, *pair) for split, pair in zip(splits, pairs, strict=True)], folder)
+    if not labelled:
+        raise InputError(f"{folder} has no label in the column {label!r}; label the images")
+    roles = assign_roles(dict.fromkeys(split for split, _, _ in labelled), options, folder, role_within)
+    used = [row for row in labelled if row[0] in roles]
+    if left_out := len(labelled) - len(used):
+        notes.append(f"left out {counted(left_out, 'image')} of {folder} that belong to no split")
+    if unlisted := _count_unlisted(folder, {path for path, _ in pairs}):
+        notes.append(f"left out {counted(unlisted, 'image')} of {folder} that no metadata lists")
+    check_texts((value for _, _, value in used), folder)
     require_files(folder, (path for _, path, _ in used), folder)
     rows: dict[SplitRole, list[tuple[str, Label]]] = {}
     integers = as_integers({value for _, _, value in used}) or {}
     for split, path, value in used:
         rows.setdefault(roles[split], []).append((path, integers.get(value, value)))
     images = FolderImages(folder)
-    return make_listing(rows, images, folder, signatures=images.signatures(path for _, path, _ in used))
+    return make_listing(rows, images, folder, notes=notes, signatures=images.signatures(path for _, path, _ in used))
+
+
+def _count_unlisted(folder: Path, listed: Collection[str]) -> int:
+    """Return the number of visible images below a folder that are not ``listed``."""
+    files = (file.relative_to(folder) for file in folder.rglob("*") if is_image(file.name))
+    return sum(file.as_posix() not in listed for file in files if not any(map(is_hidden, file.parts)))
+
+
+def _labelled(rows: Sequence[_Row], folder: Path) -> tuple[list[_Row], list[str]]:
+    """Return the rows with a label, and notes on the others; -1 and an empty cell mean unlabelled."""
+    labelled = [row for row in rows if row[2] not in _UNLABELLED]
+    total, kept = (Counter(split for split, _, _ in part) for part in (rows, labelled))
+    notes = []
+    for split, number in total.items():
+        if not kept[split]:
+            notes.append(f"{split} in {folder} has no labels and is left out")
+        elif unlabelled := number - kept[split]:
+            notes.append(f"left out {counted(unlabelled, 'image')} of {split} in {folder} without a label")
+    return labelled, notes
 
 
 def _metadata_files(folder: Path) -> list[Path]:
@@ -66,21 +101,45 @@ def _records(file: Path) -> list[dict[str, Any]]:
 
         records: list[dict[str, Any]] = pq.read_table(file).to_pylist()
         return records
-    text = read_bytes(file).decode("utf-8-sig", "replace")
-    if file.suffix == ".csv":
-        return list(csv.DictReader(text.splitlines(keepends=True)))
     try:
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
+        text = read_bytes(file).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file} is not UTF-8 text; save it as UTF-8") from error
+    return _csv_records(file, text) if file.suffix == ".csv" else _json_records(file, text)
+
+
+def _csv_records(file: Path, text: str) -> list[dict[str, Any]]:
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    records: list[dict[str, Any]] = []
+    try:
+        for record in reader:
+            # DictReader keeps surplus values under the key None, and gives None to columns without a value.
+            if None in record or None in record.values():
+                raise InputError(f"{file}, line {reader.line_num} has too many or too few values; correct the line")
+            records.append({**record})
+    except csv.Error as error:
+        raise InputError(f"{file}, line {reader.line_num}: {error}; correct the line") from error
+    return records
+
+
+def _json_records(file: Path, text: str) -> list[dict[str, Any]]:
+    try:
+        # Texts of JSON may hold the further line ends that splitlines knows.
+        records = [json.loads(line) for line in text.split("\n") if line.strip()]
     except ValueError as error:
-        raise InputError(f"{file} has a line that is not JSON: {error}") from error
+        raise InputError(f"{file} has a line that is not JSON: {error}; correct the line") from error
+    odd = [record for record in records if not isinstance(record, dict)]
+    if odd:
+        raise InputError(f"{file} has the line {str(odd[0])[:60]!r}, which is no JSON object; correct the line")
+    return records
 
 
-def _image_column(record: Mapping[str, Any], options: Mapping[str, Any], file: Path) -> str:
+def _image_column(record: Iterable[str], options: Mapping[str, Any], file: Path) -> str:
     names = [name for name in record if name == _FILE or name.endswith(f"_{_FILE}")]
     return _choose("image", names, list(record), options, file)
 
 
-def _label_column(record: Mapping[str, Any], options: Mapping[str, Any], file: Path) -> str:
+def _label_column(record: Iterable[str], options: Mapping[str, Any], file: Path) -> str:
     others = [name for name in record if not name.endswith(_FILE)]
     names = others if len(others) == 1 else [name for name in others if name.lower() in LABEL_COLUMNS]
     return _choose("label", names, others, options, file)
@@ -107,12 +166,14 @@ def _path(folder: Path, file: Path, record: Mapping[str, Any], column: str) -> s
 
 def _label(file: Path, record: Mapping[str, Any], column: str) -> str:
     value = record.get(column)
-    if value is None or isinstance(value, list | dict) or str(value).strip() == "":
+    if isinstance(value, list | dict):
         raise InputError(f"{file}: {record} has no single {column}; label the image or leave it out")
-    return str(value).strip()
+    return "" if value is None else str(value).strip()
 
 
-def _splits(records: Sequence[Mapping[str, Any]], paths: Sequence[str], label: str, file: Path) -> list[str]:
+def _splits(
+    records: Sequence[Mapping[str, Any]], paths: Sequence[str], label: str, options: Mapping[str, Any], file: Path
+) -> list[str]:
     """Return the split of each image: the first folder on the way to it that is named after a split, else ``train``.
 
     Without such a folder, a column that holds nothing but names of splits decides. Raises ``InputError`` if several do.
@@ -120,9 +181,9 @@ def _splits(records: Sequence[Mapping[str, Any]], paths: Sequence[str], label: s
     named = [_split_folder(path) for path in paths]
     if any(named):
         return [name or "train" for name in named]
-    others = [name for name in records[0] if name != label]
+    others = dict.fromkeys(name for record in records for name in record if name != label)
     columns = {name: [str(record.get(name, "")) for record in records] for name in others}
-    found = split_columns(columns)
+    found = split_columns(columns, options, file)
     if len(found) > 1:
         raise InputError(f"{file} has several columns of splits ({', '.join(found)}); leave one of them out")
     return columns[found[0]] if found else ["train"] * len(paths)

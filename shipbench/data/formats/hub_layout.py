@@ -15,7 +15,7 @@ from shipbench.data.formats.roles import role_of, role_within
 from shipbench.data.images import read_bytes
 from shipbench.errors import InputError
 
-_SHARD = re.compile(r"(.+?)-\d{5}-of-\d{5}(?:-[0-9a-f]+)?")
+_SHARD = re.compile(r"(.+?)-(?P<number>\d{5})-of-(?P<count>\d{5})(?:-[0-9a-f]+)?")
 _DEFAULT = "default"
 
 
@@ -73,10 +73,33 @@ def choose_config(configs: Sequence[str], config: str | None, where: object) -> 
 
 
 def _opened(files: Mapping[str, Sequence[Path]], declared: Features, folder: Path) -> HubTables:
+    for split, paths in files.items():
+        _require_all_shards(split, paths, folder)
     tables = {split: ParquetTable(paths) for split, paths in files.items()}
-    described = next(iter(tables.values())).features()
+    # A split without labels may say less of its columns than the others.
+    described = max(
+        (table.features() for table in tables.values()), key=lambda item: len(item.images) + len(item.classes)
+    )
     features = described if described.images or described.classes else declared
     return HubTables(tables, features, folder)
+
+
+def _require_all_shards(split: str, files: Sequence[Path], folder: Path) -> None:
+    """Raise ``InputError`` if the names of a split's files say that there are others, as after a broken download."""
+    numbers: dict[int, set[int]] = {}
+    for shard in filter(None, (_SHARD.fullmatch(file.stem) for file in files)):
+        numbers.setdefault(int(shard["count"]), set()).add(int(shard["number"]))
+    if len(numbers) > 1:
+        raise InputError(
+            f"{folder} holds {split} in {' and in '.join(map(str, sorted(numbers)))} pieces; keep the files of one "
+            "version of the data set"
+        )
+    for count, present in numbers.items():
+        if absent := sorted(set(range(count)) - present):
+            raise InputError(
+                f"{folder} lacks {len(absent)} of the {count} pieces of {split}, the first with the number "
+                f"{absent[0]:05d}; download the data set again"
+            )
 
 
 def _is_visible(file: Path, root: Path) -> bool:
@@ -108,7 +131,7 @@ def _config_and_split(path: PurePosixPath) -> tuple[str, str]:
 def _declared(root: Path, card: Mapping[str, Any]) -> dict[str, dict[str, list[Path]]]:
     """Return the files of each configuration that the card's ``configs`` lists."""
     configs: dict[str, dict[str, list[Path]]] = {}
-    for item in card.get("configs") or ():
+    for item in _objects(card.get("configs")):
         splits: dict[str, list[Path]] = {}
         for split, pattern in _patterns(item.get("data_files")):
             matches = sorted(f for f in _matching(root, pattern) if f.suffix == ".parquet" and _is_visible(f, root))
@@ -140,7 +163,7 @@ def _patterns(data_files: Any) -> Iterator[tuple[str, str]]:
 
 def _card(file: Path) -> Mapping[str, Any]:
     """Return the YAML header of a data set's README; empty if there is none."""
-    import yaml
+    from shipbench.runtime.yaml_text import parse_yaml
 
     if not file.is_file():
         return {}
@@ -148,21 +171,20 @@ def _card(file: Path) -> Mapping[str, Any]:
     if not text.startswith("---"):
         return {}
     try:
-        content = yaml.safe_load(text.split("---", 2)[1])
-    except yaml.YAMLError as error:
-        raise InputError(f"{file} begins with a header that is not YAML: {error}") from error
+        content = parse_yaml(text.split("---", 2)[1])
+    except ValueError as error:
+        raise InputError(f"{file} begins with a header that is not YAML: {error}; correct it or remove it") from error
     return content if isinstance(content, dict) else {}
 
 
 def _card_features(card: Mapping[str, Any], config: str) -> Features:
     """Return the features that a card lists under ``dataset_info``."""
-    infos = card.get("dataset_info") or []
-    infos = infos if isinstance(infos, list) else [infos]
+    infos = _objects(card.get("dataset_info"))
     info: Mapping[str, Any] = next(
         (item for item in infos if item.get("config_name", _DEFAULT) == config or len(infos) == 1), {}
     )
     images, classes = [], {}
-    for feature in info.get("features") or ():
+    for feature in _objects(info.get("features")):
         kind = feature.get("dtype")
         if kind == "image":
             images.append(feature["name"])
@@ -171,6 +193,11 @@ def _card_features(card: Mapping[str, Any], config: str) -> Features:
             ordered = [names[key] for key in sorted(names, key=int)] if isinstance(names, dict) else names
             classes[feature["name"]] = tuple(map(str, ordered))
     return Features(tuple(images), classes)
+
+
+def _objects(value: Any) -> list[Mapping[str, Any]]:
+    """Return the objects in a value of a card, which may be one itself; other values mean nothing."""
+    return [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, dict)]
 
 
 def _json(file: Path) -> dict[str, Any]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shipbench.data.formats.files import FolderImages, is_hidden, is_image, require_folder
+from shipbench.data.formats.files import UNREAD_SUFFIXES, FolderImages, is_hidden, is_image, require_folder
 from shipbench.data.formats.labels import Rows, counted, make_listing, quoted_few
 from shipbench.data.formats.lists import has_lists, list_from_files
 from shipbench.data.formats.options import (
@@ -86,6 +87,7 @@ class _Skipped:
     hidden: int = 0
     others: int = 0
     loose: int = 0
+    unread: Counter[str] = field(default_factory=Counter)
     remarks: list[str] = field(default_factory=list)
 
     def sentences(self) -> list[str]:
@@ -96,6 +98,9 @@ class _Skipped:
             (self.loose, "image outside the class folders", "images outside the class folders"),
         )
         parts = [counted(number, one, many) for number, one, many in kinds if number]
+        if unread := sum(self.unread.values()):
+            suffixes = quoted_few(sorted(self.unread), 10)
+            parts.append(f"{counted(unread, 'image')} of a kind that is not read ({suffixes}: convert to PNG or JPEG)")
         return [*self.remarks, *([f"skipped {' and '.join(parts)}"] if parts else [])]
 
 
@@ -277,6 +282,8 @@ def _image_paths(root: Path, top: str, skipped: _Skipped) -> list[str]:
                         folders.append(f"{folder}/{item.name}")
                 elif is_image(item.name):
                     paths.append(f"{folder}/{item.name}")
+                elif (suffix := os.path.splitext(item.name)[1].lower()) in UNREAD_SUFFIXES:  # noqa: PTH122
+                    skipped.unread[suffix] += 1
                 else:
                     skipped.others += 1
     return sorted(paths)

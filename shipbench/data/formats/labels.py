@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -17,6 +17,10 @@ Rows: TypeAlias = Sequence[tuple[str, Label]]
 """Paths and labels as the source writes them."""
 
 _LISTED = 3
+# How programs write a label that is missing; the second kind may be a class among words, but not among numbers.
+_MISSING = frozenset({"nan", "<na>", "#n/a", "#nv"})
+_NO_NUMBER = frozenset({"na", "n/a", "none", "null", "-", "?"})
+_NUMBER = re.compile(r"[-+]?[0-9]*[.,]?[0-9]+(?:[eE][-+]?[0-9]+)?")
 _WHOLE = re.compile(r"(-?(?:0|[1-9][0-9]*))(?:\.0+)?")
 
 
@@ -42,7 +46,7 @@ def make_listing(
     _check_distinct(title, where)
     present = {role: {label for _, label in split} for role, split in rows.items()}
     _check_train(numbers, present, title, where)
-    remarks = [*notes, *_remarks(numbers, present, title, names, where)]
+    remarks = [*notes, *_remarks(numbers, present, title, names, rows, where)]
     splits = {
         role: tuple(Entry(path, numbers[label]) for path, label in rows[role]) for role in ROLES if rows.get(role)
     }
@@ -69,6 +73,36 @@ def as_integers(labels: Iterable[str]) -> dict[str, int] | None:
     if not all(matches.values()):
         return None
     return {text: int(match[1]) for text, match in matches.items() if match}
+
+
+def check_texts(texts: Iterable[str], where: object) -> None:
+    """Raise ``InputError`` for labels that are no classes: missing ones, numbers with a fraction, lists of labels."""
+    labels = dict.fromkeys(texts)
+    numbers = [text for text in labels if _NUMBER.fullmatch(text)]
+    fractions = [text for text in numbers if not float(text.replace(",", ".")).is_integer()]
+    words = _MISSING | (_NO_NUMBER if numbers and len(numbers) + 1 == len(labels) else frozenset())
+    if absent := next((text for text in labels if text.lower() in words), None):
+        raise InputError(
+            f"{where} has the label {absent!r}, which stands for a missing one; label the images or leave them out"
+        )
+    if fractions and len(numbers) == len(labels):
+        raise InputError(
+            f"{where} has the label {fractions[0]!r}, a number with a fraction; shipbench trains classifiers, so "
+            "choose another label_column, or write the classes in words"
+        )
+    if several := next((text for text in labels if _is_list(text, labels)), None):
+        raise InputError(
+            f"{where} has the label {several!r}, a list of labels; shipbench trains classifiers with one label per "
+            "image, so leave such images out or choose another label_column"
+        )
+
+
+def _is_list(text: str, labels: Collection[str]) -> bool:
+    """Return whether a text lists labels: in brackets, or as several that are labels themselves."""
+    if text.startswith("[") and text.endswith("]"):
+        return True
+    parts = [[part.strip() for part in text.split(mark)] for mark in "|," if mark in text]
+    return any(all(part in labels for part in some) for some in parts)
 
 
 def _numbering(labels: set[Label]) -> dict[Label, int]:
@@ -125,6 +159,7 @@ def _remarks(
     present: Mapping[SplitRole, set[Label]],
     title: Mapping[Label, str],
     names: Mapping[Label, str] | None,
+    rows: Mapping[SplitRole, Rows],
     where: object,
 ) -> list[str]:
     remarks = []
@@ -136,9 +171,19 @@ def _remarks(
         unused = [name for label, name in names.items() if label not in numbers]
         named = f"{counted(len(unused), 'class', 'classes')} of {where} without any image"
         remarks.append(f"{named} left out: {quoted_few(unused)}")
+    remarks += _repeats(rows, where)
     for role in ("val", "test"):
         absent = [label for label in labels if label not in present[role]] if present.get(role) else []
         if absent:
             classes = f"{counted(len(absent), 'class', 'classes')} of {where}"
             remarks.append(f"{role} has no image of {classes}: {quoted_few([title[label] for label in absent])}")
     return remarks
+
+
+def _repeats(rows: Mapping[SplitRole, Rows], where: object) -> list[str]:
+    repeats = {role: len(split) - len(dict(split)) for role, split in rows.items()}
+    return [
+        f"{where} repeats images in {counted(number, 'row')} of {role}; each counts as often as it is listed"
+        for role, number in repeats.items()
+        if number
+    ]

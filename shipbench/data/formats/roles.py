@@ -44,10 +44,27 @@ def role_within(name: str) -> SplitRole | None:
     return roles.pop() if len(roles) == 1 else None
 
 
-def split_columns(columns: Mapping[str, Iterable[str]]) -> list[str]:
-    """Return the columns that hold nothing but names of splits, train and another role among them."""
-    roles = {name: {role_of(value) for value in set(values)} for name, values in columns.items()}
-    return [name for name, found in roles.items() if len(found) > 1 and "train" in found and None not in found]
+def split_columns(columns: Mapping[str, Iterable[str]], options: Mapping[str, Any], where: object) -> list[str]:
+    """Return the columns that hold nothing but names of splits, train and another role among them.
+
+    If the task file has the key ``splits``, columns that hold other values as well count too. Without the key, such a
+    column raises ``InputError``, and so does one called ``split`` of other values: the test images would be drawn anew.
+    """
+    distinct = {name: list(dict.fromkeys(values)) for name, values in columns.items()}
+    roles = {name: {role_of(value) for value in values} for name, values in distinct.items()}
+    named = [name for name, found in roles.items() if "train" in found and len(found - {None}) > 1]
+    whole = [name for name in named if None not in roles[name]]
+    half = [name for name in named if None in roles[name]]
+    half += [name for name in distinct if name.lower() == "split" and name not in named and len(distinct[name]) > 1]
+    if whole or not half:
+        return whole
+    if table_option(options, "splits"):
+        return half
+    stray = [value for value in distinct[half[0]] if role_of(value) is None]
+    raise InputError(
+        f"the column {half[0]!r} of {where} looks like that of the split, but holds {', '.join(map(repr, stray[:3]))}; "
+        f'say in the task file what its values mean: splits = {{ train = "...", test = "{stray[0]}" }}'
+    )
 
 
 def assign_roles(

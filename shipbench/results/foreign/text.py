@@ -83,30 +83,19 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
     No object of Python is built: its tag is left out, so that a tuple becomes a list.
     """
-    import yaml
+    # Imported late: most results come without YAML.
+    from shipbench.runtime.yaml_text import parse_yaml
 
     if not path.is_file():
         return {}
+    text = read_text(path)
     try:
-        loader = yaml.SafeLoader(read_text(path))
-        loader.yaml_multi_constructors = {"tag:yaml.org,2002:python/": _untagged}
-        content = loader.get_single_data()
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path.name} is not YAML: {' '.join(str(error).split())}") from error
+        content = parse_yaml(text)
+    except ValueError as error:
+        raise ValueError(f"{path.name} is not YAML: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path.name} holds no settings")
     return content
-
-
-def _untagged(loader: Any, suffix: str, node: Any) -> Any:
-    """Return the value of a node of YAML as if it had no tag."""
-    match node.id:
-        case "mapping":
-            return loader.construct_mapping(node, deep=True)
-        case "sequence":
-            return loader.construct_sequence(node, deep=True)
-        case _:
-            return node.value
 
 
 def call_arguments(text: str) -> dict[str, Any]:

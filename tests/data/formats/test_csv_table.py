@@ -135,7 +135,50 @@ def test_whole_numbers_may_have_a_point(tmp_path: Path) -> None:
     listing = read(tmp_path)
     assert listing.classes == ("-1", "9", "10")
     assert labels(listing)["test"] == [("d.png", "10")]
-    assert read(table(tmp_path, "image,label\na.png,10.0\nb.png,9.5\n")).classes == ("10.0", "9.5")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            "10.0 9.5",
+            r"has the label '9\.5', a number with a fraction; .* another label_column, or write the classes in",
+        ),
+        ("0,37 12", r"has the label '0,37', a number with a fraction"),
+        ("cat cat|dog dog", r"has the label 'cat\|dog', a list of labels"),
+        ("cat cat,dog dog", r"has the label 'cat,dog', a list of labels"),
+        ("['cat'] ['cat','dog']", r"has the label \"\['cat'\]\", a list of labels"),
+        ("cat nan", r"has the label 'nan', which stands for a missing one"),
+        ("0 1 NA", r"has the label 'NA', which stands for a missing one"),
+    ],
+)
+def test_labels_that_are_no_classes_are_refused(tmp_path: Path, values: str, message: str) -> None:
+    rows = [f'{name}.png,"{value}"\n' for name, value in zip("abc", values.split(), strict=False)]
+    (tmp_path / "labels.csv").write_text("image,label\n" + "".join(rows))
+    tree(tmp_path, "a.png", "b.png", "c.png")
+    with pytest.raises(InputError, match=message):
+        read(tmp_path / "labels.csv")
+
+
+def test_words_that_look_like_other_labels_stay_classes(tmp_path: Path) -> None:
+    values = ("cat, black", "cat", "NA", "none", "1.5 mm", "Beetle|red")
+    text = "image,label\n" + "".join(f'{number}.png,"{value}"\n' for number, value in enumerate(values))
+    tree(tmp_path, *(f"{number}.png" for number in range(len(values))))
+    (tmp_path / "labels.csv").write_text(text)
+    assert set(read(tmp_path / "labels.csv").classes) == set(values)
+
+
+def test_an_image_that_a_table_repeats_is_said(tmp_path: Path) -> None:
+    file = table(tmp_path, "image,label\na.png,cat\na.png,cat\n./a.png,cat\nb.png,dog\n")
+    assert read(file).notes == (f"{file} repeats images in 2 rows of train; each counts as often as it is listed",)
+
+
+def test_a_column_that_also_names_splits_is_not_passed_over(tmp_path: Path) -> None:
+    text = "Bild;Klasse;Teilmenge\na.png;cat;Training\nb.png;dog;Training\nc.png;cat;Validierung\nd.png;dog;Test\n"
+    file, columns = table(tmp_path, text), {"image_column": "Bild", "label_column": "Klasse"}
+    with pytest.raises(InputError, match=r"'teilmenge' .* looks like that of the split, but holds 'Validierung'; say"):
+        read(file, **columns)
+    assert sizes(read(file, **columns, splits={"val": "Validierung"})) == {"train": 2, "val": 1, "test": 1}
 
 
 def test_leading_zeros_make_text(tmp_path: Path) -> None:

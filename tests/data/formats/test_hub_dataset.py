@@ -352,15 +352,117 @@ def test_metadata_in_parquet_and_several_columns(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("file_name,label\na.png,0\nb.png,1\n", r"2 images that .* do not exist .*: a\.png, b\.png"),
-        ("file_name,label\na.png,\n", r"has no single label"),
+        ("file_name,label\na.png,\n", r"has no label in the column 'label'; label the images"),
+        ("file_name,label\na.png,1,2\n", r"line 2 has too many or too few values"),
+        ("file_name,label\na.png\n", r"line 2 has too many or too few values"),
+        ('file_name,label\n"a.png,1\n', r"line 1: unexpected end of data; correct the line"),
+        ("file_name,label\na.png,Käfer\n".encode("latin-1"), r"is not UTF-8 text; save it as UTF-8"),
+        ("file_name,label\na.png,0.5\nb.png,1\n", r"has the label '0\.5', a number with a fraction"),
+        ("file_name,label,split\na.png,1,train\nb.png,2,0\n", r"'split' of .* looks like .* but holds '0'; say"),
         ("name,label\na.png,1\n", r"no column for the image"),
         ("file_name,label\n", r"lists no image"),
     ],
 )
-def test_incomplete_metadata_are_refused(tmp_path: Path, text: str, message: str) -> None:
-    metadata(tmp_path, text)
+def test_incomplete_metadata_are_refused(tmp_path: Path, text: str | bytes, message: str) -> None:
+    (tmp_path / "metadata.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(InputError, match=message):
         read(tmp_path)
+
+
+def test_metadata_may_lack_labels_and_hold_any_letter(tmp_path: Path) -> None:
+    tree(tmp_path, "train/a.png", "train/b.png", "train/c.png", "test/d.png")
+    lines = [("a", "ant\u2028queen"), ("b", "bee"), ("c", -1)]
+    text = "".join(json.dumps({"file_name": f"{n}.png", "label": x}, ensure_ascii=False) + "\n" for n, x in lines)
+    metadata(tmp_path / "train", text, "metadata.jsonl")
+    metadata(tmp_path / "test", '{"file_name": "d.png"}\n', "metadata.jsonl")
+    listing = read(tmp_path)
+    assert labels(listing) == {"train": [("train/a.png", "ant\u2028queen"), ("train/b.png", "bee")]}
+    assert listing.notes == (
+        f"test in {tmp_path} has no labels and is left out",
+        f"left out 1 image of train in {tmp_path} without a label",
+    )
+    tree(tmp_path, "train/e.png", "train/.trash/f.png")
+    assert read(tmp_path).notes[-1] == f"left out 1 image of {tmp_path} that no metadata lists"
+    metadata(tmp_path / "test", "[1]\n", "metadata.jsonl")
+    with pytest.raises(InputError, match=r"has the line '\[1\]', which is no JSON object"):
+        read(tmp_path)
+
+
+def test_pieces_that_are_missing_are_not_left_out(tmp_path: Path) -> None:
+    for number in (0, 2):
+        parquet(tmp_path / f"data/train-0000{number}-of-00004.parquet", label=[0, 1])
+    with pytest.raises(
+        InputError, match=r"lacks 2 of the 4 pieces of train, the first with the number 00001; download"
+    ):
+        read(tmp_path)
+    parquet(tmp_path / "data/train-00000-of-00001.parquet", label=[0, 1])
+    with pytest.raises(InputError, match=r"holds train in 1 and in 4 pieces; keep the files of one version"):
+        read(tmp_path)
+
+
+def test_a_split_may_lack_the_column_of_the_label(tmp_path: Path) -> None:
+    parquet(tmp_path / "data/test-00000-of-00001.parquet", {}, number=[1, 2])
+    shard(tmp_path / "data", "train", [0, 1], {"label": ("ant", "bee")})
+    listing = read(tmp_path)
+    assert labels(listing) == {"train": [("train/00000000", "ant"), ("train/00000001", "bee")]}
+    assert listing.notes == (f"test in {tmp_path} has no labels and is left out",)
+
+
+def test_splits_that_number_their_classes_apart_are_refused(tmp_path: Path) -> None:
+    shard(tmp_path / "data", "train", [0, 1], {"label": ("ant", "bee")})
+    shard(tmp_path / "data", "test", [0, 1], {"label": ("bee", "ant")})
+    with pytest.raises(InputError, match=r"the splits test and train of .* number the classes of 'label' differently"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(("column", "stray"), [("set", "extra"), ("split", "0")])
+def test_a_column_of_the_only_table_is_not_passed_over(tmp_path: Path, column: str, stray: str) -> None:
+    values = {column: ["train", "train", stray, "test"]} if column == "set" else {column: ["1", "1", stray, "0"]}
+    parquet(tmp_path / "all.parquet", label=[0, 1, 1, 1], **values)
+    with pytest.raises(InputError, match=rf"the column '{column}' of .* looks like that of the split, but holds"):
+        read(tmp_path)
+    splits = {"test": stray} if column == "set" else {"train": 1, "test": 0}
+    assert sizes(read(tmp_path, splits=splits)) == (
+        {"train": 2, "test": 1} if column == "set" else {"train": 2, "test": 2}
+    )
+
+
+def test_labels_of_a_table_that_are_no_classes_are_refused(tmp_path: Path) -> None:
+    shard(tmp_path, "train", ["cat", "dog", "cat|dog"])
+    with pytest.raises(InputError, match=r"has the label 'cat\|dog', a list of labels"):
+        read(tmp_path)
+
+
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 6)
+)
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        (
+            f"{BOMB}dataset_info:\n  features:\n  - name: label\n    dtype: {{class_label: {{names: *a5}}}}\n",
+            "aliases stand",
+        ),
+        ("a: &a {x: 1}\nb: &b {<<: [*a, *a], y: *b}\n", "aliases stand for more than 500000 values"),
+        ("[" * 5000, "nested too deeply"),
+        ("date: 2023-99-99\n", "one of its values cannot be read"),
+    ],
+)
+def test_a_card_does_not_fill_the_memory(tmp_path: Path, header: str, message: str) -> None:
+    shard(tmp_path / "data", "train", [0, 1])
+    (tmp_path / "README.md").write_text(f"---\n{header}---\n")
+    with pytest.raises(
+        InputError, match=rf"begins with a header that is not YAML: .*{message}.*; correct it or remove it"
+    ):
+        read(tmp_path)
+
+
+def test_a_card_of_odd_values_means_nothing(tmp_path: Path) -> None:
+    shard(tmp_path / "data", "train", [0, 1])
+    (tmp_path / "README.md").write_text("---\nconfigs: {default: x}\ndataset_info: [x, {features: [y]}]\n---\n")
+    assert read(tmp_path).classes == ("0", "1")
 
 
 def test_two_kinds_of_metadata_are_refused(tmp_path: Path) -> None:

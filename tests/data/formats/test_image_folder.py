@@ -99,6 +99,14 @@ def test_skipped_files_are_counted_by_kind(tmp_path: Path) -> None:
     )
 
 
+def test_images_of_other_kinds_are_said_apart(tmp_path: Path) -> None:
+    folder = tree(tmp_path, *FLAT, "ant/Thumbs.db", "ant/IMG_1.HEIC", "ant/x.jfif", "Bird/y.jfif")
+    assert read(folder).notes == (
+        "skipped 1 file that is not an image and 3 images of a kind that is not read (.heic, .jfif: convert to PNG or "
+        "JPEG)",
+    )
+
+
 def test_links_to_folders_are_followed_but_not_in_a_circle(tmp_path: Path) -> None:
     folder = tree(tmp_path / "data", *FLAT)
     tree(tmp_path / "more", "d.png")

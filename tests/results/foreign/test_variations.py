@@ -235,3 +235,12 @@ def test_objects_of_python_in_a_yaml_file_are_not_built(tmp_path: Path) -> None:
     text = "a: !!python/tuple [1, 2]\nb: !!python/object/apply:os.system ['exit 3']\nc: !!python/object:x.Y {d: 1}\n"
     content: dict[str, Any] = read_yaml(write(tmp_path / "a.yaml", text))
     assert content == {"a": [1, 2], "b": ["exit 3"], "c": {"d": 1}}
+
+
+def test_a_yaml_file_does_not_fill_the_memory(tmp_path: Path) -> None:
+    aliases = "a0: &a0 [0, 1]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 20))
+    for text, message in ((aliases, "its aliases stand for more than"), ("[" * 5000, "nested too deeply")):
+        with pytest.raises(ValueError, match=rf"^a\.yaml is not YAML: .*{message}"):
+            read_yaml(write(tmp_path / "a.yaml", text))
+    shared = "a: &id001\n- 1\nb: *id001\n"
+    assert read_yaml(write(tmp_path / "a.yaml", shared)) == {"a": [1], "b": [1]}
