@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from shipbench.counts import counted
 from shipbench.data.formats.arrow_tables import ImageTable, TableImages, entry_name, image_columns, label_columns
 from shipbench.data.formats.hub_download import download_tables
 from shipbench.data.formats.hub_folder import has_metadata, list_metadata
 from shipbench.data.formats.hub_layout import HubTables, parquet_tables, saved_tables
 from shipbench.data.formats.image_folder import list_folder
-from shipbench.data.formats.labels import Label, Rows, counted, make_listing, quoted_few
+from shipbench.data.formats.labels import Label, Rows, make_listing, quoted_few
 from shipbench.data.formats.options import divided, place, require_known, text_option
 from shipbench.data.formats.roles import assign_roles, split_columns
 from shipbench.data.listings import ListedSource, Listing, SplitRole
