@@ -160,7 +160,10 @@ def load_history(results: Path | str, run_ids: Iterable[str]) -> pd.DataFrame:
 
 
 def load_predictions(results: Path | str, run_ids: Iterable[str]) -> pd.DataFrame:
-    """Return the predictions of runs, once for each: run_id (a category), index, label, predicted, confidence."""
+    """Return the predictions of runs, once for each: run_id, index, label, predicted, confidence.
+
+    The run id is a category if a run has many.
+    """
     return _load_kind("predictions", results, run_ids, _PREDICTIONS, repeated="run_id")
 
 

@@ -73,8 +73,8 @@ def is_sealed(path: Path) -> bool:
 def read_table(path: Path, *, repeated: str = "") -> StoredTable:
     """Return the table in a file; raises ``InputError`` if the file is damaged or not Parquet.
 
-    ``repeated`` names a column of texts that has one value in a sealed file. It becomes a dictionary column, and a long
-    file is read without it.
+    ``repeated`` names a column of texts that has one value in a sealed file. A long file is read without it, and has a
+    dictionary column instead.
     """
     content = _read(path)
     row = _verified_row(path, content)
@@ -101,12 +101,13 @@ def unreadable(path: Path, reason: str) -> InputError:
 def as_frame(tables: Sequence[pa.Table], folder: Path) -> pd.DataFrame:
     """Concatenate tables; a column that one of them lacks is null in its rows.
 
-    Needs at least one table. Raises ``InputError`` if the same column has incompatible types.
+    A column of texts that is a dictionary column in any table becomes a category. Needs at least one table. Raises
+    ``InputError`` if the same column has incompatible types.
     """
     import pyarrow as pa
 
     try:
-        return pa.concat_tables(tables, promote_options="permissive").to_pandas()
+        return pa.concat_tables(_alike(tables), promote_options="permissive").to_pandas()
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, UnicodeDecodeError) as error:
         raise not_together(folder, error) from error
 
@@ -172,7 +173,6 @@ def _parse(path: Path, content: bytes, *, sealed: bool, repeated: str = "") -> p
         file = pq.ParquetFile(pa.BufferReader(content))
         long = sealed and file.metadata.num_rows > _MANY_ROWS
         table = _read_once(file, repeated) if long and repeated else file.read(use_threads=False)
-        table = _with_dictionary(table, repeated)
     except Exception as error:
         raise unreadable(path, one_line(error)) from error
     if _SEAL in (table.schema.metadata or {}) and not sealed:
@@ -196,8 +196,18 @@ def _read_once(file: pq.ParquetFile, repeated: str) -> pa.Table:
     return table.add_column(file.schema_arrow.names.index(repeated), repeated, column)
 
 
+def _alike(tables: Sequence[pa.Table]) -> Sequence[pa.Table]:
+    """Return the tables with dictionaries in every column of texts that is a dictionary column in any of them."""
+    import pyarrow as pa
+
+    fields = (field for table in tables for field in table.schema)
+    names = dict.fromkeys(field.name for field in fields if pa.types.is_dictionary(field.type))
+    for name in names:
+        tables = [_with_dictionary(table, name) for table in tables]
+    return tables
+
+
 def _with_dictionary(table: pa.Table, name: str) -> pa.Table:
-    """Return the table with a column of texts as a dictionary column, like those of other files."""
     import pyarrow as pa
 
     place = table.schema.get_field_index(name)

@@ -9,7 +9,8 @@ import zlib
 from collections.abc import Callable, Sequence
 from functools import cache
 from html import escape
-from itertools import compress, groupby, pairwise
+from itertools import chain, compress, groupby
+from operator import sub
 
 from shipbench.report.drawing.palette import THEME, rgb
 from shipbench.report.drawing.shapes import Drawing, Grid, Marker, Path, Shape, Text, outline
@@ -117,11 +118,10 @@ def _path(path: Path, colour: Callable[[str], str], interactive: bool) -> str:
 
 def _outline(points: Sequence[tuple[float, float]], *, closed: bool) -> str:
     """Return a path by its start and the steps from point to point, which are shorter than places."""
-    tenths = [(round(10 * x), round(10 * y)) for x, y in points]
-    steps = " ".join(f"{_tenths(x - a)} {_tenths(y - b)}" for (a, b), (x, y) in pairwise(tenths))
-    steps = _BETWEEN.sub("", steps)
-    x, y = map(_tenths, tenths[0])
-    return f"M{x},{y}{'l' if steps else ''}{steps}{'z' if closed else ''}"
+    xs, ys = ([round(10 * place) for place in axis] for axis in zip(*points, strict=True))
+    across, down = (map(_tenths, map(sub, axis[1:], axis)) for axis in (xs, ys))
+    steps = _BETWEEN.sub("", " ".join(chain.from_iterable(zip(across, down, strict=True))))
+    return f"M{_tenths(xs[0])},{_tenths(ys[0])}{'l' if steps else ''}{steps}{'z' if closed else ''}"
 
 
 @cache
@@ -160,16 +160,14 @@ def _values(tips: Sequence[str]) -> str:
     """Return the attributes with the texts of a shape, once the words and numbers that all of them share."""
     if not tips:
         return ""
-    plain = f' data-tip="{escape("|".join(tips))}"'
     parts = [_NUMBERS.split(tip) for tip in tips]
-    words = {tuple(part[::2]) for part in parts}
-    if len(tips) < 2 or len(words) > 1 or any(_GAP in word for word in parts[0][::2]):
-        return plain
+    words = parts[0][::2]
+    if len(tips) < 2 or any(part[::2] != words for part in parts) or any(_GAP in word for word in words):
+        return f' data-tip="{escape("|".join(tips))}"'
     columns = list(zip(*(part[1::2] for part in parts), strict=True))
     varied = [len(set(column)) > 1 for column in columns]
-    form = parts[0][0] + "".join(
-        f"{_GAP if gap else column[0]}{word}" for gap, column, word in zip(varied, columns, parts[0][2::2], strict=True)
-    )
+    gaps = (_GAP if gap else column[0] for gap, column in zip(varied, columns, strict=True))
+    form = words[0] + "".join(f"{gap}{word}" for gap, word in zip(gaps, words[1:], strict=True))
     numbers = "|".join(" ".join(compress(part[1::2], varied)) for part in parts)
     return f' data-tip="{numbers}" data-form="{escape(form)}"'
 
