@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from shipbench.counts import counted
 from shipbench.errors import InputError, one_line
 from shipbench.runtime.files import atomic_path
 
@@ -104,7 +105,8 @@ def _repeats(content: Content) -> str:
     equal = sum(row.get("equal", False) for row in rows)
     others = [f"{_case(row)} ({row.get('error') or 'different'})" for row in rows if not row.get("equal")]
     steps = next((row["steps"] for row in rows if "steps" in row), "no")
-    text = f"**Repeated training:** {steps} steps, taken twice, are equal bit for bit in {equal} of {len(rows)} cases"
+    cases = f"{equal} of {counted(len(rows), 'case')}"
+    text = f"**Repeated training:** {steps} steps, taken twice, are equal bit for bit in {cases}"
     recorded = sum(bool(row.get("captured")) for row in rows)
     text += f", of which {recorded} are also compared with steps that are not recorded" if recorded else ""
     return text + (f"; the others: {', '.join(others)}.\n" if others else ".\n")

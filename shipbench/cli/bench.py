@@ -15,6 +15,7 @@ from shipbench.cli import completion, next_steps, options
 from shipbench.cli.layout import make_table
 from shipbench.cli.operations import counted_operations
 from shipbench.cli.options import options_command
+from shipbench.counts import counted
 from shipbench.errors import InputError
 from shipbench.runtime.console import out_console, say
 from shipbench.runtime.files import check_output
@@ -238,7 +239,8 @@ def _steps(
     measurements = [row for compute in contexts for row in run_bench(methods, options, compute, overrides, say)]
     content = as_json(measurements, options, place)
     batch = f"batch {options.batch_size}, stochastic depth {options.drop_path:g}"
-    _print_steps(measurements, f"{content['device']}, {content['threads']} threads, {batch}; x: ratio to bare backbone")
+    machine = f"{content['device']}, {counted(content['threads'], 'thread')}"
+    _print_steps(measurements, f"{machine}, {batch}; x: ratio to bare backbone")
     return content
 
 
@@ -259,7 +261,8 @@ def _whole_runs(
         for method in methods
     ]
     machine = environment(place)
-    _print_whole_runs(measurements, f"{machine['device']}, {machine['threads']} threads, batch {options.batch_size}")
+    threads = counted(machine["threads"], "thread")
+    _print_whole_runs(measurements, f"{machine['device']}, {threads}, batch {options.batch_size}")
     return {"options": asdict(options), **machine, "measurements": [row.as_json() for row in measurements]}
 
 

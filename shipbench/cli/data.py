@@ -9,6 +9,7 @@ import typer
 
 from shipbench.cli import completion, next_steps
 from shipbench.cli.layout import make_table, printable
+from shipbench.counts import counted
 from shipbench.errors import InputError
 from shipbench.runtime.console import out_console, say
 from shipbench.runtime.interrupts import stopping
@@ -127,7 +128,7 @@ def _import_vtab(sources: Sequence[Path], to: Path) -> None:
 
     with stopping(_NOTHING):
         names = import_archives(sources, to)
-    typer.echo(f"imported {len(names)} tasks into {to}: {', '.join(names)}")
+    typer.echo(f"imported {counted(len(names), 'task')} into {to}: {', '.join(names)}")
     if missing := missing_tasks(to):
         say(f"note: {to} lacks {len(missing)} of the 19 tasks: {', '.join(missing)}")
     next_steps.after_fetch(to)
@@ -138,7 +139,7 @@ def _import_fgvc(sources: Sequence[Path], to: Path) -> None:
 
     with stopping(_NOTHING):
         names = import_fgvc(sources, to)
-    typer.echo(f"imported {len(names)} data sets into {to}: {', '.join(names)}")
+    typer.echo(f"imported {counted(len(names), 'data set')} into {to}: {', '.join(names)}")
     next_steps.after_import_fgvc(names, to)
 
 
@@ -159,7 +160,7 @@ def fetch_command(
 
     with stopping("what was downloaded is kept, and the same command continues from there"):
         fetched = fetch(to, repo=repo or REPO, endpoint=endpoint, revision=revision)
-    typer.echo(f"imported {len(fetched.tasks)} tasks into {to} from {fetched.repo} at {fetched.commit}")
+    typer.echo(f"imported {counted(len(fetched.tasks), 'task')} into {to} from {fetched.repo} at {fetched.commit}")
     next_steps.after_fetch(to)
 
 
@@ -213,9 +214,15 @@ def _print_reports(suites: Sequence[Sequence[TaskReport]]) -> None:
             for sentence in sentences:
                 typer.echo(printable(f"{kind}: {report.task}: {sentence}"))
     bad = sum(not report.ok for report in reports)
-    typer.echo(f"{bad} of {len(reports)} tasks have problems" if bad else f"all {len(reports)} tasks are in order")
+    typer.echo(_verdict(bad, len(reports)))
     if bad:
         raise typer.Exit(1)
+
+
+def _verdict(bad: int, tasks: int) -> str:
+    if bad:
+        return f"{bad} of {counted(tasks, 'task')} {'has' if bad == 1 else 'have'} problems"
+    return "the task is in order" if tasks == 1 else f"all {tasks} tasks are in order"
 
 
 def _report_table(reports: Sequence[TaskReport]) -> Table:

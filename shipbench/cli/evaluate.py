@@ -12,6 +12,7 @@ import typer
 from shipbench.cli import completion, next_steps, options
 from shipbench.cli.documents import print_document, record_row
 from shipbench.cli.layout import make_table, printable
+from shipbench.counts import counted
 from shipbench.errors import DeviceLostError, InputError, StoreError, one_line
 from shipbench.events import Event, Note
 from shipbench.record import ACCURACY, RunRecord
@@ -74,7 +75,7 @@ def evaluate(
     else:
         _show(rows)
     if failed:
-        say(f"{len(failed)} of {len(run_ids)} runs could not be evaluated: {', '.join(failed)}")
+        say(f"{len(failed)} of {counted(len(run_ids), 'run')} could not be evaluated: {', '.join(failed)}")
         sys.exit(1)
     if not as_json:
         next_steps.after_evaluate(results)

@@ -13,6 +13,7 @@ import typer
 from shipbench.cli import next_steps
 from shipbench.cli.documents import print_document
 from shipbench.cli.options import Json, Results, options_command
+from shipbench.counts import counted
 from shipbench.runtime.console import say
 from shipbench.runtime.files import check_output
 from shipbench.runtime.interrupts import stopping
@@ -88,7 +89,7 @@ def make_report(choices: ReportChoices) -> None:
 
     suffixes, paper = check_choices(choices)
     built, records = _built(choices)
-    say(f"{records} records, {sum(1 for _ in built.figures())} figures")
+    say(f"{counted(records, 'record')}, {counted(sum(1 for _ in built.figures()), 'figure')}")
     with stopping(f"files in {choices.output} may be of an earlier report; the same command writes all of them"):
         files = write_report(built, choices.output, suffixes, paper)
     page = files[0] if "html" in suffixes else choices.output

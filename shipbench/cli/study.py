@@ -27,6 +27,7 @@ from shipbench.cli.options import (
 )
 from shipbench.cli.report import ReportChoices, check_choices, make_report
 from shipbench.cli.run import execute_chosen, plan_runs
+from shipbench.counts import counted
 from shipbench.errors import InputError, ShipbenchError, did_you_mean
 from shipbench.runtime.console import say
 from shipbench.runtime.interrupts import stopping, time_limit
@@ -142,7 +143,7 @@ def _study(study: Study, options: GridOptions, study_options: StudyOptions) -> i
     _report(study.reports, options.results)
     failed = sum(run.state is State.FAILED for run in final.runs)
     if failed:
-        say(f"{failed} of {len(final.runs)} runs failed; --retry-failed repeats them")
+        say(f"{failed} of {counted(len(final.runs), 'run')} failed; --retry-failed repeats them")
     return failed + undecided + failed_outputs
 
 

@@ -10,6 +10,7 @@ from shipbench.cli.documents import print_document
 from shipbench.cli.layout import duration, make_table
 from shipbench.cli.options import GridOptions
 from shipbench.cli.tables import ends_note, excluded_note
+from shipbench.counts import counted
 from shipbench.planning.plan import PlannedRun, State
 from shipbench.planning.study.cost import Cost, Row, estimate, mean_of_points, measured_rates, spent_seconds, total
 from shipbench.planning.study.file import Study
@@ -135,7 +136,7 @@ def _summary(grid: StudyGrid, rows: Sequence[Row], options: GridOptions, cost_of
     runs, left = grid.runs, _all_left(grid, cost_of)
     waiting = f", and {grid.waiting_runs} more once settings are chosen" if grid.waiting_runs else ""
     done, failed = _count(runs, State.DONE), _count(runs, State.FAILED)
-    counts = f"{len(runs)} runs: {len(grid.to_do)} to do, {done} done, {failed} failed before{waiting}"
+    counts = f"{counted(len(runs), 'run')}: {len(grid.to_do)} to do, {done} done, {failed} failed before{waiting}"
     spent = spent_seconds(runs, rows)
     so_far = f"; {duration(spent)} measured so far" if spent else ""
     return f"{counts}{so_far}; {_left_text(left, options)}" if left.runs else f"{counts}{so_far}"
@@ -152,7 +153,9 @@ def _left_text(left: Cost, options: GridOptions) -> str:
     jobs = options.jobs or 1
     how = f"{jobs} runs at a time" if jobs > 1 else "counted one run after the other"
     rest = left.runs - left.measured
-    basis = f"{rest} of {left.runs} runs by FLOPs, others by records" if rest else "at the rates of the records"
+    basis = (
+        f"{rest} of {counted(left.runs, 'run')} by FLOPs, others by records" if rest else "at the rates of the records"
+    )
     return f"about {duration(left.seconds / jobs)} left, {how} ({basis})"
 
 

@@ -12,6 +12,7 @@ from shipbench.cli import completion, next_steps
 from shipbench.cli.documents import print_document, run_rows
 from shipbench.cli.options import GridOptions, grid_command
 from shipbench.cli.run import checked, execute_chosen, plan_runs, plan_to_execute, say_failed
+from shipbench.counts import counted
 from shipbench.runtime.console import say
 
 if TYPE_CHECKING:
@@ -92,9 +93,9 @@ def _say_plan(plan: Plan, searches: Sequence[Search], seeds: Sequence[int], *, t
     tasks = [task for search in searches for task in search.opened_tasks]
     fit, val = split_titles(tasks, "train800"), split_titles(tasks, "val200")
     say(f"tuning on {fit}, scored on {val}, test unopened; {plan.summary()}")
-    cells = sum(len(search.tasks) for search in searches)
+    runs = sum(len(search.tasks) for search in searches) * len(seeds)
     if seeds:
-        say(f"then the chosen settings on all training images, tested once: {cells * len(seeds)} runs")
+        say(f"then the chosen settings on all training images, tested once: {counted(runs, 'run')}")
 
 
 def _decide(searches: Sequence[Search], plan: Plan, options: GridOptions, seeds: Sequence[int]) -> list[Decision]:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from shipbench.counts import counted
 from shipbench.data.types import Entry, SplitRole
 from shipbench.errors import InputError
 from shipbench.tasks import Task
@@ -116,7 +117,7 @@ def _fit_and_val(task: Task, pool: ByClass, val: Entries, num_classes: int) -> t
     """Draw the images to fit on and to validate on; they are disjoint unless the source's own splits overlap."""
     if task.draw.train is not None and task.draw.train < num_classes:
         raise InputError(
-            f"task {task.name} asks for {task.draw.train} training images of {num_classes} classes; "
+            f"task {task.name} asks for {counted(task.draw.train, 'training image')} of {num_classes} classes; "
             "every class needs one"
         )
     if val:
@@ -148,7 +149,8 @@ def _balanced(task: Task, pool: ByClass, wanted: int, purpose: str) -> Entries:
     """Draw ``wanted`` images, as evenly over the classes as their sizes allow."""
     available = sum(len(entries) for entries in pool.values())
     if wanted > available:
-        raise InputError(f"task {task.name} asks for {wanted} {purpose} images, but only {available} are left for them")
+        images = counted(wanted, f"{purpose} image")
+        raise InputError(f"task {task.name} asks for {images}, but only {available} are left for them")
     drawn: list[Entry] = []
     # The smallest class first: what it lacks is shared by the larger ones.
     labels = sorted(pool, key=lambda label: (len(pool[label]), label))

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from PIL import Image
 
+from shipbench.counts import counted
 from shipbench.data.drawing import Drawing, draw
 from shipbench.data.identities import content_of, identify_contained, identify_files
 from shipbench.data.images import (
@@ -155,7 +156,7 @@ class DrawnSource:
     def notes(self) -> tuple[str, ...]:
         """The notes of the listing, and one on held-out test images."""
         held_out = len(self.drawing.pools["test"])
-        note = f"the source has no test images, so a fifth of each class is held out ({held_out} images)"
+        note = f"the source has no test images, so a fifth of each class is held out ({counted(held_out, 'image')})"
         return (*self.listing.notes, note) if self.drawing.held_out else self.listing.notes
 
     def identity(self, jobs: int | None = None) -> Identity:
@@ -235,9 +236,10 @@ class DrawnSource:
             if images[entry.path].sha256 in training
         ]
         if shared:
+            verb = "is also a training image" if len(shared) == 1 else "are also training images"
             raise InputError(
-                f"{len(shared)} test images of task {self.task.name} are also training images, byte for byte (for "
-                f"example, {shared[0][0]} is {shared[0][1]}); remove them, or write allow_leaks = true in the task file"
+                f"{counted(len(shared), 'test image')} of task {self.task.name} {verb}, byte for byte (for example, "
+                f"{shared[0][0]} is {shared[0][1]}); remove them, or write allow_leaks = true in the task file"
             )
 
     def _refuse_contradictions(self, images: Mapping[str, ImageIdentity]) -> None:
@@ -259,9 +261,8 @@ def numbered(task: Task, listing: Listing) -> Listing:
     if not wanted or wanted == names:
         return listing
     if len(wanted) != len(names):
-        raise InputError(
-            f"task {task.name} names {len(wanted)} classes, but its source has {len(names)}: {_few(names)}"
-        )
+        classes = counted(len(wanted), "class", "classes")
+        raise InputError(f"task {task.name} names {classes}, but its source has {len(names)}: {_few(names)}")
     if set(wanted) != set(names):
         if set(wanted) & set(names):
             stray = next(name for name in wanted if name not in names)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from shipbench.backbones import Origin
+from shipbench.counts import counted
 from shipbench.hardware.precision import precision_elsewhere, precision_on
 from shipbench.planning.identity import make_identifier
 from shipbench.results.plans import PlanEntry
@@ -126,5 +127,4 @@ class Plan:
         """Return one line with the numbers of runs to do, done and failed before."""
         skipped, failed = len(self.runs) - len(self.chosen), len(self.left_as_failed)
         hint = f"; {failed} failed before (--retry-failed runs them again)" if failed else ""
-        runs = "1 run" if len(self.runs) == 1 else f"{len(self.runs)} runs"
-        return f"{runs}: {len(self.chosen)} to do, {skipped - failed} done{hint}"
+        return f"{counted(len(self.runs), 'run')}: {len(self.chosen)} to do, {skipped - failed} done{hint}"

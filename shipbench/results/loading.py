@@ -160,8 +160,11 @@ def load_history(results: Path | str, run_ids: Iterable[str]) -> pd.DataFrame:
 
 
 def load_predictions(results: Path | str, run_ids: Iterable[str]) -> pd.DataFrame:
-    """Return the predictions of runs, once for each: run_id, index, label, predicted, confidence."""
-    return _load_kind("predictions", results, run_ids, _PREDICTIONS)
+    """Return the predictions of runs, once for each: run_id, index, label, predicted, confidence.
+
+    The run id is a category if a run has many.
+    """
+    return _load_kind("predictions", results, run_ids, _PREDICTIONS, repeated="run_id")
 
 
 def load_features(results: Path | str, run_id: str) -> pd.DataFrame | None:
@@ -172,17 +175,19 @@ def load_features(results: Path | str, run_id: str) -> pd.DataFrame | None:
     return as_frame([_table_of_run(store, "features", run_id)], store.root / "features")
 
 
-def _load_kind(kind: str, results: Path | str, run_ids: Iterable[str], kinds: Mapping[str, Kind]) -> pd.DataFrame:
+def _load_kind(
+    kind: str, results: Path | str, run_ids: Iterable[str], kinds: Mapping[str, Kind], repeated: str = ""
+) -> pd.DataFrame:
     store = Store(results)
     stored = (run_id for run_id in dict.fromkeys(run_ids) if store.path(kind, run_id).exists())
-    tables = [_table_of_run(store, kind, run_id) for run_id in stored]
+    tables = [_table_of_run(store, kind, run_id, repeated) for run_id in stored]
     return as_frame(tables or [_without_rows(kinds)], store.root / kind)
 
 
-def _table_of_run(store: Store, kind: str, run_id: str) -> pa.Table:
+def _table_of_run(store: Store, kind: str, run_id: str, repeated: str = "") -> pa.Table:
     """Return a table beside a record; raises ``InputError`` if its seal is missing and that of the record is not."""
     path, record = store.path(kind, run_id), store.path("runs", run_id)
-    stored = read_table(path)
+    stored = read_table(path, repeated=repeated)
     if not stored.sealed and record.exists() and is_sealed(record):
         raise unreadable(path, "its seal is missing, so another program has written it")
     return stored.table

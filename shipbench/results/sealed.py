@@ -21,10 +21,13 @@ from shipbench.runtime.files import atomic_path
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 _SEAL = b"shipbench.seal"
 _HASH = b"\nshipbench.sha256 of this file: "
 _ZEROS = b"0" * 64
+# In a file of fewer rows, looking at the first one takes as long as reading the column.
+_MANY_ROWS = 5_000
 
 
 def write_parquet(path: Path, columns: Mapping[str, Any]) -> None:
@@ -67,11 +70,15 @@ def is_sealed(path: Path) -> bool:
     return _HASH in _read(path)
 
 
-def read_table(path: Path) -> StoredTable:
-    """Return the table in a file; raises ``InputError`` if the file is damaged or not Parquet."""
+def read_table(path: Path, *, repeated: str = "") -> StoredTable:
+    """Return the table in a file; raises ``InputError`` if the file is damaged or not Parquet.
+
+    ``repeated`` names a column of texts that has one value in a sealed file. A long file is read without it, and has a
+    dictionary column instead.
+    """
     content = _read(path)
     row = _verified_row(path, content)
-    return StoredTable(_parse(path, content, sealed=row is not None), row is not None)
+    return StoredTable(_parse(path, content, sealed=row is not None, repeated=repeated), row is not None)
 
 
 def read_row(path: Path) -> StoredRow:
@@ -94,12 +101,13 @@ def unreadable(path: Path, reason: str) -> InputError:
 def as_frame(tables: Sequence[pa.Table], folder: Path) -> pd.DataFrame:
     """Concatenate tables; a column that one of them lacks is null in its rows.
 
-    Needs at least one table. Raises ``InputError`` if the same column has incompatible types.
+    A column of texts that is a dictionary column in any table becomes a category. Needs at least one table. Raises
+    ``InputError`` if the same column has incompatible types.
     """
     import pyarrow as pa
 
     try:
-        return pa.concat_tables(tables, promote_options="permissive").to_pandas()
+        return pa.concat_tables(_alike(tables), promote_options="permissive").to_pandas()
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, UnicodeDecodeError) as error:
         raise not_together(folder, error) from error
 
@@ -156,19 +164,57 @@ def _verified_row(path: Path, content: bytes) -> bytes | None:
     return content[content.rfind(b"\n", 0, end) + 1 : end]
 
 
-def _parse(path: Path, content: bytes, *, sealed: bool) -> pa.Table:
+def _parse(path: Path, content: bytes, *, sealed: bool, repeated: str = "") -> pa.Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     # A damaged file can raise almost any error.
     try:
-        table = pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
+        file = pq.ParquetFile(pa.BufferReader(content))
+        long = sealed and file.metadata.num_rows > _MANY_ROWS
+        table = _read_once(file, repeated) if long and repeated else file.read(use_threads=False)
     except Exception as error:
         raise unreadable(path, one_line(error)) from error
     if _SEAL in (table.schema.metadata or {}) and not sealed:
         raise _changed(path)
     # Without its metadata: pandas would restore the index that another program may have noted there.
     return table.replace_schema_metadata(None)
+
+
+def _read_once(file: pq.ParquetFile, repeated: str) -> pa.Table:
+    """Return the table in a file, with the value of the first row in every row of the column ``repeated``."""
+    import numpy as np
+    import pyarrow as pa
+
+    others = [name for name in file.schema_arrow.names if name != repeated]
+    table = file.read(columns=others, use_threads=False)
+    if len(others) == len(file.schema_arrow.names):
+        return table
+    first = next(file.iter_batches(batch_size=1, columns=[repeated], use_threads=False)).column(0)
+    rows = pa.array(np.zeros(table.num_rows, dtype=np.int32))
+    column = pa.DictionaryArray.from_arrays(rows, first)
+    return table.add_column(file.schema_arrow.names.index(repeated), repeated, column)
+
+
+def _alike(tables: Sequence[pa.Table]) -> Sequence[pa.Table]:
+    """Return the tables with dictionaries in every column of texts that is a dictionary column in any of them."""
+    import pyarrow as pa
+
+    fields = (field for table in tables for field in table.schema)
+    names = dict.fromkeys(field.name for field in fields if pa.types.is_dictionary(field.type))
+    for name in names:
+        tables = [_with_dictionary(table, name) for table in tables]
+    return tables
+
+
+def _with_dictionary(table: pa.Table, name: str) -> pa.Table:
+    import pyarrow as pa
+
+    place = table.schema.get_field_index(name)
+    kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    if place < 0 or not any(is_kind(table.schema.field(place).type) for is_kind in kinds):
+        return table
+    return table.set_column(place, name, table.column(place).cast(pa.string()).dictionary_encode())
 
 
 def _changed(path: Path) -> InputError:

@@ -12,6 +12,7 @@ from importlib.metadata import version
 import yaml
 
 from shipbench.backbones.licence import Licence
+from shipbench.counts import counted
 from shipbench.methods import get_method
 from shipbench.record import MEAN_PER_CLASS, RunRecord
 from shipbench.runs.finished import checkpoint_to_predict
@@ -98,13 +99,13 @@ def results_card(repo: str, runs: int, kinds: Collection[str]) -> str:
     tables = [kind for kind in ("runs", "history", "predictions") if kind in kinds]
     files = {kind: RECORDS if kind == "runs" else f"{kind}/*.parquet" for kind in tables}
     configs = [{"config_name": kind, "data_files": place} for kind, place in files.items()]
-    header = _yaml({"tags": ["shipbench"], "configs": configs})
+    header, records = _yaml({"tags": ["shipbench"], "configs": configs}), counted(runs, "record")
     return f"""---
 {header}---
 
 # Results of shipbench
 
-{runs} records, one Parquet file each: `runs/` holds a row per run, `history/` a row per evaluated epoch and split,
+{records}, one Parquet file each: `runs/` holds a row per run, `history/` a row per evaluated epoch and split,
 `predictions/` a row per test image, `weights/` the trained tensors. `{RECORDS}` holds all records as one table.
 
 ```python

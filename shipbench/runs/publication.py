@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from shipbench.backbones.licence import licence_of
+from shipbench.counts import counted
 from shipbench.errors import InputError
 from shipbench.methods import get_method
 from shipbench.record import MEAN_PER_CLASS, RunRecord, as_text
@@ -95,7 +96,7 @@ def results_upload(store: Store, repo: str) -> Upload:
     table = io.BytesIO()
     load_results(store.root).to_parquet(table, index=False)
     contents: dict[str, bytes | Path] = {"README.md": card.encode(), RECORDS: table.getvalue(), **files}
-    return Upload(repo, "dataset", f"{len(runs)} records", contents)
+    return Upload(repo, "dataset", counted(len(runs), "record"), contents)
 
 
 def _finished_files(root: Path) -> Iterator[Path]:

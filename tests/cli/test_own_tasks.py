@@ -202,7 +202,7 @@ def no_classes(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (leak, "1 test images of task bugs are also training images, byte for byte"),
+        (leak, "1 test image of task bugs is also a training image, byte for byte"),
         (two_classes, "one image of task bugs is in two classes"),
         (no_training_image, "fly"),
         (no_classes, "no class folders"),

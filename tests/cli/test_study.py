@@ -266,7 +266,8 @@ def test_a_run_that_fails_and_a_tuning_without_a_choice_are_failures(
     runs, tune = '[[run]]\nmethods = "linear"\n', '[[tune]]\nmethods = "linear"\naxes.weight_decay = [0.1, 0.2]\n'
     Path("tiny.toml").write_text(text + runs, encoding="utf-8")
     outcome = shipbench(*line)
-    assert (outcome.code, outcome.err.count("1 of 1 runs failed; --retry-failed repeats them")) == (1, 1), outcome.err
+    assert (outcome.code, outcome.err.count("1 of 1 run failed; --retry-failed repeats them")) == (1, 1), outcome.err
+    assert "\n1 run: 1 to do, 0 done" in f"\n{outcome.err}"
     Path("tiny.toml").write_text(text + tune, encoding="utf-8")
     outcome = shipbench(*line)
     assert outcome.code == 1
@@ -325,6 +326,9 @@ def test_the_time_left_is_shared_by_the_runs_at_a_time() -> None:
         f"about 2 h 3 min left, counted one run after the other {basis}",
         f"about 1 h 2 min left, 2 runs at a time {basis}",
     ]
+    assert study_tables._left_text(Cost(seconds=60.0, runs=1), options[0]) == (
+        "about 1 min left, counted one run after the other (1 of 1 run by FLOPs, others by records)"
+    )
     measured = study_tables._left_text(Cost(seconds=60.0, runs=1, measured=1), options[0])
     assert measured == "about 1 min left, counted one run after the other (at the rates of the records)"
     assert [study_tables.cost_text(Cost(seconds, 2e15, runs=1)) for seconds in (0, 90.0)] == [

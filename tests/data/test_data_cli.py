@@ -56,7 +56,7 @@ def test_verify_of_a_broken_copy_lists_problems_and_exits_1(copy: Path) -> None:
     code, out = run("verify", copy, "--jobs", 1)
     assert code == 1
     assert f"problem: dtd: {copy / 'dtd'}/images/test/000000.png is missing" in out
-    assert "1 of 2 tasks have problems" in out
+    assert "1 of 2 tasks has problems" in out
 
 
 def test_verify_shows_warnings_without_failing(tmp_path: Path, copy: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from shipbench.report import build_report
 from shipbench.report.analysis.classes import calibration_bins, calibration_error, class_accuracies, confusion
-from shipbench.report.analysis.predictions import TaskPredictions
+from shipbench.report.analysis.predictions import TaskPredictions, times_correct
 from shipbench.report.analysis.study import build_study
 from shipbench.report.document import Figure, Report
 from shipbench.report.drawing.chart import Chart, Heat, Line, Points
@@ -60,6 +60,25 @@ def test_correct_answers_are_counted_over_the_seeds_that_are_asked_for() -> None
     counts = [predictions.times_correct(arm, seeds) for seeds in ((0,), (1,), (0, 1))]
     assert [list(count.times) for count in counts] == [[1, 1, 0], [1, 0, 1], [2, 1, 1]]
     assert [count.runs for count in counts] == [1, 1, 2]
+
+
+@pytest.mark.parametrize("kind", ["object", "category"])
+@pytest.mark.parametrize("order", [[0, 1, 2, 3, 4, 5, 6], [1, 0, 2, 3, 4, 6, 5], [3, 0, 6, 1, 4, 2, 5]])
+def test_correct_answers_do_not_depend_on_the_order_of_rows(kind: str, order: list[int]) -> None:
+    frame = pd.DataFrame(
+        {
+            "run_id": ["a", "a", "a", "b", "b", "b", None],
+            "index": [0, 1, 2, 0, 1, 2, 0],
+            "label": [5, 6, 7, 5, 6, 7, 5],
+            "predicted": [5, 6, 6, 5, 7, 6, 5],
+        }
+    )
+    rows = frame.iloc[order].astype({"run_id": kind})
+    counted = times_correct(rows, ("a", "b"), "accuracy")
+    assert counted is not None
+    assert (list(counted.times), list(counted.labels)) == ([2, 1, 0], [5, 6, 7])
+    assert times_correct(rows, ("a", "c"), "accuracy") is None
+    assert times_correct(rows[:0], ("a",), "accuracy") is None
 
 
 def test_the_calibration_error_is_weighted_by_images() -> None:

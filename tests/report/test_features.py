@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pytest
+from numpy.typing import NDArray
 
 from shipbench.report import build_report
+from shipbench.report.analysis import embedding
 from shipbench.report.analysis.embedding import MOST_POINTS, chosen_points, embed, stored_features
 from shipbench.report.analysis.study import build_study
 from shipbench.report.drawing.chart import Points
+from shipbench.report.drawing.metrics import text_width
+from shipbench.report.drawing.palette import MUTED
+from shipbench.report.drawing.paper import PHONE
+from shipbench.report.drawing.shapes import Drawing
 from shipbench.selection import Final
 from tests.report.builders import grid, make_results
 
@@ -36,6 +43,34 @@ def test_each_method_has_a_panel_in_which_classes_lie_together() -> None:
         for place, group in enumerate(groups):
             nearest = [np.linalg.norm(group - centre, axis=1) for centre in centres]
             assert (np.argmin(nearest, axis=0) == place).all()
+
+
+def places(drawing: Drawing) -> list[tuple[str, str]]:
+    return [(marker.colour, marker.tip) for marker in drawing.markers()]
+
+
+def test_several_runs_fit_a_phone_with_the_same_images_and_one_embedding_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def flat(features: NDArray[np.float64]) -> NDArray[np.float64]:
+        calls.append(len(features))
+        return features[:, :2]
+
+    monkeypatch.setattr(embedding, "embed", flat)
+    records = grid(("linear", "ship"), ("digits", "textures", "earth-climate"), (0, 1))
+    report = build_report(make_results(records), features=features_of)
+    figure = next(each for each in report.figures() if each.name == "features-demo")
+    narrow = figure.narrow_drawing
+    assert narrow is not None
+    assert narrow.width == PHONE.narrow
+    assert places(narrow) == places(figure.drawing)
+    assert calls == [60] * 6
+    titles = [text for text in narrow.texts() if text.colour != MUTED]
+    assert [text.text for text in titles[:2]] == ["Linear probe", "digits"]
+    assert all(text.x + text_width(text.text, text.size) <= narrow.width for text in titles)
+    assert min(text.size for text in titles) > 7
+    alone = build_report(make_results(records[:2]), features=features_of)
+    assert next(each for each in alone.figures() if each.name == "features-demo").narrow is None
 
 
 def test_each_method_shows_its_lowest_seed_with_features() -> None:

@@ -35,10 +35,13 @@ from shipbench.report.document import (
 )
 from shipbench.report.drawing.palette import THEME
 from shipbench.report.drawing.paper import PAPER_STYLES
+from shipbench.report.drawing.shapes import Drawing, Grid, Marker, Shape
+from shipbench.report.drawing.shapes import Path as Line
 from shipbench.report.render import latex, markdown, typst
 from shipbench.report.render.csv_text import frame_csv, table_csv
 from shipbench.report.render.html import Span, html_page, spans
 from shipbench.report.render.images import images
+from shipbench.report.render.svg import inline_svg, without_values_of
 from shipbench.report.wording.numbers import aligned, percent, short, signed
 from shipbench.report.wording.text import listed
 from tests.report.builders import VTAB_TASKS, grid, make_record, make_results
@@ -135,6 +138,79 @@ def test_figures_on_the_page_use_its_colours(written: Path) -> None:
     assert len(drawings) > len(list((written / "figures").glob("*.svg")))
     assert all("var(--fig-ink)" in drawing for drawing in drawings)
     assert not any(f'"{colour}"' in drawing for drawing in drawings for colour in THEME)
+
+
+def attributes(svg: str, name: str) -> list[str]:
+    return [html.unescape(value) for value in re.findall(f' {name}="([^"]*)"', svg)]
+
+
+def followed(path: str) -> list[tuple[float, float]]:
+    """Return the places of a path: its start and those that its steps lead to."""
+    start, _, steps = path.removeprefix("M").removesuffix("z").partition("l")
+    numbers = [float(number) for number in re.findall(r"-?\d*\.?\d+", steps)]
+    places = [(float(start.split(",")[0]), float(start.split(",")[1]))]
+    for across, down in zip(numbers[::2], numbers[1::2], strict=True):
+        places.append((places[-1][0] + across, places[-1][1] + down))
+    return places
+
+
+_PLACES = st.lists(st.tuples(*[st.floats(-20, 600)] * 2), min_size=1, max_size=12)
+
+
+@given(points=_PLACES, closed=st.booleans())
+def test_the_steps_of_a_path_lead_to_its_points(points: list[tuple[float, float]], closed: bool) -> None:
+    (path,) = attributes(inline_svg(Drawing(600, 600, (Line(tuple(points), closed=closed),))), "d")
+    places = followed(path)
+    assert len(places) == len(points)
+    for (x, y), (left, top) in zip(points, places, strict=True):
+        assert (left, top) == (pytest.approx(x, abs=0.0501), pytest.approx(y, abs=0.0501))
+
+
+def test_the_points_of_a_series_are_one_path_on_a_page() -> None:
+    dots: list[Shape] = [Marker(x, 5, "o", 2.5, "red", key="a", tip=f"{x} %") for x in (1.0, 2.0, 3.5)]
+    squares: list[Shape] = [Marker(x, 5, "s", 2, "red", key="a") for x in (1, 2)]
+    alone: list[Shape] = [Marker(1, 1, "o", 2, "red", key="b"), Marker(1, 1, "o", 2, "red", "white", key="a")]
+    valued: list[Shape] = [Marker(x, 5, "D", 2, "red", key="a", tip="text") for x in (1, 2)]
+    svg = inline_svg(Drawing(9, 9, (*dots, *squares, *alone, *valued)))
+    assert (svg.count("<path"), svg.count("<circle")) == (4, 2)
+    assert attributes(svg, "d")[0] == "M1,5h0M2,5h0M3.5,5h0"
+    assert attributes(svg, "d")[1].count("M") == 2
+    assert attributes(svg, "data-key") == ["a", "a", "b", "a", "a", "a"]
+    assert attributes(svg, "data-tip") == ["1.0|2.0|3.5", "text", "text"]
+
+
+def filled(svg: str) -> list[list[str]]:
+    """Return the texts of every shape as the script of the page does."""
+    values = re.findall(r' data-tip="([^"]*)"(?: data-form="([^"]*)")?', svg)
+    texts = []
+    for numbers, form in values:
+        rows = html.unescape(numbers).split("|")
+        gaps = [iter(row.split(" ")) for row in rows]
+        words = html.unescape(form).split("#")
+        texts.append([words[0] + "".join(next(gap) + word for word in words[1:]) for gap in gaps] if form else rows)
+    return texts
+
+
+@pytest.mark.parametrize(
+    "tips",
+    [
+        ("A-1 & B: accuracy 61.2 % (7 % of images; ECE 3.0 %)", "A-1 & B: accuracy 9.0 % (0 % of images; ECE 3.0 %)"),
+        ("A, epoch 1: 1.234", "A, epoch 2: 1e-05", "A, epoch 30: 0.5"),
+        ("less by \N{MINUS SIGN}0.1", "less by 2.0"),
+        ("cat", "cat", "cat"),
+        ("class 3, A: 4 %", "class 3, A: 4 %"),
+        ("cat as dog", "dog as dog"),
+        ("C# 1", "C# 2"),
+        ("one",),
+    ],
+)
+def test_texts_that_share_words_are_written_once(tips: tuple[str, ...]) -> None:
+    places = tuple((float(i), 0.0) for i in range(len(tips)))
+    line = inline_svg(Drawing(9, 9, (Line(places, "red", tips=tips),)))
+    grid = inline_svg(Drawing(9, 9, (Grid(0, 0, 9, 9, (("#000000",) * len(tips),), (tips,)),)))
+    assert filled(line) == filled(grid) == [list(tips)]
+    assert line.count("accuracy") <= 1
+    assert without_values_of(line, line) == re.sub(r' data-tip="[^"]*"( data-form="[^"]*")?', ' data-tip=""', line)
 
 
 def test_svg_files_are_well_formed(written: Path, hostile_folder: Path) -> None:

@@ -8,9 +8,15 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from shipbench.report import ReportOptions, build_report, write_report
+from shipbench.report.analysis import embedding
+from shipbench.report.document import Report
+from shipbench.report.drawing.shapes import Grid, Marker, Shape
+from shipbench.report.drawing.shapes import Path as Line
 from tests.report.browser import CHROMIUM, Page, chromium_page
 from tests.report.builders import DEMO_TASKS, histories, make_predictions, make_record, make_results, study_records
 
@@ -18,9 +24,15 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not instal
 _MAIN = 'table[data-table="table-main-demo"]'
 
 
+def features_of(run_id: str) -> pd.DataFrame:
+    values = np.random.default_rng(0).normal(size=(12, 2))
+    frame = pd.DataFrame(values, columns=["f0", "f1"]).assign(index=range(12), label=np.arange(12) % 3)
+    return frame.assign(run_id=run_id)
+
+
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page of a study with predictions, histories, and SHIP also tuned on validation images."""
+def built() -> Iterator[Report]:
+    """A study with predictions, histories and features, and SHIP also tuned on validation images."""
     records = study_records(DEMO_TASKS, (0, 1), ("linear", "vpt-shallow", "vpt-deep", "ship"))
     records += [
         {**r, "run_id": f"{r['run_id']}-tuned", "protocol": "validation", "final_test_acc": r["final_test_acc"] - 0.01}
@@ -32,8 +44,15 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         of_run = predictions[predictions["run_id"] == record["run_id"]]
         record["final_test_acc"] = float((of_run["label"] == of_run["predicted"]).mean())
     load = lambda run_ids: predictions[predictions["run_id"].isin(list(run_ids))]  # noqa: E731
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(embedding, "embed", lambda features: features)
+        options = ReportOptions(title="Page")
+        yield build_report(make_results(records), histories(records), options, predictions=load, features=features_of)
+
+
+@pytest.fixture(scope="module")
+def report(built: Report, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("page")
-    built = build_report(make_results(records), histories(records), ReportOptions(title="Page"), predictions=load)
     write_report(built, folder, ("html",))
     return folder / "index.html"
 
@@ -190,9 +209,46 @@ def test_figures_by_class_fit_a_phone_with_the_values_of_the_broad_drawing(tab: 
             const same = JSON.stringify(texts('narrow')) === JSON.stringify(texts('broad'));
             return [box.scrollWidth <= box.clientWidth, empty, same, tip.textContent.length > 0];
         }})()""")
-        for name in ("confusion", "class-accuracy", "reliability", "critical-difference", "affinity")
+        for name in ("confusion", "class-accuracy", "reliability", "critical-difference", "affinity", "features")
     ]
-    assert found == [[True] * 4] * 5
+    assert found == [[True] * 4] * 6
+
+
+def values_of(shape: Shape) -> list[tuple[str, float, float]]:
+    """Return the texts of a shape and their places; cells stand at 0, 0."""
+    match shape:
+        case Line() if len(shape.tips) > 1:
+            return [(text, x, y) for text, (x, y) in zip(shape.tips, shape.points, strict=True)]
+        case Marker() if shape.tip:
+            return [(shape.tip, shape.x, shape.y)]
+        case Grid():
+            return [(text, 0, 0) for row in shape.tips for text in row]
+    return []
+
+
+@pytest.mark.parametrize("name", ["reliability", "class-accuracy", "features", "confusion"])
+@pytest.mark.parametrize("width", [390, 1440])
+def test_the_values_of_a_drawing_are_shown_at_their_places(
+    tab: Page, report: Path, built: Report, name: str, width: int
+) -> None:
+    figure = next(each for each in built.figures() if each.name == f"{name}-demo")
+    drawing = figure.narrow_drawing if width == 390 else figure.drawing
+    assert drawing is not None
+    expected = [value for shape in drawing.shapes for value in values_of(shape)][:150]
+    tab.visit(report, width)
+    shown = tab.evaluate(f"""(() => {{
+        const drawing = document.querySelector('#figure-{name}-demo .drawing');
+        const svg = [...drawing.querySelectorAll('svg')].find(each => each.checkVisibility());
+        svg.scrollIntoView();
+        return {json.dumps(expected)}.map(([text, x, y]) => {{
+            drawing.dispatchEvent(new KeyboardEvent('keydown', {{ key: 'ArrowRight', bubbles: true }}));
+            const place = new DOMPoint(x, y).matrixTransform(svg.getScreenCTM()).x + 12;
+            const [left, room] = [parseFloat(tip.style.left), innerWidth - tip.offsetWidth - 8];
+            return [tip.textContent, left <= 8 || left >= room - 1 || Math.abs(left - place) < 0.2];
+        }});
+    }})()""")
+    assert [text for text, _ in shown] == [text for text, _, _ in expected]
+    assert name == "confusion" or all(near for _, near in shown)
 
 
 def test_the_arrow_keys_walk_through_the_drawing_that_is_shown(tab: Page, crowded: Path) -> None:

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from shipbench.errors import InputError
+from shipbench.results import sealed
 from shipbench.results.loading import load_predictions, load_results
 from shipbench.results.sealed import read_row, read_table
 from shipbench.results.store import RunTables, Store
@@ -57,6 +58,36 @@ def test_a_table_is_read_from_disk_once(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(Path, "read_bytes", lambda path: paths.append(path) or read(path))
     load_predictions(tmp_path, ["a1"])
     assert paths == [Store(tmp_path).path("predictions", "a1")]
+
+
+@pytest.mark.parametrize("many", [0, 5000])
+def test_predictions_name_their_run_however_long_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, many: int
+) -> None:
+    monkeypatch.setattr(sealed, "_MANY_ROWS", many)
+    store = Store(tmp_path)
+    for name in ("a1", "b2", "c3", "d4", "e5"):
+        store.write(make_record(run_id=name), RunTables(predictions={"index": [0, 1], "label": [7, 8]}))
+    # A file under another name, and files of another program.
+    store.path("predictions", "b2").write_bytes(store.path("predictions", "a1").read_bytes())
+    for name, columns in (("c3", {"run_id": ["c3"]}), ("d4", {}), ("e5", {"run_id": [None]})):
+        store.remove("runs", name)
+        pd.DataFrame({**columns, "index": [0], "label": [9]}).to_parquet(store.path("predictions", name))
+    frame = load_predictions(tmp_path, ["a1", "b2", "c3", "d4", "e5"])
+    assert (frame["run_id"].dtype == "category") == (many == 0)
+    assert [None if pd.isna(run) else run for run in frame["run_id"]] == ["a1"] * 4 + ["c3", None, None]
+    assert list(frame["label"]) == [7, 8, 7, 8, 9, 9, 9]
+    assert list(frame) == ["run_id", "index", "label"]
+
+
+def test_the_repeated_run_id_of_long_predictions_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = sealed._MANY_ROWS + 1
+    Store(tmp_path).write(make_record(), RunTables(predictions={"index": list(range(rows)), "label": [0] * rows}))
+    asked, read = [], pq.ParquetFile.read
+    spy = lambda file, **options: asked.append(options.get("columns")) or read(file, **options)  # noqa: E731
+    monkeypatch.setattr(pq.ParquetFile, "read", spy)
+    assert list(load_predictions(tmp_path, ["a1"])["run_id"]) == ["a1"] * rows
+    assert asked == [["index", "label"]]
 
 
 def test_the_row_in_the_seal_is_the_row_in_the_columns(record: Path) -> None:

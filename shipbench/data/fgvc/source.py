@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from shipbench.counts import counted
 from shipbench.data.fgvc import official
 from shipbench.data.formats.files import FolderImages, missing_files, subfolders
-from shipbench.data.formats.labels import Label, Rows, counted, make_listing, quoted_few
+from shipbench.data.formats.labels import Label, Rows, make_listing, quoted_few
 from shipbench.data.formats.lists import folder_names, read_class_ids, with_common_labels
 from shipbench.data.formats.roles import ROLES
 from shipbench.data.listings import DrawnSource, ListedSource, Listing, SplitRole
@@ -241,8 +242,10 @@ def _doubts(task: Task, layout: Layout, listing: Listing) -> list[str]:
     expected = {"train": task.n_train - layout.n_val, "val": layout.n_val, "test": task.n_test}
     sizes = {role: len(entries) for role, entries in listing.splits.items()}
     wrong = [
-        f"{size} {role} images instead of {expected[role]}" for role, size in sizes.items() if size != expected[role]
+        f"{counted(size, f'{role} image')} instead of {expected[role]}"
+        for role, size in sizes.items()
+        if size != expected[role]
     ]
     if len(listing.classes) != task.num_classes:
-        wrong.append(f"{len(listing.classes)} classes instead of {task.num_classes}")
+        wrong.append(f"{counted(len(listing.classes), 'class', 'classes')} instead of {task.num_classes}")
     return [f"this copy has {', '.join(wrong)}"] if wrong else []

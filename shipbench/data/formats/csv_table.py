@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from shipbench.counts import counted
 from shipbench.data.formats.files import (
     SUFFIXES,
     FolderImages,
@@ -20,7 +21,7 @@ from shipbench.data.formats.files import (
     require_files,
     require_folder,
 )
-from shipbench.data.formats.labels import Label, Rows, as_integers, check_texts, counted, make_listing, quoted_few
+from shipbench.data.formats.labels import Label, Rows, as_integers, check_texts, make_listing, quoted_few
 from shipbench.data.formats.options import divided, place, require_known, text_option, with_images
 from shipbench.data.formats.roles import assign_roles, role_of, role_within, split_columns
 from shipbench.data.images import read_bytes

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from shipbench.data.formats.labels import counted, quoted_few
+from shipbench.counts import counted
+from shipbench.data.formats.labels import quoted_few
 from shipbench.data.images import read_bytes
 from shipbench.data.scanning import scan_images
 from shipbench.errors import InputError

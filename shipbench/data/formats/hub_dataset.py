@@ -12,12 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from shipbench.counts import counted
 from shipbench.data.formats.arrow_tables import ImageTable, TableImages, entry_name, image_columns, label_columns
 from shipbench.data.formats.hub_download import download_tables
 from shipbench.data.formats.hub_folder import has_metadata, list_metadata
 from shipbench.data.formats.hub_layout import HubTables, parquet_tables, saved_tables
 from shipbench.data.formats.image_folder import list_folder
-from shipbench.data.formats.labels import Label, Rows, check_texts, counted, make_listing, quoted_few
+from shipbench.data.formats.labels import Label, Rows, check_texts, make_listing, quoted_few
 from shipbench.data.formats.options import divided, place, require_known, text_option
 from shipbench.data.formats.roles import assign_roles, role_of, split_columns
 from shipbench.data.listings import ListedSource, Listing, SplitRole

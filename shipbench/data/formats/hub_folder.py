@@ -10,9 +10,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from shipbench.counts import counted
 from shipbench.data.formats.files import FolderImages, is_hidden, is_image, plain_path, require_files
 from shipbench.data.formats.image_folder import METADATA_SUFFIXES
-from shipbench.data.formats.labels import Label, as_integers, check_texts, counted, make_listing, quoted_few
+from shipbench.data.formats.labels import Label, as_integers, check_texts, make_listing, quoted_few
 from shipbench.data.formats.options import text_option
 from shipbench.data.formats.roles import assign_roles, role_of, role_within, split_columns
 from shipbench.data.images import read_bytes

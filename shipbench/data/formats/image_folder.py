@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from shipbench.counts import counted
 from shipbench.data.formats.files import UNREAD_SUFFIXES, FolderImages, is_hidden, is_image, require_folder
-from shipbench.data.formats.labels import Rows, counted, make_listing, quoted_few
+from shipbench.data.formats.labels import Rows, make_listing, quoted_few
 from shipbench.data.formats.lists import has_lists, list_from_files
 from shipbench.data.formats.options import (
     choice_option,

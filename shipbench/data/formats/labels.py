@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
+from shipbench.counts import counted
 from shipbench.data.formats.roles import ROLES
 from shipbench.data.listings import Images, Listing, SplitRole
 from shipbench.data.types import Entry
@@ -57,11 +58,6 @@ def quoted_few(names: Sequence[object], limit: int = _LISTED) -> str:
     """Return the first names, comma-separated, and the number of the others."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(map(str, names[:limit])) + more
-
-
-def counted(number: int, noun: str, plural: str | None = None) -> str:
-    """Return ``1 image`` or ``2 images``."""
-    return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
 def as_integers(labels: Iterable[str]) -> dict[str, int] | None:

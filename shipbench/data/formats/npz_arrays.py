@@ -9,9 +9,10 @@ from typing import Any
 
 from PIL import Image
 
+from shipbench.counts import counted
 from shipbench.data.formats.array_file import ArrayFile, ArrayRows
 from shipbench.data.formats.arrow_tables import entry_name
-from shipbench.data.formats.labels import Label, Rows, counted, make_listing, quoted_few
+from shipbench.data.formats.labels import Label, Rows, make_listing, quoted_few
 from shipbench.data.formats.options import place, require_known
 from shipbench.data.formats.roles import assign_roles
 from shipbench.data.listings import ListedSource, Listing, SplitRole

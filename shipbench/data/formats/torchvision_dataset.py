@@ -15,7 +15,8 @@ from typing import Any
 
 from PIL import Image
 
-from shipbench.data.formats.labels import Label, Rows, counted, make_listing
+from shipbench.counts import counted
+from shipbench.data.formats.labels import Label, Rows, make_listing
 from shipbench.data.formats.options import place, require_known, switch_option, table_option, text_option
 from shipbench.data.formats.roles import assign_roles, role_of
 from shipbench.data.listings import ListedSource, Listing, SplitRole

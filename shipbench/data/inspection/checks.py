@@ -94,7 +94,8 @@ def unusual_formats(evidence: Evidence) -> list[str]:
 def unseen_classes(evidence: Evidence) -> list[str]:
     """Note classes without a training image."""
     unseen = evidence.task.num_classes - _classes_seen(evidence)
-    return [f"{unseen} of {evidence.task.num_classes} classes have no training image"] if unseen else []
+    verb = "has" if unseen == 1 else "have"
+    return [f"{unseen} of {evidence.task.num_classes} classes {verb} no training image"] if unseen else []
 
 
 def first_few(sentences: Iterable[str]) -> list[str]:

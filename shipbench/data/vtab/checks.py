@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shipbench.counts import counted
 from shipbench.data.images import LOSSY
 from shipbench.data.inspection import checks as common
 from shipbench.data.inspection.checks import Checks, first_few, shared_with_test
@@ -41,7 +42,7 @@ def wrong_counts(evidence: VtabEvidence) -> list[str]:
     """Find splits whose number of images differs from the catalogue's."""
     expected = {**evidence.task.counts, UNION: evidence.task.n_train}
     return [
-        f"{evidence.folder / name}.txt lists {len(entries)} images instead of {expected[name]}"
+        f"{evidence.folder / name}.txt lists {counted(len(entries), 'image')} instead of {expected[name]}"
         for name, entries in evidence.splits.items()
         if len(entries) != expected[name]
     ]

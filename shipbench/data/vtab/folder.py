@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from shipbench.counts import counted
 from shipbench.data.scanning import absence
 from shipbench.data.types import Entry
 from shipbench.data.vtab.distinctness import listed_paths
@@ -149,10 +150,14 @@ def doubts_about(folder: TaskFolder, counts: Mapping[Any, int], root: Path) -> s
     it is an empty string if there is nothing to warn about.
     """
     expected = folder.task.counts
-    wrong = [f"{n} {name} images instead of {expected[name]}" for name, n in counts.items() if n != expected[name]]
+    wrong = [
+        f"{counted(n, f'{name} image')} instead of {expected[name]}"
+        for name, n in counts.items()
+        if n != expected[name]
+    ]
     repeated = sum(path.repeated for path in listed_paths(folder.entries))
     if repeated:
-        wrong.append(f"{repeated} {'image' if repeated == 1 else 'images'} that the split files list more than once")
+        wrong.append(f"{counted(repeated, 'image')} that the split files list more than once")
     return f"warning: {folder.task.name} has {', '.join(wrong)}; {how_to_check(root)}" if wrong else ""
 
 

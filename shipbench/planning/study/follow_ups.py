@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from shipbench.counts import counted
 from shipbench.data.corruptions import Corruption, parse_corruptions
 from shipbench.errors import InputError
 from shipbench.planning.grid import parse_seeds
@@ -122,7 +123,8 @@ class FollowUpSection:
         refused, part = self.refused, self.requested.part
         if not refused:
             return ""
-        return f"{part.name}: {len(refused)} of {len(self.outputs)} runs have no {part.noun}: {refused[0].reason}"
+        runs = f"{len(refused)} of {counted(len(self.outputs), 'run')} {'has' if len(refused) == 1 else 'have'}"
+        return f"{part.name}: {runs} no {part.noun}: {refused[0].reason}"
 
 
 def request_follow_up(part: FollowUp, specs: Sequence[RunSpec]) -> RequestedFollowUp:

@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
@@ -32,6 +33,12 @@ class StoredFeatures:
     seed: int
     features: NDArray[np.float64]
     labels: NDArray[np.int64]
+
+    @cached_property
+    def embedded(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """The t-SNE (n, 2) of the images to draw and their labels (n,), kept because a figure has two drawings."""
+        places = chosen_points(self.labels)
+        return embed(self.features[places]), self.labels[places]
 
 
 def stored_features(study: Study, suite: str, load: LoadFeatures | None) -> Iterator[StoredFeatures]:

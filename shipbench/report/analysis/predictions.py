@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -213,16 +214,28 @@ def _by_run(frame: pd.DataFrame) -> dict[str, Columns]:
     """Return the columns of every run as arrays in the order of its images; series of pandas take ten times as long."""
     arrays = {name: frame[name].to_numpy() for name in (*_IMAGE, "predicted", "confidence") if name in frame}
     by_run = {}
-    for run_id, rows in frame.groupby("run_id", sort=False).indices.items():
-        # A slice copies nothing, and stored runs are in order.
-        together = rows[-1] - rows[0] == len(rows) - 1
-        part = slice(rows[0], rows[-1] + 1) if together else rows
+    for run_id, part in _rows_by_run(frame["run_id"]).items():
         columns = {name: values[part] for name, values in arrays.items()}
         if (columns["index"][1:] < columns["index"][:-1]).any():
             order = np.argsort(columns["index"], kind="stable")
             columns = {name: values[order] for name, values in columns.items()}
-        by_run[str(run_id)] = columns
+        by_run[run_id] = columns
     return by_run
+
+
+def _rows_by_run(run_ids: pd.Series[Any]) -> dict[str, slice | NDArray[np.intp]]:
+    """Return the rows of every run: a slice, which copies nothing, if they lie together as those of stored runs do."""
+    runs = run_ids.astype("category").cat
+    codes, names = runs.codes.to_numpy(), list(map(str, runs.categories))
+    starts = np.flatnonzero(np.concatenate([codes[:1] == codes[:1], codes[1:] != codes[:-1]]))
+    stretches = codes[starts].tolist()
+    if len(set(stretches)) < len(stretches):
+        return {name: np.flatnonzero(codes == code) for code, name in enumerate(names)}
+    return {
+        names[code]: slice(*ends)
+        for code, ends in zip(stretches, pairwise([*starts, len(codes)]), strict=True)
+        if code >= 0
+    }
 
 
 def _by_arm(
@@ -231,7 +244,7 @@ def _by_arm(
     """Return a column of the predictions by arm key, as ``images`` x seeds; ``rows`` are key, seed and run id."""
     columns: dict[int, dict[int, NDArray[Any]]] = {}
     for key, seed, run_id in rows:
-        columns.setdefault(int(key), {})[int(seed)] = by_run[run_id][column].astype(kind)
+        columns.setdefault(int(key), {})[int(seed)] = by_run[run_id][column].astype(kind, copy=False)
     return {key: pd.DataFrame(seeds, index=images) for key, seeds in columns.items()}
 
 

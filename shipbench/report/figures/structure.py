@@ -224,7 +224,7 @@ def draw_levels(shown: Sequence[Hierarchy], footer: str) -> Chart:
             blocks_named = f"block {last}" if last == first + 1 else f"blocks {first + 1} to {last}"
             tip = f"{task_name(hierarchy.task)}, level {i + 1}: {blocks_named}"
             marks.append(Box(first + 0.55, last + 0.45, y - 0.35, y + 0.35, (BLUE, SKY)[i % 2], tip=tip))
-        marks.append(Note(blocks, y, f"{len(hierarchy.levels)} levels", 7, INK, beside="right"))
+        marks.append(Note(blocks, y, counted(len(hierarchy.levels), "level"), 7, INK, beside="right"))
     ticks = tuple((float(block), str(block)) for block in range(1, blocks + 1))
     across = Axis(0.5, blocks + 0.5, ticks, "block", grid=False, line=False)
     down = downwards([shortened(task_name(hierarchy.task), 20) for hierarchy in shown])

@@ -7,7 +7,10 @@ import re
 import struct
 import zlib
 from collections.abc import Callable, Sequence
+from functools import cache
 from html import escape
+from itertools import chain, compress, groupby
+from operator import sub
 
 from shipbench.report.drawing.palette import THEME, rgb
 from shipbench.report.drawing.shapes import Drawing, Grid, Marker, Path, Shape, Text, outline
@@ -15,7 +18,12 @@ from shipbench.report.drawing.shapes import Drawing, Grid, Marker, Path, Shape, 
 _FONT = "Verdana, DejaVu Sans, sans-serif"
 _SERIF = "STIX Two Text, Times New Roman, serif"
 _CELL_PIXELS = 8
-_VALUES = re.compile(r' data-tip="([^"]*)"')
+_VALUES = re.compile(r' data-tip="([^"]*)"(?: data-form="([^"]*)")?')
+_NUMBERS = re.compile(r"([-\N{MINUS SIGN}]?\d[\d.,]*(?:e[-+]?\d+)?)")
+# A sign parts a step from the one before it, and so does a point after a point.
+_BETWEEN = re.compile(r" (?=-)|(?<=\.\d) (?=\.)")
+# Stands for a number in the form of several texts.
+_GAP = "#"
 
 
 def svg_file(drawing: Drawing, *, serif: bool = False) -> bytes:
@@ -36,7 +44,7 @@ def inline_svg(drawing: Drawing, screen: str = "") -> str:
     """
     shown = f' class="{screen}"' if screen else ""
     look = f'style="--width: {round(drawing.width * 96 / 72)}px" aria-hidden="true" focusable="false"'
-    body = "".join(_shape(shape, themed, interactive=True) for shape in drawing.shapes)
+    body = "".join(_together(list(alike)) for _, alike in groupby(drawing.shapes, key=_look))
     return f'<svg{shown} viewBox="{_box(drawing)}" {look}>{body}</svg>'
 
 
@@ -46,6 +54,32 @@ def without_values_of(svg: str, other: str) -> str:
     Large drawings are mostly values, and a page holds up to two drawings of a figure.
     """
     return _VALUES.sub(' data-tip=""', svg) if _VALUES.findall(svg) == _VALUES.findall(other) else svg
+
+
+def _look(shape: Shape) -> tuple[object, ...]:
+    """Return what solid data points of one series share; it differs for every other shape.
+
+    Points with corners and texts stay apart, because the page finds the place of a text by them.
+    """
+    if not isinstance(shape, Marker) or shape.fill or (shape.tip and outline(shape)):
+        return (id(shape),)
+    return shape.shape, shape.size, shape.colour, shape.key, bool(shape.tip)
+
+
+def _together(shapes: Sequence[Shape]) -> str:
+    """Return shapes of one look; data points are one path, because a large figure has thousands of them."""
+    markers = [shape for shape in shapes if isinstance(shape, Marker)]
+    if len(markers) < 2:
+        return _shape(shapes[0], themed, interactive=True)
+    first = markers[0]
+    data = _data(first.key, [marker.tip for marker in markers] if first.tip else ())
+    if outline(first):
+        outlines = "".join(_outline(outline(marker), closed=True) for marker in markers)
+        return f'<path d="{outlines}" fill="{themed(first.colour)}"{data}/>'
+    # A line without length, whose round ends are the point.
+    points = "".join(f"M{_number(marker.x)},{_number(marker.y)}h0" for marker in markers)
+    stroke = f'stroke="{themed(first.colour)}" stroke-width="{_number(first.size)}" stroke-linecap="round"'
+    return f'<path d="{points}" {stroke}{data}/>'
 
 
 def _box(drawing: Drawing) -> str:
@@ -83,8 +117,17 @@ def _path(path: Path, colour: Callable[[str], str], interactive: bool) -> str:
 
 
 def _outline(points: Sequence[tuple[float, float]], *, closed: bool) -> str:
-    places = " ".join(f"{_number(x)},{_number(y)}" for x, y in points)
-    return f"M{places}{'z' if closed else ''}"
+    """Return a path by its start and the steps from point to point, which are shorter than places."""
+    xs, ys = ([round(10 * place) for place in axis] for axis in zip(*points, strict=True))
+    across, down = (map(_tenths, map(sub, axis[1:], axis)) for axis in (xs, ys))
+    steps = _BETWEEN.sub("", " ".join(chain.from_iterable(zip(across, down, strict=True))))
+    return f"M{_tenths(xs[0])},{_tenths(ys[0])}{'l' if steps else ''}{steps}{'z' if closed else ''}"
+
+
+@cache
+def _tenths(number: int) -> str:
+    """Return a number of tenths without a zero before the point."""
+    return f"{number / 10:g}".replace("0.", ".") if abs(number) < 10 else f"{number / 10:.1f}".removesuffix(".0")
 
 
 def _marker(marker: Marker, colour: Callable[[str], str], interactive: bool) -> str:
@@ -110,16 +153,31 @@ def _text(text: Text, colour: Callable[[str], str], interactive: bool) -> str:
 
 def _data(key: str, tips: Sequence[str]) -> str:
     of_series = f' data-key="{escape(key)}"' if key else ""
-    values = f' data-tip="{escape("|".join(tips))}"' if tips else ""
-    return of_series + values
+    return of_series + _values(tips)
+
+
+def _values(tips: Sequence[str]) -> str:
+    """Return the attributes with the texts of a shape, once the words and numbers that all of them share."""
+    if not tips:
+        return ""
+    parts = [_NUMBERS.split(tip) for tip in tips]
+    words = parts[0][::2]
+    if len(tips) < 2 or any(part[::2] != words for part in parts) or any(_GAP in word for word in words):
+        return f' data-tip="{escape("|".join(tips))}"'
+    columns = list(zip(*(part[1::2] for part in parts), strict=True))
+    varied = [len(set(column)) > 1 for column in columns]
+    gaps = (_GAP if gap else column[0] for gap, column in zip(varied, columns, strict=True))
+    form = words[0] + "".join(f"{gap}{word}" for gap, word in zip(gaps, words[1:], strict=True))
+    numbers = "|".join(" ".join(compress(part[1::2], varied)) for part in parts)
+    return f' data-tip="{numbers}" data-form="{escape(form)}"'
 
 
 def _grid(grid: Grid, interactive: bool) -> str:
     place = f'x="{_number(grid.x)}" y="{_number(grid.y)}" width="{_number(grid.width)}" height="{_number(grid.height)}"'
     data = ""
     if interactive and grid.tips:
-        cells = "|".join(tip for row in grid.tips for tip in row)
-        data = f' data-columns="{len(grid.colours[0])}" data-tip="{escape(cells)}"'
+        cells = [tip for row in grid.tips for tip in row]
+        data = f' data-columns="{len(grid.colours[0])}"{_values(cells)}'
     source = base64.b64encode(_png(grid)).decode()
     return (
         f'<image {place} preserveAspectRatio="none" style="image-rendering: pixelated"{data} '

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from shipbench.counts import counted
 from shipbench.errors import InputError, did_you_mean
 from shipbench.results.foreign.result import ForeignResult, Harness, Naming, Reading, Skipped
 from shipbench.results.foreign.tasks import catalogued_task, nearest_tasks
@@ -103,7 +104,7 @@ def _check_header(path: Path, names: Sequence[str]) -> None:
 def _line(path: Path, i: int, names: Sequence[str], row: Sequence[str], *, decimal_comma: bool) -> _Line:
     line = _Line(path, i, dict(zip(names, row, strict=False)), decimal_comma)
     if len(row) > len(names):
-        raise line.refuse(f"it has {len(row)} values, the header {len(names)}")
+        raise line.refuse(f"it has {counted(len(row), 'value')}, the header {len(names)}")
     return line
 
 

@@ -92,7 +92,7 @@ def test_images_go_where_the_command_says(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     outcome = shipbench("data", "import", dogs(tmp_path / "StanfordDogs"), *options)
-    assert outcome.out.splitlines()[0] == f"imported 1 data sets into {folder}: stanford-dogs", outcome.err
+    assert outcome.out.splitlines()[0] == f"imported 1 data set into {folder}: stanford-dogs", outcome.err
     assert [path.name for path in (tmp_path / "data").iterdir()] == [Path(folder).name]
 
 

@@ -211,7 +211,7 @@ def test_verifying_reports_a_broken_data_set_beside_the_others(
     assert outcome.code == 1
     assert "problem: stanford-cars: " in outcome.out
     assert "1 image of 24 is missing (car_ims/000003.jpg)" in outcome.out
-    assert "1 of 2 tasks have problems" in outcome.out
+    assert "1 of 2 tasks has problems" in outcome.out
 
 
 def test_the_same_image_in_train_and_test_is_a_problem_of_the_copy_but_does_not_stop_a_run(

@@ -3,9 +3,27 @@ const REACH = 14;
 const tip = document.getElementById('tip');
 const spots = new WeakMap();
 
+// The places of a path: those after M, and those that steps after l lead to.
 function vertices(shape) {
   if (shape.tagName === 'circle') return [[Number(shape.getAttribute('cx')), Number(shape.getAttribute('cy'))]];
-  return shape.getAttribute('d').match(/-?[\d.]+,-?[\d.]+/g).map(pair => pair.split(',').map(Number));
+  const places = [];
+  let [x, y] = [0, 0];
+  for (const [, command, rest] of shape.getAttribute('d').matchAll(/([Ml])([^a-zA-Z]+)/g)) {
+    const numbers = rest.match(/-?\d*\.?\d+/g).map(Number);
+    for (let i = 0; i < numbers.length; i += 2) {
+      [x, y] = command === 'M' ? [numbers[i], numbers[i + 1]] : [x + numbers[i], y + numbers[i + 1]];
+      places.push([x, y]);
+    }
+  }
+  return places;
+}
+
+// The texts of a shape; those with a form have the numbers alone, which fill its gaps.
+function textsOf(shape) {
+  const texts = shape.dataset.tip.split('|');
+  if (shape.dataset.form === undefined) return texts;
+  const words = shape.dataset.form.split('#');
+  return texts.map(text => text.split(' ').reduce((filled, number, i) => filled + number + (words[i + 1] ?? ''), words[0]));
 }
 
 function centre(places) {
@@ -15,7 +33,7 @@ function centre(places) {
 
 function gridSpots(image) {
   const [x, y, width, height] = ['x', 'y', 'width', 'height'].map(name => Number(image.getAttribute(name)));
-  const texts = image.dataset.tip.split('|');
+  const texts = textsOf(image);
   const columns = Number(image.dataset.columns);
   const [across, down] = [width / columns, height / (texts.length / columns)];
   return texts.map((text, i) => ({
@@ -28,7 +46,11 @@ function gridSpots(image) {
 function valued(svg) {
   const shapes = all('[data-tip]', svg);
   const broad = svg.matches('.narrow') ? all('.broad [data-tip]', svg.parentElement) : shapes;
-  shapes.forEach((shape, i) => { shape.dataset.tip ||= broad[i].dataset.tip; });
+  shapes.forEach((shape, i) => {
+    if (shape.dataset.tip) return;
+    const { tip, form } = broad[i].dataset;
+    Object.assign(shape.dataset, form === undefined ? { tip } : { tip, form });
+  });
   return shapes;
 }
 
@@ -37,7 +59,7 @@ function spotsOf(svg) {
   if (!spots.has(svg)) {
     spots.set(svg, valued(svg).flatMap(shape => {
       if (shape.tagName === 'image') return gridSpots(shape);
-      const [texts, places] = [shape.dataset.tip.split('|'), vertices(shape)];
+      const [texts, places] = [textsOf(shape), vertices(shape)];
       if (texts.length > 1) return texts.map((text, i) => ({ text, x: places[i][0], y: places[i][1], shape, reach: REACH }));
       const [x, y] = centre(places);
       const box = shape.getBBox();
