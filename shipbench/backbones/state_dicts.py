@@ -49,9 +49,19 @@ def where_of(source: Mapping[str, Any] | str | Path) -> str:
 
 def holds_weights(value: Tensor) -> bool:
     """Return whether a tensor is dense, has floating-point numbers, and stores each of them."""
-    dense = value.layout is torch.strided and not value.is_meta and value.is_floating_point()
+    return value.is_floating_point() and _stores_every_number(value)
+
+
+def _stores_every_number(value: Tensor) -> bool:
+    dense = value.layout is torch.strided and not value.is_meta
     # A single number expanded to any size would be materialised when it is resampled.
     return dense and value.untyped_storage().nbytes() >= value.numel() * value.element_size()
+
+
+def _fills(value: Tensor, expected: Tensor | None) -> bool:
+    """Return whether a tensor holds weights, or numbers for a buffer of whole ones, as batch norms count batches."""
+    counts = expected is not None and not expected.is_floating_point() and not value.is_complex()
+    return holds_weights(value) or (counts and _stores_every_number(value))
 
 
 def refuse_unusable(unusable: Iterable[str], missing: Iterable[str], where: str) -> None:
@@ -120,7 +130,7 @@ def load_strictly(
     that holds no finite weights; ``where`` completes the message with the file.
     """
     expected = model.state_dict()
-    usable = {key: value for key, value in state.items() if holds_weights(value)}
+    usable = {key: value for key, value in state.items() if _fills(value, expected.get(key))}
     missing = [key for key in expected if key not in usable] + list(also_missing)
     refuse_unusable(state.keys() - usable.keys(), missing, where)
     refuse_keys(what, missing, [key for key in state if key not in expected])

@@ -339,6 +339,17 @@ def test_checkpoints_of_other_models_have_timms_names(tmp_path: Path) -> None:
         load_backbone("test_convnext", checkpoint=tmp_path / "broken.safetensors")
 
 
+def test_a_checkpoint_with_batch_norms_counts_their_batches(tmp_path: Path) -> None:
+    state = timm.create_model("resnet10t").state_dict() | {"bn1.num_batches_tracked": torch.tensor(7)}
+    save_file(state, tmp_path / "w.safetensors")
+    model = load_backbone("resnet10t", checkpoint=tmp_path / "w.safetensors", image_size=64)
+    assert model.bn1.num_batches_tracked == 7
+    assert torch.equal(model.layer1[0].bn1.weight, state["layer1.0.bn1.weight"])
+    save_file(state | {"bn1.running_mean": torch.zeros(64, dtype=torch.int64)}, tmp_path / "broken.safetensors")
+    with pytest.raises(InputError, match=r"bn1\.running_mean in .* is not a dense tensor of floating-point numbers"):
+        load_backbone("resnet10t", checkpoint=tmp_path / "broken.safetensors")
+
+
 @EVERY
 def test_costs_are_estimated_and_measured(kind: str) -> None:
     backbone = loaded(kind, image_size=64 if kind in ("ResNet", "ConvNeXt", "EfficientNet") else None)
