@@ -163,7 +163,7 @@ def test_an_image_that_is_a_folder_or_no_image_is_refused_by_name(shipbench: Shi
     file = study / "trained.safetensors"
     shipbench("export", run_of(study, "linear"), file, "--results", study / "r")
     (study / "photo.gif").write_bytes(b"GIF89a")
-    for name, words in (("data", "is a folder; name image files"), ("photo.gif", "is a GIF image; convert it to PNG")):
+    for name, words in (("data", "is a folder; name image files"), ("photo.gif", "cannot be decoded: the gif file is")):
         outcome = shipbench("predict", file, study / name, "--checkpoint", "random")
         assert outcome.code == 2
         assert f"{study / name} {words}" in outcome.err

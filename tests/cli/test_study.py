@@ -137,7 +137,7 @@ def test_killed_and_resumed(shipbench: Shipbench, line: tuple[object, ...], monk
     assert "features [1/1] " in failed.err
     assert f"robust: run {last['parent_run']} FAILED: the disk is broken" in failed.err
     # Before the runs, and after them.
-    assert failed.err.count(f"features: 1 of 2 runs have no features: run {made[1].stem}") == 2
+    assert failed.err.count(f"features: 1 of 2 runs has no features: run {made[1].stem}") == 2
     again = shipbench(*line, "--json")
     assert [text for text in again.err.splitlines() if text.startswith(("robust [", "features ["))] == [
         f"robust [4/4] {last['parent_run']} linear on svhn, seed 0: its test images, blur {last['severity']}"

@@ -195,7 +195,7 @@ def test_a_run_without_weights_has_no_outputs(tmp_path: Path, part: FollowUp) ->
     requested = request_follow_up(part, [run.spec for run in runs])
     section = plan_follow_up(requested, runs, [], lambda run: run.run_id == "a2", store)
     assert (section.left, section.waiting, len(section.refused)) == (0, section.requested.count, 1)
-    assert section.refusal.startswith(f"x: 1 of 2 runs have no {part.noun}: run a1 (full) keeps no weights")
+    assert section.refusal.startswith(f"x: 1 of 2 runs has no {part.noun}: run a1 (full) keeps no weights")
     assert "--keep-weights full" in section.refusal
 
 
