@@ -138,6 +138,7 @@ class ParquetTable(ImageTable):
         for reader, group in self._groups:
             self._starts.append(self._starts[-1] + reader.metadata.row_group(group).num_rows)
         self._kept: OrderedDict[tuple[str, int], Any] = OrderedDict()
+        self._kept_bytes = 0
 
     @property
     def schema(self) -> Any:
@@ -164,9 +165,10 @@ class ParquetTable(ImageTable):
             if (name, number) not in self._kept:
                 reader, group = self._groups[number]
                 self._kept[name, number] = reader.read_row_group(group, columns=[name]).column(name)
+                self._kept_bytes += self._kept[name, number].nbytes
             self._kept.move_to_end((name, number))
-            while len(self._kept) > 1 and sum(column.nbytes for column in self._kept.values()) > _KEPT_BYTES:
-                self._kept.popitem(last=False)
+            while len(self._kept) > 1 and self._kept_bytes > _KEPT_BYTES:
+                self._kept_bytes -= self._kept.popitem(last=False)[1].nbytes
             return self._kept[name, number]
 
 
@@ -187,18 +189,30 @@ class TableImages:
         cell = self.tables[split].cell(self.column, int(row))
         content, file = _content_or_file(cell)
         if content is None and not file:
-            raise InputError(f"{self.folder}: row {int(row)} of {split} has no image in the column {self.column!r}")
+            raise self._no_image(split, int(row))
         return content if isinstance(content, bytes) else read_bytes(self.folder / str(file))
 
-    def holders(self, split: str) -> list[Path]:
-        """Return the file that holds the image of each row: that of the table, or the one that the cell names."""
+    def holders(self, split: str, rows: Sequence[int]) -> list[Path]:
+        """Return the file that holds the image of each of some rows: that of the table, or the one that the cell names.
+
+        Raises ``InputError`` if one of the cells is empty, unless the first holds an image.
+        """
         table = self.tables[split]
-        holders = table.holders()
-        # Cells hold images or name files, all of them alike; reading every image would take too long.
-        if not holders or not _content_or_file(table.cell(self.column, 0))[1]:
-            return holders
-        files = (_content_or_file(table.cell(self.column, row))[1] for row in range(len(holders)))
-        return [self.folder / file if file else holder for file, holder in zip(files, holders, strict=True)]
+        of_tables = table.holders()
+        in_tables = [of_tables[row] for row in rows]
+        found = [_content_or_file(table.cell(self.column, row)) for row in rows[:1]]
+        if any(file for _, file in found):
+            # Cells hold images or name files, all of them alike; reading every image would take too long.
+            cells = table.column(self.column)
+            found = [_content_or_file(cells[row]) for row in rows]
+        if (None, None) in found:
+            raise self._no_image(split, rows[found.index((None, None))])
+        # With an image in a single cell among names of files, its table would pass for the file of the image.
+        named = [self.folder / file for _, file in found if file]
+        return named if len(named) == len(rows) else in_tables
+
+    def _no_image(self, split: str, row: int) -> InputError:
+        return InputError(f"{self.folder}: row {row} of {split} has no image in the column {self.column!r}")
 
 
 def _content_or_file(cell: Any) -> tuple[Any, str | None]:

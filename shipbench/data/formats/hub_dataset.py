@@ -73,13 +73,13 @@ def _table_listing(source: HubTables, options: Mapping[str, Any], where: object)
     schema = _fullest(tables)
     image = _image_column(source, schema, options, where)
     label = _label_column(source, schema, options, where)
-    _check_names(tables, label, where)
     labels, notes = _labels(tables, label, where)
     if len(tables) == 1:
         labels = _by_column(next(iter(tables.values())), labels, options, where)
     roles = assign_roles(labels, options, where)
     if left_out := [split for split in labels if split not in roles]:
         notes.append(f"left out {counted(len(left_out), 'split')} of {where}: {quoted_few(left_out)}")
+    names = _class_names({split: tables[split] for split in roles if split in tables}, label, where)
     images = TableImages(tables, image, source.folder)
     rows: dict[SplitRole, Rows] = {}
     signatures: dict[str, Path] = {}
@@ -88,11 +88,11 @@ def _table_listing(source: HubTables, options: Mapping[str, Any], where: object)
         place_of_rows = split if split in tables else next(iter(tables))
         if image not in tables[place_of_rows].schema.names:
             raise InputError(f"{split} in {where} has no column {image!r}, which holds the images; get it again")
-        holders = images.holders(place_of_rows)
         named = [(entry_name(place_of_rows, row), value) for row, value in labels[split]]
         rows[role] = [*rows.get(role, ()), *named]
-        signatures |= {name: holders[row] for (name, _), (row, _) in zip(named, labels[split], strict=True)}
-    names = source.features.classes.get(label)
+        holders = images.holders(place_of_rows, [row for row, _ in labels[split]])
+        signatures |= {name: holder for (name, _), holder in zip(named, holders, strict=True)}
+    names = names or source.features.classes.get(label)
     titles: dict[Label, str] | None = dict(enumerate(names)) if names else None
     listing = make_listing(rows, images, where, names=titles, notes=notes, signatures=signatures)
     return replace(listing, column=image)
@@ -119,8 +119,8 @@ def _label_column(source: HubTables, schema: Any, options: Mapping[str, Any], wh
     return chosen or _only(columns or label_columns(schema, LABEL_COLUMNS), "label", schema, where)
 
 
-def _check_names(tables: Mapping[str, ImageTable], label: str, where: object) -> None:
-    """Raise ``InputError`` if the same number is another class in another split."""
+def _class_names(tables: Mapping[str, ImageTable], label: str, where: object) -> tuple[str, ...] | None:
+    """Return the class names of tables that say them; raise ``InputError`` if a number is another class in another."""
     named = {split: table.features().classes.get(label) for split, table in tables.items()}
     known = {split: names for split, names in named.items() if names}
     first = next(iter(known), "")
@@ -129,6 +129,7 @@ def _check_names(tables: Mapping[str, ImageTable], label: str, where: object) ->
             f"the splits {first} and {other} of {where} number the classes of {label!r} differently; save them with "
             "the same names of classes in the same order"
         )
+    return known.get(first)
 
 
 def _chosen(key: str, schema: Any, options: Mapping[str, Any], where: object) -> str | None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
+import os
+import posixpath
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -23,15 +26,18 @@ from shipbench.errors import InputError
 LABEL_COLUMNS = ("label", "labels", "class", "target", "category")
 
 _FILE = "file_name"
-_UNLABELLED = ("", "-1", "-1.0")
+# What the hub writes for every image of a split whose labels are withheld.
+_WITHHELD = frozenset({"-1", "-1.0"})
 
 # Split, path and label of an image as written.
 _Row: TypeAlias = tuple[str, str, str]
+# A metadata file and what one of its lines says.
+_Record: TypeAlias = tuple[Path, Mapping[str, Any]]
 
 
 def has_metadata(folder: Path) -> bool:
     """Return whether a file called ``metadata`` lies in ``folder`` or below."""
-    return folder.is_dir() and bool(_metadata_files(folder))
+    return folder.is_dir() and any(map(_is_metadata, _visible_files(folder)))
 
 
 def list_metadata(folder: Path, options: Mapping[str, Any]) -> Listing:
@@ -40,27 +46,25 @@ def list_metadata(folder: Path, options: Mapping[str, Any]) -> Listing:
     Splits are those of the folders on the way to an image, else of a column; without one, every image is train. Raises
     ``InputError`` if a column has to be chosen, and if images are missing.
     """
-    files = _metadata_files(folder)
+    visible = [path for path in _visible_files(folder) if is_image(path) or _is_metadata(path)]
+    files = sorted(folder / path for path in visible if _is_metadata(path))
     kinds = sorted({file.suffix for file in files})
     if len(kinds) > 1:
         raise InputError(f"{folder} holds metadata as {' and '.join(kinds)}; keep one kind")
     records = [(file, record) for file in files for record in _records(file)]
     if not records:
         raise InputError(f"{files[0]} lists no image; write a line per image")
-    # A split without labels may lack the column.
-    columns = dict.fromkeys(name for _, record in records for name in record)
-    image = _image_column(columns, options, files[0])
-    label = _label_column(columns, options, files[0])
-    pairs = [(_path(folder, file, record, image), _label(file, record, label)) for file, record in records]
-    splits = _splits([record for _, record in records], [path for path, _ in pairs], label, options, files[0])
-    labelled, notes = _labelled([(split, *pair) for split, pair in zip(splits, pairs, strict=True)], folder)
+    folders = {file: file.parent.relative_to(folder).as_posix() for file in files}
+    label = _choose("label", _label_columns, [record for _, record in records], options, files[0])
+    labelled, notes = _labelled(_rows(records, folders, label, options), folder)
     if not labelled:
         raise InputError(f"{folder} has no label in the column {label!r}; label the images")
     roles = assign_roles(dict.fromkeys(split for split, _, _ in labelled), options, folder, role_within)
     used = [row for row in labelled if row[0] in roles]
     if left_out := len(labelled) - len(used):
         notes.append(f"left out {counted(left_out, 'image')} of {folder} that belong to no split")
-    if unlisted := _count_unlisted(folder, {path for path, _ in pairs}):
+    listed = {path for file, record in records for path in _listed_paths(folders[file], record)}
+    if unlisted := sum(is_image(path) and path not in listed for path in visible):
         notes.append(f"left out {counted(unlisted, 'image')} of {folder} that no metadata lists")
     check_texts((value for _, _, value in used), folder)
     require_files(folder, (path for _, path, _ in used), folder)
@@ -72,15 +76,43 @@ def list_metadata(folder: Path, options: Mapping[str, Any]) -> Listing:
     return make_listing(rows, images, folder, notes=notes, signatures=images.signatures(path for _, path, _ in used))
 
 
-def _count_unlisted(folder: Path, listed: Collection[str]) -> int:
-    """Return the number of visible images below a folder that are not ``listed``."""
-    files = (file.relative_to(folder) for file in folder.rglob("*") if is_image(file.name))
-    return sum(file.as_posix() not in listed for file in files if not any(map(is_hidden, file.parts)))
+def _rows(
+    records: Sequence[_Record], folders: Mapping[Path, str], label: str, options: Mapping[str, Any]
+) -> list[_Row]:
+    """Return split, path and label of each record; ``folders`` are those of the metadata files, as texts."""
+    first, everything = records[0][0], [record for _, record in records]
+    image = _choose("image", _image_columns, everything, options, first)
+    paths = [_path(folders[file], file, record, image) for file, record in records]
+    labels = [_label(file, record, label) for file, record in records]
+    return list(zip(_splits(everything, paths, label, options, first), paths, labels, strict=True))
+
+
+def _visible_files(folder: Path) -> Iterator[str]:
+    """Yield the path of every file below a folder, relative to it, except hidden ones and those in hidden folders."""
+    # Of a million files, pathlib would take several times as long.
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not is_hidden(name)]
+        prefix = os.path.relpath(parent, folder).replace(os.sep, "/")
+        yield from (name if prefix == "." else f"{prefix}/{name}" for name in names if not is_hidden(name))
+
+
+def _is_metadata(path: str) -> bool:
+    name = posixpath.basename(path)
+    return name.startswith("metadata.") and name.endswith(METADATA_SUFFIXES)
+
+
+def _listed_paths(folder: str, record: Mapping[str, Any]) -> list[str]:
+    """Return the files that a record names, its masks for example, and not only the image of the task."""
+    return [_joined(folder, value) for name, value in record.items() if name.endswith(_FILE) and value]
 
 
 def _labelled(rows: Sequence[_Row], folder: Path) -> tuple[list[_Row], list[str]]:
-    """Return the rows with a label, and notes on the others; -1 and an empty cell mean unlabelled."""
-    labelled = [row for row in rows if row[2] not in _UNLABELLED]
+    """Return the rows with a label, and notes on the others: empty ones, and those of a split of nothing but -1."""
+    given: dict[str, set[str]] = {}
+    for split, _, value in rows:
+        given.setdefault(split, set()).add(value)
+    withheld = {split for split, values in given.items() if values <= _WITHHELD | {""}}
+    labelled = [row for row in rows if row[2] and row[0] not in withheld]
     total, kept = (Counter(split for split, _, _ in part) for part in (rows, labelled))
     notes = []
     for split, number in total.items():
@@ -89,11 +121,6 @@ def _labelled(rows: Sequence[_Row], folder: Path) -> tuple[list[_Row], list[str]
         elif unlabelled := number - kept[split]:
             notes.append(f"left out {counted(unlabelled, 'image')} of {split} in {folder} without a label")
     return labelled, notes
-
-
-def _metadata_files(folder: Path) -> list[Path]:
-    files = (file for file in folder.rglob("metadata.*") if file.suffix in METADATA_SUFFIXES)
-    return sorted(file for file in files if not any(map(is_hidden, file.relative_to(folder).parts)))
 
 
 def _records(file: Path) -> list[dict[str, Any]]:
@@ -135,20 +162,34 @@ def _json_records(file: Path, text: str) -> list[dict[str, Any]]:
     return records
 
 
-def _image_column(record: Iterable[str], options: Mapping[str, Any], file: Path) -> str:
-    names = [name for name in record if name == _FILE or name.endswith(f"_{_FILE}")]
-    return _choose("image", names, list(record), options, file)
+def _image_columns(columns: Iterable[str]) -> list[str]:
+    return [name for name in columns if name == _FILE or name.endswith(f"_{_FILE}")]
 
 
-def _label_column(record: Iterable[str], options: Mapping[str, Any], file: Path) -> str:
-    others = [name for name in record if not name.endswith(_FILE)]
-    names = others if len(others) == 1 else [name for name in others if name.lower() in LABEL_COLUMNS]
-    return _choose("label", names, others, options, file)
+def _label_columns(columns: Iterable[str]) -> list[str]:
+    others = [name for name in columns if not name.endswith(_FILE)]
+    return others if len(others) == 1 else [name for name in others if name.lower() in LABEL_COLUMNS]
 
 
-def _choose(kind: str, names: list[str], columns: list[str], options: Mapping[str, Any], file: Path) -> str:
+def _choose(
+    kind: str,
+    candidates: Callable[[Iterable[str]], list[str]],
+    records: Sequence[Mapping[str, Any]],
+    options: Mapping[str, Any],
+    file: Path,
+) -> str:
+    """Return the column of a kind: the one that the task file names, else that of the first record.
+
+    The records of a split without labels lack a column, so all of them count if the first has none of the kind.
+    """
     key = f"{kind}_column"
     chosen = text_option(options, key)
+    names = candidates(records[0])
+    if chosen is None and len(names) == 1:
+        return names[0]
+    union = dict.fromkeys(name for record in records for name in record)
+    columns = [name for name in union if kind == "image" or not name.endswith(_FILE)]
+    names = names or candidates(columns)
     if chosen is not None and chosen not in columns:
         raise InputError(f"{file} has no column {chosen!r} ({key}); its columns are {quoted_few(columns, 20)}")
     if chosen is None and len(names) != 1:
@@ -158,18 +199,24 @@ def _choose(kind: str, names: list[str], columns: list[str], options: Mapping[st
     return chosen or names[0]
 
 
-def _path(folder: Path, file: Path, record: Mapping[str, Any], column: str) -> str:
+def _path(folder: str, file: Path, record: Mapping[str, Any], column: str) -> str:
     value = record.get(column)
     if not value:
         raise InputError(f"{file} has a line without a {column}; complete it")
-    return plain_path(str(Path(file.parent.relative_to(folder).as_posix(), str(value))))
+    return _joined(folder, value)
+
+
+def _joined(folder: str, value: object) -> str:
+    return plain_path(posixpath.join(folder, str(value)))
 
 
 def _label(file: Path, record: Mapping[str, Any], column: str) -> str:
     value = record.get(column)
     if isinstance(value, list | dict):
         raise InputError(f"{file}: {record} has no single {column}; label the image or leave it out")
-    return "" if value is None else str(value).strip()
+    # Programs write a missing number as NaN.
+    missing = value is None or (isinstance(value, float) and math.isnan(value))
+    return "" if missing else str(value).strip()
 
 
 def _splits(

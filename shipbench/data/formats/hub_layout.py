@@ -17,6 +17,15 @@ from shipbench.errors import InputError
 
 _SHARD = re.compile(r"(.+?)-(?P<number>\d{5})-of-(?P<count>\d{5})(?:-[0-9a-f]+)?")
 _DEFAULT = "default"
+_WILDCARD = re.compile(r"[*?\[]")
+
+
+@dataclass(frozen=True)
+class _SplitFiles:
+    """The files of a split, and the patterns that ask for them: every file, unless a card says so."""
+
+    paths: tuple[Path, ...]
+    patterns: tuple[str, ...] = ("**",)
 
 
 @dataclass(frozen=True)
@@ -59,7 +68,10 @@ def parquet_tables(path: Path, config: str | None) -> HubTables | None:
     card = _card(path / "README.md")
     configs = _declared(path, card) or _inferred(path, files)
     name = choose_config(list(configs), config, path)
-    return _opened(configs[name], _card_features(card, name), path)
+    for split, part in configs[name].items():
+        _require_all_shards(split, part, path)
+    paths = {split: part.paths for split, part in configs[name].items()}
+    return _opened(paths, _card_features(card, name), path)
 
 
 def choose_config(configs: Sequence[str], config: str | None, where: object) -> str:
@@ -73,8 +85,6 @@ def choose_config(configs: Sequence[str], config: str | None, where: object) -> 
 
 
 def _opened(files: Mapping[str, Sequence[Path]], declared: Features, folder: Path) -> HubTables:
-    for split, paths in files.items():
-        _require_all_shards(split, paths, folder)
     tables = {split: ParquetTable(paths) for split, paths in files.items()}
     # A split without labels may say less of its columns than the others.
     described = max(
@@ -84,34 +94,57 @@ def _opened(files: Mapping[str, Sequence[Path]], declared: Features, folder: Pat
     return HubTables(tables, features, folder)
 
 
-def _require_all_shards(split: str, files: Sequence[Path], folder: Path) -> None:
-    """Raise ``InputError`` if the names of a split's files say that there are others, as after a broken download."""
-    numbers: dict[int, set[int]] = {}
-    for shard in filter(None, (_SHARD.fullmatch(file.stem) for file in files)):
-        numbers.setdefault(int(shard["count"]), set()).add(int(shard["number"]))
-    if len(numbers) > 1:
+def _require_all_shards(split: str, files: _SplitFiles, root: Path) -> None:
+    """Raise ``InputError`` if pieces that the patterns ask for are missing, as after a broken download.
+
+    The pieces of one name in one folder make up a whole. Pieces of two versions are refused unless the patterns name
+    them one by one.
+    """
+    wild = [pattern for pattern in files.patterns if _WILDCARD.search(pattern)]
+    numbers: dict[tuple[Path, str, int], set[int]] = {}
+    totals: dict[tuple[Path, str], set[int]] = {}
+    for file in (path.relative_to(root) for path in files.paths):
+        if shard := _SHARD.fullmatch(file.stem):
+            numbers.setdefault((file.parent, shard[1], int(shard["count"])), set()).add(int(shard["number"]))
+            if _is_asked_for(file, wild):
+                totals.setdefault((file.parent, shard[1]), set()).add(int(shard["count"]))
+    if mixed := next((counts for counts in totals.values() if len(counts) > 1), None):
         raise InputError(
-            f"{folder} holds {split} in {' and in '.join(map(str, sorted(numbers)))} pieces; keep the files of one "
+            f"{root} holds {split} in {' and in '.join(map(str, sorted(mixed)))} pieces; keep the files of one "
             "version of the data set"
         )
-    for count, present in numbers.items():
-        if absent := sorted(set(range(count)) - present):
+    for (folder, name, count), present in numbers.items():
+        others = (number for number in range(count) if number not in present)
+        pieces = {number: folder / f"{name}-{number:05d}-of-{count:05d}.parquet" for number in others}
+        if absent := [number for number, piece in pieces.items() if _is_asked_for(piece, files.patterns)]:
             raise InputError(
-                f"{folder} lacks {len(absent)} of the {count} pieces of {split}, the first with the number "
+                f"{root} lacks {len(absent)} of the {count} pieces of {split}, the first with the number "
                 f"{absent[0]:05d}; download the data set again"
             )
+
+
+def _is_asked_for(file: Path, patterns: Sequence[str]) -> bool:
+    """Return whether one of a card's patterns fits a path relative to the data set."""
+    # Path.match compares from the right, so a pattern without ** has to have as many parts.
+    return any(
+        ("**" in pattern or len(file.parts) == len(PurePosixPath(pattern).parts)) and file.match(pattern)
+        for pattern in patterns
+    )
 
 
 def _is_visible(file: Path, root: Path) -> bool:
     return not any(is_hidden(part) for part in file.relative_to(root).parts)
 
 
-def _inferred(root: Path, files: Sequence[Path]) -> dict[str, dict[str, list[Path]]]:
+def _inferred(root: Path, files: Sequence[Path]) -> dict[str, dict[str, _SplitFiles]]:
     configs: dict[str, dict[str, list[Path]]] = {}
     for file in files:
         config, split = _config_and_split(PurePosixPath(file.relative_to(root).as_posix()))
         configs.setdefault(config, {}).setdefault(split, []).append(file)
-    return configs
+    return {
+        config: {split: _SplitFiles(tuple(paths)) for split, paths in splits.items()}
+        for config, splits in configs.items()
+    }
 
 
 def _config_and_split(path: PurePosixPath) -> tuple[str, str]:
@@ -128,15 +161,16 @@ def _config_and_split(path: PurePosixPath) -> tuple[str, str]:
     return (_DEFAULT if config in ("", "data") else config), split.removeprefix("partial-")
 
 
-def _declared(root: Path, card: Mapping[str, Any]) -> dict[str, dict[str, list[Path]]]:
+def _declared(root: Path, card: Mapping[str, Any]) -> dict[str, dict[str, _SplitFiles]]:
     """Return the files of each configuration that the card's ``configs`` lists."""
-    configs: dict[str, dict[str, list[Path]]] = {}
+    configs: dict[str, dict[str, _SplitFiles]] = {}
     for item in _objects(card.get("configs")):
-        splits: dict[str, list[Path]] = {}
+        splits: dict[str, _SplitFiles] = {}
         for split, pattern in _patterns(item.get("data_files")):
             matches = sorted(f for f in _matching(root, pattern) if f.suffix == ".parquet" and _is_visible(f, root))
-            splits.setdefault(split, []).extend(matches)
-        if splits := {split: files for split, files in splits.items() if files}:
+            known = splits.get(split, _SplitFiles((), ()))
+            splits[split] = _SplitFiles((*known.paths, *matches), (*known.patterns, pattern))
+        if splits := {split: files for split, files in splits.items() if files.paths}:
             configs[str(item.get("config_name", _DEFAULT))] = splits
     return configs
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -104,6 +105,33 @@ def test_only_a_few_row_groups_stay_in_memory(tmp_path: Path, monkeypatch: pytes
     assert len(table._kept) == 1
 
 
+class Group:
+    """A reader of Parquet with one row per group, and the column read from it, which counts questions for its size."""
+
+    asked = 0
+
+    def read_row_group(self, group: int, columns: list[str]) -> Group:
+        return self
+
+    def column(self, name: str) -> Group:
+        return self
+
+    def __getitem__(self, row: int) -> pa.Scalar[Any]:
+        return pa.scalar(row)
+
+    @property
+    def nbytes(self) -> int:
+        self.asked += 1
+        return 1
+
+
+def test_the_size_of_what_is_kept_is_not_counted_anew(tmp_path: Path) -> None:
+    table, reader = ParquetTable([parquet(tmp_path / "train.parquet", group=1, label=list(range(50)))]), Group()
+    table._groups = [(reader, group) for _, group in table._groups]
+    assert [table.cell("label", row) for row in range(50)] == [0] * 50
+    assert reader.asked <= 100
+
+
 def test_a_single_file_is_a_training_set(tmp_path: Path) -> None:
     assert sizes(read(parquet(tmp_path / "bugs.parquet", label=["b", "a", "b"]))) == {"train": 3}
 
@@ -186,6 +214,48 @@ def test_a_file_that_a_cell_names_is_part_of_the_identity(tmp_path: Path) -> Non
     assert identity(tmp_path) == before
     (tmp_path / "img/3.png").write_bytes(picture("another"))
     assert identity(tmp_path).fingerprint != before.fingerprint
+
+
+def test_files_that_cells_name_are_looked_up_in_one_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"img/{row}.png" for row in range(10)]
+    tree(tmp_path, *names)
+    cells = pa.array([{"bytes": None, "path": name} for name in names], IMAGE)
+    pq.write_table(pa.table({"image": cells, "label": [0, 1] * 5}), tmp_path / "train.parquet", row_group_size=1)
+    read_rows, cell = list[int](), ParquetTable.cell
+
+    def count(table: ParquetTable, name: str, row: int) -> Any:
+        read_rows.append(row)
+        return cell(table, name, row)
+
+    monkeypatch.setattr(ParquetTable, "cell", count)
+    assert list((read(tmp_path).signatures or {}).values()) == [tmp_path / name for name in names]
+    assert len(read_rows) <= 1
+
+
+@pytest.mark.parametrize("row", [0, 2])
+def test_an_empty_cell_among_names_of_files_is_refused(tmp_path: Path, row: int) -> None:
+    names: list[str | None] = [f"img/{number}.png" for number in range(4)]
+    tree(tmp_path, *(name for name in names if name))
+    names[row] = None
+    for label, message in ((1, rf"row {row} of train has no image in the column 'image'"), (-1, None)):
+        values = [0, 1, 0, 1, 0]
+        values[row] = label
+        cells = pa.array([{"bytes": None, "path": name} for name in [*names, "img/1.png"]], IMAGE)
+        pq.write_table(pa.table({"image": cells, "label": values}), tmp_path / "train.parquet")
+        if message is None:
+            assert sizes(read(tmp_path)) == {"train": 4}
+            continue
+        with pytest.raises(InputError, match=message):
+            read(tmp_path)
+
+
+def test_an_image_among_names_of_files_is_not_its_table(tmp_path: Path) -> None:
+    tree(tmp_path, *(f"img/{row}.png" for row in range(10)))
+    cells = [{"bytes": None, "path": f"img/{row}.png"} for row in range(9)] + [{"bytes": picture("x"), "path": None}]
+    pq.write_table(pa.table({"image": pa.array(cells, IMAGE), "label": [0, 1] * 5}), tmp_path / "train.parquet")
+    paths = [f"train/{row:08d}" for row in range(10)]
+    images = HubDataset().open(get_task(f"hf:{tmp_path}"), None, ("train",)).identify(paths)
+    assert images[paths[-1]].sha256 == hashlib.sha256(picture("x")).hexdigest()
 
 
 def test_a_device_in_place_of_an_image_is_refused(tmp_path: Path) -> None:
@@ -371,7 +441,7 @@ def test_incomplete_metadata_are_refused(tmp_path: Path, text: str | bytes, mess
 
 def test_metadata_may_lack_labels_and_hold_any_letter(tmp_path: Path) -> None:
     tree(tmp_path, "train/a.png", "train/b.png", "train/c.png", "test/d.png")
-    lines = [("a", "ant\u2028queen"), ("b", "bee"), ("c", -1)]
+    lines = [("a", "ant\u2028queen"), ("b", "bee"), ("c", None)]
     text = "".join(json.dumps({"file_name": f"{n}.png", "label": x}, ensure_ascii=False) + "\n" for n, x in lines)
     metadata(tmp_path / "train", text, "metadata.jsonl")
     metadata(tmp_path / "test", '{"file_name": "d.png"}\n', "metadata.jsonl")
@@ -381,11 +451,48 @@ def test_metadata_may_lack_labels_and_hold_any_letter(tmp_path: Path) -> None:
         f"test in {tmp_path} has no labels and is left out",
         f"left out 1 image of train in {tmp_path} without a label",
     )
-    tree(tmp_path, "train/e.png", "train/.trash/f.png")
+    tree(tmp_path, "train/e.png", "train/.trash/f.png", ".g.png", "__MACOSX/h.png")
     assert read(tmp_path).notes[-1] == f"left out 1 image of {tmp_path} that no metadata lists"
     metadata(tmp_path / "test", "[1]\n", "metadata.jsonl")
     with pytest.raises(InputError, match=r"has the line '\[1\]', which is no JSON object"):
         read(tmp_path)
+
+
+def test_minus_one_in_metadata_is_a_class_except_in_a_split_of_it(tmp_path: Path) -> None:
+    tree(tmp_path, "train/a.png", "train/b.png", "train/c.png", "test/d.png", "test/e.png")
+    metadata(tmp_path / "train", "file_name,label\na.png,-1\nb.png,0\nc.png,1\n")
+    metadata(tmp_path / "test", "file_name,label\nd.png,-1\ne.png,-1\n")
+    listing = read(tmp_path)
+    assert (listing.classes, sizes(listing)) == (("-1", "0", "1"), {"train": 3})
+    assert listing.notes[0] == f"test in {tmp_path} has no labels and is left out"
+    metadata(tmp_path / "test", "file_name,label\nd.png,-1\ne.png,1\n")
+    assert sizes(read(tmp_path)) == {"train": 3, "test": 2}
+
+
+@pytest.mark.parametrize("extra", ["note", "category", "mask_file_name"])
+@pytest.mark.parametrize("label", ["species", "label"])
+def test_the_first_line_of_metadata_says_the_columns(tmp_path: Path, label: str, extra: str) -> None:
+    tree(tmp_path, "a.png", "b.png")
+    lines = [{"file_name": "a.png", label: "ant"}, {"file_name": "b.png", label: "bee", extra: "b.png"}]
+    metadata(tmp_path, "".join(f"{json.dumps(line)}\n" for line in lines), "metadata.jsonl")
+    assert labels(read(tmp_path)) == {"train": [("a.png", "ant"), ("b.png", "bee")]}
+
+
+def test_images_of_other_columns_of_metadata_are_listed(tmp_path: Path) -> None:
+    tree(tmp_path, "image/a.png", "image/b.png", "mask/a.png", "mask/b.png", "mask/c.png")
+    text = "image_file_name,mask_file_name,label\nimage/a.png,mask/a.png,0\nimage/b.png,./mask/b.png,1\n"
+    metadata(tmp_path, text)
+    listing = read(tmp_path, image_column="image_file_name")
+    assert listing.notes == (f"left out 1 image of {tmp_path} that no metadata lists",)
+
+
+def test_a_missing_number_in_metadata_is_no_label(tmp_path: Path) -> None:
+    tree(tmp_path, "a.png", "b.png", "c.png")
+    rows = {"file_name": ["a.png", "b.png", "c.png"], "label": [0.0, float("nan"), 1.0]}
+    pq.write_table(pa.table(rows), tmp_path / "metadata.parquet")
+    listing = read(tmp_path)
+    assert (listing.classes, sizes(listing)) == (("0", "1"), {"train": 2})
+    assert listing.notes == (f"left out 1 image of train in {tmp_path} without a label",)
 
 
 def test_pieces_that_are_missing_are_not_left_out(tmp_path: Path) -> None:
@@ -398,6 +505,51 @@ def test_pieces_that_are_missing_are_not_left_out(tmp_path: Path) -> None:
     parquet(tmp_path / "data/train-00000-of-00001.parquet", label=[0, 1])
     with pytest.raises(InputError, match=r"holds train in 1 and in 4 pieces; keep the files of one version"):
         read(tmp_path)
+
+
+def test_a_piece_that_is_named_is_read_alone(tmp_path: Path) -> None:
+    file = parquet(tmp_path / "data/train-00000-of-00002.parquet", label=[0, 1])
+    assert sizes(read(file)) == {"train": 2}
+
+
+PIECES = ("a/train-00000-of-00001", "b/train-00000-of-00002", "b/train-00001-of-00002")
+
+
+@pytest.mark.parametrize(
+    ("files", "patterns", "size"),
+    [
+        (PIECES, "[a/*.parquet, b/*.parquet]", 6),
+        (PIECES, "b/train-00001-of-00002.parquet", 2),
+        (PIECES[:2], "[a/*, b/train-00000-of-00002.parquet]", 4),
+        (PIECES[1:], "[b/train-00000-of-*, b/train-00001-of-00002.parquet]", 4),
+        (PIECES[1:], "b/train-0000[1-9]-of-00002.parquet", 2),
+        (("d/partial-train-00000-of-00001", "d/train-00000-of-00002", "d/train-00001-of-00002"), "d/*", 6),
+    ],
+)
+def test_pieces_count_by_folder_and_name_as_far_as_the_card_asks_for_them(
+    tmp_path: Path, files: Sequence[str], patterns: str, size: int
+) -> None:
+    for file in files:
+        parquet(tmp_path / f"{file}.parquet", label=[0, 1])
+    (tmp_path / "README.md").write_text(f"---\nconfigs:\n- data_files:\n  - split: train\n    path: {patterns}\n---\n")
+    assert sizes(read(tmp_path)) == {"train": size}
+
+
+@pytest.mark.parametrize("patterns", ["[a/*, b/*]", "[b/train-00000-of-00002.parquet, b/train-00001-of-00002.parquet]"])
+def test_pieces_that_the_card_asks_for_are_required(tmp_path: Path, patterns: str) -> None:
+    for file in PIECES[:2]:
+        parquet(tmp_path / f"{file}.parquet", label=[0, 1])
+    (tmp_path / "README.md").write_text(f"---\nconfigs:\n- data_files:\n  - split: train\n    path: {patterns}\n---\n")
+    with pytest.raises(
+        InputError, match=r"lacks 1 of the 2 pieces of train, the first with the number 00001; download"
+    ):
+        read(tmp_path)
+
+
+def test_partial_pieces_beside_whole_ones_are_complete(tmp_path: Path) -> None:
+    for name in ("partial-train-00000-of-00001", "train-00000-of-00002", "train-00001-of-00002"):
+        parquet(tmp_path / f"data/{name}.parquet", label=[0, 1])
+    assert sizes(read(tmp_path)) == {"train": 6}
 
 
 def test_a_split_may_lack_the_column_of_the_label(tmp_path: Path) -> None:
@@ -413,6 +565,15 @@ def test_splits_that_number_their_classes_apart_are_refused(tmp_path: Path) -> N
     shard(tmp_path / "data", "test", [0, 1], {"label": ("bee", "ant")})
     with pytest.raises(InputError, match=r"the splits test and train of .* number the classes of 'label' differently"):
         read(tmp_path)
+
+
+def test_splits_that_are_left_out_may_number_their_classes_apart(tmp_path: Path) -> None:
+    shard(tmp_path / "data", "train", [0, 1], {"label": ("ant", "bee")})
+    shard(tmp_path / "data", "extra", [0, 1], {"label": ("bee", "ant")})
+    shard(tmp_path / "data", "test", [-1, -1], {"label": ("?", "!")})
+    assert labels(read(tmp_path)) == {"train": [("train/00000000", "ant"), ("train/00000001", "bee")]}
+    with pytest.raises(InputError, match=r"number the classes of 'label' differently"):
+        read(tmp_path, splits={"train": ["train", "extra"]})
 
 
 @pytest.mark.parametrize(("column", "stray"), [("set", "extra"), ("split", "0")])
