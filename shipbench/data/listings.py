@@ -21,6 +21,7 @@ from PIL import Image
 
 from shipbench.counts import counted
 from shipbench.data.drawing import Drawing, draw
+from shipbench.data.given_classes import classes_given
 from shipbench.data.identities import content_of, identify_contained, identify_files
 from shipbench.data.images import (
     ImageIdentity,
@@ -103,7 +104,8 @@ class ListedSource(ABC):
 
     def listing(self, task: Task, root: Path | None) -> Listing:
         """List the images of a task; a suite of the catalogue that lies in ``root`` overrides this."""
-        return self.list(task.location, Path(task.base), json.loads(task.options))
+        with classes_given(task.class_names):
+            return self.list(task.location, Path(task.base), json.loads(task.options))
 
     def open(self, task: Task, root: Path | None, splits: tuple[SplitName, ...]) -> DrawnSource:
         """List the images of a task and draw its splits, reading no image.

@@ -35,6 +35,7 @@ IMAGE_COLUMNS = ("image", "file", "filename", "file_name", "path", "filepath", "
 LABEL_COLUMNS = ("label", "class", "target", "category", "y")
 SPLIT_COLUMNS = ("split", "set", "subset", "fold", "is_train", "train")
 
+_NEEDED = {"image": IMAGE_COLUMNS, "label": LABEL_COLUMNS}
 # Looked for if no column has one of the names above; spaces, hyphens and underscores do not count.
 _FURTHER_COLUMNS = {
     "image": (
@@ -136,7 +137,9 @@ class _Table:
         column = self.column("split", SPLIT_COLUMNS, options)
         if column is not None:
             return column
-        others = {name: self.values(name) for name in self.columns if name not in LABEL_COLUMNS}
+        image, label = (self.column(kind, names, options) for kind, names in _NEEDED.items())
+        taken = {image, label, *LABEL_COLUMNS}
+        others = {name: self.values(name) for name in self.columns if name not in taken}
         found = split_columns(others, options, self.file)
         if len(found) > 1:
             raise self._several("split", found)
