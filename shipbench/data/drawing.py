@@ -69,8 +69,7 @@ def draw_shots(task: Task, train: Entries, val: Entries, classes: Sequence[str])
     Without ``val``, these come from the training images that are left; a class may have fewer of them. Raises
     ``InputError`` that names the classes with too few training images.
     """
-    # An image that is listed twice is one shot, and none to validate on.
-    pool = _by_class(list(dict.fromkeys(train)))
+    pool = _by_class(train)
     sizes = [len(pool.get(label, ())) for label in range(len(classes))]
     scarce = [f"{name} ({size})" for name, size in zip(classes, sizes, strict=True) if size < task.shots]
     if scarce:

@@ -59,7 +59,8 @@ class Listing:
     converted. ``signatures`` maps each path to the file that holds the image (the image itself, or a container with
     many); as long as the sizes and times of these files stay the same, the images are not hashed again. It is None if
     the images do not come from files. ``column`` names the column of these files that holds the images, if they are
-    tables, which may have images in several.
+    tables, which may have images in several. ``doubt`` is why the labels look like no classes: the error for a task
+    that does not name its classes.
     """
 
     classes: tuple[str, ...]
@@ -68,6 +69,7 @@ class Listing:
     notes: tuple[str, ...] = ()
     signatures: Mapping[str, Path] | None = None
     column: str = ""
+    doubt: str = ""
 
     def picture(self, path: str) -> Image.Image:
         """Return the image called ``path`` as RGB, upright; raise ``InputError`` if it cannot be read or decoded."""
@@ -256,8 +258,14 @@ class DrawnSource:
 
 
 def numbered(task: Task, listing: Listing) -> Listing:
-    """Return the listing with the classes that the task asks for: the same names in another order, or new names."""
+    """Return the listing with the classes that the task asks for: the same names in another order, or new names.
+
+    Raises ``InputError`` for classes that do not fit those of the source, and for labels that look like no classes
+    unless the task names them.
+    """
     wanted, names = task.class_names, listing.classes
+    if listing.doubt and not wanted:
+        raise InputError(listing.doubt)
     if not wanted or wanted == names:
         return listing
     if len(wanted) != len(names):

@@ -117,6 +117,14 @@ def test_draws_are_pinned() -> None:
     )
 
 
+def test_shots_count_an_image_as_often_as_it_is_listed() -> None:
+    """A run id does not change with a draw, so a draw does not change either."""
+    twice = (*entries("train", (2, 2, 2)), *entries("train", (2, 2, 2)))
+    task = Task("bugs", "Natural", "bugs", 0, 0, 0, "folder", "", location="bugs", shots=2, shot_seed=3)
+    drawing = draw(task, {"train": twice, "test": entries("test", (1, 1, 1))}, NAMES)
+    assert written(drawing)[:2] == ("ant0 ant0 bee0 bee0 wasp1 wasp1", "ant1 ant1 bee1 bee1 wasp0 wasp0")
+
+
 def test_more_shots_contain_fewer_and_final_trains_on_the_shots_alone() -> None:
     splits = {"train": (20, 20, 20), "test": (2, 2, 2)}
     drawings = {shots: drawn(splits, shots=shots) for shots in (1, 2, 4, 8, 16)}

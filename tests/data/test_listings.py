@@ -17,7 +17,6 @@ from PIL import Image
 from shipbench import RunSpec
 from shipbench.data import find, identities, listings, load, sources
 from shipbench.data.few_shots import FewShotSource
-from shipbench.data.formats.csv_table import CsvTable
 from shipbench.data.framing import resize
 from shipbench.data.inspection.contact_sheet import write_contact_sheet
 from shipbench.data.inspection.summary import summarise
@@ -160,19 +159,6 @@ def test_an_image_of_a_file_that_holds_many_is_named(tmp_path: Path) -> None:
     listing = Listing(("a", "b"), {}, DamagedImages(), signatures={"train/00000007": tmp_path / "all.parquet"})
     with pytest.raises(InputError, match=r"^train/00000007 in .*all\.parquet is not an image"):
         listing.picture("train/00000007")
-
-
-def test_an_image_that_is_listed_twice_is_one_shot(bugs: Path) -> None:
-    names = [f"train/{name}/{number}.png" for name in NAMES for number in (0, 0, 1)]
-    rows = "".join(f"{name},{name.split('/')[1]}\n" for name in names)
-    (bugs / "all.csv").write_text(f"image,label,split\n{rows.replace(chr(10), ',train' + chr(10))}")
-    for path in sorted(bugs.glob("test/*/0.png")):
-        with (bugs / "all.csv").open("a") as stream:
-            stream.write(f"{path.relative_to(bugs)},{path.parent.name},test\n")
-    task = get_task(f"csv:{bugs}/all.csv")
-    drawn = CsvTable().open(replace(task, shots=2), None, FINAL).drawing.splits
-    assert {len({entry.path for entry in drawn["train800"]}), len(drawn["train800"])} == {6}
-    assert drawn["val200"] == ()
 
 
 def test_an_image_in_val_and_test_is_refused_with_shots_too(bugs: Path) -> None:

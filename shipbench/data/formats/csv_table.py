@@ -21,7 +21,7 @@ from shipbench.data.formats.files import (
     require_files,
     require_folder,
 )
-from shipbench.data.formats.labels import Label, Rows, as_integers, check_texts, make_listing, quoted_few
+from shipbench.data.formats.labels import Label, Rows, as_integers, doubt_of, make_listing, quoted_few
 from shipbench.data.formats.options import divided, place, require_known, text_option, with_images
 from shipbench.data.formats.roles import assign_roles, role_of, role_within, split_columns
 from shipbench.data.images import read_bytes
@@ -35,6 +35,7 @@ IMAGE_COLUMNS = ("image", "file", "filename", "file_name", "path", "filepath", "
 LABEL_COLUMNS = ("label", "class", "target", "category", "y")
 SPLIT_COLUMNS = ("split", "set", "subset", "fold", "is_train", "train")
 
+_NEEDED = {"image": IMAGE_COLUMNS, "label": LABEL_COLUMNS}
 # Looked for if no column has one of the names above; spaces, hyphens and underscores do not count.
 _FURTHER_COLUMNS = {
     "image": (
@@ -83,12 +84,12 @@ class CsvTable(ListedSource):
         used = [row for row in labelled if row.split in roles]
         if left_out := len(labelled) - len(used):
             notes.append(f"left out {counted(left_out, 'row')} of {path} that belong to no split")
-        check_texts((row.label for row in used), path)
         root, names = _resolve([row.image for row in used], tables[0].file.parent, base, options)
         require_files(root, names, path, None if used and Path(used[0].image).is_absolute() else "csv")
         images = FolderImages(root)
         rows = _by_role(used, names, roles)
-        return make_listing(rows, images, path, notes=notes, signatures=images.signatures(names))
+        doubt = doubt_of((row.label for row in used), path)
+        return make_listing(rows, images, path, notes=notes, signatures=images.signatures(names), doubt=doubt)
 
 
 class _Row(NamedTuple):
@@ -136,7 +137,9 @@ class _Table:
         column = self.column("split", SPLIT_COLUMNS, options)
         if column is not None:
             return column
-        others = {name: self.values(name) for name in self.columns if name not in LABEL_COLUMNS}
+        image, label = (self.column(kind, names, options) for kind, names in _NEEDED.items())
+        taken = {image, label, *LABEL_COLUMNS}
+        others = {name: self.values(name) for name in self.columns if name not in taken}
         found = split_columns(others, options, self.file)
         if len(found) > 1:
             raise self._several("split", found)

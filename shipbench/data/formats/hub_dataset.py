@@ -18,7 +18,7 @@ from shipbench.data.formats.hub_download import download_tables
 from shipbench.data.formats.hub_folder import has_metadata, list_metadata
 from shipbench.data.formats.hub_layout import HubTables, parquet_tables, saved_tables
 from shipbench.data.formats.image_folder import list_folder
-from shipbench.data.formats.labels import Label, Rows, check_texts, make_listing, quoted_few
+from shipbench.data.formats.labels import Label, Rows, doubt_of, make_listing, quoted_few
 from shipbench.data.formats.options import divided, place, require_known, text_option
 from shipbench.data.formats.roles import assign_roles, role_of, split_columns
 from shipbench.data.listings import ListedSource, Listing, SplitRole
@@ -94,7 +94,8 @@ def _table_listing(source: HubTables, options: Mapping[str, Any], where: object)
         signatures |= {name: holder for (name, _), holder in zip(named, holders, strict=True)}
     names = names or source.features.classes.get(label)
     titles: dict[Label, str] | None = dict(enumerate(names)) if names else None
-    listing = make_listing(rows, images, where, names=titles, notes=notes, signatures=signatures)
+    doubt = doubt_of((value for each in labels.values() for _, value in each if isinstance(value, str)), where)
+    listing = make_listing(rows, images, where, names=titles, notes=notes, signatures=signatures, doubt=doubt)
     return replace(listing, column=image)
 
 
@@ -171,7 +172,6 @@ def _labels(
         labels[split] = kept
         if unlabelled := len(values) - len(kept):
             notes.append(f"left out {counted(unlabelled, 'image')} of {split} in {where} without a label")
-    check_texts((value for rows in labels.values() for _, value in rows if isinstance(value, str)), where)
     return labels, notes
 
 

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 from shipbench.counts import counted
 from shipbench.data.formats.files import FolderImages, is_hidden, is_image, plain_path, require_files
 from shipbench.data.formats.image_folder import METADATA_SUFFIXES
-from shipbench.data.formats.labels import Label, as_integers, check_texts, make_listing, quoted_few
+from shipbench.data.formats.labels import Label, as_integers, doubt_of, make_listing, quoted_few
 from shipbench.data.formats.options import text_option
 from shipbench.data.formats.roles import assign_roles, role_of, role_within, split_columns
 from shipbench.data.images import read_bytes
@@ -66,14 +66,15 @@ def list_metadata(folder: Path, options: Mapping[str, Any]) -> Listing:
     listed = {path for file, record in records for path in _listed_paths(folders[file], record)}
     if unlisted := sum(is_image(path) and path not in listed for path in visible):
         notes.append(f"left out {counted(unlisted, 'image')} of {folder} that no metadata lists")
-    check_texts((value for _, _, value in used), folder)
+    doubt = doubt_of((value for _, _, value in used), folder)
     require_files(folder, (path for _, path, _ in used), folder)
     rows: dict[SplitRole, list[tuple[str, Label]]] = {}
     integers = as_integers({value for _, _, value in used}) or {}
     for split, path, value in used:
         rows.setdefault(roles[split], []).append((path, integers.get(value, value)))
     images = FolderImages(folder)
-    return make_listing(rows, images, folder, notes=notes, signatures=images.signatures(path for _, path, _ in used))
+    signatures = images.signatures(path for _, path, _ in used)
+    return make_listing(rows, images, folder, notes=notes, signatures=signatures, doubt=doubt)
 
 
 def _rows(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -18,10 +19,17 @@ Rows: TypeAlias = Sequence[tuple[str, Label]]
 """Paths and labels as the source writes them."""
 
 _LISTED = 3
-# How programs write a label that is missing; the second kind may be a class among words, but not among numbers.
-_MISSING = frozenset({"nan", "<na>", "#n/a", "#nv"})
-_NO_NUMBER = frozenset({"na", "n/a", "none", "null", "-", "?"})
+_NAME_THEM = "name the classes in the task file if it is one: classes = [...]"
+# How programs write a label that is missing, in the casing that they use; among words, nan is a name as well.
+_MISSING = frozenset({"<NA>", "#N/A", "#NV"})
+_NAN = frozenset({"nan", "NaN"})
+_NO_NUMBER = frozenset({"na", "n/a", "null", "?"})
 _NUMBER = re.compile(r"[-+]?[0-9]*[.,]?[0-9]+(?:[eE][-+]?[0-9]+)?")
+# 12,500 is a whole number.
+_GROUPED = re.compile(r"[-+]?[1-9][0-9]{0,2}(?:,[0-9]{3})+")
+_BRACKETED = re.compile(r"\[.*[,'\"].*\]", re.DOTALL)
+# More values with a fraction than this, most of them of one image, are measurements.
+_MOST_FRACTIONS = 20
 _WHOLE = re.compile(r"(-?(?:0|[1-9][0-9]*))(?:\.0+)?")
 
 
@@ -33,25 +41,32 @@ def make_listing(
     names: Mapping[Label, str] | None = None,
     notes: Iterable[str] = (),
     signatures: Mapping[str, Path] | None = None,
+    doubt: str = "",
 ) -> Listing:
     """Number the classes and return the listing.
 
     Integer labels are sorted as numbers, others by code point, and numbered from 0 over all splits together. ``names``
-    gives the class name of each label; without it a label is its own name. Raises ``InputError`` if
-    there are fewer than two classes, if a class has no image in train, and if an image has two labels.
+    gives the class name of each label; without it a label is its own name. ``doubt`` is why they look like no classes.
+    Raises ``InputError`` if there are fewer than two classes, if a class has no image in train, and if an image has two
+    labels, all of which a doubt explains better.
     """
     numbers = _numbering({label for split in rows.values() for _, label in split})
-    _check_two_classes(numbers, where)
-    _check_labels(rows, where)
     title = {label: str(label) if names is None else names[label] for label in numbers}
-    _check_distinct(title, where)
     present = {role: {label for _, label in split} for role, split in rows.items()}
-    _check_train(numbers, present, title, where)
+    try:
+        _check_two_classes(numbers, where)
+        _check_labels(rows, where)
+        _check_distinct(title, where)
+        _check_train(numbers, present, title, where)
+    except InputError as error:
+        if doubt:
+            raise InputError(doubt) from error
+        raise
     remarks = [*notes, *_remarks(numbers, present, title, names, rows, where)]
     splits = {
         role: tuple(Entry(path, numbers[label]) for path, label in rows[role]) for role in ROLES if rows.get(role)
     }
-    return Listing(tuple(title.values()), splits, images, tuple(remarks), signatures)
+    return Listing(tuple(title.values()), splits, images, tuple(remarks), signatures, doubt=doubt)
 
 
 def quoted_few(names: Sequence[object], limit: int = _LISTED) -> str:
@@ -71,31 +86,54 @@ def as_integers(labels: Iterable[str]) -> dict[str, int] | None:
     return {text: int(match[1]) for text, match in matches.items() if match}
 
 
-def check_texts(texts: Iterable[str], where: object) -> None:
-    """Raise ``InputError`` for labels that are no classes: missing ones, numbers with a fraction, lists of labels."""
-    labels = dict.fromkeys(texts)
-    numbers = [text for text in labels if _NUMBER.fullmatch(text)]
-    fractions = [text for text in numbers if not float(text.replace(",", ".")).is_integer()]
-    words = _MISSING | (_NO_NUMBER if numbers and len(numbers) + 1 == len(labels) else frozenset())
-    if absent := next((text for text in labels if text.lower() in words), None):
-        raise InputError(
-            f"{where} has the label {absent!r}, which stands for a missing one; label the images or leave them out"
+def doubt_of(texts: Iterable[str], where: object) -> str:
+    """Return why labels look like no classes (missing ones, lists, measurements), or an empty string.
+
+    ``texts`` has the label of every image.
+    """
+    counts = Counter(texts)
+    if absent := next(iter(_missing(counts)), None):
+        return (
+            f"{where} has the label {absent!r}, which stands for a missing one; label the images or leave them out, or "
+            f"{_NAME_THEM}"
         )
-    if fractions and len(numbers) == len(labels):
-        raise InputError(
-            f"{where} has the label {fractions[0]!r}, a number with a fraction; shipbench trains classifiers, so "
-            "choose another label_column, or write the classes in words"
-        )
-    if several := next((text for text in labels if _is_list(text, labels)), None):
-        raise InputError(
+    if several := next((text for text in counts if _is_list(text, counts)), None):
+        return (
             f"{where} has the label {several!r}, a list of labels; shipbench trains classifiers with one label per "
-            "image, so leave such images out or choose another label_column"
+            f"image, so leave such images out or choose another label_column, or {_NAME_THEM}"
         )
+    fractions = _fractions(counts)
+    if len(fractions) > _MOST_FRACTIONS and counts.total() < 2 * len(counts):
+        return (
+            f"{where} has the label {fractions[0]!r}, a number with a fraction, and most such numbers once; shipbench "
+            f"trains classifiers, so choose another label_column, or {_NAME_THEM}"
+        )
+    return ""
+
+
+def _missing(labels: Collection[str]) -> list[str]:
+    """Return the labels that stand for a missing one."""
+    words = [text for text in labels if not _is_number(text)]
+    absent = [text for text in words if text in _NAN or text.lower() in _NO_NUMBER]
+    among_numbers = len(labels) - len(words) > 1 and len(absent) == len(words)
+    return [text for text in words if text in _MISSING or among_numbers]
+
+
+def _is_number(text: str) -> bool:
+    return bool(_NUMBER.fullmatch(text) or _GROUPED.fullmatch(text))
+
+
+def _fractions(labels: Collection[str]) -> list[str]:
+    """Return the labels with a fraction if all labels are numbers, else none."""
+    if not all(map(_is_number, labels)):
+        return []
+    plain = [text for text in labels if not _GROUPED.fullmatch(text)]
+    return [text for text in plain if not float(text.replace(",", ".")).is_integer()]
 
 
 def _is_list(text: str, labels: Collection[str]) -> bool:
     """Return whether a text lists labels: in brackets, or as several that are labels themselves."""
-    if text.startswith("[") and text.endswith("]"):
+    if _BRACKETED.fullmatch(text):
         return True
     parts = [[part.strip() for part in text.split(mark)] for mark in "|," if mark in text]
     return any(all(part in labels for part in some) for some in parts)
@@ -167,6 +205,7 @@ def _remarks(
         unused = [name for label, name in names.items() if label not in numbers]
         named = f"{counted(len(unused), 'class', 'classes')} of {where} without any image"
         remarks.append(f"{named} left out: {quoted_few(unused)}")
+    remarks += _oddities([label for label in labels if isinstance(label, str)], where)
     remarks += _repeats(rows, where)
     for role in ("val", "test"):
         absent = [label for label in labels if label not in present[role]] if present.get(role) else []
@@ -174,6 +213,15 @@ def _remarks(
             classes = f"{counted(len(absent), 'class', 'classes')} of {where}"
             remarks.append(f"{role} has no image of {classes}: {quoted_few([title[label] for label in absent])}")
     return remarks
+
+
+def _oddities(labels: Sequence[str], where: object) -> list[str]:
+    """Return notes on classes that are more often no classes."""
+    fractions = _fractions(labels)
+    numbers = f"the labels of {where} are numbers with a fraction, such as {fractions[0]}" if fractions else ""
+    absent = next((text for text in labels if text in _NAN), None)
+    missing = f"{where} has the class {absent}, which programs also write for a missing label" if absent else ""
+    return [note for note in (numbers and f"{numbers}; each number is a class", missing) if note]
 
 
 def _repeats(rows: Mapping[SplitRole, Rows], where: object) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from shipbench.data.formats.options import table_option
@@ -26,6 +26,9 @@ WORDS: dict[str, SplitRole] = {
 }
 """The names of splits, in lower case."""
 
+_LISTED = 3
+# Columns that are not passed over if their values leave open which images are train.
+_UNCLEAR = ("split", "set", "subset")
 _KEYWORD = re.compile(rf"(?:^|[-._ 0-9])({'|'.join(sorted(WORDS, key=len, reverse=True))})(?=$|[-._ 0-9])")
 
 
@@ -47,24 +50,56 @@ def role_within(name: str) -> SplitRole | None:
 def split_columns(columns: Mapping[str, Iterable[str]], options: Mapping[str, Any], where: object) -> list[str]:
     """Return the columns that hold nothing but names of splits, train and another role among them.
 
-    If the task file has the key ``splits``, columns that hold other values as well count too. Without the key, such a
-    column raises ``InputError``, and so does one called ``split`` of other values: the test images would be drawn anew.
+    A column called ``split``, ``set`` or ``subset`` whose values leave open which images are train raises
+    ``InputError``: test images would be trained on. If the task file has the key ``splits``, columns count of which it
+    names a value that is no name of a split. The columns of the images and labels never count.
     """
-    distinct = {name: list(dict.fromkeys(values)) for name, values in columns.items()}
+    taken = [options.get(key) for key in ("image_column", "label_column")]
+    distinct = {name: list(dict.fromkeys(values)) for name, values in columns.items() if name not in taken}
     roles = {name: {role_of(value) for value in values} for name, values in distinct.items()}
-    named = [name for name, found in roles.items() if "train" in found and len(found - {None}) > 1]
-    whole = [name for name in named if None not in roles[name]]
-    half = [name for name in named if None in roles[name]]
-    half += [name for name in distinct if name.lower() == "split" and name not in named and len(distinct[name]) > 1]
-    if whole or not half:
+    divided = [name for name, found in roles.items() if "train" in found and len(found - {None}) > 1]
+    whole = [name for name in divided if None not in roles[name]]
+    unclear = [name for name, found in roles.items() if _is_unclear(name, found, len(distinct[name]))]
+    if whole:
         return whole
-    if table_option(options, "splits"):
-        return half
-    stray = [value for value in distinct[half[0]] if role_of(value) is None]
-    raise InputError(
-        f"the column {half[0]!r} of {where} looks like that of the split, but holds {', '.join(map(repr, stray[:3]))}; "
-        f'say in the task file what its values mean: splits = {{ train = "...", test = "{stray[0]}" }}'
-    )
+    if wanted := [str(value) for chosen in table_option(options, "splits").values() for value in _as_list(chosen)]:
+        candidates = [name for name in distinct if name in divided or name in unclear]
+        return [name for name in candidates if _is_meant(distinct[name], None in roles[name], wanted)]
+    if unclear:
+        raise _unclear_column(unclear[0], distinct[unclear[0]], where)
+    return []
+
+
+def _is_unclear(name: str, roles: Collection[SplitRole | None], values: int) -> bool:
+    """Return whether a column is called as that of the split, but its values leave open which images are train."""
+    lower = name.lower()
+    if None not in roles:
+        return lower in _UNCLEAR and "train" not in roles and len(roles) > 1
+    return (lower == "split" and values > 1) or (lower in _UNCLEAR and "train" in roles and len(roles) > 2)
+
+
+def _is_meant(values: Sequence[str], has_stray: bool, wanted: Sequence[str]) -> bool:
+    """Return whether ``splits`` names one of the values: one without a role, if the column has such values."""
+    telling = [value for value in values if not has_stray or role_of(value) is None]
+    return any(_match(value, telling) is not None for value in wanted)
+
+
+def _unclear_column(name: str, values: Sequence[str], where: object) -> InputError:
+    column = f"the column {name!r} of {where} looks like that of the split"
+    say = "say in the task file what its values mean"
+    stray = [value for value in values if role_of(value) is None]
+    every = ", ".join(f'"{value}"' for value in values[:_LISTED]) + (", ..." if len(values) > _LISTED else "")
+    otherwise = f"or, if it divides nothing, splits = {{ train = [{every}] }}"
+    if stray:
+        example = f'splits = {{ train = "...", test = "{stray[0]}" }}'
+        held = ", ".join(map(repr, stray[:_LISTED]))
+        return InputError(f"{column}, but holds {held}; {say}: {example}, {otherwise}")
+    held = " and ".join(map(repr, values[:_LISTED]))
+    return InputError(f'{column}, but holds {held} and no train; {say}: splits = {{ train = "..." }}, {otherwise}')
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def assign_roles(
@@ -101,7 +136,7 @@ def _chosen(names: list[str], options: Mapping[str, Any], where: object) -> dict
     for key, value in table_option(options, "splits").items():
         if key not in ROLES:
             raise InputError(f"splits.{key} in the task file is unknown; the roles are train, val and test")
-        for wanted in map(str, value if isinstance(value, list) else [value]):
+        for wanted in map(str, _as_list(value)):
             name = _match(wanted, names)
             if name is None:
                 listed = ", ".join(names[:20]) or "none"

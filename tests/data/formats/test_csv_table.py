@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 from shipbench.data.formats.csv_table import IMAGE_COLUMNS, LABEL_COLUMNS, CsvTable
 from shipbench.data.listings import Listing
 from shipbench.errors import InputError
+from shipbench.tasks import get_task
 from tests.data.formats.trees import labels, sizes, table, tree
 
 PLAIN = "image,label\na.png,cat\nb.png,dog\n"
@@ -141,31 +144,70 @@ def test_whole_numbers_may_have_a_point(tmp_path: Path) -> None:
     ("values", "message"),
     [
         (
-            "10.0 9.5",
-            r"has the label '9\.5', a number with a fraction; .* another label_column, or write the classes in",
+            " ".join(f"{number}.5" for number in range(21)),
+            r"has the label '0\.5', a number with a fraction, and most .* another label_column, or name the classes",
         ),
-        ("0,37 12", r"has the label '0,37', a number with a fraction"),
+        ("1 1,2 2", r"has the label '1,2', a list of labels"),
         ("cat cat|dog dog", r"has the label 'cat\|dog', a list of labels"),
         ("cat cat,dog dog", r"has the label 'cat,dog', a list of labels"),
         ("['cat'] ['cat','dog']", r"has the label \"\['cat'\]\", a list of labels"),
-        ("cat nan", r"has the label 'nan', which stands for a missing one"),
+        ("cat #N/A", r"has the label '#N/A', which stands for a missing one"),
+        ("0 1 nan", r"has the label 'nan', which stands for a missing one"),
+        ("0.5 1.5 NaN NA", r"has the label 'NaN', which stands for a missing one"),
         ("0 1 NA", r"has the label 'NA', which stands for a missing one"),
     ],
 )
 def test_labels_that_are_no_classes_are_refused(tmp_path: Path, values: str, message: str) -> None:
-    rows = [f'{name}.png,"{value}"\n' for name, value in zip("abc", values.split(), strict=False)]
-    (tmp_path / "labels.csv").write_text("image,label\n" + "".join(rows))
-    tree(tmp_path, "a.png", "b.png", "c.png")
+    file = labelled(tmp_path, values.split())
     with pytest.raises(InputError, match=message):
-        read(tmp_path / "labels.csv")
+        read(file)
+    task = replace(get_task(f"csv:{file}"), class_names=tuple(values.split()))
+    listing = CsvTable().listing(task, None)
+    assert (set(listing.classes), listing.notes) == (set(values.split()), ())
 
 
-def test_words_that_look_like_other_labels_stay_classes(tmp_path: Path) -> None:
-    values = ("cat, black", "cat", "NA", "none", "1.5 mm", "Beetle|red")
-    text = "image,label\n" + "".join(f'{number}.png,"{value}"\n' for number, value in enumerate(values))
-    tree(tmp_path, *(f"{number}.png" for number in range(len(values))))
-    (tmp_path / "labels.csv").write_text(text)
-    assert set(read(tmp_path / "labels.csv").classes) == set(values)
+def labelled(folder: Path, values: Sequence[str]) -> Path:
+    """Write a table of one image per label."""
+    rows = "".join(f'{number}.png,"{value}"\n' for number, value in enumerate(values))
+    tree(folder, *(f"{number}.png" for number in range(len(values))))
+    (folder / "labels.csv").write_text(f"image,label\n{rows}")
+    return folder / "labels.csv"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ("cat, black", "cat", "NA", "none", "1.5 mm", "Beetle|red", "Nan"),
+        ("0", "1", "2", "-"),
+        ("0", "1", "2", "none"),
+        ("1", "na"),
+        ("[bg]", "[cat]", "[dog]"),
+        ("1,500", "2,500"),
+        ("1,500", "12,500,000"),
+    ],
+)
+def test_words_that_look_like_other_labels_stay_classes(tmp_path: Path, values: tuple[str, ...]) -> None:
+    listing = read(labelled(tmp_path, values))
+    assert (set(listing.classes), listing.notes) == (set(values), ())
+
+
+@pytest.mark.parametrize(
+    ("values", "note"),
+    [
+        ("0.5 1 2", "the labels of {} are numbers with a fraction, such as 0.5; each number is a class"),
+        ("3.10 3.9", "the labels of {} are numbers with a fraction, such as 3.10; each number is a class"),
+        ("0,37 12", "the labels of {} are numbers with a fraction, such as 0,37; each number is a class"),
+        ("cat nan", "{} has the class nan, which programs also write for a missing label"),
+        (
+            " ".join(f"{number // 2}.5" for number in range(42)),
+            "the labels of {} are numbers with a fraction, such as 0.5; each number is a class",
+        ),
+    ],
+)
+def test_classes_that_may_be_none_are_noted(tmp_path: Path, values: str, note: str) -> None:
+    file = labelled(tmp_path, values.split())
+    listing = read(file)
+    assert (set(listing.classes), listing.notes) == (set(values.split()), (note.format(file),))
 
 
 def test_an_image_that_a_table_repeats_is_said(tmp_path: Path) -> None:
@@ -173,11 +215,22 @@ def test_an_image_that_a_table_repeats_is_said(tmp_path: Path) -> None:
     assert read(file).notes == (f"{file} repeats images in 2 rows of train; each counts as often as it is listed",)
 
 
-def test_a_column_that_also_names_splits_is_not_passed_over(tmp_path: Path) -> None:
+@pytest.mark.parametrize("classes", [("training", "invoice", "evaluation"), ("training", "testing", "evaluation")])
+def test_the_column_of_the_label_is_not_that_of_the_split(tmp_path: Path, classes: tuple[str, ...]) -> None:
+    text = "image,class_name\n" + "".join(f"{name}.png,{name}\n" for name in classes)
+    assert labels(read(table(tmp_path, text))) == {"train": [(f"{name}.png", name) for name in classes]}
+
+
+@pytest.mark.parametrize("options", [{}, {"splits": {"train": "train"}}])
+def test_a_column_of_origins_is_not_that_of_the_split(tmp_path: Path, options: dict[str, Any]) -> None:
+    text = "image,label,original_split\na.png,cat,train\nb.png,dog,val\nc.png,dog,unused\n"
+    assert sizes(read(table(tmp_path, text), **options)) == {"train": 3}
+
+
+def test_a_column_is_of_the_split_if_the_task_file_names_its_values(tmp_path: Path) -> None:
     text = "Bild;Klasse;Teilmenge\na.png;cat;Training\nb.png;dog;Training\nc.png;cat;Validierung\nd.png;dog;Test\n"
     file, columns = table(tmp_path, text), {"image_column": "Bild", "label_column": "Klasse"}
-    with pytest.raises(InputError, match=r"'teilmenge' .* looks like that of the split, but holds 'Validierung'; say"):
-        read(file, **columns)
+    assert sizes(read(file, **columns)) == {"train": 4}
     assert sizes(read(file, **columns, splits={"val": "Validierung"})) == {"train": 2, "val": 1, "test": 1}
 
 

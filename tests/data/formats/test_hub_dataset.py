@@ -427,7 +427,11 @@ def test_metadata_in_parquet_and_several_columns(tmp_path: Path) -> None:
         ("file_name,label\na.png\n", r"line 2 has too many or too few values"),
         ('file_name,label\n"a.png,1\n', r"line 1: unexpected end of data; correct the line"),
         ("file_name,label\na.png,Käfer\n".encode("latin-1"), r"is not UTF-8 text; save it as UTF-8"),
-        ("file_name,label\na.png,0.5\nb.png,1\n", r"has the label '0\.5', a number with a fraction"),
+        ("file_name,label\na.png,1|2\nb.png,1\nc.png,2\n", r"has the label '1\|2', a list of labels"),
+        (
+            "file_name,label,split\na.png,1,val\nb.png,2,test\n",
+            r"'split' of .* but holds 'val' and 'test' and no train",
+        ),
         ("file_name,label,split\na.png,1,train\nb.png,2,0\n", r"'split' of .* looks like .* but holds '0'; say"),
         ("name,label\na.png,1\n", r"no column for the image"),
         ("file_name,label\n", r"lists no image"),
@@ -588,10 +592,44 @@ def test_a_column_of_the_only_table_is_not_passed_over(tmp_path: Path, column: s
     )
 
 
+@pytest.mark.parametrize("values", ["Train train", "train training", "test testing"])
+def test_a_column_of_one_split_divides_nothing(tmp_path: Path, values: str) -> None:
+    first, second = values.split()
+    parquet(tmp_path / "all.parquet", label=[0, 1], split=[first, second])
+    assert sizes(read(tmp_path)) == {"train": 2}
+    (tmp_path / "all.parquet").unlink()
+    metadata(tmp_path, f"file_name,label,split\na.png,1,{first}\nb.png,2,{second}\n")
+    tree(tmp_path, "a.png", "b.png")
+    assert sizes(read(tmp_path)) == {"train": 2}
+
+
+def test_images_to_validate_and_test_on_are_not_trained_on(tmp_path: Path) -> None:
+    parquet(tmp_path / "all.parquet", label=[0, 1, 0, 1], split=["val", "val", "test", "test"])
+    with pytest.raises(
+        InputError, match=r"but holds 'val' and 'test' and no train; say .* train = \[\"val\", \"test\"\]"
+    ):
+        read(tmp_path)
+    assert sizes(read(tmp_path, splits={"train": "val"})) == {"train": 2, "test": 2}
+    assert sizes(read(tmp_path, splits={"train": ["val", "test"]})) == {"train": 4}
+
+
+def test_a_column_of_other_names_is_passed_over(tmp_path: Path) -> None:
+    odd = ["train", "val", "unused", "test"]
+    parquet(tmp_path / "all.parquet", label=[0, 1, 0, 1], fold=odd, original_split=odd)
+    assert sizes(read(tmp_path)) == {"train": 4}
+
+
+def test_the_column_of_the_label_is_not_that_of_the_split(tmp_path: Path) -> None:
+    parquet(tmp_path / "all.parquet", subset=["train", "test", "extra"])
+    assert sizes(read(tmp_path, label_column="subset")) == {"train": 3}
+
+
 def test_labels_of_a_table_that_are_no_classes_are_refused(tmp_path: Path) -> None:
     shard(tmp_path, "train", ["cat", "dog", "cat|dog"])
     with pytest.raises(InputError, match=r"has the label 'cat\|dog', a list of labels"):
         read(tmp_path)
+    task = replace(get_task(f"hf:{tmp_path}"), class_names=("dog", "cat|dog", "cat"))
+    assert HubDataset().listing(task, None).classes == ("cat", "cat|dog", "dog")
 
 
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
