@@ -149,7 +149,8 @@ def _all_left(grid: StudyGrid, cost_of: CostOf) -> Cost:
 
 def _left_text(left: Cost, options: GridOptions) -> str:
     if left.flops:
-        return f"{cost_text(left)} left; records of such runs will tell the time that they take here"
+        tells = "a record of a method without fixed features"
+        return f"{cost_text(left)} left; {tells} will tell the time that they take here"
     jobs = options.jobs or 1
     how = f"{jobs} runs at a time" if jobs > 1 else "counted one run after the other"
     rest = left.runs - left.measured

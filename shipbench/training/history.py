@@ -23,7 +23,8 @@ class Evaluation:
 class EpochReport:
     """One epoch of training, counted from 0: mean loss, learning rate, speed, and the evaluation after it, if any.
 
-    The seconds are this run's equal share if several ``runs`` train together.
+    The seconds are this run's equal share if several ``runs`` train together. They share evaluations too, whichever of
+    them an evaluation is for.
     """
 
     epoch: int

@@ -163,7 +163,8 @@ class Trainer:
         start = time.perf_counter()
         losses = []
         batches = self.begin(epoch)
-        with reading_ahead(self.epoch_inputs, batches) as self.reader:
+        parts = [part for batch in batches for part in batch.split(self.micro_batches.size)]
+        with reading_ahead(self.epoch_inputs, parts) as self.reader:
             for chosen in batches:
                 self.check()
                 losses.append(self._step(chosen))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -65,20 +65,31 @@ def each_micro_batch(
 ) -> list[Result]:
     """Return the results of ``compute(batch, indices)`` for the ``inputs`` in order; indices are on the CPU."""
     parts: list[Result] = []
-    order, done = torch.arange(len(inputs)), 0
-    with reading_ahead(inputs, order.split(micro_batches.size)) as reader:
-        while done < len(order):
-            indices = order[done : done + micro_batches.size]
-            # Retry outside the handler: the exception keeps the tensors of the failed pass alive.
+    left = torch.arange(len(inputs))
+    while len(left):
+        left = left[_while_memory_lasts(inputs, left.split(micro_batches.size), compute, parts) :]
+        if len(left):
+            # Outside the handler: the exception keeps the tensors of the failed pass alive.
+            micro_batches.shrink(len(left))
+    return parts
+
+
+def _while_memory_lasts(
+    inputs: Inputs,
+    batches: Sequence[Tensor],
+    compute: Callable[[Tensor, Tensor], Result],
+    parts: list[Result],
+) -> int:
+    """Append the results of ``batches`` to ``parts`` up to the first that does not fit; return the images done."""
+    done = 0
+    with reading_ahead(inputs, batches) as reader:
+        for indices in batches:
             try:
                 parts.append(compute(reader.batch(indices), indices))
             except torch.OutOfMemoryError:
-                pass
-            else:
-                done += len(indices)
-                continue
-            micro_batches.shrink(len(indices))
-    return parts
+                break
+            done += len(indices)
+    return done
 
 
 class PartOfBatch(TorchFunctionMode):

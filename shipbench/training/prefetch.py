@@ -28,8 +28,8 @@ class BatchReader(Protocol):
 def reading_ahead(inputs: Inputs, batches: Sequence[Tensor]) -> Iterator[BatchReader]:
     """Yield what returns ``batches``, indices (B,), in order, reading the next in a thread where that is worthwhile.
 
-    An exception in the thread is raised by the ``batch`` call that needs its images. Other indices (a part of a batch
-    after memory ran out) are read on demand.
+    An exception in the thread is raised by the ``batch`` call that needs its images. Other indices (the parts of
+    batches in the epoch in which memory ran out) are read on demand.
     """
     if not inputs.reads_ahead:
         yield inputs

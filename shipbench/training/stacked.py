@@ -59,8 +59,8 @@ def fit_stack(
 
     The outcome is a member's ``Fit``, or the error that stopped it (a loss that is not finite, or one that its
     ``hooks.check`` raised); the other members are unaffected. Placeholders have no outcome. The seconds of an epoch and
-    of an evaluation are divided equally among the members in training. Raises ``torch.OutOfMemoryError`` if a step does
-    not fit on the device.
+    of an evaluation are divided equally among the members in training, whichever of them are evaluated. Raises
+    ``torch.OutOfMemoryError`` if a step does not fit on the device.
     """
     runs = [_StackedRun(index, member, train, evaluation, compute) for index, member in enumerate(members)]
     stack = _Stack(runs, train, evaluation, compute)
@@ -204,7 +204,7 @@ class _Stack:
             self._step(active, step)
         for run in active:
             run.report(start, len(active))
-        self._evaluate([run for run in active if run.is_due])
+        self._evaluate(active)
         for run in active:
             if run.in_training:
                 run.close_epoch()
@@ -253,16 +253,19 @@ class _Stack:
     def _views(self) -> list[Inputs]:
         return [run.trainer.epoch_inputs for run in self.runs]
 
-    def _evaluate(self, due: Sequence[_StackedRun]) -> None:
-        if not due:
+    def _evaluate(self, active: Sequence[_StackedRun]) -> None:
+        """Evaluate the runs that are due; all of ``active`` share the time, as they share that of the epoch."""
+        if not any(run.is_due for run in active):
             return
         start = time.perf_counter()
         # As in the evaluation of a single run.
         self.logits.memo = None if can_record(self.compute.device) else PromptMemo()
         evaluations = _evaluate(self.models, self.evaluation, self.score, self.micro_batches)
-        seconds = (time.perf_counter() - start) / len(due)
-        for run in due:
-            run.epochs[-1] = replace(run.epochs[-1], evaluation=evaluations[run.index], eval_seconds=seconds)
+        seconds = (time.perf_counter() - start) / len(active)
+        for run in active:
+            if run.in_training:
+                evaluation = evaluations[run.index] if run.is_due else None
+                run.epochs[-1] = replace(run.epochs[-1], evaluation=evaluation, eval_seconds=seconds)
 
 
 def _note(runs: Sequence[_StackedRun], text: str) -> None:

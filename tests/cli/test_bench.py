@@ -7,7 +7,6 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +31,7 @@ from shipbench.methods import Method, get_method
 from shipbench.methods.ship import Ship, ShipConfig
 from shipbench.recipe import Recipe
 from shipbench.training.inputs import FeatureInputs
+from tests.clock import Clock
 from tests.conftest import Shipbench
 
 CPU = ComputeContext(torch.device("cpu"), "fp32")
@@ -324,23 +324,6 @@ def test_the_rate_of_a_matrix_product_leaves_out_the_first_one(monkeypatch: pyte
     monkeypatch.setattr(end_to_end, "_MATRIX_SIZE", 4)
     monkeypatch.setattr(end_to_end, "timed", lambda work, compute: (next(seconds), work()))
     assert end_to_end._matrix_rate(CPU) == 2 * 4**3 / 2.0
-
-
-class Clock:
-    """A clock that moves only while a part of the work spends time."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 0.0
-        monkeypatch.setattr("time.perf_counter", lambda: self.now)
-
-    def spending(self, seconds: float, work: Callable[..., Any]) -> Callable[..., Any]:
-        """Return ``work`` that takes so long."""
-
-        def spend(*arguments: Any, **options: Any) -> Any:
-            self.now += seconds
-            return work(*arguments, **options)
-
-        return spend
 
 
 def readout_on_features(count: int) -> SimpleNamespace:

@@ -74,10 +74,13 @@ def test_correct_answers_do_not_depend_on_the_order_of_rows(kind: str, order: li
         }
     )
     rows = frame.iloc[order].astype({"run_id": kind})
+    if kind == "category":
+        rows["run_id"] = rows["run_id"].cat.add_categories("c")
     counted = times_correct(rows, ("a", "b"), "accuracy")
     assert counted is not None
     assert (list(counted.times), list(counted.labels)) == ([2, 1, 0], [5, 6, 7])
     assert times_correct(rows, ("a", "c"), "accuracy") is None
+    assert times_correct(rows, ("c",), "accuracy") is None
     assert times_correct(rows[:0], ("a",), "accuracy") is None
 
 

@@ -413,3 +413,16 @@ def test_times_of_other_numbers_of_threads_are_not_compared() -> None:
     assert shown.caption.text.endswith("Runs on cpu, fp32, 2 threads only.")
     points = [mark for mark in shown.draw().panels[0].marks if isinstance(mark, Points)]
     assert {x for mark in points for x in mark.xs} == {480.0}
+
+
+def test_the_caption_of_training_times_names_no_method_that_the_figure_leaves_out() -> None:
+    records = [
+        make_record(method, task, 0, 0.5)
+        for method in METHODS
+        for task in ("digits", "textures")
+        if (method, task) != ("linear", "textures")
+    ]
+    shown = figure_named(build_report(make_results(records)), "training-cost-demo")
+    labels = {mark.key for mark in shown.draw().panels[0].marks if isinstance(mark, Points)}
+    assert "Linear probe" not in labels
+    assert "leave out the features" not in shown.caption.text

@@ -176,7 +176,7 @@ def test_the_points_of_a_series_are_one_path_on_a_page() -> None:
     assert attributes(svg, "d")[0] == "M1,5h0M2,5h0M3.5,5h0"
     assert attributes(svg, "d")[1].count("M") == 2
     assert attributes(svg, "data-key") == ["a", "a", "b", "a", "a", "a"]
-    assert attributes(svg, "data-tip") == ["1.0|2.0|3.5", "text", "text"]
+    assert attributes(svg, "data-tip") == ["1.0\n2.0\n3.5", "text", "text"]
 
 
 def filled(svg: str) -> list[list[str]]:
@@ -184,7 +184,7 @@ def filled(svg: str) -> list[list[str]]:
     values = re.findall(r' data-tip="([^"]*)"(?: data-form="([^"]*)")?', svg)
     texts = []
     for numbers, form in values:
-        rows = html.unescape(numbers).split("|")
+        rows = html.unescape(numbers).split("\n")
         gaps = [iter(row.split(" ")) for row in rows]
         words = html.unescape(form).split("#")
         texts.append([words[0] + "".join(next(gap) + word for word in words[1:]) for gap in gaps] if form else rows)
@@ -201,6 +201,8 @@ def filled(svg: str) -> list[list[str]]:
         ("class 3, A: 4 %", "class 3, A: 4 %"),
         ("cat as dog", "dog as dog"),
         ("C# 1", "C# 2"),
+        ("a|b, A: 4 %", "c, A: 5 %"),
+        ("a|b as c",),
         ("one",),
     ],
 )
@@ -211,6 +213,12 @@ def test_texts_that_share_words_are_written_once(tips: tuple[str, ...]) -> None:
     assert filled(line) == filled(grid) == [list(tips)]
     assert line.count("accuracy") <= 1
     assert without_values_of(line, line) == re.sub(r' data-tip="[^"]*"( data-form="[^"]*")?', ' data-tip=""', line)
+
+
+def test_a_line_break_in_a_name_parts_no_text() -> None:
+    tips = ("cat\nor dog, A: 4 %", "cat\r\nor dog, A: 5 %", "bird, A: 6 %")
+    line = inline_svg(Drawing(9, 9, (Line(((0, 0), (1, 0), (2, 0)), "red", tips=tips),)))
+    assert filled(line) == [["cat or dog, A: 4 %", "cat or dog, A: 5 %", "bird, A: 6 %"]]
 
 
 def test_svg_files_are_well_formed(written: Path, hostile_folder: Path) -> None:

@@ -43,6 +43,7 @@ def built() -> Iterator[Report]:
     for record in records:
         of_run = predictions[predictions["run_id"] == record["run_id"]]
         record["final_test_acc"] = float((of_run["label"] == of_run["predicted"]).mean())
+        record["class_names"] = json.dumps(["a|b", "#2", "cat", "dog"])
     load = lambda run_ids: predictions[predictions["run_id"].isin(list(run_ids))]  # noqa: E731
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(embedding, "embed", lambda features: features)
@@ -158,6 +159,21 @@ def test_the_pointer_and_the_arrow_keys_show_exact_values(page: Page) -> None:
     page.call("Input.dispatchKeyEvent", type="keyDown", key="ArrowRight", code="ArrowRight")
     assert first
     assert page.evaluate("tip.textContent") != first
+
+
+def test_a_link_names_methods_whatever_their_letters(tab: Page, tmp_path: Path) -> None:
+    records = [make_record(method, "digits", 0) for method in ("linear", "a|b", "50%", "ship")]
+    write_report(build_report(make_results(records)), tmp_path, ("html",))
+    tab.visit(tmp_path / "index.html", 1440)
+    for method in ("a|b", "50%"):
+        click(tab, f'[data-method="{method}"]')
+    tab.evaluate(
+        "new Promise(done => { const kept = location.hash; location.hash = ''; location.hash = kept; "
+        "setTimeout(done, 100); })"
+    )
+    pressed = "[...document.querySelectorAll('.method[aria-pressed=false]')].map(e => e.textContent)"
+    assert set(tab.evaluate(pressed)) == {"a|b", "50%"}
+    assert tab.complaints() == []
 
 
 def test_a_link_brings_back_the_same_view(tab: Page, report: Path) -> None:

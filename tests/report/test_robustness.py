@@ -307,7 +307,8 @@ def test_a_number_of_shots_with_fewer_seeds_is_marked_and_the_mark_explained() -
         table = item(build_report(make_results(kept)), "shots-demo")
         assert isinstance(table, Table)
         assert [cell.sign for cell in table.rows[0].cells[1:]] == signs
-        assert [note.split(" than")[0] for note in table.notes] == ["† fewer seeds"] * signs.count("†")
+        # A number of shots may have been planned with fewer seeds, so the note names no cause.
+        assert list(table.notes) == ["† fewer seeds than the row has over all numbers of shots."] * signs.count("†")
 
 
 def test_runs_of_one_number_of_shots_have_no_table_of_shots() -> None:

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from shipbench.backbones import Preprocessing
 from shipbench.data.types import Split
 from shipbench.hardware.precision import ComputeContext
+from shipbench.recipe import Recipe
 from shipbench.training.inputs import ImageInputs, Inputs, image_inputs
-from shipbench.training.loop import evaluate
+from shipbench.training.loop import evaluate, fit
 from shipbench.training.micro_batches import MicroBatches, in_micro_batches
 
 CPU = ComputeContext(torch.device("cpu"), "fp32")
@@ -147,6 +148,35 @@ def test_memory_that_runs_out_in_the_model_reads_the_same_images_again(streamed:
     scores = evaluate(model, Watched(streamed, indices.extend), CPU, 12)
     assert torch.equal(scores.confidence, evaluate(classifier(), streamed, CPU, 6).confidence)
     assert sorted(set(indices)) == list(range(COUNT))
+
+
+def test_reading_ahead_goes_on_after_memory_ran_out(streamed: ImageInputs) -> None:
+    memory, reads = SmallMemory(6), list[tuple[str, int]]()
+    model = classifier()
+    model.register_forward_pre_hook(lambda _, inputs: memory(list(range(len(inputs[0])))))
+    watched = Watched(streamed, lambda indices: reads.append((threading.current_thread().name[:8], len(indices))))
+    evaluate(model, watched, CPU, 12)
+    assert reads[-4:] == [("prefetch", size) for size in (6, 6, 6, 5)]
+
+
+class Trained(nn.Sequential):
+    """A classifier that can be trained, and runs out of memory beyond ``memory`` images."""
+
+    def __init__(self, memory: SmallMemory) -> None:
+        super().__init__(classifier())
+        self.memory = memory
+
+    def loss(self, inputs: Tensor, labels: Tensor) -> Tensor:
+        self.memory(list(range(len(inputs))))
+        return nn.functional.cross_entropy(self(inputs), labels)
+
+
+def test_epochs_after_memory_ran_out_read_the_parts_of_batches_ahead(streamed: ImageInputs) -> None:
+    reads: list[tuple[str, int]] = []
+    watched = Watched(streamed, lambda indices: reads.append((threading.current_thread().name[:8], len(indices))))
+    recipe = Recipe(epochs=2, batch_size=12, eval_every=0, warmup_epochs=0, drop_last=False)
+    fit(Trained(SmallMemory(6)), watched, streamed, recipe, CPU, 0)
+    assert reads[-4:] == [("prefetch", size) for size in (6, 6, 6, 5)]
 
 
 def test_an_interrupted_evaluation_ends(streamed: ImageInputs) -> None:

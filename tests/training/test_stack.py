@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -17,10 +16,12 @@ from shipbench.errors import ShipbenchError
 from shipbench.events import Emitter, EpochDone, Event
 from shipbench.hardware.precision import ComputeContext
 from shipbench.recipe import Recipe
+from shipbench.training import stacked
 from shipbench.training.history import Fit
 from shipbench.training.loop import Hooks, fit
 from shipbench.training.snapshot import Snapshot, random_states
 from shipbench.training.stacked import Member, fit_stack
+from tests.clock import Clock
 from tests.training.models import STACKABLE, images, ship
 
 CPU = ComputeContext(torch.device("cpu"), "fp32")
@@ -103,14 +104,38 @@ def test_one_evaluation_and_a_fair_share_of_the_time() -> None:
     assert {report.runs for report in reports} == {3}
 
 
-def test_the_seconds_of_an_epoch_and_of_an_evaluation_are_divided_equally(monkeypatch: pytest.MonkeyPatch) -> None:
-    trunk, ticks = backbone(), itertools.count()
-    members = [member(ship, (replace(recipe, eval_every=0), seed), trunk) for recipe, seed in RUNS]
-    monkeypatch.setattr(time, "perf_counter", lambda: float(next(ticks)))
-    reports = [report for end in together(members) if isinstance(end, Fit) for report in end.epochs]
-    # The reports of the runs read the clock one after another.
-    assert [report.train_seconds for report in reports] == [1 / 3] * 3 + [2 / 3] * 3 + [1] * 3
-    assert [report.eval_seconds for report in reports if report.evaluation is not None] == [1 / 3] * 3
+@pytest.fixture
+def _timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a step of a stack take one second, an evaluation 30 seconds, and all else no time."""
+    clock = Clock(monkeypatch)
+    monkeypatch.setattr(stacked._Stack, "_step", clock.spending(1, stacked._Stack._step))
+    monkeypatch.setattr(stacked, "_evaluate", clock.spending(30, stacked._evaluate))
+
+
+@pytest.mark.usefixtures("_timed")
+def test_the_seconds_of_an_epoch_and_of_an_evaluation_are_divided_equally() -> None:
+    trunk = backbone()
+    ends = together([member(ship, (replace(recipe, eval_every=0), seed), trunk) for recipe, seed in RUNS])
+    for end in ends:
+        assert isinstance(end, Fit)
+        # Three steps of three runs.
+        assert [report.train_seconds for report in end.epochs] == [1.0] * EPOCHS
+        assert [report.eval_seconds for report in end.epochs] == [0.0] * (EPOCHS - 1) + [10.0]
+
+
+@pytest.mark.usefixtures("_timed")
+def test_an_evaluation_that_only_some_runs_are_due_for_takes_time_of_every_run() -> None:
+    build, trunk, snapshots = STACKABLE["ship"], backbone(), list[Snapshot]()
+    recipe = replace(RECIPE, eval_every=2)
+    alone(build, (recipe, 0), keep=keeping(snapshots))
+    # The first run is one epoch ahead: both train for two epochs, and the second one then for another.
+    ends = together([member(build, (recipe, 0), trunk, start=snapshots[0]), member(build, (recipe, 5), trunk)])
+    reports = [end.epochs[1 - index :] for index, end in enumerate(ends) if isinstance(end, Fit)]
+    assert [[report.evaluation is not None for report in of_run] for of_run in reports] == [
+        [False, True], [True, False, True],
+    ]  # fmt: skip
+    seconds = [[(report.train_seconds, report.eval_seconds, report.runs) for report in of_run] for of_run in reports]
+    assert seconds == [[(1.5, 15.0, 2)] * 2, [(1.5, 15.0, 2)] * 2 + [(3.0, 30.0, 1)]]
 
 
 def keeping(taken: list[Snapshot]) -> Callable[[Callable[[], Snapshot]], None]:

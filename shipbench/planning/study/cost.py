@@ -25,9 +25,10 @@ Row: TypeAlias = Mapping[str, Any]
 class Rates:
     """Speeds of recorded runs: forward passes of the backbone per second by kind of run, and FLOPs per second.
 
-    Both are medians; ``flops`` is NaN without a record. ``native_sizes`` are the image sizes of backbones in pixels, as
-    far as records tell. ``with_features`` are kinds of runs with the tasks and protocols for which recorded
-    runs have computed fixed features: the seconds of their records do not contain that.
+    Both are medians; ``flops`` is NaN without a record of a method that does not train on fixed features.
+    ``native_sizes`` are the image sizes of backbones in pixels, as far as records tell. ``with_features`` are kinds of
+    runs with the tasks and protocols for which recorded runs have computed fixed features: the seconds of their records
+    do not contain that.
     """
 
     passes: Mapping[RateKey, float]

@@ -230,7 +230,7 @@ def _rows_by_run(run_ids: pd.Series[Any]) -> dict[str, slice | NDArray[np.intp]]
     starts = np.flatnonzero(np.concatenate([codes[:1] == codes[:1], codes[1:] != codes[:-1]]))
     stretches = codes[starts].tolist()
     if len(set(stretches)) < len(stretches):
-        return {name: np.flatnonzero(codes == code) for code, name in enumerate(names)}
+        return {names[code]: np.flatnonzero(codes == code) for code in sorted(set(stretches)) if code >= 0}
     return {
         names[code]: slice(*ends)
         for code, ends in zip(stretches, pairwise([*starts, len(codes)]), strict=True)

@@ -55,7 +55,7 @@ class CostPoint:
 
 def pareto_figure(view: SuiteView, standing: Standing) -> Figure | None:
     """Return accuracy against trainable parameters; None if fewer than three main arms have both."""
-    return _scatter(view, PARAMETERS, standing, view.runs, "")
+    return _scatter(view, PARAMETERS, standing, view.runs)
 
 
 def training_cost_figure(view: SuiteView) -> Figure | None:
@@ -70,14 +70,14 @@ def training_cost_figure(view: SuiteView) -> Figure | None:
     numbers = Counter(by_run)
     most = min(numbers, key=lambda place: (-numbers[place], place))
     there = done[[place == most for place in by_run]]
-    remarks = (features_sentence("times", there["method"]), f"Runs on {most.name} only.")
-    return _scatter(view, MINUTES, ranked[-1], there, "".join(f" {remark}" for remark in remarks if remark))
+    return _scatter(view, MINUTES, ranked[-1], there, f"Runs on {most.name} only.")
 
 
-def _scatter(view: SuiteView, cost: Cost, standing: Standing, runs: pd.DataFrame, remark: str) -> Figure | None:
+def _scatter(view: SuiteView, cost: Cost, standing: Standing, runs: pd.DataFrame, remark: str = "") -> Figure | None:
     styles = arm_styles(view.arms)
-    candidates = [_point(standing, cost, runs, arm, score, styles[arm.key]) for arm, score in standing.scores]
-    points = [point for point in candidates if has_value(point.cost) and point.cost > 0]
+    candidates = [(arm, _point(standing, cost, runs, arm, score, styles[arm.key])) for arm, score in standing.scores]
+    drawn = [(arm, point) for arm, point in candidates if has_value(point.cost) and point.cost > 0]
+    points = [point for _, point in drawn]
     if len(points) < _FEWEST:
         return None
     tasks = counted(len(standing.tasks), "task")
@@ -85,11 +85,12 @@ def _scatter(view: SuiteView, cost: Cost, standing: Standing, runs: pd.DataFrame
     accuracy = f"accuracy ({name})" if len(standing.tasks) > 1 else standing.name
     wide, draw = len(points) > _MANY, partial(draw_pareto, points, standing.name, view.footer, cost)
     spread = view.over_seeds(", with the sample deviation over seeds")
+    timed = features_sentence("times", [arm.method for arm, _ in drawn]) if cost is MINUTES else ""
     return Figure(
         name=f"{'pareto' if cost is PARAMETERS else 'training-cost'}-{view.slug}",
         title=f"{view.name}: accuracy and {cost.words}",
         caption=view.caption(
-            f"{sentence_case(accuracy)} against {cost.words}{spread}.{remark}",
+            " ".join(filter(None, (f"{sentence_case(accuracy)} against {cost.words}{spread}.", timed, remark))),
             "Filled points form the Pareto front: no other method costs at most as much and is at least as accurate."
             f"{left_out(view, standing)}",
         ),

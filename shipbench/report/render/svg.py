@@ -24,6 +24,8 @@ _NUMBERS = re.compile(r"([-\N{MINUS SIGN}]?\d[\d.,]*(?:e[-+]?\d+)?)")
 _BETWEEN = re.compile(r" (?=-)|(?<=\.\d) (?=\.)")
 # Stands for a number in the form of several texts.
 _GAP = "#"
+# Parts the texts of a shape, none of which has a line break.
+_PART = "\n"
 
 
 def svg_file(drawing: Drawing, *, serif: bool = False) -> bytes:
@@ -160,15 +162,16 @@ def _values(tips: Sequence[str]) -> str:
     """Return the attributes with the texts of a shape, once the words and numbers that all of them share."""
     if not tips:
         return ""
-    parts = [_NUMBERS.split(tip) for tip in tips]
+    lines = [" ".join(tip.splitlines()) for tip in tips]
+    parts = [_NUMBERS.split(line) for line in lines]
     words = parts[0][::2]
     if len(tips) < 2 or any(part[::2] != words for part in parts) or any(_GAP in word for word in words):
-        return f' data-tip="{escape("|".join(tips))}"'
+        return f' data-tip="{escape(_PART.join(lines))}"'
     columns = list(zip(*(part[1::2] for part in parts), strict=True))
     varied = [len(set(column)) > 1 for column in columns]
     gaps = (_GAP if gap else column[0] for gap, column in zip(varied, columns, strict=True))
     form = words[0] + "".join(f"{gap}{word}" for gap, word in zip(gaps, words[1:], strict=True))
-    numbers = "|".join(" ".join(compress(part[1::2], varied)) for part in parts)
+    numbers = _PART.join(" ".join(compress(part[1::2], varied)) for part in parts)
     return f' data-tip="{numbers}" data-form="{escape(form)}"'
 
 

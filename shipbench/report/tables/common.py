@@ -60,11 +60,12 @@ def score_cell(score: Score, expected: Sequence[int]) -> Cell:
     return Cell(percent(score.mean), deviation(score.deviation), score.mean, extras, sign=dagger)
 
 
-def fewer_seeds_note(rows: Sequence[Row]) -> tuple[str, ...]:
-    """Explain the dagger of ``score_cell`` if a cell of ``rows`` has one."""
+def fewer_seeds_note(
+    rows: Sequence[Row], than: str = "the method was run with, because runs are missing or failed"
+) -> tuple[str, ...]:
+    """Explain the dagger of ``score_cell`` if a cell of ``rows`` has one; ``than`` says what seeds are expected."""
     has_dagger = any(FEWER_SEEDS in cell.sign for row in rows for cell in row.cells)
-    note = f"{FEWER_SEEDS} fewer seeds than the method was run with, because runs are missing or failed."
-    return (note,) if has_dagger else ()
+    return (f"{FEWER_SEEDS} fewer seeds than {than}.",) if has_dagger else ()
 
 
 def millions_cell(value: float) -> Cell:

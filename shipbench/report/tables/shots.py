@@ -36,7 +36,8 @@ def shots_table(view: SuiteView) -> Table | None:
             ),
         ),
         rows=tuple(marked(rows, range(1, len(few.shots) + 1))),
-        notes=fewer_seeds_note(rows),
+        # Many images may have been planned with fewer seeds than few images.
+        notes=fewer_seeds_note(rows, "the row has over all numbers of shots"),
         warnings=cautions(view.runs),
     )
 

@@ -18,9 +18,9 @@ function vertices(shape) {
   return places;
 }
 
-// The texts of a shape; those with a form have the numbers alone, which fill its gaps.
+// The texts of a shape, one per line; those with a form have the numbers alone, which fill its gaps.
 function textsOf(shape) {
-  const texts = shape.dataset.tip.split('|');
+  const texts = shape.dataset.tip.split('\n');
   if (shape.dataset.form === undefined) return texts;
   const words = shape.dataset.form.split('#');
   return texts.map(text => text.split(' ').reduce((filled, number, i) => filled + number + (words[i + 1] ?? ''), words[0]));

@@ -17,7 +17,7 @@ function readState() {
     const wanted = inputs.find(input => input.value === values[name]) || inputs[0];
     if (wanted) { wanted.checked = true; state[name] = wanted.value; }
   }
-  state.off = new Set((values.off || '').split('|').filter(Boolean));
+  state.off = new Set((values.off || '').split('|').filter(Boolean).map(decodeURIComponent));
   state.find = values.find || '';
   state.sort = values.sort || '';
 }
@@ -28,7 +28,8 @@ function writeState() {
   for (const name of ['rule', 'mean', 'settings']) {
     if (state[name] && state[name] !== first(name)) parts.push(`${name}=${encodeURIComponent(state[name])}`);
   }
-  if (state.off.size) parts.push(`off=${encodeURIComponent([...state.off].join('|'))}`);
+  // Encoded twice, because the name of a method may have the sign that parts them.
+  if (state.off.size) parts.push(`off=${encodeURIComponent([...state.off].map(encodeURIComponent).join('|'))}`);
   if (state.find) parts.push(`find=${encodeURIComponent(state.find)}`);
   if (state.sort) parts.push(`sort=${encodeURIComponent(state.sort)}`);
   history.replaceState(null, '', parts.length ? `#${parts.join('&')}` : location.pathname + location.search);
