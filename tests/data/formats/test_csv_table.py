@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from shipbench.data.formats.csv_table import IMAGE_COLUMNS, LABEL_COLUMNS, CsvTable
-from shipbench.data.listings import Listing
+from shipbench.data.listings import Listing, numbered
 from shipbench.errors import InputError
 from shipbench.tasks import get_task
 from tests.data.formats.trees import labels, sizes, table, tree
@@ -158,12 +158,19 @@ def test_whole_numbers_may_have_a_point(tmp_path: Path) -> None:
     ],
 )
 def test_labels_that_are_no_classes_are_refused(tmp_path: Path, values: str, message: str) -> None:
-    file = labelled(tmp_path, values.split())
-    with pytest.raises(InputError, match=message):
-        read(file)
-    task = replace(get_task(f"csv:{file}"), class_names=tuple(values.split()))
+    task = get_task(f"csv:{labelled(tmp_path, values.split())}")
     listing = CsvTable().listing(task, None)
-    assert (set(listing.classes), listing.notes) == (set(values.split()), ())
+    with pytest.raises(InputError, match=message):
+        numbered(task, listing)
+    named = replace(task, class_names=tuple(values.split()))
+    assert numbered(named, listing).classes == named.class_names
+
+
+def test_a_doubt_about_labels_explains_what_else_is_wrong(tmp_path: Path) -> None:
+    tree(tmp_path, *(f"{n}.png" for n in range(30)))
+    rows = "".join(f"{n}.png,{n}.5,{'train' if n < 25 else 'test'}\n" for n in range(30))
+    with pytest.raises(InputError, match=r"has the label '0\.5', a number with a fraction, and most such numbers once"):
+        read(table(tmp_path, f"image,label,split\n{rows}"))
 
 
 def labelled(folder: Path, values: Sequence[str]) -> Path:

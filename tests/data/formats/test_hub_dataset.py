@@ -21,7 +21,7 @@ import pytest
 from shipbench.data import find, identities
 from shipbench.data.formats.arrow_tables import ParquetTable
 from shipbench.data.formats.hub_dataset import HubDataset
-from shipbench.data.listings import Listing
+from shipbench.data.listings import Listing, numbered
 from shipbench.data.types import Identity
 from shipbench.errors import InputError
 from shipbench.tasks import get_task
@@ -427,7 +427,6 @@ def test_metadata_in_parquet_and_several_columns(tmp_path: Path) -> None:
         ("file_name,label\na.png\n", r"line 2 has too many or too few values"),
         ('file_name,label\n"a.png,1\n', r"line 1: unexpected end of data; correct the line"),
         ("file_name,label\na.png,Käfer\n".encode("latin-1"), r"is not UTF-8 text; save it as UTF-8"),
-        ("file_name,label\na.png,1|2\nb.png,1\nc.png,2\n", r"has the label '1\|2', a list of labels"),
         (
             "file_name,label,split\na.png,1,val\nb.png,2,test\n",
             r"'split' of .* but holds 'val' and 'test' and no train",
@@ -626,10 +625,20 @@ def test_the_column_of_the_label_is_not_that_of_the_split(tmp_path: Path) -> Non
 
 def test_labels_of_a_table_that_are_no_classes_are_refused(tmp_path: Path) -> None:
     shard(tmp_path, "train", ["cat", "dog", "cat|dog"])
+    task = get_task(f"hf:{tmp_path}")
+    listing = HubDataset().listing(task, None)
     with pytest.raises(InputError, match=r"has the label 'cat\|dog', a list of labels"):
-        read(tmp_path)
-    task = replace(get_task(f"hf:{tmp_path}"), class_names=("dog", "cat|dog", "cat"))
-    assert HubDataset().listing(task, None).classes == ("cat", "cat|dog", "dog")
+        numbered(task, listing)
+    named = replace(task, class_names=("dog", "cat|dog", "cat"))
+    assert numbered(named, listing).classes == named.class_names
+
+
+def test_labels_of_metadata_that_are_no_classes_are_refused(tmp_path: Path) -> None:
+    tree(tmp_path, "a.png", "b.png", "c.png")
+    metadata(tmp_path, "file_name,label\na.png,1|2\nb.png,1\nc.png,2\n")
+    task = get_task(f"hf:{tmp_path}")
+    with pytest.raises(InputError, match=r"has the label '1\|2', a list of labels"):
+        numbered(task, HubDataset().listing(task, None))
 
 
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
