@@ -231,7 +231,7 @@ def test_a_report_shows_tuned_runs_beside_those_of_the_recipe(
     assert outcome.code == 0, outcome.err
     page = next((tmp_path / "out").glob("*.md")).read_text()
     assert "**Protocol**" in page
-    assert "| Linear probe (tuned on validation)" in page
+    assert "| Linear probe (tuned)" in page
     chosen = "chosen on validation images after training on the other training images, then retrained on all of them."
     assert chosen in page
     assert "Also in the folder: 2 tuning runs" in page

@@ -16,6 +16,7 @@ from shipbench.report.analysis.study import build_study
 from shipbench.report.analysis.sweeps import Sweep, SweepPoint
 from shipbench.report.document import Figure, Report
 from shipbench.report.drawing.chart import Axis, Band, Chart, Key, Line, Panel, Points
+from shipbench.report.drawing.labels import place_labels
 from shipbench.report.drawing.lower import lower
 from shipbench.report.drawing.metrics import text_width
 from shipbench.report.drawing.palette import MUTED, VERMILION
@@ -193,6 +194,17 @@ def test_labels_keep_off_error_bars() -> None:
         assert not any(overlapping((x - 0.5, high, x + 0.5, low), edges) for edges in boxes)
 
 
+def test_labels_on_a_line_do_not_read_as_one() -> None:
+    points = [(float(x), float(y)) for x, y in np.random.default_rng(1).uniform((10, 10), (260, 220), (30, 2))]
+    texts = [f"Method {i}" for i in range(len(points))]
+    shapes = place_labels(points, texts, texts, 7, (), (0, 0, 270, 230), optional=True)
+    boxes = [box(shape) for shape in shapes if isinstance(shape, Text)]
+    assert len(boxes) > 20
+    for one, other in combinations(boxes, 2):
+        apart = max(other[0] - one[2], one[0] - other[2])
+        assert apart > 2.9 or one[3] <= other[1] or other[3] <= one[1]
+
+
 @pytest.mark.parametrize("count", [3, 8, 16])
 def test_critical_difference_labels_stay_inside_and_apart(count: int) -> None:
     labels = [f"Method number {i}" for i in range(count)]
@@ -205,7 +217,7 @@ def test_critical_difference_labels_stay_inside_and_apart(count: int) -> None:
 
 @pytest.mark.parametrize(("count", "distance"), [(3, 4.5), (16, 1.4), (40, 6.0)])
 def test_a_list_of_ranks_fits_a_phone_and_joins_what_the_diagram_joins(count: int, distance: float) -> None:
-    labels = [f"Method number {i} (tuned on validation)" for i in range(count)]
+    labels = [f"Method number {i} (tuned)" for i in range(count)]
     ranks = list(np.linspace(1, count, count))
     chart = draw_rank_list(labels, ranks, series_styles(labels), distance, "footer")
     drawing = lower(chart, PHONE)

@@ -378,7 +378,7 @@ def test_recipes_weights_and_sizes_are_never_averaged_together() -> None:
         "another backbone": {"backbone": "another backbone"},
         "weights ffffffff": {"backbone_sha256": "f" * 64},
         "384 px": {"image_size": 384},
-        "tuned on validation": {"protocol": "validation"},
+        "tuned": {"protocol": "validation"},
     }
     for detail, variant in variants.items():
         records = grid(("ship",), VTAB_TASKS, (0, 1)) + [

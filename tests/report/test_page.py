@@ -140,9 +140,9 @@ def test_the_rule_and_the_mean_switch_sentence_table_and_main_table(page: Page) 
 
 def test_default_and_tuned_settings_can_be_shown_alone(page: Page) -> None:
     click(page, 'input[value="tuned"]')
-    assert column(page, 0) == ["SHIP (tuned on validation)"]
+    assert column(page, 0) == ["SHIP (tuned)"]
     click(page, 'input[value="default"]')
-    assert "SHIP (tuned on validation)" not in column(page, 0)
+    assert "SHIP (tuned)" not in column(page, 0)
     assert "SHIP" in column(page, 0)
 
 

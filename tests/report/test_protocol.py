@@ -366,9 +366,11 @@ def test_tuned_runs_are_a_method_of_their_own() -> None:
     records, tunings = tuned_records()
     report = build_report(make_results(records), tunings=tunings)
     main = table(report, "main-demo")
-    assert labels(report) == ["SHIP", "SHIP (tuned on validation)"]
+    assert labels(report) == ["SHIP", "SHIP (tuned)"]
+    assert "Tuned: settings chosen on validation images." in main.notes
+    assert table(build_report(make_results(records)), "main-demo").notes == ()
     assert cell(main, "SHIP", "mean of tasks").text == "50.0"
-    assert cell(main, "SHIP (tuned on validation)", "mean of tasks").text == "60.0"
+    assert cell(main, "SHIP (tuned)", "mean of tasks").text == "60.0"
     assert "settings-varied-demo" not in names(report)
     assert dict(report.protocol)["Settings"] == (
         "6 runs with settings fixed beforehand (default recipe). 6 runs with settings chosen on validation images "
@@ -377,7 +379,7 @@ def test_tuned_runs_are_a_method_of_their_own() -> None:
     )
     assert list(main_table(make_results(records), tunings=tunings)["mean of tasks"]) == pytest.approx([50, 60])
     chosen = build_report(make_results(records), None, ReportOptions(select="validation"), tunings=tunings)
-    assert labels(chosen) == ["SHIP (tuned on validation)"]
+    assert labels(chosen) == ["SHIP (tuned)"]
 
 
 def test_a_failed_trial_of_a_tuning_is_listed_and_has_no_row() -> None:
@@ -385,7 +387,7 @@ def test_a_failed_trial_of_a_tuning_is_listed_and_has_no_row() -> None:
     trial = {"cfg.prompt_length": 3, "overrides": "prompt_length=3", "protocol": "tuning"}
     lost = make_record("ship", "digits", 0, float("nan"), **trial, status="failed", error="boom")
     report = build_report(make_results([*records, lost]), tunings=tunings)
-    assert labels(report) == ["SHIP", "SHIP (tuned on validation)"]
+    assert labels(report) == ["SHIP", "SHIP (tuned)"]
     rows = [[c.text for c in row.cells] for row in table(report, "missing").rows]
     assert ["failed", "SHIP", "digits", "0", "boom"] in rows
 
@@ -399,7 +401,7 @@ def test_a_confirmed_run_of_the_recipe_appears_in_both_rows_but_counts_once() ->
     assert report.lead.startswith("17 finished runs")
     assert sorted(report.results["run_id"]) == sorted(r["run_id"] for r in records)
     row = report.results.set_index("run_id").loc[own]
-    assert (row["arm"], row["tuning"], row["accuracy"]) == ("SHIP; SHIP (tuned on validation)", "confirmed", 0.5)
+    assert (row["arm"], row["tuning"], row["accuracy"]) == ("SHIP; SHIP (tuned)", "confirmed", 0.5)
     settings = dict(report.protocol)["Settings"]
     assert settings.startswith(
         "6 runs with settings fixed beforehand (default recipe). For 1 of these, tuning on validation images chose "
@@ -439,7 +441,7 @@ def test_a_method_whose_recipe_wins_everywhere_has_one_row() -> None:
     assert "(SHIP on all 6 tasks of Demo suite); one row shows both." in settings
     assert "retrained" not in settings
     chosen = build_report(results, None, ReportOptions(select="validation"), tunings=tunings)
-    assert labels(chosen) == ["SHIP (tuned on validation)"]
+    assert labels(chosen) == ["SHIP (tuned)"]
     assert "one row shows both" not in dict(chosen.protocol)["Settings"]
 
 
@@ -483,8 +485,8 @@ def test_a_sweep_keeps_the_run_that_a_tuning_chose() -> None:
     report = build_report(make_results([*records, swept]), tunings=tunings)
     arms = report.results.set_index("run_id")["arm"]
     chosen = tunings[0]["final_runs"]
-    assert arms[chosen[0]] == "SHIP (prompt length 5); SHIP (tuned on validation)"
-    assert arms[chosen[1]] == "SHIP (tuned on validation)"
+    assert arms[chosen[0]] == "SHIP (prompt length 5); SHIP (tuned)"
+    assert arms[chosen[1]] == "SHIP (tuned)"
 
 
 def test_an_ablation_is_no_sweep_beside_a_tuned_run() -> None:
@@ -494,7 +496,7 @@ def test_an_ablation_is_no_sweep_beside_a_tuned_run() -> None:
         for r in records[: len(DEMO_TASKS)]
     ]
     report = build_report(make_results([*records, *ablated]), tunings=tunings)
-    assert labels(report) == ["SHIP", "SHIP (tuned on validation)"]
+    assert labels(report) == ["SHIP", "SHIP (tuned)"]
     assert "settings-varied-demo" not in names(report)
 
 
@@ -520,7 +522,7 @@ def test_tunings_for_other_shots_weights_or_sizes_do_not_replace_each_other(
         {"created": f"2025-03-0{i + 1}", "final_runs": [r["run_id"] for r in runs]} for i, runs in enumerate(won)
     ]
     report = build_report(make_results([run for runs in won for run in runs]), tunings=tunings)
-    assert labels(report) == [f"SHIP (tuned on validation, {detail})" for detail in details]
+    assert labels(report) == [f"SHIP (tuned, {detail})" for detail in details]
     assert set(report.results["tuning"]) == {"chosen"}
 
 
@@ -532,7 +534,7 @@ def test_a_number_of_shots_with_the_recipe_confirmed_has_one_row_beside_a_change
     ]
     tunings = [{"final_runs": [r["run_id"] for r in runs]} for runs in (won, plain[: len(DEMO_TASKS)])]
     report = build_report(make_results([*plain, *won]), tunings=tunings)
-    assert labels(report) == ["SHIP (1 shot)", "SHIP (4 shots)", "SHIP (tuned on validation, 4 shots)"]
+    assert labels(report) == ["SHIP (1 shot)", "SHIP (4 shots)", "SHIP (tuned, 4 shots)"]
 
 
 def test_the_latest_tuning_counts_and_earlier_ones_are_named() -> None:
@@ -545,8 +547,8 @@ def test_the_latest_tuning_counts_and_earlier_ones_are_named() -> None:
     tunings.insert(0, {"created": "2025-03-02T12:00:00+00:00", "final_runs": [r["run_id"] for r in late]})
     report = build_report(make_results([*records, *late]), tunings=tunings)
     main = table(report, "main-demo")
-    assert labels(report) == ["SHIP", "SHIP (tuned on validation)"]
-    shown = [cell(main, "SHIP (tuned on validation)", task).text for task in DEMO_TASKS]
+    assert labels(report) == ["SHIP", "SHIP (tuned)"]
+    shown = [cell(main, "SHIP (tuned)", task).text for task in DEMO_TASKS]
     assert shown == ["60.0", *["40.0"] * 5]
     assert "settings-varied-demo" not in names(report)
     assert list(report.results["tuning"]).count("superseded") == 5

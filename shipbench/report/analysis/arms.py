@@ -93,6 +93,11 @@ class Arm:
         return self.kind == IMPORTED
 
     @property
+    def tuned(self) -> bool:
+        """Whether its settings were chosen on validation images."""
+        return self.protocol == "validation"
+
+    @property
     def short_label(self) -> str:
         """The label, shortened to fit in a figure."""
         return shortened(self.label)
@@ -344,7 +349,7 @@ def _label(arm: Arm, suite: _Variety) -> str:
     details = [
         *(f"without {component_name(switch, arm.method)}" for switch in arm.switches),
         *(f"{setting_name(key)} {setting(value)}" for key, value in arm.changes),
-        "tuned on validation" if arm.protocol == "validation" else "",
+        "tuned" if arm.tuned else "",
         counted(arm.shots, "shot") if arm.shots else "",
         f"{arm.recipe} recipe" if arm.recipe and len(suite.recipes) > 1 else "",
         arm.backbone if len(suite.backbones) > 1 else "",

@@ -20,6 +20,8 @@ _NEAR = 12
 _POINT = 5.5
 # The area, in square points, that an optional label may cover: a corner of its box, which holds no ink.
 _TOLERANCE = 0.5
+# The space between two labels on a line, which would read as one without it.
+_GAP = 3
 # The price, in points of distance, of a label that looks as if it belonged to another point.
 _CLAIMED = 60
 _ROUNDING = 1e-6
@@ -75,8 +77,9 @@ def place_labels(
         box = place.box(point, width, height)
         if optional and _hidden(box, opaque, frame) > _TOLERANCE:
             continue
-        opaque.append(box)
-        taken.append(box)
+        spaced = (box[0] - _GAP, box[1], box[2] + _GAP, box[3])
+        opaque.append(spaced)
+        taken.append(spaced)
         if place.radius > _NEAR:
             shapes.append(Path((point, place.tip(point)), MUTED, 0.5, key=key))
         across, y = place.anchor[0], (box[1] + box[3]) / 2 + 0.35 * size

@@ -68,7 +68,7 @@ def arm_keys(arms: Sequence[Arm], *, marker: bool = True) -> tuple[Key, ...]:
             look.marker if marker else "",
             look.dashes,
             key=arm.short_label,
-            tuned=arm.protocol == "validation",
+            tuned=arm.tuned,
         )
         for arm, look in looks
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from shipbench.record import SHIPBENCH
@@ -66,6 +66,11 @@ def fewer_seeds_note(
     """Explain the dagger of ``score_cell`` if a cell of ``rows`` has one; ``than`` says what seeds are expected."""
     has_dagger = any(FEWER_SEEDS in cell.sign for row in rows for cell in row.cells)
     return (f"{FEWER_SEEDS} fewer seeds than {than}.",) if has_dagger else ()
+
+
+def tuned_note(arms: Iterable[Arm]) -> tuple[str, ...]:
+    """Explain the word of rows whose settings were tuned, if there are any."""
+    return ("Tuned: settings chosen on validation images.",) if any(arm.tuned for arm in arms) else ()
 
 
 def millions_cell(value: float) -> Cell:

@@ -28,6 +28,7 @@ from shipbench.report.tables.common import (
     mean_columns,
     millions_cell,
     score_cell,
+    tuned_note,
 )
 from shipbench.report.tables.imported import imported_notes, imported_rows
 from shipbench.report.tables.part_means import PART, part_cells, part_columns, part_notes, parts_compare
@@ -76,6 +77,7 @@ def main_results_table(view: SuiteView) -> Table | None:
         notes=(
             *_sign_notes(view, columns, [row for row in rows if row.kind == "ours"]),
             *fewer_seeds_note(rows),
+            *tuned_note(view.arms),
             *part_notes(view),
             *view.prediction_notes,
             *([unranked] if unranked else []),

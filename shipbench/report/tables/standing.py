@@ -22,6 +22,7 @@ from shipbench.report.tables.common import (
     millions_cell,
     p_cell,
     score_cell,
+    tuned_note,
 )
 from shipbench.report.wording.numbers import has_value, signed
 from shipbench.report.wording.text import sentence_case
@@ -54,7 +55,7 @@ def standing_table(view: SuiteView, standing: Standing) -> Table:
         ),
         columns=columns,
         rows=tuple(evenly(marked(rows, [1]), {len(columns) - 1: MILLION})),
-        notes=fewer_seeds_note(rows),
+        notes=(*fewer_seeds_note(rows), *tuned_note(arm for arm, _ in standing.scores)),
         warnings=cautions(view.runs),
     )
 
