@@ -95,7 +95,7 @@ def test_a_training_equals_the_literal_loop(name: Any, recorded: bool, request: 
             losses[-1].backward()
             update.step()
         assert report.learning_rate == pytest.approx(rate)
-        assert report.train_loss == pytest.approx(float(torch.stack(losses).mean()), rel=1e-5)
+        assert report.train_loss == pytest.approx(torch.stack(losses).mean().item(), rel=1e-5)
     for parameter, expected in zip(model.parameters(), literal.parameters(), strict=True):
         torch.testing.assert_close(parameter, expected, rtol=1e-4, atol=1e-6)
 

@@ -73,10 +73,15 @@ def place_labels(
     for point, text, key in zip(points, texts, keys, strict=True):
         width, height = text_width(text, size), 1.25 * size
         others = [other for other in points if other != point]
-        place = _best(point, width, height, taken, frame, others)
-        box = place.box(point, width, height)
-        if optional and _hidden(box, opaque, frame) > _TOLERANCE:
+        places = [
+            place
+            for place in _PLACES
+            if not optional or _hidden(place.box(point, width, height), opaque, frame) <= _TOLERANCE
+        ]
+        if not places:
             continue
+        place = _best(places, point, width, height, taken, frame, others)
+        box = place.box(point, width, height)
         spaced = (box[0] - _GAP, box[1], box[2] + _GAP, box[3])
         opaque.append(spaced)
         taken.append(spaced)
@@ -108,6 +113,7 @@ def _along(corners: Sequence[Point], step: float) -> list[Point]:
 
 
 def _best(
+    places: Sequence[_Place],
     point: Point,
     width: float,
     height: float,
@@ -115,7 +121,7 @@ def _best(
     frame: Rectangle,
     others: Sequence[Point],
 ) -> _Place:
-    """Return the place whose label covers least and is nearest to its own point, near positions first."""
+    """Return the one of ``places``, near ones first, whose label covers least and is nearest to its own point."""
 
     def cost(place: _Place) -> float:
         box = place.box(point, width, height)
@@ -126,8 +132,8 @@ def _best(
     reach_x, reach_y = width + _RADII[-1], height + _RADII[-1]
     surroundings = (point[0] - reach_x, point[1] - reach_y, point[0] + reach_x, point[1] + reach_y)
     near = [box for box in taken if _overlap(box, surroundings)]
-    best, lowest = _PLACES[0], inf
-    for place in _PLACES:
+    best, lowest = places[0], inf
+    for place in places:
         # Places farther away cost at least their radius, up to rounding.
         if place.radius > lowest + _ROUNDING:
             break
