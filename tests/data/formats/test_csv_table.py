@@ -166,6 +166,12 @@ def test_labels_that_are_no_classes_are_refused(tmp_path: Path, values: str, mes
     assert numbered(named, listing).classes == named.class_names
 
 
+def test_numbers_with_a_fraction_are_classes_if_each_has_several_images(tmp_path: Path) -> None:
+    numbers = [f"{number}.5" for number in range(21)]
+    listing = read(labelled(tmp_path, numbers * 2))
+    assert (set(listing.classes), listing.doubt) == (set(numbers), "")
+
+
 def test_a_doubt_about_labels_explains_what_else_is_wrong(tmp_path: Path) -> None:
     tree(tmp_path, *(f"{n}.png" for n in range(30)))
     rows = "".join(f"{n}.png,{n}.5,{'train' if n < 25 else 'test'}\n" for n in range(30))

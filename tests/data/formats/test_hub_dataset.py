@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from shipbench.data import find, identities
+from shipbench.data.formats import arrow_tables
 from shipbench.data.formats.arrow_tables import ParquetTable
 from shipbench.data.formats.hub_dataset import HubDataset
 from shipbench.data.listings import Listing, numbered
@@ -130,6 +131,14 @@ def test_the_size_of_what_is_kept_is_not_counted_anew(tmp_path: Path) -> None:
     table._groups = [(reader, group) for _, group in table._groups]
     assert [table.cell("label", row) for row in range(50)] == [0] * 50
     assert reader.asked <= 100
+
+
+def test_the_groups_that_fit_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = ParquetTable([parquet(tmp_path / "train.parquet", group=1, label=list(range(50)))])
+    table.cell("label", 0)
+    monkeypatch.setattr(arrow_tables, "_KEPT_BYTES", 3 * table._kept_bytes)
+    assert [table.cell("label", row) for row in range(50)] == list(range(50))
+    assert len(table._kept) == 3
 
 
 def test_a_single_file_is_a_training_set(tmp_path: Path) -> None:
