@@ -74,7 +74,7 @@ def taking_turns(lock_file: Path, busy: str) -> Iterator[None]:
     """
     import filelock
 
-    # Without locks, some releases of filelock wait for ever, and others go on unlocked.
+    # Where a file system has no locks, filelock waits for ever or locks nothing, depending on its release.
     if not _has_locks(lock_file.parent):
         raise InputError(
             f"the file system of the cache folder {lock_file.parent} has no file locks; set SHIPBENCH_CACHE to a "
