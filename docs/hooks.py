@@ -160,7 +160,8 @@ def _settings_page() -> str:
         "## Recipe",
         "",
         "Settings of training, common to all methods. A method or a suite may change them: see",
-        "[Recipes](../explanation/protocol.md#recipes).",
+        "[Recipes](../explanation/protocol.md#recipes). `schedule` is one of these",
+        "[schedules](../explanation/protocol.md#schedules).",
         "",
         *_fields(Recipe),
     ]
