@@ -181,7 +181,10 @@ class FactTk(Fact):
 def _slices(backbone: VisionTransformer) -> int:
     width, hidden = backbone.embed_dim, backbone.blocks[0].mlp.fc1.out_features
     if hidden % width:
-        raise InputError(f"FacT needs an MLP whose width is a multiple of the backbone's: {hidden} is none of {width}")
+        raise InputError(
+            f"FacT needs an MLP whose width is a multiple of the backbone's, but {hidden} is none of {width}; choose "
+            "another backbone"
+        )
     return int(hidden // width)
 
 

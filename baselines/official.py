@@ -173,7 +173,9 @@ def load_official(
     missing, unexpected or wrongly shaped tensor, which it names.
     """
     if method not in _MAKERS:
-        raise InputError(f"unknown official method {method!r}{did_you_mean(method, _MAKERS)}")
+        raise InputError(
+            f"unknown official method {method!r}{did_you_mean(method, _MAKERS)}; choose one of {', '.join(_MAKERS)}"
+        )
     if "head.bias" not in tensors:
         raise InputError(f"the tensors of {method} do not fit: head.bias is missing")
     adapter = _MAKERS[method](backbone, config, dropout)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import dataclasses
 import posixpath
 import re
+import types
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import typer.main
 from mkdocs.config.defaults import MkDocsConfig
@@ -37,6 +38,9 @@ _MOUNTED = {
     "reports/reliability.md": "reports/reliability.md",
     "studies": "studies",
 }
+_KINDS = {bool: "`true` or `false`", int: "whole number", float: "number", types.NoneType: "`none`"}
+_BOUNDS = {"gt": "above {}", "ge": "at least {}", "lt": "below {}", "le": "at most {}"}
+_DEFAULTS = {None: "none", True: "true", False: "false"}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -125,7 +129,8 @@ def _command(name: str, command: Any) -> Iterator[str]:
 
 def _argument_name(argument: Any) -> str:
     name = argument.metavar or argument.name.upper()
-    return f"{name}..." if argument.nargs == -1 else name
+    shown = name if argument.required else f"[{name}]"
+    return f"{shown}..." if argument.nargs == -1 else shown
 
 
 def _flag(option: Any, context: Context) -> str:
@@ -155,7 +160,8 @@ def _settings_page() -> str:
         "## Recipe",
         "",
         "Settings of training, common to all methods. A method or a suite may change them: see",
-        "[Recipes](../explanation/protocol.md#recipes).",
+        "[Recipes](../explanation/protocol.md#recipes). `schedule` is one of these",
+        "[schedules](../explanation/protocol.md#schedules).",
         "",
         *_fields(Recipe),
     ]
@@ -168,10 +174,35 @@ def _settings_page() -> str:
 
 def _fields(config: type[Any]) -> Iterator[str]:
     yield from _paragraphs(config.__doc__ or "")
-    fields = dataclasses.fields(config)
-    yield from _table(
-        ("Setting", "Type", "Default"), ((f"`{f.name}`", f"`{f.type}`", f"`{f.default}`") for f in fields)
-    )
+    hints = get_type_hints(config, include_extras=True)
+    rows = ((f"`{f.name}`", _values(hints[f.name]), f"`{_as_text(f.default)}`") for f in dataclasses.fields(config))
+    yield from _table(("Setting", "Values", "Default"), rows)
+
+
+def _values(annotation: Any) -> str:
+    """Return the values that a setting of this type takes, in words."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return ", ".join([_values(arguments[0]), *_bounds(arguments[1:])])
+    if origin in (Union, types.UnionType):
+        *first, last = map(_values, sorted(arguments, key=lambda each: each is types.NoneType))
+        return f"{', '.join(first)}{',' if ',' in first[-1] else ''} or {last}"
+    if origin is Literal:
+        return ", ".join(f"`{choice}`" for choice in arguments)
+    if origin is tuple:
+        return _values(arguments[0]).replace("number", f"{len(arguments)} numbers")
+    return _KINDS.get(annotation, "text")
+
+
+def _bounds(metadata: Iterable[Any]) -> Iterator[str]:
+    for bound in metadata:
+        limits = {name: getattr(bound, name, None) for name in _BOUNDS}
+        yield from (_BOUNDS[name].format(limit) for name, limit in limits.items() if limit is not None)
+
+
+def _as_text(default: Any) -> str:
+    """Return a default as ``--set`` takes it."""
+    return _DEFAULTS[default] if default is None or isinstance(default, bool) else str(default)
 
 
 def _paragraphs(docstring: str) -> Iterator[str]:

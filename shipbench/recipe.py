@@ -19,7 +19,9 @@ _Positive: TypeAlias = Annotated[float, Gt(0)]
 class Recipe(Settings):
     """The common recipe: the same for every method, except where a method's documentation says why it differs.
 
-    ``lr`` is the peak learning rate. ``weight_decay`` applies to tensors of two or more dimensions except a
+    A step takes ``batch_size`` images, or all if there are fewer; ``drop_last`` leaves out the smaller batch at the end
+    of an epoch. ``optimizer`` is AdamW, or SGD with momentum 0.9. ``lr`` is the peak learning rate; ``schedule`` and
+    ``warmup_epochs`` set that of each epoch. ``weight_decay`` applies to tensors of two or more dimensions except a
     backbone's position embeddings and class token, with ``decay_all`` to every trained tensor.
     ``drop_path`` is the rate of stochastic depth at the last block and grows linearly with depth. The evaluation split
     is scored every ``eval_every`` epochs and after the last one; 0 means only after the last. ``image_size`` is in

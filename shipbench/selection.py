@@ -38,7 +38,10 @@ class Selection(Protocol):
         """The accuracy that the rule takes, in a sentence for the top of a report."""
 
     def accuracy(self, results: pd.DataFrame, history: pd.DataFrame) -> pd.Series[float]:
-        """Return a test accuracy (fraction) per row of ``results``, NaN where the rule does not apply."""
+        """Return a test accuracy (fraction) per row of ``results``, NaN where the rule does not apply.
+
+        ``results`` has the columns of the record, ``history`` those of ``shipbench.results.loading.load_history``.
+        """
 
 
 @dataclass(frozen=True)

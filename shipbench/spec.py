@@ -34,7 +34,7 @@ class RunSpec:
     ``overrides`` change settings of the method or the recipe by name (a mapping, or pairs). ``backbone`` None selects
     the backbone of the task's suite. ``protocol`` "final" trains on the 1000 and tests; "tuning" trains on the 800,
     scores the 200 and never opens the test split. ``keep_weights`` "full" also stores the weights of a run that trains
-    the whole backbone; the trained tensors of all others are always stored. ``data`` (the folder of VTAB-1k),
+    the whole backbone; the trained tensors of all others are always stored. ``data`` (the folder of VTAB-1k or FGVC),
     ``device``, ``keep_weights`` and the path in ``checkpoint`` do not change the run id, but the weights in the
     checkpoint do. Paths may be text or ``Path``.
     """
@@ -63,7 +63,9 @@ class RunSpec:
             # The authors computed in full precision.
             object.__setattr__(self, "precision", "fp32")
         if self.recipe not in RECIPES:
-            raise InputError(f"unknown recipe {self.recipe!r}{did_you_mean(self.recipe, RECIPES)}")
+            raise InputError(
+                f"unknown recipe {self.recipe!r}{did_you_mean(self.recipe, RECIPES)}; choose default or published"
+            )
         if self.protocol not in ("final", "tuning"):
             raise InputError(f"unknown protocol {self.protocol!r}; choose final or tuning")
         check_precision_name(self.precision)

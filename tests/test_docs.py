@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shlex
 from collections.abc import Iterator
@@ -73,3 +74,37 @@ def test_links_lead_to_files(page: Path) -> None:
 
 def test_readme_fits_on_three_screens() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+@cache
+def hooks() -> Any:
+    """Return the module that writes the generated pages."""
+    spec = importlib.util.spec_from_file_location("docs_hooks", ROOT / "docs/hooks.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_settings_are_described_in_words() -> None:
+    page = hooks()._settings_page()
+    assert not re.findall(r"Annotated|Literal|typing|<class|NoneType|ScheduleName|\bNone\b|\bTrue\b", page)
+    assert "| `schedule` | `cosine`, `ship`, `vpt`, `ssf`, `adapter-plus` | `cosine` |" in page
+    assert "| `drop_path` | number, at least 0, below 1 | `0.1` |" in page
+    assert "| `std` | 3 numbers, above 0, or `none` | `none` |" in page
+
+
+def test_arguments_are_named_once_and_optional_ones_in_brackets() -> None:
+    page = hooks()._commands_page()
+    assert "shipbench evaluate RUN... [OPTIONS]" in page
+    assert "shipbench explain RUN [IMAGE]... [OPTIONS]" in page
+    assert "shipbench list tasks [FILE.toml|SOURCE] [OPTIONS]" in page
+
+
+def test_help_breaks_lines_at_sentences_or_is_narrow() -> None:
+    """A terminal shows the line breaks of all paragraphs but the first as they are."""
+    for name, command in hooks()._leaves("shipbench", parser()):
+        for paragraph in (command.help or "").split("\n\n")[1:]:
+            for line in paragraph.strip().splitlines():
+                assert line.endswith(".") or len(line) <= 78, name

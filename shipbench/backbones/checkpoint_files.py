@@ -53,7 +53,7 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
 def require_file(path: Path) -> None:
     """Raise ``InputError`` unless ``path`` is a file."""
     if not path.is_file():
-        raise InputError(f"checkpoint {path} does not exist or is not a file")
+        raise InputError(f"checkpoint {path} does not exist or is not a file; name a file of weights")
 
 
 def _refuse_placeholders(path: Path) -> None:

@@ -32,7 +32,7 @@ def patch_grid_side(model: Any) -> int:
 
 
 def feature_width(model: Any) -> int:
-    """Return the number of channels of ``pooled_features``."""
+    """Return the width D of the features from which a timm model classifies."""
     return int(model.head_hidden_size)
 
 

@@ -37,11 +37,12 @@ if TYPE_CHECKING:
 Methods = Annotated[
     str | None,
     typer.Option(
-        help="Methods, comma-separated, or all; default: all, with --all every method but the tuners of peft.",
+        help="Methods, comma-separated; default: all, the five main ones; with --all every method but the tuners of "
+        "peft.",
         autocompletion=completion.methods,
     ),
 ]
-Backbone = Annotated[str, typer.Option(help="Name of a timm ViT.", autocompletion=completion.backbones)]
+Backbone = Annotated[str, typer.Option(help="Name of a timm model.", autocompletion=completion.backbones)]
 Checkpoint = Annotated[str | None, typer.Option(help="Weights file, or 'random', which is enough for timing.")]
 ImageSize = Annotated[int | None, typer.Option(min=1, help="Pixels; default: the backbone's image size.")]
 DropPath = Annotated[
@@ -183,11 +184,11 @@ class BenchChoices:
 
 @options_command(BenchChoices)
 def bench(options: BenchChoices) -> None:
-    """Measure the training step and inference of every method against the bare frozen backbone.
+    """Measure the training step and inference of methods against the bare frozen backbone.
 
-    With --end-to-end, measure whole runs instead and estimate the time that the 19 tasks of VTAB-1k would take. With
-    --all, measure trainings as runs carry them out, in parts that each write a file. With --operations, count what a
-    training step launches on a GPU.
+    With --end-to-end, measure whole runs, and estimate the time that the 19 tasks of VTAB-1k would take.
+    With --all, measure training as runs execute it, in parts that each write a file.
+    With --operations, count what a training step launches on a GPU.
     """
     from shipbench.hardware.device import resolve_device
     from shipbench.planning.grid import overrides_by_method

@@ -13,7 +13,7 @@ from shipbench.runtime.files import read_toml
 from shipbench.settings import flat_table
 
 # Options that a file may give as a table of settings.
-_TABLES = ("set", "grid", "cluster")
+_TABLES = ("set", "grid", "sweep", "cluster")
 
 
 def read_config(context: typer.Context, path: Path | None) -> Path | None:
@@ -37,7 +37,7 @@ def _config_values(path: Path, options: list[Any]) -> dict[str, Any]:
         if key not in by_name:
             raise InputError(f"unknown key {key!r} in {path}{did_you_mean(key, by_name)}; remove or rename it")
         if isinstance(value, dict) and key not in _TABLES:
-            raise InputError(f"key {key!r} in {path} is a table; only [set], [grid] and [cluster] may be one")
+            raise InputError(f"key {key!r} in {path} is a table; only [set], [grid], [sweep] and [cluster] may be one")
         values[str(by_name[key].name)] = _option(value, several=by_name[key].multiple)
     return values
 

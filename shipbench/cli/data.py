@@ -30,7 +30,7 @@ _SHORT_NAMES = {"train800val200": "1000"}
 _MOST_CLASSES = 200
 _NOTHING = "nothing was imported"
 
-app = typer.Typer(help="Verify and inspect images; import and fetch copies of VTAB-1k.", no_args_is_help=True)
+app = typer.Typer(help="Verify and inspect images; import VTAB-1k and FGVC; fetch VTAB-1k.", no_args_is_help=True)
 
 Jobs = Annotated[int | None, typer.Option("--jobs", min=1, help="Number of threads (default: one per usable core).")]
 Target = Annotated[Path, typer.Option("--to", help="Folder to put the task folders into.")]
@@ -48,7 +48,7 @@ def verify_command(
     ],
     jobs: Jobs = None,
 ) -> None:
-    """Check every image of VTAB-1k, a source or a task file: labels, counts, formats, images shared between splits."""
+    """Check every image of VTAB-1k, FGVC, a source or a task file: labels, counts, formats, images in two splits."""
     from shipbench.data.fgvc.source import sets_in
     from shipbench.data.inspection.verify import verify
 
@@ -109,9 +109,10 @@ def import_command(
 ) -> None:
     """Unpack or copy VTAB-1k or FGVC into place under canonical names; a failed import leaves nothing behind.
 
-    FGVC is recognised by its files: CUB_200_2011.tgz, nabirds.tar.gz, 102flowers.tgz with imagelabels.mat and
-    setid.mat, images.tar with lists.tar, car_ims.tgz with cars_annos.mat, and archives of VPT's JSON files. Its default
-    folder is data/fgvc.
+    FGVC is recognised by its files:
+    CUB_200_2011.tgz, nabirds.tar.gz, car_ims.tgz with cars_annos.mat,
+    102flowers.tgz with imagelabels.mat and setid.mat,
+    images.tar with lists.tar, and archives of VPT's JSON files.
     """
     from shipbench.data.acquisition.fgvc import DEFAULT_FOLDER as FGVC_FOLDER
     from shipbench.data.acquisition.fgvc import holds_fgvc
@@ -176,7 +177,7 @@ def inspect_command(
     ],
     data: Annotated[
         Path | None,
-        typer.Option("--data", envvar="SHIPBENCH_DATA", help="The folder of VTAB-1k; demo tasks need none."),
+        typer.Option("--data", envvar="SHIPBENCH_DATA", help="Folder of VTAB-1k or FGVC; demo tasks need none."),
     ] = None,
     grid: Annotated[
         Path | None,

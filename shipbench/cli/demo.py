@@ -41,13 +41,14 @@ FULL = Selection("all", "demo")
 
 
 def demo(
-    full: Annotated[bool, typer.Option("--full", help="All methods on the whole demo suite.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="The five main methods on the whole demo suite.")] = False,
     results: Annotated[Path, typer.Option(help="Folder of the records.")] = Path("results/demo"),
     output: Annotated[Path | None, typer.Option(help="Folder of the report; RESULTS/report by default.")] = None,
 ) -> None:
     """Compare a linear probe, VPT-deep and SHIP on small tasks and make a report: a first look in minutes.
 
-    Prints the two commands that it stands for, then runs them. Finished runs are kept: a repeated demo resumes.
+    Prints the two commands that it stands for, then runs them, and opens the report where there is a display.
+    Finished runs are kept: a repeated demo resumes.
     """
     selection = FULL if full else QUICK
     folder = results / "report" if output is None else output

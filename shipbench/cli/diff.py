@@ -27,7 +27,12 @@ _REGRESSION = "regression"
 
 
 def diff(
-    a: Annotated[str, typer.Argument(metavar="A", help="DIR, DIR@NAME=VALUE,... or @NAME=VALUE,... (see the manual).")],
+    a: Annotated[
+        str,
+        typer.Argument(
+            metavar="A", help="A results folder DIR, or runs of it by column: DIR@NAME=VALUE,... or @NAME=VALUE,..."
+        ),
+    ],
     b: Annotated[str, typer.Argument(metavar="B", help="What A is compared with, in the same form.")],
     results: Results = Path("results"),
     select: Annotated[str, typer.Option(help="The accuracy that counts: final, validation or oracle.")] = "final",

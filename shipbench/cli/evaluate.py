@@ -32,7 +32,7 @@ def evaluate(
     run: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN...", help="Run ids or unique prefixes; see 'list runs'.", autocompletion=completion.runs
+            metavar="RUN", help="Run ids or unique prefixes; see 'list runs'.", autocompletion=completion.runs
         ),
     ],
     on: Annotated[

@@ -23,7 +23,7 @@ def explain(
     images: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[IMAGE]...", help="Image files; default: test images, right and wrong ones.", show_default=False
+            metavar="IMAGE", help="Image files; default: test images, right and wrong ones.", show_default=False
         ),
     ] = None,
     features: Annotated[

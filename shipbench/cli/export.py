@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def export(
     run: options.Run,
-    file: Annotated[Path, typer.Argument(help="The .safetensors file to write.")],
+    file: Annotated[Path, typer.Argument(help="The file to write: .safetensors, or .pt2 with --program.")],
     results: options.Results = Path("results"),
     merged: Annotated[
         bool, typer.Option("--merged", help="Write a plain timm model, with the trained part merged into its weights.")

@@ -41,12 +41,12 @@ def import_results(
             autocompletion=completion.one_of(*_UNITS),
         ),
     ] = None,
-    method: Annotated[str | None, typer.Option(help="Method of the results; timm's files do not state it.")] = None,
-    task: Annotated[str | None, typer.Option(help="Task of the results; timm's files do not state it.")] = None,
+    method: Annotated[str | None, typer.Option(help="Name for the method of the results; timm needs it.")] = None,
+    task: Annotated[str | None, typer.Option(help="Name for the task of the results; timm needs it.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and list everything, and write nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON; accuracies are fractions.")] = False,
 ) -> None:
-    """Store results of other harnesses, papers or mails as records of kind "imported"."""
+    """Store results of other harnesses, or of a table written by hand, as records of the kind "imported"."""
     from shipbench.results.foreign.importing import import_results as import_into
     from shipbench.results.foreign.registry import get_harness
     from shipbench.results.foreign.result import Naming

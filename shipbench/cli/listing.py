@@ -1,10 +1,11 @@
-"""``shipbench list``: tasks, methods, backbones, ablations, selections, published rows and runs."""
+"""``shipbench list``: tasks, methods, backbones, ablations, selections, engines, trackers, published rows and runs."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
 from dataclasses import fields
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from shipbench.tasks import Task
 
 app = typer.Typer(
-    no_args_is_help=True, help="List tasks, methods, backbones, ablations, selections, published rows or runs."
+    no_args_is_help=True,
+    help="List tasks, methods, backbones, ablations, selections, engines, trackers, published rows or runs.",
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -166,6 +168,34 @@ def selections(as_json: Json = False) -> None:
     _show([{"name": rule.name, "counts": rule.sentence} for rule in rules], as_json)
     if not as_json:
         next_steps.suggest("shipbench report --select NAME", "tables by that rule")
+
+
+@app.command()
+@json_command
+def engines(as_json: Json = False) -> None:
+    """List the engines of '--engine' with the packages that they come from."""
+    from shipbench.engine.executors.registry import GROUP
+
+    _list_plug_ins(GROUP, "--engine", as_json)
+
+
+@app.command()
+@json_command
+def trackers(as_json: Json = False) -> None:
+    """List the trackers of '--track' with the packages that they come from."""
+    from shipbench.trackers.registry import GROUP
+
+    _list_plug_ins(GROUP, "--track", as_json)
+
+
+def _list_plug_ins(group: str, option: str, as_json: bool) -> None:
+    packages = {point.name: point.dist for point in entry_points(group=group)}
+    rows = [
+        {"name": name, "package": dist and f"{dist.name} {dist.version}"} for name, dist in sorted(packages.items())
+    ]
+    _show(rows, as_json)
+    if not as_json:
+        next_steps.suggest(f"shipbench run --method ship --tasks demo {option} NAME", "train and test with it")
 
 
 @app.command()

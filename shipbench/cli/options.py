@@ -39,8 +39,9 @@ def _number_of_jobs(text: str) -> int | None:
 Tasks = Annotated[
     str,
     typer.Option(
-        help="Suites (all, demo, demo-tiny), groups (natural, specialized, structured), task names, SOURCEs such as "
-        "folder:PATH, csv:PATH, npz:PATH, hf:NAME and torchvision:CLASS, or task files (FILE.toml), comma-separated.",
+        help="Suites (all: the 19 of VTAB-1k; fgvc, demo, demo-tiny), groups (natural, specialized, structured), task "
+        "names, SOURCEs such as folder:PATH, csv:PATH, npz:PATH, hf:NAME and torchvision:CLASS, or task files "
+        "(FILE.toml), comma-separated.",
         autocompletion=completion.tasks,
     ),
 ]
@@ -51,10 +52,10 @@ Shots = Annotated[
 ]
 Backbone = Annotated[
     str | None,
-    typer.Option(help="Name of a timm ViT; default: the suite's backbone.", autocompletion=completion.backbones),
+    typer.Option(help="Name of a timm model; default: the suite's backbone.", autocompletion=completion.backbones),
 ]
 Checkpoint = Annotated[
-    str | None, typer.Option(help="Weights: a .npz, .safetensors or .pth file, or 'random' (seeded, for timing).")
+    str | None, typer.Option(help="The backbone's weights: a .npz, .safetensors or .pth file, or 'random' (seeded).")
 ]
 Run = Annotated[
     str,
@@ -62,9 +63,9 @@ Run = Annotated[
         metavar="RUN", help="A run id or a unique prefix of one; see 'list runs'.", autocompletion=completion.runs
     ),
 ]
-Data = Annotated[Path | None, typer.Option(envvar="SHIPBENCH_DATA", help="Folder of VTAB-1k.")]
+Data = Annotated[Path | None, typer.Option(envvar="SHIPBENCH_DATA", help="Folder of VTAB-1k or FGVC.")]
 Results = Annotated[Path, typer.Option(envvar="SHIPBENCH_RESULTS", help="Folder of the records.")]
-Epochs = Annotated[int | None, typer.Option(help="Number of epochs (overrides the recipe).")]
+Epochs = Annotated[int | None, typer.Option(help="Number of epochs; short for --set epochs=N.")]
 Device = Annotated[
     str,
     typer.Option(
@@ -100,7 +101,7 @@ Cluster = Annotated[
     typer.Option(
         "--cluster",
         metavar="KEY=VALUE",
-        help="Option of the jobs of --engine slurm, as in partition=gpu, time=240 (minutes) or gpus=1.",
+        help="Option of the jobs of --engine slurm, as in partition=gpu, time=240 (minutes) or gpus=1; repeatable.",
     ),
 ]
 Precision = Annotated[
@@ -114,13 +115,15 @@ RecipeName = Annotated[
     str,
     typer.Option(
         "--recipe",
-        help="default (common to all methods) or published (per task).",
+        help="default (common to all methods) or published (that of the method's authors).",
         autocompletion=completion.one_of("default", "published"),
     ),
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; METHOD.KEY=VALUE changes it for one method."),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Change a setting, with METHOD.KEY=VALUE for one method; repeatable."
+    ),
 ]
 KeepWeights = Annotated[
     str,

@@ -274,6 +274,7 @@ def _choices(part: ReportPart, results: Path) -> ReportChoices:
         formats=part.format,
         baseline=part.baseline,
         published=part.published,
+        imported=part.imported,
         style=part.style,
         title=part.title,
     )

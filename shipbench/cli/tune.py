@@ -34,7 +34,8 @@ def tune(
         ),
     ],
     grid: Annotated[
-        list[str], typer.Option(metavar="KEY=V1,V2|NAME", help="Values to try, or the name of a grid of the method.")
+        list[str],
+        typer.Option(metavar="KEY=V1,V2|NAME", help="Values to try, or the name of a grid of the method; repeatable."),
     ],
     tuning_seeds: Annotated[
         str | None, typer.Option(help="Seeds of the runs to compare; default: the first of --seeds.")

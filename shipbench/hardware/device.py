@@ -27,7 +27,8 @@ def resolve_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if _has_mps() else "cpu")
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"device {name!r} is not there: this machine has {torch.cuda.device_count()} CUDA device(s)")
+        devices = ", ".join(f"cuda:{index}" for index in range(torch.cuda.device_count()))
+        raise InputError(f"device {name!r} is not there: this machine has {devices or 'no CUDA device'}")
     return device
 
 

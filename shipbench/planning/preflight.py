@@ -13,6 +13,7 @@ from shipbench.data.sources import completed, open_source
 from shipbench.errors import InputError
 from shipbench.hardware.precision import precision_elsewhere, precision_on
 from shipbench.results.store import Store
+from shipbench.runtime.intervals import checkpoint_seconds
 from shipbench.spec import RunSpec
 from shipbench.tasks import Task
 
@@ -32,10 +33,10 @@ def preflight(
     """Return ``make(tasks)``, which builds the specs of a command, after checking what all of them need.
 
     Checks the split files of ``tasks`` or lists their images, draws the ``shots``, checks the settings (by calling
-    ``make``), the checkpoint file and the device of ``template``, and that the folder ``results`` can be written to;
-    ``results`` is None for a dry run. Tasks outside the catalogue reach ``make`` with the sizes and class names of
-    their sources. With ``elsewhere``, the device need not be on this machine. ``others`` are further checks that raise
-    ``InputError``. Raises one ``InputError`` that names every problem.
+    ``make``), the checkpoint file and the device of ``template``, that the folder ``results`` can be written to, and
+    the interval of checkpoints; ``results`` is None for a dry run. Tasks outside the catalogue reach ``make`` with the
+    sizes and class names of their sources. With ``elsewhere``, the device need not be on this machine. ``others`` are
+    further checks that raise ``InputError``. Raises one ``InputError`` that names every problem.
     """
     made: list[Planned] = []
     opened = list(tasks)
@@ -56,7 +57,7 @@ def preflight(
     if template.device not in ("auto", "cpu"):
         checks.append(partial(precision_of, template.device, template.precision))
     if results is not None:
-        checks.append(Store(results).check_writable)
+        checks += [Store(results).check_writable, checkpoint_seconds]
     _refuse(_problems(checks))
     return made[0]
 
@@ -85,4 +86,4 @@ def _refuse(problems: Sequence[str]) -> None:
 
 def _require_checkpoint(checkpoint: str | None) -> None:
     if checkpoint not in (None, RANDOM) and not Path(str(checkpoint)).is_file():
-        raise InputError(f"checkpoint {checkpoint} does not exist or is not a file")
+        raise InputError(f"checkpoint {checkpoint} does not exist or is not a file; name a file of weights")

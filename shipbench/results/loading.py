@@ -98,7 +98,10 @@ def _record_files(results: Path | str) -> tuple[Path, list[Path]]:
     """Return the folder of the records and its files; raises ``InputError`` if it does not exist."""
     folder = Path(results) / "runs"
     if not folder.is_dir():
-        raise InputError(f"there are no results in {results}: it has no 'runs' folder")
+        raise InputError(
+            f"there are no results in {results}: it has no 'runs' folder; name another folder, or start with "
+            "'shipbench run'"
+        )
     return folder, [folder / f"{run_id}.parquet" for run_id in run_ids(results)]
 
 

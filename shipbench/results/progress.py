@@ -88,7 +88,9 @@ def folder_status(results: Path | str) -> FolderStatus:
     """Return the state of a results folder; raises ``InputError`` if there is none, or if a record is unreadable."""
     root = Path(results)
     if not any((root / name).is_dir() for name in _FOLDERS):
-        raise InputError(f"there are no results in {root}: it has none of the folders {', '.join(_FOLDERS)}")
+        raise InputError(
+            f"there are no results in {root}: it has none of the folders {', '.join(_FOLDERS)}; name another folder"
+        )
     # In this order: a run that ends in between is then done, and not missing.
     holders = claims.holders(root)
     checkpoints = {path.stem: path for path in visible_files(root / "checkpoints", ".safetensors")}

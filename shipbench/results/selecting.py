@@ -51,7 +51,10 @@ class Selector:
             if candidate in present:
                 return candidate
         choices = sorted([*present, *(column.removeprefix("cfg.") for column in present), *_ALIASES])
-        raise InputError(f"{self.text}: there is no column or setting {name!r}{did_you_mean(name, choices)}")
+        raise InputError(
+            f"{self.text}: there is no column or setting {name!r}{did_you_mean(name, choices)}; see "
+            "'shipbench list runs --json'"
+        )
 
 
 def parse_selector(text: str, default: Path) -> Selector:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -24,15 +23,15 @@ from safetensors.torch import save
 from torch import Tensor
 
 from shipbench.backbones.state_dicts import weights_sha256
-from shipbench.errors import InputError, one_line
+from shipbench.errors import one_line
 from shipbench.events import Emitter
 from shipbench.runtime.files import atomic_path
+from shipbench.runtime.intervals import checkpoint_seconds
 from shipbench.runtime.version import VERSION, git_commit
 from shipbench.training.history import EpochReport, Evaluation
 from shipbench.training.snapshot import Snapshot
 
 FORMAT = "shipbench-checkpoint-1"
-_SECONDS = "SHIPBENCH_CHECKPOINT_SECONDS"
 # Writing checkpoints takes at most about 1/20 of a run's time.
 _MINIMUM_RATIO = 20
 
@@ -59,7 +58,7 @@ class Checkpoint:
             "torch": version("torch"),
             "device": device.type,
         }
-        self._pause = _seconds()
+        self._pause = checkpoint_seconds()
         self._last = time.monotonic()
         self._writable = True
 
@@ -87,7 +86,7 @@ class Checkpoint:
             self._writable = False
             self.emitter.note(f"no checkpoint can be written ({one_line(error)}); the run continues without one")
         self._last = time.monotonic()
-        minimum = _seconds()
+        minimum = checkpoint_seconds()
         self._pause = max(minimum, _MINIMUM_RATIO * (self._last - started)) if minimum else 0.0
 
     def _write(self, snapshot: Snapshot, facts: Mapping[str, Any]) -> None:
@@ -142,12 +141,3 @@ def _epoch_report(row: dict[str, Any]) -> EpochReport:
         return EpochReport(**row)
     loss, accuracy = row["evaluation"]
     return EpochReport(**{**row, "evaluation": Evaluation(loss, accuracy, torch.empty(0), torch.empty(0))})
-
-
-def _seconds() -> float:
-    """Return the minimum time between two checkpoints; 0 asks for one after every epoch, whatever it costs."""
-    text = os.environ.get(_SECONDS, "10")
-    try:
-        return float(text)
-    except ValueError:
-        raise InputError(f"{_SECONDS}={text!r} is not a number of seconds") from None

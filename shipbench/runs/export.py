@@ -93,7 +93,10 @@ def _assemble(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor], 
     backbone = _backbone(path, metadata, checkpoint, preprocessing.image_size)
     model = _rebuild(metadata, backbone)
     if weights_to_keep(model).keys() != tensors.keys():
-        raise InputError(f"{path} does not hold the weights of method {metadata['method']} as it is installed here")
+        raise InputError(
+            f"{path} does not hold the weights of method {metadata['method']} as it is installed here; install the "
+            "version that wrote the file, or export the run again"
+        )
     model.load_state_dict(tensors, strict=False)
     class_names, classes = tuple(json.loads(metadata["class_names"] or "[]")), int(metadata["num_classes"])
     if class_names and len(class_names) != classes:

@@ -133,7 +133,7 @@ def suite_tasks(task: Task) -> tuple[str, ...]:
 
 
 def parse_tasks(text: str) -> list[Task]:
-    """Read a comma-separated list of suites, groups, task names, SOURCEs and task files, in that order.
+    """Read a comma-separated list of suites, groups, task names, SOURCEs and task files, in the order given.
 
     Repeats are left out. The task of a SOURCE whose name is taken gets a number. Raises ``InputError`` for an unknown
     name, and for a task file whose tasks or suite have the name of another one.

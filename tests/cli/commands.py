@@ -40,6 +40,8 @@ LINES = {
     "list backbones": "--pattern vit_tiny*",
     "list ablations": "",
     "list selections": "",
+    "list engines": "",
+    "list trackers": "",
     "list published": "--method ship",
     "list runs": "--results {results}",
     "data verify": "{source}",

@@ -44,6 +44,12 @@ def test_a_sweep_varies_one_setting(shipbench: Shipbench, line: tuple[object, ..
     assert "ship, prompt_length=4" in outcome.out
 
 
+def test_a_config_file_holds_sweeps(shipbench: Shipbench, line: tuple[object, ...], tmp_path: Path) -> None:
+    (tmp_path / "ablate.toml").write_text("[sweep]\nprompt_length = [2, 4]\nthreshold = [0.5, 1]\n")
+    outcome = shipbench("ablate", *line, "--config", tmp_path / "ablate.toml", "--dry-run")
+    assert outcome.out.count("to do: will run") == 4, outcome.err
+
+
 def test_sweeps_are_separate_unless_they_are_multiplied() -> None:
     sweeps = ["prompt_length=2,4", "lr=0.1,0.2,0.3"]
     separate = make_variants(SHIP, {"epochs": 3}, None, "leave-one-out", sweeps)

@@ -48,6 +48,13 @@ def test_selections(shipbench: Shipbench) -> None:
     assert all(row["counts"] for row in rows)
 
 
+@pytest.mark.parametrize(("kind", "names"), [("engines", ["dask", "local"]), ("trackers", ["mlflow", "tensorboard"])])
+def test_plug_ins(shipbench: Shipbench, kind: str, names: list[str]) -> None:
+    rows = json.loads(shipbench("list", kind, "--json").out)
+    assert [row["name"] for row in rows][:2] == names
+    assert all(row["package"].startswith("shipbench ") for row in rows if row["name"] in names)
+
+
 def test_ablations(shipbench: Shipbench) -> None:
     rows = json.loads(shipbench("list", "ablations", "--json").out)
     assert [row["switch"] for row in rows] == [

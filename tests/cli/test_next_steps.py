@@ -68,6 +68,8 @@ def test_data_leads_from_import_to_verify_to_run(
         ("methods", "shipbench run --method NAME --tasks demo"),
         ("ablations", "shipbench ablate --tasks demo-tiny --switch NAME"),
         ("selections", "shipbench report --select NAME"),
+        ("engines", "shipbench run --method ship --tasks demo --engine NAME"),
+        ("trackers", "shipbench run --method ship --tasks demo --track NAME"),
     ],
 )
 def test_lists_lead_to_the_command_that_takes_their_names(shipbench: Shipbench, listed: str, suggested: str) -> None:

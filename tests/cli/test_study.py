@@ -378,7 +378,8 @@ def test_wrong_options_are_refused(
         ('select = "fianl"', "[[report]] of tiny.toml: --select: unknown rule 'fianl' (did you mean 'final'?)"),
         ('format = "mdd"', "unknown format 'mdd'"),
         ('style = "cvpt"', "unknown style 'cvpt'"),
-        ('published = "some"', "unknown choice 'some'"),
+        ('published = "some"', "--published: unknown choice 'some'"),
+        ('imported = "some"', "--imported: unknown choice 'some'"),
         ('baseline = "vpt-depe"', "no method is called 'vpt-depe' (did you mean 'vpt-deep'?)"),
     ],
 )

@@ -55,6 +55,18 @@ def test_a_single_problem_is_one_sentence(shipbench: Shipbench, cache: Path, tmp
     assert len(outcome.err.splitlines()) == 1
 
 
+@pytest.mark.parametrize("text", ["ten", "nan"])
+def test_an_interval_of_checkpoints_that_is_no_number_of_seconds_fails_no_run(
+    shipbench: Shipbench, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setenv("SHIPBENCH_CHECKPOINT_SECONDS", text)
+    grid = ("run", "--method", "ship", "--tasks", "dtd", "--data", vtab_tree(tmp_path / "data", ("dtd",)))
+    outcome = shipbench(*grid, "--device", "cpu", "--checkpoint", "random", "--results", tmp_path / "results")
+    assert outcome.code == 2
+    assert outcome.err.startswith(f"error: SHIPBENCH_CHECKPOINT_SECONDS={text} is not a number of seconds")
+    assert len(outcome.err.splitlines()) == 1
+
+
 def test_a_missing_split_file_is_named_before_weights_are_fetched(
     shipbench: Shipbench, cache: Path, tmp_path: Path
 ) -> None:

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge
 
+from shipbench.counts import counted
 from shipbench.engine.executors import slurm_queue
 from shipbench.engine.executors.journal import JournalReader, JournalWriter
 from shipbench.engine.executors.portable import portable
@@ -108,7 +109,8 @@ class SlurmExecutor:
             for run_id, job in self._submit([portable(run) for run in runs], results.resolve(), folder):
                 jobs[run_id] = job
             slurm_queue.remember_jobs(folder, jobs)
-            emit(Note(None, f"submitted {len(jobs)} job(s) to SLURM; see 'squeue --me' and the logs in {folder}"))
+            submitted = counted(len(jobs), "job")
+            emit(Note(None, f"submitted {submitted} to SLURM; see 'squeue --me' and the logs in {folder}"))
             watch.until_done(jobs)
         except KeyboardInterrupt:
             for run_id in watch.active:

@@ -23,8 +23,15 @@ class ShipConfig(Settings):
     the last ``attribute_levels`` levels ``attribute_length`` attribute prompts. ``threshold`` is the affinity below
     which a new level starts: at 1.0 and above, every block is a level. Levels that start at block ``end_layer`` or
     later are dropped. ``prototypes`` is the size of the attribute bank. ``feature`` is the token from which affinity
-    and bank are computed: CLS, or the mean of the image tokens. With ``learn_scale``, decoupled attention starts at
-    ``attention_scale`` and trains it: one number for all blocks, which may leave [0, 1].
+    and bank are computed: CLS, or the mean of the image tokens. An attribute prompt is ``attribute_scale`` of its
+    guided part and the rest of its learned part; ``temperature`` divides the cosines that guide it, and
+    ``normalise_bank`` scales the prototypes to length 1.
+
+    ``attention`` is ``decoupled``, a softmax over the image and another over the prompts, of which ``attention_scale``
+    is the share of the prompts, or ``coupled``, one softmax over both. With ``learn_scale``, that share starts at
+    ``attention_scale`` and is trained: one number for all blocks, which may leave [0, 1]. ``prompt_attention`` lets
+    prompts attend in the ``last`` block or in ``all``. ``matching_weight`` is the weight of the matching loss, which
+    compares prompts with ``top_k`` image tokens.
     """
 
     prompt_length: Annotated[int, Ge(0)] = 10

@@ -159,6 +159,7 @@ class ReportPart:
     format: str = "md,tex,csv,html,svg"
     baseline: str | None = None
     published: str = "same"
+    imported: str = "beside"
     style: str = "plain"
     title: str = "Benchmark report"
 
