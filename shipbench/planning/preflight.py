@@ -13,6 +13,7 @@ from shipbench.data.sources import completed, open_source
 from shipbench.errors import InputError
 from shipbench.hardware.precision import precision_elsewhere, precision_on
 from shipbench.results.store import Store
+from shipbench.runtime.console import say_once
 from shipbench.spec import RunSpec
 from shipbench.tasks import Task
 
@@ -33,9 +34,9 @@ def preflight(
 
     Checks the split files of ``tasks`` or lists their images, draws the ``shots``, checks the settings (by calling
     ``make``), the checkpoint file and the device of ``template``, and that the folder ``results`` can be written to;
-    ``results`` is None for a dry run. Tasks outside the catalogue reach ``make`` with the sizes and class names of
-    their sources. With ``elsewhere``, the device need not be on this machine. ``others`` are further checks that raise
-    ``InputError``. Raises one ``InputError`` that names every problem.
+    ``results`` is None for a dry run, which prints the notes of the sources. Tasks outside the catalogue reach ``make``
+    with the sizes and class names of their sources. With ``elsewhere``, the device need not be on this machine.
+    ``others`` are further checks that raise ``InputError``. Raises one ``InputError`` that names every problem.
     """
     made: list[Planned] = []
     opened = list(tasks)
@@ -43,7 +44,11 @@ def preflight(
 
     def open_task(position: int) -> None:
         task = replace(tasks[position], shots=most_shots)
-        opened[position] = replace(completed(task, open_source(task, template.data, template.splits)), shots=0)
+        source = open_source(task, template.data, template.splits)
+        opened[position] = replace(completed(task, source), shots=0)
+        # Runs print them when they load the images.
+        if results is None and source.warning:
+            say_once(source.warning)
 
     precision_of = precision_elsewhere if elsewhere else precision_on
     checks: list[Callable[[], object]] = [
