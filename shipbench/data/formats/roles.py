@@ -27,8 +27,8 @@ WORDS: dict[str, SplitRole] = {
 """The names of splits, in lower case."""
 
 _LISTED = 3
-# Columns that are not passed over if their values leave open which images are train; the last two, if all are names of
-# splits.
+# Columns that are not passed over if their values leave open which images are train, and those that are not passed over
+# if they hold nothing but names of splits, without train.
 _UNCLEAR = ("split", "set", "subset")
 _UNCLEAR_NAMES = (*_UNCLEAR, "fold", "partition")
 _KEYWORD = re.compile(rf"(?:^|[-._ 0-9])({'|'.join(sorted(WORDS, key=len, reverse=True))})(?=$|[-._ 0-9])")
