@@ -39,6 +39,7 @@ def preflight(
     ``others`` are further checks that raise ``InputError``. Raises one ``InputError`` that names every problem.
     """
     made: list[Planned] = []
+    notes: list[str] = []
     opened = list(tasks)
     most_shots = max(number or 0 for number in shots)
 
@@ -46,9 +47,7 @@ def preflight(
         task = replace(tasks[position], shots=most_shots)
         source = open_source(task, template.data, template.splits)
         opened[position] = replace(completed(task, source), shots=0)
-        # Runs print them when they load the images.
-        if results is None and source.warning:
-            say_once(source.warning)
+        notes.append(source.warning)
 
     precision_of = precision_elsewhere if elsewhere else precision_on
     checks: list[Callable[[], object]] = [
@@ -63,6 +62,9 @@ def preflight(
     if results is not None:
         checks.append(Store(results).check_writable)
     _refuse(_problems(checks))
+    # Runs print them when they load the images.
+    for note in filter(None, notes if results is None else ()):
+        say_once(note)
     return made[0]
 
 
