@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -159,7 +160,10 @@ def _estimates(
 
 
 def _step_flops(ready: preparation.Assembled, options: EndToEndOptions, compute: ComputeContext) -> dict[str, float]:
-    """Return the FLOPs per image of a training step and of evaluation."""
+    """Return the FLOPs per image of a training step and of an evaluation.
+
+    What follows from the weights alone, such as SHIP's prompts, is computed once per batch or per evaluation.
+    """
     indices = torch.arange(min(options.batch_size, len(ready.train)))
     images, labels = ready.train.batch(indices), ready.train.labels[indices.to(compute.device)]
 
@@ -171,11 +175,23 @@ def _step_flops(ready: preparation.Assembled, options: EndToEndOptions, compute:
 
     ready.trained.train()
     training = count_flops(step)
-    ready.built.model.eval()
-    image = ready.images.batch(torch.arange(1))
-    with compute.autocast():
-        evaluation = count_flops(lambda: ready.built.model(image))
-    return {"training": training / len(indices), "evaluation": evaluation}
+    with _frozen(ready.built.model) as model:
+        # A replay counts nothing.
+        evaluation = count_flops(lambda: evaluate(model, ready.images, compute, capture="off"))
+    return {"training": training / len(indices), "evaluation": evaluation / len(ready.images)}
+
+
+@contextmanager
+def _frozen(model: nn.Module) -> Iterator[nn.Module]:
+    """Yield the model without trained tensors: the hooks of a counter fail on those that a module is called with."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        for parameter in trained:
+            parameter.requires_grad_(False)
+        yield model
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
 
 
 def _matrix_rate(compute: ComputeContext) -> float:

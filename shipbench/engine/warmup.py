@@ -8,7 +8,7 @@ from shipbench import data
 from shipbench.backbones import RANDOM, load_backbone, preprocessing_of
 from shipbench.planning.plan import Plan
 from shipbench.runs.loaded import copy_of_backbone
-from shipbench.runtime.console import say
+from shipbench.runtime.console import say_once
 
 
 def make_ready(plan: Plan) -> None:
@@ -27,7 +27,8 @@ def make_ready(plan: Plan) -> None:
             copies[key] = data.find(resolved.task, run.spec.data, run.spec.splits), size
     for copy, _ in copies.values():
         if copy.warning:
-            _warn_once(copy.warning)
+            # A command may prepare several plans, as tuning does.
+            say_once(copy.warning)
     data.require_room(copies.values())
     for copy, size in copies.values():
         copy.load(size)
@@ -38,12 +39,6 @@ def _fetch_weights(plan: Plan) -> None:
     wanted = [(r.backbone, r.spec.checkpoint, r.recipe.image_size, r.recipe.drop_path) for r in resolved]
     for name, checkpoint, image_size, drop_path in dict.fromkeys(wanted):
         copy_of_backbone(name, checkpoint, image_size, drop_path)
-
-
-@cache
-def _warn_once(warning: str) -> None:
-    # A command may prepare several plans, as tuning does.
-    say(warning)
 
 
 @cache

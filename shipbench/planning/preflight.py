@@ -13,6 +13,7 @@ from shipbench.data.sources import completed, open_source
 from shipbench.errors import InputError
 from shipbench.hardware.precision import precision_elsewhere, precision_on
 from shipbench.results.store import Store
+from shipbench.runtime.console import say_once
 from shipbench.runtime.intervals import checkpoint_seconds
 from shipbench.spec import RunSpec
 from shipbench.tasks import Task
@@ -34,17 +35,21 @@ def preflight(
 
     Checks the split files of ``tasks`` or lists their images, draws the ``shots``, checks the settings (by calling
     ``make``), the checkpoint file and the device of ``template``, that the folder ``results`` can be written to, and
-    the interval of checkpoints; ``results`` is None for a dry run. Tasks outside the catalogue reach ``make`` with the
-    sizes and class names of their sources. With ``elsewhere``, the device need not be on this machine. ``others`` are
-    further checks that raise ``InputError``. Raises one ``InputError`` that names every problem.
+    the interval of checkpoints; ``results`` is None for a dry run, which prints the notes of the sources. Tasks outside
+    the catalogue reach ``make`` with the sizes and class names of their sources. With ``elsewhere``, the device need
+    not be on this machine. ``others`` are further checks that raise ``InputError``. Raises one ``InputError`` that
+    names every problem.
     """
     made: list[Planned] = []
+    notes: list[str] = []
     opened = list(tasks)
     most_shots = max(number or 0 for number in shots)
 
     def open_task(position: int) -> None:
         task = replace(tasks[position], shots=most_shots)
-        opened[position] = replace(completed(task, open_source(task, template.data, template.splits)), shots=0)
+        source = open_source(task, template.data, template.splits)
+        opened[position] = replace(completed(task, source), shots=0)
+        notes.append(source.warning)
 
     precision_of = precision_elsewhere if elsewhere else precision_on
     checks: list[Callable[[], object]] = [
@@ -59,6 +64,9 @@ def preflight(
     if results is not None:
         checks += [Store(results).check_writable, checkpoint_seconds]
     _refuse(_problems(checks))
+    # Runs print them when they load the images.
+    for note in filter(None, notes if results is None else ()):
+        say_once(note)
     return made[0]
 
 

@@ -33,8 +33,9 @@ def main_table(
 
     Rows are methods by printed name. Columns are the tasks and groups of the suite, "mean of groups" and "mean of
     tasks" (percent, unrounded; NaN where a task is missing) and, for ``statistic="mean"``, the trainable parameters
-    with and without the head. ``statistic="deviation"`` returns sample deviations over seeds, ``"seeds"`` numbers of
-    seeds. ``suite`` defaults to the first suite with runs, in the order of the catalogue. Runs that ``tunings``
+    with and without the head. A group ``bugs`` beside a task of that name is the column ``bugs (group)``.
+    ``statistic="deviation"`` returns sample deviations over seeds, ``"seeds"`` numbers of seeds. ``suite`` defaults to
+    the first suite with runs, in the order of the catalogue. Runs that ``tunings``
     (``shipbench.results.tunings.load_tunings``) name get separate rows. Results of other harnesses are rows like any
     other unless ``imported`` is "none"; "beside" leaves them out where a suite has other rows. Raises ``InputError``
     for unusable records or an unknown rule.

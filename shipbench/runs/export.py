@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from shipbench.results.store import EXPORT_FORMAT, Store
 from shipbench.runs.finished import trained_record, weights_of
 from shipbench.runs.photographs import Unreadable, read_photographs
 from shipbench.runtime.files import atomic_path
+from shipbench.runtime.json_text import parse_json
 from shipbench.settings import canonical_json, configure
 from shipbench.tasks.catalogue import Resize
 from shipbench.training.snapshot import weights_to_keep
@@ -89,7 +89,7 @@ def sealed_metadata(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) 
 
 
 def _assemble(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor], checkpoint: str | None) -> Exported:
-    preprocessing = configure(Preprocessing, json.loads(metadata["preprocessing"]))
+    preprocessing = configure(Preprocessing, parse_json(metadata["preprocessing"]))
     backbone = _backbone(path, metadata, checkpoint, preprocessing.image_size)
     model = _rebuild(metadata, backbone)
     if weights_to_keep(model).keys() != tensors.keys():
@@ -98,7 +98,7 @@ def _assemble(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor], 
             "version that wrote the file, or export the run again"
         )
     model.load_state_dict(tensors, strict=False)
-    class_names, classes = tuple(json.loads(metadata["class_names"] or "[]")), int(metadata["num_classes"])
+    class_names, classes = tuple(parse_json(metadata["class_names"] or "[]")), int(metadata["num_classes"])
     if class_names and len(class_names) != classes:
         raise ValueError(f"they name {len(class_names)} of {classes} classes")
     return Exported(
@@ -175,10 +175,10 @@ def _rebuild(metadata: dict[str, str], backbone: VisionTransformer) -> nn.Module
     context = BuildContext(
         backbone=backbone,
         num_classes=int(metadata["num_classes"]),
-        settings=configure(method.settings, json.loads(metadata["settings"])),
+        settings=configure(method.settings, parse_json(metadata["settings"])),
         block_features=_no_images,
         say=DISCARD.note,
-        known=json.loads(metadata["facts"]),
+        known=parse_json(metadata["facts"]),
     )
     return method.build(context).model
 

@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
+from functools import cache
 from typing import Any, Literal, TextIO, TypeVar
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -87,6 +88,12 @@ def say(message: str) -> None:
     else:
         with redirected(None):
             receive(message)
+
+
+@cache
+def say_once(message: str) -> None:
+    """Print a line as ``say`` does, unless this process has printed it before."""
+    say(message)
 
 
 def show_traceback() -> None:

@@ -130,3 +130,5 @@ def read_toml(file: Path, what: str) -> dict[str, Any]:
         raise InputError(f"{what} {file} cannot be read: {system_reason(error)}") from error
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{what} {file} is not TOML: {error}") from error
+    except RecursionError as error:
+        raise InputError(f"{what} {file} cannot be read: its values are nested too deeply") from error

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from shipbench import load_results
 from shipbench.record import RunRecord
-from shipbench.results.store import Store
+from shipbench.results.store import RunTables, Store
+from tests.conftest import Shipbench
 from tests.results.test_store import make_record as finished_record
 
+IMAGES = 400
 TINY = ("--backbone", "test_vit", "--checkpoint", "random", "--set", "image_size=64", "--epochs", "1")
 """Options of a run that takes a second."""
 
@@ -39,3 +44,27 @@ def as_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
     """Let standard output pass for a terminal of the given width."""
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+
+
+def write_run(root: Path, run_id: str, correct: int | None, **changes: Any) -> None:
+    """Store a run that classifies the first ``correct`` of 400 images correctly; None stores no predictions."""
+    accuracy = {} if correct is None else {"final_test_acc": correct / IMAGES}
+    record: RunRecord = make_record(run_id, **{**accuracy, **changes})
+    labels = np.arange(IMAGES) % 4
+    predicted = np.where(np.arange(IMAGES) < (correct or 0), labels, (labels + 1) % 4)
+    columns = {"index": np.arange(IMAGES), "label": labels, "predicted": predicted, "confidence": np.full(IMAGES, 0.5)}
+    Store(root).write(record, RunTables(predictions={} if correct is None else columns))
+
+
+def two_folders(tmp_path: Path, before: int, after: int, seeds: Sequence[int] = (0, 1)) -> tuple[Path, Path]:
+    """Store runs that classify ``before`` and ``after`` of 400 images correctly in the folders ``a`` and ``b``."""
+    for seed in seeds:
+        write_run(tmp_path / "a", f"a{seed}", before, seed=seed)
+        write_run(tmp_path / "b", f"b{seed}", after, seed=seed)
+    return tmp_path / "a", tmp_path / "b"
+
+
+def compared(shipbench: Shipbench, *arguments: object) -> dict[str, Any]:
+    """Return what ``shipbench diff --json`` prints."""
+    content: dict[str, Any] = json.loads(shipbench("diff", *arguments, "--json").out)
+    return content

@@ -7,7 +7,8 @@ import json
 import os
 import sys
 import tempfile
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from typing import Any, cast
 import pytest
 import torch
 from shipbench_baselines.linear import Readout
+from torch import Tensor
 
 from shipbench.backbones import load_backbone
 from shipbench.bench import end_to_end, memory, steps
@@ -354,6 +356,32 @@ def test_flops_of_a_step_and_of_an_evaluation_are_those_of_one_image() -> None:
     flops = end_to_end._step_flops(ready, EndToEndOptions("test_vit", batch_size=4), CPU)
     # A product of five features with three rows, and in training the gradient of these rows.
     assert flops == {"training": 2 * 2 * 5 * 3, "evaluation": 2 * 5 * 3}
+
+
+class SquaredReadout(Readout):
+    """A readout of five features and three classes, followed by a matrix that all batches of an evaluation share."""
+
+    square: Tensor | None = None
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        self.square = self._squared()
+        yield
+        self.square = None
+
+    def _squared(self) -> Tensor:
+        return self.head.weight @ self.head.weight.T
+
+    def forward(self, features: Tensor) -> Tensor:
+        return super().forward(features) @ (self._squared() if self.square is None else self.square)
+
+
+def test_an_evaluation_counts_what_its_images_share_once() -> None:
+    ready: Any = readout_on_features(8)
+    ready.built.model = SquaredReadout(5, 3)
+    flops = end_to_end._step_flops(ready, EndToEndOptions("test_vit", batch_size=4), CPU)
+    assert flops["evaluation"] == 2 * 5 * 3 + 2 * 3 * 3 + 2 * 3 * 5 * 3 / 8
+    assert ready.built.model.head.weight.requires_grad
 
 
 def test_a_subject_counts_the_flops_of_one_image_and_trains_in_training_mode() -> None:

@@ -115,13 +115,17 @@ def test_an_exported_file_names_the_checkpoint_of_its_backbone(
         load_exported(file)
 
 
-def test_names_of_other_classes_are_refused(trained: Trained, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [('["ant"]', "they name 1 of 3 classes"), ("[" * 100_000, "its values are nested too deeply")],
+)
+def test_names_of_other_classes_are_refused(names: str, reason: str, trained: Trained, tmp_path: Path) -> None:
     source = Store(trained.results).path("weights", trained.runs["lora"])
     with safe_open(source, "pt") as stream:
-        metadata = {**stream.metadata(), "class_names": '["ant"]'}
+        metadata = {**stream.metadata(), "class_names": names}
     tensors = load_file(source)
     save_file(tensors, tmp_path / "lora.safetensors", metadata=export.sealed_metadata(metadata, tensors))
-    with pytest.raises(InputError, match=r"its metadata are damaged \(they name 1 of 3 classes\)"):
+    with pytest.raises(InputError, match=rf"its metadata are damaged \({reason}\)"):
         load_exported(tmp_path / "lora.safetensors")
 
 

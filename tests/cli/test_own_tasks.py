@@ -109,6 +109,14 @@ def test_a_renamed_task_is_not_run_again(shipbench: Shipbench, insects: Path, tm
     assert "scarce (mean per class)" in again.out
 
 
+def test_a_plan_says_what_to_know_of_a_source(shipbench: Shipbench, tmp_path: Path, cache: Path) -> None:
+    image_folder(tmp_path / "moths", {"": (10, 10, 10)})
+    source = f"folder:{tmp_path / 'moths'}"
+    outcome = shipbench("run", "--method", "linear,ship", "--tasks", source, *SMALL, "--dry-run")
+    assert outcome.code == 0, outcome.err
+    assert outcome.err.count("moths: the source has no test images, so a fifth of each class is held out") == 1
+
+
 def test_shots_are_a_dimension_of_the_grid(shipbench: Shipbench, insects: Path, tmp_path: Path) -> None:
     results, source = tmp_path / "results", f"folder:{insects.parent / 'bugs'}"
     command = ("run", "--method", "linear", "--tasks", source, *SMALL, "--seeds", "0,1", "--results", results)

@@ -12,13 +12,15 @@ import pandas as pd
 
 from shipbench.published import published_rows, published_ship_runs
 from shipbench.report import ReportOptions
-from shipbench.report.analysis.study import build_study
+from shipbench.report.analysis.study import Study, build_study
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.contents import RECORDS, SUITE_SECTIONS
-from shipbench.report.document import Figure, Table
+from shipbench.report.document import Cell, Figure, Report, Table
 from shipbench.selection import get_selection
 from shipbench.tasks.catalogue import DEMO, VTAB, Task
 from shipbench.tasks.registry import TASKS
+
+Records = list[dict[str, Any]]
 
 METHODS = ("full", "linear", "vpt-shallow", "vpt-deep", "ship")
 VTAB_TASKS = tuple(task.name for task in VTAB.tasks)
@@ -318,3 +320,19 @@ def table_named(name: str, records: Iterable[dict[str, Any]], section: str, **op
                 if isinstance(item, Table) and item.name == name:
                     return item
     raise LookupError(name)
+
+
+def study_of(records: Records) -> Study:
+    """Return the study of records under the rule final."""
+    return build_study(make_results(records), None, get_selection("final"))
+
+
+def table(report: Report, name: str) -> Table:
+    """Return the table of a report by its name."""
+    return next(table for table in report.tables() if table.name == name)
+
+
+def cell(result: Table, row: str, column: str) -> Cell:
+    """Return the cell in the row of a method and the column of a key."""
+    cells = next(r.cells for r in result.rows if r.cells[0].text == row)
+    return cells[[c.key for c in result.columns].index(column)]

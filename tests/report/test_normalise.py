@@ -11,7 +11,7 @@ import pytest
 from shipbench.errors import InputError
 from shipbench.record import record_columns
 from shipbench.report.analysis.long_form import long_form
-from shipbench.report.analysis.normalise import uniform_records, with_facts_of_failed
+from shipbench.report.analysis.normalise import json_list, uniform_records, with_facts_of_failed
 from shipbench.report.analysis.study import build_study
 from shipbench.selection import get_selection
 from tests.report.builders import make_record, make_results
@@ -36,6 +36,11 @@ def test_a_report_requires_what_identifies_a_run(name: str) -> None:
 def test_accuracies_outside_of_0_and_1_are_refused(name: str, value: float) -> None:
     with pytest.raises(InputError, match=f"has {name} {value:g}; accuracies in records are fractions"):
         uniform_records(make_results([make_record(**{name: value})]))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, '{"a": 1}'])
+def test_a_text_without_a_list_lists_nothing(text: str) -> None:
+    assert json_list(text) == []
 
 
 def test_a_run_that_failed_early_takes_the_facts_that_it_lacks_from_a_run_like_it() -> None:

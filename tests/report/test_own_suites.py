@@ -11,11 +11,12 @@ import pandas as pd
 import pytest
 
 from shipbench.record import MEAN_PER_CLASS
-from shipbench.report import build_report
+from shipbench.report import build_report, main_table
 from shipbench.report.analysis.predictions import LoadPredictions
 from shipbench.report.analysis.study import Study, build_study
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import Cell, Report
+from shipbench.report.render.csv_text import table_rows
 from shipbench.selection import Final, get_selection
 from tests.report.builders import make_record
 
@@ -193,6 +194,16 @@ def test_a_task_and_its_suite_may_differ_in_case() -> None:
     ]
     (overview,) = build_report(pd.DataFrame(records)).overviews
     assert overview.results[0].sentence.startswith("SHIP is best on demo-tiny: 70.0 %")
+
+
+def test_a_group_that_is_called_as_a_task_has_a_column_of_its_own() -> None:
+    suite = {"suite_tasks": json.dumps(["wasps", "bugs"]), "group": "bugs"}
+    frame = pd.DataFrame([own("bugs", 0.5, **suite), own("wasps", 0.7, **suite)])
+    scores = main_table(frame).loc["Linear probe"]
+    assert (scores["bugs"], scores["wasps"], scores["bugs (group)"]) == (50, 70, 60)
+    table = next(each for each in build_report(frame).tables() if each.name == "main-insects")
+    (row,) = table_rows(table)
+    assert (row["bugs"], row["bugs (group)"]) == (50, 60)
 
 
 def test_numbers_of_shots_are_arms_of_their_own() -> None:

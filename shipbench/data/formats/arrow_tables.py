@@ -6,7 +6,6 @@ The description of the columns is the schema's metadata key ``huggingface``, as 
 from __future__ import annotations
 
 import bisect
-import json
 import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
@@ -17,6 +16,7 @@ from typing import Any
 
 from shipbench.data.images import read_bytes
 from shipbench.errors import InputError
+from shipbench.runtime.json_text import parse_json
 
 _KEPT_BYTES = 1 << 28
 """Bytes of decoded row groups that a Parquet table keeps: readers go through a split roughly in order."""
@@ -34,10 +34,13 @@ class Features:
     label_lists: tuple[str, ...] = ()
 
 
-def read_features(description: Mapping[str, Any]) -> Features:
-    """Read the features of a ``dataset_info.json`` or of the schema's metadata: an object per column."""
+def read_features(description: Any) -> Features:
+    """Read the features of a ``dataset_info.json`` or of the schema's metadata: an object per column.
+
+    A description that is no object says nothing.
+    """
     images, classes, lists = [], {}, []
-    for name, feature in description.items():
+    for name, feature in _object(description).items():
         kind = feature.get("_type") if isinstance(feature, dict) else None
         if kind == "Image":
             images.append(name)
@@ -49,6 +52,10 @@ def read_features(description: Mapping[str, Any]) -> Features:
             if isinstance(inner, dict) and inner.get("_type") == "ClassLabel":
                 lists.append(name)
     return Features(tuple(images), classes, tuple(lists))
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 class ImageTable(ABC):
@@ -77,10 +84,18 @@ class ImageTable(ABC):
         """Return one value of a column."""
 
     def features(self) -> Features:
-        """Return what the schema says of its columns; nothing if another program has written the file."""
+        """Return what the schema says of its columns; nothing if another program has written the file.
+
+        Raises ``InputError`` if the description is not JSON.
+        """
         described = (self.schema.metadata or {}).get(b"huggingface")
-        info = json.loads(described).get("info", {}) if described else {}
-        return read_features(info.get("features") or {})
+        try:
+            content = parse_json(described) if described else {}
+        except ValueError as error:
+            raise InputError(
+                f"{self.files[0]} describes its columns in a text that is not JSON ({error}); get it again"
+            ) from error
+        return read_features(_object(_object(content).get("info")).get("features"))
 
     def holders(self) -> list[Path]:
         """Return the file that holds each row."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import os
 import posixpath
@@ -22,6 +21,7 @@ from shipbench.data.formats.roles import assign_roles, role_of, role_within, spl
 from shipbench.data.images import read_bytes
 from shipbench.data.listings import Listing, SplitRole
 from shipbench.errors import InputError
+from shipbench.runtime.json_text import parse_json
 
 LABEL_COLUMNS = ("label", "labels", "class", "target", "category")
 
@@ -154,7 +154,7 @@ def _csv_records(file: Path, text: str) -> list[dict[str, Any]]:
 def _json_records(file: Path, text: str) -> list[dict[str, Any]]:
     try:
         # Texts of JSON may hold the further line ends that splitlines knows.
-        records = [json.loads(line) for line in text.split("\n") if line.strip()]
+        records = [parse_json(line) for line in text.split("\n") if line.strip()]
     except ValueError as error:
         raise InputError(f"{file} has a line that is not JSON: {error}; correct the line") from error
     odd = [record for record in records if not isinstance(record, dict)]

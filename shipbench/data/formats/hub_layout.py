@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from shipbench.data.formats.files import is_hidden
 from shipbench.data.formats.roles import role_of, role_within
 from shipbench.data.images import read_bytes
 from shipbench.errors import InputError
+from shipbench.runtime.json_text import parse_json
 
 _SHARD = re.compile(r"(.+?)-(?P<number>\d{5})-of-(?P<count>\d{5})(?:-[0-9a-f]+)?")
 _DEFAULT = "default"
@@ -40,7 +40,8 @@ class HubTables:
 def saved_tables(folder: Path) -> HubTables | None:
     """Open a data set that ``save_to_disk`` wrote; ``None`` if ``folder`` holds none."""
     if (folder / "dataset_dict.json").is_file():
-        names = list(_json(folder / "dataset_dict.json").get("splits") or ())
+        splits = _json(folder / "dataset_dict.json").get("splits")
+        names = [str(name) for name in splits] if isinstance(splits, list) else []
     elif (folder / "state.json").is_file():
         names = [""]
     else:
@@ -49,9 +50,11 @@ def saved_tables(folder: Path) -> HubTables | None:
     features = Features()
     for name in names:
         state = _json(folder / name / "state.json")
-        files = [folder / name / item["filename"] for item in state.get("_data_files", ())]
+        files = [folder / name / str(item.get("filename")) for item in _objects(state.get("_data_files"))]
+        if not files:
+            raise InputError(f"{folder / name / 'state.json'} names no file of images; save the data set again")
         tables[name or "train"] = ArrowTable(files)
-        features = read_features(_json(folder / name / "dataset_info.json").get("features") or {})
+        features = read_features(_json(folder / name / "dataset_info.json").get("features"))
     return HubTables(tables, features, folder)
 
 
@@ -236,7 +239,7 @@ def _objects(value: Any) -> list[Mapping[str, Any]]:
 
 def _json(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(read_bytes(file))
+        content = parse_json(read_bytes(file))
     except ValueError as error:
         raise InputError(f"{file} is not JSON ({error}); save the data set again") from error
     if not isinstance(content, dict):

@@ -28,8 +28,8 @@ _NUMBER = re.compile(r"[-+]?[0-9]*[.,]?[0-9]+(?:[eE][-+]?[0-9]+)?")
 # 12,500 is a whole number.
 _GROUPED = re.compile(r"[-+]?[1-9][0-9]{0,2}(?:,[0-9]{3})+")
 _BRACKETED = re.compile(r"\[.*[,'\"].*\]", re.DOTALL)
-# More values with a fraction than this, most of them of one image, are measurements.
-_MOST_FRACTIONS = 20
+# More labels than this, most of them of one image, may be measurements; those with a fraction are.
+_MANY = 20
 _WHOLE = re.compile(r"(-?(?:0|[1-9][0-9]*))(?:\.0+)?")
 
 
@@ -103,7 +103,7 @@ def doubt_of(texts: Iterable[str], where: object) -> str:
             f"image, so leave such images out or choose another label_column, or {_NAME_THEM}"
         )
     fractions = _fractions(counts)
-    if len(fractions) > _MOST_FRACTIONS and counts.total() < 2 * len(counts):
+    if len(fractions) > _MANY and counts.total() < 2 * len(counts):
         return (
             f"{where} has the label {fractions[0]!r}, a number with a fraction, and most such numbers once; shipbench "
             f"trains classifiers, so choose another label_column, or {_NAME_THEM}"
@@ -135,7 +135,7 @@ def _is_list(text: str, labels: Collection[str]) -> bool:
     """Return whether a text lists labels: in brackets, or as several that are labels themselves."""
     if _BRACKETED.fullmatch(text):
         return True
-    parts = [[part.strip() for part in text.split(mark)] for mark in "|," if mark in text]
+    parts = [[part.strip() for part in text.split(mark)] for mark in "|,;" if mark in text]
     return any(all(part in labels for part in some) for some in parts)
 
 
@@ -206,6 +206,7 @@ def _remarks(
         named = f"{counted(len(unused), 'class', 'classes')} of {where} without any image"
         remarks.append(f"{named} left out: {quoted_few(unused)}")
     remarks += _oddities([label for label in labels if isinstance(label, str)], where)
+    remarks += _single_images(rows, where)
     remarks += _repeats(rows, where)
     for role in ("val", "test"):
         absent = [label for label in labels if label not in present[role]] if present.get(role) else []
@@ -221,7 +222,27 @@ def _oddities(labels: Sequence[str], where: object) -> list[str]:
     numbers = f"the labels of {where} are numbers with a fraction, such as {fractions[0]}" if fractions else ""
     absent = next((text for text in labels if text in _NAN), None)
     missing = f"{where} has the class {absent}, which programs also write for a missing label" if absent else ""
-    return [note for note in (numbers and f"{numbers}; each number is a class", missing) if note]
+    names = set(labels)
+    several = next((text for text in labels if _is_list_of_words(text, names)), None)
+    words = f"{where} has the class {several!r}, each word of which is a class too" if several else ""
+    advice = "if these are several labels, leave such images out, because an image has one class"
+    notes = (numbers and f"{numbers}; each number is a class", missing, words and f"{words}; {advice}")
+    return [note for note in notes if note]
+
+
+def _is_list_of_words(text: str, labels: set[str]) -> bool:
+    words = text.split()
+    return len(set(words)) > 1 and all(word in labels for word in words)
+
+
+def _single_images(rows: Mapping[SplitRole, Rows], where: object) -> list[str]:
+    """Return a note if most of many classes have one image, as prices and names of images would."""
+    images = Counter(label for split in rows.values() for _, label in split)
+    single = sum(number == 1 for number in images.values())
+    if len(images) <= _MANY or 2 * single <= len(images):
+        return []
+    classes = f"{single} of the {len(images)} classes of {where} have one image"
+    return [f"{classes}; check that the labels are classes, and no measurements or names of images"]
 
 
 def _repeats(rows: Mapping[SplitRole, Rows], where: object) -> list[str]:

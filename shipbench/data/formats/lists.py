@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -29,6 +28,7 @@ from shipbench.data.formats.roles import ROLES, assign_roles, role_of
 from shipbench.data.images import read_bytes
 from shipbench.data.listings import Listing, SplitRole
 from shipbench.errors import InputError
+from shipbench.runtime.json_text import parse_json
 
 _COOP = "split_zhou_*.json"
 _PROBED = 5
@@ -232,6 +232,6 @@ def _image_root(folder: Path, rows: Mapping[SplitRole, Rows], options: Mapping[s
 
 def _read_json(file: Path) -> Any:
     try:
-        return json.loads(read_bytes(file))
+        return parse_json(read_bytes(file))
     except ValueError as error:
         raise InputError(f"{file} is not JSON ({error}); get the file again") from error

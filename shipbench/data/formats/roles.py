@@ -27,8 +27,10 @@ WORDS: dict[str, SplitRole] = {
 """The names of splits, in lower case."""
 
 _LISTED = 3
-# Columns that are not passed over if their values leave open which images are train.
+# Columns that are not passed over if their values leave open which images are train, and those that are not passed over
+# if they hold nothing but names of splits, without train.
 _UNCLEAR = ("split", "set", "subset")
+_UNCLEAR_NAMES = (*_UNCLEAR, "fold", "partition")
 _KEYWORD = re.compile(rf"(?:^|[-._ 0-9])({'|'.join(sorted(WORDS, key=len, reverse=True))})(?=$|[-._ 0-9])")
 
 
@@ -50,7 +52,7 @@ def role_within(name: str) -> SplitRole | None:
 def split_columns(columns: Mapping[str, Iterable[str]], options: Mapping[str, Any], where: object) -> list[str]:
     """Return the columns that hold nothing but names of splits, train and another role among them.
 
-    A column called ``split``, ``set`` or ``subset`` whose values leave open which images are train raises
+    A column called as that of the split whose values leave open which images are train, or say that none is, raises
     ``InputError``: test images would be trained on. If the task file has the key ``splits``, columns count of which it
     names a value that is no name of a split. The columns of the images and labels never count.
     """
@@ -74,7 +76,7 @@ def _is_unclear(name: str, roles: Collection[SplitRole | None], values: int) -> 
     """Return whether a column is called as that of the split, but its values leave open which images are train."""
     lower = name.lower()
     if None not in roles:
-        return lower in _UNCLEAR and "train" not in roles and len(roles) > 1
+        return lower in _UNCLEAR_NAMES and "train" not in roles
     return (lower == "split" and values > 1) or (lower in _UNCLEAR and "train" in roles and len(roles) > 2)
 
 
@@ -89,12 +91,17 @@ def _unclear_column(name: str, values: Sequence[str], where: object) -> InputErr
     say = "say in the task file what its values mean"
     stray = [value for value in values if role_of(value) is None]
     every = ", ".join(f'"{value}"' for value in values[:_LISTED]) + (", ..." if len(values) > _LISTED else "")
-    otherwise = f"or, if it divides nothing, splits = {{ train = [{every}] }}"
+    whole = f"splits = {{ train = [{every}] }}"
+    otherwise = f"or, if it divides nothing, {whole}"
     if stray:
         example = f'splits = {{ train = "...", test = "{stray[0]}" }}'
         held = ", ".join(map(repr, stray[:_LISTED]))
         return InputError(f"{column}, but holds {held}; {say}: {example}, {otherwise}")
     held = " and ".join(map(repr, values[:_LISTED]))
+    if len({role_of(value) for value in values}) == 1:
+        return InputError(
+            f"{column}, but holds {held} alone and no train; if it divides nothing, say so in the task file: {whole}"
+        )
     return InputError(f'{column}, but holds {held} and no train; {say}: splits = {{ train = "..." }}, {otherwise}')
 
 

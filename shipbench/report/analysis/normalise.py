@@ -14,6 +14,7 @@ from shipbench.errors import InputError
 from shipbench.record import IMPORTED, Column, record_columns
 from shipbench.report.wording.names import method_order, suite_order, switch_order, task_order
 from shipbench.report.wording.text import printable
+from shipbench.runtime.json_text import parse_json
 from shipbench.tasks import SUITES, TASKS, canonical_name
 
 # Weights and bias of a linear head on the 768 features of ViT-B/16.
@@ -126,8 +127,8 @@ def json_object(text: str) -> dict[str, Any]:
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text) if text else None
-    except json.JSONDecodeError:
+        return parse_json(text) if text else None
+    except ValueError:
         return None
 
 

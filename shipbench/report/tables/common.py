@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from shipbench.record import SHIPBENCH
@@ -26,9 +26,15 @@ BY_CLASS = (
 DEVIATION_BELOW = ", mean over seeds with the sample deviation (n \N{MINUS SIGN} 1) below"
 
 
+def group_columns(groups: Mapping[str, Collection[str]]) -> list[str]:
+    """Return the name of each group's column: its own, marked as a group's where a task has it too."""
+    tasks = {task for names in groups.values() for task in names}
+    return [f"{group} (group)" if group in tasks else group for group in groups]
+
+
 def mean_columns(view: SuiteView, *, upright: bool = False) -> list[Column]:
     """Return a column for the mean of each group and for both averages."""
-    names = [*view.groups, MEAN_OF_GROUPS, MEAN_OF_TASKS]
+    names = [*group_columns(view.groups), MEAN_OF_GROUPS, MEAN_OF_TASKS]
     return [Column(name, name, "Means", upright=upright, extras=SCORE_EXTRAS) for name in names]
 
 

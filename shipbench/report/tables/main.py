@@ -22,6 +22,7 @@ from shipbench.report.tables.common import (
     SCORE_EXTRAS,
     evenly,
     fewer_seeds_note,
+    group_columns,
     label_cell,
     marked,
     mean_cells,
@@ -102,7 +103,7 @@ def _frame_row(study: Study, arm: Arm, statistic: Statistic) -> dict[str, float]
     summary = study.summary(arm)
     scores = {
         **summary.tasks,
-        **summary.groups,
+        **dict(zip(group_columns(study.groups_of(arm.suite)), summary.groups.values(), strict=True)),
         MEAN_OF_GROUPS: summary.mean_of_groups,
         MEAN_OF_TASKS: summary.mean_of_tasks,
     }

@@ -223,6 +223,34 @@ def test_classes_that_may_be_none_are_noted(tmp_path: Path, values: str, note: s
     assert (set(listing.classes), listing.notes) == (set(values.split()), (note.format(file),))
 
 
+@pytest.mark.parametrize("values", [("cat", "dog", "cat dog"), ("0", "1", "1 0")])
+def test_a_class_of_words_that_are_classes_is_noted(tmp_path: Path, values: tuple[str, ...]) -> None:
+    file = labelled(tmp_path, values)
+    assert read(file).notes == (
+        f"{file} has the class {values[-1]!r}, each word of which is a class too; if these are several labels, leave "
+        "such images out, because an image has one class",
+    )
+
+
+@pytest.mark.parametrize("several", ["golden retriever", "dog dog"])
+def test_a_class_of_several_words_is_a_class(tmp_path: Path, several: str) -> None:
+    assert read(labelled(tmp_path, ("dog", "retriever", several))).notes == ()
+
+
+@pytest.mark.parametrize(("single", "pairs"), [(21, 0), (11, 10)])
+def test_many_classes_of_one_image_are_noted(tmp_path: Path, single: int, pairs: int) -> None:
+    file = labelled(tmp_path, [str(label) for label in (*range(single + pairs), *range(pairs))])
+    assert read(file).notes == (
+        f"{single} of the 21 classes of {file} have one image; check that the labels are classes, and no measurements "
+        "or names of images",
+    )
+
+
+@pytest.mark.parametrize(("single", "pairs"), [(20, 0), (11, 11)])
+def test_few_classes_of_one_image_are_not_noted(tmp_path: Path, single: int, pairs: int) -> None:
+    assert read(labelled(tmp_path, [str(label) for label in (*range(single + pairs), *range(pairs))])).notes == ()
+
+
 def test_an_image_that_a_table_repeats_is_said(tmp_path: Path) -> None:
     file = table(tmp_path, "image,label\na.png,cat\na.png,cat\n./a.png,cat\nb.png,dog\n")
     assert read(file).notes == (f"{file} repeats images in 2 rows of train; each counts as often as it is listed",)

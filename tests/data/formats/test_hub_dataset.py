@@ -600,8 +600,8 @@ def test_a_column_of_the_only_table_is_not_passed_over(tmp_path: Path, column: s
     )
 
 
-@pytest.mark.parametrize("values", ["Train train", "train training", "test testing"])
-def test_a_column_of_one_split_divides_nothing(tmp_path: Path, values: str) -> None:
+@pytest.mark.parametrize("values", ["Train train", "train training"])
+def test_a_column_of_train_alone_divides_nothing(tmp_path: Path, values: str) -> None:
     first, second = values.split()
     parquet(tmp_path / "all.parquet", label=[0, 1], split=[first, second])
     assert sizes(read(tmp_path)) == {"train": 2}
@@ -619,6 +619,18 @@ def test_images_to_validate_and_test_on_are_not_trained_on(tmp_path: Path) -> No
         read(tmp_path)
     assert sizes(read(tmp_path, splits={"train": "val"})) == {"train": 2, "test": 2}
     assert sizes(read(tmp_path, splits={"train": ["val", "test"]})) == {"train": 4}
+
+
+@pytest.mark.parametrize(("column", "value"), [("split", "test"), ("partition", "Validation"), ("fold", "eval")])
+def test_a_column_that_says_that_no_image_is_train_is_refused(tmp_path: Path, column: str, value: str) -> None:
+    parquet(tmp_path / "all.parquet", label=[0, 1], **{column: [value, value]})
+    with pytest.raises(InputError, match=rf"'{column}' .* holds '{value}' alone and no train; if it divides nothing"):
+        read(tmp_path)
+    assert sizes(read(tmp_path, splits={"train": [value]})) == {"train": 2}
+    (tmp_path / "all.parquet").unlink()
+    metadata(tmp_path, f"file_name,label,{column}\na.png,1,{value}\nb.png,2,{value}\n")
+    with pytest.raises(InputError, match=rf"'{column}' .* holds '{value}' alone and no train"):
+        read(tmp_path)
 
 
 def test_a_column_of_other_names_is_passed_over(tmp_path: Path) -> None:
