@@ -6,7 +6,17 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from shipbench.adapting import Adapter, FrozenBlock, PerBlock, add_to_bias, per_block, scale_rows
+from shipbench.adapting import (
+    Adapter,
+    FrozenBlock,
+    PerBlock,
+    add_to_bias,
+    first_layers,
+    hidden_width,
+    per_block,
+    scale_rows,
+)
+from shipbench.errors import InputError
 
 from .settings import SsfConfig
 
@@ -26,12 +36,13 @@ class ScaleShift(nn.Module):
             values = values * self.scale
         return values if self.shift is None else values + self.shift
 
-    def merge_into(self, weights: dict[str, Tensor], part: str) -> None:
-        """Scale the rows of ``part``, a linear layer or a norm, and its bias, and shift the bias."""
-        if self.scale is not None:
-            scale_rows(weights, part, self.scale)
-        if self.shift is not None:
-            add_to_bias(weights, part, self.shift)
+    def merge_into(self, weights: dict[str, Tensor], *parts: str) -> None:
+        """Scale the rows of ``parts``, linear layers or norms side by side, and their biases, and shift the biases."""
+        for place, part in enumerate(parts):
+            if self.scale is not None:
+                scale_rows(weights, part, self.scale.chunk(len(parts))[place])
+            if self.shift is not None:
+                add_to_bias(weights, part, self.shift.chunk(len(parts))[place])
 
 
 def _drawn(width: int, mean: float, std: float) -> nn.Parameter:
@@ -40,12 +51,18 @@ def _drawn(width: int, mean: float, std: float) -> nn.Parameter:
 
 
 class Ssf(Adapter):
-    """t -> scale * t + shift after the patch projection, all norms, qkv, proj, fc1 (before the activation) and fc2."""
+    """t -> scale * t + shift after the patch projection, all norms, qkv, proj, fc1 (before the activation) and fc2.
+
+    Of a gated MLP, the gates have scales and shifts too. Norms of queries and keys have none: they act within heads.
+    Raises ``InputError`` for an MLP of other layers.
+    """
 
     def __init__(self, backbone: VisionTransformer, config: SsfConfig) -> None:
         super().__init__()
         width, depth = backbone.embed_dim, len(backbone.blocks)
-        hidden = backbone.blocks[0].mlp.fc1.out_features
+        attention, mlp = backbone.blocks[0].attn, backbone.blocks[0].mlp
+        if reason := config.why_unusable(type(mlp).__name__):
+            raise InputError(reason)
         self.patch_count = int(backbone.patch_embed.num_patches)
 
         def one(included: bool) -> nn.Module:
@@ -54,12 +71,17 @@ class Ssf(Adapter):
         def each(included: bool, channels: int) -> PerBlock[nn.Module]:
             return per_block(depth, lambda: ScaleShift(channels, config) if included else nn.Identity())
 
+        def after_inner(norm: nn.Module, channels: int) -> PerBlock[nn.Module]:
+            return each(config.at_norms and not isinstance(norm, nn.Identity), channels)
+
         self.ssf_patch_embed = one(config.at_patches)
         self.ssf_norm1 = each(config.at_norms, width)
         self.ssf_qkv = each(config.at_attention, 3 * width)
+        self.ssf_attn_norm = after_inner(attention.norm, attention.proj.in_features)
         self.ssf_proj = each(config.at_attention, width)
         self.ssf_norm2 = each(config.at_norms, width)
-        self.ssf_fc1 = each(config.at_mlp, hidden)
+        self.ssf_fc1 = each(config.at_mlp, hidden_width(mlp))
+        self.ssf_mlp_norm = after_inner(mlp.norm, mlp.fc2.in_features)
         self.ssf_fc2 = each(config.at_mlp, width)
         self.ssf_norm = one(config.at_norms)
 
@@ -76,20 +98,18 @@ class Ssf(Adapter):
         return self.ssf_qkv[block.index](block.qkv(u))
 
     def proj(self, block: FrozenBlock, heads: Tensor) -> Tensor:
-        """Scale and shift the attention's output."""
-        return self.ssf_proj[block.index](block.proj(heads))
+        """Scale and shift the attention's output, and the input of proj where a norm is in front of it."""
+        return self.ssf_proj[block.index](block.proj(self.ssf_attn_norm[block.index](heads)))
 
     def norm2(self, block: FrozenBlock, h: Tensor) -> Tensor:
         """Scale and shift LN2(h)."""
         return self.ssf_norm2[block.index](block.norm2(h))
 
-    def fc1(self, block: FrozenBlock, u: Tensor) -> Tensor:
-        """Scale and shift the hidden values, before the activation."""
-        return self.ssf_fc1[block.index](block.fc1(u))
-
-    def fc2(self, block: FrozenBlock, hidden: Tensor) -> Tensor:
-        """Scale and shift the MLP's output."""
-        return self.ssf_fc2[block.index](block.fc2(hidden))
+    def mlp(self, block: FrozenBlock, u: Tensor) -> Tensor:
+        """Scale and shift hidden values before the activation, the MLP's output, and the input of fc2 after a norm."""
+        hidden = block.act(self.ssf_fc1[block.index](block.fc1(u)))
+        hidden = self.ssf_mlp_norm[block.index](hidden)
+        return block.ls2(self.ssf_fc2[block.index](block.fc2(hidden)))
 
     def final_norm(self, tokens: Tensor) -> Tensor:
         """Scale and shift the output of the final norm."""
@@ -102,18 +122,21 @@ class Ssf(Adapter):
         the scale and shift between the last block and the pooling belong to no weight.
         """
         self._merge_patches(weights)
-        self._merge_one(weights, "norm", self.ssf_norm)
+        self._merge_one(weights, self.ssf_norm, "norm")
         blocks = {
             "norm1": self.ssf_norm1,
             "attn.qkv": self.ssf_qkv,
+            "attn.norm": self.ssf_attn_norm,
             "attn.proj": self.ssf_proj,
             "norm2": self.ssf_norm2,
-            "mlp.fc1": self.ssf_fc1,
+            "mlp.norm": self.ssf_mlp_norm,
             "mlp.fc2": self.ssf_fc2,
         }
         for part, modules in blocks.items():
             for index, ssf in enumerate(modules):
-                self._merge_one(weights, f"blocks.{index}.{part}", ssf)
+                self._merge_one(weights, ssf, f"blocks.{index}.{part}")
+        for index, ssf in enumerate(self.ssf_fc1):
+            self._merge_one(weights, ssf, *first_layers(weights, f"blocks.{index}.mlp"))
 
     def _merge_patches(self, weights: dict[str, Tensor]) -> None:
         ssf = self.ssf_patch_embed
@@ -130,6 +153,6 @@ class Ssf(Adapter):
         weights["pos_embed"] = positions
 
     @staticmethod
-    def _merge_one(weights: dict[str, Tensor], part: str, ssf: nn.Module) -> None:
+    def _merge_one(weights: dict[str, Tensor], ssf: nn.Module, *parts: str) -> None:
         if isinstance(ssf, ScaleShift):
-            ssf.merge_into(weights, part)
+            ssf.merge_into(weights, *parts)
