@@ -6,15 +6,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from shipbench.adapting import (
-    Adapter,
-    FrozenBlock,
-    add_to_bias,
-    add_to_weight,
-    first_layers,
-    per_block,
-    weight_of,
-)
+from shipbench.adapting import Adapter, FrozenBlock, add_to_bias, add_to_weight, per_block, weight_of
 from shipbench.errors import InputError
 
 from .settings import RepAdapterConfig
@@ -75,9 +67,7 @@ class RepAdapter(Adapter):
         return self.repadapter_mlp[block.index](u, block) if self.repadapter_mlp else u
 
     def merge(self, weights: dict[str, Tensor]) -> None:
-        """Merge the adapters into qkv and the first layers of the MLP."""
-        for index, rep in enumerate(self.repadapter_attn):
-            rep.merge_into(weights, f"blocks.{index}.attn.qkv")
-        for index, rep in enumerate(self.repadapter_mlp):
-            for part in first_layers(weights, f"blocks.{index}.mlp"):
-                rep.merge_into(weights, part)
+        """Merge the adapters into qkv and fc1."""
+        for part, adapters in (("attn.qkv", self.repadapter_attn), ("mlp.fc1", self.repadapter_mlp)):
+            for index, rep in enumerate(adapters):
+                rep.merge_into(weights, f"blocks.{index}.{part}")

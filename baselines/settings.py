@@ -334,7 +334,7 @@ class AdapterPlusConfig(Settings):
 
 @dataclass(frozen=True)
 class BitFitConfig(Settings):
-    """Settings of BitFit: the biases of the patch projection, the norms, qkv and proj, and fc1 and fc2 are trained."""
+    """Settings of BitFit: the biases of the patch projection, the norms, qkv and proj, and the MLP are trained."""
 
     at_patches: bool = True
     at_norms: bool = True

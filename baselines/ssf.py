@@ -11,7 +11,6 @@ from shipbench.adapting import (
     FrozenBlock,
     PerBlock,
     add_to_bias,
-    first_layers,
     hidden_width,
     per_block,
     scale_rows,
@@ -36,13 +35,12 @@ class ScaleShift(nn.Module):
             values = values * self.scale
         return values if self.shift is None else values + self.shift
 
-    def merge_into(self, weights: dict[str, Tensor], *parts: str) -> None:
-        """Scale the rows of ``parts``, linear layers or norms side by side, and their biases, and shift the biases."""
-        for place, part in enumerate(parts):
-            if self.scale is not None:
-                scale_rows(weights, part, self.scale.chunk(len(parts))[place])
-            if self.shift is not None:
-                add_to_bias(weights, part, self.shift.chunk(len(parts))[place])
+    def merge_into(self, weights: dict[str, Tensor], part: str) -> None:
+        """Scale the rows of ``part``, a linear layer or a norm, and its bias, and shift the bias."""
+        if self.scale is not None:
+            scale_rows(weights, part, self.scale)
+        if self.shift is not None:
+            add_to_bias(weights, part, self.shift)
 
 
 def _drawn(width: int, mean: float, std: float) -> nn.Parameter:
@@ -122,21 +120,20 @@ class Ssf(Adapter):
         the scale and shift between the last block and the pooling belong to no weight.
         """
         self._merge_patches(weights)
-        self._merge_one(weights, self.ssf_norm, "norm")
+        self._merge_one(weights, "norm", self.ssf_norm)
         blocks = {
             "norm1": self.ssf_norm1,
             "attn.qkv": self.ssf_qkv,
             "attn.norm": self.ssf_attn_norm,
             "attn.proj": self.ssf_proj,
             "norm2": self.ssf_norm2,
+            "mlp.fc1": self.ssf_fc1,
             "mlp.norm": self.ssf_mlp_norm,
             "mlp.fc2": self.ssf_fc2,
         }
         for part, modules in blocks.items():
             for index, ssf in enumerate(modules):
-                self._merge_one(weights, ssf, f"blocks.{index}.{part}")
-        for index, ssf in enumerate(self.ssf_fc1):
-            self._merge_one(weights, ssf, *first_layers(weights, f"blocks.{index}.mlp"))
+                self._merge_one(weights, f"blocks.{index}.{part}", ssf)
 
     def _merge_patches(self, weights: dict[str, Tensor]) -> None:
         ssf = self.ssf_patch_embed
@@ -153,6 +150,6 @@ class Ssf(Adapter):
         weights["pos_embed"] = positions
 
     @staticmethod
-    def _merge_one(weights: dict[str, Tensor], ssf: nn.Module, *parts: str) -> None:
+    def _merge_one(weights: dict[str, Tensor], part: str, ssf: nn.Module) -> None:
         if isinstance(ssf, ScaleShift):
-            ssf.merge_into(weights, *parts)
+            ssf.merge_into(weights, part)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -26,9 +25,3 @@ def activated(mlp: Any, hidden: Tensor) -> Tensor:
         return mlp.act(hidden)
     first, second = hidden.chunk(2, dim=-1)
     return first * mlp.act(second) if getattr(mlp, "gate_last", False) else mlp.act(first) * second
-
-
-def first_layers(weights: Mapping[str, Tensor], mlp: str) -> tuple[str, ...]:
-    """Return the layers that read the input of ``mlp``, as in ``blocks.0.mlp``: fc1, or the two of ``SwiGLU``."""
-    halves = (f"{mlp}.fc1_g", f"{mlp}.fc1_x")
-    return halves if f"{halves[0]}.weight" in weights else (f"{mlp}.fc1",)
