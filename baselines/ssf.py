@@ -139,11 +139,13 @@ class Ssf(Adapter):
         ssf = self.ssf_patch_embed
         if not isinstance(ssf, ScaleShift):
             return
-        if "patch_embed.proj.bias" in weights or "pos_embed" not in weights or ssf.shift is None:
-            ssf.merge_into(weights, "patch_embed.proj")
+        # In AIMv2, a norm follows the projection.
+        part = "patch_embed.norm" if "patch_embed.norm.weight" in weights else "patch_embed.proj"
+        if f"{part}.bias" in weights or "pos_embed" not in weights or ssf.shift is None:
+            ssf.merge_into(weights, part)
             return
         if ssf.scale is not None:
-            scale_rows(weights, "patch_embed.proj", ssf.scale)
+            scale_rows(weights, part, ssf.scale)
         # The positions are added next; those of the patches come last.
         positions = weights["pos_embed"].clone()
         positions[:, -self.patch_count :] += ssf.shift

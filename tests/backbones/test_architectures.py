@@ -174,15 +174,20 @@ def test_methods_inside_the_mlp_say_which_they_can_use() -> None:
 GATED = ("DINOv2 with gated MLP", "AIMv2", "DINOv3 with gated MLP", "EVA-02", "EVA-02 CLIP")
 WITHOUT_BIASES: list[tuple[str, dict[str, Any]]] = [
     ("difffit", {}),
-    ("ssf", {"shifts": False}),
+    ("ssf", {"shifts": False, "at_norms": False}),
     ("repadapter", {"biases": False}),
 ]
-MERGED = [(name, "lora", {}) for name in FAMILIES] + [(name, *case) for name in GATED for case in WITHOUT_BIASES]
+MERGED = [
+    *((name, "lora", {}) for name in FAMILIES),
+    *((name, *case) for name in GATED for case in WITHOUT_BIASES),
+    ("EVA-02 CLIP", "ssf", {"shifts": False}),
+    ("AIMv2", "ssf", {"at_norms": False, "at_attention": False, "at_mlp": False}),
+]
 
 
 @pytest.mark.parametrize(("name", "method", "settings"), MERGED)
 def test_adapters_and_merging_work_in_every_family(name: str, method: str, settings: dict[str, Any]) -> None:
-    """Of the gated ones, EVA-02 has norms inside attention and MLP, and DINOv3 and AIMv2 lack biases."""
+    """EVA-02 CLIP has norms inside attention and MLP, AIMv2 one after the patch projection, and few have all biases."""
     vit = tiny(FAMILIES[name]).float()
     model = built(method, vit, **settings)
     changes = {"img_size": FAMILIES[name].image_size, "embed_dim": 32, "depth": 4, "num_heads": 2}
