@@ -152,7 +152,11 @@ class Changed(nn.Module):
 def literal_lora(vit: Any, model: Any, images: Tensor) -> Tensor:
     changed = deepcopy(vit)
     for block, pair in zip(changed.blocks, model.adapter.lora, strict=True):
-        block.attn.qkv = Changed(block.attn.qkv, model.adapter.config.factor * pair.b @ pair.a)
+        change = model.adapter.config.factor * pair.b @ pair.a
+        fused = block.attn.qkv is not None
+        layers = {"qkv": change} if fused else dict(zip(("q_proj", "k_proj", "v_proj"), change.chunk(3), strict=True))
+        for layer, rows in layers.items():
+            setattr(block.attn, layer, Changed(getattr(block.attn, layer), rows))
     return literal_logits(changed, model, images, lambda index, h: 0 * h)
 
 
