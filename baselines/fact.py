@@ -47,7 +47,7 @@ class Fact(Adapter):
         self.config = config
         width, self.depth = backbone.embed_dim, len(backbone.blocks)
         rank = config.rank if config.at_attention or config.at_mlp else 0
-        self.slices = _slices(backbone)
+        self.slices = _slices(backbone, config) if config.at_mlp else 0
         owners = () if config.shared_factors else (self.depth,)
         self.u = nn.Parameter(_projections(*owners, rank, width))
         self.v = nn.Parameter(torch.zeros(*owners, width, rank))
@@ -80,19 +80,21 @@ class Fact(Adapter):
         inner = heads @ self.factors(block.index)[0].T
         return block.proj(heads) + self._out(block, inner @ self.attention_cores(block.index).proj.T)
 
-    def fc1(self, block: FrozenBlock, u: Tensor) -> Tensor:
-        """Return fc1(u), to each of whose slices s v M_j u is added."""
+    def mlp(self, block: FrozenBlock, u: Tensor) -> Tensor:
+        """Return the MLP branch, in which fc1 and fc2 change."""
         if not self.config.at_mlp:
-            return block.fc1(u)
+            return super().mlp(block, u)
+        return block.ls2(self._fc2(block, block.act(self._fc1(block, u))))
+
+    def _fc1(self, block: FrozenBlock, u: Tensor) -> Tensor:
+        """Return fc1(u), to each of whose slices s v M_j u is added."""
         inward, outward = self.factors(block.index)
         hidden = u @ inward.T @ self.mlp_cores(block.index).fc1.T
         hidden = block.dropout(hidden, self.config.dropout).unflatten(-1, (self.slices, -1))
         return block.fc1(u) + self.config.scale * (hidden @ outward.T).flatten(-2)
 
-    def fc2(self, block: FrozenBlock, hidden: Tensor) -> Tensor:
+    def _fc2(self, block: FrozenBlock, hidden: Tensor) -> Tensor:
         """Return fc2(hidden) + s v sum_j M_j u over the slices j of the hidden values."""
-        if not self.config.at_mlp:
-            return block.fc2(hidden)
         inner = (hidden.unflatten(-1, (self.slices, -1)) @ self.factors(block.index)[0].T).flatten(-2)
         return block.fc2(hidden) + self._out(block, inner @ self.mlp_cores(block.index).fc2.T)
 
@@ -178,12 +180,15 @@ class FactTk(Fact):
         return self.c @ self.p[:, self.pieces * index : self.pieces * (index + 1)]
 
 
-def _slices(backbone: VisionTransformer) -> int:
-    width, hidden = backbone.embed_dim, backbone.blocks[0].mlp.fc1.out_features
+def _slices(backbone: VisionTransformer, config: FactTtConfig) -> int:
+    mlp = backbone.blocks[0].mlp
+    if reason := config.why_unusable(type(mlp).__name__):
+        raise InputError(reason)
+    width, hidden = backbone.embed_dim, mlp.fc1.out_features
     if hidden % width:
         raise InputError(
-            f"FacT needs an MLP whose width is a multiple of the backbone's, but {hidden} is none of {width}; choose "
-            "another backbone"
+            f"FacT needs an MLP whose width is a multiple of the backbone's, but {hidden} is none of {width}; set "
+            "at_mlp=false, or choose another backbone"
         )
     return int(hidden // width)
 

@@ -159,7 +159,7 @@ class SsfConfig(Settings):
 
     ``normal`` draws scales and shifts with deviation 0.02 around 1 and 0. Without ``scales`` or ``shifts``, only the
     other is trained. SSF acts after the patch projection (``at_patches``), the norms (``at_norms``), qkv and proj
-    (``at_attention``), and fc1 and fc2 (``at_mlp``).
+    (``at_attention``), and the linear layers of the MLP (``at_mlp``).
     """
 
     init: Literal["normal", "identity"] = "normal"
@@ -169,6 +169,12 @@ class SsfConfig(Settings):
     at_norms: bool = True
     at_attention: bool = True
     at_mlp: bool = True
+
+    def why_unusable(self, mlp: str) -> str:
+        """Return why SSF cannot act after the layers of an MLP of class ``mlp``, or an empty string."""
+        if mlp in ("Mlp", "GluMlp", "SwiGLU"):
+            return ""
+        return f"its MLP is {mlp}, but SSF acts after the layers of Mlp, GluMlp and SwiGLU alone"
 
 
 @dataclass(frozen=True)
@@ -211,6 +217,12 @@ class FactTtConfig(Settings):
     at_attention: bool = True
     at_mlp: bool = True
     shared_factors: bool = True
+
+    def why_unusable(self, mlp: str) -> str:
+        """Return why the weights of an MLP of class ``mlp`` cannot change, or an empty string."""
+        if not self.at_mlp or mlp == "Mlp":
+            return ""
+        return f"its MLP is {mlp}, but FacT is defined for the weights of a plain one; set at_mlp=false"
 
 
 @dataclass(frozen=True)
@@ -322,7 +334,7 @@ class AdapterPlusConfig(Settings):
 
 @dataclass(frozen=True)
 class BitFitConfig(Settings):
-    """Settings of BitFit: the biases of the patch projection, the norms, qkv and proj, and fc1 and fc2 are trained."""
+    """Settings of BitFit: the biases of the patch projection, the norms, qkv and proj, and the MLP are trained."""
 
     at_patches: bool = True
     at_norms: bool = True

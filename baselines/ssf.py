@@ -6,7 +6,16 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from shipbench.adapting import Adapter, FrozenBlock, PerBlock, add_to_bias, per_block, scale_rows
+from shipbench.adapting import (
+    Adapter,
+    FrozenBlock,
+    PerBlock,
+    add_to_bias,
+    hidden_width,
+    per_block,
+    scale_rows,
+)
+from shipbench.errors import InputError
 
 from .settings import SsfConfig
 
@@ -40,12 +49,18 @@ def _drawn(width: int, mean: float, std: float) -> nn.Parameter:
 
 
 class Ssf(Adapter):
-    """t -> scale * t + shift after the patch projection, all norms, qkv, proj, fc1 (before the activation) and fc2."""
+    """t -> scale * t + shift after the patch projection, all norms, qkv, proj, fc1 (before the activation) and fc2.
+
+    Of a gated MLP, the gates have scales and shifts too. Norms of queries and keys have none: they act within heads.
+    Raises ``InputError`` for an MLP of other layers.
+    """
 
     def __init__(self, backbone: VisionTransformer, config: SsfConfig) -> None:
         super().__init__()
         width, depth = backbone.embed_dim, len(backbone.blocks)
-        hidden = backbone.blocks[0].mlp.fc1.out_features
+        attention, mlp = backbone.blocks[0].attn, backbone.blocks[0].mlp
+        if reason := config.why_unusable(type(mlp).__name__):
+            raise InputError(reason)
         self.patch_count = int(backbone.patch_embed.num_patches)
 
         def one(included: bool) -> nn.Module:
@@ -54,12 +69,17 @@ class Ssf(Adapter):
         def each(included: bool, channels: int) -> PerBlock[nn.Module]:
             return per_block(depth, lambda: ScaleShift(channels, config) if included else nn.Identity())
 
+        def after_inner(norm: nn.Module, channels: int) -> PerBlock[nn.Module]:
+            return each(config.at_norms and not isinstance(norm, nn.Identity), channels)
+
         self.ssf_patch_embed = one(config.at_patches)
         self.ssf_norm1 = each(config.at_norms, width)
         self.ssf_qkv = each(config.at_attention, 3 * width)
+        self.ssf_attn_norm = after_inner(attention.norm, attention.proj.in_features)
         self.ssf_proj = each(config.at_attention, width)
         self.ssf_norm2 = each(config.at_norms, width)
-        self.ssf_fc1 = each(config.at_mlp, hidden)
+        self.ssf_fc1 = each(config.at_mlp, hidden_width(mlp))
+        self.ssf_mlp_norm = after_inner(mlp.norm, mlp.fc2.in_features)
         self.ssf_fc2 = each(config.at_mlp, width)
         self.ssf_norm = one(config.at_norms)
 
@@ -76,20 +96,18 @@ class Ssf(Adapter):
         return self.ssf_qkv[block.index](block.qkv(u))
 
     def proj(self, block: FrozenBlock, heads: Tensor) -> Tensor:
-        """Scale and shift the attention's output."""
-        return self.ssf_proj[block.index](block.proj(heads))
+        """Scale and shift the attention's output, and the input of proj where a norm is in front of it."""
+        return self.ssf_proj[block.index](block.proj(self.ssf_attn_norm[block.index](heads)))
 
     def norm2(self, block: FrozenBlock, h: Tensor) -> Tensor:
         """Scale and shift LN2(h)."""
         return self.ssf_norm2[block.index](block.norm2(h))
 
-    def fc1(self, block: FrozenBlock, u: Tensor) -> Tensor:
-        """Scale and shift the hidden values, before the activation."""
-        return self.ssf_fc1[block.index](block.fc1(u))
-
-    def fc2(self, block: FrozenBlock, hidden: Tensor) -> Tensor:
-        """Scale and shift the MLP's output."""
-        return self.ssf_fc2[block.index](block.fc2(hidden))
+    def mlp(self, block: FrozenBlock, u: Tensor) -> Tensor:
+        """Scale and shift hidden values before the activation, the MLP's output, and the input of fc2 after a norm."""
+        hidden = block.act(self.ssf_fc1[block.index](block.fc1(u)))
+        hidden = self.ssf_mlp_norm[block.index](hidden)
+        return block.ls2(self.ssf_fc2[block.index](block.fc2(hidden)))
 
     def final_norm(self, tokens: Tensor) -> Tensor:
         """Scale and shift the output of the final norm."""
@@ -106,9 +124,11 @@ class Ssf(Adapter):
         blocks = {
             "norm1": self.ssf_norm1,
             "attn.qkv": self.ssf_qkv,
+            "attn.norm": self.ssf_attn_norm,
             "attn.proj": self.ssf_proj,
             "norm2": self.ssf_norm2,
             "mlp.fc1": self.ssf_fc1,
+            "mlp.norm": self.ssf_mlp_norm,
             "mlp.fc2": self.ssf_fc2,
         }
         for part, modules in blocks.items():
@@ -119,11 +139,13 @@ class Ssf(Adapter):
         ssf = self.ssf_patch_embed
         if not isinstance(ssf, ScaleShift):
             return
-        if "patch_embed.proj.bias" in weights or "pos_embed" not in weights or ssf.shift is None:
-            ssf.merge_into(weights, "patch_embed.proj")
+        # In AIMv2, a norm follows the projection.
+        part = "patch_embed.norm" if "patch_embed.norm.weight" in weights else "patch_embed.proj"
+        if f"{part}.bias" in weights or "pos_embed" not in weights or ssf.shift is None:
+            ssf.merge_into(weights, part)
             return
         if ssf.scale is not None:
-            scale_rows(weights, "patch_embed.proj", ssf.scale)
+            scale_rows(weights, part, ssf.scale)
         # The positions are added next; those of the patches come last.
         positions = weights["pos_embed"].clone()
         positions[:, -self.patch_count :] += ssf.shift

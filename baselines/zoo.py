@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
 
     from shipbench.adapting import Adapter
+    from shipbench.backbones import Origin
 
 
 class Lora(PublishedMethod):
@@ -118,6 +119,10 @@ class Ssf(PublishedMethod):
         "identity-start": "random start",
     }
 
+    def why_unusable(self, origin: Origin, settings: SsfConfig) -> str:
+        """Return why adapters cannot join the blocks of a backbone, or SSF its MLP, or an empty string."""
+        return super().why_unusable(origin, settings) or settings.why_unusable(origin.mlp)
+
     def adapter(self, backbone: VisionTransformer, settings: SsfConfig) -> Adapter:
         """Return the scales and shifts of all operations."""
         from .ssf import Ssf
@@ -189,6 +194,10 @@ class FactTt(PublishedMethod):
         "no-mlp": "change of the MLP",
         "factors-per-block": "shared factors",
     }
+
+    def why_unusable(self, origin: Origin, settings: FactTtConfig) -> str:
+        """Return why adapters cannot join the blocks of a backbone, or FacT its MLP, or an empty string."""
+        return super().why_unusable(origin, settings) or settings.why_unusable(origin.mlp)
 
     def adapter(self, backbone: VisionTransformer, settings: FactTtConfig) -> Adapter:
         """Return the shared factors and the cores of every block."""

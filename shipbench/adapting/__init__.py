@@ -6,6 +6,7 @@ A method is an ``Adapter``: it overrides the sites that it changes, and every ot
 from shipbench.adapting.adapter import Adapter, PerBlock, per_block
 from shipbench.adapting.block import FrozenBlock
 from shipbench.adapting.merging import add_to_bias, add_to_weight, backbone_weights, scale_rows, weight_of, with_head
+from shipbench.adapting.mlps import hidden_width
 from shipbench.adapting.model import AdaptedModel
 from shipbench.adapting.noise import Noise
 
@@ -18,6 +19,7 @@ __all__ = [
     "add_to_bias",
     "add_to_weight",
     "backbone_weights",
+    "hidden_width",
     "per_block",
     "scale_rows",
     "weight_of",

@@ -19,10 +19,11 @@ class Adapter(nn.Module):
     Subclass it, keep the trained modules in it, and override the sites that the method changes. A block computes::
 
         u = norm1(x)        h   = x + drop_path(attention(u))     attention = ls1 . proj . heads . qkv
-        u = norm2(h)        out = h + drop_path(mlp(u))           mlp       = ls2 . fc2 . act . fc1
+        u = norm2(h)        out = h + drop_path(mlp(u))           mlp       = ls2 . timm's MLP
 
     A site receives its ``block`` (``block.index`` counts from 0) and the input of the part it stands for, and returns
-    that part's output; ``block.qkv(u)`` and its like are the frozen parts. The base class changes nothing.
+    that part's output; ``block.qkv(u)`` and its like are the frozen parts. A method that acts inside the MLP overrides
+    ``mlp``. The base class changes nothing.
     """
 
     def trains(self, name: str) -> bool:
@@ -58,7 +59,7 @@ class Adapter(nn.Module):
 
     def mlp(self, block: FrozenBlock, u: Tensor) -> Tensor:
         """Return the MLP branch (B, N, D) of its input ``u``."""
-        return block.ls2(self.fc2(block, block.act(self.fc1(block, u))))
+        return block.ls2(block.mlp(u))
 
     def norm1(self, block: FrozenBlock, x: Tensor) -> Tensor:
         """Return the attention's input (B, N, D) of the block's input ``x``."""
@@ -75,14 +76,6 @@ class Adapter(nn.Module):
     def norm2(self, block: FrozenBlock, h: Tensor) -> Tensor:
         """Return the MLP's input (B, N, D) of the state ``h`` after the attention's residual."""
         return block.norm2(h)
-
-    def fc1(self, block: FrozenBlock, u: Tensor) -> Tensor:
-        """Return the hidden values (B, N, 4D) of the MLP's input ``u``, before the activation."""
-        return block.fc1(u)
-
-    def fc2(self, block: FrozenBlock, hidden: Tensor) -> Tensor:
-        """Return the MLP's output (B, N, D) of its hidden values (B, N, 4D), after the activation."""
-        return block.fc2(hidden)
 
     def final_norm(self, tokens: Tensor) -> Tensor:
         """Return the tokens (B, N, D) after the backbone's final norm, which ``tokens`` have passed."""

@@ -8,6 +8,7 @@ from timm.models.eva import EvaBlock
 from timm.models.vision_transformer import Block
 from torch import Tensor
 
+from shipbench.adapting.mlps import activated, hidden_values
 from shipbench.adapting.noise import Noise
 from shipbench.prompting.architectures import rotated, scale_attention, scale_mlp
 from shipbench.prompting.attention import attend, merge_heads, project_qkv_rows, queries_keys_and_values
@@ -56,16 +57,20 @@ class FrozenBlock:
         """Return LN2(h), the input of the MLP (B, N, D)."""
         return self.timm.norm2(h)
 
+    def mlp(self, u: Tensor) -> Tensor:
+        """Return the output of the MLP (B, N, D), whatever its layers."""
+        return self.timm.mlp(u)
+
     def fc1(self, u: Tensor) -> Tensor:
-        """Return the hidden values of the MLP before the activation (B, N, 4D)."""
-        return self.timm.mlp.fc1(u)
+        """Return the hidden values before the activation (B, N, 4D); a gated MLP has gates beside them."""
+        return hidden_values(self.timm.mlp, u)
 
     def act(self, hidden: Tensor) -> Tensor:
-        """Apply the activation of the MLP."""
-        return self.timm.mlp.norm(self.timm.mlp.act(hidden))
+        """Apply the activation, by which a gated MLP multiplies, and the norm in front of ``fc2``, if there is one."""
+        return self.timm.mlp.norm(activated(self.timm.mlp, hidden))
 
     def fc2(self, hidden: Tensor) -> Tensor:
-        """Return the output of the MLP (B, N, D)."""
+        """Return the output of the MLP (B, N, D) of what ``act`` returns."""
         return self.timm.mlp.fc2(hidden)
 
     def ls2(self, branch: Tensor) -> Tensor:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from shipbench.backbones import classifiers_of
 from shipbench.errors import InputError
+
+# What timm has in place of a fused qkv (Eva), and of fc1 (SwiGLU).
+_APART = {"qkv": ("q_proj", "k_proj", "v_proj"), "fc1": ("fc1_g", "fc1_x")}
 
 
 def backbone_weights(model: nn.Module) -> dict[str, Tensor]:
@@ -27,10 +31,11 @@ def with_head(weights: dict[str, Tensor], head: nn.Linear, classifiers: Sequence
 
 
 def weight_of(weights: Mapping[str, Tensor], part: str) -> Tensor:
-    """Return the weight of ``part``, as in ``blocks.0.attn.qkv``; raise ``InputError`` if the backbone has none."""
-    if f"{part}.weight" not in weights:
-        raise InputError(f"the merged model needs a weight in {part}, which this backbone does not have")
-    return weights[f"{part}.weight"]
+    """Return the weight of ``part``, as in ``blocks.0.attn.qkv``; raise ``InputError`` if the backbone has none.
+
+    Where timm has q, k and v apart, or the two layers of ``SwiGLU`` in place of fc1, this is all of their rows.
+    """
+    return torch.cat([_held(weights, layer, "weight") for layer in _layers(weights, part)])
 
 
 def add_to_weight(weights: dict[str, Tensor], part: str, value: Tensor) -> None:
@@ -38,7 +43,7 @@ def add_to_weight(weights: dict[str, Tensor], part: str, value: Tensor) -> None:
 
     Raises ``InputError`` if the backbone has no weight there.
     """
-    weights[f"{part}.weight"] = weight_of(weights, part) + value
+    _add(weights, part, value, "weight")
 
 
 def add_to_bias(weights: dict[str, Tensor], part: str, value: Tensor) -> None:
@@ -46,10 +51,7 @@ def add_to_bias(weights: dict[str, Tensor], part: str, value: Tensor) -> None:
 
     Raises ``InputError`` if the backbone has no bias there.
     """
-    name = f"{part}.bias"
-    if name not in weights:
-        raise InputError(f"the merged model needs a bias in {part}, which this backbone does not have")
-    weights[name] = weights[name] + value
+    _add(weights, part, value, "bias")
 
 
 def scale_rows(weights: dict[str, Tensor], part: str, scale: Tensor) -> None:
@@ -57,12 +59,34 @@ def scale_rows(weights: dict[str, Tensor], part: str, scale: Tensor) -> None:
 
     Raises ``InputError`` if the backbone has no weight there.
     """
-    weight = weight_of(weights, part)
-    weights[f"{part}.weight"] = weight * scale.view(-1, *[1] * (weight.ndim - 1))
-    scales = {f"{part}.bias": scale}
+    layers = _layers(weights, part)
+    scales: dict[str, Tensor] = {}
+    for layer, share in zip(layers, scale.chunk(len(layers)), strict=True):
+        weight = _held(weights, layer, "weight")
+        weights[f"{layer}.weight"] = weight * share.view(-1, *[1] * (weight.ndim - 1))
+        scales[f"{layer}.bias"] = share
     if part.endswith(".qkv"):
         # Eva holds the biases of queries and values apart from the fused layer; that of its keys is zero.
         attention = part.removesuffix("qkv")
         scales[f"{attention}q_bias"], _, scales[f"{attention}v_bias"] = scale.chunk(3)
     for name in scales.keys() & weights.keys():
         weights[name] = weights[name] * scales[name]
+
+
+def _add(weights: dict[str, Tensor], part: str, value: Tensor, kind: str) -> None:
+    layers = _layers(weights, part)
+    for layer, share in zip(layers, value.chunk(len(layers)), strict=True):
+        weights[f"{layer}.{kind}"] = _held(weights, layer, kind) + share
+
+
+def _layers(weights: Mapping[str, Tensor], part: str) -> tuple[str, ...]:
+    """Return the layers of timm whose rows are those of ``part``, in this order."""
+    start, _, name = part.rpartition(".")
+    apart = tuple(f"{start}.{layer}" for layer in _APART.get(name, ()))
+    return apart if apart and f"{apart[0]}.weight" in weights else (part,)
+
+
+def _held(weights: Mapping[str, Tensor], layer: str, kind: str) -> Tensor:
+    if f"{layer}.{kind}" not in weights:
+        raise InputError(f"the merged model needs a {kind} in {layer}, which this backbone does not have")
+    return weights[f"{layer}.{kind}"]

@@ -1,10 +1,10 @@
-"""What a method can use of a timm model: blocks that take prompts, sites for adapters, a class token."""
+"""What a method can use of a timm model: blocks that take prompts and adapters, the class of their MLP, its pooling."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from timm.layers import AttentionRope, DropPath, Mlp
+from timm.layers import AttentionRope, DropPath
 from timm.models.eva import Eva, EvaAttention, EvaBlock
 from timm.models.vision_transformer import Attention, Block, VisionTransformer
 
@@ -20,31 +20,25 @@ def refuse_unpromptable(model: Any) -> None:
 
 
 def refuse_unadaptable(model: Any) -> None:
-    """Raise ``InputError`` unless the blocks of ``model`` have the sites of an adapter; see ``why_unadaptable``."""
-    if reason := why_unadaptable(model):
+    """Raise ``InputError`` unless adapters can join the blocks of ``model``; see ``why_unpromptable``."""
+    if reason := why_unpromptable(model):
         raise InputError(f"the backbone cannot be adapted: {reason}")
 
 
 def why_unpromptable(model: Any) -> str:
-    """Return why prompts cannot join the tokens of ``model``, or an empty string.
+    """Return why prompts cannot join the tokens of ``model``, nor adapters its blocks, or an empty string.
 
     They can in plain pre-norm ViTs, with or without class token, register tokens and pooling, and in those with rotary
-    positions (timm's ``Eva``).
+    positions (timm's ``Eva``). Their MLP may have any layers.
     """
     if type(model) not in _PROMPTABLE:
         return f"its class is {type(model).__name__}, not VisionTransformer or Eva of timm"
     return _why_not_read(model) or _why_blocks_are_unusable(model) or _why_positions_are_unusable(model)
 
 
-def why_unadaptable(model: Any) -> str:
-    """Return why the blocks of ``model`` lack the sites of an adapter, or an empty string.
-
-    They have them wherever prompts can join the tokens, if the MLP is plain.
-    """
-    if reason := why_unpromptable(model):
-        return reason
-    other = next((block.mlp for block in model.blocks if type(block.mlp) is not Mlp), None)
-    return "" if other is None else f"its MLP is {type(other).__name__}, which has other layers than fc1 and fc2"
+def mlp_class(model: Any) -> str:
+    """Return the class of the MLP in the blocks of ``model``, as in ``SwiGLU``; empty for an unpromptable model."""
+    return "" if why_unpromptable(model) else type(model.blocks[0].mlp).__name__
 
 
 def _why_not_read(model: Any) -> str:

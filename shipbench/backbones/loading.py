@@ -13,7 +13,7 @@ import torch
 from timm.models import is_model_in_modules
 from timm.models.vision_transformer import VisionTransformer
 
-from shipbench.backbones.architecture import has_stochastic_depth, why_unadaptable, why_unpromptable
+from shipbench.backbones.architecture import has_stochastic_depth, mlp_class, why_unpromptable
 from shipbench.backbones.checkpoint_loading import BackboneCheckpoint, load_plain_vit, load_with_timm_names
 from shipbench.backbones.features import input_size_of, normalisation_of, patch_grid_side
 from shipbench.backbones.origin import Origin, Triple
@@ -75,7 +75,7 @@ def _described(origin: Origin, model: Any, name: str) -> Origin:
     return replace(
         origin,
         unpromptable=why_unpromptable(model),
-        unadaptable=why_unadaptable(model),
+        mlp=mlp_class(model),
         class_token=getattr(model, "cls_token", None) is not None,
         position_embeddings=type(model) is VisionTransformer and model.pos_embed is not None,
         blocks=len(getattr(model, "blocks", ())),

@@ -17,8 +17,9 @@ class Origin:
     for weights that belong to the name, and for random ones; ``part`` is the set of weights that was taken from it.
     ``notes`` are lines for the user about choices that loading made.
 
-    What a method can use of the architecture: ``unpromptable`` and ``unadaptable`` say why its blocks take no prompts
-    or no adapters, and are empty if they do; ``class_token`` and ``stochastic_depth`` tell whether it has them,
+    What a method can use of the architecture: ``unpromptable`` says why its blocks take neither prompts nor adapters,
+    and is empty if they do; ``mlp`` is then the class of their MLP in timm, plain (``Mlp``) or gated (``GluMlp``,
+    ``SwiGLU`` and others); ``class_token`` and ``stochastic_depth`` tell whether it has them,
     ``position_embeddings`` whether positions are embeddings that it adds to its patches and nothing else, and
     ``blocks`` is the number of its blocks.
     ``grid`` is 0 for an architecture without a square grid of patches. ``image_size`` is the side of the square images
@@ -35,7 +36,7 @@ class Origin:
     family: str = ""
     notes: tuple[str, ...] = ()
     unpromptable: str = ""
-    unadaptable: str = ""
+    mlp: str = "Mlp"
     class_token: bool = True
     stochastic_depth: bool = True
     position_embeddings: bool = True

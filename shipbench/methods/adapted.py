@@ -25,8 +25,8 @@ class AdaptedMethod(Method):
         """Return a new adapter for ``backbone``; ``settings`` is an instance of the method's settings class."""
 
     def why_unusable(self, origin: Origin, settings: Any) -> str:
-        """Return why the blocks of a backbone lack the sites of an adapter, or an empty string."""
-        return origin.unadaptable
+        """Return why adapters cannot join the blocks of a backbone, or an empty string."""
+        return origin.unpromptable
 
     def build(self, context: BuildContext) -> Built:
         """Freeze the backbone; add the adapter and a new head."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from shipbench_baselines.full import FullModel
 from shipbench_baselines.linear import LinearModel
 from shipbench_baselines.peft_layers import target_layers
 from shipbench_baselines.settings import PAD_WITHOUT_EMBEDDINGS
+from timm.models.vision_transformer import VisionTransformer
+from timm.models.vitamin import GeGluMlp
 from torch import nn
 
 from shipbench import RunSpec, run
@@ -122,25 +125,71 @@ def test_methods_say_which_backbones_they_can_use(kind: str) -> None:
     assert not any(reasons[name] for name in ("linear", "full", "peft-lora"))
     assert bool(reasons["vpt-deep"]) == (kind in UNPROMPTABLE)
     assert bool(reasons["ship"]) == (kind in {*UNPROMPTABLE, "SigLIP"})
-    assert bool(reasons["lora"]) == (kind not in ("SigLIP", "MAE, pooled", "DINOv3"))
+    assert bool(reasons["lora"]) == (kind in UNPROMPTABLE)
     if kind in UNPROMPTABLE:
         assert (
             reasons["vpt-deep"] == f"its class is {type(loaded(kind)).__name__}, not VisionTransformer or Eva of timm"
         )
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_adapters_and_merging_work_where_their_sites_exist(name: str) -> None:
-    vit = tiny(FAMILIES[name]).float()
-    method: Any = get_method("lora")
-    from shipbench.backbones.architecture import why_unadaptable
+def built(method: str, vit: nn.Module, **settings: Any) -> Any:
+    """A model in evaluation mode, whose trained tensors are off their start."""
+    draws = torch.Generator().manual_seed(0)
+    context = BuildContext(vit, CLASSES, get_method(method).settings(**settings), lambda _: torch.empty(0), print)  # type: ignore[arg-type]
+    model = get_method(method).build(context).model.eval()
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data.add_(torch.randn(parameter.shape, generator=draws), alpha=0.1)
+    return model
 
-    context = BuildContext(vit, CLASSES, method.settings(init="noah"), lambda _: torch.empty(0), print)
-    if why_unadaptable(vit):
-        with pytest.raises(InputError, match="the backbone cannot be adapted: its MLP is"):
-            method.build(context)
-        return
-    model: Any = method.build(context).model.eval()
+
+UNKNOWN_LAYERS = "its MLP is GeGluMlp, but SSF acts after the layers of Mlp, GluMlp and SwiGLU alone"
+
+
+def test_methods_inside_the_mlp_say_which_they_can_use() -> None:
+    """The MLP of ViTamin has a norm in front, and other layers than timm's other gated MLPs."""
+    gated = origin_of(loaded("EVA-02"))
+    words = "its MLP is GluMlp, but FacT is defined for the weights of a plain one; set at_mlp=false"
+    for name in ("fact-tt", "fact-tk"):
+        method: Any = get_method(name)
+        assert method.why_unusable(gated, method.settings()) == words
+        assert method.why_unusable(gated, method.settings(at_mlp=False)) == ""
+        with pytest.raises(InputError, match=words):
+            built(name, loaded("EVA-02"))
+    vit = VisionTransformer(16, 4, num_classes=0, embed_dim=32, depth=2, num_heads=2, mlp_layer=GeGluMlp).eval()
+    images = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        changed = built("partial", vit, blocks=2)
+        torch.testing.assert_close(changed(images), changed.head(pooled_features(vit, images)))
+    assert (
+        get_method("ssf").why_unusable(replace(gated, mlp="GeGluMlp"), get_method("ssf").settings()) == UNKNOWN_LAYERS
+    )
+    with pytest.raises(InputError, match=UNKNOWN_LAYERS):
+        built("ssf", vit)
+    for name, part in (("repadapter", "fc1"), ("difffit", "fc2")):
+        with pytest.raises(InputError, match=rf"needs a weight in blocks\.0\.mlp\.{part}, which this backbone"):
+            built(name, vit).merged_state()
+
+
+GATED = ("DINOv2 with gated MLP", "AIMv2", "DINOv3 with gated MLP", "EVA-02", "EVA-02 CLIP")
+WITHOUT_BIASES: list[tuple[str, dict[str, Any]]] = [
+    ("difffit", {}),
+    ("ssf", {"shifts": False, "at_norms": False}),
+    ("repadapter", {"biases": False}),
+]
+MERGED = [
+    *((name, "lora", {}) for name in FAMILIES),
+    *((name, *case) for name in GATED for case in WITHOUT_BIASES),
+    ("EVA-02 CLIP", "ssf", {"shifts": False}),
+    ("AIMv2", "ssf", {"at_norms": False, "at_attention": False, "at_mlp": False}),
+]
+
+
+@pytest.mark.parametrize(("name", "method", "settings"), MERGED)
+def test_adapters_and_merging_work_in_every_family(name: str, method: str, settings: dict[str, Any]) -> None:
+    """EVA-02 CLIP has norms inside attention and MLP, AIMv2 one after the patch projection, and few have all biases."""
+    vit = tiny(FAMILIES[name]).float()
+    model = built(method, vit, **settings)
     changes = {"img_size": FAMILIES[name].image_size, "embed_dim": 32, "depth": 4, "num_heads": 2}
     plain: Any = timm.create_model(FAMILIES[name].name, num_classes=CLASSES, **{**changes, **FAMILIES[name].changes})
     plain.load_state_dict(model.merged_state())
@@ -164,10 +213,12 @@ QKV = "blocks.0.attn.qkv, which this backbone does not have"
         ("ssf", {}, {}, f"a bias in {QKV}"),
         ("repadapter", {"at_attention": False}, {}, ""),
         ("repadapter", {}, {}, f"a bias in {QKV}"),
-        ("lora", {}, {"qkv_fused": False}, f"a weight in {QKV}"),
-        ("lora", {"form": "qv"}, {"qkv_fused": False}, f"a weight in {QKV}"),
-        ("fact-tt", {}, {"qkv_fused": False}, f"a weight in {QKV}"),
-        ("repadapter", {"biases": False}, {"qkv_fused": False}, f"a weight in {QKV}"),
+        ("lora", {}, {"qkv_fused": False}, ""),
+        ("lora", {"form": "qv"}, {"qkv_fused": False}, ""),
+        ("fact-tt", {}, {"qkv_fused": False}, ""),
+        ("repadapter", {"biases": False}, {"qkv_fused": False}, ""),
+        ("ssf", {"shifts": False}, {"qkv_fused": False, "qkv_bias": True}, ""),
+        ("ssf", {}, {"qkv_fused": False, "qkv_bias": True}, r"a bias in blocks\.0\.attn\.k_proj, which"),
     ],
 )
 def test_adapters_of_dinov3_merge_where_it_has_the_tensors(
@@ -175,12 +226,8 @@ def test_adapters_of_dinov3_merge_where_it_has_the_tensors(
 ) -> None:
     """If it has biases of queries and values, they lie apart from the fused layer; its keys have none."""
     family = FAMILIES["DINOv3"]
-    vit, draws = tiny(family, **changes).float(), torch.Generator().manual_seed(0)
-    context = BuildContext(vit, CLASSES, get_method(method).settings(**settings), lambda _: torch.empty(0), print)
-    model: Any = get_method(method).build(context).model.eval()
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data.add_(torch.randn(parameter.shape, generator=draws), alpha=0.1)
+    vit = tiny(family, **changes).float()
+    model = built(method, vit, **settings)
     if lacking:
         with pytest.raises(InputError, match=lacking):
             model.merged_state()
@@ -215,11 +262,7 @@ def test_what_a_backbone_has_no_tensor_for_is_not_merged(
     method: str, name: str, settings: dict[str, Any], lacking: str
 ) -> None:
     backbone = load_backbone(name, checkpoint="random", architecture=SMALL, image_size=64)
-    torch.manual_seed(0)
-    context = BuildContext(backbone, CLASSES, get_method(method).settings(**settings), lambda _: torch.empty(0), print)
-    model: Any = get_method(method).build(context).model.eval()
-    for parameter in model.adapter.parameters():
-        parameter.data.add_(torch.randn_like(parameter), alpha=0.1)
+    model = built(method, backbone, **settings)
     if lacking:
         with pytest.raises(InputError, match=f"needs {re.escape(lacking)}, which this backbone does not have"):
             model.merged_state()

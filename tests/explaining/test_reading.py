@@ -132,9 +132,9 @@ def test_a_distilled_vit_is_read_where_it_calls_timm(images: Tensor) -> None:
     torch.testing.assert_close(views[0].attention, expected)
 
 
-@pytest.fixture
-def rotary() -> nn.Module:
-    return tiny(FAMILIES["DINOv3"]).float()
+@pytest.fixture(params=["DINOv3", "EVA-02 CLIP"])
+def rotary(request: pytest.FixtureRequest) -> nn.Module:
+    return tiny(FAMILIES[request.param]).float()
 
 
 @torch.no_grad()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from timm.layers import GluMlp, SwiGLU, SwiGLUPacked
 from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor
+from torch import Tensor, nn
 
 from shipbench.adapting import AdaptedModel
 from shipbench.methods import AdaptedMethod, BuildContext, get_method
@@ -110,7 +112,24 @@ SETTINGS = {
     "difffit": DIFFFIT,
     "partial": PARTIAL,
 }
-CASES = [(name, settings) for name, variants in SETTINGS.items() for settings in variants]
+NORMED = {"scale_mlp_norm": True, "scale_attn_norm": True}
+# MLPs by the half of the hidden values that is the gate, and how timm builds them.
+MLPS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "plain": ("", {}),
+    "plain, normed": ("", NORMED),
+    "packed": ("first", {"mlp_layer": SwiGLUPacked, "act_layer": nn.SiLU}),
+    "packed, gate last": ("last", {"mlp_layer": GluMlp, "act_layer": nn.SiLU, "scale_mlp_norm": True}),
+    "separate, normed": ("first", {"mlp_layer": SwiGLU, "act_layer": nn.SiLU, **NORMED}),
+}
+PLAIN = [(name, settings, "plain") for name, variants in SETTINGS.items() for settings in variants]
+# FacT has no equation for gated MLPs.
+GATED = [
+    (name, {"rank": 3, "at_mlp": False} if name.startswith("fact") else {}, mlp)
+    for name in SETTINGS
+    for mlp, (gate, _) in MLPS.items()
+    if gate and not name.endswith("-attn")
+]
+CASES = [*PLAIN, ("ssf", {}, "plain, normed"), *GATED]
 
 
 def named(case: object) -> str:
@@ -119,15 +138,18 @@ def named(case: object) -> str:
     return "-".join(f"{key}={value}" for key, value in case.items()) or "default"
 
 
-every_case = pytest.mark.parametrize(("name", "settings"), CASES, ids=named)
+every_case = pytest.mark.parametrize(("name", "settings", "mlp"), CASES, ids=named)
 
 
-def backbone() -> VisionTransformer:
+def shape(mlp: str) -> literal.Vit:
+    return dataclasses.replace(SHAPE, gate=MLPS[mlp][0])
+
+
+def backbone(mlp: str = "plain") -> VisionTransformer:
     """A backbone of random weights on a grid that is no square, whose MLP is three times its width."""
     size = (SHAPE.grid[0] * SHAPE.patch, SHAPE.grid[1] * SHAPE.patch)
-    vit = VisionTransformer(
-        size, SHAPE.patch, num_classes=0, embed_dim=SHAPE.width, depth=SHAPE.depth, num_heads=SHAPE.heads, mlp_ratio=3
-    )
+    sizes = {"embed_dim": SHAPE.width, "depth": SHAPE.depth, "num_heads": SHAPE.heads, "mlp_ratio": 3}
+    vit = VisionTransformer(size, SHAPE.patch, num_classes=0, **sizes, **MLPS[mlp][1])
     vit, generator = vit.double().eval(), torch.Generator().manual_seed(3)
     with torch.no_grad():
         for name, parameter in vit.named_parameters():
@@ -141,9 +163,9 @@ def batch() -> tuple[Tensor, Tensor]:
     return uniform(generator, 5, 3, rows, columns), torch.randint(CLASSES, (5,), generator=generator)
 
 
-def build(name: str, settings: Mapping[str, Any]) -> tuple[AdaptedModel, Any]:
+def build(name: str, settings: Mapping[str, Any], mlp: str = "plain") -> tuple[AdaptedModel, Any]:
     """A model whose trained tensors are all random, and its settings."""
-    method, vit = get_method(name), backbone()
+    method, vit = get_method(name), backbone(mlp)
     assert isinstance(method, AdaptedMethod)
     chosen = configure(method.settings, settings)
     model = AdaptedModel(vit, CLASSES, method.adapter(vit, chosen), path_rates=RATES).double()
@@ -177,10 +199,10 @@ def trains(name: str, settings: Any, key: str) -> bool:
 
 
 @every_case
-def test_logits_and_merged_weights(name: str, settings: dict[str, Any]) -> None:
-    (model, chosen), (images, _) = build(name, settings), batch()
+def test_logits_and_merged_weights(name: str, settings: dict[str, Any], mlp: str) -> None:
+    (model, chosen), (images, _) = build(name, settings, mlp), batch()
     tensors = dict(model.named_parameters())
-    expected = literal.logits(name, SHAPE, tensors, chosen, images, literal.Masks(), RATES)
+    expected = literal.logits(name, shape(mlp), tensors, chosen, images, literal.Masks(), RATES)
     assert_close(model(images), expected, TOLERANCE, "logits")
     if get_method(name).mergeable:
         merged = copy.deepcopy(model.backbone)
@@ -190,8 +212,8 @@ def test_logits_and_merged_weights(name: str, settings: dict[str, Any]) -> None:
 
 
 @every_case
-def test_three_training_steps(name: str, settings: dict[str, Any]) -> None:
-    (model, chosen), (images, labels) = build(name, settings), batch()
+def test_three_training_steps(name: str, settings: dict[str, Any], mlp: str) -> None:
+    (model, chosen), (images, labels) = build(name, settings, mlp), batch()
     recipe = Recipe(lr=1e-2, weight_decay=0.1)
     tensors = {key: value.detach().clone() for key, value in model.named_parameters()}
     trained = leaves({key: value for key, value in tensors.items() if trains(name, chosen, key)})
@@ -202,7 +224,7 @@ def test_three_training_steps(name: str, settings: dict[str, Any]) -> None:
     optimizers = [make_optimizer(model.train(), recipe), torch.optim.AdamW(groups, lr=recipe.lr)]
     for step in range(3):
         masks = literal.Masks(torch.Generator().manual_seed(step))
-        logits = literal.logits(name, SHAPE, tensors | trained, chosen, images, masks, RATES)
+        logits = literal.logits(name, shape(mlp), tensors | trained, chosen, images, masks, RATES)
         expected = F.cross_entropy(logits, labels)
         model.masks = iter(masks.drawn)
         loss = model.loss(images, labels)
@@ -258,7 +280,7 @@ def size(name: str, s: Any) -> int:
     return depth * (bottleneck + scales + (2 * width if name == "adapter-pfeiffer" and s.norm else 0))
 
 
-@every_case
+@pytest.mark.parametrize(("name", "settings"), [case[:2] for case in PLAIN], ids=named)
 def test_trained_parameters(name: str, settings: dict[str, Any]) -> None:
     model, chosen = build(name, settings)
     trained = {key: parameter for key, parameter in model.named_parameters() if parameter.requires_grad}

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from shipbench.adapting import AdaptedModel, Adapter
 from shipbench.backbones import pooled_features
-from shipbench.backbones.architecture import why_unadaptable, why_unpromptable
+from shipbench.backbones.architecture import why_unpromptable
 from shipbench.methods import BuildContext, get_method
 from shipbench.methods.ship import Ship, ShipConfig
 from shipbench.prompting import block_outputs, embed, stacked_forward
@@ -138,10 +138,6 @@ def test_poolings_of_vpt_read_the_tokens_that_they_name(name: str, pooling: Any)
         assert_close(model(images), model.head(vit.fc_norm(read)), TOLERANCE, "logits")
 
 
-GATED = ("DINOv3 with gated MLP", "EVA-02", "EVA-02 CLIP")
-PLAIN_MLP = pytest.mark.parametrize("name", [name for name in FAMILIES if name not in GATED])
-
-
 class Changed(nn.Module):
     """A linear layer whose outputs change by a low-rank map."""
 
@@ -156,7 +152,11 @@ class Changed(nn.Module):
 def literal_lora(vit: Any, model: Any, images: Tensor) -> Tensor:
     changed = deepcopy(vit)
     for block, pair in zip(changed.blocks, model.adapter.lora, strict=True):
-        block.attn.qkv = Changed(block.attn.qkv, model.adapter.config.factor * pair.b @ pair.a)
+        change = model.adapter.config.factor * pair.b @ pair.a
+        fused = block.attn.qkv is not None
+        layers = {"qkv": change} if fused else dict(zip(("q_proj", "k_proj", "v_proj"), change.chunk(3), strict=True))
+        for layer, rows in layers.items():
+            setattr(block.attn, layer, Changed(getattr(block.attn, layer), rows))
     return literal_logits(changed, model, images, lambda index, h: 0 * h)
 
 
@@ -178,10 +178,10 @@ def literal_logits(vit: Any, model: Any, images: Tensor, beside: Any) -> Tensor:
     return equations.classify(vit, tokens, {f"head.{key}": value for key, value in model.head.named_parameters()})
 
 
-@PLAIN_MLP
+@EVERY
 @pytest.mark.parametrize(("method", "literal"), [("lora", literal_lora), ("adaptformer", literal_adaptformer)])
-def test_adapters(name: str, method: str, literal: Any) -> None:
-    vit, (images, labels) = tiny(FAMILIES[name]), batch(FAMILIES[name])
+def test_adapters(family: Family, method: str, literal: Any) -> None:
+    vit, (images, labels) = tiny(family), batch(family)
     context = BuildContext(vit, CLASSES, get_method(method).settings(), lambda _: torch.empty(0), print)
     model: Any = get_method(method).build(context).model.double().eval()
     draws = generator()
@@ -194,14 +194,9 @@ def test_adapters(name: str, method: str, literal: Any) -> None:
     assert_all_close(gradients(model.loss(images, labels), trained(model)), expected, TOLERANCE)
 
 
-@PLAIN_MLP
-def test_an_adapter_that_changes_nothing_computes_what_timm_computes(name: str) -> None:
-    vit, (images, _) = tiny(FAMILIES[name]), batch(FAMILIES[name])
+@EVERY
+def test_an_adapter_that_changes_nothing_computes_what_timm_computes(family: Family) -> None:
+    vit, (images, _) = tiny(family), batch(family)
     model = AdaptedModel(vit, CLASSES, Adapter()).double().eval()
     with torch.no_grad():
         assert_close(model(images), model.head(pooled_features(vit, images)), TOLERANCE, "logits")
-
-
-@pytest.mark.parametrize("name", GATED)
-def test_a_gated_mlp_has_no_sites_for_adapters(name: str) -> None:
-    assert why_unadaptable(tiny(FAMILIES[name])).endswith("which has other layers than fc1 and fc2")

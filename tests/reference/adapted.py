@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -41,13 +41,14 @@ class Masks:
 
 @dataclass(frozen=True)
 class Vit:
-    """The shape of the backbone."""
+    """The shape of the backbone; ``gate`` is the half of an MLP's hidden values that is its gate, ``""`` for none."""
 
     width: int
     depth: int
     heads: int
     patch: int
     grid: tuple[int, int]
+    gate: Literal["", "first", "last"] = ""
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,9 @@ class At:
     def own(self, name: str) -> Tensor:
         """A tensor of the adapter; ``{}`` stands for the index of the block."""
         return self.tensors[f"adapter.{name.format(self.index)}"]
+
+    def has(self, name: str) -> bool:
+        return f"backbone.blocks.{self.index}.{name}.weight" in self.tensors
 
     def frozen(self, name: str, values: Tensor) -> Tensor:
         """A linear layer of the block."""
@@ -86,12 +90,25 @@ class At:
         for head in range(self.vit.heads):
             q, k, v = (third[..., head * size : (head + 1) * size] for third in thirds)
             heads.append((q @ k.mT / size**0.5).softmax(dim=-1) @ v)
-        joined = torch.cat(heads, dim=2)
+        joined = self.inner_norm("attn.norm", torch.cat(heads, dim=2))
         return proj(joined) if proj else self.frozen("attn.proj", joined)
 
     def mlp(self, u: Tensor, fc1: Run | None = None, fc2: Run | None = None) -> Tensor:
-        hidden = gelu(fc1(u) if fc1 else self.frozen("mlp.fc1", u))
+        hidden = self.inner_norm("mlp.norm", self.activated(fc1(u) if fc1 else self.fc1(u)))
         return fc2(hidden) if fc2 else self.frozen("mlp.fc2", hidden)
+
+    def fc1(self, u: Tensor) -> Tensor:
+        layers = ("mlp.fc1_g", "mlp.fc1_x") if self.has("mlp.fc1_g") else ("mlp.fc1",)
+        return torch.cat([self.frozen(layer, u) for layer in layers], dim=2)
+
+    def activated(self, hidden: Tensor) -> Tensor:
+        if not self.vit.gate:
+            return gelu(hidden)
+        first, last = hidden.chunk(2, dim=2)
+        return silu(first) * last if self.vit.gate == "first" else first * silu(last)
+
+    def inner_norm(self, name: str, values: Tensor) -> Tensor:
+        return self.norm(name, values) if self.has(name) else values
 
     def after_attention(self, x: Tensor) -> Tensor:
         return x + self.path(self.attention(self.norm("norm1", x)))
@@ -118,6 +135,10 @@ def gelu(t: Tensor) -> Tensor:
 
 def quick_gelu(t: Tensor) -> Tensor:
     return t / (1 + torch.exp(-1.702 * t))
+
+
+def silu(t: Tensor) -> Tensor:
+    return t / (1 + torch.exp(-t))
 
 
 def relu(t: Tensor) -> Tensor:
@@ -180,10 +201,13 @@ def ssf(at: At, x: Tensor) -> Tensor:
     def after(name: str, included: bool, run: Run) -> Run:
         return lambda values: scale_shift(at, f"ssf_{name}.{{}}", included, run(values))
 
+    def normed(part: str, values: Tensor) -> Tensor:
+        return scale_shift(at, f"ssf_{part}_norm.{{}}", s.at_norms and at.has(f"{part}.norm"), values)
+
     qkv = after("qkv", s.at_attention, lambda u: at.frozen("attn.qkv", u))
-    proj = after("proj", s.at_attention, lambda heads: at.frozen("attn.proj", heads))
-    fc1 = after("fc1", s.at_mlp, lambda u: at.frozen("mlp.fc1", u))
-    fc2 = after("fc2", s.at_mlp, lambda hidden: at.frozen("mlp.fc2", hidden))
+    proj = after("proj", s.at_attention, lambda heads: at.frozen("attn.proj", normed("attn", heads)))
+    fc1 = after("fc1", s.at_mlp, at.fc1)
+    fc2 = after("fc2", s.at_mlp, lambda hidden: at.frozen("mlp.fc2", normed("mlp", hidden)))
     h = x + at.path(at.attention(after("norm1", s.at_norms, lambda t: at.norm("norm1", t))(x), qkv, proj))
     return h + at.path(at.mlp(after("norm2", s.at_norms, lambda t: at.norm("norm2", t))(h), fc1, fc2))
 
@@ -251,8 +275,8 @@ def fact_tt(at: At, x: Tensor) -> Tensor:
 
 
 def fact_tk(at: At, x: Tensor) -> Tensor:
-    s, slices = at.settings, slices_of(at)
-    first = 4 if s.at_attention else 0
+    s = at.settings
+    first, slices = 4 if s.at_attention else 0, slices_of(at) if s.at_mlp else 0
     pieces = first + (2 * slices if s.at_mlp else 0)
     columns = at.own("p").unflatten(1, (at.vit.depth, pieces))[:, at.index] if pieces else at.own("p")
     # Entry (a, b, m) of the pieces: sum_c core(a, b, c) p(c, m).
