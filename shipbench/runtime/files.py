@@ -106,6 +106,14 @@ def _has_locks(folder: Path) -> bool:
     return True
 
 
+def expanded(path: str) -> Path:
+    """Return a path in which ``~`` or ``~NAME`` is a user's home folder, unchanged where the system knows no such user.
+
+    ``Path.expanduser`` raises ``RuntimeError`` then.
+    """
+    return Path(os.path.expanduser(path))  # noqa: PTH111
+
+
 def file_sha256(file: Path) -> str:
     """Return the SHA-256 of a file's content, in hexadecimal."""
     digest = hashlib.sha256()
@@ -130,3 +138,5 @@ def read_toml(file: Path, what: str) -> dict[str, Any]:
         raise InputError(f"{what} {file} cannot be read: {system_reason(error)}") from error
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{what} {file} is not TOML: {error}") from error
+    except RecursionError as error:
+        raise InputError(f"{what} {file} is not TOML: its values are nested too deeply") from error
