@@ -105,8 +105,7 @@ def results_upload(store: Store, repo: str) -> Upload:
 
 def _in_columns_of_one_type(frame: pd.DataFrame) -> pd.DataFrame:
     """Return ``frame`` with texts in columns of several types, which Parquet does not have."""
-    kinds = {name: infer_dtype(frame[name], skipna=True) for name in frame}
-    mixed = [name for name, kind in kinds.items() if kind.startswith("mixed")]
+    mixed = [name for name in map(str, frame) if infer_dtype(frame[name], skipna=True).startswith("mixed")]
     return frame.assign(**{name: frame[name].map(str, na_action="ignore") for name in mixed})
 
 
