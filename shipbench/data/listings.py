@@ -33,6 +33,7 @@ from shipbench.data.images import (
 from shipbench.data.parallel import map_items
 from shipbench.data.types import Entry, Identity, NativeSplit, SplitRole
 from shipbench.errors import InputError
+from shipbench.runtime.files import expanded
 from shipbench.tasks import Task
 from shipbench.tasks.catalogue import SplitName
 
@@ -136,7 +137,7 @@ class DrawnSource:
     @property
     def folder(self) -> Path | None:
         """The folder that the source reads, or the one that holds its images; None if they lie in no folder."""
-        path = Path(self.task.base, self.task.location).expanduser()
+        path = Path(self.task.base) / expanded(self.task.location)
         if path.is_dir():
             return path
         files = {file.absolute() for file in (self.listing.signatures or {}).values()}

@@ -179,8 +179,9 @@ def _reset_resident_peak() -> None:
 
 
 def _resident_peak() -> int:
-    if _STATUS.exists():
-        peak = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM"))
+    # Sandboxes such as gVisor list no peak.
+    peak = next((line for line in _lines(_STATUS) if line.startswith("VmHWM:")), None)
+    if peak is not None:
         return int(peak.split()[1]) * 1024
     try:
         import resource

@@ -62,7 +62,7 @@ def parse_selector(text: str, default: Path) -> Selector:
 
     Raises ``InputError`` if a part has no ``=`` or a name occurs twice.
     """
-    folder, at, rest = (text, "", "") if Path(text).is_dir() else text.partition("@")
+    folder, at, rest = (text, "", "") if _is_folder(text) else text.partition("@")
     if at and not rest:
         raise InputError(f"{text}: nothing follows the @; name columns or settings, {_EXAMPLE}")
     values: dict[str, tuple[str, ...]] = {}
@@ -74,6 +74,14 @@ def parse_selector(text: str, default: Path) -> Selector:
             raise InputError(f"{text}: {name.strip()} is given twice; separate alternatives with |")
         values[name.strip()] = tuple(alternative.strip() for alternative in value.split("|"))
     return Selector(text, Path(folder) if folder else default, values)
+
+
+def _is_folder(text: str) -> bool:
+    try:
+        return Path(text).is_dir()
+    except OSError:
+        # A selection of many runs is longer than the name of a file may be.
+        return False
 
 
 def _matches(column: str, value: Any, wanted: Iterable[str]) -> bool:

@@ -106,6 +106,14 @@ def _has_locks(folder: Path) -> bool:
     return True
 
 
+def expanded(path: str) -> Path:
+    """Return a path in which ``~`` or ``~NAME`` is a user's home folder, unchanged where the system knows no such user.
+
+    ``Path.expanduser`` raises ``RuntimeError`` then.
+    """
+    return Path(os.path.expanduser(path))  # noqa: PTH111
+
+
 def file_sha256(file: Path) -> str:
     """Return the SHA-256 of a file's content, in hexadecimal."""
     digest = hashlib.sha256()

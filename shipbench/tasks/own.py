@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from shipbench.errors import InputError
+from shipbench.runtime.files import expanded
 from shipbench.tasks.catalogue import Task
 
 # A letter and a colon begin a path on Windows.
@@ -50,12 +51,12 @@ def _last_part(kind: str, location: str, base: Path) -> str:
     if kind == "torchvision":
         # A whole CIFAR-100 is not the task cifar100 of VTAB-1k.
         return f"tv-{location.lower()}"
-    if kind in ("csv", "folder") and not (base / Path(location).expanduser()).exists():
+    if kind in ("csv", "folder") and not (base / expanded(location)).exists():
         # The part after the colon is the folder that the images lie in.
         name = location.rpartition(":")[0]
         location = name if len(name) > 1 else location
     for suffix in _SUFFIXES.get(kind, ()):
         location = location.removesuffix(suffix)
     # normpath takes the last part of "." and "bugs/" as well.
-    name = os.path.normpath(base / Path(location).expanduser()).rsplit(os.sep, 1)[-1]
+    name = os.path.normpath(base / expanded(location)).rsplit(os.sep, 1)[-1]
     return re.sub(r"[\s:,]+", "-", name) or kind

@@ -166,11 +166,20 @@ def test_a_system_that_reports_no_peak_gives_0(tmp_path: Path, monkeypatch: pyte
     assert PeakMemory(torch.device("cpu")).bytes() == 0
 
 
-@pytest.mark.parametrize(("system", "unit"), [("Darwin", 1), ("FreeBSD", 1024)])
+def test_the_peak_of_linux_is_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_STATUS", tmp_path / "status")
+    (tmp_path / "status").write_text("Name:\tpython\nVmPeak:\t 9 kB\nVmHWM:\t 5000 kB\nVmRSS:\t 7 kB\n")
+    assert PeakMemory(torch.device("cpu")).bytes() == 5000 * 1024
+
+
+# Some sandboxes of Linux, such as gVisor, list no peak.
+@pytest.mark.parametrize(("system", "unit"), [("Darwin", 1), ("FreeBSD", 1024), ("Linux", 1024)])
 def test_the_peak_of_other_systems_is_in_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: str, unit: int
 ) -> None:
     monkeypatch.setattr(memory, "_STATUS", tmp_path / "status")
+    if system == "Linux":
+        (tmp_path / "status").write_text("Name:\tpython\nVmRSS:\t 7 kB\n")
     monkeypatch.setattr(platform, "system", lambda: system)
     monkeypatch.setattr(resource, "getrusage", lambda _: SimpleNamespace(ru_maxrss=5_000_000))
     assert PeakMemory(torch.device("cpu")).bytes() == 5_000_000 * unit

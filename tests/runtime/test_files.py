@@ -15,7 +15,7 @@ import pytest
 
 from shipbench.errors import InputError
 from shipbench.runtime import files
-from shipbench.runtime.files import atomic_path, file_sha256, taking_turns
+from shipbench.runtime.files import atomic_path, file_sha256, read_toml, taking_turns
 
 
 def test_a_failed_write_leaves_no_file(tmp_path: Path) -> None:
@@ -62,15 +62,19 @@ def test_the_hash_of_a_file_is_that_of_its_bytes(tmp_path: Path, size: int) -> N
 
 def test_a_file_is_synced_through_a_handle_that_may_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Windows syncs no other handle."""
+    target, named_before = tmp_path / "kept.txt", list[bool]()
 
     def sync(descriptor: int) -> None:
         if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
             raise OSError(errno.EBADF, "Bad file descriptor")
+        named_before.append(target.exists())
 
     monkeypatch.setattr(os, "fsync", sync)
-    with atomic_path(tmp_path / "kept.txt") as temporary:
+    with atomic_path(target) as temporary:
         temporary.write_text("new")
-    assert (tmp_path / "kept.txt").read_text() == "new"
+    assert target.read_text() == "new"
+    # Once, and before the file has its name: a power cut leaves a whole file or none.
+    assert named_before == [False]
 
 
 def test_a_file_is_written_where_permissions_cannot_be_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,6 +123,12 @@ def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytes
         taking_turns(tmp_path / "a.lock", "waiting"),
     ):
         pass
+
+
+def test_a_toml_file_that_is_nested_without_an_end_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text("a = " + "[" * 100_000)
+    with pytest.raises(InputError, match=r"^task file .*a\.toml cannot be read: its values are nested too deeply$"):
+        read_toml(tmp_path / "a.toml", "task file")
 
 
 def test_a_lock_file_that_cannot_be_written_is_no_lack_of_locks(

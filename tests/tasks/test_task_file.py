@@ -115,6 +115,11 @@ def test_a_source_is_a_suite_of_one_task(tmp_path: Path, monkeypatch: pytest.Mon
     assert get_task("hf:user/flowers:small").name == "flowers-small"
     assert get_task("torchvision:CIFAR100").name == "tv-cifar100"
     assert get_task("folder:.").name == tmp_path.name
+    monkeypatch.setenv("HOME", "/home/ann")
+    assert [get_task(f"folder:{place}").name for place in ("~", "~/bugs", "~nobody-has-this-name")] == [
+        *("ann", "bugs"),
+        "~nobody-has-this-name",
+    ]
     assert RunSpec("linear", "folder:bugs").task == get_task("folder:bugs")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from shipbench.errors import InputError, did_you_mean
+from shipbench.runtime.files import expanded
 
 
 def require_known(options: Mapping[str, Any], known: tuple[str, ...], kind: str) -> None:
@@ -77,4 +78,4 @@ def with_images(options: Mapping[str, Any], images: str | None) -> Mapping[str, 
 
 def place(location: str, base: Path) -> Path:
     """Return the absolute path of a location that is relative to ``base``; ``~`` is the user's home."""
-    return (base / Path(location).expanduser()).absolute()
+    return (base / expanded(location)).absolute()

@@ -34,9 +34,13 @@ def test_folders_are_classes_by_code_point_and_images_are_sorted(tmp_path: Path)
     ]
 
 
-def test_a_location_is_relative_to_the_base(tmp_path: Path) -> None:
+def test_a_location_is_relative_to_the_base_or_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tree(tmp_path / "bugs", *FLAT)
     assert sizes(ImageFolder().list("bugs", tmp_path, {})) == {"train": 3}
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert sizes(ImageFolder().list("~/bugs", tmp_path / "elsewhere", {})) == {"train": 3}
+    with pytest.raises(InputError, match="~nobody-has-this-name/bugs"):
+        ImageFolder().list("~nobody-has-this-name/bugs", tmp_path, {})
 
 
 def test_images_lie_at_any_depth_and_suffixes_have_any_case(tmp_path: Path) -> None:
