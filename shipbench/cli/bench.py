@@ -118,7 +118,6 @@ class BenchChoices:
         """Raise ``InputError`` for files that cannot be written, and for options that exclude each other."""
         if self.json_file is not None:
             check_output(self.json_file, "--json", folder=False)
-        check_output(self.output, "--output")
         if self.operations and (self.all_parts or self.end_to_end or self.compiled or self.merged):
             raise InputError(
                 "--operations counts and times nothing; use it without --all, --end-to-end, --compile and --merged"
@@ -127,8 +126,27 @@ class BenchChoices:
             raise InputError(
                 "--end-to-end times runs as they are carried out; use it without --all, --compile and --merged"
             )
-        if self.all_parts and self.json_file is not None:
+        if self.end_to_end and (self.prompt_lengths or self.drop_path is not None):
+            raise InputError(
+                "--end-to-end times runs with their settings; use --set prompt_length=N and --set drop_path=RATE in "
+                "place of --prompt-lengths and --drop-path"
+            )
+        self._check_parts()
+
+    def _check_parts(self) -> None:
+        """Raise ``InputError`` for options of --all without it, and for what none of its parts measures."""
+        if not self.all_parts:
+            if self.parts != "all" or self.output != _REPORTS:
+                raise InputError("--parts and --output belong to --all, which measures parts into files; add --all")
+            return
+        if self.json_file is not None:
             raise InputError("--all writes a JSON file for each part into the folder of --output; leave out --json")
+        if self.compiled or self.merged or "," in (self.prompt_lengths or ""):
+            raise InputError(
+                "--all measures models with one prompt length, neither compiled nor merged; use it without --compile "
+                "and --merged, and name one length in --prompt-lengths"
+            )
+        check_output(self.output, "--output")
 
     def chosen_methods(self) -> list[Method]:
         """Return the methods to measure."""

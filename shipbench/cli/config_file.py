@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from shipbench.settings import flat_table
 
 # Options that a file may give as a table of settings.
 _TABLES = ("set", "grid", "sweep", "cluster")
+# Those of them that are settings by key, of which the command line replaces single ones.
+_BY_KEY = ("settings", "cluster")
 
 
 def read_config(context: typer.Context, path: Path | None) -> Path | None:
@@ -27,7 +30,22 @@ def read_config(context: typer.Context, path: Path | None) -> Path | None:
             # The parser may read another command line afterwards.
             context.call_on_close(partial(setattr, option, "envvar", option.envvar))
             option.envvar = None
+            if option.name in _BY_KEY:
+                context.call_on_close(partial(setattr, option, "callback", option.callback))
+                option.callback = partial(_with_others, values[option.name])
     return path
+
+
+def _with_others(pairs: list[str], _context: typer.Context, _option: Any, given: Sequence[str]) -> list[str]:
+    """Return the pairs of a file whose keys the command line does not give, then those that it gives."""
+    keys = {_key(pair) for pair in given}
+    # A plain key is given for every method.
+    kept = (pair for pair in pairs if not {_key(pair), _key(pair).rpartition(".")[2]} & keys)
+    return [*kept, *given]
+
+
+def _key(pair: str) -> str:
+    return pair.partition("=")[0].strip()
 
 
 def _config_values(path: Path, options: list[Any]) -> dict[str, Any]:

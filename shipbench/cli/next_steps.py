@@ -53,9 +53,9 @@ def after_predict() -> None:
     suggest("shipbench list runs", "the test accuracy of each run")
 
 
-def after_status(results: Path, *, failed: bool, pending: bool) -> None:
+def after_status(results: Path, *, failed: bool, coming: bool) -> None:
     """Suggest to watch while runs are to come, else to look at the failures or at the report."""
-    if pending:
+    if coming:
         suggest(f"shipbench status --watch{_results(results)}", "follow the runs until Ctrl-C")
     elif failed:
         suggest(f"shipbench list runs{_results(results)}", "the errors in full")

@@ -82,6 +82,7 @@ class LiveDisplay:
             case EpochDone(run_id):
                 self.progress.update(self.bars[run_id], completed=event.epoch + 1, detail=describe_epoch(event))
             case Lost(run_id):
+                self._remove_bar(run_id)
                 self._print(run_id, LOST)
             case Finished(run_id, record):
                 self._remove_bar(run_id)

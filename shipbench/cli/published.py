@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from shipbench.errors import InputError, did_you_mean
+from shipbench.settings import comma_list
 
 if TYPE_CHECKING:
     from shipbench.published import PublishedRow
@@ -24,9 +25,8 @@ def chosen_rows(methods: str | None, tasks: str | None) -> list[PublishedRow]:
     from shipbench.published import published_rows
 
     wanted = _tasks(tasks)
-    rows = [row for row in published_rows() if _is_wanted(row, methods)]
-    if methods is not None:
-        _check_methods(methods, [row.method for row in published_rows()])
+    prefixes = None if methods is None else _prefixes(methods, [row.method for row in published_rows()])
+    rows = [row for row in published_rows() if prefixes is None or _key(row.method).startswith(prefixes)]
     cut = [
         replace(
             row, accuracy_percent={task: row.accuracy_percent[task] for task in wanted if task in row.accuracy_percent}
@@ -78,27 +78,25 @@ def _tasks(text: str | None) -> list[str]:
     names = [task.name for task in VTAB.tasks]
     if text is None:
         return names
-    wanted = [vtab_task(part) or get_task(part.strip()).name for part in text.split(",") if part.strip()]
+    wanted = [vtab_task(part) or get_task(part).name for part in comma_list(text)]
+    if not wanted:
+        raise InputError("--task is empty; name tasks of VTAB-1k, as in --task dtd,svhn")
     for name in wanted:
         if name not in names:
             raise InputError(f"--task: there are no published rows for {name!r}; only VTAB-1k has any")
     return wanted
 
 
-def _is_wanted(row: PublishedRow, methods: str | None) -> bool:
-    return methods is None or any(
-        _key(row.method).startswith(_key(part)) for part in methods.split(",") if part.strip()
-    )
-
-
-def _check_methods(text: str, names: Sequence[str]) -> None:
-    for part in text.split(","):
-        if part.strip() and not any(_key(name).startswith(_key(part)) for name in names):
-            lower = {name.lower(): name for name in names}
-            raise InputError(
-                f"--method: no published row of {part.strip()!r}{did_you_mean(part.strip(), lower)}; "
-                "'shipbench list published' shows all"
-            )
+def _prefixes(text: str, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the beginnings of method names in a comma list; raise ``InputError`` for one that no name has."""
+    parts = comma_list(text)
+    if not parts:
+        raise InputError("--method is empty; name methods by their beginning, as in --method vpt,ship")
+    for part in parts:
+        if not (_key(part) and any(_key(name).startswith(_key(part)) for name in names)):
+            hint = did_you_mean(part, [name.lower() for name in names])
+            raise InputError(f"--method: no published row of {part!r}{hint}; 'shipbench list published' shows all")
+    return tuple(map(_key, parts))
 
 
 def _key(name: str) -> str:

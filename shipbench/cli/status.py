@@ -43,7 +43,7 @@ def status(
         print_document("status/1", **_as_json(state))
         return
     out_console().print(_page(state))
-    next_steps.after_status(results, failed=bool(state.failed), pending=bool(state.pending))
+    next_steps.after_status(results, failed=bool(state.failed), coming=bool(state.active or state.pending))
 
 
 def _watch(results: Path) -> None:

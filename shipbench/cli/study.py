@@ -177,12 +177,16 @@ def _compare(study: Study, grid: StudyGrid, options: GridOptions, study_options:
     from shipbench.planning.study.lock import differences, extended, lock_name, make_lock, read_lock, write_lock
 
     if grid.unread:
+        if study_options.locked:
+            raise InputError(f"--locked: nothing can be compared with a lock: {grid.unread}")
         return []
     ours, place = make_lock(study, grid), options.results / lock_name(study)
     beside = study_options.lock or study.file.with_name(lock_name(study))
     others = {path: read_lock(path) for path in dict.fromkeys((beside, place)) if path.is_file()}
     if study_options.relock:
         others.pop(place, None)
+    if study_options.locked and not others:
+        raise InputError(f"--locked: there is no lock to compare with: neither {beside} nor {place} exists")
     sentences = [sentence for path, other in others.items() for sentence in differences(ours, other, str(path))]
     if sentences and study_options.locked:
         raise InputError("\n- ".join(["--locked: this machine differs from the lock:", *sentences]))

@@ -54,6 +54,19 @@ def test_differences_failures_and_cut_off_parts_are_said(tmp_path: Path) -> None
     assert "- `tests/cuda/test_a.py::test_b`" in text
 
 
+def test_every_part_has_a_table_in_the_units_of_its_columns(tmp_path: Path) -> None:
+    ship = {"method": "ship", "precision": "bf16"}
+    gaps = {"kernels": 812.0, "launches": 5.0, "copies_from_host": 1.5, "span": 12.345, "idle": 0.125}
+    part(tmp_path, "profile", [ship | gaps | {"captured": True}])
+    runs = {"decoding_rate": 900.0, "training_rate": 800.0, "evaluation_rate": 700.0, "benchmark_seconds": 930.0}
+    part(tmp_path, "end-to-end", [ship | runs | {"training_fraction": 0.25, "evaluation_fraction": 0.75}])
+    part(tmp_path, "stacks", [ship | STEP | {"runs": 4}])
+    text = render(tmp_path)
+    assert "| ship, bf16 | yes | 812 | 5 | 1.5 | 12.35 | 12 % |" in text
+    assert "| ship, bf16 | 900 | 800 | 700 | 25 % | 15.5 |" in text
+    assert "| ship, bf16 | no | 4 | 12.00 (11.00 to 13.50) | 5333 | 2.50 |" in text
+
+
 def test_failures_are_told_of_parts_that_were_cut_off(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"{BEGIN}\n{END}\n")

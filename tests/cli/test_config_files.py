@@ -78,6 +78,25 @@ def test_settings_may_be_a_list(shipbench: Callable[..., Outcome], tmp_path: Pat
     assert "epochs=3, lr=0.5" in outcome.out
 
 
+@pytest.mark.parametrize(
+    ("given", "settings"),
+    [
+        ((), "epochs=3, lr=0.5, weight_decay=0.1"),
+        (("--set", "lr=0.25"), "epochs=3, lr=0.25, weight_decay=0.1"),
+        (("--set", "weight_decay=0.2"), "epochs=3, lr=0.5, weight_decay=0.2"),
+        (("--set", "linear.epochs=4", "--set", "drop_path=0.0"), "drop_path=0.0, epochs=4, lr=0.5, weight_decay=0.1"),
+    ],
+)
+def test_a_setting_of_the_command_line_replaces_that_of_the_file_alone(
+    shipbench: Callable[..., Outcome], tmp_path: Path, cache: Path, given: tuple[str, ...], settings: str
+) -> None:
+    text = "method = 'linear'\ntasks = 'digits'\n[set]\nepochs = 3\nlr = 0.5\nlinear.weight_decay = 0.1\n"
+    (tmp_path / "grid.toml").write_text(text)
+    outcome = shipbench("run", "--config", tmp_path / "grid.toml", *given, "--dry-run")
+    assert outcome.code == 0, outcome.err
+    assert settings in outcome.out
+
+
 def test_a_named_file_takes_precedence_over_the_environment(
     shipbench: Callable[..., Outcome], tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

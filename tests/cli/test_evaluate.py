@@ -242,10 +242,12 @@ def test_an_interrupted_evaluation_keeps_what_is_finished(
     line = ("evaluate", only_run(bugs), *on(bugs / "bugs"), "--corrupt", "jpeg", "--severity", "1-2")
     outcome = shipbench(*line, "--results", bugs / "r")
     assert outcome.code == 130
+    assert f"1 of 2: {only_run(bugs)} on its test images, jpeg 1\n" in outcome.err
     assert f"stopped; finished evaluations are kept in {bugs / 'r'}, and the same command continues" in outcome.err
     assert not list((bugs / "r" / "claims").iterdir())
     outcome = shipbench(*line, "--results", bugs / "r")
     assert (outcome.code, len(calls)) == (0, 3)
+    assert outcome.err.splitlines()[-1].startswith(f"next: shipbench report --results {bugs / 'r'}")
 
 
 def test_an_evaluation_of_another_process_is_awaited_and_taken_over(shipbench: Shipbench, bugs: Path) -> None:

@@ -288,6 +288,9 @@ def test_what_others_print_goes_to_standard_error() -> None:
     document, _, after = out.partition("}\n")
     assert json.loads(document + "}") == {"schema": "shipbench.run/1", "runs": []}
     assert after == "after it\n"
+    *printed, warning = err.splitlines()
+    assert printed == ["a method", "a child process"]
+    assert json.loads(warning) == {"event": "note", "run_id": None, "text": "a library"}
     lines = err.splitlines()
     assert {"a method", "a child process"} < set(lines)
     assert json.loads(lines[-1]) == {"event": "note", "run_id": None, "text": "a library"}

@@ -160,6 +160,18 @@ def test_named_images_are_explained_beside_unreadable_ones(
     assert (tmp_path / "e" / "blocks-0.png").exists()
 
 
+def test_figures_go_to_a_folder_of_the_run_unless_another_is_named(
+    shipbench: Shipbench, trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = lambda planned, output: ([output / "a.png"], {"unreadable": []})  # noqa: E731
+    monkeypatch.setattr("shipbench.explaining.explain.explain", drawn)
+    line = ("explain", trained.runs["ship"], trained.photograph, "--results", trained.results, "--device", "cpu")
+    file = Path("explanations") / trained.runs["ship"] / "a.png"
+    outcome = shipbench(*line)
+    assert (outcome.out, outcome.err.splitlines()[-1]) == (f"{file}\n", f"next: open {file}")
+    assert shipbench(*line, "--output", tmp_path).out == f"{tmp_path / 'a.png'}\n"
+
+
 def test_patches_other_than_those_of_the_frozen_backbone_are_refused(tmp_path: Path) -> None:
     def backbone() -> VisionTransformer:
         return load_backbone("test_vit", checkpoint="random", image_size=32, architecture={"depth": 1})

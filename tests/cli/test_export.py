@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -184,12 +185,17 @@ def test_an_unreadable_image_keeps_no_other_from_being_classified(
     outcome = shipbench(*line)
     assert outcome.code == 1
     assert [text.split(": ")[0] for text in outcome.out.splitlines()] == [str(trained.photograph)]
+    # All three classes, although the default is five.
+    assert sorted(re.findall(r"(\w+) \(\d", outcome.out)) == ["ant", "bee", "wasp"]
     said = [text for text in outcome.err.splitlines() if text.startswith("error: ")]
     assert [str(path) in text for path, text in zip((missing, broken), said, strict=True)] == [True, True]
     outcome = shipbench(*line, "--json")
     document = json.loads(outcome.out)
     assert outcome.code == 1
     assert [row["image"] for row in document["images"]] == [str(trained.photograph)]
+    guesses = document["images"][0]["classes"]
+    assert {(guess["number"], guess["name"]) for guess in guesses} == {(0, "ant"), (1, "bee"), (2, "wasp")}
+    assert sum(guess["probability"] for guess in guesses) == pytest.approx(1)
     assert [row["image"] for row in document["unreadable"]] == [str(missing), str(broken)]
     outcome = shipbench("predict", file, missing, broken, "--checkpoint", "random", "--json")
     assert (outcome.code, outcome.out) == (2, "")

@@ -60,6 +60,21 @@ def test_a_single_file_without_a_result_is_an_error(shipbench: Shipbench, tmp_pa
     assert "incomplete: 1 of 2 epochs" in outcome.err
 
 
+def test_a_method_and_a_task_are_named_where_a_file_states_neither(shipbench: Shipbench, tmp_path: Path) -> None:
+    path = write(tmp_path / "summary.csv", "epoch,train_loss,eval_top1\n0,1,50\n1,1,48.25\n")
+    line = ("import", "timm", path, "--method", "SSF", "--task", "cifar", "--results", tmp_path / "r")
+    planned = shipbench(*line, "--dry-run")
+    assert planned.err.splitlines()[-1] == "next: the same command without --dry-run"
+    outcome = shipbench(*line)
+    assert outcome.code == 0, outcome.err
+    (row,) = ([cell.strip() for cell in text.split("│")] for text in outcome.out.splitlines() if "summary.csv" in text)
+    assert [cell.lower() for cell in row[1:8]] == ["imported", "ssf", "cifar100", "", "48.25", "50.00", "summary.csv"]
+    assert outcome.err.splitlines()[-1].startswith(f"next: shipbench report --results {tmp_path / 'r'}")
+    outcome = shipbench("list", "runs", "--results", tmp_path / "r", "--json")
+    (stored,) = json.loads(outcome.out)
+    assert (stored["method"].lower(), stored["task"]) == ("ssf", "cifar100")
+
+
 def test_unknown_formats_and_units(shipbench: Shipbench, tmp_path: Path) -> None:
     assert "did you mean 'noah'" in shipbench("import", "noha", tmp_path).err
     assert "--unit: unknown unit" in shipbench("import", "csv", tmp_path, "--unit", "percents").err

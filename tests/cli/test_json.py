@@ -117,6 +117,9 @@ def test_report(shipbench: Shipbench, tmp_path: Path) -> None:
     (row,) = [row for row in main["rows"] if row["row"] == "ours"]
     assert row["dtd"] == 50.0
     assert row["mean of tasks"] is None
+    assert {(result["suite"], result["rule"]) for result in read["results"]} >= {("VTAB-1k", "final")}
+    assert {result["mean"] for result in read["results"]} <= {"groups", "tasks"}
+    assert any("1 of 19" in warning or "seed" in warning for warning in read["warnings"])
 
 
 def test_colours_and_widths(shipbench: Shipbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

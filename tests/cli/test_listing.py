@@ -8,10 +8,13 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from shipbench.cli.published import as_csv, chosen_rows
+from shipbench.methods import get_method, list_methods
 from shipbench.record import RunRecord
 from tests.cli.builders import as_terminal, make_record, results_folder
 from tests.conftest import Shipbench
@@ -71,11 +74,23 @@ def test_ablations_of_any_method(shipbench: Shipbench) -> None:
     outcome = shipbench("list", "ablations", "--method", "linear")
     assert "shipbench ablate --method linear --tasks demo-tiny --sweep KEY=V1,V2" in outcome.out + outcome.err
     assert "did you mean 'linear'" in shipbench("list", "ablations", "--method", "linea").err
+    optional = next(method for name in list_methods() if (method := get_method(name)).optional_switches)
+    listed = shipbench("list", "ablations", "--method", optional.name).out
+    assert "Varied only if --switch names them:" in listed
+    assert all(switch in listed for switch in optional.all_switches)
 
 
 def test_backbones(shipbench: Shipbench) -> None:
     names = [row["name"] for row in json.loads(shipbench("list", "backbones", "--json").out)]
     assert names[:2] == ["demo-vit-small-patch14", "vit_base_patch16_224.orig_in21k"]
+
+
+def test_backbones_are_pretrained_ones_that_match(shipbench: Shipbench) -> None:
+    rows = json.loads(shipbench("list", "backbones", "--pattern", "vit_tiny*", "--json").out)
+    names = [row["name"] for row in rows]
+    assert all(name.startswith("vit_tiny") for name in names[2:])
+    # With the tag of its weights.
+    assert "vit_tiny_patch16_224.augreg_in21k" in names
 
 
 def test_published(shipbench: Shipbench, tmp_path: Path) -> None:
@@ -85,6 +100,8 @@ def test_published(shipbench: Shipbench, tmp_path: Path) -> None:
     table = shipbench("list", "published", "--method", "linear").out
     assert "57.6" in table
     assert "52.9" in table
+    of_task = shipbench("list", "published", "--method", "linear", "--task", "svhn,dtd").out
+    assert [heading for heading in ("dtd", "svhn", "mean of tasks") if heading in of_task] == ["dtd", "svhn"]
     assert shipbench("list", "published", "--task", "digits").code == 2
     assert "did you mean" in shipbench("list", "published", "--method", "vpt-deeep").err
 
@@ -95,6 +112,17 @@ def test_published_rows_can_be_imported(shipbench: Shipbench, tmp_path: Path) ->
     outcome = json.loads(shipbench("import", "csv", file, "--results", tmp_path / "r", "--json").out)
     assert outcome["imported"] == 19
     assert {row["epoch_rule"] for row in outcome["results"]} == {""}
+
+
+def test_a_csv_of_published_rows_tells_parameters_and_papers() -> None:
+    row = chosen_rows("vpt-deep", "dtd")[0]
+    counted = [replace(row, params_include_head=head) for head in (True, False, None)]
+    paper = '"Visual Prompt Tuning (Jia et al.), ECCV 2022"'
+    assert as_csv([*counted, replace(row, trainable_params_millions=None)]).splitlines() == [
+        "method,task,accuracy,params,params_with_head,source",
+        *(f"VPT-Deep,dtd,65.8%,0.53M,{head},{paper}" for head in ("yes", "no", "")),
+        f"VPT-Deep,dtd,65.8%,,no,{paper}",
+    ]
 
 
 def test_nothing_heavy_is_imported() -> None:
@@ -227,6 +255,15 @@ def test_results_of_another_harness_show_what_they_state(shipbench: Shipbench, t
         ["i0", "done", "ship", "imported", "dtd", "", "NOAH", "", "50.0", ""],
         ["i1", "done", "ship", "imported", "svhn", "", "NOAH", "", "", "75.0"],
         ["t0", "done", "ship", "trained", "dtd", "0", "shipbench", "62.5", "", ""],
+    ]
+
+
+def test_shots_are_shown_where_a_run_has_few(shipbench: Shipbench, tmp_path: Path) -> None:
+    records = [make_record("a", shots=4), make_record("b")]
+    outcome = shipbench("list", "runs", "--results", results_folder(tmp_path, records))
+    assert sorted(cells(outcome.out)) == [
+        ["a", "done", "ship", "dtd", "0", "4", "62.5"],
+        ["b", "done", "ship", "dtd", "0", "0", "62.5"],
     ]
 
 

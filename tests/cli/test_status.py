@@ -16,7 +16,7 @@ from shipbench.results.plans import write_plan
 from tests.cli.builders import as_terminal, make_record, results_folder
 from tests.conftest import Shipbench
 from tests.results.test_claims import claim_file
-from tests.results.test_progress import entry
+from tests.results.test_progress import checkpoint, entry
 
 
 def folder(root: Path) -> Path:
@@ -36,10 +36,45 @@ def test_the_tables(shipbench: Shipbench, tmp_path: Path) -> None:
     assert "--watch" in outcome.err
 
 
+def test_what_is_left_of_a_run_under_way_and_of_an_interrupted_one(
+    shipbench: Shipbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHIPBENCH_CHECKPOINT_SECONDS", "0")
+    path = checkpoint(folder(tmp_path), "a1", 3, 1003, seconds=60.0)
+    os.utime(path, (2**31, 2**31))
+    checkpoint(tmp_path, "t1", 4, 10)
+    out = shipbench("status", "--results", tmp_path).out
+    (row,) = (line for line in out.splitlines() if line.startswith("│ a1"))
+    assert [cell.strip() for cell in row.split("│")[3:6]] == ["3/1003", "60 s/epoch", "16 h 40 min"]
+    assert "linear on dtd, seed 0: interrupted after epoch 4/10" in out
+    # The other one is still counted.
+    assert "1 x linear" in out
+
+
+def test_long_lists_of_failures_end_with_their_number(shipbench: Shipbench, tmp_path: Path) -> None:
+    failures = (make_record(f"f{i:02}", seed=i, status="failed", error="lost") for i in range(23))
+    outcome = shipbench("status", "--results", results_folder(tmp_path, failures))
+    assert "│ f19 " in outcome.out
+    assert "│ f20 " not in outcome.out
+    assert "│ 3 more" in outcome.out
+    assert "the errors in full" in outcome.err
+
+
+def test_the_next_command_follows_runs_to_their_end(shipbench: Shipbench, tmp_path: Path) -> None:
+    results_folder(tmp_path, [make_record("d1")])
+    assert "next: shipbench report" in shipbench("status", "--results", tmp_path).err
+    write_plan(tmp_path, "local", [entry("a1")])
+    claim_file(tmp_path)
+    outcome = shipbench("status", "--results", tmp_path)
+    assert outcome.out.startswith("1 done, 1 under way, 0 failed, 0 to do\n")
+    assert "next: shipbench status --watch" in outcome.err
+
+
 def test_json(shipbench: Shipbench, tmp_path: Path) -> None:
     content = json.loads(shipbench("status", "--results", folder(tmp_path), "--json").out)
     assert [content[name] for name in ("done", "under_way", "failed", "to_do")] == [1, 1, 1, 2]
     assert content["runs_under_way"][0]["engine"] == "dask"
+    assert [run["run_id"] for run in content["runs_failed"]] == ["f1"]
     assert {run["run_id"] for run in content["runs_to_do"]} == {"t1", "t2"}
 
 

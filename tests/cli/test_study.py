@@ -26,7 +26,7 @@ from shipbench.planning.study.file import ExplainPart, Study
 from shipbench.planning.study.follow_ups import FollowUpSection, Outputs, RequestedFollowUp
 from shipbench.results.claims import ClaimLostError
 from shipbench.results.tunings import load_tunings
-from tests.cli.test_listing import heavy_modules_of
+from tests.cli.test_listing import cells, heavy_modules_of
 from tests.conftest import Shipbench
 from tests.data.builders import vtab_tree
 from tests.forks import command, start_fork
@@ -207,6 +207,13 @@ def test_a_dry_run_tells_the_cost_and_writes_nothing(shipbench: Shipbench, line:
     assert shipbench(*line, "--only", "few").code == 0
     outcome = shipbench(*line, "--dry-run")
     assert "9 runs: 7 to do, 2 done" in outcome.err
+    table = {row[0]: row[1:9] for row in cells(outcome.out)}
+    # Methods, tasks, seeds, runs, and those that are shared, done, failed and to do.
+    assert table["main"] == ["linear, vpt-deep", "svhn", "0,1", "4", "", "0", "0", "4"]
+    assert table["few"] == ["linear", "svhn", "0", "2", "", "2", "0", "0"]
+    # Prompts of length 10 are those of the first part.
+    assert table["length"] == ["vpt-deep", "svhn", "0", "2", "1", "0", "0", "1"]
+    assert table["robust: evaluations"][3:] == ["4", "", "0", "0", "0 + 4 waiting"]
     assert re.search(r"\d (s|min) and \S+ FLOPs left", outcome.err)
     assert shipbench(*line, "--only", "length").code == 0
     # Linear probes have yet to compute the features of trials and of corrupted images.
@@ -274,6 +281,16 @@ def test_a_run_that_fails_and_a_tuning_without_a_choice_are_failures(
     assert "linear on svhn: nothing chosen, because every setting has a failed run" in outcome.err
 
 
+def test_names_and_seeds_of_a_part_fit_a_cell() -> None:
+    assert [study_tables._numbers(seeds) for seeds in ({3}, {0, 1}, {2, 0, 1}, {0, 1, 5})] == [
+        "3",
+        "0,1",
+        "0-2",
+        "0,1,5",
+    ]
+    assert [study_tables._names(list(names)) for names in ("aba", "abc", "abcda")] == ["a, b", "a, b, c", "4"]
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"), [("90s", 90), ("30m", 1800), ("2h", 7200), ("1h30m", 5400), (" 1h1m1s ", 3661)]
 )
@@ -289,6 +306,20 @@ def test_the_results_folder_is_that_of_the_option_the_file_or_the_environment(mo
         options = (StudyOptions(results=Path("mine")), StudyOptions())
         places.append([str(each.for_grid(study).results) for each in options for study in (in_file, without)])
     assert places == [["mine", "mine", "records", "results"], ["mine", "mine", "records", "elsewhere"]]
+
+
+def test_the_options_of_a_study_are_those_of_its_runs() -> None:
+    options = StudyOptions(device="cuda:1", jobs=2, stack="8", keep_weights="full", retry_failed=True, dry_run=True)
+    study = Study(Path("a.toml"), Path("r"), (), (), {})
+    shared = {
+        "device": "cuda:1",
+        "jobs": 2,
+        "stack": "8",
+        "keep_weights": "full",
+        "retry_failed": True,
+        "dry_run": True,
+    }
+    assert options.for_grid(study) == GridOptions(tasks="", results=Path("r"), **shared)  # type: ignore[arg-type]
 
 
 def test_a_lock_is_kept_until_it_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -357,6 +388,11 @@ def test_reports_alone(shipbench: Shipbench, line: tuple[object, ...]) -> None:
     [
         (("--for", "5x"), "--for '5x' is not a duration"),
         (("--only", "fwe"), "did you mean 'few'"),
+        (("--only", ","), "--only is empty; name parts of tiny.toml"),
+        (
+            ("--locked",),
+            "--locked: there is no lock to compare with: neither tiny.toml.lock nor records/tiny.toml.lock",
+        ),
         (("--lock", "none.lock"), "none.lock does not exist"),
         (("--engine", "locl"), "did you mean 'local'"),
         (("--engine", "slurm", "--cluster", "partion=gpu"), "did you mean 'partition'"),
@@ -406,6 +442,8 @@ def test_a_dry_run_needs_no_data(shipbench: Shipbench, tmp_path: Path, monkeypat
     document = json.loads(outcome.out)
     assert "pass --data" in document["unread"]
     assert document["waiting"] == 285
+    assert {run["estimated_seconds"] for run in document["runs"]} == {None}
+    assert any(run["settings"] for run in document["runs"])
     assert document["flops_left"] > 1e18
     costs = [[part["flops_left"] for part in document[kind]] for kind in ("sections", "follow_ups")]
     assert document["flops_left"] == pytest.approx(sum(map(sum, costs)))

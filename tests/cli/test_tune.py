@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from shipbench.errors import ShipbenchError
 from shipbench.planning.tuning import Choice, Decision, Trial
 from shipbench.results.tunings import load_tunings
 from shipbench.runs import preparation
+from shipbench.tasks import get_task
 from shipbench.training.inputs import image_inputs
 from tests.cli.builders import TINY
 from tests.conftest import Shipbench
@@ -50,6 +52,37 @@ def test_a_choice_at_the_end_of_a_grid_is_told() -> None:
     made.trials[0] = replace(trials[0], error="a loss that is not finite")
     line = study_tables.describe_decision(cast("Decision", made))
     assert "validation); 1 of 3 settings excluded because of a failed run; lr is the highest" in line
+
+
+def test_the_table_of_a_choice_tells_scores_costs_and_ties(capsys: pytest.CaptureFixture[str]) -> None:
+    trials = (
+        Trial({"lr": 0.1}, ("a", "b"), (0.5, 0.7), 1234.0),
+        Trial({"lr": 0.2}, ("c", "d"), (0.6, 0.6), 100.0),
+        Trial({"lr": 0.3}, ("e", "f"), (math.nan, 0.5), math.nan, "the loss is not finite"),
+    )
+    search: Any = SimpleNamespace(
+        method="linear",
+        tasks=("dtd",),
+        opened_tasks=[get_task("dtd")],
+        axes={"lr": ()},
+        specs=[SimpleNamespace(shots=4)],
+    )
+    tables.print_choice(Decision(search, trials, Choice(1, (0, 1), "fewer parameters")))
+    search.tasks, search.specs[0].shots = ("dtd", "svhn"), None
+    tables.print_choice(Decision(search, trials[:1], Choice(0)))
+    out = capsys.readouterr().out
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if line.startswith("│")]
+    assert rows == [
+        ["0.1", "60.0 ± 14.1", "1,234", "tied"],
+        ["0.2", "60.0 ± 0.0", "100", "chosen"],
+        ["0.3", "failed: the loss is not finite", "", ""],
+        # A deviation over tasks would not be one over seeds.
+        ["0.1", "60.0", "1,234", "chosen"],
+    ]
+    titles = [" ".join(line.split()) for line in out.splitlines() if "accuracy on" in line]
+    assert titles == [f"linear on dtd{shots}: accuracy on val200, %" for shots in (", 4 per class", "")]
+    verdict = "chosen: lr=0.2; 2 tied, decided by: fewer parameters; 1 of 3 settings excluded because of a failed run"
+    assert out.count(verdict) == 1
 
 
 def test_tuned_then_retrained_and_tested_once(shipbench: Shipbench, line: tuple[object, ...], tmp_path: Path) -> None:

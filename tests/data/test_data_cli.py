@@ -6,6 +6,7 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -13,9 +14,11 @@ from typer.testing import CliRunner
 from shipbench.cli.data import app
 from shipbench.data import fingerprint
 from shipbench.data.inspection import verify
+from shipbench.data.inspection.summary import summarise
 from shipbench.data.types import TaskReport
 from shipbench.errors import InputError
 from shipbench.tasks import get_task
+from tests.conftest import Shipbench
 from tests.data.builders import small_task, vtab_tree
 from tests.data.test_fetch import packed
 from tests.data.test_importing import cut_in_two
@@ -99,6 +102,11 @@ def test_import_lists_the_tasks(copy: Path, tmp_path: Path) -> None:
     assert run("verify", tmp_path / "to")[0] == 0
 
 
+def test_an_import_names_the_tasks_that_a_copy_lacks(copy: Path, tmp_path: Path, shipbench: Shipbench) -> None:
+    outcome = shipbench("data", "import", copy, "--to", tmp_path / "to")
+    assert f"note: {tmp_path / 'to'} lacks 17 of the 19 tasks: caltech101, " in outcome.err
+
+
 def test_import_takes_all_parts_of_a_download(copy: Path, tmp_path: Path) -> None:
     parts = cut_in_two(copy, tmp_path)
     code, out = run("import", *parts, "--to", tmp_path / "to")
@@ -121,6 +129,23 @@ def test_fetch_names_tasks_repository_and_commit(copy: Path, tmp_path: Path, mon
     assert f"imported 2 tasks into {tmp_path / 'to'} from {REPO} at 0123456789abcdef" in out
 
 
+def test_fetch_passes_every_option_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
+    asked: list[tuple[Path, dict[str, object]]] = []
+
+    def fetch(to: Path, **options: object) -> SimpleNamespace:
+        asked.append((to, options))
+        return SimpleNamespace(tasks=["dtd"], repo="a/b", commit="c")
+
+    monkeypatch.setattr("shipbench.data.acquisition.fetch.fetch", fetch)
+    run("fetch", "--to", tmp_path, "--repo", "a/b", "--revision", "v2", "--endpoint", "http://h")
+    run("fetch")
+    assert asked == [
+        (tmp_path, {"repo": "a/b", "endpoint": "http://h", "revision": "v2"}),
+        (Path("data/vtab-1k"), {"repo": "XiN0919/VTAB-1k", "endpoint": None, "revision": "main"}),
+    ]
+
+
 def test_inspect_shows_the_task(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHIPBENCH_DATA", str(copy))
     sheet = tmp_path / "sheet.png"
@@ -132,6 +157,14 @@ def test_inspect_shows_the_task(copy: Path, tmp_path: Path, monkeypatch: pytest.
     assert rows[0] == ["0", "1", "0", "1", "1"]
     assert rows[-1] == ["all", "8", "2", "10", "6"]
     assert sheet.is_file()
+    summary = summarise(get_task("cifar100"), copy)
+    assert "training images: 12x10 to 12x10 pixels" in out
+    for name, values in (("mean", summary.mean), ("std", summary.std)):
+        numbers = ", ".join(f"{value:.4f}" for value in values)
+        assert f"{name} of the training pixels (red, green, blue): {numbers}\n" in out
+    monkeypatch.setattr("shipbench.cli.data._MOST_CLASSES", 1)
+    rows = [line for line in run("inspect", "cifar")[1].splitlines() if line.startswith("│")]
+    assert [row.split("│")[1].strip() for row in rows] == ["0", "... 99 more", "all"]
 
 
 @pytest.mark.parametrize(("name", "words"), [("sheet.txt", "end it in .png"), ("to.png", "is a folder; name a file")])

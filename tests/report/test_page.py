@@ -85,13 +85,18 @@ def page(tab: Page, report: Path) -> Iterator[Page]:
     assert tab.complaints() == []
 
 
-def column(page: Page, index: int) -> list[str]:
-    rows = f"[...document.querySelectorAll('{_MAIN} tbody tr')].filter(row => !row.hidden)"
+def column(page: Page, index: int, table: str = _MAIN) -> list[str]:
+    rows = f"[...document.querySelectorAll('{table} tbody tr')].filter(row => !row.hidden)"
     return page.evaluate(f"{rows}.map(row => row.cells[{index}].querySelector('span').textContent)")
 
 
 def click(page: Page, selector: str) -> None:
     page.evaluate(f"document.querySelector({selector!r}).click()")
+
+
+def settle(page: Page) -> None:
+    """Wait until the page has handled a change of its address."""
+    page.call("Runtime.evaluate", expression="new Promise(done => setTimeout(done, 50))", awaitPromise=True)
 
 
 def test_a_click_on_a_column_sorts_its_rows_and_says_so(page: Page) -> None:
@@ -102,6 +107,11 @@ def test_a_click_on_a_column_sorts_its_rows_and_says_so(page: Page) -> None:
     assert page.evaluate(f"document.querySelector('{_MAIN} [aria-sort]').getAttribute('aria-sort')") == "descending"
     click(page, button)
     assert [float(text) for text in column(page, 1)] == falling[::-1]
+    # Names are read from A to Z first.
+    click(page, f"{_MAIN} .titles th:nth-child(1) button")
+    names = column(page, 0)
+    assert names == sorted(names, key=str.casefold)
+    assert page.evaluate(f"document.querySelectorAll('{_MAIN} [aria-sort]').length") == 1
 
 
 def test_the_filter_keeps_matching_rows_of_every_table(page: Page) -> None:
@@ -167,10 +177,8 @@ def test_a_link_names_methods_whatever_their_letters(tab: Page, tmp_path: Path) 
     tab.visit(tmp_path / "index.html", 1440)
     for method in ("a|b", "50%"):
         click(tab, f'[data-method="{method}"]')
-    tab.evaluate(
-        "new Promise(done => { const kept = location.hash; location.hash = ''; location.hash = kept; "
-        "setTimeout(done, 100); })"
-    )
+    tab.evaluate("const kept = location.hash; location.hash = ''; location.hash = kept")
+    settle(tab)
     pressed = "[...document.querySelectorAll('.method[aria-pressed=false]')].map(e => e.textContent)"
     assert set(tab.evaluate(pressed)) == {"a|b", "50%"}
     assert tab.complaints() == []
@@ -178,11 +186,41 @@ def test_a_link_names_methods_whatever_their_letters(tab: Page, tmp_path: Path) 
 
 def test_a_link_brings_back_the_same_view(tab: Page, report: Path) -> None:
     tab.visit(report, 1440)
-    tab.evaluate("location.hash = 'table-main-demo&rule=oracle&off=' + encodeURIComponent('Linear probe|VPT-shallow')")
-    tab.evaluate("new Promise(done => setTimeout(done, 100))")
-    assert tab.evaluate("document.querySelector('input[value=oracle]').checked") is True
+    named = (
+        "['table-main-demo', 'rule=oracle', 'mean=tasks', 'find=p', 'sort=table-main-demo-oracle:1:up', off].join('&')"
+    )
+    tab.evaluate(f"const off = 'off=' + encodeURIComponent('Linear probe|VPT-shallow'); location.hash = {named}")
+    settle(tab)
+    for chosen in ("oracle", "tasks"):
+        assert tab.evaluate(f"document.querySelector('input[value={chosen}]').checked") is True
+    assert tab.evaluate("document.getElementById('find').value") == "p"
+    methods, scores = (column(tab, i, '[data-table="table-main-demo-oracle"]') for i in (0, 1))
+    assert set(methods) == {"VPT-deep", "SHIP", "SHIP (tuned)"}
+    assert scores == sorted(scores, key=float)
     pressed = "[...document.querySelectorAll('.method[aria-pressed=false]')].map(e => e.textContent)"
     assert tab.evaluate(pressed) == ["Linear probe", "VPT-shallow"]
+    assert tab.complaints() == []
+
+
+def test_a_link_within_the_page_keeps_the_view(tab: Page, report: Path) -> None:
+    tab.visit(report, 1440)
+    click(tab, 'input[value="oracle"]')
+    click(tab, '[data-method="VPT-shallow"]')
+    tab.evaluate("const f = document.getElementById('find'); f.value = 'i'; f.dispatchEvent(new Event('input'))")
+    click(tab, '[data-table="table-main-demo-oracle"] .titles th:nth-child(2) button')
+    view = "[...document.querySelectorAll('tr')].filter(e => e.checkVisibility()).map(e => e.textContent)"
+    before = tab.evaluate(view)
+    click(tab, "nav a")
+    settle(tab)
+    place, _, rest = tab.evaluate("location.hash").partition("&")
+    assert tab.evaluate(f"document.querySelector({place!r}) !== null")
+    assert [part.partition("=")[0] for part in rest.split("&")] == ["rule", "off", "find", "sort"]
+    assert tab.evaluate(view) == before
+    # Another view, as from a link: what it does not name is as at the start.
+    tab.evaluate("location.hash = 'rule=final&find=ship'")
+    settle(tab)
+    assert tab.evaluate("document.getElementById('find').value") == "ship"
+    assert tab.evaluate("document.querySelectorAll('.method[aria-pressed=false]').length") == 0
     assert tab.complaints() == []
 
 

@@ -17,6 +17,7 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from unittest import mock
 from unittest.mock import Mock
 
 import pytest
@@ -132,8 +133,11 @@ def test_mlflow_beside_a_process_that_creates_the_experiment(tmp_path: Path, mon
         return create(client, name)
 
     monkeypatch.setattr(MlflowClient, "create_experiment", create_twice)
-    opened = MlflowTracker(TrackerOptions(tmp_path)).open(RUN)
-    assert opened.client.get_run(opened.handle).data.tags[RUN_ID] == "a1"
+    run = replace(RUN, config={"note": "x" * 6001})
+    opened = MlflowTracker(TrackerOptions(tmp_path)).open(run)
+    stored = opened.client.get_run(opened.handle).data
+    # Servers refuse longer ones.
+    assert (stored.tags[RUN_ID], stored.params) == ("a1", {"note": "x" * 500})
 
 
 def test_mlflow_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,10 +247,11 @@ def test_wandb_online_continues_the_run_of_an_id_unless_it_is_fresh(
 ) -> None:
     wandb = pytest.importorskip("wandb", reason="the extra shipbench[wandb] is not installed")
     calls: list[dict[str, Any]] = []
+    handle = Mock(project_url="https://wandb.test/it")
 
     def init(**options: Any) -> Any:
         calls.append(options)
-        return Mock(project_url="https://wandb.test/it")
+        return handle
 
     monkeypatch.setattr(wandb, "init", init)
     monkeypatch.setenv("WANDB_PROJECT", "mine")
@@ -260,6 +265,8 @@ def test_wandb_online_continues_the_run_of_an_id_unless_it_is_fresh(
         for fresh in (False, True):
             tracker.open(replace(RUN, fresh=fresh))
         assert tracker.where == place
+    # Curves are drawn over epochs.
+    assert mock.call("*", step_metric="epoch") in handle.define_metric.call_args_list
     assert [(call["id"], call["resume"]) for call in calls] == [("a1", "allow"), *[("a1", None)] * 3]
     assert [call["mode"] for call in calls] == ["online", "online", "disabled", "disabled"]
     for call in calls:

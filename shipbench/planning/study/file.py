@@ -232,6 +232,8 @@ def choose_parts(study: Study, names: str | None) -> Study:
     if names is None:
         return study
     wanted = comma_list(names)
+    if not wanted:
+        raise InputError(f"--only is empty; name parts of {study.file}")
     known = [part.name for part in study.parts] + [part.name for part in study.follow_ups]
     for name in wanted:
         if name not in known:

@@ -81,13 +81,17 @@ addEventListener('pointermove', onPointer);
 addEventListener('pointerdown', onPointer);
 addEventListener('keydown', onKey);
 addEventListener('scroll', () => showTip(null, null), { passive: true });
-addEventListener('hashchange', () => { readState(); apply(); goToAnchor(); });
+addEventListener('hashchange', () => {
+  // A link within the page names a place alone, and the view stays as it is.
+  if (anchor() && fragment().length === 1) writeState(); else readState();
+  apply();
+  goToAnchor();
+});
 
 listeners.push(apply);
 startSorting(document);
 startFigures(document);
 startControls();
 readState();
-document.getElementById('find').value = state.find;
 apply();
 goToAnchor();

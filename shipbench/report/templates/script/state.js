@@ -20,6 +20,7 @@ function readState() {
   state.off = new Set((values.off || '').split('|').filter(Boolean).map(decodeURIComponent));
   state.find = values.find || '';
   state.sort = values.sort || '';
+  document.getElementById('find').value = state.find;
 }
 
 function writeState() {

@@ -1,13 +1,13 @@
 // Tables: sorting by a column, filtering rows, hiding methods.
 const MINUS = '\u2212';
 
+// What a cell says, without its sign and what stands below.
+const cellText = (row, column) => (row.cells[column] ? row.cells[column].querySelector('span').textContent : '');
+
 function cellNumber(row, column) {
-  const cell = row.cells[column];
-  const text = cell ? cell.querySelector('span').textContent.replace(MINUS, '-').replace(/[,<+]/g, '') : '';
+  const text = cellText(row, column).replace(MINUS, '-').replace(/[,<+]/g, '');
   return text.trim() === '' ? NaN : Number(text);
 }
-
-const cellText = (row, column) => (row.cells[column] ? row.cells[column].textContent : '');
 
 // A row and the differences below it move together.
 function blocks(body) {
