@@ -12,7 +12,7 @@ from shipbench.adapting.adapter import Adapter
 from shipbench.adapting.block import FrozenBlock
 from shipbench.adapting.merging import backbone_weights, with_head
 from shipbench.adapting.noise import Noise
-from shipbench.backbones import feature_width, refuse_unadaptable
+from shipbench.backbones import feature_width, refuse_another_size, refuse_unadaptable
 from shipbench.prompting import add_positions, drop_rates, frozen, new_head
 from shipbench.prompting.architectures import rotary_positions
 from shipbench.settings import whole_number
@@ -56,11 +56,11 @@ class AdaptedModel(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, classes); dropout and stochastic depth act in training mode only."""
         vit, adapter = self.backbone, self.adapter
+        refuse_another_size(vit, images)
         tokens = add_positions(vit, adapter.patches(vit.patch_embed(images)))
         for block in self._blocks():
             tokens = adapter.mlp_residual(block, adapter.attention_residual(block, tokens))
-        features = vit.forward_head(adapter.final_norm(vit.norm(tokens)), pre_logits=True)
-        return self.head(features)
+        return self.head(self._features(tokens))
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
         """Return the cross-entropy, a scalar."""
@@ -78,6 +78,14 @@ class AdaptedModel(nn.Module):
         weights = backbone_weights(self.backbone)
         self.adapter.merge(weights)
         return with_head(weights, self.head)
+
+    def _features(self, tokens: Tensor) -> Tensor:
+        """Return what the head reads (B, D) of the last block's tokens (B, N, D)."""
+        vit, adapter = self.backbone, self.adapter
+        if isinstance(vit.norm, nn.Identity):
+            # The final norm comes after pooling.
+            return adapter.final_norm(vit.forward_head(tokens, pre_logits=True))
+        return vit.forward_head(adapter.final_norm(vit.norm(tokens)), pre_logits=True)
 
     def _blocks(self) -> Iterator[FrozenBlock]:
         vit, noise = self.backbone, Noise(self.training, self.masks)

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import shipbench_baselines.vpt
 import torch
+from shipbench_baselines.full import FullModel
 from torch import Tensor
 
+from shipbench.adapting import AdaptedModel, Adapter
 from shipbench.errors import InputError
 from shipbench.methods.ship import Ship, load_official_checkpoint
 from tests.parity import golden
@@ -88,6 +90,13 @@ def test_another_shape_in_a_ship_checkpoint_is_named(key: str) -> None:
     assert "expected" in str(caught.value) or "unequal" in str(caught.value)
 
 
+@pytest.mark.parametrize("key", ["compound_prompts_visual.0", "semantic_share_prompt", "attribute_prompt"])
+def test_prompts_of_length_0_in_a_ship_checkpoint_are_called_empty(key: str) -> None:
+    state = ship_state()
+    with pytest.raises(InputError, match=rf"official SHIP checkpoint: {key} is \(.*0, 48\), which is empty"):
+        load_ship(state | {key: state[key][..., :0, :]})
+
+
 VPT_SHAPES = {
     "enc.transformer.prompt_embeddings": (1, 4, 47),
     "enc.transformer.deep_prompt_embeddings": (11, 3, 48),
@@ -122,6 +131,15 @@ def test_sizes_that_are_not_possible(options: dict[str, int], words: str) -> Non
         load_ship(ship_state(), **options)
     with pytest.raises(InputError, match=words):
         load_vpt(official_vpt_state("deep"), **options)
+
+
+def test_images_of_another_size_are_refused() -> None:
+    """The official code computes something else without a word."""
+    ship = load_ship(ship_state())
+    adapted, full = AdaptedModel(ship.backbone, 7, Adapter()), FullModel(ship.backbone, 7)
+    for model in (ship, load_vpt(official_vpt_state("shallow")), adapted, full):
+        with pytest.raises(InputError, match="images have 112 x 96 pixels, but the backbone takes 224 x 224"):
+            model(torch.zeros(1, 3, 112, 96))
 
 
 @pytest.mark.parametrize("key", ["attribute_prompt", "head.bias", "blocks.5.norm1.weight"])
