@@ -16,15 +16,18 @@ from shipbench.trackers.interface import OpenRun, TrackedRun, Tracker
 from shipbench.trackers.outcome import outcome
 
 CAPACITY = 10_000
-GRACE_SECONDS = 5.0
+GRACE_SECONDS = 30.0
+# What stops a command, such as the time limit of a job, soon kills it.
+STOPPED_SECONDS = 5.0
+SILENT_SECONDS = 2.0
 
 
 class Relay:
     """A listener that passes events on to trackers within a ``with`` block.
 
     A tracker that raises, or that is ``CAPACITY`` events behind, receives nothing more. At the end of the block,
-    trackers have ``grace`` seconds together for what is still waiting. ``say`` receives one line for each tracker:
-    where to look, or why it stopped.
+    trackers have ``grace`` seconds together for what is still waiting, and ``STOPPED_SECONDS`` if an exception ends the
+    block. ``say`` receives one line for each tracker, where to look or why it stopped, and one if they take long.
     """
 
     def __init__(
@@ -37,7 +40,7 @@ class Relay:
         grace: float = GRACE_SECONDS,
     ) -> None:
         self.feeds = [_Feed(name, tracker, runs, results, say) for name, tracker in trackers.items()]
-        self.grace = grace
+        self.grace, self.say = grace, say
         self.stdout = stdout_of_this_thread()
 
     def __enter__(self) -> Relay:
@@ -48,15 +51,26 @@ class Relay:
             feed.thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Wait for the trackers, at most ``grace`` seconds."""
         for feed in self.feeds:
             feed.put(None)
-        deadline = time.monotonic() + self.grace
+        try:
+            self._wait(self.grace if kind is None else min(self.grace, STOPPED_SECONDS))
+        except BaseException:
+            exits.expect_hanging_threads()
+            raise
+        finally:
+            if self.feeds:
+                self.stdout.__exit__(None, None, None)
+
+    def _wait(self, grace: float) -> None:
+        start = time.monotonic()
+        slow = [feed.name for feed in self.feeds if not feed.ends_before(start + min(grace, SILENT_SECONDS))]
+        if slow and grace > SILENT_SECONDS:
+            self.say(f"waiting for {', '.join(slow)}, at most {grace:g} s")
         for feed in self.feeds:
-            feed.end(deadline, self.grace)
-        if self.feeds:
-            self.stdout.__exit__(None, None, None)
+            feed.end(start + grace, grace)
 
     def __call__(self, event: Event, /) -> None:
         """Queue an event for every tracker; return at once."""
@@ -88,10 +102,14 @@ class _Feed:
         except Full:
             self._stop(f"does not respond: {CAPACITY} events are waiting")
 
+    def ends_before(self, deadline: float) -> bool:
+        """Wait for the thread until ``deadline``; return whether it has ended."""
+        self.thread.join(max(0.0, deadline - time.monotonic()))
+        return not self.thread.is_alive()
+
     def end(self, deadline: float, grace: float) -> None:
         """Wait for the thread until ``deadline``; give the tracker up after that."""
-        self.thread.join(max(0.0, deadline - time.monotonic()))
-        if self.thread.is_alive():
+        if not self.ends_before(deadline):
             self._stop(f"did not finish within {grace:g} s")
         if self.stopped:
             # Its threads and exit handlers may hang as well.

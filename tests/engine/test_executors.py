@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -192,6 +193,13 @@ def test_a_dask_worker_of_several_threads_is_refused(monkeypatch: pytest.MonkeyP
         executor.check()
     client.threads["tcp://b:2"] = 1
     executor.check()
+
+
+def test_a_dask_scheduler_that_answers_too_late_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr(distributed, "Client", Mock(side_effect=distributed.TimeoutError))
+    with pytest.raises(InputError, match="no Dask scheduler answers at "):
+        get_executor("dask", EngineOptions(scheduler="tcp://127.0.0.1:1")).check()
 
 
 def test_an_interrupted_cluster_revokes_the_claims_of_active_runs_alone(

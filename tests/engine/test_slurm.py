@@ -62,6 +62,13 @@ def test_an_unknown_option_is_refused_by_name() -> None:
         get_executor("slurm", EngineOptions(cluster={"time": "two hours"}))
 
 
+@pytest.mark.parametrize(
+    ("options", "seconds"), [({"time": 1}, 20), ({"time": 2, "warning": 30}, 30), ({"time": 5}, 100), ({}, 120)]
+)
+def test_a_short_job_is_not_signalled_as_it_begins(options: dict[str, int], seconds: int) -> None:
+    assert SlurmJobOptions(**options).for_sbatch(1)["signal_delay_s"] == seconds
+
+
 @pytest.mark.usefixtures("cluster")
 def test_a_partition_that_does_not_exist_is_refused() -> None:
     get_executor("slurm", EngineOptions(cluster={"partition": "long"})).check()

@@ -167,6 +167,62 @@ def test_a_hanging_tracker_is_left_behind(tmp_path: Path) -> None:
     assert lines[0].startswith("it did not finish within 0.1 s; nothing more is sent there")
 
 
+class Slow(Recorder):
+    """A tracker that finishes once it is ``awaited``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.awaited = threading.Event()
+
+    def finish(self, outcome: Outcome) -> None:
+        self.awaited.wait(60)
+        super().finish(outcome)
+
+
+def test_a_slow_tracker_is_awaited_and_that_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay_module, "SILENT_SECONDS", 0.1)
+    monkeypatch.setattr(relay_module, "STOPPED_SECONDS", 0.1)
+    tracker, lines, record = Slow(), list[str](), stored_record(tmp_path)
+
+    def say(line: str) -> None:
+        lines.append(line)
+        tracker.awaited.set()
+
+    with Relay({"it": tracker, "other": Recorder()}, {"a1": RUN}, tmp_path, say, grace=60) as listen:
+        for event in (Started("a1"), Finished("a1", record)):
+            listen(event)
+    assert sorted(lines) == ["it: in memory", "other: in memory", "waiting for it, at most 60 s"]
+    assert [call[0] for call in tracker.calls] == ["open", "finish"]
+
+
+def test_a_stopped_command_waits_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay_module, "STOPPED_SECONDS", 0.1)
+    lines = list[str]()
+
+    def stop() -> None:
+        with relay(Hanging(), tmp_path, lines) as listen:
+            listen(Started("a1"))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stop()
+    (line,) = lines
+    assert line.startswith("it did not finish within 0.1 s; nothing more is sent there")
+
+
+def test_an_interruption_ends_the_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(line: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(relay_module, "SILENT_SECONDS", 0.1)
+    before = sys.stdout
+    with pytest.raises(KeyboardInterrupt), Relay({"it": Hanging()}, {"a1": RUN}, tmp_path, interrupt) as listen:
+        listen(Started("a1"))
+    assert sys.stdout is before
+    # The library may hang at the end of the process too.
+    assert exits._expected
+
+
 def test_waiting_events_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relay_module, "CAPACITY", 4)
     lines: list[str] = []

@@ -152,7 +152,8 @@ def _connected(address: str) -> Iterator[Any]:
     try:
         connect: Any = distributed.Client
         client = connect(address, timeout=_TIMEOUT, set_as_default=False)
-    except (OSError, ValueError) as error:
+    # Before Python 3.11, the error of a scheduler that answers too late is no OSError.
+    except (OSError, ValueError, distributed.TimeoutError) as error:
         raise InputError(f"no Dask scheduler answers at {address}; start one, as in 'dask scheduler'") from error
     with client:
         yield client

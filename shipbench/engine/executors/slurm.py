@@ -35,10 +35,10 @@ _AT_A_TIME = 256
 class SlurmJobOptions(Settings):
     """What each job asks the cluster for: the options of ``--cluster``.
 
-    ``time`` is the limit in minutes; SLURM signals a job ``warning`` seconds before it, whereupon the job is queued
-    again, at most ``requeues`` times, and resumes from its checkpoint. ``gpus`` and ``cpus`` are per job, ``cpus`` is
-    also the number of threads, and ``memory`` is a size such as 32GB. ``setup`` is a shell command that each job
-    executes first. The other options are those of sbatch.
+    ``time`` is the limit in minutes; SLURM signals a job ``warning`` seconds before it, at most a third of the limit,
+    whereupon the job is queued again, at most ``requeues`` times, and resumes from its checkpoint. ``gpus`` and
+    ``cpus`` are per job, ``cpus`` is also the number of threads, and ``memory`` is a size such as 32GB. ``setup`` is a
+    shell command that each job executes first. The other options are those of sbatch.
     """
 
     partition: str | None = None
@@ -64,7 +64,8 @@ class SlurmJobOptions(Settings):
             "constraint": self.constraint,
             "gres": self.gres,
             "time": self.time,
-            "signal_delay_s": self.warning,
+            # A job that is signalled as it begins would be queued again without progress.
+            "signal_delay_s": min(self.warning, 20 * self.time),
             "gpus_per_node": self.gpus or None,
             "cpus_per_task": self.cpus,
             "mem": self.memory,
