@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from shipbench.errors import InputError
+from shipbench.recipe import Recipe
 from shipbench.record import Kind, RunRecord, is_null, record_columns
 from shipbench.results.lookup import run_ids
 from shipbench.results.sealed import (
@@ -19,6 +20,7 @@ from shipbench.results.sealed import (
     unreadable,
 )
 from shipbench.results.store import Store, to_record, with_blanks
+from shipbench.settings import field_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,6 +42,7 @@ _PREDICTIONS: Mapping[str, Kind] = {
     "predicted": "int",
     "confidence": "float",
 }
+_OF_THE_RECIPE = frozenset(f"cfg.{name}" for name in field_names(Recipe))
 Row: TypeAlias = dict[str, Any]
 _ORDER = ("suite", "method", "task", "seed", "run_id")
 
@@ -49,21 +52,27 @@ def load_results(results: Path | str) -> pd.DataFrame:
 
     The frame has every column of a record, also without rows. Records made by another program may lack columns, hold
     nulls or use other types: an absent text is empty and an absent number NaN, except that an absent seed is 0.
+    A setting that is a number for one method and a text or a switch for another keeps its values as they are.
     ``origin`` marks records without a seal. Raises ``InputError`` if the folder does not exist, and for a record that
     is unreadable or lacks run_id, status, method or task.
     """
+    import pandas as pd
+
     folder, files = _record_files(results)
     rows: list[Row] = []
-    tables = []
+    tables: list[pa.Table] = []
     for file in files:
         stored, record = _read_record(file)
         if stored.sealed:
             rows.append(stored.values)
         else:
             tables.append(_in_our_types(read_table(file).table, record))
-    frame = as_frame([_as_table(rows, folder), *tables], folder)
+    every = [*rows, *(table.to_pylist()[0] for table in tables)]
+    mixed = sorted(filter(_is_of_a_method, _of_several_types(every)))
+    frame = as_frame([_as_table(rows, folder, mixed), *(_without(table, mixed) for table in tables)], folder)
+    settings = {name: pd.Series([row.get(name) for row in every], dtype=object) for name in mixed}
     filled = {name: frame[name].fillna(value).astype(type(value)) for name, value in _never_null().items()}
-    return frame.assign(**filled).sort_values(list(_ORDER), ignore_index=True)
+    return frame.assign(**settings, **filled).sort_values(list(_ORDER), ignore_index=True)
 
 
 def load_rows(results: Path | str) -> list[Row]:
@@ -74,7 +83,7 @@ def load_rows(results: Path | str) -> list[Row]:
     """
     _, files = _record_files(results)
     records = [_read_record(file)[0] for file in files]
-    if all(record.sealed for record in records) and _of_one_type(record.values for record in records):
+    if all(r.sealed for r in records) and all(map(_is_of_a_method, _of_several_types(r.values for r in records))):
         names = dict.fromkeys([c.name for c in record_columns()] + [name for r in records for name in r.values])
         blanks: Row = dict.fromkeys(names)
         rows = [blanks | _never_null() | {k: v for k, v in r.values.items() if not is_null(v)} for r in records]
@@ -83,15 +92,21 @@ def load_rows(results: Path | str) -> list[Row]:
     return [{str(name): None if is_null(value) else value for name, value in row.items()} for row in frame]
 
 
-def _of_one_type(rows: Iterable[Row]) -> bool:
-    """Return whether no column has two types; whole numbers count as floats."""
+def _of_several_types(rows: Iterable[Row]) -> set[str]:
+    """Return the columns that have values of several types; whole numbers count as floats."""
     types: dict[str, type] = {}
+    several = set()
     for row in rows:
         for name, value in row.items():
             kind = float if type(value) is int else type(value)
             if not is_null(value) and types.setdefault(name, kind) is not kind:
-                return False
-    return True
+                several.add(name)
+    return several
+
+
+def _is_of_a_method(name: str) -> bool:
+    """Return whether a column is a setting that methods name as they like; those of the recipe have one type."""
+    return name.startswith("cfg.") and name not in _OF_THE_RECIPE
 
 
 def _record_files(results: Path | str) -> tuple[Path, list[Path]]:
@@ -108,16 +123,20 @@ def _read_record(path: Path) -> tuple[StoredRow, RunRecord]:
     return row, to_record(path, StoredRow(with_blanks(row.values), row.sealed))
 
 
-def _as_table(rows: Sequence[Row], folder: Path) -> pa.Table:
+def _as_table(rows: Sequence[Row], folder: Path, left_out: Collection[str]) -> pa.Table:
     """Return sealed rows as one table, with the columns of a record first and those of the settings after them."""
     import pyarrow as pa
 
     types = {column.name: _arrow_type(column.kind) for column in record_columns()}
-    names = dict.fromkeys([*types, *(name for row in rows for name in row)])
+    names = dict.fromkeys([*types, *(name for row in rows for name in row if name not in left_out)])
     try:
         return pa.table({name: pa.array([row.get(name) for row in rows], types.get(name)) for name in names})
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise not_together(folder, error) from error
+
+
+def _without(table: pa.Table, names: Collection[str]) -> pa.Table:
+    return table.select([name for name in table.column_names if name not in names])
 
 
 def _without_rows(kinds: Mapping[str, Kind]) -> pa.Table:

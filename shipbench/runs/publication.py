@@ -7,9 +7,10 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pandas.api.types import infer_dtype
 
 from shipbench.backbones.licence import licence_of
 from shipbench.counts import counted
@@ -25,6 +26,9 @@ from shipbench.runs.merged import MergedModel, export_merged
 from shipbench.runs.model_card import RECORDS, Card, model_card, results_card
 from shipbench.runs.program import description_of, export_program
 from shipbench.statistics import Interval, bootstrap_interval
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MERGED, PROGRAM = "model.safetensors", "model.pt2"
 # Everything else belongs to one machine: unfinished runs, plans, the logs of a cluster, the files of trackers.
@@ -94,9 +98,15 @@ def results_upload(store: Store, repo: str) -> Upload:
         raise InputError(f"{store.root} holds no records to upload; name a results folder with --results DIR")
     card = results_card(repo, len(runs), {name.split("/")[0] for name in files})
     table = io.BytesIO()
-    load_results(store.root).to_parquet(table, index=False)
+    _in_columns_of_one_type(load_results(store.root)).to_parquet(table, index=False)
     contents: dict[str, bytes | Path] = {"README.md": card.encode(), RECORDS: table.getvalue(), **files}
     return Upload(repo, "dataset", counted(len(runs), "record"), contents)
+
+
+def _in_columns_of_one_type(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return ``frame`` with texts in columns of several types, which Parquet does not have."""
+    mixed = [name for name in map(str, frame) if infer_dtype(frame[name], skipna=True).startswith("mixed")]
+    return frame.assign(**{name: frame[name].map(str, na_action="ignore") for name in mixed})
 
 
 def _finished_files(root: Path) -> Iterator[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from shipbench.results.loading import load_results
+from shipbench.results.loading import load_results, load_rows
 from shipbench.results.store import Store
+from shipbench.runs.model_card import RECORDS
+from shipbench.runs.publication import results_upload
 from tests.conftest import Outcome, Shipbench
 from tests.results.test_store import make_record
 
@@ -131,6 +134,25 @@ def test_foreign_files_are_ignored(shipbench: Shipbench, record: Path, tmp_path:
     (tmp_path / "other").mkdir()
     assert shipbench("list", "runs", "--results", tmp_path).code == 0
     assert len(load_results(tmp_path)) == 1
+
+
+def test_a_setting_of_two_types_is_read(shipbench: Shipbench, record: Path, tmp_path: Path) -> None:
+    """Two methods may mean different things by one name, as Adapter+ and FourierFT do by ``scaling``."""
+    values: dict[str, Any] = {"b2": "all", "c3": True, "d4": "few"}
+    for run_id, value in values.items():
+        Store(tmp_path).write(make_record(run_id=run_id, method="linear", settings={"prompt_length": value}))
+    rewrite(Store(tmp_path).path("runs", "d4"), lambda frame: frame.assign(git_commit="", shipbench_version=""))
+    expected = {"a1": 10, **values}
+    for rows in (load_rows(tmp_path), load_results(tmp_path).to_dict(orient="records")):
+        read = {row["run_id"]: row["cfg.prompt_length"] for row in rows}
+        assert [(run_id, type(value), value) for run_id, value in sorted(read.items())] == [
+            (run_id, type(value), value) for run_id, value in expected.items()
+        ]
+    done = shipbench("report", "--results", tmp_path, "--output", tmp_path / "report", "--format", "md,csv")
+    assert done.code == 0, done.err
+    table = results_upload(Store(tmp_path), "someone/a").files[RECORDS]
+    assert isinstance(table, bytes)
+    assert set(pd.read_parquet(io.BytesIO(table))["cfg.prompt_length"]) == {"10", "all", "True", "few"}
 
 
 def test_a_column_of_two_types_is_refused(shipbench: Shipbench, record: Path, tmp_path: Path) -> None:
