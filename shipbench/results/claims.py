@@ -106,7 +106,7 @@ class Claim:
         renewed = time.monotonic()
         while not self._released.wait(_CHECK_SECONDS):
             with suppress(OSError, ValueError):
-                self._lost = self._lost or self._is_lost()
+                self._lost = self._is_lost()
             if self._lost:
                 return
             if time.monotonic() - renewed > _RENEW_SECONDS:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import errno
 import json
 import os
+import platform
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -105,7 +109,9 @@ def test_a_revoked_claim_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert isinstance(claim, Claim)
     with claim:
         claim.check()
-        revoke(tmp_path, "a1")
+        for _ in range(2):
+            # The second time, it is gone, as if its holder had just ended.
+            revoke(tmp_path, "a1")
         claim_file(tmp_path)
         time.sleep(0.3)
         with pytest.raises(ClaimLostError):
@@ -122,6 +128,45 @@ def test_a_claim_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     with claim:
         time.sleep(0.4)
         assert time.time() - claim.path.stat().st_mtime < 10
+
+
+def test_a_claim_is_renewed_several_times_before_it_is_stale() -> None:
+    assert 4 * (claims._RENEW_SECONDS + claims._CHECK_SECONDS) < claims.STALE_SECONDS
+
+
+def test_a_holder_is_named_once_however_long_it_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, named = claim_file(tmp_path), list[str]()
+    pauses = iter([lambda: None, lambda: None, path.unlink])
+    monkeypatch.setattr(claims.time, "sleep", lambda _: next(pauses)())
+    with claims.wait_for(tmp_path, "a1", named.append) as claim:
+        assert claim.path == path
+    assert named == [f"{platform.node()}, process {os.getpid()}"]
+
+
+def test_a_claim_that_another_process_takes_over_first_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes over between the look at the stale claim and the guard that lets one process remove it."""
+
+    @contextmanager
+    def exclusive_after_another(_: Path) -> Iterator[bool]:
+        claim_file(tmp_path)
+        yield True
+
+    path = claim_file(tmp_path, pid=dead_process())
+    monkeypatch.setattr(claims, "_exclusive", exclusive_after_another)
+    assert take(tmp_path, "a1") is None
+    assert path.exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
+def test_a_full_disk_leaves_no_empty_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def open_full(descriptor: int, mode: str) -> IO[bytes]:
+        os.close(descriptor)
+        return Path("/dev/full").open(mode)
+
+    monkeypatch.setattr(claims.os, "fdopen", open_full)
+    with pytest.raises(StoreError, match="No space left on device"):
+        take(tmp_path, "a1")
+    assert not list((tmp_path / "claims").iterdir())
 
 
 def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
@@ -179,6 +224,32 @@ def test_a_claim_that_is_briefly_unreadable_is_not_lost(
             claim.confirm(Store(tmp_path), None)
         monkeypatch.setattr(claims, "_parse", parse)
         claim.confirm(Store(tmp_path), None)
+
+
+def test_a_claim_that_is_readable_a_moment_later_is_confirmed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "_PAUSE_SECONDS", 0.0)
+    written, errors = Store.written, iter([OSError(errno.ESTALE, "stale"), OSError(errno.EMFILE, "files")])
+
+    def written_later(store: Store, run_id: str) -> int | None:
+        if error := next(errors, None):
+            raise error
+        return written(store, run_id)
+
+    monkeypatch.setattr(Store, "written", written_later)
+    with taken(tmp_path) as claim:
+        claim.confirm(Store(tmp_path), None)
+    assert next(errors, None) is None
+
+
+def test_what_processes_left_that_died_while_they_judged_a_claim_is_removed(tmp_path: Path) -> None:
+    path = claim_file(tmp_path)
+    path.with_name(".clock-0a1b2c3d").touch()
+    path.with_name(".b2.takeover").write_bytes(path.read_bytes())
+    dead = json.loads(path.read_text()) | {"pid": dead_process()}
+    path.with_name(".a1.takeover").write_text(json.dumps(dead))
+    claims.tidy(Store(tmp_path))
+    # The guard of a process that is at it stays.
+    assert sorted(file.name for file in path.parent.iterdir()) == [".b2.takeover", "a1.json"]
 
 
 @pytest.mark.parametrize(("status", "kept"), [("done", False), ("failed", True), (None, True)])
