@@ -17,7 +17,7 @@ from safetensors.torch import save
 from shipbench.engine.executors.slurm_queue import queue_of
 from shipbench.errors import InputError, StoreError
 from shipbench.events import DISCARD, Emitter
-from shipbench.results import claims
+from shipbench.results import claims, progress
 from shipbench.results.plans import PlanEntry, load_plans, remove_ended, write_plan
 from shipbench.results.progress import folder_status, trained_epochs
 from shipbench.results.store import Store
@@ -51,7 +51,7 @@ def _every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_every_epoch")
-def test_every_state(tmp_path: Path) -> None:
+def test_every_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(tmp_path)
     store.write(make_record(run_id="d1"))
     store.write(make_record(run_id="e1", kind="evaluated", parent_run="d1"))
@@ -59,15 +59,16 @@ def test_every_state(tmp_path: Path) -> None:
     store.write(make_record(run_id="f1", status="failed", error="CUDA out of memory\nsecond line"))
     write_plan(tmp_path, "dask", [entry("d1"), entry("a1"), entry("t1", "linear"), entry("i1")])
     claim_file(tmp_path)
-    checkpoint(tmp_path, "a1", 3, 10)
+    written = checkpoint(tmp_path, "a1", 3, 10).stat().st_mtime
     checkpoint(tmp_path, "i1", 4, 10)
+    monkeypatch.setattr(progress.time, "time", lambda: written + 6)
     state = folder_status(tmp_path)
     assert state.done == 1
     (active,) = state.active
     assert (active.run_id, active.engine, active.pid) == ("a1", "dask", os.getpid())
     assert active.trained is not None
     assert (active.trained.epochs, active.trained.of, active.trained.seconds_per_epoch) == (3, 10, 2.0)
-    assert active.seconds_left == pytest.approx(14.0, abs=2)
+    assert active.seconds_left == pytest.approx(14.0 - 6)
     (failed,) = state.failed
     assert failed.error == "CUDA out of memory"
     assert [(run.run_id, run.trained and run.trained.epochs) for run in state.pending] == [("t1", None), ("i1", 4)]
@@ -80,6 +81,15 @@ def test_the_pace_is_that_of_the_clock_where_runs_share_the_time(tmp_path: Path)
     trained = trained_epochs(path)
     assert trained is not None
     assert trained.seconds_per_epoch == 8.0
+
+
+@pytest.mark.usefixtures("_every_epoch")
+def test_the_pace_of_training_is_that_of_the_last_epochs(tmp_path: Path) -> None:
+    """The first ones include what is compiled and recorded once."""
+    reports = (EpochReport(i, 100, 0.5, 0.1, 2.0 if i > 4 else 60.0, 100, None, 0.0) for i in range(10))
+    trained = trained_epochs(write_reports(tmp_path, "a1", *reports))
+    assert trained is not None
+    assert trained.seconds_per_epoch == 2.0
 
 
 @pytest.mark.usefixtures("_every_epoch")
@@ -164,7 +174,8 @@ def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_plan_has_one_file_and_open_permissions(tmp_path: Path) -> None:
-    one, other = (write_plan(tmp_path, "local", [entry("a1"), entry("b1")]) for _ in range(2))
+    runs = [entry("a1"), entry("b1")]
+    one, other = (write_plan(tmp_path, "local", order) for order in (runs, runs[::-1]))
     assert one == other
     assert stat.S_IMODE(one.stat().st_mode) & 0o600 == 0o600
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,6 +81,25 @@ def test_a_later_record_replaces_a_failed_one(tmp_path: Path) -> None:
     assert len(load_results(tmp_path)) == 1
 
 
+def test_a_record_that_is_written_again_within_a_second_is_another(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write(make_record())
+    path, times = store.path("runs", "a1"), []
+    for nanoseconds in (10**18, 10**18 + 10**8):
+        os.utime(path, ns=(nanoseconds, nanoseconds))
+        times.append(store.written("a1"))
+    assert len(set(times)) == 2
+
+
+def test_temporary_files_of_other_runs_are_left_to_them(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with atomic_path(store.path("runs", "b2")) as kept, atomic_path(store.path("history", "a1")) as swept:
+        store.sweep("a1")
+        left = (kept.exists(), swept.exists())
+        swept.touch()
+    assert left == (True, False)
+
+
 def test_a_truncated_record_is_refused_and_named(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.write(make_record())
@@ -87,6 +107,14 @@ def test_a_truncated_record_is_refused_and_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(InputError, match=r"a1\.parquet cannot be read"):
         store.read("a1")
+
+
+def test_records_are_sorted_as_tables_read_them(tmp_path: Path) -> None:
+    order = [("linear", "svhn", 1, "e"), ("ship", "dtd", 0, "c"), ("ship", "dtd", 2, "a"), ("ship", "svhn", 0, "b")]
+    for method, task, seed, run_id in reversed(order):
+        Store(tmp_path).write(make_record(method=method, task=task, seed=seed, run_id=run_id))
+    assert [row["run_id"] for row in load_rows(tmp_path)] == [run_id for *_, run_id in order]
+    assert list(load_results(tmp_path)["run_id"]) == [run_id for *_, run_id in order]
 
 
 def test_files_still_being_written_are_not_read(tmp_path: Path) -> None:
