@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from shipbench.runtime.interrupts import signals_interrupt
+from shipbench.runtime.interrupts import TimeUp, exit_code, signals_interrupt, time_limit
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends signals as POSIX systems do")
 # Sends itself SIGINT when the module that the line names is imported, or when the process ends.
@@ -40,6 +40,17 @@ def _import_and_sleep(module: str) -> None:
     with signals_interrupt():
         importlib.import_module(module)
         time.sleep(20)
+
+
+def test_a_time_limit_ends_a_block_and_nothing_after_it() -> None:
+    handled = signal.getsignal(signal.SIGALRM)
+    with pytest.raises(TimeUp) as stop, time_limit(0.05):
+        time.sleep(20)
+    assert exit_code(stop.value) == 0
+    with time_limit(1000):
+        assert signal.getitimer(signal.ITIMER_REAL)[0] > 0
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+    assert signal.getsignal(signal.SIGALRM) is handled
 
 
 def _interrupted(moment: str, signals: str = "default") -> tuple[int, str, bool]:
