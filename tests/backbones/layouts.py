@@ -49,9 +49,38 @@ def hugging_face(state: Weights) -> Weights:
 
 
 def hugging_face_dinov2(state: Weights) -> Weights:
-    """Return the tensors in the layout of transformers' ``Dinov2Model``."""
-    renamed = _in_transformers(state, (r"\.ls([12])\.gamma", r".layer_scale\1.lambda1"))
+    """Return the tensors in the layout of transformers' ``Dinov2Model``, with or without registers and gated MLPs."""
+    renamed = _in_transformers(
+        with_register_positions(state),
+        (r"\.ls([12])\.gamma", r".layer_scale\1.lambda1"),
+        (r"^register_tokens", "embeddings.register_tokens"),
+        *(((r"\.fc1\.", ".weights_in."), (r"\.fc2\.", ".weights_out.")) if _is_gated(state) else ()),
+    )
     return renamed | {"embeddings.mask_token": torch.zeros(1, 64)}
+
+
+def dinov2(state: Weights) -> Weights:
+    """Return the tensors as Meta's DINOv2 stores them, with or without registers and gated MLPs."""
+    gated = ((r"\.fc1\.", ".w12."), (r"\.fc2\.", ".w3.")) if _is_gated(state) else ()
+    return replaced(with_register_positions(state), *gated) | {"mask_token": torch.zeros(1, 64)}
+
+
+def with_register_positions(state: Weights) -> Weights:
+    """Return the tensors with a position for the class token, which timm adds to that token beside registers."""
+    if "reg_token" not in state:
+        return state
+    others = {key: value for key, value in state.items() if key != "reg_token"}
+    position = torch.full_like(state["cls_token"], 0.5)
+    return others | {
+        "register_tokens": state["reg_token"],
+        "cls_token": state["cls_token"] - position,
+        "pos_embed": torch.cat([position, state["pos_embed"]], dim=1),
+    }
+
+
+def _is_gated(state: Weights) -> bool:
+    """Return whether the first layer of an MLP has more outputs than the second has inputs."""
+    return len(state["blocks.0.mlp.fc1.weight"]) > state["blocks.0.mlp.fc2.weight"].shape[1]
 
 
 def _in_transformers(state: Weights, *pairs: tuple[str, str]) -> Weights:

@@ -15,9 +15,10 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from timm.data import constants
 from torch import Tensor, nn
 
-from shipbench.backbones import load_backbone, origin_of, preprocessing_of, sha256_of
+from shipbench.backbones import families, load_backbone, origin_of, preprocessing_of, sha256_of
 from shipbench.errors import InputError
 from tests.backbones import layouts
 
@@ -240,10 +241,20 @@ def test_prompts_beside_the_backbone_are_mentioned(tmp_path: Path, state: Weight
         assert "w.pth: its prompts are left aside; only its backbone is used" in origin_of(model).notes
 
 
-def test_transformers_dinov2(tmp_path: Path) -> None:
-    state = vit_state(init_values=1e-5)
-    path = saved(tmp_path / "pytorch_model.bin", layouts.hugging_face_dinov2(state))
-    assert_same(loaded(path, architecture={"init_values": 1e-5}), state)
+# The plain DINOv2, the one with registers, and the largest, whose MLPs are gated.
+DINOV2_NAMES = ["vit_small_patch14_dinov2", "vit_small_patch14_reg4_dinov2", "vit_giant_patch14_dinov2"]
+
+
+@pytest.mark.parametrize("name", DINOV2_NAMES)
+@pytest.mark.parametrize("layout", [layouts.dinov2, layouts.hugging_face_dinov2], ids=["meta", "transformers"])
+def test_dinov2(tmp_path: Path, name: str, layout: Callable[[Weights], Weights]) -> None:
+    sizes = {"embed_dim": 96, "depth": 2, "num_heads": 2, "img_size": 70}
+    random = timm.create_model(name, num_classes=0, **sizes).state_dict()
+    # Multiples of 1/256, so that moving a position to the class token rounds nothing.
+    state = {key: torch.randint(-99, 99, value.shape) / 256 for key, value in random.items()}
+    model = loaded(saved(tmp_path / "pytorch_model.bin", layout(state)), name, architecture=sizes)
+    assert_same(model, state)
+    assert preprocessing_of(model).mean == IMAGENET
 
 
 @pytest.mark.parametrize("layout", [layouts.openai_clip, layouts.hugging_face_clip], ids=["openai", "transformers"])
@@ -267,6 +278,11 @@ def test_flax_layouts(tmp_path: Path, state: Weights, prefix: str, kind: str) ->
         arrays = layouts.scanned(arrays)
     np.savez(tmp_path / "w.npz", **{f"{prefix}{key}": value for key, value in arrays.items()})
     assert_same(loaded(tmp_path / "w.npz"), state)
+
+
+def test_a_patch_embedding_may_be_a_matrix(tmp_path: Path, state: Weights) -> None:
+    matrix = {"patch_embed.proj.weight": state["patch_embed.proj.weight"].flatten(1)}
+    assert_same(loaded(saved(tmp_path / "w.pth", state | matrix)), state)
 
 
 def test_arrays_of_another_byte_order(tmp_path: Path, state: Weights) -> None:
@@ -355,8 +371,11 @@ def test_the_hash_is_that_of_the_file_whatever_the_size_of_images(tmp_path: Path
     torch.testing.assert_close(small.pos_embed, other.pos_embed, rtol=0, atol=0)
 
 
-def test_half_precision_has_the_hash_of_the_same_numbers_in_float32(tmp_path: Path, state: Weights) -> None:
-    half = {key: value.half() for key, value in state.items()}
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_has_the_hash_of_the_same_numbers_in_float32(
+    tmp_path: Path, state: Weights, dtype: torch.dtype
+) -> None:
+    half = {key: value.to(dtype) for key, value in state.items()}
     save_file(half, tmp_path / "half.safetensors")
     save_file({key: value.float() for key, value in half.items()}, tmp_path / "full.safetensors")
     assert sha256_of(loaded(tmp_path / "half.safetensors")) == sha256_of(loaded(tmp_path / "full.safetensors"))
@@ -381,6 +400,14 @@ def sine_cosine(state: Weights) -> Weights:
     return state | {"pos_embed": torch.cat([torch.zeros(1, 64), positions])[None]}
 
 
+def test_families_have_the_normalisation_that_timm_gives_them() -> None:
+    assert (families.CLIP.mean, families.CLIP.std) == (constants.OPENAI_CLIP_MEAN, constants.OPENAI_CLIP_STD)
+    google = (constants.IMAGENET_INCEPTION_MEAN, constants.IMAGENET_INCEPTION_STD)
+    assert (families.GOOGLE.mean, families.GOOGLE.std) == google
+    for family in (families.MAE, families.DINO, families.DINOV2, families.MOCO, families.SINE_COSINE):
+        assert (family.mean, family.std) == (constants.IMAGENET_DEFAULT_MEAN, constants.IMAGENET_DEFAULT_STD)
+
+
 def prefixed(prefix: str) -> Callable[[Weights], Weights]:
     return lambda state: {f"{prefix}{key}": value for key, value in state.items()}
 
@@ -392,10 +419,12 @@ def prefixed(prefix: str) -> Callable[[Weights], Weights]:
         (sine_cosine, "MAE or MoCo v3"),
         (prefixed("teacher.module.backbone."), "DINO"),
         (lambda state: state | {"head.last_layer.weight_v": torch.zeros(2, 2)}, "DINO"),
+        (lambda state: state | {"dino_head.mlp.0.weight": torch.zeros(2, 2)}, "DINO"),
         (lambda state: state | {"mask_token": torch.zeros(1, 64)}, "DINOv2"),
         (prefixed("module.base_encoder."), "MoCo"),
+        (prefixed("momentum_encoder."), "MoCo"),
     ],
-    ids=["mae", "mae encoder", "dino", "dino head", "dinov2", "moco"],
+    ids=["mae", "mae encoder", "dino", "dino head", "dino head by name", "dinov2", "moco", "moco momentum"],
 )
 def test_a_layout_that_betrays_its_family_gets_the_familys_normalisation(
     tmp_path: Path, state: Weights, layout: Callable[[Weights], Weights], family: str
