@@ -40,13 +40,56 @@ def test_small_is_one_budget_for_every_method(method: str) -> None:
     assert min(SMALL_GRID["lr"]) <= resolved(method)["lr"] <= max(SMALL_GRID["lr"])  # type: ignore[type-var,operator]
 
 
+def test_three_methods_have_a_rate_of_their_own_without_a_recipe() -> None:
+    rates = {method: resolved(method)["lr"] for method in SHIPPED}
+    assert {method: rate for method, rate in rates.items() if rate != 1e-3} == {
+        "full": 1e-4,
+        "linear": 1e-2,
+        "partial": 1e-4,
+    }
+
+
+# Every default that decides results but no shape of a tensor, which other tests count.
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "ship": {"threshold": 0.95, "attention": "decoupled", "attention_scale": 0.1, "attribute_scale": 0.1}
+    | {"matching_weight": 0.5, "top_k": 10, "temperature": 1.0, "prototypes": 200, "feature": "cls"},
+    "vpt-deep": {"dropout": 0.0, "location": "prepend", "pooling": "original", "deep_order": "forward"},
+    "lora": {"form": "noah", "init": "zero_b", "scale": 1.0, "alpha": 8.0, "dropout": 0.1},
+    "adaptformer": {"scale": 0.1, "dropout": 0.1, "placement": "parallel"},
+    "ssf": {"init": "normal"},
+    "convpass": {"scale": 1.0, "dropout": 0.1, "conv_init": "xavier"},
+    "fact-tt": {"scale": 1.0, "dropout": 0.1},
+    "fact-tk": {"scale": 1.0, "dropout": 0.1},
+    "repadapter": {"scale": 1.0, "dropout": 0.1, "groups": 2},
+    "adapter": {"form": "noah", "init": "noah", "dropout": 0.1},
+    "adapter-houlsby": {"scale": 1.0, "adapter_drop_path": 0.1, "train_norms": True},
+    "adapter-pfeiffer": {"scale": 1.0, "adapter_drop_path": 0.1},
+    "adapter-plus": {"scaling": "channel", "adapter_drop_path": 0.1},
+}
+
+
+@pytest.mark.parametrize("method", DEFAULTS)
+def test_defaults(method: str) -> None:
+    assert DEFAULTS[method].items() <= resolved(method).items()
+
+
+SCALES = {0.01, 0.1, 1.0, 10.0, 100.0}
+STARTS = {"xavier", "identity"}
+# VPT's rates are for a batch of 256.
+VPT = {
+    "lr": {rate / 4 for rate in (50, 25, 10, 5, 2.5, 1, 0.5, 0.25, 0.1, 0.05)},
+    "weight_decay": {0.01, 0.001, 0.0001, 0.0},
+}
+OSU = {"lr": {1e-3, 1e-2}, "weight_decay": {1e-4, 1e-3}}
+BY_SCALE = {"lr": 1e-3, "weight_decay": 1e-4, "schedule": "ship", "decay_all": True, "drop_path": 0.1, "norm": IMAGENET}
+PLUS = {"lr": 1e-3, "weight_decay": 1e-4, "schedule": "adapter-plus", "norm": HALF, "adapter_drop_path": 0.1}
 # method, grid: the number of points, the values that vary, and what every point resolves to.
-GRIDS: list[tuple[str, str, int, dict[str, int], dict[str, Any]]] = [
+GRIDS: list[tuple[str, str, int, dict[str, set[Any]], dict[str, Any]]] = [
     (
         "vpt-deep",
         "published",
         40,
-        {"lr": 10, "weight_decay": 4},
+        VPT,
         {
             "optimizer": "sgd",
             "schedule": "vpt",
@@ -61,73 +104,65 @@ GRIDS: list[tuple[str, str, int, dict[str, int], dict[str, Any]]] = [
         "vpt-shallow",
         "published",
         40,
-        {"lr": 10, "weight_decay": 4},
+        VPT,
         {"optimizer": "sgd", "drop_path": 0.0, "drop_last": False, "dropout": 0.0, "norm": IMAGENET},
     ),
     (
         "linear",
         "published",
         40,
-        {"lr": 10, "weight_decay": 4},
+        VPT,
         {"optimizer": "sgd", "schedule": "vpt", "drop_path": 0.0, "drop_last": False, "epochs": 100},
     ),
     (
         "full",
         "published",
         4,
-        {"lr": 4},
+        {"lr": {rate / 4 for rate in (0.005, 0.001, 0.0005, 0.0001)}},
         {"optimizer": "adamw", "schedule": "vpt", "weight_decay": 0.01, "warmup_epochs": 5, "drop_path": 0.0}
         | {"drop_last": False, "norm": IMAGENET},
     ),
     ("ship", "published", 120, {}, {"schedule": "cosine", "drop_path": 0.1}),
-    ("convpass", "published", 10, {"scale": 5, "conv_init": 2}, {"schedule": "ship", "decay_all": True, "lr": 1e-3}),
-    ("convpass-attn", "published", 10, {"scale": 5, "conv_init": 2}, {"weight_decay": 1e-4, "norm": IMAGENET}),
-    ("fact-tt", "published", 15, {"scale": 5, "rank": 3}, {"schedule": "ship", "decay_all": True, "drop_path": 0.1}),
-    ("fact-tk", "published", 10, {"scale": 5, "rank": 2}, {"schedule": "ship", "decay_all": True, "norm": IMAGENET}),
-    ("repadapter", "published", 5, {"scale": 5}, {"schedule": "ship", "decay_all": True, "norm": IMAGENET}),
-    ("repadapter-attn", "published", 5, {"scale": 5}, {"schedule": "ship", "dim": 8}),
+    ("convpass", "published", 10, {"scale": SCALES, "conv_init": STARTS}, BY_SCALE),
+    ("convpass-attn", "published", 10, {"scale": SCALES, "conv_init": STARTS}, BY_SCALE),
+    ("fact-tt", "published", 15, {"scale": SCALES, "rank": {4, 8, 16}}, BY_SCALE),
+    ("fact-tk", "published", 10, {"scale": SCALES, "rank": {16, 32}}, BY_SCALE),
+    ("repadapter", "published", 5, {"scale": {0.1, 0.5, 1, 5, 10}}, BY_SCALE),
+    ("repadapter-attn", "published", 5, {"scale": {0.1, 0.5, 1, 5, 10}}, BY_SCALE | {"dim": 8}),
     (
         "ssf",
         "published",
         42,
-        {"lr": 7, "weight_decay": 2, "drop_path": 3},
+        {"lr": {1e-3, 2e-3, 3e-3, 5e-3, 1e-2, 2e-2, 5e-2}, "weight_decay": {5e-5, 5e-2}, "drop_path": {0, 0.1, 0.2}},
         {"schedule": "ssf", "epochs": 110, "norm": HALF, "decay_all": False},
     ),
-    ("adapter-plus", "published", 6, {"dim": 6}, {"schedule": "adapter-plus", "norm": HALF, "epochs": 100}),
-    ("lora", "osu", 16, {"lr": 2, "weight_decay": 2, "rank": 4}, {"schedule": "ship", "decay_all": True, "norm": RAW}),
-    ("adaptformer", "osu", 36, {"lr": 2, "weight_decay": 2, "dim": 3, "scale": 3}, {"decay_all": True, "norm": RAW}),
-    ("bitfit", "osu", 4, {"lr": 2, "weight_decay": 2}, {"schedule": "ship", "norm": RAW}),
-    ("ln-tuning", "osu", 4, {"lr": 2, "weight_decay": 2}, {"schedule": "ship", "norm": RAW}),
-    ("difffit", "osu", 4, {"lr": 2, "weight_decay": 2}, {"schedule": "ship", "norm": RAW}),
+    ("adapter-plus", "published", 6, {"dim": {1, 2, 4, 8, 16, 32}}, PLUS | {"epochs": 100}),
+    ("lora", "osu", 16, OSU | {"rank": {1, 8, 16, 32}}, {"schedule": "ship", "decay_all": True, "norm": RAW}),
+    ("adaptformer", "osu", 36, OSU | {"dim": {4, 16, 32}, "scale": {0.05, 0.1, 0.2}}, {"decay_all": True, "norm": RAW}),
+    ("bitfit", "osu", 4, OSU, {"schedule": "ship", "norm": RAW}),
+    ("ln-tuning", "osu", 4, OSU, {"schedule": "ship", "norm": RAW}),
+    ("difffit", "osu", 4, OSU, {"schedule": "ship", "norm": RAW}),
 ]
 
 
 @pytest.mark.parametrize(("method", "grid", "count", "varies", "fixed"), GRIDS)
 def test_every_point_of_a_named_grid(
-    method: str, grid: str, count: int, varies: dict[str, int], fixed: dict[str, Any]
+    method: str, grid: str, count: int, varies: dict[str, set[Any]], fixed: dict[str, Any]
 ) -> None:
     configs = [resolved(method, overrides=point) for point in points(method, grid)]
     assert len(configs) == count
-    for name, number in varies.items():
-        assert len({config[name] for config in configs}) == number
+    assert {name: {config[name] for config in configs} for name in varies} == varies
     for config in configs:
         shown = {**config, "norm": (config["mean"], config["std"])}
         assert {name: shown[name] for name in fixed} == fixed
 
 
-def test_vpt_scales_its_rates_by_the_batch() -> None:
-    assert {point["lr"] for point in points("vpt-deep", "published")} == {
-        rate / 4 for rate in (50, 25, 10, 5, 2.5, 1, 0.5, 0.25, 0.1, 0.05)
-    }
-    assert {point["lr"] for point in points("full", "published")} == {r / 4 for r in (0.005, 0.001, 0.0005, 0.0001)}
-    assert {point["weight_decay"] for point in points("linear", "published")} == {0.01, 0.001, 0.0001, 0.0}
-
-
 NOAH = {"lr": 1e-3, "weight_decay": 1e-4, "schedule": "ship", "decay_all": False, "epochs": 100, "drop_path": 0.1}
+NOAH |= {"dropout": 0.1, "eval_every": 10, "batch_size": 64}
 JIE = NOAH | {"decay_all": True}
 PUBLISHED: list[tuple[str, str, dict[str, Any]]] = [
-    ("lora", "dtd", NOAH | {"init": "noah", "form": "noah", "rank": 8, "dropout": 0.1, "norm": IMAGENET}),
-    ("adapter", "svhn", NOAH | {"init": "noah", "dim": 8, "eval_every": 10, "drop_last": True}),
+    ("lora", "dtd", NOAH | {"init": "noah", "form": "noah", "rank": 8, "norm": IMAGENET}),
+    ("adapter", "svhn", NOAH | {"init": "noah", "dim": 8, "drop_last": True}),
     ("adaptformer", "kitti", NOAH | {"scale": 0.1, "dim": 8}),
     ("convpass", "svhn", JIE | {"scale": 100, "conv_init": "xavier", "norm": IMAGENET}),
     ("convpass", "cifar100", JIE | {"scale": 0.1, "conv_init": "identity"}),
@@ -136,12 +171,17 @@ PUBLISHED: list[tuple[str, str, dict[str, Any]]] = [
     ("fact-tk", "smallnorb_azi", JIE | {"rank": 32, "scale": 100}),
     ("repadapter", "dsprites_ori", JIE | {"scale": 0.1}),
     ("repadapter-attn", "resisc45", JIE | {"scale": 0.1}),
-    ("ssf", "clevr_dist", {"lr": 5e-2, "weight_decay": 5e-2, "drop_path": 0.1, "schedule": "ssf", "epochs": 110}),
+    (
+        "ssf",
+        "clevr_dist",
+        {"lr": 5e-2, "weight_decay": 5e-2, "drop_path": 0.1, "schedule": "ssf", "epochs": 110, "eval_every": 1},
+    ),
     ("ssf", "patch_camelyon", {"lr": 5e-3, "weight_decay": 5e-5, "drop_path": 0.0, "norm": HALF, "decay_all": False}),
-    ("adapter-plus", "dtd", {"dim": 2, "schedule": "adapter-plus", "norm": HALF, "lr": 1e-3, "eval_every": 0}),
-    ("adapter-houlsby", "dtd", {"dim": 8, "schedule": "adapter-plus", "norm": HALF, "train_norms": True}),
-    ("adapter-pfeiffer", "dtd", {"dim": 8, "schedule": "adapter-plus", "weight_decay": 1e-4}),
-    ("bitfit", "dtd", {"lr": 1e-2, "schedule": "ship", "decay_all": True, "norm": RAW}),
+    ("adapter-plus", "dtd", PLUS | {"dim": 2, "eval_every": 0}),
+    ("adapter-houlsby", "dtd", PLUS | {"dim": 8, "train_norms": True}),
+    ("adapter-pfeiffer", "dtd", PLUS | {"dim": 8}),
+    ("bitfit", "dtd", {"lr": 1e-2, "schedule": "ship", "decay_all": True, "norm": RAW, "eval_every": 1}),
+    ("ship", "dtd", {"schedule": "ship", "eval_every": 10, "matching_weight": 0.5, "top_k": 10, "prototypes": 200}),
 ]
 
 
