@@ -205,7 +205,9 @@ class Example:
 def test_text_becomes_typed_settings() -> None:
     texts = {"count": "3", "rate": "1e-3", "flag": "yes", "kind": "b", "size": "7", "mean": "0.1,0.2,0.3"}
     assert configure(Example, texts) == Example(3, 0.001, True, "b", 7, (0.1, 0.2, 0.3))
-    assert configure(Example, {"size": "none"}) == Example()
+    assert configure(Example, {"size": "none"}) == configure(Example, {"size": "None"}) == Example()
+    for mean in ("(0.1, 0.2, 0.3)", "[0.1, 0.2, 0.3]"):
+        assert configure(Example, {"mean": mean}) == Example(mean=(0.1, 0.2, 0.3))
 
 
 @pytest.mark.parametrize(
@@ -223,9 +225,24 @@ def test_numbers_survive_conversion_to_text(number: int) -> None:
     assert (example.count, example.rate) == (number, float(number))
 
 
-def test_a_repeated_key_is_refused() -> None:
-    with pytest.raises(InputError, match="twice"):
-        parse_pairs(["lr=1", "lr=2"])
+def test_pairs_are_read_with_or_without_spaces() -> None:
+    assert parse_pairs(["lr = 1", "mean= 0,0,0 ", "checkpoint=a=b"]) == {
+        "lr": "1",
+        "mean": "0,0,0",
+        "checkpoint": "a=b",
+    }
+
+
+@pytest.mark.parametrize("pair", ["lr", "lr=", "lr= ", "=1", " =1"])
+def test_text_that_is_no_pair_is_refused(pair: str) -> None:
+    with pytest.raises(InputError, match=re.escape(f"--set {pair!r} is not KEY=VALUE, as in --set lr=0.001")):
+        parse_pairs([pair])
+
+
+@pytest.mark.parametrize("keys", [("lr", "lr"), ("lr", " lr ")])
+def test_a_repeated_key_is_refused(keys: tuple[str, str]) -> None:
+    with pytest.raises(InputError, match="gives 'lr' twice"):
+        parse_pairs([f"{key}=1" for key in keys])
 
 
 def test_a_plain_key_applies_to_every_method_with_that_setting() -> None:
@@ -268,6 +285,7 @@ def test_overrides_list_the_differences_from_the_recipe() -> None:
         (Recipe, "epochs", True, "epochs=True is not a whole number below 2**31"),
         (Recipe, "mean", (True, 0, 0), "mean=(True, 0, 0) is not 3 numbers, as in 0.5,0.5,0.5 or none"),
         (Recipe, "epochs", 2**31, "epochs=2147483648 is not a whole number below 2**31"),
+        (Recipe, "data_share", 1.5, "data_share is 1.5; it must be 1 or less"),
         (Recipe, "epochs", None, "epochs=None is not a whole number below 2**31"),
         (Recipe, "lr", float("inf"), "lr=inf is not a number that is finite"),
         (Recipe, "image_size", "big", "image_size='big' is not a whole number below 2**31 or none"),

@@ -14,7 +14,7 @@ from shipbench_baselines.linear import LinearModel
 from shipbench_baselines.settings import VptConfig
 from shipbench_baselines.vpt import Vpt
 from timm.models import VisionTransformer
-from torch import nn
+from torch import Tensor, nn
 
 from shipbench.backbones import build_vit
 from shipbench.errors import InputError
@@ -211,6 +211,37 @@ def test_sizes_of_an_official_checkpoint_are_whole_numbers(sizes: dict[str, Any]
     fitting = {"num_heads": 2, "image_size": 16, "patch_size": 4}
     refuses(words, lambda: build_vit(vit().state_dict(), **fitting | sizes, what="a checkpoint"))
     assert build_vit(vit().state_dict(), np.int64(2), 16, 4, "a checkpoint").embed_dim == WIDTH  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "second"),
+    [
+        ("ship", {"prototypes": 4}, {"prototypes": 5}),
+        ("ship", {"feature": "mean"}, {"feature": "cls"}),
+        ("vpt-deep", {"initiation": "final-cls", "prompt_length": 2}, {"initiation": "final-cls", "prompt_length": 3}),
+    ],
+)
+def test_settings_that_decide_a_cached_tensor_are_in_its_name(
+    name: str, first: dict[str, Any], second: dict[str, Any]
+) -> None:
+    kept: dict[tuple[object, ...], Tensor] = {}
+    method, cls = get_method(name), torch.randn(20, DEPTH, WIDTH, generator=torch.Generator().manual_seed(0))
+
+    def cached(key: tuple[object, ...], compute: Callable[[], Tensor]) -> Tensor:
+        if key not in kept:
+            kept[key] = compute()
+        return kept[key]
+
+    def build(settings: dict[str, Any], **changes: Any) -> dict[str, Tensor]:
+        torch.manual_seed(0)
+        backbone, features = vit(), {"cls": cls, "mean": cls.flip(0) + 1}
+        context = BuildContext(backbone, 5, method.settings(**settings), features.__getitem__, print, **changes)
+        return method.build(context).model.state_dict()
+
+    alone, _ = build(second), build(first, cached=cached)
+    beside = build(second, cached=cached)
+    assert alone.keys() == beside.keys()
+    assert all(torch.equal(value, beside[key]) for key, value in alone.items())
 
 
 @pytest.mark.parametrize(("weight", "top"), [(0.0, 0), (1e-9, 10)])

@@ -119,6 +119,13 @@ def test_vpt_reads_the_first_job_of_a_log(tmp_path: Path) -> None:
     assert "further jobs" in record.origin_note
 
 
+def test_the_final_runs_of_vpt_have_the_seeds_of_its_script(tmp_path: Path) -> None:
+    for run in range(1, 7):
+        write(tmp_path / VTAB_LOG.replace("run3", f"run{run}"), vpt_log([50 + run], epochs=1, SEED="None"))
+    seeds = [outcome.record.seed for outcome in imported("vpt", tmp_path, tmp_path / "results") if outcome.record]
+    assert seeds == [42, 44, 82, 100, 800, -1]
+
+
 def test_vpt_validation_on_vtab_is_left_out(tmp_path: Path) -> None:
     write(tmp_path / VTAB_LOG, vpt_log([50, 70, 60], epochs=3, val=[90, 99, 100]))
     write(tmp_path / FGVC_LOG, vpt_log([50, 70, 60], epochs=3, val=[50, 40, 30], name="CUB"))
