@@ -384,11 +384,12 @@ def test_the_first_of_equally_good_epochs_is_the_best(tmp_path: Path) -> None:
 
 
 def test_folders_of_other_names_are_no_task_of_osu(tmp_path: Path) -> None:
-    path = write(tmp_path / "downloads/vpt_deep/final_result.json", '{"avg_acc": 60.0}')
-    with pytest.raises(InputError, match="does not state its task; name it with --task"):
-        imported("osu", path, tmp_path / "results")
-    record = record_of(imported("osu", path, tmp_path / "results", task="dtd"))
-    assert (record.task, record.method, record.final_test_acc) == ("dtd", "vpt-deep", 0.6)
+    for folder, method in (("vpt_deep", "vpt-deep"), ("vpt_shallow", "vpt-shallow")):
+        path = write(tmp_path / f"downloads/{folder}/final_result.json", '{"avg_acc": 60.0}')
+        with pytest.raises(InputError, match="does not state its task; name it with --task"):
+            imported("osu", path, tmp_path / "results")
+        record = record_of(imported("osu", path, tmp_path / "results", task="dtd"))
+        assert (record.task, record.method, record.final_test_acc) == ("dtd", method, 0.6)
 
 
 def test_a_test_run_of_osu_is_no_result(tmp_path: Path) -> None:
@@ -403,6 +404,8 @@ def test_a_test_run_of_osu_is_no_result(tmp_path: Path) -> None:
         ({"TRANSFER_TYPE": "'linear'", "MLP_NUM": "2"}, "mlp-3"),
         ({"TRANSFER_TYPE": "'linear'", "MLP_NUM": "0"}, "linear"),
         ({"REVERSE_DEEP": "True", "DEEP_SHARED": "True"}, "vpt-deep-reversed-shared"),
+        ({"FORWARD_DEEP_NOEXPAND": "True", "DEEP": "True"}, "vpt-deep-noexpand"),
+        ({"DEEP": "False"}, "vpt-shallow"),
         ({"TRANSFER_TYPE": "'tinytl-bias'", "LOCATION": "'add'"}, "tinytl-bias"),
     ],
 )
@@ -426,6 +429,18 @@ def test_noah_without_a_switch_is_a_subnet_or_a_supernet(mode: str, method: str 
     record = record_of(outcomes)
     assert (record.method, record.trainable_params, record.params_as_written) == ("noah", 0, 128_303)
     assert "that of the supernet" in record.origin_note
+
+
+@pytest.mark.parametrize(
+    ("switch", "method"), [("is_adapter", "adapter"), ("is_LoRA", "lora"), ("is_visual_prompt_tuning", "vpt-deep")]
+)
+def test_a_switch_of_noah_names_the_method(switch: str, method: str, tmp_path: Path) -> None:
+    config = NOAH_CONFIG.format(epochs=1, mode="retrain").replace("is_adapter", switch)
+    write(tmp_path / "noah/config.yaml", f"{config}cfg: x/ViT-B_prompt_100.yaml\n")
+    write(tmp_path / "noah/log.txt", json_lines({0: 80}))
+    record = record_of(imported("noah", tmp_path / "noah", tmp_path / "results"))
+    prompts = {"num_tokens": 100} if method == "vpt-deep" else {}
+    assert (record.method, record.settings) == (method, {"lr": 0.001, **prompts})
 
 
 def test_noah_with_two_switches_is_a_supernet(tmp_path: Path) -> None:
