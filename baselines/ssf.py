@@ -91,18 +91,17 @@ class Ssf(Adapter):
         """Scale and shift the MLP's output."""
         return self.ssf_fc2[block.index](block.fc2(hidden))
 
-    def final_norm(self, tokens: Tensor) -> Tensor:
+    def final_norm(self, normed: Tensor) -> Tensor:
         """Scale and shift the output of the final norm."""
-        return self.ssf_norm(tokens)
+        return self.ssf_norm(normed)
 
     def merge(self, weights: dict[str, Tensor]) -> None:
         """Scale the rows of every weight, and scale and shift its bias.
 
-        Raises ``InputError`` for a backbone without such a tensor, among them those that pool before their last norm:
-        the scale and shift between the last block and the pooling belong to no weight.
+        Raises ``InputError`` for a backbone without such a tensor.
         """
         self._merge_patches(weights)
-        self._merge_one(weights, "norm", self.ssf_norm)
+        self._merge_one(weights, "norm" if "norm.weight" in weights else "fc_norm", self.ssf_norm)
         blocks = {
             "norm1": self.ssf_norm1,
             "attn.qkv": self.ssf_qkv,

@@ -84,9 +84,12 @@ class Adapter(nn.Module):
         """Return the MLP's output (B, N, D) of its hidden values (B, N, 4D), after the activation."""
         return block.fc2(hidden)
 
-    def final_norm(self, tokens: Tensor) -> Tensor:
-        """Return the tokens (B, N, D) after the backbone's final norm, which ``tokens`` have passed."""
-        return tokens
+    def final_norm(self, normed: Tensor) -> Tensor:
+        """Return what follows the backbone's final norm, whose output is ``normed``.
+
+        These are tokens (B, N, D), or features (B, D) where the norm comes after pooling.
+        """
+        return normed
 
 
 class PerBlock(nn.ModuleList, Generic[Part]):

@@ -59,8 +59,7 @@ class AdaptedModel(nn.Module):
         tokens = add_positions(vit, adapter.patches(vit.patch_embed(images)))
         for block in self._blocks():
             tokens = adapter.mlp_residual(block, adapter.attention_residual(block, tokens))
-        features = vit.forward_head(adapter.final_norm(vit.norm(tokens)), pre_logits=True)
-        return self.head(features)
+        return self.head(self._features(tokens))
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
         """Return the cross-entropy, a scalar."""
@@ -78,6 +77,14 @@ class AdaptedModel(nn.Module):
         weights = backbone_weights(self.backbone)
         self.adapter.merge(weights)
         return with_head(weights, self.head)
+
+    def _features(self, tokens: Tensor) -> Tensor:
+        """Return what the head reads (B, D) of the last block's tokens (B, N, D)."""
+        vit, adapter = self.backbone, self.adapter
+        if isinstance(vit.norm, nn.Identity):
+            # The final norm comes after pooling.
+            return adapter.final_norm(vit.forward_head(tokens, pre_logits=True))
+        return vit.forward_head(adapter.final_norm(vit.norm(tokens)), pre_logits=True)
 
     def _blocks(self) -> Iterator[FrozenBlock]:
         vit, noise = self.backbone, Noise(self.training, self.masks)

@@ -200,9 +200,8 @@ NO_QKV_BIAS = "vit_base_patch16_224_miil"
 @pytest.mark.parametrize(
     ("method", "name", "settings", "lacking"),
     [
-        ("ssf", NORMED_AFTER_POOLING, {}, "a weight in norm"),
-        ("ssf", NORMED_AFTER_POOLING, {"scales": False}, "a bias in norm"),
-        ("ssf", NORMED_AFTER_POOLING, {"at_norms": False}, ""),
+        ("ssf", NORMED_AFTER_POOLING, {}, ""),
+        ("ssf", NORMED_AFTER_POOLING, {"scales": False}, ""),
         ("ssf", POOLED_AFTER_NORM, {}, ""),
         ("ssf", NO_QKV_BIAS, {}, "a bias in blocks.0.attn.qkv"),
         ("ssf", NO_QKV_BIAS, {"shifts": False}, ""),
