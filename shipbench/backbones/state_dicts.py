@@ -152,11 +152,11 @@ def require_dimensions(state: Mapping[str, Tensor], dimensions: Mapping[str, int
     named = {key: state[key] for key in dimensions if key in state}
     refuse_unusable([key for key, value in named.items() if not holds_weights(value)], named, where)
     for key, value in named.items():
-        if value.ndim != dimensions[key] or not value.numel():
-            raise InputError(
-                f"these are not the weights of {what}: {key} is {tuple(value.shape)}, "
-                f"expected {dimensions[key]} dimensions"
-            )
+        problem = "" if value.numel() else "which is empty"
+        if value.ndim != dimensions[key]:
+            problem = f"expected {dimensions[key]} dimensions"
+        if problem:
+            raise InputError(f"these are not the weights of {what}: {key} is {tuple(value.shape)}, {problem}")
     require_finite(named, where)
 
 

@@ -88,6 +88,13 @@ def test_another_shape_in_a_ship_checkpoint_is_named(key: str) -> None:
     assert "expected" in str(caught.value) or "unequal" in str(caught.value)
 
 
+@pytest.mark.parametrize("key", ["compound_prompts_visual.0", "semantic_share_prompt", "attribute_prompt"])
+def test_prompts_of_length_0_in_a_ship_checkpoint_are_called_empty(key: str) -> None:
+    state = ship_state()
+    with pytest.raises(InputError, match=rf"official SHIP checkpoint: {key} is \(.*0, 48\), which is empty"):
+        load_ship(state | {key: state[key][..., :0, :]})
+
+
 VPT_SHAPES = {
     "enc.transformer.prompt_embeddings": (1, 4, 47),
     "enc.transformer.deep_prompt_embeddings": (11, 3, 48),
