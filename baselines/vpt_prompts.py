@@ -12,6 +12,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from shipbench.backbones import refuse_another_size
 from shipbench.errors import InputError
 from shipbench.prompting import BlockPlan, add_positions, embed, image_token_count
 
@@ -60,6 +61,7 @@ class VptPrompts(nn.Module):
 
     def embed(self, vit: VisionTransformer, images: Tensor) -> Tensor:
         """Return the image tokens (B, N, D)."""
+        refuse_another_size(vit, images)
         return embed(vit, images)
 
     def fresh(self, vit: VisionTransformer, block: int, images: int) -> Tensor:
@@ -85,6 +87,7 @@ class PixelTokens(nn.Module):
 
     def embed(self, vit: VisionTransformer, images: Tensor) -> Tensor:
         """Return the image tokens (B, N, D)."""
+        refuse_another_size(vit, images)
         return embed(vit, images)
 
     def fresh(self, vit: VisionTransformer, block: int, images: int) -> Tensor:

@@ -12,7 +12,7 @@ from shipbench.adapting.adapter import Adapter
 from shipbench.adapting.block import FrozenBlock
 from shipbench.adapting.merging import backbone_weights, with_head
 from shipbench.adapting.noise import Noise
-from shipbench.backbones import feature_width, refuse_unadaptable
+from shipbench.backbones import feature_width, refuse_another_size, refuse_unadaptable
 from shipbench.prompting import add_positions, drop_rates, frozen, new_head
 from shipbench.prompting.architectures import rotary_positions
 from shipbench.settings import whole_number
@@ -56,6 +56,7 @@ class AdaptedModel(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, classes); dropout and stochastic depth act in training mode only."""
         vit, adapter = self.backbone, self.adapter
+        refuse_another_size(vit, images)
         tokens = add_positions(vit, adapter.patches(vit.patch_embed(images)))
         for block in self._blocks():
             tokens = adapter.mlp_residual(block, adapter.attention_residual(block, tokens))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
         refuse_unadaptable,
         refuse_unpromptable,
     )
-    from shipbench.backbones.features import feature_width, input_size_of, pooled_features
+    from shipbench.backbones.features import feature_width, input_size_of, pooled_features, refuse_another_size
     from shipbench.backbones.loading import (
         Preprocessing,
         load_backbone,
@@ -42,6 +42,7 @@ __all__ = [
     "pooled_features",
     "preprocessing_of",
     "read_state_dict",
+    "refuse_another_size",
     "refuse_unadaptable",
     "refuse_unpromptable",
     "sha256_of",
@@ -63,6 +64,7 @@ __getattr__ = names_from(
         "pooled_features": "features",
         "preprocessing_of": "loading",
         "read_state_dict": "state_dicts",
+        "refuse_another_size": "features",
         "refuse_unadaptable": "architecture",
         "refuse_unpromptable": "architecture",
         "sha256_of": "loading",

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from shipbench.backbones.origin import Triple
+from shipbench.errors import InputError
 
 
 def input_size_of(model: Any) -> tuple[int, int]:
@@ -17,6 +18,16 @@ def input_size_of(model: Any) -> tuple[int, int]:
     patches = getattr(model, "patch_embed", None)
     size = getattr(patches, "img_size", None) or model.pretrained_cfg["input_size"][1:]
     return int(size[0]), int(size[1])
+
+
+def refuse_another_size(model: Any, images: Tensor) -> None:
+    """Raise ``InputError`` for ``images`` (B, 3, H, W) of a size that a timm model with patches does not take."""
+    patches: Any = getattr(model, "patch_embed", None)
+    if not getattr(patches, "strict_img_size", False) or patches.img_size is None:
+        return
+    (height, width), (rows, columns) = images.shape[-2:], patches.img_size
+    if (height, width) != (rows, columns):
+        raise InputError(f"the images have {height} x {width} pixels, but the backbone takes {rows} x {columns}")
 
 
 def normalisation_of(model: Any) -> tuple[Triple, Triple]:
@@ -38,4 +49,5 @@ def feature_width(model: Any) -> int:
 
 def pooled_features(model: Any, images: Tensor) -> Tensor:
     """Return the features (B, D) from which a timm model classifies normalised images (B, 3, H, W)."""
+    refuse_another_size(model, images)
     return model.forward_head(model.forward_features(images), pre_logits=True)

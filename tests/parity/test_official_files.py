@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import shipbench_baselines.vpt
 import torch
+from shipbench_baselines.full import FullModel
 from torch import Tensor
 
+from shipbench.adapting import AdaptedModel, Adapter
 from shipbench.errors import InputError
 from shipbench.methods.ship import Ship, load_official_checkpoint
 from tests.parity import golden
@@ -129,6 +131,15 @@ def test_sizes_that_are_not_possible(options: dict[str, int], words: str) -> Non
         load_ship(ship_state(), **options)
     with pytest.raises(InputError, match=words):
         load_vpt(official_vpt_state("deep"), **options)
+
+
+def test_images_of_another_size_are_refused() -> None:
+    """The official code computes something else without a word."""
+    ship = load_ship(ship_state())
+    adapted, full = AdaptedModel(ship.backbone, 7, Adapter()), FullModel(ship.backbone, 7)
+    for model in (ship, load_vpt(official_vpt_state("shallow")), adapted, full):
+        with pytest.raises(InputError, match="images have 112 x 96 pixels, but the backbone takes 224 x 224"):
+            model(torch.zeros(1, 3, 112, 96))
 
 
 @pytest.mark.parametrize("key", ["attribute_prompt", "head.bias", "blocks.5.norm1.weight"])

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from shipbench.backbones import feature_width, refuse_unpromptable
+from shipbench.backbones import feature_width, refuse_another_size, refuse_unpromptable
 from shipbench.errors import InputError
 from shipbench.methods.ship.config import WITHOUT_CLASS_TOKEN, ShipConfig
 from shipbench.methods.ship.prompts import ShipPrompts
@@ -206,6 +206,7 @@ class Ship(nn.Module):
         memo: PromptMemo | None = None,
         trace: PassTrace | None = None,
     ) -> PassOutput:
+        refuse_another_size(self.backbone, images)
         self._expect_a_step()
         return prompted_forward(
             self.backbone,
