@@ -325,13 +325,13 @@ def test_nothing_but_results_is_uploaded(tmp_path: Path) -> None:
 def test_what_a_backbone_cannot_be_merged_with_is_pushed_as_a_program(
     trained: Trained, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The last norm of test_vit2 comes after pooling, and SSF acts before it."""
-    # Tracing eight blocks takes seconds.
+    """The norms of test_vit4 have no biases, and SSF shifts their outputs."""
+    # Tracing nine blocks takes seconds.
     monkeypatch.setattr(program, "_program", lambda _: torch.export.export(torch.nn.Identity(), (torch.zeros(1),)))
-    common: dict[str, Any] = {"backbone": "test_vit2", "checkpoint": "random", "precision": "fp32", "device": "cpu"}
+    common: dict[str, Any] = {"backbone": "test_vit4", "checkpoint": "random", "precision": "fp32", "device": "cpu"}
     spec = RunSpec("ssf", f"folder:{trained.photographs}", overrides={"image_size": 32, "epochs": 1}, **common)
     record, store = run(spec, results=tmp_path / "r"), Store(tmp_path / "r")
-    with pytest.raises(InputError, match="needs a weight in norm, which this backbone does not have"):
+    with pytest.raises(InputError, match="needs a bias in fc_norm, which this backbone does not have"):
         export_merged(store, record.run_id, tmp_path / "m.safetensors", checkpoint="random")
     upload = model_upload(store, record.run_id, "someone/a", tmp_path)
     assert upload.replaced == ("model.safetensors",)
