@@ -237,6 +237,19 @@ def test_predictions_are_read_once_per_task() -> None:
     assert sorted(asked) == sorted(record["run_id"] for record in records)
 
 
+def test_an_arm_with_names_of_classes_for_predictions_is_left_out() -> None:
+    records, frame = predicted(grid(("linear", "vpt-deep", "ship"), DEMO_TASKS[:1], (0, 1)))
+    numbers = loader(frame)
+
+    def load(run_ids: Iterable[str]) -> pd.DataFrame:
+        part = numbers(run_ids)
+        return part.astype({"label": str, "predicted": str}) if part["run_id"].str.startswith("vpt").all() else part
+
+    report = build_report(make_results(records), predictions=load)
+    (note,) = (note for note in table(report, "intervals-demo").notes if note.startswith("Left out of"))
+    assert note.endswith("on the same images: VPT-deep (digits).")
+
+
 def test_the_order_of_stored_predictions_changes_nothing() -> None:
     records, frame = predicted(grid(("linear", "vpt-deep", "ship"), DEMO_TASKS[:1], (0, 1)))
     shuffled = frame.sample(frac=1, random_state=0)
