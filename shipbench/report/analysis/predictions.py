@@ -203,12 +203,11 @@ def _arm_predictions(runs: Sequence[_Run], load: LoadPredictions) -> _ArmPredict
     columns = _on_same_images(load(run_ids), run_ids)
     if not columns or len(metrics) > 1:
         return None
-    labels, by_seed = _labels(columns[0]), {run.seed: part for run, part in zip(runs, columns, strict=True)}
-    predicted = _of_seeds(by_seed, "predicted", "int32", labels.index)
-    confidence = _of_seeds(by_seed, "confidence", "float32", labels.index) if "confidence" in columns[0] else None
+    by_seed = {run.seed: part for run, part in zip(runs, columns, strict=True)}
+    confidence = _of_seeds(by_seed, "confidence", "float32") if "confidence" in columns[0] else None
     if confidence is not None and confidence.isna().to_numpy().any():
         confidence = None
-    return _ArmPredictions(labels, predicted, confidence, metrics.pop())
+    return _ArmPredictions(_labels(columns[0]), _of_seeds(by_seed, "predicted", "int32"), confidence, metrics.pop())
 
 
 def _on_same_images(predictions: pd.DataFrame, run_ids: Sequence[str]) -> list[Columns]:
@@ -216,7 +215,7 @@ def _on_same_images(predictions: pd.DataFrame, run_ids: Sequence[str]) -> list[C
 
     Names of classes, which another program may have written in place of numbers, are no predictions.
     """
-    numbered = len(predictions) and all(map(pd.api.types.is_numeric_dtype, predictions[["label", "predicted"]].dtypes))
+    numbered = len(predictions) and all(map(pd.api.types.is_numeric_dtype, predictions.dtypes[["label", "predicted"]]))
     by_run = _by_run(predictions) if numbered else {}
     runs = [by_run[run_id] for run_id in run_ids if run_id in by_run]
     return runs if len(runs) == len(run_ids) and all(_same_images(run, runs[0]) for run in runs) else []
@@ -227,8 +226,8 @@ def _same_images(one: Columns, other: Columns) -> bool:
 
 
 def _labels(run: Columns) -> pd.Series[int]:
-    """Return the labels of a run by image."""
-    return pd.Series(run["label"].astype(int), index=pd.Index(run["index"], name="index"), name="label")
+    """Return the labels of a run by image, copied, because a view would keep all columns of several runs."""
+    return pd.Series(run["label"].astype(int), index=pd.Index(run["index"], name="index", copy=True), name="label")
 
 
 def _by_run(frame: pd.DataFrame) -> dict[str, Columns]:
@@ -259,12 +258,10 @@ def _rows_by_run(run_ids: pd.Series[Any]) -> dict[str, slice | NDArray[np.intp]]
     }
 
 
-def _of_seeds(by_seed: Mapping[int, Columns], column: str, kind: str, images: pd.Index[Any]) -> pd.DataFrame:
-    """Return a column of the predictions of an arm, as ``images`` x seeds."""
-    values = np.empty((len(by_seed), len(images)), dtype=kind)
-    for row, run in zip(values, by_seed.values(), strict=True):
-        row[:] = run[column]
-    return pd.DataFrame(values.T, images, list(by_seed), copy=False)
+def _of_seeds(by_seed: Mapping[int, Columns], column: str, kind: str) -> pd.DataFrame:
+    """Return a column of the predictions of an arm, as images x seeds."""
+    values = np.stack([run[column] for run in by_seed.values()], dtype=kind, casting="unsafe")
+    return pd.DataFrame(values.T, columns=list(by_seed), copy=False)
 
 
 def _runs_with_final_accuracy(study: Study, arms: Sequence[Arm], task: str) -> dict[int, list[_Run]]:
