@@ -184,7 +184,7 @@ def load_history(results: Path | str, run_ids: Iterable[str]) -> pd.DataFrame:
 def load_predictions(results: Path | str, run_ids: Iterable[str]) -> pd.DataFrame:
     """Return the predictions of runs, once for each: run_id, index, label, predicted, confidence.
 
-    The run id is a category if a run has many.
+    The run id is a category unless another program has written all of them.
     """
     return _load_kind("predictions", results, run_ids, _PREDICTIONS, repeated="run_id")
 

@@ -213,16 +213,30 @@ def test_an_arm_needs_matching_predictions_of_all_its_seeds(how: str) -> None:
     assert "after the last epoch" not in table(report, "intervals-demo").caption.alone
 
 
-def test_predictions_are_read_once_per_task() -> None:
+def test_the_predictions_of_every_run_are_read_once() -> None:
     records, frame = predicted(grid(("linear", "vpt-deep", "ship"), DEMO_TASKS, (0, 1), chance_acc=0.1))
     asked: list[str] = []
 
     def load(run_ids: Iterable[str]) -> pd.DataFrame:
-        asked.extend(run_ids)
-        return loader(frame)(asked[-6:])
+        wanted = list(run_ids)
+        asked.extend(wanted)
+        return loader(frame)(wanted)
 
     build_report(make_results(records), predictions=load)
     assert sorted(asked) == sorted(record["run_id"] for record in records)
+
+
+def test_an_arm_with_names_of_classes_for_predictions_is_left_out() -> None:
+    records, frame = predicted(grid(("linear", "vpt-deep", "ship"), DEMO_TASKS[:1], (0, 1)))
+    numbers = loader(frame)
+
+    def load(run_ids: Iterable[str]) -> pd.DataFrame:
+        part = numbers(run_ids)
+        return part.astype({"label": str, "predicted": str}) if part["run_id"].str.startswith("vpt").all() else part
+
+    report = build_report(make_results(records), predictions=load)
+    (note,) = (note for note in table(report, "intervals-demo").notes if note.startswith("Left out of"))
+    assert note.endswith("on the same images: VPT-deep (digits).")
 
 
 def test_the_order_of_stored_predictions_changes_nothing() -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
 from shipbench.errors import InputError
-from shipbench.results import sealed
 from shipbench.results.loading import load_predictions, load_results
 from shipbench.results.sealed import read_row, read_table
 from shipbench.results.store import RunTables, Store
@@ -60,11 +60,7 @@ def test_a_table_is_read_from_disk_once(tmp_path: Path, monkeypatch: pytest.Monk
     assert paths == [Store(tmp_path).path("predictions", "a1")]
 
 
-@pytest.mark.parametrize("many", [0, 5000])
-def test_predictions_name_their_run_however_long_they_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, many: int
-) -> None:
-    monkeypatch.setattr(sealed, "_MANY_ROWS", many)
+def test_predictions_name_their_run(tmp_path: Path) -> None:
     store = Store(tmp_path)
     for name in ("a1", "b2", "c3", "d4", "e5"):
         store.write(make_record(run_id=name), RunTables(predictions={"index": [0, 1], "label": [7, 8]}))
@@ -74,20 +70,29 @@ def test_predictions_name_their_run_however_long_they_are(
         store.remove("runs", name)
         pd.DataFrame({**columns, "index": [0], "label": [9]}).to_parquet(store.path("predictions", name))
     frame = load_predictions(tmp_path, ["a1", "b2", "c3", "d4", "e5"])
-    assert (frame["run_id"].dtype == "category") == (many == 0)
+    assert frame["run_id"].dtype == "category"
     assert [None if pd.isna(run) else run for run in frame["run_id"]] == ["a1"] * 4 + ["c3", None, None]
     assert list(frame["label"]) == [7, 8, 7, 8, 9, 9, 9]
     assert list(frame) == ["run_id", "index", "label"]
 
 
-def test_the_repeated_run_id_of_long_predictions_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = sealed._MANY_ROWS + 1
-    Store(tmp_path).write(make_record(), RunTables(predictions={"index": list(range(rows)), "label": [0] * rows}))
-    asked, read = [], pq.ParquetFile.read
-    spy = lambda file, **options: asked.append(options.get("columns")) or read(file, **options)  # noqa: E731
-    monkeypatch.setattr(pq.ParquetFile, "read", spy)
-    assert list(load_predictions(tmp_path, ["a1"])["run_id"]) == ["a1"] * rows
-    assert asked == [["index", "label"]]
+def test_tables_are_read_as_they_were_written_and_take_little_space(tmp_path: Path) -> None:
+    rows, generator = 4000, np.random.default_rng(0)
+    predictions = {
+        "index": np.arange(rows),
+        "label": np.array([-(2**63), 2**63 - 1, 0, -1] * (rows // 4)),
+        "predicted": generator.integers(0, 100, rows),
+        "confidence": np.where(generator.random(rows) < 0.1, np.nan, generator.random(rows)),
+    }
+    store = Store(tmp_path)
+    store.write(make_record(), RunTables(predictions=predictions))
+    frame = load_predictions(tmp_path, ["a1"])
+    assert list(frame["run_id"]) == ["a1"] * rows
+    for name, values in predictions.items():
+        np.testing.assert_array_equal(frame[name].to_numpy(), values)
+        assert frame[name].dtype == values.dtype
+    plain = sum(values.nbytes for values in predictions.values())
+    assert store.path("predictions", "a1").stat().st_size < plain / 3
 
 
 def test_the_row_in_the_seal_is_the_row_in_the_columns(record: Path) -> None:

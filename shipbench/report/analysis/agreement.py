@@ -25,9 +25,7 @@ def agreement(study: Study, suite: str, predictions: Mapping[str, TaskPrediction
     pairs: dict[tuple[int, int], dict[str, float]] = {}
     for task, in_task in predictions.items():
         # NumPy arrays, because pandas would align the two columns of every pair.
-        by_seed = {
-            key: dict(zip(frame, frame.to_numpy().T.copy(), strict=True)) for key, frame in in_task.predicted.items()
-        }
+        by_seed = {key: dict(zip(frame, frame.to_numpy().T, strict=True)) for key, frame in in_task.predicted.items()}
         for i, one in enumerate(arms):
             for other in arms[: i + 1]:
                 share = _share(by_seed.get(one.key, {}), by_seed.get(other.key, {}), same=one == other)

@@ -31,7 +31,7 @@ def confusion(predictions: TaskPredictions, arm: Arm) -> NDArray[np.float64]:
     A row without test images is zero.
     """
     size = predictions.class_count
-    cells = size * predictions.labels.to_numpy()[:, None] + predictions.predicted[arm.key].to_numpy()
+    cells = size * predictions.labels.to_numpy() + predictions.predicted[arm.key].to_numpy().T
     counts = np.bincount(cells.ravel(), minlength=size**2).reshape(size, size)
     return counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
 
@@ -48,8 +48,9 @@ def class_accuracies(predictions: TaskPredictions, arm: Arm) -> NDArray[np.float
 
 def calibration_bins(predictions: TaskPredictions, arm: Arm) -> list[Bin]:
     """Return the occupied bins of ``BINS`` equal intervals of confidence, over all seeds of an arm."""
-    confidence = predictions.confidence[arm.key].to_numpy()
-    correct = predictions.predicted[arm.key].to_numpy() == predictions.labels.to_numpy()[:, None]
+    # The images of a seed lie together in memory.
+    confidence = predictions.confidence[arm.key].to_numpy().T
+    correct = predictions.labels.to_numpy() == predictions.predicted[arm.key].to_numpy().T
     places = np.clip((confidence * BINS).astype(int), 0, BINS - 1).ravel()
     images = np.bincount(places, minlength=BINS)
     confidences = np.bincount(places, weights=confidence.ravel(), minlength=BINS)

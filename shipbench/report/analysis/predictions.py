@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -25,10 +25,7 @@ from shipbench.statistics import Interval, PairedTest, bootstrap_interval, paire
 
 LoadPredictions: TypeAlias = Callable[[Iterable[str]], pd.DataFrame]
 Columns: TypeAlias = dict[str, NDArray[Any]]
-# The arm key, seed and run id of a run.
-_Row: TypeAlias = tuple[int, int, str]
 _IMAGE = ("index", "label")
-_CLASS = "int32"
 # What this module reads of a run.
 _FACTS = ("run_id", "arm", "task", "seed", "accuracy", "final_test_acc", "headline_metric")
 _LEFT_OUT = "Left out of image-level results because some counted runs lack matching predictions on the same images"
@@ -66,11 +63,8 @@ def times_correct(predictions: pd.DataFrame, run_ids: Sequence[str], metric: str
 
     None unless all have ``predictions`` on the same images.
     """
-    by_run = _by_run(predictions) if len(predictions) else {}
-    if not run_ids or not by_run.keys() >= set(run_ids):
-        return None
-    runs = [by_run[run_id] for run_id in run_ids]
-    if not all(_same_images(run, runs[0]) for run in runs):
+    runs = _on_same_images(predictions, run_ids)
+    if not runs:
         return None
     times = np.stack([run["predicted"] == run["label"] for run in runs]).sum(axis=0, dtype=np.int64)
     return TimesCorrect(times, _labels(runs[0]), len(runs), metric)
@@ -168,37 +162,63 @@ def with_chance(results: pd.DataFrame, load: LoadPredictions) -> pd.DataFrame:
 
 def _task_predictions(study: Study, arms: Sequence[Arm], task: str, load: LoadPredictions) -> TaskPredictions | None:
     """Return the predictions of the counted runs of ``arms`` on a task; None if there are none."""
-    runs = _runs_with_final_accuracy(study, arms, task)
-    frame = load(runs["run_id"])
-    if not len(frame):
+    counted = _runs_with_final_accuracy(study, arms, task)
+    # One arm at a time reuses memory; clearing new memory for all of them would take as long as reading the files.
+    parts = {arm.key: _arm_predictions(counted[arm.key], load) for arm in arms if arm.key in counted}
+    complete = {key: part for key, part in parts.items() if part is not None}
+    if not complete:
         return None
-    by_run = _by_run(frame)
-    order = {arm.key: i for i, arm in enumerate(arms)}
-    rows = sorted(zip(runs["arm"], runs["seed"], runs["run_id"], strict=True), key=lambda row: (order[row[0]], row[1]))
-    incomplete = {key for key, _, run_id in rows if run_id not in by_run}
-    metrics = dict(zip(runs["run_id"], runs["headline_metric"], strict=True))
-    paired = _paired([row for row in rows if row[0] not in incomplete], by_run, metrics)
-    if not paired:
+    first = next(iter(complete.values()))
+    paired = {key: part for key, part in complete.items() if part.pairs_with(first)}
+    predicted = {key: part.predicted for key, part in paired.items()}
+    confidence = {key: part.confidence for key, part in paired.items() if part.confidence is not None}
+    return TaskPredictions(task, first.labels, predicted, confidence, first.metric)
+
+
+class _Run(NamedTuple):
+    """A counted run of an arm on a task."""
+
+    run_id: str
+    seed: int
+    metric: str
+
+
+@dataclass(frozen=True, eq=False)
+class _ArmPredictions:
+    """The predictions of an arm on a task in the form of ``TaskPredictions``; no confidence if a run lacks some."""
+
+    labels: pd.Series[int]
+    predicted: pd.DataFrame
+    confidence: pd.DataFrame | None
+    metric: str
+
+    def pairs_with(self, other: _ArmPredictions) -> bool:
+        """Return whether images and metric are the same."""
+        return self.metric == other.metric and self.labels.equals(other.labels)
+
+
+def _arm_predictions(runs: Sequence[_Run], load: LoadPredictions) -> _ArmPredictions | None:
+    """Return the predictions of ``runs`` of an arm on a task; None unless all share images and metric."""
+    run_ids, metrics = [run.run_id for run in runs], {run.metric for run in runs}
+    columns = _on_same_images(load(run_ids), run_ids)
+    if not columns or len(metrics) > 1:
         return None
-    first = paired[0][2]
-    labels = _labels(by_run[first])
-    predicted = _by_arm(by_run, paired, "predicted", _CLASS, labels.index)
-    confidence = _by_arm(by_run, paired, "confidence", "float32", labels.index) if "confidence" in frame else {}
-    recorded = {key: part for key, part in confidence.items() if not part.isna().to_numpy().any()}
-    return TaskPredictions(task, labels, predicted, recorded, metrics[first])
+    by_seed = {run.seed: part for run, part in zip(runs, columns, strict=True)}
+    confidence = _of_seeds(by_seed, "confidence", "float32") if "confidence" in columns[0] else None
+    if confidence is not None and confidence.isna().to_numpy().any():
+        confidence = None
+    return _ArmPredictions(_labels(columns[0]), _of_seeds(by_seed, "predicted", "int32"), confidence, metrics.pop())
 
 
-def _paired(rows: Sequence[_Row], by_run: Mapping[str, Columns], metrics: Mapping[str, str]) -> list[_Row]:
-    """Return the rows of the arms all of whose runs share images and metric, with each other and the first such arm."""
+def _on_same_images(predictions: pd.DataFrame, run_ids: Sequence[str]) -> list[Columns]:
+    """Return the columns of ``run_ids``; empty unless all have ``predictions`` on the same images.
 
-    def alike(one: str, other: str) -> bool:
-        return one == other or (metrics[one] == metrics[other] and _same_images(by_run[one], by_run[other]))
-
-    arms: dict[int, list[_Row]] = {}
-    for row in rows:
-        arms.setdefault(row[0], []).append(row)
-    even = [members for members in arms.values() if all(alike(row[2], members[0][2]) for row in members)]
-    return [row for members in even if alike(members[0][2], even[0][0][2]) for row in members]
+    Names of classes, which another program may have written in place of numbers, are no predictions.
+    """
+    numbered = len(predictions) and all(map(pd.api.types.is_numeric_dtype, predictions.dtypes[["label", "predicted"]]))
+    by_run = _by_run(predictions) if numbered else {}
+    runs = [by_run[run_id] for run_id in run_ids if run_id in by_run]
+    return runs if len(runs) == len(run_ids) and all(_same_images(run, runs[0]) for run in runs) else []
 
 
 def _same_images(one: Columns, other: Columns) -> bool:
@@ -206,8 +226,8 @@ def _same_images(one: Columns, other: Columns) -> bool:
 
 
 def _labels(run: Columns) -> pd.Series[int]:
-    """Return the labels of a run by image."""
-    return pd.Series(run["label"].astype(int), index=pd.Index(run["index"], name="index"), name="label")
+    """Return the labels of a run by image, copied, because a view would keep all columns of several runs."""
+    return pd.Series(run["label"].astype(int), index=pd.Index(run["index"], name="index", copy=True), name="label")
 
 
 def _by_run(frame: pd.DataFrame) -> dict[str, Columns]:
@@ -238,22 +258,22 @@ def _rows_by_run(run_ids: pd.Series[Any]) -> dict[str, slice | NDArray[np.intp]]
     }
 
 
-def _by_arm(
-    by_run: Mapping[str, Columns], rows: Sequence[_Row], column: str, kind: str, images: pd.Index[Any]
-) -> dict[int, pd.DataFrame]:
-    """Return a column of the predictions by arm key, as ``images`` x seeds; ``rows`` are key, seed and run id."""
-    columns: dict[int, dict[int, NDArray[Any]]] = {}
-    for key, seed, run_id in rows:
-        columns.setdefault(int(key), {})[int(seed)] = by_run[run_id][column].astype(kind, copy=False)
-    return {key: pd.DataFrame(seeds, index=images) for key, seeds in columns.items()}
+def _of_seeds(by_seed: Mapping[int, Columns], column: str, kind: str) -> pd.DataFrame:
+    """Return a column of the predictions of an arm, as images x seeds."""
+    values = np.stack([run[column] for run in by_seed.values()], dtype=kind, casting="unsafe")
+    return pd.DataFrame(values.T, columns=list(by_seed), copy=False)
 
 
-def _runs_with_final_accuracy(study: Study, arms: Sequence[Arm], task: str) -> pd.DataFrame:
-    """Return the counted runs on a task, without arms that have a run whose accuracy is not the final one."""
+def _runs_with_final_accuracy(study: Study, arms: Sequence[Arm], task: str) -> dict[int, list[_Run]]:
+    """Return the counted runs on a task by arm key and seed, without arms that have one whose accuracy is not final."""
     runs = study.runs_of(arms)[list(_FACTS)]
     runs = runs[(runs["task"] == task) & runs["accuracy"].notna()]
     is_final = np.isclose(runs["accuracy"], runs["final_test_acc"])
-    return runs[~runs["arm"].isin(runs.loc[~is_final, "arm"])]
+    final = runs[~runs["arm"].isin(runs.loc[~is_final, "arm"])].sort_values("seed", kind="stable")
+    by_arm: dict[int, list[_Run]] = {}
+    for key, *facts in zip(*(final[name] for name in ("arm", "run_id", "seed", "headline_metric")), strict=True):
+        by_arm.setdefault(key, []).append(_Run(*facts))
+    return by_arm
 
 
 def _majority_share(predictions: pd.DataFrame) -> float:

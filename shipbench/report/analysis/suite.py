@@ -11,6 +11,7 @@ import pandas as pd
 from shipbench.record import MEAN_PER_CLASS
 from shipbench.report.analysis.agreement import Agreement, agreement
 from shipbench.report.analysis.arms import Arm
+from shipbench.report.analysis.cautions import cautions
 from shipbench.report.analysis.classes import Bin, calibration_bins
 from shipbench.report.analysis.comparisons import PairedComparison, paired_comparisons
 from shipbench.report.analysis.differences import Ablation, CompleteScores, ablations, complete_scores
@@ -110,6 +111,11 @@ class SuiteView:
     def runs(self) -> pd.DataFrame:
         """The runs of the main arms, failed ones included."""
         return self.study.runs_of(self.arms)
+
+    @cached_property
+    def cautions(self) -> tuple[str, ...]:
+        """The cautions that readers of a table with all main arms need."""
+        return cautions(self.runs)
 
     @cached_property
     def groups(self) -> dict[str, tuple[str, ...]]:

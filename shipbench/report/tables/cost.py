@@ -5,7 +5,6 @@ from __future__ import annotations
 import pandas as pd
 
 from shipbench.report.analysis.arms import Arm
-from shipbench.report.analysis.cautions import cautions
 from shipbench.report.analysis.places import places
 from shipbench.report.analysis.study import mean_over_tasks
 from shipbench.report.analysis.suite import SuiteView
@@ -54,7 +53,7 @@ def cost_table(view: SuiteView) -> Table | None:
         ),
         rows=tuple(evenly(rows, {2 + i: scale for i, (_, scale) in enumerate(_MEASURES)})),
         notes=(*_stacked_note(runs), *_features_note(runs)),
-        warnings=cautions(runs),
+        warnings=view.cautions,
     )
 
 

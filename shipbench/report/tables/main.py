@@ -10,7 +10,6 @@ from typing import Literal, TypeAlias
 import pandas as pd
 
 from shipbench.report.analysis.arms import Arm
-from shipbench.report.analysis.cautions import cautions
 from shipbench.report.analysis.comparisons import BETTER, WORSE, TaskTest, image_tests
 from shipbench.report.analysis.study import Score, Study, mean_over_tasks
 from shipbench.report.analysis.suite import SuiteView
@@ -85,7 +84,7 @@ def main_results_table(view: SuiteView) -> Table | None:
             *imported_notes(view),
             *published_notes(view),
         ),
-        warnings=cautions(view.runs),
+        warnings=view.cautions,
     )
 
 

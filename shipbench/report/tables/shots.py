@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from shipbench.report.analysis.cautions import cautions
 from shipbench.report.analysis.shots import MEAN, FewShots, ShotsFamily, shots_name
 from shipbench.report.analysis.study import NO_SCORE
 from shipbench.report.analysis.suite import SuiteView
@@ -38,7 +37,7 @@ def shots_table(view: SuiteView) -> Table | None:
         rows=tuple(marked(rows, range(1, len(few.shots) + 1))),
         # Many images may have been planned with fewer seeds than few images.
         notes=fewer_seeds_note(rows, "the row has over all numbers of shots"),
-        warnings=cautions(view.runs),
+        warnings=view.cautions,
     )
 
 

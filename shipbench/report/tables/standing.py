@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from shipbench.report.analysis.arms import Arm
-from shipbench.report.analysis.cautions import cautions
 from shipbench.report.analysis.comparisons import FEWEST_WILCOXON, PairedComparison
 from shipbench.report.analysis.headline import Standing, left_out
 from shipbench.report.analysis.study import Score, Study, mean_over_tasks
@@ -56,7 +55,7 @@ def standing_table(view: SuiteView, standing: Standing) -> Table:
         columns=columns,
         rows=tuple(evenly(marked(rows, [1]), {len(columns) - 1: MILLION})),
         notes=(*fewer_seeds_note(rows), *tuned_note(arm for arm, _ in standing.scores)),
-        warnings=cautions(view.runs),
+        warnings=view.cautions,
     )
 
 
