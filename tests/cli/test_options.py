@@ -24,7 +24,9 @@ def test_every_option_of_a_run_reaches_its_spec() -> None:
         "device": "cuda:1",
         "keep_weights": "full",
     }
-    assert GridOptions(tasks="dtd", **values).template() == RunSpec(method="ship", task="demo-tiny", **values)
+    template, expected = GridOptions(tasks="dtd", **values).template(), RunSpec("ship", "demo-tiny", **values)
+    # Specs that differ in where and how they run are equal.
+    assert vars(template) == vars(expected)
 
 
 def test_every_option_of_an_engine_reaches_it(monkeypatch: pytest.MonkeyPatch) -> None:
