@@ -57,7 +57,7 @@ def demo(
     for command in _commands(selection, results, folder):
         say(f"$ {command}")
     records = _run(selection, results)
-    make_report(ReportChoices(results=results, output=folder))
+    make_report(ReportChoices(results=str(results), output=folder))
     say(_conclusion(records))
     page = folder / "index.html"
     if _has_display():

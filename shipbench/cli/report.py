@@ -1,4 +1,4 @@
-"""``shipbench report``: tables, figures and a page from a results folder."""
+"""``shipbench report``: tables, figures and a page from results folders."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ import typer
 
 from shipbench.cli import next_steps
 from shipbench.cli.documents import print_document
-from shipbench.cli.options import Json, Results, options_command
+from shipbench.cli.options import Json, options_command
 from shipbench.counts import counted
+from shipbench.errors import InputError
 from shipbench.runtime.console import say
 from shipbench.runtime.files import check_output
 from shipbench.runtime.interrupts import stopping
+from shipbench.settings import comma_list
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,7 +36,9 @@ _FORMATS = "md,tex,csv,html,svg"
 class ReportChoices:
     """The options of ``shipbench report``."""
 
-    results: Results = Path("results")
+    results: Annotated[
+        str, typer.Option(envvar="SHIPBENCH_RESULTS", help="Folders of the records, comma-separated.")
+    ] = "results"
     output: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("reports/latest")
     select: Annotated[
         str,
@@ -52,8 +56,8 @@ class ReportChoices:
         str | None, typer.Option(help="Method that the others are compared with; VPT-deep by default.")
     ] = None
     published: Annotated[
-        str, typer.Option(help="Published rows to show: same (methods that were run), all or none.")
-    ] = "same"
+        str, typer.Option(help="Published rows to show: default (methods that were run), all or none.")
+    ] = "default"
     imported: Annotated[
         str,
         typer.Option(
@@ -67,10 +71,20 @@ class ReportChoices:
     title: Annotated[str, typer.Option(help="Title of the report.")] = _TITLE
     as_json: Json = False
 
+    def folders(self) -> list[Path]:
+        """Return the results folders; raise ``InputError`` if none is named."""
+        if Path(self.results).is_dir():
+            return [Path(self.results)]
+        folders = [Path(name) for name in comma_list(self.results)]
+        if not folders:
+            raise InputError("--results is empty; name a results folder, or several with commas between them")
+        return folders
+
     def command(self) -> str:
         """Return the command that reproduces the report; absolute paths are reduced to the name of the folder."""
-        folders = [path.name if path.is_absolute() else path.as_posix() for path in (self.results, self.output)]
-        words = ["shipbench", "report", "--results", folders[0], "--output", folders[1], "--select", self.select]
+        names = [path.name if path.is_absolute() else path.as_posix() for path in (*self.folders(), self.output)]
+        words = ["shipbench", "report", "--results", ",".join(names[:-1]), "--output", names[-1]]
+        words += ["--select", self.select]
         words += ["--format", self.formats, *(["--baseline", self.baseline] if self.baseline else [])]
         words += ["--published", self.published]
         words += ["--style", self.style] if self.style != "plain" else []
@@ -81,7 +95,7 @@ class ReportChoices:
 
 @options_command(ReportChoices)
 def report(options: ReportChoices) -> None:
-    """Write tables, figures and a page from the records of a results folder."""
+    """Write tables, figures and a page from the records of results folders."""
     make_report(options)
 
 
@@ -132,27 +146,35 @@ def check_choices(choices: ReportChoices) -> tuple[tuple[str, ...], PaperStyle]:
 
 
 def _built(choices: ReportChoices) -> tuple[Report, int]:
-    """Return the report of a results folder, and the number of its records."""
+    """Return the report of the results folders, and the number of their records."""
     from shipbench.report import ReportOptions, build_report
     from shipbench.report.analysis.imported import imported_choice
     from shipbench.report.analysis.published import published_choice
     from shipbench.results.loading import load_features, load_history, load_predictions, load_results
     from shipbench.results.tunings import load_tunings
 
-    results, published, imported = choices.results, published_choice(choices.published), choices.imported
+    folders, published, imported = choices.folders(), published_choice(choices.published), choices.imported
     options = ReportOptions(
         choices.select, choices.baseline, published, choices.title, choices.command(), imported_choice(imported)
     )
-    records = load_results(results)
+    records = load_results(folders)
+    _say_shared(folders, len(records))
     built = build_report(
         records,
-        load_history(results, records["run_id"]) if len(records) else None,
+        load_history(folders, records["run_id"]) if len(records) else None,
         options,
-        predictions=partial(load_predictions, results),
-        features=partial(load_features, results),
-        tunings=load_tunings(results),
+        predictions=partial(load_predictions, folders),
+        features=partial(load_features, folders),
+        tunings=load_tunings(folders),
     )
     return built, len(records)
+
+
+def _say_shared(folders: Sequence[Path], records: int) -> None:
+    from shipbench.results.lookup import run_ids
+
+    if shared := sum(len(run_ids(folder)) for folder in dict.fromkeys(folders)) - records:
+        say(f"{counted(shared, 'record')} left out: of a run in several folders, that of the first in which it is done")
 
 
 def _print_document(report: Report, output: Path, files: Sequence[Path], records: int) -> None:

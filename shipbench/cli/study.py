@@ -272,7 +272,7 @@ def _report(reports: Sequence[ReportPart], results: Path) -> None:
 
 def _choices(part: ReportPart, results: Path) -> ReportChoices:
     return ReportChoices(
-        results=results,
+        results=str(results),
         output=Path(part.output),
         select=part.select,
         formats=part.format,

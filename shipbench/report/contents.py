@@ -107,7 +107,7 @@ class ReportOptions:
 
     select: str = "final"
     baseline: str | None = None
-    published: PublishedChoice = "same"
+    published: PublishedChoice = "default"
     title: str = "Benchmark report"
     command: str = ""
     imported: ImportedChoice = "beside"

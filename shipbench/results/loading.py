@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from shipbench.errors import InputError
 from shipbench.recipe import Recipe
 from shipbench.record import Kind, RunRecord, is_null, record_columns
-from shipbench.results.lookup import run_ids
+from shipbench.results.lookup import Folders, folder_list, run_ids
 from shipbench.results.sealed import (
     StoredRow,
     as_frame,
@@ -47,9 +47,11 @@ Row: TypeAlias = dict[str, Any]
 _ORDER = ("suite", "method", "task", "seed", "run_id")
 
 
-def load_results(results: Path | str) -> pd.DataFrame:
+def load_results(results: Folders) -> pd.DataFrame:
     """Return every record of a results folder, one row per run, sorted by suite, method, task and seed.
 
+    Of several folders, all records are rows of one frame. A run that more than one of them holds is one row: of the
+    first folder in which it is done, else of the first.
     The frame has every column of a record, also without rows. Records made by another program may lack columns, hold
     nulls or use other types: an absent text is empty and an absent number NaN, except that an absent seed is 0.
     A setting that is a number for one method and a text or a switch for another keeps its values as they are.
@@ -58,7 +60,7 @@ def load_results(results: Path | str) -> pd.DataFrame:
     """
     import pandas as pd
 
-    folder, files = _record_files(results)
+    where, files = _record_files(results)
     rows: list[Row] = []
     tables: list[pa.Table] = []
     for file in files:
@@ -69,7 +71,7 @@ def load_results(results: Path | str) -> pd.DataFrame:
             tables.append(_in_our_types(read_table(file).table, record))
     every = [*rows, *(table.to_pylist()[0] for table in tables)]
     mixed = sorted(filter(_is_of_a_method, _of_several_types(every)))
-    frame = as_frame([_as_table(rows, folder, mixed), *(_without(table, mixed) for table in tables)], folder)
+    frame = as_frame([_as_table(rows, where, mixed), *(_without(table, mixed) for table in tables)], where)
     settings = {name: pd.Series([row.get(name) for row in every], dtype=object) for name in mixed}
     filled = {name: frame[name].fillna(value).astype(type(value)) for name, value in _never_null().items()}
     return frame.assign(**settings, **filled).sort_values(list(_ORDER), ignore_index=True)
@@ -109,15 +111,30 @@ def _is_of_a_method(name: str) -> bool:
     return name.startswith("cfg.") and name not in _OF_THE_RECIPE
 
 
-def _record_files(results: Path | str) -> tuple[Path, list[Path]]:
-    """Return the folder of the records and its files; raises ``InputError`` if it does not exist."""
-    folder = Path(results) / "runs"
-    if not folder.is_dir():
-        raise InputError(
-            f"there are no results in {results}: it has no 'runs' folder; name another folder, or start with "
-            "'shipbench run'"
-        )
-    return folder, [folder / f"{run_id}.parquet" for run_id in run_ids(results)]
+def _record_files(results: Folders) -> tuple[str, list[Path]]:
+    """Return where the records lie, for messages, and their files; raises ``InputError`` if a folder does not exist."""
+    stores = _stores(results)
+    for store in stores:
+        if not (store.root / "runs").is_dir():
+            raise InputError(
+                f"there are no results in {store.root}: it has no 'runs' folder; name another folder, or start with "
+                "'shipbench run'"
+            )
+    ids = dict.fromkeys(run_id for store in stores for run_id in run_ids(store.root))
+    where = ", ".join(str(store.root / "runs") for store in stores)
+    return where, [_holder(stores, run_id).path("runs", run_id) for run_id in ids]
+
+
+def _stores(results: Folders) -> list[Store]:
+    return [Store(folder) for folder in folder_list(results)]
+
+
+def _holder(stores: Sequence[Store], run_id: str) -> Store:
+    """Return the store that counts for a run: the first in which it is done, else the first that has its record."""
+    if len(stores) == 1:
+        return stores[0]
+    holding = [store for store in stores if store.path("runs", run_id).exists()] or stores
+    return holding[0] if len(holding) == 1 else next((s for s in holding if s.status(run_id) == "done"), holding[0])
 
 
 def _read_record(path: Path) -> tuple[StoredRow, RunRecord]:
@@ -126,7 +143,7 @@ def _read_record(path: Path) -> tuple[StoredRow, RunRecord]:
     return row, to_record(path, StoredRow(with_blanks(row.values), row.sealed))
 
 
-def _as_table(rows: Sequence[Row], folder: Path, left_out: Collection[str]) -> pa.Table:
+def _as_table(rows: Sequence[Row], where: str, left_out: Collection[str]) -> pa.Table:
     """Return sealed rows as one table, with the columns of a record first and those of the settings after them."""
     import pyarrow as pa
 
@@ -135,7 +152,7 @@ def _as_table(rows: Sequence[Row], folder: Path, left_out: Collection[str]) -> p
     try:
         return pa.table({name: pa.array([row.get(name) for row in rows], types.get(name)) for name in names})
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise not_together(folder, error) from error
+        raise not_together(where, error) from error
 
 
 def _without(table: pa.Table, names: Collection[str]) -> pa.Table:
@@ -176,12 +193,12 @@ def _never_null() -> dict[str, str | int | float]:
     return {c.name: c.blank for c in optional if c.kind == "str" or "report" in c.required_by}
 
 
-def load_history(results: Path | str, run_ids: Iterable[str]) -> pd.DataFrame:
+def load_history(results: Folders, run_ids: Iterable[str]) -> pd.DataFrame:
     """Return the histories of runs, once for each: run_id, epoch, split, loss, accuracy, learning_rate."""
     return _load_kind("history", results, run_ids, _HISTORY)
 
 
-def load_predictions(results: Path | str, run_ids: Iterable[str]) -> pd.DataFrame:
+def load_predictions(results: Folders, run_ids: Iterable[str]) -> pd.DataFrame:
     """Return the predictions of runs, once for each: run_id, index, label, predicted, confidence.
 
     The run id is a category unless another program has written all of them.
@@ -189,21 +206,22 @@ def load_predictions(results: Path | str, run_ids: Iterable[str]) -> pd.DataFram
     return _load_kind("predictions", results, run_ids, _PREDICTIONS, repeated="run_id")
 
 
-def load_features(results: Path | str, run_id: str) -> pd.DataFrame | None:
+def load_features(results: Folders, run_id: str) -> pd.DataFrame | None:
     """Return the stored features of a run's test images (run_id, index, label, f0, f1, ...); None if it has none."""
-    store = Store(results)
+    store = _holder(_stores(results), run_id)
     if not store.path("features", run_id).exists():
         return None
-    return as_frame([_table_of_run(store, "features", run_id)], store.root / "features")
+    return as_frame([_table_of_run(store, "features", run_id)], str(store.root / "features"))
 
 
 def _load_kind(
-    kind: str, results: Path | str, run_ids: Iterable[str], kinds: Mapping[str, Kind], repeated: str = ""
+    kind: str, results: Folders, run_ids: Iterable[str], kinds: Mapping[str, Kind], repeated: str = ""
 ) -> pd.DataFrame:
-    store = Store(results)
-    stored = (run_id for run_id in dict.fromkeys(run_ids) if store.path(kind, run_id).exists())
-    tables = [_table_of_run(store, kind, run_id, repeated) for run_id in stored]
-    return as_frame(tables or [_without_rows(kinds)], store.root / kind)
+    stores = _stores(results)
+    holders = {run_id: _holder(stores, run_id) for run_id in run_ids}
+    stored = ((store, run_id) for run_id, store in holders.items() if store.path(kind, run_id).exists())
+    tables = [_table_of_run(store, kind, run_id, repeated) for store, run_id in stored]
+    return as_frame(tables or [_without_rows(kinds)], ", ".join(str(store.root / kind) for store in stores))
 
 
 def _table_of_run(store: Store, kind: str, run_id: str, repeated: str = "") -> pa.Table:

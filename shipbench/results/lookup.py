@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from shipbench.errors import InputError, did_you_mean
 
 _MOST_CANDIDATES = 10
+Folders: TypeAlias = "Path | str | Sequence[Path | str]"
+"""A results folder, or several that are read as one."""
+
+
+def folder_list(results: Folders) -> list[Path]:
+    """Return the folders, each once."""
+    folders = [results] if isinstance(results, (str, Path)) else results
+    return list(dict.fromkeys(map(Path, folders)))
 
 
 def run_ids(results: Path | str) -> list[str]:

@@ -96,8 +96,8 @@ def unreadable(path: Path, reason: str) -> InputError:
     return InputError(f"record {path} cannot be read ({reason}); move it away to run it again")
 
 
-def as_frame(tables: Sequence[pa.Table], folder: Path) -> pd.DataFrame:
-    """Concatenate tables; a column that one of them lacks is null in its rows.
+def as_frame(tables: Sequence[pa.Table], where: str) -> pd.DataFrame:
+    """Concatenate tables, which lie ``where``; a column that one of them lacks is null in its rows.
 
     A column of texts that is a dictionary column in any table becomes a category. Needs at least one table. Raises
     ``InputError`` if the same column has incompatible types.
@@ -107,13 +107,13 @@ def as_frame(tables: Sequence[pa.Table], folder: Path) -> pd.DataFrame:
     try:
         return pa.concat_tables(_alike(tables), promote_options="permissive").to_pandas()
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, UnicodeDecodeError) as error:
-        raise not_together(folder, error) from error
+        raise not_together(where, error) from error
 
 
-def not_together(folder: Path, error: Exception) -> InputError:
+def not_together(where: str, error: Exception) -> InputError:
     """Return the error to raise for files of which the same column has incompatible types."""
     return InputError(
-        f"the files in {folder} do not fit together ({one_line(error)}); keep each version's in a folder of its own"
+        f"the files in {where} do not fit together ({one_line(error)}); keep each version's in a folder of its own"
     )
 
 

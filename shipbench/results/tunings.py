@@ -13,7 +13,7 @@ from typing import Any
 
 from shipbench.errors import InputError, one_line
 from shipbench.results import claims
-from shipbench.results.lookup import visible_files
+from shipbench.results.lookup import Folders, folder_list, visible_files
 from shipbench.results.store import writing
 from shipbench.runtime.console import say
 from shipbench.runtime.files import atomic_path
@@ -40,9 +40,12 @@ def write_tuning(results: Path | str, document: Mapping[str, Any]) -> Path:
     return path
 
 
-def load_tunings(results: Path | str) -> list[dict[str, Any]]:
-    """Return every tuning of a results folder, sorted by id; raises ``InputError`` if one cannot be read."""
-    return [_read(path) for path in visible_files(Path(results) / "tuning", ".json")]
+def load_tunings(results: Folders) -> list[dict[str, Any]]:
+    """Return every tuning of a results folder, sorted by id, or of several folders, one after the other.
+
+    Raises ``InputError`` if one cannot be read.
+    """
+    return [_read(path) for folder in folder_list(results) for path in visible_files(folder / "tuning", ".json")]
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -16,10 +16,10 @@ from tests.results.test_store import make_record
 def test_the_command_of_a_report_names_every_choice() -> None:
     assert ReportChoices().command() == (
         "shipbench report --results results --output reports/latest --select final --format md,tex,csv,html,svg "
-        "--published same"
+        "--published default"
     )
     choices = ReportChoices(
-        results=Path("/home/me/r"),
+        results="/home/me/r,more/s",
         output=Path("o/p"),
         select="oracle",
         formats="md",
@@ -30,8 +30,8 @@ def test_the_command_of_a_report_names_every_choice() -> None:
         title="Ours: all",
     )
     assert choices.command() == (
-        "shipbench report --results r --output o/p --select oracle --format md --baseline linear --published all "
-        "--style cvpr --title 'Ours: all' --imported none"
+        "shipbench report --results r,more/s --output o/p --select oracle --format md --baseline linear "
+        "--published all --style cvpr --title 'Ours: all' --imported none"
     )
 
 
@@ -45,3 +45,35 @@ def test_the_command_of_a_report_has_its_title(
     page = (tmp_path / "o" / "report.md").read_text()
     assert shown in page
     assert ("--title" in page) is bool(title)
+
+
+def test_a_report_of_several_folders_has_the_runs_of_all(shipbench: Callable[..., Outcome], tmp_path: Path) -> None:
+    for name, runs in (("one", "ab"), ("two", "bc")):
+        for run in runs:
+            Store(tmp_path / name).write(make_record(run_id=run, seed="abc".index(run)))
+    folders, output = f"{tmp_path / 'one'}, {tmp_path / 'two'}", tmp_path / "o"
+    outcome = shipbench("report", "--results", folders, "--output", output, "--format", "md,csv")
+    assert outcome.code == 0
+    assert "1 record left out: of a run in several folders, that of the first in which it is done" in outcome.err
+    assert "3 records, " in outcome.err
+    rows = (output / "results.csv").read_text().splitlines()[1:]
+    assert [row.partition(",")[0] for row in rows] == ["a", "b", "c"]
+    assert "shipbench report --results one,two --output o" in (output / "report.md").read_text()
+
+
+def test_a_folder_may_have_a_comma_in_its_name(shipbench: Callable[..., Outcome], tmp_path: Path) -> None:
+    Store(tmp_path / "a,b").write(make_record())
+    outcome = shipbench("report", "--results", tmp_path / "a,b", "--output", tmp_path / "o", "--format", "md")
+    assert (outcome.code, "1 record, " in outcome.err) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("folders", "message"), [(",", "--results is empty"), ("r,missing", "there are no results in missing")]
+)
+def test_folders_that_are_not_there_are_refused(
+    shipbench: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folders: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Store("r").write(make_record())
+    outcome = shipbench("report", "--results", folders, "--output", "o")
+    assert (outcome.code, message in outcome.err, Path("o").exists()) == (2, True, False)

@@ -138,7 +138,7 @@ def test_tests_and_intervals_are_of_the_headline_metric() -> None:
 def test_runs_scored_by_another_metric_are_not_paired() -> None:
     (vpt, theirs), (ship, ours) = unbalanced("vpt-deep", 890, 20), unbalanced("ship", 790, 90)
     view = SuiteView(
-        study_of({**vpt, "headline_metric": "accuracy"}, ship), "insects", None, "same", loader(ours, theirs)
+        study_of({**vpt, "headline_metric": "accuracy"}, ship), "insects", None, "default", loader(ours, theirs)
     )
     (comparison,) = view.comparisons
     assert comparison.tasks == {}

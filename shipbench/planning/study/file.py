@@ -158,7 +158,7 @@ class ReportPart:
     select: str = "final"
     format: str = "md,tex,csv,html,svg"
     baseline: str | None = None
-    published: str = "same"
+    published: str = "default"
     imported: str = "beside"
     style: str = "plain"
     title: str = "Benchmark report"

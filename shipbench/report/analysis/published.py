@@ -12,7 +12,7 @@ from shipbench.published import PublishedRow, published_rows
 from shipbench.report.analysis.arms import UNKNOWN_SIZE, Arm
 from shipbench.report.analysis.study import Study
 
-PublishedChoice: TypeAlias = Literal["same", "all", "none"]
+PublishedChoice: TypeAlias = Literal["default", "all", "none"]
 BACKBONE = "vit_base_patch16_224.orig_in21k"
 IMAGE_SIZE = 224
 _SAME_METHOD = {
@@ -39,7 +39,7 @@ class PublishedMatch:
 
 
 def published_choice(text: str) -> PublishedChoice:
-    """Parse ``--published``; raises ``InputError`` unless it is same, all or none."""
+    """Parse ``--published``; raises ``InputError`` unless it is default, all or none."""
     for choice in get_args(PublishedChoice):
         if text == choice:
             return choice

@@ -43,7 +43,7 @@ class SuiteView:
     study: Study
     suite: str
     baseline_method: str | None = None
-    published: PublishedChoice = "same"
+    published: PublishedChoice = "default"
     load_predictions: LoadPredictions | None = None
     load_features: LoadFeatures | None = None
 
