@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from timm.layers import PatchEmbed
 from torch import Tensor
 
 from shipbench.backbones.origin import Triple
@@ -22,8 +23,8 @@ def input_size_of(model: Any) -> tuple[int, int]:
 
 def refuse_another_size(model: Any, images: Tensor) -> None:
     """Raise ``InputError`` for ``images`` (B, 3, H, W) of a size that a timm model with patches does not take."""
-    patches: Any = getattr(model, "patch_embed", None)
-    if not getattr(patches, "strict_img_size", False) or patches.img_size is None:
+    patches = getattr(model, "patch_embed", None)
+    if not isinstance(patches, PatchEmbed) or not patches.strict_img_size or patches.img_size is None:
         return
     (height, width), (rows, columns) = images.shape[-2:], patches.img_size
     if (height, width) != (rows, columns):

@@ -104,6 +104,8 @@ def study(options: StudyOptions, file: Annotated[Path, typer.Argument(help="Stud
         raise InputError("--json prints the grid, which --report does not plan; leave one of them out")
     if options.report_only and options.dry_run:
         raise InputError("--report writes the reports, which --dry-run does not; leave one of them out")
+    if options.locked and options.relock:
+        raise InputError("--relock replaces the lock that --locked compares with; leave one of them out")
     if options.lock is not None and not options.lock.is_file():
         raise InputError(f"lock file {options.lock} does not exist or is not a file")
     chosen = choose_parts(read_study(file), options.only)

@@ -49,7 +49,8 @@ def preflight(
         task = replace(tasks[position], shots=most_shots)
         source = open_source(task, template.data, template.splits)
         opened[position] = replace(completed(task, source), shots=0)
-        notes.append(source.warning)
+        if results is None:
+            notes.append(source.warning)
 
     precision_of = precision_elsewhere if elsewhere else precision_on
     checks: list[Callable[[], object]] = [
@@ -65,7 +66,7 @@ def preflight(
         checks += [Store(results).check_writable, checkpoint_seconds]
     _refuse(_problems(checks))
     # Runs print them when they load the images.
-    for note in filter(None, notes if results is None else ()):
+    for note in filter(None, notes):
         say_once(note)
     return made[0]
 

@@ -180,8 +180,10 @@ def _parse(path: Path, content: bytes, *, sealed: bool, repeated: str = "") -> p
 
     # A damaged file can raise almost any error.
     try:
-        file = pq.ParquetFile(pa.BufferReader(content), read_dictionary=[repeated] if sealed and repeated else None)
-        table = file.read(use_threads=False)
+        source = pa.BufferReader(content)
+        metadata = pq.read_metadata(source)
+        once = [repeated] if sealed and repeated in metadata.schema.names else None
+        table = pq.ParquetFile(source, metadata=metadata, read_dictionary=once).read(use_threads=False)
     except Exception as error:
         raise unreadable(path, one_line(error)) from error
     if _SEAL in (table.schema.metadata or {}) and not sealed:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pandas.api.types import infer_dtype
 
 from shipbench.backbones.licence import licence_of
 from shipbench.counts import counted
@@ -105,8 +104,15 @@ def results_upload(store: Store, repo: str) -> Upload:
 
 def _in_columns_of_one_type(frame: pd.DataFrame) -> pd.DataFrame:
     """Return ``frame`` with texts in columns of several types, which Parquet does not have."""
-    mixed = [name for name in map(str, frame) if infer_dtype(frame[name], skipna=True).startswith("mixed")]
+    mixed = [name for name in map(str, frame) if _has_several_types(frame[name])]
     return frame.assign(**{name: frame[name].map(str, na_action="ignore") for name in mixed})
+
+
+def _has_several_types(column: pd.Series[Any]) -> bool:
+    types = (
+        {float if type(value) is int else type(value) for value in column.dropna()} if column.dtype == object else ()
+    )
+    return len(types) > 1
 
 
 def _finished_files(root: Path) -> Iterator[Path]:

@@ -393,6 +393,7 @@ def test_reports_alone(shipbench: Shipbench, line: tuple[object, ...]) -> None:
             ("--locked",),
             "--locked: there is no lock to compare with: neither tiny.toml.lock nor records/tiny.toml.lock",
         ),
+        (("--locked", "--relock"), "--relock replaces the lock that --locked compares with"),
         (("--lock", "none.lock"), "none.lock does not exist"),
         (("--engine", "locl"), "did you mean 'local'"),
         (("--engine", "slurm", "--cluster", "partion=gpu"), "did you mean 'partition'"),

@@ -12,7 +12,7 @@ import pytest
 
 from shipbench.errors import InputError
 from shipbench.results.loading import load_predictions, load_results
-from shipbench.results.sealed import read_row, read_table
+from shipbench.results.sealed import read_row, read_table, write_parquet
 from shipbench.results.store import RunTables, Store
 from tests.results.test_store import make_record
 
@@ -95,6 +95,11 @@ def test_tables_are_read_as_they_were_written_and_take_little_space(tmp_path: Pa
         assert frame[name].dtype == values.dtype
     plain = sum(values.nbytes for values in predictions.values())
     assert store.path("predictions", "a1").stat().st_size < plain / 3
+
+
+def test_a_sealed_table_without_the_repeated_column_is_read(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "a.parquet", {"index": [0, 1]})
+    assert read_table(tmp_path / "a.parquet", repeated="run_id").table.to_pydict() == {"index": [0, 1]}
 
 
 def test_the_row_in_the_seal_is_the_row_in_the_columns(record: Path) -> None:
