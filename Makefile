@@ -28,13 +28,16 @@ floors:
 	build/floors/bin/python -m pytest $(FLOOR_TESTS)
 
 # trackio needs an older Pillow and mlflow an older PyArrow than the newest, so they get an environment of their own on
-# top of the one that runs this.
-TRACKERS = 'shipbench[trackio]' mlflow
+# top of the one that runs this. The clone is installed first, because builds would use the setuptools of the other
+# environment. The extra mlflow is a client without a server.
+TRACKERS = trackio mlflow
 trackers:
 	python -m venv --clear build/trackers
-	python -c "import sysconfig; print('import site; site.addsitedir(%r)' % sysconfig.get_path('purelib'))" \
+	build/trackers/bin/python -m pip install --quiet --no-deps -e .
+	python -c "import sysconfig; paths = {sysconfig.get_path(kind) for kind in ('purelib', 'platlib')}; \
+		print('import site;', *('site.addsitedir(%r);' % path for path in sorted(paths)))" \
 		>"$$(build/trackers/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/below.pth"
-	build/trackers/bin/python -m pip install --quiet $(TRACKERS)
+	build/trackers/bin/python -m pip install --quiet "shipbench[$$(echo $(TRACKERS) | tr ' ' ,)]" $(filter mlflow,$(TRACKERS))
 	build/trackers/bin/python -m pytest -n 0 -k "trackio or mlflow_server" tests/trackers/test_libraries.py
 
 docs:

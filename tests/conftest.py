@@ -148,6 +148,14 @@ def one_parser(_parser_of: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("typer.main.get_command", _parser_of)
 
 
+@pytest.fixture(autouse=True)
+def _nothing_said_before() -> None:
+    """Print again what a process prints once."""
+    from shipbench.runtime.console import say_once
+
+    say_once.cache_clear()
+
+
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache folder for this test alone."""

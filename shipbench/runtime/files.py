@@ -139,4 +139,4 @@ def read_toml(file: Path, what: str) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{what} {file} is not TOML: {error}") from error
     except RecursionError as error:
-        raise InputError(f"{what} {file} is not TOML: its values are nested too deeply") from error
+        raise InputError(f"{what} {file} cannot be read: its values are nested too deeply") from error

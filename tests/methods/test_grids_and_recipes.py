@@ -49,7 +49,7 @@ def test_three_methods_have_a_rate_of_their_own_without_a_recipe() -> None:
     }
 
 
-# Every default that decides results but no shape of a tensor, which other tests count.
+# Defaults that decide results but no shape of a tensor, which other tests count.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "ship": {"threshold": 0.95, "attention": "decoupled", "attention_scale": 0.1, "attribute_scale": 0.1}
     | {"matching_weight": 0.5, "top_k": 10, "temperature": 1.0, "prototypes": 200, "feature": "cls"},

@@ -94,9 +94,13 @@ def click(page: Page, selector: str) -> None:
     page.evaluate(f"document.querySelector({selector!r}).click()")
 
 
-def settle(page: Page) -> None:
-    """Wait until the page has handled a change of its address."""
-    page.call("Runtime.evaluate", expression="new Promise(done => setTimeout(done, 50))", awaitPromise=True)
+def follow(page: Page, script: str) -> None:
+    """Run a script that changes the page's address; return when the page has handled that."""
+    # Listeners are called in the order in which they were added, so the page's own is first.
+    handled = "addEventListener('hashchange', done, { once: true })"
+    expression = f"new Promise(done => {{ {handled}; {script} }}).then(() => null)"
+    result = page.call("Runtime.evaluate", expression=expression, awaitPromise=True)
+    assert "exceptionDetails" not in result, result
 
 
 def test_a_click_on_a_column_sorts_its_rows_and_says_so(page: Page) -> None:
@@ -177,8 +181,7 @@ def test_a_link_names_methods_whatever_their_letters(tab: Page, tmp_path: Path) 
     tab.visit(tmp_path / "index.html", 1440)
     for method in ("a|b", "50%"):
         click(tab, f'[data-method="{method}"]')
-    tab.evaluate("const kept = location.hash; location.hash = ''; location.hash = kept")
-    settle(tab)
+    follow(tab, "const kept = location.hash; location.hash = ''; location.hash = kept")
     pressed = "[...document.querySelectorAll('.method[aria-pressed=false]')].map(e => e.textContent)"
     assert set(tab.evaluate(pressed)) == {"a|b", "50%"}
     assert tab.complaints() == []
@@ -189,8 +192,7 @@ def test_a_link_brings_back_the_same_view(tab: Page, report: Path) -> None:
     named = (
         "['table-main-demo', 'rule=oracle', 'mean=tasks', 'find=p', 'sort=table-main-demo-oracle:1:up', off].join('&')"
     )
-    tab.evaluate(f"const off = 'off=' + encodeURIComponent('Linear probe|VPT-shallow'); location.hash = {named}")
-    settle(tab)
+    follow(tab, f"const off = 'off=' + encodeURIComponent('Linear probe|VPT-shallow'); location.hash = {named}")
     for chosen in ("oracle", "tasks"):
         assert tab.evaluate(f"document.querySelector('input[value={chosen}]').checked") is True
     assert tab.evaluate("document.getElementById('find').value") == "p"
@@ -210,15 +212,13 @@ def test_a_link_within_the_page_keeps_the_view(tab: Page, report: Path) -> None:
     click(tab, '[data-table="table-main-demo-oracle"] .titles th:nth-child(2) button')
     view = "[...document.querySelectorAll('tr')].filter(e => e.checkVisibility()).map(e => e.textContent)"
     before = tab.evaluate(view)
-    click(tab, "nav a")
-    settle(tab)
+    follow(tab, "document.querySelector('nav a').click()")
     place, _, rest = tab.evaluate("location.hash").partition("&")
     assert tab.evaluate(f"document.querySelector({place!r}) !== null")
     assert [part.partition("=")[0] for part in rest.split("&")] == ["rule", "off", "find", "sort"]
     assert tab.evaluate(view) == before
     # Another view, as from a link: what it does not name is as at the start.
-    tab.evaluate("location.hash = 'rule=final&find=ship'")
-    settle(tab)
+    follow(tab, "location.hash = 'rule=final&find=ship'")
     assert tab.evaluate("document.getElementById('find').value") == "ship"
     assert tab.evaluate("document.querySelectorAll('.method[aria-pressed=false]').length") == 0
     assert tab.complaints() == []

@@ -15,7 +15,7 @@ import pytest
 
 from shipbench.errors import InputError
 from shipbench.runtime import files
-from shipbench.runtime.files import atomic_path, file_sha256, read_toml, taking_turns
+from shipbench.runtime.files import atomic_path, file_sha256, taking_turns
 
 
 def test_a_failed_write_leaves_no_file(tmp_path: Path) -> None:
@@ -123,12 +123,6 @@ def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytes
         taking_turns(tmp_path / "a.lock", "waiting"),
     ):
         pass
-
-
-def test_a_toml_file_that_is_nested_without_an_end_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.toml").write_text("a = " + "[" * 100_000)
-    with pytest.raises(InputError, match=r"^task file .*a\.toml cannot be read: its values are nested too deeply$"):
-        read_toml(tmp_path / "a.toml", "task file")
 
 
 def test_a_lock_file_that_cannot_be_written_is_no_lack_of_locks(

@@ -87,7 +87,7 @@ def test_specs_of_own_tasks_can_be_compared_hashed_and_sent_to_other_processes(t
         ("[[task]]\nsource = 'folder:a'\nname = ''", "name is ''; it must be a text"),
         ("[[task]]\nsource = 'folder:a'\n[[task]]\nsource = 'csv:x/a.csv'", "two tasks called 'a'"),
         ("[suite", "is not TOML"),
-        (f"classes = {'[' * 5000}", r"own\.toml is not TOML: its values are nested too deeply"),
+        (f"classes = {'[' * 5000}", r"own\.toml cannot be read: its values are nested too deeply"),
     ],
 )
 def test_a_malformed_task_file_is_refused(tmp_path: Path, text: str, message: str) -> None:

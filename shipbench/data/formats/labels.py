@@ -242,7 +242,7 @@ def _single_images(rows: Mapping[SplitRole, Rows], where: object) -> list[str]:
     if len(images) <= _MANY or 2 * single <= len(images):
         return []
     classes = f"{single} of the {len(images)} classes of {where} have one image"
-    return [f"{classes}; check that the labels are classes, and no measurements or names of images"]
+    return [f"{classes}; check that the labels are classes, not measurements or names of images"]
 
 
 def _repeats(rows: Mapping[SplitRole, Rows], where: object) -> list[str]:

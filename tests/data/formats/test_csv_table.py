@@ -241,8 +241,8 @@ def test_a_class_of_several_words_is_a_class(tmp_path: Path, several: str) -> No
 def test_many_classes_of_one_image_are_noted(tmp_path: Path, single: int, pairs: int) -> None:
     file = labelled(tmp_path, [str(label) for label in (*range(single + pairs), *range(pairs))])
     assert read(file).notes == (
-        f"{single} of the 21 classes of {file} have one image; check that the labels are classes, and no measurements "
-        "or names of images",
+        f"{single} of the 21 classes of {file} have one image; check that the labels are classes, not measurements or "
+        "names of images",
     )
 
 
