@@ -97,8 +97,10 @@ def runs(context: typer.Context, incomplete: str) -> list[str]:
     return _starting_with(incomplete, run_ids(Path(folder)))
 
 
-def columns(incomplete: str) -> list[str]:
-    """Complete a comma-separated list of record columns."""
+def columns(context: typer.Context, incomplete: str) -> list[str]:
+    """Complete a comma-separated list of record columns; those of other lists are known once they are made."""
+    if context.info_name != "runs":
+        return []
     return _last_of_list(incomplete, [column.name for column in fields(RunRecord) if column.name != "settings"])
 
 

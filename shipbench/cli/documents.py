@@ -89,15 +89,16 @@ def print_event(event: str, **values: Any) -> None:
 
 def print_document(schema: str, **body: Any) -> None:
     """Print a document of ``schema``, such as "run/1", on standard output."""
-    _print(document(schema, **body))
+    print_text(document(schema, **body))
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print a list, which has no schema, as a JSON array on standard output."""
-    _print(json.dumps(rows, indent=1) + "\n")
+    print_text(json.dumps(rows, indent=1) + "\n")
 
 
-def _print(text: str) -> None:
+def print_text(text: str) -> None:
+    """Print a text for programs on standard output, which ``machine_readable`` keeps free of all else."""
     stream = _stdout.get() or sys.stdout
     stream.write(text)
     stream.flush()

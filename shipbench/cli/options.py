@@ -311,7 +311,7 @@ def _from_values(group: type[Group], values: Mapping[str, Any]) -> Group:
 
 def _declared(run_command: Command, command: Command, parameters: list[inspect.Parameter]) -> Command:
     """Return ``run_command`` with the description of ``command`` and with ``parameters`` as its signature."""
-    run_command.__doc__ = command.__doc__
+    run_command.__name__, run_command.__doc__ = command.__name__, command.__doc__
     run_command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     run_command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return run_command

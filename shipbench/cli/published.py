@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from shipbench.errors import InputError, did_you_mean
@@ -15,6 +13,7 @@ if TYPE_CHECKING:
     from shipbench.published import PublishedRow
 
 Row = dict[str, Any]
+IMPORTABLE = ("method", "task", "accuracy", "params", "params_with_head", "source")
 
 
 def chosen_rows(methods: str | None, tasks: str | None) -> list[PublishedRow]:
@@ -50,24 +49,19 @@ def overview(rows: Sequence[PublishedRow], *, tasks: bool) -> list[Row]:
     ]
 
 
-def as_json(rows: Sequence[PublishedRow]) -> list[Row]:
-    """Return everything that is known about the rows; accuracies are percent."""
-    return [asdict(row) for row in rows]
+def importable(rows: Sequence[PublishedRow]) -> list[Row]:
+    """Return a row for each row and task, in the columns that ``shipbench import csv`` reads."""
+    return [
+        dict(zip(IMPORTABLE, (row.method, task, f"{accuracy:g}%", *_count_and_source(row)), strict=True))
+        for row in rows
+        for task, accuracy in row.accuracy_percent.items()
+    ]
 
 
-def as_csv(rows: Sequence[PublishedRow]) -> str:
-    """Return a line for each row and task, in the columns that ``shipbench import csv`` reads."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("method", "task", "accuracy", "params", "params_with_head", "source"))
-    for row in rows:
-        count = row.trainable_params_millions
-        head = {True: "yes", False: "no", None: ""}[row.params_include_head]
-        source = f"{row.paper}, {row.venue} {row.year}"
-        for task, accuracy in row.accuracy_percent.items():
-            params = "" if count is None else f"{count:g}M"
-            writer.writerow((row.method, task, f"{accuracy:g}%", params, head, source))
-    return text.getvalue()
+def _count_and_source(row: PublishedRow) -> tuple[str, str, str]:
+    count = row.trainable_params_millions
+    head = {True: "yes", False: "no", None: ""}[row.params_include_head]
+    return "" if count is None else f"{count:g}M", head, f"{row.paper}, {row.venue} {row.year}"
 
 
 def _tasks(text: str | None) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 import re
@@ -13,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from shipbench.cli.published import as_csv, chosen_rows
+from shipbench.cli.published import chosen_rows, importable
 from shipbench.methods import get_method, list_methods
 from shipbench.record import RunRecord
 from tests.cli.builders import as_terminal, make_record, results_folder
@@ -117,11 +119,11 @@ def test_published_rows_can_be_imported(shipbench: Shipbench, tmp_path: Path) ->
 def test_a_csv_of_published_rows_tells_parameters_and_papers() -> None:
     row = chosen_rows("vpt-deep", "dtd")[0]
     counted = [replace(row, params_include_head=head) for head in (True, False, None)]
-    paper = '"Visual Prompt Tuning (Jia et al.), ECCV 2022"'
-    assert as_csv([*counted, replace(row, trainable_params_millions=None)]).splitlines() == [
-        "method,task,accuracy,params,params_with_head,source",
-        *(f"VPT-Deep,dtd,65.8%,0.53M,{head},{paper}" for head in ("yes", "no", "")),
-        f"VPT-Deep,dtd,65.8%,,no,{paper}",
+    paper = "Visual Prompt Tuning (Jia et al.), ECCV 2022"
+    columns = ("method", "task", "accuracy", "params", "params_with_head", "source")
+    assert importable([*counted, replace(row, trainable_params_millions=None)]) == [
+        dict(zip(columns, ("VPT-Deep", "dtd", "65.8%", *numbers, paper), strict=True))
+        for numbers in (("0.53M", "yes"), ("0.53M", "no"), ("0.53M", ""), ("", "no"))
     ]
 
 
@@ -193,6 +195,64 @@ def test_the_columns_of_runs_are_chosen_by_name(shipbench: Shipbench, results: P
     wrong = shipbench("list", "runs", "--results", results, "--columns", "final_acc")
     assert wrong.code == 2
     assert "did you mean 'final_test_acc'" in wrong.err
+
+
+COLUMNS = {
+    "tasks": "n_test,name",
+    "methods": "summary,name",
+    "backbones": "note,name",
+    "ablations": "settings,switch",
+    "selections": "counts,name",
+    "engines": "package,name",
+    "trackers": "package,name",
+    "published": "method",
+    "runs": "final_test_acc,run_id",
+}
+
+
+@pytest.mark.parametrize(("name", "columns"), COLUMNS.items(), ids=str)
+def test_every_list_has_chosen_columns_in_every_format(
+    shipbench: Shipbench, results: Path, monkeypatch: pytest.MonkeyPatch, name: str, columns: str
+) -> None:
+    monkeypatch.setenv("SHIPBENCH_RESULTS", str(results))
+    outcomes = [shipbench("list", name, "--columns", columns, *form) for form in ((), ("--json",), ("--csv",))]
+    assert [outcome.code for outcome in outcomes] == [0, 0, 0]
+    table, document, file = [outcome.out for outcome in outcomes]
+    assert [heading.strip(" %") for heading in table.splitlines()[1].strip("┃").split("┃")] == columns.split(",")
+    assert {",".join(row) for row in json.loads(document)} == {columns}
+    heading, *rows = csv.reader(io.StringIO(file))
+    assert heading == columns.split(",")
+    assert len(rows) >= len(json.loads(document))
+    assert {len(row) for row in rows} == {len(heading)}
+    assert [outcome.err for outcome in outcomes[1:]] == ["", ""]
+    for form in ((), ("--json",), ("--csv",)):
+        wrong = shipbench("list", name, "--columns", f"{columns}x", *form)
+        assert (wrong.code, wrong.out, wrong.err.count("\n")) == (2, "", 1)
+        assert f"did you mean {columns.rpartition(',')[2]!r}" in wrong.err
+    both = shipbench("list", name, "--json", "--csv")
+    assert (both.code, both.out) == (2, "")
+    assert both.err == "error: --json and --csv exclude each other; give one of them\n"
+
+
+def test_a_csv_of_runs_has_every_column_and_quotes_values(shipbench: Shipbench, tmp_path: Path) -> None:
+    record = make_record("a", status="failed", error='no "x",\x1b[31m\nno y', final_test_acc=math.nan, val_acc=0.12345)
+    results = results_folder(tmp_path / "r", [record])
+    (row,) = csv.DictReader(io.StringIO(shipbench("list", "runs", "--results", results, "--csv").out))
+    assert list(row) == list(json.loads(shipbench("list", "runs", "--results", results, "--json").out)[0])
+    assert (row["error"], row["final_test_acc"], row["val_acc"]) == ('no "x", [31m no y', "", "0.12345")
+    (tmp_path / "empty" / "runs").mkdir(parents=True)
+    empty = shipbench("list", "runs", "--results", tmp_path / "empty", "--csv").out
+    assert [*row][: len(empty.split(","))] == empty.strip().split(",")
+
+
+def test_a_table_of_published_rows_has_the_columns_of_json_too(shipbench: Shipbench) -> None:
+    line = ("list", "published", "--method", "ship", "--task", "dtd,svhn")
+    table = shipbench(*line, "--columns", "method,params (M),svhn,venue,accuracy_percent").out
+    _, params, svhn, venue, accuracies = cells(table)[0]
+    assert float(params) > 0
+    assert re.fullmatch(r"dtd=[\d.]+, svhn=[\d.]+", accuracies)
+    assert float(svhn) == pytest.approx(float(accuracies.rpartition("=")[2]), abs=0.051)
+    assert re.search("[A-Z]", venue)
 
 
 def test_json_has_every_column_and_null_for_the_unknown(shipbench: Shipbench, results: Path) -> None:
