@@ -1,4 +1,4 @@
-"""``shipbench list runs``: the records of a results folder, as few columns that fit a terminal or as they are."""
+"""``shipbench list runs``: the records of a results folder, in few columns that fit a terminal or in all columns."""
 
 from __future__ import annotations
 
