@@ -418,3 +418,11 @@ def test_frozen_batch_norms_keep_their_statistics() -> None:
     model(batch(backbone)[0])
     assert all(torch.equal(value, before[name]) for name, value in backbone.named_buffers())
     assert any(isinstance(module, nn.BatchNorm2d) for module in backbone.modules())
+
+
+@pytest.mark.parametrize("method", ["linear", "lora", "vpt-deep"])
+def test_images_of_another_size_are_refused(method: str) -> None:
+    backbone, chosen = VisionTransformer(img_size=64, num_classes=0, **SMALL), get_method(method)
+    context = BuildContext(backbone, 3, configure(chosen.settings, {}), lambda: torch.zeros(0), lambda _: None)
+    with pytest.raises(InputError, match="the images have 64 x 48 pixels, but the backbone takes 64 x 64"):
+        chosen.build(context).model(torch.zeros(1, 3, 64, 48))

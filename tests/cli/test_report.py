@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from shipbench.cli.report import ReportChoices
-from shipbench.results.store import Store
+from shipbench.results.store import RunTables, Store
+from shipbench.results.tunings import write_tuning
 from tests.conftest import Outcome
 from tests.results.test_store import make_record
 
@@ -59,6 +60,29 @@ def test_a_report_of_several_folders_has_the_runs_of_all(shipbench: Callable[...
     rows = (output / "results.csv").read_text().splitlines()[1:]
     assert [row.partition(",")[0] for row in rows] == ["a", "b", "c"]
     assert "shipbench report --results one,two --output o" in (output / "report.md").read_text()
+
+
+def test_predictions_features_and_tunings_of_several_folders_count(
+    shipbench: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    images = list(range(40))
+    predictions = {"index": images, "label": [i % 2 for i in images], "predicted": [i % 4 // 2 for i in images]}
+    features = {"index": images, "label": predictions["label"], "f0": images, "f1": images[::-1]}
+    for name, method in (("one", "linear"), ("two", "ship")):
+        store = Store(tmp_path / name)
+        record = make_record(run_id=name, method=method, final_test_acc=0.5, n_test=40, overrides="lr=0.01")
+        store.write(record, RunTables(predictions=predictions))
+        store.write_features(name, features)
+    document = {"format": "shipbench-tuning-1", "tuning_id": "t", "winner_settings": {}, "final_runs": ["two"]}
+    write_tuning(tmp_path / "two", document)
+    folders, output = f"{tmp_path / 'one'},{tmp_path / 'two'}", tmp_path / "o"
+    assert shipbench("report", "--results", folders, "--output", output, "--format", "md,csv,svg").code == 0
+    assert "SHIP (tuned)" in (output / "report.md").read_text()
+    intervals = (output / "tables" / "intervals-vtab-1k.csv").read_text()
+    figure = (output / "figures" / "features-vtab-1k.svg").read_text()
+    for name in ("Linear probe", "SHIP (tuned)"):
+        assert f"ours,{name},50.0," in intervals
+        assert name in figure
 
 
 def test_a_folder_may_have_a_comma_in_its_name(shipbench: Callable[..., Outcome], tmp_path: Path) -> None:
