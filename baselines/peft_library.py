@@ -46,6 +46,11 @@ class Tuner:
     config: str
 
     @property
+    def acts_on_norms(self) -> bool:
+        """Whether the tuner acts on norms instead of linear layers."""
+        return self.name == "ln_tuning"
+
+    @property
     def learns_prompts(self) -> bool:
         """Whether the tuner adds learned tokens to the input of a language model."""
         return any(_PROMPTS in _base_names(node) for node in _lineage(self.config))
@@ -55,6 +60,20 @@ class Tuner:
         """The fields of the configuration that are numbers, texts or truth values, inherited ones included."""
         nodes = reversed(list(_lineage(self.config)))
         return {setting.name: setting for node in nodes for setting in _settings_in(node)}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A tuner as one method: its name in the literature, the tuner, and the settings that the method fixes."""
+
+    name: str
+    tuner: Tuner
+    fixed: Mapping[str, Any]
+
+    @property
+    def method(self) -> str:
+        """The name of the method, as in ``peft-ln-tuning``."""
+        return "peft-" + self.name.replace("_", "-")
 
 
 @cache

@@ -12,11 +12,10 @@ from shipbench.errors import InputError, did_you_mean
 from shipbench.methods import BuildContext, Built, Method, MethodFamily
 from shipbench.settings import Settings, configure
 
-from .peft_library import Setting, Tuner, tuners
+from .peft_library import Setting, Variant, tuners
 
-PREFIX = "peft-"
 # DoRA is a setting of LoRA in the library, and a method in the literature.
-_VARIANTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {"dora": ("lora", {"use_dora": True})}
+_FIXED: Mapping[str, tuple[str, Mapping[str, Any]]] = {"dora": ("lora", {"use_dora": True})}
 _TITLES = {"dora": "DoRA", "lora": "LoRA", "adalora": "AdaLoRA", "ln_tuning": "LN tuning"}
 _PROMPTS = "it adds learned tokens to the input of a language model; 'vpt-deep' adds prompts to images"
 _UNUSABLE = {
@@ -67,38 +66,36 @@ class PeftFamily(MethodFamily):
 
     def names(self) -> list[str]:
         """Return the names of the usable tuners; none if the library is not installed."""
-        return sorted(_method_name(name) for name in _variants() if not _why_unusable(name))
+        return sorted(variant.method for variant in _variants().values() if not _why_unusable(variant))
 
     def method(self, name: str) -> Method:
         """Return the tuner called ``name``; raise ``InputError`` if there is none, or if it cannot work on images."""
         if not tuners():
             raise InputError(f"{name} needs the peft library; install it with pip install 'shipbench[peft]'")
-        names = {_method_name(tuner): tuner for tuner in _variants()}
-        if name not in names:
+        variants = {variant.method: variant for variant in _variants().values()}
+        if name not in variants:
             closest = did_you_mean(name, self.names())
             raise InputError(f"unknown method {name!r}{closest}; peft {version('peft')} has no such tuner")
-        reason = _why_unusable(names[name])
+        reason = _why_unusable(variants[name])
         if reason:
             raise InputError(f"{name} cannot adapt a model of images: {reason}")
-        return _method(names[name])
+        return _method(variants[name].name)
 
 
 class PeftMethod(Method):
     """One tuner of the ``peft`` library, ``peft-NAME``, with the settings of its configuration."""
 
-    def __init__(self, variant: str) -> None:
+    def __init__(self, variant: Variant) -> None:
         self.variant = variant
-        self.mergeable = variant not in _UNMERGEABLE
-        self.tuner, self.fixed = _variants()[variant]
-        self.name = _method_name(variant)
-        self.summary = f"{self._printed} of the peft library, on the linear layers of the blocks"
-        if self.acts_on_norms:
-            self.summary = f"{self._printed} of the peft library, on all norms"
-        self.settings = _settings_class(variant)
+        self.name = variant.method
+        self.mergeable = variant.name not in _UNMERGEABLE
+        where = "all norms" if variant.tuner.acts_on_norms else "the linear layers of the blocks"
+        self.summary = f"{self._printed} of the peft library, on {where}"
+        self.settings = _settings_class(variant.name)
 
     def __reduce__(self) -> tuple[Callable[[str], Method], tuple[str]]:
         """Pickle the name alone, because the class of the settings has none that can be imported."""
-        return _method, (self.variant,)
+        return _method, (self.variant.name,)
 
     @property
     def title(self) -> str:
@@ -106,38 +103,30 @@ class PeftMethod(Method):
         return f"{self._printed} (peft)"
 
     @property
-    def acts_on_norms(self) -> bool:
-        """Whether the tuner acts on norms instead of linear layers."""
-        return self.tuner.name == "ln_tuning"
-
-    @property
     def _printed(self) -> str:
-        return _TITLES.get(self.variant, self.tuner.config.removesuffix("Config"))
+        return _TITLES.get(self.variant.name, self.variant.tuner.config.removesuffix("Config"))
 
     def build(self, context: BuildContext) -> Built:
         """Let the library add its layers to the frozen backbone; add a new head."""
         from .peft_model import build_peft
 
-        return build_peft(self, context)
+        return build_peft(self.variant, context)
 
 
 @cache
-def _variants() -> Mapping[str, tuple[Tuner, Mapping[str, Any]]]:
-    """Return the tuner and the fixed settings of each method, by its name in the library."""
+def _variants() -> Mapping[str, Variant]:
+    """Return what the library offers as methods, by name."""
     available = tuners()
-    variants = {name: (available[of], fixed) for name, (of, fixed) in _VARIANTS.items() if of in available}
-    return {**{name: (tuner, {}) for name, tuner in available.items()}, **variants}
+    variants = {name: Variant(name, tuner, {}) for name, tuner in available.items()}
+    fixed = {name: Variant(name, available[of], fixed) for name, (of, fixed) in _FIXED.items() if of in available}
+    return {**variants, **fixed}
 
 
-def _method_name(variant: str) -> str:
-    return PREFIX + variant.replace("_", "-")
-
-
-def _why_unusable(variant: str) -> str:
+def _why_unusable(variant: Variant) -> str:
     """Return why a tuner cannot adapt a model of images, or an empty string."""
-    if variant == "pvera" and _torch_release() < _PVERA_TORCH:
+    if variant.name == "pvera" and _torch_release() < _PVERA_TORCH:
         return "it draws noise with a function that torch has from 2.10 on"
-    return _UNUSABLE.get(variant) or (_PROMPTS if _variants()[variant][0].learns_prompts else "")
+    return _UNUSABLE.get(variant.name) or (_PROMPTS if variant.tuner.learns_prompts else "")
 
 
 def _torch_release() -> tuple[int, int]:
@@ -146,15 +135,16 @@ def _torch_release() -> tuple[int, int]:
 
 
 @cache
-def _method(variant: str) -> PeftMethod:
-    return PeftMethod(variant)
+def _method(name: str) -> PeftMethod:
+    return PeftMethod(_variants()[name])
 
 
 @cache
-def _settings_class(variant: str) -> type[Any]:
+def _settings_class(name: str) -> type[Any]:
     """Return a settings class with the plain fields of the tuner's configuration, and its defaults."""
-    tuner, fixed = _variants()[variant]
-    hidden = {*_IDLE, *_DECIDED.get(variant, ()), *fixed, "target_modules"}
+    variant = _variants()[name]
+    tuner = variant.tuner
+    hidden = {*_IDLE, *_DECIDED.get(name, ()), *variant.fixed, "target_modules"}
     chosen = [setting for setting in tuner.settings.values() if setting.name not in hidden]
     fields: list[tuple[str, Any, Any]] = [("target_modules", str, dataclasses.field(default="auto"))]
     if tuner.name == "ia3":
@@ -162,15 +152,15 @@ def _settings_class(variant: str) -> type[Any]:
     fields += [(setting.name, _type_of(setting), dataclasses.field(default=setting.default)) for setting in chosen]
 
     def reduce(settings: Any) -> tuple[Callable[..., Any], tuple[str, dict[str, Any]]]:
-        return _configured, (variant, dataclasses.asdict(settings))
+        return _configured, (name, dataclasses.asdict(settings))
 
     namespace = {"__reduce__": reduce, "__doc__": f"Settings of the configuration {tuner.config} of peft."}
-    name = f"{tuner.config}Settings"
-    return dataclasses.make_dataclass(name, fields, bases=(Settings,), namespace=namespace, frozen=True)
+    title = f"{tuner.config}Settings"
+    return dataclasses.make_dataclass(title, fields, bases=(Settings,), namespace=namespace, frozen=True)
 
 
-def _configured(variant: str, values: Mapping[str, Any]) -> Any:
-    return configure(_settings_class(variant), values)
+def _configured(name: str, values: Mapping[str, Any]) -> Any:
+    return configure(_settings_class(name), values)
 
 
 def _type_of(setting: Setting) -> Any:

@@ -25,7 +25,7 @@ from shipbench.prompting.full_precision import full_precision
 from shipbench.settings import whole_number
 
 from .peft_layers import target_layers
-from .peft_methods import PeftMethod
+from .peft_library import Variant
 
 _ADAPTER = "default"
 _SEEDS = 2**31
@@ -147,7 +147,7 @@ class AdaLora(PeftModel):
 _MODELS: Mapping[str, type[PeftModel]] = {"adalora": AdaLora}
 
 
-def build_peft(method: PeftMethod, context: BuildContext) -> Built:
+def build_peft(variant: Variant, context: BuildContext) -> Built:
     """Return the model of a tuner with its facts: the seed of what the library draws, and the library's version.
 
     The library draws parts that are not trained and that not every tuner stores; with the seed, an exported model draws
@@ -155,43 +155,43 @@ def build_peft(method: PeftMethod, context: BuildContext) -> Built:
     """
     backbone = context.backbone
     seed = context.known.get("peft_seed", int(torch.randint(_SEEDS, ())))
-    layers = target_layers(backbone, context.settings.target_modules, norms=method.acts_on_norms)
-    config = _config(method, context.settings, layers)
+    layers = target_layers(backbone, context.settings.target_modules, norms=variant.tuner.acts_on_norms)
+    config = _config(variant, context.settings, layers)
     width = feature_width(backbone)
     with torch.random.fork_rng(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.manual_seed(seed)
-        tuner = _refusing(lambda: _wrapped(backbone, config), f"{method.name} does not fit these layers")
-    model = _MODELS.get(method.tuner.name, PeftModel)(tuner, layers, width, context.num_classes)
+        tuner = _refusing(lambda: _wrapped(backbone, config), f"{variant.method} does not fit these layers")
+    model = _MODELS.get(variant.tuner.name, PeftModel)(tuner, layers, width, context.num_classes)
     return Built(model, {"peft_seed": seed, "peft_version": version("peft")})
 
 
-def _config(method: PeftMethod, settings: Any, layers: Sequence[str]) -> Any:
+def _config(variant: Variant, settings: Any, layers: Sequence[str]) -> Any:
     """Return the library's configuration for ``settings`` on ``layers``."""
     import peft
 
     values: dict[str, Any] = {
         **dataclasses.asdict(settings),
-        **method.fixed,
-        **_placeholders(method, settings),
+        **variant.fixed,
+        **_placeholders(variant, settings),
         "target_modules": _pattern(layers),
     }
     if "feedforward_modules" in values:
         suffixes = tuple(part.strip() for part in values["feedforward_modules"].split(","))
         values["feedforward_modules"] = _pattern([name for name in layers if name.endswith(suffixes)])
-    return _refusing(lambda: _configuration_class(method, peft)(**values), f"{method.name} has no such settings")
+    return _refusing(lambda: _configuration_class(variant, peft)(**values), f"{variant.method} has no such settings")
 
 
-def _placeholders(method: PeftMethod, settings: Any) -> dict[str, Any]:
+def _placeholders(variant: Variant, settings: Any) -> dict[str, Any]:
     """Return what the library demands before the run knows it: AdaLoRA's number of steps.
 
     Raises ``InputError`` for ranks that cannot shrink.
     """
-    if method.tuner.name != "adalora":
+    if variant.tuner.name != "adalora":
         return {}
     if settings.init_r <= settings.target_r:
         raise InputError(
-            f"init_r is {settings.init_r}, but {method.name} shrinks ranks to target_r={settings.target_r}; "
+            f"init_r is {settings.init_r}, but {variant.method} shrinks ranks to target_r={settings.target_r}; "
             "set init_r higher"
         )
     return {"total_step": settings.tinit + settings.tfinal + 1}
@@ -202,8 +202,8 @@ def _pattern(layers: Sequence[str]) -> str:
     return "|".join(map(re.escape, layers))
 
 
-def _configuration_class(method: PeftMethod, peft: Any) -> Any:
-    kind = peft.PeftType(method.tuner.name.upper())
+def _configuration_class(variant: Variant, peft: Any) -> Any:
+    kind = peft.PeftType(variant.tuner.name.upper())
     return peft.PEFT_TYPE_TO_CONFIG_MAPPING[kind]
 
 
