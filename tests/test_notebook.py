@@ -88,6 +88,7 @@ def test_a_table_and_a_figure_show_themselves() -> None:
     html = table._repr_html_()
     assert "<caption><b>" in html
     assert '<td style="font-weight: bold">50.0' in html
+    assert "<th>Params (M): with head</th>" in html
     figure = next(figure for figure in report.figures() if figure.name.startswith("affinity"))
     assert ET.fromstring(show(figure)._repr_svg_()).tag.endswith("svg")
 

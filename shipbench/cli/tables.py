@@ -101,12 +101,12 @@ def _by_suite(tasks: Sequence[Task]) -> list[list[Task]]:
 
 def _suite_rows(tasks: Sequence[Task], methods: Sequence[str], cells: Cells) -> list[tuple[str, ...]]:
     """Return a row per task of one suite, then a row per average if there are several tasks."""
-    rows = [(_row_name(task), *(_score(cells[method, task.name]) for method in methods)) for task in tasks]
-    if len(tasks) == 1:
-        return rows
+    averages = _averages(tasks) if len(tasks) > 1 else {}
+    names = [f"{name} (task)" if name in averages else name for name in map(_row_name, tasks)]
+    rows = [(n, *(_score(cells[method, t.name]) for method in methods)) for n, t in zip(names, tasks, strict=True)]
     accuracies = [{task.name: _accuracy(cells[method, task.name]) for task in tasks} for method in methods]
-    averages = _averages(tasks).items()
-    return [*rows, *((name, *(_percent(average(values)) for values in accuracies)) for name, average in averages)]
+    means = ((name, *map(_percent, map(average, accuracies))) for name, average in averages.items())
+    return [*rows, *means]
 
 
 def _row_name(task: Task) -> str:

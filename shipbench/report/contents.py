@@ -54,7 +54,7 @@ from shipbench.report.tables.significance import across_tasks_table, per_task_ta
 from shipbench.report.tables.variants import variants_table
 from shipbench.report.wording.captions import caption
 from shipbench.report.wording.names import method_order
-from shipbench.report.wording.text import joined, printable
+from shipbench.report.wording.text import counted, joined, printable
 from shipbench.selection import get_selection
 
 Item: TypeAlias = Table | Figure
@@ -138,6 +138,8 @@ def build_report(
         raise InputError("there are no records to report; run 'shipbench run' first")
     results = with_chance(results, predictions) if predictions else results
     study = build_study(results, history, get_selection(options.select), tunings, options.imported)
+    if study.records.empty:
+        raise InputError("there is nothing to report: every record is imported, and --imported none leaves those out")
     _check_baseline(study, options.baseline)
     views = [
         SuiteView(study, suite, options.baseline, options.published, predictions, features) for suite in study.suites
@@ -150,7 +152,7 @@ def build_report(
         title=printable(options.title),
         lead=lead(study),
         facts=facts(study),
-        warnings=_warnings(sections),
+        warnings=(*_without_accuracy(study), *_warnings(sections)),
         sections=sections,
         results=long_form(study),
         command=printable(options.command),
@@ -198,6 +200,15 @@ def _items(view: SuiteView, builders: Sequence[Builder]) -> tuple[Item, ...]:
         elif built is not None:
             items += built
     return tuple(items)
+
+
+def _without_accuracy(study: Study) -> tuple[str, ...]:
+    """Say why a report has no result, if no record counts."""
+    if len(study.counted_records):
+        return ()
+    done = int((study.records["status"] == "done").sum())
+    rule = f"of {counted(done, 'finished run')}, none has an accuracy under the rule {study.selection.name}"
+    return (f"No results: {rule if done else 'no run has finished'}. See the table of missing and failed runs.",)
 
 
 def _warnings(sections: Sequence[Section]) -> tuple[str, ...]:

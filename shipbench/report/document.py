@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _STYLES = {"best": "font-weight: bold", "second": "text-decoration: underline"}
 Mark: TypeAlias = Literal["", "best", "second"]
 RowKind: TypeAlias = Literal["ours", "imported", "published", "difference"]
+_CLEAR_GROUPS = ("", "Natural", "Specialized", "Structured", "Parts", "Means")
+"""Group headers without which the titles below are clear."""
 MISSING = "–"  # noqa: RUF001
 _NUMBER = re.compile(r"[<+\N{MINUS SIGN}]?[\d,]+(\.\d+)?")
 
@@ -38,7 +40,8 @@ class Cell:
 class Column:
     """A table column: its key in the CSV, its printed title, and the group header above it.
 
-    A column without values is not printed, unless ``keep`` says that its empty cells mean something.
+    A column without values is not printed, unless ``keep`` says that its empty cells mean something. ``kind`` says what
+    gives the column its name, such as a task; it is empty for a column that is always there.
     """
 
     key: str
@@ -48,6 +51,38 @@ class Column:
     upright: bool = False
     extras: tuple[str, ...] = ()
     keep: bool = False
+    kind: str = ""
+
+    @property
+    def csv_names(self) -> tuple[str, ...]:
+        """Its columns in the CSV: the key, then one for each extra."""
+        return (self.key, *(f"{self.key} {extra}" for extra in self.extras))
+
+    @property
+    def heading(self) -> str:
+        """Its title where no group header stands above it."""
+        return self.title if self.group in _CLEAR_GROUPS else f"{self.group}: {self.title}"
+
+
+def distinct(columns: Sequence[Column]) -> tuple[Column, ...]:
+    """Return ``columns`` with names of their own, in print and in the CSV.
+
+    A column with a ``kind`` gives way to those without one and to earlier ones: a task called "method" is the column
+    "method (task)".
+    """
+    taken = {"row"}.union(*(_names(column) for column in columns if not column.kind))
+    result = []
+    for column in columns:
+        while column.kind and taken & _names(column):
+            mark = f" ({column.kind})"
+            column = replace(column, key=column.key + mark, title=column.title + mark)
+        taken |= _names(column)
+        result.append(column)
+    return tuple(result)
+
+
+def _names(column: Column) -> set[str]:
+    return {column.title, *column.csv_names}
 
 
 @dataclass(frozen=True)
@@ -93,7 +128,7 @@ class Table:
     def _repr_html_(self) -> str:
         """Return the table for notebooks, with its title, caption and notes."""
         printed = without_empty_columns(self)
-        header = "".join(f"<th>{escape(column.title)}</th>" for column in printed.columns)
+        header = "".join(f"<th>{escape(column.heading)}</th>" for column in printed.columns)
         rows = "".join(f"<tr>{''.join(map(_html_cell, row.cells))}</tr>" for row in printed.rows)
         notes = "".join(f"<p>{escape(note)}</p>" for note in (*self.warnings, *self.notes))
         caption = f"<caption><b>{escape(self.title)}.</b> {escape(self.caption.text)}</caption>"

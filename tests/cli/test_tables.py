@@ -57,6 +57,13 @@ def test_a_complete_suite_has_both_averages() -> None:
     assert table["mean of groups"] == [f"{100 * sum(sum(g) / len(g) for g in by_group) / 3:.1f}"]
 
 
+def test_a_task_that_is_called_as_an_average_has_a_row_of_its_own() -> None:
+    names = ("mean of tasks", "bugs")
+    tasks = [Task(name, "Field", "own", 2, 8, 8, "folder", "", location=name, suite_tasks=names) for name in names]
+    table = rows(grid(tasks), tasks)
+    assert (table["mean of tasks (task)"], table["bugs"], table["mean of tasks"]) == (["30.0"], ["31.0"], ["30.5"])
+
+
 def groups() -> list[str]:
     return list(dict.fromkeys(task.group for task in VTAB.tasks))
 

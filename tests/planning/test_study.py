@@ -157,6 +157,14 @@ def test_problems_of_all_parts_are_one_error(tmp_path: Path) -> None:
     assert "did you mean 'prompt_length'" in str(error.value)
 
 
+def test_wrong_keys_of_all_parts_are_one_error(tmp_path: Path) -> None:
+    run = "[[run]]\nname = 'a'\nmethods = 'shipp'\ntasks = 'dtd'\n"
+    ablate = "[[ablate]]\nname = 'b'\ntasks = 'dtd'\nsweeps = 1\n"
+    words = r"(?s)2 parts cannot be planned:\n- part 'a' .*'shipp'.*\n- part 'b' .*'sweeps'"
+    with pytest.raises(InputError, match=words):
+        read_study(written(tmp_path, run + ablate))
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

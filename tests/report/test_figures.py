@@ -129,6 +129,8 @@ def test_labels_of_an_x_axis_that_has_no_room_for_all_keep_apart() -> None:
 def test_ticks_of_a_logarithmic_axis_are_round_in_its_unit() -> None:
     axis = log_axis([80.0, 700.0], "minutes", 60.0)
     assert axis.ticks == ((120.0, "2"), (300.0, "5"), (600.0, "10"))
+    assert [text for _, text in log_axis([306_000.0, 306_000.0], "params", 1e6).ticks] == ["0.25", "0.3", "0.4"]
+    assert all(len(log_axis([10 ** (i / 50)], "params", 1.0).ticks) > 1 for i in range(100))
 
 
 @pytest.mark.parametrize("seed", range(3))

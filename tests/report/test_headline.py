@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from shipbench.report import build_report
+from shipbench.errors import InputError
+from shipbench.report import ReportOptions, build_report
 from shipbench.report.document import MISSING, Overview
 from shipbench.report.wording.names import task_name
 from shipbench.report.wording.numbers import MINUS
@@ -23,6 +24,8 @@ from tests.report.builders import (
     sweep_records,
     table_named,
 )
+
+ALL_IMPORTED = ReportOptions(imported="all")
 
 
 def overview_of(records: list[dict[str, Any]]) -> Overview:
@@ -42,6 +45,13 @@ def test_the_best_method_leads_the_baseline_beyond_chance() -> None:
     )
     assert "(mean of groups, 19 tasks)" in by_choice["final", "groups"]
     assert by_choice["oracle", "tasks"].startswith("SHIP is best on VTAB-1k (mean of tasks, 19 tasks): 55.5 %")
+
+
+def test_the_sentence_and_the_table_print_the_same_p_value() -> None:
+    records = [make_record(m, t, accuracy=a) for m, a in (("vpt-deep", 0.5), ("ship", 0.6)) for t in VTAB_TASKS[:11]]
+    result = overview_of(records).results[0]
+    assert result.sentence.endswith("(Wilcoxon, p < 0.001).")
+    assert result.table.rows[0].cells[3].text == "<0.001"
 
 
 def test_a_best_baseline_is_compared_with_the_second() -> None:
@@ -115,6 +125,50 @@ def test_seeds_of_a_method_without_a_complete_seed_are_counted() -> None:
 def test_one_method_one_task_and_a_tie(records: list[dict[str, Any]], expected: str) -> None:
     last = [s for (rule, _), s in sentences(records).items() if rule == "final"][-1]
     assert last == expected
+
+
+def test_methods_without_a_common_task_are_not_compared() -> None:
+    apart = [*grid(("vpt-deep",), VTAB_TASKS[:3], (0,)), *grid(("ship",), VTAB_TASKS[3:5], (0, 1))]
+    assert overview_of(apart).results[0].sentence == (
+        "VPT-deep reaches 31.1 % on 3 tasks of VTAB-1k, 1 seed; not compared with SHIP, which lacks results on these "
+        "tasks."
+    )
+    common = overview_of([*apart, make_record("ship", VTAB_TASKS[0], accuracy=0.6)]).results[0]
+    assert common.sentence.startswith("SHIP is best on CIFAR-100 (VTAB-1k): ")
+
+
+def test_results_without_a_seed_are_not_said_to_have_one() -> None:
+    imported = [
+        make_record(method, task, -1, accuracy, kind="imported", origin="csv", epoch_rule="final")
+        for method, accuracy in (("linear", 0.4), ("vpt-deep", 0.5), ("ship", 0.6))
+        for task in DEMO_TASKS
+    ]
+    report = build_report(make_results(imported))
+    texts = [item.caption.text for item in report.items()]
+    assert "Test accuracy in percent, seeds not stated. Best in bold, second best underlined, as printed." in texts
+    assert not any("one seed each" in text for text in texts)
+    assert overview_of(imported[: len(DEMO_TASKS)]).results[-1].sentence.endswith("6 tasks), seed not stated.")
+    mixed = build_report(make_results([*imported, *grid(("full",), DEMO_TASKS, (0,))]), options=ALL_IMPORTED)
+    assert any(", one seed each where it is stated." in item.caption.text for item in mixed.items())
+
+
+def test_a_report_without_an_accuracy_says_why_at_the_top() -> None:
+    report = build_report(make_results(grid(("ship",), DEMO_TASKS, (0,))), options=ReportOptions(select="validation"))
+    assert report.warnings[0] == (
+        "No results: of 6 finished runs, none has an accuracy under the rule validation. See the table of missing and "
+        "failed runs."
+    )
+    lost = {"status": "failed", "error": "full disk", "final_test_acc": float("nan")}
+    failed = [*grid(("ship",), DEMO_TASKS, (0,), **lost)]
+    assert build_report(make_results(failed)).warnings[0].startswith("No results: no run has finished.")
+    some = build_report(make_results([*failed, *grid(("linear",), DEMO_TASKS, (0, 1))]))
+    assert some.lead.startswith("12 finished and 6 failed runs of 2 methods on Demo suite.")
+
+
+def test_a_report_of_left_out_records_is_refused() -> None:
+    imported = [make_record("ship", "dtd", kind="imported", origin="csv", epoch_rule="final")]
+    with pytest.raises(InputError, match="every record is imported, and --imported none leaves those out"):
+        build_report(make_results(imported), options=ReportOptions(imported="none"))
 
 
 def test_methods_without_the_whole_suite_are_named_and_not_ranked() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -16,9 +18,9 @@ from shipbench.report.analysis.predictions import LoadPredictions
 from shipbench.report.analysis.study import Study, build_study
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import Cell, Report
-from shipbench.report.render.csv_text import table_rows
+from shipbench.report.render.csv_text import table_csv, table_rows
 from shipbench.selection import Final, get_selection
-from tests.report.builders import make_record
+from tests.report.builders import VTAB_TASKS, Records, make_predictions, make_record, table
 
 SUITE = {"suite": "insects", "source": "folder", "suite_tasks": json.dumps(["wasps", "bugs", "dtd"])}
 
@@ -206,7 +208,73 @@ def test_a_group_that_is_called_as_a_task_has_a_column_of_its_own() -> None:
     assert (row["bugs"], row["bugs (group)"]) == (50, 60)
 
 
+def predictions_of(records: Records) -> LoadPredictions:
+    predictions = make_predictions(records)
+    return lambda run_ids: predictions[predictions["run_id"].isin(set(run_ids))]
+
+
+FIXED = ("method", "mean of tasks", "row", "trainable_params", "bugs seeds")
+NAMES = (*FIXED[:4], "bugs", "bugs seeds", "bugs (group)", "mean")
+
+
+def test_tasks_that_are_called_as_fixed_columns_have_columns_of_their_own() -> None:
+    suite = {"suite_tasks": json.dumps(NAMES), "group": "bugs"}
+    records = [
+        make_record(method, task, seed, accuracy=0.1 + 0.1 * i, **{**SUITE, **suite})
+        for method in ("linear", "vpt-deep")
+        for i, task in enumerate(NAMES)
+        for seed in (0, 1)
+    ]
+    frame = pd.DataFrame(records)
+    scores = main_table(frame).reset_index().set_index("method").loc["Linear probe"]
+    expected = {
+        **{
+            f"{task} (task)": 10 + 10 * i
+            for i, task in enumerate(NAMES)
+            if task not in ("bugs", "mean", "bugs (group)")
+        },
+        **{"bugs": 50, "bugs (group)": 70, "mean": 80, "bugs (group) (group)": 45},
+        **{"mean of groups": 45, "mean of tasks": 45},
+    }
+    assert {name: round(scores[name], 6) for name in expected} == expected
+    report = build_report(frame, predictions=predictions_of(records))
+    for each in report.tables():
+        header = next(csv.reader(io.StringIO(table_csv(each))))
+        assert len(set(header)) == len(header)
+        titles = [column.title for column in each.columns if not column.group]
+        assert len(set(titles)) == len(titles)
+    row = next(row for row in table_rows(table(report, "main-insects")) if row["method"] == "Linear probe")
+    assert {name: round(row[name], 6) for name in expected} == expected
+
+
 def test_numbers_of_shots_are_arms_of_their_own() -> None:
     study = study_of(*(own("bugs", 0.1 * shots, shots=shots) for shots in (0, 1, 4)))
     assert [arm.label for arm in study.arms] == ["Linear probe", "Linear probe (1 shot)", "Linear probe (4 shots)"]
     assert [round(study.summary(arm).tasks["bugs"].mean) for arm in study.arms] == [0, 10, 40]
+
+
+def test_few_shot_runs_weaken_no_test_and_take_no_rank() -> None:
+    rows = [
+        make_record(method, task, accuracy=0.4 + 0.1 * i + 0.01 * shots + 0.001 * j, shots=shots)
+        for i, method in enumerate(("linear", "vpt-deep", "ship"))
+        for j, task in enumerate(VTAB_TASKS[:7])
+        for shots in (0, 1, 8)
+    ]
+    alone, together = (build_report(pd.DataFrame(kept)) for kept in ([r for r in rows if not r["shots"]], rows))
+    for name in ("significance-vtab-1k", "ranks-vtab-1k", "overview-vtab-1k"):
+        assert table_csv(table(together, name)) == table_csv(table(alone, name))
+    (overview,) = together.overviews
+    assert overview.results[0].sentence == alone.overviews[0].results[0].sentence
+    assert "another number of training images: Linear probe (1 shot)" in overview.results[0].table.caption.details
+    main = {row.cells[0].value: row.cells[1].mark for row in table(together, "main-vtab-1k").rows if row.kind == "ours"}
+    assert {name for name, mark in main.items() if mark} == {"SHIP", "VPT-deep"}
+
+
+def test_few_shot_runs_alone_are_compared_at_the_number_that_most_methods_have() -> None:
+    rows = [
+        make_record(method, "dtd", accuracy=0.4 + 0.01 * shots, shots=shots)
+        for method, shots in (("ship", 1), ("ship", 4), ("vpt-deep", 4), ("ship", 8), ("linear", 0))
+    ]
+    view = SuiteView(study_of(*rows), "vtab-1k")
+    assert [arm.label for arm in view.compared] == ["VPT-deep (4 shots)", "SHIP (4 shots)"]
+    assert [arm.label for arm in SuiteView(view.study, "vtab-1k", "linear").compared] == ["Linear probe"]

@@ -144,6 +144,7 @@ def test_the_rule_and_the_mean_switch_sentence_table_and_main_table(page: Page) 
     click(page, 'input[value="oracle"]')
     (third,) = page.evaluate(sentence)
     assert "mean of groups" in first
+    assert "\N{NO-BREAK SPACE}%" in first
     assert "mean of tasks" in second
     assert second != third
     assert page.evaluate("document.getElementById('table-main-demo').checkVisibility()") is False

@@ -66,7 +66,7 @@ def against(study: Study, method: str, frame: pd.DataFrame) -> tuple[Arm, Mappin
 def test_every_cell_is_tested_on_its_images_and_corrected_over_all() -> None:
     records, frame = predicted(grid(("linear", "vpt-deep", "ship"), DEMO_TASKS, (0, 1)))
     study = study_of(records)
-    result = paired_comparisons(study, "demo", *against(study, "vpt-deep", frame))
+    result = paired_comparisons(study, study.arms, *against(study, "vpt-deep", frame))
     assert [comparison.arm.method for comparison in result] == ["linear", "ship"]
     by_run = {run: part.set_index("index") for run, part in frame.groupby("run_id")}
     ids = {(r["method"], r["task"], r["seed"]): r["run_id"] for r in records}
@@ -168,7 +168,7 @@ def test_missing_cells_are_left_out_of_tests() -> None:
     records = grid(("vpt-deep", "ship"), DEMO_TASKS, (0,))
     records, frame = predicted([r for r in records if (r["method"], r["task"]) != ("ship", "digits")])
     study = study_of(records)
-    (comparison,) = paired_comparisons(study, "demo", *against(study, "vpt-deep", frame))
+    (comparison,) = paired_comparisons(study, study.arms, *against(study, "vpt-deep", frame))
     assert set(comparison.tasks) == set(comparison.differences) == set(DEMO_TASKS) - {"digits"}
 
 
@@ -176,7 +176,7 @@ def test_runs_on_other_images_are_never_paired() -> None:
     records, frame = predicted([make_record("vpt-deep", "digits"), make_record("ship", "digits")])
     frame.loc[frame["run_id"] == records[1]["run_id"], "label"] += 1
     study = study_of(records)
-    (comparison,) = paired_comparisons(study, "demo", *against(study, "vpt-deep", frame))
+    (comparison,) = paired_comparisons(study, study.arms, *against(study, "vpt-deep", frame))
     assert comparison.tasks == {}
 
 

@@ -196,7 +196,14 @@ def read_study(file: Path) -> Study:
         raise InputError(f"[study] of {file}: results is {results!r}; it must be the path of a folder")
     _read_keys(Defaults, common, f"[study] of {file}")
     kinds = [section for section in content if section in _PARTS]
-    parts = [_part(kind, i, table, common, file) for kind in kinds for i, table in _numbered(content, kind, file)]
+    parts, problems = [], []
+    tables = ((kind, *numbered) for kind in kinds for numbered in _numbered(content, kind, file))
+    for kind, i, table in tables:
+        try:
+            parts.append(_part(kind, i, table, common, file))
+        except InputError as error:
+            problems.append(str(error))
+    refuse_together(problems)
     if not parts:
         raise InputError(f"{file} has no runs; add a part: [[run]], [[ablate]] or [[tune]]")
     reports = tuple(_report(table, f"[[report]] of {file}") for _, table in _numbered(content, "report", file))
@@ -241,6 +248,13 @@ def choose_parts(study: Study, names: str | None) -> Study:
     follow_ups = tuple(part for part in study.follow_ups if part.name in wanted)
     wanted += [name for part in follow_ups for name in part.sources]
     return replace(study, parts=tuple(part for part in study.parts if part.name in wanted), follow_ups=follow_ups)
+
+
+def refuse_together(problems: Sequence[str]) -> None:
+    """Raise one ``InputError`` that names the ``problems`` of parts, a sentence each; do nothing without any."""
+    if problems:
+        heading = [f"{len(problems)} parts cannot be planned:"] if len(problems) > 1 else []
+        raise InputError("\n- ".join([*heading, *problems]))
 
 
 @contextmanager

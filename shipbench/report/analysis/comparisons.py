@@ -88,11 +88,11 @@ def across_tasks_test(differences: Sequence[float]) -> float:
 
 
 def paired_comparisons(
-    study: Study, suite: str, baseline: Arm, predictions: Mapping[str, TaskPredictions]
+    study: Study, arms: Sequence[Arm], baseline: Arm, predictions: Mapping[str, TaskPredictions]
 ) -> list[PairedComparison]:
-    """Compare every other main arm of the suite with ``baseline``; tasks without predictions have no test."""
-    arms = [arm for arm in study.arms_of(suite, main=True) if arm != baseline]
-    comparisons = [_paired_comparison(study, arm, baseline, _task_tests(predictions, arm, baseline)) for arm in arms]
+    """Compare every other one of ``arms`` with ``baseline``; tasks without predictions have no test."""
+    others = [arm for arm in arms if arm != baseline]
+    comparisons = [_paired_comparison(study, arm, baseline, _task_tests(predictions, arm, baseline)) for arm in others]
     return _corrected([comparison for comparison in comparisons if comparison.differences])
 
 

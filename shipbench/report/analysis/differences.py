@@ -157,14 +157,15 @@ def complete_scores(study: Study, arms: Sequence[Arm]) -> CompleteScores:
     """Return the complete table of arms and tasks with the most cells.
 
     Candidates take the arms that have at least a given number of tasks, and the tasks that all of them share. A table
-    that can be ranked (three arms, two tasks) is preferred to any larger one that cannot.
+    that can be ranked (three arms, two tasks) is preferred to any larger one that cannot, and one of two arms to one of
+    a single arm.
     """
     means = study.means(arms)
     counts = means.notna().sum(axis=0)
     tables = [means.loc[:, counts >= least].dropna(axis=0) for least in sorted(set(counts[counts > 0]))]
     if not tables:
         return CompleteScores(means, tuple(arms), ())
-    best = max(tables, key=lambda table: (table.shape[1] >= 3 and table.shape[0] >= 2, table.size))
+    best = max(tables, key=lambda t: (t.shape[1] >= 3 and t.shape[0] >= 2, t.shape[1] >= 2 and t.size > 0, t.size))
     present = means[list(best.columns)].notna().any(axis=1)
     missing_tasks = tuple(str(task) for task in means.index[present] if task not in best.index)
     return CompleteScores(best, tuple(arm for arm in arms if arm.key not in best.columns), missing_tasks)

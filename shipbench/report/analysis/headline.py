@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, get_args
 
+from shipbench.record import SEED_UNKNOWN
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.comparisons import ALPHA, BETTER, FEWEST_WILCOXON, WORSE, PairedComparison
 from shipbench.report.analysis.study import Score
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.wording.names import task_name
-from shipbench.report.wording.numbers import has_value, percent
+from shipbench.report.wording.numbers import has_value, p_equation, percent
 from shipbench.report.wording.text import counted, joined
 from shipbench.statistics import MEAN_OF_GROUPS, MEAN_OF_TASKS, mean_of_tasks_name
 
@@ -21,7 +22,7 @@ _NAMES = {"groups": MEAN_OF_GROUPS, "tasks": MEAN_OF_TASKS}
 
 @dataclass(frozen=True, eq=False)
 class Standing:
-    """The main arms by one mean, best first: its printed name, each arm's score, and arms without one."""
+    """The compared arms by one mean, best first: its printed name, each arm's score, and arms without one."""
 
     kind: MeanKind
     name: str
@@ -35,10 +36,10 @@ def standings(view: SuiteView) -> list[Standing]:
 
     A suite that no two arms cover is ranked over the tasks that most arms share.
     """
-    if not view.arms:
+    if not view.compared:
         return []
     whole = [_whole(view, kind) for kind in get_args(MeanKind)]
-    ranked = [standing for standing in whole if len(standing.scores) >= min(2, len(view.arms))]
+    ranked = [standing for standing in whole if len(standing.scores) >= min(2, len(view.compared))]
     if not ranked:
         return [_shared(view)] if len(view.complete_scores.means) else []
     return ranked if len(view.groups) > 1 else ranked[-1:]
@@ -49,8 +50,9 @@ def headline(view: SuiteView, standing: Standing) -> str:
     (best, top), *others = standing.scores
     where = _where(view, standing)
     if not others:
-        seeds = counted(len(view.study.accuracies(best)), "seed")
-        return f"{best.label} reaches {percent(top.mean)} % on {where}, {seeds}."
+        seeds = view.study.accuracies(best).index
+        times = "seed not stated" if SEED_UNKNOWN in seeds else counted(len(seeds), "seed")
+        return f"{best.label} reaches {percent(top.mean)} % on {where}, {times}{_not_compared(standing)}."
     level = [arm for arm, score in others if percent(score.mean) == percent(top.mean)]
     if level:
         shared = ", ".join([best.label, *(arm.label for arm in level)])
@@ -60,15 +62,25 @@ def headline(view: SuiteView, standing: Standing) -> str:
     return f"{best.label} is best on {where}: {percent(top.mean)} %, {lead}, {_chance(view, best, other)}."
 
 
+def _not_compared(standing: Standing) -> str:
+    """Say why the only arm of ``standing`` is compared with no other; empty if there is no other."""
+    others = [arm.label for arm in standing.unranked]
+    names = joined(others) if len(others) < 4 else f"{len(others)} other methods"
+    lacks = "lacks" if len(others) == 1 else "lack"
+    return f"; not compared with {names}, which {lacks} results on these tasks" if others else ""
+
+
 def left_out(view: SuiteView, standing: Standing) -> str:
     """Name the arms and tasks that ``standing`` leaves out, after a space; empty if there are none."""
+    others = [arm.label for arm in view.arms if arm not in view.compared]
+    shots = f" Left out for another number of training images: {joined(others)}." if others else ""
     if not standing.unranked:
-        return view.complete_scores.left_out if set(standing.tasks) != set(view.tasks) else ""
-    return f" Left out for missing tasks: {joined([arm.label for arm in standing.unranked])}."
+        return shots + (view.complete_scores.left_out if set(standing.tasks) != set(view.tasks) else "")
+    return f"{shots} Left out for missing tasks: {joined([arm.label for arm in standing.unranked])}."
 
 
 def _whole(view: SuiteView, kind: MeanKind) -> Standing:
-    summaries = {arm: view.study.summary(arm) for arm in view.arms}
+    summaries = {arm: view.study.summary(arm) for arm in view.compared}
     scores = {arm: s.mean_of_groups if kind == "groups" else s.mean_of_tasks for arm, s in summaries.items()}
     return _ordered(kind, _NAMES[kind], scores, view.tasks)
 
@@ -76,10 +88,10 @@ def _whole(view: SuiteView, kind: MeanKind) -> Standing:
 def _shared(view: SuiteView) -> Standing:
     means = view.complete_scores.means
     tasks = [str(task) for task in means.index]
-    arms = [arm for arm in view.arms if arm.key in means.columns]
+    arms = [arm for arm in view.compared if arm.key in means.columns]
     scores = {arm: view.study.score_over(arm, tasks) for arm in arms}
     standing = _ordered("tasks", mean_of_tasks_name(tasks, view.tasks), scores, tasks)
-    return replace(standing, unranked=tuple(arm for arm in view.arms if arm not in arms))
+    return replace(standing, unranked=tuple(arm for arm in view.compared if arm not in arms))
 
 
 def _ordered(kind: MeanKind, name: str, scores: dict[Arm, Score], tasks: Sequence[str]) -> Standing:
@@ -115,12 +127,11 @@ def _chance(view: SuiteView, best: Arm, other: Arm) -> str:
 
 def _verdict(comparison: PairedComparison, mark: str) -> str:
     adjusted = comparison.wilcoxon_adjusted
-    p_value = "p < 0.001" if adjusted < 0.001 else f"p = {adjusted:.3f}"
     marks = [test.mark for test in comparison.tasks.values()]
     if len(comparison.differences) >= FEWEST_WILCOXON and has_value(adjusted):
         worse = comparison.contradicts(1 if mark == BETTER else -1)
         beyond = "but worse beyond chance" if worse else "beyond chance" if adjusted < ALPHA else "not beyond chance"
-        return f"{beyond} across tasks (Wilcoxon, {p_value})"
+        return f"{beyond} across tasks (Wilcoxon, {p_equation(adjusted)})"
     if not marks:
         return f"over too few tasks for a test across tasks ({len(comparison.differences)})"
     better, lost = marks.count(mark), len(list(filter(None, marks))) - marks.count(mark)

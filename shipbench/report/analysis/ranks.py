@@ -9,6 +9,7 @@ import pandas as pd
 
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.differences import CompleteScores
+from shipbench.report.wording.numbers import p_equation
 from shipbench.report.wording.text import counted
 from shipbench.statistics import FriedmanTest, average_ranks, friedman_test, nemenyi_distance
 
@@ -33,11 +34,11 @@ class Ranking:
     @property
     def sentence(self) -> str:
         """The ranking and its tests as a caption sentence."""
-        p_value = "p < 0.001" if self.test.p_value < 0.001 else f"p = {self.test.p_value:.3f}"
         return (
             f"Average ranks over {counted(len(self.scores), 'task')}, by accuracy averaged over seeds (1 is best; ties "
             f"share their mean rank; a win is an untied first place). Friedman chi-squared {self.test.statistic:.2f}, "
-            f"{p_value}; Nemenyi critical difference {self.distance:.2f} at the 5 % level.{self.left_out}"
+            f"{p_equation(self.test.p_value)}; Nemenyi critical difference {self.distance:.2f} at the 5 % level."
+            f"{self.left_out}"
         )
 
 

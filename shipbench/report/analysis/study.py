@@ -45,10 +45,14 @@ class Summary:
     mean_of_groups: Score
     mean_of_tasks: Score
 
+    @property
+    def scores(self) -> tuple[Score, ...]:
+        """The scores in column order: tasks, groups, mean of groups, mean of tasks."""
+        return (*self.tasks.values(), *self.groups.values(), self.mean_of_groups, self.mean_of_tasks)
+
     def all_means(self) -> list[float]:
-        """Return the means in column order: tasks, groups, mean of groups, mean of tasks."""
-        scores = (*self.tasks.values(), *self.groups.values(), self.mean_of_groups, self.mean_of_tasks)
-        return [score.mean for score in scores]
+        """Return the means of ``scores``."""
+        return [score.mean for score in self.scores]
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import pandas as pd
 
-from shipbench.record import MEAN_PER_CLASS
+from shipbench.record import MEAN_PER_CLASS, SEED_UNKNOWN
 from shipbench.report.analysis.agreement import Agreement, agreement
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.cautions import cautions
@@ -21,7 +22,7 @@ from shipbench.report.analysis.predictions import LoadPredictions, TaskPredictio
 from shipbench.report.analysis.published import PublishedChoice, PublishedMatch, published_matches
 from shipbench.report.analysis.ranks import Ranking, ranking
 from shipbench.report.analysis.robustness import Shift, shifts
-from shipbench.report.analysis.shots import FewShots, few_shots
+from shipbench.report.analysis.shots import ALL, FewShots, few_shots
 from shipbench.report.analysis.study import Study
 from shipbench.report.analysis.sweeps import Sweep, families, sweeps
 from shipbench.report.document import Caption
@@ -71,12 +72,17 @@ class SuiteView:
         return caption(text, self.study.selection, self.suite, details=f"{details} {metrics}".strip())
 
     def over_seeds(self, words: str, arms: Iterable[Arm] | None = None) -> str:
-        """Return the ``words`` of a caption on the deviation over seeds, or ", one seed each" without a deviation.
+        """Return the ``words`` of a caption on the deviation over seeds, or words on single seeds without a deviation.
 
         There is none if none of ``arms``, by default the main arms, has several seeds.
         """
-        several = any(len(self.study.seeds_of(arm)) > 1 for arm in (self.arms if arms is None else arms))
-        return words if several else ", one seed each"
+        seeds = [self.study.seeds_of(arm) for arm in (self.arms if arms is None else arms)]
+        if any(len(of_arm) > 1 for of_arm in seeds):
+            return words
+        stated = [SEED_UNKNOWN not in of_arm for of_arm in seeds]
+        if all(stated):
+            return ", one seed each"
+        return ", one seed each where it is stated" if any(stated) else ", seeds not stated"
 
     @cached_property
     def by_class(self) -> list[str]:
@@ -128,12 +134,26 @@ class SuiteView:
         return self.study.tasks_of(self.suite)
 
     @cached_property
+    def compared(self) -> list[Arm]:
+        """The main arms that are ranked and tested against each other: those with one number of shots.
+
+        The requested baseline has that number, if it was run: all images if several arms have them, else the number
+        that most arms have.
+        """
+        by_baseline = [arm for arm in self.arms if arm.method == self.baseline_method] or self.arms
+        counts = Counter(arm.shots for arm in self.arms)
+        several = counts[ALL] > 1
+        shots = {arm.shots: (several and arm.shots == ALL, counts[arm.shots], arm.shots) for arm in by_baseline}
+        chosen = max(shots, key=shots.__getitem__, default=ALL)
+        return [arm for arm in self.arms if arm.shots == chosen]
+
+    @cached_property
     def baseline(self) -> Arm | None:
         """The first arm of the requested method, by default of VPT-deep or else of any; None if it was not run."""
-        first = {arm.method: arm for arm in reversed(self.arms)}
+        first = {arm.method: arm for arm in reversed(self.compared)}
         if self.baseline_method is not None:
             return first.get(self.baseline_method)
-        return first.get("vpt-deep") or next(iter(self.arms), None)
+        return first.get("vpt-deep") or next(iter(self.compared), None)
 
     @cached_property
     def parts(self) -> dict[int, tuple[str, ...]]:
@@ -165,18 +185,18 @@ class SuiteView:
 
     @cached_property
     def comparisons(self) -> list[PairedComparison]:
-        """Every other main arm compared with the baseline; empty without a baseline."""
-        return paired_comparisons(self.study, self.suite, self.baseline, self.predictions) if self.baseline else []
+        """Every other compared arm against the baseline; empty without a baseline."""
+        return paired_comparisons(self.study, self.compared, self.baseline, self.predictions) if self.baseline else []
 
     @cached_property
     def complete_scores(self) -> CompleteScores:
-        """The mean accuracies of main arms without gaps."""
-        return complete_scores(self.study, self.arms)
+        """The mean accuracies of the compared arms without gaps."""
+        return complete_scores(self.study, self.compared)
 
     @cached_property
     def ranking(self) -> Ranking | None:
-        """The average ranks of the main arms; None with too few arms or shared tasks."""
-        return ranking(self.arms, self.complete_scores)
+        """The average ranks of the compared arms; None with too few arms or shared tasks."""
+        return ranking(self.compared, self.complete_scores)
 
     @cached_property
     def oracle_gaps(self) -> list[OracleGap]:

@@ -10,6 +10,8 @@ from shipbench.report.drawing.chart import Axis
 
 _MINUS = "\N{MINUS SIGN}"
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
+_FACTORS = ((1.0,), (1.0, 2.0, 5.0), (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0))
+"""The ticks in a decade of a logarithmic axis, from few to many; the last leave two on the shortest axis."""
 _ZEROS = {f"{_MINUS}{zero}": zero for zero in ("0", "0.0", "0.00")}
 
 
@@ -55,10 +57,14 @@ def log_axis(values: Sequence[float], label: str, unit: float, *, margin: float 
     low, high = log10(min(values)), log10(max(values))
     room = max(margin * (high - low), 0.12)
     low, high = low - room, high + room
-    factors = (1, 2, 5) if high - low < 2.2 else (1,)
     powers = range(floor(low - log10(unit)) - 1, ceil(high - log10(unit)) + 1)
-    places = [factor * 10.0**power for power in powers for factor in factors]
-    ticks = [(place * unit, f"{place:,g}") for place in places if low <= log10(place * unit) <= high]
+    choices = _FACTORS[1:] if high - low < 2.2 else _FACTORS
+    ticks: list[tuple[float, str]] = []
+    for factors in choices:
+        places = [factor * 10.0**power for power in powers for factor in factors]
+        ticks = [(place * unit, f"{place:,g}") for place in places if low <= log10(place * unit) <= high]
+        if len(ticks) > 1:
+            break
     return Axis(10**low, 10**high, tuple(ticks), label, log=True)
 
 

@@ -30,7 +30,7 @@ def table_rows(table: Table) -> list[dict[str, Any]]:
 def _header_and_rows(table: Table) -> tuple[list[str], Iterable[Iterable[Any]]]:
     if table.records is not None:
         return _of_frame(table.records)
-    names = [name for column in table.columns for name in (column.key, *_extra_names(column.key, column.extras))]
+    names = [name for column in table.columns for name in column.csv_names]
     rows = []
     for row in table.rows:
         values: list[Any] = []
@@ -48,10 +48,6 @@ def frame_csv(frame: pd.DataFrame) -> str:
 
 def _of_frame(frame: pd.DataFrame) -> tuple[list[str], Iterable[Iterable[Any]]]:
     return [str(name) for name in frame.columns], frame.itertuples(index=False, name=None)
-
-
-def _extra_names(key: str, extras: Iterable[str]) -> list[str]:
-    return [f"{key} {extra}" for extra in extras]
 
 
 def _write(header: list[str], rows: Iterable[Iterable[Any]]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -53,6 +54,7 @@ def html_page(report: Report) -> str:
         early=Markup(early),
         script=Markup(script),
         hashes=" ".join(_hash(text) for text in (early, script)),
+        unbroken=_unbroken,
         drawing=lambda figure: Markup(_drawings(figure)),
         key=lambda row: _row_key(row, keys),
         spans=spans,
@@ -63,6 +65,11 @@ def html_page(report: Report) -> str:
         is_table=lambda item: isinstance(item, Table),
         heads=list(dict.fromkeys(warning.partition(":")[0] for warning in report.warnings)),
     )
+
+
+def _unbroken(sentence: str) -> str:
+    """Return ``sentence`` with spaces that no line breaks at, between a number and its unit and around a sign."""
+    return re.sub(r" (?=%)|(?<=[=<]) | (?=[=<] )", "\N{NO-BREAK SPACE}", sentence)
 
 
 def spans(columns: tuple[Column, ...]) -> list[Span]:

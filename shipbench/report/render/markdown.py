@@ -28,7 +28,7 @@ def _body(table: Table) -> str:
     table = without_empty_columns(table)
     parts = []
     if table.rows:
-        header = " | ".join(_header(column) for column in table.columns)
+        header = " | ".join(escape(column.heading) for column in table.columns)
         lines = [f"| {header} |", f"| {' | '.join(_ALIGN[column.align] for column in table.columns)} |"]
         lines += [f"| {' | '.join(map(_cell, table.columns, row.cells))} |" for row in table.rows]
         parts.append("\n".join(lines))
@@ -69,11 +69,6 @@ def _item(item: Table | Figure, image_suffix: str | None) -> str:
         return ""
     image = f"![{escape(item.alt)}](figures/{item.name}.{image_suffix})"
     return f"### {escape(item.title)}\n\n{image}\n\n{escape(item.caption.text)}"
-
-
-def _header(column: Column) -> str:
-    clear_alone = column.group in ("", "Natural", "Specialized", "Structured", "Parts", "Means")
-    return escape(column.title if clear_alone else f"{column.group}: {column.title}")
 
 
 def _cell(column: Column, cell: Cell) -> str:

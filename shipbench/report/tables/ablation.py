@@ -9,7 +9,7 @@ from shipbench.report.analysis.cautions import cautions
 from shipbench.report.analysis.differences import Ablation, PairedDifference, difference_to_full, interval_over
 from shipbench.report.analysis.study import mean_over_tasks
 from shipbench.report.analysis.suite import SuiteView
-from shipbench.report.document import MISSING, Cell, Column, Row, Table
+from shipbench.report.document import MISSING, Cell, Column, Row, Table, distinct
 from shipbench.report.tables.common import (
     DEVIATION_BELOW,
     MILLION,
@@ -69,14 +69,16 @@ def _switches(arms: Sequence[Arm]) -> list[str]:
 
 
 def _columns(view: SuiteView, switches: Sequence[str], method: str) -> tuple[Column, ...]:
-    return (
-        Column("method", "Method", align="left"),
-        *(Column(switch, component_name(switch, method), "Parts", align="center", upright=True) for switch in switches),
-        *mean_columns(view),
+    parts = [
+        Column(switch, component_name(switch, method), "Parts", align="center", upright=True, kind="part")
+        for switch in switches
+    ]
+    difference = (
         Column("difference", "mean over tasks", "Difference to full", extras=("low", "high", "tasks", "seeds")),
         Column("pairs", "paired over", "Difference to full", align="left"),
-        Column("trainable_params", "Trainable (M)"),
     )
+    method_column, size = Column("method", "Method", align="left"), Column("trainable_params", "Trainable (M)")
+    return distinct((method_column, *parts, *mean_columns(view), *difference, size))
 
 
 def _row(view: SuiteView, arm: Arm, ablation: Ablation, switches: Sequence[str]) -> Row:

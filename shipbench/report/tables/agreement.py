@@ -9,7 +9,7 @@ from shipbench.report.analysis.agreement import Agreement
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.cautions import foreign_records
 from shipbench.report.analysis.suite import SuiteView
-from shipbench.report.document import Cell, Column, Row, Table
+from shipbench.report.document import Cell, Column, Row, Table, distinct
 from shipbench.report.tables.common import name_cell
 from shipbench.report.wording.numbers import percent
 from shipbench.report.wording.text import counted
@@ -30,9 +30,14 @@ def agreement_table(view: SuiteView) -> Table | None:
         name=f"agreement-{view.slug}",
         title=f"{view.name}: agreement of predictions",
         caption=view.caption(_CAPTION, _DETAILS),
-        columns=(
-            Column("method", "Method", align="left"),
-            *(Column(arm.label, arm.label, upright=len(arms) > 4, extras=("tasks",)) for arm in arms),
+        columns=distinct(
+            (
+                Column("method", "Method", align="left"),
+                *(
+                    Column(arm.label, arm.label, upright=len(arms) > 4, extras=("tasks",), kind="method")
+                    for arm in arms
+                ),
+            )
         ),
         rows=tuple(_row(arm, arms, view.agreement) for arm in arms),
         notes=view.prediction_notes,

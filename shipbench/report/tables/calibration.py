@@ -8,7 +8,7 @@ from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.cautions import foreign_records
 from shipbench.report.analysis.classes import calibration_error
 from shipbench.report.analysis.suite import SuiteView
-from shipbench.report.document import MISSING, Cell, Column, Row, Table
+from shipbench.report.document import MISSING, Cell, Column, Row, Table, distinct
 from shipbench.report.tables.common import name_cell
 from shipbench.report.wording.names import task_name
 from shipbench.report.wording.numbers import percent
@@ -30,10 +30,12 @@ def calibration_table(view: SuiteView) -> Table | None:
             "Over the test images of all seeds, after the last epoch.",
             over_images=True,
         ),
-        columns=(
-            Column("method", "Method", align="left"),
-            *(Column(task, task_name(task), upright=len(tasks) > 3) for task in tasks),
-            *([Column("mean", mean_of_tasks_name(tasks, view.tasks), upright=True)] if len(tasks) > 1 else []),
+        columns=distinct(
+            (
+                Column("method", "Method", align="left"),
+                *(Column(task, task_name(task), upright=len(tasks) > 3, kind="task") for task in tasks),
+                *([Column("mean", mean_of_tasks_name(tasks, view.tasks), upright=True)] if len(tasks) > 1 else []),
+            )
         ),
         rows=tuple(_row(view, arm, tasks) for arm in arms),
         notes=view.prediction_notes,

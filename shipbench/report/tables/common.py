@@ -11,7 +11,7 @@ from shipbench.report.analysis.cautions import FOREIGN, ON_TEST, on_test
 from shipbench.report.analysis.study import Score, Study, Summary
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import MISSING, Cell, Column, Mark, Row
-from shipbench.report.wording.numbers import aligned, deviation, has_value, percent, short
+from shipbench.report.wording.numbers import aligned, deviation, has_value, p_text, percent, short
 from shipbench.report.wording.text import joined, with_seeds
 from shipbench.statistics import MEAN_OF_GROUPS, MEAN_OF_TASKS
 
@@ -34,8 +34,8 @@ def group_columns(groups: Mapping[str, Collection[str]]) -> list[str]:
 
 def mean_columns(view: SuiteView, *, upright: bool = False) -> list[Column]:
     """Return a column for the mean of each group and for both averages."""
-    names = [*group_columns(view.groups), MEAN_OF_GROUPS, MEAN_OF_TASKS]
-    return [Column(name, name, "Means", upright=upright, extras=SCORE_EXTRAS) for name in names]
+    kinds = [*((name, "group") for name in group_columns(view.groups)), (MEAN_OF_GROUPS, ""), (MEAN_OF_TASKS, "")]
+    return [Column(name, name, "Means", upright=upright, extras=SCORE_EXTRAS, kind=kind) for name, kind in kinds]
 
 
 def mean_cells(summary: Summary, seeds: Sequence[int]) -> list[Cell]:
@@ -107,13 +107,6 @@ def contradicted(arms: Sequence[Arm]) -> str:
     """Say of ``arms`` that their Wilcoxon's tests contradict the differences beside them; empty without any."""
     names = joined([arm.label for arm in arms])
     return f"Wilcoxon's test of {names} is beyond chance against the direction of the difference" if arms else ""
-
-
-def p_text(value: float) -> str:
-    """Format a p-value with three decimals, or as "<0.001"; empty without a value."""
-    if not has_value(value):
-        return ""
-    return "<0.001" if value < 0.0005 else f"{value:.3f}"
 
 
 def marked(rows: Sequence[Row], columns: Sequence[int]) -> list[Row]:

@@ -9,7 +9,7 @@ from shipbench.report.analysis.cautions import foreign_records
 from shipbench.report.analysis.differences import over_tasks
 from shipbench.report.analysis.predictions import TaskPredictions
 from shipbench.report.analysis.suite import SuiteView
-from shipbench.report.document import MISSING, Cell, Column, Row, Table
+from shipbench.report.document import MISSING, Cell, Column, Row, Table, distinct
 from shipbench.report.tables.common import name_cell
 from shipbench.report.wording.names import task_name
 from shipbench.report.wording.numbers import has_value, percent
@@ -36,10 +36,12 @@ def intervals_table(view: SuiteView) -> Table | None:
         name=f"intervals-{view.slug}",
         title=f"{view.name}: intervals",
         caption=view.caption(_CAPTION, _DETAILS + (_BY_CLASS if view.by_class else "")),
-        columns=(
-            Column("method", "Method", align="left"),
-            *(Column(task, task_name(task), upright=True, extras=_EXTRAS) for task in by_task),
-            Column(MEAN_OF_TASKS, MEAN_OF_TASKS, upright=True, extras=_EXTRAS),
+        columns=distinct(
+            (
+                Column("method", "Method", align="left"),
+                *(Column(task, task_name(task), upright=True, extras=_EXTRAS, kind="task") for task in by_task),
+                Column(MEAN_OF_TASKS, MEAN_OF_TASKS, upright=True, extras=_EXTRAS),
+            )
         ),
         rows=tuple(_row(view, arm, by_task) for arm in view.arms),
         notes=view.prediction_notes,

@@ -13,7 +13,7 @@ from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.comparisons import BETTER, WORSE, TaskTest, image_tests
 from shipbench.report.analysis.study import Score, Study, mean_over_tasks
 from shipbench.report.analysis.suite import SuiteView
-from shipbench.report.document import MISSING, Cell, Column, Row, Table
+from shipbench.report.document import MISSING, Cell, Column, Row, Table, distinct
 from shipbench.report.tables.common import (
     COLLAPSED,
     DEVIATION_BELOW,
@@ -21,7 +21,6 @@ from shipbench.report.tables.common import (
     SCORE_EXTRAS,
     evenly,
     fewer_seeds_note,
-    group_columns,
     label_cell,
     marked,
     mean_cells,
@@ -35,7 +34,7 @@ from shipbench.report.tables.part_means import PART, part_cells, part_columns, p
 from shipbench.report.tables.published import published_notes, published_rows
 from shipbench.report.tables.ranks import unranked_note
 from shipbench.report.wording.names import task_name
-from shipbench.statistics import MEAN_OF_GROUPS, MEAN_OF_TASKS
+from shipbench.report.wording.text import joined
 
 Statistic: TypeAlias = Literal["mean", "deviation", "seeds"]
 _PARAMETERS = (
@@ -58,7 +57,10 @@ def main_results_table(view: SuiteView) -> Table | None:
         return None
     columns = _columns(view)
     tests = {comparison.arm.key: comparison.tasks for comparison in view.comparisons}
-    rows = marked([_row(view, arm, tests.get(arm.key, {})) for arm in view.arms], _ranked(view, columns))
+    made = {arm.key: _row(view, arm, tests.get(arm.key, {})) for arm in view.arms}
+    compared = [arm.key for arm in view.compared]
+    best = marked([made[key] for key in compared], _ranked(view, columns))
+    rows = [*(made | dict(zip(compared, best, strict=True))).values()]
     sizes = range(len(columns) - len(_PARAMETERS), len(columns))
     rows = evenly(
         [*rows, *imported_rows(view, partial(_last_cells, view), len(columns)), *published_rows(view)],
@@ -77,6 +79,7 @@ def main_results_table(view: SuiteView) -> Table | None:
         notes=(
             *_sign_notes(view, columns, [row for row in rows if row.kind == "ours"]),
             *fewer_seeds_note(rows),
+            *_other_shots(view),
             *tuned_note(view.arms),
             *part_notes(view),
             *view.prediction_notes,
@@ -88,26 +91,29 @@ def main_results_table(view: SuiteView) -> Table | None:
     )
 
 
+def _other_shots(view: SuiteView) -> tuple[str, ...]:
+    """Name the rows that are not compared with the others; nothing if all have the same number of shots."""
+    names = joined([arm.label for arm in view.arms if arm not in view.compared])
+    return (f"In no mark, rank or test, for another number of training images: {names}.",) if names else ()
+
+
 def _all_tasks(count: int) -> str:
     return "the only task" if count == 1 else f"all {count} tasks"
 
 
 def main_frame(study: Study, suite: str, statistic: Statistic) -> pd.DataFrame:
     """Return the main table's numbers: a row per arm; columns of tasks, groups, averages (percent) and parameters."""
-    rows = {arm.label: _frame_row(study, arm, statistic) for arm in study.arms_of(suite, main=True)}
+    names = [column.key for column in _columns(SuiteView(study, suite))[1:] if column.key != PART]
+    rows = {
+        arm.label: dict(zip(names, _frame_row(study, arm, statistic), strict=False))
+        for arm in study.arms_of(suite, main=True)
+    }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
 
 
-def _frame_row(study: Study, arm: Arm, statistic: Statistic) -> dict[str, float]:
-    summary = study.summary(arm)
-    scores = {
-        **summary.tasks,
-        **dict(zip(group_columns(study.groups_of(arm.suite)), summary.groups.values(), strict=True)),
-        MEAN_OF_GROUPS: summary.mean_of_groups,
-        MEAN_OF_TASKS: summary.mean_of_tasks,
-    }
-    numbers = {name: _statistic(score, statistic) for name, score in scores.items()}
-    return {**numbers, **(_parameters(study, arm) if statistic == "mean" else {})}
+def _frame_row(study: Study, arm: Arm, statistic: Statistic) -> list[float]:
+    numbers = [_statistic(score, statistic) for score in study.summary(arm).scores]
+    return [*numbers, *(_parameters(study, arm).values() if statistic == "mean" else ())]
 
 
 def _statistic(score: Score, statistic: Statistic) -> float:
@@ -124,12 +130,12 @@ def _parameters(study: Study, arm: Arm) -> dict[str, float]:
 def _columns(view: SuiteView) -> tuple[Column, ...]:
     tried = set(view.runs["task"])
     tasks = [
-        Column(task, task_name(task), group, upright=True, extras=SCORE_EXTRAS, keep=task in tried)
+        Column(task, task_name(task), group, upright=True, extras=SCORE_EXTRAS, keep=task in tried, kind="task")
         for group, names in view.groups.items()
         for task in names
     ]
     means = (*mean_columns(view, upright=True), *part_columns(view))
-    return (Column("method", "Method", align="left"), *tasks, *means, *_PARAMETERS)
+    return distinct((Column("method", "Method", align="left"), *tasks, *means, *_PARAMETERS))
 
 
 def _ranked(view: SuiteView, columns: Sequence[Column]) -> list[int]:

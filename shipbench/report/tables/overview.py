@@ -17,9 +17,10 @@ def lead(study: Study) -> str:
     imported = study.records["kind"] == IMPORTED
     runs = study.records[~imported]
     suites = joined([suite_name(suite) for suite in study.suites])
-    done = counted(int((runs["status"] == "done").sum()), "finished run")
-    methods = counted(runs["method"].nunique(), "method")
-    texts = [f"{done} of {methods}"] if len(runs) or not imported.any() else []
+    done, methods = int((runs["status"] == "done").sum()), counted(runs["method"].nunique(), "method")
+    failed = f"{done:,} finished and {counted(len(runs) - done, 'failed run')}"
+    texts = [f"{counted(done, 'finished run') if done == len(runs) else failed} of {methods}"]
+    texts = texts if len(runs) or not imported.any() else []
     texts += [f"{counted(int(imported.sum()), 'imported result')}"] if imported.any() else []
     text = f"{' and '.join(texts)} on {suites or 'no suite'}."
     return " ".join([text, rule_sentence(study.selection), *suite_cautions(study.suites)])

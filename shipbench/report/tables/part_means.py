@@ -40,8 +40,8 @@ def part_cells(view: SuiteView, arm: Arm | None = None) -> tuple[Cell, ...]:
 
 
 def parts_compare(view: SuiteView) -> bool:
-    """Return whether every main row has the same part of the suite, so that best and second best can be marked."""
-    return _alike(view) and all(arm.key in view.parts for arm in view.arms)
+    """Return whether every compared row has the same part of the suite, so that best and second best can be marked."""
+    return _alike(view) and all(arm.key in view.parts for arm in view.compared)
 
 
 def part_notes(view: SuiteView) -> list[str]:

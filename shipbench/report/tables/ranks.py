@@ -13,9 +13,9 @@ from shipbench.statistics import task_ranks
 
 def unranked_note(view: SuiteView) -> str:
     """Explain why the arms have no ranking; empty if they have one or are too few to need one."""
-    if view.ranking or len(view.arms) < FEWEST_ARMS:
+    if view.ranking or len(view.compared) < FEWEST_ARMS:
         return ""
-    names = joined([arm.label for arm in view.arms])
+    names = joined([arm.label for arm in view.compared])
     return f"No ranking of {names}: no {FEWEST_TASKS} tasks are shared by {FEWEST_ARMS} of them."
 
 

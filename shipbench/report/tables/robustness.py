@@ -10,9 +10,9 @@ from shipbench.report.analysis.comparisons import ALPHA, BETTER, WORSE
 from shipbench.report.analysis.robustness import Shift
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import MISSING, Cell, Column, Row, Table
-from shipbench.report.tables.common import BY_CLASS, name_cell, p_text
+from shipbench.report.tables.common import BY_CLASS, name_cell
 from shipbench.report.wording.names import corruption_name, task_name
-from shipbench.report.wording.numbers import has_value, percent, signed
+from shipbench.report.wording.numbers import has_value, p_text, percent, signed
 from shipbench.report.wording.text import seed_list, sentence_case, with_seeds
 
 _CAPTION = (

@@ -5,10 +5,10 @@ from __future__ import annotations
 from shipbench.report.analysis.cautions import cautions, foreign_records
 from shipbench.report.analysis.comparisons import BETTER, FEWEST_WILCOXON, WORSE, PairedComparison, image_tests
 from shipbench.report.analysis.suite import SuiteView
-from shipbench.report.document import MISSING, Cell, Column, Row, Table
-from shipbench.report.tables.common import BY_CLASS, contradicted, name_cell, p_cell, p_text
+from shipbench.report.document import MISSING, Cell, Column, Row, Table, distinct
+from shipbench.report.tables.common import BY_CLASS, contradicted, name_cell, p_cell
 from shipbench.report.wording.names import task_name
-from shipbench.report.wording.numbers import has_value, signed
+from shipbench.report.wording.numbers import has_value, p_text, signed
 
 _WILCOXON = (Column("wilcoxon_p", "p", "Wilcoxon"), Column("wilcoxon_holm_p", "p, Holm", "Wilcoxon"))
 _ACROSS = (
@@ -70,9 +70,11 @@ def per_task_table(view: SuiteView) -> Table | None:
         name=f"paired-tests-{view.slug}",
         title=f"{view.name}: {baseline} task by task",
         caption=view.caption(_PER_TASK.format(baseline=baseline, tests=tests), details),
-        columns=(
-            Column("method", "Method", align="left"),
-            *(Column(task, task_name(task), upright=True, extras=extras) for task in tasks),
+        columns=distinct(
+            (
+                Column("method", "Method", align="left"),
+                *(Column(task, task_name(task), upright=True, extras=extras, kind="task") for task in tasks),
+            )
         ),
         rows=tuple(
             Row((name_cell(comparison.arm), *(_task_cell(comparison, task) for task in tasks)))

@@ -36,7 +36,7 @@ def standing_table(view: SuiteView, standing: Standing) -> Table:
         Row(tuple(_cells(view, standing, arm, score, comparisons.get(arm), against=bool(against), tested=tested)))
         for arm, score in standing.scores
     ]
-    rows, seeds = _seeds_once(rows)
+    rows, seeds = _seeds_once(rows, view.over_seeds("", [arm for arm, _ in standing.scores]))
     columns = (
         Column("method", "Method", align="left"),
         Column("accuracy", standing.name, extras=("deviation", "seeds")),
@@ -92,12 +92,15 @@ def _other_seeds(study: Study, comparison: PairedComparison, baseline: Arm) -> b
     return any(set(ours[task].dropna().index) != set(theirs[task].dropna().index) for task in comparison.differences)
 
 
-def _seeds_once(rows: Sequence[Row]) -> tuple[list[Row], str]:
-    """Return the rows without their seeds if all have the same, and the words of the caption on seeds."""
+def _seeds_once(rows: Sequence[Row], single: str) -> tuple[list[Row], str]:
+    """Return the rows without their seeds if all have the same, and the words of the caption on seeds.
+
+    ``single`` are those for rows with one seed each.
+    """
     names = {row.cells[0].below for row in rows}
     deviate = any(row.cells[1].below for row in rows)
     if len(names) != 1:
-        return list(rows), " with the sample deviation over seeds" if deviate else ", one seed each"
+        return list(rows), " with the sample deviation over seeds" if deviate else single
     (seeds,) = names
     bare = [replace(row, cells=(replace(row.cells[0], below=""), *row.cells[1:])) for row in rows]
     return bare, f" with the sample deviation over {seeds}" if deviate else f", {seeds}"

@@ -9,7 +9,7 @@ from shipbench.report.analysis.cautions import cautions
 from shipbench.report.analysis.study import Study, mean_over_tasks
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.analysis.sweeps import shared_tasks
-from shipbench.report.document import Cell, Column, Row, Table
+from shipbench.report.document import Cell, Column, Row, Table, distinct
 from shipbench.report.tables.common import (
     DEVIATION_BELOW,
     MILLION,
@@ -34,12 +34,14 @@ def variants_table(view: SuiteView) -> Table | None:
     """Return the table of runs with varied settings beside the unchanged ones; None if no setting was varied."""
     if not view.families:
         return None
-    columns = (
-        Column("method", "Method", align="left"),
-        *mean_columns(view),
-        Column("shared_mean", "mean", "Shared tasks"),
-        Column("shared_tasks", "tasks", "Shared tasks"),
-        Column("trainable_params", "Trainable (M)"),
+    columns = distinct(
+        (
+            Column("method", "Method", align="left"),
+            *mean_columns(view),
+            Column("shared_mean", "mean", "Shared tasks"),
+            Column("shared_tasks", "tasks", "Shared tasks"),
+            Column("trainable_params", "Trainable (M)"),
+        )
     )
     rows = [row for family in view.families for row in _rows(view.study, family)]
     arms = [arm for family in view.families for arm in family]

@@ -55,6 +55,19 @@ def aligned(values: Sequence[float], scale: float = 1.0) -> list[str]:
     return [f"{value / scale:,.{digits}f}".replace("-", MINUS) if has_value(value) else "" for value in values]
 
 
+def p_text(value: float) -> str:
+    """Format a p-value with three decimals, or as "<0.001"; empty without a value."""
+    if not has_value(value):
+        return ""
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def p_equation(value: float) -> str:
+    """Format a p-value in a sentence: "p = 0.032" or "p < 0.001"."""
+    text = p_text(value)
+    return f"p < {text[1:]}" if text.startswith("<") else f"p = {text}"
+
+
 def setting(value: object) -> str:
     """Format the value of a setting as briefly as possible: 0.001, 1e-05, 10, cls."""
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -51,7 +51,7 @@ def why_without_result(path: Path, log: JsonLog, epochs: int | None) -> Skipped 
     """Return why a log gives no result, or None for the log of a finished run."""
     tests = log.tests
     if not tests:
-        return Skipped(path, "no test accuracy: no line has test_acc1 and epoch")
+        return Skipped(path, "no test accuracy: no line has an epoch and a number as test_acc1")
     if epochs is None:
         return Skipped(path, "neither the log nor config.yaml says how many epochs the run was to have")
     if ends_early(tests, epochs):

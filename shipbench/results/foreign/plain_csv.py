@@ -97,7 +97,8 @@ def _check_header(path: Path, names: Sequence[str]) -> None:
         raise InputError(f"{path} has the column {twice[0]!r} twice; leave one of them out")
     unknown = [name for name in names if name and name not in _COLUMNS]
     if unknown:
-        hint = did_you_mean(unknown[0], _COLUMNS) if len(unknown) == 1 else ""
+        absent = [name for name in _COLUMNS if name not in names]
+        hint = did_you_mean(unknown[0], absent) if len(unknown) == 1 else ""
         say(f"warning: {path}: the columns {', '.join(unknown)} are not read{hint}")
 
 

@@ -114,6 +114,8 @@ def test_a_wrong_line_refuses_the_file(line: str, message: str, tmp_path: Path) 
 def test_unknown_columns_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     imported("csv", write(tmp_path / "a.csv", "method,task,accuracy,sede\nA,dtd,50,1\n"), tmp_path / "results")
     assert "the columns sede are not read (did you mean 'seed'?)" in capsys.readouterr().err
+    imported("csv", write(tmp_path / "b.csv", "method,task,accuracy,seed,std\nA,dtd,50,1,2\n"), tmp_path / "results")
+    assert capsys.readouterr().err.startswith(f"warning: {tmp_path / 'b.csv'}: the columns std are not read\n")
 
 
 def test_a_missing_column_is_named(tmp_path: Path) -> None:
