@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from shipbench.data.formats.csv_table import IMAGE_COLUMNS, LABEL_COLUMNS, CsvTable
+from shipbench.data.formats.csv_table import CsvTable
+from shipbench.data.formats.table_columns import IMAGE_COLUMNS, LABEL_COLUMNS
 from shipbench.data.listings import Listing, numbered
 from shipbench.errors import InputError
 from shipbench.tasks import get_task

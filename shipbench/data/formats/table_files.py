@@ -1,0 +1,138 @@
+"""Tables and lists as files: which of them belong together, and their rows."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from shipbench.counts import counted
+from shipbench.data.formats.files import is_hidden, is_image, require_folder
+from shipbench.data.formats.labels import quoted_few
+from shipbench.data.formats.roles import role_of, role_within
+from shipbench.data.formats.table_columns import Table
+from shipbench.data.images import read_bytes
+from shipbench.data.signatures import impostor
+from shipbench.errors import InputError
+
+_TABLE_SUFFIXES = (".csv", ".tsv")
+# A line of a list: the path of an image and a label, divided by the last space or tab.
+_PAIR = re.compile(r"(.*\S)[ \t]+(\S+)")
+_LIST_SUFFIX = ".txt"
+_LIST_COLUMNS = {"image": 0, "label": 1}
+# The first line with which Excel is told the delimiter.
+_DELIMITER_LINE = re.compile(r"\Asep=.\r?\n", re.IGNORECASE)
+
+
+def table_files(path: Path) -> list[Path]:
+    """Return the tables at ``path``: one, or one for each split."""
+    if path.is_file():
+        siblings = _split_lists if path.suffix.lower() == _LIST_SUFFIX else _split_tables
+        tables = siblings(path.parent) if role_of(path.stem) else []
+        return tables if path in tables else [path]
+    if not path.exists():
+        raise InputError(f"csv: {path} does not exist; name the file that lists the images")
+    require_folder(path, "csv")
+    if tables := _split_tables(path):
+        return tables
+    tables = _visible_tables(path)
+    if len(tables) > 1:
+        names = quoted_few([file.name for file in tables])
+        raise InputError(f"{path} holds several tables ({names}); name one, as in csv:{tables[0]}")
+    tables = tables or _split_lists(path)
+    if not tables:
+        raise InputError(f"{path} holds no table (.csv); name the file, as in csv:labels.csv")
+    return tables
+
+
+def _split_tables(folder: Path) -> list[Path]:
+    """Return the tables named after splits if one of them is train."""
+    tables = [file for file in _visible_tables(folder) if role_within(file.stem)]
+    return tables if any(role_within(file.stem) == "train" for file in tables) else []
+
+
+def _split_lists(folder: Path) -> list[Path]:
+    """Return the lists of paths and labels named after splits if one of them is train."""
+    files = [file for file in _visible_files(folder, (_LIST_SUFFIX,)) if role_within(file.stem)]
+    lists = [file for file in files if file.is_file() and _pair(_first_line(file))]
+    if not any(role_within(file.stem) == "train" for file in lists):
+        return []
+    bare = [file.name for file in files if file not in lists and file.is_file() and is_image(_first_line(file).strip())]
+    if bare:
+        raise InputError(
+            f"{folder}: {quoted_few(bare)} {'lists' if len(bare) == 1 else 'list'} images without labels; add a label "
+            "to each line, or move the labelled lists to a folder of their own"
+        )
+    return lists
+
+
+def _first_line(file: Path) -> str:
+    with file.open("rb") as stream:
+        return next((line for line in stream if line.strip()), b"").decode("utf-8-sig", "replace")
+
+
+def _pair(line: str) -> tuple[str, str] | None:
+    """Return the path and the label in a line of a list; None for another line, as the header of a table."""
+    match = _PAIR.fullmatch(line.strip())
+    return (match[1], match[2]) if match and is_image(match[1]) else None
+
+
+def _visible_tables(folder: Path) -> list[Path]:
+    return _visible_files(folder, _TABLE_SUFFIXES)
+
+
+def _visible_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
+    """Return the files with some suffixes, without the ``._train.csv`` that macOS stores beside a ``train.csv``."""
+    return [file for file in sorted(folder.iterdir()) if file.suffix.lower() in suffixes and not is_hidden(file.name)]
+
+
+def read_table(file: Path) -> Table:
+    """Read a table or a list; raise ``InputError`` naming what is wrong with it."""
+    content = read_bytes(file)
+    try:
+        text = _DELIMITER_LINE.sub("\n", content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        clause = impostor(content, "save it as CSV") or "is not UTF-8 text; save it as UTF-8"
+        raise InputError(f"{file} {clause}") from error
+    header = next((line for line in text.splitlines() if line.strip()), "")
+    if _pair(header):
+        return Table(file, _LIST_COLUMNS, _list_rows(file, text))
+    delimiter = next((mark for mark in (",", ";", "\t") if mark in header), ",")
+    reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, strict=True)
+    try:
+        lines = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+    except csv.Error as error:
+        raise InputError(f"{file}, line {reader.line_num}: {error}; correct the line") from error
+    if not lines:
+        raise InputError(f"{file} is empty; write a header and one line per image")
+    (_, names), *rows = lines
+    _check_shape(file, names, rows)
+    return Table(file, {name.strip().lower(): index for index, name in enumerate(names)}, rows)
+
+
+def _list_rows(file: Path, text: str) -> list[tuple[int, Sequence[str]]]:
+    """Return the rows of a list with their lines; raise ``InputError`` for a line of another form."""
+    rows: list[tuple[int, Sequence[str]]] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        pair = _pair(line)
+        if pair is not None:
+            rows.append((number, pair))
+        elif line.strip():
+            raise InputError(f"{file}, line {number}: expected a path, a space and a label, found {line[:120]!r}")
+    return rows
+
+
+def _check_shape(file: Path, names: Sequence[str], rows: Sequence[tuple[int, Sequence[str]]]) -> None:
+    if any(is_image(name.strip()) for name in names):
+        raise InputError(f"{file} has no header; name its columns in the first line, as in image,label")
+    lower = [name.strip().lower() for name in names]
+    repeated = next((name for name in lower if name and lower.count(name) > 1), None)
+    if repeated is not None:
+        raise InputError(f"{file} has several columns called {repeated!r}; rename one")
+    odd = next(((line, row) for line, row in rows if len(row) != len(names)), None)
+    if odd is not None:
+        shape = f"{counted(len(odd[1]), 'value')} for {counted(len(names), 'column')}"
+        raise InputError(f"{file}, line {odd[0]} has {shape}; correct the line")
+    if not rows:
+        raise InputError(f"{file} has a header but no rows; write one line per image")
