@@ -7,26 +7,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from shipbench.counts import counted
-from shipbench.data.formats.files import FolderImages, require_files
-from shipbench.data.formats.labels import Label, Rows, as_integers, doubt_of, make_listing
-from shipbench.data.formats.listed_paths import resolve
-from shipbench.data.formats.options import divided, place, require_known, text_option, with_images
-from shipbench.data.formats.roles import assign_roles, role_of, role_within
-from shipbench.data.formats.table_columns import IMAGE_COLUMNS, LABEL_COLUMNS, Table
+from shipbench.data.formats.files import FolderImages
+from shipbench.data.formats.labels import Label, Rows, as_integers, doubt_of, make_listing, quoted_few
+from shipbench.data.formats.listed_paths import locate
+from shipbench.data.formats.options import divided, place, require_known, with_images
+from shipbench.data.formats.roles import assign_roles, role_within
+from shipbench.data.formats.table_columns import IMAGE_COLUMNS, Table, meaning_of
 from shipbench.data.formats.table_files import read_table, table_files
 from shipbench.data.listings import ListedSource, Listing, SplitRole
 from shipbench.errors import InputError
 
 KEYS = ("image_column", "label_column", "split_column", "splits", "images", "extension")
-
-_SWITCHES: dict[str, SplitRole] = {
-    "1": "train",
-    "1.0": "train",
-    "true": "train",
-    "0": "test",
-    "0.0": "test",
-    "false": "test",
-}
 
 
 class CsvTable(ListedSource):
@@ -48,16 +39,17 @@ class CsvTable(ListedSource):
         tables = [read_table(file) for file in table_files(path)]
         single = len(tables) == 1
         labelled, notes = _without_unlabelled([row for table in tables for row in _rows(table, options, single)], path)
+        notes += _origins(tables, options, path)
         roles = assign_roles((row.split for row in labelled), options, path, _meaning(tables, options))
         used = [row for row in labelled if row.split in roles]
         if left_out := len(labelled) - len(used):
             notes.append(f"left out {counted(left_out, 'row')} of {path} that belong to no split")
-        root, names = resolve([row.image for row in used], tables[0].file.parent, base, options)
-        require_files(root, names, path, None if used and Path(used[0].image).is_absolute() else "csv")
-        images = FolderImages(root)
-        rows = _by_role(used, names, roles)
+        located = locate([row.image for row in used], path, tables[0].file.parent, base, options)
+        images = FolderImages(located.root)
+        rows = _by_role(used, located.paths, roles)
         doubt = doubt_of((row.label for row in used), path)
-        return make_listing(rows, images, path, notes=notes, signatures=images.signatures(names), doubt=doubt)
+        signatures = images.signatures(located.paths)
+        return make_listing(rows, images, path, notes=[*notes, *located.notes], signatures=signatures, doubt=doubt)
 
 
 class _Row(NamedTuple):
@@ -73,10 +65,10 @@ def _rows(table: Table, options: Mapping[str, Any], single: bool) -> list[_Row]:
     """Return the rows of a table; its name is their split unless it is the only table."""
     image = table.required_column("image", IMAGE_COLUMNS, options)
     images = table.values(image)
-    if not single and role_within(table.file.stem) != "train" and _has_no_label(table, options):
+    if not single and role_within(table.file.stem) != "train" and not table.has_label(options):
         labels = [""] * len(images)
     else:
-        labels = table.values(table.required_column("label", LABEL_COLUMNS, options))
+        labels = table.labels(options)
     column = table.split_column(options) if single else None
     splits = (
         [value.lower() for value in table.values(column)]
@@ -85,16 +77,24 @@ def _rows(table: Table, options: Mapping[str, Any], single: bool) -> list[_Row]:
     )
     lines = [line for line, _ in table.rows]
     rows = [_Row(*values) for values in zip(splits, images, labels, lines, strict=True)]
-    _check_rows(table.file, rows)
+    _check_rows(table.file, rows, may_be_addresses="images" in options)
     return rows
 
 
-def _has_no_label(table: Table, options: Mapping[str, Any]) -> bool:
-    names = (text_option(options, "label_column") or "", *LABEL_COLUMNS)
-    return not any(name.strip().lower() in table.columns for name in names)
+def _origins(tables: Sequence[Table], options: Mapping[str, Any], path: Path) -> list[str]:
+    """Return notes on classes that are columns of a table, or the folders of images."""
+    notes = []
+    if classes := tables[0].class_columns(options):
+        names = [tables[0].header[tables[0].columns[name]].strip() for name in classes]
+        notes.append(f"the classes of {path} are its columns {quoted_few(names, 20)}, of which each image has one")
+    if not all(table.has_labels for table in tables):
+        files = ", ".join(table.file.name for table in tables)
+        have = "has" if len(tables) == 1 else "have"
+        notes.append(f"{files} in {tables[0].file.parent} {have} no labels, so the folder of an image is its class")
+    return notes
 
 
-def _check_rows(file: Path, rows: Sequence[_Row]) -> None:
+def _check_rows(file: Path, rows: Sequence[_Row], *, may_be_addresses: bool) -> None:
     for kind, empty in (
         ("split", [row.line for row in rows if not row.split]),
         ("image", [row.line for row in rows if not row.image]),
@@ -111,9 +111,10 @@ def _check_rows(file: Path, rows: Sequence[_Row]) -> None:
             "one label per image, so leave such images out or choose another label_column"
         )
     address = next((row for row in rows if "://" in row.image), None)
-    if address is not None:
+    if address is not None and not may_be_addresses:
         raise InputError(
-            f"{file}, line {address.line}: {address.image!r} is an address, not a file; download the images"
+            f"{file}, line {address.line}: {address.image!r} is an address, not a file; download the images and name "
+            f"their folder, as in csv:{file}:FOLDER"
         )
 
 
@@ -133,10 +134,7 @@ def _meaning(tables: Sequence[Table], options: Mapping[str, Any]) -> Callable[[s
     """Return what the name of a split stands for: the name of a table, or a value of the split column."""
     if len(tables) > 1:
         return role_within
-    column = tables[0].split_column(options)
-    if column in ("is_train", "train"):
-        return lambda value: _SWITCHES.get(value.lower())
-    return role_of
+    return meaning_of(tables[0].split_column(options))
 
 
 def _by_role(rows: Sequence[_Row], paths: Sequence[str], roles: Mapping[str, SplitRole]) -> dict[SplitRole, Rows]:

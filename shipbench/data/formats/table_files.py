@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from shipbench.counts import counted
-from shipbench.data.formats.files import is_hidden, is_image, require_folder
+from shipbench.data.formats.files import is_hidden, is_image, plain_path, require_folder
 from shipbench.data.formats.labels import quoted_few
 from shipbench.data.formats.roles import role_of, role_within
 from shipbench.data.formats.table_columns import Table
@@ -17,6 +17,7 @@ from shipbench.data.signatures import impostor
 from shipbench.errors import InputError
 
 _TABLE_SUFFIXES = (".csv", ".tsv")
+_DELIMITERS = (",", ";", "\t", "|")
 # A line of a list: the path of an image and a label, divided by the last space or tab.
 _PAIR = re.compile(r"(.*\S)[ \t]+(\S+)")
 _LIST_SUFFIX = ".txt"
@@ -55,14 +56,18 @@ def _split_tables(folder: Path) -> list[Path]:
 def _split_lists(folder: Path) -> list[Path]:
     """Return the lists of paths and labels named after splits if one of them is train."""
     files = [file for file in _visible_files(folder, (_LIST_SUFFIX,)) if role_within(file.stem)]
-    lists = [file for file in files if file.is_file() and _pair(_first_line(file))]
+    first = {file: _first_line(file) for file in files if file.is_file()}
+    lists = [file for file, line in first.items() if _pair(line)]
+    bare = [file for file, line in first.items() if file not in lists and (_in_folder(line) or is_image(line.strip()))]
+    if not lists:
+        lists, bare = [file for file in bare if _in_folder(first[file])], []
     if not any(role_within(file.stem) == "train" for file in lists):
         return []
-    bare = [file.name for file in files if file not in lists and file.is_file() and is_image(_first_line(file).strip())]
     if bare:
+        names = quoted_few([file.name for file in bare])
         raise InputError(
-            f"{folder}: {quoted_few(bare)} {'lists' if len(bare) == 1 else 'list'} images without labels; add a label "
-            "to each line, or move the labelled lists to a folder of their own"
+            f"{folder}: {names} {'lists' if len(bare) == 1 else 'list'} images without labels; add a label to each "
+            "line, or move the labelled lists to a folder of their own"
         )
     return lists
 
@@ -76,6 +81,14 @@ def _pair(line: str) -> tuple[str, str] | None:
     """Return the path and the label in a line of a list; None for another line, as the header of a table."""
     match = _PAIR.fullmatch(line.strip())
     return (match[1], match[2]) if match and is_image(match[1]) else None
+
+
+def _in_folder(line: str) -> tuple[str, str] | None:
+    """Return the path and the folder in a line of a list without labels; None for another line."""
+    path = plain_path(line)
+    folder = path.rpartition("/")[0].strip("/")
+    is_path = not any(mark in line for mark in (*_DELIMITERS, "://")) and (is_image(path) or " " not in path)
+    return (path.lstrip("/"), folder) if is_path and folder.strip(".") else None
 
 
 def _visible_tables(folder: Path) -> list[Path]:
@@ -97,8 +110,13 @@ def read_table(file: Path) -> Table:
         raise InputError(f"{file} {clause}") from error
     header = next((line for line in text.splitlines() if line.strip()), "")
     if _pair(header):
-        return Table(file, _LIST_COLUMNS, _list_rows(file, text))
-    delimiter = next((mark for mark in (",", ";", "\t") if mark in header), ",")
+        return Table(file, _LIST_COLUMNS, _list_rows(file, text, _pair, "a path, a space and a label"))
+    if _in_folder(header):
+        paths = _list_rows(file, text, _in_folder, "a folder and an image in it")
+        return Table(file, _LIST_COLUMNS, paths, has_labels=False)
+    if header.lstrip().startswith(("{", "[")):
+        raise InputError(f"{file} is JSON, not a table; write a table with a row per image, as image,label")
+    delimiter = next((mark for mark in _DELIMITERS if mark in header), ",")
     reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, strict=True)
     try:
         lines = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
@@ -108,18 +126,20 @@ def read_table(file: Path) -> Table:
         raise InputError(f"{file} is empty; write a header and one line per image")
     (_, names), *rows = lines
     _check_shape(file, names, rows)
-    return Table(file, {name.strip().lower(): index for index, name in enumerate(names)}, rows)
+    return Table(file, {name.strip().lower(): index for index, name in enumerate(names)}, rows, names)
 
 
-def _list_rows(file: Path, text: str) -> list[tuple[int, Sequence[str]]]:
+def _list_rows(
+    file: Path, text: str, read: Callable[[str], tuple[str, str] | None], form: str
+) -> list[tuple[int, Sequence[str]]]:
     """Return the rows of a list with their lines; raise ``InputError`` for a line of another form."""
     rows: list[tuple[int, Sequence[str]]] = []
     for number, line in enumerate(text.splitlines(), start=1):
-        pair = _pair(line)
+        pair = read(line)
         if pair is not None:
             rows.append((number, pair))
         elif line.strip():
-            raise InputError(f"{file}, line {number}: expected a path, a space and a label, found {line[:120]!r}")
+            raise InputError(f"{file}, line {number}: expected {form}, found {line[:120]!r}")
     return rows
 
 
