@@ -197,9 +197,10 @@ def _check_train(
 
 
 def _remedy(absent: Sequence[str], trained: Sequence[str]) -> str:
-    spelled = {name.casefold(): name for name in trained}
-    if alike := next((name for name in absent if name.casefold() in spelled), None):
-        return f"train has {spelled[alike.casefold()]} in place of {alike}, so write the class in one way"
+    spelled = {name.strip().casefold(): name for name in trained}
+    if alike := next((name for name in absent if name.strip().casefold() in spelled), None):
+        other = spelled[alike.strip().casefold()]
+        return f"train has {other!r} in place of {alike!r}, so write the class in one way"
     return "add training images or leave the class out"
 
 

@@ -117,7 +117,7 @@ def read_table(file: Path) -> Table:
     if header.lstrip().startswith(("{", "[")):
         raise InputError(f"{file} is JSON, not a table; write a table with a row per image, as image,label")
     delimiter = next((mark for mark in _DELIMITERS if mark in header), ",")
-    reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, strict=True)
+    reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, skipinitialspace=True, strict=True)
     try:
         lines = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
     except csv.Error as error:

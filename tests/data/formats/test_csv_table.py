@@ -62,7 +62,9 @@ def test_columns_are_divided_by_comma_semicolon_or_tab(tmp_path: Path, delimiter
 
 
 def test_quoted_cells_hold_commas(tmp_path: Path) -> None:
-    assert read(table(tmp_path, 'image,label\na.png,"cat, black"\nb.png,dog\n')).classes == ("cat, black", "dog")
+    for space in ("", " "):
+        text = f'image,label\na.png,{space}"cat, black"\nb.png,{space}"dog"\n'
+        assert read(table(tmp_path, text)).classes == ("cat, black", "dog")
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,12 @@ def test_split_folders_go_by_many_names(tmp_path: Path, names: tuple[str, ...], 
 
 @pytest.mark.parametrize(
     "names",
-    [("training_set", "test_set"), ("seg_train/seg_train", "seg_test/seg_test"), ("train/train", "test/test")],
+    [
+        ("training_set", "test_set"),
+        ("TrainSet", "testdata"),
+        ("seg_train/seg_train", "seg_test/seg_test"),
+        ("train/train", "test/test"),
+    ],
 )
 def test_split_folders_of_archives_have_longer_names_or_are_doubled(tmp_path: Path, names: tuple[str, ...]) -> None:
     paths = [f"{name}/{label}/1.png" for name in names for label in ("ant", "bee")]

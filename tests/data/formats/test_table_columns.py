@@ -142,6 +142,13 @@ def test_a_list_without_labels_or_suffixes_gets_both(tmp_path: Path) -> None:
     assert labels(read(tmp_path / "all.lst")) == {"train": [("pie/1.jpg", "pie"), ("bun/2.jpg", "bun")]}
 
 
+def test_lists_may_be_called_after_images_of_splits(tmp_path: Path) -> None:
+    tree(tmp_path, "bar/1.jpg", "pub/1.jpg", "bar/2.jpg")
+    (tmp_path / "TrainImages.txt").write_text("bar/1.jpg\npub/1.jpg\n")
+    (tmp_path / "TestImages.txt").write_text("bar/2.jpg\n")
+    assert sizes(read(tmp_path)) == {"train": 2, "test": 1}
+
+
 def test_lists_with_and_without_labels_are_not_mixed(tmp_path: Path) -> None:
     for name, line in {"train": "pie/a.png 0", "test": "pie/b.png"}.items():
         (tmp_path / f"{name}.txt").write_text(f"{line}\n")
