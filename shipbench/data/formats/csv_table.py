@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from shipbench.counts import counted
-from shipbench.data.formats.files import FolderImages
+from shipbench.data.formats.files import FolderImages, plain_path
 from shipbench.data.formats.labels import Label, Rows, as_integers, doubt_of, make_listing, quoted_few
 from shipbench.data.formats.listed_paths import locate
 from shipbench.data.formats.options import divided, place, require_known, with_images
@@ -44,7 +45,7 @@ class CsvTable(ListedSource):
         used = [row for row in labelled if row.split in roles]
         if left_out := len(labelled) - len(used):
             notes.append(f"left out {counted(left_out, 'row')} of {path} that belong to no split")
-        located = locate([row.image for row in used], path, tables[0].file.parent, base, options)
+        located = locate([row.image for row in used], path, path if path.is_dir() else path.parent, base, options)
         images = FolderImages(located.root)
         rows = _by_role(used, located.paths, roles)
         doubt = doubt_of((row.label for row in used), path)
@@ -65,7 +66,9 @@ def _rows(table: Table, options: Mapping[str, Any], single: bool) -> list[_Row]:
     """Return the rows of a table; its name is their split unless it is the only table."""
     image = table.required_column("image", IMAGE_COLUMNS, options)
     images = table.values(image)
-    if not single and role_within(table.file.stem) != "train" and not table.has_label(options):
+    if not single and table.split != table.file.stem:
+        images = [posixpath.join(table.split, plain_path(path)) if path else path for path in images]
+    if not single and role_within(table.split) != "train" and not table.has_label(options):
         labels = [""] * len(images)
     else:
         labels = table.labels(options)
@@ -73,7 +76,7 @@ def _rows(table: Table, options: Mapping[str, Any], single: bool) -> list[_Row]:
     splits = (
         [value.lower() for value in table.values(column)]
         if column
-        else ["train" if single else table.file.stem] * len(images)
+        else ["train" if single else table.split] * len(images)
     )
     lines = [line for line, _ in table.rows]
     rows = [_Row(*values) for values in zip(splits, images, labels, lines, strict=True)]

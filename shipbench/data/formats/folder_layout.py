@@ -162,6 +162,15 @@ def table_hint(folder: Path) -> str:
     return f"; if {files[0].name} holds the labels, name it csv:{files[0]}" if files else ""
 
 
+def split_files_hint(folder: Path) -> str:
+    """Return a note that names tables and lists called after splits in a folder; empty unless one of them is train."""
+    files = [file for file in sorted(folder.iterdir()) if file.suffix.lower() in (".csv", ".tsv", ".txt")]
+    roles = {file.name: role for file in files if (role := role_within(file.stem))}
+    if "train" not in roles.values() or len(set(roles.values())) == 1:
+        return ""
+    return f"{quoted_few(list(roles))} in {folder} may say which images are for training and testing: csv:{folder}"
+
+
 def holds_image(folder: Path) -> bool:
     """Return whether there is a visible image at any depth below a folder."""
     return any(is_image(name) for _, _, names in os.walk(folder) for name in names if not is_hidden(name))

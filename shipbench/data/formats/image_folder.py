@@ -19,6 +19,7 @@ from shipbench.data.formats.folder_layout import (
     inside,
     is_unsorted,
     look_at,
+    split_files_hint,
     table_hint,
     unwrapped,
     worded_splits,
@@ -82,6 +83,8 @@ def list_folder(folder: Path, options: Mapping[str, Any]) -> Listing:
     rows = _rows(root, layout, options, skipped)
     if len({label for split in rows.values() for _, label in split}) == 1 and (hint := table_hint(root)):
         raise InputError(f"the folders of {root} give all images one class{hint}")
+    if "test" not in rows:
+        skipped.remarks += filter(None, map(split_files_hint, dict.fromkeys((folder, root))))
     images = FolderImages(root)
     signatures = images.signatures(path for split in rows.values() for path, _ in split)
     return make_listing(rows, images, root, notes=skipped.sentences(), signatures=signatures)

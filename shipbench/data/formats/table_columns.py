@@ -11,7 +11,7 @@ from typing import Any
 from shipbench.counts import counted
 from shipbench.data.formats.labels import quoted_few
 from shipbench.data.formats.options import text_option
-from shipbench.data.formats.roles import role_of, split_columns
+from shipbench.data.formats.roles import role_of, role_within, split_columns
 from shipbench.data.listings import SplitRole
 from shipbench.errors import InputError
 
@@ -66,6 +66,11 @@ class Table:
     rows: Sequence[tuple[int, Sequence[str]]]
     header: Sequence[str] = ()
     has_labels: bool = True
+
+    @property
+    def split(self) -> str:
+        """The name of the split of a table beside others: its own, or that of its folder."""
+        return self.file.stem if role_within(self.file.stem) else self.file.parent.name
 
     def column(self, kind: str, candidates: Sequence[str], options: Mapping[str, Any]) -> str | None:
         """Return the name of the column of a kind; raise ``InputError`` if several could be it."""

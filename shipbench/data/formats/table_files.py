@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from shipbench.counts import counted
-from shipbench.data.formats.files import is_hidden, is_image, plain_path, require_folder
+from shipbench.data.formats.files import is_hidden, is_image, plain_path, require_folder, subfolders
 from shipbench.data.formats.labels import quoted_few
 from shipbench.data.formats.roles import role_of, role_within
 from shipbench.data.formats.table_columns import Table
@@ -41,7 +41,7 @@ def table_files(path: Path) -> list[Path]:
     if len(tables) > 1:
         names = quoted_few([file.name for file in tables])
         raise InputError(f"{path} holds several tables ({names}); name one, as in csv:{tables[0]}")
-    tables = tables or _split_lists(path)
+    tables = tables or _split_lists(path) or _tables_in_split_folders(path)
     if not tables:
         raise InputError(f"{path} holds no table (.csv); name the file, as in csv:labels.csv")
     return tables
@@ -70,6 +70,14 @@ def _split_lists(folder: Path) -> list[Path]:
             "line, or move the labelled lists to a folder of their own"
         )
     return lists
+
+
+def _tables_in_split_folders(folder: Path) -> list[Path]:
+    """Return the tables of one name in folders named after splits, each beside its images, if one of them is train."""
+    splits = [split for split in subfolders(folder) if role_of(split.name)]
+    tables = [table for split in splits for table in _visible_tables(split)]
+    is_alike = len({table.name for table in tables}) == 1
+    return tables if is_alike and any(role_of(table.parent.name) == "train" for table in tables) else []
 
 
 def _first_line(file: Path) -> str:

@@ -89,6 +89,19 @@ def test_a_lone_class_in_test_is_a_class(tmp_path: Path) -> None:
         read(tree(tmp_path / "new", "train/ant/1.png", "train/bee/1.png", "test/wasp/2.png"))
 
 
+@pytest.mark.parametrize("files", [("train.csv", "test.csv"), ("TrainImages.txt", "TestImages.txt")])
+def test_tables_that_may_say_the_splits_are_noted(tmp_path: Path, files: tuple[str, str]) -> None:
+    folder = tree(tmp_path, "images/ant/1.png", "images/bee/1.png", *files)
+    note = f"{files[1]}, {files[0]} in {folder} may say which images are for training and testing: csv:{folder}"
+    assert note in read(folder).notes
+    (folder / files[1]).unlink()
+    assert note not in read(tree(folder, "classes.txt")).notes
+    divided = tree(
+        tmp_path / "divided", *(f"{split}/{name}/1.png" for split in ("train", "test") for name in "ab"), *files
+    )
+    assert "may say" not in " ".join(read(divided).notes)
+
+
 def test_accented_letters_of_one_character_or_two_are_one_class(tmp_path: Path) -> None:
     composed, divided = (unicodedata.normalize(form, "Löwe") for form in ("NFC", "NFD"))
     listing = read(tree(tmp_path, f"train/{divided}/1.png", "train/Hund/1.png", f"test/{composed}/2.png"))

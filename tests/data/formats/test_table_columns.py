@@ -53,6 +53,21 @@ def test_tables_of_zeros_and_ones_for_each_split_are_read_together(tmp_path: Pat
     assert labels(read(tmp_path))["test"] == [("c.png", "dog")]
 
 
+def test_tables_in_the_folders_of_splits_are_read_together(tmp_path: Path) -> None:
+    for split, names in {"train": "ab", "valid": "c", "test": "d"}.items():
+        rows = "".join(f"{name}.png,{int(name != 'b')},{int(name == 'b')}\n" for name in names)
+        table(tmp_path / split, f"filename, cat, dog\n{rows}", "_classes.csv")
+    assert labels(read(tmp_path)) == {
+        "train": [("train/a.png", "cat"), ("train/b.png", "dog")],
+        "val": [("valid/c.png", "cat")],
+        "test": [("test/d.png", "cat")],
+    }
+    assert sizes(read(tmp_path / "train" / "_classes.csv")) == {"train": 2}
+    table(tmp_path / "test", "filename,cat\n", "other.csv")
+    with pytest.raises(InputError, match=r"holds no table"):
+        read(tmp_path)
+
+
 @pytest.mark.parametrize("row", ["1,1", "0,0"])
 def test_several_classes_or_none_in_a_row_are_refused(tmp_path: Path, row: str) -> None:
     file = table(tmp_path, f"image,cat,dog\na.png,1,0\nb.png,0,1\nc.png,{row}\n")
