@@ -6,6 +6,7 @@ import posixpath
 import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,9 @@ from shipbench.data.formats.files import (
 )
 from shipbench.data.formats.options import place, text_option
 from shipbench.errors import InputError
+
+# A table may lie in a home folder; a larger one is not searched for its images.
+_MOST_FILES = 1_000_000
 
 
 class Located(NamedTuple):
@@ -47,10 +51,11 @@ def locate(images: Sequence[str], where: Path, folder: Path, base: Path, options
     missing = missing_files(start, paths)
     if not missing:
         return Located(start, paths, [])
-    if common is None and (found := _in_other_spelling(root, paths, missing)):
+    files = _files_below(root)
+    if common is None and (found := _in_other_spelling(files, paths, missing)):
         return Located(root, [found.get(path, path) for path in paths], [])
     listed = [plain_path(image) for image in images]
-    by_name = {} if len(missing) < len(set(paths)) else _by_name(root, listed)
+    by_name = {} if len(missing) < len(set(paths)) else _by_name(files, listed)
     if by_name and chosen is not None:
         note = f"no path of {where} leads to an image below {root}, so images are found by their names"
         return Located(root, [by_name[path] for path in listed], [note])
@@ -97,10 +102,16 @@ def _spelling(path: str) -> str:
     return unicodedata.normalize("NFC", path).casefold()
 
 
-def _in_other_spelling(root: Path, paths: Sequence[str], missing: Sequence[str]) -> dict[str, str]:
+def _files_below(root: Path) -> list[str]:
+    """Return the paths of all files below a folder; none of them if they are too many to look through."""
+    files = list(islice(visible_files(root), _MOST_FILES + 1))
+    return files if len(files) <= _MOST_FILES else []
+
+
+def _in_other_spelling(below: Sequence[str], paths: Sequence[str], missing: Sequence[str]) -> dict[str, str]:
     """Return the file of every missing path, by its spelling; nothing unless each has one file of its own."""
     files: dict[str, list[str]] = defaultdict(list)
-    for file in visible_files(root):
+    for file in below:
         files[_spelling(file)].append(file)
     found = {path: files[_spelling(path)] for path in missing}
     if any(len(candidates) != 1 for candidates in found.values()):
@@ -108,14 +119,14 @@ def _in_other_spelling(root: Path, paths: Sequence[str], missing: Sequence[str])
     return _one_to_one({path: path for path in paths} | {path: only for path, (only,) in found.items()})
 
 
-def _by_name(root: Path, paths: Sequence[str]) -> dict[str, str]:
-    """Return the file below ``root`` with the name of each path; nothing unless each has one file of its own.
+def _by_name(below: Sequence[str], paths: Sequence[str]) -> dict[str, str]:
+    """Return the file with the name of each path; nothing unless each has one file of its own.
 
     Of several files with that name, the one counts that has the most folders above it in common with the path.
     """
     bare = not any(map(is_image, paths))
     files: dict[str, list[str]] = defaultdict(list)
-    for file in visible_files(root):
+    for file in below:
         if is_image(file) or not bare:
             files[_name(file, bare)].append(file)
     found: dict[str, str] = {}

@@ -137,6 +137,14 @@ def test_the_folder_to_name_is_proposed(
         assert [str(listing.signatures[path]) for path in paths(listing)] == [str(tmp_path / name) for name in files]
 
 
+def test_too_many_files_are_not_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = rows(tree(tmp_path, "img/1.png", "img/2.png"), "1.png", "2.png")
+    for most, folder in ((3, tmp_path / "img"), (2, "FOLDER")):
+        monkeypatch.setattr("shipbench.data.formats.listed_paths._MOST_FILES", most)
+        with pytest.raises(InputError, match=rf"as in csv:{file}:{folder}$"):
+            read(file)
+
+
 def test_an_address_names_the_way_out(tmp_path: Path) -> None:
     file = rows(tmp_path, "s3://bucket/a.png", "s3://bucket/b.png")
     with pytest.raises(InputError, match=r"is an address, .* name their folder, as in csv:.*labels\.csv:FOLDER"):
