@@ -22,6 +22,7 @@ from shipbench.data.formats.labels import Label, Rows, doubt_of, make_listing, q
 from shipbench.data.formats.options import divided, place, require_known, text_option
 from shipbench.data.formats.roles import assign_roles, role_of, split_columns
 from shipbench.data.formats.table_columns import IMAGE_COLUMNS
+from shipbench.data.formats.tar_shards import list_shards
 from shipbench.data.listings import ListedSource, Listing, SplitRole
 from shipbench.errors import InputError
 
@@ -60,6 +61,8 @@ class HubDataset(ListedSource):
         tables = saved_tables(local) or parquet_tables(local, config)
         if tables is not None:
             return _table_listing(tables, options, local)
+        if shards := list_shards(local, options):
+            return shards
         if local.is_file():
             raise InputError(f"hf:{name}: {local} is no Parquet file; name one, or the folder of a data set")
         return list_folder(local, {key: value for key, value in options.items() if key == "splits"})

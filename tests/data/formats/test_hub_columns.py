@@ -80,8 +80,6 @@ def test_older_data_sets_have_their_class_names_in_a_file(tmp_path: Path, config
     (tmp_path / "dataset_infos.json").write_text(json.dumps({"a": {"features": FEATURES}, "b": {}}))
     assert read(tmp_path).classes == ("0", "1")
     (tmp_path / "README.md").write_text(CARD)
-        "---\ndataset_info:\n  features:\n  - name: label\n    dtype:\n      class_label:\n        names: [x, y]\n---\n"
-    )
     assert read(tmp_path).classes == ("x", "y")
 
 
