@@ -41,12 +41,8 @@ def test_shards_are_read_by_split(tmp_path: Path, names: tuple[str, str, str]) -
     listing = read(tmp_path)
     assert listing.classes == ("0", "9", "10")
     assert labels(listing) == {
-        "train": [
-            (f"{names[0]}.tar/./a.png", "0"),
-            (f"{names[0]}.tar/./b.png", "10"),
-            (f"{names[1]}.tar/./a.png", "9"),
-        ],
-        "test": [(f"{names[2]}.tar/./c.png", "10")],
+        "train": [(f"{one}.tar/a.png", "0"), (f"{one}.tar/b.png", "10"), (f"{two}.tar/a.png", "9")],
+        "test": [(f"{three}.tar/c.png", "10")],
     }
     for role, path, key in (("train", 1, "b"), ("train", 2, "a"), ("test", 0, "c")):
         assert listing.images.read(listing.splits[role][path].path) == picture(key)
