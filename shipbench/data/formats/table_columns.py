@@ -37,7 +37,6 @@ _SWITCHES: dict[str, tuple[SplitRole, SplitRole]] = {
 }
 _ON = ("1", "1.0", "true")
 _OFF = ("0", "0.0", "false")
-_MARKS = frozenset({*_ON[:2], *_OFF[:2]})
 _PIXELS = re.compile(r"pixels|pixel[-_ ]?[0-9]+|[0-9]+x[0-9]+")
 
 
@@ -109,8 +108,10 @@ class Table:
         return found[0] if found else None
 
     def _is_switch(self, name: str) -> bool:
-        values = {value.lower() for value in self.values(name)} if _plain(name) in _SWITCHES else set()
-        return len(values) == 2 and values <= {*_ON, *_OFF}
+        return _plain(name) in _SWITCHES and len(set(self.values(name))) == 2 and self._has_marks_alone(name)
+
+    def _has_marks_alone(self, name: str) -> bool:
+        return all(value.lower() in (*_ON, *_OFF) for value in self.values(name))
 
     def _several(self, kind: str, names: Sequence[str]) -> InputError:
         return InputError(
@@ -161,7 +162,8 @@ class Table:
         names = [self.header[self.columns[name]].strip() for name in classes]
         columns = [self.values(name) for name in classes]
         marked = [
-            [name for name, mark in zip(names, row, strict=True) if mark in _ON] for row in zip(*columns, strict=True)
+            [name for name, mark in zip(names, row, strict=True) if mark.lower() in _ON]
+            for row in zip(*columns, strict=True)
         ]
         odd = [line for (line, _), row in zip(self.rows, marked, strict=True) if len(row) != 1]
         if odd:
@@ -181,7 +183,7 @@ class Table:
             return []
         taken = {self.column("image", IMAGE_COLUMNS, options), self.split_column(options), "", "id", "index"}
         others = [name for name in self.columns if name not in taken and not name.startswith("unnamed:")]
-        return others if len(others) > 1 and all(_MARKS.issuperset(self.values(name)) for name in others) else []
+        return others if len(others) > 1 and all(map(self._has_marks_alone, others)) else []
 
     def values(self, name: str) -> list[str]:
         """Return the values of a column without surrounding spaces."""

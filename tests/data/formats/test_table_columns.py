@@ -30,7 +30,7 @@ def test_a_test_table_without_the_chosen_label_is_left_out(tmp_path: Path) -> No
     assert sizes(read(tmp_path, label_column="Breed")) == {"train": 2}
 
 
-@pytest.mark.parametrize(("one", "zero"), [("1", "0"), ("1.0", "0.0")])
+@pytest.mark.parametrize(("one", "zero"), [("1", "0"), ("1.0", "0.0"), ("True", "False")])
 def test_columns_of_zeros_and_ones_are_the_classes(tmp_path: Path, one: str, zero: str) -> None:
     text = f", filename, MEL, NV,BCC\n0,a.png,{one}, {zero},{zero}\n1,b.png,{zero},{zero}, {one}\n"
     file = table(tmp_path, text)
