@@ -145,11 +145,13 @@ class Table:
         )
 
     def has_label(self, options: Mapping[str, Any]) -> bool:
-        """Return whether the table has a column for the label, or one for each class."""
+        """Return whether the table has a column for the label, or one for each class with a 1 in one of them."""
         chosen = text_option(options, "label_column")
         if chosen is not None:
             return chosen.strip().lower() in self.columns
-        return self.column("label", LABEL_COLUMNS, options) is not None or bool(self.class_columns(options))
+        if self.column("label", LABEL_COLUMNS, options) is not None:
+            return True
+        return any(value.lower() in _ON for name in self.class_columns(options) for value in self.values(name))
 
     def labels(self, options: Mapping[str, Any]) -> list[str]:
         """Return the label of each row: that of the label column, else the name of the column that has a 1.

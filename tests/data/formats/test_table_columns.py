@@ -51,6 +51,8 @@ def test_tables_of_zeros_and_ones_for_each_split_are_read_together(tmp_path: Pat
     table(tmp_path, "filename,cat,dog\na.png,1,0\nb.png,0,1\n", "train.csv")
     table(tmp_path, "filename,cat,dog\nc.png,0,1\n", "test.csv")
     assert labels(read(tmp_path))["test"] == [("c.png", "dog")]
+    table(tmp_path, "filename,cat,dog\nc.png,0,0\n", "test.csv")
+    assert sizes(read(tmp_path)) == {"train": 2}
 
 
 def test_tables_in_the_folders_of_splits_are_read_together(tmp_path: Path) -> None:
