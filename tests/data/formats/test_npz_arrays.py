@@ -184,8 +184,8 @@ def test_nothing_is_unpickled(tmp_path: Path, name: str) -> None:
 
 
 def test_other_files_are_named(tmp_path: Path) -> None:
-    file = write(tmp_path / "bugs.npz", {"x": IMAGES, "y": LABELS})
-    with pytest.raises(InputError, match=r"no arrays train_images and train_labels \(its arrays: x, y\); save them"):
+    file = write(tmp_path / "bugs.npz", {"a": IMAGES, "b": LABELS})
+    with pytest.raises(InputError, match=r"no arrays train_images and train_labels \(its arrays: a, b\); save them"):
         read(file)
     with pytest.raises(InputError, match=r"is a folder; name the file, as in npz:.*/bugs\.npz"):
         read(tmp_path)

@@ -121,7 +121,7 @@ def test_a_switch_beside_a_split_or_without_both_values_decides_nothing(tmp_path
         ('[{"image": "a.png", "label": 1}]', r"is JSON, not a table; write a table with a row per image"),
         ('{"image": "a.png", "label": 1}\n', r"is JSON, not a table"),
         (
-            "Abyssinian_1 1 1 1\n",
+            "Abyssinian_1 1 1 1\nBengal_1 2 1 2\n",
             r"'Abyssinian_1 1 1 1' in the first line; .* as in image,label, or .* a path with its",
         ),
     ],
