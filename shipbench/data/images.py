@@ -179,7 +179,7 @@ def _turned(image: Image.Image) -> Image.Image:
 
 def _why_unidentified(data: bytes, formats: Sequence[str]) -> str:
     kind = sniff(data)
-    if kind == "tiff" and (layout := _tiff_layout(data)):
+    if kind == "tiff" and "TIFF" in formats and (layout := _tiff_layout(data)):
         return f"is a TIFF image with {layout}, which is not read; convert it to 8-bit RGB"
     if kind.partition("-")[0].upper() in formats:
         return f"cannot be decoded: the {kind} file is truncated or damaged"
@@ -193,8 +193,8 @@ def _tiff_layout(data: bytes) -> str | None:
         tags = TiffImagePlugin.ImageFileDirectory_v2(stream.read(8))
         stream.seek(tags.next)
         tags.load(stream)
-        bits = tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,))
-        return f"{counted(tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1), 'channel')} of {bits[0]} bits"
+        channels, bits = tags.get(TiffImagePlugin.SAMPLESPERPIXEL), tags.get(TiffImagePlugin.BITSPERSAMPLE)
+        return f"{counted(channels, 'channel')} of {bits[0]} bits" if channels and bits else None
     except _BROKEN:
         return None
 

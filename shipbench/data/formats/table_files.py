@@ -110,12 +110,7 @@ def _visible_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
 
 def read_table(file: Path) -> Table:
     """Read a table or a list; raise ``InputError`` naming what is wrong with it."""
-    content = read_bytes(file)
-    try:
-        text = _DELIMITER_LINE.sub("\n", content.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        clause = impostor(content, "save it as CSV") or "is not UTF-8 text; save it as UTF-8"
-        raise InputError(f"{file} {clause}") from error
+    text = _DELIMITER_LINE.sub("\n", _text(file))
     header = next((line for line in text.splitlines() if line.strip()), "")
     if _pair(header):
         return Table(file, _LIST_COLUMNS, _list_rows(file, text, _pair, "a path, a space and a label"))
@@ -135,6 +130,19 @@ def read_table(file: Path) -> Table:
     (_, names), *rows = lines
     _check_shape(file, names, rows)
     return Table(file, {name.strip().lower(): index for index, name in enumerate(names)}, rows, names)
+
+
+def _text(file: Path) -> str:
+    content = read_bytes(file)
+    try:
+        text = content.decode("utf-8-sig")
+        if "\0" not in text:
+            return text
+        fault = None
+    except UnicodeDecodeError as error:
+        fault = error
+    clause = impostor(content, "save it as CSV") or "is not UTF-8 text; save it as UTF-8"
+    raise InputError(f"{file} {clause}") from fault
 
 
 def _list_rows(

@@ -395,6 +395,7 @@ def test_a_spreadsheet_and_an_archive_are_named(tmp_path: Path) -> None:
         (b"PK\x03\x04\x14\x00\x06\x00[Content_Types].xml\xff", "is a spreadsheet or another document of Office; save"),
         (b"\x1f\x8b\x08\xff", "is a gzip archive; unpack it"),
         (b"image,label\na.png,\xe4\n", "is not UTF-8 text; save it as UTF-8"),
+        (b"MATLAB 5.0 MAT-file\0\0", "is not UTF-8 text; save it as UTF-8"),
     ):
         (tmp_path / "labels.csv").write_bytes(content)
         with pytest.raises(InputError, match=words):
