@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import stat
 import struct
 import warnings
@@ -20,8 +21,9 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
+from shipbench.counts import counted
 from shipbench.data.signatures import impostor
 from shipbench.data.types import ImageFormat
 from shipbench.errors import InputError, system_reason
@@ -39,6 +41,9 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM")
 _PHOTOGRAPH_FORMATS = (*_FORMATS, "TIFF", "GIF")
 LOSSY: frozenset[ImageKind] = frozenset({"jpeg", "webp"})
 """Kinds of files whose pixels are not those of the original."""
+
+# Pillow also logs what is wrong with an image, which Python would print beside the error.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 _PNG_END = b"IEND\xaeB`\x82"
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
@@ -174,9 +179,24 @@ def _turned(image: Image.Image) -> Image.Image:
 
 def _why_unidentified(data: bytes, formats: Sequence[str]) -> str:
     kind = sniff(data)
+    if kind == "tiff" and "TIFF" in formats and (layout := _tiff_layout(data)):
+        return f"is a TIFF image with {layout}, which is not read; convert it to 8-bit RGB"
     if kind.partition("-")[0].upper() in formats:
         return f"cannot be decoded: the {kind} file is truncated or damaged"
     return impostor(data, "convert it to PNG") or "is not an image (JPEG, PNG, WebP, BMP or PPM)"
+
+
+def _tiff_layout(data: bytes) -> str | None:
+    """Return the channels and bits of a TIFF image; ``None`` if its header cannot be read."""
+    try:
+        stream = io.BytesIO(data)
+        tags = TiffImagePlugin.ImageFileDirectory_v2(stream.read(8))
+        stream.seek(tags.next)
+        tags.load(stream)
+        channels, bits = tags.get(TiffImagePlugin.SAMPLESPERPIXEL), tags.get(TiffImagePlugin.BITSPERSAMPLE)
+        return f"{counted(channels, 'channel')} of {bits[0]} bits" if channels and bits else None
+    except _BROKEN:
+        return None
 
 
 def _check_size(image: Image.Image, where: object, max_pixels: int) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import re
 import struct
+import subprocess
+import sys
 import warnings
 import zlib
 
@@ -255,3 +257,39 @@ def test_one_lossy_file_makes_a_lossy_copy() -> None:
     assert image_format({"png", "jpeg"}) == "jpeg"
     assert image_format({"webp"}) == "jpeg"
     assert image_format({"png", "bmp", "ppm", "webp-lossless"}) == "png"
+
+
+def tiff(channels: int, bits: int, pixels: bytes) -> bytes:
+    """Build an uncompressed TIFF of 2 x 2 pixels, as satellites deliver with more channels than Pillow reads."""
+    tags = [
+        (256, 2),
+        (257, 2),
+        (258, bits),
+        (259, 1),
+        (262, 1),
+        (273, 8),
+        (277, channels),
+        (278, 2),
+        (279, len(pixels)),
+    ]
+    directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    return (
+        struct.pack("<2sHI", b"II", 42, 8 + len(pixels)) + pixels + struct.pack("<H", len(tags)) + directory + bytes(4)
+    )
+
+
+def test_a_tiff_of_many_channels_is_refused_as_such() -> None:
+    whole = tiff(13, 16, bytes(2 * 2 * 13 * 2))
+    with pytest.raises(InputError, match=r"is a TIFF image with 13 channels of 16 bits, which is not read; convert it"):
+        decode_photograph(whole, "image")
+    with pytest.raises(InputError, match="the tiff file is truncated or damaged"):
+        decode_photograph(whole[:60], "image")
+
+
+def test_what_pillow_logs_is_not_printed() -> None:
+    code = (
+        "from shipbench.data.images import decode_photograph\nfrom shipbench.errors import InputError\n"
+        f"try: decode_photograph({tiff(13, 16, bytes(104))!r}, 'image')\nexcept InputError: pass\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    assert done.stderr == b""

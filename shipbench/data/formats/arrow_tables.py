@@ -243,8 +243,8 @@ def entry_name(split: str, row: int) -> str:
     return f"{split}/{row:08d}"
 
 
-def image_columns(schema: Any) -> list[str]:
-    """Return the columns that can hold images: structs of ``bytes`` and ``path``, else binary columns."""
+def image_columns(schema: Any, names: Sequence[str]) -> list[str]:
+    """Return the columns that can hold images: structs of ``bytes`` and ``path``, binary ones, texts in ``names``."""
     import pyarrow as pa
 
     structs = [
@@ -255,7 +255,8 @@ def image_columns(schema: Any) -> list[str]:
     binary = [
         column.name for column in schema if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)
     ]
-    return structs or binary
+    texts = [column.name for column in schema if column.name.lower() in names and _is_text(column.type)]
+    return structs or binary or texts
 
 
 def label_columns(schema: Any, names: Sequence[str]) -> list[str]:
@@ -264,10 +265,14 @@ def label_columns(schema: Any, names: Sequence[str]) -> list[str]:
 
     columns = [column for column in schema if column.name.lower() in names]
     integers = [column.name for column in columns if pa.types.is_integer(column.type)]
-    texts = [
-        column.name for column in columns if pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
-    ]
+    texts = [column.name for column in columns if _is_text(column.type)]
     others = [
         column.name for column in columns if pa.types.is_floating(column.type) or pa.types.is_boolean(column.type)
     ]
     return integers or texts or others
+
+
+def _is_text(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +14,18 @@ from shipbench.data.images import read_bytes
 from shipbench.data.scanning import scan_images
 from shipbench.errors import InputError
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"})
+SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"})
 """Suffixes of image files, in lower case."""
 
 UNREAD_SUFFIXES = frozenset(
-    {".gif", ".jfif", ".jpe", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".psd"}
+    {".gif", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".psd"}
 )
 """Suffixes of image files that are not read: those of cameras, and others than the usual ones, in lower case."""
+
+# macOS's metadata in an archive, thumbnails and bins of network drives, and what drives of Windows and Linux have.
+_OF_SYSTEMS = frozenset(
+    {"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found", "__pycache__"}
+)
 
 
 @dataclass(frozen=True)
@@ -49,9 +54,18 @@ def subfolders(folder: Path) -> list[Path]:
         return sorted(Path(item.path) for item in items if not is_hidden(item.name) and item.is_dir())
 
 
+def visible_files(folder: Path) -> Iterator[str]:
+    """Yield the path of every file below a folder, relative to it, except hidden ones and those in hidden folders."""
+    # Of a million files, pathlib would take several times as long.
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not is_hidden(name)]
+        prefix = os.path.relpath(parent, folder).replace(os.sep, "/")
+        yield from (name if prefix == "." else f"{prefix}/{name}" for name in names if not is_hidden(name))
+
+
 def is_hidden(name: str) -> bool:
-    """Return whether a file or folder is hidden, or the folder in which macOS keeps an archive's metadata."""
-    return name.startswith(".") or name == "__MACOSX"
+    """Return whether a file or folder is hidden, or a folder in which a system keeps its own files."""
+    return name.startswith(".") or name in _OF_SYSTEMS
 
 
 def require_folder(folder: Path, what: str) -> None:
@@ -72,12 +86,17 @@ def require_files(root: Path, paths: Iterable[str], where: object, source: str |
     """
     missing = missing_files(root, paths)
     if missing:
-        lacking = f"{counted(len(missing), 'image')} that {where} lists"
-        verb = "does" if len(missing) == 1 else "do"
         remedy = "restore the files or correct the paths"
         if source is not None:
             remedy = f"{remedy}, or name the folder that they start from, as in {source}:{where}:FOLDER"
-        raise InputError(f"{lacking} {verb} not exist below {root}: {quoted_few(missing)}; {remedy}")
+        raise missing_error(root, missing, where, remedy)
+
+
+def missing_error(root: Path, missing: Sequence[str], where: object, remedy: str) -> InputError:
+    """Return the error for images that ``where`` lists and that do not exist below ``root``."""
+    lacking = f"{counted(len(missing), 'image')} that {where} lists"
+    verb = "does" if len(missing) == 1 else "do"
+    return InputError(f"{lacking} {verb} not exist below {root}: {quoted_few(missing)}; {remedy}")
 
 
 def missing_files(root: Path, paths: Iterable[str]) -> list[str]:

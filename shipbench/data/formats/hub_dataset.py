@@ -7,7 +7,7 @@ image folders are read directly. Code that comes with a data set is never run.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,16 @@ from shipbench.data.formats.image_folder import list_folder
 from shipbench.data.formats.labels import Label, Rows, doubt_of, make_listing, quoted_few
 from shipbench.data.formats.options import divided, place, require_known, text_option
 from shipbench.data.formats.roles import assign_roles, role_of, split_columns
+from shipbench.data.formats.table_columns import IMAGE_COLUMNS
+from shipbench.data.formats.tar_shards import list_shards
 from shipbench.data.listings import ListedSource, Listing, SplitRole
 from shipbench.errors import InputError
 
 KEYS = ("config", "image_column", "label_column", "splits", "revision")
 
 LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "target")
-
+# What tables of shards of WebDataset call it; it counts where no column has one of the names above.
+_SHARD_LABEL = ("cls",)
 _SPLIT_COLUMNS = ("split", "set", "subset", "fold", "partition")
 
 
@@ -58,6 +61,10 @@ class HubDataset(ListedSource):
         tables = saved_tables(local) or parquet_tables(local, config)
         if tables is not None:
             return _table_listing(tables, options, local)
+        if shards := list_shards(local, options):
+            return shards
+        if local.is_file():
+            raise InputError(f"hf:{name}: {local} is no Parquet file; name one, or the folder of a data set")
         return list_folder(local, {key: value for key, value in options.items() if key == "splits"})
 
 
@@ -107,8 +114,8 @@ def _fullest(tables: Mapping[str, ImageTable]) -> Any:
 
 def _image_column(source: HubTables, schema: Any, options: Mapping[str, Any], where: object) -> str:
     chosen = _chosen("image_column", schema, options, where)
-    columns = [name for name in source.features.images if name in schema.names] or image_columns(schema)
-    return chosen or _only(columns, "image", schema, where)
+    columns = [name for name in source.features.images if name in schema.names] or image_columns(schema, IMAGE_COLUMNS)
+    return chosen or _only(columns, "image", schema, where, IMAGE_COLUMNS)
 
 
 def _label_column(source: HubTables, schema: Any, options: Mapping[str, Any], where: object) -> str:
@@ -117,7 +124,8 @@ def _label_column(source: HubTables, schema: Any, options: Mapping[str, Any], wh
     if chosen in source.features.label_lists or (source.features.label_lists and not chosen and not columns):
         lists = quoted_few(source.features.label_lists)
         raise InputError(f"{where} has several labels per image ({lists}); shipbench trains with one label per image")
-    return chosen or _only(columns or label_columns(schema, LABEL_COLUMNS), "label", schema, where)
+    columns = columns or label_columns(schema, LABEL_COLUMNS) or label_columns(schema, _SHARD_LABEL)
+    return chosen or _only(columns, "label", schema, where, LABEL_COLUMNS)
 
 
 def _class_names(tables: Mapping[str, ImageTable], label: str, where: object) -> tuple[str, ...] | None:
@@ -140,8 +148,14 @@ def _chosen(key: str, schema: Any, options: Mapping[str, Any], where: object) ->
     return chosen
 
 
-def _only(columns: list[str], kind: str, schema: Any, where: object) -> str:
+def _only(columns: list[str], kind: str, schema: Any, where: object, known: Collection[str]) -> str:
     if not columns:
+        if odd := next((column for column in schema if column.name.lower() in known), None):
+            what = "no label" if kind == "label" else "no encoded image"
+            raise InputError(
+                f"{where} has the column {odd.name!r}, but its type is {odd.type}, {what}; name another column in the "
+                f'task file: {kind}_column = "..."'
+            )
         raise InputError(
             f"{where} has no column for the {kind} (its columns are {quoted_few(schema.names, 20)}); "
             f'name it in the task file: {kind}_column = "..."'

@@ -5,15 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import math
-import os
 import posixpath
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from shipbench.counts import counted
-from shipbench.data.formats.files import FolderImages, is_hidden, is_image, plain_path, require_files
+from shipbench.data.formats.files import FolderImages, is_image, plain_path, require_files, visible_files
 from shipbench.data.formats.image_folder import METADATA_SUFFIXES
 from shipbench.data.formats.labels import Label, as_integers, doubt_of, make_listing, quoted_few
 from shipbench.data.formats.options import text_option
@@ -37,7 +36,7 @@ _Record: TypeAlias = tuple[Path, Mapping[str, Any]]
 
 def has_metadata(folder: Path) -> bool:
     """Return whether a file called ``metadata`` lies in ``folder`` or below."""
-    return folder.is_dir() and any(map(_is_metadata, _visible_files(folder)))
+    return folder.is_dir() and any(map(_is_metadata, visible_files(folder)))
 
 
 def list_metadata(folder: Path, options: Mapping[str, Any]) -> Listing:
@@ -46,7 +45,7 @@ def list_metadata(folder: Path, options: Mapping[str, Any]) -> Listing:
     Splits are those of the folders on the way to an image, else of a column; without one, every image is train. Raises
     ``InputError`` if a column has to be chosen, and if images are missing.
     """
-    visible = [path for path in _visible_files(folder) if is_image(path) or _is_metadata(path)]
+    visible = [path for path in visible_files(folder) if is_image(path) or _is_metadata(path)]
     files = sorted(folder / path for path in visible if _is_metadata(path))
     kinds = sorted({file.suffix for file in files})
     if len(kinds) > 1:
@@ -86,15 +85,6 @@ def _rows(
     paths = [_path(folders[file], file, record, image) for file, record in records]
     labels = [_label(file, record, label) for file, record in records]
     return list(zip(_splits(everything, paths, label, options, first), paths, labels, strict=True))
-
-
-def _visible_files(folder: Path) -> Iterator[str]:
-    """Yield the path of every file below a folder, relative to it, except hidden ones and those in hidden folders."""
-    # Of a million files, pathlib would take several times as long.
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not is_hidden(name)]
-        prefix = os.path.relpath(parent, folder).replace(os.sep, "/")
-        yield from (name if prefix == "." else f"{prefix}/{name}" for name in names if not is_hidden(name))
 
 
 def _is_metadata(path: str) -> bool:

@@ -74,7 +74,7 @@ def parquet_tables(path: Path, config: str | None) -> HubTables | None:
     for split, part in configs[name].items():
         _require_all_shards(split, part, path)
     paths = {split: part.paths for split, part in configs[name].items()}
-    return _opened(paths, _card_features(card, name), path)
+    return _opened(paths, _card_features(card, name) or _recorded_features(path / "dataset_infos.json", name), path)
 
 
 def choose_config(configs: Sequence[str], config: str | None, where: object) -> str:
@@ -214,8 +214,15 @@ def _card(file: Path) -> Mapping[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _card_features(card: Mapping[str, Any], config: str) -> Features:
-    """Return the features that a card lists under ``dataset_info``."""
+def _recorded_features(file: Path, config: str) -> Features:
+    """Return the features in the file that older data sets have in place of the card's header."""
+    infos = _json(file) if file.is_file() else {}
+    info = infos.get(config, next(iter(infos.values())) if len(infos) == 1 else None)
+    return read_features(info.get("features") if isinstance(info, dict) else None)
+
+
+def _card_features(card: Mapping[str, Any], config: str) -> Features | None:
+    """Return the features that a card lists under ``dataset_info``; ``None`` if it lists none."""
     infos = _objects(card.get("dataset_info"))
     info: Mapping[str, Any] = next(
         (item for item in infos if item.get("config_name", _DEFAULT) == config or len(infos) == 1), {}
@@ -229,7 +236,7 @@ def _card_features(card: Mapping[str, Any], config: str) -> Features:
             names = kind["class_label"].get("names") or {}
             ordered = [names[key] for key in sorted(names, key=int)] if isinstance(names, dict) else names
             classes[feature["name"]] = tuple(map(str, ordered))
-    return Features(tuple(images), classes)
+    return Features(tuple(images), classes) if images or classes else None
 
 
 def _objects(value: Any) -> list[Mapping[str, Any]]:

@@ -11,6 +11,19 @@ from typing import Any
 
 from shipbench.counts import counted
 from shipbench.data.formats.files import UNREAD_SUFFIXES, FolderImages, is_hidden, is_image, require_folder
+from shipbench.data.formats.folder_layout import (
+    Level,
+    class_splits,
+    deeper_folders,
+    has_splits,
+    inside,
+    is_unsorted,
+    look_at,
+    split_files_hint,
+    table_hint,
+    unwrapped,
+    worded_splits,
+)
 from shipbench.data.formats.labels import Rows, make_listing, quoted_few
 from shipbench.data.formats.lists import has_lists, list_from_files
 from shipbench.data.formats.options import (
@@ -31,7 +44,8 @@ KEYS = ("splits", "layout", "list", "images")
 METADATA_SUFFIXES = (".csv", ".jsonl", ".parquet")
 """Suffixes of the file ``metadata`` that holds the labels of a Hugging Face image folder."""
 
-_DEEPEST_WRAPPER = 5
+
+_ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
 
 
 class ImageFolder(ListedSource):
@@ -51,13 +65,13 @@ class ImageFolder(ListedSource):
         folder = place(name, base)
         require_folder(folder, f"folder:{name}")
         options = with_images(options, None if images is None else str(place(images, base)))
-        return list_folder(folder, _with_absolute_images(options, _unwrapped(folder), base))
+        return list_folder(folder, _with_absolute_images(options, unwrapped(folder), base))
 
 
 def list_folder(folder: Path, options: Mapping[str, Any]) -> Listing:
     """List the images below ``folder`` as the source ``folder`` does."""
     layout = choice_option(options, "layout", ("splits", "classes"))
-    root = _unwrapped(folder)
+    root = unwrapped(folder)
     if layout is None and has_lists(root):
         return list_from_files(root, options)
     for key in ("list", "images"):
@@ -66,11 +80,21 @@ def list_folder(folder: Path, options: Mapping[str, Any]) -> Listing:
     if layout is None:
         _refuse_metadata(root)
     skipped = _Skipped()
-    has_splits = _has_splits(root, options) if layout is None else layout == "splits"
-    rows = _split_rows(root, options, skipped) if has_splits else _flat_rows(root, options, skipped)
+    rows = _rows(root, layout, options, skipped)
+    if len({label for split in rows.values() for _, label in split}) == 1 and (hint := table_hint(root)):
+        raise InputError(f"the folders of {root} give all images one class{hint}")
+    if "test" not in rows:
+        skipped.remarks += filter(None, map(split_files_hint, dict.fromkeys((folder, root))))
     images = FolderImages(root)
     signatures = images.signatures(path for split in rows.values() for path, _ in split)
     return make_listing(rows, images, root, notes=skipped.sentences(), signatures=signatures)
+
+
+def _rows(root: Path, layout: str | None, options: Mapping[str, Any], skipped: _Skipped) -> dict[SplitRole, Rows]:
+    if layout is None and (names := class_splits(root)):
+        return _rows_by_class(root, names, options, skipped)
+    splits_on_top = has_splits(root, options) if layout is None else layout == "splits"
+    return _split_rows(root, options, skipped) if splits_on_top else _flat_rows(root, options, skipped)
 
 
 def _with_absolute_images(options: Mapping[str, Any], root: Path, base: Path) -> Mapping[str, Any]:
@@ -105,99 +129,14 @@ class _Skipped:
         return [*self.remarks, *([f"skipped {' and '.join(parts)}"] if parts else [])]
 
 
-@dataclass(frozen=True)
-class _Level:
-    """The visible content of one folder: subfolders sorted by code point, and numbers of files."""
-
-    folders: tuple[str, ...]
-    images: int
-    others: int
-    hidden: int
-
-
-def _look_at(folder: Path) -> _Level:
-    folders, images, others, hidden = [], 0, 0, 0
-    with os.scandir(folder) as items:
-        for item in items:
-            if is_hidden(item.name):
-                hidden += 1
-            elif item.is_dir():
-                folders.append(item.name)
-            elif is_image(item.name):
-                images += 1
-            else:
-                others += 1
-    return _Level(tuple(sorted(folders)), images, others, hidden)
-
-
-def _unwrapped(folder: Path) -> Path:
-    """Step into lone folders that hold folders, as archives leave them."""
-    for _ in range(_DEEPEST_WRAPPER):
-        level = _look_at(folder)
-        if level.images or len(level.folders) != 1 or has_lists(folder) or role_of(level.folders[0]):
-            break
-        inner = _look_at(folder / level.folders[0])
-        if inner.images and not has_lists(folder / level.folders[0]):
-            break
-        folder /= level.folders[0]
-    return folder
-
-
-def _has_splits(root: Path, options: Mapping[str, Any]) -> bool:
-    """Return whether the folders in ``root`` are splits, else classes; raise ``InputError`` if they are both."""
-    if "splits" in options:
-        return True
-    folders = _look_at(root).folders
-    named = [name for name in folders if role_of(name)]
-    if not any(_look_at(root / name).folders for name in named):
-        if (named and len(named) == len(folders)) or _are_unlabelled_splits(root, folders):
-            raise InputError(
-                f"the folders {quoted_few(folders)} in {root} hold no class folders; make a folder for each class in "
-                'them, or write layout = "classes" in the task file if these are the classes'
-            )
-        return bool(_worded_splits(root, folders))
-    others = [name for name in folders if name not in named and _holds_image(root / name)]
-    if others:
-        raise InputError(
-            f"{root} holds folders named after splits ({quoted_few(named)}) beside others ({quoted_few(others)}); "
-            'write layout = "splits" in the task file to leave the others out, or layout = "classes" if all are classes'
-        )
-    return True
-
-
-def _are_unlabelled_splits(root: Path, folders: Sequence[str]) -> bool:
-    """Return whether all folders are called after splits in longer names, as ``train2017``, and none holds classes."""
-    roles = {role_within(name) for name in folders}
-    return None not in roles and len(roles) > 1 and not any(_look_at(root / name).folders for name in folders)
-
-
-def _worded_splits(root: Path, folders: Sequence[str]) -> tuple[str, ...]:
-    """Return the folders that have a split's name as a part, as ``training_set`` and ``seg_test`` in archives.
-
-    They count if they are a train and another split with class folders of the same names.
-    """
-    classes = {name: set(_look_at(root / _inside(root, name)).folders) for name in folders if role_within(name)}
-    train = [name for name in classes if role_within(name) == "train"]
-    if len(train) != 1:
-        return ()
-    alike = [name for name in classes if len(classes[name] & classes[train[0]]) > 1]
-    return tuple(alike) if len(alike) > 1 else ()
-
-
-def _inside(root: Path, split: str) -> str:
-    """Return the folder that holds a split's classes: its own, or the lone one of the same name in it."""
-    level = _look_at(root / split)
-    is_doubled = level.folders == (split,) and not level.images and _look_at(root / split / split).folders
-    return f"{split}/{split}" if is_doubled else split
-
-
 def _split_rows(root: Path, options: Mapping[str, Any], skipped: _Skipped) -> dict[SplitRole, Rows]:
-    level = _look_at(root)
+    level = look_at(root)
     _count_loose(level, skipped)
     chosen = "splits" in options
-    worded = () if any(map(role_of, level.folders)) else _worded_splits(root, level.folders)
+    worded = () if any(map(role_of, level.folders)) else worded_splits(root, level.folders)
     candidates = [name for name in level.folders if role_of(name) or name in worded or chosen]
-    unlabelled = [name for name in candidates if not _look_at(root / name).folders]
+    unlabelled = [name for name in candidates if not look_at(root / name).folders]
+    unlabelled += [name for name in candidates if name not in unlabelled and _is_unsorted(root, name, candidates)]
     for name in unlabelled:
         skipped.remarks.append(f"{name} in {root} has no class folders, so no labels, and is left out")
     labelled = [name for name in candidates if name not in unlabelled]
@@ -206,24 +145,51 @@ def _split_rows(root: Path, options: Mapping[str, Any], skipped: _Skipped) -> di
         skipped.remarks.append(f"left out {counted(len(left_out), 'folder')} of {root}: {quoted_few(left_out)}")
     rows: dict[SplitRole, list[Any]] = {}
     for name, role in roles.items():
-        rows.setdefault(role, []).extend(_class_rows(root, _inside(root, name), skipped, may_be_empty=role != "train"))
+        rows.setdefault(role, []).extend(_class_rows(root, inside(root, name), skipped, may_be_empty=role != "train"))
     return {role: tuple(split) for role, split in rows.items()}
+
+
+def _is_unsorted(root: Path, split: str, candidates: Sequence[str]) -> bool:
+    """Return whether a split other than train has its images in a lone folder that is a class of no other split."""
+    if role_within(split) == "train" or not is_unsorted(root, split):
+        return False
+    others = [look_at(root / inside(root, name)).folders for name in candidates if name != split]
+    return not any(look_at(root / split).folders[0] in folders for folders in others if len(folders) > 1)
+
+
+def _rows_by_class(
+    root: Path, names: Sequence[str], options: Mapping[str, Any], skipped: _Skipped
+) -> dict[SplitRole, Rows]:
+    """Return the rows of class folders that hold the folders of the splits."""
+    level = look_at(root)
+    _count_loose(level, skipped)
+    roles = assign_roles(names, options, root)
+    skipped.remarks.append(f"the folders {quoted_few(names)} in the class folders of {root} are read as splits")
+    rows: dict[SplitRole, list[tuple[str, str]]] = {}
+    for label in level.folders:
+        for split in look_at(root / label).folders:
+            if role := roles.get(split):
+                paths = _image_paths(root, f"{label}/{split}", skipped)
+                rows.setdefault(role, []).extend((path, label) for path in paths)
+    return {**rows}
 
 
 def _flat_rows(root: Path, options: Mapping[str, Any], skipped: _Skipped) -> dict[SplitRole, Rows]:
     if table_option(options, "splits"):
         raise InputError('the task file has both layout = "classes" and splits; a folder of classes has no splits')
-    level = _look_at(root)
+    level = look_at(root)
     if not level.folders:
         raise InputError(f"{root} {_why_no_classes(root, level)}")
     if named := [name for name in level.folders if role_of(name)]:
         skipped.remarks.append(f"{quoted_few(named)} in {root} is read as a class, not as a split")
+    if note := deeper_folders(root):
+        skipped.remarks.append(note)
     return {"train": _class_rows(root, "", skipped, may_be_empty=False)}
 
 
 def _refuse_metadata(root: Path) -> None:
     """Raise ``InputError`` for a Hugging Face image folder, whose labels are in a file."""
-    folders = [root, *(root / name for name in _look_at(root).folders if role_of(name))]
+    folders = [root, *(root / name for name in look_at(root).folders if role_of(name))]
     metadata = [file for folder in folders for file in folder.glob("metadata.*") if file.suffix in METADATA_SUFFIXES]
     if metadata:
         raise InputError(
@@ -232,7 +198,7 @@ def _refuse_metadata(root: Path) -> None:
         )
 
 
-def _why_no_classes(root: Path, level: _Level) -> str:
+def _why_no_classes(root: Path, level: Level) -> str:
     names = sorted(path.name for path in root.iterdir())
     if any(name.endswith((".parquet", ".arrow")) for name in names):
         return f"has no class folders; it looks like a Hugging Face data set: name it hf:{root}"
@@ -242,12 +208,15 @@ def _why_no_classes(root: Path, level: _Level) -> str:
             return f"has no class folders; if {file} holds {holds}, name it {kind}:{root / file}"
     if level.images:
         return f"holds {counted(level.images, 'image')} but no class folders; make a folder for each class"
-    return "has no class folders; it needs a folder with images for each class"
+    if packed := [name for name in names if name.lower().endswith(_ARCHIVES)]:
+        return f"has no class folders but archives ({quoted_few(packed)}); unpack them"
+    held = f"; it holds {quoted_few(names)}" if names else ""
+    return f"has no class folders; it needs a folder with images for each class{held}"
 
 
 def _class_rows(root: Path, split: str, skipped: _Skipped, *, may_be_empty: bool) -> Rows:
     folder = root / split
-    level = _look_at(folder)
+    level = look_at(folder)
     _count_loose(level, skipped)
     rows: list[tuple[str, str]] = []
     empty = []
@@ -258,11 +227,15 @@ def _class_rows(root: Path, split: str, skipped: _Skipped, *, may_be_empty: bool
             empty.append(name)
     if empty and not may_be_empty:
         folders = f"{counted(len(empty), 'class folder')} of {folder} without any image"
-        raise InputError(f"{folders}: {quoted_few(empty)}; add images or remove the folder")
+        full = [name for name in level.folders if name not in empty]
+        is_wrapper = len(full) == 1 and look_at(folder / full[0]).folders
+        instead = f", or, if the classes are in {full[0]}, name it folder:{folder / full[0]}" if is_wrapper else ""
+        hint = table_hint(folder)
+        raise InputError(f"{folders}: {quoted_few(empty)}; add images or remove the folder{instead}{hint}")
     return rows
 
 
-def _count_loose(level: _Level, skipped: _Skipped) -> None:
+def _count_loose(level: Level, skipped: _Skipped) -> None:
     skipped.loose += level.images
     skipped.others += level.others
     skipped.hidden += level.hidden
@@ -296,7 +269,3 @@ def _leads_up(item: os.DirEntry[str]) -> bool:
         return False
     holder = Path(item.path).parent.resolve()
     return holder.is_relative_to(Path(item.path).resolve())
-
-
-def _holds_image(folder: Path) -> bool:
-    return any(is_image(name) for _, _, names in os.walk(folder) for name in names if not is_hidden(name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -50,6 +51,8 @@ def make_listing(
     Raises ``InputError`` if there are fewer than two classes, if a class has no image in train, and if an image has two
     labels, all of which a doubt explains better.
     """
+    rows = {role: [(path, _composed(label)) for path, label in split] for role, split in rows.items()}
+    names = None if names is None else {_composed(label): name for label, name in names.items()}
     numbers = _numbering({label for split in rows.values() for _, label in split})
     title = {label: str(label) if names is None else names[label] for label in numbers}
     present = {role: {label for _, label in split} for role, split in rows.items()}
@@ -67,6 +70,11 @@ def make_listing(
         role: tuple(Entry(path, numbers[label]) for path, label in rows[role]) for role in ROLES if rows.get(role)
     }
     return Listing(tuple(title.values()), splits, images, tuple(remarks), signatures, doubt=doubt)
+
+
+def _composed(label: Label) -> Label:
+    """Return a text with its accented letters as one character each; macOS writes them as two."""
+    return unicodedata.normalize("NFC", label) if isinstance(label, str) else label
 
 
 def quoted_few(names: Sequence[object], limit: int = _LISTED) -> str:
@@ -183,9 +191,17 @@ def _check_train(
         roles = sorted({role for role, labels in present.items() if labels.intersection(absent)})
         raise InputError(
             f"{where} has {counted(len(absent), 'class', 'classes')} without images in train: "
-            f"{quoted_few([title[label] for label in absent])} (only in {' and '.join(roles)}); add training images or "
-            "leave the class out"
+            f"{quoted_few([title[label] for label in absent])} (only in {' and '.join(roles)}); "
+            f"{_remedy([title[label] for label in absent], [title[label] for label in present.get('train', set())])}"
         )
+
+
+def _remedy(absent: Sequence[str], trained: Sequence[str]) -> str:
+    spelled = {name.strip().casefold(): name for name in trained}
+    if alike := next((name for name in absent if name.strip().casefold() in spelled), None):
+        other = spelled[alike.strip().casefold()]
+        return f"train has {other!r} in place of {alike!r}, so write the class in one way"
+    return "add training images or leave the class out"
 
 
 def _remarks(
@@ -223,10 +239,15 @@ def _oddities(labels: Sequence[str], where: object) -> list[str]:
     absent = next((text for text in labels if text in _NAN), None)
     missing = f"{where} has the class {absent}, which programs also write for a missing label" if absent else ""
     names = set(labels)
+    spelled = {label.casefold(): label for label in labels}
+    alike = next((label for label in labels if spelled[label.casefold()] != label), None)
+    case = (
+        f"{where} has the classes {alike} and {spelled[alike.casefold()]}, which differ in case alone" if alike else ""
+    )
     several = next((text for text in labels if _is_list_of_words(text, names)), None)
     words = f"{where} has the class {several!r}, each word of which is a class too" if several else ""
     advice = "if these are several labels, leave such images out, because an image has one class"
-    notes = (numbers and f"{numbers}; each number is a class", missing, words and f"{words}; {advice}")
+    notes = (numbers and f"{numbers}; each number is a class", missing, case, words and f"{words}; {advice}")
     return [note for note in notes if note]
 
 

@@ -50,7 +50,7 @@ def list_from_files(folder: Path, options: Mapping[str, Any]) -> Listing:
     if "list" in options:
         raise InputError(f"{folder} has no {_COOP} to choose with the task file's key 'list'; remove the key")
     if files := _json_files(folder):
-        return _listing(folder, files, read_class_ids, role_of, options)
+        return _listing(folder, files, _class_ids, role_of, options)
     if files := _meta_lists(folder):
         return _listing(folder, files, read_lines, _meta_role, options)
     return _listing(folder, _vtab_lists(folder), read_lines, _vtab_role, options)
@@ -65,6 +65,14 @@ def read_class_ids(file: Path) -> Rows:
     if not isinstance(content, dict) or not all(_is_id(value) for value in content.values()):
         raise InputError(f"{file} is not an object from image path to class id; correct it or leave it out")
     return [(plain_path(path), _whole(value)) for path, value in content.items()]
+
+
+def _class_ids(file: Path) -> Rows:
+    try:
+        return read_class_ids(file)
+    except InputError as error:
+        layouts = 'layout = "splits" or "classes"'
+        raise InputError(f"{error}, or write {layouts} in the task file to read class folders") from error
 
 
 def read_lines(file: Path) -> Rows:
@@ -162,7 +170,7 @@ def _listing(
     for name, role in roles.items():
         rows[role] = [*rows.get(role, ()), *read(files[name])]
     rows = with_common_labels(rows)
-    return _finish(folder, rows, folder_names(rows) if read is read_class_ids else None, options)
+    return _finish(folder, rows, folder_names(rows) if read is _class_ids else None, options)
 
 
 def _meta_role(name: str) -> SplitRole | None:

@@ -20,13 +20,15 @@ from shipbench.errors import InputError
 
 KEYS = ("splits",)
 
-_IMAGES = "_images"
-_LABELS = "_labels"
+# How the arrays of the images and labels of a split are called: by MedMNIST, and in the examples of Keras.
+_NAMES = (("{}_images", "{}_labels"), ("x_{}", "y_{}"), ("X_{}", "y_{}"))
+# Those of a file without splits.
+_WHOLE = (("images", "labels"), ("x", "y"), ("X", "y"))
 _CHANNELS = (1, 3, 4)
 
 
 class NpzArrays(ListedSource):
-    """The source ``npz``: the arrays ``NAME_images`` and ``NAME_labels`` for each split.
+    """The source ``npz``: the arrays ``NAME_images`` and ``NAME_labels``, or ``x_NAME`` and ``y_NAME``, of each split.
 
     Key of the task file: ``splits`` (role to name of a split).
     """
@@ -41,10 +43,10 @@ class NpzArrays(ListedSource):
         roles = assign_roles(splits, options, arrays.file)
         if left_out := [split for split in splits if split not in roles]:
             notes.append(f"left out {counted(len(left_out), 'split')} of {arrays.file}: {quoted_few(left_out)}")
-        images = NpzImages({split: _image_rows(arrays, split) for split in roles})
+        images = NpzImages({split: _image_rows(arrays, split, *splits[split]) for split in roles})
         rows: dict[SplitRole, Rows] = {}
         for split, role in roles.items():
-            labels = _labels(arrays, split)
+            labels = _labels(arrays, splits[split][1])
             kept = [(entry_name(split, row), label) for row, label in enumerate(labels) if label != -1]
             if unlabelled := len(labels) - len(kept):
                 notes.append(f"left out {counted(unlabelled, 'image')} of {split} in {arrays.file} without a label")
@@ -75,23 +77,30 @@ def _existing(file: Path) -> Path:
     return file
 
 
-def _splits(arrays: ArrayFile) -> tuple[list[str], list[str]]:
-    """Return the names of the labelled splits, and a note on those without labels."""
-    names = [name.removesuffix(_IMAGES) for name in arrays.names if name.endswith(_IMAGES)]
-    labelled = [name for name in names if f"{name}{_LABELS}" in arrays.names]
-    if not labelled:
-        listed = quoted_few(arrays.names, 20) or "none"
-        raise InputError(
-            f"{arrays.file} has no arrays train_images and train_labels (its arrays: {listed}); save them under these "
-            "names, and those of the other splits as val_... and test_..."
-        )
-    return labelled, [
-        f"{name} in {arrays.file} has no labels and is left out" for name in names if name not in labelled
-    ]
+def _splits(arrays: ArrayFile) -> tuple[dict[str, tuple[str, str]], list[str]]:
+    """Return the arrays of the images and labels of each labelled split, and a note on those without labels."""
+    for images, labels in _NAMES:
+        start, end = images.split("{}")
+        names = [name[len(start) :].removesuffix(end) for name in arrays.names if _fits(name, start, end)]
+        labelled = {name: (images.format(name), labels.format(name)) for name in names}
+        labelled = {name: pair for name, pair in labelled.items() if pair[1] in arrays.names}
+        if labelled:
+            notes = [f"{name} in {arrays.file} has no labels and is left out" for name in names if name not in labelled]
+            return labelled, notes
+    if whole := next((pair for pair in _WHOLE if {*pair} <= {*arrays.names}), None):
+        return {"train": whole}, []
+    listed = quoted_few(arrays.names, 20) or "none"
+    raise InputError(
+        f"{arrays.file} has no arrays train_images and train_labels (its arrays: {listed}); save them under these "
+        "names, and those of the other splits as val_... and test_..."
+    )
 
 
-def _image_rows(arrays: ArrayFile, split: str) -> ArrayRows:
-    name = f"{split}{_IMAGES}"
+def _fits(name: str, start: str, end: str) -> bool:
+    return name.startswith(start) and name.endswith(end) and len(name) > len(start + end)
+
+
+def _image_rows(arrays: ArrayFile, split: str, name: str, label: str) -> ArrayRows:
     header = arrays.header(name)
     count, *size = header.shape or (0,)
     if len(size) not in (2, 3) or (size[2:] and size[2] not in _CHANNELS) or 0 in size:
@@ -103,7 +112,7 @@ def _image_rows(arrays: ArrayFile, split: str) -> ArrayRows:
     if header.dtype != "uint8" or header.is_fortran:
         what = "pixels in Fortran order" if header.is_fortran else f"pixels of the type {header.dtype}"
         raise InputError(f"{arrays.file}: {name} holds {what}; save them as uint8 from 0 to 255, in C order")
-    labels = arrays.header(f"{split}{_LABELS}").shape
+    labels = arrays.header(label).shape
     if labels[:1] != (count,):
         raise InputError(
             f"{arrays.file} has {counted(count, 'image')} of {split} but {counted(labels[0] if labels else 1, 'label')}"
@@ -112,9 +121,8 @@ def _image_rows(arrays: ArrayFile, split: str) -> ArrayRows:
     return arrays.rows(name)
 
 
-def _labels(arrays: ArrayFile, split: str) -> list[Label]:
-    """Return the label of every image of a split: integers, or texts."""
-    name = f"{split}{_LABELS}"
+def _labels(arrays: ArrayFile, name: str) -> list[Label]:
+    """Return the label of every image of an array of labels: integers, or texts."""
     values = arrays.values(name)
     width = values[0].size if len(values) else 1
     if width != 1:

@@ -31,7 +31,9 @@ _LISTED = 3
 # if they hold nothing but names of splits, without train.
 _UNCLEAR = ("split", "set", "subset")
 _UNCLEAR_NAMES = (*_UNCLEAR, "fold", "partition")
-_KEYWORD = re.compile(rf"(?:^|[-._ 0-9])({'|'.join(sorted(WORDS, key=len, reverse=True))})(?=$|[-._ 0-9])")
+_KEYWORD = re.compile(
+    rf"(?:^|[-._ 0-9])({'|'.join(sorted(WORDS, key=len, reverse=True))})(?:set|data|images)?(?=$|[-._ 0-9])"
+)
 
 
 def role_of(name: str) -> SplitRole | None:
@@ -42,8 +44,8 @@ def role_of(name: str) -> SplitRole | None:
 def role_within(name: str) -> SplitRole | None:
     """Return the role of the only split name that occurs in ``name``, as in ``birds-test-2.csv``.
 
-    A split name counts if it is bounded by ``-``, ``.``, ``_``, a space, a digit or an end.
-    Several roles give ``None``.
+    A split name counts if it is bounded by ``-``, ``.``, ``_``, a space, a digit or an end; ``set``, ``data`` or
+    ``images`` may follow it, as in ``TestSet``. Several roles give ``None``.
     """
     roles = {WORDS[word] for word in _KEYWORD.findall(name.lower())}
     return roles.pop() if len(roles) == 1 else None

@@ -44,8 +44,13 @@ def test_a_location_is_relative_to_the_base_or_the_home_folder(tmp_path: Path, m
 
 
 def test_images_lie_at_any_depth_and_suffixes_have_any_case(tmp_path: Path) -> None:
-    listing = read(tree(tmp_path, "ant/2020/may/a.JPG", "ant/b.png", "bee/c.JPEG"))
-    assert labels(listing)["train"] == [("ant/2020/may/a.JPG", "ant"), ("ant/b.png", "ant"), ("bee/c.JPEG", "bee")]
+    listing = read(tree(tmp_path, "ant/2020/may/a.JPG", "ant/b.png", "bee/c.JPEG", "bee/d.jfif"))
+    assert labels(listing)["train"] == [
+        ("ant/2020/may/a.JPG", "ant"),
+        ("ant/b.png", "ant"),
+        ("bee/c.JPEG", "bee"),
+        ("bee/d.jfif", "bee"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -65,7 +70,12 @@ def test_split_folders_go_by_many_names(tmp_path: Path, names: tuple[str, ...], 
 
 @pytest.mark.parametrize(
     "names",
-    [("training_set", "test_set"), ("seg_train/seg_train", "seg_test/seg_test"), ("train/train", "test/test")],
+    [
+        ("training_set", "test_set"),
+        ("TrainSet", "testdata"),
+        ("seg_train/seg_train", "seg_test/seg_test"),
+        ("train/train", "test/test"),
+    ],
 )
 def test_split_folders_of_archives_have_longer_names_or_are_doubled(tmp_path: Path, names: tuple[str, ...]) -> None:
     paths = [f"{name}/{label}/1.png" for name in names for label in ("ant", "bee")]
@@ -104,9 +114,9 @@ def test_skipped_files_are_counted_by_kind(tmp_path: Path) -> None:
 
 
 def test_images_of_other_kinds_are_said_apart(tmp_path: Path) -> None:
-    folder = tree(tmp_path, *FLAT, "ant/Thumbs.db", "ant/IMG_1.HEIC", "ant/x.jfif", "Bird/y.jfif")
+    folder = tree(tmp_path, *FLAT, "ant/Thumbs.db", "ant/IMG_1.HEIC", "ant/x.avif", "Bird/y.avif")
     assert read(folder).notes == (
-        "skipped 1 file that is not an image and 3 images of a kind that is not read (.heic, .jfif: convert to PNG or "
+        "skipped 1 file that is not an image and 3 images of a kind that is not read (.avif, .heic: convert to PNG or "
         "JPEG)",
     )
 

@@ -184,8 +184,8 @@ def test_nothing_is_unpickled(tmp_path: Path, name: str) -> None:
 
 
 def test_other_files_are_named(tmp_path: Path) -> None:
-    file = write(tmp_path / "bugs.npz", {"x": IMAGES, "y": LABELS})
-    with pytest.raises(InputError, match=r"no arrays train_images and train_labels \(its arrays: x, y\); save them"):
+    file = write(tmp_path / "bugs.npz", {"a": IMAGES, "b": LABELS})
+    with pytest.raises(InputError, match=r"no arrays train_images and train_labels \(its arrays: a, b\); save them"):
         read(file)
     with pytest.raises(InputError, match=r"is a folder; name the file, as in npz:.*/bugs\.npz"):
         read(tmp_path)
@@ -215,3 +215,28 @@ def test_unpacked_rows_lie_in_pages_of_their_own(tmp_path: Path, save: Callable[
     while isinstance(row, np.ndarray):
         row = row.base
     assert isinstance(row.obj if isinstance(row, memoryview) else row, mmap.mmap)
+
+
+@pytest.mark.parametrize(("images", "targets"), [("x_{}", "y_{}"), ("X_{}", "y_{}")])
+def test_the_names_of_keras_are_read(tmp_path: Path, images: str, targets: str) -> None:
+    content = arrays(train=4, test=2)
+    renamed = {
+        new.format(split): content[f"{split}_{old}"]
+        for split in ("train", "test")
+        for new, old in ((images, "images"), (targets, "labels"))
+    }
+    listing = read(write(tmp_path / "bugs.npz", renamed))
+    assert sizes(listing) == {"train": 4, "test": 2}
+    expected = read(write(tmp_path / "other.npz", content))
+    assert np.array_equal(*(np.asarray(part.images.read("test/00000001")) for part in (listing, expected)))
+    del renamed[targets.format("test")]
+    assert read(write(tmp_path / "bugs.npz", renamed)).notes == (
+        f"test in {tmp_path / 'bugs.npz'} has no labels and is left out",
+    )
+
+
+@pytest.mark.parametrize(("images", "targets"), [("images", "labels"), ("X", "y"), ("x", "y")])
+def test_a_file_without_splits_is_a_training_set(tmp_path: Path, images: str, targets: str) -> None:
+    content = arrays(train=4)
+    file = write(tmp_path / "bugs.npz", {images: content["train_images"], targets: content["train_labels"]})
+    assert sizes(read(file)) == {"train": 4}

@@ -1,0 +1,89 @@
+"""``hf:PATH``: which columns of Parquet files hold the images and labels, and where their names are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from shipbench.data.formats.hub_dataset import HubDataset
+from shipbench.data.listings import Listing
+from shipbench.errors import InputError
+from tests.data.formats.trees import labels, picture, tree
+
+CARD = """---
+dataset_info:
+  features:
+  - name: label
+    dtype:
+      class_label:
+        names: [x, y]
+---
+"""
+FEATURES = {"image": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": ["ant", "bee"]}}
+
+
+def read(path: Path, **options: Any) -> Listing:
+    return HubDataset().list(str(path), Path("/"), options)
+
+
+def parquet(folder: Path, **columns: Sequence[Any]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table({name: pa.array(values) for name, values in columns.items()}), folder / "train.parquet")
+    return folder
+
+
+def pictures(number: int) -> list[dict[str, Any]]:
+    return [{"bytes": picture(f"{row}"), "path": None} for row in range(number)]
+
+
+def test_shards_turned_into_tables_call_the_label_cls(tmp_path: Path) -> None:
+    folder = parquet(tmp_path, jpg=pictures(2), cls=[0, 3], __key__=["a", "b"])
+    assert read(folder).classes == ("0", "3")
+    assert read(parquet(tmp_path, jpg=pictures(2), cls=[0, 3], label=["x", "y"])).classes == ("x", "y")
+
+
+def test_a_column_of_paths_names_files(tmp_path: Path) -> None:
+    tree(tmp_path, "img/a.png", "img/b.png")
+    listing = read(parquet(tmp_path, image_path=["img/a.png", "img/b.png"], label=["ant", "bee"]))
+    (first, _), _ = labels(listing)["train"]
+    assert listing.signatures[first] == tmp_path / "img" / "a.png"
+    assert listing.images.read(first) == picture("img/a.png")
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"image": pictures(2), "labels": [[0, 1], [1]]}, r"the column 'labels', but its type is list<.*>, no label"),
+        (
+            {"image": [[0, 1], [1, 0]], "label": [0, 1]},
+            r"the column 'image', but its type is list<.*>, no encoded image",
+        ),
+        ({"image": pictures(2), "species": [0, 1]}, r"no column for the label \(its columns are image, species\)"),
+    ],
+)
+def test_a_column_of_another_type_is_named(tmp_path: Path, columns: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read(parquet(tmp_path, **columns))
+
+
+@pytest.mark.parametrize("config", ["default", "bugs"])
+def test_older_data_sets_have_their_class_names_in_a_file(tmp_path: Path, config: str) -> None:
+    parquet(tmp_path, image=pictures(2), label=[0, 1])
+    (tmp_path / "dataset_infos.json").write_text(json.dumps({config: {"features": FEATURES}}))
+    assert read(tmp_path).classes == ("ant", "bee")
+    (tmp_path / "dataset_infos.json").write_text(json.dumps({"a": {"features": FEATURES}, "b": {}}))
+    assert read(tmp_path).classes == ("0", "1")
+    (tmp_path / "README.md").write_text(CARD)
+    assert read(tmp_path).classes == ("x", "y")
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
+    tree(tmp_path, "labels.jsonl")
+    with pytest.raises(InputError, match=r"labels\.jsonl is no Parquet file; name one, or the folder of a data set"):
+        read(tmp_path / "labels.jsonl")
