@@ -53,7 +53,9 @@ def _opened(place: str) -> list[Task]:
     from shipbench.data.sources import completed, open_source
     from shipbench.tasks import parse_tasks
 
-    return [completed(task, open_source(task, None, ("train", "test"))) for task in parse_tasks(place)]
+    return [
+        completed(task, open_source(task, None, ("train", "test"))) for task in parse_tasks(place, "FILE.toml|SOURCE")
+    ]
 
 
 @app.command()

@@ -41,7 +41,7 @@ def write_report(report: Report, output: Path, formats: Sequence[str], paper: Pa
     stay. Raises ``InputError`` if ``output`` is a file.
     """
     if output.exists() and not output.is_dir():
-        raise InputError(f"--output: {output} is a file; name a folder for the report")
+        raise InputError(f"{output} is a file; name a folder for the report")
     contents = report_files(report, formats, paper)
     stale = _stale(output, contents)
     for name, content in contents.items():
