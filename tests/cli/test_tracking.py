@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from shipbench import load_results
-from shipbench.trackers import registry
+from shipbench.runtime import plug_ins
+from tests.cli.builders import plug_in
 from tests.conftest import Shipbench
 from tests.data.builders import vtab_tree
 
@@ -101,16 +102,6 @@ main()
 """
 
 
-def plug_in(folder: Path, name: str, code: str) -> Path:
-    """Install the tracker ``name`` with this code into a folder of packages, and return the folder."""
-    metadata = folder / f"{name}-1.dist-info"
-    metadata.mkdir(parents=True)
-    (folder / f"{name}_tracker.py").write_text(code)
-    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
-    (metadata / "entry_points.txt").write_text(f"[shipbench.trackers]\n{name} = {name}_tracker:Tracker\n")
-    return folder
-
-
 @pytest.fixture
 def line(tmp_path: Path, cache: Path) -> tuple[object, ...]:
     data = vtab_tree(tmp_path / "data", tasks=("dtd",))
@@ -134,7 +125,7 @@ def test_wrong_names(names: str, message: str, shipbench: Shipbench, line: tuple
 def test_a_missing_library_names_its_extra(
     name: str, shipbench: Shipbench, line: tuple[object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "find_spec", lambda module: None)
+    monkeypatch.setattr(plug_ins, "find_spec", lambda module: None)
     outcome = shipbench(*line, "--track", name)
     assert outcome.code == 2
     assert outcome.err.strip() == (
