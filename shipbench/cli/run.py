@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import typer
-
-from shipbench.cli import completion, next_steps
+from shipbench.cli import next_steps
 from shipbench.cli.documents import print_document, run_rows
-from shipbench.cli.options import GridOptions, grid_command
+from shipbench.cli.options import GridOptions, Methods, grid_command
 from shipbench.errors import InputError
 from shipbench.runtime.console import say
 
@@ -26,13 +24,7 @@ Planned = TypeVar("Planned")
 @grid_command
 def run(
     options: GridOptions,
-    method: Annotated[
-        str,
-        typer.Option(
-            help="Methods, comma-separated; all are the five main ones, zoo is every method.",
-            autocompletion=completion.methods,
-        ),
-    ],
+    method: Methods,
 ) -> None:
     """Train and test methods on tasks; skip runs that are done already."""
     run_grid(method, options)
