@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 Config = TypeVar("Config")
+Choice = TypeVar("Choice", bound=str)
 # No count comes near this, and every column and tensor that stores a setting can hold it.
 _INT_LIMIT = 2**31
 # What a number beyond a bound must be, by pydantic's type of error; any other error is a value of the wrong type.
@@ -83,6 +84,17 @@ def parse_pairs(pairs: Iterable[str], option: str = "--set", example: str = "lr=
 def comma_list(text: str) -> list[str]:
     """Return the items of a comma list in order, without the spaces around them, empty items and repeats."""
     return list(dict.fromkeys(item.strip() for item in text.split(",") if item.strip()))
+
+
+def one_of(text: str, choices: Iterable[Choice], option: str, kind: str) -> Choice:
+    """Return the choice that ``text`` names; raise ``InputError``, which names ``option`` and the ``kind`` of choice.
+
+    A choice is a text, also one of a ``Literal``.
+    """
+    names = {str(choice): choice for choice in choices}
+    if text not in names:
+        raise InputError(f"{option}: unknown {kind} {text!r}{did_you_mean(text, names)}; use {', '.join(names)}")
+    return names[text]
 
 
 def flat_table(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

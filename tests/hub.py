@@ -14,6 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import yaml
+
 REPO = "someone/VTAB-1k"
 DATA_SET = f"datasets/{REPO}"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -261,3 +263,9 @@ def _folder(name: str) -> dict[str, object]:
 def _upload_mode(file: dict[str, Any]) -> dict[str, Any]:
     large = file["path"].endswith((".safetensors", ".pt2", ".parquet"))
     return {"path": file["path"], "uploadMode": "lfs" if large else "regular", "shouldIgnore": False}
+
+
+def card_of(hub: Hub, name: str) -> tuple[dict[str, object], str]:
+    """Return the header and the text of a repository's card."""
+    _, header, text = hub.repositories[name]["README.md"].decode().split("---\n", 2)
+    return yaml.safe_load(header), text

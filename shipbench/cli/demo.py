@@ -53,7 +53,8 @@ def demo(
     selection = FULL if full else QUICK
     folder = results / "report" if output is None else output
     # Before minutes of training, after which it could not be written.
-    check_output(folder, "--output")
+    check_output(results, "--results")
+    check_output(folder, "--results" if output is None else "--output")
     for command in _commands(selection, results, folder):
         say(f"$ {command}")
     records = _run(selection, results)

@@ -14,9 +14,10 @@ from shipbench.cli import completion, next_steps
 from shipbench.cli.documents import document, print_document
 from shipbench.cli.layout import make_table, printable
 from shipbench.cli.options import Results
-from shipbench.errors import InputError, did_you_mean
+from shipbench.errors import InputError
 from shipbench.runtime.console import out_console, say
 from shipbench.runtime.files import check_output
+from shipbench.settings import one_of
 
 if TYPE_CHECKING:
     from shipbench.report.analysis.changes import Changes, Side
@@ -48,8 +49,8 @@ def diff(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON; accuracies are percent.")] = False,
 ) -> None:
     """Pair the runs of A and B: what moved, by how much, whether beyond chance, and what only one has."""
-    if fail_on not in (None, _REGRESSION):
-        raise InputError(f"--fail-on: unknown event {fail_on!r}{did_you_mean(fail_on, [_REGRESSION])}; use regression")
+    if fail_on is not None:
+        one_of(fail_on, [_REGRESSION], "--fail-on", "event")
     if output is not None:
         check_output(output, "--output")
     from shipbench.report.analysis.changes import compare

@@ -99,7 +99,7 @@ def one_task(text: str) -> Task:
     """Return the only task that ``--on`` names; raise ``InputError`` if there are several."""
     from shipbench.tasks import parse_tasks
 
-    tasks = parse_tasks(text)
+    tasks = parse_tasks(text, "--on")
     if len(tasks) > 1:
         raise InputError(f"--on {text} names {len(tasks)} tasks; name one")
     return tasks[0]

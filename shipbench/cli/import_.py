@@ -13,9 +13,9 @@ from shipbench.cli import completion, next_steps
 from shipbench.cli.documents import print_document
 from shipbench.cli.layout import make_table, printable
 from shipbench.cli.options import Results
-from shipbench.errors import InputError, did_you_mean
 from shipbench.runtime.console import out_console, say
 from shipbench.runtime.interrupts import stopping
+from shipbench.settings import one_of
 
 if TYPE_CHECKING:
     from shipbench.results.foreign.importing import Outcome
@@ -67,10 +67,7 @@ def import_results(
 
 
 def _unit(text: str | None) -> Any:
-    if text not in (None, *_UNITS):
-        hint = did_you_mean(text, _UNITS)
-        raise InputError(f"--unit: unknown unit {text!r}{hint}; use percent or fraction")
-    return text
+    return None if text is None else one_of(text, _UNITS, "--unit", "unit")
 
 
 def _print(outcomes: Sequence[Outcome], path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 from dataclasses import asdict, fields
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +16,7 @@ from shipbench.cli import published as rows_of
 from shipbench.cli.rows import Listing, Names, Row, chosen, list_command, show_table
 from shipbench.cli.runs import list_records
 from shipbench.errors import InputError
+from shipbench.runtime.plug_ins import extra_of, why_unusable
 
 if TYPE_CHECKING:
     from shipbench.methods import Switches
@@ -53,7 +54,9 @@ def _opened(place: str) -> list[Task]:
     from shipbench.data.sources import completed, open_source
     from shipbench.tasks import parse_tasks
 
-    return [completed(task, open_source(task, None, ("train", "test"))) for task in parse_tasks(place)]
+    return [
+        completed(task, open_source(task, None, ("train", "test"))) for task in parse_tasks(place, "FILE.toml|SOURCE")
+    ]
 
 
 @app.command()
@@ -140,7 +143,7 @@ def selections() -> Listing:
 @app.command()
 @list_command
 def engines() -> Listing:
-    """List the engines of '--engine' with the packages that they come from."""
+    """List the engines of '--engine': whether this machine has what they need, and which extra brings it."""
     from shipbench.engine.executors.registry import GROUP
 
     return _plug_ins(GROUP, "--engine")
@@ -149,19 +152,23 @@ def engines() -> Listing:
 @app.command()
 @list_command
 def trackers() -> Listing:
-    """List the trackers of '--track' with the packages that they come from."""
+    """List the trackers of '--track': whether this machine has what they need, and which extra brings it."""
     from shipbench.trackers.registry import GROUP
 
     return _plug_ins(GROUP, "--track")
 
 
 def _plug_ins(group: str, option: str) -> Listing:
-    packages = {point.name: point.dist for point in entry_points(group=group)}
-    rows = [
-        {"name": name, "package": dist and f"{dist.name} {dist.version}"} for name, dist in sorted(packages.items())
-    ]
+    points = {point.name: point for point in entry_points(group=group)}
+    rows = [_plug_in(points[name]) for name in sorted(points)]
     line = f"shipbench run --method ship --tasks demo {option} NAME"
     return Listing(rows, _suggestion(line, "train and test with it"))
+
+
+def _plug_in(point: EntryPoint) -> Row:
+    reason, package = why_unusable(point), point.dist and f"{point.dist.name} {point.dist.version}"
+    facts: Row = {"usable": not reason, "reason": reason or None, "extra": extra_of(point), "package": package}
+    return {"name": point.name, **facts}
 
 
 @app.command()

@@ -24,7 +24,7 @@ def after_run(results: Path, *, dry_run: bool = False) -> None:
 
 def open_file(path: Path) -> None:
     """Suggest to open a file or a folder."""
-    say(f"next: open {path}")
+    say(f"next: open {shlex.quote(str(path))}")
 
 
 def after_list_runs(results: Path) -> None:

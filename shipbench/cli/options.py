@@ -13,9 +13,9 @@ import typer
 from shipbench.cli import completion
 from shipbench.cli.config_file import read_config
 from shipbench.cli.documents import machine_readable
-from shipbench.errors import InputError, did_you_mean
+from shipbench.errors import InputError
 from shipbench.runtime.interrupts import stopping
-from shipbench.settings import parse_pairs
+from shipbench.settings import one_of, parse_pairs
 
 if TYPE_CHECKING:
     from shipbench.engine.executors.registry import Executor
@@ -36,6 +36,13 @@ def _number_of_jobs(text: str) -> int | None:
     return int(text)
 
 
+Methods = Annotated[
+    str,
+    typer.Option(
+        help="Methods, comma-separated; all are the five main ones, zoo is every method.",
+        autocompletion=completion.methods,
+    ),
+]
 Tasks = Annotated[
     str,
     typer.Option(
@@ -195,11 +202,7 @@ class GridOptions:
 
     def __post_init__(self) -> None:
         """Raise ``InputError`` for an unknown kind of progress."""
-        if self.progress not in _PROGRESS:
-            raise InputError(
-                f"--progress: unknown kind {self.progress!r}{did_you_mean(self.progress, _PROGRESS)}; "
-                f"use {', '.join(_PROGRESS)}"
-            )
+        one_of(self.progress, _PROGRESS, "--progress", "kind")
 
     @property
     def kept(self) -> str:

@@ -35,6 +35,8 @@ def _in_words(value: Any) -> str:
         return ", ".join(f"{key}={item}" for key, item in value.items())
     if isinstance(value, (list, tuple)):
         return "; ".join(map(str, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return "" if value is None else str(value)
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import typer
-
-from shipbench.cli import completion, next_steps
+from shipbench.cli import next_steps
 from shipbench.cli.documents import print_document, run_rows
-from shipbench.cli.options import GridOptions, grid_command
+from shipbench.cli.options import GridOptions, Methods, grid_command
 from shipbench.errors import InputError
 from shipbench.runtime.console import say
 
@@ -26,13 +24,7 @@ Planned = TypeVar("Planned")
 @grid_command
 def run(
     options: GridOptions,
-    method: Annotated[
-        str,
-        typer.Option(
-            help="Methods, comma-separated; all are the five main ones, zoo is every method.",
-            autocompletion=completion.methods,
-        ),
-    ],
+    method: Methods,
 ) -> None:
     """Train and test methods on tasks; skip runs that are done already."""
     run_grid(method, options)
@@ -109,12 +101,13 @@ def plan_runs(specs: Sequence[RunSpec], options: GridOptions, say: Callable[[str
 
 def say_failed(plan: Plan, options: GridOptions, runs: str = "runs") -> bool:
     """Say how many runs of an executed plan failed, now or before; return whether any did. ``runs`` names them."""
+    from shipbench.results.lookup import list_runs_command
     from shipbench.results.store import Store
 
     statuses = [Store(options.results).status(run.run_id) for run in plan.chosen]
     failed, before = statuses.count("failed"), len(plan.left_as_failed)
     if failed:
-        say(f"{failed} of {len(statuses)} {runs} failed; see 'shipbench list runs --results {options.results}'")
+        say(f"{failed} of {len(statuses)} {runs} failed; see: {list_runs_command(options.results)}")
     if before:
         say(f"{before} of {len(plan.runs)} {runs} failed before and were not repeated; --retry-failed repeats them")
     return failed > 0 or before > 0

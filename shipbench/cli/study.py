@@ -29,11 +29,11 @@ from shipbench.cli.report import ReportChoices, check_choices, make_report
 from shipbench.cli.run import execute_chosen, plan_runs
 from shipbench.counts import counted
 from shipbench.errors import InputError, ShipbenchError, did_you_mean
-from shipbench.runtime.console import say
+from shipbench.runtime.console import say, say_once
 from shipbench.runtime.interrupts import stopping, time_limit
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from shipbench.planning.plan import Plan
     from shipbench.planning.study.cost import Row
@@ -114,7 +114,7 @@ def study(options: StudyOptions, file: Annotated[Path, typer.Argument(help="Stud
         # A dry run does without: it needs pandas, which takes as long to import as a grid takes to plan.
         _check_reports(chosen, grid_options.results)
     if options.report_only:
-        _report(chosen.reports, grid_options.results)
+        _report(chosen, grid_options.results)
         return
     with time_limit(options.limit), stopping(grid_options.kept):
         failed = _study(chosen, grid_options, options)
@@ -128,10 +128,14 @@ def _study(study: Study, options: GridOptions, study_options: StudyOptions) -> i
     from shipbench.planning.plan import State
 
     options.executor().check()
-    grid = _plan(study, options)
+    lines: list[str] = []
+    grid = _plan(study, options, lines.append)
     as_json = study_options.as_json
     rows, show = _rows(options.results), print_json if as_json else print_grid
     sentences = _compare(study, grid, options, study_options)
+    # After everything that can be refused.
+    for line in (*grid.request.notes, *lines):
+        say_once(line)
     if options.dry_run:
         show(study, grid, rows, options, sentences)
         next_steps.after_run(options.results, dry_run=True)
@@ -142,15 +146,18 @@ def _study(study: Study, options: GridOptions, study_options: StudyOptions) -> i
     failed_outputs = _follow_up(final, options)
     if as_json:
         show(study, _planned_again(grid, options), _rows(options.results), options, sentences)
-    _report(study.reports, options.results)
+    _report(study, options.results)
     failed = sum(run.state is State.FAILED for run in final.runs)
     if failed:
         say(f"{failed} of {counted(len(final.runs), 'run')} failed; --retry-failed repeats them")
     return failed + undecided + failed_outputs
 
 
-def _plan(study: Study, options: GridOptions) -> StudyGrid:
-    """Return the grid of a study; a dry run without data or weights has one without records."""
+def _plan(study: Study, options: GridOptions, say: Callable[[str], None]) -> StudyGrid:
+    """Return the grid of a study; a dry run without data or weights has one without records.
+
+    ``say`` receives lines about the weights in checkpoint files.
+    """
     from shipbench.planning.study.grid import plan_study, plan_without_records
     from shipbench.planning.study.parts import request
     from shipbench.results.store import Store
@@ -266,10 +273,13 @@ def _check_baseline(name: str | None, results: Path) -> None:
     raise InputError(f"baseline: no method is called {name!r}{did_you_mean(name, list_methods())}")
 
 
-def _report(reports: Sequence[ReportPart], results: Path) -> None:
+def _report(study: Study, results: Path) -> None:
     """Write the reports of a study."""
-    for part in reports:
-        make_report(_choices(part, results))
+    from shipbench.planning.study.file import located
+
+    for part in study.reports:
+        with located(f"[[report]] of {study.file}"):
+            make_report(_choices(part, results))
 
 
 def _choices(part: ReportPart, results: Path) -> ReportChoices:

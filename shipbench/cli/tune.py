@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shipbench.cli import completion, next_steps
+from shipbench.cli import next_steps
 from shipbench.cli.documents import print_document, run_rows
-from shipbench.cli.options import GridOptions, grid_command
+from shipbench.cli.options import GridOptions, Methods, grid_command
 from shipbench.cli.run import checked, execute_chosen, plan_runs, plan_to_execute, say_failed
 from shipbench.counts import counted
 from shipbench.runtime.console import say
@@ -26,13 +26,7 @@ if TYPE_CHECKING:
 @grid_command
 def tune(
     options: GridOptions,
-    method: Annotated[
-        str,
-        typer.Option(
-            help="Methods, comma-separated; all are the five main ones, zoo is every method.",
-            autocompletion=completion.methods,
-        ),
-    ],
+    method: Methods,
     grid: Annotated[
         list[str],
         typer.Option(metavar="KEY=V1,V2|NAME", help="Values to try, or the name of a grid of the method; repeatable."),

@@ -30,15 +30,16 @@ def preflight(
     shots: Sequence[int | None] = (None,),
     elsewhere: bool = False,
     others: Sequence[Callable[[], object]] = (),
+    note: Callable[[str], object] = say_once,
 ) -> Planned:
     """Return ``make(tasks)``, which builds the specs of a command, after checking what all of them need.
 
     Checks the split files of ``tasks`` or lists their images, draws the ``shots``, checks the settings (by calling
     ``make``), the checkpoint file and the device of ``template``, that the folder ``results`` can be written to, and
-    the interval of checkpoints; ``results`` is None for a dry run, which prints the notes of the sources. Tasks outside
-    the catalogue reach ``make`` with the sizes and class names of their sources. With ``elsewhere``, the device need
-    not be on this machine. ``others`` are further checks that raise ``InputError``. Raises one ``InputError`` that
-    names every problem.
+    the interval of checkpoints; ``results`` is None for a dry run, in which ``note`` receives the notes of the sources.
+    Tasks outside the catalogue reach ``make`` with the sizes and class names of their sources. With ``elsewhere``, the
+    device need not be on this machine. ``others`` are further checks that raise ``InputError``. Raises one
+    ``InputError`` that names every problem.
     """
     made: list[Planned] = []
     notes: list[str] = []
@@ -66,8 +67,8 @@ def preflight(
         checks += [Store(results).check_writable, checkpoint_seconds]
     _refuse(_problems(checks))
     # Runs print them when they load the images.
-    for note in filter(None, notes):
-        say_once(note)
+    for text in filter(None, notes):
+        note(text)
     return made[0]
 
 

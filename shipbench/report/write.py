@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from shipbench.errors import InputError, did_you_mean
+from shipbench.errors import InputError
 from shipbench.report.document import Report, Table, without_empty_columns
 from shipbench.report.drawing.paper import PLAIN, PaperStyle
 from shipbench.report.render.csv_text import frame_csv, table_csv
@@ -15,6 +15,7 @@ from shipbench.report.render.images import IMAGE_FORMATS, images
 from shipbench.report.render.latex import latex_table, preview_document
 from shipbench.report.render.markdown import markdown_report, markdown_table
 from shipbench.report.render.typst import typst_document, typst_table
+from shipbench.settings import comma_list, one_of
 
 FORMATS = ("md", "tex", "typ", "csv", "html", *IMAGE_FORMATS)
 _MANIFEST = "manifest.json"
@@ -23,12 +24,7 @@ _TABLES = {"md": markdown_table, "tex": latex_table, "typ": typst_table, "csv": 
 
 def parse_formats(text: str) -> tuple[str, ...]:
     """Parse a comma-separated list of formats; raises ``InputError`` for an unknown format or an empty list."""
-    names = [part.strip().lower().removeprefix(".") for part in text.split(",") if part.strip()]
-    for name in names:
-        if name not in FORMATS:
-            raise InputError(
-                f"--format: unknown format {name!r}{did_you_mean(name, FORMATS)}; use {', '.join(FORMATS)}"
-            )
+    names = [one_of(name.lower().removeprefix("."), FORMATS, "--format", "format") for name in comma_list(text)]
     if not names:
         raise InputError(f"--format is empty; name one or more of {', '.join(FORMATS)}")
     return tuple(name for name in FORMATS if name in names)
@@ -41,7 +37,7 @@ def write_report(report: Report, output: Path, formats: Sequence[str], paper: Pa
     stay. Raises ``InputError`` if ``output`` is a file.
     """
     if output.exists() and not output.is_dir():
-        raise InputError(f"--output: {output} is a file; name a folder for the report")
+        raise InputError(f"{output} is a file; name a folder for the report")
     contents = report_files(report, formats, paper)
     stale = _stale(output, contents)
     for name, content in contents.items():

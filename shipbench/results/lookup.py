@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -42,12 +43,16 @@ def find_run(results: Path | str, prefix: str) -> str:
     candidates = [prefix] if prefix in ids else [run_id for run_id in ids if run_id.startswith(prefix)]
     if not candidates:
         raise InputError(
-            f"there is no run {prefix!r} in {results}{did_you_mean(prefix, ids)}; "
-            f"see 'shipbench list runs --results {results}'"
+            f"there is no run {prefix!r} in {results}{did_you_mean(prefix, ids)}; see: {list_runs_command(results)}"
         )
     if len(candidates) > 1:
         raise InputError(f"{prefix!r} matches several runs in {results}: {_listed(candidates)}; give more characters")
     return candidates[0]
+
+
+def list_runs_command(results: Path | str) -> str:
+    """Return the command that lists the runs of a results folder."""
+    return f"shipbench list runs --results {shlex.quote(str(results))}"
 
 
 def _listed(ids: list[str]) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from importlib.metadata import EntryPoint
-from typing import Any
+from importlib.util import find_spec
+from typing import Any, Protocol, runtime_checkable
 
 from shipbench.errors import InputError, ShipbenchError, one_line
 
@@ -30,3 +31,35 @@ def make_plug_in(point: EntryPoint, what: str, *arguments: Any) -> Any:
     except Exception as error:
         # A constructor may import the library that it needs.
         raise InputError(f"{what} {point.name!r} ({point.value}) cannot be made: {one_line(error)}") from error
+
+
+@runtime_checkable
+class MayBeUnusable(Protocol):
+    """A plug-in that knows whether this machine has what it needs."""
+
+    @staticmethod
+    def why_unusable() -> str:
+        """Return what this machine lacks, or an empty string; takes no time and asks no network."""
+        ...
+
+
+def why_unusable(point: EntryPoint) -> str:
+    """Return why the plug-in of an entry point cannot be used on this machine; empty if nothing speaks against it."""
+    try:
+        plug_in = point.load()
+        return plug_in.why_unusable() if isinstance(plug_in, MayBeUnusable) else ""
+    except Exception as error:
+        return one_line(error)
+
+
+def missing_library(module: str) -> str:
+    """Return that ``module`` is not installed, or an empty string."""
+    spec = find_spec(module)
+    # A folder of that name in the working folder, such as the one that wandb writes, is no library.
+    return f"{module} is not installed" if spec is None or spec.origin is None else ""
+
+
+def extra_of(point: EntryPoint) -> str | None:
+    """Return what pip installs for a plug-in: the extra of its package that is called like it, or None without one."""
+    extras = (point.dist and point.dist.metadata.get_all("Provides-Extra")) or []
+    return f"{point.dist.name}[{point.name}]" if point.dist and point.name in extras else None

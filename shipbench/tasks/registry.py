@@ -132,15 +132,16 @@ def suite_tasks(task: Task) -> tuple[str, ...]:
     return tuple(member.name for member in suite_of(task).tasks) if task.catalogued else task.suite_tasks
 
 
-def parse_tasks(text: str) -> list[Task]:
+def parse_tasks(text: str, option: str = "--tasks") -> list[Task]:
     """Read a comma-separated list of suites, groups, task names, SOURCEs and task files, in the order given.
 
-    Repeats are left out. The task of a SOURCE whose name is taken gets a number. Raises ``InputError`` for an unknown
-    name, and for a task file whose tasks or suite have the name of another one.
+    Repeats are left out. The task of a SOURCE whose name is taken gets a number. Raises ``InputError`` for an empty
+    list, in the name of ``option``, for an unknown name, and for a task file whose tasks or suite have the name of
+    another one.
     """
     parts = comma_list(text)
     if not parts:
-        raise InputError("--tasks is empty; name a suite, a group or tasks, as in --tasks demo")
+        raise InputError(f"{option} is empty; name a suite, a group or tasks, such as demo")
     bare = {part: task_of_source(part, Path.cwd()) for part in parts if is_source(part)}
     tasks = dict.fromkeys(task for part in parts for task in ([bare[part]] if part in bare else _named_by(part)))
     others = [task for task in tasks if task not in bare.values()]

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from shipbench.errors import InputError
+from shipbench.runtime.plug_ins import missing_library
 from shipbench.trackers.interface import PROJECT, Outcome, TrackedRun, TrackerOptions
 from shipbench.trackers.registry import require_library
 
@@ -22,7 +23,7 @@ class MlflowTracker:
     """Sends runs to ``MLFLOW_TRACKING_URI``, into the experiment ``MLFLOW_EXPERIMENT_NAME``, or "shipbench"."""
 
     def __init__(self, options: TrackerOptions) -> None:
-        self.uri = os.environ.get("MLFLOW_TRACKING_URI") or None
+        self.uri = _uri()
         self.experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME") or PROJECT
 
     @property
@@ -30,10 +31,15 @@ class MlflowTracker:
         """The place that holds the experiment."""
         return f"experiment {self.experiment!r} at {_without_password(self.uri or 'sqlite:///mlflow.db')}"
 
+    @staticmethod
+    def why_unusable() -> str:
+        """Return that MLflow or a place to write to is missing, or an empty string."""
+        return missing_library("mlflow") or ("" if _uri() or _has_database() else "MLFLOW_TRACKING_URI is not set")
+
     def check(self) -> None:
         """Raise ``InputError`` if MLflow is not installed or has no place to write to."""
         require_library("mlflow", "mlflow")
-        if self.uri is None and find_spec("sqlalchemy") is None:
+        if not (self.uri or _has_database()):
             raise InputError(
                 "--track mlflow has no place to write to; set MLFLOW_TRACKING_URI to a server, as in "
                 "http://127.0.0.1:5000, or install the package mlflow for a database in this folder"
@@ -76,6 +82,15 @@ def _experiment(client: Any, name: str) -> str:
         if experiment is None:
             raise
         return experiment.experiment_id
+
+
+def _uri() -> str | None:
+    return os.environ.get("MLFLOW_TRACKING_URI") or None
+
+
+def _has_database() -> bool:
+    """Return whether MLflow can write to a database in the working folder."""
+    return find_spec("sqlalchemy") is not None
 
 
 def _last_epoch(run: Any) -> int:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
-from importlib.util import find_spec
 
 from shipbench.errors import InputError, ShipbenchError, did_you_mean, one_line
-from shipbench.runtime.plug_ins import load_plug_in
+from shipbench.runtime.plug_ins import load_plug_in, missing_library
 from shipbench.settings import comma_list
 from shipbench.trackers.interface import Tracker, TrackerOptions
 
@@ -65,9 +64,7 @@ def _refusing(name: str) -> Iterator[None]:
 
 def require_library(module: str, tracker: str) -> None:
     """Raise ``InputError`` if ``module`` is not installed; it names the extra that brings it, called as the tracker."""
-    spec = find_spec(module)
-    # A folder of that name in the working folder, such as the one that wandb writes, is no library.
-    if spec is None or spec.origin is None:
+    if missing_library(module):
         raise InputError(
             f"--track {tracker} needs a package that is not installed; run: pip install 'shipbench[{tracker}]'"
         )

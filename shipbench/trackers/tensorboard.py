@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from shipbench.runtime.plug_ins import missing_library
 from shipbench.trackers.interface import Outcome, TrackedRun, TrackerOptions
 from shipbench.trackers.registry import require_library
 
@@ -22,6 +23,11 @@ class TensorboardTracker:
     def where(self) -> str:
         """The command that shows the runs."""
         return f"tensorboard --logdir {shlex.quote(str(self.folder))}"
+
+    @staticmethod
+    def why_unusable() -> str:
+        """Return that tensorboard is missing, or an empty string."""
+        return missing_library("tensorboard")
 
     def check(self) -> None:
         """Raise ``InputError`` if tensorboard is not installed."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
 from contextvars import Context
 from typing import Any
 
+from shipbench.runtime.plug_ins import missing_library
 from shipbench.trackers.interface import PROJECT, Outcome, TrackedRun, TrackerOptions
 from shipbench.trackers.registry import require_library
 
@@ -20,7 +22,12 @@ class TrackioTracker:
     @property
     def where(self) -> str:
         """The command that shows the runs."""
-        return f"trackio show --project {self.project}"
+        return f"trackio show --project {shlex.quote(self.project)}"
+
+    @staticmethod
+    def why_unusable() -> str:
+        """Return that trackio is missing, or an empty string."""
+        return missing_library("trackio")
 
     def check(self) -> None:
         """Raise ``InputError`` if trackio is not installed."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from shipbench.errors import InputError, one_line
+from shipbench.runtime.plug_ins import missing_library
 from shipbench.trackers.interface import PROJECT, Outcome, TrackedRun, TrackerOptions
 from shipbench.trackers.registry import require_library
 
@@ -33,6 +34,11 @@ class WandbTracker:
         if not self.offline:
             return self.url
         return f"wandb sync --include-offline {shlex.quote(str(self.folder))}/wandb/offline-*"
+
+    @staticmethod
+    def why_unusable() -> str:
+        """Return that wandb is missing, or an empty string."""
+        return missing_library("wandb")
 
     def check(self) -> None:
         """Raise ``InputError`` if wandb is not installed, or not logged in although it is to go online."""

@@ -68,3 +68,13 @@ def compared(shipbench: Shipbench, *arguments: object) -> dict[str, Any]:
     """Return what ``shipbench diff --json`` prints."""
     content: dict[str, Any] = json.loads(shipbench("diff", *arguments, "--json").out)
     return content
+
+
+def plug_in(folder: Path, name: str, code: str) -> Path:
+    """Install the tracker ``name`` with this code into a folder of packages, and return the folder."""
+    metadata = folder / f"{name}-1.dist-info"
+    metadata.mkdir(parents=True)
+    (folder / f"{name}_tracker.py").write_text(code)
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text(f"[shipbench.trackers]\n{name} = {name}_tracker:Tracker\n")
+    return folder

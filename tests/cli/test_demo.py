@@ -48,6 +48,16 @@ def test_a_report_that_could_not_be_written_is_refused_before_any_run(
     assert f"--output: {tmp_path / 'taken'} is a file; name a folder" in outcome.err
 
 
+def test_a_file_in_place_of_the_results_is_refused_by_the_option_that_names_it(
+    shipbench: Shipbench, executed: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "report").touch()
+    for results in (tmp_path / "report", tmp_path):
+        outcome = shipbench("demo", "--results", results)
+        assert (outcome.code, executed) == (2, [])
+        assert outcome.err == f"error: --results: {tmp_path / 'report'} is a file; name a folder\n"
+
+
 def test_a_demo_is_a_run_and_a_report(shipbench: Shipbench, executed: list[str], tmp_path: Path) -> None:
     outcome = shipbench("demo", "--results", tmp_path / "r", "--output", tmp_path / "page")
     assert outcome.code == 0, outcome.err

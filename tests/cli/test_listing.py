@@ -12,13 +12,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from shipbench.cli.published import chosen_rows, importable
 from shipbench.methods import get_method, list_methods
 from shipbench.record import RunRecord
-from tests.cli.builders import as_terminal, make_record, results_folder
+from shipbench.runtime import plug_ins
+from tests.cli.builders import as_terminal, make_record, plug_in, results_folder
 from tests.conftest import Shipbench
 
 HEAVY = ("torch", "timm", "pandas", "pyarrow", "matplotlib", "sklearn", "scipy", "numpy")
@@ -53,11 +55,44 @@ def test_selections(shipbench: Shipbench) -> None:
     assert all(row["counts"] for row in rows)
 
 
-@pytest.mark.parametrize(("kind", "names"), [("engines", ["dask", "local"]), ("trackers", ["mlflow", "tensorboard"])])
-def test_plug_ins(shipbench: Shipbench, kind: str, names: list[str]) -> None:
+LACKING = {
+    "dask": "distributed is not installed",
+    "slurm": "submitit is not installed",
+    **{name: f"{name} is not installed" for name in ("mlflow", "tensorboard", "trackio", "wandb")},
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [("engines", ["dask", "local", "slurm"]), ("trackers", ["mlflow", "tensorboard", "trackio", "wandb"])],
+)
+def test_plug_ins_whose_library_is_missing(
+    shipbench: Shipbench, monkeypatch: pytest.MonkeyPatch, kind: str, names: list[str]
+) -> None:
+    monkeypatch.setattr(plug_ins, "find_spec", lambda module: None)
     rows = json.loads(shipbench("list", kind, "--json").out)
-    assert [row["name"] for row in rows][:2] == names
-    assert all(row["package"].startswith("shipbench ") for row in rows if row["name"] in names)
+    assert [row["name"] for row in rows if row["package"].startswith("shipbench ")] == names
+    for row in rows:
+        extra = f"shipbench[{row['name']}]" if row["name"] in LACKING else None
+        reason = LACKING.get(row["name"])
+        assert (row["usable"], row["reason"], row["extra"]) == (reason is None, reason, extra), row["name"]
+    shown = {row[0]: row[1:4] for row in cells(shipbench("list", kind).out)}
+    assert shown[names[0]] == ["no", LACKING[names[0]], f"shipbench[{names[0]}]"]
+    assert shown.get("local", ["yes", "", ""]) == ["yes", "", ""]
+
+
+def test_what_else_a_plug_in_may_lack(shipbench: Shipbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plug_ins, "find_spec", lambda module: SimpleNamespace(origin=module))
+    monkeypatch.setattr("shipbench.trackers.mlflow.find_spec", lambda module: None)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.syspath_prepend(plug_in(tmp_path, "broken", "import no_such_module"))
+    listed = [json.loads(shipbench("list", kind, "--json").out) for kind in ("engines", "trackers")]
+    assert {row["name"]: row["reason"] for rows in listed for row in rows if not row["usable"]} == {
+        "slurm": "sbatch is not on the PATH",
+        "mlflow": "MLFLOW_TRACKING_URI is not set",
+        "broken": "No module named 'no_such_module'",
+    }
 
 
 def test_ablations(shipbench: Shipbench) -> None:
@@ -203,8 +238,8 @@ COLUMNS = {
     "backbones": "note,name",
     "ablations": "settings,switch",
     "selections": "counts,name",
-    "engines": "package,name",
-    "trackers": "package,name",
+    "engines": "usable,name",
+    "trackers": "extra,name",
     "published": "method",
     "runs": "final_test_acc,run_id",
 }

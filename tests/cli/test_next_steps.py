@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from shipbench.cli import next_steps
+from shipbench.cli.options import GridOptions
+from shipbench.cli.run import plan_runs, say_failed
 from shipbench.data.inspection.verify import TaskReport
+from shipbench.engine.attempt import failed_record
+from shipbench.results.store import Store
+from shipbench.spec import RunSpec
 from tests.cli.builders import make_record, results_folder
 from tests.conftest import Outcome, Shipbench
 from tests.data.builders import vtab_tree
@@ -39,6 +47,47 @@ def test_the_results_folder_is_named_where_it_is_not_the_usual_one(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert last_line(shipbench("run", "--method", "linear", *line, "--results", "results")) == "next: shipbench report"
+
+
+ODD = Path("my $runs; (old)")
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda: next_steps.after_run(ODD),
+        lambda: next_steps.open_file(ODD),
+        lambda: next_steps.after_list_runs(ODD),
+        lambda: next_steps.after_export(ODD, ""),
+        lambda: next_steps.after_push("a/b", str(ODD), dry_run=False),
+        lambda: next_steps.after_evaluate(ODD),
+        lambda: next_steps.after_status(ODD, failed=False, coming=True),
+        lambda: next_steps.after_status(ODD, failed=True, coming=False),
+        lambda: next_steps.after_import(ODD, dry_run=False),
+        lambda: next_steps.after_inspect("dtd", ODD),
+        lambda: next_steps.after_fetch(ODD),
+        lambda: next_steps.after_import_fgvc(["CUB"], ODD),
+        lambda: next_steps.after_verify(ODD),
+        lambda: next_steps.after_verify_own(str(ODD)),
+    ],
+)
+def test_a_folder_of_any_name_is_one_word_of_a_suggested_command(
+    step: Callable[[], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    step()
+    assert str(ODD) in shlex.split(capsys.readouterr().err, comments=True)
+
+
+def test_failed_runs_are_listed_by_a_command_that_can_be_pasted(
+    tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = GridOptions(tasks="demo-tiny", results=tmp_path / ODD)
+    plan = plan_runs([RunSpec("linear", "demo-tiny")], options)
+    Store(options.results).write(failed_record(plan.chosen[0], None, "lost"))
+    assert say_failed(plan, options)
+    sentence, _, command = capsys.readouterr().err.partition("; see: ")
+    assert sentence == "1 of 1 runs failed"
+    assert shlex.split(command) == ["shipbench", "list", "runs", "--results", str(options.results)]
 
 
 def test_a_report_leads_to_its_page(shipbench: Shipbench, tmp_path: Path) -> None:

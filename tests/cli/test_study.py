@@ -221,6 +221,23 @@ def test_a_dry_run_tells_the_cost_and_writes_nothing(shipbench: Shipbench, line:
     assert "2 runs at a time" in shipbench(*line, "--dry-run", "--jobs", "2").err
 
 
+def test_a_dry_run_refuses_everything_before_it_notes_anything(shipbench: Shipbench, line: tuple[object, ...]) -> None:
+    wrong = {"shots = 0": "shots '0' is not a list", "set.lr = 'fast'": "lr='fast' is not a number"}
+    parts = [f'[[run]]\nname = "{i}"\nmethods = "linear"\n{key}\n' for i, key in enumerate(wrong)]
+    study = Path("tiny.toml")
+    study.write_text(study.read_text(encoding="utf-8") + "\n".join(parts), encoding="utf-8")
+    refused = shipbench(*line, "--dry-run")
+    note, heading = "svhn has 25 train images", "error: 2 parts cannot be planned:\n"
+    assert (refused.code, refused.out, note in refused.err) == (2, "", False)
+    problems = refused.err.partition(heading)[2].splitlines()
+    for i, (problem, words) in enumerate(zip(problems, wrong.values(), strict=True)):
+        assert problem.startswith(f"- part '{i}' of tiny.toml: {words}")
+    without_lock = shipbench(*line, "--only", "main", "--dry-run", "--locked")
+    assert (without_lock.code, note in without_lock.err) == (2, False)
+    assert "error: --locked: there is no lock to compare with" in without_lock.err
+    assert note in shipbench(*line, "--only", "main", "--dry-run").err
+
+
 def test_a_time_limit_ends_a_sitting(shipbench: Shipbench, line: tuple[object, ...]) -> None:
     Path("tiny.toml").write_text(TINY.format(epochs=100_000), encoding="utf-8")
     outcome = shipbench(*line, "--only", "length", "--for", "2s")
@@ -375,11 +392,11 @@ def test_wrong_options_are_refused(
 @pytest.mark.parametrize(
     ("key", "words"),
     [
-        ('select = "fianl"', "[[report]] of tiny.toml: --select: unknown rule 'fianl' (did you mean 'final'?)"),
+        ('select = "fianl"', "[[report]] of tiny.toml: select: unknown rule 'fianl' (did you mean 'final'?)"),
         ('format = "mdd"', "unknown format 'mdd'"),
         ('style = "cvpt"', "unknown style 'cvpt'"),
-        ('published = "some"', "--published: unknown choice 'some'"),
-        ('imported = "some"', "--imported: unknown choice 'some'"),
+        ('published = "some"', "[[report]] of tiny.toml: published: unknown choice 'some'"),
+        ('imported = "some"', "[[report]] of tiny.toml: imported: unknown choice 'some'"),
         ('baseline = "vpt-depe"', "no method is called 'vpt-depe' (did you mean 'vpt-deep'?)"),
     ],
 )

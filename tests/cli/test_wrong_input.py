@@ -189,6 +189,7 @@ def test_wrong_config_file(shipbench: Shipbench, tmp_path: Path, content: str, w
         ("list published --method ,", "--method is empty; name methods"),
         ("list published --method -", "no published row of '-'"),
         ("list published --task ,", "--task is empty; name tasks"),
+        ("list tasks ,", "FILE.toml|SOURCE is empty; name a suite"),
         ("bench --all --end-to-end", "--end-to-end times runs as they are carried out; use it without --all"),
         ("bench --end-to-end --merged", "use it without --all, --compile and --merged"),
         ("bench --operations --merged", "--operations counts and times nothing"),

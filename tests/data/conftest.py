@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.data.archives import TASKS
 from tests.data.builders import vtab_tree
 
 
@@ -27,3 +28,15 @@ def dtd(tmp_path: Path, private_cache: Path) -> Path:
 def full_size_kitti(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write a copy of kitti with as many images as the catalogue lists, all tiny; tests must not change it."""
     return vtab_tree(tmp_path_factory.mktemp("kitti"), tasks=["kitti"], n_train=1000, n_test=711, size=(4, 3))
+
+
+@pytest.fixture
+def copy(tmp_path: Path, private_cache: Path) -> Path:
+    """Write a copy of two tasks, one of them under its alias."""
+    return vtab_tree(tmp_path / "copy", tasks=TASKS, folders={"cifar100": "cifar"})
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    """Return the folder to import into, which does not exist yet."""
+    return tmp_path / "library" / "vtab-1k"

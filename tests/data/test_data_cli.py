@@ -19,9 +19,9 @@ from shipbench.data.types import TaskReport
 from shipbench.errors import InputError
 from shipbench.tasks import get_task
 from tests.conftest import Shipbench
+from tests.data.archives import cut_in_two
 from tests.data.builders import small_task, vtab_tree
 from tests.data.test_fetch import packed
-from tests.data.test_importing import cut_in_two
 from tests.hub import DATA_SET, REPO, Hub, serve
 
 TASKS = ("cifar100", "dtd")

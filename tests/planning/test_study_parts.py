@@ -5,7 +5,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
+
 from shipbench import RunSpec
+from shipbench.errors import InputError
 from shipbench.planning.study.file import EvaluatePart, read_study
 from shipbench.planning.study.follow_ups import request_follow_up, with_images
 from shipbench.planning.study.parts import request
@@ -85,6 +88,24 @@ def test_the_seeds_and_the_searches_of_a_tuning(tmp_path: Path) -> None:
         "tuning_seeds = '7-8'": (4, (7, 8), (3, 1)),
         "choose_only = true": (4, (3,), ()),
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[[run]]\nmethods = 'linear'\ntasks = ','", "tasks is empty; name a suite"),
+        ("[[run]]\nmethods = 'linear'\ntasks = 'dtd'\nshots = 0", "shots '0' is not a list"),
+        ("[[run]]\nmethods = 'linear'\ntasks = 'dtd'\nset = { 'ship.lr' = 1 }", "set ship.lr: method 'ship'"),
+        ("[[ablate]]\ntasks = 'dtd'\nswitches = ','", "switches is empty; name switches, as in switches no-hierarchy"),
+        ("[[ablate]]\ntasks = 'dtd'\nproduct = true", "product combines sweeps; give at least one with sweep"),
+        ("[[ablate]]\ntasks = 'dtd'\nmethod = 'linear'\nshots = 'x'\n", "shots 'x' is not a list"),
+        ("[[tune]]\nmethods = 'linear'\ntasks = 'dtd'\ngrid = 'x'", "grid: linear has no grid 'x'"),
+    ],
+)
+def test_a_refusal_names_the_key_and_not_the_option_of_a_command(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(InputError) as refused:
+        request(read_study(written(tmp_path, text)), BASE, None, without_data=True)
+    assert f" of {tmp_path / 'paper.toml'}: {words}" in str(refused.value)
 
 
 def test_images_of_a_follow_up_are_a_test_split_or_all_that_there_are(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -12,12 +13,18 @@ from shipbench.report.document import Report
 from tests.report.builders import (
     DEMO_TASKS,
     ablation_records,
+    grid,
     histories,
+    make_record,
     make_results,
     study_records,
     sweep_records,
 )
 
+HOSTILE = (
+    "<script>alert(1)</script> & 100% of_a $\\frac{ #~^ \\input{/etc/passwd} ]]> --> | `code` *b* [x](y) "
+    "\"q' \x07 Ωé\n\n# head"
+)
 LIGHT_FORMATS = ("md", "tex", "typ", "csv", "html", "svg")
 
 
@@ -42,4 +49,29 @@ def written(demo_report: Report, tmp_path_factory: pytest.TempPathFactory) -> Pa
     """The demo report on disk in every format that needs no matplotlib."""
     folder = tmp_path_factory.mktemp("report")
     write_report(demo_report, folder, LIGHT_FORMATS)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def hostile_report() -> Report:
+    """A report on records whose texts are all hostile, in finished and in failed runs."""
+    texts = ("recipe", "backbone", "backbone_sha256", "image_format", "precision", "device", "git_commit", "switches")
+    poison: dict[str, Any] = dict.fromkeys(texts, HOSTILE)
+    records = grid((HOSTILE, "vpt-deep", "ship"), ("cifar100", "dtd", "../../" + HOSTILE), (0, 1))
+    records += [{**r, **poison, "run_id": f"{HOSTILE}{i}", "cfg.note": HOSTILE} for i, r in enumerate(records)]
+    records.append(make_record(HOSTILE, "svhn", suite=HOSTILE, group=HOSTILE, status="failed", error=HOSTILE * 20))
+    history = pd.DataFrame(
+        [
+            {"run_id": r["run_id"], "epoch": epoch, "split": "test", "accuracy": 0.1 * epoch}
+            for r in records
+            for epoch in (1, 2)
+        ]
+    )
+    return build_report(make_results(records), history, ReportOptions(title=HOSTILE, command=HOSTILE))
+
+
+@pytest.fixture(scope="session")
+def hostile_folder(hostile_report: Report, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("hostile") / "inside"
+    write_report(hostile_report, folder, ("md", "tex", "csv", "html", "png", "svg"))
     return folder

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shipbench.errors import InputError
 from shipbench.results.lookup import find_run, run_ids
+from shipbench.results.selecting import parse_selector
 
 
 def folder(root: Path, *ids: str) -> Path:
@@ -43,6 +46,17 @@ def test_a_long_list_of_candidates_is_cut(tmp_path: Path) -> None:
 def test_an_unknown_run_is_refused_with_a_suggestion(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no run '91d8' in .* \(did you mean '91d9'\?\)"):
         find_run(folder(tmp_path, "91d9", "0123"), "91d8")
+
+
+def test_the_list_of_runs_is_a_command_that_can_be_pasted(tmp_path: Path) -> None:
+    results = folder(tmp_path / "my $runs", "0123")
+    with pytest.raises(InputError) as refused:
+        find_run(results, "91")
+    command = ["shipbench", "list", "runs", "--results", str(results)]
+    assert shlex.split(str(refused.value).partition("; see: ")[2]) == command
+    with pytest.raises(InputError) as refused:
+        parse_selector(str(results), results).select(pd.DataFrame())
+    assert shlex.split(str(refused.value).partition("; see: ")[2]) == command
 
 
 def test_a_missing_folder_and_hidden_files_hold_no_runs(tmp_path: Path) -> None:

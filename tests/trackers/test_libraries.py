@@ -68,7 +68,7 @@ PLACES = (
         ),
         (TensorboardTracker, {}, "tensorboard --logdir '{folder}/tensorboard'"),
         (TrackioTracker, {}, "trackio show --project shipbench"),
-        (TrackioTracker, {"TRACKIO_PROJECT": "mine"}, "trackio show --project mine"),
+        (TrackioTracker, {"TRACKIO_PROJECT": "my $runs"}, "trackio show --project 'my $runs'"),
     ],
 )
 def test_where_runs_go_is_told_as_one_would_look_at_them(

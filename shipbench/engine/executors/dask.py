@@ -20,6 +20,7 @@ from shipbench.errors import DeviceLostError, InputError, ShipbenchError
 from shipbench.events import Event, Finished, Listener, Lost, Note
 from shipbench.planning.plan import Plan, PlannedRun
 from shipbench.results import claims
+from shipbench.runtime.plug_ins import missing_library
 
 _TIMEOUT = "10s"
 # A run seeds torch's global generators, so a worker process must execute one at a time.
@@ -34,6 +35,11 @@ class DaskExecutor:
     def __init__(self, options: EngineOptions) -> None:
         self._options = options
         self._begun = False
+
+    @staticmethod
+    def why_unusable() -> str:
+        """Return that Dask is missing, or an empty string."""
+        return missing_library("distributed")
 
     def check(self) -> None:
         """Raise ``InputError`` unless the options fit and a scheduler with single-threaded workers answers."""

@@ -23,6 +23,7 @@ from shipbench.errors import InputError, ShipbenchError, one_line
 from shipbench.events import Finished, Listener, Lost, Note, Started
 from shipbench.planning.plan import Plan, PlannedRun
 from shipbench.results import claims
+from shipbench.runtime.plug_ins import missing_library
 from shipbench.settings import Settings, configure, field_names, refuse_unknown
 
 _POLL_SECONDS = 2.0
@@ -84,6 +85,11 @@ class SlurmExecutor:
         self._options = options
         refuse_unknown(options.cluster, field_names(SlurmJobOptions), "--cluster with --engine slurm")
         self._job_options = configure(SlurmJobOptions, dict(options.cluster))
+
+    @staticmethod
+    def why_unusable() -> str:
+        """Return that submitit or SLURM is missing, or an empty string."""
+        return missing_library("submitit") or ("" if slurm_queue.is_here() else "sbatch is not on the PATH")
 
     def check(self) -> None:
         """Raise ``InputError`` unless the options fit, submitit is installed, and the cluster has the partition."""

@@ -16,9 +16,14 @@ from shipbench.runtime.files import atomic_path
 _SECONDS = 30
 
 
+def is_here() -> bool:
+    """Return whether this machine submits jobs to a SLURM cluster."""
+    return shutil.which("sbatch") is not None
+
+
 def require_slurm() -> None:
     """Raise ``InputError`` unless this machine submits jobs to a SLURM cluster."""
-    if shutil.which("sbatch") is None:
+    if not is_here():
         raise InputError("--engine slurm needs sbatch, which is not on the PATH; run the command on a login node")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -182,6 +183,16 @@ class Study:
 _PARTS: Mapping[str, type[Part]] = {part.kind: part for part in (RunPart, AblatePart, TunePart)}
 _FOLLOW_UPS: Mapping[str, type[FollowUp]] = {part.kind: part for part in (EvaluatePart, ExplainPart)}
 Keys = TypeVar("Keys")
+_OPTION = re.compile("--([a-z][a-z-]*)")
+_KEYS: Mapping[str, str] = {
+    **{
+        key.replace("_", "-"): key
+        for kind in (*_PARTS.values(), *_FOLLOW_UPS.values(), ReportPart)
+        for key in field_names(kind)
+    },
+    "switch": "switches",
+}
+"""The keys of a study file, by the names of the options that mean the same on a command line."""
 
 
 def read_study(file: Path) -> Study:
@@ -259,11 +270,12 @@ def refuse_together(problems: Sequence[str]) -> None:
 
 @contextmanager
 def located(where: str) -> Iterator[None]:
-    """Begin the message of an ``InputError`` that the block raises with ``where``."""
+    """Begin an ``InputError`` of the block with ``where``, and let it name keys of the file in place of options."""
     try:
         yield
     except InputError as error:
-        raise InputError(f"{where}: {error}") from error
+        message = _OPTION.sub(lambda option: _KEYS.get(option[1], option[0]), str(error))
+        raise InputError(f"{where}: {message}") from error
 
 
 def _refuse_unknown_sections(content: Mapping[str, Any], file: Path) -> None:

@@ -161,7 +161,7 @@ def _with_images_named(requested: RequestedFollowUp, part: EvaluatePart) -> Requ
         raise InputError('it names no images; add on = "SOURCE", or corrupt = "all" for the runs\' own test images')
     if part.corrupt is None and part.severity is not None:
         raise InputError("severity needs corrupt, which names the corruptions")
-    tasks = [] if part.on is None else parse_tasks(part.on)
+    tasks = [] if part.on is None else parse_tasks(part.on, "on")
     if len(tasks) > 1:
         raise InputError(f"on = {part.on!r} names {len(tasks)} tasks; name one")
     corruptions = () if part.corrupt is None else parse_corruptions(part.corrupt, part.severity)

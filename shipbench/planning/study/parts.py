@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -44,11 +44,15 @@ class Requested:
 
 @dataclass(frozen=True)
 class Request:
-    """The parts of a study as specs; ``unopened`` says why data could not be opened, and is empty if all were."""
+    """The parts of a study as specs; ``unopened`` says why data could not be opened, and is empty if all were.
+
+    ``notes`` are those of the sources, in a dry run.
+    """
 
     parts: tuple[Requested, ...]
     unopened: str = ""
     follow_ups: tuple[RequestedFollowUp, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def specs(self) -> list[RunSpec]:
@@ -68,6 +72,7 @@ def request(
     made: list[Requested] = []
     problems: list[str] = []
     unopened: list[str] = []
+    notes: list[str] = []
     follow_ups: list[RequestedFollowUp] = []
     may_lack = unopened if without_data else None
     parts: list[Part | FollowUp] = [*study.parts, *study.follow_ups]
@@ -79,11 +84,11 @@ def request(
                     if {each.part.name for each in made}.issuperset(part.sources):
                         follow_ups.append(_checked_follow_up(part, made, base.data, may_lack))
                 else:
-                    made.append(_checked(part, base, results, may_lack, elsewhere=elsewhere))
+                    made.append(_checked(part, base, results, may_lack, notes.append, elsewhere=elsewhere))
         except InputError as error:
             problems.append(str(error))
     refuse_together(problems)
-    return Request(tuple(made), unopened[0] if unopened else "", tuple(follow_ups))
+    return Request(tuple(made), unopened[0] if unopened else "", tuple(follow_ups), tuple(notes))
 
 
 def _checked_follow_up(
@@ -102,7 +107,13 @@ def _checked_follow_up(
 
 
 def _checked(
-    part: Part, base: RunSpec, results: Path | None, unopened: list[str] | None, *, elsewhere: bool
+    part: Part,
+    base: RunSpec,
+    results: Path | None,
+    unopened: list[str] | None,
+    note: Callable[[str], object],
+    *,
+    elsewhere: bool,
 ) -> Requested:
     """Return what a part asks for, after ``preflight``; with ``unopened``, collect why data could not be opened."""
     template, tasks, shots = _template(part, base), parse_tasks(part.tasks), parse_shots(part.shots)
@@ -111,7 +122,7 @@ def _checked(
         return _requested(part, opened, template, shots)
 
     try:
-        return preflight(make, template, tasks, results, shots=shots, elsewhere=elsewhere)
+        return preflight(make, template, tasks, results, shots=shots, elsewhere=elsewhere, note=note)
     except InputError as error:
         if unopened is None or not all(task.catalogued for task in tasks):
             raise

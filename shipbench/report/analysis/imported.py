@@ -9,12 +9,12 @@ from typing import NamedTuple, get_args
 
 import pandas as pd
 
-from shipbench.errors import InputError, did_you_mean
 from shipbench.record import IMPORTED
 from shipbench.report.analysis.arms import Configuration, configurations, difference
 from shipbench.report.analysis.study import ImportedChoice, Study
 from shipbench.report.wording.names import method_name, method_order, setting_name
 from shipbench.report.wording.numbers import setting
+from shipbench.settings import one_of
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,8 @@ class _Place(NamedTuple):
 
 def imported_choice(text: str) -> ImportedChoice:
     """Parse ``--imported``; raises ``InputError`` unless it is none, beside or all."""
-    for choice in get_args(ImportedChoice):
-        if text == choice:
-            return choice
-    choices = list(get_args(ImportedChoice))
-    raise InputError(f"--imported: unknown choice {text!r}{did_you_mean(text, choices)}; use {', '.join(choices)}")
+    choices: tuple[ImportedChoice, ...] = get_args(ImportedChoice)
+    return one_of(text, choices, "--imported", "choice")
 
 
 def stated_rows(study: Study, suite: str) -> list[StatedRow]:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 from shipbench.backbones.pinned import RANDOM
-from shipbench.errors import InputError, did_you_mean
 from shipbench.published import PublishedRow, published_rows
 from shipbench.report.analysis.arms import UNKNOWN_SIZE, Arm
 from shipbench.report.analysis.study import Study
+from shipbench.settings import one_of
 
 PublishedChoice: TypeAlias = Literal["default", "all", "none"]
 BACKBONE = "vit_base_patch16_224.orig_in21k"
@@ -40,11 +40,8 @@ class PublishedMatch:
 
 def published_choice(text: str) -> PublishedChoice:
     """Parse ``--published``; raises ``InputError`` unless it is default, all or none."""
-    for choice in get_args(PublishedChoice):
-        if text == choice:
-            return choice
-    choices = list(get_args(PublishedChoice))
-    raise InputError(f"--published: unknown choice {text!r}{did_you_mean(text, choices)}; use {', '.join(choices)}")
+    choices: tuple[PublishedChoice, ...] = get_args(PublishedChoice)
+    return one_of(text, choices, "--published", "choice")
 
 
 def published_matches(study: Study, arms: Sequence[Arm], choice: PublishedChoice) -> list[PublishedMatch]:

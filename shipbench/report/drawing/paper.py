@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shipbench.errors import InputError, did_you_mean
+from shipbench.settings import one_of
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,4 @@ PHONE = PaperStyle("phone", 264, 264, 1.05)
 def get_paper_style(name: str) -> PaperStyle:
     """Return a style by name; raises ``InputError`` for an unknown one."""
     styles = {style.name: style for style in PAPER_STYLES}
-    if name not in styles:
-        raise InputError(f"--style: unknown style {name!r}{did_you_mean(name, list(styles))}; use {', '.join(styles)}")
-    return styles[name]
+    return styles[one_of(name, styles, "--style", "style")]
