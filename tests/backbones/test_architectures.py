@@ -337,7 +337,7 @@ def test_vpt_names_the_setting_that_a_backbone_lacks(
 def test_ship_names_the_settings_that_need_no_class_token() -> None:
     backbone, settings = loaded("SigLIP"), {"feature": "mean", "attribute_length": 0, "matching_weight": 0}
     method = get_method("ship")
-    words = "set feature=mean, attribute_length=0 and matching_weight=0"
+    words = "; add --set ship.feature=mean --set ship.attribute_length=0 --set ship.matching_weight=0"
     assert words in method.why_unusable(origin_of(backbone), method.settings())
     assert method.why_unusable(origin_of(backbone), method.settings(**settings)) == ""
 
