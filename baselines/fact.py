@@ -183,7 +183,7 @@ class FactTk(Fact):
 def _slices(backbone: VisionTransformer, config: FactTtConfig) -> int:
     mlp = backbone.blocks[0].mlp
     if reason := config.why_unusable(type(mlp).__name__):
-        raise InputError(reason)
+        raise InputError(f"{reason}; set at_mlp=false")
     width, hidden = backbone.embed_dim, mlp.fc1.out_features
     if hidden % width:
         raise InputError(

@@ -12,6 +12,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from shipbench.adapting import AdaptedModel, Adapter
+from shipbench.backbones import require_finite
 from shipbench.errors import InputError, did_you_mean
 from shipbench.settings import plain
 
@@ -43,6 +44,11 @@ def _scaled(adapter: Callable[..., Adapter], config_class: Callable[..., Any], *
         return adapter(vit, config_class(dropout=dropout, **chosen))
 
     return make
+
+
+def _without_dropout(make: _Maker) -> _Maker:
+    """Return a maker of an adapter that has no dropout, whatever the rate of the others."""
+    return lambda vit, config, dropout: make(vit, config, 0.0)
 
 
 def _path_dropping(
@@ -91,7 +97,7 @@ _MAKERS: Mapping[str, _Maker] = {
         {"scaling": "scaling"},
         {"attn_adapter": False, "norm_layer": False, "bias": True, "train_layer_norms": False},
     ),
-    "adapter_vpt": _scaled(VptAdapter, partial(settings.SerialConfig, form="vpt"), "dim"),
+    "adapter_vpt": _without_dropout(_scaled(VptAdapter, partial(settings.SerialConfig, form="vpt"), "dim")),
     "adaptformer": _scaled(AdaptFormer, settings.AdaptFormerConfig, "dim", "scale"),
     "bitfit": lambda vit, config, dropout: BitFit(settings.BitFitConfig()),
     "convpass": _scaled(Convpass, settings.ConvpassConfig, "dim", "scale"),
@@ -170,7 +176,7 @@ def load_official(
     ``dropout`` acts where the authors' code has dropout. ``drop_path`` is the rate of the last block, to which rates
     rise linearly, or the rate of each block; the adapters' own rate is in ``config``. Raises ``InputError`` for an
     unknown method, for a part in ``config`` that the adapter does not have, for a rate outside [0, 1), and for a
-    missing, unexpected or wrongly shaped tensor, which it names.
+    missing, unexpected or wrongly shaped tensor and one with values that are not finite, which it names.
     """
     if method not in _MAKERS:
         raise InputError(
@@ -198,6 +204,7 @@ def _load(model: OfficialModel, tensors: Mapping[str, Tensor], method: str) -> N
     ]
     if problems:
         raise InputError(f"the tensors of {method} do not fit: {'; '.join(problems)}")
+    require_finite(tensors, f" of {method}")
     for name, target in targets.items():
         target.copy_(tensors[name])
 

@@ -19,8 +19,8 @@ class Partial(Subset):
     def __init__(self, backbone: VisionTransformer, config: PartialConfig) -> None:
         super().__init__()
         depth = len(backbone.blocks)
-        if config.blocks > depth:
-            raise InputError(f"blocks is {config.blocks}, but the backbone has {depth} blocks; set blocks lower")
+        if reason := config.too_many(depth):
+            raise InputError(reason)
         final_norm = FINAL_NORM if config.final_norm else ()
         self.trained = (*final_norm, *(f"blocks.{depth - 1 - last}." for last in range(config.blocks)))
 

@@ -217,5 +217,5 @@ def _refusing(work: Callable[[], Any], what: str) -> Any:
     """Return ``work()``; raise ``InputError`` with the library's reason for an error in it."""
     try:
         return work()
-    except (ValueError, TypeError, NotImplementedError, RuntimeError, AttributeError, AssertionError) as error:
+    except (ValueError, TypeError, RuntimeError, AttributeError, AssertionError, ArithmeticError, LookupError) as error:
         raise InputError(f"{what}: {one_line(error)}") from error

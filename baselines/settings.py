@@ -222,7 +222,7 @@ class FactTtConfig(Settings):
         """Return why the weights of an MLP of class ``mlp`` cannot change, or an empty string."""
         if not self.at_mlp or mlp == "Mlp":
             return ""
-        return f"its MLP is {mlp}, but FacT is defined for the weights of a plain one; set at_mlp=false"
+        return f"its MLP is {mlp}, but FacT is defined for the weights of a plain one"
 
 
 @dataclass(frozen=True)
@@ -279,6 +279,12 @@ class SerialConfig(Settings):
     init: Literal["noah", "zero_up", "zero"] = "noah"
     dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.1
     activation: bool = True
+
+    def __post_init__(self) -> None:
+        """Convert and check every field, and refuse a rate of dropout in the form without any."""
+        super().__post_init__()
+        if self.form == "vpt" and self.dropout not in (0, SerialConfig.dropout):
+            raise InputError("dropout changes nothing with form=vpt, which has none; leave it out")
 
 
 @dataclass(frozen=True)
@@ -369,3 +375,9 @@ class PartialConfig(Settings):
 
     blocks: Annotated[int, Ge(1)] = 1
     final_norm: bool = True
+
+    def too_many(self, blocks: int) -> str:
+        """Return why a backbone of ``blocks`` blocks has too few to train, or an empty string."""
+        if self.blocks <= blocks:
+            return ""
+        return f"blocks is {self.blocks}, but the backbone has {blocks} blocks; use {blocks} or fewer"

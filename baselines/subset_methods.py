@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
 
     from shipbench.adapting import Adapter
+    from shipbench.backbones import Origin
     from shipbench.tasks import Task
 
 
@@ -114,6 +115,10 @@ class Partial(AdaptedMethod):
     def recipe(self, recipe: str, task: Task) -> Recipe:
         """Return a tenth of the common learning rate, as for full fine-tuning."""
         return {**super().recipe(recipe, task), "lr": 1e-4}
+
+    def why_unusable(self, origin: Origin, settings: PartialConfig) -> str:
+        """Return why adapters cannot join the blocks of a backbone, or that it has too few, or an empty string."""
+        return super().why_unusable(origin, settings) or settings.too_many(origin.blocks)
 
     def adapter(self, backbone: VisionTransformer, settings: PartialConfig) -> Adapter:
         """Return the choice of the last blocks."""

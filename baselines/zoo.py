@@ -197,7 +197,10 @@ class FactTt(PublishedMethod):
 
     def why_unusable(self, origin: Origin, settings: FactTtConfig) -> str:
         """Return why adapters cannot join the blocks of a backbone, or FacT its MLP, or an empty string."""
-        return super().why_unusable(origin, settings) or settings.why_unusable(origin.mlp)
+        if reason := super().why_unusable(origin, settings):
+            return reason
+        reason = settings.why_unusable(origin.mlp)
+        return f"{reason}; add --set {self.name}.at_mlp=false" if reason else ""
 
     def adapter(self, backbone: VisionTransformer, settings: FactTtConfig) -> Adapter:
         """Return the shared factors and the cores of every block."""

@@ -27,6 +27,7 @@ _BOUNDS = {
     "greater_than_equal": "{ge:g} or more",
     "less_than": "below {lt:g}",
     "less_than_equal": "{le:g} or less",
+    "multiple_of": "a multiple of {multiple_of:g}",
 }
 
 
@@ -34,7 +35,8 @@ _BOUNDS = {
 class Settings:
     """Base class of settings that check themselves.
 
-    Subclasses are frozen dataclasses whose fields all have defaults; a bound stands beside its type, as in
+    Subclasses are frozen dataclasses whose fields all have defaults. A field is a number, a text, a truth value, one of
+    several (``Literal``), None, or a tuple of such values; a bound stands beside its type, as in
     ``Annotated[int, Ge(1)]`` (annotated-types, or pydantic's ``Field``). Creating or replacing one converts every
     value to the type of its field and raises ``InputError`` for a value of another type, out of bounds, not finite,
     or a whole number of 2**31 or more. Numbers and arrays of numpy and torch count as the Python values they hold.
@@ -108,6 +110,32 @@ def flat_table(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def field_names(config: type[Any]) -> list[str]:
     """Return the names of a settings class's fields."""
     return [field.name for field in dataclasses.fields(config)]
+
+
+def default_of(field: dataclasses.Field[Any]) -> Any:
+    """Return the default of a field, or ``dataclasses.MISSING``."""
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
+def unusable_field(config: type[Any]) -> str:
+    """Return the name of the first field of a type that no setting can have, or an empty string.
+
+    Raises ``NameError`` for a type that cannot be found, such as one that is imported for type checkers alone.
+    """
+    hints = get_type_hints(config, include_extras=True)
+    return next((name for name in field_names(config) if not _is_setting(hints[name])), "")
+
+
+def _is_setting(annotation: Any) -> bool:
+    return all(map(_holds_plain_values, _options(annotation)))
+
+
+def _holds_plain_values(option: Any) -> bool:
+    if get_origin(option) is Literal:
+        return all(choice is None or isinstance(choice, (int, float, str)) for choice in get_args(option))
+    if get_origin(option) is tuple:
+        return all(item is ... or _is_setting(item) for item in get_args(option))
+    return option in (int, float, bool, str, types.NoneType)
 
 
 def refuse_unknown(keys: Iterable[str], names: list[str], where: str) -> None:
@@ -190,22 +218,32 @@ def _from_text(value: object, options: list[Any]) -> object:
     """Return text as the command line means it where pydantic reads it in another way; pydantic does the rest."""
     if not isinstance(value, str):
         return value
-    if types.NoneType in options and value.lower() == "none":
+    choices = [choice for option in options if get_origin(option) is Literal for choice in get_args(option)]
+    if value.lower() == "none" and (types.NoneType in options or None in choices):
         return None
-    return value.strip("()[] ").split(",") if any(get_origin(option) is tuple for option in options) else value
+    tuples = [option for option in options if get_origin(option) is tuple]
+    if tuples:
+        return [_from_text(item.strip(), _items(tuples[0])) for item in value.strip("()[] ").split(",")]
+    return next((choice for choice in choices if str(choice) == value), value)
+
+
+def _items(option: Any) -> list[Any]:
+    """Return the types of the first item of a tuple."""
+    return _options(get_args(option)[0])
 
 
 def _is_stray_bool(value: object, options: list[Any]) -> bool:
     """Return whether a truth value stands for a number, which pydantic would read as 0 or 1."""
     parts = value if isinstance(value, (list, tuple)) else (value,)
-    return bool not in options and any(isinstance(part, bool) for part in parts)
+    kinds = [*options, *(kind for option in options if get_origin(option) is tuple for kind in _items(option))]
+    return bool not in kinds and any(isinstance(part, bool) for part in parts)
 
 
 def _describe(option: Any) -> str:
     if get_origin(option) is Literal:
         return "one of " + ", ".join(map(str, get_args(option)))
     if get_origin(option) is tuple:
-        return f"{len(get_args(option))} numbers, as in 0.5,0.5,0.5"
+        return _describe_tuple(option)
     names = {
         types.NoneType: "none",
         bool: "true or false",
@@ -213,6 +251,14 @@ def _describe(option: Any) -> str:
         float: "a number that is finite",
     }
     return names.get(option, "text")
+
+
+def _describe_tuple(option: Any) -> str:
+    items, kinds = get_args(option), _items(option)
+    if ... not in items and kinds == [float]:
+        return f"{len(items)} numbers, as in {','.join(['0.5'] * len(items))}"
+    number = "" if ... in items else f"{len(items)} "
+    return f"a list of {number}values, each {' or '.join(map(_describe, kinds))}"
 
 
 def canonical_json(value: object) -> str:

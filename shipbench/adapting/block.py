@@ -11,7 +11,13 @@ from torch import Tensor
 from shipbench.adapting.mlps import activated, hidden_values
 from shipbench.adapting.noise import Noise
 from shipbench.prompting.architectures import rotated, scale_attention, scale_mlp
-from shipbench.prompting.attention import attend, merge_heads, project_qkv_rows, queries_keys_and_values
+from shipbench.prompting.attention import (
+    attend_jointly,
+    merge_heads,
+    project_qkv_rows,
+    queries_keys_and_values,
+    split_heads,
+)
 
 
 @dataclass(frozen=True)
@@ -38,12 +44,17 @@ class FrozenBlock:
         """Return queries, keys and values of ``u`` side by side (B, N, 3D)."""
         return project_qkv_rows(self.timm.attn, u)
 
-    def attend(self, qkv: Tensor) -> Tensor:
-        """Return the outputs of all heads side by side (B, N, D)."""
+    def attend(self, qkv: Tensor, prefix: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """Return the outputs of all heads side by side (B, N, D).
+
+        ``prefix`` holds further keys and values (1, P, D), to which all tokens of all images attend as well, in the
+        same softmax. They are used as they are, without a norm and without positions.
+        """
         attention = self.timm.attn
         query, key, value = queries_keys_and_values(attention, qkv)
         query, key = (rotated(attention, heads, self.positions) for heads in (query, key))
-        return merge_heads(attention, attend(query, key, value))
+        further = prefix and (split_heads(attention, prefix[0].to(key)), split_heads(attention, prefix[1].to(value)))
+        return merge_heads(attention, attend_jointly(query, (key, value), further))
 
     def proj(self, heads: Tensor) -> Tensor:
         """Apply the attention's output projection (B, N, D)."""

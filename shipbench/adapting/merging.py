@@ -14,11 +14,23 @@ from shipbench.errors import InputError
 _APART = {"qkv": ("q_proj", "k_proj", "v_proj"), "fc1": ("fc1_g", "fc1_x")}
 
 
+class _Weights(dict[str, Tensor]):
+    """Weights by timm's names, of which ``InputError`` is raised for one that the backbone does not have."""
+
+    def __missing__(self, name: str) -> Tensor:
+        layer, _, kind = name.rpartition(".")
+        raise InputError(f"the merged model needs a {kind} in {layer}, which this backbone does not have")
+
+
 def backbone_weights(model: nn.Module) -> dict[str, Tensor]:
-    """Return copies of a timm model's weights by its names, without a classifier."""
+    """Return copies of a timm model's weights by its names, without a classifier.
+
+    Looking up a name that is not among them raises ``InputError``.
+    """
     classifiers = tuple(f"{name}." for name in classifiers_of(model))
     state = model.state_dict()
-    return {name: value.detach().clone() for name, value in state.items() if not name.startswith(classifiers)}
+    kept = {name: value.detach().clone() for name, value in state.items() if not name.startswith(classifiers)}
+    return _Weights(kept)
 
 
 def with_head(weights: dict[str, Tensor], head: nn.Linear, classifiers: Sequence[str] = ("head",)) -> dict[str, Tensor]:
@@ -35,7 +47,7 @@ def weight_of(weights: Mapping[str, Tensor], part: str) -> Tensor:
 
     Where timm has q, k and v apart, or the two layers of ``SwiGLU`` in place of fc1, this is all of their rows.
     """
-    return torch.cat([_held(weights, layer, "weight") for layer in _layers(weights, part)])
+    return torch.cat([weights[f"{layer}.weight"] for layer in _layers(weights, part)])
 
 
 def add_to_weight(weights: dict[str, Tensor], part: str, value: Tensor) -> None:
@@ -62,7 +74,7 @@ def scale_rows(weights: dict[str, Tensor], part: str, scale: Tensor) -> None:
     layers = _layers(weights, part)
     scales: dict[str, Tensor] = {}
     for layer, share in zip(layers, scale.chunk(len(layers)), strict=True):
-        weight = _held(weights, layer, "weight")
+        weight = weights[f"{layer}.weight"]
         weights[f"{layer}.weight"] = weight * share.view(-1, *[1] * (weight.ndim - 1))
         scales[f"{layer}.bias"] = share
     if part.endswith(".qkv"):
@@ -76,7 +88,7 @@ def scale_rows(weights: dict[str, Tensor], part: str, scale: Tensor) -> None:
 def _add(weights: dict[str, Tensor], part: str, value: Tensor, kind: str) -> None:
     layers = _layers(weights, part)
     for layer, share in zip(layers, value.chunk(len(layers)), strict=True):
-        weights[f"{layer}.{kind}"] = _held(weights, layer, kind) + share
+        weights[f"{layer}.{kind}"] = weights[f"{layer}.{kind}"] + share
 
 
 def _layers(weights: Mapping[str, Tensor], part: str) -> tuple[str, ...]:
@@ -84,9 +96,3 @@ def _layers(weights: Mapping[str, Tensor], part: str) -> tuple[str, ...]:
     start, _, name = part.rpartition(".")
     apart = tuple(f"{start}.{layer}" for layer in _APART.get(name, ()))
     return apart if apart and f"{apart[0]}.weight" in weights else (part,)
-
-
-def _held(weights: Mapping[str, Tensor], layer: str, kind: str) -> Tensor:
-    if f"{layer}.{kind}" not in weights:
-        raise InputError(f"the merged model needs a {kind} in {layer}, which this backbone does not have")
-    return weights[f"{layer}.{kind}"]

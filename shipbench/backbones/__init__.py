@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         preprocessing_of,
         sha256_of,
     )
-    from shipbench.backbones.state_dicts import build_vit, fuse_qkv, read_state_dict
+    from shipbench.backbones.state_dicts import build_vit, fuse_qkv, read_state_dict, require_finite
 
 __all__ = [
     "DEMO_BACKBONE",
@@ -45,6 +45,7 @@ __all__ = [
     "refuse_another_size",
     "refuse_unadaptable",
     "refuse_unpromptable",
+    "require_finite",
     "sha256_of",
 ]
 
@@ -67,6 +68,7 @@ __getattr__ = names_from(
         "refuse_another_size": "features",
         "refuse_unadaptable": "architecture",
         "refuse_unpromptable": "architecture",
+        "require_finite": "state_dicts",
         "sha256_of": "loading",
     },
 )

@@ -108,28 +108,28 @@ def _merged(model: nn.Module, backbone: VisionTransformer) -> VisionTransformer:
 def model_of(candidate: Candidate, options: BenchOptions, backbone: VisionTransformer) -> nn.Module:
     """Build the model of a candidate that has a method, on ``backbone`` itself; raise ``InputError`` as ``build``."""
     assert candidate.method is not None
-    levels, length = list(options.levels), candidate.prompt_length
+    length = candidate.prompt_length
     values = {**candidate.settings} | ({} if length is None else {"prompt_length": length})
     settings = configure(candidate.method.settings, values)
     reason = candidate.method.why_unusable(origin_of(backbone), settings)
     if reason:
         raise InputError(f"{candidate.method.name} cannot use backbone {options.backbone!r}: {reason}")
-    # A model without blocks has no block features, and only methods that need none can use it.
-    depth = len(backbone.blocks) if hasattr(backbone, "blocks") else levels[-1] + 1
-    if not levels or levels[0] != 0 or levels != sorted(set(levels)) or levels[-1] >= depth:
-        raise InputError(f"levels {levels} must start with 0, rise, and stay below the backbone's {depth} blocks")
     context = BuildContext(
         backbone=backbone,
         num_classes=options.num_classes,
         settings=settings,
-        block_features=lambda _: _features_with_levels(levels, depth, feature_width(backbone)),
+        block_features=lambda _: _features_with_levels(options.levels, backbone),
         say=lambda _: None,
     )
     return candidate.method.build(context).model
 
 
-def _features_with_levels(levels: Sequence[int], depth: int, width: int) -> Tensor:
+def _features_with_levels(levels: Sequence[int], backbone: VisionTransformer) -> Tensor:
     """Return features (images, blocks, D): parallel within a level and orthogonal across levels, up to noise."""
+    depth, width = len(backbone.blocks), feature_width(backbone)
+    if levels[0] != 0 or list(levels) != sorted(set(levels)) or levels[-1] >= depth:
+        stated = ",".join(map(str, levels))
+        raise InputError(f"--levels {stated} must start with 0, rise, and stay below the backbone's {depth} blocks")
     directions = torch.linalg.qr(torch.randn(width, len(levels)))[0].T
     of_block = [sum(level <= block for level in levels) - 1 for block in range(depth)]
     lengths = torch.rand(_FEATURE_IMAGES, 1, 1).add(0.5)

@@ -64,6 +64,7 @@ def _opened(place: str) -> list[Task]:
 def methods() -> Listing:
     """List every installed method with its settings; of one that cannot be used, the reason."""
     from shipbench.methods import get_method, list_methods
+    from shipbench.settings import default_of
 
     rows = []
     for name in list_methods():
@@ -72,7 +73,7 @@ def methods() -> Listing:
         except InputError as error:
             rows.append({"name": name, "summary": f"unusable: {error}", "settings": {}})
         else:
-            settings = {field.name: field.default for field in fields(method.settings)}
+            settings = {field.name: default_of(field) for field in fields(method.settings)}
             rows.append({"name": name, "summary": method.summary, "settings": settings})
     return Listing(rows, _suggestion("shipbench run --method NAME --tasks demo", "train and test a method"))
 

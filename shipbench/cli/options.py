@@ -39,7 +39,7 @@ def _number_of_jobs(text: str) -> int | None:
 Methods = Annotated[
     str,
     typer.Option(
-        help="Methods, comma-separated; all are the five main ones, zoo is every method.",
+        help="Methods, comma-separated; all are the five main ones, zoo is every method, and peft-* is a pattern.",
         autocompletion=completion.methods,
     ),
 ]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, TypeVar
+from shlex import quote
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
-from shipbench.cli import next_steps
+import typer
+
+from shipbench.cli import completion, next_steps
 from shipbench.cli.documents import print_document, run_rows
 from shipbench.cli.options import GridOptions, Methods, grid_command
 from shipbench.errors import InputError
 from shipbench.runtime.console import say
+from shipbench.settings import comma_list
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,24 +29,42 @@ Planned = TypeVar("Planned")
 def run(
     options: GridOptions,
     method: Methods,
+    exclude: Annotated[
+        str,
+        typer.Option(
+            help="Methods to leave out, comma-separated, as in --method zoo --exclude 'peft-*'.",
+            autocompletion=completion.methods,
+        ),
+    ] = "",
 ) -> None:
     """Train and test methods on tasks; skip runs that are done already."""
-    run_grid(method, options)
+    run_grid(method, options, exclude)
     next_steps.after_run(options.results, dry_run=options.dry_run)
 
 
-def run_grid(methods: str, options: GridOptions) -> None:
-    """Execute the runs of ``methods``, named as for ``--method``; exit with an error if one of them fails."""
+def run_grid(methods: str, options: GridOptions, exclude: str = "") -> None:
+    """Execute the runs of ``methods`` but for those of ``exclude``, both named as for the options of the command.
+
+    Exits with an error if one of the runs fails.
+    """
     from shipbench.methods import parse_methods
     from shipbench.planning.grid import make_grid, parse_seeds, parse_shots
+    from shipbench.planning.plan import UnusableMethodsError
 
     template = options.template()
 
     def make_specs(tasks: Sequence[Task]) -> list[RunSpec]:
         seeds, shots = parse_seeds(options.seeds), parse_shots(options.shots)
-        return make_grid(parse_methods(methods), tasks, seeds, template, options.values(), shots)
+        return make_grid(parse_methods(methods, exclude), tasks, seeds, template, options.values(), shots)
 
-    execute(checked(make_specs, template, options), options)
+    specs = checked(make_specs, template, options)
+    try:
+        execute(specs, options)
+    except UnusableMethodsError as error:
+        if {spec.method for spec in specs} <= set(error.methods):
+            raise
+        left_out = ",".join([*comma_list(exclude), *error.methods])
+        raise InputError(f"{error}; or leave them out with --exclude {quote(left_out)}") from error
 
 
 def checked(make: Callable[[Sequence[Task]], Planned], template: RunSpec, options: GridOptions) -> Planned:

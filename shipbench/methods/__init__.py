@@ -17,7 +17,14 @@ from shipbench.methods.interface import (
     Switches,
     as_frozen_features,
 )
-from shipbench.methods.registry import find_method, get_method, list_methods, package_of, parse_methods
+from shipbench.methods.registry import (
+    find_method,
+    get_method,
+    list_methods,
+    method_names,
+    package_of,
+    parse_methods,
+)
 
 __all__ = [
     "SMALL_GRID",
@@ -38,6 +45,7 @@ __all__ = [
     "find_method",
     "get_method",
     "list_methods",
+    "method_names",
     "package_of",
     "parse_methods",
 ]

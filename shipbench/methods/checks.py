@@ -9,7 +9,12 @@ from typing import Any
 from shipbench.errors import InputError
 from shipbench.methods.interface import Method
 from shipbench.recipe import Recipe
-from shipbench.settings import field_names
+from shipbench.settings import default_of, field_names, unusable_field
+
+# The command line has other uses for these: METHOD.KEY=VALUE, lists, patterns; records join switches by +.
+_RESERVED = frozenset(".,*+=")
+_SETS = ("all", "zoo")
+_WITHOUT = "without spaces and . , * + ="
 
 
 def refuse_class(loaded: Any, name: str, where: str) -> None:
@@ -20,6 +25,8 @@ def refuse_class(loaded: Any, name: str, where: str) -> None:
         raise InputError(f"{where} cannot build a model; implement {', '.join(sorted(loaded.__abstractmethods__))}")
     if loaded.name != name:
         raise InputError(f"{where} has the name {loaded.name!r}; set it to {name!r}")
+    if not _is_name(name) or name in _SETS:
+        raise InputError(f"{where} cannot be named on the command line; call it neither all nor zoo, {_WITHOUT}")
 
 
 def refuse_description(method: Method, where: str) -> None:
@@ -27,14 +34,17 @@ def refuse_description(method: Method, where: str) -> None:
     settings = method.settings
     if not (inspect.isclass(settings) and dataclasses.is_dataclass(settings)):
         raise InputError(f"{where} has settings that are no dataclass; derive them from shipbench.settings.Settings")
-    required = [f.name for f in dataclasses.fields(settings) if _default(f) is dataclasses.MISSING]
+    required = [f.name for f in dataclasses.fields(settings) if default_of(f) is dataclasses.MISSING]
     if required:
         raise InputError(f"{where} has a setting without a default, {required[0]!r}; give it one")
+    _refuse_types(settings, where)
     taken = sorted(set(field_names(settings)) & set(field_names(Recipe)))
     if taken:
         raise InputError(f"{where} has a setting called {taken[0]!r}, as the recipe has; give it another name")
-    defaults = {f.name: _default(f) for f in dataclasses.fields(settings)}
+    defaults = {f.name: default_of(f) for f in dataclasses.fields(settings)}
     for switch, changes in method.all_switches.items():
+        if not _is_name(switch):
+            raise InputError(f"{where} has a switch {switch!r}; call it something {_WITHOUT}")
         unknown = sorted(set(changes) - set(defaults))
         if unknown:
             raise InputError(f"{where} has a switch {switch!r} that changes {unknown[0]!r}, which is no setting of it")
@@ -42,5 +52,20 @@ def refuse_description(method: Method, where: str) -> None:
             raise InputError(f"{where} has a switch {switch!r} that changes nothing: its values are the defaults")
 
 
-def _default(field: dataclasses.Field[Any]) -> Any:
-    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+def _refuse_types(settings: type[Any], where: str) -> None:
+    try:
+        name = unusable_field(settings)
+    except NameError as error:
+        # Annotations may be texts, whose names only type checkers import.
+        raise InputError(
+            f"{where} has a setting whose type cannot be found: {error}; import it at the top of the module"
+        ) from error
+    if name:
+        raise InputError(
+            f"{where} has a setting {name!r} that is no plain value; use int, float, bool, str, Literal, None, a tuple "
+            "of these, or several settings"
+        )
+
+
+def _is_name(text: str) -> bool:
+    return bool(text) and not any(character in _RESERVED or character.isspace() for character in text)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
-from shipbench.errors import InputError, did_you_mean
+from shipbench.errors import InputError, ShipbenchError, did_you_mean, one_line
 from shipbench.methods.checks import refuse_class, refuse_description
 from shipbench.methods.interface import Method, MethodFamily
 from shipbench.runtime.plug_ins import load_plug_in, make_plug_in
@@ -129,18 +130,47 @@ def _load(point: EntryPoint) -> Method:
 @cache
 def _refuse_description_of(loaded: type[Method], where: str) -> None:
     """Raise ``InputError`` as ``refuse_description`` does; a report asks for every method a thousand times."""
-    refuse_description(loaded(), where)
+    try:
+        refuse_description(loaded(), where)
+    except ShipbenchError:
+        raise
+    except Exception as error:
+        # The class of a plug-in may raise anything, in its constructor or in a property.
+        raise InputError(f"{where} cannot be made: {one_line(error)}") from error
 
 
-def parse_methods(text: str) -> list[Method]:
-    """Read a comma list of method names and sets, in the order given and without repeats.
+def method_names(text: str) -> list[str]:
+    """Return the names of the methods in a comma list of names, sets and patterns.
 
-    The sets are ``all``, the five methods of prompt-tuning papers, and ``zoo``, every installed method.
+    The sets are ``all``, the five methods of prompt-tuning papers, and ``zoo``, every installed method. A pattern has
+    a ``*``, as in ``peft-*``, and may match nothing. Raises ``InputError`` for the name of no method.
     """
-    names = comma_list(text)
-    if not names:
-        raise InputError("--method is empty; name one, as in --method ship, or five of them with --method all")
+    return [name for part in comma_list(text) for name in _names(part)]
+
+
+def _names(part: str) -> Sequence[str]:
+    if part == "all":
+        return MAIN_METHODS
     # Listing all methods reads the sources of other libraries.
-    sets: dict[str, Callable[[], Sequence[str]]] = {"all": lambda: MAIN_METHODS, "zoo": list_methods}
-    expanded = [name for part in names for name in (sets[part]() if part in sets else [part])]
-    return [get_method(name) for name in dict.fromkeys(expanded)]
+    if part == "zoo" or "*" in part:
+        return fnmatch.filter(list_methods(), "*" if part == "zoo" else part)
+    # A registered method that cannot be used may be left out of a set.
+    return [part if part in _entry_points() else get_method(part).name]
+
+
+def parse_methods(text: str, exclude: str = "") -> list[Method]:
+    """Return the methods in a list as of ``method_names``, in the order given and without repeats.
+
+    ``exclude`` is such a list of methods to leave out. Raises ``InputError`` for a method that cannot be used, for a
+    pattern in ``text`` that matches nothing, and if no method is left.
+    """
+    parts, excluded = comma_list(text), set(method_names(exclude))
+    if not parts:
+        raise InputError("--method is empty; name one, as in --method ship, or five of them with --method all")
+    for pattern in parts:
+        if not _names(pattern):
+            raise InputError(f"no method is called {pattern!r}; see 'shipbench list methods'")
+    left = [name for name in dict.fromkeys(method_names(text)) if name not in excluded]
+    if not left:
+        raise InputError(f"--exclude {exclude} leaves none of the methods {text}")
+    return [get_method(name) for name in left]

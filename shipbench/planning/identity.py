@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,6 +23,14 @@ class Identity:
     data_fingerprint: str
     origin: Origin
     precision: str
+
+
+class UnusableBackboneError(InputError):
+    """Methods cannot use the backbone of their runs, for the same ``reason``."""
+
+    def __init__(self, methods: Sequence[str], backbone: str, reason: str) -> None:
+        super().__init__(f"{', '.join(methods)} cannot use backbone {backbone!r}: {reason}")
+        self.methods, self.backbone, self.reason = tuple(methods), backbone, reason
 
 
 @dataclass
@@ -52,7 +60,7 @@ def _refuse_unusable(resolved: ResolvedSpec, origin: Origin) -> None:
     """Raise ``InputError`` for a backbone that the method cannot use, or that lacks the recipe's stochastic depth."""
     reason = resolved.method.why_unusable(origin, resolved.settings)
     if reason:
-        raise InputError(f"{resolved.method.name} cannot use backbone {resolved.backbone!r}: {reason}")
+        raise UnusableBackboneError([resolved.method.name], resolved.backbone, reason)
     if resolved.recipe.drop_path and not origin.stochastic_depth:
         raise InputError(no_stochastic_depth(resolved.backbone, resolved.recipe.drop_path))
 
@@ -63,7 +71,8 @@ def make_identifier(
     """Return a function from a spec to its identity.
 
     The function fingerprints each copy of a task once and loads each backbone whose hash is not pinned once; ``say``,
-    if given, receives each line about the weights in a file once.
+    if given, receives each line about the weights in a file once. It raises ``UnusableBackboneError`` for a method that
+    cannot use the backbone, and ``InputError`` for what else does not fit.
     """
     weights = _Weights(say)
     fingerprints: dict[tuple[Task, Path | None, tuple[str, ...]], str] = {}

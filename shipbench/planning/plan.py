@@ -8,11 +8,23 @@ from enum import Enum
 
 from shipbench.backbones import Origin
 from shipbench.counts import counted
+from shipbench.errors import InputError
 from shipbench.hardware.precision import precision_elsewhere, precision_on
-from shipbench.planning.identity import make_identifier
+from shipbench.planning.identity import UnusableBackboneError, make_identifier
 from shipbench.results.plans import PlanEntry
 from shipbench.results.store import Store
 from shipbench.spec import RunSpec
+
+
+class UnusableMethodsError(InputError):
+    """Some ``methods`` of a plan cannot use a backbone; the message names all of them, and why."""
+
+    def __init__(self, errors: Iterable[UnusableBackboneError]) -> None:
+        together: dict[tuple[str, str], dict[str, None]] = {}
+        for error in errors:
+            together.setdefault((error.backbone, error.reason), {}).update(dict.fromkeys(error.methods))
+        super().__init__("; ".join(str(UnusableBackboneError([*names], *why)) for why, names in together.items()))
+        self.methods = tuple(dict.fromkeys(name for names in together.values() for name in names))
 
 
 def make_plan(
@@ -28,13 +40,19 @@ def make_plan(
 
     ``force`` chooses every run, ``retry_failed`` also those that failed before. With ``elsewhere``, runs execute on
     other machines, so their device need not be on this one. ``say``, if given, receives lines about the weights in
-    checkpoint files. Raises ``InputError`` if a backbone, data or a device is missing or does not fit.
+    checkpoint files. Raises ``InputError`` if a backbone, data or a device is missing or does not fit, of methods that
+    cannot use a backbone ``UnusableMethodsError``, which names all of them.
     """
     identify = make_identifier(precision_elsewhere if elsewhere else precision_on, say)
     runs: dict[str, PlannedRun] = {}
     ids: dict[RunSpec, str] = {}
+    unusable: list[UnusableBackboneError] = []
     for spec in specs:
-        identity = identify(spec)
+        try:
+            identity = identify(spec)
+        except UnusableBackboneError as error:
+            unusable.append(error)
+            continue
         run_id = ids[spec] = identity.run_id
         if run_id not in runs:
             # Read before the state, so that a record written in between counts as newer.
@@ -49,6 +67,8 @@ def make_plan(
                 origin=identity.origin,
                 precision=identity.precision,
             )
+    if unusable:
+        raise UnusableMethodsError(unusable)
     due = {State.TO_DO} | ({State.FAILED} if retry_failed else set())
     chosen = tuple(run for run in runs.values() if force or run.state in due)
     return Plan(tuple(runs.values()), chosen, ids)

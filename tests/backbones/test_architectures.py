@@ -149,12 +149,12 @@ UNKNOWN_LAYERS = "its MLP is GeGluMlp, but SSF acts after the layers of Mlp, Glu
 def test_methods_inside_the_mlp_say_which_they_can_use() -> None:
     """The MLP of ViTamin has a norm in front, and other layers than timm's other gated MLPs."""
     gated = origin_of(loaded("EVA-02"))
-    words = "its MLP is GluMlp, but FacT is defined for the weights of a plain one; set at_mlp=false"
+    words = "its MLP is GluMlp, but FacT is defined for the weights of a plain one"
     for name in ("fact-tt", "fact-tk"):
         method: Any = get_method(name)
-        assert method.why_unusable(gated, method.settings()) == words
+        assert method.why_unusable(gated, method.settings()) == f"{words}; add --set {name}.at_mlp=false"
         assert method.why_unusable(gated, method.settings(at_mlp=False)) == ""
-        with pytest.raises(InputError, match=words):
+        with pytest.raises(InputError, match=f"{words}; set at_mlp=false"):
             built(name, loaded("EVA-02"))
     vit = VisionTransformer(16, 4, num_classes=0, embed_dim=32, depth=2, num_heads=2, mlp_layer=GeGluMlp).eval()
     images = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -302,6 +302,13 @@ def test_a_plan_refuses_what_a_method_cannot_use(shipbench: Callable[..., Outcom
     for _ in ("loaded", "remembered"):
         assert words in refusal(shipbench, data, "ship", "test_convnext")
     assert "lora cannot use backbone" in refusal(shipbench, data, "lora", "test_convnext")
+    several = refusal(shipbench, data, "zoo", "test_convnext", "--exclude", "linear,peft-*")
+    assert "error: adapter, adapter-houlsby, " in several
+    assert ", vpt-shallow cannot use backbone 'test_convnext': its class is ConvNeXt" in several
+    assert "; or leave them out with --exclude 'linear,peft-*,adapter,adapter-houlsby," in several
+    assert "--exclude" not in refusal(shipbench, data, "ship,lora", "test_convnext")
+    words = "partial cannot use backbone 'test_vit': blocks is 7, but the backbone has 6 blocks; use 6 or fewer"
+    assert words in refusal(shipbench, data, "partial", "test_vit", "--set", "blocks=7")
     words = "backbone 'vgg11' has no stochastic depth, but drop_path is 0.1; add --set drop_path=0"
     assert words in refusal(shipbench, data, "full", "vgg11")
     words = "image_size=100 is not a multiple of vit_tiny_patch16_224's patch size 16; try 96"
@@ -330,7 +337,7 @@ def test_vpt_names_the_setting_that_a_backbone_lacks(
 def test_ship_names_the_settings_that_need_no_class_token() -> None:
     backbone, settings = loaded("SigLIP"), {"feature": "mean", "attribute_length": 0, "matching_weight": 0}
     method = get_method("ship")
-    words = "set feature=mean, attribute_length=0 and matching_weight=0"
+    words = "; add --set ship.feature=mean --set ship.attribute_length=0 --set ship.matching_weight=0"
     assert words in method.why_unusable(origin_of(backbone), method.settings())
     assert method.why_unusable(origin_of(backbone), method.settings(**settings)) == ""
 

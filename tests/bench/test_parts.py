@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 import torch
 
+from shipbench.backbones import load_backbone
 from shipbench.bench import parts, repeats, workloads
+from shipbench.bench.candidates import Candidate, model_of
 from shipbench.bench.launch_gaps import launch_figures
 from shipbench.bench.options import BenchOptions, PartOptions
 from shipbench.bench.parts import PARTS, run_parts
@@ -19,7 +21,8 @@ from shipbench.bench.rates import step_timing
 from shipbench.bench.timing import Timing
 from shipbench.bench.workloads import Workload, cases
 from shipbench.cli.bench import BenchChoices
-from shipbench.errors import ShipbenchError
+from shipbench.errors import InputError, ShipbenchError
+from shipbench.methods import get_method
 from shipbench.training.history import EpochReport, Fit
 from shipbench.training.inputs import FeatureInputs
 from shipbench.training.loop import evaluate
@@ -198,6 +201,16 @@ def test_the_command_runs_the_named_parts(shipbench: Shipbench, tmp_path: Path) 
     wrong = shipbench("bench", *small, "--all", "--parts", "stack", "--output", tmp_path)
     assert wrong.code == 2
     assert "unknown part 'stack' (did you mean 'stacks'?)" in wrong.err
+
+
+def test_levels_matter_to_methods_alone_that_read_the_features_of_blocks() -> None:
+    """test_vit has six blocks, fewer than the default levels assume."""
+    options = BenchOptions("test_vit", "random", 64, batch_size=2)
+    backbone = load_backbone("test_vit", checkpoint="random", image_size=64)
+    assert model_of(Candidate(get_method("vpt-deep"), 2, {}), options, backbone)
+    words = "--levels 0,2,4,6,8,11 must start with 0, rise, and stay below the backbone's 6 blocks"
+    with pytest.raises(InputError, match=words):
+        model_of(Candidate(get_method("ship"), 2, {}), options, backbone)
 
 
 def event(name: str, start: float, duration: float, kind: str = "kernel") -> dict[str, Any]:

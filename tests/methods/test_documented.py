@@ -15,6 +15,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 
 from shipbench import RunSpec, run
+from shipbench.adapting import AdaptedModel
 from shipbench.methods import AdaptedMethod, BuildContext, get_method, registry
 from shipbench.planning.ablation import make_variants
 from shipbench.report.wording.names import component_name
@@ -99,7 +100,7 @@ def documented_package(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]
     """The modules that the guide writes, importable, by name."""
     page = (DOCS / "how-to" / "own-method.md").read_text()
     blocks = dict(re.findall(r'```python title="my_package/(\w+)\.py"\n(.*?)```', page, re.DOTALL))
-    assert set(blocks) == {"method", "head_scale", "gated_prompts"}
+    assert set(blocks) == {"method", "head_scale", "prefix", "gated_prompts"}
     package = ModuleType("my_package")
     package.__path__ = []
     monkeypatch.setitem(sys.modules, "my_package", package)
@@ -137,10 +138,20 @@ def test_the_method_of_the_guide_runs_and_merges(documented_method: str, tmp_pat
     assert sum(parameter.numel() for parameter in adapter.parameters()) == 2
 
 
+def trained(model: Any) -> set[str]:
+    """Return the names of the parameters that a training step of a model of the guide changes."""
+    model.train().loss(torch.randn(4, 3, 48, 48), torch.arange(4)).backward()
+    return {name for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+
+
 def test_the_prompts_of_the_guide_train(documented_package: dict[str, ModuleType]) -> None:
     backbone = timm.create_model("test_vit", num_classes=0, img_size=48, drop_path_rate=0.3)
-    model = documented_package["gated_prompts"].GatedPrompts(backbone, 5, SimpleNamespace(length=3)).train()
-    model.loss(torch.randn(4, 3, 48, 48), torch.arange(4)).backward()
-    trained = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
-    assert trained == {"prompts", "gates", "head.weight", "head.bias"}
+    model = documented_package["gated_prompts"].GatedPrompts(backbone, 5, SimpleNamespace(length=3))
+    assert trained(model) == {"prompts", "gates", "head.weight", "head.bias"}
     assert _learned(model) == '{"mean_gate": 0.5}'
+
+
+def test_the_prefix_of_the_guide_trains(documented_package: dict[str, ModuleType]) -> None:
+    backbone = timm.create_model("test_vit", num_classes=0, img_size=48, drop_path_rate=0.3)
+    model = AdaptedModel(backbone, 5, documented_package["prefix"].Prefix(backbone, 3))
+    assert trained(model) == {"adapter.keys", "adapter.values", "head.weight", "head.bias"}

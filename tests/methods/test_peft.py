@@ -350,6 +350,7 @@ def test_ln_tuning_trains_the_norms_alone() -> None:
         ("peft-lora", {"target_modules": "kv"}, "no layer of the backbone is called 'kv'"),
         ("peft-c3a", {"block_size": 256}, "peft-c3a does not fit these layers: The block size should be a factor"),
         ("peft-lora", {"r": 0}, "`r` should be a positive integer"),
+        ("peft-randlora", {"r": 0}, "peft-randlora does not fit these layers: division by zero"),
         ("peft-lora", {"bias": "some"}, "bias='some' is not one of none, all, lora_only"),
         ("peft-lora", {"rank": 4}, "unknown setting 'rank'"),
         # The library has these settings, and they would change nothing here, or undo what the name says.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import pytest
+from annotated_types import Ge
 
 from shipbench import RunSpec
 from shipbench.errors import InputError
@@ -21,13 +22,14 @@ from shipbench.methods import (
     Switches,
     find_method,
     get_method,
+    method_names,
     parse_methods,
     registry,
 )
 from shipbench.planning.ablation import make_variants, parse_switches
 from shipbench.report.figures.style import series_styles
 from shipbench.report.wording.names import component_name, method_name, method_order, switch_order
-from shipbench.settings import Settings
+from shipbench.settings import Settings, configure
 from shipbench.tasks import get_task
 from tests.conftest import Outcome
 from tests.methods.shipped import SHIPPED
@@ -107,6 +109,70 @@ class Idle(Gated):
     switches: ClassVar[Switches] = {"full-scale": {"scale": 0.5, "gate": True}}
 
 
+@dataclass(frozen=True)
+class NestedSettings(Settings):
+    gate: GateSettings = field(default_factory=GateSettings)
+
+
+@dataclass(frozen=True)
+class FactorySettings(Settings):
+    """Values of every type that a setting can have."""
+
+    parts: tuple[Literal["q", "k", "v"], ...] = field(default_factory=lambda: ("q", "v"))
+    power: Literal[1, 2] = 1
+    width: Annotated[int, Ge(1)] | None = None
+    flags: tuple[bool, bool] = (True, False)
+
+
+@dataclass(frozen=True)
+class HiddenSettings(Settings):
+    folder: Path | None = None
+    width: Unknown | None = None  # type: ignore[name-defined]  # noqa: F821
+
+
+class Nested(Plain):
+    """A method with settings inside a setting."""
+
+    name = "nested"
+    settings = NestedSettings
+
+
+class Varied(Plain):
+    """A method with settings of many types."""
+
+    name = "varied"
+    settings = FactorySettings
+
+
+class Hidden(Plain):
+    """A method with a setting of a type that is imported for type checkers alone."""
+
+    name = "hidden"
+    settings = HiddenSettings
+
+
+class Dotted(Plain):
+    """A method whose name reads as a method and its setting."""
+
+    name = "gated.scale"
+
+
+class Listed(Gated):
+    """A method with a switch that reads as two."""
+
+    name = "listed"
+    switches: ClassVar[Switches] = {"no-gate,no-scale": {"gate": False}}
+
+
+class Raising(Plain):
+    """A method that cannot be made."""
+
+    name = "raising"
+
+    def __init__(self) -> None:
+        raise RuntimeError("no licence")
+
+
 class Unfinished(Method):
     """A method that cannot build."""
 
@@ -128,7 +194,10 @@ def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Install this module's classes as methods beside those of the package."""
     classes = {"plain": "Plain", "gated": "Gated", "unfinished": "Unfinished", "structural": "Structural"}
     classes |= {"other": "Plain", "instance": "__name__", "missing": "Missing"}
-    classes |= {name.lower(): name for name in ("Needy", "Shadowing", "Untyped", "Misspelt", "Idle")}
+    classes |= {
+        name.lower(): name for name in ("Needy", "Shadowing", "Untyped", "Misspelt", "Idle", "Nested", "Varied")
+    }
+    classes |= {name.lower(): name for name in ("Hidden", "Listed", "Raising")} | {"gated.scale": "Dotted"}
     points = {name: _point(name, value) for name, value in classes.items()}
     points["broken"] = EntryPoint("broken", "no_such_package:Broken", registry.GROUP)
     every = registry._entry_points() | points
@@ -174,6 +243,11 @@ def test_active_switches_follow_from_settings(overrides: dict[str, object], swit
         ("untyped", "has settings that are no dataclass; derive them from shipbench.settings.Settings"),
         ("misspelt", "has a switch 'no-gate' that changes 'gates', which is no setting of it"),
         ("idle", "has a switch 'full-scale' that changes nothing: its values are the defaults"),
+        ("nested", "has a setting 'gate' that is no plain value; use int, .*, or several settings"),
+        ("hidden", "has a setting whose type cannot be found: name 'Unknown' is not defined; import it at the top"),
+        ("gated.scale", "cannot be named on the command line; call it neither all nor zoo, without spaces and"),
+        ("listed", "has a switch 'no-gate,no-scale'; call it something without spaces and"),
+        ("raising", "cannot be made: no licence"),
         ("gatd", "did you mean 'gated'"),
     ],
 )
@@ -243,6 +317,28 @@ def test_switches_have_the_names_and_the_order_of_their_method() -> None:
     assert component_name("half-scale", "gone") == "half scale"
 
 
+def test_settings_of_every_type_are_listed_with_their_defaults_and_read(shipbench: Callable[..., Outcome]) -> None:
+    rows = {row["name"]: row for row in json.loads(shipbench("list", "methods", "--json").out)}
+    assert rows["varied"]["settings"] == {"parts": ["q", "v"], "power": 1, "width": None, "flags": [True, False]}
+    texts = {"parts": "k, v", "power": "2", "width": "3", "flags": "false,true"}
+    settings = RunSpec("varied", "dtd", overrides=texts).resolved.settings
+    assert settings == FactorySettings(("k", "v"), 2, 3, (False, True))
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("parts=q,z", "parts='q,z' is not a list of values, each one of q, k, v"),
+        ("power=3", "power='3' is not one of 1, 2"),
+        ("flags=true", "flags='true' is not a list of 2 values, each true or false"),
+    ],
+)
+def test_what_a_setting_cannot_be_is_refused_in_words_of_its_type(setting: str, words: str) -> None:
+    key, _, value = setting.partition("=")
+    with pytest.raises(InputError, match=f"^{words}$"):
+        configure(FactorySettings, {key: value})
+
+
 def test_ablations_leave_optional_switches_out_unless_they_are_named() -> None:
     gated = get_method("gated")
     assert parse_switches(None, gated) == ("no-scale", "no-gate")
@@ -259,6 +355,20 @@ def test_sets_of_methods() -> None:
     assert [method.name for method in parse_methods("all")] == ["full", "linear", "ship", "vpt-deep", "vpt-shallow"]
     first, *rest = [method.name for method in parse_methods("ssf,all,ship")]
     assert (first, len(rest)) == ("ssf", 5)
+
+
+def test_patterns_and_methods_to_leave_out() -> None:
+    assert [method.name for method in parse_methods("vpt-*,ship")] == ["vpt-deep", "vpt-shallow", "ship"]
+    assert [method.name for method in parse_methods("all", "vpt-*,none-*,full")] == ["linear", "ship"]
+    # A method that cannot be used is no reason to do without the others.
+    assert {"plain", "ship"} <= set(method_names("zoo")) - set(method_names("broken,peft-*"))
+    for text, exclude, words in (
+        ("pefft-*", "", r"no method is called 'pefft-\*'"),
+        ("ship", "shipp", "unknown method 'shipp' .did you mean 'ship'"),
+        ("ship,linear", "ship,lin*", r"--exclude ship,lin\* leaves none of the methods ship,linear"),
+    ):
+        with pytest.raises(InputError, match=words):
+            parse_methods(text, exclude)
 
 
 def test_every_installed_method_has_a_look_of_its_own() -> None:

@@ -207,6 +207,12 @@ def test_tensors_that_do_not_fit_are_named(method: str) -> None:
             shaped = {**changed(method), name: torch.zeros(3, 3, 3, 3, 3)}
             with pytest.raises(InputError, match=rf"{name} is \(3, 3, 3, 3, 3\), expected"):
                 load_official(method, tiny(method, torch.float32), shaped, config)
+        for value in (float("nan"), float("inf")):
+            broken = changed(method)
+            broken[name] = broken[name].clone().fill_(value)
+            words = rf"{name} of {method} has {broken[name].numel()} of .* values that are NaN or infinite; use intact"
+            with pytest.raises(InputError, match=words):
+                load_official(method, tiny(method, torch.float32), broken, config)
     surplus = {**changed(method), "blocks.3.other": torch.zeros(1)}
     with pytest.raises(InputError, match=r"blocks\.3\.other is unexpected"):
         load_official(method, tiny(method, torch.float32), surplus, config)

@@ -334,6 +334,7 @@ def test_official_tensors_fit_a_backbone_without_class_token() -> None:
         ("lora", {"form": "peft", "scale": 2.0}, "scale changes nothing with form=peft"),
         ("lora", {"form": "qv", "alpha": 16.0}, "alpha changes nothing with form=qv"),
         ("adaptformer", {"learned_scale": True, "scale": 1.0}, "scale changes nothing with learned_scale=true"),
+        ("adapter", {"form": "vpt", "dropout": 0.3}, "dropout changes nothing with form=vpt"),
     ],
 )
 def test_settings_without_effect_are_refused(name: str, settings: dict[str, Any], words: str) -> None:

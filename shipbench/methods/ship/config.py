@@ -9,10 +9,7 @@ from annotated_types import Ge, Interval
 
 from shipbench.settings import Settings
 
-WITHOUT_CLASS_TOKEN = (
-    "hierarchy, attribute prompts and matching read the class token, which it does not have; "
-    "set feature=mean, attribute_length=0 and matching_weight=0"
-)
+WITHOUT_CLASS_TOKEN = "hierarchy, attribute prompts and matching read the class token, which it does not have"
 
 
 @dataclass(frozen=True)

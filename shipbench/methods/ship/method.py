@@ -89,8 +89,10 @@ class ShipMethod(Method):
 
     def why_unusable(self, origin: Origin, settings: ShipConfig) -> str:
         """Return why a backbone takes no prompts, or that the settings read a class token which it does not have."""
-        lacks_class_token = settings.reads_class_token and not origin.class_token
-        return origin.unpromptable or (WITHOUT_CLASS_TOKEN if lacks_class_token else "")
+        if origin.unpromptable or origin.class_token or not settings.reads_class_token:
+            return origin.unpromptable
+        off = ("feature=mean", "attribute_length=0", "matching_weight=0")
+        return f"{WITHOUT_CLASS_TOKEN}; add {' '.join(f'--set {self.name}.{setting}' for setting in off)}"
 
     def build(self, context: BuildContext) -> Built:
         """Compute levels and bank from the frozen features of the training images, then build the model."""

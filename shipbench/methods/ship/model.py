@@ -81,7 +81,10 @@ class Ship(nn.Module):
         refuse_unpromptable(backbone)
         self.config = config or ShipConfig()
         if backbone.cls_token is None and self.config.reads_class_token:
-            raise InputError(f"the backbone cannot be used so: {WITHOUT_CLASS_TOKEN}")
+            raise InputError(
+                f"the backbone cannot be used so: {WITHOUT_CLASS_TOKEN}; "
+                "set feature=mean, attribute_length=0 and matching_weight=0"
+            )
         self.levels = [whole_number("a level", level) for level in levels]
         self.backbone = frozen(backbone)
         self.stochastic_depth = StochasticDepth(backbone)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import os
 import re
 from abc import ABC, abstractmethod
@@ -15,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from annotated_types import Ge
 
 from shipbench.errors import InputError, did_you_mean
-from shipbench.methods import list_methods, parse_methods
+from shipbench.methods import method_names, parse_methods
 from shipbench.runtime.files import read_toml
 from shipbench.settings import comma_list, configure, field_names, flat_table, refuse_unknown
 
@@ -66,11 +65,11 @@ class RunPart(Part):
     def method_text(self) -> str:
         """The methods of this part, comma-separated; raises ``InputError`` for a pattern that none matches."""
         for pattern in comma_list(self.methods):
-            if "*" in pattern and not _matches(pattern):
+            if not method_names(pattern):
                 raise InputError(f"no method is called {pattern!r}; see 'shipbench list methods'")
         # Patterns here may match nothing: those of a library that is not installed.
-        excluded = names_of_methods(self.exclude)
-        return ",".join(name for name in names_of_methods(self.methods) if name not in excluded)
+        excluded = method_names(self.exclude)
+        return ",".join(name for name in method_names(self.methods) if name not in excluded)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,19 +226,6 @@ def read_study(file: Path) -> Study:
     _refuse_repeated([part.name for part in parts] + [part.name for part in follow_ups], "parts called", file)
     _refuse_repeated([os.path.normpath(report.output) for report in reports], "reports with the output", file)
     return Study(file, None if results is None else Path(results), tuple(parts), reports, content, tuple(follow_ups))
-
-
-def names_of_methods(text: str) -> list[str]:
-    """Return the names of the methods in a comma list of names, sets and patterns; raise ``InputError`` for others."""
-    return [
-        name
-        for part in comma_list(text)
-        for name in (_matches(part) if "*" in part else [method.name for method in parse_methods(part)])
-    ]
-
-
-def _matches(pattern: str) -> list[str]:
-    return fnmatch.filter(list_methods(), pattern)
 
 
 def choose_parts(study: Study, names: str | None) -> Study:

@@ -13,9 +13,10 @@ from typing import TypeVar
 from shipbench.counts import counted
 from shipbench.data.corruptions import Corruption, parse_corruptions
 from shipbench.errors import InputError
+from shipbench.methods import method_names
 from shipbench.planning.grid import parse_seeds
 from shipbench.planning.plan import PlannedRun
-from shipbench.planning.study.file import EvaluatePart, FollowUp, names_of_methods
+from shipbench.planning.study.file import EvaluatePart, FollowUp
 from shipbench.results.store import Store
 from shipbench.runs.evaluation_images import images_elsewhere
 from shipbench.runs.evaluation_plan import EvaluationOptions, PlannedEvaluation, plan_evaluation
@@ -136,7 +137,7 @@ def request_follow_up(part: FollowUp, specs: Sequence[RunSpec]) -> RequestedFoll
         raise InputError(f"there is nothing to read: no run of {part.of} is tested")
     requested = RequestedFollowUp(
         part,
-        _chosen("methods", part.methods, names_of_methods, {spec.method for spec in specs}),
+        _chosen("methods", part.methods, method_names, {spec.method for spec in specs}),
         _chosen("tasks", part.tasks, _task_names, {spec.resolved.task.name for spec in specs}),
         _chosen("seeds", part.seeds, lambda text: parse_seeds(text, "seeds"), {spec.seed for spec in specs}),
     )
