@@ -13,7 +13,7 @@ from shipbench.backbones.frozen_weights import cast_frozen_weights
 from shipbench.engine.attempt import attempt, claim_planned, prepare_planned, require_device
 from shipbench.errors import ShipbenchError, StoreError, one_line
 from shipbench.events import DISCARD, Event, Listener, Started
-from shipbench.hardware.determinism import seed_everything
+from shipbench.hardware.determinism import seed_everything, undisturbed
 from shipbench.hardware.device import as_current
 from shipbench.hardware.memory import PeakMemory
 from shipbench.planning.plan import PlannedRun
@@ -75,7 +75,7 @@ def _starting_once(emit: Listener) -> Listener:
 
 def _attempt_together(stack: Stack, results: Path, emit: Listener) -> None:
     due = {run.run_id for run in stack.due}
-    with ExitStack() as claims:
+    with undisturbed(), ExitStack() as claims:
         members = [
             _StackMember(run, claims.enter_context(claim_planned(run, results, emit)) if run.run_id in due else None)
             for run in stack.runs
