@@ -129,7 +129,7 @@ class _Supervisor:
         return True
 
     def _refuse_idleness(self, runs: Sequence[PlannedRun]) -> None:
-        if self.idle == _MAX_IDLE and self._without_record(runs) == runs:
+        if self.idle >= _MAX_IDLE and self._without_record(runs) == runs:
             raise ShipbenchError(
                 f"{counted(len(runs), 'run')} did not start in {_MAX_IDLE} attempts: worker processes die before they "
                 "begin, or the engine leaves runs out; finished runs are kept, and the same command continues"
