@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
+import signal
+
 from shipbench.runtime.exits import code_of
 from shipbench.runtime.interrupts import exit_when_interrupted
 
@@ -9,6 +12,8 @@ from shipbench.runtime.interrupts import exit_when_interrupted
 def main() -> None:
     """Load the command line, and run it."""
     exit_when_interrupted("stopped; nothing has begun, the same command starts again\n", 130)
+    # The last of all exit handlers. Python then takes down its signal handlers, and Ctrl-C would kill the process.
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     from shipbench.cli import main as run_command_line
 
     try:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from shipbench.errors import DeviceLostError, ShipbenchError, StoreError, one_line
 from shipbench.events import Emitter, Listener, Started
+from shipbench.hardware.determinism import undisturbed
 from shipbench.hardware.device import require_usable
 from shipbench.planning.plan import PlannedRun
 from shipbench.record import RunRecord
@@ -25,9 +26,10 @@ def attempt(run: PlannedRun, results: Path, emit: Listener) -> None:
     """Execute a run and store its record, done or failed; skip a run that another process has claimed or recorded.
 
     Raises ``StoreError`` if the results folder cannot be written to, and ``DeviceLostError`` if the run's GPU fails for
-    good in this process, which can then execute no other run; nothing is stored, and the checkpoint is kept.
+    good in this process, which can then execute no other run; nothing is stored, and the checkpoint is kept. Attempts
+    in several threads of a process take turns.
     """
-    with claim_planned(run, results, emit) as session:
+    with undisturbed(), claim_planned(run, results, emit) as session:
         if session is not None:
             emit(Started(run.run_id))
             session.conclude(lambda: _execute(run, session))

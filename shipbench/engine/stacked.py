@@ -7,15 +7,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-
 from shipbench.backbones.frozen_weights import cast_frozen_weights
 from shipbench.engine.attempt import attempt, claim_planned, prepare_planned, require_device
 from shipbench.errors import ShipbenchError, StoreError, one_line
 from shipbench.events import DISCARD, Event, Listener, Started
-from shipbench.hardware.determinism import seed_everything
+from shipbench.hardware.determinism import seed_everything, undisturbed
 from shipbench.hardware.device import as_current
-from shipbench.hardware.memory import PeakMemory
+from shipbench.hardware.memory import PeakMemory, lacks_memory
 from shipbench.planning.plan import PlannedRun
 from shipbench.planning.stacks import Stack
 from shipbench.runs.preparation import Assembled, Prepared, build, load_inputs
@@ -75,7 +73,7 @@ def _starting_once(emit: Listener) -> Listener:
 
 def _attempt_together(stack: Stack, results: Path, emit: Listener) -> None:
     due = {run.run_id for run in stack.due}
-    with ExitStack() as claims:
+    with undisturbed(), ExitStack() as claims:
         members = [
             _StackMember(run, claims.enter_context(claim_planned(run, results, emit)) if run.run_id in due else None)
             for run in stack.runs
@@ -90,9 +88,10 @@ def _attempt_together(stack: Stack, results: Path, emit: Listener) -> None:
             _execute(members, note)
         except StoreError:
             raise
-        except torch.OutOfMemoryError:
-            note(f"out of memory: {len(members)} runs do not fit on the device together; executing them one by one")
         except Exception as error:
+            if lacks_memory(error):
+                note(f"out of memory: {len(members)} runs do not fit on the device together; executing them one by one")
+                return
             show_traceback()
             require_device(claimed[0][0], note)
             note(f"{len(members)} runs could not be trained together ({one_line(error)}); executing them one by one")

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from shipbench.counts import counted
 from shipbench.engine.attempt import give_up
 from shipbench.engine.executors.registry import Executor
 from shipbench.errors import DeviceLostError, ShipbenchError
@@ -23,13 +24,16 @@ Execute = Callable[[Sequence[PlannedRun]], None]
 _POLL_SECONDS = 1.0
 # Give up on a run after its worker has died this many times while running alone.
 _MAX_DEATHS = 3
+# End the command after this many attempts in a row in which no run has started.
+_MAX_IDLE = 3
 
 
 def execute_plan(plan: Plan, results: Path, executor: Executor, listener: Listener) -> list[RunRecord]:
     """Execute the chosen runs and return their records, including failed ones; a failure stops no other run.
 
     Runs that other processes have claimed in the same folder are left to them and waited for. Raises ``StoreError`` if
-    the results folder cannot be written to, ``DeviceLostError`` if a GPU has failed that all remaining runs need.
+    the results folder cannot be written to, ``DeviceLostError`` if a GPU has failed that all remaining runs need, and
+    ``ShipbenchError`` if the executor starts no run, attempt after attempt.
     """
     _forget_checkpoints(plan, Store(results))
     supervisor = _Supervisor(plan.chosen, results, listener, remote=executor.remote)
@@ -71,6 +75,7 @@ class _Supervisor:
         self.deaths = _Deaths(isolated=remote)
         self.finished: set[str] = set()
         self.claimed_elsewhere = 0
+        self.idle = 0
         self.lock = threading.Lock()
 
     def supervise(self, execute: Execute) -> None:
@@ -81,7 +86,9 @@ class _Supervisor:
             self._note_claims_elsewhere(remaining, unclaimed)
             ready = self._ready(unclaimed)
             if ready:
+                self.idle += 1
                 execute(ready)
+                self._refuse_idleness(ready)
             remaining = self._without_record(remaining)
             if remaining:
                 time.sleep(_POLL_SECONDS)
@@ -93,6 +100,7 @@ class _Supervisor:
                 return
             match event:
                 case Started(run_id):
+                    self.idle = 0
                     self.deaths.start(run_id)
                 case EpochDone(run_id):
                     self.deaths.progress(run_id, event.epoch + 1)
@@ -119,6 +127,13 @@ class _Supervisor:
         reason = f"its process died {_MAX_DEATHS} times (for lack of memory or by a failing GPU, perhaps)"
         give_up(run, self.store.root, reason)
         return True
+
+    def _refuse_idleness(self, runs: Sequence[PlannedRun]) -> None:
+        if self.idle >= _MAX_IDLE and self._without_record(runs) == runs:
+            raise ShipbenchError(
+                f"{counted(len(runs), 'run')} did not start in {_MAX_IDLE} attempts: worker processes die before they "
+                "begin, or the engine leaves runs out; finished runs are kept, and the same command continues"
+            )
 
     def _without_record(self, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
         """Return the runs without a new record; emit the end of those that have one."""

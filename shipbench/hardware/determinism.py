@@ -1,11 +1,12 @@
-"""Seeds and deterministic kernels."""
+"""Seeds, deterministic kernels, and numbers that do not depend on what the calling program sets in torch."""
 
 from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from shipbench.errors import InputError
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 # The values with which cuBLAS adds in a fixed order; the first is faster.
 _FIXED_WORKSPACES = (":4096:8", ":16:8")
+# torch's generators and settings belong to the process, so its threads take turns.
+_TURN = threading.RLock()
 
 
 def fix_workspace() -> None:
@@ -43,14 +46,15 @@ def fix_kernels(device: torch.device) -> None:
     """Require deterministic kernels and full fp32, with which every run trains and every evaluation scores it.
 
     On CUDA, operations without a deterministic kernel then raise an error; on MPS, torch only warns of them. Matrix
-    products and convolutions in fp32 do not use TF32, nor bf16 on a CPU. Raises ``InputError`` if cuBLAS has workspaces
-    with which its results do not repeat.
+    products and convolutions in fp32 do not use TF32, nor bf16 on a CPU, and no kernel is chosen by its time. Raises
+    ``InputError`` if cuBLAS has workspaces with which its results do not repeat.
     """
     import torch
 
     if device.type == "cuda":
         _require_fixed_workspace()
     _require_full_fp32()
+    _require_usual_kernels()
     if device.type in ("cuda", "mps"):
         # On CUDA with warn_only, the backward pass of fused attention would still add in an arbitrary order.
         torch.use_deterministic_algorithms(True, warn_only=device.type == "mps")
@@ -86,6 +90,47 @@ def _require_full_fp32() -> None:
             operation = getattr(library, name, None)
             if operation is not None:
                 operation.fp32_precision = "ieee"
+
+
+def _require_usual_kernels() -> None:
+    import torch
+
+    # With it, cuDNN times its kernels and takes another one on another day.
+    torch.backends.cudnn.benchmark = False
+    # The kernels of attention among which torch chooses by shape, on a CPU too.
+    torch.backends.cuda.enable_flash_sdp(True)
+    torch.backends.cuda.enable_mem_efficient_sdp(True)
+    torch.backends.cuda.enable_math_sdp(True)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Execute the block with gradients, and with torch's own default type and device, whatever the caller has set.
+
+    Other threads of this process wait at the entry of their blocks meanwhile. Raises ``InputError`` in a block of
+    ``torch.autocast``, whose casts of trained weights would outlive the steps that change them.
+    """
+    import torch
+
+    with _TURN, torch.inference_mode(False), torch.enable_grad(), _usual_device():
+        if any(torch.is_autocast_enabled(kind) for kind in ("cpu", "cuda")):
+            raise InputError(
+                "torch.autocast is on, which would change the numbers of a run; start the run outside of its block, "
+                "and choose the precision by RunSpec(precision=...)"
+            )
+        default = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float32)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(default)
+
+
+def _usual_device() -> AbstractContextManager[object]:
+    """Return a context in which new tensors are on the CPU; torch slows down in one that is not necessary."""
+    import torch
+
+    return nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu")
 
 
 def uses_tf32(device: torch.device) -> bool:

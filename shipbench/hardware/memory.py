@@ -20,6 +20,13 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 # Where Linux tells the memory of the machine, the cgroups of this process, and their limits.
 _MEMINFO, _OWN_CGROUPS, _CGROUPS = Path("/proc/meminfo"), Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 _STATUS = Path("/proc/self/status")
+# In errors without a class of their own: the allocators of CPUs and of MPS, and CUDA outside of torch's allocator.
+_LACKS_MEMORY = (
+    "DefaultCPUAllocator",
+    "MPS backend out of memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
 
 
 @dataclass(frozen=True)
@@ -150,6 +157,14 @@ def _lines(file: Path) -> list[str]:
         return file.read_text().splitlines()
     except OSError:
         return []
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Return whether ``error`` says that a device or the machine has run out of memory."""
+    import torch
+
+    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return known or any(text in str(error) for text in _LACKS_MEMORY)
 
 
 def free_memory(device: torch.device) -> float:

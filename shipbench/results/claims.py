@@ -2,8 +2,10 @@
 
 ``claims/<run_id>.json`` is created exclusively, which is reliable on network file systems too. It names its holder, and
 a thread renews its modification time while the run is active. A claim is stale if its process has ended, as far as this
-machine can tell, or if it has not been renewed for ``STALE_SECONDS`` by the clock of the file system. Only a process
-that holds ``claims/.<run_id>.takeover``, created in the same way, removes a stale claim, after checking it once more.
+machine can tell, or if it has not been renewed for ``STALE_SECONDS`` by the clock of the file system. A claim from
+the future is as stale as one from the past: that clock was set back, and a live process would have renewed the claim.
+Only a process that holds ``claims/.<run_id>.takeover``, created in the same way, removes a stale claim, after checking
+it once more.
 """
 
 from __future__ import annotations
@@ -165,7 +167,7 @@ def _is_active(path: Path) -> bool:
         return path.exists() and not _is_stale(path)
     except OSError:
         # A folder that cannot be written to does not tell the time of its file system.
-        return path.exists() and time.time() - path.stat().st_mtime <= STALE_SECONDS
+        return path.exists() and abs(time.time() - path.stat().st_mtime) <= STALE_SECONDS
 
 
 def revoke(root: Path, run_id: str) -> None:
@@ -267,12 +269,12 @@ def _is_stale(path: Path) -> bool:
 
 
 def _age(path: Path) -> float:
-    """Return the seconds since a file was renewed, by the clock of its file system; 0 if it is gone."""
+    """Return the seconds between the last renewal of a file and now, by its file system's clock; 0 if it is gone."""
     probe = path.with_name(f".clock-{secrets.token_hex(4)}")
     try:
         renewed = path.stat().st_mtime
         probe.touch()
-        return probe.stat().st_mtime - renewed
+        return abs(probe.stat().st_mtime - renewed)
     except FileNotFoundError:
         return 0.0
     finally:

@@ -8,6 +8,7 @@ record is written last, so a run has ended if and only if it has a record. Until
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -49,7 +50,8 @@ class Store:
         if as_text(str(self.root)) != str(self.root):
             raise InputError(f"results folder {self.root} cannot be used: its name is not UTF-8; choose another")
         try:
-            while not folder.exists():
+            # A link to a disk that is not mounted exists, but not what it names.
+            while not os.path.lexists(folder):
                 folder = folder.parent
             # An empty file would fit even on a full disk.
             with tempfile.TemporaryFile(dir=folder) as probe:

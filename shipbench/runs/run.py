@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 from shipbench.backbones import origin_of
-from shipbench.events import Emitter, Finished, Listener, Note, Started
+from shipbench.events import Emitter, Event, Finished, Listener, Note, Started
+from shipbench.hardware.determinism import undisturbed
 from shipbench.record import RunRecord
 from shipbench.results.store import Store
 from shipbench.runs.preparation import Prepared, prepare
@@ -14,6 +17,7 @@ from shipbench.runs.recording import describe
 from shipbench.runs.session import Start, claimed_after_waiting, train
 from shipbench.runtime import console
 from shipbench.spec import RunSpec
+from shipbench.training.snapshot import random_states, set_random_states
 
 
 def run(
@@ -23,9 +27,11 @@ def run(
 
     With a ``results`` folder, store the record there, and return the stored record of a run that is done already,
     unless ``force``. If another process is executing the run in that folder, wait for it. ``listener`` receives the
-    events of the run, and as notes the lines that a command would print. Raises ``InputError`` for a spec that cannot
-    be executed and for a folder that cannot be written to, ``ShipbenchError`` if training fails.
+    events of the run, and as notes the lines that a command would print. Runs in several threads of a process take
+    turns. Raises ``InputError`` for a spec that cannot be executed and for a folder that cannot be written to,
+    ``ShipbenchError`` if training fails.
     """
+    listener = None if listener is None else _without_draws(listener)
     anonymous = Emitter(listener=listener)
     with console.redirected(lambda line: anonymous.emit(Note(None, line))):
         if results is None:
@@ -38,8 +44,21 @@ def run(
         return _run_in(store, prepared, Emitter(prepared.run_id, listener), force=force)
 
 
+def _without_draws(listener: Listener) -> Listener:
+    """Return a listener whose random numbers do not take those of the run."""
+
+    def receive(event: Event, /) -> None:
+        kind = "cuda" if torch.cuda.is_initialized() else "mps" if torch.backends.mps.is_available() else "cpu"
+        states = random_states(torch.device(kind))
+        listener(event)
+        set_random_states(states, torch.device(kind))
+
+    return receive
+
+
 def _prepared(spec: RunSpec) -> Prepared:
-    prepared = prepare(spec)
+    with undisturbed():
+        prepared = prepare(spec)
     if spec.checkpoint is not None:
         recipe = spec.resolved.recipe
         for line in origin_of(prepared.backbone).lines(recipe.mean, recipe.std):
@@ -63,7 +82,8 @@ def _run_in(store: Store, prepared: Prepared, emitter: Emitter, *, force: bool) 
 
 
 def _watched(emitter: Emitter, execute: Callable[[], RunRecord]) -> RunRecord:
-    emitter.emit(Started(emitter.run_id))
-    record = execute()
+    with undisturbed():
+        emitter.emit(Started(emitter.run_id))
+        record = execute()
     emitter.emit(Finished(emitter.run_id, record))
     return record

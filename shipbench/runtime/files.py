@@ -61,7 +61,9 @@ def check_output(path: Path, option: str, *, folder: bool = True) -> None:
     """Raise ``InputError``, which names ``option``, unless ``path`` can be a folder, or a file, to write to."""
     if path.exists() and path.is_dir() is not folder:
         raise InputError(f"{option}: {path} is a {'file; name a folder' if folder else 'folder; name a file'}")
-    place = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+    # A new file replaces a link, but no folder is made at the end of one that leads nowhere.
+    reached = (path, *path.absolute().parents)
+    place = next(place for place in reached if place.exists() or (place.is_symlink() and (folder or place != path)))
     if not (place == path or place.is_dir()) or not os.access(place, os.W_OK):
         raise InputError(f"{option}: {path} cannot be written to, because of {place}; name another place")
 

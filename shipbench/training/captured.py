@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from shipbench.errors import ShipbenchError, one_line
+from shipbench.hardware.memory import lacks_memory
 from shipbench.hardware.precision import ComputeContext
 from shipbench.prompting import StepBuffer, StochasticDepth
 from shipbench.recipe import Capture
@@ -128,7 +129,9 @@ def replayed(take: Callable[[], Tensor], note: Callable[[str], None]) -> Tensor 
         return take()
     except NotRecordedError as error:
         failure = one_line(error)
-    except torch.OutOfMemoryError:
+    except Exception as error:
+        if not lacks_memory(error):
+            raise
         failure = "memory ran out while the first one was recorded"
     note(f"training steps are not recorded: {failure}")
     return None
@@ -186,7 +189,7 @@ def recorded(recorder: Recorder, work: Callable[[], object]) -> Recording:
 
 
 def _ran_out_of_memory(error: BaseException | None) -> bool:
-    while error is not None and not isinstance(error, torch.OutOfMemoryError):
+    while error is not None and not lacks_memory(error):
         error = error.__cause__ or error.__context__
     return error is not None
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from shipbench.hardware.precision import ComputeContext
 from shipbench.prompting import StepBuffer, StochasticDepth
-from shipbench.training.captured import CapturedSteps, NotRecordedError
+from shipbench.training.captured import CapturedSteps
 from shipbench.training.graphs import Recorder
 from shipbench.training.inputs import Inputs
 from shipbench.training.prefetch import BatchReader
@@ -62,7 +62,7 @@ class CapturedRun:
                 self._gathered = in_place(self._gathered, reader.batch(chosen))
             factors = None if self.depth is None else self.depth.draw(self.batch)
             return self._steps.take(self._step, chosen, factors)[0]
-        except (NotRecordedError, torch.OutOfMemoryError):
+        except Exception:
             if before is not None:
                 set_random_states(before, self.compute.device)
             raise

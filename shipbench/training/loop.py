@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from shipbench.errors import ShipbenchError
 from shipbench.events import DISCARD, Emitter
+from shipbench.hardware.memory import lacks_memory
 from shipbench.hardware.precision import ComputeContext
 from shipbench.prompting import evaluating
 from shipbench.recipe import Capture, Recipe
@@ -205,7 +206,7 @@ class Trainer:
         """Compute the gradients of a batch's mean loss; return that loss, or None if memory ran out."""
         self.optimizer.zero_grad(set_to_none=True)
         # The caller retries outside this handler: the exception keeps the tensors of the failed pass alive.
-        with contextlib.suppress(torch.OutOfMemoryError):
+        try:
             if self.micro_batches.size >= len(chosen):
                 return self._backward(chosen, 1.0)
             total = torch.zeros((), device=self.compute.device)
@@ -216,7 +217,10 @@ class Trainer:
                 with PartOfBatch(start, len(part), len(chosen)):
                     total += self._backward(part, len(part) / len(chosen))
             return total
-        return None
+        except Exception as error:
+            if not lacks_memory(error):
+                raise
+            return None
 
     def _backward(self, chosen: Tensor, weight: float) -> Tensor:
         with self.compute.autocast():

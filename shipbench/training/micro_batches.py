@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from shipbench.errors import ShipbenchError
 from shipbench.events import DISCARD
+from shipbench.hardware.memory import lacks_memory
 from shipbench.training.inputs import Inputs
 from shipbench.training.prefetch import reading_ahead
 
@@ -86,8 +87,10 @@ def _while_memory_lasts(
         for indices in batches:
             try:
                 parts.append(compute(reader.batch(indices), indices))
-            except torch.OutOfMemoryError:
-                break
+            except Exception as error:
+                if lacks_memory(error):
+                    break
+                raise
             done += len(indices)
     return done
 

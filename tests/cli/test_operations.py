@@ -132,3 +132,11 @@ def test_operations_are_not_timed(shipbench: Shipbench) -> None:
     outcome = shipbench("bench", "--operations", "--all")
     assert outcome.code == 2
     assert "use it without --all" in outcome.err
+
+
+@pytest.mark.parametrize(("rate", "training", "launched"), [(0.5, True, 1), (0.0, True, 0), (0.5, False, 0)])
+def test_dropout_that_drops_nothing_launches_nothing(rate: float, training: bool, launched: int) -> None:
+    values = torch.ones(4, 3, device=operations.META)
+    with operations._Step(nn.Linear(1, 1)) as step, emulated_autocast(enabled=True):
+        nn.functional.dropout(values, rate, training)
+    assert step.launches == launched

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +10,10 @@ import pytest
 
 from shipbench import RunSpec
 from shipbench.engine.attempt import give_up
-from shipbench.engine.supervisor import _Supervisor
-from shipbench.events import EpochDone, Event, Finished, Lost, Note, Started
-from shipbench.planning.plan import PlannedRun, State
+from shipbench.engine.supervisor import _Supervisor, execute_plan
+from shipbench.errors import ShipbenchError
+from shipbench.events import EpochDone, Event, Finished, Listener, Lost, Note, Started
+from shipbench.planning.plan import Plan, PlannedRun, State
 from shipbench.results import claims
 from shipbench.results.store import Store
 from tests.results.test_store import make_record
@@ -103,3 +105,42 @@ def test_a_run_that_has_ended_has_no_further_events(tmp_path: Path) -> None:
         supervisor.emit(event)
     supervisor.emit(Note(None, "of no run"))
     assert events == [Started(RUN.run_id), end, Note(None, "of no run")]
+
+
+class IdleExecutor:
+    """An engine that executes none of its runs, as when every worker process dies before it begins."""
+
+    remote = False
+    calls = 0
+
+    def check(self) -> None:
+        """Accept everything."""
+
+    def execute(self, runs: Sequence[PlannedRun], plan: Plan, results: Path, emit: Listener) -> None:
+        self.calls += 1
+
+
+def test_runs_that_never_start_end_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shipbench.engine.supervisor._POLL_SECONDS", 0)
+    engine = IdleExecutor()
+    with pytest.raises(ShipbenchError, match=r"^1 run did not start in 3 attempts: "):
+        execute_plan(Plan((RUN,), (RUN,)), tmp_path, engine, lambda event: None)
+    assert engine.calls == 3
+
+
+def test_a_run_that_starts_each_time_is_not_one_that_never_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shipbench.engine.supervisor._POLL_SECONDS", 0)
+    store, calls = Store(tmp_path), list[str]()
+
+    def execute(runs: Sequence[PlannedRun]) -> None:
+        calls.extend(run.run_id for run in runs)
+        supervisor.emit(Started(RUN.run_id))
+        supervisor.emit(EpochDone(RUN.run_id, len(calls), 9, 1.0, 0.1, 1.0, 10))
+        if len(calls) == 5:
+            store.write(make_record(run_id=RUN.run_id))
+
+    supervisor = _Supervisor([RUN], tmp_path, lambda event: None, remote=True)
+    supervisor.supervise(execute)
+    assert len(calls) == 5

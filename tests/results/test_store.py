@@ -100,6 +100,13 @@ def test_temporary_files_of_other_runs_are_left_to_them(tmp_path: Path) -> None:
     assert left == (True, False)
 
 
+@pytest.mark.parametrize("below", ["", "birds"])
+def test_a_folder_on_a_disk_that_is_not_mounted_is_refused_at_the_start(tmp_path: Path, below: str) -> None:
+    (tmp_path / "results").symlink_to(tmp_path / "unplugged" / "results")
+    with pytest.raises(InputError, match="cannot be written to: No such file or directory"):
+        Store(tmp_path / "results" / below).check_writable()
+
+
 def test_a_truncated_record_is_refused_and_named(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.write(make_record())

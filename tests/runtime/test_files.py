@@ -15,7 +15,7 @@ import pytest
 
 from shipbench.errors import InputError
 from shipbench.runtime import files
-from shipbench.runtime.files import atomic_path, file_sha256, taking_turns
+from shipbench.runtime.files import atomic_path, check_output, file_sha256, taking_turns
 
 
 def test_a_failed_write_leaves_no_file(tmp_path: Path) -> None:
@@ -134,3 +134,20 @@ def test_a_lock_file_that_cannot_be_written_is_no_lack_of_locks(
     monkeypatch.setattr(filelock.FileLock, "acquire", acquire)
     with pytest.raises(OSError, match="No space left"), taking_turns(tmp_path / "a.lock", "waiting"):
         pass
+
+
+@pytest.mark.parametrize("below", ["", "reports/demo"])
+def test_a_link_that_leads_nowhere_takes_no_folder(tmp_path: Path, below: str) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "unplugged" / "results")
+    with pytest.raises(InputError, match=f"--output: .* cannot be written to, because of {link}; name another place"):
+        check_output(link / below, "--output")
+
+
+def test_a_new_file_replaces_a_link_that_leads_nowhere(tmp_path: Path) -> None:
+    link = tmp_path / "link.json"
+    link.symlink_to(tmp_path / "unplugged" / "file.json")
+    check_output(link, "--json", folder=False)
+    with atomic_path(link) as temporary:
+        temporary.write_text("content")
+    assert link.read_text() == "content"

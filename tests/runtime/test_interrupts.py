@@ -88,3 +88,18 @@ def test_an_interruption_waits_for_the_end_of_an_import(tmp_path: Path, monkeypa
     assert sys.modules["slow_module"].loaded
     assert time.monotonic() - began < 10
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends signals as POSIX systems do")
+def test_ctrl_c_in_the_last_moment_does_not_change_the_exit_code() -> None:
+    interrupt = "lambda *_, kill=os.kill, pid=os.getpid(), number=signal.SIGINT: kill(pid, number)"
+    # Objects of the main module are deleted after all exit handlers have been called.
+    program = f"""
+import os, signal, sys
+from shipbench.__main__ import main
+last = type("Last", (), {{"__del__": {interrupt}}})()
+sys.argv = ["shipbench", "--version"]
+main()
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")

@@ -33,6 +33,14 @@ from shipbench.training.stacked import _evaluate
 from tests.training.models import MODELS, images
 
 CPU = ComputeContext(torch.device("cpu"), "fp32")
+OUT_OF_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory"),
+    RuntimeError("MPS backend out of memory (MPS allocated: 8.80 GB, max allowed: 9.07 GB)"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
+    MemoryError(),
+]
 
 
 class Largest(TorchDispatchMode):
@@ -75,27 +83,29 @@ def test_an_evaluation_keeps_the_logits_of_one_batch() -> None:
 
 
 @contextmanager
-def memory_for(images: int, model: nn.Module) -> Iterator[list[int]]:
-    """Let the patch embedding run out of memory beyond ``images`` images; yield the batch sizes that were tried."""
+def memory_for(images: int, model: nn.Module, error: Exception = OUT_OF_MEMORY[0]) -> Iterator[list[int]]:
+    """Let the patch embedding raise ``error`` beyond ``images`` images; yield the batch sizes that were tried."""
     tried: list[int] = []
 
     def check(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         tried.append(len(inputs[0]))
         if len(inputs[0]) > images:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise error
 
     handle = model.backbone.patch_embed.register_forward_pre_hook(check)
     yield tried
     handle.remove()
 
 
-def trained(build: Callable[[Any], nn.Module], fitting: int) -> tuple[Fit, dict[str, Tensor], list[str], list[int]]:
+def trained(
+    build: Callable[[Any], nn.Module], fitting: int, error: Exception = OUT_OF_MEMORY[0]
+) -> tuple[Fit, dict[str, Tensor], list[str], list[int]]:
     torch.manual_seed(0)
     model = build(load_backbone("test_vit", checkpoint="random", image_size=32, drop_path=0.4))
     events: list[Event] = []
     # SGD preserves the size of a difference between gradients; AdamW's first steps would preserve only its sign.
     recipe = Recipe(epochs=3, batch_size=6, optimizer="sgd", lr=0.05, warmup_epochs=0, eval_every=1)
-    with memory_for(fitting, model) as tried:
+    with memory_for(fitting, model, error) as tried:
         done = fit(model, images(12), images(9), recipe, CPU, 0, Hooks(Emitter("a1", events.append)))
     weights = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
     return done, weights, [event.text for event in events if isinstance(event, Note)], tried
@@ -144,6 +154,17 @@ def test_a_smaller_size_is_remembered() -> None:
     *_, tried = trained(MODELS["full"], 3)
     assert tried[:3] == [6, 3, 3]
     assert [size for size in tried if size > 3] == [6, 9, 5]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY[1:], ids=lambda error: str(error)[:20])
+def test_every_allocator_and_library_may_run_out_of_memory(error: Exception) -> None:
+    done, *_ = trained(MODELS["vpt-deep"], 4, error)
+    assert done.micro_batch == 3
+
+
+def test_another_error_is_not_a_lack_of_memory() -> None:
+    with pytest.raises(RuntimeError, match="the sizes do not match"):
+        trained(MODELS["vpt-deep"], 4, RuntimeError("the sizes do not match"))
 
 
 def test_one_image_that_does_not_fit_fails_the_run() -> None:
