@@ -109,12 +109,13 @@ def plan_runs(specs: Sequence[RunSpec], options: GridOptions, say: Callable[[str
 
 def say_failed(plan: Plan, options: GridOptions, runs: str = "runs") -> bool:
     """Say how many runs of an executed plan failed, now or before; return whether any did. ``runs`` names them."""
+    from shipbench.results.lookup import see_runs
     from shipbench.results.store import Store
 
     statuses = [Store(options.results).status(run.run_id) for run in plan.chosen]
     failed, before = statuses.count("failed"), len(plan.left_as_failed)
     if failed:
-        say(f"{failed} of {len(statuses)} {runs} failed; see 'shipbench list runs --results {options.results}'")
+        say(f"{failed} of {len(statuses)} {runs} failed; {see_runs(options.results)}")
     if before:
         say(f"{before} of {len(plan.runs)} {runs} failed before and were not repeated; --retry-failed repeats them")
     return failed > 0 or before > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -33,6 +34,11 @@ def visible_files(folder: Path, suffix: str) -> list[Path]:
     return sorted(files, key=lambda path: path.stem)
 
 
+def see_runs(results: Path | str) -> str:
+    """Return the end of an error: which command lists the runs of a results folder."""
+    return f"see 'shipbench list runs --results {shlex.quote(str(results))}'"
+
+
 def find_run(results: Path | str, prefix: str) -> str:
     """Return the id of the only run whose id starts with ``prefix``; an exact match takes precedence.
 
@@ -41,10 +47,7 @@ def find_run(results: Path | str, prefix: str) -> str:
     ids = run_ids(results)
     candidates = [prefix] if prefix in ids else [run_id for run_id in ids if run_id.startswith(prefix)]
     if not candidates:
-        raise InputError(
-            f"there is no run {prefix!r} in {results}{did_you_mean(prefix, ids)}; "
-            f"see 'shipbench list runs --results {results}'"
-        )
+        raise InputError(f"there is no run {prefix!r} in {results}{did_you_mean(prefix, ids)}; {see_runs(results)}")
     if len(candidates) > 1:
         raise InputError(f"{prefix!r} matches several runs in {results}: {_listed(candidates)}; give more characters")
     return candidates[0]

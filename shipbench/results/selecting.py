@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from shipbench.errors import InputError, did_you_mean
 from shipbench.record import is_null
+from shipbench.results.lookup import see_runs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +37,7 @@ class Selector:
             column = self.column(name, frame.columns)
             frame = frame[[_matches(column, value, wanted) for value in frame[column]]]
         if not len(frame):
-            raise InputError(f"{self.text}: no run matches; see 'shipbench list runs --results {self.folder}'")
+            raise InputError(f"{self.text}: no run matches; {see_runs(self.folder)}")
         return frame
 
     def columns(self, names: Iterable[str]) -> set[str]:

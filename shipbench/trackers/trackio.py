@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
 from contextvars import Context
 from typing import Any
@@ -20,7 +21,7 @@ class TrackioTracker:
     @property
     def where(self) -> str:
         """The command that shows the runs."""
-        return f"trackio show --project {self.project}"
+        return f"trackio show --project {shlex.quote(self.project)}"
 
     def check(self) -> None:
         """Raise ``InputError`` if trackio is not installed."""

@@ -32,7 +32,7 @@ class WandbTracker:
             return "WANDB_MODE=disabled sends and keeps nothing"
         if not self.offline:
             return self.url
-        return f"wandb sync --include-offline {shlex.quote(str(self.folder))}/wandb/offline-*"
+        return f"wandb sync {shlex.quote(str(self.folder))}/wandb/offline-*"
 
     def check(self) -> None:
         """Raise ``InputError`` if wandb is not installed, or not logged in although it is to go online."""

@@ -45,6 +45,11 @@ def test_an_unknown_run_is_refused_with_a_suggestion(tmp_path: Path) -> None:
         find_run(folder(tmp_path, "91d9", "0123"), "91d8")
 
 
+def test_the_command_that_lists_the_runs_can_be_copied(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"see 'shipbench list runs --results '.*/my results''"):
+        find_run(tmp_path / "my results", "91d8")
+
+
 def test_a_missing_folder_and_hidden_files_hold_no_runs(tmp_path: Path) -> None:
     assert run_ids(tmp_path / "nothing") == []
     assert run_ids(folder(tmp_path / "r", "._91d9", "91d9")) == ["91d9"]
