@@ -46,6 +46,8 @@ PLACES = (
     "MLFLOW_TRACKING_URI",
     "MLFLOW_EXPERIMENT_NAME",
     "TRACKIO_PROJECT",
+    "TRACKIO_SPACE_ID",
+    "TRACKIO_SERVER_URL",
 )
 
 
@@ -71,6 +73,12 @@ PLACES = (
         (TensorboardTracker, {}, "tensorboard --logdir '{folder}/tensorboard'"),
         (TrackioTracker, {}, "trackio show --project shipbench"),
         (TrackioTracker, {"TRACKIO_PROJECT": "my own"}, "trackio show --project 'my own'"),
+        (TrackioTracker, {"TRACKIO_SPACE_ID": "me/curves"}, "project 'shipbench' in the Space me/curves"),
+        (
+            TrackioTracker,
+            {"TRACKIO_SERVER_URL": "https://h.test:1/?write_token=secret"},
+            "project 'shipbench' at https://h.test:1/",
+        ),
     ],
 )
 def test_where_runs_go_is_told_as_one_would_look_at_them(
