@@ -251,7 +251,7 @@ def test_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR", "WANDB_ARTIFACT_DIR"):
         monkeypatch.setenv(name, str(tmp_path / "wandb-home"))
     interrupted_then_finished(partial(WandbTracker, TrackerOptions(tmp_path)), tmp_path)
-    files = sorted((tmp_path / "wandb").glob("offline-run-*-a1/run-a1.wandb"), key=lambda file: file.stat().st_mtime)
+    files = wandb_sessions(tmp_path / "wandb")
     assert len(files) == 2
     curve = [(int(row["epoch"]), row["test_acc"]) for file in files for row in wandb_history(file) if "test_acc" in row]
     assert curve == [CURVE[0], CURVE[1], CURVE[1], CURVE[2]]
@@ -261,9 +261,8 @@ def test_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [record.exit.exit_code for record in interrupted if record.WhichOneof("record_type") == "exit"] == [130]
     assert "preempting" in {record.WhichOneof("record_type") for record in interrupted}
     assert wandb_sync(WandbTracker(TrackerOptions(tmp_path)).where, tmp_path).exit_code == 0
-    # W&B names the folder of a run by the second in which it starts.
     failed_from_the_start(WandbTracker(TrackerOptions(tmp_path / "failed")), tmp_path)
-    (failed,) = (tmp_path / "failed" / "wandb").glob("offline-run-*-a1/run-a1.wandb")
+    (failed,) = wandb_sessions(tmp_path / "failed" / "wandb")
     records = list(wandb_records(failed))
     assert [record.exit.exit_code for record in records if record.WhichOneof("record_type") == "exit"] == [1]
     notes = [record.run.notes for record in records if record.WhichOneof("record_type") == "run"]
@@ -339,6 +338,19 @@ def failed_from_the_start(tracker: Tracker, results: Path) -> None:
     opened.finish(outcome(record, results))
 
 
+def wandb_sessions(folder: Path) -> list[Path]:
+    """Return the files of the sessions of a run in order, once W&B has written their ends.
+
+    Their folders are named by the second in which they start, and by a number where two have the same.
+    """
+    files = sorted(folder.glob("offline-run-*-a1*/run-a1.wandb"))
+    deadline = time.monotonic() + 60
+    while not all("exit" in {record.WhichOneof("record_type") for record in wandb_records(file)} for file in files):
+        assert time.monotonic() < deadline, "W&B did not write the end of a session"
+        time.sleep(0.05)
+    return files
+
+
 def wandb_records(file: Path) -> Iterator[Any]:
     """Yield the records of a file that wandb wrote offline: protocol buffers in the blocks of a LevelDB log."""
     from wandb.proto import wandb_internal_pb2
@@ -350,6 +362,9 @@ def wandb_records(file: Path) -> Iterator[Any]:
             position += left
             continue
         length, kind = struct.unpack_from("<HB", content, position + 4)
+        if position + _CHUNK_HEADER + length > len(content):
+            # It is being written.
+            return
         parts += content[position + _CHUNK_HEADER : position + _CHUNK_HEADER + length]
         position += _CHUNK_HEADER + length
         if kind in (_FULL, _LAST):
