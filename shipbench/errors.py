@@ -24,6 +24,10 @@ class StoreError(ShipbenchError):
     """The results folder can no longer be used, so no run can be stored."""
 
 
+class OutputError(ShipbenchError):
+    """Standard output cannot be written, so nobody would receive the results."""
+
+
 class DeviceLostError(ShipbenchError):
     """A GPU fails every operation of this process, so every other run would fail there too."""
 

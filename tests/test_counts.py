@@ -1,10 +1,10 @@
-"""Counts in sentences."""
+"""Counts and sizes in sentences."""
 
 from __future__ import annotations
 
 import pytest
 
-from shipbench.counts import counted
+from shipbench.counts import counted, file_size
 
 
 @pytest.mark.parametrize(
@@ -13,3 +13,11 @@ from shipbench.counts import counted
 def test_a_noun_agrees_with_its_number(number: int, expected: str) -> None:
     assert counted(number, "class", "classes") == expected
     assert counted(number, "run") == f"{number} run{'' if number == 1 else 's'}"
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [(0, "1 kB"), (999, "1 kB"), (1_500, "2 kB"), (999_499, "999 kB"), (999_500, "1.0 MB"), (12_340_000, "12.3 MB")],
+)
+def test_a_size_is_shown_in_a_unit_that_fits(size: int, expected: str) -> None:
+    assert file_size(size) == expected

@@ -102,9 +102,17 @@ def main() -> None:
         raise
 
 
-def _run_app(*, debug: bool) -> None:
+def _invoke() -> None:
+    """Run the command that the line names, and write what it has buffered."""
     try:
         app()
+    finally:
+        flush_streams()
+
+
+def _run_app(*, debug: bool) -> None:
+    try:
+        _invoke()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

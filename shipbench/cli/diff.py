@@ -112,7 +112,8 @@ def _why_no_pair(changes: Changes) -> str:
             "included"
         )
     pairs = counted(changes.unscored, "pair")
-    return f"{pairs} of finished runs, but none has accuracies under the rule {changes.select}; try --select final"
+    hint = "runs of a tuning have none" if changes.select == "final" else "try --select final"
+    return f"{pairs} of finished runs, but none has accuracies under the rule {changes.select}; {hint}"
 
 
 def _print_table(table: Table) -> None:

@@ -76,8 +76,13 @@ def _failures_as_events() -> Iterator[None]:
         if os.environ.get("SHIPBENCH_DEBUG"):
             raise
         text, code = describe_failure(error)
-        print_event("error", text=text.removeprefix("error: "), exit_code=code)
+        print_end(text.removeprefix("error: "), code)
         sys.exit(code)
+
+
+def print_end(text: str, exit_code: int) -> None:
+    """Print the event of a command that ends early: refused, failed or stopped."""
+    print_event("error", text=text, exit_code=exit_code)
 
 
 def print_event(event: str, **values: Any) -> None:

@@ -11,6 +11,7 @@ import typer
 from shipbench.cli import next_steps, options
 from shipbench.cli.failures import exit_if_unreadable
 from shipbench.cli.layout import printable
+from shipbench.counts import file_size
 from shipbench.errors import InputError
 from shipbench.runtime.files import check_output
 
@@ -56,7 +57,7 @@ def export(
     from shipbench.runs.finished import checkpoint_to_predict, trained_record
 
     export_run(store, run_id, file)
-    typer.echo(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
+    typer.echo(f"{file}: {file_size(file.stat().st_size)}")
     next_steps.after_export(file, checkpoint_to_predict(trained_record(store, run_id)))
 
 
@@ -77,7 +78,7 @@ def _export_merged(store: Store, run_id: str, file: Path, checkpoint: str | None
     from shipbench.runs.merged import export_merged
 
     model = export_merged(store, run_id, file, checkpoint=checkpoint)
-    typer.echo(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
+    typer.echo(f"{file}: {file_size(file.stat().st_size)}")
     typer.echo(f"load it with {model.call(file)}")
 
 
@@ -86,7 +87,7 @@ def _export_program(store: Store, run_id: str, file: Path, checkpoint: str | Non
     from shipbench.runs.program import export_program
 
     size = export_program(store, run_id, file, checkpoint=checkpoint).preprocessing.image_size
-    typer.echo(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
+    typer.echo(f"{file}: {file_size(file.stat().st_size)}")
     typer.echo(f"load it with torch.export.load({quoted(file)}).module()")
     typer.echo(f"it takes pixels (images, 3, {size}, {size}) in [0, 1]")
 

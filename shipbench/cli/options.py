@@ -12,7 +12,7 @@ import typer
 
 from shipbench.cli import completion
 from shipbench.cli.config_file import read_config
-from shipbench.cli.documents import machine_readable
+from shipbench.cli.documents import JSON_LINES, machine_readable, print_end
 from shipbench.errors import InputError
 from shipbench.runtime.interrupts import stopping
 from shipbench.settings import one_of, parse_pairs
@@ -278,8 +278,9 @@ def grid_command(command: Command) -> Command:
 
     def run_command(**values: Any) -> None:
         options = _from_values(GridOptions, values)
-        readable = machine_readable(document=options.as_json, lines=options.progress == "json")
-        with readable, stopping(options.kept):
+        lines = options.progress == JSON_LINES
+        readable = machine_readable(document=options.as_json, lines=lines)
+        with readable, stopping(options.kept, print_end if lines else None):
             command(options, **{parameter.name: values[parameter.name] for parameter in special})
 
     return _declared(run_command, command, [*special, *_parameters_of(GridOptions), config])

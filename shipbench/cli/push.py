@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperCommand
 
 from shipbench.cli import next_steps, options
+from shipbench.counts import file_size
 
 if TYPE_CHECKING:
     from shipbench.runs.hub import Upload
@@ -78,10 +79,10 @@ def _print_files(commit: Upload) -> None:
     """Print what a commit holds: every file of a model, the folders of a data set."""
     from shipbench.runs.hub import size_of
 
-    typer.echo(f"{commit.address}: {len(commit.files)} files, {commit.size / 1e6:.1f} MB")
+    typer.echo(f"{commit.address}: {len(commit.files)} files, {file_size(commit.size)}")
     totals: dict[str, int] = {}
     for name, content in commit.files.items():
         place = f"{name.split('/')[0]}/" if "/" in name else name
         totals[place] = totals.get(place, 0) + size_of(content)
     for place, size in totals.items():
-        typer.echo(f"  {place}: {size / 1e6:.2f} MB")
+        typer.echo(f"  {place}: {file_size(size)}")

@@ -66,11 +66,12 @@ def signals_interrupt() -> AbstractContextManager[None]:
 
 
 @contextmanager
-def stopping(kept: str) -> Iterator[None]:
+def stopping(kept: str, tell: Callable[[str, int], None] | None = None) -> Iterator[None]:
     """End the command with one sentence when the block is interrupted.
 
     ``kept`` is the rest of the sentence: which results are kept, and which command continues.
     SIGTERM and SIGUSR1 interrupt as Ctrl-C does. The exit code is that of ``exit_code``.
+    ``tell``, if given, receives sentence and exit code instead of standard error.
     """
     try:
         with signals_interrupt():
@@ -78,8 +79,12 @@ def stopping(kept: str) -> Iterator[None]:
     except KeyboardInterrupt as stop:
         from shipbench.runtime.console import say
 
-        say(f"stopped; {kept}")
-        sys.exit(exit_code(stop))
+        sentence, code = f"stopped; {kept}", exit_code(stop)
+        if tell is None:
+            say(sentence)
+        else:
+            tell(sentence, code)
+        sys.exit(code)
 
 
 def settled() -> AbstractContextManager[None]:

@@ -1,4 +1,4 @@
-"""Standard streams for any text and any reader: other encodings, closed streams, pipes that are closed early."""
+"""Standard streams for any text and any reader: other encodings, closed streams, full disks, pipes closed early."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from typing import BinaryIO, NoReturn, TextIO
+from typing import BinaryIO, TextIO
+
+from shipbench.errors import OutputError, system_reason
 
 CLOSED_PIPE = 141
 """The exit code after a reader has closed the pipe: 128 plus the number of SIGPIPE, as for programs in C."""
@@ -32,7 +34,7 @@ def prepare_streams() -> None:
         if stream is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
         elif stream is getattr(sys, f"__{name}__") and isinstance(stream, io.TextIOWrapper):
-            setattr(sys, name, _Stream(stream.buffer, stream))
+            setattr(sys, name, _Stream(stream.buffer, stream, results=name == "stdout"))
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=_ERRORS)
 
@@ -60,7 +62,7 @@ def results_apart() -> Iterator[TextIO]:
     os.dup2(sys.stderr.fileno(), place)
     try:
         with redirect_stdout(sys.stderr):
-            yield _Stream(os.fdopen(os.dup(kept), "wb"), stream)
+            yield _Stream(os.fdopen(os.dup(kept), "wb"), stream, results=True)
     finally:
         stream.flush()
         os.dup2(kept, place)
@@ -73,9 +75,13 @@ def spelled(text: str, encoding: str) -> str:
 
 
 class _Stream(io.TextIOWrapper):
-    """A standard stream that exits with 141 once its reader has closed the pipe."""
+    """A standard stream that exits with 141 once its reader has closed the pipe.
 
-    def __init__(self, buffer: BinaryIO, like: io.TextIOWrapper) -> None:
+    Any other failure, such as that of a full disk, raises ``OutputError`` if the stream takes ``results``; one that
+    takes messages drops them from then on, because no run should end for the lack of a line of progress.
+    """
+
+    def __init__(self, buffer: BinaryIO, like: io.TextIOWrapper, *, results: bool) -> None:
         super().__init__(
             buffer,
             encoding=like.encoding,
@@ -83,27 +89,33 @@ class _Stream(io.TextIOWrapper):
             line_buffering=like.line_buffering,
             write_through=like.write_through,
         )
+        self.results = results
 
     def write(self, text: str, /) -> int:
         """Write ``text`` and return its length."""
         try:
-            return super().write(text)
-        except BrokenPipeError:
-            self._leave()
+            super().write(text)
+        except OSError as error:
+            self._give_up(error)
+        return len(text)
 
     def flush(self) -> None:
         """Write what is buffered."""
         try:
             super().flush()
-        except BrokenPipeError:
-            self._leave()
+        except OSError as error:
+            self._give_up(error)
 
-    def _leave(self) -> NoReturn:
+    def _give_up(self, error: OSError) -> None:
         # The interpreter flushes what is still buffered when it ends, and must not fail again.
         sink = os.open(os.devnull, os.O_WRONLY)
         os.dup2(sink, self.fileno())
         os.close(sink)
-        sys.exit(CLOSED_PIPE)
+        if isinstance(error, BrokenPipeError):
+            sys.exit(CLOSED_PIPE)
+        if self.results:
+            reason = system_reason(error)
+            raise OutputError(f"standard output cannot be written: {reason}; send it elsewhere") from error
 
 
 def _spell(error: UnicodeError) -> tuple[str, int]:

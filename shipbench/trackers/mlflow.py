@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
-from shipbench.errors import InputError
+from shipbench.errors import InputError, one_line
 from shipbench.runtime.plug_ins import missing_library
 from shipbench.trackers.interface import PROJECT, Outcome, TrackedRun, TrackerOptions
 from shipbench.trackers.registry import require_library
@@ -17,6 +17,9 @@ from shipbench.trackers.registry import require_library
 RUN_ID = "shipbench.run_id"
 _NOTES = "mlflow.note.content"
 _LONGEST = 500
+_DATABASE = "sqlite:///mlflow.db"
+_DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+_SERVERS = ("http", "https", "databricks")
 
 
 class MlflowTracker:
@@ -29,7 +32,7 @@ class MlflowTracker:
     @property
     def where(self) -> str:
         """The place that holds the experiment."""
-        return f"experiment {self.experiment!r} at {_without_password(self.uri or 'sqlite:///mlflow.db')}"
+        return f"experiment {self.experiment!r} at {_without_password(self.uri or _DATABASE)}"
 
     @staticmethod
     def why_unusable() -> str:
@@ -37,13 +40,34 @@ class MlflowTracker:
         return missing_library("mlflow") or ("" if _uri() or _has_database() else "MLFLOW_TRACKING_URI is not set")
 
     def check(self) -> None:
-        """Raise ``InputError`` if MLflow is not installed or has no place to write to."""
+        """Raise ``InputError`` if MLflow is not installed or cannot write to its place; no server is asked."""
         require_library("mlflow", "mlflow")
-        if not (self.uri or _has_database()):
+        if _scheme(self.uri or _DATABASE) in _DATABASES and not _has_database():
             raise InputError(
                 "--track mlflow has no place to write to; set MLFLOW_TRACKING_URI to a server, as in "
                 "http://127.0.0.1:5000, or install the package mlflow for a database in this folder"
             )
+        if self.uri is None or _scheme(self.uri) not in (*_SERVERS, *_DATABASES):
+            self._check_folder()
+
+    def _check_folder(self) -> None:
+        """Refuse what MLflow takes for a folder, which it no longer writes to by itself, or does not take at all."""
+        from mlflow import get_tracking_uri
+        from mlflow.exceptions import MlflowException
+        from mlflow.tracking import MlflowClient
+
+        # Without an address, MLflow chooses the folder mlruns if it holds runs, else a database.
+        uri = self.uri or get_tracking_uri()
+        if _scheme(uri) in _DATABASES:
+            return
+        try:
+            MlflowClient(tracking_uri=uri)
+        except MlflowException as error:
+            raise InputError(
+                f"--track mlflow cannot write to {uri} ({one_line(error, 120)}); set MLFLOW_TRACKING_URI to a server "
+                f"or a database, as in http://127.0.0.1:5000 or {_DATABASE}"
+            ) from error
+        self.uri = uri
 
     def open(self, run: TrackedRun) -> _MlflowRun:
         """Start a run that carries this id, or continue it."""
@@ -57,6 +81,11 @@ class MlflowTracker:
             return _MlflowRun(client, earlier[0].info.run_id, _last_epoch(earlier[0]))
         handle = client.create_run(place, tags={RUN_ID: run.run_id}, run_name=run.title)
         return _configured(_MlflowRun(client, handle.info.run_id), run)
+
+
+def _scheme(uri: str) -> str:
+    """Return the kind of an address, without the driver of a database: ``mysql`` of ``mysql+pymysql://``."""
+    return uri.partition(":")[0].partition("+")[0]
 
 
 def _without_password(uri: str) -> str:
@@ -89,7 +118,7 @@ def _uri() -> str | None:
 
 
 def _has_database() -> bool:
-    """Return whether MLflow can write to a database in the working folder."""
+    """Return whether MLflow can write to a database, such as one in the working folder."""
     return find_spec("sqlalchemy") is not None
 
 

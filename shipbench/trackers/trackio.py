@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Mapping
 from contextvars import Context
 from typing import Any
+from urllib.parse import urlsplit
 
 from shipbench.runtime.plug_ins import missing_library
 from shipbench.trackers.interface import PROJECT, Outcome, TrackedRun, TrackerOptions
@@ -14,14 +15,20 @@ from shipbench.trackers.registry import require_library
 
 
 class TrackioTracker:
-    """Writes runs into the local project in ``TRACKIO_PROJECT``, or "shipbench"; ``TRACKIO_SPACE_ID`` names a Space."""
+    """Writes runs into the project in ``TRACKIO_PROJECT``, or "shipbench": in the local folder, or, as trackio reads
+    from its environment, in the Space ``TRACKIO_SPACE_ID`` or on the server ``TRACKIO_SERVER_URL``.
+    """
 
     def __init__(self, options: TrackerOptions) -> None:
         self.project = os.environ.get("TRACKIO_PROJECT") or PROJECT
 
     @property
     def where(self) -> str:
-        """The command that shows the runs."""
+        """The Space or the server with the runs, or the command that shows local ones."""
+        if space := os.environ.get("TRACKIO_SPACE_ID"):
+            return f"project {self.project!r} in the Space {space}"
+        if server := os.environ.get("TRACKIO_SERVER_URL"):
+            return f"project {self.project!r} at {_without_token(server)}"
         return f"trackio show --project {shlex.quote(self.project)}"
 
     @staticmethod
@@ -48,6 +55,12 @@ class TrackioTracker:
             resume="never" if run.fresh else "allow",
             embed=False,
         )
+
+
+def _without_token(url: str) -> str:
+    """Return the address of a server without the token that its query may hold, and without user and password."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
 class _TrackioRun:

@@ -33,7 +33,7 @@ class WandbTracker:
             return "WANDB_MODE=disabled sends and keeps nothing"
         if not self.offline:
             return self.url
-        return f"wandb sync --include-offline {shlex.quote(str(self.folder))}/wandb/offline-*"
+        return f"wandb sync {shlex.quote(str(self.folder))}/wandb/offline-*"
 
     @staticmethod
     def why_unusable() -> str:

@@ -245,7 +245,7 @@ def is_due(epoch: int, recipe: Recipe) -> bool:
 
 def _diverged(loss: float, epoch: int, rate: float, recipe: Recipe, compute: ComputeContext) -> str:
     settings = f"optimizer={recipe.optimizer}, lr={recipe.lr:g}, batch_size={recipe.batch_size}"
-    where = f"in epoch {epoch} at learning rate {rate:g} ({settings}, precision={compute.precision})"
+    where = f"in epoch {epoch + 1} at learning rate {rate:g} ({settings}, precision={compute.precision})"
     return f"the loss is {loss} {where}; try a lower lr"
 
 

@@ -163,7 +163,10 @@ def test_files(shipbench: Shipbench, tmp_path: Path) -> None:
     ("of_b", "message"),
     [
         ({"data_fingerprint": "e" * 64}, "no finished run of A has a partner in B; whatever a selection does not name"),
-        ({"final_test_acc": float("nan")}, "1 pair of finished runs, but none has accuracies under the rule final"),
+        (
+            {"final_test_acc": float("nan")},
+            "1 pair of finished runs, but none has accuracies under the rule final; runs of a tuning have none",
+        ),
     ],
 )
 def test_a_gate_that_compares_nothing_does_not_pass(

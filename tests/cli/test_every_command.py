@@ -314,6 +314,31 @@ def test_a_pipe_that_is_closed_early(line: tuple[str, ...]) -> None:
     assert "Broken" not in said
 
 
+FULL_DISK = Path("/dev/full")
+
+
+@pytest.mark.skipif(not FULL_DISK.exists(), reason="this system has no disk that is always full")
+@pytest.mark.parametrize("line", [("list", "trackers", "--json"), ("--version",)])
+def test_results_for_a_full_disk_are_an_error(line: tuple[str, ...]) -> None:
+    with FULL_DISK.open("w") as full:
+        outcome = subprocess.run(
+            [sys.executable, "-m", "shipbench", *line], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    said = "error: standard output cannot be written: No space left on device; send it elsewhere\n"
+    assert (outcome.returncode, outcome.stderr) == (1, said)
+
+
+@pytest.mark.skipif(not FULL_DISK.exists(), reason="this system has no disk that is always full")
+@pytest.mark.parametrize(("line", "code"), [(("list", "trackers"), 0), (("list", "trackers", "--columns", "x"), 2)])
+def test_messages_for_a_full_disk_are_dropped(line: tuple[str, ...], code: int) -> None:
+    with FULL_DISK.open("w") as full:
+        outcome = subprocess.run(
+            [sys.executable, "-m", "shipbench", *line], stdout=subprocess.PIPE, stderr=full, text=True, check=False
+        )
+    assert outcome.returncode == code
+    assert ("tensorboard" in outcome.stdout) == (code == 0)
+
+
 def test_help_without_colours_has_none() -> None:
     line = ("-m", "shipbench", "list", "--help")
     assert "\x1b" in process(*line, FORCE_COLOR="1").communicate()[0]

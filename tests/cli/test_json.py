@@ -89,6 +89,18 @@ def test_refusals(shipbench: Shipbench, line: tuple[object, ...]) -> None:
     assert "--progress: unknown kind 'jsno' (did you mean 'json'?); use auto, plain, json" in unknown.err
 
 
+def test_an_interruption(shipbench: Shipbench, line: tuple[object, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("shipbench.engine.supervisor.execute_plan", stop)
+    outcome = shipbench("run", "--method", "linear", *line, "--json", "--progress", "json")
+    assert (outcome.code, outcome.out) == (130, "")
+    last = events(outcome)[-1]
+    assert (last["event"], last["exit_code"]) == ("error", 130)
+    assert last["text"].startswith("stopped; finished runs")
+
+
 def test_ablate(shipbench: Shipbench, line: tuple[object, ...]) -> None:
     outcome = shipbench("ablate", "--switch", "no-hierarchy", *line, "--json")
     assert [run["switches"] for run in document(outcome, "shipbench.ablate/1")["runs"]] == ["", "no-hierarchy"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
+import shlex
 import signal
 import socket
 import struct
@@ -44,6 +46,8 @@ PLACES = (
     "MLFLOW_TRACKING_URI",
     "MLFLOW_EXPERIMENT_NAME",
     "TRACKIO_PROJECT",
+    "TRACKIO_SPACE_ID",
+    "TRACKIO_SERVER_URL",
 )
 
 
@@ -53,12 +57,12 @@ PLACES = (
         (
             WandbTracker,
             {"WANDB_MODE": "offline"},
-            "wandb sync --include-offline '{folder}'/wandb/offline-*",
+            "wandb sync '{folder}'/wandb/offline-*",
         ),
         (
             WandbTracker,
             {"WANDB_MODE": "dryrun", "WANDB_DIR": "elsewhere"},
-            "wandb sync --include-offline elsewhere/wandb/offline-*",
+            "wandb sync elsewhere/wandb/offline-*",
         ),
         (MlflowTracker, {}, "experiment 'shipbench' at sqlite:///mlflow.db"),
         (
@@ -69,6 +73,12 @@ PLACES = (
         (TensorboardTracker, {}, "tensorboard --logdir '{folder}/tensorboard'"),
         (TrackioTracker, {}, "trackio show --project shipbench"),
         (TrackioTracker, {"TRACKIO_PROJECT": "my $runs"}, "trackio show --project 'my $runs'"),
+        (TrackioTracker, {"TRACKIO_SPACE_ID": "me/curves"}, "project 'shipbench' in the Space me/curves"),
+        (
+            TrackioTracker,
+            {"TRACKIO_SERVER_URL": "https://h.test:1/?write_token=secret"},
+            "project 'shipbench' at https://h.test:1/",
+        ),
     ],
 )
 def test_where_runs_go_is_told_as_one_would_look_at_them(
@@ -119,6 +129,41 @@ def test_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file:{tmp_path}/mlruns")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     read_back_from_mlflow(tmp_path, f"file:{tmp_path}/mlruns")
+
+
+@pytest.mark.parametrize("uri", ["file:{folder}/mlruns", "{folder}/mlruns", "localhost:5000", "htp://localhost:5000"])
+def test_mlflow_refuses_an_address_that_it_cannot_write_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str
+) -> None:
+    pytest.importorskip("mlflow", reason="the extra shipbench[mlflow] is not installed")
+    place = uri.format(folder=tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", place)
+    with pytest.raises(InputError, match=f"cannot write to {re.escape(place)} .*; set MLFLOW_TRACKING_URI"):
+        MlflowTracker(TrackerOptions(tmp_path)).check()
+
+
+def test_mlflow_refuses_a_database_without_its_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mlflow", reason="the extra shipbench[mlflow] is not installed")
+    monkeypatch.setattr("shipbench.trackers.mlflow.find_spec", lambda name: None)
+    for uri in ("", f"sqlite:///{tmp_path}/db", "mysql+pymysql://h/runs"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        with pytest.raises(InputError, match="install the package mlflow for a database"):
+            MlflowTracker(TrackerOptions(tmp_path)).check()
+
+
+def test_mlflow_says_that_it_continues_an_old_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mlflow", reason="the extra shipbench[mlflow] is not installed")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr("shipbench.trackers.mlflow.find_spec", lambda name: object())
+    monkeypatch.setattr("mlflow.get_tracking_uri", lambda: f"file:{tmp_path}/mlruns")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    tracker = MlflowTracker(TrackerOptions(tmp_path))
+    tracker.check()
+    assert tracker.where == f"experiment 'shipbench' at file:{tmp_path}/mlruns"
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "false")
+    monkeypatch.setattr("mlflow.get_tracking_uri", lambda: f"file:{tmp_path}/other/mlruns")
+    with pytest.raises(InputError, match=r"cannot write to file:.*/mlruns"):
+        MlflowTracker(TrackerOptions(tmp_path)).check()
 
 
 def test_mlflow_beside_a_process_that_creates_the_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,7 +251,7 @@ def test_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR", "WANDB_ARTIFACT_DIR"):
         monkeypatch.setenv(name, str(tmp_path / "wandb-home"))
     interrupted_then_finished(partial(WandbTracker, TrackerOptions(tmp_path)), tmp_path)
-    files = sorted((tmp_path / "wandb").glob("offline-run-*-a1/run-a1.wandb"), key=lambda file: file.stat().st_mtime)
+    files = wandb_sessions(tmp_path / "wandb")
     assert len(files) == 2
     curve = [(int(row["epoch"]), row["test_acc"]) for file in files for row in wandb_history(file) if "test_acc" in row]
     assert curve == [CURVE[0], CURVE[1], CURVE[1], CURVE[2]]
@@ -215,9 +260,9 @@ def test_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     interrupted = list(wandb_records(files[0]))
     assert [record.exit.exit_code for record in interrupted if record.WhichOneof("record_type") == "exit"] == [130]
     assert "preempting" in {record.WhichOneof("record_type") for record in interrupted}
-    # W&B names the folder of a run by the second in which it starts.
+    assert wandb_sync(WandbTracker(TrackerOptions(tmp_path)).where, tmp_path).exit_code == 0
     failed_from_the_start(WandbTracker(TrackerOptions(tmp_path / "failed")), tmp_path)
-    (failed,) = (tmp_path / "failed" / "wandb").glob("offline-run-*-a1/run-a1.wandb")
+    (failed,) = wandb_sessions(tmp_path / "failed" / "wandb")
     records = list(wandb_records(failed))
     assert [record.exit.exit_code for record in records if record.WhichOneof("record_type") == "exit"] == [1]
     notes = [record.run.notes for record in records if record.WhichOneof("record_type") == "run"]
@@ -293,6 +338,19 @@ def failed_from_the_start(tracker: Tracker, results: Path) -> None:
     opened.finish(outcome(record, results))
 
 
+def wandb_sessions(folder: Path) -> list[Path]:
+    """Return the files of the sessions of a run in order, once W&B has written their ends.
+
+    Their folders are named by the second in which they start, and by a number where two have the same.
+    """
+    files = sorted(folder.glob("offline-run-*-a1*/run-a1.wandb"))
+    deadline = time.monotonic() + 60
+    while not all("exit" in {record.WhichOneof("record_type") for record in wandb_records(file)} for file in files):
+        assert time.monotonic() < deadline, "W&B did not write the end of a session"
+        time.sleep(0.05)
+    return files
+
+
 def wandb_records(file: Path) -> Iterator[Any]:
     """Yield the records of a file that wandb wrote offline: protocol buffers in the blocks of a LevelDB log."""
     from wandb.proto import wandb_internal_pb2
@@ -304,11 +362,26 @@ def wandb_records(file: Path) -> Iterator[Any]:
             position += left
             continue
         length, kind = struct.unpack_from("<HB", content, position + 4)
+        if position + _CHUNK_HEADER + length > len(content):
+            # It is being written.
+            return
         parts += content[position + _CHUNK_HEADER : position + _CHUNK_HEADER + length]
         position += _CHUNK_HEADER + length
         if kind in (_FULL, _LAST):
             yield wandb_internal_pb2.Record.FromString(parts)
             parts = b""
+
+
+def wandb_sync(line: str, folder: Path) -> Any:
+    """Execute a line that begins with "wandb sync" up to the point at which it would send the runs."""
+    from click.testing import CliRunner
+    from wandb.cli.cli import cli
+
+    words = shlex.split(line)
+    assert words[:2] == ["wandb", "sync"]
+    paths = [str(path) for word in words[2:] for path in Path("/").glob(word.lstrip("/"))]
+    assert len(paths) == 2
+    return CliRunner().invoke(cli, ["sync", *paths, "--dry-run"])
 
 
 def wandb_history(file: Path) -> list[dict[str, Any]]:

@@ -127,7 +127,7 @@ def test_the_last_partial_batch_is_dropped_if_the_recipe_says() -> None:
 
 def test_a_loss_that_is_not_finite_names_epoch_and_rate() -> None:
     broken = FeatureInputs(torch.full((6, 4), math.inf), torch.zeros(6, dtype=torch.long))
-    with pytest.raises(ShipbenchError, match=r"the loss is nan in epoch 0 at learning rate"):
+    with pytest.raises(ShipbenchError, match=r"the loss is nan in epoch 1 at learning rate"):
         trained(Recipe(epochs=2), inputs=broken)
 
 
