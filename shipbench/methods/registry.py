@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
 
-from shipbench.errors import InputError, did_you_mean
+from shipbench.errors import InputError, check_all, did_you_mean
 from shipbench.methods.checks import refuse_class, refuse_description
 from shipbench.methods.interface import Method, MethodFamily
 from shipbench.runtime.plug_ins import load_plug_in, make_plug_in
@@ -86,6 +86,8 @@ def get_method(name: str) -> Method:
     Raises ``InputError`` if no such method is installed, if several packages have one, if it cannot be imported, if its
     entry point is not a ``Method`` of that name with usable settings and switches, or if its family refuses it.
     """
+    if not isinstance(name, str):
+        raise InputError(f"method is {name!r}; give the name of a method, as in 'ship'")
     points = _entry_points()
     if name in _contested():
         raise InputError(
@@ -135,7 +137,8 @@ def _refuse_description_of(loaded: type[Method], where: str) -> None:
 def parse_methods(text: str) -> list[Method]:
     """Read a comma list of method names and sets, in the order given and without repeats.
 
-    The sets are ``all``, the five methods of prompt-tuning papers, and ``zoo``, every installed method.
+    The sets are ``all``, the five methods of prompt-tuning papers, and ``zoo``, every installed method. Raises one
+    ``InputError`` for all that ``get_method`` refuses.
     """
     names = comma_list(text)
     if not names:
@@ -143,4 +146,4 @@ def parse_methods(text: str) -> list[Method]:
     # Listing all methods reads the sources of other libraries.
     sets: dict[str, Callable[[], Sequence[str]]] = {"all": lambda: MAIN_METHODS, "zoo": list_methods}
     expanded = [name for part in names for name in (sets[part]() if part in sets else [part])]
-    return [get_method(name) for name in dict.fromkeys(expanded)]
+    return check_all(partial(get_method, name) for name in dict.fromkeys(expanded))
