@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from shipbench.backbones import origin_of
+from shipbench.errors import InputError
 from shipbench.events import Emitter, Finished, Listener, Note, Started
 from shipbench.record import RunRecord
 from shipbench.results.store import Store
@@ -26,6 +27,8 @@ def run(
     events of the run, and as notes the lines that a command would print. Raises ``InputError`` for a spec that cannot
     be executed and for a folder that cannot be written to, ``ShipbenchError`` if training fails.
     """
+    if not isinstance(spec, RunSpec):
+        raise InputError(f"run takes a RunSpec, as in run(RunSpec('ship', 'demo-tiny')); {spec!r} is none")
     anonymous = Emitter(listener=listener)
     with console.redirected(lambda line: anonymous.emit(Note(None, line))):
         if results is None:
