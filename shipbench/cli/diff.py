@@ -67,8 +67,8 @@ def diff(
         _print(changes)
     if output is not None:
         _write(changes, output, document("diff/2", **_as_json(changes, a, b)))
-        if changes.tasks and not as_json:
-            next_steps.open_file(output / "differences.svg")
+    if changes.tasks and not as_json:
+        next_steps.after_diff(a, b, results, output)
     if fail_on and changes.regressions:
         sys.exit(1)
 
