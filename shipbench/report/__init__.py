@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
+from shipbench.errors import InputError, did_you_mean
+from shipbench.report.analysis.imported import imported_choice
 from shipbench.report.analysis.study import ImportedChoice, build_study
 from shipbench.report.contents import ReportOptions, build_report
 from shipbench.report.notebook import show
@@ -27,7 +29,7 @@ def main_table(
     statistic: Statistic = "mean",
     history: pd.DataFrame | None = None,
     tunings: Sequence[Mapping[str, Any]] = (),
-    imported: ImportedChoice = "all",
+    imported: ImportedChoice = "beside",
 ) -> pd.DataFrame:
     """Return the numbers of the main table as a frame.
 
@@ -36,11 +38,19 @@ def main_table(
     with and without the head. A group ``bugs`` beside a task of that name is the column ``bugs (group)``.
     ``statistic="deviation"`` returns sample deviations over seeds, ``"seeds"`` numbers of seeds. ``suite`` defaults to
     the first suite with runs, in the order of the catalogue. Runs that ``tunings``
-    (``shipbench.results.tunings.load_tunings``) name get separate rows. Results of other harnesses are rows like any
-    other unless ``imported`` is "none"; "beside" leaves them out where a suite has other rows. Raises ``InputError``
-    for unusable records or an unknown rule.
+    (``shipbench.results.tunings.load_tunings``) name get separate rows. Results of other harnesses are left out where a
+    suite has other rows, or with ``imported="none"``; with "all" they are rows like any other. Raises ``InputError``
+    for unusable records, and for an unknown suite, rule, statistic or choice.
     """
-    study = build_study(results, history, get_selection(select), tunings, imported)
-    if suite is None and not study.suites:
-        return main_frame(study, SUITES[0].name, statistic)
-    return main_frame(study, suite or study.suites[0], statistic)
+    if statistic not in get_args(Statistic):
+        choices = get_args(Statistic)
+        raise InputError(
+            f"unknown statistic {statistic!r}{did_you_mean(str(statistic), choices)}; use {', '.join(choices)}"
+        )
+    study = build_study(results, history, get_selection(select), tunings, imported_choice(imported))
+    suites = [*study.suites, *(of_catalogue.name for of_catalogue in SUITES)]
+    if suite is not None and suite not in suites:
+        raise InputError(
+            f"unknown suite {suite!r}{did_you_mean(str(suite), suites)}; use {', '.join(dict.fromkeys(suites))}"
+        )
+    return main_frame(study, suite or suites[0], statistic)
