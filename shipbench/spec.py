@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -51,7 +51,7 @@ class RunSpec:
     method: str
     task: str | Task
     seed: int = 0
-    overrides: Overrides | Mapping[str, Any] | Iterable[str] = ()
+    overrides: Overrides | Mapping[str, Any] = ()
     recipe: str = "default"
     backbone: str | None = None
     checkpoint: str | None = None

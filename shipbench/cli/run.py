@@ -70,11 +70,11 @@ def checked(
     from shipbench.tasks import parse_tasks
 
     refused: list[str] = []
-    tasks = _value_of(partial(parse_tasks, options.tasks), [], refused)
-    shots = _value_of(partial(parse_shots, options.shots), [None], refused)
+    tasks: list[Task] = _value_of(lambda: parse_tasks(options.tasks), [], refused)
+    shots: list[int | None] = _value_of(lambda: parse_shots(options.shots), [None], refused)
     elsewhere = _value_of(lambda: options.executor().remote, False, refused)
     results = None if options.dry_run else options.results
-    others = [*checks, options.values, partial(parse_seeds, options.seeds), options.trackers]
+    others = (*checks, options.values, lambda: parse_seeds(options.seeds), options.trackers)
     return preflight(make, template, tasks, results, shots=shots, elsewhere=elsewhere, others=others, refused=refused)
 
 
