@@ -47,7 +47,10 @@ def main_table(
         raise InputError(
             f"unknown statistic {statistic!r}{did_you_mean(str(statistic), choices)}; use {', '.join(choices)}"
         )
-    study = build_study(results, history, get_selection(select), tunings, imported_choice(imported))
+    rule, choice = get_selection(select), imported_choice(imported)
+    study = build_study(results, history, rule, tunings, "none" if choice == "beside" else choice)
+    if choice == "beside" and not (study.suites if suite is None else suite in study.suites):
+        study = build_study(results, history, rule, tunings, "all")
     suites = [*study.suites, *(of_catalogue.name for of_catalogue in SUITES)]
     if suite is not None and suite not in suites:
         raise InputError(

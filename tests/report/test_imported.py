@@ -172,6 +172,7 @@ def test_the_frame_of_the_main_table_holds_trained_runs_unless_told_otherwise(re
     pd.testing.assert_frame_equal(main_table(records), main_table(trained))
     everything = main_table(records, imported="all")
     assert len(everything) > len(main_table(records)) == len(main_table(records, imported="none"))
+    assert list(main_table(records).index) == ["Linear probe", "VPT-deep", "SHIP"]
     alone = records[records["kind"] == "imported"]
     assert len(main_table(alone)) > 0
     assert len(main_table(alone, imported="none")) == 0
