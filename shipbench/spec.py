@@ -172,7 +172,7 @@ def _short(task: str | Task) -> str | Task:
     if isinstance(task, str):
         return get_task(task) if is_source(task) else task
     if not isinstance(task, Task):
-        raise InputError(f"task is {task!r}; give a name, a SOURCE such as 'folder:PATH', or a Task")
+        raise InputError(f"task is {task!r:.60}; give a name, a SOURCE such as 'folder:PATH', or a Task")
     return task.name if TASKS.get(task.name) == task else task
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from shipbench_baselines.settings import VptConfig
 
 from shipbench import RunSpec
+from shipbench.backbones import load_backbone
 from shipbench.errors import InputError
 from shipbench.methods import get_method
 from shipbench.methods.ship import ShipConfig
@@ -308,6 +309,8 @@ def test_a_name_of_another_type_is_refused(value: Any) -> None:
         get_task(value)
     with pytest.raises(InputError, match=r"task is .*; give a name"):
         RunSpec("ship", value)
+    with pytest.raises(InputError, match=r"backbone is .*; give the name of a timm model"):
+        load_backbone(value)
     with pytest.raises(InputError, match=r"method is .*; give the name of a method"):
         get_method(value)
 

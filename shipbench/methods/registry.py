@@ -87,7 +87,7 @@ def get_method(name: str) -> Method:
     entry point is not a ``Method`` of that name with usable settings and switches, or if its family refuses it.
     """
     if not isinstance(name, str):
-        raise InputError(f"method is {name!r}; give the name of a method, as in 'ship'")
+        raise InputError(f"method is {name!r:.60}; give the name of a method, as in 'ship'")
     points = _entry_points()
     if name in _contested():
         raise InputError(

@@ -28,7 +28,7 @@ def run(
     be executed and for a folder that cannot be written to, ``ShipbenchError`` if training fails.
     """
     if not isinstance(spec, RunSpec):
-        raise InputError(f"run takes a RunSpec, as in run(RunSpec('ship', 'demo-tiny')); {spec!r} is none")
+        raise InputError(f"run takes a RunSpec, as in run(RunSpec('ship', 'demo-tiny')); {spec!r:.60} is none")
     anonymous = Emitter(listener=listener)
     with console.redirected(lambda line: anonymous.emit(Note(None, line))):
         if results is None:

@@ -74,7 +74,7 @@ def get_task(name: str) -> Task:
     here. Raises ``InputError`` for any other name.
     """
     if not isinstance(name, str):
-        raise InputError(f"task is {name!r}; give a name, or a SOURCE such as 'folder:PATH'")
+        raise InputError(f"task is {name!r:.60}; give a name, or a SOURCE such as 'folder:PATH'")
     task = TASKS.get(canonical_name(name)) or _in_any_case(name)
     if task is not None:
         return task
