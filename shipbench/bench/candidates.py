@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from shipbench.backbones import feature_width, input_size_of, load_backbone, origin_of
 from shipbench.backbones.bare import BareBackbone
-from shipbench.bench.options import BenchOptions
+from shipbench.bench.options import LEVELS, BenchOptions
 from shipbench.bench.subjects import Batch, Subject, make_subject
 from shipbench.errors import InputError
 from shipbench.hardware.determinism import seed_everything
@@ -108,14 +108,16 @@ def _merged(model: nn.Module, backbone: VisionTransformer) -> VisionTransformer:
 def model_of(candidate: Candidate, options: BenchOptions, backbone: VisionTransformer) -> nn.Module:
     """Build the model of a candidate that has a method, on ``backbone`` itself; raise ``InputError`` as ``build``."""
     assert candidate.method is not None
-    levels, length = list(options.levels), candidate.prompt_length
+    length = candidate.prompt_length
     values = {**candidate.settings} | ({} if length is None else {"prompt_length": length})
     settings = configure(candidate.method.settings, values)
     reason = candidate.method.why_unusable(origin_of(backbone), settings)
     if reason:
         raise InputError(f"{candidate.method.name} cannot use backbone {options.backbone!r}: {reason}")
     # A model without blocks has no block features, and only methods that need none can use it.
-    depth = len(backbone.blocks) if hasattr(backbone, "blocks") else levels[-1] + 1
+    depth = len(backbone.blocks) if hasattr(backbone, "blocks") else options.levels[-1] + 1
+    # The default is made for twelve blocks; a shallower backbone has those levels that it can have.
+    levels = [level for level in options.levels if level < depth or options.levels != LEVELS]
     if not levels or levels[0] != 0 or levels != sorted(set(levels)) or levels[-1] >= depth:
         raise InputError(f"levels {levels} must start with 0, rise, and stay below the backbone's {depth} blocks")
     context = BuildContext(
