@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+Value = TypeVar("Value")
 
 
 class ShipbenchError(Exception):
@@ -15,9 +18,17 @@ class ShipbenchError(Exception):
 
 
 class InputError(ShipbenchError):
-    """The request cannot be carried out; the message says what is wrong, where, and what to do."""
+    """The request cannot be carried out; the message says what is wrong, where, and what to do.
+
+    Of several ``problems`` each is a sentence of its own; repeats are left out.
+    """
 
     exit_code = 2
+
+    def __init__(self, *problems: str) -> None:
+        self.problems = tuple(dict.fromkeys(problems))
+        several = len(self.problems) > 1
+        super().__init__("\n- ".join([f"{len(self.problems)} problems:", *self.problems]) if several else problems[0])
 
 
 class StoreError(ShipbenchError):
@@ -30,6 +41,20 @@ class OutputError(ShipbenchError):
 
 class DeviceLostError(ShipbenchError):
     """A GPU fails every operation of this process, so every other run would fail there too."""
+
+
+def check_all(checks: Iterable[Callable[[], Value]]) -> list[Value]:
+    """Return what ``checks`` return; raise one ``InputError`` with the problems of all that raise one."""
+    values: list[Value] = []
+    problems: list[str] = []
+    for check in checks:
+        try:
+            values.append(check())
+        except InputError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise InputError(*problems)
+    return values
 
 
 def one_line(error: BaseException, limit: int = 500) -> str:

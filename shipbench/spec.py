@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,7 +14,15 @@ from shipbench.errors import InputError, did_you_mean
 from shipbench.hardware.precision import check_precision_name
 from shipbench.methods import Method, get_method
 from shipbench.recipe import Recipe
-from shipbench.settings import canonical_sha256, configure, field_names, plain, refuse_unknown, whole_number
+from shipbench.settings import (
+    canonical_sha256,
+    configure,
+    field_names,
+    parse_pairs,
+    plain,
+    refuse_unknown,
+    whole_number,
+)
 from shipbench.tasks import TASKS, Task, get_task, suite_of
 from shipbench.tasks.catalogue import SplitName
 from shipbench.tasks.own import is_source
@@ -31,12 +40,12 @@ class RunSpec:
 
     ``task`` is the name of a catalogued task, a SOURCE such as ``folder:/data/bugs``, or a ``Task`` of a task file.
     ``shots``, if given, is the number of training images per class; the seed decides which.
-    ``overrides`` change settings of the method or the recipe by name (a mapping, or pairs). ``backbone`` None selects
-    the backbone of the task's suite. ``protocol`` "final" trains on the 1000 and tests; "tuning" trains on the 800,
-    scores the 200 and never opens the test split. ``keep_weights`` "full" also stores the weights of a run that trains
-    the whole backbone; the trained tensors of all others are always stored. ``data`` (the folder of VTAB-1k or FGVC),
-    ``device``, ``keep_weights`` and the path in ``checkpoint`` do not change the run id, but the weights in the
-    checkpoint do. Paths may be text or ``Path``.
+    ``overrides`` change settings of the method or the recipe by name: a mapping, pairs, or texts such as ``lr=0.001``.
+    ``backbone`` None selects the backbone of the task's suite. ``protocol`` "final" trains on the 1000 and tests;
+    "tuning" trains on the 800, scores the 200 and never opens the test split. ``keep_weights`` "full" also stores the
+    weights of a run that trains the whole backbone; the trained tensors of all others are always stored. ``data`` (the
+    folder of VTAB-1k or FGVC), ``device``, ``keep_weights`` and the path in ``checkpoint`` do not change the run id,
+    but the weights in the checkpoint do. Paths may be text or ``Path``.
     """
 
     method: str
@@ -55,8 +64,7 @@ class RunSpec:
 
     def __post_init__(self) -> None:
         """Normalise the fields and raise ``InputError`` for values that are wrong whatever the method and task."""
-        pairs = self.overrides.items() if isinstance(self.overrides, Mapping) else self.overrides
-        object.__setattr__(self, "overrides", tuple(sorted((str(key), plain(value)) for key, value in pairs)))
+        object.__setattr__(self, "overrides", _pairs(self.overrides))
         object.__setattr__(self, "data", None if self.data is None else Path(self.data))
         object.__setattr__(self, "checkpoint", None if self.checkpoint is None else str(self.checkpoint))
         if self.recipe == "published" and self.precision == "auto":
@@ -138,10 +146,33 @@ class ResolvedSpec:
         return canonical_sha256(identity)[:16]
 
 
+def _pairs(overrides: Any) -> Overrides:
+    """Return overrides in any form that ``RunSpec`` takes as pairs, sorted by name."""
+    if isinstance(overrides, str):
+        overrides = (overrides,)
+    pairs = [_pair(item) for item in (overrides.items() if isinstance(overrides, Mapping) else overrides or ())]
+    for name, number in Counter(name for name, _ in pairs).items():
+        if number > 1:
+            raise InputError(f"overrides give {name!r} twice")
+    return tuple(sorted(pairs))
+
+
+def _pair(item: object) -> tuple[str, Any]:
+    if isinstance(item, str):
+        (item,) = parse_pairs([item], "overrides").items()
+    if not isinstance(item, (tuple, list)) or len(item) != 2:
+        raise InputError(
+            f"overrides hold {item!r}; give a mapping, pairs of a name and a value, or texts such as 'lr=0.001'"
+        )
+    return str(item[0]), plain(item[1])
+
+
 def _short(task: str | Task) -> str | Task:
     """Return the name of a catalogued task, and the task of a SOURCE, which must not depend on the working folder."""
     if isinstance(task, str):
         return get_task(task) if is_source(task) else task
+    if not isinstance(task, Task):
+        raise InputError(f"task is {task!r:.60}; give a name, a SOURCE such as 'folder:PATH', or a Task")
     return task.name if TASKS.get(task.name) == task else task
 
 

@@ -14,7 +14,7 @@ from math import ceil, exp, sqrt
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -292,26 +292,36 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in array]
 
 
+def _frame(scores: pd.DataFrame | ArrayLike) -> pd.DataFrame:
+    import pandas as pd
+
+    return scores if isinstance(scores, pd.DataFrame) else pd.DataFrame(np.asarray(scores, dtype=float))
+
+
 def task_ranks(scores: pd.DataFrame) -> pd.DataFrame:
     """Return the ranks of the methods (columns) on every task (rows); 1 is best, and ties share their mean rank."""
     return scores.round(_DIGITS).rank(axis=1, ascending=False, method="average")
 
 
-def average_ranks(scores: pd.DataFrame) -> pd.Series[float]:
-    """Return the mean rank of every method over the tasks; raises ``ValueError`` if a score is missing."""
+def average_ranks(scores: pd.DataFrame | ArrayLike) -> pd.Series[float]:
+    """Return the mean rank of every method (columns) over the tasks (rows).
+
+    ``scores`` is a frame or an array. Raises ``ValueError`` if a score is missing.
+    """
+    scores = _frame(scores)
     if scores.isna().to_numpy().any():
         raise ValueError("ranks need a score for every method on every task")
     return task_ranks(scores).mean(axis=0)
 
 
-def friedman_test(scores: pd.DataFrame) -> FriedmanTest:
+def friedman_test(scores: pd.DataFrame | ArrayLike) -> FriedmanTest:
     """Test whether methods (columns) differ over tasks (rows); needs at least three methods and two tasks.
 
-    Where all methods tie on every task, the statistic is 0.
+    ``scores`` is a frame or an array. Where all methods tie on every task, the statistic is 0.
     """
     from scipy import stats
 
-    rounded = scores.round(_DIGITS).to_numpy()
+    rounded = _frame(scores).round(_DIGITS).to_numpy()
     if (rounded == rounded[:, :1]).all():
         return FriedmanTest(0.0, 1.0)
     result = stats.friedmanchisquare(*rounded.T)

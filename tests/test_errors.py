@@ -4,12 +4,30 @@ from __future__ import annotations
 
 import errno
 import os
+import pickle
 from types import SimpleNamespace
 
 import pytest
 
 from shipbench import errors
-from shipbench.errors import one_line, system_reason
+from shipbench.errors import InputError, check_all, one_line, system_reason
+
+
+def test_several_problems_are_listed_each_once() -> None:
+    def refuse(*problems: str) -> None:
+        raise InputError(*problems)
+
+    checks = [lambda: refuse("one"), lambda: refuse("two", "one"), lambda: refuse("three")]
+    with pytest.raises(InputError) as caught:
+        check_all(checks)
+    assert caught.value.problems == ("one", "two", "three")
+    assert str(caught.value) == "3 problems:\n- one\n- two\n- three"
+    assert check_all([lambda: 1, lambda: 2]) == [1, 2]
+
+
+def test_an_input_error_survives_its_way_between_processes() -> None:
+    error = pickle.loads(pickle.dumps(InputError("one", "two")))
+    assert str(error) == "2 problems:\n- one\n- two"
 
 
 def test_a_message_of_several_lines_becomes_one() -> None:

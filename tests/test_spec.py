@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from shipbench_baselines.settings import VptConfig
 
 from shipbench import RunSpec
+from shipbench.backbones import load_backbone
 from shipbench.errors import InputError
 from shipbench.methods import get_method
 from shipbench.methods.ship import ShipConfig
@@ -267,6 +268,51 @@ def test_a_grid_is_every_combination_once() -> None:
     assert [(s.task, s.method) for s in specs[:4]] == [
         ("dtd", "linear"), ("dtd", "vpt-deep"), ("svhn", "linear"), ("svhn", "vpt-deep"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"lr": 0.01, "epochs": 3},
+        (("lr", 0.01), ("epochs", 3)),
+        [["epochs", np.int64(3)], ["lr", "0.01"]],
+        ("lr=0.01", "epochs=3"),
+        ["epochs = 3", ("lr", 0.01)],
+    ],
+)
+def test_overrides_are_a_mapping_or_pairs_or_texts(overrides: Any) -> None:
+    assert RunSpec("ship", "dtd", overrides=overrides).resolved.overrides == "epochs=3, lr=0.01"
+
+
+def test_one_text_is_one_override_and_none_are_no_overrides() -> None:
+    assert RunSpec("ship", "dtd", overrides="lr=0.01").overrides == (("lr", "0.01"),)  # type: ignore[arg-type]
+    assert RunSpec("ship", "dtd", overrides=None).overrides == ()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["lr"], "overrides 'lr' is not KEY=VALUE"),
+        ([("lr", 1, 2)], "overrides hold \\('lr', 1, 2\\); give a mapping"),
+        ([3], "overrides hold 3; give a mapping"),
+        (["lr=1", ("lr", None)], "overrides give 'lr' twice"),
+    ],
+)
+def test_other_overrides_are_refused(overrides: Any, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        RunSpec("ship", "dtd", overrides=overrides)
+
+
+@pytest.mark.parametrize("value", [None, 3, Path("data/bugs")])
+def test_a_name_of_another_type_is_refused(value: Any) -> None:
+    with pytest.raises(InputError, match=r"task is .*; give a name"):
+        get_task(value)
+    with pytest.raises(InputError, match=r"task is .*; give a name"):
+        RunSpec("ship", value)
+    with pytest.raises(InputError, match=r"backbone is .*; give the name of a timm model"):
+        load_backbone(value)
+    with pytest.raises(InputError, match=r"method is .*; give the name of a method"):
+        get_method(value)
 
 
 def test_overrides_list_the_differences_from_the_recipe() -> None:

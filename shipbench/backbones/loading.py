@@ -51,6 +51,10 @@ def load_backbone(
     an image size or stochastic depth that the model cannot have, a checkpoint of another model, and weights that are
     NaN or infinite.
     """
+    if not isinstance(name, str):
+        raise InputError(
+            f"backbone is {name!r:.60}; give the name of a timm model, as 'shipbench list backbones' has it"
+        )
     model = _create(name, checkpoint, drop_path, architecture or {})
     size = image_size or input_size_of(model)[0]
     if checkpoint is None or str(checkpoint) == RANDOM:

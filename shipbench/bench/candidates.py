@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from shipbench.backbones import feature_width, input_size_of, load_backbone, origin_of
 from shipbench.backbones.bare import BareBackbone
-from shipbench.bench.options import BenchOptions
+from shipbench.bench.options import LEVELS, BenchOptions
 from shipbench.bench.subjects import Batch, Subject, make_subject
 from shipbench.errors import InputError
 from shipbench.hardware.determinism import seed_everything
@@ -118,10 +118,15 @@ def model_of(candidate: Candidate, options: BenchOptions, backbone: VisionTransf
         backbone=backbone,
         num_classes=options.num_classes,
         settings=settings,
-        block_features=lambda _: _features_with_levels(options.levels, backbone),
+        block_features=lambda _: _features_with_levels(_levels(options, len(backbone.blocks)), backbone),
         say=lambda _: None,
     )
     return candidate.method.build(context).model
+
+
+def _levels(options: BenchOptions, depth: int) -> Sequence[int]:
+    """Return the levels; of the default, which is made for twelve blocks, those that a shallower backbone can have."""
+    return [level for level in options.levels if level < depth or options.levels != LEVELS]
 
 
 def _features_with_levels(levels: Sequence[int], backbone: VisionTransformer) -> Tensor:

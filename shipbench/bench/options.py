@@ -13,11 +13,15 @@ if TYPE_CHECKING:
     import torch
 
 
+LEVELS = (0, 2, 4, 6, 8, 11)
+
+
 @dataclass(frozen=True)
 class BenchOptions:
     """Options for timing steps: the backbone, the batch, and ``repeats`` timed rounds after one to warm up.
 
-    ``levels`` are the first blocks of the semantic levels for methods with a hierarchy. ``compiled`` also measures
+    ``levels`` are the first blocks of the semantic levels for methods with a hierarchy; of the default ones, a backbone
+    has those below its number of blocks. ``compiled`` also measures
     every model under ``torch.compile``, ``merged`` every method that can be merged as the plain backbone it becomes.
     """
 
@@ -28,7 +32,7 @@ class BenchOptions:
     num_classes: int = 100
     repeats: int = 5
     drop_path: float = 0.1
-    levels: tuple[int, ...] = (0, 2, 4, 6, 8, 11)
+    levels: tuple[int, ...] = LEVELS
     prompt_lengths: tuple[int, ...] = (50,)
     compiled: bool = False
     merged: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -52,13 +53,14 @@ def ablate(
     from shipbench.planning.ablation import make_variants
     from shipbench.planning.grid import make_grid, parse_seeds, parse_shots, seed_by_seed
 
-    ablated, template = get_method(method), options.template()
+    template = options.template()
 
     def make_specs(tasks: Sequence[Task]) -> list[RunSpec]:
         seeds, shots = parse_seeds(options.seeds), parse_shots(options.shots)
+        ablated = get_method(method)
         variants = make_variants(ablated, options.values(), switch, mode, sweep or [], multiply=product)
         grids = (make_grid([ablated], tasks, seeds, template, values, shots) for values in variants)
         return seed_by_seed(spec for grid in grids for spec in grid)
 
-    execute(checked(make_specs, template, options), options, "ablate")
+    execute(checked(make_specs, template, options, partial(get_method, method)), options, "ablate")
     next_steps.after_run(options.results, dry_run=options.dry_run)

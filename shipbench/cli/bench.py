@@ -96,7 +96,12 @@ class BenchChoices:
     image_size: ImageSize = None
     batch_size: BatchSize = None
     prompt_lengths: PromptLengths = None
-    levels: Annotated[str, typer.Option(help="First block of each semantic level, comma-separated.")] = "0,2,4,6,8,11"
+    levels: Annotated[
+        str,
+        typer.Option(
+            help="First block of each semantic level, comma-separated; of the default, a backbone has what it can."
+        ),
+    ] = "0,2,4,6,8,11"
     drop_path: DropPath = None
     repeats: Annotated[int, typer.Option(min=1, help="Number of rounds; the table shows medians.")] = 5
     device: options.Device = "auto"

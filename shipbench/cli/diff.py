@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from shipbench.results.selecting import Selector
 
 _REGRESSION = "regression"
+_PERCENT = ("a", "b", "difference", "mean", "low", "high")
 
 
 def diff(
@@ -46,7 +47,7 @@ def diff(
         ),
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Folder for tables, the figure and diff.json.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; accuracies are percent.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; accuracies are fractions.")] = False,
 ) -> None:
     """Pair the runs of A and B: what moved, by how much, whether beyond chance, and what only one has."""
     if fail_on is not None:
@@ -62,13 +63,13 @@ def diff(
     if fail_on and not changes.compared:
         raise InputError(f"--fail-on {fail_on} compares nothing: {_why_no_pair(changes)}")
     if as_json:
-        print_document("diff/1", **_as_json(changes, a, b))
+        print_document("diff/2", **_as_json(changes, a, b))
     else:
         _print(changes)
     if output is not None:
-        _write(changes, output, document("diff/1", **_as_json(changes, a, b)))
-        if changes.tasks and not as_json:
-            next_steps.open_file(output / "differences.svg")
+        _write(changes, output, document("diff/2", **_as_json(changes, a, b)))
+    if changes.tasks and not as_json:
+        next_steps.after_diff(a, b, results, output)
     if fail_on and changes.regressions:
         sys.exit(1)
 
@@ -126,11 +127,15 @@ def _print_table(table: Table) -> None:
 
 
 def _as_json(changes: Changes, a: str, b: str) -> dict[str, Any]:
+    """Return all that differs as plain values; accuracies are fractions, as in every other file."""
     content = asdict(changes)
     for row, of_task in zip(content["tasks"], changes.tasks, strict=True):
         row |= {"difference": of_task.difference, "verdict": of_task.verdict}
     for row, of_method in zip(content["methods"], changes.methods, strict=True):
         row |= {"verdict": of_method.verdict}
+    for row in (*content["pairs"], *content["tasks"], *(row["interval"] for row in content["methods"])):
+        # Rounded, so that a fraction of a record is the same number here.
+        row |= {name: round(row[name] / 100, 12) for name in _PERCENT if name in row}
     regressions = changes.regressions
     return {"a": a, "b": b, "regression": bool(regressions), "regressions": regressions, **content}
 

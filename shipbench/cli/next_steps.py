@@ -63,6 +63,15 @@ def after_status(results: Path, *, failed: bool, coming: bool) -> None:
         suggest(f"shipbench report{_results(results)}", "tables and figures")
 
 
+def after_diff(a: str, b: str, results: Path, output: Path | None) -> None:
+    """Suggest to look at the figure of a comparison, or to draw it."""
+    if output is None:
+        line = f"shipbench diff {shlex.quote(a)} {shlex.quote(b)} --output DIR{_results(results)}"
+        suggest(line, "tables, a figure and JSON")
+    else:
+        open_file(output / "differences.svg")
+
+
 def after_import(results: Path, *, dry_run: bool) -> None:
     """Suggest the report that shows imported results beside the runs, or the real import after a dry one."""
     _after(dry_run, f"shipbench report{_results(results)}", "imported results beside your runs")

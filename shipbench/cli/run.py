@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from shipbench.tasks import Task
 
 Planned = TypeVar("Planned")
+Value = TypeVar("Value")
 
 
 @grid_command
@@ -57,7 +59,7 @@ def run_grid(methods: str, options: GridOptions, exclude: str = "") -> None:
         seeds, shots = parse_seeds(options.seeds), parse_shots(options.shots)
         return make_grid(parse_methods(methods, exclude), tasks, seeds, template, options.values(), shots)
 
-    specs = checked(make_specs, template, options)
+    specs = checked(make_specs, template, options, partial(parse_methods, methods, exclude))
     try:
         execute(specs, options)
     except UnusableMethodsError as error:
@@ -67,15 +69,36 @@ def run_grid(methods: str, options: GridOptions, exclude: str = "") -> None:
         raise InputError(f"{error}; or leave them out with --exclude {quote(left_out)}") from error
 
 
-def checked(make: Callable[[Sequence[Task]], Planned], template: RunSpec, options: GridOptions) -> Planned:
-    """Return ``make(tasks)``; raise one ``InputError`` for everything that can be refused without the network."""
-    from shipbench.planning.grid import parse_shots
+def checked(
+    make: Callable[[Sequence[Task]], Planned],
+    template: RunSpec,
+    options: GridOptions,
+    *checks: Callable[[], object],
+) -> Planned:
+    """Return ``make(tasks)``; raise one ``InputError`` for everything that can be refused without the network.
+
+    ``checks`` are steps of ``make`` that need no task, so that it does not hide their errors behind earlier ones.
+    """
+    from shipbench.planning.grid import parse_seeds, parse_shots
     from shipbench.planning.preflight import preflight
     from shipbench.tasks import parse_tasks
 
-    tasks, shots = parse_tasks(options.tasks), parse_shots(options.shots)
-    results, elsewhere = None if options.dry_run else options.results, options.executor().remote
-    return preflight(make, template, tasks, results, shots=shots, elsewhere=elsewhere, others=[options.trackers])
+    refused: list[str] = []
+    tasks: list[Task] = _value_of(lambda: parse_tasks(options.tasks), [], refused)
+    shots: list[int | None] = _value_of(lambda: parse_shots(options.shots), [None], refused)
+    elsewhere = _value_of(lambda: options.executor().remote, False, refused)
+    results = None if options.dry_run else options.results
+    others = (*checks, options.values, lambda: parse_seeds(options.seeds), options.trackers)
+    return preflight(make, template, tasks, results, shots=shots, elsewhere=elsewhere, others=others, refused=refused)
+
+
+def _value_of(check: Callable[[], Value], instead: Value, refused: list[str]) -> Value:
+    """Return what ``check`` returns; if it raises ``InputError``, add its problems to ``refused``."""
+    try:
+        return check()
+    except InputError as error:
+        refused.extend(error.problems)
+        return instead
 
 
 def execute(specs: list[RunSpec], options: GridOptions, command: str = "run") -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -57,7 +58,7 @@ def tune(
         ]
         return searches, trying, seeds
 
-    searches, trying, seeds = checked(make, template, options)
+    searches, trying, seeds = checked(make, template, options, partial(parse_methods, method))
     options.executor().check()
     plan = plan_runs([spec for search in searches for spec in search.specs], options, say)
     _say_plan(plan, searches, [] if choose_only else seeds, tables=not options.as_json)

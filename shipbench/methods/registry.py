@@ -5,10 +5,10 @@ from __future__ import annotations
 import fnmatch
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
 
-from shipbench.errors import InputError, ShipbenchError, did_you_mean, one_line
+from shipbench.errors import InputError, ShipbenchError, check_all, did_you_mean, one_line
 from shipbench.methods.checks import refuse_class, refuse_description
 from shipbench.methods.interface import Method, MethodFamily
 from shipbench.runtime.plug_ins import load_plug_in, make_plug_in
@@ -87,6 +87,8 @@ def get_method(name: str) -> Method:
     Raises ``InputError`` if no such method is installed, if several packages have one, if it cannot be imported, if its
     entry point is not a ``Method`` of that name with usable settings and switches, or if its family refuses it.
     """
+    if not isinstance(name, str):
+        raise InputError(f"method is {name!r:.60}; give the name of a method, as in 'ship'")
     points = _entry_points()
     if name in _contested():
         raise InputError(
@@ -161,16 +163,21 @@ def _names(part: str) -> Sequence[str]:
 def parse_methods(text: str, exclude: str = "") -> list[Method]:
     """Return the methods in a list as of ``method_names``, in the order given and without repeats.
 
-    ``exclude`` is such a list of methods to leave out. Raises ``InputError`` for a method that cannot be used, for a
-    pattern in ``text`` that matches nothing, and if no method is left.
+    ``exclude`` is such a list of methods to leave out. Raises one ``InputError`` for all methods that cannot be used
+    and all patterns in ``text`` that match nothing, and one if no method is left.
     """
     parts, excluded = comma_list(text), set(method_names(exclude))
     if not parts:
         raise InputError("--method is empty; name one, as in --method ship, or five of them with --method all")
-    for pattern in parts:
-        if not _names(pattern):
-            raise InputError(f"no method is called {pattern!r}; see 'shipbench list methods'")
-    left = [name for name in dict.fromkeys(method_names(text)) if name not in excluded]
+    named = [name for names in check_all(partial(_some_names, part) for part in parts) for name in names]
+    left = [name for name in dict.fromkeys(named) if name not in excluded]
     if not left:
         raise InputError(f"--exclude {exclude} leaves none of the methods {text}")
-    return [get_method(name) for name in left]
+    return check_all(partial(get_method, name) for name in left)
+
+
+def _some_names(part: str) -> Sequence[str]:
+    names = _names(part)
+    if not names:
+        raise InputError(f"no method is called {part!r}; see 'shipbench list methods'")
+    return names

@@ -31,6 +31,7 @@ def preflight(
     elsewhere: bool = False,
     others: Sequence[Callable[[], object]] = (),
     note: Callable[[str], object] = say_once,
+    refused: Sequence[str] = (),
 ) -> Planned:
     """Return ``make(tasks)``, which builds the specs of a command, after checking what all of them need.
 
@@ -38,8 +39,8 @@ def preflight(
     ``make``), the checkpoint file and the device of ``template``, that the folder ``results`` can be written to, and
     the interval of checkpoints; ``results`` is None for a dry run, in which ``note`` receives the notes of the sources.
     Tasks outside the catalogue reach ``make`` with the sizes and class names of their sources. With ``elsewhere``, the
-    device need not be on this machine. ``others`` are further checks that raise ``InputError``. Raises one
-    ``InputError`` that names every problem.
+    device need not be on this machine. ``others`` are further checks that raise ``InputError``, and ``refused`` are
+    problems found before. Raises one ``InputError`` that names every problem, each once.
     """
     made: list[Planned] = []
     notes: list[str] = []
@@ -65,7 +66,8 @@ def preflight(
         checks.append(partial(precision_of, template.device, template.precision))
     if results is not None:
         checks += [Store(results).check_writable, checkpoint_seconds]
-    _refuse(_problems(checks))
+    if problems := [*refused, *_problems(checks)]:
+        raise InputError(*problems)
     # Runs print them when they load the images.
     for text in filter(None, notes):
         note(text)
@@ -73,25 +75,18 @@ def preflight(
 
 
 def _problems(checks: Iterable[Callable[[], object]]) -> list[str]:
-    """Return the error messages of the failing checks, without repeats."""
+    """Return the problems that the failing checks name."""
     problems: list[str] = []
     for check in checks:
         try:
             check()
         except InputError as error:
-            problems.append(str(error))
+            problems.extend(error.problems)
         except OSError as error:
             if error.filename is None:
                 raise
             problems.append(f"{error.filename} cannot be used: {error.strerror}")
-    return list(dict.fromkeys(problems))
-
-
-def _refuse(problems: Sequence[str]) -> None:
-    if len(problems) > 1:
-        raise InputError("\n- ".join([f"{len(problems)} problems:", *problems]))
-    if problems:
-        raise InputError(problems[0])
+    return problems
 
 
 def _require_checkpoint(checkpoint: str | None) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
+from shipbench.errors import InputError, did_you_mean
+from shipbench.report.analysis.imported import imported_choice
 from shipbench.report.analysis.study import ImportedChoice, build_study
 from shipbench.report.contents import ReportOptions, build_report
 from shipbench.report.notebook import show
@@ -27,7 +29,7 @@ def main_table(
     statistic: Statistic = "mean",
     history: pd.DataFrame | None = None,
     tunings: Sequence[Mapping[str, Any]] = (),
-    imported: ImportedChoice = "all",
+    imported: ImportedChoice = "beside",
 ) -> pd.DataFrame:
     """Return the numbers of the main table as a frame.
 
@@ -37,11 +39,22 @@ def main_table(
     called "method" or "mean of tasks" is the column ``method (task)`` or ``mean of tasks (task)``.
     ``statistic="deviation"`` returns sample deviations over seeds, ``"seeds"`` numbers of seeds. ``suite`` defaults to
     the first suite with runs, in the order of the catalogue. Runs that ``tunings``
-    (``shipbench.results.tunings.load_tunings``) name get separate rows. Results of other harnesses are rows like any
-    other unless ``imported`` is "none"; "beside" leaves them out where a suite has other rows. Raises ``InputError``
-    for unusable records or an unknown rule.
+    (``shipbench.results.tunings.load_tunings``) name get separate rows. Results of other harnesses are left out where a
+    suite has other rows, or with ``imported="none"``; with "all" they are rows like any other. Raises ``InputError``
+    for unusable records, and for an unknown suite, rule, statistic or choice.
     """
-    study = build_study(results, history, get_selection(select), tunings, imported)
-    if suite is None and not study.suites:
-        return main_frame(study, SUITES[0].name, statistic)
-    return main_frame(study, suite or study.suites[0], statistic)
+    if statistic not in get_args(Statistic):
+        choices = get_args(Statistic)
+        raise InputError(
+            f"unknown statistic {statistic!r}{did_you_mean(str(statistic), choices)}; use {', '.join(choices)}"
+        )
+    rule, choice = get_selection(select), imported_choice(imported)
+    study = build_study(results, history, rule, tunings, "none" if choice == "beside" else choice)
+    if choice == "beside" and not (study.suites if suite is None else suite in study.suites):
+        study = build_study(results, history, rule, tunings, "all")
+    suites = [*study.suites, *(of_catalogue.name for of_catalogue in SUITES)]
+    if suite is not None and suite not in suites:
+        raise InputError(
+            f"unknown suite {suite!r}{did_you_mean(str(suite), suites)}; use {', '.join(dict.fromkeys(suites))}"
+        )
+    return main_frame(study, suite or suites[0], statistic)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -15,8 +15,10 @@ Folders: TypeAlias = "Path | str | Sequence[Path | str]"
 
 
 def folder_list(results: Folders) -> list[Path]:
-    """Return the folders, each once."""
+    """Return the folders, each once; raise ``InputError`` for anything else."""
     folders = [results] if isinstance(results, (str, Path)) else results
+    if not isinstance(folders, Iterable):
+        raise InputError(f"results is {results!r}; give a folder, or a list of folders")
     return list(dict.fromkeys(map(Path, folders)))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from shipbench.backbones import origin_of
+from shipbench.errors import InputError
 from shipbench.events import Emitter, Event, Finished, Listener, Note, Started
 from shipbench.hardware.determinism import undisturbed
 from shipbench.record import RunRecord
@@ -31,6 +32,8 @@ def run(
     turns. Raises ``InputError`` for a spec that cannot be executed and for a folder that cannot be written to,
     ``ShipbenchError`` if training fails.
     """
+    if not isinstance(spec, RunSpec):
+        raise InputError(f"run takes a RunSpec, as in run(RunSpec('ship', 'demo-tiny')); {spec!r:.60} is none")
     listener = None if listener is None else _without_draws(listener)
     anonymous = Emitter(listener=listener)
     with console.redirected(lambda line: anonymous.emit(Note(None, line))):

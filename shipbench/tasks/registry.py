@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
+from functools import partial
 from itertools import count
 from pathlib import Path
 
-from shipbench.errors import InputError, did_you_mean
+from shipbench.errors import InputError, check_all, did_you_mean
 from shipbench.settings import comma_list
 from shipbench.tasks.catalogue import DEMO, DEMO_TINY, FGVC, GROUPS, VTAB, Suite, Task
 from shipbench.tasks.own import is_source, renamed, task_of_source
@@ -72,6 +73,8 @@ def get_task(name: str) -> Task:
     A relative location of a SOURCE such as ``folder:bugs`` starts from the working directory; its images are not opened
     here. Raises ``InputError`` for any other name.
     """
+    if not isinstance(name, str):
+        raise InputError(f"task is {name!r:.60}; give a name, or a SOURCE such as 'folder:PATH'")
     task = TASKS.get(canonical_name(name)) or _in_any_case(name)
     if task is not None:
         return task
@@ -136,19 +139,20 @@ def parse_tasks(text: str, option: str = "--tasks") -> list[Task]:
     """Read a comma-separated list of suites, groups, task names, SOURCEs and task files, in the order given.
 
     Repeats are left out. The task of a SOURCE whose name is taken gets a number. Raises ``InputError`` for an empty
-    list, in the name of ``option``, for an unknown name, and for a task file whose tasks or suite have the name of
-    another one.
+    list, in the name of ``option``, one for all unknown names, and one for a task file whose tasks or suite have the
+    name of another one.
     """
     parts = comma_list(text)
     if not parts:
         raise InputError(f"{option} is empty; name a suite, a group or tasks, such as demo")
-    bare = {part: task_of_source(part, Path.cwd()) for part in parts if is_source(part)}
-    tasks = dict.fromkeys(task for part in parts for task in ([bare[part]] if part in bare else _named_by(part)))
-    others = [task for task in tasks if task not in bare.values()]
+    named = dict(zip(parts, check_all(partial(_named_by, part) for part in parts), strict=True))
+    bare = [task for part in parts if is_source(part) for task in named[part]]
+    tasks = dict.fromkeys(task for of_part in named.values() for task in of_part)
+    others = [task for task in tasks if task not in bare]
     _refuse_clashes([task for task in others if not task.catalogued])
     taken = {task.name for task in others}
     numbered: dict[Task, Task] = {}
-    for task in dict.fromkeys(bare.values()):
+    for task in dict.fromkeys(bare):
         numbered[task] = _numbered(task, taken)
         taken.add(numbered[task].name)
     return [numbered.get(task, task) for task in tasks]
@@ -157,6 +161,8 @@ def parse_tasks(text: str, option: str = "--tasks") -> list[Task]:
 def _named_by(part: str) -> Sequence[Task]:
     if part.lower() in _SETS:
         return _SETS[part.lower()]
+    if is_source(part):
+        return (task_of_source(part, Path.cwd()),)
     return load_task_file(part).tasks if part.lower().endswith(".toml") else (get_task(part),)
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from shipbench.backbones import load_backbone
 from shipbench.bench import end_to_end, memory, steps
-from shipbench.bench.candidates import Candidate, build, candidates, make_fixture
+from shipbench.bench.candidates import Candidate, build, candidates, make_fixture, model_of
 from shipbench.bench.memory import step_bytes_alone, tensor_bytes
 from shipbench.bench.options import BenchOptions, EndToEndOptions
 from shipbench.bench.shares import evaluation_shares, training_shares
@@ -396,6 +396,14 @@ def test_a_subject_counts_the_flops_of_one_image_and_trains_in_training_mode() -
     subject.train()
     assert model.training
     assert not torch.equal(model.head.weight, before)
+
+
+def test_a_shallow_backbone_has_those_default_levels_that_it_can() -> None:
+    options = BenchOptions("test_vit", "random", 64, batch_size=2)
+    backbone = load_backbone("test_vit", checkpoint="random", image_size=64)
+    model = model_of(Candidate(get_method("ship"), 2, {}), options, backbone)
+    assert isinstance(model, Ship)
+    assert model.levels == [0, 2, 4]
 
 
 @pytest.mark.parametrize("levels", [(0,), (0, 1, 5), (0, 2, 3, 4)])

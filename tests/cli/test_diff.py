@@ -22,7 +22,7 @@ def test_a_regression_beyond_chance(shipbench: Shipbench, tmp_path: Path) -> Non
     assert outcome.code == 1
     assert "worse: SHIP on dtd" in outcome.err
     (task,) = compared(shipbench, a, b)["tasks"]
-    assert (task["a"], task["b"], task["difference"]) == (75.0, 65.0, -10.0)
+    assert (task["a"], task["b"], task["difference"]) == (0.75, 0.65, -0.1)
     assert (task["test"], task["verdict"], task["seeds"]) == ("images", "worse", [0, 1])
     assert task["adjusted"] < 0.001
     assert shipbench("diff", b, a, "--fail-on", "regression").code == 0
@@ -50,7 +50,7 @@ def test_a_task_scored_by_class_is_tested_by_class(shipbench: Shipbench, tmp_pat
         columns = {"index": np.arange(400), "label": labels, "predicted": predicted, "confidence": np.full(400, 0.5)}
         Store(tmp_path / name).write(record, RunTables(predictions=columns))
     (task,) = compared(shipbench, tmp_path / "a", tmp_path / "b")["tasks"]
-    assert task["difference"] == pytest.approx(-1.25)
+    assert task["difference"] == pytest.approx(-0.0125)
     assert (task["test"], task["verdict"], task["by_class"]) == ("images", "not beyond chance", True)
     assert shipbench("diff", tmp_path / "a", tmp_path / "b", "--fail-on", "regression").code == 0
     shipbench("diff", tmp_path / "a", tmp_path / "b", "--output", tmp_path / "out")
@@ -110,7 +110,7 @@ def test_predictions_after_the_last_epoch_test_no_other_epoch(shipbench: Shipben
     for folder, correct, best in (("a", 300, 0.8), ("b", 200, 0.79)):
         write_run(tmp_path / folder, folder, correct, best_test_acc=best)
     (task,) = compared(shipbench, tmp_path / "a", tmp_path / "b", "--select", "oracle")["tasks"]
-    assert (task["difference"], task["test"], task["verdict"]) == (pytest.approx(-1), "", "no test")
+    assert (task["difference"], task["test"], task["verdict"]) == (pytest.approx(-0.01), "", "no test")
 
 
 def test_most_tasks_decide_across_tasks_and_not_the_mean(shipbench: Shipbench, tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_what_only_one_side_has(shipbench: Shipbench, tmp_path: Path) -> None:
 def test_files(shipbench: Shipbench, tmp_path: Path) -> None:
     a, b = two_folders(tmp_path, 300, 260)
     shipbench("diff", a, b, "--output", tmp_path / "out")
-    assert json.loads((tmp_path / "out" / "diff.json").read_text())["tasks"][0]["difference"] == -10
+    assert json.loads((tmp_path / "out" / "diff.json").read_text())["tasks"][0]["difference"] == -0.1
     text = (tmp_path / "out" / "tasks.md").read_text(encoding="utf-8")
     assert "−10.0" in text  # noqa: RUF001
     assert "Tests are exact sign-flip tests of the mean accuracies over seeds on the test images" in text

@@ -92,8 +92,8 @@ def test_runs_of_another_identity_are_never_averaged(
         write_run(tmp_path / folder, f"{folder}1", correct - 100, **other)
     tasks = compared(shipbench, tmp_path / "a", tmp_path / "b")["tasks"]
     assert sorted((task["a"], len(task["seeds"]), words in task["label"]) for task in tasks) == [
-        (50.0, 1, True),
-        (75.0, 1, False),
+        (0.5, 1, True),
+        (0.75, 1, False),
     ]
 
 
@@ -102,7 +102,7 @@ def test_suites_are_never_averaged(shipbench: Shipbench, tmp_path: Path) -> None
     for folder, correct in ((a, 200), (b, 240)):
         write_run(folder, "digits", correct, task="digits", suite="demo", backbone="demo", image_size=70)
     methods = compared(shipbench, a, b)["methods"]
-    assert sorted(method["interval"]["mean"] for method in methods) == [-10, 10]
+    assert sorted(method["interval"]["mean"] for method in methods) == [-0.1, 0.1]
     assert not any("px" in method["label"] for method in methods)
 
 
@@ -137,8 +137,8 @@ def test_evaluations_on_the_same_images_are_paired_by_what_their_runs_were_train
             evaluate(tmp_path / folder, f"{folder}{task}photos", folder + task, correct, **photos)
     tasks = compared(shipbench, f"{tmp_path / 'a'}@kind=evaluated", f"{tmp_path / 'b'}@kind=evaluated")["tasks"]
     assert [(task["label"], task["task"], task["a"]) for task in tasks] == [
-        ("SHIP, evaluated, trained on DTD", "photos", 75),
-        ("SHIP, evaluated, trained on SVHN", "photos", 50),
+        ("SHIP, evaluated, trained on DTD", "photos", 0.75),
+        ("SHIP, evaluated, trained on SVHN", "photos", 0.5),
     ]
 
 
@@ -171,8 +171,8 @@ def test_two_metrics_are_neither_compared_nor_averaged(shipbench: Shipbench, tmp
         write_run(folder, f"{folder.name}3", 100, seed=3, **by_class)
     tasks = compared(shipbench, a, b)["tasks"]
     assert [(task["label"], task["a"], task["seeds"]) for task in tasks] == [
-        ("SHIP, mean per class", 50, [3]),
-        ("SHIP, over images", 75, [0, 1]),
+        ("SHIP, mean per class", 0.5, [3]),
+        ("SHIP, over images", 0.75, [0, 1]),
     ]
 
 

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from shipbench.backbones.names import pretrained_names
 from shipbench.cli.published import chosen_rows, importable
 from shipbench.methods import get_method, list_methods
 from shipbench.record import RunRecord
@@ -128,6 +129,26 @@ def test_backbones_are_pretrained_ones_that_match(shipbench: Shipbench) -> None:
     assert all(name.startswith("vit_tiny") for name in names[2:])
     # With the tag of its weights.
     assert "vit_tiny_patch16_224.augreg_in21k" in names
+
+
+def test_backbones_are_those_of_timm_and_listed_fast_from_then_on(
+    shipbench: Shipbench, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import timm
+
+    for pattern in ("vit_tiny*", "vit_*.augreg_in21k", "*", "vit_tiny_patch16_224", "none*"):
+        assert pretrained_names(pattern) == timm.list_models(pattern, pretrained=True)
+    monkeypatch.setattr(timm, "list_models", lambda *_, **__: pytest.fail("timm was asked again"))
+    assert "vit_tiny_patch16_224.augreg_in21k" in pretrained_names("vit_tiny*")
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "{}", '["cut'])
+def test_a_damaged_memory_of_backbones_is_replaced(cache: Path, content: str) -> None:
+    assert pretrained_names("vit_tiny*")
+    (file,) = (cache / "backbones").glob("timm-*.json")
+    file.write_text(content)
+    assert "vit_tiny_patch16_224.augreg_in21k" in pretrained_names("vit_tiny*")
+    assert file.stat().st_size > 10_000
 
 
 def test_published(shipbench: Shipbench, tmp_path: Path) -> None:

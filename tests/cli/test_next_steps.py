@@ -15,7 +15,7 @@ from shipbench.data.inspection.verify import TaskReport
 from shipbench.engine.attempt import failed_record
 from shipbench.results.store import Store
 from shipbench.spec import RunSpec
-from tests.cli.builders import make_record, results_folder
+from tests.cli.builders import make_record, results_folder, two_folders
 from tests.conftest import Outcome, Shipbench
 from tests.data.builders import vtab_tree
 
@@ -95,6 +95,15 @@ def test_a_report_leads_to_its_page(shipbench: Shipbench, tmp_path: Path) -> Non
     for formats, page in (("html", tmp_path / "p" / "index.html"), ("md", tmp_path / "p")):
         command = ("report", "--results", results, "--output", tmp_path / "p", "--format", formats)
         assert last_line(shipbench(*command)) == f"next: open {page}"
+
+
+def test_a_comparison_leads_to_its_figure(shipbench: Shipbench, tmp_path: Path) -> None:
+    a, b = two_folders(tmp_path, 300, 298)
+    assert last_line(shipbench("diff", a, b)) == f"next: shipbench diff {a} {b} --output DIR"
+    assert (
+        last_line(shipbench("diff", a, b, "--output", tmp_path / "o")) == f"next: open {tmp_path / 'o'}/differences.svg"
+    )
+    assert shipbench("diff", a, b, "--json").err == ""
 
 
 def test_data_leads_from_import_to_verify_to_run(

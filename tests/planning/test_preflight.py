@@ -48,6 +48,44 @@ def test_all_problems_are_named_at_once(
         assert words in outcome.err
 
 
+def test_wrong_names_and_options_are_named_with_all_else(shipbench: Shipbench, cache: Path, tmp_path: Path) -> None:
+    names = ("--method", "shp,linear,vpt", "--tasks", f"svnh,cifar10,folder:{tmp_path / 'nope'}")
+    wrong = ("--engine", "slrm", "--track", "wandbb", "--seeds", "x", "--set", "lr", "--shots", "0")
+    outcome = shipbench("run", *names, *wrong, "--checkpoint", tmp_path / "nope.pth", "--device", "cuda:77")
+    assert outcome.code == 2
+    lines = outcome.err.splitlines()
+    assert lines[0] == "error: 11 problems:"
+    assert len(lines) == 12
+    for words in (
+        "unknown method 'shp' (did you mean 'ship'?)",
+        "unknown method 'vpt'",
+        "unknown task 'svnh' (did you mean 'svhn'?)",
+        "unknown task 'cifar10'",
+        "unknown engine 'slrm'",
+        "unknown tracker 'wandbb'",
+        "--seeds 'x' is not",
+        "--set 'lr' is not KEY=VALUE",
+        "--shots '0' is not",
+        "nope.pth does not exist",
+        "device 'cuda:77' is not there",
+    ):
+        assert words in outcome.err
+
+
+def test_a_problem_is_named_once(shipbench: Shipbench, cache: Path, tmp_path: Path) -> None:
+    line = ("--tasks", "digits", "--device", "cpu", "--results", tmp_path / "r")
+    for command in (
+        ("run", "--method", "shp", *line),
+        ("ablate", "--method", "shp", *line),
+        ("tune", "--method", "shp", "--grid", "lr=0.1", *line),
+        ("run", "--method", "ship", *line, "--seeds", "x"),
+    ):
+        outcome = shipbench(*command)
+        assert outcome.code == 2
+        assert outcome.err.startswith("error: ")
+        assert len(outcome.err.splitlines()) == 1
+
+
 def test_a_single_problem_is_one_sentence(shipbench: Shipbench, cache: Path, tmp_path: Path) -> None:
     outcome = shipbench("run", "--method", "ship", "--tasks", "dtd", "--data", tmp_path / "nope", "--device", "cpu")
     assert outcome.code == 2

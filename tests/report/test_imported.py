@@ -167,6 +167,17 @@ def test_among_the_runs(records: pd.DataFrame) -> None:
     assert any("recorded by another program" in warning for warning in table_of(view).warnings)
 
 
+def test_the_frame_of_the_main_table_holds_trained_runs_unless_told_otherwise(records: pd.DataFrame) -> None:
+    trained = records[records["kind"] != "imported"]
+    pd.testing.assert_frame_equal(main_table(records), main_table(trained))
+    everything = main_table(records, imported="all")
+    assert len(everything) > len(main_table(records)) == len(main_table(records, imported="none"))
+    assert list(main_table(records).index) == ["Linear probe", "VPT-deep", "SHIP"]
+    alone = records[records["kind"] == "imported"]
+    assert len(main_table(alone)) > 0
+    assert len(main_table(alone, imported="none")) == 0
+
+
 def test_not_at_all(records: pd.DataFrame) -> None:
     report = build_report(records, None, ReportOptions(imported="none"))
     assert "osu" not in set(report.results["origin"])

@@ -51,6 +51,24 @@ def task_mean(records: Records, method: str, task: str) -> float:
     return statistics.fmean(accuracies(records, method, task))
 
 
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"statistic": "deviations"}, r"unknown statistic 'deviations' \(did you mean 'deviation'\?\)"),
+        ({"suite": "vtab"}, r"unknown suite 'vtab' \(did you mean 'vtab-1k'\?\)"),
+        ({"select": "best"}, "unknown rule 'best'"),
+        ({"imported": "some"}, "unknown choice 'some'"),
+    ],
+)
+def test_an_unknown_name_gives_no_other_table(wrong: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        main_table(make_results(grid(["ship"], VTAB_TASKS, (0,))), **wrong)
+
+
+def test_a_suite_of_the_catalogue_without_runs_has_no_rows() -> None:
+    assert len(main_table(make_results(grid(["ship"], VTAB_TASKS, (0,))), suite="demo")) == 0
+
+
 def test_every_cell_and_mean_is_recomputed() -> None:
     records = grid(METHODS, VTAB_TASKS, (0, 1, 2))
     table = table_of(records)

@@ -90,6 +90,13 @@ def test_means_that_are_equal_on_paper_tie_whatever_their_last_bit() -> None:
     assert friedman_test(scores) == friedman_test(scores.replace(theirs, ours))
 
 
+def test_ranks_and_friedmans_test_take_arrays_as_well() -> None:
+    scores = pd.DataFrame({"x": [0.9, 0.8, 0.7], "y": [0.5, 0.6, 0.65], "z": [0.1, 0.3, 0.2]})
+    for array in (scores.to_numpy(), scores.to_numpy().tolist()):
+        assert average_ranks(array).tolist() == [1, 2, 3]
+        assert friedman_test(array) == friedman_test(scores)
+
+
 def test_average_ranks_refuse_gaps() -> None:
     with pytest.raises(ValueError, match="every task"):
         average_ranks(pd.DataFrame({"x": [0.1, np.nan], "y": [0.2, 0.3]}))

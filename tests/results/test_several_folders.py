@@ -60,3 +60,8 @@ def test_final_runs_of_all_folders_belong_to_a_tuning(tmp_path: Path) -> None:
         document = {"format": "shipbench-tuning-1", "tuning_id": "t", "winner_settings": {}, "final_runs": [run]}
         write_tuning(tmp_path / name, document)
     assert [tuning["final_runs"] for tuning in load_tunings([tmp_path / "one", tmp_path / "two"])] == [["f0"], ["f1"]]
+
+
+def test_what_is_no_folder_is_refused() -> None:
+    with pytest.raises(InputError, match="results is None; give a folder"):
+        load_results(None)  # type: ignore[arg-type]

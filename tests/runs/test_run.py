@@ -152,6 +152,11 @@ def test_a_recipe_may_replace_the_normalisation_of_the_backbone(tmp_path: Path, 
     assert preprocessing(std=std) == replace(native, std=std)
 
 
+def test_what_is_no_spec_is_refused() -> None:
+    with pytest.raises(InputError, match="run takes a RunSpec"):
+        run("linear")  # type: ignore[arg-type]
+
+
 def test_a_run_that_is_done_is_repeated_by_force_alone(store: Store) -> None:
     store.write(make_record(host="before"))
     assert run(SPEC, results=store.root).host == "before"
