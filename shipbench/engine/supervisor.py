@@ -75,6 +75,7 @@ class _Supervisor:
         self.deaths = _Deaths(isolated=remote)
         self.finished: set[str] = set()
         self.claimed_elsewhere = 0
+        self.started = False
         self.idle = 0
         self.lock = threading.Lock()
 
@@ -86,7 +87,7 @@ class _Supervisor:
             self._note_claims_elsewhere(remaining, unclaimed)
             ready = self._ready(unclaimed)
             if ready:
-                self.idle += 1
+                self.started = False
                 execute(ready)
                 self._refuse_idleness(ready)
             remaining = self._without_record(remaining)
@@ -100,7 +101,7 @@ class _Supervisor:
                 return
             match event:
                 case Started(run_id):
-                    self.idle = 0
+                    self.started = True
                     self.deaths.start(run_id)
                 case EpochDone(run_id):
                     self.deaths.progress(run_id, event.epoch + 1)
@@ -129,7 +130,13 @@ class _Supervisor:
         return True
 
     def _refuse_idleness(self, runs: Sequence[PlannedRun]) -> None:
-        if self.idle >= _MAX_IDLE and self._without_record(runs) == runs:
+        """Raise ``ShipbenchError`` after too many attempts in which none of ``runs`` has started, here or elsewhere."""
+        elsewhere = any(claims.holder(self.store.root, run.run_id) for run in runs)
+        if self.started or elsewhere or self._without_record(runs) != runs:
+            self.idle = 0
+            return
+        self.idle += 1
+        if self.idle == _MAX_IDLE:
             raise ShipbenchError(
                 f"{counted(len(runs), 'run')} did not start in {_MAX_IDLE} attempts: worker processes die before they "
                 "begin, or the engine leaves runs out; finished runs are kept, and the same command continues"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -143,4 +144,23 @@ def test_a_run_that_starts_each_time_is_not_one_that_never_starts(
 
     supervisor = _Supervisor([RUN], tmp_path, lambda event: None, remote=True)
     supervisor.supervise(execute)
+    assert len(calls) == 5
+
+
+def test_a_run_that_others_take_each_time_is_not_one_that_never_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As at the end of a job array, where many commands wait for one run whose jobs reach their limit."""
+    store, calls, others = Store(tmp_path), list[str](), ExitStack()
+    monkeypatch.setattr("shipbench.engine.supervisor.time.sleep", lambda seconds: others.close())
+
+    def execute(runs: Sequence[PlannedRun]) -> None:
+        calls.extend(run.run_id for run in runs)
+        claim = claims.take(tmp_path, RUN.run_id)
+        assert claim is not None
+        others.enter_context(claim)
+        if len(calls) == 5:
+            store.write(make_record(run_id=RUN.run_id))
+
+    _Supervisor([RUN], tmp_path, lambda event: None, remote=True).supervise(execute)
     assert len(calls) == 5
