@@ -63,11 +63,11 @@ def diff(
     if fail_on and not changes.compared:
         raise InputError(f"--fail-on {fail_on} compares nothing: {_why_no_pair(changes)}")
     if as_json:
-        print_document("diff/2", **_as_json(changes, a, b))
+        print_document("diff/1", **_as_json(changes, a, b))
     else:
         _print(changes)
     if output is not None:
-        _write(changes, output, document("diff/2", **_as_json(changes, a, b)))
+        _write(changes, output, document("diff/1", **_as_json(changes, a, b)))
     if changes.tasks and not as_json:
         next_steps.after_diff(a, b, results, output)
     if fail_on and changes.regressions:

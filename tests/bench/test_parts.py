@@ -204,11 +204,11 @@ def test_the_command_runs_the_named_parts(shipbench: Shipbench, tmp_path: Path) 
 
 
 def test_levels_matter_to_methods_alone_that_read_the_features_of_blocks() -> None:
-    """test_vit has six blocks, fewer than the default levels assume."""
-    options = BenchOptions("test_vit", "random", 64, batch_size=2)
+    """test_vit has six blocks."""
+    options = BenchOptions("test_vit", "random", 64, batch_size=2, levels=(0, 2, 6))
     backbone = load_backbone("test_vit", checkpoint="random", image_size=64)
     assert model_of(Candidate(get_method("vpt-deep"), 2, {}), options, backbone)
-    words = "--levels 0,2,4,6,8,11 must start with 0, rise, and stay below the backbone's 6 blocks"
+    words = "--levels 0,2,6 must start with 0, rise, and stay below the backbone's 6 blocks"
     with pytest.raises(InputError, match=words):
         model_of(Candidate(get_method("ship"), 2, {}), options, backbone)
 

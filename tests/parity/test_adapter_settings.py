@@ -69,7 +69,8 @@ REPADAPTER: list[dict[str, Any]] = [
     {"dim": 4, "groups": 1, "biases": False, "scale": 5.0},
 ]
 SERIAL: list[dict[str, Any]] = [
-    *({"dim": 5, "form": form, "dropout": 0.3} for form in ("noah", "vpt")),
+    {"dim": 5, "form": "noah", "dropout": 0.3},
+    {"dim": 5, "form": "vpt"},
     *({"dim": 3, "form": form, "activation": False} for form in ("noah", "vpt")),
 ]
 HOULSBY: list[dict[str, Any]] = [
