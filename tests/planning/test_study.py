@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from shipbench import RunSpec, run
 from shipbench.backbones import load_backbone
 from shipbench.errors import InputError
 from shipbench.hardware.flops import count_flops
+from shipbench.methods import list_methods
 from shipbench.planning.plan import PlannedRun, State
 from shipbench.planning.study.cost import Rates, estimate, mean_of_points, measured_rates, passes, planned_passes, total
 from shipbench.planning.study.file import (
@@ -275,14 +277,16 @@ def test_the_demo_study_has_two_seeds_for_all_and_equal_budgets() -> None:
     planned = request(read_study(STUDIES / "demo.toml"), BASE, None, without_data=True)
     seeds: dict[str, set[int]] = {}
     for part in planned.parts:
-        for spec in part.specs if not part.searches else part.searches[0].final_specs(0, part.final_seeds):
+        finals = (search.final_specs(0, part.final_seeds) for search in part.searches)
+        for spec in chain.from_iterable(finals) if part.searches else part.specs:
             seeds.setdefault(spec.method, set()).add(spec.seed)
     points = [(search.method, len(search.points)) for part in planned.parts for search in part.searches]
-    assert {count for _, count in points} == {6}
-    assert {name for name, _ in points} == {
-        "full", "linear", "vpt-shallow", "vpt-deep", "ship", "lora", "adaptformer", "convpass", "adapter-houlsby",
-        "adapter-pfeiffer",
-    }  # fmt: skip
+    five = {"full", "vpt-shallow", "convpass", "adapter-houlsby", "adapter-pfeiffer"}
+    tuned = {"linear", "vpt-deep", "ship", "lora", "adaptformer"}
+    budgets = {(name, count) for name, count in points if not name.startswith("peft-")}
+    assert budgets == {(name, 6) for name in five | tuned}
+    assert {count for name, count in points if name.startswith("peft-")} == {3}
+    assert seeds.keys() == set(list_methods())
     assert all(found >= {0, 1} for found in seeds.values())
 
 
