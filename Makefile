@@ -13,7 +13,8 @@ test:
 FLOOR_TESTS = tests/test_spec.py tests/backbones/test_architectures.py tests/parity/test_golden.py \
 	tests/methods/test_every_method.py tests/methods/test_peft.py tests/methods/test_precision.py \
 	tests/training/test_training.py tests/training/test_resuming.py \
-	tests/data/formats tests/data/test_images.py tests/data/test_fetch.py tests/cli/test_push.py tests/cli/test_model_cards.py tests/trackers \
+	tests/data/formats tests/data/test_images.py tests/data/test_fetch.py tests/cli/test_push.py \
+	tests/cli/test_model_cards.py tests/trackers \
 	tests/results/test_store.py tests/results/test_sealed_files.py tests/results/test_foreign_records.py \
 	tests/report/test_main_table.py tests/report/test_writing.py tests/report/test_statistics.py
 

@@ -214,14 +214,14 @@ def predictions_of(records: Records) -> LoadPredictions:
 
 
 FIXED = ("method", "mean of tasks", "row", "trainable_params", "bugs seeds")
-NAMES = (*FIXED[:4], "bugs", "bugs seeds", "bugs (group)", "mean")
+NAMES = (*FIXED[:4], "bugs", "bugs seeds", "bugs (group)", "mean", "mean_of_these_tasks")
 
 
 def test_tasks_that_are_called_as_fixed_columns_have_columns_of_their_own() -> None:
     suite = {"suite_tasks": json.dumps(NAMES), "group": "bugs"}
     records = [
-        make_record(method, task, seed, accuracy=0.1 + 0.1 * i, **{**SUITE, **suite})
-        for method in ("linear", "vpt-deep")
+        make_record(method, task, seed, accuracy=0.1 + 0.1 * i + lead, **{**SUITE, **suite})
+        for method, lead in (("linear", 0.0), ("vpt-deep", 0.05))
         for i, task in enumerate(NAMES)
         for seed in (0, 1)
     ]
@@ -231,10 +231,10 @@ def test_tasks_that_are_called_as_fixed_columns_have_columns_of_their_own() -> N
         **{
             f"{task} (task)": 10 + 10 * i
             for i, task in enumerate(NAMES)
-            if task not in ("bugs", "mean", "bugs (group)")
+            if task not in ("bugs", "mean", "bugs (group)", "mean_of_these_tasks")
         },
-        **{"bugs": 50, "bugs (group)": 70, "mean": 80, "bugs (group) (group)": 45},
-        **{"mean of groups": 45, "mean of tasks": 45},
+        **{"bugs": 50, "bugs (group)": 70, "mean": 80, "mean_of_these_tasks": 90, "bugs (group) (group)": 50},
+        **{"mean of groups": 50, "mean of tasks": 50},
     }
     assert {name: round(scores[name], 6) for name in expected} == expected
     report = build_report(frame, predictions=predictions_of(records))
@@ -243,8 +243,10 @@ def test_tasks_that_are_called_as_fixed_columns_have_columns_of_their_own() -> N
         assert len(set(header)) == len(header)
         titles = [column.title for column in each.columns if not column.group]
         assert len(set(titles)) == len(titles)
-    row = next(row for row in table_rows(table(report, "main-insects")) if row["method"] == "Linear probe")
+    main = table(report, "main-insects")
+    row = next(row for row in table_rows(main) if row["method"] == "Linear probe")
     assert {name: round(row[name], 6) for name in expected} == expected
+    assert {cell.mark for cell in main.rows[1].cells[1 : 1 + len(NAMES)]} == {"best"}
 
 
 def test_numbers_of_shots_are_arms_of_their_own() -> None:
@@ -265,7 +267,9 @@ def test_few_shot_runs_weaken_no_test_and_take_no_rank() -> None:
         assert table_csv(table(together, name)) == table_csv(table(alone, name))
     (overview,) = together.overviews
     assert overview.results[0].sentence == alone.overviews[0].results[0].sentence
-    assert "another number of training images: Linear probe (1 shot)" in overview.results[0].table.caption.details
+    left_out = "Marks, ranks and tests are for all images, not for 1 shot and 8 shots."
+    assert left_out in overview.results[0].table.caption.details
+    assert left_out in table(together, "main-vtab-1k").notes
     main = {row.cells[0].value: row.cells[1].mark for row in table(together, "main-vtab-1k").rows if row.kind == "ours"}
     assert {name for name, mark in main.items() if mark} == {"SHIP", "VPT-deep"}
 
@@ -278,3 +282,22 @@ def test_few_shot_runs_alone_are_compared_at_the_number_that_most_methods_have()
     view = SuiteView(study_of(*rows), "vtab-1k")
     assert [arm.label for arm in view.compared] == ["VPT-deep (4 shots)", "SHIP (4 shots)"]
     assert [arm.label for arm in SuiteView(view.study, "vtab-1k", "linear").compared] == ["Linear probe"]
+
+
+def test_runs_with_all_images_go_before_as_many_few_shot_runs() -> None:
+    rows = [make_record("ship", "dtd", accuracy=0.9 - 0.1 * shots, shots=shots) for shots in (0, 1, 4)]
+    assert [arm.label for arm in SuiteView(study_of(*rows), "vtab-1k").compared] == ["SHIP"]
+    assert [arm.label for arm in SuiteView(study_of(*rows[1:]), "vtab-1k").compared] == ["SHIP (4 shots)"]
+    of_baseline = SuiteView(study_of(*rows, make_record("linear", "dtd", shots=4)), "vtab-1k", "linear")
+    assert of_baseline.shots_note == "Marks, ranks and tests are for 4 shots, not for 1 shot and all images."
+
+
+def test_failed_runs_do_not_choose_the_number_of_shots() -> None:
+    lost = {"status": "failed", "error": "full disk", "final_test_acc": float("nan")}
+    methods = ("linear", "vpt-deep", "ship")
+    failed = [make_record(method, "dtd", **lost) for method in methods]
+    done = [make_record(method, "dtd", accuracy=0.5, shots=4) for method in methods[1:]]
+    report = build_report(pd.DataFrame([*failed, *done]))
+    assert report.overviews[0].results[0].sentence.startswith("VPT-deep (4 shots), SHIP (4 shots) share the highest")
+    view = SuiteView(study_of(*failed), "vtab-1k")
+    assert len(view.compared) == 3

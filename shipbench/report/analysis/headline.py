@@ -72,8 +72,7 @@ def _not_compared(standing: Standing) -> str:
 
 def left_out(view: SuiteView, standing: Standing) -> str:
     """Name the arms and tasks that ``standing`` leaves out, after a space; empty if there are none."""
-    others = [arm.label for arm in view.arms if arm not in view.compared]
-    shots = f" Left out for another number of training images: {joined(others)}." if others else ""
+    shots = f" {view.shots_note}" if view.shots_note else ""
     if not standing.unranked:
         return shots + (view.complete_scores.left_out if set(standing.tasks) != set(view.tasks) else "")
     return f"{shots} Left out for missing tasks: {joined([arm.label for arm in standing.unranked])}."

@@ -28,7 +28,7 @@ from shipbench.report.analysis.sweeps import Sweep, families, sweeps
 from shipbench.report.document import Caption
 from shipbench.report.wording.captions import caption, footer
 from shipbench.report.wording.names import suite_name, task_name
-from shipbench.report.wording.text import joined, slug
+from shipbench.report.wording.text import counted, joined, slug
 
 _PUBLISHED_SUITE = "vtab-1k"
 
@@ -137,15 +137,26 @@ class SuiteView:
     def compared(self) -> list[Arm]:
         """The main arms that are ranked and tested against each other: those with one number of shots.
 
-        The requested baseline has that number, if it was run: all images if several arms have them, else the number
-        that most arms have.
+        The requested baseline has that number, if it was run: all images if several arms have results with them, else
+        the number with which most arms have results, and of equals the highest.
         """
         by_baseline = [arm for arm in self.arms if arm.method == self.baseline_method] or self.arms
-        counts = Counter(arm.shots for arm in self.arms)
-        several = counts[ALL] > 1
-        shots = {arm.shots: (several and arm.shots == ALL, counts[arm.shots], arm.shots) for arm in by_baseline}
-        chosen = max(shots, key=shots.__getitem__, default=ALL)
+        counts = Counter(arm.shots for arm in self.arms if len(self.study.accuracies(arm)))
+
+        def order(shots: int) -> tuple[bool, int, float]:
+            return shots == ALL and counts[ALL] > 1, counts[shots], shots or float("inf")
+
+        chosen = max((arm.shots for arm in by_baseline), key=order, default=ALL)
         return [arm for arm in self.arms if arm.shots == chosen]
+
+    @property
+    def shots_note(self) -> str:
+        """A sentence on the main arms that are not compared; empty if all arms have the same number of shots."""
+        (compared,) = {arm.shots for arm in self.compared} or {ALL}
+        others = {arm.shots for arm in self.arms} - {compared}
+        names = [counted(shots, "shot") if shots else "all images" for shots in (compared, *sorted(others - {ALL}))]
+        names += ["all images"] if ALL in others else []
+        return f"Marks, ranks and tests are for {names[0]}, not for {joined(names[1:])}." if others else ""
 
     @cached_property
     def baseline(self) -> Arm | None:

@@ -34,7 +34,6 @@ from shipbench.report.tables.part_means import PART, part_cells, part_columns, p
 from shipbench.report.tables.published import published_notes, published_rows
 from shipbench.report.tables.ranks import unranked_note
 from shipbench.report.wording.names import task_name
-from shipbench.report.wording.text import joined
 
 Statistic: TypeAlias = Literal["mean", "deviation", "seeds"]
 _PARAMETERS = (
@@ -79,7 +78,7 @@ def main_results_table(view: SuiteView) -> Table | None:
         notes=(
             *_sign_notes(view, columns, [row for row in rows if row.kind == "ours"]),
             *fewer_seeds_note(rows),
-            *_other_shots(view),
+            *([view.shots_note] if view.shots_note else []),
             *tuned_note(view.arms),
             *part_notes(view),
             *view.prediction_notes,
@@ -91,19 +90,13 @@ def main_results_table(view: SuiteView) -> Table | None:
     )
 
 
-def _other_shots(view: SuiteView) -> tuple[str, ...]:
-    """Name the rows that are not compared with the others; nothing if all have the same number of shots."""
-    names = joined([arm.label for arm in view.arms if arm not in view.compared])
-    return (f"In no mark, rank or test, for another number of training images: {names}.",) if names else ()
-
-
 def _all_tasks(count: int) -> str:
     return "the only task" if count == 1 else f"all {count} tasks"
 
 
 def main_frame(study: Study, suite: str, statistic: Statistic) -> pd.DataFrame:
     """Return the main table's numbers: a row per arm; columns of tasks, groups, averages (percent) and parameters."""
-    names = [column.key for column in _columns(SuiteView(study, suite))[1:] if column.key != PART]
+    names = [column.key for column in _columns(SuiteView(study, suite))[1:] if column.kind or column.key != PART]
     rows = {
         arm.label: dict(zip(names, _frame_row(study, arm, statistic), strict=False))
         for arm in study.arms_of(suite, main=True)
@@ -141,7 +134,7 @@ def _columns(view: SuiteView) -> tuple[Column, ...]:
 def _ranked(view: SuiteView, columns: Sequence[Column]) -> list[int]:
     """Return the columns in which rows compare."""
     others = {column.key for column in _PARAMETERS} | (set() if parts_compare(view) else {PART})
-    return [i for i, column in enumerate(columns) if i and column.key not in others]
+    return [i for i, column in enumerate(columns) if i and (column.kind or column.key not in others)]
 
 
 def _row(view: SuiteView, arm: Arm, tests: Mapping[str, TaskTest]) -> Row:
