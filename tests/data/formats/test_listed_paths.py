@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from shipbench.data.formats import listed_paths
 from shipbench.data.formats.csv_table import CsvTable
 from shipbench.data.listings import Listing
 from shipbench.errors import InputError
@@ -152,3 +153,29 @@ def test_an_address_names_the_way_out(tmp_path: Path) -> None:
     tree(tmp_path / "images", "a.png")
     with pytest.raises(InputError, match=r"2 images that .* do not exist below .*images: s3:/bucket/a\.png"):
         read(file, images=str(tmp_path / "images"))
+
+
+def test_images_of_another_split_are_not_taken_for_the_listed_ones(tmp_path: Path) -> None:
+    tree(tmp_path / "data", "test/1.png", "test/2.png")
+    file = rows(tmp_path, "old/train/1.png", "old/train/2.png")
+    with pytest.raises(InputError, match=r"2 images that .* do not exist below"):
+        read(file, images=str(tmp_path / "data"))
+    tree(tmp_path / "data", "training/1.png", "training/2.png")
+    assert paths(read(file, images=str(tmp_path / "data"))) == ["training/1.png", "training/2.png"]
+
+
+def test_images_of_many_folders_with_the_same_names_are_found_in_one_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    spelling = listed_paths._spelling
+    monkeypatch.setattr(listed_paths, "_spelling", lambda path: calls.append(path) or spelling(path))
+    names = [f"{folder}/{number}.png" for folder in range(20) for number in range(5)]
+    found = listed_paths._by_name([f"new/{name}" for name in names], [f"old/{name}" for name in names])
+    assert found == {f"old/{name}": f"new/{name}" for name in names}
+    assert len(calls) <= 4 * len(names)
+
+
+def test_a_suffix_that_fits_all_images_counts_where_some_have_others(tmp_path: Path) -> None:
+    tree(tmp_path, "1.jpg", "2.jpg", "2.png")
+    assert paths(read(rows(tmp_path, "1", "2"))) == ["1.jpg", "2.jpg"]
