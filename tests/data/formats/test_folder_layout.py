@@ -36,6 +36,30 @@ def test_what_val_in_the_class_folders_is_has_to_be_said(tmp_path: Path) -> None
     assert sizes(read(folder, splits={"test": "val"})) == {"train": 2, "test": 2}
 
 
+def test_domains_with_splits_of_classes_are_noted(tmp_path: Path) -> None:
+    domains = [
+        f"{domain}/{split}/{name}" for domain in ("art", "photo") for split in ("train", "test") for name in "ab"
+    ]
+    folder = tree(tmp_path, *(f"{domain}/1.png" for domain in domains))
+    listing = read(folder)
+    assert (listing.classes, sizes(listing)) == (("art", "photo"), {"train": 8})
+    assert f"if these are the classes, name one folder, as in folder:{folder}/art" in listing.notes[0]
+
+
+def test_splits_in_class_folders_that_are_not_used_are_noted(tmp_path: Path) -> None:
+    splits = ("train", "val", "test")
+    folder = tree(tmp_path, *(f"{name}/{split}/1.png" for name in ("cat", "dog") for split in splits))
+    listing = read(folder, splits={"test": "val"})
+    assert sizes(listing) == {"train": 2, "test": 2}
+    assert f"left out 1 split of {folder}: test" in listing.notes
+
+
+def test_a_class_folder_whose_splits_have_no_image_is_refused(tmp_path: Path) -> None:
+    folder = tree(tmp_path, "cat/train/1.png", "cat/test/2.png", "dog/train/3.png", "eel/train/notes.txt")
+    with pytest.raises(InputError, match=r"1 class folder of .* without any image: eel; add images"):
+        read(folder)
+
+
 @pytest.mark.parametrize("stray", ["cat/1.png", "cat/other/1.png", "eel/1.png", "eel/"])
 def test_folders_named_after_splits_are_none_beside_others(tmp_path: Path, stray: str) -> None:
     folder = tree(tmp_path, "cat/train/1.png", "cat/test/2.png", "dog/train/3.png", "dog/test/4.png")
