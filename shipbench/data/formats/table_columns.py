@@ -41,12 +41,12 @@ _PIXELS = re.compile(r"pixels|pixel[-_ ]?[0-9]+|[0-9]+x[0-9]+")
 
 
 def meaning_of(column: str | None) -> Callable[[str], SplitRole | None]:
-    """Return what the values of the split column stand for: names of splits, or 1 and 0."""
+    """Return what the values of the split column stand for: names of splits, in some columns also 1 and 0."""
     switch = _SWITCHES.get(_plain(column or ""))
     if switch is None:
         return role_of
     roles = {**dict.fromkeys(_ON, switch[0]), **dict.fromkeys(_OFF, switch[1])}
-    return lambda value: roles.get(value.lower())
+    return lambda value: roles.get(value.lower()) or role_of(value)
 
 
 def _plain(name: str) -> str:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from shipbench.data.formats.image_folder import ImageFolder
-from shipbench.data.listings import Listing
+from shipbench.data.listings import Listing, numbered
 from shipbench.errors import InputError
+from shipbench.tasks import get_task
 from tests.data.formats.trees import labels, sizes, tree
 
 
@@ -131,6 +133,13 @@ def test_accented_letters_of_one_character_or_two_are_one_class(tmp_path: Path) 
     listing = read(tree(tmp_path, f"train/{divided}/1.png", "train/Hund/1.png", f"test/{composed}/2.png"))
     assert labels(listing)["test"] == [(f"test/{composed}/2.png", composed)]
     assert listing.classes == ("Hund", composed)
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_the_task_file_may_write_accented_letters_in_both_ways(tmp_path: Path, form: Literal["NFC", "NFD"]) -> None:
+    listing = read(tree(tmp_path, "Hund/1.png", f"{unicodedata.normalize('NFD', 'Löwe')}/1.png"))
+    task = replace(get_task(f"folder:{tmp_path}"), class_names=(unicodedata.normalize(form, "Löwe"), "Hund"))
+    assert [entry.label for entry in numbered(task, listing).splits["train"]] == [1, 0]
 
 
 def test_classes_that_differ_in_case_alone_are_said(tmp_path: Path) -> None:

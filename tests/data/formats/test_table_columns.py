@@ -100,6 +100,12 @@ def test_a_switch_tells_the_validation_images(tmp_path: Path, column: str) -> No
     assert sizes(read(file, splits={"train": ["true", "false"]})) == {"train": 3}
 
 
+@pytest.mark.parametrize("column", ["is_test", "Is Train", "is_valid"])
+def test_a_column_called_as_a_switch_may_hold_names_of_splits(tmp_path: Path, column: str) -> None:
+    text = f"image,label,{column}\na.png,x,train\nb.png,y,train\nc.png,x,test\n"
+    assert sizes(read(table(tmp_path, text))) == {"train": 2, "test": 1}
+
+
 def test_a_switch_beside_a_split_or_without_both_values_decides_nothing(tmp_path: Path) -> None:
     beside = "image,label,split,is_test\na.png,x,train,1\nb.png,y,train,0\nc.png,x,test,0\n"
     assert sizes(read(table(tmp_path, beside))) == {"train": 2, "test": 1}
