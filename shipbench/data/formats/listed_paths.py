@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from shipbench.counts import counted
 from shipbench.data.formats.files import (
     SUFFIXES,
     below_common_folder,
@@ -56,7 +57,8 @@ def locate(images: Sequence[str], where: Path, folder: Path, base: Path, options
         return Located(start, paths, [])
     files = _files_below(root)
     if common is None and (found := _in_other_spelling(files, paths, missing)):
-        return Located(root, [found.get(path, path) for path in paths], [])
+        note = f"found {counted(len(missing), 'image')} of {where} under a path in other case or Unicode form"
+        return Located(root, [found.get(path, path) for path in paths], [note])
     listed = [plain_path(image) for image in images]
     by_name = {} if len(missing) < len(set(paths)) else _by_name(files, listed)
     if by_name and chosen is not None:

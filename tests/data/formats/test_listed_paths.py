@@ -69,8 +69,10 @@ def test_every_image_without_a_suffix_gets_its_own(tmp_path: Path) -> None:
 def test_case_and_composed_letters_do_not_count(tmp_path: Path) -> None:
     composed, divided = (unicodedata.normalize(form, "Löwe") for form in ("NFC", "NFD"))
     tree(tmp_path, f"{divided}/a.JPG", "img/b.png", "img/B.PNG.txt")
-    listing = read(rows(tmp_path, f"{composed}/a.jpg", "IMG/B.png"))
+    file = rows(tmp_path, f"{composed}/a.jpg", "IMG/B.png")
+    listing = read(file)
     assert paths(listing) == [f"{divided}/a.JPG", "img/b.png"]
+    assert listing.notes == (f"found 2 images of {file} under a path in other case or Unicode form",)
 
 
 @pytest.mark.parametrize("listed", [("A.png", "a.PNG"), ("A.png", "c.png"), ("A.png", "B.png", "b.png")])
