@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -264,7 +265,10 @@ def numbered(task: Task, listing: Listing) -> Listing:
     Raises ``InputError`` for classes that do not fit those of the source, and for labels that look like no classes
     unless the task names them.
     """
-    wanted, names = task.class_names, listing.classes
+    names = listing.classes
+    spelled = {unicodedata.normalize("NFC", name): name for name in names}
+    # The task file may write an accented letter as one character or two.
+    wanted = tuple(spelled.get(unicodedata.normalize("NFC", name), name) for name in task.class_names)
     if listing.doubt and not wanted:
         raise InputError(listing.doubt)
     if not wanted or wanted == names:

@@ -107,16 +107,22 @@ def inside(root: Path, split: str) -> str:
 
 
 def class_splits(root: Path) -> list[str]:
-    """Return the names of the splits if every class folder holds nothing but folders named after splits, else none."""
-    names: dict[str, None] = {}
-    folders = look_at(root).folders
-    for folder in folders:
+    """Return the names of the splits if every class folder holds nothing but folders named after splits, else none.
+
+    Without an image in any of these, the folders at the top are no classes but domains, whose splits hold the classes.
+    """
+    splits: dict[str, tuple[str, ...]] = {}
+    for folder in look_at(root).folders:
         level = look_at(root / folder)
         if level.images or not level.folders or role_of(folder) or not all(map(role_of, level.folders)):
             return []
-        names |= dict.fromkeys(level.folders)
+        splits[folder] = level.folders
+    names = sorted({name for inner in splits.values() for name in inner})
     roles = set(map(role_of, names))
-    return sorted(names) if len(folders) > 1 and "train" in roles and len(roles) > 1 else []
+    if len(splits) < 2 or "train" not in roles or len(roles) < 2:
+        return []
+    has_images = any(look_at(root / folder / name).images for folder, inner in splits.items() for name in inner)
+    return names if has_images else []
 
 
 def is_unsorted(root: Path, split: str) -> bool:

@@ -7,7 +7,7 @@ image folders are read directly. Code that comes with a data set is never run.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -99,8 +99,7 @@ def _table_listing(source: HubTables, options: Mapping[str, Any], where: object)
         rows[role] = [*rows.get(role, ()), *named]
         holders = images.holders(place_of_rows, [row for row, _ in labels[split]])
         signatures |= {name: holder for (name, _), holder in zip(named, holders, strict=True)}
-    names = names or source.features.classes.get(label)
-    titles: dict[Label, str] | None = dict(enumerate(names)) if names else None
+    titles = _titles(names or source.features.classes.get(label), rows, where, notes)
     doubt = doubt_of((value for each in labels.values() for _, value in each if isinstance(value, str)), where)
     listing = make_listing(rows, images, where, names=titles, notes=notes, signatures=signatures, doubt=doubt)
     return replace(listing, column=image)
@@ -115,6 +114,9 @@ def _fullest(tables: Mapping[str, ImageTable]) -> Any:
 def _image_column(source: HubTables, schema: Any, options: Mapping[str, Any], where: object) -> str:
     chosen = _chosen("image_column", schema, options, where)
     columns = [name for name in source.features.images if name in schema.names] or image_columns(schema, IMAGE_COLUMNS)
+    if len(columns) > 1:
+        # The number of a row, where another column names the file.
+        columns = [name for name in columns if name.lower() != "id"]
     return chosen or _only(columns, "image", schema, where, IMAGE_COLUMNS)
 
 
@@ -139,6 +141,18 @@ def _class_names(tables: Mapping[str, ImageTable], label: str, where: object) ->
             "the same names of classes in the same order"
         )
     return known.get(first)
+
+
+def _titles(
+    names: Sequence[str] | None, rows: Mapping[SplitRole, Rows], where: object, notes: list[str]
+) -> dict[Label, str] | None:
+    """Return the class name of each number; None, with a note, if the names are those of other labels."""
+    titles: dict[Label, str] = dict(enumerate(names or ()))
+    stray = next((label for split in rows.values() for _, label in split if label not in titles), None)
+    if titles and stray is not None:
+        described = counted(len(titles), "class", "classes")
+        notes.append(f"{where} describes {described}, but has the label {stray}, so each label is its own name")
+    return titles if titles and stray is None else None
 
 
 def _chosen(key: str, schema: Any, options: Mapping[str, Any], where: object) -> str | None:

@@ -165,13 +165,22 @@ def _rows_by_class(
     _count_loose(level, skipped)
     roles = assign_roles(names, options, root)
     skipped.remarks.append(f"the folders {quoted_few(names)} in the class folders of {root} are read as splits")
+    if left_out := [name for name in names if name not in roles]:
+        skipped.remarks.append(f"left out {counted(len(left_out), 'split')} of {root}: {quoted_few(left_out)}")
     rows: dict[SplitRole, list[tuple[str, str]]] = {}
     for label in level.folders:
         for split in look_at(root / label).folders:
             if role := roles.get(split):
                 paths = _image_paths(root, f"{label}/{split}", skipped)
                 rows.setdefault(role, []).extend((path, label) for path in paths)
+    full = {label for split in rows.values() for _, label in split}
+    if empty := [name for name in level.folders if name not in full]:
+        raise InputError(f"{_without_images(root, empty)}; add images or remove the folder")
     return {**rows}
+
+
+def _without_images(folder: Path, classes: Sequence[str]) -> str:
+    return f"{counted(len(classes), 'class folder')} of {folder} without any image: {quoted_few(classes)}"
 
 
 def _flat_rows(root: Path, options: Mapping[str, Any], skipped: _Skipped) -> dict[SplitRole, Rows]:
@@ -226,12 +235,11 @@ def _class_rows(root: Path, split: str, skipped: _Skipped, *, may_be_empty: bool
         if not paths:
             empty.append(name)
     if empty and not may_be_empty:
-        folders = f"{counted(len(empty), 'class folder')} of {folder} without any image"
         full = [name for name in level.folders if name not in empty]
         is_wrapper = len(full) == 1 and look_at(folder / full[0]).folders
         instead = f", or, if the classes are in {full[0]}, name it folder:{folder / full[0]}" if is_wrapper else ""
         hint = table_hint(folder)
-        raise InputError(f"{folders}: {quoted_few(empty)}; add images or remove the folder{instead}{hint}")
+        raise InputError(f"{_without_images(folder, empty)}; add images or remove the folder{instead}{hint}")
     return rows
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import posixpath
 import unicodedata
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from shipbench.counts import counted
 from shipbench.data.formats.files import (
     SUFFIXES,
     below_common_folder,
@@ -21,6 +23,8 @@ from shipbench.data.formats.files import (
     visible_files,
 )
 from shipbench.data.formats.options import place, text_option
+from shipbench.data.formats.roles import role_within
+from shipbench.data.listings import SplitRole
 from shipbench.errors import InputError
 
 # A table may lie in a home folder; a larger one is not searched for its images.
@@ -53,7 +57,8 @@ def locate(images: Sequence[str], where: Path, folder: Path, base: Path, options
         return Located(start, paths, [])
     files = _files_below(root)
     if common is None and (found := _in_other_spelling(files, paths, missing)):
-        return Located(root, [found.get(path, path) for path in paths], [])
+        note = f"found {counted(len(missing), 'image')} of {where} under a path in other case or Unicode form"
+        return Located(root, [found.get(path, path) for path in paths], [note])
     listed = [plain_path(image) for image in images]
     by_name = {} if len(missing) < len(set(paths)) else _by_name(files, listed)
     if by_name and chosen is not None:
@@ -75,17 +80,18 @@ def _with_suffixes(root: Path, paths: Sequence[str], options: Mapping[str, Any])
     if any(map(is_image, paths)):
         return list(paths)
     suffixes = {folder: _suffixes(root / folder) for folder in {posixpath.dirname(path) for path in paths}}
-    completed = []
-    for path in paths:
-        folder, name = posixpath.split(path)
-        found = sorted(suffixes[folder].get(name, ()))
-        if len(found) > 1:
-            raise InputError(
-                f"{path} exists with the suffixes {' and '.join(found)}; "
-                f'choose in the task file: extension = "{found[0]}"'
-            )
-        completed.append(path + "".join(found))
-    return completed
+    found = [suffixes[folder].get(name, set()) for folder, name in map(posixpath.split, paths)]
+    common = set.intersection(*found) if found else set()
+    if len(common) == 1:
+        # Other files of these names, as masks, do not matter.
+        found = [common] * len(paths)
+    if several := next((path for path, each in zip(paths, found, strict=True) if len(each) > 1), None):
+        fitting = sorted(found[paths.index(several)])
+        raise InputError(
+            f"{several} exists with the suffixes {' and '.join(fitting)}; "
+            f'choose in the task file: extension = "{fitting[0]}"'
+        )
+    return [path + "".join(each) for path, each in zip(paths, found, strict=True)]
 
 
 def _suffixes(folder: Path) -> dict[str, set[str]]:
@@ -122,36 +128,58 @@ def _in_other_spelling(below: Sequence[str], paths: Sequence[str], missing: Sequ
 def _by_name(below: Sequence[str], paths: Sequence[str]) -> dict[str, str]:
     """Return the file with the name of each path; nothing unless each has one file of its own.
 
-    Of several files with that name, the one counts that has the most folders above it in common with the path.
+    Of several files with that name, the one counts that has the most folders above it in common with the path. A file
+    in a folder called after another split never counts.
     """
     bare = not any(map(is_image, paths))
-    files: dict[str, list[str]] = defaultdict(list)
-    for file in below:
-        if is_image(file) or not bare:
-            files[_name(file, bare)].append(file)
+    files = _grouped((file for file in below if is_image(file) or not bare), bare)
     found: dict[str, str] = {}
-    for path in paths:
-        ranked = sorted(((_shared(file, path, bare), file) for file in files[_name(path, False)]), reverse=True)
-        if not ranked or (len(ranked) > 1 and ranked[0][0] == ranked[1][0]):
-            return {}
-        found[path] = ranked[0][1]
+    for name, group in _grouped(dict.fromkeys(paths), False).items():
+        by_end = _by_end(files.get(name, ()), bare)
+        for path in group:
+            closest = next((by_end[end] for end in _ends(path) if end in by_end), [])
+            closest = [file for file in closest if not _are_in_different_splits(file, path)]
+            if len(closest) != 1:
+                return {}
+            found[path] = closest[0]
     return _one_to_one(found)
 
 
-def _name(path: str, bare: bool) -> str:
-    return _spelling(posixpath.basename(posixpath.splitext(path)[0] if bare else path))
+def _grouped(paths: Iterable[str], bare: bool) -> dict[str, list[str]]:
+    """Return paths by the spelling of their names, without suffixes if ``bare``."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for path in paths:
+        groups[_spelling(posixpath.basename(_stem(path) if bare else path))].append(path)
+    return groups
 
 
-def _shared(file: str, path: str, bare: bool) -> int:
-    """Return how many parts at the end a file and a path have in common."""
-    pairs = zip(reversed(_parts(posixpath.splitext(file)[0] if bare else file)), reversed(_parts(path)), strict=False)
-    return next(
-        (number for number, (one, other) in enumerate(pairs) if one != other), min(len(_parts(file)), len(_parts(path)))
-    )
+def _stem(path: str) -> str:
+    return posixpath.splitext(path)[0]
 
 
-def _parts(path: str) -> list[str]:
-    return _spelling(path).split("/")
+def _by_end(files: Iterable[str], bare: bool) -> dict[str, list[str]]:
+    """Return files by every end of their paths, so that looking up a path takes no longer for many files."""
+    by_end: dict[str, list[str]] = defaultdict(list)
+    for file in files:
+        for end in _ends(_stem(file) if bare else file):
+            by_end[end].append(file)
+    return by_end
+
+
+def _ends(path: str) -> list[str]:
+    """Return what is left of a path without its first folders, the longest first."""
+    parts = _spelling(path).split("/")
+    return ["/".join(parts[start:]) for start in range(len(parts))]
+
+
+def _are_in_different_splits(file: str, path: str) -> bool:
+    one, other = _splits_above(posixpath.dirname(file)), _splits_above(posixpath.dirname(path))
+    return bool(one and other) and one.isdisjoint(other)
+
+
+@lru_cache(maxsize=1024)
+def _splits_above(folder: str) -> frozenset[SplitRole]:
+    return frozenset(role for part in folder.split("/") if (role := role_within(part)))
 
 
 def _one_to_one(found: dict[str, str]) -> dict[str, str]:

@@ -41,12 +41,12 @@ _PIXELS = re.compile(r"pixels|pixel[-_ ]?[0-9]+|[0-9]+x[0-9]+")
 
 
 def meaning_of(column: str | None) -> Callable[[str], SplitRole | None]:
-    """Return what the values of the split column stand for: names of splits, or 1 and 0."""
+    """Return what the values of the split column stand for: names of splits, in some columns also 1 and 0."""
     switch = _SWITCHES.get(_plain(column or ""))
     if switch is None:
         return role_of
     roles = {**dict.fromkeys(_ON, switch[0]), **dict.fromkeys(_OFF, switch[1])}
-    return lambda value: roles.get(value.lower())
+    return lambda value: roles.get(value.lower()) or role_of(value)
 
 
 def _plain(name: str) -> str:
@@ -145,10 +145,13 @@ class Table:
         )
 
     def has_label(self, options: Mapping[str, Any]) -> bool:
-        """Return whether the table has a column for the label, or one for each class with a 1 in one of them."""
+        """Return whether the table has a column for the label, or one for each class with a 1 in one of them.
+
+        A column called as that of a label counts too if the task file chooses another one, which the table lacks.
+        """
         chosen = text_option(options, "label_column")
         if chosen is not None:
-            return chosen.strip().lower() in self.columns
+            return any(name in self.columns for name in (chosen.strip().lower(), *LABEL_COLUMNS))
         if self.column("label", LABEL_COLUMNS, options) is not None:
             return True
         return any(value.lower() in _ON for name in self.class_columns(options) for value in self.values(name))
@@ -183,9 +186,14 @@ class Table:
         """
         if text_option(options, "label_column") or self.column("label", LABEL_COLUMNS, options):
             return []
-        taken = {self.column("image", IMAGE_COLUMNS, options), self.split_column(options), "", "id", "index"}
+        taken = {self.column("image", IMAGE_COLUMNS, options), "", "id", "index"}
         others = [name for name in self.columns if name not in taken and not name.startswith("unnamed:")]
-        return others if len(others) > 1 and all(map(self._has_marks_alone, others)) else []
+        unmarked = [name for name in others if not self._has_marks_alone(name)]
+        if len(unmarked) > 1 or len(others) - len(unmarked) < 2:
+            return []
+        split = self.split_column(options)
+        classes = [name for name in others if name != split]
+        return classes if len(classes) > 1 and unmarked in ([], [split]) else []
 
     def values(self, name: str) -> list[str]:
         """Return the values of a column without surrounding spaces."""

@@ -22,6 +22,8 @@ _DELIMITERS = (",", ";", "\t", "|")
 _PAIR = re.compile(r"(.*\S)[ \t]+(\S+)")
 _LIST_SUFFIX = ".txt"
 _LIST_COLUMNS = {"image": 0, "label": 1}
+# The first line of an object or a list; databases put names of columns in brackets too.
+_JSON = re.compile(r"""\s*(?:\{|\[\s*(?:["\[{]|$))""")
 # The first line with which Excel is told the delimiter.
 _DELIMITER_LINE = re.compile(r"\Asep=.\r?\n", re.IGNORECASE)
 
@@ -117,7 +119,7 @@ def read_table(file: Path) -> Table:
     if _in_folder(header):
         paths = _list_rows(file, text, _in_folder, "a folder and an image in it")
         return Table(file, _LIST_COLUMNS, paths, has_labels=False)
-    if header.lstrip().startswith(("{", "[")):
+    if _JSON.match(header):
         raise InputError(f"{file} is JSON, not a table; write a table with a row per image, as image,label")
     delimiter = next((mark for mark in _DELIMITERS if mark in header), ",")
     reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, skipinitialspace=True, strict=True)

@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from shipbench.counts import counted
-from shipbench.data.formats.files import is_hidden, is_image, plain_path
+from shipbench.data.formats.files import is_image, plain_path, visible_files
 from shipbench.data.formats.labels import Label, as_integers, make_listing, quoted_few
+from shipbench.data.formats.options import text_option
 from shipbench.data.formats.roles import assign_roles, role_of, role_within
 from shipbench.data.images import read_bytes
 from shipbench.data.listings import Listing, SplitRole
 from shipbench.errors import InputError, system_reason
 
-_LABEL = ".cls"
 # What the authors of such data sets call the list of their classes.
 _NAMES = ("classnames.txt", "classes.txt")
+# A label lies beside its image, so archives without one among their first members hold something else.
+_PROBED = 1000
+_LONGEST_LABEL = 1000
+
+
+class _Place(NamedTuple):
+    """Where an image lies in an archive: the first byte and the number of bytes."""
+
+    start: int
+    size: int
 
 
 @dataclass(frozen=True)
@@ -26,19 +38,19 @@ class _Shard:
     """A shard: the places of its images by the name of the member, and the labels by the name without suffix."""
 
     file: Path
-    images: Mapping[str, tuple[int, int]]
+    images: Mapping[str, _Place]
     labels: Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class ShardImages:
-    """Images in tar archives: the file, the first byte and the number of bytes of each, by its path."""
+    """Images in tar archives: the file and the place of each, by its path."""
 
-    places: Mapping[str, tuple[Path, int, int]]
+    places: Mapping[str, tuple[Path, _Place]]
 
     def read(self, path: str) -> bytes:
         """Return an encoded image; raise ``InputError`` if the archive cannot be read."""
-        file, start, size = self.places[path]
+        file, (start, size) = self.places[path]
         try:
             with file.open("rb") as stream:
                 stream.seek(start)
@@ -50,75 +62,144 @@ class ShardImages:
 def list_shards(root: Path, options: Mapping[str, Any]) -> Listing | None:
     """List the images of the shards at ``root``, a file or a folder; ``None`` if there are none with labels.
 
-    The split is that of the folder of a shard, else of its name. Raises ``InputError`` if an archive is damaged.
+    The split is that of the folder of a shard, else of its name. The keys ``image_column`` and ``label_column`` are
+    suffixes of members, the latter ``cls`` by default. Raises ``InputError`` if an archive is damaged, and if samples
+    have several images of which the task file chooses none.
     """
     folder = root.parent if root.is_file() else root
-    files = [root] if root.suffix == ".tar" else sorted(root.rglob("*.tar")) if root.is_dir() else []
-    shards = [_shard(file) for file in files if not any(map(is_hidden, file.relative_to(folder).parts))]
-    if not any(shard.labels for shard in shards):
-        return None
+    suffix = f".{(text_option(options, 'label_column') or 'cls').removeprefix('.')}"
+    files = _archives(root, suffix)
+    shards = _with_one_image([_shard(file, suffix) for file in files], options, root)
     splits: dict[str, list[_Shard]] = {}
     for shard in shards:
-        splits.setdefault(_split(shard.file), []).append(shard)
-    roles = assign_roles(splits, options, root)
-    notes = []
-    if left_out := [split for split in splits if split not in roles]:
+        splits.setdefault(_split(shard.file.relative_to(folder)), []).append(shard)
+    labelled = {split: some for split, some in splits.items() if any(shard.labels for shard in some)}
+    if not labelled:
+        return None
+    notes = [f"{split} in {root} has no labels and is left out" for split in splits if split not in labelled]
+    roles = assign_roles(labelled, options, root)
+    if left_out := [split for split in labelled if split not in roles]:
         notes.append(f"left out {counted(len(left_out), 'split')} of {root}: {quoted_few(left_out)}")
     integers = as_integers({text for split in roles for shard in splits[split] for text in shard.labels.values()}) or {}
-    places: dict[str, tuple[Path, int, int]] = {}
+    places: dict[str, tuple[Path, _Place]] = {}
     rows: dict[SplitRole, list[tuple[str, Label]]] = {}
     for split, role in roles.items():
-        labelled, unlabelled = _rows(splits[split], folder, places)
-        rows.setdefault(role, []).extend((path, integers.get(text, text)) for path, text in labelled)
+        pairs, unlabelled = _rows(splits[split], folder, places)
+        rows.setdefault(role, []).extend((path, integers.get(text, text)) for path, text in pairs)
         if unlabelled:
             notes.append(f"left out {counted(unlabelled, 'image')} of {split} in {root} without a label")
-    images = ShardImages(places)
     signatures = {path: places[path][0] for split in rows.values() for path, _ in split}
     names = _class_names(folder, set(integers.values()))
-    return make_listing(rows, images, root, names=names, notes=notes, signatures=signatures)
+    return make_listing(rows, ShardImages(places), root, names=names, notes=notes, signatures=signatures)
 
 
-def _shard(file: Path) -> _Shard:
-    images, labels = {}, {}
+def _archives(root: Path, suffix: str) -> list[Path]:
+    """Return the tar archives at ``root`` if one of them begins with labels, else none."""
+    if root.is_file():
+        return [root] if root.suffix == ".tar" else []
+    below = list(visible_files(root))
+    files = sorted(root / path for path in below if path.endswith(".tar"))
+    has_images = any(map(is_image, below))
+    return files if any(_begins_with_labels(file, suffix, may_be_damaged=has_images) for file in files) else []
+
+
+def _begins_with_labels(file: Path, suffix: str, *, may_be_damaged: bool) -> bool:
+    try:
+        with _opened(file) as archive:
+            return any(member.name.endswith(suffix) for member in islice(archive, _PROBED))
+    except InputError:
+        # What lies beside unpacked images may be the rest of a download.
+        if may_be_damaged:
+            return False
+        raise
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[tarfile.TarFile]:
     try:
         with tarfile.open(file, "r:") as archive:
-            for member in archive:
-                if not member.isfile():
-                    continue
-                if is_image(member.name):
-                    images[member.name] = (member.offset_data, member.size)
-                elif member.name.endswith(_LABEL) and (content := archive.extractfile(member)):
-                    labels[_key(member.name)] = content.read().decode("utf-8", "replace").strip()
-    except (tarfile.TarError, OSError) as error:
+            yield archive
+    except (tarfile.TarError, EOFError, OSError, OverflowError, ValueError) as error:
         raise InputError(f"{file} cannot be read as a tar archive: {error}; get it again") from error
+
+
+def _shard(file: Path, suffix: str) -> _Shard:
+    images, labels = {}, {}
+    with _opened(file) as archive:
+        for member in archive:
+            if not member.isfile():
+                continue
+            if is_image(member.name):
+                images[member.name] = _place(file, member)
+            elif member.name.endswith(suffix):
+                labels[_divided(member.name)[0]] = _label(file, archive, member)
     return _Shard(file, images, labels)
 
 
-def _key(name: str) -> str:
-    """Return the name of a member up to the first point of its file's name."""
+def _place(file: Path, member: tarfile.TarInfo) -> _Place:
+    if member.issparse():
+        raise InputError(f"{file}: {member.name} is stored with gaps; pack the archive without --sparse")
+    return _Place(member.offset_data, member.size)
+
+
+def _label(file: Path, archive: tarfile.TarFile, member: tarfile.TarInfo) -> str:
+    stream = archive.extractfile(member)
+    try:
+        if stream and member.size <= _LONGEST_LABEL:
+            return stream.read().decode().strip()
+        fault = None
+    except UnicodeDecodeError as error:
+        fault = error
+    raise InputError(f"{file}: {member.name} holds no class but {counted(member.size, 'byte')}; correct it") from fault
+
+
+def _divided(name: str) -> tuple[str, str]:
+    """Return the key of a member's sample and the suffix, which begins at the first point of the file's name."""
     folder, slash, file = name.rpartition("/")
-    return f"{folder}{slash}{file.partition('.')[0]}"
+    stem, _, suffix = file.partition(".")
+    return f"{folder}{slash}{stem}", suffix.lower()
+
+
+def _with_one_image(shards: Sequence[_Shard], options: Mapping[str, Any], root: Path) -> list[_Shard]:
+    """Return the shards with the images of the suffix that the task file chooses, else all, one for each sample."""
+    suffixes = sorted({_divided(name)[1] for shard in shards for name in shard.images})
+    chosen = (text_option(options, "image_column") or "").removeprefix(".").lower()
+    if suffixes and not chosen and any(_has_several(shard.images) for shard in shards):
+        raise InputError(
+            f"{root} has several images for one label ({quoted_few(suffixes)}); choose in the task file: "
+            f'image_column = "{suffixes[0]}"'
+        )
+    if suffixes and chosen and chosen not in suffixes:
+        raise InputError(f"{root} has no images {chosen!r} (image_column); it has {quoted_few(suffixes, 20)}")
+    kept = suffixes if not chosen else [chosen]
+    return [
+        replace(shard, images={name: place for name, place in shard.images.items() if _divided(name)[1] in kept})
+        for shard in shards
+    ]
+
+
+def _has_several(images: Mapping[str, _Place]) -> bool:
+    return len({_divided(name)[0] for name in images}) < len(images)
 
 
 def _split(file: Path) -> str:
-    if role_of(file.parent.name):
-        return file.parent.name
-    return role_within(file.stem) or "train"
+    """Return the split of a shard by its path from the named folder on."""
+    return next(filter(role_of, reversed(file.parts[:-1])), None) or role_within(file.stem) or "train"
 
 
 def _rows(
-    shards: Sequence[_Shard], folder: Path, places: dict[str, tuple[Path, int, int]]
+    shards: Sequence[_Shard], folder: Path, places: dict[str, tuple[Path, _Place]]
 ) -> tuple[list[tuple[str, str]], int]:
     """Return path and label of the labelled images of a split, and the number of the others; complete ``places``."""
     labelled, unlabelled = [], 0
     for shard in shards:
         for name, place in shard.images.items():
-            label = shard.labels.get(_key(name))
+            label = shard.labels.get(_divided(name)[0])
             if not label:
                 unlabelled += 1
                 continue
             path = f"{shard.file.relative_to(folder).as_posix()}/{plain_path(name)}"
-            places[path] = (shard.file, *place)
+            places[path] = (shard.file, place)
             labelled.append((path, label))
     return labelled, unlabelled
 

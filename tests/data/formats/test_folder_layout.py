@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from shipbench.data.formats.image_folder import ImageFolder
-from shipbench.data.listings import Listing
+from shipbench.data.listings import Listing, numbered
 from shipbench.errors import InputError
+from shipbench.tasks import get_task
 from tests.data.formats.trees import labels, sizes, tree
 
 
@@ -34,6 +36,30 @@ def test_what_val_in_the_class_folders_is_has_to_be_said(tmp_path: Path) -> None
     with pytest.raises(InputError, match=r"a val split \(val\) but no test split"):
         read(folder)
     assert sizes(read(folder, splits={"test": "val"})) == {"train": 2, "test": 2}
+
+
+def test_domains_with_splits_of_classes_are_noted(tmp_path: Path) -> None:
+    domains = [
+        f"{domain}/{split}/{name}" for domain in ("art", "photo") for split in ("train", "test") for name in "ab"
+    ]
+    folder = tree(tmp_path, *(f"{domain}/1.png" for domain in domains))
+    listing = read(folder)
+    assert (listing.classes, sizes(listing)) == (("art", "photo"), {"train": 8})
+    assert f"if these are the classes, name one folder, as in folder:{folder}/art" in listing.notes[0]
+
+
+def test_splits_in_class_folders_that_are_not_used_are_noted(tmp_path: Path) -> None:
+    splits = ("train", "val", "test")
+    folder = tree(tmp_path, *(f"{name}/{split}/1.png" for name in ("cat", "dog") for split in splits))
+    listing = read(folder, splits={"test": "val"})
+    assert sizes(listing) == {"train": 2, "test": 2}
+    assert f"left out 1 split of {folder}: test" in listing.notes
+
+
+def test_a_class_folder_whose_splits_have_no_image_is_refused(tmp_path: Path) -> None:
+    folder = tree(tmp_path, "cat/train/1.png", "cat/test/2.png", "dog/train/3.png", "eel/train/notes.txt")
+    with pytest.raises(InputError, match=r"1 class folder of .* without any image: eel; add images"):
+        read(folder)
 
 
 @pytest.mark.parametrize("stray", ["cat/1.png", "cat/other/1.png", "eel/1.png", "eel/"])
@@ -107,6 +133,13 @@ def test_accented_letters_of_one_character_or_two_are_one_class(tmp_path: Path) 
     listing = read(tree(tmp_path, f"train/{divided}/1.png", "train/Hund/1.png", f"test/{composed}/2.png"))
     assert labels(listing)["test"] == [(f"test/{composed}/2.png", composed)]
     assert listing.classes == ("Hund", composed)
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_the_task_file_may_write_accented_letters_in_both_ways(tmp_path: Path, form: Literal["NFC", "NFD"]) -> None:
+    listing = read(tree(tmp_path, "Hund/1.png", f"{unicodedata.normalize('NFD', 'Löwe')}/1.png"))
+    task = replace(get_task(f"folder:{tmp_path}"), class_names=(unicodedata.normalize(form, "Löwe"), "Hund"))
+    assert [entry.label for entry in numbered(task, listing).splits["train"]] == [1, 0]
 
 
 def test_classes_that_differ_in_case_alone_are_said(tmp_path: Path) -> None:

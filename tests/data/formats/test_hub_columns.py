@@ -54,6 +54,11 @@ def test_a_column_of_paths_names_files(tmp_path: Path) -> None:
     (first, _), _ = labels(listing)["train"]
     assert listing.signatures[first] == tmp_path / "img" / "a.png"
     assert listing.images.read(first) == picture("img/a.png")
+    tree(tmp_path / "numbered", "a.png", "b.png")
+    assert read(parquet(tmp_path / "numbered", id=["1", "2"], path=["a.png", "b.png"], label=[0, 1])).classes == (
+        "0",
+        "1",
+    )
 
 
 @pytest.mark.parametrize(
@@ -81,6 +86,15 @@ def test_older_data_sets_have_their_class_names_in_a_file(tmp_path: Path, config
     assert read(tmp_path).classes == ("0", "1")
     (tmp_path / "README.md").write_text(CARD)
     assert read(tmp_path).classes == ("x", "y")
+
+
+@pytest.mark.parametrize(("values", "stray"), [([0, 2], 2), (["ant", "wasp"], "ant")])
+def test_names_of_other_labels_are_ignored(tmp_path: Path, values: list[Any], stray: object) -> None:
+    parquet(tmp_path, image=pictures(2), label=values)
+    (tmp_path / "README.md").write_text(CARD)
+    listing = read(tmp_path)
+    assert listing.classes == tuple(map(str, values))
+    assert f"describes 2 classes, but has the label {stray}, so each label is its own name" in listing.notes[0]
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:

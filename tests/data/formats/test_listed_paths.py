@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from shipbench.data.formats import listed_paths
 from shipbench.data.formats.csv_table import CsvTable
 from shipbench.data.listings import Listing
 from shipbench.errors import InputError
@@ -68,8 +69,10 @@ def test_every_image_without_a_suffix_gets_its_own(tmp_path: Path) -> None:
 def test_case_and_composed_letters_do_not_count(tmp_path: Path) -> None:
     composed, divided = (unicodedata.normalize(form, "Löwe") for form in ("NFC", "NFD"))
     tree(tmp_path, f"{divided}/a.JPG", "img/b.png", "img/B.PNG.txt")
-    listing = read(rows(tmp_path, f"{composed}/a.jpg", "IMG/B.png"))
+    file = rows(tmp_path, f"{composed}/a.jpg", "IMG/B.png")
+    listing = read(file)
     assert paths(listing) == [f"{divided}/a.JPG", "img/b.png"]
+    assert listing.notes == (f"found 2 images of {file} under a path in other case or Unicode form",)
 
 
 @pytest.mark.parametrize("listed", [("A.png", "a.PNG"), ("A.png", "c.png"), ("A.png", "B.png", "b.png")])
@@ -152,3 +155,29 @@ def test_an_address_names_the_way_out(tmp_path: Path) -> None:
     tree(tmp_path / "images", "a.png")
     with pytest.raises(InputError, match=r"2 images that .* do not exist below .*images: s3:/bucket/a\.png"):
         read(file, images=str(tmp_path / "images"))
+
+
+def test_images_of_another_split_are_not_taken_for_the_listed_ones(tmp_path: Path) -> None:
+    tree(tmp_path / "data", "test/1.png", "test/2.png")
+    file = rows(tmp_path, "old/train/1.png", "old/train/2.png")
+    with pytest.raises(InputError, match=r"2 images that .* do not exist below"):
+        read(file, images=str(tmp_path / "data"))
+    tree(tmp_path / "data", "training/1.png", "training/2.png")
+    assert paths(read(file, images=str(tmp_path / "data"))) == ["training/1.png", "training/2.png"]
+
+
+def test_images_of_many_folders_with_the_same_names_are_found_in_one_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    spelling = listed_paths._spelling
+    monkeypatch.setattr(listed_paths, "_spelling", lambda path: calls.append(path) or spelling(path))
+    names = [f"{folder}/{number}.png" for folder in range(20) for number in range(5)]
+    found = listed_paths._by_name([f"new/{name}" for name in names], [f"old/{name}" for name in names])
+    assert found == {f"old/{name}": f"new/{name}" for name in names}
+    assert len(calls) <= 4 * len(names)
+
+
+def test_a_suffix_that_fits_all_images_counts_where_some_have_others(tmp_path: Path) -> None:
+    tree(tmp_path, "1.jpg", "2.jpg", "2.png")
+    assert paths(read(rows(tmp_path, "1", "2"))) == ["1.jpg", "2.jpg"]

@@ -100,6 +100,12 @@ def test_a_switch_tells_the_validation_images(tmp_path: Path, column: str) -> No
     assert sizes(read(file, splits={"train": ["true", "false"]})) == {"train": 3}
 
 
+@pytest.mark.parametrize("column", ["is_test", "Is Train", "is_valid"])
+def test_a_column_called_as_a_switch_may_hold_names_of_splits(tmp_path: Path, column: str) -> None:
+    text = f"image,label,{column}\na.png,x,train\nb.png,y,train\nc.png,x,test\n"
+    assert sizes(read(table(tmp_path, text))) == {"train": 2, "test": 1}
+
+
 def test_a_switch_beside_a_split_or_without_both_values_decides_nothing(tmp_path: Path) -> None:
     beside = "image,label,split,is_test\na.png,x,train,1\nb.png,y,train,0\nc.png,x,test,0\n"
     assert sizes(read(table(tmp_path, beside))) == {"train": 2, "test": 1}
@@ -174,3 +180,21 @@ def test_lists_with_and_without_labels_are_not_mixed(tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_text("pie/a.png\n7 2\n")
     with pytest.raises(InputError, match=r"train\.txt, line 2: expected a folder and an image in it, found '7 2'"):
         read(tmp_path / "train.txt")
+
+
+def test_a_test_table_with_another_label_than_the_chosen_one_is_refused(tmp_path: Path) -> None:
+    table(tmp_path, "image,breed\na.png,pug\nb.png,boxer\n", "train.csv")
+    table(tmp_path, "image,label\nc.png,pug\n", "test.csv")
+    with pytest.raises(InputError, match=r"test\.csv has no column 'breed' \(label_column\)"):
+        read(tmp_path, label_column="breed")
+
+
+def test_a_test_table_without_labels_may_say_that_it_is_one(tmp_path: Path) -> None:
+    table(tmp_path, "image,label\na.png,pug\nb.png,boxer\n", "train.csv")
+    table(tmp_path, "image,partition\nc.png,test\n", "test.csv")
+    assert sizes(read(tmp_path)) == {"train": 2}
+
+
+def test_names_of_columns_may_be_in_brackets(tmp_path: Path) -> None:
+    file = table(tmp_path, "[image],[label]\na.png,pug\nb.png,boxer\n")
+    assert sizes(read(file, image_column="[image]", label_column="[label]")) == {"train": 2}
