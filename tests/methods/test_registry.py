@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Final, Literal, NewType
 
 import pytest
 from annotated_types import Ge
@@ -29,7 +30,7 @@ from shipbench.methods import (
 from shipbench.planning.ablation import make_variants, parse_switches
 from shipbench.report.figures.style import series_styles
 from shipbench.report.wording.names import component_name, method_name, method_order, switch_order
-from shipbench.settings import Settings, configure
+from shipbench.settings import Settings, configure, unusable_field
 from shipbench.tasks import get_task
 from tests.conftest import Outcome
 from tests.methods.shipped import SHIPPED
@@ -337,6 +338,29 @@ def test_what_a_setting_cannot_be_is_refused_in_words_of_its_type(setting: str, 
     key, _, value = setting.partition("=")
     with pytest.raises(InputError, match=f"^{words}$"):
         configure(FactorySettings, {key: value})
+
+
+class Pool(str, Enum):
+    MEAN = "mean"
+    MAX = "max"
+
+
+Width = NewType("Width", int)
+
+
+@dataclass(frozen=True)
+class NamedSettings(Settings):
+    pool: Pool = Pool.MEAN
+    width: Width = Width(8)
+    heads: Final[int] = 2
+
+
+def test_a_setting_may_be_an_enum_a_new_type_or_final() -> None:
+    assert unusable_field(NamedSettings) == ""
+    texts = {"pool": "max", "width": "3", "heads": "4"}
+    assert configure(NamedSettings, texts) == NamedSettings(Pool.MAX, Width(3), 4)
+    with pytest.raises(InputError, match=r"^pool='min' is not one of mean, max$"):
+        configure(NamedSettings, {"pool": "min"})
 
 
 def test_ablations_leave_optional_switches_out_unless_they_are_named() -> None:
