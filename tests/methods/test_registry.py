@@ -165,6 +165,13 @@ class Listed(Gated):
     switches: ClassVar[Switches] = {"no-gate,no-scale": {"gate": False}}
 
 
+class AdapterPlus(Gated):
+    """A method whose name, and whose switch, hold signs that papers use."""
+
+    name = "adapter+"
+    switches: ClassVar[Switches] = {"scale=0.1": {"scale": 0.1}}
+
+
 class Raising(Plain):
     """A method that cannot be made."""
 
@@ -198,7 +205,8 @@ def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
     classes |= {
         name.lower(): name for name in ("Needy", "Shadowing", "Untyped", "Misspelt", "Idle", "Nested", "Varied")
     }
-    classes |= {name.lower(): name for name in ("Hidden", "Listed", "Raising")} | {"gated.scale": "Dotted"}
+    classes |= {name.lower(): name for name in ("Hidden", "Listed", "Raising")}
+    classes |= {"gated.scale": "Dotted", "adapter+": "AdapterPlus"}
     points = {name: _point(name, value) for name, value in classes.items()}
     points["broken"] = EntryPoint("broken", "no_such_package:Broken", registry.GROUP)
     every = registry._entry_points() | points
@@ -353,6 +361,13 @@ class NamedSettings(Settings):
     pool: Pool = Pool.MEAN
     width: Width = Width(8)
     heads: Final[int] = 2
+
+
+def test_names_may_hold_signs_that_papers_use() -> None:
+    assert [method.name for method in parse_methods("adapter+,plain")] == ["adapter+", "plain"]
+    spec = RunSpec("adapter+", "dtd", overrides={"scale": 0.1})
+    assert spec.resolved.switches == "scale=0.1"
+    assert parse_switches("scale=0.1", get_method("adapter+")) == ("scale=0.1",)
 
 
 def test_a_setting_may_be_an_enum_a_new_type_or_final() -> None:
