@@ -131,7 +131,7 @@ def undisturbed() -> Iterator[None]:
     import torch
 
     with _TURN.lock, torch.inference_mode(False), torch.enable_grad(), _usual_device():
-        if any(torch.is_autocast_enabled(kind) for kind in ("cpu", "cuda")):
+        if any(torch.is_autocast_enabled(kind) for kind in ("cpu", "cuda", "mps")):
             raise InputError(
                 "torch.autocast is on, which would change the numbers of a run; start the run outside of its block, "
                 "and choose the precision by RunSpec(precision=...)"

@@ -112,9 +112,10 @@ def test_a_run_has_its_own_modes(
         assert numbers(run(spec(0))) == expected[0]
 
 
-def test_autocast_of_the_caller_is_refused(spec: Callable[[int], RunSpec]) -> None:
+@pytest.mark.parametrize("kind", ["cpu", "mps"])
+def test_autocast_of_the_caller_is_refused(spec: Callable[[int], RunSpec], kind: str) -> None:
     with (
-        torch.autocast("cpu", dtype=torch.bfloat16),
+        torch.autocast(kind, dtype=torch.bfloat16),
         pytest.raises(InputError, match=r"torch\.autocast is on.*RunSpec\(precision=\.\.\.\)"),
     ):
         run(spec(0))
