@@ -8,8 +8,21 @@ import json
 import operator
 import types
 from collections.abc import Iterable, Mapping
+from enum import Enum
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Final,
+    Literal,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from shipbench.errors import InputError, did_you_mean
 
@@ -36,10 +49,11 @@ class Settings:
     """Base class of settings that check themselves.
 
     Subclasses are frozen dataclasses whose fields all have defaults. A field is a number, a text, a truth value, one of
-    several (``Literal``), None, or a tuple of such values; a bound stands beside its type, as in
-    ``Annotated[int, Ge(1)]`` (annotated-types, or pydantic's ``Field``). Creating or replacing one converts every
-    value to the type of its field and raises ``InputError`` for a value of another type, out of bounds, not finite,
-    or a whole number of 2**31 or more. Numbers and arrays of numpy and torch count as the Python values they hold.
+    several (``Literal``, or an enum of whole numbers or texts), None, or a tuple of such values; a bound stands beside
+    its type, as in ``Annotated[int, Ge(1)]`` (annotated-types, or pydantic's ``Field``). Creating or replacing one
+    converts every value to the type of its field and raises ``InputError`` for a value of another type, out of bounds,
+    not finite, or a whole number of 2**31 or more. Numbers and arrays of numpy and torch count as the Python values
+    they hold.
     """
 
     def __post_init__(self) -> None:
@@ -135,7 +149,12 @@ def _holds_plain_values(option: Any) -> bool:
         return all(choice is None or isinstance(choice, (int, float, str)) for choice in get_args(option))
     if get_origin(option) is tuple:
         return all(item is ... or _is_setting(item) for item in get_args(option))
-    return option in (int, float, bool, str, types.NoneType)
+    return option in (int, float, bool, str, types.NoneType) or _is_enum(option)
+
+
+def _is_enum(option: Any) -> bool:
+    """Return whether a type is an enum whose members are whole numbers or texts, so that a record can hold them."""
+    return isinstance(option, type) and issubclass(option, Enum) and issubclass(option, (int, str))
 
 
 def refuse_unknown(keys: Iterable[str], names: list[str], where: str) -> None:
@@ -204,10 +223,14 @@ class _Setting:
 
 
 def _options(annotation: Any) -> list[Any]:
-    """Return the types that an annotation allows, without their bounds; None comes last."""
+    """Return the types that an annotation allows, without their bounds and other names; None comes last."""
     origin = get_origin(annotation)
-    if origin is Annotated:
+    if origin in (Annotated, Final):
         return _options(get_args(annotation)[0])
+    # What a NewType, or an alias of a ``type`` statement, is a name of.
+    named = getattr(annotation, "__supertype__", getattr(annotation, "__value__", None))
+    if named is not None:
+        return _options(named)
     if origin in (Union, types.UnionType):
         options = [option for choice in get_args(annotation) for option in _options(choice)]
         return sorted(options, key=lambda option: option is types.NoneType)
@@ -244,6 +267,8 @@ def _describe(option: Any) -> str:
         return "one of " + ", ".join(map(str, get_args(option)))
     if get_origin(option) is tuple:
         return _describe_tuple(option)
+    if _is_enum(option):
+        return "one of " + ", ".join(str(member.value) for member in option)
     names = {
         types.NoneType: "none",
         bool: "true or false",

@@ -101,16 +101,12 @@ def report(options: ReportChoices) -> None:
 
 @contextmanager
 def _without_collector() -> Iterator[None]:
-    """Keep the garbage collector off: a report leaves hardly any cycles, and looking for them takes long.
-
-    What is left, mostly modules, lives as long as the process. Frozen, it is not searched as the process exits either.
-    """
+    """Keep the garbage collector off: a report leaves hardly any cycles, and looking for them takes long."""
     enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        gc.freeze()
         if enabled:
             gc.enable()
 

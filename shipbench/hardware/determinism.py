@@ -17,8 +17,26 @@ if TYPE_CHECKING:
 _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 # The values with which cuBLAS adds in a fixed order; the first is faster.
 _FIXED_WORKSPACES = (":4096:8", ":16:8")
-# torch's generators and settings belong to the process, so its threads take turns.
-_TURN = threading.RLock()
+
+
+class _Turn(threading.local):
+    """The lock of ``undisturbed``, and in how many of its blocks, one within another, this thread is."""
+
+    # torch's generators and settings belong to the process, so its threads take turns.
+    lock = threading.RLock()
+    blocks = 0
+
+
+_TURN = _Turn()
+
+
+def _renew_lock() -> None:
+    # The thread that holds it does not exist in a forked process, and would never release it.
+    _Turn.lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def fix_workspace() -> None:
@@ -112,18 +130,25 @@ def undisturbed() -> Iterator[None]:
     """
     import torch
 
-    with _TURN, torch.inference_mode(False), torch.enable_grad(), _usual_device():
-        if any(torch.is_autocast_enabled(kind) for kind in ("cpu", "cuda")):
+    with _TURN.lock, torch.inference_mode(False), torch.enable_grad(), _usual_device():
+        if any(torch.is_autocast_enabled(kind) for kind in ("cpu", "cuda", "mps")):
             raise InputError(
                 "torch.autocast is on, which would change the numbers of a run; start the run outside of its block, "
                 "and choose the precision by RunSpec(precision=...)"
             )
         default = torch.get_default_dtype()
         torch.set_default_dtype(torch.float32)
+        _TURN.blocks += 1
         try:
             yield
         finally:
+            _TURN.blocks -= 1
             torch.set_default_dtype(default)
+
+
+def has_turn() -> bool:
+    """Return whether this thread is in a block of ``undisturbed``, so that no other thread is."""
+    return _TURN.blocks > 0
 
 
 def _usual_device() -> AbstractContextManager[object]:

@@ -11,10 +11,9 @@ from shipbench.methods.interface import Method
 from shipbench.recipe import Recipe
 from shipbench.settings import default_of, field_names, unusable_field
 
-# The command line has other uses for these: METHOD.KEY=VALUE, lists, patterns; records join switches by +.
-_RESERVED = frozenset(".,*+=")
+# What names cannot hold: the command line reads METHOD.KEY=VALUE, lists and patterns; records join switches by +.
+_IN_METHODS, _IN_SWITCHES = ". , * =", ", +"
 _SETS = ("all", "zoo")
-_WITHOUT = "without spaces and . , * + ="
 
 
 def refuse_class(loaded: Any, name: str, where: str) -> None:
@@ -25,8 +24,11 @@ def refuse_class(loaded: Any, name: str, where: str) -> None:
         raise InputError(f"{where} cannot build a model; implement {', '.join(sorted(loaded.__abstractmethods__))}")
     if loaded.name != name:
         raise InputError(f"{where} has the name {loaded.name!r}; set it to {name!r}")
-    if not _is_name(name) or name in _SETS:
-        raise InputError(f"{where} cannot be named on the command line; call it neither all nor zoo, {_WITHOUT}")
+    if not _is_name(name, _IN_METHODS) or name in _SETS:
+        raise InputError(
+            f"{where} cannot be named on the command line; call it neither all nor zoo, without spaces and "
+            f"{_IN_METHODS}"
+        )
 
 
 def refuse_description(method: Method, where: str) -> None:
@@ -43,8 +45,8 @@ def refuse_description(method: Method, where: str) -> None:
         raise InputError(f"{where} has a setting called {taken[0]!r}, as the recipe has; give it another name")
     defaults = {f.name: default_of(f) for f in dataclasses.fields(settings)}
     for switch, changes in method.all_switches.items():
-        if not _is_name(switch):
-            raise InputError(f"{where} has a switch {switch!r}; call it something {_WITHOUT}")
+        if not _is_name(switch, _IN_SWITCHES):
+            raise InputError(f"{where} has a switch {switch!r}; call it something without spaces and {_IN_SWITCHES}")
         unknown = sorted(set(changes) - set(defaults))
         if unknown:
             raise InputError(f"{where} has a switch {switch!r} that changes {unknown[0]!r}, which is no setting of it")
@@ -62,10 +64,10 @@ def _refuse_types(settings: type[Any], where: str) -> None:
         ) from error
     if name:
         raise InputError(
-            f"{where} has a setting {name!r} that is no plain value; use int, float, bool, str, Literal, None, a tuple "
-            "of these, or several settings"
+            f"{where} has a setting {name!r} that is no plain value; use int, float, bool, str, Literal, an enum of "
+            "texts, None, a tuple of these, or several settings"
         )
 
 
-def _is_name(text: str) -> bool:
-    return bool(text) and not any(character in _RESERVED or character.isspace() for character in text)
+def _is_name(text: str, reserved: str) -> bool:
+    return bool(text) and not any(character in reserved or character.isspace() for character in text)

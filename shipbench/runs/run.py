@@ -10,7 +10,7 @@ import torch
 from shipbench.backbones import origin_of
 from shipbench.errors import InputError
 from shipbench.events import Emitter, Event, Finished, Listener, Note, Started
-from shipbench.hardware.determinism import undisturbed
+from shipbench.hardware.determinism import has_turn, undisturbed
 from shipbench.record import RunRecord
 from shipbench.results.store import Store
 from shipbench.runs.preparation import Prepared, prepare
@@ -51,6 +51,10 @@ def _without_draws(listener: Listener) -> Listener:
     """Return a listener whose random numbers do not take those of the run."""
 
     def receive(event: Event, /) -> None:
+        if not has_turn():
+            # The generators may be those of another thread's run, which draws from them meanwhile.
+            listener(event)
+            return
         kind = "cuda" if torch.cuda.is_initialized() else "mps" if torch.backends.mps.is_available() else "cpu"
         states = random_states(torch.device(kind))
         listener(event)

@@ -227,7 +227,7 @@ def test_a_dry_run_refuses_everything_before_it_notes_anything(shipbench: Shipbe
     study = Path("tiny.toml")
     study.write_text(study.read_text(encoding="utf-8") + "\n".join(parts), encoding="utf-8")
     refused = shipbench(*line, "--dry-run")
-    note, heading = "svhn has 25 train images", "error: 2 parts cannot be planned:\n"
+    note, heading = "svhn has 25 train images", "error: 2 problems:\n"
     assert (refused.code, refused.out, note in refused.err) == (2, "", False)
     problems = refused.err.partition(heading)[2].splitlines()
     for i, (problem, words) in enumerate(zip(problems, wrong.values(), strict=True)):

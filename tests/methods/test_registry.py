@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Final, Literal, NewType
 
 import pytest
 from annotated_types import Ge
@@ -29,7 +30,7 @@ from shipbench.methods import (
 from shipbench.planning.ablation import make_variants, parse_switches
 from shipbench.report.figures.style import series_styles
 from shipbench.report.wording.names import component_name, method_name, method_order, switch_order
-from shipbench.settings import Settings, configure
+from shipbench.settings import Settings, configure, unusable_field
 from shipbench.tasks import get_task
 from tests.conftest import Outcome
 from tests.methods.shipped import SHIPPED
@@ -164,6 +165,13 @@ class Listed(Gated):
     switches: ClassVar[Switches] = {"no-gate,no-scale": {"gate": False}}
 
 
+class AdapterPlus(Gated):
+    """A method whose name, and whose switch, hold signs that papers use."""
+
+    name = "adapter+"
+    switches: ClassVar[Switches] = {"scale=0.1": {"scale": 0.1}}
+
+
 class Raising(Plain):
     """A method that cannot be made."""
 
@@ -197,7 +205,8 @@ def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
     classes |= {
         name.lower(): name for name in ("Needy", "Shadowing", "Untyped", "Misspelt", "Idle", "Nested", "Varied")
     }
-    classes |= {name.lower(): name for name in ("Hidden", "Listed", "Raising")} | {"gated.scale": "Dotted"}
+    classes |= {name.lower(): name for name in ("Hidden", "Listed", "Raising")}
+    classes |= {"gated.scale": "Dotted", "adapter+": "AdapterPlus"}
     points = {name: _point(name, value) for name, value in classes.items()}
     points["broken"] = EntryPoint("broken", "no_such_package:Broken", registry.GROUP)
     every = registry._entry_points() | points
@@ -337,6 +346,36 @@ def test_what_a_setting_cannot_be_is_refused_in_words_of_its_type(setting: str, 
     key, _, value = setting.partition("=")
     with pytest.raises(InputError, match=f"^{words}$"):
         configure(FactorySettings, {key: value})
+
+
+class Pool(str, Enum):
+    MEAN = "mean"
+    MAX = "max"
+
+
+Width = NewType("Width", int)
+
+
+@dataclass(frozen=True)
+class NamedSettings(Settings):
+    pool: Pool = Pool.MEAN
+    width: Width = Width(8)
+    heads: Final[int] = 2
+
+
+def test_names_may_hold_signs_that_papers_use() -> None:
+    assert [method.name for method in parse_methods("adapter+,plain")] == ["adapter+", "plain"]
+    spec = RunSpec("adapter+", "dtd", overrides={"scale": 0.1})
+    assert spec.resolved.switches == "scale=0.1"
+    assert parse_switches("scale=0.1", get_method("adapter+")) == ("scale=0.1",)
+
+
+def test_a_setting_may_be_an_enum_a_new_type_or_final() -> None:
+    assert unusable_field(NamedSettings) == ""
+    texts = {"pool": "max", "width": "3", "heads": "4"}
+    assert configure(NamedSettings, texts) == NamedSettings(Pool.MAX, Width(3), 4)
+    with pytest.raises(InputError, match=r"^pool='min' is not one of mean, max$"):
+        configure(NamedSettings, {"pool": "min"})
 
 
 def test_ablations_leave_optional_switches_out_unless_they_are_named() -> None:

@@ -27,6 +27,7 @@ from shipbench.planning.study.file import (
     RunPart,
     TunePart,
     choose_parts,
+    located,
     read_study,
 )
 from shipbench.planning.study.flops import plain_vit_flops, planned_image_size
@@ -119,7 +120,7 @@ RUN = '[[run]]\nmethods = "linear"\ntasks = "dtd"\n'
         ("[study]\ntask = 'dtd'\n" + RUN, r"\[study\] of .*unknown setting 'task'.*did you mean 'tasks'"),
         ("[[run]]\nmethods = 'ship'", "part 'run-1' .*has no tasks"),
         ("[[run]]\ntasks = 'dtd'", "part 'run-1' .*has no methods"),
-        ("[[run]]\ntasks = 'dtd'\nmethods = 'ship'\nexclude = 'ship'", "has no methods"),
+        ("[[run]]\ntasks = 'dtd'\nmethods = 'ship'\nexclude = 'ship'", "exclude ship leaves none of the methods ship"),
         ("[[run]]\ntasks = 'dtd'\nmethods = 'shipp'", "did you mean 'ship'"),
         (RUN + "epochs = 0", "epochs is 0; it must be 1 or more"),
         (RUN + "recipe = 'defautl'", "recipe='defautl' is not one of default, published"),
@@ -152,17 +153,38 @@ def test_problems_of_all_parts_are_one_error(tmp_path: Path) -> None:
     twice = "[[run]]\nname = 'a'\nmethods = 'full'\ntasks = 'dtd'\nepochs = 3\nset = { epochs = 4 }\n"
     with pytest.raises(InputError) as error:
         grid_of(written(tmp_path, twice + ablate))
-    assert "2 parts cannot be planned" in str(error.value)
-    assert "part 'a'" in str(error.value)
-    assert "epochs is given twice" in str(error.value)
-    assert "part 'b'" in str(error.value)
-    assert "did you mean 'prompt_length'" in str(error.value)
+    first, second = error.value.problems
+    assert first.startswith("part 'a'")
+    assert "epochs is given twice" in first
+    assert second.startswith("part 'b'")
+    assert "did you mean 'prompt_length'" in second
+
+
+def test_each_problem_of_a_part_names_the_part(tmp_path: Path) -> None:
+    part = "[[run]]\nname = 'a'\nmethods = 'shipp,linea'\ntasks = 'dtd'\n"
+    with pytest.raises(InputError) as error:
+        read_study(written(tmp_path, part))
+    assert [problem.partition(" of ")[0] for problem in error.value.problems] == ["part 'a'", "part 'a'"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("--switch is empty", "switches is empty"),
+        ("see 'shipbench list ablations --method ship'", "see 'shipbench list ablations --method ship'"),
+        ("folder:bugs--tasks cannot be read", "folder:bugs--tasks cannot be read"),
+        ("pass --data DIR", "pass --data DIR"),
+    ],
+)
+def test_messages_name_keys_in_place_of_options_but_for_commands_and_paths(text: str, words: str) -> None:
+    with pytest.raises(InputError, match=f"^here: {words}$"), located("here"):
+        raise InputError(text)
 
 
 def test_wrong_keys_of_all_parts_are_one_error(tmp_path: Path) -> None:
     run = "[[run]]\nname = 'a'\nmethods = 'shipp'\ntasks = 'dtd'\n"
     ablate = "[[ablate]]\nname = 'b'\ntasks = 'dtd'\nsweeps = 1\n"
-    words = r"(?s)2 parts cannot be planned:\n- part 'a' .*'shipp'.*\n- part 'b' .*'sweeps'"
+    words = r"(?s)2 problems:\n- part 'a' .*'shipp'.*\n- part 'b' .*'sweeps'"
     with pytest.raises(InputError, match=words):
         read_study(written(tmp_path, run + ablate))
 

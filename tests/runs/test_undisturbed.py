@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
@@ -15,8 +18,8 @@ from shipbench import RunSpec, load_results, run
 from shipbench.engine.attempt import attempt
 from shipbench.engine.supervisor import execute_plan
 from shipbench.errors import InputError
-from shipbench.events import Event, Listener
-from shipbench.hardware.determinism import fix_kernels
+from shipbench.events import EpochDone, Event, Finished, Listener
+from shipbench.hardware.determinism import fix_kernels, undisturbed
 from shipbench.planning.plan import Plan, PlannedRun, make_plan
 from shipbench.record import RunRecord
 from shipbench.results.store import Store
@@ -109,9 +112,10 @@ def test_a_run_has_its_own_modes(
         assert numbers(run(spec(0))) == expected[0]
 
 
-def test_autocast_of_the_caller_is_refused(spec: Callable[[int], RunSpec]) -> None:
+@pytest.mark.parametrize("kind", ["cpu", "mps"])
+def test_autocast_of_the_caller_is_refused(spec: Callable[[int], RunSpec], kind: str) -> None:
     with (
-        torch.autocast("cpu", dtype=torch.bfloat16),
+        torch.autocast(kind, dtype=torch.bfloat16),
         pytest.raises(InputError, match=r"torch\.autocast is on.*RunSpec\(precision=\.\.\.\)"),
     ):
         run(spec(0))
@@ -126,3 +130,51 @@ def test_no_run_inherits_a_choice_of_kernels(monkeypatch: pytest.MonkeyPatch) ->
         assert torch.backends.cuda.flash_sdp_enabled()
     finally:
         torch.backends.cuda.enable_flash_sdp(True)
+
+
+def test_a_listener_outside_of_the_run_leaves_the_draws_of_other_threads(
+    spec: Callable[[int], RunSpec], expected: list[tuple[float, float]], tmp_path: Path
+) -> None:
+    """The end of a run reaches its listener while another thread's run draws its masks."""
+    under_way, first_is_over = threading.Event(), threading.Event()
+    plan = make_plan([spec(1)], Store(tmp_path), force=False, retry_failed=False)
+
+    def pause(event: Event, /) -> None:
+        if isinstance(event, EpochDone) and not under_way.is_set():
+            under_way.set()
+            assert first_is_over.wait(60)
+
+    def run_another(event: Event, /) -> None:
+        if isinstance(event, Finished):
+            executor.submit(attempt, plan.runs[0], tmp_path, pause)
+            assert under_way.wait(60)
+
+    with ThreadPoolExecutor(1) as executor:
+        run(spec(0), listener=run_another)
+        first_is_over.set()
+    record = Store(tmp_path).read(plan.runs[0].run_id)
+    assert record is not None
+    assert numbers(record) == expected[1]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_process_does_not_wait_for_threads_that_it_does_not_have() -> None:
+    entered, forked = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with undisturbed():
+            entered.set()
+            forked.wait(60)
+
+    with ThreadPoolExecutor(1) as executor:
+        executor.submit(hold)
+        assert entered.wait(60)
+        child = os.fork()
+        if child == 0:
+            signal.alarm(10)
+            with undisturbed():
+                os._exit(0)
+        _, status = os.waitpid(child, 0)
+        forked.set()
+    assert status == 0

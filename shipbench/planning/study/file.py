@@ -8,13 +8,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from annotated_types import Ge
 
-from shipbench.errors import InputError, did_you_mean
-from shipbench.methods import method_names, parse_methods
+from shipbench.errors import InputError, check_all, did_you_mean
+from shipbench.methods import parse_methods
 from shipbench.runtime.files import read_toml
 from shipbench.settings import comma_list, configure, field_names, flat_table, refuse_unknown
 
@@ -63,13 +64,9 @@ class RunPart(Part):
 
     @property
     def method_text(self) -> str:
-        """The methods of this part, comma-separated; raises ``InputError`` for a pattern that none matches."""
-        for pattern in comma_list(self.methods):
-            if not method_names(pattern):
-                raise InputError(f"no method is called {pattern!r}; see 'shipbench list methods'")
-        # Patterns here may match nothing: those of a library that is not installed.
-        excluded = method_names(self.exclude)
-        return ",".join(name for name in method_names(self.methods) if name not in excluded)
+        """The methods of this part, comma-separated; raises ``InputError`` as ``parse_methods``."""
+        named = parse_methods(self.methods, self.exclude) if comma_list(self.methods) else []
+        return ",".join(method.name for method in named)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +179,8 @@ class Study:
 _PARTS: Mapping[str, type[Part]] = {part.kind: part for part in (RunPart, AblatePart, TunePart)}
 _FOLLOW_UPS: Mapping[str, type[FollowUp]] = {part.kind: part for part in (EvaluatePart, ExplainPart)}
 Keys = TypeVar("Keys")
-_OPTION = re.compile("--([a-z][a-z-]*)")
+# An option of a message, but not one of a command that it quotes.
+_OPTION = re.compile(r"'shipbench [^']*'|(?<![\w-])--([a-z][a-z-]*)")
 _KEYS: Mapping[str, str] = {
     **{
         key.replace("_", "-"): key
@@ -206,14 +204,8 @@ def read_study(file: Path) -> Study:
         raise InputError(f"[study] of {file}: results is {results!r}; it must be the path of a folder")
     _read_keys(Defaults, common, f"[study] of {file}")
     kinds = [section for section in content if section in _PARTS]
-    parts, problems = [], []
     tables = ((kind, *numbered) for kind in kinds for numbered in _numbered(content, kind, file))
-    for kind, i, table in tables:
-        try:
-            parts.append(_part(kind, i, table, common, file))
-        except InputError as error:
-            problems.append(str(error))
-    refuse_together(problems)
+    parts = check_all(partial(_part, kind, i, table, common, file) for kind, i, table in tables)
     if not parts:
         raise InputError(f"{file} has no runs; add a part: [[run]], [[ablate]] or [[tune]]")
     reports = tuple(_report(table, f"[[report]] of {file}") for _, table in _numbered(content, "report", file))
@@ -247,21 +239,17 @@ def choose_parts(study: Study, names: str | None) -> Study:
     return replace(study, parts=tuple(part for part in study.parts if part.name in wanted), follow_ups=follow_ups)
 
 
-def refuse_together(problems: Sequence[str]) -> None:
-    """Raise one ``InputError`` that names the ``problems`` of parts, a sentence each; do nothing without any."""
-    if problems:
-        heading = [f"{len(problems)} parts cannot be planned:"] if len(problems) > 1 else []
-        raise InputError("\n- ".join([*heading, *problems]))
-
-
 @contextmanager
 def located(where: str) -> Iterator[None]:
-    """Begin an ``InputError`` of the block with ``where``, and let it name keys of the file in place of options."""
+    """Begin each problem of an ``InputError`` of the block with ``where``; keys of the file replace options in it."""
     try:
         yield
     except InputError as error:
-        message = _OPTION.sub(lambda option: _KEYS.get(option[1], option[0]), str(error))
-        raise InputError(f"{where}: {message}") from error
+        raise InputError(*(f"{where}: {_with_keys(problem)}" for problem in error.problems)) from error
+
+
+def _with_keys(problem: str) -> str:
+    return _OPTION.sub(lambda option: _KEYS.get(option[1], option[0]), problem)
 
 
 def _refuse_unknown_sections(content: Mapping[str, Any], file: Path) -> None:

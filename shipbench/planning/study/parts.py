@@ -12,7 +12,7 @@ from shipbench.methods import get_method, parse_methods
 from shipbench.planning.ablation import make_variants
 from shipbench.planning.grid import make_grid, parse_seeds, parse_shots, seed_by_seed
 from shipbench.planning.preflight import preflight
-from shipbench.planning.study.file import AblatePart, FollowUp, Part, Study, TunePart, located, refuse_together
+from shipbench.planning.study.file import AblatePart, FollowUp, Part, Study, TunePart, located
 from shipbench.planning.study.follow_ups import RequestedFollowUp, request_follow_up, with_images
 from shipbench.planning.tuning import Search, make_searches
 from shipbench.settings import comma_list
@@ -86,8 +86,9 @@ def request(
                 else:
                     made.append(_checked(part, base, results, may_lack, notes.append, elsewhere=elsewhere))
         except InputError as error:
-            problems.append(str(error))
-    refuse_together(problems)
+            problems.extend(error.problems)
+    if problems:
+        raise InputError(*problems)
     return Request(tuple(made), unopened[0] if unopened else "", tuple(follow_ups), tuple(notes))
 
 
