@@ -24,13 +24,13 @@ _FEW_KEYS = 128
 
 def split_heads(attention: Attention, projected: Tensor) -> Tensor:
     """Turn (B, T, D) into (B, H, T, d)."""
-    batch, length, _ = projected.shape
-    return projected.view(batch, length, attention.num_heads, attention.head_dim).transpose(1, 2)
+    batch, length, width = projected.shape
+    return projected.view(batch, length, attention.num_heads, width // attention.num_heads).transpose(1, 2)
 
 
 def _project(attention: Attention, tokens: Tensor, start: int, end: int) -> Tensor:
     """Apply projections ``start`` to ``end`` of the fused q, k, v to (..., D), side by side in the result."""
-    width = attention.num_heads * attention.head_dim
+    width = attention.proj.in_features
     rows = slice(start * width, end * width)
     weight, bias = qkv_parameters(attention)
     return F.linear(tokens, weight[rows], None if bias is None else bias[rows])
@@ -38,7 +38,7 @@ def _project(attention: Attention, tokens: Tensor, start: int, end: int) -> Tens
 
 def _heads(attention: Attention, projected: Tensor) -> tuple[Tensor, ...]:
     """Split projections (B, T, n D) that lie side by side; each of the n results is (B, H, T, d)."""
-    width = attention.num_heads * attention.head_dim
+    width = attention.proj.in_features
     return tuple(split_heads(attention, part) for part in projected.split(width, dim=-1))
 
 

@@ -17,6 +17,7 @@ import torchvision
 import yaml
 from PIL import Image
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 from shipbench import load_results
 from shipbench.backbones.licence import licence_of
@@ -89,7 +90,9 @@ def test_timm_creates_the_pushed_model_of_a_convolutional_backbone_with_its_tran
     assert shipbench("push", *run).code == 0
     for name, content in hub.repositories["models/someone/a"].items():
         (tmp_path / name).write_bytes(content)
-    model = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+    # From a folder, timm 1.0.22 does not read safetensors itself, as it does from the hub.
+    model = timm.create_model(f"local-dir:{tmp_path}").eval()
+    model.load_state_dict(load_file(tmp_path / "model.safetensors"))
     transform: Any = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
     with torch.no_grad():
         probabilities = model(transform(Image.open(trained.photograph)).unsqueeze(0)).softmax(dim=1)
