@@ -13,10 +13,10 @@ from shipbench.runtime.interrupts import exit_when_interrupted
 def main() -> None:
     """Load the command line, and run it."""
     exit_when_interrupted("stopped; nothing has begun, the same command starts again\n", 130)
-    # These are the last of all exit handlers. What is left, mostly modules, goes with the process: frozen, it is not
-    # searched for garbage first, which takes longer than many commands.
+    # Handlers that are registered first run last. Python collects garbage before it exits, which takes longer than many
+    # commands; it skips frozen objects.
     atexit.register(gc.freeze)
-    # Python then takes down its signal handlers, and Ctrl-C would kill the process.
+    # Afterwards Python removes its signal handlers, and Ctrl-C would kill the process.
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     from shipbench.cli import main as run_command_line
 

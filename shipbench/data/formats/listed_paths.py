@@ -167,7 +167,7 @@ def _by_end(files: Iterable[str], bare: bool) -> dict[str, list[str]]:
 
 
 def _ends(path: str) -> list[str]:
-    """Return what is left of a path without its first folders, the longest first."""
+    """Return the path, then the path without its first folder, without its first two, down to the file's name."""
     parts = _spelling(path).split("/")
     return ["/".join(parts[start:]) for start in range(len(parts))]
 
