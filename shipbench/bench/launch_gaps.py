@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
-from pathlib import Path
 from typing import Any
 
-from torch.profiler import ProfilerActivity, profile
+from torch.profiler import ProfilerActivity
 
 from shipbench.bench.options import PartOptions
+from shipbench.bench.traces import make_profiler, trace_events
 from shipbench.bench.workloads import Case, cases
 from shipbench.recipe import Capture
 from shipbench.training.loop import Hooks
@@ -50,8 +48,7 @@ def profile_launches(options: PartOptions) -> Iterator[dict[str, Any]]:
 def _profiled(case: Case, capture: Capture) -> dict[str, Any]:
     """Train three epochs and profile the second, in which nothing is set up and nothing is evaluated."""
     on_gpu = case.compute.device.type == "cuda"
-    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
-    profiler = profile(activities=activities)
+    profiler = make_profiler([ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])])
     switches = iter((profiler.start, profiler.stop))
 
     def after_epoch(_: object) -> None:
@@ -59,11 +56,7 @@ def _profiled(case: Case, capture: Capture) -> dict[str, Any]:
         next(switches)()
 
     fit = case.workload(3, capture).fit(Hooks(keep=after_epoch))
-    with tempfile.TemporaryDirectory() as folder:
-        trace = Path(folder) / "trace.json"
-        profiler.export_chrome_trace(str(trace))
-        events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
-    return {"captured": fit.captured, **launch_figures(events, _STEPS, on_gpu=on_gpu)}
+    return {"captured": fit.captured, **launch_figures(trace_events(profiler), _STEPS, on_gpu=on_gpu)}
 
 
 def launch_figures(events: Sequence[Mapping[str, Any]], steps: int, *, on_gpu: bool = False) -> dict[str, Any]:

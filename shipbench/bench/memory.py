@@ -5,15 +5,21 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, SpawnContext
 
 import torch
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity
 
 from shipbench.bench.candidates import Candidate, build, make_fixture
 from shipbench.bench.options import BenchOptions
+from shipbench.bench.subjects import Subject
+from shipbench.bench.traces import make_profiler, trace_events
 from shipbench.errors import ShipbenchError
 from shipbench.hardware.device import as_current
 from shipbench.hardware.memory import PeakMemory
@@ -22,6 +28,22 @@ from shipbench.runtime.interrupts import children_without_interrupts, leave_sign
 
 # In the second step, gradients and the optimiser's state already exist.
 _STEPS = 2
+
+
+@dataclass(frozen=True)
+class StepBytes:
+    """What two training steps take: bytes ``added`` to the memory of a process, and at most ``allocated`` at a time.
+
+    ``added`` is resident memory on the CPU, where it depends on what the allocator can reuse, and on MPS what its
+    allocator takes from the driver. ``allocated`` counts tensors, temporary ones included; on a GPU, so does ``added``.
+    None is unknown, as ``allocated`` is on MPS.
+    """
+
+    added: int | None
+    allocated: int | None
+
+
+UNKNOWN = StepBytes(None, None)
 
 
 def processes() -> ForkServerContext | SpawnContext:
@@ -33,11 +55,11 @@ def processes() -> ForkServerContext | SpawnContext:
     return get_context("forkserver") if sys.platform == "linux" else get_context("spawn")
 
 
-def step_bytes_alone(candidate: Candidate, options: BenchOptions, compute: ComputeContext) -> int:
-    """Return the bytes that the first training steps add to the memory of a new process that holds only this model.
+def step_bytes_alone(candidate: Candidate, options: BenchOptions, compute: ComputeContext) -> StepBytes:
+    """Return what the first training steps add to the memory of a new process that holds only this model.
 
-    It is resident memory on the CPU, allocated memory on a GPU. In a process that has run other models, it would depend
-    on what they left in the allocator. Raises ``ShipbenchError`` if the process dies.
+    In a process that has run other models, it would depend on what they left in the allocator. Raises
+    ``ShipbenchError`` if the process dies.
     """
     context = processes()
     context.set_forkserver_preload([__name__])
@@ -48,7 +70,7 @@ def step_bytes_alone(candidate: Candidate, options: BenchOptions, compute: Compu
         process.start()
     sender.close()
     try:
-        step_bytes: int = receiver.recv()
+        step_bytes: StepBytes = receiver.recv()
     except EOFError as error:
         raise ShipbenchError(f"no memory of {candidate.name}: the process that measured it died") from error
     finally:
@@ -67,9 +89,28 @@ def _send_step_bytes(
         gc.collect()
         before = PeakMemory(compute.device).bytes()
         peak = PeakMemory(compute.device)
-        for _ in range(_STEPS):
-            subject.train()
-    sender.send(max(0, peak.bytes() - before))
+        _train(subject)
+        added = max(0, peak.bytes() - before)
+        if compute.device.type != "cpu":
+            sender.send(StepBytes(added, added if compute.device.type == "cuda" else None))
+            return
+        # A model that has not been trained yet, since the first step allocates the gradients and the optimiser's state.
+        subject = build(candidate, options, *make_fixture(options, compute))
+        sender.send(StepBytes(added, allocated_bytes(partial(_train, subject))))
+
+
+def _train(subject: Subject) -> None:
+    for _ in range(_STEPS):
+        subject.train()
+
+
+def allocated_bytes(work: Callable[[], object]) -> int:
+    """Return the most bytes of tensors on the CPU, temporary ones included, that ``work`` has allocated at a time."""
+    with make_profiler([ProfilerActivity.CPU], memory=True) as profiler:
+        work()
+    changes = [event for event in trace_events(profiler) if event.get("name") == "[memory]"]
+    changes.sort(key=lambda event: float(event["ts"]))
+    return max(accumulate(int(event["args"]["Bytes"]) for event in changes), default=0)
 
 
 def tensor_bytes(model: nn.Module, step: Callable[[], object]) -> int:

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import torch
 
 from shipbench.bench.candidates import Candidate, build, candidates, make_fixture
-from shipbench.bench.memory import step_bytes_alone, tensor_bytes
+from shipbench.bench.memory import UNKNOWN, StepBytes, step_bytes_alone, tensor_bytes
 from shipbench.bench.options import BenchOptions
 from shipbench.bench.subjects import Subject, compile_subject
 from shipbench.bench.timing import Timing, timed
@@ -33,10 +33,11 @@ Pairs: TypeAlias = list[tuple[float, float]]
 class Measurement:
     """One subject: seconds per batch, ratios to the bare backbone, bytes of a training step, FLOPs per image.
 
-    ``training_bytes`` is the memory that a step adds in a process that holds nothing else, None if it is unknown, as it
-    is for compiled models; ``training_tensor_bytes`` are the weights and the tensors kept for the backward pass. All
-    ratios are to the bare backbone that is not compiled. Inference is timed in the middle of an evaluation, but
-    ``inference_flops`` counts its first batch, which also computes the prompt states that later batches share.
+    ``training_bytes`` is the memory that a step adds in a process that holds nothing else, ``training_allocated_bytes``
+    the most that its tensors take of it at a time; both are None where they are unknown, as for compiled models.
+    ``training_tensor_bytes`` are the weights and the tensors kept for the backward pass. All ratios are to the bare
+    backbone that is not compiled. Inference is timed in the middle of an evaluation, but ``inference_flops`` counts its
+    first batch, which also computes the prompt states that later batches share.
     """
 
     subject: str
@@ -49,6 +50,8 @@ class Measurement:
     training_ratio: float
     training_bytes: int | None
     memory_ratio: float | None
+    training_allocated_bytes: int | None
+    allocated_ratio: float | None
     training_tensor_bytes: int
     tensor_ratio: float
     inference_flops: float
@@ -78,7 +81,7 @@ def run_bench(
         timed = _time(subjects, options.repeats, compute)
         memory = _step_bytes(measured, options, compute, warn)
         # Compiled subjects come after the candidates; their memory is not measured.
-        memory += [None] * (len(subjects) - len(measured))
+        memory += [UNKNOWN] * (len(subjects) - len(measured))
         return _measure(subjects, timed, memory, compute)
 
 
@@ -135,25 +138,26 @@ def _rounds(works: Sequence[Callable[[], None]], repeats: int, compute: ComputeC
 
 def _step_bytes(
     measured: Sequence[Candidate], options: BenchOptions, compute: ComputeContext, warn: Callable[[str], None]
-) -> list[int | None]:
-    """Return the memory that a training step of every candidate adds, or None if measuring it failed."""
-    memory: list[int | None] = []
+) -> list[StepBytes]:
+    """Return the memory of a training step of every candidate, unknown if measuring it failed."""
+    memory: list[StepBytes] = []
     for candidate in measured:
         try:
             memory.append(step_bytes_alone(candidate, options, compute))
         except ShipbenchError as error:
             warn(str(error))
-            memory.append(None)
+            memory.append(UNKNOWN)
     return memory
 
 
 def _measure(
     subjects: Sequence[Subject],
     times: Sequence[tuple[Pairs, Pairs]],
-    memory: Sequence[int | None],
+    memory: Sequence[StepBytes],
     compute: ComputeContext,
 ) -> list[Measurement]:
     counts = [_counts(subject) for subject in subjects]
+    bare = memory[0]
     rows = []
     for subject, (infer, train), used, (kept, flops) in zip(subjects, times, memory, counts, strict=True):
         row = Measurement(
@@ -165,8 +169,10 @@ def _measure(
             training=Timing.over([seconds for _, seconds in train]),
             inference_ratio=_ratio(infer),
             training_ratio=_ratio(train),
-            training_bytes=used,
-            memory_ratio=used / memory[0] if used is not None and memory[0] else None,
+            training_bytes=used.added,
+            memory_ratio=_share(used.added, bare.added),
+            training_allocated_bytes=used.allocated,
+            allocated_ratio=_share(used.allocated, bare.allocated),
             training_tensor_bytes=kept,
             tensor_ratio=kept / counts[0][0],
             inference_flops=flops[0],
@@ -186,3 +192,7 @@ def _counts(subject: Subject) -> tuple[int, tuple[float, float]]:
 
 def _ratio(pairs: Pairs) -> float:
     return statistics.median(seconds / bare for bare, seconds in pairs)
+
+
+def _share(used: int | None, bare: int | None) -> float | None:
+    return used / bare if used is not None and bare else None

@@ -303,6 +303,7 @@ def _print_steps(measurements: Iterable[Measurement], title: str) -> None:
         "inference s (range)",
         "training step s (range)",
         "memory of a step, MB",
+        "allocated, MB",
         "tensors, MB",
         "GFLOPs per image: inference, training",
         title=title,
@@ -313,6 +314,7 @@ def _print_steps(measurements: Iterable[Measurement], title: str) -> None:
             _seconds(row.inference, row.inference_ratio),
             _seconds(row.training, row.training_ratio),
             _megabytes(row.training_bytes, row.memory_ratio),
+            _megabytes(row.training_allocated_bytes, row.allocated_ratio),
             _megabytes(row.training_tensor_bytes, row.tensor_ratio),
             f"{row.inference_flops / 1e9:.1f}, {row.training_flops / 1e9:.1f}",
         )

@@ -80,11 +80,11 @@ class _Chunk:
 
     def of_images(self, values: Tensor) -> Tensor:
         """Return the chunk of (B, H, T, d) as (states x H, images per state x T, d)."""
-        return at_least_float32(self._by_state(values[self.images])).flatten(2, 3).flatten(0, 1)
+        return _widened(self._by_state(values[self.images])).flatten(2, 3).flatten(0, 1)
 
     def of_states(self, values: Tensor) -> Tensor:
         """Return the chunk of (S, H, P, d) as (states x H, P, d)."""
-        return at_least_float32(values[self.states]).flatten(0, 1)
+        return _widened(values[self.states]).flatten(0, 1)
 
     def write(self, rows: Tensor, out: Tensor) -> None:
         """Write ``rows``, in the layout of ``of_images``, to this chunk of ``out`` (B, H, T, d)."""
@@ -93,6 +93,12 @@ class _Chunk:
 
     def _by_state(self, values: Tensor) -> Tensor:
         return values.unflatten(0, (self.states.stop - self.states.start, -1)).transpose(1, 2)
+
+
+def _widened(values: Tensor) -> Tensor:
+    """Return 16-bit values in float32 and contiguous, by one copy; wider ones unchanged."""
+    # at_least_float32 would keep the layout, and merging dimensions would copy once more.
+    return values.to(torch.promote_types(values.dtype, torch.float32), memory_format=torch.contiguous_format)
 
 
 def _zero_gradient(states: Tensor) -> Tensor:

@@ -197,6 +197,8 @@ def test_the_table_of_steps(capsys: pytest.CaptureFixture[str]) -> None:
         training_ratio=1.25,
         training_bytes=20_000_000,
         memory_ratio=1.5,
+        training_allocated_bytes=25_000_000,
+        allocated_ratio=1.25,
         training_tensor_bytes=30_000_000,
         tensor_ratio=1.75,
         inference_flops=7e9,
@@ -207,8 +209,8 @@ def test_the_table_of_steps(capsys: pytest.CaptureFixture[str]) -> None:
     )
     bench._print_steps([bare, ship], "a machine")
     shown = cells(capsys.readouterr().out)
-    costs = ["1.000 (0.500-1.500) 1.00 x", "4.000 (3.000-5.000) 1.25 x", "20 1.50 x", "30 1.75 x", "7.0, 21.0"]
-    assert shown[0] == ["bare backbone", *costs]
+    times = ["1.000 (0.500-1.500) 1.00 x", "4.000 (3.000-5.000) 1.25 x"]
+    assert shown[0] == ["bare backbone", *times, "20 1.50 x", "25 1.25 x", "30 1.75 x", "7.0, 21.0"]
     assert [row[0] for row in shown[2:]] == ["ship", "5 prompts", "fp32, compiled"]
     assert shown[2][3] == "-"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from torch import Tensor
 from shipbench.backbones import load_backbone
 from shipbench.bench import end_to_end, memory, steps
 from shipbench.bench.candidates import Candidate, build, candidates, make_fixture, model_of
-from shipbench.bench.memory import step_bytes_alone, tensor_bytes
+from shipbench.bench.memory import StepBytes, allocated_bytes, step_bytes_alone, tensor_bytes
 from shipbench.bench.options import BenchOptions, EndToEndOptions
 from shipbench.bench.shares import evaluation_shares, training_shares
 from shipbench.bench.subjects import Batch, make_subject
@@ -43,7 +44,7 @@ SMALL = ("--backbone", "test_vit", "--image-size", 64, "--batch-size", 2, "--rep
 @pytest.fixture
 def no_memory_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """The memory of a step is a constant; tests of memory start the process that measures it."""
-    monkeypatch.setattr(steps, "step_bytes_alone", lambda *_: 1000)
+    monkeypatch.setattr(steps, "step_bytes_alone", lambda *_: StepBytes(1000, 500))
 
 
 @pytest.mark.usefixtures("no_memory_process")
@@ -155,6 +156,27 @@ def test_tensors_kept_for_the_backward_pass_are_counted_once() -> None:
     assert tensor_bytes(layer, step) == 4 * (8 * 8 + 5 * 8 + 5 * 8)
 
 
+def test_the_most_bytes_allocated_at_a_time_include_temporary_tensors() -> None:
+    kept = torch.ones(1000)
+
+    def work() -> None:
+        nonlocal kept
+        for _ in range(3):
+            # Two of these tensors exist at a time, beside the one that was there before.
+            kept = torch.ones(5000).add(1)[:10].clone()
+
+    assert allocated_bytes(lambda: None) == 0
+    # Scalars take a few bytes more.
+    assert 4 * 2 * 5000 <= allocated_bytes(work) < 4 * 2 * 5000 + 200
+
+
+def test_the_profiler_says_nothing() -> None:
+    """It would tell of each start and stop, and that there is no GPU, between the lines of the command."""
+    code = "import torch; from shipbench.bench import memory; print(memory.allocated_bytes(lambda: torch.ones(9)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("36\n", "")
+
+
 class Fatal:
     """A method that kills the process that builds it."""
 
@@ -170,11 +192,17 @@ def test_memory_is_measured_in_a_process_with_only_the_model() -> None:
     compute = ComputeContext(torch.device("cpu"), "fp32")
     ship, other = candidates([get_method("ship")], options, {})[1], Candidate(cast("Method", Fatal()), 3, {})
     before = step_bytes_alone(ship, options, compute)
+    assert before.added is not None
+    assert before.allocated is not None
     # Memory that this process allocates and frees in the meantime does not count.
     ballast = torch.ones(30_000_000)
     del ballast
-    assert step_bytes_alone(ship, options, compute) == pytest.approx(before, rel=0.2)
-    assert step_bytes_alone(ship, replace(options, batch_size=256), compute) > 2 * before
+    again, larger = (step_bytes_alone(ship, replace(options, batch_size=size), compute) for size in (64, 256))
+    assert again == StepBytes(pytest.approx(before.added, rel=0.2), before.allocated)  # type: ignore[arg-type]
+    assert larger.added is not None
+    assert larger.added > 2 * before.added
+    assert larger.allocated is not None
+    assert 3 * before.allocated < larger.allocated < 4 * before.allocated
     with pytest.raises(ShipbenchError, match="no memory of fatal"):
         step_bytes_alone(other, options, compute)
 
@@ -206,10 +234,10 @@ def test_a_temporary_folder_that_cannot_be_removed_costs_no_measurement(
 def test_other_measurements_survive_a_failed_memory_measurement(
     shipbench: Shipbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(candidate: Candidate, *_: object) -> int:
+    def fail(candidate: Candidate, *_: object) -> StepBytes:
         if candidate.method:
             raise ShipbenchError(f"no memory of {candidate.name}")
-        return 1000
+        return StepBytes(1000, 500)
 
     monkeypatch.setattr(steps, "step_bytes_alone", fail)
     outcome = shipbench("bench", *SMALL, "--method", "linear", "--json", tmp_path / "b.json")
@@ -217,7 +245,9 @@ def test_other_measurements_survive_a_failed_memory_measurement(
     assert "no memory of linear" in outcome.err
     bare, linear = json.loads((tmp_path / "b.json").read_text())["measurements"]
     assert (bare["training_bytes"], bare["memory_ratio"]) == (1000, 1.0)
+    assert (bare["training_allocated_bytes"], bare["allocated_ratio"]) == (500, 1.0)
     assert linear["training_bytes"] is linear["memory_ratio"] is None
+    assert linear["training_allocated_bytes"] is linear["allocated_ratio"] is None
     assert linear["inference_ratio"] > 0
 
 
@@ -313,10 +343,11 @@ def test_a_measurement_is_that_of_its_subject(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(steps, "_counts", lambda subject: counts[subject.name])
     pairs, bare = [(1.0, 3.0), (2.0, 8.0), (4.0, 4.0)], [(1.0, 1.0)]
     times = [(bare, bare), (pairs, pairs[1:])]
-    _, other = steps._measure(subjects, times, [50, 200], CPU)
+    _, other = steps._measure(subjects, times, [StepBytes(50, 20), StepBytes(200, 30)], CPU)
     assert (other.inference, other.training) == (Timing(4.0, 3.0, 8.0), Timing(6.0, 4.0, 8.0))
     assert (other.inference_ratio, other.training_ratio) == (3.0, 2.5)
     assert (other.training_bytes, other.memory_ratio) == (200, 4.0)
+    assert (other.training_allocated_bytes, other.allocated_ratio) == (30, 1.5)
     assert (other.training_tensor_bytes, other.tensor_ratio) == (100, 2.5)
     assert (other.inference_flops, other.training_flops) == (3.0, 4.0)
 
