@@ -20,8 +20,17 @@ def test_every_extra_is_documented() -> None:
     assert set(PROJECT["optional-dependencies"]) <= set(re.findall(r"`([a-z]+)`", first_cells))
 
 
+def jobs_of_the_workflow() -> Any:
+    return yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))["jobs"]
+
+
 def test_the_workflow_tests_every_python_version_that_the_metadata_promise() -> None:
-    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))
     promised = re.findall(r"Python :: (3\.\d+)", " ".join(PROJECT["classifiers"]))
-    assert workflow["jobs"]["check"]["strategy"]["matrix"]["python"] == promised
+    assert jobs_of_the_workflow()["check"]["strategy"]["matrix"]["python"] == promised
     assert PROJECT["requires-python"] == f">={promised[0]}"
+
+
+def test_no_step_of_the_workflow_needs_the_environment_that_ci_run_removes() -> None:
+    for job in jobs_of_the_workflow().values():
+        lines = [step.get("run", "") for step in job["steps"]]
+        assert ".ci/run" not in lines[:-1]
