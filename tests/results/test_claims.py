@@ -105,7 +105,7 @@ def test_the_guard_of_a_process_that_died_in_a_takeover_is_removed(tmp_path: Pat
 
 
 def test_a_revoked_claim_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claims, "_CHECK_SECONDS", 0.05)
+    monkeypatch.setattr(claims, "_CHECK_SECONDS", 0.01)
     claim = take(tmp_path, "a1")
     assert isinstance(claim, Claim)
     with claim:
@@ -114,21 +114,24 @@ def test_a_revoked_claim_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             # The second time, it is gone, as if its holder had just ended.
             revoke(tmp_path, "a1")
         claim_file(tmp_path)
-        time.sleep(0.3)
+        # The renewing thread ends when it has seen that the claim is lost.
+        claim._thread.join(60)
         with pytest.raises(ClaimLostError):
             claim.check()
     assert (tmp_path / "claims" / "a1.json").exists(), "the claim of the other process was removed"
 
 
 def test_a_claim_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claims, "_CHECK_SECONDS", 0.05)
-    monkeypatch.setattr(claims, "_RENEW_SECONDS", 0.1)
+    monkeypatch.setattr(claims, "_CHECK_SECONDS", 0.01)
+    monkeypatch.setattr(claims, "_RENEW_SECONDS", 0.0)
     claim = take(tmp_path, "a1")
     assert claim is not None
     age(claim.path, 1000)
+    renewed, renew = threading.Event(), os.utime
+    monkeypatch.setattr(claims.os, "utime", lambda path: (renew(path), renewed.set()))
     with claim:
-        time.sleep(0.4)
-        assert time.time() - claim.path.stat().st_mtime < 10
+        assert renewed.wait(60)
+        assert time.time() - claim.path.stat().st_mtime < 500
 
 
 def test_a_holder_is_named_once_however_long_it_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
