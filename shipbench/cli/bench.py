@@ -59,9 +59,7 @@ Precisions = Annotated[
 Compile = Annotated[
     bool, typer.Option("--compile", help="Also measure every model with torch.compile, without stochastic depth.")
 ]
-Merged = Annotated[
-    bool, typer.Option("--merged", help="Also measure methods merged into the backbone, as they serve after training.")
-]
+Merged = Annotated[bool, typer.Option("--merged", help="Also measure inference with methods merged into the backbone.")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write all measurements to this file.")]
 WholeRuns = Annotated[bool, typer.Option("--end-to-end", help="Time whole runs, from image files to stored records.")]
 BatchSize = Annotated[
@@ -99,7 +97,8 @@ class BenchChoices:
     levels: Annotated[
         str,
         typer.Option(
-            help="First block of each semantic level, comma-separated; of the default, a backbone has what it can."
+            help="First block of each semantic level, comma-separated; a backbone of fewer blocks uses those of the "
+            "default that it has."
         ),
     ] = "0,2,4,6,8,11"
     drop_path: DropPath = None
@@ -111,8 +110,10 @@ class BenchChoices:
     merged: Merged = False
     json_file: JsonFile = None
     end_to_end: WholeRuns = False
-    train_images: Annotated[int, typer.Option(min=8, help="With --end-to-end: number of training images.")] = 1000
-    test_images: Annotated[int, typer.Option(min=8, help="With --end-to-end: number of test images.")] = 1000
+    train_images: Annotated[int, typer.Option(min=8, help="With --end-to-end or --all: number of training images.")] = (
+        1000
+    )
+    test_images: Annotated[int, typer.Option(min=8, help="With --end-to-end or --all: number of test images.")] = 1000
     epochs: Annotated[int, typer.Option(min=1, help="With --end-to-end: epochs per run in the estimate.")] = 100
     all_parts: AllParts = False
     parts: Parts = "all"
@@ -136,12 +137,29 @@ class BenchChoices:
                 "--end-to-end times runs with their settings; use --set prompt_length=N and --set drop_path=RATE in "
                 "place of --prompt-lengths and --drop-path"
             )
+        self._check_whole_runs()
         self._check_parts()
+
+    def _check_whole_runs(self) -> None:
+        """Raise ``InputError`` for options that --end-to-end ignores, and for options of it without it."""
+        if self.end_to_end and self._changed("repeats", "levels"):
+            raise InputError(
+                "--end-to-end times each run once, with the levels that SHIP finds; leave out --repeats and --levels"
+            )
+        of_images = () if self.all_parts else ("train_images", "test_images")
+        if not self.end_to_end and self._changed("epochs", *of_images):
+            raise InputError(
+                "--epochs belongs to --end-to-end, and --train-images and --test-images to --end-to-end or --all"
+            )
+
+    def _changed(self, *names: str) -> bool:
+        """Return whether one of the options differs from its default."""
+        return any(getattr(self, name) != getattr(BenchChoices, name) for name in names)
 
     def _check_parts(self) -> None:
         """Raise ``InputError`` for options of --all without it, and for what none of its parts measures."""
         if not self.all_parts:
-            if self.parts != "all" or self.output != _REPORTS:
+            if self._changed("parts", "output"):
                 raise InputError("--parts and --output belong to --all, which measures parts into files; add --all")
             return
         if self.json_file is not None:
