@@ -47,7 +47,7 @@ def demo(
 ) -> None:
     """Compare a linear probe, VPT-deep and SHIP on small tasks and make a report: a first look in minutes.
 
-    Prints the two commands that it stands for, then runs them, and opens the report where there is a display.
+    Prints the two equivalent commands, executes them, and opens the report where there is a display.
     Finished runs are kept: a repeated demo resumes.
     """
     selection = FULL if full else QUICK

@@ -37,7 +37,12 @@ def diff(
     ],
     b: Annotated[str, typer.Argument(metavar="B", help="What A is compared with, in the same form.")],
     results: Results = Path("results"),
-    select: Annotated[str, typer.Option(help="The accuracy that counts: final, validation or oracle.")] = "final",
+    select: Annotated[
+        str,
+        typer.Option(
+            help="The accuracy that counts: final, validation, oracle (best test epoch), or a rule of another package."
+        ),
+    ] = "final",
     fail_on: Annotated[
         str | None,
         typer.Option(
@@ -49,7 +54,7 @@ def diff(
     output: Annotated[Path | None, typer.Option(help="Folder for tables, the figure and diff.json.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON; accuracies are fractions.")] = False,
 ) -> None:
-    """Pair the runs of A and B: what moved, by how much, whether beyond chance, and what only one has."""
+    """Compare two sets of runs, A and B, pair by pair: what changed, by how much, and whether beyond chance."""
     if fail_on is not None:
         one_of(fail_on, [_REGRESSION], "--fail-on", "event")
     if output is not None:

@@ -23,7 +23,9 @@ def explain(
     images: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="IMAGE", help="Image files; default: test images, right and wrong ones.", show_default=False
+            metavar="IMAGE",
+            help="Image files; default: test images that the run classifies rightly and wrongly.",
+            show_default=False,
         ),
     ] = None,
     features: Annotated[

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 def export(
     run: options.Run,
-    file: Annotated[Path, typer.Argument(help="The file to write: .safetensors, or .pt2 with --program.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The file to write: .safetensors, or .pt2 with --program.")
+    ],
     results: options.Results = Path("results"),
     merged: Annotated[
         bool, typer.Option("--merged", help="Write a plain timm model, with the trained part merged into its weights.")
@@ -99,7 +101,7 @@ def predict(
             metavar="FILE|hf:USER/REPO", help="A file written by 'shipbench export', or a run that 'push' has uploaded."
         ),
     ],
-    images: Annotated[list[Path], typer.Argument(help="Images to classify.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Images to classify.")],
     checkpoint: options.Checkpoint = None,
     top: Annotated[int, typer.Option(min=1, help="Number of classes to show for each image.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON; probabilities are fractions.")] = False,

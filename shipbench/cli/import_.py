@@ -32,12 +32,14 @@ def import_results(
             autocompletion=completion.harnesses,
         ),
     ],
-    path: Annotated[Path, typer.Argument(help="A file of that format, or a folder that holds such files.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="A file of that format, or a folder that holds such files.")
+    ],
     results: Results = Path("results"),
     unit: Annotated[
         str | None,
         typer.Option(
-            help="csv: percent or fraction; every other format has one unit.",
+            help="Unit of accuracies in a csv file: percent or fraction; every other format has one unit.",
             autocompletion=completion.one_of(*_UNITS),
         ),
     ] = None,

@@ -141,7 +141,7 @@ def selections() -> Listing:
 @app.command()
 @list_command
 def engines() -> Listing:
-    """List the engines of '--engine': whether this machine has what they need, and which extra brings it."""
+    """List the engines of '--engine': whether this machine has what they need, and which extra installs it."""
     from shipbench.engine.executors.registry import GROUP
 
     return _plug_ins(GROUP, "--engine")
@@ -150,7 +150,7 @@ def engines() -> Listing:
 @app.command()
 @list_command
 def trackers() -> Listing:
-    """List the trackers of '--track': whether this machine has what they need, and which extra brings it."""
+    """List the trackers of '--track': whether this machine has what they need, and which extra installs it."""
     from shipbench.trackers.registry import GROUP
 
     return _plug_ins(GROUP, "--track")

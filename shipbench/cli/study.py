@@ -96,7 +96,9 @@ class StudyOptions:
 
 
 @options_command(StudyOptions)
-def study(options: StudyOptions, file: Annotated[Path, typer.Argument(help="Study file (TOML).")]) -> None:
+def study(
+    options: StudyOptions, file: Annotated[Path, typer.Argument(metavar="FILE", help="Study file (TOML).")]
+) -> None:
     """Execute the runs, ablations and tunings in FILE as one grid, then write its reports; repeat it to resume."""
     from shipbench.planning.study.file import choose_parts, read_study
 

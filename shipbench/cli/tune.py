@@ -30,7 +30,10 @@ def tune(
     method: Methods,
     grid: Annotated[
         list[str],
-        typer.Option(metavar="KEY=V1,V2|NAME", help="Values to try, or the name of a grid of the method; repeatable."),
+        typer.Option(
+            metavar="KEY=V1,V2|NAME",
+            help="Values to try, or a grid of the method, such as small or published; repeatable.",
+        ),
     ],
     tuning_seeds: Annotated[
         str | None, typer.Option(help="Seeds of the runs to compare; default: the first of --seeds.")
