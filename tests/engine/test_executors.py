@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -92,6 +94,23 @@ def test_an_engine_of_another_package_executes_a_plan(
     assert outcome.err.index("[1/2] full on dtd") < outcome.err.index("[2/2] linear on dtd")
     assert set(load_results(tmp_path / "r")["status"]) == {"done"}
     assert "0 to do, 2 done" in shipbench(*line, "--engine", "local").err
+
+
+def test_the_engine_of_the_documentation_pauses_between_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[2] / "docs/how-to/own-engine.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r'```python title="careful_engine.py"\n(.*?)```', page, re.DOTALL)
+    module: dict[str, Any] = {}
+    exec(code, module)
+    done: list[object] = []
+    monkeypatch.setattr("shipbench.engine.attempt.attempt", lambda run, results, emit: done.append(run.run_id))
+    monkeypatch.setattr("time.sleep", done.append)
+    runs = [PlannedRun(RunSpec("linear", "dtd"), run_id, State.TO_DO) for run_id in ("a1", "a2")]
+    engine = module["CarefulExecutor"](EngineOptions())
+    engine.check()
+    engine.execute(runs, Plan(tuple(runs), tuple(runs)), tmp_path, print)
+    assert done == [0, "a1", 60, "a2"]
+    with pytest.raises(InputError, match="takes no --scheduler"):
+        module["CarefulExecutor"](EngineOptions(scheduler="tcp://127.0.0.1:1")).check()
 
 
 def test_an_engine_refuses_before_anything_is_planned(

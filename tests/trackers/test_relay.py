@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,10 +17,12 @@ from shipbench.events import Finished, Lost, Note, Started
 from shipbench.results.store import RunTables, Store
 from shipbench.runtime import exits
 from shipbench.trackers import relay as relay_module
-from shipbench.trackers.interface import OpenRun, Outcome, TrackedRun
+from shipbench.trackers.interface import OpenRun, Outcome, TrackedRun, TrackerOptions
 from shipbench.trackers.outcome import outcome
 from shipbench.trackers.relay import Relay
 from tests.trackers.builders import RUN, epochs, relay, stored_record
+
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "entry-points.md"
 
 
 class Recorder:
@@ -83,6 +87,19 @@ def test_every_event_of_a_run(tmp_path: Path) -> None:
         ("finish", "a1", 0.75, 2),
     ]
     assert lines == ["it: in memory"]
+
+
+def test_the_tracker_of_the_documentation_writes_a_line_for_each_event(tmp_path: Path) -> None:
+    (code,) = re.findall(r'```python title="line_tracker.py"\n(.*?)```', PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    module: dict[str, Any] = {}
+    exec(code, module)
+    record, lines = stored_record(tmp_path), list[str]()
+    with relay(module["LineTracker"](TrackerOptions(tmp_path)), tmp_path, lines) as listen:
+        for event in (Started("a1"), Note("a1", "12 levels"), *epochs(1, 2), Finished("a1", record)):
+            listen(event)
+    assert lines == [f"it: {tmp_path / 'epochs.txt'}"]
+    written = (tmp_path / "epochs.txt").read_text().splitlines()
+    assert [line.partition(": ")[0] for line in written] == ["a1 12 levels", "a1 epoch 1", "a1 epoch 2", "a1 done"]
 
 
 @pytest.mark.parametrize("end", [[], [Lost("a1")]], ids=["interrupted", "taken over"])

@@ -11,9 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from shipbench.data.formats.hub_dataset import HubDataset
-from shipbench.data.listings import Listing
 from shipbench.errors import InputError
+from tests.data.formats.hub_tables import read
 from tests.data.formats.trees import labels, picture, tree
 
 CARD = """---
@@ -26,10 +25,6 @@ dataset_info:
 ---
 """
 FEATURES = {"image": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": ["ant", "bee"]}}
-
-
-def read(path: Path, **options: Any) -> Listing:
-    return HubDataset().list(str(path), Path("/"), options)
 
 
 def parquet(folder: Path, **columns: Sequence[Any]) -> Path:

@@ -6,18 +6,12 @@ import io
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from shipbench.data.formats.hub_dataset import HubDataset
-from shipbench.data.listings import Listing
 from shipbench.errors import InputError
+from tests.data.formats.hub_tables import read
 from tests.data.formats.trees import labels, picture, sizes, tree
-
-
-def read(path: Path, **options: Any) -> Listing:
-    return HubDataset().list(str(path), Path("/"), options)
 
 
 def shard(file: Path, members: Mapping[str, bytes]) -> Path:
