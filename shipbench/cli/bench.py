@@ -126,7 +126,7 @@ class BenchChoices:
             check_output(self.json_file, "--json", folder=False)
         if self.operations and (self.all_parts or self.end_to_end or self.compiled or self.merged):
             raise InputError(
-                "--operations counts and times nothing; use it without --all, --end-to-end, --compile and --merged"
+                "--operations counts instead of timing; use it without --all, --end-to-end, --compile and --merged"
             )
         if self.end_to_end and (self.all_parts or self.compiled or self.merged):
             raise InputError(

@@ -192,7 +192,7 @@ def test_wrong_config_file(shipbench: Shipbench, tmp_path: Path, content: str, w
         ("list tasks ,", "FILE.toml|SOURCE is empty; name a suite"),
         ("bench --all --end-to-end", "--end-to-end times runs as they are carried out; use it without --all"),
         ("bench --end-to-end --merged", "use it without --all, --compile and --merged"),
-        ("bench --operations --merged", "--operations counts and times nothing"),
+        ("bench --operations --merged", "--operations counts instead of timing"),
         ("bench --all --json b.json", "leave out --json"),
         ("bench --all --compile", "neither compiled nor merged; use it without --compile and --merged"),
         ("bench --all --merged", "neither compiled nor merged; use it without --compile and --merged"),
