@@ -149,8 +149,7 @@ def _all_left(grid: StudyGrid, cost_of: CostOf) -> Cost:
 
 def _left_text(left: Cost, options: GridOptions) -> str:
     if left.flops:
-        tells = "a record of a method without fixed features"
-        return f"{cost_text(left)} left; {tells} will tell the time that they take here"
+        return f"{cost_text(left)} left; their time is unknown until a method that trains on images has a record here"
     jobs = options.jobs or 1
     how = f"{jobs} runs at a time" if jobs > 1 else "counted one run after the other"
     rest = left.runs - left.measured

@@ -38,6 +38,4 @@ def test_the_time_left_is_shared_by_the_runs_at_a_time() -> None:
 def test_without_a_speed_the_text_names_the_records_that_tell_it() -> None:
     left = study_tables._left_text(Cost(flops=2e15, runs=1), GridOptions(tasks=""))
     # The record of a linear probe gives no speed: its seconds leave out the forward passes.
-    assert (
-        left == "2e+15 FLOPs left; a record of a method without fixed features will tell the time that they take here"
-    )
+    assert left == "2e+15 FLOPs left; their time is unknown until a method that trains on images has a record here"
