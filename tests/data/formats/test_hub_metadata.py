@@ -43,6 +43,13 @@ def test_a_column_of_metadata_says_the_split(tmp_path: Path) -> None:
         read(tmp_path)
 
 
+def test_damaged_metadata_in_parquet_are_named(tmp_path: Path) -> None:
+    tree(tmp_path, "a.png", "b.png")
+    (tmp_path / "metadata.parquet").write_bytes(b"PAR1")
+    with pytest.raises(InputError, match=r"metadata\.parquet is damaged or no Parquet file"):
+        read(tmp_path)
+
+
 def test_metadata_in_parquet_and_several_columns(tmp_path: Path) -> None:
     tree(tmp_path, "a.png", "b.png")
     rows = [{"file_name": "a.png", "kind": 1, "size": 3}, {"file_name": "b.png", "kind": 2, "size": 3}]
