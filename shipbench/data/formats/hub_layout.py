@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from shipbench.data.formats.arrow_tables import ArrowTable, Features, ImageTable, ParquetTable, read_features
-from shipbench.data.formats.files import is_hidden
+from shipbench.data.formats.files import is_hidden, visible_files
 from shipbench.data.formats.roles import role_of, role_within
 from shipbench.data.images import read_bytes
 from shipbench.errors import InputError
@@ -65,7 +65,7 @@ def parquet_tables(path: Path, config: str | None) -> HubTables | None:
     """
     if path.is_file():
         return _opened({"train": [path]}, Features(), path.parent) if path.suffix == ".parquet" else None
-    files = [file for file in sorted(path.rglob("*.parquet")) if file.stem != "metadata" and _is_visible(file, path)]
+    files = sorted(path / name for name in visible_files(path) if name.endswith(".parquet"))
     if not files:
         return None
     card = _card(path / "README.md")
