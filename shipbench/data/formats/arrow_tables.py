@@ -304,4 +304,6 @@ def label_columns(schema: Any, names: Sequence[str]) -> list[str]:
 def _is_text(kind: Any) -> bool:
     import pyarrow as pa
 
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+    # A column of categories of pandas is a dictionary of texts.
+    plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(plain) or pa.types.is_large_string(plain))

@@ -157,3 +157,5 @@ def test_two_kinds_of_metadata_are_refused(tmp_path: Path) -> None:
 def test_an_image_folder_without_metadata_is_read_by_its_folders(tmp_path: Path) -> None:
     tree(tmp_path, "train/ant/1.png", "train/bee/1.png", "test/ant/2.png")
     assert sizes(read(tmp_path)) == {"train": 2, "test": 1}
+    with pytest.raises(InputError, match=r"read by its class folders, so 'label_column' means nothing; remove it"):
+        read(tmp_path, label_column="species")
