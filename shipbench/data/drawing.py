@@ -66,7 +66,7 @@ def draw(task: Task, splits: Mapping[SplitRole, Sequence[Entry]], classes: Seque
 def draw_shots(task: Task, train: Entries, val: Entries, classes: Sequence[str]) -> tuple[Entries, Entries]:
     """Draw ``task.shots`` training images of each class, and as many to validate on but at most 4.
 
-    Without ``val``, these come from the training images that are left; a class may have fewer of them. Raises
+    Without ``val``, these come from the other training images; a class may have fewer of them. Raises
     ``InputError`` that names the classes with too few training images.
     """
     pool = _by_class(train)
@@ -83,8 +83,11 @@ def draw_shots(task: Task, train: Entries, val: Entries, classes: Sequence[str])
     most = min(task.shots, _MOST_SHOTS_VAL)
     if val:
         return fit, [entry for entries in _by_class(val).values() for entry in _ranked(entries, salt)[:most]]
+    # An image that is listed twice may be among the shots once; the other time is not left to validate on.
+    taken = set(fit)
+    rest = [[entry for entry in entries if entry not in taken] for entries in ranked.values()]
     # From the end, so that the images to validate on are the same for every number of shots that leaves some.
-    return fit, [entry for entries in ranked.values() for entry in entries[task.shots :][-most:]]
+    return fit, [entry for entries in rest for entry in entries[-most:]]
 
 
 def _pools(task: Task, splits: Mapping[SplitRole, Entries]) -> tuple[dict[SplitRole, tuple[Entry, ...]], bool]:

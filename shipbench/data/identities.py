@@ -44,7 +44,7 @@ def identify_files(root: Path, paths: Sequence[str], title: str, jobs: int | Non
     be read.
     """
     states = {path: _state(os.path.join(root, path)) for path in paths}  # noqa: PTH118
-    memo = _memo(root)
+    memo = _memo(hashlib.sha256(os.fsencode(root.resolve())).hexdigest())
     memory = _recall(memo)
     identities = {
         path: memory[path][1] for path, state in states.items() if path in memory and memory[path][0] == state
@@ -72,7 +72,7 @@ def identify_contained(
     """
     started = time.time_ns()
     states = {str(file): _state(file) for file in sorted(set(containers))}
-    memo = _memo(Path(_digest(json.dumps([states, list(paths), column]))))
+    memo = _memo(_digest(json.dumps([states, list(paths), column])))
     memory = _recall(memo)
     if memory.keys() >= set(paths):
         return {path: memory[path][1] for path in paths}
@@ -135,8 +135,8 @@ def _state(file: Path | str) -> _State:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
-def _memo(root: Path) -> Path:
-    return cache_dir("fingerprints") / f"files-{hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:32]}.json"
+def _memo(digest: str) -> Path:
+    return cache_dir("fingerprints") / f"files-{digest[:32]}.json"
 
 
 def _recall(memo: Path) -> _Memory:

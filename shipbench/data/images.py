@@ -89,9 +89,10 @@ def identify_bytes(data: bytes) -> ImageIdentity:
 
 
 def identify_picture(image: Image.Image) -> ImageIdentity:
-    """Return the identity of a decoded image from its mode, size and pixels."""
+    """Return the identity of a decoded image from its mode, size and pixels, and from its palette if it has one."""
     digest = hashlib.sha256(f"{image.mode} {image.size}\0".encode())
     digest.update(image.tobytes())
+    digest.update(bytes(image.getpalette() or ()))
     return ImageIdentity(digest.hexdigest(), "array")
 
 

@@ -74,7 +74,10 @@ class Listing:
     doubt: str = ""
 
     def picture(self, path: str) -> Image.Image:
-        """Return the image called ``path`` as RGB, upright; raise ``InputError`` if it cannot be read or decoded."""
+        """Return the image called ``path`` as RGB, an encoded one upright.
+
+        Raises ``InputError`` if it cannot be read or decoded.
+        """
         image = self.images.read(path)
         file = None if self.signatures is None else self.signatures[path]
         # A file that holds many images does not tell which of them is meant.

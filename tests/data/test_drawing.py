@@ -125,6 +125,14 @@ def test_shots_count_an_image_as_often_as_it_is_listed() -> None:
     assert written(drawing)[:2] == ("ant0 ant0 bee0 bee0 wasp1 wasp1", "ant1 ant1 bee1 bee1 wasp0 wasp0")
 
 
+def test_an_image_that_is_listed_twice_is_not_among_the_shots_and_validated_on() -> None:
+    twice = (*entries("train", (4, 4, 4)), *entries("train", (4, 4, 4)))
+    task = Task("bugs", "Natural", "bugs", 0, 0, 0, "folder", "", location="bugs", shots=3)
+    drawing = draw(task, {"train": twice, "test": entries("test", (1, 1, 1))}, NAMES)
+    assert (counts(drawing, "train800"), counts(drawing, "val200")) == ([3, 3, 3], [3, 3, 3])
+    assert not set(drawing.splits["train800"]) & set(drawing.splits["val200"])
+
+
 def test_more_shots_contain_fewer_and_final_trains_on_the_shots_alone() -> None:
     splits = {"train": (20, 20, 20), "test": (2, 2, 2)}
     drawings = {shots: drawn(splits, shots=shots) for shots in (1, 2, 4, 8, 16)}

@@ -126,6 +126,21 @@ def test_images_in_a_container_too_young_for_its_times_to_tell_are_read_again(
         assert len(read) == reads
 
 
+def test_images_in_a_container_are_not_read_again_from_another_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = list[str]()
+
+    def identify(path: str) -> ImageIdentity:
+        read.append(path)
+        return ImageIdentity("0" * 64, "array")
+
+    for place in (folder, folder.parent):
+        monkeypatch.chdir(place)
+        identify_contained([folder / NAMES[0]], ["a", "b"], identify, "own")
+    assert read == ["a", "b"]
+
+
 def test_a_damaged_memory_is_not_believed(folder: Path, private_cache: Path) -> None:
     first = identify_files(folder, NAMES, "own")
     (memo,) = (private_cache / "fingerprints").iterdir()

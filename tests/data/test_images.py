@@ -20,6 +20,7 @@ from shipbench.data.images import (
     MAX_PIXELS,
     decode,
     decode_photograph,
+    identify_picture,
     image_format,
     sniff,
     to_rgb,
@@ -293,3 +294,11 @@ def test_what_pillow_logs_is_not_printed() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
     assert done.stderr == b""
+
+
+def test_pictures_that_differ_in_their_palette_alone_have_two_identities() -> None:
+    black, red = Image.new("P", (4, 4)), Image.new("P", (4, 4))
+    black.putpalette([0, 0, 0])
+    red.putpalette([255, 0, 0])
+    assert black.tobytes() == red.tobytes()
+    assert identify_picture(black) != identify_picture(red)

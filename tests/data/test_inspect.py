@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 
 from shipbench.data import fingerprint
 from shipbench.data.inspection.contact_sheet import CELL, contact_sheet, write_contact_sheet
-from shipbench.data.inspection.summary import summarise
+from shipbench.data.inspection.summary import _moments, summarise
 from shipbench.data.sources import open_source
 from shipbench.data.types import NativeSplit
 from shipbench.errors import InputError
@@ -32,6 +33,16 @@ def test_sizes_and_moments_describe_the_training_images(dtd: Path) -> None:
     assert np.allclose(summary.std, pixels.std(axis=0), atol=1e-9)
     assert (summary.smallest, summary.largest) == ((12, 10), (40, 5))
     assert (summary.fingerprint, summary.image_format) == (fingerprint(DTD, dtd), "png")
+
+
+def test_a_photograph_takes_no_memory_beside_its_pixels() -> None:
+    photograph = Image.new("RGB", (1000, 1000), (0, 51, 255))
+    tracemalloc.start()
+    moments = _moments(photograph)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.allclose((moments.sums, moments.squares), np.multiply(1e6, ((0, 0.2, 1), (0, 0.04, 1))), rtol=1e-12)
+    assert peak < 10**6
 
 
 def test_counts_are_per_class_and_split(dtd: Path) -> None:

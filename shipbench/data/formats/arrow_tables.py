@@ -9,13 +9,15 @@ import bisect
 import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from shipbench.data.images import read_bytes
-from shipbench.errors import InputError
+from shipbench.errors import InputError, one_line
 from shipbench.runtime.json_text import parse_json
 
 _KEPT_BYTES = 1 << 28
@@ -140,18 +142,19 @@ class ParquetTable(ImageTable):
     """Parquet files, read by row group; the groups read last are kept."""
 
     def __init__(self, files: Sequence[Path]) -> None:
-        import pyarrow as pa
         import pyarrow.parquet as pq
 
         super().__init__(files)
-        try:
-            self._readers = [pq.ParquetFile(file, memory_map=True) for file in files]
-        except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{files[0].parent} holds a file that is not Parquet: {error}; get it again") from error
-        self._groups = [(reader, group) for reader in self._readers for group in range(reader.metadata.num_row_groups)]
+        self._readers: list[Any] = []
+        self._groups: list[tuple[Path, Any, int]] = []
         self._starts = [0]
-        for reader, group in self._groups:
-            self._starts.append(self._starts[-1] + reader.metadata.row_group(group).num_rows)
+        for file in files:
+            with reading_parquet(file):
+                reader = pq.ParquetFile(file, memory_map=True)
+            self._readers.append(reader)
+            for group in range(reader.metadata.num_row_groups):
+                self._groups.append((file, reader, group))
+                self._starts.append(self._starts[-1] + reader.metadata.row_group(group).num_rows)
         self._kept: OrderedDict[tuple[str, int], Any] = OrderedDict()
         self._kept_bytes = 0
 
@@ -167,7 +170,9 @@ class ParquetTable(ImageTable):
 
     def column(self, name: str) -> list[Any]:
         """Return all values of a column."""
-        return [value for reader in self._readers for value in reader.read(columns=[name]).column(name).to_pylist()]
+        readers = zip(self.files, self._readers, strict=True)
+        columns = (_column(file, name, partial(reader.read, columns=[name])) for file, reader in readers)
+        return [value for column in columns for value in column.to_pylist()]
 
     def cell(self, name: str, row: int) -> Any:
         """Return one value of a column."""
@@ -178,13 +183,37 @@ class ParquetTable(ImageTable):
         # One reader must not be used by two threads at once.
         with self._lock:
             if (name, number) not in self._kept:
-                reader, group = self._groups[number]
-                self._kept[name, number] = reader.read_row_group(group, columns=[name]).column(name)
+                file, reader, group = self._groups[number]
+                self._kept[name, number] = _column(file, name, partial(reader.read_row_group, group, columns=[name]))
                 self._kept_bytes += self._kept[name, number].nbytes
             self._kept.move_to_end((name, number))
             while len(self._kept) > 1 and self._kept_bytes > _KEPT_BYTES:
                 self._kept_bytes -= self._kept.popitem(last=False)[1].nbytes
             return self._kept[name, number]
+
+
+@contextmanager
+def reading_parquet(file: Path) -> Iterator[None]:
+    """Turn the errors of reading ``file`` into one sentence."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        reason = one_line(error, 200).rstrip(".")
+        raise InputError(f"{file} is damaged or no Parquet file ({reason}); get it again") from error
+
+
+def _column(file: Path, name: str, read: Callable[[], Any]) -> Any:
+    with reading_parquet(file):
+        rows = read()
+    # Reading a column that is not there gives rows without columns.
+    if name not in rows.column_names:
+        raise InputError(
+            f"{file} has no column {name!r}, which another file of its split has; save both with the same columns, or "
+            "move the file to another folder"
+        )
+    return rows.column(name)
 
 
 @dataclass(frozen=True)
@@ -275,4 +304,6 @@ def label_columns(schema: Any, names: Sequence[str]) -> list[str]:
 def _is_text(kind: Any) -> bool:
     import pyarrow as pa
 
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+    # A column of categories of pandas is a dictionary of texts.
+    plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(plain) or pa.types.is_large_string(plain))

@@ -11,7 +11,7 @@ from shipbench.counts import counted
 from shipbench.data.formats.files import FolderImages, plain_path
 from shipbench.data.formats.labels import Label, Rows, as_integers, doubt_of, make_listing, quoted_few
 from shipbench.data.formats.listed_paths import locate
-from shipbench.data.formats.options import divided, place, require_known, with_images
+from shipbench.data.formats.options import divided, place, require_known, text_option, with_images
 from shipbench.data.formats.roles import assign_roles, role_within
 from shipbench.data.formats.table_columns import IMAGE_COLUMNS, Table, meaning_of
 from shipbench.data.formats.table_files import read_table, table_files
@@ -37,7 +37,7 @@ class CsvTable(ListedSource):
         name, images_folder = divided(location, base)
         options = with_images(options, images_folder)
         path = place(name, base)
-        tables = [read_table(file) for file in table_files(path)]
+        tables = [read_table(file) for file in _files(path, options)]
         single = len(tables) == 1
         labelled, notes = _without_unlabelled([row for table in tables for row in _rows(table, options, single)], path)
         notes += _origins(tables, options, path)
@@ -51,6 +51,20 @@ class CsvTable(ListedSource):
         doubt = doubt_of((row.label for row in used), path)
         signatures = images.signatures(located.paths)
         return make_listing(rows, images, path, notes=[*notes, *located.notes], signatures=signatures, doubt=doubt)
+
+
+def _files(path: Path, options: Mapping[str, Any]) -> list[Path]:
+    """Return the tables to read: a table that the task file names the split column of is read alone."""
+    if text_option(options, "split_column") is None:
+        return table_files(path)
+    files = [path] if path.is_file() else table_files(path)
+    if len(files) > 1:
+        train = next((file for file in files if role_within(file.stem) == "train"), files[0])
+        raise InputError(
+            f"{path} has a table for each split, so split_column means nothing; remove it, or name the table that has "
+            f"the column, as in csv:{train}"
+        )
+    return files
 
 
 class _Row(NamedTuple):

@@ -55,12 +55,26 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def visible_files(folder: Path) -> Iterator[str]:
-    """Yield the path of every file below a folder, relative to it, except hidden ones and those in hidden folders."""
+    """Yield the path of every file below a folder, relative to it, except hidden ones and those in hidden folders.
+
+    Links to folders outside of ``folder`` are followed.
+    """
+    root = folder.resolve()
     # Of a million files, pathlib would take several times as long.
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not is_hidden(name)]
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not (is_hidden(name) or _is_passed_over(Path(parent, name), root))]
         prefix = os.path.relpath(parent, folder).replace(os.sep, "/")
         yield from (name if prefix == "." else f"{prefix}/{name}" for name in names if not is_hidden(name))
+
+
+def _is_passed_over(folder: Path, root: Path) -> bool:
+    return folder.is_symlink() and (folder.resolve().is_relative_to(root) or leads_up(folder))
+
+
+def leads_up(folder: Path) -> bool:
+    """Return whether a link leads to a folder on the way to it, so that following it would never end."""
+    target = folder.resolve()
+    return any(place.resolve().is_relative_to(target) for place in folder.parents)
 
 
 def is_hidden(name: str) -> bool:

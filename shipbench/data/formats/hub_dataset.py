@@ -65,7 +65,13 @@ class HubDataset(ListedSource):
             return shards
         if local.is_file():
             raise InputError(f"hf:{name}: {local} is no Parquet file; name one, or the folder of a data set")
-        return list_folder(local, {key: value for key, value in options.items() if key == "splits"})
+        listing = list_folder(local, {key: value for key, value in options.items() if key == "splits"})
+        if column := next((key for key in ("image_column", "label_column") if key in options), None):
+            raise InputError(
+                f"{local} is read by its class folders, so {column!r} means nothing; remove it, or name the table that "
+                "has the column, as in csv:labels.csv"
+            )
+        return listing
 
 
 def _refuse_missing_path(name: str, path: Path) -> None:

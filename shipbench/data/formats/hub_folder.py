@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from shipbench.counts import counted
+from shipbench.data.formats.arrow_tables import reading_parquet
 from shipbench.data.formats.files import FolderImages, is_image, plain_path, require_files, visible_files
 from shipbench.data.formats.image_folder import METADATA_SUFFIXES
 from shipbench.data.formats.labels import Label, as_integers, doubt_of, make_listing, quoted_few
@@ -118,7 +119,8 @@ def _records(file: Path) -> list[dict[str, Any]]:
     if file.suffix == ".parquet":
         import pyarrow.parquet as pq
 
-        records: list[dict[str, Any]] = pq.read_table(file).to_pylist()
+        with reading_parquet(file):
+            records: list[dict[str, Any]] = pq.read_table(file).to_pylist()
         return records
     try:
         text = read_bytes(file).decode("utf-8-sig")

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from shipbench.data.formats.arrow_tables import ArrowTable, Features, ImageTable, ParquetTable, read_features
-from shipbench.data.formats.files import is_hidden
+from shipbench.data.formats.files import is_hidden, visible_files
 from shipbench.data.formats.roles import role_of, role_within
 from shipbench.data.images import read_bytes
 from shipbench.errors import InputError
@@ -65,7 +65,7 @@ def parquet_tables(path: Path, config: str | None) -> HubTables | None:
     """
     if path.is_file():
         return _opened({"train": [path]}, Features(), path.parent) if path.suffix == ".parquet" else None
-    files = [file for file in sorted(path.rglob("*.parquet")) if file.stem != "metadata" and _is_visible(file, path)]
+    files = sorted(path / name for name in visible_files(path) if name.endswith(".parquet"))
     if not files:
         return None
     card = _card(path / "README.md")
@@ -145,21 +145,32 @@ def _inferred(root: Path, files: Sequence[Path]) -> dict[str, dict[str, _SplitFi
         config, split = _config_and_split(PurePosixPath(file.relative_to(root).as_posix()))
         configs.setdefault(config, {}).setdefault(split, []).append(file)
     return {
-        config: {split: _SplitFiles(tuple(paths)) for split, paths in splits.items()}
+        config: {split: _SplitFiles(tuple(paths)) for split, paths in _with_unnamed(splits).items()}
         for config, splits in configs.items()
     }
 
 
+def _with_unnamed(splits: Mapping[str, list[Path]]) -> dict[str, list[Path]]:
+    """Return the files by split; those that name none are train, or apart from it if others are called so."""
+    named = {split: files for split, files in splits.items() if split}
+    has_train = any(role_of(split) == "train" for split in named)
+    for file in splits.get("", ()):
+        named.setdefault(file.stem if has_train else "train", []).append(file)
+    return named
+
+
 def _config_and_split(path: PurePosixPath) -> tuple[str, str]:
-    """Return the configuration and split of a file by its path, as ``data/train-00000-of-00001.parquet``."""
+    """Return the configuration and split of a file by its path, as ``data/train-00000-of-00001.parquet``.
+
+    The split is empty if the path names none.
+    """
     folders = list(path.parent.parts)
     if shard := _SHARD.fullmatch(path.stem):
         split = shard[1]
     elif folders and (path.stem.isdecimal() or role_of(folders[-1])):
         split = folders.pop()
     else:
-        role = role_within(path.stem)
-        split = role or "train"
+        split = role_within(path.stem) or ""
     config = "/".join(folders)
     return (_DEFAULT if config in ("", "data") else config), split.removeprefix("partial-")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from shipbench.counts import counted
-from shipbench.data.formats.files import UNREAD_SUFFIXES, FolderImages, is_hidden, is_image, require_folder
+from shipbench.data.formats.files import UNREAD_SUFFIXES, FolderImages, is_hidden, is_image, leads_up, require_folder
 from shipbench.data.formats.folder_layout import (
     Level,
     class_splits,
@@ -260,7 +260,7 @@ def _image_paths(root: Path, top: str, skipped: _Skipped) -> list[str]:
                 if is_hidden(item.name):
                     skipped.hidden += 1
                 elif item.is_dir():
-                    if not _leads_up(item):
+                    if not (item.is_symlink() and leads_up(Path(item.path))):
                         folders.append(f"{folder}/{item.name}")
                 elif is_image(item.name):
                     paths.append(f"{folder}/{item.name}")
@@ -269,11 +269,3 @@ def _image_paths(root: Path, top: str, skipped: _Skipped) -> list[str]:
                 else:
                     skipped.others += 1
     return sorted(paths)
-
-
-def _leads_up(item: os.DirEntry[str]) -> bool:
-    """Whether a link leads to a folder that holds it, so that following it would never end."""
-    if not item.is_symlink():
-        return False
-    holder = Path(item.path).parent.resolve()
-    return holder.is_relative_to(Path(item.path).resolve())

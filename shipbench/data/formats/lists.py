@@ -187,7 +187,9 @@ def _coop_listing(folder: Path, file: Path, options: Mapping[str, Any]) -> Listi
         raise InputError(f"{file} is not an object with the lists train, val and test; get the file again")
     roles = assign_roles([name for name in content if content[name]], options, file)
     names: dict[Label, str] = {}
-    rows = {role: _coop_rows(content[name], names, f"{file}, {name}") for name, role in roles.items()}
+    rows: dict[SplitRole, Rows] = {}
+    for name, role in roles.items():
+        rows[role] = [*rows.get(role, ()), *_coop_rows(content[name], names, f"{file}, {name}")]
     return _finish(folder, rows, names, options)
 
 

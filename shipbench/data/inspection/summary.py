@@ -79,5 +79,6 @@ def summarise(task: Task, root: Path | None, jobs: int | None = None) -> TaskSum
 
 
 def _moments(image: Image.Image) -> _Moments:
-    pixels = np.asarray(image).reshape(-1, 3) / 255.0
-    return _Moments(image.size, pixels.sum(axis=0), (pixels**2).sum(axis=0))
+    # From the histogram: the pixels of a photograph as floating-point numbers take sixteen times its memory.
+    times, values = np.reshape(image.histogram(), (3, 256)), np.arange(256) / 255
+    return _Moments(image.size, times @ values, times @ values**2)

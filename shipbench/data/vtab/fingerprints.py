@@ -27,7 +27,7 @@ from shipbench.tasks.catalogue import SplitName
 def identify(folder: TaskFolder, jobs: int | None = None) -> Identity:
     """Return the identity of a task: the stored one if no file has changed, else hashed in parallel.
 
-    Raises ``InputError`` if a listed image is missing, unreadable or outside the task folder.
+    Raises ``InputError`` if a listed image is missing or cannot be read.
     """
     paths = [entry.path for role in _roles(folder) for entry in folder.entries[role]]
     scan = scan_images(folder.path, paths)

@@ -297,6 +297,15 @@ def test_a_test_table_without_labels_is_left_out(tmp_path: Path) -> None:
     assert listing.notes == (f"test in {tmp_path} has no labels and is left out",)
 
 
+def test_a_table_whose_split_column_is_named_is_read_alone(tmp_path: Path) -> None:
+    file = table(tmp_path, "image,label,part\na.png,x,train\nb.png,y,train\nc.png,x,test\n", "train.csv")
+    table(tmp_path, "image\nd.png\n", "test.csv")
+    assert sizes(read(file)) == {"train": 3}
+    assert sizes(read(file, split_column="part")) == {"train": 2, "test": 1}
+    with pytest.raises(InputError, match=r"a table for each split, so split_column means nothing.*csv:.*train\.csv"):
+        read(tmp_path, split_column="part")
+
+
 def test_several_tables_ask_for_one(tmp_path: Path) -> None:
     table(tmp_path, PLAIN)
     assert sizes(read(tmp_path)) == {"train": 2}

@@ -43,6 +43,12 @@ def test_shards_turned_into_tables_call_the_label_cls(tmp_path: Path) -> None:
     assert read(parquet(tmp_path, jpg=pictures(2), cls=[0, 3], label=["x", "y"])).classes == ("x", "y")
 
 
+def test_categories_of_pandas_are_labels(tmp_path: Path) -> None:
+    categories = pa.array(["bee", "ant", "bee"]).dictionary_encode()
+    folder = parquet(tmp_path, image=pictures(3), label=categories)
+    assert [name for _, name in labels(read(folder))["train"]] == ["bee", "ant", "bee"]
+
+
 def test_a_column_of_paths_names_files(tmp_path: Path) -> None:
     tree(tmp_path, "img/a.png", "img/b.png")
     listing = read(parquet(tmp_path, image_path=["img/a.png", "img/b.png"], label=["ant", "bee"]))

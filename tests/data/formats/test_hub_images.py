@@ -56,6 +56,7 @@ class Group:
     """A reader of Parquet with one row per group, and the column read from it, which counts questions for its size."""
 
     asked = 0
+    column_names = ("label",)
 
     def read_row_group(self, group: int, columns: list[str]) -> Group:
         return self
@@ -74,7 +75,7 @@ class Group:
 
 def test_the_size_of_what_is_kept_is_not_counted_anew(tmp_path: Path) -> None:
     table, reader = ParquetTable([parquet(tmp_path / "train.parquet", group=1, label=list(range(50)))]), Group()
-    table._groups = [(reader, group) for _, group in table._groups]
+    table._groups = [(file, reader, group) for file, _, group in table._groups]
     assert [table.cell("label", row) for row in range(50)] == [0] * 50
     assert reader.asked <= 100
 
@@ -85,6 +86,23 @@ def test_the_groups_that_fit_are_kept(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(arrow_tables, "_KEPT_BYTES", 3 * table._kept_bytes)
     assert [table.cell("label", row) for row in range(50)] == list(range(50))
     assert len(table._kept) == 3
+
+
+def test_a_damaged_file_is_named(tmp_path: Path, private_cache: Path) -> None:
+    file, whole = tmp_path / "train.parquet", parquet(tmp_path / "train.parquet", label=[0, 1] * 50).read_bytes()
+    file.write_bytes(whole[:200] + bytes(400) + whole[600:])
+    with pytest.raises(InputError, match=r"train\.parquet is damaged or no Parquet file \(.*\); get it again"):
+        identity(tmp_path)
+    file.write_bytes(whole[:200])
+    with pytest.raises(InputError, match=r"train\.parquet is damaged or no Parquet file \(.*\); get it again"):
+        read(tmp_path)
+
+
+def test_a_piece_without_the_column_of_the_label_is_named(tmp_path: Path) -> None:
+    parquet(tmp_path / "train-00000-of-00002.parquet", label=[0, 1])
+    parquet(tmp_path / "train-00001-of-00002.parquet", number=[0, 1])
+    with pytest.raises(InputError, match=r"train-00001-of-00002\.parquet has no column 'label', which another file"):
+        read(tmp_path)
 
 
 def test_a_binary_column_is_an_image(tmp_path: Path) -> None:

@@ -43,6 +43,13 @@ def test_a_column_of_metadata_says_the_split(tmp_path: Path) -> None:
         read(tmp_path)
 
 
+def test_damaged_metadata_in_parquet_are_named(tmp_path: Path) -> None:
+    tree(tmp_path, "a.png", "b.png")
+    (tmp_path / "metadata.parquet").write_bytes(b"PAR1")
+    with pytest.raises(InputError, match=r"metadata\.parquet is damaged or no Parquet file"):
+        read(tmp_path)
+
+
 def test_metadata_in_parquet_and_several_columns(tmp_path: Path) -> None:
     tree(tmp_path, "a.png", "b.png")
     rows = [{"file_name": "a.png", "kind": 1, "size": 3}, {"file_name": "b.png", "kind": 2, "size": 3}]
@@ -150,3 +157,5 @@ def test_two_kinds_of_metadata_are_refused(tmp_path: Path) -> None:
 def test_an_image_folder_without_metadata_is_read_by_its_folders(tmp_path: Path) -> None:
     tree(tmp_path, "train/ant/1.png", "train/bee/1.png", "test/ant/2.png")
     assert sizes(read(tmp_path)) == {"train": 2, "test": 1}
+    with pytest.raises(InputError, match=r"read by its class folders, so 'label_column' means nothing; remove it"):
+        read(tmp_path, label_column="species")

@@ -62,6 +62,32 @@ def test_splits_without_a_role_are_left_out_unless_chosen(tmp_path: Path) -> Non
     assert sizes(read(tmp_path, splits={"train": ["train", "extra"]})) == {"train": 4, "test": 2}
 
 
+@pytest.mark.parametrize("folder", ["", "data/"])
+def test_a_file_that_names_no_split_is_train_only_if_no_other_is(tmp_path: Path, folder: str) -> None:
+    for name in ("all", "test"):
+        parquet(tmp_path / f"{folder}{name}.parquet", label=[0, 1])
+    assert sizes(read(tmp_path)) == {"train": 2, "test": 2}
+    parquet(tmp_path / f"{folder}train.parquet", label=[0, 1, 1])
+    listing = read(tmp_path)
+    assert (sizes(listing), listing.notes) == (
+        {"train": 3, "test": 2},
+        (f"left out 1 split of {tmp_path}: all",),
+    )
+    assert sizes(read(tmp_path, splits={"train": ["train", "all"]})) == {"train": 5, "test": 2}
+
+
+def test_splits_behind_links_are_read(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        parquet(tmp_path / "disk" / split / "0000.parquet", label=[0, 1])
+        tree(tmp_path / "disk" / "folders" / split, "a.png", "b.png")
+        metadata(tmp_path / "disk" / "folders" / split, "file_name,label\na.png,ant\nb.png,bee\n")
+        for folder, target in (("tables", split), ("folders", f"folders/{split}")):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            (tmp_path / folder / split).symlink_to(tmp_path / "disk" / target)
+    for folder in ("tables", "folders"):
+        assert sizes(read(tmp_path / folder)) == {"train": 2, "test": 2}
+
+
 def test_pieces_that_are_missing_are_not_left_out(tmp_path: Path) -> None:
     for number in (0, 2):
         parquet(tmp_path / f"data/train-0000{number}-of-00004.parquet", label=[0, 1])

@@ -129,6 +129,16 @@ def test_links_to_folders_are_followed_but_not_in_a_circle(tmp_path: Path) -> No
     assert [entry.path for entry in read(folder).splits["train"]][-2:] == ["ant/c.png", "ant/more/d.png"]
 
 
+def test_links_between_two_folders_are_no_circle(tmp_path: Path) -> None:
+    folder = tree(tmp_path, "ant/a.png", "bee/b.png")
+    (folder / "ant" / "others").symlink_to(folder / "bee")
+    (folder / "bee" / "others").symlink_to(folder / "ant")
+    assert [entry.path for entry in read(folder).splits["train"]] == [
+        *("ant/a.png", "ant/others/b.png"),
+        *("bee/b.png", "bee/others/a.png"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("paths", "message"),
     [

@@ -148,6 +148,15 @@ def test_too_many_files_are_not_searched(tmp_path: Path, monkeypatch: pytest.Mon
             read(file)
 
 
+def test_images_behind_links_are_found_by_their_names(tmp_path: Path) -> None:
+    tree(tmp_path / "disk", "a.png", "b.png")
+    table = rows(tmp_path / "data", "C:/old/a.png", "C:/old/b.png")
+    (tmp_path / "data" / "pictures").symlink_to(tmp_path / "disk")
+    (tmp_path / "data" / "again").symlink_to(tmp_path / "data")
+    (tmp_path / "disk" / "back").symlink_to(tmp_path)
+    assert paths(read(table, images=str(tmp_path / "data"))) == ["pictures/a.png", "pictures/b.png"]
+
+
 def test_an_address_names_the_way_out(tmp_path: Path) -> None:
     file = rows(tmp_path, "s3://bucket/a.png", "s3://bucket/b.png")
     with pytest.raises(InputError, match=r"is an address, .* name their folder, as in csv:.*labels\.csv:FOLDER"):

@@ -40,6 +40,14 @@ def test_coop_brings_class_names_and_paths_may_start_with_a_slash(tmp_path: Path
     assert labels(listing) == {"train": [("0.png", "bee"), ("1.png", "wasp")], "test": [("2.png", "bee")]}
 
 
+def test_several_lists_of_coop_may_have_one_role(tmp_path: Path) -> None:
+    tree(tmp_path, *IMAGES)
+    coop(tmp_path, [["0.png", 0, "bee"], ["1.png", 1, "wasp"]], val=[["2.png", 0, "bee"]], test=[["3.png", 1, "wasp"]])
+    listing = read(tmp_path, splits={"train": ["train", "val"]})
+    assert labels(listing)["train"] == [("0.png", "bee"), ("1.png", "wasp"), ("2.png", "bee")]
+    assert sizes(listing) == {"train": 3, "test": 1}
+
+
 def test_a_label_with_two_names_is_refused(tmp_path: Path) -> None:
     tree(tmp_path, *IMAGES)
     with pytest.raises(InputError, match=r"train, item 1: label 0 is called 'wasp' and 'bee'"):
