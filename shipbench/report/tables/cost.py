@@ -59,6 +59,7 @@ def cost_table(view: SuiteView) -> Table | None:
 
 def _stacked_note(runs: pd.DataFrame) -> tuple[str, ...]:
     """Explain the time and memory of stacked runs, which differ from those of a run alone."""
+    runs = runs.drop_duplicates("run_id")
     stacked = int((runs["stacked_runs"] > 1).sum())
     if not stacked:
         return ()
