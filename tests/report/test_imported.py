@@ -178,6 +178,19 @@ def test_the_frame_of_the_main_table_holds_trained_runs_unless_told_otherwise(re
     assert len(main_table(alone, imported="none")) == 0
 
 
+@pytest.mark.parametrize("choice", ["beside", "all"])
+def test_protocol_and_facts_are_those_of_the_runs(records: pd.DataFrame, choice: ImportedChoice) -> None:
+    records = records.assign(n_train=1000)
+    report, alone = (build_report(records, None, ReportOptions(imported=each)) for each in (choice, "none"))
+    *protocol, (head, sentence) = report.protocol
+    assert (tuple(protocol), head) == (alone.protocol, "Imported")
+    # The result of the CSV file states no rule, so that it does not count.
+    assert sentence.startswith("38 results of other harnesses (osu)")
+    facts, expected = dict(report.facts), dict(alone.facts)
+    assert facts.pop("Imported") == "1 from csv, 38 from osu"
+    assert {**facts, "Methods": ""} == {**expected, "Methods": ""}
+
+
 def test_not_at_all(records: pd.DataFrame) -> None:
     report = build_report(records, None, ReportOptions(imported="none"))
     assert "osu" not in set(report.results["origin"])
@@ -188,6 +201,9 @@ def test_a_suite_of_imported_results_alone_is_reported(tmp_path: Path) -> None:
     imported("osu", osu_folder(tmp_path), tmp_path / "results")
     report = build_report(load_results(tmp_path / "results"))
     assert "38 imported results on VTAB-1k" in report.lead
+    assert [head for head, _ in report.protocol] == ["Imported"]
+    assert {"Runs", "Dates"} & dict(report.facts).keys() == set()
+    assert dict(report.facts)["Seeds"] == "not stated"
     assert any(table.name.startswith("main-") for table in report.tables())
 
 
