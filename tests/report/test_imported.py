@@ -13,7 +13,7 @@ from shipbench.report import ReportOptions, build_report, main_table
 from shipbench.report.analysis.imported import imported_choice, stated_rows
 from shipbench.report.analysis.study import ImportedChoice, build_study
 from shipbench.report.analysis.suite import SuiteView
-from shipbench.report.document import Row, Table
+from shipbench.report.document import Row, Table, without_empty_columns
 from shipbench.report.tables.cost import cost_table
 from shipbench.report.tables.main import main_results_table
 from shipbench.results.foreign.importing import import_results
@@ -75,6 +75,16 @@ def test_beside_the_runs(records: pd.DataFrame) -> None:
     assert len(view.ranking.arms) == 3
     assert len(view.comparisons) == 2
     assert any("38 results of osu" in note and "enter no mark, rank or test" in note for note in table.notes)
+
+
+def test_the_mean_of_a_part_is_printed_if_imported_results_alone_have_one(tmp_path: Path) -> None:
+    imported("osu", osu_folder(tmp_path, VTAB_TASKS[:3]), tmp_path / "results")
+    runs = make_results(grid(("vpt-deep", "ship"), VTAB_TASKS, (0,)))
+    table = table_of(view_of(pd.concat([runs, load_results(tmp_path / "results")], ignore_index=True), "beside"))
+    assert any(note.startswith("The mean of these 3 tasks") for note in table.notes)
+    printed = without_empty_columns(table)
+    place = [column.title for column in printed.columns].index("mean of these 3 tasks")
+    assert [row.cells[place].text for row in printed.rows if row.kind in ("ours", "imported")] == ["", "", *["98.9"] * 2]
 
 
 def test_a_rule_that_is_not_stated_enters_no_mean(records: pd.DataFrame) -> None:
