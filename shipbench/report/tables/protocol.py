@@ -56,8 +56,8 @@ def _imported(results: pd.DataFrame) -> Sentences:
     return (
         (
             "Imported",
-            f"{counted(len(results), 'result')} of other harnesses ({origins}), under protocols of their own; the other "
-            "entries are about the runs alone.",
+            f"{counted(len(results), 'result')} of other harnesses ({origins}), under protocols of their own; the "
+            "other entries are about the runs alone.",
         ),
     )
 
