@@ -22,7 +22,7 @@ CHANGES = Changes(
     ),
     methods=(MethodChange("SHIP", Interval(-4.25, -15.5, 7.0, 2), 0.3, -0.5, 0.6),),
     only_a=(Unpaired("r1", "SHIP", "svhn", 0), Unpaired("r2", "SHIP", "svhn", 1)),
-    only_b=(Unpaired("r3", "LoRA", "svhn", 0),),
+    only_b=(Unpaired("r3", "LoRA", "svhn", -1),),
     failed_in_b=(Unpaired("r4", "SSF", "dtd", 7),),
 )
 
@@ -45,7 +45,7 @@ def test_a_row_has_the_numbers_of_its_columns() -> None:
 def test_runs_without_a_partner_are_listed_at_their_side() -> None:
     assert [[cell.text for cell in row.cells] for row in unpaired_table(CHANGES).rows] == [
         ["only in A", "SHIP", "SVHN", "0, 1"],
-        ["only in B", "LoRA", "SVHN", "0"],
+        ["only in B", "LoRA", "SVHN", "not stated"],
         ["failed in B", "SSF", "DTD", "7"],
     ]
 

@@ -13,7 +13,7 @@ from shipbench.report import ReportOptions, build_report, main_table
 from shipbench.report.analysis.imported import imported_choice, stated_rows
 from shipbench.report.analysis.study import ImportedChoice, build_study
 from shipbench.report.analysis.suite import SuiteView
-from shipbench.report.document import Row, Table
+from shipbench.report.document import Row, Table, without_empty_columns
 from shipbench.report.tables.cost import cost_table
 from shipbench.report.tables.main import main_results_table
 from shipbench.results.foreign.importing import import_results
@@ -75,6 +75,17 @@ def test_beside_the_runs(records: pd.DataFrame) -> None:
     assert len(view.ranking.arms) == 3
     assert len(view.comparisons) == 2
     assert any("38 results of osu" in note and "enter no mark, rank or test" in note for note in table.notes)
+
+
+def test_the_mean_of_a_part_is_printed_if_imported_results_alone_have_one(tmp_path: Path) -> None:
+    imported("osu", osu_folder(tmp_path, VTAB_TASKS[:3]), tmp_path / "results")
+    runs = make_results(grid(("vpt-deep", "ship"), VTAB_TASKS, (0,)))
+    table = table_of(view_of(pd.concat([runs, load_results(tmp_path / "results")], ignore_index=True), "beside"))
+    assert any(note.startswith("The mean of these 3 tasks") for note in table.notes)
+    printed = without_empty_columns(table)
+    place = [column.title for column in printed.columns].index("mean of these 3 tasks")
+    shown = [row.cells[place].text for row in printed.rows if row.kind in ("ours", "imported")]
+    assert shown == ["", "", "98.9", "98.9"]
 
 
 def test_a_rule_that_is_not_stated_enters_no_mean(records: pd.DataFrame) -> None:
@@ -178,6 +189,19 @@ def test_the_frame_of_the_main_table_holds_trained_runs_unless_told_otherwise(re
     assert len(main_table(alone, imported="none")) == 0
 
 
+@pytest.mark.parametrize("choice", ["beside", "all"])
+def test_protocol_and_facts_are_those_of_the_runs(records: pd.DataFrame, choice: ImportedChoice) -> None:
+    records = records.assign(n_train=1000)
+    report, alone = (build_report(records, None, ReportOptions(imported=each)) for each in (choice, "none"))
+    *protocol, (head, sentence) = report.protocol
+    assert (tuple(protocol), head) == (alone.protocol, "Imported")
+    # The result of the CSV file states no rule, so that it does not count.
+    assert sentence.startswith("38 results of other harnesses (osu)")
+    facts, expected = dict(report.facts), dict(alone.facts)
+    assert facts.pop("Imported") == "1 from csv, 38 from osu"
+    assert {**facts, "Methods": ""} == {**expected, "Methods": ""}
+
+
 def test_not_at_all(records: pd.DataFrame) -> None:
     report = build_report(records, None, ReportOptions(imported="none"))
     assert "osu" not in set(report.results["origin"])
@@ -188,6 +212,9 @@ def test_a_suite_of_imported_results_alone_is_reported(tmp_path: Path) -> None:
     imported("osu", osu_folder(tmp_path), tmp_path / "results")
     report = build_report(load_results(tmp_path / "results"))
     assert "38 imported results on VTAB-1k" in report.lead
+    assert [head for head, _ in report.protocol] == ["Imported"]
+    assert {"Runs", "Dates"} & dict(report.facts).keys() == set()
+    assert dict(report.facts)["Seeds"] == "not stated"
     assert any(table.name.startswith("main-") for table in report.tables())
 
 

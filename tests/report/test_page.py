@@ -149,6 +149,10 @@ def test_the_rule_and_the_mean_switch_sentence_table_and_main_table(page: Page) 
     assert second != third
     assert page.evaluate("document.getElementById('table-main-demo').checkVisibility()") is False
     assert page.evaluate("document.getElementById('table-main-demo-oracle').checkVisibility()") is True
+    for part in (".overview", "#table-main-demo-oracle"):
+        texts = f"[...document.querySelectorAll('{part} .standing')].filter(e => e.checkVisibility())"
+        (rule,) = page.evaluate(f"{texts}.map(e => e.textContent)")
+        assert rule.startswith("Selection rule: oracle (best test epoch, chosen on test images)")
     ids = page.evaluate("[...document.querySelectorAll('[id]')].map(e => e.id)")
     assert len(ids) == len(set(ids))
 

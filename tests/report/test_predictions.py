@@ -326,3 +326,6 @@ def test_chance_is_read_from_labels_where_records_lack_it() -> None:
     labels = pd.DataFrame({"run_id": other["run_id"], "index": range(4), "label": [0, 0, 0, 1], "predicted": 0})
     filled = with_chance(make_results([*records, other]), loader(pd.concat([frame, labels])))
     assert list(filled["chance_acc"]) == [0.5, 0.5, 0.75]
+    # The first run of these images may lack predictions.
+    only = frame[frame["run_id"] == records[1]["run_id"]]
+    assert list(with_chance(make_results(records), loader(only))["chance_acc"]) == [0.5, 0.5]

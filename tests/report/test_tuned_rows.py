@@ -83,6 +83,17 @@ def test_a_confirmed_run_of_the_recipe_appears_in_both_rows_but_counts_once() ->
     )
 
 
+def test_a_run_with_two_rows_counts_once_in_warnings_and_notes() -> None:
+    records, tunings = tuned_records()
+    tunings[0]["final_runs"][0] = records[0]["run_id"]
+    records = [{**record, "checkpoint": "random", "stacked_runs": 2} for record in records]
+    report = build_report(make_results(records), tunings=tunings)
+    assert labels(report, "cost-demo") == ["SHIP", "SHIP (tuned)"]
+    (warning,) = table(report, "main-demo").warnings
+    assert warning.startswith("Random weights: 11 runs (SHIP)")
+    assert table(report, "cost-demo").notes[0].startswith("11 of 11 runs shared passes")
+
+
 @pytest.mark.parametrize("select", ["final", "validation"])
 def test_every_run_is_counted_once_under_every_rule(select: str) -> None:
     records, tunings = tuned_records()

@@ -42,6 +42,11 @@ def test_latex_escape_leaves_no_live_character(text: str) -> None:
     assert bare.count("{") == bare.count("}")
 
 
+def test_latex_joins_no_hyphens_of_an_option() -> None:
+    assert latex.escape("repeat all seeds with --force") == "repeat all seeds with -{}-force"
+    assert latex.escape("a \N{EN DASH} b-c") == "a -- b-c"
+
+
 def test_every_sign_of_the_sources_has_a_form_in_latex_and_typst() -> None:
     package = Path(latex.__file__).parents[1]
     sources = [path.read_text(encoding="utf-8") for path in package.rglob("*.py") if path.parent.name != "render"]

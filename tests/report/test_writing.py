@@ -126,6 +126,7 @@ def test_costs_are_printed_in_the_units_of_their_columns() -> None:
         ("Memory (GiB)", "3.00"),
         ("Minutes per run training", "2.00"),
         ("Minutes per run evaluation", "0.50"),
+        ("Tasks", "2"),
         ("Runs", "2"),
     ]
 

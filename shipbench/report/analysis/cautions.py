@@ -22,14 +22,15 @@ _NOT_RECORDED = "not recorded"
 
 def cautions(runs: pd.DataFrame) -> tuple[str, ...]:
     """Return the cautions that readers of a table with ``runs`` need, one sentence each."""
-    done = runs[runs["status"] == "done"]
+    done = _finished(runs)
     sentences = (*foreign_records(done), _random_weights(done), _chosen_on_test(done), *_mixtures(done))
     return tuple(sentence for sentence in sentences if sentence)
 
 
 def foreign_records(runs: pd.DataFrame) -> tuple[str, ...]:
     """Return a sentence about finished runs without the seal of shipbench, and one about those of other programs."""
-    foreign = runs[(runs["status"] == "done") & (runs["origin"] != SHIPBENCH)]
+    done = _finished(runs)
+    foreign = done[done["origin"] != SHIPBENCH]
     unsealed, elsewhere = foreign[foreign["origin"] == UNSEALED], foreign[foreign["origin"] != UNSEALED]
     sentences = (
         f"{FOREIGN} Unsealed records: {{runs}} have lost the seal of shipbench, because another program has written "
@@ -55,6 +56,11 @@ def on_test(runs: pd.DataFrame) -> pd.Series[bool]:
     """Return, for every run, whether the authors of its recipe chose the settings on test images."""
     pairs = zip(runs["method"], runs["recipe"], strict=True)
     return pd.Series([pair in CHOSEN_ON_TEST for pair in pairs], index=runs.index, dtype=bool)
+
+
+def _finished(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the finished runs, each once: a run that a tuning confirmed has a row for the recipe and a tuned one."""
+    return runs[runs["status"] == "done"].drop_duplicates("run_id")
 
 
 def _random_weights(done: pd.DataFrame) -> str:

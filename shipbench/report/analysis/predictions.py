@@ -145,14 +145,14 @@ def left_out(study: Study, suite: str, predictions: Mapping[str, TaskPredictions
 def with_chance(results: pd.DataFrame, load: LoadPredictions) -> pd.DataFrame:
     """Fill in missing values of ``chance_acc`` (majority-class accuracy) from the stored test labels.
 
-    Reads the predictions of one run per task and data fingerprint.
+    Reads the predictions of one run per task and data fingerprint: the first that has any.
     """
     if "final_test_acc" not in results or "data_fingerprint" not in results:
         return results
     recorded = results.get("chance_acc", pd.Series(float("nan"), index=results.index)).astype(float)
     lacking = results[recorded.isna() & results["final_test_acc"].notna()]
     shares = {
-        key: _majority_share(load([runs["run_id"].iloc[0]]))
+        key: _majority_share(load([run_id]) for run_id in runs["run_id"])
         for key, runs in lacking.groupby(["task", "data_fingerprint"])
     }
     pairs = zip(lacking["task"], lacking["data_fingerprint"], strict=True)
@@ -276,5 +276,6 @@ def _runs_with_final_accuracy(study: Study, arms: Sequence[Arm], task: str) -> d
     return by_arm
 
 
-def _majority_share(predictions: pd.DataFrame) -> float:
-    return float(predictions["label"].value_counts(normalize=True).max()) if len(predictions) else float("nan")
+def _majority_share(predictions: Iterable[pd.DataFrame]) -> float:
+    first = next((frame for frame in predictions if len(frame)), None)
+    return float("nan") if first is None else float(first["label"].value_counts(normalize=True).max())

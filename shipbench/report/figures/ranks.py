@@ -37,7 +37,7 @@ def rank_figure(view: SuiteView) -> Figure | None:
         name=f"critical-difference-{view.slug}",
         title=f"{view.name}: critical differences",
         caption=view.caption(
-            "Average ranks; a bar joins methods whose ranks differ by less than the critical difference.",
+            "Average ranks; a bar joins methods whose ranks differ by at most the critical difference.",
             ranking.sentence,
         ),
         draw=partial(draw_ranks, *arguments),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -53,7 +54,9 @@ _LATIN_1 = range(0xA1, 0x100)
 
 def escape(text: str) -> str:
     """Return ``text`` escaped for pdfLaTeX; a letter beyond Latin-1 is replaced by its code point."""
-    return "".join(_letter(letter) for letter in " ".join(text.split()))
+    # Two hyphens, as before the name of an option, would become a dash.
+    parts = re.split("(?<=-)(?=-)", " ".join(text.split()))
+    return "{}".join("".join(map(_letter, part)) for part in parts)
 
 
 def _letter(letter: str) -> str:

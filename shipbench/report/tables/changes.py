@@ -118,11 +118,10 @@ def _details(changes: Changes) -> str:
 
 
 def _task_row(change: TaskChange) -> Row:
-    seeds = seed_list([seed for seed in change.seeds if seed >= 0])
     cells = (
         text_cell(change.label),
         Cell(task_name(change.task), value=change.task),
-        text_cell(seeds),
+        text_cell(seed_list(change.seeds)),
         Cell(percent(change.a), value=change.a),
         Cell(percent(change.b), value=change.b),
         Cell(signed(change.difference), value=change.difference),
@@ -157,7 +156,7 @@ def _unpaired_rows(where: str, runs: Sequence[Unpaired]) -> list[Row]:
                 text_cell(where),
                 text_cell(label),
                 Cell(task_name(task), value=task),
-                text_cell(seed_list([seed for seed in of_task if seed >= 0])),
+                text_cell(seed_list(of_task)),
             )
         )
         for (label, task), of_task in seeds.items()

@@ -31,7 +31,8 @@ _CAPTION = (
 )
 _DETAILS = (
     "Trainable parameters with and without the classification head, all parameters of the model, FLOPs per evaluated "
-    "image, throughput, peak memory, and wall-clock minutes."
+    "image, throughput, peak memory, and wall-clock minutes. A row averages the tasks that it has; with others, heads "
+    "and test sets have other sizes."
 )
 
 
@@ -49,6 +50,7 @@ def cost_table(view: SuiteView) -> Table | None:
             Column("method", "Method", align="left"),
             Column("device", "Device", align="left"),
             *(column for column, _ in _MEASURES),
+            Column("tasks", "Tasks"),
             Column("runs", "Runs"),
         ),
         rows=tuple(evenly(rows, {2 + i: scale for i, (_, scale) in enumerate(_MEASURES)})),
@@ -59,6 +61,7 @@ def cost_table(view: SuiteView) -> Table | None:
 
 def _stacked_note(runs: pd.DataFrame) -> tuple[str, ...]:
     """Explain the time and memory of stacked runs, which differ from those of a run alone."""
+    runs = runs.drop_duplicates("run_id")
     stacked = int((runs["stacked_runs"] > 1).sum())
     if not stacked:
         return ()
@@ -82,7 +85,8 @@ def _rows(arm: Arm, runs: pd.DataFrame) -> list[Row]:
         there = runs[[other == place for other in by_run]]
         where = Cell(place.device or "not recorded", place.conditions, place.name)
         measures = [_measure(there, column.key, scale) for column, scale in _MEASURES]
-        rows.append(Row((name_cell(arm), where, *measures, Cell(f"{len(there):,}", value=len(there)))))
+        counts = (there["task"].nunique(), len(there))
+        rows.append(Row((name_cell(arm), where, *measures, *(Cell(f"{count:,}", value=count) for count in counts))))
     return rows
 
 

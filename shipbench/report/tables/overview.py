@@ -28,27 +28,32 @@ def lead(study: Study) -> str:
 
 def facts(study: Study) -> tuple[tuple[str, str], ...]:
     """Return named facts about the records, without those that are not recorded."""
-    records = study.records
-    done = records["status"] == "done"
-    counted_runs = len(study.counted_records)
+    records, imported = study.records, study.records["kind"] == IMPORTED
+    runs = records[~imported]
     methods = [method_name(method) for method in sorted(set(records["method"]), key=method_order)]
     named = (
-        ("Runs", f"{done.sum():,} finished, {(~done).sum():,} failed, {counted_runs:,} counted by the rule"),
-        ("Imported", _imported(records)),
+        ("Runs", _runs(runs, int((study.counted_records["kind"] != IMPORTED).sum()))),
+        ("Imported", _imported(records[imported])),
         ("Methods", ", ".join(methods)),
-        ("Seeds", seed_list([int(seed) for seed in records["seed"]])),
+        ("Seeds", seed_list([int(seed) for seed in (runs if len(runs) else records)["seed"]])),
         ("Selection rule", study.selection.name),
         ("Backbones", _distinct(records["backbone"], _weights(records))),
         ("Image formats", _distinct(records["image_format"])),
         ("Devices", _distinct(records["device"], records["precision"])),
         ("Code", _distinct(records["shipbench_version"], records["git_commit"].str.slice(0, 10))),
-        ("Dates", _days(records["created"])),
+        ("Dates", _days(runs["created"])),
     )
     return tuple((name, value) for name, value in named if value)
 
 
-def _imported(records: pd.DataFrame) -> str:
-    origins = records.loc[records["kind"] == IMPORTED, "origin"].value_counts().sort_index()
+def _runs(runs: pd.DataFrame, counted_runs: int) -> str:
+    done = runs["status"] == "done"
+    numbers = f"{done.sum():,} finished, {(~done).sum():,} failed, {counted_runs:,} counted by the rule"
+    return numbers if len(runs) else ""
+
+
+def _imported(results: pd.DataFrame) -> str:
+    origins = results["origin"].value_counts().sort_index()
     return ", ".join(f"{number:,} from {origin}" for origin, number in origins.items())
 
 

@@ -24,7 +24,8 @@ def part_columns(view: SuiteView) -> tuple[Column, ...]:
     if not view.parts:
         return ()
     title = mean_of_tasks_name(next(iter(view.parts.values())), view.tasks) if _alike(view) else "mean of these tasks"
-    return (Column(PART, title, "Means", upright=True, extras=(*SCORE_EXTRAS, "tasks")),)
+    # It is printed even if imported rows alone have a value in it, because a note speaks of it.
+    return (Column(PART, title, "Means", upright=True, extras=(*SCORE_EXTRAS, "tasks"), keep=True),)
 
 
 def part_cells(view: SuiteView, arm: Arm | None = None) -> tuple[Cell, ...]:

@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 import pandas as pd
 
+from shipbench.record import IMPORTED
 from shipbench.report.analysis.cautions import on_test, weights_source
 from shipbench.report.analysis.study import Study
 from shipbench.report.analysis.tuned import CHOSEN, CONFIRMED, SUPERSEDED
@@ -26,16 +27,38 @@ _NOT_RECORDED = "not recorded"
 
 
 def protocol_box(study: Study) -> Sentences:
-    """Return headed sentences about the counted runs, stating which facts are not recorded; empty without such runs."""
-    counted_runs = study.counted_records
-    if not len(counted_runs):
+    """Return headed sentences about the counted runs, stating which facts are not recorded; empty without such runs.
+
+    Counted results of other harnesses have a sentence of their own, because their protocols are not known.
+    """
+    results = study.counted_records
+    imported = results["kind"] == IMPORTED
+    return (*_of_runs(study, results[~imported]), *_imported(results[imported]))
+
+
+def _of_runs(study: Study, runs: pd.DataFrame) -> Sentences:
+    if not len(runs):
         return ()
+    present = set(runs["suite"])
     return (
-        ("Trained", _trained(counted_runs)),
-        ("Settings", _settings(study)),
-        ("Tested", _tested(study, counted_runs)),
-        *((f"Data, {suite_name(suite)}", _data(counted_runs, suite)) for suite in study.suites),
-        ("Weights", _weights(counted_runs)),
+        ("Trained", _trained(runs)),
+        ("Settings", _settings(study, runs)),
+        ("Tested", _tested(study, runs)),
+        *((f"Data, {suite_name(suite)}", _data(runs, suite)) for suite in study.suites if suite in present),
+        ("Weights", _weights(runs)),
+    )
+
+
+def _imported(results: pd.DataFrame) -> Sentences:
+    if not len(results):
+        return ()
+    origins = joined(sorted(set(results["origin"])))
+    return (
+        (
+            "Imported",
+            f"{counted(len(results), 'result')} of other harnesses ({origins}), under protocols of their own; the "
+            "other entries are about the runs alone.",
+        ),
     )
 
 
@@ -52,9 +75,8 @@ def _trained(runs: pd.DataFrame) -> str:
     return f"{counted(len(runs), 'run')}, each on {_numbers(runs['n_train'])} training images{together}, {seeds}."
 
 
-def _settings(study: Study) -> str:
-    """Describe how the settings of the counted runs were chosen; every run is in exactly one of the numbers."""
-    runs = study.counted_records
+def _settings(study: Study, runs: pd.DataFrame) -> str:
+    """Describe how the settings of ``runs`` were chosen; every run is in exactly one of the numbers."""
     plain = runs.index.isin(study.runs.loc[study.runs["protocol"] == "final", "record"])
     chosen = (runs["tuning"] == CHOSEN) | (runs["protocol"] == "validation") | (runs["tuning"] == CONFIRMED) & ~plain
     unrecorded, test = ~chosen & (runs["recipe"] == ""), ~chosen & on_test(runs)
