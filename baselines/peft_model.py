@@ -103,7 +103,9 @@ class AdaLora(PeftModel):
         return super().loss(images, labels) + self._config.orth_reg_weight * self._deviation()
 
     def _deviation(self) -> Tensor:
-        factors = [p.T if "lora_B" in name else p for name, p in self._adapted.items() if "lora_E" not in name]
+        # With ``bias``, biases of the layers are among the trained tensors.
+        named = [(name, p) for name, p in self._adapted.items() if "lora_A" in name or "lora_B" in name]
+        factors = [p.T if "lora_B" in name else p for name, p in named]
         with full_precision(factors[0].device):
             grams = [factor @ factor.T for factor in factors]
             norms = [torch.linalg.matrix_norm(gram - torch.eye(len(gram), device=gram.device)) for gram in grams]

@@ -232,8 +232,9 @@ def test_adalora_keeps_its_ranks_and_importances_between_steps() -> None:
     assert left == 24 * 2
 
 
-def test_adalora_has_the_orthogonality_term_of_the_library() -> None:
-    model = built("peft-adalora").model
+@pytest.mark.parametrize("bias", ["none", "all", "lora_only"])
+def test_adalora_has_the_orthogonality_term_of_the_library(bias: str) -> None:
+    model = built("peft-adalora", bias=bias).model
 
     class Output:
         loss = torch.zeros(())
