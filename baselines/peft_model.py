@@ -172,6 +172,7 @@ def _config(variant: Variant, settings: Any, layers: Sequence[str]) -> Any:
     """Return the library's configuration for ``settings`` on ``layers``."""
     import peft
 
+    _refuse_eva(variant, settings)
     values: dict[str, Any] = {
         **dataclasses.asdict(settings),
         **variant.fixed,
@@ -182,6 +183,12 @@ def _config(variant: Variant, settings: Any, layers: Sequence[str]) -> Any:
         suffixes = tuple(part.strip() for part in values["feedforward_modules"].split(","))
         values["feedforward_modules"] = _pattern([name for name in layers if name.endswith(suffixes)])
     return _refusing(lambda: _configuration_class(variant, peft)(**values), f"{variant.method} has no such settings")
+
+
+def _refuse_eva(variant: Variant, settings: Any) -> None:
+    """Raise ``InputError`` for a start from activations: without them, the library silently starts as by default."""
+    if getattr(settings, "init_lora_weights", None) == "eva":
+        raise InputError(f"{variant.method} has no activations from which init_lora_weights=eva starts; choose another")
 
 
 def _placeholders(variant: Variant, settings: Any) -> dict[str, Any]:
