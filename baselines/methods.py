@@ -137,7 +137,7 @@ class VptShallow(Method):
         return {**super().grids(), "published": _sgd_grid()}
 
     def stacks(self, settings: VptConfig) -> bool:
-        """Return whether images become the same tokens in every run, and the head reads what the backbone's own does."""
+        """Return whether images become the same tokens in every run, and the head reads as the backbone's own."""
         return settings.location not in ("below", "pad") and settings.pooling == "original"
 
     def build(self, context: BuildContext) -> Built:
