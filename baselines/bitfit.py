@@ -20,6 +20,7 @@ class BitFit(Subset):
     def _is_included(self, name: str) -> bool:
         if belongs_to_norm(name):
             return self.config.at_norms
-        if ".attn." in name:
-            return self.config.at_attention
-        return self.config.at_mlp if ".mlp." in name else self.config.at_patches
+        if ".mlp." in name:
+            return self.config.at_mlp
+        # Attention also pools the tokens of some backbones.
+        return self.config.at_patches if name.startswith("patch_embed.") else self.config.at_attention

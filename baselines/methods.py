@@ -83,7 +83,7 @@ class LinearProbe(Method):
     name = "linear"
     mergeable = True
     title = "Linear probe"
-    summary = "linear probe: a new head on the frozen backbone's final CLS token"
+    summary = "linear probe: a new head on the frozen backbone's final features"
     trains_on_features = True
     order = 1
     colour = "#7b7f87"
@@ -137,7 +137,7 @@ class VptShallow(Method):
         return {**super().grids(), "published": _sgd_grid()}
 
     def stacks(self, settings: VptConfig) -> bool:
-        """Return whether images become the same tokens in every run, and CLS alone is read."""
+        """Return whether images become the same tokens in every run, and the head reads as the backbone's own."""
         return settings.location not in ("below", "pad") and settings.pooling == "original"
 
     def build(self, context: BuildContext) -> Built:

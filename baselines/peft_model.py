@@ -103,7 +103,9 @@ class AdaLora(PeftModel):
         return super().loss(images, labels) + self._config.orth_reg_weight * self._deviation()
 
     def _deviation(self) -> Tensor:
-        factors = [p.T if "lora_B" in name else p for name, p in self._adapted.items() if "lora_E" not in name]
+        # With ``bias``, biases of the layers are among the trained tensors.
+        named = [(name, p) for name, p in self._adapted.items() if "lora_A" in name or "lora_B" in name]
+        factors = [p.T if "lora_B" in name else p for name, p in named]
         with full_precision(factors[0].device):
             grams = [factor @ factor.T for factor in factors]
             norms = [torch.linalg.matrix_norm(gram - torch.eye(len(gram), device=gram.device)) for gram in grams]
@@ -170,6 +172,7 @@ def _config(variant: Variant, settings: Any, layers: Sequence[str]) -> Any:
     """Return the library's configuration for ``settings`` on ``layers``."""
     import peft
 
+    _refuse_eva(variant, settings)
     values: dict[str, Any] = {
         **dataclasses.asdict(settings),
         **variant.fixed,
@@ -180,6 +183,12 @@ def _config(variant: Variant, settings: Any, layers: Sequence[str]) -> Any:
         suffixes = tuple(part.strip() for part in values["feedforward_modules"].split(","))
         values["feedforward_modules"] = _pattern([name for name in layers if name.endswith(suffixes)])
     return _refusing(lambda: _configuration_class(variant, peft)(**values), f"{variant.method} has no such settings")
+
+
+def _refuse_eva(variant: Variant, settings: Any) -> None:
+    """Raise ``InputError`` for a start from activations: without them, the library silently starts as by default."""
+    if getattr(settings, "init_lora_weights", None) == "eva":
+        raise InputError(f"{variant.method} has no activations from which init_lora_weights=eva starts; choose another")
 
 
 def _placeholders(variant: Variant, settings: Any) -> dict[str, Any]:

@@ -21,8 +21,8 @@ class BenchOptions:
     """Options for timing steps: the backbone, the batch, and ``repeats`` timed rounds after one to warm up.
 
     ``levels`` are the first blocks of the semantic levels for methods with a hierarchy; of the default ones, a backbone
-    has those below its number of blocks. ``compiled`` also measures
-    every model under ``torch.compile``, ``merged`` every method that can be merged as the plain backbone it becomes.
+    has those below its number of blocks. ``compiled`` also measures every model under ``torch.compile``, ``merged``
+    every method that can be merged as the plain backbone it becomes.
     """
 
     backbone: str
@@ -62,8 +62,8 @@ class PartOptions:
     """Options of all parts of ``shipbench bench --all``; each part writes one JSON file into ``output``.
 
     ``model`` describes the backbone and the training batch; ``settings`` are overrides by method name. Training is
-    timed in epochs of ``steps`` steps, ``model.repeats`` of them after one to warm up. ``end_to_end`` are the training
-    and test images of whole runs; on the CPU, the rate of an evaluation is measured on as many test images.
+    timed in epochs of at least two ``steps``, ``model.repeats`` of them after one to warm up. ``end_to_end`` are the
+    training and test images of whole runs; on the CPU, the rate of an evaluation is measured on as many test images.
     """
 
     model: BenchOptions

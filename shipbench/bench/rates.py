@@ -13,6 +13,7 @@ from shipbench.bench.workloads import Case, cases
 from shipbench.hardware.memory import PeakMemory
 from shipbench.recipe import Capture
 from shipbench.training.history import Fit
+from shipbench.training.loop import Hooks
 
 
 def measure_rates(options: PartOptions) -> Iterator[dict[str, Any]]:
@@ -26,17 +27,18 @@ def measure_rates(options: PartOptions) -> Iterator[dict[str, Any]]:
 
 def _rates(case: Case, capture: Capture) -> dict[str, Any]:
     options = case.options
-    memory = PeakMemory(case.compute.device)
     # The first epoch sets up libraries, the allocator and the optimiser, and records.
     work = case.workload(options.model.repeats + 1, capture, evaluates=True)
-    before = PeakMemory(case.compute.device).bytes()
-    fit = work.fit()
+    memory = PeakMemory(case.compute.device)
+    before, used = memory.bytes(), list[int]()
+    fit = work.fit(Hooks(check=lambda: used.append(memory.bytes())))
     training = step_timing(fit, options.steps)
     return {
         "captured": fit.captured,
         "training": asdict(training),
         "training_rate": options.model.batch_size / training.median,
-        "training_bytes": max(0, memory.bytes() - before),
+        # Before the last step of the first epoch: an evaluation follows, of more images in a pass.
+        "training_bytes": max(0, used[options.steps - 1] - before),
         "evaluation_rate": work.evaluation_rate(fit),
         "final_loss": fit.epochs[-1].train_loss,
     }

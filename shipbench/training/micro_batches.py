@@ -116,8 +116,9 @@ class PartOfBatch(TorchFunctionMode):
             drawn = args[0].new_empty((self.whole, *args[0].shape[1:])).bernoulli_(*args[1:], **kwargs)
             return args[0].copy_(drawn[self.part])
         if per_image and func is F.dropout:
-            # Not expanded from one image: CUDA numbers the elements of such a tensor in another order.
-            ones = args[0].new_ones((self.whole, *args[0].shape[1:]))
+            # Expanded from one image if the batch is, as prompts are: CUDA numbers such elements in another order.
+            images, rest = self.whole if args[0].stride(0) else 1, args[0].shape[1:]
+            ones = args[0].new_ones((images, *rest)).expand(self.whole, *rest)
             return args[0] * F.dropout(ones, *args[1:], **kwargs)[self.part]
         return func(*args, **kwargs)
 

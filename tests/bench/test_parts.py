@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from shipbench.backbones import load_backbone
-from shipbench.bench import parts, repeats, workloads
+from shipbench.bench import parts, rates, repeats, workloads
 from shipbench.bench.candidates import Candidate, model_of
 from shipbench.bench.launch_gaps import launch_figures
 from shipbench.bench.options import BenchOptions, PartOptions
@@ -23,6 +23,7 @@ from shipbench.bench.workloads import Workload, cases
 from shipbench.cli.bench import BenchChoices
 from shipbench.errors import InputError, ShipbenchError
 from shipbench.methods import get_method
+from shipbench.training import loop
 from shipbench.training.history import EpochReport, Fit
 from shipbench.training.inputs import FeatureInputs
 from shipbench.training.loop import evaluate
@@ -56,6 +57,27 @@ def test_every_part_measures_its_methods(options: PartOptions, cache: Path) -> N
     assert files["profile"]["rows"][0]["kernels"] > 100
     assert [row["benchmark_seconds"] > 0 for row in files["end-to-end"]["rows"]] == [True, True]
     assert not cache.exists()
+
+
+def test_the_memory_of_training_is_not_that_of_an_evaluation(
+    options: PartOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = ["start"]
+
+    class Peak:
+        def __init__(self, device: torch.device) -> None: ...
+
+        def bytes(self) -> int:
+            return max({"start": 5, "step": 30, "evaluation": 700}[event] for event in events)
+
+    def note(event: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *args: (events.append(event), work(*args))[1]
+
+    monkeypatch.setattr(rates, "PeakMemory", Peak)
+    monkeypatch.setattr(loop, "_evaluate", note("evaluation", loop._evaluate))
+    monkeypatch.setattr(loop.Trainer, "_step", note("step", loop.Trainer._step))
+    (row,) = rates.measure_rates(replace(options, methods=("linear",)))
+    assert row["training_bytes"] == 25
 
 
 def reports(*seconds: float) -> Fit:

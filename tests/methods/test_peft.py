@@ -232,8 +232,9 @@ def test_adalora_keeps_its_ranks_and_importances_between_steps() -> None:
     assert left == 24 * 2
 
 
-def test_adalora_has_the_orthogonality_term_of_the_library() -> None:
-    model = built("peft-adalora").model
+@pytest.mark.parametrize("bias", ["none", "all", "lora_only"])
+def test_adalora_has_the_orthogonality_term_of_the_library(bias: str) -> None:
+    model = built("peft-adalora", bias=bias).model
 
     class Output:
         loss = torch.zeros(())
@@ -353,6 +354,7 @@ def test_ln_tuning_trains_the_norms_alone() -> None:
         ("peft-randlora", {"r": 0}, "peft-randlora does not fit these layers: division by zero"),
         ("peft-lora", {"bias": "some"}, "bias='some' is not one of none, all, lora_only"),
         ("peft-lora", {"rank": 4}, "unknown setting 'rank'"),
+        ("peft-dora", {"init_lora_weights": "eva"}, "peft-dora has no activations from which init_lora_weights=eva"),
         # The library has these settings, and they would change nothing here, or undo what the name says.
         ("peft-lora", {"fan_in_fan_out": True}, "unknown setting 'fan_in_fan_out'"),
         ("peft-adalora", {"r": 4}, "unknown setting 'r'"),

@@ -52,6 +52,18 @@ def build(method: Method, settings: Mapping[str, Any]) -> nn.Module:
     return method.build(BuildContext(vit, CLASSES, chosen, features, lambda line: None)).model.double()
 
 
+def test_bitfit_counts_biases_of_attention_pooling_as_those_of_attention() -> None:
+    vit = VisionTransformer(
+        32, 8, embed_dim=16, depth=1, num_heads=2, num_classes=0, class_token=False, global_pool="map"
+    )
+    biases = {name for name, _ in vit.named_parameters() if "bias" in name}
+    settings = {"at_norms": False, "at_mlp": False, "at_attention": False}
+    context = BuildContext(vit, CLASSES, configure(get_method("bitfit").settings, settings), lambda _: IMAGES, print)
+    get_method("bitfit").build(context)
+    assert "attn_pool.q.bias" in biases
+    assert {name for name, p in vit.named_parameters() if p.requires_grad} == {"patch_embed.proj.bias"}
+
+
 @cache
 def after_a_step(name: str, switches: tuple[str, ...] = ()) -> Trained:
     method = get_method(name)

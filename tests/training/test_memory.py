@@ -143,11 +143,14 @@ class Layouts(TorchDispatchMode):
         return result
 
 
-def test_a_part_draws_dropout_in_the_layout_of_the_whole_batch() -> None:
-    # CUDA numbers the elements of an expanded tensor in another order than those of a batch.
-    with Layouts() as layouts, PartOfBatch(2, 2, 6):
-        F.dropout(torch.ones(2, 3), 0.5)
-    assert layouts.strides == {(3, 1)}
+@pytest.mark.parametrize("values", [torch.ones(6, 3), torch.ones(1, 3)], ids=["a batch", "expanded from one image"])
+def test_a_part_draws_dropout_in_the_layout_of_the_whole_batch(values: Tensor) -> None:
+    # CUDA numbers the elements of an expanded tensor, as VPT's prompts are, in another order than those of a batch.
+    with Layouts() as whole:
+        F.dropout(values.expand(6, -1), 0.5)
+    with Layouts() as part, PartOfBatch(2, 2, 6):
+        F.dropout(values[:2].expand(2, -1), 0.5)
+    assert part.strides == whole.strides
 
 
 def test_a_smaller_size_is_remembered() -> None:

@@ -1,4 +1,7 @@
-"""SHIP: semantic hierarchical prompt tuning (Zhu et al., ICASSP 2025, arXiv 2412.16956)."""
+"""SHIP: semantic hierarchical prompt tuning (Zhu et al., ICASSP 2025, arXiv 2412.16956).
+
+docs/explanation/method.md states what is computed.
+"""
 
 from __future__ import annotations
 

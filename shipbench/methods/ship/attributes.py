@@ -1,4 +1,4 @@
-"""The attribute bank, and the guidance of attribute prompts by it (section 3 of the paper)."""
+"""The attribute bank, and the guidance of attribute prompts by it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The semantic hierarchy: which consecutive blocks share one set of independent prompts (section 1 of the paper)."""
+"""The semantic hierarchy: which consecutive blocks share one set of independent prompts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The SHIP model and its training loss with the matching term (sections 4 and 5 of the paper)."""
+"""The SHIP model and its training loss with the matching term."""
 
 from __future__ import annotations
 
@@ -237,7 +237,7 @@ class Ship(nn.Module):
 
 
 def matching_loss(output: PassOutput) -> Tensor:
-    """Return the mean over prompts and images of min over selected tokens of 1 - cos(prompt, token) (section 5).
+    """Return the mean over prompts and images of min over selected tokens of 1 - cos(prompt, token).
 
     It is computed in float32 or better: in bf16, many cosines close to 1 are equal and share the minimum's gradient.
     """

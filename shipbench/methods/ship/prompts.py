@@ -1,4 +1,4 @@
-"""The three kinds of prompts of SHIP, and the blocks where each is present (section 2 of the paper)."""
+"""The three kinds of prompts of SHIP, and the blocks where each is present."""
 
 from __future__ import annotations
 
