@@ -138,14 +138,22 @@ def wait_for(root: Path, run_id: str, on_wait: Callable[[str], None]) -> Claim:
 
     Raises ``StoreError`` if the results folder cannot be written to.
     """
-    announced = False
+    waiting = pauses(root, run_id, on_wait)
     while (claim := take(root, run_id)) is None:
+        next(waiting)
+    return claim
+
+
+def pauses(root: Path, run_id: str, on_wait: Callable[[str], None]) -> Iterator[None]:
+    """Yield after each pause between two attempts to take a claim; call ``on_wait`` once with the holder."""
+    announced = False
+    while True:
         other = holder(root, run_id)
         if other and not announced:
             on_wait(other)
             announced = True
         time.sleep(_WAIT_SECONDS)
-    return claim
+        yield
 
 
 def holder(root: Path, run_id: str) -> str | None:
@@ -155,6 +163,12 @@ def holder(root: Path, run_id: str) -> str | None:
         return None
     process = _read(path)
     return f"{process.host}, process {process.pid}" if process else "another process"
+
+
+def is_held_here(root: Path, run_id: str) -> bool:
+    """Return whether this process holds the claim on a run."""
+    process = _read(_path(root, run_id))
+    return process is not None and process == this_process_as_holder(process.token)
 
 
 def holders(root: Path) -> dict[str, ClaimHolder | None]:
