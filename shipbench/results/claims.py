@@ -19,17 +19,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from shipbench.errors import InputError, ShipbenchError, StoreError, one_line, system_reason
 from shipbench.results.lookup import visible_files
 from shipbench.results.store import Store
 from shipbench.runtime.process_identity import ProcessIdentity, current_process, is_running
 
+Value = TypeVar("Value")
 STALE_SECONDS = 120.0
 _RENEW_SECONDS = 20.0
 _CHECK_SECONDS = 2.0
 _WAIT_SECONDS = 1.0
-# A file that cannot be read, above all on a network file system, is often readable a moment later.
+# A file that cannot be read or removed, above all on a network file system, often can be a moment later.
 _ATTEMPTS, _PAUSE_SECONDS = 10, 0.2
 
 
@@ -68,9 +70,13 @@ class Claim:
         """Release the claim."""
         self._released.set()
         self._thread.join()
+        # A claim that stayed would keep others from the run as long as this process lives.
         with suppress(OSError, ValueError):
-            if not self._is_lost():
-                self.path.unlink(missing_ok=True)
+            _patiently(self._remove)
+
+    def _remove(self) -> None:
+        if not self._is_lost():
+            self.path.unlink(missing_ok=True)
 
     def check(self) -> None:
         """Raise ``ClaimLostError`` if the claim was lost when the renewing thread last looked, seconds ago."""
@@ -83,16 +89,12 @@ class Claim:
         Raises ``StoreError`` if the results folder stays unreadable.
         """
         self.check()
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                if self._is_lost() or store.written(self.path.stem) != record_version:
-                    raise ClaimLostError("the run was taken over by another process")
-                return
-            except (OSError, ValueError) as error:
-                if attempt == _ATTEMPTS:
-                    reason = one_line(error)
-                    raise StoreError(f"results folder {store.root} cannot be read any more ({reason})") from error
-                time.sleep(_PAUSE_SECONDS)
+        try:
+            current = _patiently(lambda: not self._is_lost() and store.written(self.path.stem) == record_version)
+        except (OSError, ValueError) as error:
+            raise StoreError(f"results folder {store.root} cannot be read any more ({one_line(error)})") from error
+        if not current:
+            raise ClaimLostError("the run was taken over by another process")
 
     def _is_lost(self) -> bool:
         """Return whether the claim is gone or has another holder.
@@ -115,6 +117,15 @@ class Claim:
                 with suppress(OSError):
                     os.utime(self.path)
                 renewed = time.monotonic()
+
+
+def _patiently(call: Callable[[], Value]) -> Value:
+    """Return what ``call`` returns, after several attempts if it raises ``OSError`` or ``ValueError``."""
+    for _ in range(_ATTEMPTS - 1):
+        with suppress(OSError, ValueError):
+            return call()
+        time.sleep(_PAUSE_SECONDS)
+    return call()
 
 
 def take(root: Path, run_id: str) -> Claim | None:

@@ -238,6 +238,24 @@ def test_a_claim_that_is_readable_a_moment_later_is_confirmed(tmp_path: Path, mo
     assert next(errors, None) is None
 
 
+@pytest.mark.parametrize("call", ["read_text", "unlink"])
+def test_a_claim_whose_file_is_briefly_in_use_is_released(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """Otherwise nobody could execute the run as long as this process lives."""
+    monkeypatch.setattr(claims, "_PAUSE_SECONDS", 0.0)
+    working, errors = getattr(Path, call), iter([PermissionError("in use"), OSError(errno.ESTALE, "stale")])
+
+    def work_later(path: Path, *arguments: object, **options: object) -> object:
+        if error := next(errors, None):
+            raise error
+        return working(path, *arguments, **options)
+
+    with taken(tmp_path) as claim:
+        monkeypatch.setattr(Path, call, work_later)
+    assert not claim.path.exists()
+
+
 def test_what_processes_left_that_died_while_they_judged_a_claim_is_removed(tmp_path: Path) -> None:
     path = claim_file(tmp_path)
     path.with_name(".clock-0a1b2c3d").touch()
