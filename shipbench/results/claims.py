@@ -21,9 +21,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from shipbench.errors import InputError, ShipbenchError, StoreError, one_line, system_reason
+from shipbench.errors import InputError, ShipbenchError, StoreError, one_line
 from shipbench.results.lookup import visible_files
-from shipbench.results.store import Store
+from shipbench.results.store import Store, writing
 from shipbench.runtime.process_identity import ProcessIdentity, current_process, is_running
 
 Value = TypeVar("Value")
@@ -134,14 +134,12 @@ def take(root: Path, run_id: str) -> Claim | None:
     Raises ``StoreError`` if the results folder cannot be written to.
     """
     path = _path(root, run_id)
-    try:
+    with writing(root):
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and not _remove_stale(path):
             return None
         token = secrets.token_hex(8)
         return Claim(path, token) if _create(path, this_process_as_holder(token)) else None
-    except OSError as error:
-        raise StoreError(f"results folder {root} cannot be written to any more ({system_reason(error)})") from error
 
 
 def wait_for(root: Path, run_id: str, on_wait: Callable[[str], None]) -> Claim:
@@ -168,10 +166,14 @@ def pauses(root: Path, run_id: str, on_wait: Callable[[str], None]) -> Iterator[
 
 
 def holder(root: Path, run_id: str) -> str | None:
-    """Return the host and process id of the claim holder, or None if no live process holds the claim."""
+    """Return the host and process id of the claim holder, or None if no live process holds the claim.
+
+    Raises ``StoreError`` if the results folder, which tells the time of its file system, cannot be written to.
+    """
     path = _path(root, run_id)
-    if not path.exists() or _is_stale(path):
-        return None
+    with writing(root):
+        if not path.exists() or _is_stale(path):
+            return None
     process = _read(path)
     return f"{process.host}, process {process.pid}" if process else "another process"
 
@@ -203,9 +205,11 @@ def revoke(root: Path, run_id: str) -> None:
 def tidy(store: Store) -> None:
     """Remove what killed processes left behind: stale claims, and checkpoints of finished runs.
 
-    The checkpoint of a failed run stays: it belongs to a later attempt, which resumes from it.
+    The checkpoint of a failed run stays: it belongs to a later attempt, which resumes from it. Raises ``StoreError`` if
+    the results folder cannot be written to.
     """
-    _remove_probes_and_guards(store.root)
+    with writing(store.root):
+        _remove_probes_and_guards(store.root)
     claimed = [path.stem for path in visible_files(store.root / "claims", ".json")]
     unfinished = [path.stem for path in visible_files(store.root / "checkpoints", ".safetensors")]
     for run_id in sorted({*claimed, *unfinished}):

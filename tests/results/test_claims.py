@@ -172,6 +172,24 @@ def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
         take(tmp_path, "a1")
 
 
+def test_a_full_disk_is_named_where_the_claim_of_another_machine_is_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def touch(_: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    claim_file(tmp_path, host="far", place="far")
+    monkeypatch.setattr(Path, "touch", touch)
+    with pytest.raises(StoreError, match=r"cannot be written to any more \(No space left on device\)"):
+        holder(tmp_path, "a1")
+
+
+def test_what_cannot_be_tidied_is_named(tmp_path: Path) -> None:
+    (tmp_path / "claims" / ".clock-0a1b2c3d").mkdir(parents=True)
+    with pytest.raises(StoreError, match="cannot be written to"):
+        claims.tidy(Store(tmp_path))
+
+
 def taken(root: Path) -> Claim:
     claim = take(root, "a1")
     assert claim is not None

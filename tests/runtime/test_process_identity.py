@@ -80,9 +80,7 @@ def test_a_process_that_the_system_hides_from_other_users_may_be_running(
         raise error
 
     monkeypatch.setattr(process_identity, "_place", lambda: "here")
-    monkeypatch.setattr(
-        process_identity, "Path", lambda _: SimpleNamespace(exists=lambda: True, read_text=read_text)
-    )
+    monkeypatch.setattr(process_identity, "Path", lambda _: SimpleNamespace(exists=lambda: True, read_text=read_text))
     monkeypatch.setattr(os, "kill", kill)
     assert is_running(ProcessIdentity("host", "here", 7, "123")) is running
 
