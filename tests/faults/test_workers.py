@@ -238,8 +238,8 @@ def test_a_worker_that_died_while_it_was_idle_is_replaced(
     forked_workers: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(processes, "_in_worker", lambda *_: os.getpid())
-    worker = processes._Worker("cpu", 1, tmp_path, Address(None, b""))
-    first: Any = worker.submit(Stack((), ())).result()
+    worker: Any = processes._Worker("cpu", 1, tmp_path, Address(None, b""))
+    first = worker.submit(Stack((), ())).result()
     os.kill(first, signal.SIGKILL)
     for _ in range(1000):
         if worker._pool._flags.broken:
