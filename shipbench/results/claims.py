@@ -19,17 +19,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from shipbench.errors import InputError, ShipbenchError, StoreError, one_line, system_reason
+from shipbench.errors import InputError, ShipbenchError, StoreError, one_line
 from shipbench.results.lookup import visible_files
-from shipbench.results.store import Store
+from shipbench.results.store import Store, writing
 from shipbench.runtime.process_identity import ProcessIdentity, current_process, is_running
 
+Value = TypeVar("Value")
 STALE_SECONDS = 120.0
 _RENEW_SECONDS = 20.0
 _CHECK_SECONDS = 2.0
 _WAIT_SECONDS = 1.0
-# A file that cannot be read, above all on a network file system, is often readable a moment later.
+# A file that cannot be read or removed, above all on a network file system, often can be a moment later.
 _ATTEMPTS, _PAUSE_SECONDS = 10, 0.2
 
 
@@ -68,9 +70,13 @@ class Claim:
         """Release the claim."""
         self._released.set()
         self._thread.join()
+        # A claim that stayed would keep others from the run as long as this process lives.
         with suppress(OSError, ValueError):
-            if not self._is_lost():
-                self.path.unlink(missing_ok=True)
+            _patiently(self._remove)
+
+    def _remove(self) -> None:
+        if not self._is_lost():
+            self.path.unlink(missing_ok=True)
 
     def check(self) -> None:
         """Raise ``ClaimLostError`` if the claim was lost when the renewing thread last looked, seconds ago."""
@@ -83,16 +89,12 @@ class Claim:
         Raises ``StoreError`` if the results folder stays unreadable.
         """
         self.check()
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                if self._is_lost() or store.written(self.path.stem) != record_version:
-                    raise ClaimLostError("the run was taken over by another process")
-                return
-            except (OSError, ValueError) as error:
-                if attempt == _ATTEMPTS:
-                    reason = one_line(error)
-                    raise StoreError(f"results folder {store.root} cannot be read any more ({reason})") from error
-                time.sleep(_PAUSE_SECONDS)
+        try:
+            current = _patiently(lambda: not self._is_lost() and store.written(self.path.stem) == record_version)
+        except (OSError, ValueError) as error:
+            raise StoreError(f"results folder {store.root} cannot be read any more ({one_line(error)})") from error
+        if not current:
+            raise ClaimLostError("the run was taken over by another process")
 
     def _is_lost(self) -> bool:
         """Return whether the claim is gone or has another holder.
@@ -117,20 +119,27 @@ class Claim:
                 renewed = time.monotonic()
 
 
+def _patiently(call: Callable[[], Value]) -> Value:
+    """Return what ``call`` returns, after several attempts if it raises ``OSError`` or ``ValueError``."""
+    for _ in range(_ATTEMPTS - 1):
+        with suppress(OSError, ValueError):
+            return call()
+        time.sleep(_PAUSE_SECONDS)
+    return call()
+
+
 def take(root: Path, run_id: str) -> Claim | None:
     """Claim a run; return None if another live process holds the claim.
 
     Raises ``StoreError`` if the results folder cannot be written to.
     """
     path = _path(root, run_id)
-    try:
+    with writing(root):
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and not _remove_stale(path):
             return None
         token = secrets.token_hex(8)
         return Claim(path, token) if _create(path, this_process_as_holder(token)) else None
-    except OSError as error:
-        raise StoreError(f"results folder {root} cannot be written to any more ({system_reason(error)})") from error
 
 
 def wait_for(root: Path, run_id: str, on_wait: Callable[[str], None]) -> Claim:
@@ -138,23 +147,41 @@ def wait_for(root: Path, run_id: str, on_wait: Callable[[str], None]) -> Claim:
 
     Raises ``StoreError`` if the results folder cannot be written to.
     """
-    announced = False
+    waiting = pauses(root, run_id, on_wait)
     while (claim := take(root, run_id)) is None:
+        next(waiting)
+    return claim
+
+
+def pauses(root: Path, run_id: str, on_wait: Callable[[str], None]) -> Iterator[None]:
+    """Yield after each pause between two attempts to take a claim; call ``on_wait`` once with the holder."""
+    announced = False
+    while True:
         other = holder(root, run_id)
         if other and not announced:
             on_wait(other)
             announced = True
         time.sleep(_WAIT_SECONDS)
-    return claim
+        yield
 
 
 def holder(root: Path, run_id: str) -> str | None:
-    """Return the host and process id of the claim holder, or None if no live process holds the claim."""
+    """Return the host and process id of the claim holder, or None if no live process holds the claim.
+
+    Raises ``StoreError`` if the results folder, which tells the time of its file system, cannot be written to.
+    """
     path = _path(root, run_id)
-    if not path.exists() or _is_stale(path):
-        return None
+    with writing(root):
+        if not path.exists() or _is_stale(path):
+            return None
     process = _read(path)
     return f"{process.host}, process {process.pid}" if process else "another process"
+
+
+def is_held_here(root: Path, run_id: str) -> bool:
+    """Return whether this process holds the claim on a run."""
+    process = _read(_path(root, run_id))
+    return process is not None and process == this_process_as_holder(process.token)
 
 
 def holders(root: Path) -> dict[str, ClaimHolder | None]:
@@ -178,9 +205,11 @@ def revoke(root: Path, run_id: str) -> None:
 def tidy(store: Store) -> None:
     """Remove what killed processes left behind: stale claims, and checkpoints of finished runs.
 
-    The checkpoint of a failed run stays: it belongs to a later attempt, which resumes from it.
+    The checkpoint of a failed run stays: it belongs to a later attempt, which resumes from it. Raises ``StoreError`` if
+    the results folder cannot be written to.
     """
-    _remove_probes_and_guards(store.root)
+    with writing(store.root):
+        _remove_probes_and_guards(store.root)
     claimed = [path.stem for path in visible_files(store.root / "claims", ".json")]
     unfinished = [path.stem for path in visible_files(store.root / "checkpoints", ".safetensors")]
     for run_id in sorted({*claimed, *unfinished}):

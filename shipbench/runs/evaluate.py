@@ -19,7 +19,7 @@ from shipbench.backbones.frozen_weights import cast_frozen_weights
 from shipbench.data.corruptions import Corruption
 from shipbench.data.types import Split
 from shipbench.events import Emitter, Listener
-from shipbench.hardware.determinism import fix_kernels, undisturbed, uses_tf32
+from shipbench.hardware.determinism import fix_kernels, uses_tf32
 from shipbench.hardware.device import resolve_device
 from shipbench.hardware.precision import ComputeContext, resolve_precision
 from shipbench.record import EVALUATED, NAN, RunRecord
@@ -52,8 +52,7 @@ def execute_evaluation(
             # The process that held the claim may have stored the record.
             record = None if force else planned.stored(run_id)
             if record is None:
-                with undisturbed():
-                    record, tables = scoring.score(run_id, corruption)
+                record, tables = scoring.score(run_id, corruption)
                 session.confirm()
                 planned.store.write(record, tables)
         yield record

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -39,8 +38,7 @@ def run(
     with console.redirected(lambda line: anonymous.emit(Note(None, line))):
         if results is None:
             prepared = _prepared(spec)
-            emitter = Emitter(prepared.run_id, listener)
-            return _watched(emitter, lambda: describe(train(prepared, Start(emitter))))
+            return _run_without_store(prepared, Emitter(prepared.run_id, listener))
         store = Store(results)
         store.check_writable()
         prepared = _prepared(spec)
@@ -85,12 +83,15 @@ def _run_in(store: Store, prepared: Prepared, emitter: Emitter, *, force: bool) 
             return record
         if force:
             store.remove("checkpoints", prepared.run_id)
-        return _watched(emitter, lambda: session.execute(prepared))
+        emitter.emit(Started(prepared.run_id))
+        record = session.execute(prepared)
+    emitter.emit(Finished(prepared.run_id, record))
+    return record
 
 
-def _watched(emitter: Emitter, execute: Callable[[], RunRecord]) -> RunRecord:
+def _run_without_store(prepared: Prepared, emitter: Emitter) -> RunRecord:
     with undisturbed():
-        emitter.emit(Started(emitter.run_id))
-        record = execute()
-    emitter.emit(Finished(emitter.run_id, record))
+        emitter.emit(Started(prepared.run_id))
+        record = describe(train(prepared, Start(emitter)))
+    emitter.emit(Finished(prepared.run_id, record))
     return record

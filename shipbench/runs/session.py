@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from shipbench.errors import InputError
 from shipbench.events import Emitter, Finished, Lost
-from shipbench.hardware.determinism import seed_everything
+from shipbench.hardware.determinism import has_turn, seed_everything, undisturbed
 from shipbench.hardware.device import as_current
 from shipbench.hardware.memory import PeakMemory
 from shipbench.methods import Built
@@ -126,16 +127,26 @@ def claimed(store: Store, record_version: int | None, emitter: Emitter) -> Itera
 
 @contextmanager
 def claimed_after_waiting(store: Store, emitter: Emitter) -> Iterator[Session]:
-    """Claim the emitter's run for the block and yield its session; wait while another live process holds the claim.
+    """Claim the emitter's run for the block, an ``undisturbed`` one, and yield its session.
 
-    Raises ``StoreError`` if the results folder cannot be written to.
+    Waits while another live process holds the claim. Raises ``StoreError`` if the results folder cannot be written to,
+    and ``InputError`` in a listener of the run itself, which would wait for its own end.
     """
+    run_id = emitter.run_id
+    if has_turn() and claims.is_held_here(store.root, run_id):
+        raise InputError(f"run {run_id} cannot be started by its own listener before it has ended")
 
     def on_wait(holder: str) -> None:
         emitter.note(f"another process ({holder}) is executing this run; waiting for it")
 
-    with claims.wait_for(store.root, emitter.run_id, on_wait) as claim:
-        yield _open(Session(store, claim, store.written(emitter.run_id), emitter))
+    waiting = claims.pauses(store.root, run_id, on_wait)
+    while True:
+        # In this order: the thread that has its turn may wait for the claim, in a listener that starts this run too.
+        with undisturbed(), claimed(store, store.written(run_id), emitter) as session:
+            if session is not None:
+                yield session
+                return
+        next(waiting)
 
 
 def _open(session: Session) -> Session:

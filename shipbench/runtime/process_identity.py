@@ -33,8 +33,8 @@ def current_process() -> ProcessIdentity:
 def is_running(process: ProcessIdentity) -> bool | None:
     """Return whether ``process`` is still running, or None if that cannot be known from here.
 
-    It cannot be known for a process of another machine or container, nor for an id in use on a system that does not
-    report start times.
+    It cannot be known for a process of another machine or container, nor for an id in use whose start time the system
+    does not report.
     """
     if process.place != _place():
         return None
@@ -58,7 +58,8 @@ def _start_time(pid: int) -> str | None:
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return None
+        # The system may hide the processes of other users here (hidepid), but not that they exist.
+        return "" if _exists(pid) else None
     # The split drops the first two fields of the line: [0] is the state (a zombie has ended), [19] the start time.
     return None if fields[0] in "ZX" else fields[19]
 

@@ -15,12 +15,14 @@ import torch
 from shipbench.cli.progress import PlainDisplay
 from shipbench.engine import supervisor
 from shipbench.engine.executors import processes
+from shipbench.engine.executors.channel import Address
 from shipbench.engine.executors.local import LocalExecutor
 from shipbench.engine.executors.registry import EngineOptions
 from shipbench.engine.supervisor import execute_plan
 from shipbench.errors import DeviceLostError
 from shipbench.hardware.device import devices_for_workers
 from shipbench.planning.plan import Plan, PlannedRun, State
+from shipbench.planning.stacks import Stack
 from shipbench.record import RunRecord
 from shipbench.results.store import Store
 from shipbench.spec import RunSpec
@@ -209,20 +211,39 @@ def test_a_run_that_loses_its_gpu_every_time_is_given_up(
     assert begun(tmp_path, "a") == 2
 
 
+@pytest.mark.parametrize("broken", [["cuda:0"], ["cuda:0", "cuda:1"]])
 def test_other_gpus_do_the_work_of_one_that_is_gone(
-    execute: Callable[[Work], dict[str, RunRecord]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    execute: Callable[[Work], dict[str, RunRecord]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: list[str]
 ) -> None:
-    """Run a, of which the GPU may be the victim, is tried alone on the first GPU, and then nothing can be done."""
+    """Run a, of which the GPU may be the victim, is tried alone on each GPU; without one, nothing can be done."""
     monkeypatch.setattr(processes, "devices_for_workers", lambda device, jobs: ["cuda:0", "cuda:1"])
 
     def work(run: PlannedRun, results: Path) -> None:
-        if run.run_id == "a":
-            gone(results, "cuda:0").touch()
+        if run.run_id == "a" and run.spec.device == "cuda:0":
+            wait_for(results / "runs" / "c.parquet")
+            for gpu in broken:
+                gone(results, gpu).touch()
             lose(run.spec.device)
-        if run.run_id == "b":
-            wait_for(gone(results, "cuda:0"))
 
-    with pytest.raises(DeviceLostError, match=r"cuda:0 of .* does not work .* the same command continues"):
-        execute(work)
-    store = Store(tmp_path)
-    assert [store.status(name) for name in "abc"] == [None, "done", "done"]
+    if broken == ["cuda:0"]:
+        assert {name: record.device for name, record in execute(work).items()} == dict.fromkeys("abc", "cuda:1")
+    else:
+        with pytest.raises(DeviceLostError, match=r"cuda:1 of .* does not work .* the same command continues"):
+            execute(work)
+        store = Store(tmp_path)
+        assert [store.status(name) for name in "abc"] == [None, "done", "done"]
+
+
+def test_a_worker_that_died_while_it_was_idle_is_replaced(
+    forked_workers: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "_in_worker", lambda *_: os.getpid())
+    worker: Any = processes._Worker("cpu", 1, tmp_path, Address(None, b""))
+    first = worker.submit(Stack((), ())).result()
+    os.kill(first, signal.SIGKILL)
+    for _ in range(1000):
+        if worker._pool._flags.broken:
+            break
+        time.sleep(0.02)
+    assert worker.submit(Stack((), ())).result() != first
+    worker.stop()

@@ -175,6 +175,24 @@ def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
         take(tmp_path, "a1")
 
 
+def test_a_full_disk_is_named_where_the_claim_of_another_machine_is_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def touch(_: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    claim_file(tmp_path, host="far", place="far")
+    monkeypatch.setattr(Path, "touch", touch)
+    with pytest.raises(StoreError, match=r"cannot be written to any more \(No space left on device\)"):
+        holder(tmp_path, "a1")
+
+
+def test_what_cannot_be_tidied_is_named(tmp_path: Path) -> None:
+    (tmp_path / "claims" / ".clock-0a1b2c3d").mkdir(parents=True)
+    with pytest.raises(StoreError, match="cannot be written to"):
+        claims.tidy(Store(tmp_path))
+
+
 def taken(root: Path) -> Claim:
     claim = take(root, "a1")
     assert claim is not None
@@ -239,6 +257,24 @@ def test_a_claim_that_is_readable_a_moment_later_is_confirmed(tmp_path: Path, mo
     with taken(tmp_path) as claim:
         claim.confirm(Store(tmp_path), None)
     assert next(errors, None) is None
+
+
+@pytest.mark.parametrize("call", ["read_text", "unlink"])
+def test_a_claim_whose_file_is_briefly_in_use_is_released(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """Otherwise nobody could execute the run as long as this process lives."""
+    monkeypatch.setattr(claims, "_PAUSE_SECONDS", 0.0)
+    working, errors = getattr(Path, call), iter([PermissionError("in use"), OSError(errno.ESTALE, "stale")])
+
+    def work_later(path: Path, *arguments: object, **options: object) -> object:
+        if error := next(errors, None):
+            raise error
+        return working(path, *arguments, **options)
+
+    with taken(tmp_path) as claim:
+        monkeypatch.setattr(Path, call, work_later)
+    assert not claim.path.exists()
 
 
 def test_what_processes_left_that_died_while_they_judged_a_claim_is_removed(tmp_path: Path) -> None:

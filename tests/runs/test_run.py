@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +18,7 @@ from shipbench.data.vtab import fingerprints
 from shipbench.engine import attempt
 from shipbench.errors import InputError
 from shipbench.events import Emitter, EpochDone, Event, Finished, Lost, Note, Started
+from shipbench.hardware import determinism
 from shipbench.planning.plan import PlannedRun, State
 from shipbench.record import RunRecord
 from shipbench.results import claims
@@ -30,19 +33,23 @@ from shipbench.training.history import EpochReport, Evaluation, Fit
 from tests.data.builders import vtab_tree
 from tests.results.test_store import make_record
 
-SPEC = RunSpec("linear", "dtd")
+SPEC = RunSpec("linear", "dtd", seed=1)
 
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """A results folder for run a1, which needs no preparation and stores a record of this host when executed."""
+    """A results folder for run a1, and others called after their seeds.
+
+    They need no preparation and store a record of this host when executed.
+    """
 
     def execute(session: Session, prepared: object) -> RunRecord:
         session.confirm()
-        session.store.write(make_record(host="here"))
-        return make_record(host="here")
+        record = make_record(run_id=session.emitter.run_id, host="here")
+        session.store.write(record)
+        return record
 
-    monkeypatch.setattr(runs_module, "prepare", lambda spec: SimpleNamespace(run_id="a1"))
+    monkeypatch.setattr(runs_module, "prepare", lambda spec: SimpleNamespace(run_id=f"a{spec.seed}"))
     monkeypatch.setattr(Session, "execute", execute)
     return Store(tmp_path / "r")
 
@@ -205,6 +212,68 @@ def test_a_folder_that_cannot_be_used_is_refused_before_anything_is_loaded(
     (tmp_path / "taken").write_text("")
     with pytest.raises(InputError, match="cannot be written to"):
         run(SPEC, results=tmp_path / "taken")
+
+
+def test_a_listener_may_start_a_run_that_another_thread_is_about_to_execute(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That thread holds no claim while it waits for its turn, which the run of the listener has."""
+    prepared, started, waits = threading.Event(), threading.Event(), threading.Event()
+    written, main = Store.written, threading.current_thread()
+
+    class Turn:
+        lock = threading.RLock()
+
+        def __enter__(self) -> None:
+            if started.is_set() and threading.current_thread() is not main:
+                waits.set()
+            self.lock.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            self.lock.release()
+
+    def written_later(store: Store, run_id: str) -> int | None:
+        if threading.current_thread() is not main and not started.is_set():
+            prepared.set()
+            assert started.wait(30)
+        return written(store, run_id)
+
+    def start_second(event: Event, /) -> None:
+        if isinstance(event, Started):
+            started.set()
+            assert waits.wait(30)
+            run(second, results=store.root, listener=events.append)
+
+    second, events = replace(SPEC, seed=2), list[Event]()
+    monkeypatch.setattr(determinism._Turn, "lock", Turn())
+    monkeypatch.setattr(Store, "written", written_later)
+    monkeypatch.setattr(claims.time, "sleep", lambda _: pytest.fail("waits for a thread that waits for this one"))
+    with ThreadPoolExecutor(1) as threads:
+        other = threads.submit(run, second, results=store.root)
+        assert prepared.wait(30)
+        assert run(SPEC, results=store.root, listener=start_second).run_id == "a1"
+        assert other.result(30).run_id == "a2"
+    assert [type(event) for event in events] == [Started, Finished]
+
+
+def test_a_listener_starts_its_own_run_again_once_it_has_ended(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims.time, "sleep", lambda _: pytest.fail("waits for itself"))
+    events: list[Event] = []
+
+    def repeat(event: Event, /) -> None:
+        events.append(event)
+        if isinstance(event, kind) and len(events) < 4:
+            run(SPEC, results=store.root, force=True, listener=repeat)
+
+    kind: type[Event] = Finished
+    run(SPEC, results=store.root, listener=repeat)
+    assert [type(event) for event in events] == [Started, Finished, Started, Finished]
+    kind = Started
+    events.clear()
+    with pytest.raises(InputError, match="run a1 cannot be started by its own listener"):
+        run(SPEC, results=store.root, force=True, listener=repeat)
+    assert events == [Started("a1")]
+    assert claims.holder(store.root, "a1") is None
 
 
 def attempted(store: Store) -> list[type[Event]]:

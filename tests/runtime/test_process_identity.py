@@ -67,6 +67,24 @@ def test_without_start_times_an_id_in_use_may_be_that_of_another_process(
     assert is_running(ProcessIdentity("host", "here", 7, "")) is running
 
 
+@pytest.mark.parametrize(("error", "running"), [(PermissionError, None), (ProcessLookupError, False)])
+def test_a_process_that_the_system_hides_from_other_users_may_be_running(
+    monkeypatch: pytest.MonkeyPatch, error: type[OSError], running: bool | None
+) -> None:
+    """As where /proc is mounted with hidepid, on many clusters."""
+
+    def read_text() -> str:
+        raise FileNotFoundError
+
+    def kill(pid: int, number: int) -> None:
+        raise error
+
+    monkeypatch.setattr(process_identity, "_place", lambda: "here")
+    monkeypatch.setattr(process_identity, "Path", lambda _: SimpleNamespace(exists=lambda: True, read_text=read_text))
+    monkeypatch.setattr(os, "kill", kill)
+    assert is_running(ProcessIdentity("host", "here", 7, "123")) is running
+
+
 def test_windows_is_never_asked_by_a_signal_whether_a_process_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """There, os.kill(pid, 0) interrupts or ends the process."""
     killed: list[int] = []

@@ -87,7 +87,7 @@ def most_in_a_stack(stacking: Stacking, runs: int, jobs: int) -> int:
 
 
 def fits_on(device: torch.device) -> Fits:
-    """Return whether a number of runs like a given one fit into the memory of a CUDA device, by an estimate."""
+    """Return a function that estimates whether a number of runs like a given one fit into a CUDA device's memory."""
     from shipbench.engine.cost import MEMORY_SHARE, estimated_bytes
 
     memory = device_memory(device)

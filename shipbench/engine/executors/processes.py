@@ -44,9 +44,14 @@ def execute_in_processes(stacks: Sequence[Stack], results: Path, jobs: int, thre
     with Channel(emit) as channel, warnings.catch_warnings():
         # Between two runs, loky replaces a worker whose memory has grown; nothing is lost.
         warnings.filterwarnings("ignore", "A worker stopped while some jobs were given to the executor")
-        workers = [_Worker(device, threads, results, channel.address) for device in devices[: len(stacks)]]
+        workers = [_Worker(device, threads, results, channel.address) for device in _needed(devices, len(stacks))]
         with _stopping(workers):
             _distribute(stacks, workers, emit)
+
+
+def _needed(devices: Sequence[str], stacks: int) -> list[str]:
+    """Return the devices of workers for a number of stacks; the last ones work only if another device fails."""
+    return [*devices[:stacks], *(device for device in dict.fromkeys(devices) if device not in devices[:stacks])]
 
 
 @contextmanager
@@ -74,7 +79,12 @@ class _Worker:
         """Start a stack."""
         # The first stack starts the process.
         with children_without_interrupts():
-            return self._pool.submit(_in_worker, stack, *self._settings)
+            try:
+                return self._pool.submit(_in_worker, stack, *self._settings)
+            except BrokenProcessPool:
+                # It died while it had nothing to do.
+                self.replace()
+                return self._pool.submit(_in_worker, stack, *self._settings)
 
     def replace(self) -> None:
         """Start a new process in place of a dead one."""
