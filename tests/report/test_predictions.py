@@ -329,3 +329,15 @@ def test_chance_is_read_from_labels_where_records_lack_it() -> None:
     # The first run of these images may lack predictions.
     only = frame[frame["run_id"] == records[1]["run_id"]]
     assert list(with_chance(make_results(records), loader(only))["chance_acc"]) == [0.5, 0.5]
+
+
+def test_chance_of_imported_results_is_not_sought_in_files_that_none_of_them_has() -> None:
+    sought: list[str] = []
+
+    def load(run_ids: Iterable[str]) -> pd.DataFrame:
+        sought.extend(run_ids)
+        return pd.DataFrame()
+
+    records = [make_record("ship", "digits"), make_record("osu", "digits", kind="imported", data_fingerprint="")]
+    with_chance(make_results(records), load)
+    assert sought == [records[0]["run_id"]]

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from shipbench.record import ACCURACY, MEAN_PER_CLASS
+from shipbench.record import ACCURACY, IMPORTED, MEAN_PER_CLASS
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.study import Study
 from shipbench.report.wording.names import task_list
@@ -145,15 +145,16 @@ def left_out(study: Study, suite: str, predictions: Mapping[str, TaskPredictions
 def with_chance(results: pd.DataFrame, load: LoadPredictions) -> pd.DataFrame:
     """Fill in missing values of ``chance_acc`` (majority-class accuracy) from the stored test labels.
 
-    Reads the predictions of one run per task and data fingerprint: the first that has any.
+    Reads the predictions of one run per task and data fingerprint: the first that has any. Imported results have none.
     """
     if "final_test_acc" not in results or "data_fingerprint" not in results:
         return results
     recorded = results.get("chance_acc", pd.Series(float("nan"), index=results.index)).astype(float)
     lacking = results[recorded.isna() & results["final_test_acc"].notna()]
+    sources = lacking[lacking["kind"] != IMPORTED] if "kind" in lacking else lacking
     shares = {
         key: _majority_share(load([run_id]) for run_id in runs["run_id"])
-        for key, runs in lacking.groupby(["task", "data_fingerprint"])
+        for key, runs in sources.groupby(["task", "data_fingerprint"])
     }
     pairs = zip(lacking["task"], lacking["data_fingerprint"], strict=True)
     computed = pd.Series([shares.get(pair, float("nan")) for pair in pairs], index=lacking.index, dtype=float)
