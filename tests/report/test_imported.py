@@ -196,7 +196,8 @@ def test_protocol_and_facts_are_those_of_the_runs(records: pd.DataFrame, choice:
     *protocol, (head, sentence) = report.protocol
     assert (tuple(protocol), head) == (alone.protocol, "Imported")
     # The result of the CSV file states no rule, so that it does not count.
-    assert sentence.startswith("38 results of other harnesses (osu)")
+    assert sentence.startswith("38 results of other harnesses (osu), ")
+    assert sentence.endswith("; the other entries are about the runs alone.")
     facts, expected = dict(report.facts), dict(alone.facts)
     assert facts.pop("Imported") == "1 from csv, 38 from osu"
     assert {**facts, "Methods": ""} == {**expected, "Methods": ""}
@@ -212,7 +213,9 @@ def test_a_suite_of_imported_results_alone_is_reported(tmp_path: Path) -> None:
     imported("osu", osu_folder(tmp_path), tmp_path / "results")
     report = build_report(load_results(tmp_path / "results"))
     assert "38 imported results on VTAB-1k" in report.lead
-    assert [head for head, _ in report.protocol] == ["Imported"]
+    ((head, sentence),) = report.protocol
+    assert head == "Imported"
+    assert sentence == "38 results of other harnesses (osu), under protocols of their own."
     assert {"Runs", "Dates"} & dict(report.facts).keys() == set()
     assert dict(report.facts)["Seeds"] == "not stated"
     assert any(table.name.startswith("main-") for table in report.tables())

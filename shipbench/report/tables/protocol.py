@@ -33,7 +33,8 @@ def protocol_box(study: Study) -> Sentences:
     """
     results = study.counted_records
     imported = results["kind"] == IMPORTED
-    return (*_of_runs(study, results[~imported]), *_imported(results[imported]))
+    of_runs = _of_runs(study, results[~imported])
+    return (*of_runs, *_imported(results[imported], alone=not of_runs))
 
 
 def _of_runs(study: Study, runs: pd.DataFrame) -> Sentences:
@@ -49,17 +50,13 @@ def _of_runs(study: Study, runs: pd.DataFrame) -> Sentences:
     )
 
 
-def _imported(results: pd.DataFrame) -> Sentences:
+def _imported(results: pd.DataFrame, *, alone: bool) -> Sentences:
     if not len(results):
         return ()
     origins = joined(sorted(set(results["origin"])))
-    return (
-        (
-            "Imported",
-            f"{counted(len(results), 'result')} of other harnesses ({origins}), under protocols of their own; the "
-            "other entries are about the runs alone.",
-        ),
-    )
+    others = "" if alone else "; the other entries are about the runs alone"
+    text = f"{counted(len(results), 'result')} of other harnesses ({origins}), under protocols of their own{others}."
+    return (("Imported", text),)
 
 
 def _numbers(values: pd.Series[float]) -> str:
