@@ -107,7 +107,9 @@ def study(
     if options.report_only and options.dry_run:
         raise InputError("--report writes the reports, which --dry-run does not; leave one of them out")
     if options.report_only and (options.lock is not None or options.locked or options.relock):
-        raise InputError("--report plans no grid that a lock could be compared with; leave out the options of locks")
+        raise InputError(
+            "--report plans no grid that a lock could be compared with; leave out --lock, --locked and --relock"
+        )
     if options.locked and options.relock:
         raise InputError("--relock replaces the lock that --locked compares with; leave one of them out")
     if options.lock is not None and not options.lock.is_file():

@@ -208,7 +208,7 @@ def test_wrong_config_file(shipbench: Shipbench, tmp_path: Path, content: str, w
         ("bench --operations --test-images 64", "--train-images and --test-images to --end-to-end or --all"),
         ("study x.toml --report --dry-run", "--report writes the reports, which --dry-run does not"),
         ("study x.toml --report --locked", "--report plans no grid that a lock could be compared with"),
-        ("study x.toml --report --relock", "--report plans no grid that a lock could be compared with"),
+        ("study x.toml --report --relock", "leave out --lock, --locked and --relock"),
         ("study x.toml --lock missing.lock", "lock file missing.lock does not exist"),
     ],
 )
