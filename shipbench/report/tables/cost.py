@@ -31,8 +31,8 @@ _CAPTION = (
 )
 _DETAILS = (
     "Trainable parameters with and without the classification head, all parameters of the model, FLOPs per evaluated "
-    "image, throughput, peak memory, and wall-clock minutes. A row averages the tasks that it has; with others, heads "
-    "and test sets have other sizes."
+    "image, throughput, peak memory, and wall-clock minutes. A row averages the tasks that it has; rows with other "
+    "tasks have heads and test sets of other sizes."
 )
 
 
