@@ -68,7 +68,10 @@ class VptPrompts(nn.Module):
         """Return the projected prompts (1, T, D); with dropout in training, each image has its own mask."""
         tokens = self.projection(self.tokens[self.rows[block]]).unsqueeze(0)
         dropout = self.dropout
-        return dropout(tokens.expand(images, -1, -1)) if dropout.training and dropout.p else tokens
+        if not (dropout.training and dropout.p):
+            return tokens
+        # CUDA draws by layout, and one image may be a part of a batch: its prompts have the layout of a batch too.
+        return dropout(tokens.expand(images, -1, -1) if images > 1 else tokens.expand(2, -1, -1)[:1])
 
 
 class PixelTokens(nn.Module):

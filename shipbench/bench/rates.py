@@ -31,14 +31,20 @@ def _rates(case: Case, capture: Capture) -> dict[str, Any]:
     work = case.workload(options.model.repeats + 1, capture, evaluates=True)
     memory = PeakMemory(case.compute.device)
     before, used = memory.bytes(), list[int]()
-    fit = work.fit(Hooks(check=lambda: used.append(memory.bytes())))
+
+    def look() -> None:
+        # In the first epoch alone: the others are timed.
+        if len(used) < options.steps:
+            used.append(memory.bytes())
+
+    fit = work.fit(Hooks(check=look))
     training = step_timing(fit, options.steps)
     return {
         "captured": fit.captured,
         "training": asdict(training),
         "training_rate": options.model.batch_size / training.median,
         # Before the last step of the first epoch: an evaluation follows, of more images in a pass.
-        "training_bytes": max(0, used[options.steps - 1] - before),
+        "training_bytes": max(0, used[-1] - before),
         "evaluation_rate": work.evaluation_rate(fit),
         "final_loss": fit.epochs[-1].train_loss,
     }

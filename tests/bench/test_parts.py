@@ -62,12 +62,13 @@ def test_every_part_measures_its_methods(options: PartOptions, cache: Path) -> N
 def test_the_memory_of_training_is_not_that_of_an_evaluation(
     options: PartOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    events = ["start"]
+    events, looks = ["start"], list[int]()
 
     class Peak:
         def __init__(self, device: torch.device) -> None: ...
 
         def bytes(self) -> int:
+            looks.append(events.count("step"))
             return max({"start": 5, "step": 30, "evaluation": 700}[event] for event in events)
 
     def note(event: str, work: Callable[..., Any]) -> Callable[..., Any]:
@@ -78,6 +79,8 @@ def test_the_memory_of_training_is_not_that_of_an_evaluation(
     monkeypatch.setattr(loop.Trainer, "_step", note("step", loop.Trainer._step))
     (row,) = rates.measure_rates(replace(options, methods=("linear",)))
     assert row["training_bytes"] == 25
+    # Not in the epochs that are timed.
+    assert max(looks) < options.steps < events.count("step")
 
 
 def reports(*seconds: float) -> Fit:

@@ -12,6 +12,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from shipbench_baselines.linear import Readout
+from shipbench_baselines.settings import VptConfig
+from shipbench_baselines.vpt_prompts import VptPrompts
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -151,6 +153,15 @@ def test_a_part_draws_dropout_in_the_layout_of_the_whole_batch(values: Tensor) -
     with Layouts() as part, PartOfBatch(2, 2, 6):
         F.dropout(values[:2].expand(2, -1), 0.5)
     assert part.strides == whole.strides
+
+
+def test_prompts_of_one_image_are_expanded_as_those_of_a_batch() -> None:
+    strides: list[int] = []
+    vit = load_backbone("test_vit", checkpoint="random", image_size=32)
+    prompts = VptPrompts(vit, VptConfig(prompt_length=3, dropout=0.2), deep=False)
+    prompts.dropout.register_forward_pre_hook(lambda _, inputs: strides.append(inputs[0].stride(0)))
+    assert [len(prompts.fresh(vit, 0, count)) for count in (6, 2, 1)] == [6, 2, 1]
+    assert strides == [0, 0, 0]
 
 
 def test_a_smaller_size_is_remembered() -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from shipbench.data.images import read_bytes
-from shipbench.errors import InputError, one_line
+from shipbench.errors import InputError, one_line, system_reason
 from shipbench.runtime.json_text import parse_json
 
 _KEPT_BYTES = 1 << 28
@@ -200,6 +200,9 @@ def reading_parquet(file: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError) as error:
+        # The system gives a number to its own reasons, such as a permission; a damaged file has none.
+        if isinstance(error, OSError) and error.errno:
+            raise InputError(f"cannot read {file}: {system_reason(error)}") from error
         reason = one_line(error, 200).rstrip(".")
         raise InputError(f"{file} is damaged or no Parquet file ({reason}); get it again") from error
 

@@ -98,6 +98,11 @@ def test_a_damaged_file_is_named(tmp_path: Path, private_cache: Path) -> None:
         read(tmp_path)
 
 
+def test_a_file_that_the_system_does_not_open_is_not_called_damaged(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot read .*train\.parquet: "):
+        ParquetTable([tmp_path / "train.parquet"])
+
+
 def test_a_piece_without_the_column_of_the_label_is_named(tmp_path: Path) -> None:
     parquet(tmp_path / "train-00000-of-00002.parquet", label=[0, 1])
     parquet(tmp_path / "train-00001-of-00002.parquet", number=[0, 1])
