@@ -16,7 +16,31 @@ from .peft_library import Setting, Variant, tuners
 
 # DoRA is a setting of LoRA in the library, and a method in the literature.
 _FIXED: Mapping[str, tuple[str, Mapping[str, Any]]] = {"dora": ("lora", {"use_dora": True})}
-_TITLES = {"dora": "DoRA", "lora": "LoRA", "adalora": "AdaLoRA", "ln_tuning": "LN tuning"}
+# As their papers spell them, where the library's classes are called otherwise.
+_TITLES = {
+    "adalora": "AdaLoRA",
+    "adamss": "AdaMSS",
+    "beft": "BEFT",
+    "deft": "DEFT",
+    "delora": "DeLoRA",
+    "dora": "DoRA",
+    "frod": "FRoD",
+    "glora": "GLoRA",
+    "gralora": "GraLoRA",
+    "hira": "HiRA",
+    "ln_tuning": "LN tuning",
+    "lora": "LoRA",
+    "miss": "MiSS",
+    "peanut": "PEANuT",
+    "psoft": "PSOFT",
+    "pvera": "PVeRA",
+    "randlora": "RandLoRA",
+    "road": "RoAd",
+    "shira": "SHiRA",
+    "tinylora": "TinyLoRA",
+    "unilora": "UniLoRA",
+    "vera": "VeRA",
+}
 _PROMPTS = "it adds learned tokens to the input of a language model; 'vpt-deep' adds prompts to images"
 _UNUSABLE = {
     "adaption_prompt": "it adds prompts to the attention of LLaMA, GPT-2 or Mistral alone; 'vpt-deep' adds prompts",
