@@ -240,6 +240,11 @@ def test_jobs_of_a_queue_that_does_not_answer_are_awaited(
     assert len(asked) == 3
 
 
+def test_messages_of_a_site_are_no_jobs(cluster: Path) -> None:
+    _write_command(cluster / "squeue", "printf 'Maintenance on Friday\\n1|RUNNING|None\\n2|PENDING|Resources\\n'")
+    assert slurm_queue.states(["1", "2", "3"]) == {"1": "running", "2": "pending: Resources"}
+
+
 def test_an_interruption_revokes_the_claims_of_active_runs_alone(
     runs: tuple[PlannedRun, ...], tmp_path: Path, cluster: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,7 +47,8 @@ def states(jobs: Iterable[str]) -> dict[str, str] | None:
     if listed is None:
         return None
     wanted, queue = set(jobs), dict[str, str]()
-    for line in listed.splitlines():
+    # A site may print a message of its own before the jobs.
+    for line in filter(lambda line: line.count("|") >= 2, listed.splitlines()):
         job, state, reason = line.split("|", 2)
         if job in wanted:
             queue[job] = state.lower() if reason in ("None", "") else f"{state.lower()}: {reason}"
