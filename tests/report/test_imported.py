@@ -77,6 +77,20 @@ def test_beside_the_runs(records: pd.DataFrame) -> None:
     assert any("38 results of osu" in note and "enter no mark, rank or test" in note for note in table.notes)
 
 
+def test_what_limits_imported_results_is_noted(records: pd.DataFrame) -> None:
+    assert not any("limits" in note for note in table_of(view_of(records, "beside")).notes)
+    best, csv = "the best of all settings, chosen by test accuracy", "mean of 3 runs"
+    notes = records["origin"].map({"osu": best, "csv": csv}).fillna("")
+    view = view_of(records.assign(origin_note=notes), "beside")
+    osu = (records["origin"] == "osu").sum()
+    note = f"¶ What limits imported results: {best} ({osu} results of osu); {csv} (1 result of csv)."
+    assert note in table_of(view).notes
+    many = view_of(records.assign(origin_note=notes.where(notes != best, records["task"])), "beside")
+    (note,) = (note for note in table_of(many).notes if "limits" in note)
+    assert note.count("results of osu") == 4
+    assert note.endswith("; 16 more in the column origin_note of the records.")
+
+
 def test_the_mean_of_a_part_is_printed_if_imported_results_alone_have_one(tmp_path: Path) -> None:
     imported("osu", osu_folder(tmp_path, VTAB_TASKS[:3]), tmp_path / "results")
     runs = make_results(grid(("vpt-deep", "ship"), VTAB_TASKS, (0,)))

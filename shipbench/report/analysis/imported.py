@@ -45,11 +45,16 @@ def imported_choice(text: str) -> ImportedChoice:
     return one_of(text, choices, "--imported", "choice")
 
 
-def stated_rows(study: Study, suite: str) -> list[StatedRow]:
-    """Return the imported results of a suite whose epoch rule is not stated, by method and where they come from."""
+def stated_results(study: Study, suite: str) -> pd.DataFrame:
+    """Return the records of the imported results of a suite whose epoch rule is not stated."""
     records = study.records
     is_stated = (records["kind"] == IMPORTED) & (records["epoch_rule"] == "") & records["stated_acc"].notna()
-    rows = records[is_stated & (records["suite"] == suite)]
+    return records[is_stated & (records["suite"] == suite)]
+
+
+def stated_rows(study: Study, suite: str) -> list[StatedRow]:
+    """Return the imported results of a suite whose epoch rule is not stated, by method and where they come from."""
+    rows = stated_results(study, suite)
     members: dict[_Place, list[int]] = defaultdict(list)
     for position, place in enumerate(_places(rows)):
         members[place].append(position)

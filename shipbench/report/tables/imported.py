@@ -8,7 +8,7 @@ import pandas as pd
 
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.cautions import FOREIGN
-from shipbench.report.analysis.imported import StatedRow, stated_rows
+from shipbench.report.analysis.imported import StatedRow, stated_results, stated_rows
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import Cell, Row
 from shipbench.report.tables.common import label_cell, mean_cells, score_cell
@@ -16,6 +16,8 @@ from shipbench.report.wording.numbers import percent
 from shipbench.report.wording.text import counted, joined
 
 UNKNOWN_RULE = "?"
+# Limits that a note names; files may state one for every result.
+_LIMITS = 4
 
 
 def imported_rows(view: SuiteView, parameters: Callable[[Arm], Sequence[Cell]], columns: int) -> list[Row]:
@@ -41,7 +43,18 @@ def imported_notes(view: SuiteView) -> list[str]:
         notes.append(
             f"{UNKNOWN_RULE} Imported without a statement of which epoch the accuracy is from; it enters no mean."
         )
-    return notes
+    return notes + _limits(view)
+
+
+def _limits(view: SuiteView) -> list[str]:
+    """Say what limits imported results according to their files: the most frequent limits first."""
+    results = pd.concat([view.study.runs_of(view.imported), stated_results(view.study, view.suite)])
+    limited = results.loc[results["origin_note"] != "", ["origin", "origin_note"]].value_counts(sort=False)
+    frequent_first = sorted(limited.items(), key=lambda item: (-item[1], item[0]))
+    limits = [f"{note} ({counted(number, 'result')} of {origin})" for (origin, note), number in frequent_first]
+    if len(limits) > _LIMITS:
+        limits[_LIMITS:] = [f"{len(limits) - _LIMITS} more in the column origin_note of the records"]
+    return [f"{FOREIGN} What limits imported results: {'; '.join(limits)}."] if limits else []
 
 
 def _origins(runs: pd.DataFrame) -> str:
