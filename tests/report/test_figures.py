@@ -31,7 +31,7 @@ from shipbench.report.figures.style import series_styles
 from shipbench.report.render.images import images
 from shipbench.report.wording.numbers import setting
 from shipbench.selection import Final
-from shipbench.statistics import cliques
+from shipbench.statistics import cliques, pareto_front
 from tests.report.builders import DEMO_TASKS, METHODS, VTAB_TASKS, grid, histories, make_record, make_results
 
 # The width in pixels of a drawing on a phone of 390 pixels.
@@ -164,6 +164,8 @@ def test_a_narrow_scatter_plot_leaves_out_labels_without_room(count: int, fewest
     assert fewest <= len(boxes) <= count
     assert not any(overlapping(one, other) for one, other in combinations(boxes, 2))
     assert all(inside(drawing, edges) for edges in boxes)
+    on_front = pareto_front([p.cost for p in points], [p.accuracy for p in points])
+    assert {p.label for p, on in zip(points, on_front, strict=True) if on} <= {text.text for text in drawing.texts()}
 
 
 def test_a_label_without_a_line_is_nearer_to_its_own_point_than_to_another() -> None:

@@ -116,7 +116,8 @@ def draw_pareto(
 ) -> Chart:
     """Draw the scatter plot; filled points lie on the Pareto front.
 
-    If it is ``narrow``, it fits a phone whatever the number of points, and labels without room are left out.
+    If it is ``narrow``, it fits a phone whatever the number of points, and labels without room are left out: those of
+    the front have precedence.
     """
     on_front = pareto_front([p.cost for p in points], [p.accuracy for p in points])
     front = sorted((p.cost, p.accuracy) for p, on in zip(points, on_front, strict=True) if on)
@@ -125,13 +126,14 @@ def draw_pareto(
         marks += _point_marks(point, cost, on=on)
     bars = [_error_bar(point) for point in points if has_value(point.deviation)]
     avoid = (tuple(front), *bars)
-    places, labels = tuple((p.cost, p.accuracy) for p in points), tuple(p.label for p in points)
+    front_first = [point for point, _ in sorted(zip(points, on_front, strict=True), key=lambda pair: not pair[1])]
+    places, labels = tuple((p.cost, p.accuracy) for p in front_first), tuple(p.label for p in front_first)
     marks.append(Labels(places, labels, avoid, optional=narrow))
     ends = [y for bar in bars for _, y in bar]
     x = log_axis([p.cost for p in points], cost.label, cost.unit)
     y = number_axis([*(p.accuracy for p in points), *ends], f"{name} (%)", margin=0.12)
     wide, crowded = len(points) > _MANY, len(points) > _CROWD
-    height = 230 if narrow else 320 if crowded else 250 if wide else 180
+    height = (300 if crowded else 230) if narrow else 320 if crowded else 250 if wide else 180
     return Chart((Panel(x, y, tuple(marks)),), height, wide=wide and not narrow, footer=footer)
 
 
