@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from shipbench.adapting import backbone_weights, with_head
 from shipbench.backbones import classifiers_of, feature_width, pooled_features
 from shipbench.prompting import new_head
+from shipbench.prompting.kernels import attention_of_modules
 from shipbench.settings import whole_number
 
 
@@ -26,7 +27,8 @@ class FullModel(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, classes)."""
-        return self.head(pooled_features(self.backbone, images))
+        with attention_of_modules(images.device):
+            return self.head(pooled_features(self.backbone, images))
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
         """Return the cross-entropy, a scalar."""

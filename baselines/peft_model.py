@@ -22,6 +22,7 @@ from shipbench.hardware.determinism import any_kernel
 from shipbench.methods import BuildContext, Built
 from shipbench.prompting import new_head
 from shipbench.prompting.full_precision import full_precision
+from shipbench.prompting.kernels import attention_of_modules
 from shipbench.settings import whole_number
 
 from .peft_layers import target_layers
@@ -67,7 +68,8 @@ class PeftModel(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, classes)."""
-        return self.head(pooled_features(self.backbone, images))
+        with attention_of_modules(images.device):
+            return self.head(pooled_features(self.backbone, images))
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
         """Return the cross-entropy, a scalar."""

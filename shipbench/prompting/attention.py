@@ -10,16 +10,13 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import Attention
 from torch import Tensor
 
-from shipbench.prompting import static
 from shipbench.prompting.architectures import qkv_parameters, rotated
-from shipbench.prompting.few_keys import attend_to_few
 from shipbench.prompting.full_precision import at_least_float32, full_precision
+from shipbench.prompting.kernels import attend, gains_in_bf16, is_few, is_fused
 from shipbench.prompting.short_gradients import mix
+from shipbench.prompting.written_out import attend_apart_in_products, attend_in_products
 
 KeyValue = tuple[Tensor, Tensor]
-
-# With more keys than this, shared by all images, fused attention is faster on a CPU.
-_FEW_KEYS = 128
 
 
 def split_heads(attention: Attention, projected: Tensor) -> Tensor:
@@ -94,11 +91,6 @@ def per_image(states: Tensor, images: int) -> Tensor:
     return states.unsqueeze(1).expand(count, images // count, *rest).flatten(0, 1)
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Return softmax(q k^T / sqrt(d)) v, (B, H, T, d), for separate keys and values (B, H, P, d) per image."""
-    return F.scaled_dot_product_attention(query, key, value)
-
-
 def attend_to_prompts(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Return softmax(q k^T / sqrt(d)) v, (B, H, T, d); B / S consecutive images share keys and values (S, H, P, d).
 
@@ -106,12 +98,11 @@ def attend_to_prompts(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     and their gradients are summed inside the kernel. A GPU's fused kernel divides its backward pass by head and by
     group of keys, and would leave most of the GPU idle with one sequence; there, each image refers to the same keys.
     """
-    # An exported program holds neither custom gradients nor a size that depends on the number of images.
-    if static.is_static(query.device) or torch.compiler.is_exporting():
+    if is_fused(query.device):
         images = query.shape[0]
         return attend(query, per_image(key, images), per_image(value, images))
-    if len(key) > 1 or key.shape[2] <= _FEW_KEYS:
-        return attend_to_few(query, key, value)
+    if is_few(key):
+        return attend_in_products(query, key, value)
     by_state = query.unflatten(0, (len(key), -1)).transpose(1, 2)
     out = F.scaled_dot_product_attention(by_state.flatten(2, 3), key, value)
     return out.view_as(by_state).transpose(1, 2).flatten(0, 1)
@@ -123,9 +114,11 @@ def attend_decoupled(query: Tensor, image: KeyValue, prompts: KeyValue | None, s
     This is the decoupled attention of SHIP with s = ``scale``, image tokens i and prompt tokens p. Without prompts, it
     is plain attention to the image.
     """
-    to_image = attend(query, *image)
     if prompts is None:
-        return to_image
+        return attend(query, *image)
+    if not isinstance(scale, Tensor) and gains_in_bf16(query, *image) and is_few(prompts[0]):
+        return attend_apart_in_products(query, image, prompts, scale)
+    to_image = attend(query, *image)
     weight = scale.to(to_image.dtype) if isinstance(scale, Tensor) else scale
     return mix(to_image, attend_to_prompts(query, *prompts), weight)
 

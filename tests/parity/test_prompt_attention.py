@@ -11,7 +11,7 @@ from shipbench.hardware.flops import count_flops
 from shipbench.hardware.precision import ComputeContext
 from shipbench.methods.ship import Ship, ShipConfig
 from shipbench.methods.ship.model import matching_loss
-from shipbench.prompting import PassOutput, attention, few_keys
+from shipbench.prompting import PassOutput, attention, kernels, written_out
 from shipbench.prompting.attention import attend_to_prompts, cls_scores
 
 BATCH, HEADS, LENGTH, PROMPTS, WIDTH = 6, 3, 5, 7, 8
@@ -42,7 +42,7 @@ def literal(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 def test_written_out_attention_equals_the_formula(
     states: int, projected: bool, images_per_chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(few_keys, "_CHUNK_SIZE", images_per_chunk * HEADS * LENGTH * PROMPTS)
+    monkeypatch.setattr(written_out, "_CHUNK_SIZE", images_per_chunk * HEADS * WIDTH * PROMPTS)
     monkeypatch.delattr(torch.nn.functional, "scaled_dot_product_attention")
     assert_formula(tensors(states, projected, torch.float64))
 
@@ -58,8 +58,8 @@ def assert_formula(inputs: list[Tensor]) -> None:
 
 @pytest.mark.parametrize("projected", [True, False])
 def test_many_keys_shared_by_all_images_use_the_fused_kernel(projected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention, "_FEW_KEYS", PROMPTS - 1)
-    monkeypatch.delattr(attention, "attend_to_few")
+    monkeypatch.setattr(kernels, "_FEW_KEYS", PROMPTS - 1)
+    monkeypatch.delattr(attention, "attend_in_products")
     assert_formula(tensors(1, projected, torch.float64))
 
 
@@ -82,7 +82,7 @@ def test_bf16_agrees_up_to_rounding(states: int, projected: bool) -> None:
 def test_bf16_is_rounded_once_and_keeps_only_its_operands(
     states: int, images_per_chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(few_keys, "_CHUNK_SIZE", images_per_chunk * HEADS * LENGTH * PROMPTS)
+    monkeypatch.setattr(written_out, "_CHUNK_SIZE", images_per_chunk * HEADS * WIDTH * PROMPTS)
     inputs = tensors(states, True, torch.bfloat16)
     exact = [tensor.detach().float().requires_grad_() for tensor in inputs]
     upstream = torch.randn(BATCH, HEADS, LENGTH, WIDTH).bfloat16()

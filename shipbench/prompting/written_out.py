@@ -1,0 +1,251 @@
+"""Attention on a CPU, written out as matrix products.
+
+It is faster than fused attention for few keys that images share, and for images and prompts to which queries attend
+apart, since both read the same rows. Images are processed in chunks whose probabilities stay in the processor's
+cache. Operands in bf16 are kept for the backward pass as they are; every chunk is computed in fp32, and the result is
+rounded once. Shapes: H heads of width d; queries (B, H, T, d); keys and values (S, H, P, d), each state shared by B / S
+consecutive images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from shipbench.prompting.full_precision import at_least_float32, full_precision
+
+Pair = tuple[Tensor, Tensor]
+
+# Probabilities in one chunk: 4 MB in fp32.
+_CHUNK_SIZE = 1 << 20
+
+
+def attend_in_products(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Return softmax(q k^T / sqrt(d)) v, (B, H, T, d)."""
+    out: Tensor = _Products.apply(query, (1.0,), key, value)
+    return out
+
+
+def attend_with_gradient_in_products(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Return what fused attention returns, (B, H, T, d); its gradient is that of ``attend_in_products``."""
+    out: Tensor = _FusedForward.apply(query, key, value)
+    return out
+
+
+def attend_apart_in_products(query: Tensor, image: Pair, prompts: Pair, scale: float) -> Tensor:
+    """Return (1 - s) softmax(q k_i^T / sqrt(d)) v_i + s softmax(q k_p^T / sqrt(d)) v_p, (B, H, T, d), s = ``scale``.
+
+    Each image has keys and values k_i and v_i of its own, and images may share k_p and v_p of the prompts.
+    """
+    out: Tensor = _Products.apply(query, (1 - scale, scale), *image, *prompts)
+    return out
+
+
+class _Products(torch.autograd.Function):
+    """The weighted sum of attentions, and its gradient, which recomputes the probabilities, as fused attention does."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, weights: tuple[float, ...], *states: Tensor) -> Tensor:
+        ctx.save_for_backward(query, *states)
+        ctx.weights = weights
+        groups = _groups(query, weights, states)
+        out = torch.empty_like(query)
+        with full_precision(query.device):
+            for chunk in _chunks(query, groups):
+                queries = chunk.of_images(query)
+                total = torch.empty_like(queries)
+                for group in groups:
+                    probabilities = _probabilities(group.merged(queries), group.part(group.key, chunk))
+                    values, first = group.part(group.value, chunk), group is groups[0]
+                    _add_product(group.merged(total), probabilities, values, group.weight, first=first)
+                chunk.write(total, out)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        query, *states = ctx.saved_tensors
+        of_query, _, *of_states = ctx.needs_input_grad
+        grads = _gradients(query, _groups(query, ctx.weights, states), grad, of_query, of_states)
+        return grads[0], None, *grads[1:]
+
+
+class _FusedForward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        ctx.save_for_backward(query, key, value)
+        return F.scaled_dot_product_attention(query, key, value)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        query, *states = ctx.saved_tensors
+        of_query, *of_states = ctx.needs_input_grad
+        return tuple(_gradients(query, _groups(query, (1.0,), states), grad, of_query, of_states))
+
+
+def _gradients(
+    query: Tensor, groups: Sequence[_Group], grad: Tensor, of_query: bool, of_states: Sequence[bool]
+) -> list[Tensor | None]:
+    """Return the gradients of ``query``, and of the keys and values of all groups, given that of the output.
+
+    Those that nothing needs are None: no trained tensor reaches queries, keys and values of the first block's images.
+    """
+    grad_query = torch.empty_like(query) if of_query else None
+    of_groups = [
+        group.empty_gradients() if any(of_states[2 * n : 2 * n + 2]) else None for n, group in enumerate(groups)
+    ]
+    # A caller may compute gradients under autocast, too.
+    with full_precision(grad.device):
+        for chunk in _chunks(query, groups):
+            to_query = _chunk_gradients(chunk, query, groups, grad, of_query, of_groups)
+            if grad_query is not None and to_query is not None:
+                chunk.write(to_query, grad_query)
+    grads: list[Tensor | None] = [grad_query]
+    for group, of_group in zip(groups, of_groups, strict=True):
+        grads += (
+            (None, None) if of_group is None else (of_group[0].to(group.key.dtype), of_group[1].to(group.value.dtype))
+        )
+    return grads
+
+
+def _chunk_gradients(
+    chunk: _Chunk,
+    query: Tensor,
+    groups: Sequence[_Group],
+    grad: Tensor,
+    of_query: bool,
+    of_groups: Sequence[Pair | None],
+) -> Tensor | None:
+    """Return the gradient of a chunk's queries, if it is needed, and add to those of keys and values."""
+    queries, upstream = chunk.of_images(query), chunk.of_images(grad)
+    to_query = torch.empty_like(queries) if of_query else None
+    for group, of_group in zip(groups, of_groups, strict=True):
+        if to_query is None and of_group is None:
+            continue
+        rows, above = group.merged(queries), group.merged(upstream)
+        keys, values = group.part(group.key, chunk), group.part(group.value, chunk)
+        probabilities = _probabilities(rows, keys)
+        # The gradient of the probabilities becomes that of the products of queries and keys in place.
+        slope = _scaled_product(above, values.transpose(1, 2), group.weight * query.shape[-1] ** -0.5)
+        if of_group is not None:
+            group.add(of_group[1], chunk, probabilities.transpose(1, 2), above, group.weight)
+        torch.ops.aten._softmax_backward_data(slope, probabilities, -1, slope.dtype, grad_input=slope)
+        if of_group is not None:
+            group.add(of_group[0], chunk, slope.transpose(1, 2), rows)
+        if to_query is not None:
+            _add_product(group.merged(to_query), slope, keys, first=group is groups[0])
+    return to_query
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Keys and values whose probabilities add up to 1, and the weight of the sum that they give.
+
+    If ``own``, each image has a state of its own; otherwise, the states of all such groups are equal in number. In a
+    chunk, rows of images are (states, H, images per state, T, d), and a batch of matrices is (states x H, images per
+    state x T, d), or (states x H x images per state, T, d) with ``own`` states.
+    """
+
+    key: Tensor
+    value: Tensor
+    weight: float
+    own: bool
+
+    def merged(self, rows: Tensor) -> Tensor:
+        """Return rows of images as a batch of matrices."""
+        return rows.flatten(0, 2) if self.own else rows.flatten(2, 3).flatten(0, 1)
+
+    def part(self, states: Tensor, chunk: _Chunk) -> Tensor:
+        """Return what belongs to a chunk of keys or values as a batch of matrices (..., P, d)."""
+        return self.merged(chunk.of_images(states)) if self.own else _widened(states[chunk.states]).flatten(0, 1)
+
+    def empty_gradients(self) -> Pair:
+        """Return tensors to which ``add`` can add the gradients of keys and values."""
+        key, value = self.key, self.value
+        if self.own:
+            return torch.empty_like(key), torch.empty_like(value)
+        # Contiguous and in float32 or wider, so that parts of them are views to which a product can be added.
+        return at_least_float32(key.new_zeros(key.shape)), at_least_float32(value.new_zeros(value.shape))
+
+    def add(self, grads: Tensor, chunk: _Chunk, left: Tensor, right: Tensor, scale: float = 1.0) -> None:
+        """Add scale * left right, a batch of matrices, to what belongs to a chunk of ``grads``."""
+        if self.own:
+            chunk.write(_scaled_product(left, right, scale), grads)
+        else:
+            _add_product(grads[chunk.states].flatten(0, 1), left, right, scale)
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """A range of states, and the range of images that share them."""
+
+    images: slice
+    states: slice
+
+    def of_images(self, values: Tensor) -> Tensor:
+        """Return the chunk of (B, H, T, d) as (states, H, images per state, T, d)."""
+        return _widened(self._by_state(values[self.images]))
+
+    def write(self, rows: Tensor, out: Tensor) -> None:
+        """Write ``rows``, in the order of ``of_images``, to this chunk of ``out`` (B, H, T, d)."""
+        target = self._by_state(out[self.images])
+        target.copy_(rows.view(target.shape))
+
+    def _by_state(self, values: Tensor) -> Tensor:
+        return values.unflatten(0, (self.states.stop - self.states.start, -1)).transpose(1, 2)
+
+
+def _groups(query: Tensor, weights: Sequence[float], states: Sequence[Tensor]) -> list[_Group]:
+    pairs = zip(weights, states[::2], states[1::2], strict=True)
+    return [_Group(key, value, weight, own=len(key) == len(query)) for weight, key, value in pairs]
+
+
+def _chunks(query: Tensor, groups: Sequence[_Group]) -> Iterator[_Chunk]:
+    """Divide the images into chunks: all images of several states, or some images of one state."""
+    count = min(len(group.key) for group in groups)
+    per_state = len(query) // count
+    # Copies of keys and values are wider than the probabilities of a few queries.
+    heads, rows = query.shape[1], max(query.shape[2:])
+    images = max(1, _CHUNK_SIZE // (heads * rows * max(group.key.shape[2] for group in groups)))
+    if images < per_state:
+        for state in range(count):
+            start, end = state * per_state, (state + 1) * per_state
+            for first in range(start, end, images):
+                yield _Chunk(slice(first, min(first + images, end)), slice(state, state + 1))
+        return
+    states = images // per_state
+    for first in range(0, count, states):
+        end = min(first + states, count)
+        yield _Chunk(slice(first * per_state, end * per_state), slice(first, end))
+
+
+def _widened(values: Tensor) -> Tensor:
+    """Return values in float32 or wider and contiguous, by at most one copy."""
+    # at_least_float32 would keep the layout, and merging dimensions would copy once more.
+    wide = torch.promote_types(values.dtype, torch.float32)
+    return values.to(wide, memory_format=torch.contiguous_format).contiguous()
+
+
+def _probabilities(query: Tensor, key: Tensor) -> Tensor:
+    scores = _scaled_product(query, key.transpose(1, 2), query.shape[-1] ** -0.5)
+    return torch.softmax(scores, dim=-1, out=scores)
+
+
+def _scaled_product(left: Tensor, right: Tensor, scale: float) -> Tensor:
+    """Return scale * left right; the matrix product itself applies the scale."""
+    out = left.new_empty(left.shape[0], left.shape[1], right.shape[2])
+    _add_product(out, left, right, scale, first=True)
+    return out
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor, scale: float = 1.0, *, first: bool = False) -> None:
+    """Add scale * left right to ``total`` in place, or write it if it is the ``first``."""
+    # torch's FLOP counter sees this form, but not the method of ``total``.
+    torch.baddbmm(total, left, right, beta=0 if first else 1, alpha=scale, out=total)
