@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from shipbench.prompting.full_precision import at_least_float32, full_precision
+from shipbench.prompting.full_precision import full_precision
 
-Pair = tuple[Tensor, Tensor]
+_Pair = tuple[Tensor, Tensor]
 
 # Probabilities in one chunk: 4 MB in fp32.
 _CHUNK_SIZE = 1 << 20
@@ -38,7 +38,7 @@ def attend_with_gradient_in_products(query: Tensor, key: Tensor, value: Tensor) 
     return out
 
 
-def attend_apart_in_products(query: Tensor, image: Pair, prompts: Pair, scale: float) -> Tensor:
+def attend_apart_in_products(query: Tensor, image: _Pair, prompts: _Pair, scale: float) -> Tensor:
     """Return (1 - s) softmax(q k_i^T / sqrt(d)) v_i + s softmax(q k_p^T / sqrt(d)) v_p, (B, H, T, d), s = ``scale``.
 
     Each image has keys and values k_i and v_i of its own, and images may share k_p and v_p of the prompts.
@@ -72,8 +72,8 @@ class _Products(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         query, *states = ctx.saved_tensors
         of_query, _, *of_states = ctx.needs_input_grad
-        grads = _gradients(query, _groups(query, ctx.weights, states), grad, of_query, of_states)
-        return grads[0], None, *grads[1:]
+        to_query, *to_states = _gradients(query, ctx.weights, states, grad, of_query, of_states)
+        return to_query, None, *to_states
 
 
 class _FusedForward(torch.autograd.Function):
@@ -87,32 +87,33 @@ class _FusedForward(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         query, *states = ctx.saved_tensors
         of_query, *of_states = ctx.needs_input_grad
-        return tuple(_gradients(query, _groups(query, (1.0,), states), grad, of_query, of_states))
+        return tuple(_gradients(query, (1.0,), states, grad, of_query, of_states))
 
 
 def _gradients(
-    query: Tensor, groups: Sequence[_Group], grad: Tensor, of_query: bool, of_states: Sequence[bool]
+    query: Tensor,
+    weights: Sequence[float],
+    states: Sequence[Tensor],
+    grad: Tensor,
+    of_query: bool,
+    of_states: Sequence[bool],
 ) -> list[Tensor | None]:
-    """Return the gradients of ``query``, and of the keys and values of all groups, given that of the output.
+    """Return the gradients of ``query`` and of all ``states``, given that of the output.
 
     Those that nothing needs are None: no trained tensor reaches queries, keys and values of the first block's images.
     """
+    groups = _groups(query, weights, states)
     grad_query = torch.empty_like(query) if of_query else None
-    of_groups = [
-        group.empty_gradients() if any(of_states[2 * n : 2 * n + 2]) else None for n, group in enumerate(groups)
-    ]
+    needed = [any(of_states[first : first + 2]) for first in range(0, len(states), 2)]
+    of_groups = [group.empty_gradients() if need else None for group, need in zip(groups, needed, strict=True)]
     # A caller may compute gradients under autocast, too.
     with full_precision(grad.device):
         for chunk in _chunks(query, groups):
             to_query = _chunk_gradients(chunk, query, groups, grad, of_query, of_groups)
             if grad_query is not None and to_query is not None:
                 chunk.write(to_query, grad_query)
-    grads: list[Tensor | None] = [grad_query]
-    for group, of_group in zip(groups, of_groups, strict=True):
-        grads += (
-            (None, None) if of_group is None else (of_group[0].to(group.key.dtype), of_group[1].to(group.value.dtype))
-        )
-    return grads
+    grads = [part for pair in of_groups for part in pair or (None, None)]
+    return [grad_query, *(g if g is None else g.to(of.dtype) for g, of in zip(grads, states, strict=True))]
 
 
 def _chunk_gradients(
@@ -121,7 +122,7 @@ def _chunk_gradients(
     groups: Sequence[_Group],
     grad: Tensor,
     of_query: bool,
-    of_groups: Sequence[Pair | None],
+    of_groups: Sequence[_Pair | None],
 ) -> Tensor | None:
     """Return the gradient of a chunk's queries, if it is needed, and add to those of keys and values."""
     queries, upstream = chunk.of_images(query), chunk.of_images(grad)
@@ -166,13 +167,13 @@ class _Group:
         """Return what belongs to a chunk of keys or values as a batch of matrices (..., P, d)."""
         return self.merged(chunk.of_images(states)) if self.own else _widened(states[chunk.states]).flatten(0, 1)
 
-    def empty_gradients(self) -> Pair:
+    def empty_gradients(self) -> _Pair:
         """Return tensors to which ``add`` can add the gradients of keys and values."""
         key, value = self.key, self.value
         if self.own:
             return torch.empty_like(key), torch.empty_like(value)
-        # Contiguous and in float32 or wider, so that parts of them are views to which a product can be added.
-        return at_least_float32(key.new_zeros(key.shape)), at_least_float32(value.new_zeros(value.shape))
+        # Contiguous, so that parts of them are views to which a product can be added.
+        return key.new_zeros(key.shape, dtype=_wide(key)), value.new_zeros(value.shape, dtype=_wide(value))
 
     def add(self, grads: Tensor, chunk: _Chunk, left: Tensor, right: Tensor, scale: float = 1.0) -> None:
         """Add scale * left right, a batch of matrices, to what belongs to a chunk of ``grads``."""
@@ -228,9 +229,12 @@ def _chunks(query: Tensor, groups: Sequence[_Group]) -> Iterator[_Chunk]:
 
 def _widened(values: Tensor) -> Tensor:
     """Return values in float32 or wider and contiguous, by at most one copy."""
-    # at_least_float32 would keep the layout, and merging dimensions would copy once more.
-    wide = torch.promote_types(values.dtype, torch.float32)
-    return values.to(wide, memory_format=torch.contiguous_format).contiguous()
+    # Without the format, a cast would keep the layout, and merging dimensions would copy once more.
+    return values.to(_wide(values), memory_format=torch.contiguous_format).contiguous()
+
+
+def _wide(values: Tensor) -> torch.dtype:
+    return torch.promote_types(values.dtype, torch.float32)
 
 
 def _probabilities(query: Tensor, key: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -64,6 +65,20 @@ def slopes(out: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
     return list(torch.autograd.grad(out, list(inputs), upstream.to(out.dtype), retain_graph=True))
 
 
+def keeping_only(inputs: Sequence[Tensor], compute: Callable[[], Tensor]) -> Tensor:
+    """Return the result of ``compute``, which keeps ``inputs`` and nothing else for its gradient."""
+    kept: set[int] = set()
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.add(tensor.data_ptr())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        out = compute()
+    assert kept == {tensor.data_ptr() for tensor in inputs}
+    return out
+
+
 @pytest.mark.usefixtures("chunks")
 @pytest.mark.parametrize("queries", [TOKENS, 1])
 @pytest.mark.parametrize("states", SHARES)
@@ -104,13 +119,8 @@ def test_its_flops_are_those_of_fused_attention(states: int, monkeypatch: pytest
 def test_decoupled_attention_in_bf16_is_rounded_once_and_keeps_only_its_operands(states: int) -> None:
     inputs = drawn(states, torch.bfloat16)
     exact = [tensor.detach().float().requires_grad_() for tensor in inputs]
-    kept: list[int] = []
-    with (
-        ComputeContext(torch.device("cpu"), "bf16").autocast(),
-        torch.autograd.graph.saved_tensors_hooks(lambda t: (kept.append(t.data_ptr()), t)[1], lambda t: t),
-    ):
-        rounded = decoupled(*inputs)
-    assert set(kept) == {tensor.data_ptr() for tensor in inputs}
+    with ComputeContext(torch.device("cpu"), "bf16").autocast():
+        rounded = keeping_only(inputs, lambda: decoupled(*inputs))
     whole = apart(*exact)
     assert torch.equal(rounded, whole.bfloat16())
     expected = [slope.bfloat16() for slope in slopes(whole, exact)]
@@ -125,11 +135,9 @@ def test_decoupled_attention_in_bf16_is_rounded_once_and_keeps_only_its_operands
 def test_attention_in_bf16_is_the_fused_one_with_a_gradient_that_is_rounded_once(queries: int) -> None:
     inputs = drawn(1, torch.bfloat16, queries)[:3]
     exact = [tensor.detach().float().requires_grad_() for tensor in inputs]
-    kept: list[int] = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: (kept.append(t.data_ptr()), t)[1], lambda t: t):
-        out = attend(*inputs)
-    assert set(kept) == {tensor.data_ptr() for tensor in inputs}
-    assert torch.equal(out, F.scaled_dot_product_attention(*inputs))
+    query, key, value = inputs
+    out = keeping_only(inputs, lambda: attend(query, key, value))
+    assert torch.equal(out, F.scaled_dot_product_attention(query, key, value))
     for slope, expected in zip(slopes(out, inputs), slopes(literal(*exact), exact), strict=True):
         torch.testing.assert_close(slope, expected.bfloat16(), rtol=0.008, atol=1e-6)
 
@@ -184,14 +192,14 @@ def test_decoupled_attention_leaves_long_sequences_and_trained_scales_to_other_k
     ],
 )
 def test_modules_that_only_give_queries_keys_and_values_get_the_fast_gradient(
-    options: dict[str, object], changed: bool
+    options: dict[str, Any], changed: bool
 ) -> None:
-    inputs = drawn(1, torch.bfloat16)[:3]
+    query, key, value = drawn(1, torch.bfloat16)[:3]
     torch.manual_seed(0)
-    expected = F.scaled_dot_product_attention(*inputs, **options)  # type: ignore[arg-type]
+    expected = F.scaled_dot_product_attention(query, key, value, **options)
     torch.manual_seed(0)
     with attention_of_modules(torch.device("cpu")):
-        out = F.scaled_dot_product_attention(*inputs, **options)  # type: ignore[arg-type]
+        out = F.scaled_dot_product_attention(query, key, value, **options)
     assert torch.equal(out, expected)
     assert in_products(lambda: out) == changed
 
@@ -217,13 +225,15 @@ def test_methods_train_with_the_fast_gradient_in_bf16(name: str, monkeypatch: py
     monkeypatch.setattr(kernels, "attend_with_gradient_in_products", counted)
     backbone = load_backbone("test_vit", checkpoint="random", image_size=32)
     depth, method = len(backbone.blocks), get_method(name)
-    model = method.build(BuildContext(backbone, 2, method.settings(), no_features, lambda line: None)).model.train()
+    model: Any = method.build(
+        BuildContext(backbone, 2, method.settings(), no_features, lambda line: None)
+    ).model.train()
     images, labels = torch.randn(2, 3, 32, 32), torch.tensor([0, 1])
     with ComputeContext(torch.device("cpu"), "bf16").autocast():
         model.loss(images, labels).backward()
         trained = len(calls)
         with torch.no_grad():
             model.eval()(images)
-    # No trained tensor reaches the attention of the first block of LoRA's frozen projections otherwise.
     assert trained == depth
+    # Nothing has a gradient in an evaluation.
     assert len(calls) == trained
