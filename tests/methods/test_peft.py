@@ -15,6 +15,7 @@ import timm
 import torch
 from shipbench_baselines import peft_library, peft_methods
 from shipbench_baselines.peft_methods import PeftFamily
+from timm.models.vision_transformer import VisionTransformer
 
 from shipbench import RunSpec, run
 from shipbench.backbones import Preprocessing
@@ -28,6 +29,7 @@ from shipbench.results.store import Store
 from shipbench.runs.export import Exported, export_run, load_exported
 from shipbench.runs.merged import export_merged
 from shipbench.runs.program import _program
+from shipbench.runtime.files import read_toml
 from shipbench.settings import configure, field_names
 from shipbench.training.snapshot import weights_to_keep
 from tests.conftest import Outcome
@@ -42,6 +44,7 @@ NAMES = PeftFamily().names()
 FITTING: dict[str, dict[str, Any]] = {"peft-c3a": {"block_size": 32}, "peft-vblora": {"vector_length": 32}}
 # One tuner of each kind goes through whole runs: low rank, norms, orthogonal, masks, shared vectors, ranks by step.
 WHOLE_RUNS = ["peft-adalora", "peft-dora", "peft-ln-tuning", "peft-oft", "peft-shira", "peft-vblora"]
+DEMO_STUDY = Path(__file__).parents[2] / "studies" / "demo.toml"
 IMAGES = torch.randn(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
 LABELS = torch.tensor([0, 3])
 
@@ -336,6 +339,18 @@ def test_target_modules(settings: dict[str, str], layers: set[str]) -> None:
     assert all(name.startswith("blocks.") for name in model.layers)
     wrapped = {name for name, module in model.backbone.named_modules() if hasattr(module, "base_layer")}
     assert wrapped == set(model.layers)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_demo_study_gives_every_tuner_sizes_that_fit_its_backbone(name: str) -> None:
+    parts = read_toml(DEMO_STUDY, "study")["tune"]
+    settings = next(part["set"] for part in parts if part["name"] == "peft").get(name, {})
+    method = get_method(name)
+    # A block of its ViT-S/14.
+    vit = VisionTransformer(img_size=28, patch_size=14, num_classes=0, embed_dim=384, depth=1, num_heads=6)
+    chosen = configure(method.settings, settings)
+    model = method.build(BuildContext(vit, 5, chosen, lambda kind: torch.empty(0), print)).model
+    assert torch.isfinite(model(torch.zeros(1, 3, 28, 28))).all()
 
 
 def test_ln_tuning_trains_the_norms_alone() -> None:
