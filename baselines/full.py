@@ -27,7 +27,7 @@ class FullModel(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, classes)."""
-        with attention_of_modules(images.device):
+        with attention_of_modules(self.backbone, images.device):
             return self.head(pooled_features(self.backbone, images))
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:

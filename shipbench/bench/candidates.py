@@ -12,7 +12,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from shipbench.backbones import feature_width, input_size_of, load_backbone, origin_of
-from shipbench.backbones.bare import BareBackbone
+from shipbench.bench.bare import BareBackbone
 from shipbench.bench.options import LEVELS, BenchOptions
 from shipbench.bench.subjects import Batch, Subject, make_subject
 from shipbench.errors import InputError

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from shipbench.prompting.architectures import qkv_parameters, rotated
 from shipbench.prompting.full_precision import at_least_float32, full_precision
-from shipbench.prompting.kernels import attend, gains_in_bf16, is_few, is_fused
+from shipbench.prompting.kernels import attend, gains_in_bf16, in_bf16, is_few, is_fused
 from shipbench.prompting.short_gradients import mix
 from shipbench.prompting.written_out import attend_apart_in_products, attend_in_products
 
@@ -117,7 +117,8 @@ def attend_decoupled(query: Tensor, image: KeyValue, prompts: KeyValue | None, s
     if prompts is None:
         return attend(query, *image)
     if not isinstance(scale, Tensor) and gains_in_bf16(query, *image) and is_few(prompts[0]):
-        return attend_apart_in_products(query, image, prompts, scale)
+        query, key, value, *of_prompts = in_bf16(query, *image, *prompts)
+        return attend_apart_in_products(query, (key, value), (of_prompts[0], of_prompts[1]), scale)
     to_image = attend(query, *image)
     weight = scale.to(to_image.dtype) if isinstance(scale, Tensor) else scale
     return mix(to_image, attend_to_prompts(query, *prompts), weight)

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from shipbench.prompting import static
@@ -19,22 +19,31 @@ from shipbench.prompting.written_out import attend_with_gradient_in_products
 
 # Up to this many keys that all images share, matrix products are faster than the fused kernel on a CPU.
 _FEW_KEYS = 128
-# Up to this many keys, they are faster for the gradient of attention in bf16: that of the fused kernel is slow.
-_FEW_IN_BF16 = 288
+# Up to this many keys of each image, they are faster for the gradient of attention in bf16. A ViT/14 with registers
+# has 261 at 224 px.
+_FEW_IN_BF16 = 264
 # These instructions multiply in bf16 many times faster than in fp32, in which the products are computed.
-_HAS_AMX = bool(torch.cpu._is_amx_tile_supported())
+_HAS_AMX = bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
+# What ``scaled_dot_product_attention`` does beyond the equation of ``attend`` if it is not told otherwise.
+_NOTHING_ELSE = {"attn_mask": None, "dropout_p": 0.0, "is_causal": False, "scale": None, "enable_gqa": False}
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Return softmax(q k^T / sqrt(d)) v, (B, H, T, d), for separate keys and values (B, H, P, d) per image."""
-    if _has_gradient(query, key, value) and gains_in_bf16(query, key, value):
-        return attend_with_gradient_in_products(query, key, value)
+    trained = torch.is_grad_enabled() and any(operand.requires_grad for operand in (query, key, value))
+    if trained and gains_in_bf16(query, key, value):
+        return attend_with_gradient_in_products(*in_bf16(query, key, value))
     return F.scaled_dot_product_attention(query, key, value)
 
 
-def attention_of_modules(device: torch.device) -> AbstractContextManager[object]:
-    """Return a context in which modules that call PyTorch's attention on ``device`` call ``attend`` instead."""
-    return nullcontext() if is_fused(device) or not torch.is_grad_enabled() else _Attending()
+def attention_of_modules(model: nn.Module, device: torch.device) -> AbstractContextManager[object]:
+    """Return a context in which the modules of ``model``, on ``device``, call ``attend`` for PyTorch's attention."""
+    if is_fused(device) or not (torch.is_grad_enabled() and _autocasts_to_bf16()):
+        return nullcontext()
+    # What a checkpoint computes again, in the backward pass, would be computed without the context.
+    if any(getattr(module, "grad_checkpointing", False) for module in model.modules()):
+        return nullcontext()
+    return _Attending()
 
 
 def is_fused(device: torch.device) -> bool:
@@ -49,14 +58,23 @@ def is_few(key: Tensor) -> bool:
 
 
 def gains_in_bf16(query: Tensor, key: Tensor, value: Tensor) -> bool:
-    """Return whether the gradient of attention to keys (B, H, P, d) of each image is faster in matrix products."""
+    """Return whether the gradient of attention to keys (B, H, P, d) of each image is faster in matrix products.
+
+    Operands in fp32 count as bf16 where autocast makes them bf16.
+    """
     if is_fused(query.device) or _HAS_AMX or key.shape[2] > _FEW_IN_BF16:
         return False
-    return all(operand.dtype == torch.bfloat16 for operand in (query, key, value))
+    cast = (torch.float32, torch.bfloat16) if _autocasts_to_bf16() else (torch.bfloat16,)
+    return all(operand.dtype in cast for operand in (query, key, value))
 
 
-def _has_gradient(*operands: Tensor) -> bool:
-    return torch.is_grad_enabled() and any(operand.requires_grad for operand in operands)
+def in_bf16(*operands: Tensor) -> tuple[Tensor, ...]:
+    """Return operands for which ``gains_in_bf16`` is true as autocast casts them."""
+    return tuple(operand.bfloat16() for operand in operands)
+
+
+def _autocasts_to_bf16() -> bool:
+    return torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
 
 
 class _Attending(TorchFunctionMode):
@@ -66,12 +84,15 @@ class _Attending(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         options = kwargs or {}
-        if func is F.scaled_dot_product_attention and len(args) == 3 and not any(map(_is_given, options.values())):
+        if func is F.scaled_dot_product_attention and len(args) == 3 and _adds_nothing(options):
             query, key, value = args
             if query.ndim == 4 and query.shape[:2] == key.shape[:2] and key.shape == value.shape:
                 return attend(query, key, value)
         return func(*args, **options)
 
 
-def _is_given(option: Any) -> bool:
-    return isinstance(option, Tensor) or bool(option)
+def _adds_nothing(options: Mapping[str, Any]) -> bool:
+    return all(
+        name in _NOTHING_ELSE and not isinstance(option, Tensor) and option == _NOTHING_ELSE[name]
+        for name, option in options.items()
+    )

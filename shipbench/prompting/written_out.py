@@ -18,8 +18,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from shipbench.prompting.full_precision import full_precision
-
 _Pair = tuple[Tensor, Tensor]
 
 # Probabilities in one chunk: 4 MB in fp32.
@@ -56,15 +54,14 @@ class _Products(torch.autograd.Function):
         ctx.weights = weights
         groups = _groups(query, weights, states)
         out = torch.empty_like(query)
-        with full_precision(query.device):
-            for chunk in _chunks(query, groups):
-                queries = chunk.of_images(query)
-                total = torch.empty_like(queries)
-                for group in groups:
-                    probabilities = _probabilities(group.merged(queries), group.part(group.key, chunk))
-                    values, first = group.part(group.value, chunk), group is groups[0]
-                    _add_product(group.merged(total), probabilities, values, group.weight, first=first)
-                chunk.write(total, out)
+        for chunk in _chunks(query, groups):
+            queries = chunk.of_images(query)
+            total = torch.empty_like(queries)
+            for group in groups:
+                probabilities = _probabilities(group.merged(queries), group.part(group.key, chunk))
+                values, first = group.part(group.value, chunk), group is groups[0]
+                _add_product(group.merged(total), probabilities, values, group.weight, first=first)
+            chunk.write(total, out)
         return out
 
     @staticmethod
@@ -106,12 +103,10 @@ def _gradients(
     grad_query = torch.empty_like(query) if of_query else None
     needed = [any(of_states[first : first + 2]) for first in range(0, len(states), 2)]
     of_groups = [group.empty_gradients() if need else None for group, need in zip(groups, needed, strict=True)]
-    # A caller may compute gradients under autocast, too.
-    with full_precision(grad.device):
-        for chunk in _chunks(query, groups):
-            to_query = _chunk_gradients(chunk, query, groups, grad, of_query, of_groups)
-            if grad_query is not None and to_query is not None:
-                chunk.write(to_query, grad_query)
+    for chunk in _chunks(query, groups):
+        to_query = _chunk_gradients(chunk, query, groups, grad, of_query, of_groups)
+        if grad_query is not None and to_query is not None:
+            chunk.write(to_query, grad_query)
     grads = [part for pair in of_groups for part in pair or (None, None)]
     return [grad_query, *(g if g is None else g.to(of.dtype) for g, of in zip(grads, states, strict=True))]
 
@@ -127,21 +122,22 @@ def _chunk_gradients(
     """Return the gradient of a chunk's queries, if it is needed, and add to those of keys and values."""
     queries, upstream = chunk.of_images(query), chunk.of_images(grad)
     to_query = torch.empty_like(queries) if of_query else None
+    scale = query.shape[-1] ** -0.5
     for group, of_group in zip(groups, of_groups, strict=True):
         if to_query is None and of_group is None:
             continue
         rows, above = group.merged(queries), group.merged(upstream)
         keys, values = group.part(group.key, chunk), group.part(group.value, chunk)
         probabilities = _probabilities(rows, keys)
-        # The gradient of the probabilities becomes that of the products of queries and keys in place.
-        slope = _scaled_product(above, values.transpose(1, 2), group.weight * query.shape[-1] ** -0.5)
+        # The gradient of the probabilities becomes that of the scores in place.
+        slope = _scaled_product(above, values.transpose(1, 2), group.weight)
         if of_group is not None:
             group.add(of_group[1], chunk, probabilities.transpose(1, 2), above, group.weight)
         torch.ops.aten._softmax_backward_data(slope, probabilities, -1, slope.dtype, grad_input=slope)
         if of_group is not None:
-            group.add(of_group[0], chunk, slope.transpose(1, 2), rows)
+            group.add(of_group[0], chunk, slope.transpose(1, 2), rows, scale)
         if to_query is not None:
-            _add_product(group.merged(to_query), slope, keys, first=group is groups[0])
+            _add_product(group.merged(to_query), slope, keys, scale, first=group is groups[0])
     return to_query
 
 
@@ -210,10 +206,14 @@ def _groups(query: Tensor, weights: Sequence[float], states: Sequence[Tensor]) -
 
 def _chunks(query: Tensor, groups: Sequence[_Group]) -> Iterator[_Chunk]:
     """Divide the images into chunks: all images of several states, or some images of one state."""
+    if not len(query):
+        return
     count = min(len(group.key) for group in groups)
     per_state = len(query) // count
-    # Copies of keys and values are wider than the probabilities of a few queries.
-    heads, rows = query.shape[1], max(query.shape[2:])
+    heads, rows, width = query.shape[1:]
+    if any(group.own for group in groups):
+        # The copies of an image's keys and values take more than the probabilities of a few queries.
+        rows = max(rows, width)
     images = max(1, _CHUNK_SIZE // (heads * rows * max(group.key.shape[2] for group in groups)))
     if images < per_state:
         for state in range(count):
@@ -251,5 +251,5 @@ def _scaled_product(left: Tensor, right: Tensor, scale: float) -> Tensor:
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor, scale: float = 1.0, *, first: bool = False) -> None:
     """Add scale * left right to ``total`` in place, or write it if it is the ``first``."""
-    # torch's FLOP counter sees this form, but not the method of ``total``.
+    # torch's FLOP counter sees this form, but not the method of ``total``; autocast leaves it alone.
     torch.baddbmm(total, left, right, beta=0 if first else 1, alpha=scale, out=total)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from shipbench.backbones import load_backbone
 from shipbench.hardware.flops import count_flops
@@ -19,6 +20,7 @@ from shipbench.prompting.attention import attend_decoupled
 from shipbench.prompting.kernels import attend, attention_of_modules
 from shipbench.prompting.written_out import attend_apart_in_products, attend_with_gradient_in_products
 
+CPU = torch.device("cpu")
 IMAGES, HEADS, TOKENS, PROMPTS, WIDTH, SCALE = 6, 3, 9, 7, 8, 0.3
 SHARES = [1, 2, 3, 6]
 CHUNKS = [1, 2, 4, 1000]
@@ -119,14 +121,14 @@ def test_its_flops_are_those_of_fused_attention(states: int, monkeypatch: pytest
 def test_decoupled_attention_in_bf16_is_rounded_once_and_keeps_only_its_operands(states: int) -> None:
     inputs = drawn(states, torch.bfloat16)
     exact = [tensor.detach().float().requires_grad_() for tensor in inputs]
-    with ComputeContext(torch.device("cpu"), "bf16").autocast():
+    with ComputeContext(CPU, "bf16").autocast():
         rounded = keeping_only(inputs, lambda: decoupled(*inputs))
     whole = apart(*exact)
     assert torch.equal(rounded, whole.bfloat16())
     expected = [slope.bfloat16() for slope in slopes(whole, exact)]
     assert all(map(torch.equal, slopes(rounded, inputs), expected))
     # Gradients may be computed under autocast, too.
-    with ComputeContext(torch.device("cpu"), "bf16").autocast():
+    with ComputeContext(CPU, "bf16").autocast():
         assert all(map(torch.equal, slopes(rounded, inputs), expected))
 
 
@@ -142,8 +144,53 @@ def test_attention_in_bf16_is_the_fused_one_with_a_gradient_that_is_rounded_once
         torch.testing.assert_close(slope, expected.bfloat16(), rtol=0.008, atol=1e-6)
 
 
-def no_features(kind: str) -> Tensor:
-    raise AssertionError(kind)
+@pytest.mark.parametrize("trained", ["query", "key", "value"])
+def test_each_operand_alone_gets_its_gradient(trained: str) -> None:
+    inputs = dict(zip(("query", "key", "value"), drawn(1, torch.bfloat16), strict=False))
+    operands = {name: tensor.detach().requires_grad_(name == trained) for name, tensor in inputs.items()}
+    out = attend(**operands)
+    assert in_products(lambda: out)
+    exact = {name: tensor.detach().float().requires_grad_() for name, tensor in inputs.items()}
+    (slope,), (expected,) = slopes(out, [operands[trained]]), slopes(literal(**exact), [exact[trained]])
+    torch.testing.assert_close(slope, expected.bfloat16(), rtol=0.008, atol=1e-6)
+
+
+def test_an_empty_batch_has_empty_gradients() -> None:
+    inputs = [tensor.detach()[:0].requires_grad_() for tensor in drawn(1, torch.bfloat16)[:3]]
+    out = attend(*inputs)
+    assert in_products(lambda: out)
+    assert [slope.shape for slope in slopes(out, inputs)] == 3 * [(0, HEADS, TOKENS, WIDTH)]
+
+
+@pytest.mark.parametrize("wide", [0, 1, 2])
+def test_operands_that_autocast_casts_count_as_bf16(wide: int) -> None:
+    inputs = drawn(1, torch.bfloat16)
+    expected, apart = attend(*inputs[:3]), decoupled(*inputs)
+    mixed = list(inputs)
+    mixed[wide] = inputs[wide].detach().float().requires_grad_()
+    assert not kernels.gains_in_bf16(*mixed[:3])
+    with ComputeContext(CPU, "bf16").autocast():
+        out = attend(*mixed[:3])
+        assert in_products(lambda: out)
+        assert torch.equal(out, expected)
+        assert torch.equal(decoupled(*mixed), apart)
+    assert slopes(out, mixed[:3])[wide].dtype == torch.float32
+
+
+def test_an_evaluation_computes_what_training_computes() -> None:
+    inputs = drawn(2, torch.bfloat16)
+    with torch.no_grad():
+        evaluated = attend(*inputs[:3]), decoupled(*inputs)
+    assert torch.equal(evaluated[0], attend(*inputs[:3]))
+    assert torch.equal(evaluated[1], decoupled(*inputs))
+
+
+def built(name: str, backbone: Any) -> Any:
+    def no_features(kind: str) -> Tensor:
+        raise AssertionError(kind)
+
+    method = get_method(name)
+    return method.build(BuildContext(backbone, 2, method.settings(), no_features, print)).model.train()
 
 
 def in_products(compute: Callable[[], Tensor]) -> bool:
@@ -162,8 +209,34 @@ def test_the_rule_follows_from_precision_keys_and_hardware(monkeypatch: pytest.M
     monkeypatch.setattr(kernels, "_FEW_IN_BF16", TOKENS - 1)
     assert not in_products(lambda: attend(*bf16))
     monkeypatch.setattr(kernels, "_FEW_IN_BF16", TOKENS)
-    monkeypatch.setattr(kernels, "_HAS_AMX", True)
+    assert in_products(lambda: attend(*bf16))
+    assert not in_products(lambda: attend(*(tensor.to("meta") for tensor in bf16)))
+    with monkeypatch.context() as patch:
+        patch.setattr(kernels, "_HAS_AMX", True)
+        assert not in_products(lambda: attend(*bf16))
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
     assert not in_products(lambda: attend(*bf16))
+
+
+def test_modules_are_left_alone_where_nothing_is_gained() -> None:
+    def attending(device: torch.device = CPU) -> bool:
+        return not isinstance(attention_of_modules(nn.Identity(), device), nullcontext)
+
+    assert not attending()
+    with ComputeContext(CPU, "bf16").autocast():
+        assert attending()
+        assert not attending(torch.device("meta"))
+        with torch.no_grad():
+            assert not attending()
+
+
+def test_full_fine_tuning_in_bf16_can_checkpoint_its_activations() -> None:
+    backbone = load_backbone("test_vit", checkpoint="random", image_size=32)
+    backbone.set_grad_checkpointing(True)
+    model: Any = built("full", backbone)
+    with ComputeContext(CPU, "bf16").autocast():
+        model.loss(torch.randn(2, 3, 32, 32), torch.tensor([0, 1])).backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
 
 
 def test_decoupled_attention_leaves_long_sequences_and_trained_scales_to_other_kernels(
@@ -176,8 +249,11 @@ def test_decoupled_attention_leaves_long_sequences_and_trained_scales_to_other_k
     of_trained = attend_decoupled(query, image, prompts, trained)
     torch.testing.assert_close(of_trained, expected, rtol=0.02, atol=0.02)
     assert torch.autograd.grad(of_trained.sum(), trained)[0] != 0
-    monkeypatch.setattr(kernels, "_FEW_IN_BF16", TOKENS - 1)
     monkeypatch.delattr("shipbench.prompting.attention.attend_apart_in_products")
+    with monkeypatch.context() as patch:
+        patch.setattr(kernels, "_FEW_KEYS", PROMPTS - 1)
+        torch.testing.assert_close(decoupled(*inputs), expected, rtol=0.02, atol=0.02)
+    monkeypatch.setattr(kernels, "_FEW_IN_BF16", TOKENS - 1)
     torch.testing.assert_close(decoupled(*inputs), expected, rtol=0.02, atol=0.02)
 
 
@@ -188,6 +264,7 @@ def test_decoupled_attention_leaves_long_sequences_and_trained_scales_to_other_k
         ({"attn_mask": torch.ones(TOKENS, TOKENS, dtype=torch.bool).tril()}, False),
         ({"is_causal": True}, False),
         ({"scale": 0.5}, False),
+        ({"scale": 0.0}, False),
         ({"dropout_p": 0.5}, False),
     ],
 )
@@ -198,7 +275,7 @@ def test_modules_that_only_give_queries_keys_and_values_get_the_fast_gradient(
     torch.manual_seed(0)
     expected = F.scaled_dot_product_attention(query, key, value, **options)
     torch.manual_seed(0)
-    with attention_of_modules(torch.device("cpu")):
+    with ComputeContext(CPU, "bf16").autocast(), attention_of_modules(nn.Identity(), CPU):
         out = F.scaled_dot_product_attention(query, key, value, **options)
     assert torch.equal(out, expected)
     assert in_products(lambda: out) == changed
@@ -210,11 +287,13 @@ def test_modules_keep_attention_of_other_shapes(shape: tuple[int, ...]) -> None:
     value = torch.randn(shape).bfloat16()
     call = (query[0, 0], key[0, 0], value) if len(shape) == 2 else (query, key, value)
     expected = F.scaled_dot_product_attention(*call)
-    with attention_of_modules(torch.device("cpu")):
-        assert torch.equal(F.scaled_dot_product_attention(*call), expected)
+    with ComputeContext(CPU, "bf16").autocast(), attention_of_modules(nn.Identity(), CPU):
+        out = F.scaled_dot_product_attention(*call)
+    assert torch.equal(out, expected)
+    assert not in_products(lambda: out)
 
 
-@pytest.mark.parametrize("name", ["full", "peft-lora", "lora", "vpt-deep"])
+@pytest.mark.parametrize("name", ["full", "peft-lora", "peft-vera", "lora", "ssf", "vpt-deep"])
 def test_methods_train_with_the_fast_gradient_in_bf16(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
 
@@ -224,12 +303,9 @@ def test_methods_train_with_the_fast_gradient_in_bf16(name: str, monkeypatch: py
 
     monkeypatch.setattr(kernels, "attend_with_gradient_in_products", counted)
     backbone = load_backbone("test_vit", checkpoint="random", image_size=32)
-    depth, method = len(backbone.blocks), get_method(name)
-    model: Any = method.build(
-        BuildContext(backbone, 2, method.settings(), no_features, lambda line: None)
-    ).model.train()
+    depth, model = len(backbone.blocks), built(name, backbone)
     images, labels = torch.randn(2, 3, 32, 32), torch.tensor([0, 1])
-    with ComputeContext(torch.device("cpu"), "bf16").autocast():
+    with ComputeContext(CPU, "bf16").autocast():
         model.loss(images, labels).backward()
         trained = len(calls)
         with torch.no_grad():
