@@ -26,13 +26,13 @@ _CHUNK_SIZE = 1 << 20
 
 def attend_in_products(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Return softmax(q k^T / sqrt(d)) v, (B, H, T, d)."""
-    out: Tensor = _Products.apply(query, (1.0,), key, value)
+    out: Tensor = _Alone.apply(query, key, value)
     return out
 
 
 def attend_with_gradient_in_products(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Return what fused attention returns, (B, H, T, d); its gradient is that of ``attend_in_products``."""
-    out: Tensor = _FusedForward.apply(query, key, value)
+    out: Tensor = _FusedAlone.apply(query, key, value)
     return out
 
 
@@ -41,74 +41,86 @@ def attend_apart_in_products(query: Tensor, image: _Pair, prompts: _Pair, scale:
 
     Each image has keys and values k_i and v_i of its own, and images may share k_p and v_p of the prompts.
     """
-    out: Tensor = _Products.apply(query, (1 - scale, scale), *image, *prompts)
+    out: Tensor = _Apart.apply(query, *image, *prompts, scale)
     return out
 
 
-class _Products(torch.autograd.Function):
-    """The weighted sum of attentions, and its gradient, which recomputes the probabilities, as fused attention does."""
+class _Alone(torch.autograd.Function):
+    """One attention, and its gradient, which recomputes the probabilities, as fused attention does."""
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, weights: tuple[float, ...], *states: Tensor) -> Tensor:
-        ctx.save_for_backward(query, *states)
-        ctx.weights = weights
-        groups = _groups(query, weights, states)
-        out = torch.empty_like(query)
-        for chunk in _chunks(query, groups):
-            queries = chunk.of_images(query)
-            total = torch.empty_like(queries)
-            for group in groups:
-                probabilities = _probabilities(group.merged(queries), group.part(group.key, chunk))
-                values, first = group.part(group.value, chunk), group is groups[0]
-                _add_product(group.merged(total), probabilities, values, group.weight, first=first)
-            chunk.write(total, out)
-        return out
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        ctx.save_for_backward(query, key, value)
+        return _weighted_sum(query, _groups(query, (1.0,), (key, value)))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         query, *states = ctx.saved_tensors
-        of_query, _, *of_states = ctx.needs_input_grad
-        to_query, *to_states = _gradients(query, ctx.weights, states, grad, of_query, of_states)
-        return to_query, None, *to_states
+        return _gradients(query, (1.0,), states, grad, ctx.needs_input_grad)
 
 
-class _FusedForward(torch.autograd.Function):
+class _FusedAlone(_Alone):
+    """The same, but for the forward pass."""
+
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         ctx.save_for_backward(query, key, value)
         return F.scaled_dot_product_attention(query, key, value)
 
+
+class _Apart(torch.autograd.Function):
+    """The weighted sum of two attentions, and its gradient."""
+
+    # The compiler follows no variable number of arguments.
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, of_prompts: Tensor, values: Tensor, scale: float
+    ) -> Tensor:
+        ctx.save_for_backward(query, key, value, of_prompts, values)
+        ctx.weights = 1 - scale, scale
+        return _weighted_sum(query, _groups(query, ctx.weights, (key, value, of_prompts, values)))
+
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         query, *states = ctx.saved_tensors
-        of_query, *of_states = ctx.needs_input_grad
-        return tuple(_gradients(query, (1.0,), states, grad, of_query, of_states))
+        return *_gradients(query, ctx.weights, states, grad, ctx.needs_input_grad), None
+
+
+def _weighted_sum(query: Tensor, groups: Sequence[_Group]) -> Tensor:
+    """Return the sum of all groups' attentions, (B, H, T, d), each with the weight of its group."""
+    out = torch.empty_like(query)
+    for chunk in _chunks(query, groups):
+        queries = chunk.of_images(query)
+        total = torch.empty_like(queries)
+        for group in groups:
+            probabilities = _probabilities(group.merged(queries), group.part(group.key, chunk))
+            values, first = group.part(group.value, chunk), group is groups[0]
+            _add_product(group.merged(total), probabilities, values, group.weight, first=first)
+        chunk.write(total, out)
+    return out
 
 
 def _gradients(
-    query: Tensor,
-    weights: Sequence[float],
-    states: Sequence[Tensor],
-    grad: Tensor,
-    of_query: bool,
-    of_states: Sequence[bool],
-) -> list[Tensor | None]:
+    query: Tensor, weights: Sequence[float], states: Sequence[Tensor], grad: Tensor, needed: Sequence[bool]
+) -> tuple[Tensor | None, ...]:
     """Return the gradients of ``query`` and of all ``states``, given that of the output.
 
-    Those that nothing needs are None: no trained tensor reaches queries, keys and values of the first block's images.
+    Those that are not ``needed`` are None: no trained tensor reaches queries, keys and values of the first block's
+    images.
     """
     groups = _groups(query, weights, states)
+    of_query, of_states = needed[0], needed[1 : 1 + len(states)]
     grad_query = torch.empty_like(query) if of_query else None
-    needed = [any(of_states[first : first + 2]) for first in range(0, len(states), 2)]
-    of_groups = [group.empty_gradients() if need else None for group, need in zip(groups, needed, strict=True)]
+    of_group = [any(pair) for pair in zip(of_states[::2], of_states[1::2], strict=True)]
+    of_groups = [group.empty_gradients() if need else None for group, need in zip(groups, of_group, strict=True)]
     for chunk in _chunks(query, groups):
         to_query = _chunk_gradients(chunk, query, groups, grad, of_query, of_groups)
         if grad_query is not None and to_query is not None:
             chunk.write(to_query, grad_query)
     grads = [part for pair in of_groups for part in pair or (None, None)]
-    return [grad_query, *(g if g is None else g.to(of.dtype) for g, of in zip(grads, states, strict=True))]
+    return grad_query, *(g if g is None else g.to(of.dtype) for g, of in zip(grads, states, strict=True))
 
 
 def _chunk_gradients(

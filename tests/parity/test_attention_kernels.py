@@ -196,7 +196,7 @@ def built(name: str, backbone: Any) -> Any:
 def in_products(compute: Callable[[], Tensor]) -> bool:
     """Return whether the result of ``compute`` has the gradient of matrix products."""
     out = compute()
-    return out.grad_fn is not None and "FusedForward" in type(out.grad_fn).__name__
+    return out.grad_fn is not None and "FusedAlone" in type(out.grad_fn).__name__
 
 
 def test_the_rule_follows_from_precision_keys_and_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
