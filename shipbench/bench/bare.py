@@ -10,13 +10,13 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from shipbench.backbones import pooled_features
-from shipbench.prompting.kernels import attention_of_modules
 
 
 class BareBackbone(nn.Module):
     """A frozen copy of ``backbone`` as timm runs it, and its gradient with respect to the image tokens.
 
-    Its attention uses the kernels that those of the methods use, so that ratios to it compare methods alone.
+    Its attention is PyTorch's, also where those of the methods use other kernels (``shipbench.prompting.kernels``):
+    it is what a user of timm has without shipbench, and the same in every release.
     """
 
     def __init__(self, backbone: Any) -> None:
@@ -39,10 +39,9 @@ class BareBackbone(nn.Module):
         In a ViT, its gradient goes back to the embedded image tokens and no further, in other models to the images.
         """
         vit = self.backbone
-        with attention_of_modules(vit, images.device):
-            if type(vit) is not VisionTransformer:
-                return pooled_features(vit, images.detach().requires_grad_(True)).float().sum()
-            with torch.no_grad():
-                tokens = vit.norm_pre(vit._pos_embed(vit.patch_embed(images)))
-            features = vit.norm(vit.blocks(tokens.requires_grad_(True)))
-            return features[:, 0].float().sum()
+        if type(vit) is not VisionTransformer:
+            return pooled_features(vit, images.detach().requires_grad_(True)).float().sum()
+        with torch.no_grad():
+            tokens = vit.norm_pre(vit._pos_embed(vit.patch_embed(images)))
+        features = vit.norm(vit.blocks(tokens.requires_grad_(True)))
+        return features[:, 0].float().sum()
