@@ -25,6 +25,8 @@ _NAMES: Mapping[str, Any] = {
 }
 _PLAIN = (int, float, bool, str, type(None))
 _PROMPTS = "PromptLearningConfig"
+# DoRA is a setting of LoRA in the library, and a method in the literature.
+_FIXED: Mapping[str, tuple[str, Mapping[str, Any]]] = {"dora": ("lora", {"use_dora": True})}
 # Base classes without settings of a tuner.
 _ROOTS = ("PeftConfig", _PROMPTS)
 
@@ -82,6 +84,15 @@ def tuners() -> Mapping[str, Tuner]:
     modules = [ast.parse(file.read_text(encoding="utf-8")) for file in _files("tuners/*/__init__.py")]
     registered = (tuner for module in modules for tuner in _registered(module))
     return {tuner.name: tuner for tuner in registered}
+
+
+@cache
+def variants() -> Mapping[str, Variant]:
+    """Return what the library offers as methods, by name."""
+    available = tuners()
+    plain = {name: Variant(name, tuner, {}) for name, tuner in available.items()}
+    fixed = {name: Variant(name, available[of], fixed) for name, (of, fixed) in _FIXED.items() if of in available}
+    return {**plain, **fixed}
 
 
 def _files(pattern: str) -> list[Path]:

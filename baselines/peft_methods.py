@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache
 from importlib.metadata import version
-from typing import Any
 
 from shipbench.errors import InputError, did_you_mean
 from shipbench.methods import BuildContext, Built, Method, MethodFamily
-from shipbench.settings import Settings, configure
 
-from .peft_library import Setting, Variant, tuners
+from .peft_library import Variant, tuners, variants
+from .peft_settings import settings_class
 
-# DoRA is a setting of LoRA in the library, and a method in the literature.
-_FIXED: Mapping[str, tuple[str, Mapping[str, Any]]] = {"dora": ("lora", {"use_dora": True})}
 # As their papers spell them, where the library's classes are called otherwise.
 _TITLES = {
     "adalora": "AdaLoRA",
@@ -53,36 +49,6 @@ _UNUSABLE = {
 _PVERA_TORCH = (2, 10)
 # What the library cannot add to the weights of the layers.
 _UNMERGEABLE = ("lily",)
-# Settings without an effect here: of other frameworks, of language models, and of the files that the library writes.
-_IDLE = (
-    "ensure_weight_tying",
-    "fan_in_fan_out",
-    "layers_pattern",
-    "megatron_core",
-    "progressbar",
-    "qalora_group_size",
-    "runtime_offload_base_weight",
-    "save_indices",
-    "save_only_topk_weights",
-    "save_precomputed_indices",
-    "save_projection",
-    "use_qalora",
-)
-# AdaLoRA takes its steps from the run and its rank from ``init_r``; AdaMSS chooses subspaces only by a callback of
-# transformers' trainer.
-_DECIDED: Mapping[str, tuple[str, ...]] = {
-    "adalora": ("r", "total_step", "use_dora"),
-    "adamss": (
-        "use_asa",
-        "asa_target_subspaces",
-        "init_warmup",
-        "final_warmup",
-        "mask_interval",
-        "asa_importance_beta",
-        "asa_uncertainty_beta",
-        "asa_schedule_exponent",
-    ),
-}
 
 
 class PeftFamily(MethodFamily):
@@ -90,20 +56,20 @@ class PeftFamily(MethodFamily):
 
     def names(self) -> list[str]:
         """Return the names of the usable tuners; none if the library is not installed."""
-        return sorted(variant.method for variant in _variants().values() if not _why_unusable(variant))
+        return sorted(variant.method for variant in variants().values() if not _why_unusable(variant))
 
     def method(self, name: str) -> Method:
         """Return the tuner called ``name``; raise ``InputError`` if there is none, or if it cannot work on images."""
         if not tuners():
             raise InputError(f"{name} needs the peft library; install it with pip install 'shipbench[peft]'")
-        variants = {variant.method: variant for variant in _variants().values()}
-        if name not in variants:
+        by_method = {variant.method: variant for variant in variants().values()}
+        if name not in by_method:
             closest = did_you_mean(name, self.names())
             raise InputError(f"unknown method {name!r}{closest}; peft {version('peft')} has no such tuner")
-        reason = _why_unusable(variants[name])
+        reason = _why_unusable(by_method[name])
         if reason:
             raise InputError(f"{name} cannot adapt a model of images: {reason}")
-        return _method(variants[name].name)
+        return _method(by_method[name].name)
 
 
 class PeftMethod(Method):
@@ -115,7 +81,7 @@ class PeftMethod(Method):
         self.mergeable = variant.name not in _UNMERGEABLE
         where = "all norms" if variant.tuner.acts_on_norms else "the linear layers of the blocks"
         self.summary = f"{self._printed} of the peft library, on {where}"
-        self.settings = _settings_class(variant.name)
+        self.settings = settings_class(variant.name)
 
     def __reduce__(self) -> tuple[Callable[[str], Method], tuple[str]]:
         """Pickle the name alone, because the class of the settings has none that can be imported."""
@@ -137,15 +103,6 @@ class PeftMethod(Method):
         return build_peft(self.variant, context)
 
 
-@cache
-def _variants() -> Mapping[str, Variant]:
-    """Return what the library offers as methods, by name."""
-    available = tuners()
-    variants = {name: Variant(name, tuner, {}) for name, tuner in available.items()}
-    fixed = {name: Variant(name, available[of], fixed) for name, (of, fixed) in _FIXED.items() if of in available}
-    return {**variants, **fixed}
-
-
 def _why_unusable(variant: Variant) -> str:
     """Return why a tuner cannot adapt a model of images, or an empty string."""
     if variant.name == "pvera" and _torch_release() < _PVERA_TORCH:
@@ -160,32 +117,4 @@ def _torch_release() -> tuple[int, int]:
 
 @cache
 def _method(name: str) -> PeftMethod:
-    return PeftMethod(_variants()[name])
-
-
-@cache
-def _settings_class(name: str) -> type[Any]:
-    """Return a settings class with the plain fields of the tuner's configuration, and its defaults."""
-    variant = _variants()[name]
-    tuner = variant.tuner
-    hidden = {*_IDLE, *_DECIDED.get(name, ()), *variant.fixed, "target_modules"}
-    chosen = [setting for setting in tuner.settings.values() if setting.name not in hidden]
-    fields: list[tuple[str, Any, Any]] = [("target_modules", str, dataclasses.field(default="auto"))]
-    if tuner.name == "ia3":
-        fields.append(("feedforward_modules", str, dataclasses.field(default="fc2")))
-    fields += [(setting.name, _type_of(setting), dataclasses.field(default=setting.default)) for setting in chosen]
-
-    def reduce(settings: Any) -> tuple[Callable[..., Any], tuple[str, dict[str, Any]]]:
-        return _configured, (name, dataclasses.asdict(settings))
-
-    namespace = {"__reduce__": reduce, "__doc__": f"Settings of the configuration {tuner.config} of peft."}
-    title = f"{tuner.config}Settings"
-    return dataclasses.make_dataclass(title, fields, bases=(Settings,), namespace=namespace, frozen=True)
-
-
-def _configured(name: str, values: Mapping[str, Any]) -> Any:
-    return configure(_settings_class(name), values)
-
-
-def _type_of(setting: Setting) -> Any:
-    return setting.type | None if setting.default is None else setting.type
+    return PeftMethod(variants()[name])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import logging
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any, Literal
 
@@ -162,10 +164,10 @@ def build_peft(variant: Variant, context: BuildContext) -> Built:
     layers = target_layers(backbone, context.settings.target_modules, norms=variant.tuner.acts_on_norms)
     config = _config(variant, context.settings, layers)
     width = feature_width(backbone)
-    with torch.random.fork_rng(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with torch.random.fork_rng(), _silence():
         torch.manual_seed(seed)
         tuner = _refusing(lambda: _wrapped(backbone, config), f"{variant.method} does not fit these layers")
+    _refuse_fewer_factors(variant, config, tuner.model.get_submodule(layers[0]))
     model = _MODELS.get(variant.tuner.name, PeftModel)(tuner, layers, width, context.num_classes)
     return Built(model, {"peft_seed": seed, "peft_version": version("peft")})
 
@@ -174,11 +176,10 @@ def _config(variant: Variant, settings: Any, layers: Sequence[str]) -> Any:
     """Return the library's configuration for ``settings`` on ``layers``."""
     import peft
 
-    _refuse_eva(variant, settings)
     values: dict[str, Any] = {
         **dataclasses.asdict(settings),
         **variant.fixed,
-        **_placeholders(variant, settings),
+        **_decided(variant, settings),
         "target_modules": _pattern(layers),
     }
     if "feedforward_modules" in values:
@@ -187,25 +188,11 @@ def _config(variant: Variant, settings: Any, layers: Sequence[str]) -> Any:
     return _refusing(lambda: _configuration_class(variant, peft)(**values), f"{variant.method} has no such settings")
 
 
-def _refuse_eva(variant: Variant, settings: Any) -> None:
-    """Raise ``InputError`` for a start from activations: without them, the library silently starts as by default."""
-    if getattr(settings, "init_lora_weights", None) == "eva":
-        raise InputError(f"{variant.method} has no activations from which init_lora_weights=eva starts; choose another")
-
-
-def _placeholders(variant: Variant, settings: Any) -> dict[str, Any]:
-    """Return what the library demands before the run knows it: AdaLoRA's number of steps.
-
-    Raises ``InputError`` for ranks that cannot shrink.
-    """
-    if variant.tuner.name != "adalora":
-        return {}
-    if settings.init_r <= settings.target_r:
-        raise InputError(
-            f"init_r is {settings.init_r}, but {variant.method} shrinks ranks to target_r={settings.target_r}; "
-            "set init_r higher"
-        )
-    return {"total_step": settings.tinit + settings.tfinal + 1}
+def _decided(variant: Variant, settings: Any) -> dict[str, Any]:
+    """Return what the configuration holds besides settings: AdaLoRA's number of steps, unknown yet, and no output."""
+    if variant.tuner.name == "adalora":
+        return {"total_step": settings.tinit + settings.tfinal + 1}
+    return {"progressbar": False} if "progressbar" in variant.tuner.settings else {}
 
 
 def _pattern(layers: Sequence[str]) -> str:
@@ -222,6 +209,33 @@ def _wrapped(backbone: nn.Module, config: Any) -> Any:
     import peft
 
     return peft.get_peft_model(backbone, config).base_model
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Suppress warnings, and what torch logs where BOFT finds a CUDA compiler and no GPU."""
+    logger = logging.getLogger("torch.utils.cpp_extension")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _refuse_fewer_factors(variant: Variant, config: Any, layer: Any) -> None:
+    """Raise ``InputError`` if BOFT's layers have fewer butterfly factors than their configuration.
+
+    Without its CUDA extension, which it compiles on the spot, the library goes on with one factor, which is OFT.
+    """
+    factors = getattr(config, "boft_n_butterfly_factor", 1)
+    if factors > 1 and len(layer.boft_R[_ADAPTER]) < factors:
+        raise InputError(
+            f"{variant.method} takes boft_n_butterfly_factor={factors} only with a GPU and a CUDA compiler (nvcc and "
+            "ninja); here, the library would use 1"
+        )
 
 
 def _refusing(work: Callable[[], Any], what: str) -> Any:

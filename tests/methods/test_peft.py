@@ -370,15 +370,52 @@ def test_ln_tuning_trains_the_norms_alone() -> None:
         ("peft-lora", {"bias": "some"}, "bias='some' is not one of none, all, lora_only"),
         ("peft-lora", {"rank": 4}, "unknown setting 'rank'"),
         ("peft-dora", {"init_lora_weights": "eva"}, "peft-dora has no activations from which init_lora_weights=eva"),
+        ("peft-adalora", {"init_lora_weights": "pissa"}, "peft-adalora ignores init_lora_weights=pissa; it takes true"),
+        ("peft-tinylora", {"init_weights": False}, "peft-tinylora leaves its vectors unset with init_weights=false"),
         # The library has these settings, and they would change nothing here, or undo what the name says.
         ("peft-lora", {"fan_in_fan_out": True}, "unknown setting 'fan_in_fan_out'"),
         ("peft-adalora", {"r": 4}, "unknown setting 'r'"),
+        ("peft-adalora", {"use_rslora": True}, "unknown setting 'use_rslora'"),
+        ("peft-adalora", {"lora_bias": True}, "unknown setting 'lora_bias'"),
         ("peft-dora", {"use_dora": False}, "unknown setting 'use_dora'"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(name: str, settings: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
         built(name, **settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "value"),
+    [
+        ("peft-lora", "init_lora_weights", "eva"),
+        ("peft-adalora", "init_lora_weights", "olora"),
+        ("peft-adalora", "init_r", 8),
+        ("peft-tinylora", "init_weights", False),
+    ],
+)
+def test_misleading_settings_are_refused_before_anything_runs(name: str, setting: str, value: Any) -> None:
+    with pytest.raises(InputError, match=setting):
+        RunSpec(name, "dtd", overrides={setting: value}).resolved  # noqa: B018
+
+
+def test_boft_is_refused_where_the_library_would_use_fewer_factors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("peft.tuners.boft.layer.get_fbd_cuda", lambda: None)
+    assert len(built("peft-boft").model.backbone.blocks[0].attn.proj.boft_R["default"]) == 1
+    with pytest.raises(InputError, match="peft-boft takes boft_n_butterfly_factor=2 only with a GPU"):
+        built("peft-boft", boft_n_butterfly_factor=2)
+
+
+def test_boft_has_the_factors_of_its_settings_with_the_extension(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("peft.tuners.boft.layer.get_fbd_cuda", object)
+    model = built("peft-boft", boft_n_butterfly_factor=2).model
+    assert len(model.backbone.blocks[0].attn.proj.boft_R["default"]) == 2
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_building_a_tuner_prints_nothing(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    built(name)
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(
@@ -458,7 +495,7 @@ def test_without_the_library_the_extra_is_named(
     monkeypatch: pytest.MonkeyPatch, shipbench: Callable[..., Outcome], data: Path
 ) -> None:
     monkeypatch.setattr(peft_methods, "tuners", dict)
-    monkeypatch.setattr(peft_methods, "_variants", dict)
+    monkeypatch.setattr(peft_methods, "variants", dict)
     outcome = shipbench("run", "--method", "peft-lora", "--tasks", "dtd", "--data", data, "--dry-run")
     assert outcome.code == 2
     assert "peft-lora needs the peft library; install it with pip install 'shipbench[peft]'" in outcome.err
