@@ -411,6 +411,16 @@ def test_the_affinity_of_adjacent_blocks_shows_its_spread_over_images() -> None:
     assert not any(isinstance(mark, Band) for mark in marks)
 
 
+def test_names_of_figures_do_not_depend_on_other_methods() -> None:
+    columns = {"levels": "[0, 1]", "affinity": json.dumps([[1.0, 0.9], [0.9, 1.0]])}
+    ship = [make_record(**columns), make_record(**columns, backbone="vit_base_patch16_224.dino")]
+    with_others = [*ship, make_record("linear"), make_record("vpt-deep"), make_record("full")]
+    names = [[f.name for f in build_report(make_results(records)).figures()] for records in (ship, with_others)]
+    for kind in ("affinity", "adjacent-affinity", "levels"):
+        expected = [f"{kind}-vtab-1k", f"{kind}-vtab-1k-2"]
+        assert [[name for name in of_report if name.startswith(kind)] for of_report in names] == [expected, expected]
+
+
 @pytest.mark.parametrize(("eval_every", "shown"), [(0, False), (10, True)])
 def test_the_oracle_gap_of_runs_that_were_tested_once_is_not_claimed(eval_every: int, shown: bool) -> None:
     record = make_record(**{"cfg.eval_every": eval_every, "best_test_acc": 0.5})

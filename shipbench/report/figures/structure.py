@@ -77,14 +77,13 @@ def _square(text: str) -> NDArray[np.float64]:
 def structure_figures(view: SuiteView) -> list[Figure]:
     """Return heat maps, adjacent affinities and levels of every main arm that recorded levels."""
     figures: list[Figure] = []
-    for arm in view.arms:
-        of_arm = hierarchies(view.study, view.suite, arm)
-        suffix = f"{view.slug}-{arm.key}" if figures else view.slug
+    by_arm = [(arm, of_arm) for arm in view.arms if (of_arm := hierarchies(view.study, view.suite, arm))]
+    for number, (arm, of_arm) in enumerate(by_arm, 1):
+        suffix = f"{view.slug}-{number}" if number > 1 else view.slug
         measured = [hierarchy for hierarchy in of_arm if len(hierarchy.affinity) > 1]
         if measured:
             figures += [_heat_maps(view, arm, measured, suffix), _adjacent(view, arm, measured, suffix)]
-        if of_arm:
-            figures.append(_levels(view, arm, of_arm, suffix))
+        figures.append(_levels(view, arm, of_arm, suffix))
     return figures
 
 
