@@ -33,6 +33,7 @@ _TITLES = {
     "randlora": "RandLoRA",
     "road": "RoAd",
     "shira": "SHiRA",
+    "supertuning": "Super-Tuning",
     "tinylora": "TinyLoRA",
     "unilora": "UniLoRA",
     "vera": "VeRA",

@@ -149,8 +149,10 @@ def test_labels_of_crowded_points_keep_apart(seed: int) -> None:
     assert all(inside(drawing, edges) for edges in boxes)
 
 
-@pytest.mark.parametrize(("count", "fewest"), [(17, 17), (60, 30)])
-def test_a_narrow_scatter_plot_leaves_out_labels_without_room(count: int, fewest: int) -> None:
+@pytest.mark.parametrize(
+    ("count", "narrow", "fewest"), [(17, True, 17), (60, True, 30), (17, False, 17), (28, False, 28), (60, False, 48)]
+)
+def test_a_crowded_scatter_plot_leaves_out_labels_without_room(count: int, narrow: bool, fewest: int) -> None:
     rng = np.random.default_rng(0)
     names = [f"method {i}" for i in range(count)]
     looks = series_styles(names)
@@ -158,8 +160,8 @@ def test_a_narrow_scatter_plot_leaves_out_labels_without_room(count: int, fewest
         CostPoint(name, 10 ** rng.uniform(4.5, 6), rng.uniform(70, 76), 0.2, look)
         for name, look in zip(names, looks, strict=True)
     ]
-    drawing = drawn(draw_pareto(points, "19 tasks", "selection rule: final", narrow=True))
-    assert (drawing.width, len(list(drawing.markers()))) == (288, count)
+    drawing = drawn(draw_pareto(points, "19 tasks", "selection rule: final", narrow=narrow))
+    assert (drawing.width == 288, len(list(drawing.markers()))) == (narrow, count)
     boxes = boxes_of(drawing, ["method "])
     assert fewest <= len(boxes) <= count
     assert not any(overlapping(one, other) for one, other in combinations(boxes, 2))

@@ -92,7 +92,7 @@ def _scatter(view: SuiteView, cost: Cost, standing: Standing, runs: pd.DataFrame
         caption=view.caption(
             " ".join(filter(None, (f"{sentence_case(accuracy)} against {cost.words}{spread}.", timed, remark))),
             "Filled points form the Pareto front: no other method costs at most as much and is at least as accurate."
-            f"{left_out(view, standing)}",
+            f"{' Names without room are left out.' if len(points) > _CROWD else ''}{left_out(view, standing)}",
         ),
         draw=draw,
         narrow=partial(draw, narrow=True) if wide else None,
@@ -116,8 +116,8 @@ def draw_pareto(
 ) -> Chart:
     """Draw the scatter plot; filled points lie on the Pareto front.
 
-    If it is ``narrow``, it fits a phone whatever the number of points, and labels without room are left out: those of
-    the front have precedence.
+    If it is ``narrow``, it fits a phone whatever the number of points. There, and among a crowd of points, labels
+    without room are left out: those of the front have precedence.
     """
     on_front = pareto_front([p.cost for p in points], [p.accuracy for p in points])
     front = sorted((p.cost, p.accuracy) for p, on in zip(points, on_front, strict=True) if on)
@@ -128,7 +128,7 @@ def draw_pareto(
     avoid = (tuple(front), *bars)
     front_first = [point for point, _ in sorted(zip(points, on_front, strict=True), key=lambda pair: not pair[1])]
     places, labels = tuple((p.cost, p.accuracy) for p in front_first), tuple(p.label for p in front_first)
-    marks.append(Labels(places, labels, avoid, optional=narrow))
+    marks.append(Labels(places, labels, avoid, optional=narrow or len(points) > _CROWD))
     ends = [y for bar in bars for _, y in bar]
     x = log_axis([p.cost for p in points], cost.label, cost.unit)
     y = number_axis([*(p.accuracy for p in points), *ends], f"{name} (%)", margin=0.12)
