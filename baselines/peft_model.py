@@ -189,7 +189,7 @@ def _config(variant: Variant, settings: Any, layers: Sequence[str]) -> Any:
 
 
 def _decided(variant: Variant, settings: Any) -> dict[str, Any]:
-    """Return what the configuration holds besides settings: AdaLoRA's number of steps, unknown yet, and no output."""
+    """Return fields that are no settings: a placeholder for AdaLoRA's number of steps, and no progress bar."""
     if variant.tuner.name == "adalora":
         return {"total_step": settings.tinit + settings.tfinal + 1}
     return {"progressbar": False} if "progressbar" in variant.tuner.settings else {}
@@ -228,7 +228,7 @@ def _silence() -> Iterator[None]:
 def _refuse_fewer_factors(variant: Variant, config: Any, layer: Any) -> None:
     """Raise ``InputError`` if BOFT's layers have fewer butterfly factors than their configuration.
 
-    Without its CUDA extension, which it compiles on the spot, the library goes on with one factor, which is OFT.
+    The library compiles a CUDA extension when it builds BOFT. If that fails, it uses one factor, which makes it OFT.
     """
     factors = getattr(config, "boft_n_butterfly_factor", 1)
     if factors > 1 and len(layer.boft_R[_ADAPTER]) < factors:

@@ -150,9 +150,18 @@ def test_labels_of_crowded_points_keep_apart(seed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "narrow", "fewest"), [(17, True, 17), (60, True, 30), (17, False, 17), (28, False, 28), (60, False, 48)]
+    ("count", "narrow", "outlier", "fewest"),
+    [
+        (17, True, False, 17),
+        (60, True, False, 30),
+        (28, False, False, 28),
+        (60, False, False, 48),
+        (60, False, True, 24),
+    ],
 )
-def test_a_crowded_scatter_plot_leaves_out_labels_without_room(count: int, narrow: bool, fewest: int) -> None:
+def test_a_crowded_scatter_plot_leaves_out_labels_without_room(
+    count: int, narrow: bool, outlier: bool, fewest: int
+) -> None:
     rng = np.random.default_rng(0)
     names = [f"method {i}" for i in range(count)]
     looks = series_styles(names)
@@ -160,6 +169,8 @@ def test_a_crowded_scatter_plot_leaves_out_labels_without_room(count: int, narro
         CostPoint(name, 10 ** rng.uniform(4.5, 6), rng.uniform(70, 76), 0.2, look)
         for name, look in zip(names, looks, strict=True)
     ]
+    if outlier:
+        points[0] = CostPoint(names[0], 10**8, 40, 0.2, looks[0])
     drawing = drawn(draw_pareto(points, "19 tasks", "selection rule: final", narrow=narrow))
     assert (drawing.width == 288, len(list(drawing.markers()))) == (narrow, count)
     boxes = boxes_of(drawing, ["method "])
@@ -168,6 +179,13 @@ def test_a_crowded_scatter_plot_leaves_out_labels_without_room(count: int, narro
     assert all(inside(drawing, edges) for edges in boxes)
     on_front = pareto_front([p.cost for p in points], [p.accuracy for p in points])
     assert {p.label for p, on in zip(points, on_front, strict=True) if on} <= {text.text for text in drawing.texts()}
+
+
+@pytest.mark.parametrize(("count", "said"), [(16, False), (17, True)])
+def test_a_crowded_scatter_plot_says_that_names_are_left_out(count: int, said: bool) -> None:
+    records = [make_record(backbone=f"vit-{i}", trainable_params=1000 * (i + 1)) for i in range(count)]
+    figure = figure_named(build_report(make_results(records)), "pareto-vtab-1k")
+    assert ("Names without room are left out." in str(figure.caption)) == said
 
 
 def test_a_label_without_a_line_is_nearer_to_its_own_point_than_to_another() -> None:
