@@ -129,16 +129,21 @@ def _fit_and_val(task: Task, pool: ByClass, val: Entries, num_classes: int) -> t
         drawn = _by_class(_all_or_balanced(task, pool, task.draw.train, "training"))
         return _without(drawn, {entry for entries in drawn.values() for entry in _fifth(entries, "val")})
     if task.draw.train is None:
-        # One image of each class is left to fit on.
-        spare = {label: _ranked(entries, "train")[1:] for label, entries in pool.items()}
-        return _without(pool, set(_balanced(task, spare, task.draw.val, "validation")))
+        # One image of each class is left to fit on, as often as it is listed.
+        kept = {_ranked(entries, "train")[0] for entries in pool.values()}
+        spare = {label: [entry for entry in entries if entry not in kept] for label, entries in pool.items()}
+        drawn_val = _balanced(task, spare, task.draw.val, "validation")
+        rest, _ = _without(pool, set(drawn_val))
+        return rest, drawn_val
     fit = _balanced(task, pool, task.draw.train, "training")
     rest, _ = _without(pool, set(fit))
     return fit, _balanced(task, _by_class(rest), task.draw.val, "validation")
 
 
 def _without(pool: ByClass, taken: Collection[Entry]) -> tuple[Entries, Entries]:
-    return [entry for entries in pool.values() for entry in entries if entry not in taken], list(taken)
+    """Return the images that are not taken and those that are, each as often as it is listed."""
+    everything = [entry for entries in pool.values() for entry in entries]
+    return [entry for entry in everything if entry not in taken], [entry for entry in everything if entry in taken]
 
 
 def _all_or_balanced(task: Task, pool: ByClass, wanted: int | None, purpose: str) -> Entries:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -57,22 +57,22 @@ def identify_files(root: Path, paths: Sequence[str], title: str, jobs: int | Non
 
 
 def identify_contained(
-    containers: Iterable[Path],
-    paths: Sequence[str],
+    files: Mapping[str, str],
     identify: Callable[[str], ImageIdentity],
     title: str,
     jobs: int | None = None,
     *,
     column: str = "",
 ) -> dict[str, ImageIdentity]:
-    """Return the identity of each image in ``containers``, files that hold many images, by its path in them.
+    """Return the identity of each image, by its path among images of which several are in one file.
 
-    ``identify`` reads one image, of ``column`` if the containers are tables; no image is read again while all
-    containers stay the same. Raises ``InputError`` if a container is missing.
+    ``files`` names the file of each. ``identify`` reads one image, of ``column`` if the files are tables; no image is
+    read again while all files stay the same. Raises ``InputError`` if a file is missing.
     """
-    started = time.time_ns()
-    states = {str(file): _state(file) for file in sorted(set(containers))}
-    memo = _memo(_digest(json.dumps([states, list(paths), column])))
+    started, paths = time.time_ns(), list(files)
+    states = {file: _state(file) for file in sorted(set(files.values()))}
+    # With the file of each path: tables call their images by split and row alone.
+    memo = _memo(_digest(json.dumps([states, list(files.items()), column])))
     memory = _recall(memo)
     if memory.keys() >= set(paths):
         return {path: memory[path][1] for path in paths}

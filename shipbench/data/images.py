@@ -12,6 +12,7 @@ import io
 import logging
 import stat
 import struct
+import threading
 import warnings
 import zlib
 from collections.abc import Iterable, Sequence
@@ -97,13 +98,13 @@ def identify_picture(image: Image.Image) -> ImageIdentity:
 
 
 def sniff(data: bytes) -> ImageKind:
-    """Return the kind of an image file from its first bytes; its name does not matter."""
+    """Return the kind of an image file from its bytes; its name does not matter."""
     if data.startswith(b"\xff\xd8\xff"):
         return "jpeg"
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         return "png"
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return "webp-lossless" if data[12:16] == b"VP8L" else "webp"
+        return "webp-lossless" if _is_lossless_webp(data) else "webp"
     if data.startswith(b"BM"):
         return "bmp"
     if data[:1] == b"P" and data[1:2] in b"123456" and data[2:3].isspace():
@@ -111,6 +112,18 @@ def sniff(data: bytes) -> ImageKind:
     if data.startswith((b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")):
         return "tiff"
     return "gif" if data.startswith((b"GIF87a", b"GIF89a")) else "unknown"
+
+
+def _is_lossless_webp(data: bytes) -> bool:
+    """Return whether the first chunk with pixels, which a colour profile or metadata may precede, is lossless."""
+    start = 12
+    while len(name := data[start : start + 4]) == 4:
+        if name in (b"VP8L", b"VP8 "):
+            return name == b"VP8L"
+        size = int.from_bytes(data[start + 4 : start + 8], "little")
+        # Chunks have even lengths.
+        start += 8 + size + size % 2
+    return False
 
 
 def image_format(kinds: Iterable[ImageKind]) -> ImageFormat:
@@ -135,10 +148,33 @@ def decode_photograph(data: bytes, where: object) -> Image.Image:
 
     TIFF and GIF are read as well, the first image of several. Up to ``MAX_PHOTOGRAPH_PIXELS`` pixels are allowed.
     """
-    with warnings.catch_warnings():
-        # Pillow warns from 89 million pixels on, and of damaged EXIF data, with which the image stays as stored.
-        warnings.simplefilter("ignore")
+    # Pillow warns from 89 million pixels on, and of damaged EXIF data, with which the image stays as stored.
+    with _WITHOUT_WARNINGS:
         return _decode(data, where, MAX_PHOTOGRAPH_PIXELS, upright=True)
+
+
+class _WithoutWarnings:
+    """Suppresses warnings while any thread is in the block: ``warnings.catch_warnings`` restores those of another."""
+
+    def __init__(self) -> None:
+        self._lock, self._threads, self._filters = threading.Lock(), 0, warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._threads:
+                self._filters = warnings.catch_warnings()
+                self._filters.__enter__()
+                warnings.simplefilter("ignore")
+            self._threads += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._threads -= 1
+            if not self._threads:
+                self._filters.__exit__(None, None, None)
+
+
+_WITHOUT_WARNINGS = _WithoutWarnings()
 
 
 def _decode(data: bytes, where: object, max_pixels: int, *, upright: bool) -> Image.Image:

@@ -202,9 +202,8 @@ class DrawnSource:
             return dict(zip(paths, read, strict=True))
         files = {path: str(signatures[path].absolute()) for path in paths}
         if len(set(files.values())) < len(paths):
-            containers = {Path(file) for file in files.values()}
             read_one, column = self._read_identity, self.listing.column
-            return identify_contained(containers, paths, read_one, self.task.name, jobs, column=column)
+            return identify_contained(files, read_one, self.task.name, jobs, column=column)
         root = Path(os.path.commonpath(files.values()))
         identities = identify_files(root, list(files.values()), self.task.name, jobs)
         return {path: identities[file] for path, file in files.items()}

@@ -11,7 +11,7 @@ import PIL
 
 from shipbench.data import image_cache
 from shipbench.data.framing import Framing, with_margin
-from shipbench.data.sources import completed, open_source
+from shipbench.data.sources import completed, open_filled
 from shipbench.data.types import Identity, Source, Split, TaskData
 from shipbench.tasks import Task
 from shipbench.tasks.catalogue import SplitName
@@ -110,7 +110,7 @@ def load(
 
 def find(task: Task, root: Path | None, splits: tuple[SplitName, ...], jobs: int | None = None) -> Copy:
     """Open and identify splits of a task without decoding an image; raise ``InputError`` as ``fingerprint`` does."""
-    source = open_source(task, root, splits)
+    source = open_filled(task, root, splits)
     return Copy(completed(task, source), source.identity(jobs), source)
 
 

@@ -44,6 +44,17 @@ def open_source(task: Task, root: Path | None, splits: tuple[SplitName, ...]) ->
     return FewShotSource.draw(task, kind.open(task, root, needed), splits)
 
 
+def open_filled(task: Task, root: Path | None, splits: tuple[SplitName, ...]) -> Source:
+    """Open splits as ``open_source`` does; raise ``InputError`` too if no image is left to validate on."""
+    source = open_source(task, root, splits)
+    if source.counts.get("val200") == 0:
+        raise InputError(
+            f"task {task.name} has no image left to validate on, which choosing settings needs; add images, "
+            f"{'ask for fewer shots' if task.shots else 'draw fewer training images'}, or train without tuning"
+        )
+    return source
+
+
 def completed(task: Task, source: Source) -> Task:
     """Return ``task`` with the sizes and class names that only its opened source tells, if it is not catalogued."""
     return source.task if isinstance(source, DrawnSource) else task

@@ -77,6 +77,11 @@ class Task:
         return not self.location
 
     @property
+    def key(self) -> tuple[str, ...]:
+        """What tells the images of the task from those of others: its name in the catalogue, or where they are read."""
+        return (self.name,) if self.catalogued else (self.source, self.base, self.location, self.options)
+
+    @property
     def counts(self) -> dict[str, int]:
         """Number of images per split: ``train`` is ``train800`` (its first four fifths) followed by ``val200``."""
         n_fit = self.n_train * 4 // 5

@@ -150,7 +150,7 @@ def parse_tasks(text: str, option: str = "--tasks") -> list[Task]:
     tasks = dict.fromkeys(task for of_part in named.values() for task in of_part)
     others = [task for task in tasks if task not in bare]
     _refuse_clashes([task for task in others if not task.catalogued])
-    taken = {task.name for task in others}
+    taken = {name for task in others for name in (task.name, task.suite)}
     numbered: dict[Task, Task] = {}
     for task in dict.fromkeys(bare):
         numbered[task] = _numbered(task, taken)

@@ -68,6 +68,16 @@ def test_val_alone_is_drawn_from_train_and_leaves_every_class_an_image() -> None
     assert (counts(drawing, "train800"), counts(drawing, "val200")) == ([1, 1, 1], [2, 2, 2])
 
 
+@pytest.mark.parametrize(("number", "sizes"), [(None, (16, 4)), (4, (16, 4))])
+def test_images_that_are_listed_twice_count_twice(number: int | None, sizes: tuple[int, int]) -> None:
+    twice = [entry for entry in entries("train", (5, 5)) for _ in range(2)]
+    task = Task("bugs", "Natural", "bugs", 0, 0, 0, "folder", "", location="bugs", draw=Draw(val=number))
+    drawing = draw(task, {"train": twice, "test": entries("test", (1, 1))}, NAMES[:2])
+    fit, val = drawing.splits["train800"], drawing.splits["val200"]
+    assert ((len(fit), len(val)), set(fit) & set(val)) == (sizes, set())
+    assert set(Counter((*fit, *val)).values()) == {2}
+
+
 def test_a_fifth_of_the_drawn_training_images_validates_if_no_number_is_given() -> None:
     drawing = drawn({"train": (90, 90, 90), "test": (1, 1, 1)}, draw=Draw(train=30))
     assert (counts(drawing, "train800"), counts(drawing, "val200")) == ([8, 8, 8], [2, 2, 2])

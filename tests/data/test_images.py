@@ -7,13 +7,16 @@ import re
 import struct
 import subprocess
 import sys
+import threading
 import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from shipbench.data import images
 from shipbench.data.framing import resize
 from shipbench.data.images import (
     MAX_PHOTOGRAPH_PIXELS,
@@ -242,6 +245,11 @@ def test_a_flat_image_of_any_shape_stays_flat() -> None:
         (encode(PHOTO, "png"), "png"),
         (encode(PHOTO, "webp"), "webp"),
         (saved(Image.fromarray(PHOTO), "WEBP", lossless=True), "webp-lossless"),
+        (saved(Image.fromarray(PHOTO), "WEBP", lossless=True, exif=b"Exif\0\0MM"), "webp-lossless"),
+        # Of an odd length, before the pixels.
+        (saved(Image.fromarray(PHOTO), "WEBP", lossless=True, icc_profile=b"sRG"), "webp-lossless"),
+        (saved(Image.fromarray(PHOTO), "WEBP", icc_profile=b"VP8L"), "webp"),
+        (encode(PHOTO, "webp")[:14], "webp"),
         (encode(PHOTO, "bmp"), "bmp"),
         (encode(PHOTO, "ppm"), "ppm"),
         (saved(Image.fromarray(PHOTO), "TIFF"), "tiff"),
@@ -302,3 +310,30 @@ def test_pictures_that_differ_in_their_palette_alone_have_two_identities() -> No
     red.putpalette([255, 0, 0])
     assert black.tobytes() == red.tobytes()
     assert identify_picture(black) != identify_picture(red)
+
+
+def test_threads_that_decode_leave_the_warnings_of_others_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    entered, started, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def decode_first(data: bytes, *_: object, **__: object) -> None:
+        # The first that begins is the first that ends, while the second is under way.
+        if data == b"first":
+            entered.set()
+            assert started.wait(10)
+        else:
+            started.set()
+            assert ended.wait(10)
+
+    def first_of_two() -> None:
+        decode_photograph(b"first", "")
+        ended.set()
+
+    monkeypatch.setattr(images, "_decode", decode_first)
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(first_of_two)
+        assert entered.wait(10)
+        second = threads.submit(decode_photograph, b"second", "")
+        first.result()
+        second.result()
+    assert warnings.filters == before

@@ -218,6 +218,16 @@ def test_shots_share_the_test_images_of_the_cache(bugs: Path, monkeypatch: pytes
     load(task_of(bugs, shots=1), image_size=8, root=None)
 
 
+def test_nothing_to_validate_on_is_refused_where_settings_are_chosen(tmp_path: Path) -> None:
+    task = task_of(image_folder(tmp_path / "few", {"train": (3, 3, 3), "test": (1, 1, 1)}), shots=3)
+    with pytest.raises(InputError, match=r"task few has no image left to validate on, .* ask for fewer shots"):
+        find(task, None, TUNING)
+    assert len(load(task, image_size=8, root=None)["train"].labels) == 9
+    drawn = replace(task, shots=0, draw=Draw(train=3))
+    with pytest.raises(InputError, match="draw fewer training images"):
+        load(drawn, image_size=8, root=None, splits=TUNING)
+
+
 def test_catalogued_tasks_have_shots_too(tmp_path: Path) -> None:
     task = replace(get_task("demo-tiny"), shots=2)
     one, two = (load(replace(task, shots=shots), image_size=8, root=None) for shots in (1, 2))

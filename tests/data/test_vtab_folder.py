@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from shipbench.data.scanning import scan_images
+from shipbench.data.vtab.evidence import gather
 from shipbench.data.vtab.folder import find_base, find_task, open_task
 from shipbench.data.vtab.source import VtabFolder
 from shipbench.errors import InputError, ShipbenchError
@@ -110,6 +111,10 @@ def test_a_full_train800val200_alone_is_split_800_to_200(full_size_kitti: Path, 
     kitti = open_task(get_task("kitti"), tmp_path)
     assert [len(kitti.split(name)) for name in ("train800", "val200")] == [800, 200]
     assert kitti.split("val200")[0].path == "images/train800val200/000800.png"
+    splits = gather(get_task("kitti"), tmp_path, 1).splits
+    assert [(name, len(entries)) for name, entries in splits.items()][:3] == [
+        ("train800", 800), ("val200", 200), ("train800val200", 1000),
+    ]  # fmt: skip
 
 
 def test_a_short_train800val200_alone_is_refused(dtd: Path) -> None:

@@ -130,6 +130,15 @@ def test_names_that_clash_get_a_number() -> None:
     assert get_task("folder:/data/demo").name == "demo-2"
 
 
+def test_a_source_with_the_name_of_another_suite_gets_a_number(tmp_path: Path) -> None:
+    for name in ("ants", "bees"):
+        (tmp_path / name).mkdir()
+    text = "".join(f'[[task]]\nname = "{name}"\nsource = "folder:{name}"\n' for name in ("ants", "bees"))
+    (tmp_path / "bugs.toml").write_text(text)
+    tasks = parse_tasks(f"{tmp_path / 'bugs.toml'},folder:other/bugs")
+    assert [(task.name, task.suite) for task in tasks] == [("ants", "bugs"), ("bees", "bugs"), ("bugs-2", "bugs-2")]
+
+
 def test_task_files_sources_and_names_are_mixed(tmp_path: Path) -> None:
     file = write(tmp_path / "own.toml", FULL)
     tasks = parse_tasks(f"demo-tiny,{file},folder:/x/bugs")

@@ -99,6 +99,8 @@ def _why_no_archive(source: Path) -> str:
 
 
 def _why_damaged(source: Path, error: Exception) -> str:
+    if isinstance(error, NotImplementedError):
+        return f"is packed in a way that Python cannot read ({error}); unpack it yourself and import the folder"
     with source.open("rb") as stream:
         start = stream.read(512)
     # A zip that begins as one is damaged further on.

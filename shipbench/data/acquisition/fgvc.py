@@ -101,9 +101,12 @@ def _peek(source: Path) -> Iterator[Parts]:
     root = _root_name(source)
     try:
         if source.is_dir():
-            for folder, names, files in os.walk(source):
-                # Image folders are many; their first files tell enough.
-                names[:] = sorted(names)[:10]
+            seen = set[str]()
+            for folder, names, files in os.walk(source, followlinks=True):
+                # Image folders are many; their first files tell enough. A link may lead back up.
+                is_new = os.path.realpath(folder) not in seen
+                seen.add(os.path.realpath(folder))
+                names[:] = sorted(names)[:10] if is_new else []
                 for name in sorted(files)[:3]:
                     yield (root, *Path(folder, name).relative_to(source).parts)
         elif not is_archive(source.name):

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from shipbench.data.formats.files import plain_path
+from shipbench.data.formats.files import lines_of, plain_path
 from shipbench.data.formats.labels import Label, Rows
 from shipbench.data.images import read_bytes
 from shipbench.data.listings import SplitRole
@@ -100,7 +100,7 @@ def _car_names(content: Mapping[str, Any]) -> Mapping[Label, str] | None:
 
 def _values(file: Path) -> dict[str, str]:
     """Return the second part of each line, by the first."""
-    lines = (line.split(maxsplit=1) for line in read_bytes(file).decode("utf-8", "replace").splitlines())
+    lines = (line.split(maxsplit=1) for line in lines_of(read_bytes(file).decode("utf-8", "replace")))
     return {parts[0]: parts[1].strip() for parts in lines if len(parts) == 2}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import posixpath
 from collections.abc import Iterable, Iterator, Sequence
@@ -158,3 +159,8 @@ def find_image_root(folder: Path, paths: Sequence[str], key: str = "images") -> 
 
 def _hits(place: Path, paths: Sequence[str]) -> int:
     return sum((place / path).is_file() for path in paths)
+
+
+def lines_of(text: str) -> Iterator[str]:
+    """Yield the lines of a text with their ends; unlike ``splitlines``, it divides none at a separator of Unicode."""
+    return io.StringIO(text, newline="")

@@ -191,7 +191,7 @@ def _only(columns: list[str], kind: str, schema: Any, where: object, known: Coll
 def _labels(
     tables: Mapping[str, ImageTable], column: str, where: object
 ) -> tuple[dict[str, list[tuple[int, Label]]], list[str]]:
-    """Return row and label of every labelled row, by split; -1 and null mean unlabelled."""
+    """Return row and label of every labelled row, by split; -1, null and blank texts mean unlabelled."""
     labels: dict[str, list[tuple[int, Label]]] = {}
     notes = []
     for split, table in tables.items():
@@ -228,10 +228,12 @@ def _by_column(
 
 
 def _whole(value: Any) -> Any:
-    """Return a number without a fraction as an integer, and None for one that is missing.
+    """Return a number without a fraction as an integer, and None for a number or a text that is missing.
 
     Programs write a column of integers with a point if a value was missing in it.
     """
+    if isinstance(value, str):
+        return value if value.strip() else None
     if isinstance(value, float):
         return None if math.isnan(value) else int(value) if value.is_integer() else value
     return value

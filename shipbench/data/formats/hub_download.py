@@ -50,11 +50,15 @@ def _explained(name: str, datasets: Any) -> Iterator[None]:
     except datasets.exceptions.DatasetNotFoundError as error:
         raise InputError(f"hf:{name} {_why_not_found(name, str(error))}") from error
     except Exception as error:
-        raise InputError(f"hf:{name} {_why(one_line(error, 300))}") from error
+        raise InputError(f"hf:{name} {_why(name, one_line(error, 300))}") from error
 
 
 def _why_not_found(name: str, message: str) -> str:
-    if "gated" in message or "authenticated" in message:
+    # The name of a data set may hold any word.
+    reason = message.replace(name, "")
+    if reason.startswith("Revision "):
+        return "has no such revision; check the key revision in the task file"
+    if "gated" in reason or "authenticated" in reason:
         return (
             f"needs a licence: accept it at huggingface.co/datasets/{name}, then set HF_TOKEN or run "
             "'huggingface-cli login'"
@@ -62,7 +66,7 @@ def _why_not_found(name: str, message: str) -> str:
     return "does not exist on the hub or is private; check the name, or set HF_TOKEN if it is yours"
 
 
-def _why(reason: str) -> str:
-    if "script" in reason:
+def _why(name: str, reason: str) -> str:
+    if "script" in reason.replace(name, ""):
         return "comes as a script, which shipbench never runs; use a copy of it as Parquet files"
     return f"cannot be read from the hub: {reason.rstrip('.')}; check the name and the network, or name a local copy"

@@ -18,6 +18,7 @@ from shipbench.data.formats.files import (
     FolderImages,
     below_common_folder,
     find_image_root,
+    lines_of,
     plain_path,
     require_files,
     require_folder,
@@ -85,13 +86,13 @@ def read_lines(file: Path) -> Rows:
     except UnicodeDecodeError as error:
         raise InputError(f"{file} is not UTF-8 text; save it as UTF-8") from error
     rows: list[tuple[str, Label]] = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(lines_of(text), start=1):
         if not line.strip():
             continue
         parts = _LINE.fullmatch(line.strip())
         if parts is None:
             raise InputError(
-                f"{file}, line {number}: expected a path, a space and a whole number, found {line[:120]!r}"
+                f"{file}, line {number}: expected a path, a space and a whole number, found {line.rstrip()[:120]!r}"
             )
         rows.append((plain_path(parts[1]), int(parts[2])))
     return rows

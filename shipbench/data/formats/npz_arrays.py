@@ -47,12 +47,16 @@ class NpzArrays(ListedSource):
         rows: dict[SplitRole, Rows] = {}
         for split, role in roles.items():
             labels = _labels(arrays, splits[split][1])
-            kept = [(entry_name(split, row), label) for row, label in enumerate(labels) if label != -1]
+            kept = [(entry_name(split, row), label) for row, label in enumerate(labels) if _is_label(label)]
             if unlabelled := len(labels) - len(kept):
                 notes.append(f"left out {counted(unlabelled, 'image')} of {split} in {arrays.file} without a label")
             rows[role] = [*rows.get(role, ()), *kept]
         signatures = {path: arrays.file for split in rows.values() for path, _ in split}
         return make_listing(rows, images, arrays.file, notes=notes, signatures=signatures)
+
+
+def _is_label(label: Label) -> bool:
+    return label != -1 and bool(str(label).strip())
 
 
 @dataclass(frozen=True)

@@ -79,9 +79,11 @@ class Table:
             if chosen.strip().lower() not in self.columns:
                 raise InputError(f"{self.file} has no column {chosen!r} ({key}); its columns are {self._listed()}")
             return chosen.strip().lower()
-        names = [name for name in candidates if name in self.columns] or self._further(kind)
-        if len(names) > 1 and "id" in names:
-            # The number of a row, where another column names the file.
+        names = [name for name in candidates if name in self.columns]
+        if not [name for name in names if name != "id"]:
+            # A column id has the numbers of the rows, where another column names the file.
+            names = self._further(kind) or names
+        elif "id" in names:
             names.remove("id")
         if len(names) > 1:
             raise self._several(kind, names)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from shipbench.counts import counted
-from shipbench.data.formats.files import is_hidden, is_image, plain_path, require_folder, subfolders
+from shipbench.data.formats.files import is_hidden, is_image, lines_of, plain_path, require_folder, subfolders
 from shipbench.data.formats.labels import quoted_few
 from shipbench.data.formats.roles import role_of, role_within
 from shipbench.data.formats.table_columns import Table
@@ -113,16 +113,16 @@ def _visible_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
 def read_table(file: Path) -> Table:
     """Read a table or a list; raise ``InputError`` naming what is wrong with it."""
     text = _DELIMITER_LINE.sub("\n", _text(file))
-    header = next((line for line in text.splitlines() if line.strip()), "")
+    header = next((line for line in lines_of(text) if line.strip()), "").rstrip("\r\n")
     if _pair(header):
         return Table(file, _LIST_COLUMNS, _list_rows(file, text, _pair, "a path, a space and a label"))
     if _in_folder(header):
         paths = _list_rows(file, text, _in_folder, "a folder and an image in it")
-        return Table(file, _LIST_COLUMNS, paths, has_labels=False)
+        return Table(file, _LIST_COLUMNS, _without_split_folder(file, paths), has_labels=False)
     if _JSON.match(header):
         raise InputError(f"{file} is JSON, not a table; write a table with a row per image, as image,label")
     delimiter = next((mark for mark in _DELIMITERS if mark in header), ",")
-    reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, skipinitialspace=True, strict=True)
+    reader = csv.reader(lines_of(text), delimiter=delimiter, skipinitialspace=True, strict=True)
     try:
         lines = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
     except csv.Error as error:
@@ -152,13 +152,34 @@ def _list_rows(
 ) -> list[tuple[int, Sequence[str]]]:
     """Return the rows of a list with their lines; raise ``InputError`` for a line of another form."""
     rows: list[tuple[int, Sequence[str]]] = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        pair = read(line)
+    for number, line in enumerate(lines_of(text), start=1):
+        pair = read(line.rstrip("\r\n"))
         if pair is not None:
             rows.append((number, pair))
         elif line.strip():
-            raise InputError(f"{file}, line {number}: expected {form}, found {line[:120]!r}")
+            raise InputError(f"{file}, line {number}: expected {form}, found {line.rstrip()[:120]!r}")
     return rows
+
+
+def _without_split_folder(file: Path, rows: Sequence[tuple[int, Sequence[str]]]) -> Sequence[tuple[int, Sequence[str]]]:
+    """Return the rows of a list without labels in which no folder of a split is part of a class.
+
+    Raises ``InputError`` for images of several splits, which would become classes of their own.
+    """
+    folders = [folder.split("/") for _, (_, folder) in rows]
+    depth = next((i for i in range(min(map(len, folders)) - 1) if all(role_of(parts[i]) for parts in folders)), None)
+    if depth is None or len({tuple(parts[:depth]) for parts in folders}) > 1:
+        return rows
+    splits = sorted({parts[depth] for parts in folders})
+    if len(splits) > 1:
+        raise InputError(
+            f"{file} lists images in folders of several splits ({', '.join(splits)}) without labels; name the folder "
+            "above them, as in folder:PATH, or write a list for each split, as train.txt and test.txt"
+        )
+    return [
+        (line, (path, "/".join([*parts[:depth], *parts[depth + 1 :]])))
+        for (line, (path, _)), parts in zip(rows, folders, strict=True)
+    ]
 
 
 def _check_shape(file: Path, names: Sequence[str], rows: Sequence[tuple[int, Sequence[str]]]) -> None:

@@ -80,14 +80,15 @@ def list_shards(root: Path, options: Mapping[str, Any]) -> Listing | None:
     roles = assign_roles(labelled, options, root)
     if left_out := [split for split in labelled if split not in roles]:
         notes.append(f"left out {counted(len(left_out), 'split')} of {root}: {quoted_few(left_out)}")
-    integers = as_integers({text for split in roles for shard in splits[split] for text in shard.labels.values()}) or {}
     places: dict[str, tuple[Path, _Place]] = {}
-    rows: dict[SplitRole, list[tuple[str, Label]]] = {}
+    texts: dict[SplitRole, list[tuple[str, str]]] = {}
     for split, role in roles.items():
         pairs, unlabelled = _rows(splits[split], folder, places)
-        rows.setdefault(role, []).extend((path, integers.get(text, text)) for path, text in pairs)
+        texts.setdefault(role, []).extend(pairs)
         if unlabelled:
             notes.append(f"left out {counted(unlabelled, 'image')} of {split} in {root} without a label")
+    integers = as_integers({text for pairs in texts.values() for _, text in pairs}) or {}
+    rows = {role: [(path, integers.get(text, text)) for path, text in pairs] for role, pairs in texts.items()}
     signatures = {path: places[path][0] for split in rows.values() for path, _ in split}
     names = _class_names(folder, set(integers.values()))
     return make_listing(rows, ShardImages(places), root, names=names, notes=notes, signatures=signatures)

@@ -116,7 +116,8 @@ class _Opener:
             return assign_roles(("train", "test"), self.options, f"torchvision:{self.name}")
         if not self._has_split():
             return {"all": "train"}
-        chosen = [str(value) for value in table_option(self.options, "splits").values()]
+        values = table_option(self.options, "splits").values()
+        chosen = [str(name) for value in values for name in (value if isinstance(value, list) else [value])]
         names = [*chosen, *(name for name in self._split_names() if name not in chosen)]
         return assign_roles(names, self.options, f"torchvision:{self.name}", _role)
 

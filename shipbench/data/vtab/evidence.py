@@ -10,7 +10,7 @@ from shipbench.data.images import decode, identify_bytes, read_bytes
 from shipbench.data.inspection.evidence import Evidence, ImageFacts
 from shipbench.data.parallel import map_items
 from shipbench.data.scanning import scan_images
-from shipbench.data.vtab.folder import ROLES, UNION, find_task, folders_of
+from shipbench.data.vtab.folder import ROLES, UNION, find_task, folders_of, with_union_divided
 from shipbench.data.vtab.split_files import SplitFile, parse_split
 from shipbench.errors import InputError
 from shipbench.tasks import Task
@@ -40,7 +40,8 @@ def gather(task: Task, base: Path, jobs: int | None) -> VtabEvidence:
     folder = find_task(task, base)
     files = {name: folder / f"{name}.txt" for name in SPLIT_FILES}
     parsed = {name: parse_split(read_bytes(file), task.num_classes) for name, file in files.items() if file.is_file()}
-    splits = {name: split.entries for name, split in parsed.items()}
+    read = with_union_divided(task, {name: tuple(split.entries) for name, split in parsed.items()})
+    splits = {name: read[name] for name in SPLIT_FILES if name in read}
     scan = scan_images(folder, {entry.path for entries in splits.values() for entry in entries})
     paths = sorted(scan.files)
     facts = map_items(lambda path: _read_facts(folder / path), paths, f"checking {task.name}", jobs)

@@ -132,15 +132,21 @@ def open_task(task: Task, base: Path, *, with_test: bool = True) -> TaskFolder:
     folder = find_task(task, base)
     roles = tuple(role for role in ROLES if with_test or role != "test")
     files = {name: folder / f"{name}.txt" for name in (*roles, UNION)}
-    entries = _read_splits(files, task.num_classes)
-    if not {"train800", "val200"} & entries.keys() and len(entries.get(UNION, ())) == task.n_train == 1000:
-        entries |= {"train800": entries[UNION][:800], "val200": entries[UNION][800:]}
+    entries = with_union_divided(task, _read_splits(files, task.num_classes))
     for role in roles:
         if role not in entries:
             raise IncompleteCopyError(absence(files[role]))
     _check_union(files[UNION], entries)
     _check_labels(folder, entries)
     return TaskFolder(task, folder, {role: entries[role] for role in roles})
+
+
+def with_union_divided(task: Task, entries: Mapping[str, tuple[Entry, ...]]) -> dict[str, tuple[Entry, ...]]:
+    """Return the entries of split files; train800val200, if it is the only training file, gives train800 and val200."""
+    union = entries.get(UNION, ())
+    if {"train800", "val200"} & entries.keys() or not len(union) == task.n_train == 1000:
+        return dict(entries)
+    return {**entries, "train800": union[:800], "val200": union[800:]}
 
 
 def doubts_about(folder: TaskFolder, counts: Mapping[Any, int], root: Path) -> str:

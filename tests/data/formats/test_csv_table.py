@@ -33,7 +33,9 @@ def test_the_label_column_has_many_names(tmp_path: Path, column: str) -> None:
     assert read(table(tmp_path, PLAIN.replace("label", f" {column.title()} "))).classes == ("cat", "dog")
 
 
-@pytest.mark.parametrize("header", ["Image_ID,labels", "file path,Class Name", "id,filename,label", "filepaths,label"])
+@pytest.mark.parametrize(
+    "header", ["Image_ID,labels", "file path,Class Name", "id,filename,label", "id,image_name,label", "filepaths,label"]
+)
 def test_further_names_count_where_no_column_has_a_plainer_one(tmp_path: Path, header: str) -> None:
     rows = ("1,a.png,cat\n2,b.png,dog\n") if header.startswith("id,") else "a.png,cat\nb.png,dog\n"
     assert labels(read(table(tmp_path, f"{header}\n{rows}"))) == {"train": [("a.png", "cat"), ("b.png", "dog")]}
@@ -363,6 +365,29 @@ def test_a_list_has_no_header(tmp_path: Path) -> None:
         }
     (tmp_path / "all.lst").write_text("c.png bee\nd.png cat\n")
     assert labels(CsvTable().list("all.lst:pictures", tmp_path, {})) == {"train": [("c.png", "bee"), ("d.png", "cat")]}
+
+
+def test_cells_hold_separators_of_lines_that_are_none_in_a_table(tmp_path: Path) -> None:
+    text = "image,label,caption\na.png,cat,one\u2028two\nb.png,dog,\x0c\x85three\n"
+    assert labels(read(table(tmp_path, text))) == {"train": [("a.png", "cat"), ("b.png", "dog")]}
+    with pytest.raises(InputError, match=r"line 4 has 1 value for 3 columns"):
+        read(table(tmp_path, f"{text}c.png\n"))
+
+
+def test_folders_of_splits_in_bare_paths_are_no_classes(tmp_path: Path) -> None:
+    tree(tmp_path, "train/1.jpg", "test/2.jpg")
+    for name, paths in {"train": ("ant/1.jpg", "bee/2.jpg"), "test": ("bee/3.jpg",)}.items():
+        tree(tmp_path / "data" / name, *paths)
+        (tmp_path / f"{name}.txt").write_text("".join(f"./data/{name}/{path}\n" for path in paths))
+    assert labels(read(tmp_path)) == {
+        "train": [("data/train/ant/1.jpg", "data/ant"), ("data/train/bee/2.jpg", "data/bee")],
+        "test": [("data/test/bee/3.jpg", "data/bee")],
+    }
+    (tmp_path / "all.lst").write_text("train/ant/1.jpg\ntest/ant/2.jpg\n")
+    with pytest.raises(InputError, match=r"all\.lst lists images in folders of several splits \(test, train\) without"):
+        read(tmp_path / "all.lst")
+    (tmp_path / "all.lst").write_text("train/1.jpg\ntest/2.jpg\n")
+    assert read(tmp_path / "all.lst").classes == ("test", "train")
 
 
 def test_a_list_without_labels_is_not_left_out(tmp_path: Path) -> None:

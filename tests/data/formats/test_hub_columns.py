@@ -49,6 +49,13 @@ def test_categories_of_pandas_are_labels(tmp_path: Path) -> None:
     assert [name for _, name in labels(read(folder))["train"]] == ["bee", "ant", "bee"]
 
 
+def test_an_empty_text_is_no_label(tmp_path: Path) -> None:
+    folder = parquet(tmp_path, image=pictures(4), label=["bee", "", "ant", " "])
+    listing = read(folder)
+    assert [name for _, name in labels(listing)["train"]] == ["bee", "ant"]
+    assert listing.notes[0].startswith("left out 2 images of train in ")
+
+
 def test_a_column_of_paths_names_files(tmp_path: Path) -> None:
     tree(tmp_path, "img/a.png", "img/b.png")
     listing = read(parquet(tmp_path, image_path=["img/a.png", "img/b.png"], label=["ant", "bee"]))

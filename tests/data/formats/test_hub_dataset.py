@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from shipbench.data.formats import hub_download
 from shipbench.data.formats.hub_dataset import HubDataset
 from shipbench.data.listings import numbered
 from shipbench.errors import InputError
@@ -235,3 +236,25 @@ def test_a_hub_that_cannot_be_reached_is_one_sentence(tmp_path: Path) -> None:
     (line,) = look_up(tmp_path, "http://127.0.0.1:9", "someone/else", code=WITHOUT_WAITING)
     assert line.startswith("hf:someone/else cannot be read from the hub: ")
     assert line.endswith("; check the name and the network, or name a local copy")
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "words"),
+    [
+        (
+            "me/aggregated-leaves",
+            "Dataset 'me/aggregated-leaves' doesn't exist on the Hub",
+            "does not exist on the hub",
+        ),
+        ("me/leaves", "Dataset 'me/leaves' is a gated dataset on the Hub", "needs a licence"),
+        ("me/leaves", "Revision 'v2' doesn't exist for dataset 'me/leaves' on the Hub.", "has no such revision"),
+    ],
+)
+def test_why_a_data_set_is_not_found(name: str, message: str, words: str) -> None:
+    assert hub_download._why_not_found(name, message).startswith(words)
+
+
+def test_a_name_is_no_reason() -> None:
+    reason = "Couldn't reach 'me/manuscript-hands' on the Hub (LocalEntryNotFoundError)"
+    assert hub_download._why("me/manuscript-hands", reason).startswith("cannot be read from the hub: Couldn't reach")
+    assert "never runs" in hub_download._why("me/x", "Dataset scripts are no longer supported, but found x.py")

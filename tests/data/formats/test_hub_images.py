@@ -147,6 +147,36 @@ def test_another_column_of_images_holds_other_images(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_remembered")
+def test_configurations_of_the_same_files_have_images_of_their_own(tmp_path: Path) -> None:
+    for number in range(3):
+        parquet(tmp_path / f"p{number}.parquet", label=[0, 1] * 5)
+    folds = {"fold0": ((0, 1), 2), "fold1": ((1, 2), 0)}
+    configs = [
+        f"- config_name: {name}\n  data_files:\n  - split: train\n    path: [p{first}.parquet, p{second}.parquet]\n"
+        f"  - split: test\n    path: p{test}.parquet\n"
+        for name, ((first, second), test) in folds.items()
+    ]
+    (tmp_path / "README.md").write_text(f"---\nconfigs:\n{''.join(configs)}---\n")
+    first, second = (identity(tmp_path, config=name) for name in folds)
+    assert first.fingerprint != second.fingerprint
+    assert not set(first.contents.values()) & set(second.contents.values())
+
+
+@pytest.mark.usefixtures("_remembered")
+def test_rows_that_change_places_are_other_images(tmp_path: Path) -> None:
+    names = [f"img/{row}.png" for row in range(9)]
+    tree(tmp_path, *names)
+
+    def written(cells: list[str]) -> Identity:
+        column = pa.array([{"bytes": None, "path": name} for name in cells], IMAGE)
+        pq.write_table(pa.table({"image": column, "label": [0, 1] * 5}), tmp_path / "train.parquet")
+        return identity(tmp_path)
+
+    # One image is listed twice, so the table is read as one file of many.
+    assert written([*names, names[0]]).fingerprint != written([names[1], names[0], *names[2:], names[0]]).fingerprint
+
+
+@pytest.mark.usefixtures("_remembered")
 def test_a_file_that_a_cell_names_is_part_of_the_identity(tmp_path: Path) -> None:
     names = [f"img/{row}.png" for row in range(10)]
     tree(tmp_path, *names)

@@ -116,6 +116,9 @@ def test_images_without_a_label_are_left_out_and_labels_may_be_texts_or_whole_nu
         content[f"{split}_labels"] = np.array(["wasp", "bee"] * (count // 2))
     assert read(write(tmp_path / "b.npz", content)).classes == ("bee", "wasp")
     for split, count in SIZES.items():
+        content[f"{split}_labels"] = np.array(["wasp", ""] + ["bee"] * (count - 2))
+    assert sizes(read(write(tmp_path / "blank.npz", content))) == {"train": 7, "val": 3, "test": 3}
+    for split, count in SIZES.items():
         content[f"{split}_labels"] = np.array([1.0, 2.0] * (count // 2))
     assert read(write(tmp_path / "c.npz", content)).classes == ("1", "2")
 

@@ -55,6 +55,8 @@ def test_names_of_classes_lie_beside_the_shards(tmp_path: Path) -> None:
     shard(tmp_path / "train.tar", samples(a="0", b="2"))
     (tmp_path / "classnames.txt").write_text("ant\nbee\nwasp\n")
     assert read(tmp_path).classes == ("ant", "wasp")
+    shard(tmp_path / "train.tar", {**samples(a="0", b="2", c=""), "./c.cls": b"", "./d.cls": b"no image"})
+    assert read(tmp_path).classes == ("ant", "wasp")
     (tmp_path / "classnames.txt").write_text("ant\nbee\n")
     assert read(tmp_path).classes == ("0", "2")
 
