@@ -6,6 +6,8 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
 from shipbench.results.loading import load_results
 from tests.conftest import Shipbench
 from tests.results.foreign.trees import osu_result, vpt_log, write
@@ -51,6 +53,20 @@ def test_a_changed_file_does_not_count_twice(shipbench: Shipbench, tmp_path: Pat
     outcome = shipbench("import", "csv", path, "--results", tmp_path / "r", "--json")
     assert [row["state"] for row in json.loads(outcome.out)["results"]] == ["skipped", "imported"]
     assert len(load_results(tmp_path / "r")) == 2
+
+
+def test_files_of_one_name_in_two_folders_are_two_files(
+    shipbench: Shipbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for paper, accuracy in (("a", 50), ("b", 60)):
+        write(tmp_path / paper / "results.csv", f"method,task,accuracy\nA,dtd,{accuracy}\n")
+        monkeypatch.chdir(tmp_path / paper)
+        assert "1 imported" in shipbench("import", "csv", "results.csv", "--results", tmp_path / "r").err
+    # Under another name of the same file, too.
+    write(tmp_path / "b" / "results.csv", "method,task,accuracy\nA,dtd,60\nA,svhn,70\n")
+    outcome = shipbench("import", "csv", tmp_path / "b" / "results.csv", "--results", tmp_path / "r")
+    assert "1 imported, 0 already imported, 1 skipped" in outcome.err
+    assert len(load_results(tmp_path / "r")) == 3
 
 
 def test_a_single_file_without_a_result_is_an_error(shipbench: Shipbench, tmp_path: Path) -> None:

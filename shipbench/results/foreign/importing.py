@@ -27,7 +27,7 @@ from shipbench.results.foreign.tasks import catalogued_task
 from shipbench.results.foreign.text import read_text
 from shipbench.results.loading import load_rows
 from shipbench.results.store import RunTables, Store
-from shipbench.runtime.files import file_sha256
+from shipbench.runtime.files import file_sha256, seen_from
 from shipbench.tasks import TASKS
 
 State: TypeAlias = Literal["imported", "already imported", "skipped"]
@@ -84,7 +84,7 @@ def _outcomes(store: Store, origin: str, readings: Sequence[Reading]) -> list[Ou
         if isinstance(reading, Skipped):
             outcomes.append(Outcome(reading.file, "skipped", reason=reading.reason))
             continue
-        record = to_record(reading, origin, hashes[reading.file])
+        record = to_record(reading, origin, hashes[reading.file], seen_from(reading.file, store.root))
         if record.run_id in first:
             reason = f"the same result as in {first[record.run_id]}"
             outcomes.append(Outcome(reading.file, "skipped", reason=reason))
@@ -164,8 +164,11 @@ def _renamed(result: ForeignResult, naming: Naming) -> Reading:
     return result
 
 
-def to_record(result: ForeignResult, origin: str, sha256: str) -> RunRecord:
-    """Return the record of a result; its id is the hash of the origin, the file and the row."""
+def to_record(result: ForeignResult, origin: str, sha256: str, place: str) -> RunRecord:
+    """Return the record of a result from the file at ``place``; its id hashes the origin, the content and the row.
+
+    ``place`` is a path as seen from the results folder: it names no folder of the user, and both may move together.
+    """
     named = TASKS.get(result.task)
     catalogued = named if named is not None and named.suite == result.suite else None
     written = result.parameters if result.parameters_as_written is None else result.parameters_as_written
@@ -193,7 +196,7 @@ def to_record(result: ForeignResult, origin: str, sha256: str) -> RunRecord:
         device="",
         origin=origin,
         kind=IMPORTED,
-        origin_file=result.file.as_posix(),
+        origin_file=place,
         origin_file_sha256=sha256,
         origin_note=result.note,
         reference=result.reference,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ def _read(path: Path, naming: Naming) -> Iterator[Reading]:
 
 def _lines(path: Path) -> list[_Line] | None:
     """Return the lines below the header; None for a table of something else, without any of the required columns."""
-    numbered = [(i, text) for i, text in enumerate(read_text(path).splitlines(), 1) if _is_content(text)]
+    numbered = [(i, text) for i, text in enumerate(read_text(path).split("\n"), 1) if _is_content(text)]
     if not numbered:
         raise InputError(f"{path} is empty; it needs a header with {', '.join(_REQUIRED)}")
     header = numbered[0][1]
@@ -169,7 +170,7 @@ def _seed(line: _Line) -> int | None:
     text = line.cell("seed")
     seed = whole(text)
     if text and (seed is None or seed < 0):
-        raise line.refuse(f"seed {text!r} is not a whole number of at least 0")
+        raise line.refuse(f"seed {text!r} is not a whole number of at least 0, or too large")
     return seed
 
 
@@ -187,10 +188,15 @@ def _parameters(line: _Line) -> float | None:
         return None
     # Without a suffix, a point stands between thousands, except in 294912.0 as programs write it.
     match = re.fullmatch(r"(\d+(?:\.0)?|[\d.]+(?= ?[KMB])) ?([KMB]?)", text, re.IGNORECASE)
-    count = number(match[1]) if match else None
-    if match is None or count is None:
+    amount = number(match[1]) if match else None
+    count = None if match is None or amount is None else _rounded(amount * _SUFFIXES[match[2].upper()])
+    if count is None:
         raise line.refuse(f"params {text!r} is not a count such as 294912, 0.29M or 1.2K")
-    return float(round(count * _SUFFIXES[match[2].upper()]))
+    return float(count)
+
+
+def _rounded(amount: float) -> int | None:
+    return whole(round(amount)) if math.isfinite(amount) else None
 
 
 def _with_head(line: _Line) -> bool | None:

@@ -83,7 +83,7 @@ def catalogued_task(name: str) -> str | None:
 def task_and_suite(name: str, group: str = "vtab") -> tuple[str, str]:
     """Return the task and the suite of a result whose harness calls its data ``name``, in ``group`` (vtab or fgvc).
 
-    A name that is none of VTAB-1k stays as it is, without a suite.
+    A name that is none of VTAB-1k stays as it is, without a suite unless the group is ``fgvc``.
     """
     task = vtab_task(name) if group == "vtab" else None
     return (task, VTAB) if task else (name, "fgvc" if group == "fgvc" else "")

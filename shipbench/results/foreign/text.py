@@ -13,6 +13,8 @@ from typing import Any
 
 # The largest logs of these harnesses have a few megabytes.
 _MOST_BYTES = 200_000_000
+# From here on, floats leave out whole numbers.
+_INEXACT = 2**53
 # What a terminal reads as a colour or as a movement of its cursor.
 _TERMINAL_CODE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -49,9 +51,9 @@ def number(value: Any) -> float | None:
 
 
 def whole(value: Any) -> int | None:
-    """Return a whole number from a file, or None if ``value`` is none."""
+    """Return a whole number from a file, or None if ``value`` is none or beyond what floats hold exactly."""
     result = number(value)
-    return None if result is None or not result.is_integer() else int(result)
+    return int(result) if result is not None and result.is_integer() and abs(result) < _INEXACT else None
 
 
 def percent(value: Any, where: str) -> float | None:

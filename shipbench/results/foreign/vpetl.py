@@ -58,7 +58,12 @@ def _read(path: Path, naming: Naming) -> Iterator[Reading]:
         with_head=True,
         classes=whole(config.get("class_num")),
         other_head="vit_base" not in str(arguments.get("model", "vit_base")),
-        settings={name: arguments[name] for name in _SETTINGS if name in arguments},
+        # An option that is not given leaves the value of the configuration.
+        settings={
+            name: value
+            for name in _SETTINGS
+            if (value := config.get(name) if arguments.get(name) is None else arguments[name]) is not None
+        },
         note="the log holds an earlier run, which is not read" if len(starts) > 1 else "",
         **scores_of(tests),
     )

@@ -9,8 +9,9 @@ import pytest
 
 from shipbench.errors import InputError
 from shipbench.record import RunRecord
+from shipbench.report.analysis.normalise import uniform_records
 from shipbench.results.foreign.importing import Outcome
-from shipbench.results.loading import load_history
+from shipbench.results.loading import load_history, load_results
 from tests.results.foreign.trees import imported, json_lines, osu_result, vpt_log, write
 
 FGVC_LOG = "out/CUB/sup_vitb16_imagenet21k/lr0.25_wd0.001/run1/logs.txt"
@@ -220,7 +221,17 @@ def test_adapter_plus_keeps_the_rank_of_lora_and_the_backbone(tmp_path: Path) ->
     assert (record.trainable_params, record.trainable_params_without_head) == (300_000, 0)
 
 
-def test_adapter_plus_keeps_the_names_of_fgvc(tmp_path: Path) -> None:
+def test_adapter_plus_names_the_tasks_of_fgvc(tmp_path: Path) -> None:
+    names = ("cub", "nabirds", "oxfordflower", "stanforddogs", "stanfordcars")
+    write(tmp_path / "output/fgvc/adapter_plus_dim8/eval.log", "".join(f"{name}\t1\t0.7000\n" for name in names))
+    outcomes = imported("adapter-plus", tmp_path, tmp_path / "results")
+    assert [(o.record.task, o.record.suite) for o in outcomes if o.record] == [(name, "fgvc") for name in names]
+    known = uniform_records(load_results(tmp_path / "results"))
+    assert set(known["task"]) == {"cub-200-2011", "nabirds", "oxford-flowers", "stanford-dogs", "stanford-cars"}
+    assert set(known["suite"]) == {"fgvc"}
+
+
+def test_adapter_plus_keeps_the_names_of_other_data(tmp_path: Path) -> None:
     folder = tmp_path / "output/fgvc/adapter_plus_dim8"
     hparams = "cfg: {data: {dataset: dtd, dataset_group: fgvc, val_split: test}, train: {epochs: 9}, seed: 1}\n"
     hparams += "trainable_params: 236143\nnum_classes: 200\n"
@@ -257,6 +268,9 @@ def test_vpetl_reads_the_last_run_of_a_log(tmp_path: Path) -> None:
         assert (record.seed, record.settings) == (4, {"lr": 0.1, "wd": 0.01, "topN": 8})
         assert (record.suite, record.num_classes) == (suite, 4)
         assert (record.trainable_params, record.trainable_params_without_head) == (300_000, 300_000 - 769 * 4)
+    # An option that was not given leaves the value of the configuration.
+    write(path, log.replace("topN=8", "topN=None").replace("'class_num': 4}", "'class_num': 4, 'topN': 96}"))
+    assert record_of(imported("vpetl", tmp_path, tmp_path / "results")).settings == {"lr": 0.1, "wd": 0.01, "topN": 96}
 
 
 def test_vpetl_with_a_last_accuracy_that_is_no_number_has_no_final_one(tmp_path: Path) -> None:
