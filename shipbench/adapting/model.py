@@ -82,10 +82,11 @@ class AdaptedModel(nn.Module):
     def _features(self, tokens: Tensor) -> Tensor:
         """Return what the head reads (B, D) of the last block's tokens (B, N, D)."""
         vit, adapter = self.backbone, self.adapter
+        normed = vit.norm(tokens)
         if isinstance(vit.norm, nn.Identity):
             # The final norm comes after pooling.
-            return adapter.final_norm(vit.forward_head(tokens, pre_logits=True))
-        return vit.forward_head(adapter.final_norm(vit.norm(tokens)), pre_logits=True)
+            return adapter.final_norm(vit.forward_head(normed, pre_logits=True))
+        return vit.forward_head(adapter.final_norm(normed), pre_logits=True)
 
     def _blocks(self) -> Iterator[FrozenBlock]:
         vit, noise = self.backbone, Noise(self.training, self.masks)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from shipbench.backbones.state_dicts import (
 from shipbench.errors import InputError, one_line
 
 _PATCHES = "patch_embed.proj.weight"
+_POOLED_NORM = "fc_norm."
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ def load_plain_vit(checkpoint: BackboneCheckpoint) -> Origin:
     Raises ``InputError`` for a file in no known layout, and for weights of another model.
     """
     model, path = checkpoint.model, checkpoint.path
-    expected, selection = model.state_dict(), read_selection(path)
+    expected = model.state_dict()
+    selection = _without_unread_norm(read_selection(path), expected)
     if not selection.recognised:
         what = f"backbone {checkpoint.name}: checkpoint {path} does not fit any known layout{selection.hint()}"
         refuse_keys(what, list(expected), list(selection.weights))
@@ -79,20 +81,32 @@ def load_plain_vit(checkpoint: BackboneCheckpoint) -> Origin:
     return _origin(selection, stored, grid, checkpoint)
 
 
+def _without_unread_norm(selection: Selection, expected: Mapping[str, Tensor]) -> Selection:
+    """Return the weights without a norm after pooling, as fine-tuning may leave one, unless the model has one too."""
+    if any(key.startswith(_POOLED_NORM) for key in expected):
+        return selection
+    kept = {key: value for key, value in selection.weights.items() if not key.startswith(_POOLED_NORM)}
+    return replace(selection, weights=kept)
+
+
 def load_with_timm_names(checkpoint: BackboneCheckpoint) -> Origin:
     """Load a checkpoint with timm's names into a model that is no plain ViT; a classifier in it is left aside."""
     model, path = checkpoint.model, checkpoint.path
     classifiers = tuple(f"{name}." for name in classifiers_of(model))
-    tensors = _unwrapped(flat_tensors(read_checkpoint(path)), next(iter(model.state_dict())), path)
+    tensors = _unwrapped(flat_tensors(read_checkpoint(path)), list(model.state_dict()), path)
     stored = {key: value for key, value in tensors.items() if not key.startswith(classifiers)}
     load_strictly(model, stored, checkpoint.subject, f" in {path}")
     mean, std = normalisation_of(model)
     return Origin(checkpoint.name, _hash_of(stored), patch_grid_side(model), mean, std, file=path.name)
 
 
-def _unwrapped(tensors: dict[str, Tensor], first: str, path: Path) -> dict[str, Tensor]:
-    """Return the tensors beside the one called ``first``, without the prefix of a wrapper such as ``model.``."""
-    prefixes = sorted({key.removesuffix(first) for key in tensors if f".{key}".endswith(f".{first}")})
+def _unwrapped(tensors: dict[str, Tensor], names: list[str], path: Path) -> dict[str, Tensor]:
+    """Return the tensors of the model with these ``names``, without the prefix of a wrapper such as ``model.``."""
+    first, known = names[0], set(names)
+    found = {key.removesuffix(first) for key in tensors if f".{key}".endswith(f".{first}")}
+    # The blocks of a ResNet, whose first tensor is conv1.weight, have one of that name too.
+    inner = {place for place in found for other in found - {place} if _is_inside(f"{place}{first}", other, known)}
+    prefixes = sorted(found - inner)
     if len(prefixes) > 1:
         sets = ", ".join(prefix.rstrip(".") or "at its top" for prefix in prefixes)
         raise InputError(f"there are several sets of weights in {path}: {sets}; save the one that you mean alone")
@@ -101,8 +115,14 @@ def _unwrapped(tensors: dict[str, Tensor], first: str, path: Path) -> dict[str, 
     return {key.removeprefix(prefixes[0]): value for key, value in tensors.items() if key.startswith(prefixes[0])}
 
 
+def _is_inside(key: str, prefix: str, names: Set[str]) -> bool:
+    """Return whether a tensor is one of the model's under ``prefix``."""
+    return key.startswith(prefix) and key[len(prefix) :] in names
+
+
 def _origin(selection: Selection, stored: dict[str, Tensor], grid: int, checkpoint: BackboneCheckpoint) -> Origin:
-    family, (mean, std) = selection.family(stored["pos_embed"]), normalisation_of(checkpoint.model)
+    family, (mean, std) = selection.family(stored), normalisation_of(checkpoint.model)
+    clip = selection.layout.family is CLIP and family is CLIP
     if family is not None and (family.mean, family.std) == (mean, std):
         family = None
     return Origin(
@@ -114,18 +134,18 @@ def _origin(selection: Selection, stored: dict[str, Tensor], grid: int, checkpoi
         file=checkpoint.path.name,
         part=selection.part,
         family=family.name if family else "",
-        notes=tuple(_notes(selection, grid, checkpoint)),
+        notes=tuple(_notes(selection, grid, checkpoint, clip=clip)),
     )
 
 
-def _notes(selection: Selection, grid: int, checkpoint: BackboneCheckpoint) -> Iterator[str]:
+def _notes(selection: Selection, grid: int, checkpoint: BackboneCheckpoint, *, clip: bool) -> Iterator[str]:
     model, file = checkpoint.model, checkpoint.path.name
     if selection.others:
         yield selection.choice(file)
     used = int(model.patch_embed.grid_size[0])
     if grid != used:
         yield f"{file}: position embeddings are resampled from {grid} x {grid} to {used} x {used}"
-    if selection.layout.family is CLIP and not isinstance(model.blocks[0].mlp.act, QuickGELU):
+    if clip and not isinstance(model.blocks[0].mlp.act, QuickGELU):
         yield f"{file}: OpenAI trained CLIP with QuickGELU, which only backbones named clip_quickgelu have"
     if selection.prompts():
         yield f"{file}: its prompts are left aside; only its backbone is used"

@@ -102,14 +102,21 @@ class Selection:
         used = self.of_backbone(self.weights)
         return self.layout.convert({key: self.weights[key] for key in used})
 
-    def family(self, positions: Tensor) -> Family | None:
-        """Return the family that the layout or the position embeddings (1, N, D) betray, or None."""
-        if self.layout.family is not None:
+    def family(self, converted: Mapping[str, Tensor]) -> Family | None:
+        """Return the family that the layout, names or position embeddings betray, or None.
+
+        ``converted`` are the weights under timm's names.
+        """
+        if self.layout.family is not None and self._may_be(self.layout.family, converted):
             return self.layout.family
         for family, betrays in _BETRAYED_BY:
-            if betrays(self):
+            if betrays(self) and self._may_be(family, converted):
                 return family
-        return SINE_COSINE if _are_sines_and_cosines(positions) else None
+        return SINE_COSINE if _are_sines_and_cosines(converted["pos_embed"]) else None
+
+    def _may_be(self, family: Family, converted: Mapping[str, Tensor]) -> bool:
+        """Return False for SigLIP, whose files have CLIP's names and no class token; CLIP always has one."""
+        return family is not CLIP or "cls_token" in converted
 
 
 # Preferences between sets of equal standing. The first four are timm's, whose loader prefers averaged weights;
@@ -133,7 +140,7 @@ _PROMPTS = (
     "deep_prompt_embeddings",
     "prompt_proj.",
 )
-_UNUSED_BY_ALL = ("head.", "fc_norm.", "pre_logits.", "head_dist.")
+_UNUSED_BY_ALL = ("head.", "pre_logits.", "head_dist.")
 
 
 def select(tensors: Mapping[str, Tensor], layouts: Iterable[Layout], where: str) -> Selection | None:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from shipbench.explaining.reading import BlockView
 from shipbench.runtime.files import atomic_path
+from shipbench.runtime.plotting import default_style
 
 _DPI = 150
 _CELL = 1.0
@@ -47,6 +48,7 @@ class ExplainedImage:
     adapted: Sequence[BlockView]
 
 
+@default_style()
 def block_figure(image: ExplainedImage, title: str, levels: Sequence[int]) -> Figure:
     """Return attention and features of every block, frozen above those of the run (``title``).
 
@@ -73,6 +75,7 @@ def block_figure(image: ExplainedImage, title: str, levels: Sequence[int]) -> Fi
     return figure
 
 
+@default_style()
 def montage(images: Sequence[ExplainedImage], title: str) -> Figure:
     """Return the last block's attention and features of several images: those classified rightly beside the others."""
     halves = [[image for image in images if image.right is right] for right in (True, False)]
@@ -91,6 +94,7 @@ def montage(images: Sequence[ExplainedImage], title: str) -> Figure:
     return figure
 
 
+@default_style()
 def prompt_figure(images: Sequence[ExplainedImage], title: str, levels: Sequence[int]) -> Figure:
     """Return the attention that CLS gives to each stream of prompts, block by block, mean over images and heads."""
     shares = prompt_shares(images)
@@ -128,6 +132,7 @@ def prompt_shares(images: Sequence[ExplainedImage]) -> list[dict[str, float]]:
     ]
 
 
+@default_style()
 def write_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from shipbench.errors import InputError, system_reason
+from shipbench.runtime.files import expanded
 
 
 def cache_dir(*parts: str) -> Path:
@@ -16,8 +17,12 @@ def cache_dir(*parts: str) -> Path:
     import platformdirs
 
     root = os.environ.get("SHIPBENCH_CACHE")
-    base = Path(root) if root else Path(platformdirs.user_cache_dir("shipbench"))
+    text = root or platformdirs.user_cache_dir("shipbench")
+    # Neither the environment of a container nor a system without a home folder expands ~.
+    base = expanded(text)
     path = base.joinpath(*parts)
+    if text.startswith("~") and base == Path(text):
+        raise InputError(f"cache folder {path} names no known home folder; set SHIPBENCH_CACHE to a writable folder")
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

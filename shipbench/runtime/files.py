@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from shipbench.errors import InputError, system_reason
@@ -106,6 +106,14 @@ def _has_locks(folder: Path) -> bool:
         except OSError as error:
             return error.errno not in _NO_LOCKS
     return True
+
+
+def seen_from(path: Path, folder: Path) -> str:
+    """Return a path relative to ``folder``, with slashes, or the whole path if it is on another drive of Windows."""
+    try:
+        return PurePath(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
+    except ValueError:
+        return path.resolve().as_posix()
 
 
 def expanded(path: str) -> Path:

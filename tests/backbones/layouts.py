@@ -153,6 +153,28 @@ def hugging_face_clip(state: Weights) -> Weights:
     return {f"vision_model.{key}": value for key, value in renamed.items()} | text
 
 
+def hugging_face_siglip(state: Weights) -> Weights:
+    """Return the tensors in the layout of transformers' ``SiglipVisionModel``, which has no class token."""
+    parts = (f"self_attn.{part}_proj" for part in "qkv")
+    renamed = replaced(
+        split_qkv(state, *parts),
+        (r"^pos_embed", "embeddings.position_embedding.weight"),
+        (r"^patch_embed\.proj", "embeddings.patch_embedding"),
+        (r"^norm\.", "post_layernorm."),
+        (r"^blocks\.", "encoder.layers."),
+        (r"\.norm([12])\.", r".layer_norm\1."),
+        (r"\.attn\.proj\.", ".self_attn.out_proj."),
+    )
+    renamed["embeddings.position_embedding.weight"] = renamed["embeddings.position_embedding.weight"][0]
+    return {f"vision_model.{key}": value for key, value in renamed.items()}
+
+
+def open_clip(state: Weights) -> Weights:
+    """Return the tensors as open_clip stores a tower of timm, with a text tower beside it."""
+    text = {"positional_embedding": torch.zeros(77, 32), "visual.head.proj.weight": torch.zeros(32, 64)}
+    return {f"visual.trunk.{key}": value for key, value in state.items()} | text
+
+
 def mae(state: Weights) -> Weights:
     """Return the tensors beside those of MAE's decoder."""
     decoder = {

@@ -325,6 +325,12 @@ def test_a_plan_refuses_what_a_method_cannot_use(shipbench: Callable[..., Outcom
         ("vpt-shallow", "test_vit", {"location": "pad"}, ""),
         ("vpt-shallow", "vit_small_patch16_dinov3", {"location": "pad"}, PAD_WITHOUT_EMBEDDINGS),
         ("vpt-shallow", "vit_small_patch16_dinov3", {}, ""),
+        (
+            "vpt-deep",
+            "vit_base_patch16_siglip_224",
+            {"initiation": "final-cls"},
+            "it has no class token, from which initiation=final-cls starts; use initiation=random",
+        ),
     ],
 )
 def test_vpt_names_the_setting_that_a_backbone_lacks(
@@ -397,6 +403,21 @@ def test_a_checkpoint_with_batch_norms_counts_their_batches(tmp_path: Path) -> N
     save_file(state | {"bn1.running_mean": torch.zeros(64, dtype=torch.int64)}, tmp_path / "broken.safetensors")
     with pytest.raises(InputError, match=r"bn1\.running_mean in .* is not a dense tensor of floating-point numbers"):
         load_backbone("resnet10t", checkpoint=tmp_path / "broken.safetensors")
+
+
+def test_a_resnet_whose_blocks_begin_as_it_does_is_found_under_any_prefix(tmp_path: Path) -> None:
+    plain = timm.create_model("resnet18").state_dict()
+    wrapped = {f"model.{key}": value for key, value in plain.items()}
+    averaged = {f"ema.{key}": value for key, value in plain.items()}
+    file = tmp_path / "w.safetensors"
+    for content in (plain, wrapped):
+        save_file(content, file)
+        model = load_backbone("resnet18", checkpoint=file, image_size=64)
+        assert torch.equal(model.state_dict()["layer1.0.conv1.weight"], plain["layer1.0.conv1.weight"])
+    for other in (plain, wrapped):
+        save_file({key: value.clone() for key, value in (other | averaged).items()}, file)
+        with pytest.raises(InputError, match=r"there are several sets of weights in .*w\.safetensors: .*ema"):
+            load_backbone("resnet18", checkpoint=file, image_size=64)
 
 
 @EVERY

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from timm.layers import StdConv2d
 from torch import Tensor, nn
 
 from shipbench.backbones import load_backbone, sha256_of
@@ -73,6 +74,16 @@ def test_fp32_and_full_fine_tuning_keep_their_weights() -> None:
         cast_frozen_weights(model, compute)
         after = model.state_dict()
         assert all(after[key].dtype == value.dtype and torch.equal(after[key], value) for key, value in before.items())
+
+
+def test_convolutions_that_standardise_their_weights_keep_them() -> None:
+    images = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    model = nn.Sequential(StdConv2d(3, 4, 3), nn.Conv2d(4, 5, 1)).requires_grad_(False)
+    with BF16.autocast():
+        expected = model(images)
+        cast_frozen_weights(model, BF16)
+        assert torch.equal(model(images), expected)
+    assert [layer.weight.dtype for layer in model] == [torch.float32, torch.bfloat16]
 
 
 def test_other_modules_over_the_same_tensors_keep_fp32() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
@@ -113,3 +114,15 @@ def test_numbers_name_blocks_and_patches_as_the_figures_do() -> None:
     assert numbers["prompt_attention"] == [
         {"independent": pytest.approx(0.05), "shared": pytest.approx(share)} for share in (0.1, 0.3)
     ]
+
+
+def test_a_matplotlibrc_changes_no_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = explained("a", True, 1)
+    for name in ("plain", "changed"):
+        write_figure(montage([image], "title"), tmp_path / f"{name}-montage.png")
+        write_figure(prompt_figure([image], "title", LEVELS), tmp_path / f"{name}-prompts.png")
+        for key, value in {"image.origin": "lower", "font.size": 20, "axes.facecolor": "red"}.items():
+            monkeypatch.setitem(mpl.rcParams, key, value)
+    for name in ("montage", "prompts"):
+        assert (tmp_path / f"changed-{name}.png").read_bytes() == (tmp_path / f"plain-{name}.png").read_bytes()
+    assert mpl.rcParams["font.size"] == 20

@@ -132,15 +132,20 @@ def test_a_distilled_vit_is_read_where_it_calls_timm(images: Tensor) -> None:
     torch.testing.assert_close(views[0].attention, expected)
 
 
-@pytest.fixture(params=["DINOv3", "EVA-02 CLIP"])
+@pytest.fixture(params=["DINOv3", "EVA-02", "EVA-02 CLIP"])
 def rotary(request: pytest.FixtureRequest) -> nn.Module:
     return tiny(FAMILIES[request.param]).float()
+
+
+def cropped(images: Tensor, backbone: nn.Module) -> Tensor:
+    height, width = backbone.patch_embed.img_size
+    return images[..., :height, :width]
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["linear", "lora"])
 def test_keys_of_patches_turn_by_their_positions(rotary: nn.Module, images: Tensor, name: str) -> None:
-    method, images = get_method(name), images[..., :48, :48]
+    method, images = get_method(name), cropped(images, rotary)
     context = BuildContext(rotary, 4, method.settings(), lambda kind: torch.empty(0), lambda text: None)
     views = read_blocks(method.build(context).model.eval(), images, rotary, name)
     tokens, angles = equations.embed(rotary, images), equations.angles_of(rotary)
@@ -154,9 +159,9 @@ def test_keys_of_patches_turn_by_their_positions(rotary: nn.Module, images: Tens
 @torch.no_grad()
 def test_prompts_do_not_turn(rotary: nn.Module, images: Tensor) -> None:
     model = Vpt(rotary, 4, VptConfig(prompt_length=3), deep=True).eval()
-    view = read_blocks(model, images[..., :48, :48], rotary, "vpt-deep")[0]
+    view = read_blocks(model, cropped(images, rotary), rotary, "vpt-deep")[0]
     block, angles = rotary.blocks[0], equations.angles_of(rotary)
-    tokens = equations.embed(rotary, images[..., :48, :48])
+    tokens = equations.embed(rotary, cropped(images, rotary))
     whole = torch.cat([tokens, model.prompts.tokens[0].expand(len(tokens), -1, -1)], dim=1)
     query, key, _ = equations.queries_keys_values(block.attn, block.norm1(whole), equations.unturned(3, angles))
     weights = equations.attention_logits(query, key).softmax(dim=-1).mean(dim=1)[:, 0]
@@ -185,6 +190,33 @@ def test_final_features_are_what_the_head_reads(vit: nn.Module, images: Tensor) 
         torch.testing.assert_close(model.head(features), model(images))
     with pytest.raises(InputError, match="odd has no module called head"):
         final_features(nn.Linear(2, 2), FeatureInputs(images, torch.zeros(3)), compute, "odd")
+
+
+def test_features_of_a_model_that_does_not_call_its_head_are_those_of_its_readout(
+    vit: nn.Module, images: Tensor
+) -> None:
+    class Cosine(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone, self.head = vit, nn.Linear(vit.embed_dim, 4)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.features(images) @ self.head.weight.T
+
+    class Frozen(Cosine):
+        readout = nn.Identity()
+
+        def features(self, images: Tensor) -> Tensor:
+            return self.backbone.forward_head(self.backbone.forward_features(images), pre_logits=True)
+
+    labels, compute = torch.zeros(3, dtype=torch.long), ComputeContext(torch.device("cpu"), "fp32")
+    inputs = FeatureInputs(images, labels)
+    features = final_features(Frozen(), inputs, compute, "cosine")
+    with torch.no_grad():
+        torch.testing.assert_close(features, Frozen().features(images))
+    Cosine.features = lambda self, images: images.mean(dim=(2, 3)) @ torch.ones(3, vit.embed_dim)  # type: ignore
+    with pytest.raises(InputError, match="cosine computes without calling its head"):
+        final_features(Cosine(), inputs, compute, "cosine")
 
 
 def test_equal_features_have_equal_colours_across_two_models() -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from shipbench.errors import InputError
 from shipbench.runtime import files
+from shipbench.runtime.cache import cache_dir
 from shipbench.runtime.files import atomic_path, check_output, file_sha256, taking_turns
 
 
@@ -151,3 +152,14 @@ def test_a_new_file_replaces_a_link_that_leads_nowhere(tmp_path: Path) -> None:
     with atomic_path(link) as temporary:
         temporary.write_text("content")
     assert link.read_text() == "content"
+
+
+def test_a_cache_below_an_unknown_home_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("SHIPBENCH_CACHE", "~/cache")
+    assert cache_dir("demo") == tmp_path / "home" / "cache" / "demo"
+    monkeypatch.setenv("SHIPBENCH_CACHE", "~nobody-has-this-name/cache")
+    with pytest.raises(InputError, match="cache folder ~nobody-has-this-name/cache/demo names no known home folder"):
+        cache_dir("demo")
+    assert not list(tmp_path.glob("~*"))
