@@ -150,6 +150,9 @@ class _Supervisor:
                 remaining.append(run)
             elif (record := self.store.read(run.run_id)) is not None:
                 self.emit(Finished(run.run_id, record))
+            else:
+                # Somebody has removed the record that the run was to replace.
+                remaining.append(replace(run, record_version=None))
         return remaining
 
     def _note_claims_elsewhere(self, remaining: Sequence[PlannedRun], unclaimed: Sequence[PlannedRun]) -> None:

@@ -90,7 +90,8 @@ class SkippingFactors:
             return self.add(tokens, branch(tokens, None))
         kept = self.values.nonzero().flatten()
         if len(kept) == 0:
-            return tokens
+            # One image, with the factor 0: prompts that only this branch reads get a gradient of zero instead of none.
+            kept = kept.new_zeros(1)
         # The backward pass of index_select adds slices, several times faster than that of tokens[kept].
         added = branch(tokens.index_select(0, kept), kept)
         sums: Tensor = _AddToKept.apply(tokens, added, kept, self._scale)
@@ -104,7 +105,7 @@ class SkippingFactors:
         pairs, new_owner = (states * 2 + (self.values != 0)).unique(return_inverse=True)
         parent, factor = pairs // 2, (pairs % 2).to(self.values.dtype) * self._scale
         tokens, branch = (states.index_select(0, parent) for states in (tokens, branch))
-        return tokens + _column(factor, branch) * branch, IndexedOwner(new_owner)
+        return torch.addcmul(tokens, _column(factor, tokens), branch), IndexedOwner(new_owner)
 
     @property
     def _scale(self) -> float:

@@ -33,6 +33,7 @@ from shipbench.prompting.attention import (
     project_qkv,
 )
 from shipbench.prompting.branch_factors import BranchFactors, add_branch, add_mlp, add_scaled, factors_of_blocks
+from shipbench.prompting.full_precision import at_least_float32
 from shipbench.prompting.interface import AttentionRule, BlockPlan, Glimpse, LastRows, PromptSource
 from shipbench.prompting.joined import JoinedTokens, joined_block, joins, matched_rows
 from shipbench.prompting.static import is_static, take_tokens
@@ -184,7 +185,8 @@ def prompted_forward(
 
 def _entering(source: PromptSource, index: int, glimpse: Glimpse | None, batch: int) -> list[Stream]:
     plan = source.plan[index]
-    fresh = [(name, source.fresh(index, name)) for name in plan.fresh]
+    # A linear or convolutional layer returns bf16 under autocast, but the residual stream of image tokens is fp32.
+    fresh = [(name, at_least_float32(source.fresh(index, name))) for name in plan.fresh]
     streams = [Stream(name, tokens, private=tokens.shape[0] == batch > 1) for name, tokens in fresh]
     if glimpse is not None:
         streams += [Stream(name, source.guided(index, name, glimpse), private=True) for name in plan.guided]

@@ -92,7 +92,7 @@ class PromptSource(Protocol):
     def fresh(self, block: int, name: str) -> Tensor:
         """Return the tokens of a fresh stream of ``block``: (B, K, D), or (1, K, D) if all images share them.
 
-        Tokens to be added to the image tokens are (B, N, D), or (1, N, D).
+        Tokens to be added to the image tokens are (B, N, D), (1, N, D) or (1, 1, D).
 
         With (S, K, D), B / S consecutive images share each state; see ``shipbench.prompting.stacked``.
         """

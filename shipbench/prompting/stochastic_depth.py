@@ -63,11 +63,12 @@ class DropFactors:
         return cls(torch.cat([part.values for part in parts], dim=2), tuple(scales))
 
     def to(self, device: torch.device) -> DropFactors:
-        """Return the factors on ``device``, copied there without waiting."""
+        """Return the factors on ``device``; the copy to a CUDA device is not waited for."""
         if self.values.device == device:
             return self
         values = self.values.pin_memory() if device.type == "cuda" else self.values
-        return replace(self, values=values.to(device, non_blocking=True))
+        # A copy to MPS that is not waited for reads memory that may have been freed (pytorch issue 189690).
+        return replace(self, values=values.to(device, non_blocking=device.type != "mps"))
 
 
 class StochasticDepth:

@@ -10,6 +10,7 @@ import dataclasses
 import time
 from collections.abc import Iterator
 from functools import cached_property
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from shipbench.events import Emitter, Listener
 from shipbench.hardware.determinism import fix_kernels, uses_tf32
 from shipbench.hardware.device import resolve_device
 from shipbench.hardware.precision import ComputeContext, resolve_precision
+from shipbench.methods import package_of
 from shipbench.record import EVALUATED, NAN, RunRecord
 from shipbench.results.store import RunTables
 from shipbench.runs.evaluation_plan import PlannedEvaluation
@@ -136,9 +138,13 @@ def _inputs(split: Split, exported: Exported, compute: ComputeContext, corruptio
 
 
 def _made_after(parent: RunRecord) -> dict[str, Any]:
-    """Return ``made_here`` with a time that is not before that of the run, which another clock may have given."""
-    made = made_here()
-    return {**made, "created": max(made["created"], parent.created)}
+    """Return what has made an evaluation: the software of this process, which also computes the method.
+
+    The time is not before that of the run, which another clock may have given.
+    """
+    made, peft = made_here(), version("peft") if parent.peft_version else ""
+    created = max(made["created"], parent.created)
+    return {**made, "created": created, "method_package": package_of(parent.method), "peft_version": peft}
 
 
 _NOT_TRAINED: dict[str, Any] = {

@@ -24,14 +24,14 @@ def copy_of_backbone(name: str, checkpoint: str | None, image_size: int | None, 
 
 @lru_cache(maxsize=_MOST_BACKBONES)
 def _loaded(
-    name: str, checkpoint: str | None, image_size: int | None, drop_path: float, version: tuple[int, int, int] | None
+    name: str, checkpoint: str | None, image_size: int | None, drop_path: float, version: tuple[int, ...] | None
 ) -> VisionTransformer:
     return load_backbone(name, checkpoint=checkpoint, image_size=image_size, drop_path=drop_path)
 
 
-def _version(checkpoint: str | None) -> tuple[int, int, int] | None:
+def _version(checkpoint: str | None) -> tuple[int, ...] | None:
     """Return numbers that change with a checkpoint file, or None without one."""
     if checkpoint is None or not Path(checkpoint).is_file():
         return None
     status = Path(checkpoint).stat()
-    return status.st_ino, status.st_size, status.st_mtime_ns
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

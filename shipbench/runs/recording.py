@@ -239,7 +239,7 @@ def _weights(origin: Origin | None, recipe: Recipe) -> dict[str, Any]:
 def store_run(store: Store, record: RunRecord, trained: Trained) -> None:
     """Store the weights, tables and row of a finished run, in this order; remove its checkpoint.
 
-    Features that were stored of an earlier execution are removed first: they are those of other weights.
+    What an earlier execution has left is removed: features of other weights, and weights that are not replaced.
     """
     store.remove("features", record.run_id)
     prepared, built, fit = trained.prepared, trained.assembled.built, trained.fit
@@ -251,6 +251,8 @@ def store_run(store: Store, record: RunRecord, trained: Trained) -> None:
         tensors = {name: value.cpu().contiguous() for name, value in weights_to_keep(built.model).items()}
         metadata = sealed_metadata(_weights_metadata(record, prepared, built, whole), tensors)
         store.write_weights(record.run_id, tensors, metadata)
+    else:
+        store.remove("weights", record.run_id)
     split = "test" if record.protocol == "final" else "val"
     store.write(record, RunTables(_history(fit, split), predictions))
     store.remove("checkpoints", record.run_id)

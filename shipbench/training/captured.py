@@ -21,6 +21,10 @@ from shipbench.recipe import Capture
 from shipbench.training.graphs import Recorder, Recording, new_recorder
 from shipbench.training.snapshot import random_states, set_random_states
 
+# Where timm's LeViT, TinyViT, EfficientFormer and EfficientViT keep biases from one training to the next. A recording
+# would go on reading the first ones.
+_CACHE = "attention_bias_cache"
+
 
 @runtime_checkable
 class StaticStep(Protocol):
@@ -55,7 +59,8 @@ class FollowsSteps(Protocol):
 def recorder_of(models: Sequence[nn.Module], capture: Capture, compute: ComputeContext) -> Recorder | None:
     """Return a recorder for ``models`` on one device, or None if their passes are not to be recorded there."""
     static = all(isinstance(model, StaticStep) and not isinstance(model, FollowsSteps) for model in models)
-    return new_recorder(compute.device) if static and capture == "auto" else None
+    cached = any(hasattr(module, _CACHE) for model in models for module in model.modules())
+    return new_recorder(compute.device) if static and not cached and capture == "auto" else None
 
 
 class NotRecordedError(ShipbenchError):
@@ -170,6 +175,11 @@ class CapturedForward:
         recording.replay()
         # The next replay, of this recording or another, may write to the same memory.
         return output.clone()
+
+    def stop_recording(self) -> None:
+        """Drop what was recorded, whose memory becomes free, and record nothing from now on."""
+        self._recordings.clear()
+        self.recorder = None
 
     def _record(self, batch: Tensor, recorder: Recorder) -> tuple[Tensor, Tensor, Recording]:
         inputs, outputs = batch.clone(), list[Tensor]()

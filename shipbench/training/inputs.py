@@ -102,7 +102,7 @@ class ImageInputs:
     def read(self, indices: Tensor) -> Callable[[], Tensor]:
         """Gather images and start their copy; the returned function waits for it and completes it on the device."""
         if self.images.device.type != "cpu":
-            return lambda: self.gather(indices.to(self.images.device, non_blocking=True))
+            return lambda: self.gather(sent(indices, self.images.device))
         chosen = _gather(self.images, indices, pinned=self.mean.is_cuda)
         if self.on_host:
             for step in self.steps:
@@ -110,7 +110,7 @@ class ImageInputs:
             arrive = _send(_pinned(chosen) if self.mean.is_cuda else chosen, self.mean.device)
             return lambda: self._normalised(arrive())
         arrive = _send(chosen, self.mean.device)
-        return lambda: self._squares(arrive(), indices.to(self.mean.device, non_blocking=True))
+        return lambda: self._squares(arrive(), sent(indices, self.mean.device))
 
     def gather(self, indices: Tensor) -> Tensor:
         """Return normalised images (B, 3, H, W) of resident ones at ``indices`` on the device.
@@ -150,7 +150,7 @@ class FeatureInputs:
 
     def batch(self, indices: Tensor) -> Tensor:
         """Return features (B, D)."""
-        return self.features[indices.to(self.features.device, non_blocking=True)]
+        return self.features[sent(indices, self.features.device)]
 
     def read(self, indices: Tensor) -> Callable[[], Tensor]:
         """Return a function that indexes the features; they are on the device already."""
@@ -171,22 +171,30 @@ def _pinned(images: Tensor) -> Tensor:
     return images if images.is_pinned() else images.pin_memory()
 
 
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor on a device; a copy to a CUDA device is not waited for.
+
+    One to MPS is: it would read memory that may have been freed meanwhile (pytorch issue 189690).
+    """
+    return tensor.to(device, non_blocking=device.type != "mps")
+
+
 def _send(images: Tensor, device: torch.device) -> Callable[[], Tensor]:
     """Start to copy pinned ``images`` to a GPU; the returned function makes the GPU, not the caller, wait for them."""
     if device.type != "cuda":
-        return lambda: images.to(device, non_blocking=True)
+        return lambda: sent(images, device)
     aside = side_streams(device).copies
     # A new thread is on the first GPU, and leaving a stream of another one would set that up, which takes its memory.
     with torch.cuda.device(device), torch.cuda.stream(aside):
-        sent = images.to(device, non_blocking=True)
+        copy = images.to(device, non_blocking=True)
     arrived = aside.record_event()
 
     def arrive() -> Tensor:
         computing = torch.cuda.current_stream(device)
         computing.wait_event(arrived)
         # The copy stream owns the memory and must not reuse it while the computing stream still reads it.
-        sent.record_stream(computing)
-        return sent
+        copy.record_stream(computing)
+        return copy
 
     return arrive
 

@@ -21,7 +21,7 @@ from shipbench.training.captured import CapturedForward, FollowsSteps, recorder_
 from shipbench.training.captured_run import CapturedRun
 from shipbench.training.graphs import can_record
 from shipbench.training.history import EpochReport, Evaluation, Fit
-from shipbench.training.inputs import Inputs
+from shipbench.training.inputs import Inputs, sent
 from shipbench.training.micro_batches import MicroBatches, PartOfBatch, each_micro_batch, inference_batch
 from shipbench.training.optimisers import make_optimizer, set_learning_rate
 from shipbench.training.prefetch import BatchReader, reading_ahead
@@ -95,6 +95,7 @@ class Trainer:
         self._score = CapturedForward(lambda batch: _logits(model, batch, compute), self.recorder, hooks.emitter.note)
         self._records = self.recorder is not None
         self._captured_run: CapturedRun | None = None
+        self._has_replayed = False
 
     @property
     def micro_batch(self) -> int:
@@ -104,7 +105,7 @@ class Trainer:
     @property
     def captured(self) -> bool:
         """Whether training steps have been recorded and replayed."""
-        return self._captured_run is not None and self._captured_run.recorded
+        return self._has_replayed or (self._captured_run is not None and self._captured_run.recorded)
 
     def snapshot(self, epochs: list[EpochReport]) -> Snapshot:
         """Return all state that determines the rest of the run after ``epochs``."""
@@ -197,10 +198,23 @@ class Trainer:
         randomness = random_states(self.compute.device)
         loss = self._gradients(chosen, randomness)
         while loss is None:
-            self.micro_batches.shrink(len(chosen))
+            if self._captured_run is None:
+                self.micro_batches.shrink(len(chosen))
+            else:
+                self._forget_recording()
             loss = self._gradients(chosen, randomness)
         self.optimizer.step()
         return loss
+
+    def _forget_recording(self) -> None:
+        """Free the memory of what was recorded, which the last batch of an epoch may lack; record nothing else."""
+        self._has_replayed |= self.captured
+        self._captured_run, self._records = None, False
+        # Evaluations are recorded into the same memory.
+        self._score.stop_recording()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self.hooks.emitter.note("out of memory beside the recorded training step: continuing without recording")
 
     def _gradients(self, chosen: Tensor, randomness: dict[str, Tensor]) -> Tensor | None:
         """Compute the gradients of a batch's mean loss; return that loss, or None if memory ran out."""
@@ -224,7 +238,7 @@ class Trainer:
 
     def _backward(self, chosen: Tensor, weight: float) -> Tensor:
         with self.compute.autocast():
-            labels = self.train.labels[chosen.to(self.compute.device, non_blocking=True)]
+            labels = self.train.labels[sent(chosen, self.compute.device)]
             loss: Tensor = self.model.loss(self.reader.batch(chosen), labels)  # type: ignore[operator]
         if weight != 1.0:
             loss = loss * weight

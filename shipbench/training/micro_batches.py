@@ -96,10 +96,11 @@ def _while_memory_lasts(
 
 
 class PartOfBatch(TorchFunctionMode):
-    """Give images ``start`` to ``start + count`` of a batch the random masks that they have in the whole batch.
+    """Give images ``start`` to ``start + count`` of a batch the random numbers that they have in the whole batch.
 
-    ``Tensor.bernoulli_`` (stochastic depth) and ``F.dropout`` draw for all ``whole`` images, along the first dimension,
-    and keep this part's masks. Every part must start from the same state of the random generators.
+    ``Tensor.bernoulli_`` (stochastic depth), ``F.dropout`` and ``torch.randn_like`` (PVeRA's noise) draw for all
+    ``whole`` images, along the first dimension, and keep those of this part. Every part must start from the same state
+    of the random generators.
     """
 
     def __init__(self, start: int, count: int, whole: int) -> None:
@@ -109,12 +110,14 @@ class PartOfBatch(TorchFunctionMode):
         self.whole = whole
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Draw for the whole batch where ``func`` draws a mask for each image."""
+        """Draw for the whole batch where ``func`` draws for each image."""
         kwargs = kwargs or {}
         per_image = bool(args) and isinstance(args[0], Tensor) and args[0].ndim > 0 and len(args[0]) == self.count
         if per_image and func is torch.Tensor.bernoulli_:
             drawn = args[0].new_empty((self.whole, *args[0].shape[1:])).bernoulli_(*args[1:], **kwargs)
             return args[0].copy_(drawn[self.part])
+        if per_image and func is torch.randn_like:
+            return torch.randn_like(args[0].new_empty((self.whole, *args[0].shape[1:])), *args[1:], **kwargs)[self.part]
         if per_image and func is F.dropout:
             # Expanded from one image if the batch is, as prompts are: CUDA numbers such elements in another order.
             images, rest = self.whole if args[0].stride(0) else 1, args[0].shape[1:]

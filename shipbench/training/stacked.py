@@ -27,7 +27,7 @@ from shipbench.training.captured import CapturedForward, recorder_of, replayed
 from shipbench.training.captured_stack import CapturedStack
 from shipbench.training.graphs import can_record
 from shipbench.training.history import Evaluation, Fit
-from shipbench.training.inputs import Inputs
+from shipbench.training.inputs import Inputs, sent
 from shipbench.training.loop import Hooks, Trainer, is_due, labels_of
 from shipbench.training.micro_batches import MicroBatches, each_micro_batch, inference_batch
 from shipbench.training.scores import Scores
@@ -242,7 +242,7 @@ class _Stack:
             run.trainer.optimizer.zero_grad(set_to_none=True)
         with self.compute.autocast():
             parts = [run.part(len(batch)) for run, batch in zip(self.runs, batches, strict=True)]
-            labels = self.train.labels[torch.cat(list(batches)).to(self.train.labels.device, non_blocking=True)]
+            labels = self.train.labels[sent(torch.cat(list(batches)), self.train.labels.device)]
             losses = stacked_losses(self.models, parts, images_of(self._views(), batches), labels)
         # No weight belongs to two runs, so the gradient of the sum holds the gradient of each loss.
         torch.stack(losses).sum().backward()

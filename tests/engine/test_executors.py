@@ -249,6 +249,28 @@ def test_an_interrupted_cluster_revokes_the_claims_of_active_runs_alone(
     assert set(claims.holders(tmp_path)) == {"b", "c", "d"}
 
 
+def test_a_run_keeps_the_planned_precision_on_another_gpu() -> None:
+    run = PlannedRun(RunSpec("linear", "dtd"), "a1", State.TO_DO, precision="bf16")
+    (there,) = processes._on("cuda:1", (run,))
+    assert (there.spec.device, there.spec.precision, there.run_id) == ("cuda:1", "bf16", "a1")
+
+
+def test_a_worker_that_leaves_the_cluster_ends_no_grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    distributed = pytest.importorskip("distributed")
+    runs = (PlannedRun(RunSpec("linear", "dtd", precision="fp32"), "a", State.TO_DO),)
+
+    def leave(*_: object) -> None:
+        raise distributed.Reschedule
+
+    monkeypatch.setattr(dask, "_connected", lambda address: nullcontext(FakeClient({"tcp://a:1": 1})))
+    monkeypatch.setattr(dask, "_backend", lambda client: "threading")
+    monkeypatch.setattr(dask, "_on_worker", leave)
+    events: list[Event] = []
+    executor = get_executor("dask", EngineOptions(scheduler="tcp://127.0.0.1:1"))
+    executor.execute(runs, Plan(runs, runs), tmp_path, events.append)
+    assert "a worker of the cluster has left" in str(events[-1])
+
+
 def test_dask_refuses_a_number_of_stacked_runs() -> None:
     options = EngineOptions(stacking=Stacking(3), scheduler="tcp://127.0.0.1:1")
     with pytest.raises(InputError, match="--stack N and --engine dask do not go together"):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -112,7 +113,6 @@ def test_other_engines_refuse_options_of_a_cluster(shipbench: Shipbench, tmp_pat
 def test_options_become_those_of_sbatch() -> None:
     options = SlurmJobOptions(partition="gpu", time=240, gpus=2, cpus=4, memory="32GB", setup="module load cuda")
     assert options.for_sbatch(8) == {
-        "job_name": "shipbench",
         "partition": "gpu",
         "time": 240,
         "signal_delay_s": 120,
@@ -149,7 +149,7 @@ def runs() -> tuple[PlannedRun, ...]:
 def submitting(executor: SlurmExecutor, events: Callable[[Path, str], None]) -> SlurmExecutor:
     """Let ``executor`` submit each run as job 1 or 2, and call ``events(folder, run_id)`` right after it."""
 
-    def submit(runs: Sequence[PlannedRun], results: Path, folder: Path) -> Iterator[tuple[str, str]]:
+    def submit(runs: Sequence[PlannedRun], results: Path, folder: Path, name: str) -> Iterator[tuple[str, str]]:
         for number, run in enumerate(runs, 1):
             yield run.run_id, str(number)
             events(folder, run.run_id)
@@ -186,28 +186,56 @@ def test_half_an_event_of_a_killed_job_hides_no_other(tmp_path: Path) -> None:
     assert list(reader.events()) == []
 
 
-def test_an_interrupted_submission_cancels_the_jobs_that_it_has_submitted(
-    runs: tuple[PlannedRun, ...], tmp_path: Path, cluster: Path
+@pytest.fixture
+def cancelled(cluster: Path, tmp_path: Path) -> Path:
+    """The file to which the cluster's scancel writes its arguments."""
+    file = tmp_path / "cancelled"
+    _write_command(cluster / "scancel", f'echo "$@" >> {file}')
+    return file
+
+
+def the_jobs_of(script: Path) -> str:
+    """Return the arguments of scancel that cancel the jobs of a script, which has their name."""
+    (name,) = (line.split("=")[1] for line in script.read_text().splitlines() if "--job-name=" in line)
+    assert name.startswith("shipbench-")
+    return f"--user={os.getuid()} --name={name}\n"
+
+
+def test_an_interruption_before_sbatch_has_named_the_job_cancels_it(
+    runs: tuple[PlannedRun, ...], tmp_path: Path, cluster: Path, cancelled: Path
 ) -> None:
-    _write_command(cluster / "scancel", f'echo "$@" > {tmp_path}/cancelled')
-
-    def interrupt(folder: Path, run_id: str) -> None:
-        raise KeyboardInterrupt
-
+    pytest.importorskip("submitit", reason="the extra shipbench[slurm] is not installed")
+    script = tmp_path / "script"
+    _write_command(cluster / "sbatch", f'cp "$1" {script}; kill -INT $PPID')
     with pytest.raises(KeyboardInterrupt):
-        submitting(SlurmExecutor(EngineOptions()), interrupt).execute(runs, Plan(runs, runs), tmp_path, lambda _: None)
-    assert (tmp_path / "cancelled").read_text() == "1\n"
+        SlurmExecutor(EngineOptions()).execute(runs, Plan(runs, runs), tmp_path / "r", lambda _: None)
+    assert cancelled.read_text() == the_jobs_of(script)
+
+
+def test_jobs_that_cannot_be_remembered_are_cancelled(
+    runs: tuple[PlannedRun, ...], tmp_path: Path, cluster: Path, cancelled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("submitit", reason="the extra shipbench[slurm] is not installed")
+    script = tmp_path / "script"
+    _write_command(cluster / "sbatch", f'cp "$1" {script}; echo Submitted batch job 12')
+
+    def fill_the_disk(folder: Path, jobs: Mapping[str, str]) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(slurm_queue, "remember_jobs", fill_the_disk)
+    with pytest.raises(OSError, match="No space left on device"):
+        SlurmExecutor(EngineOptions()).execute(runs, Plan(runs, runs), tmp_path / "r", lambda _: None)
+    assert cancelled.read_text() == f"12_0 12_1\n{the_jobs_of(script)}"
 
 
 def test_jobs_are_submitted_with_their_options_and_cancelled_if_others_are_refused(
-    runs: tuple[PlannedRun, ...], tmp_path: Path, cluster: Path, monkeypatch: pytest.MonkeyPatch
+    runs: tuple[PlannedRun, ...], tmp_path: Path, cluster: Path, cancelled: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     submitit = pytest.importorskip("submitit", reason="the extra shipbench[slurm] is not installed")
     # An array of two runs and a third run, which is refused.
     monkeypatch.setattr(slurm, "_ARRAY", 2)
     script, folder = tmp_path / "script", tmp_path / "r" / "slurm"
     _write_command(cluster / "sbatch", f'[ -e {script} ] && exit 1; cp "$1" {script}; echo Submitted batch job 12')
-    _write_command(cluster / "scancel", f'echo "$@" > {tmp_path}/cancelled')
     options = EngineOptions(jobs=1, cluster={"partition": "long", "time": "90", "gpus": "0", "requeues": "4"})
     runs = (*runs, replace(runs[0], run_id="c"))
     with pytest.raises(InputError, match="SLURM has refused the jobs: "):
@@ -219,7 +247,7 @@ def test_jobs_are_submitted_with_their_options_and_cancelled_if_others_are_refus
     job = submitit.core.utils.DelayedSubmission.load(folder / "12_1_submitted.pkl")
     assert (job.function, job.args) == (Job(tmp_path / "r", folder, 1), (portable(runs[1]),))
     assert job._timeout_countdown == 4
-    assert (tmp_path / "cancelled").read_text() == "12_0 12_1\n"
+    assert cancelled.read_text() == f"12_0 12_1\n{the_jobs_of(script)}"
 
 
 def test_jobs_of_a_queue_that_does_not_answer_are_awaited(
@@ -246,10 +274,9 @@ def test_messages_of_a_site_are_no_jobs(cluster: Path) -> None:
 
 
 def test_an_interruption_revokes_the_claims_of_active_runs_alone(
-    runs: tuple[PlannedRun, ...], tmp_path: Path, cluster: Path, monkeypatch: pytest.MonkeyPatch
+    runs: tuple[PlannedRun, ...], tmp_path: Path, cluster: Path, cancelled: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _write_command(cluster / "squeue", "printf '1|RUNNING|None\\n2|PENDING|Resources\\n'")
-    _write_command(cluster / "scancel", f'echo "$@" > {tmp_path}/cancelled')
     for run in runs:
         assert claims.take(tmp_path, run.run_id) is not None
 
@@ -265,7 +292,8 @@ def test_an_interruption_revokes_the_claims_of_active_runs_alone(
         submitting(SlurmExecutor(EngineOptions()), begin).execute(runs, Plan(runs, runs), tmp_path, lambda _: None)
     # Run b waits in the queue, and another process may hold its claim.
     assert set(claims.holders(tmp_path)) == {"b"}
-    assert (tmp_path / "cancelled").read_text() == "1 2\n"
+    numbers, by_name = cancelled.read_text().splitlines()
+    assert (numbers, "--name=shipbench-" in by_name) == ("1 2", True)
 
 
 def test_a_job_that_may_not_be_queued_again_fails_no_run(

@@ -13,10 +13,11 @@ from shipbench import RunSpec
 from shipbench.engine.attempt import give_up
 from shipbench.engine.supervisor import _Supervisor, execute_plan
 from shipbench.errors import ShipbenchError
-from shipbench.events import EpochDone, Event, Finished, Listener, Lost, Note, Started
+from shipbench.events import Emitter, EpochDone, Event, Finished, Listener, Lost, Note, Started
 from shipbench.planning.plan import Plan, PlannedRun, State
 from shipbench.results import claims
 from shipbench.results.store import Store
+from shipbench.runs.session import claimed
 from tests.results.test_store import make_record
 
 RUN = PlannedRun(RunSpec("linear", "demo-tiny"), "0123456789abcdef", State.TO_DO)
@@ -106,6 +107,29 @@ def test_a_run_that_has_ended_has_no_further_events(tmp_path: Path) -> None:
         supervisor.emit(event)
     supervisor.emit(Note(None, "of no run"))
     assert events == [Started(RUN.run_id), end, Note(None, "of no run")]
+
+
+class StoringExecutor:
+    """An engine that executes runs whose record is the planned one, as claims decide, and stores new ones."""
+
+    remote = False
+
+    def check(self) -> None:
+        """Accept everything."""
+
+    def execute(self, runs: Sequence[PlannedRun], plan: Plan, results: Path, emit: Listener) -> None:
+        for run in runs:
+            with claimed(Store(results), run.record_version, Emitter(run.run_id, emit)) as session:
+                if session is not None:
+                    emit(Started(run.run_id))
+                    session.store.write(make_record(run_id=run.run_id))
+
+
+def test_a_run_whose_record_was_removed_meanwhile_is_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shipbench.engine.supervisor._POLL_SECONDS", 0)
+    planned = replace(RUN, state=State.FAILED, record_version=7)
+    (record,) = execute_plan(Plan((planned,), (planned,)), tmp_path, StoringExecutor(), lambda event: None)
+    assert (record.run_id, record.status) == (RUN.run_id, "done")
 
 
 class IdleExecutor:

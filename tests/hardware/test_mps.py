@@ -19,6 +19,8 @@ from shipbench.hardware.flops import count_flops
 from shipbench.hardware.memory import PeakMemory, keep_freed_memory
 from shipbench.hardware.precision import ComputeContext, precision_elsewhere, precision_on, resolve_precision
 from shipbench.planning.plan import Plan, PlannedRun, State
+from shipbench.prompting.stochastic_depth import DropFactors
+from shipbench.training.inputs import _send
 from shipbench.training.snapshot import random_states, set_random_states
 from tests.conftest import Shipbench
 
@@ -114,3 +116,23 @@ def test_attention_counts_as_on_other_devices() -> None:
     query, key, value = (torch.zeros(2, 3, tokens, 4, device="meta") for tokens in (5, 7, 7))
     fused = torch.ops.aten._scaled_dot_product_attention_math_for_mps
     assert count_flops(lambda: fused(query, key, value)) == 2 * 2 * (2 * 3 * 5 * 7 * 4)
+
+
+class Copied:
+    """Stands in for a tensor on the CPU; notes whether its copies are waited for."""
+
+    device = torch.device("cpu")
+    waits = False
+
+    def to(self, device: torch.device, *, non_blocking: bool) -> Copied:
+        """Return this object."""
+        self.waits = not non_blocking
+        return self
+
+
+def test_copies_from_memory_that_may_be_freed_are_waited_for() -> None:
+    images, factors = Copied(), Copied()
+    _send(images, torch.device("mps"))()  # type: ignore[arg-type]
+    DropFactors(factors, ()).to(torch.device("mps"))  # type: ignore[arg-type]
+    assert images.waits
+    assert factors.waits

@@ -162,6 +162,9 @@ def test_the_weights_to_keep_are_no_part_of_the_run_id(spec: Callable[..., RunSp
     again = run(spec("full", keep_weights="full"), results=tmp_path, force=True)
     assert again.run_id == first.run_id
     export_run(Store(tmp_path), first.run_id, tmp_path / "run.safetensors")
+    # The weights of an earlier execution are not those of the record that replaces it.
+    run(spec("full"), results=tmp_path, force=True)
+    assert not Store(tmp_path).path("weights", first.run_id).exists()
     with pytest.raises(InputError, match="choose trained or full"):
         spec("full", keep_weights="all")
 

@@ -15,6 +15,8 @@ from shipbench.hardware.precision import ComputeContext
 from shipbench.methods import BuildContext, get_method, list_methods
 from shipbench.methods.ship.attributes import guide
 from shipbench.prompting import new_head
+from shipbench.prompting.forward import _entering
+from shipbench.prompting.interface import BlockPlan, Glimpse
 
 BF16 = ComputeContext(torch.device("cpu"), "bf16")
 SIZE, CLASSES = 64, 5
@@ -80,3 +82,20 @@ def test_the_guide_of_attribute_prompts_is_not_rounded_to_bf16() -> None:
         from_bf16 = guide(tokens.bfloat16(), bank)
     assert torch.equal(guided, expected)
     assert from_bf16.dtype == torch.float32
+
+
+class Projected:
+    """Prompts as a layer returns them under autocast."""
+
+    plan = (BlockPlan(fresh=("prompts",)),)
+
+    def fresh(self, block: int, name: str) -> Tensor:
+        return torch.ones(1, 2, 4, dtype=torch.bfloat16)
+
+    def guided(self, block: int, name: str, glimpse: Glimpse) -> Tensor:
+        raise NotImplementedError
+
+
+def test_prompts_that_a_layer_makes_enter_in_float32() -> None:
+    (stream,) = _entering(Projected(), 0, None, 3)
+    assert stream.tokens.dtype == torch.float32

@@ -37,3 +37,22 @@ def test_what_a_branch_adds_is_not_kept_for_the_backward_pass() -> None:
     with torch.autograd.graph.saved_tensors_hooks(lambda t: (kept.append(t), t)[1], lambda t: t):
         SkippingFactors(FACTORS).add_branch(tokens.detach(), lambda rows, _: added)
     assert all(not tensor.is_floating_point() for tensor in kept)
+
+
+def test_what_only_a_dropped_branch_reads_has_a_gradient_of_zero() -> None:
+    # Without a gradient, an optimiser would neither decay it nor follow its momentum, as it does on a GPU.
+    tokens, _ = tensors(torch.float32)
+    prompts = torch.ones(4, requires_grad=True)
+    sums = SkippingFactors(torch.zeros(5)).add_branch(tokens, lambda rows, kept: rows * prompts)
+    assert torch.equal(sums, tokens)
+    slope, of_prompts = torch.autograd.grad(sums.sum(), (tokens, prompts))
+    assert torch.equal(slope, torch.ones_like(tokens))
+    assert torch.equal(of_prompts, torch.zeros(4))
+
+
+def test_states_are_scaled_in_float32() -> None:
+    factors = SkippingFactors(torch.tensor([1 / 0.9, 0.0, 1 / 0.9]))
+    tokens, branch = torch.ones(1, 2, 4), torch.full((1, 2, 4), 3.0, dtype=torch.bfloat16)
+    states, owner = factors.add_to_states(tokens, branch, None)
+    assert owner is not None
+    assert states.unique().tolist() == pytest.approx([1.0, 1 + 3 / 0.9], rel=1e-6)

@@ -155,6 +155,17 @@ def test_a_part_draws_dropout_in_the_layout_of_the_whole_batch(values: Tensor) -
     assert part.strides == whole.strides
 
 
+def test_a_part_has_the_noise_of_its_images_in_the_whole_batch() -> None:
+    def draw(count: int) -> Tensor:
+        torch.manual_seed(0)
+        return torch.randn_like(torch.ones(count, 3, dtype=torch.float64))
+
+    whole = draw(6)
+    for start in (0, 2, 4):
+        with PartOfBatch(start, 2, 6):
+            assert torch.equal(draw(2), whole[start : start + 2])
+
+
 def test_prompts_of_one_image_are_expanded_as_those_of_a_batch() -> None:
     strides: list[int] = []
     vit = load_backbone("test_vit", checkpoint="random", image_size=32)

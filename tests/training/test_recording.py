@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from shipbench_baselines.full import FullModel
 from shipbench_baselines.linear import Readout
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -28,12 +29,12 @@ from shipbench.errors import ShipbenchError
 from shipbench.events import Emitter, Event, Note
 from shipbench.hardware.precision import ComputeContext
 from shipbench.recipe import Recipe
-from shipbench.training.captured import CapturedForward, NotRecordedError, leaving_no_trace, recorded
+from shipbench.training.captured import CapturedForward, NotRecordedError, leaving_no_trace, recorded, recorder_of
 from shipbench.training.captured_run import CapturedRun
 from shipbench.training.captured_stack import CapturedStack
 from shipbench.training.history import Fit
 from shipbench.training.inputs import FeatureInputs
-from shipbench.training.loop import Hooks, fit
+from shipbench.training.loop import Hooks, Trainer, fit
 from shipbench.training.optimisers import make_optimizer
 from shipbench.training.snapshot import Snapshot, random_states
 from shipbench.training.stacked import Member, fit_stack
@@ -194,6 +195,50 @@ def test_a_step_that_cannot_be_recorded_is_computed(always: bool, monkeypatch: p
         *(["evaluation is not recorded"] if always else []),
     ]
     assert_identical(outcome, run(OFF, Hooks()))
+
+
+@pytest.mark.usefixtures("tapes")
+def test_a_model_that_keeps_biases_between_evaluations_is_not_recorded() -> None:
+    for name, recordable in (("levit_128s", False), ("test_vit", True)):
+        model = FullModel(load_backbone(name, checkpoint="random"), CLASSES)
+        assert (recorder_of([model], "auto", CPU) is not None) is recordable
+
+
+@pytest.mark.usefixtures("tapes")
+def test_a_batch_that_lacks_the_memory_of_the_recording_is_computed_whole() -> None:
+    class Scarce(Readout):
+        """A readout whose last batch of an epoch does not fit beside a recorded step."""
+
+        recorded = False
+
+        def loss(self, features: Tensor, labels: Tensor) -> Tensor:
+            if len(features) < 6 and self.recorded:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().loss(features, labels)
+
+    recipe = replace(RECIPE, drop_last=False)
+
+    def run(recipe: Recipe, hooks: Hooks) -> tuple[Fit, nn.Module]:
+        torch.manual_seed(0)
+        model = Scarce(3 * SIZE * SIZE, CLASSES)
+        inputs = (features(14, CPU.device), features(9, CPU.device))
+        trainer = Trainer(model, *inputs, recipe, CPU, 0, hooks)
+        forget = trainer._forget_recording
+
+        def watched() -> None:
+            forget()
+            assert trainer._score.recorder is None
+            model.recorded = False
+
+        trainer._forget_recording = watched  # type: ignore[method-assign]
+        model.recorded = recipe.capture == "auto"
+        epochs = [trainer.epoch(epoch) for epoch in range(recipe.epochs)]
+        return Fit(epochs, trainer.micro_batch, trainer.captured), model
+
+    outcome, notes = notes_of(lambda hooks: run(recipe, hooks))
+    assert notes == ["out of memory beside the recorded training step: continuing without recording"]
+    assert (outcome[0].micro_batch, outcome[0].captured) == (0, True)
+    assert_identical(outcome, run(replace(recipe, capture="off"), Hooks()))
 
 
 @pytest.mark.usefixtures("tapes")

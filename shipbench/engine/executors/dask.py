@@ -80,7 +80,7 @@ class DaskExecutor:
 
 
 def _execute(client: Any, runs: Sequence[PlannedRun], results: Path, emit: Listener, address: str) -> None:
-    from distributed import CancelledError
+    from distributed import CancelledError, Reschedule
     from distributed.scheduler import KilledWorker
 
     topic = f"shipbench-{secrets.token_hex(4)}"
@@ -103,6 +103,9 @@ def _execute(client: Any, runs: Sequence[PlannedRun], results: Path, emit: Liste
             Parallel(batch_size=1, pre_dispatch="all")(
                 [delayed(_on_worker)(portable(run), results.resolve(), topic) for run in runs]
             )
+    except Reschedule:
+        # joblib hands it over as the result of a run whose worker closes in time to return one.
+        emit(Note(None, "a worker of the cluster has left before its run ended; unfinished runs will be repeated"))
     except KilledWorker:
         emit(Note(None, "a run has killed several workers of the cluster; unfinished runs will be repeated"))
     except CancelledError as error:

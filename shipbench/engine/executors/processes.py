@@ -137,7 +137,12 @@ def _in_worker(stack: Stack, results: Path, device: str, threads: int, address: 
 
 
 def _on(device: str, runs: Sequence[PlannedRun]) -> tuple[PlannedRun, ...]:
-    return tuple(replace(run, spec=replace(run.spec, device=device)) for run in runs)
+    """Return runs on a device of this machine, in the precision that was planned: another GPU may prefer another."""
+    precisions: list[Any] = [run.precision or run.spec.precision for run in runs]
+    return tuple(
+        replace(run, spec=replace(run.spec, device=device, precision=precision))
+        for run, precision in zip(runs, precisions, strict=True)
+    )
 
 
 @cache

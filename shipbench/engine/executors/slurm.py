@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import secrets
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -58,7 +59,6 @@ class SlurmJobOptions(Settings):
     def for_sbatch(self, at_a_time: int) -> dict[str, Any]:
         """Return the parameters of submitit's executor, with at most ``at_a_time`` jobs running."""
         parameters = {
-            "job_name": "shipbench",
             "partition": self.partition,
             "account": self.account,
             "qos": self.qos,
@@ -105,40 +105,49 @@ class SlurmExecutor:
     def execute(self, runs: Sequence[PlannedRun], plan: Plan, results: Path, emit: Listener) -> None:
         """Submit a job for every run and return when none of them is in the queue.
 
-        An interruption revokes the claims of active runs and cancels the jobs. Raises ``InputError`` if SLURM refuses
-        the jobs, and ``ShipbenchError`` if a job ends before its work begins.
+        An interruption revokes the claims of active runs and cancels the jobs; so does a submission that fails. Raises
+        ``InputError`` if SLURM refuses the jobs, and ``ShipbenchError`` if a job ends before its work begins.
         """
         folder = results.resolve() / "slurm"
         folder.mkdir(parents=True, exist_ok=True)
         # Before the submission, because the first jobs may begin while the last ones are still submitted.
-        watch, jobs = _Watch([run.run_id for run in runs], folder, emit), dict[str, str]()
+        watch, name = _Watch([run.run_id for run in runs], folder, emit), f"shipbench-{secrets.token_hex(4)}"
+        jobs: dict[str, str] = {}
         try:
-            for run_id, job in self._submit([portable(run) for run in runs], results.resolve(), folder):
-                jobs[run_id] = job
-            slurm_queue.remember_jobs(folder, jobs)
+            self._submit_all(runs, results.resolve(), folder, name, jobs)
             submitted = counted(len(jobs), "job")
             emit(Note(None, f"submitted {submitted} to SLURM; see 'squeue --me' and the logs in {folder}"))
             watch.until_done(jobs)
         except KeyboardInterrupt:
             for run_id in watch.active:
                 claims.revoke(results, run_id)
-            slurm_queue.cancel(jobs.values())
+            slurm_queue.cancel(name, jobs.values())
             raise
         watch.refuse_jobs_that_never_began(jobs)
 
-    def _submit(self, runs: Sequence[PlannedRun], results: Path, folder: Path) -> Iterator[tuple[str, str]]:
-        """Submit runs and yield the run id and the job of each."""
+    def _submit_all(
+        self, runs: Sequence[PlannedRun], results: Path, folder: Path, name: str, jobs: dict[str, str]
+    ) -> None:
+        """Submit jobs called ``name``, add the job of every run to ``jobs``, and remember them in ``folder``."""
+        try:
+            for run_id, job in self._submit([portable(run) for run in runs], results, folder, name):
+                jobs[run_id] = job
+            slurm_queue.remember_jobs(folder, jobs)
+        except Exception:
+            slurm_queue.cancel(name, jobs.values())
+            raise
+
+    def _submit(self, runs: Sequence[PlannedRun], results: Path, folder: Path, name: str) -> Iterator[tuple[str, str]]:
+        """Submit runs as jobs called ``name``, and yield the run id and the job of each."""
         submitit, options = _submitit(), self._job_options
         executor = submitit.SlurmExecutor(folder, max_num_timeout=options.requeues)
-        executor.update_parameters(**options.for_sbatch(self._options.jobs or _AT_A_TIME))
-        job, ids = _Job(results, folder, options.cpus), list[str]()
+        executor.update_parameters(job_name=name, **options.for_sbatch(self._options.jobs or _AT_A_TIME))
+        job = _Job(results, folder, options.cpus)
         try:
             for chunk in _chunks(runs, _ARRAY):
                 submitted = [str(each.job_id) for each in executor.map_array(job, chunk)]
-                ids += submitted
                 yield from zip((run.run_id for run in chunk), submitted, strict=True)
         except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
-            slurm_queue.cancel(ids)
             raise InputError(f"SLURM has refused the jobs: {one_line(error)}") from error
 
 

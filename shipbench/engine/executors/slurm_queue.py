@@ -42,8 +42,7 @@ def states(jobs: Iterable[str]) -> dict[str, str] | None:
 
     States are in lower case, such as ``running``; one that waits also names the reason, as in ``pending: Resources``.
     """
-    # By number: the name in the environment may be another user's, as after su.
-    listed = _output("squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%i|%T|%r")
+    listed = _output("squeue", "--noheader", "--array", _this_user(), "--format=%i|%T|%r")
     if listed is None:
         return None
     wanted, queue = set(jobs), dict[str, str]()
@@ -55,10 +54,14 @@ def states(jobs: Iterable[str]) -> dict[str, str] | None:
     return queue
 
 
-def cancel(jobs: Iterable[str]) -> None:
-    """Cancel jobs, pending or running."""
-    if names := list(jobs):
-        _output("scancel", *names)
+def cancel(name: str, jobs: Iterable[str]) -> None:
+    """Cancel ``jobs`` and this user's jobs called ``name``, pending or running.
+
+    By name too, because sbatch may have been interrupted after the submission and before it gave the job's number.
+    """
+    if numbers := list(jobs):
+        _output("scancel", *numbers)
+    _output("scancel", _this_user(), f"--name={name}")
 
 
 def remember_jobs(folder: Path, jobs: Mapping[str, str]) -> None:
@@ -89,6 +92,11 @@ def _remembered(folder: Path) -> Iterable[tuple[str, str]]:
             yield file.stem, str(json.loads(file.read_text(encoding="utf-8"))["job"])
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue
+
+
+def _this_user() -> str:
+    # By number: the name in the environment may be another user's, as after su.
+    return f"--user={os.getuid()}"
 
 
 def _output(*command: str) -> str | None:

@@ -48,7 +48,7 @@ class ShipMethod(Method):
         from shipbench.published import published_ship_runs
 
         run = published_ship_runs().get(task.name)
-        if run is None:
+        if run is None or task.suite != "vtab-1k":
             raise InputError(f"SHIP has no published settings for {task.name}; use --recipe default")
         return {
             "lr": run.lr,
