@@ -125,9 +125,14 @@ class VptShallow(Method):
     }
 
     def why_unusable(self, origin: Origin, settings: VptConfig) -> str:
-        """Return why prompts cannot join the tokens of a backbone, or its images a frame, or an empty string."""
-        unframed = settings.location == "pad" and not origin.position_embeddings
-        return origin.unpromptable or (PAD_WITHOUT_EMBEDDINGS if unframed else "")
+        """Return why prompts cannot join the tokens of a backbone, its images a frame, or prompts start as asked."""
+        if origin.unpromptable:
+            return origin.unpromptable
+        if settings.location == "pad" and not origin.position_embeddings:
+            return PAD_WITHOUT_EMBEDDINGS
+        if settings.initiation in CLS_INITIATIONS and not origin.class_token:
+            return f"it has no class token, from which initiation={settings.initiation} starts; use initiation=random"
+        return ""
 
     def grids(self) -> Mapping[str, Grid]:
         """Return ``small``, and ``published``, VPT's rates and weight decays with SGD.

@@ -40,6 +40,7 @@ _TITLES = {
 }
 _PROMPTS = "it adds learned tokens to the input of a language model; 'vpt-deep' adds prompts to images"
 _UNUSABLE = {
+    "lily": "it weights its experts by the mean over a batch, so the answer to an image depends on the others",
     "adaption_prompt": "it adds prompts to the attention of LLaMA, GPT-2 or Mistral alone; 'vpt-deep' adds prompts",
     "poly": "it routes each input by the number of its task, and a run has one task; use peft-lora",
     "shadow": "it runs a second language model beside the decoder blocks of the first",
@@ -48,8 +49,6 @@ _UNUSABLE = {
 }
 # The first torch whose randn_like takes a generator.
 _PVERA_TORCH = (2, 10)
-# What the library cannot add to the weights of the layers.
-_UNMERGEABLE = ("lily",)
 
 
 class PeftFamily(MethodFamily):
@@ -76,10 +75,11 @@ class PeftFamily(MethodFamily):
 class PeftMethod(Method):
     """One tuner of the ``peft`` library, ``peft-NAME``, with the settings of its configuration."""
 
+    mergeable = True
+
     def __init__(self, variant: Variant) -> None:
         self.variant = variant
         self.name = variant.method
-        self.mergeable = variant.name not in _UNMERGEABLE
         where = "all norms" if variant.tuner.acts_on_norms else "the linear layers of the blocks"
         self.summary = f"{self._printed} of the peft library, on {where}"
         self.settings = settings_class(variant.name)

@@ -164,11 +164,14 @@ def build_peft(variant: Variant, context: BuildContext) -> Built:
     layers = target_layers(backbone, context.settings.target_modules, norms=variant.tuner.acts_on_norms)
     config = _config(variant, context.settings, layers)
     width = feature_width(backbone)
+    # Some tuners start from singular vectors of the weights, whose signs differ between devices, and do not store them.
+    place = next(backbone.parameters()).device
+    backbone.cpu()
     with torch.random.fork_rng(), _silence():
         torch.manual_seed(seed)
         tuner = _refusing(lambda: _wrapped(backbone, config), f"{variant.method} does not fit these layers")
     _refuse_fewer_factors(variant, config, tuner.model.get_submodule(layers[0]))
-    model = _MODELS.get(variant.tuner.name, PeftModel)(tuner, layers, width, context.num_classes)
+    model = _MODELS.get(variant.tuner.name, PeftModel)(tuner, layers, width, context.num_classes).to(place)
     return Built(model, {"peft_seed": seed, "peft_version": version("peft")})
 
 

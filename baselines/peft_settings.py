@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 from shipbench.errors import InputError
 from shipbench.settings import Settings, configure
@@ -28,7 +28,8 @@ _IDLE = (
     "use_qalora",
 )
 # AdaLoRA takes its steps from the run and its rank from ``init_r``, and ignores other settings that it inherits from
-# LoRA; AdaMSS chooses subspaces only by a callback of transformers' trainer.
+# LoRA; AdaMSS chooses subspaces only by a callback of transformers' trainer; a generator of PVeRA's own would start
+# again when a run resumes.
 _DECIDED: Mapping[str, tuple[str, ...]] = {
     "adalora": ("r", "total_step", "use_dora", "use_rslora", "lora_bias"),
     "adamss": (
@@ -41,6 +42,7 @@ _DECIDED: Mapping[str, tuple[str, ...]] = {
         "asa_uncertainty_beta",
         "asa_schedule_exponent",
     ),
+    "pvera": ("generator_seed",),
 }
 
 
@@ -57,7 +59,9 @@ def settings_class(name: str) -> type[Any]:
     fields: list[tuple[str, Any, Any]] = [("target_modules", str, dataclasses.field(default="auto"))]
     if tuner.name == "ia3":
         fields.append(("feedforward_modules", str, dataclasses.field(default="fc2")))
-    fields += [(setting.name, _type_of(setting), dataclasses.field(default=setting.default)) for setting in chosen]
+    fields += [
+        (setting.name, _type_of(variant, setting), dataclasses.field(default=setting.default)) for setting in chosen
+    ]
 
     def reduce(settings: Any) -> tuple[Callable[..., Any], tuple[str, dict[str, Any]]]:
         return _configured, (name, dataclasses.asdict(settings))
@@ -76,7 +80,10 @@ def _configured(name: str, values: Mapping[str, Any]) -> Any:
     return configure(settings_class(name), values)
 
 
-def _type_of(setting: Setting) -> Any:
+def _type_of(variant: Variant, setting: Setting) -> Any:
+    # The library takes any text here, and does nothing for most.
+    if (variant.name, setting.name) == ("tinylora", "init_weights"):
+        return bool | Literal["uniform"]
     return setting.type | None if setting.default is None else setting.type
 
 

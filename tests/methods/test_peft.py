@@ -155,14 +155,16 @@ def test_a_run_resumes_and_its_export_predicts(
         torch.testing.assert_close(plain.eval()(IMAGES), exported.model(IMAGES), rtol=1e-4, atol=1e-4)
 
 
-def test_a_tuner_that_the_library_cannot_merge_is_refused() -> None:
-    with pytest.raises(InputError, match="the library cannot merge this tuner into the backbone"):
-        built("peft-lily").model.merged_state()
-    assert [name for name in NAMES if not get_method(name).mergeable] == ["peft-lily"]
+def test_every_tuner_answers_an_image_alone_as_in_a_batch() -> None:
+    for name in NAMES:
+        model = after_two_steps(name).model.eval()
+        with torch.no_grad():
+            alone = torch.cat([model(image[None]) for image in IMAGES])
+            torch.testing.assert_close(alone, model(IMAGES), rtol=1e-4, atol=1e-4, msg=name)
 
 
-@pytest.mark.parametrize("name", ["peft-lily", "peft-lora"])
-def test_a_tuner_becomes_a_program(name: str) -> None:
+def test_a_tuner_becomes_a_program() -> None:
+    name = "peft-lora"
     model = after_two_steps(name).model
     program = _program(Exported(model, Preprocessing(48, (0.5,) * 3, (0.25,) * 3), "", name, "")).module()
     with torch.no_grad():
@@ -372,11 +374,14 @@ def test_ln_tuning_trains_the_norms_alone() -> None:
         ("peft-dora", {"init_lora_weights": "eva"}, "peft-dora has no activations from which init_lora_weights=eva"),
         ("peft-adalora", {"init_lora_weights": "pissa"}, "peft-adalora ignores init_lora_weights=pissa; it takes true"),
         ("peft-tinylora", {"init_weights": False}, "peft-tinylora leaves its vectors unset with init_weights=false"),
+        ("peft-tinylora", {"init_weights": "false"}, "peft-tinylora leaves its vectors unset with init_weights=false"),
+        ("peft-tinylora", {"init_weights": "normal"}, "init_weights"),
         # The library has these settings, and they would change nothing here, or undo what the name says.
         ("peft-lora", {"fan_in_fan_out": True}, "unknown setting 'fan_in_fan_out'"),
         ("peft-adalora", {"r": 4}, "unknown setting 'r'"),
         ("peft-adalora", {"use_rslora": True}, "unknown setting 'use_rslora'"),
         ("peft-adalora", {"lora_bias": True}, "unknown setting 'lora_bias'"),
+        ("peft-pvera", {"generator_seed": 1}, "unknown setting 'generator_seed'"),
         ("peft-dora", {"use_dora": False}, "unknown setting 'use_dora'"),
     ],
 )
