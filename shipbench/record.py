@@ -135,7 +135,8 @@ class RunRecord:
     ] = TRAINED
     parent_run: Annotated[str, Column("run", "evaluated: the run that trained the model", long_form=False)] = ""
     origin_file: Annotated[
-        str, Column("run", "imported: the file that the result was read from, as it was named", long_form=False)
+        str,
+        Column("run", "imported: path of the file with the result, as seen from the results folder", long_form=False),
     ] = ""
     origin_file_sha256: Annotated[
         str, Column("run", "imported: SHA-256 of the file that the result was read from", long_form=False)
@@ -282,8 +283,9 @@ class RunRecord:
 
     @property
     def collapsed(self) -> bool:
-        """Whether the run finished without learning more than the most frequent class of the test images."""
-        return self.done and is_collapsed(self.final_test_acc, self.chance_acc)
+        """Whether the run finished without learning more than one answer for all test images gives, by its metric."""
+        per_class = self.headline_metric == MEAN_PER_CLASS and self.num_classes > 0
+        return self.done and is_collapsed(self.headline_acc, 1 / self.num_classes if per_class else self.chance_acc)
 
     def _repr_html_(self) -> str:
         """Return the facts of the run that a reader asks for first, as a table for notebooks."""

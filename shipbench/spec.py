@@ -6,6 +6,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -32,6 +33,8 @@ Precision: TypeAlias = Literal["auto", "fp32", "bf16"]
 RECIPES = ("default", "published")
 # Part of every run id; raised when the computation of a spec changes.
 _ID_VERSION = 4
+# What decides results on a task of the catalogue and is no part of a run's id beside the task's name.
+_FIXED_BY_NAME = ("draw", "resize", "augment", "metric", "shots", "shot_seed")
 
 
 @dataclass(frozen=True)
@@ -80,8 +83,9 @@ class RunSpec:
         if self.keep_weights not in ("trained", "full"):
             raise InputError(f"unknown weights to keep {self.keep_weights!r}; choose trained or full")
         object.__setattr__(self, "seed", whole_number("seed", self.seed))
-        if not 0 <= self.seed < 2**63:
-            raise InputError(f"seed is {self.seed}; it must be 0 or more, and below 2**63")
+        # torch's generators on the CPU use the lower 32 bits alone, so larger seeds would repeat runs under other ids.
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"seed is {self.seed}; it must be 0 or more, and below 2**32")
         if self.shots is not None:
             object.__setattr__(self, "shots", whole_number("shots", self.shots, least=1))
         object.__setattr__(self, "task", _short(self.task))
@@ -116,7 +120,8 @@ class ResolvedSpec:
     @property
     def config(self) -> dict[str, Any]:
         """Every setting that decides the result, by name: those of the method, then those of the recipe."""
-        return {**dataclasses.asdict(self.settings), **self.recipe.identity}
+        values = {**dataclasses.asdict(self.settings), **self.recipe.identity}
+        return {name: _as_written(value) for name, value in values.items()}
 
     @property
     def overrides(self) -> str:
@@ -135,7 +140,7 @@ class ResolvedSpec:
             "method": self.method.name,
             "settings": dataclasses.asdict(self.settings),
             "recipe": self.recipe.identity,
-            "task": _task_identity(self.task),
+            "task": _task_identity(self.task, self.spec.seed),
             "data": data_fingerprint,
             # The name decides more than the weights: timm's normalisation of images belongs to it.
             "backbone": (self.backbone, backbone_sha256, normalisation),
@@ -167,24 +172,42 @@ def _pair(item: object) -> tuple[str, Any]:
     return str(item[0]), plain(item[1])
 
 
+def _as_written(value: Any) -> Any:
+    """Return the values of enums in place of their members, whose texts differ between releases of Python."""
+    if isinstance(value, tuple):
+        return tuple(map(_as_written, value))
+    return value.value if isinstance(value, Enum) else value
+
+
 def _short(task: str | Task) -> str | Task:
     """Return the name of a catalogued task, and the task of a SOURCE, which must not depend on the working folder."""
     if isinstance(task, str):
         return get_task(task) if is_source(task) else task
     if not isinstance(task, Task):
         raise InputError(f"task is {task!r:.60}; give a name, a SOURCE such as 'folder:PATH', or a Task")
-    return task.name if TASKS.get(task.name) == task else task
+    known = TASKS.get(task.name) if task.catalogued else None
+    if known is None:
+        return task
+    changed = [name for name in _FIXED_BY_NAME if getattr(task, name) != getattr(known, name)]
+    if changed:
+        raise InputError(
+            f"task {task.name!r} differs from the catalogue's in {', '.join(changed)}, but its name alone identifies "
+            "runs; put the images into a task file, or give the number of shots to RunSpec"
+        )
+    return task.name if task == known else task
 
 
-def _task_identity(task: Task) -> object:
-    """Return what identifies a task beside the fingerprint of its data.
+def _task_identity(task: Task, seed: int) -> object:
+    """Return what identifies a task, in a run with ``seed``, beside the fingerprint of its data.
 
     The fingerprint covers the numbering of the classes. A task outside the catalogue has the same results under any
     name and in any suite.
     """
     drawn = [task.draw.train, task.draw.val, task.draw.test]
     identity: object = task.name if task.catalogued else [*drawn, task.resize, task.augment]
-    return [identity, task.shots] if task.shots else identity
+    if not task.shots:
+        return identity
+    return [identity, task.shots] if task.shot_seed == seed else [identity, task.shots, task.shot_seed]
 
 
 def resolve(spec: RunSpec) -> ResolvedSpec:

@@ -61,3 +61,14 @@ def test_an_evaluation_is_outdated_if_it_is_known_to_be_older_than_its_run() -> 
     assert [is_outdated(*pair) for pair in pairs] == expected
     created, of_run = (pd.Series(times, dtype=object) for times in zip(*pairs, strict=True))
     assert is_outdated(created, of_run).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("metric", "accuracy", "per_class", "collapsed"),
+    [("accuracy", 0.90, 0.88, True), ("mean-per-class", 0.90, 0.88, False), ("mean-per-class", 0.96, 0.5, True)],
+)
+def test_a_run_collapses_by_the_metric_of_its_task(
+    metric: str, accuracy: float, per_class: float, collapsed: bool
+) -> None:
+    scores = {"final_test_acc": accuracy, "final_test_mean_class_acc": per_class, "chance_acc": 0.95}
+    assert make_record(headline_metric=metric, num_classes=2, **scores).collapsed is collapsed

@@ -20,7 +20,7 @@ from shipbench.errors import InputError
 from shipbench.runtime.console import out_console, say
 from shipbench.runtime.files import check_output
 from shipbench.runtime.interrupts import stopping
-from shipbench.settings import parse_pairs
+from shipbench.settings import field_names, parse_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -238,6 +238,8 @@ def bench(options: BenchChoices) -> None:
     options.check()
     precisions = options.precisions(place)
     overrides = overrides_by_method(methods, parse_pairs(options.settings or []))
+    if not (options.end_to_end or (options.all_parts and options.parts == "end-to-end")):
+        _refuse_unmeasured(methods, overrides)
     if options.all_parts:
         _parts(options, methods, place, precisions, overrides)
     else:
@@ -251,6 +253,18 @@ def bench(options: BenchChoices) -> None:
             options.json_file.parent.mkdir(parents=True, exist_ok=True)
             options.json_file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     next_steps.after_bench()
+
+
+def _refuse_unmeasured(methods: Sequence[Method], overrides: Overrides) -> None:
+    """Raise ``InputError`` for settings that steps are not measured with."""
+    for method in methods:
+        for key in overrides[method.name]:
+            if key == "prompt_length":
+                raise InputError("--set prompt_length: name the numbers of prompts with --prompt-lengths, as in 5,50")
+            if key not in field_names(method.settings):
+                own = ("batch_size", "image_size", "drop_path")
+                instead = f"use --{key.replace('_', '-')}" if key in own else "measure runs (--end-to-end)"
+                raise InputError(f"--set {key}: only runs have a recipe, and steps are measured without one; {instead}")
 
 
 def _parts(

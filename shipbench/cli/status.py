@@ -19,6 +19,7 @@ from shipbench.cli.layout import duration, make_table, printable
 from shipbench.cli.options import Results
 from shipbench.errors import InputError
 from shipbench.runtime.console import out_console
+from shipbench.runtime.interrupts import Terminated
 
 if TYPE_CHECKING:
     from shipbench.results.progress import ActiveRun, FolderStatus, PendingRun, TrainedEpochs
@@ -58,8 +59,10 @@ def _watch(results: Path) -> None:
             while True:
                 live.update(_page(_state(results)), refresh=True)
                 time.sleep(_INTERVAL_SECONDS)
-    except KeyboardInterrupt:
-        return
+    except KeyboardInterrupt as stop:
+        # Ctrl-C is how a user ends the display; a signal has its own exit code.
+        if isinstance(stop, Terminated):
+            raise
 
 
 def _state(results: Path) -> FolderStatus:

@@ -29,6 +29,7 @@ from shipbench.cli.report import ReportChoices, check_choices, make_report
 from shipbench.cli.run import execute_chosen, plan_runs
 from shipbench.counts import counted
 from shipbench.errors import InputError, ShipbenchError, did_you_mean
+from shipbench.record import IMPORTED
 from shipbench.runtime.console import say, say_once
 from shipbench.runtime.interrupts import stopping, time_limit
 
@@ -114,13 +115,14 @@ def study(
         raise InputError("--relock replaces the lock that --locked compares with; leave one of them out")
     if options.lock is not None and not options.lock.is_file():
         raise InputError(f"lock file {options.lock} does not exist or is not a file")
-    chosen = choose_parts(read_study(file), options.only)
+    whole = read_study(file)
+    chosen = choose_parts(whole, options.only)
     grid_options = options.for_grid(chosen)
     if not options.dry_run:
         # A dry run does without: it needs pandas, which takes as long to import as a grid takes to plan.
-        _check_reports(chosen, grid_options.results)
+        _check_reports(whole, grid_options.results)
     if options.report_only:
-        _report(chosen, grid_options.results)
+        _report(chosen, grid_options.results, complete=True)
         return
     with time_limit(options.limit), stopping(grid_options.kept):
         failed = _study(chosen, grid_options, options)
@@ -262,28 +264,37 @@ def _record(decisions: Sequence[PartDecision], plan: Plan, results: Path) -> Non
 
 def _check_reports(study: Study, results: Path) -> None:
     """Raise ``InputError`` for a report of a study that could not be written, before hours of training."""
+    from shipbench.methods import parse_methods
     from shipbench.planning.study.file import located
 
+    methods = [method.name for part in study.parts for method in parse_methods(part.method_text)]
     for part in study.reports:
         with located(f"[[report]] of {study.file}"):
             check_choices(_choices(part, results))
-            _check_baseline(part.baseline, results)
+            _check_baseline(part, methods, results)
 
 
-def _check_baseline(name: str | None, results: Path) -> None:
-    """Raise ``InputError`` for a baseline that is neither a method nor the one of an imported record."""
-    from shipbench.methods import find_method, list_methods
-
-    if name is None or find_method(name) is not None or name in {row["method"] for row in _rows(results)}:
+def _check_baseline(part: ReportPart, methods: Sequence[str], results: Path) -> None:
+    """Raise ``InputError`` for a baseline that no part of the study trains and no record has."""
+    name = part.baseline
+    if name is None or name in methods or name in _methods_of(results, part):
         return
-    raise InputError(f"baseline: no method is called {name!r}{did_you_mean(name, list_methods())}")
+    raise InputError(f"baseline: no part trains {name!r}{did_you_mean(name, methods)}, and no record is of it")
 
 
-def _report(study: Study, results: Path) -> None:
-    """Write the reports of a study."""
+def _methods_of(results: Path, part: ReportPart) -> set[str]:
+    """Return the methods whose records a report compares with others."""
+    return {str(row["method"]) for row in _rows(results) if row["kind"] != IMPORTED or part.imported == "all"}
+
+
+def _report(study: Study, results: Path, *, complete: bool = False) -> None:
+    """Write the reports of a study; unless it is ``complete``, leave out those whose baseline has no run yet."""
     from shipbench.planning.study.file import located
 
     for part in study.reports:
+        if not (complete or part.baseline is None or part.baseline in _methods_of(results, part)):
+            say(f"{part.output} is not written: its baseline {part.baseline} has no run yet")
+            continue
         with located(f"[[report]] of {study.file}"):
             make_report(_choices(part, results))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from shipbench.errors import InputError, did_you_mean
 from shipbench.methods import Method, SettingValue
-from shipbench.planning.grid import overrides_by_method, refuse_fixed
+from shipbench.planning.grid import overrides_by_method, refuse_fixed, refuse_idle
 from shipbench.settings import comma_list
 
 MODES = ("leave-one-out", "add-one-in", "all")
@@ -113,4 +113,5 @@ def parse_sweep(text: str) -> list[dict[str, str]]:
     values = comma_list(listed)
     if not key.strip() or not values:
         raise InputError(f"--sweep {text!r} is not KEY=V1,V2,..., as in --sweep prompt_length=5,10,50")
+    refuse_idle([key.strip()], "--sweep")
     return [{key.strip(): value} for value in values]

@@ -80,6 +80,14 @@ def overrides_by_method(
     return overrides
 
 
+def refuse_idle(keys: Iterable[str], option: str) -> None:
+    """Raise ``InputError`` for a setting among ``keys`` (KEY or METHOD.KEY) whose values all give one result."""
+    idle = set(field_names(Recipe)) - Recipe().identity.keys()
+    for key in keys:
+        if key.rpartition(".")[2].strip() in idle:
+            raise InputError(f"{option}: {key} changes no result, so there is nothing to compare")
+
+
 def refuse_fixed(keys: Iterable[str], fixed: Mapping[str, Any], option: str) -> None:
     """Raise ``InputError`` for a key that ``option`` varies although ``fixed`` overrides hold it."""
     for key in keys:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from shipbench.backbones import RANDOM
-from shipbench.data.sources import completed, open_source
+from shipbench.data.sources import completed, open_filled
 from shipbench.errors import InputError
 from shipbench.hardware.precision import precision_elsewhere, precision_on
 from shipbench.results.store import Store
@@ -49,7 +49,7 @@ def preflight(
 
     def open_task(position: int) -> None:
         task = replace(tasks[position], shots=most_shots)
-        source = open_source(task, template.data, template.splits)
+        source = open_filled(task, template.data, template.splits)
         opened[position] = replace(completed(task, source), shots=0)
         if results is None:
             notes.append(source.warning)

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 from shipbench.errors import InputError, did_you_mean
 from shipbench.methods import Method
-from shipbench.planning.grid import overrides_by_method, refuse_fixed
+from shipbench.planning.grid import overrides_by_method, refuse_fixed, refuse_idle
 from shipbench.record import MEAN_PER_CLASS, RunRecord, time_now
 from shipbench.results.store import Store
 from shipbench.results.tunings import FORMAT
@@ -219,7 +219,9 @@ def parse_grids(texts: Sequence[str], methods: Sequence[Method]) -> dict[str, Ax
     for name in (text.strip() for text in texts if "=" not in text):
         for method in methods:
             axes[method.name] |= _named_grid(method, name)
-    for method_name, listed in overrides_by_method(methods, _axes_of(texts), option="--grid").items():
+    given = _axes_of(texts)
+    refuse_idle(given, "--grid")
+    for method_name, listed in overrides_by_method(methods, given, option="--grid").items():
         axes[method_name] |= listed
     for method_name, method_axes in axes.items():
         if not method_axes:

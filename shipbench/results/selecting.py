@@ -35,7 +35,9 @@ class Selector:
         """Return the rows that match; raises ``InputError`` for an unknown name, or if no row matches."""
         for name, wanted in self.values.items():
             column = self.column(name, frame.columns)
-            frame = frame[[_matches(column, value, wanted) for value in frame[column]]]
+            matching = [_matches(column, value, wanted) for value in frame[column]]
+            # By number: an empty list of truth values would choose no columns instead of no rows.
+            frame = frame.iloc[[position for position, matches in enumerate(matching) if matches]]
         if not len(frame):
             raise InputError(f"{self.text}: no run matches; see: {list_runs_command(self.folder)}")
         return frame
@@ -93,6 +95,8 @@ def _matches(column: str, value: Any, wanted: Iterable[str]) -> bool:
 def _equal(column: str, text: str, wanted: str) -> bool:
     if column in _PREFIXES:
         return text.startswith(wanted) if wanted else not text
+    if text in ("True", "False"):
+        return text.lower() == wanted.lower()
     try:
         return float(text) == float(wanted)
     except ValueError:

@@ -31,11 +31,13 @@ def write_tuning(results: Path | str, document: Mapping[str, Any]) -> Path:
     path = root / "tuning" / f"{name}.json"
     # Commands with other seeds may add their runs at the same time.
     with claims.wait_for(root, name, lambda holder: say(f"waiting for {holder}, which stores the same tuning")):
+        # As it is read again: JSON has lists where settings have tuples.
+        stored = json.loads(json.dumps(document, allow_nan=False))
         earlier = _read(path) if path.exists() else {}
-        same_winner = earlier.get("winner_settings") == document["winner_settings"]
-        runs = [*(earlier.get("final_runs", []) if same_winner else []), *document["final_runs"]]
+        same_winner = earlier.get("winner_settings") == stored["winner_settings"]
+        runs = [*(earlier.get("final_runs", []) if same_winner else []), *stored["final_runs"]]
         with writing(root), atomic_path(path) as temporary:
-            text = json.dumps({**document, "final_runs": list(dict.fromkeys(runs))}, indent=1, allow_nan=False)
+            text = json.dumps({**stored, "final_runs": list(dict.fromkeys(runs))}, indent=1)
             temporary.write_text(text + "\n", encoding="utf-8")
     return path
 

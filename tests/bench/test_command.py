@@ -158,7 +158,7 @@ def test_parts_with_an_error_are_named_and_end_with_1(
         return ["steps"]
 
     monkeypatch.setattr(parts, "run_parts", run)
-    line = ("--method", "ship", "--set", "prompt_length=3", "--train-images", 16, "--test-images", 12)
+    line = ("--method", "ship", "--set", "shared_length=3", "--train-images", 16, "--test-images", 12)
     outcome = shipbench("bench", "--all", "--device", "cpu", *line, "--parts", "steps, stacks", "--output", tmp_path)
     assert outcome.code == 1
     assert outcome.err.splitlines() == [
@@ -166,8 +166,24 @@ def test_parts_with_an_error_are_named_and_end_with_1(
         f"these parts hold errors: steps; see the files in {tmp_path}",
     ]
     (options,) = received
-    assert (options.methods, options.settings) == (("ship",), {"ship": {"prompt_length": "3"}})
+    assert (options.methods, options.settings) == (("ship",), {"ship": {"shared_length": "3"}})
     assert (options.end_to_end, options.precisions) == ((16, 12), ("bf16", "fp32"))
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("prompt_length=5", "--set prompt_length: name the numbers of prompts with --prompt-lengths"),
+        ("batch_size=8", "steps are measured without one; use --batch-size"),
+        ("capture=off", "--set capture: only runs have a recipe, and steps are measured without one; measure runs"),
+    ],
+)
+@pytest.mark.parametrize("mode", [(), ("--all",), ("--operations",)])
+def test_settings_that_no_step_has_are_refused(
+    shipbench: Shipbench, mode: tuple[str, ...], setting: str, words: str
+) -> None:
+    outcome = shipbench("bench", "--method", "ship", "--device", "cpu", *mode, "--set", setting)
+    assert (outcome.code, words in outcome.err) == (2, True), outcome.err
 
 
 def test_a_part_tells_its_options_and_every_row_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

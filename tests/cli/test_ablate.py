@@ -86,6 +86,7 @@ def test_any_method_is_ablated_by_its_settings(shipbench: Shipbench, line: tuple
         (("--switch", "no-hierarchi"), "did you mean 'no-hierarchy'"),
         (("--mode", "one"), "unknown mode 'one'"),
         (("--sweep", "lr=1,2", "--mode", "one"), "unknown mode 'one'"),
+        (("--sweep", "capture=auto,off"), "--sweep: capture changes no result"),
         (("--sweep", "lr=1,2", "--mode", "all"), "--mode all is for switches, and a sweep varies none"),
         (("--product",), "--product combines sweeps; give at least one"),
         (("--sweep", "prompt_length"), "is not KEY=V1"),

@@ -85,6 +85,10 @@ def test_settings_may_be_a_list(shipbench: Callable[..., Outcome], tmp_path: Pat
         (("--set", "lr=0.25"), "epochs=3, lr=0.25, weight_decay=0.1"),
         (("--set", "weight_decay=0.2"), "epochs=3, lr=0.5, weight_decay=0.2"),
         (("--set", "linear.epochs=4", "--set", "drop_path=0.0"), "drop_path=0.0, epochs=4, lr=0.5, weight_decay=0.1"),
+        (("--epochs", "4"), "epochs=4, lr=0.5, weight_decay=0.1"),
+        (("--set", "lr=0.25", "--epochs", "4"), "epochs=4, lr=0.25, weight_decay=0.1"),
+        (("--epochs", "4", "--set", "lr=0.25"), "epochs=4, lr=0.25, weight_decay=0.1"),
+        (("--set", "epochs=4"), "epochs=4, lr=0.5, weight_decay=0.1"),
     ],
 )
 def test_a_setting_of_the_command_line_replaces_that_of_the_file_alone(
@@ -95,6 +99,33 @@ def test_a_setting_of_the_command_line_replaces_that_of_the_file_alone(
     outcome = shipbench("run", "--config", tmp_path / "grid.toml", *given, "--dry-run")
     assert outcome.code == 0, outcome.err
     assert settings in outcome.out
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("--epochs", "4"),
+        ("--set", "lr=0.5", "--epochs", "4"),
+        ("--epochs", "4", "--set", "lr=0.5"),
+        ("--set", "epochs=4"),
+    ],
+)
+def test_epochs_of_the_command_line_are_those_of_every_method(
+    shipbench: Callable[..., Outcome], tmp_path: Path, cache: Path, given: tuple[str, ...]
+) -> None:
+    (tmp_path / "grid.toml").write_text("method = 'linear'\ntasks = 'digits'\n[set]\nlinear.epochs = 3\n")
+    outcome = shipbench("run", "--config", tmp_path / "grid.toml", *given, "--dry-run")
+    assert "epochs=4" in outcome.out, outcome.err
+
+
+def test_epochs_are_given_once(shipbench: Callable[..., Outcome], tmp_path: Path, cache: Path) -> None:
+    line = ("run", "--config", tmp_path / "grid.toml", "--dry-run")
+    (tmp_path / "grid.toml").write_text("method = 'linear'\ntasks = 'digits'\nepochs = 3\n")
+    assert "epochs=4" in shipbench(*line, "--set", "epochs=4").out
+    assert "epochs is given twice" in shipbench(*line, "--set", "epochs=4", "--epochs", 5).err
+    (tmp_path / "grid.toml").write_text("method = 'linear'\ntasks = 'digits'\nepochs = 3\n[set]\nepochs = 4\n")
+    outcome = shipbench(*line)
+    assert (outcome.code, "grid.toml gives epochs twice: as a key and in [set]" in outcome.err) == (2, True)
 
 
 def test_a_named_file_takes_precedence_over_the_environment(

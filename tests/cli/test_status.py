@@ -110,6 +110,16 @@ def test_watching_ends_with_an_interrupt(tmp_path: Path) -> None:
     assert (process.returncode, out, err) == (0, "", "")
 
 
+def test_watching_ends_with_the_exit_code_of_a_signal(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "shipbench", "status", "--watch", "--results", str(folder(tmp_path))]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=20)
+    assert process.returncode == 143
+
+
 def test_wrong_use(shipbench: Shipbench, tmp_path: Path) -> None:
     assert shipbench("status", "--results", tmp_path / "absent").code == 2
     assert "exclude each other" in shipbench("status", "--results", folder(tmp_path), "--watch", "--json").err

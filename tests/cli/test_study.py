@@ -397,7 +397,8 @@ def test_wrong_options_are_refused(
         ('style = "cvpt"', "unknown style 'cvpt'"),
         ('published = "some"', "[[report]] of tiny.toml: published: unknown choice 'some'"),
         ('imported = "some"', "[[report]] of tiny.toml: imported: unknown choice 'some'"),
-        ('baseline = "vpt-depe"', "no method is called 'vpt-depe' (did you mean 'vpt-deep'?)"),
+        ('baseline = "vpt-depe"', "baseline: no part trains 'vpt-depe' (did you mean 'vpt-deep'?), and no record is"),
+        ('baseline = "adapter"', "baseline: no part trains 'adapter', and no record is of it"),
     ],
 )
 def test_a_report_that_could_not_be_written_is_refused_before_any_run(
@@ -409,6 +410,19 @@ def test_a_report_that_could_not_be_written_is_refused_before_any_run(
     assert outcome.code == 2
     assert words in outcome.err
     assert not Path("records/runs").exists()
+
+
+def test_a_report_waits_for_the_part_with_its_baseline(shipbench: Shipbench, line: tuple[object, ...]) -> None:
+    text = Path("tiny.toml").read_text(encoding="utf-8")
+    Path("tiny.toml").write_text(f'{text}baseline = "linear"\n', encoding="utf-8")
+    outcome = shipbench(*line, "--only", "length")
+    assert outcome.code == 0, outcome.err
+    assert "reports/tiny is not written: its baseline linear has no run yet" in outcome.err
+    assert not Path("reports").exists()
+    assert len(load_results("records")) == 2
+    assert shipbench(*line, "--report").code == 2
+    assert shipbench(*line, "--only", "few").code == 0
+    assert Path("reports/tiny/index.html").is_file()
 
 
 def test_a_dry_run_loads_neither_torch_nor_pandas(tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -33,14 +35,16 @@ from shipbench.planning.study.file import (
 from shipbench.planning.study.flops import plain_vit_flops, planned_image_size
 from shipbench.planning.study.follow_ups import own_task, plan_follow_up, request_follow_up
 from shipbench.planning.study.grid import PartDecision, StudyGrid, plan_without_records, winners
-from shipbench.planning.study.lock import differences, extended
+from shipbench.planning.study.lock import differences, extended, make_lock
 from shipbench.planning.study.parts import request
 from shipbench.planning.tuning import Choice, Decision
 from shipbench.results.loading import load_rows
 from shipbench.results.store import Store
 from shipbench.settings import field_names
+from shipbench.tasks import parse_tasks
 from tests.data.builders import vtab_tree
 from tests.results.test_store import make_record
+from tests.tasks.pictures import image_folder
 
 STUDIES = Path(__file__).parents[2] / "studies"
 BASE = RunSpec("ship", "demo-tiny")
@@ -447,6 +451,63 @@ LOCK = {
 }
 
 
+@pytest.mark.parametrize(
+    ("common", "part", "epochs"),
+    [
+        ("epochs = 4", "set.epochs = 10", 10),
+        ("set.epochs = 4", "epochs = 10", 10),
+        ("epochs = 4", "epochs = 10", 10),
+        ("set = { epochs = 4, lr = 0.5 }", "", 4),
+    ],
+)
+def test_the_epochs_of_a_part_take_the_place_of_those_of_the_study(
+    tmp_path: Path, common: str, part: str, epochs: int
+) -> None:
+    text = f"[study]\ntasks = 'dtd'\n{common}\n[[run]]\nmethods = 'linear'\n{part}\n"
+    (requested,) = request(read_study(written(tmp_path, text)), BASE, None, without_data=True).parts
+    (spec,) = requested.specs
+    assert spec.resolved.recipe.epochs == epochs
+    assert (spec.resolved.recipe.lr == 0.5) is ("lr" in common)
+
+
+def test_a_key_of_a_part_takes_the_place_of_that_of_a_method_in_the_study(tmp_path: Path) -> None:
+    common = "[study]\ntasks = 'dtd'\nset = { linear.lr = 0.5, linear.epochs = 10, linear.weight_decay = 0.1 }\n"
+    text = f"{common}[[run]]\nmethods = 'linear'\nset.lr = 0.01\nepochs = 2\n"
+    (requested,) = request(read_study(written(tmp_path, text)), BASE, None, without_data=True).parts
+    (spec,) = requested.specs
+    recipe = spec.resolved.recipe
+    assert (recipe.lr, recipe.epochs, recipe.weight_decay) == (0.01, 2, 0.1)
+
+
+def test_own_tasks_are_runs_of_their_own_where_no_data_can_be_opened(tmp_path: Path) -> None:
+    tree = image_folder(tmp_path / "a" / "bugs", {"train": (2, 2, 2), "test": (1, 1, 1)})
+    shutil.copytree(tree, tmp_path / "b" / "bugs")
+    own = [f"folder:{tmp_path / name / 'bugs'}" for name in "ab"]
+    text = f"[[run]]\nname = 'own'\nmethods = 'linear'\ntasks = {own}\n[[run]]\nmethods = 'linear'\ntasks = 'dtd'\n"
+    assert len(grid_of(written(tmp_path, text)).runs) == 3
+
+
+def test_a_follow_up_reads_the_images_that_its_source_names(tmp_path: Path) -> None:
+    own = [f"folder:{tmp_path / name / 'bugs'}" for name in "ab"]
+    specs = [RunSpec("linear", task) for task in parse_tasks(",".join(own))]
+    assert [spec.resolved.task.name for spec in specs] == ["bugs", "bugs-2"]
+    for tasks, read in ((own[1], [False, True]), ("bugs", [True, False]), ("", [True, True])):
+        requested = request_follow_up(ExplainPart(name="e", of="r", tasks=tasks), specs)
+        assert [requested.reads(spec) for spec in specs] == read
+    drawn = [RunSpec("linear", replace(specs[0].task, name=name)) for name in ("few", "many")]
+    for tasks, read in (("few", [True, False]), ("few,many", [True, True]), (own[0], [True, True])):
+        requested = request_follow_up(ExplainPart(name="e", of="r", tasks=tasks), drawn)
+        assert [requested.reads(spec) for spec in drawn] == read
+    with pytest.raises(InputError, match="tasks: none of the runs that it reads has 'dtd'; choose from bugs, bugs-2"):
+        request_follow_up(ExplainPart(name="e", of="r", tasks="dtd"), specs)
+
+
+def test_augmented_images_have_features_of_their_own_in_every_epoch() -> None:
+    plain, augmented = (RunSpec("linear", task, overrides={"epochs": 3}) for task in ("dtd", "cub-200-2011"))
+    assert planned_passes(plain) == 1000 + 1880
+    assert planned_passes(augmented) == 3 * 5994 + 5794
+
+
 def test_winners_follow_seed_by_seed(tmp_path: Path) -> None:
     text = "[[tune]]\ntasks = 'dtd,svhn'\nmethods = 'linear,full'\naxes.lr = [0.1, 0.2]\nseeds = '1,0'\n"
     (part,) = request(read_study(written(tmp_path, text)), BASE, None, without_data=True).parts
@@ -456,6 +517,34 @@ def test_winners_follow_seed_by_seed(tmp_path: Path) -> None:
     assert [(spec.task, spec.method) for spec in specs[4:]] == [
         ("dtd", "linear"), ("dtd", "full"), ("svhn", "linear"), ("svhn", "full"),
     ]  # fmt: skip
+
+
+def test_data_and_weights_of_one_name_have_entries_of_their_own(tmp_path: Path) -> None:
+    part = "[[run]]\nname = '{0}'\nmethods = 'linear'\ntasks = 'folder:{0}/bugs'\ncheckpoint = '{0}/last.pth'\n"
+    third = "[[run]]\nmethods = 'linear'\ntasks = 'dtd'\ncheckpoint = 'c/one.pth'\n"
+    study = read_study(written(tmp_path, part.format("a") + part.format("b") + third))
+
+    def planned(task: str, checkpoint: str, digest: str) -> SimpleNamespace:
+        spec = RunSpec("linear", task, checkpoint=checkpoint, precision="fp32")
+        return SimpleNamespace(spec=spec, data_fingerprint=digest, backbone_sha256=digest)
+
+    runs = [planned(f"folder:{name}/bugs", f"{name}/last.pth", name) for name in "ab"]
+    lock = make_lock(study, SimpleNamespace(runs=[*runs, planned("dtd", "c/one.pth", "c")], follow_ups=()))
+    backbone = runs[0].spec.resolved.backbone
+    assert lock["data"] == {
+        "bugs (train, test) from folder:a/bugs": "a",
+        "bugs (train, test) from folder:b/bugs": "b",
+        "dtd (train, test)": "c",
+    }
+    assert lock["weights"] == {
+        f"{backbone} from a/last.pth": "a",
+        f"{backbone} from b/last.pth": "b",
+        f"{backbone} from one.pth": "c",
+    }
+    # Whichever parts are planned.
+    alone = make_lock(choose_parts(study, "b"), SimpleNamespace(runs=runs[1:], follow_ups=()))
+    assert alone["data"].items() <= lock["data"].items()
+    assert alone["weights"].items() <= lock["weights"].items()
 
 
 def test_differences_between_locks_are_sentences() -> None:

@@ -196,6 +196,7 @@ class GridlessMethod(Method):
         (["lr=1", "lr=2"], "gives 'lr' twice"),
         (["promt_length=1"], "did you mean 'prompt_length'"),
         (["linear.lr=1"], "not among those of this command"),
+        (["lr=1,2", "capture=auto,off"], "--grid: capture changes no result, so there is nothing to compare"),
     ],
 )
 def test_wrong_grids_are_refused(grids: list[str], words: str) -> None:
@@ -252,6 +253,13 @@ def test_final_runs_accumulate_while_the_winner_stays_the_same(tmp_path: Path) -
     other = document("g0") | {"winner_settings": {"lr": 0.7}}
     write_tuning(tmp_path, other)
     assert load_tunings(tmp_path)[0]["final_runs"] == ["g0"]
+
+
+def test_final_runs_of_a_winner_with_several_values_in_a_setting_accumulate(tmp_path: Path) -> None:
+    for seed in "01":
+        write_tuning(tmp_path, document(f"f{seed}") | {"winner_settings": {"parts": ("q", "v")}})
+    (stored,) = load_tunings(tmp_path)
+    assert (stored["final_runs"], stored["winner_settings"]) == (["f0", "f1"], {"parts": ["q", "v"]})
 
 
 def test_commands_that_store_a_tuning_at_the_same_time_lose_no_final_run(

@@ -14,7 +14,7 @@ from shipbench.planning.plan import PlannedRun, State
 from shipbench.planning.study.flops import planned_image_size
 from shipbench.record import TRAINED, is_null
 from shipbench.spec import RunSpec
-from shipbench.tasks import SUITES
+from shipbench.tasks import SUITES, TASKS
 
 # Method, backbone and image size in pixels (None: unknown).
 RateKey: TypeAlias = tuple[str, str, int | None]
@@ -77,8 +77,14 @@ def planned_passes(spec: RunSpec) -> int:
     task = resolved.task
     train_split, test_split = spec.splits
     n_train = round((task.shots * task.num_classes or task.counts[train_split]) * resolved.recipe.data_share)
-    n_test, on_features = task.counts[test_split], resolved.method.trains_on_features
-    return passes(resolved.recipe.epochs, resolved.recipe.eval_every, n_train, n_test, trains_on_features=on_features)
+    n_test, recipe, on_features = task.counts[test_split], resolved.recipe, resolved.method.trains_on_features
+    if on_features and task.augment != "none":
+        # Augmented images have other features in every epoch, and no gradient passes through the backbone.
+        return (
+            passes(recipe.epochs, recipe.eval_every, n_train, n_test, trains_on_features=False)
+            - recipe.epochs * n_train
+        )
+    return passes(recipe.epochs, recipe.eval_every, n_train, n_test, trains_on_features=on_features)
 
 
 def measured_rates(rows: Iterable[Row]) -> Rates:
@@ -90,6 +96,8 @@ def measured_rates(rows: Iterable[Row]) -> Rates:
     for row in rows:
         method, seconds = find_method(row["method"]), _seconds(row)
         if method is None or row["status"] != "done" or row["kind"] != TRAINED or not seconds > 0:
+            continue
+        if method.trains_on_features and _is_augmented(row):
             continue
         epochs, every, size = (_setting(row, name) for name in ("epochs", "eval_every", "image_size"))
         sizes = (row["n_train"], row["n_test"])
@@ -109,6 +117,11 @@ def measured_rates(rows: Iterable[Row]) -> Rates:
         {backbone: sizes.pop() for backbone, sizes in native.items() if len(sizes) == 1},
         with_features,
     )
+
+
+def _is_augmented(row: Row) -> bool:
+    """Return whether images were augmented, so that features were computed in every epoch; own tasks seldom are."""
+    return row["task"] in TASKS and TASKS[row["task"]].augment != "none"
 
 
 def _has_native_size(row: Row) -> bool:

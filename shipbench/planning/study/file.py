@@ -292,6 +292,7 @@ def _part(kind: str, number: int, table: Mapping[str, Any], common: Mapping[str,
     """Return a part; ``common`` holds the values of ``[study]``, for keys that the part's table lacks."""
     name = _name(kind, number, table, file)
     where = f"part {name!r} of {file}"
+    common = _without_epochs(common) if "epochs" in {*table, *_mapping(table.get("set"))} else common
     part = _read_keys(_PARTS[kind], {**common, **table, "name": name, "set": table.get("set", {})}, where)
     if not part.tasks:
         raise InputError(f'{where} has no tasks; add a line such as tasks = "all", here or in [study]')
@@ -299,12 +300,25 @@ def _part(kind: str, number: int, table: Mapping[str, Any], common: Mapping[str,
         if not part.method_text:
             raise InputError('it has no methods; add a line such as methods = ["ship", "linear"]')
         methods = [method.name for method in parse_methods(part.method_text)]
+    given = {*part.set, *({"epochs"} if "epochs" in table else ())}
     inherited = {
         key: value
         for key, value in flat_table(common.get("set", {})).items()
-        if "." not in key or key.partition(".")[0] in methods
+        # A key that the part gives for every method takes the place of METHOD.KEY, too.
+        if given.isdisjoint((key, key.rpartition(".")[2])) and ("." not in key or key.partition(".")[0] in methods)
     }
     return replace(part, set={**inherited, **part.set})
+
+
+def _without_epochs(common: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the values of ``[study]`` without the epochs, which a part has of its own, as a key or in its ``set``."""
+    others = {key: value for key, value in _mapping(common.get("set")).items() if key != "epochs"}
+    return {key: value for key, value in common.items() if key not in ("epochs", "set")} | {"set": others}
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """Return a table, or an empty one for another value, which reading the keys refuses."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def _follow_up(kind: str, number: int, table: Mapping[str, Any], parts: Sequence[str], file: Path) -> FollowUp:

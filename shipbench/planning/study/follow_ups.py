@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from shipbench.counts import counted
 from shipbench.data.corruptions import Corruption, parse_corruptions
@@ -24,8 +24,11 @@ from shipbench.runs.finished import tested_record, weights_of
 from shipbench.settings import comma_list
 from shipbench.spec import RunSpec
 from shipbench.tasks import Task, parse_tasks
+from shipbench.tasks.own import is_source
 
 Value = TypeVar("Value")
+TaskName: TypeAlias = tuple[tuple[str, ...], str]
+"""What tells the images of a task from others, and the name of the task."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class Outputs:
 
 @dataclass(frozen=True)
 class RequestedFollowUp:
-    """A follow-up with its values parsed: the methods, tasks (by name) and seeds whose runs it reads, and corruptions.
+    """A follow-up with its values parsed: the methods, tasks and seeds whose runs it reads, and corruptions.
 
     ``on`` is the task whose images replace those of the runs; ``fingerprint`` (hex) and ``num_images`` are those of its
     images, once they have been opened.
@@ -63,7 +66,7 @@ class RequestedFollowUp:
 
     part: FollowUp
     methods: frozenset[str]
-    tasks: frozenset[str]
+    tasks: frozenset[TaskName]
     seeds: frozenset[int]
     on: Task | None = None
     corruptions: tuple[Corruption, ...] = ()
@@ -81,7 +84,7 @@ class RequestedFollowUp:
 
     def reads(self, spec: RunSpec) -> bool:
         """Return whether a run that was tested is among those that the follow-up reads."""
-        chosen = spec.method in self.methods and spec.resolved.task.name in self.tasks and spec.seed in self.seeds
+        chosen = spec.method in self.methods and _name_of(spec) in self.tasks and spec.seed in self.seeds
         return chosen and spec.protocol == "final"
 
 
@@ -138,7 +141,7 @@ def request_follow_up(part: FollowUp, specs: Sequence[RunSpec]) -> RequestedFoll
     requested = RequestedFollowUp(
         part,
         _chosen("methods", part.methods, method_names, {spec.method for spec in specs}),
-        _chosen("tasks", part.tasks, _task_names, {spec.resolved.task.name for spec in specs}),
+        _chosen_tasks(part.tasks, set(map(_name_of, specs))),
         _chosen("seeds", part.seeds, lambda text: parse_seeds(text, "seeds"), {spec.seed for spec in specs}),
     )
     return _with_images_named(requested, part) if isinstance(part, EvaluatePart) else requested
@@ -153,8 +156,26 @@ def _chosen(key: str, text: str, parse: Callable[[str], Sequence[Value]], availa
     return frozenset(value for item in comma_list(text) for value in parse(item)) if text else frozenset(available)
 
 
-def _task_names(text: str) -> list[str]:
-    return [task.name for task in parse_tasks(text)]
+def _name_of(spec: RunSpec) -> TaskName:
+    return spec.resolved.task.key, spec.resolved.task.name
+
+
+def _chosen_tasks(text: str, available: Set[TaskName]) -> frozenset[TaskName]:
+    """Return the tasks in a comma list: names that the runs give theirs, suites, SOURCEs and task files.
+
+    All for an empty list. A SOURCE means its images, whatever number its name has among those of a part.
+    """
+    chosen: set[TaskName] = set()
+    for item in comma_list(text):
+        called = {(key, name) for key, name in available if name == item}
+        if not called:
+            tasks = {(task.key, "" if is_source(item) else task.name) for task in parse_tasks(item)}
+            called = {(key, name) for key, name in available if not tasks.isdisjoint(((key, name), (key, "")))}
+        if not called:
+            choices = ", ".join(sorted({name for _, name in available}))
+            raise InputError(f"tasks: none of the runs that it reads has {item!r}; choose from {choices}")
+        chosen |= called
+    return frozenset(chosen or available)
 
 
 def _with_images_named(requested: RequestedFollowUp, part: EvaluatePart) -> RequestedFollowUp:

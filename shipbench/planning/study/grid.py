@@ -106,7 +106,9 @@ def _without_records(specs: Sequence[RunSpec]) -> Plan:
 
 def _provisional_id(spec: RunSpec) -> str:
     weights = canonical_json([spec.checkpoint])
-    return spec.resolved.run_id(data_fingerprint="", backbone_sha256=weights, precision=spec.precision)
+    # An id names no task outside the catalogue, so their places stand for their data.
+    data = canonical_json(spec.resolved.task.key)
+    return spec.resolved.run_id(data_fingerprint=data, backbone_sha256=weights, precision=spec.precision)
 
 
 def decide_parts(parts: Sequence[Requested], plan: Plan, store: Store) -> list[PartDecision]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -18,6 +20,7 @@ from shipbench.runtime.files import atomic_path
 from shipbench.runtime.version import VERSION, git_commit
 from shipbench.settings import canonical_sha256
 from shipbench.spec import RunSpec
+from shipbench.tasks import parse_tasks
 
 Lock: TypeAlias = Mapping[str, Any]
 FORMAT = "shipbench-study-lock-1"
@@ -34,8 +37,10 @@ def lock_name(study: Study) -> str:
 def make_lock(study: Study, grid: StudyGrid) -> Lock:
     """Return the lock of a study as planned here.
 
-    It holds versions, data fingerprints and hashes of weights (hex), and the precision that ``auto`` resolves to.
+    It holds versions, data fingerprints and hashes of weights (hex), and the precision that ``auto`` resolves to. Data
+    and weights are named by where they lie if the study file calls several by one name.
     """
+    tasks, files = _shared_names(study)
     return {
         "format": FORMAT,
         "study": canonical_sha256(json.loads(json.dumps(study.content, default=str))),
@@ -45,8 +50,8 @@ def make_lock(study: Study, grid: StudyGrid) -> Lock:
             **{name: version(name) for name in _PACKAGES},
             **_packages_of_methods(grid),
         },
-        "data": {_data_name(run.spec): run.data_fingerprint for run in grid.runs} | _evaluated_data(grid),
-        "weights": {_weights_name(run.spec): run.backbone_sha256 for run in grid.runs},
+        "data": {_data_name(run.spec, tasks): run.data_fingerprint for run in grid.runs} | _evaluated_data(grid),
+        "weights": {_weights_name(run.spec, files): run.backbone_sha256 for run in grid.runs},
         "precision": {run.spec.precision: run.precision for run in grid.runs if run.spec.precision == "auto"},
     }
 
@@ -58,8 +63,37 @@ def _packages_of_methods(grid: StudyGrid) -> dict[str, str]:
     return dict(package.rsplit(" ", 1) for package in sorted(packages))
 
 
-def _data_name(spec: RunSpec) -> str:
-    return f"{spec.resolved.task.name} ({', '.join(spec.splits)})"
+def _shared_names(study: Study) -> tuple[Set[str], Set[str]]:
+    """Return the names of tasks and of files of weights that mean several in the study file, in parts left out too."""
+    sections = (section if isinstance(section, list) else [section] for section in study.content.values())
+    tables = [table for section in sections for table in section]
+    keys: dict[str, set[object]] = defaultdict(set)
+    for text in _texts(tables, "tasks"):
+        # A part that is not planned may name a file that is not here.
+        with suppress(InputError):
+            for task in parse_tasks(text):
+                keys[task.name].add(task.key)
+    paths: dict[str, set[object]] = defaultdict(set)
+    for text in _texts(tables, "checkpoint"):
+        paths[Path(text).name].add(text)
+    return _several(keys), _several(paths)
+
+
+def _several(meanings: Mapping[str, Set[object]]) -> Set[str]:
+    return {name for name, meant in meanings.items() if len(meant) > 1}
+
+
+def _texts(tables: Sequence[Any], key: str) -> Iterator[str]:
+    for table in tables:
+        value = table.get(key) if isinstance(table, Mapping) else None
+        if value:
+            yield ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _data_name(spec: RunSpec, shared: Set[str]) -> str:
+    task = spec.resolved.task
+    name = f"{task.name} ({', '.join(spec.splits)})"
+    return f"{name} from {task.source}:{task.location}" if task.name in shared else name
 
 
 def _evaluated_data(grid: StudyGrid) -> dict[str, str]:
@@ -67,9 +101,11 @@ def _evaluated_data(grid: StudyGrid) -> dict[str, str]:
     return {f"{each.on.name} (evaluated)": each.fingerprint for each in requested if each.on is not None}
 
 
-def _weights_name(spec: RunSpec) -> str:
-    backbone = spec.resolved.backbone
-    return backbone if spec.checkpoint is None else f"{backbone} from {Path(spec.checkpoint).name}"
+def _weights_name(spec: RunSpec, shared: Set[str]) -> str:
+    if spec.checkpoint is None:
+        return spec.resolved.backbone
+    name = Path(spec.checkpoint).name
+    return f"{spec.resolved.backbone} from {spec.checkpoint if name in shared else name}"
 
 
 def differences(ours: Lock, theirs: Lock, place: str) -> list[str]:
