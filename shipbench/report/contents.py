@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import pandas as pd
 
 from shipbench.errors import InputError, did_you_mean
-from shipbench.record import EVALUATED
+from shipbench.record import EVALUATED, IMPORTED
 from shipbench.report.analysis.embedding import LoadFeatures
 from shipbench.report.analysis.long_form import long_form
 from shipbench.report.analysis.oracle import oracle_gaps
@@ -175,11 +175,21 @@ def _other_views(study: Study, options: ReportOptions) -> dict[str, SuiteView]:
 
 
 def _check_baseline(study: Study, baseline: str | None) -> None:
-    methods = sorted(set(study.records["method"]), key=method_order)
-    if baseline is not None and baseline not in methods:
+    beside = [arm for suite in study.suites for arm in study.imported_beside(suite)]
+    ranked = study.runs[~study.runs["arm"].isin([arm.key for arm in beside])]
+    own = study.records[study.records["kind"] != IMPORTED]
+    methods = sorted({*ranked["method"], *own["method"]}, key=method_order)
+    if baseline is None or baseline in methods:
+        return
+    if baseline in {arm.method for arm in beside}:
         raise InputError(
-            f"--baseline: no run of {baseline!r}{did_you_mean(baseline, methods)}; there are runs of {joined(methods)}"
+            f"--baseline: all results of {baseline!r} are imported; add --imported all to compare with them"
         )
+    if baseline in set(study.records["method"]):
+        raise InputError(f"--baseline: no result of {baseline!r} has the epoch rule of --select {study.selection.name}")
+    raise InputError(
+        f"--baseline: no run of {baseline!r}{did_you_mean(baseline, methods)}; there are runs of {joined(methods)}"
+    )
 
 
 def _sections(view: SuiteView) -> list[Section]:

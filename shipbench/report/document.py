@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _STYLES = {"best": "font-weight: bold", "second": "text-decoration: underline"}
 Mark: TypeAlias = Literal["", "best", "second"]
-RowKind: TypeAlias = Literal["ours", "imported", "published", "difference"]
+RowKind: TypeAlias = Literal["ours", "imported", "published", "difference", "settings"]
 _CLEAR_GROUPS = ("", "Natural", "Specialized", "Structured", "Parts", "Means")
 """Group headers without which the titles below are clear."""
 MISSING = "–"  # noqa: RUF001

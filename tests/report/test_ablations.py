@@ -77,7 +77,7 @@ def test_ablations_of_other_methods_have_their_titles_and_their_colours() -> Non
     report = build_report(make_results(deep + lora + ablated))
     expected = {
         "ablation-demo": ("lora", ["change of queries", "change of values"], -0.4),
-        "ablation-demo-2": ("vpt-deep", ["prompts per block", "CLS read-out"], -0.8),
+        "ablation-demo--2": ("vpt-deep", ["prompts per block", "CLS read-out"], -0.8),
     }
     tables = {table.name: table for table in report.tables()}
     figures = {figure.name: figure for figure in report.figures()}

@@ -130,6 +130,17 @@ def test_names_of_classes_leave_room_for_one_narrow_matrix_to_a_row() -> None:
     assert all(shape.width == pytest.approx(shape.height) and shape.width > 120 for shape in grids)
 
 
+@pytest.mark.parametrize(("tasks", "columns"), [(1, 1), (2, 2), (5, 2)])
+def test_names_of_classes_leave_room_for_two_matrices_to_a_row(tasks: int, columns: int) -> None:
+    names = json.dumps([f"a long name {i}" for i in range(4)])
+    records = grid(("linear", "ship"), DEMO_TASKS[:tasks], (0,), class_names=names)
+    shown = figure(report_of(records, make_predictions(records)), "confusion-demo")
+    chart = shown.draw()
+    assert (chart.columns, chart.wide, shown.wide, shown.narrow is not None) == (columns, *[tasks > 1] * 3)
+    grids = [shape for shape in shown.drawing.shapes if isinstance(shape, Grid) and shape.tips]
+    assert all(shape.width > 90 for shape in grids)
+
+
 def test_calibration_needs_confidences() -> None:
     records = grid(("vpt-deep", "ship"), DEMO_TASKS[:1], (0,))
     predictions = make_predictions(records)

@@ -30,7 +30,7 @@ from shipbench.report.figures.structure import hierarchies
 from shipbench.report.figures.style import series_styles
 from shipbench.report.render.images import images
 from shipbench.report.wording.numbers import setting
-from shipbench.selection import Final
+from shipbench.selection import Final, get_selection
 from shipbench.statistics import cliques, pareto_front
 from tests.report.builders import DEMO_TASKS, METHODS, VTAB_TASKS, grid, histories, make_record, make_results
 
@@ -279,6 +279,24 @@ def test_swept_values_are_labelled_without_touching(values: tuple[Any, ...]) -> 
     assert all(box(left)[2] < box(right)[0] for left, right in pairwise(labels))
 
 
+def test_a_method_has_one_look_in_all_panels_of_swept_settings() -> None:
+    points = tuple(SweepPoint(value, 50.0 + value, float("nan"), value == 1) for value in (1, 5))
+    sweeps = [Sweep("SHIP", "ship", key, 3, points) for key in ("x", "y")] + [Sweep("Other", "other", "x", 3, points)]
+    chart = draw_sweeps(sweeps, "")
+    ship, other = chart.legend
+    curves = [{mark.colour for mark in panel.marks if isinstance(mark, Line)} for panel in chart.panels]
+    assert curves == [{ship.colour, other.colour}, {ship.colour}]
+
+
+def test_methods_without_a_known_cost_are_named() -> None:
+    records = grid(("linear", "vpt-deep", "ship", "full"), DEMO_TASKS, (0,))
+    without = [r | ({"trainable_params": float("nan")} if r["method"] == "full" else {}) for r in records]
+    shown = figure_named(build_report(make_results(without)), "pareto-demo")
+    sentence = "Left out, because their trainable parameters are not known: Full fine-tuning."
+    assert sentence in shown.caption.details
+    assert sentence not in figure_named(build_report(make_results(records)), "pareto-demo").caption.details
+
+
 def test_swept_settings_have_two_panels_to_a_row_on_a_narrow_screen() -> None:
     points = tuple(SweepPoint(value, 50.0 + value, float("nan"), value == 1) for value in (1, 5, 10))
     chart = draw_sweeps([Sweep("SHIP", "ship", key, 3, points) for key in ("x", "y", "z")], "", narrow=True)
@@ -437,8 +455,41 @@ def test_names_of_figures_do_not_depend_on_other_methods() -> None:
     with_others = [*ship, make_record("linear"), make_record("vpt-deep"), make_record("full")]
     names = [[f.name for f in build_report(make_results(records)).figures()] for records in (ship, with_others)]
     for kind in ("affinity", "adjacent-affinity", "levels"):
-        expected = [f"{kind}-vtab-1k", f"{kind}-vtab-1k-2"]
+        expected = [f"{kind}-vtab-1k", f"{kind}-vtab-1k--2"]
         assert [[name for name in of_report if name.startswith(kind)] for of_report in names] == [expected, expected]
+
+
+def test_files_of_suites_with_numbered_names_stay_apart() -> None:
+    columns = {"levels": "[0, 1]", "affinity": json.dumps([[1.0, 0.9], [0.9, 1.0]])}
+    records = [
+        make_record(task=name, suite=name, backbone=backbone, switches=switches, **columns)
+        for name in ("bugs", "bugs-2")
+        for backbone in ("vit_base_patch16_224.mae", "vit_base_patch16_224.dino")
+        for switches in ("", "no-hierarchy")
+    ]
+    report = build_report(make_results(records))
+    names = [item.name for item in (*report.tables(), *report.figures())]
+    assert {"ablation-bugs--2", "ablation-bugs-2", "levels-bugs--2", "levels-bugs-2--2"} <= set(names)
+    for of_kind in (report.tables(), report.figures()):
+        names = [item.name for item in of_kind]
+        assert len(set(names)) == len(names)
+
+
+def test_long_names_that_differ_in_the_middle_stay_apart_in_figures() -> None:
+    names = ("vit_base_patch16_224.orig_in21k", "vit_base_patch16_224.augreg_in21k")
+    records = [
+        *(make_record("vpt-deep", backbone=name) for name in names),
+        make_record("vpt-deep", backbone=names[0], image_size=384),
+    ]
+    arms = build_study(make_results(records), None, get_selection("final")).arms
+    short = [arm.short_label for arm in arms]
+    assert len({arm.label for arm in arms}) == len(set(short)) == 3
+    assert all(len(name) <= 44 for name in short)
+    assert [name for name in short if name.endswith("]")] == [
+        "VPT-deep (vit_base_patch16…n21k, 224 px) [1]",
+        "VPT-deep (vit_base_patch16…n21k, 224 px) [2]",
+    ]
+    assert len(build_report(make_results(records)).methods) == 3
 
 
 @pytest.mark.parametrize(("eval_every", "shown"), [(0, False), (10, True)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +12,7 @@ import pytest
 from shipbench.errors import InputError
 from shipbench.report import ReportOptions, build_report, main_table
 from shipbench.report.analysis.imported import imported_choice, stated_rows
+from shipbench.report.analysis.oracle import oracle_gaps
 from shipbench.report.analysis.study import ImportedChoice, build_study
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import Row, Table, without_empty_columns
@@ -18,7 +20,7 @@ from shipbench.report.tables.cost import cost_table
 from shipbench.report.tables.main import main_results_table
 from shipbench.results.foreign.importing import import_results
 from shipbench.results.foreign.registry import get_harness
-from shipbench.results.loading import load_results
+from shipbench.results.loading import load_history, load_results
 from shipbench.results.store import Store
 from shipbench.selection import get_selection
 from shipbench.statistics import average_ranks, friedman_test, nemenyi_distance
@@ -91,6 +93,47 @@ def test_what_limits_imported_results_is_noted(records: pd.DataFrame) -> None:
     assert note.endswith("; 16 more in the column origin_note of the records.")
 
 
+@pytest.mark.parametrize("choice", ["beside", "all"])
+def test_what_limits_imported_results_is_noted_where_they_are_ranked(
+    records: pd.DataFrame, choice: ImportedChoice
+) -> None:
+    limit = "the best of all settings, chosen by test accuracy"
+    notes = records["origin"].map({"osu": limit}).fillna("")
+    alone = records.assign(origin_note=notes)[records["kind"] == "imported"]
+    frame = alone if choice == "beside" else records.assign(origin_note=notes)
+    assert f"¶ What limits imported results: {limit} (38 results of osu)." in table_of(view_of(frame, choice)).notes
+
+
+def test_the_sign_of_results_without_an_epoch_rule_is_explained(records: pd.DataFrame) -> None:
+    table = table_of(view_of(records[records["origin"] != "osu"], "beside"))
+    assert "¶" in rows_of(table, "imported")[0].cells[0].text
+    assert any(note.startswith("¶ Imported results (1 result of csv) come from other") for note in table.notes)
+
+
+def test_results_that_were_tested_once_have_no_oracle_gap(tmp_path: Path) -> None:
+    for dataset, epochs in (("dtd", (9,)), ("svhn", (4, 9))):
+        logs = tmp_path / f"output/vtab/adapter_plus_dim8/{dataset}/seed=1/logs"
+        hparams = f"cfg: {{data: {{dataset: {dataset}, val_split: test}}, train: {{epochs: 10}}, seed: 1}}\n"
+        write(logs / "hparams.yaml", hparams + "trainable_params: 236143\nnum_classes: 47\n")
+        write(logs / "metrics.csv", "".join(["epoch,val/accuracy\n", *(f"{epoch},0.7\n" for epoch in epochs)]))
+    imported("adapter-plus", tmp_path / "output", tmp_path / "results")
+    records = load_results(tmp_path / "results")
+    history = load_history(tmp_path / "results", records["run_id"])
+    gaps = {
+        task: oracle_gaps(build_study(records[records["task"] == task], history, get_selection("final")), "vtab-1k")
+        for task in ("dtd", "svhn")
+    }
+    assert (len(records), gaps["dtd"], [gap.tasks for gap in gaps["svhn"]]) == (2, [], [1])
+
+
+def test_an_imported_baseline_that_no_test_uses_is_refused(records: pd.DataFrame) -> None:
+    options = ReportOptions(baseline="lora", imported="beside")
+    with pytest.raises(InputError, match="all results of 'lora' are imported; add --imported all"):
+        build_report(records, options=options)
+    build_report(records, options=replace(options, imported="all"))
+    build_report(records[records["kind"] == "imported"], options=options)
+
+
 def test_the_mean_of_a_part_is_printed_if_imported_results_alone_have_one(tmp_path: Path) -> None:
     imported("osu", osu_folder(tmp_path, VTAB_TASKS[:3]), tmp_path / "results")
     runs = make_results(grid(("vpt-deep", "ship"), VTAB_TASKS, (0,)))
@@ -118,7 +161,7 @@ def test_results_of_different_publications_or_files_are_never_averaged(tmp_path:
         imported("csv", write(tmp_path / f"{name}.csv", header + lines), tmp_path / "results")
     study = build_study(load_results(tmp_path / "results"), None, get_selection("final"))
     found = {(row.method, row.source): dict(row.means) for row in stated_rows(study, "vtab-1k")}
-    a, b = ((tmp_path / f"{name}.csv").as_posix() for name in texts)
+    a, b = (f"../{name}.csv" for name in texts)
     assert found == {
         ("A", f"csv, {a}"): {"dtd": pytest.approx(68)},
         ("A", f"csv, {b}"): {"dtd": pytest.approx(72)},

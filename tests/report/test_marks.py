@@ -12,7 +12,7 @@ import pandas as pd
 
 from shipbench.report.analysis.differences import PairedDifference
 from shipbench.report.analysis.oracle import OracleGap
-from shipbench.report.analysis.shots import ALL
+from shipbench.report.analysis.shots import ALL, ShotsFamily
 from shipbench.report.analysis.study import Score
 from shipbench.report.analysis.sweeps import Sweep, SweepPoint
 from shipbench.report.drawing.chart import Box, Chart, Heat, Line, Mark, Note, Points
@@ -127,7 +127,7 @@ def test_the_better_half_of_a_ranking_stands_on_the_left() -> None:
 
 def few_shots(tasks: int) -> Any:
     scores = {1: Score(40.0, 2.0, (0, 1)), 4: Score(60.0, NAN, (0,)), ALL: Score(80.0, NAN, (0,))}
-    family = SimpleNamespace(method="ship", name="SHIP", scores=defaultdict(lambda: scores))
+    family = ShotsFamily("SHIP", "ship", defaultdict(lambda: scores))
     return SimpleNamespace(tasks=[f"task {i}" for i in range(tasks)], families=[family], shots=(1, 4, ALL))
 
 

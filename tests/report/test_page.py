@@ -118,6 +118,15 @@ def test_a_click_on_a_column_sorts_its_rows_and_says_so(page: Page) -> None:
     assert page.evaluate(f"document.querySelectorAll('{_MAIN} [aria-sort]').length") == 1
 
 
+def test_numbers_in_names_are_sorted_as_numbers(page: Page) -> None:
+    page.evaluate(
+        f"document.querySelectorAll('{_MAIN} tbody tr')"
+        ".forEach((row, i) => { row.cells[0].querySelector('span').textContent = `${2 * i + 8} tasks`; })"
+    )
+    click(page, f"{_MAIN} .titles th:nth-child(1) button")
+    assert [name.split()[0] for name in column(page, 0)][:2] == ["8", "10"]
+
+
 def test_the_filter_keeps_matching_rows_of_every_table(page: Page) -> None:
     page.evaluate(
         "const box = document.getElementById('find'); box.value = 'linear'; box.dispatchEvent(new Event('input'))"
@@ -160,9 +169,27 @@ def test_the_rule_and_the_mean_switch_sentence_table_and_main_table(page: Page) 
 def test_default_and_tuned_settings_can_be_shown_alone(page: Page) -> None:
     click(page, 'input[value="tuned"]')
     assert column(page, 0) == ["SHIP (tuned)"]
+    # The table of settings names the method alone, so all its rows stay.
+    rows = 'table[data-table^="table-settings"] tbody tr'
+    assert page.evaluate(f"document.querySelectorAll('{rows}').length") > 1
+    assert page.evaluate(f"document.querySelectorAll('{rows}[hidden]').length") == 0
     click(page, 'input[value="default"]')
     assert "SHIP (tuned)" not in column(page, 0)
     assert "SHIP" in column(page, 0)
+
+
+def test_a_method_with_a_long_name_is_hidden_in_tables_too(tab: Page, tmp_path: Path) -> None:
+    names = ("vit_base_patch16_224.orig_in21k", "vit_base_patch16_224.augreg_in21k")
+    records = [
+        *(make_record("vpt-deep", DEMO_TASKS[0], backbone=name) for name in names),
+        make_record("vpt-deep", DEMO_TASKS[0], backbone=names[0], image_size=384),
+    ]
+    write_report(build_report(make_results(records)), tmp_path, ("html",))
+    tab.visit(tmp_path / "index.html", 1440)
+    before = column(tab, 0)
+    click(tab, '[data-method$="[1]"]')
+    assert len(before) - len(column(tab, 0)) == 1
+    assert tab.complaints() == []
 
 
 def test_the_pointer_and_the_arrow_keys_show_exact_values(page: Page) -> None:
@@ -226,7 +253,24 @@ def test_a_link_within_the_page_keeps_the_view(tab: Page, report: Path) -> None:
     follow(tab, "location.hash = 'rule=final&find=ship'")
     assert tab.evaluate("document.getElementById('find').value") == "ship"
     assert tab.evaluate("document.querySelectorAll('.method[aria-pressed=false]').length") == 0
+    assert tab.evaluate("document.querySelectorAll('[aria-sort]').length") == 0
     assert tab.complaints() == []
+
+
+def test_one_table_is_sorted_at_a_time_and_small_values_come_first(page: Page) -> None:
+    start = column(page, 0)
+    click(page, f"{_MAIN} .titles th:nth-child(2) button")
+    assert column(page, 0) != start
+    page.evaluate(
+        "[...document.querySelectorAll('table[data-table=\"table-cost-demo\"] tbody tr')].slice(0, 2)"
+        ".forEach((row, i) => { row.cells[1].querySelector('span').textContent = ['0.001', '<0.001'][i]; })"
+    )
+    other = 'table[data-table="table-cost-demo"]'
+    for _ in range(2):
+        click(page, f"{other} .titles th:nth-child(2) button")
+    assert column(page, 1, other)[:2] == ["<0.001", "0.001"]
+    assert column(page, 0) == start
+    assert page.evaluate("document.querySelectorAll('[aria-sort]').length") == 1
 
 
 @pytest.mark.parametrize(("width", "height"), [(1440, 900), (390, 844)])

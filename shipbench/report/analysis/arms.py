@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -24,7 +24,7 @@ from shipbench.report.wording.names import (
     switch_order,
 )
 from shipbench.report.wording.numbers import setting
-from shipbench.report.wording.text import counted, printable, shortened
+from shipbench.report.wording.text import counted, printable, shortened_apart
 
 Configuration: TypeAlias = tuple[tuple[str, Any], ...]
 
@@ -47,7 +47,7 @@ IDENTITY = (
 UNKNOWN_SIZE = -1.0
 """The image size of an arm whose records do not state it."""
 
-_VARIED = ("key", "switches", "changes", "label")
+_VARIED = ("key", "switches", "changes", "label", "short_label")
 """The fields in which an ablation or a sweep differs from its reference arm."""
 
 _CIRCUMSTANCES = (
@@ -63,7 +63,10 @@ _CIRCUMSTANCES = (
 
 @dataclass(frozen=True)
 class Arm:
-    """One configuration of a method on a suite; ``changes`` are the settings that differ from the main arm."""
+    """One configuration of a method on a suite; ``changes`` are the settings that differ from the main arm.
+
+    ``label`` is unique in the suite; ``short_label``, which fits in a figure, tells different labels of a study apart.
+    """
 
     key: int
     suite: str
@@ -81,6 +84,7 @@ class Arm:
     changes: Configuration
     copy: int
     label: str = ""
+    short_label: str = ""
 
     @property
     def main(self) -> bool:
@@ -96,11 +100,6 @@ class Arm:
     def tuned(self) -> bool:
         """Whether its settings were chosen on validation images."""
         return self.protocol == "validation"
-
-    @property
-    def short_label(self) -> str:
-        """The label, shortened to fit in a figure."""
-        return shortened(self.label)
 
     @property
     def setup(self) -> tuple[Any, ...]:
@@ -139,7 +138,7 @@ def assign_arms(runs: pd.DataFrame) -> tuple[pd.Series[int], tuple[Arm, ...]]:
     arms = [_arm(number, identity) for number, identity in enumerate(by_arm)]
     keys = {position: arm.key for arm, members in zip(arms, by_arm.values(), strict=True) for position in members}
     series = pd.Series([keys[i] for i in range(len(facts))], index=runs.index, dtype=int)
-    return series, tuple(sorted(_labelled(arms), key=_order))
+    return series, tuple(_with_short_labels(sorted(_labelled(arms), key=_order)))
 
 
 def identities(runs: pd.DataFrame, names: Sequence[str] = IDENTITY) -> pd.Series[Any]:
@@ -309,6 +308,12 @@ def _labelled(arms: Sequence[Arm]) -> list[Arm]:
         sign = f" [{arm.method}{f' {number}' if number > 1 else ''}]" if times[arm.suite, label] > 1 else ""
         labelled.append(replace(arm, label=label + sign))
     return labelled
+
+
+def _with_short_labels(arms: Sequence[Arm]) -> Iterator[Arm]:
+    labels = list(dict.fromkeys(arm.label for arm in arms))
+    short = dict(zip(labels, shortened_apart(labels), strict=True))
+    return (replace(arm, short_label=short[arm.label]) for arm in arms)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from shipbench.report.analysis.arms import Arm, Configuration, difference
 from shipbench.report.analysis.study import Study
 from shipbench.report.wording.names import task_name, task_order
 from shipbench.report.wording.numbers import has_value
-from shipbench.report.wording.text import joined
+from shipbench.report.wording.text import joined, numbered
 from shipbench.settings import field_names
 from shipbench.statistics import Interval, student_interval, without_noise
 
@@ -42,8 +42,8 @@ class Ablation:
 
     @property
     def suffix(self) -> str:
-        """What distinguishes its file names from those of other ablations of the suite: nothing, then -2, -3."""
-        return f"-{self.number + 1}" if self.number else ""
+        """What distinguishes its file names from those of other ablations of the suite: nothing, then --2, --3."""
+        return numbered("", self.number + 1)
 
 
 def ablations(study: Study, suite: str) -> list[Ablation]:

@@ -6,6 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import pandas as pd
@@ -38,7 +39,8 @@ def uniform_records(results: pd.DataFrame) -> pd.DataFrame:
     frame = _with_unknown_sizes(frame.assign(**columns, seed=_seeds(frame)))
     _check_fractions(frame)
     switches = [_ordered_switches(*row) for row in zip(frame["switches"], frame["method"], strict=True)]
-    frame = frame.assign(task=frame["task"].map(canonical_name), switches=switches)
+    tasks = [_catalogue_name(*row) for row in zip(frame["task"], frame["suite"], strict=True)]
+    frame = frame.assign(task=tasks, switches=switches)
     facts = frame[["task", "suite", "source", "kind"]].itertuples(index=False, name=None)
     catalogued = [_is_catalogued(*row) for row in facts]
     named = frame.assign(
@@ -237,6 +239,15 @@ def _check_fractions(frame: pd.DataFrame) -> None:
 def _ordered_switches(switches: str, method: str) -> str:
     names = {part.strip() for part in switches.replace(",", "+").split("+") if part.strip()}
     return "+".join(sorted(names, key=lambda name: switch_order(name, method)))
+
+
+@cache
+def _catalogue_name(task: str, suite: str) -> str:
+    """Return the catalogue's name of a task; other harnesses write those of a suite in cases of their own."""
+    if canonical_name(task) in TASKS:
+        return canonical_name(task)
+    names = {alias.lower(): known for known in TASKS.values() if known.suite == suite for alias in known.folder_names}
+    return names[task.lower()].name if task.lower() in names else task
 
 
 def _suite(task: str, suite: str, catalogued: bool) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from shipbench.record import IMPORTED
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.study import Study
 
@@ -23,7 +24,7 @@ class OracleGap:
 
 def oracle_gaps(study: Study, suite: str) -> list[OracleGap]:
     """Return the gap of every main arm that has a run with test evaluations before the last epoch."""
-    tested = _tested_during_training(study.runs)
+    tested = _tested_during_training(study)
     by_arm = {arm: tested[tested["arm"] == arm.key] for arm in study.arms_of(suite, main=True)}
     return [_gap(arm, runs) for arm, runs in by_arm.items() if len(runs)]
 
@@ -35,9 +36,14 @@ def _gap(arm: Arm, runs: pd.DataFrame) -> OracleGap:
     return OracleGap(arm, final, best, float(gaps.max()), len(means))
 
 
-def _tested_during_training(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the finished runs without those that were tested once, at the end: their gap is unknown, not zero."""
-    finished = runs[runs["status"] == "done"].dropna(subset=["final_test_acc", "best_test_acc"])
-    if "cfg.eval_every" not in finished:
-        return finished
-    return finished[finished["cfg.eval_every"].fillna(1) > 0]
+def _tested_during_training(study: Study) -> pd.DataFrame:
+    """Return the finished runs without those that were tested once, at the end: their gap is unknown, not zero.
+
+    Imported results of two accuracies without a curve count as tested during training.
+    """
+    finished = study.runs[study.runs["status"] == "done"].dropna(subset=["final_test_acc", "best_test_acc"])
+    tests = study.history.loc[study.history["split"] == "test", "run_id"].value_counts()
+    once = (finished["kind"] == IMPORTED) & (finished["run_id"].map(tests) == 1)
+    if "cfg.eval_every" in finished:
+        once |= finished["cfg.eval_every"].fillna(1) <= 0
+    return finished[~once]

@@ -156,7 +156,10 @@ class Panel:
 
 @dataclass(frozen=True)
 class Key:
-    """An entry of the legend; ``tuned`` marks a method whose settings were chosen on validation images."""
+    """An entry of the legend; ``tuned`` marks a method whose settings were chosen on validation images.
+
+    ``name`` is the label in full, as in tables.
+    """
 
     label: str
     colour: str
@@ -165,6 +168,7 @@ class Key:
     line: bool = True
     key: str = ""
     tuned: bool = False
+    name: str = ""
 
 
 @dataclass(frozen=True)

@@ -114,6 +114,8 @@ def _columns(tasks: int, *, narrow: bool) -> int:
 
 def _confusion_figure(view: SuiteView, arm: Arm, tasks: Mapping[str, TaskPredictions]) -> Figure:
     draw = partial(draw_confusions, view, arm, tasks)
+    named = any(_has_names(view, task, predictions) for task, predictions in tasks.items())
+    wide = len(tasks) > (1 if named else 2)
     return Figure(
         name=f"confusion-{view.slug}",
         title=f"{view.name}: confusions of {arm.label}",
@@ -124,8 +126,8 @@ def _confusion_figure(view: SuiteView, arm: Arm, tasks: Mapping[str, TaskPredict
         ),
         draw=draw,
         alt=f"Confusion matrices of {arm.label} on {counted(len(tasks), 'task')}.",
-        wide=len(tasks) > 2,
-        narrow=partial(draw, narrow=True) if len(tasks) > 2 else None,
+        wide=wide,
+        narrow=partial(draw, narrow=True) if wide else None,
     )
 
 
@@ -136,10 +138,19 @@ def draw_confusions(view: SuiteView, arm: Arm, tasks: Mapping[str, TaskPredictio
     """
     panels = tuple(_confusion_panel(view, arm, task, predictions) for task, predictions in tasks.items())
     columns = _columns(len(tasks), narrow=narrow)
-    if narrow and any(panel.x.turned for panel in panels):
-        columns = 1
+    named = any(panel.x.turned for panel in panels)
+    if named:
+        # Names of classes take most of the width.
+        columns = 1 if narrow else min(columns, 2)
     bar = ColourBar(0.0, 1.0, "share", CIVIDIS)
-    return Chart(panels, 0, columns, wide=columns > 2, footer=view.footer, bar=bar)
+    wide = columns > (1 if named else 2) and not narrow
+    return Chart(panels, 0, columns, wide=wide, footer=view.footer, bar=bar)
+
+
+def _has_names(view: SuiteView, task: str, predictions: TaskPredictions) -> bool:
+    """Return whether the names of classes stand beside a matrix."""
+    size = predictions.class_count
+    return size <= _MOST_NAMES and has_class_names(view.study, view.suite, task, size)
 
 
 def _confusion_panel(view: SuiteView, arm: Arm, task: str, predictions: TaskPredictions) -> Panel:

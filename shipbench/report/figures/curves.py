@@ -212,17 +212,16 @@ def draw_sweeps(sweeps: Sequence[Sweep], footer: str, *, narrow: bool = False) -
     """Draw a panel per setting with a curve per sweep; two to a row if it is ``narrow``."""
     keys = list(dict.fromkeys(sweep.key for sweep in sweeps))
     columns = panel_columns(len(keys), 3, narrow=narrow)
-    styles = series_styles([sweep.method for sweep in sweeps])
-    lines = list(zip(sweeps, styles, strict=True))
+    # A method keeps its look in every panel.
+    series = {(sweep.label, sweep.tasks): sweep for sweep in sweeps}
+    looks = dict(zip(series, series_styles([sweep.method for sweep in series.values()]), strict=True))
+    lines = [(sweep, looks[sweep.label, sweep.tasks]) for sweep in sweeps]
     y = number_axis([end for sweep in sweeps for point in sweep.points for end in _ends(point)], margin=0.15)
     panels = [
         _sweep_panel([line for line in lines if line[0].key == key], y if i % columns == 0 else without_labels(y))
         for i, key in enumerate(keys)
     ]
-    legend = tuple(
-        Key(_sweep_label(sweep), look.colour, look.marker)
-        for sweep, look in {(sweep.label, sweep.tasks): (sweep, look) for sweep, look in lines}.values()
-    )
+    legend = tuple(Key(_sweep_label(series[name]), look.colour, look.marker) for name, look in looks.items())
     label = "mean test accuracy (%)"
     return Chart(tuple(panels), 125, columns, wide=columns > 2, legend=legend, y_label=label, footer=footer)
 

@@ -17,7 +17,7 @@ from shipbench.report.drawing.scales import category_axis, downwards, number_axi
 from shipbench.report.figures.style import panel_columns, without_labels
 from shipbench.report.wording.names import task_name
 from shipbench.report.wording.numbers import signed
-from shipbench.report.wording.text import counted, shortened, wrapped
+from shipbench.report.wording.text import counted, shortened, shortened_apart, wrapped
 
 _FEW, _FEW_TASKS = 6, 6
 _STRONG = 0.6
@@ -127,7 +127,7 @@ def draw_difference_map(
     starts = list(accumulate(sum(task in tasks for task in names) for names in groups.values()))
     marks += [Reference(start - 0.5, "x", PAPER, 3) for start in starts[:-1]]
     across = category_axis([shortened(task_name(task), 20) for task in tasks], on_top=True, turned=True)
-    down = downwards([shortened(line.label, 20 if narrow else 34) for line in lines])
+    down = downwards(shortened_apart([line.label for line in lines], 20 if narrow else 34))
     panel = Panel(across, down, tuple(marks))
     wide, heading = len(tasks) > _FEW_TASKS and not narrow, _heading(baseline, narrow=narrow)
     return Chart((panel,), 14.5 * len(lines), wide=wide, heading=heading, footer=footer)

@@ -37,7 +37,7 @@ def features_figure(view: SuiteView) -> Figure | None:
             "t-SNE of the final features of test images, coloured by class; distances between groups mean little.",
             f"One run per method and task, that with the lowest seed. At most {MOST_POINTS} images of the "
             f"{MOST_CLASSES} largest classes, drawn with a fixed seed and the same for all methods of a task; "
-            "perplexity 30, start from principal components.",
+            "perplexity 30, or a third of fewer than 91 images; start from principal components.",
         ),
         draw=draw,
         alt=f"t-SNE of the final features of {counted(len(stored), 'run')} on {counted(tasks, 'task')}.",

@@ -12,7 +12,7 @@ from shipbench.report.drawing.palette import PAPER
 from shipbench.report.drawing.scales import downwards, number_axis
 from shipbench.report.figures.style import SeriesStyle, arm_styles, rows_height
 from shipbench.report.wording.numbers import percent, signed
-from shipbench.report.wording.text import counted, shortened
+from shipbench.report.wording.text import counted, shortened_apart
 
 
 def oracle_figure(view: SuiteView) -> Figure | None:
@@ -41,7 +41,7 @@ def draw_oracle(gaps: Sequence[OracleGap], styles: Sequence[SeriesStyle], footer
     marks = [
         mark for y, (gap, series) in enumerate(zip(gaps, styles, strict=True)) for mark in _dumbbell(y, gap, series)
     ]
-    labels = downwards([shortened(gap.arm.short_label, 30) for gap in gaps])
+    labels = downwards(shortened_apart([gap.arm.label for gap in gaps], 30))
     return Chart((Panel(axis, labels, tuple(marks)),), rows_height(len(gaps)), footer=footer)
 
 

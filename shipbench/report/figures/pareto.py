@@ -21,7 +21,7 @@ from shipbench.report.drawing.scales import log_axis, number_axis
 from shipbench.report.figures.style import SeriesStyle, arm_styles
 from shipbench.report.wording.captions import features_sentence
 from shipbench.report.wording.numbers import PLUS_MINUS, has_value, percent, short
-from shipbench.report.wording.text import counted, sentence_case
+from shipbench.report.wording.text import counted, listed, sentence_case
 from shipbench.statistics import pareto_front
 
 _MANY, _CROWD = 8, 16
@@ -92,13 +92,23 @@ def _scatter(view: SuiteView, cost: Cost, standing: Standing, runs: pd.DataFrame
         caption=view.caption(
             " ".join(filter(None, (f"{sentence_case(accuracy)} against {cost.words}{spread}.", timed, remark))),
             "Filled points form the Pareto front: no other method costs at most as much and is at least as accurate."
-            f"{' Names without room are left out.' if len(points) > _CROWD else ''}{left_out(view, standing)}",
+            f"{' Names without room are left out.' if len(points) > _CROWD else ''}{left_out(view, standing)}"
+            f"{_without_cost(candidates, drawn, cost)}",
         ),
         draw=draw,
         narrow=partial(draw, narrow=True) if wide else None,
         alt=f"Scatter plot of accuracy against {cost.words} for {counted(len(points), 'method')}.",
         wide=wide,
     )
+
+
+def _without_cost(
+    candidates: Sequence[tuple[Arm, CostPoint]], drawn: Sequence[tuple[Arm, CostPoint]], cost: Cost
+) -> str:
+    """Name the arms that have no place on the axis, in a sentence that begins with a space."""
+    missing = [arm.label for arm, point in candidates if (arm, point) not in drawn]
+    why = "because not all of their tasks ran there" if cost is MINUTES else f"because their {cost.words} are not known"
+    return f" Left out, {why}: {listed(missing)}." if missing else ""
 
 
 def _point(

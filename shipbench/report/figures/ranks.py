@@ -14,7 +14,7 @@ from shipbench.report.drawing.palette import INK, MUTED
 from shipbench.report.drawing.scales import with_ticks
 from shipbench.report.drawing.shapes import Anchor
 from shipbench.report.figures.style import SeriesStyle, arm_styles
-from shipbench.report.wording.text import counted, shortened
+from shipbench.report.wording.text import counted, shortened_apart
 from shipbench.statistics import cliques
 
 _STEP, _CLIQUE_STEP, _TEXT = 1.0, 0.42, 7.5
@@ -84,17 +84,18 @@ def draw_rank_list(
     ]
     for (first, last), lane in zip(bars, lanes, strict=True):
         marks.append(Line([end + step * (lane + 1)] * 2, [first - 0.3, last + 0.3], INK, 2.5))
-    for y, (label, rank, series) in enumerate(zip(labels, ranks, styles, strict=True)):
-        marks += _rank_row(y, label, rank, series)
+    shown = shortened_apart(labels, _LONGEST)
+    for y, (label, name, rank, series) in enumerate(zip(labels, shown, ranks, styles, strict=True)):
+        marks += _rank_row(y, label, name, rank, series)
     across = with_ticks(Axis(low, end, label="average rank", line=False), 4, whole=True)
     across = replace(across, high=end + step * (max(lanes, default=-1) + 2))
     down = Axis(len(labels) - 0.5, -1.6, tuple((float(y), "") for y in range(len(labels))), line=False)
     return Chart((Panel(across, down, tuple(marks)),), _ROW * (len(labels) + 1), footer=footer)
 
 
-def _rank_row(y: int, label: str, rank: float, series: SeriesStyle) -> Iterator[Mark]:
+def _rank_row(y: int, label: str, name: str, rank: float, series: SeriesStyle) -> Iterator[Mark]:
     yield Points([rank], [y], series.colour, series.marker, key=label, tips=(_rank_tip(label, rank),))
-    yield Note(rank, y, shortened(label, _LONGEST), _TEXT, INK, "end", beside="left", key=label)
+    yield Note(rank, y, name, _TEXT, INK, "end", beside="left", key=label)
     yield Note(rank, y, f"{rank:.2f}", _TEXT, INK, beside="right", key=label)
 
 

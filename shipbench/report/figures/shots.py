@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from math import log2
 
@@ -15,7 +16,7 @@ from shipbench.report.drawing.scales import number_axis
 from shipbench.report.figures.style import SeriesStyle, panel_columns, series_styles
 from shipbench.report.wording.names import task_name
 from shipbench.report.wording.numbers import has_value, percent
-from shipbench.report.wording.text import counted, shortened
+from shipbench.report.wording.text import counted, shortened, shortened_apart
 from shipbench.statistics import mean_of_tasks_name
 
 _MOST_TASKS = 8
@@ -54,13 +55,12 @@ def draw_shots(few: FewShots, mean_name: str, footer: str, *, narrow: bool = Fal
     """Draw a panel per task with a line per method; two to a row if it is ``narrow``."""
     panels = _panels(few)
     columns = panel_columns(len(panels), 3, narrow=narrow)
-    looks = list(zip(few.families, series_styles([family.method for family in few.families]), strict=True))
+    names = shortened_apart([family.name for family in few.families])
+    families = [replace(family, name=name) for family, name in zip(few.families, names, strict=True)]
+    looks = list(zip(families, series_styles([family.method for family in families]), strict=True))
     places = _places(few.shots)
     drawn = tuple(_panel(panel, looks, places, mean_name) for panel in panels)
-    legend = tuple(
-        Key(shortened(family.name), look.colour, look.marker, look.dashes, key=shortened(family.name))
-        for family, look in looks
-    )
+    legend = tuple(Key(family.name, look.colour, look.marker, look.dashes, key=family.name) for family, look in looks)
     label = "test accuracy (%)"
     return Chart(drawn, 110, columns, wide=columns > 2, legend=legend, y_label=label, footer=footer)
 
@@ -91,7 +91,7 @@ def _ends(score: Score) -> tuple[float, float]:
 def _marks(
     family: ShotsFamily, scores: Mapping[int, Score], look: SeriesStyle, places: Mapping[int, float]
 ) -> Iterator[Mark]:
-    key = shortened(family.name)
+    key = family.name
     known = {number: score for number, score in scores.items() if has_value(score.mean)}
     for number, score in known.items():
         if has_value(score.deviation):

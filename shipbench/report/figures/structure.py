@@ -29,7 +29,7 @@ from shipbench.report.drawing.palette import (
 from shipbench.report.drawing.scales import downwards, number_axis
 from shipbench.report.figures.style import panel_columns
 from shipbench.report.wording.names import task_name
-from shipbench.report.wording.text import counted, shortened
+from shipbench.report.wording.text import counted, numbered, shortened
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +79,7 @@ def structure_figures(view: SuiteView) -> list[Figure]:
     figures: list[Figure] = []
     by_arm = [(arm, of_arm) for arm in view.arms if (of_arm := hierarchies(view.study, view.suite, arm))]
     for number, (arm, of_arm) in enumerate(by_arm, 1):
-        suffix = f"{view.slug}-{number}" if number > 1 else view.slug
+        suffix = numbered(view.slug, number)
         measured = [hierarchy for hierarchy in of_arm if len(hierarchy.affinity) > 1]
         if measured:
             figures += [_heat_maps(view, arm, measured, suffix), _adjacent(view, arm, measured, suffix)]

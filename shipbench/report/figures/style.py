@@ -69,6 +69,7 @@ def arm_keys(arms: Sequence[Arm], *, marker: bool = True) -> tuple[Key, ...]:
             look.dashes,
             key=arm.short_label,
             tuned=arm.tuned,
+            name=arm.label,
         )
         for arm, look in looks
     )

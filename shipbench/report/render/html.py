@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -13,7 +14,6 @@ from markupsafe import Markup
 
 from shipbench.report.document import Column, Figure, Report, Row, Table, decimal_padding, without_empty_columns
 from shipbench.report.render.svg import inline_svg, themed, without_values_of
-from shipbench.report.wording.text import shortened
 
 _NARROW_TABLE = 6
 _SCRIPTS = ("early.js", "state.js", "tables.js", "figures.js", "page.js")
@@ -47,7 +47,7 @@ def html_page(report: Report) -> str:
     )
     early, *late = (_source(environment, f"script/{name}") for name in _SCRIPTS)
     script = "(() => {\n'use strict';\n" + "\n".join(late) + "\n})();"
-    keys = {key.key for key in report.methods}
+    keys = {key.name: key.key for key in report.methods}
     return environment.get_template("page.html.j2").render(
         report=report,
         styles=Markup(_source(environment, "page.css")),
@@ -103,10 +103,9 @@ def _drawings(figure: Figure) -> str:
     return broad + without_values_of(inline_svg(figure.narrow_drawing, "narrow"), broad)
 
 
-def _row_key(row: Row, keys: set[str]) -> str:
+def _row_key(row: Row, keys: Mapping[str, str]) -> str:
     """Return the series that a table row belongs to; empty if it stands for no method of the main tables."""
-    name = shortened(str(row.cells[0].value))
-    return name if row.kind == "ours" and name in keys else ""
+    return keys.get(str(row.cells[0].value), "") if row.kind == "ours" else ""
 
 
 def _source(environment: Environment, name: str) -> str:

@@ -6,7 +6,6 @@ import io
 from collections.abc import Sequence
 from typing import Any, cast
 
-import matplotlib as mpl
 from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PolyCollection
@@ -17,6 +16,7 @@ from matplotlib.transforms import Affine2D
 
 from shipbench.report.drawing.palette import PAPER
 from shipbench.report.drawing.shapes import Drawing, Grid, Marker, Path, Text, outline
+from shipbench.runtime.plotting import default_style
 
 _DPI = 220
 _DATES: dict[str, dict[str, None]] = {
@@ -30,7 +30,7 @@ _ALIGN = {"start": "left", "middle": "center", "end": "right"}
 def plots(drawing: Drawing, suffixes: Sequence[str], *, serif: bool = False) -> dict[str, bytes]:
     """Return the drawing in each of ``suffixes`` (png, pdf)."""
     family = "STIXGeneral" if serif else "DejaVu Sans"
-    with mpl.rc_context(cast(Any, {**_RC, "font.family": family})):
+    with default_style(**_RC, **{"font.family": family}):
         figure = plot(drawing)
         return {suffix: _save(figure, suffix) for suffix in suffixes}
 

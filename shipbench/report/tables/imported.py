@@ -33,13 +33,14 @@ def imported_rows(view: SuiteView, parameters: Callable[[Arm], Sequence[Cell]], 
 def imported_notes(view: SuiteView) -> list[str]:
     """Explain the imported rows, if there are any."""
     notes = []
-    if view.imported:
-        runs = view.study.runs_of(view.imported)
+    stated = stated_results(view.study, view.suite)
+    apart = pd.concat([view.study.runs_of(view.imported), stated])
+    if len(apart):
         notes.append(
-            f"{FOREIGN} Imported results ({_origins(runs)}) come from other harnesses under their own protocols. They "
+            f"{FOREIGN} Imported results ({_origins(apart)}) come from other harnesses under their own protocols. They "
             "are shown for comparison only and enter no mark, rank or test."
         )
-    if stated_rows(view.study, view.suite):
+    if len(stated):
         notes.append(
             f"{UNKNOWN_RULE} Imported without a statement of which epoch the accuracy is from; it enters no mean."
         )
@@ -48,7 +49,8 @@ def imported_notes(view: SuiteView) -> list[str]:
 
 def _limits(view: SuiteView) -> list[str]:
     """Say what limits imported results according to their files: the most frequent limits first."""
-    results = pd.concat([view.study.runs_of(view.imported), stated_results(view.study, view.suite)])
+    imported = [*view.imported, *(arm for arm in view.arms if arm.imported)]
+    results = pd.concat([view.study.runs_of(imported), stated_results(view.study, view.suite)])
     limited = results.loc[results["origin_note"] != "", ["origin", "origin_note"]].value_counts(sort=False)
     frequent_first = sorted(limited.items(), key=lambda item: (-item[1], item[0]))
     limits = [f"{note} ({counted(number, 'result')} of {origin})" for (origin, note), number in frequent_first]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from textwrap import wrap
 from zlib import crc32
@@ -11,7 +12,12 @@ from zlib import crc32
 def slug(text: str) -> str:
     """Return ``text`` as lower-case letters, digits and hyphens for a file name; distinct texts stay distinct."""
     plain = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
-    return plain if plain == text else f"{plain[:40]}-{crc32(text.encode()):08x}".lstrip("-")
+    return plain if plain == text else f"{plain[:40].rstrip('-')}-{crc32(text.encode()):08x}".lstrip("-")
+
+
+def numbered(name: str, number: int) -> str:
+    """Return ``name`` for the first of several files, then ``name--2``, ``name--3``; no ``slug`` has two hyphens."""
+    return f"{name}--{number}" if number > 1 else name
 
 
 def joined(names: Sequence[str]) -> str:
@@ -44,6 +50,19 @@ def shortened(text: str, most: int = 44) -> str:
     """Return ``text``, with its middle replaced by an ellipsis if it has more than ``most`` letters."""
     tail = most // 3
     return text if len(text) <= most else f"{text[: most - tail - 1].rstrip()}…{text[-tail:].lstrip()}"
+
+
+def shortened_apart(texts: Sequence[str], most: int = 44) -> list[str]:
+    """Return ``texts`` as ``shortened`` does, numbered where different ones would be the same."""
+    short = [shortened(text, most) for text in texts]
+    alike = Counter(short)
+    seen = Counter[str]()
+    for i, text in enumerate(texts):
+        if alike[short[i]] > 1:
+            seen[short[i]] += 1
+            number = f" [{seen[short[i]]}]"
+            short[i] = shortened(text, most - len(number)) + number
+    return short
 
 
 def wrapped(text: str, width: int) -> str:

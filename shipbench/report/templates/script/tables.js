@@ -6,7 +6,9 @@ const cellText = (row, column) => (row.cells[column] ? row.cells[column].querySe
 
 function cellNumber(row, column) {
   const text = cellText(row, column).replace(MINUS, '-').replace(/[,<+]/g, '');
-  return text.trim() === '' ? NaN : Number(text);
+  if (text.trim() === '') return NaN;
+  // "<0.001" comes before 0.001.
+  return Number(text) - (cellText(row, column).trim().startsWith('<') ? Number.EPSILON : 0);
 }
 
 // A row and the differences below it move together.
@@ -22,7 +24,7 @@ function blocks(body) {
 function compare(one, other, column, descending) {
   const [a, b] = [cellNumber(one[0], column), cellNumber(other[0], column)];
   if (Number.isNaN(a) && Number.isNaN(b)) {
-    const order = cellText(one[0], column).localeCompare(cellText(other[0], column));
+    const order = cellText(one[0], column).localeCompare(cellText(other[0], column), undefined, { numeric: true });
     return descending ? -order : order;
   }
   if (Number.isNaN(a) || Number.isNaN(b)) return Number.isNaN(a) ? 1 : -1;
@@ -39,9 +41,13 @@ function sortTable(table, column, descending) {
   });
 }
 
+// The rows of every table that can be sorted, as they are without an order.
+const unsorted = new Map();
+
 function startSorting(within) {
   for (const table of all('table', within)) {
     if (table.tBodies[0].rows.length < 2) continue;
+    unsorted.set(table, [...table.tBodies[0].rows]);
     all('tr.titles > th', table).forEach((head, column) => {
       const button = document.createElement('button');
       button.type = 'button';
@@ -60,6 +66,11 @@ function startSorting(within) {
 function applySort() {
   const [name, column, direction] = state.sort.split(':');
   const table = name && document.querySelector(`table[data-table="${CSS.escape(name)}"]`);
+  for (const [other, rows] of unsorted) {
+    if (other === table || !other.querySelector('[aria-sort]')) continue;
+    other.tBodies[0].append(...rows);
+    all('[aria-sort]', other).forEach(head => head.removeAttribute('aria-sort'));
+  }
   if (table) sortTable(table, Number(column), direction === 'down');
 }
 
