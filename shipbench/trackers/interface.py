@@ -17,7 +17,7 @@ PROJECT = "shipbench"
 
 @dataclass(frozen=True)
 class TrackerOptions:
-    """The options of a command that concern its trackers: the ``results`` folder, beside which local ones may write."""
+    """The options of a command that concern its trackers: the ``results`` folder, in which local ones may write."""
 
     results: Path
 
