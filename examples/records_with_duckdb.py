@@ -12,10 +12,11 @@ import duckdb
 
 # Methods have different settings, so files have different columns: union_by_name joins them.
 ACCURACY = """
-    SELECT task, method, overrides, round(100 * avg(final_test_acc), 1) AS accuracy, count(*) AS runs
+    SELECT task, method, recipe, overrides, backbone, backbone_sha256, shots,
+        round(100 * avg(final_test_acc), 1) AS accuracy, count(*) AS runs
     FROM read_parquet(?, union_by_name = true)
     WHERE status = 'done' AND kind = 'trained' AND protocol = 'final'
-    GROUP BY task, method, overrides
+    GROUP BY ALL
     ORDER BY task, accuracy DESC
 """
 HARDEST = """

@@ -24,7 +24,7 @@ def explain(
         list[Path] | None,
         typer.Argument(
             metavar="IMAGE",
-            help="Image files; default: test images that the run classifies rightly and wrongly.",
+            help="Image files; default: test images that the run classifies correctly and wrongly.",
             show_default=False,
         ),
     ] = None,

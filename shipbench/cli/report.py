@@ -53,7 +53,10 @@ class ReportChoices:
         ),
     ] = _FORMATS
     baseline: Annotated[
-        str | None, typer.Option(help="Method that the others are compared with; VPT-deep by default.")
+        str | None,
+        typer.Option(
+            help="Method that the others are compared with; default: VPT-deep, or the first if that was not run."
+        ),
     ] = None
     published: Annotated[
         str, typer.Option(help="Published rows to show: default (methods that were run), all or none.")

@@ -67,7 +67,7 @@ def _as_planned(record: RunRecord, run: PlannedRun) -> RunRecord:
 
 
 def result_table(records: Sequence[RunRecord], tasks: Sequence[Task]) -> Table:
-    """Return the test accuracies of ``records`` in percent: the mean over seeds with its sample deviation.
+    """Return the test accuracies of ``records`` in percent: the mean over seeds with its standard deviation.
 
     Tasks and the averages of each suite are rows and methods are columns, or the reverse if there are more methods.
     """
@@ -76,7 +76,7 @@ def result_table(records: Sequence[RunRecord], tasks: Sequence[Task]) -> Table:
     cells = _by_cell(records, columns)
     sections = [_suite_rows(members, methods, cells) for members in _by_suite(tasks)]
     several = any(len(of_cell) > 1 for of_cell in cells.values())
-    title = f"final test accuracy, %{' (mean over seeds ± sample deviation)' if several else ''}"
+    title = f"final test accuracy, %{' (mean over seeds ± standard deviation)' if several else ''}"
     if len(methods) > sum(len(rows) for rows in sections):
         labels, *scores = zip(*chain(*sections), strict=True)
         by_method = [(method, *row) for method, row in zip(methods, scores, strict=True)]

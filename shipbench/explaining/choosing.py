@@ -1,4 +1,4 @@
-"""A seeded choice of test images that a run classifies rightly and wrongly."""
+"""A seeded choice of test images that a run classifies correctly and wrongly."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class ChosenImage:
 
     @property
     def right(self) -> bool:
-        """Whether the run classified it rightly."""
+        """Whether the run classified it correctly."""
         return self.label == self.predicted
 
 
 def choose_images(store: Store, run_id: str, each: int, seed: int) -> list[ChosenImage]:
-    """Draw up to ``each`` test images that a run classified rightly, then up to ``each`` that it did not.
+    """Draw up to ``each`` test images that a run classified correctly, then up to ``each`` that it did not.
 
     Raises ``InputError`` if the predictions of the run are missing.
     """

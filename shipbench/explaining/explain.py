@@ -168,7 +168,7 @@ def explain(planned: Explanation, output: Path) -> tuple[list[Path], dict[str, A
     """Write the figures of an explanation into a folder; return their paths and what they show as values of JSON.
 
     Images that are named have a figure each. Test images have a montage, and a figure each for the first one that the
-    run classified rightly and the first that it did not. Named images that cannot be read have no figure; the values
+    run classified correctly and the first that it did not. Named images that cannot be read have no figure; the values
     tell why (``unreadable``). Raises ``InputError`` if no image can be read, or the attention of the method cannot.
     """
     named = bool(planned.options.images)
@@ -260,7 +260,7 @@ def _class(planned: Explanation, number: int) -> str:
 
 
 def _first_of_each(images: Sequence[ExplainedImage]) -> list[ExplainedImage]:
-    """Return the first image that the run classified rightly, then the first that it did not."""
+    """Return the first image that the run classified correctly, then the first that it did not."""
     firsts = [next((image for image in images if image.right is right), None) for right in (True, False)]
     return [image for image in firsts if image is not None]
 

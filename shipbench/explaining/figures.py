@@ -77,12 +77,12 @@ def block_figure(image: ExplainedImage, title: str, levels: Sequence[int]) -> Fi
 
 @default_style()
 def montage(images: Sequence[ExplainedImage], title: str) -> Figure:
-    """Return the last block's attention and features of several images: those classified rightly beside the others."""
+    """Return the last block's attention and features of several images: those classified correctly beside the others."""
     halves = [[image for image in images if image.right is right] for right in (True, False)]
     rows = max(len(half) for half in halves)
     columns = ("", "frozen\nattention", f"{title}\nattention", "frozen\nfeatures", f"{title}\nfeatures")
     figure, axes = _grid(rows, 2 * len(columns), gap_after=len(columns))
-    for half, (members, word) in enumerate(zip(halves, ("classified rightly", "classified wrongly"), strict=True)):
+    for half, (members, word) in enumerate(zip(halves, ("classified correctly", "classified wrongly"), strict=True)):
         start = half * len(columns)
         for place, label in enumerate(columns):
             axes[0][start + place].set_title(label if place else word, fontsize=7, color=_INK)

@@ -60,7 +60,7 @@ def majority_class_accuracy(labels: Tensor) -> float:
 
 
 def mean_class_accuracy(labels: Tensor, predicted: Tensor) -> float:
-    """Return the mean over the classes that have images of the share of their images classified rightly."""
+    """Return the mean over the classes that have images of the share of their images classified correctly."""
     labels, predicted = labels.cpu(), predicted.cpu()
     sizes = labels.bincount()
     right = labels[labels == predicted].bincount(minlength=len(sizes))

@@ -158,7 +158,7 @@ def test_numbers_of_the_demo_suites_come_with_a_caution(
 
 def test_the_title_speaks_of_seeds_where_a_cell_has_several() -> None:
     titles = [result_table(grid(VTAB.tasks, ("ship", "linear"), seeds=seeds), VTAB.tasks).title for seeds in (1, 2)]
-    assert titles == ["final test accuracy, %", "final test accuracy, % (mean over seeds ± sample deviation)"]
+    assert titles == ["final test accuracy, %", "final test accuracy, % (mean over seeds ± standard deviation)"]
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def test_the_blocks_of_an_image_stand_in_columns_frozen_above_the_run() -> None:
 def test_the_montage_keeps_images_beside_their_verdict() -> None:
     images = [explained("a", True, 0), explained("b", False, 3), explained("c", True, 6)]
     cells = cells_of(montage(images, "SHIP"), 10)
-    assert (cells[0][0].get_title(), cells[0][5].get_title()) == ("classified rightly", "classified wrongly")
+    assert (cells[0][0].get_title(), cells[0][5].get_title()) == ("classified correctly", "classified wrongly")
     assert [[row[0].get_xlabel(), row[5].get_xlabel()] for row in cells] == [["class 0", "class 3"], ["class 6", ""]]
     last = images[1].frozen[-1], images[1].adapted[-1]
     assert [cells[0][place].get_title() for place in (6, 7)] == ["frozen\nattention", "SHIP\nattention"]

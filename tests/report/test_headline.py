@@ -235,9 +235,9 @@ def test_a_single_task_is_named_in_place_of_a_mean(tasks: tuple[str, ...]) -> No
     result = overview_of(grid(("linear", "vpt-deep", "ship"), tasks, (0, 1))).results[0]
     name = f"ccuracy on {task_name(tasks[0])}"
     assert result.table.columns[1].title == f"a{name}"
-    assert result.table.caption.text.startswith(f"A{name} in percent with the sample deviation over seeds 0, 1.")
+    assert result.table.caption.text.startswith(f"A{name} in percent with the standard deviation over seeds 0, 1.")
     assert result.figure is not None
-    assert result.figure.caption.text.startswith(f"A{name} against trainable parameters, with the sample deviation")
+    assert result.figure.caption.text.startswith(f"A{name} against trainable parameters, with the standard deviation")
 
 
 @pytest.mark.parametrize(("seeds", "several"), [((0,), False), ((0, 1), True)])

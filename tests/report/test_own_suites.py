@@ -90,7 +90,7 @@ def test_seeds_that_are_scored_by_two_metrics_have_no_mean() -> None:
 
 
 def unbalanced(method: str, common: int, rare: int) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Return a run that classifies ``common`` of 900 images of one class and ``rare`` of 100 of another rightly."""
+    """Return a run that classifies ``common`` of 900 images of one class and ``rare`` of 100 of another correctly."""
     labels = np.repeat([0, 1], [900, 100])
     right = np.concatenate([np.arange(900) < common, np.arange(100) < rare])
     metric: dict[str, Any] = {

@@ -267,7 +267,7 @@ def test_agreement_pairs_equal_seeds_and_the_seeds_of_one_method_with_each_other
     }
     labels, records, frames = [0, 1, 2, 3], [], []
     for (method, seed), classes in guesses.items():
-        # All classify all images of textures rightly.
+        # All classify all images of textures correctly.
         for task, answers in (("digits", classes), ("textures", labels)):
             records.append(make_record(method, task, seed, float(np.mean(np.equal(answers, labels)))))
             run = {"run_id": records[-1]["run_id"], "index": range(4), "label": labels, "predicted": answers}

@@ -69,7 +69,7 @@ def test_one_seed_has_no_deviation_and_no_interval() -> None:
 
 
 def test_interval_by_hand() -> None:
-    # Mean 2, sample deviation 1, three values; Student's t for two degrees of freedom at 97.5 % is 4.302653.
+    # Mean 2, standard deviation 1, three values; Student's t for two degrees of freedom at 97.5 % is 4.302653.
     interval = student_interval([1.0, 2.0, 3.0])
     half = 4.302653 / math.sqrt(3)
     assert (interval.low, interval.high) == pytest.approx((2 - half, 2 + half), abs=1e-5)

@@ -30,7 +30,7 @@ def affinity_matrix(features: Tensor) -> Tensor:
 
 
 def affinity_deviation(features: Tensor) -> Tensor:
-    """Return the sample deviation (blocks, blocks) over images of the cosines that ``affinity_matrix`` averages.
+    """Return the standard deviation (blocks, blocks) over images of the cosines that ``affinity_matrix`` averages.
 
     ``features`` is (images, blocks, D) with at least two images; raises ``InputError`` as ``affinity_matrix`` does.
     """

@@ -131,7 +131,7 @@ def _shift(arm: Arm, place: tuple[str, str, str], runs: Sequence[_Run], load: Lo
 def _test(runs: Sequence[_Run], severities: Sequence[int], load: LoadPredictions) -> PairedTest | None:
     """Test the mean accuracy over severities against that on clean images; None without predictions on the same images.
 
-    Each image counts once, weighted by how much more often it is classified rightly.
+    Each image counts once, weighted by how much more often it is classified correctly.
     """
     if len({run.metric for run in runs}) > 1:
         return None

@@ -26,7 +26,7 @@ ImportedChoice: TypeAlias = Literal["none", "beside", "all"]
 
 @dataclass(frozen=True)
 class Score:
-    """A mean in percent, its sample deviation over seeds (NaN for a single seed), and the seeds."""
+    """A mean in percent, its standard deviation over seeds (NaN for a single seed), and the seeds."""
 
     mean: float
     deviation: float
@@ -288,7 +288,7 @@ def _over_images(curves: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def summarise(accuracies: pd.DataFrame, groups: Mapping[str, Sequence[str]]) -> Summary:
-    """Return means over tasks and groups of ``accuracies`` (seeds x tasks), with sample deviations over seeds.
+    """Return means over tasks and groups of ``accuracies`` (seeds x tasks), with standard deviations over seeds.
 
     The deviation of an average is that of the averages of single seeds.
     """

@@ -15,7 +15,7 @@ from shipbench.statistics import sample_deviation
 
 @dataclass(frozen=True)
 class SweepPoint:
-    """One value of a swept setting, with mean accuracy in percent over the shared tasks and its sample deviation."""
+    """One value of a swept setting, with mean accuracy in percent over the shared tasks and its standard deviation."""
 
     value: Any
     mean: float

@@ -191,7 +191,7 @@ def sweep_figure(view: SuiteView) -> Figure | None:
         return None
     settings = len({sweep.key for sweep in view.sweeps})
     draw = partial(draw_sweeps, view.sweeps, view.footer)
-    bars = view.over_seeds("; bars show the sample deviation over seeds", chain(*view.families))
+    bars = view.over_seeds("; bars show the standard deviation over seeds", chain(*view.families))
     return Figure(
         name=f"sweeps-{view.slug}",
         title=f"{view.name}: single settings varied",

@@ -44,7 +44,7 @@ MINUTES = Cost("train_seconds", 60.0, "training time of a run (minutes)", "train
 
 @dataclass(frozen=True)
 class CostPoint:
-    """A method as a point: its cost, and accuracy in percent with its sample deviation."""
+    """A method as a point: its cost, and accuracy in percent with its standard deviation."""
 
     label: str
     cost: float
@@ -84,7 +84,7 @@ def _scatter(view: SuiteView, cost: Cost, standing: Standing, runs: pd.DataFrame
     name = standing.name if tasks in standing.name else f"{standing.name}, {tasks}"
     accuracy = f"accuracy ({name})" if len(standing.tasks) > 1 else standing.name
     wide, draw = len(points) > _MANY, partial(draw_pareto, points, standing.name, view.footer, cost)
-    spread = view.over_seeds(", with the sample deviation over seeds")
+    spread = view.over_seeds(", with the standard deviation over seeds")
     timed = features_sentence("times", [arm.method for arm, _ in drawn]) if cost is MINUTES else ""
     return Figure(
         name=f"{'pareto' if cost is PARAMETERS else 'training-cost'}-{view.slug}",

@@ -34,7 +34,7 @@ def shots_figure(view: SuiteView) -> Figure | None:
         title=f"{view.name}: accuracy and number of shots",
         caption=view.caption(
             "Test accuracy by number of training images per class"
-            f"{view.over_seeds(', mean over seeds, which also draw the images; bars show the sample deviation')}.",
+            f"{view.over_seeds(', mean over seeds, which also draw the images; bars show the standard deviation')}.",
             "The axis is logarithmic; all training images stand at its end.",
         ),
         draw=draw,

@@ -23,7 +23,7 @@ def standing_figure(view: SuiteView, standing: Standing) -> Figure | None:
     return Figure(
         name=f"accuracy-{view.slug}",
         title=f"{view.name}: {standing.name}",
-        caption=view.caption(f"Accuracy of each method{view.over_seeds(' with the sample deviation over seeds')}."),
+        caption=view.caption(f"Accuracy of each method{view.over_seeds(' with the standard deviation over seeds')}."),
         draw=lambda: draw_standing(view, standing),
         alt=f"Accuracies of {counted(len(standing.scores), 'method')}.",
     )

@@ -23,7 +23,7 @@ BY_CLASS = (
     " Where the accuracy is the mean over classes, an image weighs the inverse of the size of its class; with classes "
     "of several sizes, p is an upper bound instead of exact."
 )
-DEVIATION_BELOW = ", mean over seeds with the sample deviation (n \N{MINUS SIGN} 1) below"
+DEVIATION_BELOW = ", mean over seeds with the standard deviation (n \N{MINUS SIGN} 1) below"
 
 
 def group_columns(groups: Mapping[str, Collection[str]]) -> list[str]:

@@ -100,10 +100,10 @@ def _seeds_once(rows: Sequence[Row], single: str) -> tuple[list[Row], str]:
     names = {row.cells[0].below for row in rows}
     deviate = any(row.cells[1].below for row in rows)
     if len(names) != 1:
-        return list(rows), " with the sample deviation over seeds" if deviate else single
+        return list(rows), " with the standard deviation over seeds" if deviate else single
     (seeds,) = names
     bare = [replace(row, cells=(replace(row.cells[0], below=""), *row.cells[1:])) for row in rows]
-    return bare, f" with the sample deviation over {seeds}" if deviate else f", {seeds}"
+    return bare, f" with the standard deviation over {seeds}" if deviate else f", {seeds}"
 
 
 def _cells(
