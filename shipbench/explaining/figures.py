@@ -77,7 +77,7 @@ def block_figure(image: ExplainedImage, title: str, levels: Sequence[int]) -> Fi
 
 @default_style()
 def montage(images: Sequence[ExplainedImage], title: str) -> Figure:
-    """Return the last block's attention and features of several images: those classified correctly beside the others."""
+    """Return the last block's attention and features of several images, those classified correctly on the left."""
     halves = [[image for image in images if image.right is right] for right in (True, False)]
     rows = max(len(half) for half in halves)
     columns = ("", "frozen\nattention", f"{title}\nattention", "frozen\nfeatures", f"{title}\nfeatures")

@@ -37,7 +37,7 @@ def main_table(
     tasks" (percent, unrounded; NaN where a task is missing) and, for ``statistic="mean"``, the trainable parameters
     with and without the head. A group ``bugs`` beside a task of that name is the column ``bugs (group)``, and a task
     called "method" or "mean of tasks" is the column ``method (task)`` or ``mean of tasks (task)``.
-    ``statistic="deviation"`` returns standard deviations over seeds, ``"seeds"`` numbers of seeds. ``suite`` defaults to
+    ``statistic="deviation"`` returns standard deviations over seeds, ``"seeds"`` their numbers. ``suite`` defaults to
     the first suite with runs, in the order of the catalogue. Runs that ``tunings``
     (``shipbench.results.tunings.load_tunings``) name get separate rows. Results of other harnesses are left out where a
     suite has other rows, or with ``imported="none"``; with "all" they are rows like any other. Raises ``InputError``
