@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -111,10 +111,25 @@ def _registered(module: ast.Module) -> Iterator[Tuner]:
 @cache
 def _configurations() -> Mapping[str, ast.ClassDef]:
     """Return the definition of every configuration class by its name."""
+    return {node.name: node for module in _modules() for node in module.body if isinstance(node, ast.ClassDef)}
+
+
+@cache
+def _choices() -> Mapping[str, Any]:
+    """Return the types that the modules of configurations define as ``NAME = Literal[...]``."""
+    found = {}
+    for node in (node for module in _modules() for node in module.body):
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Subscript(value=ast.Name(id="Literal"))):
+                found[name] = _evaluated(node.value, _NAMES)
+    return found
+
+
+@cache
+def _modules() -> Sequence[ast.Module]:
+    """Return the modules with a configuration; parsing those without one would take longer than all others."""
     texts = [file.read_text(encoding="utf-8") for file in (*_files("tuners/*/config.py"), *_files("tuners/*.py"))]
-    # Parsing the modules without a configuration would take longer than all others.
-    modules = [ast.parse(text) for text in texts if re.search(r"^class \w+Config\b", text, re.MULTILINE)]
-    return {node.name: node for module in modules for node in module.body if isinstance(node, ast.ClassDef)}
+    return [ast.parse(text) for text in texts if re.search(r"^class \w+Config\b", text, re.MULTILINE)]
 
 
 def _lineage(config: str) -> Iterator[ast.ClassDef]:
@@ -143,10 +158,21 @@ def _settings_in(node: ast.ClassDef) -> Iterator[Setting]:
 def _type_of(annotation: ast.expr) -> Any:
     """Return the type that an annotation stands for, or None if values of it are not plain."""
     try:
-        kind = eval(compile(ast.Expression(annotation), "peft", "eval"), {"__builtins__": {}}, dict(_NAMES))
+        kind = _narrowed(_evaluated(annotation, {**_NAMES, **_choices()}))
     except (NameError, TypeError, AttributeError):
         return None
     return kind if _is_plain(kind) else None
+
+
+def _evaluated(expression: ast.expr, names: Mapping[str, Any]) -> Any:
+    return eval(compile(ast.Expression(expression), "peft", "eval"), {"__builtins__": {}}, dict(names))
+
+
+def _narrowed(kind: Any) -> Any:
+    """Return a union of ``str`` and named choices as these choices, because the library refuses any other text."""
+    options = get_args(kind)
+    named = any(get_origin(option) is Literal for option in options)
+    return Union[tuple(option for option in options if option is not str)] if named else kind  # noqa: UP007
 
 
 def _is_plain(kind: Any) -> bool:

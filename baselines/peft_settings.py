@@ -29,7 +29,7 @@ _IDLE = (
 )
 # AdaLoRA takes its steps from the run and its rank from ``init_r``, and ignores other settings that it inherits from
 # LoRA; AdaMSS chooses subspaces only by a callback of transformers' trainer; a generator of PVeRA's own would start
-# again when a run resumes.
+# again when a run resumes, and with samples at inference an answer would depend on the other images of its batch.
 _DECIDED: Mapping[str, tuple[str, ...]] = {
     "adalora": ("r", "total_step", "use_dora", "use_rslora", "lora_bias"),
     "adamss": (
@@ -42,7 +42,7 @@ _DECIDED: Mapping[str, tuple[str, ...]] = {
         "asa_uncertainty_beta",
         "asa_schedule_exponent",
     ),
-    "pvera": ("generator_seed",),
+    "pvera": ("generator_seed", "sample_at_inference"),
 }
 
 

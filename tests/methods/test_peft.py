@@ -382,6 +382,7 @@ def test_ln_tuning_trains_the_norms_alone() -> None:
         ("peft-adalora", {"use_rslora": True}, "unknown setting 'use_rslora'"),
         ("peft-adalora", {"lora_bias": True}, "unknown setting 'lora_bias'"),
         ("peft-pvera", {"generator_seed": 1}, "unknown setting 'generator_seed'"),
+        ("peft-pvera", {"sample_at_inference": True}, "unknown setting 'sample_at_inference'"),
         ("peft-dora", {"use_dora": False}, "unknown setting 'use_dora'"),
     ],
 )
@@ -396,6 +397,7 @@ def test_settings_that_do_not_fit_are_refused(name: str, settings: dict[str, Any
         ("peft-lora", "init_lora_weights", "eva"),
         ("peft-adalora", "init_lora_weights", "olora"),
         ("peft-adalora", "init_r", 8),
+        ("peft-road", "variant", "road_3"),
         ("peft-tinylora", "init_weights", False),
     ],
 )
@@ -471,6 +473,14 @@ def test_settings_are_the_fields_of_the_librarys_configuration(tuner: str) -> No
     for name, field in fields.items():
         if field.type in (int, float, bool) and name != "inference_mode":
             assert name in peft_library.tuners()[tuner].settings, name
+
+
+def test_choices_that_a_configuration_names_outside_its_class_are_settings() -> None:
+    sizes = [
+        built("peft-road", variant=name).model.backbone.blocks[0].mlp.fc1 for name in ("road_1", "road_2", "road_4")
+    ]
+    numbers = [sum(p.numel() for p in layer.parameters() if p.requires_grad) for layer in sizes]
+    assert [number // numbers[0] for number in numbers] == [1, 2, 4]
 
 
 @pytest.mark.parametrize("name", NAMES)
