@@ -42,7 +42,7 @@ class VptConfig(Settings):
     initiation: Literal["random", "gaussian", "imgnettransform", "final-cls", "cls-nolastl", "cls-nofirstl"] = "random"
 
     def __post_init__(self) -> None:
-        """Convert and check every field, and refuse options that exclude each other."""
+        """Convert and check every field, and refuse options that cannot be combined."""
         super().__post_init__()
         if self.location in _PIXEL_LOCATIONS and (self.project or self.dropout):
             raise InputError(f"location={self.location} has neither project nor dropout; set both to 0")
@@ -76,7 +76,7 @@ class VptDeepConfig(VptConfig):
     deep_shared: bool = False
 
     def __post_init__(self) -> None:
-        """Convert and check every field, and refuse options that exclude each other."""
+        """Convert and check every field, and refuse options that cannot be combined."""
         super().__post_init__()
         if self.deep_order == "forward-noexpand" and (self.location != "prepend" or self.pooling in _PROMPT_POOLS):
             raise InputError(

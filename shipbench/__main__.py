@@ -12,7 +12,7 @@ from shipbench.runtime.interrupts import exit_when_interrupted
 
 def main() -> None:
     """Load the command line, and run it."""
-    exit_when_interrupted("stopped; nothing has begun, the same command starts again\n", 130)
+    exit_when_interrupted("stopped before anything started; run the same command again\n", 130)
     # Handlers that are registered first run last. Python collects garbage before it exits, which takes longer than many
     # commands; it skips frozen objects.
     atexit.register(gc.freeze)

@@ -283,7 +283,7 @@ class RunRecord:
 
     @property
     def collapsed(self) -> bool:
-        """Whether the run finished without learning more than one answer for all test images gives, by its metric."""
+        """Whether the run finished no better than one answer for all test images, by its metric."""
         per_class = self.headline_metric == MEAN_PER_CLASS and self.num_classes > 0
         return self.done and is_collapsed(self.headline_acc, 1 / self.num_classes if per_class else self.chance_acc)
 

@@ -189,10 +189,10 @@ def _sign_flip(difference: NDArray[np.int_], weights: NDArray[np.float64]) -> fl
 
 
 def _tail(numbers: NDArray[np.int_]) -> float:
-    """Return the chance that the sum of ``numbers`` with random signs is at least its observed absolute value.
+    """Return the probability that the sum of ``numbers`` with random signs is at least its observed absolute value.
 
-    The chance of one sum is a Fourier coefficient of the characteristic function. The closed form of the sum of cosines
-    over the whole tail saves the transform.
+    The probability of one sum is a Fourier coefficient of the characteristic function. The closed form of the sum of
+    cosines over the whole tail saves the transform.
     """
     most, observed = int(np.abs(numbers).sum()), abs(int(numbers.sum()))
     places, values = _characteristic(numbers)
@@ -203,11 +203,11 @@ def _tail(numbers: NDArray[np.int_]) -> float:
 
 
 def _tail_on_grid(kinds: NDArray[np.float64], parts: Sequence[NDArray[np.int_]]) -> float:
-    """Return the same chance for the sum of ``parts``, each times its weight in ``kinds``.
+    """Return the same probability for the sum of ``parts``, each times its weight in ``kinds``.
 
     The sum of each part is rounded to a grid. Whatever rounding may have moved across the observed sum counts as at
-    least as large, so that the chance is never too small; it is too large by at most the chance of as many steps as
-    there are parts.
+    least as large, so that the probability is never too small; it is too large by at most the probability of as many
+    steps as there are parts.
     """
     total = float(kinds @ np.array([np.abs(part).sum() for part in parts], dtype=float))
     observed = abs(float(kinds @ np.array([part.sum() for part in parts], dtype=float)))
@@ -222,7 +222,7 @@ def _tail_on_grid(kinds: NDArray[np.float64], parts: Sequence[NDArray[np.int_]])
 
 
 def _on_grid(numbers: NDArray[np.int_], scale: float, length: int) -> NDArray[np.float64]:
-    """Return the chance of each sum of ``numbers`` with random signs, times ``scale``, rounded, modulo ``length``."""
+    """Return the probability of each sum of randomly signed ``numbers`` times ``scale``, rounded, modulo ``length``."""
     most = int(np.abs(numbers).sum())
     places, values = _characteristic(numbers)
     spectrum = np.zeros(most + 1)

@@ -8,11 +8,17 @@ from shipbench.counts import counted, file_size
 
 
 @pytest.mark.parametrize(
-    ("number", "expected"), [(0, "0 classes"), (1, "1 class"), (2, "2 classes"), (1200, "1200 classes")]
+    ("number", "classes", "runs"),
+    [
+        (0, "0 classes", "0 runs"),
+        (1, "1 class", "1 run"),
+        (2, "2 classes", "2 runs"),
+        (1200, "1200 classes", "1200 runs"),
+    ],
 )
-def test_a_noun_agrees_with_its_number(number: int, expected: str) -> None:
-    assert counted(number, "class", "classes") == expected
-    assert counted(number, "run") == f"{number} run{'' if number == 1 else 's'}"
+def test_a_noun_agrees_with_its_number(number: int, classes: str, runs: str) -> None:
+    assert counted(number, "class", "classes") == classes
+    assert counted(number, "run") == runs
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,9 @@ def _pickle_message(path: Path, reason: str) -> str:
     # The second wording is of modules that torch never allows, such as os.
     refused = re.search(r"GLOBAL (\S+) (?:was not an allowed global|whose module \S+ is blocked)", reason)
     if refused is None:
-        return f"checkpoint {path} is no checkpoint that can be read without executing it; save it with {_SAVE_AGAIN}"
+        return (
+            f"checkpoint {path} is not a checkpoint that can be read without executing it; save it with {_SAVE_AGAIN}"
+        )
     return (
         f"checkpoint {path} was not loaded: it holds more than weights, a {refused[1]}, which might execute code; "
         f"save the weights alone with {_SAVE_AGAIN}"

@@ -90,7 +90,7 @@ def _without_unread_norm(selection: Selection, expected: Mapping[str, Tensor]) -
 
 
 def load_with_timm_names(checkpoint: BackboneCheckpoint) -> Origin:
-    """Load a checkpoint with timm's names into a model that is no plain ViT; a classifier in it is left aside."""
+    """Load a checkpoint with timm's names into a model that is no plain ViT; a classifier in it is ignored."""
     model, path = checkpoint.model, checkpoint.path
     classifiers = tuple(f"{name}." for name in classifiers_of(model))
     tensors = _unwrapped(flat_tensors(read_checkpoint(path)), list(model.state_dict()), path)
@@ -148,7 +148,7 @@ def _notes(selection: Selection, grid: int, checkpoint: BackboneCheckpoint, *, c
     if clip and not isinstance(model.blocks[0].mlp.act, QuickGELU):
         yield f"{file}: OpenAI trained CLIP with QuickGELU, which only backbones named clip_quickgelu have"
     if selection.prompts():
-        yield f"{file}: its prompts are left aside; only its backbone is used"
+        yield f"{file}: its prompts are ignored; only its backbone is used"
 
 
 def _hash_of(stored: dict[str, Tensor]) -> str:

@@ -46,7 +46,7 @@ class Origin:
     def normalisation(self, mean: Triple | None, std: Triple | None) -> str:
         """Return the family whose mean and deviation replace those of the name, or an empty string.
 
-        ``mean`` and ``std`` are those of the recipe, which go before both.
+        ``mean`` and ``std`` are those of the recipe, which take precedence over both.
         """
         return "" if mean and std else self.family
 

@@ -20,7 +20,7 @@ class PickledDtype:
     def __init__(self, code: Any, *_: Any) -> None:
         dtype = np.dtype(code) if isinstance(code, str) else None
         if dtype is None or dtype.kind not in _KINDS or dtype.names is not None or dtype.subdtype is not None:
-            raise UnpicklingError(f"{code!r} is no dtype of plain values")
+            raise UnpicklingError(f"{code!r} is not a dtype of plain values")
         self.dtype = dtype
 
     def __setstate__(self, state: Any) -> None:
@@ -54,7 +54,7 @@ def pickled_scalar(dtype: Any, value: Any = b"") -> Any:
 
 def _checked(dtype: Any) -> np.dtype[Any]:
     if not isinstance(dtype, PickledDtype):
-        raise UnpicklingError(f"{type(dtype).__name__} is no dtype")
+        raise UnpicklingError(f"{type(dtype).__name__} is not a dtype")
     return dtype.dtype
 
 

@@ -121,7 +121,7 @@ class BenchChoices:
     operations: Operations = False
 
     def check(self) -> None:
-        """Raise ``InputError`` for files that cannot be written, and for options that exclude each other."""
+        """Raise ``InputError`` for files that cannot be written, and for options that cannot be combined."""
         if self.json_file is not None:
             check_output(self.json_file, "--json", folder=False)
         if self.operations and (self.all_parts or self.end_to_end or self.compiled or self.merged):

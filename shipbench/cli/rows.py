@@ -74,7 +74,7 @@ class ListOptions:
     def __post_init__(self) -> None:
         """Raise ``InputError`` for two formats."""
         if self.as_json and self.as_csv:
-            raise InputError("--json and --csv exclude each other; give one of them")
+            raise InputError("--json and --csv cannot be combined; give one of them")
 
     def show(self, listing: Listing, name: str) -> None:
         """Print the list ``name``."""

@@ -35,7 +35,7 @@ def status(
 ) -> None:
     """Show finished, active, failed and pending runs, also while other processes or machines execute a grid."""
     if watch and as_json:
-        raise InputError("--watch and --json exclude each other; print JSON repeatedly with a loop of the shell")
+        raise InputError("--watch and --json cannot be combined; print JSON repeatedly with a loop of the shell")
     if watch:
         _watch(results)
         return

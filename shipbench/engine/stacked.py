@@ -120,7 +120,7 @@ def _train(members: Sequence[_StackMember], first: Prepared, note: Callable[[str
 def _together(members: Sequence[_StackMember]) -> str:
     text = f"trained together with {len(members) - 1} other run(s), in one pass over the frozen backbone"
     placeholders = sum(member.session is None for member in members)
-    return f"{text}; {placeholders} of them only keep the numbers the same" if placeholders else text
+    return f"{text}; {placeholders} of them are placeholders that keep the results the same" if placeholders else text
 
 
 def _assemble(member: _StackMember, first: Prepared, train: ImageInputs, evaluation: ImageInputs) -> _AssembledRun:

@@ -125,7 +125,7 @@ class _Supervisor:
     def _is_given_up(self, run: PlannedRun) -> bool:
         if self.deaths.count(run.run_id) < _MAX_DEATHS:
             return False
-        reason = f"its process died {_MAX_DEATHS} times (for lack of memory or by a failing GPU, perhaps)"
+        reason = f"its process died {_MAX_DEATHS} times (perhaps out of memory, or of a failing GPU)"
         give_up(run, self.store.root, reason)
         return True
 

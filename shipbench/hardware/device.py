@@ -28,7 +28,7 @@ def resolve_device(name: str) -> torch.device:
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         devices = ", ".join(f"cuda:{index}" for index in range(torch.cuda.device_count()))
-        raise InputError(f"device {name!r} is not there: this machine has {devices or 'no CUDA device'}")
+        raise InputError(f"device {name!r} is not available: this machine has {devices or 'no CUDA device'}")
     return device
 
 
@@ -85,8 +85,8 @@ def _has_mps() -> bool:
 def _require_mps() -> None:
     if not _has_mps():
         raise InputError(
-            "device 'mps' is not there: it is the GPU of a Mac with Apple silicon and macOS 14 or later, under a torch "
-            "that is built for it; choose auto or cpu"
+            "device 'mps' is not available: it is the GPU of a Mac with Apple silicon and macOS 14 or later, under a "
+            "torch that is built for it; choose auto or cpu"
         )
 
 

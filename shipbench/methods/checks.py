@@ -49,7 +49,9 @@ def refuse_description(method: Method, where: str) -> None:
             raise InputError(f"{where} has a switch {switch!r}; call it something without spaces and {_IN_SWITCHES}")
         unknown = sorted(set(changes) - set(defaults))
         if unknown:
-            raise InputError(f"{where} has a switch {switch!r} that changes {unknown[0]!r}, which is no setting of it")
+            raise InputError(
+                f"{where} has a switch {switch!r} that changes {unknown[0]!r}, which is not a setting of it"
+            )
         if changes.items() <= defaults.items():
             raise InputError(f"{where} has a switch {switch!r} that changes nothing: its values are the defaults")
 
@@ -64,7 +66,7 @@ def _refuse_types(settings: type[Any], where: str) -> None:
         ) from error
     if name:
         raise InputError(
-            f"{where} has a setting {name!r} that is no plain value; use int, float, bool, str, Literal, an enum of "
+            f"{where} has a setting {name!r} that is not a plain value; use int, float, bool, str, Literal, an enum of "
             "texts, None, a tuple of these, or several settings"
         )
 

@@ -27,7 +27,7 @@ _RECENT_EPOCHS = 5
 
 @dataclass(frozen=True)
 class TrainedEpochs:
-    """What a checkpoint says: finished ``epochs`` of ``of``, and the mean seconds of an epoch by the clock on the wall.
+    """What a checkpoint says: finished ``epochs`` of ``of``, and the mean seconds of an epoch by the wall clock.
 
     Training counts as in the last few epochs, evaluations as in all of them.
     """

@@ -96,7 +96,9 @@ def _refuse_other_owner(repo: str, account: Mapping[str, Any]) -> None:
         return
     if owner in roles:
         raise InputError(f"{name} may only read in the organisation {owner}; push to {name}/{repo.split('/')[1]}")
-    raise InputError(f"the token is one of {name}, who is no member of {owner}; push to {name}/{repo.split('/')[1]}")
+    raise InputError(
+        f"the token belongs to {name}, who is not a member of {owner}; push to {name}/{repo.split('/')[1]}"
+    )
 
 
 def _token_may_write(repo: str, account: Mapping[str, Any]) -> bool:
@@ -149,7 +151,7 @@ def download(address: str) -> Path:
         elif isinstance(cause, errors.RepositoryNotFoundError):
             reason = "does not exist on the hub or is private; check the name, or set HF_TOKEN if it is yours"
         elif isinstance(cause, errors.RevisionNotFoundError):
-            reason = f"is no revision of {repo}; name a branch, a tag or a commit after the @"
+            reason = f"is not a revision of {repo}; name a branch, a tag or a commit after the @"
         elif isinstance(cause, errors.EntryNotFoundError) and not isinstance(cause, errors.LocalEntryNotFoundError):
             reason = f"holds no {WEIGHTS}; name a repository that 'shipbench push' has written"
         else:

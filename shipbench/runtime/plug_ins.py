@@ -39,12 +39,12 @@ class MayBeUnusable(Protocol):
 
     @staticmethod
     def why_unusable() -> str:
-        """Return what this machine lacks, or an empty string; takes no time and asks no network."""
+        """Return what this machine lacks, or an empty string; must be fast and not use the network."""
         ...
 
 
 def why_unusable(point: EntryPoint) -> str:
-    """Return why the plug-in of an entry point cannot be used on this machine; empty if nothing speaks against it."""
+    """Return why the plug-in of an entry point cannot be used on this machine; empty if it can be used."""
     try:
         plug_in = point.load()
         return plug_in.why_unusable() if isinstance(plug_in, MayBeUnusable) else ""
@@ -60,6 +60,6 @@ def missing_library(module: str) -> str:
 
 
 def extra_of(point: EntryPoint) -> str | None:
-    """Return what pip installs for a plug-in: the extra of its package that is called like it, or None without one."""
+    """Return what pip installs for a plug-in: the extra of the same name of its package, or None without one."""
     extras = (point.dist and point.dist.metadata.get_all("Provides-Extra")) or []
     return f"{point.dist.name}[{point.name}]" if point.dist and point.name in extras else None

@@ -24,7 +24,7 @@ def is_source(text: str) -> bool:
 
 
 def task_of_source(text: str, base: Path) -> Task:
-    """Return the task of a SOURCE, in a suite that has no other and is called as the task.
+    """Return the task of a SOURCE, in a suite of the same name that has no other.
 
     A relative location starts from ``base``. Raises ``InputError`` if the location is empty.
     """

@@ -68,7 +68,7 @@ _SETS: dict[str, tuple[Task, ...]] = {
 
 
 def get_task(name: str) -> Task:
-    """Return the task called ``name``, its canonical name or a folder alias in any case, or the task of a SOURCE.
+    """Return the task called ``name``, its canonical name or a folder alias (ignoring case), or the task of a SOURCE.
 
     A relative location of a SOURCE such as ``folder:bugs`` starts from the working directory; its images are not opened
     here. Raises ``InputError`` for any other name.

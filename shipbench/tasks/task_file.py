@@ -132,7 +132,7 @@ def _truth(table: Mapping[str, Any], key: str, where: str) -> bool:
 
 def _class_names(value: Any, where: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        raise InputError(f'classes of {where} is no list of names, as in ["ant", "bee"]')
+        raise InputError(f'classes of {where} is not a list of names, as in ["ant", "bee"]')
     if len(set(value)) < len(value):
         raise InputError(f"classes of {where} names a class twice")
     return tuple(value)

@@ -63,7 +63,7 @@ def _refusing(name: str) -> Iterator[None]:
 
 
 def require_library(module: str, tracker: str) -> None:
-    """Raise ``InputError`` if ``module`` is not installed; it names the extra that brings it, called as the tracker."""
+    """Raise ``InputError`` if ``module`` is not installed; it names the extra of the same name that installs it."""
     if missing_library(module):
         raise InputError(
             f"--track {tracker} needs a package that is not installed; run: pip install 'shipbench[{tracker}]'"

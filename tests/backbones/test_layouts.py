@@ -238,7 +238,7 @@ def test_layouts_of_a_plain_vit(tmp_path: Path, state: Weights, layout: Callable
 def test_prompts_beside_the_backbone_are_mentioned(tmp_path: Path, state: Weights) -> None:
     for layout in (layouts.ship, layouts.vpt):
         model = loaded(saved(tmp_path / "w.pth", layout(state)))
-        assert "w.pth: its prompts are left aside; only its backbone is used" in origin_of(model).notes
+        assert "w.pth: its prompts are ignored; only its backbone is used" in origin_of(model).notes
 
 
 # The plain DINOv2, the one with registers, and the largest, whose MLPs are gated.

@@ -367,7 +367,7 @@ def test_other_classes_are_refused_by_name_and_nothing_is_written(shipbench: Shi
 
 REFUSED = (
     ((), "name the images with --on, or a corruption of the run's test images with --corrupt"),
-    (("--corrupt", "blur", "--device", "cuda:7"), "device 'cuda:7' is not there"),
+    (("--corrupt", "blur", "--device", "cuda:7"), "device 'cuda:7' is not available"),
     (("--corrupt", "fog"), "unknown corruption 'fog'; choose from gaussian-noise, blur, jpeg, contrast"),
     (("--corrupt", "blurr"), "did you mean 'blur'?"),
     (("--corrupt", "blur", "--severity", "6"), "severity 6 is not one of 1 to 5"),

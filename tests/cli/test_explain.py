@@ -241,7 +241,7 @@ def test_what_cannot_be_explained_is_refused_and_nothing_is_written(shipbench: S
         ((run_of(study, "ship"), study / "x.png", "--on", "dtd"), "leave it out, or leave out the images"),
         ((run_of(study, "ship"), "--features"), "draws no figures; leave out --output"),
         ((run_of(study, "ship"), "--output", study / "photos" / "ant" / "0.png"), "0.png is a file; name a folder"),
-        ((run_of(study, "ship"), "--device", "cuda:7"), "device 'cuda:7' is not there"),
+        ((run_of(study, "ship"), "--device", "cuda:7"), "device 'cuda:7' is not available"),
         (("nothing",), "there is no run 'nothing'"),
     ):
         outcome = shipbench("explain", "--results", study / "r", "--output", study / "e", *arguments)

@@ -287,7 +287,7 @@ def test_every_list_has_chosen_columns_in_every_format(
         assert f"did you mean {columns.rpartition(',')[2]!r}" in wrong.err
     both = shipbench("list", name, "--json", "--csv")
     assert (both.code, both.out) == (2, "")
-    assert both.err == "error: --json and --csv exclude each other; give one of them\n"
+    assert both.err == "error: --json and --csv cannot be combined; give one of them\n"
 
 
 def test_a_csv_of_runs_has_every_column_and_quotes_values(shipbench: Shipbench, tmp_path: Path) -> None:

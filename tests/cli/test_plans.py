@@ -148,7 +148,7 @@ def test_a_plan_refuses_what_a_run_would_refuse(name: str, precision: str, words
 def test_a_device_elsewhere_need_not_be_here(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert [precision_elsewhere(name, precision) for precision in ("fp32", "bf16")] == ["fp32", "bf16"]
-    with pytest.raises(InputError, match=f"device '{name}' is not there: .*; choose .* --precision fp32 or bf16"):
+    with pytest.raises(InputError, match=f"device '{name}' is not available: .*; choose .* --precision fp32 or bf16"):
         precision_elsewhere(name, "auto")
 
 

@@ -152,7 +152,7 @@ def scoped(name: str, *permissions: str) -> dict[str, object]:
         ("someone/insects", {"token": {"role": "read"}}, "the token of someone has no write permission"),
         ("someone/insects", scoped("else", "repo.write"), "the token of someone has no write permission"),
         ("someone/insects", scoped("someone", "repo.content.read"), "the token of someone has no write permission"),
-        ("other/insects", {}, "who is no member of other; push to someone/insects"),
+        ("other/insects", {}, "who is not a member of other; push to someone/insects"),
         ("lab/insects", {"organisations": {"lab": "read"}}, "someone may only read in the organisation lab"),
         ("someone/insects", {"refused": {"whoami": 401}}, "the hub does not accept the token"),
     ],
@@ -227,7 +227,7 @@ def test_a_repository_without_a_run_is_refused(shipbench: Shipbench, trained: Tr
         ("hf:someone/nothing", "does not exist on the hub or is private"),
         ("hf:someone/other", "holds no shipbench.safetensors"),
         ("hf:someone", "'someone' is not USER/REPO"),
-        ("hf:someone/other@v2", "is no revision of someone/other"),
+        ("hf:someone/other@v2", "is not a revision of someone/other"),
         ("hf:locked/a", f"has conditions to accept; do so at {hub.address}/locked/a"),
     ):
         outcome = shipbench("predict", name, trained.photograph)

@@ -158,7 +158,7 @@ def test_a_run_that_is_repeated_keeps_its_stack_and_its_record(
     outcome = shipbench("run", *grid)
     assert outcome.code == 0, outcome.err
     assert "trained together with 2 other run(s)" in outcome.err
-    assert "2 of them only keep the numbers the same" in outcome.err
+    assert "2 of them are placeholders that keep the results the same" in outcome.err
     pd.testing.assert_frame_equal(load_results(tmp_path / "r").drop(columns=TIMES), undisturbed.drop(columns=TIMES))
 
 

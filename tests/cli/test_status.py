@@ -122,4 +122,4 @@ def test_watching_ends_with_the_exit_code_of_a_signal(tmp_path: Path) -> None:
 
 def test_wrong_use(shipbench: Shipbench, tmp_path: Path) -> None:
     assert shipbench("status", "--results", tmp_path / "absent").code == 2
-    assert "exclude each other" in shipbench("status", "--results", folder(tmp_path), "--watch", "--json").err
+    assert "cannot be combined" in shipbench("status", "--results", folder(tmp_path), "--watch", "--json").err

@@ -271,7 +271,7 @@ def test_another_machine_is_compared_with_the_lock(
     assert "1.0.0" in refused.err
     assert len(load_results("records")) == 2
     Path("tiny.toml.lock").write_text("{}", encoding="utf-8")
-    assert "is no lock file" in shipbench(*line, "--dry-run").err
+    assert "is not a lock file" in shipbench(*line, "--dry-run").err
 
 
 def test_a_run_that_fails_and_a_tuning_without_a_choice_are_failures(

@@ -46,7 +46,7 @@ def refused(outcome: Outcome, results: Path, *words: str) -> None:
         (("--method", "ship", "--tasks", "dtd", "--set", "prompt_length=2.5"), ("is not a whole number",)),
         (("--method", "ship", "--tasks", "dtd", "--set", "attention=loose"), ("one of decoupled, coupled",)),
         (("--method", "ship", "--tasks", "dtd", "--set", "vpt-deep.prompt_length=3"), ("not among",)),
-        (("--method", "ship", "--tasks", "dtd", "--device", "cuda:7"), ("is not there",)),
+        (("--method", "ship", "--tasks", "dtd", "--device", "cuda:7"), ("is not available",)),
         (("--method", "ship", "--tasks", "dtd", "--device", "abacus"), ("unknown device",)),
         (("--method", "ship", "--tasks", "dtd", "--precision", "fp8"), ("unknown precision",)),
         (("--method", "ship", "--tasks", "dtd", "--recipe", "publishd"), ("did you mean 'published'",)),
@@ -185,7 +185,7 @@ def test_wrong_config_file(shipbench: Shipbench, tmp_path: Path, content: str, w
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("list published --json --csv", "--json and --csv exclude each other"),
+        ("list published --json --csv", "--json and --csv cannot be combined"),
         ("list published --method ,", "--method is empty; name methods"),
         ("list published --method -", "no published row of '-'"),
         ("list published --task ,", "--task is empty; name tasks"),

@@ -187,7 +187,7 @@ def test_free_memory_limits_the_workers_unless_the_user_has_chosen(monkeypatch: 
         LocalExecutor(EngineOptions(jobs=jobs))._workers(Plan((run,), (run,)), 4, events.append) for jobs in (None, 4)
     ]
     assert workers == [1, 4]
-    assert events == [Note(None, "the memory that is free now holds 1 of 4 runs at a time")]
+    assert events == [Note(None, "free memory holds 1 of 4 runs at a time")]
 
 
 @dataclass
@@ -273,7 +273,7 @@ def test_a_worker_that_leaves_the_cluster_ends_no_grid(tmp_path: Path, monkeypat
 
 def test_dask_refuses_a_number_of_stacked_runs() -> None:
     options = EngineOptions(stacking=Stacking(3), scheduler="tcp://127.0.0.1:1")
-    with pytest.raises(InputError, match="--stack N and --engine dask do not go together"):
+    with pytest.raises(InputError, match="--stack N and --engine dask cannot be combined"):
         get_executor("dask", options).check()
 
 

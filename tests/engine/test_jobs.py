@@ -190,7 +190,7 @@ def test_no_clock_changes_threads_or_records(
     line = ("--method", "ship,vpt-deep", "--tasks", "dtd", "--data", data, "--results", tmp_path / "r")
     outcome = shipbench("run", *TINY, *line)
     assert outcome.code == 0, outcome.err
-    assert "2 runs at a time with 1 thread each (--jobs N for another number)" in outcome.err
+    assert "2 runs at a time with 1 thread each (change it with --jobs N)" in outcome.err
     undisturbed = load_results(tmp_path / "r").drop(columns=TIMES)
     assert list(undisturbed["threads"]) == [1, 1]
     next((tmp_path / "r" / "runs").glob("*.parquet")).unlink()

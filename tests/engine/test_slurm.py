@@ -85,7 +85,7 @@ def test_a_controller_that_does_not_answer_is_refused(cluster: Path) -> None:
 
 @pytest.mark.usefixtures("cluster")
 def test_jobs_neither_stack_nor_have_a_scheduler() -> None:
-    with pytest.raises(InputError, match="--stack N and --engine slurm do not go together"):
+    with pytest.raises(InputError, match="--stack N and --engine slurm cannot be combined"):
         get_executor("slurm", EngineOptions(stacking=Stacking(3))).check()
     with pytest.raises(InputError, match="--engine dask belong together"):
         get_executor("slurm", EngineOptions(scheduler="tcp://127.0.0.1:1")).check()

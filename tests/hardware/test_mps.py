@@ -42,7 +42,7 @@ def test_auto_is_cuda_then_mps_then_the_cpu(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert resolve_device("auto") == torch.device("cpu")
-    with pytest.raises(InputError, match="device 'mps' is not there: it is the GPU of a Mac"):
+    with pytest.raises(InputError, match="device 'mps' is not available: it is the GPU of a Mac"):
         resolve_device("mps")
 
 
@@ -51,7 +51,7 @@ def test_without_a_mac_the_command_refuses_before_anything(shipbench: Shipbench,
     line = ("run", "--method", "ship", "--tasks", "demo-tiny", "--results", tmp_path / "r", "--device")
     outcome = shipbench(*line, "mps")
     assert (outcome.code, outcome.err.count("\n")) == (2, 1)
-    assert "device 'mps' is not there" in outcome.err
+    assert "device 'mps' is not available" in outcome.err
     assert not (tmp_path / "r").exists()
     assert "unknown device 'mps:0'; choose auto, cpu, mps, cuda or cuda:0" in shipbench(*line, "mps:0").err
 

@@ -42,7 +42,7 @@ def test_all_problems_are_named_at_once(
         "lr='fast' is not a number",
         f"{tmp_path / 'nope'} is not a folder",
         f"checkpoint {tmp_path / 'nope.pth'} does not exist",
-        "device 'cuda:77' is not there",
+        "device 'cuda:77' is not available",
         f"results folder {tmp_path / 'taken'} cannot be written to",
     ):
         assert words in outcome.err
@@ -67,7 +67,7 @@ def test_wrong_names_and_options_are_named_with_all_else(shipbench: Shipbench, c
         "--set 'lr' is not KEY=VALUE",
         "--shots '0' is not",
         "nope.pth does not exist",
-        "device 'cuda:77' is not there",
+        "device 'cuda:77' is not available",
     ):
         assert words in outcome.err
 

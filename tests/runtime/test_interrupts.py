@@ -60,7 +60,7 @@ def _interrupted(moment: str, signals: str = "default") -> tuple[int, str, bool]
 
 
 def test_an_interruption_while_the_command_loads_is_one_sentence() -> None:
-    sentence = "stopped; nothing has begun, the same command starts again\n"
+    sentence = "stopped before anything started; run the same command again\n"
     assert _interrupted("shipbench.cli") == (130, sentence, False)
 
 

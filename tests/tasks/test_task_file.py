@@ -82,7 +82,7 @@ def test_specs_of_own_tasks_can_be_compared_hashed_and_sent_to_other_processes(t
         ("[[task]]\nsource = 'folder:a'\nval = 'some'", "val of task 'a' .* is 'some'"),
         ("[[task]]\nsource = 'folder:a'\nresize = 'pad'", "resize of task 'a' .* 'pad'; choose one of squash, crop"),
         ("[[task]]\nsource = 'folder:a'\nallow_leaks = 1", "allow_leaks of task 'a' .* must be true or false"),
-        ("[[task]]\nsource = 'folder:a'\nclasses = 'ant'", "classes of task 'a' .* is no list of names"),
+        ("[[task]]\nsource = 'folder:a'\nclasses = 'ant'", "classes of task 'a' .* is not a list of names"),
         ("[[task]]\nsource = 'folder:a'\nclasses = ['b', 'b']", "names a class twice"),
         ("[[task]]\nsource = 'folder:a'\nname = ''", "name is ''; it must be a text"),
         ("[[task]]\nsource = 'folder:a'\n[[task]]\nsource = 'csv:x/a.csv'", "two tasks called 'a'"),

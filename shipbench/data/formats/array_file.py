@@ -232,4 +232,4 @@ def _why_no_archive(file: Path) -> str:
         start = stream.read(512)
     if start.startswith(b"PK\x03\x04"):
         return "is truncated or damaged; get the file again"
-    return impostor(start, "save the arrays with numpy.savez") or "is no npz file; save the arrays with numpy.savez"
+    return impostor(start, "save the arrays with numpy.savez") or "is not an npz file; save the arrays with numpy.savez"

@@ -45,7 +45,7 @@ class FolderImages:
 
 
 def is_image(name: str) -> bool:
-    """Return whether a file's name has the suffix of an image, in any case."""
+    """Return whether a file's name has the suffix of an image, ignoring case."""
     return posixpath.splitext(name)[1].lower() in SUFFIXES
 
 

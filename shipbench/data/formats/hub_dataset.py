@@ -64,7 +64,7 @@ class HubDataset(ListedSource):
         if shards := list_shards(local, options):
             return shards
         if local.is_file():
-            raise InputError(f"hf:{name}: {local} is no Parquet file; name one, or the folder of a data set")
+            raise InputError(f"hf:{name}: {local} is not a Parquet file; name one, or the folder of a data set")
         listing = list_folder(local, {key: value for key, value in options.items() if key == "splits"})
         if column := next((key for key in ("image_column", "label_column") if key in options), None):
             raise InputError(

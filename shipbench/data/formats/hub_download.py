@@ -59,10 +59,7 @@ def _why_not_found(name: str, message: str) -> str:
     if reason.startswith("Revision "):
         return "has no such revision; check the key revision in the task file"
     if "gated" in reason or "authenticated" in reason:
-        return (
-            f"needs a licence: accept it at huggingface.co/datasets/{name}, then set HF_TOKEN or run "
-            "'huggingface-cli login'"
-        )
+        return f"needs a licence: accept it at huggingface.co/datasets/{name}, then set HF_TOKEN or run 'hf auth login'"
     return "does not exist on the hub or is private; check the name, or set HF_TOKEN if it is yours"
 
 

@@ -151,7 +151,7 @@ def _json_records(file: Path, text: str) -> list[dict[str, Any]]:
         raise InputError(f"{file} has a line that is not JSON: {error}; correct the line") from error
     odd = [record for record in records if not isinstance(record, dict)]
     if odd:
-        raise InputError(f"{file} has the line {str(odd[0])[:60]!r}, which is no JSON object; correct the line")
+        raise InputError(f"{file} has the line {str(odd[0])[:60]!r}, which is not a JSON object; correct the line")
     return records
 
 

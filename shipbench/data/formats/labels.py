@@ -200,7 +200,7 @@ def _remedy(absent: Sequence[str], trained: Sequence[str]) -> str:
     spelled = {name.strip().casefold(): name for name in trained}
     if alike := next((name for name in absent if name.strip().casefold() in spelled), None):
         other = spelled[alike.strip().casefold()]
-        return f"train has {other!r} in place of {alike!r}, so write the class in one way"
+        return f"train has {other!r} in place of {alike!r}, so spell the class the same way everywhere"
     return "add training images or leave the class out"
 
 

@@ -37,7 +37,7 @@ _KEYWORD = re.compile(
 
 
 def role_of(name: str) -> SplitRole | None:
-    """Return the role that a split's name means, in any case; ``None`` if it means none."""
+    """Return the role that a split's name means, ignoring case; ``None`` if it means none."""
     return WORDS.get(name.strip().lower())
 
 
@@ -54,7 +54,7 @@ def role_within(name: str) -> SplitRole | None:
 def split_columns(columns: Mapping[str, Iterable[str]], options: Mapping[str, Any], where: object) -> list[str]:
     """Return the columns that hold nothing but names of splits, train and another role among them.
 
-    A column called as that of the split whose values leave open which images are train, or say that none is, raises
+    A column named like one of splits whose values leave open which images are train, or say that none is, raises
     ``InputError``: test images would be trained on. If the task file has the key ``splits``, columns count of which it
     names a value that is no name of a split. The columns of the images and labels never count.
     """
@@ -75,7 +75,7 @@ def split_columns(columns: Mapping[str, Iterable[str]], options: Mapping[str, An
 
 
 def _is_unclear(name: str, roles: Collection[SplitRole | None], values: int) -> bool:
-    """Return whether a column is called as that of the split, but its values leave open which images are train."""
+    """Return whether a column is named like one of splits, but its values leave open which images are train."""
     lower = name.lower()
     if None not in roles:
         return lower in _UNCLEAR_NAMES and "train" not in roles

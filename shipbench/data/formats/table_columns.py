@@ -149,7 +149,7 @@ class Table:
     def has_label(self, options: Mapping[str, Any]) -> bool:
         """Return whether the table has a column for the label, or one for each class with a 1 in one of them.
 
-        A column called as that of a label counts too if the task file chooses another one, which the table lacks.
+        A column named like one of labels counts too if the task file chooses another one, which the table lacks.
         """
         chosen = text_option(options, "label_column")
         if chosen is not None:

@@ -97,7 +97,9 @@ class TorchvisionImages:
         except Exception as error:
             raise InputError(f"image {int(index)} of the {split} split cannot be read: {one_line(error)}") from error
         if not isinstance(image, Image.Image):
-            raise InputError(f"image {int(index)} of the {split} split is no Pillow image but a {type(image).__name__}")
+            raise InputError(
+                f"image {int(index)} of the {split} split is not a Pillow image but a {type(image).__name__}"
+            )
         return image
 
 
@@ -160,7 +162,7 @@ class _Opener:
         parameters = self._parameters()
         arguments = dict(table_option(self.options, "arguments"))
         if unknown := [key for key in arguments if key not in parameters or key in ("root", "download", "train")]:
-            raise InputError(f"arguments.{unknown[0]} in the task file is no argument of torchvision:{self.name}")
+            raise InputError(f"arguments.{unknown[0]} in the task file is not an argument of torchvision:{self.name}")
         self._require_arguments(arguments)
         if "root" in parameters:
             arguments["root"] = str(self.root)

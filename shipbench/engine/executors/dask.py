@@ -47,7 +47,7 @@ class DaskExecutor:
         refuse_cluster_options("dask", self._options)
         if stacking.most > 1 and not stacking.automatic:
             raise InputError(
-                "--stack N and --engine dask do not go together: a cluster's worker executes one run at a time"
+                "--stack N and --engine dask cannot be combined: a cluster's worker executes one run at a time"
             )
         with _connected(self._address) as client:
             for worker, threads in client.nthreads().items():

@@ -60,7 +60,7 @@ class LocalExecutor:
         if self._division is None:
             self._division = divide(plan, self._options.jobs)
             if self._division.jobs > 1 and self._options.jobs is None:
-                emit(Note(None, f"{self._division.text} (--jobs N for another number)"))
+                emit(Note(None, f"{self._division.text} (change it with --jobs N)"))
         return self._division
 
     def _workers(self, plan: Plan, jobs: int, emit: Listener) -> int:
@@ -71,7 +71,7 @@ class LocalExecutor:
             return jobs
         workers = jobs_now(plan.runs, jobs)
         if workers < jobs:
-            emit(Note(None, f"the memory that is free now holds {workers} of {jobs} runs at a time"))
+            emit(Note(None, f"free memory holds {workers} of {jobs} runs at a time"))
         return workers
 
     def _stacks(self, runs: Sequence[PlannedRun], plan: Plan, jobs: int) -> list[Stack]:

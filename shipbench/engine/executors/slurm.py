@@ -97,7 +97,7 @@ class SlurmExecutor:
         if self._options.scheduler is not None:
             raise InputError("--scheduler ADDRESS and --engine dask belong together; give both or neither")
         if stacking.most > 1 and not stacking.automatic:
-            raise InputError("--stack N and --engine slurm do not go together: a job executes one run")
+            raise InputError("--stack N and --engine slurm cannot be combined: a job executes one run")
         slurm_queue.require_slurm()
         _submitit()
         slurm_queue.require_partition(self._job_options.partition)

@@ -158,7 +158,7 @@ def read_lock(path: Path) -> Lock:
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"lock file {path} cannot be read ({one_line(error)}); move it away") from error
     if not isinstance(lock, dict) or lock.get("format") != FORMAT or not _is_complete(lock):
-        raise InputError(f"{path} is no lock file of the format {FORMAT}; move it away")
+        raise InputError(f"{path} is not a lock file of the format {FORMAT}; move it away")
     return lock
 
 

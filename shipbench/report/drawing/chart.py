@@ -67,7 +67,6 @@ class Band:
     highs: Sequence[float]
     colour: str
     key: str = ""
-    opacity: float = 0.18
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ class Heat:
 
 @dataclass(frozen=True)
 class Note:
-    """A text at a data point, moved by ``dx`` and ``dy`` points (y downwards) and centred vertically.
+    """A text at a data point, moved to the right by ``dx`` points and centred vertically.
 
     ``beside`` puts it on that side of the panel at the height of the point.
     """
@@ -111,7 +110,6 @@ class Note:
     colour: str = MUTED
     anchor: Anchor = "start"
     dx: float = 0
-    dy: float = 0
     beside: Literal["", "left", "right"] = ""
     key: str = ""
 
@@ -124,7 +122,6 @@ class Reference:
     axis: str = "x"
     colour: str = INK
     width: float = 0.8
-    dashes: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -137,7 +134,6 @@ class Labels:
     points: tuple[tuple[float, float], ...]
     texts: tuple[str, ...]
     avoid: tuple[tuple[tuple[float, float], ...], ...] = ()
-    size: float = 7.5
     optional: bool = False
 
 
@@ -197,4 +193,3 @@ class Chart:
     y_label: str = ""
     footer: str = ""
     bar: ColourBar | None = None
-    spacing: float = 10

@@ -32,6 +32,9 @@ from shipbench.report.drawing.shapes import Drawing, Grid, Marker, Path, Point, 
 _TITLE, _LABEL, _FOOTER = 8.0, 8.0, 5.5
 _EDGE, _GAP = 4.0, 3.0
 _BAR, _BAR_ROOM = 7.0, 34.0
+_SPACING = 10
+_NAME = 7.5
+_BAND_OPACITY = 0.18
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,7 @@ class _Layout:
         columns = len(margins.left)
         start = _EDGE + (12 * self.text if chart.y_label else 0)
         room = self.width - start - _EDGE - (_BAR_ROOM if chart.bar else 0)
-        room -= sum(margins.left) + sum(margins.right) + chart.spacing * (columns - 1)
+        room -= sum(margins.left) + sum(margins.right) + _SPACING * (columns - 1)
         width = max(20.0, room / columns)
         height = chart.height or width
         frames = []
@@ -152,7 +155,7 @@ class _Layout:
             for column, panel in enumerate(chart.panels[row * columns : (row + 1) * columns]):
                 x += margins.left[column]
                 frames.append(_Frame(panel, x, y, width, height))
-                x += width + margins.right[column] + chart.spacing
+                x += width + margins.right[column] + _SPACING
             y += height + margins.bottom[row] + _GAP
         return frames
 
@@ -290,7 +293,7 @@ def _shapes(frame: _Frame, mark: Mark, text: float) -> Iterator[Shape]:
         case Band():
             low = [frame.at(x, y) for x, y in zip(mark.xs, mark.lows, strict=True)]
             high = [frame.at(x, y) for x, y in zip(mark.xs, mark.highs, strict=True)]
-            yield Path((*low, *reversed(high)), "", 0, (), mark.colour, mark.opacity, True, mark.key)
+            yield Path((*low, *reversed(high)), "", 0, (), mark.colour, _BAND_OPACITY, True, mark.key)
         case Box():
             yield _box(frame, mark)
         case Heat():
@@ -304,7 +307,7 @@ def _shapes(frame: _Frame, mark: Mark, text: float) -> Iterator[Shape]:
             places = tuple(frame.at(*point) for point in mark.points)
             avoid = [[frame.at(*point) for point in line] for line in mark.avoid]
             edges = (frame.left, frame.top, frame.right, frame.bottom)
-            size, optional = mark.size * text, mark.optional
+            size, optional = _NAME * text, mark.optional
             yield from place_labels(places, mark.texts, mark.texts, size, avoid, edges, optional=optional)
 
 
@@ -323,9 +326,9 @@ def _box(frame: _Frame, mark: Box) -> Path:
 def _reference(frame: _Frame, mark: Reference) -> Path:
     if mark.axis == "x":
         x = frame.left + position(frame.panel.x, mark.value) * frame.width
-        return Path(((x, frame.top), (x, frame.bottom)), mark.colour, mark.width, mark.dashes)
+        return Path(((x, frame.top), (x, frame.bottom)), mark.colour, mark.width)
     y = frame.top + (1 - position(frame.panel.y, mark.value)) * frame.height
-    return Path(((frame.left, y), (frame.right, y)), mark.colour, mark.width, mark.dashes)
+    return Path(((frame.left, y), (frame.right, y)), mark.colour, mark.width)
 
 
 def _note(frame: _Frame, mark: Note, text: float) -> Text:
@@ -333,4 +336,4 @@ def _note(frame: _Frame, mark: Note, text: float) -> Text:
     if mark.beside:
         x = frame.right + 4 if mark.beside == "right" else frame.left - 4
     size = mark.size * text
-    return Text(x + mark.dx, y + mark.dy + 0.35 * size, mark.text, size, mark.colour, mark.anchor, key=mark.key)
+    return Text(x + mark.dx, y + 0.35 * size, mark.text, size, mark.colour, mark.anchor, key=mark.key)

@@ -10,13 +10,12 @@ _WIDTHS = (
     *(39, 63, 59, 82, 59, 59, 52, 64, 34, 64, 84),
 )
 _OTHER = 84
-_BOLD = 1.1
 
 
-def text_width(text: str, size: float, *, bold: bool = False) -> float:
+def text_width(text: str, size: float) -> float:
     """Return the width in points of ``text`` at font size ``size``."""
     percent = sum(_WIDTHS[code - 32] if 32 <= (code := ord(letter)) <= 126 else _OTHER for letter in text)
-    return percent / 100 * size * (_BOLD if bold else 1.0)
+    return percent / 100 * size
 
 
 def wrapped_to(text: str, room: float, size: float) -> list[str]:

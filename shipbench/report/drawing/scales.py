@@ -21,15 +21,13 @@ def position(axis: Axis, value: float) -> float:
     return ((log10(value) if axis.log else value) - low) / (high - low)
 
 
-def number_axis(
-    values: Sequence[float], label: str = "", *, margin: float = 0.06, count: int = 5, whole: bool = False
-) -> Axis:
+def number_axis(values: Sequence[float], label: str = "", *, margin: float = 0.06, count: int = 5) -> Axis:
     """Return an axis that spans ``values`` and ``margin`` on both sides, with about ``count`` round ticks."""
     low, high = min(values), max(values)
     room = margin * ((high - low) or abs(high) or 1.0)
     if high - low < 1e-9:
         room = max(room, 0.5)
-    return with_ticks(Axis(low - room, high + room, label=label), count, whole=whole)
+    return with_ticks(Axis(low - room, high + room, label=label), count)
 
 
 def with_ticks(axis: Axis, count: int = 5, *, whole: bool = False) -> Axis:
@@ -52,10 +50,10 @@ def _step(rough: float, *, whole: bool) -> float:
     return max(1.0, float(ceil(step))) if whole else step
 
 
-def log_axis(values: Sequence[float], label: str, unit: float, *, margin: float = 0.12) -> Axis:
+def log_axis(values: Sequence[float], label: str, unit: float) -> Axis:
     """Return a logarithmic axis over positive ``values`` with ticks labelled in multiples of ``unit``."""
     low, high = log10(min(values)), log10(max(values))
-    room = max(margin * (high - low), 0.12)
+    room = 0.12 * max(high - low, 1.0)
     low, high = low - room, high + room
     powers = range(floor(low - log10(unit)) - 1, ceil(high - log10(unit)) + 1)
     choices = _FACTORS[1:] if high - low < 2.2 else _FACTORS
@@ -68,10 +66,10 @@ def log_axis(values: Sequence[float], label: str, unit: float, *, margin: float 
     return Axis(10**low, 10**high, tuple(ticks), label, log=True)
 
 
-def category_axis(labels: Sequence[str], label: str = "", **options: bool) -> Axis:
+def category_axis(labels: Sequence[str], **options: bool) -> Axis:
     """Return an axis with a place at 0, 1, 2, ... for each label, without lines."""
     ticks = tuple(enumerate(labels))
-    return replace(Axis(-0.5, len(labels) - 0.5, ticks, label, grid=False, line=False), **options)  # type: ignore[arg-type]
+    return replace(Axis(-0.5, len(labels) - 0.5, ticks, grid=False, line=False), **options)  # type: ignore[arg-type]
 
 
 def downwards(labels: Sequence[str]) -> Axis:

@@ -20,8 +20,8 @@ COLLAPSED = "\N{DOUBLE DAGGER}"
 SCORE_EXTRAS = ("deviation", "seeds")
 MILLION = 1e6
 BY_CLASS = (
-    " Where the accuracy is the mean over classes, an image weighs the inverse of the size of its class; with classes "
-    "of several sizes, p is an upper bound instead of exact."
+    " Where the accuracy is the mean over classes, each image is weighted by the inverse of the size of its class; "
+    "with classes of several sizes, p is an upper bound instead of exact."
 )
 DEVIATION_BELOW = ", mean over seeds with the standard deviation (n \N{MINUS SIGN} 1) below"
 

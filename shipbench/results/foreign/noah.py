@@ -58,7 +58,9 @@ def _refusal(config: Mapping[str, Any], method: str, log: JsonLog) -> str:
     mode = config.get("mode", "super")
     if mode not in ("super", "retrain"):
         return f"mode is {mode!r}: in the search stage the scores are val200 accuracies, never test"
-    return "a supernet, which is no result: a subnet is searched and retrained from it" if method == "supernet" else ""
+    return (
+        "a supernet, which is not a result: a subnet is searched and retrained from it" if method == "supernet" else ""
+    )
 
 
 def _task(name: str, path: Path) -> tuple[str, str]:

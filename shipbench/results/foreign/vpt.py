@@ -121,7 +121,7 @@ def _why_unfinished(job: str, scores: Sequence[_Score], is_short: bool) -> str |
     """Return why a job ended before its last epoch, empty if it does not say so; None for a finished job."""
     last = [score for score in scores if score.split == "test"][-1]
     if last.accuracy is None:
-        return f"after epoch {last.epoch + 1} the accuracy is no number"
+        return f"after epoch {last.epoch + 1} the accuracy is not a number"
     if not is_short or "No improvement. Breaking out of loop." in job:
         return None
     nan = "encountered nan loss" in job or "encountered infinite" in job or "infinite loss" in job
@@ -141,7 +141,7 @@ class _Config:
         return found[1].strip() if found else None
 
     def block(self, name: str) -> dict[str, Any]:
-        """Return the settings in the block of the dump called ``name`` in any case, without those that are off.
+        """Return the settings in the block of the dump called ``name`` (ignoring case), without those that are off.
 
         The block of a TRANSFER_TYPE holds what tells the runs of a fork's method, or of an adapter, apart.
         """

@@ -146,7 +146,8 @@ def test_classes_that_differ_in_case_alone_are_said(tmp_path: Path) -> None:
     folder = tree(tmp_path, "Cat/1.png", "cat/1.png", "dog/1.png")
     assert read(folder).notes == (f"{folder} has the classes Cat and cat, which differ in case alone",)
     for name in ("cat", "Cat "):
-        message = rf"{name} \(only in test\); train has 'Cat' in place of '{name}', so write the class in one way"
+        instead = f"train has 'Cat' in place of '{name}', so spell the class the same way everywhere"
+        message = rf"{name} \(only in test\); {instead}"
         with pytest.raises(InputError, match=message):
             read(tree(tmp_path / f"splits {name}", "train/Cat/1.png", "train/dog/1.png", f"test/{name}/2.png"))
 

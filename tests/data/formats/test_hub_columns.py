@@ -107,5 +107,5 @@ def test_names_of_other_labels_are_ignored(tmp_path: Path, values: list[Any], st
 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     tree(tmp_path, "labels.jsonl")
-    with pytest.raises(InputError, match=r"labels\.jsonl is no Parquet file; name one, or the folder of a data set"):
+    with pytest.raises(InputError, match=r"labels\.jsonl is not a Parquet file; name one, or the folder of a data set"):
         read(tmp_path / "labels.jsonl")

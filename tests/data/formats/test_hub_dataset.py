@@ -228,7 +228,7 @@ def test_names_on_the_hub_are_downloaded_or_refused_in_one_sentence(tmp_path: Pa
         f"{REPO} has no configuration 'other'; it has default",
         "hf:no/such does not exist on the hub or is private; check the name, or set HF_TOKEN if it is yours",
         "hf:locked/bugs needs a licence: accept it at huggingface.co/datasets/locked/bugs, then set HF_TOKEN or run "
-        "'huggingface-cli login'",
+        "'hf auth login'",
     ]
 
 

@@ -98,7 +98,7 @@ def test_metadata_may_lack_labels_and_hold_any_letter(tmp_path: Path) -> None:
     tree(tmp_path, "train/e.png", "train/.trash/f.png", ".g.png", "__MACOSX/h.png")
     assert read(tmp_path).notes[-1] == f"left out 1 image of {tmp_path} that no metadata lists"
     metadata(tmp_path / "test", "[1]\n", "metadata.jsonl")
-    with pytest.raises(InputError, match=r"has the line '\[1\]', which is no JSON object"):
+    with pytest.raises(InputError, match=r"has the line '\[1\]', which is not a JSON object"):
         read(tmp_path)
 
 

@@ -201,7 +201,7 @@ def test_other_files_are_named(tmp_path: Path) -> None:
         (whole[:-30], r"is truncated or damaged; get the file again"),
         (b"\x93NUMPY\x01\x00", r"is a NumPy array; save the arrays with numpy\.savez"),
         (b"", r"is empty; get the file again"),
-        (b"hello", r"is no npz file; save the arrays with numpy\.savez"),
+        (b"hello", r"is not an npz file; save the arrays with numpy\.savez"),
     ):
         file.write_bytes(data)
         with pytest.raises(InputError, match=rf"bugs\.npz {words}"):

@@ -132,7 +132,7 @@ def test_the_files_lie_in_the_folder_of_data_unless_the_task_file_names_a_root(t
         (
             "MNIST",
             {"arguments": {"colour": 1}},
-            r"arguments\.colour in the task file is no argument of torchvision:MNIST",
+            r"arguments\.colour in the task file is not an argument of torchvision:MNIST",
         ),
         ("MNIST", {"download": "yes"}, r"download = 'yes' in the task file is not a switch"),
         ("MNIST", {"label": 1}, r"torchvision sources read no key 'label'"),

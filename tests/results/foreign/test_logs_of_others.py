@@ -66,7 +66,7 @@ def test_vpt_without_a_number_in_the_end_has_no_final_accuracy(tmp_path: Path) -
     log = vpt_log([50, 61, 62], epochs=3).replace("62.00", "nan").replace("'TOTAL_EPOCH'", "'E'")
     write(tmp_path / VTAB_LOG, log)
     reason = reason_of(imported("vpt", tmp_path, tmp_path / "results"))
-    assert reason.startswith("incomplete: 2 of 3 epochs, after epoch 3 the accuracy is no number")
+    assert reason.startswith("incomplete: 2 of 3 epochs, after epoch 3 the accuracy is not a number")
 
 
 def test_timm_counts_the_epochs_of_the_cool_down(tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def test_noah_without_a_switch_is_a_subnet_or_a_supernet(mode: str, method: str 
     write(tmp_path / "noah/log.txt", json_lines({0: 80}))
     outcomes = imported("noah", tmp_path / "noah", tmp_path / "results")
     if method is None:
-        assert "a supernet, which is no result" in reason_of(outcomes)
+        assert "a supernet, which is not a result" in reason_of(outcomes)
         return
     record = record_of(outcomes)
     assert (record.method, record.trainable_params, record.params_as_written) == ("noah", 0, 128_303)
