@@ -7,13 +7,12 @@ replaced.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
 from typing import Protocol
 
 import pandas as pd
 
 from shipbench.errors import InputError, did_you_mean
-from shipbench.runtime.plug_ins import make_plug_in
+from shipbench.runtime.plug_ins import find_plug_in, make_plug_in, registered
 
 GROUP = "shipbench.selections"
 
@@ -99,7 +98,7 @@ SELECTIONS: tuple[Selection, ...] = (Final(), Validation(), Oracle())
 def list_selections() -> list[str]:
     """Return the names of the built-in rules, then those of other packages, sorted."""
     built_in = [rule.name for rule in SELECTIONS]
-    return [*built_in, *sorted(_installed().keys() - set(built_in))]
+    return [*built_in, *(name for name in registered(GROUP) if name not in built_in)]
 
 
 def get_selection(name: str) -> Selection:
@@ -107,20 +106,14 @@ def get_selection(name: str) -> Selection:
     built_in = {rule.name: rule for rule in SELECTIONS}
     if name in built_in:
         return built_in[name]
-    installed = _installed()
-    if name not in installed:
+    point = find_plug_in(GROUP, name, "rule")
+    if point is None:
         names = list_selections()
         raise InputError(f"--select: unknown rule {name!r}{did_you_mean(name, names)}; use one of {', '.join(names)}")
-    rule: Selection = make_plug_in(installed[name], "rule")
+    rule: Selection = make_plug_in(point, "rule")
     if rule.name != name:
-        raise InputError(
-            f"rule {name!r} ({installed[name].value}) calls itself {rule.name!r}; register it under that name"
-        )
+        raise InputError(f"rule {name!r} ({point.value}) calls itself {rule.name!r}; register it under that name")
     return rule
-
-
-def _installed() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=GROUP)}
 
 
 def _test_at_best_validation(history: pd.DataFrame) -> dict[str, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 from dataclasses import asdict, fields
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +16,7 @@ from shipbench.cli import published as rows_of
 from shipbench.cli.rows import Listing, Names, Row, chosen, list_command, show_table
 from shipbench.cli.runs import list_records
 from shipbench.errors import InputError
-from shipbench.runtime.plug_ins import extra_of, why_unusable
+from shipbench.runtime.plug_ins import extra_of, registered, why_unusable
 
 if TYPE_CHECKING:
     from shipbench.methods import Switches
@@ -157,8 +157,7 @@ def trackers() -> Listing:
 
 
 def _plug_ins(group: str, option: str) -> Listing:
-    points = {point.name: point for point in entry_points(group=group)}
-    rows = [_plug_in(points[name]) for name in sorted(points)]
+    rows = [_plug_in(point) for points in registered(group).values() for point in points]
     line = f"shipbench run --method ship --tasks demo {option} NAME"
     return Listing(rows, _suggestion(line, "train and test with it"))
 

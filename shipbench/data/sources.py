@@ -6,8 +6,6 @@ verification use nothing else. ``Task.source`` names the kind.
 
 from __future__ import annotations
 
-from functools import cache
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Protocol
 
@@ -15,7 +13,7 @@ from shipbench.data.few_shots import FewShotSource
 from shipbench.data.listings import DrawnSource, ListedSource
 from shipbench.data.types import Source, TaskReport
 from shipbench.errors import InputError, did_you_mean
-from shipbench.runtime.plug_ins import make_plug_in
+from shipbench.runtime.plug_ins import find_plug_in, make_plug_in, registered
 from shipbench.tasks import Task
 from shipbench.tasks.catalogue import SplitName
 
@@ -65,20 +63,13 @@ def source_kind(task: Task) -> SourceKind | ListedSource:
 
     Raises ``InputError`` if it is not installed, and if the task has a location that it cannot read.
     """
-    points = _entry_points()
-    if task.source not in points:
+    point, kinds = find_plug_in(GROUP, task.source, "source"), registered(GROUP)
+    if point is None:
         raise InputError(
             f"task {task.name} needs the source {task.source!r}, which is not installed"
-            f"{did_you_mean(task.source, points)}; installed sources are {', '.join(sorted(points)) or 'none'}"
+            f"{did_you_mean(task.source, kinds)}; installed sources are {', '.join(kinds) or 'none'}"
         )
-    point = points[task.source]
     kind: SourceKind | ListedSource = make_plug_in(point, "source")
     if task.location and not isinstance(kind, ListedSource):
         raise InputError(f"source {point.name!r} reads no location such as {task.location!r}; name one of its tasks")
     return kind
-
-
-# Cached because reading the metadata of every installed package is slow.
-@cache
-def _entry_points() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=GROUP)}

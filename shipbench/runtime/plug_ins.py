@@ -2,11 +2,41 @@
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint
+import sys
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from typing import Any, Protocol, runtime_checkable
 
 from shipbench.errors import InputError, ShipbenchError, one_line
+
+
+# Reading the metadata of every installed package takes as long as looking up twenty records.
+@cache
+def _points(group: str, path: tuple[str, ...]) -> Sequence[EntryPoint]:
+    """Return the entry points of a group in the packages on ``path``, the present ``sys.path``."""
+    return tuple(entry_points(group=group))
+
+
+def registered(group: str) -> Mapping[str, Sequence[EntryPoint]]:
+    """Return the entry points of a group by name: one for each, or several where packages differ."""
+    points: dict[str, dict[str, EntryPoint]] = {}
+    for point in _points(group, tuple(sys.path)):
+        points.setdefault(point.name, {})[point.value] = point
+    return {name: [values[value] for value in sorted(values)] for name, values in sorted(points.items())}
+
+
+def find_plug_in(group: str, name: str, what: str) -> EntryPoint | None:
+    """Return the entry point called ``name`` in a group, or None if there is none.
+
+    Raises ``InputError``, which calls it ``what``, if several packages register different objects under the name.
+    """
+    points = registered(group).get(name, ())
+    if len(points) > 1:
+        values = ", ".join(point.value for point in points)
+        raise InputError(f"several packages have the {what} {name!r} ({values}); rename or uninstall one")
+    return points[0] if points else None
 
 
 def load_plug_in(point: EntryPoint, what: str) -> Any:

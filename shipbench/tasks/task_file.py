@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from shipbench.errors import InputError, did_you_mean
 from shipbench.runtime.files import read_toml
-from shipbench.runtime.plug_ins import load_plug_in
+from shipbench.runtime.plug_ins import find_plug_in, load_plug_in
 from shipbench.tasks.catalogue import VTAB, Augment, Draw, Metric, Resize, Suite, Task
 from shipbench.tasks.own import split_source, task_of_source
 
@@ -83,12 +82,9 @@ def _task(table: Mapping[str, Any], file: Path, suite: Suite) -> Task:
 
 def _option_names(kind: str) -> tuple[str, ...] | None:
     """Return the keys that a kind of source reads itself; None if the kind is unknown or does not declare them."""
-    for point in entry_points(group=_GROUP, name=kind):
-        source = load_plug_in(point, "source")
-        # Only sources that read locations have the attribute.
-        names: tuple[str, ...] | None = source.option_names if hasattr(source, "option_names") else None
-        return names
-    return None
+    point = find_plug_in(_GROUP, kind, "source")
+    # Only sources that read locations have the attribute.
+    return None if point is None else getattr(load_plug_in(point, "source"), "option_names", None)
 
 
 def _refuse_unknown(table: Mapping[str, Any], names: tuple[str, ...], where: str) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import EntryPoint, entry_points
 
 from shipbench.errors import InputError, ShipbenchError, did_you_mean, one_line
-from shipbench.runtime.plug_ins import load_plug_in, missing_library
+from shipbench.runtime.plug_ins import find_plug_in, load_plug_in, missing_library, registered
 from shipbench.settings import comma_list
 from shipbench.trackers.interface import Tracker, TrackerOptions
 
@@ -16,34 +15,30 @@ GROUP = "shipbench.trackers"
 
 def list_trackers() -> list[str]:
     """Return the names of all trackers, sorted; the library of a tracker may be missing."""
-    return sorted(_entry_points())
+    return list(registered(GROUP))
 
 
 def make_trackers(text: str, options: TrackerOptions) -> dict[str, Tracker]:
     """Return a new tracker for each name of a comma list, after its ``check``.
 
-    Raises ``InputError`` for an empty list, an unknown name, and a tracker that cannot be used.
+    Raises ``InputError`` for an empty list, an unknown or contested name, and a tracker that cannot be used.
     """
     names = comma_list(text)
     if not names:
         raise InputError(f"--track is empty; name one or more of {', '.join(list_trackers())}")
-    points = _entry_points()
-    trackers = {name: _load(name, points, options) for name in names}
+    trackers = {name: _load(name, options) for name in names}
     for name, tracker in trackers.items():
         with _refusing(name):
             tracker.check()
     return trackers
 
 
-def _entry_points() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=GROUP)}
-
-
-def _load(name: str, points: dict[str, EntryPoint], options: TrackerOptions) -> Tracker:
-    if name not in points:
-        names = sorted(points)
+def _load(name: str, options: TrackerOptions) -> Tracker:
+    point = find_plug_in(GROUP, name, "tracker")
+    if point is None:
+        names = list_trackers()
         raise InputError(f"unknown tracker {name!r}{did_you_mean(name, names)}; choose from {', '.join(names)}")
-    make = load_plug_in(points[name], "tracker")
+    make = load_plug_in(point, "tracker")
     with _refusing(name):
         tracker: Tracker = make(options)
     return tracker

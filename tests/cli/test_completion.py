@@ -15,6 +15,7 @@ import pytest
 from shipbench.cli import completion
 from shipbench.tasks import TASKS
 from tests.cli.test_listing import HEAVY
+from tests.plug_ins import install
 
 
 def complete(*lines: str, **environment: str) -> list[list[str]]:
@@ -72,9 +73,8 @@ def test_every_task_is_offered() -> None:
 
 
 def test_engines_are_those_that_are_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    points = [EntryPoint(name, "module:Class", "shipbench.engines") for name in ("local", "cloud")]
-    monkeypatch.setattr("shipbench.engine.executors.registry.entry_points", lambda *, group: points)
-    assert completion.engines("") == ["cloud", "local"]
+    install(monkeypatch, EntryPoint("cloud", "module:Class", "shipbench.engines"))
+    assert completion.engines("") == ["cloud", "dask", "local", "slurm"]
 
 
 def test_an_answer_takes_less_than_half_a_second_of_the_processor() -> None:

@@ -28,6 +28,7 @@ from shipbench.errors import InputError
 from shipbench.tasks import Task, get_task
 from shipbench.tasks.catalogue import Draw, SplitName
 from tests.data.builders import vtab_tree
+from tests.plug_ins import install
 from tests.tasks.pictures import NAMES, image_folder, picture
 
 pytestmark = pytest.mark.usefixtures("private_cache")
@@ -285,7 +286,7 @@ class ArrayFile(ListedSource):
 
 def test_a_format_of_another_package_is_one_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     point = EntryPoint("array", "tests.data.test_listings:ArrayFile", sources.GROUP)
-    monkeypatch.setattr(sources, "_entry_points", lambda: {"array": point})
+    install(monkeypatch, point)
     pixels = np.random.default_rng(0).integers(0, 256, (20, 6, 6)).astype(np.uint8)
     np.save(tmp_path / "images.npy", pixels)
     os.utime(tmp_path / "images.npy", (1, 1))

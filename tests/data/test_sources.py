@@ -25,6 +25,7 @@ from shipbench.data.vtab.source import VtabFolder
 from shipbench.errors import InputError
 from shipbench.tasks import TASKS, Task, get_task
 from shipbench.tasks.catalogue import DEMO_TINY, SplitName
+from tests.plug_ins import install
 
 FLAGS = replace(get_task("dtd"), name="flags", num_classes=3, n_train=5, n_test=3, source="flags")
 
@@ -56,9 +57,8 @@ class Flags:
         return TaskReport(task.name, root, problems=("the flags are half-mast",))
 
 
-def install(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
-    point = EntryPoint("flags", value, sources.GROUP)
-    monkeypatch.setattr(sources, "_entry_points", lambda: {"flags": point})
+def install_flags(monkeypatch: pytest.MonkeyPatch, *values: str) -> None:
+    install(monkeypatch, *(EntryPoint("flags", value, sources.GROUP) for value in values))
 
 
 def test_every_task_of_the_catalogue_has_an_installed_source() -> None:
@@ -68,7 +68,7 @@ def test_every_task_of_the_catalogue_has_an_installed_source() -> None:
 
 
 def test_a_new_source_kind_is_loaded_inspected_and_verified(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    install(monkeypatch, "tests.data.test_sources:Flags")
+    install_flags(monkeypatch, "tests.data.test_sources:Flags")
     data = load(FLAGS, image_size=6, root=None)
     assert (data.fingerprint, data.image_format) == (fingerprint(FLAGS, None), "array")
     assert data["train"].images[:, 0, 0, 0].tolist() == [0, 80, 160, 0, 80]
@@ -80,14 +80,19 @@ def test_a_new_source_kind_is_loaded_inspected_and_verified(monkeypatch: pytest.
     assert report.problems == ("the flags are half-mast",)
 
 
-def test_a_source_that_is_not_installed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch, "tests.data.test_sources:Flags")
-    with pytest.raises(InputError, match=r"task dtd needs the source 'vtab-1k', .*; installed sources are flags"):
-        source_kind(get_task("dtd"))
+def test_a_source_that_is_not_installed_is_refused() -> None:
+    with pytest.raises(InputError, match=r"task flags needs the source 'flags', .*; installed sources are .*vtab-1k"):
+        source_kind(FLAGS)
+
+
+def test_a_source_of_two_packages_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    install_flags(monkeypatch, "tests.data.test_sources:Flags", "elsewhere:Flags")
+    with pytest.raises(InputError, match=r"several packages have the source 'flags' \(elsewhere:.*; rename"):
+        source_kind(FLAGS)
 
 
 def test_a_source_that_cannot_be_imported_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch, "no_such_package:Flags")
+    install_flags(monkeypatch, "no_such_package:Flags")
     with pytest.raises(InputError, match=r"source 'flags' \(no_such_package:Flags\) cannot be imported"):
         source_kind(FLAGS)
 
@@ -100,7 +105,7 @@ class NeedsLibrary:
 
 
 def test_a_source_that_cannot_be_made_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch, "tests.data.test_sources:NeedsLibrary")
+    install_flags(monkeypatch, "tests.data.test_sources:NeedsLibrary")
     with pytest.raises(InputError, match=r"source 'flags' \(.*\) cannot be made: .*No module named 'vexillology'"):
         source_kind(FLAGS)
 
@@ -113,7 +118,7 @@ class Refuses:
 
 
 def test_a_source_refuses_in_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch, "tests.data.test_sources:Refuses")
+    install_flags(monkeypatch, "tests.data.test_sources:Refuses")
     with pytest.raises(InputError, match=r"^flags need a pole$"):
         source_kind(FLAGS)
 
@@ -136,6 +141,8 @@ import sys
 from pathlib import Path
 from shipbench.data import fingerprint
 from shipbench.tasks import get_task
+from tests.plug_ins import install
+from tests.plug_ins import install
 fingerprint(get_task({task!r}), Path({str(dtd)!r}))
 print(any("rendering" in name for name in sys.modules), "torch" in sys.modules)
 """

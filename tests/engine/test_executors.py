@@ -42,6 +42,7 @@ from shipbench.results.store import Store
 from shipbench.runs.session import Session
 from tests.conftest import Shipbench
 from tests.data.builders import vtab_tree
+from tests.plug_ins import install
 from tests.results.test_store import make_record
 
 CUDA_ERROR = "CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be reported later"
@@ -72,12 +73,8 @@ class ReversedExecutor:
 @pytest.fixture
 def reversed_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Install the engine ``reversed`` beside the package's own; yield the calls that it gets."""
-    points = [
-        EntryPoint("reversed", f"{__name__}:ReversedExecutor", registry.GROUP),
-        EntryPoint("broken", "no_such_module:Executor", registry.GROUP),
-        *registry.entry_points(group=registry.GROUP),
-    ]
-    monkeypatch.setattr(registry, "entry_points", lambda group: points if group == registry.GROUP else [])
+    values = {"reversed": f"{__name__}:ReversedExecutor", "broken": "no_such_module:Executor"}
+    install(monkeypatch, *(EntryPoint(name, value, registry.GROUP) for name, value in values.items()))
     ReversedExecutor.calls = []
     yield ReversedExecutor.calls
     del ReversedExecutor.calls

@@ -14,6 +14,7 @@ from shipbench.errors import InputError
 from shipbench.report import ReportOptions, build_report, main_table
 from shipbench.report.analysis.normalise import uniform_history, uniform_records
 from shipbench.selection import GROUP, SELECTIONS, Final, get_selection, list_selections
+from tests.plug_ins import install
 from tests.report.builders import make_record, make_results
 
 
@@ -96,8 +97,7 @@ def plugged_in(monkeypatch: pytest.MonkeyPatch) -> None:
     module.Cautious = Cautious  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
     values = {"cautious": "Cautious", "final": "Cautious", "other": "Cautious", "lost": "Nothing"}
-    points = [EntryPoint(name, f"rules_of_others:{value}", GROUP) for name, value in values.items()]
-    monkeypatch.setattr("shipbench.selection.entry_points", lambda group: points if group == GROUP else [])
+    install(monkeypatch, *(EntryPoint(name, f"rules_of_others:{value}", GROUP) for name, value in values.items()))
 
 
 @pytest.mark.usefixtures("plugged_in")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Protocol
 
@@ -12,7 +11,7 @@ from shipbench.errors import InputError, did_you_mean
 from shipbench.events import Listener
 from shipbench.planning.plan import Plan, PlannedRun
 from shipbench.planning.stacks import Stacking
-from shipbench.runtime.plug_ins import make_plug_in
+from shipbench.runtime.plug_ins import find_plug_in, make_plug_in, registered
 
 GROUP = "shipbench.engines"
 
@@ -59,19 +58,19 @@ class Executor(Protocol):
 
 def list_engines() -> list[str]:
     """Return the names of all installed engines, sorted."""
-    return sorted({point.name for point in entry_points(group=GROUP)})
+    return list(registered(GROUP))
 
 
 def get_executor(name: str, options: EngineOptions) -> Executor:
     """Return a new executor of the engine called ``name``, for one plan.
 
-    Raises ``InputError`` if there is no such engine, or if it cannot be imported.
+    Raises ``InputError`` if there is no such engine or several packages have one, or if it cannot be imported.
     """
-    points = {point.name: point for point in entry_points(group=GROUP)}
-    if name not in points:
-        engines = sorted(points)
+    point = find_plug_in(GROUP, name, "engine")
+    if point is None:
+        engines = list_engines()
         raise InputError(f"unknown engine {name!r}{did_you_mean(name, engines)}; choose one of {', '.join(engines)}")
-    executor: Executor = make_plug_in(points[name], "engine", options)
+    executor: Executor = make_plug_in(point, "engine", options)
     return executor
 
 

@@ -13,6 +13,7 @@ import pytest
 from shipbench.data import sources
 from tests.conftest import Outcome
 from tests.data.formats.trees import tree
+from tests.plug_ins import install
 
 PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "own-format.md"
 
@@ -29,7 +30,7 @@ def numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (package / "formats.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path / "site")
     point = EntryPoint("numbered", value, sources.GROUP)
-    monkeypatch.setattr(sources, "_entry_points", lambda: {"numbered": point})
+    install(monkeypatch, point)
     yield tree(tmp_path / "images", *(f"{label}-{number}.png" for label in (2, 10) for number in range(10)))
     for module in ("my_package", "my_package.formats"):
         sys.modules.pop(module, None)
