@@ -13,7 +13,7 @@ from torch import Tensor
 
 from shipbench.adapting import AdaptedModel, Adapter
 from shipbench.backbones import require_finite
-from shipbench.errors import InputError, did_you_mean
+from shipbench.errors import InputError, unknown
 from shipbench.settings import plain
 
 from . import settings
@@ -179,9 +179,7 @@ def load_official(
     missing, unexpected or wrongly shaped tensor and one with values that are not finite, which it names.
     """
     if method not in _MAKERS:
-        raise InputError(
-            f"unknown official method {method!r}{did_you_mean(method, _MAKERS)}; choose one of {', '.join(_MAKERS)}"
-        )
+        raise unknown("official method", method, _MAKERS)
     if "head.bias" not in tensors:
         raise InputError(f"the tensors of {method} do not fit: head.bias is missing")
     adapter = _MAKERS[method](backbone, config, dropout)

@@ -81,3 +81,9 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
 
     close = difflib.get_close_matches(name.lower(), choices, n=1, cutoff=0.5)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def unknown(kind: str, name: object, choices: Iterable[str], where: str = "") -> InputError:
+    """Return the error for a ``name`` that is none of ``choices``; ``where`` begins it, such as an option."""
+    names = list(choices)
+    return InputError(f"{where}unknown {kind} {name!r}{did_you_mean(str(name), names)}; choose from {', '.join(names)}")

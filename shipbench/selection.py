@@ -11,7 +11,7 @@ from typing import Protocol
 
 import pandas as pd
 
-from shipbench.errors import InputError, did_you_mean
+from shipbench.errors import InputError, unknown
 from shipbench.runtime.plug_ins import find_plug_in, make_plug_in, registered
 
 GROUP = "shipbench.selections"
@@ -108,8 +108,7 @@ def get_selection(name: str) -> Selection:
         return built_in[name]
     point = find_plug_in(GROUP, name, "rule")
     if point is None:
-        names = list_selections()
-        raise InputError(f"--select: unknown rule {name!r}{did_you_mean(name, names)}; use one of {', '.join(names)}")
+        raise unknown("rule", name, list_selections(), "--select: ")
     rule: Selection = make_plug_in(point, "rule")
     if rule.name != name:
         raise InputError(f"rule {name!r} ({point.value}) calls itself {rule.name!r}; register it under that name")

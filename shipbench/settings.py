@@ -24,7 +24,7 @@ from typing import (
     get_type_hints,
 )
 
-from shipbench.errors import InputError, did_you_mean
+from shipbench.errors import InputError, did_you_mean, unknown
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -109,7 +109,7 @@ def one_of(text: str, choices: Iterable[Choice], option: str, kind: str) -> Choi
     """
     names = {str(choice): choice for choice in choices}
     if text not in names:
-        raise InputError(f"{option}: unknown {kind} {text!r}{did_you_mean(text, names)}; use {', '.join(names)}")
+        raise unknown(kind, text, names, f"{option}: ")
     return names[text]
 
 

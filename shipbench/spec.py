@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from shipbench.errors import InputError, did_you_mean
+from shipbench.errors import InputError, unknown
 from shipbench.hardware.precision import check_precision_name
 from shipbench.methods import Method, get_method
 from shipbench.recipe import Recipe
@@ -74,14 +74,12 @@ class RunSpec:
             # The authors computed in full precision.
             object.__setattr__(self, "precision", "fp32")
         if self.recipe not in RECIPES:
-            raise InputError(
-                f"unknown recipe {self.recipe!r}{did_you_mean(self.recipe, RECIPES)}; choose default or published"
-            )
+            raise unknown("recipe", self.recipe, RECIPES)
         if self.protocol not in ("final", "tuning"):
-            raise InputError(f"unknown protocol {self.protocol!r}; choose final or tuning")
+            raise unknown("protocol", self.protocol, ("final", "tuning"))
         check_precision_name(self.precision)
         if self.keep_weights not in ("trained", "full"):
-            raise InputError(f"unknown weights to keep {self.keep_weights!r}; choose trained or full")
+            raise unknown("weights to keep", self.keep_weights, ("trained", "full"))
         object.__setattr__(self, "seed", whole_number("seed", self.seed))
         # torch's generators on the CPU use the lower 32 bits alone, so larger seeds would repeat runs under other ids.
         if not 0 <= self.seed < 2**32:

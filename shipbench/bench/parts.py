@@ -17,11 +17,12 @@ from shipbench.bench.stacks import measure_stacks
 from shipbench.bench.steps import environment
 from shipbench.bench.table import is_failure
 from shipbench.bench.workloads import with_errors
-from shipbench.errors import InputError, did_you_mean, one_line
+from shipbench.errors import InputError, one_line
 from shipbench.hardware.device import as_current
 from shipbench.methods import get_method
 from shipbench.runtime.files import atomic_path
 from shipbench.runtime.version import VERSION, git_commit
+from shipbench.settings import comma_list, one_of
 
 Part: TypeAlias = Callable[[PartOptions], Iterator[dict[str, Any]]]
 # Whole runs take longest and say most about these.
@@ -50,12 +51,11 @@ PARTS: Mapping[str, Part] = {
 
 
 def parse_parts(text: str) -> tuple[str, ...]:
-    """Read a comma list of parts, or ``all``; raise ``InputError`` for an unknown name."""
-    names = tuple(PARTS) if text == "all" else tuple(name.strip() for name in text.split(","))
-    for name in names:
-        if name not in PARTS:
-            raise InputError(f"unknown part {name!r}{did_you_mean(name, PARTS)}; choose from {', '.join(PARTS)}")
-    return names
+    """Read a comma list of parts, or ``all``; raise ``InputError`` for an unknown name or an empty list."""
+    names = list(PARTS) if text == "all" else comma_list(text)
+    if not names:
+        raise InputError(f"--parts is empty; name one or more of {', '.join(PARTS)}, or all")
+    return tuple(one_of(name, PARTS, "--parts", "part") for name in names)
 
 
 def run_parts(names: Sequence[str], options: PartOptions, say: Callable[[str], None]) -> list[str]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from shipbench.errors import InputError, did_you_mean
+from shipbench.errors import InputError, unknown
 from shipbench.settings import comma_list
 
 if TYPE_CHECKING:
@@ -57,10 +57,7 @@ class Corruption:
     def __post_init__(self) -> None:
         """Raise ``InputError`` for an unknown name or severity."""
         if self.name not in STRENGTHS:
-            raise InputError(
-                f"unknown corruption {self.name!r}{did_you_mean(self.name, STRENGTHS)}; "
-                f"choose from {', '.join(STRENGTHS)}"
-            )
+            raise unknown("corruption", self.name, STRENGTHS)
         if self.severity not in SEVERITIES:
             raise InputError(f"severity {self.severity} is not one of 1 to {SEVERITIES[-1]}")
 

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shipbench.errors import InputError
+from shipbench.errors import InputError, unknown
 from shipbench.hardware.device import check_device_name, resolve_device
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def resolve_precision(name: str, device: torch.device) -> str:
 def check_precision_name(name: str) -> None:
     """Raise ``InputError`` for a name that is none of ``auto``, ``fp32`` and ``bf16``."""
     if name not in _PRECISIONS:
-        raise InputError(f"unknown precision {name!r}; choose auto, fp32 or bf16")
+        raise unknown("precision", name, _PRECISIONS)
 
 
 def _precision_on_mps(name: str) -> str:

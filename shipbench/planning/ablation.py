@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import chain, combinations, product
 from typing import Any
 
-from shipbench.errors import InputError, did_you_mean
+from shipbench.errors import InputError, did_you_mean, unknown
 from shipbench.methods import Method, SettingValue
 from shipbench.planning.grid import overrides_by_method, refuse_fixed, refuse_idle
 from shipbench.settings import comma_list
@@ -32,7 +32,7 @@ def make_variants(
     nothing to work on.
     """
     if mode not in MODES:
-        raise InputError(f"unknown mode {mode!r}{did_you_mean(mode, MODES)}; choose one of {', '.join(MODES)}")
+        raise unknown("mode", mode, MODES)
     if sweeps and switch is None and mode != MODES[0]:
         raise InputError(f"--mode {mode} is for switches, and a sweep varies none; name some with --switch")
     if multiply and not sweeps:

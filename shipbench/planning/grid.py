@@ -73,7 +73,7 @@ def overrides_by_method(
             names = sorted({name for target in candidates for name in settings[target]})
             raise InputError(
                 f"unknown setting {name!r} for {', '.join(candidates)}{did_you_mean(name, names)}; "
-                f"choose one of {', '.join(names)}"
+                f"choose from {', '.join(names)}"
             )
         for target in targets:
             overrides[target][name] = value

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
-from shipbench.errors import InputError, did_you_mean
+from shipbench.errors import unknown
 from shipbench.report.analysis.imported import imported_choice
 from shipbench.report.analysis.study import ImportedChoice, build_study
 from shipbench.report.contents import ReportOptions, build_report
@@ -44,17 +44,12 @@ def main_table(
     for unusable records, and for an unknown suite, rule, statistic or choice.
     """
     if statistic not in get_args(Statistic):
-        choices = get_args(Statistic)
-        raise InputError(
-            f"unknown statistic {statistic!r}{did_you_mean(str(statistic), choices)}; use {', '.join(choices)}"
-        )
+        raise unknown("statistic", statistic, get_args(Statistic))
     rule, choice = get_selection(select), imported_choice(imported)
     study = build_study(results, history, rule, tunings, "none" if choice == "beside" else choice)
     if choice == "beside" and not (study.suites if suite is None else suite in study.suites):
         study = build_study(results, history, rule, tunings, "all")
     suites = [*study.suites, *(of_catalogue.name for of_catalogue in SUITES)]
     if suite is not None and suite not in suites:
-        raise InputError(
-            f"unknown suite {suite!r}{did_you_mean(str(suite), suites)}; use {', '.join(dict.fromkeys(suites))}"
-        )
+        raise unknown("suite", suite, dict.fromkeys(suites))
     return main_frame(study, suite or suites[0], statistic)

@@ -91,7 +91,7 @@ def _refuse_unknown(table: Mapping[str, Any], names: tuple[str, ...], where: str
     for key in table:
         if key not in names:
             raise InputError(
-                f"unknown key {key!r} of {where}{did_you_mean(key, names)}; choose one of {', '.join(names)}"
+                f"unknown key {key!r} of {where}{did_you_mean(key, names)}; choose from {', '.join(names)}"
             )
 
 
@@ -115,7 +115,7 @@ def _choice(table: Mapping[str, Any], key: str, choices: tuple[Value, ...], wher
     """Return the value of ``key``, by default the first choice."""
     value = table.get(key, choices[0])
     if value not in choices:
-        raise InputError(f"{key} of {where} is {value!r}; choose one of {', '.join(str(c) for c in choices if c)}")
+        raise InputError(f"{key} of {where} is {value!r}; choose from {', '.join(str(c) for c in choices if c)}")
     return choices[choices.index(value)]
 
 

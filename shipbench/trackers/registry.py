@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from shipbench.errors import InputError, ShipbenchError, did_you_mean, one_line
+from shipbench.errors import InputError, ShipbenchError, one_line, unknown
 from shipbench.runtime.plug_ins import find_plug_in, load_plug_in, missing_library, registered
 from shipbench.settings import comma_list
 from shipbench.trackers.interface import Tracker, TrackerOptions
@@ -36,8 +36,7 @@ def make_trackers(text: str, options: TrackerOptions) -> dict[str, Tracker]:
 def _load(name: str, options: TrackerOptions) -> Tracker:
     point = find_plug_in(GROUP, name, "tracker")
     if point is None:
-        names = list_trackers()
-        raise InputError(f"unknown tracker {name!r}{did_you_mean(name, names)}; choose from {', '.join(names)}")
+        raise unknown("tracker", name, list_trackers())
     make = load_plug_in(point, "tracker")
     with _refusing(name):
         tracker: Tracker = make(options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from shipbench.errors import InputError
+from shipbench.errors import unknown
 from shipbench.recipe import SCHEDULES
 
 
@@ -16,7 +16,7 @@ def learning_rates(schedule: str, lr: float, epochs: int, warmup_epochs: int = 1
     ``vpt``, ``ssf`` and ``adapter-plus``. Raises ``InputError`` for other names.
     """
     if schedule not in SCHEDULES:
-        raise InputError(f"unknown schedule {schedule!r}; choose one of {', '.join(SCHEDULES)}")
+        raise unknown("schedule", schedule, SCHEDULES)
     rates = {"cosine": _cosine, "ship": _ship, "vpt": _vpt, "ssf": _ssf, "adapter-plus": _adapter_plus}[schedule]
     return [rates(epoch, lr, epochs, warmup_epochs) for epoch in range(epochs)]
 

@@ -86,7 +86,7 @@ def test_refusals(shipbench: Shipbench, line: tuple[object, ...]) -> None:
     assert f"error: {event['text']}" == plain.err.strip()
     unknown = shipbench("run", "--method", "linear", *line, "--progress", "jsno")
     assert unknown.code == 2
-    assert "--progress: unknown kind 'jsno' (did you mean 'json'?); use auto, plain, json" in unknown.err
+    assert "--progress: unknown kind 'jsno' (did you mean 'json'?); choose from auto, plain, json" in unknown.err
 
 
 def test_an_interruption(shipbench: Shipbench, line: tuple[object, ...], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -199,6 +199,7 @@ def test_wrong_config_file(shipbench: Shipbench, tmp_path: Path, content: str, w
         ("bench --all --prompt-lengths 10,50", "name one length in --prompt-lengths"),
         ("bench --parts steps", "--parts and --output belong to --all"),
         ("bench --output here", "--parts and --output belong to --all"),
+        ("bench --all --parts , --output here", "--parts is empty; name one or more of steps, "),
         ("bench --end-to-end --prompt-lengths 10", "use --set prompt_length=N"),
         ("bench --end-to-end --drop-path 0", "and --set drop_path=RATE in place of"),
         ("bench --end-to-end --repeats 9", "--end-to-end times each run once, with the levels that SHIP finds"),

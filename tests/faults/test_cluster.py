@@ -293,7 +293,7 @@ LINE = ("run", "--method", "linear", "--tasks", "demo-tiny")
     [
         (("--engine", "dask"), "belong together"),
         (("--scheduler", "tcp://127.0.0.1:1"), "belong together"),
-        (("--engine", "ray"), "unknown engine 'ray'; choose one of dask, local"),
+        (("--engine", "ray"), "unknown engine 'ray'; choose from dask, local"),
         (("--engine", "dusk"), "unknown engine 'dusk' (did you mean 'dask'?)"),
         (("--engine", "dask", "--scheduler", "nonsense://x"), "no Dask scheduler answers at nonsense://x"),
     ],

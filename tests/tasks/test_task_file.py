@@ -80,7 +80,7 @@ def test_specs_of_own_tasks_can_be_compared_hashed_and_sent_to_other_processes(t
         ("[[task]]\nsource = 'bugs'", "'bugs' is not a source; write one as in folder:PATH"),
         ("[[task]]\nsource = 'folder:a'\ntrain = 0", "train of task 'a' in .* is 0; it must be a number of images"),
         ("[[task]]\nsource = 'folder:a'\nval = 'some'", "val of task 'a' .* is 'some'"),
-        ("[[task]]\nsource = 'folder:a'\nresize = 'pad'", "resize of task 'a' .* 'pad'; choose one of squash, crop"),
+        ("[[task]]\nsource = 'folder:a'\nresize = 'pad'", "resize of task 'a' .* 'pad'; choose from squash, crop"),
         ("[[task]]\nsource = 'folder:a'\nallow_leaks = 1", "allow_leaks of task 'a' .* must be true or false"),
         ("[[task]]\nsource = 'folder:a'\nclasses = 'ant'", "classes of task 'a' .* is not a list of names"),
         ("[[task]]\nsource = 'folder:a'\nclasses = ['b', 'b']", "names a class twice"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from shipbench.errors import InputError, did_you_mean
+from shipbench.errors import InputError, unknown
 from shipbench.events import Listener
 from shipbench.planning.plan import Plan, PlannedRun
 from shipbench.planning.stacks import Stacking
@@ -68,8 +68,7 @@ def get_executor(name: str, options: EngineOptions) -> Executor:
     """
     point = find_plug_in(GROUP, name, "engine")
     if point is None:
-        engines = list_engines()
-        raise InputError(f"unknown engine {name!r}{did_you_mean(name, engines)}; choose one of {', '.join(engines)}")
+        raise unknown("engine", name, list_engines())
     executor: Executor = make_plug_in(point, "engine", options)
     return executor
 

@@ -257,7 +257,7 @@ def _refuse_unknown_sections(content: Mapping[str, Any], file: Path) -> None:
     for name in content:
         if name not in sections:
             hint = did_you_mean(name, sections)
-            raise InputError(f"unknown section {name!r} of {file}{hint}; choose one of {', '.join(sections)}")
+            raise InputError(f"unknown section {name!r} of {file}{hint}; choose from {', '.join(sections)}")
 
 
 def _numbered(content: Mapping[str, Any], section: str, file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:

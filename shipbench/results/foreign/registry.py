@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shipbench.errors import InputError, did_you_mean
+from shipbench.errors import InputError, unknown
 from shipbench.results.foreign.adapter_plus import ADAPTER_PLUS
 from shipbench.results.foreign.noah import NOAH
 from shipbench.results.foreign.osu import OSU
@@ -30,5 +30,4 @@ def get_harness(name: str) -> Harness:
             return harness
     if plain in _REFUSED:
         raise InputError(f"{name} cannot be imported: {_REFUSED[plain]}")
-    names = harness_names()
-    raise InputError(f"unknown format {name!r}{did_you_mean(plain, names)}; use one of {', '.join(names)}")
+    raise unknown("format", name, harness_names())
