@@ -176,6 +176,12 @@ class RunRecord:
     draw: Annotated[
         str, Column("data", "own tasks: number and origin of the images to train, validate and test", long_form=False)
     ] = ""
+    resize: Annotated[
+        str, Column("data", "how images get their size: `squash`, or `crop` of the centre", long_form=False)
+    ] = ""
+    augment: Annotated[
+        str, Column("data", "how training images are varied: `none` or `flip-crop`", long_form=False)
+    ] = ""
     shots: Annotated[int, Column("data", "training images per class; 0 if all are used")] = 0
     corruption: Annotated[str, Column("data", "evaluated: how the images were corrupted", long_form=False)] = ""
     severity: Annotated[int, Column("data", "evaluated: severity of the corruption, 1 to 5", long_form=False)] = 0

@@ -210,6 +210,8 @@ def _task(task: Task) -> dict[str, Any]:
         "suite_tasks": "" if task.catalogued else json.dumps(task.suite_tasks),
         "class_names": json.dumps(task.class_names) if task.class_names else "",
         "draw": task.drawn,
+        "resize": task.resize,
+        "augment": task.augment,
         "shots": task.shots,
         "headline_metric": task.metric,
     }
