@@ -314,6 +314,29 @@ def test_the_copy_of_the_data_that_most_runs_read_has_the_plain_row() -> None:
     assert shown == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("updated", [False, True])
+def test_runs_of_two_precisions_have_a_row_each(updated: bool) -> None:
+    """One machine has a seed more, and may have changed its commit from task to task."""
+    extra = {**BASE[0], "seed": 2, "run_id": "extra"}
+    records = [
+        {**r, "precision": precision, "run_id": f"{r['run_id']}-{precision}"}
+        | ({"git_commit": r["task"]} if updated and precision == "fp32" else {})
+        for precision, own in (("fp32", [*BASE, extra]), ("bf16", BASE))
+        for r in own
+    ]
+    study = study_of(records)
+    shown = {arm.label: (len(runs), *set(runs["precision"])) for arm in study.arms if len(runs := study.runs_of([arm]))}
+    assert shown == {"SHIP (fp32)": (13, "fp32"), "SHIP (bf16, record 2 of the same seeds)": (12, "bf16")}
+
+
+def test_a_row_of_two_precisions_names_both_beside_a_copy() -> None:
+    other = [{**r, "precision": "bf16", "run_id": f"{r['run_id']}-b"} for r in BASE if r["task"] == DEMO_TASKS[0]]
+    other.append({**other[0], "seed": 2, "run_id": "another seed"})
+    labels = [arm.label for arm in study_of(BASE + other).arms]
+    assert labels == ["SHIP (bf16 and fp32)", "SHIP (bf16, record 2 of the same seeds)"]
+    assert [arm.label for arm in study_of(BASE + other[-1:]).arms] == ["SHIP"]
+
+
 def test_numbers_of_one_value_are_one_setting_whatever_their_type() -> None:
     mixed = [{**r, "cfg.prompt_length": 10.0 if r["seed"] else 10} for r in BASE]
     other = [make_record("linear", task) for task in DEMO_TASKS]

@@ -24,7 +24,7 @@ from shipbench.report.wording.names import (
     switch_order,
 )
 from shipbench.report.wording.numbers import setting
-from shipbench.report.wording.text import counted, printable, shortened_apart
+from shipbench.report.wording.text import counted, joined, printable, shortened_apart
 
 Configuration: TypeAlias = tuple[tuple[str, Any], ...]
 
@@ -47,25 +47,27 @@ IDENTITY = (
 UNKNOWN_SIZE = -1.0
 """The image size of an arm whose records do not state it."""
 
-_VARIED = ("key", "switches", "changes", "label", "short_label")
+_VARIED = ("key", "switches", "changes", "precisions", "label", "short_label")
 """The fields in which an ablation or a sweep differs from its reference arm."""
 
 _CIRCUMSTANCES = (
-    "data_fingerprint",
-    "image_format",
     "precision",
     "shipbench_version",
     "git_commit",
     "method_package",
     "origin_file",
+    "image_format",
+    "data_fingerprint",
 )
+"""What tells copies apart, the most important first; the last two differ between tasks as well."""
 
 
 @dataclass(frozen=True)
 class Arm:
     """One configuration of a method on a suite; ``changes`` are the settings that differ from the main arm.
 
-    ``label`` is unique in the suite; ``short_label``, which fits in a figure, tells different labels of a study apart.
+    ``precisions`` is in words, and empty unless copies differ in it. ``label`` is unique in the suite; ``short_label``,
+    which fits in a figure, tells different labels of a study apart.
     """
 
     key: int
@@ -83,6 +85,7 @@ class Arm:
     reference: str
     changes: Configuration
     copy: int
+    precisions: str = ""
     label: str = ""
     short_label: str = ""
 
@@ -121,6 +124,10 @@ class _Run:
     overridden: bool
     created: str
 
+    @property
+    def precision(self) -> str:
+        return self.circumstances[0]
+
 
 def assign_arms(runs: pd.DataFrame) -> tuple[pd.Series[int], tuple[Arm, ...]]:
     """Return the arm key of every run (indexed like ``runs``) and the arms in table order."""
@@ -135,7 +142,8 @@ def assign_arms(runs: pd.DataFrame) -> tuple[pd.Series[int], tuple[Arm, ...]]:
         for position, change, copy in zip(members, changes, copies, strict=True):
             arm_identity = (*identity, change, copy)
             by_arm[arm_identity].append(position)
-    arms = [_arm(number, identity) for number, identity in enumerate(by_arm)]
+    precisions = _precisions({identity: [facts[i] for i in members] for identity, members in by_arm.items()})
+    arms = [_arm(number, identity, precisions[identity]) for number, identity in enumerate(by_arm)]
     keys = {position: arm.key for arm, members in zip(arms, by_arm.values(), strict=True) for position in members}
     series = pd.Series([keys[i] for i in range(len(facts))], index=runs.index, dtype=int)
     return series, tuple(_with_short_labels(sorted(_labelled(arms), key=_order)))
@@ -191,9 +199,18 @@ def _facts(runs: pd.DataFrame) -> list[_Run]:
     ]
 
 
-def _arm(key: int, identity: tuple[Any, ...]) -> Arm:
+def _arm(key: int, identity: tuple[Any, ...], precisions: str) -> Arm:
     suite, method, switches, *properties = identity
-    return Arm(key, suite, method, tuple(switches.split("+")) if switches else (), *properties)
+    return Arm(key, suite, method, tuple(switches.split("+")) if switches else (), *properties, precisions=precisions)
+
+
+def _precisions(by_arm: Mapping[tuple[Any, ...], Iterable[_Run]]) -> dict[tuple[Any, ...], str]:
+    """Return the precisions of every arm in words, empty where those of its copies are the same."""
+    words = {arm: joined(sorted({run.precision for run in runs if run.done} - {""})) for arm, runs in by_arm.items()}
+    copies: dict[tuple[Any, ...], set[str]] = defaultdict(set)
+    for (*same, _), text in words.items():
+        copies[tuple(same)].add(text)
+    return {arm: text if len(copies[arm[:-1]]) > 1 else "" for arm, text in words.items()}
 
 
 def _order(arm: Arm) -> tuple[Any, ...]:
@@ -277,19 +294,28 @@ def _distances(choices: Collection[Configuration]) -> dict[Configuration, int]:
 
 
 def _copies(runs: Sequence[_Run], changes: Iterable[Configuration]) -> list[int]:
-    """Number the finished runs with the same settings, task and seed; the most common circumstances come first."""
-    common = Counter(run.circumstances for run in runs)
+    """Number the finished runs with the same settings, task and seed.
+
+    Those of the most common precision come first, and among them those of the most common version, and so on: the same
+    ones on every task.
+    """
+    common = Counter(prefix for run in runs for prefix in _prefixes(run.circumstances))
     cells = [(change, run.task, run.seed) for change, run in zip(changes, runs, strict=True)]
-    order = sorted(
-        range(len(runs)), key=lambda i: (-common[runs[i].circumstances], runs[i].circumstances, runs[i].run_id)
-    )
+
+    def rank(i: int) -> tuple[Any, ...]:
+        return *((-common[prefix], prefix) for prefix in _prefixes(runs[i].circumstances)), runs[i].run_id
+
     numbered: Counter[tuple[Any, ...]] = Counter()
     copies = [0] * len(runs)
-    for i in order:
+    for i in sorted(range(len(runs)), key=rank):
         if runs[i].done:
             copies[i] = numbered[cells[i]]
             numbered[cells[i]] += 1
     return copies
+
+
+def _prefixes(values: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    return (values[:length] for length in range(1, len(values) + 1))
 
 
 def _labelled(arms: Sequence[Arm]) -> list[Arm]:
@@ -362,6 +388,7 @@ def _label(arm: Arm, suite: _Variety) -> str:
         f"{arm.image_size:g} px" if len(suite.sizes) > 1 and arm.image_size != UNKNOWN_SIZE else "",
         origin_name(arm.origin) if len(suite.origins) > 1 else "",
         arm.reference if several_references else "",
+        arm.precisions,
         f"record {arm.copy + 1} of the same seeds" if arm.copy else "",
     ]
     detail = ", ".join(filter(None, details))
