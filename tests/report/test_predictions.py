@@ -57,16 +57,19 @@ def arm_of(study: Study, method: str) -> Arm:
     return next(arm for arm in study.arms if arm.method == method)
 
 
-def against(study: Study, method: str, frame: pd.DataFrame) -> tuple[Arm, Mapping[str, TaskPredictions]]:
-    """Return the arm of ``method`` as the baseline, and the predictions that can be paired with it."""
+def against(
+    study: Study, method: str, frame: pd.DataFrame
+) -> tuple[list[tuple[Arm, Arm]], Mapping[str, TaskPredictions]]:
+    """Return every other arm with that of ``method`` as its baseline, and the predictions that can be paired."""
     baseline = arm_of(study, method)
-    return baseline, suite_predictions(study, "demo", baseline, loader(frame))
+    pairs = [(arm, baseline) for arm in study.arms if arm != baseline]
+    return pairs, suite_predictions(study, "demo", baseline, loader(frame))
 
 
 def test_every_cell_is_tested_on_its_images_and_corrected_over_all() -> None:
     records, frame = predicted(grid(("linear", "vpt-deep", "ship"), DEMO_TASKS, (0, 1)))
     study = study_of(records)
-    result = paired_comparisons(study, study.arms, *against(study, "vpt-deep", frame))
+    result = paired_comparisons(study, *against(study, "vpt-deep", frame))
     assert [comparison.arm.method for comparison in result] == ["linear", "ship"]
     by_run = {run: part.set_index("index") for run, part in frame.groupby("run_id")}
     ids = {(r["method"], r["task"], r["seed"]): r["run_id"] for r in records}
@@ -168,7 +171,7 @@ def test_missing_cells_are_left_out_of_tests() -> None:
     records = grid(("vpt-deep", "ship"), DEMO_TASKS, (0,))
     records, frame = predicted([r for r in records if (r["method"], r["task"]) != ("ship", "digits")])
     study = study_of(records)
-    (comparison,) = paired_comparisons(study, study.arms, *against(study, "vpt-deep", frame))
+    (comparison,) = paired_comparisons(study, *against(study, "vpt-deep", frame))
     assert set(comparison.tasks) == set(comparison.differences) == set(DEMO_TASKS) - {"digits"}
 
 
@@ -176,7 +179,7 @@ def test_runs_on_other_images_are_never_paired() -> None:
     records, frame = predicted([make_record("vpt-deep", "digits"), make_record("ship", "digits")])
     frame.loc[frame["run_id"] == records[1]["run_id"], "label"] += 1
     study = study_of(records)
-    (comparison,) = paired_comparisons(study, study.arms, *against(study, "vpt-deep", frame))
+    (comparison,) = paired_comparisons(study, *against(study, "vpt-deep", frame))
     assert comparison.tasks == {}
 
 

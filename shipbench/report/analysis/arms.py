@@ -6,15 +6,15 @@ arm; a setting that differs between runs of the same task does. Runs that differ
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any
 
 import pandas as pd
 
 from shipbench.record import IMPORTED, SHIPBENCH, UNSEALED
+from shipbench.report.analysis.configurations import Configuration, configurations, difference, sortable
 from shipbench.report.wording.names import (
     component_name,
     method_name,
@@ -24,9 +24,7 @@ from shipbench.report.wording.names import (
     switch_order,
 )
 from shipbench.report.wording.numbers import setting
-from shipbench.report.wording.text import counted, joined, printable, shortened_apart
-
-Configuration: TypeAlias = tuple[tuple[str, Any], ...]
+from shipbench.report.wording.text import counted, joined, shortened_apart
 
 IDENTITY = (
     "suite",
@@ -105,6 +103,16 @@ class Arm:
         return self.protocol == "validation"
 
     @property
+    def base(self) -> tuple[str, str, float]:
+        """The backbone, its weights and the image size."""
+        return self.backbone, self.weights, self.image_size
+
+    def shares_base(self, other: Arm) -> bool:
+        """Return whether the ``base`` of both is the same, as far as both sets of records state it."""
+        pairs = zip(self.base, other.base, strict=True)
+        return all(ours == theirs or {ours, theirs} & {"", UNKNOWN_SIZE} for ours, theirs in pairs)
+
+    @property
     def setup(self) -> tuple[Any, ...]:
         """The properties that an ablation or a sweep shares with its reference arm."""
         return tuple(value for name, value in vars(self).items() if name not in _VARIED)
@@ -155,29 +163,11 @@ def identities(runs: pd.DataFrame, names: Sequence[str] = IDENTITY) -> pd.Series
     return pd.Series(list(known.itertuples(index=False, name=None)), index=runs.index, dtype=object)
 
 
-def configurations(runs: pd.DataFrame) -> list[Configuration]:
-    """Return the settings of every run as sorted ``(key, value)`` pairs, without the missing ones."""
-    names = sorted(name for name in runs.columns if name.startswith("cfg."))
-    # Before pandas 3, a frame without columns yields no rows; run_id keeps one per run.
-    rows = runs[["run_id", *names]].itertuples(index=False, name=None)
-    return [
-        tuple((name, _plain(value)) for name, value in zip(names, values, strict=True) if _present(value))
-        for _, *values in rows
-    ]
-
-
 def origin_name(origin: str) -> str:
     """Return how a label says where records come from; empty for those with the seal of shipbench."""
     if origin == SHIPBENCH:
         return ""
     return "unsealed records" if origin == UNSEALED else f"records from {origin}"
-
-
-def difference(settings: Configuration, reference: Configuration) -> Configuration:
-    """Return the settings that differ from ``reference``, sorted by key; a setting that is missing here is "none"."""
-    ours, theirs = dict(settings), dict(reference)
-    keys = sorted(ours.keys() | theirs.keys())
-    return tuple((key, ours.get(key, "none")) for key in keys if ours.get(key) != theirs.get(key))
 
 
 def _facts(runs: pd.DataFrame) -> list[_Run]:
@@ -227,24 +217,6 @@ def _order(arm: Arm) -> tuple[Any, ...]:
         arm.copy,
         arm.key,
     )
-
-
-def sortable(value: Any) -> tuple[bool, float, str]:
-    """Return a sort key for a setting of any type: numbers by value first, then everything else by its text."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return not number, float(value) if number else 0.0, str(value)
-
-
-def _present(value: Any) -> bool:
-    return value is not None and not (isinstance(value, float) and math.isnan(value)) and value is not pd.NA
-
-
-def _plain(value: Any) -> Any:
-    """Convert numpy numbers and whole floats (from columns with gaps) to Python numbers, so equal settings match."""
-    value = value.item() if getattr(value, "size", 0) == 1 and hasattr(value, "item") else value
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value if isinstance(value, (bool, int, float)) else printable(str(value))
 
 
 def _changes(runs: Sequence[_Run]) -> list[Configuration]:

@@ -40,13 +40,14 @@ class TaskTest:
 
 @dataclass(frozen=True)
 class PairedComparison:
-    """One arm against the baseline.
+    """One arm against its baseline.
 
     ``differences``: percentage points per shared task, paired over seeds; ``interval``: Student's t over those tasks;
     ``wilcoxon``: p-value across tasks, NaN over too few; ``wilcoxon_adjusted`` corrected by Holm over the arms.
     """
 
     arm: Arm
+    baseline: Arm
     differences: Mapping[str, float]
     interval: Interval
     wilcoxon: float
@@ -88,18 +89,20 @@ def across_tasks_test(differences: Sequence[float]) -> float:
 
 
 def paired_comparisons(
-    study: Study, arms: Sequence[Arm], baseline: Arm, predictions: Mapping[str, TaskPredictions]
+    study: Study, pairs: Iterable[tuple[Arm, Arm]], predictions: Mapping[str, TaskPredictions]
 ) -> list[PairedComparison]:
-    """Compare every other one of ``arms`` with ``baseline``; tasks without predictions have no test."""
-    others = [arm for arm in arms if arm != baseline]
-    comparisons = [_paired_comparison(study, arm, baseline, _task_tests(predictions, arm, baseline)) for arm in others]
+    """Compare the first arm of each pair with the second; tasks without predictions have no test.
+
+    Pairs without a common task and seed are left out.
+    """
+    comparisons = [_paired_comparison(study, *pair, _task_tests(predictions, *pair)) for pair in pairs]
     return _corrected([comparison for comparison in comparisons if comparison.differences])
 
 
 def _paired_comparison(study: Study, arm: Arm, baseline: Arm, tests: Mapping[str, TaskTest]) -> PairedComparison:
     tasks = task_differences(study.accuracies(arm), study.accuracies(baseline))
     values = list(tasks.values())
-    return PairedComparison(arm, tasks, over_tasks(values), across_tasks_test(values), tests)
+    return PairedComparison(arm, baseline, tasks, over_tasks(values), across_tasks_test(values), tests)
 
 
 def _task_tests(predictions: Mapping[str, TaskPredictions], arm: Arm, baseline: Arm) -> dict[str, TaskTest]:

@@ -10,7 +10,8 @@ import pandas as pd
 
 from shipbench.methods import find_method
 from shipbench.recipe import Recipe
-from shipbench.report.analysis.arms import Arm, Configuration, difference
+from shipbench.report.analysis.arms import Arm
+from shipbench.report.analysis.configurations import Configuration, difference
 from shipbench.report.analysis.study import Study
 from shipbench.report.wording.names import task_name, task_order
 from shipbench.report.wording.numbers import has_value

@@ -110,17 +110,16 @@ def _where(view: SuiteView, standing: Standing) -> str:
 
 
 def _rival(view: SuiteView, standing: Standing) -> tuple[Arm, Score]:
-    """Return the arm that the best is compared with: the baseline, or the second best if the baseline is best."""
+    """Return the arm that the best is compared with: its baseline, or the second best if it has none or is one."""
     (best, _), *others = standing.scores
-    return next(((arm, score) for arm, score in others if arm == view.baseline and arm != best), others[0])
+    return next(((arm, score) for arm, score in others if arm == view.baselines.of.get(best)), others[0])
 
 
 def _chance(view: SuiteView, best: Arm, other: Arm) -> str:
-    """Say whether the difference of two arms is beyond chance; one of them is the baseline where it was run."""
-    if view.baseline in (best, other):
-        for comparison in view.comparisons:
-            if comparison.arm in (best, other):
-                return _verdict(comparison, BETTER if comparison.arm == best else WORSE)
+    """Say whether the difference of two arms is beyond chance, where one of them is the baseline of the other."""
+    for comparison in view.comparisons:
+        if {comparison.arm, comparison.baseline} == {best, other}:
+            return _verdict(comparison, BETTER if comparison.arm == best else WORSE)
     return "without a test of that difference"
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple, get_args
 import pandas as pd
 
 from shipbench.record import IMPORTED
-from shipbench.report.analysis.arms import Configuration, configurations, difference
+from shipbench.report.analysis.configurations import Configuration, configurations, difference
 from shipbench.report.analysis.study import ImportedChoice, Study
 from shipbench.report.wording.names import method_name, method_order, setting_name
 from shipbench.report.wording.numbers import setting

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import pandas as pd
 
@@ -14,6 +15,7 @@ from shipbench.report.wording.text import counted
 from shipbench.statistics import FriedmanTest, average_ranks, friedman_test, nemenyi_distance
 
 FEWEST_ARMS, FEWEST_TASKS = 3, 2
+_MIXED = " Rows with different backbones, weights or image sizes are ranked together."
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +40,12 @@ class Ranking:
             f"Average ranks over {counted(len(self.scores), 'task')}, by accuracy averaged over seeds (1 is best; ties "
             f"share their mean rank; a win is an untied first place). Friedman chi-squared {self.test.statistic:.2f}, "
             f"{p_equation(self.test.p_value)}; Nemenyi critical difference {self.distance:.2f} at the 5 % level."
-            f"{self.left_out}"
+            f"{_MIXED if self._mixed else ''}{self.left_out}"
         )
+
+    @property
+    def _mixed(self) -> bool:
+        return not all(one.shares_base(other) for one, other in combinations(self.arms, 2))
 
 
 def ranking(arms: Sequence[Arm], complete: CompleteScores) -> Ranking | None:

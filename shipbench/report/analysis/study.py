@@ -13,7 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from shipbench.record import EVALUATED, IMPORTED, MEAN_PER_CLASS, is_collapsed, is_outdated
-from shipbench.report.analysis.arms import Arm, Configuration, assign_arms, configurations
+from shipbench.report.analysis.arms import Arm, assign_arms
+from shipbench.report.analysis.configurations import Configuration, configurations
 from shipbench.report.analysis.normalise import json_list, uniform_history, uniform_records, with_facts_of_failed
 from shipbench.report.analysis.tuned import chosen_at_ends, with_tuned_rows, with_tunings, without_repeats
 from shipbench.report.wording.names import group_order, suite_order, task_order

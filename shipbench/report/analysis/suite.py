@@ -12,6 +12,7 @@ import pandas as pd
 from shipbench.record import MEAN_PER_CLASS, SEED_UNKNOWN
 from shipbench.report.analysis.agreement import Agreement, agreement
 from shipbench.report.analysis.arms import Arm
+from shipbench.report.analysis.baselines import Baselines, baselines_of
 from shipbench.report.analysis.cautions import cautions
 from shipbench.report.analysis.classes import Bin, calibration_bins
 from shipbench.report.analysis.comparisons import PairedComparison, paired_comparisons
@@ -167,6 +168,18 @@ class SuiteView:
         return first.get("vpt-deep") or next(iter(self.compared), None)
 
     @cached_property
+    def baselines(self) -> Baselines:
+        """The arms of the baseline's method that the compared arms are compared with; empty without a baseline."""
+        return baselines_of(self.compared, self.baseline.method) if self.baseline else Baselines("", {})
+
+    @cached_property
+    def comparison_notes(self) -> tuple[str, ...]:
+        """Notes on what the compared arms are compared with, and on those with results that have no comparison."""
+        with_results = [arm for arm in self.compared if len(self.study.accuracies(arm))]
+        compared = {comparison.arm for comparison in self.comparisons}
+        return tuple(self.baselines.notes(with_results, compared)) if self.baseline else ()
+
+    @cached_property
     def parts(self) -> dict[int, tuple[str, ...]]:
         """The tasks of every main and imported arm that has several of the suite and lacks others, by key."""
         tasks = {arm.key: self.study.part_of(arm) for arm in (*self.arms, *self.imported)}
@@ -196,8 +209,9 @@ class SuiteView:
 
     @cached_property
     def comparisons(self) -> list[PairedComparison]:
-        """Every other compared arm against the baseline; empty without a baseline."""
-        return paired_comparisons(self.study, self.compared, self.baseline, self.predictions) if self.baseline else []
+        """Every compared arm against its baseline; empty without a baseline."""
+        pairs = ((arm, baseline) for arm, baseline in self.baselines.of.items() if arm != baseline)
+        return paired_comparisons(self.study, pairs, self.predictions)
 
     @cached_property
     def complete_scores(self) -> CompleteScores:

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from shipbench.report.analysis.arms import Arm, Configuration, difference, sortable
+from shipbench.report.analysis.arms import Arm
+from shipbench.report.analysis.configurations import Configuration, difference, sortable
 from shipbench.report.analysis.study import Study
 from shipbench.report.wording.names import setting_name
 from shipbench.report.wording.numbers import setting

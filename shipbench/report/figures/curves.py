@@ -11,7 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from shipbench.report.analysis.arms import Arm, sortable
+from shipbench.report.analysis.arms import Arm
+from shipbench.report.analysis.configurations import sortable
 from shipbench.report.analysis.study import Study
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.analysis.sweeps import Sweep, SweepPoint

@@ -21,6 +21,7 @@ from shipbench.report.wording.text import counted, shortened, shortened_apart, w
 
 _FEW, _FEW_TASKS = 6, 6
 _STRONG = 0.6
+_GAPS = "Tasks without a shared seed are left out."
 
 
 @dataclass(frozen=True)
@@ -32,24 +33,24 @@ class TaskDifferences:
 
 
 def task_differences_figure(view: SuiteView) -> Figure | None:
-    """Return the differences of the other main arms to the baseline; None if no arm shares a task with it."""
-    if view.baseline is None or not view.comparisons:
+    """Return the differences of the other main arms to their baselines; None if no arm shares a task with its own."""
+    if not view.comparisons:
         return None
-    baseline = view.baseline
+    baseline = view.baselines.name
     lines = [TaskDifferences(comparison.arm.short_label, comparison.differences) for comparison in view.comparisons]
     few = len(lines) <= _FEW
-    arguments = (lines, view.groups, baseline.short_label, view.footer)
+    arguments = (lines, view.groups, baseline, view.footer)
     draw = partial(draw_task_differences if few else draw_difference_map, *arguments)
     wide = len(lines) > 2 if few else len(_present_tasks(lines, view.groups)) > _FEW_TASKS
     return Figure(
         name=f"differences-{view.slug}",
-        title=f"{view.name}: difference to {baseline.label} per task",
+        title=f"{view.name}: difference to {baseline} per task",
         caption=view.caption(
-            f"Difference to {baseline.label} per task in percentage points, mean over shared seeds.",
-            "Tasks without a shared seed are left out." if few else _colour_sentence(lines),
+            f"Difference to {baseline} per task in percentage points, mean over shared seeds.",
+            " ".join((_GAPS if few else _colour_sentence(lines), *view.comparison_notes)),
         ),
         draw=draw,
-        alt=f"Per-task differences to {baseline.label} for {counted(len(lines), 'method')}.",
+        alt=f"Per-task differences to {baseline} for {counted(len(lines), 'method')}.",
         wide=True,
         narrow=partial(draw, narrow=True) if wide else None,
     )

@@ -165,13 +165,14 @@ def _sign_notes(view: SuiteView, columns: Sequence[Column], rows: Sequence[Row])
     notes = []
     if any(row.cells[i].text == MISSING for row in rows for i, column in enumerate(columns) if column.keep):
         notes.append(f"{MISSING} no finished run that counts; see the table of missing and failed runs.")
-    if view.baseline and any(cell.below.endswith((BETTER, WORSE)) for cell in cells):
+    if any(cell.below.endswith((BETTER, WORSE)) for cell in cells):
         notes.append(
-            f"{BETTER} better, {WORSE} worse than {view.baseline.label} beyond chance: "
+            f"{BETTER} better, {WORSE} worse than {view.baselines.name} beyond chance: "
             f"{image_tests(view.comparisons)}, with Holm's correction over all methods and tasks, at the 5 % level. "
             "The tests are conditional on the trained models and do not include the spread over seeds. They compare "
             "the seeds that both have."
         )
+        notes += view.comparison_notes
     if COLLAPSED in signs:
         notes.append(
             f"{COLLAPSED} collapsed: at least one seed does not exceed the majority-class accuracy; it is kept in the "

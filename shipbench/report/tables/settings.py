@@ -8,8 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from shipbench.report.analysis.arms import IDENTITY, configurations, origin_name
+from shipbench.report.analysis.arms import IDENTITY, origin_name
 from shipbench.report.analysis.cautions import foreign_records
+from shipbench.report.analysis.configurations import configurations
 from shipbench.report.analysis.normalise import reading_order
 from shipbench.report.analysis.study import Study
 from shipbench.report.analysis.tuned import CHOSEN, CONFIRMED, SUPERSEDED

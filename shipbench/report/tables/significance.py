@@ -32,15 +32,15 @@ _PER_TASK_DETAILS = (
 
 def across_tasks_table(view: SuiteView) -> Table | None:
     """Return the table of tests across tasks; None if no method shares a task with the baseline."""
-    if view.baseline is None or not view.comparisons:
+    if not view.comparisons:
         return None
-    baseline, tests = view.baseline, image_tests(view.comparisons)
+    baseline, tests = view.baselines.name, image_tests(view.comparisons)
     tested = any(len(comparison.differences) >= FEWEST_WILCOXON for comparison in view.comparisons)
     against = contradicted([c.arm for c in view.comparisons if c.contradicts(c.interval.mean)])
     return Table(
         name=f"significance-{view.slug}",
-        title=f"{view.name}: difference to {baseline.label}",
-        caption=view.caption(_ACROSS.format(baseline=baseline.label, tests=tests), _ACROSS_DETAILS),
+        title=f"{view.name}: difference to {baseline}",
+        caption=view.caption(_ACROSS.format(baseline=baseline, tests=tests), _ACROSS_DETAILS),
         columns=(
             Column("method", "Method", align="left"),
             Column("difference", "difference", extras=("low", "high")),
@@ -52,17 +52,17 @@ def across_tasks_table(view: SuiteView) -> Table | None:
             Column("beyond_chance_worse", "worse", "Beyond chance"),
         ),
         rows=tuple(_across_row(comparison, tested=tested) for comparison in view.comparisons),
-        notes=(*([f"{against}."] if against else []), *view.prediction_notes),
-        warnings=cautions(view.study.runs_of([baseline, *(comparison.arm for comparison in view.comparisons)])),
+        notes=(*([f"{against}."] if against else []), *view.comparison_notes, *view.prediction_notes),
+        warnings=cautions(view.study.runs_of([arm for c in view.comparisons for arm in (c.baseline, c.arm)])),
     )
 
 
 def per_task_table(view: SuiteView) -> Table | None:
     """Return the table of paired tests on the images of each task; None without predictions to compare."""
     tasks = [task for task in view.tasks if any(task in comparison.tasks for comparison in view.comparisons)]
-    if view.baseline is None or not tasks:
+    if not tasks:
         return None
-    baseline, tests = view.baseline.label, image_tests(view.comparisons)
+    baseline, tests = view.baselines.name, image_tests(view.comparisons)
     by_class = any(test.by_class for comparison in view.comparisons for test in comparison.tasks.values())
     details = _PER_TASK_DETAILS + (BY_CLASS if by_class else "")
     extras = ("p", "difference", "images won", "images lost")
@@ -82,6 +82,7 @@ def per_task_table(view: SuiteView) -> Table | None:
         ),
         notes=(
             f"{BETTER} better, {WORSE} worse than {baseline} beyond chance at the 5 % level.",
+            *view.comparison_notes,
             *view.prediction_notes,
         ),
         warnings=foreign_records(view.runs),

@@ -28,9 +28,9 @@ from shipbench.report.wording.text import sentence_case
 
 
 def standing_table(view: SuiteView, standing: Standing) -> Table:
-    """Return the table of ``standing``, best first; differences are to the baseline."""
+    """Return the table of ``standing``, best first; differences are to each arm's baseline."""
     comparisons = {comparison.arm: comparison for comparison in view.comparisons}
-    against = f"vs. {view.baseline.label}" if comparisons and view.baseline else ""
+    against = f"vs. {view.baselines.name}" if comparisons else ""
     tested = any(len(comparison.differences) >= FEWEST_WILCOXON for comparison in comparisons.values())
     rows = [
         Row(tuple(_cells(view, standing, arm, score, comparisons.get(arm), against=bool(against), tested=tested)))
@@ -54,7 +54,7 @@ def standing_table(view: SuiteView, standing: Standing) -> Table:
         ),
         columns=columns,
         rows=tuple(evenly(marked(rows, [1]), {len(columns) - 1: MILLION})),
-        notes=(*fewer_seeds_note(rows), *tuned_note(arm for arm, _ in standing.scores)),
+        notes=(*fewer_seeds_note(rows), *view.comparison_notes, *tuned_note(arm for arm, _ in standing.scores)),
         warnings=view.cautions,
     )
 
@@ -63,11 +63,9 @@ def _remarks(view: SuiteView, standing: Standing, *, tested: bool) -> tuple[str,
     """Say what differences are over, if not over what the means are, which test p is of, and where it contradicts."""
     arms = {arm for arm, _ in standing.scores}
     comparisons = [comparison for comparison in view.comparisons if comparison.arm in arms]
-    if view.baseline is None:
-        return ()
-    against = [c.arm for c in comparisons if c.contradicts(_printed(standing, c, view.baseline))]
-    seeds = any(_other_seeds(view.study, comparison, view.baseline) for comparison in comparisons)
-    by_mean, among, shared = "", "", f"shared with {view.baseline.label}"
+    against = [c.arm for c in comparisons if c.contradicts(_printed(standing, c))]
+    seeds = any(_other_seeds(view.study, comparison) for comparison in comparisons)
+    by_mean, among, shared = "", "", f"shared with {view.baselines.name}"
     if standing.kind == "tasks":
         tasks = any(set(comparison.differences) != set(standing.tasks) for comparison in comparisons)
         over = "all tasks and seeds" if tasks and seeds else "all tasks" if tasks else "the seeds" if seeds else ""
@@ -78,17 +76,17 @@ def _remarks(view: SuiteView, standing: Standing, *, tested: bool) -> tuple[str,
     return by_mean, test, contradicted(against)
 
 
-def _printed(standing: Standing, comparison: PairedComparison, baseline: Arm) -> float:
+def _printed(standing: Standing, comparison: PairedComparison) -> float:
     """Return the difference that the table prints for an arm."""
     if standing.kind == "tasks":
         return comparison.interval.mean
-    scores = dict(standing.scores)
+    scores, baseline = dict(standing.scores), comparison.baseline
     return scores[comparison.arm].mean - scores[baseline].mean if baseline in scores else float("nan")
 
 
-def _other_seeds(study: Study, comparison: PairedComparison, baseline: Arm) -> bool:
+def _other_seeds(study: Study, comparison: PairedComparison) -> bool:
     """Return whether a side of ``comparison`` has seeds on a shared task that the other lacks there."""
-    ours, theirs = study.accuracies(comparison.arm), study.accuracies(baseline)
+    ours, theirs = study.accuracies(comparison.arm), study.accuracies(comparison.baseline)
     return any(set(ours[task].dropna().index) != set(theirs[task].dropna().index) for task in comparison.differences)
 
 
@@ -128,8 +126,9 @@ def _cells(
 
 def _lead(view: SuiteView, standing: Standing, arm: Arm, score: Score) -> Cell:
     """Return the difference of two means of groups, which has no interval over tasks."""
-    baseline = next((other for side, other in standing.scores if side == view.baseline), None)
-    if arm == view.baseline or baseline is None:
+    own = view.baselines.of.get(arm)
+    baseline = next((other for side, other in standing.scores if side == own), None)
+    if arm == own or baseline is None:
         return Cell("baseline" if baseline else MISSING)
     return Cell(signed(score.mean - baseline.mean), value=score.mean - baseline.mean)
 
@@ -137,7 +136,7 @@ def _lead(view: SuiteView, standing: Standing, arm: Arm, score: Score) -> Cell:
 def _difference(view: SuiteView, arm: Arm, comparison: PairedComparison | None) -> Cell:
     """Return the difference over shared tasks and seeds, which an arm without any in common with the baseline lacks."""
     if comparison is None:
-        return Cell("baseline" if arm == view.baseline else MISSING)
+        return Cell("baseline" if arm in view.baselines.all else MISSING)
     interval = comparison.interval
     below = f"{signed(interval.low)} to {signed(interval.high)}" if has_value(interval.low) else ""
     return Cell(signed(interval.mean), below, interval.mean, (("low", interval.low), ("high", interval.high)))
