@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
 from shipbench.published import PublishedRow
 from shipbench.report.analysis.arms import Arm
-from shipbench.report.analysis.published import BACKBONE, IMAGE_SIZE, PublishedMatch, published_means
+from shipbench.report.analysis.published import BACKBONES, IMAGE_SIZE, PublishedMatch, published_means
 from shipbench.report.analysis.study import Summary, summarise
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import MISSING, Cell, Row
@@ -31,9 +32,9 @@ def published_rows(view: SuiteView) -> list[Row]:
 
 def published_notes(view: SuiteView) -> list[str]:
     """Return the notes of the published rows: arms that are not comparable, then a footnote per source."""
-    incomparable = _incomparable_note(view.published_matches)
+    incomparable = _incomparable_notes(view.published_matches)
     footnotes = [f"[{letter}] {source}" for source, letter in _letters(_sources(view)).items()]
-    return [*([incomparable] if incomparable else []), *footnotes]
+    return [*incomparable, *footnotes]
 
 
 def _published_row(view: SuiteView, match: PublishedMatch, letter: str, printed: Summary, *, rule: bool) -> Row:
@@ -60,15 +61,18 @@ def _difference_row(view: SuiteView, arm: Arm, printed: Summary, *, alone: bool)
     return Row((label, *cells, *part_cells(view), Cell(), Cell()), "difference")
 
 
-def _incomparable_note(matches: Sequence[PublishedMatch]) -> str:
-    arms = {arm.label for match in matches for arm in match.arms if arm not in match.comparable}
-    if not arms:
-        return ""
-    return (
-        f"No difference to the published numbers for {joined(sorted(arms))}: published rows use ViT-B/16 with "
-        f"supervised ImageNet-21k weights ({BACKBONE}), images of {IMAGE_SIZE} pixels and all training images of a "
-        "task, and these runs differ in one or more of these."
-    )
+def _incomparable_notes(matches: Sequence[PublishedMatch]) -> Iterator[str]:
+    """Return a note for each backbone of published rows on the arms that are not comparable with them."""
+    arms: dict[str, set[str]] = defaultdict(set)
+    for match in matches:
+        arms[match.row.backbone] |= {arm.label for arm in match.arms if arm not in match.comparable}
+    for backbone, labels in arms.items():
+        if labels:
+            yield (
+                f"No difference to the published numbers for {joined(sorted(labels))}: these published rows use "
+                f"{backbone} ({BACKBONES[backbone]}), images of {IMAGE_SIZE} pixels and all training images of a task, "
+                "and these runs differ in one or more of these."
+            )
 
 
 def _sources(view: SuiteView) -> list[str]:
