@@ -102,7 +102,7 @@ class RunRecord:
     image_format: Annotated[str, Column("images", "`jpeg`, `png` or `array`")]
     num_classes: Annotated[int, Column("data", "number of classes", long_form=False)]
     precision: Annotated[str, Column("machine", "`fp32` or `bf16`")]
-    device: Annotated[str, Column("machine", "device that the run used")]
+    device: Annotated[str, Column("machine", "`cpu`, `mps`, or the GPU, as in `cuda: NVIDIA H200`")]
     checkpoint_part: Annotated[
         str, Column("backbone", "where the weights lie in the file, such as `model_ema`", long_form=False)
     ] = ""

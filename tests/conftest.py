@@ -100,9 +100,10 @@ class _Outcomes:
     def _write(self, *, finished: bool) -> None:
         import torch
 
+        from shipbench.hardware.device import device_name
         from shipbench.runtime.files import atomic_path
 
-        name = torch.cuda.get_device_name() if self.device.startswith("cuda") else self.device
+        name = device_name(torch.device(self.device))
         content = {"part": "equality", "finished": finished, "error": "", "device": name, "torch": torch.__version__}
         with atomic_path(self.file) as temporary:
             temporary.write_text(json.dumps(content | {"rows": self.rows}, indent=1) + "\n", encoding="utf-8")

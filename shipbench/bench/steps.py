@@ -21,7 +21,7 @@ from shipbench.bench.options import BenchOptions
 from shipbench.bench.subjects import Subject, compile_subject
 from shipbench.bench.timing import Timing, timed
 from shipbench.errors import InputError, ShipbenchError
-from shipbench.hardware.device import as_current
+from shipbench.hardware.device import as_current, device_name
 from shipbench.hardware.precision import ComputeContext
 from shipbench.methods import Method
 
@@ -96,12 +96,12 @@ def as_json(measurements: Sequence[Measurement], options: BenchOptions, device: 
 
 def environment(device: torch.device) -> dict[str, Any]:
     """Return the name of the device, the number of threads, and the version of torch."""
-    return {"device": _device_name(device), "threads": torch.get_num_threads(), "torch": torch.__version__}
+    return {"device": _machine(device), "threads": torch.get_num_threads(), "torch": torch.__version__}
 
 
-def _device_name(device: torch.device) -> str:
+def _machine(device: torch.device) -> str:
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+        return device_name(device)
     import platform
 
     if device.type == "mps":

@@ -32,6 +32,15 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+def device_name(device: torch.device) -> str:
+    """Return the kind of a device, on CUDA with the GPU's name, as in ``cuda: NVIDIA H200``: equal GPUs share a name."""
+    if device.type != "cuda":
+        return device.type
+    import torch
+
+    return f"cuda: {torch.cuda.get_device_name(device)}"
+
+
 def check_device_name(name: str) -> None:
     """Raise ``InputError`` for a malformed device name; the device itself need not exist."""
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,2})?", name):

@@ -21,7 +21,7 @@ from shipbench.data.corruptions import Corruption
 from shipbench.data.types import Split
 from shipbench.events import Emitter, Listener
 from shipbench.hardware.determinism import fix_kernels, uses_tf32
-from shipbench.hardware.device import resolve_device
+from shipbench.hardware.device import device_name, resolve_device
 from shipbench.hardware.precision import ComputeContext, resolve_precision
 from shipbench.methods import package_of
 from shipbench.record import EVALUATED, NAN, RunRecord
@@ -118,7 +118,7 @@ class Scoring:
             chance_acc=majority_class_accuracy(labels),
             eval_seconds=seconds,
             eval_images_per_second=len(labels) / seconds,
-            device=str(self.compute.device),
+            device=device_name(self.compute.device),
             precision=self.compute.precision,
             threads=torch.get_num_threads(),
             tf32=int(uses_tf32(self.compute.device)),

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from shipbench.backbones import Origin, origin_of
 from shipbench.hardware.determinism import uses_tf32
+from shipbench.hardware.device import device_name
 from shipbench.hardware.flops import count_flops
 from shipbench.hardware.precision import ComputeContext
 from shipbench.methods import Built, Learned, package_of
@@ -149,14 +150,16 @@ def blank_record(prepared: Prepared, error: str = "") -> RunRecord:
         data_fingerprint=prepared.task_data.fingerprint,
         image_format=prepared.task_data.image_format,
         precision=prepared.compute.precision,
-        device=str(prepared.compute.device),
+        device=device_name(prepared.compute.device),
         error=error,
     )
 
 
 def unprepared_record(spec: RunSpec, run_id: str, origin: Origin | None, **known: str) -> RunRecord:
     """Return the record of a run that could not be prepared; ``known`` are columns that its plan knows."""
-    return _without_results(spec, run_id, spec.resolved.task, origin, image_format="", device=spec.device, **known)
+    # Which GPU cuda:3 would have been is unknown, and its number says nothing about a record.
+    device = spec.device.partition(":")[0]
+    return _without_results(spec, run_id, spec.resolved.task, origin, image_format="", device=device, **known)
 
 
 def _without_results(spec: RunSpec, run_id: str, task: Task, origin: Origin | None, **columns: Any) -> RunRecord:

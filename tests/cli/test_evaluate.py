@@ -141,9 +141,10 @@ def test_what_is_corrupted_is_the_square_that_the_model_sees_on_the_host(
 
     monkeypatch.setattr(module, "image_inputs", as_on_a_gpu)
     monkeypatch.setattr(module, "evaluate", watched)
+    monkeypatch.setattr(module, "device_name", lambda device: "cuda: NVIDIA H200")
     (row,) = evaluations(shipbench, bugs, *on(bugs / "single"), "--corrupt", "gaussian-noise", "--severity", 5)
     assert on_host == [True]
-    assert (row["corruption"], row["severity"]) == ("gaussian-noise", 5)
+    assert (row["corruption"], row["severity"], row["device"]) == ("gaussian-noise", 5, "cuda: NVIDIA H200")
     exported = load_exported(Store(bugs / "r").path("weights", only_run(bugs)), checkpoint="random")
     squares = [resize(Image.open(bugs / "single" / name / "0.png"), 64, "crop") for name in NAMES]
     noisy = Corruption("gaussian-noise", 5)(torch.from_numpy(np.stack(squares)), torch.arange(3))

@@ -123,6 +123,11 @@ def test_a_block_may_use_any_kernel(warn_only: bool) -> None:
     assert not torch.are_deterministic_algorithms_enabled()
 
 
+def test_figures_name_the_gpu_as_records_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: {1: "NVIDIA H200"}[device.index])
+    assert steps.environment(GPU)["device"] == device.device_name(GPU) == "cuda: NVIDIA H200"
+
+
 def stack_of(prepared: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Attempt a stack whose first run is ``prepared``."""
     run: Any = SimpleNamespace(run_id="a1")

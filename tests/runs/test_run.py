@@ -19,6 +19,7 @@ from shipbench.engine import attempt
 from shipbench.errors import InputError
 from shipbench.events import Emitter, EpochDone, Event, Finished, Lost, Note, Started
 from shipbench.hardware import determinism
+from shipbench.hardware.precision import ComputeContext
 from shipbench.planning.plan import PlannedRun, State
 from shipbench.record import RunRecord
 from shipbench.results import claims
@@ -27,7 +28,7 @@ from shipbench.results.store import Store
 from shipbench.runs import run as runs_module
 from shipbench.runs import session as session_module
 from shipbench.runs.preparation import prepare
-from shipbench.runs.recording import _scores, mean_class_accuracy
+from shipbench.runs.recording import _scores, blank_record, mean_class_accuracy, unprepared_record
 from shipbench.runs.session import Session, claimed
 from shipbench.training.history import EpochReport, Evaluation, Fit
 from tests.data.builders import vtab_tree
@@ -157,6 +158,20 @@ def test_a_recipe_may_replace_the_normalisation_of_the_backbone(tmp_path: Path, 
     native = preprocessing()
     assert preprocessing(mean=mean) == replace(native, mean=mean)
     assert preprocessing(std=std) == replace(native, std=std)
+
+
+def test_a_record_names_the_gpu_instead_of_its_number(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: {3: "NVIDIA H200"}[device.index])
+    data = vtab_tree(tmp_path / "data", tasks=("dtd",))
+    spec = replace(SPEC, backbone="test_vit", checkpoint="random", data=data, device="cpu")
+    prepared = prepare(spec)
+    on_gpu = replace(prepared, compute=ComputeContext(torch.device("cuda:3"), "fp32"))
+    assert [blank_record(each).device for each in (prepared, on_gpu)] == ["cpu", "cuda: NVIDIA H200"]
+    known = {"data_fingerprint": "", "precision": "fp32"}
+    planned = [replace(spec, device=name) for name in ("cuda:3", "cuda", "cpu")]
+    assert [unprepared_record(each, "a1", None, **known).device for each in planned] == ["cuda", "cuda", "cpu"]
 
 
 def test_what_is_no_spec_is_refused() -> None:
