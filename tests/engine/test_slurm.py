@@ -173,6 +173,19 @@ def test_jobs_that_begin_before_all_are_submitted_are_followed(
     assert [event for event in events if not isinstance(event, Note)] == [Started("a"), Started("b")]
 
 
+def test_a_job_that_never_begins_ends_no_other(runs: tuple[PlannedRun, ...], tmp_path: Path, cluster: Path) -> None:
+    _write_command(cluster / "squeue", "")
+
+    def begin(folder: Path, run_id: str) -> None:
+        if run_id == "a":
+            JournalWriter(folder / "a.events")(Started("a"))
+
+    events: list[Event] = []
+    submitting(SlurmExecutor(EngineOptions()), begin).execute(runs, Plan(runs, runs), tmp_path, events.append)
+    log = tmp_path / "slurm" / "2_0_log.err"
+    assert events[-1] == Note(None, f"1 of 2 SLURM jobs ended before their work began; see {log}")
+
+
 def test_half_an_event_of_a_killed_job_hides_no_other(tmp_path: Path) -> None:
     file = tmp_path / "a.events"
     write, reader = JournalWriter(file), JournalReader(file)

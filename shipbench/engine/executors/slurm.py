@@ -106,7 +106,7 @@ class SlurmExecutor:
         """Submit a job for every run and return when none of them is in the queue.
 
         An interruption revokes the claims of active runs and cancels the jobs; so does a submission that fails. Raises
-        ``InputError`` if SLURM refuses the jobs, and ``ShipbenchError`` if a job ends before its work begins.
+        ``InputError`` if SLURM refuses the jobs, and ``ShipbenchError`` if all jobs end before their work begins.
         """
         folder = results.resolve() / "slurm"
         folder.mkdir(parents=True, exist_ok=True)
@@ -123,7 +123,7 @@ class SlurmExecutor:
                 claims.revoke(results, run_id)
             slurm_queue.cancel(name, jobs.values())
             raise
-        watch.refuse_jobs_that_never_began(jobs)
+        watch.note_jobs_that_never_began(jobs)
 
     def _submit_all(
         self, runs: Sequence[PlannedRun], results: Path, folder: Path, name: str, jobs: dict[str, str]
@@ -219,14 +219,21 @@ class _Watch:
                 return
             time.sleep(_POLL_SECONDS)
 
-    def refuse_jobs_that_never_began(self, jobs: Mapping[str, str]) -> None:
-        """Raise ``ShipbenchError`` if a job ended without an event: it would do so again."""
+    def note_jobs_that_never_began(self, jobs: Mapping[str, str]) -> None:
+        """Note how many of ``jobs`` ended without an event; raise ``ShipbenchError`` if no job began.
+
+        One alone may have met a broken node, and the supervisor submits its run anew.
+        """
         silent = [job for run_id, job in jobs.items() if run_id not in self._began]
-        if silent:
-            raise ShipbenchError(
-                f"{len(silent)} of {len(jobs)} SLURM jobs ended before their work began; "
-                f"see {self._folder / f'{silent[0]}_0_log.err'}"
-            )
+        if not silent:
+            return
+        ended = (
+            f"{len(silent)} of {counted(len(jobs), 'SLURM job')} ended before their work began; "
+            f"see {self._folder / f'{silent[0]}_0_log.err'}"
+        )
+        if not self._began:
+            raise ShipbenchError(ended)
+        self._emit(Note(None, ended))
 
     def _forward(self) -> None:
         for run_id, reader in self._readers.items():
