@@ -118,11 +118,33 @@ def test_options_become_those_of_sbatch() -> None:
         "signal_delay_s": 120,
         "gpus_per_node": 2,
         "cpus_per_task": 4,
+        "srun_args": ["--cpus-per-task=4"],
+        "additional_parameters": {"requeue": True},
         "mem": "32GB",
         "setup": ["module load cuda"],
         "array_parallelism": 8,
     }
     assert "gpus_per_node" not in SlurmJobOptions(gpus=0).for_sbatch(1)
+
+
+@pytest.mark.parametrize(
+    ("options", "device", "on_the_node"),
+    [
+        ({}, "auto", "cuda"),
+        ({"gpus": "0", "gres": "gpu:a100:1"}, "auto", "cuda"),
+        ({"gpus": "0", "gres": "lustre:1"}, "auto", "auto"),
+        ({"gpus": "0"}, "auto", "auto"),
+        ({}, "cpu", "cpu"),
+        ({}, "cuda:1", "cuda:1"),
+    ],
+)
+def test_a_job_with_a_gpu_does_not_train_on_the_cpu(
+    runs: tuple[PlannedRun, ...], options: dict[str, str], device: str, on_the_node: str
+) -> None:
+    run = replace(runs[0], spec=replace(runs[0].spec, device=device))
+    for_job = SlurmExecutor(EngineOptions(cluster=options)).for_job(run)
+    assert for_job == portable(run)
+    assert for_job.spec.device == on_the_node
 
 
 @pytest.mark.usefixtures("cluster")
@@ -254,8 +276,9 @@ def test_jobs_are_submitted_with_their_options_and_cancelled_if_others_are_refus
     with pytest.raises(InputError, match="SLURM has refused the jobs: "):
         SlurmExecutor(options).execute(runs, Plan(runs, runs), tmp_path / "r", lambda _: None)
     lines = script.read_text().splitlines()
-    for line in ("partition=long", "time=90", "array=0-1%1", "signal=USR2@120", "cpus-per-task=1"):
+    for line in ("partition=long", "time=90", "array=0-1%1", "signal=USR2@120", "cpus-per-task=1", "requeue"):
         assert f"#SBATCH --{line}" in lines
+    assert [line for line in lines if line.startswith("srun ") and " --cpus-per-task=1 " in line]
     assert not any("gpus" in line for line in lines)
     job = submitit.core.utils.DelayedSubmission.load(folder / "12_1_submitted.pkl")
     assert (job.function, job.args) == (Job(tmp_path / "r", folder, 1), (portable(runs[1]),))

@@ -8,7 +8,7 @@ import secrets
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -56,6 +56,11 @@ class SlurmJobOptions(Settings):
     memory: str | None = None
     setup: str | None = None
 
+    @property
+    def with_gpu(self) -> bool:
+        """Whether a job has a GPU."""
+        return self.gpus > 0 or "gpu" in (self.gres or "")
+
     def for_sbatch(self, at_a_time: int) -> dict[str, Any]:
         """Return the parameters of submitit's executor, with at most ``at_a_time`` jobs running."""
         parameters = {
@@ -69,6 +74,10 @@ class SlurmJobOptions(Settings):
             "signal_delay_s": min(self.warning, 20 * self.time),
             "gpus_per_node": self.gpus or None,
             "cpus_per_task": self.cpus,
+            # Since SLURM 22.05, srun does not take this over from sbatch.
+            "srun_args": [f"--cpus-per-task={self.cpus}"],
+            # Without it, a cluster with JobRequeue=0 does not queue a job again.
+            "additional_parameters": {"requeue": True},
             "mem": self.memory,
             "setup": [self.setup] if self.setup else None,
             "array_parallelism": at_a_time,
@@ -125,12 +134,19 @@ class SlurmExecutor:
             raise
         watch.note_jobs_that_never_began(jobs)
 
+    def for_job(self, run: PlannedRun) -> PlannedRun:
+        """Return a run as its job executes it: with a GPU, ``auto`` is CUDA, so that no run falls back to the CPU."""
+        # The precision is that of auto on this machine, as in the run's id.
+        run = portable(run)
+        on_gpu = self._job_options.with_gpu and run.spec.device == "auto"
+        return replace(run, spec=replace(run.spec, device="cuda")) if on_gpu else run
+
     def _submit_all(
         self, runs: Sequence[PlannedRun], results: Path, folder: Path, name: str, jobs: dict[str, str]
     ) -> None:
         """Submit jobs called ``name``, add the job of every run to ``jobs``, and remember them in ``folder``."""
         try:
-            for run_id, job in self._submit([portable(run) for run in runs], results, folder, name):
+            for run_id, job in self._submit([self.for_job(run) for run in runs], results, folder, name):
                 jobs[run_id] = job
             slurm_queue.remember_jobs(folder, jobs)
         except Exception:
