@@ -19,6 +19,7 @@ from shipbench.engine.executors.portable import portable
 from shipbench.engine.executors.registry import EngineOptions, get_executor
 from shipbench.engine.executors.slurm import SlurmExecutor, SlurmJobOptions
 from shipbench.engine.executors.slurm import _Job as Job
+from shipbench.engine.executors.slurm import _Jobs as Jobs
 from shipbench.errors import InputError, ShipbenchError
 from shipbench.events import Event, Note, Started
 from shipbench.planning.plan import Plan, PlannedRun, State
@@ -29,8 +30,13 @@ from shipbench.runs.session import Session
 from shipbench.spec import RunSpec
 from tests.conftest import Shipbench
 
+# Without --all, neither command shows what is hidden.
+PARTITIONS = """
+case "$*" in *--all*) ;; *) exit ;; esac
+printf 'gpu\\nlong\\ngpu\\n'
+"""
 QUEUE = """
-case "$*" in *--user="$(id -u)"*) ;; *) exit ;; esac
+case "$*" in *--all*--user="$(id -u)"*) ;; *) exit ;; esac
 printf '12_0|RUNNING|None\\n12_1|PENDING|Resources\\n13|RUNNING|None\\n'
 """
 
@@ -43,7 +49,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, answer in {
         "sbatch": "exit 1",
         "srun": "",
-        "sinfo": "printf 'gpu\\nlong\\ngpu\\n'",
+        "sinfo": PARTITIONS,
         "squeue": QUEUE,
     }.items():
         _write_command(folder / name, answer)
@@ -72,7 +78,10 @@ def test_a_short_job_is_not_signalled_as_it_begins(options: dict[str, int], seco
 
 @pytest.mark.usefixtures("cluster")
 def test_a_partition_that_does_not_exist_is_refused() -> None:
-    get_executor("slurm", EngineOptions(cluster={"partition": "long"})).check()
+    for partitions in ("long", "gpu,long"):
+        get_executor("slurm", EngineOptions(cluster={"partition": partitions})).check()
+    with pytest.raises(InputError, match="the SLURM cluster has no partition 'preempt'; it has gpu, long"):
+        get_executor("slurm", EngineOptions(cluster={"partition": "gpu,preempt"})).check()
     with pytest.raises(InputError, match="the SLURM cluster has no partition 'gpus'; it has gpu, long"):
         get_executor("slurm", EngineOptions(cluster={"partition": "gpus"})).check()
 
@@ -171,10 +180,10 @@ def runs() -> tuple[PlannedRun, ...]:
 def submitting(executor: SlurmExecutor, events: Callable[[Path, str], None]) -> SlurmExecutor:
     """Let ``executor`` submit each run as job 1 or 2, and call ``events(folder, run_id)`` right after it."""
 
-    def submit(runs: Sequence[PlannedRun], results: Path, folder: Path, name: str) -> Iterator[tuple[str, str]]:
+    def submit(runs: Sequence[PlannedRun], results: Path, jobs: object) -> Iterator[tuple[str, str]]:
         for number, run in enumerate(runs, 1):
             yield run.run_id, str(number)
-            events(folder, run.run_id)
+            events(results / "slurm", run.run_id)
 
     executor._submit = submit  # type: ignore[method-assign]
     return executor
@@ -284,6 +293,49 @@ def test_jobs_are_submitted_with_their_options_and_cancelled_if_others_are_refus
     assert (job.function, job.args) == (Job(tmp_path / "r", folder, 1), (portable(runs[1]),))
     assert job._timeout_countdown == 4
     assert cancelled.read_text() == f"12_0 12_1\n{the_jobs_of(script)}"
+
+
+def test_a_limit_of_jobs_holds_over_all_arrays(
+    runs: tuple[PlannedRun, ...], tmp_path: Path, cluster: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("submitit", reason="the extra shipbench[slurm] is not installed")
+    monkeypatch.setattr(slurm, "_ARRAY", 2)
+    sbatch = f'number=$(ls {tmp_path} | grep -c script); cp "$1" {tmp_path}/script$number; echo job 2$number'
+    _write_command(cluster / "sbatch", sbatch)
+    earlier = Jobs("shipbench-1", {"f": "12_0", "g": "12_7", "h": "13"})
+    five = tuple(replace(runs[0], run_id=name) for name in "abcde")
+    submitted = dict(SlurmExecutor(EngineOptions(jobs=1))._submit(five, tmp_path / "r", earlier))
+    assert submitted == {"a": "20_0", "b": "20_1", "c": "21_0", "d": "21_1", "e": "22"}
+    lines = [(tmp_path / f"script{number}").read_text().splitlines() for number in range(3)]
+    for script, before in zip(lines, ("12:13", "20", "21"), strict=True):
+        assert f"#SBATCH --dependency=afterany:{before}" in script
+    assert [script.count("#SBATCH --array=0-1%1") for script in lines] == [1, 1, 0]
+
+
+def test_a_job_that_an_earlier_command_has_left_is_followed_and_cancelled(
+    runs: tuple[PlannedRun, ...], tmp_path: Path, cluster: Path, cancelled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Run a has a job in the queue, which does not answer at first; that of b has ended."""
+    slurm_queue.remember_jobs(tmp_path / "slurm", {"a": "12_0", "b": "9"})
+    _write_command(cluster / "squeue", "exit 1")
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        _write_command(cluster / "squeue", QUEUE)
+        waits.append(seconds)
+        if len(waits) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(slurm, "time", SimpleNamespace(sleep=wait))
+    events: list[Event] = []
+    with pytest.raises(KeyboardInterrupt):
+        submitting(SlurmExecutor(EngineOptions()), lambda folder, run_id: None).execute(
+            runs, Plan(runs, runs), tmp_path, events.append
+        )
+    said = "following 1 job that an earlier command has left in the queue; submitted 1 job to SLURM; see 'squeue --me' "
+    assert [event.text.startswith(said) for event in events if isinstance(event, Note)] == [True]
+    assert slurm_queue.queue_of(tmp_path) == {"a": "slurm 12_0, running"}
+    assert cancelled.read_text().splitlines()[0] == "12_0 1"
 
 
 def test_jobs_of_a_queue_that_does_not_answer_are_awaited(

@@ -8,7 +8,7 @@ import secrets
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -109,30 +109,32 @@ class SlurmExecutor:
             raise InputError("--stack N and --engine slurm cannot be combined: a job executes one run")
         slurm_queue.require_slurm()
         _submitit()
-        slurm_queue.require_partition(self._job_options.partition)
+        slurm_queue.require_partitions(self._job_options.partition)
 
     def execute(self, runs: Sequence[PlannedRun], plan: Plan, results: Path, emit: Listener) -> None:
         """Submit a job for every run and return when none of them is in the queue.
 
-        An interruption revokes the claims of active runs and cancels the jobs; so does a submission that fails. Raises
-        ``InputError`` if SLURM refuses the jobs, and ``ShipbenchError`` if all jobs end before their work begins.
+        A run whose job an earlier command has left in the queue gets no second one; that job is followed instead. An
+        interruption revokes the claims of active runs and cancels the jobs; a submission that fails cancels its own.
+        Raises ``InputError`` if SLURM refuses the jobs, and ``ShipbenchError`` if all jobs end before their work
+        begins.
         """
-        folder = results.resolve() / "slurm"
+        results, run_ids = results.resolve(), [run.run_id for run in runs]
+        folder = slurm_queue.folder_of(results)
         folder.mkdir(parents=True, exist_ok=True)
         # Before the submission, because the first jobs may begin while the last ones are still submitted.
-        watch, name = _Watch([run.run_id for run in runs], folder, emit), f"shipbench-{secrets.token_hex(4)}"
-        jobs: dict[str, str] = {}
+        watch = _Watch(run_ids, folder, emit)
+        jobs = _Jobs(f"shipbench-{secrets.token_hex(4)}", _left_in_queue(results, run_ids))
         try:
-            self._submit_all(runs, results.resolve(), folder, name, jobs)
-            submitted = counted(len(jobs), "job")
-            emit(Note(None, f"submitted {submitted} to SLURM; see 'squeue --me' and the logs in {folder}"))
-            watch.until_done(jobs)
+            self._submit_all([run for run in runs if run.run_id not in jobs.left], results, jobs)
+            emit(Note(None, f"{jobs.text}; see 'squeue --me' and the logs in {folder}"))
+            watch.until_done(jobs.all)
         except KeyboardInterrupt:
             for run_id in watch.active:
                 claims.revoke(results, run_id)
-            slurm_queue.cancel(name, jobs.values())
+            slurm_queue.cancel(jobs.name, jobs.all.values())
             raise
-        watch.note_jobs_that_never_began(jobs)
+        watch.note_jobs_that_never_began(jobs.submitted)
 
     def for_job(self, run: PlannedRun) -> PlannedRun:
         """Return a run as its job executes it: with a GPU, ``auto`` is CUDA, so that no run falls back to the CPU."""
@@ -141,30 +143,55 @@ class SlurmExecutor:
         on_gpu = self._job_options.with_gpu and run.spec.device == "auto"
         return replace(run, spec=replace(run.spec, device="cuda")) if on_gpu else run
 
-    def _submit_all(
-        self, runs: Sequence[PlannedRun], results: Path, folder: Path, name: str, jobs: dict[str, str]
-    ) -> None:
-        """Submit jobs called ``name``, add the job of every run to ``jobs``, and remember them in ``folder``."""
+    def _submit_all(self, runs: Sequence[PlannedRun], results: Path, jobs: _Jobs) -> None:
+        """Submit a job for every run, add it to those that ``jobs`` has submitted, and remember it."""
         try:
-            for run_id, job in self._submit([self.for_job(run) for run in runs], results, folder, name):
-                jobs[run_id] = job
-            slurm_queue.remember_jobs(folder, jobs)
+            for run_id, job in self._submit([self.for_job(run) for run in runs], results, jobs):
+                jobs.submitted[run_id] = job
+            slurm_queue.remember_jobs(slurm_queue.folder_of(results), jobs.submitted)
         except Exception:
-            slurm_queue.cancel(name, jobs.values())
+            slurm_queue.cancel(jobs.name, jobs.submitted.values())
             raise
 
-    def _submit(self, runs: Sequence[PlannedRun], results: Path, folder: Path, name: str) -> Iterator[tuple[str, str]]:
-        """Submit runs as jobs called ``name``, and yield the run id and the job of each."""
-        submitit, options = _submitit(), self._job_options
+    def _submit(self, runs: Sequence[PlannedRun], results: Path, jobs: _Jobs) -> Iterator[tuple[str, str]]:
+        """Submit runs as jobs, and yield the run id and the job of each.
+
+        SLURM limits how many jobs of one array run at a time. So each array waits for the end of the jobs before it.
+        """
+        submitit, options, folder = _submitit(), self._job_options, slurm_queue.folder_of(results)
         executor = submitit.SlurmExecutor(folder, max_num_timeout=options.requeues)
-        executor.update_parameters(job_name=name, **options.for_sbatch(self._options.jobs or _AT_A_TIME))
-        job = _Job(results, folder, options.cpus)
+        executor.update_parameters(job_name=jobs.name, **options.for_sbatch(self._options.jobs or _AT_A_TIME))
+        work, before = _Job(results, folder, options.cpus), _arrays(jobs.left.values())
         try:
             for chunk in _chunks(runs, _ARRAY):
-                submitted = [str(each.job_id) for each in executor.map_array(job, chunk)]
+                if before:
+                    executor.update_parameters(dependency=f"afterany:{':'.join(before)}")
+                submitted = [str(each.job_id) for each in executor.map_array(work, chunk)]
                 yield from zip((run.run_id for run in chunk), submitted, strict=True)
+                before = _arrays(submitted)
         except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
             raise InputError(f"SLURM has refused the jobs: {one_line(error)}") from error
+
+
+@dataclass(frozen=True)
+class _Jobs:
+    """Jobs by run id: those that an earlier command has ``left`` in the queue, and those ``submitted`` as ``name``."""
+
+    name: str
+    left: Mapping[str, str]
+    submitted: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def all(self) -> dict[str, str]:
+        """All jobs to follow."""
+        return {**self.left, **self.submitted}
+
+    @property
+    def text(self) -> str:
+        """The jobs in words, as in "submitted 3 jobs to SLURM"."""
+        followed = f"following {counted(len(self.left), 'job')} that an earlier command has left in the queue"
+        submitted = f"submitted {counted(len(self.submitted), 'job')} to SLURM"
+        return "; ".join([followed] * bool(self.left) + [submitted] * bool(self.submitted))
 
 
 @dataclass(frozen=True)
@@ -260,6 +287,18 @@ class _Watch:
                 elif isinstance(event, Finished | Lost):
                     self.active.discard(run_id)
                 self._emit(event)
+
+
+def _left_in_queue(results: Path, run_ids: Iterable[str]) -> dict[str, str]:
+    """Return the jobs of earlier commands that are still in the queue, by run id; wait until the queue answers."""
+    while (jobs := slurm_queue.jobs_in_queue(results, set(run_ids))) is None:
+        time.sleep(_POLL_SECONDS)
+    return jobs
+
+
+def _arrays(jobs: Iterable[str]) -> list[str]:
+    """Return the ids of the arrays, or of the single jobs, that ``jobs`` belong to."""
+    return sorted({job.partition("_")[0] for job in jobs})
 
 
 def _journal(folder: Path, run_id: str) -> Path:

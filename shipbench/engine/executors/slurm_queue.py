@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from shipbench.errors import InputError
@@ -14,6 +14,11 @@ from shipbench.results.lookup import visible_files
 from shipbench.runtime.files import atomic_path
 
 _SECONDS = 30
+
+
+def folder_of(results: Path) -> Path:
+    """Return the folder of a results folder that holds the scripts, logs and events of its jobs."""
+    return results / "slurm"
 
 
 def is_here() -> bool:
@@ -27,14 +32,16 @@ def require_slurm() -> None:
         raise InputError("--engine slurm needs sbatch, which is not on the PATH; run the command on a login node")
 
 
-def require_partition(name: str | None) -> None:
-    """Raise ``InputError`` unless the cluster answers and has the partition called ``name``; None is its default."""
-    listed = _output("sinfo", "--noheader", "--format=%R")
+def require_partitions(names: str | None) -> None:
+    """Raise ``InputError`` unless the cluster answers and has the partitions of a comma list; None is its default."""
+    # With those that are hidden, where jobs may run all the same.
+    listed = _output("sinfo", "--all", "--noheader", "--format=%R")
     if listed is None:
         raise InputError("the SLURM controller does not answer; see 'sinfo'")
     partitions = sorted(set(listed.split()))
-    if name is not None and name not in partitions:
-        raise InputError(f"the SLURM cluster has no partition {name!r}; it has {', '.join(partitions) or 'none'}")
+    missing = [name for name in (names.split(",") if names else ()) if name not in partitions]
+    if missing:
+        raise InputError(f"the SLURM cluster has no partition {missing[0]!r}; it has {', '.join(partitions) or 'none'}")
 
 
 def states(jobs: Iterable[str]) -> dict[str, str] | None:
@@ -42,7 +49,7 @@ def states(jobs: Iterable[str]) -> dict[str, str] | None:
 
     States are in lower case, such as ``running``; one that waits also names the reason, as in ``pending: Resources``.
     """
-    listed = _output("squeue", "--noheader", "--array", _this_user(), "--format=%i|%T|%r")
+    listed = _output("squeue", "--all", "--noheader", "--array", _this_user(), "--format=%i|%T|%r")
     if listed is None:
         return None
     wanted, queue = set(jobs), dict[str, str]()
@@ -71,12 +78,19 @@ def remember_jobs(folder: Path, jobs: Mapping[str, str]) -> None:
             temporary.write_text(json.dumps({"job": job}), encoding="utf-8")
 
 
+def jobs_in_queue(results: Path, run_ids: Collection[str]) -> dict[str, str] | None:
+    """Return the jobs of ``run_ids`` that are in the queue, by run id; None if the queue does not answer."""
+    jobs = {run_id: job for run_id, job in _remembered(folder_of(results)) if run_id in run_ids}
+    queue = states(jobs.values()) if jobs else {}
+    return None if queue is None else {run_id: job for run_id, job in jobs.items() if job in queue}
+
+
 def queue_of(results: Path) -> dict[str, str]:
     """Return ``slurm JOB, STATE`` of every run of a results folder that is in the queue, by run id.
 
     It is empty where nothing was submitted, and where this machine sees no queue.
     """
-    jobs = dict(_remembered(results / "slurm"))
+    jobs = dict(_remembered(folder_of(results)))
     queue = (states(jobs.values()) if jobs and in_reach() else None) or {}
     return {run_id: f"slurm {job}, {queue[job]}" for run_id, job in jobs.items() if job in queue}
 
