@@ -54,6 +54,8 @@ _PVERA_TORCH = (2, 10)
 class PeftFamily(MethodFamily):
     """Every tuner of the installed ``peft`` library that acts on linear or norm layers."""
 
+    library = "peft"
+
     def names(self) -> list[str]:
         """Return the names of the usable tuners; none if the library is not installed."""
         return sorted(variant.method for variant in variants().values() if not _why_unusable(variant))

@@ -16,7 +16,7 @@ from shipbench.data.types import Identity, Source, Split, TaskData
 from shipbench.tasks import Task
 from shipbench.tasks.catalogue import SplitName
 
-_DRAWING_RULES = 2
+DRAWING_RULES = 2
 """Part of every cache key; raise it whenever decoding or resizing changes the pixels."""
 
 _TRAINING: frozenset[SplitName] = frozenset({"train", "train800"})
@@ -48,7 +48,7 @@ class Copy:
         """
         identity, framing = self.identity, self.framing(split, image_size)
         content = identity.contents.get(split) or _content_of_one_task(self.task, split, identity.fingerprint)
-        return f"{content[:32]}-{framing.side}px-{framing.resize}-v{_DRAWING_RULES}-pillow{PIL.__version__}"
+        return f"{content[:32]}-{framing.side}px-{framing.resize}-v{DRAWING_RULES}-pillow{PIL.__version__}"
 
     def framing(self, split: SplitName, image_size: int) -> Framing:
         """Return how the images of a split become squares: with a margin if random crops will be cut from them."""

@@ -24,6 +24,7 @@ from shipbench.methods.registry import (
     method_names,
     package_of,
     parse_methods,
+    releases_of,
 )
 
 __all__ = [
@@ -48,4 +49,5 @@ __all__ = [
     "method_names",
     "package_of",
     "parse_methods",
+    "releases_of",
 ]

@@ -243,8 +243,11 @@ class MethodFamily(ABC):
     """Methods that one class makes out of another library, called ``PREFIX-NAME``.
 
     Subclass it and register the class in the entry-point group ``shipbench.method_families`` under ``PREFIX``. Neither
-    its module nor its methods may import torch or the library before a model is built.
+    its module nor its methods may import torch or the library before a model is built. ``library`` is the package of
+    that library, if its release decides what the methods compute.
     """
+
+    library: str = ""
 
     @abstractmethod
     def names(self) -> Sequence[str]:

@@ -6,7 +6,7 @@ import fnmatch
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import cache, partial
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, entry_points, version
 
 from shipbench.errors import InputError, ShipbenchError, check_all, did_you_mean, one_line
 from shipbench.methods.checks import refuse_class, refuse_description
@@ -111,6 +111,16 @@ def package_of(name: str) -> str:
     if point is None or point.dist is None or point.dist.name == "shipbench":
         return ""
     return f"{point.dist.name} {point.dist.version}"
+
+
+def releases_of(name: str) -> dict[str, str]:
+    """Return the releases of the packages that compute the method ``name`` beside shipbench, by package.
+
+    These are the package that registers it and the library of its family, if any.
+    """
+    package, family = package_of(name), _families().get(name.partition("-")[0])
+    library = family.library if family is not None and name not in _entry_points() else ""
+    return dict([package.rsplit(" ", 1)] if package else []) | ({library: version(library)} if library else {})
 
 
 def find_method(name: str) -> Method | None:

@@ -19,16 +19,18 @@ from shipbench import data
 from shipbench.backbones import Preprocessing, origin_of, preprocessing_of, sha256_of
 from shipbench.backbones.frozen_weights import cast_frozen_weights
 from shipbench.backbones.state_dicts import weights_sha256
+from shipbench.data.loading import DRAWING_RULES
 from shipbench.data.share import with_share
 from shipbench.data.types import TaskData
 from shipbench.events import DISCARD, Emitter
 from shipbench.hardware.device import resolve_device
 from shipbench.hardware.memory import keep_freed_memory
 from shipbench.hardware.precision import ComputeContext, resolve_precision
-from shipbench.methods import BuildContext, Built, FrozenFeatures, as_frozen_features
+from shipbench.methods import BuildContext, Built, FrozenFeatures, as_frozen_features, releases_of
 from shipbench.runs.features import block_features, cached_features, frozen_features
 from shipbench.runs.loaded import copy_of_backbone
 from shipbench.runtime.files import file_sha256
+from shipbench.runtime.version import VERSION, git_commit
 from shipbench.spec import ResolvedSpec, RunSpec
 from shipbench.tasks import Task
 from shipbench.tasks.catalogue import SplitName
@@ -132,13 +134,14 @@ def build(prepared: Prepared, train: ImageInputs, emitter: Emitter, facts: Mappi
 
 
 def _feature_key(prepared: Prepared, split: SplitName) -> tuple[object, ...]:
-    """Return what decides features: images, backbone, and the device and the packages that compute them."""
+    """Return what decides features: images, backbone, and the device and the code that compute them."""
     images = (prepared.task_data.content(split), prepared.task.resize, prepared.task.augment)
     # Models of other names compute other features from the same weights: CLIP's with either of two activations.
     backbone = (prepared.resolved.backbone, sha256_of(prepared.backbone), prepared.preprocessing)
-    # Pillow decides the pixels, as in the image cache, and timm the forward pass.
-    packages = (torch.__version__, timm.__version__, PIL.__version__)
-    return (*images, *backbone, prepared.compute.device.type, *packages)
+    code = (VERSION, git_commit(), releases_of(prepared.resolved.method.name))
+    # Pillow and the rules decide the pixels, as in the image cache, and timm the forward pass.
+    packages = (torch.__version__, timm.__version__, PIL.__version__, DRAWING_RULES)
+    return (*images, *backbone, prepared.compute.device.type, *code, *packages)
 
 
 def _readout_key(model_class: type, tensors: str, prepared: Prepared) -> tuple[object, ...] | None:

@@ -94,11 +94,18 @@ def test_what_decides_features_is_in_their_key(cache: Path, tmp_path: Path, monk
     ]
     keys = [preparation._feature_key(each, "train") for each in changed]
     keys.append(preparation._feature_key(ready, "test"))
-    others = [(package, "__version__", "0.1") for package in (torch, timm, PIL)]
-    for place, name, value in (*others, (preparation, "sha256_of", lambda _: "of other weights")):
+    others = [
+        *((package, "__version__", "0.1") for package in (torch, timm, PIL)),
+        (preparation, "VERSION", "0.0.1"),
+        (preparation, "git_commit", lambda: "another"),
+        (preparation, "DRAWING_RULES", -1),
+        (preparation, "releases_of", lambda _: {"a-plug-in": "0.1"}),
+        (preparation, "sha256_of", lambda _: "of other weights"),
+    ]
+    for place, name, value in others:
         with monkeypatch.context() as context:
             context.setattr(place, name, value)
             keys.append(preparation._feature_key(ready, "train"))
-    assert len(set(map(repr, keys))) == len(changed) + 5
+    assert len(set(map(repr, keys))) == len(changed) + 1 + len(others)
     runs = [replace(ready, compute=replace(ready.compute, precision=precision)) for precision in ("fp32", "bf16")]
     assert len({repr(preparation._readout_key(Pooled, tensors, run)) for tensors in "ab" for run in runs}) == 4
