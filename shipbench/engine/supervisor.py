@@ -89,6 +89,7 @@ class _Supervisor:
             if ready:
                 self.started = False
                 execute(ready)
+                self.store.refresh(ready[0].run_id)
                 self._refuse_idleness(ready)
             remaining = self._without_record(remaining)
             if remaining:

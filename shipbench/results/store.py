@@ -19,7 +19,7 @@ from typing import Any
 from shipbench.errors import InputError, StoreError, one_line, system_reason
 from shipbench.record import ELSEWHERE, SHIPBENCH, UNSEALED, RunRecord, as_text, is_null, record_columns
 from shipbench.results.sealed import StoredRow, read_row, unreadable, write_parquet
-from shipbench.runtime.files import atomic_path
+from shipbench.runtime.files import atomic_path, look_up_anew
 
 EXPORT_FORMAT = "shipbench-weights-1"
 KINDS = ("runs", "history", "predictions", "weights", "features", "checkpoints")
@@ -64,8 +64,19 @@ class Store:
         record = self.read(run_id)
         return None if record is None else record.status
 
+    def refresh(self, run_id: str) -> None:
+        """See the records that other machines have stored; raise ``StoreError`` if the folder cannot be written to.
+
+        A process that was killed here leaves a temporary file of the run.
+        """
+        with writing(self.root):
+            look_up_anew(self.path("runs", run_id))
+
     def written(self, run_id: str) -> int | None:
-        """Return a number that changes whenever the record of a run is written, or None if it has no record."""
+        """Return a number that changes whenever the record of a run is written, or None if it has no record.
+
+        On a network file system, a record of another machine may be missing until ``refresh``.
+        """
         try:
             return self.path("runs", run_id).stat().st_mtime_ns
         except FileNotFoundError:

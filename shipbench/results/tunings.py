@@ -16,7 +16,7 @@ from shipbench.results import claims
 from shipbench.results.lookup import Folders, folder_list, visible_files
 from shipbench.results.store import writing
 from shipbench.runtime.console import say
-from shipbench.runtime.files import atomic_path
+from shipbench.runtime.files import atomic_path, look_up_anew
 
 FORMAT = "shipbench-tuning-1"
 
@@ -33,6 +33,8 @@ def write_tuning(results: Path | str, document: Mapping[str, Any]) -> Path:
     with claims.wait_for(root, name, lambda holder: say(f"waiting for {holder}, which stores the same tuning")):
         # As it is read again: JSON has lists where settings have tuples.
         stored = json.loads(json.dumps(document, allow_nan=False))
+        with writing(root):
+            look_up_anew(path)
         earlier = _read(path) if path.exists() else {}
         same_winner = earlier.get("winner_settings") == stored["winner_settings"]
         runs = [*(earlier.get("final_runs", []) if same_winner else []), *stored["final_runs"]]

@@ -121,6 +121,8 @@ def claimed(store: Store, record_version: int | None, emitter: Emitter) -> Itera
         yield None
         return
     with claim:
+        # The process that held the claim before may have stored the record on another machine.
+        store.refresh(emitter.run_id)
         current = store.written(emitter.run_id) == record_version
         yield _open(Session(store, claim, record_version, emitter)) if current else None
 

@@ -32,7 +32,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     therefore never holds part of a file.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.parent / f".{target.name}.{secrets.token_hex(4)}.part"
+    temporary = _temporary(target)
     # Not by tempfile, which restricts a file to its owner; results and caches have the permissions of any other new
     # file. The umask can only be read by setting it, for all threads.
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
@@ -44,6 +44,24 @@ def atomic_path(target: Path) -> Iterator[Path]:
         _replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def look_up_anew(target: Path) -> None:
+    """Have this machine ask the file system again which files are beside ``target``.
+
+    A client of NFS remembers for up to a minute that a file was missing, unless it sees that the folder has changed. A
+    process that is killed here leaves a temporary file of ``target``.
+    """
+    probe = _temporary(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        probe.touch()
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def _temporary(target: Path) -> Path:
+    return target.parent / f".{target.name}.{secrets.token_hex(4)}.part"
 
 
 def _replace(temporary: Path, target: Path) -> None:

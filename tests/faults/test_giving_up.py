@@ -18,6 +18,7 @@ from shipbench.planning.plan import Plan, PlannedRun, State
 from shipbench.results import claims
 from shipbench.results.store import Store
 from shipbench.runs.session import claimed
+from tests.results.stale_lookups import hide_until_its_folder_changes
 from tests.results.test_store import make_record
 
 RUN = PlannedRun(RunSpec("linear", "demo-tiny"), "0123456789abcdef", State.TO_DO)
@@ -153,6 +154,15 @@ def test_runs_that_never_start_end_the_command(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(ShipbenchError, match=r"^1 run did not start in 3 attempts: "):
         execute_plan(Plan((RUN,), (RUN,)), tmp_path, engine, lambda event: None)
     assert engine.calls == 3
+
+
+def test_a_run_that_a_worker_on_another_machine_stored_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shipbench.engine.supervisor._POLL_SECONDS", 0)
+    Store(tmp_path).write(make_record(run_id=RUN.run_id))
+    hide_until_its_folder_changes(Store(tmp_path).path("runs", RUN.run_id), monkeypatch)
+    engine = IdleExecutor()
+    (record,) = execute_plan(Plan((RUN,), (RUN,)), tmp_path, engine, lambda event: None)
+    assert (record.run_id, engine.calls) == (RUN.run_id, 1)
 
 
 def test_a_run_that_starts_each_time_is_not_one_that_never_starts(

@@ -35,6 +35,7 @@ from shipbench.planning.tuning import (
 from shipbench.results import claims, tunings
 from shipbench.results.tunings import load_tunings, write_tuning
 from shipbench.tasks import Task, get_task, parse_tasks
+from tests.results.stale_lookups import hide_until_its_folder_changes
 from tests.results.test_store import make_record
 
 TEMPLATE = RunSpec("ship", "demo-tiny")
@@ -253,6 +254,16 @@ def test_final_runs_accumulate_while_the_winner_stays_the_same(tmp_path: Path) -
     other = document("g0") | {"winner_settings": {"lr": 0.7}}
     write_tuning(tmp_path, other)
     assert load_tunings(tmp_path)[0]["final_runs"] == ["g0"]
+
+
+def test_final_runs_that_another_machine_has_just_stored_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_tuning(tmp_path, document("f0"))
+    hide_until_its_folder_changes(path, monkeypatch)
+    write_tuning(tmp_path, document("f1"))
+    assert load_tunings(tmp_path)[0]["final_runs"] == ["f0", "f1"]
+    assert [path.name] == [file.name for file in (tmp_path / "tuning").iterdir()]
 
 
 def test_final_runs_of_a_winner_with_several_values_in_a_setting_accumulate(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from shipbench.runs.recording import _scores, blank_record, mean_class_accuracy,
 from shipbench.runs.session import Session, claimed
 from shipbench.training.history import EpochReport, Evaluation, Fit
 from tests.data.builders import vtab_tree
+from tests.results.stale_lookups import hide_until_its_folder_changes
 from tests.results.test_store import make_record
 
 SPEC = RunSpec("linear", "dtd", seed=1)
@@ -218,6 +219,21 @@ def test_a_run_that_was_stored_since_it_was_planned_is_left_alone(
     attempt.attempt(PlannedRun(SPEC, "a1", State.TO_DO), store.root, events.append)
     assert events == []
     assert claims.holder(store.root, "a1") is None
+
+
+def test_a_record_that_another_machine_stored_is_seen_once_the_run_is_claimed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.write(make_record(run_id="a1", host="another"))
+    hide_until_its_folder_changes(store.path("runs", "a1"), monkeypatch)
+    monkeypatch.setattr(claims, "_WAIT_SECONDS", 0.01)
+    assert store.written("a1") is None
+    with claimed(store, None, Emitter("a1")) as session:
+        assert session is None
+    assert store.written("a1") is not None
+    hide_until_its_folder_changes(store.path("runs", "a1"), monkeypatch)
+    assert run(SPEC, results=store.root).host == "another"
+    assert [path.name for path in store.path("runs", "a1").parent.iterdir()] == ["a1.parquet"]
 
 
 def test_a_folder_that_cannot_be_used_is_refused_before_anything_is_loaded(
