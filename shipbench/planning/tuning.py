@@ -291,6 +291,7 @@ def describe(decision: Decision, tuning_seeds: Sequence[int], final_runs: Sequen
         "tied": list(choice.tied),
         "tie_broken_by": choice.broken_by,
         "final_runs": list(final_runs),
+        "earlier_final_runs": [],
     }
 
 

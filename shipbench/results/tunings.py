@@ -1,7 +1,8 @@
 """Tunings on disk: ``tuning/<id>.json`` in the results folder, written atomically.
 
 A file holds the grid, the score of each point, the winner with the tie-break, and the ids of the final runs with the
-winner's settings. Nothing else links the two: a run id does not depend on how the settings were found.
+winner's settings, apart from those of winners that it had before. Nothing else links the two: a run id does not depend
+on how the settings were found.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ FORMAT = "shipbench-tuning-1"
 
 
 def write_tuning(results: Path | str, document: Mapping[str, Any]) -> Path:
-    """Store a tuning and return its file; the final runs of an earlier file with the same winner are kept.
+    """Store a tuning and return its file; the final runs of an earlier file are kept, apart if its winner was another.
 
     Waits while another process stores the same tuning. Raises ``StoreError`` if the results folder cannot be written
     to.
@@ -36,12 +37,19 @@ def write_tuning(results: Path | str, document: Mapping[str, Any]) -> Path:
         with writing(root):
             look_up_anew(path)
         earlier = _read(path) if path.exists() else {}
-        same_winner = earlier.get("winner_settings") == stored["winner_settings"]
-        runs = [*(earlier.get("final_runs", []) if same_winner else []), *stored["final_runs"]]
         with writing(root), atomic_path(path) as temporary:
-            text = json.dumps({**stored, "final_runs": list(dict.fromkeys(runs))}, indent=1)
+            text = json.dumps({**stored, **_all_final_runs(earlier, stored)}, indent=1)
             temporary.write_text(text + "\n", encoding="utf-8")
     return path
+
+
+def _all_final_runs(earlier: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return the final runs of two documents of a tuning: those of the present winner, and those of earlier ones."""
+    before, replaced = earlier.get("final_runs", []), earlier.get("earlier_final_runs", [])
+    same_winner = earlier.get("winner_settings") == stored["winner_settings"]
+    runs = dict.fromkeys([*(before if same_winner else []), *stored["final_runs"]])
+    others = dict.fromkeys([*replaced, *before])
+    return {"final_runs": list(runs), "earlier_final_runs": [run for run in others if run not in runs]}
 
 
 def load_tunings(results: Folders) -> list[dict[str, Any]]:

@@ -251,9 +251,23 @@ def test_final_runs_accumulate_while_the_winner_stays_the_same(tmp_path: Path) -
     write_tuning(tmp_path, document("f0"))
     write_tuning(tmp_path, document("f1", "f0"))
     assert load_tunings(tmp_path)[0]["final_runs"] == ["f0", "f1"]
-    other = document("g0") | {"winner_settings": {"lr": 0.7}}
-    write_tuning(tmp_path, other)
-    assert load_tunings(tmp_path)[0]["final_runs"] == ["g0"]
+
+
+def test_final_runs_of_a_winner_that_lost_later_are_kept_apart(tmp_path: Path) -> None:
+    """A point whose runs failed at first may win when they are repeated."""
+    other = {"winner_settings": {"lr": 0.7}}
+    stored = []
+    for decision in (document("f0"), document("g0") | other, document() | other, document("f1"), document("f0")):
+        write_tuning(tmp_path, decision)
+        (read,) = load_tunings(tmp_path)
+        stored.append((read["final_runs"], read["earlier_final_runs"]))
+    assert stored == [
+        (["f0"], []),
+        (["g0"], ["f0"]),
+        (["g0"], ["f0"]),
+        (["f1"], ["f0", "g0"]),
+        (["f1", "f0"], ["g0"]),
+    ]
 
 
 def test_final_runs_that_another_machine_has_just_stored_are_kept(

@@ -241,3 +241,30 @@ def test_the_latest_tuning_counts_and_earlier_ones_are_named() -> None:
         "Not counted: 5 runs with settings that an earlier tuning chose and a later one replaced"
         in dict(report.protocol)["Settings"]
     )
+
+
+@pytest.mark.parametrize("tested", [True, False])
+def test_runs_of_a_winner_that_the_same_tuning_replaced_are_no_sweep(tested: bool) -> None:
+    records, tunings = tuned_records()
+    lost = [
+        make_record("ship", t, 0, 0.4, **{"cfg.prompt_length": 100, "overrides": "prompt_length=100"})
+        for t in DEMO_TASKS
+    ]
+    if not tested:
+        records = [r for r in records if r["run_id"] not in tunings[0]["final_runs"]]
+        tunings[0]["final_runs"] = []
+    tunings[0]["earlier_final_runs"] = [r["run_id"] for r in lost]
+    report = build_report(make_results([*records, *lost]), tunings=tunings)
+    assert labels(report) == ["SHIP", "SHIP (tuned)"][: 1 + tested]
+    assert "settings-varied-demo" not in names(report)
+    assert set(report.results.set_index("run_id").loc[[r["run_id"] for r in lost], "tuning"]) == {"superseded"}
+
+
+def test_runs_of_an_earlier_decision_for_the_winner_count_as_its_own() -> None:
+    records, tunings = tuned_records()
+    runs = tunings[0]["final_runs"]
+    tunings[0]["earlier_final_runs"] = [runs.pop()]
+    again = make_record("ship", DEMO_TASKS[-1], 1, 0.6, **{"cfg.prompt_length": 10, "overrides": "prompt_length=10"})
+    runs.append(again["run_id"])
+    report = build_report(make_results([*records, again]), tunings=tunings)
+    assert list(report.results["tuning"]).count("chosen") == len(DEMO_TASKS) + 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -21,8 +21,8 @@ def with_tunings(records: pd.DataFrame, tunings: Iterable[Mapping[str, Any]]) ->
     """Return ``records`` with a column ``tuning`` that relates each final run to the tunings, if any.
 
     "chosen": a tuning chose the run's settings; "confirmed": it chose the recipe's own settings; "superseded": an
-    earlier tuning chose them, but the latest one of the same method, task, shots, recipe, weights and image size chose
-    others.
+    earlier decision chose them, but the latest one of the same method, task, shots, recipe, weights and image size
+    chose others.
     """
     decisions = dict(zip(records["run_id"], identities(records, _DECISION), strict=True))
     settings = dict(zip(records["run_id"], records["overrides"], strict=True))
@@ -30,13 +30,13 @@ def with_tunings(records: pd.DataFrame, tunings: Iterable[Mapping[str, Any]]) ->
     tuned: set[str] = set()
     for tuning in sorted(tunings, key=lambda tuning: str(tuning.get("created", ""))):
         runs = [run for run in tuning["final_runs"] if run in decisions]
-        tuned |= set(runs)
+        tuned |= {*runs, *tuning.get("earlier_final_runs", ())}
         chosen = defaultdict(set)
         for run in runs:
             chosen[decisions[run]].add(settings[run])
         latest |= chosen
     states = [
-        _state(settings[run], latest[decisions[run]]) if run in tuned else "" for run in records["run_id"].tolist()
+        _state(settings[run], latest.get(decisions[run], ())) if run in tuned else "" for run in records["run_id"].tolist()
     ]
     return records.assign(tuning=pd.Series(states, index=records.index, dtype=object))
 
@@ -75,7 +75,7 @@ def without_repeats(runs: pd.DataFrame) -> pd.DataFrame:
     return runs[~tuned | keys.isin(changed)]
 
 
-def _state(settings: str, chosen: set[str]) -> str:
+def _state(settings: str, chosen: Collection[str]) -> str:
     if settings not in chosen:
         return SUPERSEDED
     return CHOSEN if settings else CONFIRMED
