@@ -151,6 +151,6 @@ def _print_document(options: GridOptions, tuning: Plan, decisions: Sequence[Deci
         results=options.results,
         dry_run=options.dry_run,
         tuning_runs=run_rows(tuning, options.results),
-        choices=[stored[tuning_id(decision.trials)] for decision in decisions],
+        choices=[stored[tuning_id(decision)] for decision in decisions],
         runs=[] if final is None else run_rows(final, options.results),
     )

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 from shipbench.errors import InputError, did_you_mean
 from shipbench.methods import Method
 from shipbench.planning.grid import overrides_by_method, refuse_fixed, refuse_idle
-from shipbench.record import MEAN_PER_CLASS, RunRecord, time_now
+from shipbench.record import ACCURACY, MEAN_PER_CLASS, RunRecord, time_now
 from shipbench.results.store import Store
 from shipbench.results.tunings import FORMAT
 from shipbench.runtime.version import VERSION, git_commit
@@ -263,9 +263,13 @@ def _points(axes: Axes, base: RunSpec, tasks: Sequence[Task], seeds: Sequence[in
     return tuple(points.values())
 
 
-def tuning_id(trials: Sequence[Trial]) -> str:
-    """Return a hash of the compared run ids in grid order: 16 hexadecimal digits."""
-    return canonical_sha256([trial.runs for trial in trials])[:16]
+def tuning_id(decision: Decision) -> str:
+    """Return a hash of the compared run ids in grid order and of metrics beside accuracy: 16 hexadecimal digits."""
+    compared: list[Sequence[str]] = [trial.runs for trial in decision.trials]
+    metrics = [task.metric for task in decision.search.opened_tasks]
+    if set(metrics) != {ACCURACY}:
+        compared.append(metrics)
+    return canonical_sha256(compared)[:16]
 
 
 def describe(decision: Decision, tuning_seeds: Sequence[int], final_runs: Sequence[str] = ()) -> dict[str, Any]:
@@ -273,7 +277,7 @@ def describe(decision: Decision, tuning_seeds: Sequence[int], final_runs: Sequen
     search, trials, choice = decision.search, decision.trials, decision.choice
     return {
         "format": FORMAT,
-        "tuning_id": tuning_id(trials),
+        "tuning_id": tuning_id(decision),
         "created": time_now(),
         "shipbench_version": VERSION,
         "git_commit": git_commit(),

@@ -320,7 +320,21 @@ def test_a_failed_score_is_null_and_the_id_follows_from_the_runs(tmp_path: Path)
     broken = trial(math.nan, params=math.nan, error="boom")
     write_tuning(tmp_path, document(trials=(broken,)))
     assert load_tunings(tmp_path)[0]["trials"][0]["mean_val_acc"] is None
-    assert tuning_id([broken]) == tuning_id([trial(0.9)]) != tuning_id([replace(broken, runs=("other",))])
+    (search,) = searches("linear", "dtd", "lr=0.1,0.01")
+    compared = [broken, trial(0.9), replace(broken, runs=("other",))]
+    ids = [tuning_id(Decision(search, (each,), Choice(None))) for each in compared]
+    assert ids[0] == ids[1] == "b755c2714e331452" != ids[2]
+
+
+def test_a_tuning_by_another_metric_has_a_file_of_its_own(tmp_path: Path) -> None:
+    task, trials = get_task("folder:bugs"), (trial(0.5), trial(0.6, name="s"))
+    for metric in ("accuracy", "mean-per-class"):
+        changed = [replace(task, metric=metric)]
+        (search,) = make_searches([get_method("linear")], changed, ["lr=0.1,0.2"], [0], TEMPLATE, {}, common=False)
+        write_tuning(tmp_path, describe(Decision(search, trials, choose(trials)), [0]))
+    ids = {stored["tuning_id"] for stored in load_tunings(tmp_path)}
+    assert len(ids) == 2
+    assert "fdce20846249f43c" in ids
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
