@@ -205,8 +205,9 @@ def revoke(root: Path, run_id: str) -> None:
 def tidy(store: Store) -> None:
     """Remove what killed processes left behind: stale claims, and checkpoints of finished runs.
 
-    The checkpoint of a failed run stays: it belongs to a later attempt, which resumes from it. Raises ``StoreError`` if
-    the results folder cannot be written to.
+    The checkpoint of a failed run stays: it belongs to a later attempt, which resumes from it. So does one that is newer
+    than the record: it belongs to a repetition of the run. Raises ``StoreError`` if the results folder cannot be written
+    to.
     """
     with writing(store.root):
         _remove_probes_and_guards(store.root)
@@ -217,8 +218,9 @@ def tidy(store: Store) -> None:
         if claim is None:
             continue
         # An unreadable record is reported by the commands that need it.
-        with claim, suppress(InputError):
-            if store.status(run_id) == "done":
+        with claim, suppress(InputError, OSError):
+            checkpoint, record = store.path("checkpoints", run_id).stat(), store.path("runs", run_id).stat()
+            if checkpoint.st_mtime_ns <= record.st_mtime_ns and store.status(run_id) == "done":
                 store.remove("checkpoints", run_id)
 
 

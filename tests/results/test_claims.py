@@ -292,16 +292,30 @@ def test_what_processes_left_that_died_while_they_judged_a_claim_is_removed(tmp_
 def test_checkpoints_of_finished_runs_are_removed(tmp_path: Path, status: str | None, kept: bool) -> None:
     """The checkpoint of a failed run belongs to a later attempt."""
     store = Store(tmp_path)
-    if status:
-        store.write(make_record(run_id="a1", status=status))
     checkpoint = store.path("checkpoints", "a1")
     checkpoint.parent.mkdir()
     checkpoint.touch()
+    if status:
+        store.write(make_record(run_id="a1", status=status))
     claim_file(tmp_path, pid=dead_process())
     claims.tidy(store)
     assert checkpoint.exists() is kept
     assert holder(tmp_path, "a1") is None
     assert not list((tmp_path / "claims").iterdir())
+
+
+def test_the_checkpoint_of_a_repetition_whose_process_died_is_kept(tmp_path: Path) -> None:
+    """With ``--force``, the record is that of the run before."""
+    store = Store(tmp_path)
+    store.write(make_record(run_id="a1"))
+    checkpoint = store.path("checkpoints", "a1")
+    checkpoint.parent.mkdir()
+    checkpoint.touch()
+    os.utime(store.path("runs", "a1"), ns=(10**18, 10**18))
+    claim_file(tmp_path, pid=dead_process())
+    claims.tidy(store)
+    assert checkpoint.exists()
+    assert holder(tmp_path, "a1") is None
 
 
 def test_an_unreadable_record_keeps_its_checkpoint(tmp_path: Path) -> None:
