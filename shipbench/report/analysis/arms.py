@@ -56,8 +56,9 @@ _CIRCUMSTANCES = (
     "origin_file",
     "image_format",
     "data_fingerprint",
+    "data_version",
 )
-"""What tells copies apart, the most important first; the last two differ between tasks as well."""
+"""What tells copies apart, the most important first; the last three differ between tasks as well."""
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,7 @@ def _mixtures(done: pd.DataFrame) -> tuple[str, ...]:
     return (
         _fingerprints(done),
         _metrics(done),
+        _treatments(done),
         _mixed(done, done["image_format"], "image formats", _tasks),
         _mixed(done, weights, "backbone weights", _methods),
         _mixed(done, code + commit.map(_in_parentheses), "versions of the code", _methods),
@@ -119,6 +120,13 @@ def _metrics(done: pd.DataFrame) -> str:
     if not names:
         return ""
     return f"Mixed metrics: some runs on {listed(names)} are scored by the accuracy, others by its mean over classes."
+
+
+def _treatments(done: pd.DataFrame) -> str:
+    own = done[done["data_version"] != ""]
+    kinds = own.groupby("task")[["draw", "resize", "augment"]].nunique().max(axis=1)
+    names = [task_name(task) for task in sorted(kinds[kinds > 1].index, key=task_order)]
+    return f"Mixed treatments: runs on {listed(names)} differ in the images drawn, resize or augment." if names else ""
 
 
 def _packages(done: pd.DataFrame) -> str:

@@ -66,19 +66,19 @@ def calibration_error(bins: Sequence[Bin]) -> float:
     return sum(part.share * abs(part.accuracy - part.confidence) for part in bins)
 
 
-def class_names(study: Study, suite: str, task: str, size: int) -> list[str]:
-    """Return the names of the classes of a task, or their numbers from 0 if they are not recorded."""
-    return _recorded_names(study, suite, task, size) or [f"class {number}" for number in range(size)]
+def class_names(study: Study, arm: Arm, task: str, size: int) -> list[str]:
+    """Return the names of the classes of a task, or their numbers from 0 if the runs of ``arm`` have none."""
+    return _recorded_names(study, arm, task, size) or [f"class {number}" for number in range(size)]
 
 
-def has_class_names(study: Study, suite: str, task: str, size: int) -> bool:
-    """Return whether the names of all ``size`` classes of a task are recorded."""
-    return bool(_recorded_names(study, suite, task, size))
+def has_class_names(study: Study, arm: Arm, task: str, size: int) -> bool:
+    """Return whether the runs of ``arm`` have the names of all ``size`` classes of a task."""
+    return bool(_recorded_names(study, arm, task, size))
 
 
-def _recorded_names(study: Study, suite: str, task: str, size: int) -> list[str]:
-    in_task = (study.runs["suite"] == suite) & (study.runs["task"] == task)
-    for text in study.runs["class_names"][in_task].unique():
+def _recorded_names(study: Study, arm: Arm, task: str, size: int) -> list[str]:
+    runs = study.runs_of([arm])
+    for text in runs["class_names"][runs["task"] == task].unique():
         names = [str(name) for name in json_list(text)]
         if len(names) >= size:
             return names[:size]

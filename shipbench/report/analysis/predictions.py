@@ -27,7 +27,7 @@ LoadPredictions: TypeAlias = Callable[[Iterable[str]], pd.DataFrame]
 Columns: TypeAlias = dict[str, NDArray[Any]]
 _IMAGE = ("index", "label")
 # What this module reads of a run.
-_FACTS = ("run_id", "arm", "task", "seed", "accuracy", "final_test_acc", "headline_metric")
+_FACTS = ("run_id", "arm", "task", "seed", "accuracy", "final_test_acc", "headline_metric", "data_version")
 _LEFT_OUT = "Left out of image-level results because some counted runs lack matching predictions on the same images"
 
 
@@ -182,6 +182,7 @@ class _Run(NamedTuple):
     run_id: str
     seed: int
     metric: str
+    version: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,23 +193,25 @@ class _ArmPredictions:
     predicted: pd.DataFrame
     confidence: pd.DataFrame | None
     metric: str
+    version: str
 
     def pairs_with(self, other: _ArmPredictions) -> bool:
         """Return whether images and metric are the same."""
-        return self.metric == other.metric and self.labels.equals(other.labels)
+        same = (self.metric, self.version) == (other.metric, other.version)
+        return same and self.labels.equals(other.labels)
 
 
 def _arm_predictions(runs: Sequence[_Run], load: LoadPredictions) -> _ArmPredictions | None:
     """Return the predictions of ``runs`` of an arm on a task; None unless all share images and metric."""
-    run_ids, metrics = [run.run_id for run in runs], {run.metric for run in runs}
+    run_ids, kinds = [run.run_id for run in runs], {(run.metric, run.version) for run in runs}
     columns = _on_same_images(load(run_ids), run_ids)
-    if not columns or len(metrics) > 1:
+    if not columns or len(kinds) > 1:
         return None
     by_seed = {run.seed: part for run, part in zip(runs, columns, strict=True)}
     confidence = _of_seeds(by_seed, "confidence", "float32") if "confidence" in columns[0] else None
     if confidence is not None and confidence.isna().to_numpy().any():
         confidence = None
-    return _ArmPredictions(_labels(columns[0]), _of_seeds(by_seed, "predicted", "int32"), confidence, metrics.pop())
+    return _ArmPredictions(_labels(columns[0]), _of_seeds(by_seed, "predicted", "int32"), confidence, *kinds.pop())
 
 
 def _on_same_images(predictions: pd.DataFrame, run_ids: Sequence[str]) -> list[Columns]:
@@ -272,7 +275,8 @@ def _runs_with_final_accuracy(study: Study, arms: Sequence[Arm], task: str) -> d
     is_final = np.isclose(runs["accuracy"], runs["final_test_acc"])
     final = runs[~runs["arm"].isin(runs.loc[~is_final, "arm"])].sort_values("seed", kind="stable")
     by_arm: dict[int, list[_Run]] = {}
-    for key, *facts in zip(*(final[name] for name in ("arm", "run_id", "seed", "headline_metric")), strict=True):
+    names = ("arm", "run_id", "seed", "headline_metric", "data_version")
+    for key, *facts in zip(*(final[name] for name in names), strict=True):
         by_arm.setdefault(key, []).append(_Run(*facts))
     return by_arm
 

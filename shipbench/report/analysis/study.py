@@ -24,6 +24,9 @@ from shipbench.tasks import SUITES
 
 ImportedChoice: TypeAlias = Literal["none", "beside", "all"]
 
+_MIXTURES = ("headline_metric", "data_version")
+"""The columns in which the seeds of a cell must agree to have a mean."""
+
 
 @dataclass(frozen=True)
 class Score:
@@ -134,16 +137,18 @@ class Study:
         return dict(zip(runs["task"], configurations(runs), strict=True))
 
     @cached_property
-    def mixed_records(self) -> list[int]:
-        """The finished runs that count in no cell, because other seeds of theirs are scored by another metric."""
-        counted = self.runs["accuracy"].notna()
-        mixed = set(self.runs.loc[(self.runs["status"] == "done") & ~counted, "record"])
-        return sorted(mixed - set(self.runs.loc[counted, "record"]))
+    def mixed_records(self) -> Mapping[int, str]:
+        """The finished runs that count in no cell, and what sets other seeds of theirs apart (see ``_MIXTURES``)."""
+        mixed = self.runs[self.runs["mixed"] != ""]
+        counted = set(self.runs.loc[self.runs["accuracy"].notna(), "record"])
+        return {
+            record: what for record, what in zip(mixed["record"], mixed["mixed"], strict=True) if record not in counted
+        }
 
     @cached_property
     def counted_records(self) -> pd.DataFrame:
         """The records of the finished runs that count in a cell."""
-        mixed = self.records.index.isin(self.mixed_records)
+        mixed = self.records.index.isin(list(self.mixed_records))
         return self.records[self.records["accuracy"].notna() & ~mixed]
 
     def collapsed(self, arm: Arm) -> dict[str, tuple[int, ...]]:
@@ -252,18 +257,25 @@ def _study(records: pd.DataFrame, evaluated: pd.DataFrame, curves: pd.DataFrame,
     failed = (rows["status"] != "done") & rows["protocol"].isin(protocols)
     runs = without_repeats(rows[counted | failed])
     keys, arms = assign_arms(runs)
-    runs = _of_one_metric(runs.assign(arm=keys))
+    runs = _of_one_kind(runs.assign(arm=keys))
     accuracies = rows[counted].drop_duplicates("record").set_index("record")["accuracy"]
     records = records.assign(accuracy=accuracies.reindex(records.index))
     # A copy stores columns of one type together; selecting rows from a hundred separate columns is ten times slower.
     return Study(records.copy(), runs.copy(), curves, arms, selection, evaluated)
 
 
-def _of_one_metric(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return ``runs`` without the accuracies of cells whose seeds are scored by two metrics: no mean covers both."""
-    of_counted = runs["headline_metric"].where(runs["accuracy"].notna())
-    mixed = of_counted.groupby([runs["arm"], runs["task"]]).transform("nunique") > 1
-    return runs.assign(accuracy=runs["accuracy"].mask(mixed), collapsed=runs["collapsed"] & ~mixed)
+def _of_one_kind(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return ``runs`` without the accuracies of cells whose seeds differ in one of ``_MIXTURES``: no mean covers both.
+
+    ``mixed`` names it for the finished runs of such cells, and is empty for others.
+    """
+    counted, cells = runs["accuracy"].notna(), [runs["arm"], runs["task"]]
+    what = pd.Series("", index=runs.index, dtype=object)
+    for column in _MIXTURES:
+        values = runs[column].where(counted).groupby(cells).transform("nunique")
+        what = what.mask(counted & (what == "") & (values > 1), column)
+    mixed = what != ""
+    return runs.assign(accuracy=runs["accuracy"].mask(mixed), collapsed=runs["collapsed"] & ~mixed, mixed=what)
 
 
 def _of_present_weights(evaluated: pd.DataFrame, records: pd.DataFrame) -> pd.DataFrame:

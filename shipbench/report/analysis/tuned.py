@@ -14,15 +14,15 @@ CHOSEN, CONFIRMED, SUPERSEDED = "chosen", "confirmed", "superseded"
 # A tuned row and the plain row of the same runs differ in the protocol alone.
 _ARM = tuple(name for name in IDENTITY if name != "protocol")
 # Losing its seal takes no run out of the decision that chose its settings.
-_DECISION = ("task", *(name for name in _ARM if name != "origin"))
+_DECISION = ("task", "data_version", *(name for name in _ARM if name != "origin"))
 
 
 def with_tunings(records: pd.DataFrame, tunings: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """Return ``records`` with a column ``tuning`` that relates each final run to the tunings, if any.
 
     "chosen": a tuning chose the run's settings; "confirmed": it chose the recipe's own settings; "superseded": an
-    earlier decision chose them, but the latest one of the same method, task, shots, recipe, weights and image size
-    chose others.
+    earlier decision chose them, but the latest one of the same method, task and images, shots, recipe, weights and
+    image size chose others.
     """
     decisions = dict(zip(records["run_id"], identities(records, _DECISION), strict=True))
     settings = dict(zip(records["run_id"], records["overrides"], strict=True))
@@ -36,7 +36,8 @@ def with_tunings(records: pd.DataFrame, tunings: Iterable[Mapping[str, Any]]) ->
             chosen[decisions[run]].add(settings[run])
         latest |= chosen
     states = [
-        _state(settings[run], latest.get(decisions[run], ())) if run in tuned else "" for run in records["run_id"].tolist()
+        _state(settings[run], latest.get(decisions[run], ())) if run in tuned else ""
+        for run in records["run_id"].tolist()
     ]
     return records.assign(tuning=pd.Series(states, index=records.index, dtype=object))
 

@@ -114,7 +114,7 @@ def _columns(tasks: int, *, narrow: bool) -> int:
 
 def _confusion_figure(view: SuiteView, arm: Arm, tasks: Mapping[str, TaskPredictions]) -> Figure:
     draw = partial(draw_confusions, view, arm, tasks)
-    named = any(_has_names(view, task, predictions) for task, predictions in tasks.items())
+    named = any(_has_names(view, arm, task, predictions) for task, predictions in tasks.items())
     wide = len(tasks) > (1 if named else 2)
     return Figure(
         name=f"confusion-{view.slug}",
@@ -147,22 +147,22 @@ def draw_confusions(view: SuiteView, arm: Arm, tasks: Mapping[str, TaskPredictio
     return Chart(panels, 0, columns, wide=wide, footer=view.footer, bar=bar)
 
 
-def _has_names(view: SuiteView, task: str, predictions: TaskPredictions) -> bool:
+def _has_names(view: SuiteView, arm: Arm, task: str, predictions: TaskPredictions) -> bool:
     """Return whether the names of classes stand beside a matrix."""
     size = predictions.class_count
-    return size <= _MOST_NAMES and has_class_names(view.study, view.suite, task, size)
+    return size <= _MOST_NAMES and has_class_names(view.study, arm, task, size)
 
 
 def _confusion_panel(view: SuiteView, arm: Arm, task: str, predictions: TaskPredictions) -> Panel:
     shares = confusion(predictions, arm).tolist()
     size = len(shares)
-    names = class_names(view.study, view.suite, task, size)
+    names = class_names(view.study, arm, task, size)
     colours = tuple(tuple(mapped(value, 0, 1) for value in row) for row in shares)
     tips = tuple(
         tuple(f"{names[i]} as {names[j]}: {percent(100 * value)} %" for j, value in enumerate(row))
         for i, row in enumerate(shares)
     )
-    named = size <= _MOST_NAMES and has_class_names(view.study, view.suite, task, size)
+    named = _has_names(view, arm, task, predictions)
     ticks = _class_ticks(names if named else None, size)
     across = Axis(-0.5, size - 0.5, ticks, grid=False, line=False, turned=named)
     down = Axis(size - 0.5, -0.5, ticks, grid=False, line=False)
@@ -209,7 +209,8 @@ def _class_panel(view: SuiteView, task: str, predictions: TaskPredictions, *, po
     values = 100 * np.array([class_accuracies(predictions, arm) for arm in arms])
     tested = np.flatnonzero(~np.isnan(values[0]))
     order = tested[np.argsort(values[:, tested].mean(axis=0), kind="stable")]
-    names = class_names(view.study, view.suite, task, values.shape[1])
+    # Methods beside one another have the same images, and so the same classes.
+    names = class_names(view.study, arms[0], task, values.shape[1])
     styles = arm_styles(view.arms)
     marks = [
         mark

@@ -58,7 +58,7 @@ def draw_features(view: SuiteView, stored: Sequence[StoredFeatures], *, narrow: 
 
 def _panel(view: SuiteView, stored: StoredFeatures, *, narrow: bool) -> Panel:
     points, labels = stored.embedded
-    names = class_names(view.study, view.suite, stored.task, int(np.max(stored.labels)) + 1)
+    names = class_names(view.study, stored.arm, stored.task, int(np.max(stored.labels)) + 1)
     marks = tuple(
         _points(points[labels == number], names[number], colour)
         for number, colour in zip(np.unique(labels).tolist(), _COLOURS, strict=False)

@@ -17,10 +17,12 @@ from shipbench.report.wording.names import method_name, suite_beside, task_list,
 from shipbench.report.wording.text import seed_list
 
 _LONGEST_ERROR = 300
-_MIXED = (
-    "some seeds are scored by the accuracy, others by its mean over classes, and no mean covers both; repeat all "
-    "seeds with --force, which scores them by the metric that the task has now"
-)
+_MIXED = {
+    "headline_metric": "some seeds are scored by the accuracy, others by its mean over classes, and no mean covers "
+    "both; repeat all seeds with --force, which scores them by the metric that the task has now",
+    "data_version": "seeds differ in the images, in their draw, or in resize or augment, and no mean covers both; run "
+    "all seeds on the images as they are now, or give the other ones a task of another name",
+}
 
 
 def missing_table(study: Study) -> Table:
@@ -84,22 +86,23 @@ def _collapsed(study: Study) -> Iterator[Row]:
 def _not_counted(study: Study) -> Iterator[Row]:
     """Yield the finished runs that count in no cell, grouped by suite, method and reason."""
     done = _uncounted(study)
-    is_superseded, is_mixed = done["tuning"] == SUPERSEDED, done.index.isin(study.mixed_records)
-    for (suite, method, protocol, superseded, of_two_metrics), runs in done.groupby(
-        ["suite", "method", "protocol", is_superseded, is_mixed]
+    is_superseded = done["tuning"] == SUPERSEDED
+    mixed = pd.Series(done.index.map(lambda record: study.mixed_records.get(record, "")), done.index, dtype=object)
+    for (suite, method, protocol, superseded, what), runs in done.groupby(
+        ["suite", "method", "protocol", is_superseded, mixed]
     ):
         why = f'protocol "{protocol}": no accuracy under the rule "{study.selection.name}"'
         if (runs["kind"] == IMPORTED).all():
             why = f'imported without an accuracy under the rule "{study.selection.name}"'
         why = "chosen by an earlier tuning; a later one chose other settings" if superseded else why
-        why = _MIXED if of_two_metrics else why
+        why = _MIXED.get(str(what), why)
         tasks, seeds = sorted(set(runs["task"])), [int(seed) for seed in runs["seed"]]
         yield _row(study, "not counted", method_name(str(method)), str(suite), tasks, seeds, why)
 
 
 def _uncounted(study: Study) -> pd.DataFrame:
-    """Return the finished runs that the selection rule does not count, and those of cells with two metrics."""
-    mixed = study.records.index.isin(study.mixed_records)
+    """Return the finished runs that the selection rule does not count, and those of cells that mix runs."""
+    mixed = study.records.index.isin(list(study.mixed_records))
     return study.records[(study.records["status"] == "done") & (study.records["accuracy"].isna() | mixed)]
 
 
