@@ -14,8 +14,11 @@ from shipbench.tasks.catalogue import Task
 # A letter and a colon begin a path on Windows.
 _SOURCE = re.compile(r"([A-Za-z][A-Za-z0-9_-]+):(.*)", re.DOTALL)
 _GROUP = "Own"
-# The suffixes of files that are no part of a task's name.
-_SUFFIXES = {"csv": (".csv", ".txt"), "npz": (".npz",)}
+# The suffixes of the files that a kind of source reads, which are no part of a task's name.
+_SUFFIXES = {"csv": (".csv", ".tsv", ".txt"), "npz": (".npz",), "hf": (".parquet",)}
+# Names that tables and folders of many data sets have.
+_SPLITS = ("val", "valid", "validation", "test", "testing")
+_COMMON = (*_SPLITS, "train", "training", "labels", "annotations", "metadata")
 
 
 def is_source(text: str) -> bool:
@@ -47,6 +50,18 @@ def renamed(task: Task, name: str) -> Task:
     return replace(task, name=name, suite=name, suite_tasks=(name,))
 
 
+def source_of_path(text: str) -> str:
+    """Return the SOURCE that reads an existing folder, table or file of arrays; empty for any other text."""
+    path = expanded(text)
+    try:
+        kinds = [kind for kind, suffixes in _SUFFIXES.items() if path.suffix.lower() in suffixes and path.is_file()]
+        kinds += ["folder"] if path.is_dir() else []
+    except (OSError, ValueError):
+        # The text cannot be a path.
+        kinds = []
+    return f"{kinds[0]}:{text}" if text and kinds else ""
+
+
 def _last_part(kind: str, location: str, base: Path) -> str:
     if kind == "torchvision":
         # A whole CIFAR-100 is not the task cifar100 of VTAB-1k.
@@ -55,8 +70,12 @@ def _last_part(kind: str, location: str, base: Path) -> str:
         # The part after the colon is the folder that the images lie in.
         name = location.rpartition(":")[0]
         location = name if len(name) > 1 else location
-    for suffix in _SUFFIXES.get(kind, ()):
-        location = location.removesuffix(suffix)
+    path = (base / expanded(location)).absolute()
+    is_local = kind in ("csv", "folder", "npz") or path.exists()
     # normpath takes the last part of "." and "bugs/" as well.
-    name = os.path.normpath(base / expanded(location)).rsplit(os.sep, 1)[-1]
-    return re.sub(r"[\s:,]+", "-", name) or kind
+    *folders, name = ("", *Path(os.path.normpath(path)).parts[1:])
+    name = next((name[: -len(end)] for end in _SUFFIXES.get(kind, ()) if name.lower().endswith(end)), name)
+    split = f"-{name}" if is_local and name.lower() in _SPLITS else ""
+    while is_local and name.lower() in _COMMON:
+        name = folders.pop()
+    return re.sub(r"[\s:,]+", "-", name + split) or kind

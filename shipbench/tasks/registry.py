@@ -11,7 +11,7 @@ from pathlib import Path
 from shipbench.errors import InputError, check_all, did_you_mean
 from shipbench.settings import comma_list
 from shipbench.tasks.catalogue import DEMO, DEMO_TINY, FGVC, GROUPS, VTAB, Suite, Task
-from shipbench.tasks.own import is_source, renamed, task_of_source
+from shipbench.tasks.own import is_source, renamed, source_of_path, task_of_source
 from shipbench.tasks.task_file import load_task_file
 
 SUITES: tuple[Suite, ...] = (VTAB, DEMO, DEMO_TINY, FGVC)
@@ -82,7 +82,11 @@ def get_task(name: str) -> Task:
         return _numbered(task_of_source(name, Path.cwd()), set())
     if name.lower() in _SETS:
         raise InputError(f"{name!r} is a set of tasks; name one of them")
+    if source := source_of_path(name):
+        raise InputError(f"unknown task {name!r}; to use the images there, write {source}")
     likely = likely_vtab_task(name)
+    if "/" in name and not likely:
+        raise InputError(f"unknown task {name!r}; name images as in folder:PATH, or see 'shipbench list tasks'")
     hint = f" (did you mean {likely.name!r}?)" if likely else did_you_mean(name, [*TASKS, *_SETS])
     raise InputError(f"unknown task {name!r}{hint}; see 'shipbench list tasks'")
 

@@ -106,7 +106,7 @@ def test_a_source_is_a_suite_of_one_task(tmp_path: Path, monkeypatch: pytest.Mon
     assert (task.name, task.suite, suite_tasks(task)) == ("bugs", "bugs", ("bugs",))
     assert (task.source, task.location, task.base) == ("folder", "data/bugs/", str(tmp_path))
     assert get_task("csv:/data/Birds of Peru.csv").name == "Birds-of-Peru"
-    assert get_task("csv:lists/train.txt:/data/birds").name == "train"
+    assert get_task("csv:lists/birds.txt:/data/birds").name == "birds"
     assert get_task("folder:/data/lists:/data/birds").name == "lists"
     (tmp_path / "odd:name").mkdir()
     assert get_task("folder:odd:name").name == "odd-name"
@@ -121,6 +121,58 @@ def test_a_source_is_a_suite_of_one_task(tmp_path: Path, monkeypatch: pytest.Mon
         "~nobody-has-this-name",
     ]
     assert RunSpec("linear", "folder:bugs").task == get_task("folder:bugs")
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("csv:flowers/train.csv", "flowers"),
+        ("csv:lists/train.txt:/data/birds", "lists"),
+        ("csv:/data/flowers/annotations/Labels.TSV", "flowers"),
+        ("npz:../../flowers/metadata.npz", "flowers"),
+        ("folder:flowers/train/", "flowers"),
+        ("csv:flowers/test.csv", "flowers-test"),
+        ("folder:flowers/valid", "flowers-valid"),
+        ("hf:user/train", "train"),
+        ("hf:here/train.parquet", "here"),
+        ("csv:/train.csv", "csv"),
+        ("csv:flowers/trains.csv", "trains"),
+    ],
+)
+def test_a_split_or_labels_are_called_after_their_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "train.parquet").touch()
+    assert get_task(source).name == name
+    (task,) = load_task_file(write(Path("own.toml"), f"[[task]]\nsource = '{source}'"))
+    assert task.name == name
+
+
+def test_a_path_without_the_kind_of_its_source_is_refused_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("data/bugs").mkdir(parents=True)
+    for name in ("a.csv", "b.TSV", "c.txt", "d.npz", "e.parquet", "f.zip"):
+        Path("data", name).touch()
+    kinds = {"bugs": "folder", "a.csv": "csv", "b.TSV": "csv", "c.txt": "csv", "d.npz": "npz", "e.parquet": "hf"}
+    for name, kind in kinds.items():
+        with pytest.raises(InputError) as caught:
+            parse_tasks(f"data/{name}")
+        assert str(caught.value) == f"unknown task 'data/{name}'; to use the images there, write {kind}:data/{name}"
+    for name, hint in (
+        ("data/wasps", "; name images as in folder:PATH, or see"),
+        ("data/f.zip", "; name images as in folder:PATH, or see"),
+        ("vtab/svhn", " (did you mean 'svhn'?); see"),
+    ):
+        with pytest.raises(InputError) as caught:
+            parse_tasks(name)
+        assert str(caught.value) == f"unknown task {name!r}{hint} 'shipbench list tasks'"
+    for odd in ("a" * 5000, "a\0b", ""):
+        with pytest.raises(InputError, match="unknown task"):
+            get_task(odd)
 
 
 def test_names_that_clash_get_a_number() -> None:

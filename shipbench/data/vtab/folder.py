@@ -21,6 +21,7 @@ from shipbench.data.vtab.distinctness import listed_paths
 from shipbench.data.vtab.split_files import read_split
 from shipbench.errors import InputError, ShipbenchError
 from shipbench.tasks.catalogue import VTAB, SplitName, Task
+from shipbench.tasks.own import source_of_path
 from shipbench.tasks.registry import likely_vtab_task
 
 Role: TypeAlias = Literal["train800", "val200", "test"]
@@ -63,7 +64,7 @@ def find_base(root: Path | None) -> Path:
             "('shipbench data fetch' downloads a copy)"
         )
     if not root.is_dir():
-        nature = " but a file (shipbench data import unpacks archives)" if root.is_file() else ": it does not exist"
+        nature = f" but a file ({_use_of(root)})" if root.is_file() else ": it does not exist"
         raise InputError(f"{root} is not a folder{nature}; name the folder that holds the VTAB-1k tasks")
     for level in levels(root):
         # By resolved path, because a link beside the copy that it leads to is the same copy.
@@ -80,6 +81,11 @@ def find_base(root: Path | None) -> Path:
         f"{root} holds no VTAB-1k task; name a folder with subfolders called {VTAB.tasks[0].name}, "
         f"{VTAB.tasks[1].name}, ...{_advice(suspects)}"
     )
+
+
+def _use_of(file: Path) -> str:
+    source = source_of_path(str(file))
+    return f"for images of your own, write {source}" if source else "shipbench data import unpacks archives"
 
 
 def levels(root: Path) -> Iterator[list[Path]]:

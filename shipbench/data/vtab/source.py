@@ -12,11 +12,20 @@ import numpy as np
 from shipbench.data.images import decode, read_bytes
 from shipbench.data.types import Identity, NativeSplit, TaskReport
 from shipbench.data.vtab.fingerprints import identify
-from shipbench.data.vtab.folder import TaskFolder, doubts_about, find_base, find_task, how_to_check, open_task
+from shipbench.data.vtab.folder import (
+    IncompleteCopyError,
+    TaskFolder,
+    doubts_about,
+    find_base,
+    find_task,
+    how_to_check,
+    open_task,
+)
 from shipbench.data.vtab.verify import verify_task
 from shipbench.errors import InputError
 from shipbench.tasks import Task
 from shipbench.tasks.catalogue import SplitName
+from shipbench.tasks.own import source_of_path
 
 
 @dataclass(frozen=True)
@@ -50,7 +59,7 @@ class VtabFolder:
 
     def open(self, task: Task, root: Path | None, splits: tuple[SplitName, ...]) -> VtabSource:
         """Open splits of a task below ``root``; raise ``InputError`` if a split file is missing or malformed."""
-        base = find_base(root)
+        base = _base_of(root)
         find_task(task, base)
         with _advising_to_check(base):
             folder = open_task(task, base, with_test="test" in splits)
@@ -58,7 +67,15 @@ class VtabFolder:
 
     def verify(self, task: Task, root: Path | None, jobs: int | None = None) -> TaskReport:
         """Check a task's split files and decode every image they list."""
-        return verify_task(task, find_base(root), jobs)
+        return verify_task(task, _base_of(root), jobs)
+
+
+def _base_of(root: Path | None) -> Path:
+    """Return the folder that holds the task folders; the error for one without names the SOURCE of other images."""
+    try:
+        return find_base(root)
+    except IncompleteCopyError as error:
+        raise IncompleteCopyError(f"{error}; for images of your own, write {source_of_path(str(root))}") from error
 
 
 @contextmanager
