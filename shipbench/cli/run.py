@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from functools import partial
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -12,14 +13,16 @@ import typer
 from shipbench.cli import completion, next_steps
 from shipbench.cli.documents import print_document, run_rows
 from shipbench.cli.options import GridOptions, Methods, grid_command
+from shipbench.counts import counted
 from shipbench.errors import InputError
 from shipbench.runtime.console import say
 from shipbench.settings import comma_list
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
 
-    from shipbench.planning.plan import Plan
+    from shipbench.planning.plan import Plan, PlannedRun
     from shipbench.spec import RunSpec
     from shipbench.tasks import Task
 
@@ -129,7 +132,28 @@ def plan_to_execute(specs: list[RunSpec], options: GridOptions) -> Plan:
     if not plan.runs:
         raise InputError("there is nothing to run; name at least one method, task and seed")
     say(plan.summary())
+    chosen = {run.run_id for run in plan.chosen}
+    for sentence in recorded_otherwise([run for run in plan.runs if run.run_id not in chosen], options.results):
+        say(f"{sentence}; to change that, repeat with --force")
     return plan
+
+
+def recorded_otherwise(runs: Iterable[PlannedRun], results: Path) -> list[str]:
+    """Return a sentence on the finished runs of each task that has another name, or suite, than in their records."""
+    from shipbench.planning.plan import State
+    from shipbench.results.store import Store
+
+    store = Store(results)
+    numbers: Counter[tuple[str, str, str]] = Counter()
+    for run in runs:
+        task = run.spec.resolved.task
+        record = None if task.catalogued or run.state is not State.DONE else store.read(run.run_id)
+        if record is not None and (record.task, record.suite) != (task.name, task.suite):
+            numbers[task.name, record.task, record.suite] += 1
+    return [
+        f"{name}: a report shows {counted(number, 'finished run')} as task {task} of suite {suite}, as recorded"
+        for (name, task, suite), number in numbers.items()
+    ]
 
 
 def plan_runs(specs: Sequence[RunSpec], options: GridOptions, say: Callable[[str], None] | None = None) -> Plan:

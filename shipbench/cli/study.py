@@ -26,7 +26,7 @@ from shipbench.cli.options import (
     options_command,
 )
 from shipbench.cli.report import ReportChoices, check_choices, make_report
-from shipbench.cli.run import execute_chosen, plan_runs
+from shipbench.cli.run import execute_chosen, plan_runs, recorded_otherwise
 from shipbench.counts import counted
 from shipbench.errors import InputError, ShipbenchError, did_you_mean
 from shipbench.record import IMPORTED
@@ -142,7 +142,7 @@ def _study(study: Study, options: GridOptions, study_options: StudyOptions) -> i
     rows, show = _rows(options.results), print_json if as_json else print_grid
     sentences = _compare(study, grid, options, study_options)
     # After everything that can be refused.
-    for line in (*grid.request.notes, *lines):
+    for line in (*grid.request.notes, *lines, *recorded_otherwise(grid.runs, options.results)):
         say_once(line)
     if options.dry_run:
         show(study, grid, rows, options, sentences)

@@ -107,6 +107,15 @@ def test_a_renamed_task_is_not_run_again(shipbench: Shipbench, insects: Path, tm
     again = shipbench(*command, "--tasks", insects)
     assert "2 runs: 0 to do, 2 done" in again.err
     assert "scarce (mean per class)" in again.out
+    renamed = (
+        "a report shows 1 finished run as task {} of suite insects, as recorded; to change that, repeat with --force"
+    )
+    for name, before in (("scarce", "few"), ("crops", "crops")):
+        assert f"{name}: {renamed.format(before)}\n" in again.err
+    assert "as recorded" not in shipbench(*command, "--tasks", insects, "--force", "--dry-run").err
+    bare = shipbench(*command, "--tasks", f"folder:{insects.parent / 'bugs'}", "--dry-run")
+    assert "1 run: 1 to do" in bare.err
+    assert "as recorded" not in bare.err
 
 
 def test_a_plan_says_what_to_know_of_a_source(shipbench: Shipbench, tmp_path: Path, cache: Path) -> None:
