@@ -16,11 +16,12 @@ from shipbench.counts import counted
 from shipbench.errors import DeviceLostError, InputError, StoreError, one_line
 from shipbench.events import Event, Note
 from shipbench.record import ACCURACY, RunRecord
-from shipbench.runtime.console import out_console, say, show_traceback
+from shipbench.runtime.console import out_console, say, say_once, show_traceback
 from shipbench.runtime.interrupts import stopping
 
 if TYPE_CHECKING:
     from shipbench.results.store import Store
+    from shipbench.runs.evaluation_images import EvaluationImages
     from shipbench.runs.evaluation_plan import EvaluationOptions
     from shipbench.tasks import Task
 
@@ -118,6 +119,8 @@ def _execute(
     # A missing device is refused before any image is opened.
     resolve_device(chosen.device)
     plans = [plan_evaluation(store, run_id, chosen) for run_id in run_ids]
+    for plan in plans:
+        say_warning(plan.images)
     from shipbench.runs.evaluate import execute_evaluation
 
     total = len(plans) * (len(chosen.corruptions) or 1)
@@ -142,6 +145,12 @@ def _execute(
     if not rows:
         raise next(iter(failures.values()))
     return rows, list(failures)
+
+
+def say_warning(images: EvaluationImages | None) -> None:
+    """Print, once, what the user should know of the source of some images."""
+    if images is not None and images.copy.warning:
+        say_once(images.copy.warning)
 
 
 def say_note(event: Event) -> None:

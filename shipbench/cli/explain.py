@@ -9,7 +9,7 @@ import typer
 
 from shipbench.cli import next_steps, options
 from shipbench.cli.documents import print_document
-from shipbench.cli.evaluate import one_task
+from shipbench.cli.evaluate import one_task, say_warning
 from shipbench.cli.failures import exit_if_unreadable
 from shipbench.errors import InputError
 from shipbench.runtime.files import check_output
@@ -67,6 +67,7 @@ def explain(
 
     chosen = ExplainOptions(tuple(images or ()), task, data, checkpoint, device, seed)
     planned = plan_explanation(store, run_id, chosen, features=features)
+    say_warning(planned.test_images)
     if features:
         files, facts = [store_features(planned)], _facts(planned)
     else:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shipbench.cli.evaluate import images_in_words, say_note
+from shipbench.cli.evaluate import images_in_words, say_note, say_warning
 from shipbench.errors import StoreError, one_line
 from shipbench.runtime.console import say, show_traceback
 
@@ -53,6 +53,7 @@ def _made(outputs: Outputs, results: Path) -> Iterator[str]:
     from shipbench.runs.evaluate import execute_evaluation
 
     planned = outputs.evaluation
+    say_warning(planned.images)
     existing = {run_id for run_id in planned.run_ids if planned.stored(run_id) is not None}
     for record in execute_evaluation(planned, listener=say_note):
         if record.run_id not in existing:
@@ -66,4 +67,6 @@ def _store_features(outputs: Outputs, results: Path) -> None:
 
     spec = outputs.run.spec
     options = ExplainOptions(on=own_task(spec), data=spec.data, checkpoint=spec.checkpoint, device=spec.device)
-    store_features(plan_explanation(Store(results), outputs.run.run_id, options, features=True))
+    planned = plan_explanation(Store(results), outputs.run.run_id, options, features=True)
+    say_warning(planned.test_images)
+    store_features(planned)

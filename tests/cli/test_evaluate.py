@@ -40,6 +40,7 @@ from shipbench.runs import finished
 from shipbench.runs.evaluation_images import evaluation_images
 from shipbench.runs.evaluation_plan import EvaluationOptions, PlannedEvaluation, plan_evaluation
 from shipbench.runs.export import load_exported
+from shipbench.runtime.console import say_once
 from shipbench.tasks import get_task, parse_tasks
 from shipbench.training.inputs import ImageInputs
 from tests.conftest import Shipbench
@@ -126,6 +127,18 @@ def test_a_folder_without_a_split_gives_all_its_images_with_classes_matched_by_n
     assert row["chance_acc"] == pytest.approx(4 / 9)
 
 
+def test_what_to_know_of_the_images_is_said_once(shipbench: Shipbench, bugs: Path) -> None:
+    image_folder(bugs / "outdoors", {"": (1, 1, 1)})
+    (bugs / "outdoors" / "ant" / "phone.heic").touch()
+    note = "outdoors: skipped 1 image of a kind that is not read (.heic: convert to PNG or JPEG)"
+    line = ("evaluate", only_run(bugs), *on(bugs / "outdoors"), "--results", bugs / "r", "--device", "cpu")
+    outcome = shipbench(*line, "--corrupt", "contrast", "--severity", "1,2")
+    assert (outcome.code, outcome.err.count(note)) == (0, 1)
+    held_out = "bugs: the source has no test images, so a fifth of each class is held out (6 images)"
+    features = shipbench("explain", only_run(bugs), "--features", *on(bugs / "bugs"), *line[-4:])
+    assert (features.code, features.err.count(held_out)) == (0, 1)
+
+
 def test_what_is_corrupted_is_the_square_that_the_model_sees_on_the_host(
     shipbench: Shipbench, bugs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,7 +216,9 @@ def test_a_run_with_damaged_weights_keeps_no_other_from_being_evaluated(shipbenc
     assert (outcome.code, "cannot be read" in outcome.err) == (2, True), outcome.err
 
 
-def test_evaluations_of_weights_before_a_repetition_count_as_missing(shipbench: Shipbench, bugs: Path) -> None:
+def test_evaluations_of_weights_before_a_repetition_count_as_missing(
+    shipbench: Shipbench, bugs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     store, run_id = Store(bugs / "r"), only_run(bugs)
     spec = RunSpec("ship", get_task(f"folder:{bugs / 'bugs'}"), checkpoint="random", device="cpu")
     requested = request_follow_up(EvaluatePart(name="x", of="a", corrupt="jpeg", severity="1,2"), [spec])
@@ -221,7 +236,9 @@ def test_evaluations_of_weights_before_a_repetition_count_as_missing(shipbench: 
     later = "2999-01-01T00:00:00+00:00"
     store.write(replace(finished.tested_record(store, run_id), created=later))
     assert (planned().done, planned().left) == (0, 2)
+    say_once.cache_clear()
     assert execute_follow_ups([planned()], store.root) == 0
+    assert "a fifth of each class is held out" in capsys.readouterr().err
     assert (planned().done, planned().left) == (2, 0)
     again = evaluations(shipbench, bugs, *line)
     assert [row["run_id"] for row in again] == [row["run_id"] for row in rows]
