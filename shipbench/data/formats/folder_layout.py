@@ -135,8 +135,11 @@ def is_unsorted(root: Path, split: str) -> bool:
     return len(level.folders) == 1 and not level.images and is_bin and not look_at(root / split / only).folders
 
 
-def deeper_folders(root: Path) -> str:
-    """Return a note if no class folder has images of its own, so that the classes may be the folders below."""
+def deeper_folders(root: Path, *, in_split: bool = False) -> str:
+    """Return a note if no class folder has images of its own, so that the classes may be the folders below.
+
+    Folders that recur in every class may be classes of domains, unless ``root`` is the folder of a split.
+    """
     classes = look_at(root).folders
     below = []
     for name in classes:
@@ -145,19 +148,17 @@ def deeper_folders(root: Path) -> str:
             return ""
         below.append(level.folders)
     common = sorted(set(below[0]).intersection(*below[1:])) if below else []
-    if common:
+    if common and not in_split:
         one = next((name for name in classes if role_within(name) == "train"), classes[0])
         other = next(name for name in reversed(classes) if name != one)
         return (
             f"every class folder of {root} holds {quoted_few(common)}; if these are the classes, name one folder, as "
             f'in folder:{root / one}, or use several as splits: splits = {{ train = "{one}", test = "{other}" }}'
         )
-    inner = sorted(name for names in below for name in names)
-    return (
-        f"the classes are the folders in {root}; the folders below them ({quoted_few(inner)}) are not told apart"
-        if len(inner) > len(classes)
-        else ""
-    )
+    if sum(map(len, below)) <= len(classes):
+        return ""
+    inner = quoted_few(sorted({name for names in below for name in names}))
+    return f"the classes are the folders in {root}; the folders below them ({inner}) are not told apart"
 
 
 def table_hint(folder: Path) -> str:

@@ -81,7 +81,8 @@ def list_folder(folder: Path, options: Mapping[str, Any]) -> Listing:
         _refuse_metadata(root)
     skipped = _Skipped()
     rows = _rows(root, layout, options, skipped)
-    if len({label for split in rows.values() for _, label in split}) == 1 and (hint := table_hint(root)):
+    hint = table_hint(root) or "".join(f"; {note}" for note in skipped.nested)
+    if hint and len({label for split in rows.values() for _, label in split}) == 1:
         raise InputError(f"the folders of {root} give all images one class{hint}")
     if "test" not in rows:
         skipped.remarks += filter(None, map(split_files_hint, dict.fromkeys((folder, root))))
@@ -114,9 +115,10 @@ class _Skipped:
     loose: int = 0
     unread: Counter[str] = field(default_factory=Counter)
     remarks: list[str] = field(default_factory=list)
+    nested: list[str] = field(default_factory=list)
 
     def sentences(self) -> list[str]:
-        """Return one sentence about skipped files, if any, after the remarks."""
+        """Return one sentence about skipped files, if any, after the remarks and those about nested classes."""
         kinds = (
             (self.others, "file that is not an image", "files that are not images"),
             (self.hidden, "hidden file or folder", "hidden files or folders"),
@@ -126,7 +128,7 @@ class _Skipped:
         if unread := sum(self.unread.values()):
             suffixes = quoted_few(sorted(self.unread), 10)
             parts.append(f"{counted(unread, 'image')} of a kind that is not read ({suffixes}: convert to PNG or JPEG)")
-        return [*self.remarks, *([f"skipped {' and '.join(parts)}"] if parts else [])]
+        return [*self.remarks, *self.nested, *([f"skipped {' and '.join(parts)}"] if parts else [])]
 
 
 def _split_rows(root: Path, options: Mapping[str, Any], skipped: _Skipped) -> dict[SplitRole, Rows]:
@@ -146,6 +148,8 @@ def _split_rows(root: Path, options: Mapping[str, Any], skipped: _Skipped) -> di
     rows: dict[SplitRole, list[Any]] = {}
     for name, role in roles.items():
         rows.setdefault(role, []).extend(_class_rows(root, inside(root, name), skipped, may_be_empty=role != "train"))
+        if role == "train" and (note := deeper_folders(root / inside(root, name), in_split=True)):
+            skipped.nested.append(note)
     return {role: tuple(split) for role, split in rows.items()}
 
 
@@ -192,7 +196,7 @@ def _flat_rows(root: Path, options: Mapping[str, Any], skipped: _Skipped) -> dic
     if named := [name for name in level.folders if role_of(name)]:
         skipped.remarks.append(f"{quoted_few(named)} in {root} is read as a class, not as a split")
     if note := deeper_folders(root):
-        skipped.remarks.append(note)
+        skipped.nested.append(note)
     return {"train": _class_rows(root, "", skipped, may_be_empty=False)}
 
 

@@ -100,6 +100,20 @@ def test_folders_below_the_classes_are_noted_where_no_class_has_images_of_its_ow
     assert read(tree(tmp_path / "dates", "cat/2019/1.png", "dog/2020/1.png")).notes == ()
 
 
+def test_folders_below_the_classes_of_a_split_are_noted(tmp_path: Path) -> None:
+    classes = ("animals/cat", "animals/dog", "plants/dog", "plants/oak")
+    folder = tree(tmp_path, *(f"{split}/{name}/1.png" for split in ("train", "test") for name in classes))
+    note = f"the classes are the folders in {folder}/train; the folders below them (cat, dog, oak) are not told apart"
+    assert read(folder).notes == (note,)
+    assert read(tree(tmp_path / "deep", *(f"train/{name}/images/1.png" for name in ("cat", "dog")))).notes == ()
+    assert read(tree(tmp_path / "own", "train/cat/1.png", *(f"train/{name}/1.png" for name in classes))).notes == ()
+    one = tree(tmp_path / "one", *(f"{split}/animals/{name}/1.png" for split in ("train", "test") for name in "ab"))
+    with pytest.raises(
+        InputError, match=r"all images one class; the classes are .*one/train; the folders .*\(a, b\) are"
+    ):
+        read(one)
+
+
 @pytest.mark.parametrize("name", ["images", "unknown", "test"])
 def test_a_split_with_a_lone_folder_of_unsorted_images_has_no_labels(tmp_path: Path, name: str) -> None:
     folder = tree(tmp_path, "train/ant/images/1.png", "train/bee/images/1.png", f"test/{name}/1.png")
