@@ -31,6 +31,8 @@ KEYS = ("config", "image_column", "label_column", "splits", "revision")
 LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "target")
 # What tables of shards of WebDataset call it; it counts where no column has one of the names above.
 _SHARD_LABEL = ("cls",)
+# Files of data sets on a disk, which no data set of the hub is called after.
+_FILES = (".parquet", ".arrow", ".tar", ".tar.gz", ".tgz", ".zip")
 _SPLIT_COLUMNS = ("split", "set", "subset", "fold", "partition")
 
 
@@ -75,7 +77,8 @@ class HubDataset(ListedSource):
 
 
 def _refuse_missing_path(name: str, path: Path) -> None:
-    if name.startswith(("/", "./", "../", "~")) or name.count("/") > 1 or not name:
+    starts_as_path = name.startswith(("/", "./", "../", "~"))
+    if starts_as_path or name.lower().endswith(_FILES) or name.count("/") > 1 or not name:
         raise InputError(f"hf:{name}: {path} does not exist; name a folder, or a data set as in hf:OWNER/NAME")
 
 

@@ -11,6 +11,8 @@ from shipbench.data.formats.arrow_tables import ArrowTable, read_features
 from shipbench.data.formats.hub_layout import HubTables, choose_config
 from shipbench.errors import InputError, one_line
 
+_CHECK = "check the name, which no folder or file here has, and the network, or name a local copy"
+
 
 def download_tables(name: str, config: str | None, revision: str | None) -> HubTables:
     """Download a data set, or find it in the library's cache, and open its tables.
@@ -35,7 +37,8 @@ def _library(name: str) -> Any:
         import datasets
     except ImportError as error:
         raise InputError(
-            f"hf:{name} is read through the datasets library, which is not installed; pip install 'shipbench[hub]'"
+            f"hf:{name} is not a folder or file here, and the hub is read through the datasets library, which is not "
+            "installed; pip install 'shipbench[hub]'"
         ) from error
     return datasets
 
@@ -60,10 +63,13 @@ def _why_not_found(name: str, message: str) -> str:
         return "has no such revision; check the key revision in the task file"
     if "gated" in reason or "authenticated" in reason:
         return f"needs a licence: accept it at huggingface.co/datasets/{name}, then set HF_TOKEN or run 'hf auth login'"
-    return "does not exist on the hub or is private; check the name, or set HF_TOKEN if it is yours"
+    return (
+        "is not a folder or file here, and does not exist on the hub or is private; check the name, or set HF_TOKEN if "
+        "it is yours"
+    )
 
 
 def _why(name: str, reason: str) -> str:
     if "script" in reason.replace(name, ""):
         return "comes as a script, which shipbench never runs; use a copy of it as Parquet files"
-    return f"cannot be read from the hub: {reason.rstrip('.')}; check the name and the network, or name a local copy"
+    return f"cannot be read from the hub: {reason.rstrip('.')}; {_CHECK}"

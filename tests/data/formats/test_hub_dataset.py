@@ -184,6 +184,15 @@ def test_a_card_of_odd_values_means_nothing(tmp_path: Path) -> None:
 def test_a_missing_path_is_not_looked_up_on_the_hub(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nowhere does not exist; name a folder, or a data set as in hf:OWNER/NAME"):
         read(tmp_path / "nowhere")
+    for name in ("bugs.parquet", "data/bugs.tar.GZ", "bugs.zip"):
+        with pytest.raises(InputError, match=rf"hf:{name}: {tmp_path}/{name} does not exist; name a folder, or a data"):
+            HubDataset().list(name, tmp_path, {})
+
+
+def test_without_the_library_a_name_may_be_a_mistyped_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(InputError, match=r"hf:data/bugz is not a folder or file here, and .* which is not installed"):
+        HubDataset().list("data/bugz", tmp_path, {})
 
 
 CODE = """
@@ -226,7 +235,8 @@ def test_names_on_the_hub_are_downloaded_or_refused_in_one_sentence(tmp_path: Pa
     assert lines == [
         f"('ant', 'bee') [2, 2] {size} 4",
         f"{REPO} has no configuration 'other'; it has default",
-        "hf:no/such does not exist on the hub or is private; check the name, or set HF_TOKEN if it is yours",
+        "hf:no/such is not a folder or file here, and does not exist on the hub or is private; check the name, or set "
+        "HF_TOKEN if it is yours",
         "hf:locked/bugs needs a licence: accept it at huggingface.co/datasets/locked/bugs, then set HF_TOKEN or run "
         "'hf auth login'",
     ]
@@ -235,7 +245,7 @@ def test_names_on_the_hub_are_downloaded_or_refused_in_one_sentence(tmp_path: Pa
 def test_a_hub_that_cannot_be_reached_is_one_sentence(tmp_path: Path) -> None:
     (line,) = look_up(tmp_path, "http://127.0.0.1:9", "someone/else", code=WITHOUT_WAITING)
     assert line.startswith("hf:someone/else cannot be read from the hub: ")
-    assert line.endswith("; check the name and the network, or name a local copy")
+    assert line.endswith("; check the name, which no folder or file here has, and the network, or name a local copy")
 
 
 @pytest.mark.parametrize(
@@ -244,7 +254,7 @@ def test_a_hub_that_cannot_be_reached_is_one_sentence(tmp_path: Path) -> None:
         (
             "me/aggregated-leaves",
             "Dataset 'me/aggregated-leaves' doesn't exist on the Hub",
-            "does not exist on the hub",
+            "is not a folder or file here, and does not exist on the hub",
         ),
         ("me/leaves", "Dataset 'me/leaves' is a gated dataset on the Hub", "needs a licence"),
         ("me/leaves", "Revision 'v2' doesn't exist for dataset 'me/leaves' on the Hub.", "has no such revision"),
