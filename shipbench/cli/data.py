@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shipbench.cli import completion, next_steps
+from shipbench.cli import completion, next_steps, options
 from shipbench.cli.layout import make_table, printable
 from shipbench.counts import counted
-from shipbench.errors import InputError
+from shipbench.errors import InputError, system_reason
 from shipbench.runtime.console import out_console, say
+from shipbench.runtime.files import atomic_path, check_output
 from shipbench.runtime.interrupts import stopping
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from shipbench.data.inspection.summary import TaskSummary
-    from shipbench.data.types import TaskReport
+    from shipbench.data.types import Finding, TaskReport
     from shipbench.tasks import Task
 
 DEFAULT_FOLDER = Path("data/vtab-1k")
@@ -46,23 +48,32 @@ def verify_command(
             help="The folder of VTAB-1k or FGVC, a SOURCE such as folder:PATH, or a task file.",
         ),
     ],
+    data: options.Data = None,
+    list_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--list", metavar="FILE.csv", help="Write every image that is broken, repeated or shared by two splits."
+        ),
+    ] = None,
     jobs: Jobs = None,
 ) -> None:
     """Check every image of VTAB-1k, FGVC, a source or a task file: labels, counts, formats, images in two splits."""
     from shipbench.data.fgvc.source import sets_in
     from shipbench.data.inspection.verify import verify
 
+    if list_file is not None:
+        check_output(list_file, "--list", folder=False)
     tasks = _own_tasks(place)
     if tasks:
-        _print_reports([verify(None, tasks=tasks, jobs=jobs)])
-        next_steps.after_verify_own(place)
+        _print_reports([verify(data, tasks=tasks, jobs=jobs)], list_file)
+        next_steps.after_verify_own(place, data)
         return
     fine_grained = sets_in(Path(place))
     suites = [verify(Path(place), tasks=fine_grained, jobs=jobs)] if fine_grained else []
     vtab = not fine_grained or _holds_vtab(Path(place))
     if vtab:
         suites.append(verify(Path(place), jobs=jobs))
-    _print_reports(suites)
+    _print_reports(suites, list_file)
     if fine_grained:
         names = [task.name for task in fine_grained]
         next_steps.after_import_fgvc(["all", *names] if vtab else names, Path(place))
@@ -205,8 +216,11 @@ def inspect_command(
     next_steps.after_inspect(inspected[0].name if inspected[0].catalogued else task, data)
 
 
-def _print_reports(suites: Sequence[Sequence[TaskReport]]) -> None:
-    """Print a table for each suite, then the findings; exit with 1 if there are problems."""
+def _print_reports(suites: Sequence[Sequence[TaskReport]], list_file: Path | None) -> None:
+    """Print a table for each suite, then what was found, of which ``list_file`` gets all images.
+
+    Exits with 1 if there are problems.
+    """
     for suite in suites:
         out_console().print(_report_table(suite))
     reports = [report for suite in suites for report in suite]
@@ -214,10 +228,27 @@ def _print_reports(suites: Sequence[Sequence[TaskReport]]) -> None:
         for kind, sentences in (("problem", report.problems), ("warning", report.warnings), ("note", report.notes)):
             for sentence in sentences:
                 typer.echo(printable(f"{kind}: {report.task}: {sentence}"))
+    if list_file is not None:
+        _write_list(list_file, [finding for report in reports for finding in report.findings])
     bad = sum(not report.ok for report in reports)
     typer.echo(_verdict(bad, len(reports)))
     if bad:
         raise typer.Exit(1)
+
+
+def _write_list(file: Path, findings: Sequence[Finding]) -> None:
+    try:
+        # Names of files need not be UTF-8.
+        with (
+            atomic_path(file) as temporary,
+            temporary.open("w", encoding="utf-8", newline="", errors="surrogateescape") as stream,
+        ):
+            lines = csv.writer(stream)
+            lines.writerow(("kind", "image", "equal_to"))
+            lines.writerows((finding.kind, finding.image, finding.equal_to) for finding in findings)
+    except OSError as error:
+        raise InputError(f"--list: cannot write {file}: {system_reason(error)}") from error
+    typer.echo(f"wrote {file}: {counted(len(findings), 'image')}")
 
 
 def _verdict(bad: int, tasks: int) -> str:

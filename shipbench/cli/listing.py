@@ -38,24 +38,28 @@ def tasks(
     place: Annotated[
         str | None, typer.Argument(metavar="FILE.toml|SOURCE", help="A task file or a SOURCE; default: the catalogue.")
     ] = None,
+    data: options.Data = None,
 ) -> Listing:
     """List every task with its suite, group, classes and sizes."""
     from shipbench.tasks import TASKS
 
     names = ("name", "suite", "group", "num_classes", "n_train", "n_test")
-    listed = list(TASKS.values()) if place is None else _opened(place)
+    listed = list(TASKS.values()) if place is None else _opened(place, data)
     rows = [{**{name: getattr(task, name) for name in names}, "source": task.credit} for task in listed]
     which = "NAME" if place is None else shlex.quote(place)
-    return Listing(rows, _suggestion(f"shipbench run --method ship --tasks {which}", "train and test on a task"))
+    return Listing(
+        rows,
+        _suggestion(f"shipbench run --method ship --tasks {which}{next_steps.data(data)}", "train and test on a task"),
+    )
 
 
-def _opened(place: str) -> list[Task]:
+def _opened(place: str, data: Path | None) -> list[Task]:
     """Return the tasks of a task file or a SOURCE, with the sizes that their sources have."""
     from shipbench.data.sources import completed, open_source
     from shipbench.tasks import parse_tasks
 
     return [
-        completed(task, open_source(task, None, ("train", "test"))) for task in parse_tasks(place, "FILE.toml|SOURCE")
+        completed(task, open_source(task, data, ("train", "test"))) for task in parse_tasks(place, "FILE.toml|SOURCE")
     ]
 
 

@@ -84,8 +84,12 @@ def after_bench() -> None:
 
 def after_inspect(task: str, folder: Path | None) -> None:
     """Suggest a run on the inspected task."""
-    data = "" if folder is None else f" --data {shlex.quote(str(folder))}"
-    suggest(f"shipbench run --method ship --tasks {shlex.quote(task)}{data}", "train and test on it")
+    suggest(f"shipbench run --method ship --tasks {shlex.quote(task)}{data(folder)}", "train and test on it")
+
+
+def data(folder: Path | None) -> str:
+    """Return the option that names the folder of the data sets, for the end of a command; empty without one."""
+    return "" if folder is None else f" --data {shlex.quote(str(folder))}"
 
 
 def after_fetch(folder: Path) -> None:
@@ -105,9 +109,9 @@ def after_verify(folder: Path) -> None:
     suggest(f"shipbench run --method ship --tasks all --data {shlex.quote(str(folder))}", "all 19 tasks")
 
 
-def after_verify_own(place: str) -> None:
+def after_verify_own(place: str, folder: Path | None) -> None:
     """Suggest a first run on a verified source or task file."""
-    suggest(f"shipbench run --method ship,linear --tasks {shlex.quote(place)}", "train and test on it")
+    suggest(f"shipbench run --method ship,linear --tasks {shlex.quote(place)}{data(folder)}", "train and test on it")
 
 
 def after_demo(*, full: bool) -> None:

@@ -70,7 +70,9 @@ Run = Annotated[
         metavar="RUN", help="A run id or a unique prefix of one; see 'list runs'.", autocompletion=completion.runs
     ),
 ]
-Data = Annotated[Path | None, typer.Option(envvar="SHIPBENCH_DATA", help="Folder of VTAB-1k or FGVC.")]
+Data = Annotated[
+    Path | None, typer.Option(envvar="SHIPBENCH_DATA", help="Folder of VTAB-1k, FGVC or torchvision data sets.")
+]
 Results = Annotated[Path, typer.Option(envvar="SHIPBENCH_RESULTS", help="Folder of the records.")]
 Epochs = Annotated[int | None, typer.Option(help="Number of epochs; short for --set epochs=N.")]
 Device = Annotated[

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -78,16 +79,19 @@ class Listing:
 
         Raises ``InputError`` if it cannot be read or decoded.
         """
-        image = self.images.read(path)
-        file = None if self.signatures is None else self.signatures[path]
-        # A file that holds many images does not tell which of them is meant.
-        where = path if file is None else file if file.as_posix().endswith(path) else f"{path} in {file}"
+        image, where = self.images.read(path), self.where(path)
         if isinstance(image, bytes):
             return decode_photograph(image, where)
         try:
             return to_rgb(image)
         except ValueError as error:
             raise InputError(f"{where} cannot be used: {error}") from error
+
+    def where(self, path: str) -> str:
+        """Return the file of the image called ``path``, or the name and the file that holds it beside others."""
+        file = None if self.signatures is None else self.signatures[path]
+        # A file that holds many images does not tell which of them is meant.
+        return path if file is None else str(file) if file.as_posix().endswith(path) else f"{path} in {file}"
 
 
 class ListedSource(ABC):
@@ -161,10 +165,16 @@ class DrawnSource:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """The notes of the listing, and one on held-out test images."""
-        held_out = len(self.drawing.pools["test"])
-        note = f"the source has no test images, so a fifth of each class is held out ({counted(held_out, 'image')})"
-        return (*self.listing.notes, note) if self.drawing.held_out else self.listing.notes
+        """The notes of the listing, and those on held-out test images."""
+        if not self.drawing.held_out:
+            return self.listing.notes
+        held_out = self.drawing.pools["test"]
+        note = (
+            f"the source has no test images, so a fifth of each class is held out ({counted(len(held_out), 'image')})"
+        )
+        tested = {entry.label for entry in held_out}
+        untested = [name for label, name in enumerate(self.listing.classes) if label not in tested]
+        return (*self.listing.notes, note, *_note_on_untested(untested))
 
     def identity(self, jobs: int | None = None) -> Identity:
         """Return the identity of all images and labels of the source; without test, none of its images is read.
@@ -245,7 +255,8 @@ class DrawnSource:
             verb = "is also a training image" if len(shared) == 1 else "are also training images"
             raise InputError(
                 f"{counted(len(shared), 'test image')} of task {self.task.name} {verb}, byte for byte (for example, "
-                f"{shared[0][0]} is {shared[0][1]}); remove them, or write allow_leaks = true in the task file"
+                f"{shared[0][0]} is {shared[0][1]}); remove them, which 'shipbench data verify --list FILE.csv' names, "
+                "or write allow_leaks = true in the task file"
             )
 
     def _refuse_contradictions(self, images: Mapping[str, ImageIdentity]) -> None:
@@ -282,7 +293,7 @@ def numbered(task: Task, listing: Listing) -> Listing:
         if set(wanted) & set(names):
             stray = next(name for name in wanted if name not in names)
             raise InputError(f"class {stray!r} of task {task.name} is not in its source, which has {_few(names)}")
-        return replace(listing, classes=wanted)
+        return replace(listing, classes=wanted, notes=(*listing.notes, *_note_on_order(names, wanted)))
     numbers = {name: number for number, name in enumerate(wanted)}
     number_of = [numbers[name] for name in names]
     splits = {
@@ -313,6 +324,27 @@ def _require_one_class(task: Task, listing: Listing) -> None:
                 f"one image of task {task.name} is in two classes: {entry.path} is {names[label]} and "
                 f"{names[entry.label]}; give each image one class"
             )
+
+
+def _note_on_untested(names: Sequence[str]) -> list[str]:
+    have = "has" if len(names) == 1 else "have"
+    classes = counted(len(names), "class", "classes")
+    return [f"{classes} of one image {have} none to test on: {_few(names)}"] if names else []
+
+
+def _note_on_order(names: Sequence[str], wanted: Sequence[str]) -> list[str]:
+    """Return a note if the old names are sorted as text, so that the class after 1 may be 10."""
+    if list(names) != sorted(names):
+        return []
+    pairs = zip(names, sorted(names, key=_with_numbers), wanted, strict=True)
+    first = next(((old, new) for old, by_number, new in pairs if old != by_number), None)
+    order = f"classes names the classes in the order of text ({_few(names)})"
+    return [f"{order}, so {first[0]} is called {first[1]!r}"] if first else []
+
+
+def _with_numbers(name: str) -> list[str | int]:
+    """Return the parts of a name, for sorting: texts at even places, whole numbers between them."""
+    return [int(part) if place % 2 else part for place, part in enumerate(re.split(r"(\d+)", name))]
 
 
 def _few(names: Sequence[str]) -> str:

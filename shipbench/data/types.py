@@ -125,9 +125,24 @@ class TaskData:
         return self.splits[name]
 
 
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """An image that cannot be decoded, or that repeats another one, ``equal_to``, byte for byte.
+
+    ``kind`` is ``broken``, ``two classes``, ``repeated``, or the two splits that share the image, as in ``test and
+    train``.
+    """
+
+    kind: str
+    image: str
+    equal_to: str = ""
+
+
 @dataclass(frozen=True)
 class TaskReport:
     """The result of verifying one task.
+
+    ``findings`` are all images behind those sentences that name or count only some.
 
     ``folder`` is ``None`` if the task has none. ``counts`` are entries per split, sizes are ``(width, height)`` in
     pixels, ``classes_seen`` is the number of classes with a training image. A task that cannot be read as a whole has
@@ -145,6 +160,7 @@ class TaskReport:
     largest: Size | None = None
     classes_seen: int = 0
     fingerprint: str | None = None
+    findings: tuple[Finding, ...] = ()
 
     @property
     def ok(self) -> bool:

@@ -126,6 +126,7 @@ REFUSED = {
     "--json": "{taken}/x",
     "--keep-weights": "nonsense",
     "--levels": "nonsense",
+    "--list": "{taken}/list.csv",
     "--lock": "{missing}",
     "--method": "nonsense",
     "--mode": "nonsense",

@@ -68,7 +68,8 @@ ODD = Path("my $runs; (old)")
         lambda: next_steps.after_fetch(ODD),
         lambda: next_steps.after_import_fgvc(["CUB"], ODD),
         lambda: next_steps.after_verify(ODD),
-        lambda: next_steps.after_verify_own(str(ODD)),
+        lambda: next_steps.after_verify_own(str(ODD), None),
+        lambda: next_steps.after_verify_own("csv:a", ODD),
     ],
 )
 def test_a_folder_of_any_name_is_one_word_of_a_suggested_command(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import errno
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -23,6 +26,7 @@ from tests.data.archives import cut_in_two
 from tests.data.builders import small_task, vtab_tree
 from tests.data.test_fetch import packed
 from tests.hub import DATA_SET, REPO, Hub, serve
+from tests.tasks.pictures import image_folder
 
 TASKS = ("cifar100", "dtd")
 
@@ -92,6 +96,83 @@ def test_verify_of_a_folder_without_a_copy_is_bad_input(tmp_path: Path) -> None:
         with pytest.raises(InputError) as caught:
             run("verify", folder)
         assert caught.value.exit_code == 2
+
+
+def test_verify_names_the_source_for_other_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "flowers102").mkdir()
+    (tmp_path / "bugs.csv").touch()
+    for place, words in (
+        (".", "rename it to oxford_flowers102; for images of your own, write folder:."),
+        ("flowers102", "caltech101, ...; for images of your own, write folder:flowers102"),
+        ("bugs.csv", "not a folder but a file (for images of your own, write csv:bugs.csv); name the folder"),
+    ):
+        with pytest.raises(InputError) as caught:
+            run("verify", place)
+        assert words in str(caught.value)
+
+
+def test_verify_lists_every_image_that_is_broken_or_repeated(
+    shipbench: Shipbench, tmp_path: Path, private_cache: Path
+) -> None:
+    bugs, file = image_folder(tmp_path / "bugs", {"train": (3, 6), "test": (2, 2)}, ("ant", "bee")), tmp_path / "f.csv"
+    for number in range(5):
+        shutil.copy(bugs / "train/bee/0.png", bugs / f"test/bee/copy{number}.png")
+    shutil.copy(bugs / "train/ant/0.png", bugs / "train/bee/9.png")
+    shutil.copy(bugs / "train/ant/1.png", bugs / "train/ant/9.png")
+    (bugs / "train/ant/2.png").write_bytes(b"text")
+    outcome = shipbench("data", "verify", f"folder:{bugs}", "--list", file)
+    assert outcome.code == 1
+    assert "--list FILE.csv names all); they inflate the test accuracy, so remove one of each" in outcome.out
+    assert f"wrote {file}: 8 images" in outcome.out
+    copies = [["test and train", f"test/bee/copy{number}.png", "train/bee/0.png"] for number in range(5)]
+    with file.open(newline="") as stream:
+        header, *rows = csv.reader(stream)
+    assert header == ["kind", "image", "equal_to"]
+    assert [[kind, *(place.removeprefix(f"{bugs}/") for place in places)] for kind, *places in rows] == [
+        ["broken", "train/ant/2.png", ""],
+        ["repeated", "train/ant/9.png", "train/ant/1.png"],
+        ["two classes", "train/bee/9.png", "train/ant/0.png"],
+        *copies,
+    ]
+    for _, image, _ in rows:
+        Path(image).unlink()
+    again = shipbench("data", "verify", f"folder:{bugs}", "--list", file)
+    assert (again.code, file.read_bytes()) == (0, b"kind,image,equal_to\r\n")
+
+
+def test_a_list_that_cannot_be_written_is_one_sentence(
+    shipbench: Shipbench, tmp_path: Path, private_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = f"folder:{image_folder(tmp_path / 'bugs', {'': (3, 3, 3)})}"
+    outcome = shipbench("data", "verify", source, "--list", tmp_path)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err == f"error: --list: {tmp_path} is a folder; name a file\n"
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("shipbench.runtime.files.os.fsync", full)
+    outcome = shipbench("data", "verify", source, "--list", tmp_path / "f.csv")
+    assert outcome.code == 2
+    assert f"error: --list: cannot write {tmp_path / 'f.csv'}: No space left on device\n" in outcome.err
+    assert not list(tmp_path.glob("*f.csv*"))
+
+
+def test_data_sets_of_torchvision_are_read_where_runs_read_them(
+    shipbench: Shipbench, tmp_path: Path, private_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image_folder(tmp_path / "store" / "eurosat" / "2750", {"": (5, 5)}, ("Forest", "River"))
+    for image in (tmp_path / "store").rglob("*.png"):
+        image.rename(image.with_suffix(".jpg"))
+    for command in (("data", "verify"), ("list", "tasks")):
+        assert shipbench(*command, "torchvision:EuroSAT").code == 2
+        outcome = shipbench(*command, "torchvision:EuroSAT", "--data", tmp_path / "store")
+        assert outcome.code == 0, outcome.err
+        assert f"--tasks torchvision:EuroSAT --data {tmp_path / 'store'}" in outcome.err
+    monkeypatch.setenv("SHIPBENCH_DATA", str(tmp_path / "store"))
+    for command in (("data", "verify"), ("list", "tasks")):
+        assert shipbench(*command, "torchvision:EuroSAT").code == 0
 
 
 def test_import_lists_the_tasks(copy: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from shipbench.data.inspection.summary import summarise
 from shipbench.data.inspection.verify import verify
 from shipbench.data.listings import DrawnSource, ListedSource, Listing
 from shipbench.data.sources import open_source
-from shipbench.data.types import Entry
+from shipbench.data.types import Entry, Finding
 from shipbench.errors import InputError
 from shipbench.tasks import Task, get_task
 from shipbench.tasks.catalogue import Draw, SplitName
@@ -136,6 +136,13 @@ def test_tuning_opens_no_held_out_image(tmp_path: Path) -> None:
         load(task_of(folder), image_size=8, root=None, splits=FINAL)
 
 
+def test_classes_without_a_held_out_image_are_named(tmp_path: Path) -> None:
+    one = open_source(task_of(image_folder(tmp_path / "one", {"": (10, 1, 2)})), None, FINAL)
+    assert one.warning.endswith("held out (3 images); one: 1 class of one image has none to test on: bee")
+    two = open_source(task_of(image_folder(tmp_path / "two", {"": (1, 1, 2)})), None, FINAL)
+    assert two.warning.endswith("held out (1 image); two: 2 classes of one image have none to test on: ant, bee")
+
+
 def test_an_image_in_train_and_test_is_refused_unless_leaks_are_allowed(bugs: Path) -> None:
     shutil.copy(bugs / "train" / "bee" / "0.png", bugs / "test" / "bee" / "again.png")
     with pytest.raises(InputError, match=r"1 test image of task bugs is also a training image.* allow_leaks = true"):
@@ -190,6 +197,29 @@ def test_classes_may_be_renumbered_and_renamed(bugs: Path) -> None:
             open_source(task_of(bugs, class_names=names), None, FINAL)
 
 
+@pytest.mark.parametrize("prefix", ["", "class "])
+def test_a_note_says_which_numbers_get_the_names_that_a_task_file_lists(tmp_path: Path, prefix: str) -> None:
+    numbers = [f"{prefix}{number}" for number in (1, 2, 3, 10)]
+    task = task_of(image_folder(tmp_path / "bugs", {"train": (2,) * 4, "test": (1,) * 4}, numbers))
+    insects = ("ant", "bee", "fly", "wasp")
+    source = open_source(replace(task, class_names=insects), None, FINAL)
+    order = ", ".join(f"{prefix}{number}" for number in (1, 10, 2, 3))
+    assert source.warning == (
+        f"bugs: classes names the classes in the order of text ({order}), so {prefix}10 is called 'bee'"
+    )
+    assert sources.completed(task, source).class_names == insects
+    assert not open_source(replace(task, class_names=tuple(numbers)), None, FINAL).warning
+
+
+def test_numbers_whose_order_is_that_of_text_need_no_note(tmp_path: Path) -> None:
+    padded = image_folder(tmp_path / "bugs", {"train": (2,) * 3, "test": (1,) * 3}, ("02", "09", "10"))
+    assert not open_source(task_of(padded, class_names=("ant", "bee", "fly")), None, FINAL).warning
+    lines = [f"bugs/train/{name}/{number}.png,{int(name)}" for name in ("02", "09", "10") for number in (0, 1)]
+    (tmp_path / "table.csv").write_text("\n".join(["image,label", *lines]))
+    table = replace(get_task(f"csv:{tmp_path / 'table.csv'}"), class_names=("ant", "bee", "fly"))
+    assert "order of text" not in open_source(table, None, FINAL).warning
+
+
 def test_a_source_is_verified_summarised_and_drawn(bugs: Path, tmp_path: Path) -> None:
     (bugs / "val" / "wasp" / "0.png").write_bytes((bugs / "val" / "wasp" / "0.png").read_bytes()[:60])
     shutil.copy(bugs / "train" / "bee" / "0.png", bugs / "val" / "bee" / "again.png")
@@ -199,6 +229,10 @@ def test_a_source_is_verified_summarised_and_drawn(bugs: Path, tmp_path: Path) -
     assert len(report.problems) == 1
     assert "wasp/0.png cannot be decoded" in report.problems[0]
     assert report.warnings == ("val image val/bee/again.png is also train image train/bee/0.png, byte for byte",)
+    assert report.findings == (
+        Finding("broken", str(bugs / "val/wasp/0.png")),
+        Finding("val and train", str(bugs / "val/bee/again.png"), str(bugs / "train/bee/0.png")),
+    )
     picture(1, 2).save(bugs / "val" / "wasp" / "0.png")
     summary = summarise(task_of(bugs), None)
     assert summary.task.class_names == NAMES

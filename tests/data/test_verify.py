@@ -148,7 +148,10 @@ def test_shared_images_are_reported_with_their_number_and_share(dtd: Path) -> No
         share_image(f"images/train800/{index:06d}.png", f"images/test/{index:06d}.png")(dtd / "dtd")
     (problem,) = check(dtd).problems
     assert problem.startswith(f"2 of 6 test images (33.33%) in {dtd / 'dtd'} are")
-    assert "get another copy" in problem
+    assert "--list FILE.csv names all); they inflate the test accuracy, so get another copy" in problem
+    files = [[str(dtd / f"dtd/images/{split}/{index:06d}.png") for split in ("test", "train800")] for index in (1, 2)]
+    assert [(each.image, each.equal_to) for each in check(dtd).findings] == [tuple(pair) for pair in files]
+    assert {each.kind for each in check(dtd).findings} == {"test and train800"}
 
 
 @pytest.mark.parametrize("name", ["dsprites_loc", "dsprites_ori"])
@@ -241,7 +244,9 @@ def test_many_faults_of_a_kind_are_counted_not_listed(dtd: Path) -> None:
         image.write_bytes(b"x")
     report = check(dtd)
     assert len(report.problems) == 4
-    assert report.problems[-1] == "... and 3 more of the same kind"
+    assert report.problems[-1] == "... and 3 more of the same kind; --list FILE.csv names all"
+    assert [(each.kind, each.equal_to) for each in report.findings] == [("broken", "")] * 6
+    assert report.findings[0].image == str(dtd / "dtd/images/test/000000.png")
 
 
 def test_each_missing_task_is_reported(dtd: Path) -> None:

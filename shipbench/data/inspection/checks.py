@@ -13,9 +13,13 @@ from typing import Generic, TypeVar
 
 from shipbench.data.images import LOSSY
 from shipbench.data.inspection.evidence import Evidence
+from shipbench.data.inspection.findings import findings
 from shipbench.data.types import Entry, ImageFormat, TaskReport
 
 AnyEvidence = TypeVar("AnyEvidence", bound=Evidence)
+
+ALL_LISTED = "--list FILE.csv names all"
+"""Where to find the images that a sentence leaves out."""
 
 _LISTED = 3
 
@@ -51,19 +55,21 @@ def report_on(
         largest=sizes[-1] if sizes else None,
         classes_seen=_classes_seen(evidence),
         fingerprint=fingerprint,
+        findings=tuple(findings(evidence)),
     )
 
 
 def broken_images(evidence: Evidence) -> list[str]:
     """Find images that cannot be decoded: truncated, damaged, too large, or not images at all."""
-    return first_few([facts.fault for facts in evidence.images.values() if facts.fault])
+    return first_few([facts.fault for facts in evidence.images.values() if facts.fault], ALL_LISTED)
 
 
 def test_images_in_training(evidence: Evidence) -> list[str]:
     """Find test images that are also training images, byte for byte."""
     shared = shared_with_test(evidence)
-    advice = "they inflate the test accuracy, so get another copy or report their share with the results"
-    return [f"{shared}; {advice}"] if shared else []
+    known = evidence.task.catalogued
+    advice = "get another copy or report their share with the results" if known else "remove one of each"
+    return [f"{shared}; they inflate the test accuracy, so {advice}"] if shared else []
 
 
 def mixed_formats(evidence: Evidence) -> list[str]:
@@ -76,7 +82,8 @@ def mixed_formats(evidence: Evidence) -> list[str]:
 def validation_images_in_train800(evidence: Evidence) -> list[str]:
     """Warn about validation images that are also in train800, byte for byte."""
     shared = shared_images(evidence, "val200", ("train800",))
-    return first_few([f"val200 image {a} is also train800 image {b}, byte for byte" for a, b in shared.items()])
+    sentences = (f"val200 image {a} is also train800 image {b}, byte for byte" for a, b in shared.items())
+    return first_few(sentences, ALL_LISTED)
 
 
 def repeated_images(evidence: Evidence) -> list[str]:
@@ -98,11 +105,15 @@ def unseen_classes(evidence: Evidence) -> list[str]:
     return [f"{unseen} of {evidence.task.num_classes} classes {verb} no training image"] if unseen else []
 
 
-def first_few(sentences: Iterable[str]) -> list[str]:
-    """Return the first three sentences, and one that counts the rest."""
+def first_few(sentences: Iterable[str], others: str = "") -> list[str]:
+    """Return the first three sentences, and one that counts the rest and says where the ``others`` are."""
     listed = list(sentences)
-    more = len(listed) - _LISTED
-    return listed if more <= 0 else [*listed[:_LISTED], f"... and {more} more of the same kind"]
+    more = f"... and {len(listed) - _LISTED} more of the same kind{others and f'; {others}'}"
+    return listed if len(listed) <= _LISTED else [*listed[:_LISTED], more]
+
+
+def _example(number: int, image: str, other: str) -> str:
+    return f"(for example, {image} is {other}{f'; {ALL_LISTED}' if number > 1 else ''})"
 
 
 def shared_with_test(evidence: Evidence) -> str:
@@ -113,7 +124,7 @@ def shared_with_test(evidence: Evidence) -> str:
     total, (test_image, training_image) = len(evidence.entries("test")), next(iter(shared.items()))
     return (
         f"{len(shared)} of {total} test images ({len(shared) / total:.2%}) in {evidence.place} are also training "
-        f"images, byte for byte (for example, {test_image} is {training_image})"
+        f"images, byte for byte {_example(len(shared), test_image, training_image)}"
     )
 
 
@@ -142,7 +153,7 @@ def _describe_repeats(evidence: Evidence, name: str, pairs: list[tuple[Entry, En
     labels = f"; {len(contradictions)} of them with another label" if contradictions else ""
     return (
         f"{len(pairs)} of {len(evidence.entries(name))} {name} images in {evidence.place} repeat another one of the "
-        f"split, byte for byte{labels} (for example, {entry.path} is {earlier.path})"
+        f"split, byte for byte{labels} {_example(len(pairs), entry.path, earlier.path)}"
     )
 
 

@@ -38,3 +38,7 @@ class Evidence:
     def entries(self, *names: str) -> tuple[Entry, ...]:
         """Return the entries of some splits, one after the other; a missing split has none."""
         return tuple(entry for name in names for entry in self.splits.get(name, ()))
+
+    def where(self, path: str) -> str:
+        """Return where an image is, for the user to find it."""
+        return path

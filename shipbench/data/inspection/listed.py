@@ -8,6 +8,7 @@ from typing import ClassVar
 from shipbench.data.formats.labels import quoted_few
 from shipbench.data.images import ImageIdentity
 from shipbench.data.inspection.checks import (
+    ALL_LISTED,
     Checks,
     broken_images,
     first_few,
@@ -19,7 +20,7 @@ from shipbench.data.inspection.checks import (
     unusual_formats,
 )
 from shipbench.data.inspection.evidence import Evidence, ImageFacts
-from shipbench.data.listings import DrawnSource
+from shipbench.data.listings import DrawnSource, Listing
 from shipbench.data.parallel import map_items
 from shipbench.data.types import Entry, TaskReport
 from shipbench.errors import InputError
@@ -30,8 +31,13 @@ class ListedEvidence(Evidence):
     """The facts of all images of a listing, split by what they are drawn for; ``remarks`` are notes of the source."""
 
     remarks: tuple[str, ...]
+    listing: Listing
 
     training: ClassVar[tuple[str, ...]] = ("train", "val")
+
+    def where(self, path: str) -> str:
+        """Return the file of an image, or its name in the source and the file that holds it."""
+        return self.listing.where(path)
 
 
 def verify_listed(source: DrawnSource, jobs: int | None = None) -> TaskReport:
@@ -49,7 +55,7 @@ def _gather(source: DrawnSource, jobs: int | None) -> ListedEvidence:
     identities = source.identify(paths, jobs)
     facts = map_items(lambda path: _facts(source, path, identities[path]), paths, f"checking {source.task.name}", jobs)
     images = dict(zip(paths, facts, strict=True))
-    return ListedEvidence(source.task, source.place, splits, images, source.notes)
+    return ListedEvidence(source.task, source.place, splits, images, source.notes, source.listing)
 
 
 def _facts(source: DrawnSource, path: str, identity: ImageIdentity) -> ImageFacts:
@@ -69,13 +75,13 @@ def images_in_two_classes(evidence: Evidence) -> list[str]:
         if other.label != entry.label:
             two = f"{names[other.label]} ({other.path}) and {names[entry.label]} ({entry.path})"
             sentences.append(f"one image is in two classes, byte for byte: {two}")
-    return first_few(sentences)
+    return first_few(sentences, ALL_LISTED)
 
 
 def validation_images_in_train(evidence: Evidence) -> list[str]:
     """Warn about validation images that are also training images, byte for byte."""
     shared = shared_images(evidence, "val", ("train",))
-    return first_few([f"val image {a} is also train image {b}, byte for byte" for a, b in shared.items()])
+    return first_few([f"val image {a} is also train image {b}, byte for byte" for a, b in shared.items()], ALL_LISTED)
 
 
 def classes_without_validation(evidence: Evidence) -> list[str]:

@@ -31,6 +31,10 @@ class VtabEvidence(Evidence):
     split_files: Mapping[str, SplitFile]
     file_faults: tuple[str, ...]
 
+    def where(self, path: str) -> str:
+        """Return the file of an image."""
+        return str(self.folder / path)
+
 
 def gather(task: Task, base: Path, jobs: int | None) -> VtabEvidence:
     """Read a task's split files and decode every image they list, in parallel.
