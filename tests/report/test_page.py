@@ -233,6 +233,12 @@ def test_a_link_brings_back_the_same_view(tab: Page, report: Path) -> None:
     assert scores == sorted(scores, key=float)
     pressed = "[...document.querySelectorAll('.method[aria-pressed=false]')].map(e => e.textContent)"
     assert tab.evaluate(pressed) == ["Linear probe", "VPT-shallow"]
+    # The tables of the other rule are hidden, so the page goes to those that stand in their place.
+    tab.evaluate("document.documentElement.style.scrollBehavior = 'auto'")
+    for link, shown in (("table-main-demo", "table-main-demo-oracle"), ("table-overview-demo", "demo-overview")):
+        tab.evaluate("scrollTo(0, document.body.scrollHeight)")
+        follow(tab, f"location.hash = '{link}&rule=oracle&mean=tasks'")
+        assert 0 <= tab.evaluate(f"document.getElementById('{shown}').getBoundingClientRect().top") < 200, link
     assert tab.complaints() == []
 
 

@@ -56,11 +56,18 @@ function openAround(target) {
   }
 }
 
+// What stands in the place of a table or figure that the chosen rule and mean hide.
+function shownFor(target) {
+  const hidden = target.closest('[hidden]');
+  if (!hidden) return target;
+  return hidden.closest('.overview') || document.getElementById(`${target.id}-${state.rule}`) || target;
+}
+
 function goToAnchor() {
   const target = anchor() && document.getElementById(decodeURIComponent(anchor()));
   if (!target) return;
   openAround(target);
-  if (location.hash.includes('&')) target.scrollIntoView();
+  if (location.hash.includes('&')) shownFor(target).scrollIntoView();
 }
 
 function apply() {
