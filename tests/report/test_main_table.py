@@ -306,6 +306,22 @@ def test_rows_with_the_same_part_of_a_suite_compare() -> None:
     assert "mean_of_these_tasks" not in {column.key for column in complete.columns}
 
 
+@pytest.mark.parametrize("lacking", [(), ("ship",)])
+def test_imported_rows_with_another_part_of_a_suite_change_no_other_row(lacking: tuple[str, ...]) -> None:
+    records = [*grid(("vpt-deep", "ship"), VTAB_TASKS[:3], (0, 1)), *grid(lacking, VTAB_TASKS[3:], (0, 1))]
+    foreign = {"kind": "imported", "origin": "csv", "epoch_rule": "final"}
+    imported = [*grid(("lora",), VTAB_TASKS[:3], (0,), **foreign), *grid(("ssf",), VTAB_TASKS[:4], (0,), **foreign)]
+    alone, beside = table_of(records), table_of(records + imported)
+    place = [column.key for column in alone.columns].index("mean_of_these_tasks")
+    assert beside.columns[place].title == alone.columns[place].title == "mean of these 3 tasks"
+    own = [[row.cells[place] for row in table.rows if row.kind == "ours"] for table in (alone, beside)]
+    assert own[0] == own[1]
+    assert [cell.mark for cell in own[0]] == (["", ""] if lacking else ["second", "best"])
+    others = {row.cells[0].text.split(" ")[0]: row.cells[place] for row in beside.rows if row.kind == "imported"}
+    assert {name: cell.below for name, cell in others.items()} == {"LoRA": "", "SSF": "4 tasks"}
+    assert any(note.startswith("In a row with a number of tasks below") for note in beside.notes)
+
+
 def row_labels(rows: list[Row]) -> list[str]:
     return [row.cells[0].text for row in rows]
 

@@ -17,13 +17,17 @@ _SEVERAL = (
     "The mean of these tasks averages the tasks that a row has; their number stands below. It compares neither with "
     "that of a row with other tasks nor with the mean of tasks, and complete rows leave it blank."
 )
+_OTHERS = (
+    "In a row with a number of tasks below, the mean of these tasks is over that many, and compares with no other row."
+)
 
 
 def part_columns(view: SuiteView) -> tuple[Column, ...]:
     """Return the column, or nothing if no row lacks tasks."""
     if not view.parts:
         return ()
-    title = mean_of_tasks_name(next(iter(view.parts.values())), view.tasks) if _alike(view) else "mean of these tasks"
+    shared = _shared(view)
+    title = mean_of_tasks_name(shared, view.tasks) if shared else "mean of these tasks"
     # It is printed even if imported rows alone have a value in it, because a note speaks of it.
     return (Column(PART, title, "Means", upright=True, extras=(*SCORE_EXTRAS, "tasks"), keep=True),)
 
@@ -36,21 +40,26 @@ def part_cells(view: SuiteView, arm: Arm | None = None) -> tuple[Cell, ...]:
     if arm is None or tasks is None:
         return (Cell(),)
     cell = score_cell(view.study.score_over(arm, tasks), view.study.seeds_of(arm))
-    below = cell.below if _alike(view) else counted(len(tasks), "task")
+    below = cell.below if tasks == _shared(view) else counted(len(tasks), "task")
     return (replace(cell, below=below, extras=(*cell.extras, ("tasks", float(len(tasks))))),)
 
 
 def parts_compare(view: SuiteView) -> bool:
     """Return whether every compared row has the same part of the suite, so that best and second best can be marked."""
-    return _alike(view) and all(arm.key in view.parts for arm in view.compared)
+    return bool(_shared(view)) and all(arm.key in view.parts for arm in view.compared)
 
 
 def part_notes(view: SuiteView) -> list[str]:
     """Say what the column holds; nothing if all rows have the same tasks."""
-    if not view.parts or parts_compare(view):
-        return []
-    return [_ONE.format(name=part_columns(view)[0].title) if _alike(view) else _SEVERAL]
+    shared = _shared(view)
+    if not shared:
+        return [_SEVERAL] if view.parts else []
+    alone = [] if parts_compare(view) else [_ONE.format(name=part_columns(view)[0].title)]
+    return [*alone, _OTHERS] if set(view.parts.values()) != {shared} else alone
 
 
-def _alike(view: SuiteView) -> bool:
-    return len(set(view.parts.values())) == 1
+def _shared(view: SuiteView) -> tuple[str, ...]:
+    """Return the part that all compared rows with one have, or all others if these have none; else nothing."""
+    compared = {view.parts[arm.key] for arm in view.compared if arm.key in view.parts}
+    parts = compared or set(view.parts.values())
+    return next(iter(parts)) if len(parts) == 1 else ()
