@@ -1,7 +1,8 @@
 """Checkpoints of unfinished runs: one safetensors file per run, replaced atomically, removed when the run ends.
 
-A run resumes only from its own checkpoint (the file holds the run id), under the same code, torch and kind of device,
-and only if the hash over the file's content is right. Loading a checkpoint never executes anything in it.
+A run resumes only from its own checkpoint (the file holds the run id), under the same code, releases of packages and
+kind of device, and only if the hash over the file's content is right. Loading a checkpoint never executes anything in
+it.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from shipbench.training.snapshot import Snapshot
 FORMAT = "shipbench-checkpoint-1"
 # Writing checkpoints takes at most about 1/20 of a run's time.
 _MINIMUM_RATIO = 20
+# What computes an epoch, beside the code: timm the forward pass, Pillow the pixels.
+_PACKAGES = ("torch", "timm", "pillow")
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,12 @@ class Progress:
 
 
 class Checkpoint:
-    """The checkpoint file of the emitter's run, whether or not it exists yet."""
+    """The checkpoint file of the emitter's run, whether or not it exists yet.
 
-    def __init__(self, path: Path, device: torch.device, emitter: Emitter) -> None:
+    ``releases`` are those of the packages that compute its method, by package; see ``releases_of``.
+    """
+
+    def __init__(self, path: Path, device: torch.device, emitter: Emitter, releases: Mapping[str, str]) -> None:
         self.path = path
         self.emitter = emitter
         self.identity = {
@@ -55,7 +61,8 @@ class Checkpoint:
             "run_id": emitter.run_id,
             "shipbench": VERSION,
             "commit": git_commit(),
-            "torch": version("torch"),
+            **{package: version(package) for package in _PACKAGES},
+            **releases,
             "device": device.type,
         }
         self._pause = checkpoint_seconds()

@@ -25,6 +25,7 @@ from shipbench.prompting import evaluating
 from shipbench.results.store import EXPORT_FORMAT, Store
 from shipbench.runs.finished import trained_record, weights_of
 from shipbench.runs.photographs import Unreadable, read_photographs
+from shipbench.runtime.console import say
 from shipbench.runtime.files import atomic_path
 from shipbench.runtime.json_text import parse_json
 from shipbench.settings import canonical_json, configure
@@ -180,7 +181,14 @@ def _rebuild(metadata: dict[str, str], backbone: VisionTransformer) -> nn.Module
         say=DISCARD.note,
         known=parse_json(metadata["facts"]),
     )
-    return method.build(context).model
+    built = method.build(context)
+    stored, here = (facts.get("peft_version") for facts in (context.known, built.facts))
+    if stored != here:
+        say(
+            f"this model was trained with peft {stored} and is built by peft {here}: what the library draws and does "
+            "not store may differ, and with it the predictions"
+        )
+    return built.model
 
 
 def _no_images(kind: str) -> Tensor:

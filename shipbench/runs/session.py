@@ -13,7 +13,7 @@ from shipbench.events import Emitter, Finished, Lost
 from shipbench.hardware.determinism import has_turn, seed_everything, undisturbed
 from shipbench.hardware.device import as_current
 from shipbench.hardware.memory import PeakMemory
-from shipbench.methods import Built
+from shipbench.methods import Built, releases_of
 from shipbench.record import RunRecord
 from shipbench.results import claims
 from shipbench.results.claims import Claim, ClaimLostError
@@ -76,7 +76,8 @@ class Session:
     def start(self, prepared: Prepared) -> Start:
         """Return where the run starts; while it trains, it leaves a checkpoint every few epochs."""
         path = self.store.path("checkpoints", prepared.run_id)
-        checkpoint = Checkpoint(path, prepared.compute.device, self.emitter)
+        releases = releases_of(prepared.resolved.method.name)
+        checkpoint = Checkpoint(path, prepared.compute.device, self.emitter, releases)
         return Start(self.emitter, checkpoint, checkpoint.read(), self.claim.check)
 
     def finish(self, trained: Trained) -> RunRecord:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ import torch
 
 from shipbench import RunSpec, run
 from shipbench.backbones import load_backbone
+from shipbench.data.corruptions import parse_corruptions
 from shipbench.errors import InputError
 from shipbench.hardware.flops import count_flops
 from shipbench.methods import list_methods
@@ -545,6 +547,20 @@ def test_data_and_weights_of_one_name_have_entries_of_their_own(tmp_path: Path) 
     alone = make_lock(choose_parts(study, "b"), SimpleNamespace(runs=runs[1:], follow_ups=()))
     assert alone["data"].items() <= lock["data"].items()
     assert alone["weights"].items() <= lock["weights"].items()
+
+
+def test_a_lock_names_the_libraries_that_its_runs_and_evaluations_use(tmp_path: Path) -> None:
+    study = read_study(written(tmp_path, "[[run]]\nmethods = 'linear'\ntasks = 'dtd'\n"))
+
+    def named(method: str, corruptions: str) -> set[tuple[str, str]]:
+        run = SimpleNamespace(spec=RunSpec(method, "dtd", precision="fp32"), data_fingerprint="a", backbone_sha256="b")
+        requested = SimpleNamespace(on=None, corruptions=parse_corruptions(corruptions, "1") if corruptions else ())
+        lock = make_lock(study, SimpleNamespace(runs=[run], follow_ups=[SimpleNamespace(requested=requested)]))
+        return {(name, release) for name, release in lock["versions"].items() if name in ("peft", "torchvision")}
+
+    assert named("linear", "") == set()
+    assert named("peft-lora", "") == {("peft", version("peft"))}
+    assert named("linear", "blur") == {("torchvision", version("torchvision"))}
 
 
 def test_differences_between_locks_are_sentences() -> None:

@@ -68,6 +68,17 @@ def test_releases_of_a_plug_in_are_told_apart_within_its_method() -> None:
     assert not any("b 2.0" in warning for warning in report_of(records).warnings)
 
 
+def test_releases_of_peft_are_told_apart_within_its_methods() -> None:
+    records = [
+        {**record, "method": f"peft-{record['method']}", "peft_version": f"0.2{min(record['seed'], first)}"}
+        for first, method in enumerate(("lora", "dora"))
+        for record in grid((method,), VTAB_TASKS, (0, 1))
+    ]
+    (warning,) = report_of(records).warnings
+    runs = f"({len(VTAB_TASKS)} runs: DoRA (peft))"
+    assert f"Mixed releases of a method's package: peft 0.20 {runs}; peft 0.21 {runs}." in warning
+
+
 def test_different_tasks_may_have_different_fingerprints() -> None:
     records = [{**r, "data_fingerprint": r["task"]} for r in grid(("ship",), VTAB_TASKS, (0, 1))]
     assert report_of(records).warnings == ()

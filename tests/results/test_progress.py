@@ -36,7 +36,7 @@ def checkpoint(root: Path, run_id: str, epochs: int, of: int, seconds: float = 2
 
 def write_reports(root: Path, run_id: str, *reports: EpochReport) -> Path:
     path = Store(root).path("checkpoints", run_id)
-    writer = Checkpoint(path, torch.device("cpu"), Emitter(run_id, DISCARD.listener))
+    writer = Checkpoint(path, torch.device("cpu"), Emitter(run_id, DISCARD.listener), {})
     writer.offer(lambda: Snapshot({"w": torch.zeros(2)}, reports, (1, 1)), {})
     return path
 
@@ -152,7 +152,7 @@ def test_files_that_are_nested_without_an_end_are_no_progress(tmp_path: Path) ->
     path.write_bytes(save(tensors, {"content": nested, "sha256": _digest(nested, tensors)}))
     state = folder_status(tmp_path)
     assert [(run.run_id, run.trained, run.pid) for run in state.active] == [("a1", None, None)]
-    assert Checkpoint(path, torch.device("cpu"), Emitter("a1", DISCARD.listener)).read() is None
+    assert Checkpoint(path, torch.device("cpu"), Emitter("a1", DISCARD.listener), {}).read() is None
     assert queue_of(tmp_path) == {}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +23,7 @@ from tests.data.builders import vtab_tree
 from tests.training.interruptions import assert_same_results, interrupted
 
 EPOCHS = 4
+PACKAGES = ("torch", "timm", "pillow")
 
 
 @pytest.fixture
@@ -107,7 +109,7 @@ def test_a_checkpoint_of_another_run_is_not_used(spec: Callable[..., RunSpec], t
     [
         ("VERSION", "0.0.1"),
         ("git_commit", lambda: "another"),
-        ("version", lambda _: "0.1"),
+        *(("version", lambda package, old=old: "0.1" if package == old else version(package)) for old in PACKAGES),
         ("FORMAT", "of another day"),
     ],
 )
@@ -117,16 +119,17 @@ def test_a_checkpoint_of_other_code_is_not_used(
     file, notes = tmp_path / "a1.safetensors", Notes()
     report = EpochReport(0, 2, 0.5, 0.1, 1.0, 4)
 
-    def checkpoint(device: str = "cpu") -> Checkpoint:
-        return Checkpoint(file, torch.device(device), Emitter("a1", notes))
+    def checkpoint(device: str = "cpu", **releases: str) -> Checkpoint:
+        return Checkpoint(file, torch.device(device), Emitter("a1", notes), releases)
 
     monkeypatch.setenv("SHIPBENCH_CHECKPOINT_SECONDS", "0")
     checkpoint().offer(lambda: Snapshot({"step": torch.zeros(1)}, (report,), (0, 0)), {})
     assert checkpoint().read() is not None
     assert checkpoint("meta").read() is None
+    assert checkpoint(peft="0.20").read() is None
     monkeypatch.setattr(checkpoints, name, value)
     assert checkpoint().read() is None
-    assert [text.partition(" (")[0] for text in notes.texts[1:]] == ["the checkpoint of this run cannot be used"] * 2
+    assert [text.partition(" (")[0] for text in notes.texts[1:]] == ["the checkpoint of this run cannot be used"] * 3
 
 
 def damaged(content: bytes, chance: random.Random) -> bytes:
@@ -142,7 +145,7 @@ def damaged(content: bytes, chance: random.Random) -> bytes:
 def test_no_damage_to_a_checkpoint_goes_unnoticed(spec: Callable[..., RunSpec], tmp_path: Path, method: str) -> None:
     file = interrupted(spec(method), tmp_path / "r", 2)
     notes = Notes()
-    checkpoint = Checkpoint(file, torch.device("cpu"), Emitter(file.stem, notes))
+    checkpoint = Checkpoint(file, torch.device("cpu"), Emitter(file.stem, notes), {})
     content, chance = file.read_bytes(), random.Random(2)
     assert checkpoint.read() is not None
     for _ in range(100):
@@ -159,7 +162,7 @@ def test_on_windows_a_checkpoint_can_be_replaced_while_its_tensors_are_used(
     """It replaces no file that is mapped."""
     monkeypatch.setattr(checkpoints, "sys", SimpleNamespace(platform="win32"))
     file = interrupted(spec("linear"), tmp_path / "r", 2)
-    progress = Checkpoint(file, torch.device("cpu"), Emitter(file.stem, Notes())).read()
+    progress = Checkpoint(file, torch.device("cpu"), Emitter(file.stem, Notes()), {}).read()
     assert progress is not None
     assert str(file) not in Path("/proc/self/maps").read_text()
 

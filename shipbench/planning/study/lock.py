@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from shipbench.errors import InputError, one_line
-from shipbench.methods import package_of
+from shipbench.methods import releases_of
 from shipbench.planning.study.file import Study
 from shipbench.planning.study.grid import StudyGrid
 from shipbench.results.store import writing
@@ -48,7 +48,7 @@ def make_lock(study: Study, grid: StudyGrid) -> Lock:
             "shipbench": f"{VERSION} ({git_commit()})" if git_commit() else VERSION,
             "python": platform.python_version(),
             **{name: version(name) for name in _PACKAGES},
-            **_packages_of_methods(grid),
+            **_packages_of_some(grid),
         },
         "data": {_data_name(run.spec, tasks): run.data_fingerprint for run in grid.runs} | _evaluated_data(grid),
         "weights": {_weights_name(run.spec, files): run.backbone_sha256 for run in grid.runs},
@@ -56,11 +56,14 @@ def make_lock(study: Study, grid: StudyGrid) -> Lock:
     }
 
 
-def _packages_of_methods(grid: StudyGrid) -> dict[str, str]:
-    """Return the versions of the packages of plug-ins, by name."""
+def _packages_of_some(grid: StudyGrid) -> dict[str, str]:
+    """Return the versions of the packages that some methods or evaluations use, by name."""
     methods = {run.spec.resolved.method.name for run in grid.runs}
-    packages = {package_of(method) for method in methods} - {""}
-    return dict(package.rsplit(" ", 1) for package in sorted(packages))
+    corrupts = any(section.requested.corruptions for section in grid.follow_ups)
+    packages = {"torchvision": version("torchvision")} if corrupts else {}
+    for method in methods:
+        packages |= releases_of(method)
+    return packages
 
 
 def _shared_names(study: Study) -> tuple[Set[str], Set[str]]:

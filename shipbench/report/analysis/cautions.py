@@ -131,10 +131,10 @@ def _treatments(done: pd.DataFrame) -> str:
 
 def _packages(done: pd.DataFrame) -> str:
     """Return a sentence about methods whose runs were made by several releases of their package."""
-    runs = done[done["method_package"] != ""]
-    releases = runs.groupby("method")["method_package"].transform("nunique")
-    mixed = runs[releases > 1]
-    return _mixed(mixed, mixed["method_package"], "releases of a method's package", _methods)
+    peft = "peft " + done["peft_version"].where(done["peft_version"] != "")
+    packages = done["method_package"].where(done["method_package"] != "", peft).dropna()
+    mixed = packages[packages.groupby(done["method"]).transform("nunique") > 1]
+    return _mixed(done.loc[mixed.index], mixed, "releases of a method's package", _methods)
 
 
 def _mixed(done: pd.DataFrame, values: pd.Series[str], what: str, name: Callable[[pd.DataFrame], list[str]]) -> str:
