@@ -150,7 +150,34 @@ class AdaLora(PeftModel):
                 buffer.copy_(values[name])
 
 
-_MODELS: Mapping[str, type[PeftModel]] = {"adalora": AdaLora}
+class Frod(PeftModel):
+    """FRoD, whose frozen factors U follow from the eigenvectors V, which are stored, and from the weights."""
+
+    def __init__(self, tuner: Any, layers: Sequence[str], width: int, num_classes: int) -> None:
+        super().__init__(tuner, layers, width, num_classes)
+        # Another processor may have computed the V that are loaded, with other signs.
+        self.register_load_state_dict_post_hook(lambda model, _: model.factorise())
+
+    def factorise(self) -> None:
+        """Compute U of every layer from its V."""
+        for name in self.layers:
+            layer: Any = self.backbone.get_submodule(name)
+            factors, _ = layer._calculate_frod_u_and_lambda(layer.frod_V[_ADAPTER], layer.get_base_layer().weight)
+            layer.frod_U[_ADAPTER].copy_(factors)
+
+
+class Psoft(PeftModel):
+    """PSOFT, whose frozen factors are singular vectors; their signs differ between processors, so they are stored."""
+
+    def __init__(self, tuner: Any, layers: Sequence[str], width: int, num_classes: int) -> None:
+        super().__init__(tuner, layers, width, num_classes)
+        for layer in layers:
+            for module in self.backbone.get_submodule(layer).modules():
+                for name, buffer in list(module.named_buffers(recurse=False)):
+                    module.register_buffer(name, buffer, persistent=True)
+
+
+_MODELS: Mapping[str, type[PeftModel]] = {"adalora": AdaLora, "frod": Frod, "psoft": Psoft}
 
 
 def build_peft(variant: Variant, context: BuildContext) -> Built:
@@ -164,7 +191,7 @@ def build_peft(variant: Variant, context: BuildContext) -> Built:
     layers = target_layers(backbone, context.settings.target_modules, norms=variant.tuner.acts_on_norms)
     config = _config(variant, context.settings, layers)
     width = feature_width(backbone)
-    # Some tuners start from singular vectors of the weights, whose signs differ between devices, and do not store them.
+    # Some tuners start from singular vectors of the weights, whose signs differ between devices.
     place = next(backbone.parameters()).device
     backbone.cpu()
     with torch.random.fork_rng(), _silence():

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import subprocess
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,16 +21,14 @@ from shipbench import RunSpec, run
 from shipbench.backbones import Preprocessing
 from shipbench.backbones.frozen_weights import cast_frozen_weights
 from shipbench.errors import InputError
-from shipbench.events import Emitter
 from shipbench.hardware.precision import ComputeContext
 from shipbench.methods import BuildContext, get_method, list_methods, parse_methods
 from shipbench.recipe import Recipe
 from shipbench.results.loading import load_predictions
 from shipbench.results.store import Store
-from shipbench.runs.export import Exported, _rebuild, export_run, load_exported
+from shipbench.runs.export import Exported, export_run, load_exported
 from shipbench.runs.merged import export_merged
 from shipbench.runs.program import _program
-from shipbench.runs.session import Session
 from shipbench.runtime.files import read_toml
 from shipbench.settings import configure, field_names
 from shipbench.training.snapshot import weights_to_keep
@@ -157,24 +153,6 @@ def test_a_run_resumes_and_its_export_predicts(
     assert probabilities_of(exported, images_of(data)).argmax(dim=1).tolist() == predicted
     with torch.no_grad():
         torch.testing.assert_close(plain.eval()(IMAGES), exported.model(IMAGES), rtol=1e-4, atol=1e-4)
-
-
-def test_a_checkpoint_names_the_release_of_the_library(tmp_path: Path) -> None:
-    for name, release in (("peft-lora", version("peft")), ("linear", None)):
-        method, compute = SimpleNamespace(name=name), SimpleNamespace(device=torch.device("cpu"))
-        prepared: Any = SimpleNamespace(run_id="a1", resolved=SimpleNamespace(method=method), compute=compute)
-        claim: Any = SimpleNamespace(check=None)
-        start = Session(Store(tmp_path), claim, None, Emitter("a1")).start(prepared)
-        assert start.checkpoint is not None
-        assert start.checkpoint.identity.get("peft") == release
-
-
-def test_a_model_of_another_release_of_the_library_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    for stored in ("0.1", version("peft")):
-        facts = json.dumps({"peft_seed": 1, "peft_version": stored})
-        _rebuild({"method": "peft-lora", "num_classes": "5", "settings": "{}", "facts": facts}, tiny_vit())
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"this model was trained with peft 0.1 and is built by peft {version('peft')}")
 
 
 def test_every_tuner_answers_an_image_alone_as_in_a_batch() -> None:
