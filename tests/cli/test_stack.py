@@ -138,6 +138,7 @@ def test_auto_stacks_by_device_and_memory(
     monkeypatch.setattr("shipbench.engine.executors.inline.execute_inline", execute)
     monkeypatch.setattr("shipbench.engine.executors.local.resolve_device", lambda _: torch.device(device))
     monkeypatch.setattr("shipbench.engine.executors.local.device_memory", lambda _: memory)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     assert (
         shipbench("run", *line("r", "--method", "ship", "--seeds", "0-7", "--device", "cpu", "--jobs", "1")).code == 130
     )

@@ -6,6 +6,7 @@ import itertools
 import math
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from shipbench import RunSpec, load_results
 from shipbench.backbones import load_backbone
 from shipbench.engine import jobs
 from shipbench.engine.cost import estimated_bytes, estimated_flops, forward_flops
-from shipbench.engine.executors.local import fits_on
+from shipbench.engine.executors.local import LocalExecutor, fits_on
+from shipbench.engine.executors.registry import EngineOptions
 from shipbench.engine.jobs import Division, candidates, choose, divide, jobs_now
 from shipbench.hardware.memory import available_memory, total_memory
 from shipbench.planning.plan import Plan, PlannedRun, State
+from shipbench.planning.stacks import Stacking
 from shipbench.tasks import get_task
 from tests.conftest import Shipbench
 from tests.data.builders import vtab_tree
@@ -150,8 +153,35 @@ def test_a_stack_takes_at_most_four_fifths_of_a_gpu(monkeypatch: pytest.MonkeyPa
     (run,) = planned([0]).runs
     for memory, fitting in ((estimated_bytes(run, 3) / 0.8, 3), (estimated_bytes(run, 3) / 0.81, 2)):
         monkeypatch.setattr("shipbench.engine.executors.local.device_memory", lambda _, memory=memory: memory)
-        fits = fits_on(torch.device("cuda"))
+        fits = fits_on(torch.device("cuda:0"), 1)
         assert max(count for count in range(1, 5) if fits(run, count)) == fitting
+
+
+def test_in_bf16_images_take_half_the_memory_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ViT-B/16 with batches of 64: one run in fp32 on 24 GB, three in bf16; and four on 40 GB."""
+    model = {"backbone": "vit_base_patch16_224", "overrides": {"batch_size": 64}}
+    (run,) = planned([0], **model).runs
+    (planned_in_bf16,) = planned([0], precision="bf16", **model).runs
+    resolved = replace(planned([0], precision="auto", **model).runs[0], precision="bf16")
+    for memory, fitting in ((24e9, [1, 3, 3]), (40e9, [2, 4, 4])):
+        monkeypatch.setattr("shipbench.engine.executors.local.device_memory", lambda _, memory=memory: memory)
+        fits = fits_on(torch.device("cuda:0"), 1)
+        runs = (run, planned_in_bf16, resolved)
+        assert [max(count for count in range(1, 5) if fits(each, count)) for each in runs] == fitting
+
+
+@pytest.mark.parametrize(("device", "jobs", "sizes"), [("cuda", 2, [4, 4]), ("cuda", 3, [2] * 4), ("cuda:1", 2, [2] * 4)])
+def test_processes_on_a_gpu_share_its_memory(
+    device: str, jobs: int, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two GPUs, each with memory for two processes with two runs each, or for one with four."""
+    plan = planned(range(8), device=device)
+    memory = 2 * estimated_bytes(plan.runs[0], 2) / 0.8
+    monkeypatch.setattr("shipbench.engine.executors.local.resolve_device", torch.device)
+    monkeypatch.setattr("shipbench.engine.executors.local.device_memory", lambda _: memory)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    executor = LocalExecutor(EngineOptions(stacking=Stacking(4, automatic=True)))
+    assert [len(stack.runs) for stack in executor._stacks(plan.runs, plan, jobs)] == sizes
 
 
 def test_the_arithmetic_of_a_run_is_that_of_its_images() -> None:
@@ -166,6 +196,9 @@ def test_the_arithmetic_of_a_run_is_that_of_its_images() -> None:
     assert images(overrides={**settings, "data_share": 0.1}) == pytest.approx(task.n_train + task.n_test)
     # A linear probe computes the features of every image once.
     assert images("linear", overrides=settings) == pytest.approx(task.n_train + task.n_test)
+    # Those of augmented images change in every epoch, and need no backward pass.
+    birds = get_task("cub-200-2011")
+    assert images("linear", task=birds.name, overrides=settings) == pytest.approx(5 * birds.n_train + birds.n_test)
 
 
 def test_the_threads_that_the_user_sets_are_divided(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from shipbench.engine.executors.registry import EngineOptions, refuse_cluster_options
 from shipbench.errors import InputError
 from shipbench.events import Listener, Note
-from shipbench.hardware.device import resolve_device
+from shipbench.hardware.device import devices_for_workers, resolve_device
 from shipbench.hardware.memory import device_memory
 from shipbench.planning.plan import Plan, PlannedRun
 from shipbench.planning.stacks import Fits, Stack, Stacking, stacks_of_plan
@@ -77,7 +78,7 @@ class LocalExecutor:
     def _stacks(self, runs: Sequence[PlannedRun], plan: Plan, jobs: int) -> list[Stack]:
         device = resolve_device(runs[0].spec.device)
         stacking = self._options.stacking.on(device.type)
-        fits = fits_on(device) if stacking.automatic else None
+        fits = fits_on(device, jobs) if stacking.automatic else None
         return stacks_of_plan(runs, plan.runs, most_in_a_stack(stacking, len(plan.runs), jobs), fits)
 
 
@@ -86,9 +87,18 @@ def most_in_a_stack(stacking: Stacking, runs: int, jobs: int) -> int:
     return min(stacking.most, math.ceil(runs / jobs))
 
 
-def fits_on(device: torch.device) -> Fits:
-    """Return a function that estimates whether a number of runs like a given one fit into a CUDA device's memory."""
+def fits_on(device: torch.device, jobs: int) -> Fits:
+    """Return a function that estimates whether a number of runs like a given one fit into a CUDA device's memory.
+
+    If several of ``jobs`` processes use the same device, each has its part of the memory.
+    """
     from shipbench.engine.cost import MEMORY_SHARE, estimated_bytes
 
-    memory = device_memory(device)
-    return lambda run, count: estimated_bytes(run, count) <= MEMORY_SHARE * memory
+    processes = max(Counter(devices_for_workers(device, jobs)).values())
+    memory = MEMORY_SHARE * device_memory(device) / processes
+
+    def fits(run: PlannedRun, count: int) -> bool:
+        in_bf16 = (run.precision or run.spec.precision) == "bf16"
+        return estimated_bytes(run, count, 2 if in_bf16 else 4) <= memory
+
+    return fits
